@@ -1,0 +1,22 @@
+"""The feature atlas: what an atlas is, where it is kept, and how people reach it.
+
+>>> from atlas import Atlas                                    # doctest: +SKIP
+>>> atlas = Atlas.open("demo.atlas")                           # or "neo4j://localhost"
+>>> atlas.table("Feature", sae="tiny-a-l1-s0").to_pandas()
+>>> atlas.ask("feature_card", feature="tiny-a-l1-s0/7")
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atlas.api import Atlas as Atlas
+
+__all__ = ["Atlas"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Atlas":
+        from atlas.api import Atlas
+
+        return Atlas
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

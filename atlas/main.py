@@ -1,0 +1,80 @@
+"""The command ``atlas``: the commands of all rooms, and the one rim where errors become sentences."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from atlas.errors import AtlasError
+from atlas.rooms import Failed, find_rooms
+
+__all__ = ["command", "main"]
+
+
+class _Rooms(click.Group):
+    """A group whose commands come from the rooms, listed in the order they give."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+def command() -> click.Group:
+    """Return the command with the subcommands of every room."""
+    group = _Rooms(
+        "atlas",
+        help="An atlas of the features that sparse autoencoders find in language models.\n\n"
+        "Begin with `atlas demo`, which makes a small atlas to look at; then `atlas ingest` "
+        "makes one of your own model, SAEs and text.",
+        epilog="Results go to stdout, progress to stderr. Exit status: 0 done, 1 it failed, 2 asked wrongly.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    group = click.version_option(package_name="feature-atlas")(group)
+    for room in find_rooms():
+        if isinstance(room, Failed):
+            click.echo(f"atlas: the room {room.name!r} cannot be used ({room.reason})", err=True)
+            continue
+        for each in room.commands:
+            group.add_command(each)
+    return group
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and leave with its exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(_run(args))
+
+
+def _run(args: list[str]) -> int:
+    try:
+        status = command().main(args, prog_name="atlas", standalone_mode=False)
+    except click.ClickException as error:
+        _complain(args, type(error).__name__, error.format_message(), usage=error)
+        return error.exit_code
+    except AtlasError as error:
+        _complain(args, type(error).__name__, str(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _complain(
+            args,
+            "Interrupted",
+            "Stopped. Nothing finished is lost; the same command goes on from there.",
+        )
+        return 1
+    except BrokenPipeError:
+        # The reader of a pipe has left; keep Python from complaining once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _complain(
+    args: list[str], kind: str, sentence: str, usage: click.ClickException | None = None
+) -> None:
+    if "--json" in args:
+        click.echo(json.dumps({"ok": False, "error": {"type": kind, "message": sentence}}))
+    elif usage is not None and isinstance(usage, click.UsageError):
+        usage.show()
+    else:
+        click.echo(f"atlas: {sentence}", err=True)

@@ -1,0 +1,129 @@
+"""What commands print: one JSON envelope, or tables for people; and the options they share."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from atlas.errors import BadInput
+from atlas.progress import SILENT, Progress
+
+__all__ = ["atlas_option", "emit", "make_progress", "print_table", "shared_options", "which_atlas"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def shared_options(function: F) -> F:
+    """Give a command ``--json`` and ``--quiet``."""
+    function = click.option("--quiet", "-q", is_flag=True, help="No progress, no remarks.")(
+        function
+    )
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print the result as JSON: {ok, result} or {ok, error}.",
+    )(function)
+
+
+def atlas_option(function: F) -> F:
+    """Give a command ``--atlas``."""
+    return click.option(
+        "--atlas",
+        "-a",
+        "where",
+        metavar="PATH|URL",
+        help="The atlas: a folder, or neo4j://… [default: $ATLAS, or the only *.atlas folder here]",
+    )(function)
+
+
+def which_atlas(given: str | None) -> str:
+    """Return the atlas that was named, or the only one there is.
+
+    Raises
+    ------
+    BadInput
+        If none was named and there is none here, or more than one.
+    """
+    if given:
+        return given
+    if named := os.environ.get("ATLAS"):
+        return named
+    here = sorted(str(p.parent) for p in Path().glob("*.atlas/atlas.json"))
+    if len(here) == 1:
+        return here[0]
+    if here:
+        raise BadInput(
+            f"There are several atlases here ({', '.join(here)}); name one with --atlas."
+        )
+    raise BadInput(
+        "There is no *.atlas folder here; name one with --atlas, or make one with `atlas demo` or `atlas ingest`."
+    )
+
+
+def make_progress(*, quiet: bool, as_json: bool = False) -> Progress:
+    """Return bars on stderr, or silence."""
+    if quiet:
+        return SILENT
+    from atlas.progress import Bars
+
+    return Bars()
+
+
+def emit(result: Any, *, as_json: bool, show: Callable[[], None]) -> None:
+    """Print a result: the envelope, or what ``show`` prints for people."""
+    if as_json:
+        click.echo(json.dumps({"ok": True, "result": _plain(result)}, ensure_ascii=False))
+    else:
+        show()
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]], *, title: str = "", columns: Sequence[str] | None = None
+) -> None:
+    """Print rows as a table on stdout: wide values are folded in a terminal, never in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    names = list(columns or (rows[0] if rows else ()))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=10_000, no_color=True)
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for name in names:
+        numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.3e}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return " ".join(_cell(v) for v in value)
+    # Line breaks would tear the table; they are shown as signs.
+    return str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON has no word for (NaN, infinities) into null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
