@@ -1,0 +1,167 @@
+"""Sound parts joined into the schema's node and edge tables.
+
+The kind that owns a table makes its rows; other kinds add columns, joined by
+key. Nodes that several SAEs share (their model, the corpus, tokens) occur once.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atlas import schema
+from atlas.errors import BrokenPart
+from atlas.folder import Folder, Sound
+from atlas.schema import EDGES, TABLES, Edge, Node
+from atlas.stores import Graph
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from atlas.parts import Part
+
+__all__ = ["assemble", "fingerprints", "graph_fingerprint", "rows_of"]
+
+
+def fingerprints(sound: Sound) -> dict[str, str]:
+    """Return, for each SAE, the hash of all sound parts that touch it."""
+    touching: dict[str, list[str]] = {name: [] for name in sound.saes}
+    for key, part in sorted(sound.parts.items()):
+        if part.manifest.kind != "codes":  # codes are in no table, so dropping them changes nothing
+            for name in part.manifest.saes:
+                touching.setdefault(name, []).append(f"{key} {part.manifest.hash}")
+    return {
+        name: hashlib.sha256("\n".join(keys).encode()).hexdigest()
+        for name, keys in touching.items()
+    }
+
+
+def graph_fingerprint(sound: Sound) -> str:
+    """Return one hash, 16 hex digits, for all that a view of the atlas is made from."""
+    core = "\n".join(f"{name} {hash}" for name, hash in sorted(fingerprints(sound).items()))
+    tables = "\n".join(str(schema.arrow_schema(t.name)) for t in TABLES)
+    return hashlib.sha256(f"{core}\n{tables}".encode()).hexdigest()[:16]
+
+
+def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
+    """Join the sound parts of an atlas into the graph's tables.
+
+    Parameters
+    ----------
+    folder
+        The atlas.
+    sound
+        Its sound parts, if they are known already.
+
+    Raises
+    ------
+    BrokenPart
+        If a file of a sound part has changed, two parts disagree about a shared
+        node, or an edge ends at a node that is not there.
+    """
+    sound = sound or folder.sound()
+    for part in sound.parts.values():
+        if part.manifest.kind != "codes":
+            part.check()
+    tables = {of.name: _table(of, sound) for of in TABLES}
+    for edge in EDGES:
+        _check_ends(edge, tables)
+    return Graph(folder.uuid, folder.name, tables, fingerprints(sound))
+
+
+def rows_of(name: str, sae: str | None, tables: "dict[str, pa.Table]") -> "pa.Table":
+    """Return a table's rows in the order of their keys, all or those of one SAE.
+
+    The rows of an SAE are those whose key begins with its name, and the edges that
+    leave them; nodes that SAEs share, and edges between them, are given whole.
+    """
+    import pyarrow.compute as pc
+
+    of, data = schema.table(name), tables[name]
+    if sae is not None:
+        data = data.filter(_belongs(of, data, sae))
+    order = pc.sort_indices(data, sort_keys=[(k, "ascending") for k in of.keys])
+    return data.take(order).combine_chunks()
+
+
+def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    source = schema.node(of.source) if isinstance(of, Edge) else of
+    key = data[of.keys[0]]  # of an edge: the key of what it leaves
+    if source.shared:
+        return pa.array(np.ones(data.num_rows, dtype=bool))
+    return pc.or_(pc.equal(key, sae), pc.starts_with(key, f"{sae}/"))
+
+
+def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
+    import pyarrow as pa
+
+    made = _all(sound.of(of.owner), of.name)
+    base = pa.concat_tables(made) if made else schema.arrow_schema(of.name, of.owner).empty_table()
+    base = _once(of, base)
+    for kind in sorted(schema.owners(of) - {of.owner}):
+        base = _joined(of, base, _all(sound.of(kind), of.name), kind=kind)
+    return base.select(schema.arrow_schema(of.name).names).cast(schema.arrow_schema(of.name))
+
+
+def _all(parts: "Iterable[Part]", name: str) -> "list[pa.Table]":
+    return [p.table(name) for p in parts if name in p.manifest.tables]
+
+
+def _once(of: Node | Edge, data: "pa.Table") -> "pa.Table":
+    """Keep each key's first row; rows of one key that differ are a fault."""
+    codes = _key_codes(of, data)
+    _, first, back = np.unique(codes, return_index=True, return_inverse=True)
+    if len(first) == data.num_rows:
+        return data
+    if not data.equals(data.take(first[back])):
+        raise BrokenPart(
+            f"Two SAEs of this atlas disagree about a {of.name} of the same name. Ingest one of them anew "
+            "with --replace, so that both are measured with the same model and tokenizer."
+        )
+    return data.take(np.sort(first))
+
+
+def _key_codes(of: Node | Edge, data: "pa.Table") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Return a number for each row, equal for rows of equal keys."""
+    codes = np.zeros(data.num_rows, dtype=np.int64)
+    for key in of.keys:
+        column = data[key].combine_chunks().dictionary_encode()
+        codes = codes * (len(column.dictionary) + 1) + column.indices.to_numpy(zero_copy_only=False)
+    return codes
+
+
+def _joined(of: Node | Edge, base: "pa.Table", added: "list[pa.Table]", *, kind: str) -> "pa.Table":
+    """Add the columns a kind fills; rows it does not know get nulls."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = schema.arrow_schema(of.name, kind)
+    names = [n for n in wanted.names if n not in of.keys]
+    if len(of.keys) != 1:
+        raise NotImplementedError("columns are joined to nodes only; an edge has one owner")
+    if added:
+        more = pa.concat_tables(added)
+        at = pc.index_in(base[of.keys[0]], value_set=more[of.keys[0]].combine_chunks())
+        columns = [more[n].take(at) for n in names]
+    else:
+        columns = [pa.nulls(base.num_rows, wanted.field(n).type) for n in names]
+    for n, column in zip(names, columns, strict=True):
+        base = base.append_column(n, column)
+    return base
+
+
+def _check_ends(edge: Edge, tables: "dict[str, pa.Table]") -> None:
+    import pyarrow.compute as pc
+
+    for end, label in (("source", edge.source), ("target", edge.target)):
+        keys = tables[label][schema.node(label).key].combine_chunks()
+        there = pc.is_in(tables[edge.type][end], value_set=keys)
+        if not pc.all(there, min_count=0).as_py():
+            raise BrokenPart(
+                f"An edge {edge.type} ends at a {label} that no sound part holds; run `atlas doctor` to see "
+                "which part is missing."
+            )

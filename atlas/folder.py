@@ -1,0 +1,245 @@
+"""The folder of an atlas: what lies where, who may write, and which parts are sound.
+
+::
+
+    demo.atlas/
+      atlas.json              format, uuid, name, corpus
+      corpus.parquet          the documents, in blocks
+      parts/<kind>/<name>/    Parquet tables and manifest.json
+      codes/<sae>/            Arrow files, one a shard, and manifest.json
+      runs/<id>/              what an unfinished run needs to go on
+      cache/                  the embedded view; may be removed at any time
+      lock                    held by the process that writes
+"""
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atlas.disk import discard, is_leftover, write_json
+from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
+from atlas.parts import FORMAT, Part, read_manifest
+
+__all__ = ["Folder", "Sound"]
+
+ATLAS = "atlas.json"
+
+
+@dataclass(frozen=True)
+class Sound:
+    """The parts of an atlas as they stand now.
+
+    Parameters
+    ----------
+    parts
+        Those that may be loaded, by ``kind/name``.
+    stale
+        Those whose ancestor is gone or another by now, each with the reason.
+    """
+
+    parts: Mapping[str, Part]
+    stale: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, kind: str) -> list[Part]:
+        """Return the sound parts of a kind, by name."""
+        return [p for p in self.parts.values() if p.manifest.kind == kind]
+
+    @property
+    def saes(self) -> list[str]:
+        """The SAEs of the atlas, by name."""
+        return [p.manifest.name for p in self.of("sae")]
+
+
+class Folder:
+    """An atlas on disk.
+
+    Use ``Folder.open`` for one that exists and ``Folder.create`` for a new one.
+    """
+
+    def __init__(self, path: Path, said: Mapping[str, Any]) -> None:
+        self.path = path
+        self._said = dict(said)
+
+    @classmethod
+    def open(cls, path: Path) -> "Folder":
+        """Open an atlas.
+
+        Raises
+        ------
+        BadInput
+            If there is no atlas there.
+        NewerFormat
+            If a newer version wrote it.
+        """
+        try:
+            said = json.loads((path / ATLAS).read_text("utf-8"))
+            newer = said["format"] > FORMAT
+            said["uuid"], said["name"]
+        except FileNotFoundError:
+            raise BadInput(
+                f"There is no atlas at {path}. `atlas demo` makes one to look at, "
+                "`atlas ingest` makes one of your own; `--atlas PATH` names another."
+            ) from None
+        except NotADirectoryError:
+            raise BadInput(f"{path} is a file; an atlas is a folder.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise BrokenPart(
+                f"{path / ATLAS} cannot be read ({error}); it is not what was written."
+            ) from error
+        if newer:
+            raise NewerFormat(
+                f"{path} has format {said['format']}, and this version reads up to {FORMAT}. "
+                "Install a newer feature-atlas."
+            )
+        return cls(path, said)
+
+    @classmethod
+    def create(cls, path: Path) -> "Folder":
+        """Open the atlas at ``path``, or begin an empty one there."""
+        if (path / ATLAS).exists():
+            return cls.open(path)
+        if path.exists() and (not path.is_dir() or any(f.name != "lock" for f in path.iterdir())):
+            raise BadInput(f"{path} is not empty and not an atlas; name a new folder with --atlas.")
+        path.mkdir(parents=True, exist_ok=True)
+        said = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
+        write_json(path / ATLAS, said)
+        return cls(path, said)
+
+    @property
+    def uuid(self) -> str:
+        """The atlas' own name among all atlases."""
+        return str(self._said["uuid"])
+
+    @property
+    def name(self) -> str:
+        """The atlas' name for people."""
+        return str(self._said["name"])
+
+    @property
+    def corpus(self) -> Mapping[str, Any] | None:
+        """What ``atlas.json`` says of the corpus; None before the first text is read."""
+        return self._said["corpus"]  # type: ignore[no-any-return]
+
+    def check_corpus(self, corpus: Mapping[str, Any]) -> None:
+        """Make sure that the atlas is about this corpus, or about none yet.
+
+        Raises
+        ------
+        Mismatch
+            If it is about another one.
+        """
+        if self.corpus is not None and self.corpus["id"] != corpus["id"]:
+            raise Mismatch(
+                f"{self.path} is about the corpus {self.corpus['name']!r} ({self.corpus['documents']} "
+                f"documents, id {self.corpus['id']}), and the text given is another one "
+                f"({corpus['documents']} documents, id {corpus['id']}). An atlas has one corpus: leave "
+                "out --text to use its own, or name another folder with --atlas."
+            )
+
+    def set_corpus(self, corpus: Mapping[str, Any]) -> None:
+        """Record the corpus this atlas is about, if it has none yet."""
+        self.check_corpus(corpus)
+        if self.corpus is None:
+            self._said["corpus"] = dict(corpus)
+            write_json(self.path / ATLAS, self._said)
+
+    @property
+    def corpus_file(self) -> Path:
+        """Where the documents lie."""
+        return self.path / "corpus.parquet"
+
+    @property
+    def cache(self) -> Path:
+        """Where views that may be rebuilt lie."""
+        return self.path / "cache"
+
+    def part(self, kind: str, name: str) -> Path:
+        """Return the folder of a part."""
+        return self.path / "parts" / kind / name
+
+    def codes(self, sae: str) -> Path:
+        """Return the folder of an SAE's codes."""
+        return self.path / "codes" / sae
+
+    def run(self, id: str) -> Path:
+        """Return the folder of an unfinished run."""
+        return self.path / "runs" / id
+
+    def runs(self) -> list[Path]:
+        """Return the folders of unfinished runs, by name."""
+        return _folders(self.path / "runs")
+
+    def part_folders(self) -> list[Path]:
+        """Return the folder of every part, codes too, by kind and name."""
+        found = [f for kind in _folders(self.path / "parts") for f in _folders(kind)]
+        return found + _folders(self.path / "codes")
+
+    def all_parts(self) -> list[Part]:
+        """Read the manifest of every part, sound or stale."""
+        return [read_manifest(f) for f in self.part_folders()]
+
+    def sound(self) -> Sound:
+        """Return the parts that may be loaded, and why the others may not.
+
+        Parts are read in any order: one is stale if an ancestor is missing, has
+        another hash, or is itself stale.
+        """
+        parts = {p.manifest.key: p for p in self.all_parts()}
+        stale: dict[str, str] = {}
+        changed = True
+        while changed:
+            changed = False
+            for key, part in parts.items():
+                reason = None if key in stale else _stale(part, parts, stale)
+                if reason:
+                    stale[key], changed = reason, True
+        return Sound({k: p for k, p in parts.items() if k not in stale}, stale)
+
+    def remove(self, part: Part) -> None:
+        """Remove a part; those made from it are stale from then on."""
+        discard(part.folder)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the right to write while the block runs.
+
+        Raises
+        ------
+        Locked
+            If another process has it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise Locked(
+                f"Another process is writing {self.path}; wait until it has finished, or use another "
+                "folder with --atlas."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(f for f in path.iterdir() if f.is_dir() and not is_leftover(f))
+
+
+def _stale(part: Part, parts: Mapping[str, Part], stale: Mapping[str, str]) -> str | None:
+    for ancestor, wanted in part.manifest.made_from.items():
+        if ancestor not in parts:
+            return f"{ancestor}, which it was made from, is gone"
+        if parts[ancestor].manifest.hash != wanted:
+            return f"{ancestor}, which it was made from, has been made anew since"
+        if ancestor in stale:
+            return f"{ancestor}, which it was made from, is stale"
+    return None

@@ -1,0 +1,284 @@
+"""Parts: the immutable results an atlas is made of, each a folder of Parquet tables.
+
+A part is of one *kind* (``sae``, ``statistics``, …) and bears a name. Its
+``manifest.json`` says what it was made from and how, and holds the checksums
+of its tables. The *hash* of a part covers its tables, settings and ancestors,
+not when or where it was written; a part whose ancestor has another hash by now
+is *stale* and not loaded. The format is written down in ``docs/format.md``.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas import schema
+from atlas.disk import placed_folder, sha256, write_json
+from atlas.errors import BrokenPart, NewerFormat
+from atlas.versions import installed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "FORMAT",
+    "Manifest",
+    "Part",
+    "TableFile",
+    "read_manifest",
+    "write_manifest",
+    "write_part",
+]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+_HASHED = ("kind", "name", "version", "saes", "settings", "seed", "sources", "dtypes", "made_from")
+
+_ORIGIN = ("settings", "sources", "dtypes")
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One table of a part: its file, its rows, and the SHA-256 of the file."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a part says of itself.
+
+    Parameters
+    ----------
+    kind, name
+        Which part it is.
+    version
+        Version of the code that defines this kind's numbers.
+    saes
+        The SAEs it touches.
+    settings
+        The settings it was made with.
+    seed
+        Seed of anything random in it.
+    sources
+        Where models, SAEs and texts came from, with revisions and hashes.
+    dtypes
+        Number formats of the computation.
+    versions
+        Versions of the libraries that made it; not part of the hash.
+    made_from
+        ``kind/name`` of each ancestor to its hash.
+    tables
+        Its tables by name.
+    created
+        When it was written, UTC; not part of the hash.
+    format
+        Version of the folder format.
+    """
+
+    kind: str
+    name: str
+    version: int = 1
+    saes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    made_from: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, TableFile] = field(default_factory=dict)
+    created: str = ""
+    format: int = FORMAT
+
+    @property
+    def key(self) -> str:
+        """Its name among all parts: ``kind/name``."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def origin(self) -> str:
+        """SHA-256 over what it was made of and how: settings, formats, and the hashes of its sources."""
+        core = {name: _origin(getattr(self, name)) for name in _ORIGIN}
+        return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+
+    def difference(self, other: "Manifest") -> str:
+        """Say in words what another manifest of this part was made of or with instead."""
+        mine, others = (
+            {
+                f"{name} {key}": value
+                for name in _ORIGIN
+                for key, value in _origin(getattr(m, name)).items()
+            }
+            for m in (self, other)
+        )
+        return "; ".join(
+            f"{key}: {mine.get(key)} there, {others.get(key)} now"
+            for key in sorted(mine | others)
+            if mine.get(key) != others.get(key)
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 over what it holds and was made from, as 64 hex digits."""
+        said = asdict(self)
+        core = {name: said[name] for name in _HASHED}
+        core["tables"] = {name: (t.rows, t.sha256) for name, t in self.tables.items()}
+        return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part on disk: its folder and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def table(self, name: str) -> "pa.Table":
+        """Read one of its tables.
+
+        Raises
+        ------
+        BrokenPart
+            If the file is missing or cannot be read.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = self.folder / self.manifest.tables[name].file
+        try:
+            return pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise _broken(self, f"{path.name} cannot be read ({error})") from error
+
+    def check(self) -> None:
+        """Hold every file against its checksum.
+
+        Raises
+        ------
+        BrokenPart
+            If a file is missing or has changed.
+        """
+        for name, entry in self.manifest.tables.items():
+            path = self.folder / entry.file
+            if not path.is_file():
+                raise _broken(self, f"its table {name} is missing")
+            if sha256(path) != entry.sha256:
+                raise _broken(
+                    self, f"its table {name} is not what was written (the checksum differs)"
+                )
+
+
+def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> Part:
+    """Write a part and rename it into place.
+
+    Parameters
+    ----------
+    folder
+        The folder of the part, ``parts/<kind>/<name>``.
+    manifest
+        What it says of itself; ``tables``, ``created`` and ``versions`` are filled in here.
+    tables
+        Its tables by name. Those of the schema are held against it.
+
+    Raises
+    ------
+    BrokenPart
+        If a table has other columns than the schema gives to this kind.
+    OutOfRoom
+        If the disk is full.
+    """
+    import pyarrow.parquet as pq
+
+    files: dict[str, TableFile] = {}
+    with placed_folder(folder) as beside:
+        for name, data in tables:
+            path = beside / f"{name}.parquet"
+            pq.write_table(
+                _held_against_schema(manifest.kind, name, data), path, compression="zstd"
+            )
+            files[name] = TableFile(path.name, data.num_rows, sha256(path))
+        whole = write_manifest(beside, replace(manifest, tables=files))
+    return Part(folder, whole)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write a manifest into a folder whose tables are there already, and return it dated.
+
+    ``created``, ``versions`` and the hash are filled in here.
+    """
+    dated = replace(
+        manifest, versions=installed(), created=datetime.now(UTC).isoformat(timespec="seconds")
+    )
+    write_json(folder / MANIFEST, asdict(dated) | {"hash": dated.hash})
+    return dated
+
+
+def read_manifest(folder: Path) -> Part:
+    """Read the part in a folder.
+
+    Raises
+    ------
+    NewerFormat
+        If a newer version wrote it.
+    BrokenPart
+        If the manifest is missing, unreadable, or not the one that was written.
+    """
+    path = folder / MANIFEST
+    try:
+        said = json.loads(path.read_text("utf-8"))
+        if said["format"] > FORMAT:
+            raise NewerFormat(
+                f"{folder} has format {said['format']}, and this version reads up to {FORMAT}. "
+                "Install a newer feature-atlas."
+            )
+        told = said.pop("hash")
+        said["tables"] = {name: TableFile(**entry) for name, entry in said["tables"].items()}
+        manifest = Manifest(**{**said, "saes": tuple(said["saes"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokenPart(
+            f"The manifest {path} cannot be read ({type(error).__name__}: {error}). Remove that folder and "
+            "run the command that made it again."
+        ) from error
+    if manifest.hash != told:
+        raise BrokenPart(
+            f"The manifest {path} is not the one that was written. Make the part again."
+        )
+    return Part(folder, manifest)
+
+
+def _origin(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten one level and leave out where things lay: the hashes say what they were."""
+    flat: dict[str, Any] = {}
+    for key, value in said.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{k}": v for k, v in value.items() if k != "source"}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _held_against_schema(kind: str, name: str, data: "pa.Table") -> "pa.Table":
+    if name[0].islower():
+        return data
+    wanted = schema.arrow_schema(name, kind)
+    if data.schema.names != wanted.names:
+        raise BrokenPart(
+            f"A part of kind {kind!r} fills {', '.join(wanted.names)} of {name}; "
+            f"it was given {', '.join(data.schema.names)}."
+        )
+    return data.cast(wanted)
+
+
+def _broken(part: Part, what: str) -> BrokenPart:
+    name = part.manifest.saes[0] if part.manifest.saes else part.manifest.name
+    return BrokenPart(
+        f"The part {part.manifest.key} is broken: {what}. Make it again with "
+        f"`atlas ingest --sae {name} --replace`, or remove {part.folder}."
+    )

@@ -1,0 +1,292 @@
+"""The graph's schema: every node, edge and property, with unit, meaning and owner.
+
+Parquet schemas, the tables of the stores, the checks of parts and the reference
+in ``docs/schema.md`` are made from the two tuples ``NODES`` and ``EDGES``. A
+property is owned by exactly one kind of part: only parts of that kind may fill
+it. The kind that owns a table makes its rows; the others add columns to them.
+
+This module imports nothing heavy, so that commands may list names cheaply;
+``arrow_schema`` imports pyarrow when it is called.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+from atlas.errors import UnknownName
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "EDGES",
+    "NODES",
+    "TABLES",
+    "Edge",
+    "Node",
+    "Property",
+    "Type",
+    "arrow_schema",
+    "edge",
+    "node",
+    "table",
+]
+
+Type = Literal["string", "int64", "double", "bool", "string[]", "double[]"]
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property of a node or an edge.
+
+    Parameters
+    ----------
+    name
+        Its name in Cypher, Parquet and Python alike.
+    type
+        Its type; ``[]`` marks a list.
+    meaning
+        What it says, in one line.
+    unit
+        The unit it is counted in; empty for names and ratios that say it themselves.
+    owner
+        The kind of part that fills it; empty means the owner of the table.
+    """
+
+    name: str
+    type: Type
+    meaning: str
+    unit: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node table: its label, the property that is its key, and who makes its rows.
+
+    ``shared`` nodes (models, tokens, …) belong to no SAE: several refer to the same one.
+    """
+
+    label: str
+    key: str
+    meaning: str
+    owner: str
+    properties: tuple[Property, ...]
+    shared: bool = False
+
+    @property
+    def name(self) -> str:
+        """The table's name: the label."""
+        return self.label
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that identify a row."""
+        return (self.key,)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge table: its type, the labels it joins, and who makes its rows."""
+
+    type: str
+    source: str
+    target: str
+    meaning: str
+    owner: str
+    properties: tuple[Property, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The table's name: the type of the edge."""
+        return self.type
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that identify a row: the keys of both ends."""
+        return ("source", "target")
+
+
+P = Property
+
+# fmt: off
+NODES: tuple[Node, ...] = (
+    Node("Model", "name", "A language model.", "sae", (
+        P("name", "string", "name of the model, as transformers loads it"),
+        P("source", "string", "hub name or folder it came from, or 'memory'"),
+        P("revision", "string", "commit of the hub repository, where there is one"),
+        P("weights", "string", "hash of its configuration and parameters"),
+        P("architecture", "string", "class of the model in transformers"),
+        P("d_model", "int64", "width of the residual stream", "dimensions"),
+        P("layers", "int64", "number of blocks", "blocks"),
+        P("dtype", "string", "number format it was run in"),
+        P("tokenizer", "string", "first 12 hex digits of the SHA-256 of its tokenizer"),
+    ), shared=True),
+    Node("Site", "id", "A place in a model where activations are read.", "sae", (
+        P("id", "string", "`model/hook`"),
+        P("model", "string", "name of the model"),
+        P("hook", "string", "TransformerLens name of the place"),
+        P("layer", "int64", "block it belongs to, from 0; null at the embedding"),
+        P("width", "int64", "length of the vectors there", "dimensions"),
+    ), shared=True),
+    Node("Corpus", "id", "The text an atlas is about.", "sae", (
+        P("id", "string", "first 12 hex digits of the SHA-256 of the documents"),
+        P("name", "string", "its name"),
+        P("source", "string", "file, folder or data set it was read from, or 'memory'"),
+        P("revision", "string", "revision of the data set, where there is one"),
+        P("documents", "int64", "number of documents", "documents"),
+        P("characters", "int64", "length of all documents", "characters"),
+    ), shared=True),
+    Node("SAE", "name", "A sparse autoencoder.", "sae", (
+        P("name", "string", "its name in the atlas, a slug"),
+        P("atlas", "string", "uuid of the atlas it belongs to"),
+        P("source", "string", "`release:sae_id`, folder, or 'memory'"),
+        P("release", "string", "release in sae-lens' registry, if any"),
+        P("sae_id", "string", "name within the release, if any"),
+        P("architecture", "string", "standard, gated, topk, jumprelu, …, as sae-lens names it"),
+        P("d_in", "int64", "width of what it reads", "dimensions"),
+        P("d_sae", "int64", "number of features", "features"),
+        P("seed", "int64", "training seed, if its metadata says"),
+        P("neuronpedia_id", "string", "its name at Neuronpedia, if any"),
+        P("model", "string", "name of the model it reads"),
+        P("hook", "string", "TransformerLens name of the place it reads"),
+        P("context_size", "int64", "tokens of a context, BOS included", "tokens"),
+        P("prepend_bos", "bool", "whether each context begins with BOS"),
+        P("dtype", "string", "number format it was run in"),
+        P("weights", "string", "SHA-256 of its parameters"),
+        P("tokens", "int64", "tokens counted (special tokens are not)", "tokens", "statistics"),
+        P("l0", "double", "mean number of active features per token", "features/token", "statistics"),
+        P("dead", "int64", "features never active in the tokens counted", "features", "statistics"),
+        P("dead_share", "double", "`dead` / `d_sae`", "", "statistics"),
+        P("fvu", "double", "fraction of variance unexplained: residual / centred sum of squares; null where nothing varies", "", "fidelity"),
+    )),
+    Node("Feature", "id", "One feature (latent) of an SAE.", "sae", (
+        P("id", "string", "`sae/idx`"),
+        P("sae", "string", "name of the SAE"),
+        P("idx", "int64", "index in the SAE, from 0"),
+        P("neuronpedia", "string", "address of its page at Neuronpedia, if any"),
+        P("active_tokens", "int64", "tokens on which it is active (activation > 0)", "tokens", "statistics"),
+        P("frequency", "double", "`active_tokens` / tokens counted", "", "statistics"),
+        P("mean_activation", "double", "mean over the tokens on which it is active; null if dead", "activation", "statistics"),
+        P("std_activation", "double", "standard deviation (population) over the tokens on which it is active; null if dead", "activation", "statistics"),
+        P("max_activation", "double", "largest activation; null if dead", "activation", "statistics"),
+        P("dead", "bool", "never active in the tokens counted", "", "statistics"),
+        P("top_token", "string", "the token it is active on most often; null if dead", "", "tokens"),
+    )),
+    Node("Token", "id", "One token of a tokenizer's vocabulary.", "tokens", (
+        P("id", "string", "`tokenizer/token_id`"),
+        P("tokenizer", "string", "first 12 hex digits of the SHA-256 of the tokenizer"),
+        P("token_id", "int64", "number in the vocabulary"),
+        P("text", "string", "the text it stands for, its leading space kept"),
+    ), shared=True),
+    Node("Example", "id", "A stretch of text on which a feature is active.", "examples", (
+        P("id", "string", "`sae/idx/rank`"),
+        P("sae", "string", "name of the SAE"),
+        P("idx", "int64", "index of the feature in the SAE"),
+        P("rank", "int64", "0 is the highest activation; sampled examples follow the top ones"),
+        P("kind", "string", "'top', or 'fifth 1' (lowest) … 'fifth 5': a sample from that fifth of the activation range"),
+        P("activation", "double", "the feature's activation at the peak", "activation"),
+        P("text", "string", "the tokens joined"),
+        P("tokens", "string[]", "the tokens around the peak, within its context"),
+        P("activations", "double[]", "the feature's activation on each of them", "activation"),
+        P("peak", "int64", "which of the tokens the example is about, from 0"),
+        P("document", "int64", "which document of the corpus, from 0"),
+        P("start", "int64", "where the peak token begins in the document", "characters"),
+    )),
+)
+
+EDGES: tuple[Edge, ...] = (
+    Edge("OF_MODEL", "Site", "Model", "The site is a place in the model.", "sae"),
+    Edge("READS", "SAE", "Site", "The SAE was trained on the activations at the site.", "sae"),
+    Edge("MEASURED_ON", "SAE", "Corpus", "The SAE's numbers were measured on the corpus.", "sae"),
+    Edge("IN_SAE", "Feature", "SAE", "The feature belongs to the SAE.", "sae"),
+    Edge("FIRES_ON", "Feature", "Token", "The feature is active on the token; the commonest tokens of each feature.", "tokens", (
+        P("rank", "int64", "0 is the token it is active on most often"),
+        P("count", "int64", "times it is active on the token", "tokens"),
+        P("share", "double", "`count` / the feature's `active_tokens`"),
+        P("rate", "double", "`count` / times the token occurs in the corpus"),
+        P("mean_activation", "double", "mean activation on the token, where active", "activation"),
+    )),
+    Edge("SHOWN_BY", "Feature", "Example", "The example shows what the feature is active on.", "examples"),
+)
+# fmt: on
+
+TABLES: tuple[Node | Edge, ...] = (*NODES, *EDGES)
+
+_BY_NAME = {of.name: of for of in TABLES}
+
+
+def table(name: str) -> Node | Edge:
+    """Return the node or edge table of this name.
+
+    Raises
+    ------
+    UnknownName
+        If the schema has no such table.
+    """
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise UnknownName("table", name, known=_BY_NAME) from None
+
+
+def node(label: str) -> Node:
+    """Return the node table of this label."""
+    found = table(label)
+    if not isinstance(found, Node):
+        raise UnknownName("node label", label, known=(n.label for n in NODES))
+    return found
+
+
+def edge(type: str) -> Edge:
+    """Return the edge table of this type."""
+    found = table(type)
+    if not isinstance(found, Edge):
+        raise UnknownName("edge type", type, known=(e.type for e in EDGES))
+    return found
+
+
+def columns(of: Node | Edge, *, owner: str | None = None) -> Iterator[Property]:
+    """Yield the columns of a table, those of both ends first if it is an edge.
+
+    Parameters
+    ----------
+    of
+        The table.
+    owner
+        Only the key and what parts of this kind fill; all columns if None.
+    """
+    if isinstance(of, Edge):
+        yield Property("source", "string", f"key of the {of.source}")
+        yield Property("target", "string", f"key of the {of.target}")
+    for p in of.properties:
+        if owner is None or (p.owner or of.owner) == owner or p.name in of.keys:
+            yield p
+
+
+def owners(of: Node | Edge) -> frozenset[str]:
+    """Return the kinds of parts that fill columns of a table."""
+    return frozenset({of.owner, *(p.owner for p in of.properties if p.owner)})
+
+
+@cache
+def arrow_schema(name: str, owner: str | None = None) -> "pa.Schema":
+    """Return the Arrow schema of a table, or of the columns that one kind of part fills."""
+    import pyarrow as pa
+
+    kinds: dict[Type, pa.DataType] = {
+        "string": pa.string(),
+        "int64": pa.int64(),
+        "double": pa.float64(),
+        "bool": pa.bool_(),
+        "string[]": pa.list_(pa.string()),
+        "double[]": pa.list_(pa.float64()),
+    }
+    of = table(name)
+    return pa.schema(
+        [
+            pa.field(p.name, kinds[p.type], nullable=p.name not in of.keys)
+            for p in columns(of, owner=owner)
+        ]
+    )

@@ -1,0 +1,138 @@
+"""Where a graph is kept and asked: one protocol, two engines behind it.
+
+A store takes assembled tables and knows no kinds of parts. ``open_store``
+chooses the engine by URL: a path is the embedded store, ``neo4j://``,
+``neo4j+s://``, ``bolt://`` and their kin a server. One conformance suite runs
+on both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from atlas.progress import Progress
+
+__all__ = ["Graph", "Loaded", "Param", "Params", "Store", "SyncPlan"]
+
+Param: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[float] | None"
+Params: TypeAlias = Mapping[str, Param]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The assembled graph of one atlas, ready to be loaded.
+
+    Parameters
+    ----------
+    atlas
+        The uuid of the atlas.
+    name
+        Its name, for messages.
+    tables
+        An Arrow table for every node and edge table of the schema (empty ones
+        included), columns as ``schema.arrow_schema(name)`` gives them. Every
+        source and target of an edge is a node of these tables.
+    fingerprints
+        For each SAE the hash of all sound parts that touch it.
+    """
+
+    atlas: str
+    name: str
+    tables: "Mapping[str, pa.Table]"
+    fingerprints: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a store holds of one SAE."""
+
+    atlas: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SyncPlan:
+    """What a sync would change, worked out before anything is touched.
+
+    Parameters
+    ----------
+    graph
+        What should be there at the end.
+    add, replace, remove, keep
+        Names of SAEs: new ones, those whose fingerprint differs, those the atlas
+        dropped, and those that are as they should be.
+    rows
+        How many nodes and edges will be written.
+    seconds
+        A rough estimate of the time this takes.
+    """
+
+    graph: Graph
+    add: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    rows: int = 0
+    seconds: float = field(default=0.0)
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.add or self.replace or self.remove)
+
+
+class Store(Protocol):
+    """A place where graphs are kept and asked."""
+
+    url: str
+    """Where it is, without the password."""
+
+    def contents(self) -> Mapping[str, Loaded]:
+        """Return what is visible: SAE name to its atlas and fingerprint."""
+
+    def plan(self, graph: Graph) -> SyncPlan:
+        """Work out what a sync would change.
+
+        Raises
+        ------
+        Mismatch
+            If another atlas owns an SAE of the same name.
+        """
+
+    def sync(self, plan: SyncPlan, progress: "Progress") -> None:
+        """Make the store show the planned graph, one SAE swapped at a time, each whole or not at all."""
+
+    def query(self, cypher: str, params: Params, *, timeout: float = 60) -> "pa.Table":
+        """Run a reading query.
+
+        Parameters
+        ----------
+        cypher
+            The query; writing is refused.
+        params
+            A value for every ``$name`` in it, and for no other.
+        timeout
+            Seconds after which the query is given up.
+
+        Raises
+        ------
+        QueryFailed
+            If the query is wrong, writes, or takes too long.
+        """
+
+    def table(self, name: str, sae: str | None = None) -> "pa.Table":
+        """Return one node or edge table, rows in the order of their keys.
+
+        Parameters
+        ----------
+        name
+            A table of the schema.
+        sae
+            Only the rows that belong to this SAE (for an edge: that leave it).
+        """
+
+    def close(self) -> None:
+        """Let go of files and connections."""

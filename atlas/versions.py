@@ -1,0 +1,29 @@
+"""Which versions of the libraries that matter are installed, without importing them."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+__all__ = ["installed"]
+
+LIBRARIES = (
+    "feature-atlas",
+    "numpy",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "sae-lens",
+    "kuzu",
+    "neo4j",
+)
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Return the installed version of each library; those not there are left out."""
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,80 @@
+"""Files and folders are placed whole or not at all; a full disk is one sentence."""
+
+import errno
+
+import pytest
+
+from atlas.disk import discard, is_leftover, placed, placed_folder, sha256
+from atlas.errors import OutOfRoom
+
+
+def test_a_file_is_placed_at_the_end(tmp_path):
+    with placed(tmp_path / "a.txt") as beside:
+        beside.write_text("new")
+        assert not (tmp_path / "a.txt").exists()
+        assert is_leftover(beside)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(ValueError, match="half way"), placed(tmp_path / "a.txt") as beside:
+        beside.write_text("new")
+        raise ValueError("half way")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_placed_and_replaced_whole(tmp_path):
+    for content in ("one", "two"):
+        with placed_folder(tmp_path / "kind" / "name") as beside:
+            (beside / f"{content}.txt").write_text(content)
+    assert [f.name for f in (tmp_path / "kind" / "name").iterdir()] == ["two.txt"]
+    assert [f.name for f in (tmp_path / "kind").iterdir()] == ["name"]
+
+
+def test_a_failure_keeps_the_folder_that_was_there(tmp_path):
+    with placed_folder(tmp_path / "name") as beside:
+        (beside / "old.txt").write_text("old")
+    with pytest.raises(ValueError, match="half way"), placed_folder(tmp_path / "name") as beside:
+        (beside / "new.txt").write_text("new")
+        raise ValueError("half way")
+    assert [f.name for f in (tmp_path / "name").iterdir()] == ["old.txt"]
+    assert [f.name for f in tmp_path.iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("IOError: Error writing bytes to file. Detail: [errno 28] No space left on device"),
+    ],
+)
+def test_a_full_disk_is_one_sentence(tmp_path, error):
+    with (
+        pytest.raises(OutOfRoom, match=r"The disk is full: .*a.txt could not be written"),
+        placed(tmp_path / "a.txt"),
+    ):
+        raise error
+
+
+def test_other_errors_pass(tmp_path):
+    with pytest.raises(PermissionError), placed(tmp_path / "a.txt"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_discard_takes_files_folders_and_nothing(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside").write_text("x")
+    for name in ("file", "folder", "nothing"):
+        discard(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_is_the_known_one(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == known

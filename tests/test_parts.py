@@ -1,0 +1,237 @@
+"""Parts are whole, checked against their manifest and the schema, and stale when outdated."""
+
+import json
+import multiprocessing
+import shutil
+
+import pyarrow as pa
+import pytest
+from small_parts import filled, small_atlas, write_sae, write_statistics
+
+from atlas.assemble import assemble, fingerprints, graph_fingerprint, rows_of
+from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
+from atlas.folder import Folder
+from atlas.parts import Manifest, read_manifest, write_part
+from atlas.schema import EDGES, NODES, arrow_schema
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return small_atlas(tmp_path / "a.atlas")
+
+
+def test_a_part_reads_back_as_it_was_written(folder):
+    part = read_manifest(folder.part("statistics", "one"))
+    assert part.table("SAE").to_pylist() == [
+        {"name": "one", "tokens": 10, "l0": 0.7, "dead": 1, "dead_share": None}
+    ]
+    assert part.manifest.made_from == {
+        "sae/one": read_manifest(folder.part("sae", "one")).manifest.hash
+    }
+    part.check()
+
+
+def test_the_hash_says_what_not_when(tmp_path):
+    first = small_atlas(tmp_path / "a.atlas").sound().parts
+    second = small_atlas(tmp_path / "b.atlas").sound().parts
+    assert {k: p.manifest.hash for k, p in first.items()} == {
+        k: p.manifest.hash for k, p in second.items()
+    }
+
+
+def test_a_changed_byte_is_found(folder):
+    path = folder.part("sae", "one") / "Feature.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BrokenPart, match=r"sae/one is broken: its table Feature is not what was"):
+        assemble(folder)
+
+
+def test_a_missing_file_is_found(folder):
+    (folder.part("sae", "one") / "Feature.parquet").unlink()
+    with pytest.raises(BrokenPart, match=r"its table Feature is missing.*--replace"):
+        assemble(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda said: said.update(format=2), NewerFormat),
+        (lambda said: said.update(seed=7), BrokenPart),
+        (lambda said: said.pop("tables"), BrokenPart),
+        (lambda said: said.update(unheard_of=1), BrokenPart),
+    ],
+)
+def test_a_changed_manifest_is_found(folder, change, error):
+    path = folder.part("sae", "one") / "manifest.json"
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+    with pytest.raises(error):
+        folder.sound()
+
+
+def test_a_manifest_cut_short_is_found(folder):
+    path = folder.part("sae", "one") / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(BrokenPart, match="cannot be read"):
+        folder.sound()
+
+
+def test_a_kind_fills_its_own_columns_only(folder):
+    table = filled("Feature", "sae", [{"id": "x/0", "sae": "x", "idx": 0}])
+    with pytest.raises(BrokenPart, match="'statistics' fills id, active_tokens"):
+        write_part(folder.part("statistics", "x"), Manifest("statistics", "x"), [("Feature", table)])
+    assert not folder.part("statistics", "x").exists()
+
+
+def test_tables_outside_the_schema_are_lower_case(folder):
+    data = pa.table({"anything": [1, 2]})
+    part = write_part(folder.part("notes", "x"), Manifest("notes", "x"), [("notes", data)])
+    assert part.table("notes").equals(data)
+
+
+def test_assembled_tables_are_the_schema(folder):
+    graph = assemble(folder)
+    assert set(graph.tables) == {t.name for t in (*NODES, *EDGES)}
+    for name, data in graph.tables.items():
+        assert data.schema.equals(arrow_schema(name)), name
+
+
+def test_other_kinds_add_columns_and_absent_ones_are_null(folder):
+    features = assemble(folder).tables["Feature"].to_pylist()
+    assert {f["id"]: f["active_tokens"] for f in features} == {
+        "one/0": 5, "one/1": 0, "one/2": 2, "two/0": None, "two/1": None,
+    }  # fmt: skip
+
+
+def test_shared_nodes_occur_once(folder):
+    tables = assemble(folder).tables
+    assert tables["Model"].num_rows == tables["Site"].num_rows == tables["Corpus"].num_rows == 1
+    assert tables["OF_MODEL"].num_rows == 1
+    assert tables["READS"].num_rows == 2
+
+
+def test_saes_that_disagree_about_a_shared_node_are_refused(folder):
+    other = folder.part("sae", "two")
+    part = read_manifest(other)
+    tables = [(name, part.table(name)) for name in part.manifest.tables if name != "Model"]
+    model = filled("Model", "sae", [{"name": "m", "d_model": 5}])
+    write_part(other, Manifest("sae", "two", saes=("two",)), [*tables, ("Model", model)])
+    with pytest.raises(BrokenPart, match="disagree about a Model"):
+        assemble(folder)
+
+
+def test_an_edge_to_nothing_is_refused(folder):
+    other = folder.part("sae", "two")
+    part = read_manifest(other)
+    tables = [(name, part.table(name)) for name in part.manifest.tables if name != "READS"]
+    reads = filled("READS", "sae", [{"source": "two", "target": "m/nowhere"}])
+    write_part(other, Manifest("sae", "two", saes=("two",)), [*tables, ("READS", reads)])
+    with pytest.raises(BrokenPart, match="READS ends at a Site"):
+        assemble(folder)
+
+
+def test_a_part_whose_ancestor_was_made_anew_is_stale(folder):
+    write_sae(folder, "one", 4)
+    sound = folder.sound()
+    assert "statistics/one" not in sound.parts
+    assert "has been made anew since" in sound.stale["statistics/one"]
+    assert assemble(folder).tables["Feature"].column("active_tokens").null_count == 6
+
+
+def test_a_part_whose_ancestor_is_gone_is_stale_and_so_are_its_heirs(folder):
+    statistics = read_manifest(folder.part("statistics", "one"))
+    heir = Manifest("notes", "one", saes=("one",),
+                    made_from={"statistics/one": statistics.manifest.hash})  # fmt: skip
+    write_part(folder.part("notes", "one"), heir, [])
+    shutil.rmtree(folder.part("sae", "one"))
+    sound = folder.sound()
+    assert set(sound.stale) == {"statistics/one", "notes/one"}
+    assert sound.saes == ["two"]
+
+
+def test_a_fingerprint_changes_with_the_parts_that_touch_its_sae_only(folder):
+    before = fingerprints(folder.sound())
+    whole = graph_fingerprint(folder.sound())
+    write_statistics(folder, read_manifest(folder.part("sae", "one")), [1, 1, 1])
+    after = fingerprints(folder.sound())
+    assert before["one"] != after["one"]
+    assert before["two"] == after["two"]
+    assert graph_fingerprint(folder.sound()) != whole
+
+
+def test_rows_of_an_sae(folder):
+    tables = dict(assemble(folder).tables)
+    assert rows_of("Feature", "two", tables)["id"].to_pylist() == ["two/0", "two/1"]
+    assert rows_of("IN_SAE", "one", tables)["source"].to_pylist() == ["one/0", "one/1", "one/2"]
+    assert rows_of("READS", "one", tables)["source"].to_pylist() == ["one"]
+    assert rows_of("OF_MODEL", "one", tables).num_rows == 1
+    assert rows_of("Model", "one", tables).num_rows == 1
+    assert rows_of("SAE", None, tables)["name"].to_pylist() == ["one", "two"]
+
+
+def test_opening_what_is_no_atlas(tmp_path):
+    with pytest.raises(BadInput, match="There is no atlas at"):
+        Folder.open(tmp_path / "none.atlas")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="is a file; an atlas is a folder"):
+        Folder.open(tmp_path / "file")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    with pytest.raises(BadInput, match="not empty and not an atlas"):
+        Folder.create(tmp_path / "full")
+
+
+def test_a_newer_atlas_is_refused(folder):
+    path = folder.path / "atlas.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    with pytest.raises(NewerFormat, match="has format 2, and this version reads up to 1"):
+        Folder.open(folder.path)
+
+
+def test_a_broken_atlas_json_is_told(folder):
+    (folder.path / "atlas.json").write_text("{")
+    with pytest.raises(BrokenPart, match="cannot be read"):
+        Folder.open(folder.path)
+
+
+def test_an_atlas_has_one_corpus(folder):
+    folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 3})
+    with pytest.raises(Mismatch, match="about the corpus 'text'.*is another one.*--atlas"):
+        folder.set_corpus({"id": "decaf0", "name": "other", "documents": 4})
+
+
+def _hold(path, held, leave):
+    with Folder.open(path).writing():
+        held.set()
+        leave.wait(60)
+
+
+def test_two_processes_may_not_write_at_once(folder):
+    spawn = multiprocessing.get_context("spawn")
+    held, leave = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=_hold, args=(folder.path, held, leave))
+    other.start()
+    try:
+        assert held.wait(60)
+        with pytest.raises(Locked, match="Another process is writing"), folder.writing():
+            pass
+    finally:
+        leave.set()
+        other.join(60)
+    with folder.writing():
+        pass
+
+
+def test_a_killed_writer_leaves_no_lock(folder):
+    spawn = multiprocessing.get_context("spawn")
+    held, leave = spawn.Event(), spawn.Event()
+    other = spawn.Process(target=_hold, args=(folder.path, held, leave))
+    other.start()
+    assert held.wait(60)
+    other.kill()
+    other.join(60)
+    with folder.writing():
+        pass
