@@ -1,0 +1,201 @@
+"""Codes: an SAE's sparse activations with the tokens they belong to, block by block.
+
+A block holds the non-special tokens of a run of whole documents and, for each,
+the features that are active on it. Codes of a shard lie in one Arrow IPC file,
+one record batch a block, read back by memory map without a copy.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from atlas.disk import placed
+from atlas.errors import BrokenPart
+
+__all__ = ["Block", "Tokens", "count_rows", "read_shard", "write_shard"]
+
+FORMAT = b"1"
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("token_id", pa.int32(), nullable=False),
+        pa.field("document", pa.int64(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("position", pa.int32(), nullable=False),
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        pa.field(
+            "features", pa.list_(pa.field("item", pa.uint32(), nullable=False)), nullable=False
+        ),
+        pa.field(
+            "activations", pa.list_(pa.field("item", pa.float32(), nullable=False)), nullable=False
+        ),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a block in corpus order; special tokens are left out.
+
+    All arrays have one entry a token.
+
+    Parameters
+    ----------
+    token_id
+        int32. Number in the vocabulary.
+    document
+        int64. Number of the document in the corpus; never falls.
+    index
+        int32. Number of the token in its document, special tokens not counted.
+    position
+        int32. Position in the context as the model sees it (BOS, where there is
+        one, has 0). It falls exactly where a new context begins.
+    start, end
+        int32. Characters of the document that the token covers.
+    """
+
+    token_id: NDArray[np.int32]
+    document: NDArray[np.int64]
+    index: NDArray[np.int32]
+    position: NDArray[np.int32]
+    start: NDArray[np.int32]
+    end: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.token_id)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The codes of one block, in compressed sparse row form: one row a token.
+
+    Parameters
+    ----------
+    number
+        Number of the block in the corpus.
+    tokens
+        The tokens, one a row.
+    indptr
+        int64, rows + 1. Row t holds entries ``indptr[t]:indptr[t + 1]``.
+    indices
+        uint32. Active features, ascending within a row.
+    values
+        float32. Their activations, all above 0.
+    d_sae
+        Number of features.
+    """
+
+    number: int
+    tokens: Tokens
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
+    d_sae: int
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """The row of each entry, int64."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
+
+    @cached_property
+    def place(self) -> NDArray[np.int64]:
+        """Where each token stands in the corpus, int64: document * 2**32 + index; ascending."""
+        return (self.tokens.document << 32) | self.tokens.index.astype(np.int64)
+
+    @cached_property
+    def context(self) -> NDArray[np.int64]:
+        """The context of each token, int64, counted from 0 within the block."""
+        t = self.tokens
+        fresh = np.ones(len(t), dtype=np.int64)
+        fresh[1:] = (t.document[1:] != t.document[:-1]) | (t.position[1:] <= t.position[:-1])
+        return np.cumsum(fresh) - 1
+
+
+def write_shard(path: Path, blocks: Iterable[Block], *, sae: str, d_sae: int, first: int) -> None:
+    """Write the blocks of a shard; the file is whole or not there.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    blocks
+        Consecutive blocks, the first of them number ``first``.
+    sae, d_sae
+        The SAE's name and its number of features.
+    first
+        Number of the first block.
+    """
+    schema = _SCHEMA.with_metadata(
+        {b"format": FORMAT, b"sae": sae.encode(), b"d_sae": b"%d" % d_sae, b"first": b"%d" % first}
+    )
+    with (
+        placed(path) as beside,
+        pa.OSFile(str(beside), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        for block in blocks:
+            writer.write_batch(_batch(block, schema))
+
+
+def read_shard(path: Path) -> Iterator[Block]:
+    """Yield the blocks of a shard; their arrays are views of the file.
+
+    Raises
+    ------
+    BrokenPart
+        If the file is not a whole shard of codes.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_file(source)
+            meta = reader.schema.metadata or {}
+            if not reader.schema.equals(_SCHEMA) or meta.get(b"format") != FORMAT:
+                raise BrokenPart(f"{path} is not a file of codes in the format this version reads.")
+            first, d_sae = int(meta[b"first"]), int(meta[b"d_sae"])
+            for i in range(reader.num_record_batches):
+                yield _block(reader.get_batch(i), number=first + i, d_sae=d_sae)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BrokenPart(
+            f"The codes in {path} cannot be read ({error}). Run the same `atlas ingest` again with --replace."
+        ) from error
+
+
+def count_rows(path: Path) -> int:
+    """Return how many tokens a shard holds."""
+    return sum(len(block) for block in read_shard(path))
+
+
+def _batch(block: Block, schema: pa.Schema) -> pa.RecordBatch:
+    t = block.tokens
+    offsets = pa.array(block.indptr.astype(np.int32))
+    item = [schema.field(name).type for name in ("features", "activations")]
+    return pa.RecordBatch.from_arrays(
+        [
+            *map(pa.array, (t.token_id, t.document, t.index, t.position, t.start, t.end)),
+            pa.ListArray.from_arrays(offsets, pa.array(block.indices), type=item[0]),
+            pa.ListArray.from_arrays(offsets, pa.array(block.values), type=item[1]),
+        ],
+        schema=schema,
+    )
+
+
+def _block(batch: pa.RecordBatch, *, number: int, d_sae: int) -> Block:
+    plain = [batch.column(i).to_numpy() for i in range(6)]
+    features, activations = batch.column("features"), batch.column("activations")
+    return Block(
+        number=number,
+        tokens=Tokens(*plain),
+        indptr=features.offsets.to_numpy().astype(np.int64),
+        indices=features.values.to_numpy(),
+        values=activations.values.to_numpy(),
+        d_sae=d_sae,
+    )
