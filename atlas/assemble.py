@@ -74,7 +74,7 @@ def rows_of(name: str, sae: str | None, tables: "dict[str, pa.Table]") -> "pa.Ta
     """Return a table's rows in the order of their keys, all or those of one SAE.
 
     The rows of an SAE are those whose key begins with its name, and the edges that
-    leave them; nodes that SAEs share, and edges between them, are given whole.
+    leave them; nodes that SAEs share are given whole.
     """
     import pyarrow.compute as pc
 
@@ -92,7 +92,7 @@ def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
     source = schema.node(of.source) if isinstance(of, Edge) else of
     key = data[of.keys[0]]  # of an edge: the key of what it leaves
     if source.shared:
-        return pa.array(np.ones(data.num_rows, dtype=bool))
+        return pa.array(np.full(data.num_rows, isinstance(of, Node)))
     return pc.or_(pc.equal(key, sae), pc.starts_with(key, f"{sae}/"))
 
 

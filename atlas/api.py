@@ -1,0 +1,242 @@
+"""``Atlas``: one object to ask an atlas questions, whether a folder or on a server."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from atlas import schema
+from atlas.asking import named
+from atlas.assemble import assemble, graph_fingerprint, rows_of
+from atlas.errors import Asked, UnknownName
+from atlas.folder import Folder, Sound
+from atlas.progress import SILENT, Progress
+from atlas.stores import Graph, Param, Store
+from atlas.stores.opening import is_server, open_embedded, open_server
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Atlas"]
+
+
+class Atlas:
+    """An atlas, open for reading.
+
+    Made by ``Atlas.open``; usable as a context manager.
+
+    Parameters
+    ----------
+    url
+        Where it is: a path, or the URL of a server without its password.
+    folder
+        Its folder; None on a server.
+    store
+        Its store; None for a folder whose embedded view has not been needed yet.
+    progress
+        Told how far the building of the embedded view is.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        folder: Folder | None = None,
+        store: Store | None = None,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.url = url
+        self.folder = folder
+        self._store = store
+        self._progress = progress
+        self._seen: Sound | None = None
+        self._graph: Graph | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: str | Path,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        database: str | None = None,
+        progress: Progress = SILENT,
+    ) -> "Atlas":
+        """Open an atlas.
+
+        Parameters
+        ----------
+        url
+            The path of a folder, or ``neo4j://…``, ``neo4j+s://…``, ``bolt://…``.
+        username, password
+            For a server; from ``NEO4J_USERNAME`` and ``NEO4J_PASSWORD`` if not given.
+        database
+            For a server: which database, its default one if not given.
+        progress
+            Told how far long work is.
+
+        Raises
+        ------
+        BadInput
+            If there is no atlas at the path.
+        StoreUnreachable, StoreDenied
+            If the server does not answer, or refuses the login.
+        """
+        if is_server(str(url)):
+            store = open_server(str(url), username=username, password=password, database=database)
+            return cls(store.url, store=store, progress=progress)
+        return cls(str(url), folder=Folder.open(Path(url)), progress=progress)
+
+    @property
+    def saes(self) -> list[str]:
+        """The names of the SAEs in it."""
+        if self.folder is None:
+            return sorted(self.store.contents())
+        return self._sound().saes
+
+    @property
+    def store(self) -> Store:
+        """The graph store; a folder's embedded view is built at the first use."""
+        if self._store is None:
+            assert self.folder is not None
+            name = f"graph-{graph_fingerprint(self._sound())}.kuzu"
+            self._store = open_embedded(
+                self.folder.cache / name, graph=self.graph_tables, progress=self._progress
+            )
+            self._drop_older_views(name)
+        return self._store
+
+    def graph_tables(self) -> Graph:
+        """Return the assembled tables of a folder.
+
+        Raises
+        ------
+        Asked
+            If the atlas is open on a server, which keeps no parts.
+        """
+        if self.folder is None:
+            raise Asked(
+                f"{self.url} is a server; the parts lie in the folder of the atlas. Open that folder."
+            )
+        if self._graph is None:
+            self._graph = assemble(self.folder, self._sound())
+        return self._graph
+
+    def table(self, name: str, *, sae: str | None = None) -> "pa.Table":
+        """Return one table, rows in the order of their keys.
+
+        Parameters
+        ----------
+        name
+            A node or edge table of the schema (``"Feature"``, ``"FIRES_ON"``), or a
+            table that parts keep beside the graph (``"histogram"``; folders only).
+        sae
+            Only the rows that belong to this SAE. Nodes that SAEs share are given whole.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such table or SAE.
+        """
+        if sae is not None and sae not in self.saes:
+            raise UnknownName(
+                "SAE", sae, known=self.saes, hint=f"`atlas list` shows what {self.url} holds."
+            )
+        if name[:1].islower():
+            return self._beside(name, sae)
+        schema.table(name)
+        if self.folder is None:
+            return self.store.table(name, sae)
+        return rows_of(name, sae, dict(self.graph_tables().tables))
+
+    def features(self, sae: str) -> "pa.Table":
+        """Return the features of an SAE, in the order of their index."""
+        return self.table("Feature", sae=sae).sort_by("idx")
+
+    def query(
+        self, cypher: str, params: Mapping[str, Param] | None = None, *, timeout: float = 60
+    ) -> "pa.Table":
+        """Run a reading Cypher query.
+
+        Parameters
+        ----------
+        cypher
+            The query.
+        params
+            A value for every ``$name`` in it.
+        timeout
+            Seconds after which it is given up.
+
+        Raises
+        ------
+        QueryFailed
+            If the query is wrong, writes, or takes too long.
+        """
+        return self.store.query(cypher, params or {}, timeout=timeout)
+
+    def ask(self, name: str, *, timeout: float = 60, **params: Param) -> "pa.Table":
+        """Run one of the named queries.
+
+        Parameters
+        ----------
+        name
+            Its name; ``queries.names()`` and ``atlas query`` list them.
+        timeout
+            Seconds after which it is given up.
+        **params
+            Its parameters; those left out take the default the query states.
+
+        Raises
+        ------
+        UnknownName
+            If there is no query or parameter of this name.
+        """
+        question = named(name, params)
+        return self.query(question.cypher, question.params, timeout=timeout)
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> "Atlas":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Atlas({self.url!r}, saes={self.saes})"
+
+    def _drop_older_views(self, current: str) -> None:
+        """Remove views of parts that are no longer so; who has one open keeps it."""
+        assert self.folder is not None
+        for path in self.folder.cache.glob("graph-*"):
+            if not path.name.startswith(current):
+                path.unlink(missing_ok=True)
+
+    def _sound(self) -> Sound:
+        assert self.folder is not None
+        if self._seen is None:
+            self._seen = self.folder.sound()
+        return self._seen
+
+    def _beside(self, name: str, sae: str | None) -> "pa.Table":
+        import pyarrow as pa
+
+        if self.folder is None:
+            raise Asked(f"The table {name!r} is kept in the folder of the atlas, not on a server.")
+        parts = [p for p in self._sound().parts.values() if p.manifest.kind != "codes"]
+        wanted = [p for p in parts if sae is None or sae in p.manifest.saes]
+        found = [(p.manifest.name, p.table(name)) for p in wanted if name in p.manifest.tables]
+        if not found:
+            known = {t for p in parts for t in p.manifest.tables}
+            raise UnknownName("table", name, known=known)
+        named = [t.add_column(0, "part", pa.array([n] * t.num_rows, pa.string())) for n, t in found]
+        return pa.concat_tables(named)

@@ -1,0 +1,96 @@
+"""A question, made ready to be asked: a named query with its parameters, or Cypher as given."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+import queries
+from atlas.errors import BadInput, UnknownName
+from atlas.output import emit, print_table
+from atlas.stores import Params
+
+__all__ = ["Question", "list_questions", "named", "prepare"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Cypher and a value for every parameter in it."""
+
+    cypher: str
+    params: Params
+
+
+def named(name: str, given: Mapping[str, Any]) -> Question:
+    """Return a named query with its parameters filled in.
+
+    Raises
+    ------
+    UnknownName
+        If there is no query of this name.
+    BadInput
+        If a parameter is missing, unknown, or of the wrong type.
+    """
+    try:
+        query = queries.get(name)
+    except LookupError:
+        hint = "`atlas query` lists them all."
+        raise UnknownName("query", name, known=queries.names(), hint=hint) from None
+    try:
+        return Question(query.cypher, query.fill(given))
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def prepare(name: str | None, cypher: str | None, params: Sequence[str]) -> Question:
+    """Make a question of what was typed on the command line.
+
+    Parameters
+    ----------
+    name
+        The name of a query, or None.
+    cypher
+        A query of one's own, or None.
+    params
+        ``name=value`` each; for a query of one's own, a value that reads as JSON is
+        that, anything else is a string.
+    """
+    given: dict[str, str] = {}
+    for each in params:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise BadInput(f"--param takes NAME=VALUE, and got {each!r}.")
+        given[key] = value
+    if name is not None and cypher is not None:
+        raise BadInput("Give the name of a query or --cypher, not both.")
+    if cypher is None:
+        assert name is not None
+        return named(name, given)
+    return Question(cypher, {key: _read(value) for key, value in given.items()})
+
+
+def list_questions(*, as_json: bool) -> None:
+    """Print the named queries with their parameters."""
+    rows = [
+        {
+            "name": q.name,
+            "question": q.question,
+            "parameters": " ".join(p.name for p in q.parameters),
+        }
+        for q in queries.every()
+    ]
+
+    def show() -> None:
+        print_table(rows)
+        click.echo("\nAsk one: atlas query NAME --param PARAMETER=VALUE", err=True)
+
+    emit(rows, as_json=as_json, show=show)
+
+
+def _read(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

@@ -1,0 +1,241 @@
+"""The commands of this room: what an atlas holds, asking it, and moving it to a server or a file."""
+
+from pathlib import Path
+
+import click
+
+from atlas.output import (
+    atlas_option,
+    emit,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+from atlas.rooms import Room
+
+__all__ = ["ROOM"]
+
+OVERVIEW = ("sae", "model", "hook", "architecture", "d_sae", "tokens", "l0", "fvu", "dead_share")
+
+
+@click.command("list")
+@atlas_option
+@shared_options
+def list_(where: str | None, as_json: bool, quiet: bool) -> None:
+    """List the SAEs of an atlas with their most important numbers.
+
+    \b
+    Example:
+      atlas list
+      atlas list --atlas neo4j://localhost --json
+    """
+    from atlas.api import Atlas
+
+    with Atlas.open(which_atlas(where)) as atlas:
+        rows = [{"sae": r.pop("name"), **r} for r in atlas.table("SAE").sort_by("name").to_pylist()]
+
+        def show() -> None:
+            print_table(rows, columns=OVERVIEW)
+            if not quiet and not rows:
+                click.echo("The atlas is empty; fill it with `atlas ingest`.", err=True)
+
+        emit(rows, as_json=as_json, show=show)
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="A parameter.")
+@click.option(
+    "--cypher", "-c", help="A query of your own instead of a named one; it may only read."
+)
+@click.option("--timeout", default=60.0, show_default=True, help="Seconds before it is given up.")
+@atlas_option
+@shared_options
+def query(
+    name: str | None,
+    params: tuple[str, ...],
+    cypher: str | None,
+    timeout: float,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Ask an atlas a question: a named one, or Cypher of your own.
+
+    Without NAME and --cypher, the named questions are listed.
+
+    \b
+    Examples:
+      atlas query
+      atlas query feature_card --param feature=tiny-a-l1-s0/7
+      atlas query --cypher 'MATCH (f:Feature) WHERE f.dead RETURN count(f) AS dead'
+      atlas query --cypher 'MATCH (f:Feature {id: $id}) RETURN f.frequency' --param id=tiny-a-l1-s0/7
+    """
+    from atlas import asking
+
+    if name is None and cypher is None:
+        asking.list_questions(as_json=as_json)
+        return
+    question = asking.prepare(name, cypher, params)
+    from atlas.api import Atlas
+
+    progress = make_progress(quiet=quiet)
+    with Atlas.open(which_atlas(where), progress=progress) as atlas:
+        answer = atlas.query(question.cypher, question.params, timeout=timeout)
+    rows = answer.to_pylist()
+
+    def show() -> None:
+        if rows:
+            print_table(rows, columns=answer.schema.names)
+        if not quiet:
+            click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", err=True)
+
+    emit(rows, as_json=as_json, show=show)
+
+
+@click.command()
+@click.argument("saes", nargs=-1, required=True)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@atlas_option
+@shared_options
+def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet: bool) -> None:
+    """Remove SAEs from an atlas: their parts and their codes.
+
+    \b
+    Example:
+      atlas rm tiny-a-l1-wide
+    """
+    from atlas.removing import remove_saes, touching
+
+    path = Path(which_atlas(where))
+    keys = touching(path, saes)
+    if not yes:
+        click.confirm(f"Remove {', '.join(keys)} from {path}?", abort=True, err=True)
+    removed = remove_saes(path, saes)
+    emit(
+        {"removed": removed},
+        as_json=as_json,
+        show=lambda: click.echo(f"Removed {', '.join(removed)}."),
+    )
+
+
+@click.command()
+@click.argument("url", envvar="NEO4J_URI")
+@click.option("--username", envvar="NEO4J_USERNAME", show_envvar=True, help="Default: neo4j.")
+@click.option("--password", envvar="NEO4J_PASSWORD", show_envvar=True, help="Better given there.")
+@click.option("--database", help="Which database of the server.")
+@click.option(
+    "--as", "names", multiple=True, metavar="SAE=NAME", help="Another name on the server."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@atlas_option
+@shared_options
+def push(
+    url: str,
+    username: str | None,
+    password: str | None,
+    database: str | None,
+    names: tuple[str, ...],
+    dry_run: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make a Neo4j server show what the atlas holds.
+
+    Only SAEs that differ are written, one at a time; whoever asks the server
+    meanwhile sees each either whole as it was or whole as it will be.
+
+    \b
+    Example:
+      NEO4J_PASSWORD=… atlas push neo4j://localhost
+    """
+    from atlas.pushing import push_atlas
+
+    done = push_atlas(
+        Path(which_atlas(where)),
+        url,
+        username=username,
+        password=password,
+        database=database,
+        names=names,
+        dry_run=dry_run,
+        progress=make_progress(quiet=quiet),
+    )
+
+    def show() -> None:
+        would = "would be " if dry_run else ""
+        for verb in ("added", "replaced", "removed"):
+            if done[verb]:
+                click.echo(f"{would}{verb}: {', '.join(done[verb])}")
+        if not any(done[verb] for verb in ("added", "replaced", "removed")):
+            click.echo("The server shows this atlas already.")
+
+    emit(done, as_json=as_json, show=show)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="Of the files.",
+)
+@atlas_option
+@shared_options
+def export(folder: Path, form: str, where: str | None, as_json: bool, quiet: bool) -> None:
+    """Write the tables of the graph into FOLDER, one file for each kind of node and edge.
+
+    In CSV, lists are written as JSON.
+
+    \b
+    Example:
+      atlas export tables --format csv
+    """
+    from atlas.exporting import export_tables
+
+    written = export_tables(
+        which_atlas(where), folder, form=form, progress=make_progress(quiet=quiet)
+    )
+    emit(
+        written,
+        as_json=as_json,
+        show=lambda: print_table([{"table": n, "rows": r} for n, r in written.items()]),
+    )
+
+
+@click.command()
+@atlas_option
+@shared_options
+@click.pass_context
+def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) -> None:
+    """Say what is installed, what answers, and whether an atlas is sound; and what to do.
+
+    Leaves with exit status 1 if something is wrong.
+
+    \b
+    Example:
+      atlas doctor --atlas demo.atlas
+    """
+    from atlas.doctor import examine, print_checks
+
+    checks = examine(where)
+    emit(
+        [vars(c) for c in checks],
+        as_json=as_json,
+        show=lambda: print_checks(checks, faults_only=quiet),
+    )
+    ctx.exit(1 if any(c.state == "fault" for c in checks) else 0)
+
+
+def _checks(path: Path | None) -> "list[object]":
+    from atlas.doctor import checks
+
+    return list(checks(path))
+
+
+ROOM = Room("atlas", (list_, query, push, export, rm, doctor), _checks)  # type: ignore[arg-type]

@@ -1,0 +1,74 @@
+"""Other names for SAEs in an assembled graph, as ``atlas push --as`` asks for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from atlas import schema
+from atlas.errors import BadInput, UnknownName
+from atlas.schema import Edge, Node
+from atlas.stores import Graph
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["read_names", "renamed"]
+
+# Nodes whose key begins with the name of their SAE, and the SAE itself.
+_OWNED = ("SAE", "Feature", "Example")
+
+
+def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
+    """Read ``SAE=NAME`` pairs.
+
+    Raises
+    ------
+    BadInput
+        If a pair is malformed or two SAEs would share a name.
+    UnknownName
+        If there is no such SAE.
+    """
+    names: dict[str, str] = {}
+    for each in given:
+        old, equals, new = each.partition("=")
+        if not (equals and old and new) or "/" in new:
+            raise BadInput(f"--as takes SAE=NAME, and got {each!r}.")
+        if old not in saes:
+            raise UnknownName("SAE", old, known=saes)
+        names[old] = new
+    after = [names.get(s, s) for s in saes]
+    if len(set(after)) < len(after):
+        raise BadInput(
+            f"With these names two SAEs would have the same: {', '.join(sorted(after))}."
+        )
+    return names
+
+
+def renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """Return the graph with some SAEs renamed, in every key that holds their name."""
+    if not names:
+        return graph
+    tables = {name: _table(schema.table(name), data, names) for name, data in graph.tables.items()}
+    prints = {names.get(sae, sae): hash for sae, hash in graph.fingerprints.items()}
+    return replace(graph, tables=tables, fingerprints=prints)
+
+
+def _table(of: Node | Edge, data: "pa.Table", names: Mapping[str, str]) -> "pa.Table":
+    import pyarrow as pa
+
+    for i, column in enumerate(data.schema.names):
+        if _holds_sae(of, column):
+            new = [_new(value, names) for value in data.column(i).to_pylist()]
+            data = data.set_column(i, data.schema.field(i), pa.array(new, pa.string()))
+    return data
+
+
+def _holds_sae(of: Node | Edge, column: str) -> bool:
+    if isinstance(of, Edge):
+        return {"source": of.source, "target": of.target}.get(column) in _OWNED
+    return of.label in _OWNED and column in (of.key, "sae")
+
+
+def _new(key: str, names: Mapping[str, str]) -> str:
+    sae, slash, rest = key.partition("/")
+    return f"{names.get(sae, sae)}{slash}{rest}"

@@ -1,0 +1,131 @@
+"""What an unfinished run of one SAE needs to go on: finished shards, their states, what was asked.
+
+::
+
+    runs/<sae>-<hash>/
+      request.json             what was asked, for `atlas ingest --resume`
+      codes/shard-00000.arrow  codes of a finished shard
+      shard-00000.npz          states of what reads activations
+      reduced.npz              without kept codes: states of all shards so far
+
+Every file is placed whole. A shard is finished when both its files are there,
+or when ``reduced.npz`` has counted it in.
+"""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atlas.disk import discard, placed, write_json
+from atlas.errors import BrokenPart
+from ingest.reduce.protocol import State
+
+__all__ = ["Checkpoint"]
+
+
+class Checkpoint:
+    """The folder of one SAE's unfinished run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def codes_folder(self) -> Path:
+        """Where the codes lie until the run has ended."""
+        return self.folder / "codes"
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Make the folder, if it is not there, and note what was asked."""
+        self.codes_folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.folder / "request.json", request)
+
+    def request(self) -> dict[str, Any]:
+        """Return what was asked.
+
+        Raises
+        ------
+        BrokenPart
+            If the note cannot be read.
+        """
+        try:
+            return dict(json.loads((self.folder / "request.json").read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise BrokenPart(
+                f"The unfinished run {self.folder} cannot be read ({error}); remove that folder and give "
+                "the whole command again."
+            ) from error
+
+    def shard(self, number: int) -> Path:
+        """Return where the codes of a shard lie."""
+        return self.codes_folder / f"shard-{number:05d}.arrow"
+
+    def finished(self, number: int) -> bool:
+        """Say whether a shard is finished."""
+        return self.counted_in > number or (
+            self.shard(number).exists() and self._states(number).exists()
+        )
+
+    def save_states(self, number: int, states: Mapping[str, State]) -> None:
+        """Keep the states of what reads activations; this finishes the shard."""
+        _save(self._states(number), states)
+
+    def states(self, number: int) -> dict[str, State]:
+        """Return the states of what reads activations."""
+        return _load(self._states(number))
+
+    def count_in(self, states: Mapping[str, State], *, number: int) -> None:
+        """Keep the states of all shards up to this one, and drop its files."""
+        _save(self._reduced, {**states, "": {"shards": np.array(number + 1)}})
+        self.shard(number).unlink(missing_ok=True)
+        self._states(number).unlink(missing_ok=True)
+
+    def reduced(self) -> dict[str, State]:
+        """Return the states kept by ``count_in``; empty before the first."""
+        states = _load(self._reduced) if self._reduced.exists() else {}
+        states.pop("", None)
+        return states
+
+    @property
+    def counted_in(self) -> int:
+        """How many shards ``count_in`` has taken in."""
+        if not self._reduced.exists():
+            return 0
+        with np.load(self._reduced) as kept:
+            return int(kept["/shards"])
+
+    def end(self) -> None:
+        """Remove the folder."""
+        discard(self.folder)
+
+    @property
+    def _reduced(self) -> Path:
+        return self.folder / "reduced.npz"
+
+    def _states(self, number: int) -> Path:
+        return self.folder / f"shard-{number:05d}.npz"
+
+
+def _save(path: Path, states: Mapping[str, State]) -> None:
+    arrays = {
+        f"{name}/{key}": array for name, state in states.items() for key, array in state.items()
+    }
+    with placed(path) as beside, beside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _load(path: Path) -> dict[str, State]:
+    states: dict[str, State] = {}
+    try:
+        with np.load(path) as kept:
+            for name in kept.files:
+                reduction, _, key = name.partition("/")
+                states.setdefault(reduction, {})[key] = kept[name]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BrokenPart(
+            f"{path} cannot be read ({error}); remove it and run the same command again."
+        ) from error
+    return states

@@ -1,0 +1,193 @@
+"""Final states into parts: what an ingest leaves in the atlas for each SAE."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from atlas import schema
+from atlas.disk import discard, sha256
+from atlas.folder import Folder
+from atlas.parts import Manifest, Part, TableFile, write_manifest, write_part
+from ingest.codes import count_rows
+from ingest.reduce.protocol import Reduction, State, Subject
+from ingest.sae_info import neuronpedia_url
+
+if TYPE_CHECKING:
+    from ingest.corpus import CorpusInfo
+    from ingest.models import LanguageModel
+    from ingest.sae_info import SaeInfo
+    from ingest.shards import Group
+
+__all__ = ["Delivery"]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Writes the parts of the SAEs of one group.
+
+    Parameters
+    ----------
+    folder
+        The atlas.
+    group
+        The model and its SAEs.
+    corpus
+        The text they were run on.
+    """
+
+    folder: Folder
+    group: "Group"
+    corpus: "CorpusInfo"
+
+    def sae_manifest(self, info: "SaeInfo") -> Manifest:
+        """Return what the part of kind ``sae`` will say of itself."""
+        model, contexts = self.group.model, self.group.contexts
+        return Manifest(
+            kind="sae",
+            name=info.name,
+            saes=(info.name,),
+            settings={**asdict(contexts), "batch_tokens": self.group.batch_tokens},
+            sources={
+                "sae": {"source": info.source, "weights": info.weights},
+                "model": {
+                    "source": model.source,
+                    "revision": model.revision,
+                    "weights": model.weights,
+                    "tokenizer": model.tokenizer_key,
+                },
+                "corpus": {"id": self.corpus.id, "source": self.corpus.source},
+            },
+            dtypes={"model": model.dtype, "sae": info.dtype, "device": model.device.type},
+        )
+
+    def sae(self, info: "SaeInfo") -> Part:
+        """Write who the SAE is: its own node, its features', and where it belongs."""
+        return write_part(
+            self.folder.part("sae", info.name), self.sae_manifest(info), self._sae_tables(info)
+        )
+
+    def reduction(
+        self,
+        reduction: Reduction,
+        finals: Sequence[State],
+        *,
+        sae: Part,
+        subject: Subject,
+    ) -> Part:
+        """Write what a reduction found of an SAE."""
+        settings = asdict(reduction)  # type: ignore[call-overload]
+        manifest = Manifest(
+            kind=reduction.name,
+            name=subject.sae,
+            version=reduction.version,
+            saes=(subject.sae,),
+            settings=settings,
+            seed=settings.get("seed"),
+            made_from={sae.manifest.key: sae.manifest.hash},
+        )
+        tables = ((t.name, t.data) for t in reduction.tables(finals, subject))
+        return write_part(self.folder.part(reduction.name, subject.sae), manifest, tables)
+
+    def codes(self, folder: Path, *, sae: Part) -> None:
+        """Put the codes of an ended run where they are kept, as one part."""
+        info = sae.manifest
+        files = {
+            path.stem: TableFile(path.name, count_rows(path), sha256(path))
+            for path in sorted(folder.glob("*.arrow"))
+        }
+        write_manifest(
+            folder,
+            Manifest(
+                kind="codes",
+                name=info.name,
+                saes=(info.name,),
+                made_from={info.key: info.hash},
+                tables=files,
+            ),
+        )
+        place = self.folder.codes(info.name)
+        discard(place)
+        place.parent.mkdir(exist_ok=True)
+        folder.replace(place)
+
+    def _sae_tables(self, info: "SaeInfo") -> "Iterable[tuple[str, pa.Table]]":
+        model, corpus = self.group.model, self.corpus
+        place = model.place(info.hook)
+        site = f"{model.name}/{info.hook}"
+        yield _rows("Model", _model_row(model))
+        yield _rows(
+            "Site",
+            {
+                "id": site,
+                "model": model.name,
+                "hook": info.hook,
+                "layer": place.layer,
+                "width": place.width,
+            },
+        )
+        said = asdict(corpus)
+        yield _rows("Corpus", {p.name: said[p.name] for p in schema.node("Corpus").properties})
+        yield _rows("SAE", self._sae_row(info))
+        yield "Feature", _features(info)
+        yield _rows("OF_MODEL", {"source": site, "target": model.name})
+        yield _rows("READS", {"source": info.name, "target": site})
+        yield _rows("MEASURED_ON", {"source": info.name, "target": corpus.id})
+        ids = _ids(info)
+        yield "IN_SAE", pa.table({"source": ids, "target": pa.array([info.name] * len(ids))})
+
+    def _sae_row(self, info: "SaeInfo") -> dict[str, Any]:
+        contexts = self.group.contexts
+        own = {
+            name: getattr(info, name)
+            for name in (
+                "name", "source", "release", "sae_id", "architecture", "d_in", "d_sae", "seed",
+                "neuronpedia_id", "hook", "dtype", "weights",
+            )
+        }  # fmt: skip
+        return own | {
+            "atlas": self.folder.uuid,
+            "model": self.group.model.name,
+            "context_size": contexts.context_size,
+            "prepend_bos": contexts.prepend_bos,
+        }
+
+
+def _model_row(model: "LanguageModel") -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "source": model.source,
+        "revision": model.revision,
+        "weights": model.weights,
+        "architecture": model.architecture,
+        "d_model": model.d_model,
+        "layers": model.layers,
+        "dtype": model.dtype,
+        "tokenizer": model.tokenizer_key,
+    }
+
+
+def _rows(name: str, *rows: Mapping[str, Any]) -> "tuple[str, pa.Table]":
+    kind = schema.table(name).owner
+    return name, pa.Table.from_pylist(
+        [dict(r) for r in rows], schema=schema.arrow_schema(name, kind)
+    )
+
+
+def _features(info: "SaeInfo") -> "pa.Table":
+    count = info.d_sae
+    return pa.table(
+        {
+            "id": _ids(info),
+            "sae": pa.array([info.name] * count),
+            "idx": pa.array(np.arange(count, dtype=np.int64)),
+            "neuronpedia": pa.array([neuronpedia_url(info, i) for i in range(count)], pa.string()),
+        }
+    )
+
+
+def _ids(info: "SaeInfo") -> "pa.Array":
+    return pa.array([f"{info.name}/{i}" for i in range(info.d_sae)])

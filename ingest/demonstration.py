@@ -1,0 +1,57 @@
+"""The demo: the models, SAEs and text that come with the package, ingested; and a table of an atlas."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from atlas.api import Atlas
+from atlas.progress import SILENT, Progress
+from ingest.run import Text, ingest
+from ingest.settings import Settings
+
+__all__ = ["DEMO_SAES", "make_demo", "overview"]
+
+DEMO_SAES = (
+    "tiny-a-l1-s0",
+    "tiny-a-l1-s1",
+    "tiny-a-l1-wide",
+    "tiny-a-l1-jumprelu",
+    "tiny-a-l0-s0",
+    "tiny-b-l1-s0",
+)
+
+
+def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
+    """Ingest the demo SAEs over the demo text.
+
+    Parameters
+    ----------
+    path
+        The folder of the atlas.
+    device
+        Where to compute.
+    progress
+        Told how far it is.
+    """
+    text = Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
+    return ingest(
+        path, saes=DEMO_SAES, text=text, settings=Settings(device=device), progress=progress
+    )
+
+
+def overview(atlas: Atlas) -> list[dict[str, Any]]:
+    """Return a row for each SAE of an atlas: where it reads, and how well it does."""
+    return [
+        {
+            "sae": sae["name"],
+            "model": sae["model"],
+            "hook": sae["hook"],
+            "architecture": sae["architecture"],
+            "features": sae["d_sae"],
+            "tokens": sae["tokens"],
+            "L0": sae["l0"],
+            "FVU": sae["fvu"],
+            "dead share": sae["dead_share"],
+        }
+        for sae in atlas.table("SAE").sort_by("name").to_pylist()
+    ]

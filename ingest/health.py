@@ -1,0 +1,74 @@
+"""What this room tells the doctor: the device, the demo, and whether the text and the runs are whole."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from atlas.errors import AtlasError
+from atlas.folder import Folder
+from atlas.rooms import Check
+
+__all__ = ["checks"]
+
+
+def checks(path: Path | None) -> Iterator[Check]:
+    """Yield what this room finds.
+
+    Parameters
+    ----------
+    path
+        The folder of the atlas asked about; None for the installation alone.
+    """
+    yield _device()
+    yield _demo()
+    if path is not None:
+        yield from _text(path)
+
+
+def _device() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return Check("device", "ok", f"cuda: {names}")
+    if torch.backends.mps.is_available():
+        return Check("device", "ok", "mps")
+    return Check("device", "ok", f"cpu, {torch.get_num_threads()} threads; no GPU is seen")
+
+
+def _demo() -> Check:
+    folder = Path(str(files("ingest.demo")))
+    saes = len(list(folder.glob("saes/*/cfg.json")))
+    if saes and (folder / "text.jsonl").is_file():
+        return Check("demo", "ok", f"{saes} SAEs and a text come with the package")
+    return Check(
+        "demo", "fault", f"the demo models are not in {folder}", "Install the package anew."
+    )
+
+
+def _text(path: Path) -> Iterator[Check]:
+    from ingest.corpus import Corpus
+
+    try:
+        folder = Folder.open(path)
+        if folder.corpus is None:
+            return
+        corpus = Corpus.open(folder.corpus_file)
+        corpus.verify()
+    except AtlasError as error:
+        yield Check(f"{path}: text", "fault", str(error))
+        return
+    if corpus.info.id != folder.corpus["id"]:
+        yield Check(
+            f"{path}: text",
+            "fault",
+            "corpus.parquet is not the text that atlas.json names",
+            "Put the right file back; results already there are not touched by this.",
+        )
+    else:
+        info = corpus.info
+        yield Check(
+            f"{path}: text",
+            "ok",
+            f"{info.name}, {info.documents:,} documents in {len(corpus)} blocks",
+        )

@@ -1,0 +1,151 @@
+"""The run of one group of SAEs: every shard once, each finished one a checkpoint, then the parts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atlas.progress import Progress, Stage
+from ingest.checkpoint import Checkpoint
+from ingest.codes import read_shard, write_shard
+from ingest.corpus import Corpus
+from ingest.deliver import Delivery
+from ingest.reduce import on_activations, on_codes
+from ingest.reduce.protocol import Plan, Sizes, State, Subject
+from ingest.reducing import fold_shard, plan_all, reduce_shards
+from ingest.saes import Autoencoder
+from ingest.settings import Settings
+from ingest.shards import Group, ShardResult, compute_shard, shard_blocks
+
+__all__ = ["Pass"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A run of a group over the corpus.
+
+    Parameters
+    ----------
+    group
+        The model and its SAEs.
+    corpus
+        The text.
+    runs
+        The checkpoint of each SAE, by name.
+    settings
+        How it is done.
+    """
+
+    group: Group
+    corpus: Corpus
+    runs: Mapping[str, Checkpoint]
+    settings: Settings
+
+    @property
+    def shards(self) -> int:
+        """The number of shards."""
+        return -(-len(self.corpus) // self.settings.shard_blocks)
+
+    def run(self, progress: Progress) -> None:
+        """Run what is not finished yet."""
+        title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
+        with progress.stage(title, total=len(self.corpus), unit="blocks") as stage:
+            for shard in range(self.shards):
+                self._shard(shard, stage)
+
+    def deliver(
+        self,
+        sae: Autoencoder,
+        delivery: Delivery,
+        *,
+        texts: Callable[[Sequence[int]], list[str]],
+        progress: Progress,
+    ) -> None:
+        """Reduce an SAE's codes, write its parts, and end its run."""
+        run = self.runs[sae.info.name]
+        subject = Subject(sae.info.name, sae.info.d_sae, self.group.model.tokenizer_key, texts)
+        finals = self._finals(sae, run, progress)
+        part = delivery.sae(sae.info)
+        for reduction in (*on_codes(seed=self.settings.seed), *on_activations()):
+            delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
+        if self.settings.keep_codes:
+            delivery.codes(run.codes_folder, sae=part)
+        run.end()
+
+    def _shard(self, shard: int, stage: Stage) -> None:
+        numbers = shard_blocks(shard, size=self.settings.shard_blocks, blocks=len(self.corpus))
+        missing = tuple(s for s in self.group.saes if not self.runs[s.info.name].finished(shard))
+        if missing:
+            group = Group(self.group.model, missing, self.group.contexts, self.group.batch_tokens)
+            results = compute_shard(group, self.corpus, numbers, shard=shard, stage=stage)
+            for sae in missing:
+                self._finish(sae, shard, numbers.start, results[sae.info.name])
+        else:
+            stage.advance(len(numbers))
+        if not self.settings.keep_codes:
+            for sae in self.group.saes:
+                self._count_in(sae, shard)
+
+    def _finish(self, sae: Autoencoder, shard: int, first: int, result: ShardResult) -> None:
+        run, info = self.runs[sae.info.name], sae.info
+        write_shard(run.shard(shard), result.blocks, sae=info.name, d_sae=info.d_sae, first=first)
+        run.save_states(shard, result.states)
+
+    def _count_in(self, sae: Autoencoder, shard: int) -> None:
+        """Reduce a shard into the states kept so far, so that its codes may go."""
+        run = self.runs[sae.info.name]
+        if run.counted_in > shard:
+            return
+        states = run.reduced()
+        reductions = on_codes(seed=self.settings.seed)
+        sizes = self._sizes(sae, [run.shard(shard)], share=self.shards)
+        fold_shard(
+            states,
+            run.shard(shard),
+            reductions,
+            plans=plan_all(reductions, sizes, memory=self.settings.memory),
+            sizes=sizes,
+            before={r.name: [] for r in reductions},
+        )
+        _merge_activations(states, run.states(shard))
+        run.count_in(states, number=shard)
+
+    def _finals(
+        self, sae: Autoencoder, run: Checkpoint, progress: Progress
+    ) -> dict[str, list[State]]:
+        if not self.settings.keep_codes:
+            return {name: [state] for name, state in run.reduced().items()}
+        shards = [run.shard(n) for n in range(self.shards)]
+        reductions = on_codes(seed=self.settings.seed)
+        sizes = self._sizes(sae, shards)
+        plans: dict[str, Plan] = plan_all(reductions, sizes, memory=self.settings.memory)
+        looks = max(plan.looks for plan in plans.values())
+        with progress.stage(
+            f"{sae.info.name}: reducing", total=looks * len(shards), unit="shards"
+        ) as stage:
+            finals = reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage)
+        states: dict[str, State] = {}
+        for number in range(self.shards):
+            _merge_activations(states, run.states(number))
+        return finals | {name: [state] for name, state in states.items()}
+
+    def _sizes(self, sae: Autoencoder, shards: Sequence[Path], *, share: int = 1) -> Sizes:
+        """Measure some shards; ``share`` scales one of so many up to the whole."""
+        tokens = entries = 0
+        for path in shards:
+            for block in read_shard(path):
+                tokens += len(block)
+                entries += len(block.values)
+        return Sizes(
+            d_in=sae.info.d_in,
+            d_sae=sae.info.d_sae,
+            tokens=tokens * share,
+            l0=entries / tokens if tokens else 0.0,
+            vocabulary=self.group.model.vocabulary,
+            codes_kept=self.settings.keep_codes,
+        )
+
+
+def _merge_activations(states: dict[str, State], more: Mapping[str, State]) -> None:
+    for reduction in on_activations():
+        name = reduction.name
+        states[name] = reduction.merge(states[name], more[name]) if name in states else more[name]

@@ -1,0 +1,28 @@
+"""Reductions: what is computed from codes or activations, exact under any split of the work.
+
+To add one: write its file, add its line to ``standard``, and describe what it
+fills in ``atlas.schema``.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ingest.reduce.protocol import ActivationReduction, CodeReduction
+
+__all__ = ["on_activations", "on_codes"]
+
+
+def on_codes(*, seed: int) -> "tuple[CodeReduction, ...]":
+    """Return the reductions over codes that every ingest makes."""
+    from ingest.reduce.examples import Examples
+    from ingest.reduce.statistics import Statistics
+    from ingest.reduce.tokens import TokenCounts
+
+    return (Statistics(), TokenCounts(), Examples(seed=seed))
+
+
+def on_activations() -> "tuple[ActivationReduction, ...]":
+    """Return the reductions over activations that every ingest makes, within the pass."""
+    from ingest.reduce.fidelity import Fidelity
+
+    return (Fidelity(),)

@@ -1,0 +1,44 @@
+"""The settings of one ingest, frozen, and recorded in what it writes."""
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an ingest is done.
+
+    Parameters
+    ----------
+    tokens
+        Cut a new text after the document in which this many tokens are reached;
+        all of it if None.
+    context
+        Tokens of a context, BOS included; as each SAE's metadata says if None.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    dtype
+        Number format of the model; SAEs always run in float32.
+    keep_codes
+        Keep the codes on disk, so that matches, probes and new measures need no
+        model run.
+    shard_blocks
+        Blocks of a shard: the unit of a file and of a retry. Results do not depend on it.
+    batch_tokens
+        Padded tokens of one forward pass.
+    memory
+        Bytes that the states of the reductions may take.
+    seed
+        Seed of the sampled examples.
+    """
+
+    tokens: int | None = None
+    context: int | None = None
+    device: str = "auto"
+    dtype: str = "float32"
+    keep_codes: bool = True
+    shard_blocks: int = 8
+    batch_tokens: int = 4096
+    memory: int = 4 * 2**30
+    seed: int = 0

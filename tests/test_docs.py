@@ -1,0 +1,56 @@
+"""The pages say what the code does: the schema is current, commands and links exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")]
+)
+
+
+def test_the_schema_page_is_current():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_schema.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_commands_in_the_readme_exist_with_their_options():
+    from atlas.main import command
+
+    commands = command().commands
+    for line in re.findall(r"^(?:\w+=\S+ )?(atlas \w+.*)$", (ROOT / "README.md").read_text(), re.M):
+        words = re.sub(r"'[^']*'", "TEXT", line.split("  #")[0]).split()
+        known = {o for p in commands[words[1]].params for o in p.opts}
+        assert {w for w in words if w.startswith("--")} <= known, line
+
+
+def test_queries_named_in_the_pages_exist():
+    import queries
+
+    text = "".join(p.read_text("utf-8") for p in PAGES)
+    for name in re.findall(r"atlas query ([a-z_]+)", text):
+        assert name in queries.names()
+    for name in re.findall(r'\.ask\("(\w+)"', text):
+        assert name in queries.names()
+
+
+def test_no_machine_or_registry_is_named():
+    """Pins are versions only: no addresses, no paths."""
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line), line

@@ -1,0 +1,156 @@
+"""The house stands: imports run one way, start-up is light, the rim turns errors into sentences."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import atlas.errors as errors
+from atlas.errors import AtlasError, UnknownName
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("queries", "atlas", "ingest", "analysis")  # each may import itself and those before it
+HEAVY = ("torch", "transformers", "sae_lens", "pandas", "pyarrow", "neo4j", "kuzu", "datasets", "numpy")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_one_way(room):
+    above = set(ROOMS[ROOMS.index(room) + 1 :])
+    found = {
+        (path.relative_to(ROOT), name)
+        for path in (ROOT / room).rglob("*.py")
+        for name in imports(path)
+        if name in above
+    }
+    assert not found
+
+
+def test_queries_needs_the_standard_library_only():
+    names = {n for path in (ROOT / "queries").rglob("*.py") for n in imports(path)}
+    assert names <= set(sys.stdlib_module_names) | {"queries"}
+
+
+def run(*args, **options):
+    return subprocess.run(
+        [sys.executable, "-c", "from atlas.main import main; main()", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ingest", "--help"], ["query", "--help"]])
+def test_help_is_light(words):
+    code = (
+        "import sys\n"
+        "from atlas.main import command\n"
+        f"command().main({words!r}, standalone_mode=False)\n"
+        f"print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("heavy: []")
+
+
+def test_every_command_has_help_and_an_example():
+    from atlas.main import command
+
+    for name, each in command().commands.items():
+        assert each.help, name
+        assert f"atlas {name}" in each.help, f"{name} has no example"
+        assert {"as_json", "quiet"} <= {p.name for p in each.params}, name
+        for option in each.params:
+            if option.param_type_name == "option":
+                assert option.help, f"{name} --{option.name}"
+
+
+def test_every_module_says_its_duty():
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
+
+
+def positional(function):
+    names = [a.arg for a in function.args.posonlyargs + function.args.args]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def test_public_functions_take_at_most_three_positional_arguments():
+    too_many = [
+        f"{path.name}: {node.name}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if path.name != "commands.py"  # click gives commands their options by name
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and not node.name.startswith("_")
+        and len(positional(node)) > 3
+    ]
+    assert not too_many
+
+
+def test_the_error_tree_is_drawn_whole():
+    classes = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, AtlasError)
+    }
+    assert set(errors.__all__) == set(classes)
+    for name, kind in classes.items():
+        assert name in errors.__doc__
+        assert kind.__doc__
+        assert kind.exit_code in (1, 2)
+
+
+def test_unknown_names_tell_the_nearest():
+    error = UnknownName("SAE", "gemascope-l20", known=["gemmascope-l20", "gpt2"], hint="Look there.")
+    assert "Nearest: gemmascope-l20." in str(error)
+    assert str(error).endswith("Look there.")
+    assert "There are none." in str(UnknownName("SAE", "x"))
+    assert "There are: a, b." in str(UnknownName("SAE", "xyz", known=["b", "a"]))
+
+
+def test_an_unknown_command_is_exit_2(tmp_path):
+    done = run("qurey", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "No such command 'qurey'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_is_a_sentence_or_an_envelope(tmp_path):
+    done = run("list", "--atlas", "nowhere.atlas", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("atlas: There is no atlas at nowhere.atlas.")
+    assert "Traceback" not in done.stderr
+
+    done = run("list", "--atlas", "nowhere.atlas", "--json", cwd=tmp_path)
+    assert done.returncode == 2
+    said = json.loads(done.stdout)
+    assert said["ok"] is False
+    assert said["error"]["type"] == "BadInput"
+
+
+def test_a_room_that_cannot_be_imported_costs_one_line(monkeypatch, capsys):
+    from importlib.metadata import EntryPoint
+
+    from atlas import main, rooms
+
+    broken = EntryPoint("loft", "no_such_module:ROOM", "atlas.rooms")
+    real = list(rooms.entry_points(group="atlas.rooms"))
+    monkeypatch.setattr(rooms, "entry_points", lambda group: [*real, broken])
+    group = main.command()
+    assert "list" in group.commands
+    assert "the room 'loft' cannot be used" in capsys.readouterr().err

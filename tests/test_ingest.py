@@ -1,0 +1,270 @@
+"""Whole ingests on a small model: what is written equals a brute force, however the work was cut."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, topk
+
+from atlas.errors import Asked, BadActivations, BadInput, Mismatch
+from atlas.folder import Folder
+from ingest.codes import read_shard
+from ingest.run import ingest
+from ingest.saes import open_sae
+from ingest.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return texts()
+
+
+@pytest.fixture(scope="module")
+def sae():
+    return topk()
+
+
+def run(path, lm, saes, documents, **options):
+    return ingest(path, saes=saes, text=documents, model=lm, **options)
+
+
+def named(sae, name):
+    return open_sae(sae, name=name)
+
+
+def dense(folder, name):
+    blocks = [b for path in sorted(folder.codes(name).glob("*.arrow")) for b in read_shard(path)]
+    codes = np.zeros((sum(len(b) for b in blocks), blocks[0].d_sae))
+    row = 0
+    for block in blocks:
+        codes[row + block.rows, block.indices] = block.values
+        row += len(block)
+    return np.concatenate([b.tokens.token_id for b in blocks]), codes
+
+
+def test_codes_and_numbers_equal_a_brute_force(tmp_path, lm, sae, documents):
+    atlas = run(tmp_path / "a.atlas", lm, [named(sae, "top")], documents)
+    ids, codes, inputs, outputs = brute_force(documents, lm, sae)
+    folder = Folder.open(tmp_path / "a.atlas")
+    found_ids, found = dense(folder, "top")
+    assert found_ids.tolist() == ids.tolist()
+    assert ((found > 0) == (codes > 0)).all()
+    np.testing.assert_allclose(found, np.maximum(codes, 0), atol=1e-5)
+
+    said = atlas.table("SAE").to_pylist()[0]
+    assert said["tokens"] == len(ids)
+    assert said["l0"] == pytest.approx((codes > 0).sum() / len(ids))
+    fvu = ((inputs - outputs) ** 2).sum() / ((inputs - inputs.mean(0)) ** 2).sum()
+    assert said["fvu"] == pytest.approx(fvu, rel=1e-5)
+
+    for feature in atlas.features("top").to_pylist():
+        active = codes[codes[:, feature["idx"]] > 0, feature["idx"]]
+        assert feature["active_tokens"] == len(active)
+        assert feature["frequency"] == pytest.approx(len(active) / len(ids))
+        assert feature["dead"] == (len(active) == 0)
+        if len(active):
+            assert feature["mean_activation"] == pytest.approx(active.mean(), rel=1e-5)
+            assert feature["std_activation"] == pytest.approx(active.std(), rel=1e-3, abs=1e-5)
+            assert feature["max_activation"] == pytest.approx(active.max(), rel=1e-5)
+
+    for edge in atlas.table("FIRES_ON").to_pylist():
+        idx = int(edge["source"].split("/")[1])
+        token = int(edge["target"].split("/")[1])
+        on = (codes[:, idx] > 0) & (ids == token)
+        assert edge["count"] == on.sum()
+        assert edge["share"] == pytest.approx(on.sum() / (codes[:, idx] > 0).sum())
+        assert edge["rate"] == pytest.approx(on.sum() / (ids == token).sum())
+
+    for example in atlas.table("Example").to_pylist():
+        if example["rank"] == 0:
+            assert example["activation"] == pytest.approx(codes[:, example["idx"]].max(), rel=1e-5)
+            assert example["activations"][example["peak"]] == pytest.approx(example["activation"])
+            assert example["text"] == "".join(example["tokens"])
+
+
+def tables(atlas):
+    names = ["SAE", "Feature", "FIRES_ON", "Token", "Example", "SHOWN_BY"]
+    return {name: atlas.table(name).to_pylist() for name in names}
+
+
+def assert_close(found, wanted):
+    """Integers and texts equal, floats to 1e-12."""
+    assert type(found) is type(wanted)
+    if isinstance(wanted, dict):
+        assert set(found) == set(wanted)
+        for key in wanted:
+            if key != "atlas":  # the uuid
+                assert_close(found[key], wanted[key])
+    elif isinstance(wanted, list):
+        assert len(found) == len(wanted)
+        for f, w in zip(found, wanted, strict=True):
+            assert_close(f, w)
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, rel=1e-12)
+    else:
+        assert found == wanted
+
+
+@pytest.fixture(scope="module")
+def long_documents():
+    return texts(1500, seed=3, words=(50, 120))  # about 10 blocks
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, lm, sae, long_documents):
+    path = tmp_path_factory.mktemp("whole") / "a.atlas"
+    return run(path, lm, [named(sae, "top")], long_documents)
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, whole, size):
+    atlas = run(
+        tmp_path / "a.atlas", lm, [named(sae, "top")], long_documents,
+        settings=Settings(shard_blocks=size),
+    )  # fmt: skip
+    assert_close(tables(atlas), tables(whole))
+
+
+def test_without_kept_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_documents, whole):
+    atlas = run(
+        tmp_path / "a.atlas", lm, [named(sae, "top")], long_documents,
+        settings=Settings(shard_blocks=2, keep_codes=False),
+    )  # fmt: skip
+    folder = Folder.open(tmp_path / "a.atlas")
+    assert not folder.codes("top").exists()
+    assert folder.runs() == []
+    found, wanted = tables(atlas), tables(whole)
+    for each in (found, wanted):  # samples need a second look at the codes
+        each["Example"] = [e for e in each["Example"] if e["kind"] == "top"]
+        del each["SHOWN_BY"]
+    assert_close(found, wanted)
+
+
+def test_several_saes_in_one_pass_equal_each_alone(tmp_path, lm, documents):
+    def saes():
+        return [
+            named(topk(), "top"),
+            named(jumprelu(seed=1), "jump"),
+            named(topk(hook="blocks.0.hook_resid_post", seed=2), "early"),
+        ]
+
+    together = run(tmp_path / "all.atlas", lm, saes(), documents)
+    for i, name in enumerate(["top", "jump", "early"]):
+        alone = run(tmp_path / f"{name}.atlas", lm, [saes()[i]], documents)
+        assert_close(together.features(name).to_pylist(), alone.features(name).to_pylist())
+
+
+def test_an_sae_is_added_later_without_the_text(tmp_path, lm, documents):
+    run(tmp_path / "a.atlas", lm, [named(topk(), "one")], documents)
+    before = Folder.open(tmp_path / "a.atlas").sound().parts
+    atlas = run(tmp_path / "a.atlas", lm, [named(topk(seed=1), "two")], None)
+    assert atlas.saes == ["one", "two"]
+    after = Folder.open(tmp_path / "a.atlas").sound().parts
+    for key, part in before.items():
+        assert after[key].manifest.hash == part.manifest.hash
+
+
+def test_the_same_again_does_nothing(tmp_path, lm, sae, documents):
+    said = []
+
+    class Told:
+        def say(self, sentence):
+            said.append(sentence)
+
+        def stage(self, title, **_):
+            raise AssertionError(f"work was begun: {title}")
+
+    run(tmp_path / "a.atlas", lm, [named(sae, "top")], documents)
+    run(tmp_path / "a.atlas", lm, [named(sae, "top")], None, progress=Told())
+    assert said == ["top is in the atlas already, with the same text and settings."]
+
+
+def test_another_sae_of_the_same_name_needs_replace(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    run(path, lm, [named(topk(), "top")], documents)
+    with pytest.raises(Asked, match=r"made with other weights or settings \(sources sae.weights"):
+        run(path, lm, [named(topk(seed=1), "top")], None)
+    atlas = run(path, lm, [named(topk(seed=1), "top")], None, replace=True)
+    assert Folder.open(path).sound().stale == {}
+    alone = run(tmp_path / "b.atlas", lm, [named(topk(seed=1), "top")], documents)
+    assert_close(tables(atlas), tables(alone))
+
+
+def test_another_corpus_is_refused_and_nothing_is_lost(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    run(path, lm, [named(topk(), "one")], documents)
+    with pytest.raises(Mismatch, match="is another one"):
+        run(path, lm, [named(topk(seed=1), "two")], documents[1:])
+    assert run(path, lm, [named(topk(seed=1), "two")], documents).saes == ["one", "two"]
+
+
+def test_what_does_not_fit_is_found_before_any_work(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    with pytest.raises(Mismatch, match="24"):
+        run(path, lm, [named(topk(d_in=16), "narrow")], documents)
+    assert Folder.open(path).corpus is None
+
+
+def test_nan_says_which_sae_and_shard(tmp_path, lm, documents):
+    import torch
+
+    broken = topk()
+    with torch.no_grad():
+        broken.W_dec[3] = float("nan")
+    with pytest.raises(BadActivations, match=r"NaN or Inf \(SAE broken, shard 0\)"):
+        run(
+            tmp_path / "a.atlas",
+            lm,
+            [named(topk(seed=1), "good"), named(broken, "broken")],
+            documents,
+        )
+    assert run(tmp_path / "a.atlas", lm, [named(topk(seed=1), "good")], None).saes == ["good"]
+
+
+def test_no_text_and_no_sae(tmp_path, lm):
+    with pytest.raises(BadInput, match="has no text yet; name one with --text"):
+        run(tmp_path / "a.atlas", lm, [named(topk(), "one")], None)
+    with pytest.raises(BadInput, match="No SAE was named"):
+        run(tmp_path / "a.atlas", lm, [], ["text"])
+    with pytest.raises(BadInput, match="the name 'one'; give each another"):
+        run(tmp_path / "a.atlas", lm, [named(topk(), "one"), named(topk(), "one")], ["text"])
+
+
+def test_more_tokens_than_there_are(tmp_path, lm, documents):
+    with pytest.raises(BadInput, match=r"1,?000,?000.*\d"):
+        run(
+            tmp_path / "a.atlas", lm, [named(topk(), "one")], documents,
+            settings=Settings(tokens=1_000_000),
+        )  # fmt: skip
+
+
+def test_tokens_cut_the_text(tmp_path, lm, documents):
+    atlas = run(
+        tmp_path / "a.atlas", lm, [named(topk(), "one")], documents, settings=Settings(tokens=100)
+    )
+    corpus = atlas.table("Corpus").to_pylist()[0]
+    first = documents[: corpus["documents"]]
+    special = set(lm.tokenizer.all_special_ids)
+    counts = [
+        sum(t not in special for t in lm.tokenizer(d, add_special_tokens=False)["input_ids"])
+        for d in first
+    ]
+    assert sum(counts) >= 100 > sum(counts[:-1])
+    assert atlas.table("SAE")["tokens"].to_pylist() == [sum(counts)]
+
+
+def test_the_manifest_says_where_all_came_from(whole, lm):
+    part = whole.folder.sound().parts["sae/top"].manifest
+    assert part.settings == {"context_size": CONTEXT, "prepend_bos": True, "batch_tokens": 4096}
+    assert part.sources["model"]["weights"] == lm.weights
+    assert part.dtypes["model"] == "float32"
+    assert part.versions["torch"]
+    assert json.loads((whole.folder.part("sae", "top") / "manifest.json").read_text())["created"]
+    assert HOOK in whole.table("Site")["hook"].to_pylist()
+    assert dataclasses.asdict(Settings())["seed"] == 0
