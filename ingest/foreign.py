@@ -30,6 +30,7 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     OutOfRoom
         If it does not fit into memory or onto the disk.
     """
+    from huggingface_hub.errors import EntryNotFoundError
     from safetensors import SafetensorError
 
     # The hub tells of each retry; the one sentence at the end says it all.
@@ -42,7 +43,8 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     except AtlasError:
         raise
     except (
-        OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, SafetensorError
+        OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError,
+        SafetensorError, EntryNotFoundError,
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise OutOfRoom(

@@ -110,6 +110,8 @@ def ingest(
     with folder.writing():
         opened = _open_saes(saes, device=settings.device)
         groups = _group(opened, model, tokenizer, settings)
+        for group in groups:
+            _tell_other_model(group, progress)
         corpus = _corpus(folder, text, settings, groups[0].model, progress)
         for group in groups:
             todo = _not_there_yet(
@@ -163,6 +165,17 @@ def _group(
         Group(models[given], tuple(those), contexts, settings.batch_tokens)
         for (given, contexts), those in members.items()
     ]
+
+
+def _tell_other_model(group: Group, progress: Progress) -> None:
+    """Say it where an SAE's metadata name another model; names vary, so it is no error."""
+    model = group.model.name
+    for sae in group.saes:
+        trained_on = sae.info.model
+        if trained_on and trained_on.split("/")[-1].lower() != model.split("/")[-1].lower():
+            progress.say(
+                f"Note: {sae.info.name} was trained on {trained_on}, and is run on {model}."
+            )
 
 
 def _model_of(info: SaeInfo, model: object | None) -> object:

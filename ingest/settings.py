@@ -19,7 +19,9 @@ class Settings:
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
     dtype
-        Number format of the model; SAEs always run in float32.
+        Number format of the model: ``"float32"``, ``"bfloat16"``, ``"float16"``, or
+        ``"auto"``, which is float32 for what is loaded and leaves a model in memory
+        as it is. SAEs always run in float32.
     keep_codes
         Keep the codes on disk, so that matches, probes and new measures need no
         model run.
@@ -36,7 +38,7 @@ class Settings:
     tokens: int | None = None
     context: int | None = None
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
     keep_codes: bool = True
     shard_blocks: int = 8
     batch_tokens: int = 4096

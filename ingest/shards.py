@@ -113,7 +113,6 @@ def compute_shard(
             for sae in group.saes:
                 name = sae.info.name
                 x = read[sae.info.hook][torch.from_numpy(batch.keep).to(group.model.device)].float()
-                _finite(x, f"The activations at {sae.info.hook} of {group.model.name}", name, shard)
                 pieces[name].append(_encode(sae, x, batch, results[name].states, shard=shard))
             stage.advance(1 / len(text.batches))
         for sae in group.saes:
@@ -142,25 +141,15 @@ def _begin(sae: "Autoencoder") -> dict[str, State]:
 def _encode(
     sae: "Autoencoder", x: torch.Tensor, batch: Batch, states: dict[str, State], *, shard: int
 ) -> _Piece:
-    indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
-    if not np.isfinite(values).all():
-        raise _bad("The codes", sae.info.name, shard)
-    _finite(reconstruction, "The reconstruction", sae.info.name, shard)
-    for reduction in on_activations():
-        reduction.update(states[reduction.name], x, reconstruction)
+    try:
+        indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
+        for reduction in on_activations():
+            reduction.update(states[reduction.name], x, reconstruction)
+    except BadActivations as error:
+        raise BadActivations(
+            f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was kept.)"
+        ) from error
     return _Piece(batch.rows, indptr, indices, values)
-
-
-def _finite(x: torch.Tensor, what: str, sae: str, shard: int) -> None:
-    if not bool(torch.isfinite(x).all()):
-        raise _bad(what, sae, shard)
-
-
-def _bad(what: str, sae: str, shard: int) -> BadActivations:
-    return BadActivations(
-        f"{what} hold NaN or Inf (SAE {sae}, shard {shard}). Nothing of this shard was kept. Half precision "
-        "overflows in some models: try --dtype bfloat16 or --dtype float32; otherwise check the weights."
-    )
 
 
 def _join(number: int, tokens: Tokens, pieces: Sequence[_Piece], *, d_sae: int) -> Block:

@@ -18,7 +18,8 @@ def texts(documents=40, *, seed=0, words=(0, 30)):
     """Return documents of random words, some empty of words, all different."""
     draw = random.Random(seed)
     return [
-        f"{i} " + " ".join(draw.choices(TEXT.split(), k=draw.randint(*words))) for i in range(documents)
+        f"{i} " + " ".join(draw.choices(TEXT.split(), k=draw.randint(*words)))
+        for i in range(documents)
     ]
 
 

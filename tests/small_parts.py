@@ -21,7 +21,10 @@ def sae_tables(sae, features, model="m", corpus="c0ffee"):
     ids = [f"{sae}/{i}" for i in range(features)]
     rows = [{"id": id, "sae": sae, "idx": i} for i, id in enumerate(ids)]
     yield "Feature", filled("Feature", "sae", rows)
-    yield "OF_MODEL", filled("OF_MODEL", "sae", [{"source": f"{model}/hook_embed", "target": model}])
+    yield (
+        "OF_MODEL",
+        filled("OF_MODEL", "sae", [{"source": f"{model}/hook_embed", "target": model}]),
+    )
     yield "READS", filled("READS", "sae", [{"source": sae, "target": f"{model}/hook_embed"}])
     yield "MEASURED_ON", filled("MEASURED_ON", "sae", [{"source": sae, "target": corpus}])
     yield "IN_SAE", filled("IN_SAE", "sae", [{"source": id, "target": sae} for id in ids])

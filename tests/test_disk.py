@@ -8,6 +8,12 @@ from atlas.disk import discard, is_leftover, placed, placed_folder, sha256
 from atlas.errors import OutOfRoom
 
 
+def fail(placing, write):
+    with placing as beside:
+        write(beside)
+        raise ValueError("half way")
+
+
 def test_a_file_is_placed_at_the_end(tmp_path):
     with placed(tmp_path / "a.txt") as beside:
         beside.write_text("new")
@@ -19,9 +25,8 @@ def test_a_file_is_placed_at_the_end(tmp_path):
 
 def test_a_failure_leaves_what_was_there(tmp_path):
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(ValueError, match="half way"), placed(tmp_path / "a.txt") as beside:
-        beside.write_text("new")
-        raise ValueError("half way")
+    with pytest.raises(ValueError, match="half way"):
+        fail(placed(tmp_path / "a.txt"), lambda beside: beside.write_text("new"))
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
@@ -37,9 +42,10 @@ def test_a_folder_is_placed_and_replaced_whole(tmp_path):
 def test_a_failure_keeps_the_folder_that_was_there(tmp_path):
     with placed_folder(tmp_path / "name") as beside:
         (beside / "old.txt").write_text("old")
-    with pytest.raises(ValueError, match="half way"), placed_folder(tmp_path / "name") as beside:
-        (beside / "new.txt").write_text("new")
-        raise ValueError("half way")
+    with pytest.raises(ValueError, match="half way"):
+        fail(
+            placed_folder(tmp_path / "name"), lambda beside: (beside / "new.txt").write_text("new")
+        )
     assert [f.name for f in (tmp_path / "name").iterdir()] == ["old.txt"]
     assert [f.name for f in tmp_path.iterdir()] == ["name"]
 

@@ -14,7 +14,17 @@ from atlas.errors import AtlasError, UnknownName
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("queries", "atlas", "ingest", "analysis")  # each may import itself and those before it
-HEAVY = ("torch", "transformers", "sae_lens", "pandas", "pyarrow", "neo4j", "kuzu", "datasets", "numpy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sae_lens",
+    "pandas",
+    "pyarrow",
+    "neo4j",
+    "kuzu",
+    "datasets",
+    "numpy",
+)
 
 
 def imports(path):
@@ -116,7 +126,9 @@ def test_the_error_tree_is_drawn_whole():
 
 
 def test_unknown_names_tell_the_nearest():
-    error = UnknownName("SAE", "gemascope-l20", known=["gemmascope-l20", "gpt2"], hint="Look there.")
+    error = UnknownName(
+        "SAE", "gemascope-l20", known=["gemmascope-l20", "gpt2"], hint="Look there."
+    )
     assert "Nearest: gemmascope-l20." in str(error)
     assert str(error).endswith("Look there.")
     assert "There are none." in str(UnknownName("SAE", "x"))

@@ -1,6 +1,6 @@
 """Reductions: what is computed from codes or activations, exact under any split of the work.
 
-To add one: write its file, add its line to ``standard``, and describe what it
+To add one: write its file, add its line to ``on_codes`` or ``on_activations``, and describe what it
 fills in ``atlas.schema``.
 """
 
@@ -18,7 +18,8 @@ def on_codes(*, seed: int) -> "tuple[CodeReduction, ...]":
     from ingest.reduce.statistics import Statistics
     from ingest.reduce.tokens import TokenCounts
 
-    return (Statistics(), TokenCounts(), Examples(seed=seed))
+    # Token counts come last: they take what memory is left, in several looks if it is little.
+    return (Statistics(), Examples(seed=seed), TokenCounts())
 
 
 def on_activations() -> "tuple[ActivationReduction, ...]":

@@ -52,7 +52,7 @@ class TokenCounts:
         entries, possible = math.ceil(sizes.tokens * sizes.l0), sizes.d_sae * sizes.vocabulary
         most = pairs.most_bytes(entries, possible)
         per_feature = most / sizes.d_sae
-        occurrences = 8 * (sizes.vocabulary + 2)
+        occurrences = 8 * (sizes.vocabulary + 3)
         need = occurrences + most
         if need <= memory:
             return Plan(looks=1, bytes=need)

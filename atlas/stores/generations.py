@@ -1,0 +1,247 @@
+"""SAEs on a Neo4j server, one generation of each shown: staged, swapped, swept.
+
+What belongs to an SAE is written as a *generation*, marked ``_generation`` on
+every node. Its SAE and Features carry a staging label (``FeatureStaged``) until
+one transaction takes the label of the old generation away (``FeatureRetired``)
+and gives it to the new one. So a query that asks for ``:Feature`` or ``:SAE``
+sees all of the old or all of the new. Only these two labels flip: flipping a
+hundred times as many examples would not fit into one transaction. The other
+owned nodes (Example) keep their label, have no unique key, and are told apart
+by their generation; a query reaches them through a Feature.
+
+The SAE node is the record of its generation: written first, deleted last. So
+whatever a killed process left can be found and swept, at any time, by anyone
+who holds the lock.
+
+An edge to another SAE's node is written only if that SAE already shows what the
+graph says of it; else it comes with the other one's swap. So it may be absent
+for a while, never wrong.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from atlas import schema
+from atlas.errors import StoreError
+from atlas.progress import Stage
+from atlas.schema import Node, Property
+from atlas.stores import Graph
+from atlas.stores.bolt import Bolt
+from atlas.stores.slices import Bundle, Slices, owned_nodes, shared_nodes
+from atlas.stores.tables import sae_column
+
+if TYPE_CHECKING:
+    import neo4j
+    import pyarrow as pa
+
+__all__ = ["FLIPS", "Generations", "batches", "define", "flips", "groups", "properties"]
+
+FLIPS = ("SAE", "Feature")
+"""The labels that a swap moves, the record of the generation first."""
+
+BATCH_BYTES = 2 << 20  # of Arrow data in one transaction: some 10,000 edges, or 1,000 examples
+BATCH_ROWS = 10_000
+
+
+def flips(of: Node) -> bool:
+    """Return whether a label is shown by flipping it."""
+    return of.label in FLIPS
+
+
+def define(bolt: Bolt) -> None:
+    """Make the constraints and indexes that the schema asks for, and wait until they work."""
+    for of in schema.NODES:
+        unique = flips(of) or of in shared_nodes()
+        if unique:
+            _constrain(bolt, of.label, of.key)
+        else:
+            _index(bolt, of.label, of.key)
+            _index(bolt, of.label, "_generation")
+        if flips(of):
+            _index(bolt, f"{of.label}Staged", of.key)
+            if sae_column(of) != of.key:
+                _index(bolt, of.label, sae_column(of) or "")
+    bolt.write("CALL db.awaitIndexes(600)")
+
+
+class Generations:
+    """Writes the SAEs of one graph to one server, each swapped whole.
+
+    Parameters
+    ----------
+    bolt
+        The connection, whose lock is held.
+    graph
+        The graph.
+    """
+
+    def __init__(self, bolt: Bolt, graph: Graph) -> None:
+        self._bolt = bolt
+        self._graph = graph
+        self._slices = Slices(graph)
+        self._shown: dict[str, str] = {}  # SAEs that show what the graph says -> their generation
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Take SAEs as they stand."""
+        rows = self._bolt.ask(
+            "MATCH (s:SAE) WHERE s.name IN $names RETURN s.name, s._generation",
+            {"names": list(names)},
+        ).rows
+        self._shown.update(dict(rows))
+
+    def rows(self, name: str) -> int:
+        """Return how many nodes and edges belong to an SAE."""
+        return self._slices.rows(name)
+
+    def show(self, name: str, stage: Stage) -> None:
+        """Write a new generation of an SAE and swap it in.
+
+        Raises
+        ------
+        StoreError
+            If what was written is not what was to be written.
+        """
+        new = uuid.uuid4().hex
+        owned = sorted(owned_nodes(), key=lambda n: n.label != "SAE")  # the record comes first
+        count = {of.label: self._nodes(of, name, new, stage) for of in owned}
+        for edge in schema.EDGES:
+            for bundle in self._slices.edges(edge, name, among=self._shown):
+                self._edges(bundle, name, new, stage)
+        self._bolt.together(lambda transaction: self._flip(transaction, name, new, count))
+        self._shown[name] = new
+
+    def hide(self, name: str) -> None:
+        """Take an SAE out of sight."""
+        self._bolt.together(lambda transaction: self._flip(transaction, name, None, {}))
+
+    def sweep(self, stage: Stage) -> None:
+        """Delete every generation that is not shown, whoever left it.
+
+        Deleting goes in many transactions; the record goes last, so that a sweep
+        that is cut short is taken up by the next.
+        """
+        for state in ("Staged", "Retired"):
+            found = self._bolt.ask(f"MATCH (s:`SAE{state}`) RETURN s._generation").rows
+            for (generation,) in found:
+                for of in sorted(owned_nodes(), key=lambda n: n.label == "SAE"):
+                    label = f"{of.label}{state}" if flips(of) else of.label
+                    self._bolt.write(
+                        f"MATCH (n:`{label}` {{_generation: $generation}}) "
+                        "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 1000 ROWS",
+                        {"generation": generation},
+                    )
+                    stage.advance(0)
+
+    def _nodes(self, of: Node, name: str, generation: str, stage: Stage) -> int:
+        data = self._slices.nodes(of, name)
+        label = f"{of.label}Staged" if flips(of) else of.label
+        private = {"_generation": generation}
+        if of.label == "SAE":
+            private |= {"_atlas": self._graph.atlas, "_fingerprint": self._graph.fingerprints[name]}
+        cypher = (
+            f"UNWIND $rows AS r CREATE (n:`{label}` {properties(of.properties)}) SET n += $private "
+            "RETURN count(n)"
+        )
+        for batch in batches(data, schema.arrow_schema(of.label).names):
+            self._write(cypher, {"rows": batch, "private": private}, len(batch), of.label)
+            stage.advance(len(batch))
+        return int(data.num_rows)
+
+    def _edges(self, bundle: Bundle, name: str, generation: str, stage: Stage) -> None:
+        """Write edges, grouped by the end that has fewer nodes: one look-up serves a group."""
+        of, data = bundle.of, bundle.rows
+        ends = {"source": (of.source, bundle.source), "target": (of.target, bundle.target)}
+        near, far = ends
+        if len(data["target"].unique()) < len(data["source"].unique()):
+            near, far = far, near
+        alive = self._shown | {name: generation}
+        edge = f"[e:`{of.type}` {properties(of.properties, at=1)}]"
+        pattern = f"(a)-{edge}->(b)" if near == "source" else f"(b)-{edge}->(a)"
+        cypher = (
+            f"UNWIND $groups AS g {_match('a', 'g[0]', *ends[near], staged=name)} "
+            f"UNWIND g[1] AS r {_match('b', 'r[0]', *ends[far], staged=name)} "
+            f"CREATE {pattern} RETURN count(e)"
+        )
+        fixed = {"a": alive.get(ends[near][1] or ""), "b": alive.get(ends[far][1] or "")}
+        columns = [near, far, *(p.name for p in of.properties)]
+        for batch in batches(data.sort_by(near), columns):
+            self._write(cypher, {"groups": groups(batch), **fixed}, len(batch), of.type)
+            stage.advance(len(batch))
+
+    def _write(self, cypher: str, params: Mapping[str, Any], rows: int, what: str) -> None:
+        written = self._bolt.write(cypher, params)
+        if written != rows:
+            raise StoreError(
+                f"{self._bolt.url} took {written} of {rows} rows of {what}: something else changes its "
+                "nodes. What is shown is unchanged; see that nothing else writes there and try again."
+            )
+
+    def _flip(
+        self, transaction: "neo4j.Transaction", name: str, new: str | None, count: Mapping[str, int]
+    ) -> None:
+        """Retire what is shown of an SAE and show the new generation."""
+        for label in FLIPS:
+            column = sae_column(schema.node(label))
+            transaction.run(
+                f"MATCH (n:`{label}` {{`{column}`: $name}}) REMOVE n:`{label}` SET n:`{label}Retired`",
+                {"name": name},
+            ).consume()
+        for label in FLIPS if new is not None else ():
+            shown = transaction.run(
+                f"MATCH (n:`{label}Staged` {{_generation: $new}}) "
+                f"REMOVE n:`{label}Staged` SET n:`{label}` RETURN count(n)",
+                {"new": new},
+            ).single(strict=True)[0]
+            if shown != count[label]:
+                raise StoreError(
+                    f"{self._bolt.url} holds {shown} of {count[label]} staged rows of {label}: something "
+                    "else changes its nodes. What is shown is unchanged; try again."
+                )
+
+
+def properties(of: Sequence[Property], *, at: int = 0) -> str:
+    """Return the map of properties in a statement, taken from the row ``r`` from place ``at`` on."""
+    return "{" + ", ".join(f"`{p.name}`: r[{i}]" for i, p in enumerate(of, at)) + "}"
+
+
+def batches(data: "pa.Table", columns: Sequence[str]) -> Iterator[list[list[Any]]]:
+    """Yield the rows of a table as lists, as many at a time as a transaction should hold."""
+    each = max(1, data.nbytes // max(1, data.num_rows))
+    size = max(1, min(BATCH_ROWS, BATCH_BYTES // each))
+    for start in range(0, data.num_rows, size):
+        part = data.slice(start, size)
+        yield [list(row) for row in zip(*(part[c].to_pylist() for c in columns), strict=True)]
+
+
+def groups(rows: Sequence[list[Any]]) -> list[list[Any]]:
+    """Group neighbouring rows of one first value: ``[a, b, …]`` to ``[a, [[b, …], …]]``."""
+    found: list[list[Any]] = []
+    for first, *rest in rows:
+        if not found or found[-1][0] != first:
+            found.append([first, []])
+        found[-1][1].append(rest)
+    return found
+
+
+def _match(at: str, value: str, label: str, sae: str | None, *, staged: str) -> str:
+    """Return the look-up of one end, by its key and, where it is owned, its generation.
+
+    The index is named since a plan made while a label is empty may not use it.
+    """
+    of = schema.node(label)
+    if flips(of) and sae == staged:
+        label = f"{label}Staged"
+    where = "" if sae is None else f" WHERE {at}._generation = ${at}"
+    return f"MATCH ({at}:`{label}` {{`{of.key}`: {value}}}) USING INDEX {at}:`{label}`(`{of.key}`){where}"
+
+
+def _constrain(bolt: Bolt, label: str, key: str) -> None:
+    bolt.write(
+        f"CREATE CONSTRAINT `atlas_{label}_{key}` IF NOT EXISTS "
+        f"FOR (n:`{label}`) REQUIRE n.`{key}` IS UNIQUE"
+    )
+
+
+def _index(bolt: Bolt, label: str, key: str) -> None:
+    bolt.write(f"CREATE INDEX `atlas_{label}_{key}` IF NOT EXISTS FOR (n:`{label}`) ON (n.`{key}`)")

@@ -1,0 +1,435 @@
+"""The embedded store: one kuzu file, a cache that is built from a graph and then only read.
+
+The file is built beside its place and moved into it whole, so a reader never
+meets half of one and an open reader keeps what it opened. Nothing is ever
+changed in it: kuzu erases tables when a transaction with a COPY is rolled back,
+and building all of it takes seconds. What it holds (SAE, atlas, fingerprint) is
+kept as the comment of the table ``SAE``, where no query meets it.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas import schema
+from atlas.errors import AtlasError, Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
+from atlas.progress import SILENT, Progress
+from atlas.schema import Edge, Node, Property
+from atlas.stores import Graph, Loaded, Params, SyncPlan
+from atlas.stores.cypher import WRITES, checked
+from atlas.stores.planning import compare
+from atlas.stores.tables import in_order, sae_column, tables
+
+if TYPE_CHECKING:
+    import kuzu
+    import pyarrow as pa
+
+__all__ = ["KuzuSettings", "KuzuStore"]
+
+FORMAT = 1
+ROWS_PER_SECOND = 300_000  # nodes and edges, from Arrow, on two cores
+TYPES = {
+    "string": "STRING", "int64": "INT64", "double": "DOUBLE", "bool": "BOOL",
+    "string[]": "STRING[]", "double[]": "DOUBLE[]",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KuzuSettings:
+    """What the embedded store may use.
+
+    Parameters
+    ----------
+    buffer_pool
+        Memory for its pages, in bytes; kuzu's own default would be 80% of the machine's.
+    wait
+        Seconds to wait for another process that builds the same file.
+    """
+
+    buffer_pool: int = 512 << 20
+    wait: float = 600.0
+
+
+class KuzuStore:
+    """An atlas in one file, read in place.
+
+    Made by ``KuzuStore.open``. Several processes may read the file at once.
+    """
+
+    def __init__(self, path: Path, *, settings: KuzuSettings = KuzuSettings()) -> None:
+        self.url = str(path)
+        self._path = path
+        self._settings = settings
+        self._database: kuzu.Database | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        graph: Callable[[], Graph] | None = None,
+        settings: KuzuSettings = KuzuSettings(),
+        progress: Progress = SILENT,
+    ) -> "KuzuStore":
+        """Open a file; build it first if it is not there or cannot be read.
+
+        Parameters
+        ----------
+        path
+            The file.
+        graph
+            Gives what to build it from; without it a file that is not sound is refused.
+        settings
+            Memory and patience.
+        progress
+            Told how far the building is.
+
+        Raises
+        ------
+        StoreError
+            If the file is missing or damaged and no graph is given.
+        Locked
+            If another process does not finish building it.
+        OutOfRoom
+            If disk or memory is full.
+        """
+        store = cls(path, settings=settings)
+        if store._opens():
+            return store
+        if graph is None:
+            raise StoreError(
+                f"{path} is missing or damaged; open the folder of its atlas, and it is built anew."
+            )
+        with store._building():
+            if not store._opens():  # another process may have built it meanwhile
+                store._build(graph(), progress)
+                store._database = store._read_only()
+        return store
+
+    def contents(self) -> dict[str, Loaded]:
+        """Return what it holds: SAE name to its atlas and fingerprint."""
+        said = self._said()
+        return {} if said is None else {name: Loaded(*loaded) for name, loaded in said.items()}
+
+    def plan(self, graph: Graph) -> SyncPlan:
+        """Work out what a sync would change; whatever it is, the whole file is built anew.
+
+        Raises
+        ------
+        Mismatch
+            If the file is the view of another atlas.
+        """
+        there = self.contents()
+        if foreign := sorted(n for n, loaded in there.items() if loaded.atlas != graph.atlas):
+            raise Mismatch(
+                f"{self.url} is the view of another atlas, which owns {', '.join(foreign)}; a file shows "
+                f"one atlas. Name another file for {graph.name!r}, or rename with --as on a server."
+            )
+        plan = compare(graph, there)
+        rows = sum(t.num_rows for t in graph.tables.values()) if plan.changes else 0
+        return replace(plan, rows=rows, seconds=rows / ROWS_PER_SECOND)
+
+    def sync(self, plan: SyncPlan, progress: Progress) -> None:
+        """Build the file of the planned graph and put it in place of this one."""
+        if not plan.changes:
+            return
+        with self._building():
+            self._build(plan.graph, progress)
+            self.close()
+            self._database = self._read_only()
+
+    def query(self, cypher: str, params: Params, *, timeout: float = 60) -> "pa.Table":
+        """Run a reading query; see ``Store.query``.
+
+        Whole nodes and edges come as structs of their properties.
+        """
+        values = checked(cypher, params)
+        with self._connected() as connection, self._translated(timeout):
+            connection.set_query_timeout(max(1, int(timeout * 1000)))
+            return _plain(_answer(connection, cypher, values))
+
+    def table(self, name: str, sae: str | None = None) -> "pa.Table":
+        """Return one node or edge table, rows in the order of their keys; see ``Store.table``."""
+        of = schema.table(name)
+        cypher, params = _reading(of, sae)
+        with self._connected() as connection, self._translated(0):
+            return in_order(of, _answer(connection, cypher, params).get_as_arrow())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _opens(self) -> bool:
+        """Open the file if it is a whole one of ours.
+
+        An empty file opens as a new database, so opening alone proves nothing.
+        """
+        if not self._path.is_file() or self._path.stat().st_size == 0:
+            return False
+        try:
+            self._database = self._read_only()
+            if self._said() is not None:
+                return True
+        except StoreError:
+            pass
+        self.close()
+        return False
+
+    def _said(self) -> dict[str, list[str]] | None:
+        """Return what the comment of the table SAE says; None if it is not ours."""
+        with self._connected() as connection, self._translated(0):
+            rows = _answer(connection, "CALL show_tables() RETURN name, comment").get_all()
+        comments = [comment for name, comment in rows if name == "SAE"]
+        try:
+            said = json.loads(comments[0])
+            return dict(said["saes"]) if said["format"] == FORMAT else None
+        except (IndexError, KeyError, TypeError, ValueError):
+            return None
+
+    def _read_only(self) -> "kuzu.Database":
+        return self._opened(self._path, read_only=True)
+
+    def _opened(self, path: Path, *, read_only: bool) -> "kuzu.Database":
+        import kuzu
+
+        with self._translated(0):
+            return kuzu.Database(
+                str(path),
+                buffer_pool_size=self._settings.buffer_pool,
+                max_db_size=1
+                << 38,  # address space a reader sets aside; the default, 8 TB, is much
+                read_only=read_only,
+            )
+
+    @contextmanager
+    def _connected(self) -> "Iterator[kuzu.Connection]":
+        """Give a connection of one's own: it costs 0.3 ms, and none may be used by two threads."""
+        import kuzu
+
+        if self._database is None:
+            raise StoreError(f"{self.url} is closed; open it again.")
+        connection = kuzu.Connection(self._database)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _building(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(f"{self._path}.lock", timeout=self._settings.wait)
+        try:
+            with self._writing():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
+        except Timeout:
+            raise Locked(
+                f"Another process has been building {self._path} for more than "
+                f"{self._settings.wait:.0f} seconds; wait until it ends, then try again."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _build(self, graph: Graph, progress: Progress) -> None:
+        """Build the file beside its place, then move it there."""
+        new = self._path.with_name(f"{self._path.name}.new")
+        with self._writing():
+            _discard(new)
+        try:
+            database = self._opened(new, read_only=False)
+            try:
+                with self._translated(0):
+                    _load(database, graph, progress)
+            finally:
+                database.close()
+            with self._writing():
+                _discard(
+                    self._path, leave=self._path
+                )  # a log there would be replayed into the file
+                os.replace(new, self._path)
+        finally:
+            _discard(new)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the operating system says to writing into our words."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None:  # filelock's Timeout is one as well
+                raise
+            kind = OutOfRoom if error.errno == errno.ENOSPC else StoreError
+            raise kind(
+                f"{self._path} could not be written ({error.strerror}); it is a cache in the folder of the "
+                "atlas: see that the disk has room and that you may write there."
+            ) from error
+
+    @contextmanager
+    def _translated(self, timeout: float) -> Iterator[None]:
+        """Turn kuzu's errors, all of which are RuntimeError, into ours."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise _translation(str(error), self.url, timeout) from error
+
+
+def _translation(said: str, url: str, timeout: float) -> AtlasError:
+    first = said.splitlines()[0] if said else "no reason given"
+    short = first.split(" expecting {")[0].partition("exception: ")[2] or first
+    if "read-only database" in said:
+        return QueryFailed(WRITES)
+    if said.startswith("Interrupted"):
+        return QueryFailed(
+            f"The query took longer than {timeout:g} seconds and was given up; ask for less, or give it "
+            "more time with --timeout."
+        )
+    if "buffer pool is full" in said:
+        return OutOfRoom(
+            f"The query or table needs more memory than the store may use ({short}) Ask for less, or "
+            "raise KuzuSettings.buffer_pool."
+        )
+    if "No space left" in said:
+        return OutOfRoom(
+            f"The disk is full, so {url} could not be written; make room and try again."
+        )
+    damaged = (
+        "not a valid Kuzu database",
+        "past the end of the file",
+        "storage version",
+        "UNREACHABLE",
+    )
+    if said.startswith(("IO exception", "Cannot create")) or any(d in said for d in damaged):
+        return StoreError(f"{url} cannot be read ({short}); remove it, and it is built anew.")
+    return QueryFailed(f"The query failed: {short.rstrip('.')}.")
+
+
+def _columns(properties: tuple[Property, ...]) -> str:
+    return ", ".join(f"`{p.name}` {TYPES[p.type]}" for p in properties)
+
+
+def _answer(
+    connection: "kuzu.Connection", cypher: str, params: Mapping[str, Any] | None = None
+) -> "kuzu.QueryResult":
+    answer = connection.execute(cypher, dict(params or {}))
+    assert not isinstance(answer, list)  # it is one only for several statements, refused before
+    return answer
+
+
+def _definition(of: Node | Edge) -> str:
+    if isinstance(of, Node):
+        return (
+            f"CREATE NODE TABLE `{of.label}` ({_columns(of.properties)}, PRIMARY KEY (`{of.key}`))"
+        )
+    columns = f", {_columns(of.properties)}" if of.properties else ""
+    return f"CREATE REL TABLE `{of.type}` (FROM `{of.source}` TO `{of.target}`{columns})"
+
+
+def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
+    import kuzu
+
+    connection = kuzu.Connection(database)
+    total = sum(t.num_rows for t in graph.tables.values())
+    try:
+        with progress.stage(
+            f"building the store of {graph.name}", total=total, unit="rows"
+        ) as stage:
+            for of in tables():
+                connection.execute(_definition(of))
+                rows = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
+                if rows.num_rows:
+                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": rows})
+                stage.advance(rows.num_rows)
+        atlas = graph.atlas
+        said = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
+        text = json.dumps(said).replace("\\", "\\\\").replace("'", "\\'")
+        connection.execute(f"COMMENT ON TABLE `SAE` IS '{text}'")
+    finally:
+        connection.close()
+
+
+def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the query for a table, and its parameters."""
+    if isinstance(of, Node):
+        column, match, at = sae_column(of), f"MATCH (n:`{of.label}`)", "n"
+        wanted = [f"n.`{p.name}` AS `{p.name}`" for p in of.properties]
+    else:
+        source, target = schema.node(of.source), schema.node(of.target)
+        column, at = sae_column(source), "a"
+        match = f"MATCH (a:`{of.source}`)-[e:`{of.type}`]->(b:`{of.target}`)"
+        wanted = [f"a.`{source.key}` AS source", f"b.`{target.key}` AS target"]
+        wanted += [f"e.`{p.name}` AS `{p.name}`" for p in of.properties]
+    where, params = "", {}
+    if sae is not None and column is not None:
+        where, params = f" WHERE {at}.`{column}` = $sae", {"sae": sae}
+    elif sae is not None and isinstance(of, Edge):
+        where = " WHERE false"  # an edge between nodes that SAEs share leaves none of them
+    return f"{match}{where} RETURN {', '.join(wanted)}", params
+
+
+def _plain(result: "kuzu.QueryResult") -> "pa.Table":
+    """Return kuzu's answer with the types that every store gives."""
+    import pyarrow as pa
+
+    names, kinds = result.get_column_names(), result.get_column_data_types()
+    if len(set(names)) < len(names):
+        raise QueryFailed("Two columns of the answer have one name; name them with AS.")
+    if "RECURSIVE_REL" in kinds:
+        raise QueryFailed("A path cannot be a column; return properties of its nodes and edges.")
+    data = result.get_as_arrow()
+    try:
+        columns = [_column(data[name]) for name in names]
+    except pa.ArrowInvalid as error:
+        raise QueryFailed(f"A number of the answer does not fit into 64 bits ({error}).") from error
+    return pa.table(columns, names=names)
+
+
+def _column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
+    import pyarrow as pa
+
+    if _has_struct(column.type):
+        return pa.chunked_array([pa.array([_bare(v) for v in column.to_pylist()])])
+    return column.cast(_type(column.type))
+
+
+def _type(type: "pa.DataType") -> "pa.DataType":
+    """Return the type of the schema that holds values of a type of kuzu's."""
+    import pyarrow as pa
+
+    if pa.types.is_integer(type) or (pa.types.is_decimal(type) and type.scale == 0):
+        return pa.int64()  # sum() of integers is a decimal in kuzu
+    if pa.types.is_floating(type) or pa.types.is_decimal(type):
+        return pa.float64()
+    if pa.types.is_list(type):
+        return pa.list_(_type(type.value_type))
+    return type
+
+
+def _has_struct(type: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_struct(type) or (pa.types.is_list(type) and _has_struct(type.value_type))
+
+
+def _bare(value: Any) -> Any:
+    """Return a node or an edge without kuzu's own fields."""
+    if isinstance(value, dict):
+        return {k: _bare(v) for k, v in value.items() if not k.startswith("_")}
+    return [_bare(v) for v in value] if isinstance(value, list) else value
+
+
+def _discard(path: Path, *, leave: Path | None = None) -> None:
+    """Remove a database file and what kuzu may have left beside it."""
+    for suffix in ("", ".wal", ".shadow", ".tmp", ".wal.checkpoint"):
+        beside = path.with_name(path.name + suffix)
+        if beside != leave:
+            beside.unlink(missing_ok=True)

@@ -1,0 +1,195 @@
+"""The store on a Neo4j server, which several atlases may share.
+
+How an SAE is swapped is told in ``generations``, what atlases share in ``shared``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from atlas import schema
+from atlas.errors import Mismatch, QueryFailed
+from atlas.progress import Progress
+from atlas.schema import Edge, Node
+from atlas.stores import Graph, Loaded, Params, SyncPlan
+from atlas.stores.bolt import Bolt
+from atlas.stores.cypher import checked
+from atlas.stores.generations import Generations, define, flips
+from atlas.stores.planning import compare
+from atlas.stores.shared import Shared
+from atlas.stores.slices import Slices, shared_edges, shared_nodes
+from atlas.stores.tables import in_order, sae_column, tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Neo4jStore"]
+
+ROWS_PER_SECOND = 20_000  # nodes and edges over Bolt, on two cores shared with the server
+SECONDS_A_SWAP = 2.0
+SHOWN = "MATCH (s:SAE) RETURN s.name, s._generation ORDER BY s.name"
+"""What changes whenever an SAE is swapped."""
+
+
+class Neo4jStore:
+    """The atlases of one database of a server.
+
+    Parameters
+    ----------
+    bolt
+        The connection.
+    wait
+        Seconds to wait for another process that writes there.
+    """
+
+    def __init__(self, bolt: Bolt, *, wait: float = 30.0) -> None:
+        self.url = bolt.url
+        self._bolt = bolt
+        self._wait = wait
+
+    def contents(self) -> dict[str, Loaded]:
+        """Return what is shown, of all atlases: SAE name to its atlas and fingerprint."""
+        rows = self._bolt.ask(
+            "MATCH (s:SAE) RETURN s.name, s._atlas, s._fingerprint ORDER BY s.name"
+        ).rows
+        return {name: Loaded(atlas or "", fingerprint or "") for name, atlas, fingerprint in rows}
+
+    def plan(self, graph: Graph) -> SyncPlan:
+        """Work out what a sync would change; see ``Store.plan``."""
+        there = self.contents()
+        others = {n: loaded.atlas for n, loaded in there.items() if loaded.atlas != graph.atlas}
+        if taken := sorted(set(others) & set(graph.fingerprints)):
+            raise Mismatch(
+                f"{self.url} shows {', '.join(taken)} of another atlas ({others[taken[0]] or 'unknown'}), "
+                f"and {graph.name!r} has an SAE of the same name; push it under another name with --as."
+            )
+        plan = compare(graph, {n: loaded for n, loaded in there.items() if n not in others})
+        if not plan.changes:
+            return plan
+        slices, swaps = Slices(graph), (*plan.add, *plan.replace)
+        rows = sum(slices.rows(name) for name in swaps)
+        rows += sum(graph.tables[n.label].num_rows for n in shared_nodes())
+        rows += sum(graph.tables[e.type].num_rows for e in shared_edges())
+        seconds = rows / ROWS_PER_SECOND + SECONDS_A_SWAP * (len(swaps) + len(plan.remove))
+        return replace(plan, rows=rows, seconds=seconds)
+
+    def sync(self, plan: SyncPlan, progress: Progress) -> None:
+        """Make the server show the planned graph; see ``Store.sync``.
+
+        It works the plan out anew once no one else can write, clears what a killed
+        sync left behind, and may itself be killed at any moment: the next one goes on.
+
+        Raises
+        ------
+        Locked
+            If another process is writing there.
+        Mismatch
+            If another atlas has taken a name since.
+        """
+        graph = plan.graph
+        with self._bolt.alone(wait=self._wait):
+            define(self._bolt)
+            plan = self.plan(graph)
+            generations, shared = Generations(self._bolt, graph), Shared(self._bolt, graph)
+            with progress.stage("clearing what an unfinished push left") as stage:
+                generations.sweep(stage)
+            if plan.changes:
+                shared.add(progress)
+                generations.keep(plan.keep)
+            for name in plan.remove:
+                with progress.stage(f"removing {name}") as stage:
+                    generations.hide(name)
+                    generations.sweep(stage)
+            for name in (*plan.replace, *plan.add):
+                rows = generations.rows(name)
+                with progress.stage(f"pushing {name}", total=rows, unit="rows") as stage:
+                    generations.show(name, stage)
+                    generations.sweep(stage)
+            shared.drop()
+
+    def query(self, cypher: str, params: Params, *, timeout: float = 60) -> "pa.Table":
+        """Run a reading query; see ``Store.query``.
+
+        Whole nodes and edges come as structs of their properties.
+        """
+        values = checked(cypher, params)
+        answer = self._bolt.ask(cypher, values, timeout=timeout, steady=SHOWN, strict=True)
+        return _arrow(answer.names, answer.rows)
+
+    def table(self, name: str, sae: str | None = None) -> "pa.Table":
+        """Return one node or edge table, rows in the order of their keys; see ``Store.table``."""
+        import pyarrow as pa
+
+        of = schema.table(name)
+        cypher, params = _reading(of, sae)
+        rows = self._bolt.ask(cypher, params, steady=SHOWN).rows
+        wanted = schema.arrow_schema(name)
+        columns = list(zip(*rows, strict=True)) or [()] * len(wanted)
+        arrays = [pa.array(c, type=f.type) for c, f in zip(columns, wanted, strict=True)]
+        return in_order(of, pa.table(arrays, names=wanted.names))
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._bolt.close()
+
+
+def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the query for a table, and its parameters."""
+    if isinstance(of, Node):
+        match, ends = f"MATCH (n:`{of.label}`)", {"n": of}
+        wanted = [f"n.`{p.name}`" for p in of.properties]
+    else:
+        ends = {"a": schema.node(of.source), "b": schema.node(of.target)}
+        match = f"MATCH (a:`{of.source}`)-[e:`{of.type}`]->(b:`{of.target}`)"
+        wanted = [f"{at}.`{end.key}`" for at, end in ends.items()]
+        wanted += [f"e.`{p.name}`" for p in of.properties]
+    where = []
+    owned = [at for at, end in ends.items() if sae_column(end) is not None]
+    if owned and not any(flips(end) for end in ends.values()):
+        # No label of theirs tells the generation that is shown from one that is not.
+        match = f"MATCH (s:SAE) {match}"
+        where.append(f"{owned[0]}._generation = s._generation")
+    at, first = next(iter(ends.items()))
+    column = sae_column(first)
+    if sae is not None and column is not None:
+        where.append(f"{at}.`{column}` = $sae")
+    elif sae is not None and isinstance(of, Edge):
+        where.append("false")  # an edge between nodes that SAEs share leaves none of them
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    return f"{match}{condition} RETURN {', '.join(wanted)}", {} if sae is None else {"sae": sae}
+
+
+def _arrow(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "pa.Table":
+    """Return an answer as a table; a column without values has the type null."""
+    import pyarrow as pa
+
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    arrays = []
+    for name, values in zip(names, columns, strict=True):
+        try:
+            arrays.append(pa.array([_bare(v) for v in values]))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise QueryFailed(
+                f"The column {name!r} of the answer cannot be put into a table ({reason}); return texts, "
+                "numbers or lists of one type."
+            ) from error
+    return pa.table(arrays, names=list(names))
+
+
+def _bare(value: Any) -> Any:
+    """Return a node or an edge as a map of its properties, in the schema's order."""
+    from neo4j.graph import Node as GraphNode
+    from neo4j.graph import Path, Relationship
+
+    if isinstance(value, GraphNode | Relationship):
+        names = value.labels if isinstance(value, GraphNode) else {value.type}
+        known = [p.name for of in tables() if of.name in names for p in of.properties]
+        return {name: value.get(name) for name in known or sorted(value.keys())}
+    if isinstance(value, Path):
+        raise QueryFailed("A path cannot be a column; return properties of its nodes and edges.")
+    if isinstance(value, list):
+        return [_bare(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _bare(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,124 @@
+"""Which rows of a graph belong to which SAE, and which are shared: derived from the schema alone.
+
+A node table with a column ``sae`` (and ``SAE`` itself) is owned: each row belongs
+to one SAE. The other nodes are shared. An edge belongs to every SAE that one of
+its ends belongs to, and is shared if both ends are.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from atlas import schema
+from atlas.schema import Edge, Node
+from atlas.stores import Graph
+from atlas.stores.tables import sae_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Bundle", "Slices", "is_shared", "owned_nodes", "shared_edges", "shared_nodes"]
+
+
+def owned_nodes() -> list[Node]:
+    """Return the node tables whose rows belong to SAEs, ``SAE`` among them."""
+    return [n for n in schema.NODES if sae_column(n) is not None]
+
+
+def shared_nodes() -> list[Node]:
+    """Return the node tables whose rows several SAEs, and several atlases, may share."""
+    return [n for n in schema.NODES if sae_column(n) is None]
+
+
+def is_shared(of: Edge) -> bool:
+    """Return whether both ends of an edge are shared nodes."""
+    return all(sae_column(schema.node(end)) is None for end in (of.source, of.target))
+
+
+def shared_edges() -> list[Edge]:
+    """Return the edge tables between shared nodes."""
+    return [e for e in schema.EDGES if is_shared(e)]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Edges of one type between nodes of the same two SAEs.
+
+    Parameters
+    ----------
+    of
+        Their table.
+    source, target
+        The SAEs their ends belong to; None where the ends are shared nodes.
+    rows
+        The edges.
+    """
+
+    of: Edge
+    source: str | None
+    target: str | None
+    rows: "pa.Table"
+
+
+class Slices:
+    """A graph, cut by SAE.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._tables = graph.tables
+        self._owner = cache(self._find_owner)
+
+    def nodes(self, of: Node, sae: str) -> "pa.Table":
+        """Return the rows of an owned node table that belong to an SAE."""
+        import pyarrow.compute as pc
+
+        data = self._tables[of.label]
+        return data.filter(pc.equal(data[sae_column(of)], sae))
+
+    def edges(self, of: Edge, sae: str, *, among: Collection[str]) -> Iterator[Bundle]:
+        """Yield the edges that touch an SAE and else only shared nodes and these SAEs'."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        source, target = self._owner(of, "source"), self._owner(of, "target")
+        touches = pc.or_(*(pc.fill_null(pc.equal(end, sae), False) for end in (source, target)))
+        pairs = (
+            pa.table({"s": source, "t": target}).filter(touches).group_by(["s", "t"]).aggregate([])
+        )
+        allowed = {None, sae, *among}
+        for pair in sorted(pairs.to_pylist(), key=str):
+            if {pair["s"], pair["t"]} <= allowed:
+                both = pc.and_(_is(source, pair["s"]), _is(target, pair["t"]))
+                yield Bundle(of, pair["s"], pair["t"], self._tables[of.type].filter(both))
+
+    def rows(self, sae: str) -> int:
+        """Return how many nodes and edges belong to an SAE."""
+        every = set(self._tables["SAE"]["name"].to_pylist())
+        nodes = sum(self.nodes(n, sae).num_rows for n in owned_nodes())
+        bundles = (b for e in schema.EDGES for b in self.edges(e, sae, among=every))
+        return int(nodes + sum(b.rows.num_rows for b in bundles))
+
+    def _find_owner(self, of: Edge, end: str) -> "pa.ChunkedArray":
+        """Return, for each edge, the SAE its source or target belongs to."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        node = schema.node(of.source if end == "source" else of.target)
+        edges, column = self._tables[of.type], sae_column(node)
+        if column is None:
+            return pa.chunked_array([pa.nulls(edges.num_rows, pa.string())])
+        nodes = self._tables[node.label]
+        at = pc.index_in(edges[end], value_set=nodes[node.key].combine_chunks())
+        return nodes[column].take(at)
+
+
+def _is(values: "pa.ChunkedArray", value: str | None) -> "pa.ChunkedArray":
+    import pyarrow.compute as pc
+
+    return pc.is_null(values) if value is None else pc.fill_null(pc.equal(values, value), False)

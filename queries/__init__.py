@@ -1,0 +1,99 @@
+"""Named questions to an atlas, one Cypher file each.
+
+>>> import queries
+>>> queries.get("tokens_of_feature").fill({"feature": "tiny-a-l1-s0/7", "limit": "5"})
+{'feature': 'tiny-a-l1-s0/7', 'limit': 5}
+
+A file is one statement with a header of comments, and can be pasted as it is into
+Neo4j Browser, which then shows its table::
+
+    // title: Tokens of a feature
+    // question: On which tokens is this feature active most often?
+    // param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+    // param limit (int64, default 20): number of rows at most
+    // column rank (int64): 0 is the token it is active on most often
+    // column token (string): text of the token, its leading space kept
+    MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[r:FIRES_ON]->(t:Token)
+    RETURN r.rank AS rank, t.text AS token
+    ORDER BY rank
+    LIMIT 20 /* $limit */
+
+A parameter stands in the query once, as a value followed by its name in a comment:
+Browser runs the value, which a person edits in place; ``Query.cypher`` has ``$feature``
+instead. (Lines of ``:param`` before the query do not serve: Browser 5 takes them with
+``;`` as several statements, and shows no table for any of them.) ``such as`` says that
+a parameter must be given, ``default`` that it may be.
+
+Rules for every query, so that kuzu and Neo4j answer the same and nobody sees half of
+an SAE on a server:
+
+- Scalars and lists of them are returned, never nodes. ``ORDER BY`` is total.
+- Features and SAEs carry their label; tokens, examples, sites, models and corpora are
+  reached through them.
+- What the two do differently stays out: ``log``, ``substring``, ``list[i]``, ``labels``,
+  ``id``, ``round`` with one argument, sums (of integers: another type; of floats: another
+  order), ``min`` or ``max`` beside ``count(DISTINCT ..)``, paths of variable length,
+  comprehensions, ``WITH .. ORDER BY`` without ``LIMIT``.
+- ``collect`` of nothing is null in kuzu: write ``coalesce(.., [])``.
+"""
+
+from functools import cache
+from importlib import resources
+
+from queries.record import BadParameters, Column, Parameter, Query, Value, parse
+
+__all__ = [
+    "BadParameters",
+    "Column",
+    "Parameter",
+    "Query",
+    "UnknownQuery",
+    "Value",
+    "every",
+    "get",
+    "names",
+]
+
+
+class UnknownQuery(LookupError):
+    """There is no query of this name.
+
+    Parameters
+    ----------
+    name
+        The name that was given.
+    known
+        The names there are.
+    """
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"No query is named {name!r}. There are: {', '.join(known)}.")
+        self.name = name
+        self.known = known
+
+
+@cache
+def every() -> tuple[Query, ...]:
+    """Return all queries, in the order of their names."""
+    files = [f for f in resources.files(__name__).iterdir() if f.name.endswith(".cypher")]
+    found = (parse(f.name.removesuffix(".cypher"), f.read_text(encoding="utf-8")) for f in files)
+    return tuple(sorted(found, key=lambda q: q.name))
+
+
+def names() -> list[str]:
+    """Return the names of all queries, sorted."""
+    return [q.name for q in every()]
+
+
+def get(name: str) -> Query:
+    """Return the query of this name.
+
+    Raises
+    ------
+    UnknownQuery
+        If there is none.
+    """
+    for query in every():
+        if query.name == name:
+            return query
+    raise UnknownQuery(name, names())

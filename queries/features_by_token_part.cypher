@@ -1,0 +1,15 @@
+// title: Features by a part of a token
+// question: Which features have a token that contains this text, in any case?
+// param text (string, such as 'ing'): what the token should contain
+// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param limit (int64, default 20): number of rows at most
+// column feature (string): the feature
+// column token (string): text of the token, its leading space kept
+// column share (double): share of the feature's active tokens that are this token
+// column count (int64): times the feature is active on the token
+// column rank (int64): place among the feature's tokens, 0 for the commonest
+MATCH (t:Token)<-[r:FIRES_ON]-(f:Feature)-[:IN_SAE]->(s:SAE)
+WHERE toLower(t.text) CONTAINS toLower('ing' /* $text */) AND '' /* $sae */ IN ['', s.name]
+RETURN f.id AS feature, t.text AS token, r.share AS share, r.count AS count, r.rank AS rank
+ORDER BY share DESC, f.sae, f.idx, rank
+LIMIT 20 /* $limit */

@@ -1,0 +1,258 @@
+"""One named query as a record: read from its file, and given values for its parameters."""
+
+import ast
+import json
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["BadParameters", "Column", "Parameter", "Query", "Value", "parse"]
+
+Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[float]"
+
+_LITERAL = r"'[^'\\]*'|\[[^\]]*\]|-?\d+(?:\.\d+)?|true|false"
+_TYPE = r"(?:string|int64|double)(?:\[\])?|bool"
+_PARAM = re.compile(rf"// param (\w+) \(({_TYPE}), (such as|default) ({_LITERAL})\): (.+)")
+_COLUMN = re.compile(rf"// column (\w+) \(({_TYPE})\): (.+)")
+_MARKED = re.compile(rf"({_LITERAL}) /\* \$(\w+) \*/")
+
+
+class BadParameters(ValueError):
+    """A query was given a parameter it does not have, or not one that it needs, or a wrong value."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a query.
+
+    Parameters
+    ----------
+    name
+        Its name: ``$name`` in the query.
+    type
+        ``string``, ``int64``, ``double``, ``bool``, or a list of the first three (``string[]``).
+    meaning
+        What it says, in one line.
+    example
+        A value that makes sense; what the file has when it is pasted.
+    required
+        Whether it must be given; if not, ``example`` is its default.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    example: Value
+    required: bool
+
+    @property
+    def told(self) -> str:
+        """Its name and example or default, for a message."""
+        return f"{self.name} ({'such as' if self.required else 'default'} {self.example!r})"
+
+    def value(self, given: object) -> Value:
+        """Return a given value in this parameter's type; strings are read as a person types them.
+
+        Raises
+        ------
+        BadParameters
+            If the value cannot be one of this type.
+        """
+        if self.required and given == "":  # no name is empty, and engines differ on CONTAINS ''
+            raise BadParameters(f"The parameter {self.told} is empty; give it a value.")
+        try:
+            if self.type.endswith("[]"):
+                return _list(given, _READ[self.type[:-2]])
+            return _READ[self.type](given)
+        except (ValueError, TypeError):
+            raise BadParameters(
+                f"The parameter {self.name} should be {_SAID[self.type]}, such as "
+                f"{self.example!r}; {given!r} was given."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a query's answer: name, type (as in ``Parameter``) and meaning."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Query:
+    """A named query.
+
+    Parameters
+    ----------
+    name
+        Name of its file, without the ending.
+    title
+        A few words for a list.
+    question
+        The question it answers, in one line.
+    parameters, columns
+        What it takes, and what its answer holds.
+    cypher
+        What a driver runs, with ``$name`` for each parameter.
+    text
+        The file as it is: can be pasted into Neo4j Browser.
+    """
+
+    name: str
+    title: str
+    question: str
+    parameters: tuple[Parameter, ...]
+    columns: tuple[Column, ...]
+    cypher: str
+    text: str
+
+    def fill(self, given: Mapping[str, object]) -> dict[str, Value]:
+        """Return a value for every parameter: the given one in its type, else the default.
+
+        Parameters
+        ----------
+        given
+            Values by name. Strings, as a command line gives them, are converted: a
+            list is written as JSON, or with commas between its items.
+
+        Raises
+        ------
+        BadParameters
+            If a parameter is unknown, missing, or not of its type.
+        """
+        names = [p.name for p in self.parameters]
+        if unknown := [n for n in given if n not in names]:
+            told = ", ".join(p.told for p in self.parameters)
+            raise BadParameters(
+                f"The query {self.name!r} has no parameter {', '.join(map(repr, unknown))}; "
+                + (f"it has: {told}." if told else "it takes none.")
+            )
+        if missing := [p.told for p in self.parameters if p.required and p.name not in given]:
+            raise BadParameters(f"The query {self.name!r} needs a value for: {', '.join(missing)}.")
+        return {p.name: p.value(given.get(p.name, p.example)) for p in self.parameters}
+
+
+def parse(name: str, text: str) -> Query:
+    """Read a query from the text of its file.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    text
+        The file, in the form that the docstring of ``queries`` describes.
+
+    Raises
+    ------
+    ValueError
+        If a line of the header cannot be read, or header and query do not agree.
+    """
+    lines = text.splitlines()
+    size = next((i for i, line in enumerate(lines) if not line.startswith("//")), len(lines))
+    said: dict[str, str] = {}
+    parameters: list[Parameter] = []
+    columns: list[Column] = []
+    for line in lines[:size]:
+        if found := _PARAM.fullmatch(line):
+            word, type, kind, literal, meaning = found.groups()
+            required = kind == "such as"
+            parameters.append(Parameter(word, type, meaning, _literal(literal), required))
+        elif found := _COLUMN.fullmatch(line):
+            columns.append(Column(*found.groups()))
+        elif found := re.fullmatch(r"// (title|question): (.+)", line):
+            said[found[1]] = found[2]
+        else:
+            raise ValueError(f"{name}.cypher: this line of the header cannot be read: {line}")
+    body = "\n".join(lines[size:]).strip() + "\n"
+    _check(name, body, said, parameters)
+    return Query(
+        name=name,
+        title=said["title"],
+        question=said["question"],
+        parameters=tuple(parameters),
+        columns=tuple(columns),
+        cypher=_MARKED.sub(r"$\2", body),
+        text=text,
+    )
+
+
+def _check(name: str, body: str, said: Mapping[str, str], parameters: list[Parameter]) -> None:
+    """Raise ValueError unless the header is whole and its parameters are those of the query."""
+    if lacking := {"title", "question"} - said.keys():
+        raise ValueError(f"{name}.cypher: the header lacks: {', '.join(sorted(lacking))}")
+    marked = [(word, _literal(literal)) for literal, word in _MARKED.findall(body)]
+    declared = [(p.name, p.example) for p in parameters]
+    if sorted(marked, key=str) != sorted(declared, key=str):
+        raise ValueError(
+            f"{name}.cypher: the header declares {declared}, but the query marks {marked}; "
+            "each parameter is marked once, with the value that the header gives"
+        )
+
+
+def _literal(text: str) -> Value:
+    """Return the value of a Cypher literal; those used here are Python's but for the bools."""
+    value: Value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    return value
+
+
+def _string(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError
+    return given
+
+
+def _int64(given: object) -> int:
+    if isinstance(given, bool):
+        raise TypeError
+    value = int(given) if isinstance(given, str) else operator.index(given)  # type: ignore[arg-type]
+    if not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _double(given: object) -> float:
+    if isinstance(given, bool):
+        raise TypeError
+    value = float(given)  # type: ignore[arg-type]
+    if not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _bool(given: object) -> bool:
+    if given in ("true", "false"):
+        return given == "true"
+    if not isinstance(given, bool):
+        raise TypeError
+    return given
+
+
+def _list(given: object, read: Callable[[object], Value]) -> Value:
+    if isinstance(given, str):
+        given = json.loads(given) if given.lstrip().startswith("[") else given.split(",")
+    if not isinstance(given, list | tuple):
+        raise TypeError
+    return [read(item) for item in given]  # type: ignore[return-value]
+
+
+_READ: dict[str, Callable[[object], Value]] = {
+    "string": _string,
+    "int64": _int64,
+    "double": _double,
+    "bool": _bool,
+}
+
+_SAID = {
+    "string": "a text",
+    "int64": "a whole number",
+    "double": "a number",
+    "bool": "true or false",
+    "string[]": "a list of texts",
+    "int64[]": "a list of whole numbers",
+    "double[]": "a list of numbers",
+}

@@ -1,0 +1,15 @@
+// title: All SAEs
+// question: Which SAEs are in the atlas, and how good are they?
+// column sae (string): name of the SAE
+// column model (string): the model it reads
+// column hook (string): the place in the model, by TransformerLens name
+// column architecture (string): standard, gated, topk, jumprelu, …
+// column d_sae (int64): number of features
+// column tokens (int64): tokens counted
+// column l0 (double): mean number of active features per token
+// column fvu (double): fraction of variance unexplained
+// column dead_share (double): share of features never active
+MATCH (s:SAE)
+RETURN s.name AS sae, s.model AS model, s.hook AS hook, s.architecture AS architecture,
+       s.d_sae AS d_sae, s.tokens AS tokens, s.l0 AS l0, s.fvu AS fvu, s.dead_share AS dead_share
+ORDER BY sae

@@ -1,0 +1,84 @@
+"""Fixtures that several test files share: the two stores, and the server one of them needs."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from neo4j_server import CannotStart, Server, running, wipe
+from store_graphs import make_graph as make
+
+from atlas.stores import Graph, Store
+from atlas.stores.bolt import Bolt
+from atlas.stores.kuzu import KuzuStore
+from atlas.stores.neo4j import Neo4jStore
+
+ENGINES = [
+    pytest.param("kuzu", id="kuzu"),
+    pytest.param("neo4j", id="neo4j", marks=pytest.mark.neo4j),
+]
+
+
+@pytest.fixture(scope="session")
+def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server, for the whole session; a machine that has no Java skips, but never under CI."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running(tmp_path_factory.mktemp("neo4j") / "home"))
+        except CannotStart as error:
+            if os.environ.get("CI", "").lower() == "true":
+                pytest.fail(f"tests on Neo4j must run under CI: {error}")
+            pytest.skip(str(error))
+        yield server
+
+
+@pytest.fixture
+def empty_neo4j(neo4j_server: Server) -> Server:
+    """The server, with nothing in its database."""
+    wipe(neo4j_server)
+    return neo4j_server
+
+
+@pytest.fixture
+def neo4j_url(empty_neo4j: Server) -> str:
+    """The URL of the emptied server."""
+    return empty_neo4j.url
+
+
+@pytest.fixture
+def neo4j_auth(empty_neo4j: Server) -> tuple[str, str]:
+    """User name and password of the emptied server."""
+    return empty_neo4j.username, empty_neo4j.password
+
+
+@pytest.fixture
+def open_neo4j(empty_neo4j: Server) -> Iterator[Callable[[], Neo4jStore]]:
+    """Opens a store on the emptied server, as often as it is called."""
+    opened: list[Neo4jStore] = []
+
+    def open() -> Neo4jStore:
+        bolt = Bolt(empty_neo4j.url, username=empty_neo4j.username, password=empty_neo4j.password)
+        opened.append(Neo4jStore(bolt, wait=20))
+        return opened[-1]
+
+    yield open
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store, once on each engine."""
+    if request.param == "neo4j":
+        yield request.getfixturevalue("open_neo4j")()
+        return
+    embedded = KuzuStore.open(tmp_path / "graph.kuzu", graph=lambda: make(()))
+    yield embedded
+    embedded.close()
+
+
+@pytest.fixture
+def make_graph() -> Callable[..., Graph]:
+    """``make_graph(saes, atlas=…, features=…)``: a small valid graph."""
+    return make

@@ -1,0 +1,178 @@
+"""A real Neo4j for tests: the one ATLAS_TEST_NEO4J names, or one started from Maven jars.
+
+The jars are fetched once, by Maven, into a cache outside the checkout. The server
+runs on free ports with an empty data folder and a password of its own, and is
+stopped when the session ends.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import neo4j
+from filelock import FileLock
+from neo4j.exceptions import DriverError, Neo4jError
+
+POM = Path(__file__).with_name("pom.xml")
+VERSION = re.search(r"<neo4j.version>(.+?)<", POM.read_text("utf-8"))[1]
+OPENS = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
+SETTINGS = """
+server.default_listen_address=127.0.0.1
+server.bolt.listen_address=127.0.0.1:{bolt}
+server.http.listen_address=127.0.0.1:{http}
+server.https.enabled=false
+server.memory.pagecache.size=128m
+dbms.usage_report.enabled=false
+"""
+
+
+class CannotStart(Exception):
+    """What this machine lacks to run a server."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it answers and how to log in."""
+
+    url: str
+    username: str
+    password: str
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Server]:
+    """Give a server with an empty database until the block ends.
+
+    Raises
+    ------
+    CannotStart
+        If there is no JDK 17 or no Maven.
+    """
+    if url := os.environ.get("ATLAS_TEST_NEO4J"):
+        login = os.environ.get("NEO4J_USERNAME", "neo4j"), os.environ.get("NEO4J_PASSWORD", "")
+        server = Server(url, *login)
+        _refuse_if_used(server)
+        yield server
+        return
+    java = find_java()
+    command = [java, "-cp", f"{jars()}/*", "-Xms512m", "-Xmx512m", "-XX:+UseG1GC"]
+    command += [f"--add-opens={name}=ALL-UNNAMED" for name in OPENS]
+    command += ["org.neo4j.server.CommunityEntryPoint", f"--home-dir={folder}"]
+    command += [f"--config-dir={folder / 'conf'}"]
+    ports = {"bolt": free_port(), "http": free_port()}
+    (folder / "conf").mkdir(parents=True)
+    (folder / "conf" / "neo4j.conf").write_text(SETTINGS.format(**ports), "utf-8")
+    with (folder / "out.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            server = Server(f"bolt://127.0.0.1:{ports['bolt']}", "neo4j", secrets.token_hex(8))
+            _wait(server, process, folder)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def find_java() -> str:
+    """Return a java that Neo4j 5.26 runs on: 17 or 21."""
+    places = [Path(os.environ["JAVA_HOME"], "bin", "java")] if "JAVA_HOME" in os.environ else []
+    places += [Path(found)] if (found := shutil.which("java")) else []
+    places += sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
+    seen = {str(p): _major(p) for p in places if p.exists()}
+    for path, major in seen.items():
+        if major in (17, 21):
+            return path
+    said = ", ".join(f"{p} is {m}" for p, m in seen.items()) or "none is installed"
+    raise CannotStart(f"Neo4j {VERSION} needs Java 17 or 21, and {said}; install a JDK 17")
+
+
+def jars() -> Path:
+    """Return the folder of the server's jars, fetched by Maven if they are not there."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "feature-atlas-tests"
+    name = f"neo4j-{VERSION}-{hashlib.sha256(POM.read_bytes()).hexdigest()[:8]}"
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / f"{name}.lock"):
+        if not (home / name).exists():
+            maven = shutil.which("mvn")
+            if maven is None:
+                raise CannotStart(
+                    f"Neo4j {VERSION} is fetched by Maven, and there is no mvn; install it"
+                )
+            with tempfile.TemporaryDirectory(dir=home) as new:
+                _fetch(maven, Path(new, "lib"))
+                Path(new, "lib").rename(home / name)
+    return home / name
+
+
+def _fetch(maven: str, to: Path) -> None:
+    done = subprocess.run(
+        [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime",
+         f"-DoutputDirectory={to}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise CannotStart(
+            f"Maven could not fetch Neo4j {VERSION}:\n{(done.stdout + done.stderr)[-2000:]}"
+        )
+
+
+def _major(java: Path) -> int:
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found else 0
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait(server: Server, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+    """Wait until it answers, then set the password."""
+    for _ in range(240):
+        if process.poll() is not None:
+            break
+        try:
+            with neo4j.GraphDatabase.driver(server.url, auth=("neo4j", "neo4j")) as driver:
+                driver.execute_query(
+                    "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $new",
+                    {"new": server.password}, database_="system",
+                )  # fmt: skip
+            return
+        except (DriverError, Neo4jError, OSError):
+            time.sleep(0.5)
+    raise CannotStart(f"Neo4j did not start:\n{(folder / 'out.log').read_text('utf-8')[-3000:]}")
+
+
+def _refuse_if_used(server: Server) -> None:
+    with neo4j.GraphDatabase.driver(server.url, auth=(server.username, server.password)) as driver:
+        if driver.execute_query("MATCH (n) RETURN count(n) AS n").records[0]["n"]:
+            raise CannotStart(
+                f"ATLAS_TEST_NEO4J names {server.url}, whose database is not empty, and the tests empty it; "
+                "name one that holds nothing"
+            )
+
+
+def wipe(server: Server) -> None:
+    """Delete everything in the database but its indexes."""
+    with (
+        neo4j.GraphDatabase.driver(server.url, auth=(server.username, server.password)) as driver,
+        driver.session() as session,
+    ):
+        session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS").consume()

@@ -1,0 +1,65 @@
+"""Errors of the hub and of torch come out as one sentence of ours."""
+
+import errno
+
+import pytest
+import torch
+from huggingface_hub import errors as hub
+
+from atlas.errors import BadInput, Missing, OutOfRoom, UnknownName
+from ingest.foreign import memory_told, reached
+
+
+def bare(kind: type[BaseException], message: str = "no") -> BaseException:
+    """Return an error of the hub without the answer of a server that it wants."""
+    error = kind.__new__(kind, message)
+    OSError.__init__(error, message) if isinstance(error, OSError) else None
+    return error
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (hub.GatedRepoError, "is gated: accept its licence at https://huggingface.co/a/b, log in"),
+        (hub.RepositoryNotFoundError, "is not at the hub, or you may not read it"),
+        (hub.RevisionNotFoundError, "has no such revision"),
+        (hub.LocalEntryNotFoundError, "is not in this machine's hub cache"),
+        (hub.OfflineModeIsEnabled, "set HF_HOME to a folder whose cache has it"),
+        (ConnectionError, "the hub was not reached"),
+        (hub.EntryNotFoundError, "lacks a file that is needed"),
+        (hub.HfHubHTTPError, "was not given by the hub at https://huggingface.co/a/b: "),
+    ],
+)
+def test_what_the_hub_says(kind: type[BaseException], told: str, wrapped: bool) -> None:
+    error = bare(kind)
+    if wrapped:  # as transformers does
+        error = OSError("We couldn't connect to 'https://huggingface.co'")
+        error.__cause__ = bare(kind)
+    with pytest.raises(Missing) as caught, reached("model", "b", repo="a/b"):
+        raise error
+    sentence = str(caught.value)
+    assert sentence.startswith("The model 'b' ")
+    assert told in sentence
+    assert "\n" not in sentence
+
+
+def test_what_is_not_the_hubs_fault_is_bad_input() -> None:
+    with pytest.raises(BadInput, match=r"'x' cannot be loaded: wrong$"), reached("SAE", "x"):
+        raise RuntimeError("wrong\nand much more")
+    with pytest.raises(BadInput, match="cannot be loaded: KeyError"), reached("SAE", "x"):
+        raise KeyError
+    with pytest.raises(UnknownName), reached("SAE", "x"):
+        raise UnknownName("SAE", "x")  # ours pass
+
+
+def test_full_disk_and_full_memory() -> None:
+    with pytest.raises(OutOfRoom, match="disk is full"), reached("model", "b", repo="a/b"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OutOfRoom, match="for the model 'b'"), reached("model", "b"):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    for said in ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"):
+        with pytest.raises(OutOfRoom), memory_told("a batch"):
+            raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="shapes"), memory_told("a batch"):
+        raise RuntimeError("shapes cannot be multiplied")

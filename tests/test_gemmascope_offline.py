@@ -1,0 +1,115 @@
+"""``gemmascope-l20`` without a hub: from a filled cache, and what is said without one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hub_cache import LIVE, HubCache, fill_hub_cache, offline
+from random_models import random_ids
+from transformers import AutoModelForCausalLM
+
+# What a user would write; the environment decides what the hub library may do at import.
+ENCODE = """
+import sys, numpy as np, torch
+from ingest.models import open_model
+from ingest.saes import check_fit, open_sae
+
+ids, out = np.load(sys.argv[1]), sys.argv[2]
+sae = open_sae("gemmascope-l20")
+model = open_model(sae.info.model, hooks=[sae.info.hook], device="cpu")
+check_fit(sae.info, model)
+ids = torch.from_numpy(ids)
+x = model.run(ids, torch.ones_like(ids), hooks=[sae.info.hook])[sae.info.hook]
+indptr, indices, values, again = sae.codes_and_reconstruction(x.flatten(0, 1))
+facts = [sae.info.name, sae.info.source, sae.info.hook, sae.info.architecture,
+         sae.info.neuronpedia_id, str(sae.info.context_size), model.name, model.revision,
+         str(model.layers), str(len(model.base.layers))]
+np.savez(out, indptr=indptr, indices=indices, values=values, again=again, facts=facts)
+"""
+
+SAY = """
+from atlas.errors import AtlasError
+from ingest.models import open_model
+from ingest.saes import open_sae
+for open_it in (lambda: open_sae("gemmascope-l20"), lambda: open_model("gemma-2-2b")):
+    try:
+        open_it()
+    except AtlasError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def python(script: str, *arguments: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> HubCache:
+    return fill_hub_cache(tmp_path_factory.mktemp("hf"))
+
+
+@pytest.mark.slow
+def test_codes_at_the_output_of_block_20(cache: HubCache, tmp_path: Path) -> None:
+    ids, _ = random_ids(rows=2, length=10)
+    np.save(tmp_path / "ids.npy", ids.numpy())
+    out = tmp_path / "out.npz"
+    python(ENCODE, str(tmp_path / "ids.npy"), str(out), environment=cache.environment)
+    got = np.load(out)
+    assert got["facts"].tolist() == [
+        "gemmascope-l20",
+        "gemma-scope-2b-pt-res-canonical:layer_20/width_16k/canonical",
+        "blocks.20.hook_resid_post",
+        "jumprelu",
+        "gemma-2-2b/20-gemmascope-res-16k",
+        "1024",
+        "google/gemma-2-2b",
+        "0123456789abcdef0123456789abcdef01234567",
+        "22",
+        "21",
+    ]
+
+    # The same by transformers' own hidden states and NumPy.
+    model = AutoModelForCausalLM.from_pretrained(cache.model, dtype=torch.float32)
+    with torch.no_grad():
+        states = model(ids, output_hidden_states=True).hidden_states
+    x = states[21].flatten(0, 1).double().numpy()
+    p = np.load(cache.params)
+    encoder, decoder = p["w_enc"][:, LIVE].astype(float), p["w_dec"][LIVE].astype(float)
+    threshold = p["threshold"][LIVE]
+    before = x @ encoder + p["b_enc"][LIVE]
+    clear = np.abs(before - threshold) > 1e-3  # too near the threshold to tell in float32
+    codes = np.maximum(before, 0) * (before > threshold)
+    assert np.isin(got["indices"], LIVE).all()
+    dense = np.zeros_like(codes)
+    rows = np.repeat(np.arange(len(codes)), np.diff(got["indptr"]))
+    dense[rows, np.searchsorted(LIVE, got["indices"])] = got["values"]
+    np.testing.assert_allclose(np.where(clear, dense, 0), np.where(clear, codes, 0), atol=1e-3)
+    assert (dense > 0).sum(1).min() > 5
+    assert (codes > 0).sum() < (before > 0).sum()  # the threshold counts
+    np.testing.assert_allclose(got["again"], dense @ decoder + p["b_dec"], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_without_the_cache_one_sentence_says_what_to_do(tmp_path: Path) -> None:
+    said = python(SAY, environment=offline(tmp_path)).splitlines()
+    assert [line.split(" is not in this machine's hub cache")[0] for line in said] == [
+        "Missing The SAE 'gemma-scope-2b-pt-res-canonical:layer_20/width_16k/canonical'",
+        "Missing The model 'google/gemma-2-2b'",
+    ]
+    for sentence in said:
+        assert f"hub cache ({tmp_path}" in sentence
+        assert "HF_HUB_OFFLINE is set" in sentence
+        assert "hf auth login" in sentence
+        assert sentence.endswith("or set HF_HOME to a folder whose cache has it.")

@@ -1,0 +1,250 @@
+"""What only the embedded store must do: a file that is built whole, shared by processes, and rebuilt when in doubt."""
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import kuzu
+import pytest
+from filelock import FileLock
+from store_graphs import OTHER, assert_shows, make_graph, put
+
+from atlas.errors import Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
+from atlas.progress import SILENT
+from atlas.stores import Graph
+from atlas.stores.kuzu import KuzuSettings, KuzuStore
+from atlas.stores.opening import is_server, open_store
+
+READ = """
+import sys
+from pathlib import Path
+from atlas.stores.kuzu import KuzuStore
+store = KuzuStore.open(Path(sys.argv[1]))
+print("open", flush=True)
+sys.stdin.readline()
+print(store.query("MATCH (f:Feature) RETURN count(*) AS n", {}).to_pylist()[0]["n"])
+store.close()
+"""
+
+
+class Calls:
+    """Gives a graph and counts how often it was asked for one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.count = graph, 0
+
+    def __call__(self) -> Graph:
+        self.count += 1
+        return self.graph
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "graph-0.kuzu"
+
+
+def test_a_file_is_built_once_and_then_opened(path: Path) -> None:
+    graph = Calls(make_graph())
+    for _ in range(2):
+        store = KuzuStore.open(path, graph=graph)
+        assert_shows(store, graph.graph)
+        store.close()
+    assert graph.count == 1
+    store = KuzuStore.open(path)  # and needs no graph any more
+    assert_shows(store, graph.graph)
+    store.close()
+    assert not list(path.parent.glob("*.new*"))
+
+
+def test_a_path_is_the_embedded_store(path: Path) -> None:
+    assert not is_server(str(path))
+    store = open_store(path, graph=make_graph)
+    assert isinstance(store, KuzuStore)
+    assert store.url == str(path)
+    store.close()
+
+
+def _foreign(path: Path) -> None:
+    database = kuzu.Database(str(path), buffer_pool_size=64 << 20)
+    connection = kuzu.Connection(database)
+    connection.execute("CREATE NODE TABLE SAE (name STRING PRIMARY KEY)")
+    connection.close()
+    database.close()
+
+
+def _whole(path: Path) -> bytes:
+    KuzuStore.open(path, graph=make_graph).close()
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+UNSOUND = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("hello" * 3000),
+    "cut short": lambda path: path.write_bytes(_whole(path)[:20_000]),
+    "first page only": lambda path: path.write_bytes(_whole(path)[:4096]),
+    "another's": _foreign,
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_an_unsound_file_is_refused_or_built_anew(path: Path, kind: str) -> None:
+    path.parent.mkdir()
+    UNSOUND[kind](path)
+    with pytest.raises(StoreError, match="is missing or damaged; open the folder of its atlas"):
+        KuzuStore.open(path)
+    store = KuzuStore.open(path, graph=make_graph)
+    assert_shows(store, make_graph())
+    store.close()
+
+
+def test_a_missing_file_is_refused_and_not_made(path: Path) -> None:
+    with pytest.raises(StoreError, match="is missing or damaged"):
+        KuzuStore.open(path)
+    assert not path.exists()
+
+
+def test_a_log_left_beside_it_is_not_replayed(path: Path) -> None:
+    path.parent.mkdir()
+    for suffix in (".wal", ".new", ".new.wal", ".shadow"):
+        path.with_name(path.name + suffix).write_bytes(b"left by a killed process" * 400)
+    store = KuzuStore.open(path, graph=make_graph)
+    assert_shows(store, make_graph())
+    store.close()
+    assert sorted(f.name for f in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+
+
+def test_a_graph_that_cannot_be_built_leaves_what_was_there(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    bad = make_graph({"a1": "v2"})
+    doubled = bad.tables["Feature"].take([0, 0])
+    with pytest.raises(QueryFailed, match="duplicated primary key"):
+        put(
+            store,
+            Graph(bad.atlas, bad.name, dict(bad.tables) | {"Feature": doubled}, bad.fingerprints),
+        )
+    assert_shows(store, make_graph())
+    store.close()
+    assert not list(path.parent.glob("*.new*"))
+
+
+def test_a_file_shows_one_atlas(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    with pytest.raises(Mismatch, match="is the view of another atlas"):
+        store.plan(make_graph(("z1",), atlas=OTHER))
+    store.close()
+
+
+def test_several_processes_read_and_keep_what_they_opened(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READ, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for reader in readers:
+        assert reader.stdout.readline() == "open\n"
+    put(store, make_graph({"a1": "v2"}))  # moves another file into its place
+    assert_shows(store, make_graph({"a1": "v2"}))
+    for reader in readers:
+        out, err = reader.communicate("go\n")
+        assert (out, err) == ("21\n", "")
+    store.close()
+
+
+def test_two_that_open_at_once_build_once(path: Path) -> None:
+    graph = Calls(make_graph())
+    stores: list[KuzuStore] = []
+    threads = [
+        threading.Thread(target=lambda: stores.append(KuzuStore.open(path, graph=graph)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert graph.count == 1
+    assert len(stores) == 3
+    for store in stores:
+        assert_shows(store, graph.graph)
+        store.close()
+
+
+def test_a_build_elsewhere_is_waited_for_and_then_refused(path: Path) -> None:
+    path.parent.mkdir()
+    with (
+        FileLock(f"{path}.lock"),
+        pytest.raises(
+            Locked, match=r"Another process has been building .*graph-0\.kuzu for more than"
+        ),
+    ):
+        KuzuStore.open(path, graph=make_graph, settings=KuzuSettings(wait=0.2))
+
+
+def test_too_little_memory_is_said(path: Path) -> None:
+    KuzuStore.open(path, graph=make_graph).close()
+    store = KuzuStore.open(path, settings=KuzuSettings(buffer_pool=16 << 20))
+    with pytest.raises(OutOfRoom, match=r"KuzuSettings\.buffer_pool"):
+        store.query("UNWIND range(1, 5000000) AS x RETURN collect(x) AS l", {})
+    assert_shows(store, make_graph())
+    store.close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"could not be written \(File exists\)"):
+        KuzuStore.open(tmp_path / "file" / "graph.kuzu", graph=make_graph)
+
+
+def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*names: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = KuzuStore.open(path, graph=make_graph)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(OutOfRoom, match="No space left on device"):
+            put(store, make_graph({"a1": "v2"}))
+    assert_shows(store, make_graph())
+    store.close()
+    assert not list(path.parent.glob("*.new*"))
+
+
+def test_a_closed_store_says_so(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    store.close()
+    with pytest.raises(StoreError, match="is closed; open it again"):
+        store.contents()
+
+
+def test_threads_ask_at_the_same_time(path: Path) -> None:
+    store = KuzuStore.open(path, graph=make_graph)
+    found: list[int] = []
+
+    def ask() -> None:
+        for _ in range(20):
+            found.extend(store.query("MATCH (f:Feature) RETURN count(*) AS n", {})["n"].to_pylist())
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [21] * 80
+    store.close()
+
+
+def test_names_of_many_saes_are_kept(path: Path) -> None:
+    graph = make_graph({f"a{i}": 'it\'s \\ "v" é\n' for i in range(200)}, features=1)
+    store = KuzuStore.open(path, graph=lambda: graph)
+    assert {n: loaded.fingerprint for n, loaded in store.contents().items()} == graph.fingerprints
+    assert store.plan(graph).keep == tuple(sorted(graph.fingerprints))
+    store.sync(store.plan(graph), SILENT)
+    assert os.listdir(path.parent) != []
+    store.close()

@@ -1,0 +1,421 @@
+"""What only a server must do: swaps that readers never see half of, several atlases, kills, refusals."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import neo4j
+import pytest
+from neo4j_server import Server, free_port
+from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
+
+from atlas import schema
+from atlas.errors import BadInput, Locked, Mismatch, StoreDenied, StoreError, StoreUnreachable
+from atlas.progress import SILENT, Silent
+from atlas.schema import Edge, Property
+from atlas.stores import Store
+from atlas.stores.bolt import Bolt
+from atlas.stores.neo4j import Neo4jStore
+from atlas.stores.opening import is_server, open_server, open_store
+
+pytestmark = pytest.mark.neo4j
+
+Open = Callable[[], Neo4jStore]
+
+
+@pytest.fixture
+def ask(empty_neo4j: Server) -> Iterator[Callable[..., list[list[Any]]]]:
+    """Runs Cypher through the driver alone."""
+    login = (empty_neo4j.username, empty_neo4j.password)
+    with neo4j.GraphDatabase.driver(
+        empty_neo4j.url, auth=login, notifications_min_severity="OFF"
+    ) as driver:
+        yield lambda cypher, **params: [
+            list(r.values()) for r in driver.execute_query(cypher, params).records
+        ]
+
+
+def leftovers(ask: Callable[..., list[list[Any]]]) -> list[list[Any]]:
+    """Return the nodes that belong to no SAE that is shown, and those that no atlas holds."""
+    return ask(
+        "MATCH (s:SAE) WITH collect(s._generation) AS shown MATCH (n) "
+        "WHERE any(l IN labels(n) WHERE l ENDS WITH 'Staged' OR l ENDS WITH 'Retired' OR l = 'AtlasLock')"
+        " OR (n._generation IS NOT NULL AND NOT n._generation IN shown)"
+        " OR (n._generation IS NULL AND coalesce(size(n._atlases), 0) = 0) RETURN labels(n), n.id"
+    )
+
+
+def test_keys_are_unique_and_looked_up_by_index(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    put(open_neo4j(), make_graph())
+    unique = {(labels[0], keys[0]) for labels, keys in ask(
+        "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties WHERE type = 'UNIQUENESS' "
+        "RETURN labelsOrTypes, properties")}  # fmt: skip
+    assert unique >= {(n.label, n.key) for n in schema.NODES if n.label != "Example"}
+    indexed = {(labels[0], keys[0]) for labels, keys in ask(
+        "SHOW INDEXES YIELD type, state, labelsOrTypes, properties "
+        "WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties")}  # fmt: skip
+    assert indexed >= {("Example", "id"), ("Feature", "sae"), ("Feature", "id")}
+
+
+def test_what_is_kept_is_not_touched(open_neo4j: Open, ask: Callable[..., list[list[Any]]]) -> None:
+    store = open_neo4j()
+    put(store, make_graph({"a1": "v1", "a2": "v1"}))
+    kept = (
+        "MATCH (n) WHERE n.sae = 'a1' OR n.name = 'a1' OR n:Token OR n:Model "
+        "RETURN elementId(n) AS id, properties(n) ORDER BY id"
+    )
+    before = ask(kept)
+    put(store, make_graph({"a1": "v1", "a2": "v2"}))
+    assert ask(kept) == before
+    assert leftovers(ask) == []
+
+
+def test_a_long_graph_goes_in_many_batches(
+    open_neo4j: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.stores.generations.BATCH_ROWS", 5)
+    graph, store = make_graph({"a1": "v1", "b1": "v1"}, features=40), open_neo4j()
+    put(store, graph)
+    assert_shows(store, graph)
+
+
+# ---- several atlases
+
+
+def test_two_atlases_live_side_by_side(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    store = open_neo4j()
+    mine = make_graph(("a1", "b1"))
+    put(store, mine)
+    put(store, make_graph(("a2", "c1"), atlas=OTHER, name="second"))
+    assert {n: loaded.atlas for n, loaded in store.contents().items()} == {
+        "a1": ATLAS, "b1": ATLAS, "a2": OTHER, "c1": OTHER,
+    }  # fmt: skip
+    assert store.plan(mine).keep == ("a1", "b1")
+    for name in ("Feature", "FIRES_ON", "Example"):
+        assert store.table(name, "a1").to_pylist() == rows_of(mine, name, "a1")
+    put(store, make_graph((), atlas=OTHER, name="second"))
+    assert_shows(store, mine)  # what both read is still there, what only the other read is gone
+    put(store, make_graph(()))
+    assert ask("MATCH (n) RETURN count(n)") == [[0]]
+
+
+def test_a_shared_node_described_otherwise_is_said(open_neo4j: Open) -> None:
+    class Heard(Silent):
+        def __init__(self) -> None:
+            self.said: list[str] = []
+
+        def say(self, sentence: str) -> None:
+            self.said.append(sentence)
+
+    store = open_neo4j()
+    put(store, make_graph(("a1",)))
+    other = make_graph(("a2",), atlas=OTHER, name="second")
+    models = other.tables["Model"].to_pylist()
+    models[0]["source"] = "elsewhere"
+    tables = dict(other.tables) | {
+        "Model": other.tables["Model"].from_pylist(models, schema=schema.arrow_schema("Model"))
+    }
+    other = type(other)(other.atlas, other.name, tables, other.fingerprints)
+    store.sync(store.plan(other), heard := Heard())
+    assert len(heard.said) == 1
+    assert "describes the Model 'model a' differently (source)" in heard.said[0]
+    assert store.table("Model").to_pylist() == models
+
+
+def test_a_name_taken_after_the_plan_is_refused(open_neo4j: Open) -> None:
+    first, second = open_neo4j(), open_neo4j()
+    plan = first.plan(make_graph(("a1",)))
+    theirs = make_graph(("a1",), atlas=OTHER, name="second")
+    put(second, theirs)
+    with pytest.raises(Mismatch, match="another atlas"):
+        first.sync(plan, SILENT)
+    assert_shows(first, theirs)
+
+
+def test_only_one_writes_at_a_time(empty_neo4j: Server, open_neo4j: Open) -> None:
+    writer = open_neo4j()
+    login = {"username": empty_neo4j.username, "password": empty_neo4j.password}
+    hasty = Neo4jStore(Bolt(empty_neo4j.url, **login), wait=1)
+
+    class Meanwhile(Silent):
+        refused = 0
+
+        def stage(self, title: str, **known: Any) -> Any:
+            if self.refused == 0:
+                self.refused = 1
+                with pytest.raises(Locked, match="Another process is writing"):
+                    put(hasty, make_graph(("b1",), atlas=OTHER))
+            return super().stage(title, **known)
+
+    try:
+        writer.sync(writer.plan(make_graph(("a1",))), busy := Meanwhile())
+        assert busy.refused
+        put(hasty, make_graph(("b1",), atlas=OTHER))  # and now it may
+        assert set(hasty.contents()) == {"a1", "b1"}
+    finally:
+        hasty.close()
+
+
+# ---- all or nothing
+
+
+@pytest.mark.slow
+def test_readers_see_the_old_or_the_new(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    """Whatever a reader asks while SAEs are swapped, it never gets half of one."""
+    writer, reader = open_neo4j(), open_neo4j()
+    graphs = [make_graph({"a1": f"v{i}", "a2": "v1"}, features=400) for i in range(4)]
+    put(writer, graphs[0])
+    cypher = (
+        "MATCH (f:Feature)-[e:FIRES_ON]->(t:Token) WHERE f.sae = 'a1' RETURN f.id AS f, t.id AS t"
+    )
+    features = [rows_of(g, "Feature", "a1") for g in graphs]
+    edges = [{(r["source"], r["target"]) for r in rows_of(g, "FIRES_ON", "a1")} for g in graphs]
+    examples = [rows_of(g, "Example", "a1") for g in graphs]
+    values = [{(r["id"], r["top_token"]) for r in f} for f in features]
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.append(features.index(reader.table("Feature", "a1").to_pylist()))
+            examples.index(reader.table("Example", "a1").to_pylist())
+            found = reader.query(cypher, {}).to_pylist()
+            edges.index({(r["f"], r["t"]) for r in found})
+            raw = ask("MATCH (f:Feature) WHERE f.sae = 'a1' RETURN f.id, f.top_token")
+            values.index({(id, token) for id, token in raw})
+
+    failed: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            read()
+        except ValueError as error:  # something that is no graph's
+            failed.append(error)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        for graph in graphs[1:]:
+            put(writer, graph)
+    finally:
+        stop.set()
+        thread.join()
+    assert not failed
+    assert seen == sorted(seen)  # never back again
+    assert len(set(seen)) > 1
+    assert_shows(writer, graphs[-1])
+
+
+OLD, NEW = {"a1": "v1", "a2": "v1", "b1": "v1"}, {"a1": "v2", "a2": "v2", "c1": "v1"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment", ["1", "2", "4", "5", "7", "9", "11", "13", "15", "18", "20", "25", "commit"]
+)
+def test_a_killed_push_is_finished_by_the_next(
+    moment: str, empty_neo4j: Server, open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    store = open_neo4j()
+    before, after = make_graph(OLD), make_graph(NEW)
+    put(store, before)
+    login = {"NEO4J_URI": empty_neo4j.url, "NEO4J_USERNAME": empty_neo4j.username}
+    killed = subprocess.run(
+        [sys.executable, Path(__file__).with_name("killed_push.py"), moment, json.dumps(NEW)],
+        env=os.environ | login | {"NEO4J_PASSWORD": empty_neo4j.password},
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    shown = store.contents()
+    for sae, loaded in shown.items():  # each is whole, old or new
+        graph = {"v1": before, "v2": after}[loaded.fingerprint[-2:]] if sae != "c1" else after
+        for name in ("SAE", "Feature", "Example", "IN_SAE", "READS", "FIRES_ON", "SHOWN_BY"):
+            assert store.table(name, sae).to_pylist() == rows_of(graph, name, sae), (sae, name)
+    if moment == "commit":
+        assert "b1" in shown  # nothing of the first change is there
+    put(store, after)
+    assert_shows(store, after)
+    assert leftovers(ask) == []
+
+
+def test_what_another_atlas_left_half_done_is_swept_too(
+    empty_neo4j: Server, open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    env = {"NEO4J_URI": empty_neo4j.url, "NEO4J_PASSWORD": empty_neo4j.password}
+    subprocess.run(
+        [sys.executable, Path(__file__).with_name("killed_push.py"), "5", json.dumps(OLD)],
+        env=os.environ | env | {"NEO4J_USERNAME": empty_neo4j.username}, check=False,
+    )  # fmt: skip
+    assert ask("MATCH (n:FeatureStaged) RETURN count(n) > 0") == [[True]]
+    store = open_neo4j()
+    put(store, make_graph(("d1",), atlas=OTHER))
+    assert ask("MATCH (n:FeatureStaged) RETURN count(n)") == [[0]]
+    assert ask("MATCH (n:Feature) RETURN DISTINCT n.sae") == [["d1"]]
+
+
+def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_neo4j()
+    before = make_graph({"a1": "v1"})
+    put(store, before)
+    work = Bolt.together
+
+    def meddled(self: Bolt, statements: Any) -> Any:
+        ask("MATCH (f:FeatureStaged {idx: 3}) DETACH DELETE f")
+        return work(self, statements)
+
+    monkeypatch.setattr(Bolt, "together", meddled)
+    with pytest.raises(StoreError, match="holds 6 of 7 staged rows of Feature"):
+        put(store, make_graph({"a1": "v2"}))
+    monkeypatch.undo()
+    assert_shows(store, before)
+    put(store, after := make_graph({"a1": "v2"}))
+    assert_shows(store, after)
+    assert leftovers(ask) == []
+
+
+# ---- edges between the features of two SAEs
+
+
+@pytest.fixture
+def matches(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An edge type between features of two SAEs, added to the schema."""
+    of = Edge("MATCHES", "Feature", "Feature", "Two features alike.", "match", (
+        Property("pearson", "double", "correlation"), Property("rank", "int64", "rank"),
+    ))  # fmt: skip
+    monkeypatch.setattr(schema, "EDGES", (*schema.EDGES, of))
+    monkeypatch.setitem(schema._BY_NAME, "MATCHES", of)
+    yield "MATCHES"
+    schema.arrow_schema.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        {"a1": "v2", "a2": "v1", "b1": "v1"},
+        {"a1": "v2", "a2": "v2", "b1": "v2"},
+        {"a1": "v1", "a2": "v1", "b1": "v1", "c1": "v1"},
+        {"b1": "v1"},
+    ],
+    ids=["one", "all", "added", "removed"],
+)
+def test_edges_between_saes_come_with_the_later_swap(
+    matches: str, open_neo4j: Open, then: dict[str, str], ask: Callable[..., list[list[Any]]]
+) -> None:
+    """They may be absent while the other SAE is not there yet, but are never another graph's."""
+    store, graphs = (
+        open_neo4j(),
+        [make_graph({"a1": "v1", "a2": "v1", "b1": "v1"}), make_graph(then)],
+    )
+    put(store, graphs[0])
+    assert store.table(matches).to_pylist() == rows_of(graphs[0], matches)
+    wanted = [{tuple(r.items()) for r in rows_of(g, matches)} for g in graphs]
+    fingerprints = [g.fingerprints for g in graphs]
+
+    class Looks(Silent):
+        def stage(self, title: str, **known: Any) -> Any:
+            shown = {n: loaded.fingerprint for n, loaded in store.contents().items()}
+            for row in store.table(matches).to_pylist():
+                ends = {row[end].split("/")[0] for end in ("source", "target")}
+                held = [
+                    i for i, f in enumerate(fingerprints) if all(f.get(e) == shown[e] for e in ends)
+                ]
+                assert any(tuple(row.items()) in wanted[i] for i in held), row
+            return super().stage(title, **known)
+
+    # A match part touches both its SAEs, so whatever changes an edge changes both fingerprints.
+    changed = type(graphs[1])(
+        ATLAS, "test", graphs[1].tables,
+        {n: f"{f} among {sorted(then.items())}" for n, f in graphs[1].fingerprints.items()},
+    )  # fmt: skip
+    fingerprints[1] = changed.fingerprints
+    store.sync(store.plan(changed), Looks())
+    assert_shows(store, changed)
+    assert store.table(matches).to_pylist() == rows_of(changed, matches)
+    assert leftovers(ask) == []
+
+
+# ---- logging in
+
+
+def test_a_server_that_is_not_there() -> None:
+    url = f"bolt://127.0.0.1:{free_port()}"
+    with pytest.raises(
+        StoreUnreachable, match=r"No server answers at bolt://127\.0\.0\.1"
+    ) as failure:
+        open_server(url, password="s3cret-word")
+    assert "docker compose up -d" in str(failure.value)
+    assert "NEO4J_URI" in str(failure.value)
+
+
+def test_a_wrong_password_is_refused_and_told_to_nobody(
+    empty_neo4j: Server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(StoreDenied, match="refused the login") as failure:
+        open_server(empty_neo4j.url, username="neo4j", password="s3cret-word")
+    assert "NEO4J_PASSWORD" in str(failure.value)
+    told = [str(failure.value), caplog.text, *capfd.readouterr()]
+    assert not any("s3cret-word" in t for t in told)
+
+
+def test_no_password_at_all(empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_PASSWORD", raising=False)
+    with pytest.raises(StoreDenied, match="NEO4J_PASSWORD"):
+        open_server(empty_neo4j.url)
+
+
+def test_the_environment_says_where_and_who(
+    empty_neo4j: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEO4J_URI", empty_neo4j.url.replace("bolt://", "neo4j://"))
+    monkeypatch.setenv("NEO4J_USERNAME", empty_neo4j.username)
+    monkeypatch.setenv("NEO4J_PASSWORD", empty_neo4j.password)
+    store: Store = open_server()
+    assert store.contents() == {}
+    assert empty_neo4j.password not in store.url
+    assert empty_neo4j.password not in repr(vars(store))
+    store.close()
+
+
+def test_an_unknown_database(empty_neo4j: Server) -> None:
+    with pytest.raises(BadInput, match=r"has no database 'nope'.*--database"):
+        open_server(
+            empty_neo4j.url,
+            username=empty_neo4j.username, password=empty_neo4j.password, database="nope",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["http://localhost:7474", "postgres://x", "neo4jx://localhost"])
+def test_other_addresses_are_refused(url: str) -> None:
+    assert is_server(url)
+    with pytest.raises(
+        BadInput, match=r"is no address of a Neo4j server; it begins with neo4j, neo4j\+s"
+    ):
+        open_store(url, password="x")
+
+
+def test_a_login_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(BadInput, match="holds a login") as failure:
+        open_store("bolt://neo4j:s3cret-word@localhost:7687")
+    assert "s3cret-word" not in str(failure.value)
+
+
+def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEO4J_URI", raising=False)
+    with pytest.raises(BadInput, match="NEO4J_URI"):
+        open_server()

@@ -1,0 +1,335 @@
+"""Every named query: its file, its header, and its answers from both engines against plain Python."""
+
+import doctest
+import re
+
+import pytest
+from expected_answers import ANSWERS, World
+from neo4j_server import wipe
+from small_graph import random_graph, small_graph
+
+import queries
+from atlas.progress import SILENT
+from atlas.stores.bolt import Bolt
+from atlas.stores.kuzu import KuzuStore
+from atlas.stores.neo4j import Neo4jStore
+from queries.record import parse
+
+GRAPHS = {  # shuffled, so that an order that is not total shows
+    "small": lambda: small_graph(shuffled=1),
+    "ties": lambda: random_graph(1, shuffled=1),
+    "ties again": lambda: random_graph(1, shuffled=2),
+}
+# Beside the examples and defaults of the files: other SAEs, things that are not there,
+# dead features, texts that break quoting, ranges with one end or nothing in them.
+SAES = [{"sae": s} for s in ("tiny-a-l1-s1", "tiny-b-l0", "tiny-a-embed", "absent")]
+FEATURES = [
+    {"feature": f} for f in ("tiny-a-l1-s0/0", "tiny-a-l1-s0/2", "tiny-a-embed/1", "absent/0")
+]
+CASES = {
+    "broad_features": [*SAES, {"min_tokens": 0}, {"min_tokens": 101}],
+    "busiest_tokens": SAES,
+    "dead_features": SAES,
+    "examples_of_feature": FEATURES,
+    "examples_with_text": [
+        {"text": t} for t in ("A TIME", 'hi"', " 'GIRL'", "CAFÉ 😀", "\n", "\\", "absent")
+    ] + [{"text": " t", "sae": "tiny-a-l1-s1"}, {"text": " ", "sae": "absent"}],
+    "feature_card": FEATURES,
+    "features_by_token_part": [{"text": t} for t in ("TH", "'", '"', "\\", "É", "😀", "absent")]
+    + [{"text": "i", "sae": "tiny-b-l0"}],
+    "features_by_token_start": [{"text": t} for t in ("I", " T", " t", "'", "absent")]
+    + [{"text": " ", "sae": "tiny-a-l1-s1"}],
+    "features_in_frequency_range": [
+        {"low": 0.0, "high": 1.0}, {"low": 0.03, "high": 0.09}, {"low": 0.5, "high": 0.1},
+        *SAES,
+    ],
+    "features_of_token": [{"token": t} for t in ("'s", ' "', "\n", " 😀", "\\", "girl")]
+    + [{"token": " girl", "sae": "tiny-b-l0"}],
+    "features_of_tokens": [{"tokens": t} for t in ([], [" girl"], [" girl", "'s", " 😀", "absent"])]
+    + [{"tokens": [" girl", " the"], "sae": "tiny-a-l1-s1"}],
+    "frequency_histogram": SAES,
+    "least_frequent_features": SAES,
+    "most_frequent_features": SAES,
+    "sae_summary": SAES,
+    "saes_at_site": [{"site": "tiny-b/blocks.0.hook_resid_post"}, {"site": "absent"}],
+    "saes_of_model": [{"model": "tiny-b"}, {"model": "absent"}],
+    "sampled_examples_of_feature": FEATURES,
+    "shared_tokens": [
+        {"sae_b": "tiny-a-l1-s0"}, {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-s0"},
+        {"sae_b": "tiny-b-l0"},
+    ],
+    "similar_features": [*FEATURES, {"sae": "tiny-a-l1-s1"}, {"sae": "absent"}],
+    "single_token_features": [*SAES, {"min_tokens": 0}],
+    "strongest_features": SAES,
+    "token_detectors": [*SAES, {"min_share": 0.0, "min_rate": 0.8}, {"min_share": 0.0, "min_rate": 0.0}],
+    "tokens_of_feature": FEATURES,
+}  # fmt: skip
+
+PYTHON = {"string": str, "int64": int, "double": float, "bool": bool}
+BOTH = [
+    pytest.param(("kuzu", g), id=f"kuzu, {g}") for g in GRAPHS
+] + [pytest.param(("neo4j", g), id=f"neo4j, {g}", marks=pytest.mark.neo4j) for g in GRAPHS]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def asked(request, tmp_path_factory):
+    """A store that holds one of the graphs, and the graph as lists: for all tests of the module."""
+    engine, name = request.param
+    graph = GRAPHS[name]()
+    if engine == "kuzu":
+        store = KuzuStore.open(tmp_path_factory.mktemp("kuzu") / "g.kuzu", graph=lambda: graph)
+    else:
+        server = request.getfixturevalue("neo4j_server")
+        wipe(server)
+        store = Neo4jStore(Bolt(server.url, username=server.username, password=server.password))
+        store.sync(store.plan(graph), SILENT)
+    yield store, World(graph)
+    store.close()
+
+
+def required(query):
+    return {p.name: p.example for p in query.parameters if p.required}
+
+
+def rows(table):
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
+def cases(query):
+    """Everything this query is asked with: one parameter changed at a time, and few rows."""
+    yield {}
+    yield from CASES.get(query.name, [])
+    if any(p.name == "limit" for p in query.parameters):
+        yield from ({"limit": n} for n in (0, 2, 1000))
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_answers_are_those_of_plain_python(asked, name):
+    store, world = asked
+    query = queries.get(name)
+    for case in cases(query):
+        given = query.fill({**required(query), **case})
+        table = store.query(query.cypher, given)
+        assert table.column_names == [c.name for c in query.columns], case
+        assert rows(table) == ANSWERS[name](world, **given), case
+        for column in query.columns:
+            check_type(column, [v for v in table[column.name].to_pylist() if v is not None])
+
+
+def check_type(column, values):
+    """Every value is of the type that the header states."""
+    if column.type.endswith("[]"):
+        assert all(type(v) is list for v in values), column
+        values = [item for v in values for item in v]
+    assert {type(v) for v in values} <= {PYTHON[column.type.removesuffix("[]")]}, column
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_the_file_as_it_is_answers_for_its_examples(asked, name):
+    """What a person pastes: the text with its comments and without parameters."""
+    store, _ = asked
+    query = queries.get(name)
+    assert rows(store.query(query.text, {})) == rows(
+        store.query(query.cypher, query.fill(required(query)))
+    )
+
+
+def ask(asked, name, **given):
+    query = queries.get(name)
+    return rows(asked[0].query(query.cypher, query.fill({**required(query), **given})))
+
+
+only_small = pytest.mark.parametrize(
+    "asked", [p for p in BOTH if p.values[0][1] == "small"], indirect=True
+)
+
+
+@only_small
+def test_answers_checked_by_hand(asked):
+    assert ask(asked, "saes") == [
+        ("tiny-a-embed", "tiny-a", "hook_embed", "standard", 2, None, None, None, None),
+        ("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", "topk", 8, 1000, 0.503, 0.12, 0.125),
+        ("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 4, 1000, 0.24, 0.13, 0.25),
+        ("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 3, 500, 0.156, 0.05, 0.0),
+    ]
+    assert ask(asked, "tokens_of_feature") == [
+        (0, " he", 30, 30 / 90, 0.6, 2.5),
+        (1, " she", 30, 30 / 90, 0.5, 2.0),
+        (2, " girl", 10, 10 / 90, 0.25, 1.5),
+        (3, " They", 8, 8 / 90, 0.8, 3.0),
+    ]
+    assert ask(asked, "features_of_token") == [
+        ("tiny-a-l1-s0/0", 1.0, 0.75, 30, 0, 2.0),
+        ("tiny-b-l0/0", 1.0, 1.0, 20, 0, 1.0),
+        ("tiny-a-l1-s1/1", 0.5, 0.5, 20, 0, 3.0),
+        ("tiny-a-l1-s0/7", 10 / 90, 0.25, 10, 2, 1.5),
+    ]
+    assert ask(asked, "dead_share_by_sae") == [
+        ("tiny-a-l1-s1", 0.25, 1, 4, 1000),
+        ("tiny-a-l1-s0", 0.125, 1, 8, 1000),
+        ("tiny-b-l0", 0.0, 0, 3, 500),
+    ]
+    assert ask(asked, "frequency_histogram") == [
+        (0, "0", 1, 0.125),
+        (4, "0.001 - 0.01", 2, 0.25),
+        (5, "0.01 - 0.1", 3, 0.375),
+        (6, "0.1 - 1", 2, 0.25),
+    ]
+    assert ask(asked, "similar_features") == [
+        ("tiny-a-l1-s0/1", 0.5, 2, 0.08, " he"),
+        ("tiny-a-l1-s1/1", 0.5, 2, 0.04, " girl"),
+        ("tiny-a-l1-s1/3", 0.5, 2, 0.1, " he"),
+        ("tiny-a-l1-s0/0", 0.25, 1, 0.03, " girl"),
+    ]
+    (card,) = ask(asked, "feature_card", feature="tiny-a-l1-s0/2")
+    assert card[4:] == (0.0, 0, None, None, None, True, [], None)
+
+
+# The files themselves
+
+
+def patterns(cypher):
+    """The patterns of each MATCH: node patterns as (variable, label), in their order."""
+    for path in re.findall(r"MATCH (\(.*\))", cypher):
+        yield [m.groups() for m in re.finditer(r"\((\w+)(?::(\w+))?(?: \{[^}]*\})?\)", path)]
+
+
+@pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
+def test_everything_is_reached_through_features_and_saes(query):
+    """On a server these two labels alone tell what is shown from what is being swapped."""
+    labels = {}
+    for path in patterns(query.cypher):
+        for variable, label in path:
+            labels[variable] = labels.get(variable) or label
+        assert all(labels[variable] for variable, _ in path), path
+        assert {"Feature", "SAE"} & {labels[variable] for variable, _ in path}, path
+    assert labels
+
+
+def test_every_query_has_an_answer_to_compare_with():
+    assert set(ANSWERS) == set(queries.names())
+    assert set(CASES) <= set(queries.names())
+    assert len(queries.names()) >= 16
+    assert queries.names() == sorted(queries.names())
+
+
+@pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
+def test_headers_are_complete(query):
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", query.name)
+    assert query.title[0].isupper()
+    assert query.question.endswith("?")
+    assert all(line == line.rstrip() and len(line) <= 100 for line in query.text.splitlines())
+    assert set(re.findall(r"\$(\w+)", query.cypher)) == {p.name for p in query.parameters}
+    assert "/*" not in query.cypher
+    assert "//" not in query.cypher
+    assert ";" not in query.cypher
+    last = query.cypher[query.cypher.rindex("RETURN") :]
+    assert "\nORDER BY " in last
+    returned = re.findall(r"\bAS (\w+)", last.split("ORDER BY")[0])
+    assert set(returned) <= {c.name for c in query.columns}
+    for thing in (*query.parameters, *query.columns):
+        assert thing.meaning.strip()
+    for p in query.parameters:
+        assert p.value(p.example) == p.example
+
+
+def test_the_docstring_runs_and_shows_a_file_that_parses():
+    assert doctest.testmod(queries).failed == 0
+    shown = re.search(r"::\n\n(.*?)\n\nA parameter", queries.__doc__, re.DOTALL)[1]
+    text = "\n".join(line.removeprefix("    ") for line in shown.splitlines())
+    assert [p.name for p in parse("shown", text).parameters] == ["feature", "limit"]
+
+
+GOOD = """\
+// title: T
+// question: Q?
+// param sae (string, such as 'a'): an SAE
+// param on (bool, default true): whether
+// column x (string): it
+MATCH (s:SAE {name: 'a' /* $sae */}) WHERE true /* $on */ RETURN s.name AS x ORDER BY x
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("// title: T\n", ""), "lacks: title"),
+        (("// question: Q?\n", ""), "lacks: question"),
+        (("(string, such as 'a')", "(text, such as 'a')"), "cannot be read: // param sae"),
+        (("// column x (string): it", "// column x: it"), "cannot be read: // column x: it"),
+        (("'a' /* $sae */", "'a'"), "marks"),
+        (("'a' /* $sae */", "'b' /* $sae */"), "marks"),
+        (("// param on (bool, default true): whether\n", ""), "marks"),
+    ],
+)
+def test_a_faulty_file_is_refused(change, said):
+    assert parse("good", GOOD).cypher == (
+        "MATCH (s:SAE {name: $sae}) WHERE $on RETURN s.name AS x ORDER BY x\n"
+    )
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        parse("bad", GOOD.replace(*change))
+    assert str(caught.value).startswith("bad.cypher: ")
+
+
+# Names and values
+
+
+def test_an_unknown_name_is_told_with_the_known_ones():
+    with pytest.raises(queries.UnknownQuery, match="No query is named 'feature_crad'") as caught:
+        queries.get("feature_crad")
+    assert isinstance(caught.value, LookupError)
+    assert caught.value.name == "feature_crad"
+    assert caught.value.known == queries.names()
+
+
+def test_fill_takes_defaults_and_reads_what_a_command_line_gives():
+    query = queries.get("token_detectors")
+    assert query.fill({"sae": "a", "min_share": "0.25", "min_rate": 1, "limit": "5"}) == {
+        "sae": "a",
+        "min_share": 0.25,
+        "min_rate": 1.0,
+        "limit": 5,
+    }
+    assert query.fill({"sae": "a"})["limit"] == 20
+    tokens = queries.get("features_of_tokens")
+    assert tokens.fill({"tokens": " he, she"})["tokens"] == [" he", " she"]
+    assert tokens.fill({"tokens": '[" he", ","]'})["tokens"] == [" he", ","]
+    assert tokens.fill({"tokens": (" he",)})["tokens"] == [" he"]
+    assert parse("good", GOOD).fill({"sae": "b", "on": "false"}) == {"sae": "b", "on": False}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "The query 'token_detectors' needs a value for: sae (such as 'tiny-a-l1-s0')."),
+        (
+            {"sea": "a"},
+            "The query 'token_detectors' has no parameter 'sea'; it has: sae (such as 'tiny-a-l1-s0'), "
+            "min_share (default 0.5), min_rate (default 0.5), limit (default 20).",
+        ),
+        ({"sae": ""}, "The parameter sae (such as 'tiny-a-l1-s0') is empty; give it a value."),
+        ({"sae": 7}, "The parameter sae should be a text, such as 'tiny-a-l1-s0'; 7 was given."),
+        ({"sae": None}, "None was given."),
+        ({"sae": "a", "limit": "many"}, "limit should be a whole number, such as 20; 'many' was given."),
+        ({"sae": "a", "limit": 2.0}, "2.0 was given."),
+        ({"sae": "a", "limit": True}, "True was given."),
+        ({"sae": "a", "limit": 2**63}, "was given."),
+        ({"sae": "a", "min_rate": "nan"}, "min_rate should be a number, such as 0.5; 'nan' was given."),
+        ({"sae": "a", "min_rate": True}, "True was given."),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_refused_in_a_sentence(given, said):
+    with pytest.raises(queries.BadParameters, match=re.escape(said)) as caught:
+        queries.get("token_detectors").fill(given)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_wrong_lists_and_truths_are_refused():
+    tokens = queries.get("features_of_tokens")
+    for given in (7, [1], '["a"', '["a", 1]', ["a", None]):
+        with pytest.raises(queries.BadParameters, match="tokens should be a list of texts"):
+            tokens.fill({"tokens": given})
+    with pytest.raises(queries.BadParameters, match="on should be true or false"):
+        parse("good", GOOD).fill({"sae": "a", "on": "maybe"})
+    with pytest.raises(queries.BadParameters, match="has no parameter 'x'; it takes none"):
+        queries.get("saes").fill({"x": 1})

@@ -1,0 +1,201 @@
+"""What every store answers to queries, the same on each engine; nothing here changes what is loaded."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from conftest import ENGINES
+from neo4j_server import Server, wipe
+from store_graphs import assert_shows, make_graph, put, rows_of
+
+from atlas import schema
+from atlas.errors import QueryFailed
+from atlas.stores import Store
+from atlas.stores.kuzu import KuzuStore
+from atlas.stores.opening import open_server
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A store that shows ``make_graph()``."""
+    store: Store
+    if request.param == "kuzu":
+        store = KuzuStore.open(tmp_path_factory.mktemp("filled") / "g.kuzu", graph=make_graph)
+    else:
+        server: Server = request.getfixturevalue("neo4j_server")
+        wipe(server)
+        store = open_server(server.url, username=server.username, password=server.password)
+        put(store, make_graph())
+    yield store
+    store.close()
+
+
+FEATURES = "MATCH (f:Feature {sae: $sae}) RETURN f.idx AS idx, f.id AS id ORDER BY idx"
+
+
+def test_a_query_takes_parameters(filled: Store) -> None:
+    found = filled.query(FEATURES, {"sae": "a1"})
+    assert found.schema.names == ["idx", "id"]
+    assert found.to_pylist() == [{"idx": i, "id": f"a1/{i}"} for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['it\'s "quoted" \\ 日本 $x\n', 2**62, -1.5, True, ["a", "ü"], [1, 2], [0.5, 1.5], 1e300],
+    ids=repr,
+)
+def test_values_come_back_as_they_went(filled: Store, value: object) -> None:
+    assert filled.query("RETURN $x AS x", {"x": value}).to_pylist() == [{"x": value}]  # type: ignore[dict-item]
+
+
+def test_null_and_empty_lists_as_parameters(filled: Store) -> None:
+    cypher = "MATCH (f:Feature) WHERE f.sae = $x OR f.sae IN $l RETURN f.id AS id"
+    assert filled.query(cypher, {"x": None, "l": []}).num_rows == 0
+
+
+def test_types_of_an_answer(filled: Store) -> None:
+    found = filled.query(
+        "MATCH (f:Feature) RETURN count(*) AS n, sum(f.idx) AS s, avg(f.idx) AS a, max(f.idx) > 1 AS b,"
+        " collect(f.sae) AS l, min(f.id) AS i, [1.5] AS d", {}
+    )  # fmt: skip
+    kinds = [pa.int64(), pa.int64(), pa.float64(), pa.bool_(), pa.list_(pa.string()), pa.string()]
+    assert found.schema.types == [*kinds, pa.list_(pa.float64())]
+    row = found.to_pylist()[0]
+    assert (row["n"], row["s"], row["a"], row["b"], row["i"]) == (21, 63, 3.0, True, "a1/0")
+    assert Counter(row["l"]) == {"a1": 7, "a2": 7, "b1": 7}
+
+
+def test_nulls_and_no_rows(filled: Store) -> None:
+    found = filled.query("OPTIONAL MATCH (f:Feature {id: 'none'}) RETURN f.idx AS i, f.label IS NULL AS n"
+                         .replace("label", "top_token"), {})  # fmt: skip
+    assert found.to_pylist() == [{"i": None, "n": True}]
+    none = filled.query("MATCH (f:Feature {id: 'none'}) RETURN f.idx AS i, f.id AS id", {})
+    assert (none.num_rows, none.schema.names) == (0, ["i", "id"])
+
+
+def test_lists_of_properties(filled: Store) -> None:
+    graph = make_graph()
+    wanted = [r["tokens"] for r in rows_of(graph, "Example")]
+    found = filled.query("MATCH (e:Example) RETURN e.id AS id, e.tokens AS t", {})
+    assert found.sort_by("id")["t"].to_pylist() == wanted
+
+
+def test_a_whole_node_is_its_properties(filled: Store) -> None:
+    wanted = next(r for r in rows_of(make_graph(), "Feature") if r["id"] == "a1/0")
+    found = filled.query("MATCH (f:Feature {id: 'a1/0'}) RETURN f", {})
+    assert found.to_pylist() == [{"f": wanted}]
+
+
+def test_a_whole_edge_is_its_properties(filled: Store) -> None:
+    wanted = rows_of(make_graph(), "FIRES_ON")
+    found = filled.query(
+        "MATCH (f:Feature)-[e:FIRES_ON]->(t:Token) RETURN f.id AS f, t.id AS t, e", {}
+    )
+    got = found.sort_by([("f", "ascending"), ("t", "ascending")]).to_pylist()
+    assert [{"source": r["f"], "target": r["t"], **r["e"]} for r in got] == wanted
+
+
+def test_unnamed_nodes_are_only_those_of_the_graph(filled: Store) -> None:
+    total = sum(make_graph().tables[n.label].num_rows for n in schema.NODES)
+    assert filled.query("MATCH (n) RETURN count(*) AS n", {}).to_pylist() == [{"n": total}]
+
+
+COMMENTED = """// $not one
+MATCH (f:Feature) /* nor $this; nor CREATE */
+WHERE f.sae = $sae AND f.id <> '$neither; \\' $x' AND f.id <> "$y" // $z
+RETURN count(*) AS `$n`;
+"""
+
+
+def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> None:
+    assert filled.query(COMMENTED, {"sae": "a1"}).to_pylist() == [{"$n": 7}]
+
+
+@pytest.mark.parametrize(
+    ("cypher", "params", "said"),
+    [
+        (FEATURES, {}, r"The query needs a value for \$sae;"),
+        ("RETURN $a + $b AS x", {"b": 1}, r"needs a value for \$a;"),
+        (FEATURES, {"sae": "a", "idx": 1, "k": 2}, r"no parameter \$idx, \$k; it takes \$sae"),
+        ("RETURN 1 AS x", {"k": 2}, r"no parameter \$k; it takes none"),
+        ("RETURN $x AS x", {"x": 2**63}, r"\$x is 9223372036854775808, which is no 64-bit integer"),
+        ("RETURN $x AS x", {"x": {"a": 1}}, r"\$x is \{'a': 1\}; a parameter is a text"),
+        ("RETURN $x AS x", {"x": [["a"]]}, r"\$x is \['a'\]; a parameter is a text"),
+        ("RETURN $x AS x", {"x": float("nan")}, r"\$x is nan; a parameter is"),
+        ("", {}, "The query is empty"),
+        (" // nothing\n;", {}, "The query is empty"),
+        ("RETURN 1 AS x; RETURN 2 AS x", {}, "holds 2 statements"),
+        ("MTCH (n) RETURN n", {}, "begins with 'MTCH'; a reading query begins with CALL, MATCH"),
+        ("MATCH (n:Feature RETURN n", {}, "The query failed: "),
+        ("MATCH (n:Feature) RETURN m.id", {}, "The query failed: .*m"),
+        ("MATCH (n:Featur) RETURN n.id", {}, "Featur"),
+        ("MATCH (n:Feature)-[:FIRESON]->(t) RETURN n.id", {}, "FIRESON"),
+        ("MATCH (f:Feature) RETURN 1 / (f.idx - f.idx) AS x", {}, "The query failed: .*(?i:zero)"),
+        ("MATCH (a:Feature {id: 'a1/0'}) RETURN a.id AS x, a.idx AS x", {}, "name"),
+        ("MATCH p = (:Feature)-[:IN_SAE]->(:SAE) RETURN p", {}, "A path cannot be a column"),
+    ],
+)  # fmt: skip
+def test_a_bad_query_is_told_in_one_sentence(
+    filled: Store, cypher: str, params: dict[str, object], said: str
+) -> None:
+    with pytest.raises(QueryFailed, match=said) as failure:
+        filled.query(cypher, params)  # type: ignore[arg-type]
+    assert "\n" not in str(failure.value)
+    assert failure.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "cypher",
+    [
+        "CREATE (f:Feature {id: 'x'})",
+        "MERGE (f:Feature {id: 'x'})",
+        "MATCH (f:Feature) SET f.idx = 1",
+        "MATCH (f:Feature) DETACH DELETE f",
+        "MATCH (a:Feature {id: 'a1/0'}) MATCH (b:SAE {name: 'b1'}) CREATE (a)-[:IN_SAE]->(b)",
+        "DROP TABLE Feature",
+    ],
+)
+def test_a_query_that_writes_is_refused(filled: Store, cypher: str) -> None:
+    with pytest.raises(QueryFailed, match="The query writes"):
+        filled.query(cypher, {})
+    assert_shows(filled, make_graph())
+
+
+@pytest.mark.parametrize(
+    "cypher",
+    [
+        "COPY (MATCH (f:Feature) RETURN f.id) TO '{0}'",
+        "EXPORT DATABASE '{0}'",
+        "ATTACH '{0}' AS other (dbtype kuzu)",
+        "LOAD FROM '/etc/passwd' (file_format='csv', delim='~') RETURN *",
+        "MATCH (f:SAE) LOAD FROM '/etc/passwd' (file_format='csv', delim='~') RETURN *",
+        "MATCH (f:SAE) LOAD CSV FROM 'file:///etc/passwd' AS l RETURN l",
+        "MATCH (f:SAE) LO\\u0041D CSV FROM 'file:///etc/passwd' AS l RETURN l",
+        "CALL threads = 1",
+        "CALL dbms.listConnections()",
+        "CALL `dbms`.listConnections()",
+        "TERMINATE TRANSACTIONS 'neo4j-transaction-1'",
+        "BEGIN TRANSACTION",
+        "ALTER CURRENT USER SET PASSWORD FROM 'a' TO 'b'",
+        "PROFILE MATCH (f:Feature) SET f.idx = 1",
+    ],
+)
+def test_what_reaches_outside_the_graph_is_refused(
+    filled: Store, cypher: str, tmp_path: Path
+) -> None:
+    with pytest.raises(QueryFailed):
+        filled.query(cypher.replace("{0}", f"{tmp_path}/out.csv"), {})
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_long_query_is_given_up(filled: Store) -> None:
+    cypher = (
+        "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b RETURN sum(a % 7 + b % 11) AS n"
+    )
+    with pytest.raises(QueryFailed, match=r"longer than 0\.3 seconds and was given up"):
+        filled.query(cypher, {}, timeout=0.3)
+    assert filled.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]

@@ -1,0 +1,173 @@
+"""What every store must do, the same on each engine: one suite, run on kuzu and on Neo4j."""
+
+import inspect
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from store_graphs import ATLAS, OTHER, TABLES, assert_shows, make_graph, put, rows_of
+
+from atlas import schema
+from atlas.errors import Mismatch, UnknownName
+from atlas.progress import SILENT
+from atlas.stores import Graph, Store
+from atlas.stores.kuzu import KuzuStore
+from atlas.stores.neo4j import Neo4jStore
+
+
+@pytest.mark.parametrize("adapter", [KuzuStore, Neo4jStore])
+def test_adapters_have_the_protocol_s_signatures(adapter: type) -> None:
+    def shape(method: object) -> list[tuple[str, object, object]]:
+        parameters = inspect.signature(method).parameters.values()  # type: ignore[arg-type]
+        return [(p.name, p.kind, p.default) for p in parameters]
+
+    public = [n for n in vars(Store) if not n.startswith("_") and callable(getattr(Store, n))]
+    assert set(public) == {"contents", "plan", "sync", "query", "table", "close"}
+    for name in public:
+        assert shape(getattr(adapter, name)) == shape(getattr(Store, name)), name
+
+
+# ---- what is there
+
+
+def test_an_empty_store_gives_empty_tables(store: Store) -> None:
+    assert store.contents() == {}
+    assert_shows(store, make_graph(()))
+
+
+@pytest.mark.parametrize("nulls", [0.0, 0.3, 1.0])
+def test_tables_are_what_was_put_in(store: Store, nulls: float) -> None:
+    graph = make_graph(nulls=nulls, features=12)
+    put(store, graph)
+    assert_shows(store, graph)
+
+
+@pytest.mark.parametrize("sae", ["a1", "b1"])
+def test_tables_of_one_sae(store: Store, sae: str) -> None:
+    graph = make_graph()
+    put(store, graph)
+    for name in TABLES:
+        found = store.table(name, sae)
+        assert found.schema.equals(schema.arrow_schema(name)), name
+        assert found.to_pylist() == rows_of(graph, name, sae), name
+
+
+def test_an_sae_without_features(store: Store) -> None:
+    graph = make_graph(features=0)
+    put(store, graph)
+    assert_shows(store, graph)
+
+
+def test_an_unknown_table_is_named(store: Store) -> None:
+    with pytest.raises(UnknownName, match=r"No table is named 'Featur'\. Nearest: Feature"):
+        store.table("Featur")
+
+
+def test_rows_in_slices_and_chunks_are_loaded_as_they_stand(store: Store) -> None:
+    graph = make_graph()
+    tables = {n: t.slice(0, 3) for n, t in graph.tables.items()}
+    chunked = {
+        n: pa.concat_tables([tables[n], t.slice(3, 2), t.slice(5)]) for n, t in graph.tables.items()
+    }
+    put(store, Graph(graph.atlas, graph.name, chunked, graph.fingerprints))
+    assert_shows(store, graph)
+
+
+# ---- plan and sync
+
+
+def test_a_plan_tells_new_changed_dropped_and_kept(store: Store) -> None:
+    put(store, make_graph({"a1": "v1", "a2": "v1", "b1": "v1"}))
+    plan = store.plan(make_graph({"a1": "v1", "a2": "v2", "c1": "v1"}))
+    assert (plan.add, plan.replace, plan.remove, plan.keep) == (("c1",), ("a2",), ("b1",), ("a1",))
+    assert plan.changes
+    assert plan.rows > 0
+    assert plan.seconds > 0
+
+
+def test_a_plan_changes_nothing(store: Store) -> None:
+    before = make_graph(("a1",))
+    put(store, before)
+    store.plan(make_graph({"a1": "v2", "b1": "v1"}))
+    assert_shows(store, before)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        {"a1": "v1", "a2": "v1", "b1": "v1", "c1": "v1"},
+        {"a1": "v2", "a2": "v1", "b1": "v1"},
+        {"a1": "v2", "a2": "v2", "b1": "v2"},
+        {"a2": "v1"},
+        {"c1": "v1"},
+        {},
+    ],
+    ids=["add", "replace one", "replace all", "remove", "another", "nothing left"],
+)
+def test_sync_makes_the_store_show_the_graph(store: Store, then: dict[str, str]) -> None:
+    put(store, make_graph({"a1": "v1", "a2": "v1", "b1": "v1"}))
+    graph = make_graph(then)
+    put(store, graph)
+    assert_shows(store, graph)
+
+
+def test_nodes_nobody_shares_any_more_are_gone(store: Store) -> None:
+    put(store, make_graph(("a1", "a2", "b1")))
+    assert set(store.table("Model")["name"].to_pylist()) == {"model a", "model b"}
+    put(store, make_graph(("a1", "a2")))
+    assert store.table("Model")["name"].to_pylist() == ["model a"]
+    assert store.table("Site")["id"].to_pylist() == ["model a/hook"]
+    assert {t[0] for t in store.table("Token")["id"].to_pylist()} == {"a"}
+
+
+def test_a_second_sync_changes_nothing(store: Store) -> None:
+    graph = make_graph()
+    put(store, graph)
+    again = store.plan(graph)
+    assert not again.changes
+    assert again.rows == 0
+    assert again.keep == ("a1", "a2", "b1")
+    store.sync(again, SILENT)
+    assert_shows(store, graph)
+
+
+def test_a_name_of_another_atlas_is_refused(store: Store) -> None:
+    mine = make_graph(("a1",))
+    put(store, mine)
+    with pytest.raises(Mismatch, match=r"a1.*another atlas|another atlas.*a1") as refusal:
+        store.plan(make_graph({"a1": "v2", "b1": "v1"}, atlas=OTHER, name="second"))
+    assert "--as" in str(refusal.value)
+    assert store.contents()["a1"].atlas == ATLAS
+    assert_shows(store, mine)
+
+
+def test_a_sync_tells_how_far_it_is(store: Store) -> None:
+    class Heard:
+        def __init__(self) -> None:
+            self.done, self.total = Counter[str](), {}
+
+        def stage(self, title: str, *, total: float | None = None, unit: str = "") -> "Heard":
+            self.total[title], self.title = total, title
+            return self
+
+        def __enter__(self) -> "Heard":
+            return self
+
+        def __exit__(self, *failure: object) -> None: ...
+
+        def advance(self, by: float = 1) -> None:
+            self.done[self.title] += by
+
+        def say(self, sentence: str) -> None: ...
+
+    heard = Heard()
+    store.sync(store.plan(make_graph()), heard)
+    counted = {title: total for title, total in heard.total.items() if total is not None}
+    assert counted
+    for title, total in counted.items():
+        assert heard.done[title] == total, title
+
+
+def test_closing_twice_is_no_error(store: Store) -> None:
+    store.close()
+    store.close()
