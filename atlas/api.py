@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from atlas import schema
 from atlas.asking import named
-from atlas.assemble import assemble, graph_fingerprint, rows_of
+from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
 from atlas.errors import Asked, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.progress import SILENT, Progress
@@ -147,7 +147,7 @@ class Atlas:
         schema.table(name)
         if self.folder is None:
             return self.store.table(name, sae)
-        return rows_of(name, sae, dict(self.graph_tables().tables))
+        return rows_of(name, sae, assemble_table(name, self._sound()))
 
     def features(self, sae: str) -> "pa.Table":
         """Return the features of an SAE, in the order of their index."""

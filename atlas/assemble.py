@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from atlas.parts import Part
 
-__all__ = ["assemble", "fingerprints", "graph_fingerprint", "rows_of"]
+__all__ = ["assemble", "assemble_table", "fingerprints", "graph_fingerprint", "rows_of"]
 
 
 def fingerprints(sound: Sound) -> dict[str, str]:
@@ -61,16 +61,18 @@ def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
         node, or an edge ends at a node that is not there.
     """
     sound = sound or folder.sound()
-    for part in sound.parts.values():
-        if part.manifest.kind != "codes":
-            part.check()
-    tables = {of.name: _table(of, sound) for of in TABLES}
+    tables = {of.name: assemble_table(of.name, sound) for of in TABLES}
     for edge in EDGES:
         _check_ends(edge, tables)
     return Graph(folder.uuid, folder.name, tables, fingerprints(sound))
 
 
-def rows_of(name: str, sae: str | None, tables: "dict[str, pa.Table]") -> "pa.Table":
+def assemble_table(name: str, sound: Sound) -> "pa.Table":
+    """Join one table from the sound parts that fill it; others are not read."""
+    return _table(schema.table(name), sound)
+
+
+def rows_of(name: str, sae: str | None, data: "pa.Table") -> "pa.Table":
     """Return a table's rows in the order of their keys, all or those of one SAE.
 
     The rows of an SAE are those whose key begins with its name, and the edges that
@@ -78,7 +80,7 @@ def rows_of(name: str, sae: str | None, tables: "dict[str, pa.Table]") -> "pa.Ta
     """
     import pyarrow.compute as pc
 
-    of, data = schema.table(name), tables[name]
+    of = schema.table(name)
     if sae is not None:
         data = data.filter(_belongs(of, data, sae))
     order = pc.sort_indices(data, sort_keys=[(k, "ascending") for k in of.keys])

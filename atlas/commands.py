@@ -7,6 +7,8 @@ import click
 from atlas.output import (
     atlas_option,
     emit,
+    finite,
+    folder_of,
     make_progress,
     print_table,
     shared_options,
@@ -49,7 +51,13 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
 @click.option(
     "--cypher", "-c", help="A query of your own instead of a named one; it may only read."
 )
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds before it is given up.")
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    callback=finite,
+    help="Seconds before it is given up.",
+)
 @atlas_option
 @shared_options
 def query(
@@ -72,12 +80,12 @@ def query(
       atlas query --cypher 'MATCH (f:Feature) WHERE f.dead RETURN count(f) AS dead'
       atlas query --cypher 'MATCH (f:Feature {id: $id}) RETURN f.frequency' --param id=tiny-a-l1-s0/7
     """
-    from atlas import asking
+    from atlas.typed import list_questions, read_question
 
     if name is None and cypher is None:
-        asking.list_questions(as_json=as_json)
+        list_questions(as_json=as_json)
         return
-    question = asking.prepare(name, cypher, params)
+    question = read_question(name, cypher, params)
     from atlas.api import Atlas
 
     progress = make_progress(quiet=quiet)
@@ -108,7 +116,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     """
     from atlas.removing import remove_saes, touching
 
-    path = Path(which_atlas(where))
+    path = folder_of(which_atlas(where))
     keys = touching(path, saes)
     if not yes:
         click.confirm(f"Remove {', '.join(keys)} from {path}?", abort=True, err=True)
@@ -154,7 +162,7 @@ def push(
     from atlas.pushing import push_atlas
 
     done = push_atlas(
-        Path(which_atlas(where)),
+        folder_of(which_atlas(where)),
         url,
         username=username,
         password=password,
@@ -224,12 +232,14 @@ def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) ->
     from atlas.doctor import examine, print_checks
 
     checks = examine(where)
+    sound = all(c.state != "fault" for c in checks)
     emit(
         [vars(c) for c in checks],
         as_json=as_json,
         show=lambda: print_checks(checks, faults_only=quiet),
+        ok=sound,
     )
-    ctx.exit(1 if any(c.state == "fault" for c in checks) else 0)
+    ctx.exit(0 if sound else 1)
 
 
 def _checks(path: Path | None) -> "list[object]":

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+import atlas
 from atlas.errors import AtlasError, StoreDenied, StoreError
 from atlas.folder import Folder
-from atlas.parts import read_manifest
-from atlas.rooms import Check, Failed, find_rooms
+from atlas.output import atlases_here
+from atlas.rooms import Check, Failed, Room, find_rooms
 from atlas.stores.opening import is_server, open_server
-from atlas.versions import installed
+from atlas.versions import LIBRARIES, installed
 
 __all__ = ["checks", "examine", "print_checks"]
 
@@ -24,19 +25,25 @@ def examine(where: str | None) -> list[Check]:
     Parameters
     ----------
     where
-        A folder, a server, or None for the only atlas here, if there is one.
+        A folder, a server, or None for $ATLAS or the only atlas here, if there is one.
     """
-    path: Path | None = None
+    where = where or os.environ.get("ATLAS") or _only_one_here()
     found: list[Check] = []
-    if where is not None and is_server(where):
+    path: Path | None = None
+    if where is None:
+        here = ", ".join(atlases_here()) or "none"
+        found.append(
+            Check("atlas", "note", f"none was named ({here} here)", "Name one with --atlas.")
+        )
+    elif is_server(where):
         found += _server(where)
     else:
-        path = Path(where) if where else _only_one_here()
+        path = Path(where)
     for room in find_rooms():
         if isinstance(room, Failed):
             found.append(Check(f"room {room.name}", "fault", room.reason, "Install it anew."))
         else:
-            found += room.checks(path)
+            found += _of_room(room, path)
     return found
 
 
@@ -44,8 +51,16 @@ def checks(path: Path | None) -> Iterator[Check]:
     """Yield what this room finds: the installation, a server named by NEO4J_URI, and the atlas."""
     where = f"{sys.executable}, {platform.system()} {platform.machine()}"
     yield Check("Python", "ok", f"{platform.python_version()} ({where})")
-    said = ", ".join(f"{name} {version}" for name, version in installed().items())
-    yield Check("libraries", "ok", said)
+    there = installed()
+    said = ", ".join(f"{name} {version}" for name, version in there.items())
+    yield Check("libraries", "ok", f"{said}; the atlas runs from {Path(atlas.__file__).parents[1]}")
+    if missing := [name for name in LIBRARIES if name not in there]:
+        yield Check(
+            "libraries",
+            "fault",
+            f"{', '.join(missing)} not installed",
+            "Install feature-atlas anew.",
+        )
     if uri := os.environ.get("NEO4J_URI"):
         yield from _server(uri)
     if path is not None:
@@ -63,8 +78,17 @@ def print_checks(found: Iterable[Check], *, faults_only: bool = False) -> None:
             click.echo(f"       → {check.todo}")
 
 
-def _only_one_here() -> Path | None:
-    here = sorted(p.parent for p in Path().glob("*.atlas/atlas.json"))
+def _of_room(room: Room, path: Path | None) -> list[Check]:
+    """Ask a room; one whose libraries are broken is what a doctor is for."""
+    try:
+        return list(room.checks(path))
+    except (ImportError, OSError, RuntimeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        return [Check(f"room {room.name}", "fault", said, "Install feature-atlas anew.")]
+
+
+def _only_one_here() -> str | None:
+    here = atlases_here()
     return here[0] if len(here) == 1 else None
 
 
@@ -73,8 +97,8 @@ def _server(url: str) -> Iterator[Check]:
         store = open_server(url)
     except StoreDenied as error:
         yield Check("server", "fault", str(error), "Set NEO4J_USERNAME and NEO4J_PASSWORD.")
-    except StoreError as error:
-        yield Check("server", "fault", str(error), "Start it, or correct NEO4J_URI.")
+    except AtlasError as error:
+        yield Check("server", "fault", str(error), "Start it, or correct its URL.")
     else:
         try:
             names = ", ".join(sorted(store.contents())) or "no SAE"
@@ -91,25 +115,22 @@ def _folder(path: Path) -> Iterator[Check]:
     except AtlasError as error:
         yield Check(str(path), "fault", str(error))
         return
-    yield Check(
-        str(path),
-        "ok",
-        f"uuid {folder.uuid}, corpus {(folder.corpus or {}).get('name', 'none yet')}",
-    )
-    whole = True
-    for place in folder.part_folders():
-        fault = _part_fault(place)
-        if fault:
-            whole = False
-            yield Check(f"{path}: {place.parent.name}/{place.name}", "fault", fault)
-    if not whole:
-        return
+    text = (folder.corpus or {}).get("name", "none yet")
+    yield Check(str(path), "ok", f"uuid {folder.uuid}, corpus {text}")
     sound = folder.sound()
+    whole = 0
+    again = "Give the command that made it again, with --replace."
+    for key, reason in sound.broken.items():
+        yield Check(f"{path}: {key}", "fault", reason, again)
     for key, reason in sound.stale.items():
-        kind, _, name = key.partition("/")
-        todo = f"`atlas ingest --replace` for {name}" if kind != "sae" else ""
-        yield Check(f"{path}: {key}", "fault", f"stale: {reason}", f"Make it again: {todo}")
-    yield Check(f"{path}: parts", "ok", f"{len(sound.parts)} sound, every checksum holds")
+        yield Check(f"{path}: {key}", "fault", f"stale, and not loaded: {reason}", again)
+    for key, part in sound.parts.items():
+        try:
+            part.check()
+            whole += 1
+        except AtlasError as error:
+            yield Check(f"{path}: {key}", "fault", str(error), again)
+    yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum of theirs holds")
     for run in folder.runs():
         done = len(list(run.glob("codes/*.arrow")))
         yield Check(
@@ -118,11 +139,3 @@ def _folder(path: Path) -> Iterator[Check]:
             f"an ingest that was not finished ({done} shard(s) of codes are there)",
             "Give the same command again, or `atlas ingest --resume`.",
         )
-
-
-def _part_fault(place: Path) -> str | None:
-    try:
-        read_manifest(place).check()
-    except AtlasError as error:
-        return str(error)
-    return None

@@ -39,10 +39,13 @@ class Sound:
         Those that may be loaded, by ``kind/name``.
     stale
         Those whose ancestor is gone or another by now, each with the reason.
+    broken
+        Those whose manifest cannot be read, each with the reason.
     """
 
     parts: Mapping[str, Part]
     stale: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, kind: str) -> list[Part]:
         """Return the sound parts of a kind, by name."""
@@ -78,7 +81,7 @@ class Folder:
         try:
             said = json.loads((path / ATLAS).read_text("utf-8"))
             newer = said["format"] > FORMAT
-            said["uuid"], said["name"]
+            said["uuid"], said["name"], said["corpus"]
         except FileNotFoundError:
             raise BadInput(
                 f"There is no atlas at {path}. `atlas demo` makes one to look at, "
@@ -102,7 +105,10 @@ class Folder:
         """Open the atlas at ``path``, or begin an empty one there."""
         if (path / ATLAS).exists():
             return cls.open(path)
-        if path.exists() and (not path.is_dir() or any(f.name != "lock" for f in path.iterdir())):
+        if path.exists() and (
+            not path.is_dir()
+            or any(f.name != "lock" and not is_leftover(f) for f in path.iterdir())
+        ):
             raise BadInput(f"{path} is not empty and not an atlas; name a new folder with --atlas.")
         path.mkdir(parents=True, exist_ok=True)
         said = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
@@ -173,14 +179,27 @@ class Folder:
         """Return the folders of unfinished runs, by name."""
         return _folders(self.path / "runs")
 
+    def discard_runs(self, sae: str, *, but: Path | None = None) -> None:
+        """Remove what unfinished runs of an SAE have left, except one."""
+        for run in self.runs():
+            if run.name.rpartition("-")[0] == sae and run != but:
+                discard(run)
+
     def part_folders(self) -> list[Path]:
         """Return the folder of every part, codes too, by kind and name."""
         found = [f for kind in _folders(self.path / "parts") for f in _folders(kind)]
         return found + _folders(self.path / "codes")
 
-    def all_parts(self) -> list[Part]:
-        """Read the manifest of every part, sound or stale."""
-        return [read_manifest(f) for f in self.part_folders()]
+    def all_parts(self) -> tuple[list[Part], dict[str, str]]:
+        """Read every manifest: the parts, sound or stale, and why others cannot be read."""
+        parts: list[Part] = []
+        broken: dict[str, str] = {}
+        for place in self.part_folders():
+            try:
+                parts.append(read_manifest(place))
+            except (BrokenPart, NewerFormat) as error:
+                broken[f"{place.parent.name}/{place.name}"] = str(error)
+        return parts, broken
 
     def sound(self) -> Sound:
         """Return the parts that may be loaded, and why the others may not.
@@ -188,7 +207,8 @@ class Folder:
         Parts are read in any order: one is stale if an ancestor is missing, has
         another hash, or is itself stale.
         """
-        parts = {p.manifest.key: p for p in self.all_parts()}
+        found, broken = self.all_parts()
+        parts = {p.manifest.key: p for p in found}
         stale: dict[str, str] = {}
         changed = True
         while changed:
@@ -197,7 +217,7 @@ class Folder:
                 reason = None if key in stale else _stale(part, parts, stale)
                 if reason:
                     stale[key], changed = reason, True
-        return Sound({k: p for k, p in parts.items() if k not in stale}, stale)
+        return Sound({k: p for k, p in parts.items() if k not in stale}, stale, broken)
 
     def remove(self, part: Part) -> None:
         """Remove a part; those made from it are stale from then on."""

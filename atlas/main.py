@@ -62,11 +62,24 @@ def _run(args: list[str]) -> int:
             "Stopped. Nothing finished is lost; the same command goes on from there.",
         )
         return 1
-    except BrokenPipeError:
-        # The reader of a pipe has left; keep Python from complaining once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            return _reader_left()
+        where = f" {error.filename}" if error.filename else ""
+        _complain(
+            args,
+            "OSError",
+            f"The system refused{where}: {error.strerror or error}. Nothing finished is lost; once that is "
+            "mended (rights, space, the path), the same command goes on.",
+        )
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _reader_left() -> int:
+    # Keep Python from complaining once more at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _complain(

@@ -12,7 +12,15 @@ import click
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 
-__all__ = ["atlas_option", "emit", "make_progress", "print_table", "shared_options", "which_atlas"]
+__all__ = [
+    "atlas_option",
+    "emit",
+    "folder_of",
+    "make_progress",
+    "print_table",
+    "shared_options",
+    "which_atlas",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +49,18 @@ def atlas_option(function: F) -> F:
     )(function)
 
 
+def atlases_here() -> list[str]:
+    """Return the folders of atlases in the current folder."""
+    return sorted(str(p.parent) for p in Path().glob("*.atlas/atlas.json"))
+
+
+def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse NaN and infinities, which click takes for numbers, and what is not above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise click.BadParameter(f"{value} was given; a number above 0 is expected.")
+    return value
+
+
 def which_atlas(given: str | None) -> str:
     """Return the atlas that was named, or the only one there is.
 
@@ -53,7 +73,7 @@ def which_atlas(given: str | None) -> str:
         return given
     if named := os.environ.get("ATLAS"):
         return named
-    here = sorted(str(p.parent) for p in Path().glob("*.atlas/atlas.json"))
+    here = atlases_here()
     if len(here) == 1:
         return here[0]
     if here:
@@ -65,7 +85,23 @@ def which_atlas(given: str | None) -> str:
     )
 
 
-def make_progress(*, quiet: bool, as_json: bool = False) -> Progress:
+def folder_of(where: str) -> Path:
+    """Return the folder of an atlas that is to be changed or pushed.
+
+    Raises
+    ------
+    BadInput
+        If a server was named: what is computed lies in folders.
+    """
+    if "://" in where or where.startswith(("neo4j:/", "bolt:/")):
+        raise BadInput(
+            f"{where} is a server, and this needs the folder of the atlas; name it with --atlas. "
+            "`atlas push` makes a server show it."
+        )
+    return Path(where)
+
+
+def make_progress(*, quiet: bool) -> Progress:
     """Return bars on stderr, or silence."""
     if quiet:
         return SILENT
@@ -74,10 +110,10 @@ def make_progress(*, quiet: bool, as_json: bool = False) -> Progress:
     return Bars()
 
 
-def emit(result: Any, *, as_json: bool, show: Callable[[], None]) -> None:
+def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = True) -> None:
     """Print a result: the envelope, or what ``show`` prints for people."""
     if as_json:
-        click.echo(json.dumps({"ok": True, "result": _plain(result)}, ensure_ascii=False))
+        click.echo(json.dumps({"ok": ok, "result": _plain(result)}, ensure_ascii=False))
     else:
         show()
 

@@ -141,16 +141,17 @@ class Part:
     manifest: Manifest
 
     def table(self, name: str) -> "pa.Table":
-        """Read one of its tables.
+        """Read one of its tables, held against its checksum.
 
         Raises
         ------
         BrokenPart
-            If the file is missing or cannot be read.
+            If the file is missing, has changed or cannot be read.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        self._check(name)
         path = self.folder / self.manifest.tables[name].file
         try:
             return pq.read_table(path)
@@ -165,14 +166,16 @@ class Part:
         BrokenPart
             If a file is missing or has changed.
         """
-        for name, entry in self.manifest.tables.items():
-            path = self.folder / entry.file
-            if not path.is_file():
-                raise _broken(self, f"its table {name} is missing")
-            if sha256(path) != entry.sha256:
-                raise _broken(
-                    self, f"its table {name} is not what was written (the checksum differs)"
-                )
+        for name in self.manifest.tables:
+            self._check(name)
+
+    def _check(self, name: str) -> None:
+        entry = self.manifest.tables[name]
+        path = self.folder / entry.file
+        if not path.is_file():
+            raise _broken(self, f"its table {name} is missing")
+        if sha256(path) != entry.sha256:
+            raise _broken(self, f"its table {name} is not what was written (the checksum differs)")
 
 
 def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> Part:
@@ -277,8 +280,7 @@ def _held_against_schema(kind: str, name: str, data: "pa.Table") -> "pa.Table":
 
 
 def _broken(part: Part, what: str) -> BrokenPart:
-    name = part.manifest.saes[0] if part.manifest.saes else part.manifest.name
     return BrokenPart(
-        f"The part {part.manifest.key} is broken: {what}. Make it again with "
-        f"`atlas ingest --sae {name} --replace`, or remove {part.folder}."
+        f"The part {part.manifest.key} is broken: {what}. Give the command that made it again, with "
+        f"--replace; the rest of the atlas is untouched."
     )

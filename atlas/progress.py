@@ -69,7 +69,7 @@ class Bars:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
@@ -81,7 +81,7 @@ class Bars:
             yield _SilentStage()
             return
         with rp.Progress(
-            rp.TextColumn("{task.description}"),
+            rp.TextColumn("{task.description}", markup=False),
             rp.BarColumn(),
             rp.TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}" if total else unit),
             rp.TimeElapsedColumn(),

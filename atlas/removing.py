@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from atlas.disk import discard
 from atlas.errors import UnknownName
 from atlas.folder import Folder
-from atlas.parts import Part
 
 __all__ = ["remove_saes", "touching"]
 
@@ -18,7 +18,7 @@ def touching(path: Path, saes: Sequence[str]) -> list[str]:
     UnknownName
         If the atlas has no part that touches an SAE of this name.
     """
-    return [p.manifest.key for p in _parts(Folder.open(path), saes)]
+    return [_key(place) for place in _places(Folder.open(path), saes)]
 
 
 def remove_saes(path: Path, saes: Sequence[str]) -> list[str]:
@@ -29,16 +29,24 @@ def remove_saes(path: Path, saes: Sequence[str]) -> list[str]:
     """
     folder = Folder.open(path)
     with folder.writing():
-        parts = sorted(_parts(folder, saes), key=lambda p: p.manifest.kind != "sae")
-        for part in parts:
-            folder.remove(part)
-    return [p.manifest.key for p in parts]
+        places = sorted(_places(folder, saes), key=lambda p: p.parent.name != "sae")
+        for place in places:
+            discard(place)
+        for name in saes:
+            folder.discard_runs(name)
+    return [_key(place) for place in places]
 
 
-def _parts(folder: Folder, saes: Sequence[str]) -> list[Part]:
-    parts = folder.all_parts()
+def _places(folder: Folder, saes: Sequence[str]) -> list[Path]:
+    """Return the folders of the parts that touch the SAEs; a broken part goes by its folder's name."""
+    touched = {part.folder: set(part.manifest.saes) for part in folder.all_parts()[0]}
+    touches = {place: touched.get(place, {place.name}) for place in folder.part_folders()}
+    known = set().union(*touches.values())
     for name in saes:
-        if not any(name in p.manifest.saes for p in parts):
-            known = {s for p in parts for s in p.manifest.saes}
+        if name not in known:
             raise UnknownName("SAE", name, known=known, hint="`atlas list` shows them.")
-    return [p for p in parts if set(saes) & set(p.manifest.saes)]
+    return [place for place, names in touches.items() if names & set(saes)]
+
+
+def _key(place: Path) -> str:
+    return f"{place.parent.name}/{place.name}"

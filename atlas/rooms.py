@@ -63,5 +63,12 @@ def find_rooms() -> Iterator[Room | Failed]:
     for entry in sorted(entry_points(group="atlas.rooms"), key=lambda e: e.name):
         try:
             yield entry.load()
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except (
+            ImportError,
+            AttributeError,
+            SyntaxError,
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:
             yield Failed(entry.name, f"{type(error).__name__}: {error}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from atlas.api import Atlas
 from atlas.errors import Asked, BadInput
 from atlas.folder import Folder
-from atlas.output import which_atlas
+from atlas.output import atlases_here, folder_of, which_atlas
 from atlas.progress import Progress
 from ingest.checkpoint import Checkpoint
 from ingest.run import Text, ingest
@@ -24,9 +24,9 @@ DEFAULT_TOKENS = 200_000
 def folder_for(given: Path | None) -> Path:
     """Return the folder that was named, the only atlas here, or the one to begin."""
     if given is not None:
-        return given
-    if "ATLAS" in os.environ or list(Path().glob("*.atlas/atlas.json")):
-        return Path(which_atlas(None))
+        return folder_of(str(given))
+    if "ATLAS" in os.environ or atlases_here():
+        return folder_of(which_atlas(None))
     return Path("features.atlas")
 
 
@@ -87,6 +87,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
             saes=request["saes"],
             model=request["model"],
             settings=Settings(**{**request["settings"], "tokens": None}),
+            replace=request["replace"],
             progress=progress,
         )
     return Atlas.open(path, progress=progress)

@@ -92,10 +92,7 @@ class Checkpoint:
     @property
     def counted_in(self) -> int:
         """How many shards ``count_in`` has taken in."""
-        if not self._reduced.exists():
-            return 0
-        with np.load(self._reduced) as kept:
-            return int(kept["/shards"])
+        return int(_load(self._reduced)[""]["shards"]) if self._reduced.exists() else 0
 
     def end(self) -> None:
         """Remove the folder."""
@@ -124,7 +121,7 @@ def _load(path: Path) -> dict[str, State]:
             for name in kept.files:
                 reduction, _, key = name.partition("/")
                 states.setdefault(reduction, {})[key] = kept[name]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise BrokenPart(
             f"{path} cannot be read ({error}); remove it and run the same command again."
         ) from error

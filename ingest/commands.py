@@ -8,6 +8,7 @@ import click
 
 from atlas.output import (
     emit,
+    finite,
     make_progress,
     print_table,
     shared_options,
@@ -62,11 +63,13 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 @click.option("--store", metavar="URL", help="Push to this Neo4j server at the end.")
 @click.option("--context", type=click.IntRange(2), help="Tokens of a context. [default: the SAE's]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-@click.option("--dtype", default="float32", show_default=True,
-              type=click.Choice(["float32", "bfloat16", "float16"]), help="Of the model.")  # fmt: skip
+@click.option("--dtype", default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the model.")  # fmt: skip
 @click.option("--keep-codes/--no-keep-codes", default=True, show_default=True,
               help="Keep the sparse activations, so that later measures need no model run.")  # fmt: skip
-@click.option("--memory", default=4.0, show_default=True, metavar="GIB",
+@click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
               help="What the states of the reductions may take.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the sampled examples.")
 @click.option("--replace", is_flag=True, help="Make SAEs anew that the atlas has already.")

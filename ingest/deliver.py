@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from atlas import schema
 from atlas.disk import discard, sha256
+from atlas.errors import Mismatch
 from atlas.folder import Folder
 from atlas.parts import Manifest, Part, TableFile, write_manifest, write_part
 from ingest.codes import count_rows
@@ -52,7 +53,12 @@ class Delivery:
             saes=(info.name,),
             settings={**asdict(contexts), "batch_tokens": self.group.batch_tokens},
             sources={
-                "sae": {"source": info.source, "weights": info.weights},
+                "sae": {
+                    "source": info.source,
+                    "weights": info.weights,
+                    "hook": info.hook,
+                    "model_kwargs": dict(info.model_kwargs),
+                },
                 "model": {
                     "source": model.source,
                     "revision": model.revision,
@@ -63,6 +69,35 @@ class Delivery:
             },
             dtypes={"model": model.dtype, "sae": info.dtype, "device": model.device.type},
         )
+
+    def check_shared(self) -> None:
+        """Make sure, before any work, that the atlas means the same by this model's name.
+
+        Raises
+        ------
+        Mismatch
+            If an SAE of the atlas was measured on another model, tokenizer or number
+            format of this name.
+        """
+        there, now = self._model_there(), _model_row(self.group.model)
+        if there is None:
+            return
+        differing = [k for k in now if k not in ("source", "revision") and now[k] != there[k]]
+        if differing:
+            said = "; ".join(f"{k}: {there[k]} there, {now[k]} now" for k in differing)
+            raise Mismatch(
+                f"The atlas has another model named {now['name']} ({said}). Use the same model and "
+                "--dtype for all SAEs of an atlas, or begin another with --atlas."
+            )
+
+    def _model_there(self) -> dict[str, Any] | None:
+        """Return the row of this model that the atlas has from another SAE."""
+        own = {sae.info.name for sae in self.group.saes}
+        for part in self.folder.sound().of("sae"):
+            row: dict[str, Any] = part.table("Model").to_pylist()[0]
+            if row["name"] == self.group.model.name and part.manifest.name not in own:
+                return row
+        return None
 
     def sae(self, info: "SaeInfo") -> Part:
         """Write who the SAE is: its own node, its features', and where it belongs."""
@@ -114,11 +149,16 @@ class Delivery:
         place.parent.mkdir(exist_ok=True)
         folder.replace(place)
 
+    def drop_codes(self, info: "SaeInfo") -> None:
+        """Remove codes that an earlier ingest of the SAE has kept; they are another's now."""
+        discard(self.folder.codes(info.name))
+
     def _sae_tables(self, info: "SaeInfo") -> "Iterable[tuple[str, pa.Table]]":
         model, corpus = self.group.model, self.corpus
         place = model.place(info.hook)
         site = f"{model.name}/{info.hook}"
-        yield _rows("Model", _model_row(model))
+        # The same model may have been named by another path before: the first name stays.
+        yield _rows("Model", self._model_there() or _model_row(model))
         yield _rows(
             "Site",
             {

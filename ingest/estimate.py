@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,9 +10,10 @@ import torch
 from atlas.errors import OutOfRoom
 from atlas.progress import Progress
 from ingest.contexts import tokenize
-from ingest.corpus import Corpus
-from ingest.settings import Settings
-from ingest.shards import Group
+from ingest.passes import Pass
+from ingest.reduce import on_codes
+from ingest.reduce.protocol import Sizes
+from ingest.reducing import plan_all
 
 __all__ = ["estimate"]
 
@@ -19,47 +21,87 @@ ENTRY_BYTES = 8  # an active feature on a token: uint32 and float32
 TOKEN_BYTES = 36  # a token: six columns and two list offsets
 
 
-def estimate(
-    group: Group, corpus: Corpus, *, folder: Path, settings: Settings, progress: Progress
-) -> None:
-    """Tell tokens, disk and time of a run, from one compute batch of the first block.
+@dataclass(frozen=True)
+class _Sample:
+    """What one compute batch tells of the whole text."""
+
+    tokens: int
+    l0: dict[str, float]
+    seconds: float
+
+
+def estimate(work: Pass, *, folder: Path, progress: Progress) -> None:
+    """Tell tokens, disk and time of what is left of a run.
 
     Raises
     ------
     OutOfRoom
-        If the codes would not fit on the disk.
+        If the codes would not fit on the disk, or the reductions into memory.
     """
-    first = corpus.block(0)
-    text = tokenize(
-        first, group.model.tokenizer, settings=group.contexts, batch_tokens=group.batch_tokens
-    )
-    if not text.batches:
+    sample = _measure(work)
+    if sample is None:
         return
-    share = sum(len(d.text.encode()) for d in first) / corpus.info.bytes
-    tokens = int(len(text.tokens) / share)
-    batch = text.batches[-1]
-    began = time.perf_counter()
-    read = group.model.run(
-        torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), hooks=group.hooks
+    group, settings = work.group, work.settings
+    left = {name: work.unfinished(name) / work.shards for name in sample.l0}
+    size = int(
+        sum(
+            sample.tokens * left[name] * (ENTRY_BYTES * l0 + TOKEN_BYTES)
+            for name, l0 in sample.l0.items()
+        )
     )
-    keep = torch.from_numpy(batch.keep).to(group.model.device)
-    entries = [len(s.codes(read[s.info.hook][keep].float())[1]) for s in group.saes]
-    seconds = (time.perf_counter() - began) * tokens / max(len(batch.rows), 1)
-    l0 = [n / max(len(batch.rows), 1) for n in entries]
-    size = int(tokens * sum(ENTRY_BYTES * x + TOKEN_BYTES for x in l0))
     kept = "kept" if settings.keep_codes else "dropped shard by shard"
+    going_on = "" if min(left.values()) == 1 else f", {max(left.values()):.0%} of it still to do"
     progress.say(
-        f"About {tokens:,} tokens through {group.model.name} ({group.model.device.type}, "
+        f"About {sample.tokens:,} tokens through {group.model.name} ({group.model.device.type}, "
         f"{group.model.dtype}) and {len(group.saes)} SAE(s), L0 about "
-        f"{', '.join(f'{x:.0f}' for x in l0)}: codes of {_size(size)} ({kept}), about {_time(seconds)}."
+        f"{', '.join(f'{x:.0f}' for x in sample.l0.values())}{going_on}: codes of {_size(size)} ({kept}), "
+        f"about {_time(sample.seconds * max(left.values()))}."
     )
-    needed = size if settings.keep_codes else size * settings.shard_blocks // max(len(corpus), 1)
+    _check_memory(work, sample)
+    needed = size if settings.keep_codes else size // max(work.shards, 1)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutOfRoom(
             f"The codes will take about {_size(needed)}, and {_size(free)} are free at {folder}. Use "
             "--no-keep-codes, fewer --tokens, or an --atlas on another disk."
         )
+
+
+def _measure(work: Pass) -> _Sample | None:
+    group, corpus = work.group, work.corpus
+    first = corpus.block(0)
+    text = tokenize(
+        first, group.model.tokenizer, settings=group.contexts, batch_tokens=group.batch_tokens
+    )
+    if not text.batches:
+        return None
+    tokens = int(len(text.tokens) * corpus.info.bytes / sum(len(d.text.encode()) for d in first))
+    batch = text.batches[-1]  # of the longest contexts
+    began = time.perf_counter()
+    read = group.model.run(
+        torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), hooks=group.hooks
+    )
+    keep = torch.from_numpy(batch.keep).to(group.model.device)
+    counted = max(len(batch.rows), 1)
+    l0 = {
+        s.info.name: len(s.codes(read[s.info.hook][keep].float()).values) / counted
+        for s in group.saes
+    }
+    return _Sample(tokens, l0, (time.perf_counter() - began) * tokens / counted)
+
+
+def _check_memory(work: Pass, sample: _Sample) -> None:
+    """Ask the reductions before the work, by the numbers that are expected."""
+    for sae in work.group.saes:
+        sizes = Sizes(
+            d_in=sae.info.d_in,
+            d_sae=sae.info.d_sae,
+            tokens=sample.tokens,
+            l0=sample.l0[sae.info.name],
+            vocabulary=work.group.model.vocabulary,
+            codes_kept=work.settings.keep_codes,
+        )
+        plan_all(on_codes(seed=work.settings.seed), sizes, memory=work.settings.memory)
 
 
 def _size(n: int) -> str:

@@ -23,6 +23,27 @@ def checks(path: Path | None) -> Iterator[Check]:
     yield _demo()
     if path is not None:
         yield from _text(path)
+        yield from _incomplete(path)
+
+
+def _incomplete(path: Path) -> Iterator[Check]:
+    """Tell SAEs that lack a part that every ingest makes."""
+    from ingest.reduce import on_activations, on_codes
+
+    try:
+        sound = Folder.open(path).sound()
+    except AtlasError:
+        return  # the room below has told it
+    kinds = [r.name for r in (*on_codes(seed=0), *on_activations())]
+    for name in sound.saes:
+        lacking = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
+        if lacking:
+            yield Check(
+                f"{path}: {name}",
+                "note",
+                f"incomplete: it has no sound part of kind {', '.join(lacking)}",
+                "Give the command that made it again.",
+            )
 
 
 def _device() -> Check:

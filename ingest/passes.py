@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from atlas.progress import Progress, Stage
 from ingest.checkpoint import Checkpoint
@@ -10,13 +11,15 @@ from ingest.codes import read_shard, write_shard
 from ingest.corpus import Corpus
 from ingest.deliver import Delivery
 from ingest.reduce import on_activations, on_codes
-from ingest.reduce.protocol import Plan, Sizes, State, Subject
+from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject
 from ingest.reducing import fold_shard, plan_all, reduce_shards
 from ingest.saes import Autoencoder
 from ingest.settings import Settings
 from ingest.shards import Group, ShardResult, compute_shard, shard_blocks
 
-__all__ = ["Pass"]
+__all__ = ["Pass", "reduce_again"]
+
+Texts: TypeAlias = Callable[[Sequence[int]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Pass:
         """The number of shards."""
         return -(-len(self.corpus) // self.settings.shard_blocks)
 
+    def unfinished(self, sae: str) -> int:
+        """Return how many shards of an SAE are still to be run."""
+        return sum(not self.runs[sae].finished(n) for n in range(self.shards))
+
     def run(self, progress: Progress) -> None:
         """Run what is not finished yet."""
         title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
@@ -53,22 +60,19 @@ class Pass:
                 self._shard(shard, stage)
 
     def deliver(
-        self,
-        sae: Autoencoder,
-        delivery: Delivery,
-        *,
-        texts: Callable[[Sequence[int]], list[str]],
-        progress: Progress,
+        self, sae: Autoencoder, delivery: Delivery, *, texts: Texts, progress: Progress
     ) -> None:
         """Reduce an SAE's codes, write its parts, and end its run."""
         run = self.runs[sae.info.name]
-        subject = Subject(sae.info.name, sae.info.d_sae, self.group.model.tokenizer_key, texts)
         finals = self._finals(sae, run, progress)
         part = delivery.sae(sae.info)
+        subject = _subject(sae, delivery, texts)
         for reduction in (*on_codes(seed=self.settings.seed), *on_activations()):
             delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
         if self.settings.keep_codes:
             delivery.codes(run.codes_folder, sae=part)
+        else:
+            delivery.drop_codes(sae.info)
         run.end()
 
     def _shard(self, shard: int, stage: Stage) -> None:
@@ -115,14 +119,14 @@ class Pass:
         if not self.settings.keep_codes:
             return {name: [state] for name, state in run.reduced().items()}
         shards = [run.shard(n) for n in range(self.shards)]
-        reductions = on_codes(seed=self.settings.seed)
-        sizes = self._sizes(sae, shards)
-        plans: dict[str, Plan] = plan_all(reductions, sizes, memory=self.settings.memory)
-        looks = max(plan.looks for plan in plans.values())
-        with progress.stage(
-            f"{sae.info.name}: reducing", total=looks * len(shards), unit="shards"
-        ) as stage:
-            finals = reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage)
+        finals = _reduce(
+            shards,
+            on_codes(seed=self.settings.seed),
+            self._sizes(sae, shards),
+            memory=self.settings.memory,
+            title=sae.info.name,
+            progress=progress,
+        )
         states: dict[str, State] = {}
         for number in range(self.shards):
             _merge_activations(states, run.states(number))
@@ -130,19 +134,80 @@ class Pass:
 
     def _sizes(self, sae: Autoencoder, shards: Sequence[Path], *, share: int = 1) -> Sizes:
         """Measure some shards; ``share`` scales one of so many up to the whole."""
-        tokens = entries = 0
-        for path in shards:
-            for block in read_shard(path):
-                tokens += len(block)
-                entries += len(block.values)
-        return Sizes(
-            d_in=sae.info.d_in,
-            d_sae=sae.info.d_sae,
-            tokens=tokens * share,
-            l0=entries / tokens if tokens else 0.0,
-            vocabulary=self.group.model.vocabulary,
-            codes_kept=self.settings.keep_codes,
+        kept, words = self.settings.keep_codes, self.group.model.vocabulary
+        return _sizes(sae, shards, vocabulary=words, codes_kept=kept, share=share)
+
+
+def reduce_again(
+    sae: Autoencoder,
+    reductions: Sequence[CodeReduction],
+    delivery: Delivery,
+    *,
+    settings: Settings,
+    texts: Texts,
+    progress: Progress,
+) -> None:
+    """Make the parts that an SAE lacks from the codes the atlas has kept, without its model."""
+    parts = delivery.folder.sound().parts
+    name = sae.info.name
+    parts[f"codes/{name}"].check()
+    shards = sorted(delivery.folder.codes(name).glob("*.arrow"))
+    finals = _reduce(
+        shards,
+        reductions,
+        _sizes(sae, shards, vocabulary=delivery.group.model.vocabulary, codes_kept=True),
+        memory=settings.memory,
+        title=name,
+        progress=progress,
+    )
+    subject = _subject(sae, delivery, texts)
+    for reduction in reductions:
+        delivery.reduction(
+            reduction, finals[reduction.name], sae=parts[f"sae/{name}"], subject=subject
         )
+
+
+def _subject(sae: Autoencoder, delivery: Delivery, texts: Texts) -> Subject:
+    return Subject(sae.info.name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
+
+
+def _reduce(
+    shards: Sequence[Path],
+    reductions: Sequence[CodeReduction],
+    sizes: Sizes,
+    *,
+    memory: int,
+    title: str,
+    progress: Progress,
+) -> dict[str, list[State]]:
+    plans = plan_all(reductions, sizes, memory=memory)
+    looks = max(plan.looks for plan in plans.values())
+    total = looks * len(shards)
+    with progress.stage(f"{title}: reducing", total=total, unit="shards") as stage:
+        return reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage)
+
+
+def _sizes(
+    sae: Autoencoder,
+    shards: Sequence[Path],
+    *,
+    vocabulary: int,
+    codes_kept: bool,
+    share: int = 1,
+) -> Sizes:
+    tokens = entries = 0
+    for path in shards:
+        for block in read_shard(path):
+            tokens += len(block)
+            entries += len(block.values)
+    return Sizes(
+        d_in=sae.info.d_in,
+        d_sae=sae.info.d_sae,
+        tokens=tokens * share,
+        l0=entries / tokens if tokens else 0.0,
+        vocabulary=vocabulary,
+        codes_kept=codes_kept,
+    )
 
 
 def _merge_activations(states: dict[str, State], more: Mapping[str, State]) -> None:

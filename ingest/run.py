@@ -1,8 +1,8 @@
-"""One ingest from request to parts: what is checked first, what runs, what is left behind.
+"""One ingest from request to parts: the order of work.
 
-The order of work: open the SAEs and their models, check that all fit, read the
-text, then for each group of SAEs that one run of a model can serve: the pass
-(shard by shard, each finished shard a checkpoint), the reductions, the parts.
+Open the SAEs and their models and check that all fit; read the text; see what the
+atlas has already; then, for each group of SAEs that one run of a model can serve,
+the pass (each finished shard a checkpoint), the reductions, the parts.
 """
 
 import hashlib
@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.api import Atlas
-from atlas.errors import Asked, BadInput, Mismatch
+from atlas.disk import discard
+from atlas.errors import AtlasError, BadInput, BrokenPart, Mismatch
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
+from ingest.already import left_to_do
 from ingest.checkpoint import Checkpoint
-from ingest.contexts import ContextSettings, token_counts, token_texts
+from ingest.contexts import token_counts, token_texts
 from ingest.corpus import Corpus
 from ingest.deliver import Delivery
 from ingest.estimate import estimate
-from ingest.models import LanguageModel, open_model
-from ingest.passes import Pass
+from ingest.models import LanguageModel
+from ingest.opening import open_groups
+from ingest.passes import Pass, reduce_again
 from ingest.reduce import on_activations, on_codes
-from ingest.sae_info import SaeInfo
-from ingest.saes import Autoencoder, check_fit, open_sae
+from ingest.saes import Autoencoder
 from ingest.settings import Settings
 from ingest.shards import Group
 from ingest.texts import SplitOn
@@ -81,7 +83,8 @@ def ingest(
     atlas
         The folder of the atlas; a new one is begun if there is none.
     saes
-        Each a short name, ``release:sae_id``, a local folder, or a sae-lens object.
+        Each a short name, ``release:sae_id``, a local folder, or a sae-lens object;
+        ``NAME=SOURCE`` gives it another name.
     text
         What to read. An atlas has one corpus: None takes the one it has.
     model
@@ -91,7 +94,7 @@ def ingest(
     settings
         How it is done.
     replace
-        Make SAEs anew that the atlas has with other settings.
+        Make SAEs anew that the atlas has already.
     progress
         Told how far the work is.
 
@@ -105,97 +108,22 @@ def ingest(
     AtlasError
         One of the tree in ``atlas.errors``; nothing finished is lost.
     """
+    groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
+    request = _request(saes, model, tokenizer, settings, replace=replace)
+    begun = not Path(atlas).exists()
     folder = Folder.create(Path(atlas))
-    request = _request(saes, text, model, settings)
     with folder.writing():
-        opened = _open_saes(saes, device=settings.device)
-        groups = _group(opened, model, tokenizer, settings)
+        try:
+            corpus = _corpus(folder, text, settings, groups[0].model, progress)
+        except AtlasError:
+            if begun:  # by this call, and there is nothing in it yet
+                discard(folder.path)
+            raise
         for group in groups:
-            _tell_other_model(group, progress)
-        corpus = _corpus(folder, text, settings, groups[0].model, progress)
-        for group in groups:
-            todo = _not_there_yet(
-                folder, group, corpus, settings, replace=replace, progress=progress
+            _ingest_group(
+                folder, group, corpus, settings, request=request, replace=replace, progress=progress
             )
-            if todo is not None:
-                _ingest_group(folder, todo, corpus, settings, request=request, progress=progress)
     return Atlas.open(folder.path, progress=progress)
-
-
-def _open_saes(given: Sequence[object], *, device: str) -> list[Autoencoder]:
-    if not given:
-        raise BadInput("No SAE was named; name at least one with --sae.")
-    opened = [one if isinstance(one, Autoencoder) else open_sae(one) for one in given]
-    names = [sae.info.name for sae in opened]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
-        raise BadInput(f"Two of the SAEs have the name {twice[0]!r}; give each another name.")
-    return opened
-
-
-def _group(
-    saes: Sequence[Autoencoder],
-    model: object | None,
-    tokenizer: object | None,
-    settings: Settings,
-) -> list[Group]:
-    """Open each model once, check every SAE against it, and group what one run serves."""
-    hooks: dict[object, list[str]] = {}
-    for sae in saes:
-        hooks.setdefault(_model_of(sae.info, model), []).append(sae.info.hook)
-    models = {
-        given: given
-        if isinstance(given, LanguageModel)
-        else open_model(
-            given,  # type: ignore[arg-type]
-            tokenizer=tokenizer,
-            hooks=wanted,
-            device=settings.device,
-            dtype=settings.dtype,
-        )
-        for given, wanted in hooks.items()
-    }
-    members: dict[tuple[object, ContextSettings], list[Autoencoder]] = {}
-    for sae in saes:
-        given = _model_of(sae.info, model)
-        check_fit(sae.info, models[given])
-        sae.to(models[given].device)
-        members.setdefault((given, _contexts(sae.info, settings)), []).append(sae)
-    return [
-        Group(models[given], tuple(those), contexts, settings.batch_tokens)
-        for (given, contexts), those in members.items()
-    ]
-
-
-def _tell_other_model(group: Group, progress: Progress) -> None:
-    """Say it where an SAE's metadata name another model; names vary, so it is no error."""
-    model = group.model.name
-    for sae in group.saes:
-        trained_on = sae.info.model
-        if trained_on and trained_on.split("/")[-1].lower() != model.split("/")[-1].lower():
-            progress.say(
-                f"Note: {sae.info.name} was trained on {trained_on}, and is run on {model}."
-            )
-
-
-def _model_of(info: SaeInfo, model: object | None) -> object:
-    if model is not None:
-        return model
-    if info.model is None:
-        raise BadInput(
-            f"The metadata of the SAE {info.name} does not name its model; name it with --model."
-        )
-    return info.model
-
-
-def _contexts(info: SaeInfo, settings: Settings) -> ContextSettings:
-    size = settings.context or info.context_size
-    if size is None:
-        raise BadInput(
-            f"The metadata of the SAE {info.name} does not say how long its contexts are; "
-            "say it with --context."
-        )
-    return ContextSettings(context_size=size, prepend_bos=info.prepend_bos)
 
 
 def _corpus(
@@ -207,16 +135,9 @@ def _corpus(
 ) -> Corpus:
     """Return the atlas' corpus, read from the text if it has none yet."""
     if text is None:
-        if folder.corpus is None:
-            raise BadInput("The atlas has no text yet; name one with --text.")
-        if settings.tokens is not None:
-            raise Mismatch(
-                "--tokens cuts a new text, and this atlas has its corpus already; leave --tokens out, or "
-                "begin another atlas with --atlas."
-            )
-        return Corpus.open(folder.corpus_file)
+        return _own_corpus(folder, settings)
     given = text if isinstance(text, Text) else Text(text)
-    into = folder.path / "corpus.parquet.given"
+    into = folder.path / ".corpus.parquet.given"
     corpus = Corpus.gather(
         given.source,
         into,
@@ -229,49 +150,31 @@ def _corpus(
         count=partial(token_counts, tokenizer=model.tokenizer),
         progress=progress,
     )
+    said = {**asdict(corpus.info), "tokens_asked": settings.tokens}
     try:
-        folder.check_corpus(asdict(corpus.info))
-        into.replace(folder.corpus_file)
-        folder.set_corpus(asdict(corpus.info))
+        folder.check_corpus(said)
+        if folder.corpus is None or not folder.corpus_file.exists():
+            into.replace(folder.corpus_file)
+            folder.set_corpus(said)
     finally:
         into.unlink(missing_ok=True)
     return Corpus.open(folder.corpus_file)
 
 
-def _not_there_yet(
-    folder: Folder,
-    group: Group,
-    corpus: Corpus,
-    settings: Settings,
-    *,
-    replace: bool,
-    progress: Progress,
-) -> Group | None:
-    """Leave out the SAEs whose parts are all there and sound, with the same settings."""
-    sound = folder.sound()
-    delivery = Delivery(folder, group, corpus.info)
-    kinds = [r.name for r in (*on_codes(seed=0), *on_activations())]
-    kinds += ["codes"] if settings.keep_codes else []
-    todo: list[Autoencoder] = []
-    for sae in group.saes:
-        name = sae.info.name
-        there = sound.parts.get(f"sae/{name}")
-        wanted = delivery.sae_manifest(sae.info)
-        if there is None or replace:
-            todo.append(sae)
-        elif there.manifest.origin != wanted.origin:
-            raise Asked(
-                f"The atlas has an SAE {name} made with other weights or settings "
-                f"({there.manifest.difference(wanted)}). Add --replace to make it anew, or give this one "
-                "another name."
-            )
-        elif all(f"{kind}/{name}" in sound.parts for kind in kinds):
-            progress.say(f"{name} is in the atlas already, with the same text and settings.")
-        else:
-            todo.append(sae)
-    if not todo:
-        return None
-    return Group(group.model, tuple(todo), group.contexts, group.batch_tokens)
+def _own_corpus(folder: Folder, settings: Settings) -> Corpus:
+    if folder.corpus is None:
+        raise BadInput("The atlas has no text yet; name one with --text.")
+    if settings.tokens not in (None, folder.corpus.get("tokens_asked")):
+        raise Mismatch(
+            "--tokens cuts a new text, and this atlas has its corpus already; leave --tokens out, or "
+            "begin another atlas with --atlas."
+        )
+    corpus = Corpus.open(folder.corpus_file)
+    if corpus.info.id != folder.corpus["id"]:
+        raise BrokenPart(
+            f"{folder.corpus_file} is not the text that this atlas is about; put the right file back."
+        )
+    return corpus
 
 
 def _ingest_group(
@@ -281,20 +184,28 @@ def _ingest_group(
     settings: Settings,
     *,
     request: dict[str, Any],
+    replace: bool,
     progress: Progress,
 ) -> None:
     delivery = Delivery(folder, group, corpus.info)
+    delivery.check_shared()
+    todo = left_to_do(folder, delivery, settings, replace=replace, progress=progress)
+    texts = partial(token_texts, group.model.tokenizer)
+    for sae, lacking in todo.reduce:
+        reduce_again(sae, lacking, delivery, settings=settings, texts=texts, progress=progress)
+    if todo.run is None:
+        return
     runs = {
         sae.info.name: Checkpoint(folder.run(_run_id(sae, delivery, settings)))
-        for sae in group.saes
+        for sae in todo.run.saes
     }
-    estimate(group, corpus, folder=folder.path, settings=settings, progress=progress)
-    for run in runs.values():
+    work = Pass(todo.run, corpus, runs, settings)
+    estimate(work, folder=folder.path, progress=progress)
+    for name, run in runs.items():
+        folder.discard_runs(name, but=run.folder)
         run.begin(request)
-    work = Pass(group, corpus, runs, settings)
     work.run(progress)
-    texts = partial(token_texts, group.model.tokenizer)
-    for sae in group.saes:
+    for sae in todo.run.saes:
         work.deliver(sae, delivery, texts=texts, progress=progress)
 
 
@@ -312,13 +223,28 @@ def _run_id(sae: Autoencoder, delivery: Delivery, settings: Settings) -> str:
 
 
 def _request(
-    saes: Sequence[object], text: object, model: object, settings: Settings
+    saes: Sequence[object],
+    model: object,
+    tokenizer: object,
+    settings: Settings,
+    *,
+    replace: bool,
 ) -> dict[str, Any]:
     """Note what was asked; what lives in memory only cannot be asked again from disk."""
-    in_memory = [s for s in (*saes, model) if not isinstance(s, str | Path | None)]
+    things = [*saes, model, tokenizer]
     return {
-        "saes": [str(s) if isinstance(s, str | Path) else None for s in saes],
-        "model": str(model) if isinstance(model, str | Path) else None,
+        "saes": [_where(s) for s in saes],
+        "model": _where(model),
         "settings": asdict(settings),
-        "from_memory": bool(in_memory),
+        "replace": replace,
+        "from_memory": not all(isinstance(t, str | Path | None) for t in things),
     }
+
+
+def _where(given: object) -> str | None:
+    """Return a name as it is, and a path so that it holds in any folder."""
+    if not isinstance(given, str | Path):
+        return None
+    name, equals, source = str(given).rpartition("=")
+    found = Path(source).expanduser()
+    return f"{name}{equals}{found.resolve() if found.exists() else source}"

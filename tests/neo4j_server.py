@@ -175,4 +175,7 @@ def wipe(server: Server) -> None:
         neo4j.GraphDatabase.driver(server.url, auth=(server.username, server.password)) as driver,
         driver.session() as session,
     ):
-        session.run("MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 5000 ROWS").consume()
+        for pattern in ("()-[x]->()", "(x)"):
+            session.run(
+                f"MATCH {pattern} CALL (x) {{ DELETE x }} IN TRANSACTIONS OF 10000 ROWS"
+            ).consume()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, topk
 
-from atlas.errors import Asked, BadActivations, BadInput, Mismatch
+from atlas.disk import discard
+from atlas.errors import Asked, BadActivations, BadInput, Mismatch, OutOfRoom
 from atlas.folder import Folder
 from ingest.codes import read_shard
 from ingest.run import ingest
@@ -188,7 +189,7 @@ def test_the_same_again_does_nothing(tmp_path, lm, sae, documents):
 def test_another_sae_of_the_same_name_needs_replace(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "top")], documents)
-    with pytest.raises(Asked, match=r"made with other weights or settings \(sources sae.weights"):
+    with pytest.raises(Asked, match=r"made otherwise \(sources sae.weights"):
         run(path, lm, [named(topk(seed=1), "top")], None)
     atlas = run(path, lm, [named(topk(seed=1), "top")], None, replace=True)
     assert Folder.open(path).sound().stale == {}
@@ -208,7 +209,7 @@ def test_what_does_not_fit_is_found_before_any_work(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     with pytest.raises(Mismatch, match="24"):
         run(path, lm, [named(topk(d_in=16), "narrow")], documents)
-    assert Folder.open(path).corpus is None
+    assert not path.exists()
 
 
 def test_nan_says_which_sae_and_shard(tmp_path, lm, documents):
@@ -227,12 +228,71 @@ def test_nan_says_which_sae_and_shard(tmp_path, lm, documents):
     assert run(tmp_path / "a.atlas", lm, [named(topk(seed=1), "good")], None).saes == ["good"]
 
 
+def test_another_hook_is_another_sae(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    run(path, lm, [open_sae(topk(), name="top")], documents)
+    with pytest.raises(Asked, match=r"sources sae.hook: blocks.1.hook_resid_post there, blocks.0"):
+        run(path, lm, [open_sae(topk(), name="top", hook="blocks.0.hook_resid_post")], None)
+
+
+def test_the_same_text_by_another_path(tmp_path, lm, documents, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.jsonl").write_text("\n".join(json.dumps({"text": d}) for d in documents))
+    run("a.atlas", lm, [named(topk(), "one")], "s.jsonl")
+    atlas = run("a.atlas", lm, [named(topk(seed=1), "two")], str(tmp_path / "s.jsonl"))
+    assert atlas.table("Corpus")["source"].to_pylist() == ["s.jsonl"]
+    assert atlas.table("SAE").num_rows == 2
+
+
+def test_another_model_of_the_same_name_is_found_before_any_work(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    run(path, lm, [named(topk(), "one")], documents)
+    with pytest.raises(Mismatch, match="another model named small"):
+        run(path, model(seed=1), [named(topk(seed=1), "two")], None)
+    assert Folder.open(path).runs() == []
+
+
+def test_what_is_missing_is_made_from_kept_codes_without_a_model_run(
+    tmp_path, lm, documents, monkeypatch
+):
+    path = tmp_path / "a.atlas"
+    before = tables(run(path, lm, [named(topk(), "top")], documents))
+    discard(Folder.open(path).part("examples", "top"))
+    monkeypatch.setattr("ingest.run.Pass", None)  # no pass
+    assert_close(tables(run(path, lm, [named(topk(), "top")], None)), before)
+
+
+def test_other_settings_of_a_reduction_are_not_the_same(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    before = run(path, lm, [named(topk(), "top")], documents).folder.sound().parts
+    run(path, lm, [named(topk(), "top")], None, settings=Settings(seed=5))
+    after = Folder.open(path).sound().parts
+    assert after["examples/top"].manifest.seed == 5
+    assert after["statistics/top"].manifest.created == before["statistics/top"].manifest.created
+
+
+def test_dropping_codes_later_leaves_nothing_stale(tmp_path, lm, documents):
+    path = tmp_path / "a.atlas"
+    run(path, lm, [named(topk(), "top")], documents)
+    run(path, lm, [named(topk(seed=1), "top")], None, replace=True,
+        settings=Settings(keep_codes=False))  # fmt: skip
+    assert Folder.open(path).sound().stale == {}
+    assert not Folder.open(path).codes("top").exists()
+
+
+def test_too_little_memory_is_said_before_the_work(tmp_path, lm, documents):
+    with pytest.raises(OutOfRoom, match="memory"):
+        run(tmp_path / "a.atlas", lm, [named(topk(), "top")], documents,
+            settings=Settings(memory=1000))  # fmt: skip
+    assert Folder.open(tmp_path / "a.atlas").runs() == []
+
+
 def test_no_text_and_no_sae(tmp_path, lm):
     with pytest.raises(BadInput, match="has no text yet; name one with --text"):
         run(tmp_path / "a.atlas", lm, [named(topk(), "one")], None)
     with pytest.raises(BadInput, match="No SAE was named"):
         run(tmp_path / "a.atlas", lm, [], ["text"])
-    with pytest.raises(BadInput, match="the name 'one'; give each another"):
+    with pytest.raises(BadInput, match="the name 'one'; give one another"):
         run(tmp_path / "a.atlas", lm, [named(topk(), "one"), named(topk(), "one")], ["text"])
 
 

@@ -12,6 +12,7 @@ from atlas.assemble import assemble, fingerprints, graph_fingerprint, rows_of
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_part
+from atlas.removing import remove_saes
 from atlas.schema import EDGES, NODES, arrow_schema
 
 
@@ -55,28 +56,32 @@ def test_a_missing_file_is_found(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    ("change", "reason"),
     [
-        (lambda said: said.update(format=2), NewerFormat),
-        (lambda said: said.update(seed=7), BrokenPart),
-        (lambda said: said.pop("tables"), BrokenPart),
-        (lambda said: said.update(unheard_of=1), BrokenPart),
+        (lambda said: said.update(format=2), "this version reads up to 1"),
+        (lambda said: said.update(seed=7), "is not the one that was written"),
+        (lambda said: said.pop("tables"), "cannot be read"),
+        (lambda said: said.update(unheard_of=1), "cannot be read"),
     ],
 )
-def test_a_changed_manifest_is_found(folder, change, error):
+def test_a_part_with_a_changed_manifest_is_left_out_and_told(folder, change, reason):
     path = folder.part("sae", "one") / "manifest.json"
     said = json.loads(path.read_text())
     change(said)
     path.write_text(json.dumps(said))
-    with pytest.raises(error):
-        folder.sound()
+    sound = folder.sound()
+    assert reason in sound.broken["sae/one"]
+    assert set(sound.stale) == {"statistics/one"}
+    assert sound.saes == ["two"]
+    assert assemble(folder).tables["Feature"]["sae"].unique().to_pylist() == ["two"]
 
 
-def test_a_manifest_cut_short_is_found(folder):
+def test_a_manifest_cut_short_is_told_and_the_sae_can_be_removed(folder):
     path = folder.part("sae", "one") / "manifest.json"
     path.write_text(path.read_text()[:100])
-    with pytest.raises(BrokenPart, match="cannot be read"):
-        folder.sound()
+    assert "cannot be read" in folder.sound().broken["sae/one"]
+    assert remove_saes(folder.path, ["one"]) == ["sae/one", "statistics/one"]
+    assert folder.sound().broken == {}
 
 
 def test_a_kind_fills_its_own_columns_only(folder):
@@ -165,13 +170,23 @@ def test_a_fingerprint_changes_with_the_parts_that_touch_its_sae_only(folder):
 
 
 def test_rows_of_an_sae(folder):
-    tables = dict(assemble(folder).tables)
-    assert rows_of("Feature", "two", tables)["id"].to_pylist() == ["two/0", "two/1"]
-    assert rows_of("IN_SAE", "one", tables)["source"].to_pylist() == ["one/0", "one/1", "one/2"]
-    assert rows_of("READS", "one", tables)["source"].to_pylist() == ["one"]
-    assert rows_of("OF_MODEL", "one", tables).num_rows == 0
-    assert rows_of("Model", "one", tables).num_rows == 1
-    assert rows_of("SAE", None, tables)["name"].to_pylist() == ["one", "two"]
+    tables = assemble(folder).tables
+
+    def rows(name, sae):
+        return rows_of(name, sae, tables[name])
+
+    assert rows("Feature", "two")["id"].to_pylist() == ["two/0", "two/1"]
+    assert rows("IN_SAE", "one")["source"].to_pylist() == ["one/0", "one/1", "one/2"]
+    assert rows("READS", "one")["source"].to_pylist() == ["one"]
+    assert rows("OF_MODEL", "one").num_rows == 0
+    assert rows("Model", "one").num_rows == 1
+    assert rows("SAE", None)["name"].to_pylist() == ["one", "two"]
+
+
+def test_a_writer_killed_at_the_first_file_blocks_nobody(tmp_path):
+    (tmp_path / "a.atlas").mkdir()
+    (tmp_path / "a.atlas" / ".atlas.json.new").write_text("{")
+    assert Folder.create(tmp_path / "a.atlas").corpus is None
 
 
 def test_opening_what_is_no_atlas(tmp_path):

@@ -126,12 +126,16 @@ class Generations:
             for (generation,) in found:
                 for of in sorted(owned_nodes(), key=lambda n: n.label == "SAE"):
                     label = f"{of.label}{state}" if flips(of) else of.label
-                    self._bolt.write(
-                        f"MATCH (n:`{label}` {{_generation: $generation}}) "
-                        "CALL (n) { DETACH DELETE n } IN TRANSACTIONS OF 1000 ROWS",
-                        {"generation": generation},
-                    )
+                    self._delete(f"(n:`{label}` {{_generation: $generation}})", generation)
                     stage.advance(0)
+
+    def _delete(self, node: str, generation: str) -> None:
+        """Delete nodes, their edges first: nodes of many edges in one transaction fill the heap."""
+        for pattern, what in ((f"{node}-[x]->()", "x"), (f"{node}<-[x]-()", "x"), (node, "n")):
+            self._bolt.write(
+                f"MATCH {pattern} CALL ({what}) {{ DELETE {what} }} IN TRANSACTIONS OF 10000 ROWS",
+                {"generation": generation},
+            )
 
     def _nodes(self, of: Node, name: str, generation: str, stage: Stage) -> int:
         data = self._slices.nodes(of, name)

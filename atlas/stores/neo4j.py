@@ -5,6 +5,7 @@ How an SAE is swapped is told in ``generations``, what atlases share in ``shared
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Neo4jStore"]
 
-ROWS_PER_SECOND = 20_000  # nodes and edges over Bolt, on two cores shared with the server
+ROWS_PER_SECOND = 10_000  # nodes and edges over Bolt, on two cores shared with the server
 SECONDS_A_SWAP = 2.0
 SHOWN = "MATCH (s:SAE) RETURN s.name, s._generation ORDER BY s.name"
 """What changes whenever an SAE is swapped."""
@@ -122,7 +123,7 @@ class Neo4jStore:
 
         of = schema.table(name)
         cypher, params = _reading(of, sae)
-        rows = self._bolt.ask(cypher, params, steady=SHOWN).rows
+        rows = chain.from_iterable(r[0] for r in self._bolt.ask(cypher, params, steady=SHOWN).rows)
         wanted = schema.arrow_schema(name)
         columns = list(zip(*rows, strict=True)) or [()] * len(wanted)
         arrays = [pa.array(c, type=f.type) for c, f in zip(columns, wanted, strict=True)]
@@ -134,29 +135,54 @@ class Neo4jStore:
 
 
 def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
-    """Return the query for a table, and its parameters."""
+    """Return the query for a table, and its parameters.
+
+    Each record of the answer is a list of rows, since the driver takes 60
+    microseconds for a record, however much is in it. What is put into one list
+    fits into the server's memory: the nodes of an SAE that flip (or all that are
+    shared), or the edges of a node.
+    """
     if isinstance(of, Node):
-        match, ends = f"MATCH (n:`{of.label}`)", {"n": of}
-        wanted = [f"n.`{p.name}`" for p in of.properties]
+        cypher = _reading_nodes(of, only=sae is not None)
     else:
-        ends = {"a": schema.node(of.source), "b": schema.node(of.target)}
-        match = f"MATCH (a:`{of.source}`)-[e:`{of.type}`]->(b:`{of.target}`)"
-        wanted = [f"{at}.`{end.key}`" for at, end in ends.items()]
-        wanted += [f"e.`{p.name}`" for p in of.properties]
-    where = []
+        cypher = _reading_edges(of, only=sae is not None)
+    return cypher, {} if sae is None else {"sae": sae}
+
+
+def _reading_nodes(of: Node, *, only: bool) -> str:
+    row = f"[{', '.join(f'n.`{p.name}`' for p in of.properties)}]"
+    column = sae_column(of)
+    where = " WHERE s.name = $sae" if only else ""
+    if column is None:
+        return f"MATCH (n:`{of.label}`) RETURN collect({row})"
+    if flips(of):
+        same = f"MATCH (n:`{of.label}` {{`{column}`: s.name}})"
+        return f"MATCH (s:SAE){where} RETURN COLLECT {{ {same} RETURN {row} }}"
+    # No label tells the generation that is shown from one that is not.
+    same = f"MATCH (n:`{of.label}` {{_generation: s._generation}})"
+    return f"MATCH (s:SAE){where} {same} RETURN [{row}]"
+
+
+def _reading_edges(of: Edge, *, only: bool) -> str:
+    """Return the query for edges, grouped by source, or by the SAE all of an SAE's nodes lead to."""
+    ends = {"a": schema.node(of.source), "b": schema.node(of.target)}
+    near, far = ("b", "a") if of.target == "SAE" else ("a", "b")
+    where: dict[str, list[str]] = {"a": [], "b": []}
+    begin, column = "", sae_column(ends["a"])
     owned = [at for at, end in ends.items() if sae_column(end) is not None]
     if owned and not any(flips(end) for end in ends.values()):
-        # No label of theirs tells the generation that is shown from one that is not.
-        match = f"MATCH (s:SAE) {match}"
-        where.append(f"{owned[0]}._generation = s._generation")
-    at, first = next(iter(ends.items()))
-    column = sae_column(first)
-    if sae is not None and column is not None:
-        where.append(f"{at}.`{column}` = $sae")
-    elif sae is not None and isinstance(of, Edge):
-        where.append("false")  # an edge between nodes that SAEs share leaves none of them
-    condition = f" WHERE {' AND '.join(where)}" if where else ""
-    return f"{match}{condition} RETURN {', '.join(wanted)}", {} if sae is None else {"sae": sae}
+        begin = "MATCH (s:SAE) "
+        where[owned[0]].append(f"{owned[0]}._generation = s._generation")
+    if only:  # an edge between nodes that SAEs share leaves none of them
+        where["a"].append("false" if column is None else f"a.`{column}` = $sae")
+    keys = {at: f"{at}.`{end.key}`" for at, end in ends.items()}
+    row = f"[{', '.join([keys['a'], keys['b'], *(f'e.`{p.name}`' for p in of.properties)])}]"
+    said = {at: f" WHERE {' AND '.join(terms)}" if terms else "" for at, terms in where.items()}
+    edges = f"(a)-[e:`{of.type}`]->(b)".replace(f"({far})", f"({far}:`{ends[far].label}`)")
+    return (
+        f"{begin}MATCH ({near}:`{ends[near].label}`){said[near]} "
+        f"RETURN COLLECT {{ MATCH {edges}{said[far]} RETURN {row} }}"
+    )
 
 
 def _arrow(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "pa.Table":

@@ -59,10 +59,10 @@ class Shared:
         for node in shared_nodes():
             keys = set(self._graph.tables[node.label][node.key].to_pylist())
             held = self._bolt.ask(
-                f"MATCH (n:`{node.label}`) WHERE $me IN n._atlases RETURN n.`{node.key}`",
+                f"MATCH (n:`{node.label}`) WHERE $me IN n._atlases RETURN collect(n.`{node.key}`)",
                 {"me": self._graph.atlas},
-            )
-            gone = [key for (key,) in held.rows if key not in keys]
+            ).rows[0][0]
+            gone = [key for key in held if key not in keys]
             self._leave(f"MATCH (x:`{node.label}` {{`{node.key}`: k}})", "DETACH DELETE x", gone)
 
     def _add_nodes(self, of: Node, progress: Progress) -> None:
@@ -73,9 +73,10 @@ class Shared:
         for batch in batches(self._graph.tables[of.label], names):
             found = self._bolt.ask(
                 f"UNWIND $keys AS k MATCH (n:`{of.label}` {{`{of.key}`: k}}) "
-                f"RETURN {columns}, $me IN coalesce(n._atlases, []), size(coalesce(n._atlases, []))",
+                f"RETURN collect([{columns}, $me IN coalesce(n._atlases, []), "
+                "size(coalesce(n._atlases, []))])",
                 {"keys": [row[0] for row in batch], "me": self._graph.atlas},
-            ).rows
+            ).rows[0][0]
             there = {row[0]: row for row in found}
             fresh = [row for row in batch if there.get(row[0], [])[:-1] != [*row, True]]
             for row in fresh:
