@@ -130,7 +130,7 @@ def _folder(path: Path) -> Iterator[Check]:
             whole += 1
         except AtlasError as error:
             yield Check(f"{path}: {key}", "fault", str(error), again)
-    yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum of theirs holds")
+    yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum holds")
     for run in folder.runs():
         done = len(list(run.glob("codes/*.arrow")))
         yield Check(

@@ -60,10 +60,11 @@ def push_atlas(
     store = open_server(url, username=username, password=password, database=database)
     try:
         plan = store.plan(graph)
-        if plan.changes and not dry_run:
+        if plan.changes:
             progress.say(
                 f"{plan.rows:,} nodes and edges to write, about {plan.seconds:.0f} seconds."
             )
+        if not dry_run:  # without changes too: a push that was killed may have left something
             store.sync(plan, progress)
         return {
             "url": store.url,

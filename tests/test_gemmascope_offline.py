@@ -1,5 +1,6 @@
 """``gemmascope-l20`` without a hub: from a filled cache, and what is said without one."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from hub_cache import LIVE, HubCache, fill_hub_cache, offline
 from random_models import random_ids
 from transformers import AutoModelForCausalLM
+
+from atlas import Atlas
 
 # What a user would write; the environment decides what the hub library may do at import.
 ENCODE = """
@@ -113,3 +116,37 @@ def test_without_the_cache_one_sentence_says_what_to_do(tmp_path: Path) -> None:
         assert "HF_HUB_OFFLINE is set" in sentence
         assert "hf auth login" in sentence
         assert sentence.endswith("or set HF_HOME to a folder whose cache has it.")
+
+
+COMMAND = "import sys; from atlas.main import main; main(sys.argv[1:])"
+
+
+@pytest.mark.slow
+def test_the_whole_command(cache: HubCache, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat.\n\nA dog ran to the tree.", "utf-8")
+    words = ["ingest", "--sae", "gemmascope-l20", "--atlas", str(tmp_path / "g.atlas"), "--json"]
+    said = python(COMMAND, *words, "--text", str(text), environment=cache.environment)
+    (row,) = json.loads(said)["result"]["saes"]
+    assert (row["sae"], row["model"]) == ("gemmascope-l20", "google/gemma-2-2b")
+    assert (row["hook"], row["features"]) == ("blocks.20.hook_resid_post", 16384)
+    with Atlas.open(tmp_path / "g.atlas") as atlas:
+        (card,) = atlas.ask("feature_card", feature="gemmascope-l20/7").to_pylist()
+    assert card["neuronpedia"].endswith("gemma-2-2b/20-gemmascope-res-16k/7")
+
+
+@pytest.mark.slow
+def test_the_whole_command_without_a_cache(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", COMMAND, "ingest", "--sae", "gemmascope-l20", "--text", "x.txt"]
+    done = subprocess.run(
+        words,
+        env=offline(tmp_path / "empty"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "google/gemma-scope-2b-pt-res" in done.stderr
+    assert list(tmp_path.glob("*.atlas")) == []

@@ -1,0 +1,92 @@
+"""An atlas pushed to a real server by the command line, and asked there and here."""
+
+import json
+
+import pytest
+from small_parts import small_atlas, write_sae, write_statistics
+from test_commands import result
+
+from atlas.main import main
+from atlas.parts import read_manifest
+
+pytestmark = pytest.mark.neo4j
+
+CYPHER = (
+    "MATCH (f:Feature)-[:IN_SAE]->(s:SAE) "
+    "RETURN s.name AS sae, f.idx AS idx, f.frequency AS frequency ORDER BY sae, idx"
+)
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys, neo4j_url, neo4j_auth):
+    """Run a command beside an atlas, with the server's login in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATLAS", raising=False)
+    monkeypatch.setenv("NEO4J_URI", neo4j_url)
+    monkeypatch.setenv("NEO4J_USERNAME", neo4j_auth[0])
+    monkeypatch.setenv("NEO4J_PASSWORD", neo4j_auth[1])
+    small_atlas(tmp_path / "a.atlas")
+
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main([*words, "--json", "--quiet"])
+        out = capsys.readouterr()
+        assert neo4j_auth[1] not in out.out + out.err
+        return done.value.code, out.out, out.err
+
+    return run
+
+
+def test_push_then_both_answer_the_same(command, neo4j_url):
+    assert result(command("push", "--dry-run"))["added"] == ["one", "two"]
+    assert result(command("list", "-a", neo4j_url)) == []
+    assert result(command("push"))["added"] == ["one", "two"]
+    here = result(command("query", "--cypher", CYPHER))
+    assert len(here) == 5
+    assert result(command("query", "--cypher", CYPHER, "-a", neo4j_url)) == here
+    assert result(command("list", "-a", neo4j_url)) == result(command("list"))
+    again = result(command("push"))
+    assert (again["added"], again["replaced"], again["kept"]) == ([], [], ["one", "two"])
+
+
+def test_only_what_differs_is_pushed_and_what_is_gone_is_removed(command, tmp_path):
+    command("push")
+    from atlas.folder import Folder
+
+    folder = Folder.open(tmp_path / "a.atlas")
+    write_statistics(folder, read_manifest(folder.part("sae", "one")), [1, 1, 1])
+    assert result(command("push"))["replaced"] == ["one"]
+    command("rm", "two", "--yes")
+    assert result(command("push"))["removed"] == ["two"]
+
+
+def test_a_name_owned_by_another_atlas_is_refused_and_as_renames(command, tmp_path, neo4j_url):
+    command("push")
+    other = small_atlas(tmp_path / "b.atlas")
+    write_sae(other, "one", 4)
+    write_statistics(other, read_manifest(other.part("sae", "one")), [4, 4, 4, 4])
+    code, out, _ = command("push", "-a", "b.atlas")
+    assert code == 2
+    assert "--as" in json.loads(out)["error"]["message"]
+    done = result(command("push", "-a", "b.atlas", "--as", "one=uno", "--as", "two=due"))
+    assert done["added"] == ["due", "uno"]
+    names = [r["sae"] for r in result(command("list", "-a", neo4j_url))]
+    assert names == ["due", "one", "two", "uno"]
+    rows = result(command("query", "--cypher", CYPHER, "-a", neo4j_url))
+    assert [r["frequency"] for r in rows if r["sae"] == "uno"] == [0.4] * 4
+
+
+def test_doctor_and_export_on_a_server(command, neo4j_url, tmp_path):
+    command("push")
+    said = result(command("doctor", "-a", neo4j_url))
+    (server,) = [c for c in said if c["about"] == "server" and "shows one, two" in c["said"]][:1]
+    assert server["state"] == "ok"
+    here = result(command("export", str(tmp_path / "here"), "-a", "a.atlas"))
+    assert result(command("export", str(tmp_path / "there"), "-a", neo4j_url)) == here
+
+
+def test_a_wrong_password_is_told(command, monkeypatch, neo4j_url):
+    monkeypatch.setenv("NEO4J_PASSWORD", "not-this-one")
+    code, out, _ = command("push")
+    assert code == 1
+    assert json.loads(out)["error"]["type"] == "StoreDenied"
