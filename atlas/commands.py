@@ -87,6 +87,7 @@ def query(
         return
     question = read_question(name, cypher, params)
     from atlas.api import Atlas
+    from atlas.examples import marked
 
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
@@ -94,8 +95,7 @@ def query(
     rows = answer.to_pylist()
 
     def show() -> None:
-        if rows:
-            print_table(rows, columns=answer.schema.names)
+        print_table([marked(row) for row in rows])
         if not quiet:
             click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", err=True)
 

@@ -121,12 +121,17 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
 def print_table(
     rows: Sequence[Mapping[str, Any]], *, title: str = "", columns: Sequence[str] | None = None
 ) -> None:
-    """Print rows as a table on stdout: wide values are folded in a terminal, never in a pipe."""
+    """Print rows as a table on stdout, nothing if there are none.
+
+    Wide values are folded in a terminal, never in a pipe.
+    """
+    if not rows:
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    names = list(columns or (rows[0] if rows else ()))
+    names = list(columns or rows[0])
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000, no_color=True)

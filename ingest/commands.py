@@ -150,8 +150,8 @@ def _next_commands(where: Path) -> str:
         [
             "",
             "Try next:",
-            f"  atlas query features_of_token --param token=' dragon'{at}",
-            f"  atlas query feature_card --param feature=tiny-a-l1-s0/7{at}",
+            f"  atlas query features_of_token --param token=' sad'{at}",
+            f"  atlas query examples_of_feature --param feature=tiny-a-l1-s0/561{at}",
             f"  atlas query{at}            # every question there is",
         ]
     )
