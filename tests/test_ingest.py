@@ -328,3 +328,25 @@ def test_the_manifest_says_where_all_came_from(whole, lm):
     assert json.loads((whole.folder.part("sae", "top") / "manifest.json").read_text())["created"]
     assert HOOK in whole.table("Site")["hook"].to_pylist()
     assert dataclasses.asdict(Settings())["seed"] == 0
+
+
+def test_from_a_notebook_objects_in_memory_are_enough(tmp_path, documents):
+    """A model of transformers, its tokenizer, an SAE of sae-lens and a list of strings."""
+    from random_models import random_model, small_tokenizer
+
+    from ingest import Settings as Same
+    from ingest import ingest as by_name
+
+    assert Same is Settings
+    lm, sae = random_model("gpt2"), topk()
+    atlas = by_name(
+        tmp_path / "n.atlas", saes=[sae], model=lm, tokenizer=small_tokenizer(), text=documents
+    )
+    (row,) = atlas.table("SAE").to_pylist()
+    assert row["source"] == "memory"
+    features = atlas.features(row["name"]).to_pandas()
+    assert len(features) == 40
+    assert features["active_tokens"].sum() == round(row["l0"] * row["tokens"])
+    card = atlas.ask("feature_card", feature=f"{row['name']}/0").to_pylist()
+    assert card[0]["model"].startswith("gpt2-")
+    assert f"{row['name']}" in repr(atlas)
