@@ -55,6 +55,7 @@ def fill_hub_cache(home: Path, *, layers: int = 22) -> HubCache:
         "gemma2",
         layers=layers,
         hidden_size=D_MODEL,
+        max_position_embeddings=2048,  # contexts of 1,024 must fit, as in the real one
         intermediate_size=8,
         num_attention_heads=2,
         num_key_value_heads=1,
