@@ -77,7 +77,7 @@ class Bars:
         from rich import progress as rp
 
         if not self._console.is_terminal:
-            self._console.print(f"{title} …", highlight=False)
+            self._console.print(f"{title} …", highlight=False, soft_wrap=True)
             yield _SilentStage()
             return
         with rp.Progress(
@@ -93,4 +93,4 @@ class Bars:
 
     def say(self, sentence: str) -> None:
         """Print a line above the bars."""
-        self._console.print(sentence, highlight=False)
+        self._console.print(sentence, highlight=False, soft_wrap=True)

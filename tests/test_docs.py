@@ -1,5 +1,6 @@
 """The pages say what the code does: the schema is current, commands and links exist."""
 
+import json
 import re
 import subprocess
 import sys
@@ -54,3 +55,24 @@ def test_no_machine_or_registry_is_named():
     """Pins are versions only: no addresses, no paths."""
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line), line
+
+
+def test_the_demo_table_says_what_was_measured():
+    page = (ROOT / "examples" / "README.md").read_text("utf-8")
+    facts = json.loads((ROOT / "ingest" / "demo" / "facts.json").read_text("utf-8"))
+    for model in facts["models"].values():
+        for text in model["held_out"].values():
+            assert f"| {text['loss']:.3f} | {text['bigram']:.3f} | {text['unigram']:.3f} |" in page
+            assert text["loss"] < text["bigram"] < text["unigram"]
+    for name, sae in facts["saes"].items():
+        (line,) = [x for x in page.splitlines() if x.startswith(f"| {name} |")]
+        assert line.endswith(f"| {sae['fvu']:.3f} | {sae['l0']:.1f} | {sae['dead']:.2%} |")
+        assert sae["fvu"] < 0.15
+        assert sae["dead"] < 0.15
+
+
+def test_the_demo_is_small_enough_to_ship():
+    demo = ROOT / "ingest" / "demo"
+    weights = [f for part in ("models", "saes") for f in (demo / part).rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in weights) <= 8_000_000
+    assert (demo / "text.jsonl").stat().st_size <= 2_000_000

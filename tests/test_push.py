@@ -90,3 +90,11 @@ def test_a_wrong_password_is_told(command, monkeypatch, neo4j_url):
     code, out, _ = command("push")
     assert code == 1
     assert json.loads(out)["error"]["type"] == "StoreDenied"
+
+
+def test_ingest_pushes_at_the_end(command, tmp_path, neo4j_url):
+    (tmp_path / "s.txt").write_text("Once upon a time there was a sad cat.\n\nIt played.")
+    words = ["ingest", "--sae", "mine=tiny-a-l1-s0", "--text", "s.txt", "-a", "new.atlas"]
+    assert result(command(*words, "--store", neo4j_url))["saes"][0]["sae"] == "mine"
+    rows = result(command("list", "-a", neo4j_url))
+    assert [r["sae"] for r in rows] == ["mine"]
