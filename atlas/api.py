@@ -1,6 +1,7 @@
 """``Atlas``: one object to ask an atlas questions, whether a folder or on a server."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
 from atlas.errors import Asked, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.progress import SILENT, Progress
-from atlas.stores import Graph, Param, Store
+from atlas.stores import Graph, Param, Params, Store
 from atlas.stores.opening import is_server, open_embedded, open_server
 
 if TYPE_CHECKING:
@@ -189,10 +190,53 @@ class Atlas:
         Raises
         ------
         UnknownName
-            If there is no query or parameter of this name.
+            If there is no query of this name, or nothing of a name in its parameters.
+        BadInput
+            If a parameter is missing, unknown, or of the wrong type.
         """
         question = named(name, params)
-        return self.query(question.cypher, question.params, timeout=timeout)
+        answer = self.query(question.cypher, question.params, timeout=timeout)
+        if not answer.num_rows:
+            self.check_names(question.params)
+        return answer
+
+    def check_names(self, params: Params) -> None:
+        """Tell a name that nothing bears from an answer that has no rows.
+
+        Parameters
+        ----------
+        params
+            Parameters of a named query; those called ``sae…``, ``feature`` and
+            ``site`` are looked up.
+
+        Raises
+        ------
+        UnknownName
+            If there is no SAE, feature or site of that name.
+        """
+        for key, value in params.items():
+            if not isinstance(value, str) or not value:
+                continue
+            if key.startswith("sae") and value not in self.saes:
+                raise UnknownName("SAE", value, known=self.saes)
+            if key == "site":
+                known = self.table("Site")["id"].to_pylist()
+                if value not in known:
+                    raise UnknownName("site", value, known=known)
+            if key == "feature":
+                self._check_feature(value)
+
+    def _check_feature(self, id: str) -> None:
+        sae, _, idx = id.partition("/")
+        if sae not in self.saes:
+            raise UnknownName("SAE", sae, known=self.saes)
+        count = self.query("MATCH (s:SAE {name: $sae}) RETURN s.d_sae AS n", {"sae": sae})["n"][
+            0
+        ].as_py()
+        if not idx.isdecimal() or int(idx) >= count:
+            raise UnknownName(
+                "feature", id, hint=f"Those of {sae} are {sae}/0 to {sae}/{count - 1}."
+            )
 
     def close(self) -> None:
         """Let go of files and connections."""
@@ -217,9 +261,10 @@ class Atlas:
     def _drop_older_views(self, current: str) -> None:
         """Remove views of parts that are no longer so; who has one open keeps it."""
         assert self.folder is not None
-        for path in self.folder.cache.glob("graph-*"):
-            if not path.name.startswith(current):
-                path.unlink(missing_ok=True)
+        for path in self.folder.cache.glob("graph-*.kuzu"):
+            if path.name != current:
+                with suppress(OSError):  # a shared atlas may be read-only for us
+                    path.unlink()
 
     def _sound(self) -> Sound:
         assert self.folder is not None

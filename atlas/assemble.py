@@ -15,6 +15,7 @@ from atlas.errors import BrokenPart
 from atlas.folder import Folder, Sound
 from atlas.schema import EDGES, TABLES, Edge, Node
 from atlas.stores import Graph
+from atlas.stores.tables import in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,13 +79,10 @@ def rows_of(name: str, sae: str | None, data: "pa.Table") -> "pa.Table":
     The rows of an SAE are those whose key begins with its name, and the edges that
     leave them; nodes that SAEs share are given whole.
     """
-    import pyarrow.compute as pc
-
     of = schema.table(name)
     if sae is not None:
         data = data.filter(_belongs(of, data, sae))
-    order = pc.sort_indices(data, sort_keys=[(k, "ascending") for k in of.keys])
-    return data.take(order).combine_chunks()
+    return in_order(of, data)
 
 
 def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":

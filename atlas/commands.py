@@ -92,12 +92,16 @@ def query(
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
         answer = atlas.query(question.cypher, question.params, timeout=timeout)
+        if name is not None and not answer.num_rows:
+            atlas.check_names(question.params)
     rows = answer.to_pylist()
 
     def show() -> None:
         print_table([marked(row) for row in rows])
         if not quiet:
             click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", err=True)
+            if not rows and "token" in question.params:
+                click.echo("Most tokens begin with a space: --param token=' word'.", err=True)
 
     emit(rows, as_json=as_json, show=show)
 

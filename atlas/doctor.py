@@ -63,6 +63,8 @@ def checks(path: Path | None) -> Iterator[Check]:
         )
     if uri := os.environ.get("NEO4J_URI"):
         yield from _server(uri)
+    else:
+        yield Check("server", "ok", "none is named (NEO4J_URI is not set)")
     if path is not None:
         yield from _folder(path)
 
@@ -130,7 +132,14 @@ def _folder(path: Path) -> Iterator[Check]:
             whole += 1
         except AtlasError as error:
             yield Check(f"{path}: {key}", "fault", str(error), again)
-    yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum holds")
+    total = len(sound.parts) + len(sound.broken) + len(sound.stale)
+    if whole == total:
+        yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum holds")
+    else:
+        yield Check(f"{path}: parts", "note", f"{whole} of {total} sound")
+    views = [p.name for p in folder.cache.glob("graph-*.kuzu")]
+    said = f"the embedded view is built ({', '.join(views)})" if views else "no embedded view yet"
+    yield Check(f"{path}: store", "ok", f"{said}; the first query builds what it needs")
     for run in folder.runs():
         done = len(list(run.glob("codes/*.arrow")))
         yield Check(

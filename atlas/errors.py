@@ -80,6 +80,8 @@ class UnknownName(Asked):
         elif names:
             more = " …" if len(names) > 10 else ""
             told = f" There are: {', '.join(names[:10])}{more}."
+        elif hint:
+            told = ""
         else:
             told = " There are none."
         super().__init__(f"No {what} is named {given!r}.{told}{' ' + hint if hint else ''}")

@@ -1,12 +1,13 @@
 """Other names for SAEs in an assembled graph, as ``atlas push --as`` asks for."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from atlas import schema
 from atlas.errors import BadInput, UnknownName
-from atlas.schema import Edge, Node
+from atlas.schema import NODES, Edge, Node
 from atlas.stores import Graph
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["read_names", "renamed"]
 
 # Nodes whose key begins with the name of their SAE, and the SAE itself.
-_OWNED = ("SAE", "Feature", "Example")
+_OWNED = frozenset(n.label for n in NODES if not n.shared)
+_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
@@ -31,8 +33,10 @@ def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for each in given:
         old, equals, new = each.partition("=")
-        if not (equals and old and new) or "/" in new:
-            raise BadInput(f"--as takes SAE=NAME, and got {each!r}.")
+        if not (equals and old and _SLUG.fullmatch(new)):
+            raise BadInput(
+                f"--as takes SAE=NAME, and got {each!r}; a name has lower-case letters, digits, '.', '_' and '-'."
+            )
         if old not in saes:
             raise UnknownName("SAE", old, known=saes)
         names[old] = new

@@ -46,7 +46,8 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 
 @click.command()
 @click.option("--sae", "saes", multiple=True, metavar="SAE",
-              help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, or a folder; several "
+              help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, or a folder; "
+              "NAME=SAE gives it another name. Several "
               "of one model are served by one run of it.")  # fmt: skip
 @click.option("--text", metavar="TEXT",
               help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME). "

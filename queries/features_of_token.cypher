@@ -1,5 +1,5 @@
 // title: Features of a token
-// question: Which features have this very token among their commonest, the most devoted first?
+// question: Which features have this very token among their commonest, by share times rate?
 // param token (string, such as ' girl'): text of the token, its leading space included
 // param sae (string, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
@@ -13,5 +13,5 @@ MATCH (t:Token {text: ' girl' /* $token */})<-[r:FIRES_ON]-(f:Feature)-[:IN_SAE]
 WHERE '' /* $sae */ IN ['', s.name]
 RETURN f.id AS feature, r.share AS share, r.rate AS rate, r.count AS count, r.rank AS rank,
        r.mean_activation AS mean_activation
-ORDER BY share DESC, f.sae, f.idx, rank
+ORDER BY r.share * r.rate DESC, f.sae, f.idx, rank
 LIMIT 20 /* $limit */

@@ -1,5 +1,5 @@
 // title: Features with similar tokens
-// question: Which other features, in any SAE of the same tokenizer, are active on the same tokens?
+// question: Whose commonest tokens overlap with this feature's (which is not co-activation)?
 // param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param sae (string, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -168,8 +168,9 @@ def firing(w, sae, limit, wanted):
 
 @answers
 def features_of_token(w, token, sae, limit):
-    rows = firing(w, sae, limit, lambda text: text == token)
-    return pick(rows, "feature", "share", "rate", "count", "rank", "mean_activation")
+    rows = firing(w, sae, None, lambda text: text == token)
+    rows = sorted(rows, key=lambda r: (-(r["share"] * r["rate"]), r["sae"], r["idx"], r["rank"]))
+    return pick(rows[:limit], "feature", "share", "rate", "count", "rank", "mean_activation")
 
 
 @answers

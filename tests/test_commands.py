@@ -99,6 +99,10 @@ def test_cypher_of_ones_own(atlas):
     [
         (["query", "feature_crad"], "Nearest: feature_card"),
         (["query", "feature_card", "--param", "x"], "takes NAME=VALUE"),
+        (["query", "feature_card", "-p", "feature=tiny-a-l1-s0/9999"], "to tiny-a-l1-s0/767"),
+        (["query", "feature_card", "-p", "feature=tiny-a-l1-s0"], "to tiny-a-l1-s0/767"),
+        (["query", "dead_features", "-p", "sae=tiny-a-l1-s9"], "Nearest: tiny-a-l1-s0"),
+        (["query", "saes_at_site", "-p", "site=tiny-a/blocks.7"], "tiny-a/blocks.1"),
         (["query", "feature_card", "--param", "x=1"], "feature"),
         (["query", "feature_card", "--cypher", "RETURN 1"], "not both"),
         (["query", "--cypher", "MATCH (f:Feature RETURN f"], ""),

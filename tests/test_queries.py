@@ -159,8 +159,8 @@ def test_answers_checked_by_hand(asked):
         (3, " They", 8, 8 / 90, 0.8, 3.0),
     ]
     assert ask(asked, "features_of_token") == [
-        ("tiny-a-l1-s0/0", 1.0, 0.75, 30, 0, 2.0),
         ("tiny-b-l0/0", 1.0, 1.0, 20, 0, 1.0),
+        ("tiny-a-l1-s0/0", 1.0, 0.75, 30, 0, 2.0),
         ("tiny-a-l1-s1/1", 0.5, 0.5, 20, 0, 3.0),
         ("tiny-a-l1-s0/7", 10 / 90, 0.25, 10, 2, 1.5),
     ]

@@ -18,9 +18,9 @@ def tables() -> tuple[Node | Edge, ...]:
 
 def sae_column(of: Node) -> str | None:
     """Return the column that says which SAE a node belongs to; None where SAEs share it."""
-    if of.label == "SAE":
-        return of.key
-    return "sae" if any(p.name == "sae" for p in of.properties) else None
+    if of.shared:
+        return None
+    return of.key if of.label == "SAE" else "sae"
 
 
 def in_order(of: Node | Edge, data: "pa.Table") -> "pa.Table":
