@@ -133,6 +133,7 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
         ("MATCH (n:Feature RETURN n", {}, "The query failed: "),
         ("MATCH (n:Feature) RETURN m.id", {}, "The query failed: .*m"),
         ("MATCH (n:Featur) RETURN n.id", {}, "Featur"),
+        ("MATCH (f:Feature) WHERE f.freq > 0.1 RETURN f.id", {}, "freq"),
         ("MATCH (n:Feature)-[:FIRESON]->(t) RETURN n.id", {}, "FIRESON"),
         ("MATCH (f:Feature) RETURN 1 / (f.idx - f.idx) AS x", {}, "The query failed: .*(?i:zero)"),
         ("MATCH (a:Feature {id: 'a1/0'}) RETURN a.id AS x, a.idx AS x", {}, "name"),

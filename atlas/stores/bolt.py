@@ -298,14 +298,18 @@ def _checked(url: str) -> str:
 
 
 def _check_labels(summary: neo4j.ResultSummary) -> None:
-    """Refuse labels and edge types that neither server nor schema knows.
+    """Refuse labels, edge types and properties that neither server nor schema knows.
 
-    Neo4j answers a misspelt label with no rows and a warning, kuzu with an error.
+    Neo4j answers a misspelt name with no rows and a warning, kuzu with an error.
     """
-    labels, types = {n.label for n in schema.NODES}, {e.type for e in schema.EDGES}
+    properties = {p.name for of in schema.TABLES for p in of.properties}
+    names = {
+        "01N50": ("node label", {n.label for n in schema.NODES}),
+        "01N51": ("edge type", {e.type for e in schema.EDGES}),
+        "01N52": ("property", properties),
+    }
     for status in summary.gql_status_objects:
-        known = {"01N50": labels, "01N51": types}.get(status.gql_status)
+        what, known = names.get(status.gql_status, ("", properties))
         named = re.search(r"`([^`]+)`", status.status_description)
-        if known is not None and named and named[1] not in known:
-            what = "node label" if known is labels else "edge type"
+        if what and named and named[1] not in known:
             raise QueryFailed(str(UnknownName(what, named[1], known=known)))
