@@ -92,7 +92,7 @@ class Checkpoint:
     @property
     def counted_in(self) -> int:
         """How many shards ``count_in`` has taken in."""
-        return int(_load(self._reduced)[""]["shards"]) if self._reduced.exists() else 0
+        return int(_load(self._reduced, only="")[""]["shards"]) if self._reduced.exists() else 0
 
     def end(self) -> None:
         """Remove the folder."""
@@ -114,13 +114,15 @@ def _save(path: Path, states: Mapping[str, State]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _load(path: Path) -> dict[str, State]:
+def _load(path: Path, *, only: str | None = None) -> dict[str, State]:
+    """Read the states of a file, or of one reduction; the others are then not read from disk."""
     states: dict[str, State] = {}
     try:
         with np.load(path) as kept:
             for name in kept.files:
                 reduction, _, key = name.partition("/")
-                states.setdefault(reduction, {})[key] = kept[name]
+                if only is None or reduction == only:
+                    states.setdefault(reduction, {})[key] = kept[name]
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise BrokenPart(
             f"{path} cannot be read ({error}); remove it and run the same command again."

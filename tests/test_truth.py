@@ -15,7 +15,6 @@ def one_token_sae(lm):
     candidates = sorted(in_text - set(lm.tokenizer.all_special_ids))
     token = max(candidates, key=lambda t: float(vectors[t].norm()))
     direction = vectors[token] / vectors[token].norm()
-    others = torch.cat([vectors[:token], vectors[token + 1 :]]) @ direction
     config = sae_lens.StandardSAEConfig(d_in=24, d_sae=2, metadata=metadata("hook_embed"))
     sae = sae_lens.StandardSAE(config)
     own = float(vectors[token] @ direction)
@@ -27,7 +26,6 @@ def one_token_sae(lm):
         sae.W_enc[:, 0] = direction
         sae.b_enc[0] = -(own + nearest) / 2
         sae.b_enc[1] = -1
-    assert len(others)
     return sae, token
 
 
