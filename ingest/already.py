@@ -67,7 +67,7 @@ def left_to_do(
             )
         has_codes = f"codes/{name}" in sound.parts
         needs_pass = _missing(sound, name, on_activations())
-        lacking = _missing(sound, name, on_codes(seed=settings.seed))
+        lacking = _missing(sound, name, on_codes(settings))
         if needs_pass or (settings.keep_codes and not has_codes) or (lacking and not has_codes):
             run.append(sae)
         elif lacking:

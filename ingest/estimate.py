@@ -101,7 +101,7 @@ def _check_memory(work: Pass, sample: _Sample) -> None:
             vocabulary=work.group.model.vocabulary,
             codes_kept=work.settings.keep_codes,
         )
-        plan_all(on_codes(seed=work.settings.seed), sizes, memory=work.settings.memory)
+        plan_all(on_codes(work.settings), sizes, memory=work.settings.memory)
 
 
 def _size(n: int) -> str:

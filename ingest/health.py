@@ -29,12 +29,13 @@ def checks(path: Path | None) -> Iterator[Check]:
 def _incomplete(path: Path) -> Iterator[Check]:
     """Tell SAEs that lack a part that every ingest makes."""
     from ingest.reduce import on_activations, on_codes
+    from ingest.settings import Settings
 
     try:
         sound = Folder.open(path).sound()
     except AtlasError:
         return  # the room below has told it
-    kinds = [r.name for r in (*on_codes(seed=0), *on_activations())]
+    kinds = [r.name for r in (*on_codes(Settings()), *on_activations())]
     for name in sound.saes:
         lacking = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
         if lacking:

@@ -67,7 +67,7 @@ class Pass:
         finals = self._finals(sae, run, progress)
         part = delivery.sae(sae.info)
         subject = _subject(sae, delivery, texts)
-        for reduction in (*on_codes(seed=self.settings.seed), *on_activations()):
+        for reduction in (*on_codes(self.settings), *on_activations()):
             delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
         if self.settings.keep_codes:
             delivery.codes(run.codes_folder, sae=part)
@@ -100,7 +100,7 @@ class Pass:
         if run.counted_in > shard:
             return
         states = run.reduced()
-        reductions = on_codes(seed=self.settings.seed)
+        reductions = on_codes(self.settings)
         sizes = self._sizes(sae, [run.shard(shard)], share=self.shards)
         fold_shard(
             states,
@@ -121,7 +121,7 @@ class Pass:
         shards = [run.shard(n) for n in range(self.shards)]
         finals = _reduce(
             shards,
-            on_codes(seed=self.settings.seed),
+            on_codes(self.settings),
             self._sizes(sae, shards),
             memory=self.settings.memory,
             title=sae.info.name,

@@ -216,7 +216,7 @@ def _run_id(sae: Autoencoder, delivery: Delivery, settings: Settings) -> str:
         "shard_blocks": settings.shard_blocks,
         "keep_codes": settings.keep_codes,
         "seed": settings.seed,
-        "versions": {r.name: r.version for r in (*on_codes(seed=0), *on_activations())},
+        "versions": {r.name: r.version for r in (*on_codes(settings), *on_activations())},
     }
     digest = hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
     return f"{sae.info.name}-{digest[:12]}"

@@ -33,6 +33,10 @@ class Settings:
         Bytes that the states of the reductions may take.
     seed
         Seed of the sampled examples.
+    k
+        Most active features of a token that co-activation counts.
+    min_count
+        Tokens among whose most active features a pair must be, to be an edge.
     """
 
     tokens: int | None = None
@@ -44,3 +48,5 @@ class Settings:
     batch_tokens: int = 4096
     memory: int = 4 * 2**30
     seed: int = 0
+    k: int = 4
+    min_count: int = 1

@@ -10,8 +10,9 @@ from atlas.schema import arrow_schema, table
 from ingest.codes import Block, read_shard, write_shard
 from ingest.reduce import on_codes
 from ingest.reduce.protocol import CodeReduction
+from ingest.settings import Settings
 
-REDUCTIONS = pytest.mark.parametrize("reduction", on_codes(seed=1), ids=lambda r: r.name)
+REDUCTIONS = pytest.mark.parametrize("reduction", on_codes(Settings(seed=1)), ids=lambda r: r.name)
 
 
 @pytest.fixture(scope="module")

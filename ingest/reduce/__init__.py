@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import ActivationReduction, CodeReduction
+    from ingest.settings import Settings
 
 __all__ = ["on_activations", "on_codes"]
 
 
-def on_codes(*, seed: int) -> "tuple[CodeReduction, ...]":
+def on_codes(settings: "Settings") -> "tuple[CodeReduction, ...]":
     """Return the reductions over codes that every ingest makes."""
     from ingest.reduce.examples import Examples
     from ingest.reduce.statistics import Statistics
     from ingest.reduce.tokens import TokenCounts
 
     # Token counts come last: they take what memory is left, in several looks if it is little.
-    return (Statistics(), Examples(seed=seed), TokenCounts())
+    return (Statistics(), Examples(seed=settings.seed), TokenCounts())
 
 
 def on_activations() -> "tuple[ActivationReduction, ...]":

@@ -1,0 +1,81 @@
+"""Rows: the codes of two SAEs over the same units of text, ready to be correlated.
+
+A unit is a token where both SAEs' models have one tokenizer, else a word; see
+``ingest.match.align``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Aligned", "Rows", "Units"]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What was aligned, in corpus order.
+
+    Parameters
+    ----------
+    document
+        int64, one a unit. Number of the document in the corpus; never falls.
+    type
+        int32, one a unit. Units of the same token id (or of words spelled alike) have
+        the same number; the numbers run from 0 without gaps.
+    """
+
+    document: NDArray[np.int64]
+    type: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.type)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An SAE's codes over all units, in compressed sparse row form; may lie in a memory map.
+
+    Parameters
+    ----------
+    indptr
+        int64, units + 1. Row t holds entries ``indptr[t]:indptr[t + 1]``.
+    indices
+        uint32. Active features, ascending within a row.
+    values
+        float32. Their activations, all above 0.
+    d_sae
+        Number of features.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
+    d_sae: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Two SAEs' codes over the same units.
+
+    Parameters
+    ----------
+    alignment
+        ``"tokens"`` or ``"words"``.
+    units
+        The units.
+    a, b
+        The codes; both have a row for each unit.
+    left_out
+        How many tokens of either SAE are in no unit, by reason.
+    """
+
+    alignment: str
+    units: Units
+    a: Rows
+    b: Rows
+    left_out: Mapping[str, int] = field(default_factory=dict)
