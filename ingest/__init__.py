@@ -5,23 +5,28 @@
 ...                text=["one document", "another"])
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ingest.match.pairing import match_saes as match_saes
+    from ingest.match.settings import MatchSettings as MatchSettings
     from ingest.run import Text as Text
     from ingest.run import ingest as ingest
     from ingest.settings import Settings as Settings
 
-__all__ = ["Settings", "Text", "ingest"]
+__all__ = ["MatchSettings", "Settings", "Text", "ingest", "match_saes"]
+
+_PLACES = {
+    "MatchSettings": "ingest.match.settings",
+    "Settings": "ingest.settings",
+    "Text": "ingest.run",
+    "ingest": "ingest.run",
+    "match_saes": "ingest.match.pairing",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name in ("ingest", "Text"):
-        from ingest import run
-
-        return getattr(run, name)
-    if name == "Settings":
-        from ingest.settings import Settings
-
-        return Settings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -11,6 +11,7 @@ from atlas.folder import Folder
 from atlas.output import atlases_here, folder_of, which_atlas
 from atlas.progress import Progress
 from ingest.checkpoint import Checkpoint
+from ingest.match.settings import MatchSettings
 from ingest.run import Text, ingest
 from ingest.saes import open_sae
 from ingest.settings import Settings
@@ -37,6 +38,7 @@ def run_command(
     text: Text | None,
     model: str | None,
     settings: Settings,
+    match: MatchSettings | None,
     replace: bool,
     progress: Progress,
 ) -> Atlas:
@@ -59,6 +61,7 @@ def run_command(
         text=text,
         model=model,
         settings=settings,
+        match=match,
         replace=replace,
         progress=progress,
     )
@@ -87,6 +90,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
             saes=request["saes"],
             model=request["model"],
             settings=Settings(**{**request["settings"], "tokens": None}),
+            match=MatchSettings(**request["match"]) if request.get("match") else None,
             replace=request["replace"],
             progress=progress,
         )

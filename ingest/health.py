@@ -24,6 +24,7 @@ def checks(path: Path | None) -> Iterator[Check]:
     if path is not None:
         yield from _text(path)
         yield from _incomplete(path)
+        yield from _stale_matches(path)
 
 
 def _incomplete(path: Path) -> Iterator[Check]:
@@ -45,6 +46,16 @@ def _incomplete(path: Path) -> Iterator[Check]:
                 f"incomplete: it has no sound part of kind {', '.join(lacking)}",
                 "Give the command that made it again.",
             )
+
+
+def _stale_matches(path: Path) -> Iterator[Check]:
+    """Say how matches that an SAE made anew has left behind are made anew too."""
+    try:
+        stale = Folder.open(path).sound().stale
+    except AtlasError:
+        return  # the room below has told it
+    if count := sum(key.startswith("match/") for key in stale):
+        yield Check(f"{path}: matches", "note", f"{count} stale", "Run `atlas match --stale`.")
 
 
 def _device() -> Check:

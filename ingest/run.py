@@ -24,6 +24,8 @@ from ingest.contexts import token_counts, token_texts
 from ingest.corpus import Corpus
 from ingest.deliver import Delivery
 from ingest.estimate import estimate
+from ingest.match.pairing import match_saes
+from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel
 from ingest.opening import open_groups
 from ingest.passes import Pass, reduce_again
@@ -73,6 +75,7 @@ def ingest(
     model: "str | Path | PreTrainedModel | LanguageModel | None" = None,
     tokenizer: object | None = None,
     settings: Settings = Settings(),  # noqa: B008 - frozen
+    match: MatchSettings | None = MatchSettings(),  # noqa: B008 - frozen
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> Atlas:
@@ -93,6 +96,9 @@ def ingest(
         The tokenizer of a model in memory.
     settings
         How it is done.
+    match
+        How the SAEs named together are matched in the end, every two of them; None if
+        they are not to be.
     replace
         Make SAEs anew that the atlas has already.
     progress
@@ -109,7 +115,7 @@ def ingest(
         One of the tree in ``atlas.errors``; nothing finished is lost.
     """
     groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
-    request = _request(saes, model, tokenizer, settings, replace=replace)
+    request = _request(saes, model, tokenizer, settings, match=match, replace=replace)
     begun = not Path(atlas).exists()
     folder = Folder.create(Path(atlas))
     with folder.writing():
@@ -123,7 +129,39 @@ def ingest(
             _ingest_group(
                 folder, group, corpus, settings, request=request, replace=replace, progress=progress
             )
+    if match is not None:
+        _match(folder, [s for g in groups for s in g.saes], settings, match, progress)
+    _tell_stale(folder, progress)
     return Atlas.open(folder.path, progress=progress)
+
+
+def _match(
+    folder: Folder,
+    saes: Sequence[Autoencoder],
+    settings: Settings,
+    match: MatchSettings,
+    progress: Progress,
+) -> None:
+    """Match every two of the SAEs, where their codes are there."""
+    names = [sae.info.name for sae in saes]
+    if len(names) < 2:
+        return
+    parts = folder.sound().parts
+    if without := [n for n in names if f"codes/{n}" not in parts]:
+        progress.say(f"Not matched, since the codes were not kept: {', '.join(without)}.")
+        return
+    match_saes(
+        folder.path, names, settings=match, memory=settings.memory, opened=saes, progress=progress
+    )
+
+
+def _tell_stale(folder: Folder, progress: Progress) -> None:
+    """Tell which matches an SAE made anew has left behind."""
+    stale = [key for key in sorted(folder.sound().stale) if key.startswith("match/")]
+    if stale:
+        named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in stale)
+        progress.say(f"Stale by now, and left out of the graph: the matches of {named}. "
+                     "`atlas match --stale` makes them anew.")  # fmt: skip
 
 
 def _corpus(
@@ -228,6 +266,7 @@ def _request(
     tokenizer: object,
     settings: Settings,
     *,
+    match: MatchSettings | None,
     replace: bool,
 ) -> dict[str, Any]:
     """Note what was asked; what lives in memory only cannot be asked again from disk."""
@@ -236,6 +275,7 @@ def _request(
         "saes": [_where(s) for s in saes],
         "model": _where(model),
         "settings": asdict(settings),
+        "match": match and asdict(match),
         "replace": replace,
         "from_memory": not all(isinstance(t, str | Path | None) for t in things),
     }

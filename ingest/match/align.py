@@ -1,0 +1,315 @@
+"""Alignment: the codes of two SAEs, brought to the same units of text.
+
+Where both SAEs' models have one tokenizer, a unit is a token. Otherwise units are words
+(``ingest.match.words``), found by the characters that tokens cover: a token that reaches
+over several words, of whichever tokenizer, joins them to one unit, so that each token is
+in one unit or in none, and a feature's activation on a unit is its largest on the unit's
+tokens. Blocks are aligned one by one; no more than one is held beside the result.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.disk import enough_room
+from atlas.errors import Mismatch
+from ingest.codes import Block, Tokens, read_shard
+from ingest.compiled import compiled
+from ingest.corpus import Corpus, Document
+from ingest.match.rows import Aligned, Rows, Units
+from ingest.match.words import Words, find_words
+
+__all__ = ["align"]
+
+Csr: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]"
+
+_STRANGE = "The codes are not of this text: make them anew with `atlas ingest --replace`."
+
+
+def align(
+    a: Sequence[Path],
+    b: Sequence[Path],
+    corpus: Corpus,
+    *,
+    how: Literal["tokens", "words"],
+    scratch: Path | None = None,
+) -> Aligned:
+    """Bring the codes of two SAEs over one corpus to the same units.
+
+    Parameters
+    ----------
+    a, b
+        The files of codes of either SAE, in corpus order; how they are cut does not matter.
+    corpus
+        The text.
+    how
+        ``"tokens"`` for SAEs whose models have the same tokenizer, else ``"words"``.
+    scratch
+        A folder in which the result is written and mapped into memory, for codes that are
+        larger than memory; the caller removes it. None keeps the result in memory.
+
+    Returns
+    -------
+    Aligned
+        By tokens, all of them. By words, those in which both SAEs have a token; the type
+        of a unit is its spelling; ``left_out`` counts, for either SAE, the tokens of
+        spaces alone and those in whose unit the other has no token (special tokens are
+        in no codes).
+
+    Raises
+    ------
+    Mismatch
+        If the codes are not over the same blocks of this corpus, or if tokens are to be
+        aligned and are not the same.
+    BrokenPart
+        If codes cannot be read.
+    OutOfRoom
+        If the disk of ``scratch`` is full.
+    """
+    with ExitStack() as stack:
+        if scratch is not None:
+            stack.enter_context(enough_room(scratch))
+        result = _Result(scratch, stack)
+        for x, y in _pairs(a, b, blocks=len(corpus)):
+            if how == "tokens":
+                result.add(_by_tokens(x, y), (x.d_sae, y.d_sae))
+            else:
+                result.add(_by_words(x, y, corpus.block(x.number)), (x.d_sae, y.d_sae))
+        return result.aligned(how)
+
+
+def _pairs(a: Sequence[Path], b: Sequence[Path], *, blocks: int) -> Iterator[tuple[Block, Block]]:
+    """Yield the blocks of both, side by side."""
+    both = zip_longest(*((block for p in paths for block in read_shard(p)) for paths in (a, b)))
+    number = -1
+    for number, (x, y) in enumerate(both):
+        if x is None or y is None or not x.number == y.number == number:
+            raise Mismatch(f"The two SAEs' codes part at block {number} of the text. {_STRANGE}")
+        yield x, y
+    if number + 1 != blocks:
+        raise Mismatch(
+            f"The codes are over {number + 1} blocks, and the text has {blocks}. {_STRANGE}"
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The units of one block: the document and the type's own name of each, and the codes."""
+
+    document: NDArray[np.int64]
+    names: Sequence[int] | Sequence[str]
+    a: Csr
+    b: Csr
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def _by_tokens(x: Block, y: Block) -> _Piece:
+    _check_same(x.tokens, y.tokens)
+    return _Piece(
+        document=x.tokens.document,
+        names=x.tokens.token_id.tolist(),
+        a=(x.indptr, x.indices, x.values),
+        b=(y.indptr, y.indices, y.values),
+    )
+
+
+def _check_same(a: Tokens, b: Tokens) -> None:
+    both = min(len(a), len(b))
+    differs = np.zeros(both, dtype=np.bool_)
+    for name in ("document", "index", "token_id"):
+        differs |= getattr(a, name)[:both] != getattr(b, name)[:both]
+    if len(a) == len(b) and not differs.any():
+        return
+    at = int(differs.argmax()) if differs.any() else both
+    longer = a if at < len(a) else b
+    raise Mismatch(
+        f"The two SAEs' tokens are not the same: they differ from token {longer.index[at]} of document "
+        f"{longer.document[at]} on. Align them by words."
+    )
+
+
+def _by_words(x: Block, y: Block, documents: Sequence[Document]) -> _Piece:
+    words = find_words([d.text for d in documents])
+    number = documents[0].number
+    touched = [_touched(z.tokens, words, first_document=number) for z in (x, y)]
+    unit_of_word = np.cumsum(~_joined(touched, len(words))) - 1
+    there = int(unit_of_word[-1]) + 1 if len(words) else 0
+    units = [_units_of(unit_of_word, spans) for spans in touched]
+    # A unit stays if both SAEs have a token in it.
+    kept = np.logical_and(*(np.bincount(u[u >= 0], minlength=there) > 0 for u in units))
+    renumbered = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # the last is for none
+    begins = np.searchsorted(unit_of_word, np.flatnonzero(kept))
+    ends = np.searchsorted(unit_of_word, np.flatnonzero(kept), side="right") - 1
+    start, end = words.start[begins], words.end[ends]
+    return _Piece(
+        document=number + np.searchsorted(words.base, start, side="right") - 1,
+        names=[words.text[i:j] for i, j in zip(start.tolist(), end.tolist(), strict=True)],
+        a=_pooled(x, renumbered[units[0]], int(kept.sum())),
+        b=_pooled(y, renumbered[units[1]], int(kept.sum())),
+        left_out={
+            f"{side}: {why}": int(count)
+            for side, other, unit in (("a", "b", units[0]), ("b", "a", units[1]))
+            for why, count in (
+                ("spaces alone", (unit < 0).sum()),
+                (f"no token of {other} there", ((unit >= 0) & (renumbered[unit] < 0)).sum()),
+            )
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """The words that tokens touch, one entry a token: the first and the last, if any."""
+
+    some: NDArray[np.bool_]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+
+def _touched(tokens: Tokens, words: Words, *, first_document: int) -> _Spans:
+    document = tokens.document - first_document
+    if len(tokens) and not 0 <= document.min() <= document.max() < len(words.base) - 1:
+        raise Mismatch(f"A token is in a document that its block does not have. {_STRANGE}")
+    start, end = words.base[document] + tokens.start, words.base[document] + tokens.end
+    if (end > words.base[document + 1]).any():
+        raise Mismatch(f"A token reaches beyond the end of its document. {_STRANGE}")
+    first = np.searchsorted(words.end, start, side="right")
+    last = np.searchsorted(words.start, end) - 1
+    return _Spans((first <= last) & (start < end), first, last)
+
+
+def _joined(touched: Sequence[_Spans], words: int) -> NDArray[np.bool_]:
+    """Return which words are joined to the word before them, by a token that touches both."""
+    change = np.zeros(words + 1, dtype=np.int64)
+    for spans in touched:
+        change += np.bincount(spans.first[spans.some] + 1, minlength=words + 1)
+        change -= np.bincount(spans.last[spans.some] + 1, minlength=words + 1)
+    return np.cumsum(change)[:-1] > 0
+
+
+def _units_of(unit_of_word: NDArray[np.int64], spans: _Spans) -> NDArray[np.int64]:
+    """Return the unit of each token, -1 where it has none."""
+    unit = np.full(len(spans.some), -1, dtype=np.int64)
+    unit[spans.some] = unit_of_word[spans.first[spans.some]]
+    return unit
+
+
+def _pooled(block: Block, unit: NDArray[np.int64], units: int) -> Csr:
+    """Return the codes of units: of each feature its largest activation on the unit's tokens."""
+    rows = np.argsort(unit, kind="stable")
+    bounds = np.searchsorted(unit[rows], np.arange(units + 1))
+    return _largest(rows, bounds, block.indptr, block.indices, block.values, block.d_sae)
+
+
+@compiled
+def _largest(
+    rows: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.uint32],
+    values: NDArray[np.float32],
+    d_sae: int,
+) -> Csr:
+    """Pool rows ``rows[bounds[u]:bounds[u + 1]]`` into row u; features ascend as in any codes."""
+    out_indptr = np.zeros(len(bounds), dtype=np.int64)
+    out_indices = np.empty(len(indices), dtype=np.uint32)
+    out_values = np.empty(len(indices), dtype=np.float32)
+    largest = np.zeros(d_sae, dtype=np.float32)
+    begin = 0
+    for unit in range(len(bounds) - 1):
+        end = begin
+        for row in rows[bounds[unit] : bounds[unit + 1]]:
+            for entry in range(indptr[row], indptr[row + 1]):
+                feature = indices[entry]
+                if largest[feature] == 0:
+                    out_indices[end] = feature
+                    end += 1
+                largest[feature] = max(largest[feature], values[entry])
+        if bounds[unit + 1] - bounds[unit] > 1:
+            out_indices[begin:end].sort()
+        for entry in range(begin, end):
+            out_values[entry] = largest[out_indices[entry]]
+            largest[out_indices[entry]] = 0
+        begin = end
+        out_indptr[unit + 1] = end
+    return out_indptr, out_indices[:begin].copy(), out_values[:begin].copy()
+
+
+class _Column:
+    """An array that grows at its end, in memory or in a file."""
+
+    def __init__(self, dtype: type[np.generic], path: Path | None, stack: ExitStack) -> None:
+        self._dtype = dtype
+        self._path = path
+        self._into: Any = io.BytesIO() if path is None else stack.enter_context(path.open("wb"))
+
+    def add(self, array: NDArray[Any]) -> None:
+        self._into.write(np.ascontiguousarray(array, dtype=self._dtype).data)
+
+    def whole(self) -> NDArray[Any]:
+        if self._path is None:
+            return np.frombuffer(self._into.getbuffer(), dtype=self._dtype)
+        self._into.close()
+        if not self._path.stat().st_size:  # which cannot be mapped
+            return np.empty(0, dtype=self._dtype)
+        return np.asarray(np.memmap(self._path, dtype=self._dtype, mode="r"))
+
+
+class _Side:
+    """One SAE's rows as they come."""
+
+    def __init__(self, name: str, scratch: Path | None, stack: ExitStack) -> None:
+        self._indptr, self._indices, self._values = (
+            _Column(dtype, scratch and scratch / f"{name}-{column}", stack)
+            for column, dtype in (
+                ("indptr", np.int64), ("indices", np.uint32), ("values", np.float32)
+            )
+        )  # fmt: skip
+        self._entries = 0
+        self._indptr.add(np.zeros(1, dtype=np.int64))
+
+    def add(self, codes: Csr) -> None:
+        indptr, indices, values = codes
+        self._indptr.add(indptr[1:] + self._entries)
+        self._indices.add(indices)
+        self._values.add(values)
+        self._entries += len(indices)
+
+    def whole(self, d_sae: int) -> Rows:
+        return Rows(self._indptr.whole(), self._indices.whole(), self._values.whole(), d_sae)
+
+
+class _Result:
+    """The aligned blocks so far."""
+
+    def __init__(self, scratch: Path | None, stack: ExitStack) -> None:
+        self._document = _Column(np.int64, scratch and scratch / "document", stack)
+        self._type = _Column(np.int32, scratch and scratch / "type", stack)
+        self._sides = [_Side(name, scratch, stack) for name in ("a", "b")]
+        self._numbers: dict[int | str, int] = {}
+        self._left_out: Counter[str] = Counter()
+        self._d_sae = (0, 0)
+
+    def add(self, piece: _Piece, d_sae: tuple[int, int]) -> None:
+        numbers = self._numbers
+        self._type.add(
+            np.fromiter((numbers.setdefault(n, len(numbers)) for n in piece.names), np.int32)
+        )
+        self._document.add(piece.document)
+        for side, codes in zip(self._sides, (piece.a, piece.b), strict=True):
+            side.add(codes)
+        self._left_out.update(piece.left_out)
+        self._d_sae = d_sae
+
+    def aligned(self, how: str) -> Aligned:
+        units = Units(self._document.whole(), self._type.whole())
+        a, b = (s.whole(n) for s, n in zip(self._sides, self._d_sae, strict=True))
+        return Aligned(how, units, a, b, dict(self._left_out))

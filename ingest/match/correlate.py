@@ -1,0 +1,226 @@
+"""Pearson correlations of all pairs of features of two SAEs, from their sparse codes."""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.errors import Mismatch, OutOfRoom
+from ingest.compiled import in_threads
+from ingest.match import lists, loops
+from ingest.match.features import Features, codes, features, fixed
+from ingest.match.pairs import Pairs, pairs_of
+from ingest.match.rows import Rows
+
+__all__ = ["Correlation"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+
+_ENTRY = 8  # bytes of an entry of a column: its unit and its activation
+_WORTH_A_THREAD = 2**14  # entries
+_MOST_UNITS = 2**31
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """Two SAEs' codes, made ready to be correlated.
+
+    Parameters
+    ----------
+    a, b
+        The codes; both have a row for each unit.
+    best
+        Partners that each feature keeps, in each direction.
+    min_joint
+        Units on which both must be active for a pair to be a candidate.
+    allowed_a, allowed_b
+        The features that may be in a candidate pair; None for all.
+    kept
+        int64, ascending. The units that are compared; None for all.
+    memory
+        Bytes to stay within, the codes and what the calls return not counted.
+
+    Raises
+    ------
+    Mismatch
+        If the codes have not the same number of units.
+    OutOfRoom
+        If there are 2**31 units or more; and from ``looks`` and each call, if not even
+        one feature fits into the memory.
+
+    Notes
+    -----
+    A pair is a candidate if both features vary over the units, both are allowed, both are
+    active on ``min_joint`` units or more together, and their correlation is above 0. A
+    feature with the same activation on every unit, none included, has no correlation.
+
+    The features of A are turned into columns, as many at a time as fit into the memory;
+    each such turn is a look at the codes. If all fit, the columns are made once and kept
+    for all calls.
+    """
+
+    a: Rows
+    b: Rows
+    best: int
+    min_joint: int
+    memory: int
+    allowed_a: Mask | None = None
+    allowed_b: Mask | None = None
+    kept: Ints | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.a) != len(self.b):
+            raise Mismatch(
+                f"The codes have {len(self.a):,} and {len(self.b):,} rows; both SAEs need one "
+                "for each unit. Align them first."
+            )
+        if len(self.a) >= _MOST_UNITS:
+            raise OutOfRoom(
+                f"{len(self.a):,} tokens were given; fewer than {_MOST_UNITS:,} can be matched. "
+                "Match over part of the text."
+            )
+
+    @cached_property
+    def units(self) -> Ints:
+        """The units that are compared, int64, ascending."""
+        kept = np.arange(len(self.a)) if self.kept is None else self.kept
+        return fixed(kept.astype(np.int64))
+
+    @cached_property
+    def of_a(self) -> Features:
+        """The features of A."""
+        return features(self.a, self.units, min_count=self.min_joint, allowed=self.allowed_a)
+
+    @cached_property
+    def of_b(self) -> Features:
+        """The features of B."""
+        return features(self.b, self.units, min_count=self.min_joint, allowed=self.allowed_b)
+
+    @property
+    def looks(self) -> int:
+        """How many times each call looks at the codes."""
+        return len(self._bounds) - 1
+
+    def over(self, kept: Ints) -> "Correlation":
+        """Return the same over some of the units."""
+        return replace(self, kept=kept)
+
+    def pairs(self) -> Pairs:
+        """Return the best candidates of each feature of A, and of each feature of B."""
+        best_a, best_b = self._best(self.best, self.units)
+        return pairs_of(best_a, best_b, of_a=self.of_a, of_b=self.of_b, units=len(self.units))
+
+    def maxima(self, order: Ints) -> tuple[Floats, Floats]:
+        """Return the best correlations when B's rows are put into another order.
+
+        Parameters
+        ----------
+        order
+            int64, one a compared unit: a permutation. B's row of unit ``order[u]`` stands
+            against A's row of unit u, both counted among the compared ones.
+
+        Returns
+        -------
+        float64, of each feature of A and of each feature of B; 0 where it has no candidate.
+        """
+        best_a, best_b = self._best(1, fixed(self.units[order]))
+        return best_a[0][:, 0], best_b[0][:, 0]
+
+    def pearson(self, a: Ints, b: Ints) -> Floats:
+        """Return the correlations of these pairs, ascending by (a, b); 0 where no candidate."""
+        out = np.zeros(len(a))
+        wanted = np.searchsorted(a, np.arange(self.a.d_sae + 1)), np.asarray(b, dtype=np.int64)
+
+        def of(columns: loops.Columns, first: int, end: int) -> None:
+            loops.pearson_of(first, end, *self._sides(columns, self.units), wanted, out)
+
+        self._each(of)
+        return out
+
+    def _best(self, best: int, rows: Ints) -> tuple[lists.Lists, lists.Lists]:
+        best_a = lists.empty(self.a.d_sae, best)
+        best_b = lists.empty(self.b.d_sae, best)
+        one_at_a_time = threading.Lock()
+
+        def of(columns: loops.Columns, first: int, end: int) -> None:
+            own = lists.empty(self.b.d_sae, best)
+            loops.correlate(first, end, *self._sides(columns, rows), best_a, own)
+            with one_at_a_time:
+                lists.join(best_b, own)
+
+        self._each(of)
+        return best_a, best_b
+
+    def _each(self, of: Callable[[loops.Columns, int, int], None]) -> None:
+        """Call for ranges of A's features, side by side, with columns that hold them."""
+        for first, end, columns in self._columns():
+            # Finer than there are cores, as no one knows which range will take longest.
+            entries = columns[0][first : end + 1]
+            ranges = min(4 * _cores(), 1 + int(entries[-1]) // _WORTH_A_THREAD)
+            cuts = np.linspace(entries[0], entries[-1], ranges + 1)
+            inner = first + np.searchsorted(entries, cuts[1:-1])
+            in_threads(partial(of, columns), sorted({first, *inner.tolist(), end}))
+
+    def _columns(self) -> Iterator[tuple[int, int, loops.Columns]]:
+        if self.looks == 1:
+            yield 0, self.a.d_sae, self._all_columns
+            return
+        for first, end in itertools.pairwise(self._bounds):
+            yield first, end, self._make_columns(first, end)
+
+    @cached_property
+    def _all_columns(self) -> loops.Columns:
+        return self._make_columns(0, self.a.d_sae)
+
+    def _make_columns(self, first: int, end: int) -> loops.Columns:
+        there = np.zeros(self.a.d_sae, dtype=np.bool_)
+        there[first:end] = self.of_a.eligible[first:end]
+        bounds = np.concatenate([[0], np.cumsum(np.where(there, self.of_a.count, 0))])
+        return loops.columns(codes(self.a), self.units, bounds)
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Where the looks begin and end, in features of A."""
+        entries = np.where(self.of_a.eligible, self.of_a.count, 0)
+        room = (self.memory - self._beside) // _ENTRY
+        if len(entries) and room < entries.max():
+            least = self._beside + _ENTRY * int(entries.max())
+            raise OutOfRoom(
+                f"{self.memory / 2**20:,.0f} MiB of memory were given; matching {self.a.d_sae:,} "
+                f"features with {self.b.d_sae:,} takes at least {least / 2**20:,.0f} MiB. "
+                "Allow more with --memory."
+            )
+        done, bounds = np.cumsum(entries), [0]
+        while bounds[-1] < len(entries):
+            before = done[bounds[-1] - 1] if bounds[-1] else 0
+            bounds.append(int(np.searchsorted(done, before + room, side="right")))
+        return bounds if len(bounds) > 1 else [0, 0]
+
+    @property
+    def _beside(self) -> int:
+        """Bytes beside the columns: moments, lists, units, and what each thread holds."""
+        a, b, best = self.a.d_sae, self.b.d_sae, 24 * self.best
+        return (a + b) * (64 + best) + 24 * len(self.units) + _cores() * b * (16 + best)
+
+    def _sides(
+        self, columns: loops.Columns, rows: Ints
+    ) -> tuple[loops.Columns, loops.SideA, loops.Codes, Ints, loops.SideB, int]:
+        a, b = self.of_a, self.of_b
+        # A feature active on most units is centred before it is summed: see loops._fill.
+        often = 2 * a.count > len(self.units)
+        shift = np.where(often, a.mean, 0.0)
+        total = np.where(often, a.rest, a.mean * len(self.units) + a.rest)
+        side_a = shift, total, a.scale
+        return columns, side_a, codes(self.b), rows, (b.mean, b.scale), self.min_joint
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

@@ -1,0 +1,100 @@
+"""Cosines between the weights of matched features, where both SAEs read and write one space."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.errors import AtlasError
+from atlas.progress import Progress
+from ingest.match.sides import Side
+from ingest.saes import Autoencoder, open_sae
+
+__all__ = ["Cosines", "cosines"]
+
+# What is read there lies in the residual stream, which all blocks of a model share.
+_STREAM = re.compile(r"hook_embed|blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
+
+# Pairs whose vectors are gathered at once: bounds what is held beside the weights.
+_AT_ONCE = 1 << 14
+
+
+class Cosines(NamedTuple):
+    """Cosine of each pair's decoder and encoder vectors; NaN where there is none."""
+
+    decoder: NDArray[np.float64]
+    encoder: NDArray[np.float64]
+
+
+def cosines(
+    sides: tuple[Side, Side],
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
+    *,
+    opened: Sequence[Autoencoder] = (),
+    progress: Progress,
+) -> Cosines:
+    """Compare the weights of pairs of features.
+
+    Decoder vectors are compared within one model's residual stream or at one site,
+    encoder vectors at one site only.
+
+    Parameters
+    ----------
+    sides
+        The SAEs.
+    pairs
+        The feature of either SAE, one a pair.
+    opened
+        SAEs that are open already; others are opened by the source the atlas notes.
+    progress
+        Told where weights are not at hand.
+    """
+    none = np.full(len(pairs[0]), np.nan)
+    a, b = (side.row for side in sides)
+    one_site = a["model"] == b["model"] and a["hook"] == b["hook"]
+    one_stream = a["model"] == b["model"] and all(_STREAM.fullmatch(r["hook"]) for r in (a, b))
+    if not (one_site or one_stream) or not len(none):
+        return Cosines(none, none)
+    weights = [_weights(side, opened, progress) for side in sides]
+    if None in weights:
+        return Cosines(none, none)
+    decoder = _cosine([w.W_dec for w in weights], pairs)  # type: ignore[union-attr]
+    encoder = _cosine([w.W_enc.T for w in weights], pairs) if one_site else none  # type: ignore[union-attr]
+    return Cosines(decoder, encoder)
+
+
+def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:
+    """Return the sae-lens object of a side, or None if it cannot be had as it was."""
+    for sae in opened:
+        if sae.info.name == side.name and sae.info.weights == side.row["weights"]:
+            return sae.sae
+    why = "it lived in memory"
+    if side.row["source"] != "memory":
+        try:
+            sae = open_sae(side.row["source"], name=side.name)
+        except AtlasError as error:
+            why = str(error)
+        else:
+            if sae.info.weights == side.row["weights"]:
+                return sae.sae
+            why = f"{side.row['source']} has other weights now"
+    progress.say(f"No cosines of weights with {side.name}: {why}")
+    return None
+
+
+def _cosine(
+    weights: list[Any], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    import torch
+
+    found = np.full(len(pairs[0]), np.nan)
+    for i in range(0, len(found), _AT_ONCE):
+        x, y = (
+            w.detach()[torch.from_numpy(of[i : i + _AT_ONCE]).to(w.device)].double().cpu().numpy()
+            for w, of in zip(weights, pairs, strict=True)
+        )
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        np.divide((x * y).sum(1), norms, out=found[i : i + _AT_ONCE], where=norms > 0)
+    return found

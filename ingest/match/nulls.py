@@ -1,0 +1,287 @@
+"""Two nulls for matches: would chance have found a best match as good?
+
+**Shifted documents** asks whether two features are synchronous. Each document of B is
+turned by one random offset, the same for all features, so that what each feature does
+within a document, and what documents are about, stays, and only the timing is lost. An
+offset of 0 is as likely as any other, so that the turns are a group and p is exact.
+Documents of one unit cannot be turned: they are left out of the null and of the
+correlation it is held against, so that both are of the same units.
+
+**Shuffled occurrences** asks whether a match says more than that both features like the
+same tokens. B's rows are shuffled among the units of one type, over the whole corpus. A
+type seen once stays where it is: on it the shared token explains all there is.
+
+A match was chosen as the best of many, so each draw gives the *best* correlation of each
+feature: p is the share of draws, the observed one counted in, whose best is as good.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from atlas.progress import Stage
+from ingest.match.correlate import Correlation
+from ingest.match.pairs import Pairs
+from ingest.match.rows import Units
+from ingest.reduce.arrays import changes
+
+__all__ = ["Null", "shifted", "shifted_documents", "shuffled", "shuffled_occurrences"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+Order: TypeAlias = Callable[[np.random.Generator], Ints]
+
+# A draw that changes nothing a pair can see (a feature that depends on the token alone, in
+# the second null) adds the same products in another order: the last digits differ.
+_AS_GOOD = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """What a null says of the matches.
+
+    Parameters
+    ----------
+    p
+        float64, one a pair; NaN without draws. Share of draws whose best match, of either
+        end, is as good: of both ends' shares the larger.
+    p_pooled
+        float64, likewise. The same with the draws of all eligible features of the same SAE
+        that are active as often, within a factor of two.
+    q
+        float64, likewise. Benjamini-Hochberg q-value of ``p_pooled`` among all pairs and
+        all eligible features, of either SAE, without a pair; the latter have p = 1.
+    threshold
+        Correlation that the best match of an eligible feature of either SAE exceeds in 5%
+        of cases; NaN without draws or features.
+    best_a, best_b
+        Best correlation under the null, in the mean over draws and over allowed features
+        that are ever active (0 where there is no candidate); NaN without draws or features.
+    floor
+        Lowest p possible.
+    left_out
+        Documents of one unit, which this null says nothing about.
+    """
+
+    p: Floats
+    p_pooled: Floats
+    q: Floats
+    threshold: float
+    best_a: float
+    best_b: float
+    floor: float
+    left_out: int = 0
+
+
+def shifted_documents(
+    correlation: Correlation,
+    units: Units,
+    pairs: Pairs,
+    *,
+    draws: int,
+    seed: int,
+    stage: Stage | None = None,
+) -> Null:
+    """Hold matches against documents turned by random offsets.
+
+    Parameters
+    ----------
+    correlation
+        What the matches were found by, over all units.
+    units
+        The units.
+    pairs
+        The matches.
+    draws, seed
+        How many draws, and what they are made from; each has a seed of its own.
+    stage
+        Told of each draw.
+    """
+    starts = np.flatnonzero(changes(units.document))
+    lengths = np.diff(starts, append=len(units))
+    alone = np.repeat(lengths == 1, lengths)
+    observed = pairs.pearson
+    if alone.any() and draws:
+        correlation = correlation.over(np.flatnonzero(~alone))
+        observed = correlation.pearson(pairs.a, pairs.b)
+    return _null(
+        correlation,
+        pairs,
+        observed,
+        draws=_Draws(1, draws, seed, lambda rng: shifted(lengths[lengths > 1], rng)),
+        left_out=int(alone.sum()),
+        stage=stage,
+    )
+
+
+def shuffled_occurrences(
+    correlation: Correlation,
+    units: Units,
+    pairs: Pairs,
+    *,
+    draws: int,
+    seed: int,
+    stage: Stage | None = None,
+) -> Null:
+    """Hold matches against rows shuffled among units of one type.
+
+    Parameters
+    ----------
+    correlation
+        What the matches were found by, over all units.
+    units
+        The units.
+    pairs
+        The matches.
+    draws, seed
+        How many draws, and what they are made from; each has a seed of its own.
+    stage
+        Told of each draw.
+    """
+    by_type = np.argsort(units.type, kind="stable")
+    return _null(
+        correlation,
+        pairs,
+        pairs.pearson,
+        draws=_Draws(2, draws, seed, lambda rng: shuffled(units.type, rng, by_type=by_type)),
+        stage=stage,
+    )
+
+
+def shifted(lengths: Ints, rng: np.random.Generator) -> Ints:
+    """Return the units of documents of these lengths, each document turned by a random offset."""
+    start = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    offset = np.repeat(rng.integers(0, lengths), lengths)
+    length = np.repeat(lengths, lengths)
+    turned: Ints = start + (np.arange(len(start)) - start + offset) % length
+    return turned
+
+
+def shuffled(
+    type: NDArray[np.int32], rng: np.random.Generator, *, by_type: Ints | None = None
+) -> Ints:
+    """Return the units in an order that is random among units of one type.
+
+    Parameters
+    ----------
+    type
+        int32, one a unit.
+    rng
+        Source of the order.
+    by_type
+        The units in order of their types, if known.
+    """
+    order = np.empty(len(type), dtype=np.int64)
+    mixed = rng.permutation(len(type))
+    by_type = np.argsort(type, kind="stable") if by_type is None else by_type
+    order[by_type] = mixed[np.argsort(type[mixed], kind="stable")]
+    return order
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The draws of a null: its number, how many, the seed, and how one is made."""
+
+    null: int
+    number: int
+    seed: int
+    order: Order
+
+    def __getitem__(self, draw: int) -> Ints:
+        """Return one draw, whichever were made before it."""
+        return self.order(np.random.default_rng((self.seed, self.null, draw)))
+
+
+def _null(
+    correlation: Correlation,
+    pairs: Pairs,
+    observed: Floats,
+    *,
+    draws: _Draws,
+    left_out: int = 0,
+    stage: Stage | None = None,
+) -> Null:
+    floor = 1 / (1 + draws.number)
+    if not draws.number:
+        none = np.full(len(pairs), np.nan)
+        return Null(none, none, none, math.nan, math.nan, math.nan, floor, left_out)
+    best_a, best_b = _maxima(correlation, draws, stage)
+    a, b = correlation.of_a, correlation.of_b
+    p = np.maximum(_p(best_a, pairs.a, observed), _p(best_b, pairs.b, observed))
+    p_pooled = np.maximum(
+        _p_pooled(best_a, pairs.a, observed, bins=_octave(a.count, a.eligible)),
+        _p_pooled(best_b, pairs.b, observed, bins=_octave(b.count, b.eligible)),
+    )
+    unmatched = _without(pairs.a, a.eligible) + _without(pairs.b, b.eligible)
+    return Null(
+        p,
+        p_pooled,
+        _q(p_pooled, unmatched),
+        _threshold(np.concatenate([best_a[:, a.eligible], best_b[:, b.eligible]], axis=1)),
+        _mean(best_a, a.count, correlation.allowed_a),
+        _mean(best_b, b.count, correlation.allowed_b),
+        floor,
+        left_out,
+    )
+
+
+def _maxima(correlation: Correlation, draws: _Draws, stage: Stage | None) -> tuple[Floats, Floats]:
+    """Return the best correlation of each feature under each draw, draws x features."""
+    best_a = np.empty((draws.number, correlation.a.d_sae))
+    best_b = np.empty((draws.number, correlation.b.d_sae))
+    for draw in range(draws.number):
+        best_a[draw], best_b[draw] = correlation.maxima(draws[draw])
+        if stage is not None:
+            stage.advance()
+    return best_a, best_b
+
+
+def _p(best: Floats, feature: Ints, observed: Floats) -> Floats:
+    as_good = best[:, feature] >= observed - _AS_GOOD
+    p: Floats = (1 + as_good.sum(axis=0)) / (1 + len(best))
+    return p
+
+
+def _p_pooled(best: Floats, feature: Ints, observed: Floats, *, bins: NDArray[np.intp]) -> Floats:
+    p = np.ones(len(feature))
+    for one in np.unique(bins[bins >= 0]):
+        pool = np.sort(best[:, bins == one], axis=None)
+        here = bins[feature] == one
+        worse = np.searchsorted(pool, observed[here] - _AS_GOOD)
+        p[here] = (1 + len(pool) - worse) / (1 + len(pool))
+    return p
+
+
+def _octave(count: Ints, eligible: Mask) -> NDArray[np.intp]:
+    """Number features by the octave of their counts; -1 for those not eligible."""
+    _, above = np.frexp(count.astype(np.float64))
+    return np.where(eligible, above, -1)
+
+
+def _without(feature: Ints, eligible: Mask) -> int:
+    """Return how many eligible features are in no pair."""
+    alone = eligible.copy()
+    alone[feature] = False
+    return int(alone.sum())
+
+
+def _q(p: Floats, unmatched: int) -> Floats:
+    if not len(p):
+        return p
+    q: Floats = false_discovery_control(np.concatenate([p, np.ones(unmatched)]))
+    return q[: len(p)]
+
+
+def _threshold(best: Floats) -> float:
+    return float(np.quantile(best, 0.95, method="higher")) if best.size else math.nan
+
+
+def _mean(best: Floats, count: Ints, allowed: Mask | None) -> float:
+    best = best[:, count > 0 if allowed is None else (count > 0) & allowed]
+    return float(best.mean()) if best.size else math.nan

@@ -1,0 +1,104 @@
+"""A side of a match: an SAE of the atlas whose codes were kept, and what filters ask of its features."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from atlas.errors import Missing, UnknownName
+from atlas.folder import Folder, Sound
+from atlas.parts import Part
+
+__all__ = ["TOP_TOKENS", "Side", "open_side"]
+
+#: Commonest tokens of a feature that filters look at, as in the published pipeline.
+TOP_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Side:
+    """One SAE of a match.
+
+    Parameters
+    ----------
+    name
+        Its name in the atlas.
+    sae, tokens
+        The parts that say who it is, and on which tokens its features are active.
+    shards
+        Its codes.
+    row
+        Its row of the table SAE.
+    tokenizer
+        Key of its model's tokenizer.
+    """
+
+    name: str
+    sae: Part
+    tokens: Part
+    shards: list[Path]
+    row: Mapping[str, Any]
+    tokenizer: str
+
+    @property
+    def d_sae(self) -> int:
+        """Its number of features."""
+        return int(self.row["d_sae"])
+
+    @property
+    def bytes(self) -> int:
+        """What its codes take on disk."""
+        return sum(path.stat().st_size for path in self.shards)
+
+    @cached_property
+    def wordless(self) -> NDArray[np.bool_]:
+        """Which features have a token without letter or digit among their commonest; (d_sae,)."""
+        share = self.tokens.table("Feature")["wordless_share"].to_numpy()
+        some: NDArray[np.bool_] = np.nan_to_num(share) > 0
+        return some
+
+    @cached_property
+    def top_texts(self) -> list[frozenset[str]]:
+        """The texts of each feature's commonest tokens, spaces around them taken away."""
+        fires = self.tokens.table("FIRES_ON")
+        fires = fires.filter(pc.less(fires["rank"], TOP_TOKENS))
+        token = self.tokens.table("Token")
+        at = pc.index_in(fires["target"], value_set=token["id"].combine_chunks())
+        texts = [text.strip() for text in token["text"].take(at).to_pylist()]
+        features = [int(id.rpartition("/")[2]) for id in fires["source"].to_pylist()]
+        found: list[set[str]] = [set() for _ in range(self.d_sae)]
+        for feature, text in zip(features, texts, strict=True):
+            found[feature].add(text)
+        return [frozenset(one - {""}) for one in found]
+
+
+def open_side(folder: Folder, sound: Sound, name: str) -> Side:
+    """Find what a match needs of an SAE.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no such SAE.
+    Missing
+        If its codes were not kept, or its tokens are not counted.
+    BrokenPart
+        If its codes have changed since they were written.
+    """
+    if name not in sound.saes:
+        raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
+    for kind, what in (("codes", "its codes were not kept"), ("tokens", "its tokens are missing")):
+        if f"{kind}/{name}" not in sound.parts:
+            raise Missing(
+                f"{name} cannot be matched: {what}. Ingest it again with --keep-codes --replace."
+            )
+    sae, codes = sound.parts[f"sae/{name}"], sound.parts[f"codes/{name}"]
+    codes.check()
+    (row,) = sae.table("SAE").to_pylist()
+    (model,) = sae.table("Model").to_pylist()
+    shards = sorted(folder.codes(name).glob("*.arrow"))
+    return Side(name, sae, sound.parts[f"tokens/{name}"], shards, row, model["tokenizer"])

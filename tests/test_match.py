@@ -1,0 +1,274 @@
+"""Matches in an atlas: what the edges say equals NumPy's correlations; staleness, filters, the command."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from small_ingest import model, texts, topk
+
+from atlas.api import Atlas
+from atlas.disk import discard
+from atlas.errors import BadInput, Missing, UnknownName
+from atlas.folder import Folder
+from atlas.main import command
+from ingest import MatchSettings, Settings, ingest, match_saes
+from ingest.codes import read_shard
+from ingest.saes import open_sae
+
+FEW = MatchSettings(draws=5, min_joint=3)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def saes():
+    return [open_sae(topk(seed=s, d_sae=d), name=n) for n, s, d in
+            (("one", 0, 40), ("two", 1, 30), ("three", 0, 40))]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, lm, saes):
+    """An atlas of three SAEs, the third equal to the first."""
+    path = tmp_path_factory.mktemp("match") / "a.atlas"
+    ingest(path, saes=saes, text=texts(60), model=lm, match=FEW).close()
+    return path
+
+
+@pytest.fixture
+def copied(tmp_path, made):
+    import shutil
+
+    return shutil.copytree(made, tmp_path / "copy.atlas")
+
+
+def dense(path, name):
+    blocks = [
+        b for s in sorted(Folder.open(path).codes(name).glob("*.arrow")) for b in read_shard(s)
+    ]
+    codes = np.zeros((sum(map(len, blocks)), blocks[0].d_sae))
+    row = 0
+    for block in blocks:
+        codes[row + block.rows, block.indices] = block.values
+        row += len(block)
+    return codes
+
+
+def matches(path, a, b):
+    table = Atlas.open(path).table("MATCHES").to_pylist()
+    return {
+        (int(m["source"].split("/")[1]), int(m["target"].split("/")[1])): m
+        for m in table
+        if (m["source"].split("/")[0], m["target"].split("/")[0]) == (a, b)
+    }
+
+
+def best(r, n):
+    """The n best partners of each row, ties to the lower index."""
+    return [[j for j in np.argsort(-row, kind="stable")[:n] if row[j] > 0] for row in r]
+
+
+def correlations(x, y, min_joint):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = np.corrcoef(x.T, y.T)[: x.shape[1], x.shape[1] :]
+    joint = (x > 0).T.astype(int) @ (y > 0).astype(int)
+    return np.where((joint >= min_joint) & (r > 0), r, -1.0), joint
+
+
+def test_edges_equal_numpy(made):
+    x, y = dense(made, "one"), dense(made, "two")
+    r, joint = correlations(x, y, FEW.min_joint)
+    ab, ba = best(r, 3), best(r.T, 3)
+    wanted = {(i, j) for i, js in enumerate(ab) for j in js}
+    wanted |= {(i, j) for j, rows in enumerate(ba) for i in rows}
+    found = matches(made, "one", "two")
+    assert found.keys() == wanted
+    for (i, j), m in found.items():
+        assert m["pearson"] == pytest.approx(r[i, j], abs=1e-9)
+        assert m["joint_count"] == joint[i, j]
+        on = np.corrcoef(x[:, i] > 0, y[:, j] > 0)[0, 1]
+        assert m["phi"] == pytest.approx(on, abs=1e-9)
+        assert m["rank_ab"] == (ab[i].index(j) if j in ab[i] else None)
+        assert m["rank_ba"] == (ba[j].index(i) if i in ba[j] else None)
+        assert m["mutual"] == (ab[i][:1] == [j] and ba[j][:1] == [i])
+        assert m["claims_on_target"] == sum(js[:1] == [j] for js in ab)
+        assert m["claims_on_source"] == sum(rows[:1] == [i] for rows in ba)
+        assert m["alignment"] == "tokens"
+
+
+def test_one_to_one_is_an_assignment_above_the_null(made):
+    for a, b in itertools.combinations(sorted(["one", "two", "three"]), 2):
+        chosen = [k for k, m in matches(made, a, b).items() if m["one_to_one"]]
+        assert len({i for i, _ in chosen}) == len({j for _, j in chosen}) == len(chosen)
+
+
+def test_an_equal_sae_is_found_whole(made, saes):
+    found = matches(made, "one", "three")
+    live = {i for i, column in enumerate(dense(made, "one").T) if (column > 0).sum() >= 3}
+    twins = {i for (i, j), m in found.items() if i == j and m["pearson"] > 1 - 1e-9}
+    varies = {i for i in live if np.ptp(dense(made, "one")[:, i]) > 0}
+    assert twins == varies
+    for i in twins:
+        assert found[i, i]["decoder_cosine"] == pytest.approx(1)
+        assert found[i, i]["encoder_cosine"] == pytest.approx(1)
+
+
+def test_cosines_equal_numpy(made, saes):
+    w = {s.info.name: s.sae.W_dec.detach().double().numpy() for s in saes}
+    e = {s.info.name: s.sae.W_enc.detach().double().numpy().T for s in saes}
+    for (i, j), m in matches(made, "one", "two").items():
+        for key, v in (("decoder_cosine", w), ("encoder_cosine", e)):
+            x, y = v["one"][i], v["two"][j]
+            assert m[key] == pytest.approx(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
+
+
+def test_comparison_counts_its_edges(made):
+    for row in Atlas.open(made).table("COMPARED_WITH").to_pylist():
+        edges = matches(made, row["source"], row["target"]).values()
+        assert row["matches"] == len(edges)
+        assert row["mutual"] == sum(m["mutual"] for m in edges)
+        one = [m for m in edges if m["one_to_one"]]
+        assert row["one_to_one"] == len(one)
+        assert row["significant"] == sum(m["q"] <= 0.05 for m in one)
+        assert row["beyond_token"] == sum(m["q"] <= 0.05 and m["token_q"] <= 0.05 for m in one)
+        assert row["draws"] == 5
+        assert row["p_floor"] == pytest.approx(1 / 6)
+        assert row["tokens"] == len(dense(made, "one"))
+        assert all(m["p"] >= row["p_floor"] - 1e-12 for m in edges)
+
+
+def test_the_part_does_not_depend_on_memory(made, copied):
+    (before,) = (p for p in Folder.open(made).sound().of("match") if p.manifest.name == "one+two")
+    match_saes(copied, ["two", "one"], settings=FEW, memory=70_000, replace=True)
+    (after,) = (p for p in Folder.open(copied).sound().of("match") if p.manifest.name == "one+two")
+    for name in ("MATCHES", "COMPARED_WITH"):
+        a, b = before.table(name), after.table(name)
+        # In memory the SAEs' weights are not at hand any more.
+        skip = {"decoder_cosine", "encoder_cosine"} & set(a.column_names)
+        assert a.drop_columns(list(skip)).equals(b.drop_columns(list(skip)))
+
+
+def test_an_sae_made_anew_leaves_its_matches_stale(copied, lm):
+    other = open_sae(topk(seed=5, d_sae=40), name="one")
+    ingest(copied, saes=[other], model=lm, replace=True).close()
+    sound = Folder.open(copied).sound()
+    assert {k for k in sound.stale if k.startswith("match/")} == {
+        "match/one+two",
+        "match/one+three",
+    }
+    assert {m["source"].split("/")[0] for m in Atlas.open(copied).table("MATCHES").to_pylist()} == {
+        "three"
+    }
+    rows = match_saes(copied, stale=True, settings=FEW)
+    assert {(r["a"], r["b"]) for r in rows} == {("one", "two"), ("one", "three")}
+    assert not Folder.open(copied).sound().stale
+    assert match_saes(copied, stale=True) == []
+
+
+def test_what_is_there_is_not_made_again(copied):
+    path = Folder.open(copied).part("match", "one+two") / "manifest.json"
+    before = path.read_text()
+    match_saes(copied, ["one", "two"], settings=FEW)
+    assert path.read_text() == before
+    match_saes(copied, ["one", "two"], settings=replace(FEW, draws=4))
+    assert json.loads(path.read_text())["settings"]["draws"] == 4
+
+
+def test_filters_tell_what_they_took(copied):
+    settings = replace(FEW, min_pearson=0.3)
+    (row,) = match_saes(copied, ["one", "two"], settings=settings)
+    kept = matches(copied, "one", "two")
+    assert all(m["pearson"] >= 0.3 for m in kept.values())
+    manifest = json.loads(
+        (Folder.open(copied).part("match", "one+two") / "manifest.json").read_text()
+    )
+    x, y = dense(copied, "one"), dense(copied, "two")
+    r, _ = correlations(x, y, 3)
+    whole = {(i, j) for i, js in enumerate(best(r, 3)) for j in js}
+    whole |= {(i, j) for j, rows in enumerate(best(r.T, 3)) for i in rows}
+    assert row["matches"] == len(kept)
+    assert manifest["sources"]["left_out"]["pairs below min_pearson"] == len(whole) - len(kept)
+
+
+def test_shared_tokens_and_wordless_are_filters(copied):
+    atlas = Atlas.open(copied)
+    tops: dict[str, set[str]] = {}
+    text = {t["id"]: t["text"].strip() for t in atlas.table("Token").to_pylist()}
+    for e in atlas.table("FIRES_ON").to_pylist():
+        if e["rank"] < 5:
+            tops.setdefault(e["source"], set()).add(text[e["target"]])
+    for m in atlas.table("MATCHES").to_pylist():
+        both = (tops[m["source"]] & tops[m["target"]]) - {""}
+        assert m["shared_tokens"] == len(both)
+    match_saes(copied, ["one", "two"], settings=replace(FEW, min_shared=2))
+    assert all(m["shared_tokens"] >= 2 for m in matches(copied, "one", "two").values())
+
+
+def test_without_draws_there_is_no_p(copied):
+    (row,) = match_saes(copied, ["one", "two"], settings=replace(FEW, draws=0))
+    assert row["significant"] is None
+    assert row["null_best_ab"] is None
+    assert row["p_floor"] is None
+    assert all(
+        m["p"] is None and m["token_q"] is None for m in matches(copied, "one", "two").values()
+    )
+
+
+def test_bad_requests_are_sentences(copied):
+    with pytest.raises(UnknownName, match="No SAE is named 'four'"):
+        match_saes(copied, ["one", "four"])
+    with pytest.raises(BadInput, match="Two different SAEs"):
+        match_saes(copied, ["one", "one"])
+    discard(Folder.open(copied).codes("two"))
+    with pytest.raises(Missing, match="its codes were not kept"):
+        match_saes(copied, ["one", "two"])
+
+
+def test_codes_that_are_not_kept_are_told(tmp_path, lm, saes):
+    told = []
+
+    class Listener:
+        from atlas.progress import SILENT
+
+        stage = staticmethod(SILENT.stage)
+
+        def say(self, sentence):
+            told.append(sentence)
+
+    path = tmp_path / "dropped.atlas"
+    ingest(path, saes=saes[:2], text=texts(20), model=lm, settings=Settings(keep_codes=False),
+           progress=Listener()).close()  # fmt: skip
+    assert any(t.startswith("Not matched, since the codes were not kept: one, two") for t in told)
+
+
+def test_the_command(copied):
+    done = CliRunner().invoke(
+        command(),
+        [
+            "match",
+            "one",
+            "three",
+            "--draws",
+            "2",
+            "--min-joint",
+            "3",
+            "--atlas",
+            str(copied),
+            "--json",
+        ],
+    )
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["result"]
+    assert (row["a"], row["b"], row["draws"]) == ("one", "three", 2)
+
+
+@pytest.mark.parametrize("words", [[], ["one", "--all"], ["--all", "--stale"]])
+def test_the_command_wants_one_way_of_naming(copied, words):
+    done = CliRunner().invoke(command(), ["match", *words, "--atlas", str(copied)])
+    assert done.exit_code != 0
+    assert "one of the three" in str(done.exception or done.output)
