@@ -35,6 +35,8 @@ an SAE on a server:
   order), ``min`` or ``max`` beside ``count(DISTINCT ..)``, paths of variable length,
   comprehensions, ``WITH .. ORDER BY`` without ``LIMIT``.
 - ``collect`` of nothing is null in kuzu: write ``coalesce(.., [])``.
+- After an OPTIONAL MATCH a bare bool in ``CASE WHEN`` may take the wrong rows in kuzu: write
+  ``= true``. It plans a long chain of MATCH clauses slowly: put a ``WITH`` between them.
 """
 
 from functools import cache

@@ -330,3 +330,281 @@ def similar_features(w, feature, sae, limit):
             rows.append({**w.feature[name], "jaccard": share, "shared": shared})
     rows.sort(key=lambda r: (-r["jaccard"], -r["shared"], r["sae"], r["idx"]))
     return pick(rows[:limit], "id", "jaccard", "shared", "frequency", "top_token")
+
+
+# Edges
+
+BY = ("weight", "count", "cosine", "jaccard", "phi", "lift")
+EDGE = ("weight", "count", "expected", "cosine", "joint_count", "jaccard", "phi", "lift")
+
+
+def by_strength(edge, by):
+    """A key for edges, the strongest first and the unknown last."""
+    return -(-2 if edge[by] is None else edge[by])
+
+
+def around(w, feature):
+    """Features that co-activate with one: each with the edge."""
+    for e in w.CO_ACTIVATES:
+        for here, there in ((e["source"], e["target"]), (e["target"], e["source"])):
+            if here == feature:
+                yield w.feature[there], e
+
+
+@answers
+def neighbours_of_feature(w, feature, by, min_count, limit):
+    if by not in BY:
+        return []
+    rows = [(g, e) for g, e in around(w, feature) if e["count"] >= min_count]
+    rows.sort(key=lambda r: (by_strength(r[1], by), r[0]["idx"]))
+    return [(g["id"], g["top_token"], *(e[c] for c in EDGE)) for g, e in rows[:limit]]
+
+
+def edges_of(w, sae):
+    """Co-activation edges of an SAE: both features and the edge."""
+    for e in w.CO_ACTIVATES:
+        one, two = w.feature[e["source"]], w.feature[e["target"]]
+        if one["sae"] == sae:
+            yield one, two, e
+
+
+@answers
+def strongest_edges(w, sae, by, min_count, limit):
+    if by not in BY:
+        return []
+    rows = [r for r in edges_of(w, sae) if r[2]["count"] >= min_count]
+    rows.sort(key=lambda r: (by_strength(r[2], by), r[0]["idx"], r[1]["idx"]))
+    return [
+        (one["id"], one["top_token"], two["id"], two["top_token"], *(e[c] for c in EDGE))
+        for one, two, e in rows[:limit]
+    ]
+
+
+@answers
+def high_lift_pairs(w, sae, min_lift, max_joint, limit):
+    rows = [
+        (one, two, e)
+        for one, two, e in edges_of(w, sae)
+        if e["lift"] >= min_lift and e["joint_count"] <= max_joint
+    ]
+    rows.sort(key=lambda r: (-r[2]["lift"], -r[2]["joint_count"], r[0]["idx"], r[1]["idx"]))
+    return [
+        (
+            one["id"], one["top_token"], two["id"], two["top_token"], e["lift"], e["joint_count"],
+            one["active_tokens"] * two["active_tokens"] / w.sae[sae]["tokens"],
+            one["active_tokens"], two["active_tokens"], e["phi"],
+        )
+        for one, two, e in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def neighbours_of_two_features(w, feature_a, feature_b, limit):
+    mine, theirs = ({g["id"]: e for g, e in around(w, f)} for f in (feature_a, feature_b))
+    rows = [(w.feature[n], mine[n], theirs[n]) for n in mine if n in theirs]
+    rows.sort(key=lambda r: (-min(r[1]["weight"], r[2]["weight"]), r[0]["idx"]))
+    return [
+        (n["id"], n["top_token"], a["weight"], b["weight"], a["count"], b["count"])
+        for n, a, b in rows[:limit]
+    ]
+
+
+@answers
+def tokens_of_two_features(w, feature_a, feature_b):
+    mine, theirs = ([r for r in w.fires if r["feature"] == f] for f in (feature_a, feature_b))
+    rows = []
+    for a in mine:
+        for b in theirs:
+            one = w.token[a["token"]]["tokenizer"] == w.token[b["token"]]["tokenizer"]
+            if a["token"] == b["token"] or (not one and a["text"] == b["text"]):
+                rows.append((a, b))
+    rows.sort(key=lambda r: (r[0]["rank"], r[1]["rank"]))
+    both = ("rank", "share", "rate")
+    return [(a["text"], *(side[c] for c in both for side in (a, b))) for a, b in rows]
+
+
+def matches_from(w, sae):
+    """Matches of an SAE's features as the other SAE's features are seen from there.
+
+    Each is the feature, its match, the edge, and what the edge says in this direction:
+    the match's rank among the feature's, the feature's among the match's, the claims
+    on the match.
+    """
+    for e in w.MATCHES:
+        a, b = w.feature[e["source"]], w.feature[e["target"]]
+        if a["sae"] == sae:
+            yield a, b, e, (e["rank_ab"], e["rank_ba"], e["claims_on_target"])
+        if b["sae"] == sae:
+            yield b, a, e, (e["rank_ba"], e["rank_ab"], e["claims_on_source"])
+
+
+def between(w, sae_a, sae_b):
+    return [m for m in matches_from(w, sae_a) if m[1]["sae"] == sae_b]
+
+
+def partners(w, sae_a, sae_b, max_q=None):
+    """One-to-one matches with a q so small, as feature id -> (partner's id, edge)."""
+    return {
+        a["id"]: (b["id"], e)
+        for a, b, e, _ in between(w, sae_a, sae_b)
+        if e["one_to_one"] and (max_q is None or (1.0 if e["q"] is None else e["q"]) <= max_q)
+    }
+
+
+@answers
+def counterparts_of_feature(w, feature, sae, limit):
+    of = w.feature.get(feature, {}).get("sae")
+    rows = [
+        r for r in matches_from(w, of) if r[0]["id"] == feature and sae in ("", r[1]["sae"])
+    ]  # fmt: skip
+    rows.sort(key=lambda r: (r[1]["sae"], -r[2]["pearson"], r[1]["idx"]))
+    return [
+        (
+            g["sae"], w.sae[g["sae"]]["model"], w.sae[g["sae"]]["hook"], g["id"], g["top_token"],
+            e["pearson"], rank, back, e["mutual"], e["one_to_one"], claims, e["joint_count"],
+            e["shared_tokens"], e["decoder_cosine"], e["alignment"], e["p"], e["q"], e["token_q"],
+        )
+        for _, g, e, (rank, back, claims) in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def counterparts_of_sae(w, sae_a, sae_b, max_q, limit):
+    rows = [
+        (w.feature[a], w.feature[b], e) for a, (b, e) in partners(w, sae_a, sae_b, max_q).items()
+    ]
+    rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"]))
+    columns = (
+        "pearson",
+        "mutual",
+        "joint_count",
+        "shared_tokens",
+        "decoder_cosine",
+        "q",
+        "token_q",
+    )
+    return [
+        (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns))
+        for a, b, e in rows[:limit]
+    ]
+
+
+@answers
+def features_without_counterpart(w, sae, other, max_q, limit):
+    if {sae, other} not in [{e["source"], e["target"]} for e in w.COMPARED_WITH]:
+        return []
+    have, assigned = partners(w, sae, other, max_q), partners(w, sae, other)
+    rows = []
+    for f in live(w, sae):
+        name, found = f["id"], [m[2] for m in between(w, sae, other) if m[0]["id"] == f["id"]]
+        q = assigned[name][1]["q"] if name in assigned else None
+        reason = "by chance"
+        if not found:
+            reason = "no match"
+        elif name not in assigned:
+            reason = "not one to one"
+        elif q is None:
+            reason = "not tested"
+        if name not in have:
+            best = max((e["pearson"] for e in found), default=None)
+            rows.append({**f, "reason": reason, "matches": len(found), "best": best, "q": q})
+    rows.sort(key=lambda r: (-r["active_tokens"], r["idx"]))
+    columns = "id top_token active_tokens reason matches best q"
+    return pick(rows[:limit], *columns.split())
+
+
+@answers
+def contested_counterparts(w, sae_a, sae_b, min_claims, limit):
+    rows = [m for m in between(w, sae_a, sae_b) if m[3][0] == 0 and m[3][2] >= min_claims]
+    rows.sort(key=lambda m: (-m[3][2], m[1]["idx"], -m[2]["pearson"], m[0]["idx"]))
+    return [
+        (
+            b["id"], b["top_token"], claims, a["id"], a["top_token"], e["pearson"], back,
+            e["one_to_one"],
+        )
+        for a, b, e, (_, back, claims) in rows[:limit]
+    ]  # fmt: skip
+
+
+def by_token(w, sae_a, sae_b, max_q, limit, wanted):
+    rows = [
+        (w.feature[a], w.feature[b], e)
+        for a, (b, e) in partners(w, sae_a, sae_b).items()
+        if None not in (e["q"], e["token_q"]) and e["q"] <= max_q and wanted(e["token_q"])
+    ]
+    rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"]))
+    columns = ("pearson", "shared_tokens", "q", "token_q")
+    return [
+        (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns))
+        for a, b, e in rows[:limit]
+    ]
+
+
+@answers
+def matches_beyond_token(w, sae_a, sae_b, max_q, limit):
+    return by_token(w, sae_a, sae_b, max_q, limit, lambda q: q <= max_q)
+
+
+@answers
+def matches_of_shared_token(w, sae_a, sae_b, max_q, limit):
+    return by_token(w, sae_a, sae_b, max_q, limit, lambda q: q > max_q)
+
+
+def carried(w, sae_a, sae_b, max_q, min_count):
+    """Edges of an SAE whose ends have counterparts: the edge, these, and their edge if any."""
+    edges = {frozenset((e["source"], e["target"])): e for e in w.CO_ACTIVATES}
+    to = partners(w, sae_a, sae_b, max_q)
+    rows = [
+        (one, two, e, to[one["id"]][0], to[two["id"]][0])
+        for one, two, e in edges_of(w, sae_a)
+        if e["count"] >= min_count and one["id"] in to and two["id"] in to
+    ]
+    rows.sort(key=lambda r: (-r[2]["weight"], r[0]["idx"], r[1]["idx"]))
+    for one, two, e, c, d in rows:
+        ends = (one["id"], two["id"], [one["top_token"], two["top_token"]], c, d)
+        yield ends, e, edges.get(frozenset((c, d)))
+
+
+@answers
+def conserved_edges(w, sae_a, sae_b, max_q, min_count, limit):
+    return [
+        (*ends, e["weight"], there["weight"], e["count"], there["count"])
+        for ends, e, there in carried(w, sae_a, sae_b, max_q, min_count)
+        if there
+    ][:limit]
+
+
+@answers
+def unconserved_edges(w, sae_a, sae_b, max_q, min_count, limit):
+    return [
+        (*ends, e["weight"], e["count"], e["expected"])
+        for ends, e, there in carried(w, sae_a, sae_b, max_q, min_count)
+        if not there
+    ][:limit]
+
+
+@answers
+def counterpart_chain(w, sae_a, sae_b, sae_c, limit):
+    first, second = partners(w, sae_a, sae_b), partners(w, sae_b, sae_c)
+    whole = partners(w, sae_a, sae_c)
+    rows = []
+    for a, (b, ab) in first.items():
+        if b in second:
+            c, bc = second[b]
+            direct, ac = whole.get(a, (None, {"pearson": None}))
+            steps = (ab["pearson"], bc["pearson"], ac["pearson"])
+            token_a, token_c = (w.feature[x]["top_token"] for x in (a, c))
+            rows.append((a, token_a, b, c, token_c, direct, direct == c, *steps))
+    rows.sort(key=lambda r: (-r[7], -r[8], w.feature[r[0]]["idx"]))
+    return rows[:limit]
+
+
+@answers
+def comparisons_of_saes(w):
+    rows = sorted(w.COMPARED_WITH, key=lambda e: (e["source"], e["target"]))
+    columns = (
+        "source target alignment tokens matches mutual one_to_one significant beyond_token best_ab "
+        "null_best_ab token_null_best_ab best_ba null_best_ba token_null_best_ba null_threshold "
+        "token_null_threshold draws p_floor"
+    )
+    return pick(rows, *columns.split())

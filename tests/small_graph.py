@@ -1,11 +1,15 @@
 """Graphs for tests of stores and queries: one made by hand, and random ones full of ties.
 
-The one made by hand (``small_graph``) can be checked on paper: three measured SAEs
+The one made by hand (``small_graph``) can be checked on paper: four measured SAEs
 and one that has no statistics yet, two models with a tokenizer each, dead features,
-features with equal numbers, texts with quotes, backslashes, accents and emoji.
+features with equal numbers, texts with quotes, backslashes, accents and emoji. Its
+co-activation edges and matches have ties, nulls, best matches that are not mutual,
+features without a counterpart, conserved edges and others, and a chain over three SAEs
+that closes for one feature only.
 """
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,6 +34,46 @@ class MadeFeature:
 
 
 @dataclass(frozen=True)
+class MadePair:
+    """A co-activation edge between two features of one SAE, the lower index first."""
+
+    one: int
+    two: int
+    count: int
+    expected: float
+    weight: float
+    joint: int
+    cosine: float = 0.5
+    phi: float | None = 0.25
+
+
+@dataclass(frozen=True)
+class MadeMatch:
+    """A match: indices in both SAEs, and each one's rank among the other's partners."""
+
+    a: int
+    b: int
+    pearson: float
+    ranks: tuple[int | None, int | None] = (0, 0)
+    one_to_one: bool = True
+    p: float | None = 0.01
+    q: float | None = 0.02
+    token_q: float | None = 0.02
+    shared: int = 1
+
+
+@dataclass(frozen=True)
+class MadeComparison:
+    """Two SAEs that were matched, the one whose name sorts first as ``a``; no draws: no nulls."""
+
+    a: str
+    b: str
+    matches: tuple[MadeMatch, ...]
+    draws: int = 99
+    alignment: str = "tokens"
+
+
+@dataclass(frozen=True)
 class MadeSae:
     """An SAE: its model and hook, tokens counted (None: no statistics), and its features."""
 
@@ -42,6 +86,7 @@ class MadeSae:
     l0: float | None
     fvu: float | None
     features: tuple[MadeFeature, ...]
+    pairs: tuple[MadePair, ...] = ()
 
 
 # model -> token id -> (text, times in the corpus)
@@ -85,6 +130,17 @@ BY_HAND = (
             ("fifth 5", 4.5, ["\\n", " girl"], [0, 4.5], 1),
             ("fifth 5", 4.25, [" she", "\n"], [4.25, 0], 0),
         )),
+    ), (
+        MadePair(0, 1, 12, 2.0, 0.75, 14, 0.75, 0.25),
+        MadePair(0, 3, 3, 2.5, 0.125, 3, 0.125, 0.0),
+        MadePair(0, 7, 12, 2.0, 0.5, 15, 0.5, 0.25),  # weight and phi as those of (1, 7)
+        MadePair(1, 3, 10, 7.5, 0.125, 10, 0.25, 0.0625),
+        MadePair(1, 7, 40, 6.0, 0.5, 60, 0.25, 0.25),
+        MadePair(3, 7, 9, 8.5, 0.25, 9, 0.25, 0.0),  # lift 1
+        MadePair(4, 6, 1, 0.002, 1.0, 1, 1.0, 0.75),  # lift 500 on one token
+        MadePair(4, 7, 1, 0.08, 1.0, 1, 0.5, 0.125),  # lift as that of (6, 7)
+        MadePair(5, 7, 5, 17.0, 0.25, 6, 0.5, None),
+        MadePair(6, 7, 2, 0.16, 0.25, 2, 1.0, 0.125),
     )),
     MadeSae("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 0.24, 0.13, (
         MadeFeature(100, 1.0, 0.5, 2.0, ((13, 90, 1.0),)),
@@ -93,6 +149,19 @@ BY_HAND = (
         )),
         DEAD,
         MadeFeature(100, 2.0, 0.5, 2.0, ((11, 50, 2.0), (12, 50, 2.0))),
+    ), (
+        MadePair(0, 3, 8, 9.0, 0.125, 10),
+        MadePair(1, 3, 11, 4.0, 0.625, 20),
+    )),
+    MadeSae("tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 0.285, 0.11, (
+        MadeFeature(100, 1.0, 0.25, 1.5, ((13, 100, 1.0),)),
+        MadeFeature(70, 2.0, 0.5, 4.0, ((16, 20, 2.0), (13, 20, 1.5))),
+        DEAD,
+        MadeFeature(25, 3.0, 0.5, 4.0, ((17, 4, 3.0),)),
+        MadeFeature(90, 2.5, 0.5, 5.0, ((14, 20, 2.5),)),
+    ), (
+        MadePair(0, 4, 6, 8.5, 0.25, 9),
+        MadePair(1, 3, 6, 1.5, 0.5, 6),
     )),
     MadeSae("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", 0, "jumprelu", 500, 0.156, 0.05, (
         MadeFeature(20, 1.0, 0.0, 1.0, ((5, 20, 1.0),)),
@@ -104,15 +173,43 @@ BY_HAND = (
     )),
 )  # fmt: skip
 
+# SAEs of another seed, another width, another model.
+COMPARED = (
+    MadeComparison("tiny-a-l1-s0", "tiny-a-l1-s1", (
+        MadeMatch(0, 1, 0.875, token_q=0.25),  # only a shared token
+        MadeMatch(1, 3, 0.75, (0, 1), False, 0.03, 0.0625, 0.0625, 2),
+        MadeMatch(3, 0, 1.0, token_q=None),
+        MadeMatch(5, 0, 0.25, (0, 1), False, 0.5, 0.5, 0.75, 0),
+        MadeMatch(7, 1, 0.25, (1, None), False, 0.5, 0.5, 0.5, 1),
+        MadeMatch(7, 3, 1.0, shared=2),
+    )),
+    MadeComparison("tiny-a-l1-s0", "tiny-a-l1-wide", (
+        MadeMatch(1, 1, 0.5, (0, 1), False),
+        MadeMatch(3, 0, 1.0, token_q=0.5),
+        MadeMatch(6, 3, 0.125, p=0.25, q=0.375, token_q=0.5, shared=0),  # one to one, by chance
+        MadeMatch(7, 1, 0.625),
+    )),
+    MadeComparison("tiny-a-l1-s1", "tiny-a-l1-wide", (
+        MadeMatch(0, 0, 0.875),
+        MadeMatch(1, 3, 0.5, shared=0),
+        MadeMatch(3, 4, 0.75, shared=0),
+    )),
+    MadeComparison("tiny-a-l1-s0", "tiny-b-l0", (
+        MadeMatch(0, 0, 0.75, p=None, q=None, token_q=None),
+        MadeMatch(7, 0, 0.5, (0, 1), False, None, None, None),
+    ), 0, "words"),
+)  # fmt: skip
+
 
 def small_graph(*, shuffled: int | None = None) -> Graph:
     """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
-    return make_graph(BY_HAND, shuffled=shuffled)
+    return make_graph(BY_HAND, COMPARED, shuffled=shuffled)
 
 
 def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) -> Graph:
-    """Return a graph of two SAEs on one site whose numbers are drawn from few values: all ties."""
+    """Return a graph of three SAEs on one site, all numbers drawn from few values: all ties."""
     rng = random.Random(seed)
+    names = ("tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide")
 
     def feature() -> MadeFeature:
         if rng.random() < 0.2:
@@ -127,15 +224,54 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
             tuple((t, rng.choice([2, 1]), 1.0) for t in kept), tuple(shown),
         )  # fmt: skip
 
-    saes = (
-        MadeSae(n, "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 1.0, 0.5,
-                tuple(feature() for _ in range(features)))
-        for n in ("tiny-a-l1-s0", "tiny-a-l1-s1")
-    )  # fmt: skip
-    return make_graph(tuple(saes), shuffled=shuffled)
+    def sae(name: str) -> MadeSae:
+        made = tuple(feature() for _ in range(features))
+        live = [i for i, f in enumerate(made) if f.active]
+        pairs = tuple(_random_pairs(rng, live))
+        return MadeSae(
+            name, "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 1.0, 0.5, made, pairs
+        )
+
+    saes = tuple(sae(n) for n in names)
+    compared = tuple(_random_matches(rng, a, b) for a in saes for b in saes if a.name < b.name)
+    return make_graph(saes, compared, shuffled=shuffled)
 
 
-def make_graph(saes: tuple[MadeSae, ...], *, shuffled: int | None = None) -> Graph:
+def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
+    """Give co-activation edges between a sixth of all pairs."""
+    for one in live:
+        for two in live:
+            if one < two and rng.random() < 1 / 6:
+                joint = rng.choice([2, 4])
+                yield MadePair(
+                    one, two, rng.choice([1, joint]), 0.5, rng.choice([0.25, 0.5]), joint,
+                    rng.choice([0.25, 0.5]), rng.choice([None, 0.0, 0.5]),
+                )  # fmt: skip
+
+
+def _random_matches(rng: random.Random, a: MadeSae, b: MadeSae) -> MadeComparison:
+    """Match two SAEs: a random assignment one to one, and as many matches that are not."""
+    live = [[i for i, f in enumerate(s.features) if f.active] for s in (a, b)]
+    size = min(map(len, live)) * 2 // 3
+    chosen = list(zip(*(rng.sample(side, size) for side in live), strict=True))
+    extra = {(rng.choice(live[0]), rng.choice(live[1])) for _ in chosen} - set(chosen)
+    made = [
+        MadeMatch(
+            *pair, rng.choice([0.25, 0.5]), (rng.choice([0, 1, None]), rng.choice([0, 1, None])),
+            i < size, 0.01, rng.choice([0.02, 0.05, 0.2]), rng.choice([None, 0.05, 0.2]),
+            rng.randint(0, 2),
+        )
+        for i, pair in enumerate(chosen + sorted(extra))
+    ]  # fmt: skip
+    return MadeComparison(a.name, b.name, tuple(made))
+
+
+def make_graph(
+    saes: tuple[MadeSae, ...],
+    compared: tuple[MadeComparison, ...] = (),
+    *,
+    shuffled: int | None = None,
+) -> Graph:
     """Return SAEs as the tables of the schema."""
     rows: dict[str, list[dict[str, object]]] = {t.name: [] for t in (*schema.NODES, *schema.EDGES)}
     rows["Corpus"].append({
@@ -147,6 +283,9 @@ def make_graph(saes: tuple[MadeSae, ...], *, shuffled: int | None = None) -> Gra
         _add_sae(rows, sae)
         for idx, feature in enumerate(sae.features):
             _add_feature(rows, sae, idx, feature)
+        rows["CO_ACTIVATES"] += [_pair(sae, pair) for pair in sae.pairs]
+    for comparison in compared:
+        _add_comparison(rows, comparison)
     for model in {s.model for s in saes}:
         rows["Token"] += [
             {"id": _token(model, i), "tokenizer": TOKENIZERS[model], "token_id": i, "text": text}
@@ -226,3 +365,47 @@ def _add_feature(
             "start": 10 * rank,
         })  # fmt: skip
         rows["SHOWN_BY"].append(_edge(name, f"{name}/{rank}"))
+
+
+def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
+    """Return a co-activation edge; what follows from the joint count is worked out."""
+    one, two = (sae.features[i].active for i in (made.one, made.two))
+    return _edge(
+        f"{sae.name}/{made.one}", f"{sae.name}/{made.two}", count=made.count,
+        expected=made.expected, weight=made.weight, cosine=made.cosine, joint_count=made.joint,
+        jaccard=made.joint / (one + two - made.joint), phi=made.phi,
+        lift=made.joint * sae.tokens / (one * two),
+    )  # fmt: skip
+
+
+def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparison) -> None:
+    """Add the matches of two SAEs, and their sums as an edge between the SAEs."""
+    for m in made.matches:
+        rank_ab, rank_ba = m.ranks
+        rows["MATCHES"].append(_edge(
+            f"{made.a}/{m.a}", f"{made.b}/{m.b}", pearson=m.pearson, phi=m.pearson / 2,
+            joint_count=10 + m.a, rank_ab=rank_ab, rank_ba=rank_ba, mutual=m.ranks == (0, 0),
+            one_to_one=m.one_to_one,
+            claims_on_source=sum(x.ranks[1] == 0 for x in made.matches if x.a == m.a),
+            claims_on_target=sum(x.ranks[0] == 0 for x in made.matches if x.b == m.b),
+            alignment=made.alignment, shared_tokens=m.shared,
+            decoder_cosine=m.pearson / 4 if made.alignment == "tokens" else None,
+            encoder_cosine=m.pearson / 8 if made.alignment == "tokens" else None,
+            p=m.p, p_pooled=m.p, q=m.q, token_p=m.token_q, token_p_pooled=m.token_q,
+            token_q=m.token_q,
+        ))  # fmt: skip
+    kept = [m for m in made.matches if m.one_to_one]
+    sound = [m for m in kept if m.q is not None and m.q <= 0.05]
+    beyond = [m for m in sound if m.token_q is not None and m.token_q <= 0.05]
+    rows["COMPARED_WITH"].append(_edge(
+        made.a, made.b, alignment=made.alignment, tokens=1000, documents=9,
+        matches=len(made.matches), mutual=sum(m.ranks == (0, 0) for m in made.matches),
+        one_to_one=len(kept), significant=len(sound) if made.draws else None,
+        beyond_token=len(beyond) if made.draws else None, best_ab=0.5, best_ba=0.625,
+        draws=made.draws,
+        **dict.fromkeys((
+            "null_best_ab", "null_best_ba", "token_null_best_ab", "token_null_best_ba",
+            "null_threshold", "token_null_threshold",
+        ), 0.125 if made.draws else None),
+        p_floor=1 / (1 + made.draws),
+    ))  # fmt: skip

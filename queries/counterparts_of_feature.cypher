@@ -1,0 +1,37 @@
+// title: Counterparts of a feature
+// question: Which features of other SAEs (seed, width, layer, model) are active where this is?
+// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param limit (int64, default 20): number of rows at most
+// column sae (string): the other SAE
+// column model (string): the model it reads
+// column hook (string): the place in the model, by TransformerLens name
+// column counterpart (string): its feature
+// column top_token (string): the token the counterpart is active on most often
+// column pearson (double): correlation of both activations
+// column rank (int64): 0: nothing in its SAE correlates better with this feature; null if not kept
+// column rank_back (int64): 0: nothing in this feature's SAE does with it; null if not kept
+// column mutual (bool): each is the other's best
+// column one_to_one (bool): they are partners in the best assignment of one SAE to the other
+// column claims (int64): features of this feature's SAE whose best match is the counterpart
+// column joint_count (int64): tokens (or words) on which both are active
+// column shared_tokens (int64): texts among the five commonest tokens of both
+// column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
+// column alignment (string): 'tokens', or 'words' where the tokenizers differ
+// column p (double): share of shifted-documents draws that match as well
+// column q (double): the same as a false discovery rate: small is a match, null was not tested
+// column token_q (double): small: more than a shared token; null was not tested
+MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(s:SAE)
+WHERE '' /* $sae */ IN ['', s.name]
+WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward
+RETURN s.name AS sae, s.model AS model, s.hook AS hook, g.id AS counterpart,
+       g.top_token AS top_token, m.pearson AS pearson,
+       CASE WHEN forward = true THEN m.rank_ab ELSE m.rank_ba END AS rank,
+       CASE WHEN forward = true THEN m.rank_ba ELSE m.rank_ab END AS rank_back, m.mutual AS mutual,
+       m.one_to_one AS one_to_one,
+       CASE WHEN forward = true THEN m.claims_on_target ELSE m.claims_on_source END AS claims,
+       m.joint_count AS joint_count, m.shared_tokens AS shared_tokens,
+       m.decoder_cosine AS decoder_cosine, m.alignment AS alignment, m.p AS p, m.q AS q,
+       m.token_q AS token_q
+ORDER BY sae, pearson DESC, g.idx
+LIMIT 20 /* $limit */

@@ -1,0 +1,26 @@
+// title: Counterparts of two SAEs
+// question: Which feature of the one SAE is which of the other, one to one?
+// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE
+// param sae_b (string, such as 'tiny-a-l1-s1'): name of the other SAE
+// param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included
+// param limit (int64, default 100): number of rows at most
+// column feature_a (string): the feature of the one SAE
+// column token_a (string): the token it is active on most often
+// column feature_b (string): its partner in the other SAE
+// column token_b (string): the token the partner is active on most often
+// column pearson (double): correlation of both activations
+// column mutual (bool): each is the other's best
+// column joint_count (int64): tokens (or words) on which both are active
+// column shared_tokens (int64): texts among the five commonest tokens of both
+// column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
+// column q (double): false discovery rate under shifted documents; null was not tested
+// column token_q (double): small: more than a shared token; null was not tested
+MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
+MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
+WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */
+RETURN a.id AS feature_a, a.top_token AS token_a, b.id AS feature_b, b.top_token AS token_b,
+       m.pearson AS pearson, m.mutual AS mutual, m.joint_count AS joint_count,
+       m.shared_tokens AS shared_tokens, m.decoder_cosine AS decoder_cosine, m.q AS q,
+       m.token_q AS token_q
+ORDER BY pearson DESC, a.idx, b.idx
+LIMIT 100 /* $limit */

@@ -1,0 +1,22 @@
+// title: Matches that may be only a shared token
+// question: Which one-to-one matches are explained by both features being about the same tokens?
+// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE
+// param sae_b (string, such as 'tiny-a-l1-s1'): name of the other SAE
+// param max_q (double, default 0.05): largest q when documents are shifted; the token's is above it
+// param limit (int64, default 100): number of rows at most
+// column feature_a (string): the feature of the one SAE
+// column token_a (string): the token it is active on most often
+// column feature_b (string): its partner in the other SAE
+// column token_b (string): the token the partner is active on most often
+// column pearson (double): correlation of both activations
+// column shared_tokens (int64): texts among the five commonest tokens of both
+// column q (double): false discovery rate when documents are shifted
+// column token_q (double): the same when activations are shuffled among occurrences of a token
+MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
+MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
+WITH a, b, m, 0.05 /* $max_q */ AS max_q
+WHERE m.one_to_one = true AND m.q <= max_q AND m.token_q > max_q
+RETURN a.id AS feature_a, a.top_token AS token_a, b.id AS feature_b, b.top_token AS token_b,
+       m.pearson AS pearson, m.shared_tokens AS shared_tokens, m.q AS q, m.token_q AS token_q
+ORDER BY pearson DESC, a.idx, b.idx
+LIMIT 100 /* $limit */

@@ -1,0 +1,161 @@
+"""A headless Chromium at a server's own Neo4j Browser: log in, paste, run, see what is shown.
+
+Used by the tests and by ``docs/make_screenshot.py``.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import neo4j
+from neo4j.exceptions import ClientError
+from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
+
+PATIENCE = 60_000  # ms to wait for anything: a loaded machine is slow to draw
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+# The frame that shows a command, once it has its result: by its label, blanks aside.
+FIND = """([command]) => {
+  const bare = text => text.replace(/\\s+/g, '')
+  for (const frame of document.querySelectorAll('[data-testid=frame]')) {
+    const at = name => frame.querySelector(`[data-testid=${name}]`)
+    if (bare(at('frameCommand')?.textContent ?? '') !== bare(command) || at('spinner')) continue
+    const status = at('frameStatusbar')?.textContent ?? ''
+    const contents = at('frameContents')?.textContent ?? ''
+    if (/Started streaming|Completed after|Displaying/.test(status + contents)
+        || contents.startsWith('ERROR') || at('styleResetButton')) return frame
+  }
+  return null
+}"""
+
+# Whether the nodes of a graph are on the screen where they were at the last call.
+STILL = """() => {
+  const place = node => { const box = node.getBoundingClientRect(); return [box.x, box.y] }
+  const now = [...document.querySelectorAll('g.node')].map(place).join()
+  const still = now !== '' && now === window.lastPlaces
+  window.lastPlaces = now
+  return still
+}"""
+
+
+class NoBrowser(Exception):
+    """What this machine or server lacks to show Neo4j Browser."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What Browser shows for a command.
+
+    ``error`` is empty unless it failed; ``drawn`` are the captions in a graph, empty for
+    a table; ``text`` is all of it.
+    """
+
+    text: str
+    error: str
+    columns: list[str]
+    records: int
+    drawn: list[str]
+
+
+def find_chromium() -> str:
+    """Return the system's Chromium."""
+    for name in CHROMIUM:
+        if path := shutil.which(name):
+            return path
+    raise NoBrowser(f"there is none of {', '.join(CHROMIUM)}; install Debian's chromium")
+
+
+def address(url: str, *, username: str, password: str) -> str:
+    """Return where a server that is known by its Bolt URL serves Browser."""
+    asked = "SHOW SETTINGS 'server.http.enabled', 'server.http.listen_address' YIELD name, value"
+    with neo4j.GraphDatabase.driver(url, auth=(username, password)) as driver:
+        try:
+            said = dict(driver.execute_query(asked, database_="system").records)
+        except ClientError as error:
+            raise NoBrowser(f"{username} may not ask {url} where Browser is: {error}") from error
+    if said.get("server.http.enabled") != "true":
+        raise NoBrowser(f"{url} has HTTP switched off, which serves Browser")
+    port = said["server.http.listen_address"].rpartition(":")[2]
+    return f"http://{urlsplit(url).hostname}:{port}/browser/"
+
+
+class Browser:
+    """Neo4j Browser, logged in."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def run(self, command: str, *, keep: bool = False) -> Shown:
+        """Paste a command into the editor, run it, and tell what is shown; then close that."""
+        page = self.page
+        page.evaluate("text => navigator.clipboard.writeText(text)", command)
+        page.locator("[data-testid=activeEditor] .monaco-editor").first.click()
+        for key in ("Control+A", "Control+V", "Control+Enter"):
+            page.keyboard.press(key)
+        frame = page.wait_for_function(FIND, arg=[command], timeout=PATIENCE).as_element()
+        text = frame.inner_text()
+        error = frame.query_selector("[data-testid=frameContents] >> text=/^ERROR/")
+        records = re.search(r"Started streaming (\d+) record", text)
+        shown = Shown(
+            text=text,
+            error=text if error else "",
+            columns=[th.inner_text().strip() for th in frame.query_selector_all("th")][1:],
+            records=int(records[1]) if records else 0,
+            drawn=[n.text_content() or "" for n in frame.query_selector_all("g.node")],
+        )
+        if not keep:
+            frame.query_selector("[title=Close]").click()
+        return shown
+
+    def picture(self, path: Path) -> None:
+        """Write the frame with a graph, once it stands still and in view, as PNG."""
+        frame = self.page.locator("[data-testid=frame]:has(g.node)")
+        self.page.wait_for_function(STILL, polling=500)
+        frame.get_by_label("zoom-to-fit").click()
+        self.page.wait_for_function(STILL, polling=500)
+        frame.screenshot(path=path)
+
+
+@contextmanager
+def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
+    """Give a Browser that is connected to a server, until the block ends.
+
+    Raises
+    ------
+    NoBrowser
+        If there is no Chromium, or the server serves no Browser.
+    """
+    path = find_chromium()
+    place = address(url, username=username, password=password)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path)
+        context = chromium.new_context(
+            viewport={"width": 1280, "height": 900},
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        context.set_default_timeout(PATIENCE)
+        context.route(re.compile("^https:"), lambda route: route.abort())  # fonts, statistics
+        page = context.new_page()
+        page.goto(f"{place}?connectURL={url}")
+        _log_in(page, username, password)
+        yield Browser(page)
+        chromium.close()
+
+
+def _log_in(page: Page, username: str, password: str) -> None:
+    """Fill in the form, again if it is drawn anew, as it is when it has found the server."""
+    for _ in range(10):
+        page.fill("[data-testid=username]", username)
+        page.fill("[data-testid=password]", password)
+        try:
+            page.click("[data-testid=connect]", timeout=2000)
+            expect(page.get_by_text("You are connected as user")).to_be_visible(timeout=6000)
+            return
+        except (TimeoutError, AssertionError):
+            if not page.query_selector("[data-testid=connect]"):
+                return
+    raise RuntimeError(f"Browser did not log in: {page.inner_text('[data-testid=stream]')}")
