@@ -6,6 +6,8 @@ from typing import Any
 
 from atlas.api import Atlas
 from atlas.progress import SILENT, Progress
+from ingest.match.pairing import match_saes
+from ingest.match.settings import MatchSettings
 from ingest.run import Text, ingest
 from ingest.settings import Settings
 
@@ -20,9 +22,18 @@ DEMO_SAES = (
     "tiny-b-l1-s0",
 )
 
+# Another seed, width, layer and model; the seeds and the width give a chain of three.
+DEMO_MATCHES = (
+    ("tiny-a-l1-s0", "tiny-a-l1-s1"),
+    ("tiny-a-l1-s0", "tiny-a-l1-wide"),
+    ("tiny-a-l1-s1", "tiny-a-l1-wide"),
+    ("tiny-a-l0-s0", "tiny-a-l1-s0"),
+    ("tiny-a-l1-s0", "tiny-b-l1-s0"),
+)
+
 
 def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
-    """Ingest the demo SAEs over the demo text.
+    """Ingest the demo SAEs over the demo text, and match some of them.
 
     Parameters
     ----------
@@ -34,9 +45,13 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
         Told how far it is.
     """
     text = Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
-    return ingest(
-        path, saes=DEMO_SAES, text=text, settings=Settings(device=device), progress=progress
-    )
+    ingest(
+        path, saes=DEMO_SAES, text=text, settings=Settings(device=device), match=None,
+        progress=progress,
+    ).close()  # fmt: skip
+    for pair in DEMO_MATCHES:
+        match_saes(path, pair, settings=MatchSettings(draws=10), progress=progress)
+    return Atlas.open(path, progress=progress)
 
 
 def overview(atlas: Atlas) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """TokenCounts against dictionaries and pandas, on random and degenerate codes."""
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -26,26 +27,43 @@ from ingest.codes import Block
 from ingest.reduce.protocol import Sizes
 from ingest.reduce.tokens import TokenCounts
 
+# Texts with and without letters and digits; other tokens are " t5" and the like.
+ODD = {0: ",", 1: " é", 2: "\n\n", 4: "…"}
+
+
+def odd_text(token: int) -> str:
+    return ODD.get(token, text_of(token))
+
+
 BIG = Sizes(64, 1000, 1_000_000, 30.0, 5000, True)
 
 
 @settings(deadline=None)
-@given(codes(), st.integers(1, 4))
+@given(codes(), st.integers(1, 7))
 def test_every_edge_as_by_hand(given_codes: tuple[list[Block], int], top: int) -> None:
     blocks, d_sae = given_codes
     reduction = TokenCounts(top=top)
     finals = reduce(reduction, blocks, sizes=sizes_of(blocks, d_sae))
-    tables = as_dict(list(reduction.tables(finals, subject(d_sae))))
+    toy = replace(subject(d_sae), texts=lambda ids: [odd_text(i) for i in ids])
+    tables = as_dict(list(reduction.tables(finals, toy)))
     occurs = Counter(int(t) for b in blocks for t in b.tokens.token_id)
     seen: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for feature, token, value, _ in entries(blocks):
         seen[feature][token].append(value)
-    expected, named, best = [], set(), []
+    expected, named, features = [], set(), []
     for i in range(d_sae):
-        order = sorted(seen[i], key=lambda t: (-len(seen[i][t]), t))[:top]
-        best.append(text_of(order[0]) if order else None)
+        order = sorted(seen[i], key=lambda t: (-len(seen[i][t]), t))
+        common = [odd_text(t) for t in order[:5]]
+        wordless = [text for text in common if not re.search(r"[^\W_]", text)]
+        features.append(
+            {
+                "id": f"toy/{i}",
+                "top_token": common[0] if common else None,
+                "wordless_share": len(wordless) / len(common) if common else None,
+            }
+        )
         total = sum(map(len, seen[i].values()))
-        for rank, token in enumerate(order):
+        for rank, token in enumerate(order[:top]):
             values = seen[i][token]
             named.add(token)
             expected.append(
@@ -60,11 +78,9 @@ def test_every_edge_as_by_hand(given_codes: tuple[list[Block], int], top: int) -
                 }
             )
     assert tables["FIRES_ON"].to_pylist() == expected
-    assert tables["Feature"].to_pylist() == [
-        {"id": f"toy/{i}", "top_token": text} for i, text in enumerate(best)
-    ]
+    assert tables["Feature"].to_pylist() == features
     assert tables["Token"].to_pylist() == [
-        {"id": f"abc/{t}", "tokenizer": "abc", "token_id": t, "text": text_of(t)}
+        {"id": f"abc/{t}", "tokenizer": "abc", "token_id": t, "text": odd_text(t)}
         for t in sorted(named)
     ]
 
@@ -101,10 +117,16 @@ def test_larger_codes_against_pandas(looks: int) -> None:
     least = next(m for m in range(1 << 30) if _looks(reduction, sizes, m << 5) <= looks) << 5
     assert reduction.plan(sizes, memory=least).looks == looks
     finals = reduce(reduction, blocks, sizes=sizes, cuts=[2, 3, 7], memory=least)
-    found = as_dict(list(reduction.tables(finals, subject(40))))["FIRES_ON"].to_pandas()
+    toy = replace(subject(40), texts=lambda ids: [odd_text(i) for i in ids])
+    tables = as_dict(list(reduction.tables(finals, toy)))
+    found = tables["FIRES_ON"].to_pandas()
     frame = pd.DataFrame(list(entries(blocks)), columns=["f", "t", "a", "place"])
     each = frame.groupby(["f", "t"]).a.agg(["size", "mean"]).reset_index()
     each = each.sort_values(["f", "size", "t"], ascending=[True, False, True])
+    wordless = each.groupby("f").head(5).t.isin([0, 2, 4]).groupby(each.f).mean()
+    assert wordless.nunique() > 2
+    shares = tables["Feature"].to_pandas().wordless_share.dropna()
+    assert shares.tolist() == wordless.tolist()
     each = each.groupby("f").head(10)
     assert found["source"].tolist() == [f"toy/{f}" for f in each.f]
     assert found["target"].tolist() == [f"abc/{t}" for t in each.t]
@@ -163,6 +185,7 @@ def test_no_active_feature_leaves_no_edges() -> None:
     tables = as_dict(list(TokenCounts().tables(finals, subject(4))))
     assert tables["FIRES_ON"].num_rows == tables["Token"].num_rows == 0
     assert tables["Feature"]["top_token"].to_pylist() == [None] * 4
+    assert tables["Feature"]["wordless_share"].to_pylist() == [None] * 4
     for name, table in tables.items():
         assert table.schema.equals(arrow_schema(name, "tokens"))
 

@@ -1,10 +1,23 @@
 """Tests of truth: cheap facts, each of which has caught such a system lying."""
 
+from decimal import Decimal
+
+import numpy as np
+import pytest
 import sae_lens
 import torch
+from random_codes import reduce, subject
 from small_ingest import CONTEXT, metadata, model, texts, topk
 from test_ingest import assert_close, named, run, tables
 
+from ingest.codes import Block, Tokens
+from ingest.match.assign import one_to_one
+from ingest.match.correlate import Correlation
+from ingest.match.nulls import shifted_documents, shuffled_occurrences
+from ingest.match.rows import Rows
+from ingest.planted import Planted
+from ingest.reduce.coactivation import Coactivation
+from ingest.reduce.protocol import Sizes
 from ingest.saes import open_sae
 
 
@@ -87,3 +100,101 @@ def test_4_fvu_is_lowest_at_the_saes_own_site(tmp_path):
 
 def test_contexts_are_as_long_as_the_metadata_says():
     assert open_sae(topk(), name="x").info.context_size == CONTEXT
+
+
+def correlated(a, b, *, min_joint=5):
+    return Correlation(a, b, best=3, min_joint=min_joint, memory=1 << 30)
+
+
+def reordered(rows, order):
+    """The rows of codes in another order."""
+    lengths = np.diff(rows.indptr)[order]
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    entry = np.repeat(rows.indptr[order] - indptr[:-1], lengths) + np.arange(indptr[-1])
+    return Rows(indptr, rows.indices[entry], rows.values[entry], rows.d_sae)
+
+
+def test_2_a_permuted_copy_gives_the_permutation_and_a_shifted_one_nothing():
+    planted = Planted.make(3, shared=0, context=0, private=30, token=0, position=0, bursty=0)
+    a, new = planted.rows("a"), np.random.default_rng(0).permutation(30)
+    row = np.repeat(np.arange(len(a)), np.diff(a.indptr))
+    order = np.lexsort((new[a.indices], row))
+    copy = Rows(a.indptr, new[a.indices[order]].astype(np.uint32), a.values[order], 30)
+    pairs = correlated(a, copy).pairs()
+    chosen = one_to_one(pairs, threshold=0.5)
+    found = dict(zip(pairs.a[chosen].tolist(), pairs.b[chosen].tolist(), strict=True))
+    assert found == dict(enumerate(new.tolist()))
+    assert pairs.mutual[chosen].all()
+    np.testing.assert_allclose(pairs.pearson[chosen], 1)
+
+    work = correlated(a, reordered(a, np.roll(np.arange(len(a)), 1)))
+    null = shifted_documents(work, planted.units, work.pairs(), draws=39, seed=0)
+    assert (null.q > 0.05).all()
+
+
+def test_9_phi_at_three_million_tokens_equals_whole_numbers():
+    tokens, rng = 3_000_000, np.random.default_rng(0)
+    on = [np.sort(rng.choice(tokens, size, replace=False)) for size in (1_400_000, 2_100_000)]
+    pair = np.isin(np.arange(tokens), on[0]), np.isin(np.arange(tokens), on[1])
+    lengths = pair[0].astype(np.int64) + pair[1]
+    indices = np.stack([np.where(pair[0], 0, 9), np.where(pair[1], 1, 9)], axis=1).ravel()
+    indices = indices[indices < 9].astype(np.uint32)
+    block = Block(
+        0,
+        Tokens(*(np.zeros(tokens, dtype) for dtype in (np.int32, np.int64, *[np.int32] * 4))),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        indices,
+        np.ones(len(indices), np.float32),
+        2,
+    )
+    sizes = Sizes(4, 2, tokens, len(indices) / tokens, 1, True)
+    (table,) = Coactivation().tables(reduce(Coactivation(), [block], sizes=sizes), subject(2))
+    (edge,) = table.data.to_pylist()
+    a, b, both = (int(np.count_nonzero(x)) for x in (*pair, pair[0] & pair[1]))
+    wanted = Decimal(tokens * both - a * b) / Decimal(a * (tokens - a) * b * (tokens - b)).sqrt()
+    assert edge["joint_count"] == both
+    assert edge["phi"] == pytest.approx(float(wanted), rel=1e-12)
+
+
+def test_10_bursty_unrelated_features_have_lift_and_no_match():
+    levels, p, lifts = np.array([0.05, 0.1, 0.2]), [], []
+    for seed in range(200):
+        planted = Planted.make(
+            seed, documents=30, shared=0, context=0, private=0, token=0, position=0, bursty=6
+        )
+        work = correlated(planted.rows("a"), planted.rows("b"))
+        pairs = work.pairs()
+        null = shifted_documents(work, planted.units, pairs, draws=19, seed=seed)
+        best = np.flatnonzero((pairs.a == 0) & (pairs.rank_ab == 0))
+        p.append(null.p[best[0]] if len(best) else 1.0)
+        expected = work.of_a.count[pairs.a] * work.of_b.count[pairs.b] / len(planted.units)
+        lifts.extend(pairs.joint / expected)
+    assert np.median(lifts) > 1.2
+    share = (np.array(p)[:, None] <= levels).mean(0)
+    assert (share <= levels + 3 * np.sqrt(levels * (1 - levels) / 200)).all()
+
+
+def test_shared_features_come_back_and_private_ones_do_not():
+    kinds = {"shared": 20, "context": 10, "private": 20, "token": 10, "position": 0, "bursty": 10}
+    planted = Planted.make(0, documents=400, document_length=80, **kinds)
+    work = correlated(planted.rows("a"), planted.rows("b"))
+    pairs = work.pairs()
+    shifts, shuffles = (
+        null(work, planted.units, pairs, draws=20, seed=0)
+        for null in (shifted_documents, shuffled_occurrences)
+    )
+    chosen = one_to_one(pairs, threshold=shifts.threshold)
+    both = set(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
+
+    def are(which):
+        return {(int(a), int(b)) for a, b in zip(pairs.a[which], pairs.b[which], strict=True)}
+
+    synchronous = are(chosen & (shifts.q <= 0.05))
+    beyond = are(chosen & (shifts.q <= 0.05) & (shuffles.q <= 0.05))
+    truth = {tuple(pair) for pair in planted.truth.tolist()}
+    token = {tuple(pair) for pair in planted.pairs("token").tolist()}
+    assert truth <= both
+    assert len(truth - beyond) <= 1
+    assert len(beyond - truth) <= 0.05 * len(beyond) + 3 * np.sqrt(0.05 * len(beyond))
+    assert len(token & synchronous) >= 8  # they know the same words, which the first null sees
+    assert not token & beyond  # and no more than these

@@ -15,12 +15,18 @@ __all__ = ["on_activations", "on_codes"]
 
 def on_codes(settings: "Settings") -> "tuple[CodeReduction, ...]":
     """Return the reductions over codes that every ingest makes."""
+    from ingest.reduce.coactivation import Coactivation
     from ingest.reduce.examples import Examples
     from ingest.reduce.statistics import Statistics
     from ingest.reduce.tokens import TokenCounts
 
     # Token counts come last: they take what memory is left, in several looks if it is little.
-    return (Statistics(), Examples(seed=settings.seed), TokenCounts())
+    return (
+        Statistics(),
+        Examples(seed=settings.seed),
+        Coactivation(k=settings.k, min_count=settings.min_count),
+        TokenCounts(),
+    )
 
 
 def on_activations() -> "tuple[ActivationReduction, ...]":

@@ -45,7 +45,7 @@ class Sizes:
     d_in, d_sae
         Width of what the SAE reads, and its number of features.
     tokens
-        Tokens to be counted.
+        Tokens to be counted, at most.
     l0
         Expected active features per token.
     vocabulary

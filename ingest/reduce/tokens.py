@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from atlas.errors import BadInput, OutOfRoom
 from ingest.codes import Block
-from ingest.reduce import pairs
+from ingest.reduce import runs
 from ingest.reduce.arrays import Arrays, ranks
-from ingest.reduce.columns import graph_table, keys
+from ingest.reduce.columns import graph_table, keys, nullable
+from ingest.reduce.pairs import token_run
 from ingest.reduce.protocol import Plan, Sizes, Subject, Table
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import CodeReduction
 
 __all__ = ["TokenCounts"]
+
+# Commonest tokens that say whether a feature is about words.
+_COMMONEST = 5
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class TokenCounts:
     """
 
     name: ClassVar[str] = "tokens"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     top: int = 20
 
@@ -50,7 +55,7 @@ class TokenCounts:
             If one look does not fit and the codes are not kept, or nothing fits.
         """
         entries, possible = math.ceil(sizes.tokens * sizes.l0), sizes.d_sae * sizes.vocabulary
-        most = pairs.most_bytes(entries, possible)
+        most = runs.most_bytes(entries, possible)
         per_feature = most / sizes.d_sae
         occurrences = 8 * (sizes.vocabulary + 3)
         need = occurrences + most
@@ -66,7 +71,7 @@ class TokenCounts:
                 "can be done in several looks."
             )
         # What the tables need of the looks before stays.
-        fixed = occurrences + min(24 * self.top * sizes.d_sae, most) + 8 * sizes.d_sae
+        fixed = occurrences + min(24 * self._kept * sizes.d_sae, most) + 8 * sizes.d_sae
         if fixed + per_feature > memory:
             raise OutOfRoom(f"{said}, too little even for a feature at a time; allow more memory.")
         at_once = max(1, math.floor((memory - fixed) / max(per_feature, 1)))
@@ -78,32 +83,32 @@ class TokenCounts:
         """Return the empty state of a look at its range of features.
 
         ``occurrences`` (int64, vocabulary; the first look's) counts each token, with or
-        without features; ``range`` is [first, last + 1); the rest is the counts, see ``pairs``.
+        without features; ``range`` is [first, last + 1); the rest is the counts, see ``runs``.
         """
         for state in before:
-            _cut(state, self.top)
+            _cut(state, self._kept)
         wide = math.ceil(sizes.d_sae / looks)
         bounds = np.minimum(np.array([look, look + 1]) * wide, sizes.d_sae)
         occurrences = np.zeros(sizes.vocabulary if look == 0 else 0, dtype=np.int64)
-        return {"range": bounds, "occurrences": occurrences, **pairs.empty()}
+        return {"range": bounds, "occurrences": occurrences, **runs.empty()}
 
     def update(self, state: Arrays, block: Block) -> None:
         """Take one block in."""
         if vocabulary := len(state["occurrences"]):
             state["occurrences"] += np.bincount(block.tokens.token_id, minlength=vocabulary)
         first, end = state["range"]
-        pairs.add(state, block, first=int(first), end=int(end))
+        runs.push(state, token_run(block, first=int(first), end=int(end)))
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
         """Return the state of both."""
         a["occurrences"] = a["occurrences"] + b["occurrences"]
-        pairs.join(a, b)
+        runs.join(a, b)
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
-        """Make the Token nodes, the FIRES_ON edges and each feature's top token."""
+        """Make the Token nodes, the FIRES_ON edges, each feature's top token and wordless share."""
         for state in finals:
-            _cut(state, self.top)
+            _cut(state, self._kept)
         key, count, total, active = (
             np.concatenate([state[name] for state in finals])
             for name in ("key", "count", "total", "active")
@@ -111,45 +116,73 @@ class TokenCounts:
         feature, token = key >> 32, key & 0xFFFFFFFF
         rank = ranks(feature)
         named, which = np.unique(token, return_inverse=True)
-        texts = pa.array(subject.texts(named.tolist()), pa.string())
-        ids = keys(subject.tokenizer, named)
-        yield graph_table(
-            "Token",
-            self.name,
-            {
-                "id": ids,
-                "tokenizer": [subject.tokenizer] * len(named),
-                "token_id": named,
-                "text": texts,
-            },
-        )
+        texts = subject.texts(named.tolist())
+        edge = np.flatnonzero(rank < self.top)
+        yield _tokens(np.unique(which[edge]), named, texts=texts, subject=subject)
         yield graph_table(
             "FIRES_ON",
             self.name,
             {
-                "source": keys(subject.sae, feature),
-                "target": ids.take(pa.array(which)),
-                "rank": rank,
-                "count": count,
-                "share": count / active[feature],
-                "rate": count / finals[0]["occurrences"][token],
-                "mean_activation": total / count,
+                "source": keys(subject.sae, feature[edge]),
+                "target": keys(subject.tokenizer, named).take(pa.array(which[edge])),
+                "rank": rank[edge],
+                "count": count[edge],
+                "share": count[edge] / active[feature[edge]],
+                "rate": count[edge] / finals[0]["occurrences"][token[edge]],
+                "mean_activation": total[edge] / count[edge],
             },
         )
         best = np.zeros(len(active), dtype=np.int64)
         best[feature[rank == 0]] = which[rank == 0]
+        dead = active == 0
+        common = rank < _COMMONEST
         columns = {
             "id": keys(subject.sae, np.arange(len(active))),
-            "top_token": texts.take(pa.array(best, mask=active == 0)),
+            "top_token": pa.array(texts, pa.string()).take(pa.array(best, mask=dead)),
+            "wordless_share": nullable(
+                _share(_wordless(texts)[which[common]], feature[common], features=len(active)),
+                null=dead,
+            ),
         }
         yield graph_table("Feature", self.name, columns)
+
+    @property
+    def _kept(self) -> int:
+        """Tokens of each feature that the tables need."""
+        return max(self.top, _COMMONEST)
+
+
+def _tokens(
+    which: NDArray[np.int64], named: NDArray[np.int64], *, texts: Sequence[str], subject: Subject
+) -> Table:
+    """Make the Token nodes of some of the named tokens."""
+    columns = {
+        "id": keys(subject.tokenizer, named[which]),
+        "tokenizer": [subject.tokenizer] * len(which),
+        "token_id": named[which],
+        "text": pa.array(texts, pa.string()).take(pa.array(which)),
+    }
+    return graph_table("Token", TokenCounts.name, columns)
+
+
+def _wordless(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Say of each text whether it holds no letter and no digit."""
+    return np.array([not any(map(str.isalnum, text)) for text in texts], dtype=np.bool_)
+
+
+def _share(
+    yes: NDArray[np.bool_], group: NDArray[np.int64], *, features: int
+) -> NDArray[np.float64]:
+    """Return the share of true ones in each group, 0 in an empty one."""
+    size = np.bincount(group, minlength=features)
+    return np.bincount(group[yes], minlength=features) / np.maximum(size, 1)
 
 
 def _cut(state: Arrays, top: int) -> None:
     """Cut a final state, in place, to each feature's top tokens and its active tokens."""
     if "active" in state:
         return
-    key, count, total = pairs.take(state)
+    key, count, total = runs.take(state)
     feature = key >> 32
     first, end = state["range"]
     active = np.zeros(int(end - first), dtype=np.int64)
