@@ -9,6 +9,7 @@
 // column feature_b (string): its partner in the other SAE
 // column token_b (string): the token the partner is active on most often
 // column pearson (double): correlation of both activations
+// column by_token (double): the part of it that tokens explain: its mean when they are shuffled
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column q (double): false discovery rate when documents are shifted
 // column token_q (double): the same when activations are shuffled among occurrences of a token
@@ -17,6 +18,7 @@ MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $
 WITH a, b, m, 0.05 /* $max_q */ AS max_q
 WHERE m.one_to_one = true AND m.q <= max_q AND m.token_q <= max_q
 RETURN a.id AS feature_a, a.top_token AS token_a, b.id AS feature_b, b.top_token AS token_b,
-       m.pearson AS pearson, m.shared_tokens AS shared_tokens, m.q AS q, m.token_q AS token_q
+       m.pearson AS pearson, m.token_null_pearson AS by_token,
+       m.shared_tokens AS shared_tokens, m.q AS q, m.token_q AS token_q
 ORDER BY pearson DESC, a.idx, b.idx
 LIMIT 100 /* $limit */

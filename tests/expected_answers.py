@@ -533,7 +533,7 @@ def by_token(w, sae_a, sae_b, max_q, limit, wanted):
         if None not in (e["q"], e["token_q"]) and e["q"] <= max_q and wanted(e["token_q"])
     ]
     rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"]))
-    columns = ("pearson", "shared_tokens", "q", "token_q")
+    columns = ("pearson", "token_null_pearson", "shared_tokens", "q", "token_q")
     return [
         (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns))
         for a, b, e in rows[:limit]

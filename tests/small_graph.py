@@ -392,7 +392,8 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
             decoder_cosine=m.pearson / 4 if made.alignment == "tokens" else None,
             encoder_cosine=m.pearson / 8 if made.alignment == "tokens" else None,
             p=m.p, p_pooled=m.p, q=m.q, token_p=m.token_q, token_p_pooled=m.token_q,
-            token_q=m.token_q,
+            token_q=m.token_q, null_pearson=m.pearson / 16,
+            token_null_pearson=None if m.token_q is None else m.pearson / 2,
         ))  # fmt: skip
     kept = [m for m in made.matches if m.one_to_one]
     sound = [m for m in kept if m.q is not None and m.q <= 0.05]

@@ -166,12 +166,13 @@ def test_10_bursty_unrelated_features_have_lift_and_no_match():
         pairs = work.pairs()
         null = shifted_documents(work, planted.units, pairs, draws=19, seed=seed)
         best = np.flatnonzero((pairs.a == 0) & (pairs.rank_ab == 0))
-        p.append(null.p[best[0]] if len(best) else 1.0)
+        p.append([null.p[best[0]], null.p_pooled[best[0]]] if len(best) else [1.0, 1.0])
         expected = work.of_a.count[pairs.a] * work.of_b.count[pairs.b] / len(planted.units)
         lifts.extend(pairs.joint / expected)
     assert np.median(lifts) > 1.2
-    share = (np.array(p)[:, None] <= levels).mean(0)
-    assert (share <= levels + 3 * np.sqrt(levels * (1 - levels) / 200)).all()
+    for each in np.array(p).T:  # p, and p pooled
+        share = (each[:, None] <= levels).mean(0)
+        assert (share <= levels + 3 * np.sqrt(levels * (1 - levels) / 200)).all()
 
 
 def test_shared_features_come_back_and_private_ones_do_not():

@@ -184,7 +184,8 @@ def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str,
 
 
 def _take(null: Null, kept: NDArray[np.bool_]) -> Null:
-    return replace(null, p=null.p[kept], p_pooled=null.p_pooled[kept], q=null.q[kept])
+    of_pairs = ("p", "p_pooled", "q", "expected")
+    return replace(null, **{name: getattr(null, name)[kept] for name in of_pairs})
 
 
 def _manifest(sides: Sides, settings: MatchSettings, left_out: dict[str, int]) -> Manifest:
@@ -231,9 +232,11 @@ def _matches(sides: Sides, found: _Match) -> Any:
             "p": _doubles(found.shifts.p),
             "p_pooled": _doubles(found.shifts.p_pooled),
             "q": _doubles(found.shifts.q),
+            "null_pearson": _doubles(found.shifts.expected),
             "token_p": _doubles(found.shuffles.p),
             "token_p_pooled": _doubles(found.shuffles.p_pooled),
             "token_q": _doubles(found.shuffles.q),
+            "token_null_pearson": _doubles(found.shuffles.expected),
         },
     )
 

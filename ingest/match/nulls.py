@@ -13,6 +13,10 @@ type seen once stays where it is: on it the shared token explains all there is.
 
 A match was chosen as the best of many, so each draw gives the *best* correlation of each
 feature: p is the share of draws, the observed one counted in, whose best is as good.
+
+Few draws give no small p. Features that are active as often share their draws: not their
+correlations, since under the second null one feature's best is high in every draw and
+another's is low, but how far each stands above its own other draws, in their deviations.
 """
 
 import math
@@ -41,6 +45,12 @@ Order: TypeAlias = Callable[[np.random.Generator], Ints]
 # the second null) adds the same products in another order: the last digits differ.
 _AS_GOOD = 1e-9
 
+# Draws that hardly differ are not told apart: their spread counts as this much at least.
+_LEAST_SPREAD = 1e-6
+
+# Below this, there is no spread to speak of among the other draws.
+_FEWEST = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Null:
@@ -52,11 +62,15 @@ class Null:
         float64, one a pair; NaN without draws. Share of draws whose best match, of either
         end, is as good: of both ends' shares the larger.
     p_pooled
-        float64, likewise. The same with the draws of all eligible features of the same SAE
-        that are active as often, within a factor of two.
+        float64, likewise. Share of the draws of all eligible features of the same SAE that
+        are active as often, within a factor of two, that stand as far above their feature's
+        other draws, in standard deviations of these. ``p`` if there are fewer than 3 draws.
     q
         float64, likewise. Benjamini-Hochberg q-value of ``p_pooled`` among all pairs and
         all eligible features, of either SAE, without a pair; the latter have p = 1.
+    expected
+        float64, likewise. Mean over draws of the best correlation, of the end where it is
+        higher: what the null explains of the match.
     threshold
         Correlation that the best match of an eligible feature of either SAE exceeds in 5%
         of cases; NaN without draws or features.
@@ -72,6 +86,7 @@ class Null:
     p: Floats
     p_pooled: Floats
     q: Floats
+    expected: Floats
     threshold: float
     best_a: float
     best_b: float
@@ -210,7 +225,7 @@ def _null(
     floor = 1 / (1 + draws.number)
     if not draws.number:
         none = np.full(len(pairs), np.nan)
-        return Null(none, none, none, math.nan, math.nan, math.nan, floor, left_out)
+        return Null(none, none, none, none, math.nan, math.nan, math.nan, floor, left_out)
     best_a, best_b = _maxima(correlation, draws, stage)
     a, b = correlation.of_a, correlation.of_b
     p = np.maximum(_p(best_a, pairs.a, observed), _p(best_b, pairs.b, observed))
@@ -223,6 +238,7 @@ def _null(
         p,
         p_pooled,
         _q(p_pooled, unmatched),
+        np.maximum(best_a.mean(0)[pairs.a], best_b.mean(0)[pairs.b]),
         _threshold(np.concatenate([best_a[:, a.eligible], best_b[:, b.eligible]], axis=1)),
         _mean(best_a, a.count, correlation.allowed_a),
         _mean(best_b, b.count, correlation.allowed_b),
@@ -249,13 +265,27 @@ def _p(best: Floats, feature: Ints, observed: Floats) -> Floats:
 
 
 def _p_pooled(best: Floats, feature: Ints, observed: Floats, *, bins: NDArray[np.intp]) -> Floats:
+    draws = len(best)
+    if draws < _FEWEST:
+        return _p(best, feature, observed)
+    mean, square = best.mean(axis=0), best.var(axis=0) * draws
+    above = _standing(observed - _AS_GOOD, mean[feature], square[feature], draws)
+    # Each draw against the others: without it their mean and squares are (Welford)
+    others = mean - (best - mean) / (draws - 1)
+    drawn = _standing(best, others, square - (best - mean) * (best - others), draws - 1)
     p = np.ones(len(feature))
     for one in np.unique(bins[bins >= 0]):
-        pool = np.sort(best[:, bins == one], axis=None)
+        pool = np.sort(drawn[:, bins == one], axis=None)
         here = bins[feature] == one
-        worse = np.searchsorted(pool, observed[here] - _AS_GOOD)
-        p[here] = (1 + len(pool) - worse) / (1 + len(pool))
+        p[here] = (1 + len(pool) - np.searchsorted(pool, above[here])) / (1 + len(pool))
     return p
+
+
+def _standing(value: Floats, mean: Floats, square: Floats, draws: int) -> Floats:
+    """Return how far a value lies above so many draws, in standard deviations of a new one."""
+    spread = np.sqrt(np.maximum(square, 0) / (draws - 1) * (1 + 1 / draws))
+    above: Floats = (value - mean) / np.maximum(spread, _LEAST_SPREAD)
+    return above
 
 
 def _octave(count: Ints, eligible: Mask) -> NDArray[np.intp]:

@@ -46,7 +46,13 @@ class MatchSettings:
     min_pearson: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, least in (("best", 1), ("min_joint", 1), ("draws", 0), ("min_shared", 0)):
+        for name, least in (
+            ("best", 1),
+            ("min_joint", 1),
+            ("draws", 0),
+            ("seed", 0),
+            ("min_shared", 0),
+        ):
             if getattr(self, name) < least:
                 raise BadInput(
                     f"{name}={getattr(self, name)} was asked for; {least} or more is possible."

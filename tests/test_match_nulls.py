@@ -1,0 +1,314 @@
+"""The two nulls: their draws, p by hand, and whether p keeps what it promises."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from match_rows import bursty, correlated, random_dense
+from numpy.typing import NDArray
+from scipy.stats import chisquare, false_discovery_control
+
+from ingest.match.nulls import (
+    Null,
+    shifted,
+    shifted_documents,
+    shuffled,
+    shuffled_occurrences,
+)
+from ingest.match.pairs import Pairs
+from ingest.match.rows import Units
+
+Dense = NDArray[np.float32]
+
+
+class Counting:
+    """A stage that adds up."""
+
+    done = 0.0
+
+    def advance(self, by: float = 1) -> None:
+        self.done += by
+
+
+def documents(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.repeat(3 * np.arange(len(lengths)), lengths)
+
+
+def of_documents(document: NDArray[np.int64]) -> Units:
+    return Units(document, np.zeros(len(document), dtype=np.int32))
+
+
+def of_types(type: NDArray[np.int32]) -> Units:
+    return Units(np.zeros(len(type), dtype=np.int64), type)
+
+
+# ---------------------------------------------------------------- the draws
+
+
+def test_a_shift_turns_each_document() -> None:
+    rng, lengths = np.random.default_rng(0), np.array([5, 2, 9, 3])
+    ends = np.cumsum(lengths)
+    for _ in range(50):
+        turned = shifted(lengths, rng)
+        for start, end in zip(ends - lengths, ends, strict=True):
+            whole = list(range(start, end))
+            offset = whole.index(turned[start])
+            assert turned[start:end].tolist() == whole[offset:] + whole[:offset]
+    assert shifted(np.zeros(0, dtype=np.int64), rng).tolist() == []
+
+
+def test_all_offsets_are_as_likely_and_independent() -> None:
+    rng, lengths = np.random.default_rng(1), np.array([4, 3])
+    first = [shifted(lengths, rng)[[0, 4]] for _ in range(6000)]
+    counts = [sum((f == [i, j]).all() for f in first) for i in range(4) for j in range(4, 7)]
+    assert sum(counts) == 6000
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_a_shuffle_stays_within_types_and_is_uniform() -> None:
+    rng = np.random.default_rng(2)
+    type = rng.integers(0, 20, 300).astype(np.int32)
+    for _ in range(20):
+        order = shuffled(type, rng)
+        assert sorted(order) == list(range(300))
+        np.testing.assert_array_equal(type[order], type)
+    small = np.array([1, 0, 1, 1, 0], dtype=np.int32)
+    seen = [tuple(shuffled(small, rng)) for _ in range(6000)]
+    possible = [
+        (t[0], z[0], t[1], t[2], z[1])
+        for t in itertools.permutations([0, 2, 3])
+        for z in itertools.permutations([1, 4])
+    ]
+    assert chisquare([seen.count(p) for p in possible]).pvalue > 1e-3
+    assert set(seen) == set(possible)
+
+
+# ---------------------------------------------------------------- p, by hand
+
+
+def stands(value: float, others: Dense) -> float:
+    """How far a value stands above others, in standard deviations of the prediction of one more."""
+    spread = others.std(ddof=1) * math.sqrt(1 + 1 / len(others))
+    return (value - others.mean()) / max(spread, 1e-6)
+
+
+def by_hand(a: Dense, b: Dense, pairs: Pairs, orders: list[NDArray[np.int64]], observed) -> dict:
+    """p, pooled p and q from correlations of dense columns, one draw and pair at a time."""
+    d_a, d_b = a.shape[1], b.shape[1]
+    best_a, best_b = np.zeros((len(orders), d_a)), np.zeros((len(orders), d_b))
+    for d, order in enumerate(orders):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r = np.nan_to_num(np.corrcoef(a.T, b[order].T)[:d_a, d_a:])
+        r[((a > 0).T.astype(int) @ (b[order] > 0)) < 2] = 0
+        r = np.maximum(r, 0)
+        best_a[d], best_b[d] = r.max(axis=1), r.max(axis=0)
+    p, pooled = [], []
+    for i, j, r in zip(pairs.a, pairs.b, observed, strict=True):
+        both, both_pooled = [], []
+        for best, codes, f in ((best_a, a, i), (best_b, b, j)):
+            count = (codes > 0).sum(axis=0)
+            octave = [int(math.log2(c)) if c >= 2 else -1 for c in count]
+            both.append((1 + sum(m >= r - 1e-9 for m in best[:, f])) / (1 + len(orders)))
+            like = [g for g in range(len(count)) if octave[g] == octave[f] >= 0]
+            standing = [
+                stands(m, np.delete(best[:, g], d)) for g in like for d, m in enumerate(best[:, g])
+            ]
+            mine = stands(r - 1e-9, best[:, f])
+            both_pooled.append((1 + sum(s >= mine for s in standing)) / (1 + len(standing)))
+        p.append(max(both))
+        pooled.append(max(both_pooled))
+    live_a, live_b = (a > 0).sum(axis=0) >= 2, (b > 0).sum(axis=0) >= 2
+    tests = live_a.sum() - len(set(pairs.a)) + live_b.sum() - len(set(pairs.b))
+    every = np.sort(np.concatenate([best_a[:, live_a].ravel(), best_b[:, live_b].ravel()]))
+    return {
+        "p": p,
+        "p_pooled": pooled,
+        "q": false_discovery_control([*pooled, *[1.0] * tests])[: len(p)],
+        "expected": [
+            max(best_a[:, i].mean(), best_b[:, j].mean())
+            for i, j in zip(pairs.a, pairs.b, strict=True)
+        ],
+        "threshold": every[math.ceil(0.95 * (len(every) - 1))],
+        "best_a": best_a[:, (a > 0).any(axis=0)].mean(),
+        "best_b": best_b[:, (b > 0).any(axis=0)].mean(),
+    }
+
+
+def assert_equal(null: Null, expected: dict) -> None:
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(null, name), value, atol=1e-12, err_msg=name)
+
+
+def small(rng: np.random.Generator, units: int) -> tuple[Dense, Dense]:
+    a, b = random_dense(rng, units, 12, rate=0.25), random_dense(rng, units, 9, rate=0.25)
+    b[:, :3] += a[:, :3] * (rng.random((units, 3)) < 0.7)
+    a[:, 11], b[:, 8] = 0, 0
+    return a, b
+
+
+def test_p_of_shifted_documents_by_hand() -> None:
+    rng = np.random.default_rng(4)
+    lengths = np.array([7, 12, 3, 20, 9])
+    a, b = small(rng, lengths.sum())
+    correlation = correlated(a, b, best=2, min_joint=2)
+    pairs, stage = correlation.pairs(), Counting()
+    pairs = pairs.take(pairs.pearson > 0.1)
+    null = shifted_documents(
+        correlation, of_documents(documents(lengths)), pairs, draws=9, seed=5, stage=stage
+    )
+    orders = [shifted(lengths, np.random.default_rng((5, 1, d))) for d in range(9)]
+    assert_equal(null, by_hand(a, b, pairs, orders, pairs.pearson))
+    assert (stage.done, null.floor, null.left_out) == (9, 0.1, 0)
+    assert len(pairs) > 5
+    assert null.p.min() == 0.1
+
+
+def test_p_of_shuffled_occurrences_by_hand() -> None:
+    rng = np.random.default_rng(6)
+    a, b = small(rng, 80)
+    type = rng.integers(0, 6, 80).astype(np.int32)
+    correlation = correlated(a, b, best=1, min_joint=2)
+    pairs = correlation.pairs()
+    null = shuffled_occurrences(correlation, of_types(type), pairs, draws=7, seed=1)
+    orders = [shuffled(type, np.random.default_rng((1, 2, d))) for d in range(7)]
+    assert_equal(null, by_hand(a, b, pairs, orders, pairs.pearson))
+    assert null.left_out == 0
+
+
+def test_documents_of_one_unit_are_left_out_of_both_and_counted() -> None:
+    rng = np.random.default_rng(7)
+    lengths = np.array([1, 8, 1, 1, 15, 10, 1])
+    a, b = small(rng, lengths.sum())
+    alone = np.repeat(lengths == 1, lengths)
+    a[:, 10], b[:, 7] = 0, 0  # a pair that is seen in documents of one unit only
+    a[alone, 10], b[alone, 7] = [1, 2, 3, 4], [1, 2, 3, 5]
+    correlation = correlated(a, b, best=2, min_joint=2)
+    pairs = correlation.pairs()
+    null = shifted_documents(correlation, of_documents(documents(lengths)), pairs, draws=6, seed=2)
+    longer = lengths[lengths > 1]
+    orders = [shifted(longer, np.random.default_rng((2, 1, d))) for d in range(6)]
+    observed = correlation.over(np.flatnonzero(~alone)).pearson(pairs.a, pairs.b)
+    expected = by_hand(a[~alone], b[~alone], pairs, orders, observed)
+    # The pair's features are not active on the units compared: no bin, and no test apart.
+    only = (pairs.a == 10) & (pairs.b == 7)
+    assert only.sum() == 1
+    assert null.p[only] == null.p_pooled[only] == null.q[only] == 1
+    assert null.left_out == 4
+    np.testing.assert_allclose(null.p, expected["p"])
+    with np.errstate(invalid="ignore"):
+        r = np.corrcoef(a[~alone].T, b[~alone].T)[:12, 12:]
+    here = observed > 0
+    np.testing.assert_allclose(observed[here], r[pairs.a, pairs.b][here], atol=1e-12)
+
+
+def test_no_draws_say_nothing() -> None:
+    a, b = small(np.random.default_rng(8), 30)
+    correlation = correlated(a, b)
+    pairs = correlation.pairs()
+    for null in (
+        shifted_documents(
+            correlation, of_documents(np.array([0, *[1] * 29])), pairs, draws=0, seed=0
+        ),
+        shuffled_occurrences(correlation, of_types(np.zeros(30, np.int32)), pairs, draws=0, seed=0),
+    ):
+        assert np.isnan([*null.p, *null.p_pooled, *null.q, null.best_a]).all()
+        assert len(null.p) == len(pairs)
+        assert np.isnan(null.threshold)
+        assert null.floor == 1
+
+
+@pytest.mark.parametrize("units", [0, 1, 5])
+def test_nothing_to_match(units: int) -> None:
+    correlation = correlated(np.zeros((units, 3)), np.ones((units, 2)))
+    pairs, one = correlation.pairs(), np.zeros(units, dtype=np.int64)
+    for null in (
+        shifted_documents(correlation, of_documents(one), pairs, draws=3, seed=0),
+        shuffled_occurrences(correlation, of_types(one.astype(np.int32)), pairs, draws=3, seed=0),
+    ):
+        assert len(null.p) == len(null.p_pooled) == len(null.q) == 0
+        assert np.isnan(null.threshold)
+
+
+def test_a_draw_does_not_depend_on_those_before_it() -> None:
+    a, b = small(np.random.default_rng(9), 60)
+    correlation = correlated(a, b, min_joint=2)
+    pairs, document = correlation.pairs(), np.repeat(np.arange(4), 15)
+    three, four, other = (
+        shifted_documents(correlation, of_documents(document), pairs, draws=n, seed=seed).p
+        * (n + 1)
+        for n, seed in ((3, 1), (4, 1), (4, 2))
+    )
+    assert set(np.round(four - three)) <= {0, 1}
+    assert not np.array_equal(four, other)
+
+
+# ---------------------------------------------------------------- what p promises
+
+
+def test_features_of_the_token_alone_are_no_more_than_a_shared_token() -> None:
+    rng = np.random.default_rng(10)
+    type = rng.integers(0, 30, 3000).astype(np.int32)
+    table = random_dense(rng, 30, 10, rate=0.2)
+    a = table[type]
+    # B varies within a type, so that a shuffle changes the order in which products are added.
+    b = a * np.exp(0.3 * rng.standard_normal(a.shape)).astype(np.float32)
+    correlation = correlated(a, b, best=1)
+    pairs = correlation.pairs()
+    null = shuffled_occurrences(correlation, of_types(type), pairs, draws=19, seed=0)
+    assert pairs.pearson.max() > 0.8
+    assert (null.p == 1).all()
+    assert (null.p_pooled > 0.05).all()
+
+
+def test_rows_shifted_by_one_unit_of_independent_tokens_give_nothing() -> None:
+    rng = np.random.default_rng(11)
+    a = random_dense(rng, 4000, 40, rate=0.05)
+    document = np.repeat(np.arange(20), 200)
+    correlation = correlated(a, np.roll(a, 1, axis=0), min_joint=5)
+    pairs = correlation.pairs()
+    null = shifted_documents(correlation, of_documents(document), pairs, draws=19, seed=0)
+    assert len(pairs) > 40
+    assert null.q.min() > 0.05
+    same = correlated(a, a, min_joint=5)
+    null = shifted_documents(same, of_documents(document), same.pairs(), draws=49, seed=0)
+    found = same.pairs().mutual
+    assert (null.p[found] == null.floor).all()
+    assert (null.q[found] < 0.05).all()
+
+
+def test_p_of_independent_bursty_features_is_no_smaller_than_chance() -> None:
+    rng = np.random.default_rng(12)
+    lengths = np.array([40, 25, 60, 30, 45, 50])
+    shares, lifts = [], []
+    for seed in range(200):
+        a, b = (bursty(rng, lengths, 5, run=6, rate=0.3) for _ in range(2))
+        correlation = correlated(a, b, best=1, min_joint=5)
+        pairs = correlation.pairs()
+        null = shifted_documents(
+            correlation, of_documents(documents(lengths)), pairs, draws=19, seed=seed
+        )
+        assert (null.p >= null.floor).all()
+        best = pairs.rank_ab == 0
+        # A feature without any candidate counts as a test with p = 1.
+        shares.append([(null.p[best] <= alpha).sum() / 5 for alpha in (0.05, 0.1, 0.2)])
+        lifts.append((pairs.joint * len(a) / correlation.of_a.count[pairs.a]
+                      / correlation.of_b.count[pairs.b]).max())  # fmt: skip
+    assert np.median(lifts) > 1.5  # they look related
+    for alpha, share in zip((0.05, 0.1, 0.2), np.mean(shares, axis=0), strict=True):
+        assert share <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / 200)
+
+
+def test_shared_bursty_features_are_found() -> None:
+    rng = np.random.default_rng(13)
+    lengths = np.full(12, 50)
+    shared = bursty(rng, lengths, 4, run=6, rate=0.2)
+    a, b = (np.hstack([shared, bursty(rng, lengths, 6, run=6, rate=0.2)]) for _ in range(2))
+    correlation = correlated(a, b, best=2)
+    pairs = correlation.pairs()
+    null = shifted_documents(correlation, of_documents(documents(lengths)), pairs, draws=49, seed=0)
+    truly = (pairs.a == pairs.b) & (pairs.a < 4)
+    assert truly.sum() == 4
+    assert (null.p[truly] == 0.02).all()
+    assert (null.q[truly] < 0.05).all()
+    assert (null.q[~truly] > 0.05).all()
