@@ -140,6 +140,13 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
 @click.option(
     "--as", "names", multiple=True, metavar="SAE=NAME", help="Another name on the server."
 )
+@click.option(
+    "--edges-per-feature",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Leave out CO_ACTIVATES edges that are not among the N heaviest of one of their features; "
+    "for small servers. Give it at every push.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @atlas_option
 @shared_options
@@ -149,6 +156,7 @@ def push(
     password: str | None,
     database: str | None,
     names: tuple[str, ...],
+    edges_per_feature: int | None,
     dry_run: bool,
     where: str | None,
     as_json: bool,
@@ -157,11 +165,14 @@ def push(
     """Make a Neo4j server show what the atlas holds.
 
     Only SAEs that differ are written, one at a time; whoever asks the server
-    meanwhile sees each either whole as it was or whole as it will be.
+    meanwhile sees each either whole as it was or whole as it will be. A push that
+    was cut off is finished by the same command. A big atlas is loaded several times
+    faster into a new database: see `atlas export --for neo4j-admin`.
 
     \b
-    Example:
+    Examples:
       NEO4J_PASSWORD=… atlas push neo4j://localhost
+      atlas push neo4j://localhost --edges-per-feature 20
     """
     from atlas.pushing import push_atlas
 
@@ -172,6 +183,7 @@ def push(
         password=password,
         database=database,
         names=names,
+        edges_per_feature=edges_per_feature,
         dry_run=dry_run,
         progress=make_progress(quiet=quiet),
     )
@@ -197,22 +209,37 @@ def push(
     show_default=True,
     help="Of the files.",
 )
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["neo4j-admin"]),
+    help="Write what `neo4j-admin database import` reads, and the script that runs it.",
+)
 @atlas_option
 @shared_options
-def export(folder: Path, form: str, where: str | None, as_json: bool, quiet: bool) -> None:
+def export(
+    folder: Path, form: str, reader: str | None, where: str | None, as_json: bool, quiet: bool
+) -> None:
     """Write the tables of the graph into FOLDER, one file for each kind of node and edge.
 
-    In CSV, lists are written as JSON.
+    In CSV, lists are written as JSON. With --for neo4j-admin, FOLDER also gets
+    `import.sh`, which makes a Neo4j database of the files: the fastest way to load
+    a big atlas. A database made so is like one that was pushed to.
 
     \b
-    Example:
+    Examples:
       atlas export tables --format csv
+      atlas export import --for neo4j-admin && sh import/import.sh neo4j
     """
-    from atlas.exporting import export_tables
+    from atlas.exporting import export_for_import, export_tables
 
-    written = export_tables(
-        which_atlas(where), folder, form=form, progress=make_progress(quiet=quiet)
-    )
+    progress = make_progress(quiet=quiet)
+    if reader is None:
+        written = export_tables(which_atlas(where), folder, form=form, progress=progress)
+    elif form != "parquet":
+        raise click.UsageError("--for neo4j-admin writes Parquet; leave out --format.")
+    else:
+        written = export_for_import(folder_of(which_atlas(where)), folder, progress=progress)
     emit(
         written,
         as_json=as_json,

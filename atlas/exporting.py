@@ -1,18 +1,20 @@
-"""The graph's tables as files: Parquet, or CSV with lists as JSON."""
+"""The graph's tables as files: Parquet, CSV with lists as JSON, or what Neo4j's importer reads."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlas.assemble import assemble
 from atlas.disk import enough_room, placed
 from atlas.errors import BadInput
+from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
-from atlas.schema import TABLES
+from atlas.schema import TABLES, Edge, Node
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["export_tables"]
+__all__ = ["export_for_import", "export_tables"]
 
 
 def export_tables(
@@ -38,8 +40,7 @@ def export_tables(
     """
     from atlas.api import Atlas
 
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; name a folder for the tables.")
+    _check_folder(folder)
     written: dict[str, int] = {}
     with Atlas.open(where, progress=progress) as atlas, enough_room(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,6 +53,56 @@ def export_tables(
                 written[of.name] = data.num_rows
                 stage.advance()
     return written
+
+
+def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) -> dict[str, int]:
+    """Write an atlas for ``neo4j-admin database import``: Parquet files and ``import.sh``.
+
+    The database it makes holds what a push would leave on a server, but for
+    constraints and indexes, which the next push makes, and empty texts.
+
+    Parameters
+    ----------
+    path
+        The folder of the atlas.
+    folder
+        Where to; made if it is not there.
+    progress
+        Told of every table.
+
+    Returns
+    -------
+    dict
+        The number of rows of each table that has any, by name.
+    """
+    from atlas.stores.neo4j_admin import empty_texts, import_files, import_script
+
+    _check_folder(folder)
+    atlas = Folder.open(path)
+    sound = atlas.sound()
+    for key, reason in sound.stale.items():
+        progress.say(f"{key} is stale and left out: {reason}.")
+    graph = assemble(atlas, sound)
+    if empty := empty_texts(graph):
+        progress.say(f"Neo4j's importer leaves empty texts out; they will be null: {empty:,}.")
+    names: list[tuple[Node | Edge, str]] = []
+    written: dict[str, int] = {}
+    with enough_room(folder), progress.stage("Writing tables", unit="tables") as stage:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in import_files(graph):
+            with placed(folder / file.name) as beside:
+                _write(file.rows, beside, form="parquet")
+            names.append((file.of, file.name))
+            written[file.of.name] = file.rows.num_rows
+            stage.advance()
+        with placed(folder / "import.sh") as beside:
+            beside.write_text(import_script(names), "utf-8")
+    return written
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file; name a folder for the tables.")
 
 
 def _write(data: "pa.Table", path: Path, *, form: str) -> None:

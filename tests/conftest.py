@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from neo4j_server import CannotStart, Server, running, wipe
+from neo4j_server import CannotStart, Own, Server, running, wipe
 from store_graphs import make_graph as make
 
 from atlas.stores import Graph, Store
@@ -24,13 +24,29 @@ ENGINES = [
 def neo4j_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server, for the whole session; a machine that has no Java skips, but never under CI."""
     with ExitStack() as stack:
-        try:
+        with needed():
             server = stack.enter_context(running(tmp_path_factory.mktemp("neo4j") / "home"))
-        except CannotStart as error:
-            if os.environ.get("CI", "").lower() == "true":
-                pytest.fail(f"tests on Neo4j must run under CI: {error}")
-            pytest.skip(str(error))
         yield server
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Skip where a server cannot be started, and fail under CI."""
+    try:
+        yield
+    except CannotStart as error:
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(f"tests on Neo4j must run under CI: {error}")
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def own_neo4j(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Own]:
+    """A server of the module's own, not started yet: to be killed, or to serve what is imported."""
+    with needed():
+        own = Own(tmp_path_factory.mktemp("own") / "home")
+    with own:
+        yield own
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from store_graphs import make_graph
+from edge_graphs import edge_graph
 
 from atlas.stores.bolt import Bolt
 from atlas.stores.opening import open_server
@@ -55,7 +55,7 @@ def main() -> None:
         Bolt.together = together  # type: ignore[method-assign]
     store = open_server()
     store.sync(
-        store.plan(make_graph(versions)), Deadly(float("inf" if moment == "commit" else moment))
+        store.plan(edge_graph(versions)), Deadly(float("inf" if moment == "commit" else moment))
     )
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -64,27 +65,79 @@ def running(folder: Path) -> Iterator[Server]:
         _refuse_if_used(server)
         yield server
         return
-    java = find_java()
-    command = [java, "-cp", f"{jars()}/*", "-Xms512m", "-Xmx512m", "-XX:+UseG1GC"]
-    command += [f"--add-opens={name}=ALL-UNNAMED" for name in OPENS]
-    command += ["org.neo4j.server.CommunityEntryPoint", f"--home-dir={folder}"]
-    command += [f"--config-dir={folder / 'conf'}"]
-    ports = {"bolt": free_port(), "http": free_port()}
-    (folder / "conf").mkdir(parents=True)
-    (folder / "conf" / "neo4j.conf").write_text(SETTINGS.format(**ports), "utf-8")
-    with (folder / "out.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    with Own(folder) as own:
+        own.start()
+        yield own.server
+
+
+class Own:
+    """A server of our own, which may be killed and started again on the same data.
+
+    Parameters
+    ----------
+    folder
+        Its home; what lies there already, such as an imported database, is served.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._java = find_java()
+        self._jars = jars()
+        self._process: subprocess.Popen[bytes] | None = None
+        ports = {"bolt": free_port(), "http": free_port()}
+        (folder / "conf").mkdir(parents=True, exist_ok=True)
+        (folder / "conf" / "neo4j.conf").write_text(SETTINGS.format(**ports), "utf-8")
+        self.server = Server(f"bolt://127.0.0.1:{ports['bolt']}", "neo4j", secrets.token_hex(8))
+        self._new = True
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        with (self.folder / "out.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [*self._command("512m"), "org.neo4j.server.CommunityEntryPoint",
+                 f"--home-dir={self.folder}", f"--config-dir={self.folder / 'conf'}"],
+                stdout=log, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        _wait(self.server, self._process, self.folder, new=self._new)
+        self._new = False
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """End it properly, if it runs."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
         try:
-            server = Server(f"bolt://127.0.0.1:{ports['bolt']}", "neo4j", secrets.token_hex(8))
-            _wait(server, process, folder)
-            yield server
-        finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def admin(self) -> Path:
+        """Return a `neo4j-admin` that works on its home."""
+        script = self.folder / "neo4j-admin"
+        command = shlex.join([*self._command("512m"), "org.neo4j.cli.AdminTool"])
+        script.write_text(
+            f"#!/bin/sh\nexport NEO4J_HOME='{self.folder}' NEO4J_CONF='{self.folder / 'conf'}'\n"
+            f'exec {command} "$@"\n',
+            "utf-8",
+        )
+        script.chmod(0o755)
+        return script
+
+    def __enter__(self) -> "Own":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
+    def _command(self, heap: str) -> list[str]:
+        opens = [f"--add-opens={name}=ALL-UNNAMED" for name in OPENS]
+        return [self._java, "-cp", f"{self._jars}/*", f"-Xmx{heap}", "-XX:+UseG1GC", *opens]
 
 
 def find_java() -> str:
@@ -143,17 +196,21 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _wait(server: Server, process: "subprocess.Popen[bytes]", folder: Path) -> None:
-    """Wait until it answers, then set the password."""
+def _wait(server: Server, process: "subprocess.Popen[bytes]", folder: Path, *, new: bool) -> None:
+    """Wait until it answers, then set the password if it has none of ours."""
     for _ in range(240):
         if process.poll() is not None:
             break
         try:
-            with neo4j.GraphDatabase.driver(server.url, auth=("neo4j", "neo4j")) as driver:
-                driver.execute_query(
-                    "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $new",
-                    {"new": server.password}, database_="system",
-                )  # fmt: skip
+            login = ("neo4j", "neo4j" if new else server.password)
+            with neo4j.GraphDatabase.driver(server.url, auth=login) as driver:
+                if new:
+                    driver.execute_query(
+                        "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $new",
+                        {"new": server.password}, database_="system",
+                    )  # fmt: skip
+                else:
+                    driver.execute_query("RETURN 1")
             return
         except (DriverError, Neo4jError, OSError):
             time.sleep(0.5)

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from small_parts import small_atlas, write_sae, write_statistics
+from small_parts import filled, small_atlas, write_sae, write_statistics
 from test_commands import result
 
+from atlas.folder import Folder
 from atlas.main import main
-from atlas.parts import read_manifest
+from atlas.parts import Manifest, read_manifest, write_part
 
 pytestmark = pytest.mark.neo4j
 
@@ -51,8 +52,6 @@ def test_push_then_both_answer_the_same(command, neo4j_url):
 
 def test_only_what_differs_is_pushed_and_what_is_gone_is_removed(command, tmp_path):
     command("push")
-    from atlas.folder import Folder
-
     folder = Folder.open(tmp_path / "a.atlas")
     write_statistics(folder, read_manifest(folder.part("sae", "one")), [1, 1, 1])
     assert result(command("push"))["replaced"] == ["one"]
@@ -74,6 +73,37 @@ def test_a_name_owned_by_another_atlas_is_refused_and_as_renames(command, tmp_pa
     assert names == ["due", "one", "two", "uno"]
     rows = result(command("query", "--cypher", CYPHER, "-a", neo4j_url))
     assert [r["frequency"] for r in rows if r["sae"] == "uno"] == [0.4] * 4
+
+
+def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
+    pairs = {(0, 1): 0.9, (0, 2): 0.5, (1, 2): 0.4}
+    rows = [{"source": f"one/{a}", "target": f"one/{b}", "count": 1, "weight": w}
+            for (a, b), w in pairs.items()]  # fmt: skip
+    write_part(
+        (folder := Folder.open(tmp_path / "a.atlas")).part("coactivation", "one"),
+        Manifest("coactivation", "one", saes=("one",)),
+        [("CO_ACTIVATES", filled("CO_ACTIVATES", "coactivation", rows))],
+    )
+    assert "coactivation/one" in folder.sound().parts
+    edges = (
+        "MATCH (:Feature {id: 'one/2'})-[e:CO_ACTIVATES]-() RETURN e.weight AS w ORDER BY w",
+        "-a",
+        neo4j_url,
+    )
+
+    def push(*words):
+        done = result(command("push", *words))
+        return done["left_out"], done["added"] + done["replaced"], done["kept"]
+
+    assert push("--edges-per-feature", "1") == (1, ["one", "two"], [])
+    assert [r["w"] for r in result(command("query", "--cypher", *edges))] == [0.5]
+    assert push("--edges-per-feature", "1") == (1, [], ["one", "two"])
+    assert push("--edges-per-feature", "2") == (0, ["one"], ["two"])
+    assert [r["w"] for r in result(command("query", "--cypher", *edges))] == [0.4, 0.5]
+    assert push() == (0, [], ["one", "two"])  # it shows all there is
+    code, out, err = command("push", "--edges-per-feature", "-1")
+    assert code == 2
+    assert "--edges-per-feature" in out + err
 
 
 def test_doctor_and_export_on_a_server(command, neo4j_url, tmp_path):

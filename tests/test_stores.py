@@ -2,9 +2,11 @@
 
 import inspect
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from edge_graphs import FEATURE_EDGES, edge_graph, shown_edges
 from store_graphs import ATLAS, OTHER, TABLES, assert_shows, make_graph, put, rows_of
 
 from atlas import schema
@@ -109,6 +111,70 @@ def test_sync_makes_the_store_show_the_graph(store: Store, then: dict[str, str])
     graph = make_graph(then)
     put(store, graph)
     assert_shows(store, graph)
+
+
+# ---- edges between features, and between SAEs
+
+V1 = {"a1": "v1", "a2": "v1", "b1": "v1"}
+
+
+@pytest.mark.parametrize("nulls", [0.0, 1.0])
+def test_edges_between_features_are_what_was_put_in(store: Store, nulls: float) -> None:
+    graph = edge_graph(V1, nulls=nulls)
+    assert all(graph.tables[name].num_rows for name in FEATURE_EDGES)
+    put(store, graph)
+    assert_shows(store, graph)
+    for name in FEATURE_EDGES:
+        for sae in V1:
+            assert store.table(name, sae).to_pylist() == rows_of(graph, name, sae)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        {"a1": "v2", "a2": "v1", "b1": "v1"},
+        {"a1": "v1", "a2": "v1", "b1": "v1", "c1": "v1"},
+        {"a1": "v1", "b1": "v1"},
+        {"a2": "v2"},
+        {},
+    ],
+    ids=["one anew", "one more", "one removed", "one left, anew", "none"],
+)
+def test_edges_between_features_follow_their_saes(store: Store, then: dict[str, str]) -> None:
+    put(store, edge_graph(V1))
+    graph = edge_graph(then)
+    put(store, graph)
+    assert_shows(store, graph)
+    for name in FEATURE_EDGES:
+        shown_edges(store.table(name))
+    assert not store.plan(graph).changes
+
+
+def test_matches_of_a_partner_that_does_not_change_are_pushed_once(store: Store) -> None:
+    """Only the SAE that changes is restaged; its matches with the others come with it."""
+    before, after = edge_graph(V1), edge_graph(V1 | {"a1": "v2"})
+    kept = {s: before.fingerprints[s] for s in ("a2", "b1")}
+    after = replace(after, fingerprints={**after.fingerprints, **kept})
+    put(store, before)
+    plan = store.plan(after)
+    assert (plan.replace, plan.keep) == (("a1",), ("a2", "b1"))
+    put(store, after)
+    assert_shows(store, after)
+
+
+def test_edges_are_asked_in_both_directions(store: Store) -> None:
+    graph = edge_graph(V1)
+    put(store, graph)
+    for name, other in (("CO_ACTIVATES", "a2"), ("MATCHES", "a1"), ("MATCHES", "b1")):
+        cypher = (
+            f"MATCH (f:Feature {{id: $id}})-[e:{name}]-(g:Feature {{sae: $other}}) "
+            "RETURN g.id AS id ORDER BY id"
+        )
+        found = store.query(cypher, {"id": "a2/3", "other": other})["id"].to_pylist()
+        ends = [(r["source"], r["target"]) for r in rows_of(graph, name)]
+        both = ends + [(b, a) for a, b in ends]
+        assert found
+        assert found == sorted(b for a, b in both if a == "a2/3" and b.startswith(f"{other}/"))
 
 
 def test_nodes_nobody_shares_any_more_are_gone(store: Store) -> None:

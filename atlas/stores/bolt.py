@@ -6,8 +6,9 @@ message or log.
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -48,6 +49,16 @@ TRIES = 5
 T = TypeVar("T")
 
 
+class _Unsaid(list[Any]):
+    """Rows whose ``repr`` is short: the driver writes parameters out for its log, read or not.
+
+    That alone took longer than sending them.
+    """
+
+    def __repr__(self) -> str:
+        return f"[{len(self)} rows]"
+
+
 @dataclass(frozen=True)
 class Answer:
     """The rows a query gave, as the driver's values."""
@@ -86,6 +97,7 @@ class Bolt:
     ) -> None:
         self.url = _checked(url)
         self.database = database
+        self._answered = False
         with self._translated():
             self._driver = neo4j.GraphDatabase.driver(
                 url,
@@ -101,6 +113,7 @@ class Bolt:
         except AtlasError:
             self.close()
             raise
+        self._answered = True
 
     def close(self) -> None:
         """Close the connections."""
@@ -140,7 +153,7 @@ class Bolt:
             for _ in range(TRIES):
                 with session.begin_transaction(timeout=timeout) as transaction:
                     before = transaction.run(steady).values()
-                    result = transaction.run(cypher, dict(params or {}))
+                    result = transaction.run(cypher, _unsaid(params))
                     answer = Answer(list(result.keys()), result.values())
                     summary = result.consume()
                     if strict:
@@ -160,7 +173,7 @@ class Bolt:
         """
         with self._translated(), self._session(neo4j.WRITE_ACCESS) as session:
             # Not session.execute_write: statements with `IN TRANSACTIONS` open their own.
-            record = session.run(cypher, dict(params or {})).single(strict=False)
+            record = session.run(cypher, _unsaid(params)).single(strict=False)
             return record[0] if record else None
 
     def together(self, work: Callable[[neo4j.Transaction], T]) -> T:
@@ -186,31 +199,48 @@ class Bolt:
         Locked
             If another one writes for longer than ``wait`` seconds.
         """
-        taking = "MERGE (l:AtlasLock {name: 'sync'}) SET l.taken = true"
-        with self._session(neo4j.WRITE_ACCESS) as session:
+        session = self._session(neo4j.WRITE_ACCESS)
+        try:
             with self._translated():
-                session.run(
-                    "CREATE CONSTRAINT `atlas_lock` IF NOT EXISTS "
-                    "FOR (l:AtlasLock) REQUIRE l.name IS UNIQUE"
-                ).consume()
-                try:  # a time limit holds for a transaction's whole life, so waiting has one of its own
-                    with session.begin_transaction(timeout=wait) as probe:
-                        probe.run(taking).consume()
-                        probe.rollback()
-                except Neo4jError as error:
-                    if not _is_timeout(error):
-                        raise
-                    raise Locked(
-                        f"Another process is writing an atlas to {self.url}; wait until it ends, then try "
-                        "again."
-                    ) from error
+                transaction = self._locked(session, wait)
+            yield
+            with self._translated():
+                transaction.close()
+        finally:
+            with suppress(Neo4jError, DriverError, OSError):  # a lost lock is let go by the server
+                session.close()
+
+    def _locked(self, session: neo4j.Session, wait: float) -> neo4j.Transaction:
+        """Return a transaction that holds the lock and has no time limit.
+
+        A time limit holds for a transaction's whole life, so waiting has one of its
+        own, and the lock is taken once it is seen to be free. Those who wait do so
+        one after the other (``turn``), so nobody takes it in between.
+        """
+        session.run(
+            "CREATE CONSTRAINT `atlas_lock` IF NOT EXISTS FOR (l:AtlasLock) REQUIRE l.name IS UNIQUE"
+        ).consume()
+        end = time.monotonic() + wait
+        try:
+            with (
+                self._session(neo4j.WRITE_ACCESS) as waiting,
+                waiting.begin_transaction(timeout=wait + 5) as turn,
+            ):
+                _take(turn, "turn")
+                left = max(0.1, end - time.monotonic())
+                with session.begin_transaction(timeout=left) as probe:
+                    _take(probe, "sync")
+                    probe.rollback()
                 transaction = session.begin_transaction(timeout=0)
-                transaction.run(taking).consume()
-            try:
-                yield
-            finally:
-                with self._translated():
-                    transaction.close()
+                _take(transaction, "sync")
+                turn.rollback()
+                return transaction
+        except Neo4jError as error:
+            if not _is_timeout(error):
+                raise
+            raise Locked(
+                f"Another process is writing an atlas to {self.url}; wait until it ends, then try again."
+            ) from error
 
     def _session(self, access: str, strict: bool = False) -> neo4j.Session:
         return self._driver.session(
@@ -236,6 +266,11 @@ class Bolt:
         if isinstance(error, ConfigurationError):
             return BadInput(f"{self.url} cannot be used: {reason}.")
         if isinstance(error, ServiceUnavailable | SessionExpired | OSError):
+            if self._answered:
+                return StoreUnreachable(
+                    f"The connection to {self.url} was lost ({reason}); what it shows is whole. Run the "
+                    "same command again once the server answers."
+                )
             return StoreUnreachable(
                 f"No server answers at {self.url} ({reason}); start one with `docker compose up -d`, or "
                 "check the URL or NEO4J_URI."
@@ -273,6 +308,14 @@ class Bolt:
         if ".TransientError." in code or ".DatabaseError." in code:
             return StoreError(f"{self.url} could not go on ({said}); try again.")
         return QueryFailed(f"The query failed: {said}.")
+
+
+def _unsaid(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {k: _Unsaid(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
+
+
+def _take(transaction: neo4j.Transaction, name: str) -> None:
+    transaction.run(f"MERGE (l:AtlasLock {{name: '{name}'}}) SET l.taken = true").consume()
 
 
 def _is_timeout(error: Neo4jError) -> bool:

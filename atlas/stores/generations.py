@@ -91,8 +91,8 @@ class Generations:
         self._shown.update(dict(rows))
 
     def rows(self, name: str) -> int:
-        """Return how many nodes and edges belong to an SAE."""
-        return self._slices.rows(name)
+        """Return how many nodes and edges ``show`` would write for an SAE now."""
+        return self._slices.size(name, among=self._shown).rows
 
     def show(self, name: str, stage: Stage) -> None:
         """Write a new generation of an SAE and swap it in.

@@ -18,7 +18,7 @@ from atlas.stores.cypher import checked
 from atlas.stores.generations import Generations, define, flips
 from atlas.stores.planning import compare
 from atlas.stores.shared import Shared
-from atlas.stores.slices import Slices, shared_edges, shared_nodes
+from atlas.stores.slices import Size, Slices, shared_edges, shared_nodes
 from atlas.stores.tables import in_order, sae_column, tables
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Neo4jStore"]
 
-ROWS_PER_SECOND = 10_000  # nodes and edges over Bolt, on two cores shared with the server
+# What driver and server compute, once warm, on two cores they share: it comes to 10,000 edges of
+# CO_ACTIVATES (8 numbers) a second, 27,000 edges without properties, 6,000 examples of 32 tokens.
+SECONDS_A_ROW, SECONDS_A_VALUE, SECONDS_A_BYTE = 20e-6, 7e-6, 0.07e-6
+SECONDS_A_ROW_GONE = 45e-6
 SECONDS_A_SWAP = 2.0
 SHOWN = "MATCH (s:SAE) RETURN s.name, s._generation ORDER BY s.name"
 """What changes whenever an SAE is swapped."""
@@ -67,12 +70,18 @@ class Neo4jStore:
         plan = compare(graph, {n: loaded for n, loaded in there.items() if n not in others})
         if not plan.changes:
             return plan
-        slices, swaps = Slices(graph), (*plan.add, *plan.replace)
-        rows = sum(slices.rows(name) for name in swaps)
-        rows += sum(graph.tables[n.label].num_rows for n in shared_nodes())
-        rows += sum(graph.tables[e.type].num_rows for e in shared_edges())
-        seconds = rows / ROWS_PER_SECOND + SECONDS_A_SWAP * (len(swaps) + len(plan.remove))
-        return replace(plan, rows=rows, seconds=seconds)
+        slices, shown, swaps = Slices(graph), set(plan.keep), (*plan.replace, *plan.add)
+        size = Size.of(graph.tables[n.label] for n in shared_nodes())
+        size += Size.of(graph.tables[e.type] for e in shared_edges())
+        for name in swaps:  # in the order of ``sync``: an edge comes with the later of its SAEs
+            size += slices.size(name, among=shown)
+            shown.add(name)
+        gone = (*plan.replace, *plan.remove)
+        seconds = SECONDS_A_ROW * size.rows + SECONDS_A_VALUE * size.values
+        seconds += SECONDS_A_BYTE * size.bytes
+        seconds += SECONDS_A_ROW_GONE * self._held(gone)
+        seconds += SECONDS_A_SWAP * (len(swaps) + len(plan.remove))
+        return replace(plan, rows=size.rows, seconds=seconds)
 
     def sync(self, plan: SyncPlan, progress: Progress) -> None:
         """Make the server show the planned graph; see ``Store.sync``.
@@ -128,6 +137,15 @@ class Neo4jStore:
         columns = list(zip(*rows, strict=True)) or [()] * len(wanted)
         arrays = [pa.array(c, type=f.type) for c, f in zip(columns, wanted, strict=True)]
         return in_order(of, pa.table(arrays, names=wanted.names))
+
+    def _held(self, names: Sequence[str]) -> int:
+        """Return about how many nodes and edges are shown of SAEs."""
+        answer = self._bolt.ask(
+            "MATCH (f:Feature) WHERE f.sae IN $names "
+            "RETURN sum(1 + COUNT { (f)--() } + COUNT { (f)-[:SHOWN_BY]->() })",
+            {"names": list(names)},
+        )
+        return int(answer.rows[0][0])
 
     def close(self) -> None:
         """Let go of the connections."""

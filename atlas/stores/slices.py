@@ -5,7 +5,7 @@ to one SAE. The other nodes are shared. An edge belongs to every SAE that one of
 its ends belongs to, and is shared if both ends are.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from atlas.stores.tables import sae_column
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Bundle", "Slices", "is_shared", "owned_nodes", "shared_edges", "shared_nodes"]
+__all__ = ["Bundle", "Size", "Slices", "is_shared", "owned_nodes", "shared_edges", "shared_nodes"]
 
 
 def owned_nodes() -> list[Node]:
@@ -61,6 +61,23 @@ class Bundle:
     rows: "pa.Table"
 
 
+@dataclass(frozen=True)
+class Size:
+    """How much is to be written: nodes and edges, their values, and the bytes of Arrow data."""
+
+    rows: int = 0
+    values: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, tables: "Iterable[pa.Table]") -> "Size":
+        """Return the size of some tables."""
+        return sum((cls(t.num_rows, t.num_rows * t.num_columns, t.nbytes) for t in tables), cls())
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.rows + other.rows, self.values + other.values, self.bytes + other.bytes)
+
+
 class Slices:
     """A graph, cut by SAE.
 
@@ -97,12 +114,11 @@ class Slices:
                 both = pc.and_(_is(source, pair["s"]), _is(target, pair["t"]))
                 yield Bundle(of, pair["s"], pair["t"], self._tables[of.type].filter(both))
 
-    def rows(self, sae: str) -> int:
-        """Return how many nodes and edges belong to an SAE."""
-        every = set(self._tables["SAE"]["name"].to_pylist())
-        nodes = sum(self.nodes(n, sae).num_rows for n in owned_nodes())
-        bundles = (b for e in schema.EDGES for b in self.edges(e, sae, among=every))
-        return int(nodes + sum(b.rows.num_rows for b in bundles))
+    def size(self, sae: str, *, among: Collection[str]) -> Size:
+        """Return how much belongs to an SAE: its nodes, and its edges as ``edges`` yields them."""
+        tables = [self.nodes(n, sae) for n in owned_nodes()]
+        tables += [b.rows for e in schema.EDGES for b in self.edges(e, sae, among=among)]
+        return Size.of(tables)
 
     def _find_owner(self, of: Edge, end: str) -> "pa.ChunkedArray":
         """Return, for each edge, the SAE its source or target belongs to."""

@@ -1,0 +1,155 @@
+"""A graph in the form that ``neo4j-admin database import`` reads: what a push would leave on a server.
+
+The importer takes Parquet files whose columns are named ``name:type``. The
+bookkeeping of a push comes with them (see ``generations`` and ``shared``), so
+the store answers from an imported database, and a push of the same atlas finds
+nothing to do there. Constraints and indexes cannot be imported; the first push
+makes them.
+"""
+
+import shlex
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from atlas import schema
+from atlas.schema import Edge, Node, Type
+from atlas.stores import Graph
+from atlas.stores.slices import is_shared
+from atlas.stores.tables import sae_column, tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["ImportFile", "empty_texts", "import_files", "import_script"]
+
+TYPES: dict[Type, str] = {
+    "string": "string", "int64": "long", "double": "double", "bool": "boolean",
+    "string[]": "string[]", "double[]": "double[]",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ImportFile:
+    """One file for the importer.
+
+    Parameters
+    ----------
+    of
+        The node or edge table.
+    rows
+        Its rows, columns named as the importer reads them.
+    """
+
+    of: Node | Edge
+    rows: "pa.Table"
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return f"{self.of.name}.parquet"
+
+
+def import_files(graph: Graph) -> Iterator[ImportFile]:
+    """Yield a file for each node and edge table that has rows.
+
+    Parameters
+    ----------
+    graph
+        The graph. Each of its SAEs becomes a generation of its own.
+    """
+    generations = {name: uuid.uuid4().hex for name in sorted(graph.fingerprints)}
+    for of in tables():
+        if graph.tables[of.name].num_rows:
+            yield ImportFile(of, _form(of, graph, generations))
+
+
+def empty_texts(graph: Graph) -> int:
+    """Return how many texts are empty: the importer takes an empty text for none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [c for t in graph.tables.values() for c in t.columns if pa.types.is_string(c.type)]
+    return sum(int(pc.sum(pc.equal(c, ""), min_count=0).as_py()) for c in columns)
+
+
+def import_script(files: Sequence[tuple[Node | Edge, str]]) -> str:
+    """Return the shell script that imports files which lie beside it.
+
+    Parameters
+    ----------
+    files
+        The table and the name of each file.
+    """
+    options = [
+        f"--{'nodes' if isinstance(of, Node) else 'relationships'}={of.name}={name}"
+        for of, name in files
+    ]
+    lines = [
+        'exec "${NEO4J_ADMIN:-neo4j-admin}" database import full "$@"',
+        "--input-type=parquet",
+        "--id-type=string",
+        *map(shlex.quote, options),
+    ]
+    return _SCRIPT + " \\\n    ".join(lines) + "\n"
+
+
+_SCRIPT = """\
+#!/bin/sh
+# Makes a Neo4j database of the files beside this script. Tried with Neo4j 5.26.30; older
+# ones may not read lists from Parquet.
+#
+#   sh import.sh neo4j
+#
+# `neo4j` is the name of the database. Stop the server first, and run this as the
+# user it runs as. Where the database exists already, even empty, add
+# --overwrite-destination=true: everything in it is then lost. Other options of
+# `neo4j-admin database import full` are passed on too; NEO4J_ADMIN names
+# another neo4j-admin.
+#
+# Then start the server, and run `atlas push` with its URL: it makes the constraints
+# and indexes, which cannot be imported, and finds nothing else to do.
+set -eu
+[ $# -gt 0 ] || { echo "Name the database to make: sh $0 neo4j" >&2; exit 2; }
+cd "$(dirname "$0")"
+"""
+
+
+def _form(of: Node | Edge, graph: Graph, generations: dict[str, str]) -> "pa.Table":
+    data = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
+    data = data.rename_columns(_names(of))
+    for name, values in _bookkeeping(of, graph, generations).items():
+        data = data.append_column(name, values)
+    return data
+
+
+def _names(of: Node | Edge) -> list[str]:
+    """Return the columns' names for the importer, in the schema's order."""
+    if isinstance(of, Edge):
+        ends = [f":START_ID({of.source})", f":END_ID({of.target})"]
+        return ends + [f"{p.name}:{TYPES[p.type]}" for p in of.properties]
+    return [
+        f"{p.name}:ID({of.label})" if p.name == of.key else f"{p.name}:{TYPES[p.type]}"
+        for p in of.properties
+    ]
+
+
+def _bookkeeping(
+    of: Node | Edge, graph: Graph, generations: dict[str, str]
+) -> "dict[str, pa.Array]":
+    """Return the private columns a push would write."""
+    import pyarrow as pa
+
+    data = graph.tables[of.name]
+    column = None if isinstance(of, Edge) else sae_column(of)
+    if column is None:
+        shared = is_shared(of) if isinstance(of, Edge) else True
+        holders = pa.array([[graph.atlas]] * data.num_rows, pa.list_(pa.string()))
+        return {"_atlases:string[]": holders} if shared else {}
+    names = data[column].to_pylist()
+    found = {"_generation:string": pa.array([generations[n] for n in names])}
+    if of.name == "SAE":
+        found["_atlas:string"] = pa.array([graph.atlas] * len(names))
+        found["_fingerprint:string"] = pa.array([graph.fingerprints[n] for n in names])
+    return found
