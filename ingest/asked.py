@@ -90,7 +90,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
             saes=request["saes"],
             model=request["model"],
             settings=Settings(**{**request["settings"], "tokens": None}),
-            match=MatchSettings(**request["match"]) if request.get("match") else None,
+            match=MatchSettings.read(request["match"]) if request.get("match") else None,
             replace=request["replace"],
             progress=progress,
         )

@@ -2,6 +2,9 @@
 
 A compiled function lets go of the interpreter's lock, so plain threads run it side by
 side. Each thread gets a range of its own, so that results do not depend on their number.
+
+What is kept on disk is checked against the file that holds the function, and no other:
+compiled functions call only such as stand in their own file.
 """
 
 import itertools
@@ -19,7 +22,10 @@ F = TypeVar("F", bound=Callable[..., object])
 
 def compiled(function: F) -> F:
     """Compile a function of NumPy arrays and numbers at its first call; kept on disk for the next."""
-    return cast(F, numba.njit(nogil=True, cache=True)(function))
+    try:
+        return cast(F, numba.njit(nogil=True, cache=True)(function))
+    except RuntimeError:  # there is no folder to keep it in, as in some containers
+        return cast(F, numba.njit(nogil=True)(function))
 
 
 def in_threads(work: Callable[[int, int], None], bounds: Sequence[int]) -> None:

@@ -149,10 +149,12 @@ def _match(
     parts = folder.sound().parts
     if without := [n for n in names if f"codes/{n}" not in parts]:
         progress.say(f"Not matched, since the codes were not kept: {', '.join(without)}.")
-        return
-    match_saes(
-        folder.path, names, settings=match, memory=settings.memory, opened=saes, progress=progress
-    )
+    names = [n for n in names if n not in without]
+    if len(names) > 1:
+        match_saes(
+            folder.path, names, settings=match, memory=settings.memory, keep=True, opened=saes,
+            progress=progress,
+        )  # fmt: skip
 
 
 def _tell_stale(folder: Folder, progress: Progress) -> None:

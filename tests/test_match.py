@@ -104,7 +104,13 @@ def test_edges_equal_numpy(made):
 def test_one_to_one_is_an_assignment_above_the_null(made):
     for a, b in itertools.combinations(sorted(["one", "two", "three"]), 2):
         chosen = [k for k, m in matches(made, a, b).items() if m["one_to_one"]]
+        assert chosen
         assert len({i for i, _ in chosen}) == len({j for _, j in chosen}) == len(chosen)
+        row = next(
+            r for r in Atlas.open(made).table("COMPARED_WITH").to_pylist()
+            if (r["source"], r["target"]) == (a, b)
+        )  # fmt: skip
+        assert all(matches(made, a, b)[k]["pearson"] > row["null_threshold"] for k in chosen)
 
 
 def test_an_equal_sae_is_found_whole(made, saes):
@@ -144,7 +150,7 @@ def test_comparison_counts_its_edges(made):
 
 def test_the_part_does_not_depend_on_memory(made, copied):
     (before,) = (p for p in Folder.open(made).sound().of("match") if p.manifest.name == "one+two")
-    match_saes(copied, ["two", "one"], settings=FEW, memory=70_000, replace=True)
+    match_saes(copied, ["two", "one"], settings=FEW, memory=110_000, replace=True)
     (after,) = (p for p in Folder.open(copied).sound().of("match") if p.manifest.name == "one+two")
     for name in ("MATCHES", "COMPARED_WITH"):
         a, b = before.table(name), after.table(name)
@@ -170,13 +176,52 @@ def test_an_sae_made_anew_leaves_its_matches_stale(copied, lm):
     assert match_saes(copied, stale=True) == []
 
 
-def test_what_is_there_is_not_made_again(copied):
+def test_what_is_there_is_not_made_again(copied, lm, saes):
     path = Folder.open(copied).part("match", "one+two") / "manifest.json"
-    before = path.read_text()
+    before = path.stat().st_ino
     match_saes(copied, ["one", "two"], settings=FEW)
-    assert path.read_text() == before
+    assert path.stat().st_ino == before
     match_saes(copied, ["one", "two"], settings=replace(FEW, draws=4))
     assert json.loads(path.read_text())["settings"]["draws"] == 4
+    # An ingest that names both leaves a match made with other settings as it is.
+    ingest(copied, saes=saes[:2], model=lm, match=FEW).close()
+    assert json.loads(path.read_text())["settings"]["draws"] == 4
+
+
+def test_wordless_features_are_left_out_on_request(copied):
+    parts = Folder.open(copied).sound().parts
+    wordless = {
+        name: {
+            i
+            for i, s in enumerate(
+                parts[f"tokens/{name}"].table("Feature")["wordless_share"].to_pylist()
+            )
+            if s
+        }
+        for name in ("one", "two")
+    }
+    (row,) = match_saes(copied, ["one", "two"], settings=replace(FEW, wordless=False))
+    found = matches(copied, "one", "two")
+    assert not {i for i, _ in found} & wordless["one"]
+    assert not {j for _, j in found} & wordless["two"]
+    assert row["left_out"]["wordless features of a"] == len(wordless["one"])
+
+
+def test_all_tells_what_it_passes_over(copied):
+    discard(Folder.open(copied).codes("two"))
+    told = []
+
+    class Listener:
+        from atlas.progress import SILENT
+
+        stage = staticmethod(SILENT.stage)
+
+        def say(self, sentence):
+            told.append(sentence)
+
+    rows = match_saes(copied, settings=FEW, progress=Listener())
+    assert [(r["a"], r["b"]) for r in rows] == [("one", "three")]
+    assert "two is passed over: its codes were not kept." in told
 
 
 def test_filters_tell_what_they_took(copied):
@@ -193,6 +238,7 @@ def test_filters_tell_what_they_took(copied):
     whole |= {(i, j) for j, rows in enumerate(best(r.T, 3)) for i in rows}
     assert row["matches"] == len(kept)
     assert manifest["sources"]["left_out"]["pairs below min_pearson"] == len(whole) - len(kept)
+    assert row["left_out"]["pairs in all"] == len(whole) - len(kept)
 
 
 def test_shared_tokens_and_wordless_are_filters(copied):
@@ -222,8 +268,10 @@ def test_without_draws_there_is_no_p(copied):
 def test_bad_requests_are_sentences(copied):
     with pytest.raises(UnknownName, match="No SAE is named 'four'"):
         match_saes(copied, ["one", "four"])
-    with pytest.raises(BadInput, match="Two different SAEs"):
+    with pytest.raises(BadInput, match="one was named twice"):
         match_saes(copied, ["one", "one"])
+    with pytest.raises(BadInput, match="takes two SAEs or more; there is one"):
+        match_saes(copied, ["one"])
     discard(Folder.open(copied).codes("two"))
     with pytest.raises(Missing, match="its codes were not kept"):
         match_saes(copied, ["one", "two"])

@@ -13,7 +13,7 @@ from random_codes import codes
 
 from atlas.errors import Mismatch, OutOfRoom
 from ingest.codes import Block
-from ingest.match import lists
+from ingest.match import loops
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
 from ingest.match.pairs import Pairs
@@ -234,7 +234,7 @@ def test_codes_in_a_memory_map(tmp_path: object) -> None:
 
 def test_refusals_say_what_to_do() -> None:
     a = rows_of(np.ones((10, 2)) * np.arange(1, 11)[:, None])
-    with pytest.raises(OutOfRoom, match=r"takes at least .* MiB. Allow more with --memory"):
+    with pytest.raises(OutOfRoom, match=r"takes at least .* MiB beside the codes.* Allow more with --memory"):
         Correlation(a, a, best=1, min_joint=1, memory=100).pairs()
     with pytest.raises(Mismatch, match="10 and 9 rows"):
         Correlation(a, rows_of(np.ones((9, 2))), best=1, min_joint=1, memory=1 << 28)
@@ -246,10 +246,10 @@ def test_lists_do_not_depend_on_the_order_in_which_pairs_come() -> None:
     first = [(r, j) for _, r, j, _ in sorted(pairs, key=lambda p: (-p[1], p[2]))][:5]
     for _ in range(20):
         rng.shuffle(pairs := list(pairs))
-        kept, half = lists.empty(1, 5), lists.empty(1, 5)
+        kept, half = loops.empty_lists(1, 5), loops.empty_lists(1, 5)
         for n, pair in enumerate(pairs):
-            lists.keep(kept if n % 2 else half, *pair)
-        lists.join(kept, half)
+            loops.keep(kept if n % 2 else half, *pair)
+        loops.join(kept, half)
         assert list(zip(kept[0][0], kept[1][0], strict=True)) == first
         assert (kept[2] == kept[1] + 100).all()
 

@@ -9,6 +9,7 @@ from match_rows import bursty, correlated, random_dense
 from numpy.typing import NDArray
 from scipy.stats import chisquare, false_discovery_control
 
+from ingest.match.correlate import Correlation
 from ingest.match.nulls import (
     Null,
     shifted,
@@ -18,6 +19,7 @@ from ingest.match.nulls import (
 )
 from ingest.match.pairs import Pairs
 from ingest.match.rows import Units
+from ingest.planted import Planted
 
 Dense = NDArray[np.float32]
 
@@ -87,9 +89,9 @@ def test_a_shuffle_stays_within_types_and_is_uniform() -> None:
 # ---------------------------------------------------------------- p, by hand
 
 
-def stands(value: float, others: Dense) -> float:
+def stands(value: float, others: Dense, common: float) -> float:
     """How far a value stands above others, in standard deviations of the prediction of one more."""
-    spread = others.std(ddof=1) * math.sqrt(1 + 1 / len(others))
+    spread = math.sqrt((others.var(ddof=1) + common) * (1 + 1 / len(others)))
     return (value - others.mean()) / max(spread, 1e-6)
 
 
@@ -111,10 +113,13 @@ def by_hand(a: Dense, b: Dense, pairs: Pairs, orders: list[NDArray[np.int64]], o
             octave = [int(math.log2(c)) if c >= 2 else -1 for c in count]
             both.append((1 + sum(m >= r - 1e-9 for m in best[:, f])) / (1 + len(orders)))
             like = [g for g in range(len(count)) if octave[g] == octave[f] >= 0]
+            common = np.mean([best[:, g].var(ddof=1) for g in like]) if like else 0.0
             standing = [
-                stands(m, np.delete(best[:, g], d)) for g in like for d, m in enumerate(best[:, g])
+                stands(m, np.delete(best[:, g], d), common)
+                for g in like
+                for d, m in enumerate(best[:, g])
             ]
-            mine = stands(r - 1e-9, best[:, f])
+            mine = stands(r - 1e-9, best[:, f], common)
             both_pooled.append((1 + sum(s >= mine for s in standing)) / (1 + len(standing)))
         p.append(max(both))
         pooled.append(max(both_pooled))
@@ -312,3 +317,26 @@ def test_shared_bursty_features_are_found() -> None:
     assert (null.p[truly] == 0.02).all()
     assert (null.q[truly] < 0.05).all()
     assert (null.q[~truly] > 0.05).all()
+
+
+def test_rare_shared_features_are_found_at_the_default_draws() -> None:
+    planted = Planted.make(
+        0,
+        documents=150,
+        shared=60,
+        private=60,
+        context=0,
+        token=0,
+        position=0,
+        bursty=0,
+        rate=0.004,
+    )
+    correlation = Correlation(
+        planted.rows("a"), planted.rows("b"), best=3, min_joint=3, memory=1 << 30
+    )
+    pairs = correlation.pairs()
+    null = shifted_documents(correlation, planted.units, pairs, draws=20, seed=0)
+    truth = {tuple(pair) for pair in planted.truth.tolist()}
+    found = {(a, b) for a, b, q in zip(pairs.a, pairs.b, null.q, strict=True) if q <= 0.05}
+    assert len(truth & found) >= 0.95 * len(truth)
+    assert len(found - truth) <= 0.05 * len(found) + 3 * np.sqrt(0.05 * len(found))

@@ -84,8 +84,9 @@ def compare(
     settings
         How they are matched.
     memory
-        Bytes that may be held: the codes, if they take a quarter of it at most (else
-        they are mapped from ``scratch``), and the sums over pairs.
+        Bytes that may be held beside the lists of matches and the draws' best correlations:
+        the codes, if they take a quarter of it at most (else they are mapped from
+        ``scratch``), and what correlating takes.
     scratch
         A folder for codes that do not fit; the caller removes it.
     opened
@@ -107,7 +108,8 @@ def compare(
         aligned = align(a.shards, b.shards, corpus, how=how, scratch=None if small else scratch)
     allowed = [None if settings.wordless else ~side.wordless for side in sides]
     work = Correlation(
-        aligned.a, aligned.b, best=settings.best, min_joint=settings.min_joint,
+        aligned.a, aligned.b, best=min(settings.best, max(a.d_sae, b.d_sae)),
+        min_joint=settings.min_joint,
         memory=memory - (a.bytes + b.bytes if small else 0),
         allowed_a=allowed[0], allowed_b=allowed[1],
     )  # fmt: skip
@@ -117,9 +119,10 @@ def compare(
     shared = _shared_tokens(sides, pairs)
     kept, left_out = _filtered(pairs, shared, settings)
     left_out |= _features_left_out(allowed) | dict(aligned.left_out)
+    left_out["documents of one token, in the shifted-documents null"] = shifts.left_out
     for what, number in left_out.items():
         if number:
-            progress.say(f"{a.name} and {b.name}, left out: {number:,} {what}.")
+            progress.say(f"{a.name} (a) and {b.name} (b), left out – {what}: {number:,}")
     every, pairs, shared = pairs, pairs.take(kept), shared[kept]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(
@@ -166,13 +169,14 @@ def _shared_tokens(sides: Sides, pairs: Pairs) -> NDArray[np.int64]:
 def _filtered(
     pairs: Pairs, shared: NDArray[np.int64], settings: MatchSettings
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Return which pairs pass the filters, and how many each filter takes by itself."""
+    """Return which pairs pass the filters, and how many each filter takes, by itself and all together."""
     passes = {
         "pairs below min_pearson": pairs.pearson >= settings.min_pearson,
         "pairs below min_shared": shared >= settings.min_shared,
     }
     kept = np.logical_and.reduce(list(passes.values()))
-    return kept, {what: int(np.count_nonzero(~each)) for what, each in passes.items()}
+    took = {what: int(np.count_nonzero(~each)) for what, each in passes.items()}
+    return kept, took | {"pairs in all": int(np.count_nonzero(~kept))}
 
 
 def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import Mismatch, OutOfRoom
 from ingest.compiled import in_threads
-from ingest.match import lists, loops
+from ingest.match import loops
 from ingest.match.features import Features, codes, features, fixed
 from ingest.match.pairs import Pairs, pairs_of
 from ingest.match.rows import Rows
@@ -115,7 +115,7 @@ class Correlation:
 
     def pairs(self) -> Pairs:
         """Return the best candidates of each feature of A, and of each feature of B."""
-        best_a, best_b = self._best(self.best, self.units)
+        best_a, best_b = self._best(self.best, self.units, codes(self.b))
         return pairs_of(best_a, best_b, of_a=self.of_a, of_b=self.of_b, units=len(self.units))
 
     def maxima(self, order: Ints) -> tuple[Floats, Floats]:
@@ -131,7 +131,10 @@ class Correlation:
         -------
         float64, of each feature of A and of each feature of B; 0 where it has no candidate.
         """
-        best_a, best_b = self._best(1, fixed(self.units[order]))
+        rows, of_b = fixed(self.units[order]), codes(self.b)
+        if self._copied:
+            of_b, rows = loops.gathered(of_b, rows), fixed(np.arange(len(rows)))
+        best_a, best_b = self._best(1, rows, of_b)
         return best_a[0][:, 0], best_b[0][:, 0]
 
     def pearson(self, a: Ints, b: Ints) -> Floats:
@@ -140,21 +143,23 @@ class Correlation:
         wanted = np.searchsorted(a, np.arange(self.a.d_sae + 1)), np.asarray(b, dtype=np.int64)
 
         def of(columns: loops.Columns, first: int, end: int) -> None:
-            loops.pearson_of(first, end, *self._sides(columns, self.units), wanted, out)
+            sides = self._sides(columns, self.units, codes(self.b))
+            loops.pearson_of(first, end, *sides, wanted, out)
 
         self._each(of)
         return out
 
-    def _best(self, best: int, rows: Ints) -> tuple[lists.Lists, lists.Lists]:
-        best_a = lists.empty(self.a.d_sae, best)
-        best_b = lists.empty(self.b.d_sae, best)
+    def _best(self, best: int, rows: Ints, of_b: loops.Codes) -> tuple[loops.Lists, loops.Lists]:
+        _ = self.looks  # refuses what does not fit, before anything is held
+        best_a = loops.empty_lists(self.a.d_sae, best)
+        best_b = loops.empty_lists(self.b.d_sae, best)
         one_at_a_time = threading.Lock()
 
         def of(columns: loops.Columns, first: int, end: int) -> None:
-            own = lists.empty(self.b.d_sae, best)
-            loops.correlate(first, end, *self._sides(columns, rows), best_a, own)
+            own = loops.empty_lists(self.b.d_sae, best)
+            loops.correlate(first, end, *self._sides(columns, rows, of_b), best_a, own)
             with one_at_a_time:
-                lists.join(best_b, own)
+                loops.join(best_b, own)
 
         self._each(of)
         return best_a, best_b
@@ -194,9 +199,9 @@ class Correlation:
         if len(entries) and room < entries.max():
             least = self._beside + _ENTRY * int(entries.max())
             raise OutOfRoom(
-                f"{self.memory / 2**20:,.0f} MiB of memory were given; matching {self.a.d_sae:,} "
-                f"features with {self.b.d_sae:,} takes at least {least / 2**20:,.0f} MiB. "
-                "Allow more with --memory."
+                f"Matching {self.a.d_sae:,} features with {self.b.d_sae:,} over {len(self.units):,} "
+                f"tokens takes at least {least / 2**20:,.1f} MiB beside the codes, and "
+                f"{self.memory / 2**20:,.1f} MiB are left for it. Allow more with --memory."
             )
         done, bounds = np.cumsum(entries), [0]
         while bounds[-1] < len(entries):
@@ -208,10 +213,23 @@ class Correlation:
     def _beside(self) -> int:
         """Bytes beside the columns: moments, lists, units, and what each thread holds."""
         a, b, best = self.a.d_sae, self.b.d_sae, 24 * self.best
-        return (a + b) * (64 + best) + 24 * len(self.units) + _cores() * b * (16 + best)
+        lines = 16 * b * max(1, min(a, loops.LINES // (16 * max(b, 1))))
+        copy = self._copy if self._copied else 0
+        held = (a + b) * (64 + best) + 24 * len(self.units) + copy
+        return held + _cores() * (lines + b * best)
+
+    @property
+    def _copy(self) -> int:
+        """Bytes of a copy of B's codes, in the order of a draw."""
+        return _ENTRY * (len(self.b.values) + len(self.b) + 1)
+
+    @property
+    def _copied(self) -> bool:
+        """Whether a draw may copy them: rows that lie in the order they are used in are read faster."""
+        return self._copy <= self.memory // 4
 
     def _sides(
-        self, columns: loops.Columns, rows: Ints
+        self, columns: loops.Columns, rows: Ints, of_b: loops.Codes
     ) -> tuple[loops.Columns, loops.SideA, loops.Codes, Ints, loops.SideB, int]:
         a, b = self.of_a, self.of_b
         # A feature active on most units is centred before it is summed: see loops._fill.
@@ -219,7 +237,7 @@ class Correlation:
         shift = np.where(often, a.mean, 0.0)
         total = np.where(often, a.rest, a.mean * len(self.units) + a.rest)
         side_a = shift, total, a.scale
-        return columns, side_a, codes(self.b), rows, (b.mean, b.scale), self.min_joint
+        return columns, side_a, of_b, rows, (b.mean, b.scale), self.min_joint
 
 
 def _cores() -> int:

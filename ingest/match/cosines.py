@@ -58,11 +58,18 @@ def cosines(
     if not (one_site or one_stream) or not len(none):
         return Cosines(none, none)
     weights = [_weights(side, opened, progress) for side in sides]
-    if None in weights:
-        return Cosines(none, none)
-    decoder = _cosine([w.W_dec for w in weights], pairs)  # type: ignore[union-attr]
-    encoder = _cosine([w.W_enc.T for w in weights], pairs) if one_site else none  # type: ignore[union-attr]
-    return Cosines(decoder, encoder)
+    decoders = [getattr(w, "W_dec", None) for w in weights]
+    encoders = [getattr(w, "W_enc", None) for w in weights]
+    return Cosines(
+        none if None in map(_kind, decoders) else _cosine(decoders, pairs),
+        none
+        if None in map(_kind, encoders) or not one_site
+        else _cosine([e.T for e in encoders if e is not None], pairs),
+    )
+
+
+def _kind(weights: Any) -> type | None:
+    return None if weights is None else type(weights)
 
 
 def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:

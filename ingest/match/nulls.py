@@ -16,7 +16,9 @@ feature: p is the share of draws, the observed one counted in, whose best is as 
 
 Few draws give no small p. Features that are active as often share their draws: not their
 correlations, since under the second null one feature's best is high in every draw and
-another's is low, but how far each stands above its own other draws, in their deviations.
+another's is low, but how far each stands above its own other draws, in deviations. A
+rare feature may have no candidate in all draws but one, and so no deviation of its own:
+the mean variance of the features it shares with is added to each.
 """
 
 import math
@@ -45,8 +47,8 @@ Order: TypeAlias = Callable[[np.random.Generator], Ints]
 # the second null) adds the same products in another order: the last digits differ.
 _AS_GOOD = 1e-9
 
-# Draws that hardly differ are not told apart: their spread counts as this much at least.
-_LEAST_SPREAD = 1e-6
+# Draws that hardly differ are not told apart: their variance counts as this much at least.
+_LEAST = 1e-12
 
 # Below this, there is no spread to speak of among the other draws.
 _FEWEST = 3
@@ -64,7 +66,8 @@ class Null:
     p_pooled
         float64, likewise. Share of the draws of all eligible features of the same SAE that
         are active as often, within a factor of two, that stand as far above their feature's
-        other draws, in standard deviations of these. ``p`` if there are fewer than 3 draws.
+        other draws: in standard deviations, the variance being that of these draws plus the
+        mean of all these features'. ``p`` if there are fewer than 3 draws.
     q
         float64, likewise. Benjamini-Hochberg q-value of ``p_pooled`` among all pairs and
         all eligible features, of either SAE, without a pair; the latter have p = 1.
@@ -268,23 +271,32 @@ def _p_pooled(best: Floats, feature: Ints, observed: Floats, *, bins: NDArray[np
     draws = len(best)
     if draws < _FEWEST:
         return _p(best, feature, observed)
-    mean, square = best.mean(axis=0), best.var(axis=0) * draws
-    above = _standing(observed - _AS_GOOD, mean[feature], square[feature], draws)
-    # Each draw against the others: without it their mean and squares are (Welford)
-    others = mean - (best - mean) / (draws - 1)
-    drawn = _standing(best, others, square - (best - mean) * (best - others), draws - 1)
     p = np.ones(len(feature))
     for one in np.unique(bins[bins >= 0]):
-        pool = np.sort(drawn[:, bins == one], axis=None)
-        here = bins[feature] == one
-        p[here] = (1 + len(pool) - np.searchsorted(pool, above[here])) / (1 + len(pool))
+        alike, here = best[:, bins == one], np.flatnonzero(bins[feature] == one)
+        common = float(alike.var(axis=0, ddof=1).mean())
+        pool = np.sort(_drawn(alike, common), axis=None)
+        own = best[:, feature[here]]
+        spread = own.var(axis=0, ddof=1)
+        above = _standing(observed[here] - _AS_GOOD, own.mean(axis=0), spread, draws, common)
+        p[here] = (1 + len(pool) - np.searchsorted(pool, above)) / (1 + len(pool))
     return p
 
 
-def _standing(value: Floats, mean: Floats, square: Floats, draws: int) -> Floats:
-    """Return how far a value lies above so many draws, in standard deviations of a new one."""
-    spread = np.sqrt(np.maximum(square, 0) / (draws - 1) * (1 + 1 / draws))
-    above: Floats = (value - mean) / np.maximum(spread, _LEAST_SPREAD)
+def _drawn(best: Floats, common: float) -> Floats:
+    """Return how far each draw of each feature stands above the feature's other draws."""
+    draws = len(best)
+    mean = best.mean(axis=0)
+    # Without a draw, the mean and the sum of squares of the others are (Welford):
+    others = mean - (best - mean) / (draws - 1)
+    squares = best.var(axis=0) * draws - (best - mean) * (best - others)
+    return _standing(best, others, np.maximum(squares, 0) / (draws - 2), draws - 1, common)
+
+
+def _standing(value: Floats, mean: Floats, variance: Floats, draws: int, common: float) -> Floats:
+    """Return how far a value lies above so many draws, in standard deviations of one more."""
+    spread = np.sqrt((variance + common) * (1 + 1 / draws))
+    above: Floats = (value - mean) / np.maximum(spread, np.sqrt(_LEAST))
     return above
 
 

@@ -34,6 +34,7 @@ def match_saes(
     memory: int = 4 * 2**30,
     stale: bool = False,
     replace: bool = False,
+    keep: bool = False,
     opened: Sequence[Autoencoder] = (),
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
@@ -48,12 +49,14 @@ def match_saes(
     settings
         How they are matched.
     memory
-        Bytes that the sums over pairs may take.
+        Bytes that may be held beside the lists of matches and the draws' best correlations.
     stale
         Only pairs that were matched before and have had an SAE made anew since, each with
         the settings it had.
     replace
-        Match again what is matched already.
+        Match again what is matched already with these settings.
+    keep
+        Keep what is matched already, also with other settings.
     opened
         SAEs that are open already, whose weights then need not be read again.
     progress
@@ -63,7 +66,7 @@ def match_saes(
     -------
     list of dict
         A row for each pair asked for: the properties of its edge COMPARED_WITH, with
-        ``a`` and ``b``.
+        ``a``, ``b`` and ``left_out``: how many of what were left out.
 
     Raises
     ------
@@ -78,12 +81,12 @@ def match_saes(
     with folder.writing():
         sound = folder.sound()
         if stale:
-            asked = _stale(folder, sound, settings)
+            asked = _stale(folder, sound, settings, progress)
         else:
-            asked = [(pair, settings) for pair in _pairs(sound, saes)]
+            asked = [(pair, settings) for pair in _pairs(sound, saes, progress)]
         rows = []
         for pair, how in asked:
-            if replace or not _is_there(sound, pair, how, progress):
+            if replace or not _is_there(sound, pair, how, keep=keep, progress=progress):
                 _match(
                     folder,
                     sound,
@@ -97,45 +100,70 @@ def match_saes(
     return rows
 
 
-def _pairs(sound: Sound, saes: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    names = [n for n in sound.saes if f"codes/{n}" in sound.parts] if saes is None else list(saes)
+def _pairs(
+    sound: Sound, saes: Sequence[str] | None, progress: Progress
+) -> Iterator[tuple[str, str]]:
+    names = sound.saes if saes is None else list(saes)
     for name in names:
         if name not in sound.saes:
             raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
-    if len(set(names)) < 2 or len(set(names)) < len(names):
+    if saes is None:
+        names = [name for name in names if _has_codes(sound, name, progress)]
+    if len(names) < 2:
+        which = "SAEs of this atlas whose codes are kept" if saes is None else "SAEs"
         raise BadInput(
-            f"Two different SAEs or more can be matched; {', '.join(names) or 'none'} was given "
-            "(without names: those of the atlas whose codes are kept)."
+            f"To match takes two {which} or more; there is {', '.join(names) or 'none'}."
         )
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise BadInput(f"{twice[0]} was named twice; an SAE is not matched with itself.")
     for a, b in itertools.combinations(names, 2):
         yield min(a, b), max(a, b)
 
 
+def _has_codes(sound: Sound, name: str, progress: Progress) -> bool:
+    kept = f"codes/{name}" in sound.parts
+    if not kept:
+        progress.say(f"{name} is passed over: its codes were not kept.")
+    return kept
+
+
 def _stale(
-    folder: Folder, sound: Sound, settings: MatchSettings
+    folder: Folder, sound: Sound, settings: MatchSettings, progress: Progress
 ) -> list[tuple[tuple[str, str], MatchSettings]]:
-    """Return the pairs of SAEs that are here still and whose match is stale or broken, and how it was made."""
+    """Return the pairs whose match is stale, broken or of another version, and how each was made."""
     parts, broken = folder.all_parts()
-    had = {p.manifest.key: p.manifest.settings for p in parts}
+    had = {p.manifest.key: p.manifest for p in parts if p.manifest.kind == "match"}
+    older = {key for key, manifest in had.items() if manifest.version != VERSION}
     found = []
-    for key in sorted({*sound.stale, *broken}):
+    for key in sorted({*sound.stale, *broken} | older):
         kind, _, name = key.partition("/")
         a, _, b = name.partition("+")
-        if kind == "match" and a in sound.saes and b in sound.saes:
-            found.append(((a, b), MatchSettings(**had[key]) if key in had else settings))
+        here = kind == "match" and a in sound.saes and b in sound.saes
+        if here and _has_codes(sound, a, progress) and _has_codes(sound, b, progress):
+            how = MatchSettings.read(had[key].settings) if key in had else settings
+            found.append(((a, b), how))
     return found
 
 
 def _is_there(
-    sound: Sound, pair: tuple[str, str], settings: MatchSettings, progress: Progress
+    sound: Sound,
+    pair: tuple[str, str],
+    settings: MatchSettings,
+    *,
+    keep: bool,
+    progress: Progress,
 ) -> bool:
     part = sound.parts.get(f"match/{match_name(*pair)}")
     if part is None or part.manifest.version != VERSION:
         return False
-    if dict(part.manifest.settings) != asdict(settings):
-        return False
-    progress.say(f"{' and '.join(pair)} are matched already, with the same settings.")
-    return True
+    same, names = dict(part.manifest.settings) == asdict(settings), " and ".join(pair)
+    if same:
+        progress.say(f"{names} are matched already, with the same settings.")
+    elif keep:
+        progress.say(f"{names} are matched already, with other settings; that match is kept.")
+    else:
+        progress.say(f"{names} were matched with other settings; that match is replaced.")
+    return same or keep
 
 
 def _match(
@@ -163,4 +191,5 @@ def _match(
 def _summary(sound: Sound, pair: tuple[str, str]) -> dict[str, Any]:
     part = sound.parts[f"match/{match_name(*pair)}"]
     (row,) = part.table("COMPARED_WITH").to_pylist()
-    return {"a": row.pop("source"), "b": row.pop("target"), **row}
+    ends = {"a": row.pop("source"), "b": row.pop("target")}
+    return {**ends, **row, "left_out": dict(part.manifest.sources["left_out"])}

@@ -1,7 +1,8 @@
 """The settings of a match, frozen, and recorded in its part."""
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias
 
 from atlas.errors import BadInput
 
@@ -44,6 +45,11 @@ class MatchSettings:
     wordless: bool = True
     min_shared: int = 0
     min_pearson: float = 0.0
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any]) -> "MatchSettings":
+        """Return settings that were noted, perhaps by another version: what it did not know is default."""
+        return cls(**{f.name: said[f.name] for f in fields(cls) if f.name in said})
 
     def __post_init__(self) -> None:
         for name, least in (

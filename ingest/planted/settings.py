@@ -38,7 +38,7 @@ class PlantedSettings:
         The same for kinds of another rate.
     spread
         Standard deviation of the logarithm of features' rates within a kind, around that
-        mean; counterparts have the same rate. No rate exceeds one half.
+        mean; counterparts have the same rate. No rate exceeds 0.4.
     miss
         Share of a common course (of kinds shared and context) that each SAE misses.
     noise

@@ -154,7 +154,7 @@ class Coactivation:
             "target": keys(subject.sae, j),
             "count": edges["count"],
             "expected": chosen[i] * chosen[j] / tokens,
-            "weight": edges["total"] / edges["count"],
+            "weight": np.minimum(edges["total"] / edges["count"], 1.0),
             "cosine": np.minimum(product / (norm[i] * norm[j]), 1.0),
             "joint_count": m,
             "jaccard": m / (active[i] + active[j] - m),
