@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.reduce.arrays import Arrays, changes
+from ingest.compiled import compiled
+from ingest.reduce.arrays import Arrays
 
 __all__ = ["ENTRY_BYTES", "Run", "empty", "join", "most_bytes", "push", "take"]
 
@@ -29,9 +30,10 @@ def most_bytes(entries: int, pairs: int) -> int:
     """Return the bytes of a state at most, given how many entries and distinct pairs there are.
 
     A pair may be in several runs, but these are together at most twice as long as the
-    longest, and no longer than the entries they count.
+    longest, and no longer than the entries they count. While runs are joined, what comes
+    of it is held beside them.
     """
-    return ENTRY_BYTES * min(entries, 2 * pairs)
+    return 2 * ENTRY_BYTES * min(entries, 2 * pairs)
 
 
 def empty() -> Arrays:
@@ -63,16 +65,42 @@ def take(state: Arrays) -> Run:
 
 
 def _joined(a: Run, b: Run) -> Run:
-    key, count, total = (np.concatenate(both) for both in zip(a, b, strict=True))
-    by = np.argsort(key, kind="stable")  # timsort: two sorted runs are merged, not sorted
-    fresh = changes(key[by])
-    first, second = by[fresh], by[~fresh]
-    # A key is in each run once at most; the j-th second one stands j + 1 behind its first.
-    where = np.flatnonzero(~fresh) - np.arange(1, len(second) + 1)
-    key, counts, totals = key[first], count[first], total[first]
-    counts[where] += count[second]
-    totals[where] += total[second]
-    return key, counts, totals
+    if not (len(a[0]) and len(b[0])):
+        return a if len(a[0]) else b
+    length = _distinct(a[0], b[0])
+    joined = np.empty(length, np.int64), np.empty(length, np.int64), np.empty(length)
+    _merge(a, b, joined)
+    return joined
+
+
+@compiled
+def _distinct(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
+    """Return how many different keys two ascending runs have."""
+    i = j = n = 0
+    while i < len(a) and j < len(b):
+        here, there = a[i], b[j]
+        i += here <= there
+        j += there <= here
+        n += 1
+    return n + (len(a) - i) + (len(b) - j)
+
+
+@compiled
+def _merge(a: Run, b: Run, into: Run) -> None:
+    """Merge two ascending runs; of a key that is in both, counts and totals are added, a's first."""
+    i = j = 0
+    for n in range(len(into[0])):
+        mine = j == len(b[0]) or (i < len(a[0]) and a[0][i] <= b[0][j])
+        theirs = i == len(a[0]) or (j < len(b[0]) and b[0][j] <= a[0][i])
+        if mine:
+            into[0][n], into[1][n], into[2][n] = a[0][i], a[1][i], a[2][i]
+            if theirs:
+                into[1][n] += b[1][j]
+                into[2][n] += b[2][j]
+        else:
+            into[0][n], into[1][n], into[2][n] = b[0][j], b[1][j], b[2][j]
+        i += mine
+        j += theirs
 
 
 def _put(state: Arrays, run: Run) -> None:
