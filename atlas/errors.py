@@ -118,7 +118,7 @@ class OutOfRoom(AtlasError):
 
 
 class Missing(AtlasError):
-    """A model, SAE or data set is neither on this machine nor within reach."""
+    """A model, SAE, data set, codes or cluster is neither on this machine nor within reach."""
 
 
 class StoreError(AtlasError):

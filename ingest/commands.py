@@ -1,4 +1,4 @@
-"""The commands of this room: `atlas demo` and `atlas ingest`, and what it tells the doctor."""
+"""The commands of this room: `atlas demo`, `atlas ingest` and `atlas match`, and what it tells the doctor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +7,14 @@ from typing import Literal
 import click
 
 from atlas.output import (
+    atlas_option,
     emit,
     finite,
+    folder_of,
     make_progress,
     print_table,
     shared_options,
+    which_atlas,
 )
 from atlas.rooms import Check, Room
 
@@ -73,6 +76,18 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 @click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
               help="What the states of the reductions may take.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the sampled examples.")
+@click.option("--k", default=4, show_default=True, type=click.IntRange(1),
+              help="Most active features of a token that co-activation counts.")  # fmt: skip
+@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1),
+              help="Tokens that a pair must share, to be a co-activation edge.")  # fmt: skip
+@click.option("--match/--no-match", "matched", default=True, show_default=True,
+              help="Match every two of the SAEs named, as `atlas match` does.")  # fmt: skip
+@click.option("--draws", default=20, show_default=True, type=click.IntRange(0),
+              help="Draws of each null of the matches.")  # fmt: skip
+@click.option("--workers", default=0, metavar="N", type=click.IntRange(0),
+              help="Processes that share the work, on Ray. [default: none; with --ray, all it has]")  # fmt: skip
+@click.option("--ray", metavar="ADDRESS",
+              help="A Ray cluster that shares the work: auto, HOST:PORT or ray://HOST:PORT.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Make SAEs anew that the atlas has already.")
 @click.option(
     "--resume", is_flag=True, help="Finish what was begun and cut short, as it was asked."
@@ -95,6 +110,12 @@ def ingest(
     keep_codes: bool,
     memory: float,
     seed: int,
+    k: int,
+    min_count: int,
+    matched: bool,
+    draws: int,
+    workers: int,
+    ray: str | None,
     replace: bool,
     resume: bool,
     as_json: bool,
@@ -112,6 +133,7 @@ def ingest(
       atlas ingest --resume
     """
     from ingest.asked import folder_for, resume_all, run_command
+    from ingest.match.settings import MatchSettings
     from ingest.run import Text
     from ingest.settings import Settings
 
@@ -122,7 +144,8 @@ def ingest(
     else:
         settings = Settings(
             tokens=tokens, context=context, device=device, dtype=dtype, keep_codes=keep_codes,
-            memory=int(memory * 2**30), seed=seed,
+            memory=int(memory * 2**30), seed=seed, k=k, min_count=min_count, workers=workers,
+            ray=ray,
         )  # fmt: skip
         atlas = run_command(
             path,
@@ -132,6 +155,7 @@ def ingest(
             else Text(text, field=field, split=split, revision=revision, split_on=split_on),
             model=model,
             settings=settings,
+            match=MatchSettings(draws=draws) if matched else None,
             replace=replace,
             progress=progress,
         )
@@ -143,6 +167,93 @@ def ingest(
 
         push_atlas(path, store, progress=progress)
     emit({"atlas": str(path), "saes": rows}, as_json=as_json, show=lambda: print_table(rows))
+
+
+@click.command()
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.option("--all", "every", is_flag=True, help="Every two SAEs of the atlas.")
+@click.option("--stale", is_flag=True,
+              help="Pairs matched before, of which one SAE has been made anew since, each with "
+              "the settings it had: options below that say how do not count.")  # fmt: skip
+@click.option("--best", default=3, show_default=True, type=click.IntRange(1),
+              help="Partners that each feature keeps, in each direction.")  # fmt: skip
+@click.option("--min-joint", default=10, show_default=True, type=click.IntRange(1),
+              help="Tokens on which both features of a pair must be active.")  # fmt: skip
+@click.option("--draws", default=20, show_default=True, type=click.IntRange(0),
+              help="Draws of each null; the lowest p is 1 / (1 + draws).")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of the draws.")
+@click.option("--align", type=click.Choice(["auto", "tokens", "words"]), default="auto",
+              show_default=True, help="What is compared; auto: words where tokenizers differ.")  # fmt: skip
+@click.option("--no-wordless", is_flag=True,
+              help="Leave out features with a token without letter or digit among their five commonest.")  # fmt: skip
+@click.option("--min-shared", default=0, show_default=True, type=click.IntRange(0, 5),
+              help="Tokens that the five commonest of both must have in common.")  # fmt: skip
+@click.option("--min-pearson", default=0.0, show_default=True, type=click.FloatRange(0, 1),
+              help="Correlation of a match at least.")  # fmt: skip
+@click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
+              help="What may be held beside the lists of matches; less means more looks at the codes.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Match again what is matched already.")
+@atlas_option
+@shared_options
+def match(
+    saes: tuple[str, ...],
+    every: bool,
+    stale: bool,
+    best: int,
+    min_joint: int,
+    draws: int,
+    seed: int,
+    align: Literal["auto", "tokens", "words"],
+    no_wordless: bool,
+    min_shared: int,
+    min_pearson: float,
+    memory: float,
+    replace: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Match the features of SAEs of an atlas by what they are active on; no model is run.
+
+    Every two of the SAEs named are matched from their kept codes: other seeds, widths,
+    layers, architectures and models. Filters leave nothing out in silence: what each of
+    them took is told.
+
+    \b
+    Examples:
+      atlas match tiny-a-l1-s0 tiny-a-l1-s1
+      atlas match --all --draws 100
+      atlas match --stale
+    """
+    from atlas.errors import BadInput
+    from ingest.match.pairing import match_saes
+    from ingest.match.settings import MatchSettings
+
+    if bool(saes) + every + stale != 1:
+        raise BadInput("Name two SAEs or more, or give --all or --stale; one of the three.")
+    settings = MatchSettings(
+        best=best, min_joint=min_joint, draws=draws, seed=seed, align=align,
+        wordless=not no_wordless, min_shared=min_shared, min_pearson=min_pearson,
+    )  # fmt: skip
+    rows = match_saes(
+        folder_of(which_atlas(where)), saes or None, settings=settings, memory=int(memory * 2**30),
+        stale=stale, replace=replace, progress=make_progress(quiet=quiet),
+    )  # fmt: skip
+    shown = ("a", "b", "alignment", "tokens", "matches", "mutual", "one_to_one", "significant",
+             "beyond_token", "best_ab", "null_best_ab", "token_null_best_ab")  # fmt: skip
+
+    def show() -> None:
+        print_table(rows, columns=shown)
+        if not rows:
+            click.echo("Nothing to match: no match of this atlas is stale.")
+        for row in rows:
+            for what, number in row["left_out"].items():
+                if number:
+                    click.echo(
+                        f"left out of {row['a']} (a) and {row['b']} (b) – {what}: {number:,}"
+                    )
+
+    emit(rows, as_json=as_json, show=show)
 
 
 def _next_commands(where: Path) -> str:
@@ -164,4 +275,4 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest), _checks)
+ROOM = Room("ingest", (demo, ingest, match), _checks)

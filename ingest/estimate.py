@@ -51,14 +51,18 @@ def estimate(work: Pass, *, folder: Path, progress: Progress) -> None:
     )
     kept = "kept" if settings.keep_codes else "dropped shard by shard"
     going_on = "" if min(left.values()) == 1 else f", {max(left.values()):.0%} of it still to do"
+    # How far workers shorten it is not known before: on one machine they share its CPUs.
+    by_one = " in one process, less on workers" if settings.workers or settings.ray else ""
     progress.say(
         f"About {sample.tokens:,} tokens through {group.model.name} ({group.model.device.type}, "
         f"{group.model.dtype}) and {len(group.saes)} SAE(s), L0 about "
         f"{', '.join(f'{x:.0f}' for x in sample.l0.values())}{going_on}: codes of {_size(size)} ({kept}), "
-        f"about {_time(sample.seconds * max(left.values()))}."
+        f"about {_time(sample.seconds * max(left.values()))}{by_one}."
     )
     _check_memory(work, sample)
-    needed = size if settings.keep_codes else size // max(work.shards, 1)
+    # A shard's codes go once all shards before it are finished: with workers, some wait.
+    held = 1 + 2 * settings.workers
+    needed = size if settings.keep_codes else min(size, size * held // max(work.shards, 1))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutOfRoom(

@@ -1,6 +1,7 @@
 """The run of one group of SAEs: every shard once, each finished one a checkpoint, then the parts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +16,15 @@ from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject
 from ingest.reducing import fold_shard, plan_all, reduce_shards
 from ingest.saes import Autoencoder
 from ingest.settings import Settings
-from ingest.shards import Group, ShardResult, compute_shard, shard_blocks
+from ingest.shards import (
+    Compute,
+    Group,
+    Results,
+    Shard,
+    ShardResult,
+    compute_shard,
+    shard_blocks,
+)
 
 __all__ = ["Pass", "reduce_again"]
 
@@ -53,11 +62,21 @@ class Pass:
         return sum(not self.runs[sae].finished(n) for n in range(self.shards))
 
     def run(self, progress: Progress) -> None:
-        """Run what is not finished yet."""
+        """Run what is not finished yet, here or on workers."""
+        todo = [shard for shard in map(self._shard, range(self.shards)) if shard.saes]
+        done = len(self.corpus) - sum(len(shard.blocks) for shard in todo)
         title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
-        with progress.stage(title, total=len(self.corpus), unit="blocks") as stage:
-            for shard in range(self.shards):
-                self._shard(shard, stage)
+        # Of a run that was cut short, finished shards may wait to be counted in.
+        self._count_in_finished()
+        with (
+            self._ready(todo, progress) as compute,
+            progress.stage(title, total=len(self.corpus), unit="blocks") as stage,
+        ):
+            stage.advance(done)
+            for shard, results in compute(todo, stage):
+                for sae in self.group.only(shard.saes).saes:
+                    self._finish(sae, shard, results[sae.info.name])
+                self._count_in_finished()
 
     def deliver(
         self, sae: Autoencoder, delivery: Delivery, *, texts: Texts, progress: Progress
@@ -75,30 +94,46 @@ class Pass:
             delivery.drop_codes(sae.info)
         run.end()
 
-    def _shard(self, shard: int, stage: Stage) -> None:
-        numbers = shard_blocks(shard, size=self.settings.shard_blocks, blocks=len(self.corpus))
-        missing = tuple(s for s in self.group.saes if not self.runs[s.info.name].finished(shard))
-        if missing:
-            group = Group(self.group.model, missing, self.group.contexts, self.group.batch_tokens)
-            results = compute_shard(group, self.corpus, numbers, shard=shard, stage=stage)
-            for sae in missing:
-                self._finish(sae, shard, numbers.start, results[sae.info.name])
-        else:
-            stage.advance(len(numbers))
-        if not self.settings.keep_codes:
-            for sae in self.group.saes:
-                self._count_in(sae, shard)
+    def _shard(self, number: int) -> Shard:
+        """Return a shard, with the SAEs that lack it."""
+        blocks = shard_blocks(number, size=self.settings.shard_blocks, blocks=len(self.corpus))
+        lacking = [name for name, run in self.runs.items() if not run.finished(number)]
+        return Shard(number, blocks, tuple(lacking))
 
-    def _finish(self, sae: Autoencoder, shard: int, first: int, result: ShardResult) -> None:
+    def _ready(self, todo: Sequence[Shard], progress: Progress) -> AbstractContextManager[Compute]:
+        """Give what computes shards: this process, or workers if they are asked for and needed."""
+        if todo and (self.settings.workers or self.settings.ray):
+            from ingest.workers import workers_ready
+
+            return workers_ready(self.group, self.corpus, self.settings, progress=progress)
+        return nullcontext(self._compute)
+
+    def _compute(self, todo: Sequence[Shard], stage: Stage) -> Iterator[tuple[Shard, Results]]:
+        for shard in todo:
+            blocks = ((n, self.corpus.block(n)) for n in shard.blocks)
+            group = self.group.only(shard.saes)
+            yield shard, compute_shard(group, blocks, shard=shard.number, stage=stage)
+
+    def _finish(self, sae: Autoencoder, shard: Shard, result: ShardResult) -> None:
         run, info = self.runs[sae.info.name], sae.info
-        write_shard(run.shard(shard), result.blocks, sae=info.name, d_sae=info.d_sae, first=first)
-        run.save_states(shard, result.states)
+        path = run.shard(shard.number)
+        write_shard(path, result.blocks, sae=info.name, d_sae=info.d_sae, first=shard.blocks.start)
+        run.save_states(shard.number, result.states)
+
+    def _count_in_finished(self) -> None:
+        """Without kept codes: count finished shards in, in order, as far as none is missing."""
+        if self.settings.keep_codes:
+            return
+        for sae in self.group.saes:
+            run = self.runs[sae.info.name]
+            for number in range(run.counted_in, self.shards):
+                if not run.finished(number):
+                    break
+                self._count_in(sae, number)
 
     def _count_in(self, sae: Autoencoder, shard: int) -> None:
         """Reduce a shard into the states kept so far, so that its codes may go."""
         run = self.runs[sae.info.name]
-        if run.counted_in > shard:
-            return
         states = run.reduced()
         reductions = on_codes(self.settings)
         sizes = self._sizes(sae, [run.shard(shard)], share=self.shards)

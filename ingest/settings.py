@@ -37,6 +37,15 @@ class Settings:
         Most active features of a token that co-activation counts.
     min_count
         Tokens among whose most active features a pair must be, to be an edge.
+    workers
+        Processes that share the shards, on Ray; each holds the model and its SAEs.
+        0 is none: this process computes them all, or, with ``ray``, as many as the
+        cluster has CPUs (GPUs, for a model on cuda). Results do not depend on it, but
+        for float32 rounding where workers run fewer threads; see ``ingest.workers``.
+    ray
+        The Ray cluster that gives the workers: ``"auto"`` (the one this machine
+        belongs to), ``"host:port"`` or ``"ray://host:port"``. One is started on this
+        machine if None and ``workers`` is not 0.
     """
 
     tokens: int | None = None
@@ -50,3 +59,5 @@ class Settings:
     seed: int = 0
     k: int = 4
     min_count: int = 1
+    workers: int = 0
+    ray: str | None = None

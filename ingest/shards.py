@@ -4,9 +4,9 @@ Compute batches are a function of each block alone, so codes do not depend on
 how the work was divided.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from ingest.reduce import on_activations
 from ingest.reduce.protocol import Sizes, State
 
 if TYPE_CHECKING:
-    from ingest.corpus import Corpus
+    from ingest.corpus import Document
     from ingest.models import LanguageModel
     from ingest.saes import Autoencoder
 
-__all__ = ["Group", "ShardResult", "compute_shard", "shard_blocks"]
+__all__ = ["Compute", "Group", "Results", "Shard", "ShardResult", "compute_shard", "shard_blocks"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,29 @@ class Group:
         """The places to read, each once."""
         return sorted({sae.info.hook for sae in self.saes})
 
+    def only(self, names: Sequence[str]) -> "Group":
+        """Return the group of some of its SAEs."""
+        return replace(self, saes=tuple(sae for sae in self.saes if sae.info.name in names))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that is to be computed.
+
+    Parameters
+    ----------
+    number
+        Its number, from 0.
+    blocks
+        The numbers of its blocks.
+    saes
+        The names of the SAEs that lack it.
+    """
+
+    number: int
+    blocks: range
+    saes: tuple[str, ...]
+
 
 @dataclass
 class ShardResult:
@@ -62,24 +85,33 @@ class ShardResult:
     states: dict[str, State] = field(default_factory=dict)
 
 
+Results: TypeAlias = dict[str, ShardResult]
+"""What a shard gives, by the SAE's name."""
+
+Compute: TypeAlias = Callable[[Sequence[Shard], Stage], Iterator[tuple[Shard, Results]]]
+"""Computes shards and yields each as it is finished, in any order; the stage is told of the blocks."""
+
+
 def shard_blocks(shard: int, *, size: int, blocks: int) -> range:
     """Return the numbers of the blocks of a shard."""
     return range(shard * size, min((shard + 1) * size, blocks))
 
 
 def compute_shard(
-    group: Group, corpus: "Corpus", numbers: Iterable[int], *, shard: int, stage: Stage
-) -> dict[str, ShardResult]:
+    group: Group,
+    blocks: "Iterable[tuple[int, Sequence[Document]]]",
+    *,
+    shard: int,
+    stage: Stage,
+) -> Results:
     """Run the blocks of a shard through the model and every SAE of the group.
 
     Parameters
     ----------
     group
         The model and its SAEs.
-    corpus
-        The text.
-    numbers
-        The blocks of the shard, in order.
+    blocks
+        The blocks of the shard in order: their numbers and documents.
     shard
         The shard's number, for messages.
     stage
@@ -96,9 +128,9 @@ def compute_shard(
         If the model or an SAE gives NaN or Inf.
     """
     results = {sae.info.name: ShardResult(states=_begin(sae)) for sae in group.saes}
-    for number in numbers:
+    for number, documents in blocks:
         text = tokenize(
-            corpus.block(number),
+            documents,
             group.model.tokenizer,
             settings=group.contexts,
             batch_tokens=group.batch_tokens,

@@ -207,6 +207,6 @@ def test_rm_takes_an_sae_and_what_was_made_from_it(atlas, monkeypatch):
     removed = result(atlas("rm", "tiny-a-l0-s0", "--yes", "--json"))["removed"]
     assert set(removed) == {
         f"{k}/tiny-a-l0-s0"
-        for k in ("sae", "statistics", "fidelity", "tokens", "examples", "codes")
+        for k in ("sae", "statistics", "fidelity", "tokens", "examples", "coactivation", "codes")
     }
     assert [r["sae"] for r in result(atlas("list", "--json"))] == ["tiny-a-l1-s0"]

@@ -234,7 +234,9 @@ def test_codes_in_a_memory_map(tmp_path: object) -> None:
 
 def test_refusals_say_what_to_do() -> None:
     a = rows_of(np.ones((10, 2)) * np.arange(1, 11)[:, None])
-    with pytest.raises(OutOfRoom, match=r"takes at least .* MiB beside the codes.* Allow more with --memory"):
+    with pytest.raises(
+        OutOfRoom, match=r"takes at least .* MiB beside the codes.* Allow more with --memory"
+    ):
         Correlation(a, a, best=1, min_joint=1, memory=100).pairs()
     with pytest.raises(Mismatch, match="10 and 9 rows"):
         Correlation(a, rows_of(np.ones((9, 2))), best=1, min_joint=1, memory=1 << 28)
