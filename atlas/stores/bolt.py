@@ -199,16 +199,12 @@ class Bolt:
         Locked
             If another one writes for longer than ``wait`` seconds.
         """
-        session = self._session(neo4j.WRITE_ACCESS)
-        try:
+        with self._session(neo4j.WRITE_ACCESS) as session:
             with self._translated():
                 transaction = self._locked(session, wait)
             yield
             with self._translated():
                 transaction.close()
-        finally:
-            with suppress(Neo4jError, DriverError, OSError):  # a lost lock is let go by the server
-                session.close()
 
     def _locked(self, session: neo4j.Session, wait: float) -> neo4j.Transaction:
         """Return a transaction that holds the lock and has no time limit.
@@ -242,14 +238,22 @@ class Bolt:
                 f"Another process is writing an atlas to {self.url}; wait until it ends, then try again."
             ) from error
 
-    def _session(self, access: str, strict: bool = False) -> neo4j.Session:
-        return self._driver.session(
+    @contextmanager
+    def _session(self, access: str, strict: bool = False) -> Iterator[neo4j.Session]:
+        """Give a session, and close it; what it left open on a lost connection the server ends."""
+        session = self._driver.session(
             notifications_min_severity="WARNING" if strict else "OFF",
             database=self.database,
             default_access_mode=access,
             bookmark_manager=self._bookmarks,
             fetch_size=10_000,
         )
+        try:
+            yield session
+        finally:
+            for _ in range(2):  # the first breaks off, unclosed, where a rollback fails
+                with suppress(Neo4jError, DriverError, OSError):
+                    session.close()
 
     @contextmanager
     def _translated(self, timeout: float | None = None) -> Iterator[None]:

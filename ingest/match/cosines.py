@@ -57,19 +57,13 @@ def cosines(
     one_stream = a["model"] == b["model"] and all(_STREAM.fullmatch(r["hook"]) for r in (a, b))
     if not (one_site or one_stream) or not len(none):
         return Cosines(none, none)
-    weights = [_weights(side, opened, progress) for side in sides]
-    decoders = [getattr(w, "W_dec", None) for w in weights]
-    encoders = [getattr(w, "W_enc", None) for w in weights]
+    weights: list[Any] = [_weights(side, opened, progress) for side in sides]
+    decoders = [w.W_dec for w in weights if hasattr(w, "W_dec")]
+    encoders = [w.W_enc.T for w in weights if hasattr(w, "W_enc")]
     return Cosines(
-        none if None in map(_kind, decoders) else _cosine(decoders, pairs),
-        none
-        if None in map(_kind, encoders) or not one_site
-        else _cosine([e.T for e in encoders if e is not None], pairs),
+        _cosine(decoders, pairs) if len(decoders) == 2 else none,
+        _cosine(encoders, pairs) if len(encoders) == 2 and one_site else none,
     )
-
-
-def _kind(weights: Any) -> type | None:
-    return None if weights is None else type(weights)
 
 
 def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:
