@@ -1,4 +1,4 @@
-"""What a run will take, said before it begins: measured on one compute batch, scaled by text."""
+"""What a run will take, said before it begins: measured on a few contexts, scaled by text."""
 
 import shutil
 import time
@@ -17,13 +17,16 @@ from ingest.reducing import plan_all
 
 __all__ = ["estimate"]
 
+#: Tokens that are run to measure: enough to keep a device busy, little beside any real text.
+SAMPLE = 1024
+
 ENTRY_BYTES = 8  # an active feature on a token: uint32 and float32
 TOKEN_BYTES = 36  # a token: six columns and two list offsets
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """What one compute batch tells of the whole text."""
+    """What a few contexts tell of the whole text."""
 
     tokens: int
     l0: dict[str, float]
@@ -81,12 +84,14 @@ def _measure(work: Pass) -> _Sample | None:
         return None
     tokens = int(len(text.tokens) * corpus.info.bytes / sum(len(d.text.encode()) for d in first))
     batch = text.batches[-1]  # of the longest contexts
-    began = time.perf_counter()
-    read = group.model.run(
-        torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask), hooks=group.hooks
+    few = max(1, SAMPLE // batch.input_ids.shape[1])
+    ids, mask, keep = (
+        torch.from_numpy(array[:few])
+        for array in (batch.input_ids, batch.attention_mask, batch.keep)
     )
-    keep = torch.from_numpy(batch.keep).to(group.model.device)
-    counted = max(len(batch.rows), 1)
+    began = time.perf_counter()
+    read = group.model.run(ids, mask, hooks=group.hooks)
+    keep, counted = keep.to(group.model.device), max(int(keep.sum()), 1)
     l0 = {
         s.info.name: len(s.codes(read[s.info.hook][keep].float()).values) / counted
         for s in group.saes

@@ -23,6 +23,10 @@ CHUNK_BYTES = 256 * 2**20
 #: What encoding takes at its peak, as a multiple of the dense float32 codes (JumpReLU takes most).
 PEAK = 4
 
+#: Codes with less than one active feature in so many are decoded as a sparse matrix: at 70 of
+#: 16,384 features that is seven times faster, and at one in 30 as fast.
+SPARSE = 32
+
 
 class Codes(NamedTuple):
     """Sparse codes in compressed sparse row form: one row a token.
@@ -129,8 +133,9 @@ class Autoencoder:
         codes, parts = [], []
         for z, mean in self._chunks(x):
             codes.append(self._sparse(z))
+            few = len(codes[-1].values) * SPARSE <= z.numel()
             with torch.inference_mode():
-                parts.append(self.sae.decode(z) + mean)
+                parts.append(self.sae.decode(_as_tensor(codes[-1], like=z) if few else z) + mean)
         return (*_joined(codes), torch.cat(parts))
 
     def _chunks(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor | float]]:
@@ -184,6 +189,19 @@ def _active_by_numpy(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.
 def _active_by_torch(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     places = flat.nonzero().squeeze(1)
     return places.cpu().numpy(), flat[places].cpu().numpy()
+
+
+def _as_tensor(codes: Codes, *, like: torch.Tensor) -> torch.Tensor:
+    """Return codes as a sparse tensor of the shape of dense ones."""
+    rows = np.repeat(np.arange(len(like)), np.diff(codes.indptr))
+    places = torch.from_numpy(np.stack([rows, codes.indices.astype(np.int64)]))
+    return torch.sparse_coo_tensor(
+        places.to(like.device),
+        torch.from_numpy(codes.values).to(like.device),
+        like.shape,
+        is_coalesced=True,
+        check_invariants=False,  # they are sound: rows and features ascend
+    )
 
 
 def _joined(chunks: list[Codes]) -> Codes:

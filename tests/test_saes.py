@@ -89,12 +89,14 @@ def dense(codes: Any, d_sae: int = 40) -> np.ndarray:
 # ---------------------------------------------------------------- codes
 
 
+@pytest.mark.parametrize("sparse", [0, 10**9], ids=["sparse", "dense"])
 @pytest.mark.parametrize("chunk", [1, 7, 50, 10_000])
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_equal_dense_arithmetic(
-    kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, chunk: int, sparse: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saes, "CHUNK_BYTES", 16 * 40 * chunk)
+    monkeypatch.setattr(saes, "SPARSE", sparse)
     theirs = random_sae(kind, seed=chunk)
     sae, x = open_sae(theirs), vectors()
     expected = by_hand(theirs, x)
@@ -109,9 +111,11 @@ def test_codes_equal_dense_arithmetic(
     assert again.dtype == torch.float32
 
 
+@pytest.mark.parametrize("sparse", [0, 10**9], ids=["sparse", "dense"])
 @pytest.mark.parametrize("rows", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
-def test_few_rows(kind: str, rows: int) -> None:
+def test_few_rows(kind: str, rows: int, sparse: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saes, "SPARSE", sparse)
     theirs = random_sae(kind)
     *codes, again = open_sae(theirs).codes_and_reconstruction(vectors(rows))
     np.testing.assert_allclose(dense(codes), by_hand(theirs, vectors(rows)), atol=1e-5)
