@@ -99,7 +99,7 @@ def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
 def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
     import pyarrow as pa
 
-    made = _all(sound.of(of.owner), of.name)
+    made = [t for kind in (of.owner, *of.also) for t in _all(sound.of(kind), of.name)]
     base = pa.concat_tables(made) if made else schema.arrow_schema(of.name, of.owner).empty_table()
     base = _once(of, base)
     for kind in sorted(schema.owners(of) - {of.owner}):

@@ -66,6 +66,7 @@ class Node:
     """A node table: its label, the property that is its key, and who makes its rows.
 
     ``shared`` nodes (models, tokens, …) belong to no SAE: several refer to the same one.
+    Parts of the kinds in ``also`` make rows of it too, each of them whole.
     """
 
     label: str
@@ -74,6 +75,7 @@ class Node:
     owner: str
     properties: tuple[Property, ...]
     shared: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,7 +90,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """An edge table: its type, the labels it joins, and who makes its rows."""
+    """An edge table: its type, the labels it joins, and who makes its rows.
+
+    Two nodes are joined once, or once for each value of the property ``each``.
+    Parts of the kinds in ``also`` make rows of it too, each of them whole.
+    """
 
     type: str
     source: str
@@ -96,6 +102,8 @@ class Edge:
     meaning: str
     owner: str
     properties: tuple[Property, ...] = field(default=())
+    each: str = ""
+    also: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -104,8 +112,8 @@ class Edge:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns that identify a row: the keys of both ends."""
-        return ("source", "target")
+        """The columns that identify a row: the keys of both ends, and what tells edges between them apart."""
+        return ("source", "target", self.each) if self.each else ("source", "target")
 
 
 P = Property
@@ -129,7 +137,7 @@ NODES: tuple[Node, ...] = (
         P("hook", "string", "TransformerLens name of the place"),
         P("layer", "int64", "block it belongs to, from 0; null at the embedding"),
         P("width", "int64", "length of the vectors there", "dimensions"),
-    ), shared=True),
+    ), shared=True, also=("probe",)),
     Node("Corpus", "id", "The text an atlas is about.", "sae", (
         P("id", "string", "first 12 hex digits of the SHA-256 of the documents"),
         P("name", "string", "its name"),
@@ -198,7 +206,7 @@ NODES: tuple[Node, ...] = (
 )
 
 EDGES: tuple[Edge, ...] = (
-    Edge("OF_MODEL", "Site", "Model", "The site is a place in the model.", "sae"),
+    Edge("OF_MODEL", "Site", "Model", "The site is a place in the model.", "sae", also=("probe",)),
     Edge("READS", "SAE", "Site", "The SAE was trained on the activations at the site.", "sae"),
     Edge("MEASURED_ON", "SAE", "Corpus", "The SAE's numbers were measured on the corpus.", "sae"),
     Edge("IN_SAE", "Feature", "SAE", "The feature belongs to the SAE.", "sae"),
@@ -263,6 +271,63 @@ EDGES: tuple[Edge, ...] = (
         P("draws", "int64", "draws of each null", "draws"),
         P("p_floor", "double", "lowest p possible: 1 / (1 + draws)"),
     )),
+    Edge("PREDICTED_FROM", "Feature", "Site", "A linear probe was trained to tell, from the vectors at the site, on which tokens the feature is active (or how much).", "probe", (
+        P("run", "string", "which probe: `split/kind/l2=penalty`, and what else differs from the defaults"),
+        P("split", "string", "how tokens were divided into training and validation: by 'document', 'sample' or token 'type'; or 'corpus': validated on another text"),
+        P("kind", "string", "'active' (logistic regression: is it active?) or 'activation' (ridge regression: how much?)"),
+        P("penalty", "double", "λ of mean loss + λ‖w‖²"),
+        P("balance", "string", "'weight': both classes weigh the same; 'subsample': as many inactive tokens as active ones are drawn; null for kind 'activation'"),
+        P("threshold", "double", "activation above which the feature counts as active", "activation"),
+        P("train_tokens", "int64", "tokens it was trained on (drawn, if by subsample)", "tokens"),
+        P("train_positives", "int64", "of these, those on which the feature is active", "tokens"),
+        P("tokens", "int64", "tokens it was validated on", "tokens"),
+        P("positives", "int64", "of these, those on which the feature is active", "tokens"),
+        P("balanced_accuracy", "double", "mean of the recall of active and of inactive tokens, on validation; 0.5 is chance"),
+        P("low", "double", "lower limit of the 95% interval of `balanced_accuracy`: bootstrap over documents, the probe held fixed"),
+        P("high", "double", "upper limit of that interval"),
+        P("train_balanced_accuracy", "double", "the same on the tokens it was trained on"),
+        P("auroc", "double", "area under the ROC curve, on validation; ties count half"),
+        P("accuracy", "double", "share of validation tokens told rightly, at natural prevalence: high for any rare feature"),
+        P("precision", "double", "share of true positives among tokens told active; null if none is"),
+        P("recall", "double", "share of active tokens told active"),
+        P("balanced_precision", "double", "precision if active and inactive tokens were equally many; null if none is told active"),
+        P("true_positives", "int64", "active tokens told active, on validation", "tokens"),
+        P("false_positives", "int64", "inactive tokens told active", "tokens"),
+        P("false_negatives", "int64", "active tokens told inactive", "tokens"),
+        P("true_negatives", "int64", "inactive tokens told inactive", "tokens"),
+        P("train_loss", "double", "class-weighted mean logistic loss (kind 'active') or mean squared error, penalty left out, on the tokens it was trained on", "nats or activation²"),
+        P("loss", "double", "the same on validation", "nats or activation²"),
+        P("gap", "double", "`loss` - `train_loss`", "nats or activation²"),
+        P("token_table", "double", "balanced accuracy of a table of training counts by token id: told active where its share of active tokens exceeds that of inactive ones; unseen ids and ties count half"),
+        P("token_table_low", "double", "lower limit of its 95% interval"),
+        P("token_table_high", "double", "upper limit of its 95% interval"),
+        P("token_ceiling", "double", "balanced accuracy of the best function of the token id on the validation counts themselves: no probe at the embedding can pass it"),
+        P("token_ceiling_low", "double", "lower limit of its 95% interval, that function held fixed"),
+        P("token_ceiling_high", "double", "upper limit of its 95% interval"),
+        P("train_token_ceiling", "double", "the best function of the token id on the training counts"),
+        P("seen_share", "double", "share of validation tokens whose id occurs in training"),
+        P("position_table", "double", "as `token_table`, by position in the context"),
+        P("position_ceiling", "double", "as `token_ceiling`, by position in the context"),
+        P("bigram_table", "double", "as `token_table`, by this token and the one before it"),
+        P("bigram_ceiling", "double", "as `token_ceiling`, by this token and the one before it; near 1 for rare pairs whatever the feature"),
+        P("control", "double", "balanced accuracy of probes of control tasks on validation tokens of seen ids: each id bears the rate of another id of like count; mean over draws"),
+        P("selectivity", "double", "the probe's balanced accuracy on those tokens - `control`"),
+        P("shuffled", "double", "balanced accuracy of a probe trained on labels shuffled among the training tokens: chance"),
+        P("r2", "double", "kind 'activation': share of the activation's variance on validation that is predicted, all tokens"),
+        P("r2_token_table", "double", "the same by training means of each token id; unseen ids: the mean of all"),
+        P("r2_token_ceiling", "double", "the same by validation means of each token id: in sample, no probe at the embedding can pass it"),
+        P("r2_active", "double", "as `r2`, trained and validated on active tokens only"),
+        P("r2_active_token_table", "double", "as `r2_token_table`, on active tokens only"),
+        P("r2_active_token_ceiling", "double", "as `r2_token_ceiling`, on active tokens only; near 1 where most ids occur once"),
+        P("verdict", "string", "'token': the token table's lower limit reaches `tau`; 'beyond token': the probe's lower limit passes the ceiling (at later sites); 'context': the ceiling's upper limit is below `tau`; else 'undecided'"),
+        P("how", "string", "for verdict 'token': 'linear' if the probe comes within `delta` of the token table, else 'lookup'"),
+        P("context_by", "string", "for verdict 'context': 'position' or 'bigram' where that table reaches `tau`; else null"),
+        P("generalises", "bool", "whether, trained on other token ids, the probe's lower limit still reaches `tau`; null where that split was not run"),
+        P("tau", "double", "balanced accuracy that a verdict asks for"),
+        P("delta", "double", "how near the token table is near enough"),
+        P("iterations", "int64", "steps of the solver"),
+        P("converged", "bool", "whether the solver reached its tolerance"),
+    ), each="run"),
 )
 # fmt: on
 
@@ -314,8 +379,9 @@ def columns(of: Node | Edge, *, owner: str | None = None) -> Iterator[Property]:
     if isinstance(of, Edge):
         yield Property("source", "string", f"key of the {of.source}")
         yield Property("target", "string", f"key of the {of.target}")
+    makes_rows = owner in (None, of.owner, *of.also)
     for p in of.properties:
-        if owner is None or (p.owner or of.owner) == owner or p.name in of.keys:
+        if owner is None or p.name in of.keys or (p.owner == owner if p.owner else makes_rows):
             yield p
 
 

@@ -11,18 +11,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ingest.match.pairing import match_saes as match_saes
     from ingest.match.settings import MatchSettings as MatchSettings
+    from ingest.probe.estimator import LogisticProbes as LogisticProbes
+    from ingest.probe.estimator import RidgeProbes as RidgeProbes
+    from ingest.probe.probing import probe_saes as probe_saes
+    from ingest.probe.settings import ProbeSettings as ProbeSettings
     from ingest.run import Text as Text
     from ingest.run import ingest as ingest
     from ingest.settings import Settings as Settings
 
-__all__ = ["MatchSettings", "Settings", "Text", "ingest", "match_saes"]
+__all__ = [
+    "LogisticProbes",
+    "MatchSettings",
+    "ProbeSettings",
+    "RidgeProbes",
+    "Settings",
+    "Text",
+    "ingest",
+    "match_saes",
+    "probe_saes",
+]
 
 _PLACES = {
+    "LogisticProbes": "ingest.probe.estimator",
     "MatchSettings": "ingest.match.settings",
+    "ProbeSettings": "ingest.probe.settings",
+    "RidgeProbes": "ingest.probe.estimator",
     "Settings": "ingest.settings",
     "Text": "ingest.run",
     "ingest": "ingest.run",
     "match_saes": "ingest.match.pairing",
+    "probe_saes": "ingest.probe.probing",
 }
 
 

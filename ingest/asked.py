@@ -39,6 +39,7 @@ def run_command(
     model: str | None,
     settings: Settings,
     match: MatchSettings | None,
+    probe: Sequence[str],
     replace: bool,
     progress: Progress,
 ) -> Atlas:
@@ -62,6 +63,7 @@ def run_command(
         model=model,
         settings=settings,
         match=match,
+        probe=probe,
         replace=replace,
         progress=progress,
     )
@@ -91,6 +93,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
             model=request["model"],
             settings=Settings(**{**request["settings"], "tokens": None}),
             match=MatchSettings.read(request["match"]) if request.get("match") else None,
+            probe=request.get("probe", ()),
             replace=request["replace"],
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""The commands of this room: `atlas demo`, `atlas ingest` and `atlas match`, and what it tells the doctor."""
+"""The commands of this room: `atlas demo`, `ingest`, `match` and `probe`, and what it tells the doctor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +17,7 @@ from atlas.output import (
     which_atlas,
 )
 from atlas.rooms import Check, Room
+from ingest.probe.commands import probe
 
 __all__ = ["ROOM"]
 
@@ -84,6 +85,9 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
               help="Match every two of the SAEs named, as `atlas match` does.")  # fmt: skip
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(0),
               help="Draws of each null of the matches.")  # fmt: skip
+@click.option("--probe", "probed", multiple=True, metavar="SITE",
+              help="Predict every feature from this place in the model, as `atlas probe` does: "
+              "hook_embed, blocks.2.hook_resid_post, all.")  # fmt: skip
 @click.option("--workers", default=0, metavar="N", type=click.IntRange(0),
               help="Processes that share the work, on Ray. [default: none; with --ray, all it has]")  # fmt: skip
 @click.option("--ray", metavar="ADDRESS",
@@ -114,6 +118,7 @@ def ingest(
     min_count: int,
     matched: bool,
     draws: int,
+    probed: tuple[str, ...],
     workers: int,
     ray: str | None,
     replace: bool,
@@ -156,6 +161,7 @@ def ingest(
             model=model,
             settings=settings,
             match=MatchSettings(draws=draws) if matched else None,
+            probe=probed,
             replace=replace,
             progress=progress,
         )
@@ -275,4 +281,4 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest, match), _checks)
+ROOM = Room("ingest", (demo, ingest, match, probe), _checks)

@@ -29,6 +29,7 @@ from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel
 from ingest.opening import open_groups
 from ingest.passes import Pass, reduce_again
+from ingest.probe.probing import probe_saes
 from ingest.reduce import on_activations, on_codes
 from ingest.saes import Autoencoder
 from ingest.settings import Settings
@@ -76,6 +77,7 @@ def ingest(
     tokenizer: object | None = None,
     settings: Settings = Settings(),  # noqa: B008 - frozen
     match: MatchSettings | None = MatchSettings(),  # noqa: B008 - frozen
+    probe: Sequence[str] = (),
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> Atlas:
@@ -99,6 +101,9 @@ def ingest(
     match
         How the SAEs named together are matched in the end, every two of them; None if
         they are not to be.
+    probe
+        Places in the model from which every feature is predicted in the end, as
+        ``probe_saes`` does: ``("hook_embed",)``.
     replace
         Make SAEs anew that the atlas has already.
     progress
@@ -115,7 +120,7 @@ def ingest(
         One of the tree in ``atlas.errors``; nothing finished is lost.
     """
     groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
-    request = _request(saes, model, tokenizer, settings, match=match, replace=replace)
+    request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
     begun = not Path(atlas).exists()
     folder = Folder.create(Path(atlas))
     with folder.writing():
@@ -131,6 +136,8 @@ def ingest(
             )
     if match is not None:
         _match(folder, [s for g in groups for s in g.saes], settings, match, progress)
+    for group in groups if probe else ():
+        _probe(folder, group, settings, sites=probe, progress=progress)
     _tell_stale(folder, progress)
     return Atlas.open(folder.path, progress=progress)
 
@@ -157,13 +164,41 @@ def _match(
         )  # fmt: skip
 
 
+def _probe(
+    folder: Folder,
+    group: Group,
+    settings: Settings,
+    *,
+    sites: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Probe the SAEs of a group, where their codes are there."""
+    parts = folder.sound().parts
+    names = [sae.info.name for sae in group.saes]
+    if without := [n for n in names if f"codes/{n}" not in parts]:
+        progress.say(f"Not probed, since the codes were not kept: {', '.join(without)}.")
+    if names := [n for n in names if n not in without]:
+        # A model that was loaded may lack its upper blocks; one in memory is whole.
+        probe_saes(
+            folder.path, names, sites=sites, memory=settings.memory, device=settings.device,
+            model=group.model if group.model.source == "memory" else None, progress=progress,
+        )  # fmt: skip
+
+
 def _tell_stale(folder: Folder, progress: Progress) -> None:
-    """Tell which matches an SAE made anew has left behind."""
-    stale = [key for key in sorted(folder.sound().stale) if key.startswith("match/")]
-    if stale:
-        named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in stale)
+    """Tell which matches and probes an SAE made anew has left behind."""
+    stale = folder.sound().stale
+    matches = [key for key in sorted(stale) if key.startswith("match/")]
+    if matches:
+        named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in matches)
         progress.say(f"Stale by now, and left out of the graph: the matches of {named}. "
                      "`atlas match --stale` makes them anew.")  # fmt: skip
+    probes = sorted(
+        {k.removeprefix("probe/").split("@")[0] for k in stale if k.startswith("probe/")}
+    )
+    if probes:
+        progress.say(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
+                     "`atlas probe` makes them anew.")  # fmt: skip
 
 
 def _corpus(
@@ -269,6 +304,7 @@ def _request(
     settings: Settings,
     *,
     match: MatchSettings | None,
+    probe: Sequence[str],
     replace: bool,
 ) -> dict[str, Any]:
     """Note what was asked; what lives in memory only cannot be asked again from disk."""
@@ -278,6 +314,7 @@ def _request(
         "model": _where(model),
         "settings": asdict(settings),
         "match": match and asdict(match),
+        "probe": list(probe),
         "replace": replace,
         "from_memory": not all(isinstance(t, str | Path | None) for t in things),
     }

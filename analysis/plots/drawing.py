@@ -1,0 +1,101 @@
+"""How pictures look, and how they are written: PNG, SVG, or HTML that needs no network."""
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import altair as alt
+
+from atlas.errors import BadInput
+
+__all__ = ["FORMATS", "Chart", "check_path", "heading", "save"]
+
+Chart: TypeAlias = (
+    alt.Chart
+    | alt.LayerChart
+    | alt.FacetChart
+    | alt.HConcatChart
+    | alt.VConcatChart
+    | alt.ConcatChart
+)
+
+FORMATS: dict[str, Literal["png", "svg", "html"]] = {
+    ".png": "png",
+    ".svg": "svg",
+    ".html": "html",
+}
+
+_INK = "#333333"
+
+
+@alt.theme.register("atlas", enable=True)
+def _theme() -> alt.theme.ThemeConfig:
+    """Return one quiet look for all pictures."""
+    return {
+        "config": {
+            "background": "white",
+            "font": "sans-serif",
+            "padding": 12,
+            "view": {"stroke": None},
+            "axis": {
+                "labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal",
+                "gridColor": "#eeeeee", "domainColor": "#999999", "tickColor": "#999999",
+                "labelLimit": 320, "titlePadding": 8,
+            },
+            "legend": {"labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal", "labelLimit": 320},
+            "title": {
+                "anchor": "start", "color": _INK, "fontSize": 13, "subtitleColor": "#666666",
+                "subtitleFontSize": 11, "offset": 10,
+            },
+            "bar": {"color": "#4c78a8"},
+            "concat": {"spacing": 36},
+        }
+    }  # fmt: skip
+
+
+def heading(text: str, *more: str) -> alt.TitleParams:
+    """Return a title with lines in smaller print below it."""
+    return alt.TitleParams(text, subtitle=list(more)) if more else alt.TitleParams(text)
+
+
+def save(chart: Chart, path: str | Path) -> Path:
+    """Write a picture.
+
+    Parameters
+    ----------
+    chart
+        The picture.
+    path
+        Where; the suffix says how: ``.png`` (two pixels for each point), ``.svg``, or
+        ``.html``, interactive and with all it needs inside, so that it opens without a network.
+
+    Raises
+    ------
+    BadInput
+        If the suffix is another one, or the folder is not there.
+    """
+    path = check_path(path)
+    with alt.data_transformers.enable("default", max_rows=None):
+        form = FORMATS[path.suffix.lower()]
+        more = {"inline": True} if form == "html" else {"scale_factor": 2}
+        chart.save(path, format=form, **more)
+    return path
+
+
+def check_path(path: str | Path) -> Path:
+    """Return a path a picture can be written to; found out before anything is drawn.
+
+    Raises
+    ------
+    BadInput
+        If its suffix names no format, or the folder is not there.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise BadInput(
+            f"A picture cannot be written as {path.name!r}: the name must end in {', '.join(FORMATS)}."
+        )
+    if not path.parent.is_dir():
+        raise BadInput(
+            f"There is no folder {path.parent} to write {path.name} into; make it first."
+        )
+    return path

@@ -1,0 +1,464 @@
+"""Numbers about the probes of an atlas: the source's table, breakdowns, first layers, sweeps.
+
+All of them are made from one table (``load``): a row for each probe, that is for each
+feature, site and run, with what the graph says of the feature and the site beside it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from atlas.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from atlas.api import Atlas
+
+__all__ = [
+    "RUNGS",
+    "SCORES",
+    "VERDICTS",
+    "breakdown",
+    "first_layer_histogram",
+    "first_layers",
+    "ladder",
+    "load",
+    "summary",
+    "sweep",
+]
+
+#: What is described for each kind of probe, in the order it is shown.
+SCORES: dict[str, tuple[str, ...]] = {
+    "active": (
+        "accuracy", "balanced_accuracy", "token_table", "token_ceiling", "position_ceiling",
+        "bigram_ceiling", "control", "selectivity", "shuffled", "train_balanced_accuracy",
+        "accuracy_gap", "auroc", "seen_share", "inactive_share", "train_loss", "loss", "gap",
+    ),
+    "activation": (
+        "r2", "r2_token_table", "r2_token_ceiling", "r2_active", "r2_active_token_table",
+        "r2_active_token_ceiling", "train_loss", "loss", "gap",
+    ),
+}  # fmt: skip
+
+VERDICTS = ("token", "beyond token", "context", "undecided")
+
+#: The ladder: names of the rungs and their lower ends; each reaches up to the one before it.
+RUNGS: tuple[tuple[str, float], ...] = (
+    ("≥95%", 0.95), ("90–95%", 0.90), ("85–90%", 0.85), ("80–85%", 0.80), ("75–80%", 0.75),
+    ("<75%", -np.inf),
+)  # fmt: skip
+
+GROUP = ["sae", "site", "run"]
+
+# The places of a block in the order a token's vector meets them.
+_WITHIN = (
+    "hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post",
+    "hook_mlp_out", "hook_resid_post",
+)  # fmt: skip
+
+# Of these a breakdown shows the means.
+_BROKEN_DOWN = ("accuracy", "balanced_accuracy", "token_table", "token_ceiling", "control")
+
+
+def load(
+    atlas: "Atlas",
+    *,
+    saes: Iterable[str] | None = None,
+    sites: Iterable[str] | None = None,
+    run: str | None = None,
+) -> pd.DataFrame:
+    """Return the probes of an atlas, a row for each feature, site and run.
+
+    Parameters
+    ----------
+    atlas
+        The atlas, a folder or on a server.
+    saes
+        Only features of these SAEs; all if None or empty.
+    sites
+        Only probes from these sites, given by hook name or by ``model/hook``.
+    run
+        Only this run, or all runs that begin with it: ``"type"`` means every run whose
+        split is by token type, ``"document/active"`` those that ask whether it is active.
+
+    Returns
+    -------
+    table
+        The columns of PREDICTED_FROM but for ``source`` and ``target``, and ``feature``,
+        ``sae``, ``idx``, ``layer`` (block that the SAE reads; null at the embedding),
+        ``frequency`` (share of tokens), ``max_activation``, ``top_token``, ``site`` (hook
+        name), ``site_layer``, ``site_rank`` (place of the site in the order of the model,
+        from 0), ``accuracy_gap`` (training - validation, balanced accuracy) and
+        ``inactive_share`` (of the validation tokens). Sorted by SAE, site, run and index;
+        no rows where nothing was probed.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no such SAE, or none of its probes is of that site or run.
+    """
+    table = _edges(atlas, list(saes or ()))
+    table = table.merge(_features(atlas), on="feature", how="left", validate="many_to_one")
+    table = table.merge(_sites(atlas), on="site_id", how="left", validate="many_to_one")
+    table["accuracy_gap"] = table["train_balanced_accuracy"] - table["balanced_accuracy"]
+    table["inactive_share"] = 1 - table["positives"] / table["tokens"].where(table["tokens"] > 0)
+    table = table.sort_values(["sae", "site_rank", "run", "idx"], ignore_index=True)
+    if len(table) and sites:
+        table = table[_of_sites(table, list(sites))]
+    if len(table) and run is not None:
+        table = table[_of_run(table, run)]
+    return table.reset_index(drop=True)
+
+
+def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Describe the probes of each SAE, site and run, as the source's table did and beyond it.
+
+    The source's accuracy was taken on validation tokens up to 99.9% of which were inactive,
+    where a probe that says "inactive" always is nearly always right. It is given as
+    ``accuracy``; ``balanced_accuracy``, for which chance is 0.5, stands beside it, with
+    what a table of token ids reaches, what the best one could, and the controls.
+
+    Parameters
+    ----------
+    table
+        What ``load`` returned.
+
+    Returns
+    -------
+    rows
+        For each SAE, site and run: ``sae``, ``site``, ``run``, ``kind``, ``probes`` (how
+        many features), ``scores``: for each name in ``SCORES[kind]`` its ``n`` (probes that
+        have it), ``mean``, ``median``, ``std`` (population: ddof 0), ``min`` and ``max``,
+        null where no probe has it; and ``unconverged`` (probes whose solver stopped early).
+        For kind 'active' also ``ladder``: for ``accuracy`` and ``balanced_accuracy`` the
+        ``count`` and ``share`` of probes on each rung, with those on it or above as
+        ``at_least`` and ``at_least_share``; and counts of each ``verdicts``, ``how``,
+        ``context_by`` and ``generalises``.
+    """
+    rows = []
+    for (sae, site, run), of in table.groupby(GROUP, sort=False):
+        kind = str(of["kind"].iloc[0])
+        row: dict[str, Any] = {
+            "sae": sae, "site": site, "run": run, "kind": kind, "probes": len(of),
+            "scores": {name: _described(of[name]) for name in SCORES[kind]},
+            "unconverged": int((of["converged"] == False).sum()),  # noqa: E712 (nulls do not count)
+        }  # fmt: skip
+        if kind == "active":
+            row["ladder"] = {s: ladder(of[s]) for s in ("accuracy", "balanced_accuracy")}
+            row["verdicts"] = _verdicts(of)
+            for name in ("how", "context_by", "generalises"):
+                row[name] = {str(k): int(n) for k, n in of[name].value_counts().items()}
+        rows.append(row)
+    return rows
+
+
+def ladder(values: "pd.Series[Any]") -> list[dict[str, Any]]:
+    """Count values on the rungs of the source's ladder.
+
+    Parameters
+    ----------
+    values
+        Shares between 0 and 1; nulls are on no rung.
+
+    Returns
+    -------
+    rungs
+        For each rung, the highest first: ``rung``, ``count``, ``share``, and with the rungs
+        above it ``at_least`` and ``at_least_share``. Shares are null if there are no values.
+    """
+    there = values.dropna().to_numpy(float)
+    rows, above = [], 0
+    for name, low in RUNGS:
+        at_least = int((there >= low).sum())
+        rows.append({
+            "rung": name, "count": at_least - above, "share": _share(at_least - above, len(there)),
+            "at_least": at_least, "at_least_share": _share(at_least, len(there)),
+        })  # fmt: skip
+        above = at_least
+    return rows
+
+
+def breakdown(
+    table: pd.DataFrame,
+    *,
+    by: Literal["frequency", "max_activation", "layer"] = "frequency",
+    bins: int = 5,
+) -> list[dict[str, Any]]:
+    """Count verdicts and average scores by a property of the features.
+
+    Parameters
+    ----------
+    table
+        What ``load`` returned; only probes of kind 'active' are counted.
+    by
+        ``"frequency"`` or ``"max_activation"``: by quantiles of it among the features of
+        each SAE, site and run. ``"layer"``: by the block that the SAE reads.
+    bins
+        How many quantile bins; fewer where values repeat.
+
+    Returns
+    -------
+    rows
+        ``sae``, ``site`` and ``run``, the bin as ``low`` and ``high`` (``low`` belongs to
+        it, ``high`` to the next; the last has both; nulls: features without the number), or
+        ``site``, ``run`` and ``layer`` (null: the embedding); then ``probes``, means of
+        scores, and the count of each verdict.
+
+    Raises
+    ------
+    BadInput
+        If ``bins`` is below 1.
+    """
+    if bins < 1:
+        raise BadInput(f"bins={bins} was asked for; 1 or more is possible.")
+    active = _active(table)
+    if by == "layer":
+        groups = active.sort_values(["site_rank", "run", "layer"], na_position="first").groupby(
+            ["site", "run", "layer"], sort=False, dropna=False
+        )
+        return [
+            {"site": site, "run": run, "layer": _whole(layer), **_averaged(of)}
+            for (site, run, layer), of in groups
+        ]
+    rows = []
+    for (sae, site, run), of in active.groupby(GROUP, sort=False):
+        edges, at = _quantile_bins(of[by].to_numpy(float), bins)
+        for which in np.unique(at):
+            ends = (None, None) if which < 0 else (float(edges[which]), float(edges[which + 1]))
+            rows.append({
+                "sae": sae, "site": site, "run": run, "low": ends[0], "high": ends[1],
+                **_averaged(of[at == which]),
+            })  # fmt: skip
+    return rows
+
+
+def first_layers(table: pd.DataFrame, *, delta: float = 0.02) -> pd.DataFrame:
+    """Say for each feature how early it can be predicted as well as anywhere.
+
+    Parameters
+    ----------
+    table
+        What ``load`` returned; only probes of kind 'active' are looked at.
+    delta
+        How near its best balanced accuracy is near enough.
+
+    Returns
+    -------
+    features
+        A row for each feature and run probed at two sites or more: ``sae``, ``run``,
+        ``feature``, ``idx``, ``layer``, ``sites`` (how many), ``site`` (the first one, in
+        the order of the model, whose balanced accuracy is within ``delta`` of the
+        feature's best), ``site_rank``, ``score`` (there), ``best_site``, ``best``.
+
+    Raises
+    ------
+    BadInput
+        If ``delta`` is negative or no number.
+    """
+    if not delta >= 0:
+        raise BadInput(f"delta={delta} was asked for; 0 or more is possible.")
+    scored = _active(table).dropna(subset=["balanced_accuracy"])
+    key = ["sae", "run", "feature"]
+    scored = scored.sort_values(["sae", "run", "idx", "site_rank"], ignore_index=True)
+    groups = scored.groupby(key, sort=False)["balanced_accuracy"]
+    scored["sites"], scored["best"] = groups.transform("size"), groups.transform("max")
+    scored = scored[scored["sites"] > 1]
+    best = scored[scored["balanced_accuracy"] == scored["best"]].drop_duplicates(key)
+    # The difference of two shares is off by rounding; a score just delta away is within it.
+    near = scored[scored["best"] - scored["balanced_accuracy"] <= delta + 1e-12]
+    first = near.drop_duplicates(key).rename(columns={"balanced_accuracy": "score"})
+    first = first.assign(best_site=best["site"].to_numpy())
+    return first[
+        [*key, "idx", "layer", "sites", "site", "site_rank", "score", "best_site", "best"]
+    ].reset_index(drop=True)
+
+
+def first_layer_histogram(first: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count at which site features are first predicted as well as anywhere.
+
+    Parameters
+    ----------
+    first
+        What ``first_layers`` returned.
+
+    Returns
+    -------
+    rows
+        For each SAE, run and site that is some feature's first one, in the order of the
+        model: ``sae``, ``layer`` (that the SAE reads), ``run``, ``site``, ``features``,
+        ``share``, ``share_so_far`` (with the sites before it) and ``mean_score`` there.
+    """
+    rows = []
+    for (sae, run), of in first.groupby(["sae", "run"], sort=False):
+        so_far = 0
+        for site, at in of.sort_values("site_rank").groupby("site", sort=False):
+            so_far += len(at)
+            rows.append({
+                "sae": sae, "layer": _whole(of["layer"].iloc[0]), "run": run, "site": site,
+                "features": len(at), "share": len(at) / len(of), "share_so_far": so_far / len(of),
+                "mean_score": float(at["score"].mean()),
+            })  # fmt: skip
+    return rows
+
+
+def sweep(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Average balanced accuracy by the layer of the SAE and the site probed.
+
+    Each SAE has a row of its own, so that two SAEs of one layer are told apart. Within an
+    SAE and run, the same features are averaged at every site: those that have a score at
+    all sites probed.
+
+    Parameters
+    ----------
+    table
+        What ``load`` returned; only probes of kind 'active' are averaged.
+
+    Returns
+    -------
+    rows
+        For each SAE and run probed at two sites or more, by layer, and each site:
+        ``layer`` (null: the embedding), ``sae``, ``run``, ``site``, ``site_layer``,
+        ``site_rank``, ``features`` (averaged), ``left_out`` (not scored at every site),
+        ``balanced_accuracy``, ``token_ceiling`` and ``beyond_token`` (features with that
+        verdict).
+    """
+    rows = []
+    active = _active(table).sort_values(
+        ["layer", "sae", "run", "site_rank"], na_position="first", kind="stable"
+    )
+    for (sae, run), of in active.groupby(["sae", "run"], sort=False):
+        count = of["site"].nunique()
+        if count < 2:
+            continue
+        scored = of.dropna(subset=["balanced_accuracy"])
+        times = scored.groupby("feature")["site"].transform("size")
+        complete = scored[times == count]
+        features = complete["feature"].nunique()
+        for site, at in complete.groupby("site", sort=False):
+            rows.append({
+                "layer": _whole(at["layer"].iloc[0]), "sae": sae, "run": run, "site": site,
+                "site_layer": _whole(at["site_layer"].iloc[0]),
+                "site_rank": int(at["site_rank"].iloc[0]),
+                "features": features, "left_out": of["feature"].nunique() - features,
+                "balanced_accuracy": float(at["balanced_accuracy"].mean()),
+                "token_ceiling": _number(at["token_ceiling"].mean()),
+                "beyond_token": int((at["verdict"] == "beyond token").sum()),
+            })  # fmt: skip
+    return rows
+
+
+def _edges(atlas: "Atlas", saes: Sequence[str]) -> pd.DataFrame:
+    import pyarrow as pa
+
+    if saes:
+        found = pa.concat_tables(
+            [atlas.table("PREDICTED_FROM", sae=s) for s in dict.fromkeys(saes)]
+        )
+    else:
+        found = atlas.table("PREDICTED_FROM")
+    return _frame(found).rename(columns={"source": "feature", "target": "site_id"})
+
+
+def _features(atlas: "Atlas") -> pd.DataFrame:
+    """Return what is said of features, and the layer that their SAE reads."""
+    wanted = ["id", "sae", "idx", "frequency", "max_activation", "top_token"]
+    features = _frame(atlas.table("Feature").select(wanted)).rename(columns={"id": "feature"})
+    sites = atlas.table("Site")
+    layers = dict(zip(sites["id"].to_pylist(), sites["layer"].to_pylist(), strict=True))
+    read = atlas.table("READS")
+    site_of = dict(zip(read["source"].to_pylist(), read["target"].to_pylist(), strict=True))
+    of_sae = {sae: layers.get(site) for sae, site in site_of.items()}
+    features["layer"] = features["sae"].map(of_sae).astype("float64")
+    return features
+
+
+def _sites(atlas: "Atlas") -> pd.DataFrame:
+    """Return the sites, ranked by where a token's vector meets them."""
+    sites = _frame(atlas.table("Site").select(["id", "hook", "layer"]))
+    sites = sites.rename(columns={"id": "site_id", "hook": "site", "layer": "site_layer"})
+    sites["site"] = sites["site"].fillna(sites["site_id"])
+    keys = [_order(*of) for of in zip(sites["site"], sites["site_layer"], strict=True)]
+    ranks = {key: rank for rank, key in enumerate(sorted(set(keys)))}
+    sites["site_rank"] = [ranks[key] for key in keys]
+    return sites
+
+
+def _order(hook: str, layer: float) -> tuple[float, int, str]:
+    rest = hook.split(".", 2)[-1]
+    within = _WITHIN.index(rest) if rest in _WITHIN else len(_WITHIN)
+    return (-1.0 if pd.isna(layer) else layer, within, hook)
+
+
+def _frame(data: "pa.Table") -> pd.DataFrame:
+    frame: pd.DataFrame = data.to_pandas()
+    return frame
+
+
+def _of_sites(table: pd.DataFrame, sites: Sequence[str]) -> "pd.Series[bool]":
+    known = {*table["site"], *table["site_id"]}
+    for site in sites:
+        if site not in known:
+            raise UnknownName("site that was probed", site, known=set(table["site"]))
+    return table["site"].isin(sites) | table["site_id"].isin(sites)
+
+
+def _of_run(table: pd.DataFrame, run: str) -> "pd.Series[bool]":
+    found = (table["run"] == run) | table["run"].str.startswith(run.rstrip("/") + "/")
+    if not found.any():
+        raise UnknownName("run of probes", run, known=set(table["run"]))
+    return found
+
+
+def _active(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["kind"] == "active"]
+
+
+def _described(values: "pd.Series[Any]") -> dict[str, Any]:
+    there = values.dropna().to_numpy(float)
+    if not len(there):
+        return {"n": 0, **dict.fromkeys(("mean", "median", "std", "min", "max"))}
+    return {
+        "n": len(there), "mean": float(there.mean()), "median": float(np.median(there)),
+        "std": float(there.std()), "min": float(there.min()), "max": float(there.max()),
+    }  # fmt: skip
+
+
+def _verdicts(of: pd.DataFrame) -> dict[str, int]:
+    counts = of["verdict"].value_counts()
+    return {name: int(counts.get(name, 0)) for name in VERDICTS}
+
+
+def _averaged(of: pd.DataFrame) -> dict[str, Any]:
+    means = {name: _number(of[name].mean()) for name in _BROKEN_DOWN}
+    return {"probes": len(of), **means, **_verdicts(of)}
+
+
+def _quantile_bins(
+    values: "np.ndarray[tuple[int], np.dtype[np.float64]]", bins: int
+) -> "tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]":
+    """Return the ends of the bins, and which bin each value is in; -1 for what is no number."""
+    at = np.full(len(values), -1, dtype=np.int64)
+    there = np.isfinite(values)
+    if not there.any():
+        return np.empty(0), at
+    edges = np.unique(np.quantile(values[there], np.linspace(0, 1, bins + 1)))
+    if len(edges) == 1:
+        edges = np.repeat(edges, 2)
+    inner = edges[1:-1]
+    at[there] = np.searchsorted(inner, values[there], side="right")
+    return edges, at
+
+
+def _share(count: int, of: int) -> float | None:
+    return count / of if of else None
+
+
+def _number(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def _whole(value: Any) -> int | None:
+    return None if pd.isna(value) else int(value)

@@ -1,0 +1,315 @@
+"""Is the feature active? Logistic probes of a block of features, beside their tables, ceilings and controls.
+
+Columns are those of PREDICTED_FROM in ``atlas.schema``, where each is defined.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csc_array
+
+from ingest.probe.bootstrap import Limits
+from ingest.probe.controls import control_positives, permuted, shuffled_positives
+from ingest.probe.counts import Counts
+from ingest.probe.design import Design
+from ingest.probe.kept import Kept, Occurrences
+from ingest.probe.place import Place
+from ingest.probe.resample import Resample
+from ingest.probe.scores import auroc, confusion_of, logistic_loss
+from ingest.probe.settings import ProbeSettings
+from ingest.probe.sides import Sides, natural, subsampled
+from ingest.probe.solve import Solution, Spectrum, margins, solve, spectrum
+from ingest.probe.tables import best, confusion, seen_share, table
+from ingest.probe.verdicts import judge
+
+__all__ = ["ActiveProbe", "Columns"]
+
+Columns: TypeAlias = dict[str, NDArray[Any]]
+Floats: TypeAlias = NDArray[np.float64]
+Margins: TypeAlias = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Some rows of a place, with the positives and negatives of each feature on them."""
+
+    design: Design
+    number: NDArray[np.int64]
+
+    def dense(self, counts: Counts) -> tuple[Floats, Floats]:
+        """Return positives and negatives, float64 of shape (rows, features)."""
+        positives = counts.positives[self.number].toarray()
+        if counts.negatives is None:
+            return positives, counts.occurrences[self.number, None] - positives
+        return positives, counts.negatives[self.number].toarray()
+
+
+class ActiveProbe:
+    """Probes features of one SAE at one place, by one split.
+
+    Parameters
+    ----------
+    place
+        What is read.
+    kept
+        The SAE's codes.
+    train
+        bool, (tokens,). The training side.
+    settings
+        How it is done.
+    split
+        Name of the split.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        kept: Kept,
+        train: NDArray[np.bool_],
+        *,
+        settings: ProbeSettings,
+        split: str,
+    ) -> None:
+        self._place, self._kept, self._train, self._settings = place, kept, train, settings
+        self._rest = settings.draws_from_all(split)
+        # Of ids that training never saw a table knows nothing, and of drawn tokens there are no
+        # intervals: there is nothing to judge by.
+        self._judges = split != "type" and settings.balance == "weight"
+        every = np.ones(len(train), dtype=np.bool_)
+        self._fitted = self._rows(every if self._rest else train)
+        self._scored = self._rows(every if self._rest else ~train)
+        self._basis: Spectrum = spectrum(self._fitted.design)
+        seen = np.bincount(kept.type[train], minlength=len(kept.ids)) > 0
+        self._seen = seen[place.row_type[self._scored.number]]
+        self._resample = Resample(kept.document, train, draws=settings.draws, seed=settings.seed)
+        self._by_type = self._resample.by(kept.type, len(kept.ids))
+        self._by_row = (
+            self._by_type if place.at_embedding else self._resample.by(place.row, place.design.rows)
+        )
+
+    def columns(self, active: Occurrences, features: int) -> Columns:
+        """Probe a block of features.
+
+        Parameters
+        ----------
+        active
+            Where they are active.
+        features
+            How many there are.
+
+        Returns
+        -------
+        dict
+            Columns of PREDICTED_FROM, (features,) each.
+        """
+        sides = self._sides(active, features)
+        z, columns = self._fit(*sides.counts(self._place.row, self._place.design.rows))
+        columns |= self._tables(sides)
+        columns |= self._controls(sides, z)
+        limits = self._limits(sides, z)
+        for what, name in (("probe", ""), ("table", "token_table_"), ("ceiling", "token_ceiling_")):
+            columns |= {f"{name}low": limits[what].low, f"{name}high": limits[what].high}
+        return columns | self._judged(limits, columns)
+
+    def _sides(self, active: Occurrences, features: int) -> Sides:
+        s = self._settings
+        if s.balance == "weight":
+            return natural(self._train, active, features=features)
+        share = s.train_share if self._rest else None
+        return subsampled(self._train, active, features=features, share=share, seed=s.seed)
+
+    def _rows(self, side: NDArray[np.bool_]) -> _Rows:
+        number = np.unique(self._place.row[side])
+        return _Rows(self._place.design.take(number), number)
+
+    def _fit(self, train: Counts, validation: Counts) -> tuple[Margins, Columns]:
+        """Train and score the probes; return the margins of validation rows and the scores."""
+        solution = self._solve(*self._fitted.dense(train), tokens=train)
+        z = self._margins(solution)
+        dense = self._scored.dense(validation)
+        found, loss = confusion_of(z, *dense), logistic_loss(z, *dense, **_balanced(validation))
+        z_train = margins(self._fitted.design, solution).cpu().numpy()
+        dense_train = self._fitted.dense(train)
+        train_loss = logistic_loss(z_train, *dense_train, **_balanced(train))
+        return z, {
+            "balanced_accuracy": found.balanced_accuracy,
+            "train_balanced_accuracy": confusion_of(z_train, *dense_train).balanced_accuracy,
+            "auroc": auroc(z, *dense),
+            "accuracy": found.accuracy,
+            "precision": found.precision,
+            "recall": found.recall,
+            "balanced_precision": found.balanced_precision,
+            "true_positives": found.true_positives,
+            "false_positives": found.false_positives,
+            "false_negatives": found.false_negatives,
+            "true_negatives": found.true_negatives,
+            "train_loss": train_loss,
+            "loss": loss,
+            "gap": loss - train_loss,
+            "train_tokens": train.active + train.inactive,
+            "train_positives": train.active,
+            "tokens": validation.active + validation.inactive,
+            "positives": validation.active,
+            "penalty": self._penalty(train).numpy(),
+            "iterations": solution.iterations.cpu().numpy(),
+            "converged": solution.converged.cpu().numpy(),
+        }
+
+    def _margins(self, solution: Solution) -> Margins:
+        """Return the margins of validation rows, (rows, features)."""
+        z: Margins = margins(self._scored.design, solution).cpu().numpy()
+        return z
+
+    def _penalty(self, train: Counts) -> torch.Tensor:
+        s = self._settings
+        if s.c is None:
+            return torch.full((len(train.active),), s.penalty, dtype=torch.float64)
+        return torch.from_numpy(1 / (2 * s.c * (train.active + train.inactive)))
+
+    def _solve(self, positives: Floats, negatives: Floats, *, tokens: Counts) -> Solution:
+        """Fit a probe to each feature, both classes of which weigh the same."""
+        design = self._fitted.design
+        target = _tensor(_share(positives), design)
+        weight = target + _tensor(_share(negatives), design)
+        return solve(
+            design, weight, target,
+            penalty=self._penalty(tokens).to(design.device, design.dtype),
+            tolerance=self._settings.tolerance, max_iterations=self._settings.iterations,
+            basis=self._basis,
+        )  # fmt: skip
+
+    def _tables(self, sides: Sides) -> Columns:
+        kept = self._kept
+        train, validation = sides.counts(kept.type, len(kept.ids))
+        found = {
+            "token_table": confusion(table(train), validation),
+            "token_ceiling": confusion(best(validation), validation),
+            "train_token_ceiling": confusion(best(train), train),
+        }
+        seen = np.full(sides.features, seen_share(train, validation))
+        for what, key in (("position", kept.position), ("bigram", kept.bigram)):
+            pair = sides.counts(key, int(key.max(initial=-1)) + 1)
+            found[f"{what}_table"] = confusion(table(pair[0]), pair[1])
+            found[f"{what}_ceiling"] = confusion(best(pair[1]), pair[1])
+        return {k: c.balanced_accuracy for k, c in found.items()} | {"seen_share": seen}
+
+    def _controls(self, sides: Sides, z: Margins) -> Columns:
+        """Score probes of control tasks and of shuffled labels, trained as the probe was."""
+        place, kept, seed = self._place, self._kept, self._settings.seed
+        fitted, scored = sides.counts(place.row, place.design.rows)
+        plain = natural(self._train, sides.active, features=sides.features)
+        rows = plain.counts(place.row, place.design.rows)
+        types = rows if place.at_embedding else plain.counts(kept.type, len(kept.ids))
+        drawn = None if sides.drawn is None else fitted.active.astype(np.int64)
+        draws = range(self._settings.controls)
+        scores = [self._control(types, rows, draw=draw, drawn=drawn) for draw in draws]
+        control = np.mean(scores, axis=0) if scores else np.full(sides.features, np.nan)
+        dense = self._scored.dense(scored)
+        on_seen = confusion_of(z[self._seen], *(x[self._seen] for x in dense))
+        positives = shuffled_positives(fitted, seed=seed)
+        every = (
+            fitted.positives if fitted.negatives is None else fitted.positives + fitted.negatives
+        )
+        negatives = None if fitted.negatives is None else csc_array(every - positives)
+        shuffled = Counts(fitted.occurrences, positives, negatives)
+        trained = self._solve(*self._fitted.dense(shuffled), tokens=fitted)
+        return {
+            "control": control,
+            "selectivity": on_seen.balanced_accuracy - control,
+            "shuffled": confusion_of(self._margins(trained), *dense).balanced_accuracy,
+        }
+
+    def _control(
+        self,
+        types: tuple[Counts, Counts],
+        rows: tuple[Counts, Counts],
+        *,
+        draw: int,
+        drawn: NDArray[np.int64] | None,
+    ) -> Floats:
+        """Return how well one draw of the control task is learnt, on validation tokens of seen ids.
+
+        It is trained on all that is expected of the training side, or on as many tokens of
+        each class as were ``drawn`` for the probe.
+        """
+        occurrences = types[0].occurrences + types[1].occurrences
+        swap = permuted(occurrences, draw=draw, seed=self._settings.seed)
+        expected = control_positives(*types, swap)
+        fitted, scored = (
+            self._of_rows(e, by_type=t, by_row=r, rows=which)
+            for e, t, r, which in zip(
+                expected, types, rows, (self._fitted, self._scored), strict=True
+            )
+        )
+        if drawn is not None:
+            rng = np.random.default_rng([self._settings.seed, 4, draw])
+            fitted = _drawn(fitted[0], drawn, rng), _drawn(fitted[1], drawn, rng)
+        z = self._margins(self._solve(*fitted, tokens=rows[0]))[self._seen]
+        return confusion_of(z, *(x[self._seen] for x in scored)).balanced_accuracy
+
+    def _of_rows(
+        self, expected: Any, *, by_type: Counts, by_row: Counts, rows: _Rows
+    ) -> tuple[Floats, Floats]:
+        """Spread what is expected of token ids over rows of these ids; float64, (rows, features)."""
+        of = self._place.row_type[rows.number]
+        tokens = by_row.occurrences[rows.number, None].astype(np.float64)
+        in_all = np.maximum(by_type.occurrences[of, None], 1)
+        positives: Floats = expected.tocsr()[of].toarray() * (tokens / in_all)
+        return positives, tokens - positives
+
+    def _judged(self, limits: dict[str, Limits], found: Columns) -> Columns:
+        judged = judge(
+            probe=found["balanced_accuracy"], probe_limits=limits["probe"],
+            table=found["token_table"], table_limits=limits["table"],
+            ceiling=found["token_ceiling"], ceiling_limits=limits["ceiling"],
+            position=found["position_table"], bigram=found["bigram_table"],
+            tau=self._settings.tau, delta=self._settings.delta,
+            at_embedding=self._place.at_embedding,
+        )  # fmt: skip
+        columns = {"verdict": judged.verdict, "how": judged.how, "context_by": judged.context_by}
+        if not self._judges:
+            return {name: np.full_like(words, None) for name, words in columns.items()}
+        return columns
+
+    def _limits(self, sides: Sides, z: Margins) -> dict[str, Limits]:
+        if sides.drawn is not None:  # drawn tokens differ from feature to feature: no interval
+            none = np.full(sides.features, np.nan)
+            return dict.fromkeys(("probe", "table", "ceiling"), Limits(none, none))
+        kept, place, resample = self._kept, self._place, self._resample
+        active = sides.active.take(~self._train[sides.active.token])
+        told = np.zeros((place.design.rows, sides.features), dtype=np.float32)
+        told[self._scored.number] = np.heaviside(z, 0.5)
+        train, validation = sides.counts(kept.type, len(kept.ids))
+        return {
+            "probe": resample.of_rows(told, self._by_row, row=place.row, active=active),
+            "table": resample.of_keys(table(train), self._by_type, key=kept.type, active=active),
+            "ceiling": resample.of_keys(
+                best(validation), self._by_type, key=kept.type, active=active
+            ),
+        }
+
+
+def _balanced(counts: Counts) -> dict[str, Floats]:
+    return {"pos_weight": 0.5 / counts.active, "neg_weight": 0.5 / counts.inactive}
+
+
+def _share(tokens: Floats) -> Floats:
+    """Return what each row weighs of its class, which weighs one half."""
+    shares: Floats = 0.5 * tokens / np.maximum(tokens.sum(axis=0), np.finfo(np.float64).tiny)
+    return shares
+
+
+def _drawn(expected: Floats, number: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+    """Draw so many tokens of each feature, rows by what is expected of them; (rows, features)."""
+    found = np.empty_like(expected)
+    for feature, tokens in enumerate(number.tolist()):
+        share = expected[:, feature] / expected[:, feature].sum()
+        found[:, feature] = rng.multinomial(tokens, share)
+    return found
+
+
+def _tensor(values: Floats, design: Design) -> torch.Tensor:
+    return torch.from_numpy(values).to(design.device, design.dtype)

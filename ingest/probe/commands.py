@@ -1,0 +1,142 @@
+"""The command `atlas probe`, and its options."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atlas.output import (
+    atlas_option,
+    emit,
+    finite,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+from ingest.probe.presets import PRESETS
+from ingest.probe.settings import ProbeSettings
+
+__all__ = ["probe"]
+
+_PLAIN = ProbeSettings()
+
+#: Options whose values are settings of the same name; those not given leave the preset as it is.
+_SETTINGS = (
+    "penalty", "c", "threshold", "balance", "min_positives", "features", "tokens", "controls",
+    "draws", "tau", "delta", "seed", "iterations",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.option("--from", "sites", multiple=True, metavar="SITE",
+              help="A place in the model (hook_embed, blocks.2.hook_resid_post), or all: the embedding and "
+              "the residual stream after every block. Several may be given. [default: hook_embed]")  # fmt: skip
+@click.option("--preset", type=click.Choice(sorted(PRESETS)),
+              help="A published way of probing; options given beside it go before it.")  # fmt: skip
+@click.option("--split", "splits", multiple=True, type=click.Choice(["document", "sample", "type"]),
+              help="What is kept on one side: a document, a token, or all tokens of one id. "
+              f"[default: {' and '.join(_PLAIN.splits)}]")  # fmt: skip
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(["active", "activation"]),
+              help="Predict whether a feature is active, or how much. [default: active]")  # fmt: skip
+@click.option("--validate", type=click.Path(path_type=Path), metavar="PATH",
+              help="Another atlas of the same SAE, whose text validates; all of this one's text trains.")  # fmt: skip
+@click.option("--penalty", type=float, metavar="L2",
+              help=f"λ of mean loss + λ‖w‖². [default: {_PLAIN.penalty:g}]")  # fmt: skip
+@click.option("--c", type=float, metavar="C", help="scikit-learn's C in its place.")
+@click.option("--above", "threshold", type=float, metavar="A",
+              help=f"Activation above which a feature is active. [default: {_PLAIN.threshold:g}]")  # fmt: skip
+@click.option("--balance", type=click.Choice(["weight", "subsample"]),
+              help=f"How the classes are balanced. [default: {_PLAIN.balance}]")  # fmt: skip
+@click.option("--min-positives", type=int, metavar="N",
+              help=f"Active tokens a feature needs on each side. [default: {_PLAIN.min_positives}]")  # fmt: skip
+@click.option("--features", type=int, metavar="N", help="Probe so many features, drawn at random. [default: all]")  # fmt: skip
+@click.option("--tokens", type=int, metavar="N", help="Take only the first so many tokens. [default: all]")  # fmt: skip
+@click.option("--controls", type=int, metavar="N",
+              help=f"Draws of the control task. [default: {_PLAIN.controls}]")  # fmt: skip
+@click.option("--draws", type=int, metavar="N",
+              help=f"Draws of the bootstrap over documents. [default: {_PLAIN.draws}]")  # fmt: skip
+@click.option("--tau", type=float, help=f"Balanced accuracy a verdict asks for. [default: {_PLAIN.tau:g}]")  # fmt: skip
+@click.option("--delta", type=float,
+              help=f"How near the token table counts as linear. [default: {_PLAIN.delta:g}]")  # fmt: skip
+@click.option("--seed", type=int, help=f"Of splits, draws and samples. [default: {_PLAIN.seed}]")
+@click.option("--iterations", type=int, help=f"Steps of the solver at most. [default: {_PLAIN.iterations}]")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="Name or folder. [default: the one the atlas notes]")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
+              help="What may be held beside the vectors; less means fewer features at once.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Probe again what was probed already.")
+@atlas_option
+@shared_options
+def probe(
+    saes: tuple[str, ...],
+    sites: tuple[str, ...],
+    preset: str | None,
+    splits: tuple[str, ...],
+    kinds: tuple[str, ...],
+    validate: Path | None,
+    model: str | None,
+    device: str,
+    memory: float,
+    replace: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Ask of every feature whether a place in the model predicts when it is active.
+
+    Each score stands beside its ceiling (the best any function of the token could do) and
+    its controls. At the embedding no model is run; elsewhere it is run once for all SAEs.
+
+    \b
+    Examples:
+      atlas probe --from hook_embed
+      atlas probe tiny-a-l1-s0 --from all --split document
+      atlas probe tiny-a-l1-s0 --preset mats
+    """
+    from dataclasses import replace as changed
+
+    from ingest.probe.probing import probe_saes
+
+    settings = PRESETS[preset] if preset else _PLAIN
+    chosen: dict[str, Any] = {n: given[n] for n in _SETTINGS if given[n] is not None}
+    chosen |= {k: v for k, v in (("splits", splits), ("kinds", kinds)) if v}
+    if "penalty" in chosen:
+        chosen.setdefault("c", None)
+    path = folder_of(which_atlas(where))
+    rows = probe_saes(
+        path, saes or None, sites=sites or ("hook_embed",),
+        settings=changed(settings, **chosen), validate=validate, model=model, device=device,
+        memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
+    )  # fmt: skip
+    emit(rows, as_json=as_json, show=lambda: _show(rows))
+    if preset and not as_json:
+        _show_as_published(rows, path)
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    plain = [{k: v for k, v in row.items() if not isinstance(v, Mapping)} for row in rows]
+    empty = {k for k in plain[0] if all(row[k] in (None, "") for row in plain)}
+    print_table(plain, columns=[k for k in plain[0] if k not in empty])
+    for row in rows:
+        about = f"{row['sae']} at {row['site']} ({row['run']})"
+        if row["verdicts"]:
+            said = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
+            click.echo(f"{about}: {said}")
+        for what, number in row["left_out"].items():
+            if number:
+                click.echo(f"{about}: {number:,} features left out – {what}")
+
+
+def _show_as_published(rows: list[dict[str, Any]], path: Path) -> None:
+    """Print the table of the publication, which the command `atlas probes` of the room above draws."""
+    context = click.get_current_context()
+    command = context.find_root().command
+    show = command.get_command(context, "probes") if isinstance(command, click.Group) else None
+    for row in rows if show is not None else ():
+        words = [row["sae"], "--site", row["site"], "--run", row["run"], "--atlas", str(path)]
+        show.main(words, standalone_mode=False)  # type: ignore[union-attr]

@@ -1,0 +1,359 @@
+"""Which SAEs to probe and where: models opened, vectors read, results written as parts."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from atlas.disk import discard
+from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.folder import Folder, Sound
+from atlas.parts import Manifest, write_part
+from atlas.progress import SILENT, Progress
+from atlas.schema import arrow_schema
+from ingest.corpus import Corpus
+from ingest.models import LanguageModel, open_model
+from ingest.probe.design import Design
+from ingest.probe.edges import Run
+from ingest.probe.kept import Kept
+from ingest.probe.place import Place, root_mean_square
+from ingest.probe.runs import Result, probe_all
+from ingest.probe.settings import ProbeSettings
+from ingest.probe.subject import Subject, check_same, open_subject
+from ingest.probe.vectors import EMBEDDING, by_id, by_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["VERSION", "probe_saes"]
+
+#: Raised when the same codes would give other tables.
+VERSION = 1
+
+ALL = "all"
+"""Stands for the embedding and the residual stream after every block."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Other:
+    """A second atlas whose text validates: its folder, its parts, its corpus."""
+
+    folder: Folder
+    sound: Sound
+    corpus: Corpus
+
+
+def probe_saes(
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    sites: Sequence[str] = (EMBEDDING,),
+    settings: ProbeSettings = ProbeSettings(),  # noqa: B008 - frozen
+    validate: str | Path | None = None,
+    model: "str | Path | PreTrainedModel | LanguageModel | None" = None,
+    tokenizer: object | None = None,
+    device: str = "auto",
+    memory: int = 2 * 2**30,
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> list[dict[str, Any]]:
+    """Probe sites of a model for the features of SAEs of an atlas, from their kept codes.
+
+    At the embedding no model is run, but for its embedding of the token ids; at other
+    sites it is run once for all SAEs and sites.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    saes
+        Names of its SAEs; all whose codes are kept, if None.
+    sites
+        TransformerLens names of places in the model, or ``"all"``: the embedding and
+        ``hook_resid_post`` of every block.
+    settings
+        How it is done.
+    validate
+        Another atlas of the same SAEs, whose text validates: probes are trained on all
+        of this one's text.
+    model, tokenizer
+        The model, by name, folder or in memory; the one that the atlas notes if None.
+    device
+        Where vectors are read and probes are trained.
+    memory
+        Bytes that may be held beside the vectors.
+    replace
+        Probe again what was probed already with these settings.
+    progress
+        Told how far the work is.
+
+    Returns
+    -------
+    list of dict
+        A row for each SAE, site and run: how many features were probed and ``left_out``
+        (by reason), means of scores, and how many features got each verdict.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name, or the model no such place.
+    Missing
+        If the codes of an SAE were not kept, or the model is not at hand.
+    Mismatch
+        If the model is not the one that was ingested.
+    BadInput
+        If there is nothing to probe, or the text cannot be divided.
+    """
+    folder = Folder.open(Path(atlas))
+    with folder.writing():
+        sound = folder.sound()
+        other = None if validate is None else _other(Path(validate))
+        rows = []
+        for group in _groups(folder, sound, _names(sound, saes, progress)):
+            hooks = _hooks(sites, group[0], settings)
+            runs = _runs(settings, other)
+            left = [s for s in group if replace or not _there(sound, s, hooks, runs, progress)]
+            if left:
+                given = model if model is not None else _noted(group[0])
+                opened = _open(given, group[0], hooks, tokenizer=tokenizer, device=device)
+                with _scratch(folder) as scratch:
+                    work = _Work(folder, opened, hooks, settings, other, memory, scratch, progress)
+                    work.run(left)
+            sound = folder.sound()
+            rows += [_summary(sound, s, hook, run) for s in group for hook in hooks for run in runs]
+    return rows
+
+
+def _names(sound: Sound, saes: Sequence[str] | None, progress: Progress) -> list[str]:
+    if saes:
+        return list(dict.fromkeys(saes))
+    kept = [name for name in sound.saes if f"codes/{name}" in sound.parts]
+    for name in sorted(set(sound.saes) - set(kept)):
+        progress.say(f"{name} is passed over: its codes were not kept.")
+    if not kept:
+        raise BadInput(
+            "There is no SAE in this atlas whose codes were kept; `atlas ingest` makes one."
+        )
+    return kept
+
+
+def _groups(folder: Folder, sound: Sound, names: Sequence[str]) -> list[list[Subject]]:
+    """Return the SAEs that one run of one model serves, together."""
+    groups: dict[object, list[Subject]] = {}
+    for name in names:
+        subject = open_subject(folder, sound, name)
+        key = (subject.model["name"], subject.contexts, subject.batch_tokens)
+        groups.setdefault(key, []).append(subject)
+    return list(groups.values())
+
+
+def _other(path: Path) -> _Other:
+    folder = Folder.open(path)
+    return _Other(folder, folder.sound(), Corpus.open(folder.corpus_file))
+
+
+def _hooks(sites: Sequence[str], subject: Subject, settings: ProbeSettings) -> list[str]:
+    layers = subject.model["layers"]
+    every = [EMBEDDING, *(f"blocks.{i}.hook_resid_post" for i in range(layers))]
+    found = [hook for site in sites for hook in (every if site == ALL else [site])]
+    if not found:
+        raise BadInput("No site was named; name one with --from, such as hook_embed.")
+    return list(dict.fromkeys(found))
+
+
+def _runs(settings: ProbeSettings, other: _Other | None) -> list[Run]:
+    on = None if other is None else other.corpus.info.name
+    splits = settings.splits if other is None else ("corpus",)
+    return [Run(split, kind, settings, on) for split in splits for kind in settings.kinds]
+
+
+def _part_name(sae: str, hook: str, run: Run) -> str:
+    return f"{sae}@{hook}@{run.name.replace('/', '-')}"
+
+
+def _there(
+    sound: Sound, subject: Subject, hooks: Sequence[str], runs: Sequence[Run], progress: Progress
+) -> bool:
+    """Say whether an SAE has been probed already at all these sites with these settings."""
+    for hook in hooks:
+        for run in runs:
+            part = sound.parts.get(f"probe/{_part_name(subject.name, hook, run)}")
+            if part is None or part.manifest.version != VERSION:
+                return False
+            if dict(part.manifest.settings) != _settings(run):
+                return False
+    progress.say(f"{subject.name} has been probed there already, with the same settings.")
+    return True
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """Return the settings of one run, as a manifest holds them."""
+    said = asdict(run.settings) | {"validated_on": run.validated_on}
+    del said["splits"], said["kinds"]
+    return {"split": run.split, "kind": run.kind, **said}
+
+
+def _noted(subject: Subject) -> str:
+    source = subject.model["source"]
+    if source == "memory":
+        raise BadInput(
+            f"The model {subject.model['name']} lived in memory when {subject.name} was ingested; give it "
+            "with --model, or model= in Python."
+        )
+    return str(source)
+
+
+def _open(
+    given: Any, subject: Subject, hooks: Sequence[str], *, tokenizer: Any, device: str
+) -> LanguageModel:
+    """Open the model as deep as is needed, and make sure it is the one that was ingested."""
+    if isinstance(given, LanguageModel):
+        opened = given
+        for hook in hooks:
+            opened.place(hook)
+    else:
+        opened = open_model(
+            given, tokenizer=tokenizer, hooks=hooks, device=device,
+            dtype=subject.model["dtype"],
+        )  # fmt: skip
+    if opened.weights != subject.model["weights"]:
+        raise Mismatch(
+            f"{opened.name} is not the model that {subject.name} was ingested with (its weights differ); name "
+            "that one with --model."
+        )
+    if opened.tokenizer_key != subject.model["tokenizer"]:
+        raise Mismatch(
+            f"{opened.name} has another tokenizer than {subject.name} was ingested with; give that one."
+        )
+    return opened
+
+
+@contextmanager
+def _scratch(folder: Folder) -> Iterator[Path]:
+    folder.cache.mkdir(exist_ok=True)
+    for left in folder.cache.glob("probe-*"):  # by a process that was killed
+        discard(left)
+    with TemporaryDirectory(prefix="probe-", dir=folder.cache) as scratch:
+        yield Path(scratch)
+
+
+@dataclass(eq=False)
+class _Work:
+    """The probing of SAEs that one run of one model serves."""
+
+    folder: Folder
+    model: LanguageModel
+    hooks: Sequence[str]
+    settings: ProbeSettings
+    other: _Other | None
+    memory: int
+    scratch: Path
+    progress: Progress
+
+    def run(self, subjects: Sequence[Subject]) -> None:
+        designs: dict[str, Design] = {}
+        for subject in subjects:
+            kept = self._kept(subject)
+            if not designs:
+                designs = self._designs(kept, subject)
+            places = [self._place(hook, designs[hook], kept) for hook in self.hooks]
+            results = probe_all(
+                kept, places, sae=subject.name, model=self.model.name, settings=self.settings,
+                validated_on=None if self.other is None else self.other.corpus.info.name,
+                memory=self.memory, progress=self.progress,
+            )  # fmt: skip
+            for result in results:
+                self._write(subject, result)
+
+    def _kept(self, subject: Subject) -> Kept:
+        texts = [subject.shards]
+        if self.other is not None:
+            there = open_subject(self.other.folder, self.other.sound, subject.name)
+            check_same(subject, there, where=self.other.folder.path)
+            texts.append(there.shards)
+        return Kept(texts, d_sae=int(subject.row["d_sae"]), first=self.settings.tokens)
+
+    def _designs(self, kept: Kept, subject: Subject) -> dict[str, Design]:
+        vectors: dict[str, Any] = {}
+        if EMBEDDING in self.hooks:
+            vectors[EMBEDDING] = by_id(self.model, kept.ids)
+        if later := [hook for hook in self.hooks if hook != EMBEDDING]:
+            own = Corpus.open(self.folder.corpus_file)
+            vectors |= by_token(
+                self.model,
+                [own] if self.other is None else [own, self.other.corpus],
+                contexts=subject.contexts,
+                batch_tokens=subject.batch_tokens,
+                hooks=later,
+                lengths=kept.lengths,
+                into=self.scratch,
+                progress=self.progress,
+            )
+        return {
+            hook: Design(
+                x, device=self.model.device,
+                scale=root_mean_square(x) if self.settings.scale else 1.0,
+            )
+            for hook, x in vectors.items()
+        }  # fmt: skip
+
+    def _place(self, hook: str, design: Design, kept: Kept) -> Place:
+        if hook == EMBEDDING:
+            return Place(hook, design, kept.type, np.arange(len(kept.ids)), at_embedding=True)
+        return Place(hook, design, np.arange(len(kept)), kept.type, at_embedding=False)
+
+    def _write(self, subject: Subject, result: Result) -> None:
+        sources: dict[str, Any] = {"left_out": result.left_out}
+        if self.other is not None:
+            info = self.other.corpus.info
+            sources["validation"] = {"corpus": info.id, "source": info.source}
+        name = _part_name(subject.name, result.hook, result.run)
+        manifest = Manifest(
+            kind="probe",
+            name=name,
+            version=VERSION,
+            saes=(subject.name,),
+            settings=_settings(result.run),
+            seed=self.settings.seed,
+            sources=sources,
+            dtypes={"probe": "float32", "device": self.model.device.type},
+            made_from={subject.sae.manifest.key: subject.sae.manifest.hash},
+        )
+        tables = [("PREDICTED_FROM", result.table), *self._site(subject, result.hook)]
+        write_part(self.folder.part("probe", name), manifest, tables)
+
+    def _site(self, subject: Subject, hook: str) -> list[tuple[str, pa.Table]]:
+        place, model = self.model.place(hook), subject.model["name"]
+        site = {"id": f"{model}/{hook}", "model": model, "hook": hook,
+                "layer": place.layer, "width": place.width}  # fmt: skip
+        of_model = {"source": site["id"], "target": model}
+        return [
+            (name, pa.Table.from_pylist([row], schema=arrow_schema(name)))
+            for name, row in (("Site", site), ("OF_MODEL", of_model))
+        ]
+
+
+def _summary(sound: Sound, subject: Subject, hook: str, run: Run) -> dict[str, Any]:
+    """Return what a run found, as a row of a table."""
+    key = f"probe/{_part_name(subject.name, hook, run)}"
+    if key not in sound.parts:
+        raise UnknownName("part", key, known=sound.parts)
+    part = sound.parts[key]
+    found = part.table("PREDICTED_FROM")
+    means = ("balanced_accuracy", "token_table", "token_ceiling", "control", "shuffled", "r2",
+             "r2_token_table", "r2_token_ceiling")  # fmt: skip
+    row: dict[str, Any] = {"sae": subject.name, "site": hook, "run": run.name}
+    row["features"] = found.num_rows
+    for name in means:
+        values = found[name].drop_null().to_numpy()
+        row[name] = float(values.mean()) if len(values) else None
+    verdicts = found["verdict"].drop_null().value_counts().to_pylist()
+    row["verdicts"] = {v["values"]: v["counts"] for v in verdicts}
+    row["not_converged"] = found["converged"].to_pylist().count(False)
+    row["left_out"] = dict(part.manifest.sources["left_out"])
+    return row

@@ -1,0 +1,237 @@
+"""Scores: how well what was told of tokens agrees with where features are active.
+
+Rows may stand for several tokens: each has a number of active and of inactive ones.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.compiled import in_threads
+
+__all__ = ["Confusion", "auroc", "balanced_accuracy", "confusion_of", "logistic_loss", "ratio"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Numbers: TypeAlias = NDArray[Any]
+
+# Numbers of one temporary array: 32 MiB as float64.
+_AT_ONCE = 1 << 22
+
+# Features that a thread turns so that the rows of each lie side by side.
+_FEATURES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Tokens by what was told of them and by what they are.
+
+    A token of which nothing is told counts half as told active, half as told inactive.
+
+    Parameters
+    ----------
+    true_positives
+        float64, one a feature. Active tokens told active.
+    false_positives
+        float64, likewise. Inactive tokens told active.
+    false_negatives
+        float64, likewise. Active tokens told inactive.
+    true_negatives
+        float64, likewise. Inactive tokens told inactive.
+    """
+
+    true_positives: Floats
+    false_positives: Floats
+    false_negatives: Floats
+    true_negatives: Floats
+
+    @property
+    def positives(self) -> Floats:
+        """Active tokens; (features,)."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def negatives(self) -> Floats:
+        """Inactive tokens; (features,)."""
+        return self.false_positives + self.true_negatives
+
+    @property
+    def accuracy(self) -> Floats:
+        """Share of tokens told rightly; (features,), NaN without tokens."""
+        right = self.true_positives + self.true_negatives
+        return ratio(right, self.positives + self.negatives)
+
+    @property
+    def precision(self) -> Floats:
+        """Share of active tokens among those told active; (features,), NaN if none is."""
+        return ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> Floats:
+        """Share of active tokens that are told active; (features,), NaN if none is active."""
+        return ratio(self.true_positives, self.positives)
+
+    @property
+    def balanced_accuracy(self) -> Floats:
+        """Mean recall of both classes; (features,), NaN where a class is empty."""
+        return balanced_accuracy(
+            true_positives=self.true_positives,
+            positives=self.positives,
+            false_positives=self.false_positives,
+            negatives=self.negatives,
+        )
+
+    @property
+    def balanced_precision(self) -> Floats:
+        """Precision if both classes were of one size; (features,).
+
+        NaN where a class is empty or no token is told active.
+        """
+        hits = self.true_positives * self.negatives
+        alarms = self.false_positives * self.positives
+        empty = (self.positives == 0) | (self.negatives == 0)
+        return np.where(empty, np.nan, ratio(hits, hits + alarms))
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """Return ``part / whole``, NaN where the whole is 0 (or less, or NaN)."""
+    result = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
+
+
+def balanced_accuracy(
+    *, true_positives: Floats, positives: Floats, false_positives: Floats, negatives: Floats
+) -> Floats:
+    """Return the mean recall of both classes, NaN where one is empty; of any shape.
+
+    It is one quotient of two whole numbers (or halves), so that it is rounded once: of two
+    decisions on the same tokens (up to 9e7 of them) the better one never scores lower, and
+    equally good ones score the same.
+    """
+    right = true_positives * negatives + (negatives - false_positives) * positives
+    return ratio(right, 2 * positives * negatives)
+
+
+def confusion_of(margins: Numbers, positives: Numbers, negatives: Numbers) -> Confusion:
+    """Return what a probe tells: active where its margin is above 0; half where it is 0.
+
+    Parameters
+    ----------
+    margins
+        Floating, (rows, features). A feature with a NaN gets NaN.
+    positives
+        Numbers, (rows, features). Active tokens.
+    negatives
+        Numbers, (rows, features). Inactive tokens.
+    """
+    features = margins.shape[1]
+    sums = np.zeros((4, features))
+    for rows in _slices(margins):
+        told = np.heaviside(margins[rows], 0.5)
+        for i, (share, tokens) in enumerate(
+            ((told, positives), (told, negatives), (1 - told, positives), (1 - told, negatives))
+        ):
+            sums[i] += np.einsum("rf,rf->f", share, tokens[rows], dtype=np.float64)
+    return Confusion(*sums)
+
+
+def logistic_loss(
+    margins: Numbers,
+    positives: Numbers,
+    negatives: Numbers,
+    *,
+    pos_weight: Numbers,
+    neg_weight: Numbers,
+) -> Floats:
+    """Return the mean logistic loss in nats, each class with its weight; (features,).
+
+    Parameters
+    ----------
+    margins
+        Floating, (rows, features).
+    positives
+        Numbers, (rows, features). Active tokens.
+    negatives
+        Numbers, (rows, features). Inactive tokens.
+    pos_weight
+        Numbers, (features,) or one for all. What an active token weighs.
+    neg_weight
+        Numbers, likewise. What an inactive token weighs.
+
+    Returns
+    -------
+    float64; NaN where nothing weighs anything.
+    """
+    features = margins.shape[1]
+    loss, weight = np.zeros((2, features)), np.zeros((2, features))
+    for rows in _slices(margins):
+        margin = margins[rows].astype(np.float64)
+        beyond = np.log1p(np.exp(-np.abs(margin)))
+        for i, (tokens, wrong) in enumerate(((positives, -margin), (negatives, margin))):
+            loss[i] += np.einsum("rf,rf->f", tokens[rows], np.maximum(wrong, 0) + beyond)
+            weight[i] += tokens[rows].sum(axis=0, dtype=np.float64)
+    return ratio(
+        loss[0] * pos_weight + loss[1] * neg_weight,
+        weight[0] * pos_weight + weight[1] * neg_weight,
+    )
+
+
+def auroc(margins: Numbers, positives: Numbers, negatives: Numbers) -> Floats:
+    """Return the area under the ROC curve; (features,).
+
+    It is the share of pairs of an active and an inactive token in which the active one
+    has the larger margin; ties count half.
+
+    Parameters
+    ----------
+    margins
+        Floating, (rows, features). A feature with a NaN gets NaN.
+    positives
+        Numbers, (rows, features). Active tokens.
+    negatives
+        Numbers, (rows, features). Inactive tokens.
+
+    Returns
+    -------
+    float64; NaN where a class is empty.
+    """
+    rows, features = margins.shape
+    result = np.full(features, np.nan)
+    if not rows:
+        return result
+
+    def work(start: int, end: int) -> None:
+        slab = (
+            np.ascontiguousarray(margins[:, start:end].T),
+            np.array(positives[:, start:end].T, dtype=np.float64, order="C"),
+            np.array(negatives[:, start:end].T, dtype=np.float64, order="C"),
+        )
+        for feature, of in enumerate(zip(*slab, strict=True), start):
+            result[feature] = _area(*of)
+
+    in_threads(work, [*range(0, features, _FEATURES), features])
+    return result
+
+
+def _area(margin: Numbers, positives: Floats, negatives: Floats) -> float:
+    """Return the area for one feature; float64 or smaller, (rows,) each."""
+    order = np.argsort(margin)
+    ordered = margin[order]
+    if np.isnan(ordered[-1]):  # NaN stands last
+        return float("nan")
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    active = np.add.reduceat(positives[order], first)
+    inactive = np.add.reduceat(negatives[order], first)
+    won = active @ (np.cumsum(inactive) - inactive / 2)
+    return float(ratio(won, active.sum() * inactive.sum()))
+
+
+def _slices(margins: Numbers) -> Iterator[slice]:
+    """Yield runs of rows that fit into one temporary array."""
+    rows, features = margins.shape
+    step = max(1, _AT_ONCE // max(1, features))
+    for start in range(0, rows, step):
+        yield slice(start, start + step)

@@ -1,0 +1,69 @@
+"""Texts, codes and vectors made by hand, as probes read them: no model is needed."""
+
+import numpy as np
+
+from ingest.codes import Block, Tokens, write_shard
+from ingest.probe.design import Design
+from ingest.probe.kept import Kept
+from ingest.probe.place import Place
+
+CONTEXT = 16
+
+
+def random_text(rng, *, documents=120, length=40, vocabulary=24, zipf=0.5):
+    """Return token ids of some documents, drawn independently."""
+    rate = 1 / np.arange(1, vocabulary + 1) ** zipf
+    return [rng.choice(vocabulary, length, p=rate / rate.sum()) for _ in range(documents)]
+
+
+def positions(length):
+    """Return the position of each token of a document in its context, BOS at 0."""
+    return np.arange(length) % (CONTEXT - 1) + 1
+
+
+def write_codes(folder, documents, activations, *, block=30):
+    """Write codes as two shards; ``activations`` is dense, a row a token."""
+    folder.mkdir(parents=True, exist_ok=True)
+    d_sae, blocks, at = activations.shape[1], [], 0
+    for first in range(0, len(documents), block):
+        few = documents[first : first + block]
+        lengths = [len(d) for d in few]
+        total = sum(lengths)
+        index = np.concatenate([np.arange(n) for n in lengths])
+        tokens = Tokens(
+            token_id=np.concatenate(few).astype(np.int32),
+            document=np.repeat(np.arange(first, first + len(few)), lengths).astype(np.int64),
+            index=index.astype(np.int32),
+            position=np.concatenate([positions(n) for n in lengths]).astype(np.int32),
+            start=index.astype(np.int32),
+            end=(index + 1).astype(np.int32),
+        )
+        dense = activations[at : at + total]
+        row, feature = np.nonzero(dense)
+        indptr = np.searchsorted(row, np.arange(total + 1))
+        blocks.append(
+            Block(len(blocks), tokens, indptr, feature.astype(np.uint32),
+                  dense[row, feature].astype(np.float32), d_sae)
+        )  # fmt: skip
+        at += total
+    half = max(1, len(blocks) // 2)
+    for name, first, some in (("0", 0, blocks[:half]), ("1", half, blocks[half:])):
+        if some:
+            write_shard(folder / f"{name}.arrow", some, sae="toy", d_sae=d_sae, first=first)
+    return sorted(folder.glob("*.arrow"))
+
+
+def kept_of(folder, documents, activations, **more):
+    return Kept([write_codes(folder, documents, activations)], d_sae=activations.shape[1], **more)
+
+
+def at_embedding(kept, vectors):
+    """The place of token vectors (vocabulary, d)."""
+    x = vectors[kept.ids].astype(np.float32)
+    return Place("hook_embed", Design(x), kept.type, np.arange(len(kept.ids)), at_embedding=True)
+
+
+def later(kept, vectors):
+    """A place whose vectors are one a token: here those of its id."""
+    x = vectors[kept.ids[kept.type]].astype(np.float32)
+    return Place("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)

@@ -1,0 +1,518 @@
+"""Tables and pictures of probes, from small atlases of which every number is known."""
+
+import json
+import random
+import re
+import statistics
+import xml.etree.ElementTree as ElementTree
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_parts import filled, sae_tables, write_statistics
+
+from analysis import probes
+from analysis.plots.drawing import save
+from analysis.plots.probes import KINDS, draw
+from atlas.api import Atlas
+from atlas.errors import BadInput, UnknownName
+from atlas.folder import Folder
+from atlas.main import main
+from atlas.parts import Manifest, write_part
+
+DOCUMENT, TYPE, HOW_MUCH = ("document/active/l2=0.001", "type/active/l2=0.001",
+                            "document/activation/l2=0.001")  # fmt: skip
+EMBED, FIRST, SECOND = "hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
+
+
+def edge(sae, idx, site=EMBED, run=DOCUMENT, **said):
+    """Return a PREDICTED_FROM row; what is not said is null."""
+    split, kind, _ = run.split("/")
+    return {"source": f"{sae}/{idx}", "target": f"m/{site}", "run": run, "split": split,
+            "kind": kind, "converged": True, **said}  # fmt: skip
+
+
+def made_atlas(path, edges, *, counts=None, hooks=None):
+    """Return an atlas of SAEs of which `edges` probe features; `hooks` says what they read."""
+    folder = Folder.create(path)
+    folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 3})
+    counts = counts or {"one": [5, 0, 2]}
+    for sae, active in counts.items():
+        hook = (hooks or {}).get(sae, EMBED)
+        tables = dict(sae_tables(sae, len(active)))
+        site = {"id": f"m/{hook}", "model": "m", "hook": hook, "layer": layer_of(hook)}
+        tables["Site"] = filled("Site", "sae", [site])
+        tables["OF_MODEL"] = filled("OF_MODEL", "sae", [{"source": site["id"], "target": "m"}])
+        tables["READS"] = filled("READS", "sae", [{"source": sae, "target": site["id"]}])
+        part = write_part(
+            folder.part("sae", sae), Manifest("sae", sae, saes=(sae,)), tables.items()
+        )
+        write_statistics(folder, part, active)
+    places = sorted({(e["source"].split("/")[0], e["target"]) for e in edges})
+    for sae, target in places:
+        rows = [e for e in edges if e["source"].startswith(sae + "/") and e["target"] == target]
+        write_probes(folder, sae, target, rows)
+    return path
+
+
+def layer_of(hook):
+    return None if hook == EMBED else int(hook.split(".")[1])
+
+
+def write_probes(folder, sae, target, rows):
+    hook = target.split("/")[1]
+    site = {"id": target, "model": "m", "hook": hook, "layer": layer_of(hook)}
+    name = f"{sae}@{hook}@probes"
+    write_part(folder.part("probe", name), Manifest("probe", name, saes=(sae,)), [
+        ("PREDICTED_FROM", filled("PREDICTED_FROM", "probe", rows)),
+        ("Site", filled("Site", "sae", [site])),
+        ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": target, "target": "m"}])),
+    ])  # fmt: skip
+
+
+SHARES = ("accuracy", "balanced_accuracy", "train_balanced_accuracy", "token_table",
+          "token_ceiling", "control", "shuffled", "auroc", "seen_share")  # fmt: skip
+
+
+def random_edges(seed, *, saes=("one",), features=40, sites=(EMBED,), runs=(DOCUMENT, TYPE)):
+    rng = random.Random(seed)
+    values = [0.4, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0]  # the ends of the rungs
+    for sae in saes:
+        for idx in range(features):
+            for site in sites:
+                for run in runs:
+                    said = {
+                        name: rng.choice([*values, rng.uniform(0.3, 1), None]) for name in SHARES
+                    }
+                    yield edge(
+                        sae, idx, site, run, **said, train_loss=rng.random(), loss=rng.random(),
+                        positives=rng.randint(1, 20), tokens=100,
+                        verdict=rng.choice([*probes.VERDICTS, None]),
+                        converged=rng.choice([True, False, None]),
+                    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory):
+    """Two SAEs, three sites, two runs of kind 'active', and one of kind 'activation'."""
+    rng = random.Random(0)
+    edges = list(random_edges(1, saes=("one", "two"), sites=(EMBED, FIRST, SECOND)))
+    edges += [edge("one", i, run=HOW_MUCH, r2=rng.random(), loss=rng.random()) for i in range(40)]
+    path = tmp_path_factory.mktemp("probed") / "p.atlas"
+    counts = {name: [rng.randint(1, 10) for _ in range(40)] for name in ("one", "two")}
+    made_atlas(path, edges, counts=counts, hooks={"two": SECOND})
+    return path, pd.DataFrame(edges), counts
+
+
+@pytest.fixture(scope="module")
+def loaded(atlas):
+    with Atlas.open(atlas[0]) as opened:
+        return probes.load(opened)
+
+
+# --- loading ---------------------------------------------------------------------------------
+
+
+def test_a_row_for_each_probe_with_its_feature_and_site(loaded, atlas):
+    _, edges, counts = atlas
+    assert len(loaded) == len(edges)
+    row = loaded[
+        (loaded["feature"] == "two/3") & (loaded["site"] == FIRST) & (loaded["run"] == TYPE)
+    ].iloc[0]
+    assert (row["sae"], row["idx"], row["layer"], row["site_layer"]) == ("two", 3, 1, 0)
+    assert row["frequency"] == counts["two"][3] / 10
+    assert row["site_id"] == f"m/{FIRST}"
+    embedded = loaded[loaded["site"] == EMBED]
+    assert embedded["site_layer"].isna().all()
+    assert loaded[loaded["sae"] == "one"]["layer"].isna().all()
+    ranks = dict(zip(loaded["site"], loaded["site_rank"], strict=True))
+    assert ranks == {EMBED: 0, FIRST: 1, SECOND: 2}
+
+
+def test_sites_are_ranked_in_the_order_of_the_model(tmp_path):
+    order = [EMBED, "blocks.0.hook_resid_pre", "blocks.0.attn.hook_z", "blocks.0.hook_attn_out",
+             "blocks.0.hook_resid_mid", "blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out",
+             "blocks.0.hook_resid_post", "blocks.2.hook_resid_pre", "blocks.10.hook_resid_pre"]  # fmt: skip
+    edges = [edge("one", 0, site) for site in sorted(order)]
+    with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
+        assert list(probes.load(opened)["site"]) == order
+
+
+def test_choosing_saes_sites_and_runs(atlas):
+    path, edges, _ = atlas
+    with Atlas.open(path) as opened:
+        found = probes.load(opened, saes=["two"], sites=[EMBED, f"m/{SECOND}"], run="type")
+        assert set(found["sae"]) == {"two"}
+        assert set(found["site"]) == {EMBED, SECOND}
+        assert set(found["run"]) == {TYPE}
+        assert set(probes.load(opened, run="document")["run"]) == {DOCUMENT, HOW_MUCH}
+        assert set(probes.load(opened, run="document/active")["run"]) == {DOCUMENT}
+        assert len(probes.load(opened, run=TYPE)) == (edges["run"] == TYPE).sum()
+        assert len(probes.load(opened, saes=["two", "two"])) == 40 * 3 * 2
+        for wrong, said in (
+            ({"saes": ["three"]}, "No SAE"),
+            ({"sites": ["hook_embd"]}, "Nearest: hook_embed"),
+            ({"run": "docum"}, "No run"),
+        ):
+            with pytest.raises(UnknownName, match=said):
+                probes.load(opened, **wrong)
+
+
+def test_an_atlas_without_probes_gives_no_rows(tmp_path):
+    with Atlas.open(made_atlas(tmp_path / "a.atlas", [])) as opened:
+        table = probes.load(opened, run="document")
+    assert len(table) == 0
+    assert probes.summary(table) == probes.breakdown(table) == probes.sweep(table) == []
+    assert probes.first_layer_histogram(probes.first_layers(table)) == []
+    with pytest.raises(BadInput, match="nothing to draw"):
+        draw(table)
+
+
+# --- the source's table ----------------------------------------------------------------------
+
+
+def told(values):
+    there = [v for v in values if v is not None and not np.isnan(v)]
+    if not there:
+        return {"n": 0, "mean": None, "median": None, "std": None, "min": None, "max": None}
+    return {"n": len(there), "mean": statistics.fmean(there), "median": statistics.median(there),
+            "std": statistics.pstdev(there), "min": min(there), "max": max(there)}  # fmt: skip
+
+
+def test_the_summary_is_what_statistics_says(loaded, atlas):
+    _, edges, _ = atlas
+    rows = probes.summary(loaded)
+    assert len(rows) == 2 * 3 * 2 + 1
+    for row in rows:
+        of = edges[
+            edges["source"].str.startswith(row["sae"] + "/")
+            & (edges["target"] == f"m/{row['site']}")
+            & (edges["run"] == row["run"])
+        ]
+        assert row["probes"] == len(of) == 40
+        assert row["unconverged"] == sum(c is False for c in of["converged"])
+        if row["kind"] == "activation":
+            assert "ladder" not in row
+            assert row["scores"]["r2"] == pytest.approx(told(of["r2"]))
+            continue
+        for name in (*SHARES, "train_loss", "loss"):
+            assert row["scores"][name] == pytest.approx(told(of[name])), name
+        gaps = [
+            None if np.isnan(a) or np.isnan(b) else a - b
+            for a, b in zip(of["train_balanced_accuracy"], of["balanced_accuracy"], strict=True)
+        ]
+        assert row["scores"]["accuracy_gap"] == pytest.approx(told(gaps))
+        assert row["scores"]["inactive_share"] == pytest.approx(told(1 - of["positives"] / 100))
+        assert row["scores"]["selectivity"] == told([])
+        assert row["verdicts"] == {v: list(of["verdict"]).count(v) for v in probes.VERDICTS}
+
+
+def test_the_summary_holds_plain_values_only(loaded):
+    json.dumps(probes.summary(loaded), allow_nan=False)
+
+
+def test_the_ladder_counts_each_value_once(loaded):
+    values = loaded["accuracy"]
+    there = [v for v in values if not np.isnan(v)]
+    rungs = {r["rung"]: r for r in probes.ladder(values)}
+    by_hand = {
+        "≥95%": [v for v in there if v >= 0.95], "90–95%": [v for v in there if 0.9 <= v < 0.95],
+        "85–90%": [v for v in there if 0.85 <= v < 0.9],
+        "80–85%": [v for v in there if 0.8 <= v < 0.85],
+        "75–80%": [v for v in there if 0.75 <= v < 0.8], "<75%": [v for v in there if v < 0.75],
+    }  # fmt: skip
+    assert {name: r["count"] for name, r in rungs.items()} == {
+        n: len(v) for n, v in by_hand.items()
+    }
+    assert all(r["share"] == r["count"] / len(there) for r in rungs.values())
+    assert rungs["85–90%"]["at_least"] == sum(v >= 0.85 for v in there)
+    assert rungs["<75%"]["at_least_share"] == 1
+
+
+def test_the_ladder_of_nothing():
+    rungs = probes.ladder(pd.Series([np.nan, None], dtype=float))
+    assert [r["count"] for r in rungs] == [0] * 6
+    assert [r["share"] for r in rungs] == [None] * 6
+
+
+def test_one_probe(tmp_path):
+    edges = [edge("one", 2, accuracy=0.9, balanced_accuracy=0.8, verdict="token")]
+    with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
+        table = probes.load(opened)
+    (row,) = probes.summary(table)
+    assert row["scores"]["accuracy"] == {
+        "n": 1, "mean": 0.9, "median": 0.9, "std": 0.0, "min": 0.9, "max": 0.9,
+    }  # fmt: skip
+    (bin,) = probes.breakdown(table)
+    assert (bin["low"], bin["high"], bin["probes"], bin["token"]) == (0.2, 0.2, 1, 1)
+    assert probes.sweep(table) == []
+    assert not len(probes.first_layers(table))
+    save(draw(table), tmp_path / "page.svg")
+
+
+# --- breakdowns ------------------------------------------------------------------------------
+
+
+def test_breakdown_by_frequency(loaded):
+    rows = probes.breakdown(loaded, by="frequency", bins=4)
+    assert {r["run"] for r in rows} == {DOCUMENT, TYPE}
+    for (sae, site, run), bins in pd.DataFrame(rows).groupby(["sae", "site", "run"]):
+        of = loaded[(loaded["sae"] == sae) & (loaded["site"] == site) & (loaded["run"] == run)]
+        assert bins["probes"].sum() == len(of)
+        assert (bins["low"].iloc[0], bins["high"].iloc[-1]) == (
+            of["frequency"].min(),
+            of["frequency"].max(),
+        )
+        for i, row in enumerate(bins.to_dict("records")):
+            last = i == len(bins) - 1
+            inside = of[
+                (of["frequency"] >= row["low"])
+                & ((of["frequency"] < row["high"]) | (last & (of["frequency"] == row["high"])))
+            ]
+            assert row["probes"] == len(inside)
+            assert row["balanced_accuracy"] == pytest.approx(inside["balanced_accuracy"].mean())
+            assert row["beyond token"] == (inside["verdict"] == "beyond token").sum()
+
+
+def test_breakdown_where_the_number_is_missing(loaded):
+    rows = probes.breakdown(loaded, by="max_activation")  # these statistics have none
+    assert all((r["low"], r["high"], r["probes"]) == (None, None, 40) for r in rows)
+    with pytest.raises(BadInput, match="bins=0"):
+        probes.breakdown(loaded, bins=0)
+
+
+def test_breakdown_by_layer(loaded):
+    rows = probes.breakdown(loaded, by="layer")
+    assert len(rows) == 2 * 3 * 2
+    assert [(r["site"], r["layer"]) for r in rows[:2]] == [(EMBED, None), (EMBED, 1)]
+    for row in rows:
+        sae = "one" if row["layer"] is None else "two"
+        of = loaded[
+            (loaded["sae"] == sae) & (loaded["site"] == row["site"]) & (loaded["run"] == row["run"])
+        ]
+        assert row["token_ceiling"] == pytest.approx(of["token_ceiling"].mean())
+
+
+# --- sites compared --------------------------------------------------------------------------
+
+
+def test_the_first_layer_by_hand(tmp_path):
+    scores = {  # at the embedding, after block 0, after block 1
+        0: (0.70, 0.88, 0.90),  # just delta below the best
+        1: (0.95, 0.90, 0.80),  # best at the embedding
+        2: (0.60, None, 0.61),  # one score missing
+        3: (None, None, 0.90),  # one site only
+        4: (0.50, 0.70, 0.90),
+    }
+    edges = [
+        edge("one", i, site, balanced_accuracy=score)
+        for i, row in scores.items()
+        for site, score in zip((EMBED, FIRST, SECOND), row, strict=True)
+    ]
+    edges.append(edge("one", 0, run=HOW_MUCH, r2=0.5))
+    path = made_atlas(tmp_path / "a.atlas", edges, counts={"one": [1] * 5})
+    with Atlas.open(path) as opened:
+        table = probes.load(opened)
+    first = probes.first_layers(table, delta=0.02)
+    assert dict(zip(first["idx"], first["site"], strict=True)) == {
+        0: FIRST, 1: EMBED, 2: EMBED, 4: SECOND,
+    }  # fmt: skip
+    assert list(first["best_site"]) == [SECOND, EMBED, SECOND, SECOND]
+    assert list(first["best"]) == [0.9, 0.95, 0.61, 0.9]
+    assert list(first["sites"]) == [3, 3, 2, 3]
+    histogram = probes.first_layer_histogram(first)
+    assert [(r["site"], r["features"], r["share_so_far"]) for r in histogram] == [
+        (EMBED, 2, 0.5), (FIRST, 1, 0.75), (SECOND, 1, 1.0),
+    ]  # fmt: skip
+    assert histogram[0]["mean_score"] == pytest.approx((0.95 + 0.60) / 2)
+    exact = probes.first_layers(table, delta=0)
+    assert list(exact["site"]) == list(exact["best_site"])
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(BadInput, match="delta"):
+            probes.first_layers(table, delta=wrong)
+
+    rows = probes.sweep(table)
+    assert [(r["site"], r["features"], r["left_out"]) for r in rows] == [
+        (EMBED, 3, 2), (FIRST, 3, 2), (SECOND, 3, 2),
+    ]  # fmt: skip
+    means = [statistics.fmean(scores[i][k] for i in (0, 1, 4)) for k in range(3)]
+    assert [r["balanced_accuracy"] for r in rows] == pytest.approx(means)
+
+
+def test_first_layers_against_a_loop(loaded):
+    first = probes.first_layers(loaded, delta=0.05)
+    wanted = {}
+    for (run, feature), of in loaded[loaded["kind"] == "active"].groupby(["run", "feature"]):
+        scored = [
+            (r["site_rank"], r["balanced_accuracy"], r["site"])
+            for r in of.to_dict("records")
+            if not np.isnan(r["balanced_accuracy"])
+        ]
+        if len(scored) > 1:
+            best = max(score for _, score, _ in scored)
+            wanted[run, feature] = min(s for s in scored if s[1] >= best - 0.05)[2]
+    assert {(r["run"], r["feature"]): r["site"] for r in first.to_dict("records")} == wanted
+
+
+def test_the_sweep_is_ordered_by_layer(loaded):
+    rows = probes.sweep(loaded)
+    assert [(r["layer"], r["sae"]) for r in rows] == [(None, "one")] * 6 + [(1, "two")] * 6
+    for row in rows:
+        of = loaded[(loaded["sae"] == row["sae"]) & (loaded["run"] == row["run"])]
+        wide = of.pivot_table(index="feature", columns="site", values="balanced_accuracy").dropna()
+        assert (row["features"], row["left_out"]) == (len(wide), 40 - len(wide))
+        assert row["balanced_accuracy"] == pytest.approx(wide[row["site"]].mean())
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+def pixels(path):
+    """Return the pixels of a PNG of eight bits a channel, rows by bytes."""
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, packed, header = 8, b"", b""
+    while at < len(data):
+        size, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        body = data[at + 8 : at + 8 + size]
+        packed, header = packed + (body if name == b"IDAT" else b""), header or body
+        at += 12 + size
+    height = int.from_bytes(header[4:8])
+    return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, -1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_picture_says_what_it_shows(kind, loaded, tmp_path):
+    one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
+    save(draw(one, kind=kind), tmp_path / "a.svg")
+    drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert drawn.tag.endswith("svg")
+    text = "".join(drawn.itertext())
+    for said in ("one", EMBED, DOCUMENT, "n = "):
+        assert said in text
+
+
+def test_pictures_are_drawn_and_need_no_network(loaded, tmp_path):
+    one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
+    picture = draw(one, kind="scatter")
+    save(picture, tmp_path / "a.png")
+    # Filtered rows of a white picture repeat; lines and letters make them differ.
+    rows = pixels(tmp_path / "a.png")
+    assert len(rows) > 200
+    assert len(np.unique(rows, axis=0)) > 20
+    save(picture, tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text("utf-8")
+    assert not re.search(r"<(script|link)[^>]+(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert "vegaEmbed" in page
+
+
+def test_a_picture_draws_every_feature_of_kind_active_once(loaded):
+    spec = draw(loaded[loaded["sae"] == "two"], kind="scatter", every_site=True).to_dict()
+    drawn = [r for d in spec["datasets"].values() for r in d if "feature" in r]
+    both = loaded[(loaded["sae"] == "two") & (loaded["kind"] == "active")]
+    both = both.dropna(subset=["balanced_accuracy", "token_ceiling"])
+    assert sorted(r["feature"] for r in drawn) == sorted(both["feature"])
+
+
+def test_only_the_first_site_is_drawn_unless_asked(loaded):
+    titles = json.dumps(draw(loaded, kind="ladder").to_dict()["vconcat"])
+    assert EMBED in titles
+    assert FIRST not in titles
+    assert FIRST in json.dumps(draw(loaded, kind="ladder", every_site=True).to_dict()["vconcat"])
+
+
+def test_columns_without_numbers_are_left_out_of_pictures(tmp_path):
+    edges = [edge("one", i, balanced_accuracy=0.5 + i / 10) for i in range(3)]
+    with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
+        table = probes.load(opened)
+    save(draw(table), tmp_path / "page.svg")
+    assert probes.summary(table)[0]["scores"]["accuracy"]["n"] == 0
+    assert [r["accuracy"] for r in probes.breakdown(table)] == [None] * 3
+    with pytest.raises(BadInput, match="two sites"):
+        draw(table, kind="sweep")
+    with pytest.raises(BadInput, match="no picture"):
+        draw(table, kind="pie")
+
+
+def test_a_path_that_cannot_be_written(loaded, tmp_path):
+    picture = draw(loaded, kind="ladder")
+    with pytest.raises(BadInput, match=r"must end in \.png, \.svg, \.html"):
+        save(picture, tmp_path / "a.gif")
+    with pytest.raises(BadInput, match="no folder"):
+        save(picture, tmp_path / "none" / "a.png")
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(atlas, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATLAS", str(atlas[0]))
+
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main(list(words))
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return done.value.code, said.out, said.err
+
+    return run
+
+
+def test_probes_as_json_and_as_tables(run):
+    code, out, _ = run("probes", "--json")
+    assert code == 0
+    assert len(json.loads(out)["result"]) == 13
+    code, out, err = run("probes")
+    assert (code, "r2_token_table" in out) == (0, True)
+    assert "in full" in err
+    code, out, err = run("probes", "one", "--site", EMBED, "--run", "type")
+    assert (code, err) == (0, "")
+    for said in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
+        assert said in out
+
+
+@pytest.mark.parametrize("by", ["frequency", "max_activation", "layer", "first-layer", "sweep"])
+def test_probes_broken_down(run, by):
+    code, out, _ = run("probes", "--by", by, "--json")
+    rows = json.loads(out)["result"]
+    assert (code, len(rows) > 3) == (0, True)
+    assert all(r["run"] != HOW_MUCH for r in rows)
+    code, out, _ = run("probes", "--by", by)
+    assert (code, len(out.splitlines())) == (0, len(rows) + 1)
+
+
+def test_sites_are_compared_only_where_there_are_several(run):
+    for by in ("first-layer", "sweep"):
+        code, _, err = run("probes", "--site", EMBED, "--by", by)
+        assert (code, "--from all" in err) == (2, True)
+    code, _, err = run("probes", "--run", HOW_MUCH, "--by", "layer")
+    assert (code, "kind 'active'" in err) == (2, True)
+
+
+def test_plot_probes(run, tmp_path):
+    code, out, err = run(
+        "plot", "probes", "one", "--kind", "ladder", "--out", "a.svg", "-o", "a.png"
+    )
+    assert (code, out.split()) == (0, ["a.svg", "a.png"])
+    assert FIRST in err
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    code, out, err = run("plot", "--json", "probes", "one", "--kind", "ladder", "-q")
+    assert (code, json.loads(out)["result"], err) == (0, {"written": ["probes.html"]}, "")
+    code, _, err = run("plot", "probes", "--out", "a.bmp")
+    assert (code, "'a.bmp'" in err) == (2, True)
+    code, _, err = run("plot", "probes", "--run", HOW_MUCH)
+    assert (code, "nothing to draw" in err) == (2, True)
+
+
+def test_an_atlas_without_probes_is_told_what_to_do(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATLAS", str(made_atlas(tmp_path / "a.atlas", [])))
+    for words in (["probes"], ["probes", "one"], ["plot", "probes"]):
+        code, out, err = run(*words)
+        assert (code, out) == (2, "")
+        assert "No probe" in err
+        assert "--from hook_embed`" in err
+    code, out, _ = run("probes", "--json")
+    assert (code, json.loads(out)["ok"]) == (2, False)

@@ -1,0 +1,446 @@
+"""Probes of many labels at once against scikit-learn's, one label at a time."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from scipy.special import expit
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from atlas.errors import BadActivations, BadInput
+from ingest.probe.design import Design
+from ingest.probe.estimator import LogisticProbes, RidgeProbes
+from ingest.probe.solve import bytes_needed, margins, solve, spectrum
+
+EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
+
+
+def sklearn_probe(x, y, *, penalty, weight=None):
+    """One label, by Newton's method."""
+    weight = np.ones(len(x)) if weight is None else weight
+    model = LogisticRegression(
+        C=1 / (2 * penalty * weight.sum()), solver="newton-cholesky", tol=1e-11, max_iter=500
+    )
+    return model.fit(x, y, sample_weight=weight)
+
+
+def assert_same(probes, x, y, *, penalty, weight=None, atol=1e-6):
+    margin = probes.decision_function(x)
+    for label in range(y.shape[1]):
+        theirs = sklearn_probe(x, y[:, label], penalty=penalty, weight=weight)
+        np.testing.assert_allclose(probes.coef_[label], theirs.coef_[0], atol=atol)
+        np.testing.assert_allclose(probes.intercept_[label], theirs.intercept_[0], atol=atol)
+        np.testing.assert_allclose(margin[:, label], theirs.decision_function(x), atol=10 * atol)
+    assert probes.converged_.all()
+
+
+def made(seed=0, *, rows=400, width=12, labels=7, mean=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, width)) * np.linspace(2, 0.1, width) + mean
+    z = (x - mean) @ rng.standard_normal((width, labels)) + rng.standard_normal(labels)
+    return rng, x, rng.random((rows, labels)) < expit(z)
+
+
+# ---------------------------------------------------------------- equal to scikit-learn
+
+
+@pytest.mark.parametrize("penalty", [1e-1, 1e-3, 1e-5])
+@pytest.mark.parametrize("mean", [0.0, 30.0])
+def test_coefficients_equal_scikit_learns(penalty, mean):
+    _, x, y = made(mean=mean)
+    probes = LogisticProbes(penalty, class_weight=None, block=3, **EXACT).fit(x, y)
+    assert_same(probes, x, y, penalty=penalty, atol=1e-4 if mean else 1e-5)
+
+
+def test_weighted_rows():
+    rng, x, y = made(1)
+    weight = rng.exponential(size=len(x)) * (rng.random(len(x)) < 0.8)
+    probes = LogisticProbes(1e-3, class_weight=None, **EXACT).fit(x, y, sample_weight=weight)
+    assert_same(probes, x, y, penalty=1e-3, weight=weight)
+    kept = weight > 0
+    without = clone(probes).fit(x[kept], y[kept], sample_weight=weight[kept])
+    np.testing.assert_allclose(without.coef_, probes.coef_, atol=1e-6)
+
+
+def test_five_positives_of_three_thousand_balanced():
+    rng, x, _ = made(2, rows=3000)
+    y = np.zeros((3000, 4), bool)
+    for label in range(4):
+        y[rng.choice(3000, 5, replace=False), label] = True
+    probes = LogisticProbes(1e-3, **EXACT).fit(x, y)
+    for label in range(4):
+        weight = np.where(y[:, label], 3000 / 10, 3000 / 5990)
+        theirs = sklearn_probe(x, y[:, label], penalty=1e-3, weight=weight)
+        np.testing.assert_allclose(probes.coef_[label], theirs.coef_[0], atol=1e-6)
+        balanced = LogisticRegression(
+            C=1 / (2e-3 * 3000),
+            class_weight="balanced",
+            solver="newton-cholesky",
+            tol=1e-11,
+        ).fit(x, y[:, label])
+        np.testing.assert_allclose(probes.coef_[label], balanced.coef_[0], atol=1e-6)
+        np.testing.assert_allclose(
+            probes.predict_proba(x)[:, label], balanced.predict_proba(x)[:, 1], atol=1e-6
+        )
+
+
+def test_separable_labels():
+    _, x, _ = made(3)
+    y = np.stack([x[:, 0] > 0.5, x[:, 1] + x[:, 2] > 0, x[:, 3] > 1], axis=1)
+    for penalty, atol in ((1e-3, 1e-5), (1e-5, 1e-3)):
+        probes = LogisticProbes(penalty, class_weight=None, **EXACT).fit(x, y)
+        assert_same(probes, x, y, penalty=penalty, atol=atol)
+        assert (probes.predict(x) == y).mean() > 0.95
+
+
+def test_constant_and_duplicate_columns():
+    _, x, y = made(4)
+    x = np.hstack([x, np.full((len(x), 2), 3.0), np.zeros((len(x), 1)), x[:, :3]])
+    probes = LogisticProbes(1e-3, class_weight=None, **EXACT).fit(x, y)
+    assert_same(probes, x, y, penalty=1e-3)
+    assert np.abs(probes.coef_[:, 12:15]).max() < 1e-6
+    np.testing.assert_allclose(probes.coef_[:, :3], probes.coef_[:, 15:], atol=1e-6)
+
+
+def test_more_dimensions_than_rows():
+    _, x, y = made(5, rows=20, width=50, labels=3)
+    assert_same(
+        LogisticProbes(1e-2, class_weight=None, **EXACT).fit(x, y), x, y, penalty=1e-2, atol=1e-5
+    )
+
+
+def test_collapsed_rows_are_the_raw_rows():
+    rng, table, _ = made(6, rows=60)
+    ids = rng.zipf(1.3, size=3000) % 60
+    y = rng.random((3000, 5)) < expit(table[ids] @ rng.standard_normal((12, 5)))
+    totals = np.bincount(ids, minlength=60)
+    positives = np.stack([np.bincount(ids[y[:, n]], minlength=60) for n in range(5)], axis=1)
+    for class_weight in (None, "balanced"):
+        probes = LogisticProbes(1e-3, class_weight=class_weight, block=2, **EXACT)
+        raw = probes.fit(table[ids], y).coef_
+        for counts in (positives, csr_array(positives)):
+            again = clone(probes).fit_counts(table, counts, totals)
+            np.testing.assert_allclose(again.coef_, raw, atol=1e-6)
+    plain = clone(probes).set_params(class_weight=None).fit_counts(table, positives, totals)
+    assert_same(plain, table[ids], y, penalty=1e-3)
+
+
+def test_penalties_of_each_label():
+    _, x, y = made(7, labels=3)
+    penalties = [1e-4, 1e-2, 1.0]
+    ones = torch.ones(len(x), 1, dtype=torch.float64)
+    found = solve(
+        Design(x, dtype=torch.float64),
+        ones,
+        torch.from_numpy(y.astype(float)),
+        penalty=torch.tensor(penalties),
+        tolerance=1e-9,
+    )
+    for label, penalty in enumerate(penalties):
+        theirs = sklearn_probe(x, y[:, label], penalty=float(np.float32(penalty)))
+        np.testing.assert_allclose(found.coef[label], theirs.coef_[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_ridge_equals_scikit_learns(sparse):
+    rng, x, _ = made(8, mean=5.0)
+    y = x @ rng.standard_normal((12, 4)) + 100 * rng.standard_normal((len(x), 4))
+    y[:, 1] *= 1e-4
+    weight = rng.exponential(size=len(x))
+    probes = RidgeProbes(1e-2, block=3, **EXACT)
+    probes.fit(x, csr_array(y) if sparse else y, sample_weight=weight)
+    theirs = Ridge(alpha=2e-2 * weight.sum()).fit(x, y, sample_weight=weight)
+    np.testing.assert_allclose(probes.coef_, theirs.coef_, atol=1e-6)
+    np.testing.assert_allclose(probes.predict(x), theirs.predict(x), atol=1e-5)
+    assert probes.converged_.all()
+    assert (probes.n_iter_ <= 2).all()
+
+
+def test_ridge_with_weights_of_each_label():
+    rng, x, _ = made(9)
+    y = rng.standard_normal((len(x), 3))
+    weight = rng.exponential(size=y.shape)
+    found = solve(
+        Design(x, dtype=torch.float64),
+        torch.from_numpy(weight),
+        torch.from_numpy(weight * y),
+        penalty=1e-2,
+        link="squared",
+        tolerance=1e-9,
+    )
+    for label in range(3):
+        w = weight[:, label]
+        theirs = Ridge(alpha=2e-2 * w.sum()).fit(x, y[:, label], sample_weight=w)
+        np.testing.assert_allclose(found.coef[label], theirs.coef_, atol=1e-7)
+        np.testing.assert_allclose(found.intercept[label], theirs.intercept_, atol=1e-7)
+
+
+# ---------------------------------------------------------------- precision and memory
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0])
+def test_single_precision_follows_double(mean):
+    _, x, y = made(10, rows=2000, mean=mean)
+    exact = LogisticProbes(1e-3, **EXACT).fit(x, y)
+    fast = LogisticProbes(1e-3, tol=1e-5).fit(x.astype(np.float32), y)
+    assert fast.coef_.dtype == np.float32
+    assert fast.converged_.all()
+    np.testing.assert_allclose(fast.coef_, exact.coef_, atol=2e-3)
+    np.testing.assert_allclose(fast.predict_proba(x), exact.predict_proba(x), atol=1e-3)
+    ridge = RidgeProbes(1e-3).fit(x.astype(np.float32), y)
+    np.testing.assert_allclose(
+        ridge.predict(x), RidgeProbes(1e-3, **EXACT).fit(x, y).predict(x), atol=1e-4
+    )
+
+
+def test_a_tolerance_out_of_reach_is_told():
+    _, x, y = made(11)
+    probes = LogisticProbes(1e-3, tol=1e-12, max_iter=50).fit(x, y)
+    assert not probes.converged_.any()
+    exact = LogisticProbes(1e-3, **EXACT).fit(x, y)
+    np.testing.assert_allclose(probes.coef_, exact.coef_, atol=1e-3)
+
+
+def test_a_label_ends_where_its_gradient_is_small():
+    _, x, y = made(12)
+    probes = LogisticProbes(1e-3, class_weight=None, dtype="float64", tol=1e-3).fit(x, y)
+    rest = expit(probes.decision_function(x)) - y
+    gradient = rest.T @ (x - x.mean(axis=0)) / len(x) + 2e-3 * probes.coef_
+    assert np.abs(gradient).max() <= 1e-3 + 1e-9
+    assert np.abs(rest.mean(axis=0)).max() <= 1e-3 + 1e-9
+    assert len(set(probes.n_iter_)) > 1
+    one = clone(probes).set_params(max_iter=1).fit(x, y)
+    assert not one.converged_.any()
+    assert (one.n_iter_ == 1).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_a_file_in_chunks_is_the_array_in_memory(tmp_path, scale):
+    rng, x, y = made(13)
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    there = np.load(tmp_path / "x.npy", mmap_mode="r")
+    weight = torch.from_numpy(rng.exponential(size=(len(x), 1)))
+    target = weight * torch.from_numpy(y)
+    whole = Design(np.array(there, dtype=np.float64) / scale, dtype=torch.float64)
+    kept = Design(there, dtype=torch.float64, scale=scale)
+    parts = Design(there, dtype=torch.float64, scale=scale, at_once=37, keep=0)
+    assert (whole.kept, kept.kept, parts.kept) == (True, True, False)
+    found = [solve(d, weight, target, penalty=1e-3, tolerance=1e-9) for d in (whole, kept, parts)]
+    for other, design in zip(found[1:], (kept, parts), strict=True):
+        torch.testing.assert_close(other.coef, found[0].coef, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            margins(design, other), margins(whole, found[0]), atol=1e-5, rtol=0
+        )
+
+
+@pytest.mark.parametrize("keep", [0, None])
+def test_chunks_and_rows_of_a_design(tmp_path, keep):
+    x = np.arange(40.0).reshape(20, 2)
+    np.save(tmp_path / "x.npy", x)
+    design = Design(np.load(tmp_path / "x.npy", mmap_mode="r"), at_once=7, keep=keep)
+    assert [(s.start, s.stop) for s, _ in design.chunks()] == [(0, 7), (7, 14), (14, 20)]
+    assert max(len(part) for _, part in design.chunks(3)) == 3
+    mask = np.arange(20) % 3 == 0
+    some = design.take(mask).take(np.array([5, 1, 1]))
+    got = torch.cat([part for _, part in some.chunks(2)])
+    np.testing.assert_array_equal(got, x[mask][[5, 1, 1]])
+    assert (some.rows, some.width, design.rows) == (3, 2, 20)
+    with pytest.raises(BadInput, match="No row"):
+        design.take(np.zeros(20, bool))
+
+
+def test_spectrum_is_that_of_the_covariance():
+    rng, x, _ = made(14, mean=3.0)
+    weight = rng.exponential(size=len(x))
+    found = spectrum(Design(x, dtype=torch.float64, at_once=50), torch.from_numpy(weight))
+    covariance = np.cov(x.T, aweights=weight, ddof=0)
+    again = found.vectors * found.values @ found.vectors.T
+    np.testing.assert_allclose(again, covariance, atol=1e-10)
+    np.testing.assert_allclose(found.mean, np.average(x, axis=0, weights=weight), atol=1e-10)
+    y = torch.from_numpy(rng.random((len(x), 3)))
+    kwargs = {"penalty": 1e-3, "tolerance": 1e-9}
+    design, ones = Design(x, dtype=torch.float64), torch.ones(len(x), 1)
+    torch.testing.assert_close(
+        solve(design, ones, y, basis=found, **kwargs).coef,
+        solve(design, ones, y, **kwargs).coef,
+        atol=1e-6,
+        rtol=0,
+    )
+
+
+def test_bytes_grow_with_labels():
+    assert bytes_needed(1000, 10, labels=200) > bytes_needed(1000, 10, labels=100) > 8 * 1000 * 100
+
+
+# ---------------------------------------------------------------- degenerate
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_labels_of_one_class(class_weight, sparse):
+    _, x, y = made(15, labels=4)
+    y[:, 1], y[:, 3] = True, False
+    probes = LogisticProbes(1e-3, class_weight=class_weight, **EXACT)
+    probes.fit(x, csr_array(y) if sparse else y)
+    assert probes.one_class_.tolist() == [False, True, False, True]
+    assert not probes.coef_[[1, 3]].any()
+    assert np.isfinite(probes.intercept_).all()
+    assert (probes.predict(x)[:, [1, 3]] == [True, False]).all()
+    assert probes.n_iter_[[1, 3]].tolist() == [0, 0]
+    assert probes.converged_.all()
+    alone = clone(probes).fit(x, y[:, [0, 2]])
+    np.testing.assert_allclose(alone.coef_, probes.coef_[[0, 2]], atol=1e-6)
+
+
+def test_a_label_without_weight():
+    _, x, y = made(16, labels=2)
+    weight = torch.ones(len(x), 2, dtype=torch.float64)
+    weight[:, 1] = 0
+    target = weight * torch.from_numpy(y)
+    design = Design(x, dtype=torch.float64)
+    for weights, expected in ((weight, [True, False]), (weight * 0, [False, False])):
+        for link in ("logistic", "squared"):
+            found = solve(design, weights, target * (weights > 0), penalty=1e-3, link=link)
+            assert found.converged.tolist() == expected
+            assert not found.coef[1].any()
+            assert not found.intercept[1].any()
+
+
+def test_one_row():
+    x = np.array([[1.0, 2.0]])
+    probes = LogisticProbes(1e-3).fit(x, [[1, 0]])
+    assert probes.predict(x).tolist() == [[True, False]]
+    assert probes.one_class_.all()
+    half = LogisticProbes(1e-3, class_weight=None).fit_counts(x, [[3, 1]], [4])
+    np.testing.assert_allclose(half.predict_proba(x), [[0.75, 0.25]], atol=1e-4)
+    assert RidgeProbes(1e-3).fit(x, [[7.0]]).predict(x).tolist() == [[7.0]]
+
+
+def test_vectors_that_are_all_alike():
+    x = np.full((30, 4), 2.0)
+    y = (np.arange(30) < 10)[:, None]
+    probes = LogisticProbes(1e-3, class_weight=None).fit(x, y)
+    np.testing.assert_allclose(probes.predict_proba(x), 1 / 3, atol=1e-4)
+    assert probes.converged_.all()
+
+
+def test_targets_that_do_not_vary():
+    _, x, _ = made(17)
+    y = np.zeros((len(x), 2))
+    y[:, 1] = 1234.5
+    probes = RidgeProbes(1e-3).fit(x, y)
+    assert probes.converged_.all()
+    assert not probes.coef_.any()
+    np.testing.assert_allclose(probes.predict(x), y, rtol=1e-6)
+
+
+def test_huge_vectors_and_small_penalties_stay_finite():
+    _, x, y = made(18)
+    for factor in (1e-6, 1e6):
+        probes = LogisticProbes(1e-8).fit(x * factor, y)
+        assert np.isfinite(probes.coef_).all()
+        assert np.isfinite(probes.predict_proba(x * factor)).all()
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("keep", [0, None])
+def test_vectors_that_are_no_numbers_are_refused(tmp_path, bad, keep):
+    _, x, y = made(19)
+    x[123, 4] = bad
+    with pytest.raises(BadActivations, match="Row 123 of the vectors"):
+        LogisticProbes().fit(x, y)
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(BadActivations, match="Row 123"):
+        Design(np.load(tmp_path / "x.npy", mmap_mode="r"), at_once=50, keep=keep)
+
+
+def test_arrays_that_torch_cannot_share():
+    x = made()[1]
+    for other in (x[::-1][::-1], x.T.copy().T, x.astype(">f8"), x.astype(np.longdouble)):
+        (_, got), *_ = Design(other, dtype=torch.float64).chunks()
+        np.testing.assert_array_equal(got, x)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    assert Design(frozen).kept
+
+
+def test_squares_too_large_for_single_precision_are_told():
+    with pytest.raises(BadActivations, match="root mean square"):
+        LogisticProbes().fit(np.array([[1e30], [-1e30]]), [[1], [0]])
+
+
+def test_a_number_too_large_for_single_precision_is_told():
+    with pytest.raises(BadActivations, match="float32"):
+        Design(np.array([[1e300]]))
+
+
+@pytest.mark.parametrize(
+    ("fit", "told"),
+    [
+        (lambda x, y: LogisticProbes().fit(x[0], y), "shape (12,)"),
+        (lambda x, y: LogisticProbes().fit([["a"]], [[1]]), "no array of numbers"),
+        (lambda x, y: LogisticProbes().fit(x, y[:5]), "(400, labels)"),
+        (lambda x, y: LogisticProbes().fit(x, y[:, 0]), "(rows, labels)"),
+        (lambda x, y: LogisticProbes().fit(x, y * 2), "other than 0 and 1"),
+        (lambda x, y: LogisticProbes().fit(x, y, sample_weight=-np.ones(400)), "sample_weight"),
+        (lambda x, y: LogisticProbes().fit(x, y, sample_weight=np.zeros(400)), "0 everywhere"),
+        (lambda x, y: LogisticProbes().fit_counts(x, y * 3, np.ones(400)), "positives"),
+        (lambda x, y: LogisticProbes().fit_counts(x, csr_array(y * 3), np.ones(400)), "positives"),
+        (lambda x, y: LogisticProbes(-1.0).fit(x, y), "penalty"),
+        (lambda x, y: LogisticProbes(class_weight="none").fit(x, y), "class_weight"),
+        (lambda x, y: LogisticProbes(dtype="int8").fit(x, y), "dtype"),
+        (lambda x, y: LogisticProbes(device="abacus").fit(x, y), "device"),
+        (lambda x, y: LogisticProbes(block=0).fit(x, y), "block"),
+        (lambda x, y: LogisticProbes(tol=0.0).fit(x, y), "tol"),
+        (lambda x, y: LogisticProbes().fit(x, y).predict(x[:, :5]), "5 dimensions"),
+        (lambda x, y: RidgeProbes().fit(x, np.full((400, 1), np.nan)), "NaN"),
+        (lambda x, y: Design(x, scale=0.0), "scale"),
+    ],
+)
+def test_bad_input_is_a_sentence(fit, told):
+    _, x, y = made(20)
+    with pytest.raises(BadInput, match=re.escape(told)):
+        fit(x, y.astype(float))
+
+
+@pytest.mark.parametrize(
+    ("weight", "target"),
+    [
+        (np.ones((10, 2)), np.ones((10, 3))),
+        (np.ones((9, 1)), np.ones((10, 3))),
+        (-np.ones((10, 1)), np.ones((10, 3))),
+        (np.full((10, 1), np.nan), np.ones((10, 3))),
+        (np.ones((10, 1)), np.full((10, 3), 2.0)),
+        (np.ones((10, 1)), np.full((10, 3), np.nan)),
+    ],
+)
+def test_weights_and_targets_that_do_not_fit(weight, target):
+    with pytest.raises(BadInput):
+        solve(
+            Design(np.ones((10, 2))),
+            torch.from_numpy(weight),
+            torch.from_numpy(target),
+            penalty=1e-3,
+        )
+
+
+# ---------------------------------------------------------------- manners
+
+
+def test_scikit_learns_manners():
+    probes = LogisticProbes(penalty=0.5, block=7)
+    assert probes.get_params()["block"] == 7
+    assert clone(probes).get_params() == probes.get_params()
+    assert RidgeProbes().set_params(penalty=2.0).penalty == 2.0
+    _, x, y = made(21)
+    assert probes.fit(x, y) is probes
+    assert probes.predict(x).dtype == bool
+    assert probes.predict_proba(x).shape == y.shape == probes.decision_function(x).shape
+    assert probes.coef_.shape == (7, 12)
+    assert probes.n_iter_.dtype == np.int64
