@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from small_ingest import model, texts, topk
+from told import Told
 
 from atlas.api import Atlas
 from atlas.disk import discard
@@ -209,19 +210,10 @@ def test_wordless_features_are_left_out_on_request(copied):
 
 def test_all_tells_what_it_passes_over(copied):
     discard(Folder.open(copied).codes("two"))
-    told = []
-
-    class Listener:
-        from atlas.progress import SILENT
-
-        stage = staticmethod(SILENT.stage)
-
-        def say(self, sentence):
-            told.append(sentence)
-
-    rows = match_saes(copied, settings=FEW, progress=Listener())
+    told = Told()
+    rows = match_saes(copied, settings=FEW, progress=told)
     assert [(r["a"], r["b"]) for r in rows] == [("one", "three")]
-    assert "two is passed over: its codes were not kept." in told
+    assert "two is passed over: its codes were not kept." in told.said
 
 
 def test_filters_tell_what_they_took(copied):
@@ -278,20 +270,13 @@ def test_bad_requests_are_sentences(copied):
 
 
 def test_codes_that_are_not_kept_are_told(tmp_path, lm, saes):
-    told = []
-
-    class Listener:
-        from atlas.progress import SILENT
-
-        stage = staticmethod(SILENT.stage)
-
-        def say(self, sentence):
-            told.append(sentence)
-
+    told = Told()
     path = tmp_path / "dropped.atlas"
     ingest(path, saes=saes[:2], text=texts(20), model=lm, settings=Settings(keep_codes=False),
-           progress=Listener()).close()  # fmt: skip
-    assert any(t.startswith("Not matched, since the codes were not kept: one, two") for t in told)
+           progress=told).close()  # fmt: skip
+    assert any(
+        t.startswith("Not matched, since the codes were not kept: one, two") for t in told.said
+    )
 
 
 def test_the_command(copied):

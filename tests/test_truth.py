@@ -10,12 +10,15 @@ from random_codes import reduce, subject
 from small_ingest import CONTEXT, metadata, model, texts, topk
 from test_ingest import assert_close, named, run, tables
 
+from atlas.api import Atlas
 from ingest.codes import Block, Tokens
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
 from ingest.match.nulls import shifted_documents, shuffled_occurrences
 from ingest.match.rows import Rows
 from ingest.planted import Planted
+from ingest.probe.probing import probe_saes
+from ingest.probe.settings import ProbeSettings
 from ingest.reduce.coactivation import Coactivation
 from ingest.reduce.protocol import Sizes
 from ingest.saes import open_sae
@@ -56,6 +59,13 @@ def test_1_an_sae_that_reads_one_token_fires_on_it_alone(tmp_path):
         at = documents[example["document"]][example["start"] :]
         assert at.startswith(text)
         assert example["tokens"][example["peak"]] == text
+    # The embedding tells it, as well as any function of the token could.
+    settings = ProbeSettings(splits=("sample",), min_positives=1, penalty=1e-5)
+    probe_saes(tmp_path / "a.atlas", settings=settings, model=lm)
+    with Atlas.open(tmp_path / "a.atlas") as probed:
+        (edge,) = probed.table("PREDICTED_FROM").to_pylist()
+    assert edge["source"] == "one/0"
+    assert edge["balanced_accuracy"] == edge["token_table"] == edge["token_ceiling"] == 1
 
 
 def test_3_bos_activations_times_1000_change_nothing(tmp_path):
