@@ -34,9 +34,11 @@ an SAE on a server:
   ``id``, ``round`` with one argument, sums (of integers: another type; of floats: another
   order), ``min`` or ``max`` beside ``count(DISTINCT ..)``, paths of variable length,
   comprehensions, ``WITH .. ORDER BY`` without ``LIMIT``.
+- A mean is rounded, ``round(avg(..), 6)``: its last digits depend on the order of the rows.
 - ``collect`` of nothing is null in kuzu: write ``coalesce(.., [])``.
 - After an OPTIONAL MATCH a bare bool in ``CASE WHEN`` may take the wrong rows in kuzu: write
-  ``= true``. It plans a long chain of MATCH clauses slowly: put a ``WITH`` between them.
+  ``= true``. It plans a long chain of MATCH clauses slowly: put a ``WITH`` between them. An
+  OPTIONAL MATCH that goes on from a node of another fails: look the node up again by its key.
 """
 
 from functools import cache

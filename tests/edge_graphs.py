@@ -46,7 +46,8 @@ def edge_graph(
 
 
 FEATURE_EDGES = ("CO_ACTIVATES", "MATCHES", "COMPARED_WITH")
-WITHIN = ("SAE", "Feature", "Example", "IN_SAE", "READS", "FIRES_ON", "SHOWN_BY", "CO_ACTIVATES")
+WITHIN = ("SAE", "Feature", "Example", "IN_SAE", "READS", "FIRES_ON", "SHOWN_BY", "CO_ACTIVATES",
+          "PREDICTED_FROM")  # fmt: skip
 
 
 def shown_edges(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -5,8 +5,10 @@ query's columns. Sorting and joining here is Python's own, so that an engine's i
 of order, text or arithmetic is checked and not repeated.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
 
 from atlas.stores import Graph
 
@@ -31,6 +33,10 @@ class World:
              **{k: e[k] for k in ("rank", "count", "share", "rate", "mean_activation")}}
             for e in self.FIRES_ON
         ]  # fmt: skip
+        self.probes = [  # the edge, with its feature and its site
+            {**e, "feature": self.feature[e["source"]], "site": self.site[e["target"]]}
+            for e in self.PREDICTED_FROM
+        ]
         self.shown = [(self.feature[e["source"]], self.example[e["target"]]) for e in self.SHOWN_BY]
 
     def of(self, sae: str) -> list[Row]:
@@ -50,8 +56,12 @@ def pick(rows: Iterable[Row], *columns: str) -> list[tuple]:
     return [tuple(row[c] for c in columns) for row in rows]
 
 
+def earliest(layer: int | None) -> int:
+    return -1 if layer is None else layer
+
+
 def first(place: Row) -> int:
-    return -1 if place["layer"] is None else place["layer"]
+    return earliest(place["layer"])
 
 
 @answers
@@ -93,8 +103,12 @@ def saes_at_site(w, site):
 @answers
 def sites(w):
     rows = sorted(w.Site, key=lambda s: (s["model"], first(s), s["id"]))
-    many = [s["id"] for s in w.reads.values()]
-    return [(s["id"], s["model"], s["layer"], s["width"], many.count(s["id"])) for s in rows]
+    many = Counter(s["id"] for s in w.reads.values())  # others are there for probes only
+    return [
+        (s["id"], s["model"], s["layer"], s["width"], many[s["id"]])
+        for s in rows
+        if s["id"] in many
+    ]
 
 
 @answers
@@ -608,3 +622,224 @@ def comparisons_of_saes(w):
         "token_null_threshold draws p_floor"
     )
     return pick(rows, *columns.split())
+
+
+# Probes
+
+
+def mean(values):
+    """The mean without rounding on the way, then to six decimals; of nothing, null."""
+    known = [Fraction(v) for v in values if v is not None]
+    if not known:
+        return None
+    exact = sum(known) / len(known)
+    decimal = Decimal(exact.numerator) / exact.denominator
+    return float(decimal.quantize(Decimal("0.000001"), ROUND_HALF_UP))
+
+
+def of_probes(rows, features, columns):
+    """Rows of some columns of features, then some of their probes."""
+    columns = columns.split()
+    return [(*(r["feature"][c] for c in features.split()), *(r[c] for c in columns)) for r in rows]
+
+
+def probes(w, sae, site, run, verdict=None):
+    """Scored probes of an SAE's features from a site in a run."""
+    return [
+        r
+        for r in w.probes
+        if (r["feature"]["sae"], r["site"]["id"], r["run"]) == (sae, site, run)
+        and r["balanced_accuracy"] is not None
+        and verdict in (None, r["verdict"])
+    ]
+
+
+def ranked(rows, limit, by):
+    return sorted(rows, key=lambda r: (by(r), r["feature"]["idx"]))[:limit]
+
+
+@answers
+def probes_of_feature(w, feature):
+    rows = [r for r in w.probes if r["source"] == feature]
+    rows.sort(key=lambda r: (first(r["site"]), r["target"], r["run"]))
+    columns = (
+        "run positives balanced_accuracy low high token_table token_ceiling control selectivity r2 "
+        "r2_token_ceiling verdict how context_by generalises"
+    )
+    found = pick(rows, *columns.split())
+    return [(r["target"], r["site"]["layer"], *f) for r, f in zip(rows, found, strict=True)]
+
+
+PREDICTABLE = "balanced_accuracy token_table token_ceiling selectivity positives verdict"
+
+
+@answers
+def most_predictable_features(w, sae, site, run, limit):
+    rows = ranked(probes(w, sae, site, run), limit, lambda r: -r["balanced_accuracy"])
+    return of_probes(rows, "id top_token", PREDICTABLE)
+
+
+@answers
+def least_predictable_features(w, sae, site, run, limit):
+    rows = ranked(probes(w, sae, site, run), limit, lambda r: r["balanced_accuracy"])
+    return of_probes(rows, "id top_token", PREDICTABLE)
+
+
+@answers
+def verdicts_of_sae(w, sae):
+    groups = defaultdict(list)
+    for r in w.probes:
+        if r["feature"]["sae"] == sae:
+            said = tuple(r[c] for c in ("run", "verdict", "how", "context_by"))
+            groups[r["target"], r["site"]["layer"], *said].append(r["balanced_accuracy"])
+    rows = [(*key, len(scores), mean(scores)) for key, scores in groups.items()]
+    return sorted(
+        rows,
+        key=lambda r: (earliest(r[1]), r[0], r[2], -r[6], *(t or "" for t in r[3:6])),
+    )
+
+
+@answers
+def context_features(w, sae, site, run, limit):
+    rows = ranked(probes(w, sae, site, run, "context"), limit, lambda r: r["token_ceiling"])
+    columns = (
+        "token_ceiling token_ceiling_high context_by position_table bigram_table balanced_accuracy"
+    )
+    found = of_probes(rows, "id top_token active_tokens", columns)
+    return [(*f[:2], *f[3:], f[2]) for f in found]
+
+
+@answers
+def lookup_features(w, sae, site, run, limit):
+    rows = [
+        {**r, "short_by": r["token_table"] - r["balanced_accuracy"]}
+        for r in probes(w, sae, site, run, "token")
+        if r["how"] == "lookup"
+    ]
+    columns = "balanced_accuracy token_table short_by token_ceiling generalises"
+    return of_probes(ranked(rows, limit, lambda r: -r["short_by"]), "id top_token", columns)
+
+
+@answers
+def beyond_token_features(w, sae, site, run, limit):
+    rows = [
+        {**r, "lead": r["low"] - r["token_ceiling"]}
+        for r in probes(w, sae, site, run, "beyond token")
+    ]
+    columns = "balanced_accuracy low token_ceiling lead bigram_table"
+    return of_probes(ranked(rows, limit, lambda r: -r["lead"]), "id top_token", columns)
+
+
+@answers
+def predictable_without_counterpart(w, sae, other, site, run, max_q, limit):
+    if {sae, other} not in [{e["source"], e["target"]} for e in w.COMPARED_WITH]:
+        return []
+    to = partners(w, sae, other, max_q)
+    there = {(r["source"], r["site"]["hook"], r["run"]): r for r in w.probes}
+    rows = []
+    for r in ranked(probes(w, sae, site, run, "token"), None, lambda r: -r["token_table"]):
+        name, edge = to.get(r["source"], (None, {"pearson": None}))
+        theirs = there.get((name, r["site"]["hook"], run), {})
+        if theirs.get("verdict") != "token":
+            reason = "not predictable" if theirs else "not probed" if name else "no counterpart"
+            scores = [theirs.get(c) for c in ("balanced_accuracy", "token_table", "verdict")]
+            (mine,) = of_probes([r], "id top_token", "balanced_accuracy token_table")
+            rows.append((*mine, name, edge["pearson"], reason, *scores))
+    return rows[:limit]
+
+
+@answers
+def score_by_frequency(w, sae, site, run):
+    names = [
+        "< 0.00001",
+        "0.00001 - 0.0001",
+        "0.0001 - 0.001",
+        "0.001 - 0.01",
+        "0.01 - 0.1",
+        "0.1 - 1",
+    ]
+    bins = defaultdict(list)
+    for r in probes(w, sae, site, run):
+        frequency = r["feature"]["frequency"]
+        bins[sum(frequency >= e for e in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1))].append(r)
+    verdicts = ("token", "beyond token", "context", "undecided")
+    return [
+        (
+            b + 1, names[b], len(rows), mean(r["balanced_accuracy"] for r in rows),
+            mean(r["token_ceiling"] for r in rows),
+            *(sum(r["verdict"] == v for r in rows) for v in verdicts),
+        )
+        for b, rows in sorted(bins.items())
+    ]  # fmt: skip
+
+
+@answers
+def score_by_layer(w, model, run):
+    found = []
+    for sae, home in w.reads.items():
+        for site in w.Site if home["model"] == model else ():
+            if rows := probes(w, sae, site["id"], run):
+                found.append((
+                    home["layer"], sae, site["layer"], site["id"], len(rows),
+                    mean(r["balanced_accuracy"] for r in rows),
+                    mean(r["token_ceiling"] for r in rows),
+                    sum(r["verdict"] == "token" for r in rows),
+                    sum(r["verdict"] == "beyond token" for r in rows),
+                ))  # fmt: skip
+    return sorted(found, key=lambda r: (earliest(r[0]), r[1], earliest(r[2]), r[3]))
+
+
+# The places of a block in the order a token's vector meets them.
+PLACES = (
+    "hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post",
+    "hook_mlp_out", "hook_resid_post",
+)  # fmt: skip
+
+
+def place(site):
+    """Where a site is in its model, the embedding first."""
+    hook = site["hook"].split(".", 2)[-1]
+    return first(site), PLACES.index(hook) if hook in PLACES else len(PLACES), site["id"]
+
+
+def first_sites(w, run, delta, wanted):
+    """The probe at the first site near the best, of each feature probed at two sites or more."""
+    of = defaultdict(list)
+    for r in w.probes:
+        if wanted(r["feature"]) and r["run"] == run and r["balanced_accuracy"] is not None:
+            of[r["source"]].append(r)
+    for rows in of.values():
+        best = max(r["balanced_accuracy"] for r in rows)
+        near = [r for r in rows if best - r["balanced_accuracy"] <= delta + 1e-12]
+        if len(rows) > 1:
+            chosen = min(near, key=lambda r: place(r["site"]))
+            yield {**chosen, "best": best, "sites": len(rows), "layer": chosen["site"]["layer"]}
+
+
+FIRST = ("target", "layer", "balanced_accuracy", "best", "sites", "verdict")
+
+
+@answers
+def first_site_of_feature(w, feature, run, delta):
+    return pick(first_sites(w, run, delta, lambda f: f["id"] == feature), *FIRST)
+
+
+@answers
+def first_sites_of_sae(w, sae, run, delta, limit):
+    rows = list(first_sites(w, run, delta, lambda f: f["sae"] == sae))
+    rows.sort(key=lambda r: (place(r["site"]), -r["best"], r["feature"]["idx"]))
+    return of_probes(rows[:limit], "id top_token", " ".join(FIRST))
+
+
+@answers
+def features_by_first_site(w, sae, run, delta):
+    groups = defaultdict(list)
+    for r in first_sites(w, run, delta, lambda f: f["sae"] == sae):
+        groups[place(r["site"])].append(r)
+    return [
+        (
+            rows[0]["target"], rows[0]["layer"], len(rows),
+            mean(r["balanced_accuracy"] for r in rows), mean(r["best"] for r in rows),
+        )
+        for _, rows in sorted(groups.items(), key=lambda g: g[0])
+    ]  # fmt: skip

@@ -5,7 +5,8 @@ and one that has no statistics yet, two models with a tokenizer each, dead featu
 features with equal numbers, texts with quotes, backslashes, accents and emoji. Its
 co-activation edges and matches have ties, nulls, best matches that are not mutual,
 features without a counterpart, conserved edges and others, and a chain over three SAEs
-that closes for one feature only.
+that closes for one feature only. Its probes are of several runs and sites, some of which
+no SAE reads, with ties, nulls and every verdict.
 """
 
 import random
@@ -73,6 +74,26 @@ class MadeComparison:
     alignment: str = "tokens"
 
 
+DOCUMENT, TYPE, AMOUNT = (
+    f"{run}/l2=0.001" for run in ("document/active", "type/active", "document/activation")
+)
+
+
+@dataclass(frozen=True)
+class MadeProbe:
+    """A probe of a feature from a hook: its score (of an amount: R²), tables and verdict."""
+
+    feature: int
+    hook: str
+    score: float
+    table: float = 0.875
+    ceiling: float = 1.0
+    verdict: str | None = "undecided"
+    how: str | None = None
+    by: str | None = None
+    run: str = DOCUMENT
+
+
 @dataclass(frozen=True)
 class MadeSae:
     """An SAE: its model and hook, tokens counted (None: no statistics), and its features."""
@@ -80,13 +101,13 @@ class MadeSae:
     name: str
     model: str
     hook: str
-    layer: int | None
     architecture: str
     tokens: int | None
     l0: float | None
     fvu: float | None
     features: tuple[MadeFeature, ...]
     pairs: tuple[MadePair, ...] = ()
+    probes: tuple[MadeProbe, ...] = ()
 
 
 # model -> token id -> (text, times in the corpus)
@@ -111,7 +132,7 @@ DEAD = MadeFeature(0, None, None, None)
 UNMEASURED = MadeFeature(None, None, None, None)
 
 BY_HAND = (
-    MadeSae("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 0.503, 0.12, (
+    MadeSae("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.503, 0.12, (
         MadeFeature(30, 2.0, 0.5, 4.0, ((10, 30, 2.0),), (
             ("top", 4.0, ["Once", " upon", " a", " time", " a", " girl"], [0, 0, 0, 0, 0, 4.0], 5),
             ("top", 3.5, [" girl", "'s", ' "', "hi", '"'], [3.5, 0, 0, 0, 0], 0),
@@ -141,8 +162,32 @@ BY_HAND = (
         MadePair(4, 7, 1, 0.08, 1.0, 1, 0.5, 0.125),  # lift as that of (6, 7)
         MadePair(5, 7, 5, 17.0, 0.25, 6, 0.5, None),
         MadePair(6, 7, 2, 0.16, 0.25, 2, 1.0, 0.125),
+    ), (
+        MadeProbe(0, "hook_embed", 0.875, 1.0, 1.0, "token", "lookup"),
+        MadeProbe(1, "hook_embed", 0.5, 0.5, 0.625, "context"),
+        MadeProbe(3, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
+        MadeProbe(4, "hook_embed", 0.5, 0.5, 0.75, "context", None, "position"),
+        MadeProbe(5, "hook_embed", 0.5, 0.625, 0.75, "context", None, "bigram"),
+        MadeProbe(6, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
+        MadeProbe(7, "hook_embed", 0.75, 0.875, 1.0, "token", "lookup"),
+        MadeProbe(0, "hook_embed", 0.625, run=TYPE),
+        MadeProbe(1, "hook_embed", 0.5, 0.5, 0.75, "context", run=TYPE),
+        MadeProbe(3, "hook_embed", 0.625, run=TYPE),
+        MadeProbe(7, "hook_embed", 0.75, 0.5, 1.0, "token", "linear", run=TYPE),
+        MadeProbe(0, "hook_embed", 0.5, verdict=None, run=AMOUNT),
+        MadeProbe(7, "hook_embed", 0.25, verdict=None, run=AMOUNT),
+        # Two places before the first block: neither is earlier than the other but by name.
+        MadeProbe(5, "hook_pos_embed", 0.5, 0.625, 0.75, "context", None, "position"),
+        MadeProbe(7, "hook_pos_embed", 0.75),
+        MadeProbe(0, "blocks.0.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
+        MadeProbe(0, "blocks.0.hook_resid_pre", 1.0, 1.0, 1.0, "token", "linear"),
+        MadeProbe(0, "blocks.1.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
+        MadeProbe(1, "blocks.1.hook_resid_post", 1.0, 0.5, 0.625, "beyond token"),
+        MadeProbe(4, "blocks.1.hook_resid_post", 1.0, 0.5, 0.75, "beyond token"),
+        MadeProbe(5, "blocks.1.hook_resid_post", 1.0, 0.625, 0.75, "beyond token"),
+        MadeProbe(7, "blocks.1.hook_resid_post", 0.75),
     )),
-    MadeSae("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 0.24, 0.13, (
+    MadeSae("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.24, 0.13, (
         MadeFeature(100, 1.0, 0.5, 2.0, ((13, 90, 1.0),)),
         MadeFeature(40, 3.0, 0.5, 4.0, ((10, 20, 3.0), (12, 10, 2.5)), (
             ("top", 4.0, ["Once", " Upon", " A", " Time"], [0, 0, 0, 4.0], 3),
@@ -152,8 +197,12 @@ BY_HAND = (
     ), (
         MadePair(0, 3, 8, 9.0, 0.125, 10),
         MadePair(1, 3, 11, 4.0, 0.625, 20),
+    ), (
+        MadeProbe(0, "hook_embed", 0.625, 0.75, 0.75, "context"),
+        MadeProbe(1, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
+        MadeProbe(1, "blocks.1.hook_resid_post", 0.875),
     )),
-    MadeSae("tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 0.285, 0.11, (
+    MadeSae("tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.285, 0.11, (
         MadeFeature(100, 1.0, 0.25, 1.5, ((13, 100, 1.0),)),
         MadeFeature(70, 2.0, 0.5, 4.0, ((16, 20, 2.0), (13, 20, 1.5))),
         DEAD,
@@ -163,12 +212,15 @@ BY_HAND = (
         MadePair(0, 4, 6, 8.5, 0.25, 9),
         MadePair(1, 3, 6, 1.5, 0.5, 6),
     )),
-    MadeSae("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", 0, "jumprelu", 500, 0.156, 0.05, (
+    MadeSae("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 500, 0.156, 0.05, (
         MadeFeature(20, 1.0, 0.0, 1.0, ((5, 20, 1.0),)),
         MadeFeature(8, 1.0, 0.5, 2.0, ((6, 4, 1.0), (7, 2, 1.5))),
         MadeFeature(50, 0.25, 0.125, 0.5, ((7, 2, 0.25),)),
+    ), (), (
+        MadeProbe(0, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
+        MadeProbe(1, "hook_embed", 0.75),
     )),
-    MadeSae("tiny-a-embed", "tiny-a", "hook_embed", None, "standard", None, None, None, (
+    MadeSae("tiny-a-embed", "tiny-a", "hook_embed", "standard", None, None, None, (
         UNMEASURED, UNMEASURED,
     )),
 )  # fmt: skip
@@ -228,8 +280,9 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
         made = tuple(feature() for _ in range(features))
         live = [i for i, f in enumerate(made) if f.active]
         pairs = tuple(_random_pairs(rng, live))
+        probes = tuple(_random_probes(rng, live))
         return MadeSae(
-            name, "tiny-a", "blocks.1.hook_resid_post", 1, "topk", 1000, 1.0, 0.5, made, pairs
+            name, "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 1.0, 0.5, made, pairs, probes
         )
 
     saes = tuple(sae(n) for n in names)
@@ -247,6 +300,22 @@ def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
                     one, two, rng.choice([1, joint]), 0.5, rng.choice([0.25, 0.5]), joint,
                     rng.choice([0.25, 0.5]), rng.choice([None, 0.0, 0.5]),
                 )  # fmt: skip
+
+
+def _random_probes(rng: random.Random, live: list[int]) -> Iterable[MadeProbe]:
+    """Probe most features at some sites by two runs; scores are quarters."""
+    hooks = ("hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_mlp_out",
+             "blocks.1.hook_resid_post")  # fmt: skip
+    verdicts = (("token", "linear", None), ("token", "lookup", None), ("undecided", None, None),
+                ("context", None, "bigram"), ("context", None, None), ("beyond token", None, None))  # fmt: skip
+    for feature in live:
+        for hook in hooks:
+            for run in (DOCUMENT, TYPE):
+                if rng.random() < 0.8:
+                    score, table, ceiling = (rng.choice([0.5, 0.75, 1.0]) for _ in range(3))
+                    yield MadeProbe(
+                        feature, hook, score, table, ceiling, *rng.choice(verdicts), run
+                    )
 
 
 def _random_matches(rng: random.Random, a: MadeSae, b: MadeSae) -> MadeComparison:
@@ -279,11 +348,13 @@ def make_graph(
         "characters": 4321,
     })  # fmt: skip
     for sae in saes:
-        _add_places(rows, sae)
+        for hook in (sae.hook, *(p.hook for p in sae.probes)):
+            _add_place(rows, sae.model, hook)
         _add_sae(rows, sae)
         for idx, feature in enumerate(sae.features):
             _add_feature(rows, sae, idx, feature)
         rows["CO_ACTIVATES"] += [_pair(sae, pair) for pair in sae.pairs]
+        rows["PREDICTED_FROM"] += [_probe(sae, probe) for probe in sae.probes]
     for comparison in compared:
         _add_comparison(rows, comparison)
     for model in {s.model for s in saes}:
@@ -306,20 +377,20 @@ def _edge(source: str, target: str, **properties: object) -> dict[str, object]:
     return {"source": source, "target": target, **properties}
 
 
-def _add_places(rows: dict[str, list[dict[str, object]]], sae: MadeSae) -> None:
-    """Add the model and the site of an SAE, where they are not there yet."""
-    site = f"{sae.model}/{sae.hook}"
-    if sae.model not in {r["name"] for r in rows["Model"]}:
+def _add_place(rows: dict[str, list[dict[str, object]]], model: str, hook: str) -> None:
+    """Add a model and a site of it, where they are not there yet."""
+    site = f"{model}/{hook}"
+    if model not in {r["name"] for r in rows["Model"]}:
         rows["Model"].append({
-            "name": sae.model, "source": "memory", "weights": "w" * 64, "d_model": 96, "layers": 2,
-            "architecture": "LlamaForCausalLM", "dtype": "float32",
-            "tokenizer": TOKENIZERS[sae.model],
+            "name": model, "source": "memory", "weights": "w" * 64, "d_model": 96, "layers": 2,
+            "architecture": "LlamaForCausalLM", "dtype": "float32", "tokenizer": TOKENIZERS[model],
         })  # fmt: skip
     if site not in {r["id"] for r in rows["Site"]}:
+        layer = int(hook.split(".")[1]) if hook.startswith("blocks.") else None
         rows["Site"].append({
-            "id": site, "model": sae.model, "hook": sae.hook, "layer": sae.layer, "width": 96,
+            "id": site, "model": model, "hook": hook, "layer": layer, "width": 96,
         })  # fmt: skip
-        rows["OF_MODEL"].append(_edge(site, sae.model))
+        rows["OF_MODEL"].append(_edge(site, model))
 
 
 def _add_sae(rows: dict[str, list[dict[str, object]]], sae: MadeSae) -> None:
@@ -376,6 +447,31 @@ def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
         jaccard=made.joint / (one + two - made.joint), phi=made.phi,
         lift=made.joint * sae.tokens / (one * two),
     )  # fmt: skip
+
+
+def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
+    """Return a probe's edge; of an amount, it has R² in place of balanced accuracies."""
+    split, kind, _ = made.run.split("/")
+    said: dict[str, object] = {
+        "run": made.run, "split": split, "kind": kind, "penalty": 0.001, "threshold": 0.0,
+        "train_tokens": 800, "train_positives": 80 + made.feature, "tokens": 200,
+        "positives": 20 + made.feature, "seen_share": 0.75, "iterations": 9, "converged": True,
+    }  # fmt: skip
+    if kind == "activation":
+        said |= {"r2": made.score, "r2_token_table": made.table, "r2_token_ceiling": made.ceiling}
+    else:
+        said |= {
+            "balance": "weight", "balanced_accuracy": made.score, "low": made.score - 0.0625,
+            "high": min(1.0, made.score + 0.0625), "auroc": made.score, "token_table": made.table,
+            "token_table_low": made.table - 0.0625, "token_ceiling": made.ceiling,
+            "token_ceiling_high": min(1.0, made.ceiling + 0.0625), "position_table": 0.5,
+            "position_ceiling": 0.5625, "bigram_table": 0.625, "bigram_ceiling": 1.0,
+            "control": 0.5 if made.feature else None, "shuffled": 0.5, "verdict": made.verdict,
+            "selectivity": made.score - 0.5 if made.feature else None, "how": made.how,
+            "context_by": made.by, "tau": 0.85, "delta": 0.02,
+            "generalises": made.score > 0.75 if made.feature % 2 else None,
+        }  # fmt: skip
+    return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **said)
 
 
 def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparison) -> None:

@@ -15,6 +15,7 @@ OTHER = "00000000-0000-4000-8000-000000000002"
 WORDS = ["", " the", "café", "naïve 😀", "a'b", 'say "hi"', "back\\slash", "two\nlines", "\t", "null",
          "\u2028", "[x, y]", "{a: 1}", "$param", "// no comment", "`quoted`", "\x00", "日本語"]  # fmt: skip
 INTS = [0, 1, -1, 2**53 + 1, 2**63 - 1, 1 - 2**63]  # beside others, kuzu reads -(2**63) back as 0
+RUNS = ("document/active/l2=0.001", "type/active/l2=0.001", "\\ 'run'")
 FLOATS = [0.0, 1.0, -1.5, 1e-300, 1e300, 0.1, float("inf")]
 
 
@@ -25,6 +26,7 @@ def make_graph(
     name: str = "test",
     features: int = 7,
     nulls: float = 0.2,
+    probed: bool = True,
 ) -> Graph:
     """Return a graph of some SAEs.
 
@@ -40,11 +42,16 @@ def make_graph(
         How many each SAE has.
     nulls
         The share of nulls in columns that are no key.
+    probed
+        Whether features are probed: by several runs, from the site that their SAE reads
+        and from one that none reads, which is there for the probes alone.
     """
     versions = dict(saes) if isinstance(saes, Mapping) else dict.fromkeys(saes, "v1")
     rows: dict[str, dict[Any, dict[str, Any]]] = {t.name: {} for t in _tables()}
     for sae, version in versions.items():
         _add(rows, sae, version, features=features, nulls=nulls)
+        if probed:
+            _add_probes(rows, sae, version, features=features, nulls=nulls)
     for (
         edge
     ) in schema.EDGES:  # between the features of two SAEs, where a test has added such a type
@@ -97,6 +104,30 @@ def _add(
         for rank in range(own.randrange(3)):
             node("Example", f"{feature}/{rank}", own, sae=sae, idx=idx, rank=rank)
             edge("SHOWN_BY", feature, f"{feature}/{rank}", own)
+
+
+def _add_probes(
+    rows: dict[str, dict[Any, dict[str, Any]]],
+    sae: str,
+    version: str,
+    *,
+    features: int,
+    nulls: float,
+) -> None:
+    """Probe features by some runs from two sites; runs alone tell edges of the same ends apart."""
+    own, shared = random.Random(f"probes of {sae}@{version}"), random.Random(f"{sae[0]} probed")
+    model, of, edge = f"model {sae[0]}", schema.node("Site"), schema.edge("PREDICTED_FROM")
+    site = {"id": f"{model}/embed", "model": model}
+    rows["Site"][site["id"]] = _values(of.properties, shared, nulls) | site
+    rows["OF_MODEL"][site["id"], model] = {"source": site["id"], "target": model}
+    for idx in range(features):
+        for target in (f"{model}/hook", site["id"]):
+            for run in own.sample(RUNS, own.randrange(len(RUNS) + 1)):
+                ends = {"source": f"{sae}/{idx}", "target": target}
+                known = ends | {"run": run}
+                rows[edge.type][tuple(known.values())] = (
+                    _values(edge.properties, own, nulls) | known
+                )
 
 
 def _add_across(

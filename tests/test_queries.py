@@ -39,10 +39,19 @@ MAX_Q = [{"max_q": q} for q in (0.0, 0.02, 0.3, 1.0)] + [
     {"max_q": 1.0, "sae_a": "tiny-a-l1-s0", "sae_b": "tiny-b-l0"}
 ]
 WEIGHTS = [{"by": b} for b in ("count", "cosine", "jaccard", "phi", "lift", "colour")]
+RUNS = [{"run": r} for r in ("type/active/l2=0.001", "document/activation/l2=0.001", "absent")]
+PROBES = [
+    *SAES, *RUNS,
+    *({"site": f"tiny-a/{h}"} for h in ("blocks.1.hook_resid_post", "hook_pos_embed", "absent")),
+    {"sae": "tiny-b-l0", "site": "tiny-b/hook_embed"}, {"sae": "tiny-b-l0"},
+]  # fmt: skip
+DELTAS = [{"delta": d} for d in (0.0, 0.25, 0.5)]
 CASES = {
+    "beyond_token_features": [*SAES, *RUNS, {"site": "tiny-a/hook_embed"}, {"sae": "tiny-a-l1-wide"}],
     "broad_features": [*SAES, {"min_tokens": 0}, {"min_tokens": 101}],
     "busiest_tokens": SAES,
     "conserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 12}],
+    "context_features": PROBES,
     "contested_counterparts": [*TWO_SAES, {"min_claims": 1}, {"min_claims": 3}],
     "counterpart_chain": [
         dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
@@ -63,6 +72,7 @@ CASES = {
         {"text": t} for t in ("A TIME", 'hi"', " 'GIRL'", "CAFÉ 😀", "\n", "\\", "absent")
     ] + [{"text": " t", "sae": "tiny-a-l1-s1"}, {"text": " ", "sae": "absent"}],
     "feature_card": FEATURES,
+    "features_by_first_site": [*SAES, *RUNS, *DELTAS],
     "features_by_token_part": [{"text": t} for t in ("TH", "'", '"', "\\", "É", "😀", "absent")]
     + [{"text": "i", "sae": "tiny-b-l0"}],
     "features_by_token_start": [{"text": t} for t in ("I", " T", " t", "'", "absent")]
@@ -80,12 +90,20 @@ CASES = {
     ] + [{"max_q": q} for q in (0.0, 0.3, 1.0)]
     + [{"sae": "tiny-a-l1-s0", "other": o, "max_q": q}
        for o in ("tiny-b-l0", "tiny-a-l1-wide") for q in (0.375, 1.0)],
+    "first_site_of_feature": [
+        *FEATURES, *RUNS, *DELTAS, {"feature": "tiny-a-l1-s0/5", "delta": 0.5},
+        *({"feature": f"tiny-a-l1-s0/{i}"} for i in (1, 3, 4)), {"feature": "tiny-a-l1-s1/1"},
+    ],
+    "first_sites_of_sae": [*SAES, *RUNS, *DELTAS],
     "frequency_histogram": SAES,
     "high_lift_pairs": [*SAES, {"min_lift": 0.0, "max_joint": 100}, {"max_joint": 1}],
     "least_frequent_features": SAES,
+    "least_predictable_features": PROBES,
+    "lookup_features": PROBES,
     "matches_beyond_token": [*TWO_SAES, *MAX_Q],
     "matches_of_shared_token": [*TWO_SAES, *MAX_Q],
     "most_frequent_features": SAES,
+    "most_predictable_features": PROBES,
     "neighbours_of_feature": [
         *FEATURES, *WEIGHTS, {"feature": "tiny-a-l1-s0/0"}, {"min_count": 5}, {"min_count": 41},
     ],
@@ -93,10 +111,22 @@ CASES = {
         {"feature_a": "tiny-a-l1-s0/0"}, {"feature_b": "tiny-a-l1-s0/3"},
         {"feature_b": "tiny-a-l1-s0/7"}, {"feature_b": "tiny-a-l1-s1/3"}, {"feature_b": "absent/0"},
     ],
+    "predictable_without_counterpart": [
+        *RUNS, *({"max_q": q} for q in (0.0, 0.3, 1.0)),
+        *({"sae": case["sae_a"], "other": case["sae_b"]} for case in TWO_SAES),
+        {"other": "tiny-b-l0", "max_q": 1.0}, {"other": "tiny-a-l1-wide", "max_q": 1.0},
+        {"sae": "tiny-b-l0", "other": "tiny-a-l1-s0", "site": "tiny-b/hook_embed", "max_q": 1.0},
+        {"site": "tiny-a/blocks.1.hook_resid_post"}, {"site": "absent"},
+    ],
+    "probes_of_feature": [
+        *FEATURES, {"feature": "tiny-a-l1-s0/0"}, {"feature": "tiny-b-l0/1"},
+    ],
     "sae_summary": SAES,
     "saes_at_site": [{"site": "tiny-b/blocks.0.hook_resid_post"}, {"site": "absent"}],
     "saes_of_model": [{"model": "tiny-b"}, {"model": "absent"}],
     "sampled_examples_of_feature": FEATURES,
+    "score_by_frequency": PROBES,
+    "score_by_layer": [*RUNS, {"model": "tiny-b"}, {"model": "absent"}],
     "shared_tokens": [
         {"sae_b": "tiny-a-l1-s0"}, {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-s0"},
         {"sae_b": "tiny-b-l0"},
@@ -111,6 +141,7 @@ CASES = {
         {"feature_a": "tiny-a-l1-s0/0", "feature_b": "tiny-b-l0/0"},
         {"feature_b": "tiny-a-l1-s1/3"}, {"feature_b": "tiny-a-l1-s0/7"}, {"feature_b": "absent/0"},
     ],
+    "verdicts_of_sae": SAES,
     "unconserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 4}],
 }  # fmt: skip
 
@@ -293,6 +324,67 @@ def test_answers_on_edges_checked_by_hand(asked):
         (s0 + "7", s1 + "3", wide + "4", wide + "1", False),
         (s0 + "0", s1 + "1", wide + "3", None, False),
     ]
+
+
+@only_small
+def test_answers_on_probes_checked_by_hand(asked):
+    s0, s1, embedding = "tiny-a-l1-s0/", "tiny-a-l1-s1/", "tiny-a/hook_embed"
+    block = "tiny-a/blocks.{}.hook_resid_{}".format
+    # The other model's embedding and a site of this one are read by no SAE.
+    assert [(r[0], r[4]) for r in ask(asked, "sites")] == [
+        (embedding, 1), (block(1, "post"), 3), (block(0, "post").replace("-a/", "-b/"), 1),
+    ]  # fmt: skip
+    document, by_type, amount = (
+        f"{r}/l2=0.001" for r in ("document/active", "type/active", "document/activation")
+    )
+    assert [(r[0], r[2], r[4], r[11], r[13]) for r in ask(asked, "probes_of_feature")] == [
+        (embedding, amount, None, 0.25, None),
+        (embedding, document, 0.75, None, "token"),
+        (embedding, by_type, 0.75, None, "token"),
+        ("tiny-a/hook_pos_embed", document, 0.75, None, "undecided"),
+        (block(1, "post"), document, 0.75, None, "undecided"),
+    ]
+    assert [r[0] for r in ask(asked, "most_predictable_features")] == [s0 + i for i in "3067145"]
+    assert [r[0] for r in ask(asked, "least_predictable_features")] == [s0 + i for i in "1457063"]
+    assert ask(asked, "least_predictable_features", run=amount) == []
+    assert [r[2:] for r in ask(asked, "verdicts_of_sae", sae="tiny-a-l1-s0")][:3] == [
+        (amount, None, None, None, 2, None),
+        (document, "token", "linear", None, 2, 0.9375),
+        (document, "token", "lookup", None, 2, 0.8125),
+    ]
+    assert [(r[0], r[4]) for r in ask(asked, "context_features")] == [
+        (s0 + "1", None), (s0 + "4", "position"), (s0 + "5", "bigram"),
+    ]  # fmt: skip
+    assert [(r[0], r[4]) for r in ask(asked, "lookup_features")] == [
+        (s0 + "0", 0.125), (s0 + "7", 0.125),
+    ]  # fmt: skip
+    assert [(r[0], r[5]) for r in ask(asked, "beyond_token_features")] == [
+        (s0 + "1", 0.3125), (s0 + "4", 0.1875), (s0 + "5", 0.1875),
+    ]  # fmt: skip
+    assert [(r[0], r[4], r[6]) for r in ask(asked, "predictable_without_counterpart")] == [
+        (s0 + "3", s1 + "0", "not predictable"),
+        (s0 + "6", None, "no counterpart"),
+        (s0 + "7", s1 + "3", "not probed"),
+    ]
+    assert ask(asked, "score_by_frequency") == [
+        (4, "0.001 - 0.01", 2, 0.6875, 0.875, 1, 0, 1, 0),
+        (5, "0.01 - 0.1", 3, 0.708333, 0.875, 2, 0, 1, 0),
+        (6, "0.1 - 1", 2, 0.75, 0.875, 1, 0, 1, 0),
+    ]
+    assert [r[:6] for r in ask(asked, "score_by_layer")][-3:] == [
+        (1, "tiny-a-l1-s0", 1, block(1, "post"), 5, 0.95),
+        (1, "tiny-a-l1-s1", None, embedding, 2, 0.75),
+        (1, "tiny-a-l1-s1", 1, block(1, "post"), 1, 0.875),
+    ]
+    # Of a block, what comes before its layers is the first, whatever the names.
+    assert [(r[0], r[2]) for r in ask(asked, "first_sites_of_sae")] == [
+        (s0 + "7", embedding), (s0 + "0", block(0, "pre")),
+        *((s0 + i, block(1, "post")) for i in "145"),
+    ]  # fmt: skip
+    assert ask(asked, "first_site_of_feature", feature=s0 + "3") == []  # probed at one site
+    assert ask(asked, "features_by_first_site", delta=0.125) == [
+        (embedding, None, 2, 0.8125, 0.875), (block(1, "post"), 1, 3, 1.0, 1.0),
+    ]  # fmt: skip
 
 
 # The files themselves

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 from edge_graphs import FEATURE_EDGES, edge_graph, shown_edges
-from store_graphs import ATLAS, OTHER, TABLES, assert_shows, make_graph, put, rows_of
+from store_graphs import ATLAS, OTHER, RUNS, TABLES, assert_shows, make_graph, put, rows_of
 
 from atlas import schema
 from atlas.errors import Mismatch, UnknownName
@@ -69,7 +69,8 @@ def test_rows_in_slices_and_chunks_are_loaded_as_they_stand(store: Store) -> Non
     graph = make_graph()
     tables = {n: t.slice(0, 3) for n, t in graph.tables.items()}
     chunked = {
-        n: pa.concat_tables([tables[n], t.slice(3, 2), t.slice(5)]) for n, t in graph.tables.items()
+        n: pa.concat_tables([t.slice(0, 0), tables[n], t.slice(3, 2), t.slice(3, 0), t.slice(5)])
+        for n, t in graph.tables.items()
     }
     put(store, Graph(graph.atlas, graph.name, chunked, graph.fingerprints))
     assert_shows(store, graph)
@@ -177,12 +178,70 @@ def test_edges_are_asked_in_both_directions(store: Store) -> None:
         assert found == sorted(b for a, b in both if a == "a2/3" and b.startswith(f"{other}/"))
 
 
+# ---- several edges between the same two nodes
+
+
+def test_edges_that_differ_in_their_run_only_are_all_there(store: Store) -> None:
+    """Equal in all else: one that took the place of another, or was merged with it, would show."""
+    graph = make_graph({"a1": "v1", "a2": "v1"}, probed=False)
+    same = dict.fromkeys(schema.arrow_schema("PREDICTED_FROM").names) | {"tokens": 7}
+    ends = [{"source": f"{s}/{i}", "target": "model a/hook"} for s in ("a1", "a2") for i in (0, 1)]
+    rows = [same | e | {"run": r} for e in ends for r in (*RUNS, "z")]
+    edges = pa.Table.from_pylist(rows[::-1], schema=schema.arrow_schema("PREDICTED_FROM"))
+    graph = replace(graph, tables={**graph.tables, "PREDICTED_FROM": edges})
+    put(store, graph)
+    assert_shows(store, graph)
+    for sae in ("a1", "a2"):
+        found = store.table("PREDICTED_FROM", sae).to_pylist()
+        assert found == rows_of(graph, "PREDICTED_FROM", sae)
+        assert len(found) == 2 * 4
+    asked = store.query(
+        "MATCH (f:Feature {id: 'a1/0'})-[e:PREDICTED_FROM]->(p:Site) RETURN e.run AS run ORDER BY run",
+        {},
+    )
+    assert asked["run"].to_pylist() == sorted((*RUNS, "z"))
+
+
+def test_probes_follow_their_sae(store: Store) -> None:
+    put(store, make_graph({"a1": "v1", "a2": "v1", "b1": "v1"}))
+    for then in ({"a1": "v2", "a2": "v1"}, {"a2": "v1"}, {"a2": "v1", "b1": "v2"}):
+        graph = make_graph(then)
+        assert {e["source"].split("/")[0] for e in rows_of(graph, "PREDICTED_FROM")} == set(then)
+        put(store, graph)
+        assert_shows(store, graph)
+
+
+def test_a_site_that_no_sae_reads_is_there_for_its_probes_alone(store: Store) -> None:
+    def graph(version: str, *, probed: bool) -> Graph:
+        """Both SAEs' fingerprints tell whether they are probed; a2 never is."""
+        made = make_graph({"a1": version}, probed=probed)
+        other = make_graph({"a2": "v1", "b1": "v1"}, probed=False)
+        tables = {n: pa.concat_tables([t, made.tables[n]]) for n, t in other.tables.items()}
+        for name in ("Model", "Corpus", "Site", "Token", "OF_MODEL"):
+            keys = schema.table(name).keys
+            rows = {tuple(r[k] for k in keys): r for r in tables[name].to_pylist()}
+            tables[name] = pa.Table.from_pylist([*rows.values()], schema=schema.arrow_schema(name))
+        return replace(
+            made, tables=tables, fingerprints={**other.fingerprints, **made.fingerprints}
+        )
+
+    bare, probed, again = (
+        graph("v1", probed=False), graph("v2", probed=True), graph("v3", probed=False),
+    )  # fmt: skip
+    read = ["model a/hook", "model b/hook"]
+    for now, sites in ((bare, read), (probed, ["model a/embed", *read]), (again, read)):
+        put(store, now)
+        assert_shows(store, now)
+        assert store.table("Site")["id"].to_pylist() == sites
+        assert store.table("OF_MODEL")["source"].to_pylist() == sites
+
+
 def test_nodes_nobody_shares_any_more_are_gone(store: Store) -> None:
     put(store, make_graph(("a1", "a2", "b1")))
     assert set(store.table("Model")["name"].to_pylist()) == {"model a", "model b"}
     put(store, make_graph(("a1", "a2")))
     assert store.table("Model")["name"].to_pylist() == ["model a"]
-    assert store.table("Site")["id"].to_pylist() == ["model a/hook"]
+    assert store.table("Site")["id"].to_pylist() == ["model a/embed", "model a/hook"]
     assert {t[0] for t in store.table("Token")["id"].to_pylist()} == {"a"}
 
 

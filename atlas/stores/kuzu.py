@@ -347,7 +347,7 @@ def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
                 connection.execute(_definition(of))
                 rows = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
                 if rows.num_rows:
-                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": rows})
+                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": _full(rows)})
                 stage.advance(rows.num_rows)
         atlas = graph.atlas
         said = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
@@ -355,6 +355,13 @@ def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
         connection.execute(f"COMMENT ON TABLE `SAE` IS '{text}'")
     finally:
         connection.close()
+
+
+def _full(rows: "pa.Table") -> "pa.Table":
+    """Return rows without chunks that are empty: at one of them a COPY may end."""
+    import pyarrow as pa
+
+    return pa.Table.from_batches((b for b in rows.to_batches() if b.num_rows), rows.schema)
 
 
 def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:

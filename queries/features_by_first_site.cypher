@@ -1,0 +1,34 @@
+// title: Features by first site
+// question: At which place in the model do how many features of an SAE first appear?
+// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
+// param delta (double, default 0.02): how near a feature's best score is near enough
+// column site (string): a site: the first, in the model's order, whose score is near the best
+// column layer (int64): the block of the site, from 0; null at the embedding
+// column features (int64): number of features whose first site it is
+// column balanced_accuracy (double): mean of their scores there; 0.5 is chance
+// column best (double): mean of their best scores
+MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
+MATCH (f)-[e:PREDICTED_FROM]->(p:Site)
+WITH f, e, 'document/active/l2=0.001' /* $run */ AS run, 0.02 /* $delta */ AS delta
+WHERE e.run = run AND e.balanced_accuracy IS NOT NULL
+WITH f, run, delta + 0.000000000001 AS delta, max(e.balanced_accuracy) AS best, count(*) AS sites
+WHERE sites > 1
+MATCH (f)-[e:PREDICTED_FROM]->(p:Site)
+WHERE e.run = run AND best - e.balanced_accuracy <= delta
+WITH f, run, best, sites, p.id AS id, 10 * coalesce(p.layer, -1) + CASE
+       WHEN p.hook ENDS WITH 'hook_resid_pre' THEN 0 WHEN p.hook ENDS WITH 'attn.hook_z' THEN 1
+       WHEN p.hook ENDS WITH 'hook_attn_out' THEN 2 WHEN p.hook ENDS WITH 'hook_resid_mid' THEN 3
+       WHEN p.hook ENDS WITH 'mlp.hook_post' THEN 4 WHEN p.hook ENDS WITH 'hook_mlp_out' THEN 5
+       WHEN p.hook ENDS WITH 'hook_resid_post' THEN 6 ELSE 7 END AS place
+WITH f, run, best, sites, min(place) AS first, collect({place: place, id: id}) AS near
+UNWIND near AS one
+WITH f, run, best, sites, first, one
+WHERE one.place = first
+WITH f, run, best, sites, first, min(one.id) AS site
+MATCH (f)-[e:PREDICTED_FROM]->(p:Site {id: site})
+WHERE e.run = run
+WITH first, site, p.layer AS layer, count(*) AS features, avg(e.balanced_accuracy) AS there,
+     avg(best) AS best
+RETURN site, layer, features, round(there, 6) AS balanced_accuracy, round(best, 6) AS best
+ORDER BY first, site

@@ -1,0 +1,21 @@
+// title: Lookup features
+// question: Which features does the token tell, but no linear function of the site's vectors?
+// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param site (string, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
+// param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
+// param limit (int64, default 20): number of rows at most
+// column feature (string): the feature
+// column top_token (string): the token it is active on most often
+// column balanced_accuracy (double): score of the probe; 0.5 is chance
+// column token_table (double): score of a table of training counts by token id
+// column short_by (double): `token_table` - `balanced_accuracy`
+// column token_ceiling (double): best score of any function of the token id
+// column generalises (bool): still told on token ids not trained on; null where not tried
+MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
+MATCH (f)-[e:PREDICTED_FROM]->(p:Site {id: 'tiny-a/hook_embed' /* $site */})
+WHERE e.run = 'document/active/l2=0.001' /* $run */ AND e.verdict = 'token' AND e.how = 'lookup'
+RETURN f.id AS feature, f.top_token AS top_token, e.balanced_accuracy AS balanced_accuracy,
+       e.token_table AS token_table, e.token_table - e.balanced_accuracy AS short_by,
+       e.token_ceiling AS token_ceiling, e.generalises AS generalises
+ORDER BY short_by DESC, f.idx
+LIMIT 20 /* $limit */
