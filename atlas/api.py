@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from atlas import schema
 from atlas.asking import named
@@ -16,6 +16,8 @@ from atlas.stores import Graph, Param, Params, Store
 from atlas.stores.opening import is_server, open_embedded, open_server
 
 if TYPE_CHECKING:
+    import igraph
+    import networkx
     import pyarrow as pa
 
 __all__ = ["Atlas"]
@@ -153,6 +155,30 @@ class Atlas:
     def features(self, sae: str) -> "pa.Table":
         """Return the features of an SAE, in the order of their index."""
         return self.table("Feature", sae=sae).sort_by("idx")
+
+    def graph(
+        self, sae: str, *, kind: Literal["igraph", "networkx"] = "igraph", min_count: int = 1
+    ) -> "igraph.Graph | networkx.Graph[int]":
+        """Return the co-activation graph of an SAE, with all properties of its nodes and edges.
+
+        Parameters
+        ----------
+        sae
+            The SAE's name. Vertex i is feature i; features without an edge are vertices too.
+        kind
+            The library whose graph it is.
+        min_count
+            Only edges with at least this ``count``.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such SAE.
+        """
+        from atlas import graphs
+
+        make = graphs.igraph_of if kind == "igraph" else graphs.networkx_of
+        return make(self, sae, min_count=min_count)
 
     def query(
         self, cypher: str, params: Mapping[str, Param] | None = None, *, timeout: float = 60

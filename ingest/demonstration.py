@@ -8,6 +8,8 @@ from atlas.api import Atlas
 from atlas.progress import SILENT, Progress
 from ingest.match.pairing import match_saes
 from ingest.match.settings import MatchSettings
+from ingest.probe.probing import probe_saes
+from ingest.probe.settings import ProbeSettings
 from ingest.run import Text, ingest
 from ingest.settings import Settings
 
@@ -31,9 +33,12 @@ DEMO_MATCHES = (
     ("tiny-a-l1-s0", "tiny-b-l1-s0"),
 )
 
+# Both seeds, so that one may ask which features only one of them finds predictable.
+DEMO_PROBED = ("tiny-a-l1-s0", "tiny-a-l1-s1")
+
 
 def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
-    """Ingest the demo SAEs over the demo text, and match some of them.
+    """Ingest the demo SAEs over the demo text, match some of them, and probe the embedding for two.
 
     Parameters
     ----------
@@ -51,6 +56,9 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
     ).close()  # fmt: skip
     for pair in DEMO_MATCHES:
         match_saes(path, pair, settings=MatchSettings(draws=10), progress=progress)
+    probe_saes(
+        path, DEMO_PROBED, settings=ProbeSettings(controls=2), device=device, progress=progress
+    )
     return Atlas.open(path, progress=progress)
 
 

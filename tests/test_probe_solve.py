@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from atlas.errors import BadActivations, BadInput
 from ingest.probe.design import Design
 from ingest.probe.estimator import LogisticProbes, RidgeProbes
-from ingest.probe.solve import bytes_needed, margins, solve, spectrum
+from ingest.probe.solve import bytes_needed, margins, solve
+from ingest.probe.spectrum import spectrum
 
 EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
 
@@ -194,6 +195,54 @@ def test_single_precision_follows_double(mean):
     np.testing.assert_allclose(
         ridge.predict(x), RidgeProbes(1e-3, **EXACT).fit(x, y).predict(x), atol=1e-4
     )
+
+
+def test_single_precision_holds_where_means_are_far_above_spreads():
+    rng, x, _ = made(22, rows=1000)
+    x /= x.std(axis=0)
+    y = rng.random((len(x), 7)) < expit(x @ rng.standard_normal((12, 7)))
+    x[:, :4] += [1000, -1000, 1000, 500]
+    x = x.astype(np.float32)
+    wide = x.astype(np.float64)
+    design = Design(x, at_once=300)
+    ones, target = torch.ones(len(x), 1), torch.from_numpy(y)
+    found = solve(design, ones, target, penalty=1e-3, tolerance=1e-5)
+    assert found.converged.all()
+    by_hand = wide @ found.coef.numpy().T + found.intercept.numpy()
+    np.testing.assert_allclose(margins(design, found), by_hand, atol=2e-5)
+    for label in range(7):
+        theirs = sklearn_probe(wide, y[:, label], penalty=1e-3).decision_function(wide)
+        np.testing.assert_allclose(by_hand[:, label], theirs, atol=3e-3)
+    probes = LogisticProbes(1e-3, class_weight=None, tol=1e-5).fit(x, y)
+    by_hand = wide @ probes.coef_.T.astype(np.float64) + probes.intercept_
+    np.testing.assert_allclose(probes.decision_function(x), by_hand, atol=2e-5)
+
+
+@pytest.mark.parametrize("own_weights", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ridge_where_targets_are_far_above_their_spread(own_weights, dtype):
+    rng, x, _ = made(23, rows=1000)
+    x = x.astype(np.float32)
+    level = np.array([0.0, 1e3, -1e5, 1e6])
+    y = x @ rng.standard_normal((12, 4)) + rng.standard_normal((len(x), 4)) + level
+    weight = rng.integers(1, 5, (len(x), 4 if own_weights else 1)).astype(np.float64)
+    single = dtype == torch.float32
+    found = solve(
+        Design(x, dtype=dtype),
+        torch.from_numpy(weight),
+        torch.from_numpy(weight * y),
+        penalty=1e-3,
+        link="squared",
+        tolerance=1e-4 if single else 1e-9,
+    )
+    assert found.converged.all()
+    assert own_weights or (found.iterations <= 2).all()
+    atol = [2e-3, 2e-3, 5e-3, 3e-2] if single else [1e-7] * 4  # a target's own digits set it
+    for label in range(4):
+        w = weight[:, label if own_weights else 0]
+        theirs = Ridge(alpha=2e-3 * w.sum()).fit(x.astype(np.float64), y[:, label], w)
+        np.testing.assert_allclose(found.coef[label], theirs.coef_, atol=atol[label])
+        np.testing.assert_allclose(found.intercept[label], theirs.intercept_, atol=atol[label])
 
 
 def test_a_tolerance_out_of_reach_is_told():

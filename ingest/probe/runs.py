@@ -229,8 +229,9 @@ def _results(
             low = np.concatenate([*(block["low"] for block in job.found), np.zeros(0)])
             known = zip(features.tolist(), low.tolist(), strict=True)
             by_type[job.place.hook] = {f: x >= settings.tau for f, x in known if x == x}
+        own = job.run.split == "type" or job.run.kind != "active"
         table = edges(
             job.run, job.found, sae=sae, site=f"{model}/{job.place.hook}", features=features,
-            generalises=by_type.get(job.place.hook) if job.run.kind == "active" else None,
+            generalises=None if own else by_type.get(job.place.hook),
         )  # fmt: skip
         yield Result(job.run, job.place.hook, table, job.left_out)

@@ -1,0 +1,1 @@
+"""Co-activation graphs: what their shape says, and what of it chance would give."""

@@ -1,0 +1,87 @@
+"""The co-activation graph of an SAE, as igraph and networkx hold graphs."""
+
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import BadInput
+
+if TYPE_CHECKING:
+    import igraph
+    import networkx
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from atlas.api import Atlas
+
+__all__ = ["edge_ends", "igraph_of", "networkx_of"]
+
+
+def edge_ends(edges: "pa.Table") -> "NDArray[np.int64]":
+    """Return the index of both features of each edge CO_ACTIVATES; int64, (edges, 2)."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    ends = []
+    for end in ("source", "target"):
+        parts = pc.split_pattern(edges[end], "/", max_splits=1, reverse=True)
+        ends.append(pc.cast(pc.list_element(parts, 1), "int64").to_numpy())
+    return np.stack(ends, axis=1)
+
+
+def igraph_of(atlas: "Atlas", sae: str, *, min_count: int = 1) -> "igraph.Graph":
+    """Return an SAE's graph: a vertex for every feature, also those without an edge.
+
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    sae
+        The SAE's name.
+    min_count
+        Only edges of pairs that were among the most active features of so many tokens.
+
+    Returns
+    -------
+    igraph.Graph
+        Undirected; vertex i is feature i. Vertices bear the properties of Feature, edges
+        those of CO_ACTIVATES, as attributes.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such SAE.
+    BadInput
+        If its features are not in the atlas.
+    """
+    import igraph
+
+    nodes, edges = _tables(atlas, sae, min_count)
+    graph = igraph.Graph(n=nodes.num_rows, edges=edge_ends(edges), directed=False)
+    for name in nodes.column_names:
+        graph.vs[name] = nodes[name].to_pylist()
+    for name in edges.column_names[2:]:
+        graph.es[name] = edges[name].to_pylist()
+    return graph
+
+
+def networkx_of(atlas: "Atlas", sae: str, *, min_count: int = 1) -> "networkx.Graph[int]":
+    """Return an SAE's graph as networkx holds it; see ``igraph_of``."""
+    import networkx
+
+    nodes, edges = _tables(atlas, sae, min_count)
+    graph: networkx.Graph[int] = networkx.Graph()
+    graph.add_nodes_from(enumerate(nodes.to_pylist()))
+    rows: list[dict[str, Any]] = edges.drop_columns(["source", "target"]).to_pylist()
+    ends = edge_ends(edges).tolist()
+    graph.add_edges_from((a, b, row) for (a, b), row in zip(ends, rows, strict=True))
+    return graph
+
+
+def _tables(atlas: "Atlas", sae: str, min_count: int) -> "tuple[pa.Table, pa.Table]":
+    import pyarrow.compute as pc
+
+    nodes = atlas.features(sae)
+    if not nodes.num_rows:
+        raise BadInput(f"{sae} has no features in {atlas.url}; ingest it again with --replace.")
+    edges = atlas.table("CO_ACTIVATES", sae=sae)
+    return nodes, edges.filter(pc.greater_equal(edges["count"], min_count))
