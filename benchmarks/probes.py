@@ -242,7 +242,8 @@ def on_gpu() -> dict[str, float]:
     import torch
 
     from ingest.probe.design import Design
-    from ingest.probe.solve import solve, spectrum
+    from ingest.probe.solve import solve
+    from ingest.probe.spectrum import spectrum
 
     if not torch.cuda.is_available():
         raise SystemExit("No GPU is here; run without --gpu for what it would take.")

@@ -21,7 +21,8 @@ from ingest.probe.resample import Resample
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.sides import Sides, natural, subsampled
-from ingest.probe.solve import Solution, Spectrum, margins, solve, spectrum
+from ingest.probe.solve import Solution, margins, solve
+from ingest.probe.spectrum import Spectrum, spectrum
 from ingest.probe.tables import best, confusion, seen_share, table
 from ingest.probe.verdicts import judge
 

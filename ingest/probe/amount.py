@@ -15,7 +15,8 @@ from ingest.probe.place import Place
 from ingest.probe.regression import Sums, r2_ceiling, r2_of, r2_table
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.sides import natural
-from ingest.probe.solve import Solution, margins, solve, spectrum
+from ingest.probe.solve import Solution, margins, solve
+from ingest.probe.spectrum import spectrum
 
 __all__ = ["AmountProbe"]
 

@@ -85,6 +85,11 @@ class Design:
         return int(self._x.shape[1])
 
     @property
+    def wide(self) -> torch.dtype:
+        """Type that long sums are held in: float64, where the device has it."""
+        return self.dtype if self.device.type == "mps" else torch.float64
+
+    @property
     def kept(self) -> bool:
         """Whether all of it lies on the device."""
         return self._kept is not None

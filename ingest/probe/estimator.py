@@ -12,7 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from atlas.errors import BadInput
 from ingest.probe.design import Design
-from ingest.probe.solve import Link, Solution, Spectrum, margins, solve, spectrum
+from ingest.probe.solve import Link, Solution, margins, solve
+from ingest.probe.spectrum import Spectrum, spectrum
 
 __all__ = ["LogisticProbes", "RidgeProbes"]
 
@@ -76,7 +77,8 @@ class _Probes(BaseEstimator):  # type: ignore[misc]
             block = _dense(targets, slice(first, first + self.block))
             weight, target = self._weighted(block, totals)
             found.append(self._solve(design, weight, target, link=link, basis=basis))
-        self.coef_ = np.concatenate([one.coef.cpu().numpy() for one in found])
+        coef = np.concatenate([one.coef.cpu().numpy() for one in found])
+        self.coef_ = coef.astype(self.dtype)
         self.intercept_ = np.concatenate([one.intercept.cpu().numpy() for one in found])
         self.n_iter_ = np.concatenate([one.iterations.cpu().numpy() for one in found])
         self.converged_ = np.concatenate([one.converged.cpu().numpy() for one in found])
@@ -131,7 +133,7 @@ class LogisticProbes(_Probes):
     coef_
         (labels, width).
     intercept_
-        (labels,).
+        float64, (labels,): large where the vectors' mean is.
     n_iter_
         int64, (labels,). Passes over the vectors until the label's end.
     converged_
@@ -263,7 +265,7 @@ class RidgeProbes(_Probes):
     coef_
         (targets, width).
     intercept_
-        (targets,).
+        float64, (targets,): large where the vectors' mean is.
     n_iter_
         int64, (targets,).
     converged_

@@ -78,7 +78,7 @@ class ProbeSettings:
     tau: float = 0.85
     delta: float = 0.02
     seed: int = 0
-    iterations: int = 200
+    iterations: int = 500
     tolerance: float = 1e-4
 
     def draws_from_all(self, split: str) -> bool:

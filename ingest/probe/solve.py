@@ -1,38 +1,36 @@
 """Solver: L2 logistic and ridge regression, exactly, for many labels at once.
 
 All labels share the vectors, so one pass over them serves every label: two products of
-matrices give each label's loss and gradient at a point of its own. Around these passes each
-label runs L-BFGS by itself: its own history, its own step, its own end.
+matrices give each label's loss and gradient at a point of its own (``losses``). Around these
+passes each label runs L-BFGS by itself (``search``).
 """
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from atlas.errors import BadActivations, BadInput
+from atlas.errors import BadInput
 from ingest.probe.design import Design
+from ingest.probe.losses import SCRATCH_CPU, Losses
+from ingest.probe.search import HISTORY, Search
+from ingest.probe.spectrum import Spectrum, spectrum
+from ingest.probe.targets import look
 
-__all__ = ["Link", "Solution", "Spectrum", "bytes_needed", "margins", "solve", "spectrum"]
+__all__ = ["Link", "Solution", "bytes_needed", "margins", "solve"]
 
 Link: TypeAlias = Literal["logistic", "squared"]
 
-HISTORY = 10
-SCRATCH_CPU = 2**20  # numbers of a chunk of margins: near the cache, yet few chunks
-SCRATCH_GPU = 2**25
 COMPACT = 0.8  # labels that have ended are dropped once so few are left
-DECREASE = 1e-4  # share of the promised decrease that a step must bring
-SLACK = 10  # units in the last place by which a loss may be wrong
-ROUNDED = 1 + 1e-5  # a target may be so much larger than its weight
-SHORTEST = 1e-8  # a label whose step would be shorter is at its numbers' end
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
     """What was found, label by label.
+
+    Numbers are of the design's wide type, float64 as a rule: where the vectors' mean is far
+    above their spread, ``X w`` and ``b`` are large and cancel, and float32 would not do.
 
     Parameters
     ----------
@@ -52,25 +50,6 @@ class Solution:
     converged: Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Spectrum:
-    """Mean and covariance of vectors, the latter by its eigenvectors.
-
-    Parameters
-    ----------
-    mean
-        (width,).
-    values
-        (width,). Eigenvalues of the covariance, none below 0.
-    vectors
-        (width, width). Its eigenvectors, one a column.
-    """
-
-    mean: Tensor
-    values: Tensor
-    vectors: Tensor
-
-
 def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> int:
     """Return how many bytes ``solve`` takes at most, the vectors left out.
 
@@ -78,57 +57,25 @@ def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> in
     ended, and the histories (labels, width).
     """
     tables = 2 * (1 + COMPACT) * rows * labels
-    histories = (2 * HISTORY + 10) * labels * (width + 1)
-    scratch = 4 * max(SCRATCH_CPU, labels)
+    histories = (2 * HISTORY + 12) * labels * (width + 1)
+    scratch = 5 * max(SCRATCH_CPU, labels)
     return int(itemsize * (tables + histories + scratch) + 8 * 4 * width**2)
 
 
-def spectrum(design: Design, row_weight: Tensor | None = None) -> Spectrum:
-    """Find the mean and the covariance of the vectors.
-
-    Products are of the design's type, sums of them are float64.
-
-    Parameters
-    ----------
-    design
-        The vectors.
-    row_weight
-        (rows,). How much each row weighs; all alike if None.
-
-    Raises
-    ------
-    BadActivations
-        The vectors are too large to be squared.
-    """
-    wide = design.dtype if design.device.type == "mps" else torch.float64
-    if row_weight is None:
-        row_weight = torch.ones(design.rows, dtype=design.dtype, device=design.device)
-    share = (row_weight.to(wide) / row_weight.sum(dtype=wide)).to(design.dtype)
-    mean = torch.zeros(design.width, dtype=wide, device=design.device)
-    for rows, x in design.chunks():
-        mean += share[rows] @ x
-    covariance = torch.zeros(design.width, design.width, dtype=wide, device=design.device)
-    for rows, x in design.chunks():
-        centred = x - mean.to(design.dtype)
-        covariance += centred.T @ (centred * share[rows, None])
-    if not bool(covariance.isfinite().all()):
-        raise BadActivations(
-            f"The squares of the vectors are too large for {design.dtype}; divide the vectors by"
-            " their root mean square, or compute in float64."
-        )
-    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
-    return Spectrum(
-        mean.to(design.dtype), values.clamp(min=0).to(design.dtype), vectors.to(design.dtype)
-    )
-
-
 def margins(design: Design, solution: Solution) -> Tensor:
-    """Return ``X w + b`` of each row and label; (rows, labels), on the design's device."""
-    coef = solution.coef.to(design.device, design.dtype)
-    intercept = solution.intercept.to(design.device, design.dtype)
+    """Return ``X w + b`` of each row and label; (rows, labels), on the design's device.
+
+    Vectors are taken from the mean of their chunk, and what that mean adds is held in the
+    wide type, so that a large mean costs no digits.
+    """
+    coef = solution.coef.to(design.device, design.wide)
+    intercept = solution.intercept.to(design.device, design.wide)
+    weights = coef.T.to(design.dtype)
     out = torch.empty(design.rows, len(coef), dtype=design.dtype, device=design.device)
     for rows, x in design.chunks():
-        torch.addmm(intercept, x, coef.T, out=out[rows])
+        mean = x.mean(dim=0)
+        at_mean = torch.addmv(intercept, coef, mean.to(design.wide)).to(design.dtype)
+        torch.addmm(at_mean, x - mean, weights, out=out[rows])
     return out
 
 
@@ -189,18 +136,17 @@ def solve(
     """
     weight, target = (t.to(design.device, design.dtype) for t in (weight, target))
     penalties = _penalties(penalty, target)
-    total = _total(design, weight, target)
-    if basis is None:
-        each = weight @ total.clamp(min=_tiny(total)).reciprocal()
-        basis = spectrum(design, each if bool(each.any()) else None)
-    problem = _Problem(design, link, basis, tolerance)
-    labels = _Labels.of(problem, weight, target, penalty=penalties, total=total)
+    targets = look(design, weight, target, logistic=link == "logistic")
     del weight, target  # so that copies of fewer labels take their place
-    found, search = _Found(labels), _Search(labels)
-    del labels
+    if basis is None:
+        each = targets.weight @ targets.total.reciprocal()
+        basis = spectrum(design, each if bool(each.any()) else None)
+    losses = Losses.of(design, targets, basis=basis, penalty=penalties)
+    found, search = _Found(losses), Search(losses, tolerance=tolerance)
+    del losses, targets
     for iteration in range(max_iterations + 1):
-        met, stuck = search.met, search.stuck
-        ended = met | stuck | (iteration == max_iterations)
+        met = search.met
+        ended = met | search.stuck | (iteration == max_iterations)
         if found.record(search.point, iteration, met=met, ended=ended):
             break
         kept = found.to_keep()
@@ -210,414 +156,55 @@ def solve(
     return found.solution()
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """What all labels share."""
-
-    design: Design
-    link: Link
-    basis: Spectrum
-    tolerance: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Values:
-    """Loss, its parts' size, gradient and the gradient's largest component, for each label.
-
-    Points and gradients, (labels, width + 1), have their first coordinates along the
-    eigenvectors; the last is that of the intercept. The largest is found before turning.
-    """
-
-    loss: Tensor
-    size: Tensor
-    gradient: Tensor
-    largest: Tensor
-
-    def keep(self, kept: Tensor) -> "_Values":
-        """Return those of some labels."""
-        return _Values(self.loss[kept], self.size[kept], self.gradient[kept], self.largest[kept])
-
-
-@dataclass(frozen=True, eq=False)
-class _Labels:
-    """The losses of some labels, and what of them does not change.
-
-    ``means`` are the labels' own weighted means, and ``linear`` the sums of target times
-    vector, both of vectors centred by the basis; the sums of the targets are its last column.
-    ``limit`` is the gradient at which a label ends, ``known`` are those that end at the start.
-    """
-
-    problem: _Problem
-    weight: Tensor
-    target: Tensor
-    penalty: Tensor
-    total: Tensor
-    means: Tensor
-    linear: Tensor
-    limit: Tensor
-    known: Tensor
-
-    @classmethod
-    def of(
-        cls, problem: _Problem, weight: Tensor, target: Tensor, *, penalty: Tensor, total: Tensor
-    ) -> "_Labels":
-        """Pass over the vectors once, for the means and the linear part of the loss."""
-        many, width = target.shape[1], problem.design.width + 1
-        weighted = target.new_zeros(weight.shape[1], width)
-        linear = target.new_zeros(many, width)
-        seen = _Seen(target, logistic=problem.link == "logistic")
-        for rows, x in _with_ones(problem, many):
-            seen.update(weight[rows], target[rows], rows)
-            weighted.addmm_(weight[rows].T, x)
-            linear.addmm_(target[rows].T, x)
-        safe = total.clamp(min=_tiny(total))
-        return cls(
-            problem,
-            weight,
-            target,
-            penalty,
-            total=safe,
-            means=weighted[:, :-1] / safe[:, None],
-            linear=linear,
-            limit=problem.tolerance * seen.spread(safe),
-            known=seen.same(safe),
-        )
-
-    def keep(self, kept: Tensor) -> "_Labels":
-        """Return some of the labels."""
-        shared = self.weight.shape[1] == 1 != self.target.shape[1]
-        return _Labels(
-            self.problem,
-            self.weight if shared else self.weight[:, kept],
-            self.target[:, kept],
-            self.penalty[kept],
-            total=self.total if shared else self.total[kept],
-            means=self.means if shared else self.means[kept],
-            linear=self.linear[kept],
-            limit=self.limit[kept],
-            known=self.known[kept],
-        )
-
-    def start(self) -> Tensor:
-        """Return the best points with ``w = 0``; for labels of one class, a finite one."""
-        share = self.linear[:, -1] / self.total
-        point = torch.zeros_like(self.linear)
-        if self.problem.link == "squared":
-            point[:, -1] = share
-            return point
-        far = math.log(1 / self.problem.tolerance + 1)
-        eps = torch.finfo(share.dtype).eps
-        odds = torch.logit(share.clamp(eps, 1 - eps))
-        point[:, -1] = torch.where(self.known, torch.sign(share - 0.5) * far, odds)
-        point[:, -1] *= self.total > _tiny(self.total)
-        return point
-
-    def curvature(self) -> Tensor:
-        """Return the inverse of the loss's second derivatives where ``w = 0``, about."""
-        share = self.linear[:, -1] / self.total
-        bend = torch.ones_like(share) if self.problem.link == "squared" else share * (1 - share)
-        bend = bend.clamp(min=1e-6)[:, None]
-        inverse = 1 / (bend * self.problem.basis.values + 2 * self.penalty[:, None])
-        return torch.cat([inverse, 1 / bend], dim=1)
-
-    def at(self, point: Tensor) -> _Values:
-        """Pass over the vectors once: each label's loss and gradient at its point."""
-        vectors = self.problem.basis.vectors
-        coef = point[:, :-1] @ vectors.T
-        shift = point[:, -1] - (coef * self.means).sum(dim=1)
-        both = torch.cat([coef, shift[:, None]], dim=1)
-        curved, gradient = self._sums(both)
-        linear = self._linear(both) / self.total
-        curved = curved / self.total + self.penalty * coef.square().sum(dim=1)
-        gradient /= self.total[:, None]
-        gradient[:, :-1] -= gradient[:, -1:] * self.means
-        gradient[:, :-1] += 2 * self.penalty[:, None] * coef
-        largest = gradient.abs().amax(dim=1)
-        gradient[:, :-1] = gradient[:, :-1] @ vectors
-        loss = (curved - linear).to(point.dtype)
-        return _Values(loss, curved.abs().to(point.dtype) + linear.abs(), gradient, largest)
-
-    def _sums(self, both: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums over rows of the loss but for its linear part, and of the gradient."""
-        logistic = self.problem.link == "logistic"
-        gradient = torch.zeros_like(both)
-        curved = torch.zeros(len(both), dtype=_wide(both), device=both.device)
-        scratch = both.new_empty(2, _rows_at_once(self.problem, len(both)), len(both))
-        for rows, x in _with_ones(self.problem, len(both)):
-            z, other = scratch[0, : len(x)], scratch[1, : len(x)]
-            torch.mm(x, both.T, out=z)
-            step = _logistic if logistic else _squared
-            residual, cost = step(z, other, self.weight[rows], self.target[rows])
-            gradient.addmm_(residual.T, x)
-            curved += cost
-        return curved, gradient
-
-    def _linear(self, both: Tensor) -> Tensor:
-        """Return the sum over rows of what is linear in the margins."""
-        linear = (both * self.linear).sum(dim=1)
-        if self.problem.link == "squared":
-            return linear
-        weighted = (both[:, :-1] * self.means).sum(dim=1) + both[:, -1]
-        return linear - weighted * self.total
-
-
-class _Seen:
-    """What the targets are seen to be, chunk by chunk: fit for use, varied, of what spread."""
-
-    def __init__(self, target: Tensor, *, logistic: bool) -> None:
-        self.logistic = logistic
-        self.some = torch.zeros(target.shape[1], dtype=torch.bool, device=target.device)
-        self.rest = self.some.clone()
-        self.sum = torch.zeros(target.shape[1], dtype=_wide(target), device=target.device)
-        self.squares = self.sum.clone()
-
-    def update(self, weight: Tensor, target: Tensor, rows: slice) -> None:
-        """Take a chunk of rows in; raise where a target cannot be."""
-        good = bool(target.isfinite().all())
-        if self.logistic:
-            good = good and bool((target >= 0).all() and (target <= weight * ROUNDED).all())
-            self.some |= (target > 0).any(dim=0)
-            self.rest |= (target < weight).any(dim=0)
-        else:
-            wide = target.to(_wide(target))
-            good = good and not bool(target.masked_select(weight == 0).any())
-            self.sum += wide.sum(dim=0)
-            self.squares += (wide.square() / weight.clamp(min=_tiny(weight))).sum(dim=0)
-        if not good:
-            between = " between 0 and its row's weight" if self.logistic else ", 0 at weight 0"
-            raise BadInput(
-                f"A target of rows {rows.start} to {rows.stop - 1} is no number{between};"
-                " give the weighted sum of the row's labels."
-            )
-
-    def same(self, total: Tensor) -> Tensor:
-        """Say which labels are all active, all inactive, or all one number."""
-        if self.logistic:
-            return ~(self.some & self.rest)
-        return self._variance(total) <= 1e-14 * self.squares / total
-
-    def spread(self, total: Tensor) -> Tensor:
-        """Return the standard deviation of what ridge regression predicts; else 1."""
-        if self.logistic:
-            return torch.ones_like(total).expand(self.some.shape)
-        return self._variance(total).clamp(min=0).sqrt().to(total.dtype)
-
-    def _variance(self, total: Tensor) -> Tensor:
-        return self.squares / total - (self.sum / total).square()
-
-
-def _logistic(z: Tensor, other: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn margins into residuals, and sum -W log p: the loss is that + (W - M) z.
-
-    ``log(1 + exp z) = z - log p``, and what is linear in z needs no pass over the rows.
-    """
-    p = torch.sigmoid(z, out=other)
-    residual = torch.mul(p, weight, out=z).sub_(target)
-    log_p = p.clamp_(min=_tiny(p)).log_()
-    return residual, -_summed(log_p, weight)
-
-
-def _squared(z: Tensor, other: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn margins into residuals, and sum W z² / 2: the loss is that - M z."""
-    weighted = torch.mul(z, weight, out=other)
-    cost = z.mul_(weighted).sum(dim=0) / 2
-    return weighted.sub_(target), cost
-
-
-def _summed(values: Tensor, weight: Tensor) -> Tensor:
-    """Sum over rows by weight; what is summed may be overwritten."""
-    if weight.shape[1] == 1:
-        return weight[:, 0] @ values
-    return values.mul_(weight).sum(dim=0)
-
-
-class _Search:
-    """L-BFGS of labels side by side, one step tried of each in every pass.
-
-    A step that is refused is tried again, shorter, in the next pass, while other labels go
-    on. History holds the latest ten passes; a refused step leaves an empty place in it.
-    """
-
-    def __init__(self, labels: _Labels) -> None:
-        self.labels = labels
-        self.point = labels.start()
-        self.values = values = labels.at(self.point)
-        self.inverse = labels.curvature()
-        self.history: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.gamma = torch.ones_like(values.loss)
-        self.step = torch.ones_like(values.loss)
-        self.stuck = torch.zeros_like(values.loss, dtype=torch.bool)
-        self.direction = -self.inverse * values.gradient
-        self.slope = (self.direction * values.gradient).sum(dim=1)
-
-    @property
-    def met(self) -> Tensor:
-        """Which labels are where they should end."""
-        return self.labels.known | (self.values.largest <= self.labels.limit)
-
-    def keep(self, kept: Tensor) -> None:
-        """Drop all other labels."""
-        self.labels = self.labels.keep(kept)
-        for name in ("point", "inverse", "gamma", "step", "stuck", "direction", "slope"):
-            setattr(self, name, getattr(self, name)[kept])
-        self.values = self.values.keep(kept)
-        self.history = [(s[kept], y[kept], r[kept]) for s, y, r in self.history]
-
-    def advance(self) -> None:
-        """Try a step of every label, and take it where it is good."""
-        trial = torch.addcmul(self.point, self.direction, self.step[:, None])
-        values = self.labels.at(trial)
-        slope = (values.gradient * self.direction).sum(dim=1)
-        good = self._good(values.loss, slope)
-        self._remember(trial, values.gradient, good)
-        shorter = (self.slope / (self.slope - slope)).nan_to_num(0.1).clamp(0.1, 0.7)
-        self.step = torch.where(good, 1.0, self.step * shorter)
-        self.stuck = self.step < SHORTEST
-        self._take(trial, values, good)
-        direction = self._direction()
-        downhill = (direction * self.values.gradient).sum(dim=1)
-        self.direction = torch.where(good[:, None], direction, self.direction)
-        self.slope = torch.where(good, downhill, self.slope)
-
-    def _good(self, loss: Tensor, slope: Tensor) -> Tensor:
-        """Whether the loss falls enough; where rounding hides it, whether its slope tells so."""
-        now = self.values.loss
-        slack = SLACK * torch.finfo(now.dtype).eps * self.values.size
-        falls = loss <= now + DECREASE * self.step * self.slope
-        flat = (loss <= now + slack) & (slope <= -0.8 * self.slope)
-        return falls | flat
-
-    def _take(self, trial: Tensor, values: _Values, good: Tensor) -> None:
-        """Go where the step was good."""
-        there = good[:, None]
-        self.point = torch.where(there, trial, self.point)
-        self.values = _Values(
-            torch.where(good, values.loss, self.values.loss),
-            torch.where(good, values.size, self.values.size),
-            torch.where(there, values.gradient, self.values.gradient),
-            torch.where(good, values.largest, self.values.largest),
-        )
-
-    def _remember(self, trial: Tensor, gradient: Tensor, good: Tensor) -> None:
-        """Add the step and the change of the gradient to the history."""
-        step, change = trial - self.point, gradient - self.values.gradient
-        bend = (step * change).sum(dim=1)
-        sound = good & (bend > _tiny(bend))
-        rho = torch.where(sound, 1 / bend, 0.0)
-        step = torch.where(sound[:, None], step, 0.0)
-        change = torch.where(sound[:, None], change, 0.0)
-        fit = bend / (change.square() * self.inverse).sum(dim=1)
-        self.gamma = torch.where(sound & fit.isfinite(), fit, self.gamma)
-        self.history = [*self.history[-HISTORY + 1 :], (step, change, rho)]
-
-    def _direction(self) -> Tensor:
-        """Return the two-loop direction of L-BFGS."""
-        q = self.values.gradient.clone()
-        shares = []
-        for step, change, rho in reversed(self.history):
-            share = rho * (step * q).sum(dim=1)
-            q.addcmul_(change, share[:, None], value=-1)
-            shares.append(share)
-        q *= self.inverse * self.gamma[:, None]
-        for (step, change, rho), share in zip(self.history, reversed(shares), strict=True):
-            share = share - rho * (change * q).sum(dim=1)
-            q.addcmul_(step, share[:, None])
-        return q.neg_()
-
-
 class _Found:
     """The solution as it fills, label by label, and which labels are still at work."""
 
-    def __init__(self, labels: _Labels) -> None:
-        many, device = len(labels.linear), labels.linear.device
-        self.vectors = labels.problem.basis.vectors
-        self.means = labels.means + labels.problem.basis.mean
-        self.weighed = labels.total > _tiny(labels.total)
-        self.points = torch.zeros_like(labels.linear)
-        self.iterations = torch.zeros(many, dtype=torch.int64, device=device)
-        self.converged = torch.zeros(many, dtype=torch.bool, device=device)
-        self.running = torch.ones(many, dtype=torch.bool, device=device)
-        self.at_work = torch.arange(many, device=device)  # those in the search, ended ones too
+    def __init__(self, losses: Losses) -> None:
+        self._wide, self._vectors = losses.design.wide, losses.basis.vectors
+        self._means = losses.means.to(self._wide) + losses.basis.mean.to(self._wide)
+        self._level, self._weighed = losses.targets.level, losses.targets.weighed
+        self._points = torch.zeros_like(losses.linear)
+        self._iterations = torch.zeros_like(losses.linear[:, 0], dtype=torch.int64)
+        self._converged = torch.zeros_like(self._iterations, dtype=torch.bool)
+        self._running = torch.ones_like(self._converged)
+        # The search holds these labels, some of which may have ended.
+        self._at_work = torch.arange(len(self._points), device=losses.linear.device)
 
     def record(self, point: Tensor, iteration: int, *, met: Tensor, ended: Tensor) -> bool:
         """Write down labels that end now; return whether none is left."""
-        now = ended & self.running[self.at_work]
-        which = self.at_work[now]
-        self.points[which] = point[now]
-        self.iterations[which] = iteration
-        self.converged[which] = met[now]
-        self.running[which] = False
-        return not bool(self.running.any())
+        now = ended & self._running[self._at_work]
+        which = self._at_work[now]
+        self._points[which] = point[now]
+        self._iterations[which] = iteration
+        self._converged[which] = met[now]
+        self._running[which] = False
+        return not bool(self._running.any())
 
     def to_keep(self) -> Tensor | None:
         """Say which labels of the search to keep, once it pays to drop the others."""
-        running = self.running[self.at_work]
+        running = self._running[self._at_work]
         if int(running.sum()) > COMPACT * len(running):
             return None
         kept = running.nonzero()[:, 0]
-        self.at_work = self.at_work[kept]
+        self._at_work = self._at_work[kept]
         return kept
 
     def solution(self) -> Solution:
-        """Turn the points back, and take the means out of the intercepts."""
-        coef = self.points[:, :-1] @ self.vectors.T
-        wide = _wide(coef)
-        moved = (coef.to(wide) * self.means.to(wide)).sum(dim=1)
-        intercept = (self.points[:, -1].to(wide) - moved).to(coef.dtype)
-        return Solution(coef, intercept, self.iterations, self.converged & self.weighed)
-
-
-def _with_ones(problem: _Problem, labels: int) -> Iterator[tuple[slice, Tensor]]:
-    """Give centred vectors with a column of ones, in chunks whose margins stay in the cache."""
-    width = problem.design.width
-    at_once = _rows_at_once(problem, labels)
-    mean = problem.basis.mean
-    room = mean.new_ones(at_once, width + 1)
-    for rows, x in problem.design.chunks(at_once):
-        torch.sub(x, mean, out=room[: len(x), :width])
-        yield rows, room[: len(x)]
-
-
-def _rows_at_once(problem: _Problem, labels: int) -> int:
-    """Return how many rows a chunk has."""
-    numbers = SCRATCH_CPU if problem.design.device.type == "cpu" else SCRATCH_GPU
-    return min(problem.design.rows, max(1, numbers // max(labels, problem.design.width)))
+        """Turn the points back, take the means out of the intercepts, and put the levels in."""
+        coef = (self._points[:, :-1] @ self._vectors.T).to(self._wide)
+        intercept = self._points[:, -1] - (coef * self._means).sum(dim=1)
+        if self._level is not None:
+            intercept += self._level
+        return Solution(coef, intercept, self._iterations, self._converged & self._weighed)
 
 
 def _penalties(penalty: float | Tensor, target: Tensor) -> Tensor:
     """Return the penalty of each label."""
     given = torch.as_tensor(penalty, dtype=target.dtype, device=target.device)
-    if given.shape not in ((), target.shape[1:]) or not bool(
-        ((given > 0) & given.isfinite()).all()
-    ):
+    good = bool(((given > 0) & given.isfinite()).all())
+    if given.shape not in ((), target.shape[1:]) or not good:
         raise BadInput(
             f"A penalty of shape {tuple(given.shape)} was given for {target.shape[1]} labels;"
             " expected one number above 0, or one for each label."
         )
     return given.expand(target.shape[1])
-
-
-def _total(design: Design, weight: Tensor, target: Tensor) -> Tensor:
-    """Sum the weights of each label; raise where shapes or weights are no such thing."""
-    fits = target.ndim == 2 == weight.ndim and len(target) == len(weight) == design.rows
-    if not fits or weight.shape[1] not in (1, target.shape[1]):
-        raise BadInput(
-            f"Weights of shape {tuple(weight.shape)} and targets of shape {tuple(target.shape)}"
-            f" were given for {design.rows} rows; expected (rows, labels) both, or weights (rows, 1)."
-        )
-    total = weight.sum(dim=0)
-    if target.shape[1] == 0 or not bool(total.isfinite().all()) or float(weight.min()) < 0:
-        raise BadInput(
-            "Weights below 0, NaN or without a finite sum were given; expected 0 or more."
-        )
-    return total
-
-
-def _tiny(like: Tensor) -> float:
-    """Return the least normal number of the type."""
-    return float(torch.finfo(like.dtype).tiny)
-
-
-def _wide(like: Tensor) -> torch.dtype:
-    """Return the type that sums are held in."""
-    return like.dtype if like.device.type == "mps" else torch.float64
