@@ -81,7 +81,7 @@ def load(
     sites
         Only probes from these sites, given by hook name or by ``model/hook``.
     run
-        Only this run, or all runs that begin with it: ``"type"`` means every run whose
+        Only this run, or, if there is none, all that begin with it: ``"type"`` means every run whose
         split is by token type, ``"document/active"`` those that ask whether it is active.
 
     Returns
@@ -406,7 +406,9 @@ def _of_sites(table: pd.DataFrame, sites: Sequence[str]) -> "pd.Series[bool]":
 
 
 def _of_run(table: pd.DataFrame, run: str) -> "pd.Series[bool]":
-    found = (table["run"] == run) | table["run"].str.startswith(run.rstrip("/") + "/")
+    found = table["run"] == run
+    if not found.any():
+        found = table["run"].str.startswith(run.rstrip("/") + "/")
     if not found.any():
         raise UnknownName("run of probes", run, known=set(table["run"]))
     return found
