@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from analysis.graph_commands import stats
 from atlas.output import (
     atlas_option,
     emit,
@@ -216,4 +217,4 @@ def _show_in_full(row: dict[str, Any]) -> None:
     ])  # fmt: skip
 
 
-ROOM = Room("analysis", (probes, plot), lambda path: ())
+ROOM = Room("analysis", (probes, plot, stats), lambda path: ())
