@@ -13,8 +13,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from atlas.errors import BadActivations, BadInput
 from ingest.probe.design import Design
 from ingest.probe.estimator import LogisticProbes, RidgeProbes
+from ingest.probe.losses import Losses
 from ingest.probe.solve import bytes_needed, margins, solve
 from ingest.probe.spectrum import spectrum
+from ingest.probe.targets import look
 
 EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
 
@@ -43,6 +45,34 @@ def made(seed=0, *, rows=400, width=12, labels=7, mean=0.0):
     x = rng.standard_normal((rows, width)) * np.linspace(2, 0.1, width) + mean
     z = (x - mean) @ rng.standard_normal((width, labels)) + rng.standard_normal(labels)
     return rng, x, rng.random((rows, labels)) < expit(z)
+
+
+# ---------------------------------------------------------------- the loss itself
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("far", [0.1, 30.0, 90.0, 300.0, 1e4])
+def test_loss_is_right_however_far_the_margins(far, dtype):
+    """A step that overshoots must look as bad as it is: beyond -87 no float32 is sigmoid(z)."""
+    rng, x, y = made(2, rows=50, labels=3)
+    weight = rng.random((50, 3))
+    target = weight * y
+    design = Design(x, dtype=dtype)
+    targets = look(
+        design, *(torch.from_numpy(t).to(dtype) for t in (weight, target)), logistic=True
+    )
+    basis = spectrum(design)
+    penalty = torch.full((3,), 1e-3, dtype=dtype)
+    losses = Losses.of(design, targets, basis=basis, penalty=penalty)
+    point = far * torch.from_numpy(rng.standard_normal((3, x.shape[1] + 1))).to(dtype)
+    coef = (point[:, :-1] @ basis.vectors.T).double().numpy()
+    centred = x - basis.mean.double().numpy()
+    own = (weight.T @ centred) / weight.sum(0)[:, None]  # each label's weighted mean
+    z = centred @ coef.T + (point[:, -1].double().numpy() - (coef * own).sum(1))
+    wanted = (weight * np.logaddexp(0, z) - target * z).sum(0) / weight.sum(0)
+    wanted += 1e-3 * (coef**2).sum(1)
+    close = {"rtol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-10}
+    np.testing.assert_allclose(losses.at(point).loss.double().numpy(), wanted, **close)
 
 
 # ---------------------------------------------------------------- equal to scikit-learn

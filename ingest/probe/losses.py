@@ -141,12 +141,12 @@ class Losses:
         many = len(both)
         gradient = torch.zeros_like(both)
         curved = torch.zeros(many, dtype=self.design.wide, device=both.device)
-        scratch = both.new_empty(2, _rows_at_once(self.design, many), many)
+        scratch = both.new_empty(3, _rows_at_once(self.design, many), many)
         step = _logistic if self.targets.logistic else _squared
         for rows, x in _with_ones(self.design, self.basis.mean, labels=many):
-            z, other = scratch[0, : len(x)], scratch[1, : len(x)]
+            z = scratch[0, : len(x)]
             torch.mm(x, both.T, out=z)
-            residual, cost = step(z, other, *self.targets.of_rows(rows))
+            residual, cost = step(z, scratch[1:, : len(x)], *self.targets.of_rows(rows))
             gradient.addmm_(residual.T, x)
             curved += cost
         return curved, gradient
@@ -160,22 +160,23 @@ class Losses:
         return linear - weighted * self.targets.total
 
 
-def _logistic(z: Tensor, other: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _logistic(z: Tensor, room: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Turn margins into residuals, and sum -W log p: the loss is that + (W - M) z.
 
     ``log(1 + exp z) = z - log p``, and what is linear in z needs no pass over the rows.
     """
-    p = torch.sigmoid(z, out=other)
+    p = torch.sigmoid(z, out=room[0])
+    log_p = torch.clamp(p, min=tiny(p), out=room[1]).log_()
+    torch.minimum(log_p, z, out=log_p)  # where p is no number any more, log p is z
     residual = torch.mul(p, weight, out=z).sub_(target)
-    log_p = p.clamp_(min=tiny(p)).log_()
     if weight.shape[1] == 1:
         return residual, -(weight[:, 0] @ log_p)
     return residual, -log_p.mul_(weight).sum(dim=0)
 
 
-def _squared(z: Tensor, other: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _squared(z: Tensor, room: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Turn margins into residuals, and sum W z² / 2: the loss is that - M z."""
-    weighted = torch.mul(z, weight, out=other)
+    weighted = torch.mul(z, weight, out=room[0])
     cost = z.mul_(weighted).sum(dim=0) / 2
     return weighted.sub_(target), cost
 

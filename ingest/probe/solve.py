@@ -58,7 +58,7 @@ def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> in
     """
     tables = 2 * (1 + COMPACT) * rows * labels
     histories = (2 * HISTORY + 12) * labels * (width + 1)
-    scratch = 5 * max(SCRATCH_CPU, labels)
+    scratch = 6 * max(SCRATCH_CPU, labels)
     return int(itemsize * (tables + histories + scratch) + 8 * 4 * width**2)
 
 
