@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from analysis.graph_commands import stats
+from analysis.graph_commands import plot_graphs, stats
 from atlas.output import (
     atlas_option,
     emit,
@@ -216,5 +216,7 @@ def _show_in_full(row: dict[str, Any]) -> None:
         for one, two in zip(plain, balanced, strict=True)
     ])  # fmt: skip
 
+
+plot.add_command(plot_graphs)
 
 ROOM = Room("analysis", (probes, plot, stats), lambda path: ())
