@@ -29,7 +29,7 @@ from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel
 from ingest.opening import open_groups
 from ingest.passes import Pass, reduce_again
-from ingest.probe.probing import probe_saes
+from ingest.probe.probing import ALL, probe_saes
 from ingest.reduce import on_activations, on_codes
 from ingest.saes import Autoencoder
 from ingest.settings import Settings
@@ -120,6 +120,10 @@ def ingest(
         One of the tree in ``atlas.errors``; nothing finished is lost.
     """
     groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
+    for group in groups:
+        for site in probe:
+            if site != ALL:
+                group.model.place(site)  # a wrong name is told before the work, not after it
     request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
     begun = not Path(atlas).exists()
     folder = Folder.create(Path(atlas))
@@ -198,7 +202,7 @@ def _tell_stale(folder: Folder, progress: Progress) -> None:
     )
     if probes:
         progress.say(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
-                     "`atlas probe` makes them anew.")  # fmt: skip
+                     "Give `atlas probe` again, as it was given.")  # fmt: skip
 
 
 def _corpus(

@@ -13,6 +13,7 @@ from atlas.progress import SILENT
 from ingest.probe.controls import control_positives, permuted
 from ingest.probe.counts import Counts
 from ingest.probe.design import Design
+from ingest.probe.edges import Run
 from ingest.probe.kept import Kept
 from ingest.probe.place import Place, root_mean_square
 from ingest.probe.presets import PRESETS
@@ -185,7 +186,7 @@ def test_regression_equals_ridge_and_means_by_token(toy):
             y = dense[:, f].astype(np.float32).astype(float)
             for only, of in (("", np.ones(len(y), dtype=bool)), ("_active", y > 0)):
                 a, b = train & of, ~train & of
-                told = Ridge(alpha=2 * 1e-3 * a.sum(), tol=1e-10).fit(x[a], y[a]).predict(x[b])
+                told = Ridge(alpha=1e-3 * a.sum(), tol=1e-10).fit(x[a], y[a]).predict(x[b])
                 assert edge[f"r2{only}"] == pytest.approx(r2_score(y[b], told), abs=1e-4)
                 means = {t: y[a][ids[a] == t].mean() for t in np.unique(ids[a])}
                 table = [means.get(t, y[a].mean()) for t in ids[b]]
@@ -355,8 +356,8 @@ def test_another_text_validates(tmp_path, toy):
         d_sae=8,
     )
     wide = np.concatenate([vectors, rng.normal(size=(6, 5))])
-    (result,) = probed(both, [at_embedding(both, wide)], on="other")
-    assert result.run.name == "corpus/active/l2=0.001/on=other"
+    (result,) = probed(both, [at_embedding(both, wide)], on=("other", "123"))
+    assert result.run.name == "corpus/active/l2=0.001/on=other/tolerance=1e-06"
     every = np.concatenate([ids, more])
     train = np.arange(len(every)) < len(ids)
     for f, edge in rows(result).items():
@@ -372,11 +373,42 @@ def test_another_text_validates(tmp_path, toy):
 # ---------------------------------------------------------------- the published way
 
 
+def test_names_of_runs_differ_where_probes_differ():
+    plain = ProbeSettings()
+    others = [
+        replace(plain, **{name: value})
+        for name, value in (
+            ("threshold", 0.1234567), ("threshold", 0.1234568), ("tau", 0.5), ("iterations", 1),
+            ("min_positives", 1), ("penalty", 0.1), ("balance", "subsample"), ("seed", 1),
+            ("tokens", 5), ("features", 5), ("train_share", 0.5), ("delta", 0.1), ("scale", False),
+            ("tolerance", 0.1), ("c", 3.0),
+        )
+    ]  # fmt: skip
+    names = [Run("document", "active", s).name for s in (plain, *others)]
+    assert len(set(names)) == len(names)
+    assert names[0] == "document/active/l2=0.001"
+
+
+@pytest.mark.parametrize("preset", [FAST, replace(PRESETS["mats"], features=None, controls=1)])
+def test_what_a_feature_gets_does_not_depend_on_those_beside_it(toy, preset):
+    """Draws of labels, tokens and controls are each feature's own."""
+    kept, *_, vectors = toy
+    few = rows(probed(kept, [at_embedding(kept, vectors)], replace(preset, features=4))[0])
+    whole = rows(probed(kept, [at_embedding(kept, vectors)], preset)[0])
+    assert few
+    for f, edge in few.items():
+        for name in ("balanced_accuracy", "token_table", "control", "shuffled", "low"):
+            assert edge[name] == pytest.approx(whole[f][name], abs=1e-4), name
+
+
 def test_mats_preset_draws_as_the_source_did(toy):
     kept, _, ids, dense, vectors = toy
     settings = replace(PRESETS["mats"], features=None, controls=1, draws=20)
     (result,) = probed(kept, [at_embedding(kept, vectors)], settings)
-    assert result.run.name == "sample/active/C=10/above=0.1/first=10240/subsample/unscaled"
+    assert (
+        result.run.name
+        == "sample/active/C=10/above=0.1/first=10240/iterations=2000/subsample/unscaled"
+    )
     for f, edge in rows(result).items():
         active = int((dense[:, f].astype(np.float32) > 0.1).sum())
         n = int(0.8 * min(active, len(ids) - active))

@@ -89,7 +89,7 @@ def test_site_that_no_sae_reads_is_in_the_graph(path, lm):
         assert sites["hook_embed"]["layer"] is None
         assert {s["width"] for s in sites.values()} == {24}
         found = atlas.query(
-            "MATCH (f:Feature)-[p:PREDICTED_FROM]->(s:Site) WHERE p.run = 'document/active/l2=0.001/unscaled' "
+            "MATCH (f:Feature)-[p:PREDICTED_FROM]->(s:Site) WHERE p.split = 'document' "
             "RETURN s.hook AS hook, count(f) AS n ORDER BY hook"
         ).to_pylist()
     assert {r["hook"] for r in found} == set(sites)
@@ -147,6 +147,31 @@ def test_another_sae_cannot_validate(path, lm, tmp_path):
         probe_saes(path, ["top"], settings=SETTINGS, validate=tmp_path / "b.atlas", model=lm)
     with pytest.raises(UnknownName):
         probe_saes(path, ["other"], settings=SETTINGS, validate=tmp_path / "b.atlas", model=lm)
+    with pytest.raises(BadInput, match=r"the same text .* validates nothing"):
+        probe_saes(path, ["top"], settings=SETTINGS, validate=path, model=lm)
+
+
+def test_a_wrong_site_is_told_before_an_ingest_begins(lm, tmp_path):
+    with pytest.raises(UnknownName, match=r"blocks\.99"):
+        run(
+            tmp_path / "g.atlas",
+            lm,
+            [named(topk(), "top")],
+            texts(),
+            probe=["blocks.99.hook_resid_post"],
+        )
+    assert not (tmp_path / "g.atlas").exists()
+
+
+def test_only_missing_sites_are_probed(path, lm):
+    probe_saes(path, ["top"], sites=["hook_embed"], settings=SETTINGS, model=lm)
+    first = {
+        p: (p / "manifest.json").stat().st_mtime_ns for p in (path / "parts" / "probe").iterdir()
+    }
+    rows = probe_saes(path, ["top"], sites=["hook_embed", HOOK], settings=SETTINGS, model=lm)
+    assert [r["site"] for r in rows] == ["hook_embed", HOOK]
+    for part, written in first.items():
+        assert (part / "manifest.json").stat().st_mtime_ns == written
 
 
 def test_what_is_missing_or_wrong_is_told(path, lm, tmp_path):

@@ -23,7 +23,7 @@ from ingest.probe.settings import ProbeSettings
 from ingest.probe.sides import Sides, natural, subsampled
 from ingest.probe.solve import Solution, margins, solve
 from ingest.probe.spectrum import Spectrum, spectrum
-from ingest.probe.tables import best, confusion, seen_share, table
+from ingest.probe.tables import best, confusion, table
 from ingest.probe.verdicts import judge
 
 __all__ = ["ActiveProbe", "Columns"]
@@ -83,15 +83,13 @@ class ActiveProbe:
         self._fitted = self._rows(every if self._rest else train)
         self._scored = self._rows(every if self._rest else ~train)
         self._basis: Spectrum = spectrum(self._fitted.design)
-        seen = np.bincount(kept.type[train], minlength=len(kept.ids)) > 0
-        self._seen = seen[place.row_type[self._scored.number]]
         self._resample = Resample(kept.document, train, draws=settings.draws, seed=settings.seed)
         self._by_type = self._resample.by(kept.type, len(kept.ids))
         self._by_row = (
             self._by_type if place.at_embedding else self._resample.by(place.row, place.design.rows)
         )
 
-    def columns(self, active: Occurrences, features: int) -> Columns:
+    def columns(self, active: Occurrences, features: NDArray[np.int64]) -> Columns:
         """Probe a block of features.
 
         Parameters
@@ -99,7 +97,7 @@ class ActiveProbe:
         active
             Where they are active.
         features
-            How many there are.
+            int64, (features,). The number of each in the SAE.
 
         Returns
         -------
@@ -109,16 +107,16 @@ class ActiveProbe:
         sides = self._sides(active, features)
         z, columns = self._fit(*sides.counts(self._place.row, self._place.design.rows))
         columns |= self._tables(sides)
-        columns |= self._controls(sides, z)
+        columns |= self._controls(sides, z, features=features)
         limits = self._limits(sides, z)
         for what, name in (("probe", ""), ("table", "token_table_"), ("ceiling", "token_ceiling_")):
             columns |= {f"{name}low": limits[what].low, f"{name}high": limits[what].high}
         return columns | self._judged(limits, columns)
 
-    def _sides(self, active: Occurrences, features: int) -> Sides:
+    def _sides(self, active: Occurrences, features: NDArray[np.int64]) -> Sides:
         s = self._settings
         if s.balance == "weight":
-            return natural(self._train, active, features=features)
+            return natural(self._train, active, features=len(features))
         share = s.train_share if self._rest else None
         return subsampled(self._train, active, features=features, share=share, seed=s.seed)
 
@@ -173,8 +171,8 @@ class ActiveProbe:
     def _solve(self, positives: Floats, negatives: Floats, *, tokens: Counts) -> Solution:
         """Fit a probe to each feature, both classes of which weigh the same."""
         design = self._fitted.design
-        target = _tensor(_share(positives), design)
-        weight = target + _tensor(_share(negatives), design)
+        target = design.tensor(_share(positives))
+        weight = target + design.tensor(_share(negatives))
         return solve(
             design, weight, target,
             penalty=self._penalty(tokens).to(design.device, design.dtype),
@@ -190,66 +188,111 @@ class ActiveProbe:
             "token_ceiling": confusion(best(validation), validation),
             "train_token_ceiling": confusion(best(train), train),
         }
-        seen = np.full(sides.features, seen_share(train, validation))
+        seen = self._seen_types(train, sides.features)
+        of_seen = (seen * _tokens(validation)).sum(0) / _tokens(validation).sum(0)
         for what, key in (("position", kept.position), ("bigram", kept.bigram)):
             pair = sides.counts(key, int(key.max(initial=-1)) + 1)
             found[f"{what}_table"] = confusion(table(pair[0]), pair[1])
             found[f"{what}_ceiling"] = confusion(best(pair[1]), pair[1])
-        return {k: c.balanced_accuracy for k, c in found.items()} | {"seen_share": seen}
+        return {k: c.balanced_accuracy for k, c in found.items()} | {
+            "seen_share": np.broadcast_to(of_seen, sides.features)
+        }
 
-    def _controls(self, sides: Sides, z: Margins) -> Columns:
+    def _seen_types(self, train: Counts, features: int) -> NDArray[np.bool_]:
+        """Return which token ids a feature's training has seen; (ids, features) or (ids, 1)."""
+        if train.negatives is None:
+            return train.occurrences[:, None] > 0
+        seen: NDArray[np.bool_] = (train.positives + train.negatives).toarray() > 0
+        return seen
+
+    def _controls(self, sides: Sides, z: Margins, *, features: NDArray[np.int64]) -> Columns:
         """Score probes of control tasks and of shuffled labels, trained as the probe was."""
-        place, kept, seed = self._place, self._kept, self._settings.seed
+        place, kept = self._place, self._kept
         fitted, scored = sides.counts(place.row, place.design.rows)
-        plain = natural(self._train, sides.active, features=sides.features)
-        rows = plain.counts(place.row, place.design.rows)
-        types = rows if place.at_embedding else plain.counts(kept.type, len(kept.ids))
-        drawn = None if sides.drawn is None else fitted.active.astype(np.int64)
-        draws = range(self._settings.controls)
-        scores = [self._control(types, rows, draw=draw, drawn=drawn) for draw in draws]
-        control = np.mean(scores, axis=0) if scores else np.full(sides.features, np.nan)
+        seen = self._seen_types(sides.counts(kept.type, len(kept.ids))[0], sides.features)
+        seen = seen[place.row_type[self._scored.number]]
         dense = self._scored.dense(scored)
-        on_seen = confusion_of(z[self._seen], *(x[self._seen] for x in dense))
-        positives = shuffled_positives(fitted, seed=seed)
-        every = (
-            fitted.positives if fitted.negatives is None else fitted.positives + fitted.negatives
-        )
-        negatives = None if fitted.negatives is None else csc_array(every - positives)
-        shuffled = Counts(fitted.occurrences, positives, negatives)
-        trained = self._solve(*self._fitted.dense(shuffled), tokens=fitted)
+        draws = range(self._settings.controls)
+        scores = [self._control(sides, draw=draw, seen=seen, features=features) for draw in draws]
+        control = np.mean(scores, axis=0) if scores else np.full(sides.features, np.nan)
+        on_seen = confusion_of(z, *(tokens * seen for tokens in dense))
         return {
             "control": control,
             "selectivity": on_seen.balanced_accuracy - control,
-            "shuffled": confusion_of(self._margins(trained), *dense).balanced_accuracy,
+            "shuffled": self._shuffled(fitted, dense, features=features),
         }
 
+    def _shuffled(
+        self, fitted: Counts, dense: tuple[Floats, Floats], *, features: NDArray[np.int64]
+    ) -> Floats:
+        """Return how well probes of shuffled labels do: chance."""
+        positives = shuffled_positives(fitted, features=features, seed=self._settings.seed)
+        negatives = None
+        if fitted.negatives is not None:
+            negatives = csc_array(fitted.positives + fitted.negatives - positives)
+        labels = Counts(fitted.occurrences, positives, negatives)
+        trained = self._solve(*self._fitted.dense(labels), tokens=fitted)
+        return confusion_of(self._margins(trained), *dense).balanced_accuracy
+
     def _control(
-        self,
-        types: tuple[Counts, Counts],
-        rows: tuple[Counts, Counts],
-        *,
-        draw: int,
-        drawn: NDArray[np.int64] | None,
+        self, sides: Sides, *, draw: int, seen: NDArray[np.bool_], features: NDArray[np.int64]
     ) -> Floats:
         """Return how well one draw of the control task is learnt, on validation tokens of seen ids.
 
         It is trained on all that is expected of the training side, or on as many tokens of
-        each class as were ``drawn`` for the probe.
+        each class as were drawn for the probe; then what is left of all validates, if it
+        does for the probe.
         """
-        occurrences = types[0].occurrences + types[1].occurrences
-        swap = permuted(occurrences, draw=draw, seed=self._settings.seed)
+        place, kept, seed = self._place, self._kept, self._settings.seed
+        plain = (
+            sides
+            if sides.drawn is None
+            else natural(self._train, sides.active, features=sides.features)
+        )
+        rows = plain.counts(place.row, place.design.rows)
+        types = rows if place.at_embedding else plain.counts(kept.type, len(kept.ids))
+        swap = permuted(types[0].occurrences + types[1].occurrences, draw=draw, seed=seed)
         expected = control_positives(*types, swap)
-        fitted, scored = (
+        tokens = sides.counts(place.row, place.design.rows)[0]
+        if sides.drawn is None:
+            fitted = self._of_rows(expected[0], by_type=types[0], by_row=rows[0], rows=self._fitted)
+            scored = self._of_rows(expected[1], by_type=types[1], by_row=rows[1], rows=self._scored)
+        else:
+            fitted, scored = self._drawn_control(
+                expected, types, rows, rest=sides.rest,
+                number=tokens.active.astype(np.int64), features=features, draw=draw,
+            )  # fmt: skip
+        z = self._margins(self._solve(*fitted, tokens=tokens))
+        return confusion_of(z, *(x * seen for x in scored)).balanced_accuracy
+
+    def _drawn_control(
+        self,
+        expected: Any,
+        types: tuple[Counts, Counts],
+        rows: tuple[Counts, Counts],
+        *,
+        rest: bool,
+        number: NDArray[np.int64],
+        features: NDArray[np.int64],
+        draw: int,
+    ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+        """Return what a control is trained and scored on where tokens are drawn for each feature."""
+        each = [
             self._of_rows(e, by_type=t, by_row=r, rows=which)
             for e, t, r, which in zip(
                 expected, types, rows, (self._fitted, self._scored), strict=True
             )
-        )
-        if drawn is not None:
-            rng = np.random.default_rng([self._settings.seed, 4, draw])
-            fitted = _drawn(fitted[0], drawn, rng), _drawn(fitted[1], drawn, rng)
-        z = self._margins(self._solve(*fitted, tokens=rows[0]))[self._seen]
-        return confusion_of(z, *(x[self._seen] for x in scored)).balanced_accuracy
+        ]
+        if rest:  # rows of both are all rows
+            every = each[0][0] + each[1][0], each[0][1] + each[1][1]
+            each[0] = every
+        rngs = [np.random.default_rng([self._settings.seed, 4, draw, f]) for f in features.tolist()]
+        fitted = _drawn(each[0][0], number, rngs), _drawn(each[0][1], number, rngs)
+        if not rest:
+            return fitted, each[1]
+        left = (np.maximum(one - taken, 0) for one, taken in zip(each[0], fitted, strict=True))
+        positives, negatives = left
+        return fitted, (positives, negatives)
 
     def _of_rows(
         self, expected: Any, *, by_type: Counts, by_row: Counts, rows: _Rows
@@ -303,14 +346,18 @@ def _share(tokens: Floats) -> Floats:
     return shares
 
 
-def _drawn(expected: Floats, number: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+def _tokens(counts: Counts) -> Floats:
+    """Return how many tokens of each key count; (keys, features) or (keys, 1)."""
+    if counts.negatives is None:
+        return counts.occurrences[:, None].astype(np.float64)
+    tokens: Floats = (counts.positives + counts.negatives).toarray()
+    return tokens
+
+
+def _drawn(expected: Floats, number: NDArray[np.int64], rngs: list[np.random.Generator]) -> Floats:
     """Draw so many tokens of each feature, rows by what is expected of them; (rows, features)."""
     found = np.empty_like(expected)
     for feature, tokens in enumerate(number.tolist()):
         share = expected[:, feature] / expected[:, feature].sum()
-        found[:, feature] = rng.multinomial(tokens, share)
+        found[:, feature] = rngs[feature].multinomial(tokens, share)
     return found
-
-
-def _tensor(values: Floats, design: Design) -> torch.Tensor:
-    return torch.from_numpy(values).to(design.device, design.dtype)

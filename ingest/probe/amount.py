@@ -3,7 +3,7 @@
 Columns are those of PREDICTED_FROM in ``atlas.schema``, where each is defined.
 """
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -46,9 +46,9 @@ class AmountProbe:
         self._designs = [place.design.take(rows) for rows in self._rows]
         self._basis = spectrum(self._designs[0])
 
-    def columns(self, active: Occurrences, features: int) -> Columns:
+    def columns(self, active: Occurrences, features: NDArray[np.int64]) -> Columns:
         """Probe a block of features; parameters and what is returned as ``ActiveProbe.columns``."""
-        sides = natural(self._train, active, features=features)
+        sides = natural(self._train, active, features=len(features))
         train, validation = sides.sums(self._place.row, self._place.design.rows)
         types = sides.sums(self._kept.type, len(self._kept.ids))
         solution = self._solve(train, active_only=False)
@@ -72,7 +72,7 @@ class AmountProbe:
             "train_positives": train.tokens(active_only=True),
             "tokens": validation.tokens(),
             "positives": validation.tokens(active_only=True),
-            "penalty": np.full(features, self._settings.penalty),
+            "penalty": np.full(len(features), self._settings.penalty),
             "iterations": torch.maximum(solution.iterations, on_active.iterations).cpu().numpy(),
             "converged": (solution.converged & on_active.converged).cpu().numpy(),
         }
@@ -90,11 +90,12 @@ class AmountProbe:
         )
         target = train.sums[rows].toarray() / (tokens * unit)
         found = solve(
-            design, _tensor(weight, design), _tensor(target, design), link="squared",
-            penalty=self._settings.penalty, tolerance=self._settings.tolerance,
+            design, design.tensor(weight), design.tensor(target), link="squared",
+            penalty=self._settings.penalty / 2,  # the solver's loss is half the mean square
+            tolerance=self._settings.tolerance,
             max_iterations=self._settings.iterations, basis=self._basis,
         )  # fmt: skip
-        back = _tensor(unit, design)
+        back = design.tensor(unit)
         return Solution(
             found.coef * back[:, None], found.intercept * back, found.iterations, found.converged
         )
@@ -109,7 +110,3 @@ class AmountProbe:
         cross = (z * of.sums[rows].toarray()).sum(0)
         found: Floats = (z**2 * tokens).sum(0) - 2 * cross + of.squares
         return found
-
-
-def _tensor(values: NDArray[Any], design: Any) -> torch.Tensor:
-    return torch.from_numpy(values).to(design.device, design.dtype)

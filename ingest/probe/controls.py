@@ -17,6 +17,9 @@ __all__ = ["control_positives", "permuted", "shuffled_positives"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
+# Keys of a group at least, so that a frequent one has others to swap with.
+_ALIKE = 8
+
 
 def permuted(occurrences: Ints, *, draw: int, seed: int) -> Ints:
     """Return whose rate each key bears: a permutation among keys of like count.
@@ -25,8 +28,9 @@ def permuted(occurrences: Ints, *, draw: int, seed: int) -> Ints:
     ----------
     occurrences
         int64, one a key. Its tokens, of training and validation together. Keys are alike
-        if the same powers of two bracket their counts; one that does not occur, or is
-        alone in its range, stays.
+        if the same powers of two bracket their counts; brackets of fewer than 8 keys are
+        joined with the next lower ones. No key that occurs keeps its own rate, unless it is
+        the only one.
     draw
         Which draw this is.
     seed
@@ -36,13 +40,32 @@ def permuted(occurrences: Ints, *, draw: int, seed: int) -> Ints:
     -------
     int64, one a key.
     """
-    size = np.frexp(occurrences.astype(np.float64))[1]  # 0: 0, 1: 1, 2 and 3: 2, 4 to 7: 3
-    random = np.random.default_rng([seed, draw]).random(len(occurrences))
-    permutation = np.empty(len(occurrences), dtype=np.int64)
-    permutation[np.argsort(size, kind="stable")] = np.lexsort((random, size))
-    nowhere = np.flatnonzero(occurrences == 0)
-    permutation[nowhere] = nowhere
+    permutation = np.arange(len(occurrences))
+    there = np.flatnonzero(occurrences)
+    if not len(there):
+        return permutation
+    rng = np.random.default_rng([seed, draw])
+    shuffled = there[rng.permutation(len(there))]
+    size = np.frexp(occurrences[shuffled].astype(np.float64))[1]  # 1: 1, 2 and 3: 2, 4 to 7: 3
+    order = np.argsort(-size, kind="stable")
+    for group in _groups(-size[order]):
+        around = shuffled[order[group]]
+        permutation[around] = np.roll(around, 1)  # one circle through all of them
     return permutation
+
+
+def _groups(sorted_size: NDArray[Any]) -> list[slice]:
+    """Return runs of equal sizes, short ones joined with the next, the last with the one before."""
+    ends = np.flatnonzero(np.diff(sorted_size, append=np.nan)) + 1
+    groups, first = [], 0
+    for end in ends.tolist():
+        if end - first >= _ALIKE or end == len(sorted_size):
+            groups.append(slice(first, end))
+            first = end
+    if len(groups) > 1 and groups[-1].stop - groups[-1].start < _ALIKE:
+        last = groups.pop()
+        groups[-1] = slice(groups[-1].start, last.stop)
+    return groups
 
 
 def control_positives(
@@ -82,7 +105,7 @@ def control_positives(
     return side(train.occurrences), side(validation.occurrences)
 
 
-def shuffled_positives(train: Counts, *, seed: int) -> csc_array:
+def shuffled_positives(train: Counts, *, features: Ints, seed: int) -> csc_array:
     """Return the positives of each key after labels were shuffled among tokens.
 
     Each feature keeps its number of positives, drawn without replacement from the tokens,
@@ -93,6 +116,9 @@ def shuffled_positives(train: Counts, *, seed: int) -> csc_array:
     train
         Counts, whole numbers. With drawn ``negatives``, labels are shuffled among the
         tokens that count for the feature: its new negatives are what remains of them.
+    features
+        int64, (features,). Number of each feature, so that its draw does not depend on
+        which others are shuffled beside it.
     seed
         Seed of the shuffle.
 
@@ -100,14 +126,14 @@ def shuffled_positives(train: Counts, *, seed: int) -> csc_array:
     -------
     float64, (keys, features), no stored zeros.
     """
-    rng = np.random.default_rng(seed)
-    keys, features = train.positives.shape
+    keys = train.positives.shape[0]
     drawn = None if train.negatives is None else csc_array(train.positives + train.negatives)
     every = np.arange(keys)
     tokens = np.repeat(every, train.occurrences) if drawn is None else every[:0]
     found: list[NDArray[Any]] = []
     counts: list[NDArray[Any]] = []
     for feature, active in enumerate(train.active.astype(np.int64)):
+        rng = np.random.default_rng([seed, int(features[feature])])
         if drawn is not None:
             entries = slice(drawn.indptr[feature], drawn.indptr[feature + 1])
             tokens = np.repeat(drawn.indices[entries], drawn.data[entries].astype(np.int64))
@@ -117,4 +143,4 @@ def shuffled_positives(train: Counts, *, seed: int) -> csc_array:
         counts.append(count)
     ends = np.cumsum([0, *map(len, found)])
     data = np.concatenate([*counts, every[:0]]).astype(np.float64)
-    return csc_array((data, np.concatenate([*found, every[:0]]), ends), shape=(keys, features))
+    return csc_array((data, np.concatenate([*found, every[:0]]), ends), shape=(keys, len(features)))

@@ -113,6 +113,10 @@ class Design:
                 part = there[start : start + (at_most or len(there))]
                 yield slice(first + start, first + start + len(part)), part
 
+    def tensor(self, values: NDArray[Any]) -> torch.Tensor:
+        """Return numbers of the design's type on its device."""
+        return torch.from_numpy(values).to(self.device, self.dtype)
+
     def take(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Design":
         """Return a design of some of the rows, by number or by a mask.
 

@@ -15,6 +15,14 @@ from ingest.reduce.columns import keys
 
 __all__ = ["Run", "edges"]
 
+# Settings that a run's name tells where they are not the default; the number of draws of
+# controls and bootstrap is not told. The last two are of kind 'active' only.
+_NAMED = (
+    "threshold", "tokens", "features", "seed", "train_share", "min_positives", "iterations",
+    "tolerance", "tau", "delta",
+)  # fmt: skip
+_SHORT = {"threshold": "above", "tokens": "first", "train_share": "train"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -28,14 +36,15 @@ class Run:
         What is predicted.
     settings
         How it is done.
-    validated_on
-        Name of the other text, if there is one.
+    validated_on, corpus
+        Name and id of the other text, if there is one.
     """
 
     split: str
     kind: Kind
     settings: ProbeSettings
     validated_on: str | None = None
+    corpus: str | None = None
 
     @property
     def name(self) -> str:
@@ -44,21 +53,13 @@ class Run:
         told = [
             self.split,
             self.kind,
-            f"l2={s.penalty:g}" if s.c is None else f"C={s.c:g}",
+            f"l2={_said(s.penalty)}" if s.c is None else f"C={_said(s.c)}",
         ]
-        others = {
-            "on": self.validated_on,
-            "above": s.threshold if s.threshold != plain.threshold else None,
-            "first": s.tokens,
-            "features": s.features,
-            "seed": s.seed if s.seed != plain.seed else None,
-            "train": s.train_share if s.train_share != plain.train_share else None,
-        }
-        told += [
-            f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
-            for k, v in others.items()
-            if v is not None
-        ]
+        told += [f"on={self.validated_on}"] if self.validated_on else []
+        for name in _NAMED if self.weighs else _NAMED[:-2]:
+            value = getattr(s, name)
+            if value != getattr(plain, name):
+                told.append(f"{_SHORT.get(name, name)}={_said(value)}")
         told += [s.balance] if self.weighs and s.balance != plain.balance else []
         told += [] if s.scale else ["unscaled"]
         return "/".join(told)
@@ -114,18 +115,26 @@ def edges(
             values = [None if generalises is None else generalises.get(int(f)) for f in features]
             table[field.name] = pa.array(values, field.type)
         elif field.name in found:
-            table[field.name] = _array(found[field.name], field.type)
+            table[field.name] = _array(field.name, found[field.name], field.type)
         elif field.name not in table:
             table[field.name] = pa.array([same.get(field.name)] * count, field.type)
     return pa.table(table, schema=schema)
 
 
-def _array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    """Return a column; NaN is null, and counts are whole (a half, at a margin of 0, is cut off)."""
+def _said(value: float | int) -> str:
+    """Return a number as short as it can be without being another one."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
+
+
+def _array(name: str, values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """Return a column; NaN is null, and counts are whole: a half, at a margin of 0, is told rightly."""
     if values.dtype == object:
         return pa.array(values.tolist(), kind)
     if pa.types.is_floating(kind):
         return pa.array(values.astype(np.float64), kind, mask=np.isnan(values))
     if pa.types.is_integer(kind):
-        return pa.array(np.floor(values).astype(np.int64), kind)
+        none = np.isnan(values.astype(np.float64))
+        whole = np.ceil(values) if name.startswith("true_") else np.floor(values)
+        return pa.array(np.where(none, 0, whole).astype(np.int64), kind, mask=none)
     return pa.array(values, kind)

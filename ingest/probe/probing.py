@@ -1,6 +1,6 @@
 """Which SAEs to probe and where: models opened, vectors read, results written as parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from ingest.probe.vectors import EMBEDDING, by_id, by_token
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["VERSION", "probe_saes"]
+__all__ = ["ALL", "VERSION", "probe_saes"]
 
 #: Raised when the same codes would give other tables.
 VERSION = 1
@@ -79,14 +79,15 @@ def probe_saes(
     settings
         How it is done.
     validate
-        Another atlas of the same SAEs, whose text validates: probes are trained on all
-        of this one's text.
+        Another atlas of the same SAEs on another text, which validates: probes are trained
+        on all of this one's.
     model, tokenizer
         The model, by name, folder or in memory; the one that the atlas notes if None.
     device
         Where vectors are read and probes are trained.
     memory
-        Bytes that may be held beside the vectors.
+        Bytes that fitting a block of features may take, beside the vectors and the codes of
+        these features; less means smaller blocks.
     replace
         Probe again what was probed already with these settings.
     progress
@@ -108,22 +109,24 @@ def probe_saes(
         If the model is not the one that was ingested.
     BadInput
         If there is nothing to probe, or the text cannot be divided.
+    OutOfRoom
+        If a single feature does not fit into memory, or vectors not on the disk.
     """
     folder = Folder.open(Path(atlas))
     with folder.writing():
         sound = folder.sound()
-        other = None if validate is None else _other(Path(validate))
+        other = None if validate is None else _other(Path(validate), folder)
         rows = []
         for group in _groups(folder, sound, _names(sound, saes, progress)):
-            hooks = _hooks(sites, group[0], settings)
+            hooks = _hooks(sites, group[0])
             runs = _runs(settings, other)
-            left = [s for s in group if replace or not _there(sound, s, hooks, runs, progress)]
-            if left:
+            left = {s.name: _left(sound, s, hooks, runs, replace, progress) for s in group}
+            if wanted := [hook for hook in hooks if any(hook in those for those in left.values())]:
                 given = model if model is not None else _noted(group[0])
-                opened = _open(given, group[0], hooks, tokenizer=tokenizer, device=device)
+                opened = _open(given, group[0], wanted, tokenizer=tokenizer, device=device)
                 with _scratch(folder) as scratch:
-                    work = _Work(folder, opened, hooks, settings, other, memory, scratch, progress)
-                    work.run(left)
+                    work = _Work(folder, opened, wanted, settings, other, memory, scratch, progress)
+                    work.run([s for s in group if left[s.name]], left)
             sound = folder.sound()
             rows += [_summary(sound, s, hook, run) for s in group for hook in hooks for run in runs]
     return rows
@@ -152,12 +155,18 @@ def _groups(folder: Folder, sound: Sound, names: Sequence[str]) -> list[list[Sub
     return list(groups.values())
 
 
-def _other(path: Path) -> _Other:
+def _other(path: Path, own: Folder) -> _Other:
     folder = Folder.open(path)
-    return _Other(folder, folder.sound(), Corpus.open(folder.corpus_file))
+    corpus = Corpus.open(folder.corpus_file)
+    if own.corpus is not None and corpus.info.id == own.corpus["id"]:
+        raise BadInput(
+            f"{path} is about the same text as {own.path}, so it validates nothing; name an atlas of another "
+            "text, or leave --validate out to keep some documents for validation."
+        )
+    return _Other(folder, folder.sound(), corpus)
 
 
-def _hooks(sites: Sequence[str], subject: Subject, settings: ProbeSettings) -> list[str]:
+def _hooks(sites: Sequence[str], subject: Subject) -> list[str]:
     layers = subject.model["layers"]
     every = [EMBEDDING, *(f"blocks.{i}.hook_resid_post" for i in range(layers))]
     found = [hook for site in sites for hook in (every if site == ALL else [site])]
@@ -167,33 +176,48 @@ def _hooks(sites: Sequence[str], subject: Subject, settings: ProbeSettings) -> l
 
 
 def _runs(settings: ProbeSettings, other: _Other | None) -> list[Run]:
-    on = None if other is None else other.corpus.info.name
-    splits = settings.splits if other is None else ("corpus",)
-    return [Run(split, kind, settings, on) for split in splits for kind in settings.kinds]
+    info = None if other is None else other.corpus.info
+    splits = settings.splits if info is None else ("corpus",)
+    return [
+        Run(split, kind, settings, *((info.name, info.id) if info else ()))
+        for split in splits
+        for kind in settings.kinds
+    ]
 
 
 def _part_name(sae: str, hook: str, run: Run) -> str:
     return f"{sae}@{hook}@{run.name.replace('/', '-')}"
 
 
-def _there(
-    sound: Sound, subject: Subject, hooks: Sequence[str], runs: Sequence[Run], progress: Progress
-) -> bool:
-    """Say whether an SAE has been probed already at all these sites with these settings."""
+def _left(
+    sound: Sound,
+    subject: Subject,
+    hooks: Sequence[str],
+    runs: Sequence[Run],
+    replace: bool,
+    progress: Progress,
+) -> list[str]:
+    """Return the sites at which an SAE lacks a run of these settings."""
+    left = []
     for hook in hooks:
-        for run in runs:
-            part = sound.parts.get(f"probe/{_part_name(subject.name, hook, run)}")
-            if part is None or part.manifest.version != VERSION:
-                return False
-            if dict(part.manifest.settings) != _settings(run):
-                return False
-    progress.say(f"{subject.name} has been probed there already, with the same settings.")
-    return True
+        names = [f"probe/{_part_name(subject.name, hook, run)}" for run in runs]
+        parts = [sound.parts.get(name) for name in names]
+        there = all(
+            part is not None
+            and part.manifest.version == VERSION
+            and dict(part.manifest.settings) == _settings(run)
+            for part, run in zip(parts, runs, strict=True)
+        )
+        if replace or not there:
+            left.append(hook)
+    if not left:
+        progress.say(f"{subject.name} has been probed there already, with the same settings.")
+    return left
 
 
 def _settings(run: Run) -> dict[str, Any]:
     """Return the settings of one run, as a manifest holds them."""
-    said = asdict(run.settings) | {"validated_on": run.validated_on}
+    said = asdict(run.settings) | {"validated_on": run.validated_on, "corpus": run.corpus}
     del said["splits"], said["kinds"]
     return {"split": run.split, "kind": run.kind, **said}
 
@@ -255,20 +279,30 @@ class _Work:
     scratch: Path
     progress: Progress
 
-    def run(self, subjects: Sequence[Subject]) -> None:
+    def run(self, subjects: Sequence[Subject], hooks: Mapping[str, Sequence[str]]) -> None:
+        """Probe each SAE at its sites; what is found at a site is written at once."""
         designs: dict[str, Design] = {}
+        first: Kept | None = None
         for subject in subjects:
             kept = self._kept(subject)
-            if not designs:
-                designs = self._designs(kept, subject)
-            places = [self._place(hook, designs[hook], kept) for hook in self.hooks]
-            results = probe_all(
-                kept, places, sae=subject.name, model=self.model.name, settings=self.settings,
-                validated_on=None if self.other is None else self.other.corpus.info.name,
-                memory=self.memory, progress=self.progress,
-            )  # fmt: skip
-            for result in results:
-                self._write(subject, result)
+            if first is None:
+                first, designs = kept, self._designs(kept, subject)
+            elif kept.lengths != first.lengths or not np.array_equal(kept.ids, first.ids):
+                raise Mismatch(
+                    f"The codes of {subject.name} are of other tokens than those of {subjects[0].name}; ingest "
+                    "one of them anew with --replace."
+                )
+            for hook in hooks[subject.name]:
+                self._probe(subject, kept, self._place(hook, designs[hook], kept))
+
+    def _probe(self, subject: Subject, kept: Kept, place: Place) -> None:
+        info = None if self.other is None else self.other.corpus.info
+        results = probe_all(
+            kept, [place], sae=subject.name, model=self.model.name, settings=self.settings,
+            validated_on=(info.name, info.id) if info else None, memory=self.memory, progress=self.progress,
+        )  # fmt: skip
+        for result in results:
+            self._write(subject, result)
 
     def _kept(self, subject: Subject) -> Kept:
         texts = [subject.shards]

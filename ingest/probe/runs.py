@@ -1,5 +1,6 @@
 """All runs of one SAE: every place, split and kind, in as few looks at the codes as memory allows."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import OutOfRoom
 from atlas.progress import Progress, Stage
+from ingest.foreign import memory_told
 from ingest.probe.active import ActiveProbe, Columns
 from ingest.probe.amount import AmountProbe
 from ingest.probe.edges import Run, edges
@@ -64,7 +66,7 @@ def probe_all(
     sae: str,
     model: str,
     settings: ProbeSettings,
-    validated_on: str | None,
+    validated_on: tuple[str, str] | None,
     memory: int,
     progress: Progress,
 ) -> list[Result]:
@@ -81,7 +83,7 @@ def probe_all(
     settings
         How it is done.
     validated_on
-        Name of the second text of ``kept``, if there is one.
+        Name and id of the second text of ``kept``, if there is one.
     memory
         Bytes that may be held beside the vectors.
     progress
@@ -124,7 +126,7 @@ def _jobs(
     settings: ProbeSettings,
     *,
     asked: NDArray[np.bool_],
-    validated_on: str | None,
+    validated_on: tuple[str, str] | None,
 ) -> Iterator[_Job]:
     """Yield every run at every place; those by token id first, since other runs refer to them."""
     splits = ["corpus"] if validated_on else sorted(settings.splits, key=lambda s: s != "type")
@@ -132,11 +134,16 @@ def _jobs(
         how: Any = "document" if split == "corpus" else split
         train = training(kept, how, share=settings.train_share, seed=settings.seed)
         every = np.ones(len(kept), dtype=np.bool_)
-        sides = [every] if settings.draws_from_all(split) else [train, ~train]
-        probed, left_out = _probed(kept, sides, settings, asked=asked)
+        drawn = settings.draws_from_all(split)
+        sides = [every] if drawn else [train, ~train]
+        least = settings.min_positives
+        if drawn:  # one token at least is drawn of each class, and one is left
+            share = settings.train_share
+            least = max(least, math.ceil(1 / share), math.ceil(1 / (1 - share)))
+        probed, left_out = _probed(kept, sides, settings, asked=asked, least=least)
         for place in places:
             for kind in settings.kinds:
-                run = Run(split, kind, settings, validated_on)
+                run = Run(split, kind, settings, *(validated_on or ()))
                 probe: ActiveProbe | AmountProbe
                 if kind == "active":
                     probe = ActiveProbe(place, kept, train, settings=settings, split=split)
@@ -151,9 +158,9 @@ def _probed(
     settings: ProbeSettings,
     *,
     asked: NDArray[np.bool_],
+    least: int,
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Return which features have enough tokens of both kinds on all sides, and why others have not."""
-    least = settings.min_positives
     active = kept.positives(sides, threshold=settings.threshold)
     inactive = [np.count_nonzero(side) - on for side, on in zip(sides, active, strict=True)]
     never = asked & (np.sum(active, axis=0) == 0)
@@ -180,8 +187,8 @@ def _block(kept: Kept, places: Sequence[Place], memory: int) -> int:
         if needed(labels) <= memory:
             return labels
     raise OutOfRoom(
-        f"To probe one feature on {rows:,} vectors takes {needed(1) / 2**30:.1f} GiB, and "
-        f"{memory / 2**30:.1f} GiB were given: raise --memory, or take fewer --tokens."
+        f"To probe one feature on {rows:,} vectors takes {needed(1) / 2**20:.1f} MiB, and "
+        f"{memory / 2**20:.1f} MiB were given: raise --memory, or take fewer --tokens."
     )
 
 
@@ -214,7 +221,8 @@ def _probe(
     number = np.cumsum(chosen) - 1
     some = occurrences.take(chosen[occurrences.feature])
     some = Occurrences(some.token, number[some.feature], some.value)
-    job.found.append(job.probe.columns(some, int(chosen.sum())))
+    with memory_told(f"probing {int(chosen.sum())} features at once at {job.place.hook}"):
+        job.found.append(job.probe.columns(some, features[chosen]))
     job.features.append(features[chosen])
     stage.advance(float(chosen.sum()))
 

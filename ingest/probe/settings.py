@@ -108,6 +108,12 @@ class ProbeSettings:
                 f"tau={self.tau} and delta={self.delta} were asked for; tau lies between 0.5 (chance) and 1, "
                 "delta between 0 and 1."
             )
+        if not self.threshold < float("inf"):
+            raise BadInput(f"threshold={self.threshold} was asked for; it is a finite number.")
+        if self.c is not None and "activation" in self.kinds:
+            raise BadInput(
+                "c is scikit-learn's C of a logistic regression; of the kind 'activation' say penalty instead."
+            )
         for name in ("penalty", "tolerance", "c"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

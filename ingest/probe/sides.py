@@ -1,6 +1,6 @@
 """Sides: the counts of a block of features on training and on validation, by any key of the tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,15 @@ class Sides:
     features: int
     drawn: tuple[Occurrences, Occurrences] | None = None
     rest: bool = False
+    _counted: dict[int, tuple[Counts, Counts]] = field(default_factory=dict, repr=False)
 
     def counts(self, key: NDArray[np.int64], keys: int) -> tuple[Counts, Counts]:
         """Count both sides by a key of the tokens, (tokens,), whose values are below ``keys``."""
+        if id(key) not in self._counted:  # callers keep their keys for as long as sides live
+            self._counted[id(key)] = self._count(key, keys)
+        return self._counted[id(key)]
+
+    def _count(self, key: NDArray[np.int64], keys: int) -> tuple[Counts, Counts]:
         on_train = self.train[self.active.token]
         train = self._natural(key, keys, self.train, on_train)
         validation = self._natural(key, keys, ~self.train, ~on_train)
@@ -99,7 +105,7 @@ def subsampled(
     train: NDArray[np.bool_],
     active: Occurrences,
     *,
-    features: int,
+    features: NDArray[np.int64],
     share: float | None,
     seed: int,
 ) -> Sides:
@@ -112,7 +118,8 @@ def subsampled(
     active
         The occurrences of the features.
     features
-        How many features there are.
+        int64, (features,). Number of each feature, so that what is drawn for it does not
+        depend on which others stand beside it.
     share
         As the source does, whatever the training side is: this share of the smaller class is
         drawn of each class from all tokens, and whatever was not drawn is validated on.
@@ -120,13 +127,13 @@ def subsampled(
     seed
         Seed of the draws.
     """
-    rng = np.random.default_rng([seed, 3])
-    begins = np.searchsorted(active.feature, np.arange(features + 1))
+    begins = np.searchsorted(active.feature, np.arange(len(features) + 1))
     allowed = np.ones(len(train), dtype=np.bool_) if share is not None else train
     total = int(np.count_nonzero(allowed))
     on_drawn: list[Occurrences] = []
     off_drawn: list[Occurrences] = []
-    for feature in range(features):
+    for feature, number_of in enumerate(features.tolist()):
+        rng = np.random.default_rng([seed, 3, number_of])
         on = active.token[begins[feature] : begins[feature + 1]]
         on = on[allowed[on]]
         smaller = min(len(on), total - len(on))
@@ -136,7 +143,7 @@ def subsampled(
         on_drawn.append(_entries(rng.choice(on, number, replace=False), feature))
         off_drawn.append(_entries(rng.choice(np.flatnonzero(off), number, replace=False), feature))
     drawn = (_together(on_drawn), _together(off_drawn))
-    return Sides(train, active, features, drawn, rest=share is not None)
+    return Sides(train, active, len(features), drawn, rest=share is not None)
 
 
 def _entries(token: NDArray[np.int64], feature: int) -> Occurrences:

@@ -34,7 +34,7 @@ def training(kept: Kept, how: Split, *, share: float, seed: int) -> NDArray[np.b
     BadInput
         If there is only one unit, so that one side would be empty.
     """
-    if kept.text.max(initial=0) > 0:
+    if len(kept.lengths) > 1:
         first: NDArray[np.bool_] = kept.text == 0
         return first
     unit = {"document": kept.document, "sample": np.arange(len(kept)), "type": kept.type}[how]
