@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
+from scipy.sparse import coo_array, csc_array, csr_array
 
 from ingest.probe.bootstrap import Limits
 from ingest.probe.controls import control_positives, permuted, shuffled_positives
@@ -262,8 +262,19 @@ class ActiveProbe:
                 expected, types, rows, rest=sides.rest,
                 number=tokens.active.astype(np.int64), features=features, draw=draw,
             )  # fmt: skip
+            seen = self._seen_rows(fitted[0] + fitted[1])
         z = self._margins(self._solve(*fitted, tokens=tokens))
         return confusion_of(z, *(x * seen for x in scored)).balanced_accuracy
+
+    def _seen_rows(self, trained: Floats) -> NDArray[np.bool_]:
+        """Return which validation rows are of ids among what was trained on, (fitted rows, features)."""
+        kinds = self._place.row_type
+        shape = (int(kinds.max(initial=-1)) + 1, len(self._fitted.number))
+        of = (kinds[self._fitted.number], np.arange(shape[1]))
+        each = csr_array(coo_array((np.ones(shape[1]), of), shape=shape))
+        by_type = np.asarray(each @ trained)
+        seen: NDArray[np.bool_] = by_type[kinds[self._scored.number]] > 0
+        return seen
 
     def _drawn_control(
         self,
