@@ -3,21 +3,21 @@
 Columns are those of PREDICTED_FROM in ``atlas.schema``, where each is defined.
 """
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csc_array, csr_array
+from scipy.sparse import csc_array
 
 from ingest.probe.bootstrap import Limits
-from ingest.probe.controls import control_positives, permuted, shuffled_positives
+from ingest.probe.control_task import ControlTask
+from ingest.probe.controls import shuffled_positives
 from ingest.probe.counts import Counts
-from ingest.probe.design import Design
 from ingest.probe.kept import Kept, Occurrences
 from ingest.probe.place import Place
 from ingest.probe.resample import Resample
+from ingest.probe.rows import Rows
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.sides import Sides, natural, subsampled
@@ -31,21 +31,6 @@ __all__ = ["ActiveProbe", "Columns"]
 Columns: TypeAlias = dict[str, NDArray[Any]]
 Floats: TypeAlias = NDArray[np.float64]
 Margins: TypeAlias = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Some rows of a place, with the positives and negatives of each feature on them."""
-
-    design: Design
-    number: NDArray[np.int64]
-
-    def dense(self, counts: Counts) -> tuple[Floats, Floats]:
-        """Return positives and negatives, float64 of shape (rows, features)."""
-        positives = counts.positives[self.number].toarray()
-        if counts.negatives is None:
-            return positives, counts.occurrences[self.number, None] - positives
-        return positives, counts.negatives[self.number].toarray()
 
 
 class ActiveProbe:
@@ -83,6 +68,9 @@ class ActiveProbe:
         self._fitted = self._rows(every if self._rest else train)
         self._scored = self._rows(every if self._rest else ~train)
         self._basis: Spectrum = spectrum(self._fitted.design)
+        self._task = ControlTask(
+            place, kept, train, fitted=self._fitted, scored=self._scored, seed=settings.seed
+        )
         self._resample = Resample(kept.document, train, draws=settings.draws, seed=settings.seed)
         self._by_type = self._resample.by(kept.type, len(kept.ids))
         self._by_row = (
@@ -120,9 +108,9 @@ class ActiveProbe:
         share = s.train_share if self._rest else None
         return subsampled(self._train, active, features=features, share=share, seed=s.seed)
 
-    def _rows(self, side: NDArray[np.bool_]) -> _Rows:
+    def _rows(self, side: NDArray[np.bool_]) -> Rows:
         number = np.unique(self._place.row[side])
-        return _Rows(self._place.design.take(number), number)
+        return Rows(self._place.design.take(number), number)
 
     def _fit(self, train: Counts, validation: Counts) -> tuple[Margins, Columns]:
         """Train and score the probes; return the margins of validation rows and the scores."""
@@ -210,7 +198,7 @@ class ActiveProbe:
         place, kept = self._place, self._kept
         fitted, scored = sides.counts(place.row, place.design.rows)
         seen = self._seen_types(sides.counts(kept.type, len(kept.ids))[0], sides.features)
-        seen = seen[place.row_type[self._scored.number]]
+        seen = seen[place.row_type[self._scored.numbers]]
         dense = self._scored.dense(scored)
         draws = range(self._settings.controls)
         scores = [self._control(sides, draw=draw, seen=seen, features=features) for draw in draws]
@@ -237,83 +225,12 @@ class ActiveProbe:
     def _control(
         self, sides: Sides, *, draw: int, seen: NDArray[np.bool_], features: NDArray[np.int64]
     ) -> Floats:
-        """Return how well one draw of the control task is learnt, on validation tokens of seen ids.
-
-        It is trained on all that is expected of the training side, or on as many tokens of
-        each class as were drawn for the probe; then what is left of all validates, if it
-        does for the probe.
-        """
-        place, kept, seed = self._place, self._kept, self._settings.seed
-        plain = (
-            sides
-            if sides.drawn is None
-            else natural(self._train, sides.active, features=sides.features)
-        )
-        rows = plain.counts(place.row, place.design.rows)
-        types = rows if place.at_embedding else plain.counts(kept.type, len(kept.ids))
-        swap = permuted(types[0].occurrences + types[1].occurrences, draw=draw, seed=seed)
-        expected = control_positives(*types, swap)
-        tokens = sides.counts(place.row, place.design.rows)[0]
-        if sides.drawn is None:
-            fitted = self._of_rows(expected[0], by_type=types[0], by_row=rows[0], rows=self._fitted)
-            scored = self._of_rows(expected[1], by_type=types[1], by_row=rows[1], rows=self._scored)
-        else:
-            fitted, scored = self._drawn_control(
-                expected, types, rows, rest=sides.rest,
-                number=tokens.active.astype(np.int64), features=features, draw=draw,
-            )  # fmt: skip
-            seen = self._seen_rows(fitted[0] + fitted[1])
-        z = self._margins(self._solve(*fitted, tokens=tokens))
-        return confusion_of(z, *(x * seen for x in scored)).balanced_accuracy
-
-    def _seen_rows(self, trained: Floats) -> NDArray[np.bool_]:
-        """Return which validation rows are of ids among what was trained on, (fitted rows, features)."""
-        kinds = self._place.row_type
-        shape = (int(kinds.max(initial=-1)) + 1, len(self._fitted.number))
-        of = (kinds[self._fitted.number], np.arange(shape[1]))
-        each = csr_array(coo_array((np.ones(shape[1]), of), shape=shape))
-        by_type = np.asarray(each @ trained)
-        seen: NDArray[np.bool_] = by_type[kinds[self._scored.number]] > 0
-        return seen
-
-    def _drawn_control(
-        self,
-        expected: Any,
-        types: tuple[Counts, Counts],
-        rows: tuple[Counts, Counts],
-        *,
-        rest: bool,
-        number: NDArray[np.int64],
-        features: NDArray[np.int64],
-        draw: int,
-    ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
-        """Return what a control is trained and scored on where tokens are drawn for each feature."""
-        each = [
-            self._of_rows(e, by_type=t, by_row=r, rows=which)
-            for e, t, r, which in zip(
-                expected, types, rows, (self._fitted, self._scored), strict=True
-            )
-        ]
-        if rest:  # rows of both are all rows
-            every = each[0][0] + each[1][0], each[0][1] + each[1][1]
-            each[0] = every
-        rngs = [np.random.default_rng([self._settings.seed, 4, draw, f]) for f in features.tolist()]
-        fitted = _drawn(each[0][0], number, rngs), _drawn(each[0][1], number, rngs)
-        if not rest:
-            return fitted, each[1]
-        left = (np.maximum(one - taken, 0) for one, taken in zip(each[0], fitted, strict=True))
-        positives, negatives = left
-        return fitted, (positives, negatives)
-
-    def _of_rows(
-        self, expected: Any, *, by_type: Counts, by_row: Counts, rows: _Rows
-    ) -> tuple[Floats, Floats]:
-        """Spread what is expected of token ids over rows of these ids; float64, (rows, features)."""
-        of = self._place.row_type[rows.number]
-        tokens = by_row.occurrences[rows.number, None].astype(np.float64)
-        in_all = np.maximum(by_type.occurrences[of, None], 1)
-        positives: Floats = expected.tocsr()[of].toarray() * (tokens / in_all)
-        return positives, tokens - positives
+        """Return how well one draw of the control task is learnt, on validation tokens of seen ids."""
+        task = self._task.draw(sides, draw=draw, features=features)
+        tokens = sides.counts(self._place.row, self._place.design.rows)[0]
+        z = self._margins(self._solve(*task.fitted, tokens=tokens))
+        seen = seen if task.seen is None else task.seen
+        return confusion_of(z, *(x * seen for x in task.scored)).balanced_accuracy
 
     def _judged(self, limits: dict[str, Limits], found: Columns) -> Columns:
         judged = judge(
@@ -336,7 +253,7 @@ class ActiveProbe:
         kept, place, resample = self._kept, self._place, self._resample
         active = sides.active.take(~self._train[sides.active.token])
         told = np.zeros((place.design.rows, sides.features), dtype=np.float32)
-        told[self._scored.number] = np.heaviside(z, 0.5)
+        told[self._scored.numbers] = np.heaviside(z, 0.5)
         train, validation = sides.counts(kept.type, len(kept.ids))
         return {
             "probe": resample.of_rows(told, self._by_row, row=place.row, active=active),
@@ -363,12 +280,3 @@ def _tokens(counts: Counts) -> Floats:
         return counts.occurrences[:, None].astype(np.float64)
     tokens: Floats = (counts.positives + counts.negatives).toarray()
     return tokens
-
-
-def _drawn(expected: Floats, number: NDArray[np.int64], rngs: list[np.random.Generator]) -> Floats:
-    """Draw so many tokens of each feature, rows by what is expected of them; (rows, features)."""
-    found = np.empty_like(expected)
-    for feature, tokens in enumerate(number.tolist()):
-        share = expected[:, feature] / expected[:, feature].sum()
-        found[:, feature] = rngs[feature].multinomial(tokens, share)
-    return found
