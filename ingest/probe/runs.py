@@ -99,7 +99,7 @@ def probe_all(
     asked = _asked(kept.d_sae, settings)
     jobs = list(_jobs(kept, places, settings, asked=asked, validated_on=validated_on))
     wanted = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
-    step = _block(kept, places, memory)
+    step = _block(kept, places, settings, memory=memory)
     total = sum(np.count_nonzero(job.probed) for job in jobs)
     with progress.stage(f"Probing {sae}", total=float(total), unit="features") as stage:
         for chunk in _chunks(wanted, kept, memory):
@@ -175,9 +175,12 @@ def _probed(
     }
 
 
-def _block(kept: Kept, places: Sequence[Place], memory: int) -> int:
+def _block(kept: Kept, places: Sequence[Place], settings: ProbeSettings, *, memory: int) -> int:
     """Return how many features fit into memory at once."""
     rows = max(place.design.rows for place in places)
+    if any(settings.draws_from_all(split) for split in settings.splits):
+        # What is left of each key to validate on is then a table of its own.
+        rows = max(rows, int(kept.bigram.max(initial=-1)) + 1)
     width = max(place.design.width for place in places)
 
     def needed(labels: int) -> int:
