@@ -70,6 +70,14 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.token_id)
 
+    @property
+    def fresh(self) -> NDArray[np.bool_]:
+        """Which tokens begin a context; bool, one a token."""
+        fresh = np.ones(len(self), dtype=np.bool_)
+        fresh[1:] = self.document[1:] != self.document[:-1]
+        fresh[1:] |= self.position[1:] <= self.position[:-1]
+        return fresh
+
 
 @dataclass(frozen=True)
 class Block:
@@ -114,10 +122,7 @@ class Block:
     @cached_property
     def context(self) -> NDArray[np.int64]:
         """The context of each token, int64, counted from 0 within the block."""
-        t = self.tokens
-        fresh = np.ones(len(t), dtype=np.int64)
-        fresh[1:] = (t.document[1:] != t.document[:-1]) | (t.position[1:] <= t.position[:-1])
-        return np.cumsum(fresh) - 1
+        return np.cumsum(self.tokens.fresh, dtype=np.int64) - 1
 
 
 def write_shard(path: Path, blocks: Iterable[Block], *, sae: str, d_sae: int, first: int) -> None:

@@ -75,7 +75,7 @@ class Kept:
         self.position = np.concatenate([one.position for one in read]).astype(np.int64)
         self.document = _numbered([one.document for one in read])
         # The first token of a context has no token before it, and is told apart by that.
-        self._fresh = np.concatenate([_fresh(one) for one in read])
+        self._fresh = np.concatenate([one.fresh for one in read])
 
     def __len__(self) -> int:
         return len(self.type)
@@ -154,11 +154,3 @@ def _numbered(documents: list[NDArray[np.int64]]) -> NDArray[np.int64]:
         begin = int(number.max(initial=begin - 1)) + 1
         found.append(number)
     return np.concatenate(found)
-
-
-def _fresh(tokens: Tokens) -> NDArray[np.bool_]:
-    """Say which tokens begin a context."""
-    fresh = np.ones(len(tokens), dtype=np.bool_)
-    t = tokens
-    fresh[1:] = (t.document[1:] != t.document[:-1]) | (t.position[1:] <= t.position[:-1])
-    return fresh
