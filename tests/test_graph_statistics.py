@@ -18,10 +18,11 @@ from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 
 from analysis.graphs.dip import dip, dip_test
+from analysis.graphs.given import seeded
 from analysis.graphs.growth import growth
 from analysis.graphs.nulls import bipartite, compare, configuration, numbers_of
 from analysis.graphs.shapes import correlate, modes
-from analysis.graphs.statistics import describe, seeded
+from analysis.graphs.statistics import describe
 from analysis.graphs.subject import graph_of
 from analysis.plots.drawing import save
 from analysis.plots.graphs import draw

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.graphs.given import as_igraph, seeded
 from analysis.graphs.shapes import correlate
-from analysis.graphs.statistics import EXACT_STEPS, SOURCES, as_igraph, describe, seeded
+from analysis.graphs.statistics import EXACT_STEPS, SOURCES, describe
 from atlas.progress import SILENT, Progress
 from ingest.membership.null import swapped
 from ingest.membership.table import Membership, edges

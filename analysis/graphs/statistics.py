@@ -4,21 +4,20 @@ Every number is what networkx gives, and is computed by igraph. Where a number h
 (the assortativity of a graph without edges), it is None and a note says why.
 """
 
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.errors import BadInput
+from analysis.graphs.given import as_igraph
+from analysis.graphs.leiden import partition
 
 if TYPE_CHECKING:
     import igraph
 
-__all__ = ["GraphStatistics", "as_igraph", "describe", "seeded"]
+__all__ = ["GraphStatistics", "describe"]
 
 #: Distances from every node are walked up to so many nodes times edges of the largest
 #: component (some seconds); from then on from so many nodes drawn at random.
@@ -128,8 +127,8 @@ def describe(
     path = _path_length(parts, seed=seed, exact_steps=exact_steps, sources=sources)
     if path[0] is None:
         notes["path_length"] = "no two nodes are connected"
-    modularity, communities = _leiden(g, seed)
-    if modularity is None:
+    found = partition(g, seed=seed)
+    if found.modularity is None:
         notes["modularity"] = "there is no edge"
         notes["clustering_over_density"] = "there is no edge"
     clustering = g.transitivity_avglocal_undirected(mode="zero") if n else None
@@ -153,56 +152,10 @@ def describe(
         path_length=path[0],
         path_length_error=path[1],
         path_sources=path[2],
-        modularity=modularity,
-        communities=communities,
+        modularity=found.modularity,
+        communities=len(found),
         notes=notes,
     )
-
-
-def as_igraph(graph: Any) -> "igraph.Graph":
-    """Return a graph as igraph holds it, nodes in the order of the given one.
-
-    Raises
-    ------
-    BadInput
-        If it is no graph, directed, or has loops or double edges.
-    """
-    import igraph
-
-    if isinstance(graph, igraph.Graph):
-        g = graph
-    elif hasattr(graph, "adj") and hasattr(graph, "number_of_nodes"):  # networkx, not imported
-        number = {node: i for i, node in enumerate(graph)}
-        ends = [(number[a], number[b]) for a, b in graph.edges()]
-        g = igraph.Graph(n=len(number), edges=ends, directed=graph.is_directed())
-    else:
-        raise BadInput(
-            f"A graph of igraph or networkx is expected, and a {type(graph).__name__} was given; "
-            "`Atlas.graph` makes one."
-        )
-    if g.is_directed():
-        raise BadInput(
-            "A directed graph was given, and co-activation has no direction; "
-            "give one without, such as `graph.as_undirected()` in igraph."
-        )
-    if not g.is_simple():
-        raise BadInput(
-            "The graph has loops or several edges between two nodes, which these statistics do not "
-            "count alike everywhere; give a simple one, such as `graph.simplify()` in igraph."
-        )
-    return g
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Let igraph draw what this seed gives; afterwards as before, from Python's own generator."""
-    import igraph
-
-    igraph.set_random_number_generator(random.Random(seed))
-    try:
-        yield
-    finally:
-        igraph.set_random_number_generator(random)
 
 
 def _numbers(values: NDArray[np.int64]) -> dict[int, int]:
@@ -246,11 +199,3 @@ def _path_length(
     )
     error = means.std(ddof=1) / np.sqrt(sources) * np.sqrt(1 - sources / n) if sources > 1 else None
     return float(means.mean()), None if error is None else float(error), sources
-
-
-def _leiden(g: "igraph.Graph", seed: int) -> tuple[float | None, int]:
-    if not g.ecount():
-        return None, 0
-    with seeded(seed):
-        found = g.community_leiden(objective_function="modularity", n_iterations=-1)
-    return float(found.modularity), int(np.sum(np.array(found.sizes()) > 1))
