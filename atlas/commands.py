@@ -1,6 +1,7 @@
 """The commands of this room: what an atlas holds, asking it, and moving it to a server or a file."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -201,39 +202,55 @@ def push(
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["parquet", "csv"]),
-    default="parquet",
-    show_default=True,
-    help="Of the files.",
-)
-@click.option(
-    "--for",
-    "reader",
-    type=click.Choice(["neo4j-admin"]),
-    help="Write what `neo4j-admin database import` reads, and the script that runs it.",
-)
+@click.option("--format", "form", default="parquet", show_default=True,
+              type=click.Choice(["parquet", "csv", "graphml", "gexf"]),
+              help="Of the files: tables as Parquet or CSV, or co-activation graphs as GraphML or GEXF.")  # fmt: skip
+@click.option("--sae", "saes", multiple=True, metavar="NAME",
+              help="With graphml and gexf: only the graph of this SAE; may be given again.")  # fmt: skip
+@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
+              help="With graphml and gexf: only edges counted on so many tokens.")  # fmt: skip
+@click.option("--for", "reader", type=click.Choice(["neo4j-admin"]),
+              help="Write what `neo4j-admin database import` reads, and the script that runs it.")  # fmt: skip
 @atlas_option
 @shared_options
 def export(
-    folder: Path, form: str, reader: str | None, where: str | None, as_json: bool, quiet: bool
+    folder: Path,
+    form: Literal["parquet", "csv", "graphml", "gexf"],
+    saes: tuple[str, ...],
+    min_count: int,
+    reader: str | None,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Write the tables of the graph into FOLDER, one file for each kind of node and edge.
+    """Write the graph into FOLDER: its tables, one file for each kind of node and edge.
 
-    In CSV, lists are written as JSON. With --for neo4j-admin, FOLDER also gets
-    `import.sh`, which makes a Neo4j database of the files: the fastest way to load
+    In CSV, lists are written as JSON. GraphML and GEXF, for Gephi, Cytoscape and other
+    programs, hold the co-activation graph of one SAE a file. With --for neo4j-admin, FOLDER
+    also gets `import.sh`, which makes a Neo4j database of the files: the fastest way to load
     a big atlas. A database made so is like one that was pushed to.
 
     \b
     Examples:
       atlas export tables --format csv
+      atlas export graphs --format gexf --sae tiny-a-l1-s0 --min-count 5
       atlas export import --for neo4j-admin && sh import/import.sh neo4j
     """
     from atlas.exporting import export_for_import, export_tables
+    from atlas.graph_files import export_graphs
 
     progress = make_progress(quiet=quiet)
+    if form == "graphml" or form == "gexf":
+        if reader:
+            raise click.UsageError("--for neo4j-admin writes Parquet; leave out --format.")
+        graphs = export_graphs(
+            which_atlas(where), folder, form=form, saes=saes, min_count=min_count, progress=progress
+        )
+        rows = [{"graph": name, **sizes} for name, sizes in graphs.items()]
+        emit(graphs, as_json=as_json, show=lambda: print_table(rows))
+        return
+    if saes or min_count > 1:
+        raise click.UsageError("--sae and --min-count are for --format graphml and gexf.")
     if reader is None:
         written = export_tables(which_atlas(where), folder, form=form, progress=progress)
     elif form != "parquet":
