@@ -78,6 +78,23 @@ def test_vectors_are_those_of_the_model_at_each_token(path, lm, hook, state):
         assert edge["target"] == f"small/{hook}"
 
 
+def test_the_draws_behind_the_intervals_are_kept(path, lm):
+    probe_saes(path, ["top", "other"], settings=SETTINGS, model=lm)
+    parts = {p.manifest.saes[0]: p for p in Folder.open(path).sound().of("probe")}
+    kept = {name: part.table("draws").to_pylist() for name, part in parts.items()}
+    for name, rows in kept.items():
+        found = {int(e["source"].split("/")[1]): e for e in edges(path, name)}
+        assert {row["feature"] for row in rows} == set(found)
+        for row in rows:
+            drawn = np.array(row["balanced_accuracy"])
+            assert len(drawn) == SETTINGS.draws
+            for share, limit in ((0.025, "low"), (0.975, "high")):
+                if (wanted := found[row["feature"]][limit]) is None:
+                    assert np.isnan(drawn).all()
+                else:
+                    assert np.nanquantile(drawn, share) == pytest.approx(wanted, abs=1e-6)
+
+
 def test_site_that_no_sae_reads_is_in_the_graph(path, lm):
     probe_saes(path, ["top"], sites=["all"], settings=SETTINGS, model=lm)
     with Atlas.open(path) as atlas:

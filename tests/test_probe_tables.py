@@ -375,6 +375,22 @@ def test_limits_equal_a_loop():
     np.testing.assert_allclose(found.high, high, rtol=1e-12)
 
 
+def limits_of(low, high):
+    """Return an interval that was not drawn."""
+    return Limits(low, high, np.zeros((0, len(low)), np.float32))
+
+
+def test_the_draws_are_those_of_the_interval():
+    sums = random_clusters(np.random.default_rng(8))
+    found = intervals(*sums, draws=150, seed=3)
+    assert found.draws.shape == (150, 20)
+    for share, limit in ((0.025, found.low), (0.975, found.high)):
+        np.testing.assert_allclose(np.nanquantile(found.draws, share, axis=0), limit, atol=1e-6)
+    # A draw means the same clusters whichever features are told together.
+    some = intervals(*(x[:, 4:9] for x in sums), draws=150, seed=3)
+    np.testing.assert_array_equal(some.draws, found.draws[:, 4:9])
+
+
 def test_limits_share_their_draws():
     tp, p, fp, n = random_clusters(np.random.default_rng(1))
     all_of_them = intervals(tp, p, fp, n, draws=50, seed=0)
@@ -546,11 +562,11 @@ def judged(**changes):
 
     found = judge(
         probe=one("probe"),
-        probe_limits=Limits(one("probe_low"), np.ones(1)),
+        probe_limits=limits_of(one("probe_low"), np.ones(1)),
         table=one("table"),
-        table_limits=Limits(one("table_low"), np.ones(1)),
+        table_limits=limits_of(one("table_low"), np.ones(1)),
         ceiling=one("ceiling"),
-        ceiling_limits=Limits(np.zeros(1), one("ceiling_high")),
+        ceiling_limits=limits_of(np.zeros(1), one("ceiling_high")),
         position=one("position"),
         bigram=one("bigram"),
         tau=0.85,
@@ -598,7 +614,7 @@ def test_verdicts(scores, expected):
 def test_verdicts_of_many_features():
     low, high = np.array([0.9, 0.5, np.nan]), np.array([0.99, 0.6, np.nan])
     score = np.array([0.95, 0.55, 0.5])
-    both = Limits(low, high)
+    both = limits_of(low, high)
     found = judge(
         probe=score, probe_limits=both, table=score, table_limits=both, ceiling=score,
         ceiling_limits=both, position=score, bigram=score, tau=0.8, delta=0.1, at_embedding=True,

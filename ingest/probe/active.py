@@ -90,7 +90,8 @@ class ActiveProbe:
         Returns
         -------
         dict
-            Columns of PREDICTED_FROM, (features,) each.
+            Columns of PREDICTED_FROM, (features,) each; and ``draws``, (features, draws): the
+            balanced accuracy in each draw of the bootstrap.
         """
         sides = self._sides(active, features)
         z, columns = self._fit(*sides.counts(self._place.row, self._place.design.rows))
@@ -99,6 +100,7 @@ class ActiveProbe:
         limits = self._limits(sides, z)
         for what, name in (("probe", ""), ("table", "token_table_"), ("ceiling", "token_ceiling_")):
             columns |= {f"{name}low": limits[what].low, f"{name}high": limits[what].high}
+        columns["draws"] = limits["probe"].draws.T
         return columns | self._judged(limits, columns)
 
     def _sides(self, active: Occurrences, features: NDArray[np.int64]) -> Sides:
@@ -248,8 +250,7 @@ class ActiveProbe:
 
     def _limits(self, sides: Sides, z: Margins) -> dict[str, Limits]:
         if sides.drawn is not None:  # drawn tokens differ from feature to feature: no interval
-            none = np.full(sides.features, np.nan)
-            return dict.fromkeys(("probe", "table", "ceiling"), Limits(none, none))
+            return dict.fromkeys(("probe", "table", "ceiling"), Limits.none(sides.features))
         kept, place, resample = self._kept, self._place, self._resample
         active = sides.active.take(~self._train[sides.active.token])
         told = np.zeros((place.design.rows, sides.features), dtype=np.float32)

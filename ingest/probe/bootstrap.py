@@ -30,10 +30,21 @@ class Limits:
         float64, (features,). The lower limit; NaN where there is nothing to draw from.
     high
         float64, (features,). The upper limit, likewise.
+    draws
+        float32, (draws, features). The score in each draw, NaN where that draw had no token
+        of a class. A draw is of the same clusters for everything that is told of the same
+        tokens with the same seed.
     """
 
     low: Floats
     high: Floats
+    draws: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, features: int, *, draws: int = 0) -> "Limits":
+        """Return the limits where there is nothing to draw from."""
+        nan = np.full(features, np.nan)
+        return cls(nan, nan, np.full((draws, features), np.nan, np.float32))
 
 
 def clusters(documents: NDArray[Any], *, at_most: int = 512, seed: int) -> NDArray[np.int64]:
@@ -92,7 +103,7 @@ def limits(
     number, features = positives.shape
     alone = ((positives > 0).sum(axis=0) < 2) | ((negatives > 0).sum(axis=0) < 2)
     if draws == 0 or alone.all():
-        return Limits(np.full(features, np.nan), np.full(features, np.nan))
+        return Limits.none(features, draws=draws)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
     scores = balanced_accuracy(
@@ -102,8 +113,9 @@ def limits(
         negatives=weights @ negatives,
     )
     scores[:, alone] = np.nan
+    drawn = scores.astype(np.float32)
     scores.sort(axis=0)  # NaN last
-    return Limits(_quantile(scores, _LOW), _quantile(scores, _HIGH))
+    return Limits(_quantile(scores, _LOW), _quantile(scores, _HIGH), drawn)
 
 
 def _quantile(ordered: Floats, share: float) -> Floats:

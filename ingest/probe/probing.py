@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ALL", "VERSION", "probe_saes"]
 
 #: Raised when the same codes would give other tables.
-VERSION = 1
+VERSION = 2
 
 ALL = "all"
 """Stands for the embedding and the residual stream after every block."""
@@ -359,6 +359,8 @@ class _Work:
             made_from={subject.sae.manifest.key: subject.sae.manifest.hash},
         )
         tables = [("PREDICTED_FROM", result.table), *self._site(subject, result.hook)]
+        if result.draws is not None:
+            tables.append(("draws", result.draws))
         write_part(self.folder.part("probe", name), manifest, tables)
 
     def _site(self, subject: Subject, hook: str) -> list[tuple[str, pa.Table]]:

@@ -37,13 +37,15 @@ ENTRY = 60
 class Result:
     """One run at one site: its table, and why features are not in it.
 
-    ``left_out`` counts features by reason; ``all`` are those asked for.
+    ``left_out`` counts features by reason; ``all`` are those asked for. ``draws`` has the
+    balanced accuracy of each feature in each draw of the bootstrap; None without intervals.
     """
 
     run: Run
     hook: str
     table: pa.Table
     left_out: dict[str, int]
+    draws: pa.Table | None
 
 
 @dataclass(eq=False)
@@ -245,4 +247,14 @@ def _results(
             job.run, job.found, sae=sae, site=f"{model}/{job.place.hook}", features=features,
             generalises=None if own else by_type.get(job.place.hook),
         )  # fmt: skip
-        yield Result(job.run, job.place.hook, table, job.left_out)
+        yield Result(job.run, job.place.hook, table, job.left_out, _draws(job.found, features))
+
+
+def _draws(found: Sequence[Columns], features: NDArray[np.int64]) -> pa.Table | None:
+    """Return the scores in each draw as a table, a row a feature."""
+    drawn = [block["draws"] for block in found if "draws" in block]
+    if not drawn or not drawn[0].shape[1]:
+        return None
+    scores = np.concatenate(drawn)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
+    return pa.table({"feature": features, "balanced_accuracy": lists.cast(pa.list_(pa.float32()))})
