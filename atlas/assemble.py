@@ -5,7 +5,6 @@ key. Nodes that several SAEs share (their model, the corpus, tokens) occur once.
 """
 
 import hashlib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,6 @@ from atlas.stores.tables import in_order
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from atlas.parts import Part
 
 __all__ = ["assemble", "assemble_table", "fingerprints", "graph_fingerprint", "rows_of"]
 
@@ -39,8 +37,15 @@ def fingerprints(sound: Sound) -> dict[str, str]:
 
 
 def graph_fingerprint(sound: Sound) -> str:
-    """Return one hash, 16 hex digits, for all that a view of the atlas is made from."""
-    core = "\n".join(f"{name} {hash}" for name, hash in sorted(fingerprints(sound).items()))
+    """Return one hash, 16 hex digits, for all that a view of the atlas is made from.
+
+    Parts that touch no SAE are in it too: what they add, SAEs share.
+    """
+    lines = [f"{name} {hash}" for name, hash in sorted(fingerprints(sound).items())]
+    lines += [
+        f"{k} {p.manifest.hash}" for k, p in sorted(sound.parts.items()) if not p.manifest.saes
+    ]
+    core = "\n".join(lines)
     tables = "\n".join(str(schema.arrow_schema(t.name)) for t in TABLES)
     return hashlib.sha256(f"{core}\n{tables}".encode()).hexdigest()[:16]
 
@@ -99,16 +104,27 @@ def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
 def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
     import pyarrow as pa
 
-    made = [t for kind in (of.owner, *of.also) for t in _all(sound.of(kind), of.name)]
+    made = [t for kind in (of.owner, *of.also) for t in _all(sound, of, kind)]
     base = pa.concat_tables(made) if made else schema.arrow_schema(of.name, of.owner).empty_table()
     base = _once(of, base)
     for kind in sorted(schema.owners(of) - {of.owner}):
-        base = _joined(of, base, _all(sound.of(kind), of.name), kind=kind)
+        base = _joined(of, base, _all(sound, of, kind), kind=kind)
     return base.select(schema.arrow_schema(of.name).names).cast(schema.arrow_schema(of.name))
 
 
-def _all(parts: "Iterable[Part]", name: str) -> "list[pa.Table]":
-    return [p.table(name) for p in parts if name in p.manifest.tables]
+def _all(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
+    """Return what parts of a kind hold of a table; columns that are newer than a part are null."""
+    import pyarrow as pa
+
+    tables = []
+    for part in sound.of(kind):
+        if of.name in part.manifest.tables:
+            data = part.table(of.name)
+            for field in schema.arrow_schema(of.name, kind):
+                if field.name not in data.column_names:
+                    data = data.append_column(field.name, pa.nulls(data.num_rows, field.type))
+            tables.append(data.select(schema.arrow_schema(of.name, kind).names))
+    return tables
 
 
 def _once(of: Node | Edge, data: "pa.Table") -> "pa.Table":

@@ -18,8 +18,12 @@ GraphForm: TypeAlias = Literal["graphml", "gexf"]
 
 FORMS: tuple[GraphForm, ...] = ("graphml", "gexf")
 
-#: XML knows no control characters but these three; others become their Unicode pictures (␀, ␁, …).
-_PICTURES = {c: chr(0x2400 + c) for c in range(32) if chr(c) not in "\t\n\r"}
+#: XML knows no control characters but tabs and ends of lines, and reads a carriage return back as
+#: another; these become their Unicode pictures (␀, ␁, …), and what is no character becomes �.
+_PICTURES = {
+    **{c: 0x2400 + c for c in range(32) if chr(c) not in "\t\n"},
+    **dict.fromkeys([*range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD),
+}
 
 
 def export_graphs(

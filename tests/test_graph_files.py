@@ -68,12 +68,14 @@ def test_igraph_reads_the_graphml(path, tmp_path):
 @pytest.mark.parametrize("form", graph_files.FORMS)
 def test_control_characters_and_nulls_are_written_soundly(tmp_path, monkeypatch, form):
     graph = networkx.Graph()
-    graph.add_node(0, id="a/0", top_token="\x00\x1b<&>\t☃", dead=False, frequency=None)
+    graph.add_node(
+        0, id="a/0", top_token="\x00\x1b<&>\t☃\r\n\ufffe\uffff\ud800", dead=False, frequency=None
+    )
     graph.add_node(1, id="a/1", top_token="", dead=True, frequency=0.5)
     graph_files._plain(graph)
     graph_files._write(graph, tmp_path / "g", form=form)
     found = READ[form](tmp_path / "g")
-    assert found.nodes[0]["top_token"] == "\u2400\u241b<&>\t☃"
+    assert found.nodes[0]["top_token"] == "\u2400\u241b<&>\t☃␍\n\ufffd\ufffd\ufffd"
     assert found.nodes[0]["dead"] is False
     assert "frequency" not in found.nodes[0]
     assert found.nodes[1]["frequency"] == 0.5

@@ -3,17 +3,19 @@
 import json
 import multiprocessing
 import shutil
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from small_parts import filled, small_atlas, write_sae, write_statistics
 
-from atlas.assemble import assemble, fingerprints, graph_fingerprint, rows_of
+from atlas import schema
+from atlas.assemble import assemble, assemble_table, fingerprints, graph_fingerprint, rows_of
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_part
 from atlas.removing import remove_saes
-from atlas.schema import EDGES, NODES, arrow_schema
+from atlas.schema import EDGES, NODES, Property, arrow_schema
 
 
 @pytest.fixture
@@ -111,6 +113,24 @@ def test_other_kinds_add_columns_and_absent_ones_are_null(folder):
     assert {f["id"]: f["active_tokens"] for f in features} == {
         "one/0": 5, "one/1": 0, "one/2": 2, "two/0": None, "two/1": None,
     }  # fmt: skip
+
+
+def test_columns_that_are_newer_than_a_part_are_null(folder, monkeypatch):
+    before = assemble(folder).tables
+    newer = tuple(
+        replace(t, properties=(Property("early", "int64", "new", owner=""), *t.properties,
+                               Property("late", "string", "new", owner="statistics")))
+        if t.name == "Feature" else t
+        for t in schema.NODES
+    )  # fmt: skip
+    monkeypatch.setattr(schema, "_BY_NAME", {t.name: t for t in (*newer, *schema.EDGES)})
+    schema.arrow_schema.cache_clear()
+    try:
+        found = assemble_table("Feature", folder.sound())
+    finally:
+        schema.arrow_schema.cache_clear()
+    assert found["early"].null_count == found["late"].null_count == found.num_rows > 0
+    assert found.drop_columns(["early", "late"]).equals(before["Feature"])
 
 
 def test_shared_nodes_occur_once(folder):

@@ -1,16 +1,19 @@
-"""The graph that was given, as igraph holds it, and igraph's generator with a seed."""
+"""The graph and the weights that were given, as igraph holds them, and igraph's generator with a seed."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from atlas.errors import BadInput
 
 if TYPE_CHECKING:
     import igraph
 
-__all__ = ["as_igraph", "seeded"]
+__all__ = ["as_igraph", "checked_weights", "seeded"]
 
 
 def as_igraph(graph: Any) -> "igraph.Graph":
@@ -45,6 +48,28 @@ def as_igraph(graph: Any) -> "igraph.Graph":
             "count alike everywhere; give a simple one, such as `graph.simplify()` in igraph."
         )
     return g
+
+
+def checked_weights(
+    graph: "igraph.Graph", weights: Sequence[float] | NDArray[np.float64] | None
+) -> list[float] | None:
+    """Return the weights of a graph's edges as igraph takes them; None for none.
+
+    Raises
+    ------
+    BadInput
+        If there is not one finite weight above 0 for each edge.
+    """
+    if weights is None:
+        return None
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != (graph.ecount(),) or not np.all((given > 0) & np.isfinite(given)):
+        raise BadInput(
+            f"Weights above 0 are expected, one for each of {graph.ecount():,} edges; "
+            f"{given.size:,} were given, the least of them {given.min(initial=np.inf):g}."
+        )
+    listed: list[float] = given.tolist()
+    return listed
 
 
 @contextmanager

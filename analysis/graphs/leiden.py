@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.graphs.given import as_igraph, seeded
+from analysis.graphs.given import as_igraph, checked_weights, seeded
 
 __all__ = ["Partition", "partition"]
 
@@ -47,14 +47,19 @@ def partition(
     graph
         Undirected, of igraph or networkx, without loops or double edges.
     weights
-        Of its edges, in their order; all alike if None.
+        Of its edges, in their order, above 0; all alike if None.
     seed
         Of the order in which it moves nodes.
+
+    Raises
+    ------
+    BadInput
+        If the graph is directed, or has loops or double edges, or a weight is not above 0.
     """
     g = as_igraph(graph)
+    given = checked_weights(g, weights)
     if not g.ecount():
         return Partition(np.full(g.vcount(), -1, dtype=np.int64), None)
-    given = None if weights is None else np.asarray(weights, dtype=np.float64).tolist()
     with seeded(seed):
         found = g.community_leiden(objective_function="modularity", weights=given, n_iterations=-1)
     raw = np.array(found.membership, dtype=np.int64)

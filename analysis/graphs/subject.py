@@ -124,7 +124,8 @@ def at_equal_tokens(
 
     Edges grow with tokens. Where SAEs were counted over different numbers of them (their
     tokenizers differ, say), all are cut to the smallest number, over the beginning of the
-    corpus.
+    corpus. And where atlases keep only pairs met on different numbers of tokens, the largest of
+    these numbers holds for all.
 
     Parameters
     ----------
@@ -144,6 +145,8 @@ def at_equal_tokens(
     if cut:
         tokens = min(counted)
     try:
+        if atlas.folder is not None:
+            min_count = max([min_count, *(rule_of(atlas.folder, n).min_count for n in saes)])
         return [
             graph_of(atlas, name, min_count=min_count, tokens=tokens, codes=codes) for name in saes
         ]

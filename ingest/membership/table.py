@@ -1,7 +1,7 @@
 """The table of tokens and their most active features, read from kept codes; and the edges it gives."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -10,10 +10,18 @@ from scipy.sparse import csr_array
 
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
-from ingest.codes import Block, read_shard
+from ingest.codes import Block, Tokens, read_shard
 from ingest.reduce import together
 
-__all__ = ["Membership", "Rule", "edges", "open_membership", "read_membership", "rule_of"]
+__all__ = [
+    "Membership",
+    "Rule",
+    "edges",
+    "of_documents",
+    "open_membership",
+    "read_membership",
+    "rule_of",
+]
 
 Edges: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -82,7 +90,13 @@ def rule_of(folder: Folder, sae: str) -> Rule:
     return Rule(int(said["k"]), int(said["min_count"]))
 
 
-def open_membership(folder: Folder, sae: str, *, tokens: int | None = None) -> Membership:
+def open_membership(
+    folder: Folder,
+    sae: str,
+    *,
+    tokens: int | None = None,
+    documents: NDArray[np.int64] | None = None,
+) -> Membership:
     """Read the table of an SAE in an atlas, with the k its graph was made with.
 
     Parameters
@@ -92,7 +106,9 @@ def open_membership(folder: Folder, sae: str, *, tokens: int | None = None) -> M
     sae
         The SAE's name.
     tokens
-        Only the first so many tokens; all if None.
+        Only the first so many tokens (of the documents); all if None.
+    documents
+        Numbers of the documents to read; all if None.
 
     Raises
     ------
@@ -115,7 +131,9 @@ def open_membership(folder: Folder, sae: str, *, tokens: int | None = None) -> M
     (row,) = sound.parts[f"sae/{sae}"].table("SAE").to_pylist()
     shards = sorted(folder.codes(sae).glob("*.arrow"))
     blocks = (block for shard in shards for block in read_shard(shard))
-    found = read_membership(blocks, d_sae=int(row["d_sae"]), k=rule.k, tokens=tokens)
+    found = read_membership(
+        blocks, d_sae=int(row["d_sae"]), k=rule.k, tokens=tokens, documents=documents
+    )
     if tokens is not None and len(found) < tokens:
         raise BadInput(
             f"{tokens:,} tokens of {sae} were asked for, and the atlas has {len(found):,}; "
@@ -125,7 +143,12 @@ def open_membership(folder: Folder, sae: str, *, tokens: int | None = None) -> M
 
 
 def read_membership(
-    blocks: Iterable[Block], *, d_sae: int, k: int, tokens: int | None = None
+    blocks: Iterable[Block],
+    *,
+    d_sae: int,
+    k: int,
+    tokens: int | None = None,
+    documents: NDArray[np.int64] | None = None,
 ) -> Membership:
     """Make the table from codes.
 
@@ -141,12 +164,15 @@ def read_membership(
     k
         How many features of a token at most; ties go to the lower index.
     tokens
-        Only the first so many tokens; all if None.
+        Only the first so many tokens (of the documents); all if None.
+    documents
+        Numbers of the documents to read; all if None.
     """
     sizes, features, document = [np.zeros(1, np.int64)], [], []
     active = np.zeros(d_sae, dtype=np.int64)
     left = tokens
-    for block in blocks:
+    for whole in blocks:
+        block = whole if documents is None else of_documents(whole, documents)
         take = len(block) if left is None else min(left, len(block))
         end = int(block.indptr[take])
         codes = together.codes_of(block)
@@ -163,6 +189,28 @@ def read_membership(
         features=np.concatenate([np.zeros(0, np.int32), *features]),
         document=np.concatenate([np.zeros(0, np.int64), *document]),
         active=active,
+    )
+
+
+def of_documents(block: Block, documents: NDArray[np.int64]) -> Block:
+    """Return what a block holds of some documents.
+
+    Parameters
+    ----------
+    block
+        The block.
+    documents
+        Numbers of the documents.
+    """
+    keep = np.isin(block.tokens.document, documents)
+    sizes = np.diff(block.indptr)
+    entries = np.repeat(keep, sizes)
+    return replace(
+        block,
+        tokens=Tokens(*(getattr(block.tokens, field.name)[keep] for field in fields(Tokens))),
+        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[keep])]),
+        indices=block.indices[entries],
+        values=block.values[entries],
     )
 
 

@@ -1,0 +1,23 @@
+// title: Communities of an SAE
+// question: Which groups of features are active together, and how stable are these groups?
+// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param min_size (int64, default 3): only communities of at least so many features
+// param limit (int64, default 50): number of rows at most
+// column community (int64): number of the community; 0 is the largest
+// column size (int64): features in it
+// column tokens (string[]): tokens that set it apart from the others, most first
+// column edges (int64): edges between its features
+// column inner_share (double): weight of these / of all edges its features have, both by ends
+// column conductance (double): weight of the edges that leave it / weight of the lesser side
+// column stability (double): overlap with the likest community of Leiden runs of other seeds
+// column stability_halves (double): the same of halves of the documents; null if it has none
+// column stability_null (double): the same of a community of like size in a graph by chance
+MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
+MATCH (f)-[:IN_COMMUNITY]->(c:Community)
+WHERE c.size >= 3 /* $min_size */
+WITH c, count(*) AS features
+RETURN c.number AS community, c.size AS size, c.tokens AS tokens, c.edges AS edges,
+       c.inner_share AS inner_share, c.conductance AS conductance, c.stability AS stability,
+       c.stability_halves AS stability_halves, c.stability_null AS stability_null
+ORDER BY community
+LIMIT 50 /* $limit */
