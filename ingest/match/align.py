@@ -26,6 +26,7 @@ from ingest.compiled import compiled
 from ingest.corpus import Corpus, Document
 from ingest.match.rows import Aligned, Rows, Units
 from ingest.match.words import Words, find_words
+from ingest.membership.table import of_documents
 
 __all__ = ["align"]
 
@@ -40,6 +41,7 @@ def align(
     corpus: Corpus,
     *,
     how: Literal["tokens", "words"],
+    documents: NDArray[np.int64] | None = None,
     scratch: Path | None = None,
 ) -> Aligned:
     """Bring the codes of two SAEs over one corpus to the same units.
@@ -52,6 +54,8 @@ def align(
         The text.
     how
         ``"tokens"`` for SAEs whose models have the same tokenizer, else ``"words"``.
+    documents
+        Numbers of the documents to align; all if None.
     scratch
         A folder in which the result is written and mapped into memory, for codes that are
         larger than memory; the caller removes it. None keeps the result in memory.
@@ -79,6 +83,8 @@ def align(
             stack.enter_context(enough_room(scratch))
         result = _Result(scratch, stack)
         for x, y in _pairs(a, b, blocks=len(corpus)):
+            if documents is not None:
+                x, y = of_documents(x, documents), of_documents(y, documents)
             if how == "tokens":
                 result.add(_by_tokens(x, y), (x.d_sae, y.d_sae))
             else:

@@ -70,6 +70,7 @@ def compare(
     *,
     memory: int,
     scratch: Path,
+    documents: NDArray[np.int64] | None = None,
     opened: Sequence[Autoencoder] = (),
     progress: Progress,
 ) -> Found:
@@ -89,6 +90,9 @@ def compare(
         ``scratch``), and what correlating takes.
     scratch
         A folder for codes that do not fit; the caller removes it.
+    documents
+        Numbers of the documents to match on; all if None. The manifest does not tell of them:
+        what is found on some documents is no part of an atlas.
     opened
         SAEs that are open already.
     progress
@@ -105,7 +109,10 @@ def compare(
     how = _alignment(sides, settings)
     small = a.bytes + b.bytes <= memory // 4
     with progress.stage(f"{a.name} and {b.name}: aligning {how}"):
-        aligned = align(a.shards, b.shards, corpus, how=how, scratch=None if small else scratch)
+        aligned = align(
+            a.shards, b.shards, corpus,
+            how=how, documents=documents, scratch=None if small else scratch,
+        )  # fmt: skip
     allowed = [None if settings.wordless else ~side.wordless for side in sides]
     work = Correlation(
         aligned.a, aligned.b, best=min(settings.best, max(a.d_sae, b.d_sae)),

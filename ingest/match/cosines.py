@@ -12,7 +12,7 @@ from atlas.progress import Progress
 from ingest.match.sides import Side
 from ingest.saes import Autoencoder, open_sae
 
-__all__ = ["Cosines", "cosines"]
+__all__ = ["Cosines", "cosines", "decoders"]
 
 # What is read there lies in the residual stream, which all blocks of a model share.
 _STREAM = re.compile(r"hook_embed|blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
@@ -52,18 +52,52 @@ def cosines(
         Told where weights are not at hand.
     """
     none = np.full(len(pairs[0]), np.nan)
-    a, b = (side.row for side in sides)
-    one_site = a["model"] == b["model"] and a["hook"] == b["hook"]
-    one_stream = a["model"] == b["model"] and all(_STREAM.fullmatch(r["hook"]) for r in (a, b))
-    if not (one_site or one_stream) or not len(none):
+    if not _one_space(sides) or not len(none):
         return Cosines(none, none)
     weights: list[Any] = [_weights(side, opened, progress) for side in sides]
     decoders = [w.W_dec for w in weights if hasattr(w, "W_dec")]
     encoders = [w.W_enc.T for w in weights if hasattr(w, "W_enc")]
     return Cosines(
         _cosine(decoders, pairs) if len(decoders) == 2 else none,
-        _cosine(encoders, pairs) if len(encoders) == 2 and one_site else none,
+        _cosine(encoders, pairs) if len(encoders) == 2 and _one_site(sides) else none,
     )
+
+
+def decoders(
+    sides: tuple[Side, Side], *, opened: Sequence[Autoencoder] = (), progress: Progress
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return the decoder vectors of two SAEs, (d_sae, d_in) each, or None where they have no space in common.
+
+    Parameters
+    ----------
+    sides
+        The SAEs.
+    opened
+        SAEs that are open already; others are opened by the source the atlas notes.
+    progress
+        Told where weights are not at hand; None is returned then, too.
+    """
+    if not _one_space(sides):
+        return None
+    first, second = (_weights(side, opened, progress) for side in sides)
+    if first is None or second is None:
+        return None
+    if not (hasattr(first, "W_dec") and hasattr(second, "W_dec")):
+        return None
+    a, b = (np.asarray(w.W_dec.detach().float().cpu().numpy()) for w in (first, second))
+    return a, b
+
+
+def _one_site(sides: tuple[Side, Side]) -> bool:
+    a, b = (side.row for side in sides)
+    return bool(a["model"] == b["model"] and a["hook"] == b["hook"])
+
+
+def _one_space(sides: tuple[Side, Side]) -> bool:
+    """Return whether decoder vectors can be compared: at one site, or in one residual stream."""
+    a, b = (side.row for side in sides)
+    one_stream = a["model"] == b["model"] and all(_STREAM.fullmatch(r["hook"]) for r in (a, b))
+    return _one_site(sides) or one_stream
 
 
 def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:

@@ -7,6 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from atlas.disk import discard
 from atlas.errors import BadInput, UnknownName
 from atlas.folder import Folder, Sound
@@ -18,7 +22,7 @@ from ingest.match.settings import MatchSettings
 from ingest.match.sides import open_side
 from ingest.saes import Autoencoder
 
-__all__ = ["match_name", "match_saes"]
+__all__ = ["match_documents", "match_name", "match_saes"]
 
 
 def match_name(a: str, b: str) -> str:
@@ -98,6 +102,58 @@ def match_saes(
                 )
             rows.append(_summary(folder.sound(), pair))
     return rows
+
+
+def match_documents(
+    folder: Folder,
+    sae_a: str,
+    sae_b: str,
+    *,
+    documents: NDArray[np.int64],
+    settings: MatchSettings = MatchSettings(),  # noqa: B008 - frozen
+    memory: int = 4 * 2**30,
+    progress: Progress = SILENT,
+) -> pa.Table:
+    """Match two SAEs of an atlas on some documents only; nothing is written into the atlas.
+
+    Parameters
+    ----------
+    folder
+        The atlas.
+    sae_a, sae_b
+        Names of the SAEs.
+    documents
+        Numbers of the documents.
+    settings
+        How they are matched.
+    memory
+        Bytes that may be held, as in ``match_saes``.
+    progress
+        Told how far the work is.
+
+    Returns
+    -------
+    The table MATCHES that a match of these documents alone would have; as there, the edges
+    run from the SAE whose name sorts first.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    Missing
+        If the codes of one were not kept.
+    BadInput
+        If it is one SAE twice.
+    """
+    sound = folder.sound()
+    (names,) = _pairs(sound, [sae_a, sae_b], progress)
+    sides = (open_side(folder, sound, names[0]), open_side(folder, sound, names[1]))
+    with TemporaryDirectory(prefix="match-") as scratch:
+        found = compare(
+            sides, Corpus.open(folder.corpus_file), settings,
+            memory=memory, scratch=Path(scratch), documents=documents, progress=progress,
+        )  # fmt: skip
+    return dict(found.tables)["MATCHES"]
 
 
 def _pairs(

@@ -1,0 +1,53 @@
+"""Intervals of means over queries of several repeats: both are drawn again."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["intervals"]
+
+_AT_ONCE = 1 << 23
+
+
+def intervals(
+    values: NDArray[np.float64],
+    *,
+    query: NDArray[np.int64],
+    repeat: NDArray[np.int64],
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the limits of the 95% intervals of the means of columns, by bootstrap.
+
+    Parameters
+    ----------
+    values
+        float64, (rows, columns).
+    query, repeat
+        int64, (rows,). The query and the repeat that each row is of. A query that occurs in
+        several repeats is drawn with all its rows; repeats are drawn too, if there are
+        several; a row counts as often as both.
+    draws, seed
+        How many draws, and what they are made from.
+    """
+    of_query, of_repeat = (np.unique(x, return_inverse=True)[1] for x in (query, repeat))
+    queries, repeats = (int(x.max(initial=-1)) + 1 for x in (of_query, of_repeat))
+    if not len(values):
+        nothing = np.full(values.shape[1], np.nan)
+        return nothing, nothing
+    rng = np.random.default_rng(seed)
+    means = []
+    left = draws
+    while left:
+        some = min(left, max(1, _AT_ONCE // len(values)))
+        weight = _drawn(queries, some, rng)[:, of_query] * _drawn(repeats, some, rng)[:, of_repeat]
+        total = weight.sum(axis=1, keepdims=True)
+        means.append((weight @ values)[total[:, 0] > 0] / total[total[:, 0] > 0])
+        left -= some
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
+    return low, high
+
+
+def _drawn(number: int, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    if number == 1:
+        return np.ones((draws, 1))
+    return rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)

@@ -1,0 +1,91 @@
+"""Ranks of the true counterpart among all candidates, ties scored by expectation."""
+
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MEASURES", "TOPS", "Ranks", "first", "rank"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+TOPS = (1, 10, 100)
+
+#: The columns of ``Ranks.scores``.
+MEASURES = (*(f"recall@{k}" for k in TOPS), "mrr")
+
+_AT_ONCE = 1 << 24  # scores compared at once
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Where the true counterparts stand, one entry a query.
+
+    Parameters
+    ----------
+    better
+        int64. Candidates with a higher score.
+    equal
+        int64. Candidates with the same score, the true one counted in: in a random order of
+        these, its rank is any of ``better + 1`` to ``better + equal`` alike.
+    candidates
+        int64. Candidates in all.
+    """
+
+    better: NDArray[np.int64]
+    equal: NDArray[np.int64]
+    candidates: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.better)
+
+    def take(self, which: NDArray[np.bool_]) -> "Ranks":
+        """Return some of the queries."""
+        return Ranks(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @property
+    def told(self) -> NDArray[np.bool_]:
+        """Whether the scores of a query tell any two candidates apart from the true one."""
+        return self.equal < self.candidates
+
+    @property
+    def scores(self) -> Floats:
+        """float64, (queries, 4). Expected recall at 1, 10 and 100, and reciprocal rank."""
+        first, last = self.better, self.better + self.equal
+        recalls = [np.clip(k - first, 0, self.equal) / self.equal for k in TOPS]
+        harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, last.max(initial=0) + 1))])
+        return np.stack([*recalls, (harmonic[last] - harmonic[first]) / self.equal], axis=1)
+
+
+def rank(
+    scores: NDArray[np.floating], true: NDArray[np.int64], *, tolerance: float = 1e-9
+) -> Ranks:
+    """Rank the true candidate of each query.
+
+    Parameters
+    ----------
+    scores
+        (queries, candidates). Higher is better; all finite.
+    true
+        int64, (queries,). The column of the true candidate.
+    tolerance
+        Scores that differ by no more are the same: sums in another order differ in their
+        last digits, and such digits shall tell nothing.
+    """
+    better, equal = (np.zeros(len(true), dtype=np.int64) for _ in range(2))
+    step = max(1, _AT_ONCE // max(1, scores.shape[1]))
+    for i in range(0, len(true), step):
+        some = slice(i, i + step)
+        part = scores[some]
+        above = part - np.take_along_axis(part, true[some, None], axis=1)
+        better[some] = (above > tolerance).sum(axis=1)
+        equal[some] = (np.abs(above) <= tolerance).sum(axis=1)
+    return Ranks(better, equal, np.full(len(true), scores.shape[1]))
+
+
+def first(scores: NDArray[np.floating], *, tolerance: float = 1e-9) -> Floats:
+    """Return the share of each candidate in the first place of each query, ties shared out."""
+    best = scores >= scores.max(axis=1, keepdims=True) - tolerance
+    shares: Floats = best / best.sum(axis=1, keepdims=True)
+    return shares
