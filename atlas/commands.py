@@ -194,7 +194,9 @@ def push(
         for verb in ("added", "replaced", "removed"):
             if done[verb]:
                 click.echo(f"{would}{verb}: {', '.join(done[verb])}")
-        if not any(done[verb] for verb in ("added", "replaced", "removed")):
+        if done["shared"]:
+            click.echo(f"{would}replaced: what SAEs share, such as maps between sites")
+        if not any(done[verb] for verb in ("added", "replaced", "removed", "shared")):
             click.echo("The server shows this atlas already.")
 
     emit(done, as_json=as_json, show=show)

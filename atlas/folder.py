@@ -7,6 +7,7 @@
       corpus.parquet          the documents, in blocks
       parts/<kind>/<name>/    Parquet tables and manifest.json
       codes/<sae>/            Arrow files, one a shard, and manifest.json
+      saes/<name>/            SAEs that were trained here, as sae-lens saves them
       runs/<id>/              what an unfinished run needs to go on
       cache/                  the embedded view; may be removed at any time
       lock                    held by the process that writes
@@ -14,7 +15,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from atlas.disk import discard, is_leftover, write_json
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.parts import FORMAT, Part, read_manifest
 
-__all__ = ["Folder", "Sound"]
+__all__ = ["Folder", "Sound", "models_of"]
 
 ATLAS = "atlas.json"
 
@@ -205,7 +206,8 @@ class Folder:
         """Return the parts that may be loaded, and why the others may not.
 
         Parts are read in any order: one is stale if an ancestor is missing, has
-        another hash, or is itself stale.
+        another hash, or is itself stale. One that touches no SAE is about a model, and
+        is stale while no sound SAE reads that model as it was then.
         """
         found, broken = self.all_parts()
         parts = {p.manifest.key: p for p in found}
@@ -217,6 +219,9 @@ class Folder:
                 reason = None if key in stale else _stale(part, parts, stale)
                 if reason:
                     stale[key], changed = reason, True
+        if about := {key: part for key, part in parts.items() if not part.manifest.saes}:
+            saes = [p for key, p in parts.items() if p.manifest.kind == "sae" and key not in stale]
+            stale |= _without_model(about, models_of(saes))
         return Sound({k: p for k, p in parts.items() if k not in stale}, stale, broken)
 
     def remove(self, part: Part) -> None:
@@ -252,6 +257,30 @@ def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     return sorted(f for f in path.iterdir() if f.is_dir() and not is_leftover(f))
+
+
+def models_of(saes: Iterable[Part]) -> set[tuple[str, str, str]]:
+    """Return name, weights and tokenizer of the models that SAEs read, of which parts may be."""
+    found = set()
+    for part in saes:
+        try:
+            (row,) = part.table("Model").to_pylist()
+        except BrokenPart:  # told by whoever loads the SAE
+            continue
+        found.add((row["name"], row["weights"], row["tokenizer"]))
+    return found
+
+
+def _without_model(
+    parts: Mapping[str, Part], models: Collection[tuple[str, str, str]]
+) -> dict[str, str]:
+    """Say which parts about models are about none of these."""
+    stale = {}
+    for key, part in parts.items():
+        said = part.manifest.sources.get("model", {})
+        if tuple(said.get(n) for n in ("name", "weights", "tokenizer")) not in models:
+            stale[key] = f"no SAE here reads the model {said.get('name')} as it was then"
+    return stale
 
 
 def _stale(part: Part, parts: Mapping[str, Part], stale: Mapping[str, str]) -> str | None:

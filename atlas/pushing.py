@@ -51,7 +51,8 @@ def push_atlas(
     Returns
     -------
     dict
-        ``added``, ``replaced``, ``removed``, ``kept``: names of SAEs; ``rows`` to write
+        ``added``, ``replaced``, ``removed``, ``kept``: names of SAEs; ``shared``: whether
+        edges between what SAEs share, such as maps between sites, differ; ``rows`` to write
         and the estimated ``seconds``; ``left_out``: CO_ACTIVATES edges of the atlas that
         the server does not show; ``url``.
 
@@ -90,6 +91,7 @@ def push_atlas(
             "replaced": list(plan.replace),
             "removed": list(plan.remove),
             "kept": list(plan.keep),
+            "shared": plan.shared,
             "rows": plan.rows,
             "seconds": plan.seconds,
             "left_out": left_out,

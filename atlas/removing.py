@@ -5,7 +5,8 @@ from pathlib import Path
 
 from atlas.disk import discard
 from atlas.errors import UnknownName
-from atlas.folder import Folder
+from atlas.folder import Folder, models_of
+from atlas.parts import Part
 
 __all__ = ["remove_saes", "touching"]
 
@@ -38,14 +39,35 @@ def remove_saes(path: Path, saes: Sequence[str]) -> list[str]:
 
 
 def _places(folder: Folder, saes: Sequence[str]) -> list[Path]:
-    """Return the folders of the parts that touch the SAEs; a broken part goes by its folder's name."""
-    touched = {part.folder: set(part.manifest.saes) for part in folder.all_parts()[0]}
+    """Return the folders of the parts that touch the SAEs; a broken part goes by its folder's name.
+
+    With the last SAE of a model go the parts about that model, which touch no SAE.
+    """
+    parts = folder.all_parts()[0]
+    touched = {part.folder: set(part.manifest.saes) for part in parts}
     touches = {place: touched.get(place, {place.name}) for place in folder.part_folders()}
     known = set().union(*touches.values())
     for name in saes:
         if name not in known:
             raise UnknownName("SAE", name, known=known, hint="`atlas list` shows them.")
-    return [place for place, names in touches.items() if names & set(saes)]
+    alone = _models_left_alone(folder, parts, saes) if not all(touches.values()) else set()
+    about = {
+        p.folder
+        for p in parts
+        if not p.manifest.saes and p.manifest.sources.get("model", {}).get("name") in alone
+    }
+    return [place for place, names in touches.items() if names & set(saes) or place in about]
+
+
+def _models_left_alone(folder: Folder, parts: Sequence[Part], saes: Sequence[str]) -> set[str]:
+    """Return the models that the SAEs read and no other does; none if one of the others cannot be read."""
+    sound = {p.manifest.name: p for p in parts if p.manifest.kind == "sae"}
+    left = {f.name for f in folder.part_folders() if f.parent.name == "sae"} - set(saes)
+    models = {name: {m for m, *_ in models_of([p])} for name, p in sound.items()}
+    if not all(models.get(name) for name in left):
+        return set()
+    read = set().union(*(models[name] for name in saes if name in models))
+    return read - set().union(*(models[name] for name in left))
 
 
 def _key(place: Path) -> str:

@@ -106,6 +106,44 @@ def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
     assert "--edges-per-feature" in out + err
 
 
+def test_a_map_between_sites_is_pushed_and_goes_with_its_model(command, tmp_path, neo4j_url):
+    folder = Folder.open(tmp_path / "a.atlas")
+
+    def write(r2):
+        sites = [{"id": f"m/{hook}", "model": "m", "hook": hook} for hook in ("hook_embed", "late")]
+        edge = {"source": "m/hook_embed", "target": "m/late", "run": "closed form/c", "r2": r2}
+        model = {"name": "m", "weights": None, "tokenizer": None}
+        write_part(
+            folder.part("transcoder", "t"), Manifest("transcoder", "t", sources={"model": model}),
+            [
+                ("MAPS_TO", filled("MAPS_TO", "transcoder", [edge])),
+                ("Site", filled("Site", "transcoder", sites[1:])),
+                ("OF_MODEL", filled("OF_MODEL", "transcoder", [{"source": "m/late", "target": "m"}])),
+            ],
+        )  # fmt: skip
+
+    asked = "MATCH (a:Site)-[e:MAPS_TO]->(b:Site) RETURN a.id AS a, b.id AS b, e.r2 AS r2"
+
+    def shown(where):
+        rows = result(command("query", "--cypher", asked, "-a", where))
+        return [(r["a"], r["b"], r["r2"]) for r in rows]
+
+    command("push")
+    for r2 in (0.5, 0.25):
+        write(r2)
+        done = result(command("push"))
+        assert done["shared"]
+        assert done["kept"] == ["one", "two"]
+        assert shown(neo4j_url) == shown("a.atlas") == [("m/hook_embed", "m/late", r2)]
+    assert not result(command("push"))["shared"]
+    command("rm", "one", "--yes")
+    assert result(command("push"))["removed"] == ["one"]
+    assert shown(neo4j_url) == [("m/hook_embed", "m/late", 0.25)]
+    command("rm", "two", "--yes")
+    command("push")
+    assert shown(neo4j_url) == shown("a.atlas") == []
+
+
 def test_doctor_and_export_on_a_server(command, neo4j_url, tmp_path):
     command("push")
     said = result(command("doctor", "-a", neo4j_url))

@@ -236,6 +236,49 @@ def test_a_site_that_no_sae_reads_is_there_for_its_probes_alone(store: Store) ->
         assert store.table("OF_MODEL")["source"].to_pylist() == sites
 
 
+def mapped(saes: dict[str, str], *scores: float, atlas: str = ATLAS) -> Graph:
+    """A graph whose one model has a map from a site to another and to itself, a run for each score."""
+    graph = make_graph(saes, atlas=atlas, nulls=0.0)
+    bare = dict.fromkeys(schema.arrow_schema("MAPS_TO").names)
+    rows = [
+        bare | {"source": "model a/embed", "target": to, "run": f"run {i}", "r2": r2, "rank": i}
+        for i, r2 in enumerate(scores)
+        for to in ("model a/hook", "model a/embed")
+    ]
+    edges = pa.Table.from_pylist(rows[::-1], schema=schema.arrow_schema("MAPS_TO"))
+    return replace(graph, tables={**graph.tables, "MAPS_TO": edges})
+
+
+def test_maps_between_sites_change_without_any_sae(store: Store) -> None:
+    saes = {"a1": "v1", "b1": "v1"}
+    put(store, mapped(saes))
+    for scores in ((0.5,), (0.5, 0.25), (0.75, 0.25), (0.75,), ()):
+        graph = mapped(saes, *scores)
+        plan = store.plan(graph)
+        assert plan.changes
+        assert plan.shared
+        assert plan.rows > 0
+        assert (plan.add, plan.replace, plan.remove) == ((), (), ())
+        put(store, graph)
+        assert_shows(store, graph)
+        assert not store.plan(graph).changes
+        assert store.table("MAPS_TO", "a1").num_rows == 0  # they leave no SAE
+        found = store.query(
+            "MATCH (a:Site)-[e:MAPS_TO]->(b:Site {id: 'model a/hook'}) RETURN e.r2 AS r2 ORDER BY e.run",
+            {},
+        )
+        assert found["r2"].to_pylist() == list(scores)
+
+
+def test_maps_follow_their_model(store: Store) -> None:
+    for saes in ({"a1": "v1", "b1": "v1"}, {"a1": "v2", "b1": "v1"}, {"a1": "v2"}):
+        graph = mapped(saes, 0.5)
+        put(store, graph)
+        assert_shows(store, graph)
+    put(store, make_graph({"b1": "v2"}))
+    assert store.table("MAPS_TO").num_rows == 0
+
+
 def test_nodes_nobody_shares_any_more_are_gone(store: Store) -> None:
     put(store, make_graph(("a1", "a2", "b1")))
     assert set(store.table("Model")["name"].to_pylist()) == {"model a", "model b"}

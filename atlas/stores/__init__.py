@@ -64,6 +64,8 @@ class SyncPlan:
     add, replace, remove, keep
         Names of SAEs: new ones, those whose fingerprint differs, those the atlas
         dropped, and those that are as they should be.
+    shared
+        Whether edges between nodes that SAEs share, such as a model's sites, differ.
     rows
         How many nodes and edges will be written.
     seconds
@@ -75,13 +77,14 @@ class SyncPlan:
     replace: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    shared: bool = False
     rows: int = 0
     seconds: float = field(default=0.0)
 
     @property
     def changes(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.add or self.replace or self.remove)
+        return bool(self.add or self.replace or self.remove or self.shared)
 
 
 class Store(Protocol):

@@ -23,6 +23,7 @@ from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph, Loaded, Params, SyncPlan
 from atlas.stores.cypher import WRITES, checked
 from atlas.stores.planning import compare
+from atlas.stores.slices import shared_edges
 from atlas.stores.tables import in_order, sae_column, tables
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class KuzuStore:
                 f"{self.url} is the view of another atlas, which owns {', '.join(foreign)}; a file shows "
                 f"one atlas. Name another file for {graph.name!r}, or rename with --as on a server."
             )
-        plan = compare(graph, there)
+        plan = replace(compare(graph, there), shared=self._differs(graph))
         rows = sum(t.num_rows for t in graph.tables.values()) if plan.changes else 0
         return replace(plan, rows=rows, seconds=rows / ROWS_PER_SECOND)
 
@@ -165,6 +166,13 @@ class KuzuStore:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+    def _differs(self, graph: Graph) -> bool:
+        """Say whether edges between nodes that SAEs share are others than the graph's."""
+        return any(
+            not self.table(of.name).equals(in_order(of, graph.tables[of.name]))
+            for of in shared_edges()
+        )
 
     def _opens(self) -> bool:
         """Open the file if it is a whole one of ours.

@@ -68,11 +68,13 @@ class Neo4jStore:
                 f"and {graph.name!r} has an SAE of the same name; push it under another name with --as."
             )
         plan = compare(graph, {n: loaded for n, loaded in there.items() if n not in others})
+        plan = replace(plan, shared=Shared(self._bolt, graph).differ())
         if not plan.changes:
             return plan
         slices, shown, swaps = Slices(graph), set(plan.keep), (*plan.replace, *plan.add)
-        size = Size.of(graph.tables[n.label] for n in shared_nodes())
-        size += Size.of(graph.tables[e.type] for e in shared_edges())
+        size = Size.of(graph.tables[e.type] for e in shared_edges())
+        if swaps or plan.remove:
+            size += Size.of(graph.tables[n.label] for n in shared_nodes())
         for name in swaps:  # in the order of ``sync``: an edge comes with the later of its SAEs
             size += slices.size(name, among=shown)
             shown.add(name)

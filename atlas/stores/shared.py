@@ -42,6 +42,14 @@ class Shared:
         self._bolt = bolt
         self._graph = graph
 
+    def differ(self) -> bool:
+        """Say whether the edges that this atlas holds are others than the graph's."""
+        return any(
+            {repr(row) for row in _rows(self._graph.tables[of.type])}
+            != {repr(row) for *row, _, mine in self._edges(of) if mine}
+            for of in shared_edges()
+        )
+
     def add(self, progress: Progress) -> None:
         """Write the shared rows that are not there, or are there otherwise."""
         for node in shared_nodes():
@@ -55,7 +63,7 @@ class Shared:
             wanted = {repr(row) for row in _rows(self._graph.tables[edge.type])}
             found = self._edges(edge)
             gone = [id for *row, id, mine in found if mine and repr(row) not in wanted]
-            self._leave(f"MATCH ()-[x:`{edge.type}`]->() WHERE elementId(x) = k", "DELETE x", gone)
+            self._let_go(edge, gone)
         for node in shared_nodes():
             keys = set(self._graph.tables[node.label][node.key].to_pylist())
             held = self._bolt.ask(
@@ -94,10 +102,15 @@ class Shared:
             )
 
     def _add_edges(self, of: Edge) -> None:
-        """Write edges; a row says all of an edge, so one that differs in anything is another."""
+        """Write edges; a row says all of an edge, so one that differs in anything is another.
+
+        One of the same keys that said something else goes first: for a moment neither is there.
+        """
         source, target = schema.node(of.source), schema.node(of.target)
-        found = {repr(row): (id, mine) for *row, id, mine in self._edges(of)}
         wanted = list(_rows(self._graph.tables[of.type]))
+        there = self._edges(of)
+        self._let_go(of, _outdated(of, there, wanted))
+        found = {repr(row): (id, mine) for *row, id, mine in there}
         me = self._graph.atlas
         self._bolt.write(
             f"UNWIND $rows AS r MATCH (a:`{source.label}` {{`{source.key}`: r[0]}}) "
@@ -122,6 +135,10 @@ class Shared:
             {"me": self._graph.atlas},
         ).rows
 
+    def _let_go(self, of: Edge, ids: Sequence[str]) -> None:
+        match = f"MATCH ()-[x:`{of.type}`]->() WHERE elementId(x) = k"
+        self._leave(match, "DELETE x", ids)
+
     def _leave(self, match: str, delete: str, keys: Sequence[str]) -> None:
         left = iter(keys)
         while some := list(islice(left, BATCH_ROWS)):
@@ -129,6 +146,18 @@ class Shared:
                 f"UNWIND $keys AS k {match} {_LEAVE} {delete}",
                 {"keys": some, "me": self._graph.atlas},
             )
+
+
+def _outdated(of: Edge, there: Sequence[list[Any]], wanted: Sequence[list[Any]]) -> list[str]:
+    """Return the ids of my edges that say something else than a wanted one of the same keys."""
+    names = schema.arrow_schema(of.type).names
+    at = [names.index(key) for key in of.keys]
+    now = {tuple(row[i] for i in at): repr(row) for row in wanted}
+    return [
+        id
+        for *row, id, mine in there
+        if mine and now.get(tuple(row[i] for i in at), repr(row)) != repr(row)
+    ]
 
 
 def _rows(data: "pa.Table") -> Iterator[list[Any]]:

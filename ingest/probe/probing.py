@@ -1,23 +1,21 @@
 """Which SAEs to probe and where: models opened, vectors read, results written as parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from atlas.disk import discard
 from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import Manifest, write_part
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
 from ingest.corpus import Corpus
-from ingest.models import LanguageModel, open_model
+from ingest.ingested import reopen_model
+from ingest.models import LanguageModel
 from ingest.probe.design import Design
 from ingest.probe.edges import Run
 from ingest.probe.kept import Kept
@@ -26,6 +24,7 @@ from ingest.probe.runs import Result, probe_all
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.subject import Subject, check_same, open_subject
 from ingest.probe.vectors import EMBEDDING, by_id, by_token
+from ingest.scratch import scratch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -122,10 +121,11 @@ def probe_saes(
             runs = _runs(settings, other)
             left = {s.name: _left(sound, s, hooks, runs, replace, progress) for s in group}
             if wanted := [hook for hook in hooks if any(hook in those for those in left.values())]:
-                given = model if model is not None else _noted(group[0])
-                opened = _open(given, group[0], wanted, tokenizer=tokenizer, device=device)
-                with _scratch(folder) as scratch:
-                    work = _Work(folder, opened, wanted, settings, other, memory, scratch, progress)
+                opened = reopen_model(
+                    group[0], model, hooks=wanted, tokenizer=tokenizer, device=device
+                )
+                with scratch(folder, "probe") as into:
+                    work = _Work(folder, opened, wanted, settings, other, memory, into, progress)
                     work.run([s for s in group if left[s.name]], left)
             sound = folder.sound()
             rows += [_summary(sound, s, hook, run) for s in group for hook in hooks for run in runs]
@@ -220,50 +220,6 @@ def _settings(run: Run) -> dict[str, Any]:
     said = asdict(run.settings) | {"validated_on": run.validated_on, "corpus": run.corpus}
     del said["splits"], said["kinds"]
     return {"split": run.split, "kind": run.kind, **said}
-
-
-def _noted(subject: Subject) -> str:
-    source = subject.model["source"]
-    if source == "memory":
-        raise BadInput(
-            f"The model {subject.model['name']} lived in memory when {subject.name} was ingested; give it "
-            "with --model, or model= in Python."
-        )
-    return str(source)
-
-
-def _open(
-    given: Any, subject: Subject, hooks: Sequence[str], *, tokenizer: Any, device: str
-) -> LanguageModel:
-    """Open the model as deep as is needed, and make sure it is the one that was ingested."""
-    if isinstance(given, LanguageModel):
-        opened = given
-        for hook in hooks:
-            opened.place(hook)
-    else:
-        opened = open_model(
-            given, tokenizer=tokenizer, hooks=hooks, device=device,
-            dtype=subject.model["dtype"],
-        )  # fmt: skip
-    if opened.weights != subject.model["weights"]:
-        raise Mismatch(
-            f"{opened.name} is not the model that {subject.name} was ingested with (its weights differ); name "
-            "that one with --model."
-        )
-    if opened.tokenizer_key != subject.model["tokenizer"]:
-        raise Mismatch(
-            f"{opened.name} has another tokenizer than {subject.name} was ingested with; give that one."
-        )
-    return opened
-
-
-@contextmanager
-def _scratch(folder: Folder) -> Iterator[Path]:
-    folder.cache.mkdir(exist_ok=True)
-    for left in folder.cache.glob("probe-*"):  # by a process that was killed
-        discard(left)
-    with TemporaryDirectory(prefix="probe-", dir=folder.cache) as scratch:
-        yield Path(scratch)
 
 
 @dataclass(eq=False)

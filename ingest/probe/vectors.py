@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atlas.errors import Mismatch, OutOfRoom
+from atlas.errors import Mismatch
 from atlas.progress import Progress
+from ingest.activations import activations
 from ingest.contexts import ContextSettings, tokenize
 from ingest.corpus import Corpus
+from ingest.scratch import check_room
 
 if TYPE_CHECKING:
     from ingest.models import LanguageModel
@@ -82,7 +84,9 @@ def by_token(
         f"The vectors of {rows:,} tokens at {len(hooks)} site(s) take {size / 2**30:.1f} GiB of disk "
         "while they are probed."
     )
-    _check_room(into, size)
+    check_room(
+        into, size, what="The vectors", todo="give fewer --tokens, or probe fewer sites at once"
+    )
     found: dict[str, NDArray[np.float32]] = {
         hook: np.lib.format.open_memmap(
             into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(rows, model.place(hook).width)
@@ -103,9 +107,7 @@ def by_token(
                     settings=contexts,
                     batch_tokens=batch_tokens,
                 )
-                for batch in text.batches:
-                    ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
-                    read = model.run(ids, mask, hooks=hooks)
+                for batch, read in activations(model, text, hooks=hooks):
                     row = at + batch.rows
                     inside = row < end
                     keep = torch.from_numpy(batch.keep).to(model.device)
@@ -120,14 +122,3 @@ def by_token(
                 )
             begin = end
     return found
-
-
-def _check_room(into: Path, size: int) -> None:
-    import shutil
-
-    free = shutil.disk_usage(into).free
-    if size > free:
-        raise OutOfRoom(
-            f"The vectors take {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free at {into}: give "
-            "fewer --tokens, or probe fewer sites at once."
-        )

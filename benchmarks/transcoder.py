@@ -1,0 +1,223 @@
+"""What affine maps between sites cost: moments beside the bare model, least squares beside Adam, memory.
+
+Weights are random, made from real architectures' shapes, and the text is Zipf-like.
+
+    python -m benchmarks.transcoder moments --shape gemma-2-2b
+    python -m benchmarks.transcoder adam --shape stories3m
+    python -m benchmarks.transcoder memory --shape stories3m
+
+``moments``: one look at the text that sums up moments and sums by token id, over the model
+run alone on the same batches (bare, looked at, bare again). ``adam``: maps from the same
+activations, the closed form with its penalty by cross-validation, and Adam until its
+held-out R² is as good (less 0.001), for several learning rates. ``memory``: the most memory
+held, for texts of one and of four times the tokens, each in a process of its own.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from atlas.progress import SILENT
+from benchmarks.whole_ingest import SHAPES, Shape, random_model, random_text
+from ingest.contexts import ContextSettings, tokenize
+from ingest.corpus import Corpus
+from ingest.models import LanguageModel
+from ingest.transcoder.maps import closed_form
+from ingest.transcoder.measure import measure
+from ingest.transcoder.reading import Text
+from ingest.transcoder.scores import scores
+from ingest.transcoder.settings import TranscoderSettings
+from ingest.transcoder.solve import Spectra
+
+FOLDS = 5
+
+
+def layout(model: LanguageModel, shape: Shape, folder: Path) -> Text:
+    """Return random text, laid out for the model."""
+    corpus = Corpus.gather(random_text(shape), folder / "corpus.parquet")
+    return Text(
+        corpus, model, contexts=ContextSettings(context_size=shape.context, prepend_bos=True),
+        batch_tokens=4096, documents=None, folds=FOLDS, seed=0,
+    )  # fmt: skip
+
+
+def clocks() -> np.ndarray:
+    """Return the time of day and this process's own, which others on the machine do not lengthen."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def bare(text: Text, hooks: list[str]) -> np.ndarray:
+    """Time the model alone on the same batches, in seconds by both clocks."""
+    model = text.model
+    took = np.zeros(2)
+    for number in range(len(text.corpus)):
+        block = tokenize(
+            text.corpus.block(number), model.tokenizer, settings=text._contexts, batch_tokens=4096
+        )
+        for batch in block.batches:
+            ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
+            began = clocks()
+            model.run(ids, mask, hooks=hooks)
+            took += clocks() - began
+    return took
+
+
+def moments(shape: Shape) -> dict[str, object]:
+    """Compare a look that sums up moments with the model run alone."""
+    model = random_model(shape, "float32")
+    target, found = shape.hook, {}
+    with tempfile.TemporaryDirectory() as folder:
+        text = layout(model, shape, Path(folder))
+        counts = text.count()
+        tokens = int(counts.count.sum())
+        bare(text, [target])
+        for source in ("hook_embed", "blocks.0.hook_resid_post"):
+            runs = [bare(text, [source, target])]
+            began = clocks()
+            measure(text, source, [target], counts=counts, scratch=None, progress=SILENT)
+            runs += [clocks() - began, bare(text, [source, target])]
+            ratio = runs[1] / ((runs[0] + runs[2]) / 2)
+            found[source] = {
+                "bare_us_per_token": [round(1e6 * runs[i][0] / tokens, 1) for i in (0, 2)],
+                "us_per_token": round(1e6 * runs[1][0] / tokens, 1),
+                "ratio": round(float(ratio[0]), 3),
+                "ratio_of_processor_time": round(float(ratio[1]), 3),
+            }
+    return {"tokens": tokens, **found}
+
+
+def adam(shape: Shape, *, epochs: int) -> dict[str, object]:
+    """Compare the closed form with Adam, from the same activations."""
+    model = random_model(shape, "float32")
+    source, target = "hook_embed", shape.hook
+    with tempfile.TemporaryDirectory() as folder:
+        text = layout(model, shape, Path(folder))
+        counts = text.count()
+        kept = text.scratch([source, target], Path(folder), counts=counts, progress=SILENT)
+        x, y = (np.array(kept.read[hook]) for hook in (source, target))
+        began = time.perf_counter()
+        measured = measure(text, source, [target], counts=counts, scratch=None, progress=SILENT)
+        looked = time.perf_counter() - began - float(bare(text, [target])[0])
+        began = time.perf_counter()
+        maps = closed_form(
+            measured, target, penalties=TranscoderSettings().penalties,
+            text=Spectra(lambda f: measured.text(target, f)),
+            both=Spectra(lambda f: measured.both(target, f)),
+        )  # fmt: skip
+        solved = time.perf_counter() - began
+        said, _ = scores(measured, target, maps)
+    fold = kept.slot // 2
+    text_rows = kept.slot % 2 == 0
+    held, train = text_rows & (fold == 0), text_rows & (fold != 0)
+    line = maps.held_out[0].line
+    goal = r2(y[held], x[held] @ line.weight.numpy() + line.bias.numpy())
+    rows = np.flatnonzero(train)
+    trials = {
+        f"{rate:g}": by_adam(x, y, rows, held, goal=goal, rate=rate, epochs=epochs)
+        for rate in (1e-4, 1e-3, 1e-2)
+    }
+    closed = max(0.0, looked) + solved
+    fastest = min((t["seconds"] for t in trials.values() if t["reached"]), default=None)
+    return {
+        "tokens": int(text_rows.sum()), "r2_weighted": said["r2_weighted"], "goal": round(goal, 5),
+        "moments_seconds": round(max(0.0, looked), 2), "solve_seconds": round(solved, 2),
+        "adam": trials,
+        "times_faster": None if fastest is None else round(fastest / closed, 1),
+        "times_faster_at_1e-4": round(trials["0.0001"]["seconds"] / closed, 1),
+    }  # fmt: skip
+
+
+def by_adam(
+    x: np.ndarray, y: np.ndarray, rows: np.ndarray, held: np.ndarray, *, goal: float, rate: float,
+    epochs: int,
+) -> dict[str, object]:  # fmt: skip
+    """Train until the held-out R² is as good, as the source did: batches of 256, MSE."""
+    torch.manual_seed(0)
+    layer = nn.Linear(x.shape[1], y.shape[1])
+    optimizer = torch.optim.Adam(layer.parameters(), lr=rate)
+    xs, ys = torch.from_numpy(x), torch.from_numpy(y)
+    took, score, epoch = 0.0, -np.inf, 0
+    while epoch < epochs and score < goal - 0.001:
+        order = np.random.default_rng(epoch).permutation(rows)
+        began = time.perf_counter()
+        for begin in range(0, len(order), 256):
+            few = order[begin : begin + 256]
+            loss = nn.functional.mse_loss(layer(xs[few]), ys[few])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        took += time.perf_counter() - began
+        epoch += 1
+        with torch.no_grad():
+            score = r2(y[held], layer(xs[np.flatnonzero(held)]).numpy())
+    reached = bool(score >= goal - 0.001)
+    return {"seconds": round(took, 2), "epochs": epoch, "r2": round(score, 5), "reached": reached}
+
+
+def r2(y: np.ndarray, told: np.ndarray) -> float:
+    """Return the variance-weighted R²."""
+    return float(1 - ((y - told) ** 2).sum() / ((y - y.mean(0)) ** 2).sum())
+
+
+def peak(shape: Shape) -> float:
+    """Return the most memory that one look and a solution hold, in MiB."""
+    model = random_model(shape, "float32")
+    with tempfile.TemporaryDirectory() as folder:
+        text = layout(model, shape, Path(folder))
+        counts = text.count()
+        source, target = "blocks.0.hook_resid_post", shape.hook
+        measured = measure(text, source, [target], counts=counts, scratch=None, progress=SILENT)
+        closed_form(
+            measured, target, penalties=TranscoderSettings().penalties,
+            text=Spectra(lambda f: measured.text(target, f)),
+            both=Spectra(lambda f: measured.both(target, f)),
+        )  # fmt: skip
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def memory(name: str, tokens: int) -> dict[str, object]:
+    """Measure texts of one and of four times the tokens."""
+    found = {}
+    for number in (tokens, 4 * tokens):
+        words = [sys.executable, "-m", "benchmarks.transcoder", "peak", "--shape", name]
+        done = subprocess.run(
+            [*words, "--tokens", str(number)], capture_output=True, text=True, check=True
+        )
+        found[f"{number:,}"] = float(done.stdout)
+    return {"peak_mib_by_tokens": found}
+
+
+def main() -> None:
+    """Measure one thing at one shape and print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("what", choices=["moments", "adam", "memory", "peak"])
+    parser.add_argument("--shape", choices=SHAPES, default="stories3m")
+    parser.add_argument("--tokens", type=int, help="Instead of the shape's own number.")
+    parser.add_argument("--epochs", type=int, default=100, help="Of Adam, at most.")
+    asked = parser.parse_args()
+    shape = SHAPES[asked.shape]
+    shape = replace(shape, tokens=asked.tokens or shape.tokens)
+    if asked.what == "peak":
+        print(peak(shape))
+        return
+    found = (
+        memory(asked.shape, shape.tokens) if asked.what == "memory"
+        else moments(shape) if asked.what == "moments" else adam(shape, epochs=asked.epochs)
+    )  # fmt: skip
+    print(json.dumps({"shape": asked.shape} | found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""How an SAE of an atlas was ingested: its model, opened again as it was, and how text was laid out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.folder import Sound
+from atlas.parts import Part
+from ingest.contexts import ContextSettings
+from ingest.models import LanguageModel, open_model
+
+__all__ = ["Ingested", "open_ingested", "reopen_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ingested:
+    """An SAE of an atlas, and what its model was given.
+
+    Parameters
+    ----------
+    name
+        Its name in the atlas.
+    sae
+        The part that says who it is.
+    row, model
+        Its row of the table SAE, and its model's of the table Model.
+    contexts, batch_tokens
+        How text was laid out for the model.
+    """
+
+    name: str
+    sae: Part
+    row: Mapping[str, Any]
+    model: Mapping[str, Any]
+    contexts: ContextSettings
+    batch_tokens: int
+
+
+def open_ingested(sound: Sound, name: str) -> Ingested:
+    """Find how an SAE was ingested.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no such SAE.
+    """
+    if name not in sound.saes:
+        raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
+    sae = sound.parts[f"sae/{name}"]
+    (row,) = sae.table("SAE").to_pylist()
+    (model,) = sae.table("Model").to_pylist()
+    said = sae.manifest.settings
+    contexts = ContextSettings(context_size=said["context_size"], prepend_bos=said["prepend_bos"])
+    return Ingested(name, sae, row, model, contexts, int(said["batch_tokens"]))
+
+
+def reopen_model(
+    ingested: Ingested,
+    given: Any = None,
+    *,
+    hooks: Sequence[str],
+    tokenizer: Any = None,
+    device: str = "auto",
+) -> LanguageModel:
+    """Open a model as deep as is needed, and make sure it is the one that an SAE was ingested with.
+
+    Parameters
+    ----------
+    ingested
+        The SAE.
+    given
+        The model, by name, folder or in memory; the one that the atlas notes if None.
+    hooks
+        Places that will be read.
+    tokenizer
+        The tokenizer of a model in memory.
+    device
+        Where it runs, if it is opened here.
+
+    Raises
+    ------
+    BadInput
+        If the model lived in memory, and none is given.
+    Mismatch
+        If it is another model, or has another tokenizer.
+    UnknownName, Missing, OutOfRoom
+        As ``open_model`` does.
+    """
+    if isinstance(given, LanguageModel):
+        opened = given
+        for hook in hooks:
+            opened.place(hook)
+    else:
+        opened = open_model(
+            _noted(ingested) if given is None else given,
+            tokenizer=tokenizer, hooks=hooks, device=device, dtype=ingested.model["dtype"],
+        )  # fmt: skip
+    if opened.weights != ingested.model["weights"]:
+        raise Mismatch(
+            f"{opened.name} is not the model that {ingested.name} was ingested with (its weights differ); name "
+            "that one with --model."
+        )
+    if opened.tokenizer_key != ingested.model["tokenizer"]:
+        raise Mismatch(
+            f"{opened.name} has another tokenizer than {ingested.name} was ingested with; give that one."
+        )
+    return opened
+
+
+def _noted(ingested: Ingested) -> str:
+    source = ingested.model["source"]
+    if source == "memory":
+        raise BadInput(
+            f"The model {ingested.model['name']} lived in memory when {ingested.name} was ingested; give it "
+            "with --model, or model= in Python."
+        )
+    return str(source)

@@ -1,0 +1,1 @@
+"""Affine maps from one place in a model to another, and what of the second they predict."""

@@ -1,0 +1,112 @@
+"""The command `atlas transcoder`, and its options."""
+
+from typing import Any
+
+import click
+
+from atlas.output import (
+    atlas_option,
+    emit,
+    finite,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+from ingest.transcoder.conclusion import conclusion
+from ingest.transcoder.settings import TranscoderSettings
+
+__all__ = ["transcoder"]
+
+_PLAIN = TranscoderSettings()
+
+_SHOWN = (
+    "target", "method", "tokens", "r2_weighted", "r2_low", "r2_high", "token_r2_weighted", "r2",
+    "token_r2", "r2_in_sample_weighted", "token_eta2_weighted", "r2_with_bos_weighted",
+    "r2_published", "bos_share",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--from", "source", default="hook_embed", show_default=True, metavar="SITE",
+              help="The place in the model that is mapped from.")  # fmt: skip
+@click.option("--to", "targets", multiple=True, metavar="SITE",
+              help="A place that is mapped to (blocks.2.hook_resid_post), or all: the residual stream "
+              "after every block. Several may be given; one run of the model serves all. [default: all]")  # fmt: skip
+@click.option("--method", default="closed-form", show_default=True,
+              type=click.Choice(["closed-form", "adam"]),
+              help="Least squares with a penalty from moments, or gradient descent as the source did.")  # fmt: skip
+@click.option("--folds", type=int, metavar="N",
+              help=f"Into how many folds documents are dealt. [default: {_PLAIN.folds}]")  # fmt: skip
+@click.option("--penalty", "penalties", multiple=True, type=float, metavar="L2",
+              help="Of the closed form, in units of the mean variance of the source's dimensions; of "
+              "several the best on documents left out is taken. [default: 0 and 1e-08 to 10]")  # fmt: skip
+@click.option("--rate", "rates", multiple=True, type=float, metavar="R",
+              help="Learning rate of Adam; of several the best on documents left out is taken. "
+              f"[default: {_PLAIN.rates[0]:g}]")  # fmt: skip
+@click.option("--epochs", type=int, metavar="N",
+              help=f"Looks of Adam at the text, at most. [default: {_PLAIN.epochs}]")  # fmt: skip
+@click.option("--batch", type=int, metavar="N",
+              help=f"Tokens of a step of Adam. [default: {_PLAIN.batch}]")  # fmt: skip
+@click.option("--patience", type=int, metavar="N",
+              help=f"Adam stops after so many epochs without gain. [default: {_PLAIN.patience}]")  # fmt: skip
+@click.option("--draws", type=int, metavar="N",
+              help="Draws of the bootstrap over documents; 0 saves the second run of the model. "
+              f"[default: {_PLAIN.draws}]")  # fmt: skip
+@click.option("--seed", type=int, help=f"Of folds, draws and training. [default: {_PLAIN.seed}]")
+@click.option("--like", metavar="SAE",
+              help="Lay text out as it was for this SAE. [default: the first of each model]")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="Name or folder. [default: the one the atlas notes]")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
+              help="What moments may take; less means more runs of the model.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Map again what was mapped already.")
+@atlas_option
+@shared_options
+def transcoder(
+    models: tuple[str, ...],
+    source: str,
+    targets: tuple[str, ...],
+    method: str,
+    like: str | None,
+    model: str | None,
+    device: str,
+    memory: float,
+    replace: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Ask how much of a place in a MODEL is an affine image of another.
+
+    Each R² is held out by document and stands beside what the means of each token id
+    predict: at the embedding, that is what any function of the token could do.
+
+    \b
+    Examples:
+      atlas transcoder --from hook_embed --to all
+      atlas transcoder tiny-a --to blocks.1.hook_resid_post --method adam --epochs 5
+    """
+    from ingest.transcoder.mapping import map_sites
+
+    chosen = {k: v for k, v in given.items() if v is not None and v != ()}
+    settings = TranscoderSettings(method="adam" if method == "adam" else "closed form", **chosen)
+    rows = map_sites(
+        folder_of(which_atlas(where)), models or None, source=source, targets=targets or ("all",),
+        settings=settings, like=like, model=model, device=device, memory=int(memory * 2**30),
+        replace=replace, progress=make_progress(quiet=quiet),
+    )  # fmt: skip
+    said = [row | {"conclusion": conclusion(row)} for row in rows]
+    emit(said, as_json=as_json, show=lambda: _show(said))
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    for source in dict.fromkeys(row["source"] for row in rows):
+        mine = [row for row in rows if row["source"] == source]
+        columns = [c for c in _SHOWN if any(row[c] is not None for row in mine)]
+        print_table(mine, title=f"from {source}", columns=columns)
+    for row in rows:
+        click.echo(row["conclusion"])

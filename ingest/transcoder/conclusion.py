@@ -1,0 +1,75 @@
+"""What the numbers of a map allow to be said, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["conclusion"]
+
+
+def conclusion(edge: Mapping[str, Any]) -> str:
+    """Return what may be concluded from an edge MAPS_TO.
+
+    Parameters
+    ----------
+    edge
+        Its properties, and ``source`` and ``target``.
+    """
+    about = f"{edge['source']} -> {edge['target'].rpartition('/')[2]}"
+    score, token = edge["r2_weighted"], edge["token_r2_weighted"]
+    if edge["source"] == edge["target"]:
+        return f"{about}: the same site, so the map is the identity and nothing is left."
+    if score is None:
+        return f"{about}: no dimension of the target varies, so there is nothing to predict."
+    said = [f"{about}: an affine map predicts {score:.1%} of the variance held out{_between(edge)}"]
+    if token is None:
+        return said[0] + "."
+    said.append(f"; the means of each token id predict {token:.1%}. ")
+    said.append(_beside(edge, score, token))
+    said.append(_weak(edge))
+    return "".join(said)
+
+
+def _between(edge: Mapping[str, Any]) -> str:
+    low, high = edge["r2_low"], edge["r2_high"]
+    return "" if low is None else f" (95% interval {low:.1%} to {high:.1%}, the map held fixed)"
+
+
+def _beside(edge: Mapping[str, Any], score: float, token: float) -> str:
+    """Compare the map with the token means, which the map's interval holds fixed."""
+    low, high = edge["r2_low"], edge["r2_high"]
+    if low is None:
+        return "No interval was drawn, so nothing is said of which is more."
+    if edge["method"] == "adam" and high < token:
+        return (
+            "So this training told less than the token; the closed form says what a map can tell."
+        )
+    if low <= token <= high:
+        return "At this size the two cannot be told apart."
+    if high < token:
+        return "So an affine map of the source tells less than the token alone."
+    inside = edge["token_eta2_weighted"]
+    if edge["source"].endswith("/hook_embed") or inside is None or low <= inside:
+        return (
+            "That the map passes the means need say no more than which token it is: means of rare ids "
+            "are poor, and more text would raise them."
+        )
+    return "So the source holds, linearly, more than which token it is."
+
+
+def _weak(edge: Mapping[str, Any]) -> str:
+    said = ""
+    if edge["penalty"] is not None and edge["fit_tokens"] <= 10 * edge["rank"]:
+        said += (
+            f" {edge['fit_tokens']:,} tokens are few for {edge['rank']:,} directions of the source; more "
+            "text would raise the share."
+        )
+    inside = edge["r2_in_sample_weighted"]
+    if inside is not None and inside - edge["r2_weighted"] > 0.02:
+        said += f" On the tokens it was fitted on it is {inside:.1%}."
+    share, published = edge["bos_share"], edge["r2_published"]
+    if share is not None and share > 0.05:
+        said += f" {share:.0%} of the error of a map with BOS lies on BOS."
+    if published is not None and abs(published - edge["r2_weighted"]) > 0.02:
+        bos = "" if share is None else "BOS in, "
+        said += f" As the source counted ({bos}one mean, in sample) it would be {published:.1%}."
+    return said + " What is left is not thereby computed: see the controls of `atlas residual`."

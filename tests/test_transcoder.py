@@ -1,0 +1,497 @@
+"""Affine maps from moments: against numpy, scikit-learn and brute force, and where things degenerate."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.metrics import r2_score
+
+from atlas.errors import BadActivations, BadInput, Mismatch
+from ingest.transcoder.affine import Affine
+from ingest.transcoder.maps import Fitted, Maps, closed_form
+from ingest.transcoder.measure import Measured
+from ingest.transcoder.moments import Moments, Stream, joined
+from ingest.transcoder.reading import Counts, deal
+from ingest.transcoder.scores import Groups, limits, scores
+from ingest.transcoder.settings import TranscoderSettings
+from ingest.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
+from ingest.transcoder.tokens import TokenSums
+
+
+def tensor(x):
+    return torch.from_numpy(np.ascontiguousarray(x))
+
+
+def data(rng, n=300, source=9, target=5, noise=1.0):
+    """Rows whose dimensions differ in spread, far from 0."""
+    x = rng.normal(size=(n, source)) * rng.uniform(0.1, 3, source) + 20 * rng.normal(size=source)
+    y = x @ rng.normal(size=(source, target)) + noise * rng.normal(size=(n, target)) + 50
+    return x, y
+
+
+def by_numpy(x, y):
+    zx, zy = x - x.mean(0), y - y.mean(0)
+    return len(x), x.mean(0), y.mean(0), zx.T @ zx, zx.T @ zy, (zy**2).sum(0)
+
+
+def assert_same(found, wanted, rtol=1e-12):
+    n, *rest = wanted
+    assert found.n == n
+    for got, one in zip((found.x, found.y, found.xx, found.xy, found.yy), rest, strict=True):
+        scale = np.abs(one).max() if one.size else 1.0
+        np.testing.assert_allclose(got.numpy(), one, rtol=rtol, atol=rtol * scale)
+
+
+# ---- moments
+
+
+@pytest.mark.parametrize("source", [0, 1, 9, 600])
+def test_streamed_moments_are_those_of_the_whole(source):
+    """In pieces of any size, the smallest put by; 600 takes more than one strip."""
+    rng = np.random.default_rng(0)
+    x, y = data(rng, 500, max(source, 1), 3)
+    x, x32, y32 = x[:, :source], x.astype(np.float32)[:, :source], y.astype(np.float32)
+    stream = Stream(source, {"a": 3, "b": 1})
+    for rows in np.split(np.arange(500), [1, 4, 10, 200, 201, 300]):
+        stream.add(tensor(x32[rows]), {"a": tensor(y32[rows]), "b": tensor(y32[rows, :1])})
+    for name, target in (("a", y32), ("b", y32[:, :1])):
+        wanted = by_numpy(x32.astype(np.float64), target.astype(np.float64))
+        assert_same(stream.moments(name), wanted, rtol=1e-11)
+
+
+@hypothesis_settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 120), max_size=5), seed=st.integers(0, 99), shift=st.integers(0, 4)
+)
+def test_any_split_merged_in_any_order_is_the_whole(cuts, seed, shift):
+    rng = np.random.default_rng(seed)
+    x, y = data(rng, 120, 4, 3)
+    x += 10.0**shift
+    pieces = [p for p in np.split(np.arange(120), sorted(cuts)) if len(p)]
+    rng.shuffle(pieces)
+    whole = joined([Moments.of(tensor(x[p]), tensor(y[p])) for p in pieces])
+    rows = np.concatenate(pieces)
+    assert_same(whole, by_numpy(x[rows], y[rows]))
+    streams = []
+    for p in pieces:
+        streams.append(Stream(4, {"": 3}))
+        streams[-1].add(tensor(x[p]), {"": tensor(y[p])})
+    while len(streams) > 1:
+        streams.append(streams.pop(0).join(streams.pop(0)))
+    assert_same(streams[0].moments(""), by_numpy(x[rows], y[rows]))
+
+
+def test_a_spread_far_below_the_mean_keeps_its_digits():
+    """A massive dimension, as some models have: mean 3,000, spread 0.001."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(1000, 2)) * 1e-3 + 3000
+    parts = [Moments.of(tensor(p), tensor(p[:, :1])) for p in np.array_split(x, 13)]
+    z = x - x.mean(0)
+    np.testing.assert_allclose(joined(parts).xx.numpy(), z.T @ z, rtol=1e-6)
+
+
+def test_moments_of_nothing_join():
+    empty, some = Stream(2, {"": 1}), Moments.of(torch.eye(2), torch.ones(2, 1))
+    assert_same(empty.moments("").join(some), by_numpy(np.eye(2), np.ones((2, 1))))
+    assert empty.moments("").join(empty.moments("")).n == 0
+
+
+# ---- one map
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1e-6, 1e-2, 10.0])
+def test_a_map_is_that_of_scikit_learn(penalty):
+    x, y = data(np.random.default_rng(2))
+    moments = Moments.of(tensor(x), tensor(y))
+    of = spectrum(moments.xx)
+    line = fit(moments, of, penalty)
+    alpha = penalty * of.unit  # λ · tokens, λ in units of the mean variance
+    assert alpha / len(x) == pytest.approx(penalty * x.var(0).mean())
+    model = (Ridge(alpha=alpha) if alpha else LinearRegression()).fit(x, y)
+    np.testing.assert_allclose(line.weight.numpy(), model.coef_.T, atol=1e-8)
+    np.testing.assert_allclose(line.bias.numpy(), model.intercept_, atol=1e-8)
+    other = Moments.of(tensor(x[:40]), tensor(y[:40]))
+    error = ((y[:40] - model.predict(x[:40])) ** 2).sum(0)
+    np.testing.assert_allclose(squared_error(line, other).numpy(), error, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["few tokens", "a constant dimension", "twice the same", "zeros"])
+def test_a_source_of_lower_rank_gives_the_least_map(kind):
+    rng = np.random.default_rng(3)
+    x, y = data(rng, 6 if kind == "few tokens" else 60, 9, 4)
+    if kind == "a constant dimension":
+        x[:, 3] = 7.0
+    elif kind == "twice the same":
+        x[:, 4] = x[:, 5]
+    elif kind == "zeros":
+        x[:] = 0.0
+    moments = Moments.of(tensor(x), tensor(y))
+    of = spectrum(moments.xx)
+    z = x - x.mean(0)
+    assert of.rank == {"few tokens": 5, "zeros": 0}.get(kind, 8)
+    line = fit(moments, of, 0.0)
+    np.testing.assert_allclose(
+        line.weight.numpy(), np.linalg.pinv(z, rcond=1e-10) @ (y - y.mean(0)), atol=1e-7
+    )
+    ridge = fit(moments, of, 0.1)
+    if of.unit:
+        model = Ridge(alpha=0.1 * of.unit).fit(x, y)
+        np.testing.assert_allclose(ridge.weight.numpy(), model.coef_.T, atol=1e-8)
+    else:
+        assert not ridge.weight.any()
+
+
+def test_nan_is_refused():
+    x = torch.ones(70, 2)
+    x[3, 1] = torch.nan
+    with pytest.raises(BadActivations, match="NaN or Inf came out of the model"):
+        spectrum(Moments.of(x, x).xx)
+
+
+# ---- the penalty
+
+
+def nested_by_sklearn(x, y, fold, penalties):
+    """Refit everything for every fold, penalty and inner fold."""
+
+    def error(train, test, penalty):
+        alpha = penalty * ((x[train] - x[train].mean(0)) ** 2).sum() / x.shape[1]
+        model = (Ridge(alpha=alpha) if alpha else LinearRegression()).fit(x[train], y[train])
+        return ((y[test] - model.predict(x[test])) ** 2).sum()
+
+    every, chosen = np.unique(fold), []
+    for f in every:
+        sums = [
+            sum(error((fold != f) & (fold != g), fold == g, p) for g in every if g != f)
+            for p in penalties
+        ]
+        chosen.append(penalties[int(np.argmin(sums))])
+    last = [sum(error(fold != f, fold == f, p) for f in every) for p in penalties]
+    return chosen, penalties[int(np.argmin(last))]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_penalties_are_chosen_without_the_fold_that_is_scored(seed):
+    rng = np.random.default_rng(seed)
+    x, y = data(rng, 70, 20, 3, noise=(10.0, 3.0, 30.0, 5.0)[seed])
+    fold = rng.integers(0, 4, 70)
+    moments = [Moments.of(tensor(x[fold == f]), tensor(y[fold == f])) for f in range(4)]
+    penalties = (0.0, *np.geomspace(1e-2, 30, 25).tolist())
+    found = choose(moments, Spectra(lambda f: moments[f]), penalties)
+    wanted = nested_by_sklearn(x, y, fold, penalties)
+    assert found == wanted
+    assert len({*found[0], found[1]}) > 1
+
+
+# ---- scores
+
+
+class Made:
+    """Documents of random tokens with a vector for each, counted as an atlas would, and as plain rows."""
+
+    def __init__(self, seed=0, *, tokens=400, ids=12, folds=3, source=4, target=3, at_embedding=True,
+                 bos=True, repeats=True):  # fmt: skip
+        rng = np.random.default_rng(seed)
+        self.id = rng.integers(1, ids, tokens) if repeats else np.arange(1, tokens + 1)
+        self.slot = 2 * rng.integers(0, folds, tokens)
+        if bos:
+            first = rng.random(tokens) < 0.1
+            self.id[first] = 0
+            self.slot[first] += 1
+        self.folds = folds
+        self.table = rng.normal(size=(self.id.max() + 1, source)).astype(np.float32) + 1
+        self.x = self.table[self.id]
+        if not at_embedding:
+            self.x = self.x + rng.normal(size=self.x.shape).astype(np.float32)
+        y = self.x @ rng.normal(size=(source, target)) + rng.normal(size=(tokens, target))
+        y += rng.normal(size=(self.id.max() + 1, target))[self.id] + 30
+        y[self.slot % 2 == 1, 0] += 500  # BOS has one massive dimension
+        self.y = y.astype(np.float32)
+        slots = 2 * folds
+        keys, count = np.unique(self.id * slots + self.slot, return_counts=True)
+        sums = TokenSums(keys, count, slots=slots, widths={"t": target})
+        sums.add(self.id, self.slot, {"t": tensor(self.y)})
+        streams = []
+        for slot in range(slots):
+            rows = self.slot == slot
+            streams.append(Stream(0 if at_embedding else source, {"t": target}))
+            x = self.x[rows][:, :0] if at_embedding else self.x[rows]
+            streams[-1].add(tensor(x), {"t": tensor(self.y[rows])})
+        vectors = tensor(self.table[sums.ids]) if at_embedding else None
+        self.measured = Measured(
+            "s", counts=Counts(slots, keys, count), tokens=sums, streams=streams, vectors=vectors
+        )
+
+    def rows(self, *, folds=None, bos=False):
+        there = np.ones(len(self.id), bool) if bos else self.slot % 2 == 0
+        return there if folds is None else there & np.isin(self.slot // 2, folds)
+
+    def closed_form(self, penalties=(1e-3,)):
+        m = self.measured
+        return closed_form(
+            m, "t", penalties=penalties, text=Spectra(lambda f: m.text("t", f)),
+            both=Spectra(lambda f: m.both("t", f)),
+        )  # fmt: skip
+
+
+def test_at_the_embedding_moments_follow_from_sums_by_id():
+    made = Made(at_embedding=True)
+    for f in range(3):
+        for bos, found in ((False, made.measured.text("t", f)), (True, made.measured.both("t", f))):
+            rows = made.rows(folds=[f], bos=bos)
+            wanted = by_numpy(made.x[rows].astype(float), made.y[rows].astype(float))
+            assert_same(found, wanted, rtol=1e-11)
+
+
+def ridge(x, y, penalty):
+    alpha = penalty * ((x - x.mean(0)) ** 2).sum() / x.shape[1]
+    return Ridge(alpha=alpha).fit(x, y)
+
+
+@pytest.mark.parametrize("at_embedding", [True, False])
+@pytest.mark.parametrize("bos", [True, False])
+def test_scores_are_those_of_refitting_fold_by_fold(at_embedding, bos):
+    made = Made(at_embedding=at_embedding, bos=bos)
+    said, by_dimension = scores(made.measured, "t", made.closed_form())
+    x, y = made.x.astype(float), made.y.astype(float)
+
+    def held_out(bos):
+        told = np.full_like(y, np.nan)
+        for f in range(3):
+            train = made.rows(folds=[g for g in range(3) if g != f], bos=bos)
+            test = made.rows(folds=[f], bos=bos)
+            told[test] = ridge(x[train], y[train], 1e-3).predict(x[test])
+        rows = made.rows(bos=bos)
+        return y[rows], told[rows]
+
+    def close(name, value):
+        assert said[name] == pytest.approx(value, rel=1e-7), name
+
+    true, told = held_out(bos=False)
+    close("r2", r2_score(true, told))
+    close("r2_weighted", r2_score(true, told, multioutput="variance_weighted"))
+    close("mse", ((true - told) ** 2).mean())
+    np.testing.assert_allclose(
+        by_dimension["r2"].numpy(), r2_score(true, told, multioutput="raw_values"), rtol=1e-7
+    )
+    np.testing.assert_allclose(by_dimension["mse"].numpy(), ((true - told) ** 2).mean(0), rtol=1e-7)
+    text, every = made.rows(), made.rows(bos=True)
+    whole = ridge(x[text], y[text], 1e-3).predict(x[text])
+    close("r2_in_sample", r2_score(y[text], whole))
+    close("r2_in_sample_weighted", r2_score(y[text], whole, multioutput="variance_weighted"))
+    close("mse_in_sample", ((y[text] - whole) ** 2).mean())
+    close("variance", y[text].var(0).mean())
+    told = ridge(x[every], y[every], 1e-3).predict(x[every])
+    squared = (y[every] - told) ** 2
+    close("r2_published", 1 - squared.sum() / ((y[every] - y[every].mean()) ** 2).sum())
+    if bos:
+        close("bos_share", squared[made.slot % 2 == 1].sum() / squared.sum())
+        true, told = held_out(bos=True)
+        close("r2_with_bos", r2_score(true, told))
+        close("r2_with_bos_weighted", r2_score(true, told, multioutput="variance_weighted"))
+        close("mse_with_bos", ((true - told) ** 2).mean())
+    else:
+        assert said["bos_share"] is said["r2_with_bos"] is said["mse_with_bos"] is None
+    assert said["tokens"] == text.sum()
+    assert said["fit_tokens"] == round(text.sum() * 2 / 3)
+    assert (said["folds"], said["rank"], said["constant_dimensions"]) == (3, 4, 0)
+    close("penalty", 1e-3 * x[text].var(0).mean())
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_token_means_are_those_of_a_table(repeats):
+    made = Made(repeats=repeats, tokens=400 if repeats else 60)
+    said, _ = scores(made.measured, "t", made.closed_form())
+    y, text = made.y.astype(float), made.rows()
+    told, known = np.full_like(y, np.nan), 0
+    for f in range(3):
+        train = made.rows(folds=[g for g in range(3) if g != f])
+        for i in np.flatnonzero(made.rows(folds=[f])):
+            same = train & (made.id == made.id[i])
+            known += same.any()
+            told[i] = y[same if same.any() else train].mean(0)
+    assert said["seen_share"] == pytest.approx(known / text.sum())
+    assert said["token_r2"] == pytest.approx(r2_score(y[text], told[text]))
+    assert said["token_r2_weighted"] == pytest.approx(
+        r2_score(y[text], told[text], multioutput="variance_weighted")
+    )
+    ids = np.unique(made.id[text])
+    means = np.stack([y[text & (made.id == i)].mean(0) for i in made.id[text]])
+    between = ((means - y[text].mean(0)) ** 2).sum()
+    total = ((y[text] - y[text].mean(0)) ** 2).sum()
+    assert said["token_eta2_weighted"] == pytest.approx(between / total)
+    if repeats:
+        within = (total - between) / (text.sum() - len(ids))
+        omega = (between - (len(ids) - 1) * within) / (total + within)
+        assert said["token_omega2_weighted"] == pytest.approx(omega)
+    else:  # every id once: nothing tells noise from ids
+        assert said["token_eta2_weighted"] == pytest.approx(1)
+        assert said["token_omega2_weighted"] is None
+        assert said["seen_share"] == 0
+
+
+def test_noise_has_an_eta2_and_no_omega2():
+    """The share of the token id in sample is not 0 for noise; corrected, it is about 0."""
+    made = Made(seed=5, tokens=3000, ids=600)
+    made.y[:] = np.random.default_rng(6).normal(size=made.y.shape)
+    sums = TokenSums(
+        made.measured.counts.keys, made.measured.counts.count, slots=6, widths={"t": 3}
+    )
+    sums.add(made.id, made.slot, {"t": tensor(made.y)})
+    streams = []
+    for slot in range(6):
+        streams.append(Stream(0, {"t": 3}))
+        rows = made.slot == slot
+        streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
+    noise = Measured(
+        "s", counts=made.measured.counts, tokens=sums, streams=streams,
+        vectors=tensor(made.table[sums.ids]),
+    )  # fmt: skip
+    made.measured = noise
+    said, _ = scores(noise, "t", made.closed_form())
+    assert said["token_eta2_weighted"] == pytest.approx(599 / 2700, abs=0.02)
+    assert abs(said["token_omega2_weighted"]) < 0.02
+    assert said["token_r2_weighted"] < 0
+    assert abs(said["r2_weighted"]) < 0.02
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), ids=st.integers(2, 40), tokens=st.integers(30, 200),
+       penalty=st.sampled_from([0.0, 1e-8, 1e-2, 1.0]))  # fmt: skip
+def test_in_sample_no_map_from_the_embedding_passes_eta2(seed, ids, tokens, penalty):
+    made = Made(seed, ids=ids, tokens=tokens, source=6)
+    said, _ = scores(made.measured, "t", made.closed_form((penalty,)))
+    assert said["r2_in_sample_weighted"] <= said["token_eta2_weighted"] + 1e-12
+
+
+def test_dimensions_that_do_not_vary_are_in_no_mean():
+    made = Made()
+    made.y[:, 1] = 3000.1
+    keys, count = made.measured.counts.keys, made.measured.counts.count
+    sums = TokenSums(keys, count, slots=6, widths={"t": 3})
+    sums.add(made.id, made.slot, {"t": tensor(made.y)})
+    streams = []
+    for slot in range(6):
+        streams.append(Stream(0, {"t": 3}))
+        rows = made.slot == slot
+        streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
+    made.measured = Measured("s", counts=made.measured.counts, tokens=sums, streams=streams,
+                             vectors=tensor(made.table[sums.ids]))  # fmt: skip
+    said, by_dimension = scores(made.measured, "t", made.closed_form())
+    assert said["constant_dimensions"] == 1
+    assert np.isnan(by_dimension["r2"].numpy()).tolist() == [False, True, False]
+    assert said["r2"] == pytest.approx(np.nanmean(by_dimension["r2"].numpy()))
+    made.y[:] = 1.0
+    constant = Stream(0, {"t": 3})
+    constant.add(torch.zeros(90, 0), {"t": torch.ones(90, 3)})
+    made.measured._streams = [constant] * 6
+    made.measured._last = ("", {})
+    flat = TokenSums(keys, count, slots=6, widths={"t": 3})
+    flat.add(made.id, made.slot, {"t": tensor(made.y)})
+    made.measured.tokens = flat
+    said, _ = scores(made.measured, "t", made.closed_form())
+    assert said["r2"] is said["r2_weighted"] is said["token_eta2_weighted"] is None
+
+
+def test_a_site_maps_to_itself_without_error():
+    made = Made(at_embedding=False, source=3)
+    streams = []
+    for slot in range(6):
+        x = tensor(made.x[made.slot == slot])
+        streams.append(Stream(3, {"t": 3}))
+        streams[-1].add(x, {"t": x})
+    sums = made.measured.tokens
+    same = Measured("t", counts=made.measured.counts, tokens=sums, streams=streams, vectors=None)
+    made.measured = same
+    maps = made.closed_form((0.0, 1.0))
+    assert torch.equal(maps.whole.line.weight, torch.eye(3, dtype=torch.float64))
+    said, _ = scores(same, "t", maps)
+    assert said["r2"] == said["r2_in_sample_weighted"] == said["r2_with_bos"] == 1.0
+    assert said["mse"] == 0.0
+    assert said["bos_share"] is None
+
+
+def test_few_tokens_leave_no_map_without_a_penalty():
+    made = Made(tokens=40, ids=30, source=35)
+    maps = made.closed_form((0.0, 1e-4, 1e-2))
+    assert maps.rank < 35
+    assert maps.penalty > 0
+    assert made.closed_form((0.0,)).penalty == 0  # unless it is asked for
+
+
+# ---- intervals
+
+
+def test_the_interval_is_that_of_drawing_rows_group_by_group():
+    rng = np.random.default_rng(7)
+    group = rng.integers(0, 30, 900)
+    y = rng.normal(size=(900, 4)) + rng.normal(size=(30, 4))[group]
+    told = y + rng.normal(size=y.shape) * 0.7
+    sums = np.zeros((32, 4))  # two groups have nothing
+    np.add.at(sums, group, y)
+    groups = Groups(
+        *(np.bincount(group, weights=w, minlength=32)
+          for w in (np.ones(900), ((y - told) ** 2).sum(1))),
+        sums, np.bincount(group, weights=(y**2).sum(1), minlength=32),
+    )  # fmt: skip
+    low, high = limits(groups, draws=4000, seed=3)
+    drawn = []
+    again = np.random.default_rng(8)
+    for _ in range(800):
+        rows = np.concatenate([np.flatnonzero(group == g) for g in again.integers(0, 30, 30)])
+        drawn.append(r2_score(y[rows], told[rows], multioutput="variance_weighted"))
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.006)
+    assert limits(groups, draws=0, seed=3) == (None, None)
+    one = Groups(groups.n[:1], groups.error[:1], groups.sums[:1], groups.squares[:1])
+    assert limits(one, draws=10, seed=3) == (None, None)
+
+
+# ---- settings, folds, the map as it is kept
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"folds": 2}, {"folds": 2, "method": "adam"}, {"penalties": ()}, {"penalties": (-1.0,)},
+     {"penalties": (float("nan"),)}, {"rates": (0.0,)}, {"method": "sgd"}, {"draws": -1},
+     {"epochs": 0}],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(wrong):
+    with pytest.raises(BadInput):
+        TranscoderSettings(**wrong)
+
+
+def test_documents_are_dealt_evenly_and_by_seed():
+    documents = np.array([3, 5, 6, 8, 9])
+    dealt = deal(documents, among=11, number=2, seed=1)
+    assert (dealt >= 0).nonzero()[0].tolist() == documents.tolist()
+    assert sorted(np.bincount(dealt[documents]).tolist()) == [2, 3]
+    assert (dealt == deal(documents, among=11, number=2, seed=1)).all()
+    assert any((dealt != deal(documents, among=11, number=2, seed=s)).any() for s in range(2, 9))
+
+
+def test_a_map_refuses_vectors_of_another_width():
+    weight = np.arange(6, dtype=np.float32).reshape(3, 2)
+    affine = Affine("m/a", "m/b", weight, np.ones(2, np.float32))
+    x = torch.tensor([[1.0, 0.0, 2.0]], dtype=torch.float64)
+    assert affine.apply(x).tolist() == [[9.0, 12.0]]
+    with pytest.raises(Mismatch, match="takes vectors of 3 dimensions, and got 2"):
+        affine.apply(torch.ones(4, 2))
+
+
+def test_maps_of_adam_are_scored_on_their_own_fold():
+    """Any map may be scored: here one that was fitted on the third fold alone."""
+    made = Made()
+    line = Line(torch.randn(4, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64))
+    maps = Maps((Fitted(line, (2,), (0,)),), Fitted(line, (2,), (2,)), (), None, None, 8, 4)
+    said, _ = scores(made.measured, "t", maps)
+    rows, fitted = made.rows(folds=[0]), made.rows(folds=[2])
+    told = made.x.astype(float) @ line.weight.numpy() + line.bias.numpy()
+    assert said["r2"] == pytest.approx(r2_score(made.y[rows], told[rows]))
+    assert said["r2_in_sample"] == pytest.approx(r2_score(made.y[fitted], told[fitted]))
+    assert (said["folds"], said["fit_tokens"], said["steps"]) == (1, fitted.sum(), 8)
+    means = {i: made.y[fitted & (made.id == i)].mean(0) for i in np.unique(made.id[fitted])}
+    table = np.stack([means.get(i, made.y[fitted].mean(0)) for i in made.id[rows]])
+    assert said["token_r2"] == pytest.approx(r2_score(made.y[rows], table), rel=1e-6)

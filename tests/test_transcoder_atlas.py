@@ -1,0 +1,503 @@
+"""Transcoders of an atlas: its text and model, Adam cut short, its parts, its graph, the command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from small_ingest import CONTEXT, HOOK, model, texts, topk
+from small_parts import sae_tables, small_atlas
+from test_ingest import named, run
+from told import Told
+
+from atlas.api import Atlas
+from atlas.assemble import assemble, fingerprints, graph_fingerprint
+from atlas.errors import BadActivations, BadInput, BrokenPart, Mismatch, OutOfRoom, UnknownName
+from atlas.folder import Folder
+from atlas.main import command, main
+from atlas.parts import Manifest, read_manifest, write_part
+from atlas.removing import remove_saes, touching
+from atlas.trimming import trimmed
+from ingest.ingested import open_ingested, reopen_model
+from ingest.transcoder import adam as adam_module
+from ingest.transcoder import mapping
+from ingest.transcoder.adam import Data, train
+from ingest.transcoder.affine import Affine
+from ingest.transcoder.conclusion import conclusion
+from ingest.transcoder.mapping import map_sites
+from ingest.transcoder.reading import deal
+from ingest.transcoder.settings import TranscoderSettings
+
+EMBED, FIRST = "hook_embed", "blocks.0.hook_resid_post"
+PLAIN = TranscoderSettings(penalties=(1e-3,), draws=0, folds=3)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, lm):
+    path = tmp_path_factory.mktemp("made") / "a.atlas"
+    run(path, lm, [named(topk(), "top"), named(topk(seed=1), "other")], texts(), match=None)
+    return path
+
+
+@pytest.fixture
+def path(made, tmp_path):
+    copied = tmp_path / "a.atlas"
+    shutil.copytree(made, copied)
+    return copied
+
+
+def one(path, lm, **options):
+    options = {"targets": [HOOK], "settings": PLAIN, "model": lm} | options
+    (row,) = map_sites(path, **options)
+    return row
+
+
+def part_of(path, name=None):
+    (folder,) = (Folder.open(path).path / "parts" / "transcoder").iterdir()
+    return read_manifest(folder)
+
+
+@pytest.fixture(scope="module")
+def seen(lm):
+    """Every token and BOS as the model sees them, a document and a context at a time."""
+    tokenizer, rows = lm.tokenizer, []
+    for document, text in enumerate(t for t in texts() if t.strip()):
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        for at in range(0, len(tokens), CONTEXT - 1):
+            context = [tokenizer.bos_token_id, *tokens[at : at + CONTEXT - 1]]
+            with torch.no_grad():
+                states = lm.base(torch.tensor([context]), output_hidden_states=True).hidden_states
+            for i, token in enumerate(context):
+                if i == 0 or token not in tokenizer.all_special_ids:
+                    rows.append((document, i == 0, token, *(s[0, i].numpy() for s in states)))
+    document, bos, ids, *states = zip(*rows, strict=True)
+    return {
+        "document": np.array(document), "bos": np.array(bos), "ids": np.array(ids),
+        **{h: np.array(s, dtype=float)
+           for h, s in zip((EMBED, FIRST, HOOK), states, strict=False)},
+    }  # fmt: skip
+
+
+def ridge(x, y, penalty=1e-3):
+    return Ridge(alpha=penalty * ((x - x.mean(0)) ** 2).sum() / x.shape[1]).fit(x, y)
+
+
+# ---- against scikit-learn on the model's own hidden states
+
+
+@pytest.mark.parametrize(("source", "target"), [(EMBED, HOOK), (EMBED, FIRST), (FIRST, HOOK)])
+def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, target):
+    row = one(path, lm, source=source, targets=[target], settings=TranscoderSettings(
+        penalties=(1e-3,), draws=300, folds=3))  # fmt: skip
+    fold = deal(np.arange(40), among=40, number=3, seed=0)[seen["document"]]
+    x, y, text = seen[source], seen[target], ~seen["bos"]
+    assert row["tokens"] == text.sum()
+
+    def held_out(rows):
+        told = np.full_like(y, np.nan)
+        for f in range(3):
+            train_rows, test = rows & (fold != f), rows & (fold == f)
+            told[test] = ridge(x[train_rows], y[train_rows]).predict(x[test])
+        return r2_score(y[rows], told[rows], multioutput="variance_weighted"), told
+
+    score, told = held_out(text)
+    assert row["r2_weighted"] == pytest.approx(score, abs=2e-5)
+    assert row["r2_low"] < score < row["r2_high"]
+    by_document = [(seen["document"] == d) & text for d in range(40)]
+    draws = []
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        rows = np.concatenate([np.flatnonzero(by_document[d]) for d in rng.integers(0, 40, 40)])
+        draws.append(r2_score(y[rows], told[rows], multioutput="variance_weighted"))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (row["r2_low"], row["r2_high"]) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))  # fmt: skip
+    assert row["r2_with_bos_weighted"] == pytest.approx(held_out(np.ones_like(text))[0], abs=2e-5)
+    every = ridge(x, y).predict(x)
+    squared = (y - every) ** 2
+    assert row["r2_published"] == pytest.approx(1 - squared.sum() / ((y - y.mean()) ** 2).sum(), abs=2e-5)  # fmt: skip
+    assert row["bos_share"] == pytest.approx(squared[seen["bos"]].sum() / squared.sum(), abs=1e-4)
+    affine = Affine.read(part_of(path))
+    wanted = ridge(x[text], y[text])
+    assert (affine.source, affine.target) == (f"small/{source}", f"small/{target}")
+    np.testing.assert_allclose(affine.weight, wanted.coef_.T, atol=2e-3)
+    np.testing.assert_allclose(affine.apply(torch.tensor(x)).numpy(), wanted.predict(x), atol=2e-4)
+
+
+def test_the_source_s_fault_bos_in_the_mean_and_in_sample(path, lm):
+    """One massive coordinate of BOS lifts what was published, and is no text."""
+    embedding = lm.base.get_input_embeddings().weight
+    bos = lm.tokenizer.bos_token_id
+    before = embedding[bos].clone()
+    try:
+        with torch.no_grad():
+            embedding[bos, 0] += 300.0
+        opened = model()
+        opened.base.get_input_embeddings().weight.data.copy_(embedding)
+        run(path.parent / "b.atlas", opened, [named(topk(), "top")], texts(), match=None)
+        row = one(path.parent / "b.atlas", opened, source=EMBED, targets=[FIRST])
+    finally:
+        with torch.no_grad():
+            embedding[bos] = before
+    plain = one(path, lm, targets=[FIRST])
+    assert row["r2_weighted"] == pytest.approx(plain["r2_weighted"], abs=0.02)  # attention sees BOS
+    assert row["r2_published"] > 0.99 > plain["r2_published"]
+
+
+# ---- how the work is divided changes nothing
+
+
+def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch):
+    whole = map_sites(path, targets=["all"], settings=PLAIN, model=lm)
+    assert [row["target"] for row in whole][:2] == [f"small/{FIRST}", f"small/{HOOK}"]
+    monkeypatch.setattr(mapping, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7)
+    told = Told()
+    apart = map_sites(
+        path, targets=["all"], settings=PLAIN, model=lm, memory=15 * 10**6, replace=True, progress=told
+    )  # fmt: skip
+    assert "the text is read 3 times" in " ".join(told.said)
+    assert apart == whole
+    monkeypatch.setattr(mapping, "bytes_needed", lambda *_, **__: 0)
+    monkeypatch.setattr(mapping, "_solving", lambda *_: 0)
+    told = Told()
+    on_disk = map_sites(
+        path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=told
+    )
+    assert "they are kept in a file" in told.said[0]
+    assert on_disk == whole
+    assert not list(Folder.open(path).cache.glob("transcoder-*"))
+
+
+def test_too_little_memory_is_said(path, lm):
+    with pytest.raises(OutOfRoom, match=r"Moments of hook_embed and .* raise --memory"):
+        one(path, lm, memory=1000)
+
+
+def test_some_documents_only(path, lm, seen):
+    documents = np.arange(0, 40, 2)
+    row = one(path, lm, documents=documents)
+    rows = ~seen["bos"] & np.isin(seen["document"], documents)
+    assert row["tokens"] == rows.sum()
+    assert row["run"].startswith(f"closed form/{row['corpus']}/documents=20-")
+    x, y = seen[EMBED][rows], seen[HOOK][rows]
+    wanted = r2_score(y, ridge(x, y).predict(x), multioutput="variance_weighted")
+    assert row["r2_in_sample_weighted"] == pytest.approx(wanted, abs=2e-4)
+    one(path, lm)  # beside the map of all documents
+    with Atlas.open(path) as atlas:
+        assert atlas.table("MAPS_TO").num_rows == 2
+    with pytest.raises(BadInput, match="documents 0 to 39, and document 40 was asked for"):
+        one(path, lm, documents=np.array([1, 2, 40]))
+    with pytest.raises(BadInput, match="2 document"):
+        one(path, lm, documents=np.array([1, 2]))
+
+
+# ---- what is there already
+
+
+def test_what_is_there_is_not_made_again(path, lm):
+    first = one(path, lm)
+    hash = part_of(path).manifest.hash
+    told = Told()
+    assert one(path, lm, model="not a model that exists", progress=told) == first
+    assert told.said == ["small has been mapped already, with these settings."]
+    again = one(path, lm, settings=TranscoderSettings(penalties=(1.0,), draws=0, folds=3))
+    assert again["penalty"] > first["penalty"]
+    assert part_of(path).manifest.hash != hash
+
+
+def test_unknown_things_are_named(path, lm):
+    with pytest.raises(UnknownName, match=r"No model is named 'smal'\. Nearest: small"):
+        one(path, lm, models=["smal"])
+    with pytest.raises(UnknownName, match=r"blocks\.9\.hook_resid_post"):
+        one(path, lm, targets=["blocks.9.hook_resid_post"])
+    with pytest.raises(UnknownName, match="No SAE is named"):
+        one(path, lm, like="tip")
+    with pytest.raises(Mismatch, match="reads small"):
+        one(path, lm, like="top", models=["large"])
+    with pytest.raises(BadInput, match="No target was named"):
+        one(path, lm, targets=[])
+    with pytest.raises(Mismatch, match="is not the model that"):
+        one(path, model(seed=1))
+    with pytest.raises(BadInput, match="lived in memory when other was ingested"):
+        one(path, None)
+    with pytest.raises(BadInput, match="41 folds"):
+        one(path, lm, settings=TranscoderSettings(folds=41))
+
+
+def test_an_atlas_without_an_sae_is_told(tmp_path, lm):
+    Folder.create(tmp_path / "e.atlas")
+    with pytest.raises(BadInput, match="no SAE in this atlas, so no model"):
+        one(tmp_path / "e.atlas", lm)
+
+
+def test_nan_is_refused(path, lm, monkeypatch):
+    real = type(lm).run
+
+    def broken(self, *args, **options):
+        read = real(self, *args, **options)
+        return {hook: torch.where(x > x.quantile(0.9), torch.nan, x) for hook, x in read.items()}
+
+    monkeypatch.setattr(type(lm), "run", broken)
+    with pytest.raises(BadActivations, match=f"NaN or Inf came out of small at {HOOK}"):
+        one(path, lm)
+    assert not Folder.open(path).sound().of("transcoder")
+
+
+def test_a_site_maps_to_itself(path, lm):
+    row = one(path, lm, source=HOOK, targets=[HOOK], settings=TranscoderSettings(draws=5))
+    assert (row["r2"], row["mse"], row["r2_low"]) == (1.0, 0.0, 1.0)
+    assert "nothing is left" in conclusion(row)
+    with pytest.raises(BadInput, match="nothing to train"):
+        one(path, lm, source=HOOK, targets=[HOOK], settings=TranscoderSettings(method="adam"))
+
+
+# ---- Adam
+
+ADAM = TranscoderSettings(
+    method="adam", rates=(1e-2, 3e-2), epochs=4, patience=4, draws=0, batch=32
+)
+
+
+def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, seen):
+    row = one(path, lm, settings=ADAM)
+    fold = deal(np.arange(40), among=40, number=5, seed=0)[seen["document"]]
+    fitted = ~seen["bos"] & (fold >= 2)
+    affine = Affine.read(part_of(path))
+    x, y = seen[EMBED], seen[HOOK]
+    told = affine.apply(torch.tensor(x)).numpy()
+    held = ~seen["bos"] & (fold == 0)
+    assert row["r2_in_sample"] == pytest.approx(r2_score(y[fitted], told[fitted]), abs=1e-4)
+    assert row["r2"] == pytest.approx(r2_score(y[held], told[held]), abs=1e-4)
+    assert (row["method"], row["penalty"], row["folds"]) == ("adam", None, 1)
+    assert row["steps"] % np.ceil(fitted.sum() / 32) == 0
+    least = np.linalg.lstsq(np.c_[x[fitted], np.ones(fitted.sum())], y[fitted], rcond=None)[0]
+    error = ((np.c_[x[fitted], np.ones(fitted.sum())] @ least - y[fitted]) ** 2).mean()
+    assert row["mse_in_sample"] >= error
+    assert not list(Folder.open(path).cache.glob("adam-*"))
+
+
+@pytest.mark.parametrize("cut", ["in the first map", "in a later one"])
+def test_a_training_that_was_cut_short_goes_on_to_the_same_map(
+    path, lm, monkeypatch, tmp_path, cut
+):
+    other = tmp_path / "b.atlas"
+    shutil.copytree(path, other)
+    wanted = one(other, lm, settings=ADAM)
+    real, calls = adam_module._error, []
+    stop = (
+        3 if cut == "in the first map" else 15
+    )  # six epochs a rate, two rates, with and without BOS
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(adam_module, "_error", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one(path, lm, settings=ADAM)
+    assert not Folder.open(path).sound().of("transcoder")
+    assert one(path, lm, settings=ADAM) == wanted
+    assert len(calls) == 16 + 1  # of the cut epoch alone the work was lost
+    mine, theirs = part_of(path).table("map"), part_of(other).table("map")
+    assert mine.equals(theirs)
+
+
+def rows_of(rng, n=400):
+    x = rng.normal(size=(n, 5)).astype(np.float32)
+    return Data(x, (x @ rng.normal(size=(5, 3)) + rng.normal(size=(n, 3))).astype(np.float32))
+
+
+def trained(data, tmp_path, *, rate=1e-2, name="c.pt", **options):
+    settings = TranscoderSettings(method="adam", **{"epochs": 40, "batch": 16} | options)
+    stage = Told().stage("")
+    with stage as under_way:
+        return train(
+            data, fit_rows=np.arange(300), stop_rows=np.arange(300, 400), rate=rate,
+            settings=settings, device=torch.device("cpu"), checkpoint=tmp_path / name,
+            stage=under_way,
+        )  # fmt: skip
+
+
+def test_adam_comes_to_the_least_squares_and_stops(tmp_path):
+    data = rows_of(np.random.default_rng(0))
+    found = trained(data, tmp_path, patience=4, epochs=200)
+    assert found.steps < 200 * 19
+    x = np.c_[data.x[:300], np.ones(300)]
+    least = np.linalg.lstsq(x, data.y[:300], rcond=None)[0]
+    np.testing.assert_allclose(found.line.weight.numpy(), least[:-1], atol=0.2)
+    told = data.x[300:] @ found.line.weight.numpy() + found.line.bias.numpy()
+    assert found.error == pytest.approx(((told - data.y[300:]) ** 2).mean(), rel=1e-5)
+
+
+def test_a_rate_that_is_too_high_is_told(tmp_path):
+    with pytest.raises(BadActivations, match="give a lower --rate"):
+        trained(rows_of(np.random.default_rng(0)), tmp_path, rate=1e30)
+
+
+def test_a_checkpoint_that_is_damaged_is_told(tmp_path):
+    (tmp_path / "c.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(BrokenPart, match="remove that file"):
+        trained(rows_of(np.random.default_rng(0)), tmp_path)
+
+
+# ---- parts, graph
+
+
+def test_the_graph_holds_the_map_between_the_sites(path, lm):
+    before = graph_fingerprint(Folder.open(path).sound())
+    prints = fingerprints(Folder.open(path).sound())
+    row = one(path, lm)
+    sound = Folder.open(path).sound()
+    assert graph_fingerprint(sound) != before
+    assert fingerprints(sound) == prints  # no SAE is restaged on a server
+    with Atlas.open(path) as atlas:
+        assert atlas.table("MAPS_TO").to_pylist() == [row]
+        sites = atlas.table("Site")["id"].to_pylist()
+        assert sites == [f"small/{HOOK}", f"small/{EMBED}"]
+        assert {e["source"] for e in atlas.table("OF_MODEL").to_pylist()} == set(sites)
+        found = atlas.query(
+            "MATCH (a:Site)-[e:MAPS_TO]->(b:Site) RETURN a.id AS a, b.id AS b, e.r2 AS r2"
+        )
+        assert found.to_pylist() == [{"a": row["source"], "b": row["target"], "r2": row["r2"]}]
+    graph = assemble(Folder.open(path))
+    assert trimmed(graph, 1).tables["MAPS_TO"].to_pylist() == [row]
+
+
+def test_a_map_does_not_depend_on_the_sae_that_gave_the_contexts(path, lm):
+    one(path, lm)
+    folder = Folder.open(path)
+    run(path, lm, [named(topk(seed=5), "other")], None, match=None, replace=True)
+    assert folder.sound().of("transcoder")
+    remove_saes(path, ["other"])
+    assert not folder.sound().stale
+    assert folder.sound().of("transcoder")
+
+
+def test_a_map_goes_with_the_last_sae_of_its_model(path, lm):
+    one(path, lm)
+    assert not any(key.startswith("transcoder/") for key in touching(path, ["top"]))
+    keys = touching(path, ["top", "other"])
+    assert sum(key.startswith("transcoder/") for key in keys) == 1
+    assert sorted(remove_saes(path, ["top", "other"])) == sorted(keys)
+    sound = Folder.open(path).sound()
+    assert not sound.parts
+    assert not sound.stale
+
+
+def test_a_map_of_another_model_than_the_atlas_has_is_stale(path, lm):
+    one(path, lm)
+    for name in ("top", "other"):
+        shutil.rmtree(Folder.open(path).part("sae", name))  # as if removed by hand
+    sound = Folder.open(path).sound()
+    (reason,) = (r for key, r in sound.stale.items() if key.startswith("transcoder/"))
+    assert reason == "no SAE here reads the model small as it was then"
+
+
+def test_a_map_reads_only_parts_of_its_kind(path, lm):
+    with pytest.raises(BadInput, match="sae/top holds no map"):
+        Affine.read(read_manifest(Folder.open(path).part("sae", "top")))
+
+
+def test_a_model_is_opened_again_as_it_was_ingested(path, lm):
+    ingested = open_ingested(Folder.open(path).sound(), "top")
+    assert (ingested.contexts.context_size, ingested.contexts.prepend_bos) == (CONTEXT, True)
+    assert reopen_model(ingested, lm, hooks=[HOOK]) is lm
+    with pytest.raises(UnknownName):
+        reopen_model(ingested, lm, hooks=["blocks.7.hook_resid_post"])
+
+
+# ---- the command line
+
+
+@pytest.fixture
+def on_disk(tmp_path, lm):
+    """An atlas whose model is a folder, so that the command finds it."""
+    folder = tmp_path / "model"
+    lm.base.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    run(tmp_path / "c.atlas", str(folder), [named(topk(), "top")], texts(), match=None)
+    return tmp_path / "c.atlas"
+
+
+def test_the_command_prints_scores_beside_ceilings_and_a_sentence(on_disk, capsys):
+    words = ["transcoder", "--atlas", str(on_disk), "--to", "all", "--folds", "3", "--penalty", "0.001",
+             "--draws", "20"]  # fmt: skip
+    with pytest.raises(SystemExit) as done:
+        main([*words, "--quiet"])
+    assert not done.value.code
+    out = capsys.readouterr().out
+    assert "r2_weighted" in out
+    assert "token_r2_weighted" in out
+    assert out.count("an affine map predicts") == 3
+    with pytest.raises(SystemExit):
+        main([*words, "--json", "--quiet"])
+    said = json.loads(capsys.readouterr().out)["result"]
+    assert [row["method"] for row in said] == ["closed form"] * 3
+    assert all("conclusion" in row for row in said)
+
+
+def test_the_command_asks_wrongly(on_disk):
+    group = command()
+    for words in (["--method", "sgd"], ["--folds", "x"], ["--memory", "0"]):
+        done = CliRunner().invoke(group, ["transcoder", "--atlas", str(on_disk), *words])
+        assert done.exit_code == 2
+
+
+SAID = {
+    "source": "m/hook_embed", "target": "m/blocks.1.hook_resid_post", "r2_weighted": 0.4, "r2_low": 0.39,
+    "r2_high": 0.41, "token_r2_weighted": 0.5, "penalty": 0.1, "fit_tokens": 1000, "rank": 10,
+    "r2_in_sample_weighted": 0.405, "bos_share": 0.01, "r2_published": 0.41, "method": "closed form",
+    "token_eta2_weighted": 0.6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "tells less than the token alone"),
+        ({"method": "adam"}, "this training told less than the token"),
+        ({"token_r2_weighted": 0.4}, "cannot be told apart"),
+        ({"r2_low": None, "r2_high": None}, "No interval was drawn"),
+        ({"token_r2_weighted": 0.3}, "means of rare ids are poor"),
+        # The means of a function of the id, where ids are rare: eta2 is not passed.
+        ({"token_r2_weighted": 0.3, "source": "m/blocks.0.hook_resid_pre"}, "need say no more"),
+        (
+            {"token_r2_weighted": 0.3, "token_eta2_weighted": 0.35, "source": "m/blocks.0.hook_resid_post"},
+            "holds, linearly, more than which token",
+        ),
+        ({"source": "m/blocks.0.hook_resid_post"}, "tells less than the token alone"),
+        ({"fit_tokens": 60}, "60 tokens are few for 10 directions"),
+        ({"r2_in_sample_weighted": 0.6}, "On the tokens it was fitted on it is 60.0%"),
+        ({"r2_published": 0.9, "bos_share": None}, "counted (one mean, in sample)"),
+        ({"bos_share": 0.5, "r2_published": 0.9}, "50% of the error of a map with BOS lies on BOS"),
+        ({"r2_published": 0.9}, "it would be 90.0%"),
+        ({"r2_weighted": None}, "no dimension of the target varies"),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_what_the_numbers_allow(given, said):
+    assert said in conclusion(SAID | given)
+
+
+def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):
+    """Also one that cannot be read just now; and removing SAEs of another model takes none."""
+    folder = small_atlas(tmp_path / "a.atlas")
+    said = {"model": {"name": "m", "weights": None, "tokenizer": None}}
+    write_part(folder.part("transcoder", "m@x"), Manifest("transcoder", "m@x", sources=said), [])
+    assert "transcoder/m@x" not in touching(folder.path, ["one"])
+    assert "transcoder/m@x" in touching(folder.path, ["one", "two"])
+    (folder.part("sae", "two") / "Model.parquet").write_bytes(b"broken")
+    assert "transcoder/m@x" not in touching(folder.path, ["one"])
+    write_part(
+        folder.part("sae", "far"), Manifest("sae", "far", saes=("far",)), sae_tables("far", 2, "n")
+    )
+    assert "transcoder/m@x" not in touching(folder.path, ["far"])
