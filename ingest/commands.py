@@ -1,4 +1,4 @@
-"""The commands of this room: `atlas demo`, `ingest`, `match` and `probe`, and what it tells the doctor."""
+"""The commands of this room: `atlas demo`, `ingest`, `match`, `probe`, `transcoder` and `residual`, and what it tells the doctor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +18,8 @@ from atlas.output import (
 )
 from atlas.rooms import Check, Room
 from ingest.probe.commands import probe
+from ingest.residual.commands import residual
+from ingest.transcoder.commands import transcoder
 
 __all__ = ["ROOM"]
 
@@ -281,4 +283,4 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest, match, probe), _checks)
+ROOM = Room("ingest", (demo, ingest, match, probe, transcoder, residual), _checks)

@@ -21,7 +21,7 @@ from atlas.disk import placed
 from atlas.errors import BadInput, BrokenPart, NewerFormat
 from atlas.progress import SILENT, Progress
 from ingest import texts
-from ingest.texts import Source, SplitOn
+from ingest.texts import Source, SplitOn, Texts
 
 __all__ = ["BLOCK_BYTES", "Corpus", "CorpusInfo", "Document", "cut"]
 
@@ -97,7 +97,7 @@ class Corpus:
     @classmethod
     def gather(
         cls,
-        source: Source,
+        source: "Source | Texts",
         into: Path,
         *,
         name: str | None = None,
@@ -115,7 +115,7 @@ class Corpus:
         ----------
         source
             A file, a folder, a data set's name or a list of strings; ``ingest.texts``
-            says how each is read.
+            says how each is read. Or what it has opened already.
         into
             The file to write; it is placed when it is whole.
         name
@@ -141,7 +141,10 @@ class Corpus:
         """
         if tokens is not None and tokens < 1:
             raise BadInput(f"{tokens} tokens were asked for: ask for at least one.")
-        found = texts.read(source, split=split, field=field, revision=revision, split_on=split_on)
+        found = (
+            source if isinstance(source, Texts)
+            else texts.read(source, split=split, field=field, revision=revision, split_on=split_on)
+        )  # fmt: skip
         filled = _Filled(found.documents, source=found.source)
         blocks: Iterable[list[str]] = cut(filled)
         if tokens is not None:

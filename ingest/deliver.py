@@ -185,7 +185,7 @@ class Delivery:
             name: getattr(info, name)
             for name in (
                 "name", "source", "release", "sae_id", "architecture", "d_in", "d_sae", "seed",
-                "neuronpedia_id", "hook", "dtype", "weights",
+                "neuronpedia_id", "hook", "less", "dtype", "weights",
             )
         }  # fmt: skip
         return own | {

@@ -91,11 +91,8 @@ def _measure(work: Pass) -> _Sample | None:
     )
     began = time.perf_counter()
     read = group.model.run(ids, mask, hooks=group.hooks)
-    keep, counted = keep.to(group.model.device), max(int(keep.sum()), 1)
-    l0 = {
-        s.info.name: len(s.codes(read[s.info.hook][keep].float()).values) / counted
-        for s in group.saes
-    }
+    counted = max(int(keep.sum()), 1)
+    l0 = {s.info.name: len(s.codes(s.reads(read, keep, ids)).values) / counted for s in group.saes}
     return _Sample(tokens, l0, (time.perf_counter() - began) * tokens / counted)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest.foreign import reached
 from ingest.sae_names import short_names
+from ingest.subtract import Subtraction, read_subtraction
 
 __all__ = ["LoadedSae", "demo_names", "load_sae"]
 
@@ -46,6 +47,8 @@ class LoadedSae:
         ``release:sae_id``, the folder, a demo SAE's name, or ``"memory"``.
     release, sae_id
         Where it is in sae-lens' registry, if it came from there.
+    less
+        What is taken from the activations before it reads them, if its folder says so.
     """
 
     sae: Any
@@ -53,6 +56,7 @@ class LoadedSae:
     source: str
     release: str | None = None
     sae_id: str | None = None
+    less: Subtraction | None = None
 
 
 def demo_names() -> list[str]:
@@ -76,13 +80,13 @@ def _by_name(given: str | Path) -> LoadedSae:
     text = str(given)
     if isinstance(given, str):
         if text in demo_names():
-            return LoadedSae(_from_folder(DEMO_SAES / text), text, text)
+            return _from_folder(DEMO_SAES / text, name=text, source=text)
         if text in short_names():
             release, sae_id = short_names()[text]
             return _from_release(release, sae_id, name=text)
     folder = Path(given).expanduser()
     if folder.is_dir():
-        return LoadedSae(_from_folder(folder), folder.resolve().name, text)
+        return _from_folder(folder, name=folder.resolve().name, source=text)
     if isinstance(given, Path) or text.startswith((".", "~", os.sep)):
         raise BadInput(f"There is no folder {text!r}: give the folder of an SAE saved by sae-lens.")
     release, colon, sae_id = text.partition(":")
@@ -121,7 +125,7 @@ def _from_release(release: str, sae_id: str, *, name: str) -> LoadedSae:
 # ---------------------------------------------------------------- folders
 
 
-def _from_folder(folder: Path) -> Any:
+def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
     from sae_lens import SAE
     from sae_lens.registry import SAE_CLASS_REGISTRY
 
@@ -139,7 +143,8 @@ def _from_folder(folder: Path) -> Any:
         sae = SAE.load_from_disk(folder, device="cpu", dtype="float32", converter=_converter)
     if sae.cfg.normalize_activations == "expected_average_only_in":
         _fold_scale(sae, folder / "activation_scaler.json")
-    return sae
+    less = read_subtraction(folder, d_in=int(sae.cfg.d_in))
+    return LoadedSae(sae, name, source, less=less)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

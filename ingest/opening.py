@@ -96,7 +96,7 @@ def _open_models(
     """Open each model once, as deep as its SAEs read."""
     hooks: dict[Any, list[str]] = {}
     for sae in saes:
-        hooks.setdefault(_model_of(sae.info, model), []).append(sae.info.hook)
+        hooks.setdefault(_model_of(sae.info, model), []).extend(sae.info.hooks)
     return {
         given: given
         if isinstance(given, LanguageModel)

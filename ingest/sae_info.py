@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import BadInput
@@ -47,13 +47,17 @@ class SaeInfo:
     dtype
         Number format it runs in.
     weights
-        SHA-256 (hex) of its parameters in float32 and of the settings that encoding
-        depends on.
+        SHA-256 (hex) of its parameters in float32, of the settings that encoding
+        depends on, and of what is taken from the activations before.
     model_kwargs
         How TransformerLens was told to prepare the model, such as
         ``center_writing_weights``.
     dataset
         Data set it was trained on, if its metadata says.
+    less
+        What is taken from the activations before it reads them, in words, if anything is.
+    needs
+        Other places of the model that are read for that, and the widths expected there.
     """
 
     name: str
@@ -73,6 +77,13 @@ class SaeInfo:
     weights: str
     model_kwargs: Mapping[str, Any]
     dataset: str | None = None
+    less: str | None = None
+    needs: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def hooks(self) -> list[str]:
+        """All places of the model that are read for it, its own first."""
+        return [self.hook, *(hook for hook in self.needs if hook != self.hook)]
 
 
 def neuronpedia_url(sae: SaeInfo, idx: int) -> str | None:
@@ -96,7 +107,7 @@ def describe(
 ) -> SaeInfo:
     """Return what is known of a loaded SAE; the parameters and errors are those of ``open_sae``."""
     config, metadata = loaded.sae.cfg, loaded.sae.cfg.metadata
-    weights = _weights(loaded.sae)
+    weights, less = _weights(loaded), loaded.less
     called = name or slug(loaded.name) or f"{config.architecture()}-{weights[:8]}"
     if called != slug(called):
         raise BadInput(
@@ -127,10 +138,13 @@ def describe(
         weights=weights,
         model_kwargs=dict(metadata.model_from_pretrained_kwargs or {}),
         dataset=metadata.dataset_path,
+        less=less.words if less else None,
+        needs=dict(less.needs) if less else {},
     )
 
 
-def _weights(sae: Any) -> str:
+def _weights(loaded: "LoadedSae") -> str:
+    sae = loaded.sae
     settings = sae.cfg.to_dict()
     for elsewhere in ("device", "dtype", "metadata"):
         settings.pop(elsewhere)
@@ -138,4 +152,6 @@ def _weights(sae: Any) -> str:
     for name, values in sorted(sae.state_dict().items()):
         digest.update(f"{name} {tuple(values.shape)}".encode())
         digest.update(values.float().cpu().contiguous().numpy())
+    if loaded.less is not None:
+        digest.update(loaded.less.digest().encode())
     return digest.hexdigest()

@@ -1,16 +1,18 @@
 """Sparse autoencoders: what they are, and their codes through sae-lens' own encoders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atlas.errors import BadActivations, Mismatch
+from atlas.errors import BadActivations, BadInput, Mismatch
 from ingest.foreign import memory_told
 from ingest.load_sae import load_sae
 from ingest.sae_info import SaeInfo, describe, neuronpedia_url
+from ingest.subtract import Subtraction
 
 if TYPE_CHECKING:
     from ingest.models import LanguageModel
@@ -52,11 +54,14 @@ class Autoencoder:
         What is known of it.
     sae
         The object of sae-lens: float32, without gradients.
+    less
+        What is taken from the activations before it reads them; see ``reads``.
     """
 
-    def __init__(self, info: SaeInfo, sae: Any) -> None:
+    def __init__(self, info: SaeInfo, sae: Any, less: Subtraction | None = None) -> None:
         self.info = info
         self.sae = sae
+        self.less = less
         # TransformerLens had centred what is written to the stream when this SAE was trained.
         self._centred = bool(info.model_kwargs.get("center_writing_weights")) and (
             not info.hook.endswith(("mlp.hook_post", "attn.hook_z"))
@@ -78,7 +83,34 @@ class Autoencoder:
         """
         with memory_told(f"the SAE {self.info.name} on {device}"):
             self.sae.to(device=torch.device(device))
+            self.less = self.less and self.less.to(torch.device(device))
         return self
+
+    def reads(
+        self, at: Mapping[str, torch.Tensor], keep: torch.Tensor, ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the vectors it reads of a batch: those at its place, less what is taken from them.
+
+        Parameters
+        ----------
+        at
+            By hook, what the model gives at ``info.hooks``: (contexts, positions, width).
+        keep
+            (contexts, positions). True at the tokens that are read.
+        ids
+            (contexts, positions). Token ids.
+
+        Returns
+        -------
+            Shape (tokens, d_in), float32.
+        """
+        with torch.inference_mode():
+            found = {hook: at[hook][keep.to(at[hook].device)].float() for hook in self.info.hooks}
+            x = found[self.info.hook]
+            if self.less is None:
+                return x
+            here = {hook: value.to(self.device) for hook, value in found.items()}
+            return self.less.apply(x.to(self.device), here, ids[keep].to(self.device))
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the dense codes, float32 of shape (tokens, d_sae), all of them at once.
@@ -219,6 +251,7 @@ def open_sae(
     name: str | None = None,
     hook: str | None = None,
     model: str | None = None,
+    less: Subtraction | None = None,
     device: torch.device | str = "cpu",
 ) -> Autoencoder:
     """Open an SAE.
@@ -237,6 +270,9 @@ def open_sae(
     hook, model
         The place it reads and its model, where its metadata does not say or is
         wrong.
+    less
+        What is taken from the activations before it reads them; by default what its folder
+        says (``subtract.safetensors``).
     device
         Where it goes.
 
@@ -249,12 +285,32 @@ def open_sae(
     BadInput
         If it cannot be used: not whole, not saved by sae-lens, no hook name.
     Mismatch
-        If it is of an architecture that an atlas cannot hold.
+        If it is of an architecture that an atlas cannot hold, or ``less`` is of another width.
     OutOfRoom
         If it does not fit into memory.
     """
     loaded = load_sae(given)
-    return Autoencoder(describe(loaded, name=name, hook=hook, model=model), loaded.sae).to(device)
+    if less is not None:
+        loaded = replace(loaded, less=less)
+    info = describe(loaded, name=name, hook=hook, model=model)
+    if less is not None:
+        _check_less(less, info)
+    return Autoencoder(info, loaded.sae, loaded.less).to(device)
+
+
+def _check_less(less: Subtraction, info: SaeInfo) -> None:
+    try:
+        less.check()
+    except ValueError as error:
+        raise BadInput(
+            f"What is to be taken before the SAE {info.name} reads does not hold together: {error}. Give "
+            "tensors of the shapes that ingest.subtract tells."
+        ) from error
+    if less.d_in != info.d_in:
+        raise Mismatch(
+            f"less is for activations of {less.d_in} dimensions, and the SAE {info.name} reads {info.d_in}: "
+            "give one of its width."
+        )
 
 
 def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
@@ -263,7 +319,8 @@ def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
     Raises
     ------
     Mismatch
-        If the vectors at its hook are of another width, or the model has no such place.
+        If the vectors at its hook, or at another that it needs, are of another width, or the
+        model has no such place.
     UnknownName
         If it reads a place that no model of this depth has.
     """
@@ -274,3 +331,9 @@ def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
             f"The SAE {sae.name} reads vectors of {sae.d_in} dimensions, but {sae.hook} of "
             f"{model.name} has {width}: give the model it was trained on.{trained}"
         )
+    for hook, needed in sae.needs.items():
+        if (width := model.place(hook).width) != needed:
+            raise Mismatch(
+                f"The SAE {sae.name} reads {sae.hook} less a {sae.less} of {needed} dimensions, but {hook} "
+                f"of {model.name} has {width}: give the model it was trained on."
+            )

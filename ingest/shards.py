@@ -51,7 +51,7 @@ class Group:
     @property
     def hooks(self) -> list[str]:
         """The places to read, each once."""
-        return sorted({sae.info.hook for sae in self.saes})
+        return sorted({hook for sae in self.saes for hook in sae.info.hooks})
 
     def only(self, names: Sequence[str]) -> "Group":
         """Return the group of some of its SAEs."""
@@ -137,14 +137,13 @@ def compute_shard(
         )
         pieces: dict[str, list[_Piece]] = {name: [] for name in results}
         for batch in text.batches:
-            read = group.model.run(
-                torch.from_numpy(batch.input_ids),
-                torch.from_numpy(batch.attention_mask),
-                hooks=group.hooks,
+            ids, mask, keep = map(
+                torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
             )
+            read = group.model.run(ids, mask, hooks=group.hooks)
             for sae in group.saes:
                 name = sae.info.name
-                x = read[sae.info.hook][torch.from_numpy(batch.keep).to(group.model.device)].float()
+                x = sae.reads(read, keep, ids)
                 pieces[name].append(_encode(sae, x, batch, results[name].states, shard=shard))
             stage.advance(1 / len(text.batches))
         for sae in group.saes:

@@ -1,0 +1,145 @@
+"""A residual study on the demo model: the time of its stages, and memory against tokens.
+
+The text is that of the demo; nothing is downloaded. Memory is what the process holds by
+itself: pages of files that are mapped into it, which the system takes back, do not count.
+
+    python -m benchmarks.residual
+    python -m benchmarks.residual --memory
+"""
+
+import argparse
+import multiprocessing
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from atlas.progress import SILENT, Stage
+from ingest.contexts import ContextSettings, token_counts
+from ingest.corpus import Corpus
+from ingest.models import LanguageModel, open_model
+from ingest.residual.activations import Reader, keep
+from ingest.residual.fit import draw_components, fit_all
+from ingest.residual.settings import ResidualSettings
+from ingest.residual.study import residual_study
+from ingest.residual.train import all_arms, look, train
+
+TEXT = Path(str(files("ingest.demo"))) / "text.jsonl"
+SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"
+
+
+class Stopwatch:
+    """Progress that notes how long each kind of stage took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    @contextmanager
+    def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
+        """Note the time since the stage before ended, too."""
+        with SILENT.stage(title) as stage:
+            yield stage
+        now = time.perf_counter()
+        kind = re.split(r" tiny-a-| \w+-s\d|:", title)[0]
+        kind = "Reducing" if title.endswith("reducing") else kind
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + now - self.last
+        self.last = now
+
+    def say(self, sentence: str) -> None:
+        """Print what is told."""
+        print(f"  {sentence}")
+
+
+def whole(tokens: int, draws: int) -> None:
+    """Time a study from the text to its part."""
+    watch, began, used = Stopwatch(), time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = residual_study(
+            Path(scratch) / "a.atlas", model="tiny-a", text=TEXT, device="cpu",
+            settings=ResidualSettings(SOURCE, TARGET, text_tokens=tokens, draws=draws),
+            progress=watch,
+        )  # fmt: skip
+    seconds = time.perf_counter() - began
+    for kind, those in watch.seconds.items():
+        print(f"{kind:<24} {those:7.1f} s")
+    for row in found["arms"]:
+        print(
+            f"{row['sae']:<40} taken {row['removed_share']:.3f}  FVU {row['fvu']:.3f}  "
+            f"dead {row['dead_share']:.3f}"
+        )
+    for row in found["probes"]:
+        print(f"{row['sae']:<40} {row['features']} probed, {row['balanced_accuracy']:.4f}")
+    processor = time.process_time() - used
+    print(
+        f"{tokens:,} tokens, {len(found['arms'])} SAEs: {seconds / 60:.1f} minutes by the clock, "
+        f"{processor / 60:.1f} of processor time"
+    )
+
+
+def _anonymous() -> float:
+    """Return what this process holds by itself now, in MiB."""
+    said = Path("/proc/self/status").read_text("utf-8")
+    return int(re.search(r"RssAnon:\s+(\d+)", said)[1]) / 1024  # type: ignore[index]
+
+
+def _watch(peak: list[float], done: threading.Event) -> None:
+    while not done.wait(0.02):
+        peak[0] = max(peak[0], _anonymous())
+
+
+def _parts(model: LanguageModel, tokens: int, folder: Path) -> None:
+    """Fit, keep and train as a study does, all documents on both sides."""
+    settings = ResidualSettings(SOURCE, TARGET, draws=1, train_tokens=50 * 1024)
+    count = partial(token_counts, tokenizer=model.tokenizer)
+    corpus = Corpus.gather(TEXT, folder / "text.parquet", tokens=tokens, count=count)
+    reader = Reader(model, SOURCE, TARGET, ContextSettings(256, prepend_bos=True), 4096)
+    rows = reader.stream(corpus, title="", progress=SILENT)
+    fitted = fit_all(rows, settings, progress=SILENT)
+    kept = keep(reader, corpus, folder / "kept", tokens=tokens, progress=SILENT)
+    drawn, _ = draw_components(fitted, kept, settings)
+    arms = all_arms(settings, fitted, drawn)
+    reads = look(arms, kept, settings)
+    with SILENT.stage("") as stage:
+        for arm in arms:
+            train(arm, kept, settings, read=reads[arm.label], metadata={}, stage=stage)
+
+
+def memory(tokens: int) -> None:
+    """Print the most that fitting and training hold beyond the model."""
+    import sae_lens  # noqa: F401 - so that its import does not count
+
+    model = open_model("tiny-a", hooks=[SOURCE, TARGET], device="cpu")
+    before, peak, done = _anonymous(), [0.0], threading.Event()
+    thread = threading.Thread(target=_watch, args=(peak, done))
+    thread.start()
+    with tempfile.TemporaryDirectory() as scratch:
+        _parts(model, tokens, Path(scratch))
+    done.set()
+    thread.join()
+    print(f"{tokens:>9,} tokens: {peak[0] - before:6.0f} MiB beyond the model")
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=200_000)
+    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--memory", action="store_true")
+    asked = parser.parse_args()
+    if not asked.memory:
+        whole(asked.tokens, asked.draws)
+        return
+    for tokens in (37_500, 75_000, 150_000, 300_000):
+        process = multiprocessing.get_context("spawn").Process(target=memory, args=(tokens,))
+        process.start()
+        process.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,562 @@
+"""Residual studies: what is taken away, SAEs trained alike, documents apart, resumption, refusals."""
+
+import dataclasses
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_ingest import CONTEXT, HOOK, model, texts
+
+from atlas.api import Atlas
+from atlas.errors import Asked, BadActivations, BadInput, UnknownName
+from atlas.folder import Folder
+from atlas.progress import SILENT
+from ingest.contexts import ContextSettings
+from ingest.corpus import Corpus
+from ingest.match.settings import MatchSettings
+from ingest.probe.settings import ProbeSettings
+from ingest.residual import train as training
+from ingest.residual.activations import Activations, Reader, keep, left
+from ingest.residual.fit import draw_components, fit_all
+from ingest.residual.settings import ResidualSettings
+from ingest.residual.split import Division
+from ingest.residual.study import _pairs, residual_study
+from ingest.residual.train import Arm, all_arms, batches, look, train
+from ingest.saes import open_sae
+
+SOURCE = "hook_embed"
+SETTINGS = ResidualSettings(
+    SOURCE, HOOK, d_sae=32, k=4, draws=2, epochs=2, batch=64, context=CONTEXT
+)
+PROBE = ProbeSettings(splits=("document",), controls=0, draws=10, min_positives=3)
+
+
+class Said:
+    """Progress that keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def stage(self, *args, **options):
+        return SILENT.stage(*args, **options)
+
+    def say(self, sentence):
+        self.lines.append(sentence)
+
+
+def rows(n=600, *, seed=0, noise=0.5, d_source=6, d_target=10, documents=12):
+    """Return tokens whose target is an affine map of the source, and noise of unlike sizes."""
+    draw = np.random.default_rng(seed)
+    ids = draw.integers(0, 20, n)
+    vectors = np.random.default_rng(99).standard_normal((20, d_source))
+    weight = np.random.default_rng(98).standard_normal((d_source, d_target))
+    source = vectors[ids] + 0.1 * draw.standard_normal((n, d_source))
+    spread = noise * np.linspace(0.5, 3, d_target)
+    target = source @ weight + 5 + spread * draw.standard_normal((n, d_target))
+    return Activations(
+        source.astype(np.float32), target.astype(np.float32), ids,
+        np.sort(draw.integers(0, documents, n)),
+    )  # fmt: skip
+
+
+def trained(arm, known, settings=SETTINGS):
+    with SILENT.stage("") as stage:
+        read = look([arm], known, settings)[arm.label]
+        return train(arm, known, settings, read=read, metadata={}, stage=stage)
+
+
+def share_left(x, of):
+    return float(x.var(0).sum() / of.var(0).sum())
+
+
+# ---------------------------------------------------------------- what is taken away
+
+
+def test_the_map_is_ridge_regression_and_the_means_are_means():
+    from sklearn.linear_model import Ridge
+
+    known = rows()
+    settings = dataclasses.replace(SETTINGS, penalties=(0.01,))
+    fitted = fit_all(known.chunks(), settings, progress=SILENT)
+    x, y = known.source.astype(np.float64), known.target.astype(np.float64)
+    alpha = 0.01 * len(x) * x.var(0).mean()
+    theirs = Ridge(alpha=alpha).fit(x, y)
+    np.testing.assert_allclose(fitted.map.weight.numpy().T, theirs.coef_, atol=1e-5)
+    np.testing.assert_allclose(fitted.map.bias.numpy(), theirs.intercept_, atol=1e-4)
+    again = 1 - ((y - theirs.predict(x)) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+    assert fitted.r2 == pytest.approx(again, abs=1e-6)
+    for token, mean in zip(fitted.token_means.ids, fitted.token_means.means, strict=True):
+        np.testing.assert_allclose(mean.numpy(), y[known.ids == int(token)].mean(0), atol=1e-5)
+    assert fitted.token_means.ids.tolist() == sorted(set(known.ids.tolist()))
+    np.testing.assert_allclose(fitted.token_means.mean.numpy(), y.mean(0), atol=1e-5)
+
+
+def test_the_components_are_principal_and_take_what_the_map_takes():
+    known, other = rows(2000), rows(2000, seed=1)
+    fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
+    y = known.target.astype(np.float64)
+    _, _, theirs = np.linalg.svd(y - y.mean(0), full_matrices=False)
+    cosines = np.abs((fitted.directions.numpy() * theirs.T).sum(0))
+    np.testing.assert_allclose(cosines, 1, atol=1e-3)
+    drawn, taken = draw_components(fitted, other, SETTINGS)
+    residual = other.target - (other.source @ fitted.map.weight.numpy() + fitted.map.bias.numpy())
+    assert taken == pytest.approx(1 - share_left(residual, other.target), abs=1e-5)
+    assert len(drawn) == SETTINGS.draws
+    for one in drawn:
+        x = torch.cat([left(one.less, r, source=SOURCE) for r in other.chunks()]).numpy()
+        p = one.less.directions.numpy()
+        by_hand = other.target - (other.target - fitted.mean.numpy()) @ p @ p.T
+        np.testing.assert_allclose(x, by_hand, atol=1e-4)
+        assert one.share == pytest.approx(1 - share_left(by_hand, other.target), abs=1e-4)
+        assert one.share <= taken + 1e-9
+
+
+def test_many_small_components_come_near():
+    known = rows(3000, d_source=20, d_target=60)
+    settings = dataclasses.replace(SETTINGS, draws=4)
+    fitted = fit_all(known.chunks(), settings, progress=SILENT)
+    drawn, taken = draw_components(fitted, known, settings)
+    assert all(taken - 0.01 < one.share <= taken + 1e-9 for one in drawn)
+    assert len({one.less.digest() for one in drawn}) == 4
+
+
+# ---------------------------------------------------------------- training
+
+
+def test_arms_of_a_seed_see_the_same_tokens_in_the_same_order(monkeypatch):
+    seen = {}
+    original = Activations.rows
+
+    def noting(self, which):
+        if not isinstance(which, slice):
+            seen.setdefault(current[0], []).append(np.array(which))
+        return original(self, which)
+
+    monkeypatch.setattr(Activations, "rows", noting)
+    current, begun = [""], {}
+    new = training._new
+
+    def noting_new(arm, *args):
+        sae = new(arm, *args)
+        begun[arm.label] = {k: v.clone() for k, v in sae.state_dict().items()}
+        return sae
+
+    monkeypatch.setattr(training, "_new", noting_new)
+    known = rows()
+    fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
+    drawn, _ = draw_components(fitted, known, SETTINGS)
+    facts = {}
+    for arm in all_arms(dataclasses.replace(SETTINGS, seeds=2), fitted, drawn):
+        current[0] = arm.label
+        facts[arm.label] = trained(arm, known).facts
+    assert set(seen) == {f"{a}-s{s}" for a in ("baseline", "residual", "token-means",
+                                               "components0", "components1") for s in (0, 1)}  # fmt: skip
+    for label, those in seen.items():
+        twin = f"baseline-{label[-2:]}"
+        np.testing.assert_array_equal(np.array(those), np.array(seen[twin]))
+        for name, weights in begun[label].items():
+            assert torch.equal(weights, begun[twin][name])
+    assert not np.array_equal(seen["baseline-s0"], seen["baseline-s1"])
+    assert len({(f.steps, f.train_tokens, f.d_sae, f.train_documents) for f in facts.values()}) == 1
+    assert facts["baseline-s0"].removed_share == 0
+    assert facts["baseline-s0"].input_variance == pytest.approx(
+        known.target.var(0).mean(), rel=1e-4
+    )
+
+
+def test_batches_look_at_all_tokens_in_turn():
+    looks = list(islice(batches(10, 5, seed=3), 4))
+    assert sorted(np.concatenate(looks[:2])) == list(range(10))
+    assert sorted(np.concatenate(looks[2:])) == list(range(10))
+    assert not np.array_equal(looks[0], looks[2])
+
+
+def test_scale_and_mean_change_nothing_but_scale_and_mean():
+    """The same data, 100 times as large and far from 0, gives the same SAE, as large."""
+    known = rows()
+    moved = dataclasses.replace(known, target=known.target * 128 + 1024)
+    plain, large = (trained(Arm("baseline", 0), a) for a in (known, moved))
+    assert large.facts.final_loss == pytest.approx(plain.facts.final_loss, rel=0.02)
+    x, y = torch.from_numpy(known.target), torch.from_numpy(moved.target)
+    with torch.no_grad():
+        error = [((s.sae(v) - v) ** 2).sum() / ((v - v.mean(0)) ** 2).sum()
+                 for s, v in ((plain, x), (large, y))]  # fmt: skip
+    assert float(error[0]) == pytest.approx(float(error[1]), rel=0.02)
+    assert float(error[0]) == pytest.approx(plain.facts.final_loss, rel=0.2)
+
+
+def test_codes_are_those_of_what_is_left():
+    known = rows()
+    fitted = fit_all(rows(seed=1).chunks(), SETTINGS, progress=SILENT)
+    arm = Arm("residual", 0, less=fitted.map)
+    made = trained(arm, known)
+    residual = known.target - (known.source @ arm.less.weight.numpy() + arm.less.bias.numpy())
+    with torch.no_grad():
+        wanted = made.sae.encode(torch.from_numpy(residual)).numpy()
+    found = torch.cat([left(arm.less, r, source=SOURCE) for r in known.chunks()])
+    codes = open_sae(made.sae, name=arm.label, less=arm.less).codes(found)
+    dense = np.zeros((len(known), 32))
+    dense[np.repeat(np.arange(len(known)), np.diff(codes.indptr)), codes.indices] = codes.values
+    np.testing.assert_allclose(dense, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_look_finds_mean_and_variance_of_what_each_reads():
+    known = rows()
+    fitted = fit_all(rows(seed=1).chunks(), SETTINGS, progress=SILENT)
+    two = dataclasses.replace(SETTINGS, seeds=2, draws=0)
+    found = look(all_arms(two, fitted), known, two)
+    residual = known.target - (known.source @ fitted.map.weight.numpy() + fitted.map.bias.numpy())
+    read = found["residual-s1"]
+    np.testing.assert_allclose(read.mean, residual.mean(0), atol=1e-4)
+    np.testing.assert_allclose(read.variance, residual.var(0), rtol=1e-4)
+    assert read.removed_share == pytest.approx(1 - share_left(residual, known.target), abs=1e-4)
+    assert set(found) == {
+        f"{a}-s{s}" for a in ("baseline", "residual", "token-means") for s in (0, 1)
+    }
+
+
+# ---------------------------------------------------------------- activations that are kept
+
+
+def test_activations_that_are_kept_are_used_only_where_they_were_read_alike(tmp_path, lm):
+    documents = Corpus.gather(texts(12, seed=5), tmp_path / "text.parquet")
+    contexts = ContextSettings(CONTEXT, prepend_bos=True)
+
+    def kept(into="a", **other):
+        reader = Reader(lm, SOURCE, HOOK, contexts, 256)
+        reader = dataclasses.replace(reader, **other)
+        folder = tmp_path / into
+        return keep(reader, documents, folder, tokens=1000, progress=SILENT)
+
+    first = kept()
+    stamp = (tmp_path / "a" / "source").stat().st_ino
+    kept()
+    assert (tmp_path / "a" / "source").stat().st_ino == stamp
+    others = {
+        "hook": {"source": "blocks.0.hook_resid_post"},
+        "context": {"contexts": ContextSettings(CONTEXT // 2, prepend_bos=True)},
+        "batch": {"batch_tokens": 128},
+    }
+    broken = model()
+    with torch.no_grad():
+        broken.base.embed_tokens.weight += 1
+    others["model"] = {"model": dataclasses.replace(broken, weights="others")}
+    for name, other in others.items():
+        again, fresh = kept(**other), kept(f"fresh {name}", **other)
+        np.testing.assert_array_equal(again.source, fresh.source)
+        np.testing.assert_array_equal(again.target, fresh.target)
+        assert (tmp_path / "a" / "source").stat().st_ino != stamp
+        stamp = (tmp_path / "a" / "source").stat().st_ino
+    np.testing.assert_array_equal(kept().source, first.source)
+
+
+# ---------------------------------------------------------------- pairs to match
+
+
+def named(seeds, draws=2):
+    arms = all_arms(dataclasses.replace(SETTINGS, seeds=seeds, draws=draws))
+    return {arm.label: (arm, None) for arm in arms}
+
+
+def test_one_seed_has_no_pair_across_seeds():
+    assert _pairs(named(1)) == [("baseline-s0", f"{other}-s0") for other in
+                                ("residual", "token-means", "components0", "components1")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seeds", "bases"), [(2, 1), (3, 3), (7, 3)])
+def test_a_few_pairs_are_across_seeds_and_none_is_there_twice(seeds, bases):
+    found = _pairs(named(seeds))
+    assert len({frozenset(pair) for pair in found}) == len(found)
+    assert sum(one[-2:] == other[-2:] for one, other in found) == 4 * seeds
+    crossed = [(one[:-3], other[:-3]) for one, other in found if one[-2:] != other[-2:]]
+    assert crossed.count(("baseline", "baseline")) == bases
+    for other in ("residual", "token-means", "components0"):
+        assert crossed.count(("baseline", other)) == min(seeds, 3)
+    assert all(one == "baseline" and other != "components1" for one, other in crossed)
+
+
+# ---------------------------------------------------------------- documents
+
+
+def test_documents_are_on_one_side_whatever_there_is_besides():
+    documents = texts(400, seed=3) + texts(50, seed=3)
+    division = Division(SETTINGS)
+    sides = {text: division.role(text) for text in documents}
+    shares = [list(sides.values()).count(r) / len(sides) for r in ("map", "training", "corpus")]
+    np.testing.assert_allclose(shares, [0.2, 0.5, 0.3], atol=0.08)
+    known = frozenset(Division.digest(t) for t, side in sides.items() if side == "corpus")
+    later = Division(SETTINGS, known)
+    assert {t: later.role(t) for t in sides} == {
+        t: None if side == "corpus" else side for t, side in sides.items()
+    }
+    other = Division(dataclasses.replace(SETTINGS, split_seed=1))
+    assert any(other.role(t) != side for t, side in sides.items())
+
+
+# ---------------------------------------------------------------- whole studies
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def documents():
+    found = texts(120, seed=2, words=(10, 30))
+    return [*found, *found[:10]]  # some are there twice
+
+
+def study(path, lm, documents, settings=SETTINGS, **options):
+    options = {"probe": PROBE, "match": None} | options
+    return residual_study(path, model=lm, text=documents, settings=settings, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, lm, documents):
+    path = tmp_path_factory.mktemp("study") / "a.atlas"
+    return path, study(path, lm, documents, match=MatchSettings(draws=1))
+
+
+def test_a_study_leaves_saes_probes_matches_and_its_part(whole, lm):
+    path, found = whole
+    name = "small-l1-from-embed"
+    assert found["study"] == name
+    folder = Folder.open(path)
+    sound = folder.sound()
+    part = sound.parts[f"residual/{name}"]
+    arms = part.table("arms").to_pylist()
+    assert [a["arm"] for a in arms] == ["baseline", "residual", "token-means", *["components"] * 2]
+    assert {a["sae"] for a in arms} == set(sound.saes) == set(part.manifest.saes)
+    assert set(part.manifest.made_from) == {f"sae/{s}" for s in sound.saes}
+    assert not sound.stale
+    assert not sound.broken
+    less = {r["name"]: r["less"] for r in Atlas.open(path).table("SAE").to_pylist()}
+    assert less[f"{name}-residual-s0"] == "map from hook_embed"
+    assert less[f"{name}-baseline-s0"] is None
+    assert {p for p in sound.parts if p.startswith("match/")} == {
+        f"match/{name}-baseline-s0+{name}-{other}-s0"
+        for other in ("residual", "token-means", "components0", "components1")
+    }
+    assert len([p for p in sound.parts if p.startswith("probe/")]) == 5
+    draws = [p.table("draws") for p in sound.of("probe")]
+    assert all(t.num_rows for t in draws)
+    split = {r["role"]: r for r in part.table("split").to_pylist()}
+    assert set(split) == {"map", "training", "corpus"}
+    assert sum(r["documents"] for r in split.values()) == 130
+    assert split["corpus"]["documents"] == Corpus.open(folder.corpus_file).info.documents
+    assert all(r["l0"] <= SETTINGS.k for r in found["arms"])
+    assert not (folder.cache / f"residual-{name}").exists()
+    assert part.manifest.sources["model"] == {
+        "name": lm.name, "source": lm.source, "revision": lm.revision, "weights": lm.weights}  # fmt: skip
+    assert part.manifest.sources["text"] == {
+        "source": "memory", "name": None, "field": "text", "split": "train", "revision": None,
+        "split_on": "paragraph"}  # fmt: skip
+    settings = part.manifest.settings
+    assert {
+        name: settings[name] for name in dataclasses.asdict(SETTINGS) if name != "penalties"
+    } == {
+        name: value for name, value in dataclasses.asdict(SETTINGS).items() if name != "penalties"
+    }
+    assert settings["device"] == "auto"
+    assert settings["match"]["draws"] == 1
+    columns = {frozenset(row) for row in found["arms"]}
+    assert columns == {frozenset(arms[0]) | {"fvu", "l0", "dead_share"}}
+
+
+def test_a_folder_of_a_study_ingests_elsewhere_as_any_other(whole, tmp_path, lm):
+    from ingest.run import ingest
+
+    path, _ = whole
+    name = "small-l1-from-embed-residual-s0"
+    there = Folder.open(path).sound().parts[f"sae/{name}"].table("SAE").to_pylist()[0]
+    atlas = ingest(tmp_path / "b.atlas", saes=[str(path / "saes" / name)], text=texts(9), model=lm)
+    row = atlas.table("SAE").to_pylist()[0]
+    assert (row["weights"], row["less"]) == (there["weights"], there["less"])
+
+
+class Stop(Exception):
+    """Stands for Ctrl-C."""
+
+
+def weights(path):
+    return {f.relative_to(path): load_file(f) for f in sorted(path.glob("saes/*/*.safetensors"))}
+
+
+@pytest.mark.parametrize("at", ["_fit", "write_sae", "ingest", "probe_saes"])
+def test_cut_short_and_given_again_it_ends_the_same(
+    whole, tmp_path, lm, documents, monkeypatch, at
+):
+    from ingest.residual import study as module
+
+    path, again = whole[0], tmp_path / "again.atlas"
+    calls, original = [], getattr(module, at)
+
+    def cut(*args, **options):
+        calls.append(at)
+        if len(calls) == (3 if at == "write_sae" else 1):
+            raise KeyboardInterrupt
+        return original(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, at, cut)
+        with pytest.raises(KeyboardInterrupt):
+            study(again, lm, documents)
+    fresh, begun = module.train, []
+
+    def counting(arm, *args, **options):
+        begun.append(arm.label)
+        return fresh(arm, *args, **options)
+
+    monkeypatch.setattr(module, "train", counting)
+    study(again, lm, documents)
+    left_to_train = {"_fit": 5, "write_sae": 3, "ingest": 0, "probe_saes": 0}[at]
+    steps = [label for label in begun if label != "baseline-s0"]  # the estimate trains one too
+    assert len(set(steps)) == min(left_to_train, 4)
+    made, wanted = weights(again), weights(path)
+    assert set(made) == set(wanted)
+    for file, tensors in wanted.items():
+        assert all(torch.equal(made[file][name], tensors[name]) for name in tensors)
+    name = "residual/small-l1-from-embed"
+    for table in ("arms", "split"):
+        first, second = (
+            Folder.open(p).sound().parts[name].table(table).to_pylist() for p in (path, again)
+        )
+        assert first == second
+
+
+def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
+    from ingest.residual import study as module
+
+    path, found = whole
+    before = {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()}
+    monkeypatch.setattr(module, "train", None)
+    again = study(path, lm, documents, match=MatchSettings(draws=1))
+    assert again["arms"] == found["arms"]
+    assert {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()} == before
+
+
+def test_other_settings_are_refused_under_the_same_name(whole, lm, documents):
+    path, _ = whole
+    with pytest.raises(Asked, match="k: 4 there, 3 now"):
+        study(path, lm, documents, dataclasses.replace(SETTINGS, k=3))
+
+
+def test_an_atlas_with_a_corpus_keeps_it(tmp_path, lm, documents):
+    from small_ingest import topk
+
+    from ingest.run import ingest
+    from ingest.saes import open_sae
+
+    path, said = tmp_path / "a.atlas", Said()
+    own = documents[:40]
+    ingest(path, saes=[open_sae(topk(), name="x")], text=own, model=lm).close()
+    corpus = Folder.open(path).corpus["id"]
+    settings = dataclasses.replace(SETTINGS, draws=0)
+    study(path, lm, documents, settings, progress=said)
+    folder = Folder.open(path)
+    assert folder.corpus["id"] == corpus
+    twice = sum(d in set(own) for d in documents)
+    assert any(f"{twice} of 130 documents are in the atlas already" in line for line in said.lines)
+    split = folder.sound().parts["residual/small-l1-from-embed"].table("split").to_pylist()
+    assert {r["role"]: r["documents"] for r in split}["corpus"] == 40
+    assert sum(r["documents"] for r in split) == 130 - twice + 40
+
+    with pytest.raises(BadInput, match="not in the atlas"):
+        study(path, lm, own, settings, name="other")
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_source_equals_target_is_refused():
+    with pytest.raises(BadInput, match="nothing is left of a place less itself"):
+        ResidualSettings(HOOK, HOOK)
+
+
+def test_a_residual_of_nothing_is_refused(tmp_path, lm, documents):
+    same = dataclasses.replace(SETTINGS, source="blocks.1.hook_resid_pre",
+                               target="blocks.0.hook_resid_post")  # fmt: skip
+    with pytest.raises(BadInput, match=r"\(R² 1\): nothing is left"):
+        study(tmp_path / "a.atlas", lm, documents, same)
+    assert not list(tmp_path.glob("a.atlas/saes/*"))  # told before the baseline was trained
+
+
+def test_no_such_layer_is_told_before_any_work(tmp_path, lm, documents):
+    with pytest.raises(UnknownName, match=r"blocks\.7\.hook_resid_post"):
+        study(tmp_path / "a.atlas", lm, documents,
+              dataclasses.replace(SETTINGS, target="blocks.7.hook_resid_post"))  # fmt: skip
+    assert not (tmp_path / "a.atlas").exists()
+
+
+def test_too_short_a_text_is_told_and_leaves_nothing(tmp_path, lm):
+    with pytest.raises(BadInput, match="too few of them fell 0 to the "):
+        study(tmp_path / "a.atlas", lm, ["one document of words"])
+    with pytest.raises(BadInput, match=r"[012] to the map side \(3 needed\)"):
+        study(tmp_path / "a.atlas", lm, texts(5, seed=1))
+    assert not (tmp_path / "a.atlas").exists()
+
+
+def test_nan_is_told(tmp_path, documents):
+    broken = model()
+    with torch.no_grad():
+        broken.base.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
+    with pytest.raises(BadActivations, match="NaN or Inf"):
+        study(tmp_path / "a.atlas", broken, documents)
+
+
+def test_fewer_tokens_than_dimensions_is_ridge_and_says_so():
+    said = Said()
+    few = rows(20, d_source=40, documents=6)
+    fitted = fit_all(few.chunks(), SETTINGS, progress=said)
+    assert any("only ridge penalties above 0" in line for line in said.lines)
+    assert fitted.penalty > 0
+    assert torch.isfinite(fitted.map.weight).all()
+
+
+def test_constant_dimensions_are_counted_and_said():
+    said, known = Said(), rows()
+    still = dataclasses.replace(known, target=np.hstack([known.target, np.ones_like(known.target)]))
+    fitted = fit_all(still.chunks(), SETTINGS, progress=said)
+    assert fitted.constant == known.target.shape[1]
+    assert any("do not vary" in line for line in said.lines)
+    made = trained(Arm("residual", 0, None, fitted.map), still)
+    assert np.isfinite(made.facts.final_loss)
+    flat = dataclasses.replace(known, target=np.ones_like(known.target))
+    with pytest.raises(BadInput, match="is the same on all"):
+        fit_all(flat.chunks(), SETTINGS, progress=said)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"k": 0}, {"seeds": 0}, {"map_share": 0.6}, {"map_share": 0.0}, {"learning_rate": -1.0},
+     {"penalties": ()}, {"batch": 0}, {"context": 1}],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(BadInput):
+        dataclasses.replace(SETTINGS, **wrong)
+    with pytest.raises(BadInput, match="cannot have 4 active"):
+        dataclasses.replace(SETTINGS, d_sae=3).features(24)
+
+
+def test_the_command_says_it_in_json(tmp_path, lm, documents):
+    from click.testing import CliRunner
+
+    from atlas.main import command
+
+    folder = tmp_path / "model"
+    from random_models import random_model, small_tokenizer
+
+    random_model("llama").save_pretrained(folder)
+    small_tokenizer().save_pretrained(folder)
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in documents))
+    words = ["residual", "--model", str(folder), "--to", HOOK, "--text", str(tmp_path / "text.jsonl"),
+             "--atlas", str(tmp_path / "a.atlas"), "--draws", "1", "--d-sae", "24", "--k", "3",
+             "--batch", "64", "--train-tokens", "640", "--no-match", "--json", "--quiet"]  # fmt: skip
+    done = CliRunner().invoke(command(), words)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)["result"]
+    assert [a["arm"] for a in said["arms"]] == ["baseline", "residual", "token-means", "components"]
