@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from analysis.alike_commands import compare
+from analysis.community_commands import communities, plot_communities
+from analysis.counterpart_commands import counterparts
+from analysis.geometry_commands import report
 from analysis.graph_commands import plot_graphs, stats
 from atlas.output import (
     atlas_option,
@@ -218,5 +222,10 @@ def _show_in_full(row: dict[str, Any]) -> None:
 
 
 plot.add_command(plot_graphs)
+plot.add_command(plot_communities)
 
-ROOM = Room("analysis", (probes, plot, stats), lambda path: ())
+ROOM = Room(
+    "analysis",
+    (probes, plot, stats, communities, compare, counterparts, report),
+    lambda path: (),
+)

@@ -843,3 +843,163 @@ def features_by_first_site(w, sae, run, delta):
         )
         for _, rows in sorted(groups.items(), key=lambda g: g[0])
     ]  # fmt: skip
+
+
+@answers
+def transcoder_quality(w, model):
+    if model not in {s["model"] for s in w.SAE}:
+        return []
+    rows = []
+    for e in w.MAPS_TO:
+        a, b = w.site[e["source"]], w.site[e["target"]]
+        if a["model"] == model:
+            both = e["r2_weighted"], e["token_r2_weighted"]
+            lead = None if None in both else both[0] - both[1]
+            rows.append({**e, "from": a["layer"], "to": b["layer"], "lead": lead})
+    rows.sort(
+        key=lambda r: (earliest(r["from"]), r["source"], earliest(r["to"]), r["target"], r["run"])
+    )
+    columns = (
+        "from source to target run tokens r2_weighted r2_low r2_high token_r2_weighted lead r2 "
+        "token_r2 r2_in_sample_weighted token_eta2_weighted token_omega2_weighted "
+        "r2_with_bos_weighted r2_published bos_share"
+    )
+    return pick(rows, *columns.split())
+
+
+def members(w, sae):
+    """The features of an SAE that are in a community, with their edge to it and the community."""
+    of = {c["id"]: c for c in w.Community}
+    for e in w.IN_COMMUNITY:
+        if w.feature[e["source"]]["sae"] == sae:
+            yield w.feature[e["source"]], e, of[e["target"]]
+
+
+@answers
+def communities_of_sae(w, sae, min_size, limit):
+    rows = [c for c in w.Community if c["sae"] == sae and c["size"] >= min_size]
+    rows.sort(key=lambda c: c["number"])
+    columns = "number size tokens edges inner_share conductance stability"
+    return pick(rows[:limit], *columns.split(), "stability_halves", "stability_null")
+
+
+@answers
+def features_of_community(w, sae, community, limit):
+    rows = [{**e, **f} for f, e, c in members(w, sae) if c["number"] == community]
+    rows.sort(key=lambda r: (-r["inner_degree"], r["idx"]))
+    columns = "id top_token frequency inner_degree degree inner_share clustering"
+    return pick(rows[:limit], *columns.split())
+
+
+@answers
+def hubs(w, sae, min_degree, limit):
+    rows = []
+    for f in w.of(sae):
+        if f["degree"] is not None and f["degree"] >= min_degree:
+            expected = f["partners_expected"]
+            rows.append({**f, "ratio": f["degree"] / expected if expected else None})
+    rows.sort(key=lambda r: (r["ratio"] is None, -(r["ratio"] or 0), -r["degree"], r["idx"]))
+    columns = "id top_token ratio degree partners_expected frequency pagerank core community"
+    return pick(rows[:limit], *columns.split())
+
+
+@answers
+def bridges(w, sae, max_inner_share, limit):
+    rows = []
+    for f, e, c in members(w, sae):
+        if e["inner_share"] <= max_inner_share:
+            met = {g["community"] for g, _ in around(w, f["id"])} - {f["community"]}
+            rows.append({**f, **e, "tokens": c["tokens"], "reaches": len(met)})
+    rows.sort(key=lambda r: (-r["betweenness"], r["idx"]))
+    columns = "id top_token betweenness inner_share degree frequency community tokens reaches"
+    return pick(rows[:limit], *columns.split())
+
+
+@answers
+def counterpart_of_community(w, sae_a, sae_b, community, max_q, max_token_q):
+    pairs = [
+        (w.feature[a]["community"], w.feature[b]["community"])
+        for a, (b, e) in partners(w, sae_a, sae_b, max_q).items()
+        if (1.0 if e["token_q"] is None else e["token_q"]) <= max_token_q
+    ]
+    pairs = [pair for pair in pairs if None not in pair]
+    mine = [b for a, b in pairs if a == community]
+    of = {c["number"]: c for c in w.Community if c["sae"] == sae_b}
+    rows = []
+    for other, n in Counter(mine).items():
+        there = sum(b == other for _, b in pairs)
+        share, by_size = n / len(mine), there / len(pairs)
+        rows.append((
+            other, of[other]["tokens"], of[other]["size"], n, share, by_size, share / by_size,
+            n / (len(mine) + there - n),
+        ))  # fmt: skip
+    return sorted(rows, key=lambda r: (-r[3], r[0]))
+
+
+@answers
+def narrow_features(w, sae, min_degree, limit):
+    rows = [
+        f for f in w.of(sae) if f["partner_diversity"] is not None and f["degree"] >= min_degree
+    ]
+    rows.sort(key=lambda f: (f["partner_diversity"], f["idx"]))
+    columns = "id top_token partner_diversity degree partners_expected frequency community"
+    return pick(rows[:limit], *columns.split())
+
+
+@answers
+def residual_features_with_counterpart(w, sae, sae_baseline, max_q, limit):
+    rows = [
+        (w.feature[f], w.feature[g], e)
+        for f, (g, e) in partners(w, sae, sae_baseline, max_q).items()
+    ]
+    rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"], r[1]["idx"]))
+    return [
+        (
+            f["id"], f["top_token"], w.sae[sae]["less"], g["id"], g["top_token"], e["pearson"],
+            e["q"], e["token_q"],
+        )
+        for f, g, e in rows[:limit]
+    ]  # fmt: skip
+
+
+def compared(w, one, other):
+    return {one, other} in [{e["source"], e["target"]} for e in w.COMPARED_WITH]
+
+
+@answers
+def residual_features_without_counterpart(w, sae, sae_baseline, site, run, max_q, limit):
+    if not compared(w, sae, sae_baseline):
+        return []
+    have = partners(w, sae, sae_baseline, max_q)
+    best = defaultdict(list)
+    for f, _, e, _ in between(w, sae, sae_baseline):
+        best[f["id"]].append(e["pearson"])
+    there = {(r["source"], r["target"], r["run"]): r for r in w.probes}
+    rows = [f for f in live(w, sae) if f["id"] not in have]
+    rows.sort(key=lambda f: (-f["active_tokens"], f["idx"]))
+    scores = ("balanced_accuracy", "token_ceiling", "verdict")
+    return [
+        (
+            f["id"], f["top_token"], w.sae[sae]["less"], f["active_tokens"],
+            max(best[f["id"]], default=None),
+            *(there.get((f["id"], site, run), {}).get(c) for c in scores),
+        )
+        for f in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def context_features_of_residual(w, sae, sae_baseline, site, run, max_q, limit):
+    if not compared(w, sae, sae_baseline):
+        return []
+    to = {f: g for f, (g, _) in partners(w, sae, sae_baseline, max_q).items()}
+    verdicts = {(r["source"], r["target"], r["run"]): r["verdict"] for r in w.probes}
+    rows = []
+    for r in ranked(probes(w, sae, site, run, "context"), None, lambda r: r["token_ceiling"]):
+        other = to.get(r["source"])
+        verdict = verdicts.get((other, site, run))
+        if verdict != "context":
+            f = r["feature"]
+            rows.append((f["id"], f["top_token"], r["token_ceiling"], r["balanced_accuracy"], other,
+                         verdict, f["active_tokens"]))  # fmt: skip
+    return rows[:limit]

@@ -6,7 +6,8 @@ features with equal numbers, texts with quotes, backslashes, accents and emoji. 
 co-activation edges and matches have ties, nulls, best matches that are not mutual,
 features without a counterpart, conserved edges and others, and a chain over three SAEs
 that closes for one feature only. Its probes are of several runs and sites, some of which
-no SAE reads, with ties, nulls and every verdict.
+no SAE reads, with ties, nulls and every verdict. Its communities are of several sizes, one
+of them a single feature; one SAE has a graph without edges, one no graph at all.
 """
 
 import random
@@ -95,8 +96,23 @@ class MadeProbe:
 
 
 @dataclass(frozen=True)
+class MadeMap:
+    """A transcoder between two hooks of a model: its score, and what token means give."""
+
+    model: str
+    source: str
+    target: str
+    score: float | None
+    token: float | None = 0.75
+    run: str = "closed form/cccccccccccc"
+
+
+@dataclass(frozen=True)
 class MadeSae:
-    """An SAE: its model and hook, tokens counted (None: no statistics), and its features."""
+    """An SAE: its model and hook, tokens counted (None: no statistics), and its features.
+
+    Communities hold features that have an edge; None: its graph was not looked at.
+    """
 
     name: str
     model: str
@@ -108,6 +124,8 @@ class MadeSae:
     features: tuple[MadeFeature, ...]
     pairs: tuple[MadePair, ...] = ()
     probes: tuple[MadeProbe, ...] = ()
+    communities: tuple[tuple[int, ...], ...] | None = None
+    less: str | None = None
 
 
 # model -> token id -> (text, times in the corpus)
@@ -186,7 +204,7 @@ BY_HAND = (
         MadeProbe(4, "blocks.1.hook_resid_post", 1.0, 0.5, 0.75, "beyond token"),
         MadeProbe(5, "blocks.1.hook_resid_post", 1.0, 0.625, 0.75, "beyond token"),
         MadeProbe(7, "blocks.1.hook_resid_post", 0.75),
-    )),
+    ), ((0, 1, 3, 7), (4, 6), (5,))),
     MadeSae("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.24, 0.13, (
         MadeFeature(100, 1.0, 0.5, 2.0, ((13, 90, 1.0),)),
         MadeFeature(40, 3.0, 0.5, 4.0, ((10, 20, 3.0), (12, 10, 2.5)), (
@@ -201,7 +219,7 @@ BY_HAND = (
         MadeProbe(0, "hook_embed", 0.625, 0.75, 0.75, "context"),
         MadeProbe(1, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
         MadeProbe(1, "blocks.1.hook_resid_post", 0.875),
-    )),
+    ), ((1, 3), (0,))),
     MadeSae("tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.285, 0.11, (
         MadeFeature(100, 1.0, 0.25, 1.5, ((13, 100, 1.0),)),
         MadeFeature(70, 2.0, 0.5, 4.0, ((16, 20, 2.0), (13, 20, 1.5))),
@@ -211,7 +229,7 @@ BY_HAND = (
     ), (
         MadePair(0, 4, 6, 8.5, 0.25, 9),
         MadePair(1, 3, 6, 1.5, 0.5, 6),
-    )),
+    ), (), ((0, 4), (1, 3)), "map from hook_embed"),
     MadeSae("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 500, 0.156, 0.05, (
         MadeFeature(20, 1.0, 0.0, 1.0, ((5, 20, 1.0),)),
         MadeFeature(8, 1.0, 0.5, 2.0, ((6, 4, 1.0), (7, 2, 1.5))),
@@ -219,7 +237,7 @@ BY_HAND = (
     ), (), (
         MadeProbe(0, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
         MadeProbe(1, "hook_embed", 0.75),
-    )),
+    ), ()),
     MadeSae("tiny-a-embed", "tiny-a", "hook_embed", "standard", None, None, None, (
         UNMEASURED, UNMEASURED,
     )),
@@ -253,9 +271,23 @@ COMPARED = (
 )  # fmt: skip
 
 
+L0, L1 = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
+
+# From the embedding and from a block, by two methods, to the same site, of a flat target.
+MAPS = (
+    MadeMap("tiny-a", "hook_embed", L1, 0.5),
+    MadeMap("tiny-a", "hook_embed", L1, 0.375, run="adam/cccccccccccc"),
+    MadeMap("tiny-a", "hook_embed", L0, 0.75),
+    MadeMap("tiny-a", L0, L1, 0.875),
+    MadeMap("tiny-a", L1, L1, 1.0),
+    MadeMap("tiny-a", L1, "hook_embed", None, None),
+    MadeMap("tiny-b", "hook_embed", L0, 0.25, 0.125),
+)
+
+
 def small_graph(*, shuffled: int | None = None) -> Graph:
     """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
-    return make_graph(BY_HAND, COMPARED, shuffled=shuffled)
+    return make_graph(BY_HAND, COMPARED, maps=MAPS, shuffled=shuffled)
 
 
 def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) -> Graph:
@@ -281,9 +313,15 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
         live = [i for i, f in enumerate(made) if f.active]
         pairs = tuple(_random_pairs(rng, live))
         probes = tuple(_random_probes(rng, live))
+        linked = sorted({i for pair in pairs for i in (pair.one, pair.two)})
+        groups = [rng.randrange(4) for _ in linked]
+        by_group = [
+            tuple(i for i, g in zip(linked, groups, strict=True) if g == n) for n in range(4)
+        ]
         return MadeSae(
-            name, "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 1.0, 0.5, made, pairs, probes
-        )
+            name, "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 1.0, 0.5, made, pairs, probes,
+            tuple(g for g in by_group if g),
+        )  # fmt: skip
 
     saes = tuple(sae(n) for n in names)
     compared = tuple(_random_matches(rng, a, b) for a in saes for b in saes if a.name < b.name)
@@ -339,6 +377,7 @@ def make_graph(
     saes: tuple[MadeSae, ...],
     compared: tuple[MadeComparison, ...] = (),
     *,
+    maps: tuple[MadeMap, ...] = (),
     shuffled: int | None = None,
 ) -> Graph:
     """Return SAEs as the tables of the schema."""
@@ -355,8 +394,14 @@ def make_graph(
             _add_feature(rows, sae, idx, feature)
         rows["CO_ACTIVATES"] += [_pair(sae, pair) for pair in sae.pairs]
         rows["PREDICTED_FROM"] += [_probe(sae, probe) for probe in sae.probes]
+        if sae.communities is not None:
+            _add_communities(rows, sae, sae.communities)
     for comparison in compared:
         _add_comparison(rows, comparison)
+    for each in maps:
+        for hook in (each.source, each.target):
+            _add_place(rows, each.model, hook)
+        rows["MAPS_TO"].append(_map(each))
     for model in {s.model for s in saes}:
         rows["Token"] += [
             {"id": _token(model, i), "tokenizer": TOKENIZERS[model], "token_id": i, "text": text}
@@ -400,7 +445,7 @@ def _add_sae(rows: dict[str, list[dict[str, object]]], sae: MadeSae) -> None:
     rows["SAE"].append({
         "name": sae.name, "atlas": ATLAS, "source": "memory", "architecture": sae.architecture,
         "d_in": 96, "d_sae": size, "seed": 0, "model": sae.model, "hook": sae.hook,
-        "context_size": 256, "prepend_bos": True, "dtype": "float32", "weights": "w" * 64,
+        "context_size": 256, "prepend_bos": True, "dtype": "float32", "weights": "w" * 64, "less": sae.less,
         "tokens": sae.tokens, "l0": sae.l0, "fvu": sae.fvu, "dead": dead,
         "dead_share": None if dead is None else dead / size,
     })  # fmt: skip
@@ -449,6 +494,42 @@ def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
     )  # fmt: skip
 
 
+def _add_communities(
+    rows: dict[str, list[dict[str, object]]], sae: MadeSae, communities: tuple[tuple[int, ...], ...]
+) -> None:
+    """Add communities and the numbers of nodes; those that no query works out are made up, with ties."""
+    number = {i: n for n, members in enumerate(communities) for i in members}
+    met: dict[int, list[tuple[int, float]]] = {i: [] for i in range(len(sae.features))}
+    for pair in sae.pairs:
+        met[pair.one].append((pair.two, pair.weight))
+        met[pair.two].append((pair.one, pair.weight))
+    for n, members in enumerate(communities):
+        held = [w for i in members for j, w in met[i] if number[j] == n]
+        rows["Community"].append({
+            "id": f"{sae.name}/{n}", "sae": sae.name, "number": n, "size": len(members),
+            "edges": len(held) // 2, "inner_share": 0.75, "conductance": 0.25 if n else None,
+            "tokens": [VOCABULARY[sae.model][13][0], '"'] if n % 2 == 0 else [], "stability": 0.5,
+            "stability_halves": 0.5 if n else None, "stability_null": 0.125 if n else None,
+        })  # fmt: skip
+    for row in [r for r in rows["Feature"] if r["sae"] == sae.name]:
+        idx = int(str(row["idx"]))
+        partners = met[idx]
+        row |= {
+            "degree": len(partners), "strength": sum(w for _, w in partners),
+            "clustering": 0.25 * (idx % 2), "pagerank": 1 / len(sae.features),
+            "core": min(len(partners), 2), "betweenness": 0.125 * (idx % 3), "component": idx % 2,
+            "partners_expected": [2.0, 4.0, None, 0.0][idx % 4],
+            "partner_diversity": 0.5 + 0.25 * (idx % 2) if len(partners) > 1 else None,
+            "community": number.get(idx),
+        }  # fmt: skip
+        if idx in number:
+            inner = [w for j, w in partners if number[j] == number[idx]]
+            rows["IN_COMMUNITY"].append(_edge(
+                f"{sae.name}/{idx}", f"{sae.name}/{number[idx]}", inner_degree=len(inner),
+                inner_share=sum(inner) / sum(w for _, w in partners),
+            ))  # fmt: skip
+
+
 def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
     """Return a probe's edge; of an amount, it has R² in place of balanced accuracies."""
     split, kind, _ = made.run.split("/")
@@ -472,6 +553,25 @@ def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
             "generalises": made.score > 0.75 if made.feature % 2 else None,
         }  # fmt: skip
     return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **said)
+
+
+def _map(made: MadeMap) -> dict[str, object]:
+    """Return a transcoder's edge; what follows from its score and the token's is worked out."""
+    score, adam = made.score, made.run.startswith("adam")
+    said: dict[str, object] = {
+        "run": made.run, "method": made.run.split("/")[0], "corpus": "c" * 12, "tokens": 1000,
+        "fit_tokens": 600 if adam else 800, "folds": 1 if adam else 5, "token_r2_weighted": made.token,
+        "penalty": None if adam else 0.125, "steps": 640 if adam else None, "rank": 96,
+        "r2_weighted": score, "bos_share": 0.5,
+    }  # fmt: skip
+    if score is not None:
+        said |= {
+            "r2": score - 0.0625, "token_r2": made.token - 0.0625, "r2_low": score - 0.03125,
+            "r2_high": min(1.0, score + 0.03125), "r2_in_sample_weighted": min(1.0, score + 0.125),
+            "token_eta2_weighted": made.token + 0.125, "token_omega2_weighted": made.token + 0.0625,
+            "r2_with_bos_weighted": score - 0.125, "r2_published": min(1.0, score + 0.25),
+        }  # fmt: skip
+    return _edge(f"{made.model}/{made.source}", f"{made.model}/{made.target}", **said)
 
 
 def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparison) -> None:

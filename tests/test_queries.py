@@ -46,12 +46,21 @@ PROBES = [
     {"sae": "tiny-b-l0", "site": "tiny-b/hook_embed"}, {"sae": "tiny-b-l0"},
 ]  # fmt: skip
 DELTAS = [{"delta": d} for d in (0.0, 0.25, 0.5)]
+RESIDUAL = [
+    *({"sae": case["sae_a"], "sae_baseline": case["sae_b"]} for case in TWO_SAES),
+    *({"max_q": q} for q in (0.0, 0.3, 1.0)),
+    {"sae": "tiny-a-l1-s1", "sae_baseline": "tiny-a-l1-s0", "max_q": 1.0},
+]  # fmt: skip
 CASES = {
     "beyond_token_features": [*SAES, *RUNS, {"site": "tiny-a/hook_embed"}, {"sae": "tiny-a-l1-wide"}],
+    "bridges": [*SAES, *({"max_inner_share": m} for m in (0.0, 0.75, 1.0)),
+                {"sae": "tiny-a-l1-wide", "max_inner_share": 1.0}],
     "broad_features": [*SAES, {"min_tokens": 0}, {"min_tokens": 101}],
     "busiest_tokens": SAES,
+    "communities_of_sae": [*SAES, {"min_size": 1}, {"sae": "tiny-a-l1-wide", "min_size": 2}],
     "conserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 12}],
     "context_features": PROBES,
+    "context_features_of_residual": [*RESIDUAL, *RUNS, {"site": "absent"}],
     "contested_counterparts": [*TWO_SAES, {"min_claims": 1}, {"min_claims": 3}],
     "counterpart_chain": [
         dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
@@ -60,6 +69,11 @@ CASES = {
             "tiny-b-l0 tiny-a-l1-s0 tiny-a-l1-s1", "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-s0",
             "tiny-a-l1-s0 tiny-a-l1-s1 absent",
         )
+    ],
+    "counterpart_of_community": [
+        *TWO_SAES, *MAX_Q, *({"community": c} for c in (1, 2, 9)),
+        {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-wide", "max_q": 1.0},
+        {"max_token_q": 1.0}, {"max_token_q": 0.3, "max_q": 1.0},
     ],
     "counterparts_of_feature": [
         *FEATURES, {"feature": "tiny-a-l1-s1/3"}, {"feature": "tiny-a-l1-wide/1"},
@@ -81,6 +95,7 @@ CASES = {
         {"low": 0.0, "high": 1.0}, {"low": 0.03, "high": 0.09}, {"low": 0.5, "high": 0.1},
         *SAES,
     ],
+    "features_of_community": [*SAES, *({"community": c} for c in (1, 2, 9))],
     "features_of_token": [{"token": t} for t in ("'s", ' "', "\n", " 😀", "\\", "girl")]
     + [{"token": " girl", "sae": "tiny-b-l0"}],
     "features_of_tokens": [{"tokens": t} for t in ([], [" girl"], [" girl", "'s", " 😀", "absent"])]
@@ -97,6 +112,7 @@ CASES = {
     "first_sites_of_sae": [*SAES, *RUNS, *DELTAS],
     "frequency_histogram": SAES,
     "high_lift_pairs": [*SAES, {"min_lift": 0.0, "max_joint": 100}, {"max_joint": 1}],
+    "hubs": [*SAES, {"min_degree": 0}, {"min_degree": 3}, {"sae": "tiny-b-l0", "min_degree": 0}],
     "least_frequent_features": SAES,
     "least_predictable_features": PROBES,
     "lookup_features": PROBES,
@@ -104,6 +120,7 @@ CASES = {
     "matches_of_shared_token": [*TWO_SAES, *MAX_Q],
     "most_frequent_features": SAES,
     "most_predictable_features": PROBES,
+    "narrow_features": [*SAES, {"min_degree": 0}, {"min_degree": 3}],
     "neighbours_of_feature": [
         *FEATURES, *WEIGHTS, {"feature": "tiny-a-l1-s0/0"}, {"min_count": 5}, {"min_count": 41},
     ],
@@ -121,6 +138,8 @@ CASES = {
     "probes_of_feature": [
         *FEATURES, {"feature": "tiny-a-l1-s0/0"}, {"feature": "tiny-b-l0/1"},
     ],
+    "residual_features_with_counterpart": RESIDUAL,
+    "residual_features_without_counterpart": [*RESIDUAL, *RUNS, {"site": "absent"}],
     "sae_summary": SAES,
     "saes_at_site": [{"site": "tiny-b/blocks.0.hook_resid_post"}, {"site": "absent"}],
     "saes_of_model": [{"model": "tiny-b"}, {"model": "absent"}],
@@ -142,6 +161,7 @@ CASES = {
         {"feature_b": "tiny-a-l1-s1/3"}, {"feature_b": "tiny-a-l1-s0/7"}, {"feature_b": "absent/0"},
     ],
     "verdicts_of_sae": SAES,
+    "transcoder_quality": [{"model": "tiny-b"}, {"model": "absent"}],
     "unconserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 4}],
 }  # fmt: skip
 
@@ -323,6 +343,46 @@ def test_answers_on_edges_checked_by_hand(asked):
         (s0 + "3", s1 + "0", wide + "0", wide + "0", True),
         (s0 + "7", s1 + "3", wide + "4", wide + "1", False),
         (s0 + "0", s1 + "1", wide + "3", None, False),
+    ]
+
+
+@only_small
+def test_answers_on_communities_checked_by_hand(asked):
+    s0 = "tiny-a-l1-s0/"
+    assert [r[:4] for r in ask(asked, "communities_of_sae", min_size=1)] == [
+        (0, 4, [" the", '"'], 6), (1, 2, [], 1), (2, 1, [" the", '"'], 0),
+    ]  # fmt: skip
+    assert ask(asked, "communities_of_sae", sae="tiny-b-l0", min_size=1) == []  # no edges
+    assert [(r[0], *r[3:6]) for r in ask(asked, "features_of_community")] == [
+        (s0 + "0", 3, 3, 1.0), (s0 + "1", 3, 3, 1.0), (s0 + "3", 3, 3, 1.0),
+        (s0 + "7", 3, 6, 1.25 / 2.75),
+    ]  # fmt: skip
+    # 6 partners where nothing is expected or known come after 3 of 2, and before 3 of 0.
+    assert [(r[0], r[2]) for r in ask(asked, "hubs", min_degree=3)] == [
+        (s0 + "0", 1.5), (s0 + "1", 0.75), (s0 + "7", None), (s0 + "3", None),
+    ]  # fmt: skip
+    assert [(r[0], r[3], r[8]) for r in ask(asked, "bridges")] == [
+        (s0 + "5", 0.0, 1), (s0 + "4", 0.5, 1), (s0 + "7", 1.25 / 2.75, 2),
+    ]  # fmt: skip
+    # The counterparts of 0, 3 and 7 are 1, 0 and 3: two in {1, 3}, one in {0}.
+    found = ask(asked, "counterpart_of_community", max_token_q=1.0)
+    assert [r[:1] + r[2:] for r in found] == [
+        (0, 2, 2, 2 / 3, 2 / 3, 1.0, 2 / 3), (1, 1, 1, 1 / 3, 1 / 3, 1.0, 1 / 3),
+    ]  # fmt: skip
+    assert ask(asked, "counterpart_of_community", community=1) == []
+    assert [r[0] for r in ask(asked, "narrow_features", min_degree=3)] == [s0 + i for i in "0137"]
+
+
+@only_small
+def test_answers_on_transcoders_checked_by_hand(asked):
+    found = ask(asked, "transcoder_quality")
+    assert [(r[0], r[2], r[4].split("/")[0], r[6], r[10]) for r in found] == [
+        (None, 0, "closed form", 0.75, 0.0),
+        (None, 1, "adam", 0.375, -0.375),
+        (None, 1, "closed form", 0.5, -0.25),
+        (0, 1, "closed form", 0.875, 0.125),
+        (1, None, "closed form", None, None),
+        (1, 1, "closed form", 1.0, 0.25),
     ]
 
 

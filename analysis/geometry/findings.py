@@ -1,0 +1,175 @@
+"""What an atlas knows of its dataset geometry, gathered once for the report: maps, study, differences, verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from analysis.geometry.difference import Difference, difference
+from analysis.geometry.marks import arm_rows, match_rows, token_marks
+from analysis.geometry.study import EMBEDDING, PAIRS, Study, open_study
+from analysis.geometry.sweep import sweep_rows, verdict_rows
+from analysis.geometry.verdict import MARGIN, Verdict, judge
+from analysis.probes import load
+from atlas.errors import Asked
+
+if TYPE_CHECKING:
+    from atlas.api import Atlas
+
+__all__ = ["Findings", "find"]
+
+#: The control that carries the verdict, and the one that takes away the mean of each token id.
+CONTROL, EXTREME = "components", "token-means"
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All numbers of a report.
+
+    Parameters
+    ----------
+    atlas
+        Its name.
+    corpus
+        What it says of its text.
+    source
+        Hook that is mapped and probed from.
+    maps
+        Rows of the layer sweep, for all models.
+    edges
+        The edges MAPS_TO from that hook, as they are.
+    verdicts_by_layer
+        Rows of verdicts by model and layer, of one run.
+    study
+        The residual study, if there is one.
+    arms, matches
+        Rows that describe its arms, and the matches between them.
+    differences
+        Those of the study, of two arms that were probed each.
+    verdict
+        Residual against the control; None without a study.
+    beside
+        Verdicts against the other arms.
+    asked
+        The options that the report was asked with, by their names on the command line.
+    """
+
+    atlas: str
+    corpus: Mapping[str, Any]
+    source: str
+    maps: Sequence[Mapping[str, Any]]
+    edges: Sequence[Mapping[str, Any]]
+    verdicts_by_layer: Sequence[Mapping[str, Any]]
+    study: Study | None
+    arms: Sequence[Mapping[str, Any]]
+    matches: Sequence[Mapping[str, Any]]
+    differences: Sequence[Difference]
+    verdict: Verdict | None
+    beside: Sequence[Verdict]
+    asked: Mapping[str, Any] = field(default_factory=dict)
+
+    def difference(self, one: str, other: str) -> Difference | None:
+        """Return the difference of two arms, if both were probed."""
+        return next((d for d in self.differences if (d.one, d.other) == (one, other)), None)
+
+
+def find(
+    atlas: "Atlas",
+    *,
+    study: str | None = None,
+    site: str | None = None,
+    run: str | None = None,
+    floors: Sequence[str] = (),
+    margin: float = MARGIN,
+    strata: int = 5,
+) -> Findings:
+    """Gather what a report says.
+
+    Parameters
+    ----------
+    atlas
+        The atlas, a folder.
+    study
+        Name of its residual study; the first one if None.
+    site
+        Hook that was mapped and probed from; if None, the source of the study, or the
+        embedding where there is no study.
+    run
+        Which probes of the study's SAEs; see ``open_study``.
+    floors
+        Models of random weights; see ``sweep_rows``.
+    margin
+        Smallest difference that matters; see ``judge``.
+    strata
+        Strata of validation positives; see ``difference``.
+
+    Raises
+    ------
+    Asked
+        If the atlas is on a server, which keeps no parts.
+    """
+    if atlas.folder is None:
+        raise Asked(
+            f"{atlas.url} is a server, and studies lie in the folder of the atlas; name that folder."
+        )
+    folder = atlas.folder
+    sound = folder.sound()
+    opened = open_study(folder, study, site=site, run=run)
+    asked = {"run": run, "margin": margin, "strata": strata}
+    site = site or (EMBEDDING if opened is None else opened.site)
+    less = [s["name"] for s in atlas.table("SAE").to_pylist() if s["less"] is not None]
+    probes = load(atlas)
+    by_layer = verdict_rows(probes, source=site, without=less) if len(probes) else []
+    maps = sweep_rows(atlas, source=site, floors=floors)
+    edges = [
+        row for row in atlas.table("MAPS_TO").to_pylist() if row["source"].endswith(f"/{site}")
+    ]
+    differences = [] if opened is None else _differences(opened, strata)
+    against = {d.other: judge(d, margin=margin) for d in differences if d.one == "residual"}
+    marks = {} if opened is None else {p.sae: token_marks(sound, p.sae) for p in opened.probed}
+    return Findings(
+        atlas=folder.name,
+        corpus=folder.corpus or {},
+        source=site,
+        maps=maps,
+        edges=edges,
+        verdicts_by_layer=_one_run(by_layer, opened),
+        study=opened,
+        arms=[] if opened is None else arm_rows(opened, marks),
+        matches=[] if opened is None else match_rows(sound, opened),
+        differences=differences,
+        verdict=None if opened is None else _verdict(opened, against, margin),
+        beside=[against[arm] for arm in (EXTREME, "baseline") if arm in against],
+        asked=asked,
+    )
+
+
+def _verdict(study: Study, against: Mapping[str, Verdict], margin: float) -> Verdict:
+    """Return the verdict against the control, or say what it lacks."""
+    if CONTROL in against:
+        return against[CONTROL]
+    trained = set(study.arms["arm"])
+    if lacking := [arm for arm in ("residual", CONTROL) if arm not in trained]:
+        return judge(None, margin=margin, why=f"the study has no SAEs of {' and '.join(lacking)}")
+    lacking = [arm for arm in ("residual", CONTROL) if not study.of(arm)]
+    return judge(
+        None, margin=margin,
+        why=f"the SAEs of {' and '.join(lacking)} were not probed from {study.site}",
+    )  # fmt: skip
+
+
+def _differences(study: Study, strata: int) -> list[Difference]:
+    samples = {arm: [p.sample() for p in study.of(arm)] for arm in study.arms_there}
+    return [
+        difference(samples[one], samples[other], names=(one, other), strata=strata)
+        for one, other in PAIRS
+        if one in samples and other in samples
+    ]
+
+
+def _one_run(rows: Sequence[Mapping[str, Any]], study: Study | None) -> list[Mapping[str, Any]]:
+    """Return the rows of the study's run, or of the first by document."""
+    runs = sorted({row["run"] for row in rows}, key=lambda r: (not r.startswith("document"), r))
+    if not runs:
+        return []
+    run = study.run if study is not None and study.run in runs else runs[0]
+    return [row for row in rows if row["run"] == run]

@@ -1,0 +1,342 @@
+"""The report on dataset geometry: one HTML page that opens offline, and its figures as files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from analysis.geometry import page, words
+from analysis.geometry.difference import Difference
+from analysis.geometry.findings import Findings
+from analysis.geometry.marks import MARKS
+from analysis.geometry.study import ARMS
+from analysis.plots import geometry as plots
+from analysis.plots.drawing import FORMATS, Chart, save
+from analysis.probes import VERDICTS
+from atlas.errors import BadInput
+
+__all__ = ["figures", "html", "numbers", "write_figures"]
+
+_MAPS = {
+    "model": "model", "target": "target", "method": "method", "r2_weighted": "R² held out",
+    "between": "95% interval", "token_r2_weighted": "token means, held out",
+    "of_token_means": "share of token means", "floor_r2_weighted": "floor: random weights",
+    "above_floor": "above floor", "seen_share": "ids seen", "tokens": "tokens",
+}  # fmt: skip
+
+_OTHERWISE = {
+    "model": "model", "target": "target", "method": "method", "r2": "held out, mean of dimensions",
+    "r2_in_sample_weighted": "in sample", "token_eta2_weighted": "η² of the token id, in sample",
+    "token_omega2_weighted": "the same corrected (ω²)", "r2_with_bos_weighted": "held out, with BOS",
+    "r2_published": "as published", "bos_share": "share of error on BOS", "mse": "MSE",
+    "variance": "variance",
+}  # fmt: skip
+
+_ARMS = {
+    "arm": "arm", "saes": "SAEs", "seeds": "seeds", "features": "features", "probed": "probed",
+    "passed": "share that passes the filter", "balanced_accuracy": "balanced accuracy",
+    "token_table": "token table", "token_ceiling": "token ceiling", "control": "control task",
+    "selectivity": "selectivity", "shuffled": "shuffled labels",
+}  # fmt: skip
+
+_DIFFERENCES = {
+    "pair": "difference", "mean": "mean", "between": "95% interval", "resampled": "resampled",
+    "seeds": "seeds", "p": "sign-flip p", "p_floor": "least p possible",
+}  # fmt: skip
+
+_BEHIND = {
+    "pair": "difference", "plain": "plain", "outside": "features in no common stratum",
+    "standard_error": "standard error", "degrees": "degrees of freedom", "seed_variance": "variance among seeds",
+    "document_variance": "variance over documents", "draw_variance": "variance over draws",
+}  # fmt: skip
+
+
+def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
+    """Return the pictures of a report by name, each with what it shows."""
+    drawn: dict[str, tuple[Chart, str]] = {}
+    study = found.study
+    if len(plots.sweep_table(found.maps)):
+        drawn["sweep"] = (
+            plots.draw_sweep(found.maps, source=found.source),
+            f"R² of affine maps from {found.source} by layer, beside token means and random weights where there are any.",
+        )
+    if found.verdicts_by_layer:
+        drawn["verdicts"] = (
+            plots.draw_verdicts(found.verdicts_by_layer),
+            "Verdicts on the features of SAEs that read the activations as they are, by layer.",
+        )
+    if study is not None and any(len(p.table) for p in study.probed):
+        drawn["distributions"] = (
+            plots.draw_distributions(study),
+            "Balanced accuracy of the probes of each arm's features.",
+        )
+        drawn["boxes"] = (
+            plots.draw_boxes(study),
+            "The same as boxes, beside the token table and the token ceiling of the same features.",
+        )
+    if any(d.mean is not None for d in found.differences):
+        drawn["differences"] = (
+            plots.draw_differences(found.differences),
+            "Differences between arms; the one that carries the verdict is residual − components.",
+        )
+    return drawn
+
+
+def write_figures(
+    drawn: Mapping[str, tuple[Chart, str]], folder: Path, *, formats: Sequence[str] = ("png", "svg")
+) -> list[Path]:
+    """Write the pictures of a report into a folder, which is made if it is not there.
+
+    Raises
+    ------
+    BadInput
+        If there is no such format, or the folder cannot be made.
+    """
+    for each in formats:
+        if f".{each}" not in FORMATS:
+            raise BadInput(f"There is no format {each!r}; there are {', '.join(FORMATS)}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"The folder {folder} cannot be made ({error.strerror}); name another."
+        ) from error
+    return [
+        save(chart, folder / f"{name}.{each}")
+        for name, (chart, _) in drawn.items()
+        for each in formats
+    ]
+
+
+def html(
+    found: Findings, *, where: str, drawn: Mapping[str, tuple[Chart, str]] | None = None
+) -> str:
+    """Return the report as one page.
+
+    Parameters
+    ----------
+    found
+        What was found.
+    where
+        How the atlas is named in commands.
+    drawn
+        Its pictures, where they were drawn already.
+    """
+    drawn = figures(found) if drawn is None else drawn
+    return page.page(
+        f"Dataset geometry of {found.atlas}",
+        [
+            f"<h1>{page.paragraphs(f'Dataset geometry of {found.atlas}')[3:-4]}</h1>",
+            *_verdict(found),
+            "<h2>The question</h2>", page.paragraphs(*words.question(found)),
+            *_setting(found),
+            *_maps(found, drawn),
+            *_arms(found, drawn),
+            *_differences(found, drawn),
+            *_marks(found),
+            *_conclusions(found),
+            "<h2>To make it again</h2>", page.code(words.commands(found, where)),
+        ],
+    )  # fmt: skip
+
+
+def numbers(found: Findings) -> dict[str, Any]:
+    """Return all numbers of a report, as JSON has them."""
+    return {
+        "atlas": found.atlas,
+        "study": None if found.study is None else found.study.name,
+        "source": found.source,
+        "run": None if found.study is None else found.study.run,
+        "other_studies": [] if found.study is None else list(found.study.others),
+        "verdict": None if found.verdict is None else asdict(found.verdict),
+        "beside": [asdict(v) for v in found.beside],
+        "differences": [asdict(d) | {"seeds": d.seeds} for d in found.differences],
+        "arms": [
+            {k: asdict(v) if hasattr(v, "low") else v for k, v in row.items()} for row in found.arms
+        ],
+        "matches": list(found.matches),
+        "maps": list(found.maps),
+        "verdicts_by_layer": list(found.verdicts_by_layer),
+    }
+
+
+def _verdict(found: Findings) -> list[str]:
+    if found.verdict is None:
+        return []
+    return [page.paragraphs(found.verdict.sentence, kind="verdict")]
+
+
+def _setting(found: Findings) -> list[str]:
+    corpus = found.corpus
+    text = (
+        f"Text: {corpus.get('name', '–')}, {page.cell(corpus.get('documents'))} documents. "
+        f"Mapped and probed from `{found.source}`."
+    )
+    said = ["<h2>The setting</h2>", page.paragraphs(text)]
+    study = found.study
+    if study is None:
+        return [*said, _missing("residual study", "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post")]  # fmt: skip
+    if study.others:
+        said.append(page.paragraphs(
+            f"This is the study {study.name}; the atlas has others, which --study names: "
+            f"{', '.join(study.others)}.", kind="missing",
+        ))  # fmt: skip
+    said.append(page.notes([f"{arm}: {reads}." for arm, reads in ARMS.items()]))
+    if len(study.split):
+        said.append(page.table(
+            study.split.to_dict("records"),  # type: ignore[arg-type]
+            {str(name): str(name) for name in study.split}, caption="Documents by what they were used for",
+        ))  # fmt: skip
+    rows = [_arm_of(row) for row in study.arms.to_dict("records")]
+    said.append(_saes(rows))
+    told = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
+    said.append(page.paragraphs(f"Settings of the study: {'; '.join(told)}.", kind="small"))
+    if study.unprobed:
+        said.append(page.paragraphs(
+            f"Not probed so from {study.site}, and in nothing below: {', '.join(study.unprobed)}. "
+            f"`atlas probe {' '.join(study.unprobed)} --from {found.source}` probes them.",
+            kind="missing",
+        ))  # fmt: skip
+    return said
+
+
+def _saes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of SAEs; what all have in common is told once."""
+    same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
+    told = [f"{n.replace('_', ' ')} {page.cell(v)}" for n, v in same.items() if v is not None]
+    caption = "The SAEs" + (f"; all have {', '.join(told)}" if told else "")
+    columns = {n: n.replace("_", " ") for n in rows[0] if n not in same}
+    return page.table(rows, columns, caption=caption)
+
+
+def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+    said = [f"<h2>How much of a layer is an affine image of {page.cell(words.place(found))}</h2>"]
+    if not found.maps:
+        return [*said, _missing("map", f"atlas transcoder --from {found.source} --to all")]
+    rows = [dict(row) | {"between": _between(row["r2_low"], row["r2_high"])} for row in found.maps]
+    said.append(page.paragraphs(
+        "R² is held out by document. Beside it: what means of each token id predict, also held out, which is no "
+        "ceiling, as rare ids have poor means; random weights of the same shape where they were named; and "
+        "what the source published: in sample, one mean for all dimensions, BOS among the tokens. "
+        + words.ceiling(found)
+    ))  # fmt: skip
+    said.append(
+        page.table(rows, _MAPS, caption=f"Affine maps from {found.source}, R² variance-weighted")
+    )
+    said.append(page.table(
+        rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
+    ))  # fmt: skip
+    if found.verdicts_by_layer:
+        columns = {
+            "model": "model", "layer": "layer", "saes": "SAEs", "features": "probed features",
+            "balanced_accuracy": "balanced accuracy", "token_table": "token table",
+            "token_ceiling": "token ceiling", **{name: name for name in VERDICTS},
+        }  # fmt: skip
+        said.append(page.table(
+            found.verdicts_by_layer, columns,
+            caption=f"Verdicts by layer (shares of probed features), run {found.verdicts_by_layer[0]['run']}",
+        ))  # fmt: skip
+    return said + _drawn(drawn, "sweep", "verdicts")
+
+
+def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+    if found.study is None:
+        return []
+    said = ["<h2>How well features are predicted</h2>"]
+    if not found.arms:
+        saes = " ".join(found.study.arms["sae"])
+        return [*said, _missing("probe of its SAEs", f"atlas probe {saes} --from {found.source}")]
+    said.append(page.table(
+        found.arms, _ARMS,
+        caption=f"Means over seeds, with 95% intervals over seeds only where there are several. Run {found.study.run}; "
+        "balanced accuracy 0.5 is chance",
+    ))  # fmt: skip
+    verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
+    said.append(page.table(found.arms, verdicts, caption="Share of probed features by verdict"))
+    return said + _drawn(drawn, "distributions", "boxes")
+
+
+def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+    if not found.differences or found.study is None:
+        return []
+    rows = [_row(d) for d in found.differences]
+    seeds = sorted({seed for d in found.differences for seed in d.by_seed})
+    each = [
+        {"pair": f"{d.one} − {d.other}", **{str(s): d.by_seed.get(s) for s in seeds}}
+        for d in found.differences
+    ]
+    names = {"pair": "difference"} | {str(s): f"seed {s}" for s in seeds}
+    return [
+        "<h2>Is it harder?</h2>",
+        page.paragraphs(words.HOW),
+        page.table(
+            rows, _DIFFERENCES, caption="Differences of mean balanced accuracy between arms"
+        ),
+        page.table(each, names, caption="The same for each seed"),
+        page.table(rows, _BEHIND, caption="What the intervals are made of"),
+        *_drawn(drawn, "differences"),
+    ]
+
+
+def _marks(found: Findings) -> list[str]:
+    if not found.arms and not found.matches:
+        return []
+    said = ["<h2>Marks of interpretability</h2>"]
+    if any(row[name].mean is not None for row in found.arms for name in MARKS):
+        said.append(page.table(
+            found.arms, {"arm": "arm"} | MARKS,
+            caption="Over live features. Entropy is a lower bound where only a feature's commonest tokens are kept",
+        ))  # fmt: skip
+    if not found.matches:
+        assert found.study is not None
+        pair = " ".join(
+            found.study.arms[found.study.arms["arm"].isin(["baseline", "residual"])]["sae"]
+        )
+        return [*said, _missing("match between its SAEs", f"atlas match {pair}")]
+    columns = {
+        "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
+        "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
+        "null_threshold": "r by chance",
+    }  # fmt: skip
+    said.append(page.table(found.matches, columns, caption=words.matched(found.matches)))
+    return said
+
+
+def _conclusions(found: Findings) -> list[str]:
+    return [
+        "<h2>What may be concluded</h2>",
+        page.notes(
+            words.may(found) or ["Nothing yet: neither maps nor a study are in this atlas."]
+        ),
+        "<h2>What may not</h2>",
+        page.notes(words.may_not(found)),
+    ]
+
+
+def _drawn(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
+    return [
+        page.figure(drawn[name][0], name=name, caption=drawn[name][1])
+        for name in names
+        if name in drawn
+    ]
+
+
+def _missing(what: str, command: str) -> str:
+    return page.paragraphs(f"No {what} is in this atlas; `{command}` makes it.", kind="missing")
+
+
+def _row(of: Difference) -> dict[str, Any]:
+    return asdict(of) | {
+        "pair": f"{of.one} − {of.other}", "seeds": of.seeds, "between": _between(of.low, of.high),
+        "resampled": " and ".join(of.resampled) or "nothing",
+    }  # fmt: skip
+
+
+def _arm_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a row of the table of arms; a draw that there is none of is no number."""
+    draw = row.get("draw")
+    return dict(row) | {"draw": None if draw is None or draw != draw else int(draw)}
+
+
+def _between(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{low:.4f} to {high:.4f}"

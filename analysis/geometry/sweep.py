@@ -1,0 +1,161 @@
+"""The layer sweep and models side by side: what affine maps explain of each layer, beside token means and floor."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.probes import VERDICTS
+from atlas.errors import BadInput, UnknownName
+
+if TYPE_CHECKING:
+    from atlas.api import Atlas
+
+__all__ = ["sweep_rows", "verdict_rows"]
+
+#: Columns of MAPS_TO that are told, in this order.
+_TOLD = (
+    "method", "run", "tokens", "r2_weighted", "r2_low", "r2_high", "r2", "token_r2_weighted",
+    "r2_in_sample_weighted", "token_eta2_weighted", "token_omega2_weighted",
+    "r2_with_bos_weighted", "r2_published", "bos_share", "mse", "variance", "seen_share", "penalty",
+)  # fmt: skip
+
+
+def sweep_rows(
+    atlas: "Atlas", *, source: str = "hook_embed", floors: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Return how much an affine map from one place explains of the others, for every model.
+
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    source
+        TransformerLens name of the place mapped from.
+    floors
+        Models of random weights: each stands beside models of its width and number of
+        blocks, as the floor that training must beat, and has no rows of its own.
+
+    Returns
+    -------
+    rows
+        For each model, target and run, in the order of the model: ``model``, ``target`` (hook),
+        ``layer`` (null at the embedding), ``depth`` (blocks passed / blocks of the model), columns
+        of MAPS_TO, ``of_token_means`` (``r2_weighted`` / ``token_r2_weighted``), ``floor`` (name of the
+        model of random weights), ``floor_r2_weighted``, ``floor_token_r2_weighted`` and
+        ``above_floor`` (difference of ``r2_weighted``); null where there is no floor.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas maps nothing of a floor's name.
+    BadInput
+        If a floor has the shape of no other model, or two floors have the same shape.
+    """
+    table = _maps(atlas, source)
+    models = {row["name"]: row for row in atlas.table("Model").to_pylist()}
+    for name in floors:
+        if name not in set(table["model"]):
+            raise UnknownName(
+                "model with maps", name, known=set(table["model"]),
+                hint=f"`atlas transcoder --model {name} --from {source}` makes them.",
+            )  # fmt: skip
+    shape = {name: (row["d_model"], row["layers"]) for name, row in models.items()}
+    own = table[~table["model"].isin(floors)]
+    of_shape = {shape[floor]: floor for floor in floors}
+    if twice := [name for name in floors if of_shape[shape[name]] != name]:
+        raise BadInput(
+            f"The floors {twice[0]} and {of_shape[shape[twice[0]]]} have the same shape; name one floor for "
+            "each shape."
+        )
+    beside = {name: of_shape.get(shape[name]) for name in own["model"].unique()}
+    if unused := set(floors) - set(beside.values()):
+        raise BadInput(
+            f"No other model of this atlas has the width and blocks of {', '.join(sorted(unused))}, so it is "
+            "no floor of any; name a model of random weights made from the same configuration."
+        )
+    keys = ["model", "hook", "run"]
+    by_key = {tuple(row[k] for k in keys): row for row in table.to_dict("records")}
+    rows = []
+    for row in own.to_dict("records"):
+        floor = beside[row["model"]]
+        under = by_key.get((floor, row["hook"], row["run"]), {})
+        layers = models[row["model"]]["layers"]
+        layer = None if pd.isna(row["layer"]) else int(row["layer"])
+        said = {
+            "model": row["model"], "target": row["hook"], "layer": layer,
+            "depth": 0.0 if layer is None else (layer + 1) / layers,
+            **{name: _value(row[name]) for name in _TOLD},
+        }  # fmt: skip
+        said["of_token_means"] = _ratio(said["r2_weighted"], said["token_r2_weighted"])
+        said["floor"] = floor
+        for name in ("r2_weighted", "token_r2_weighted"):
+            said[f"floor_{name}"] = _value(under.get(name))
+        both = (said["r2_weighted"], said["floor_r2_weighted"])
+        said["above_floor"] = None if None in both else both[0] - both[1]
+        rows.append(said)
+    return rows
+
+
+def verdict_rows(
+    probes: pd.DataFrame, *, source: str = "hook_embed", without: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the share of each verdict by the model and layer whose features were probed.
+
+    Parameters
+    ----------
+    probes
+        What ``analysis.probes.load`` returned.
+    source
+        Only probes from this place.
+    without
+        SAEs to be left out, such as those that read less than the activations.
+
+    Returns
+    -------
+    rows
+        For each model, layer and run of kind 'active': ``model``, ``layer``, ``run``, ``saes``,
+        ``features`` (probed), mean ``balanced_accuracy``, ``token_table`` and ``token_ceiling``,
+        and the share of features of each verdict, by its name.
+    """
+    found = probes[
+        (probes["kind"] == "active") & (probes["site"] == source) & ~probes["sae"].isin(without)
+    ].copy()
+    found["model"] = [site.rpartition("/")[0] for site in found["site_id"]]
+    rows = []
+    for _, of in found.groupby(["model", "layer", "run"], dropna=False, sort=True):
+        first = of.iloc[0]
+        rows.append({
+            "model": first["model"], "run": first["run"],
+            "layer": None if pd.isna(first["layer"]) else int(first["layer"]),
+            "saes": of["sae"].nunique(), "features": len(of),
+            **{name: _float(of[name].mean())
+               for name in ("balanced_accuracy", "token_table", "token_ceiling")},
+            **{name: float((of["verdict"] == name).mean()) for name in VERDICTS},
+        })  # fmt: skip
+    return rows
+
+
+def _maps(atlas: "Atlas", source: str) -> pd.DataFrame:
+    """Return the maps from a place, with the model and layer of their targets, in order."""
+    table: pd.DataFrame = atlas.table("MAPS_TO").to_pandas()
+    sites = atlas.table("Site").select(["id", "model", "hook", "layer"]).to_pandas()
+    hooks = dict(zip(sites["id"], sites["hook"], strict=True))
+    table = table[table["source"].map(hooks) == source]
+    table = table.merge(sites, left_on="target", right_on="id", validate="many_to_one")
+    return table.sort_values(
+        ["model", "layer", "hook", "run"], na_position="first", ignore_index=True
+    )
+
+
+def _value(value: Any) -> Any:
+    return None if value is None or pd.isna(value) else value
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole or whole <= 0 else part / whole
+
+
+def _float(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

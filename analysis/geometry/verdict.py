@@ -1,0 +1,239 @@
+"""The verdict on a residual study: the one sentence that its numbers force.
+
+That residual features are harder to predict than the baseline's proves nothing, since what
+is left of a least-squares fit is uncorrelated with what it was fitted on by construction. The
+question is whether they are harder than those of controls from which as much was taken away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import t as student
+
+from analysis.geometry.difference import Difference, sign_flip, spread
+from atlas.errors import BadInput
+
+__all__ = ["LEAST_DOCUMENTS", "MARGIN", "Size", "Verdict", "judge", "size_to_tell"]
+
+MARGIN = 0.01
+"""Smallest difference that is worth telling; the source's whole claim was one of 0.0133."""
+
+_LEVEL = 0.05
+_LEAST_SEEDS = 6  # 2 / 2^6 = .031 is the first floor below .05
+_MOST = 10_000  # seeds, draws, or times the documents that are looked at
+_POWER = 0.8
+LEAST_DOCUMENTS = 20
+"""Fewest validation documents that a verdict may rest on: of fewer, intervals are too narrow."""
+
+Kind = Literal["harder", "not harder", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size at which a difference as large as the margin is told four times in five.
+
+    Parameters
+    ----------
+    seeds
+        Training seeds of each arm; None where one seed says nothing of others' variance.
+    draws
+        Draws (of random components) that all seeds have; None where their variance is not known.
+    documents
+        By what factor validation documents would have to grow; 1 where there are enough, None
+        where one seed cannot tell.
+    """
+
+    seeds: int | None
+    draws: int | None
+    documents: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers force.
+
+    Parameters
+    ----------
+    kind
+        ``"harder"``: the interval is below 0 and the sign-flip p below .05. ``"not harder"``: the
+        interval is above minus the margin, and so says the sign-flip test. Else ``"cannot tell"``.
+    control
+        The arm it was held against; empty if there was none.
+    sentence
+        The verdict for people.
+    size
+        For ``"cannot tell"``: the size that could.
+    """
+
+    kind: Kind
+    control: str
+    sentence: str
+    size: Size | None = None
+
+
+def judge(
+    found: Difference | None,
+    *,
+    margin: float = MARGIN,
+    why: str = "no control was trained and probed",
+) -> Verdict:
+    """Return the verdict.
+
+    Parameters
+    ----------
+    found
+        Residual less control; None where no control was trained and probed.
+    margin
+        Smallest difference that matters, in balanced accuracy.
+    why
+        What is lacking, where there is no difference.
+
+    Raises
+    ------
+    BadInput
+        If the margin is not above 0.
+    """
+    if not 0 < margin < 1:
+        raise BadInput(f"margin={margin} was asked for; it lies between 0 and 1, both excluded.")
+    if found is None or found.mean is None:
+        if found is not None:
+            why = f"no features of residual and {found.other} pass the filter with like positives"
+        name = "" if found is None else found.other
+        return Verdict("cannot tell", name, f"Cannot tell at this size: {why}.")
+    told = _told(found)
+    by = abs(found.mean)
+    if found.documents is not None and found.documents < LEAST_DOCUMENTS:
+        return Verdict(
+            "cannot tell", found.other,
+            f"Cannot tell at this size: the probes were validated on about {found.documents} documents, and "
+            f"intervals over fewer than {LEAST_DOCUMENTS} are too narrow. Against {_against(found)}, residual features "
+            f"score {_direction(found.mean)} ({told}).",
+        )  # fmt: skip
+    if _below(found, 0.0):
+        return Verdict(
+            "harder", found.other,
+            f"Harder than {_against(found)}: residual features score lower by {by:.4f} in balanced accuracy "
+            f"({told}).",
+        )  # fmt: skip
+    shifted = sign_flip(list(found.by_seed.values()), shift=margin)
+    if found.seeds > 1 and found.low is not None and found.low > -margin and shifted < _LEVEL:
+        return Verdict(
+            "not harder", found.other,
+            f"Not harder than {_against(found)}: residual features score {_direction(found.mean)} "
+            f"({told}; that they are lower by {margin:g}: sign-flip p = {shifted:.3g}), so they are not lower by "
+            f"{margin:g} or more.",
+        )  # fmt: skip
+    size = size_to_tell(found, margin=margin)
+    return Verdict(
+        "cannot tell", found.other,
+        f"Cannot tell at this size whether residual features are harder than those of {_against(found)}: they score {_direction(found.mean)} ({told}). {_size_told(found, size, margin)}",
+        size,
+    )  # fmt: skip
+
+
+def size_to_tell(found: Difference, *, margin: float = MARGIN) -> Size:
+    """Return the size at which a difference as large as the margin is told with 80% power.
+
+    The variances among seeds, of documents and of draws are taken as observed, and their degrees
+    of freedom as the interval has them. From the present size on, six seeds at least, whichever
+    part of the variance is largest grows by a twentieth (a seed or a draw at least),
+    until the limit of the interval and the share of runs beyond it fit into the margin.
+
+    Parameters
+    ----------
+    found
+        A difference.
+    margin
+        The difference that is to be told: from 0, or from one of its size.
+
+    Returns
+    -------
+    The present size where that is enough.
+    """
+    if found.seed_variance is None:
+        return Size(None, None, None)
+    of_draw = (found.draw_variance or 0.0) * found.draws
+    seeds, draws, factor = max(found.seeds, _LEAST_SEEDS), max(found.draws, 1), 1.0
+    while max(seeds, draws, factor) < _MOST:
+        many = np.inf if found.documents is None else factor * max(2, found.documents) - 1
+        parts = [
+            (found.seed_variance / seeds, seeds - 1),
+            (of_draw / draws, draws - 1),
+            ((found.document_variance or 0.0) / factor, many),
+        ]
+        error, degrees = spread(parts)
+        if error * float(student.ppf(0.975, degrees) + student.ppf(_POWER, degrees)) <= margin:
+            break
+        largest = int(np.argmax([variance for variance, _ in parts]))
+        if largest == 0:
+            seeds += max(1, seeds // 20)
+        elif largest == 1:
+            draws += max(1, draws // 20)
+        else:
+            factor *= 1.05
+    return Size(seeds, draws if found.draw_variance is not None else None, factor)
+
+
+def _below(found: Difference, limit: float) -> bool:
+    return (
+        found.high is not None
+        and found.seeds > 1
+        and found.high < limit
+        and found.p is not None
+        and found.p < _LEVEL
+    )
+
+
+def _against(found: Difference) -> str:
+    return "the baseline" if found.other == "baseline" else f"the control {found.other!r}"
+
+
+def _told(found: Difference) -> str:
+    seeds = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
+    if found.low is None or found.high is None:
+        return f"{seeds}, no interval"
+    over = " and ".join(found.resampled)
+    p = "" if found.p is None else f", sign-flip p = {found.p:.3g}"
+    return f"95% interval {found.low:+.4f} to {found.high:+.4f} over {over}, {seeds}{p}"
+
+
+def _direction(mean: float) -> str:
+    return f"{'lower' if mean < 0 else 'higher'} by {abs(mean):.4f}" if mean else "the same"
+
+
+def _size_told(found: Difference, size: Size, margin: float) -> str:
+    if size.seeds is None:
+        return (
+            "One seed says nothing of how training runs differ; six are the least for which the "
+            "sign-flip test can reach p < .05."
+        )
+    if (size.seeds, size.draws or found.draws, size.documents) == (found.seeds, found.draws, 1.0):
+        return (
+            f"By the variance seen here, this size tells a difference of {margin:g} four times in five; "
+            "what was seen lies where neither can be said."
+        )
+    parts = [
+        f"{size.seeds} seeds" if size.seeds > found.seeds else f"the {size.seeds} seeds there are"
+    ]
+    if size.draws is not None and size.draws > found.draws:
+        parts.append(f"{size.draws} draws of the control")
+    if size.documents is not None and size.documents > 1:
+        parts.append(f"{size.documents:.1f} times the validation documents")
+    more = " or more" if max(size.seeds, size.draws or 0, size.documents or 0) >= _MOST else ""
+    few = ""
+    if found.seeds < _LEAST_SEEDS:
+        apart = found.high is not None and found.low is not None and found.low * found.high > 0
+        few = (
+            f"{'The interval leaves out 0, but fewer' if apart else 'Fewer'} than {_LEAST_SEEDS} seeds cannot "
+            "reach p < .05 whatever they show. "
+        )
+    return (
+        f"{few}To tell a difference of {margin:g} four times in five takes, by the variance seen here, about "
+        f"{_joined(parts)}{more}."
+    )
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

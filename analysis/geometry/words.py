@@ -1,0 +1,244 @@
+"""What a report on dataset geometry says in words: the question, what may be concluded and what not, the commands."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.geometry.difference import Difference
+from analysis.geometry.findings import CONTROL, EXTREME, Findings
+from analysis.geometry.study import EMBEDDING, Study
+
+__all__ = ["HOW", "ceiling", "commands", "matched", "may", "may_not", "place", "question"]
+
+HOW = (
+    "Each difference compares features of like frequency: features of both arms are divided into strata of "
+    "validation positives, and the differences of strata are weighted by the features both arms have there. "
+    "The replicate is the training seed. The interval adds the variance among seeds, that over "
+    "documents (bootstrap draws, the same documents for every SAE and both sides) and that over draws of "
+    "components, and lies Student's t away. The sign-flip p is exact up to 20 seeds, and of 9,999 drawn flips "
+    "above; with n seeds it is never below 2 / 2ⁿ, so that six are needed for p < .05. `plain` is the difference "
+    "without strata."
+)
+
+
+def place(found: Findings) -> str:
+    """Return what the source is called."""
+    return "the embedding" if found.source == EMBEDDING else found.source
+
+
+def question(found: Findings) -> tuple[str, str]:
+    """Return what the report asks, and how it is answered."""
+    source = place(found)
+    return (
+        f"A deep layer of a language model holds much that {source} holds already. How much of it is an "
+        f"affine image of {source}? And of what remains when that image is taken away: are the features that "
+        f"a sparse autoencoder finds in it harder to predict from {source}?",
+        "Harder than features of the whole layer they are almost by construction: what is left of a least-squares "
+        "fit is uncorrelated with what it was fitted on. So SAEs are trained in the same way on two controls, the "
+        "layer less randomly chosen principal components of as much variance, and the layer less the mean of each "
+        "token id. The first says what taking away any such share does; the second, what taking away "
+        "the means of token ids does, as they were on the documents they were taken from. "
+        "The verdict rests on the first.",
+    )
+
+
+def ceiling(found: Findings) -> str:
+    """Say what bounds the map, if anything does."""
+    if found.source != EMBEDDING:
+        return "From here a map may pass the token's η², as the source holds more than the token."
+    return "In sample, no map of the embedding passes the token's η²: that is a ceiling, held-out figures have none."
+
+
+def matched(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the table of counterparts says, by which pairs it has."""
+    said = "One-to-one counterparts with q ≤ .05."
+    if any(row["one"] == row["other"] == "baseline" for row in rows):
+        said += " Baselines of other seeds say what two trainings share anyhow."
+    if all(row["seeds"] == "same" for row in rows):
+        said += (
+            " There are only pairs of one seed, which begin from the same weights and see the same tokens: they "
+            "share more than other trainings would."
+        )
+    return said
+
+
+def may(found: Findings) -> list[str]:
+    """Return what the numbers allow to be said, a sentence or two each."""
+    said = []
+    for edge in _of_study(found):
+        from ingest.transcoder.conclusion import conclusion
+
+        said.append(conclusion(edge))
+    if found.verdict is not None:
+        said.append(found.verdict.sentence)
+    if (extreme := found.difference("residual", EXTREME)) and extreme.mean is not None:
+        beside = next(v for v in found.beside if v.control == EXTREME)
+        said.append(
+            f"{beside.sentence} There, the mean of each token id is gone, as it was on the documents of the map; "
+            "rare ids have poor means or none, so what their tokens tell is still there in part."
+        )
+    if removed := _removed(found):
+        said.append(removed)
+    if passed := _passed(found):
+        said.append(passed)
+    return said
+
+
+def may_not(found: Findings) -> list[str]:
+    """Return what must not be concluded, each with its reason."""
+    said = []
+    if (own := found.difference("residual", "baseline")) and own.mean is not None:
+        said.append(
+            f"That residual features score {own.mean:+.4f} against the baseline's proves nothing by itself: "
+            "the fit makes it so. It is the controls that say whether it is more than that."
+        )
+    if (against := found.difference("residual", CONTROL)) and against.mean is not None:
+        said.append(
+            "Should they be harder than with random components taken away, that says what was taken away is what "
+            "the token tells, and not any such share of the layer. It does not say that what is left is more "
+            "than the features of a layer without what the token tells: for that, see the token means."
+        )
+    if found.study is not None and found.differences:
+        said += _of_differences(found)
+        said.append(
+            "The documents of the map and of training, and the division of the probes' documents, are the same for "
+            "all seeds: intervals are for these, and say nothing of another division."
+        )
+        said.append(
+            "The means of arms are over the features that pass the filter, and others pass in each arm; strata "
+            "of positives make them alike in frequency, and in nothing else."
+        )
+        said.append(
+            "Probes were held fixed when documents were drawn anew: an interval says nothing of probes trained "
+            "on other documents."
+        )
+    said += [
+        f"What no affine map of {place(found)} predicts has not been shown to be computed by the model: "
+        "the token means say what a function of the token still does, and the tokens around it do more.",
+        "An R² in sample, or one whose tokens include BOS, says little: see the columns beside the held-out one.",
+        "One text, and the models named here: nothing is said of others.",
+    ]
+    return said
+
+
+def commands(found: Findings, where: str) -> list[str]:
+    """Return the commands that make the report again, from the atlas on; notes begin with ``#``."""
+    study = found.study
+    named = ["--atlas", where]
+    lines = [] if study is None else _residual(study, where)
+    lines.append(shlex.join(["atlas", "transcoder", *named, "--from", found.source, "--to", "all"]))
+    probe = ["atlas", "probe", *named, "--from", found.source]
+    if study is None:
+        lines.append(shlex.join(probe))
+    elif found.source != study.settings.get("source"):
+        lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
+    usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
+    options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
+    options += [("floor", name) for name in dict.fromkeys(r["floor"] for r in found.maps)]
+    options += [("from", None if found.source == usual else found.source), *found.asked.items()]
+    words = [
+        word for name, value in options if value is not None for word in (f"--{name}", str(value))
+    ]
+    return [*lines, shlex.join(["atlas", "report", "geometry", where, *words])]
+
+
+def _of_study(found: Findings) -> Sequence[Mapping[str, Any]]:
+    """Return the maps to the study's target, or the deepest one of each model."""
+    edges = [e for e in found.edges if e["method"] == "closed form"] or list(found.edges)
+    if found.study is not None and (target := found.study.settings.get("target")):
+        edges = [e for e in edges if e["target"].endswith(f"/{target}")] or edges
+    last: dict[str, Mapping[str, Any]] = {}
+    depth = {(row["model"], row["target"]): row["layer"] or 0 for row in found.maps}
+    for edge in edges:
+        model, _, hook = edge["target"].rpartition("/")
+        if (model, hook) in depth:
+            was = last.get(model)
+            if was is None or depth[model, hook] >= depth[model, was["target"].rpartition("/")[2]]:
+                last[model] = edge
+    return list(last.values())
+
+
+def _removed(found: Findings) -> str:
+    """Say what share of the target's variance each arm went without."""
+    if found.study is None or "removed_share" not in found.study.arms:
+        return ""
+    means = found.study.arms.groupby("arm")["removed_share"].mean()
+    told = [f"{arm} {means[arm]:.1%}" for arm in ("residual", CONTROL, EXTREME) if arm in means]
+    if not told:
+        return ""
+    return (
+        f"Of the variance of the layer on the training documents was taken away: {', '.join(told)}."
+    )
+
+
+def _of_differences(found: Findings) -> list[str]:
+    said = []
+    differences: Sequence[Difference] = [d for d in found.differences if d.mean is not None]
+    carries = found.difference("residual", CONTROL)
+    seeds = 0 if carries is None else carries.seeds
+    if seeds == 1:
+        said.append(
+            "There is one training seed, so the intervals are over documents alone: another training run "
+            "could give another sign."
+        )
+    elif 1 < seeds < 6:
+        said.append(
+            f"There are {seeds} training seeds: the sign-flip test cannot reach p < .05 with fewer than six."
+        )
+    if any("documents" not in d.resampled for d in differences):
+        said.append(
+            "Some probes have no draws of documents, so documents are in no interval there."
+        )
+    return said
+
+
+def _passed(found: Findings) -> str:
+    """Say how the share of features that pass the filter differs between arms."""
+    rows = {row["arm"]: row for row in found.arms}
+    told = [
+        f"{arm} {rows[arm]['passed'].mean:.1%}"
+        for arm in ("baseline", "residual", CONTROL, EXTREME)
+        if arm in rows and rows[arm]["passed"].mean is not None
+    ]
+    if len(told) < 2:
+        return ""
+    return f"Of their features pass the filter: {', '.join(told)}. That is a result of its own."
+
+
+#: Options of `atlas residual` by the settings that hold them.
+_FLAGS = {
+    "text_tokens": "tokens", "source": "from", "target": "to", "seeds": "seeds", "draws": "draws",
+    "d_sae": "d-sae", "k": "k", "train_tokens": "train-tokens", "learning_rate": "learning-rate",
+    "batch": "batch", "split_seed": "split-seed", "context": "context", "device": "device",
+}  # fmt: skip
+
+#: Those of the text, by how its source may be told.
+_OF_TEXT = {"field": "field", "split": "split", "revision": "revision", "split_on": "split-on"}
+
+
+def _residual(study: Study, where: str) -> list[str]:
+    """Return the command that trains, ingests, probes and matches the SAEs of a study.
+
+    What lay in memory has no name that a command could take: a note above says so.
+    """
+    said = study.settings
+    from_text = study.sources.get("text") or study.sources.get("map", {})
+    model = study.sources.get("model", {}).get("source") or said.get("model")
+    text = from_text.get("source")
+    notes, words = [], ["atlas", "residual", "--atlas", where]
+    for flag, value, what in (("model", model, "model"), ("text", text, "text")):
+        if value is None or value == "memory":
+            notes.append(
+                f"# The {what} was in memory: save it, and name its place for {flag.upper()}."
+            )
+            value = flag.upper()
+        words += [f"--{flag}", str(value)]
+    options = {flag: from_text.get(name) for name, flag in _OF_TEXT.items()}
+    options |= {flag: said.get(name) for name, flag in _FLAGS.items()}
+    for flag, value in options.items():
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            words += [f"--{flag}", str(value)]
+    words += ["--name", study.name]
+    if "match" in said and said["match"] is None:
+        words.append("--no-match")
+    return [*notes, shlex.join(words)]

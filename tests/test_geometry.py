@@ -1,0 +1,999 @@
+"""Dataset geometry: differences, verdicts, marks, sweep and report; the faults of the published code, shown."""
+
+import itertools
+import json
+import math
+import re
+import shlex
+from dataclasses import replace
+from html.parser import HTMLParser
+from shutil import rmtree
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from geometry_parts import RUN, TARGET, add_maps, add_sae, study_atlas
+from random_models import random_ids, random_model, small_tokenizer
+from scipy.stats import t, ttest_1samp
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
+from small_ingest import CONTEXT, HOOK, texts
+from small_ingest import model as small_model
+from small_parts import small_atlas
+from test_saes import random_sae, vectors
+
+from analysis.geometry.difference import (
+    Difference,
+    Sample,
+    difference,
+    mean_over_seeds,
+    sign_flip,
+)
+from analysis.geometry.findings import find
+from analysis.geometry.marks import least_entropy, match_rows, token_marks
+from analysis.geometry.report import html
+from analysis.geometry.study import open_study
+from analysis.geometry.sweep import sweep_rows, verdict_rows
+from analysis.geometry.verdict import judge, size_to_tell
+from analysis.geometry.words import commands
+from analysis.geometry_commands import report
+from analysis.plots.geometry import draw_sweep, sweep_table
+from analysis.probes import load
+from atlas.api import Atlas
+from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.main import command
+from atlas.parts import read_manifest, write_part
+from ingest.match.settings import MatchSettings
+from ingest.models import open_model
+from ingest.probe.bootstrap import limits
+from ingest.probe.scores import Confusion
+from ingest.probe.settings import ProbeSettings
+from ingest.residual.settings import ResidualSettings
+from ingest.residual.study import residual_study
+from ingest.saes import open_sae
+from ingest.transcoder.moments import Moments
+from ingest.transcoder.scores import Scored
+from ingest.transcoder.solve import fit, spectrum, squared_error
+
+# --- the difference, against a few lines ------------------------------------------------------
+
+
+def sample(rng, seed, *, features=30, draws=20, draw=None, shift=0.0):
+    scores = rng.choice([0.5, 0.6, 0.75, 0.9], features) + shift
+    positives = rng.choice([10, 11, 20, 50, 400], features)
+    drawn = scores + rng.normal(0, 0.05, (draws, features)) if draws else None
+    if draws and features:
+        drawn[rng.random(drawn.shape) < 0.1] = np.nan
+    return Sample(seed, scores, positives, drawn, draw)
+
+
+def strata_by_hand(samples, number):
+    pooled = sorted(int(p) for s in samples for p in s.positives)
+    ends = []
+    for share in (i / number for i in range(1, number)):
+        ends.append(pooled[math.floor(share * (len(pooled) - 1) + 1e-9)])
+    return sorted(set(ends))
+
+
+def stratum(positives, ends):
+    return sum(positives > end for end in ends)
+
+
+def weighted_by_hand(a, b, ends, scores_a, scores_b):
+    """The weighted mean over strata of the difference of means; None where no stratum is common."""
+    top = bottom = 0.0
+    for h in range(len(ends) + 1):
+        of_a = [i for i, p in enumerate(a.positives) if stratum(p, ends) == h]
+        of_b = [i for i, p in enumerate(b.positives) if stratum(p, ends) == h]
+        if of_a and of_b:
+            means = [
+                [s[i] for i in of if not math.isnan(s[i])]
+                for s, of in ((scores_a, of_a), (scores_b, of_b))
+            ]
+            if all(means):
+                weight = len(of_a) + len(of_b)
+                one, other = (sum(m) / len(m) for m in means)
+                top, bottom = top + weight * (one - other), bottom + weight
+    return top / bottom if bottom else None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_difference_equals_a_few_lines(seed):
+    rng = np.random.default_rng(seed)
+    one = [sample(rng, s, shift=-0.03) for s in (0, 1, 2)]
+    other = [sample(rng, s, draw=d) for s in (0, 1, 2, 7) for d in (0, 1)]
+    found = difference(one, other, names=("residual", "components"))
+    ends = strata_by_hand([*one, *(s for s in other if s.seed != 7)], 5)
+    by_seed, over = {}, []
+    for a in one:
+        pairs = [b for b in other if b.seed == a.seed]
+        estimates = [weighted_by_hand(a, b, ends, a.scores, b.scores) for b in pairs]
+        by_seed[a.seed] = sum(estimates) / len(estimates)
+        over.append([
+            np.mean([weighted_by_hand(a, b, ends, a.draws[d], b.draws[d]) for b in pairs])
+            for d in range(20)
+        ])  # fmt: skip
+    assert found.by_seed == pytest.approx(by_seed)
+    assert found.mean == pytest.approx(sum(by_seed.values()) / 3)
+    mean = sum(by_seed.values()) / 3
+    seeds = sum((v - mean) ** 2 for v in by_seed.values()) / 2
+    documents = np.mean([
+        np.cov(over[i], over[j])[0, 1] for i, j in itertools.combinations(range(3), 2)
+    ])  # fmt: skip
+    means = [
+        np.mean([
+            weighted_by_hand(a, b, ends, a.scores, b.scores)
+            for a in one for b in other if a.seed == b.seed and b.draw == d
+        ])
+        for d in (0, 1)
+    ]  # fmt: skip
+    drawn = np.var(means, ddof=1) / 2
+    assert found.seed_variance == pytest.approx(seeds)
+    assert found.document_variance == pytest.approx(max(0.0, documents))
+    assert found.draw_variance == pytest.approx(drawn)
+    assert found.standard_error**2 == pytest.approx(seeds / 3 + max(0.0, documents) + drawn)
+    assert (found.low + found.high) / 2 == pytest.approx(found.mean)
+    assert found.resampled == ("seeds", "documents")
+    assert found.plain == pytest.approx(
+        np.mean([
+            np.mean([a.scores.mean() - b.scores.mean() for b in other if b.seed == a.seed])
+            for a in one
+        ])
+    )  # fmt: skip
+
+
+def test_one_stratum_is_the_plain_difference():
+    rng = np.random.default_rng(1)
+    a, b = sample(rng, 0), sample(rng, 0)
+    found = difference([a], [b], strata=1)
+    assert found.mean == pytest.approx(a.scores.mean() - b.scores.mean())
+    assert found.mean == pytest.approx(found.plain)
+
+
+def test_strata_take_away_a_difference_of_frequencies_alone():
+    """Scores follow positives alone; one side has more of the common features."""
+    one = Sample(0, np.array([0.6] * 10 + [0.9] * 30), np.array([10] * 10 + [100] * 30))
+    other = Sample(0, np.array([0.6] * 30 + [0.9] * 10), np.array([10] * 30 + [100] * 10))
+    found = difference([one], [other])
+    assert found.mean == pytest.approx(0.0)
+    assert found.plain == pytest.approx(0.15)
+
+
+def test_a_stratum_empty_on_a_side_is_left_out_and_told():
+    one = Sample(0, np.array([0.8, 0.8, 0.1]), np.array([10, 10, 900]))
+    other = Sample(0, np.array([0.7]), np.array([10]))
+    found = difference([one], [other], strata=2)
+    assert found.by_seed == pytest.approx({0: 0.1})
+    assert found.outside == pytest.approx(1 / 4)
+
+
+def test_one_seed_speaks_of_documents_alone():
+    rng = np.random.default_rng(0)
+    found = difference([sample(rng, 0)], [sample(rng, 0)])
+    assert (found.seed_variance, found.resampled) == (None, ("documents",))
+    assert found.standard_error**2 == pytest.approx(found.document_variance)
+    assert (found.p, found.p_floor) == (1.0, 1.0)
+    bare = difference([sample(rng, 0, draws=0)], [sample(rng, 0, draws=0)])
+    assert (bare.low, bare.high, bare.resampled) == (None, None, ())
+    assert bare.mean is not None
+
+
+def test_no_feature_passes():
+    rng = np.random.default_rng(0)
+    empty = sample(rng, 0, features=0)
+    found = difference([empty, sample(rng, 1)], [sample(rng, 0), sample(rng, 1)])
+    assert (list(found.by_seed), found.seeds_left_out) == ([1], (0,))
+    none = difference([empty], [sample(rng, 0)])
+    assert (none.mean, none.seeds, none.seeds_left_out) == (None, 0, (0,))
+    assert difference([], []).mean is None
+    assert difference([sample(rng, 0)], [sample(rng, 5)]).mean is None  # no seed in common
+
+
+def test_the_same_on_both_sides_is_no_difference():
+    rng = np.random.default_rng(3)
+    those = [sample(rng, s) for s in range(6)]
+    found = difference(those, those)
+    assert (found.mean, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_draws_that_differ_in_number_are_refused():
+    rng = np.random.default_rng(3)
+    with pytest.raises(BadInput, match="20 draws of documents and another 10"):
+        difference([sample(rng, 0)], [sample(rng, 0, draws=10)])
+    with pytest.raises(BadInput, match="strata=0"):
+        difference([], [], strata=0)
+
+
+# --- the sign-flip test ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sign_flip_tries_every_flip(seed):
+    values = np.random.default_rng(seed).choice([-2, -1, 0, 1, 3], 7).astype(float) / 8
+    enough = [
+        abs(sum(s * v for s, v in zip(signs, values, strict=True))) >= abs(sum(values))
+        for signs in itertools.product((1, -1), repeat=7)
+    ]
+    assert sign_flip(list(values)) == sum(enough) / 2**7
+
+
+def test_six_seeds_are_needed_for_five_percent():
+    assert sign_flip([-0.1] * 5) == 2 / 2**5 > 0.05
+    assert sign_flip([-0.1] * 6) == 2 / 2**6 < 0.05
+    assert sign_flip([0.1, 0.2, 0.3]) == 2 / 8  # sums in another order differ by rounding
+    assert sign_flip([-0.1] * 6, shift=0.1) == 1.0
+    with pytest.raises(BadInput, match="No difference"):
+        sign_flip([])
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.3, 0.6])
+def test_sign_flip_of_many_seeds_draws_flips(mean):
+    values = np.random.default_rng(3).normal(mean, 1, 21)
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    exact = np.mean(np.abs(sums) >= abs(values.sum()) - 1e-9)
+    assert sign_flip(list(values)) == pytest.approx(exact, abs=0.02)
+    assert sign_flip([-0.1] * 30) == 1 / 10_000
+    those = [Sample(s, np.array([0.5 + s / 100]), np.array([9])) for s in range(21)]
+    other = [Sample(s, np.array([0.5]), np.array([9])) for s in range(21)]
+    assert difference(those, other).p == difference(those, other).p_floor == 1 / 10_000
+
+
+def test_mean_over_seeds_is_students():
+    values = {0: 0.2, 1: 0.4, 5: 0.9}
+    found = mean_over_seeds(values)
+    ends = ttest_1samp(list(values.values()), 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+    assert mean_over_seeds(values, within=(0, 1)).high == 1
+    assert mean_over_seeds({0: 0.5, 1: math.nan}) == mean_over_seeds({0: 0.5})
+    assert mean_over_seeds({}).mean is None
+
+
+# --- coverage: truth 7 -------------------------------------------------------------------------
+
+
+def made_run(rng, *, seeds=6, features=10, documents=20, length=50, types=20):
+    """Return two arms whose features are drawn alike, scored by token tables, as in a tiny run.
+
+    Each feature's rates by token type are those of a fixed list, permuted among types, so
+    that nothing tells the arms apart. All are scored on the same validation documents.
+    """
+    topic = rng.permutation(types)
+    zipf = 1 / (1 + np.arange(types))
+    ids = np.stack([
+        rng.choice(types, length, p=(p := zipf[topic] * rng.gamma(2, 1, types)) / p.sum())
+        for _ in range(2 * documents)
+    ])  # fmt: skip
+    rates = np.concatenate([[0.9, 0.7, 0.5], np.full(types - 3, 0.03)])
+    weights = [np.eye(types)[row].sum(axis=0) for row in ids]  # tokens of each type, by document
+    arms = []
+    for _ in range(2):
+        arm = []
+        for seed in range(seeds):
+            of = np.stack([rng.permutation(rates) for _ in range(features)])
+            active = np.stack(
+                [rng.binomial(w.astype(int), of) for w in weights]
+            )  # doc, feature, type
+            arm.append(by_token_table(seed, active, np.stack(weights)[:, None, :], documents))
+        arms.append(arm)
+    return arms
+
+
+def by_token_table(seed, active, tokens, documents):
+    """Score features by a table of training counts by type; draws resample validation documents."""
+    train, inactive = active[:documents].sum(axis=0), (tokens - active)[:documents].sum(axis=0)
+    share = train / train.sum(axis=1, keepdims=True), inactive / inactive.sum(axis=1, keepdims=True)
+    told = np.where(share[0] > share[1], 1.0, np.where(share[0] < share[1], 0.0, 0.5))
+    on, off = active[documents:], (tokens - active)[documents:]
+    counts = {
+        "true_positives": (on * told).sum(axis=2), "positives": on.sum(axis=2).astype(float),
+        "false_positives": (off * told).sum(axis=2), "negatives": off.sum(axis=2).astype(float),
+    }  # fmt: skip
+    right = counts["true_positives"].sum(0) / counts["positives"].sum(0)
+    wrong = counts["false_positives"].sum(0) / counts["negatives"].sum(0)
+    found = limits(**counts, draws=40, seed=0)
+    return Sample(
+        seed, (right + 1 - wrong) / 2, counts["positives"].sum(0).astype(int), found.draws,
+        documents=documents,
+    )  # fmt: skip
+
+
+def test_truth_7_interval_covers_0_where_tokens_are_permuted_among_types():
+    """Features of both arms have the same rates, permuted among token types: no true difference.
+
+    This tests the procedure of the interval (seeds, documents, strata) on scores of token
+    tables with the sizes and dependence of a tiny run: all SAEs share their documents. It
+    does not train SAEs or probes, so it says nothing of faults in these.
+    """
+    rng = np.random.default_rng(7)
+    runs = 120
+    found = [difference(*made_run(rng)) for _ in range(runs)]
+    covered = np.mean([d.low <= 0 <= d.high for d in found])
+    assert 0.89 <= covered <= 0.995  # three standard errors of 95% on 120 runs are .06
+    assert np.mean([d.p <= 0.05 for d in found]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_quantiles_of_resampled_seeds_cover_too_little():
+    """Why limits are Student's t away: of five seeds, plain bootstrap quantiles are too narrow."""
+    rng = np.random.default_rng(0)
+    plain, ours = [], []
+    for _ in range(400):
+        values = rng.normal(0, 1, 5)
+        drawn = rng.choice(values, (400, 5)).mean(axis=1)
+        plain.append(np.quantile(drawn, 0.025) <= 0 <= np.quantile(drawn, 0.975))
+        m = mean_over_seeds(dict(enumerate(values)))
+        ours.append(m.low <= 0 <= m.high)
+    assert np.mean(plain) < 0.9
+    assert 0.92 <= np.mean(ours) <= 0.98
+
+
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_interval_covers_where_documents_are_shared(seeds):
+    """Scores have an effect of the seed, of documents that all seeds share, and of both together."""
+    rng = np.random.default_rng(seeds)
+    weights = rng.multinomial(30, [1 / 30] * 30, size=60) / 30
+    covered = 0
+    for _ in range(200):
+        shared = rng.normal(0, 0.1, (2, 30))
+        arms = []
+        for arm in range(2):
+            arms.append([])
+            for seed in range(seeds):
+                of = shared[arm] + rng.normal(0, 0.02) + rng.normal(0, 0.1, (10, 30))
+                arms[arm].append(Sample(seed, of.mean(1), np.arange(10, 20), weights @ of.T))
+        found = difference(*arms)
+        covered += found.low <= 0 <= found.high
+    assert 0.89 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize("documents", [5, 10])
+def test_interval_covers_where_documents_are_few(documents):
+    """One seed, so the interval is of documents alone: normal limits would cover .84 and .91."""
+    rng = np.random.default_rng(documents)
+    weights = rng.multinomial(documents, [1 / documents] * documents, size=200) / documents
+    known, unknown = 0, 0
+    for _ in range(400):
+        of = [rng.normal(0, 0.1, documents) for _ in range(2)]
+        for number in (documents, None):
+            arms = [
+                [Sample(0, np.full(3, v.mean()), np.arange(3), np.tile((weights @ v)[:, None], 3),
+                        documents=number)]
+                for v in of
+            ]  # fmt: skip
+            found = difference(*arms)
+            known += number is not None and found.low <= 0 <= found.high
+            unknown += number is None and found.low <= 0 <= found.high
+    assert 0.92 <= known / 400 <= 0.98
+    assert unknown < known
+
+
+# --- the verdict ----------------------------------------------------------------------------------
+
+
+def made(by_seed, *, half, documents=0.0):
+    values = list(by_seed.values())
+    mean = float(np.mean(values))
+    return Difference(
+        "residual", "components", by_seed, mean=mean, low=mean - half, high=mean + half,
+        seed_variance=float(np.var(values, ddof=1)) if len(values) > 1 else None,
+        document_variance=documents, resampled=("seeds", "documents"), p=sign_flip(values),
+        p_floor=2.0 ** (1 - len(values)),
+    )  # fmt: skip
+
+
+def test_verdicts():
+    six = dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05]))
+    harder = judge(made(six, half=0.01))
+    assert harder.kind == "harder"
+    assert "lower by 0.0467" in harder.sentence
+    higher = judge(made({k: -v for k, v in six.items()}, half=0.01))
+    assert higher.kind == "not harder"
+    assert "lower by 0.01: sign-flip p = 0.0312" in higher.sentence
+    near = dict(enumerate([0.001, -0.001, 0.002, -0.002, 0.001, 0.0]))
+    assert judge(made(near, half=0.005)).kind == "not harder"
+    assert judge(made(near, half=0.02)).kind == "cannot tell"
+    five = dict(itertools.islice(six.items(), 5))  # no test of five seeds reaches .05
+    told = judge(made(five, half=0.01))
+    assert told.kind == "cannot tell"
+    assert "The interval leaves out 0, but fewer than 6 seeds" in told.sentence
+    one = judge(made({0: -0.2}, half=0.01))
+    assert (one.kind, one.size.seeds) == ("cannot tell", None)
+    assert "One seed says nothing" in one.sentence
+    assert judge(None).sentence == "Cannot tell at this size: no control was trained and probed."
+    assert judge(Difference("residual", "components", {})).kind == "cannot tell"
+    with pytest.raises(BadInput, match="margin=0"):
+        judge(None, margin=0)
+
+
+def test_the_sources_own_numbers_cannot_tell():
+    """A difference of -0.0133 with t = -0.63 was called a proof; there were no controls and one run."""
+    error = 0.0133 / 0.63
+    theirs = Difference(
+        "residual", "baseline", {0: -0.0133}, mean=-0.0133, low=-0.0133 - 1.96 * error,
+        high=-0.0133 + 1.96 * error, document_variance=error**2, resampled=("documents",), p=1.0,
+        p_floor=1.0,
+    )  # fmt: skip
+    assert theirs.low < 0 < theirs.high
+    assert judge(theirs).kind == "cannot tell"
+
+
+@pytest.mark.parametrize("largest", ["seeds", "documents", "draws"])
+def test_the_size_told_would_tell_four_times_in_five(largest):
+    """Differences as large as the margin are made at the size told, and told in 80% of runs."""
+    variance = {"seeds": 4e-5, "documents": 2e-6, "draws": 2e-6}
+    variance[largest] *= 8
+    now = replace(
+        made(dict(enumerate([0.03, -0.03, 0.02, -0.01])), half=0.05), seed_variance=variance["seeds"],
+        document_variance=variance["documents"], documents=30, draw_variance=variance["draws"], draws=3,
+    )  # fmt: skip
+    size = size_to_tell(now, margin=0.01)
+    assert size.seeds >= 6
+    assert (size.seeds, size.draws, size.documents) > (now.seeds, now.draws, 1)
+    if largest == "documents":
+        assert size.documents > 1
+    if largest == "draws":
+        assert size.draws > 3
+    rng, runs = np.random.default_rng(0), 4000
+    documents = round(30 * size.documents)
+
+    parts = [
+        (variance["seeds"] / size.seeds, size.seeds - 1),
+        (variance["documents"] / size.documents, documents - 1),
+        (variance["draws"] * 3 / size.draws, size.draws - 1),
+    ]
+    mean, told, loss = np.full(runs, -0.01), np.zeros(runs), np.zeros(runs)
+    for v, df in parts:
+        seen = v * rng.chisquare(df, runs) / df
+        mean, told, loss = (
+            mean + rng.normal(0, math.sqrt(v), runs),
+            told + seen,
+            loss + seen**2 / df,
+        )
+    power = np.mean(mean + t.ppf(0.975, told**2 / loss) * np.sqrt(told) < 0)
+    assert 0.76 <= power <= 0.9
+
+
+def test_no_size_is_told_that_is_there_already():
+    near = made(dict(enumerate([-0.006, -0.005, -0.0065, -0.006, -0.0055, -0.0045])), half=0.0063)
+    found = judge(near)
+    assert found.kind == "cannot tell"
+    assert (found.size.seeds, found.size.documents) == (6, 1)
+    assert "this size tells a difference of 0.01 four times in five" in found.sentence
+    assert "takes" not in found.sentence
+    more = judge(replace(near, by_seed=dict(enumerate([0.05, -0.08] * 4)), seed_variance=5e-3))
+    assert more.size.seeds > 8
+
+
+def test_too_few_documents_are_no_verdict():
+    six = made(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
+    assert judge(replace(six, documents=20)).kind == "harder"
+    found = judge(replace(six, documents=19))
+    assert found.kind == "cannot tell"
+    assert "about 19 documents" in found.sentence
+
+
+# --- marks ----------------------------------------------------------------------------------------
+
+
+def least_by_hand(counts, total):
+    """The least entropy over every way to spread what is left on tokens no commoner than those kept."""
+
+    def ways(rest, most):
+        if rest == 0:
+            yield ()
+        for first in range(min(rest, most), 0, -1):
+            for others in ways(rest - first, first):
+                yield (first, *others)
+
+    def entropy(of):
+        return -sum(c / total * math.log2(c / total) for c in of)
+
+    return min(entropy((*counts, *w)) for w in ways(total - sum(counts), min(counts)))
+
+
+@pytest.mark.parametrize(
+    ("counts", "total"),
+    [((5,), 5), ((1,), 1), ((3, 3), 6), ((5, 3), 17), ((2,), 9), ((4, 2, 1), 12)],
+)
+def test_least_entropy(counts, total):
+    found = least_entropy(np.array(counts), np.zeros(len(counts), np.intp), np.array([total]))
+    assert found[0] == pytest.approx(least_by_hand(counts, total))
+
+
+def test_entropy_of_features_without_tokens_is_none():
+    found = least_entropy(np.array([2, 2]), np.array([1, 1]), np.array([0, 4, 7]))
+    assert found[1] == 1.0
+    assert np.isnan(found[[0, 2]]).all()
+
+
+# --- a study in an atlas -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return study_atlas(tmp_path_factory.mktemp("study") / "s.atlas", seeds=2, features=30)
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    with Atlas.open(folder.path) as atlas:
+        return find(atlas)
+
+
+def test_a_study_is_read_with_its_probes(folder):
+    study = open_study(folder)
+    assert (study.name, study.run, study.site) == ("study", RUN, "hook_embed")
+    assert study.arms_there == ["baseline", "residual", "components", "token-means"]
+    assert len(study.probed) == 10
+    assert study.unprobed == ()
+    one = study.of("components")[1]
+    assert (one.sae, one.seed, one.draw, one.asked) == ("components-s0-d1", 0, 1, 30)
+    assert one.passed == 20 / 30
+    # Draws are of the features they are said to be of: their means are near the scores.
+    drawn = one.sample()
+    assert np.abs(drawn.draws.mean(axis=0) - drawn.scores).max() < 0.05
+    assert np.ptp(drawn.scores) > 0.1
+
+
+def test_a_study_that_is_not_there(folder, tmp_path):
+    with pytest.raises(UnknownName, match="residual study"):
+        open_study(folder, "other")
+    with pytest.raises(UnknownName, match="run"):
+        open_study(folder, run="sample/active")
+    nowhere = open_study(folder, site="blocks.0.hook_resid_post")
+    assert (nowhere.run, nowhere.probed) == ("", ())
+    assert len(nowhere.unprobed) == 10
+
+
+def test_arms_whose_features_all_fail_the_filter_are_probed(tmp_path):
+    made_of = study_atlas(
+        tmp_path / "s.atlas", seeds=2, features=12, passing={"residual": 0, "token-means": 0}
+    )
+    study = open_study(made_of)
+    assert study.unprobed == ()
+    assert [p.passed for p in study.of("residual")] == [0.0, 0.0]
+    done = asked_of_command("geometry", made_of.path, "--out", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "no features of residual and components pass the filter" in text
+    assert "residual 0.0%" in text
+    assert "Not probed" not in text
+    assert "There are 0" not in text
+
+
+def test_a_study_of_another_source_is_looked_at_there(tmp_path):
+    source = "blocks.0.hook_resid_post"
+    made_of = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, source=source)
+    with Atlas.open(made_of.path) as atlas:
+        mine, other = find(atlas), find(atlas, site="hook_embed")
+    assert (mine.source, len(mine.study.probed)) == (source, 10)
+    assert mine.difference("residual", "components").seeds == 2
+    assert other.verdict.sentence == (
+        "Cannot tell at this size: the SAEs of residual and components were not probed from hook_embed."
+    )
+    text = html(mine, where="s.atlas")
+    assert "the embedding" not in text
+    assert "--from hook_embed" not in text
+    assert f"--from {source}" in html(other, where="s.atlas")
+
+
+def test_other_studies_are_named(tmp_path):
+    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    there = made_of.sound().parts["residual/study"]
+    tables = [(name, there.table(name)) for name in there.manifest.tables]
+    write_part(
+        made_of.part("residual", "another"),
+        replace(there.manifest, name="another", settings={"source": "hook_embed"}, tables={}),
+        tables,
+    )
+    with Atlas.open(made_of.path) as atlas:
+        found = find(atlas, study="study")
+    assert found.study.others == ("another",)
+    assert "the atlas has others, which --study names: another" in html(found, where="s.atlas")
+
+
+def test_probes_of_other_settings_are_not_compared(tmp_path):
+    made_of = study_atlas(
+        tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0, "residual": 0}
+    )
+    place = made_of.part("probe", "residual-s0@hook_embed@document-active")
+    part = read_manifest(place)
+    tables = [(name, part.table(name)) for name in part.manifest.tables]
+    rmtree(place)
+    said = replace(part.manifest, settings=dict(part.manifest.settings) | {"tau": 0.9}, tables={})
+    write_part(place, said, tables)
+    with pytest.raises(Mismatch, match=r"other settings \(tau\)"):
+        open_study(made_of)
+
+
+def test_marks_of_tokens(folder):
+    marks = token_marks(folder.sound(), "baseline-s0")
+    assert 0 not in set(marks["idx"])  # dead
+    part = folder.sound().parts["tokens/baseline-s0"].table("FIRES_ON").to_pandas()
+    mine = part[part["source"] == "baseline-s0/3"]
+    row = marks[marks["idx"] == 3].iloc[0]
+    assert row["top_share"] == mine["count"].max() / row["active_tokens"]
+    assert row["kept"] == pytest.approx(mine["share"].sum())
+    assert row["entropy"] <= math.log2(4)
+    assert token_marks(folder.sound(), "absent").empty
+
+
+def test_matches_between_arms(folder):
+    rows = match_rows(folder.sound(), open_study(folder))
+    assert [(r["one"], r["other"], r["seeds"]) for r in rows] == [
+        ("baseline", "baseline", "other"), ("baseline", "residual", "same"),
+    ]  # fmt: skip
+    assert rows[1]["counterparts"] == 2  # the third is by chance
+    assert rows[1]["share"] == 2 / 29
+    assert rows[1]["pearson"] == pytest.approx(0.7)
+
+
+def test_arms_are_described(found):
+    rows = {row["arm"]: row for row in found.arms}
+    study = found.study
+    for arm, row in rows.items():
+        by_seed = {}
+        for p in study.of(arm):
+            by_seed.setdefault(p.seed, []).append(p.table["balanced_accuracy"].mean())
+        means = [np.mean(v) for v in by_seed.values()]
+        assert row["balanced_accuracy"].mean == pytest.approx(np.mean(means))
+        assert row["passed"].mean == pytest.approx(20 / 30)
+        assert sum(
+            row[f"verdict {v}"].mean for v in ("token", "context", "undecided")
+        ) == pytest.approx(1)
+    assert rows["components"]["saes"] == 4
+    assert found.difference("residual", "baseline").seeds == 2
+    assert found.verdict.kind == "cannot tell"
+    assert found.verdict.control == "components"
+
+
+def test_sweep_and_floor(tmp_path):
+    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
+    add_maps(made_of, "random", r2=0.25)
+    with Atlas.open(made_of.path) as atlas:
+        rows = sweep_rows(atlas, floors=["random"])
+        assert [(r["model"], r["layer"], r["depth"]) for r in rows] == [
+            ("m", 0, 0.5),
+            ("m", 1, 1.0),
+        ]
+        assert rows[0]["floor_r2_weighted"] == 0.25
+        assert rows[0]["above_floor"] == pytest.approx(0.4 - 0.25)
+        assert rows[0]["of_token_means"] == pytest.approx(0.4 / 0.44)
+        assert {r["model"] for r in sweep_rows(atlas)} == {"m", "random"}
+        assert sweep_rows(atlas, source="blocks.0.hook_resid_post") == []
+        with pytest.raises(UnknownName, match="absent"):
+            sweep_rows(atlas, floors=["absent"])
+        with pytest.raises(
+            BadInput, match=r"floors random and m have the same shape|floors m and random"
+        ):
+            sweep_rows(atlas, floors=["m", "random"])
+        shares = verdict_rows(load(atlas))
+        (row,) = shares
+        assert (row["model"], row["layer"], row["saes"], row["features"]) == ("m", 1, 1, 8)
+        assert row["token"] + row["context"] + row["undecided"] == pytest.approx(1)
+        assert verdict_rows(load(atlas), without=["baseline-s0"]) == []
+
+
+def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measured():
+    plain = {"model": "m", "layer": 0, "r2_low": 0.1, "r2_high": 0.3, "token_r2_weighted": None,
+             "r2_in_sample_weighted": None, "floor_r2_weighted": None}  # fmt: skip
+
+    def row(run, layer, r2, model="m"):
+        return plain | {
+            "model": model, "method": run.partition("/")[0], "run": run, "layer": layer,
+            "target": f"blocks.{layer}.hook_resid_post", "r2_weighted": r2,
+        }  # fmt: skip
+
+    rows = [row("closed form/b", 0, 0.2), row("closed form/a", 0, 0.3), row("closed form/b", 1, 0.1),
+            row("gradient/a", 0, 0.0), row("gradient/a", 0, 0.7, "n")]  # fmt: skip
+    points = sweep_table(rows)
+    assert list(zip(points["model"], points["layer"], points["r2"], strict=True)) == [
+        ("m", 0, 0.2), ("m", 1, 0.1), ("n", 0, 0.7),
+    ]  # fmt: skip
+    assert draw_sweep(rows).to_dict()
+    assert len(sweep_table([row("closed form/a", 0, None)])) == 0
+    assert len(sweep_table([row("closed form/a", 0, 0.1) | {"target": "ln_final"}])) == 0
+
+
+# --- the report ------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Counts what a page holds, and what it would ask of a network."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.asked, self.ids, self.open = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "data", "action"):
+                self.asked.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def asked_of_command(*words):
+    return CliRunner().invoke(report, [str(w) for w in words], catch_exceptions=True)
+
+
+def test_the_report_is_one_page_that_asks_for_nothing(folder, tmp_path):
+    out = tmp_path / "r.html"
+    done = asked_of_command(
+        "geometry", folder.path, "--out", out, "--figures", tmp_path / "figures"
+    )
+    assert done.exit_code == 0, done.output
+    text = out.read_text("utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert page.asked == []
+    assert not re.search(r"https?://|@import|<script|url\((?!#)", text)
+    assert len(page.ids) == len(set(page.ids))
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(page.ids)
+    assert page.tags.count("svg") == page.tags.count("figure") == 5
+    assert 'name="viewport"' in text
+    assert "@media print" in text
+    for wanted in ("Cannot tell at this size", "proves nothing by itself", "atlas residual",
+                   "token means, held out", "closed form", "residual − components", TARGET):  # fmt: skip
+        assert wanted in text, wanted
+    names = sorted(p.name for p in (tmp_path / "figures").iterdir())
+    drawn = ("boxes", "differences", "distributions", "sweep", "verdicts")
+    assert names == sorted(f"{name}.{form}" for name in drawn for form in ("png", "svg"))
+
+
+def test_the_report_as_json(folder, tmp_path):
+    done = asked_of_command(
+        "--json", "geometry", "--atlas", folder.path, "--out", tmp_path / "r.html"
+    )
+    said = json.loads(done.stdout)["result"]
+    assert said["verdict"]["kind"] == "cannot tell"
+    assert [(d["one"], d["other"]) for d in said["differences"]][3] == ("residual", "components")
+    assert said["arms"][0]["passed"]["mean"] == pytest.approx(20 / 30)
+    assert said["written"] == [str(tmp_path / "r.html")]
+
+
+def test_names_are_escaped(tmp_path):
+    made_of = study_atlas(tmp_path / "a&b <i>.atlas", seeds=1, features=12, effects={"baseline": 0})
+    done = asked_of_command("geometry", made_of.path, "--out", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "a&amp;b &lt;i&gt;" in text
+    assert "<i>" not in text
+    assert "Cannot tell at this size" in text
+
+
+def parsed(lines):
+    """Return the options of each printed command as the command line reads them; notes are left out."""
+    found = []
+    for line in lines:
+        if not line.startswith("#"):
+            first, *words = shlex.split(line)
+            assert first == "atlas"
+            of, options = command(), {}
+            while isinstance(of, click.Group):
+                name, *words = words
+                of = of.commands[name]
+            options = of.make_context(name, words).params
+            found.append((name, options))
+    return found
+
+
+def test_the_commands_make_it_again(folder):
+    with Atlas.open(folder.path) as atlas:
+        found = find(atlas, run="document/active", margin=0.02, strata=3)
+    (one, how), (two, _), (three, again) = parsed(commands(found, "my atlas"))
+    assert (one, two, three) == ("residual", "transcoder", "geometry")
+    assert (how["model"], how["text"]) == ("a folder/m", "my text's.jsonl")
+    assert (how["field"], how["split_on"], how["matched"]) == ("body", "line", False)
+    assert (how["seeds"], how["draws"], how["k"], str(how["where"])) == (2, 2, 8, "my atlas")
+    assert how["target"] == TARGET
+    assert (again["given"], again["study"], again["run"]) == (
+        "my atlas",
+        "study",
+        "document/active",
+    )
+    assert (again["margin"], again["strata"], again["site"]) == (0.02, 3, None)
+
+
+def test_a_real_study_is_reported(tmp_path):
+    """From texts to the page: the study's own part, not one made by hand."""
+    path = tmp_path / "a b.atlas"
+    settings = ResidualSettings(
+        "hook_embed", HOOK, d_sae=32, k=4, seeds=2, draws=2, epochs=1, batch=64, context=CONTEXT
+    )
+    residual_study(
+        path, model=small_model(), text=texts(120, seed=2, words=(10, 30)), settings=settings,
+        probe=ProbeSettings(splits=("document",), controls=1, draws=10, min_positives=3),
+        match=MatchSettings(draws=1),
+    )  # fmt: skip
+    with Atlas.open(path) as atlas:
+        found = find(atlas)
+    study = found.study
+    assert study.arms_there == ["baseline", "residual", "components", "token-means"]
+    assert (study.site, study.unprobed) == ("hook_embed", ())
+    assert found.verdict.kind == "cannot tell"
+    against = found.difference("residual", "components")
+    assert (against.seeds, against.draws) == (2, 2)
+    sides = {row["role"]: row["documents"] for row in study.split.to_dict("records")}
+    assert 0.05 * sides["corpus"] < against.documents < 0.5 * sides["corpus"]
+    done = asked_of_command("geometry", path, "--out", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert Page(text).open == []
+    for wanted in ("was taken away: residual", "for these, and say nothing of another division"):
+        assert wanted in text, wanted
+    lines = commands(found, str(path))
+    assert [line.split(" was")[0] for line in lines[:2]] == ["# The model", "# The text"]
+    (_, how), *_ = parsed(lines)
+    assert (how["model"], how["text"], how["context"], how["k"]) == ("MODEL", "TEXT", CONTEXT, 4)
+    assert how["name"] == study.name
+
+
+def test_the_report_says_what_is_missing(tmp_path):
+    bare = small_atlas(tmp_path / "bare.atlas")
+    done = asked_of_command("geometry", bare.path, "--out", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "No residual study is in this atlas" in text
+    assert "<code>atlas transcoder --from hook_embed --to all</code>" in text
+    Page(text)
+
+
+def test_bad_words_are_refused(folder, tmp_path):
+    done = asked_of_command("geometry", folder.path, "--out", tmp_path / "r.pdf")
+    assert isinstance(done.exception, BadInput)
+    assert asked_of_command("geometry", folder.path, "--out", tmp_path / "r.png").exit_code == 2
+    assert asked_of_command("geometry", folder.path, "--atlas", "other").exit_code == 2
+    assert asked_of_command("geometry", folder.path, "--margin", "0").exit_code == 2
+
+
+# --- the faults of the published code, and that ours are none of them ---------------------------------
+
+
+def test_fault_layer_index_off_by_one():
+    """hidden_states[20] was read for layer 20: it is what block 19 gives."""
+    model = random_model("gemma2", layers=3)
+    ids, mask = random_ids()
+    hook = "blocks.1.hook_resid_post"
+    ours = open_model(model, tokenizer=small_tokenizer(), device="cpu")
+    with torch.no_grad():
+        states = model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    read = ours.run(ids, mask, hooks=[hook])[hook]
+    assert not torch.allclose(read, states[1], atol=1e-2)  # theirs: the number of the layer
+    torch.testing.assert_close(read, states[2])
+    assert ours.place(hook).layer == 1
+
+
+def toy_text(*, bos=40, tokens=1000, types=50, width=6, seed=0):
+    """Return token ids, embeddings and a target that the token explains by half; BOS is huge in one place."""
+    rng = np.random.default_rng(seed)
+    vectors, means = rng.normal(size=(types, width + 1)), rng.normal(size=(types, width))
+    vectors[:, width] = (
+        np.arange(types) == 0
+    )  # a direction that tells BOS apart, as wide models have
+    ids = np.concatenate([np.zeros(bos, int), rng.integers(1, types, tokens)])
+    target = means[ids] + rng.normal(size=(len(ids), width))
+    target[:bos] = 0
+    target[:bos, 2] = 2686.28 + rng.normal(0, 30, bos)
+    return ids, vectors[ids], target
+
+
+def scored(x, y, *, line=None):
+    """Score an affine map on some rows, by what the transcoder is made of."""
+    moments = Moments.of(torch.tensor(x), torch.tensor(y))
+    line = line or fit(moments, spectrum(moments.xx), 0.0)
+    return Scored(moments.n, squared_error(line, moments), moments.yy, moments.y), line
+
+
+def test_fault_bos_in_the_mean():
+    """40 BOS tokens among 10,240 held half of the squared error, and nearly all variance."""
+    ids, x, y = toy_text()
+    whole, _ = scored(x, y)
+    text = ids > 0
+    ours, _ = scored(x[text], y[text])
+    theirs = LinearRegression().fit(x, y).predict(x)
+    published = 1 - ((y - theirs) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    error = ((y - theirs) ** 2).sum(axis=1)
+    assert published > 0.99  # though the text is explained by a few percent
+    assert error[~text].sum() / error.sum() > 0.5
+    assert whole.published == pytest.approx(published)
+    fitted = LinearRegression().fit(x[text], y[text])
+    expected = r2_score(y[text], fitted.predict(x[text]), multioutput="variance_weighted")
+    assert ours.weighted == pytest.approx(expected)
+    assert ours.weighted < 0.2
+
+
+def test_fault_r2_in_sample():
+    """R² was taken on the tokens fitted on: noise alone is then explained."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(400, 100)), rng.normal(size=(400, 5))
+    inside, line = scored(x[:200], y[:200])
+    outside, _ = scored(x[200:], y[200:], line=line)
+    theirs = LinearRegression().fit(x[:200], y[:200])
+    assert inside.r2 == pytest.approx(r2_score(y[:200], theirs.predict(x[:200])))
+    assert inside.r2 > 0.4
+    assert outside.r2 == pytest.approx(r2_score(y[200:], theirs.predict(x[200:])))
+    assert outside.r2 < 0
+
+
+def test_fault_validation_balance():
+    """Training was balanced and validation held all else, up to 99.9% inactive: accuracy is specificity."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20_000, 8))
+    active = rng.random(20_000) < 0.002  # of which x says nothing
+    on, off = np.flatnonzero(active), rng.permutation(np.flatnonzero(~active))
+    take = int(0.8 * len(on))
+    train = np.concatenate([on[:take], off[:take]])
+    left = np.concatenate([on[take:], off[take:]])
+    probe = LogisticRegression(C=10, max_iter=2000).fit(x[train], active[train])
+    told, truth = probe.predict(x[left]), active[left]
+    specificity = (~told[~truth]).mean()
+    accuracy = accuracy_score(truth, told)
+    assert accuracy == pytest.approx(specificity, abs=0.002)
+
+    def confusion(said):
+        counts = [(said & truth), (said & ~truth), (~said & truth), (~said & ~truth)]
+        return Confusion(*(np.array([c.sum()], float) for c in counts))
+
+    ours, never = confusion(told), confusion(np.zeros_like(truth))
+    assert ours.accuracy[0] == pytest.approx(accuracy)
+    assert ours.balanced_accuracy[0] == pytest.approx(balanced_accuracy_score(truth, told))
+    assert never.accuracy[0] > 0.999  # "inactive" always
+    assert never.balanced_accuracy[0] == 0.5
+
+
+def test_fault_threshold_left_out():
+    """JumpReLU was encoded as a plain ReLU: most of what it called active is not."""
+    theirs = random_sae("jumprelu")
+    x = vectors()
+    with torch.no_grad():
+        plain = ((x - theirs.b_dec) @ theirs.W_enc + theirs.b_enc).clamp(min=0).numpy()
+        jump = theirs.encode(x).numpy()
+    codes = open_sae(theirs).codes(x)
+    assert len(codes.values) == (jump > 0).sum() < (plain > 0).sum()
+    assert codes.values.sum() == pytest.approx(jump.sum(), rel=1e-5)
+
+
+def test_fault_the_differences_test():
+    """30 and 100 features that passed a filter were compared by their means, with no interval.
+
+    The toy: a feature's score follows how often it is active, in both arms alike. The filter leaves
+    common features in one arm and rare ones too in the other, so the means differ though no
+    feature is harder for what it is.
+    """
+    rng = np.random.default_rng(0)
+
+    def arm(seed, features, rare):
+        positives = np.concatenate([
+            rng.integers(10, 30, int(rare * features)),
+            rng.integers(100, 900, features - int(rare * features)),
+        ])  # fmt: skip
+        return Sample(
+            seed, 0.6 + 0.05 * np.log(positives) + rng.normal(0, 0.02, features), positives
+        )
+
+    baseline = [arm(s, 30, 0.1) for s in range(6)]
+    residual = [arm(s, 100, 0.6) for s in range(6)]
+    theirs = np.mean([s.scores.mean() for s in residual]) - np.mean(
+        [s.scores.mean() for s in baseline]
+    )
+    found = difference(residual, baseline, strata=10)
+    assert theirs < -0.05  # "residual features are harder"
+    assert found.plain == pytest.approx(theirs)
+    assert abs(found.mean) < 0.02
+    assert found.low is not None
+    alone = difference(residual[:1], baseline[:1])
+    assert (alone.low, alone.p_floor) == (None, 1.0)  # one run, nothing resampled: no claim
