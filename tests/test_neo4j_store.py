@@ -59,11 +59,18 @@ def test_keys_are_unique_and_looked_up_by_index(
     unique = {(labels[0], keys[0]) for labels, keys in ask(
         "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties WHERE type = 'UNIQUENESS' "
         "RETURN labelsOrTypes, properties")}  # fmt: skip
-    assert unique >= {(n.label, n.key) for n in schema.NODES if n.label not in ("Example", "Community")}
+    assert unique >= {
+        (n.label, n.key) for n in schema.NODES if n.label not in ("Example", "Community")
+    }
     indexed = {(labels[0], keys[0]) for labels, keys in ask(
         "SHOW INDEXES YIELD type, state, labelsOrTypes, properties "
         "WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties")}  # fmt: skip
-    assert indexed >= {("Example", "id"), ("Community", "id"), ("Feature", "sae"), ("Feature", "id")}
+    assert indexed >= {
+        ("Example", "id"),
+        ("Community", "id"),
+        ("Feature", "sae"),
+        ("Feature", "id"),
+    }
 
 
 def test_what_is_kept_is_not_touched(open_neo4j: Open, ask: Callable[..., list[list[Any]]]) -> None:
