@@ -34,7 +34,7 @@ __all__ = ["compare"]
               type=click.Choice(["both-nulls", "one-to-one", "mutual"]),
               help="Which matches are partners: one-to-one ones with q <= 0.05 in both nulls, any "
               "one-to-one ones, or mutual ones.")  # fmt: skip
-@click.option("--weights", default="weight", show_default=True,
+@click.option("--weight", default="total", show_default=True,
               type=click.Choice(["weight", "count", "total", "none"]),
               help="What an edge weighs for communities: a mean of cosines, a number of tokens, "
               "their product, or all the same.")  # fmt: skip
@@ -51,7 +51,7 @@ def compare(
     seed: int,
     min_count: int,
     matches: Any,
-    weights: Any,
+    weight: Any,
     outs: tuple[Path, ...],
     where: str | None,
     as_json: bool,
@@ -80,7 +80,7 @@ def compare(
         for out in outs:
             check_path(out)
     settings = AlikeSettings(draws=draws, halves=halves, seed=seed, min_count=min_count,
-                             matches=matches, weights=weights)  # fmt: skip
+                             matches=matches, weight=weight)  # fmt: skip
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
         found = compare_saes(atlas, saes, settings=settings, progress=progress)

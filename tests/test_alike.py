@@ -688,10 +688,10 @@ def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
 
 def test_weights_of_every_kind(path):
     with Atlas.open(path) as atlas:
-        for weights in ("count", "total", "none"):
-            found = alike(atlas, "one", "copy", settings=replace(FEW, weights=weights))
+        for weight in ("count", "weight", "none"):
+            found = alike(atlas, "one", "copy", settings=replace(FEW, weight=weight))
             row = pick(found, "conserved", "rank correlation of weights")
-            if weights == "none":
+            if weight == "none":
                 assert (row.value, row.note) == (None, "edges have no weights")
             else:
                 assert row.value == pytest.approx(1)
@@ -755,7 +755,7 @@ def test_what_cannot_be_asked(path):
             compare_saes(atlas, ["one", "one"])
         with pytest.raises(UnknownName, match="'tow'"):
             compare_saes(atlas, ["one", "tow"])
-    for bad in ({"draws": 0}, {"seed": -1}, {"level": 2}, {"matches": "any"}, {"weights": "lift"}):
+    for bad in ({"draws": 0}, {"seed": -1}, {"level": 2}, {"matches": "any"}, {"weight": "lift"}):
         with pytest.raises(BadInput, match="was asked for"):
             AlikeSettings(**bad)
     with pytest.raises(BadInput, match="No comparison"):

@@ -242,7 +242,7 @@ def _why(kind: str, name: str, s: AlikeSettings) -> str:
     if name == _SHARES["weights"]:
         return (
             "edges have no weights"
-            if s.weights == "none"
+            if s.weight == "none"
             else "too few shared edges, or all weigh the same"
         )
     return "no such edge has both ends matched"

@@ -41,7 +41,7 @@ class AlikeSettings:
         many equal bins from 0 to 1.
     bars
         Bins of the Jensen-Shannon distances, besides one for 0.
-    weights
+    weight
         What an edge weighs for Leiden's method, strength and the rank correlation: its
         property ``weight`` (a mean of cosines), its ``count`` (a number of tokens), their
         product ``"total"``, or all the same (``"none"``).
@@ -65,7 +65,7 @@ class AlikeSettings:
     degree_bins: int = 10
     r_bins: int = 5
     bars: int = 30
-    weights: Weight = "weight"
+    weight: Weight = "total"
     leiden_runs: int = 3
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class AlikeSettings:
             raise BadInput(f"seed={self.seed} was asked for; 0 or more is possible.")
         if not 0 <= self.level <= 1:
             raise BadInput(f"level={self.level} was asked for; 0 to 1 is possible.")
-        for name, words in (("matches", get_args(Chosen)), ("weights", WEIGHTS)):
+        for name, words in (("matches", get_args(Chosen)), ("weight", WEIGHTS)):
             if getattr(self, name) not in words:
                 raise BadInput(
                     f"{name}={getattr(self, name)!r} was asked for; there are {', '.join(words)}."

@@ -142,8 +142,8 @@ def _subject(atlas: Atlas, of: GraphOf, halvings: Sequence[Halving], s: AlikeSet
         half_tokens = [int(np.isin(of.membership.document, d).sum()) for h in halvings for d in h]
     return Subject(
         of=of,
-        whole=_whole(atlas, of, s.weights),
-        halves=[(_half(atlas, of, x, s.weights), _half(atlas, of, y, s.weights)) for x, y in halvings],
+        whole=_whole(atlas, of, s.weight),
+        halves=[(_half(atlas, of, x, s.weight), _half(atlas, of, y, s.weight)) for x, y in halvings],
         nulls=nulls,
         half_nulls=half_nulls,
         half_tokens=half_tokens,
