@@ -11,7 +11,7 @@ import numpy as np
 
 from atlas import schema
 from atlas.errors import BrokenPart
-from atlas.folder import Folder, Sound
+from atlas.folder import DESCRIBED, Folder, Sound
 from atlas.schema import EDGES, TABLES, Edge, Node
 from atlas.stores import Graph
 from atlas.stores.tables import in_order
@@ -107,6 +107,8 @@ def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
     made = [t for kind in (of.owner, *of.also) for t in _all(sound, of, kind)]
     base = pa.concat_tables(made) if made else schema.arrow_schema(of.name, of.owner).empty_table()
     base = _once(of, base)
+    if of.name == "Model":
+        base = _with_described(base, sound)
     for kind in sorted(schema.owners(of) - {of.owner}):
         base = _joined(of, base, _all(sound, of, kind), kind=kind)
     return base.select(schema.arrow_schema(of.name).names).cast(schema.arrow_schema(of.name))
@@ -125,6 +127,23 @@ def _all(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
                     data = data.append_column(field.name, pa.nulls(data.num_rows, field.type))
             tables.append(data.select(schema.arrow_schema(of.name, kind).names))
     return tables
+
+
+def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
+    """Add the models that no SAE reads, as the parts about them describe them.
+
+    Where the same model was found at several places, the first part's word stands.
+    """
+    import pyarrow as pa
+
+    seen = set(models["name"].to_pylist())
+    for _, part in sorted(sound.parts.items()):
+        if not part.manifest.saes and DESCRIBED in part.manifest.tables:
+            row = part.table(DESCRIBED).select(models.column_names).cast(models.schema)
+            if row["name"][0].as_py() not in seen:
+                seen.add(row["name"][0].as_py())
+                models = pa.concat_tables([models, row])
+    return models
 
 
 def _once(of: Node | Edge, data: "pa.Table") -> "pa.Table":

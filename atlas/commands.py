@@ -108,29 +108,39 @@ def query(
 
 
 @click.command()
-@click.argument("saes", nargs=-1, required=True)
+@click.argument("saes", nargs=-1, required=True, metavar="{SAE | KIND/NAME}...")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @atlas_option
 @shared_options
 def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet: bool) -> None:
     """Remove SAEs from an atlas: their parts and their codes.
 
+    The maps of a model go with the last SAE that reads it. Maps of a model that no SAE
+    reads stay until they are named as KIND/NAME, where * stands for anything. Before
+    anything is removed, all of it is listed.
+
     \b
-    Example:
+    Examples:
       atlas rm tiny-a-l1-wide
+      atlas rm 'transcoder/tiny-random@*'
     """
-    from atlas.removing import remove_saes, touching
+    from atlas.removing import alone, remove_saes, touching
 
     path = folder_of(which_atlas(where))
     keys = touching(path, saes)
     if not yes:
         click.confirm(f"Remove {', '.join(keys)} from {path}?", abort=True, err=True)
     removed = remove_saes(path, saes)
+    left = alone(path)
     emit(
-        {"removed": removed},
+        {"removed": removed, "left": left},
         as_json=as_json,
         show=lambda: click.echo(f"Removed {', '.join(removed)}."),
     )
+    if left and not quiet:
+        click.echo(
+            f"No SAE is left, and {len(left)} part(s) about models are: {', '.join(left)}.", err=True
+        )
 
 
 @click.command()

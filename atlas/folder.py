@@ -25,9 +25,12 @@ from atlas.disk import discard, is_leftover, write_json
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.parts import FORMAT, Part, read_manifest
 
-__all__ = ["Folder", "Sound", "models_of"]
+__all__ = ["DESCRIBED", "Folder", "Sound", "models_of"]
 
 ATLAS = "atlas.json"
+
+DESCRIBED = "model"
+"""The table in which a part that touches no SAE describes its model, as the table Model would."""
 
 
 @dataclass(frozen=True)
@@ -206,8 +209,10 @@ class Folder:
         """Return the parts that may be loaded, and why the others may not.
 
         Parts are read in any order: one is stale if an ancestor is missing, has
-        another hash, or is itself stale. One that touches no SAE is about a model, and
-        is stale while no sound SAE reads that model as it was then.
+        another hash, or is itself stale. One that touches no SAE is about a model: it is
+        stale while a sound SAE reads another model of that name, or, where none reads one
+        of that name, if the part does not describe the model, or describes another one
+        than a part before it.
         """
         found, broken = self.all_parts()
         parts = {p.manifest.key: p for p in found}
@@ -221,7 +226,7 @@ class Folder:
                     stale[key], changed = reason, True
         if about := {key: part for key, part in parts.items() if not part.manifest.saes}:
             saes = [p for key, p in parts.items() if p.manifest.kind == "sae" and key not in stale]
-            stale |= _without_model(about, models_of(saes))
+            stale |= _of_other_models(about, models_of(saes))
         return Sound({k: p for k, p in parts.items() if k not in stale}, stale, broken)
 
     def remove(self, part: Part) -> None:
@@ -271,16 +276,31 @@ def models_of(saes: Iterable[Part]) -> set[tuple[str, str, str]]:
     return found
 
 
-def _without_model(
+def _of_other_models(
     parts: Mapping[str, Part], models: Collection[tuple[str, str, str]]
 ) -> dict[str, str]:
-    """Say which parts about models are about none of these."""
+    """Say which parts about models are about others than those that bear their names here."""
+    known: dict[str, set[Any]] = {}
+    for identity in models:
+        known.setdefault(identity[0], set()).add(identity)
+    read = set(known)
+    about = {key: part.manifest.sources.get("model", {}) for key, part in parts.items()}
+    for key, part in sorted(parts.items()):
+        if DESCRIBED in part.manifest.tables:
+            known.setdefault(about[key].get("name"), {_identity(about[key])})
     stale = {}
-    for key, part in parts.items():
-        said = part.manifest.sources.get("model", {})
-        if tuple(said.get(n) for n in ("name", "weights", "tokenizer")) not in models:
-            stale[key] = f"no SAE here reads the model {said.get('name')} as it was then"
+    for key, said in about.items():
+        name = said.get("name")
+        if name not in known:
+            stale[key] = f"no SAE here reads the model {name}, and the part does not describe it"
+        elif _identity(said) not in known[name]:
+            who = "SAEs here read" if name in read else "another part here is about"
+            stale[key] = f"{who} another model named {name} (other weights, or another tokenizer)"
     return stale
+
+
+def _identity(said: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(said.get(n) for n in ("name", "weights", "tokenizer"))
 
 
 def _stale(part: Part, parts: Mapping[str, Part], stale: Mapping[str, str]) -> str | None:

@@ -1,6 +1,7 @@
-"""Removing SAEs from an atlas."""
+"""Removing SAEs from an atlas, and parts that touch none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from atlas.disk import discard
@@ -8,16 +9,24 @@ from atlas.errors import UnknownName
 from atlas.folder import Folder, models_of
 from atlas.parts import Part
 
-__all__ = ["remove_saes", "touching"]
+__all__ = ["alone", "remove_saes", "touching"]
 
 
 def touching(path: Path, saes: Sequence[str]) -> list[str]:
     """Return ``kind/name`` of every part that touches one of the SAEs, codes too.
 
+    Parameters
+    ----------
+    path
+        The folder of the atlas.
+    saes
+        SAEs by name; and parts that touch no SAE, by ``kind/name``, where ``*`` stands for
+        anything (``transcoder/random@*``).
+
     Raises
     ------
     UnknownName
-        If the atlas has no part that touches an SAE of this name.
+        If the atlas has no part that touches an SAE of this name, or none of that key.
     """
     return [_key(place) for place in _places(Folder.open(path), saes)]
 
@@ -38,12 +47,22 @@ def remove_saes(path: Path, saes: Sequence[str]) -> list[str]:
     return [_key(place) for place in places]
 
 
+def alone(path: Path) -> list[str]:
+    """Return ``kind/name`` of the parts that stand in an atlas without any SAE; none if it has one."""
+    parts = Folder.open(path).all_parts()[0]
+    if any(part.manifest.saes for part in parts):
+        return []
+    return sorted(part.manifest.key for part in parts)
+
+
 def _places(folder: Folder, saes: Sequence[str]) -> list[Path]:
     """Return the folders of the parts that touch the SAEs; a broken part goes by its folder's name.
 
     With the last SAE of a model go the parts about that model, which touch no SAE.
     """
     parts = folder.all_parts()[0]
+    named = [place for key in saes if "/" in key for place in _alone(parts, key)]
+    saes = [name for name in saes if "/" not in name]
     touched = {part.folder: set(part.manifest.saes) for part in parts}
     touches = {place: touched.get(place, {place.name}) for place in folder.part_folders()}
     known = set().union(*touches.values())
@@ -56,7 +75,19 @@ def _places(folder: Folder, saes: Sequence[str]) -> list[Path]:
         for p in parts
         if not p.manifest.saes and p.manifest.sources.get("model", {}).get("name") in alone
     }
+    about |= set(named)
     return [place for place, names in touches.items() if names & set(saes) or place in about]
+
+
+def _alone(parts: Sequence[Part], key: str) -> Iterator[Path]:
+    """Yield the folders of the parts that touch no SAE and have this key."""
+    alone = {part.manifest.key: part.folder for part in parts if not part.manifest.saes}
+    found = [folder for name, folder in alone.items() if fnmatchcase(name, key)]
+    if not found:
+        raise UnknownName(
+            "part that touches no SAE", key, known=alone, hint="The other parts go with their SAEs."
+        )
+    yield from found
 
 
 def _models_left_alone(folder: Folder, parts: Sequence[Part], saes: Sequence[str]) -> set[str]:

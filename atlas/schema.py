@@ -380,12 +380,18 @@ EDGES: tuple[Edge, ...] = (
         P("variance", "double", "mean variance of the target's dimensions on the tokens it was fitted on", "activation²"),
         P("token_r2", "double", "held out: what the means of each token id on the tokens fitted on give (unseen ids: the mean of all), mean over dimensions"),
         P("token_r2_weighted", "double", "the same, variance-weighted"),
+        P("token_r2_low", "double", "lower limit of its 95% interval: bootstrap over documents, the means held fixed"),
+        P("token_r2_high", "double", "upper limit of that interval"),
+        P("token_difference", "double", "`r2_weighted` - `token_r2_weighted`; below 0 the token tells more"),
+        P("token_difference_low", "double", "lower limit of its 95% interval: bootstrap over documents, the same drawn for the map and the token means, both held fixed"),
+        P("token_difference_high", "double", "upper limit of that interval"),
         P("token_eta2_weighted", "double", "in sample η² of the token id, variance-weighted: no map from the embedding can pass it in sample"),
         P("token_omega2_weighted", "double", "the same corrected for the number of distinct ids (ω²), as noise alone has an η² above 0"),
         P("seen_share", "double", "share of held-out tokens whose id occurs among those fitted on"),
         P("constant_dimensions", "int64", "dimensions of the target that do not vary; in no mean over dimensions", "dimensions"),
         P("rank", "int64", "rank of the source's centred second moments", "dimensions"),
         P("steps", "int64", "steps of Adam; null for 'closed form'"),
+        P("rate", "double", "learning rate of Adam, of those tried the one of least error on documents that no map is trained or scored on; null for 'closed form'"),
     ), each="run"),
 )
 # fmt: on

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput, Mismatch, UnknownName
@@ -10,7 +11,7 @@ from atlas.parts import Part
 from ingest.contexts import ContextSettings
 from ingest.models import LanguageModel, open_model
 
-__all__ = ["Ingested", "open_ingested", "reopen_model"]
+__all__ = ["Ingested", "open_ingested", "reopen", "reopen_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,32 +88,56 @@ def reopen_model(
     UnknownName, Missing, OutOfRoom
         As ``open_model`` does.
     """
+    return reopen(
+        ingested.model, given, noted=f"{ingested.name} was ingested", hooks=hooks,
+        tokenizer=tokenizer, device=device,
+    )  # fmt: skip
+
+
+def reopen(
+    model: Mapping[str, Any],
+    given: Any = None,
+    *,
+    noted: str,
+    hooks: Sequence[str],
+    tokenizer: Any = None,
+    device: str = "auto",
+) -> LanguageModel:
+    """Open a model as deep as is needed, and make sure it is the one that an atlas notes.
+
+    Parameters
+    ----------
+    model
+        Its row of the table Model.
+    noted
+        What was done with it, as a clause: ``"top was ingested"``.
+    given, hooks, tokenizer, device
+        As ``reopen_model`` has them, which raises the same.
+    """
     if isinstance(given, LanguageModel):
         opened = given
         for hook in hooks:
             opened.place(hook)
     else:
         opened = open_model(
-            _noted(ingested) if given is None else given,
-            tokenizer=tokenizer, hooks=hooks, device=device, dtype=ingested.model["dtype"],
+            _source(model, noted) if given is None else given,
+            name=model["name"], tokenizer=tokenizer, hooks=hooks, device=device, dtype=model["dtype"],
         )  # fmt: skip
-    if opened.weights != ingested.model["weights"]:
+    called = given if isinstance(given, str | Path) else opened.name
+    if opened.weights != model["weights"]:
         raise Mismatch(
-            f"{opened.name} is not the model that {ingested.name} was ingested with (its weights differ); name "
-            "that one with --model."
+            f"{called} is not the model that {noted} with (its weights differ); name that one with "
+            "--model."
         )
-    if opened.tokenizer_key != ingested.model["tokenizer"]:
-        raise Mismatch(
-            f"{opened.name} has another tokenizer than {ingested.name} was ingested with; give that one."
-        )
+    if opened.tokenizer_key != model["tokenizer"]:
+        raise Mismatch(f"{called} has another tokenizer than {noted} with; give that one.")
     return opened
 
 
-def _noted(ingested: Ingested) -> str:
-    source = ingested.model["source"]
-    if source == "memory":
+def _source(model: Mapping[str, Any], noted: str) -> str:
+    if model["source"] == "memory":
         raise BadInput(
-            f"The model {ingested.model['name']} lived in memory when {ingested.name} was ingested; give it "
-            "with --model, or model= in Python."
+            f"The model {model['name']} lived in memory when {noted}; give it with --model, or model= in "
+            "Python."
         )
-    return str(source)
+    return str(model["source"])

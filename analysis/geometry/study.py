@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from analysis.geometry.difference import Sample
 from atlas.errors import Mismatch, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import Part
+from ingest.probe.bootstrap import CLUSTERS
 from ingest.probe.edges import Run
 from ingest.probe.settings import ProbeSettings
 
-__all__ = ["ARMS", "EMBEDDING", "PAIRS", "Probed", "Study", "open_study", "studies"]
+__all__ = ["ARMS", "EMBEDDING", "PAIRS", "Probed", "Study", "from_tables", "open_study", "studies"]
 
 #: The arms in the order they are shown, with what each reads.
 ARMS: dict[str, str] = {
@@ -26,9 +28,6 @@ ARMS: dict[str, str] = {
 
 #: Where is probed from if a study does not say.
 EMBEDDING = "hook_embed"
-
-#: Clusters of documents that are drawn, at most; see ``ingest.probe.bootstrap.clusters``.
-CLUSTERS = 512
 
 #: Which differences are told: the residual's, those of the controls, and what carries the verdict.
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -60,8 +59,8 @@ class Probed:
         float32, (draws, rows of the table). Balanced accuracy over draws of documents; None
         where there were none.
     documents
-        Validation documents, or clusters of them, that were drawn from, as told by their share
-        of the tokens; None if not known.
+        Validation documents, or clusters of them, that were drawn from; None where the probes
+        are of a version that did not tell.
     """
 
     sae: str
@@ -200,7 +199,7 @@ def open_study(
     runs = tuple(sorted({r for of in found.values() for r in of}))
     chosen = _chosen(found, run)
     probed = tuple(
-        _probed(row, found[row["sae"]][chosen], sound, folder.corpus or {})
+        _probed(row, found[row["sae"]][chosen], sound)
         for row in _in_order(arms)
         if chosen in found.get(row["sae"], {})
     )
@@ -279,43 +278,60 @@ def _in_order(arms: pd.DataFrame) -> Iterable[dict[str, Any]]:
     return sorted(rows, key=lambda r: (ranks.get(r["arm"], len(ranks)), r["seed"], str(r["sae"])))
 
 
-def _probed(row: Mapping[str, Any], part: Part, sound: Sound, corpus: Mapping[str, Any]) -> Probed:
-    sae = row["sae"]
-    table = part.table("PREDICTED_FROM").to_pandas()
-    idx = [int(source.rpartition("/")[2]) for source in table["source"]]
-    table["idx"] = np.array(idx, dtype=np.int64)
-    table = table.sort_values("idx", ignore_index=True)
-    features = sound.parts[f"sae/{sae}"].manifest.tables["Feature"].rows
-    left_out = {k: int(v) for k, v in part.manifest.sources.get("left_out", {}).items()}
-    draw = row.get("draw")
-    return Probed(
-        sae, row["arm"], int(row["seed"]), None if pd.isna(draw) else int(draw), features,
-        len(table) + sum(left_out.values()) if left_out else features, left_out, table,
-        _draws(part, table["idx"].to_numpy(np.int64)), _documents(part, sound, sae, corpus),
+def _probed(row: Mapping[str, Any], part: Part, sound: Sound) -> Probed:
+    said = part.manifest.sources
+    drawn = part.table("draws") if "draws" in part.manifest.tables else None
+    return from_tables(
+        row, part.table("PREDICTED_FROM"), drawn,
+        features=sound.parts[f"sae/{row['sae']}"].manifest.tables["Feature"].rows,
+        left_out={k: int(v) for k, v in said.get("left_out", {}).items()},
+        documents=said.get("validated", {}).get("documents"),
     )  # fmt: skip
 
 
-def _documents(part: Part, sound: Sound, sae: str, corpus: Mapping[str, Any]) -> int | None:
-    """Return about how many documents validate, by their share of the tokens.
+def from_tables(
+    row: Mapping[str, Any],
+    predicted: pa.Table,
+    draws: pa.Table | None,
+    *,
+    features: int,
+    left_out: Mapping[str, int],
+    documents: int | None,
+) -> Probed:
+    """Return the probes of one SAE from their tables, whatever the order of their rows.
 
-    None where another text validates, or no feature was probed.
+    Parameters
+    ----------
+    row
+        Of the study's table of arms: ``sae``, ``arm``, ``seed`` and ``draw``.
+    predicted, draws
+        The tables PREDICTED_FROM and ``draws``, the latter if there is one.
+    features
+        Of the SAE.
+    left_out
+        Features that did not pass the filter, by reason.
+    documents
+        Documents that have a token of validation; None if that is not known.
     """
-    table, split = part.table("PREDICTED_FROM"), part.manifest.settings.get("split")
-    number, statistics = corpus.get("documents"), sound.parts.get(f"statistics/{sae}")
-    if number is None or statistics is None or split == "corpus" or not table.num_rows:
-        return None
-    tokens = statistics.table("SAE")["tokens"][0].as_py()
-    share = table["tokens"][0].as_py() / tokens if split == "document" and tokens else 1.0
-    return min(CLUSTERS, max(1, round(share * int(number))))
+    table: pd.DataFrame = predicted.to_pandas()
+    idx = [int(source.rpartition("/")[2]) for source in table["source"]]
+    table["idx"] = np.array(idx, dtype=np.int64)
+    table = table.sort_values("idx", ignore_index=True)
+    draw = row.get("draw")
+    return Probed(
+        row["sae"], row["arm"], int(row["seed"]), None if pd.isna(draw) else int(draw), features,
+        len(table) + sum(left_out.values()) if left_out else features, left_out, table,
+        _draws(draws, table["idx"].to_numpy(np.int64)),
+        None if documents is None else min(CLUSTERS, documents),
+    )  # fmt: skip
 
 
 def _draws(
-    part: Part, features: "np.ndarray[Any, np.dtype[np.int64]]"
+    table: pa.Table | None, features: "np.ndarray[Any, np.dtype[np.int64]]"
 ) -> "np.ndarray[Any, np.dtype[np.float32]] | None":
     """Return the draws of documents in the order of the features; (draws, features)."""
-    if "draws" not in part.manifest.tables or not len(features):
+    if table is None or not len(features):
         return None
-    table = part.table("draws")
     lists = table["balanced_accuracy"].combine_chunks()
     scores = lists.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
     order = np.argsort(table["feature"].to_numpy())

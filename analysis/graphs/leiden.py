@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.graphs.given import as_igraph, checked_weights, seeded
+from analysis.graphs.numbering import by_size
 
 __all__ = ["Partition", "partition"]
 
@@ -64,15 +65,6 @@ def partition(
         found = g.community_leiden(objective_function="modularity", weights=given, n_iterations=-1)
     raw = np.array(found.membership, dtype=np.int64)
     linked = np.array(g.degree(), dtype=np.int64) > 0
-    return Partition(_by_size(raw, linked), float(found.modularity))
-
-
-def _by_size(raw: NDArray[np.int64], linked: NDArray[np.bool_]) -> NDArray[np.int64]:
     labels = np.full(len(raw), -1, dtype=np.int64)
-    _, first, back, size = np.unique(
-        raw[linked], return_index=True, return_inverse=True, return_counts=True
-    )
-    rank = np.empty(len(size), dtype=np.int64)
-    rank[np.lexsort((first, -size))] = np.arange(len(size))
-    labels[linked] = rank[back]
-    return labels
+    labels[linked] = by_size(raw[linked])
+    return Partition(labels, float(found.modularity))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.graphs.given import as_igraph, checked_weights
+from analysis.graphs.numbering import by_size
 from analysis.graphs.statistics import EXACT_STEPS, SOURCES
 from atlas.errors import BadInput
 
@@ -91,6 +92,7 @@ def node_statistics(
     n = g.vcount()
     given = checked_weights(g, weights)
     degree = np.array(g.degree(), dtype=np.int64)
+    component = np.array(g.connected_components(mode="weak").membership, dtype=np.int64)
     drawn, exact = _sources(degree, g.ecount(), seed=seed, exact_steps=exact_steps, sources=sources)
     return NodeStatistics(
         degree=degree,
@@ -99,7 +101,7 @@ def node_statistics(
         pagerank=np.array(g.pagerank(weights=given, damping=DAMPING) if n else [], np.float64),
         core=np.array(g.coreness(), dtype=np.int64),
         betweenness=_betweenness(g, degree, drawn),
-        component=_components(g),
+        component=by_size(component),
         sources=len(drawn),
         exact=exact,
     )
@@ -134,13 +136,3 @@ def _betweenness(
     walked[drawn] -= 1
     share: NDArray[np.float64] = over * (linked - 1) / walked / ((n - 1) * (n - 2))
     return share
-
-
-def _components(g: "igraph.Graph") -> NDArray[np.int64]:
-    raw = np.array(g.connected_components(mode="weak").membership, dtype=np.int64)
-    _, first, back, size = np.unique(
-        raw, return_index=True, return_inverse=True, return_counts=True
-    )
-    rank = np.empty(len(size), dtype=np.int64)
-    rank[np.lexsort((first, -size))] = np.arange(len(size))
-    return rank[back]

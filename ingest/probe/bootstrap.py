@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from ingest.probe.scores import balanced_accuracy
 
-__all__ = ["Limits", "clusters", "limits"]
+__all__ = ["CLUSTERS", "Limits", "clusters", "limits"]
 
 Floats: TypeAlias = NDArray[np.float64]
+
+CLUSTERS = 512
+"""Clusters of documents that are drawn from, at most."""
 
 _LOW, _HIGH = 0.025, 0.975
 
@@ -47,7 +50,7 @@ class Limits:
         return cls(nan, nan, np.full((draws, features), np.nan, np.float32))
 
 
-def clusters(documents: NDArray[Any], *, at_most: int = 512, seed: int) -> NDArray[np.int64]:
+def clusters(documents: NDArray[Any], *, at_most: int = CLUSTERS, seed: int) -> NDArray[np.int64]:
     """Deal documents at random into clusters of as many documents each, give or take one.
 
     Parameters

@@ -298,7 +298,9 @@ class _Work:
         return Place(hook, design, np.arange(len(kept)), kept.type, at_embedding=False)
 
     def _write(self, subject: Subject, result: Result) -> None:
-        sources: dict[str, Any] = {"left_out": result.left_out}
+        sources: dict[str, Any] = {
+            "left_out": result.left_out, "validated": {"documents": result.documents},
+        }  # fmt: skip
         if self.other is not None:
             info = self.other.corpus.info
             sources["validation"] = {"corpus": info.id, "source": info.source}

@@ -37,14 +37,16 @@ ENTRY = 60
 class Result:
     """One run at one site: its table, and why features are not in it.
 
-    ``left_out`` counts features by reason; ``all`` are those asked for. ``draws`` has the
-    balanced accuracy of each feature in each draw of the bootstrap; None without intervals.
+    ``left_out`` counts features by reason; ``all`` are those asked for. ``documents`` are those
+    that have a token of validation. ``draws`` has the balanced accuracy of each feature in each
+    draw of the bootstrap; None without intervals.
     """
 
     run: Run
     hook: str
     table: pa.Table
     left_out: dict[str, int]
+    documents: int
     draws: pa.Table | None
 
 
@@ -57,6 +59,7 @@ class _Job:
     probe: ActiveProbe | AmountProbe
     probed: NDArray[np.bool_]
     left_out: dict[str, int]
+    documents: int
     found: list[Columns] = field(default_factory=list)
     features: list[NDArray[np.int64]] = field(default_factory=list)
 
@@ -143,6 +146,7 @@ def _jobs(
             share = settings.train_share
             least = max(least, math.ceil(1 / share), math.ceil(1 / (1 - share)))
         probed, left_out = _probed(kept, sides, settings, asked=asked, least=least)
+        documents = len(np.unique(kept.document[sides[-1]]))
         for place in places:
             for kind in settings.kinds:
                 run = Run(split, kind, settings, *(validated_on or ()))
@@ -151,7 +155,7 @@ def _jobs(
                     probe = ActiveProbe(place, kept, train, settings=settings, split=split)
                 else:
                     probe = AmountProbe(place, kept, train, settings=settings)
-                yield _Job(run, place, probe, probed, left_out)
+                yield _Job(run, place, probe, probed, left_out, documents)
 
 
 def _probed(
@@ -247,7 +251,8 @@ def _results(
             job.run, job.found, sae=sae, site=f"{model}/{job.place.hook}", features=features,
             generalises=None if own else by_type.get(job.place.hook),
         )  # fmt: skip
-        yield Result(job.run, job.place.hook, table, job.left_out, _draws(job.found, features))
+        drawn = _draws(job.found, features)
+        yield Result(job.run, job.place.hook, table, job.left_out, job.documents, drawn)
 
 
 def _draws(found: Sequence[Columns], features: NDArray[np.int64]) -> pa.Table | None:

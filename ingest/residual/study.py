@@ -27,7 +27,7 @@ from ingest.models import LanguageModel, open_model
 from ingest.probe.probing import probe_saes
 from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Activations, Reader, keep
-from ingest.residual.fit import Drawn, Fitted, draw_components, fit_all
+from ingest.residual.fit import SHRINKAGES, Drawn, Fitted, draw_components, fit_all
 from ingest.residual.folders import finished, write_sae
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.split import ROLES, Divided, Role, divide
@@ -45,8 +45,10 @@ __all__ = ["STUDY", "VERSION", "residual_study"]
 STUDY = "residual"
 """The kind of a study's part."""
 
-#: Raised when the same texts and settings would give other SAEs.
-VERSION = 1
+#: Raised when the same texts and settings would give other numbers; and for each arm, other SAEs.
+#: Token means of version 1 were not shrunk.
+VERSION = 2
+VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 2}
 
 #: Contexts, unless it is said.
 CONTEXT = 256
@@ -286,9 +288,21 @@ def _fit(study: _Study, divided: Divided) -> tuple[Fitted, list[Drawn], Activati
     )
     study.progress.say(
         f"The map from {settings.source} takes away {taken:.1%} of the variance of {settings.target} on the "
-        f"training documents ({fitted.r2:.1%} where it was fitted){near}."
+        f"training documents ({fitted.r2:.1%} where it was fitted){near}. {_of_means(fitted)}"
     )
+    if any(not d.less.directions.shape[1] for d in drawn):
+        study.progress.say(
+            "That is less than any component holds, so those controls have nothing taken away, and are the "
+            "baseline again: of such a map nothing can be told."
+        )
     return fitted, drawn, training
+
+
+def _of_means(fitted: Fitted) -> str:
+    """Say how far token means were shrunk."""
+    if fitted.shrunk == SHRINKAGES[-1]:
+        return "The token tells nothing of it on documents left out: the token means are the mean of all."
+    return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of the mean of all."
 
 
 def _origin(study: _Study, divided: Divided, arm: Arm) -> dict[str, Any]:
@@ -298,7 +312,7 @@ def _origin(study: _Study, divided: Divided, arm: Arm) -> dict[str, Any]:
         del said[elsewhere]
     model = study.reader.model
     return said | {
-        "version": VERSION,
+        "version": VERSIONS[arm.name],
         "arm": arm.label,
         "model": model.weights,
         "tokenizer": model.tokenizer_key,

@@ -46,7 +46,7 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained map, its mean squared error on the rows that told when to stop, and its steps.
+    """A trained map, its mean squared error on the rows that told when to stop, its steps and rate.
 
     The map is that of the epoch with the least error there; steps are those up to it.
     """
@@ -54,6 +54,7 @@ class Trained:
     line: Line
     error: float
     steps: int
+    rate: float
 
 
 def train(
@@ -117,9 +118,9 @@ def train(
         at.save(checkpoint)
         stage.advance()
     stage.advance(settings.epochs - at.epoch)
-    weight, bias = at.best
-    line = Line(weight.T.cpu().double(), bias.cpu().double())
-    return Trained(line, at.error, at.best_steps)
+    weight, bias = (value.cpu().double() for value in at.best)
+    line = Line(weight.T, weight.new_zeros(weight.shape[1]), bias)
+    return Trained(line, at.error, at.best_steps, rate)
 
 
 @dataclass(eq=False)
@@ -191,6 +192,7 @@ def adam(
     device: torch.device,
     wide: torch.device,
     checkpoints: Path,
+    mean: Tensor,
     rank: int,
     title: str,
     progress: Progress,
@@ -211,6 +213,8 @@ def adam(
         Where they are scored.
     checkpoints
         A folder for what is needed to go on.
+    mean
+        (source,), float64. A point about which maps are told, once trained.
     rank
         Of the source on what maps are trained on.
     title, progress
@@ -232,12 +236,13 @@ def adam(
         return min(trials, key=lambda t: t.error)
 
     def fitted(trained: Trained) -> tuple[Fitted, Fitted]:
-        line = Line(trained.line.weight.to(wide), trained.line.bias.to(wide))
+        line = trained.line
+        line = Line(*(t.to(wide) for t in (line.weight, line.x, line.y))).about(mean.to(wide))
         return Fitted(line, on, (0,)), Fitted(line, on, on)
 
     text = best(~bos, "without-bos")
     held, whole = fitted(text)
     if not bos.any():
-        return Maps((held,), whole, (), None, None, text.steps, rank)
+        return Maps((held,), whole, (), None, None, text.steps, rank, text.rate)
     bos_held, bos_whole = fitted(best(np.ones_like(bos), "with-bos"))
-    return Maps((held,), whole, (bos_held,), bos_whole, None, text.steps, rank)
+    return Maps((held,), whole, (bos_held,), bos_whole, None, text.steps, rank, text.rate)

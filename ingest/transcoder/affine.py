@@ -13,12 +13,14 @@ from atlas.parts import Part
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ingest.transcoder.solve import Line
+
 __all__ = ["Affine"]
 
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """A map from the activations at one site to those at another: ``x @ weight + bias``.
+    """A map from the activations at one site to those at another: ``(x - at) @ weight + bias``.
 
     Parameters
     ----------
@@ -27,17 +29,27 @@ class Affine:
     weight
         float32, (source width, target width).
     bias
-        float32, (target width,).
+        float32, (target width,). What it gives at the point ``at``.
+    at
+        float32, (source width,). A point near the data: where a dimension of the source has
+        a large mean, a bias that undoes it would lose digits. None: 0.
     """
 
     source: str
     target: str
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
+    at: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, line: "Line", *, source: str, target: str) -> "Affine":
+        """Return a fitted map as it is kept."""
+        weight, at, bias = (value.cpu().numpy() for value in line.single())
+        return cls(source, target, weight, bias, at)
 
     @classmethod
     def read(cls, part: Part) -> "Affine":
-        """Read the map of a part of kind ``transcoder``.
+        """Read the map of a part of kind ``transcoder``; older ones have no table ``point``.
 
         Raises
         ------
@@ -51,13 +63,31 @@ class Affine:
         (edge,) = part.table("MAPS_TO").select(["source", "target"]).to_pylist()
         rows = part.table("map")["row"].combine_chunks()
         values = np.array(rows.flatten()).reshape(len(rows), -1)  # a copy, which may be written to
-        return cls(edge["source"], edge["target"], values[:-1], values[-1])
+        ends = edge["source"], edge["target"]
+        if "point" not in part.manifest.tables:
+            return cls(*ends, values[:-1], values[-1])
+        point = {row["side"]: row["values"] for row in part.table("point").to_pylist()}
+        at, bias = (np.array(point[side], dtype=np.float32) for side in ("source", "target"))
+        return cls(*ends, values[:-1], bias, at)
 
-    def table(self) -> pa.Table:
-        """Return the table ``map``: a row for each dimension of the source, and the bias last."""
-        values = np.concatenate([self.weight, self.bias[None]]).astype(np.float32)
+    def tables(self) -> list[tuple[str, pa.Table]]:
+        """Return the tables of its part.
+
+        ``map``
+            A row for each dimension of the source, and last what the map gives at 0.
+        ``point``
+            ``at`` (side ``source``) and ``bias`` (side ``target``), which keep more digits
+            than that last row.
+        """
+        at = np.zeros(len(self.weight), np.float32) if self.at is None else self.at
+        zero = self.bias - at.astype(np.float64) @ self.weight.astype(np.float64)
+        values = np.concatenate([self.weight, zero[None]]).astype(np.float32)
         rows = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-        return pa.table({"row": rows})
+        point = pa.array([at, self.bias], pa.list_(pa.float32()))
+        return [
+            ("map", pa.table({"row": rows})),
+            ("point", pa.table({"side": ["source", "target"], "values": point})),
+        ]
 
     def apply(self, x: "Tensor") -> "Tensor":
         """Return what the map predicts of vectors at the source.
@@ -85,4 +115,6 @@ class Affine:
                 f"{x.shape[-1]}."
             )
         weight, bias = (torch.from_numpy(a).to(x.device) for a in (self.weight, self.bias))
+        if self.at is not None:
+            x = x - torch.from_numpy(self.at).to(x.device)
         return x.float() @ weight + bias

@@ -1,6 +1,7 @@
-"""A second look at the text: errors of the maps by document, for intervals of their R²."""
+"""A second look at the text: errors of maps and token means by document, for intervals of their R²."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,40 +10,60 @@ from torch import Tensor
 
 from atlas.progress import Progress
 from ingest.transcoder.maps import Fitted
-from ingest.transcoder.reading import Counts, Rows, Text, deal
-from ingest.transcoder.scores import Groups, limits
+from ingest.transcoder.measure import Measured
+from ingest.transcoder.moments import joined
+from ingest.transcoder.reading import Rows, Text, deal
+from ingest.transcoder.scores import Groups, Limits, limits, means_of
 
-__all__ = ["intervals"]
+__all__ = ["GROUPS", "Held", "intervals"]
 
 #: Groups that documents are dealt into: as good as single ones, and their sums stay small.
 GROUPS = 512
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A map in float32, as ``Line.single`` gives it, and the folds it was fitted and is scored on."""
+
+    weight: Tensor
+    x: Tensor
+    y: Tensor
+    on: tuple[int, ...]
+    scored: tuple[int, ...]
+
+    @classmethod
+    def of(cls, fitted: Fitted) -> "Held":
+        """Return what is needed of a map."""
+        return cls(*fitted.line.single(), fitted.on, fitted.scored)
+
+    def errors(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the squared error on each of some tokens; float64, (tokens,)."""
+        weight, at, bias = (t.to(x.device) for t in (self.weight, self.x, self.y))
+        return ((x - at) @ weight + bias - y).square().sum(1).cpu().double()
+
+
 def intervals(
     text: Text,
-    source: str,
-    maps: Mapping[str, Sequence[Fitted]],
+    measured: Measured,
+    maps: Mapping[str, Sequence[Held]],
     *,
-    counts: Counts,
     draws: int,
     seed: int,
     progress: Progress,
-) -> dict[str, tuple[float | None, float | None]]:
-    """Return the 95% interval of each target's variance-weighted R², BOS left out.
+) -> dict[str, Limits]:
+    """Return the 95% intervals of each target's variance-weighted R², BOS left out.
 
-    Documents, or groups of them where there are more than 512, are drawn anew; the maps
-    stay as they are, and each token is told by the map that is scored on its fold.
+    Documents, or groups of them where there are more than 512, are drawn anew; maps and
+    token means stay as they are, and each token is told by those that are scored on its fold.
 
     Parameters
     ----------
     text
         The text.
-    source
-        The source.
+    measured
+        What was summed up at the first look.
     maps
-        By target: maps, and the folds each is scored on.
-    counts
-        The text's tokens.
+        By target: its maps.
     draws
         Draws of the bootstrap; with 0 nothing is read.
     seed
@@ -51,51 +72,62 @@ def intervals(
         Told how far it is.
     """
     if draws == 0:
-        return dict.fromkeys(maps, (None, None))
+        return dict.fromkeys(maps, Limits())
     group = deal(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
-    sums = {target: _Sums(those, text.model.device) for target, those in maps.items()}
-    hooks = list(dict.fromkeys([source, *maps]))
+    sums = {target: _Sums(measured, target, those) for target, those in maps.items()}
+    hooks = list(dict.fromkeys([measured.source, *maps]))
     title = f"{text.model.name}: intervals of {len(maps)} map(s)"
-    total = int(counts.count.sum())
+    total = int(measured.counts.count.sum())
     for rows in text.rows(hooks, title=title, total=total, progress=progress):
-        for target, each in sums.items():
-            each.add(rows, group[rows.document], source=source, target=target)
+        for each in sums.values():
+            each.add(rows, group[rows.document])
     return {t: limits(each.groups(), draws=draws, seed=seed) for t, each in sums.items()}
 
 
 class _Sums:
     """Sums over groups of documents for one target."""
 
-    def __init__(self, maps: Sequence[Fitted], device: torch.device) -> None:
-        self._lines = {
-            f: (m.line.weight.to(device, torch.float32), m.line.bias.to(device, torch.float32))
-            for m in maps
-            for f in m.scored
+    def __init__(self, measured: Measured, target: str, maps: Sequence[Held]) -> None:
+        self._measured, self._target = measured, target
+        self._map = {f: each for each in maps for f in each.scored}
+        # Of the tokens that each map was fitted on: the mean, for ids that do not occur there.
+        self._mean = {
+            f: joined([measured.target(target, g) for g in each.on]).y.cpu()
+            for f, each in self._map.items()
         }
-        width = len(maps[0].line.bias)
         # Sums are of what is left of a vector near the mean, whose size would cost digits.
-        self._near: Tensor | None = None
-        self._scalars = torch.zeros(GROUPS, 3, dtype=torch.float64)
-        self._sums = torch.zeros(GROUPS, width, dtype=torch.float64)
+        self._near = next(iter(self._mean.values()))
+        self._scalars = torch.zeros(GROUPS, 4, dtype=torch.float64)
+        self._sums = torch.zeros(GROUPS, len(self._near), dtype=torch.float64)
 
-    def add(self, rows: Rows, group: NDArray[np.int64], *, source: str, target: str) -> None:
+    def add(self, rows: Rows, group: NDArray[np.int64]) -> None:
         """Add the tokens of a batch; ``group`` says for each of which group it is."""
         for slot, where in rows.by_slot():
-            if slot % 2 or slot // 2 not in self._lines:
+            fold = slot // 2
+            if slot % 2 or fold not in self._map:
                 continue
-            weight, bias = self._lines[slot // 2]
-            at = where.to(weight.device)
-            x, y = (rows.read[hook][at].float() for hook in (source, target))
-            error = (x @ weight + bias - y).square().sum(1).cpu().double()
-            if self._near is None:
-                self._near = y.mean(0)
-            left = (y - self._near).cpu().double()
-            scalars = torch.stack([torch.ones_like(error), error, left.square().sum(1)], 1)
+            y = rows.read[self._target]
+            at = where.to(y.device)
+            x, y = rows.read[self._measured.source][at].float(), y[at].float()
+            error = self._map[fold].errors(x, y)
+            left = y.cpu().double()
+            token_error = self._token_errors(fold, rows.ids[where.numpy()], left)
+            left -= self._near
+            squares = left.square().sum(1)
+            scalars = torch.stack([torch.ones_like(error), error, token_error, squares], 1)
             to = torch.from_numpy(group[where.numpy()])
             self._scalars.index_add_(0, to, scalars)
             self._sums.index_add_(0, to, left)
 
+    def _token_errors(self, fold: int, ids: NDArray[np.int64], y: Tensor) -> Tensor:
+        """Return the squared error of the token means on each of some tokens."""
+        each, at = np.unique(ids, return_inverse=True)
+        slots = [2 * g for g in self._map[fold].on]
+        train = self._measured.tokens.of_ids(self._target, slots, each)
+        means, _ = means_of(train, each, otherwise=self._mean[fold])
+        return (means[torch.from_numpy(at)] - y).square().sum(1)
+
     def groups(self) -> Groups:
         """Return the sums."""
-        n, error, squares = self._scalars.T.numpy()
-        return Groups(n, error, self._sums.numpy(), squares)
+        n, error, token_error, squares = self._scalars.T.numpy()
+        return Groups(n, error, token_error, self._sums.numpy(), squares)

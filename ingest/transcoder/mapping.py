@@ -2,44 +2,48 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from atlas.disk import discard
-from atlas.errors import BadInput, Mismatch, OutOfRoom, UnknownName
-from atlas.folder import Folder, Sound
+from atlas.errors import BadInput, OutOfRoom
+from atlas.folder import DESCRIBED, Folder, Sound
 from atlas.parts import Manifest, write_part
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
 from ingest.corpus import Corpus
-from ingest.ingested import Ingested, open_ingested, reopen_model
 from ingest.models import LanguageModel
 from ingest.probe.vectors import EMBEDDING
 from ingest.scratch import check_room, scratch
 from ingest.transcoder.adam import Data, adam
 from ingest.transcoder.affine import Affine
-from ingest.transcoder.intervals import intervals
+from ingest.transcoder.intervals import GROUPS, Held, intervals
 from ingest.transcoder.maps import Maps, closed_form
 from ingest.transcoder.measure import Measured, bytes_needed, measure, wide_device
+from ingest.transcoder.moments import joined
 from ingest.transcoder.reading import Counts, Text
-from ingest.transcoder.scores import scores
+from ingest.transcoder.scores import Limits, scores
 from ingest.transcoder.settings import TranscoderSettings
 from ingest.transcoder.solve import Spectra
+from ingest.transcoder.subjects import Subject, subjects
 from ingest.transcoder.tokens import TokenSums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    _Given: TypeAlias = str | Path | PreTrainedModel | LanguageModel
+
 __all__ = ["ALL", "VERSION", "map_sites"]
 
-#: Raised when the same text would give other numbers.
-VERSION = 1
+#: Raised when the same text would give other numbers, or more of them.
+VERSION = 2
 
 ALL = "all"
 """Stands for the residual stream after every block."""
@@ -59,7 +63,7 @@ def map_sites(
     settings: TranscoderSettings = TranscoderSettings(),  # noqa: B008 - frozen
     like: str | None = None,
     documents: NDArray[np.int64] | None = None,
-    model: "str | Path | PreTrainedModel | LanguageModel | None" = None,
+    model: "_Given | Sequence[_Given] | None" = None,
     tokenizer: object | None = None,
     device: str = "auto",
     memory: int = 2 * 2**30,
@@ -76,7 +80,8 @@ def map_sites(
     atlas
         The folder of the atlas.
     models
-        Names of models that its SAEs read; all if None.
+        Names of models of the atlas: those that its SAEs read, and those that were mapped
+        before; if None those given with ``model``, else all.
     source
         TransformerLens name of the place that is mapped from.
     targets
@@ -85,11 +90,15 @@ def map_sites(
         How it is done.
     like
         An SAE of the atlas: text is laid out as it was for this one. By default the
-        first, by name, of each model.
+        first, by name, that reads the model; where none does, the first of the atlas,
+        contexts no longer than the model takes.
     documents
         Numbers of the documents to fit and score on; all if None.
     model, tokenizer
-        The model, by name, folder or in memory; the one that the atlas notes if None.
+        A model, or several, by name, folder, ``"NAME=FOLDER"`` or in memory. One whose
+        weights and tokenizer are those of a model of the atlas is that model; others are
+        mapped beside it, also if no SAE reads them. The atlas opens its own where it noted
+        them.
     device
         Where the model is run and maps are trained.
     memory
@@ -112,7 +121,7 @@ def map_sites(
     Missing
         If the model is not at hand.
     Mismatch
-        If the model is not the one that was ingested.
+        If a model is another one than the atlas has by that name.
     BadInput
         If there are too few documents, or nothing to map.
     BadActivations
@@ -122,16 +131,21 @@ def map_sites(
     """
     folder = Folder.open(Path(atlas))
     with folder.writing():
+        if folder.corpus is None:
+            raise BadInput(
+                f"{folder.path} has no text yet, and so nothing to map; `atlas ingest` makes an atlas of one."
+            )
         sound = folder.sound()
+        given = [] if model is None else model if isinstance(model, list | tuple) else [model]
         found = []
-        for subject in _subjects(sound, models, like):
-            hooks = _hooks(source, targets, subject, settings)
+        for subject in subjects(
+            sound, models, given, like=like, tokenizer=tokenizer, progress=progress
+        ):
+            hooks = _hooks(source, targets, subject.model["layers"], settings)
             work = _Work(folder, subject, source, settings, documents, memory, progress)
             left = [hook for hook in hooks if replace or not work.there(sound, hook)]
             if left:
-                opened = reopen_model(
-                    subject, model, hooks=[source, *left], tokenizer=tokenizer, device=device
-                )
+                opened = subject.open(hooks=[source, *left], tokenizer=tokenizer, device=device)
                 work.run(opened, left)
             else:
                 progress.say(
@@ -142,31 +156,10 @@ def map_sites(
     return found
 
 
-def _subjects(sound: Sound, models: Sequence[str] | None, like: str | None) -> list[Ingested]:
-    """Return an SAE for each model, which says how text is laid out for it."""
-    if like is not None:
-        one = open_ingested(sound, like)
-        if models and list(models) != [one.model["name"]]:
-            raise Mismatch(
-                f"{like} reads {one.model['name']}, and {', '.join(models)} was named; leave one of them out."
-            )
-        return [one]
-    first: dict[str, Ingested] = {}
-    for name in sound.saes:
-        each = open_ingested(sound, name)
-        first.setdefault(each.model["name"], each)
-    if not first:
-        raise BadInput("There is no SAE in this atlas, so no model; `atlas ingest` makes one.")
-    for name in models or ():
-        if name not in first:
-            raise UnknownName("model", name, known=first, hint="`atlas list` shows them.")
-    return [first[name] for name in dict.fromkeys(models or first)]
-
-
 def _hooks(
-    source: str, targets: Sequence[str], subject: Ingested, settings: TranscoderSettings
+    source: str, targets: Sequence[str], layers: int, settings: TranscoderSettings
 ) -> list[str]:
-    every = [f"blocks.{i}.hook_resid_post" for i in range(subject.model["layers"])]
+    every = [f"blocks.{i}.hook_resid_post" for i in range(layers)]
     found = [
         hook
         for target in targets
@@ -186,7 +179,7 @@ class _Work:
     """The maps from one source of one model."""
 
     folder: Folder
-    subject: Ingested
+    subject: Subject
     source: str
     settings: TranscoderSettings
     documents: NDArray[np.int64] | None
@@ -253,86 +246,113 @@ class _Work:
             folds=self.settings.folds, seed=self.settings.seed,
         )  # fmt: skip
         counts = text.count()
+        together = self._together(model, targets, counts)
         with scratch(self.folder, "transcoder") as into:
-            for some in self._together(model, targets, counts):
-                sums = self._sums(model, some, counts)
-                measured = measure(
-                    text, self.source, some, counts=counts, progress=self.progress,
-                    scratch=None if sums <= self.memory else self._on_disk(into, sums),
-                )  # fmt: skip
-                maps = self._maps(text, measured, some, into)
-                limits = intervals(
-                    text, self.source, {t: m.held_out for t, m in maps.items()}, counts=counts,
-                    draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
-                )  # fmt: skip
-                for target, those in maps.items():
-                    self._write(model, measured, target, those, limits[target])
-                    discard(self._checkpoints(target))
+            self._check_disk(model, together, counts, into)
+            for group in together:
+                with TemporaryDirectory(dir=into) as files:
+                    self._run(text, group, counts, Path(files))
+
+    def _run(self, text: Text, group: "_Group", counts: Counts, into: Path) -> None:
+        """Make the maps of one group of targets."""
+        measured = measure(
+            text, self.source, group.targets, counts=counts, progress=self.progress,
+            scratch=into if group.in_file else None,
+        )  # fmt: skip
+        done = {target: self._scored(measured, target, maps)
+                for target, maps in self._maps(text, measured, group.targets, into)}  # fmt: skip
+        found = intervals(
+            text, measured, {t: each.held for t, each in done.items()},
+            draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
+        )  # fmt: skip
+        for target, each in done.items():
+            self._write(text.model, target, each, found[target])
+            discard(self._checkpoints(target))
+
+    def _scored(self, measured: Measured, target: str, maps: Maps) -> "_Scored":
+        """Score the maps to a target, and return what is needed of them from then on."""
+        said, by_dimension = scores(measured, target, maps)
+        affine = Affine.of(
+            maps.whole.line, source=f"{self.model_name}/{self.source}", target=f"{self.model_name}/{target}",
+        )  # fmt: skip
+        dimensions = pa.table({k: pa.array(v.cpu().numpy()) for k, v in by_dimension.items()})
+        return _Scored(affine, said, dimensions, [Held.of(each) for each in maps.held_out])
 
     def _maps(
         self, text: Text, measured: Measured, targets: Sequence[str], into: Path
-    ) -> dict[str, Maps]:
+    ) -> Iterator[tuple[str, Maps]]:
+        """Yield the maps to each target; those of one target are held at a time."""
         if self.settings.method == "adam":
-            return self._trained(text, measured, targets, into)
+            yield from self._trained(text, measured, targets, into)
+            return
         first = targets[0]
         without = Spectra(lambda f: measured.text(first, f))
         both = Spectra(lambda f: measured.both(first, f))
         title = f"{self.model_name}: maps from {self.source}"
-        maps = {}
         with self.progress.stage(title, total=len(targets), unit="sites") as stage:
             for target in targets:
-                maps[target] = closed_form(
+                yield target, closed_form(
                     measured, target, penalties=self.settings.penalties, text=without, both=both
                 )
                 stage.advance()
-        return maps
 
     def _trained(
         self, text: Text, measured: Measured, targets: Sequence[str], into: Path
-    ) -> dict[str, Maps]:
+    ) -> Iterator[tuple[str, Maps]]:
         hooks = list(dict.fromkeys([self.source, *targets]))
-        total = int(measured.counts.count.sum())
-        size = 4 * total * sum(text.model.place(hook).width for hook in hooks)
-        todo = "name fewer sites at once, or take --method closed-form, which keeps none"
-        check_room(into, size, what="The activations", todo=todo)
-        self.progress.say(
-            f"The activations of {total:,} tokens at {len(hooks)} site(s) take {size / 2**30:.1f} GiB of disk "
-            "while maps are trained. If that is cut short, the same command goes on after the last whole epoch."
-        )
         kept = text.scratch(hooks, into, counts=measured.counts, progress=self.progress)
         device = text.model.device
-        spectra = Spectra(lambda f: measured.text(targets[0], f))
-        rank = spectra.of(range(2, self.settings.folds)).rank
-        maps = {}
+        fitted = range(2, self.settings.folds)
+        rank = Spectra(lambda f: measured.text(targets[0], f)).of(fitted).rank
+        mean = joined([measured.text(targets[0], f) for f in fitted]).x
         for target in targets:
             checkpoints = self._checkpoints(target)
             checkpoints.mkdir(parents=True, exist_ok=True)
-            maps[target] = adam(
+            yield target, adam(
                 Data(kept.read[self.source], kept.read[target]), kept.slot, settings=self.settings,
-                device=device, wide=wide_device(device), checkpoints=checkpoints, rank=rank,
-                title=f"{self.model_name}: {target}", progress=self.progress,
+                device=device, wide=wide_device(device), checkpoints=checkpoints, mean=mean,
+                rank=rank, title=f"{self.model_name}: {target}", progress=self.progress,
             )  # fmt: skip
-        return maps
 
     def _checkpoints(self, target: str) -> Path:
         """Return where an unfinished training lies; another setting, text or model has another place."""
         core = repr((self.part_name(target), sorted(self.said().items(), key=str), self.origin()))
         return self.folder.cache / f"adam-{hashlib.sha256(core.encode()).hexdigest()[:12]}"
 
-    def _sums(self, model: LanguageModel, targets: Sequence[str], counts: Counts) -> int:
-        width = sum(model.place(target).width for target in targets)
-        return TokenSums.bytes_needed(len(counts.keys), width)
+    def _check_disk(
+        self, model: LanguageModel, together: "Sequence[_Group]", counts: Counts, into: Path
+    ) -> None:
+        """Make sure that what is kept in files has room, before the model is run; say what it is.
 
-    def _on_disk(self, into: Path, size: int) -> Path:
-        check_room(into, size, what="The sums by token id", todo="name fewer sites at once")
-        self.progress.say(
-            f"The sums by token id take {size / 2**30:.1f} GiB, more than --memory; they are kept in a file."
-        )
-        return into
+        Raises
+        ------
+        OutOfRoom
+            If the disk has none.
+        """
+        total, adams = int(counts.count.sum()), self.settings.method == "adam"
+        most, sums = 0, 0
+        for group in together:
+            hooks = dict.fromkeys([self.source, *group.targets])
+            activations = adams * 4 * total * sum(model.place(hook).width for hook in hooks)
+            sums = max(sums, group.in_file * group.sums)
+            most = max(most, activations + group.in_file * group.sums)
+        what = "The activations and sums by token id" if adams else "The sums by token id"
+        todo = "name fewer sites at once" + (", or take --method closed-form" if adams else "")
+        check_room(into, most, what=what, todo=todo)
+        if sums:
+            self.progress.say(
+                f"The sums by token id take {sums / 2**30:.1f} GiB, more than --memory leaves for them; they "
+                "are kept in a file."
+            )
+        if adams:
+            self.progress.say(
+                f"The activations of {total:,} tokens take {most / 2**30:.1f} GiB of disk while maps are trained. "
+                "If that is cut short, the same command goes on after the last whole epoch."
+            )
 
     def _together(
         self, model: LanguageModel, targets: Sequence[str], counts: Counts
-    ) -> list[list[str]]:
+    ) -> "list[_Group]":
         """Divide the targets into as many looks at the text as memory asks for.
 
         Raises
@@ -340,22 +360,22 @@ class _Work:
         OutOfRoom
             If not even one fits.
         """
-        source = model.place(self.source).width
+        source, folds = model.place(self.source).width, self.settings.folds
         widths = {target: model.place(target).width for target in targets}
 
         def needed(some: Sequence[str]) -> int:
-            folds = self.settings.folds
-            solving = _solving(source, max(widths[t] for t in some), self.settings)
-            return solving + bytes_needed(
-                source, [widths[t] for t in some], folds=folds,
-                at_embedding=self.source == EMBEDDING,
-            )  # fmt: skip
+            """Return what is held but for the sums by token id, which may lie in a file."""
+            each = [widths[t] for t in some]
+            moments = bytes_needed(
+                source, each, folds=folds, at_embedding=self.source == EMBEDDING
+            )
+            return moments + _solving(source, max(each), self.settings) + _held(source, each, folds)
 
         groups: list[list[str]] = [[]]
         for target in targets:
             if needed([target]) > self.memory:
                 raise OutOfRoom(
-                    f"Moments of {self.source} and {target} in {self.settings.folds} folds take "
+                    f"Moments of {self.source} and {target} in {folds} folds take "
                     f"{needed([target]) / 2**30:.1f} GiB, and {self.memory / 2**30:.1f} GiB were given: raise "
                     "--memory, take fewer --folds, or give one --penalty."
                 )
@@ -366,29 +386,23 @@ class _Work:
             self.progress.say(
                 f"Moments of {len(targets)} sites take more than --memory; the text is read {len(groups)} times."
             )
-        return groups
+        found = []
+        for some in groups:
+            sums = TokenSums.bytes_needed(len(counts.keys), sum(widths[t] for t in some))
+            found.append(_Group(tuple(some), sums, in_file=needed(some) + sums > self.memory))
+        return found
 
     def _write(
-        self,
-        model: LanguageModel,
-        measured: Measured,
-        target: str,
-        maps: Maps,
-        limits: tuple[float | None, float | None],
+        self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits
     ) -> None:
-        said, by_dimension = scores(measured, target, maps)
-        ends = {
-            "source": f"{self.model_name}/{self.source}",
-            "target": f"{self.model_name}/{target}",
-        }
-        low, high = limits
-        edge = ends | said | {
+        edge = dict(scored.said) | {
+            "source": scored.affine.source, "target": scored.affine.target,
             "run": self.run_name, "method": self.settings.method, "corpus": self.corpus_id,
-            "r2_low": low, "r2_high": high,
         }  # fmt: skip
-        line = maps.whole.line
-        affine = Affine(**ends, weight=line.weight.cpu().float().numpy(), bias=line.bias.cpu().float().numpy())  # fmt: skip
-        dimensions = pa.table({k: pa.array(v.cpu().numpy()) for k, v in by_dimension.items()})
+        for name, interval in (
+            ("r2", limits.map), ("token_r2", limits.token), ("token_difference", limits.difference),
+        ):  # fmt: skip
+            edge[f"{name}_low"], edge[f"{name}_high"] = interval
         manifest = Manifest(
             kind="transcoder",
             name=self.part_name(target),
@@ -401,8 +415,9 @@ class _Work:
         tables = [
             ("MAPS_TO", _table("MAPS_TO", [edge])),
             *self._sites(model, [self.source, target]),
-            ("map", affine.table()),
-            ("dimensions", dimensions),
+            (DESCRIBED, self.subject.table(model)),
+            *scored.affine.tables(),
+            ("dimensions", scored.dimensions),
         ]
         write_part(self.folder.part("transcoder", manifest.name), manifest, tables)
 
@@ -423,15 +438,42 @@ class _Work:
         return [("Site", _table("Site", sites)), ("OF_MODEL", _table("OF_MODEL", of_model))]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Targets that one look at the text serves, bytes of their sums by token id, and where these lie."""
+
+    targets: tuple[str, ...]
+    sums: int
+    in_file: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """What is kept of a target's maps: the one that is written, what is said of them, and those that are held out."""
+
+    affine: Affine
+    said: Mapping[str, object]
+    dimensions: pa.Table
+    held: Sequence[Held]
+
+
 def _solving(source: int, target: int, settings: TranscoderSettings) -> int:
-    """Return the bytes that solving for one target takes, beside the moments."""
-    if settings.method == "adam":
-        return 8 * 4 * source * (source + target)
+    """Return the bytes that maps to one target take while they are fitted and scored.
+
+    With the closed form these are, in float64: the spectra of the source on all choices of
+    folds, moments with BOS, the maps, and what a decomposition and a score need.
+    """
     folds = settings.folds
+    if settings.method == "adam":  # a map, its best, and Adam's two; one spectrum, and scores
+        return 8 * (6 * source * source + 8 * source * target)
     pairs = folds * (folds - 1) // 2 if len(settings.penalties) > 1 else 0
-    spectra = pairs + 2 * (folds + 1)
-    maps = 2 * (folds + 1)
-    return 8 * source * ((spectra + 6) * source + (maps + 2 * folds + 4) * target)
+    spectra, maps = pairs + 2 * (folds + 1), 2 * (folds + 1)
+    return 8 * source * ((spectra + folds + 6) * source + (maps + folds + 4) * target)
+
+
+def _held(source: int, targets: Sequence[int], folds: int) -> int:
+    """Return the bytes that stay of the maps to all targets of a look: float32, and sums by group."""
+    return sum(targets) * (4 * (folds + 1) * source + 8 * GROUPS)
 
 
 def _documents(documents: NDArray[np.int64]) -> str:

@@ -35,8 +35,8 @@ class Maps:
         The same with BOS among the tokens; empty and None where there is no BOS.
     penalty
         λ of ``whole``, as it is added to the source's covariance; None for Adam.
-    steps
-        Steps of Adam.
+    steps, rate
+        Steps of Adam, and its learning rate; None for the closed form.
     rank
         Of the source on the tokens that ``whole`` was fitted on.
     """
@@ -48,6 +48,7 @@ class Maps:
     penalty: float | None
     steps: int | None
     rank: int
+    rate: float | None = None
 
 
 def closed_form(
@@ -102,8 +103,8 @@ def closed_form(
 
 def _same(measured: Measured, target: str, rank: int) -> Maps:
     every = tuple(range(measured.folds))
-    y = measured.text(target, 0).y
-    line = Line(torch.eye(len(y), dtype=y.dtype, device=y.device), torch.zeros_like(y), same=True)
+    zero = torch.zeros_like(measured.text(target, 0).y)
+    line = Line(torch.diag(zero + 1), zero, zero, same=True)
     held = tuple(Fitted(line, _but(every, f), (f,)) for f in every)
     whole = Fitted(line, every, every)
     if measured.has_bos:

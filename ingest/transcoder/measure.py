@@ -1,18 +1,19 @@
 """One look at the text: moments of the source and every target by fold, and sums by token id."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas.progress import Progress
 from ingest.probe.vectors import EMBEDDING, by_id
 from ingest.transcoder.moments import Moments, Stream, joined
 from ingest.transcoder.reading import Counts, Text
-from ingest.transcoder.tokens import Tokens, TokenSums
+from ingest.transcoder.tokens import BLOCK, Tokens, TokenSums
 
 __all__ = ["Measured", "bytes_needed", "measure", "wide_device"]
 
@@ -23,9 +24,18 @@ def wide_device(device: torch.device) -> torch.device:
 
 
 def bytes_needed(source: int, targets: Sequence[int], *, folds: int, at_embedding: bool) -> int:
-    """Return the bytes that moments of every fold take, BOS apart; sums by token id come on top."""
-    own = 0 if at_embedding else source
-    return 2 * folds * Stream.bytes_needed(own, targets) + at_embedding * 8 * folds * source**2
+    """Return the bytes that moments of every fold take, BOS apart; sums by token id come on top.
+
+    At the embedding the source's products, and those with one target at a time, follow from
+    the sums and the vectors of ids, a block of which is held; elsewhere token means read them
+    so.
+    """
+    one = max(targets)
+    block = 8 * BLOCK * 6 * (source + one)
+    if not at_embedding:
+        return 2 * folds * Stream.bytes_needed(source, targets) + block
+    products = 8 * 2 * folds * source * (source + one)
+    return 2 * folds * Stream.bytes_needed(0, targets) + products + block
 
 
 class Measured:
@@ -45,7 +55,8 @@ class Measured:
     streams
         Moments by slot; of the source they hold nothing where it is a function of the id.
     vectors
-        At the embedding the source's vectors by token id, (ids, source); None elsewhere.
+        At the embedding, gives the source's vectors of token ids, (ids, source); None
+        elsewhere.
     """
 
     def __init__(
@@ -55,11 +66,11 @@ class Measured:
         counts: Counts,
         tokens: TokenSums,
         streams: Sequence[Stream],
-        vectors: Tensor | None,
+        vectors: Callable[[NDArray[np.int64]], Tensor] | None,
     ) -> None:
         self.source, self.counts, self.tokens = source, counts, tokens
         self._streams, self._vectors = streams, vectors
-        self._sources: dict[int, Tensor] = {}
+        self._sources: dict[int, tuple[Tensor, Tensor]] = {}
         self._last: tuple[str, dict[int, Moments]] = ("", {})
 
     @property
@@ -84,9 +95,21 @@ class Measured:
         """Return the moments of a fold, BOS among its tokens."""
         return joined([self.text(target, fold), self.bos(target, fold)])
 
-    def side(self, target: str, folds: Sequence[int]) -> Tokens:
-        """Return the tokens of some folds by id, BOS left out."""
-        return self.tokens.of(target, *(2 * f for f in folds))
+    def target(self, target: str, fold: int) -> Moments:
+        """Return the moments of a target alone over a fold, BOS left out."""
+        return self._streams[2 * fold].target(target)
+
+    def sides(self, target: str, *folds: Sequence[int]) -> Iterator[tuple[Tokens, ...]]:
+        """Yield the tokens of some sides by id, a block of ids at a time, BOS left out.
+
+        Parameters
+        ----------
+        target
+            The target.
+        folds
+            The folds of each side.
+        """
+        return self.tokens.blocks(target, *([2 * f for f in each] for each in folds))
 
     def _moments(self, target: str, slot: int) -> Moments:
         if self._last[0] != target:  # those of one target are kept
@@ -99,36 +122,49 @@ class Measured:
         spread = self._streams[slot].moments(target)
         if self._vectors is None:
             return spread
-        side = self.tokens.of(target, slot)
-        at = np.searchsorted(self.tokens.ids, side.ids)
-        return _collapsed(side, self._vectors[torch.from_numpy(at)], spread, self._sources, slot)
+        return self._collapsed(target, slot, spread)
 
+    def _collapsed(self, target: str, slot: int, spread: Moments) -> Moments:
+        """Return the moments of a source that is a function of the token id.
 
-def _collapsed(
-    side: Tokens, x: Tensor, spread: Moments, known: dict[int, Tensor], slot: int
-) -> Moments:
-    """Return the moments of a source that is a function of the token id.
+        Parameters
+        ----------
+        target
+            The target.
+        slot
+            Which tokens.
+        spread
+            Moments of the target over them; of the source they hold nothing.
+        """
+        if slot not in self._sources:
+            self._sources[slot] = self._source(slot, spread.y)
+        mean, xx = self._sources[slot]
+        xy = spread.y.new_zeros(len(mean), len(spread.y))
+        for (side,) in self.tokens.blocks(target, [slot]):
+            z, count, sums = (
+                t.to(xy) for t in (self._vectors_of(side.ids), side.count, side.sums)
+            )
+            xy.addmm_((z - mean).T, sums - count[:, None] * spread.y)
+        return replace(spread, x=mean, xx=xx, xy=xy)
 
-    Parameters
-    ----------
-    side
-        The tokens.
-    x
-        (ids, source). The source's vector of each id.
-    spread
-        Moments of the target over the same tokens; of the source they hold nothing.
-    known
-        The source's products of slots that were asked for before; this one's are added.
-    slot
-        Which it is.
-    """
-    x, count, sums = (t.to(spread.y.device, torch.float64) for t in (x, side.count, side.sums))
-    mean = count @ x / spread.n if spread.n else x.new_zeros(x.shape[1])
-    z = x - mean
-    if slot not in known:
-        known[slot] = z.T @ (z * count[:, None])
-    xy = z.T @ (sums - count[:, None] * spread.y)
-    return replace(spread, x=mean, xx=known[slot], xy=xy)
+    def _source(self, slot: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and products of the source over a slot's tokens, the same for every target."""
+        ids, count = self.counts.of(slot)
+        width = self._vectors_of(self.tokens.ids[:1]).shape[1]
+        mean, xx = like.new_zeros(width), like.new_zeros(width, width)
+        blocks = [slice(i, i + BLOCK) for i in range(0, len(ids), BLOCK)]
+        for few in blocks:
+            weights = torch.from_numpy(count[few]).to(like)
+            mean += weights @ self._vectors_of(ids[few]).to(like) / count.sum()
+        for few in blocks:
+            weights = torch.from_numpy(count[few]).to(like)
+            z = self._vectors_of(ids[few]).to(like) - mean
+            xx.addmm_(z.T, z * weights[:, None])
+        return mean, xx
+
+    def _vectors_of(self, ids: NDArray[np.int64]) -> Tensor:
+        assert self._vectors is not None
+        return self._vectors(ids)
 
 
 def measure(
@@ -173,5 +209,7 @@ def measure(
             ys = {hook: y[at].to(device) for hook, y in seen.items()}
             x = rows.read[source][at].to(device) if own else torch.zeros(len(at), 0, device=device)
             streams[slot].add(x, ys)
-    vectors = torch.from_numpy(by_id(model, tokens.ids)) if at_embedding else None
-    return Measured(source, counts=counts, tokens=tokens, streams=streams, vectors=vectors)
+    return Measured(
+        source, counts=counts, tokens=tokens, streams=streams,
+        vectors=(lambda ids: torch.from_numpy(by_id(model, ids))) if at_embedding else None,
+    )  # fmt: skip

@@ -135,11 +135,28 @@ class Stream:
         return both
 
     def moments(self, target: str) -> Moments:
-        """Return the moments of the source and one target."""
+        """Return the moments of the source and one target; no copy, so they change with rows added later."""
         self._flush()
-        xx = torch.triu(self._xx)
-        xx += torch.triu(self._xx, 1).T
-        return Moments(self.n, self._x, self._y[target], xx, self._xy[target], self._yy[target])
+        self._mirror()
+        return Moments(
+            self.n, self._x, self._y[target], self._xx, self._xy[target], self._yy[target]
+        )
+
+    def target(self, name: str) -> Moments:
+        """Return the moments of a target alone; of the source they hold nothing."""
+        self._flush()
+        none = self._x[:0]
+        return Moments(
+            self.n, none, self._y[name], self._xx[:0, :0], self._xy[name][:0], self._yy[name]
+        )
+
+    def _mirror(self) -> None:
+        """Fill the lower triangle of the source's products, in place."""
+        for begin in range(0, len(self._x), STRIP):
+            end = begin + STRIP
+            upper = torch.triu(self._xx[begin:end, begin:end])
+            self._xx[begin:end, begin:end] = upper + torch.triu(upper, 1).T
+            self._xx[begin:end, :begin] = self._xx[:begin, begin:end].T
 
     def _flush(self) -> None:
         if self._few:

@@ -100,6 +100,11 @@ class Counts:
         found = np.bincount(self.keys % self.slots, weights=self.count, minlength=self.slots)
         return found.astype(np.int64)
 
+    def of(self, slot: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the ids of a slot, ascending, and the tokens of each."""
+        there = self.keys % self.slots == slot
+        return self.keys[there] // self.slots, self.count[there]
+
 
 class Text:
     """A corpus as a model was given it, its documents dealt into folds.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,11 +13,9 @@ from ingest.transcoder.maps import Fitted, Maps
 from ingest.transcoder.measure import Measured
 from ingest.transcoder.moments import Moments, joined
 from ingest.transcoder.solve import squared_error
+from ingest.transcoder.tokens import Tokens
 
-__all__ = ["Groups", "Scored", "limits", "scores", "token_scores", "varies"]
-
-#: Ids whose means are worked out at once.
-AT_ONCE = 4096
+__all__ = ["Groups", "Limits", "Scored", "limits", "means_of", "scores", "token_scores", "varies"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,9 +116,12 @@ def scores(
         "r2_in_sample": seen.r2, "r2_in_sample_weighted": seen.weighted, "mse_in_sample": seen.mse,
         "variance": float(seen.total.sum()) / (seen.n * len(seen.total)),
         "constant_dimensions": seen.constant, "penalty": maps.penalty, "steps": maps.steps,
-        "rank": maps.rank,
+        "rank": maps.rank, "rate": maps.rate,
     }  # fmt: skip
     said |= token_scores(measured, target, maps) | _with_bos(measured, target, maps)
+    if (token := said["token_r2_weighted"]) is not None and held.weighted is not None:
+        assert isinstance(token, float)
+        said["token_difference"] = held.weighted - token
     if maps.bos_whole is None:
         said["r2_published"] = seen.published
     there = varies(seen.n, seen.mean, seen.total) & varies(held.n, held.mean, held.total)
@@ -152,22 +154,16 @@ def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, objec
     """Return what the means of each token id predict, on the tokens that the maps are scored on."""
     folds, errors, known = [], [], 0.0
     for each in maps.held_out:
-        train = measured.side(target, each.on)
-        mean = joined([_target(measured.text(target, f)) for f in each.on]).y.cpu()
+        mean = joined([measured.target(target, f) for f in each.on]).y.cpu()
         for f in each.scored:
-            side, spread = measured.side(target, [f]), _target(measured.text(target, f))
-            at = np.searchsorted(train.ids, side.ids).clip(max=len(train.ids) - 1)
-            seen = train.ids[at] == side.ids
-            known += float(side.count[torch.from_numpy(seen)].sum())
-            error = spread.yy.cpu().clone()
-            for i in range(0, len(side.ids), AT_ONCE):
-                few = slice(i, i + AT_ONCE)
-                row = torch.from_numpy(at[few])
-                told = train.sums[row] / train.count[row, None]
-                told[~torch.from_numpy(seen[few])] = mean
-                told -= spread.y.cpu()
-                sums = side.sums[few] - side.count[few, None] * spread.y.cpu()
-                error += (told * (side.count[few, None] * told - 2 * sums)).sum(0)
+            spread = measured.target(target, f)
+            error, centre = spread.yy.cpu().clone(), spread.y.cpu()
+            for train, side in measured.sides(target, each.on, [f]):
+                told, seen = means_of(train, side.ids, otherwise=mean)
+                known += float(side.count[torch.from_numpy(seen)].sum())
+                told -= centre
+                sums = side.sums - side.count[:, None] * centre
+                error += (told * (side.count[:, None] * told - 2 * sums)).sum(0)
             folds.append(spread)
             errors.append(error)
     whole = joined(folds)
@@ -177,15 +173,39 @@ def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, objec
     } | _eta2(measured, target, maps.whole.on)  # fmt: skip
 
 
+def means_of(
+    train: Tokens, ids: NDArray[np.int64], *, otherwise: Tensor
+) -> tuple[Tensor, NDArray[np.bool_]]:
+    """Return the mean of each id on some tokens, and which ids occur there.
+
+    Parameters
+    ----------
+    train
+        The tokens.
+    ids
+        The ids.
+    otherwise
+        (target,). The mean of all, for an id that does not occur.
+
+    Returns
+    -------
+    float64 (ids, target), and bool (ids,).
+    """
+    at, seen = train.find(ids)
+    means = otherwise.repeat(len(ids), 1)
+    there = torch.from_numpy(at[seen])
+    means[torch.from_numpy(seen)] = train.sums[there] / train.count[there, None]
+    return means, seen
+
+
 def _eta2(measured: Measured, target: str, folds: Sequence[int]) -> dict[str, object]:
-    side = measured.side(target, folds)
-    whole = joined([_target(measured.text(target, f)) for f in folds])
-    mean, total, ids = whole.y.cpu(), float(whole.yy.sum()), len(side.ids)
-    between = 0.0
-    for i in range(0, ids, AT_ONCE):
-        few = slice(i, i + AT_ONCE)
-        centred = side.sums[few] - side.count[few, None] * mean
-        between += float((centred**2 / side.count[few, None]).sum())
+    whole = joined([measured.target(target, f) for f in folds])
+    mean, total = whole.y.cpu(), float(whole.yy.sum())
+    between, ids = 0.0, 0
+    for (side,) in measured.sides(target, folds):
+        centred = side.sums - side.count[:, None] * mean
+        between += float((centred**2 / side.count[:, None]).sum())
+        ids += len(side.ids)
     if total <= 0:
         return {"token_eta2_weighted": None, "token_omega2_weighted": None}
     # Where each id occurs once, nothing tells noise from ids.
@@ -202,8 +222,9 @@ class Groups:
     ----------
     n
         float64, (groups,). Tokens.
-    error
-        float64, (groups,). Squared errors, all dimensions summed.
+    error, token_error
+        float64, (groups,). Squared errors of the map and of the token means, all dimensions
+        summed.
     sums
         float64, (groups, target). Sums of the target, less any one vector.
     squares
@@ -212,12 +233,34 @@ class Groups:
 
     n: NDArray[np.float64]
     error: NDArray[np.float64]
+    token_error: NDArray[np.float64]
     sums: NDArray[np.float64]
     squares: NDArray[np.float64]
 
 
-def limits(groups: Groups, *, draws: int, seed: int) -> tuple[float | None, float | None]:
-    """Return the 95% interval of the variance-weighted R², groups of documents drawn anew.
+#: Lower and upper limit of an interval; None where none could be drawn.
+Interval: TypeAlias = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """95% intervals of variance-weighted R², documents drawn anew, the same for all three.
+
+    Parameters
+    ----------
+    map, token
+        Of the map, and of the token means.
+    difference
+        Of the map's less that of the token means.
+    """
+
+    map: Interval = (None, None)
+    token: Interval = (None, None)
+    difference: Interval = (None, None)
+
+
+def limits(groups: Groups, *, draws: int, seed: int) -> Limits:
+    """Return the intervals, groups of documents drawn anew.
 
     Parameters
     ----------
@@ -230,21 +273,27 @@ def limits(groups: Groups, *, draws: int, seed: int) -> tuple[float | None, floa
 
     Returns
     -------
-    None without draws, and where there are fewer than two groups.
+    All None without draws, and where there are fewer than two groups.
     """
     there = groups.n > 0
     number = int(there.sum())
     if draws == 0 or number < 2:
-        return None, None
+        return Limits()
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
-    n, error, squares = (weights @ a[there] for a in (groups.n, groups.error, groups.squares))
+    n, error, token_error, squares = (
+        weights @ a[there] for a in (groups.n, groups.error, groups.token_error, groups.squares)
+    )
     total = squares - ((weights @ groups.sums[there]) ** 2).sum(1) / n
     some = total > 0
     if not some.any():
-        return None, None
-    low, high = np.quantile(1 - error[some] / total[some], [0.025, 0.975])
-    return float(low), float(high)
+        return Limits()
+
+    def between(share: NDArray[np.float64]) -> Interval:
+        low, high = np.quantile(share[some] / total[some], [0.025, 0.975])
+        return float(low), float(high)
+
+    return Limits(between(total - error), between(total - token_error), between(token_error - error))
 
 
 def _share(error: Tensor, total: Tensor) -> float:

@@ -1,7 +1,7 @@
 """Ridge regression in closed form from moments, and its penalty by cross-validation over folds."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,22 +14,45 @@ __all__ = ["Line", "Spectra", "Spectrum", "choose", "fit", "spectrum", "squared_
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """An affine map ``y = x @ weight + bias``, in float64.
+    """An affine map ``(vector - x) @ weight + y``, in float64.
+
+    It is told about a point near the data: a bias that has to undo a large mean of the
+    source would lose the digits of what varies.
 
     Parameters
     ----------
     weight
         (source, target).
-    bias
-        (target,).
+    x
+        (source,). The point, as a rule the mean of the source.
+    y
+        (target,). What the map gives there.
     same
         Whether source and target are one site: the map then changes nothing and has no
         error, which rounding would not quite give.
     """
 
     weight: Tensor
-    bias: Tensor
+    x: Tensor
+    y: Tensor
     same: bool = False
+
+    @property
+    def bias(self) -> Tensor:
+        """What the map gives at 0; (target,)."""
+        return self.y - self.x @ self.weight
+
+    def about(self, x: Tensor) -> "Line":
+        """Return the same map, told about another point."""
+        return replace(self, x=x, y=self.y + (x - self.x) @ self.weight)
+
+    def single(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return weight, point, and what the map gives there, in float32.
+
+        The point is rounded first, so that its rounding changes nothing.
+        """
+        line = self.about(self.x.float().double())
+        return line.weight.float(), line.x.float(), line.y.float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +126,7 @@ def fit(moments: Moments, of: Spectrum, penalty: float) -> Line:
     """
     turned = of.vectors.T @ moments.xy
     weight = of.vectors @ (of.inverse(penalty)[:, None] * turned)
-    return Line(weight, moments.y - moments.x @ weight)
+    return Line(weight, moments.x, moments.y)
 
 
 def squared_error(line: Line, moments: Moments) -> Tensor:
@@ -111,7 +134,7 @@ def squared_error(line: Line, moments: Moments) -> Tensor:
     if line.same:
         return torch.zeros_like(moments.yy)
     # The errors' own mean, and what is left about it.
-    offset = moments.y - moments.x @ line.weight - line.bias
+    offset = moments.y - line.y - (moments.x - line.x) @ line.weight
     left = moments.yy - (line.weight * (2 * moments.xy - moments.xx @ line.weight)).sum(0)
     return left.clamp(min=0) + moments.n * offset**2
 

@@ -1,6 +1,9 @@
-"""Sums of the targets by fold and token id: what token means, and maps from the embedding, need."""
+"""Sums of the targets by fold and token id: what token means, and maps from the embedding, need.
 
-from collections.abc import Mapping
+The sums may be larger than memory, in a file: they are read a block of ids at a time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["TokenSums", "Tokens"]
+__all__ = ["BLOCK", "TokenSums", "Tokens"]
+
+#: Ids whose sums are read at once.
+BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +35,13 @@ class Tokens:
     ids: NDArray[np.int64]
     count: Tensor
     sums: Tensor
+
+    def find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return where some ids stand, (n,), and which are there at all, (n,)."""
+        if not len(self.ids):
+            return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
+        at = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+        return at, self.ids[at] == ids
 
 
 class TokenSums:
@@ -71,7 +84,7 @@ class TokenSums:
 
     @staticmethod
     def bytes_needed(keys: int, width: int) -> int:
-        """Return the bytes that one takes."""
+        """Return the bytes that the sums take, in memory or in a file."""
         return 8 * keys * width
 
     @property
@@ -87,15 +100,42 @@ class TokenSums:
         for name, y in ys.items():
             torch.from_numpy(self._sums[name]).index_add_(0, row, y.to("cpu", torch.float64))
 
-    def of(self, name: str, *slots: int) -> Tokens:
-        """Return the tokens of some slots together, by id."""
-        chosen = np.flatnonzero(np.isin(self._keys % self._slots, slots))
-        ids, at = np.unique(self._keys[chosen] // self._slots, return_inverse=True)
-        count = np.bincount(at, weights=self._count[chosen], minlength=len(ids))
-        sums = self._sums[name][chosen]
-        if len(slots) > 1:
-            total = torch.zeros(len(ids), sums.shape[1], dtype=torch.float64)
-            total.index_add_(0, torch.from_numpy(at), torch.from_numpy(sums))
-        else:
-            total = torch.from_numpy(sums)
-        return Tokens(ids, torch.from_numpy(count), total)
+    def blocks(
+        self, name: str, *sides: Sequence[int], at_once: int = BLOCK
+    ) -> Iterator[tuple[Tokens, ...]]:
+        """Yield the tokens of some sides, a block of ids at a time, the same ids for all sides.
+
+        Parameters
+        ----------
+        name
+            The target.
+        sides
+            Slots that are taken together, for each side.
+        at_once
+            Ids of a block, at most.
+        """
+        ids = self.ids
+        for i in range(0, len(ids), at_once):
+            low, high = ids[i], ids[min(i + at_once, len(ids)) - 1] + 1
+            begin, end = np.searchsorted(self._keys, [low * self._slots, high * self._slots])
+            rows = np.arange(begin, end)
+            yield tuple(self._tokens(name, rows, slots) for slots in sides)
+
+    def of_ids(self, name: str, slots: Sequence[int], ids: NDArray[np.int64]) -> Tokens:
+        """Return the tokens of some slots together, of these ids only; (ids,) ascending."""
+        keys = (ids[:, None] * self._slots + np.sort(np.array(slots))).ravel()
+        at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return self._tokens(name, at[self._keys[at] == keys], slots)
+
+    def _tokens(self, name: str, rows: NDArray[np.int64], slots: Sequence[int]) -> Tokens:
+        """Sum up those of some rows, ascending, that are of the slots, one slot after another."""
+        slot = self._keys[rows] % self._slots
+        ids = np.unique(self._keys[rows[np.isin(slot, slots)]] // self._slots)
+        count = np.zeros(len(ids))
+        sums = np.zeros((len(ids), self._sums[name].shape[1]))
+        for each in slots:
+            own = rows[slot == each]  # each id once
+            at = np.searchsorted(ids, self._keys[own] // self._slots)
+            count[at] += self._count[own]
+            sums[at] += self._sums[name][own]
+        return Tokens(ids, torch.from_numpy(count), torch.from_numpy(sums))

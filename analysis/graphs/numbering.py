@@ -1,0 +1,22 @@
+"""Groups of features, numbered by size."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["by_size"]
+
+
+def by_size(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number groups anew: 0 is the largest; of equal ones the one that holds the lowest node.
+
+    Parameters
+    ----------
+    groups
+        (nodes,). Any number for each group.
+    """
+    _, first, back, size = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    rank = np.empty(len(size), dtype=np.int64)
+    rank[np.lexsort((first, -size))] = np.arange(len(size))
+    return rank[back]

@@ -1,0 +1,131 @@
+"""A residual study too small for a model: activations made by hand, and real functions for all else.
+
+The target is what a token's id tells, what the context tells, and noise. In a run of the null the
+ids are permuted among all tokens of a side, so that no vector of an id tells anything, whatever is
+taken from the target: no arm's features can be predicted, and no two arms truly differ.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from probed_text import at_embedding, kept_of
+
+from analysis.geometry.difference import difference
+from analysis.geometry.study import from_tables
+from atlas.progress import SILENT
+from ingest.probe.runs import probe_all
+from ingest.probe.settings import ProbeSettings
+from ingest.residual.activations import Activations, left
+from ingest.residual.fit import draw_components, fit_all
+from ingest.residual.settings import ResidualSettings
+from ingest.residual.train import all_arms, look, train
+from ingest.saes import open_sae
+
+SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"
+TYPES, WIDTH = 40, 12
+DOCUMENTS = {"map": 40, "training": 60, "corpus": 100}
+LENGTH = 30
+SETTINGS = ResidualSettings(
+    SOURCE, TARGET, d_sae=24, k=3, seeds=6, draws=2, batch=256, train_tokens=256 * 30
+)
+PROBE = ProbeSettings(splits=("document",), controls=0, draws=40, min_positives=5)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """What a run found."""
+
+    taken: float
+    penalty: float
+    probed: list
+    differences: dict
+
+    def mean(self, arm):
+        """Mean balanced accuracy of an arm."""
+        return float(np.mean([p.table["balanced_accuracy"].mean() for p in self.probed if p.arm == arm]))
+
+
+class World:
+    """One language: vectors of ids, and how the target is made of ids and contexts."""
+
+    def __init__(self, rng):
+        self.rng = rng
+        self.vectors = rng.standard_normal((TYPES, WIDTH))
+        self.of_id = rng.standard_normal((WIDTH, WIDTH)) / np.sqrt(WIDTH)
+        self.of_context = 0.4 * rng.standard_normal((WIDTH // 2, WIDTH))
+        self.rate = 1 / np.arange(1, TYPES + 1)
+
+    def side(self, documents, *, permuted, elsewhere):
+        """Return the tokens of some documents; ``elsewhere``: the source is the context, not the id."""
+        rng, n = self.rng, documents * LENGTH
+        ids = rng.choice(TYPES, n, p=self.rate / self.rate.sum())
+        topic = np.repeat(rng.standard_normal((documents, WIDTH // 2)), LENGTH, axis=0)
+        context = 0.6 * topic + 0.8 * rng.standard_normal((n, WIDTH // 2))
+        target = self.vectors[ids] @ self.of_id + context @ self.of_context
+        target += 0.5 * rng.standard_normal((n, WIDTH))
+        if permuted:
+            ids = rng.permutation(ids)
+        source = context if elsewhere else self.vectors[ids]
+        return Activations(
+            source.astype(np.float32), target.astype(np.float32), ids,
+            np.repeat(np.arange(documents), LENGTH),
+        )  # fmt: skip
+
+
+def tiny_run(seed, folder, *, permuted=True, elsewhere=False, seeds=6, arms=("residual", "components")):
+    """Fit, train, encode and probe; return what the differences between arms are.
+
+    Parameters
+    ----------
+    seed
+        Of the text, the vectors and the target.
+    folder
+        For the codes.
+    permuted
+        Whether ids are permuted among tokens.
+    elsewhere
+        Whether the map is from the context, of which it takes a real share, and not from the
+        embedding. Probes read the embedding in both.
+    seeds
+        Training seeds.
+    arms
+        Those that are trained; the difference of the first and each other is told.
+    """
+    world = World(np.random.default_rng(seed))
+    sides = {
+        role: world.side(n, permuted=permuted, elsewhere=elsewhere) for role, n in DOCUMENTS.items()
+    }
+    settings = replace(SETTINGS, seeds=seeds, split_seed=seed)
+    fitted = fit_all(sides["map"].chunks(), settings, progress=SILENT)
+    drawn, taken = draw_components(fitted, sides["training"], settings)
+    those = [arm for arm in all_arms(settings, fitted, drawn) if arm.name in arms]
+    reads = look(those, sides["training"], settings)
+    probed = []
+    for arm in those:
+        with SILENT.stage("") as stage:
+            made = train(arm, sides["training"], settings, read=reads[arm.label], metadata={}, stage=stage)
+        probed.append(_probe(arm, made.sae, sides["corpus"], world, folder / arm.label))
+    samples = {name: [p.sample() for p in probed if p.arm == name] for name in arms}
+    first, *others = arms
+    return Tiny(taken, fitted.penalty, probed, {
+        other: difference(samples[first], samples[other], names=(first, other)) for other in others
+    })  # fmt: skip
+
+
+def _probe(arm, sae, corpus, world, folder):
+    """Encode the documents measured on, write the codes, and probe them at the embedding."""
+    opened = open_sae(sae, name=arm.label, less=arm.less)
+    (rows,) = corpus.chunks()
+    codes = opened.codes(left(arm.less, rows, source=SOURCE))
+    dense = np.zeros((len(corpus), opened.info.d_sae), np.float32)
+    dense[np.repeat(np.arange(len(corpus)), np.diff(codes.indptr)), codes.indices] = codes.values
+    kept = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)
+    (result,) = probe_all(
+        kept, [at_embedding(kept, world.vectors)], sae=arm.label, model="tiny", settings=PROBE,
+        validated_on=None, memory=2**30, progress=SILENT,
+    )  # fmt: skip
+    row = {"sae": arm.label, "arm": arm.name, "seed": arm.seed, "draw": arm.draw}
+    return from_tables(
+        row, result.table, result.draws, features=opened.info.d_sae, left_out=result.left_out,
+        documents=result.documents,
+    )  # fmt: skip
