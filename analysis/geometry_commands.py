@@ -119,10 +119,10 @@ def _one(given: str | None, where: str | None) -> str | None:
 
 
 def _show(found: "Findings", written: list[str]) -> None:
-    if found.verdict is None:
+    if not found.verdicts:
         click.echo("No residual study is in this atlas; `atlas residual` makes one.")
     else:
-        click.echo(found.verdict.sentence)
+        click.echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
     rows: list[dict[str, Any]] = [
         {"difference": f"{d.one} − {d.other}", "mean": d.mean, "95% from": d.low, "to": d.high,
          "p": d.p, "seeds": d.seeds}

@@ -139,7 +139,8 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     )
     if left and not quiet:
         click.echo(
-            f"No SAE is left, and {len(left)} part(s) about models are: {', '.join(left)}.", err=True
+            f"No SAE is left, and {len(left)} part(s) about models are: {', '.join(left)}.",
+            err=True,
         )
 
 

@@ -203,6 +203,8 @@ NODES: tuple[Node, ...] = (
         P("inner_share", "double", "weight of the edges within it / weight of all edges its features have, each end counted; weighted as communities were"),
         P("conductance", "double", "weight of the edges that leave it / the lesser weight of its and the others' edges; null where one has none"),
         P("tokens", "string[]", "texts of the tokens that set it apart from the other communities, most first"),
+        P("weighted_by", "string", "what an edge weighed where it was sought: 'total' (`count` × `weight`), 'weight', 'count', or 'none'"),
+        P("min_count", "int64", "only edges of at least so many tokens together were taken", "tokens"),
         P("stability", "double", "mean, over Leiden runs of other seeds, of the Jaccard overlap with the likest community there"),
         P("stability_halves", "double", "mean, over halves of the documents, of the Jaccard overlap with the likest community of the graph of that half; null without codes or with fewer than 10 documents"),
         P("stability_null", "double", "`stability_halves` by chance: of the community nearest in size of a graph drawn by the bipartite null, with halves of that graph; null where `stability_halves` is"),

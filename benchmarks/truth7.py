@@ -42,14 +42,16 @@ def share(of: list[bool]) -> str:
     """Tell a share with its exact binomial interval."""
     found = binomtest(sum(of), len(of))
     low, high = found.proportion_ci(0.95)
-    return f"{sum(of)} of {len(of)} = {found.statistic / len(of):.3f} ({low:.3f} to {high:.3f})"
+    return f"{sum(of)} of {len(of)} = {found.statistic:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
     """Run the studies of the forms that are named, and tell how often intervals cover 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--form", choices=FORMS, action="append", help="both forms of the null if none is named")
+    parser.add_argument(
+        "--form", choices=FORMS, action="append", help="both forms of the null if none is named"
+    )
     parser.add_argument("--seeds", type=int, default=4, help="training seeds of a study")
     parser.add_argument("--first", type=int, default=0, help="seed of the first study")
     asked = parser.parse_args()
@@ -59,16 +61,22 @@ def main() -> None:
         runs = [one(asked.first + i, form, asked.seeds) for i in range(asked.runs)]
         spent = (time.process_time() - began) / asked.runs
         taken = [run.taken for run in runs]
-        print(f"{form}: variance taken {np.mean(taken):.3f} (from {min(taken):.3f} to {max(taken):.3f}), {spent:.1f} s each")  # fmt: skip
+        ends = f"from {min(taken):.3f} to {max(taken):.3f}"
+        print(f"{form}: variance taken {np.mean(taken):.3f} ({ends}), {spent:.1f} s each")
         for other in ARMS[1:]:
             found = [run.differences[other] for run in runs]
             means = np.array([d.mean for d in found])
             error = means.std(ddof=1) / np.sqrt(len(means))
             print(f"  residual - {other}: mean {means.mean():+.4f} ± {error:.4f} (standard error)")
             print(f"    interval covers 0: {share([d.low <= 0 <= d.high for d in found])}")
-            print(f"    below 0 / above 0: {sum(d.high < 0 for d in found)} / {sum(d.low > 0 for d in found)}")
+            print(
+                f"    below 0 / above 0: {sum(d.high < 0 for d in found)} / {sum(d.low > 0 for d in found)}"
+            )
             width = np.mean([d.high - d.low for d in found]) / 2
-            print(f"    half width {width:.4f}; spread of the means {means.std(ddof=1):.4f}", flush=True)
+            print(
+                f"    half width {width:.4f}; spread of the means {means.std(ddof=1):.4f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@
 // column edges (int64): edges between its features
 // column inner_share (double): weight of these / of all edges its features have, both by ends
 // column conductance (double): weight of the edges that leave it / weight of the lesser side
+// column weighted_by (string): what an edge weighed where communities were sought
+// column min_count (int64): only edges of at least so many tokens together were taken
 // column stability (double): overlap with the likest community of Leiden runs of other seeds
 // column stability_halves (double): the same of halves of the documents; null if it has none
 // column stability_null (double): the same of a community of like size in a graph by chance
@@ -17,7 +19,8 @@ MATCH (f)-[:IN_COMMUNITY]->(c:Community)
 WHERE c.size >= 3 /* $min_size */
 WITH c, count(*) AS features
 RETURN c.number AS community, c.size AS size, c.tokens AS tokens, c.edges AS edges,
-       c.inner_share AS inner_share, c.conductance AS conductance, c.stability AS stability,
+       c.inner_share AS inner_share, c.conductance AS conductance,
+       c.weighted_by AS weighted_by, c.min_count AS min_count, c.stability AS stability,
        c.stability_halves AS stability_halves, c.stability_null AS stability_null
 ORDER BY community
 LIMIT 50 /* $limit */

@@ -11,7 +11,11 @@
 // column r2_low (double): lower limit of its 95% interval
 // column r2_high (double): upper limit of its 95% interval
 // column token_r2_weighted (double): what the means of each token id predict, held out
-// column lead (double): `r2_weighted` - `token_r2_weighted`; below 0 the token tells more
+// column token_r2_low (double): lower limit of its 95% interval
+// column token_r2_high (double): upper limit of its 95% interval
+// column token_difference (double): `r2_weighted` - `token_r2_weighted`; below 0 tokens tell more
+// column token_difference_low (double): lower limit of its 95% interval, the same documents in both
+// column token_difference_high (double): upper limit of its 95% interval
 // column r2 (double): mean over dimensions, held out
 // column token_r2 (double): the same of the means of each token id
 // column r2_in_sample_weighted (double): on the tokens it was fitted on
@@ -20,14 +24,15 @@
 // column r2_with_bos_weighted (double): with BOS among the tokens
 // column r2_published (double): as the source did: BOS in, one mean of all dimensions, in sample
 // column bos_share (double): share of the error of the map with BOS that lies on BOS
-MATCH (s:SAE)-[:READS]->(h:Site)-[:OF_MODEL]->(m:Model {name: 'tiny-a' /* $model */})
-WITH DISTINCT m
-MATCH (m)<-[:OF_MODEL]-(a:Site)-[e:MAPS_TO]->(b:Site)
+MATCH (m:Model {name: 'tiny-a' /* $model */})<-[:OF_MODEL]-(a:Site)-[e:MAPS_TO]->(b:Site)
 RETURN DISTINCT
        a.layer AS source_layer, a.id AS source, b.layer AS target_layer, b.id AS target,
        e.run AS run, e.tokens AS tokens, e.r2_weighted AS r2_weighted, e.r2_low AS r2_low,
        e.r2_high AS r2_high, e.token_r2_weighted AS token_r2_weighted,
-       e.r2_weighted - e.token_r2_weighted AS lead, e.r2 AS r2, e.token_r2 AS token_r2,
+       e.token_r2_low AS token_r2_low, e.token_r2_high AS token_r2_high,
+       e.r2_weighted - e.token_r2_weighted AS token_difference,
+       e.token_difference_low AS token_difference_low,
+       e.token_difference_high AS token_difference_high, e.r2 AS r2, e.token_r2 AS token_r2,
        e.r2_in_sample_weighted AS r2_in_sample_weighted,
        e.token_eta2_weighted AS token_eta2_weighted,
        e.token_omega2_weighted AS token_omega2_weighted,

@@ -847,20 +847,19 @@ def features_by_first_site(w, sae, run, delta):
 
 @answers
 def transcoder_quality(w, model):
-    if model not in {s["model"] for s in w.SAE}:
-        return []
     rows = []
     for e in w.MAPS_TO:
         a, b = w.site[e["source"]], w.site[e["target"]]
         if a["model"] == model:
             both = e["r2_weighted"], e["token_r2_weighted"]
-            lead = None if None in both else both[0] - both[1]
-            rows.append({**e, "from": a["layer"], "to": b["layer"], "lead": lead})
+            difference = None if None in both else both[0] - both[1]
+            rows.append({**e, "from": a["layer"], "to": b["layer"], "token_difference": difference})
     rows.sort(
         key=lambda r: (earliest(r["from"]), r["source"], earliest(r["to"]), r["target"], r["run"])
     )
     columns = (
-        "from source to target run tokens r2_weighted r2_low r2_high token_r2_weighted lead r2 "
+        "from source to target run tokens r2_weighted r2_low r2_high token_r2_weighted "
+        "token_r2_low token_r2_high token_difference token_difference_low token_difference_high r2 "
         "token_r2 r2_in_sample_weighted token_eta2_weighted token_omega2_weighted "
         "r2_with_bos_weighted r2_published bos_share"
     )
@@ -879,7 +878,7 @@ def members(w, sae):
 def communities_of_sae(w, sae, min_size, limit):
     rows = [c for c in w.Community if c["sae"] == sae and c["size"] >= min_size]
     rows.sort(key=lambda c: c["number"])
-    columns = "number size tokens edges inner_share conductance stability"
+    columns = "number size tokens edges inner_share conductance weighted_by min_count stability"
     return pick(rows[:limit], *columns.split(), "stability_halves", "stability_null")
 
 

@@ -61,10 +61,12 @@ def add_sae(folder, sae, features, *, counts, less=None, model="m"):
     ])  # fmt: skip
 
 
-def add_probes(folder, sae, idx, *, scores, positives, draws, left_out, site="hook_embed"):
+def add_probes(
+    folder, sae, idx, *, scores, positives, draws, left_out, site="hook_embed", documents=40
+):
     rows = [
         {"source": f"{sae}/{i}", "target": f"m/{site}", "run": RUN, "split": "document", "kind": "active",
-         "balanced_accuracy": s, "positives": int(p), "tokens": 500, "token_table": s + 0.02,
+         "balanced_accuracy": s, "accuracy": 1 - p / 500, "positives": int(p), "tokens": 500, "token_table": s + 0.02,
          "token_ceiling": min(1.0, s + 0.1), "control": 0.52, "selectivity": s - 0.52, "shuffled": 0.5,
          "verdict": "token" if s > 0.8 else "context" if s < 0.7 else "undecided"}
         for i, s, p in zip(idx, scores, positives, strict=True)
@@ -78,7 +80,10 @@ def add_probes(folder, sae, idx, *, scores, positives, draws, left_out, site="ho
         found = pa.table({"feature": pa.array(idx, pa.int64()), "balanced_accuracy": lists})
         table.append(("draws", found.take(order)))
     name = f"{sae}@{site}@document-active"
-    part(folder, "probe", name, (sae,), table, sources={"left_out": left_out},
+    sources = {"left_out": left_out}
+    if documents is not None:  # probes of an earlier version do not say
+        sources["validated"] = {"documents": documents}
+    part(folder, "probe", name, (sae,), table, sources=sources,
          settings={"kind": "active", "split": "document", "draws": 0 if draws is None else len(draws)})  # fmt: skip
 
 
@@ -141,12 +146,11 @@ def study_atlas(
     rng=0,
     source="hook_embed",
     passing=None,
+    documents=40,
 ):
     """Return the folder of an atlas with a study of all arms, probed, mapped and matched."""
     folder, rng = Folder.create(path), np.random.default_rng(rng)
-    folder.set_corpus(
-        {"id": "c0ffee", "name": "text", "documents": 80}
-    )  # half of the tokens validate
+    folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 80})
     arms = []
     for seed in range(seeds):
         for arm, effect in effects.items():
@@ -167,7 +171,7 @@ def study_atlas(
                     folder, sae, idx.tolist(), scores=score, positives=positives,
                     draws=drawn if draws else None,
                     left_out={"never active": 1, "active on fewer than 10 tokens of a side": features - len(idx) - 1},
-                    site=source,
+                    site=source, documents=documents,
                 )  # fmt: skip
                 arms.append({
                     "sae": sae, "arm": arm, "seed": seed, "draw": draw, "k": 8, "d_sae": features,

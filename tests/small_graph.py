@@ -20,7 +20,7 @@ from atlas import schema
 from atlas.stores import Graph
 
 ATLAS = "11111111-2222-3333-4444-555555555555"
-TOKENIZERS = {"tiny-a": "a" * 12, "tiny-b": "b" * 12}
+TOKENIZERS = {"tiny-a": "a" * 12, "tiny-b": "b" * 12, "tiny-random": "a" * 12}
 
 
 @dataclass(frozen=True)
@@ -282,6 +282,7 @@ MAPS = (
     MadeMap("tiny-a", L1, L1, 1.0),
     MadeMap("tiny-a", L1, "hook_embed", None, None),
     MadeMap("tiny-b", "hook_embed", L0, 0.25, 0.125),
+    MadeMap("tiny-random", "hook_embed", L1, 0.0625, 0.125),  # which no SAE reads
 )
 
 
@@ -508,7 +509,8 @@ def _add_communities(
         rows["Community"].append({
             "id": f"{sae.name}/{n}", "sae": sae.name, "number": n, "size": len(members),
             "edges": len(held) // 2, "inner_share": 0.75, "conductance": 0.25 if n else None,
-            "tokens": [VOCABULARY[sae.model][13][0], '"'] if n % 2 == 0 else [], "stability": 0.5,
+            "tokens": [VOCABULARY[sae.model][13][0], '"'] if n % 2 == 0 else [],
+            "weighted_by": "total", "min_count": 1, "stability": 0.5,
             "stability_halves": 0.5 if n else None, "stability_null": 0.125 if n else None,
         })  # fmt: skip
     for row in [r for r in rows["Feature"] if r["sae"] == sae.name]:
@@ -562,12 +564,16 @@ def _map(made: MadeMap) -> dict[str, object]:
         "run": made.run, "method": made.run.split("/")[0], "corpus": "c" * 12, "tokens": 1000,
         "fit_tokens": 600 if adam else 800, "folds": 1 if adam else 5, "token_r2_weighted": made.token,
         "penalty": None if adam else 0.125, "steps": 640 if adam else None, "rank": 96,
+        "rate": 0.001 if adam else None,
         "r2_weighted": score, "bos_share": 0.5,
     }  # fmt: skip
     if score is not None:
         said |= {
             "r2": score - 0.0625, "token_r2": made.token - 0.0625, "r2_low": score - 0.03125,
-            "r2_high": min(1.0, score + 0.03125), "r2_in_sample_weighted": min(1.0, score + 0.125),
+            "r2_high": min(1.0, score + 0.03125), "token_r2_low": made.token - 0.0625,
+            "token_r2_high": made.token + 0.0625, "token_difference": score - made.token,
+            "token_difference_low": score - made.token - 0.03125,
+            "token_difference_high": score - made.token + 0.03125, "r2_in_sample_weighted": min(1.0, score + 0.125),
             "token_eta2_weighted": made.token + 0.125, "token_omega2_weighted": made.token + 0.0625,
             "r2_with_bos_weighted": score - 0.125, "r2_published": min(1.0, score + 0.25),
         }  # fmt: skip

@@ -22,7 +22,8 @@ from ingest.probe.settings import ProbeSettings
 from ingest.probe.sides import natural
 from ingest.probe.splits import training
 
-FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=1e-6)
+# Below 1e-5 the rounding of a float32 gradient decides whether the solver ends, and threads change that.
+FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=1e-5)
 
 
 def probed(kept, places, settings=FAST, *, memory=1 << 30, on=None):
@@ -357,7 +358,8 @@ def test_another_text_validates(tmp_path, toy):
     )
     wide = np.concatenate([vectors, rng.normal(size=(6, 5))])
     (result,) = probed(both, [at_embedding(both, wide)], on=("other", "123"))
-    assert result.run.name == "corpus/active/l2=0.001/on=other/tolerance=1e-06"
+    assert result.run.name == "corpus/active/l2=0.001/on=other/tolerance=1e-05"
+    assert result.documents == len(others)
     every = np.concatenate([ids, more])
     train = np.arange(len(every)) < len(ids)
     for f, edge in rows(result).items():

@@ -95,6 +95,21 @@ def test_the_draws_behind_the_intervals_are_kept(path, lm):
                     assert np.nanquantile(drawn, share) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_how_many_documents_validated_is_kept(path, lm):
+    splits = ("document", "sample", "type")
+    probe_saes(path, ["top"], settings=replace(SETTINGS, splits=splits, draws=0), model=lm)
+    kept = kept_of(path)
+    parts = {
+        p.manifest.settings["split"]: p.manifest for p in Folder.open(path).sound().of("probe")
+    }
+    assert set(parts) == set(splits)
+    for split, manifest in parts.items():
+        train = training(kept, split, share=0.8, seed=0)
+        those = {int(d) for d, on in zip(kept.document, train, strict=True) if not on}
+        assert manifest.sources["validated"] == {"documents": len(those)}
+        assert "validated" not in manifest.settings  # older parts stay what they are
+
+
 def test_site_that_no_sae_reads_is_in_the_graph(path, lm):
     probe_saes(path, ["top"], sites=["all"], settings=SETTINGS, model=lm)
     with Atlas.open(path) as atlas:

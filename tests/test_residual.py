@@ -20,12 +20,13 @@ from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
-from ingest.residual.fit import draw_components, fit_all
+from ingest.residual.fit import SHRINKAGES, draw_components, fit_all
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.split import Division
 from ingest.residual.study import _pairs, residual_study
 from ingest.residual.train import Arm, all_arms, batches, look, train
 from ingest.saes import open_sae
+from ingest.subtract import read_subtraction, write_subtraction
 
 SOURCE = "hook_embed"
 SETTINGS = ResidualSettings(
@@ -89,9 +90,76 @@ def test_the_map_is_ridge_regression_and_the_means_are_means():
     again = 1 - ((y - theirs.predict(x)) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
     assert fitted.r2 == pytest.approx(again, abs=1e-6)
     for token, mean in zip(fitted.token_means.ids, fitted.token_means.means, strict=True):
-        np.testing.assert_allclose(mean.numpy(), y[known.ids == int(token)].mean(0), atol=1e-5)
+        mine = y[known.ids == int(token)]
+        own = (mine.sum(0) + fitted.shrunk * y.mean(0)) / (len(mine) + fitted.shrunk)
+        np.testing.assert_allclose(mean.numpy(), own, atol=1e-5)
     assert fitted.token_means.ids.tolist() == sorted(set(known.ids.tolist()))
     np.testing.assert_allclose(fitted.token_means.mean.numpy(), y.mean(0), atol=1e-5)
+
+
+def halves_error(known, shrunk):
+    """The squared error of the shrunk means of each half of the documents on the other, by hand."""
+    error = 0.0
+    for half in (0, 1):
+        fitted, left_out = known.documents % 2 == half, known.documents % 2 != half
+        mean = known.target[fitted].astype(float).mean(0)
+        for token in np.unique(known.ids[left_out]):
+            mine = known.target[fitted & (known.ids == token)].astype(float)
+            tokens = len(mine) + shrunk
+            told = (mine.sum(0) + shrunk * mean) / tokens if tokens else mean
+            error += ((known.target[left_out & (known.ids == token)] - told) ** 2).sum()
+    return error
+
+
+@pytest.mark.parametrize(("noise", "permuted"), [(0.5, False), (8, False), (0.5, True), (0, False)])
+def test_token_means_are_shrunk_by_what_predicts_the_other_half_best(noise, permuted):
+    known = rows(500, noise=noise)
+    if permuted:
+        known = dataclasses.replace(known, ids=np.random.default_rng(0).permutation(known.ids))
+    found = fit_all(known.chunks(), SETTINGS, progress=SILENT).shrunk
+    errors = [halves_error(known, shrunk) for shrunk in SHRINKAGES]
+    assert halves_error(known, found) == pytest.approx(min(errors), rel=1e-9)
+    if permuted:
+        assert found > 10
+    elif noise < 1:
+        assert found < 2
+
+
+def test_means_of_ids_that_say_nothing_put_nothing_into_what_is_left():
+    """Plain means of few tokens are noise, which then can be predicted from the id."""
+    known, other = rows(400, noise=3), rows(4000, seed=1, noise=3)
+    mixed = np.random.default_rng(0).permutation
+    known = dataclasses.replace(known, ids=mixed(known.ids))
+    other = dataclasses.replace(other, ids=mixed(other.ids))
+    means = fit_all(known.chunks(), SETTINGS, progress=SILENT).token_means
+    each = torch.from_numpy(np.unique(known.ids))
+    plain = torch.from_numpy(np.stack([known.target[known.ids == int(i)].mean(0) for i in each]))
+    told = []
+    for less in (means, dataclasses.replace(means, ids=each, means=plain)):
+        x = np.concatenate([left(less, r, source=SOURCE).numpy() for r in other.chunks()])
+        of_ids = np.stack([x[other.ids == int(i)].mean(0) for i in each])
+        told.append(of_ids.var(0).sum() / x.var(0).sum())
+    assert told[1] > 2 * told[0]
+    assert told[0] < 0.01  # 20 ids of 200 tokens each
+
+
+def test_a_map_that_takes_nothing_leaves_the_controls_baselines_and_says_so(tmp_path):
+    """Ids permuted among tokens: the source tells nothing, and no component is as small as nothing."""
+    known, other = (
+        dataclasses.replace(r, source=np.random.default_rng(9).permutation(r.source))
+        for r in (rows(2000), rows(2000, seed=1))
+    )
+    fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
+    drawn, taken = draw_components(fitted, other, SETTINGS)
+    assert abs(taken) < 0.01
+    assert [d.less.directions.shape[1] for d in drawn] == [0, 0]
+    base = trained(Arm("baseline", 0), other)
+    same = trained(Arm("components", 0, 0, drawn[0].less), other)
+    assert same.facts.removed_share == 0
+    assert all(torch.equal(base.sae.state_dict()[k], v) for k, v in same.sae.state_dict().items())
+    write_subtraction(tmp_path, drawn[0].less)
+    again = read_subtraction(tmp_path, d_in=10)
+    assert torch.equal(again.apply(torch.ones(3, 10), {}, torch.zeros(3)), torch.ones(3, 10))
 
 
 def test_the_components_are_principal_and_take_what_the_map_takes():
@@ -342,6 +410,9 @@ def test_a_study_leaves_saes_probes_matches_and_its_part(whole, lm):
         for other in ("residual", "token-means", "components0", "components1")
     }
     assert len([p for p in sound.parts if p.startswith("probe/")]) == 5
+    validated = {p.manifest.sources["validated"]["documents"] for p in sound.of("probe")}
+    assert len(validated) == 1
+    assert 0 < validated.pop() < Corpus.open(folder.corpus_file).info.documents
     draws = [p.table("draws") for p in sound.of("probe")]
     assert all(t.num_rows for t in draws)
     split = {r["role"]: r for r in part.table("split").to_pylist()}

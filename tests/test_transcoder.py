@@ -1,5 +1,7 @@
 """Affine maps from moments: against numpy, scikit-learn and brute force, and where things degenerate."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -8,17 +10,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
+from small_parts import filled
 
 from atlas.errors import BadActivations, BadInput, Mismatch
+from atlas.parts import Manifest, write_part
 from ingest.transcoder.affine import Affine
+from ingest.transcoder.intervals import Held
 from ingest.transcoder.maps import Fitted, Maps, closed_form
 from ingest.transcoder.measure import Measured
 from ingest.transcoder.moments import Moments, Stream, joined
 from ingest.transcoder.reading import Counts, deal
-from ingest.transcoder.scores import Groups, limits, scores
+from ingest.transcoder.scores import Groups, Limits, limits, scores, token_scores
 from ingest.transcoder.settings import TranscoderSettings
 from ingest.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
-from ingest.transcoder.tokens import TokenSums
+from ingest.transcoder.tokens import BLOCK, TokenSums
 
 
 def tensor(x):
@@ -220,7 +225,7 @@ class Made:
             streams.append(Stream(0 if at_embedding else source, {"t": target}))
             x = self.x[rows][:, :0] if at_embedding else self.x[rows]
             streams[-1].add(tensor(x), {"t": tensor(self.y[rows])})
-        vectors = tensor(self.table[sums.ids]) if at_embedding else None
+        vectors = (lambda ids: tensor(self.table[ids])) if at_embedding else None
         self.measured = Measured(
             "s", counts=Counts(slots, keys, count), tokens=sums, streams=streams, vectors=vectors
         )
@@ -348,7 +353,7 @@ def test_noise_has_an_eta2_and_no_omega2():
         streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
     noise = Measured(
         "s", counts=made.measured.counts, tokens=sums, streams=streams,
-        vectors=tensor(made.table[sums.ids]),
+        vectors=lambda ids: tensor(made.table[ids]),
     )  # fmt: skip
     made.measured = noise
     said, _ = scores(noise, "t", made.closed_form())
@@ -379,7 +384,7 @@ def test_dimensions_that_do_not_vary_are_in_no_mean():
         rows = made.slot == slot
         streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
     made.measured = Measured("s", counts=made.measured.counts, tokens=sums, streams=streams,
-                             vectors=tensor(made.table[sums.ids]))  # fmt: skip
+                             vectors=lambda ids: tensor(made.table[ids]))  # fmt: skip
     said, by_dimension = scores(made.measured, "t", made.closed_form())
     assert said["constant_dimensions"] == 1
     assert np.isnan(by_dimension["r2"].numpy()).tolist() == [False, True, False]
@@ -425,28 +430,146 @@ def test_few_tokens_leave_no_map_without_a_penalty():
 # ---- intervals
 
 
-def test_the_interval_is_that_of_drawing_rows_group_by_group():
+def test_the_intervals_are_those_of_drawing_rows_group_by_group():
+    """The same groups for the map and the means, so their difference varies less than either."""
     rng = np.random.default_rng(7)
     group = rng.integers(0, 30, 900)
     y = rng.normal(size=(900, 4)) + rng.normal(size=(30, 4))[group]
     told = y + rng.normal(size=y.shape) * 0.7
+    means = told + rng.normal(size=y.shape) * 0.1
     sums = np.zeros((32, 4))  # two groups have nothing
     np.add.at(sums, group, y)
     groups = Groups(
         *(np.bincount(group, weights=w, minlength=32)
-          for w in (np.ones(900), ((y - told) ** 2).sum(1))),
+          for w in (np.ones(900), ((y - told) ** 2).sum(1), ((y - means) ** 2).sum(1))),
         sums, np.bincount(group, weights=(y**2).sum(1), minlength=32),
     )  # fmt: skip
-    low, high = limits(groups, draws=4000, seed=3)
+    found = limits(groups, draws=4000, seed=3)
     drawn = []
     again = np.random.default_rng(8)
     for _ in range(800):
         rows = np.concatenate([np.flatnonzero(group == g) for g in again.integers(0, 30, 30)])
-        drawn.append(r2_score(y[rows], told[rows], multioutput="variance_weighted"))
-    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.006)
-    assert limits(groups, draws=0, seed=3) == (None, None)
-    one = Groups(groups.n[:1], groups.error[:1], groups.sums[:1], groups.squares[:1])
-    assert limits(one, draws=10, seed=3) == (None, None)
+        r2, token = (
+            r2_score(y[rows], t[rows], multioutput="variance_weighted") for t in (told, means)
+        )
+        drawn.append((r2, token, r2 - token))
+    wanted = np.quantile(drawn, [0.025, 0.975], axis=0).T
+    for interval, one, near in zip(
+        (found.map, found.token, found.difference), wanted, (0.006, 0.006, 0.001), strict=True
+    ):
+        assert interval == pytest.approx(one, abs=near)
+    assert np.ptp(found.difference) < np.ptp(found.map) / 3
+    assert limits(groups, draws=0, seed=3) == Limits()
+    one = Groups(
+        groups.n[:1], groups.error[:1], groups.token_error[:1], groups.sums[:1], groups.squares[:1]
+    )
+    assert limits(one, draws=10, seed=3) == Limits()
+
+
+# ---- sums by token id
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+@pytest.mark.parametrize("at_once", [1, 5, 1000])
+def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, at_once):
+    rng = np.random.default_rng(0)
+    ids, slot, y = rng.integers(0, 40, 300) * 3, rng.integers(0, 6, 300), rng.normal(size=(300, 2))
+    keys, count = np.unique(ids * 6 + slot, return_counts=True)
+    sums = TokenSums(keys, count, slots=6, widths={"t": 2}, into=tmp_path if in_file else None)
+    for rows in np.array_split(np.arange(300), 7):
+        sums.add(ids[rows], slot[rows], {"t": tensor(y[rows])})
+    sides = [[0, 2, 4], [1], []]
+    found = list(sums.blocks("t", *sides, at_once=at_once))
+    assert all(len(side.ids) <= at_once for few in found for side in few)
+    for i, slots in enumerate(sides):
+        there = np.isin(slot, slots)
+        assert (
+            np.concatenate([few[i].ids for few in found]).tolist() == np.unique(ids[there]).tolist()
+        )
+        for side in (few[i] for few in found):
+            for id, n, total in zip(side.ids, side.count, side.sums, strict=True):
+                rows = there & (ids == id)
+                assert n == rows.sum()
+                np.testing.assert_allclose(total, y[rows].sum(0), atol=1e-12)
+    some = np.array([0, 1, 3, 60, 999])
+    side = sums.of_ids("t", [4, 0], some)
+    assert side.ids.tolist() == [i for i in some if (np.isin(slot, [0, 4]) & (ids == i)).any()]
+    for id, total in zip(side.ids, side.sums, strict=True):
+        np.testing.assert_allclose(total, y[np.isin(slot, [0, 4]) & (ids == id)].sum(0), atol=1e-12)
+    assert sums.of_ids("t", [5], np.zeros(0, np.int64)).sums.shape == (0, 2)
+
+
+def test_sums_in_a_file_are_never_read_whole(tmp_path):
+    """Of 40,000 rows of 64 numbers, 20 MB, a score of token means holds some blocks."""
+    made = Made(tokens=40_000, ids=2, bos=False, at_embedding=False, target=64, repeats=False)
+    keys, count = made.measured.counts.keys, made.measured.counts.count
+    sums = TokenSums(keys, count, slots=6, widths={"t": 64}, into=tmp_path)
+    sums.add(made.id, made.slot, {"t": tensor(made.y)})
+    assert len(keys) == 40_000
+    made.measured.tokens = sums
+    maps = made.closed_form()
+    tracemalloc.start()
+    try:
+        token_scores(made.measured, "t", maps)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 64 * BLOCK * 4 + 8 * 40_000 * 6  # and some integers of each key
+
+
+# ---- a massive coordinate
+
+
+def massive(rng, n=4000):
+    """A source with one coordinate of mean 1e4 and spread 1, which tells of the target."""
+    mean = np.array([1e4, 0, 0, 0])
+    x = (rng.normal(size=(n, 4)) + mean).astype(np.float32)
+    y = (x - mean) @ rng.normal(size=(4, 3)) + 0.01 * rng.normal(size=(n, 3)) + 5
+    return x, y.astype(np.float32)
+
+
+def test_what_is_kept_scores_as_what_is_scored():
+    """Kept in float32, and applied in float32; scored in float64 from moments."""
+    x, y = massive(np.random.default_rng(0))
+    moments = Moments.of(tensor(x), tensor(y))
+    line = fit(moments, spectrum(moments.xx), 0.0)
+    scored = 1 - squared_error(line, moments).sum() / moments.yy.sum()
+    exact = LinearRegression().fit(x.astype(float), y.astype(float)).predict(x.astype(float))
+    assert float(scored) == pytest.approx(
+        r2_score(y, exact, multioutput="variance_weighted"), abs=1e-9
+    )
+    told = Affine.of(line, source="m/a", target="m/b").apply(tensor(x)).numpy()
+    plain = x @ line.weight.float().numpy() + line.bias.float().numpy()  # as a bias would have it
+    kept, lost = (
+        r2_score(y.astype(float), t.astype(float), multioutput="variance_weighted") - float(scored)
+        for t in (told, plain)
+    )
+    assert abs(kept) < 1e-8
+    assert abs(lost) > 1e-7
+    errors = Held.of(Fitted(line, (0,), (1,))).errors(tensor(x), tensor(y))
+    assert float(1 - errors.sum() / moments.yy.sum()) == pytest.approx(float(scored), abs=1e-6)
+
+
+def test_a_kept_map_is_read_again_and_an_older_one_too(tmp_path):
+    x, y = massive(np.random.default_rng(1), 200)
+    moments = Moments.of(tensor(x), tensor(y))
+    kept = Affine.of(fit(moments, spectrum(moments.xx), 0.0), source="m/a", target="m/b")
+    edge = filled("MAPS_TO", "transcoder", [{"source": "m/a", "target": "m/b", "run": "r"}])
+
+    def read(name, tables):
+        manifest = Manifest("transcoder", name)
+        return Affine.read(write_part(tmp_path / name, manifest, [("MAPS_TO", edge), *tables]))
+
+    again = read("new", kept.tables())
+    assert (again.source, again.target) == ("m/a", "m/b")
+    assert torch.equal(again.apply(tensor(x)), kept.apply(tensor(x)))
+    older = read("old", kept.tables()[:1])  # weights, and what the map gives at 0
+    assert older.at is None
+    np.testing.assert_allclose(older.apply(tensor(x)), kept.apply(tensor(x)), atol=0.05)
+    double = torch.from_numpy(x.astype(np.float64))
+    torch.testing.assert_close(kept.apply(double), kept.apply(tensor(x)))
+    bare = Affine("m/a", "m/b", kept.weight, kept.bias)
+    assert torch.equal(read("bare", bare.tables()).apply(tensor(x)), bare.apply(tensor(x)))
 
 
 # ---- settings, folds, the map as it is kept
@@ -484,7 +607,9 @@ def test_a_map_refuses_vectors_of_another_width():
 def test_maps_of_adam_are_scored_on_their_own_fold():
     """Any map may be scored: here one that was fitted on the third fold alone."""
     made = Made()
-    line = Line(torch.randn(4, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64))
+    weight, bias = torch.randn(4, 3).double(), torch.randn(3).double()
+    line = Line(weight, torch.zeros(4).double(), bias).about(torch.ones(4).double())
+    torch.testing.assert_close(line.bias, bias)
     maps = Maps((Fitted(line, (2,), (0,)),), Fitted(line, (2,), (2,)), (), None, None, 8, 4)
     said, _ = scores(made.measured, "t", maps)
     rows, fitted = made.rows(folds=[0]), made.rows(folds=[2])

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
+from random_models import random_model, small_tokenizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from small_ingest import CONTEXT, HOOK, model, texts, topk
@@ -14,23 +17,30 @@ from small_parts import sae_tables, small_atlas
 from test_ingest import named, run
 from told import Told
 
+import queries
+from analysis.geometry.sweep import sweep_rows
 from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
+from atlas.disk import sha256
 from atlas.errors import BadActivations, BadInput, BrokenPart, Mismatch, OutOfRoom, UnknownName
 from atlas.folder import Folder
 from atlas.main import command, main
-from atlas.parts import Manifest, read_manifest, write_part
+from atlas.parts import Manifest, read_manifest, write_manifest, write_part
 from atlas.removing import remove_saes, touching
 from atlas.trimming import trimmed
+from ingest.corpus import Corpus
 from ingest.ingested import open_ingested, reopen_model
+from ingest.models import open_model
 from ingest.transcoder import adam as adam_module
 from ingest.transcoder import mapping
 from ingest.transcoder.adam import Data, train
 from ingest.transcoder.affine import Affine
 from ingest.transcoder.conclusion import conclusion
 from ingest.transcoder.mapping import map_sites
+from ingest.transcoder.moments import Moments
 from ingest.transcoder.reading import deal
 from ingest.transcoder.settings import TranscoderSettings
+from ingest.transcoder.solve import fit, spectrum, squared_error
 
 EMBED, FIRST = "hook_embed", "blocks.0.hook_resid_post"
 PLAIN = TranscoderSettings(penalties=(1e-3,), draws=0, folds=3)
@@ -97,7 +107,7 @@ def ridge(x, y, penalty=1e-3):
 @pytest.mark.parametrize(("source", "target"), [(EMBED, HOOK), (EMBED, FIRST), (FIRST, HOOK)])
 def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, target):
     row = one(path, lm, source=source, targets=[target], settings=TranscoderSettings(
-        penalties=(1e-3,), draws=300, folds=3))  # fmt: skip
+        penalties=(1e-3,), draws=4000, folds=3))  # fmt: skip
     fold = deal(np.arange(40), among=40, number=3, seed=0)[seen["document"]]
     x, y, text = seen[source], seen[target], ~seen["bos"]
     assert row["tokens"] == text.sum()
@@ -112,14 +122,27 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
     score, told = held_out(text)
     assert row["r2_weighted"] == pytest.approx(score, abs=2e-5)
     assert row["r2_low"] < score < row["r2_high"]
-    by_document = [(seen["document"] == d) & text for d in range(40)]
+    means = np.full_like(y, np.nan)
+    for i in np.flatnonzero(text):
+        others = text & (fold != fold[i])
+        same = others & (seen["ids"] == seen["ids"][i])
+        means[i] = y[same if same.any() else others].mean(0)
+    by_document = [np.flatnonzero((seen["document"] == d) & text) for d in range(40)]
     draws = []
     rng = np.random.default_rng(0)
-    for _ in range(300):
-        rows = np.concatenate([np.flatnonzero(by_document[d]) for d in rng.integers(0, 40, 40)])
-        draws.append(r2_score(y[rows], told[rows], multioutput="variance_weighted"))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    assert (row["r2_low"], row["r2_high"]) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))  # fmt: skip
+    for _ in range(1000):
+        rows = np.concatenate([by_document[d] for d in rng.integers(0, 40, 40)])
+        error = [((t[rows] - y[rows]) ** 2).sum() for t in (told, means)]
+        total = ((y[rows] - y[rows].mean(0)) ** 2).sum()
+        draws.append((*(1 - e / total for e in error), (error[1] - error[0]) / total))
+    for name, wanted in zip(
+        ("r2", "token_r2", "token_difference"),
+        np.quantile(draws, [0.025, 0.975], axis=0).T,
+        strict=True,
+    ):
+        found = row[f"{name}_low"], row[f"{name}_high"]
+        assert found == pytest.approx(wanted, abs=0.15 * np.ptp(wanted)), name
+    assert row["token_difference"] == row["r2_weighted"] - row["token_r2_weighted"]
     assert row["r2_with_bos_weighted"] == pytest.approx(held_out(np.ones_like(text))[0], abs=2e-5)
     every = ridge(x, y).predict(x)
     squared = (y - every) ** 2
@@ -167,6 +190,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     assert apart == whole
     monkeypatch.setattr(mapping, "bytes_needed", lambda *_, **__: 0)
     monkeypatch.setattr(mapping, "_solving", lambda *_: 0)
+    monkeypatch.setattr(mapping, "_held", lambda *_: 0)
     told = Told()
     on_disk = map_sites(
         path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=told
@@ -206,7 +230,7 @@ def test_what_is_there_is_not_made_again(path, lm):
     first = one(path, lm)
     hash = part_of(path).manifest.hash
     told = Told()
-    assert one(path, lm, model="not a model that exists", progress=told) == first
+    assert one(path, None, progress=told) == first  # nothing is opened
     assert told.said == ["small has been mapped already, with these settings."]
     again = one(path, lm, settings=TranscoderSettings(penalties=(1.0,), draws=0, folds=3))
     assert again["penalty"] > first["penalty"]
@@ -220,7 +244,7 @@ def test_unknown_things_are_named(path, lm):
         one(path, lm, targets=["blocks.9.hook_resid_post"])
     with pytest.raises(UnknownName, match="No SAE is named"):
         one(path, lm, like="tip")
-    with pytest.raises(Mismatch, match="reads small"):
+    with pytest.raises(UnknownName, match="No model is named 'large'"):
         one(path, lm, like="top", models=["large"])
     with pytest.raises(BadInput, match="No target was named"):
         one(path, lm, targets=[])
@@ -232,10 +256,13 @@ def test_unknown_things_are_named(path, lm):
         one(path, lm, settings=TranscoderSettings(folds=41))
 
 
-def test_an_atlas_without_an_sae_is_told(tmp_path, lm):
-    Folder.create(tmp_path / "e.atlas")
+def test_an_atlas_without_text_or_model_is_told(tmp_path, lm):
+    folder = Folder.create(tmp_path / "e.atlas")
+    with pytest.raises(BadInput, match="has no text yet"):
+        one(folder.path, lm)
+    folder.set_corpus(asdict(Corpus.gather(texts(), folder.corpus_file).info))
     with pytest.raises(BadInput, match="no SAE in this atlas, so no model"):
-        one(tmp_path / "e.atlas", lm)
+        one(folder.path, None)
 
 
 def test_nan_is_refused(path, lm, monkeypatch):
@@ -278,10 +305,28 @@ def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, se
     assert row["r2"] == pytest.approx(r2_score(y[held], told[held]), abs=1e-4)
     assert (row["method"], row["penalty"], row["folds"]) == ("adam", None, 1)
     assert row["steps"] % np.ceil(fitted.sum() / 32) == 0
-    least = np.linalg.lstsq(np.c_[x[fitted], np.ones(fitted.sum())], y[fitted], rcond=None)[0]
-    error = ((np.c_[x[fitted], np.ones(fitted.sum())] @ least - y[fitted]) ** 2).mean()
-    assert row["mse_in_sample"] >= error
+    moments = Moments.of(torch.tensor(x[fitted]), torch.tensor(y[fitted]))
+    least = squared_error(fit(moments, spectrum(moments.xx), 0.0), moments)
+    assert row["mse_in_sample"] >= float(least.sum()) / y[fitted].size
+    assert row["rate"] in ADAM.rates
     assert not list(Folder.open(path).cache.glob("adam-*"))
+
+
+def test_room_on_the_disk_is_looked_for_before_the_model_is_run(path, lm, monkeypatch):
+    asked = []
+
+    def full(into, size, **told):
+        asked.append(size)
+        raise OutOfRoom(told["what"])
+
+    monkeypatch.setattr(mapping, "check_room", full)
+    monkeypatch.setattr(type(lm), "run", None)
+    with pytest.raises(OutOfRoom, match="The activations"):
+        one(path, lm, settings=ADAM)
+    monkeypatch.undo()
+    row = one(path, lm, settings=ADAM)
+    bos = 40 * 4  # at most: each context has one
+    assert 4 * 48 * row["tokens"] < asked[0] < 4 * 48 * (row["tokens"] + bos)
 
 
 @pytest.mark.parametrize("cut", ["in the first map", "in a later one"])
@@ -373,6 +418,34 @@ def test_the_graph_holds_the_map_between_the_sites(path, lm):
     assert trimmed(graph, 1).tables["MAPS_TO"].to_pylist() == [row]
 
 
+def test_a_map_of_an_older_version_lacks_what_is_newer(path, lm):
+    row = one(path, lm, settings=TranscoderSettings(penalties=(1e-3,), draws=20, folds=3))
+    part = part_of(path)
+    newer = [n for n in row if n in ("rate", "token_r2_low", "token_r2_high") or "difference" in n]
+    assert len(newer) == 6
+    assert row["token_difference_low"] < row["token_difference"] < row["token_difference_high"]
+    older = dict(part.manifest.tables)
+    data = part.table("MAPS_TO").drop_columns(newer)
+    pq.write_table(data, part.folder / "MAPS_TO.parquet")
+    older["MAPS_TO"] = replace(older["MAPS_TO"], sha256=sha256(part.folder / "MAPS_TO.parquet"))
+    for name in ("model", "point"):
+        del older[name]
+    write_manifest(part.folder, replace(part.manifest, version=1, tables=older))
+    with Atlas.open(path) as atlas:
+        (found,) = atlas.table("MAPS_TO").to_pylist()
+        assert found == row | dict.fromkeys(newer)
+        assert "map again" in conclusion(found)
+        (asked,) = atlas.query(
+            queries.get("transcoder_quality").cypher, {"model": "small"}
+        ).to_pylist()
+    assert asked["token_difference"] == pytest.approx(row["token_difference"])
+    assert asked["token_difference_low"] is None
+    x = torch.randn(3, 24)
+    kept = Affine.read(part_of(path)).apply(x)
+    assert one(path, lm, settings=TranscoderSettings(penalties=(1e-3,), draws=20, folds=3)) == row
+    torch.testing.assert_close(Affine.read(part_of(path)).apply(x), kept, atol=1e-5, rtol=1e-5)
+
+
 def test_a_map_does_not_depend_on_the_sae_that_gave_the_contexts(path, lm):
     one(path, lm)
     folder = Folder.open(path)
@@ -394,13 +467,47 @@ def test_a_map_goes_with_the_last_sae_of_its_model(path, lm):
     assert not sound.stale
 
 
-def test_a_map_of_another_model_than_the_atlas_has_is_stale(path, lm):
-    one(path, lm)
+def test_a_map_stands_alone_once_its_saes_are_gone(path, lm):
+    row = one(path, lm)
     for name in ("top", "other"):
         shutil.rmtree(Folder.open(path).part("sae", name))  # as if removed by hand
-    sound = Folder.open(path).sound()
-    (reason,) = (r for key, r in sound.stale.items() if key.startswith("transcoder/"))
-    assert reason == "no SAE here reads the model small as it was then"
+    assert not any(key.startswith("transcoder/") for key in Folder.open(path).sound().stale)
+    with Atlas.open(path) as atlas:
+        assert atlas.table("MAPS_TO").to_pylist() == [row]
+        (model_row,) = atlas.table("Model").to_pylist()
+    assert (model_row["name"], model_row["weights"], model_row["layers"]) == (
+        "small",
+        lm.weights,
+        3,
+    )
+
+
+def manifest_of(weights):
+    return Manifest(
+        "transcoder", "small@x", sources={"model": {"name": "small", "weights": weights, "tokenizer": "t"}}
+    )  # fmt: skip
+
+
+def test_a_map_of_another_model_of_its_name_is_stale(path, lm):
+    one(path, lm)
+    folder = Folder.open(path)
+    write_part(folder.part("transcoder", "small@x"), manifest_of("w"), [])
+    key = "transcoder/small@x"
+    assert folder.sound().stale == {
+        key: "SAEs here read another model named small (other weights, or another tokenizer)"
+    }
+    for name in ("top", "other"):
+        shutil.rmtree(folder.part("sae", name))
+    assert "another part here is about another model named small" in folder.sound().stale[key]
+    shutil.rmtree(part_of_target(path).folder)
+    assert (
+        folder.sound().stale[key]
+        == "no SAE here reads the model small, and the part does not describe it"
+    )
+
+
+def part_of_target(path):
+    return next(p for p in Folder.open(path).all_parts()[0] if f"@{HOOK}@" in p.manifest.name)
 
 
 def test_a_map_reads_only_parts_of_its_kind(path, lm):
@@ -457,22 +564,33 @@ SAID = {
     "source": "m/hook_embed", "target": "m/blocks.1.hook_resid_post", "r2_weighted": 0.4, "r2_low": 0.39,
     "r2_high": 0.41, "token_r2_weighted": 0.5, "penalty": 0.1, "fit_tokens": 1000, "rank": 10,
     "r2_in_sample_weighted": 0.405, "bos_share": 0.01, "r2_published": 0.41, "method": "closed form",
-    "token_eta2_weighted": 0.6,
+    "token_eta2_weighted": 0.6, "token_difference": -0.1, "token_difference_low": -0.11,
+    "token_difference_high": -0.09,
 }  # fmt: skip
+
+
+def differs(low, high, **more):
+    """The map is more than the means, by so much."""
+    return {"token_difference": (low + high) / 2, "token_difference_low": low,
+            "token_difference_high": high, **more}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ({}, "tells less than the token alone"),
+        ({}, "The map less the means: -10.0% (95% interval -11.0% to -9.0%, the same documents drawn"),
         ({"method": "adam"}, "this training told less than the token"),
-        ({"token_r2_weighted": 0.4}, "cannot be told apart"),
-        ({"r2_low": None, "r2_high": None}, "No interval was drawn"),
-        ({"token_r2_weighted": 0.3}, "means of rare ids are poor"),
+        # The interval of the map alone holds the token's score here, that of the difference does not.
+        ({"token_r2_weighted": 0.4}, "tells less than the token alone"),
+        (differs(-0.01, 0.01), "cannot be told apart"),
+        (dict.fromkeys(differs(0, 0)) | {"r2_low": None, "r2_high": None}, "No interval was drawn, so"),
+        (dict.fromkeys(differs(0, 0)), "of the difference; map again with --replace"),
+        (differs(0.01, 0.02), "means of rare ids are poor"),
         # The means of a function of the id, where ids are rare: eta2 is not passed.
-        ({"token_r2_weighted": 0.3, "source": "m/blocks.0.hook_resid_pre"}, "need say no more"),
+        (differs(0.01, 0.02, source="m/blocks.0.hook_resid_pre"), "need say no more"),
         (
-            {"token_r2_weighted": 0.3, "token_eta2_weighted": 0.35, "source": "m/blocks.0.hook_resid_post"},
+            differs(0.09, 0.11, token_eta2_weighted=0.35, source="m/blocks.0.hook_resid_post"),
             "holds, linearly, more than which token",
         ),
         ({"source": "m/blocks.0.hook_resid_post"}, "tells less than the token alone"),
@@ -501,3 +619,196 @@ def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):
         folder.part("sae", "far"), Manifest("sae", "far", saes=("far",)), sae_tables("far", 2, "n")
     )
     assert "transcoder/m@x" not in touching(folder.path, ["far"])
+
+
+# ---- models that no SAE reads
+
+
+def saved(folder, lm):
+    lm.base.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_no_sae_reads_is_mapped_beside_the_others(path, lm, tmp_path):
+    """And found by the report, the query and the stores; from then on it is a model of the atlas."""
+    trained = one(path, lm)
+    random = saved(tmp_path / "random", model(seed=1))
+    told = Told()
+    row = one(path, str(random), progress=told)
+    assert (
+        "No SAE of this atlas reads random; it gets contexts of 16 tokens that begin with BOS"
+        in told.said[0]
+    )
+    assert (row["source"], row["tokens"]) == (f"random/{EMBED}", trained["tokens"])
+    other = run(tmp_path / "r.atlas", model(seed=1), [named(topk(), "top")], texts(), match=None)
+    assert not other.folder.sound().stale
+    there = one(tmp_path / "r.atlas", model(seed=1))
+    assert {k: v for k, v in row.items() if k not in ("source", "target")} == {
+        k: v for k, v in there.items() if k not in ("source", "target")
+    }
+    again = one(path, None, models=["random"])  # as the atlas noted it
+    assert again == row
+    both = map_sites(path, ["random"], targets=[FIRST], settings=PLAIN, model=lm)
+    assert [r["target"] for r in both] == [f"random/{FIRST}", f"small/{FIRST}"]
+    every = map_sites(path, targets=[FIRST], settings=PLAIN)
+    assert [r["target"] for r in every] == [f"small/{FIRST}", f"random/{FIRST}"]
+    with Atlas.open(path) as atlas:
+        rows = {r["name"]: r for r in atlas.table("Model").to_pylist()}
+        assert set(rows) == {"small", "random"}
+        assert rows["random"]["source"] == str(random)
+        assert rows["random"]["weights"] != rows["small"]["weights"]
+        found = atlas.query(queries.get("transcoder_quality").cypher, {"model": "random"})
+        assert found["target"].to_pylist() == [f"random/{FIRST}", f"random/{HOOK}"]
+        swept = {r["target"]: r for r in sweep_rows(atlas, floors=["random"])}
+        assert swept[HOOK]["floor_r2_weighted"] == row["r2_weighted"]
+    remove_saes(path, ["other"])
+    assert not Folder.open(path).sound().stale
+
+
+def test_models_of_one_name_and_other_weights_are_told_apart(path, lm, tmp_path):
+    tuned = saved(
+        tmp_path / "small", model(seed=1)
+    )  # a finetune, say, in a folder of the same name
+    with pytest.raises(
+        Mismatch, match=r"weights, .* differ\): give it another name, as in --model other="
+    ):
+        one(path, str(tuned))
+    row = one(path, f"tuned={tuned}")
+    assert row["target"] == f"tuned/{HOOK}"
+    with pytest.raises(Mismatch, match="is not the model that its maps were made with"):
+        one(path, f"tuned={saved(tmp_path / 'third', model(seed=2))}")
+    copied = saved(tmp_path / "copy", lm)
+    assert one(path, str(copied))["target"] == f"small/{HOOK}"  # the same model, elsewhere
+    assert one(path, f"copy={copied}")["target"] == f"copy/{HOOK}"  # unless it is to be another
+    with pytest.raises(BadInput, match="Two of the models given are tuned"):
+        map_sites(path, targets=[HOOK], settings=PLAIN, model=[f"tuned={tuned}", str(tuned)])
+    with pytest.raises(BadInput, match="the name 'a b' was given"):
+        one(path, f"a b={tuned}")
+
+
+def test_a_map_alone_is_stale_once_an_sae_reads_another_model_of_its_name(path, lm, tmp_path):
+    one(path, f"new={saved(tmp_path / 'random', model(seed=1))}")
+    assert not Folder.open(path).sound().stale
+    opened = open_model(str(saved(tmp_path / "third", model(seed=2))), name="new")
+    run(path, opened, [named(topk(), "late")], None, match=None)
+    (reason,) = Folder.open(path).sound().stale.values()
+    assert reason.startswith("SAEs here read another model named new")
+    with Atlas.open(path) as atlas:
+        assert atlas.table("MAPS_TO").num_rows == 0
+        assert {r["name"] for r in atlas.table("Model").to_pylist()} == {"small", "new"}
+
+
+def test_where_the_same_model_lay_does_not_make_two_of_it(path, lm, tmp_path):
+    """Mapped alone from one folder, then read by an SAE from another."""
+    one(path, f"new={saved(tmp_path / 'here', model(seed=1))}")
+    opened = open_model(str(saved(tmp_path / "there", model(seed=1))), name="new")
+    run(path, opened, [named(topk(), "late")], None, match=None)
+    with Atlas.open(path) as atlas:
+        rows = {r["name"]: r["source"] for r in atlas.table("Model").to_pylist()}
+        assert rows == {"small": "memory", "new": str(tmp_path / "there")}
+        assert atlas.table("MAPS_TO").num_rows == 1
+    assert sum("@" in key for key in touching(path, ["late"])) == 1  # it goes with its last SAE
+
+
+def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
+    short = random_model("llama", seed=1, max_position_embeddings=8)
+    tokenizer = small_tokenizer()
+    tokenizer.bos_token = None
+    told = Told()
+    row = one(path, open_model(short, name="short", tokenizer=tokenizer), progress=told)
+    assert "contexts of 8 tokens, without BOS as for other" in told.said[0]
+    assert row["r2_with_bos"] is None
+    part = next(p for p in Folder.open(path).sound().of("transcoder"))
+    assert (part.manifest.settings["context_size"], part.manifest.settings["prepend_bos"]) == (
+        8,
+        False,
+    )
+    with pytest.raises(BadInput, match="lived in memory when its maps were made"):
+        one(path, None, models=["short"], settings=replace(PLAIN, seed=1))
+
+
+def test_an_atlas_of_a_text_alone(tmp_path, lm):
+    folder = Folder.create(tmp_path / "e.atlas")
+    folder.set_corpus(asdict(Corpus.gather(texts(), folder.corpus_file).info))
+    told = Told()
+    row = one(folder.path, str(saved(tmp_path / "m", lm)), progress=told)
+    assert "contexts of 64 tokens that begin with BOS." in told.said[0]  # 256, were it longer
+    with Atlas.open(folder.path) as atlas:
+        assert atlas.saes == []
+        assert atlas.table("Model")["name"].to_pylist() == ["m"]
+        found = atlas.query(queries.get("transcoder_quality").cypher, {"model": "m"})
+        assert found["r2_weighted"].to_pylist() == [row["r2_weighted"]]
+    assert trimmed(assemble(folder), 1).tables["MAPS_TO"].num_rows == 1
+
+
+def invoke(*words):
+    done = CliRunner().invoke(command(), words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+ASK = ("query", "transcoder_quality", "--param", "model=floor", "--json")
+
+
+def answer(*words):
+    return json.loads(invoke(*ASK, *words).stdout)["result"]
+
+
+@pytest.fixture
+def with_floor(on_disk, tmp_path):
+    """An atlas of one model with an SAE and one without, both mapped by the command."""
+    random = saved(tmp_path / "random", model(seed=1))
+    done = invoke(
+        "transcoder", "--atlas", str(on_disk), "--model", str(on_disk.parent / "model"), "--model",
+        f"floor={random}", "--to", "all", "--folds", "3", "--penalty", "0.001", "--draws", "20",
+        "--json", "--quiet",
+    )  # fmt: skip
+    return on_disk, json.loads(done.stdout)["result"]
+
+
+def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path):
+    """Mapped, asked, reported and removed."""
+    path, said = with_floor
+    where = ["--atlas", str(path)]
+    assert [row["source"] for row in said] == [f"model/{EMBED}"] * 3 + [f"floor/{EMBED}"] * 3
+    here = answer(*where)
+    wanted = {row["target"]: row["token_difference_low"] for row in said[3:]}
+    assert {row["target"]: row["token_difference_low"] for row in here} == wanted
+    page = tmp_path / "page.html"
+    words = ["report", "geometry", str(path), "--floor", "floor", "--out", str(page), "--json"]
+    maps = json.loads(invoke(*words).stdout)["result"]["maps"]
+    assert {row["floor"] for row in maps} == {"floor"}
+    assert all(row["floor_r2_weighted"] is not None for row in maps)
+    done = invoke("rm", "top", "--yes", *where)
+    assert f"transcoder/model@{EMBED}@" in done.stdout
+    assert "No SAE is left, and 3 part(s) about models are" in done.stderr
+    assert answer(*where) == here
+    wrong = CliRunner().invoke(command(), ["rm", "transcoder/flor@*", "--yes", *where])
+    assert isinstance(wrong.exception, UnknownName)
+    done = invoke("rm", f"transcoder/floor@{EMBED}@blocks.0*", "--yes", *where, "--json")
+    removed = json.loads(done.stdout)["result"]
+    assert [len(removed[name]) for name in ("removed", "left")] == [1, 2]
+    assert answer(*where) == here[1:]
+
+
+@pytest.mark.neo4j
+def test_a_model_that_no_sae_reads_is_pushed(with_floor, neo4j_url, neo4j_auth, monkeypatch):
+    path, _ = with_floor
+    for name, value in zip(("USERNAME", "PASSWORD"), neo4j_auth, strict=True):
+        monkeypatch.setenv(f"NEO4J_{name}", value)
+    where, server = ["--atlas", str(path)], ["--atlas", neo4j_url]
+    invoke("push", neo4j_url, *where, "--quiet")
+    assert answer(*server) == answer(*where)
+    assert len(answer(*server)) == 3
+    models = ["query", "--cypher", "MATCH (m:Model) RETURN m.name AS name ORDER BY name", "--json"]
+    found = json.loads(invoke(*models, *server).stdout)["result"]
+    assert [row["name"] for row in found] == ["floor", "model"]
+    # The SAE with the maps of its model, and one map that stands alone.
+    invoke("rm", "top", f"transcoder/floor@{EMBED}@blocks.0*", "--yes", *where)
+    invoke("push", neo4j_url, *where, "--quiet")
+    assert answer(*server) == answer(*where)
+    assert len(answer(*server)) == 2
+    invoke("rm", "transcoder/floor@*", "--yes", *where)
+    invoke("push", neo4j_url, *where, "--quiet")
+    assert json.loads(invoke(*models, *server).stdout)["result"] == []

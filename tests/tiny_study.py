@@ -42,7 +42,9 @@ class Tiny:
 
     def mean(self, arm):
         """Mean balanced accuracy of an arm."""
-        return float(np.mean([p.table["balanced_accuracy"].mean() for p in self.probed if p.arm == arm]))
+        return float(
+            np.mean([p.table["balanced_accuracy"].mean() for p in self.probed if p.arm == arm])
+        )
 
 
 class World:
@@ -72,7 +74,9 @@ class World:
         )  # fmt: skip
 
 
-def tiny_run(seed, folder, *, permuted=True, elsewhere=False, seeds=6, arms=("residual", "components")):
+def tiny_run(
+    seed, folder, *, permuted=True, elsewhere=False, seeds=6, arms=("residual", "components")
+):
     """Fit, train, encode and probe; return what the differences between arms are.
 
     Parameters
@@ -103,7 +107,9 @@ def tiny_run(seed, folder, *, permuted=True, elsewhere=False, seeds=6, arms=("re
     probed = []
     for arm in those:
         with SILENT.stage("") as stage:
-            made = train(arm, sides["training"], settings, read=reads[arm.label], metadata={}, stage=stage)
+            made = train(
+                arm, sides["training"], settings, read=reads[arm.label], metadata={}, stage=stage
+            )
         probed.append(_probe(arm, made.sae, sides["corpus"], world, folder / arm.label))
     samples = {name: [p.sample() for p in probed if p.arm == name] for name in arms}
     first, *others = arms

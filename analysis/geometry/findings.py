@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis.geometry.difference import Difference, difference
-from analysis.geometry.marks import arm_rows, match_rows, token_marks
+from analysis.geometry.marks import arm_rows, match_rows, score_rows, token_marks
 from analysis.geometry.study import EMBEDDING, PAIRS, Study, open_study
 from analysis.geometry.sweep import sweep_rows, verdict_rows
-from analysis.geometry.verdict import MARGIN, Verdict, judge
+from analysis.geometry.verdict import AGAINST, MARGIN, Verdict, headline, judge
 from analysis.probes import load
 from atlas.errors import Asked
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Findings", "find"]
 
-#: The control that carries the verdict, and the one that takes away the mean of each token id.
+#: The controls that the headline rests on: any such share taken away, and the token itself.
 CONTROL, EXTREME = "components", "token-means"
+
+#: Columns of MAPS_TO that are told beside those of the sweep.
+_ERRORS = ("mse_in_sample", "mse_with_bos")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +44,16 @@ class Findings:
         Rows of verdicts by model and layer, of one run.
     study
         The residual study, if there is one.
-    arms, matches
-        Rows that describe its arms, and the matches between them.
+    arms, scores, matches
+        Rows that describe its arms, the scores of their probes as the source told its own, and
+        the matches between them.
     differences
         Those of the study, of two arms that were probed each.
-    verdict
-        Residual against the control; None without a study.
-    beside
-        Verdicts against the other arms.
+    verdicts
+        Residual against baseline, components and token means, in this order; none without a
+        study.
+    headline
+        What the last two force; empty without a study.
     asked
         The options that the report was asked with, by their names on the command line.
     """
@@ -61,10 +66,11 @@ class Findings:
     verdicts_by_layer: Sequence[Mapping[str, Any]]
     study: Study | None
     arms: Sequence[Mapping[str, Any]]
+    scores: Sequence[Mapping[str, Any]]
     matches: Sequence[Mapping[str, Any]]
     differences: Sequence[Difference]
-    verdict: Verdict | None
-    beside: Sequence[Verdict]
+    verdicts: Sequence[Verdict]
+    headline: str
     asked: Mapping[str, Any] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
@@ -124,37 +130,54 @@ def find(
         row for row in atlas.table("MAPS_TO").to_pylist() if row["source"].endswith(f"/{site}")
     ]
     differences = [] if opened is None else _differences(opened, strata)
-    against = {d.other: judge(d, margin=margin) for d in differences if d.one == "residual"}
+    verdicts = [] if opened is None else _verdicts(opened, differences, margin)
+    kind = {verdict.control: verdict.kind for verdict in verdicts}
     marks = {} if opened is None else {p.sae: token_marks(sound, p.sae) for p in opened.probed}
     return Findings(
         atlas=folder.name,
         corpus=folder.corpus or {},
         source=site,
-        maps=maps,
+        maps=_with_errors(maps, edges),
         edges=edges,
         verdicts_by_layer=_one_run(by_layer, opened),
         study=opened,
         arms=[] if opened is None else arm_rows(opened, marks),
+        scores=[] if opened is None else score_rows(opened),
         matches=[] if opened is None else match_rows(sound, opened),
         differences=differences,
-        verdict=None if opened is None else _verdict(opened, against, margin),
-        beside=[against[arm] for arm in (EXTREME, "baseline") if arm in against],
+        verdicts=verdicts,
+        headline=headline(kind[CONTROL], kind[EXTREME]) if verdicts else "",
         asked=asked,
     )
 
 
-def _verdict(study: Study, against: Mapping[str, Verdict], margin: float) -> Verdict:
-    """Return the verdict against the control, or say what it lacks."""
-    if CONTROL in against:
-        return against[CONTROL]
+def _verdicts(study: Study, differences: Sequence[Difference], margin: float) -> list[Verdict]:
+    """Return the verdict against each of the other arms, or say what it lacks."""
+    found = {d.other: d for d in differences if d.one == "residual"}
+    return [
+        judge(found.get(arm), margin=margin, against=arm, why=_lacking(study, arm))
+        for arm in AGAINST
+    ]
+
+
+def _lacking(study: Study, arm: str) -> str:
     trained = set(study.arms["arm"])
-    if lacking := [arm for arm in ("residual", CONTROL) if arm not in trained]:
-        return judge(None, margin=margin, why=f"the study has no SAEs of {' and '.join(lacking)}")
-    lacking = [arm for arm in ("residual", CONTROL) if not study.of(arm)]
-    return judge(
-        None, margin=margin,
-        why=f"the SAEs of {' and '.join(lacking)} were not probed from {study.site}",
-    )  # fmt: skip
+    if lacking := [name for name in ("residual", arm) if name not in trained]:
+        return f"the study has no SAEs of {' and '.join(lacking)}"
+    lacking = [name for name in ("residual", arm) if not study.of(name)]
+    return f"the SAEs of {' and '.join(lacking)} were not probed from {study.site}"
+
+
+def _with_errors(
+    maps: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the rows of the sweep with the errors that it leaves out."""
+    of = {(edge["target"], edge["run"]): edge for edge in edges}
+    return [
+        dict(row)
+        | {name: of[f"{row['model']}/{row['target']}", row["run"]][name] for name in _ERRORS}
+        for row in maps
+    ]
 
 
 def _differences(study: Study, strata: int) -> list[Difference]:

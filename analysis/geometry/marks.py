@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from analysis.geometry.difference import mean_over_seeds
 from analysis.geometry.study import ARMS, Probed, Study
-from analysis.probes import VERDICTS
+from analysis.probes import RUNGS, VERDICTS, ladder
 from atlas.folder import Sound
 from atlas.parts import Part
 
-__all__ = ["MARKS", "arm_rows", "least_entropy", "match_rows", "token_marks"]
+__all__ = ["MARKS", "arm_rows", "least_entropy", "match_rows", "score_rows", "token_marks"]
 
 #: Means told of each arm's features: what it is, and whether only probed features have it.
 MARKS: dict[str, str] = {
@@ -148,6 +148,40 @@ def _numbers(of: Probed, marks: pd.DataFrame | None) -> dict[str, float]:
     said |= {name: _mean(of.table[name]) for name in _SCORES}
     said |= {f"verdict {name}": _mean(of.table["verdict"] == name) for name in VERDICTS}
     return said | {name: _mean([] if marks is None else marks[name]) for name in MARKS}
+
+
+def score_rows(study: Study) -> list[dict[str, Any]]:
+    """Tell the scores of each arm's probes as the source told its own, over all its SAEs together.
+
+    The source's accuracy was taken where most tokens are inactive, so that it is nearly the
+    share of inactive tokens told rightly; balanced accuracy stands beside it.
+
+    Returns
+    -------
+    rows
+        For each arm and score: ``arm``, ``score`` (``"accuracy"`` or ``"balanced_accuracy"``),
+        ``features`` (that were asked), ``probes`` (of those that passed the filter and have the
+        score), ``mean``, ``median``, ``sd`` (population: ddof 0), null without probes, and
+        ``ladder``: for each of 95, 90, 85, 80 and 75 percent the ``count`` and ``share`` of
+        probes that score so much or more.
+    """
+    rows = []
+    for arm in study.arms_there:
+        of = study.of(arm)
+        for score in ("accuracy", "balanced_accuracy"):
+            values = pd.concat([probed.table[score] for probed in of]).astype(float).dropna()
+            n = len(values)
+            rows.append({
+                "arm": arm, "score": score, "features": sum(p.asked for p in of), "probes": n,
+                "mean": float(values.mean()) if n else None,
+                "median": float(values.median()) if n else None,
+                "sd": float(values.std(ddof=0)) if n else None,
+                "ladder": {
+                    f"{low:.0%}": {"count": rung["at_least"], "share": rung["at_least_share"]}
+                    for rung, (_, low) in zip(ladder(values), RUNGS, strict=True) if low > 0
+                },
+            })  # fmt: skip
+    return rows
 
 
 def match_rows(sound: Sound, study: Study, *, max_q: float = 0.05) -> list[dict[str, Any]]:

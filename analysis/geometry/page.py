@@ -13,7 +13,7 @@ import altair as alt
 from analysis.geometry.difference import Mean
 from analysis.plots.drawing import Chart
 
-__all__ = ["cell", "code", "figure", "notes", "page", "paragraphs", "table"]
+__all__ = ["cell", "code", "comparisons", "figure", "notes", "page", "paragraphs", "table"]
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -27,10 +27,13 @@ main { max-width: 48rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 h3 { font-size: 1rem; margin-bottom: .3rem; }
 .verdict { border-left: .3rem solid #e08a3c; background: #fdf6ee; padding: .6rem 1rem; }
+.verdict ol { margin: .6rem 0 0; padding-left: 1.2rem; } .verdict li { margin-bottom: .6rem; }
+.verdict > p { font-weight: 600; margin: .2rem 0; } .verdict b { white-space: nowrap; } .asks { color: #555; }
 .missing { border-left: .3rem solid #999; background: #f5f5f5; padding: .6rem 1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: #555; padding: .3rem 0; }
+caption div { max-width: min(46rem, calc(100vw - 2rem)); }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right; vertical-align: top; }
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
 td.words { text-align: left; white-space: nowrap; }
@@ -41,8 +44,8 @@ pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .84rem; 
 code { overflow-wrap: anywhere; }
 @media print {
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  .scroll { overflow: visible; } table { font-size: 7.5pt; } td.words { white-space: normal; } th, td { padding: .15rem .3rem; }
-  figure, tr, .verdict { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  caption div { max-width: none; } .scroll { overflow: visible; } table { font-size: 7.5pt; } td.words { white-space: normal; } th, td { padding: .15rem .3rem; }
+  figure, tr, .verdict li { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
   pre { white-space: pre-wrap; }
 }
 </style>
@@ -75,7 +78,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, capt
     head = "".join(f'<th scope="col">{escape(columns[n])}</th>' for n in shown)
     body = "\n".join("<tr>" + "".join(_td(row.get(n)) for n in shown) + "</tr>" for row in rows)
     return (
-        f'<div class="scroll"><table><caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table><caption><div>{escape(caption)}</div></caption>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -99,6 +102,23 @@ def paragraphs(*texts: str, kind: str = "") -> str:
     """Return texts as paragraphs; what is between backticks is shown as code."""
     opened = f'<p class="{kind}">' if kind else "<p>"
     return "\n".join(f"{opened}{_ticked(text)}</p>" for text in texts)
+
+
+def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> str:
+    """Return the verdict: a headline, and what it rests on in order.
+
+    Parameters
+    ----------
+    headline
+        One sentence.
+    of
+        For each comparison its name, what it asks, and its verdict.
+    """
+    items = "\n".join(
+        f'<li><b>{escape(name)}</b> <span class="asks">({escape(asks)})</span><br>{_ticked(said)}</li>'
+        for name, asks, said in of
+    )
+    return f'<div class="verdict">\n<p>{_ticked(headline)}</p>\n<ol>\n{items}\n</ol></div>'
 
 
 def notes(texts: Sequence[str]) -> str:

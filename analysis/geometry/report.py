@@ -28,15 +28,20 @@ _OTHERWISE = {
     "model": "model", "target": "target", "method": "method", "r2": "held out, mean of dimensions",
     "r2_in_sample_weighted": "in sample", "token_eta2_weighted": "η² of the token id, in sample",
     "token_omega2_weighted": "the same corrected (ω²)", "r2_with_bos_weighted": "held out, with BOS",
-    "r2_published": "as published", "bos_share": "share of error on BOS", "mse": "MSE",
-    "variance": "variance",
+    "r2_published": "as published", "bos_share": "share of error on BOS", "mse": "MSE per dimension",
+    "mse_in_sample": "in sample", "mse_with_bos": "held out, with BOS", "variance": "variance",
 }  # fmt: skip
 
 _ARMS = {
     "arm": "arm", "saes": "SAEs", "seeds": "seeds", "features": "features", "probed": "probed",
     "passed": "share that passes the filter", "balanced_accuracy": "balanced accuracy",
-    "token_table": "token table", "token_ceiling": "token ceiling", "control": "control task",
+    "token_table": "token table", "token_ceiling": "", "control": "control task",
     "selectivity": "selectivity", "shuffled": "shuffled labels",
+}  # fmt: skip
+
+_SCORES = {
+    "arm": "arm", "score": "score", "features": "features", "probes": "probes", "mean": "mean",
+    "median": "median", "sd": "sd",
 }  # fmt: skip
 
 _DIFFERENCES = {
@@ -72,12 +77,12 @@ def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
         )
         drawn["boxes"] = (
             plots.draw_boxes(study),
-            "The same as boxes, beside the token table and the token ceiling of the same features.",
+            f"The same as boxes, beside the token table and the {words.best_by_token(study.site)} of the same features.",
         )
     if any(d.mean is not None for d in found.differences):
         drawn["differences"] = (
             plots.draw_differences(found.differences),
-            "Differences between arms; the one that carries the verdict is residual − components.",
+            "Differences between arms; the verdict rests on residual − components and residual − token-means.",
         )
     return drawn
 
@@ -148,12 +153,13 @@ def numbers(found: Findings) -> dict[str, Any]:
         "source": found.source,
         "run": None if found.study is None else found.study.run,
         "other_studies": [] if found.study is None else list(found.study.others),
-        "verdict": None if found.verdict is None else asdict(found.verdict),
-        "beside": [asdict(v) for v in found.beside],
+        "headline": found.headline or None,
+        "verdicts": [{"asks": words.ASKS[v.control], **asdict(v)} for v in found.verdicts],
         "differences": [asdict(d) | {"seeds": d.seeds} for d in found.differences],
         "arms": [
             {k: asdict(v) if hasattr(v, "low") else v for k, v in row.items()} for row in found.arms
         ],
+        "scores": list(found.scores),
         "matches": list(found.matches),
         "maps": list(found.maps),
         "verdicts_by_layer": list(found.verdicts_by_layer),
@@ -161,9 +167,14 @@ def numbers(found: Findings) -> dict[str, Any]:
 
 
 def _verdict(found: Findings) -> list[str]:
-    if found.verdict is None:
+    if not found.verdicts:
         return []
-    return [page.paragraphs(found.verdict.sentence, kind="verdict")]
+    of = [(f"residual − {v.control}", words.ASKS[v.control], v.sentence) for v in found.verdicts]
+    said = [page.comparisons(found.headline, of)]
+    if (untold := words.untold(found)) is not None:
+        why, command = untold
+        said.append(page.paragraphs(f"{why} `{command}` makes them anew.", kind="missing"))
+    return said
 
 
 def _setting(found: Findings) -> list[str]:
@@ -230,7 +241,7 @@ def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
         columns = {
             "model": "model", "layer": "layer", "saes": "SAEs", "features": "probed features",
             "balanced_accuracy": "balanced accuracy", "token_table": "token table",
-            "token_ceiling": "token ceiling", **{name: name for name in VERDICTS},
+            "token_ceiling": words.best_by_token(found.source), **{name: name for name in VERDICTS},
         }  # fmt: skip
         said.append(page.table(
             found.verdicts_by_layer, columns,
@@ -246,10 +257,17 @@ def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
     if not found.arms:
         saes = " ".join(found.study.arms["sae"])
         return [*said, _missing("probe of its SAEs", f"atlas probe {saes} --from {found.source}")]
+    columns = _ARMS | {"token_ceiling": words.best_by_token(found.source)}
     said.append(page.table(
-        found.arms, _ARMS,
+        found.arms, columns,
         caption=f"Means over seeds, with 95% intervals over seeds only where there are several. Run {found.study.run}; "
         "balanced accuracy 0.5 is chance",
+    ))  # fmt: skip
+    rungs = {rung: f"≥ {rung}" for row in found.scores[:1] for rung in row["ladder"]}
+    said.append(page.table(
+        [_scored(row) for row in found.scores], _SCORES | rungs,
+        caption="Scores of all SAEs of an arm together, as the source told its own. Most tokens are inactive, so "
+        "accuracy is nearly the share of these told rightly",
     ))  # fmt: skip
     verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
     said.append(page.table(found.arms, verdicts, caption="Share of probed features by verdict"))
@@ -330,6 +348,15 @@ def _row(of: Difference) -> dict[str, Any]:
         "pair": f"{of.one} − {of.other}", "seeds": of.seeds, "between": _between(of.low, of.high),
         "resampled": " and ".join(of.resampled) or "nothing",
     }  # fmt: skip
+
+
+def _scored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of scores, with how many probes reach each rung."""
+    rungs = {
+        rung: str(on["count"]) + ("" if on["share"] is None else f" ({on['share']:.0%})")
+        for rung, on in row["ladder"].items()
+    }
+    return dict(row) | rungs | {"score": row["score"].replace("_", " ")}
 
 
 def _arm_of(row: Mapping[Any, Any]) -> dict[str, Any]:

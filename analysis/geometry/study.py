@@ -23,7 +23,7 @@ ARMS: dict[str, str] = {
     "baseline": "the target's activations",
     "residual": "the target less what the affine map from the source predicts",
     "components": "the target less randomly chosen principal components of as much variance",
-    "token-means": "the target less the mean of each token id",
+    "token-means": "the target less the mean of each token id, shrunk towards the mean of all",
 }
 
 #: Where is probed from if a study does not say.

@@ -17,6 +17,7 @@ __all__ = ["sweep_rows", "verdict_rows"]
 #: Columns of MAPS_TO that are told, in this order.
 _TOLD = (
     "method", "run", "tokens", "r2_weighted", "r2_low", "r2_high", "r2", "token_r2_weighted",
+    "token_difference", "token_difference_low", "token_difference_high",
     "r2_in_sample_weighted", "token_eta2_weighted", "token_omega2_weighted",
     "r2_with_bos_weighted", "r2_published", "bos_share", "mse", "variance", "seen_share", "penalty",
 )  # fmt: skip
@@ -59,7 +60,7 @@ def sweep_rows(
         if name not in set(table["model"]):
             raise UnknownName(
                 "model with maps", name, known=set(table["model"]),
-                hint=f"`atlas transcoder --model {name} --from {source}` makes them.",
+                hint=f"`atlas transcoder --model {name}=FOLDER --from {source}` makes them.",
             )  # fmt: skip
     shape = {name: (row["d_model"], row["layers"]) for name, row in models.items()}
     own = table[~table["model"].isin(floors)]

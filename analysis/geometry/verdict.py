@@ -1,8 +1,10 @@
-"""The verdict on a residual study: the one sentence that its numbers force.
+"""The verdict on a residual study: three comparisons, and the one sentence that two of them force.
 
 That residual features are harder to predict than the baseline's proves nothing, since what
-is left of a least-squares fit is uncorrelated with what it was fitted on by construction. The
-question is whether they are harder than those of controls from which as much was taken away.
+is left of a least-squares fit is uncorrelated with what it was fitted on by construction. They
+are held against features of a layer without random components of as much variance, which say
+what taking any such share away does, and against those of a layer without token means, which
+say what taking the token itself away does. The headline rests on these two.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,24 @@ from scipy.stats import t as student
 from analysis.geometry.difference import Difference, sign_flip, spread
 from atlas.errors import BadInput
 
-__all__ = ["LEAST_DOCUMENTS", "MARGIN", "Size", "Verdict", "judge", "size_to_tell"]
+__all__ = [
+    "AGAINST",
+    "LEAST_DOCUMENTS",
+    "MARGIN",
+    "Kind",
+    "Size",
+    "Verdict",
+    "headline",
+    "judge",
+    "size_to_tell",
+]
+
+AGAINST: dict[str, str] = {
+    "baseline": "the baseline",
+    "components": "the components",
+    "token-means": "with token means",
+}
+"""What residual features are held against, in order, and how a sentence goes on after "harder than"."""
 
 MARGIN = 0.01
 """Smallest difference that is worth telling; the source's whole claim was one of 0.0133."""
@@ -64,7 +83,7 @@ class Verdict:
     sentence
         The verdict for people.
     size
-        For ``"cannot tell"``: the size that could.
+        At which a difference as large as the margin is told; None where that is not known.
     """
 
     kind: Kind
@@ -73,13 +92,68 @@ class Verdict:
     size: Size | None = None
 
 
+#: By the verdicts against the components and against token means. An arm is called by what was
+#: taken from it; each sentence says no more than that both verdicts hold.
+_HEADLINES: dict[tuple[Kind, Kind], str] = {
+    ("harder", "harder"): (
+        "Harder than the components, and harder than with token means: the affine map leaves less that can "
+        "be predicted than taking the token away does."
+    ),
+    ("harder", "not harder"): (
+        "Harder than the components, and not harder than with token means: what the affine map takes away is "
+        "no more than what the token tells."
+    ),
+    ("harder", "cannot tell"): (
+        "Harder than the components; cannot tell whether harder than with token means: what the affine map "
+        "takes away is not any such share, and may be what the token tells."
+    ),
+    ("not harder", "harder"): (
+        "Not harder than the components, yet harder than with token means: taking any such share away does as "
+        "much as the affine map, and taking the token away less."
+    ),
+    ("not harder", "not harder"): (
+        "Not harder than the components, and not harder than with token means: the affine map does no more "
+        "than taking any such share away."
+    ),
+    ("not harder", "cannot tell"): (
+        "Not harder than the components; cannot tell whether harder than with token means: the affine map does "
+        "no more than taking any such share away."
+    ),
+    ("cannot tell", "harder"): (
+        "Cannot tell whether harder than the components; harder than with token means: the affine map leaves "
+        "less that can be predicted than taking the token away does, as any such share might."
+    ),
+    ("cannot tell", "not harder"): (
+        "Cannot tell whether harder than the components; not harder than with token means: the affine map does "
+        "no more than taking the token away, and perhaps no more than taking any such share."
+    ),
+    ("cannot tell", "cannot tell"): (
+        "Cannot tell whether harder than the components, nor whether harder than with token means."
+    ),
+}
+
+
+def headline(components: Kind, means: Kind) -> str:
+    """Return the sentence that two verdicts force.
+
+    Parameters
+    ----------
+    components
+        The verdict on residual features against those without random components.
+    means
+        The verdict against those without token means.
+    """
+    return _HEADLINES[components, means]
+
+
 def judge(
     found: Difference | None,
     *,
     margin: float = MARGIN,
+    against: str = "",
     why: str = "no control was trained and probed",
 ) -> Verdict:
-    """Return the verdict.
+    """Return the verdict of one comparison.
 
     Parameters
     ----------
@@ -87,6 +161,8 @@ def judge(
         Residual less control; None where no control was trained and probed.
     margin
         Smallest difference that matters, in balanced accuracy.
+    against
+        The control, where there is no difference.
     why
         What is lacking, where there is no difference.
 
@@ -100,37 +176,45 @@ def judge(
     if found is None or found.mean is None:
         if found is not None:
             why = f"no features of residual and {found.other} pass the filter with like positives"
-        name = "" if found is None else found.other
-        return Verdict("cannot tell", name, f"Cannot tell at this size: {why}.")
-    told = _told(found)
-    by = abs(found.mean)
-    if found.documents is not None and found.documents < LEAST_DOCUMENTS:
+        name = against if found is None else found.other
+        return Verdict("cannot tell", name, f"Cannot tell: {why}.")
+    scored = f"residual features score {_direction(found.mean)} ({_told(found)}"
+    if few := _few_documents(found):
         return Verdict(
-            "cannot tell", found.other,
-            f"Cannot tell at this size: the probes were validated on about {found.documents} documents, and "
-            f"intervals over fewer than {LEAST_DOCUMENTS} are too narrow. Against {_against(found)}, residual features "
-            f"score {_direction(found.mean)} ({told}).",
-        )  # fmt: skip
+            "cannot tell", found.other, f"Cannot tell at this size: {few}. Here {scored})."
+        )
+    than, size = (
+        AGAINST.get(found.other, f"the control {found.other!r}"),
+        size_to_tell(found, margin=margin),
+    )
     if _below(found, 0.0):
-        return Verdict(
-            "harder", found.other,
-            f"Harder than {_against(found)}: residual features score lower by {by:.4f} in balanced accuracy "
-            f"({told}).",
-        )  # fmt: skip
-    shifted = sign_flip(list(found.by_seed.values()), shift=margin)
-    if found.seeds > 1 and found.low is not None and found.low > -margin and shifted < _LEVEL:
-        return Verdict(
-            "not harder", found.other,
-            f"Not harder than {_against(found)}: residual features score {_direction(found.mean)} "
-            f"({told}; that they are lower by {margin:g}: sign-flip p = {shifted:.3g}), so they are not lower by "
-            f"{margin:g} or more.",
-        )  # fmt: skip
-    size = size_to_tell(found, margin=margin)
-    return Verdict(
-        "cannot tell", found.other,
-        f"Cannot tell at this size whether residual features are harder than those of {_against(found)}: they score {_direction(found.mean)} ({told}). {_size_told(found, size, margin)}",
-        size,
-    )  # fmt: skip
+        kind: Kind = "harder"
+        said = f"Harder than {than}: {scored})."
+    elif (shifted := _not_lower(found, margin)) is not None:
+        kind = "not harder"
+        said = (
+            f"Not harder than {than}: {scored}; that they are lower by {margin:g}: sign-flip p = {shifted:.3g}), "
+            f"so they are not lower by {margin:g} or more."
+        )
+    else:
+        kind = "cannot tell"
+        said = f"Cannot tell at this size whether harder than {than}: {scored})."
+    return Verdict(kind, found.other, f"{said} {_size_told(found, size, margin, kind=kind)}", size)
+
+
+def _few_documents(found: Difference) -> str:
+    """Say why the documents that validate allow no verdict; empty if they do."""
+    if found.documents is None and found.document_variance is not None:
+        return (
+            "the probes do not say on how many documents they were validated, as they were made by an earlier "
+            "version"
+        )
+    if found.documents is not None and found.documents < LEAST_DOCUMENTS:
+        return (
+            f"the probes were validated on {found.documents} documents, and intervals over fewer than "
+            f"{LEAST_DOCUMENTS} are too narrow"
+        )
+    return ""
 
 
 def size_to_tell(found: Difference, *, margin: float = MARGIN) -> Size:
@@ -186,8 +270,11 @@ def _below(found: Difference, limit: float) -> bool:
     )
 
 
-def _against(found: Difference) -> str:
-    return "the baseline" if found.other == "baseline" else f"the control {found.other!r}"
+def _not_lower(found: Difference, margin: float) -> float | None:
+    """Return the p of the sign-flip test against the margin, if that and the interval say "not lower by it"."""
+    shifted = sign_flip(list(found.by_seed.values()), shift=margin)
+    above = found.seeds > 1 and found.low is not None and found.low > -margin
+    return shifted if above and shifted < _LEVEL else None
 
 
 def _told(found: Difference) -> str:
@@ -203,17 +290,15 @@ def _direction(mean: float) -> str:
     return f"{'lower' if mean < 0 else 'higher'} by {abs(mean):.4f}" if mean else "the same"
 
 
-def _size_told(found: Difference, size: Size, margin: float) -> str:
+def _size_told(found: Difference, size: Size, margin: float, *, kind: Kind) -> str:
     if size.seeds is None:
         return (
             "One seed says nothing of how training runs differ; six are the least for which the "
             "sign-flip test can reach p < .05."
         )
     if (size.seeds, size.draws or found.draws, size.documents) == (found.seeds, found.draws, 1.0):
-        return (
-            f"By the variance seen here, this size tells a difference of {margin:g} four times in five; "
-            "what was seen lies where neither can be said."
-        )
+        between = "; what was seen lies where neither can be said" * (kind == "cannot tell")
+        return f"By the variance seen here, this size tells a difference of {margin:g} four times in five{between}."
     parts = [
         f"{size.seeds} seeds" if size.seeds > found.seeds else f"the {size.seeds} seeds there are"
     ]

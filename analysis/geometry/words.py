@@ -8,7 +8,27 @@ from analysis.geometry.difference import Difference
 from analysis.geometry.findings import CONTROL, EXTREME, Findings
 from analysis.geometry.study import EMBEDDING, Study
 
-__all__ = ["HOW", "ceiling", "commands", "matched", "may", "may_not", "place", "question"]
+__all__ = [
+    "ASKS",
+    "HOW",
+    "best_by_token",
+    "ceiling",
+    "commands",
+    "matched",
+    "may",
+    "may_not",
+    "means_here",
+    "place",
+    "question",
+    "untold",
+]
+
+ASKS: dict[str, str] = {
+    "baseline": "what the source claimed; true almost by construction",
+    "components": "is it more than taking any such share away does?",
+    "token-means": "is it more than taking the token itself away does?",
+}
+"""What each comparison asks, in order."""
 
 HOW = (
     "Each difference compares features of like frequency: features of both arms are divided into strata of "
@@ -26,8 +46,8 @@ def place(found: Findings) -> str:
     return "the embedding" if found.source == EMBEDDING else found.source
 
 
-def question(found: Findings) -> tuple[str, str]:
-    """Return what the report asks, and how it is answered."""
+def question(found: Findings) -> tuple[str, str, str]:
+    """Return what the report asks, how it is answered, and what token means say here."""
     source = place(found)
     return (
         f"A deep layer of a language model holds much that {source} holds already. How much of it is an "
@@ -36,10 +56,62 @@ def question(found: Findings) -> tuple[str, str]:
         "Harder than features of the whole layer they are almost by construction: what is left of a least-squares "
         "fit is uncorrelated with what it was fitted on. So SAEs are trained in the same way on two controls, the "
         "layer less randomly chosen principal components of as much variance, and the layer less the mean of each "
-        "token id. The first says what taking away any such share does; the second, what taking away "
-        "the means of token ids does, as they were on the documents they were taken from. "
-        "The verdict rests on the first.",
+        "token id. The first says what taking away any such share does; the second, what taking the token itself "
+        "away does. The verdict rests on both.",
+        means_here(found),
     )
+
+
+def means_here(found: Findings) -> str:
+    """Say what being harder than with token means would mean at this source."""
+    if found.source == EMBEDDING:
+        return (
+            "From the embedding the map is a function of the token, so what it takes away is some of what the "
+            "token tells. Not harder than with token means says that it is no more; harder would say that token "
+            "means, which are poor for rare ids, leave more of the token than the map does."
+        )
+    return (
+        f"{found.source} holds more than the token, and probes read it there too. Token means take away the token "
+        "alone: not harder than with them says that of what the map takes away the token is what counts; harder, "
+        f"that {found.source} tells more of the layer, linearly, than which token it is."
+    )
+
+
+def untold(found: Findings) -> tuple[str, str] | None:
+    """Return what the probes do not tell, and the command that makes them anew; None if nothing is missing."""
+    study = found.study
+    if study is None:
+        return None
+    old = [p.sae for p in study.probed if p.draws is not None and p.documents is None]
+    if not old:
+        return None
+    asked = {
+        flag: study.settings.get(f"probe.{name}")
+        for name, flag in (("penalty", "penalty"), ("min_positives", "min-positives"), ("seed", "seed"),
+                           ("controls", "controls"), ("draws", "draws"), ("tau", "tau"), ("delta", "delta"))
+    }  # fmt: skip
+    options = [w for flag, v in asked.items() if v is not None for w in (f"--{flag}", str(v))]
+    command = [
+        "atlas",
+        "probe",
+        *old,
+        "--from",
+        study.site,
+        "--split",
+        "document",
+        *options,
+        "--replace",
+    ]
+    return (
+        f"Probes of {len(old)} SAEs were made by an earlier version, and do not say on how many documents they "
+        "were validated, so they allow no verdict.",
+        shlex.join(command),
+    )
+
+
+def best_by_token(source: str) -> str:
+    """Return what the score of the best function of the token id on validation is called."""
+    return "token ceiling" if source == EMBEDDING else "best by token id"
 
 
 def ceiling(found: Findings) -> str:
@@ -69,12 +141,11 @@ def may(found: Findings) -> list[str]:
         from ingest.transcoder.conclusion import conclusion
 
         said.append(conclusion(edge))
-    if found.verdict is not None:
-        said.append(found.verdict.sentence)
+    if found.headline:
+        said.append(found.headline)
     if (extreme := found.difference("residual", EXTREME)) and extreme.mean is not None:
-        beside = next(v for v in found.beside if v.control == EXTREME)
         said.append(
-            f"{beside.sentence} There, the mean of each token id is gone, as it was on the documents of the map; "
+            "With token means taken away the mean of each token id is gone, as it was on the documents of the map; "
             "rare ids have poor means or none, so what their tokens tell is still there in part."
         )
     if removed := _removed(found):
@@ -94,9 +165,9 @@ def may_not(found: Findings) -> list[str]:
         )
     if (against := found.difference("residual", CONTROL)) and against.mean is not None:
         said.append(
-            "Should they be harder than with random components taken away, that says what was taken away is what "
-            "the token tells, and not any such share of the layer. It does not say that what is left is more "
-            "than the features of a layer without what the token tells: for that, see the token means."
+            "Should they be harder than with random components taken away, that says that it matters what was "
+            "taken away. It does not say that what is left is more than the features of a layer without what "
+            "the token tells: that is what token means are for."
         )
     if found.study is not None and found.differences:
         said += _of_differences(found)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ANCESTORS", "VERSION", "graph_features"]
 
 #: Raised when the same parts would give other tables.
-VERSION = 2
+VERSION = 3
 
 #: The parts of an SAE that are read, by kind.
 ANCESTORS = ("sae", "statistics", "tokens", "coactivation")
@@ -301,6 +301,8 @@ class _Found:
             "number": numbers,
             **vars(lies),
             "tokens": pa.array(self.tokens, pa.list_(pa.string())),
+            "weighted_by": [self.settings.weight] * len(numbers),
+            "min_count": np.full(len(numbers), self.of.min_count),
             "stability": self.stability.runs,
             "stability_halves": self.stability.halves,
             "stability_null": self.stability.null,

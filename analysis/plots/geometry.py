@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.geometry.difference import Difference
-from analysis.geometry.study import Study
+from analysis.geometry.study import EMBEDDING, Study
 from analysis.plots.drawing import Chart, heading
 from analysis.probes import VERDICTS
 
@@ -72,11 +72,11 @@ def draw_distributions(study: Study) -> Chart:
 
 
 def draw_boxes(study: Study) -> Chart:
-    """Draw box plots of the scores of each arm, with the token ceiling of its features beside."""
+    """Draw box plots of the scores of each arm, with what the token id tells of its features beside."""
     shown = {
         "balanced_accuracy": "probe",
         "token_table": "token table",
-        "token_ceiling": "token ceiling",
+        "token_ceiling": "token ceiling" if study.site == EMBEDDING else "best by token id",
     }
     rows = [
         _box(arm, title, values)

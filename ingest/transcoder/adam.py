@@ -236,8 +236,8 @@ def adam(
         return min(trials, key=lambda t: t.error)
 
     def fitted(trained: Trained) -> tuple[Fitted, Fitted]:
-        line = trained.line
-        line = Line(*(t.to(wide) for t in (line.weight, line.x, line.y))).about(mean.to(wide))
+        weight, x, y = (t.to(wide) for t in (trained.line.weight, trained.line.x, trained.line.y))
+        line = Line(weight, x, y).about(mean.to(wide))
         return Fitted(line, on, (0,)), Fitted(line, on, on)
 
     text = best(~bos, "without-bos")

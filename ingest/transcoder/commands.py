@@ -22,8 +22,8 @@ __all__ = ["transcoder"]
 _PLAIN = TranscoderSettings()
 
 _SHOWN = (
-    "target", "method", "tokens", "r2_weighted", "r2_low", "r2_high", "token_r2_weighted", "r2",
-    "token_r2", "r2_in_sample_weighted", "token_eta2_weighted", "r2_with_bos_weighted",
+    "target", "method", "tokens", "r2_weighted", "r2_low", "r2_high", "token_r2_weighted",
+    "token_difference", "token_difference_low", "token_difference_high", "r2", "token_r2", "r2_in_sample_weighted", "token_eta2_weighted", "r2_with_bos_weighted",
     "r2_published", "bos_share",
 )  # fmt: skip
 
@@ -45,7 +45,7 @@ _SHOWN = (
               "several the best on documents left out is taken. [default: 0 and 1e-08 to 10]")  # fmt: skip
 @click.option("--rate", "rates", multiple=True, type=float, metavar="R",
               help="Learning rate of Adam; of several the best on documents left out is taken. "
-              f"[default: {_PLAIN.rates[0]:g}]")  # fmt: skip
+              f"[default: {', '.join(f'{r:g}' for r in _PLAIN.rates)}]")  # fmt: skip
 @click.option("--epochs", type=int, metavar="N",
               help=f"Looks of Adam at the text, at most. [default: {_PLAIN.epochs}]")  # fmt: skip
 @click.option("--batch", type=int, metavar="N",
@@ -57,8 +57,12 @@ _SHOWN = (
               f"[default: {_PLAIN.draws}]")  # fmt: skip
 @click.option("--seed", type=int, help=f"Of folds, draws and training. [default: {_PLAIN.seed}]")
 @click.option("--like", metavar="SAE",
-              help="Lay text out as it was for this SAE. [default: the first of each model]")  # fmt: skip
-@click.option("--model", metavar="MODEL", help="Name or folder. [default: the one the atlas notes]")
+              help="Lay text out as it was for this SAE. [default: the first that reads the model, else the "
+              "first of the atlas]")  # fmt: skip
+@click.option("--model", "given_models", multiple=True, metavar="[NAME=]MODEL",
+              help="A model by name or folder, as what it is called in the atlas or under a NAME; several may "
+              "be given. One that no SAE of the atlas reads is mapped beside the others, on the same text. "
+              "[default: those the atlas notes]")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
               help="What moments may take; less means more runs of the model.")  # fmt: skip
@@ -71,7 +75,7 @@ def transcoder(
     targets: tuple[str, ...],
     method: str,
     like: str | None,
-    model: str | None,
+    given_models: tuple[str, ...],
     device: str,
     memory: float,
     replace: bool,
@@ -85,10 +89,16 @@ def transcoder(
     Each R² is held out by document and stands beside what the means of each token id
     predict: at the embedding, that is what any function of the token could do.
 
+    MODEL is one of the atlas: one that its SAEs read, or one mapped before. Others are
+    given with --model: a floor of random weights, say, or models side by side. What an
+    atlas calls by one name has one set of weights; a finetune in a folder of the same name
+    is given as NAME=FOLDER. `atlas rm 'transcoder/NAME@*'` removes the maps of a model.
+
     \b
     Examples:
       atlas transcoder --from hook_embed --to all
       atlas transcoder tiny-a --to blocks.1.hook_resid_post --method adam --epochs 5
+      atlas transcoder --model ./stories3m --model random=./stories3m-random
     """
     from ingest.transcoder.mapping import map_sites
 
@@ -96,8 +106,8 @@ def transcoder(
     settings = TranscoderSettings(method="adam" if method == "adam" else "closed form", **chosen)
     rows = map_sites(
         folder_of(which_atlas(where)), models or None, source=source, targets=targets or ("all",),
-        settings=settings, like=like, model=model, device=device, memory=int(memory * 2**30),
-        replace=replace, progress=make_progress(quiet=quiet),
+        settings=settings, like=like, model=list(given_models), device=device,
+        memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
     )  # fmt: skip
     said = [row | {"conclusion": conclusion(row)} for row in rows]
     emit(said, as_json=as_json, show=lambda: _show(said))

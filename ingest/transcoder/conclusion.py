@@ -24,7 +24,7 @@ def conclusion(edge: Mapping[str, Any]) -> str:
     if token is None:
         return said[0] + "."
     said.append(f"; the means of each token id predict {token:.1%}. ")
-    said.append(_beside(edge, score, token))
+    said.append(_beside(edge))
     said.append(_weak(edge))
     return "".join(said)
 
@@ -34,26 +34,31 @@ def _between(edge: Mapping[str, Any]) -> str:
     return "" if low is None else f" (95% interval {low:.1%} to {high:.1%}, the map held fixed)"
 
 
-def _beside(edge: Mapping[str, Any], score: float, token: float) -> str:
-    """Compare the map with the token means, which the map's interval holds fixed."""
-    low, high = edge["r2_low"], edge["r2_high"]
-    if low is None:
-        return "No interval was drawn, so nothing is said of which is more."
-    if edge["method"] == "adam" and high < token:
-        return (
+def _beside(edge: Mapping[str, Any]) -> str:
+    """Compare the map with the token means, by the interval of their difference."""
+    low, high = edge.get("token_difference_low"), edge.get("token_difference_high")
+    if low is None or high is None:
+        again = "" if edge["r2_low"] is None else " of the difference; map again with --replace"
+        return f"No interval was drawn{again}, so nothing is said of which is more."
+    said = (
+        f"The map less the means: {edge['token_difference']:+.1%} (95% interval {low:+.1%} to {high:+.1%}, the same "
+        "documents drawn for both). "
+    )
+    if low <= 0 <= high:
+        return said + "At this size the two cannot be told apart."
+    if high < 0 and edge["method"] == "adam":
+        return said + (
             "So this training told less than the token; the closed form says what a map can tell."
         )
-    if low <= token <= high:
-        return "At this size the two cannot be told apart."
-    if high < token:
-        return "So an affine map of the source tells less than the token alone."
+    if high < 0:
+        return said + "So an affine map of the source tells less than the token alone."
     inside = edge["token_eta2_weighted"]
-    if edge["source"].endswith("/hook_embed") or inside is None or low <= inside:
-        return (
+    if edge["source"].endswith("/hook_embed") or inside is None or edge["r2_low"] <= inside:
+        return said + (
             "That the map passes the means need say no more than which token it is: means of rare ids "
             "are poor, and more text would raise them."
         )
-    return "So the source holds, linearly, more than which token it is."
+    return said + "So the source holds, linearly, more than which token it is."
 
 
 def _weak(edge: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """A second look at the text: errors of maps and token means by document, for intervals of their R²."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,10 +36,14 @@ class Held:
         """Return what is needed of a map."""
         return cls(*fitted.line.single(), fitted.on, fitted.scored)
 
+    def to(self, device: torch.device) -> "Held":
+        """Return it on a device."""
+        weight, x, y = (t.to(device) for t in (self.weight, self.x, self.y))
+        return replace(self, weight=weight, x=x, y=y)
+
     def errors(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the squared error on each of some tokens; float64, (tokens,)."""
-        weight, at, bias = (t.to(x.device) for t in (self.weight, self.x, self.y))
-        return ((x - at) @ weight + bias - y).square().sum(1).cpu().double()
+        return ((x - self.x) @ self.weight + self.y - y).square().sum(1).cpu().double()
 
 
 def intervals(
@@ -74,7 +78,10 @@ def intervals(
     if draws == 0:
         return dict.fromkeys(maps, Limits())
     group = deal(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
-    sums = {target: _Sums(measured, target, those) for target, those in maps.items()}
+    sums = {
+        target: _Sums(measured, target, [each.to(text.model.device) for each in those])
+        for target, those in maps.items()
+    }
     hooks = list(dict.fromkeys([measured.source, *maps]))
     title = f"{text.model.name}: intervals of {len(maps)} map(s)"
     total = int(measured.counts.count.sum())

@@ -63,7 +63,7 @@ def map_sites(
     settings: TranscoderSettings = TranscoderSettings(),  # noqa: B008 - frozen
     like: str | None = None,
     documents: NDArray[np.int64] | None = None,
-    model: "_Given | Sequence[_Given] | None" = None,
+    model: "_Given | list[_Given] | None" = None,
     tokenizer: object | None = None,
     device: str = "auto",
     memory: int = 2 * 2**30,
@@ -136,7 +136,7 @@ def map_sites(
                 f"{folder.path} has no text yet, and so nothing to map; `atlas ingest` makes an atlas of one."
             )
         sound = folder.sound()
-        given = [] if model is None else model if isinstance(model, list | tuple) else [model]
+        given = [] if model is None else model if isinstance(model, list) else [model]
         found = []
         for subject in subjects(
             sound, models, given, like=like, tokenizer=tokenizer, progress=progress
@@ -291,8 +291,11 @@ class _Work:
         title = f"{self.model_name}: maps from {self.source}"
         with self.progress.stage(title, total=len(targets), unit="sites") as stage:
             for target in targets:
-                yield target, closed_form(
-                    measured, target, penalties=self.settings.penalties, text=without, both=both
+                yield (
+                    target,
+                    closed_form(
+                        measured, target, penalties=self.settings.penalties, text=without, both=both
+                    ),
                 )
                 stage.advance()
 
@@ -366,9 +369,7 @@ class _Work:
         def needed(some: Sequence[str]) -> int:
             """Return what is held but for the sums by token id, which may lie in a file."""
             each = [widths[t] for t in some]
-            moments = bytes_needed(
-                source, each, folds=folds, at_embedding=self.source == EMBEDDING
-            )
+            moments = bytes_needed(source, each, folds=folds, at_embedding=self.source == EMBEDDING)
             return moments + _solving(source, max(each), self.settings) + _held(source, each, folds)
 
         groups: list[list[str]] = [[]]
@@ -392,9 +393,7 @@ class _Work:
             found.append(_Group(tuple(some), sums, in_file=needed(some) + sums > self.memory))
         return found
 
-    def _write(
-        self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits
-    ) -> None:
+    def _write(self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits) -> None:
         edge = dict(scored.said) | {
             "source": scored.affine.source, "target": scored.affine.target,
             "run": self.run_name, "method": self.settings.method, "corpus": self.corpus_id,

@@ -141,9 +141,7 @@ class Measured:
         mean, xx = self._sources[slot]
         xy = spread.y.new_zeros(len(mean), len(spread.y))
         for (side,) in self.tokens.blocks(target, [slot]):
-            z, count, sums = (
-                t.to(xy) for t in (self._vectors_of(side.ids), side.count, side.sums)
-            )
+            z, count, sums = (t.to(xy) for t in (self._vectors_of(side.ids), side.count, side.sums))
             xy.addmm_((z - mean).T, sums - count[:, None] * spread.y)
         return replace(spread, x=mean, xx=xx, xy=xy)
 

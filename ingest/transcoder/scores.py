@@ -293,7 +293,9 @@ def limits(groups: Groups, *, draws: int, seed: int) -> Limits:
         low, high = np.quantile(share[some] / total[some], [0.025, 0.975])
         return float(low), float(high)
 
-    return Limits(between(total - error), between(total - token_error), between(token_error - error))
+    return Limits(
+        between(total - error), between(total - token_error), between(token_error - error)
+    )
 
 
 def _share(error: Tensor, total: Tensor) -> float:

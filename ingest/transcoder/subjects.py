@@ -51,9 +51,7 @@ class Subject:
     batch_tokens: int
     given: Any = None
 
-    def open(
-        self, *, hooks: Sequence[str], tokenizer: object | None, device: str
-    ) -> LanguageModel:
+    def open(self, *, hooks: Sequence[str], tokenizer: object | None, device: str) -> LanguageModel:
         """Return the model, opened as deep as some places.
 
         Raises
@@ -66,7 +64,12 @@ class Subject:
             As ``open_model`` does.
         """
         opened = reopen(
-            self.model, self.given, noted=self.noted, hooks=hooks, tokenizer=tokenizer, device=device
+            self.model,
+            self.given,
+            noted=self.noted,
+            hooks=hooks,
+            tokenizer=tokenizer,
+            device=device,
         )
         check_tokenizer(opened.tokenizer, settings=self.contexts)
         return opened
@@ -212,7 +215,8 @@ def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> S
     same = [
         each
         for each in known.values()
-        if (each.model["weights"], each.model["tokenizer"]) == (opened.weights, opened.tokenizer_key)
+        if (each.model["weights"], each.model["tokenizer"])
+        == (opened.weights, opened.tokenizer_key)
         and (not named or each.model["name"] == opened.name)
     ]
     return min(same, key=lambda each: each.model["name"] != opened.name, default=None)
@@ -223,7 +227,11 @@ def _new(
 ) -> Subject:
     """Return a model that the atlas does not have, unless it has another one of that name."""
     if other := known.get(opened.name):
-        what = "weights, or the format they are read in," if other.model["weights"] != opened.weights else "tokenizer"
+        what = (
+            "weights, or the format they are read in,"
+            if other.model["weights"] != opened.weights
+            else "tokenizer"
+        )
         raise Mismatch(
             f"{opened.name} is not the model that {other.noted} with in this atlas (its {what} differ): give "
             f"it another name, as in --model other={opened.source}."
