@@ -29,7 +29,7 @@ an SAE on a server:
 
 - Scalars and lists of them are returned, never nodes. ``ORDER BY`` is total.
 - Features and SAEs carry their label; tokens, examples, sites, models and corpora are
-  reached through them.
+  reached through them. But for maps between sites (``MAPS_TO``), which need no SAE.
 - What the two do differently stays out: ``log``, ``substring``, ``list[i]``, ``labels``,
   ``id``, ``round`` with one argument, sums (of integers: another type; of floats: another
   order), ``min`` or ``max`` beside ``count(DISTINCT ..)``, paths of variable length,
