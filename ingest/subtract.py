@@ -11,6 +11,8 @@ kind             tensors (float32 but for ``ids``), and more metadata
 ``components``   ``mean`` (d_in,), ``directions`` (d_in, m), orthonormal
 ``token-means``  ``ids`` (n,) int64, ascending; ``means`` (n, d_in); ``mean`` (d_in,)
                  for all other ids
+``map-and-       those of ``map`` and ``ids``, ``means``: what the map leaves of each id
+token-means``    on average, which is taken away too; 0 for all other ids
 ===============  =============================================================
 """
 
@@ -31,6 +33,7 @@ __all__ = [
     "FILE",
     "Components",
     "Map",
+    "MapAndTokenMeans",
     "Subtraction",
     "TokenMeans",
     "read_subtraction",
@@ -225,21 +228,54 @@ class TokenMeans(Subtraction):
 
     def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
         """Return the mean of each token's id."""
-        if not len(self.ids):
-            return self.mean.expand(len(ids), -1)
-        at = torch.searchsorted(self.ids, ids).clamp_(max=len(self.ids) - 1)
-        return torch.where((self.ids[at] == ids)[:, None], self.means[at], self.mean)
+        return _of_ids(self.ids, self.means, ids, other=self.mean)
 
     def check(self) -> None:
         """Raise ``ValueError`` if the tensors do not make sense together."""
         _shaped(self.mean, "mean", "d_in")
-        _shaped(self.ids, "ids", "n")
-        _shaped(self.means, "means", len(self.ids), len(self.mean))
-        if not (self.ids.diff() > 0).all():
-            raise ValueError("its ids do not ascend")
+        _check_table(self.ids, self.means, d_in=len(self.mean))
 
 
-_KINDS: dict[str, type[Subtraction]] = {k.kind: k for k in (Map, Components, TokenMeans)}
+@dataclass(frozen=True, eq=False)
+class MapAndTokenMeans(Map):
+    """An affine map, and the mean of what it leaves on each token id.
+
+    Where the source is a function of the token id that is the mean of the activations on
+    each id, if the means are plain; shrunk, ids that are rare are told by the map.
+
+    Parameters
+    ----------
+    source, weight, bias
+        The map.
+    ids
+        (n,), int64. Ids that have a mean; each once, ascending.
+    means
+        (n, d_in). The mean of what the map leaves of each; 0 is taken on all other ids.
+    """
+
+    ids: Tensor
+    means: Tensor
+    kind: ClassVar[str] = "map-and-token-means"
+
+    @property
+    def words(self) -> str:
+        """What it takes, in words."""
+        return f"token means over the map from {self.source}"
+
+    def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
+        """Return what the map says, and the mean of what it leaves of each token's id."""
+        none = torch.zeros_like(self.bias)
+        return super().taken(x, others, ids) + _of_ids(self.ids, self.means, ids, other=none)
+
+    def check(self) -> None:
+        """Raise ``ValueError`` if the tensors do not make sense together."""
+        super().check()
+        _check_table(self.ids, self.means, d_in=len(self.bias))
+
+
+_KINDS: dict[str, type[Subtraction]] = {
+    k.kind: k for k in (Map, Components, TokenMeans, MapAndTokenMeans)
+}
 
 
 def write_subtraction(folder: Path, subtraction: Subtraction) -> None:
@@ -321,6 +357,21 @@ def _typed(name: str, value: Tensor) -> Tensor:
     if name == "ids" and value.is_floating_point():
         raise ValueError("its ids are no integers")
     return value.to(torch.int64 if name == "ids" else torch.float32)
+
+
+def _of_ids(known: Tensor, means: Tensor, ids: Tensor, *, other: Tensor) -> Tensor:
+    """Return the row of each id, and another vector where it is not known."""
+    if not len(known):
+        return other.expand(len(ids), -1)
+    at = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
+    return torch.where((known[at] == ids)[:, None], means[at], other)
+
+
+def _check_table(ids: Tensor, means: Tensor, *, d_in: int) -> None:
+    _shaped(ids, "ids", "n")
+    _shaped(means, "means", len(ids), d_in)
+    if not (ids.diff() > 0).all():
+        raise ValueError("its ids do not ascend")
 
 
 def _shaped(tensor: Tensor, name: str, *shape: int | str) -> None:

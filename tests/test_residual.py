@@ -20,7 +20,8 @@ from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
-from ingest.residual.fit import SHRINKAGES, draw_components, fit_all
+from ingest.residual.fit import draw_components, fit_all
+from ingest.residual.means import SHRINKAGES
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.split import Division
 from ingest.residual.study import _pairs, residual_study
@@ -32,6 +33,7 @@ SOURCE = "hook_embed"
 SETTINGS = ResidualSettings(
     SOURCE, HOOK, d_sae=32, k=4, draws=2, epochs=2, batch=64, context=CONTEXT
 )
+ELSEWHERE = dataclasses.replace(SETTINGS, source="blocks.0.hook_resid_pre")
 PROBE = ProbeSettings(splits=("document",), controls=0, draws=10, min_positives=3)
 
 
@@ -48,15 +50,31 @@ class Said:
         self.lines.append(sentence)
 
 
-def rows(n=600, *, seed=0, noise=0.5, d_source=6, d_target=10, documents=12):
-    """Return tokens whose target is an affine map of the source, and noise of unlike sizes."""
+def rows(
+    n=600,
+    *,
+    seed=0,
+    noise=0.5,
+    types=20,
+    wobble=0.1,
+    beyond=0.0,
+    d_source=6,
+    d_target=10,
+    documents=12,
+):
+    """Return tokens whose target is an affine map of the source, and noise of unlike sizes.
+
+    The source is a vector of the id and a ``wobble``; ``beyond`` is what the id tells of the
+    target beside the map.
+    """
     draw = np.random.default_rng(seed)
-    ids = draw.integers(0, 20, n)
-    vectors = np.random.default_rng(99).standard_normal((20, d_source))
+    ids = draw.integers(0, types, n)
+    vectors = np.random.default_rng(99).standard_normal((types, d_source))
     weight = np.random.default_rng(98).standard_normal((d_source, d_target))
-    source = vectors[ids] + 0.1 * draw.standard_normal((n, d_source))
+    source = vectors[ids] + wobble * draw.standard_normal((n, d_source))
     spread = noise * np.linspace(0.5, 3, d_target)
     target = source @ weight + 5 + spread * draw.standard_normal((n, d_target))
+    target += beyond * np.random.default_rng(97).standard_normal((types, d_target))[ids]
     return Activations(
         source.astype(np.float32), target.astype(np.float32), ids,
         np.sort(draw.integers(0, documents, n)),
@@ -80,7 +98,7 @@ def test_the_map_is_ridge_regression_and_the_means_are_means():
     from sklearn.linear_model import Ridge
 
     known = rows()
-    settings = dataclasses.replace(SETTINGS, penalties=(0.01,))
+    settings = dataclasses.replace(ELSEWHERE, penalties=(0.01,))
     fitted = fit_all(known.chunks(), settings, progress=SILENT)
     x, y = known.source.astype(np.float64), known.target.astype(np.float64)
     alpha = 0.01 * len(x) * x.var(0).mean()
@@ -116,7 +134,7 @@ def test_token_means_are_shrunk_by_what_predicts_the_other_half_best(noise, perm
     known = rows(500, noise=noise)
     if permuted:
         known = dataclasses.replace(known, ids=np.random.default_rng(0).permutation(known.ids))
-    found = fit_all(known.chunks(), SETTINGS, progress=SILENT).shrunk
+    found = fit_all(known.chunks(), ELSEWHERE, progress=SILENT).shrunk
     errors = [halves_error(known, shrunk) for shrunk in SHRINKAGES]
     assert halves_error(known, found) == pytest.approx(min(errors), rel=1e-9)
     if permuted:
@@ -131,7 +149,7 @@ def test_means_of_ids_that_say_nothing_put_nothing_into_what_is_left():
     mixed = np.random.default_rng(0).permutation
     known = dataclasses.replace(known, ids=mixed(known.ids))
     other = dataclasses.replace(other, ids=mixed(other.ids))
-    means = fit_all(known.chunks(), SETTINGS, progress=SILENT).token_means
+    means = fit_all(known.chunks(), ELSEWHERE, progress=SILENT).token_means
     each = torch.from_numpy(np.unique(known.ids))
     plain = torch.from_numpy(np.stack([known.target[known.ids == int(i)].mean(0) for i in each]))
     told = []
@@ -141,6 +159,54 @@ def test_means_of_ids_that_say_nothing_put_nothing_into_what_is_left():
         told.append(of_ids.var(0).sum() / x.var(0).sum())
     assert told[1] > 2 * told[0]
     assert told[0] < 0.01  # 20 ids of 200 tokens each
+
+
+@pytest.mark.parametrize("beyond", [0, 0.3, 3])
+def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
+    known = rows(900, types=150, wobble=0, beyond=beyond)
+    fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
+    x, y = known.source.astype(np.float64), known.target.astype(np.float64)
+    left_by_map = y - (x @ fitted.map.weight.double().numpy() + fitted.map.bias.double().numpy())
+    errors = [halves_error(dataclasses.replace(known, target=left_by_map), s) for s in SHRINKAGES]
+    assert fitted.shrunk == SHRINKAGES[int(np.argmin(errors))]
+    taken = y - np.concatenate(
+        [left(fitted.token_means, r, source=SOURCE).double().numpy() for r in known.chunks()]
+    )
+    for token in np.unique(known.ids):
+        mine = known.ids == token
+        off = left_by_map[mine].sum(0) / (mine.sum() + fitted.shrunk)
+        np.testing.assert_allclose(taken[mine], (y - left_by_map)[mine] + off, atol=1e-4)
+    unseen = Activations(np.ones((1, 6), np.float32), np.zeros((1, 10), np.float32),
+                         np.array([999]), np.zeros(1, np.int64))  # fmt: skip
+    (one,) = unseen.chunks()
+    assert torch.allclose(
+        left(fitted.token_means, one, source=SOURCE), left(fitted.map, one, source=SOURCE)
+    )
+
+
+def test_of_rare_ids_token_means_leave_nothing_linear_that_the_map_takes():
+    """What shrinking to the mean of all leaves of a rare id could be read off the embedding."""
+    known, other = (
+        rows(n, seed=seed, types=400, wobble=0, beyond=0.5, noise=1.5)
+        for n, seed in ((800, 0), (20000, 1))
+    )
+    share = {}
+    for settings in (SETTINGS, ELSEWHERE):
+        fitted = fit_all(known.chunks(), settings, progress=SILENT)
+        x = np.concatenate(
+            [left(fitted.token_means, r, source=settings.source).numpy() for r in other.chunks()]
+        )
+        source = np.c_[other.source, np.ones(len(other))]
+        told = source @ np.linalg.lstsq(source, x, rcond=None)[0]
+        share[settings.source] = share_left(told, x)
+    assert share[SOURCE] < 0.01 < 0.05 < share[ELSEWHERE.source]
+
+
+def test_all_documents_in_one_half_say_that_nothing_was_chosen():
+    known = rows(documents=6)
+    known = dataclasses.replace(known, documents=2 * known.documents)
+    fitted = fit_all(known.chunks(), dataclasses.replace(SETTINGS, folds=5), progress=SILENT)
+    assert fitted.shrunk is None
 
 
 def test_a_map_that_takes_nothing_leaves_the_controls_baselines_and_says_so(tmp_path):

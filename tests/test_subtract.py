@@ -13,7 +13,15 @@ from atlas.folder import Folder
 from ingest.codes import read_shard
 from ingest.run import ingest
 from ingest.saes import check_fit, open_sae
-from ingest.subtract import FILE, Components, Map, TokenMeans, read_subtraction, write_subtraction
+from ingest.subtract import (
+    FILE,
+    Components,
+    Map,
+    MapAndTokenMeans,
+    TokenMeans,
+    read_subtraction,
+    write_subtraction,
+)
 
 SOURCE = "hook_embed"
 WIDTH = 24
@@ -41,7 +49,17 @@ def token_means(*, d_in=WIDTH):
     return TokenMeans(ids, tensor(3, d_in, seed=5), tensor(d_in, seed=6))
 
 
-KINDS = {"map": a_map, "components": components, "token-means": token_means}
+def both(*, d_in=WIDTH):
+    mapped, means = a_map(d_in=d_in), token_means(d_in=d_in)
+    return MapAndTokenMeans(SOURCE, mapped.weight, mapped.bias, means.ids, means.means)
+
+
+KINDS = {
+    "map": a_map,
+    "components": components,
+    "token-means": token_means,
+    "map-and-token-means": both,
+}
 
 
 def by_numpy(less, x, others, ids):
@@ -51,6 +69,9 @@ def by_numpy(less, x, others, ids):
         mean, directions = less.mean.numpy(), less.directions.numpy()
         return x - sum(np.outer((x - mean) @ one, one) for one in directions.T)
     known = dict(zip(less.ids.tolist(), less.means.numpy(), strict=True))
+    if less.kind == "map-and-token-means":
+        told = others[less.source] @ less.weight.numpy() + less.bias.numpy()
+        return x - told - np.array([known.get(i, 0 * told[0]) for i in ids.tolist()])
     return x - np.array([known.get(i, less.mean.numpy()) for i in ids.tolist()])
 
 
@@ -102,6 +123,9 @@ def bad_files():
     yield "orthonormal", two, {"kind": "components"}
     means = token_means().tensors()
     yield "ascend", {**means, "ids": torch.tensor([3, 3, 5])}, {"kind": "token-means"}
+    yield "ascend", {**both().tensors(), "ids": torch.tensor([3, 3, 5])}, {
+        "kind": "map-and-token-means", "source": SOURCE,
+    }  # fmt: skip
     yield "no integers", {**means, "ids": torch.tensor([3.0, 4, 5])}, {"kind": "token-means"}
     yield "shape", {**means, "ids": torch.tensor([3, 4])}, {"kind": "token-means"}
 

@@ -621,6 +621,17 @@ def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):
     assert "transcoder/m@x" not in touching(folder.path, ["far"])
 
 
+def test_contexts_without_bos_have_no_scores_of_it(tmp_path, lm):
+    sae = topk()
+    sae.cfg.metadata.prepend_bos = False
+    path = tmp_path / "a.atlas"
+    run(path, lm, [named(sae, "top")], texts(), match=None)
+    for source in (EMBED, FIRST):
+        row = one(path, lm, source=source, settings=replace(PLAIN, draws=20))
+        assert row["r2_with_bos"] is row["r2_with_bos_weighted"] is row["bos_share"] is None
+        assert row["r2_low"] < row["r2_weighted"] < row["r2_high"]
+
+
 # ---- models that no SAE reads
 
 

@@ -22,6 +22,7 @@ from ingest.residual.train import all_arms, look, train
 from ingest.saes import open_sae
 
 SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"
+ELSEWHERE = "blocks.0.hook_resid_pre"
 TYPES, WIDTH = 40, 12
 DOCUMENTS = {"map": 40, "training": 60, "corpus": 100}
 LENGTH = 30
@@ -99,7 +100,8 @@ def tiny_run(
     sides = {
         role: world.side(n, permuted=permuted, elsewhere=elsewhere) for role, n in DOCUMENTS.items()
     }
-    settings = replace(SETTINGS, seeds=seeds, split_seed=seed)
+    source = ELSEWHERE if elsewhere else SOURCE
+    settings = replace(SETTINGS, source=source, seeds=seeds, split_seed=seed)
     fitted = fit_all(sides["map"].chunks(), settings, progress=SILENT)
     drawn, taken = draw_components(fitted, sides["training"], settings)
     those = [arm for arm in all_arms(settings, fitted, drawn) if arm.name in arms]
@@ -110,7 +112,9 @@ def tiny_run(
             made = train(
                 arm, sides["training"], settings, read=reads[arm.label], metadata={}, stage=stage
             )
-        probed.append(_probe(arm, made.sae, sides["corpus"], world, folder / arm.label))
+        probed.append(
+            _probe(arm, made.sae, sides["corpus"], world, folder / arm.label, source=source)
+        )
     samples = {name: [p.sample() for p in probed if p.arm == name] for name in arms}
     first, *others = arms
     return Tiny(taken, fitted.penalty, probed, {
@@ -118,11 +122,11 @@ def tiny_run(
     })  # fmt: skip
 
 
-def _probe(arm, sae, corpus, world, folder):
+def _probe(arm, sae, corpus, world, folder, *, source):
     """Encode the documents measured on, write the codes, and probe them at the embedding."""
     opened = open_sae(sae, name=arm.label, less=arm.less)
     (rows,) = corpus.chunks()
-    codes = opened.codes(left(arm.less, rows, source=SOURCE))
+    codes = opened.codes(left(arm.less, rows, source=source))
     dense = np.zeros((len(corpus), opened.info.d_sae), np.float32)
     dense[np.repeat(np.arange(len(corpus)), np.diff(codes.indptr)), codes.indices] = codes.values
     kept = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)

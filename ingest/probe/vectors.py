@@ -28,7 +28,7 @@ _AT_ONCE = 4096
 
 def by_id(model: "LanguageModel", ids: NDArray[np.integer]) -> NDArray[np.float32]:
     """Return the embedding's vector of each token id; float32, (ids, d_model)."""
-    found = []
+    found = [np.zeros((0, model.place(EMBEDDING).width), np.float32)]
     for i in range(0, len(ids), _AT_ONCE):
         few = torch.from_numpy(ids[i : i + _AT_ONCE].astype(np.int64))[:, None]
         read = model.run(few, torch.ones_like(few), hooks=[EMBEDDING])[EMBEDDING]

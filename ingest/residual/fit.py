@@ -10,19 +10,18 @@ from torch import Tensor
 
 from atlas.errors import BadInput
 from atlas.progress import Progress
+from ingest.probe.vectors import EMBEDDING
 from ingest.residual.activations import Activations, Rows, left
+from ingest.residual.means import Sums, TokenTable
 from ingest.residual.settings import ResidualSettings
-from ingest.subtract import Components, Map, TokenMeans
+from ingest.subtract import Components, Map, MapAndTokenMeans, TokenMeans
 from ingest.transcoder.moments import Moments, Stream, joined
 from ingest.transcoder.solve import Spectra, choose, fit
 
-__all__ = ["SHRINKAGES", "Drawn", "Fitted", "draw_components", "fit_all", "variance"]
+__all__ = ["Drawn", "Fitted", "draw_components", "fit_all", "variance"]
 
 #: Orders of the components that are tried for a draw, and the share of the whole variance that is near.
 TRIES, NEAR = 100, 0.002
-
-#: Tokens of the mean of all that may be mixed into the mean of each id; the last leaves nothing else.
-SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), 1e12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +37,15 @@ class Fitted:
     directions
         (target, target). Principal components of the target, one a column, by variance.
     token_means
-        The mean of the target on each token id, shrunk towards the mean of all. The plain
-        mean of a rare id is noise for the most part: taken away, it would put into what is
-        left something that the id tells, which was not there before.
+        The mean of the target on each token id, shrunk: from the embedding towards what the
+        map says of the id, from elsewhere towards the mean of all. The plain mean of a rare
+        id is noise for the most part: taken away, it would put into what is left something
+        that the id tells, which was not there before. And what shrinking to the mean of all
+        leaves of rare ids is nearly linear in the embedding, where a map would have taken it.
     shrunk
-        How many tokens of the mean of all are mixed into the mean of each id, chosen as the
-        map's penalty is: by what predicts documents left out best.
+        How many tokens of that are mixed into the mean of each id, chosen as the map's
+        penalty is: by what predicts documents left out best. None if all documents fell
+        into one half, and it could not be chosen.
     penalty
         The map's penalty, in units of the mean variance of the source's dimensions.
     r2
@@ -57,8 +59,8 @@ class Fitted:
     map: Map
     mean: Tensor
     directions: Tensor
-    token_means: TokenMeans
-    shrunk: float
+    token_means: TokenMeans | MapAndTokenMeans
+    shrunk: float | None
     penalty: float
     r2: float
     tokens: int
@@ -107,19 +109,34 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
             f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they weigh "
             "nothing in what follows."
         )
-    means, shrunk = sums.means.of(target.x)
+    table = sums.means.table(
+        (lambda x: x @ line.weight + line.bias)
+        if settings.source == EMBEDDING
+        else (lambda _: target.x)
+    )
     predicted = (line.weight * (2 * whole.xy - whole.xx @ line.weight)).sum()
     return Fitted(
         map=Map(settings.source, line.weight.float(), line.bias.float()),
         mean=target.x.float(),
         directions=torch.linalg.eigh(target.xx).eigenvectors.flip(1).float(),
-        token_means=means,
-        shrunk=shrunk,
+        token_means=_token_means(table, line, target.x, settings.source),
+        shrunk=table.shrunk,
         penalty=penalty,
         r2=float(predicted / whole.yy.sum()),
         tokens=whole.n,
         documents=len(sums.documents),
         constant=constant,
+    )
+
+
+def _token_means(
+    table: TokenTable, line: "_Line", mean: Tensor, source: str
+) -> TokenMeans | MapAndTokenMeans:
+    """Return the token means as they are taken away."""
+    if source != EMBEDDING:
+        return TokenMeans(table.ids, (mean + table.off).float(), mean.float())
+    return MapAndTokenMeans(
+        source, line.weight.float(), line.bias.float(), table.ids, table.off.float()
     )
 
 
@@ -158,7 +175,7 @@ class _Sums:
         self.folds = folds
         self.documents: set[int] = set()
         self.maps: dict[int, Stream] = {}
-        self.means = _Means()
+        self.means = Sums()
         self.target = Stream(0, {})
 
     def add(self, rows: Rows) -> None:
@@ -172,72 +189,7 @@ class _Sums:
             mine = torch.from_numpy(np.flatnonzero(rows.documents % self.folds == fold))
             stream.add(rows.source[mine], {"target": rows.target[mine]})
         self.target.add(rows.target, {"": rows.target[:, :0]})
-        self.means.add(rows.ids, torch.from_numpy(rows.documents % 2), rows.target)
-
-
-class _Means:
-    """Sums of the target by token id and half of the documents, in rows made as ids turn up."""
-
-    def __init__(self) -> None:
-        self._row: dict[int, int] = {}
-        self._sums = torch.zeros(0, 0, dtype=torch.float64)
-        self._counts = torch.zeros(0, dtype=torch.float64)
-
-    def add(self, ids: Tensor, halves: Tensor, y: Tensor) -> None:
-        """Add the target of some tokens; ``halves`` are 0 or 1."""
-        each, at = torch.unique(ids, return_inverse=True)
-        rows = torch.tensor([self._row.setdefault(i, len(self._row)) for i in each.tolist()])
-        self._grow(y.shape[1])
-        where = 2 * rows[at] + halves
-        self._sums.index_add_(0, where, y.double())
-        self._counts.index_add_(0, where, torch.ones(len(at), dtype=torch.float64))
-
-    def _grow(self, width: int) -> None:
-        """Make room for the ids there are, twice as much as is needed."""
-        if 2 * len(self._row) > len(self._counts):
-            more = 4 * len(self._row) - len(self._counts)
-            sums = self._sums.reshape(-1, width)
-            self._sums = torch.cat([sums, sums.new_zeros(more, width)])
-            self._counts = torch.cat([self._counts, self._counts.new_zeros(more)])
-
-    def of(self, mean: Tensor) -> tuple[TokenMeans, float]:
-        """Return the shrunk mean of each id, that of all for other ids, and by how much they are shrunk."""
-        ids = torch.tensor(sorted(self._row))
-        rows = torch.tensor([self._row[i] for i in ids.tolist()])
-        sums = self._sums.reshape(-1, 2, self._sums.shape[1])[rows]
-        counts = self._counts.reshape(-1, 2)[rows]
-        shrunk = _shrinkage(sums, counts)
-        count = counts.sum(1, keepdim=True)
-        off = (sums.sum(1) - count * mean) / (count + shrunk)  # of the mean of all
-        return TokenMeans(ids, (mean + off).float(), mean.float()), shrunk
-
-
-def _shrinkage(sums: Tensor, counts: Tensor) -> float:
-    """Return how many tokens of the mean of all are mixed into the mean of each id.
-
-    Of those in ``SHRINKAGES`` the one by which the means of one half of the documents predict
-    the other best, both ways.
-
-    Parameters
-    ----------
-    sums
-        (ids, halves, dimensions). Of the target.
-    counts
-        (ids, halves). Tokens.
-    """
-    if not counts.sum(0).all():  # all tokens are in one half
-        return 1.0
-    shrinkages = torch.tensor(SHRINKAGES, dtype=torch.float64)
-    error = torch.zeros_like(shrinkages)
-    for one, other in ((0, 1), (1, 0)):
-        n = counts[:, one]
-        mean = sums[:, one].sum(0) / n.sum()
-        off = (sums[:, one] - n[:, None] * mean) / n.clamp(min=1)[:, None]
-        against = ((sums[:, other] - counts[:, other, None] * mean) * off).sum(1)
-        square = counts[:, other] * (off**2).sum(1)
-        weights = n / (n + shrinkages[:, None]).clamp(min=1e-9)  # (shrinkages, ids)
-        error += weights**2 @ square - 2 * weights @ against
-    return float(shrinkages[error.argmin()])
+        self.means.add(rows)
 
 
 @dataclass(frozen=True, eq=False)

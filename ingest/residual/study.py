@@ -6,7 +6,7 @@ ingesting, probing and matching keep. The same command goes on from there and en
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,9 @@ from ingest.models import LanguageModel, open_model
 from ingest.probe.probing import probe_saes
 from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Activations, Reader, keep
-from ingest.residual.fit import SHRINKAGES, Drawn, Fitted, draw_components, fit_all
+from ingest.residual.fit import Drawn, Fitted, draw_components, fit_all
 from ingest.residual.folders import finished, write_sae
+from ingest.residual.means import SHRINKAGES
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.split import ROLES, Divided, Role, divide
 from ingest.residual.train import Arm, Facts, all_arms, look, train
@@ -36,6 +37,7 @@ from ingest.run import Text, ingest
 from ingest.sae_info import slug
 from ingest.saes import open_sae
 from ingest.settings import Settings
+from ingest.subtract import MapAndTokenMeans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,9 +48,12 @@ STUDY = "residual"
 """The kind of a study's part."""
 
 #: Raised when the same texts and settings would give other numbers; and for each arm, other SAEs.
-#: Token means of version 1 were not shrunk.
-VERSION = 2
-VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 2}
+#: Token means of version 1 were not shrunk, those of version 2 towards the mean of all only.
+VERSION = 3
+VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 3}
+
+#: How much less than the map, in shares of that, components may take away and be told of as its like.
+NEARLY = 0.1
 
 #: Contexts, unless it is said.
 CONTEXT = 256
@@ -263,6 +268,8 @@ def _train(study: _Study, divided: Divided) -> dict[str, tuple[Arm, Facts]]:
                 arm, training, study.settings, read=reads[arm.label], metadata=_metadata(study),
                 stage=stage, device=study.reader.model.device,
             )  # fmt: skip
+        if arm.name == "token-means":
+            trained = replace(trained, facts=replace(trained.facts, shrunk=fitted.shrunk))
         write_sae(study.place(arm), arm, trained, origin=_origin(study, divided, arm))
         done[study.sae_name(arm)] = arm, trained.facts
     return {study.sae_name(arm): done[study.sae_name(arm)] for arm in arms}
@@ -290,19 +297,27 @@ def _fit(study: _Study, divided: Divided) -> tuple[Fitted, list[Drawn], Activati
         f"The map from {settings.source} takes away {taken:.1%} of the variance of {settings.target} on the "
         f"training documents ({fitted.r2:.1%} where it was fitted){near}. {_of_means(fitted)}"
     )
-    if any(not d.less.directions.shape[1] for d in drawn):
+    short = [d.share for d in drawn if d.share < (1 - NEARLY) * taken]
+    if short:
         study.progress.say(
-            "That is less than any component holds, so those controls have nothing taken away, and are the "
-            "baseline again: of such a map nothing can be told."
+            f"No components hold as much as the map takes away ({', '.join(f'{x:.1%}' for x in short)} against "
+            f"{taken:.1%}): they are no control of it."
         )
     return fitted, drawn, training
 
 
 def _of_means(fitted: Fitted) -> str:
     """Say how far token means were shrunk."""
+    prior = (
+        "what the map says of it"
+        if isinstance(fitted.token_means, MapAndTokenMeans)
+        else "the mean of all"
+    )
+    if fitted.shrunk is None:
+        return f"One token of {prior} is mixed into the mean of each token id; there are too few documents to choose."
     if fitted.shrunk == SHRINKAGES[-1]:
-        return "The token tells nothing of it on documents left out: the token means are the mean of all."
-    return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of the mean of all."
+        return f"On documents left out the token tells nothing beyond that: the mean of each token id is {prior}."
+    return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of {prior}."
 
 
 def _origin(study: _Study, divided: Divided, arm: Arm) -> dict[str, Any]:
@@ -360,8 +375,6 @@ def _estimate(study: _Study, divided: Divided, saes: int) -> None:
 
 def _step_time(study: _Study) -> float:
     """Return the seconds of a training step, measured on random numbers."""
-    from dataclasses import replace
-
     import numpy as np
 
     width = study.reader.model.place(study.settings.target).width
@@ -520,6 +533,9 @@ def _write(
             **{role: {"corpus": info.id, "source": info.source}
                for role, info in _infos(study, divided).items()},
             "left_out": {"documents in the atlas already": divided.left_out},
+            "token_means": {"shrunk": next(
+                (f.shrunk for arm, f in trained.values() if arm.name == "token-means"), None
+            )},
         },
         dtypes={"model": model.dtype, "sae": "float32", "device": model.device.type},
         made_from={m.key: m.hash for m in said.values()},
@@ -548,7 +564,7 @@ def _measured(parts: Mapping[str, Any], sae: str) -> dict[str, Any]:
 
 def _arms_table(rows: list[dict[str, Any]]) -> pa.Table:
     kinds = {"sae": pa.string(), "arm": pa.string(), "final_loss": pa.float64(),
-             "input_variance": pa.float64(), "removed_share": pa.float64()}  # fmt: skip
+             "input_variance": pa.float64(), "removed_share": pa.float64(), "shrunk": pa.float64()}  # fmt: skip
     return pa.Table.from_pylist(
         rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in rows[0]])
     )

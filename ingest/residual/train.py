@@ -98,6 +98,9 @@ class Facts:
         Share of the target's variance that was taken away, there.
     train_documents
         Documents it was trained on.
+    shrunk
+        Of token means: tokens of the prior mixed into the mean of each id; None if it could
+        not be chosen, and of the others.
     """
 
     d_sae: int
@@ -107,6 +110,7 @@ class Facts:
     input_variance: float
     removed_share: float
     train_documents: int
+    shrunk: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
