@@ -10,6 +10,8 @@ from atlas.parts import Manifest, write_part
 RUN = "document/active/l2=0.001"
 TARGET = "blocks.1.hook_resid_post"
 EFFECTS = {"baseline": 0.0, "components": 0.0, "residual": -0.06, "token-means": -0.1}
+REMOVED = {"baseline": 0.0, "residual": 0.4, "components": 0.4, "token-means": 0.5}
+APART = 0.001  # how much more each draw of components takes away
 LAYERS = {"hook_embed": None, "blocks.0.hook_resid_post": 0, TARGET: 1}
 
 
@@ -147,6 +149,8 @@ def study_atlas(
     source="hook_embed",
     passing=None,
     documents=40,
+    version=3,
+    shrunk=None,
 ):
     """Return the folder of an atlas with a study of all arms, probed, mapped and matched."""
     folder, rng = Folder.create(path), np.random.default_rng(rng)
@@ -177,7 +181,7 @@ def study_atlas(
                     "sae": sae, "arm": arm, "seed": seed, "draw": draw, "k": 8, "d_sae": features,
                     "train_tokens": 10_000, "steps": 100, "final_loss": 0.5,
                     "input_variance": 1.0, "train_documents": 30,
-                    "removed_share": {"baseline": 0.0, "token-means": 0.5}.get(arm, 0.4),
+                    "removed_share": REMOVED[arm] + (draw or 0) * APART,
                 })  # fmt: skip
     split = [{"role": r, "documents": 10, "tokens": 4000} for r in ("transcoder", "sae", "probe")]
     saes = tuple(row["sae"] for row in arms)
@@ -185,7 +189,8 @@ def study_atlas(
          [("arms", pa.Table.from_pylist(arms)), ("split", pa.Table.from_pylist(split))],
          settings={"source": source, "target": TARGET, "seeds": seeds, "draws": 2, "match": None} | {"k": 8},
          sources={"model": {"source": "a folder/m", "weights": "w"},
-                  "text": {"source": "my text's.jsonl", "field": "body", "split_on": "line"}})  # fmt: skip
+                  "text": {"source": "my text's.jsonl", "field": "body", "split_on": "line"}}
+         | ({} if shrunk is None else {"token_means": {"shrunk": shrunk}}), version=version)  # fmt: skip
     add_maps(folder)
     add_matches(
         folder,

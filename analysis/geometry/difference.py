@@ -107,7 +107,8 @@ class Difference:
     draw_variance
         Variance of the mean over draws that seeds share; None where there are none.
     documents
-        Validation documents that were drawn from, of the SAE that has fewest; None if not known.
+        Validation documents that were drawn from, of the SAE that has fewest; None if not known
+        of any.
     draws
         Draws that all seeds share, such as of random components; 0 where there are none.
     resampled
@@ -255,9 +256,10 @@ def _least_p(seeds: int) -> float:
 
 
 def _documents(samples: Sequence[Sample], seeds: Sequence[int]) -> int | None:
-    """Return the fewest documents that any of the samples compared was validated on."""
-    known = [s.documents for s in samples if s.seed in seeds and s.documents is not None]
-    return min(known, default=None)
+    """Return the fewest documents that any sample compared was validated on; None if one does not say."""
+    said = [s.documents for s in samples if s.seed in seeds]
+    known = [number for number in said if number is not None]
+    return min(known) if known and len(known) == len(said) else None
 
 
 def mean_over_seeds(

@@ -1,8 +1,10 @@
 """What an atlas knows of its dataset geometry, gathered once for the report: maps, study, differences, verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from analysis.geometry.difference import Difference, difference
 from analysis.geometry.marks import arm_rows, match_rows, score_rows, token_marks
@@ -15,10 +17,13 @@ from atlas.errors import Asked
 if TYPE_CHECKING:
     from atlas.api import Atlas
 
-__all__ = ["Findings", "find"]
+__all__ = ["Findings", "find", "verdicts_of"]
 
 #: The controls that the headline rests on: any such share taken away, and the token itself.
 CONTROL, EXTREME = "components", "token-means"
+
+#: How far, as a share of what the map takes away, the components may be from taking as much.
+_NEAR = 0.1
 
 #: Columns of MAPS_TO that are told beside those of the sweep.
 _ERRORS = ("mse_in_sample", "mse_with_bos")
@@ -130,8 +135,9 @@ def find(
         row for row in atlas.table("MAPS_TO").to_pylist() if row["source"].endswith(f"/{site}")
     ]
     differences = [] if opened is None else _differences(opened, strata)
-    verdicts = [] if opened is None else _verdicts(opened, differences, margin)
-    kind = {verdict.control: verdict.kind for verdict in verdicts}
+    verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
+    of = {verdict.control: verdict for verdict in verdicts}
+    place = "the embedding" if site == EMBEDDING else site
     marks = {} if opened is None else {p.sae: token_marks(sound, p.sae) for p in opened.probed}
     return Findings(
         atlas=folder.name,
@@ -146,18 +152,61 @@ def find(
         matches=[] if opened is None else match_rows(sound, opened),
         differences=differences,
         verdicts=verdicts,
-        headline=headline(kind[CONTROL], kind[EXTREME]) if verdicts else "",
+        headline=headline(of[CONTROL], of[EXTREME], source=place) if verdicts else "",
         asked=asked,
     )
 
 
-def _verdicts(study: Study, differences: Sequence[Difference], margin: float) -> list[Verdict]:
+def verdicts_of(
+    study: Study, differences: Sequence[Difference], margin: float = MARGIN
+) -> list[Verdict]:
     """Return the verdict against each of the other arms, or say what it lacks."""
     found = {d.other: d for d in differences if d.one == "residual"}
-    return [
-        judge(found.get(arm), margin=margin, against=arm, why=_lacking(study, arm))
+    verdicts = [
+        judge(
+            found.get(arm),
+            margin=margin,
+            against=arm,
+            why=_lacking(study, arm),
+            unfit=_unfit(study, arm),
+        )
         for arm in AGAINST
     ]
+    if not study.all_prior:
+        return verdicts
+    at_embedding = study.settings.get("source", EMBEDDING) == EMBEDDING
+    no_more = "no more away than the map does" if at_embedding else "nothing of the token away"
+    note = f"The token means take {no_more}: on documents left out the token told nothing beyond."
+    return [
+        replace(v, sentence=f"{v.sentence} {note}") if v.control == EXTREME else v for v in verdicts
+    ]
+
+
+def _unfit(study: Study, arm: str) -> str:
+    """Say why an arm is no control of what the map takes away; empty if it is."""
+    if arm == EXTREME and study.old_means:
+        return (
+            "its token means were made by an earlier version, and `atlas residual` with --replace makes "
+            "them anew"
+        )
+    if arm == CONTROL and "removed_share" in study.arms:
+        return _taken_apart(study.arms)
+    return ""
+
+
+def _taken_apart(arms: pd.DataFrame) -> str:
+    """Say if components hold another share than the map took, or the same ones were drawn each time."""
+    means = arms.groupby("arm")["removed_share"].mean()
+    taken, control = means.get("residual"), means.get(CONTROL)
+    if taken is None or control is None:
+        return ""
+    if not (taken > 0 and control > 0 and abs(control - taken) <= _NEAR * taken):
+        return f"the control did not take as much away ({control:.1%} of the variance against {taken:.1%})"
+    by_seed = arms[arms["arm"] == CONTROL].groupby("seed")["removed_share"]
+    several = by_seed.nunique()[by_seed.size() > 1]
+    if len(several) and (several == 1).all():
+        return f"all draws of the control took the same share away ({control:.1%}), so they are of the same directions"
+    return ""
 
 
 def _lacking(study: Study, arm: str) -> str:

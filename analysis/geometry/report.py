@@ -9,7 +9,6 @@ from analysis.geometry import page, words
 from analysis.geometry.difference import Difference
 from analysis.geometry.findings import Findings
 from analysis.geometry.marks import MARKS
-from analysis.geometry.study import ARMS
 from analysis.plots import geometry as plots
 from analysis.plots.drawing import FORMATS, Chart, save
 from analysis.probes import VERDICTS
@@ -132,7 +131,7 @@ def html(
         f"Dataset geometry of {found.atlas}",
         [
             f"<h1>{page.paragraphs(f'Dataset geometry of {found.atlas}')[3:-4]}</h1>",
-            *_verdict(found),
+            *_verdict(found, where),
             "<h2>The question</h2>", page.paragraphs(*words.question(found)),
             *_setting(found),
             *_maps(found, drawn),
@@ -166,14 +165,13 @@ def numbers(found: Findings) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Findings) -> list[str]:
+def _verdict(found: Findings, where: str) -> list[str]:
     if not found.verdicts:
         return []
     of = [(f"residual − {v.control}", words.ASKS[v.control], v.sentence) for v in found.verdicts]
     said = [page.comparisons(found.headline, of)]
-    if (untold := words.untold(found)) is not None:
-        why, command = untold
-        said.append(page.paragraphs(f"{why} `{command}` makes them anew.", kind="missing"))
+    for why, commands in words.untold(found, where):
+        said += [page.paragraphs(why, kind="missing"), page.code(commands)]
     return said
 
 
@@ -192,7 +190,7 @@ def _setting(found: Findings) -> list[str]:
             f"This is the study {study.name}; the atlas has others, which --study names: "
             f"{', '.join(study.others)}.", kind="missing",
         ))  # fmt: skip
-    said.append(page.notes([f"{arm}: {reads}." for arm, reads in ARMS.items()]))
+    said.append(page.notes([f"{arm}: {reads}." for arm, reads in words.reads(study).items()]))
     if len(study.split):
         said.append(page.table(
             study.split.to_dict("records"),  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """A residual study as it lies in an atlas: its arms, and the probes of each of their SAEs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,31 @@ from ingest.probe.bootstrap import CLUSTERS
 from ingest.probe.edges import Run
 from ingest.probe.settings import ProbeSettings
 
-__all__ = ["ARMS", "EMBEDDING", "PAIRS", "Probed", "Study", "from_tables", "open_study", "studies"]
+__all__ = [
+    "ARMS",
+    "EMBEDDING",
+    "PAIRS",
+    "SHRUNK_SINCE",
+    "Probed",
+    "Study",
+    "from_tables",
+    "open_study",
+    "studies",
+]
 
 #: The arms in the order they are shown, with what each reads.
 ARMS: dict[str, str] = {
     "baseline": "the target's activations",
     "residual": "the target less what the affine map from the source predicts",
     "components": "the target less randomly chosen principal components of as much variance",
-    "token-means": "the target less the mean of each token id, shrunk towards the mean of all",
+    "token-means": "the target less the mean of each token id",
 }
+
+#: Study parts below this version have token means that were shrunk otherwise, or not at all.
+SHRUNK_SINCE = 3
+
+#: Tokens of the prior mixed into each mean, from which on nothing but the prior is left.
+_ALL_PRIOR = 1e11
 
 #: Where is probed from if a study does not say.
 EMBEDDING = "hook_embed"
@@ -122,6 +138,10 @@ class Study:
         All runs that any of its SAEs was probed by from that site.
     others
         The other studies of the atlas.
+    version
+        Of its part.
+    probing
+        The settings of that run, as the probes' parts hold them, and ``seed``; empty if there is none.
     """
 
     name: str
@@ -135,6 +155,8 @@ class Study:
     unprobed: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    version: int = SHRUNK_SINCE
+    probing: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, arm: str) -> list[Probed]:
         """Return the probed SAEs of an arm."""
@@ -145,6 +167,22 @@ class Study:
         """The arms that were probed, in the order they are shown."""
         there = {p.arm for p in self.probed}
         return [arm for arm in ARMS if arm in there] + sorted(there - set(ARMS))
+
+    @property
+    def old_means(self) -> bool:
+        """Whether its token means were made by an earlier version."""
+        return self.version < SHRUNK_SINCE
+
+    @property
+    def shrunk(self) -> float | None:
+        """Tokens of the prior mixed into the mean of each token id; None if not known."""
+        said = self.sources.get("token_means", {}).get("shrunk")
+        return None if said is None or self.old_means else float(said)
+
+    @property
+    def all_prior(self) -> bool:
+        """Whether the token means are their prior: nothing was found in the token beyond it."""
+        return self.shrunk is not None and self.shrunk >= _ALL_PRIOR
 
 
 def studies(folder: Folder) -> list[str]:
@@ -204,10 +242,12 @@ def open_study(
         if chosen in found.get(row["sae"], {})
     )
     _check_same(found, chosen)
+    of_run = next((of[chosen].manifest for of in found.values() if chosen in of), None)
     unprobed = tuple(sae for sae in arms["sae"] if chosen not in found.get(sae, {}))
     return Study(
         part.manifest.name, settings, part.manifest.sources, arms, split, site, chosen, probed,
         unprobed, runs, tuple(sorted(parts.keys() - {part.manifest.name})),
+        part.manifest.version, {} if of_run is None else dict(of_run.settings) | {"seed": of_run.seed},
     )  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from analysis.geometry.difference import Difference
 from analysis.geometry.findings import CONTROL, EXTREME, Findings
-from analysis.geometry.study import EMBEDDING, Study
+from analysis.geometry.study import ARMS, EMBEDDING, Study
+from ingest.probe.settings import ProbeSettings
 
 __all__ = [
     "ASKS",
@@ -20,6 +21,7 @@ __all__ = [
     "means_here",
     "place",
     "question",
+    "reads",
     "untold",
 ]
 
@@ -63,50 +65,103 @@ def question(found: Findings) -> tuple[str, str, str]:
 
 
 def means_here(found: Findings) -> str:
-    """Say what being harder than with token means would mean at this source."""
+    """Say what a verdict against token means leaves open at this source."""
     if found.source == EMBEDDING:
         return (
-            "From the embedding the map is a function of the token, so what it takes away is some of what the "
-            "token tells. Not harder than with token means says that it is no more; harder would say that token "
-            "means, which are poor for rare ids, leave more of the token than the map does."
+            "From the embedding the map is a function of the token, and so are the token means. A verdict against "
+            "them says how well features are predicted, and may come of means that are poor for rare ids; "
+            "whether the map or the token means predict more of the layer is told by R² held out, below."
         )
     return (
-        f"{found.source} holds more than the token, and probes read it there too. Token means take away the token "
-        "alone: not harder than with them says that of what the map takes away the token is what counts; harder, "
-        f"that {found.source} tells more of the layer, linearly, than which token it is."
+        f"{found.source} may hold more than the token, and probes read it there too. Harder than with token means "
+        "may come of that, or of means that are poor for rare ids. Not harder does not say that the map takes away "
+        "only what the token tells: it may pass the token means in R² held out, below, all the same."
     )
 
 
-def untold(found: Findings) -> tuple[str, str] | None:
-    """Return what the probes do not tell, and the command that makes them anew; None if nothing is missing."""
+def reads(study: Study) -> dict[str, str]:
+    """Return what the SAEs of each arm read, in the order they are shown."""
+    if study.old_means:
+        how = ", as an earlier version made it"
+    else:
+        how = f", shrunk towards {_prior(study)}"
+        if study.shrunk is not None:
+            how += f" (as if {study.shrunk:g} more tokens of each id were that)"
+    return ARMS | {EXTREME: ARMS[EXTREME] + how}
+
+
+def _prior(study: Study) -> str:
+    """Return what token means are shrunk towards."""
+    at_embedding = study.settings.get("source", EMBEDDING) == EMBEDDING
+    return "what the map predicts of that id" if at_embedding else "the mean of all"
+
+
+def untold(found: Findings, where: str) -> list[tuple[str, list[str]]]:
+    """Return why parts allow no verdict, each with the commands that make them anew.
+
+    Parameters
+    ----------
+    found
+        What was found.
+    where
+        How the atlas is named in commands.
+    """
     study = found.study
     if study is None:
-        return None
-    old = [p.sae for p in study.probed if p.draws is not None and p.documents is None]
-    if not old:
-        return None
-    asked = {
-        flag: study.settings.get(f"probe.{name}")
-        for name, flag in (("penalty", "penalty"), ("min_positives", "min-positives"), ("seed", "seed"),
-                           ("controls", "controls"), ("draws", "draws"), ("tau", "tau"), ("delta", "delta"))
-    }  # fmt: skip
-    options = [w for flag, v in asked.items() if v is not None for w in (f"--{flag}", str(v))]
-    command = [
-        "atlas",
-        "probe",
-        *old,
-        "--from",
-        study.site,
-        "--split",
-        "document",
-        *options,
-        "--replace",
+        return []
+    told = []
+    if old := [p.sae for p in study.probed if p.draws is not None and p.documents is None]:
+        told.append((
+            f"Probes of {len(old)} SAEs were made by an earlier version, and do not say on how many documents "
+            "they were validated, so they allow no verdict. To make them anew:",
+            _probe(study, old, where),
+        ))  # fmt: skip
+    if study.probing.get("draws") == 0:
+        told.append((
+            "The probes have no draws of documents, so they allow no verdict. To make them anew with some:",
+            _probe(study, [p.sae for p in study.probed], where),
+        ))  # fmt: skip
+    if study.old_means and EXTREME in set(study.arms["arm"]):
+        *notes, command = _residual(study, where)
+        told.append((
+            "The token means of this study were made by an earlier version, so they allow no verdict. To make "
+            "the study anew:",
+            [*notes, f"{command} --replace"],
+        ))  # fmt: skip
+    return told
+
+
+#: Options of `atlas probe` by the settings that hold them.
+_OF_PROBE = {
+    "split": "split", "kind": "kind", "penalty": "penalty", "c": "c", "threshold": "above",
+    "balance": "balance", "min_positives": "min-positives", "features": "features",
+    "tokens": "tokens", "controls": "controls", "draws": "draws", "tau": "tau", "delta": "delta",
+    "seed": "seed", "iterations": "iterations",
+}  # fmt: skip
+
+
+def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
+    """Return the command that probes SAEs of a study anew, as its chosen run was; notes come first."""
+    usual, said = ProbeSettings(), dict(study.probing)
+    notes = [
+        f"# {name} was {said[name]}, which no option says; from Python ProbeSettings does."
+        for name in ("scale", "train_share", "tolerance")
+        if name in said and said[name] != getattr(usual, name)
     ]
-    return (
-        f"Probes of {len(old)} SAEs were made by an earlier version, and do not say on how many documents they "
-        "were validated, so they allow no verdict.",
-        shlex.join(command),
-    )
+    if said.get("c") is not None:
+        said["penalty"] = None
+    said["draws"] = said.get("draws") or usual.draws
+    words = ["atlas", "probe", *saes, "--atlas", where, "--from", study.site]
+    for name, flag in _OF_PROBE.items():
+        if said.get(name) is not None:
+            words += [f"--{flag}", str(said[name])]
+    if study.sources.get("model", {}).get("source") == "memory":
+        notes.append("# The model was in memory: save it, and name its place for MODEL.")
+        words += ["--model", "MODEL"]
+    if said.get("validated_on") is not None:
+        notes.append("# Another atlas validated: name its place for PATH.")
+        words += ["--validate", "PATH"]
+    return [*notes, shlex.join([*words, "--replace"])]
 
 
 def best_by_token(source: str) -> str:
@@ -144,15 +199,28 @@ def may(found: Findings) -> list[str]:
     if found.headline:
         said.append(found.headline)
     if (extreme := found.difference("residual", EXTREME)) and extreme.mean is not None:
-        said.append(
-            "With token means taken away the mean of each token id is gone, as it was on the documents of the map; "
-            "rare ids have poor means or none, so what their tokens tell is still there in part."
-        )
+        said.append(_of_means(found))
     if removed := _removed(found):
         said.append(removed)
     if passed := _passed(found):
         said.append(passed)
     return said
+
+
+def _of_means(found: Findings) -> str:
+    """Say what is left where token means were taken away."""
+    study = found.study
+    if study is None or study.old_means:
+        return "The token means were made by an earlier version, and are not those that are taken away now."
+    rare = (
+        "of rare ids what is left is nearly what the map leaves"
+        if study.settings.get("source", EMBEDDING) == EMBEDDING
+        else "of rare ids what their tokens tell is still there in part"
+    )
+    return (
+        "Token means are means on the documents of the map, shrunk towards "
+        f"{_prior(study)}: of common ids the mean is gone, {rare}."
+    )
 
 
 def may_not(found: Findings) -> list[str]:
