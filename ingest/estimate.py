@@ -20,6 +20,9 @@ __all__ = ["estimate"]
 #: Tokens that are run to measure: enough to keep a device busy, little beside any real text.
 SAMPLE = 1024
 
+#: SAEs whose L0 is told one by one.
+SAID = 6
+
 ENTRY_BYTES = 8  # an active feature on a token: uint32 and float32
 TOKEN_BYTES = 36  # a token: six columns and two list offsets
 
@@ -59,7 +62,7 @@ def estimate(work: Pass, *, folder: Path, progress: Progress) -> None:
     progress.say(
         f"About {sample.tokens:,} tokens through {group.model.name} ({group.model.device.type}, "
         f"{group.model.dtype}) and {len(group.saes)} SAE(s), L0 about "
-        f"{', '.join(f'{x:.0f}' for x in sample.l0.values())}{going_on}: codes of {_size(size)} ({kept}), "
+        f"{_l0(list(sample.l0.values()))}{going_on}: codes of {_size(size)} ({kept}), "
         f"about {_time(sample.seconds * max(left.values()))}{by_one}."
     )
     _check_memory(work, sample)
@@ -94,6 +97,13 @@ def _measure(work: Pass) -> _Sample | None:
     counted = max(int(keep.sum()), 1)
     l0 = {s.info.name: len(s.codes(s.reads(read, keep, ids)).values) / counted for s in group.saes}
     return _Sample(tokens, l0, (time.perf_counter() - began) * tokens / counted)
+
+
+def _l0(those: list[float]) -> str:
+    """Say the L0 of each SAE, or, of many, from what to what."""
+    if len(those) > SAID:
+        return f"{min(those):.0f} to {max(those):.0f}"
+    return ", ".join(f"{x:.0f}" for x in those)
 
 
 def _check_memory(work: Pass, sample: _Sample) -> None:
