@@ -115,17 +115,27 @@ def test_the_map_is_ridge_regression_and_the_means_are_means():
     np.testing.assert_allclose(fitted.token_means.mean.numpy(), y.mean(0), atol=1e-5)
 
 
-def halves_error(known, shrunk):
-    """The squared error of the shrunk means of each half of the documents on the other, by hand."""
+def halves_error(known, shrunk, *, penalty=None):
+    """The squared error of one half of the documents' shrunk means on the other, by hand.
+
+    They are shrunk to that half's mean, or to its own map with a penalty.
+    """
+    from sklearn.linear_model import Ridge
+
     error = 0.0
+    x, y = known.source.astype(float), known.target.astype(float)
+    side = known.documents % SETTINGS.folds % 2
     for half in (0, 1):
-        fitted, left_out = known.documents % 2 == half, known.documents % 2 != half
-        mean = known.target[fitted].astype(float).mean(0)
+        fitted, left_out = side == half, side != half
+        prior = np.tile(y[fitted].mean(0), (len(y), 1))
+        if penalty is not None:
+            alpha = penalty * fitted.sum() * x[fitted].var(0).mean()
+            prior = Ridge(alpha=alpha).fit(x[fitted], y[fitted]).predict(x)
         for token in np.unique(known.ids[left_out]):
-            mine = known.target[fitted & (known.ids == token)].astype(float)
-            tokens = len(mine) + shrunk
-            told = (mine.sum(0) + shrunk * mean) / tokens if tokens else mean
-            error += ((known.target[left_out & (known.ids == token)] - told) ** 2).sum()
+            mine, theirs = fitted & (known.ids == token), left_out & (known.ids == token)
+            tokens = mine.sum() + shrunk
+            off = (y[mine] - prior[mine]).sum(0) / tokens if tokens else 0
+            error += ((y[theirs] - prior[theirs] - off) ** 2).sum()
     return error
 
 
@@ -167,7 +177,7 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
     fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
     x, y = known.source.astype(np.float64), known.target.astype(np.float64)
     left_by_map = y - (x @ fitted.map.weight.double().numpy() + fitted.map.bias.double().numpy())
-    errors = [halves_error(dataclasses.replace(known, target=left_by_map), s) for s in SHRINKAGES]
+    errors = [halves_error(known, s, penalty=fitted.penalty) for s in SHRINKAGES]
     assert fitted.shrunk == SHRINKAGES[int(np.argmin(errors))]
     taken = y - np.concatenate(
         [left(fitted.token_means, r, source=SOURCE).double().numpy() for r in known.chunks()]
@@ -204,9 +214,31 @@ def test_of_rare_ids_token_means_leave_nothing_linear_that_the_map_takes():
 
 def test_all_documents_in_one_half_say_that_nothing_was_chosen():
     known = rows(documents=6)
-    known = dataclasses.replace(known, documents=2 * known.documents)
-    fitted = fit_all(known.chunks(), dataclasses.replace(SETTINGS, folds=5), progress=SILENT)
+    known = dataclasses.replace(known, documents=known.documents % 3 * 2)  # folds 0, 2 and 4
+    fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
     assert fitted.shrunk is None
+
+
+def test_a_map_that_has_seen_few_tokens_does_not_hide_what_ids_tell():
+    """Least squares leaves of both halves what cancels, which would speak for too much shrinkage."""
+    wide = {"types": 120, "wobble": 0, "beyond": 0.5, "noise": 1, "d_source": 60}
+    known, other = rows(1500, **wide), rows(20000, seed=1, **wide)
+    fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
+    (own,) = known.chunks()
+    of_map = left(fitted.map, own, source=SOURCE).double().numpy()
+
+    def error(shrunk):
+        """Squared error on other text, by hand."""
+        left_there = np.concatenate(
+            [left(fitted.map, r, source=SOURCE).double().numpy() for r in other.chunks()]
+        )
+        for token in np.unique(known.ids):
+            mine = known.ids == token
+            left_there[other.ids == token] -= of_map[mine].sum(0) / (mine.sum() + shrunk)
+        return (left_there**2).sum()
+
+    best = min(error(s) for s in SHRINKAGES)
+    assert error(fitted.shrunk) <= 1.005 * best
 
 
 def test_a_map_that_takes_nothing_leaves_the_controls_baselines_and_says_so(tmp_path):

@@ -1,7 +1,7 @@
 """What an atlas knows of its dataset geometry, gathered once for the report: maps, study, differences, verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +13,7 @@ from analysis.geometry.sweep import sweep_rows, verdict_rows
 from analysis.geometry.verdict import AGAINST, MARGIN, Verdict, headline, judge
 from analysis.probes import load
 from atlas.errors import Asked
+from ingest.residual.shares import unlike
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -21,9 +22,6 @@ __all__ = ["Findings", "find", "verdicts_of"]
 
 #: The controls that the headline rests on: any such share taken away, and the token itself.
 CONTROL, EXTREME = "components", "token-means"
-
-#: How far, as a share of what the map takes away, the components may be from taking as much.
-_NEAR = 0.1
 
 #: Columns of MAPS_TO that are told beside those of the sweep.
 _ERRORS = ("mse_in_sample", "mse_with_bos")
@@ -162,7 +160,7 @@ def verdicts_of(
 ) -> list[Verdict]:
     """Return the verdict against each of the other arms, or say what it lacks."""
     found = {d.other: d for d in differences if d.one == "residual"}
-    verdicts = [
+    return [
         judge(
             found.get(arm),
             margin=margin,
@@ -171,14 +169,6 @@ def verdicts_of(
             unfit=_unfit(study, arm),
         )
         for arm in AGAINST
-    ]
-    if not study.all_prior:
-        return verdicts
-    at_embedding = study.settings.get("source", EMBEDDING) == EMBEDDING
-    no_more = "no more away than the map does" if at_embedding else "nothing of the token away"
-    note = f"The token means take {no_more}: on documents left out the token told nothing beyond."
-    return [
-        replace(v, sentence=f"{v.sentence} {note}") if v.control == EXTREME else v for v in verdicts
     ]
 
 
@@ -189,6 +179,12 @@ def _unfit(study: Study, arm: str) -> str:
             "its token means were made by an earlier version, and `atlas residual` with --replace makes "
             "them anew"
         )
+    if arm == EXTREME and study.all_prior:
+        at_embedding = study.read_from == EMBEDDING
+        no_more = "no more away than the map does" if at_embedding else "nothing of the token away"
+        return f"its token means take {no_more}, as the token told nothing beyond on documents left out"
+    if arm == EXTREME and not study.chosen:
+        return "by how much its token means are shrunk could not be chosen, for lack of documents"
     if arm == CONTROL and "removed_share" in study.arms:
         return _taken_apart(study.arms)
     return ""
@@ -196,16 +192,16 @@ def _unfit(study: Study, arm: str) -> str:
 
 def _taken_apart(arms: pd.DataFrame) -> str:
     """Say if components hold another share than the map took, or the same ones were drawn each time."""
-    means = arms.groupby("arm")["removed_share"].mean()
-    taken, control = means.get("residual"), means.get(CONTROL)
-    if taken is None or control is None:
+    taken = arms.loc[arms["arm"] == "residual", "removed_share"].mean()
+    control = arms[arms["arm"] == CONTROL].drop_duplicates(["draw", "removed_share"])
+    if taken != taken or not len(control):  # an arm is not there
         return ""
-    if not (taken > 0 and control > 0 and abs(control - taken) <= _NEAR * taken):
-        return f"the control did not take as much away ({control:.1%} of the variance against {taken:.1%})"
+    if why := unlike(control["removed_share"].tolist(), taken):
+        return why
     by_seed = arms[arms["arm"] == CONTROL].groupby("seed")["removed_share"]
     several = by_seed.nunique()[by_seed.size() > 1]
     if len(several) and (several == 1).all():
-        return f"all draws of the control took the same share away ({control:.1%}), so they are of the same directions"
+        return "all draws of the control took the very same share away, so they are of the same directions"
     return ""
 
 

@@ -180,6 +180,17 @@ class Study:
         return None if said is None or self.old_means else float(said)
 
     @property
+    def chosen(self) -> bool:
+        """Whether that could be chosen; if not, one token of the prior was taken."""
+        said = self.sources.get("token_means", {"shrunk": 0.0})
+        return self.old_means or said.get("shrunk") is not None
+
+    @property
+    def read_from(self) -> str:
+        """The source of its map."""
+        return str(self.settings.get("source", EMBEDDING))
+
+    @property
     def all_prior(self) -> bool:
         """Whether the token means are their prior: nothing was found in the token beyond it."""
         return self.shrunk is not None and self.shrunk >= _ALL_PRIOR

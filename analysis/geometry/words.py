@@ -51,9 +51,11 @@ def place(found: Findings) -> str:
 def question(found: Findings) -> tuple[str, str, str]:
     """Return what the report asks, how it is answered, and what token means say here."""
     source = place(found)
+    study = found.study
+    of = source if study is None or study.read_from == found.source else study.read_from
     return (
-        f"A deep layer of a language model holds much that {source} holds already. How much of it is an "
-        f"affine image of {source}? And of what remains when that image is taken away: are the features that "
+        f"A deep layer of a language model holds much that {of} holds already. How much of it is an "
+        f"affine image of {of}? And of what remains when that image is taken away: are the features that "
         f"a sparse autoencoder finds in it harder to predict from {source}?",
         "Harder than features of the whole layer they are almost by construction: what is left of a least-squares "
         "fit is uncorrelated with what it was fitted on. So SAEs are trained in the same way on two controls, the "
@@ -66,6 +68,11 @@ def question(found: Findings) -> tuple[str, str, str]:
 
 def means_here(found: Findings) -> str:
     """Say what a verdict against token means leaves open at this source."""
+    if found.study is not None and found.study.read_from != found.source:
+        return (
+            f"The map that was taken away is from {found.study.read_from}, and probes read {place(found)}: maps told "
+            "of below are others, and a verdict against token means may come of what either place holds."
+        )
     if found.source == EMBEDDING:
         return (
             "From the embedding the map is a function of the token, and so are the token means. A verdict against "
@@ -83,16 +90,20 @@ def reads(study: Study) -> dict[str, str]:
     """Return what the SAEs of each arm read, in the order they are shown."""
     if study.old_means:
         how = ", as an earlier version made it"
+    elif study.all_prior:
+        how = f", which is {_prior(study)}: the token told nothing beyond it"
     else:
         how = f", shrunk towards {_prior(study)}"
         if study.shrunk is not None:
             how += f" (as if {study.shrunk:g} more tokens of each id were that)"
+        elif not study.chosen:
+            how += " (as if one more token of each id were that; there were too few documents to choose)"
     return ARMS | {EXTREME: ARMS[EXTREME] + how}
 
 
 def _prior(study: Study) -> str:
     """Return what token means are shrunk towards."""
-    at_embedding = study.settings.get("source", EMBEDDING) == EMBEDDING
+    at_embedding = study.read_from == EMBEDDING
     return "what the map predicts of that id" if at_embedding else "the mean of all"
 
 
@@ -212,15 +223,18 @@ def _of_means(found: Findings) -> str:
     study = found.study
     if study is None or study.old_means:
         return "The token means were made by an earlier version, and are not those that are taken away now."
+    if study.all_prior:
+        return f"The token means are {_prior(study)}, and nothing else."
+    said = "Token means are means on the documents of the map"
+    if study.shrunk == 0:
+        return f"{said}: of ids seen there often the mean is gone, and of rare ids a mean of few tokens."
     rare = (
-        "of rare ids what is left is nearly what the map leaves"
-        if study.settings.get("source", EMBEDDING) == EMBEDDING
-        else "of rare ids what their tokens tell is still there in part"
+        "of rarer ids what is left is nearly what the map leaves"
+        if study.read_from == EMBEDDING
+        else "of rarer ids what their tokens tell is still there in part"
     )
-    return (
-        "Token means are means on the documents of the map, shrunk towards "
-        f"{_prior(study)}: of common ids the mean is gone, {rare}."
-    )
+    many = "" if study.shrunk is None else f" than {study.shrunk:g}"
+    return f"{said}, shrunk towards {_prior(study)}: of ids with many more tokens{many} there the mean is gone, {rare}."
 
 
 def may_not(found: Findings) -> list[str]:

@@ -109,11 +109,7 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
             f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they weigh "
             "nothing in what follows."
         )
-    table = sums.means.table(
-        (lambda x: x @ line.weight + line.bias)
-        if settings.source == EMBEDDING
-        else (lambda _: target.x)
-    )
+    table = _table(sums, line, target.x, settings, penalty=penalty)
     predicted = (line.weight * (2 * whole.xy - whole.xx @ line.weight)).sum()
     return Fitted(
         map=Map(settings.source, line.weight.float(), line.bias.float()),
@@ -127,6 +123,25 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
         documents=len(sums.documents),
         constant=constant,
     )
+
+
+def _table(
+    sums: "_Sums", line: "_Line", mean: Tensor, settings: ResidualSettings, *, penalty: float
+) -> TokenTable:
+    """Return the token means about what the map says of an id, or about the mean of all."""
+    halves = [joined(some) for half in (0, 1) if (some := sums.half(half))]
+    if len(halves) < 2:  # all documents fell into folds of one half, and nothing is chosen
+        halves = 2 * halves
+    if settings.source != EMBEDDING:
+        first, second = (half.y for half in halves)
+        return sums.means.table(lambda _: mean, halves=(lambda _: first, lambda _: second))
+    one, two = (_fitted(half, penalty) for half in halves)
+    return sums.means.table(line.told, halves=(one.told, two.told))
+
+
+def _fitted(moments: Moments, penalty: float) -> "_Line":
+    made = fit(moments, Spectra(lambda _: moments).of([0]), penalty)
+    return _Line(made.weight, made.bias)
 
 
 def _token_means(
@@ -167,6 +182,10 @@ class _Line:
     weight: Tensor
     bias: Tensor
 
+    def told(self, x: Tensor) -> Tensor:
+        """Return what the map makes of some vectors."""
+        return x @ self.weight + self.bias
+
 
 class _Sums:
     """Everything that is summed over the tokens."""
@@ -189,7 +208,12 @@ class _Sums:
             mine = torch.from_numpy(np.flatnonzero(rows.documents % self.folds == fold))
             stream.add(rows.source[mine], {"target": rows.target[mine]})
         self.target.add(rows.target, {"": rows.target[:, :0]})
-        self.means.add(rows)
+        self.means.add(rows, torch.from_numpy(rows.documents % self.folds % 2))
+
+    def half(self, half: int) -> list[Moments]:
+        """Return the moments of the folds of one half of the documents."""
+        folds = (s.moments("target") for f, s in self.maps.items() if f % 2 == half)
+        return [m for m in folds if m.n]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ingest.residual.activations import Rows
 
-__all__ = ["SHRINKAGES", "Sums", "TokenTable"]
+__all__ = ["SHRINKAGES", "Prior", "Sums", "TokenTable"]
 
 #: Tokens of the prior that may be mixed into the mean of each id; the last leaves nothing else.
 SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), 1e12)
+
+#: What the target is taken for on some token ids, from the source's vectors there.
+Prior: TypeAlias = Callable[[Tensor], Tensor]
 
 #: Token ids that are looked at together, so that few copies of their sums are held.
 AT_ONCE = 4096
@@ -46,12 +50,11 @@ class Sums:
         self._counts = torch.zeros(0, 2, dtype=torch.float64)
         self._sources = torch.zeros(0, 0)
 
-    def add(self, rows: Rows) -> None:
-        """Add some tokens; a document's number says its half."""
+    def add(self, rows: Rows, halves: Tensor) -> None:
+        """Add some tokens; ``halves``, int64 (tokens,), are 0 or 1."""
         each, at = torch.unique(rows.ids, return_inverse=True)
         to = torch.tensor([self._row.setdefault(i, len(self._row)) for i in each.tolist()])
         self._grow(rows.source.shape[1], rows.target.shape[1])
-        halves = torch.from_numpy(rows.documents % 2)
         where = 2 * to[at] + halves
         self._sums.view(-1, self._sums.shape[2]).index_add_(0, where, rows.target.double())
         self._counts.view(-1).index_add_(0, where, torch.ones(len(at), dtype=torch.float64))
@@ -68,7 +71,7 @@ class Sums:
                 kept = old if len(old) else old.new_zeros(0, *shape)
                 setattr(self, name, torch.cat([kept, old.new_zeros(more, *shape)]))
 
-    def table(self, prior: Callable[[Tensor], Tensor]) -> TokenTable:
+    def table(self, prior: Prior, *, halves: tuple[Prior, Prior]) -> TokenTable:
         """Return the means of the ids, shrunk towards a prior.
 
         Parameters
@@ -77,9 +80,12 @@ class Sums:
             Makes (ids, target), or (target,) for all, of the source's vectors of some ids,
             (ids, source), float64: of one token each, so it is of use where the source is a
             function of the token id.
+        halves
+            The same as fitted on either half of the documents alone: a prior that has seen
+            the other half would leave less of it than it will of other text.
         """
         ids = torch.tensor(sorted(self._row))
-        shrunk = self._shrinkage(prior)
+        shrunk = self._shrinkage(halves)
         mixed = 1.0 if shrunk is None else shrunk
         off = [
             left.sum(1) / (counts.sum(1, keepdim=True) + mixed)
@@ -87,7 +93,7 @@ class Sums:
         ]
         return TokenTable(ids, torch.cat(off), shrunk)
 
-    def _left(self, prior: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _left(self, prior: Prior) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield sums of what the prior leaves, (ids, halves, target), and counts, (ids, halves), by id."""
         rows = torch.tensor([self._row[i] for i in sorted(self._row)])
         for some in torch.split(rows, AT_ONCE):
@@ -95,25 +101,21 @@ class Sums:
             told = prior(self._sources[some].double()).reshape(-1, 1, self._sums.shape[2])
             yield self._sums[some] - counts[:, :, None] * told, counts
 
-    def _shrinkage(self, prior: Callable[[Tensor], Tensor]) -> float | None:
+    def _shrinkage(self, halves: tuple[Prior, Prior]) -> float | None:
         """Return how many tokens of the prior are mixed into the mean of each id.
 
-        Of those in ``SHRINKAGES`` the one by which the means of one half of the documents
-        predict the other best, both ways.
+        Of those in ``SHRINKAGES`` the one by which the prior and the means of one half of
+        the documents predict the other best, both ways.
         """
         if not self._counts.sum(0).all():
             return None
-        total = torch.zeros(2, self._sums.shape[2], dtype=torch.float64)
-        for left, _ in self._left(prior):
-            total += left.sum(0)
-        mean = total / self._counts.sum(0)[:, None]  # (halves, target)
         shrinkages = torch.tensor(SHRINKAGES, dtype=torch.float64)
         error = torch.zeros_like(shrinkages)
-        for left, counts in self._left(prior):
-            for one, other in ((0, 1), (1, 0)):
+        for one, other in ((0, 1), (1, 0)):
+            for left, counts in self._left(halves[one]):
                 n = counts[:, one]
-                off = (left[:, one] - n[:, None] * mean[one]) / n.clamp(min=1)[:, None]
-                against = ((left[:, other] - counts[:, other, None] * mean[one]) * off).sum(1)
+                off = left[:, one] / n.clamp(min=1)[:, None]
+                against = (left[:, other] * off).sum(1)
                 square = counts[:, other] * (off**2).sum(1)
                 weights = n / (n + shrinkages[:, None]).clamp(min=1e-9)  # (shrinkages, ids)
                 error += weights**2 @ square - 2 * weights @ against

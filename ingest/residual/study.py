@@ -31,6 +31,7 @@ from ingest.residual.fit import Drawn, Fitted, draw_components, fit_all
 from ingest.residual.folders import finished, write_sae
 from ingest.residual.means import SHRINKAGES
 from ingest.residual.settings import ResidualSettings
+from ingest.residual.shares import unlike
 from ingest.residual.split import ROLES, Divided, Role, divide
 from ingest.residual.train import Arm, Facts, all_arms, look, train
 from ingest.run import Text, ingest
@@ -51,9 +52,6 @@ STUDY = "residual"
 #: Token means of version 1 were not shrunk, those of version 2 towards the mean of all only.
 VERSION = 3
 VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 3}
-
-#: How much less than the map, in shares of that, components may take away and be told of as its like.
-NEARLY = 0.1
 
 #: Contexts, unless it is said.
 CONTEXT = 256
@@ -297,12 +295,8 @@ def _fit(study: _Study, divided: Divided) -> tuple[Fitted, list[Drawn], Activati
         f"The map from {settings.source} takes away {taken:.1%} of the variance of {settings.target} on the "
         f"training documents ({fitted.r2:.1%} where it was fitted){near}. {_of_means(fitted)}"
     )
-    short = [d.share for d in drawn if d.share < (1 - NEARLY) * taken]
-    if short:
-        study.progress.say(
-            f"No components hold as much as the map takes away ({', '.join(f'{x:.1%}' for x in short)} against "
-            f"{taken:.1%}): they are no control of it."
-        )
+    if drawn and (why := unlike([d.share for d in drawn], taken)):
+        study.progress.say(f"The components are no control of the map: {why}.")
     return fitted, drawn, training
 
 
