@@ -959,7 +959,13 @@ def test_how_far_token_means_are_shrunk_is_told(tmp_path, source, prior, takes):
         with Atlas.open(made_of.path) as atlas:
             found = find(atlas)
         text = html(found, where="s.atlas", drawn={})
-        assert f"shrunk towards {prior} (as if {shrunk:g} more tokens of each id were that)" in text
+        if shrunk > 1e11:
+            assert f"which is {prior}: the token told nothing beyond it" in text
+            assert "more tokens of each id" not in text
+            assert "the mean is gone" not in text
+        else:
+            assert f"shrunk towards {prior} (as if 8 more tokens of each id were that)" in text
+            assert "of ids with many more tokens than 8 there the mean is gone" in text
         told = [takes in v.sentence for v in found.verdicts]
         assert told == [False, False, shrunk > 1e11]
         assert untold(found, "s.atlas") == []
@@ -967,11 +973,11 @@ def test_how_far_token_means_are_shrunk_is_told(tmp_path, source, prior, takes):
 
 @pytest.mark.parametrize(
     ("residual", "components", "apart", "said"),
-    [(0.4, 0.2, 0.001, r"did not take as much away \(20\.1% of the variance against 40\.0%\)"),
-     (0.4, 0.45, 0.001, r"did not take as much away \(45\.\d% of the variance against 40\.0%\)"),
-     (0.0, 0.0, 0.001, "did not take as much away"),
-     (0.0, 0.0, 0.0, "did not take as much away"),
-     (0.4, 0.39, 0.0, "all draws of the control took the same share away"),
+    [(0.4, 0.2, 0.001, r"take another share of the variance away \(20\.\d%.*, and the map 40\.0%\)"),
+     (0.4, 0.45, 0.001, r"take another share of the variance away \(45\.\d%.*, and the map 40\.0%\)"),
+     (0.0, 0.0, 0.001, "the map takes nothing away"),
+     (0.0, 0.0, 0.0, "the map takes nothing away"),
+     (0.4, 0.39, 0.0, "all draws of the control took the very same share away"),
      (0.4, 0.37, 0.001, None)],
 )  # fmt: skip
 def test_components_that_took_something_else_are_no_control(six, residual, components, apart, said):
