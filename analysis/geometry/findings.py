@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.geometry.difference import Difference, difference
 from analysis.geometry.marks import arm_rows, match_rows, score_rows, token_marks
-from analysis.geometry.study import EMBEDDING, PAIRS, Study, open_study
+from analysis.geometry.study import EMBEDDING, PAIRS, Study, open_study, place_of
 from analysis.geometry.sweep import sweep_rows, verdict_rows
 from analysis.geometry.verdict import AGAINST, MARGIN, Verdict, headline, judge
 from analysis.probes import load
@@ -135,7 +135,6 @@ def find(
     differences = [] if opened is None else _differences(opened, strata)
     verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
     of = {verdict.control: verdict for verdict in verdicts}
-    place = "the embedding" if site == EMBEDDING else site
     marks = {} if opened is None else {p.sae: token_marks(sound, p.sae) for p in opened.probed}
     return Findings(
         atlas=folder.name,
@@ -150,7 +149,7 @@ def find(
         matches=[] if opened is None else match_rows(sound, opened),
         differences=differences,
         verdicts=verdicts,
-        headline=headline(of[CONTROL], of[EXTREME], source=place) if verdicts else "",
+        headline=headline(of[CONTROL], of[EXTREME], source=place_of(site)) if verdicts else "",
         asked=asked,
     )
 

@@ -25,6 +25,7 @@ __all__ = [
     "Study",
     "from_tables",
     "open_study",
+    "place_of",
     "studies",
 ]
 
@@ -194,6 +195,11 @@ class Study:
     def all_prior(self) -> bool:
         """Whether the token means are their prior: nothing was found in the token beyond it."""
         return self.shrunk is not None and self.shrunk >= _ALL_PRIOR
+
+
+def place_of(site: str) -> str:
+    """Return what a place in the model is called in sentences."""
+    return "the embedding" if site == EMBEDDING else site
 
 
 def studies(folder: Folder) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.geometry.difference import Difference
 from analysis.geometry.findings import CONTROL, EXTREME, Findings
-from analysis.geometry.study import ARMS, EMBEDDING, Study
+from analysis.geometry.study import ARMS, EMBEDDING, Study, place_of
 from ingest.probe.settings import ProbeSettings
 
 __all__ = [
@@ -45,7 +45,7 @@ HOW = (
 
 def place(found: Findings) -> str:
     """Return what the source is called."""
-    return "the embedding" if found.source == EMBEDDING else found.source
+    return place_of(found.source)
 
 
 def question(found: Findings) -> tuple[str, str, str]:

@@ -12,11 +12,11 @@ from atlas.errors import BadInput
 from atlas.progress import Progress
 from ingest.probe.vectors import EMBEDDING
 from ingest.residual.activations import Activations, Rows, left
-from ingest.residual.means import Sums, TokenTable
+from ingest.residual.means import Prior, Sums, TokenTable
 from ingest.residual.settings import ResidualSettings
 from ingest.subtract import Components, Map, MapAndTokenMeans, TokenMeans
 from ingest.transcoder.moments import Moments, Stream, joined
-from ingest.transcoder.solve import Spectra, choose, fit
+from ingest.transcoder.solve import Line, Spectra, choose, fit, spectrum
 
 __all__ = ["Drawn", "Fitted", "draw_components", "fit_all", "variance"]
 
@@ -109,13 +109,14 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
             f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they weigh "
             "nothing in what follows."
         )
+    mapped = Map(settings.source, line.weight.float(), line.bias.float())
     table = _table(sums, line, target.x, settings, penalty=penalty)
     predicted = (line.weight * (2 * whole.xy - whole.xx @ line.weight)).sum()
     return Fitted(
-        map=Map(settings.source, line.weight.float(), line.bias.float()),
+        map=mapped,
         mean=target.x.float(),
         directions=torch.linalg.eigh(target.xx).eigenvectors.flip(1).float(),
-        token_means=_token_means(table, line, target.x, settings.source),
+        token_means=_token_means(table, mapped, target.x),
         shrunk=table.shrunk,
         penalty=penalty,
         r2=float(predicted / whole.yy.sum()),
@@ -126,7 +127,7 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
 
 
 def _table(
-    sums: "_Sums", line: "_Line", mean: Tensor, settings: ResidualSettings, *, penalty: float
+    sums: "_Sums", line: Line, mean: Tensor, settings: ResidualSettings, *, penalty: float
 ) -> TokenTable:
     """Return the token means about what the map says of an id, or about the mean of all."""
     halves = [joined(some) for half in (0, 1) if (some := sums.half(half))]
@@ -135,29 +136,26 @@ def _table(
     if settings.source != EMBEDDING:
         first, second = (half.y for half in halves)
         return sums.means.table(lambda _: mean, halves=(lambda _: first, lambda _: second))
-    one, two = (_fitted(half, penalty) for half in halves)
-    return sums.means.table(line.told, halves=(one.told, two.told))
+    one, two = (_told(fit(half, spectrum(half.xx), penalty)) for half in halves)
+    return sums.means.table(_told(line), halves=(one, two))
 
 
-def _fitted(moments: Moments, penalty: float) -> "_Line":
-    made = fit(moments, Spectra(lambda _: moments).of([0]), penalty)
-    return _Line(made.weight, made.bias)
+def _told(line: Line) -> Prior:
+    """Return what makes of vectors what the map does."""
+    weight, bias = line.weight, line.bias
+    return lambda x: x @ weight + bias
 
 
-def _token_means(
-    table: TokenTable, line: "_Line", mean: Tensor, source: str
-) -> TokenMeans | MapAndTokenMeans:
+def _token_means(table: TokenTable, mapped: Map, mean: Tensor) -> TokenMeans | MapAndTokenMeans:
     """Return the token means as they are taken away."""
-    if source != EMBEDDING:
+    if mapped.source != EMBEDDING:
         return TokenMeans(table.ids, (mean + table.off).float(), mean.float())
-    return MapAndTokenMeans(
-        source, line.weight.float(), line.bias.float(), table.ids, table.off.float()
-    )
+    return MapAndTokenMeans(mapped.source, mapped.weight, mapped.bias, table.ids, table.off.float())
 
 
 def _line(
     folds: list[Moments], whole: Moments, settings: ResidualSettings, progress: Progress
-) -> tuple["_Line", float]:
+) -> tuple[Line, float]:
     """Return the map of all tokens, and its penalty, chosen by cross-validation."""
     penalties: tuple[float, ...] = settings.penalties
     if whole.n <= len(whole.x):
@@ -171,20 +169,7 @@ def _line(
         penalty = next((p for p in penalties if p > 0), penalties[0])
     else:
         _, penalty = choose(folds, spectra, penalties)
-    made = fit(whole, spectra.of(range(len(folds))), penalty)
-    return _Line(made.weight, made.bias), penalty
-
-
-@dataclass(frozen=True, eq=False)
-class _Line:
-    """An affine map, float64."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def told(self, x: Tensor) -> Tensor:
-        """Return what the map makes of some vectors."""
-        return x @ self.weight + self.bias
+    return fit(whole, spectra.of(range(len(folds))), penalty), penalty
 
 
 class _Sums:
