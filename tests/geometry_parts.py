@@ -179,7 +179,7 @@ def study_atlas(
                 )  # fmt: skip
                 arms.append({
                     "sae": sae, "arm": arm, "seed": seed, "draw": draw, "k": 8, "d_sae": features,
-                    "train_tokens": 10_000, "steps": 100, "final_loss": 0.5,
+                    "train_tokens": 10_000, "steps": 100, "final_loss": 0.5 + seed / 100,
                     "input_variance": 1.0, "train_documents": 30,
                     "removed_share": REMOVED[arm] + (draw or 0) * APART,
                 })  # fmt: skip

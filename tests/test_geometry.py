@@ -925,6 +925,24 @@ def six(tmp_path_factory):
         return find(atlas)
 
 
+def test_many_saes_are_told_by_arm_and_folded(six):
+    arms = six.study.arms
+    assert len(arms) > 16
+    text = html(six, where="s.atlas", drawn={})
+    by_arm, each = text.split(f"<summary>All {len(arms)} SAEs</summary>")
+    assert all(name not in by_arm and name in each for name in arms["sae"])
+    for arm in set(arms["arm"]):
+        losses = [row["final_loss"] for row in arms.to_dict("records") if row["arm"] == arm]
+        told = f"{min(losses):.3f}" + f" to {max(losses):.3f}" * (min(losses) < max(losses))
+        (row,) = [line for line in by_arm.split("<tr>") if line.startswith(f'<td class="words">{arm}<')
+                  and f"<td>{len(losses)}<" in line]  # fmt: skip
+        assert f">{told}<" in row
+    few = replace(six.study, arms=arms[arms["seed"] < 2])
+    text = html(replace(six, study=few), where="s.atlas", drawn={})
+    assert "<details>" not in text
+    assert all(name in text for name in few.arms["sae"])
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
     study = replace(
@@ -1203,7 +1221,8 @@ def test_the_report_says_what_is_missing(tmp_path):
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert "No residual study is in this atlas" in text
-    assert "<code>atlas transcoder --from hook_embed --to all</code>" in text
+    command = f"atlas transcoder --from hook_embed --to all --atlas {bare.path}"
+    assert f"<code>{command}</code>" in text
     Page(text)
 
 

@@ -13,7 +13,17 @@ import altair as alt
 from analysis.geometry.difference import Mean
 from analysis.plots.drawing import Chart
 
-__all__ = ["cell", "code", "comparisons", "figure", "notes", "page", "paragraphs", "table"]
+__all__ = [
+    "cell",
+    "code",
+    "comparisons",
+    "figure",
+    "folded",
+    "notes",
+    "page",
+    "paragraphs",
+    "table",
+]
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -41,6 +51,7 @@ td.words { text-align: left; white-space: nowrap; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption, .small { color: #555; font-size: .88rem; }
 pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .84rem; }
+details { margin: .6rem 0; } summary { cursor: pointer; color: #555; font-size: .88rem; }
 code { overflow-wrap: anywhere; }
 @media print {
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
@@ -96,6 +107,11 @@ def figure(chart: Chart, *, name: str, caption: str) -> str:
     drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn)
     drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
     return f"<figure>\n{drawn}\n<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def folded(summary: str, section: str) -> str:
+    """Return a section that is opened by a click on its summary; on paper only the summary is there."""
+    return f"<details><summary>{escape(summary)}</summary>\n{section}\n</details>"
 
 
 def paragraphs(*texts: str, kind: str = "") -> str:

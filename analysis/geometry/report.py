@@ -1,9 +1,12 @@
 """The report on dataset geometry: one HTML page that opens offline, and its figures as files."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from analysis.geometry import page, words
 from analysis.geometry.difference import Difference
@@ -53,6 +56,12 @@ _BEHIND = {
     "standard_error": "standard error", "degrees": "degrees of freedom", "seed_variance": "variance among seeds",
     "document_variance": "variance over documents", "draw_variance": "variance over draws",
 }  # fmt: skip
+
+#: As many SAEs are told one by one; more are told by arm.
+_MANY = 16
+
+#: What may differ between the SAEs of an arm.
+_OF_SAE = ("steps", "final_loss", "input_variance", "removed_share", "shrunk")
 
 
 def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
@@ -133,11 +142,11 @@ def html(
             f"<h1>{page.paragraphs(f'Dataset geometry of {found.atlas}')[3:-4]}</h1>",
             *_verdict(found, where),
             "<h2>The question</h2>", page.paragraphs(*words.question(found)),
-            *_setting(found),
-            *_maps(found, drawn),
-            *_arms(found, drawn),
+            *_setting(found, where),
+            *_maps(found, drawn, where),
+            *_arms(found, drawn, where),
             *_differences(found, drawn),
-            *_marks(found),
+            *_marks(found, where),
             *_conclusions(found),
             "<h2>To make it again</h2>", page.code(words.commands(found, where)),
         ],
@@ -175,7 +184,7 @@ def _verdict(found: Findings, where: str) -> list[str]:
     return said
 
 
-def _setting(found: Findings) -> list[str]:
+def _setting(found: Findings, where: str) -> list[str]:
     corpus = found.corpus
     text = (
         f"Text: {corpus.get('name', '–')}, {page.cell(corpus.get('documents'))} documents. "
@@ -184,7 +193,8 @@ def _setting(found: Findings) -> list[str]:
     said = ["<h2>The setting</h2>", page.paragraphs(text)]
     study = found.study
     if study is None:
-        return [*said, _missing("residual study", "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post")]  # fmt: skip
+        command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
+        return [*said, _missing("residual study", command, where)]
     if study.others:
         said.append(page.paragraphs(
             f"This is the study {study.name}; the atlas has others, which --study names: "
@@ -196,32 +206,62 @@ def _setting(found: Findings) -> list[str]:
             study.split.to_dict("records"),  # type: ignore[arg-type]
             {str(name): str(name) for name in study.split}, caption="Documents by what they were used for",
         ))  # fmt: skip
-    rows = [_arm_of(row) for row in study.arms.to_dict("records")]
-    said.append(_saes(rows))
+    said += _saes(study.arms)
     told = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
     said.append(page.paragraphs(f"Settings of the study: {'; '.join(told)}.", kind="small"))
     if study.unprobed:
         said.append(page.paragraphs(
             f"Not probed so from {study.site}, and in nothing below: {', '.join(study.unprobed)}. "
-            f"`atlas probe {' '.join(study.unprobed)} --from {found.source}` probes them.",
+            f"`atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas {shlex.quote(where)}` "
+            "probes them.",
             kind="missing",
         ))  # fmt: skip
     return said
 
 
-def _saes(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of SAEs; what all have in common is told once."""
+def _saes(arms: pd.DataFrame) -> list[str]:
+    """Return the table of SAEs: folded below one of arms where there are many."""
+    rows = [_arm_of(row) for row in arms.to_dict("records")]
+    each = _told_once(rows, "The SAEs")
+    if len(rows) <= _MANY:
+        return [each]
+    ranges = []
+    for arm, own in arms.groupby("arm", sort=False):
+        ranges.append(
+            {"arm": arm, "SAEs": len(own)} | {n: _range(own[n]) for n in _OF_SAE if n in own}
+        )
+    return [
+        page.table(
+            ranges,
+            {n: n.replace("_", " ") for n in ranges[0]},
+            caption="The SAEs of each arm, least to most",
+        ),
+        page.folded(f"All {len(rows)} SAEs", each),
+    ]
+
+
+def _told_once(rows: Sequence[Mapping[str, Any]], what: str) -> str:
+    """Return a table; what all rows have in common is told in its caption."""
     same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
     told = [f"{n.replace('_', ' ')} {page.cell(v)}" for n, v in same.items() if v is not None]
-    caption = "The SAEs" + (f"; all have {', '.join(told)}" if told else "")
+    caption = what + (f"; all have {', '.join(told)}" if told else "")
     columns = {n: n.replace("_", " ") for n in rows[0] if n not in same}
     return page.table(rows, columns, caption=caption)
 
 
-def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+def _range(of: pd.Series) -> str | None:
+    """Return the least and the greatest of a column, or the one value it has."""
+    there = of.dropna()
+    if not len(there):
+        return None
+    least, most = page.cell(there.min().item()), page.cell(there.max().item())
+    return least if least == most else f"{least} to {most}"
+
+
+def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
     said = [f"<h2>How much of a layer is an affine image of {page.cell(words.place(found))}</h2>"]
     if not found.maps:
-        return [*said, _missing("map", f"atlas transcoder --from {found.source} --to all")]
+        return [*said, _missing("map", f"atlas transcoder --from {found.source} --to all", where)]
     rows = [dict(row) | {"between": _between(row["r2_low"], row["r2_high"])} for row in found.maps]
     said.append(page.paragraphs(
         "R² is held out by document. Beside it: what means of each token id predict, also held out, which is no "
@@ -248,13 +288,14 @@ def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
     return said + _drawn(drawn, "sweep", "verdicts")
 
 
-def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
     if found.study is None:
         return []
     said = ["<h2>How well features are predicted</h2>"]
     if not found.arms:
         saes = " ".join(found.study.arms["sae"])
-        return [*said, _missing("probe of its SAEs", f"atlas probe {saes} --from {found.source}")]
+        command = f"atlas probe {saes} --from {found.source}"
+        return [*said, _missing("probe of its SAEs", command, where)]
     columns = _ARMS | {"token_ceiling": words.best_by_token(found.source)}
     said.append(page.table(
         found.arms, columns,
@@ -294,7 +335,7 @@ def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> lis
     ]
 
 
-def _marks(found: Findings) -> list[str]:
+def _marks(found: Findings, where: str) -> list[str]:
     if not found.arms and not found.matches:
         return []
     said = ["<h2>Marks of interpretability</h2>"]
@@ -308,7 +349,7 @@ def _marks(found: Findings) -> list[str]:
         pair = " ".join(
             found.study.arms[found.study.arms["arm"].isin(["baseline", "residual"])]["sae"]
         )
-        return [*said, _missing("match between its SAEs", f"atlas match {pair}")]
+        return [*said, _missing("match between its SAEs", f"atlas match {pair}", where)]
     columns = {
         "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
         "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
@@ -337,8 +378,11 @@ def _drawn(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
     ]
 
 
-def _missing(what: str, command: str) -> str:
-    return page.paragraphs(f"No {what} is in this atlas; `{command}` makes it.", kind="missing")
+def _missing(what: str, command: str, where: str) -> str:
+    return page.paragraphs(
+        f"No {what} is in this atlas; `{command} --atlas {shlex.quote(where)}` makes it.",
+        kind="missing",
+    )
 
 
 def _row(of: Difference) -> dict[str, Any]:
