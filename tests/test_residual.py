@@ -21,8 +21,7 @@ from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
 from ingest.residual.fit import draw_components, fit_all
-from ingest.residual.means import SHRINKAGES
-from ingest.residual.settings import ResidualSettings
+from ingest.residual.settings import SHRINKAGES, ResidualSettings
 from ingest.residual.split import Division
 from ingest.residual.study import _pairs, residual_study
 from ingest.residual.train import Arm, all_arms, batches, look, train

@@ -15,6 +15,7 @@ from atlas.parts import Part
 from ingest.probe.bootstrap import CLUSTERS
 from ingest.probe.edges import Run
 from ingest.probe.settings import ProbeSettings
+from ingest.residual.settings import ALL_PRIOR
 
 __all__ = [
     "ARMS",
@@ -39,9 +40,6 @@ ARMS: dict[str, str] = {
 
 #: Study parts below this version have token means that were shrunk otherwise, or not at all.
 SHRUNK_SINCE = 3
-
-#: Tokens of the prior mixed into each mean, from which on nothing but the prior is left.
-_ALL_PRIOR = 1e11
 
 #: Where is probed from if a study does not say.
 EMBEDDING = "hook_embed"
@@ -194,7 +192,7 @@ class Study:
     @property
     def all_prior(self) -> bool:
         """Whether the token means are their prior: nothing was found in the token beyond it."""
-        return self.shrunk is not None and self.shrunk >= _ALL_PRIOR
+        return self.shrunk is not None and self.shrunk >= ALL_PRIOR
 
 
 def place_of(site: str) -> str:

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from ingest.residual.activations import Rows
+from ingest.residual.settings import SHRINKAGES
 
-__all__ = ["SHRINKAGES", "Prior", "Sums", "TokenTable"]
-
-#: Tokens of the prior that may be mixed into the mean of each id; the last leaves nothing else.
-SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), 1e12)
+__all__ = ["Prior", "Sums", "TokenTable"]
 
 #: What the target is taken for on some token ids, from the source's vectors there.
 Prior: TypeAlias = Callable[[Tensor], Tensor]

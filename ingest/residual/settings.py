@@ -4,10 +4,16 @@ from dataclasses import dataclass
 
 from atlas.errors import BadInput
 
-__all__ = ["ResidualSettings"]
+__all__ = ["ALL_PRIOR", "SHRINKAGES", "ResidualSettings"]
 
 #: Features for each dimension of the target, unless it is said, and the most by that rule.
 EXPANSION, MOST_FEATURES = 8, 16_384
+
+#: So many tokens of the prior that they leave nothing else of the mean of any id.
+ALL_PRIOR = 1e12
+
+#: Tokens of the prior that may be mixed into the mean of each id.
+SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), ALL_PRIOR)
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Activations, Reader, keep
 from ingest.residual.fit import Drawn, Fitted, draw_components, fit_all
 from ingest.residual.folders import finished, write_sae
-from ingest.residual.means import SHRINKAGES
-from ingest.residual.settings import ResidualSettings
+from ingest.residual.settings import ALL_PRIOR, ResidualSettings
 from ingest.residual.shares import unlike
 from ingest.residual.split import ROLES, Divided, Role, divide
 from ingest.residual.train import Arm, Facts, all_arms, look, train
@@ -310,7 +309,7 @@ def _of_means(fitted: Fitted) -> str:
     )
     if fitted.shrunk is None:
         return f"One token of {prior} is mixed into the mean of each token id; there are too few documents to choose."
-    if fitted.shrunk == SHRINKAGES[-1]:
+    if fitted.shrunk == ALL_PRIOR:
         return f"On documents left out the token tells nothing beyond that: the mean of each token id is {prior}."
     return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of {prior}."
 
