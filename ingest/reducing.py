@@ -1,6 +1,8 @@
 """Codes into final states: each reduction looks as often as it planned, merged in shard order."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from atlas.errors import OutOfRoom
@@ -80,14 +82,18 @@ def fold_shard(
     sizes: Sizes,
     before: Mapping[str, Sequence[State]],
 ) -> None:
-    """Merge one shard into the states, which are begun if they are empty."""
+    """Merge one shard into the states, which are begun if they are empty.
+
+    Reductions know nothing of each other, so each block is given to all of them at once.
+    """
     fresh = {
         r.name: r.start(len(before[r.name]), before[r.name], sizes=sizes, looks=plans[r.name].looks)
         for r in reductions
     }
-    for block in read_shard(path):
-        for reduction in reductions:
-            reduction.update(fresh[reduction.name], block)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for block in read_shard(path):
+            for done in [pool.submit(r.update, fresh[r.name], block) for r in reductions]:
+                done.result()
     for reduction in reductions:
         name = reduction.name
         states[name] = reduction.merge(states[name], fresh[name]) if name in states else fresh[name]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -167,8 +168,16 @@ class Autoencoder:
             codes.append(self._sparse(z))
             few = len(codes[-1].values) * SPARSE <= z.numel()
             with torch.inference_mode():
-                parts.append(self.sae.decode(_as_tensor(codes[-1], like=z) if few else z) + mean)
+                parts.append(self._decoded(codes[-1], like=z) if few else self.sae.decode(z))
+                parts[-1] = parts[-1] + mean
         return (*_joined(codes), torch.cat(parts))
+
+    def _decoded(self, codes: Codes, *, like: torch.Tensor) -> torch.Tensor:
+        """Decode sparse codes of the shape of dense ones."""
+        by_rows = type(self.sae).decode in _plain_decoders()
+        sparse = _Rows(codes, like) if by_rows else _as_tensor(codes, like=like)
+        decoded: torch.Tensor = self.sae.decode(sparse)
+        return decoded
 
     def _chunks(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor | float]]:
         """Yield dense codes a chunk at a time, with what was taken off their input."""
@@ -221,6 +230,30 @@ def _active_by_numpy(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.
 def _active_by_torch(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     places = flat.nonzero().squeeze(1)
     return places.cpu().numpy(), flat[places].cpu().numpy()
+
+
+@cache
+def _plain_decoders() -> frozenset[object]:
+    """Return those ``decode`` of sae-lens that ask nothing of codes but to be multiplied."""
+    from sae_lens import GatedSAE, JumpReLUSAE, StandardSAE
+
+    return frozenset({GatedSAE.decode, JumpReLUSAE.decode, StandardSAE.decode})
+
+
+class _Rows:
+    """Sparse codes that a decoder is multiplied with row by row: twice as fast as by a sparse tensor."""
+
+    def __init__(self, codes: Codes, like: torch.Tensor) -> None:
+        self._indptr, self._indices, self._values = (
+            torch.from_numpy(part).to(like.device)
+            for part in (codes.indptr, codes.indices.astype(np.int64), codes.values)
+        )
+
+    def __matmul__(self, weight: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.embedding_bag(
+            self._indices, weight, self._indptr,
+            mode="sum", per_sample_weights=self._values, include_last_offset=True,
+        )  # fmt: skip
 
 
 def _as_tensor(codes: Codes, *, like: torch.Tensor) -> torch.Tensor:

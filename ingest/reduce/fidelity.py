@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Fidelity"]
 
+# Bytes of rows that are handled at once on a CPU, so that they are fetched from memory once.
+_CACHED = 1 << 19
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -101,12 +104,17 @@ def _sums(inputs: "torch.Tensor", reconstruction: "torch.Tensor") -> NDArray[np.
 
     if inputs.device.type == "mps":  # which has no float64
         inputs, reconstruction = inputs.cpu(), reconstruction.cpu()
-    x = inputs.detach().double()
-    residual = (x - reconstruction.detach()).square().sum(0)
-    mean = x.mean(0)
-    off = x - mean
-    stacked = torch.stack([mean, off.mean(0), off.square().sum(0), residual])
-    return stacked.cpu().numpy()
+    inputs, reconstruction = inputs.detach(), reconstruction.detach()
+    mean = inputs.mean(0, dtype=torch.float64)
+    rest, m2, residual = torch.zeros(3, len(mean), dtype=torch.float64, device=mean.device)
+    few = len(inputs) if mean.is_cuda else max(1, _CACHED // (8 * len(mean)))
+    for x, there in zip(torch.split(inputs, few), torch.split(reconstruction, few), strict=True):
+        wide = x.double()
+        residual += (wide - there).square_().sum(0)
+        off = wide.sub_(mean)
+        rest += off.sum(0)
+        m2 += off.square_().sum(0)
+    return torch.stack([mean, rest / len(inputs), m2, residual]).cpu().numpy()
 
 
 if TYPE_CHECKING:
