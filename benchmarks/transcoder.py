@@ -7,8 +7,8 @@ the text is Zipf-like; ``adam`` takes a model that has learnt something, and tex
     python -m benchmarks.transcoder adam --model tiny-a --to blocks.1.hook_resid_post
     python -m benchmarks.transcoder memory --shape stories3m
 
-``moments``: one look at the text that sums up moments and sums by token id, over the model
-run alone on the same batches (bare, looked at, bare again). ``adam``: maps from the same
+``moments``: one look at the text that sums up moments and sums by token id, over the time
+within it that the model takes, ``--repeats`` times. ``adam``: maps from the same
 activations, the closed form with its penalty by cross-validation, and Adam until its
 held-out R² is as good (less 0.001), for several learning rates; the model's run is on
 neither side. ``memory``: the most memory
@@ -21,7 +21,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,8 @@ from torch import nn
 
 from atlas.progress import SILENT
 from benchmarks.whole_ingest import SHAPES, Shape, random_model, random_text
-from ingest.contexts import ContextSettings, tokenize
+from benchmarks.within import clocks, timed
+from ingest.contexts import ContextSettings
 from ingest.corpus import Corpus
 from ingest.models import LanguageModel, open_model
 from ingest.transcoder.maps import closed_form
@@ -54,47 +54,30 @@ def layout(model: LanguageModel, shape: Shape, folder: Path) -> Text:
     )  # fmt: skip
 
 
-def clocks() -> np.ndarray:
-    """Return the time of day and this process's own, which others on the machine do not lengthen."""
-    return np.array([time.perf_counter(), time.process_time()])
-
-
-def bare(text: Text, hooks: list[str]) -> np.ndarray:
-    """Time the model alone on the same batches, in seconds by both clocks."""
-    model = text.model
-    took = np.zeros(2)
-    for number in range(len(text.corpus)):
-        block = tokenize(
-            text.corpus.block(number), model.tokenizer, settings=text._contexts, batch_tokens=4096
-        )
-        for batch in block.batches:
-            ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
-            began = clocks()
-            model.run(ids, mask, hooks=hooks)
-            took += clocks() - began
-    return took
-
-
-def moments(shape: Shape) -> dict[str, object]:
-    """Compare a look that sums up moments with the model run alone."""
+def moments(shape: Shape, *, repeats: int) -> dict[str, object]:
+    """Compare a look that sums up moments with the runs of the model within it."""
     model = random_model(shape, "float32")
-    target, found = shape.hook, {}
+    found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         text = layout(model, shape, Path(folder))
         counts = text.count()
         tokens = int(counts.count.sum())
-        bare(text, [target])
-        for source in ("hook_embed", "blocks.0.hook_resid_post"):
-            runs = [bare(text, [source, target])]
+
+        def look(source: str) -> np.ndarray:
             began = clocks()
-            measure(text, source, [target], counts=counts, scratch=None, progress=SILENT)
-            runs += [clocks() - began, bare(text, [source, target])]
-            ratio = runs[1] / ((runs[0] + runs[2]) / 2)
+            with timed((model, "run")) as alone:
+                measure(text, source, [shape.hook], counts=counts, scratch=None, progress=SILENT)
+            return np.array([alone, clocks() - began])
+
+        look("hook_embed")  # the first run is slower
+        for source in ("hook_embed", "blocks.0.hook_resid_post"):
+            took = np.array([look(source) for _ in range(repeats)])
+            ratio = took[:, 1] / took[:, 0]
             found[source] = {
-                "bare_us_per_token": [round(1e6 * runs[i][0] / tokens, 1) for i in (0, 2)],
-                "us_per_token": round(1e6 * runs[1][0] / tokens, 1),
-                "ratio": round(float(ratio[0]), 3),
-                "ratio_of_processor_time": round(float(ratio[1]), 3),
+                "bare_us_per_token": (1e6 * took[:, 0, 0] / tokens).round(1).tolist(),
+                "us_per_token": (1e6 * took[:, 1, 0] / tokens).round(1).tolist(),
+                "ratio": ratio[:, 0].round(3).tolist(),
+                "ratio_of_processor_time": ratio[:, 1].round(3).tolist(),
             }
     return {"tokens": tokens, **found}
 
@@ -215,6 +198,7 @@ def main() -> None:
     parser.add_argument("what", choices=["moments", "adam", "memory", "peak"])
     parser.add_argument("--shape", choices=SHAPES, default="stories3m")
     parser.add_argument("--tokens", type=int, help="Instead of the shape's own number.")
+    parser.add_argument("--repeats", type=int, default=3, help="Of `moments`.")
     parser.add_argument("--epochs", type=int, default=100, help="Of Adam, at most.")
     parser.add_argument("--model", default="tiny-a", help="Of `adam`.")
     parser.add_argument("--text", default="ingest/demo/text.jsonl", help="Of `adam`.")
@@ -231,7 +215,10 @@ def main() -> None:
             corpus = Corpus.gather(asked.text, Path(folder) / "corpus.parquet")
             print(json.dumps(adam(model, corpus, asked.to, epochs=asked.epochs), indent=1))
         return
-    found = memory(asked.shape, shape.tokens) if asked.what == "memory" else moments(shape)
+    if asked.what == "memory":
+        found = memory(asked.shape, shape.tokens)
+    else:
+        found = moments(shape, repeats=asked.repeats)
     print(json.dumps({"shape": asked.shape} | found, indent=1))
 
 
