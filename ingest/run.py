@@ -190,8 +190,12 @@ def _probe(
 
 
 def _tell_stale(folder: Folder, progress: Progress) -> None:
-    """Tell which matches and probes an SAE made anew has left behind."""
+    """Tell which matches, probes and other parts an SAE made anew has left behind."""
     stale = folder.sound().stale
+    for key, why in sorted(stale.items()):
+        if not key.startswith(("match/", "probe/")):
+            progress.say(f"Stale by now, and left out of the graph: {key}, since {why}. "
+                         "Make it anew, or remove it with `atlas rm`.")  # fmt: skip
     matches = [key for key in sorted(stale) if key.startswith("match/")]
     if matches:
         named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in matches)

@@ -702,8 +702,10 @@ def test_a_map_alone_is_stale_once_an_sae_reads_another_model_of_its_name(path, 
     one(path, f"new={saved(tmp_path / 'random', model(seed=1))}")
     assert not Folder.open(path).sound().stale
     opened = open_model(str(saved(tmp_path / "third", model(seed=2))), name="new")
-    run(path, opened, [named(topk(), "late")], None, match=None)
-    (reason,) = Folder.open(path).sound().stale.values()
+    told = Told()
+    run(path, opened, [named(topk(), "late")], None, match=None, progress=told)
+    ((key, reason),) = Folder.open(path).sound().stale.items()
+    assert f"{key}, since {reason}" in told.said[-1]
     assert reason.startswith("SAEs here read another model named new")
     with Atlas.open(path) as atlas:
         assert atlas.table("MAPS_TO").num_rows == 0
