@@ -95,7 +95,8 @@ def reads(study: Study) -> dict[str, str]:
     else:
         how = f", shrunk towards {_prior(study)}"
         if study.shrunk is not None:
-            how += f" (as if {study.shrunk:g} more tokens of each id were that)"
+            more = "token" if study.shrunk == 1 else "tokens"
+            how += f" (as if {study.shrunk:g} more {more} of each id were that)"
         elif not study.chosen:
             how += " (as if one more token of each id were that; there were too few documents to choose)"
     return ARMS | {EXTREME: ARMS[EXTREME] + how}
