@@ -9,6 +9,7 @@ independent and its words come in any order, so nearly all pairs become edges: f
 than of a trained SAE on real text, which ``--model``, ``--sae`` and ``--text`` measure.
 
     python -m benchmarks.whole_ingest --shape gemma-2-2b
+    python -m benchmarks.whole_ingest --shape gemma-2-2b --layers 21 --dtype bfloat16 --device cuda
     python -m benchmarks.whole_ingest --shape stories3m
     python -m benchmarks.whole_ingest --model FOLDER --sae FOLDER --text FILE --tokens 100000
 """
@@ -164,6 +165,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--shape", choices=SHAPES, default="stories3m")
+    parser.add_argument("--layers", type=int, help="Instead of the shape's own number.")
     parser.add_argument("--model", help="A real one: its name or folder, with --sae and --text.")
     parser.add_argument("--sae", help="A trained SAE that reads it.")
     parser.add_argument("--text", help="A file of documents.")
@@ -178,6 +180,12 @@ def main() -> None:
     shape = SHAPES[asked.shape]
     if asked.tokens:
         shape = replace(shape, tokens=asked.tokens)
+    if asked.layers:
+        shape = replace(
+            shape,
+            config=shape.config | {"num_hidden_layers": asked.layers},
+            hook=f"blocks.{asked.layers - 1}.hook_resid_post",
+        )
     if asked.model:
         model, sae, texts = given(asked)
         context = sae.info.context_size or shape.context
