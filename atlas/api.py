@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from atlas import schema
-from atlas.asking import named
+from atlas.asking import Question, named
 from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
-from atlas.errors import Asked, UnknownName
+from atlas.errors import Asked, BadInput, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.progress import SILENT, Progress
-from atlas.stores import Graph, Param, Params, Store
+from atlas.stores import Graph, Param, Store
 from atlas.stores.opening import is_server, open_embedded, open_server
 
 if TYPE_CHECKING:
@@ -218,44 +218,73 @@ class Atlas:
         UnknownName
             If there is no query of this name, or nothing of a name in its parameters.
         BadInput
-            If a parameter is missing, unknown, or of the wrong type.
+            If a parameter is missing, unknown, of the wrong type, or none of its choices; or if
+            the answer is not known, because two SAEs were never matched.
         """
         question = named(name, params)
         answer = self.query(question.cypher, question.params, timeout=timeout)
         if not answer.num_rows:
-            self.check_names(question.params)
+            self.check_names(question)
         return answer
 
-    def check_names(self, params: Params) -> None:
-        """Tell a name that nothing bears from an answer that has no rows.
+    def check_names(self, question: Question) -> None:
+        """Tell an answer that has no rows from a question that cannot be answered.
 
         Parameters
         ----------
-        params
-            Parameters of a named query; those called ``sae…``, ``feature`` and
-            ``site`` are looked up.
+        question
+            A named query, filled in: its header says which parameters are names, and which
+            two SAEs must have been matched. Cypher of one's own passes.
 
         Raises
         ------
         UnknownName
-            If there is no SAE, feature or site of that name.
+            If there is no SAE, feature, site or model of a name given.
+        BadInput
+            If nothing is known of two SAEs, because they were never matched.
         """
-        for key, value in params.items():
-            if not isinstance(value, str) or not value:
-                continue
-            if key.startswith("sae") and value not in self.saes:
-                raise UnknownName("SAE", value, known=self.saes)
-            if key == "site":
-                known = self.table("Site")["id"].to_pylist()
-                if value not in known:
-                    raise UnknownName("site", value, known=known)
-            if key == "feature":
-                self._check_feature(value)
+        if question.query is None:
+            return
+        saes: dict[str, str] = {}
+        for parameter in question.query.parameters:
+            value = question.params[parameter.name]
+            if parameter.names is not None and isinstance(value, str):
+                saes[parameter.name] = value.partition("/")[0]
+                if value:
+                    self._check_name(parameter.names, value)
+        for one, other in question.query.matched:
+            self._check_matched(saes[one], saes[other])
+
+    def _check_name(self, kind: str, name: str) -> None:
+        if kind == "feature":
+            self._check_feature(name)
+            return
+        if kind == "SAE":
+            known = self.saes
+        else:
+            table, key = {"site": ("Site", "id"), "model": ("Model", "name")}[kind]
+            known = self.table(table)[key].to_pylist()
+        if name not in known:
+            raise UnknownName(kind, name, known=known)
+
+    def _check_matched(self, one: str, other: str) -> None:
+        """Raise BadInput unless the one was matched with the other; ``""``: with any."""
+        if one == other:
+            raise BadInput(f"{one} was named twice; an SAE is not matched with itself.")
+        cypher = "MATCH (s:SAE {name: $one})-[:COMPARED_WITH]-(o:SAE) RETURN o.name AS name"
+        found = self.query(cypher, {"one": one})["name"].to_pylist()
+        if other in found or (found and not other):
+            return
+        whom, what = (other, other) if other else ("another SAE", "OTHER")
+        then = "" if self.folder else ", in the folder of the atlas; then push it again"
+        raise BadInput(
+            f"{one} was never matched with {whom}, so what they have in common is not known; "
+            f"match them: `atlas match {one} {what}`{then}."
+        )
 
     def _check_feature(self, id: str) -> None:
         sae, _, idx = id.partition("/")
-        if sae not in self.saes:
-            raise UnknownName("SAE", sae, known=self.saes)
+        self._check_name("SAE", sae)
         count = self.query("MATCH (s:SAE {name: $sae}) RETURN s.d_sae AS n", {"sae": sae})["n"][
             0
         ].as_py()

@@ -13,10 +13,21 @@ __all__ = ["Question", "named"]
 
 @dataclass(frozen=True)
 class Question:
-    """Cypher and a value for every parameter in it."""
+    """Cypher and a value for every parameter in it.
+
+    Parameters
+    ----------
+    cypher
+        The Cypher.
+    params
+        The values, by name.
+    query
+        The named query it is; None for Cypher of one's own.
+    """
 
     cypher: str
     params: Params
+    query: queries.Query | None = None
 
 
 def named(name: str, given: Mapping[str, Any]) -> Question:
@@ -27,7 +38,7 @@ def named(name: str, given: Mapping[str, Any]) -> Question:
     UnknownName
         If there is no query of this name.
     BadInput
-        If a parameter is missing, unknown, or of the wrong type.
+        If a parameter is missing, unknown, of the wrong type, or none of its choices.
     """
     try:
         query = queries.get(name)
@@ -35,6 +46,6 @@ def named(name: str, given: Mapping[str, Any]) -> Question:
         hint = "`atlas query` lists them all."
         raise UnknownName("query", name, known=queries.names(), hint=hint) from None
     try:
-        return Question(query.cypher, query.fill(given))
+        return Question(query.cypher, query.fill(given), query)
     except ValueError as error:
         raise BadInput(str(error)) from None

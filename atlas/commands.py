@@ -93,8 +93,8 @@ def query(
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
         answer = atlas.query(question.cypher, question.params, timeout=timeout)
-        if name is not None and not answer.num_rows:
-            atlas.check_names(question.params)
+        if not answer.num_rows:
+            atlas.check_names(question)
     rows = answer.to_pylist()
 
     def show() -> None:

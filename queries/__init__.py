@@ -9,7 +9,7 @@ Neo4j Browser, which then shows its table::
 
     // title: Tokens of a feature
     // question: On which tokens is this feature active most often?
-    // param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+    // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
     // param limit (int64, default 20): number of rows at most
     // column rank (int64): 0 is the token it is active on most often
     // column token (string): text of the token, its leading space kept
@@ -22,7 +22,15 @@ A parameter stands in the query once, as a value followed by its name in a comme
 Browser runs the value, which a person edits in place; ``Query.cypher`` has ``$feature``
 instead. (Lines of ``:param`` before the query do not serve: Browser 5 takes them with
 ``;`` as several statements, and shows no table for any of them.) ``such as`` says that
-a parameter must be given, ``default`` that it may be.
+a parameter must be given, ``default`` that it may be. In place of a type, ``SAE``,
+``feature``, ``site`` or ``model`` says that the text is the name of one: an answer without
+rows is then told from a name that nothing bears. Two lines of the header that not every
+query has::
+
+    // param by (string, default 'weight', or 'count', 'lift'): no other value is taken
+    // matched: sae_a, sae_b
+
+The second says that nothing is known of these two SAEs unless they were matched.
 
 Rules for every query, so that kuzu and Neo4j answer the same and nobody sees half of
 an SAE on a server:

@@ -1,7 +1,7 @@
 // title: Features told beyond the token
 // question: Which features does a later site tell better than the token alone ever could?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
-// param site (string, such as 'tiny-a/blocks.1.hook_resid_post'): site probed, not the embedding
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
+// param site (site, such as 'tiny-a/blocks.1.hook_resid_post'): site probed, not the embedding
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

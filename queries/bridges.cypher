@@ -1,6 +1,6 @@
 // title: Bridges
 // question: Which features lie on many shortest paths and have most of their edges elsewhere?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param max_inner_share (double, default 0.5): most of its weight within its own community
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

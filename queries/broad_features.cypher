@@ -1,6 +1,6 @@
 // title: Broadest features
 // question: Which features of an SAE are spread over many tokens, with no token that stands out?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_tokens (int64, default 10): only features active on at least so many tokens
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

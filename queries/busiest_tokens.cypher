@@ -1,6 +1,6 @@
 // title: Busiest tokens
 // question: Which tokens are among the commonest of the most features of an SAE?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 20): number of rows at most
 // column token (string): text of the token, its leading space kept
 // column token_id (int64): its number in the vocabulary

@@ -1,9 +1,10 @@
 // title: Contested counterparts
 // question: Which features of the other SAE are the best match of several of the one?
-// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE, whose features claim
-// param sae_b (string, such as 'tiny-a-l1-s1'): name of the other SAE, whose features are claimed
+// param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE, whose features claim
+// param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE, whose features are claimed
 // param min_claims (int64, default 2): only features claimed by at least so many
 // param limit (int64, default 100): number of rows at most
+// matched: sae_a, sae_b
 // column claimed (string): the feature of the other SAE
 // column claimed_token (string): the token it is active on most often
 // column claims (int64): features of the one SAE whose best match it is; a row for each

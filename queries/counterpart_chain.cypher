@@ -1,15 +1,17 @@
 // title: Chain of counterparts over three SAEs
 // question: From the one SAE over the next to the third, one to one: is it where one gets directly?
-// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE
-// param sae_b (string, such as 'tiny-a-l1-s1'): name of the next SAE
-// param sae_c (string, such as 'tiny-a-l1-wide'): name of the third SAE
+// param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
+// param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the next SAE
+// param sae_c (SAE, such as 'tiny-a-l1-wide'): name of the third SAE
 // param limit (int64, default 100): number of rows at most
+// matched: sae_a, sae_b
+// matched: sae_b, sae_c
 // column feature_a (string): the feature of the one SAE
 // column token_a (string): the token it is active on most often
 // column feature_b (string): its counterpart in the next
 // column feature_c (string): the counterpart of that in the third
 // column token_c (string): the token that one is active on most often
-// column direct (string): the counterpart of the first in the third; null if it has none
+// column direct (string): the counterpart of the first in the third; null if none, or not matched
 // column closes (bool): whether `direct` is `feature_c`
 // column pearson_ab (double): correlation of the first step
 // column pearson_bc (double): correlation of the second step

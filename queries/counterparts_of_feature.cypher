@@ -1,8 +1,9 @@
 // title: Counterparts of a feature
 // question: Which features of other SAEs (seed, width, layer, model) are active where this is?
-// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
-// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
+// matched: feature, sae
 // column sae (string): the other SAE
 // column model (string): the model it reads
 // column hook (string): the place in the model, by TransformerLens name
@@ -19,8 +20,8 @@
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
 // column alignment (string): 'tokens', or 'words' where the tokenizers differ
 // column p (double): share of shifted-documents draws that match as well
-// column q (double): the same as a false discovery rate: small is a match, null was not tested
-// column token_q (double): small: more than a shared token; null was not tested
+// column q (double): as a false discovery rate: small is a match; null, as below: not tested
+// column token_q (double): counts only where `q` is small too; small: more than a shared token
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(s:SAE)
 WHERE '' /* $sae */ IN ['', s.name]
 WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward

@@ -1,9 +1,10 @@
 // title: Counterparts of two SAEs
 // question: Which feature of the one SAE is which of the other, one to one?
-// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE
-// param sae_b (string, such as 'tiny-a-l1-s1'): name of the other SAE
+// param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
+// param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included
 // param limit (int64, default 100): number of rows at most
+// matched: sae_a, sae_b
 // column feature_a (string): the feature of the one SAE
 // column token_a (string): the token it is active on most often
 // column feature_b (string): its partner in the other SAE
@@ -13,8 +14,8 @@
 // column joint_count (int64): tokens (or words) on which both are active
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
-// column q (double): false discovery rate under shifted documents; null was not tested
-// column token_q (double): small: more than a shared token; null was not tested
+// column q (double): false discovery rate under shifted documents; null, as below: not tested
+// column token_q (double): counts only where `q` is small too; small: more than a shared token
 MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */

@@ -1,6 +1,6 @@
 // title: Dead features
 // question: Which features of an SAE were never active in the tokens counted?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 100): number of rows at most
 // column feature (string): the feature
 // column idx (int64): its index in the SAE

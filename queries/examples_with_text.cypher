@@ -1,7 +1,7 @@
 // title: Features by the text of their examples
 // question: Which features have this text (in any case) in their top examples?
 // param text (string, such as 'once upon a time'): what the example should contain
-// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column rank (int64): place among the feature's examples, 0 for its highest activation

@@ -1,6 +1,6 @@
 // title: Card of a feature
 // question: What is known about this feature?
-// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // column feature (string): the feature
 // column sae (string): its SAE
 // column model (string): the model the SAE reads

@@ -1,6 +1,6 @@
 // title: Features by first site
 // question: At which place in the model do how many features of an SAE first appear?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // param delta (double, default 0.02): how near a feature's best score is near enough
 // column site (string): a site: the first, in the model's order, whose score is near the best

@@ -1,7 +1,7 @@
 // title: Features by a part of a token
 // question: Which features have a token that contains this text, in any case?
 // param text (string, such as 'ing'): what the token should contain
-// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column token (string): text of the token, its leading space kept

@@ -1,6 +1,6 @@
 // title: Features in a range of frequency
 // question: Which features of an SAE are active on between this and that share of the tokens?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param low (double, default 0.001): smallest frequency, itself included
 // param high (double, default 0.01): largest frequency, itself included
 // param limit (int64, default 20): number of rows at most

@@ -1,7 +1,7 @@
 // title: Features of a token
 // question: Which features have this very token among their commonest, by share times rate?
 // param token (string, such as ' girl'): text of the token, its leading space included
-// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column share (double): share of the feature's active tokens that are this token

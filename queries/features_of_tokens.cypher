@@ -1,7 +1,7 @@
 // title: Features of a list of tokens
 // question: Which features have most of these tokens among their commonest?
 // param tokens (string[], such as [' he', ' she', ' him', ' her']): texts of the tokens
-// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column found (int64): how many texts of the list are among its commonest tokens

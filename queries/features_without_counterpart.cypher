@@ -1,9 +1,10 @@
 // title: Features without a counterpart
 // question: Which live features of an SAE have none in another it was matched with, and why?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
-// param other (string, such as 'tiny-a-l1-s1'): name of the SAE that might have counterparts
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
+// param other (SAE, such as 'tiny-a-l1-s1'): name of the SAE that might have counterparts
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
 // param limit (int64, default 100): number of rows at most
+// matched: sae, other
 // column feature (string): the feature
 // column top_token (string): the token it is active on most often
 // column active_tokens (int64): tokens on which it is active; on few, a match is hard to show

@@ -1,6 +1,6 @@
 // title: First site of a feature
 // question: How early in the model can one tell where this feature is active, as well as anywhere?
-// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // param delta (double, default 0.02): how near a feature's best score is near enough
 // column site (string): the first site, in the model's order, whose score is near the best

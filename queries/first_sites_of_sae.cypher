@@ -1,6 +1,6 @@
 // title: First sites of an SAE's features
 // question: How early in the model can one tell where each feature is active, as well as anywhere?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // param delta (double, default 0.02): how near a feature's best score is near enough
 // param limit (int64, default 100): number of rows at most

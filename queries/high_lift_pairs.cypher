@@ -1,6 +1,6 @@
 // title: Pairs of high lift on few tokens
 // question: Which pairs have a lift that rests on a few tokens, so that chance may be all there is?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_lift (double, default 5.0): smallest lift
 // param max_joint (int64, default 10): most tokens on which both are active
 // param limit (int64, default 20): number of rows at most

@@ -1,6 +1,6 @@
 // title: Hubs
 // question: Which features co-activate with most others, for how often they are active?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_degree (int64, default 10): only features with at least so many partners
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

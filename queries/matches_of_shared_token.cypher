@@ -1,9 +1,10 @@
 // title: Matches that may be only a shared token
 // question: Which one-to-one matches are explained by both features being about the same tokens?
-// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE
-// param sae_b (string, such as 'tiny-a-l1-s1'): name of the other SAE
+// param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
+// param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param max_q (double, default 0.05): largest q when documents are shifted; the token's is above it
 // param limit (int64, default 100): number of rows at most
+// matched: sae_a, sae_b
 // column feature_a (string): the feature of the one SAE
 // column token_a (string): the token it is active on most often
 // column feature_b (string): its partner in the other SAE

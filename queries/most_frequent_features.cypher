@@ -1,6 +1,6 @@
 // title: Most frequent features
 // question: Which features of an SAE are active on the most tokens?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column frequency (double): share of tokens on which it is active

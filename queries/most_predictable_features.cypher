@@ -1,7 +1,7 @@
 // title: Most predictable features
 // question: Of which features of an SAE can a site tell best where they are active?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
-// param site (string, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
+// param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

@@ -1,7 +1,7 @@
 // title: Neighbours of a feature
 // question: Which features of its SAE is this feature active together with, by weight or otherwise?
-// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
-// param by (string, default 'weight'): or 'count', 'cosine', 'jaccard', 'phi', 'lift'; no other
+// param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param by (string, default 'weight', or 'count', 'cosine', 'jaccard', 'phi', 'lift'): the order
 // param min_count (int64, default 1): only edges of at least so many tokens
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the other feature

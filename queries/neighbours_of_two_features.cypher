@@ -1,7 +1,7 @@
 // title: Common neighbours of two features
 // question: With which features are both of these active together?
-// param feature_a (string, such as 'tiny-a-l1-s0/7'): the one feature, as `sae/index`
-// param feature_b (string, such as 'tiny-a-l1-s0/1'): another feature of the same SAE
+// param feature_a (feature, such as 'tiny-a-l1-s0/7'): the one feature, as `sae/index`
+// param feature_b (feature, such as 'tiny-a-l1-s0/1'): another feature of the same SAE
 // param limit (int64, default 20): number of rows at most
 // column neighbour (string): the feature that both are active with
 // column top_token (string): the token it is active on most often

@@ -1,6 +1,6 @@
 // title: Probes of a feature
 // question: From which places in the model can one tell where this feature is active, and how well?
-// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // column site (string): the site probed, as `model/hook name`
 // column layer (int64): the block of the site, from 0; null at the embedding
 // column run (string): which probe, as `split/kind/l2=penalty`

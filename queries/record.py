@@ -15,7 +15,13 @@ Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[floa
 
 _LITERAL = r"'[^'\\]*'|\[[^\]]*\]|-?\d+(?:\.\d+)?|true|false"
 _TYPE = r"(?:string|int64|double)(?:\[\])?|bool"
-_PARAM = re.compile(rf"// param (\w+) \(({_TYPE}), (such as|default) ({_LITERAL})\): (.+)")
+_NAMED = "SAE|feature|site|model"
+_CHOICES = r"'[^'\\]*'(?:, '[^'\\]*')*"
+_PARAM = re.compile(
+    rf"// param (\w+) \(({_TYPE}|{_NAMED}), (such as|default) ({_LITERAL})"
+    rf"(?:, or ({_CHOICES}))?\): (.+)"
+)
+_MATCHED = re.compile(r"// matched: (\w+), (\w+)")
 _COLUMN = re.compile(rf"// column (\w+) \(({_TYPE})\): (.+)")
 _MARKED = re.compile(rf"({_LITERAL}) /\* \$(\w+) \*/")
 
@@ -40,6 +46,10 @@ class Parameter:
         A value that makes sense; what the file has when it is pasted.
     required
         Whether it must be given; if not, ``example`` is its default.
+    names
+        What a value is the name of, ``SAE``, ``feature``, ``site`` or ``model``; None: of nothing.
+    choices
+        The values there are, the default first; empty: any.
     """
 
     name: str
@@ -47,6 +57,8 @@ class Parameter:
     meaning: str
     example: Value
     required: bool
+    names: str | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def told(self) -> str:
@@ -59,10 +71,15 @@ class Parameter:
         Raises
         ------
         BadParameters
-            If the value cannot be one of this type.
+            If the value cannot be one of this type, or is none of the choices.
         """
         if self.required and given == "":  # no name is empty, and engines differ on CONTAINS ''
             raise BadParameters(f"The parameter {self.told} is empty; give it a value.")
+        if self.choices and given not in self.choices:
+            raise BadParameters(
+                f"The parameter {self.name} should be one of "
+                f"{', '.join(map(repr, self.choices))}; {given!r} was given."
+            )
         try:
             if self.type.endswith("[]"):
                 return _list(given, _READ[self.type[:-2]])
@@ -97,6 +114,9 @@ class Query:
         The question it answers, in one line.
     parameters, columns
         What it takes, and what its answer holds.
+    matched
+        Pairs of parameters that name two SAEs (a feature names its own), which must have been
+        matched: else nothing is known of what is asked.
     cypher
         What a driver runs, with ``$name`` for each parameter.
     text
@@ -108,6 +128,7 @@ class Query:
     question: str
     parameters: tuple[Parameter, ...]
     columns: tuple[Column, ...]
+    matched: tuple[tuple[str, str], ...]
     cypher: str
     text: str
 
@@ -123,7 +144,7 @@ class Query:
         Raises
         ------
         BadParameters
-            If a parameter is unknown, missing, or not of its type.
+            If a parameter is unknown, missing, not of its type, or none of its choices.
         """
         names = [p.name for p in self.parameters]
         if unknown := [n for n in given if n not in names]:
@@ -157,11 +178,12 @@ def parse(name: str, text: str) -> Query:
     said: dict[str, str] = {}
     parameters: list[Parameter] = []
     columns: list[Column] = []
+    matched: list[tuple[str, str]] = []
     for line in lines[:size]:
         if found := _PARAM.fullmatch(line):
-            word, type, kind, literal, meaning = found.groups()
-            required = kind == "such as"
-            parameters.append(Parameter(word, type, meaning, _literal(literal), required))
+            parameters.append(_parameter(*found.groups()))
+        elif found := _MATCHED.fullmatch(line):
+            matched.append((found[1], found[2]))
         elif found := _COLUMN.fullmatch(line):
             columns.append(Column(*found.groups()))
         elif found := re.fullmatch(r"// (title|question): (.+)", line):
@@ -170,14 +192,34 @@ def parse(name: str, text: str) -> Query:
             raise ValueError(f"{name}.cypher: this line of the header cannot be read: {line}")
     body = "\n".join(lines[size:]).strip() + "\n"
     _check(name, body, said, parameters)
+    namers = {p.name for p in parameters if p.names in ("SAE", "feature")}
+    if strange := {word for pair in matched for word in pair} - namers:
+        raise ValueError(f"{name}.cypher: no SAE is named by: {', '.join(sorted(strange))}")
     return Query(
         name=name,
         title=said["title"],
         question=said["question"],
         parameters=tuple(parameters),
         columns=tuple(columns),
+        matched=tuple(matched),
         cypher=_MARKED.sub(r"$\2", body),
         text=text,
+    )
+
+
+def _parameter(
+    name: str, type: str, kind: str, literal: str, others: str | None, meaning: str
+) -> Parameter:
+    """Return the parameter that a line of the header declares."""
+    named = type in _NAMED.split("|")
+    return Parameter(
+        name=name,
+        type="string" if named else type,
+        meaning=meaning,
+        example=_literal(literal),
+        required=kind == "such as",
+        names=type if named else None,
+        choices=ast.literal_eval(f"({literal}, {others})") if others else (),
     )
 
 

@@ -1,17 +1,18 @@
 // title: Residual features with a counterpart
 // question: Which features of an SAE trained on a residual does the baseline SAE have too?
-// param sae (string, such as 'tiny-a-l1-wide'): SAE that reads what is left of the activations
-// param sae_baseline (string, such as 'tiny-a-l1-s0'): SAE that reads the activations as they are
+// param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads what is left of the activations
+// param sae_baseline (SAE, such as 'tiny-a-l1-s0'): SAE that reads the activations as they are
 // param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included
 // param limit (int64, default 100): number of rows at most
+// matched: sae, sae_baseline
 // column feature (string): the feature of the residual
 // column top_token (string): the token it is active on most often
 // column less (string): what was taken from the activations that its SAE reads; null: nothing
 // column counterpart (string): its one-to-one counterpart in the baseline
 // column counterpart_token (string): the token that one is active on most often
 // column pearson (double): correlation of both activations
-// column q (double): false discovery rate under shifted documents; null was not tested
-// column token_q (double): small: more than a shared token; null was not tested
+// column q (double): false discovery rate under shifted documents; null, as below: not tested
+// column token_q (double): counts only where `q` is small too; small: more than a shared token
 MATCH (r:SAE {name: 'tiny-a-l1-wide' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(b:SAE {name: 'tiny-a-l1-s0' /* $sae_baseline */})
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */

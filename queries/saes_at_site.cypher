@@ -1,6 +1,6 @@
 // title: SAEs at a site
 // question: Which SAEs read this place in the model?
-// param site (string, such as 'tiny-a/blocks.1.hook_resid_post'): the site, as `model/hook name`
+// param site (site, such as 'tiny-a/blocks.1.hook_resid_post'): the site, as `model/hook name`
 // column sae (string): name of the SAE
 // column architecture (string): standard, gated, topk, jumprelu, …
 // column d_sae (int64): number of features

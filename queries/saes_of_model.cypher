@@ -1,6 +1,6 @@
 // title: SAEs of a model
 // question: Which SAEs read this model, and where, from the first block to the last?
-// param model (string, such as 'tiny-a'): name of the model
+// param model (model, such as 'tiny-a'): name of the model
 // column layer (int64): the block of the place, from 0; null at the embedding
 // column hook (string): the place in the model, by TransformerLens name
 // column sae (string): name of the SAE

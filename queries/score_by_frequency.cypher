@@ -1,7 +1,7 @@
 // title: Probes' scores by frequency
 // question: Are rare features of an SAE harder to predict than frequent ones?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
-// param site (string, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
+// param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // column bin (int64): number of the bin, rising with frequency
 // column frequency (string): the bin's range; the lower end belongs to it

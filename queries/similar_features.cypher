@@ -1,7 +1,7 @@
 // title: Features with similar tokens
 // question: Whose commonest tokens overlap with this feature's (which is not co-activation)?
-// param feature (string, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
-// param sae (string, default ''): only features of this SAE; '' for all SAEs
+// param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
+// param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the other feature
 // column jaccard (double): `shared` / tokens that are among the commonest of either

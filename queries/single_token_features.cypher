@@ -1,6 +1,6 @@
 // title: Most token-like features
 // question: Which features of an SAE are active on little but one token?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_tokens (int64, default 10): only features active on at least so many tokens
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

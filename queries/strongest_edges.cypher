@@ -1,7 +1,7 @@
 // title: Strongest edges
 // question: Which pairs of features of an SAE are most strongly active together?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
-// param by (string, default 'weight'): or 'count', 'cosine', 'jaccard', 'phi', 'lift'; no other
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
+// param by (string, default 'weight', or 'count', 'cosine', 'jaccard', 'phi', 'lift'): the order
 // param min_count (int64, default 10): only edges of at least so many tokens
 // param limit (int64, default 20): number of rows at most
 // column feature_a (string): the one feature

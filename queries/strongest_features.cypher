@@ -1,6 +1,6 @@
 // title: Features with the largest activations
 // question: Which features of an SAE reach the highest activation?
-// param sae (string, such as 'tiny-a-l1-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column frequency (double): share of tokens on which it is active

@@ -1,6 +1,6 @@
 // title: Quality of transcoders
 // question: How much of each site is an affine image of another, and how much do tokens alone tell?
-// param model (string, such as 'tiny-a'): name of the model
+// param model (model, such as 'tiny-a'): name of the model
 // column source_layer (int64): block of the site that is mapped from; null at the embedding
 // column source (string): that site, as `model/hook name`
 // column target_layer (int64): block of the site that is mapped to; null at the embedding

@@ -1,10 +1,11 @@
 // title: Edges that are not conserved
 // question: Which pairs are active together in one SAE, but not their counterparts in another?
-// param sae_a (string, such as 'tiny-a-l1-s0'): name of the one SAE
-// param sae_b (string, such as 'tiny-a-l1-s1'): name of the other SAE
+// param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
+// param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
 // param min_count (int64, default 3): only edges of at least so many tokens
 // param limit (int64, default 100): number of rows at most
+// matched: sae_a, sae_b
 // column one_a (string): the one feature of the pair
 // column two_a (string): the other feature of the pair
 // column tokens (string[]): the tokens these two are active on most often

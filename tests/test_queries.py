@@ -9,6 +9,9 @@ from neo4j_server import wipe
 from small_graph import random_graph, small_graph
 
 import queries
+from atlas.api import Atlas
+from atlas.asking import named
+from atlas.errors import BadInput, UnknownName
 from atlas.progress import SILENT
 from atlas.stores.bolt import Bolt
 from atlas.stores.kuzu import KuzuStore
@@ -38,7 +41,7 @@ TWO_SAES = [
 MAX_Q = [{"max_q": q} for q in (0.0, 0.02, 0.3, 1.0)] + [
     {"max_q": 1.0, "sae_a": "tiny-a-l1-s0", "sae_b": "tiny-b-l0"}
 ]
-WEIGHTS = [{"by": b} for b in ("count", "cosine", "jaccard", "phi", "lift", "colour")]
+WEIGHTS = [{"by": b} for b in ("count", "cosine", "jaccard", "phi", "lift")]
 RUNS = [{"run": r} for r in ("type/active/l2=0.001", "document/activation/l2=0.001", "absent")]
 PROBES = [
     *SAES, *RUNS,
@@ -299,7 +302,6 @@ def test_answers_on_edges_checked_by_hand(asked):
     ]
     by_phi = [r[0] for r in ask(asked, "neighbours_of_feature", by="phi")]
     assert by_phi == [s0 + i for i in "014635"]  # 5 has none
-    assert ask(asked, "neighbours_of_feature", by="colour") == []
     assert ask(asked, "high_lift_pairs", limit=1) == [
         (s0 + "4", "ing", s0 + "6", " 😀", 500.0, 1, 0.002, 1, 2, 0.75)
     ]
@@ -449,6 +451,57 @@ def test_answers_on_probes_checked_by_hand(asked):
     ]  # fmt: skip
 
 
+# Questions that cannot be answered
+
+S0, S1, EMBED, B = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-embed", "tiny-b-l0"
+COMPARING = [q for q in queries.every() if q.matched]
+
+
+@only_small
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [(q.name, p.name) for q in queries.every() for p in q.parameters if p.names],
+)
+def test_a_name_that_nothing_bears_is_refused(asked, name, parameter):
+    """But where the answer has rows whatever the site is."""
+    if (name, parameter) == ("residual_features_without_counterpart", "site"):
+        return
+    query = queries.get(name)
+    (kind,) = (p.names for p in query.parameters if p.name == parameter)
+    for absent in ("absent", f"{S0}/999") if kind == "feature" else ("absent",):
+        with pytest.raises(UnknownName, match=r"^No (SAE|feature|site|model) is named") as caught:
+            Atlas("x", store=asked[0]).ask(name, **{**required(query), parameter: absent})
+        assert caught.value.given == absent
+        assert caught.value.exit_code == 2
+
+
+@only_small
+@pytest.mark.parametrize("query", COMPARING, ids=lambda q: q.name)
+def test_saes_that_were_never_matched_are_no_empty_answer(asked, query):
+    atlas = Atlas("x", store=asked[0])
+    assert atlas.ask(query.name, **required(query)).num_rows
+    for one, other in query.matched:
+        sae = S0 if one == "feature" else required(query)[one]
+        with pytest.raises(BadInput, match="was never matched with") as caught:
+            atlas.ask(query.name, **{**required(query), other: EMBED})
+        said = str(caught.value)
+        assert f"{sae} was never matched with {EMBED}" in said
+        assert f"`atlas match {sae} {EMBED}`" in said
+        with pytest.raises(BadInput, match=f"{sae} was named twice"):
+            atlas.ask(query.name, **{**required(query), other: sae})
+
+
+@only_small
+def test_an_empty_answer_on_saes_that_were_matched_is_one(asked):
+    atlas = Atlas("x", store=asked[0])
+    for sae_a, sae_b in ((S0, B), (B, S0)):  # the edge of the two is stored one way
+        assert not atlas.ask("conserved_edges", sae_a=sae_a, sae_b=sae_b).num_rows
+    assert not atlas.ask("features_without_counterpart", sae=S0, other=S1, limit=0).num_rows
+    assert not atlas.ask("counterparts_of_feature", feature=f"{S0}/2").num_rows  # dead
+    with pytest.raises(BadInput, match=f"{EMBED} was never matched with another SAE"):
+        atlas.ask("counterparts_of_feature", feature=f"{EMBED}/0")
+
+
 # The files themselves
 
 
@@ -474,6 +527,19 @@ def test_everything_is_reached_through_features_and_saes(query):
         through = {"Feature", "SAE"} & {labels[variable] for variable, _ in path}
         assert through or goes_on or "[e:MAPS_TO]" in query.cypher, path
     assert labels
+
+
+@pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
+def test_names_are_declared_as_such(query):
+    """By the nodes they are looked for in, and by the matches that the answer is made of."""
+    kinds = {"SAE": "SAE", "Feature": "feature", "Site": "site", "Model": "model"}
+    names = {p.name: p.names for p in query.parameters}
+    for label, word in re.findall(r":(\w+) \{(?:id|name): \$(\w+)\}", query.cypher):
+        assert names[word] == kinds[label], word
+    for word, kind in names.items():
+        wanted = re.fullmatch(r"(sae|other|feature|site|model)(_\w+)?", word)
+        assert bool(kind) == bool(wanted), word
+    assert bool(query.matched) == ("MATCHES" in query.cypher)
 
 
 def test_every_query_has_an_answer_to_compare_with():
@@ -532,6 +598,9 @@ MATCH (s:SAE {name: 'a' /* $sae */}) WHERE true /* $on */ RETURN s.name AS x ORD
         (("'a' /* $sae */", "'a'"), "marks"),
         (("'a' /* $sae */", "'b' /* $sae */"), "marks"),
         (("// param on (bool, default true): whether\n", ""), "marks"),
+        (("// column x", "// matched: sae, on\n// column x"), "no SAE is named by: on, sae"),
+        (("// column x", "// matched: sae\n// column x"), "cannot be read: // matched: sae"),
+        (("default true)", "default true, or false)"), "cannot be read: // param on"),
     ],
 )
 def test_a_faulty_file_is_refused(change, said):
@@ -594,6 +663,24 @@ def test_wrong_values_are_refused_in_a_sentence(given, said):
     with pytest.raises(queries.BadParameters, match=re.escape(said)) as caught:
         queries.get("token_detectors").fill(given)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("name", ["neighbours_of_feature", "strongest_edges"])
+def test_only_the_choices_are_taken(name):
+    query = queries.get(name)
+    (by,) = (p for p in query.parameters if p.name == "by")
+    choices = ("weight", "count", "cosine", "jaccard", "phi", "lift")
+    assert by.choices == choices
+    assert set(re.findall(r"WHEN '(\w+)' THEN", query.cypher)) == set(choices)
+    for choice in choices:
+        assert query.fill({**required(query), "by": choice})["by"] == choice
+    said = (
+        "The parameter by should be one of 'weight', 'count', 'cosine', 'jaccard', 'phi', 'lift'; "
+        "'wight' was given."
+    )
+    with pytest.raises(BadInput, match=re.escape(said)) as caught:
+        named(name, {**required(query), "by": "wight"})
+    assert caught.value.exit_code == 2
 
 
 def test_wrong_lists_and_truths_are_refused():
