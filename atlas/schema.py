@@ -278,7 +278,7 @@ EDGES: tuple[Edge, ...] = (
         P("null_pearson", "double", "mean best correlation in the draws of the shifted-documents null, of the end where it is higher"),
         P("token_p", "double", "as `p`, for the null that shuffles activations among occurrences of the same token: is it more than a shared token?"),
         P("token_p_pooled", "double", "as `p_pooled`, for that null"),
-        P("token_q", "double", "as `q`, for that null"),
+        P("token_q", "double", "as `q`, for that null; it counts only where `q` is small too: unrelated features that come in bursts in the same documents get small values here alone"),
         P("token_null_pearson", "double", "as `null_pearson`, for that null: what the shared tokens explain of `pearson`"),
     )),
     Edge("COMPARED_WITH", "SAE", "SAE", "The features of both SAEs were matched; from the SAE whose name sorts first.", "match", (
@@ -289,7 +289,7 @@ EDGES: tuple[Edge, ...] = (
         P("mutual", "int64", "of these, mutual", "edges"),
         P("one_to_one", "int64", "of these, one to one", "edges"),
         P("significant", "int64", "one-to-one matches with q <= 0.05 in the shifted-documents null (q is over all pairs, so 5% is a guide for these)", "edges"),
-        P("beyond_token", "int64", "one-to-one matches with q <= 0.05 in both nulls", "edges"),
+        P("beyond_token", "int64", "one-to-one matches with q <= 0.05 in both nulls; of features tied to a place in the document these are no evidence, as neither null holds the place fixed", "edges"),
         P("best_ab", "double", "mean, over live features of the source, of the correlation with the best match (0 where there is none)"),
         P("best_ba", "double", "mean, over live features of the target, of the correlation with the best match (0 where there is none)"),
         P("null_best_ab", "double", "`best_ab` in the shifted-documents null, documents of one token left out"),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ingest.match.pairing import match_saes as match_saes
     from ingest.match.settings import MatchSettings as MatchSettings
+    from ingest.planted import Planted as Planted
+    from ingest.planted import PlantedSettings as PlantedSettings
     from ingest.probe.estimator import LogisticProbes as LogisticProbes
     from ingest.probe.estimator import RidgeProbes as RidgeProbes
     from ingest.probe.probing import probe_saes as probe_saes
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LogisticProbes",
     "MatchSettings",
+    "Planted",
+    "PlantedSettings",
     "ProbeSettings",
     "RidgeProbes",
     "Settings",
@@ -34,6 +38,8 @@ __all__ = [
 _PLACES = {
     "LogisticProbes": "ingest.probe.estimator",
     "MatchSettings": "ingest.match.settings",
+    "Planted": "ingest.planted",
+    "PlantedSettings": "ingest.planted",
     "ProbeSettings": "ingest.probe.settings",
     "RidgeProbes": "ingest.probe.estimator",
     "Settings": "ingest.settings",

@@ -29,8 +29,8 @@ def plan_all(reductions: Sequence[CodeReduction], sizes: Sizes, *, memory: int) 
         left -= plan.bytes
         if left < 0:
             raise OutOfRoom(
-                f"The states of {', '.join(plans)} take {(memory - left) / 2**30:.1f} GiB for "
-                f"{sizes.d_sae} features, and {memory / 2**30:.1f} GiB are allowed; raise --memory."
+                f"The states of {', '.join(plans)} take {(memory - left) / 2**20:,.1f} MiB for "
+                f"{sizes.d_sae:,} features, and {memory / 2**20:,.1f} MiB are allowed; raise --memory."
             )
     return plans
 

@@ -151,7 +151,7 @@ def test_comparison_counts_its_edges(made):
 
 def test_the_part_does_not_depend_on_memory(made, copied):
     (before,) = (p for p in Folder.open(made).sound().of("match") if p.manifest.name == "one+two")
-    match_saes(copied, ["two", "one"], settings=FEW, memory=110_000, replace=True)
+    match_saes(copied, ["two", "one"], settings=FEW, memory=158_000, replace=True)
     (after,) = (p for p in Folder.open(copied).sound().of("match") if p.manifest.name == "one+two")
     for name in ("MATCHES", "COMPARED_WITH"):
         a, b = before.table(name), after.table(name)

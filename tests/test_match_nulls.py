@@ -2,13 +2,16 @@
 
 import itertools
 import math
+import tracemalloc
+from bisect import bisect_left
 
 import numpy as np
 import pytest
-from match_rows import bursty, correlated, random_dense
+from match_rows import bursty, correlated, random_dense, rows_of
 from numpy.typing import NDArray
 from scipy.stats import chisquare, false_discovery_control
 
+from atlas.errors import OutOfRoom
 from ingest.match.correlate import Correlation
 from ingest.match.nulls import (
     Null,
@@ -340,3 +343,31 @@ def test_rare_shared_features_are_found_at_the_default_draws() -> None:
     found = {(a, b) for a, b, q in zip(pairs.a, pairs.b, null.q, strict=True) if q <= 0.05}
     assert len(truth & found) >= 0.95 * len(truth)
     assert len(found - truth) <= 0.05 * len(found) + 3 * np.sqrt(0.05 * len(found))
+
+
+@pytest.mark.parametrize("null", [shifted_documents, shuffled_occurrences])
+def test_draws_stay_within_the_least_memory_that_matching_accepts(null) -> None:
+    units, active = 100_000, np.zeros((100_000, 1))
+    active[::5000] = 1
+    rows, rng = rows_of(active), np.random.default_rng(0)
+    text = Units(np.arange(units) // 50, rng.integers(0, 300, units).astype(np.int32))
+
+    def work(memory: int) -> Correlation:
+        return Correlation(rows, rows, best=1, min_joint=1, memory=memory)
+
+    def fits(memory: int) -> bool:
+        try:
+            return work(memory).looks > 0
+        except OutOfRoom:
+            return False
+
+    least = bisect_left(range(1 << 26), True, key=fits)
+    pairs = work(least).pairs()
+    null(work(least), text, pairs, draws=1, seed=0)  # compiles
+    fresh = work(least)
+    tracemalloc.start()
+    try:
+        null(fresh, text, pairs, draws=2, seed=0)
+        assert tracemalloc.get_traced_memory()[1] <= least
+    finally:
+        tracemalloc.stop()

@@ -1,6 +1,8 @@
 """Planted SAEs are what they say: rates, truth and independence, counted by numpy on dense codes."""
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -345,3 +347,19 @@ def test_a_planted_atlas_of_one_kind_opens(tmp_path):
     atlas = Atlas.open(tmp_path / "one.atlas")
     assert atlas.table("Feature").num_rows == 3
     assert all(a <= b for a, b in pairwise(planted.units.document))
+
+
+def test_the_page_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[1] / "docs" / "planted.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (said,) = re.findall(r"It prints:\n\n```\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/planted.md", "exec"), {})
+    assert capsys.readouterr().out == said
+
+
+def test_it_is_where_users_import_from():
+    import ingest
+
+    assert ingest.Planted is Planted
+    assert ingest.PlantedSettings is PlantedSettings

@@ -185,8 +185,10 @@ def test_10_bursty_unrelated_features_have_lift_and_no_match():
         assert (share <= levels + 3 * np.sqrt(levels * (1 - levels) / 200)).all()
 
 
-def test_shared_features_come_back_and_private_ones_do_not():
-    kinds = {"shared": 20, "context": 10, "private": 20, "token": 10, "position": 0, "bursty": 10}
+@pytest.fixture(scope="module")
+def claimed():
+    """What is claimed of planted features of every kind, and the counterparts of each kind."""
+    kinds = {"shared": 20, "context": 10, "private": 20, "token": 10, "position": 10, "bursty": 10}
     planted = Planted.make(0, documents=400, document_length=80, **kinds)
     work = correlated(planted.rows("a"), planted.rows("b"))
     pairs = work.pairs()
@@ -195,17 +197,42 @@ def test_shared_features_come_back_and_private_ones_do_not():
         for null in (shifted_documents, shuffled_occurrences)
     )
     chosen = one_to_one(pairs, threshold=shifts.threshold)
-    both = set(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
 
     def are(which):
         return {(int(a), int(b)) for a, b in zip(pairs.a[which], pairs.b[which], strict=True)}
 
-    synchronous = are(chosen & (shifts.q <= 0.05))
-    beyond = are(chosen & (shifts.q <= 0.05) & (shuffles.q <= 0.05))
-    truth = {tuple(pair) for pair in planted.truth.tolist()}
-    token = {tuple(pair) for pair in planted.pairs("token").tolist()}
-    assert truth <= both
+    return {
+        "candidates": are(np.ones(len(pairs), dtype=bool)),
+        "synchronous": are(chosen & (shifts.q <= 0.05)),
+        "token_q alone": are(chosen & (shuffles.q <= 0.05)),
+        "beyond": are(chosen & (shifts.q <= 0.05) & (shuffles.q <= 0.05)),
+    } | {kind: {tuple(pair) for pair in planted.pairs(kind).tolist()} for kind in kinds}
+
+
+def test_shared_features_come_back_and_others_do_not_but_for_positions(claimed):
+    truth, beyond = claimed["shared"] | claimed["context"], claimed["beyond"]
+    assert truth <= claimed["candidates"]
     assert len(truth - beyond) <= 1
-    assert len(beyond - truth) <= 0.05 * len(beyond) + 3 * np.sqrt(0.05 * len(beyond))
-    assert len(token & synchronous) >= 8  # they know the same words, which the first null sees
-    assert not token & beyond  # and no more than these
+    # The error rate is that of these kinds; of positions the next test tells.
+    others = beyond - claimed["position"]
+    assert len(others - truth) <= 0.05 * len(others) + 3 * np.sqrt(0.05 * len(others))
+    # They know the same words, which the first null sees, and no more than these.
+    assert len(claimed["token"] & claimed["synchronous"]) >= 8
+    assert not claimed["token"] & beyond
+
+
+def test_features_of_one_position_are_claimed_though_they_share_nothing_more(claimed):
+    """A known failure: they are synchronous, which is no evidence of a shared feature.
+
+    Neither null holds the place in the document fixed. A null that does should turn this
+    round, and with it what the schema says of ``beyond_token``, decision 0006, docs/demo.md
+    and docs/planted.md.
+    """
+    assert len(claimed["position"] & claimed["synchronous"]) >= 8
+    assert len(claimed["position"] & claimed["beyond"]) >= 8
+
+
+def test_the_token_null_alone_takes_bursts_for_a_match(claimed):
+    """Why the schema says that ``token_q`` counts only where ``q`` is small too."""
+    assert claimed["bursty"] & claimed["token_q alone"]
+    assert not claimed["bursty"] & claimed["synchronous"]

@@ -25,6 +25,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
 _ENTRY = 8  # bytes of an entry of a column: its unit and its activation
+# Bytes a compared unit: its number, and what the nulls hold while they make a draw's order. Less
+# is held while the draw is correlated, and without draws.
+_UNIT = 24 + 32
 _WORTH_A_THREAD = 2**14  # entries
 _MOST_UNITS = 2**31
 
@@ -211,11 +214,11 @@ class Correlation:
 
     @property
     def _beside(self) -> int:
-        """Bytes beside the columns: moments, lists, units, and what each thread holds."""
+        """Bytes beside the columns: moments, lists, units, a draw's order, and what threads hold."""
         a, b, best = self.a.d_sae, self.b.d_sae, 24 * self.best
         lines = 16 * b * max(1, min(a, loops.LINES // (16 * max(b, 1))))
         copy = self._copy if self._copied else 0
-        held = (a + b) * (64 + best) + 24 * len(self.units) + copy
+        held = (a + b) * (64 + best) + _UNIT * len(self.units) + copy
         return held + _cores() * (lines + b * best)
 
     @property

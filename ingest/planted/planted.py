@@ -47,7 +47,8 @@ class Planted:
     private     Any tokens, in each SAE by itself: counterparts have nothing in common.
     token       Occurrences of the same words, on each by a draw of either SAE's own: more
                 alike than chance, and no more than the shared words explain.
-    position    The same places of documents, on each by a draw of either SAE's own.
+    position    The same places of documents, on each by a draw of either SAE's own. Matching
+                takes these for shared: neither of its nulls holds the place fixed.
     bursty      Bursts in the same documents, which begin anywhere, in each SAE by itself:
                 together more often than chance (lift > 1), and yet unsynchronised.
     ==========  ===========================================================================
@@ -130,7 +131,7 @@ class Planted:
 
     def write(
         self,
-        folder: Path,
+        folder: str | Path,
         *,
         settings: "Settings | None" = None,
         progress: Progress = SILENT,
@@ -153,7 +154,7 @@ class Planted:
         """
         from ingest.planted.write import write_atlas
 
-        return write_atlas(self, folder, settings=settings, progress=progress)
+        return write_atlas(self, Path(folder), settings=settings, progress=progress)
 
     def _checked(self, sae: str) -> str:
         if sae not in self.settings.saes:

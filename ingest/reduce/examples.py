@@ -76,9 +76,9 @@ class Examples:
         need = fixed + math.ceil(1.25 * rows * survivors.row_bytes(self.window))
         if need > memory:
             raise OutOfRoom(
-                f"{rows:,} examples of {self.window.width} tokens take {need / 2**20:,.0f} MiB "
-                f"of memory, and {memory / 2**20:,.0f} MiB are allowed; ask for fewer or "
-                "shorter examples, or allow more memory."
+                f"{rows:,} examples of {self.window.width} tokens take {need / 2**20:,.1f} MiB "
+                f"of memory, and {memory / 2**20:,.1f} MiB are left for them; allow more with "
+                "--memory (code that makes Examples itself can ask for fewer or shorter examples)."
             )
         return Plan(looks=looks, bytes=need)
 

@@ -1,0 +1,36 @@
+"""Plans of all reductions: refusals in sizes that can be read, and in words that help."""
+
+import re
+
+import pytest
+
+from atlas.errors import OutOfRoom
+from atlas.main import command
+from ingest.reduce.examples import Examples
+from ingest.reduce.protocol import Plan, Sizes
+from ingest.reducing import plan_all
+
+SIZES = Sizes(d_in=64, d_sae=2048, tokens=10_000, l0=5.0, vocabulary=100, codes_kept=False)
+
+
+class Large:
+    """A reduction that takes three quarters of a MiB, whatever is left."""
+
+    name = "large"
+
+    def plan(self, sizes, *, memory):
+        return Plan(looks=1, bytes=3 * 2**18)
+
+
+def test_small_sizes_are_told():
+    with pytest.raises(OutOfRoom, match=r"large take 0\.8 MiB for 2,048 .* 0\.5 MiB are allowed"):
+        plan_all([Large()], SIZES, memory=2**19)
+
+
+def test_what_the_refusal_of_examples_advises_is_an_option():
+    with pytest.raises(OutOfRoom) as refused:
+        plan_all([Examples(seed=0)], SIZES, memory=10 * 2**20)
+    advised = re.findall(r"--[a-z-]+", str(refused.value))
+    options = {name for option in command().commands["ingest"].params for name in option.opts}
+    assert advised
+    assert set(advised) <= options
