@@ -5,10 +5,10 @@ import json
 import math
 import re
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html import unescape
 from html.parser import HTMLParser
-from shutil import rmtree
+from shutil import copytree, rmtree
 
 import click
 import numpy as np
@@ -20,12 +20,13 @@ from random_models import random_ids, random_model, small_tokenizer
 from scipy.stats import t, ttest_1samp
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, r2_score
-from small_ingest import CONTEXT, HOOK, texts
+from small_ingest import CONTEXT, HOOK, texts, topk
 from small_ingest import model as small_model
 from small_parts import small_atlas
 from test_saes import random_sae, vectors
 from tiny_study import tiny_run
 
+from analysis.geometry.again import commands, untold
 from analysis.geometry.difference import (
     Difference,
     Sample,
@@ -33,13 +34,12 @@ from analysis.geometry.difference import (
     mean_over_seeds,
     sign_flip,
 )
-from analysis.geometry.findings import find, verdicts_of
+from analysis.geometry.findings import Mapped, find, verdicts_of
 from analysis.geometry.marks import least_entropy, match_rows, token_marks
 from analysis.geometry.report import html
 from analysis.geometry.study import open_study
 from analysis.geometry.sweep import sweep_rows, verdict_rows
 from analysis.geometry.verdict import headline, judge, size_to_tell
-from analysis.geometry.words import commands, untold
 from analysis.geometry_commands import report
 from analysis.plots.geometry import draw_sweep, sweep_table
 from analysis.probes import load
@@ -47,16 +47,19 @@ from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.main import command
 from atlas.parts import read_manifest, write_part
+from ingest.demonstration import DEMO_SAES
 from ingest.match.settings import MatchSettings
 from ingest.models import open_model
 from ingest.probe.bootstrap import limits
 from ingest.probe.scores import Confusion
 from ingest.probe.settings import ProbeSettings
-from ingest.residual.settings import ResidualSettings
+from ingest.residual.settings import DEMO_TEXT, PROBE, ResidualSettings
 from ingest.residual.study import residual_study
+from ingest.run import ingest
 from ingest.saes import open_sae
 from ingest.transcoder.moments import Moments
 from ingest.transcoder.scores import Scored
+from ingest.transcoder.settings import TranscoderSettings
 from ingest.transcoder.solve import fit, spectrum, squared_error
 
 # --- the difference, against a few lines ------------------------------------------------------
@@ -1179,6 +1182,103 @@ def test_the_commands_make_it_again(folder):
         "document/active",
     )
     assert (again["margin"], again["strata"], again["site"]) == (0.02, 3, None)
+
+
+def test_models_mapped_alike_are_one_command(folder):
+    usual = asdict(TranscoderSettings())
+    alike = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()} | {
+        "documents": None
+    }
+    other = {
+        "method": "adam",
+        "folds": 4,
+        "rates": [0.1, 0.01],
+        "draws": 0,
+        "seed": 5,
+        "documents": "documents=3-ab",
+    }
+    with Atlas.open(folder.path) as atlas:
+        found = find(atlas)
+    lines = commands(replace(found, mapped=[
+        Mapped("m", "a folder/m", True, ("all",), alike),
+        Mapped("random", "/some/random", False, ("all",), alike),
+        Mapped("floor", "/some/random", False, ("all",), alike),
+        Mapped("m", "memory", True, ("a", "b"), other, like="one"),
+        Mapped("lost", "memory", False, ("a", "b"), other, like="one"),
+    ]), "my atlas")  # fmt: skip
+    (_, one), (_, two) = (p for p in parsed(lines) if p[0] == "transcoder")
+    assert (one["models"], one["targets"], one["method"]) == (("m",), ("all",), "closed-form")
+    assert one["given_models"] == ("/some/random", "floor=/some/random")
+    assert {one[n] for n in ("folds", "draws", "seed", "like")} == {None}
+    assert (one["penalties"], one["rates"], one["where"]) == ((), (), "my atlas")
+    assert (two["models"], two["given_models"]) == ((), ("MODEL", "lost=MODEL"))
+    assert (two["method"], two["folds"], two["draws"], two["seed"]) == ("adam", 4, 0, 5)
+    assert (two["rates"], two["targets"], two["like"]) == ((0.1, 0.01), ("a", "b"), "one")
+    notes = " ".join(line for line in lines if line.startswith("#"))
+    for said in ("The model m was", "The model lost was", "some documents only (documents=3-ab)"):
+        assert said in notes
+
+
+def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder):
+    with Atlas.open(folder.path) as atlas:
+        found = find(atlas)
+    said = found.study.settings | {"map_share": 0.3, "train_share": 0.5, "folds": 7, "epochs": 9,
+                                   "penalties": [0.1], "probe.draws": 3, "probe.tau": PROBE.tau}  # fmt: skip
+    for text in (DEMO_TEXT, "/of/one/machine/ingest/demo/text.jsonl"):
+        sources = found.study.sources | {
+            "text": {"source": text, "field": "text", "split": "train"}
+        }
+        study = replace(found.study, settings=said, sources=sources)
+        lines = commands(replace(found, study=study), "a")
+        assert parsed(lines)[0][1]["text"] is None
+        assert not any("machine" in line for line in lines)
+        told = [line.split()[1] for line in lines if "no option says" in line]
+        assert sorted(told) == ["epochs", "folds", "map_share", "penalties", "probe.draws"]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "ingested", "said"),
+    [
+        ({"source": "/x/ingest/demo/text.jsonl"}, {n: n for n in DEMO_SAES}, "begun by `atlas demo --atlas a`"),
+        ({"source": "t.txt", "tokens_asked": 9}, {"n": "./s", "k": "memory"},
+         "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --tokens 9`"),
+        ({"study": "study"}, {"n": "n"}, "Other SAEs were ingested too: `atlas ingest --atlas a --sae n`"),
+        ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
+    ],
+)  # fmt: skip
+def test_how_the_atlas_was_begun_is_a_note(folder, corpus, ingested, said):
+    with Atlas.open(folder.path) as atlas:
+        found = find(atlas)
+    lines = commands(replace(found, corpus=corpus, ingested=ingested), "a")
+    (note,) = [line for line in lines if said in line]
+    assert note.startswith("#")
+    parsed([note.split("`")[1]])
+
+
+def test_the_printed_transcoder_line_maps_a_fresh_atlas_alike(tmp_path):
+    for seed, name in ((0, "trained"), (1, "floor")):
+        random_model("llama", seed=seed).save_pretrained(tmp_path / name)
+        small_tokenizer().save_pretrained(tmp_path / name)
+    first, fresh = tmp_path / "a.atlas", tmp_path / "b.atlas"
+    ingest(first, saes=[open_sae(topk(), name="top")], text=texts(30), model=str(tmp_path / "trained"),
+           match=None).close()  # fmt: skip
+    copytree(first, fresh)
+    words = ["transcoder", "trained", "--model", f"random={tmp_path / 'floor'}", "--to", "all", "--folds", "3",
+             "--penalty", "0.01", "--draws", "0", "--quiet"]  # fmt: skip
+    done = CliRunner().invoke(command(), [*words, "--atlas", str(first)])
+    assert done.exit_code == 0, done.output
+    with Atlas.open(first) as atlas:
+        found = find(atlas, floors=["random"])
+    lines = [line for line in commands(found, str(fresh)) if line.startswith("atlas transcoder")]
+    (line,) = lines
+    done = CliRunner().invoke(command(), [*shlex.split(line)[1:], "--quiet"])
+    assert done.exit_code == 0, done.output
+    with Atlas.open(fresh) as atlas:
+        again = find(atlas, floors=["random"])
+    assert again.mapped == found.mapped
+    assert [r["floor_r2_weighted"] for r in again.maps] == pytest.approx(
+        [r["floor_r2_weighted"] for r in found.maps]
+    )
 
 
 def test_a_real_study_is_reported(tmp_path):

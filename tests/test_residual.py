@@ -20,11 +20,13 @@ from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
+from ingest.residual.commands import _demo_text
 from ingest.residual.fit import draw_components, fit_all
-from ingest.residual.settings import SHRINKAGES, ResidualSettings
+from ingest.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
 from ingest.residual.split import Division
-from ingest.residual.study import _pairs, residual_study
+from ingest.residual.study import _asked, _depth, _pairs, residual_study
 from ingest.residual.train import Arm, all_arms, batches, look, train
+from ingest.run import Text
 from ingest.saes import open_sae
 from ingest.subtract import read_subtraction, write_subtraction
 
@@ -648,9 +650,29 @@ def test_source_equals_target_is_refused():
 def test_a_residual_of_nothing_is_refused(tmp_path, lm, documents):
     same = dataclasses.replace(SETTINGS, source="blocks.1.hook_resid_pre",
                                target="blocks.0.hook_resid_post")  # fmt: skip
+    said = Said()
     with pytest.raises(BadInput, match=r"\(R² 1\): nothing is left"):
-        study(tmp_path / "a.atlas", lm, documents, same)
+        study(tmp_path / "a.atlas", lm, documents, same, progress=said, match=MatchSettings())
+    assert "blocks.1.hook_resid_pre is not earlier in the model than blocks.0" in said.lines[0]
+    (estimate,) = [line for line in said.lines if "for training" in line]
+    assert "all 5 SAEs are ingested" in estimate
+    assert "4 pairs" in estimate
     assert not list(tmp_path.glob("a.atlas/saes/*"))  # told before the baseline was trained
+
+
+def test_places_are_told_apart_by_depth(lm):
+    reader = Reader(lm, SOURCE, HOOK, ContextSettings(CONTEXT, prepend_bos=True), 256)
+    order = [_depth(reader, hook) for hook in (
+        SOURCE, "blocks.0.hook_resid_pre", "blocks.0.hook_mlp_out", "blocks.0.hook_resid_post",
+        "blocks.1.hook_resid_mid", HOOK,
+    )]  # fmt: skip
+    assert order == sorted(set(order))
+    assert _depth(reader, "blocks.1.hook_resid_pre") == order[3]
+
+
+def test_the_text_of_the_package_is_recorded_without_its_place():
+    assert _asked(_demo_text())["source"] == DEMO_TEXT
+    assert _asked(Text("mine.jsonl"))["source"] == "mine.jsonl"
 
 
 def test_no_such_layer_is_told_before_any_work(tmp_path, lm, documents):

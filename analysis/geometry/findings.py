@@ -17,14 +17,47 @@ from ingest.residual.shares import unlike
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
+    from atlas.folder import Sound
 
-__all__ = ["Findings", "find", "verdicts_of"]
+__all__ = ["Findings", "Mapped", "find", "verdicts_of"]
 
 #: The controls that the headline rests on: any such share taken away, and the token itself.
 CONTROL, EXTREME = "components", "token-means"
 
 #: Columns of MAPS_TO that are told beside those of the sweep.
 _ERRORS = ("mse_in_sample", "mse_with_bos")
+
+
+#: Settings of maps that say how text is laid out: they come from an SAE.
+_LAYOUT = ("context_size", "prepend_bos", "batch_tokens")
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """The maps of one model that were made with the same settings, so that one command makes them.
+
+    Parameters
+    ----------
+    model
+        Its name in the atlas.
+    source
+        Name or folder it was opened from; ``"memory"``, or None where that is not known.
+    read
+        Whether an SAE of the atlas reads it.
+    targets
+        Hooks mapped to; ``all`` stands for the residual stream after every block.
+    settings
+        As the parts hold them, but for how text is laid out.
+    like
+        The SAE whose layout of the text they have, where it is not the default.
+    """
+
+    model: str
+    source: str | None
+    read: bool
+    targets: tuple[str, ...]
+    settings: Mapping[str, Any]
+    like: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +92,10 @@ class Findings:
         What the last two force; empty without a study.
     asked
         The options that the report was asked with, by their names on the command line.
+    mapped
+        How the maps were made, by model and settings.
+    ingested
+        Where the SAEs that no study trained came from, by name; None where that is not known.
     """
 
     atlas: str
@@ -75,6 +112,8 @@ class Findings:
     verdicts: Sequence[Verdict]
     headline: str
     asked: Mapping[str, Any] = field(default_factory=dict)
+    mapped: Sequence[Mapped] = ()
+    ingested: Mapping[str, str | None] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
         """Return the difference of two arms, if both were probed."""
@@ -151,7 +190,58 @@ def find(
         verdicts=verdicts,
         headline=headline(of[CONTROL], of[EXTREME], source=place_of(site)) if verdicts else "",
         asked=asked,
+        mapped=_mapped(atlas, sound, site),
+        ingested=_ingested(sound),
     )
+
+
+def _mapped(atlas: "Atlas", sound: "Sound", site: str) -> list[Mapped]:
+    """Return how the maps from a place were made."""
+    layers = {row["name"]: row["layers"] for row in atlas.table("Model").to_pylist()}
+    readers: dict[str, list[str]] = {}
+    for row in sorted(atlas.table("SAE").to_pylist(), key=lambda row: str(row["name"])):
+        readers.setdefault(row["model"], []).append(row["name"])
+    found: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any], list[str]]] = {}
+    for part in sound.of("transcoder"):
+        edges = part.table("MAPS_TO").to_pylist()
+        hooks = [e["target"].rpartition("/")[2] for e in edges if e["source"].endswith(f"/{site}")]
+        model, said = part.manifest.sources["model"], dict(part.manifest.settings)
+        key = model["name"], repr(sorted(said.items()))
+        found.setdefault(key, (model, said, []))[2].extend(hooks)
+    return [
+        Mapped(
+            model["name"], model.get("source"), model["name"] in readers,
+            _targets(hooks, site, layers.get(model["name"])),
+            {k: v for k, v in said.items() if k not in _LAYOUT},
+            _like(sound, said, readers.get(model["name"], [])),
+        )
+        for model, said, hooks in found.values() if hooks
+    ]  # fmt: skip
+
+
+def _targets(hooks: Sequence[str], site: str, layers: int | None) -> tuple[str, ...]:
+    """Return the targets as the command names them."""
+    every = [f"blocks.{i}.hook_resid_post" for i in range(layers or 0)]
+    every = [hook for hook in every if hook != site]
+    if not every or not set(every) <= set(hooks):
+        return tuple(sorted(hooks))
+    return ("all", *sorted(set(hooks) - set(every)))
+
+
+def _like(sound: "Sound", said: Mapping[str, Any], readers: Sequence[str]) -> str | None:
+    """Return an SAE whose layout of the text maps have, unless the one taken by default has it."""
+    wanted = {name: said.get(name) for name in _LAYOUT}
+    of = {sae: sound.parts[f"sae/{sae}"].manifest.settings for sae in sound.saes}
+    same = [sae for sae in of if {name: of[sae].get(name) for name in _LAYOUT} == wanted]
+    usual = next(iter(readers or sound.saes), None)
+    return None if None in wanted.values() or not same or usual in same else same[0]
+
+
+def _ingested(sound: "Sound") -> dict[str, str | None]:
+    """Return where the SAEs came from that no study trained."""
+    trained = {sae for part in sound.of("residual") for sae in part.manifest.saes}
+    of = {part.manifest.name: part.manifest.sources.get("sae", {}) for part in sound.of("sae")}
+    return {sae: said.get("source") for sae, said in of.items() if sae not in trained}
 
 
 def verdicts_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.geometry import page, words
+from analysis.geometry import again, page, words
 from analysis.geometry.difference import Difference
 from analysis.geometry.findings import Findings
 from analysis.geometry.marks import MARKS
@@ -148,7 +148,7 @@ def html(
             *_differences(found, drawn),
             *_marks(found, where),
             *_conclusions(found),
-            "<h2>To make it again</h2>", page.code(words.commands(found, where)),
+            "<h2>To make it again</h2>", page.code(again.commands(found, where)),
         ],
     )  # fmt: skip
 
@@ -179,7 +179,7 @@ def _verdict(found: Findings, where: str) -> list[str]:
         return []
     of = [(f"residual − {v.control}", words.ASKS[v.control], v.sentence) for v in found.verdicts]
     said = [page.comparisons(found.headline, of)]
-    for why, commands in words.untold(found, where):
+    for why, commands in again.untold(found, where):
         said += [page.paragraphs(why, kind="missing"), page.code(commands)]
     return said
 

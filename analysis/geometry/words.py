@@ -1,20 +1,17 @@
-"""What a report on dataset geometry says in words: the question, what may be concluded and what not, the commands."""
+"""What a report on dataset geometry says in words: the question, what may be concluded and what not."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.geometry.difference import Difference
 from analysis.geometry.findings import CONTROL, EXTREME, Findings
 from analysis.geometry.study import ARMS, EMBEDDING, Study, place_of
-from ingest.probe.settings import ProbeSettings
 
 __all__ = [
     "ASKS",
     "HOW",
     "best_by_token",
     "ceiling",
-    "commands",
     "matched",
     "may",
     "may_not",
@@ -22,7 +19,6 @@ __all__ = [
     "place",
     "question",
     "reads",
-    "untold",
 ]
 
 ASKS: dict[str, str] = {
@@ -106,74 +102,6 @@ def _prior(study: Study) -> str:
     """Return what token means are shrunk towards."""
     at_embedding = study.read_from == EMBEDDING
     return "what the map predicts of that id" if at_embedding else "the mean of all"
-
-
-def untold(found: Findings, where: str) -> list[tuple[str, list[str]]]:
-    """Return why parts allow no verdict, each with the commands that make them anew.
-
-    Parameters
-    ----------
-    found
-        What was found.
-    where
-        How the atlas is named in commands.
-    """
-    study = found.study
-    if study is None:
-        return []
-    told = []
-    if old := [p.sae for p in study.probed if p.draws is not None and p.documents is None]:
-        told.append((
-            f"Probes of {len(old)} SAEs were made by an earlier version, and do not say on how many documents "
-            "they were validated, so they allow no verdict. To make them anew:",
-            _probe(study, old, where),
-        ))  # fmt: skip
-    if study.probing.get("draws") == 0:
-        told.append((
-            "The probes have no draws of documents, so they allow no verdict. To make them anew with some:",
-            _probe(study, [p.sae for p in study.probed], where),
-        ))  # fmt: skip
-    if study.old_means and EXTREME in set(study.arms["arm"]):
-        *notes, command = _residual(study, where)
-        told.append((
-            "The token means of this study were made by an earlier version, so they allow no verdict. To make "
-            "the study anew:",
-            [*notes, f"{command} --replace"],
-        ))  # fmt: skip
-    return told
-
-
-#: Options of `atlas probe` by the settings that hold them.
-_OF_PROBE = {
-    "split": "split", "kind": "kind", "penalty": "penalty", "c": "c", "threshold": "above",
-    "balance": "balance", "min_positives": "min-positives", "features": "features",
-    "tokens": "tokens", "controls": "controls", "draws": "draws", "tau": "tau", "delta": "delta",
-    "seed": "seed", "iterations": "iterations",
-}  # fmt: skip
-
-
-def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
-    """Return the command that probes SAEs of a study anew, as its chosen run was; notes come first."""
-    usual, said = ProbeSettings(), dict(study.probing)
-    notes = [
-        f"# {name} was {said[name]}, which no option says; from Python ProbeSettings does."
-        for name in ("scale", "train_share", "tolerance")
-        if name in said and said[name] != getattr(usual, name)
-    ]
-    if said.get("c") is not None:
-        said["penalty"] = None
-    said["draws"] = said.get("draws") or usual.draws
-    words = ["atlas", "probe", *saes, "--atlas", where, "--from", study.site]
-    for name, flag in _OF_PROBE.items():
-        if said.get(name) is not None:
-            words += [f"--{flag}", str(said[name])]
-    if study.sources.get("model", {}).get("source") == "memory":
-        notes.append("# The model was in memory: save it, and name its place for MODEL.")
-        words += ["--model", "MODEL"]
-    if said.get("validated_on") is not None:
-        notes.append("# Another atlas validated: name its place for PATH.")
-        words += ["--validate", "PATH"]
-    return [*notes, shlex.join([*words, "--replace"])]
 
 
 def best_by_token(source: str) -> str:
@@ -275,27 +203,6 @@ def may_not(found: Findings) -> list[str]:
     return said
 
 
-def commands(found: Findings, where: str) -> list[str]:
-    """Return the commands that make the report again, from the atlas on; notes begin with ``#``."""
-    study = found.study
-    named = ["--atlas", where]
-    lines = [] if study is None else _residual(study, where)
-    lines.append(shlex.join(["atlas", "transcoder", *named, "--from", found.source, "--to", "all"]))
-    probe = ["atlas", "probe", *named, "--from", found.source]
-    if study is None:
-        lines.append(shlex.join(probe))
-    elif found.source != study.settings.get("source"):
-        lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
-    usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
-    options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
-    options += [("floor", name) for name in dict.fromkeys(r["floor"] for r in found.maps)]
-    options += [("from", None if found.source == usual else found.source), *found.asked.items()]
-    words = [
-        word for name, value in options if value is not None for word in (f"--{name}", str(value))
-    ]
-    return [*lines, shlex.join(["atlas", "report", "geometry", where, *words])]
-
-
 def _of_study(found: Findings) -> Sequence[Mapping[str, Any]]:
     """Return the maps to the study's target, or the deepest one of each model."""
     edges = [e for e in found.edges if e["method"] == "closed form"] or list(found.edges)
@@ -357,42 +264,3 @@ def _passed(found: Findings) -> str:
     if len(told) < 2:
         return ""
     return f"Of their features pass the filter: {', '.join(told)}. That is a result of its own."
-
-
-#: Options of `atlas residual` by the settings that hold them.
-_FLAGS = {
-    "text_tokens": "tokens", "source": "from", "target": "to", "seeds": "seeds", "draws": "draws",
-    "d_sae": "d-sae", "k": "k", "train_tokens": "train-tokens", "learning_rate": "learning-rate",
-    "batch": "batch", "split_seed": "split-seed", "context": "context", "device": "device",
-}  # fmt: skip
-
-#: Those of the text, by how its source may be told.
-_OF_TEXT = {"field": "field", "split": "split", "revision": "revision", "split_on": "split-on"}
-
-
-def _residual(study: Study, where: str) -> list[str]:
-    """Return the command that trains, ingests, probes and matches the SAEs of a study.
-
-    What lay in memory has no name that a command could take: a note above says so.
-    """
-    said = study.settings
-    from_text = study.sources.get("text") or study.sources.get("map", {})
-    model = study.sources.get("model", {}).get("source") or said.get("model")
-    text = from_text.get("source")
-    notes, words = [], ["atlas", "residual", "--atlas", where]
-    for flag, value, what in (("model", model, "model"), ("text", text, "text")):
-        if value is None or value == "memory":
-            notes.append(
-                f"# The {what} was in memory: save it, and name its place for {flag.upper()}."
-            )
-            value = flag.upper()
-        words += [f"--{flag}", str(value)]
-    options = {flag: from_text.get(name) for name, flag in _OF_TEXT.items()}
-    options |= {flag: said.get(name) for name, flag in _FLAGS.items()}
-    for flag, value in options.items():
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            words += [f"--{flag}", str(value)]
-    words += ["--name", study.name]
-    if "match" in said and said["match"] is None:
-        words.append("--no-match")
-    return [*notes, shlex.join(words)]

@@ -90,8 +90,7 @@ def residual(
       atlas residual --model ./my-model --text stories.jsonl --from hook_embed --to blocks.5.hook_resid_post --seeds 6
     """
     from ingest.asked import folder_for
-    from ingest.match.settings import MatchSettings
-    from ingest.residual.settings import ResidualSettings
+    from ingest.residual.settings import MATCH, ResidualSettings
     from ingest.residual.study import residual_study
     from ingest.run import Text
 
@@ -106,7 +105,7 @@ def residual(
     )  # fmt: skip
     found = residual_study(
         folder_for(where), model=model, text=given, settings=settings, device=device, name=name,
-        match=MatchSettings(draws=10) if matched else None, replace=replace,
+        match=MATCH if matched else None, replace=replace,
         progress=make_progress(quiet=quiet),
     )  # fmt: skip
     emit(found, as_json=as_json, show=lambda: _show(found))

@@ -3,14 +3,26 @@
 from dataclasses import dataclass
 
 from atlas.errors import BadInput
+from ingest.match.settings import MatchSettings
+from ingest.probe.settings import ProbeSettings
 
-__all__ = ["ALL_PRIOR", "SHRINKAGES", "ResidualSettings"]
+__all__ = ["ALL_PRIOR", "DEMO_TEXT", "MATCH", "PROBE", "SHRINKAGES", "ResidualSettings"]
 
 #: Features for each dimension of the target, unless it is said, and the most by that rule.
 EXPANSION, MOST_FEATURES = 8, 16_384
 
 #: So many tokens of the prior that they leave nothing else of the mean of any id.
 ALL_PRIOR = 1e12
+
+#: How features are probed unless it is said. Arms are compared with arms, so control tasks, which
+#: would cost as much again five times, are left out.
+PROBE = ProbeSettings(splits=("document",), controls=0)
+
+#: How SAEs are matched, unless it is said.
+MATCH = MatchSettings(draws=10)
+
+#: What a study's part calls the text of the package, whose path is another on each machine.
+DEMO_TEXT = "atlas demo"
 
 #: Tokens of the prior that may be mixed into the mean of each id.
 SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), ALL_PRIOR)

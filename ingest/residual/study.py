@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Activations, Reader, keep
 from ingest.residual.fit import Drawn, Fitted, draw_components, fit_all
 from ingest.residual.folders import finished, write_sae
-from ingest.residual.settings import ALL_PRIOR, ResidualSettings
+from ingest.residual.settings import ALL_PRIOR, DEMO_TEXT, MATCH, PROBE, ResidualSettings
 from ingest.residual.shares import unlike
 from ingest.residual.split import ROLES, Divided, Role, divide
 from ingest.residual.train import Arm, Facts, all_arms, look, train
@@ -37,6 +38,7 @@ from ingest.run import Text, ingest
 from ingest.sae_info import slug
 from ingest.saes import open_sae
 from ingest.settings import Settings
+from ingest.sites import parse_hook
 from ingest.subtract import MapAndTokenMeans
 
 if TYPE_CHECKING:
@@ -61,9 +63,10 @@ CROSSED = 3
 #: Steps by which the time of training is measured; the first takes longer.
 STEPS = 6
 
-#: Arms are compared with arms, so control tasks, which would cost as much again five times, are left out.
-_PROBE = ProbeSettings(splits=("document",), controls=0)
-_MATCH = MatchSettings(draws=10)
+#: Places of a block in the order they are computed.
+_WITHIN = (
+    "hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +104,8 @@ def residual_study(
     tokenizer: object | None = None,
     device: str = "auto",
     name: str | None = None,
-    probe: ProbeSettings = _PROBE,
-    match: MatchSettings | None = _MATCH,
+    probe: ProbeSettings = PROBE,
+    match: MatchSettings | None = MATCH,
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -152,6 +155,11 @@ def residual_study(
             f"The name {called!r} cannot be a study's: use lower-case letters, digits, '.', '_' and '-', such "
             f"as {slug(called) or 'my-study'!r}."
         )
+    if _depth(reader, reader.source) >= _depth(reader, reader.target):
+        progress.say(
+            f"{reader.source} is not earlier in the model than {reader.target}: that a feature is harder to "
+            "predict from there does not say that the model computes it after that place."
+        )
     begun = not Path(atlas).exists()
     folder = Folder.create(Path(atlas))
     given = text if isinstance(text, Text) else Text(text)
@@ -163,7 +171,7 @@ def residual_study(
             if begun and folder.corpus is None:  # there is nothing in it yet
                 discard(folder.path)
             raise
-        facts = _train(study, divided)
+        facts = _train(study, divided, after=_after(study, match))
     return _measure(study, divided, facts, probe=probe, match=match, device=device)
 
 
@@ -187,6 +195,14 @@ def _reader(
     check_tokenizer(opened.tokenizer, settings=contexts)
     settings.features(opened.place(settings.target).width)
     return Reader(opened, settings.source, settings.target, contexts, settings.batch_tokens)
+
+
+def _depth(reader: Reader, hook: str) -> tuple[int, int]:
+    """Return how late a place is computed; what leaves a block is what enters the next."""
+    layer, within = parse_hook(hook, model=reader.model.name, layers=reader.model.layers)
+    if layer is None:
+        return -1, 0
+    return (layer, _WITHIN.index(within)) if within in _WITHIN else (layer + 1, 0)
 
 
 def _called(reader: Reader) -> str:
@@ -236,8 +252,11 @@ def _divide(study: _Study) -> Divided:
 # ---------------------------------------------------------------- training
 
 
-def _train(study: _Study, divided: Divided) -> dict[str, tuple[Arm, Facts]]:
-    """Train the SAEs that are not finished, and return what each training told, by SAE."""
+def _train(study: _Study, divided: Divided, *, after: str) -> dict[str, tuple[Arm, Facts]]:
+    """Train the SAEs that are not finished, and return what each training told, by SAE.
+
+    What comes ``after`` is told before it begins.
+    """
     done: dict[str, tuple[Arm, Facts]] = {}
     todo = []
     for arm in all_arms(study.settings):
@@ -251,7 +270,7 @@ def _train(study: _Study, divided: Divided) -> dict[str, tuple[Arm, Facts]]:
         study.progress.say(f"{len(done)} of {study.settings.saes} SAEs are trained already.")
     if not todo:
         return done
-    _estimate(study, divided, len(todo))
+    _estimate(study, divided, len(todo), after)
     fitted, drawn, training = _fit(study, divided)
     arms = all_arms(study.settings, fitted, drawn)
     steps = study.settings.steps(len(training))
@@ -341,7 +360,7 @@ def _metadata(study: _Study) -> dict[str, Any]:
     }
 
 
-def _estimate(study: _Study, divided: Divided, saes: int) -> None:
+def _estimate(study: _Study, divided: Divided, saes: int, after: str) -> None:
     """Tell what training will take, measured on one batch of text and a few steps."""
     reader, settings = study.reader, study.settings
     text = tokenize(
@@ -362,8 +381,18 @@ def _estimate(study: _Study, divided: Divided, saes: int) -> None:
     width = reader.model.place(settings.target).width
     study.progress.say(
         f"{saes} SAE(s) of {settings.features(width):,} features to train, {steps:,} steps each: about "
-        f"{_time(passes)} for the activations and {_time(training)} for training; ingesting, probing and "
-        "matching come after."
+        f"{_time(passes)} for the activations and {_time(training)} for training. {after}"
+    )
+
+
+def _after(study: _Study, match: MatchSettings | None) -> str:
+    """Say what comes after training; how long it takes is not measured."""
+    arms = {study.sae_name(arm): (arm, None) for arm in all_arms(study.settings)}
+    pairs = 0 if match is None else len(_pairs(arms))
+    matched = f", and {pairs} pairs of them are matched" if pairs else ""
+    return (
+        f"After that all {len(arms)} SAEs are ingested, their features are probed from "
+        f"{study.settings.source}{matched}: that takes longer, by how much was not measured."
     )
 
 
@@ -453,7 +482,7 @@ def _stale(study: _Study, opened: Sequence[Any]) -> bool:
     )
 
 
-def _pairs(trained: Mapping[str, tuple[Arm, Facts]]) -> list[tuple[str, str]]:
+def _pairs(trained: Mapping[str, tuple[Arm, Facts | None]]) -> list[tuple[str, str]]:
     """Return each baseline with the other SAEs of its seed, and a few with those of the next.
 
     SAEs of a seed begin with the same weights, which alone makes counterparts. Across seeds
@@ -543,6 +572,8 @@ def _write(
 def _asked(text: Text) -> dict[str, Any]:
     """Return the text as it was asked for, so that the same can be asked for again."""
     source = str(text.source) if isinstance(text.source, str | Path) else "memory"
+    if source == str(files("ingest.demo") / "text.jsonl"):
+        source = DEMO_TEXT
     return {
         "source": source, "name": text.name, "field": text.field, "split": text.split,
         "revision": text.revision, "split_on": text.split_on,
