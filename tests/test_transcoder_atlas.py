@@ -71,6 +71,11 @@ def one(path, lm, **options):
     return row
 
 
+def stored(row):
+    """Return an edge as it lies in the atlas, without the width that is told beside it."""
+    return {k: v for k, v in row.items() if k != "source_width"}
+
+
 def part_of(path, name=None):
     (folder,) = (Folder.open(path).path / "parts" / "transcoder").iterdir()
     return read_manifest(folder)
@@ -406,7 +411,7 @@ def test_the_graph_holds_the_map_between_the_sites(path, lm):
     assert graph_fingerprint(sound) != before
     assert fingerprints(sound) == prints  # no SAE is restaged on a server
     with Atlas.open(path) as atlas:
-        assert atlas.table("MAPS_TO").to_pylist() == [row]
+        assert atlas.table("MAPS_TO").to_pylist() == [stored(row)]
         sites = atlas.table("Site")["id"].to_pylist()
         assert sites == [f"small/{HOOK}", f"small/{EMBED}"]
         assert {e["source"] for e in atlas.table("OF_MODEL").to_pylist()} == set(sites)
@@ -415,7 +420,7 @@ def test_the_graph_holds_the_map_between_the_sites(path, lm):
         )
         assert found.to_pylist() == [{"a": row["source"], "b": row["target"], "r2": row["r2"]}]
     graph = assemble(Folder.open(path))
-    assert trimmed(graph, 1).tables["MAPS_TO"].to_pylist() == [row]
+    assert trimmed(graph, 1).tables["MAPS_TO"].to_pylist() == [stored(row)]
 
 
 def test_a_map_of_an_older_version_lacks_what_is_newer(path, lm):
@@ -433,7 +438,7 @@ def test_a_map_of_an_older_version_lacks_what_is_newer(path, lm):
     write_manifest(part.folder, replace(part.manifest, version=1, tables=older))
     with Atlas.open(path) as atlas:
         (found,) = atlas.table("MAPS_TO").to_pylist()
-        assert found == row | dict.fromkeys(newer)
+        assert found | {"source_width": 24} == row | dict.fromkeys(newer)
         assert "map again" in conclusion(found)
         (asked,) = atlas.query(
             queries.get("transcoder_quality").cypher, {"model": "small"}
@@ -473,7 +478,7 @@ def test_a_map_stands_alone_once_its_saes_are_gone(path, lm):
         shutil.rmtree(Folder.open(path).part("sae", name))  # as if removed by hand
     assert not any(key.startswith("transcoder/") for key in Folder.open(path).sound().stale)
     with Atlas.open(path) as atlas:
-        assert atlas.table("MAPS_TO").to_pylist() == [row]
+        assert atlas.table("MAPS_TO").to_pylist() == [stored(row)]
         (model_row,) = atlas.table("Model").to_pylist()
     assert (model_row["name"], model_row["weights"], model_row["layers"]) == (
         "small",
@@ -575,6 +580,10 @@ def differs(low, high, **more):
             "token_difference_high": high, **more}  # fmt: skip
 
 
+#: Tokens fewer than dimensions; the rank is that of all tokens, and does not show it.
+FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -595,6 +604,14 @@ def differs(low, high, **more):
         ),
         ({"source": "m/blocks.0.hook_resid_post"}, "tells less than the token alone"),
         ({"fit_tokens": 60}, "60 tokens are few for 10 directions"),
+        (FEW, "64 tokens to fit on are fewer than the 96 dimensions of the source, so only ridge can"),
+        (FEW, "tells less than the token alone"),  # with a penalty
+        (FEW | {"fit_tokens": 96}, "96 tokens to fit on are no more than the 96 dimensions"),
+        (FEW | {"fit_tokens": 97}, "97 tokens are few for 63 directions"),
+        (FEW | {"penalty": 0.0}, "Nothing is said of which is more: without a penalty"),
+        (FEW | {"penalty": 0.0}, "so only ridge can be tried"),
+        (FEW | {"penalty": 0.0, "fit_tokens": 97}, "tells less than the token alone"),
+        (FEW | {"penalty": None, "method": "adam"}, "this training told less than the token"),
         ({"r2_in_sample_weighted": 0.6}, "On the tokens it was fitted on it is 60.0%"),
         ({"r2_published": 0.9, "bos_share": None}, "counted (one mean, in sample)"),
         ({"bos_share": 0.5, "r2_published": 0.9}, "50% of the error of a map with BOS lies on BOS"),
@@ -604,6 +621,26 @@ def differs(low, high, **more):
 )  # fmt: skip
 def test_the_sentence_says_what_the_numbers_allow(given, said):
     assert said in conclusion(SAID | given)
+
+
+@pytest.mark.parametrize("difference", [(-0.5, -0.3), (-0.01, 0.01), (0.01, 0.02), (0.3, 0.5)])
+def test_no_map_is_set_against_the_means_where_it_is_open(difference):
+    """Without a penalty fewer tokens than dimensions are fitted by many maps, all alike well."""
+    said = conclusion(SAID | FEW | {"penalty": 0.0} | differs(*difference))
+    for other in ("tells less", "told apart", "passes the means", "holds, linearly", "few for"):
+        assert other not in said
+
+
+def test_few_tokens_are_told_of_an_atlas(path, lm):
+    """A document to a fold, which has fewer tokens than the source's 40 dimensions."""
+    for penalty, open_ in ((0.0, True), (1e-3, False)):
+        row = one(
+            path, lm, source="blocks.0.mlp.hook_post", documents=np.arange(2),
+            settings=TranscoderSettings(penalties=(penalty,), folds=2, draws=20),
+        )  # fmt: skip
+        assert row["fit_tokens"] < row["source_width"] == 40
+        assert ("Nothing is said of which is more" in conclusion(row)) == open_
+        assert "fewer than the 40 dimensions of the source, so only ridge can" in conclusion(row)
 
 
 def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):

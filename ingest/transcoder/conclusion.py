@@ -12,7 +12,8 @@ def conclusion(edge: Mapping[str, Any]) -> str:
     Parameters
     ----------
     edge
-        Its properties, and ``source`` and ``target``.
+        Its properties, ``source`` and ``target``, and ``source_width`` (dimensions of the
+        source) where it is known: without it, it is not said that tokens are fewer.
     """
     about = f"{edge['source']} -> {edge['target'].rpartition('/')[2]}"
     score, token = edge["r2_weighted"], edge["token_r2_weighted"]
@@ -36,6 +37,11 @@ def _between(edge: Mapping[str, Any]) -> str:
 
 def _beside(edge: Mapping[str, Any]) -> str:
     """Compare the map with the token means, by the interval of their difference."""
+    if _underdetermined(edge) and edge["penalty"] == 0:
+        return (
+            "Nothing is said of which is more: without a penalty, so few tokens leave the map open; "
+            "leave out --penalty, or give one above 0."
+        )
     low, high = edge.get("token_difference_low"), edge.get("token_difference_high")
     if low is None or high is None:
         again = "" if edge["r2_low"] is None else " of the difference; map again with --replace"
@@ -61,9 +67,21 @@ def _beside(edge: Mapping[str, Any]) -> str:
     return said + "So the source holds, linearly, more than which token it is."
 
 
+def _underdetermined(edge: Mapping[str, Any]) -> bool:
+    """Say whether the tokens of a fold, which lose one to the mean, are too few for one least squares."""
+    width = edge.get("source_width")
+    return edge["penalty"] is not None and width is not None and edge["fit_tokens"] <= width
+
+
 def _weak(edge: Mapping[str, Any]) -> str:
     said = ""
-    if edge["penalty"] is not None and edge["fit_tokens"] <= 10 * edge["rank"]:
+    if _underdetermined(edge):
+        few = "fewer" if edge["fit_tokens"] < edge["source_width"] else "no more"
+        said += (
+            f" {edge['fit_tokens']:,} tokens to fit on are {few} than the {edge['source_width']:,} "
+            "dimensions of the source, so only ridge can be tried; more text would raise the share."
+        )
+    elif edge["penalty"] is not None and edge["fit_tokens"] <= 10 * edge["rank"]:
         said += (
             f" {edge['fit_tokens']:,} tokens are few for {edge['rank']:,} directions of the source; more "
             "text would raise the share."

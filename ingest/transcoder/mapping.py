@@ -112,7 +112,8 @@ def map_sites(
     Returns
     -------
     list of dict
-        The edge MAPS_TO of each map, with both ends.
+        The edge MAPS_TO of each map, with both ends, and ``source_width``: dimensions of the
+        source.
 
     Raises
     ------
@@ -233,10 +234,11 @@ class _Work:
         )
 
     def edge(self, sound: Sound, target: str) -> dict[str, Any]:
-        """Return the edge of a map."""
+        """Return the edge of a map, and the width of its source."""
         part = sound.parts[f"transcoder/{self.part_name(target)}"]
         (row,) = part.table("MAPS_TO").to_pylist()
-        return dict(row)
+        widths = {site["id"]: site["width"] for site in part.table("Site").to_pylist()}
+        return dict(row) | {"source_width": widths[row["source"]]}
 
     def run(self, model: LanguageModel, targets: Sequence[str]) -> None:
         """Make the maps to some targets, as many in one look at the text as memory allows."""
