@@ -89,13 +89,15 @@ def test_width_of_a_place_is_the_width_of_what_is_read(family: Any) -> None:
         assert place.layer == (None if hook == "hook_embed" else 2)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "gpt_neox", "gpt_neox_serial"])
+@pytest.mark.parametrize(
+    "name", ["llama", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "gpt_neox_serial", "phi"]
+)
 def test_places_equal_transformer_lens(name: str) -> None:
     model = random_model(name)
     ours, lens = opened(model), hooked(model)
     ids, _ = random_ids(length=16)
     within = (*STREAM, *WRITES, *INSIDE)
-    if name != "gpt_neox":
+    if name not in ("gpt_neox", "phi"):  # parallel: there is no middle
         within = (*within, "hook_resid_mid")
     hooks = ["hook_embed", *(n for layer in range(3) for n in names(layer, *within))]
     read = ours.run(ids, torch.ones_like(ids), hooks=hooks)
@@ -117,7 +119,7 @@ def test_block_20_output_is_resid_post_of_block_20_not_19() -> None:
     assert not torch.allclose(read["blocks.20.hook_resid_post"], states[20], atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "phi"])
 def test_last_resid_post_has_not_passed_the_final_norm(name: str) -> None:
     model = random_model(name)
     ids, mask = random_ids()

@@ -37,20 +37,33 @@ def _settings(model: Any) -> tuple[dict[str, Any], Any]:
     if config.model_type == "gpt2":
         own = {"eps": config.layer_norm_epsilon, "act_fn": "gelu_new", "normalization_type": "LN"}
         return own, weights.convert_gpt2_weights
+    if config.model_type == "gpt_neo":
+        own = {
+            "eps": config.layer_norm_epsilon,
+            "act_fn": config.activation_function,
+            "normalization_type": "LN",
+            "use_attn_scale": False,
+            "use_local_attn": True,
+            "window_size": config.window_size,
+            "attn_types": config.attention_layers,
+        }
+        return own, weights.convert_neo_weights
     own = {
         "eps": config.layer_norm_eps,
         "act_fn": config.hidden_act,
-        "parallel_attn_mlp": config.use_parallel_residual,
+        "parallel_attn_mlp": config.model_type == "phi" or config.use_parallel_residual,
         "positional_embedding_type": "rotary",
         "rotary_adjacent_pairs": False,
         "rotary_dim": round(config.rope_parameters["partial_rotary_factor"] * 8),
         "normalization_type": "LN",
     }
+    if config.model_type == "phi":
+        return own, weights.convert_phi_weights
     return own, weights.convert_neox_weights
 
 
 def hooked(model: Any) -> HookedTransformer:
-    """Return a HookedTransformer with the weights of a Llama, Gemma 2, GPT-2 or GPT-NeoX model.
+    """Return a HookedTransformer with the weights of a Llama, Gemma 2, GPT-2, GPT-Neo, GPT-NeoX or Phi model.
 
     Nothing is folded or centred.
     """
