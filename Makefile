@@ -1,16 +1,24 @@
-# make demo    a .venv with pinned dependencies, then the demo atlas
-# make test    what tests need, then ruff, mypy --strict and every test
-# make docs    the pages that are made from the code
-# make clean   remove what make made
+# make demo      a .venv with pinned dependencies, then the demo atlas
+# make geometry  a residual study on the demo model, maps to all layers, and their report; SEEDS=6 for a test over seeds
+# make test      what tests need, then ruff, mypy --strict and every test
+# make docs      the pages that are made from the code
+# make clean     remove what make made
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+SEEDS  ?= 1
+
+.PHONY: demo geometry test lint docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/atlas demo
+
+geometry: $(VENV)/ready
+	$(BIN)/atlas residual --atlas geometry.atlas --model tiny-a --to blocks.1.hook_resid_post --tokens 200000 --seeds $(SEEDS)
+	$(BIN)/atlas transcoder --atlas geometry.atlas --to all
+	$(BIN)/atlas report geometry geometry.atlas --out geometry.html
 
 test: $(VENV)/ready-for-tests lint
 	$(BIN)/python -m pytest
@@ -34,4 +42,4 @@ $(VENV)/ready-for-tests: $(VENV)/ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo.atlas build *.egg-info
+	rm -rf $(VENV) demo.atlas geometry.atlas geometry.html build *.egg-info

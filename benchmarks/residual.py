@@ -1,9 +1,12 @@
-"""A residual study on the demo model: the time of its stages, and memory against tokens.
+"""A residual study, maps to all layers and the report of both: the time of stages, and memory against tokens.
 
-The text is that of the demo; nothing is downloaded. Memory is what the process holds by
-itself: pages of files that are mapped into it, which the system takes back, do not count.
+The model and the text are those of the demo; with ``--shape`` they are random, of a real
+architecture's shape (of Gemma 2 2B, two blocks). Nothing is downloaded. Memory is what the
+process holds by itself: pages of files that are mapped into it, which the system takes
+back, do not count.
 
     python -m benchmarks.residual
+    python -m benchmarks.residual --shape gemma-2-2b --device cuda --tokens 10240
     python -m benchmarks.residual --memory
 """
 
@@ -15,11 +18,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from analysis.geometry.findings import find
+from analysis.geometry.report import html
+from atlas.api import Atlas
 from atlas.progress import SILENT, Stage
+from benchmarks.whole_ingest import SHAPES, random_model, random_text
 from ingest.contexts import ContextSettings, token_counts
 from ingest.corpus import Corpus
 from ingest.models import LanguageModel, open_model
@@ -28,6 +37,7 @@ from ingest.residual.fit import draw_components, fit_all
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.study import residual_study
 from ingest.residual.train import all_arms, look, train
+from ingest.transcoder.mapping import map_sites
 
 TEXT = Path(str(files("ingest.demo"))) / "text.jsonl"
 SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"
@@ -38,7 +48,8 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.last = time.perf_counter()
+        self.steps: dict[str, float] = {}
+        self.began = self.last = time.perf_counter()
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
@@ -46,8 +57,9 @@ class Stopwatch:
         with SILENT.stage(title) as stage:
             yield stage
         now = time.perf_counter()
-        kind = re.split(r" tiny-a-| \w+-s\d|:", title)[0]
+        kind = re.split(r" (?:tiny-a|random)-| [\w-]+-s\d|:", title)[0]
         kind = "Reducing" if title.endswith("reducing") else kind
+        kind = "Matching" if kind.endswith(" and") or kind.startswith("drawing both") else kind
         self.seconds[kind] = self.seconds.get(kind, 0.0) + now - self.last
         self.last = now
 
@@ -55,19 +67,51 @@ class Stopwatch:
         """Print what is told."""
         print(f"  {sentence}")
 
+    def end(self, name: str) -> None:
+        """Note the time since this began, or the last such end, as one stage of this name."""
+        now = time.perf_counter()
+        self.steps[name] = now - self.began
+        self.began = self.last = now
 
-def whole(tokens: int, draws: int) -> None:
-    """Time a study from the text to its part."""
-    watch, began, used = Stopwatch(), time.perf_counter(), time.process_time()
+
+def random_setting(name: str, tokens: int, device: str) -> tuple[LanguageModel, list[str], str]:
+    """Return a random model of a shape, random text in documents of a context, and the hook that SAEs read."""
+    shape = SHAPES[name]
+    text = random_text(replace(shape, tokens=tokens + 256, context=256))
+    model = random_model(shape, "float32")
+    opened = open_model(
+        model.base, name=model.name, tokenizer=model.tokenizer, hooks=[shape.hook], device=device
+    )
+    return opened, text, shape.hook
+
+
+def whole(
+    tokens: int, draws: int, *, device: str, given: tuple[Any, Any, str] = ("tiny-a", TEXT, TARGET)
+) -> None:
+    """Time a study from the text to its part, then maps to all layers, then the page."""
+    model, text, target = given
+    watch, used = Stopwatch(), time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "a.atlas"
         found = residual_study(
-            Path(scratch) / "a.atlas", model="tiny-a", text=TEXT, device="cpu",
-            settings=ResidualSettings(SOURCE, TARGET, text_tokens=tokens, draws=draws),
+            path, model=model, text=text, device=device,
+            settings=ResidualSettings(SOURCE, target, text_tokens=tokens, draws=draws),
             progress=watch,
         )  # fmt: skip
-    seconds = time.perf_counter() - began
-    for kind, those in watch.seconds.items():
-        print(f"{kind:<24} {those:7.1f} s")
+        watch.end("residual study")
+        of_study = dict(watch.seconds)
+        # What the atlas cannot open again by itself is given.
+        maps = map_sites(
+            path, model=None if isinstance(model, str) else model, device=device, progress=watch
+        )
+        watch.end("maps to all layers")
+        with Atlas.open(path) as atlas:
+            page = html(find(atlas), where="a.atlas")
+        watch.end("report page")
+    for kind, those in of_study.items():
+        print(f"  {kind:<26} {those:7.1f} s")
+    for kind, those in watch.steps.items():
+        print(f"{kind:<28} {those:7.1f} s")
     for row in found["arms"]:
         print(
             f"{row['sae']:<40} taken {row['removed_share']:.3f}  FVU {row['fvu']:.3f}  "
@@ -75,10 +119,11 @@ def whole(tokens: int, draws: int) -> None:
         )
     for row in found["probes"]:
         print(f"{row['sae']:<40} {row['features']} probed, {row['balanced_accuracy']:.4f}")
-    processor = time.process_time() - used
+    seconds, processor = sum(watch.steps.values()), time.process_time() - used
     print(
-        f"{tokens:,} tokens, {len(found['arms'])} SAEs: {seconds / 60:.1f} minutes by the clock, "
-        f"{processor / 60:.1f} of processor time"
+        f"{tokens:,} tokens, {len(found['arms'])} SAEs, {len(maps)} maps, a page of {len(page):,} "
+        f"characters, on {device}: {seconds / 60:.1f} minutes by the clock, {processor / 60:.1f} "
+        "of processor time"
     )
 
 
@@ -128,12 +173,20 @@ def memory(tokens: int) -> None:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--shape", choices=SHAPES, help="Random weights and text; the demo's if none is named."
+    )
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--memory", action="store_true")
     asked = parser.parse_args()
     if not asked.memory:
-        whole(asked.tokens, asked.draws)
+        if asked.shape is None:
+            whole(asked.tokens, asked.draws, device=asked.device)
+        else:
+            given = random_setting(asked.shape, asked.tokens, asked.device)
+            whole(asked.tokens, asked.draws, device=asked.device, given=given)
         return
     for tokens in (37_500, 75_000, 150_000, 300_000):
         process = multiprocessing.get_context("spawn").Process(target=memory, args=(tokens,))

@@ -10,9 +10,10 @@ the text is Zipf-like; ``adam`` takes a model that has learnt something, and tex
 ``moments``: one look at the text that sums up moments and sums by token id, over the time
 within it that the model takes, ``--repeats`` times. ``adam``: maps from the same
 activations, the closed form with its penalty by cross-validation, and Adam until its
-held-out R² is as good (less 0.001), for several learning rates; the model's run is on
-neither side. ``memory``: the most memory
-held, for texts of one and of four times the tokens, each in a process of its own.
+held-out R² is as good (less 0.001), for each learning rate of the tool's own grid; the
+model's run is on neither side. The closed form's time has the choice of its penalty in it,
+so ``faster_than_grid``, all rates together, is the like of it; the best rate is known in
+hindsight only, and 1e-4 is the source's. ``memory``: the most memory held, for texts of one and of four times the tokens, each in a process of its own.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,25 +114,41 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
     goal = r2(y[held], x[held] @ line.weight.numpy() + line.bias.numpy())
     trials = {
         f"{rate:g}": by_adam(x, y, rows, held, goal=goal, rate=rate, epochs=epochs)
-        for rate in (1e-4, 1e-3)
+        for rate in TranscoderSettings().rates
     }
-    times = [trial.pop("clocks") for trial in trials.values()]
-    reached = [t for t, trial in zip(times, trials.values(), strict=True) if trial["reached"]]
-    faster = None if not reached else np.min(reached, axis=0) / closed
     return {
         "model": model.name, "tokens": int(words.sum()), "width": x.shape[1],
         "r2": round(goal, 5), "closed_form_seconds": round(float(closed[0]), 2), "adam": trials,
-        "times_faster": None if faster is None else round(float(faster[0]), 1),
-        "by_processor_time": None if faster is None else round(float(faster[1]), 1),
-        "times_faster_than_1e-4": round(float((times[0] / closed)[0]), 1),
-        "by_processor_time_than_1e-4": round(float((times[0] / closed)[1]), 1),
+        "closed_form_processor_seconds": round(float(closed[1]), 2), **compared(trials, closed),
+    }  # fmt: skip
+
+
+def compared(trials: dict[str, dict[str, Any]], closed: np.ndarray) -> dict[str, object]:
+    """Return how many times faster than Adam the closed form is, by the clock and by processor time.
+
+    A rate that did not reach the goal would have taken longer, so what it is part of is a
+    lower bound; the best rate is one that did.
+    """
+    times = {
+        rate: np.array([t["seconds"], t["processor_seconds"]]) / closed
+        for rate, t in trials.items()
+    }
+    reached = [times[rate] for rate, trial in trials.items() if trial["reached"]]
+    ratios = {
+        "faster_than_source_rate": times["0.0001"],
+        "faster_than_grid": sum(times.values()),
+        "faster_than_best_rate": np.min(reached, axis=0) if reached else None,
+    }
+    return {
+        name: None if r is None else {"clock": round(float(r[0]), 1), "processor": round(float(r[1]), 1)}
+        for name, r in ratios.items()
     }  # fmt: skip
 
 
 def by_adam(
     x: np.ndarray, y: np.ndarray, rows: np.ndarray, held: np.ndarray, *, goal: float, rate: float,
     epochs: int,
-) -> dict[str, object]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Train until the held-out R² is as good, as the source did: batches of 256, MSE."""
     torch.manual_seed(0)
     layer = nn.Linear(x.shape[1], y.shape[1])
@@ -152,8 +170,8 @@ def by_adam(
             score = r2(y[held], layer(xs[np.flatnonzero(held)]).numpy())
     reached = bool(score >= goal - 0.001)
     return {
-        "seconds": round(float(took[0]), 2), "epochs": epoch, "r2": round(score, 5),
-        "reached": reached, "clocks": took,
+        "seconds": round(float(took[0]), 2), "processor_seconds": round(float(took[1]), 2),
+        "epochs": epoch, "r2": round(score, 5), "reached": reached,
     }  # fmt: skip
 
 
