@@ -13,7 +13,7 @@ from ingest.probe.settings import ProbeSettings
 from ingest.run import Text, ingest
 from ingest.settings import Settings
 
-__all__ = ["DEMO_SAES", "make_demo", "overview"]
+__all__ = ["DEMO_SAES", "demo_text", "make_demo", "overview"]
 
 DEMO_SAES = (
     "tiny-a-l1-s0",
@@ -37,6 +37,11 @@ DEMO_MATCHES = (
 DEMO_PROBED = ("tiny-a-l1-s0", "tiny-a-l1-s1")
 
 
+def demo_text() -> Text:
+    """Return the text that comes with the package."""
+    return Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
+
+
 def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
     """Ingest the demo SAEs over the demo text, match some of them, and probe the embedding for two.
 
@@ -49,9 +54,8 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
     progress
         Told how far it is.
     """
-    text = Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
     ingest(
-        path, saes=DEMO_SAES, text=text, settings=Settings(device=device), match=None,
+        path, saes=DEMO_SAES, text=demo_text(), settings=Settings(device=device), match=None,
         progress=progress,
     ).close()  # fmt: skip
     for pair in DEMO_MATCHES:

@@ -16,11 +16,11 @@ from atlas.folder import Folder
 from atlas.progress import SILENT
 from ingest.contexts import ContextSettings
 from ingest.corpus import Corpus
+from ingest.demonstration import demo_text
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
-from ingest.residual.commands import _demo_text
 from ingest.residual.fit import draw_components, fit_all
 from ingest.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
 from ingest.residual.split import Division
@@ -671,7 +671,7 @@ def test_places_are_told_apart_by_depth(lm):
 
 
 def test_the_text_of_the_package_is_recorded_without_its_place():
-    assert _asked(_demo_text())["source"] == DEMO_TEXT
+    assert _asked(demo_text())["source"] == DEMO_TEXT
     assert _asked(Text("mine.jsonl"))["source"] == "mine.jsonl"
 
 

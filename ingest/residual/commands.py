@@ -90,6 +90,7 @@ def residual(
       atlas residual --model ./my-model --text stories.jsonl --from hook_embed --to blocks.5.hook_resid_post --seeds 6
     """
     from ingest.asked import folder_for
+    from ingest.demonstration import demo_text
     from ingest.residual.settings import MATCH, ResidualSettings
     from ingest.residual.study import residual_study
     from ingest.run import Text
@@ -100,7 +101,7 @@ def residual(
         split_seed=split_seed, context=context,
     )  # fmt: skip
     given = (
-        _demo_text() if text is None
+        demo_text() if text is None
         else Text(text, field=field, split=split, revision=revision, split_on=split_on)
     )  # fmt: skip
     found = residual_study(
@@ -109,14 +110,6 @@ def residual(
         progress=make_progress(quiet=quiet),
     )  # fmt: skip
     emit(found, as_json=as_json, show=lambda: _show(found))
-
-
-def _demo_text() -> Any:
-    from importlib.resources import files
-
-    from ingest.run import Text
-
-    return Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
 
 
 def _show(found: dict[str, Any]) -> None:

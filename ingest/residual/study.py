@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from atlas.parts import Manifest, write_part
 from atlas.progress import SILENT, Progress
 from ingest.contexts import ContextSettings, check_tokenizer, token_counts, tokenize
 from ingest.corpus import Corpus, CorpusInfo
+from ingest.demonstration import demo_text
 from ingest.match.pairing import match_saes
 from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel, open_model
@@ -572,7 +572,7 @@ def _write(
 def _asked(text: Text) -> dict[str, Any]:
     """Return the text as it was asked for, so that the same can be asked for again."""
     source = str(text.source) if isinstance(text.source, str | Path) else "memory"
-    if source == str(files("ingest.demo") / "text.jsonl"):
+    if source == str(demo_text().source):
         source = DEMO_TEXT
     return {
         "source": source, "name": text.name, "field": text.field, "split": text.split,
