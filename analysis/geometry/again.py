@@ -63,11 +63,8 @@ _OF_PROBE = {
 def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
     """Return the command that probes SAEs of a study anew, as its chosen run was; notes come first."""
     usual, said = ProbeSettings(), dict(study.probing)
-    notes = [
-        f"# {name} was {said[name]}, which no option says; from Python ProbeSettings does."
-        for name in ("scale", "train_share", "tolerance")
-        if name in said and said[name] != getattr(usual, name)
-    ]
+    silent = {name: getattr(usual, name) for name in ("scale", "train_share", "tolerance")}
+    notes = _from_python(_otherwise(said, silent), "ProbeSettings")
     if said.get("c") is not None:
         said["penalty"] = None
     said["draws"] = said.get("draws") or usual.draws
@@ -76,7 +73,7 @@ def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
         if said.get(name) is not None:
             words += [f"--{flag}", str(said[name])]
     if study.sources.get("model", {}).get("source") == "memory":
-        notes.append("# The model was in memory: save it, and name its place for MODEL.")
+        notes.append(_was_in_memory("model", "MODEL"))
         words += ["--model", "MODEL"]
     if said.get("validated_on") is not None:
         notes.append("# Another atlas validated: name its place for PATH.")
@@ -126,11 +123,11 @@ def _begun(found: Findings, where: str) -> list[str]:
     words = ["atlas", "ingest", "--atlas", where]
     for sae, source in ingested.items():
         if source in (None, "memory"):
-            notes.append(f"# The SAE {sae} was in memory: save it, and name its place for SAE.")
+            notes.append(_was_in_memory(f"SAE {sae}", "SAE"))
         words += ["--sae", _called(sae, source, "SAE")]
     if begins:
         if text in (None, "memory"):
-            notes.append("# The text was in memory: save it, and name its place for TEXT.")
+            notes.append(_was_in_memory("text", "TEXT"))
         elif _is_demo(text):
             notes.append("# The text is that of `atlas demo`: name its place for TEXT.")
         known = text not in (None, "memory") and not _is_demo(text)
@@ -176,9 +173,7 @@ def _transcoders(found: Findings, where: str) -> list[str]:
         names, given = [], []
         for one in models:
             if one.source == "memory" or (one.source is None and not one.read):
-                lines.append(
-                    f"# The model {one.model} was in memory: save it, and name its place for MODEL."
-                )
+                lines.append(_was_in_memory(f"model {one.model}", "MODEL"))
                 # One that an SAE reads is known by its weights, whatever it is called now.
                 given += ["--model", "MODEL" if one.read else f"{one.model}=MODEL"]
             elif one.read:
@@ -237,16 +232,14 @@ def _residual(study: Study, where: str) -> list[str]:
     model = study.sources.get("model", {}).get("source") or said.get("model")
     text = from_text.get("source")
     notes, words = [], ["atlas", "residual", "--atlas", where]
-    places = [("model", model, "model")]
+    places = [("model", model)]
     if _is_demo(text):  # the command's default
         from_text = {}
     else:
-        places.append(("text", text, "text"))
-    for flag, value, what in places:
+        places.append(("text", text))
+    for flag, value in places:
         if value is None or value == "memory":
-            notes.append(
-                f"# The {what} was in memory: save it, and name its place for {flag.upper()}."
-            )
+            notes.append(_was_in_memory(flag, flag.upper()))
             value = flag.upper()
         words += [f"--{flag}", str(value)]
     options = {flag: from_text.get(name) for name, flag in _OF_TEXT.items()}
@@ -269,8 +262,17 @@ def _no_option(said: Mapping[str, Any]) -> list[str]:
     for name, settings in (("probe", PROBE), ("match", MATCH)):
         flat = {f"{name}.{k}": v for k, v in asdict(settings).items()}
         of[f"residual_study(…, {name}=…)"] = _otherwise(said, flat)
+    return [note for python, differ in of.items() for note in _from_python(differ, python)]
+
+
+def _from_python(differ: Mapping[str, Any], python: str) -> list[str]:
+    """Say of settings which Python gives them, as notes."""
     return [
         f"# {name} was {value}, which no option says; from Python {python} does."
-        for python, differ in of.items()
         for name, value in differ.items()
     ]
+
+
+def _was_in_memory(what: str, word: str) -> str:
+    """Say that a thing has no name that a command could take, as a note."""
+    return f"# The {what} was in memory: save it, and name its place for {word}."
