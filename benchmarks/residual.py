@@ -78,11 +78,7 @@ def random_setting(name: str, tokens: int, device: str) -> tuple[LanguageModel, 
     """Return a random model of a shape, random text in documents of a context, and the hook that SAEs read."""
     shape = SHAPES[name]
     text = random_text(replace(shape, tokens=tokens + 256, context=256))
-    model = random_model(shape, "float32")
-    opened = open_model(
-        model.base, name=model.name, tokenizer=model.tokenizer, hooks=[shape.hook], device=device
-    )
-    return opened, text, shape.hook
+    return random_model(shape, "float32", device=device), text, shape.hook
 
 
 def whole(

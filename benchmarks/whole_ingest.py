@@ -70,7 +70,7 @@ SHAPES = {
 }  # fmt: skip
 
 
-def random_model(shape: Shape, dtype: str) -> LanguageModel:
+def random_model(shape: Shape, dtype: str, *, device: str = "auto") -> LanguageModel:
     """Return a random-weight model of the shape with a tokenizer of whole words."""
     vocabulary = {"<s>": 0, **{f"w{i}": i + 1 for i in range(WORDS)}}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<s>"))
@@ -81,7 +81,7 @@ def random_model(shape: Shape, dtype: str) -> LanguageModel:
     )
     torch.manual_seed(0)
     made = transformers.AutoModel.from_config(config).to(getattr(torch, dtype)).eval()
-    return open_model(made, name="random", tokenizer=tokenizer, hooks=[shape.hook])
+    return open_model(made, name="random", tokenizer=tokenizer, hooks=[shape.hook], device=device)
 
 
 def random_text(shape: Shape) -> list[str]:
@@ -122,7 +122,7 @@ def random_sae(shape: Shape, model: LanguageModel, batches: list[Batch]) -> Auto
 def given(asked: argparse.Namespace) -> tuple[LanguageModel, Autoencoder, list[str]]:
     """Return the model, the SAE and the first documents of the text that were named."""
     sae = open_sae(asked.sae)
-    model = open_model(asked.model, hooks=[sae.info.hook], dtype=asked.dtype)
+    model = open_model(asked.model, hooks=[sae.info.hook], dtype=asked.dtype, device=asked.device)
     texts, tokens = [], 0
     for text in open_texts(asked.text).documents:
         texts.append(text)
@@ -190,9 +190,12 @@ def main() -> None:
         model, sae, texts = given(asked)
         context = sae.info.context_size or shape.context
     else:
-        model, sae, texts = random_model(shape, asked.dtype), None, random_text(shape)
+        model, sae, texts = (
+            random_model(shape, asked.dtype, device=asked.device),
+            None,
+            random_text(shape),
+        )
         context = shape.context
-    model.base.to(asked.device)
     contexts = ContextSettings(context_size=context, prepend_bos=True)
     documents = [Document(i, text) for i, text in enumerate(texts)]
     batches = list(

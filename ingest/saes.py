@@ -168,8 +168,8 @@ class Autoencoder:
             codes.append(self._sparse(z))
             few = len(codes[-1].values) * SPARSE <= z.numel()
             with torch.inference_mode():
-                parts.append(self._decoded(codes[-1], like=z) if few else self.sae.decode(z))
-                parts[-1] = parts[-1] + mean
+                made = self._decoded(codes[-1], like=z) if few else self.sae.decode(z)
+                parts.append(made + mean)
         return (*_joined(codes), torch.cat(parts))
 
     def _decoded(self, codes: Codes, *, like: torch.Tensor) -> torch.Tensor:
