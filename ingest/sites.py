@@ -24,6 +24,7 @@ __all__ = [
     "Layout",
     "SeenAll",
     "Spot",
+    "depth",
     "embedding_shape",
     "find_spot",
     "layout_of",
@@ -111,6 +112,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 #: What follows ``blocks.L.`` in a hook name: the layout's field (None: the block itself), and the side read.
+#: In the order in which they are computed.
 _WITHIN: dict[str, tuple[str | None, Side]] = {
     "hook_resid_pre": (None, "input"),
     "attn.hook_z": ("z", "input"),
@@ -151,6 +153,20 @@ def parse_hook(hook: str, *, model: str, layers: int) -> tuple[int | None, str]:
         known=["hook_embed", *known],
         hint=f"The model has blocks 0 to {layers - 1}.",
     )
+
+
+def depth(hook: str, *, model: str, layers: int) -> tuple[int, int]:
+    """Return how late a place is computed, to be compared: what leaves a block is what enters the next.
+
+    Raises
+    ------
+    UnknownName
+        As ``parse_hook`` does.
+    """
+    layer, rest = parse_hook(hook, model=model, layers=layers)
+    if layer is None:
+        return -1, 0
+    return (layer + 1, 0) if rest == "hook_resid_post" else (layer, list(_WITHIN).index(rest))
 
 
 def layout_of(base: "PreTrainedModel") -> Layout:

@@ -1,5 +1,6 @@
 """Language models: places against two references, the early stop, and what is refused."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer
 
 from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest.models import LanguageModel, open_model, tokenizer_key
+from ingest.sites import SeenAll, depth, find_spot, reading
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -31,6 +33,14 @@ def opened(model: Any, **options: Any) -> LanguageModel:
 
 def names(layer: int, *kinds: str) -> list[str]:
     return [f"blocks.{layer}.{kind}" for kind in kinds]
+
+
+def hook_is_there(model: LanguageModel, hook: str) -> bool:
+    try:
+        model.place(hook)
+    except Mismatch:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -147,6 +157,27 @@ class Counter:
     @staticmethod
     def _add(counts: list[int], number: int) -> None:
         counts[number] += 1
+
+
+def test_depth_is_the_order_in_which_places_are_computed(family: Any) -> None:
+    _, ours = family
+    hooks = ["hook_embed"]
+    for layer in range(ours.layers):
+        hooks += [
+            hook for hook in names(layer, "hook_resid_pre", *INSIDE, *WRITES, "hook_resid_mid", "hook_resid_post")
+            if hook_is_there(ours, hook)
+        ]  # fmt: skip
+    spots = {
+        hook: find_spot(ours.base, ours.layout, hook, name="m", layers=ours.layers)
+        for hook in hooks
+    }
+    with reading(ours.base, spots) as seen, suppress(SeenAll):
+        ours.base(random_ids()[0])
+    assert set(seen) == set(hooks)
+    met = [depth(hook, model="m", layers=ours.layers) for hook in seen]
+    assert met == sorted(met)
+    # Only what leaves a block and enters the next is one place under two names.
+    assert len(met) - len(set(met)) == ours.layers - 1
 
 
 @pytest.mark.parametrize(

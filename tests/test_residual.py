@@ -22,9 +22,11 @@ from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
 from ingest.residual.fit import draw_components, fit_all
+from ingest.residual.measure import all_pairs
+from ingest.residual.part import asked
 from ingest.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
 from ingest.residual.split import Division
-from ingest.residual.study import _asked, _depth, _pairs, residual_study
+from ingest.residual.study import residual_study
 from ingest.residual.train import Arm, all_arms, batches, look, train
 from ingest.run import Text
 from ingest.saes import open_sae
@@ -429,13 +431,13 @@ def named(seeds, draws=2):
 
 
 def test_one_seed_has_no_pair_across_seeds():
-    assert _pairs(named(1)) == [("baseline-s0", f"{other}-s0") for other in
+    assert all_pairs(named(1)) == [("baseline-s0", f"{other}-s0") for other in
                                 ("residual", "token-means", "components0", "components1")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seeds", "bases"), [(2, 1), (3, 3), (7, 3)])
 def test_a_few_pairs_are_across_seeds_and_none_is_there_twice(seeds, bases):
-    found = _pairs(named(seeds))
+    found = all_pairs(named(seeds))
     assert len({frozenset(pair) for pair in found}) == len(found)
     assert sum(one[-2:] == other[-2:] for one, other in found) == 4 * seeds
     crossed = [(one[:-3], other[:-3]) for one, other in found if one[-2:] != other[-2:]]
@@ -560,8 +562,9 @@ def weights(path):
 def test_cut_short_and_given_again_it_ends_the_same(
     whole, tmp_path, lm, documents, monkeypatch, at
 ):
-    from ingest.residual import study as module
+    from ingest.residual import measure, train_all
 
+    module = train_all if at in ("_fit", "write_sae") else measure
     path, again = whole[0], tmp_path / "again.atlas"
     calls, original = [], getattr(module, at)
 
@@ -575,17 +578,16 @@ def test_cut_short_and_given_again_it_ends_the_same(
         patch.setattr(module, at, cut)
         with pytest.raises(KeyboardInterrupt):
             study(again, lm, documents)
-    fresh, begun = module.train, []
+    fresh, begun = train_all.train, []
 
     def counting(arm, *args, **options):
         begun.append(arm.label)
         return fresh(arm, *args, **options)
 
-    monkeypatch.setattr(module, "train", counting)
+    monkeypatch.setattr(train_all, "train", counting)
     study(again, lm, documents)
     left_to_train = {"_fit": 5, "write_sae": 3, "ingest": 0, "probe_saes": 0}[at]
-    steps = [label for label in begun if label != "baseline-s0"]  # the estimate trains one too
-    assert len(set(steps)) == min(left_to_train, 4)
+    assert len(begun) == len(set(begun)) == left_to_train
     made, wanted = weights(again), weights(path)
     assert set(made) == set(wanted)
     for file, tensors in wanted.items():
@@ -599,11 +601,11 @@ def test_cut_short_and_given_again_it_ends_the_same(
 
 
 def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
-    from ingest.residual import study as module
+    from ingest.residual import train_all
 
     path, found = whole
     before = {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()}
-    monkeypatch.setattr(module, "train", None)
+    monkeypatch.setattr(train_all, "train", None)
     again = study(path, lm, documents, match=MatchSettings(draws=1))
     assert again["arms"] == found["arms"]
     assert {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()} == before
@@ -660,19 +662,9 @@ def test_a_residual_of_nothing_is_refused(tmp_path, lm, documents):
     assert not list(tmp_path.glob("a.atlas/saes/*"))  # told before the baseline was trained
 
 
-def test_places_are_told_apart_by_depth(lm):
-    reader = Reader(lm, SOURCE, HOOK, ContextSettings(CONTEXT, prepend_bos=True), 256)
-    order = [_depth(reader, hook) for hook in (
-        SOURCE, "blocks.0.hook_resid_pre", "blocks.0.hook_mlp_out", "blocks.0.hook_resid_post",
-        "blocks.1.hook_resid_mid", HOOK,
-    )]  # fmt: skip
-    assert order == sorted(set(order))
-    assert _depth(reader, "blocks.1.hook_resid_pre") == order[3]
-
-
 def test_the_text_of_the_package_is_recorded_without_its_place():
-    assert _asked(demo_text())["source"] == DEMO_TEXT
-    assert _asked(Text("mine.jsonl"))["source"] == "mine.jsonl"
+    assert asked(demo_text())["source"] == DEMO_TEXT
+    assert asked(Text("mine.jsonl"))["source"] == "mine.jsonl"
 
 
 def test_no_such_layer_is_told_before_any_work(tmp_path, lm, documents):
