@@ -1,4 +1,4 @@
-"""The commands of this room: `atlas demo`, `ingest`, `match`, `probe`, `transcoder` and `residual`, and what it tells the doctor."""
+"""The commands of this room: `atlas demo`, `ingest`, `match` and `random-weights`, those of its inner rooms, and what it tells the doctor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,6 +264,34 @@ def match(
     emit(rows, as_json=as_json, show=show)
 
 
+@click.command("random-weights")
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="The folder to make. [default: the model's name with -random behind]")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the draw.")
+@click.option("--revision", help="Of the model at the hub.")
+@shared_options
+def random_weights(
+    model: str, out: Path | None, seed: int, revision: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Save a model of MODEL's shape with random weights: the floor that training must beat.
+
+    It has the configuration and the tokenizer of MODEL, and the weights that transformers
+    begins with. Only these two are read of MODEL, not its weights.
+
+    \b
+    Example, what training does to what a layer tells of the token:
+      atlas random-weights gpt2
+      atlas transcoder --model gpt2 --model ./gpt2-random --to all
+      atlas report geometry --floor gpt2-random
+    """
+    from ingest.random_weights import save_random_weights
+
+    folder = save_random_weights(model, out, seed=seed, revision=revision)
+    emit({"folder": str(folder), "seed": seed}, as_json=as_json,
+         show=lambda: click.echo(f"{folder}: {model} with random weights of seed {seed}."))  # fmt: skip
+
+
 def _next_commands(where: Path) -> str:
     at = "" if str(where) == "demo.atlas" else f" --atlas {where}"
     return "\n".join(
@@ -283,4 +311,4 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest, match, probe, transcoder, residual), _checks)
+ROOM = Room("ingest", (demo, ingest, match, probe, transcoder, residual, random_weights), _checks)

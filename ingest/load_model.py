@@ -16,7 +16,17 @@ from ingest.sites import parse_hook
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["Loaded", "adopt_model", "choose_device", "fast_tokenizer", "load_model"]
+__all__ = [
+    "Loaded",
+    "Where",
+    "adopt_model",
+    "choose_device",
+    "fast_tokenizer",
+    "load_model",
+    "locate",
+    "read_config",
+    "unheard",
+]
 
 DEMO_MODELS = Path(__file__).parent / "demo" / "models"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -71,8 +81,18 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class _Where:
-    """What to hand to transformers, and how that is told."""
+class Where:
+    """What to hand to transformers, and how that is told.
+
+    Parameters
+    ----------
+    path
+        A folder, or a name at the hub.
+    name, source
+        As in ``Loaded``.
+    repo
+        The repository at the hub; None for a folder.
+    """
 
     path: str
     name: str
@@ -80,10 +100,17 @@ class _Where:
     repo: str | None
 
 
-def _locate(given: str | Path) -> _Where:
+def locate(given: str | Path) -> Where:
+    """Return where a model is: a model of the demo, a folder, or a repository at the hub.
+
+    Raises
+    ------
+    BadInput
+        If it is a path at which there is no model.
+    """
     text = str(given)
     if isinstance(given, str) and text in _demo_names():
-        return _Where(str(DEMO_MODELS / text), text, text, None)
+        return Where(str(DEMO_MODELS / text), text, text, None)
     folder = Path(given).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -91,13 +118,13 @@ def _locate(given: str | Path) -> _Where:
                 f"The folder {text!r} holds no config.json: give the folder of a model that "
                 "transformers saved."
             )
-        return _Where(str(folder), folder.resolve().name, text, None)
+        return Where(str(folder), folder.resolve().name, text, None)
     if isinstance(given, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise BadInput(
             f"There is no folder {text!r}: give a model's folder or its name at the hub."
         )
     repo = text if "/" in text else _hub_name(text)
-    return _Where(repo, repo, repo, repo)
+    return Where(repo, repo, repo, repo)
 
 
 def _demo_names() -> list[str]:
@@ -127,17 +154,12 @@ def load_model(
 
     The parameters and errors are those of ``open_model``.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    where, to = _locate(given), choose_device(device)
+    where, to = locate(given), choose_device(device)
     number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
-    with reached("model", where.name, repo=where.repo), _quiet():
-        config = AutoConfig.from_pretrained(where.path, revision=revision, **kwargs)
-        if config.is_encoder_decoder:
-            raise BadInput(
-                f"{where.name} is an encoder-decoder ({config.model_type}); a causal language "
-                "model was expected."
-            )
+    with reached("model", where.name, repo=where.repo), unheard():
+        config = read_config(where, revision=revision, **kwargs)
         whole = config.get_text_config()
         base, report = AutoModel.from_pretrained(
             where.path,
@@ -157,6 +179,25 @@ def load_model(
     base.requires_grad_(False).eval()
     commit = _commit(where.repo, revision)
     return Loaded(_text_part(base), whole, where.name, where.source, commit, where.path)
+
+
+def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "PretrainedConfig":
+    """Return the configuration of a causal language model; call it within ``reached``.
+
+    Raises
+    ------
+    BadInput
+        If it is of an encoder-decoder.
+    """
+    from transformers import AutoConfig
+
+    config: PretrainedConfig = AutoConfig.from_pretrained(where.path, revision=revision, **kwargs)
+    if config.is_encoder_decoder:
+        raise BadInput(
+            f"{where.name} is an encoder-decoder ({config.model_type}); a causal language "
+            "model was expected."
+        )
+    return config
 
 
 def adopt_model(given: Any, *, device: str, dtype: str) -> Loaded:
@@ -191,7 +232,7 @@ def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
         from transformers import AutoTokenizer
 
         name = str(given)
-        with reached("tokenizer", name, repo=None if Path(name).is_dir() else name), _quiet():
+        with reached("tokenizer", name, repo=None if Path(name).is_dir() else name), unheard():
             given = AutoTokenizer.from_pretrained(name, revision=revision)
     if not getattr(given, "is_fast", False):
         raise BadInput(
@@ -240,7 +281,7 @@ def _text_part(base: Any) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def unheard() -> Iterator[None]:
     """Keep transformers from reporting the head that is left out, and from drawing bars."""
     from transformers import utils
 
