@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from atlas.progress import SILENT, Stage
 from benchmarks.whole_ingest import SHAPES, random_model, random_text
 from ingest.contexts import ContextSettings, token_counts
 from ingest.corpus import Corpus
+from ingest.demonstration import demo_text
 from ingest.models import LanguageModel, open_model
 from ingest.residual.activations import Reader, keep
 from ingest.residual.fit import draw_components, fit_all
@@ -39,7 +39,7 @@ from ingest.residual.study import residual_study
 from ingest.residual.train import all_arms, look, train
 from ingest.transcoder.mapping import map_sites
 
-TEXT = Path(str(files("ingest.demo"))) / "text.jsonl"
+TEXT = Path(str(demo_text().source))
 SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"
 
 

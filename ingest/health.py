@@ -1,7 +1,6 @@
 """What this room tells the doctor: the device, the demo, and whether the text and the runs are whole."""
 
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 from atlas.errors import AtlasError
@@ -70,9 +69,12 @@ def _device() -> Check:
 
 
 def _demo() -> Check:
-    folder = Path(str(files("ingest.demo")))
+    from ingest.demonstration import demo_text
+
+    text = Path(str(demo_text().source))
+    folder = text.parent
     saes = len(list(folder.glob("saes/*/cfg.json")))
-    if saes and (folder / "text.jsonl").is_file():
+    if saes and text.is_file():
         return Check("demo", "ok", f"{saes} SAEs and a text come with the package")
     return Check(
         "demo", "fault", f"the demo models are not in {folder}", "Install the package anew."

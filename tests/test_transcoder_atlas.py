@@ -608,7 +608,12 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
         (FEW, "tells less than the token alone"),  # with a penalty
         (FEW | {"fit_tokens": 96}, "96 tokens to fit on are no more than the 96 dimensions"),
         (FEW | {"fit_tokens": 97}, "97 tokens are few for 63 directions"),
-        (FEW | {"penalty": 0.0}, "Nothing is said of which is more: without a penalty"),
+        (FEW | {"penalty": 0.0}, "Nothing is said of which is more: without a penalty, so few tokens"),
+        # Tokens enough, of fewer ids than there are dimensions.
+        (
+            {"penalty": 0.0, "fit_tokens": 5000, "rank": 40, "source_width": 96},
+            "without a penalty, 40 directions in 96 dimensions of the source leave the map open",
+        ),
         (FEW | {"penalty": 0.0}, "so only ridge can be tried"),
         (FEW | {"penalty": 0.0, "fit_tokens": 97}, "tells less than the token alone"),
         (FEW | {"penalty": None, "method": "adam"}, "this training told less than the token"),
@@ -625,8 +630,10 @@ def test_the_sentence_says_what_the_numbers_allow(given, said):
 
 @pytest.mark.parametrize("difference", [(-0.5, -0.3), (-0.01, 0.01), (0.01, 0.02), (0.3, 0.5)])
 def test_no_map_is_set_against_the_means_where_it_is_open(difference):
-    """Without a penalty fewer tokens than dimensions are fitted by many maps, all alike well."""
+    """Without a penalty few tokens, or many of few ids, are fitted by many maps, all alike well."""
+    few_ids = {"penalty": 0.0, "fit_tokens": 5000, "rank": 40, "source_width": 96}
     said = conclusion(SAID | FEW | {"penalty": 0.0} | differs(*difference))
+    said += conclusion(SAID | few_ids | differs(*difference))
     for other in ("tells less", "told apart", "passes the means", "holds, linearly", "few for"):
         assert other not in said
 

@@ -37,9 +37,9 @@ def _between(edge: Mapping[str, Any]) -> str:
 
 def _beside(edge: Mapping[str, Any]) -> str:
     """Compare the map with the token means, by the interval of their difference."""
-    if _underdetermined(edge) and edge["penalty"] == 0:
+    if open_by := _open_by(edge):
         return (
-            "Nothing is said of which is more: without a penalty, so few tokens leave the map open; "
+            f"Nothing is said of which is more: without a penalty, {open_by} leave the map open; "
             "leave out --penalty, or give one above 0."
         )
     low, high = edge.get("token_difference_low"), edge.get("token_difference_high")
@@ -71,6 +71,19 @@ def _underdetermined(edge: Mapping[str, Any]) -> bool:
     """Say whether the tokens of a fold, which lose one to the mean, are too few for one least squares."""
     width = edge.get("source_width")
     return edge["penalty"] is not None and width is not None and edge["fit_tokens"] <= width
+
+
+def _open_by(edge: Mapping[str, Any]) -> str:
+    """Say what leaves a map without penalty open, if anything does."""
+    if edge["penalty"] != 0:
+        return ""
+    if _underdetermined(edge):
+        return "so few tokens"
+    width = edge.get("source_width")
+    if width is None or edge["rank"] >= width:
+        return ""
+    # Few ids at the embedding, or a dimension that never varies.
+    return f"{edge['rank']:,} directions in {width:,} dimensions of the source"
 
 
 def _weak(edge: Mapping[str, Any]) -> str:
