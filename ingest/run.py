@@ -233,7 +233,8 @@ def _corpus(
         count=partial(token_counts, tokenizer=model.tokenizer),
         progress=progress,
     )
-    said = {**asdict(corpus.info), "tokens_asked": settings.tokens}
+    said = {**asdict(corpus.info), "tokens_asked": settings.tokens, "field": given.field,
+            "split": given.split, "split_on": given.split_on}  # fmt: skip
     try:
         folder.check_corpus(said)
         if folder.corpus is None or not folder.corpus_file.exists():

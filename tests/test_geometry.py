@@ -34,7 +34,7 @@ from analysis.geometry.difference import (
     mean_over_seeds,
     sign_flip,
 )
-from analysis.geometry.findings import Mapped, find, verdicts_of
+from analysis.geometry.findings import Ingested, Mapped, find, verdicts_of
 from analysis.geometry.marks import least_entropy, match_rows, token_marks
 from analysis.geometry.report import html
 from analysis.geometry.study import open_study
@@ -1239,10 +1239,18 @@ def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder
 @pytest.mark.parametrize(
     ("corpus", "ingested", "said"),
     [
-        ({"source": "/x/ingest/demo/text.jsonl"}, {n: n for n in DEMO_SAES}, "begun by `atlas demo --atlas a`"),
-        ({"source": "t.txt", "tokens_asked": 9}, {"n": "./s", "k": "memory"},
-         "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --tokens 9`"),
-        ({"study": "study"}, {"n": "n"}, "Other SAEs were ingested too: `atlas ingest --atlas a --sae n`"),
+        ({"source": "/x/ingest/demo/text.jsonl"}, {n: Ingested(n, n[:6]) for n in DEMO_SAES},
+         "begun by `atlas demo --atlas a`"),
+        ({"source": "t.txt", "tokens_asked": 9, "field": "text", "split_on": "line"},
+         {"n": Ingested("./s"), "k": Ingested("memory")},
+         "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`"),
+        # A command for each model; the first of them brings the text.
+        ({"source": "t.jsonl", "field": "story", "split": "train", "split_on": "paragraph"},
+         {"n": Ingested("r:n", "m"), "k": Ingested("./k", "memory"), "o": Ingested("r:o", "m")},
+         "`atlas ingest --atlas a --sae n=r:n --sae o=r:o --model m --text t.jsonl --field story`, "
+         "then `atlas ingest --atlas a --sae ./k --model MODEL`"),
+        ({"study": "study"}, {"n": Ingested("n", "m")},
+         "Other SAEs were ingested too: `atlas ingest --atlas a --sae n --model m`"),
         ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
     ],
 )  # fmt: skip
@@ -1252,7 +1260,7 @@ def test_how_the_atlas_was_begun_is_a_note(folder, corpus, ingested, said):
     lines = commands(replace(found, corpus=corpus, ingested=ingested), "a")
     (note,) = [line for line in lines if said in line]
     assert note.startswith("#")
-    parsed([note.split("`")[1]])
+    parsed([line for line in note.split("`") if line.startswith("atlas ") and len(line) > 12])
 
 
 def test_the_printed_transcoder_line_maps_a_fresh_atlas_alike(tmp_path):

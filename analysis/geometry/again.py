@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from analysis.geometry.findings import EXTREME, Findings, Mapped
+from analysis.geometry.findings import EXTREME, Findings, Ingested, Mapped
 from analysis.geometry.study import EMBEDDING, Study
 from ingest.demonstration import DEMO_SAES
 from ingest.probe.settings import ProbeSettings
 from ingest.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
+from ingest.run import Text
 from ingest.transcoder.settings import TranscoderSettings
 
 __all__ = ["commands", "untold"]
@@ -110,36 +111,62 @@ def _begun(found: Findings, where: str) -> list[str]:
     if by is not None and (study is None or by != study.name):
         tells = shlex.join(["atlas", "report", "geometry", where, "--study", by])
         return [f"# The atlas was begun by the study {by}; `{tells}` says by which command."]
-    text, notes = corpus.get("source"), []
-    begins = by is None
-    if begins and _is_demo(text) and all(ingested.get(sae) == sae for sae in DEMO_SAES):
+    notes, begins = [], by is None
+    if begins and _is_demo(corpus.get("source")) and _are_demo(ingested):
         notes.append(
             f"# The atlas was begun by `{shlex.join(['atlas', 'demo', '--atlas', where])}`."
         )
-        ingested = {sae: source for sae, source in ingested.items() if sae not in DEMO_SAES}
+        ingested = {sae: made for sae, made in ingested.items() if sae not in DEMO_SAES}
         begins = False
     if not ingested and not begins:
         return notes
-    words = ["atlas", "ingest", "--atlas", where]
-    for sae, source in ingested.items():
-        if source in (None, "memory"):
-            notes.append(_was_in_memory(f"SAE {sae}", "SAE"))
-        words += ["--sae", _called(sae, source, "SAE")]
-    if begins:
-        if text in (None, "memory"):
-            notes.append(_was_in_memory("text", "TEXT"))
-        elif _is_demo(text):
-            notes.append("# The text is that of `atlas demo`: name its place for TEXT.")
-        known = text not in (None, "memory") and not _is_demo(text)
-        words += ["--text", str(text) if known else "TEXT"]
-        for flag, name in (("revision", "revision"), ("tokens", "tokens_asked")):
-            if corpus.get(name) is not None:
-                words += [f"--{flag}", str(corpus[name])]
     what = "No study began the atlas" if begins else "Other SAEs were ingested too"
+    text = _text_of(corpus, notes) if begins else []
+    lines = []
+    for model in dict.fromkeys(made.model for made in ingested.values()) or [None]:
+        words = ["atlas", "ingest", "--atlas", where, *_saes_of(model, ingested, notes), *text]
+        lines.append(f"`{shlex.join(words)}`")
+        text = []  # the atlas has it by then
     notes.append(
-        f"# {what}: `{shlex.join(words)}` does it, with the options that are not kept (--field, --model, …)."
+        f"# {what}: {', then '.join(lines)}, with the options of `atlas ingest` that parts do not tell (--context, --k, …)."
     )
     return notes
+
+
+def _are_demo(ingested: Mapping[str, Ingested]) -> bool:
+    """Say whether all SAEs of `atlas demo` are there, each from the package."""
+    return all(name in ingested and ingested[name].source == name for name in DEMO_SAES)
+
+
+def _saes_of(model: str | None, ingested: Mapping[str, Ingested], notes: list[str]) -> list[str]:
+    """Return the options that name the SAEs of a model, and the model."""
+    words = []
+    for sae, made in ingested.items():
+        if made.model != model:
+            continue
+        if made.source in (None, "memory"):
+            notes.append(_was_in_memory(f"SAE {sae}", "SAE"))
+        words += ["--sae", _called(sae, made.source, "SAE")]
+    if model == "memory":
+        notes.append(_was_in_memory("model", "MODEL"))
+        model = "MODEL"
+    return words if model is None else [*words, "--model", model]
+
+
+def _text_of(corpus: Mapping[str, Any], notes: list[str]) -> list[str]:
+    """Return the options that name an atlas' text, but for what is usual."""
+    text = corpus.get("source")
+    known = text not in (None, "memory") and not _is_demo(text)
+    if text in (None, "memory"):
+        notes.append(_was_in_memory("text", "TEXT"))
+    elif not known:
+        notes.append("# The text is that of `atlas demo`: name its place for TEXT.")
+    words = ["--text", str(text) if known else "TEXT"]
+    usual = Text("")
+    for name, flag in (*_OF_TEXT.items(), ("tokens_asked", "tokens")):
+        if corpus.get(name) not in (None, getattr(usual, name, None)):
+            words += [f"--{flag}", str(corpus[name])]
+    return words
 
 
 def _is_demo(text: str | None) -> bool:

@@ -60,6 +60,20 @@ class Mapped:
     like: str | None = None
 
 
+@dataclass(frozen=True)
+class Ingested:
+    """What an SAE was made from that no study trained.
+
+    Parameters
+    ----------
+    source, model
+        Where it and the model it reads came from; ``"memory"``, or None where that is not known.
+    """
+
+    source: str | None
+    model: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Findings:
     """All numbers of a report.
@@ -95,7 +109,7 @@ class Findings:
     mapped
         How the maps were made, by model and settings.
     ingested
-        Where the SAEs that no study trained came from, by name; None where that is not known.
+        What the SAEs were made from that no study trained, by name.
     """
 
     atlas: str
@@ -113,7 +127,7 @@ class Findings:
     headline: str
     asked: Mapping[str, Any] = field(default_factory=dict)
     mapped: Sequence[Mapped] = ()
-    ingested: Mapping[str, str | None] = field(default_factory=dict)
+    ingested: Mapping[str, Ingested] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
         """Return the difference of two arms, if both were probed."""
@@ -237,11 +251,15 @@ def _like(sound: "Sound", said: Mapping[str, Any], readers: Sequence[str]) -> st
     return None if None in wanted.values() or not same or usual in same else same[0]
 
 
-def _ingested(sound: "Sound") -> dict[str, str | None]:
-    """Return where the SAEs came from that no study trained."""
+def _ingested(sound: "Sound") -> dict[str, Ingested]:
+    """Return what the SAEs were made from that no study trained."""
     trained = {sae for part in sound.of("residual") for sae in part.manifest.saes}
-    of = {part.manifest.name: part.manifest.sources.get("sae", {}) for part in sound.of("sae")}
-    return {sae: said.get("source") for sae, said in of.items() if sae not in trained}
+    of = {part.manifest.name: part.manifest.sources for part in sound.of("sae")}
+    return {
+        sae: Ingested(said.get("sae", {}).get("source"), said.get("model", {}).get("source"))
+        for sae, said in of.items()
+        if sae not in trained
+    }
 
 
 def verdicts_of(
