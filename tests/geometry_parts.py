@@ -64,18 +64,28 @@ def add_sae(folder, sae, features, *, counts, less=None, model="m"):
 
 
 def add_probes(
-    folder, sae, idx, *, scores, positives, draws, left_out, site="hook_embed", documents=40
+    folder,
+    sae,
+    idx,
+    *,
+    scores,
+    positives,
+    draws,
+    left_out,
+    site="hook_embed",
+    documents=40,
+    model="m",
 ):
     rows = [
-        {"source": f"{sae}/{i}", "target": f"m/{site}", "run": RUN, "split": "document", "kind": "active",
+        {"source": f"{sae}/{i}", "target": f"{model}/{site}", "run": RUN, "split": "document", "kind": "active",
          "balanced_accuracy": s, "accuracy": 1 - p / 500, "positives": int(p), "tokens": 500, "token_table": s + 0.02,
          "token_ceiling": min(1.0, s + 0.1), "control": 0.52, "selectivity": s - 0.52, "shuffled": 0.5,
          "verdict": "token" if s > 0.8 else "context" if s < 0.7 else "undecided"}
         for i, s, p in zip(idx, scores, positives, strict=True)
     ]  # fmt: skip
     table = [("PREDICTED_FROM", filled("PREDICTED_FROM", "probe", rows)),
-             ("Site", filled("Site", "sae", [{"id": f"m/{site}", "model": "m", "hook": site, "layer": LAYERS.get(site)}])),
-             ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": f"m/{site}", "target": "m"}]))]  # fmt: skip
+             ("Site", filled("Site", "sae", [{"id": f"{model}/{site}", "model": model, "hook": site, "layer": LAYERS.get(site)}])),
+             ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": f"{model}/{site}", "target": model}]))]  # fmt: skip
     if draws is not None:
         lists = pa.array(list(draws.T.astype(np.float32)), pa.list_(pa.float32()))
         order = np.random.default_rng(0).permutation(len(idx))  # no order is promised

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from geometry_parts import RUN, TARGET, add_maps, add_sae, study_atlas
+from geometry_parts import RUN, TARGET, add_maps, add_probes, add_sae, study_atlas
 from random_models import random_ids, random_model, small_tokenizer
 from scipy.stats import t, ttest_1samp
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -35,13 +35,14 @@ from analysis.geometry.difference import (
     sign_flip,
 )
 from analysis.geometry.findings import Ingested, Mapped, find, verdicts_of
+from analysis.geometry.floors import floors_beside
 from analysis.geometry.marks import least_entropy, match_rows, token_marks
-from analysis.geometry.report import html
+from analysis.geometry.report import figures, html
 from analysis.geometry.study import open_study
 from analysis.geometry.sweep import sweep_rows, verdict_rows
 from analysis.geometry.verdict import headline, judge, size_to_tell
 from analysis.geometry_commands import report
-from analysis.plots.geometry import draw_sweep, sweep_table
+from analysis.plots.geometry import draw_sweep, sweep_table, verdict_table
 from analysis.probes import load
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, UnknownName
@@ -1022,7 +1023,9 @@ def test_sweep_and_floor(tmp_path):
     add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
     add_maps(made_of, "random", r2=0.25)
     with Atlas.open(made_of.path) as atlas:
-        rows = sweep_rows(atlas, floors=["random"])
+        floors = floors_beside(atlas, ["random"], told={"m", "random"})
+        assert floors == {"m": "random"}
+        rows = sweep_rows(atlas, floors=floors)
         assert [(r["model"], r["layer"], r["depth"]) for r in rows] == [
             ("m", 0, 0.5),
             ("m", 1, 1.0),
@@ -1033,16 +1036,52 @@ def test_sweep_and_floor(tmp_path):
         assert {r["model"] for r in sweep_rows(atlas)} == {"m", "random"}
         assert sweep_rows(atlas, source="blocks.0.hook_resid_post") == []
         with pytest.raises(UnknownName, match="absent"):
-            sweep_rows(atlas, floors=["absent"])
+            floors_beside(atlas, ["absent"], told={"m", "random"})
         with pytest.raises(
             BadInput, match=r"floors random and m have the same shape|floors m and random"
         ):
-            sweep_rows(atlas, floors=["m", "random"])
+            floors_beside(atlas, ["m", "random"], told={"m", "random"})
+        with pytest.raises(BadInput, match="No other model of this atlas has the width"):
+            floors_beside(atlas, ["random"], told={"random"})
         shares = verdict_rows(load(atlas))
         (row,) = shares
         assert (row["model"], row["layer"], row["saes"], row["features"]) == ("m", 1, 1, 8)
         assert row["token"] + row["context"] + row["undecided"] == pytest.approx(1)
+        assert (row["floor"], row["floor_token"]) == (None, None)
         assert verdict_rows(load(atlas), without=["baseline-s0"]) == []
+
+
+def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
+    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
+    add_probes(made_of, "of-random", [0, 1, 2, 3], scores=np.array([0.9, 0.85, 0.6, 0.75]),
+               positives=[50] * 4, draws=None, left_out=0, model="random")  # fmt: skip
+    with Atlas.open(made_of.path) as atlas:
+        both = verdict_rows(load(atlas))
+        assert [row["model"] for row in both] == ["m", "random"]
+        found = find(atlas, floors=["random"])
+        (row,) = found.verdicts_by_layer
+        assert {k: row[k] for k in both[0] if not k.startswith("floor")} == {
+            k: v for k, v in both[0].items() if not k.startswith("floor")
+        }
+        # By hand: two scores above .8 are told by the token, one below .7 by context.
+        assert (row["floor"], row["floor_features"]) == ("random", 4)
+        assert (row["floor_token"], row["floor_context"], row["floor_undecided"]) == (
+            0.5,
+            0.25,
+            0.25,
+        )
+        assert row["floor_balanced_accuracy"] == pytest.approx((0.9 + 0.85 + 0.6 + 0.75) / 4)
+        assert "--floor random" in commands(found, "a")[-1]
+        text = html(found, where="a")
+        drawn = figures(found)["verdicts"][0].to_dict()
+    assert "also features of random weights are told by context" in text
+    assert "floor: random weights" in str(drawn)
+    table = verdict_table(found.verdicts_by_layer)
+    drawn_shares = table.set_index(["weights", "verdict"])["share"]
+    assert drawn_shares["floor: random weights", "token"] == 0.5
+    assert drawn_shares["this model"].sum() == pytest.approx(1)
+    assert drawn_shares["floor: random weights"].sum() == pytest.approx(1)
 
 
 def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measured():

@@ -715,7 +715,7 @@ def test_a_model_that_no_sae_reads_is_mapped_beside_the_others(path, lm, tmp_pat
         assert rows["random"]["weights"] != rows["small"]["weights"]
         found = atlas.query(queries.get("transcoder_quality").cypher, {"model": "random"})
         assert found["target"].to_pylist() == [f"random/{FIRST}", f"random/{HOOK}"]
-        swept = {r["target"]: r for r in sweep_rows(atlas, floors=["random"])}
+        swept = {r["target"]: r for r in sweep_rows(atlas, floors={"small": "random"})}
         assert swept[HOOK]["floor_r2_weighted"] == row["r2_weighted"]
     remove_saes(path, ["other"])
     assert not Folder.open(path).sound().stale

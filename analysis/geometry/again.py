@@ -96,7 +96,8 @@ def commands(found: Findings, where: str) -> list[str]:
         lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
     usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
     options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
-    options += [("floor", name) for name in dict.fromkeys(r["floor"] for r in found.maps)]
+    told = [*found.maps, *found.verdicts_by_layer]
+    options += [("floor", name) for name in dict.fromkeys(row["floor"] for row in told)]
     options += [("from", None if found.source == usual else found.source), *found.asked.items()]
     words = [
         word for name, value in options if value is not None for word in (f"--{name}", str(value))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.geometry.difference import Difference, difference
+from analysis.geometry.floors import floors_beside
 from analysis.geometry.marks import arm_rows, match_rows, score_rows, token_marks
 from analysis.geometry.study import EMBEDDING, PAIRS, Study, open_study, place_of
 from analysis.geometry.sweep import sweep_rows, verdict_rows
@@ -158,7 +159,7 @@ def find(
     run
         Which probes of the study's SAEs; see ``open_study``.
     floors
-        Models of random weights; see ``sweep_rows``.
+        Models of random weights; see ``floors_beside``.
     margin
         Smallest difference that matters; see ``judge``.
     strata
@@ -180,11 +181,15 @@ def find(
     site = site or (EMBEDDING if opened is None else opened.site)
     less = [s["name"] for s in atlas.table("SAE").to_pylist() if s["less"] is not None]
     probes = load(atlas)
-    by_layer = verdict_rows(probes, source=site, without=less) if len(probes) else []
-    maps = sweep_rows(atlas, source=site, floors=floors)
     edges = [
         row for row in atlas.table("MAPS_TO").to_pylist() if row["source"].endswith(f"/{site}")
     ]
+    told = {row["source"].rpartition("/")[0] for row in edges}
+    if len(probes):
+        told |= {one.rpartition("/")[0] for one in probes["site_id"] if one.endswith(f"/{site}")}
+    beside = floors_beside(atlas, floors, told=told, source=site)
+    by_layer = verdict_rows(probes, source=site, without=less, floors=beside) if len(probes) else []
+    maps = sweep_rows(atlas, source=site, floors=beside)
     differences = [] if opened is None else _differences(opened, strata)
     verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
     of = {verdict.control: verdict for verdict in verdicts}

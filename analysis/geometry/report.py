@@ -76,7 +76,8 @@ def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
     if found.verdicts_by_layer:
         drawn["verdicts"] = (
             plots.draw_verdicts(found.verdicts_by_layer),
-            "Verdicts on the features of SAEs that read the activations as they are, by layer.",
+            "Verdicts on the features of SAEs that read the activations as they are, by layer, beside those of "
+            "random weights where there are any.",
         )
     if study is not None and any(len(p.table) for p in study.probed):
         drawn["distributions"] = (
@@ -276,16 +277,27 @@ def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -
         rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
     ))  # fmt: skip
     if found.verdicts_by_layer:
-        columns = {
-            "model": "model", "layer": "layer", "saes": "SAEs", "features": "probed features",
-            "balanced_accuracy": "balanced accuracy", "token_table": "token table",
-            "token_ceiling": words.best_by_token(found.source), **{name: name for name in VERDICTS},
-        }  # fmt: skip
-        said.append(page.table(
-            found.verdicts_by_layer, columns,
-            caption=f"Verdicts by layer (shares of probed features), run {found.verdicts_by_layer[0]['run']}",
-        ))  # fmt: skip
+        said += _verdicts_by_layer(found)
     return said + _drawn(drawn, "sweep", "verdicts")
+
+
+def _verdicts_by_layer(found: Findings) -> list[str]:
+    rows = found.verdicts_by_layer
+    columns = {
+        "model": "model", "layer": "layer", "saes": "SAEs", "features": "probed features",
+        "balanced_accuracy": "balanced accuracy", "token_table": "token table",
+        "token_ceiling": words.best_by_token(found.source), **{name: name for name in VERDICTS},
+    }  # fmt: skip
+    said = []
+    if any(row["floor"] for row in rows):
+        columns |= {"floor": "floor", "floor_balanced_accuracy": "its balanced accuracy"}
+        columns |= {f"floor_{name}": f"its {name}" for name in VERDICTS}
+        said.append(page.paragraphs(
+            "The floor is a model of random weights, with SAEs trained on its own activations. What it shares with the "
+            "trained model is no work of training: also features of random weights are told by context."
+        ))  # fmt: skip
+    caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
+    return [*said, page.table(rows, columns, caption=caption)]
 
 
 def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:

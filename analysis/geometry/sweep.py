@@ -1,13 +1,13 @@
 """The layer sweep and models side by side: what affine maps explain of each layer, beside token means and floor."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.probes import VERDICTS
-from atlas.errors import BadInput, UnknownName
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -22,9 +22,14 @@ _TOLD = (
     "r2_with_bos_weighted", "r2_published", "bos_share", "mse", "variance", "seen_share", "penalty",
 )  # fmt: skip
 
+#: Means over the probes of a layer.
+_MEANS = ("balanced_accuracy", "token_table", "token_ceiling")
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
 
 def sweep_rows(
-    atlas: "Atlas", *, source: str = "hook_embed", floors: Sequence[str] = ()
+    atlas: "Atlas", *, source: str = "hook_embed", floors: Mapping[str, str] = _NONE
 ) -> list[dict[str, Any]]:
     """Return how much an affine map from one place explains of the others, for every model.
 
@@ -35,8 +40,8 @@ def sweep_rows(
     source
         TransformerLens name of the place mapped from.
     floors
-        Models of random weights: each stands beside models of its width and number of
-        blocks, as the floor that training must beat, and has no rows of its own.
+        For a model, that of random weights which stands beside it as the floor that training
+        must beat, and has no rows of its own; see ``floors_beside``.
 
     Returns
     -------
@@ -46,47 +51,19 @@ def sweep_rows(
         of MAPS_TO, ``of_token_means`` (``r2_weighted`` / ``token_r2_weighted``), ``floor`` (name of the
         model of random weights), ``floor_r2_weighted``, ``floor_token_r2_weighted`` and
         ``above_floor`` (difference of ``r2_weighted``); null where there is no floor.
-
-    Raises
-    ------
-    UnknownName
-        If the atlas maps nothing of a floor's name.
-    BadInput
-        If a floor has the shape of no other model, or two floors have the same shape.
     """
     table = _maps(atlas, source)
-    models = {row["name"]: row for row in atlas.table("Model").to_pylist()}
-    for name in floors:
-        if name not in set(table["model"]):
-            raise UnknownName(
-                "model with maps", name, known=set(table["model"]),
-                hint=f"`atlas transcoder --model {name}=FOLDER --from {source}` makes them.",
-            )  # fmt: skip
-    shape = {name: (row["d_model"], row["layers"]) for name, row in models.items()}
-    own = table[~table["model"].isin(floors)]
-    of_shape = {shape[floor]: floor for floor in floors}
-    if twice := [name for name in floors if of_shape[shape[name]] != name]:
-        raise BadInput(
-            f"The floors {twice[0]} and {of_shape[shape[twice[0]]]} have the same shape; name one floor for "
-            "each shape."
-        )
-    beside = {name: of_shape.get(shape[name]) for name in own["model"].unique()}
-    if unused := set(floors) - set(beside.values()):
-        raise BadInput(
-            f"No other model of this atlas has the width and blocks of {', '.join(sorted(unused))}, so it is "
-            "no floor of any; name a model of random weights made from the same configuration."
-        )
+    blocks = {row["name"]: row["layers"] for row in atlas.table("Model").to_pylist()}
     keys = ["model", "hook", "run"]
     by_key = {tuple(row[k] for k in keys): row for row in table.to_dict("records")}
     rows = []
-    for row in own.to_dict("records"):
-        floor = beside[row["model"]]
+    for row in table[~table["model"].isin(floors.values())].to_dict("records"):
+        floor = floors.get(row["model"])
         under = by_key.get((floor, row["hook"], row["run"]), {})
-        layers = models[row["model"]]["layers"]
         layer = None if pd.isna(row["layer"]) else int(row["layer"])
         said = {
             "model": row["model"], "target": row["hook"], "layer": layer,
-            "depth": 0.0 if layer is None else (layer + 1) / layers,
+            "depth": 0.0 if layer is None else (layer + 1) / blocks[row["model"]],
             **{name: _value(row[name]) for name in _TOLD},
         }  # fmt: skip
         said["of_token_means"] = _ratio(said["r2_weighted"], said["token_r2_weighted"])
@@ -100,7 +77,11 @@ def sweep_rows(
 
 
 def verdict_rows(
-    probes: pd.DataFrame, *, source: str = "hook_embed", without: Sequence[str] = ()
+    probes: pd.DataFrame,
+    *,
+    source: str = "hook_embed",
+    without: Sequence[str] = (),
+    floors: Mapping[str, str] = _NONE,
 ) -> list[dict[str, Any]]:
     """Return the share of each verdict by the model and layer whose features were probed.
 
@@ -112,30 +93,47 @@ def verdict_rows(
         Only probes from this place.
     without
         SAEs to be left out, such as those that read less than the activations.
+    floors
+        As for ``sweep_rows``; the SAEs of a floor are others, trained on its activations.
 
     Returns
     -------
     rows
         For each model, layer and run of kind 'active': ``model``, ``layer``, ``run``, ``saes``,
         ``features`` (probed), mean ``balanced_accuracy``, ``token_table`` and ``token_ceiling``,
-        and the share of features of each verdict, by its name.
+        the share of features of each verdict, by its name, and ``floor`` with these numbers of
+        the floor's features as ``floor_…``, null where there is none.
     """
     found = probes[
         (probes["kind"] == "active") & (probes["site"] == source) & ~probes["sae"].isin(without)
     ].copy()
     found["model"] = [site.rpartition("/")[0] for site in found["site_id"]]
-    rows = []
+    rows: dict[tuple[str, int | None, str], dict[str, Any]] = {}
     for _, of in found.groupby(["model", "layer", "run"], dropna=False, sort=True):
         first = of.iloc[0]
-        rows.append({
-            "model": first["model"], "run": first["run"],
-            "layer": None if pd.isna(first["layer"]) else int(first["layer"]),
-            "saes": of["sae"].nunique(), "features": len(of),
-            **{name: _float(of[name].mean())
-               for name in ("balanced_accuracy", "token_table", "token_ceiling")},
-            **{name: float((of["verdict"] == name).mean()) for name in VERDICTS},
-        })  # fmt: skip
-    return rows
+        layer = None if pd.isna(first["layer"]) else int(first["layer"])
+        rows[first["model"], layer, first["run"]] = {
+            "model": first["model"], "run": first["run"], "layer": layer,
+            "saes": of["sae"].nunique(), **_shares(of),
+        }  # fmt: skip
+    told = []
+    for (model, layer, run), row in rows.items():
+        if model in floors.values():
+            continue
+        floor = floors.get(model)
+        under = rows.get((floor, layer, run), {}) if floor else {}
+        beside = {f"floor_{name}": under.get(name) for name in ("features", *_MEANS, *VERDICTS)}
+        told.append(row | {"floor": floor, **beside})
+    return told
+
+
+def _shares(of: pd.DataFrame) -> dict[str, Any]:
+    """Return how many features were probed, how well they are predicted, and their verdicts."""
+    return {
+        "features": len(of),
+        **{name: _float(of[name].mean()) for name in _MEANS},
+        **{name: float((of["verdict"] == name).mean()) for name in VERDICTS},
+    }
 
 
 def _maps(atlas: "Atlas", source: str) -> pd.DataFrame:

@@ -20,6 +20,7 @@ __all__ = [
     "draw_sweep",
     "draw_verdicts",
     "sweep_table",
+    "verdict_table",
 ]
 
 COLOURS = {
@@ -223,13 +224,9 @@ def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
     rows
         What ``analysis.geometry.sweep.verdict_rows`` returned, of one run.
     """
-    table = pd.DataFrame([
-        {"model": row["model"], "layer": "embedding" if row["layer"] is None else f"{row['layer']}",
-         "rank": -1 if row["layer"] is None else row["layer"], "verdict": name, "share": row[name],
-         "place": place}
-        for row in rows for place, name in enumerate(VERDICTS)
-    ])  # fmt: skip
+    table = verdict_table(rows)
     layers = list(table.sort_values("rank")["layer"].drop_duplicates())
+    weights = list(dict.fromkeys(table["weights"]))
     names = [name for name in VERDICTS if (table[table["verdict"] == name]["share"] > 0).any()]
     bars = alt.Chart(table[table["verdict"].isin(names)]).mark_bar().encode(
         y=alt.Y("layer:N", sort=layers, title="layer of the features"),
@@ -238,12 +235,36 @@ def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
             domain=names, range=[_VERDICTS[name] for name in names]
         ).legend(orient="bottom"),
         order="place:Q",
-    ).properties(width=_WIDTH, height=alt.Step(22))  # fmt: skip
-    drawn: Chart = bars.facet(
+    )  # fmt: skip
+    if len(weights) > 1:
+        bars = bars.encode(
+            yOffset=alt.YOffset("weights:N", sort=weights),
+            opacity=alt.Opacity("weights:N", title=None, sort=weights)
+            .scale(domain=weights, range=[1.0, 0.55])
+            .legend(orient="bottom"),
+        )
+    drawn: Chart = bars.properties(width=_WIDTH, height=alt.Step(22 / len(weights) + 3)).facet(
         alt.Facet("model:N", title=None, header=alt.Header(labelAnchor="start", labelFontSize=11)),
         columns=1,
-    ).resolve_scale(y="independent")
+    ).resolve_scale(y="independent")  # fmt: skip
     return drawn.properties(title=heading("Verdicts by layer", f"run {rows[0]['run']}"))
+
+
+def verdict_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a row for each share that is drawn: of the model's features, and of its floor's.
+
+    Parameters
+    ----------
+    rows
+        As ``draw_verdicts`` takes them.
+    """
+    return pd.DataFrame([
+        {"model": row["model"], "layer": "embedding" if row["layer"] is None else f"{row['layer']}",
+         "rank": -1 if row["layer"] is None else row["layer"], "verdict": name, "place": place,
+         "weights": weights, "share": row[f"{before}{name}"]}
+        for row in rows for before, weights in (("", "this model"), ("floor_", "floor: random weights"))
+        for place, name in enumerate(VERDICTS) if row[f"{before}{name}"] is not None
+    ])  # fmt: skip
 
 
 def _bins(
