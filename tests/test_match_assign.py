@@ -1,4 +1,4 @@
-"""One-to-one matches against SciPy's dense solver and against all that could be chosen."""
+"""One-to-one matches against SciPy's dense and sparse solvers and against all that could be chosen."""
 
 import itertools
 
@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from match_rows import pairs_with
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from ingest.match.assign import one_to_one
 from ingest.match.pairs import Pairs
@@ -58,6 +60,50 @@ def test_equals_brute_force_on_sparse_candidates_with_ties(data: st.DataObject) 
     arrays = np.array(a, dtype=np.int64), np.array(b, dtype=np.int64), np.array(r, dtype=float)
     _, total = checked(pairs_with(*arrays), threshold)
     np.testing.assert_allclose(total, greatest(a, b, r, threshold), atol=1e-9)
+
+
+def by_scipy(pairs: Pairs, threshold: float) -> float:
+    """The greatest total by SciPy's sparse solver: each row has a column of its own for no partner."""
+    rows, row = np.unique(pairs.a, return_inverse=True)
+    columns, column = np.unique(pairs.b, return_inverse=True)
+    worth = pairs.pearson > threshold
+    nobody = np.arange(len(rows))
+    graph = csr_array((
+        np.concatenate([1 + pairs.pearson[worth] - threshold, np.ones(len(rows))]),
+        (np.concatenate([row[worth], nobody]), np.concatenate([column[worth], len(columns) + nobody])),
+    ), shape=(len(rows), len(columns) + len(rows)))  # fmt: skip
+    found = min_weight_full_bipartite_matching(graph, maximize=True)
+    return float(graph[found].sum()) - len(rows)
+
+
+@pytest.mark.parametrize("values", [None, (0.5,), (0.3, 0.6), tuple(np.linspace(0.1, 1, 10))])
+@pytest.mark.parametrize(("d_a", "d_b"), [(1500, 1500), (1500, 300), (300, 1500)])
+@pytest.mark.parametrize("candidates", [2, 3, 8])
+def test_equals_scipy_on_sparse_candidates_at_size(
+    d_a: int, d_b: int, candidates: int, values: tuple[float, ...] | None
+) -> None:
+    rng = np.random.default_rng(d_a + candidates)
+    key = np.unique(rng.integers(0, d_a * d_b, candidates * d_a))
+    r = rng.random(len(key)) if values is None else rng.choice(values, len(key))
+    shuffled = rng.permutation(len(key))  # no order is asked for
+    pairs = pairs_with(key[shuffled] // d_b, key[shuffled] % d_b, r)
+    _, total = checked(pairs, 0.2)
+    np.testing.assert_allclose(total, by_scipy(pairs, 0.2), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("length", [2, 3, 100, 2001])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_one_more_row_may_move_all_others(length: int, backwards: bool) -> None:
+    """A chain: each row but the last has its own column and the next, which is worth hardly less."""
+    steps = np.arange(length)
+    a = np.concatenate([steps, steps[:-1], [length]])
+    b = np.concatenate([steps, steps[1:], [0]])
+    r = np.concatenate([np.full(length, 0.9), np.full(length - 1, 0.9 - 1e-7), [0.9]])
+    rows = length - a if backwards else a
+    pairs = pairs_with(rows, b, r)
+    chosen, total = checked(pairs, 0.1)
+    assert chosen.sum() == length
+    np.testing.assert_allclose(total, by_scipy(pairs, 0.1), rtol=1e-12)
 
 
 def test_the_best_of_all_need_not_hold_the_best_of_each() -> None:

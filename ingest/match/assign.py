@@ -1,10 +1,11 @@
 """One-to-one matches: partners for as many features as are worth one, of highest total."""
 
+from heapq import heappop, heappush
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
+from ingest.compiled import compiled
 from ingest.match.pairs import Pairs
 
 __all__ = ["one_to_one"]
@@ -26,10 +27,13 @@ def one_to_one(pairs: Pairs, *, threshold: float) -> NDArray[np.bool_]:
 
     Notes
     -----
-    Each feature of A has a column of its own that stands for no partner, so that a full
-    matching always exists, and a sparse solver finds it. Where several choices have the
-    same sum, which of them is returned depends on nothing but the pairs: they are in order
-    of (a, b), and the solver draws no random numbers.
+    Exact: shortest augmenting paths with prices [1]_, over the candidates alone. Where several
+    choices have the same sum, which of them is returned depends on nothing but the pairs.
+
+    References
+    ----------
+    .. [1] R. Jonker and A. Volgenant, "A Shortest Augmenting Path Algorithm for Dense and Sparse
+       Linear Assignment Problems", Computing 38, 1987.
     """
     chosen = np.zeros(len(pairs), dtype=np.bool_)
     worth = np.flatnonzero(pairs.pearson > threshold)
@@ -37,18 +41,83 @@ def one_to_one(pairs: Pairs, *, threshold: float) -> NDArray[np.bool_]:
         return chosen
     rows, row = np.unique(pairs.a[worth], return_inverse=True)
     columns, column = np.unique(pairs.b[worth], return_inverse=True)
-    nobody = np.arange(len(rows))
-    # All weights are raised by 1, which each row takes in once: a weight of 0 is no edge.
-    weight = np.concatenate([1 + (pairs.pearson[worth] - threshold), np.ones(len(rows))])
-    graph = csr_array(
-        (
-            weight,
-            (np.concatenate([row, nobody]), np.concatenate([column, len(columns) + nobody])),
-        ),
-        shape=(len(rows), len(columns) + len(rows)),
-    )
-    of_row = np.empty(len(rows), dtype=np.int64)
-    matched = min_weight_full_bipartite_matching(graph, maximize=True)
-    of_row[matched[0]] = matched[1]
+    order = np.lexsort((column, row))
+    ends = np.searchsorted(row[order], np.arange(len(rows) + 1))
+    weight = (pairs.pearson[worth] - threshold).astype(np.float64)
+    of_row = _partners(ends, column[order], weight[order], len(columns))
     chosen[worth[of_row[row] == column]] = True
     return chosen
+
+
+@compiled
+def _partners(
+    ends: NDArray[np.int64],
+    column: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    columns: int,
+) -> NDArray[np.int64]:
+    """Return the column of each row, -1 for none.
+
+    Edges of row i are ``ends[i]`` to ``ends[i + 1]``. Prices of rows and columns are never below
+    0 and together never below the weight of an edge between them; edges chosen have no slack, and
+    who has no partner has price 0: so the choice is of highest total. Each row enters by the
+    cheapest path, in slack, to a free column, or to a row that goes without a partner from then on.
+    """
+    rows = len(ends) - 1
+    of_row, of_column = np.full(rows, -1), np.full(columns, -1)
+    row_price, column_price = np.zeros(rows), np.zeros(columns)
+    for i in range(rows):
+        row_price[i] = weight[ends[i] : ends[i + 1]].max()
+    cost = np.full(columns, np.inf)  # of the cheapest path known to a column
+    via = np.empty(columns, dtype=np.int64)  # the row before it
+    reached, passed = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.int64)
+    for start in range(rows):
+        n_reached = n_passed = 0
+        heap = [(0.0, -1)]
+        heap.pop()
+        row, far, free = start, 0.0, -1
+        best, loser = row_price[start], start
+        while True:
+            for at in range(ends[row], ends[row + 1]):
+                j = column[at]
+                slack = row_price[row] + column_price[j] - weight[at]
+                there = far + max(slack, 0.0)  # rounding may make it less
+                if there < best and there < cost[j]:
+                    if cost[j] == np.inf:
+                        reached[n_reached] = j
+                        n_reached += 1
+                    cost[j], via[j] = there, row
+                    heappush(heap, (there, j))
+            j = -1
+            while len(heap) > 0 and j < 0:
+                far, j = heappop(heap)
+                if far > cost[j]:  # a cheaper path was found since
+                    j = -1
+            if j < 0 or far >= best:
+                break
+            if of_column[j] < 0:
+                best, free = far, j
+                break
+            passed[n_passed] = j
+            n_passed += 1
+            row = of_column[j]
+            if far + row_price[row] < best:
+                best, loser = far + row_price[row], row
+        row_price[start] = max(row_price[start] - best, 0.0)
+        for k in range(n_passed):
+            j = passed[k]
+            column_price[j] += best - cost[j]
+            i = of_column[j]
+            row_price[i] = max(row_price[i] - (best - cost[j]), 0.0)
+        j = free
+        if free < 0:
+            j = of_row[loser]
+            of_row[loser] = -1
+        while j >= 0:
+            i = via[j]
+            before = of_row[i]
+            of_row[i], of_column[j] = j, i
+            j = before if i != start else -1
+        for k in range(n_reached):
+            cost[reached[k]] = np.inf
+    return of_row
