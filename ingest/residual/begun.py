@@ -1,10 +1,12 @@
 """A study that was begun: what all of its steps know, and where its things lie."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from atlas.folder import Folder
 from atlas.progress import Progress
+from ingest.match.settings import MatchSettings
+from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Reader
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.train import Arm
@@ -15,13 +17,35 @@ __all__ = ["Begun"]
 
 @dataclass(frozen=True, eq=False)
 class Begun:
-    """What all steps of a study know."""
+    """What all steps of a study know.
+
+    Parameters
+    ----------
+    folder, name
+        The atlas, and the study's name in it.
+    reader
+        Reads source and target.
+    text
+        The text as it was asked for.
+    settings, probe, match
+        What is trained, how it is probed, and how it is matched; not at all if None.
+    device
+        As it was asked for.
+    replace
+        Whether what was made otherwise under this name is made anew.
+    progress
+        Told how far it is.
+    """
 
     folder: Folder
     name: str
-    settings: ResidualSettings
+    _: KW_ONLY
     reader: Reader
     text: Text
+    settings: ResidualSettings
+    probe: ProbeSettings
+    match: MatchSettings | None
+    device: str
     replace: bool
     progress: Progress
 

@@ -5,9 +5,7 @@ from typing import Any
 
 from atlas.disk import discard
 from ingest.match.pairing import match_saes
-from ingest.match.settings import MatchSettings
 from ingest.probe.probing import probe_saes
-from ingest.probe.settings import ProbeSettings
 from ingest.residual.begun import Begun
 from ingest.residual.part import write_study
 from ingest.residual.split import Divided
@@ -22,10 +20,10 @@ __all__ = ["after", "all_pairs", "measure"]
 CROSSED = 3
 
 
-def after(study: Begun, match: MatchSettings | None) -> str:
+def after(study: Begun) -> str:
     """Say what comes after training; how long it takes is not measured."""
     arms = {study.sae_name(arm): (arm, None) for arm in all_arms(study.settings)}
-    pairs = 0 if match is None else len(all_pairs(arms))
+    pairs = 0 if study.match is None else len(all_pairs(arms))
     matched = f", and {pairs} pairs of them are matched" if pairs else ""
     return (
         f"After that all {len(arms)} SAEs are ingested, their features are probed from "
@@ -34,36 +32,30 @@ def after(study: Begun, match: MatchSettings | None) -> str:
 
 
 def measure(
-    study: Begun,
-    divided: Divided,
-    trained: Mapping[str, tuple[Arm, Facts]],
-    *,
-    probe: ProbeSettings,
-    match: MatchSettings | None,
-    device: str,
+    study: Begun, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
 ) -> dict[str, Any]:
     """Ingest, probe and match all SAEs, and write the study's part."""
     path, model = study.folder.path, study.reader.model
     opened = [open_sae(study.place(arm), name=name) for name, (arm, _) in trained.items()]
     ingest(
         path, saes=opened, model=model, match=None, replace=_stale(study, opened),
-        settings=Settings(device=device, batch_tokens=study.settings.batch_tokens),
+        settings=Settings(device=study.device, batch_tokens=study.settings.batch_tokens),
         progress=study.progress,
     ).close()  # fmt: skip
     probes = probe_saes(
-        path, list(trained), sites=[study.settings.source], settings=probe, model=model,
-        device=device, replace=study.replace, progress=study.progress,
+        path, list(trained), sites=[study.settings.source], settings=study.probe, model=model,
+        device=study.device, replace=study.replace, progress=study.progress,
     )  # fmt: skip
     matches = []
-    if match is not None:
+    if study.match is not None:
         pairs = all_pairs(trained)
         study.progress.say(_of_pairs(pairs, trained))
         for pair in pairs:
             matches += match_saes(
-                path, pair, settings=match, opened=opened, progress=study.progress
+                path, pair, settings=study.match, opened=opened, progress=study.progress
             )
     with study.folder.writing():
-        rows = write_study(study, divided, trained, probe=probe, match=match, device=device)
+        rows = write_study(study, divided, trained)
     discard(study.scratch)
     return {"study": study.name, "arms": rows, "probes": probes, "matches": matches}
 

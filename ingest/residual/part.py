@@ -10,8 +10,6 @@ import pyarrow as pa
 from atlas.parts import Manifest, write_part
 from ingest.corpus import Corpus, CorpusInfo
 from ingest.demonstration import demo_text
-from ingest.match.settings import MatchSettings
-from ingest.probe.settings import ProbeSettings
 from ingest.residual.begun import Begun
 from ingest.residual.settings import DEMO_TEXT
 from ingest.residual.split import ROLES, Divided, Role
@@ -29,13 +27,7 @@ VERSION = 3
 
 
 def write_study(
-    study: Begun,
-    divided: Divided,
-    trained: Mapping[str, tuple[Arm, Facts]],
-    *,
-    probe: ProbeSettings,
-    match: MatchSettings | None,
-    device: str,
+    study: Begun, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
 ) -> list[dict[str, Any]]:
     """Write the study's part, and return the rows of its table of SAEs with what they are like."""
     parts = study.folder.sound().parts
@@ -47,11 +39,11 @@ def write_study(
     ]  # fmt: skip
     model = study.reader.model
     settings = asdict(study.settings) | {
-        "probe": asdict(probe),
-        "match": None if match is None else asdict(match),
+        "probe": asdict(study.probe),
+        "match": None if study.match is None else asdict(study.match),
         "model": model.name,
         "contexts": asdict(study.reader.contexts),
-        "device": device,
+        "device": study.device,
     }
     manifest = Manifest(
         kind=STUDY,

@@ -110,7 +110,10 @@ def residual_study(
     begun = not Path(atlas).exists()
     folder = Folder.create(Path(atlas))
     given = text if isinstance(text, Text) else Text(text)
-    study = Begun(folder, called, settings, reader, given, replace, progress)
+    study = Begun(
+        folder, called, reader=reader, text=given, settings=settings, probe=probe, match=match,
+        device=device, replace=replace, progress=progress,
+    )  # fmt: skip
     with folder.writing():
         try:
             divided = _divide(study)
@@ -118,8 +121,8 @@ def residual_study(
             if begun and folder.corpus is None:  # there is nothing in it yet
                 discard(folder.path)
             raise
-        facts = train_all(study, divided, after=after(study, match))
-    return measure(study, divided, facts, probe=probe, match=match, device=device)
+        facts = train_all(study, divided, after=after(study))
+    return measure(study, divided, facts)
 
 
 def _reader(
