@@ -268,7 +268,9 @@ def match(
 @click.argument("model")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
               help="The folder to make. [default: the model's name with -random behind]")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the draw.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of the draw."
+)
 @click.option("--revision", help="Of the model at the hub.")
 @shared_options
 def random_weights(

@@ -111,7 +111,10 @@ def locate(given: str | Path) -> Where:
     text = str(given)
     if isinstance(given, str) and text in _demo_names():
         return Where(str(DEMO_MODELS / text), text, text, None)
-    folder = Path(given).expanduser()
+    try:
+        folder = Path(given).expanduser()
+    except RuntimeError as error:  # ~somebody who is not on this machine
+        raise BadInput(f"There is no folder {text!r}: {error}") from error
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise BadInput(

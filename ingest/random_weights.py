@@ -52,13 +52,17 @@ def save_random_weights(
 
     where = locate(model)
     folder = out or Path(f"{where.name.rsplit('/', 1)[-1]}-random")
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise BadInput(f"{folder} is there already; name a new folder.")
     tokenizer = fast_tokenizer(where.path, revision=revision)
     with reached("model", where.name, repo=where.repo):
         config = read_config(where, revision=revision)
+        if hasattr(config, "quantization_config"):  # what is drawn is not quantized
+            del config.quantization_config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(
+                seed
+            )  # of no GPU: weights are drawn by the processor
             drawn = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     with placed_folder(folder) as beside, unheard():
         drawn.save_pretrained(beside)

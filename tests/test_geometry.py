@@ -1075,13 +1075,43 @@ def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
         assert "--floor random" in commands(found, "a")[-1]
         text = html(found, where="a")
         drawn = figures(found)["verdicts"][0].to_dict()
-    assert "also features of random weights are told by context" in text
+    assert "at that of random 50.0% and 25.0% of 4." in text
+    assert "No SAE of the floor" not in text
+    assert "No map of the floor random" in text  # maps are of m alone
     assert "floor: random weights" in str(drawn)
     table = verdict_table(found.verdicts_by_layer)
     drawn_shares = table.set_index(["weights", "verdict"])["share"]
     assert drawn_shares["floor: random weights", "token"] == 0.5
     assert drawn_shares["this model"].sum() == pytest.approx(1)
     assert drawn_shares["floor: random weights"].sum() == pytest.approx(1)
+
+
+def test_a_floor_with_maps_alone_says_nothing_of_verdicts(tmp_path):
+    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
+    add_maps(made_of, "random", r2=0.25)
+    with Atlas.open(made_of.path) as atlas:
+        found = find(atlas, floors=["random"])
+        text = html(found, where="a")
+        drawn = figures(found)["verdicts"][0].to_dict()
+        assert "--floor random" in commands(found, "a")[-1]
+    (row,) = found.verdicts_by_layer
+    assert (row["floor"], row["floor_token"], row["floor_features"]) == (None, None, None)
+    assert {row["floor"] for row in found.maps} == {"random"}
+    assert "A floor is a model of random weights" not in text
+    assert "No SAE of the floor random, probed alike" in text
+    assert "No map of the floor" not in text
+    assert "floor: random weights" not in str(drawn)
+
+
+def test_verdicts_are_told_where_there_are_no_maps(tmp_path):
+    made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
+    rmtree(made_of.path / "parts" / "transcoder")
+    with Atlas.open(made_of.path) as atlas:
+        text = html(find(atlas), where="a")
+    assert "No map is in this atlas" in text
+    assert "What the token tells of features, by layer" in text
+    assert "Verdicts by layer (shares of probed features)" in text
 
 
 def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measured():

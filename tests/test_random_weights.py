@@ -60,6 +60,22 @@ def test_random_weights_replace_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="encoder-decoder"):
         save_random_weights(tmp_path / "t5", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="is there already"):
+        save_random_weights(folder, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    with pytest.raises(BadInput, match="no folder '~nobody-here/m'"):
+        save_random_weights("~nobody-here/m", tmp_path / "out")
+
+
+def test_what_is_drawn_is_not_quantized(tmp_path: Path) -> None:
+    _, folder = saved(tmp_path / "tiny")
+    said = json.loads((folder / "config.json").read_text("utf-8"))
+    said["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(said), "utf-8")
+    drawn = save_random_weights(folder, tmp_path / "out")
+    assert "quantization_config" not in json.loads((drawn / "config.json").read_text("utf-8"))
+    assert open_model(drawn, device="cpu").d_model == 24
 
 
 def test_random_weights_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

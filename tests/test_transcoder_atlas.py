@@ -612,7 +612,7 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
         # Tokens enough, of fewer ids than there are dimensions.
         (
             {"penalty": 0.0, "fit_tokens": 5000, "rank": 40, "source_width": 96},
-            "without a penalty, 40 directions in 96 dimensions of the source leave the map open",
+            "without a penalty, 40 directions in 96 dimensions of the source may leave the map open",
         ),
         (FEW | {"penalty": 0.0}, "so only ridge can be tried"),
         (FEW | {"penalty": 0.0, "fit_tokens": 97}, "tells less than the token alone"),

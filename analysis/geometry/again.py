@@ -96,8 +96,7 @@ def commands(found: Findings, where: str) -> list[str]:
         lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
     usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
     options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
-    told = [*found.maps, *found.verdicts_by_layer]
-    options += [("floor", name) for name in dict.fromkeys(row["floor"] for row in told)]
+    options += [("floor", name) for name in dict.fromkeys(found.floors.values())]
     options += [("from", None if found.source == usual else found.source), *found.asked.items()]
     words = [
         word for name, value in options if value is not None for word in (f"--{name}", str(value))

@@ -110,7 +110,9 @@ class Findings:
     mapped
         How the maps were made, by model and settings.
     ingested
-        What the SAEs were made from that no study trained, by name.
+        What the SAEs were made from that no study trained, by name; the first that was made comes first.
+    floors
+        The model of random weights that was named for a model.
     """
 
     atlas: str
@@ -129,6 +131,7 @@ class Findings:
     asked: Mapping[str, Any] = field(default_factory=dict)
     mapped: Sequence[Mapped] = ()
     ingested: Mapping[str, Ingested] = field(default_factory=dict)
+    floors: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
         """Return the difference of two arms, if both were probed."""
@@ -211,6 +214,7 @@ def find(
         asked=asked,
         mapped=_mapped(atlas, sound, site),
         ingested=_ingested(sound),
+        floors=beside,
     )
 
 
@@ -259,7 +263,8 @@ def _like(sound: "Sound", said: Mapping[str, Any], readers: Sequence[str]) -> st
 def _ingested(sound: "Sound") -> dict[str, Ingested]:
     """Return what the SAEs were made from that no study trained."""
     trained = {sae for part in sound.of("residual") for sae in part.manifest.saes}
-    of = {part.manifest.name: part.manifest.sources for part in sound.of("sae")}
+    first = sorted(sound.of("sae"), key=lambda part: part.manifest.created)
+    of = {part.manifest.name: part.manifest.sources for part in first}
     return {
         sae: Ingested(said.get("sae", {}).get("source"), said.get("model", {}).get("source"))
         for sae, said in of.items()

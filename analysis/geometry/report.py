@@ -145,6 +145,7 @@ def html(
             "<h2>The question</h2>", page.paragraphs(*words.question(found)),
             *_setting(found, where),
             *_maps(found, drawn, where),
+            *_verdicts_by_layer(found, drawn, where),
             *_arms(found, drawn, where),
             *_differences(found, drawn),
             *_marks(found, where),
@@ -276,28 +277,45 @@ def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -
     said.append(page.table(
         rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
     ))  # fmt: skip
-    if found.verdicts_by_layer:
-        said += _verdicts_by_layer(found)
-    return said + _drawn(drawn, "sweep", "verdicts")
+    if lacking := _without_floor(found, found.maps):
+        folders = " ".join(f"--model {name}=FOLDER" for name in lacking)
+        command = f"atlas transcoder {folders} --from {found.source} --to all"
+        said.append(_missing(f"map of the floor {', '.join(lacking)}", command, where))
+    return said + _drawn(drawn, "sweep")
 
 
-def _verdicts_by_layer(found: Findings) -> list[str]:
+def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the floors that were named for models of some rows, and stand beside none of them."""
+    there = {row["model"] for row in rows}
+    beside = {row["floor"] for row in rows}
+    named = dict.fromkeys(floor for model, floor in found.floors.items() if model in there)
+    return [floor for floor in named if floor not in beside]
+
+
+def _verdicts_by_layer(
+    found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str
+) -> list[str]:
     rows = found.verdicts_by_layer
+    if not rows:
+        return []
     columns = {
         "model": "model", "layer": "layer", "saes": "SAEs", "features": "probed features",
         "balanced_accuracy": "balanced accuracy", "token_table": "token table",
         "token_ceiling": words.best_by_token(found.source), **{name: name for name in VERDICTS},
     }  # fmt: skip
-    said = []
+    said = ["<h2>What the token tells of features, by layer</h2>"]
     if any(row["floor"] for row in rows):
-        columns |= {"floor": "floor", "floor_balanced_accuracy": "its balanced accuracy"}
+        columns |= {"floor": "floor", "floor_features": "its probed features"}
+        columns |= {"floor_balanced_accuracy": "its balanced accuracy"}
         columns |= {f"floor_{name}": f"its {name}" for name in VERDICTS}
-        said.append(page.paragraphs(
-            "The floor is a model of random weights, with SAEs trained on its own activations. What it shares with the "
-            "trained model is no work of training: also features of random weights are told by context."
-        ))  # fmt: skip
+        said.append(page.paragraphs(words.floor_of_verdicts(rows)))
+    if lacking := _without_floor(found, rows):
+        command = f"atlas residual --model FOLDER --from {found.source} --to SITE"
+        said.append(
+            _missing(f"SAE of the floor {', '.join(lacking)}, probed alike", command, where)
+        )
     caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
-    return [*said, page.table(rows, columns, caption=caption)]
+    return [*said, page.table(rows, columns, caption=caption), *_drawn(drawn, "verdicts")]
 
 
 def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:

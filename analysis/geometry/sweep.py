@@ -49,7 +49,7 @@ def sweep_rows(
         For each model, target and run, in the order of the model: ``model``, ``target`` (hook),
         ``layer`` (null at the embedding), ``depth`` (blocks passed / blocks of the model), columns
         of MAPS_TO, ``of_token_means`` (``r2_weighted`` / ``token_r2_weighted``), ``floor`` (name of the
-        model of random weights), ``floor_r2_weighted``, ``floor_token_r2_weighted`` and
+        model of random weights, where it has such a map), ``floor_r2_weighted``, ``floor_token_r2_weighted`` and
         ``above_floor`` (difference of ``r2_weighted``); null where there is no floor.
     """
     table = _maps(atlas, source)
@@ -67,7 +67,7 @@ def sweep_rows(
             **{name: _value(row[name]) for name in _TOLD},
         }  # fmt: skip
         said["of_token_means"] = _ratio(said["r2_weighted"], said["token_r2_weighted"])
-        said["floor"] = floor
+        said["floor"] = floor if under else None
         for name in ("r2_weighted", "token_r2_weighted"):
             said[f"floor_{name}"] = _value(under.get(name))
         both = (said["r2_weighted"], said["floor_r2_weighted"])
@@ -102,7 +102,7 @@ def verdict_rows(
         For each model, layer and run of kind 'active': ``model``, ``layer``, ``run``, ``saes``,
         ``features`` (probed), mean ``balanced_accuracy``, ``token_table`` and ``token_ceiling``,
         the share of features of each verdict, by its name, and ``floor`` with these numbers of
-        the floor's features as ``floor_…``, null where there is none.
+        the floor's features as ``floor_…``, null where none were probed alike.
     """
     found = probes[
         (probes["kind"] == "active") & (probes["site"] == source) & ~probes["sae"].isin(without)
@@ -123,7 +123,7 @@ def verdict_rows(
         floor = floors.get(model)
         under = rows.get((floor, layer, run), {}) if floor else {}
         beside = {f"floor_{name}": under.get(name) for name in ("features", *_MEANS, *VERDICTS)}
-        told.append(row | {"floor": floor, **beside})
+        told.append(row | {"floor": floor if under else None, **beside})
     return told
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "HOW",
     "best_by_token",
     "ceiling",
+    "floor_of_verdicts",
     "matched",
     "may",
     "may_not",
@@ -114,6 +115,23 @@ def ceiling(found: Findings) -> str:
     if found.source != EMBEDDING:
         return "From here a map may pass the token's η², as the source holds more than the token."
     return "In sample, no map of the embedding passes the token's η²: that is a ceiling, held-out figures have none."
+
+
+def floor_of_verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Set the verdicts on the deepest features of each model beside those of its floor."""
+    said = [
+        "A floor is a model of random weights, with SAEs trained on its own activations: what its features show as well "
+        "needs no training. Shares are of the features that pass the filter."
+    ]
+    deepest = {row["model"]: row for row in rows if row["floor"] is not None}
+    for model, row in deepest.items():
+        layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
+        said.append(
+            f"At {layer} of {model} {row['token']:.1%} of {row['features']:,} features are told by the token and "
+            f"{row['context']:.1%} by context; at that of {row['floor']} {row['floor_token']:.1%} and "
+            f"{row['floor_context']:.1%} of {row['floor_features']:,}."
+        )
+    return " ".join(said)
 
 
 def matched(rows: Sequence[Mapping[str, Any]]) -> str:

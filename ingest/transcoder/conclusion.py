@@ -39,7 +39,7 @@ def _beside(edge: Mapping[str, Any]) -> str:
     """Compare the map with the token means, by the interval of their difference."""
     if open_by := _open_by(edge):
         return (
-            f"Nothing is said of which is more: without a penalty, {open_by} leave the map open; "
+            f"Nothing is said of which is more: without a penalty, {open_by} may leave the map open; "
             "leave out --penalty, or give one above 0."
         )
     low, high = edge.get("token_difference_low"), edge.get("token_difference_high")
