@@ -1075,7 +1075,7 @@ def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
         assert "--floor random" in commands(found, "a")[-1]
         text = html(found, where="a")
         drawn = figures(found)["verdicts"][0].to_dict()
-    assert "at that of random 50.0% and 25.0% of 4." in text
+    assert "at that of random, 50.0% and 25.0% of 4." in text
     assert "No SAE of the floor" not in text
     assert "No map of the floor random" in text  # maps are of m alone
     assert "floor: random weights" in str(drawn)

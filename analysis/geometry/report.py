@@ -298,24 +298,50 @@ def _verdicts_by_layer(
     rows = found.verdicts_by_layer
     if not rows:
         return []
-    columns = {
-        "model": "model", "layer": "layer", "saes": "SAEs", "features": "probed features",
-        "balanced_accuracy": "balanced accuracy", "token_table": "token table",
-        "token_ceiling": words.best_by_token(found.source), **{name: name for name in VERDICTS},
-    }  # fmt: skip
     said = ["<h2>What the token tells of features, by layer</h2>"]
-    if any(row["floor"] for row in rows):
-        columns |= {"floor": "floor", "floor_features": "its probed features"}
-        columns |= {"floor_balanced_accuracy": "its balanced accuracy"}
-        columns |= {f"floor_{name}": f"its {name}" for name in VERDICTS}
+    floors = any(row["floor"] for row in rows)
+    if floors:
         said.append(page.paragraphs(words.floor_of_verdicts(rows)))
     if lacking := _without_floor(found, rows):
         command = f"atlas residual --model FOLDER --from {found.source} --to SITE"
         said.append(
             _missing(f"SAE of the floor {', '.join(lacking)}, probed alike", command, where)
         )
+    # Each number has that of the floor at its side, so that no table need be scrolled for it.
+    shares = ["features", *(name for name in VERDICTS if _is_there(name, rows))]
+    none = [name for name in VERDICTS if name not in shares]
+    scores = {
+        "saes": "SAEs", "balanced_accuracy": "balanced accuracy", "token_table": "token table",
+        "token_ceiling": words.best_by_token(found.source),
+    }  # fmt: skip
+    begin = {"model": "model", "layer": "layer"}
     caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
-    return [*said, page.table(rows, columns, caption=caption), *_drawn(drawn, "verdicts")]
+    caption += f"; none is {' or '.join(none)}" if none else ""
+    first = _beside({"features": "probed features"} | {n: n for n in shares[1:]}, floors=floors)
+    said.append(page.table(rows, begin | first, caption=caption))
+    said.append(
+        page.table(
+            rows,
+            begin | _beside(scores, floors=floors),
+            caption="How well the same features are predicted",
+        )
+    )
+    return [*said, *_drawn(drawn, "verdicts")]
+
+
+def _is_there(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether any feature has a verdict, of a model or of its floor."""
+    return any(row[verdict] or row[f"floor_{verdict}"] for row in rows)
+
+
+def _beside(columns: Mapping[str, str], *, floors: bool) -> dict[str, str]:
+    """Return columns, each with that of the floor at its side where there are floors."""
+    out = {}
+    for name, title in columns.items():
+        out[name] = title
+        if floors and name != "saes":
+            out[f"floor_{name}"] = "of the floor"
+    return out
 
 
 def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:

@@ -127,8 +127,8 @@ def floor_of_verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
     for model, row in deepest.items():
         layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
         said.append(
-            f"At {layer} of {model} {row['token']:.1%} of {row['features']:,} features are told by the token and "
-            f"{row['context']:.1%} by context; at that of {row['floor']} {row['floor_token']:.1%} and "
+            f"At {layer} of {model}, {row['token']:.1%} of {row['features']:,} features are told by the token and "
+            f"{row['context']:.1%} by context; at that of {row['floor']}, {row['floor_token']:.1%} and "
             f"{row['floor_context']:.1%} of {row['floor_features']:,}."
         )
     return " ".join(said)
