@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
@@ -14,11 +15,14 @@ from analysis.geometry.difference import Mean
 from analysis.plots.drawing import Chart
 
 __all__ = [
+    "between",
     "cell",
     "code",
     "comparisons",
     "figure",
+    "figures",
     "folded",
+    "missing",
     "notes",
     "page",
     "paragraphs",
@@ -109,6 +113,12 @@ def figure(chart: Chart, *, name: str, caption: str) -> str:
     return f"<figure>\n{drawn}\n<figcaption>{escape(caption)}</figcaption></figure>"
 
 
+def figures(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
+    """Return the pictures of these names that there are."""
+    there = [name for name in names if name in drawn]
+    return [figure(drawn[name][0], name=name, caption=drawn[name][1]) for name in there]
+
+
 def folded(summary: str, section: str) -> str:
     """Return a section that is opened by a click on its summary; on paper only the summary is there."""
     return f"<details><summary>{escape(summary)}</summary>\n{section}\n</details>"
@@ -118,6 +128,14 @@ def paragraphs(*texts: str, kind: str = "") -> str:
     """Return texts as paragraphs; what is between backticks is shown as code."""
     opened = f'<p class="{kind}">' if kind else "<p>"
     return "\n".join(f"{opened}{_ticked(text)}</p>" for text in texts)
+
+
+def missing(what: str, command: str, where: str) -> str:
+    """Say what an atlas lacks, and which command makes it."""
+    return paragraphs(
+        f"No {what} is in this atlas; `{command} --atlas {shlex.quote(where)}` makes it.",
+        kind="missing",
+    )
 
 
 def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> str:
@@ -162,6 +180,11 @@ def cell(value: Any) -> str:
             return f"{value:,.0f}"
         return f"{value:.3f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def between(low: float | None, high: float | None) -> str | None:
+    """Return an interval as it is shown."""
+    return None if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def _td(value: Any) -> str:

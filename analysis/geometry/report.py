@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.geometry import again, page, words
+from analysis.geometry import again, by_layer, page, words
 from analysis.geometry.difference import Difference
 from analysis.geometry.findings import Findings
 from analysis.geometry.marks import MARKS
@@ -18,21 +18,6 @@ from analysis.probes import VERDICTS
 from atlas.errors import BadInput
 
 __all__ = ["figures", "html", "numbers", "write_figures"]
-
-_MAPS = {
-    "model": "model", "target": "target", "method": "method", "r2_weighted": "R² held out",
-    "between": "95% interval", "token_r2_weighted": "token means, held out",
-    "of_token_means": "share of token means", "floor_r2_weighted": "floor: random weights",
-    "above_floor": "above floor", "seen_share": "ids seen", "tokens": "tokens",
-}  # fmt: skip
-
-_OTHERWISE = {
-    "model": "model", "target": "target", "method": "method", "r2": "held out, mean of dimensions",
-    "r2_in_sample_weighted": "in sample", "token_eta2_weighted": "η² of the token id, in sample",
-    "token_omega2_weighted": "the same corrected (ω²)", "r2_with_bos_weighted": "held out, with BOS",
-    "r2_published": "as published", "bos_share": "share of error on BOS", "mse": "MSE per dimension",
-    "mse_in_sample": "in sample", "mse_with_bos": "held out, with BOS", "variance": "variance",
-}  # fmt: skip
 
 _ARMS = {
     "arm": "arm", "saes": "SAEs", "seeds": "seeds", "features": "features", "probed": "probed",
@@ -144,8 +129,8 @@ def html(
             *_verdict(found, where),
             "<h2>The question</h2>", page.paragraphs(*words.question(found)),
             *_setting(found, where),
-            *_maps(found, drawn, where),
-            *_verdicts_by_layer(found, drawn, where),
+            *by_layer.maps(found, drawn, where=where),
+            *by_layer.verdicts(found, drawn, where=where),
             *_arms(found, drawn, where),
             *_differences(found, drawn),
             *_marks(found, where),
@@ -196,7 +181,7 @@ def _setting(found: Findings, where: str) -> list[str]:
     study = found.study
     if study is None:
         command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
-        return [*said, _missing("residual study", command, where)]
+        return [*said, page.missing("residual study", command, where)]
     if study.others:
         said.append(page.paragraphs(
             f"This is the study {study.name}; the atlas has others, which --study names: "
@@ -260,90 +245,6 @@ def _range(of: pd.Series) -> str | None:
     return least if least == most else f"{least} to {most}"
 
 
-def _maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
-    said = [f"<h2>How much of a layer is an affine image of {page.cell(words.place(found))}</h2>"]
-    if not found.maps:
-        return [*said, _missing("map", f"atlas transcoder --from {found.source} --to all", where)]
-    rows = [dict(row) | {"between": _between(row["r2_low"], row["r2_high"])} for row in found.maps]
-    said.append(page.paragraphs(
-        "R² is held out by document. Beside it: what means of each token id predict, also held out, which is no "
-        "ceiling, as rare ids have poor means; random weights of the same shape where they were named; and "
-        "what the source published: in sample, one mean for all dimensions, BOS among the tokens. "
-        + words.ceiling(found)
-    ))  # fmt: skip
-    said.append(
-        page.table(rows, _MAPS, caption=f"Affine maps from {found.source}, R² variance-weighted")
-    )
-    said.append(page.table(
-        rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
-    ))  # fmt: skip
-    if lacking := _without_floor(found, found.maps):
-        folders = " ".join(f"--model {name}=FOLDER" for name in lacking)
-        command = f"atlas transcoder {folders} --from {found.source} --to all"
-        said.append(_missing(f"map of the floor {', '.join(lacking)}", command, where))
-    return said + _drawn(drawn, "sweep")
-
-
-def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the floors that were named for models of some rows, and stand beside none of them."""
-    there = {row["model"] for row in rows}
-    beside = {row["floor"] for row in rows}
-    named = dict.fromkeys(floor for model, floor in found.floors.items() if model in there)
-    return [floor for floor in named if floor not in beside]
-
-
-def _verdicts_by_layer(
-    found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str
-) -> list[str]:
-    rows = found.verdicts_by_layer
-    if not rows:
-        return []
-    said = ["<h2>What the token tells of features, by layer</h2>"]
-    floors = any(row["floor"] for row in rows)
-    if floors:
-        said.append(page.paragraphs(words.floor_of_verdicts(rows)))
-    if lacking := _without_floor(found, rows):
-        command = f"atlas residual --model FOLDER --from {found.source} --to SITE"
-        said.append(
-            _missing(f"SAE of the floor {', '.join(lacking)}, probed alike", command, where)
-        )
-    # Each number has that of the floor at its side, so that no table need be scrolled for it.
-    shares = ["features", *(name for name in VERDICTS if _is_there(name, rows))]
-    none = [name for name in VERDICTS if name not in shares]
-    scores = {
-        "saes": "SAEs", "balanced_accuracy": "balanced accuracy", "token_table": "token table",
-        "token_ceiling": words.best_by_token(found.source),
-    }  # fmt: skip
-    begin = {"model": "model", "layer": "layer"}
-    caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
-    caption += f"; none is {' or '.join(none)}" if none else ""
-    first = _beside({"features": "probed features"} | {n: n for n in shares[1:]}, floors=floors)
-    said.append(page.table(rows, begin | first, caption=caption))
-    said.append(
-        page.table(
-            rows,
-            begin | _beside(scores, floors=floors),
-            caption="How well the same features are predicted",
-        )
-    )
-    return [*said, *_drawn(drawn, "verdicts")]
-
-
-def _is_there(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Say whether any feature has a verdict, of a model or of its floor."""
-    return any(row[verdict] or row[f"floor_{verdict}"] for row in rows)
-
-
-def _beside(columns: Mapping[str, str], *, floors: bool) -> dict[str, str]:
-    """Return columns, each with that of the floor at its side where there are floors."""
-    out = {}
-    for name, title in columns.items():
-        out[name] = title
-        if floors and name != "saes":
-            out[f"floor_{name}"] = "of the floor"
-    return out
-
-
 def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
     if found.study is None:
         return []
@@ -351,7 +252,7 @@ def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -
     if not found.arms:
         saes = " ".join(found.study.arms["sae"])
         command = f"atlas probe {saes} --from {found.source}"
-        return [*said, _missing("probe of its SAEs", command, where)]
+        return [*said, page.missing("probe of its SAEs", command, where)]
     columns = _ARMS | {"token_ceiling": words.best_by_token(found.source)}
     said.append(page.table(
         found.arms, columns,
@@ -366,7 +267,7 @@ def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -
     ))  # fmt: skip
     verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
     said.append(page.table(found.arms, verdicts, caption="Share of probed features by verdict"))
-    return said + _drawn(drawn, "distributions", "boxes")
+    return said + page.figures(drawn, "distributions", "boxes")
 
 
 def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
@@ -387,7 +288,7 @@ def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> lis
         ),
         page.table(each, names, caption="The same for each seed"),
         page.table(rows, _BEHIND, caption="What the intervals are made of"),
-        *_drawn(drawn, "differences"),
+        *page.figures(drawn, "differences"),
     ]
 
 
@@ -405,7 +306,7 @@ def _marks(found: Findings, where: str) -> list[str]:
         pair = " ".join(
             found.study.arms[found.study.arms["arm"].isin(["baseline", "residual"])]["sae"]
         )
-        return [*said, _missing("match between its SAEs", f"atlas match {pair}", where)]
+        return [*said, page.missing("match between its SAEs", f"atlas match {pair}", where)]
     columns = {
         "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
         "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
@@ -426,24 +327,9 @@ def _conclusions(found: Findings) -> list[str]:
     ]
 
 
-def _drawn(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
-    return [
-        page.figure(drawn[name][0], name=name, caption=drawn[name][1])
-        for name in names
-        if name in drawn
-    ]
-
-
-def _missing(what: str, command: str, where: str) -> str:
-    return page.paragraphs(
-        f"No {what} is in this atlas; `{command} --atlas {shlex.quote(where)}` makes it.",
-        kind="missing",
-    )
-
-
 def _row(of: Difference) -> dict[str, Any]:
     return asdict(of) | {
-        "pair": f"{of.one} − {of.other}", "seeds": of.seeds, "between": _between(of.low, of.high),
+        "pair": f"{of.one} − {of.other}", "seeds": of.seeds, "between": page.between(of.low, of.high),
         "resampled": " and ".join(of.resampled) or "nothing",
     }  # fmt: skip
 
@@ -461,7 +347,3 @@ def _arm_of(row: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a row of the table of arms; a draw that there is none of is no number."""
     draw = row.get("draw")
     return dict(row) | {"draw": None if draw is None or draw != draw else int(draw)}
-
-
-def _between(low: float | None, high: float | None) -> str | None:
-    return None if low is None or high is None else f"{low:.4f} to {high:.4f}"

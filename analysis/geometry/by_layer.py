@@ -1,0 +1,115 @@
+"""The sections of a report on dataset geometry that go by layer: affine maps, and verdicts on features."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.geometry import page, words
+from analysis.geometry.findings import Findings
+from analysis.plots.drawing import Chart
+from analysis.probes import VERDICTS
+
+__all__ = ["maps", "verdicts"]
+
+_MAPS = {
+    "model": "model", "target": "target", "method": "method", "r2_weighted": "R² held out",
+    "between": "95% interval", "token_r2_weighted": "token means, held out",
+    "of_token_means": "share of token means", "floor_r2_weighted": "floor: random weights",
+    "above_floor": "above floor", "seen_share": "ids seen", "tokens": "tokens",
+}  # fmt: skip
+
+_OTHERWISE = {
+    "model": "model", "target": "target", "method": "method", "r2": "held out, mean of dimensions",
+    "r2_in_sample_weighted": "in sample", "token_eta2_weighted": "η² of the token id, in sample",
+    "token_omega2_weighted": "the same corrected (ω²)", "r2_with_bos_weighted": "held out, with BOS",
+    "r2_published": "as published", "bos_share": "share of error on BOS", "mse": "MSE per dimension",
+    "mse_in_sample": "in sample", "mse_with_bos": "held out, with BOS", "variance": "variance",
+}  # fmt: skip
+
+
+def maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
+    """Return how much of each layer the affine maps explain, as parts of the page."""
+    said = [f"<h2>How much of a layer is an affine image of {page.cell(words.place(found))}</h2>"]
+    if not found.maps:
+        return [
+            *said,
+            page.missing("map", f"atlas transcoder --from {found.source} --to all", where),
+        ]
+    rows = [
+        dict(row) | {"between": page.between(row["r2_low"], row["r2_high"])} for row in found.maps
+    ]
+    said.append(page.paragraphs(
+        "R² is held out by document. Beside it: what means of each token id predict, also held out, which is no "
+        "ceiling, as rare ids have poor means; random weights of the same shape where they were named; and "
+        "what the source published: in sample, one mean for all dimensions, BOS among the tokens. "
+        + words.ceiling(found)
+    ))  # fmt: skip
+    said.append(
+        page.table(rows, _MAPS, caption=f"Affine maps from {found.source}, R² variance-weighted")
+    )
+    said.append(page.table(
+        rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
+    ))  # fmt: skip
+    if lacking := _without_floor(found, found.maps):
+        folders = " ".join(f"--model {name}=FOLDER" for name in lacking)
+        command = f"atlas transcoder {folders} --from {found.source} --to all"
+        said.append(page.missing(f"map of the floor {', '.join(lacking)}", command, where))
+    return said + page.figures(drawn, "sweep")
+
+
+def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the floors that were named for models of some rows, and stand beside none of them."""
+    there = {row["model"] for row in rows}
+    beside = {row["floor"] for row in rows}
+    named = dict.fromkeys(floor for model, floor in found.floors.items() if model in there)
+    return [floor for floor in named if floor not in beside]
+
+
+def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
+    """Return the verdicts on the features of each layer, as parts of the page."""
+    rows = found.verdicts_by_layer
+    if not rows:
+        return []
+    said = ["<h2>What the token tells of features, by layer</h2>"]
+    floors = any(row["floor"] for row in rows)
+    if floors:
+        said.append(page.paragraphs(words.floor_of_verdicts(rows)))
+    if lacking := _without_floor(found, rows):
+        command = f"atlas residual --model FOLDER --from {found.source} --to SITE"
+        said.append(
+            page.missing(f"SAE of the floor {', '.join(lacking)}, probed alike", command, where)
+        )
+    # Each number has that of the floor at its side, so that no table need be scrolled for it.
+    shares = ["features", *(name for name in VERDICTS if _is_there(name, rows))]
+    none = [name for name in VERDICTS if name not in shares]
+    scores = {
+        "saes": "SAEs", "balanced_accuracy": "balanced accuracy", "token_table": "token table",
+        "token_ceiling": words.best_by_token(found.source),
+    }  # fmt: skip
+    begin = {"model": "model", "layer": "layer"}
+    caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
+    caption += f"; none is {' or '.join(none)}" if none else ""
+    first = _beside({"features": "probed features"} | {n: n for n in shares[1:]}, floors=floors)
+    said.append(page.table(rows, begin | first, caption=caption))
+    said.append(
+        page.table(
+            rows,
+            begin | _beside(scores, floors=floors),
+            caption="How well the same features are predicted",
+        )
+    )
+    return [*said, *page.figures(drawn, "verdicts")]
+
+
+def _is_there(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether any feature has a verdict, of a model or of its floor."""
+    return any(row[verdict] or row[f"floor_{verdict}"] for row in rows)
+
+
+def _beside(columns: Mapping[str, str], *, floors: bool) -> dict[str, str]:
+    """Return columns, each with that of the floor at its side where there are floors."""
+    out = {}
+    for name, title in columns.items():
+        out[name] = title
+        if floors and name != "saes":
+            out[f"floor_{name}"] = "of the floor"
+    return out
