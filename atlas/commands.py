@@ -37,11 +37,15 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
 
     with Atlas.open(which_atlas(where)) as atlas:
         rows = [{"sae": r.pop("name"), **r} for r in atlas.table("SAE").sort_by("name").to_pylist()]
+        models = {r["name"] for r in atlas.table("Model").to_pylist()}
+        alone = sorted(models - {r["model"] for r in rows})
 
         def show() -> None:
             print_table(rows, columns=OVERVIEW)
             if not quiet and not rows:
-                click.echo("The atlas is empty; fill it with `atlas ingest`.", err=True)
+                click.echo("There is no SAE in this atlas; `atlas ingest` puts some in.", err=True)
+            if not quiet and alone:
+                click.echo(f"Models that no SAE of it reads: {', '.join(alone)}.", err=True)
 
         emit(rows, as_json=as_json, show=show)
 

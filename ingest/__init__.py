@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ingest.match.pairing import match_saes as match_saes
     from ingest.match.settings import MatchSettings as MatchSettings
+    from ingest.own_text import Text as Text
     from ingest.planted import Planted as Planted
     from ingest.planted import PlantedSettings as PlantedSettings
     from ingest.probe.estimator import LogisticProbes as LogisticProbes
     from ingest.probe.estimator import RidgeProbes as RidgeProbes
     from ingest.probe.probing import probe_saes as probe_saes
     from ingest.probe.settings import ProbeSettings as ProbeSettings
-    from ingest.run import Text as Text
+    from ingest.random_weights import save_random_weights as save_random_weights
+    from ingest.residual.settings import ResidualSettings as ResidualSettings
+    from ingest.residual.study import residual_study as residual_study
     from ingest.run import ingest as ingest
     from ingest.settings import Settings as Settings
+    from ingest.transcoder.mapping import map_sites as map_sites
+    from ingest.transcoder.settings import TranscoderSettings as TranscoderSettings
 
 __all__ = [
     "LogisticProbes",
@@ -27,12 +32,17 @@ __all__ = [
     "Planted",
     "PlantedSettings",
     "ProbeSettings",
+    "ResidualSettings",
     "RidgeProbes",
     "Settings",
     "Text",
+    "TranscoderSettings",
     "ingest",
+    "map_sites",
     "match_saes",
     "probe_saes",
+    "residual_study",
+    "save_random_weights",
 ]
 
 _PLACES = {
@@ -41,12 +51,17 @@ _PLACES = {
     "Planted": "ingest.planted",
     "PlantedSettings": "ingest.planted",
     "ProbeSettings": "ingest.probe.settings",
+    "ResidualSettings": "ingest.residual.settings",
     "RidgeProbes": "ingest.probe.estimator",
     "Settings": "ingest.settings",
-    "Text": "ingest.run",
+    "Text": "ingest.own_text",
+    "TranscoderSettings": "ingest.transcoder.settings",
     "ingest": "ingest.run",
+    "map_sites": "ingest.transcoder.mapping",
     "match_saes": "ingest.match.pairing",
     "probe_saes": "ingest.probe.probing",
+    "residual_study": "ingest.residual.study",
+    "save_random_weights": "ingest.random_weights",
 }
 
 

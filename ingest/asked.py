@@ -12,7 +12,8 @@ from atlas.output import atlases_here, folder_of, which_atlas
 from atlas.progress import Progress
 from ingest.checkpoint import Checkpoint
 from ingest.match.settings import MatchSettings
-from ingest.run import Text, ingest
+from ingest.own_text import Text
+from ingest.run import ingest
 from ingest.saes import open_sae
 from ingest.settings import Settings
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -19,7 +19,11 @@ from atlas.output import (
 from atlas.rooms import Check, Room
 from ingest.probe.commands import probe
 from ingest.residual.commands import residual
+from ingest.text_options import text_options
 from ingest.transcoder.commands import transcoder
+
+if TYPE_CHECKING:
+    from ingest.own_text import Text
 
 __all__ = ["ROOM"]
 
@@ -55,15 +59,7 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
               help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, or a folder; "
               "NAME=SAE gives it another name. Several "
               "of one model are served by one run of it.")  # fmt: skip
-@click.option("--text", metavar="TEXT",
-              help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME). "
-              "[default: the text the atlas has, else the data set the SAE was trained on]")  # fmt: skip
-@click.option("--field", default="text", show_default=True, help="The field that holds the text.")
-@click.option("--split", default="train", show_default=True, help="Of a data set.")
-@click.option("--revision", help="Of a data set.")
-@click.option("--split-on", type=click.Choice(["paragraph", "line", "file"]), default="paragraph",
-              show_default=True, help="What is a document in a plain text file.")  # fmt: skip
-@click.option("--tokens", type=click.IntRange(1), help="Stop the text after this many tokens.")
+@text_options("the text the atlas has, else the data set the SAE was trained on")
 @click.option("--model", metavar="MODEL", help="Name or folder. [default: the SAE's own]")
 @click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
               help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
@@ -101,11 +97,7 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 @shared_options
 def ingest(
     saes: tuple[str, ...],
-    text: str | None,
-    field: str,
-    split: str,
-    revision: str | None,
-    split_on: Literal["paragraph", "line", "file"],
+    text: "Text | None",
     tokens: int | None,
     model: str | None,
     where: Path | None,
@@ -141,7 +133,6 @@ def ingest(
     """
     from ingest.asked import folder_for, resume_all, run_command
     from ingest.match.settings import MatchSettings
-    from ingest.run import Text
     from ingest.settings import Settings
 
     path = folder_for(where)
@@ -157,9 +148,7 @@ def ingest(
         atlas = run_command(
             path,
             saes=saes,
-            text=None
-            if text is None
-            else Text(text, field=field, split=split, revision=revision, split_on=split_on),
+            text=text,
             model=model,
             settings=settings,
             match=MatchSettings(draws=draws) if matched else None,

@@ -8,9 +8,10 @@ from atlas.api import Atlas
 from atlas.progress import SILENT, Progress
 from ingest.match.pairing import match_saes
 from ingest.match.settings import MatchSettings
+from ingest.own_text import Text
 from ingest.probe.probing import probe_saes
 from ingest.probe.settings import ProbeSettings
-from ingest.run import Text, ingest
+from ingest.run import ingest
 from ingest.settings import Settings
 
 __all__ = ["DEMO_SAES", "demo_text", "make_demo", "overview"]

@@ -8,19 +8,17 @@ the pass (each finished shard a checkpoint), the reductions, the parts.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.api import Atlas
-from atlas.disk import discard
-from atlas.errors import AtlasError, BadInput, BrokenPart, Mismatch
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.already import left_to_do
 from ingest.checkpoint import Checkpoint
-from ingest.contexts import token_counts, token_texts
+from ingest.contexts import token_texts
 from ingest.corpus import Corpus
 from ingest.deliver import Delivery
 from ingest.estimate import estimate
@@ -28,44 +26,18 @@ from ingest.match.pairing import match_saes
 from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel
 from ingest.opening import open_groups
+from ingest.own_text import Text, beginning, own_corpus
 from ingest.passes import Pass, reduce_again
 from ingest.probe.probing import ALL, probe_saes
 from ingest.reduce import on_activations, on_codes
 from ingest.saes import Autoencoder
 from ingest.settings import Settings
 from ingest.shards import Group
-from ingest.texts import SplitOn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Text", "ingest"]
-
-
-@dataclass(frozen=True)
-class Text:
-    """A text to ingest.
-
-    Parameters
-    ----------
-    source
-        A file, a folder, the name of a data set, or a list of documents.
-    name
-        What to call it; made from the source if None.
-    field
-        The field or column that holds the text, in JSONL, Parquet and data sets.
-    split, revision
-        Of a data set.
-    split_on
-        What ends a document in a plain text file; see ``ingest.texts.read``.
-    """
-
-    source: str | Path | Sequence[str]
-    name: str | None = None
-    field: str = "text"
-    split: str = "train"
-    revision: str | None = None
-    split_on: SplitOn = "paragraph"
+__all__ = ["ingest"]
 
 
 def ingest(
@@ -125,15 +97,11 @@ def ingest(
             if site != ALL:
                 group.model.place(site)  # a wrong name is told before the work, not after it
     request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
-    begun = not Path(atlas).exists()
-    folder = Folder.create(Path(atlas))
-    with folder.writing():
-        try:
-            corpus = _corpus(folder, text, settings, groups[0].model, progress)
-        except AtlasError:
-            if begun:  # by this call, and there is nothing in it yet
-                discard(folder.path)
-            raise
+    with beginning(Path(atlas)) as folder:
+        corpus = own_corpus(
+            folder, text, tokens=settings.tokens, tokenizer=groups[0].model.tokenizer,
+            progress=progress,
+        )  # fmt: skip
         for group in groups:
             _ingest_group(
                 folder, group, corpus, settings, request=request, replace=replace, progress=progress
@@ -207,58 +175,6 @@ def _tell_stale(folder: Folder, progress: Progress) -> None:
     if probes:
         progress.say(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
                      "Give `atlas probe` again, as it was given.")  # fmt: skip
-
-
-def _corpus(
-    folder: Folder,
-    text: "Text | str | Path | Sequence[str] | None",
-    settings: Settings,
-    model: LanguageModel,
-    progress: Progress,
-) -> Corpus:
-    """Return the atlas' corpus, read from the text if it has none yet."""
-    if text is None:
-        return _own_corpus(folder, settings)
-    given = text if isinstance(text, Text) else Text(text)
-    into = folder.path / ".corpus.parquet.given"
-    corpus = Corpus.gather(
-        given.source,
-        into,
-        name=given.name,
-        revision=given.revision,
-        split=given.split,
-        field=given.field,
-        split_on=given.split_on,
-        tokens=settings.tokens,
-        count=partial(token_counts, tokenizer=model.tokenizer),
-        progress=progress,
-    )
-    said = {**asdict(corpus.info), "tokens_asked": settings.tokens, "field": given.field,
-            "split": given.split, "split_on": given.split_on}  # fmt: skip
-    try:
-        folder.check_corpus(said)
-        if folder.corpus is None or not folder.corpus_file.exists():
-            into.replace(folder.corpus_file)
-            folder.set_corpus(said)
-    finally:
-        into.unlink(missing_ok=True)
-    return Corpus.open(folder.corpus_file)
-
-
-def _own_corpus(folder: Folder, settings: Settings) -> Corpus:
-    if folder.corpus is None:
-        raise BadInput("The atlas has no text yet; name one with --text.")
-    if settings.tokens not in (None, folder.corpus.get("tokens_asked")):
-        raise Mismatch(
-            "--tokens cuts a new text, and this atlas has its corpus already; leave --tokens out, or "
-            "begin another atlas with --atlas."
-        )
-    corpus = Corpus.open(folder.corpus_file)
-    if corpus.info.id != folder.corpus["id"]:
-        raise BrokenPart(
-            f"{folder.corpus_file} is not the text that this atlas is about; put the right file back."
-        )
-    return corpus
 
 
 def _ingest_group(

@@ -18,6 +18,7 @@ from ingest.contexts import ContextSettings
 from ingest.corpus import Corpus
 from ingest.demonstration import demo_text
 from ingest.match.settings import MatchSettings
+from ingest.own_text import Text
 from ingest.probe.settings import ProbeSettings
 from ingest.residual import train as training
 from ingest.residual.activations import Activations, Reader, keep, left
@@ -28,7 +29,6 @@ from ingest.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
 from ingest.residual.split import Division
 from ingest.residual.study import residual_study
 from ingest.residual.train import Arm, all_arms, batches, look, train
-from ingest.run import Text
 from ingest.saes import open_sae
 from ingest.subtract import read_subtraction, write_subtraction
 

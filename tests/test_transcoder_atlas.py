@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,7 +23,15 @@ from analysis.geometry.sweep import sweep_rows
 from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
 from atlas.disk import sha256
-from atlas.errors import BadActivations, BadInput, BrokenPart, Mismatch, OutOfRoom, UnknownName
+from atlas.errors import (
+    BadActivations,
+    BadInput,
+    BrokenPart,
+    Mismatch,
+    Missing,
+    OutOfRoom,
+    UnknownName,
+)
 from atlas.folder import Folder
 from atlas.main import command, main
 from atlas.parts import Manifest, read_manifest, write_manifest, write_part
@@ -31,6 +40,7 @@ from atlas.trimming import trimmed
 from ingest.corpus import Corpus
 from ingest.ingested import open_ingested, reopen_model
 from ingest.models import open_model
+from ingest.settings import Settings
 from ingest.transcoder import adam as adam_module
 from ingest.transcoder import mapping
 from ingest.transcoder.adam import Data, train
@@ -615,7 +625,7 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
             "without a penalty, 40 directions in 96 dimensions of the source may leave the map open",
         ),
         (FEW | {"penalty": 0.0}, "so only ridge can be tried"),
-        (FEW | {"penalty": 0.0, "fit_tokens": 97}, "tells less than the token alone"),
+        (FEW | {"penalty": 0.0, "fit_tokens": 97, "rank": 96}, "tells less than the token alone"),
         (FEW | {"penalty": None, "method": "adam"}, "this training told less than the token"),
         ({"r2_in_sample_weighted": 0.6}, "On the tokens it was fitted on it is 60.0%"),
         ({"r2_published": 0.9, "bos_share": None}, "counted (one mean, in sample)"),
@@ -869,3 +879,75 @@ def test_a_model_that_no_sae_reads_is_pushed(with_floor, neo4j_url, neo4j_auth, 
     invoke("rm", "transcoder/floor@*", "--yes", *where)
     invoke("push", neo4j_url, *where, "--quiet")
     assert json.loads(invoke(*models, *server).stdout)["result"] == []
+
+
+# ---- a text of its own, and no SAE
+
+
+def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
+    """The same maps as in an atlas that an ingest began, text laid out alike: as long as the model takes."""
+    began = run(tmp_path / "i.atlas", lm, [named(topk(), "top")], texts(), match=None,
+                settings=Settings(context=64))  # fmt: skip
+    wanted = one(began.folder.path, lm)
+    path = tmp_path / "t.atlas"
+    row = one(path, lm, text=texts())
+    assert row == wanted
+    assert Folder.open(path).corpus["id"] == began.folder.corpus["id"]
+    with Atlas.open(path) as atlas:
+        assert atlas.table("SAE").num_rows == 0
+        assert atlas.table("Model")["name"].to_pylist() == ["small"]
+    told = Told()
+    assert one(path, lm, progress=told) == row
+    assert "has been mapped already" in told.said[-1]
+    assert one(path, lm, text=texts()) == row
+    with pytest.raises(Mismatch, match="the text given is another one"):
+        one(path, lm, text=texts(seed=5))
+    assert one(path, lm) == row
+
+
+def test_so_many_tokens_are_read_as_the_first_model_counts_them(tmp_path, lm):
+    documents = texts()
+    ids = [lm.tokenizer(each, add_special_tokens=False)["input_ids"] for each in documents]
+    special = lm.tokenizer.all_special_ids  # <unk> stands for digits
+    counted = np.cumsum([sum(i not in special for i in each) for each in ids])
+    row = one(tmp_path / "a.atlas", lm, text=documents, tokens=200)
+    last = int(np.searchsorted(counted, 200))
+    assert Folder.open(tmp_path / "a.atlas").corpus["documents"] == last + 1
+    assert row["tokens"] == counted[last]
+    with pytest.raises(Mismatch, match="--tokens cuts a new text"):
+        one(tmp_path / "a.atlas", lm, tokens=100)
+
+
+def test_no_atlas_is_left_where_there_is_no_text(tmp_path, lm):
+    path = tmp_path / "a.atlas"
+    with pytest.raises(BadInput):
+        one(path, lm)
+    for given, error in (
+        ({"text": "absent.txt"}, "absent"),
+        ({"text": ["  "]}, "blank|empty|no document|nothing"),
+        ({"text": texts(), "tokens": 10, "model": None}, "name one with --model"),
+        ({"text": texts(), "tokens": 10**6}, "tokens"),
+    ):
+        with pytest.raises((BadInput, Missing), match=error):
+            one(path, lm, **given)
+        assert not path.exists(), given
+
+
+def test_the_command_begins_an_atlas(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "trained", model())
+    Path("t.txt").write_text("\n\n".join(texts()), "utf-8")
+    invoke("random-weights", "./trained")
+    words = ["transcoder", "--text", "t.txt", "--model", "./trained", "--model", "./trained-random",
+             "--folds", "3", "--draws", "0", "--quiet", "--json"]  # fmt: skip
+    rows = json.loads(invoke(*words).stdout)["result"]
+    assert [r["source"] for r in rows] == [f"trained/{EMBED}"] * 3 + [f"trained-random/{EMBED}"] * 3
+    assert Folder.open(tmp_path / "features.atlas").corpus["name"] == "t"
+    report = invoke("report", "geometry", "features.atlas", "--floor", "trained-random", "--json")
+    found = json.loads(report.stdout)["result"]["maps"]
+    assert {row["floor"] for row in found} == {"trained-random"}
+    listed = invoke("list")
+    assert "There is no SAE in this atlas" in listed.stderr
+    assert "Models that no SAE of it reads: trained, trained-random." in listed.stderr
+    page = Path("geometry.html").read_text("utf-8")
+    assert "--text t.txt" in page

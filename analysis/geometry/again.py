@@ -9,9 +9,9 @@ from typing import Any
 from analysis.geometry.findings import EXTREME, Findings, Ingested, Mapped
 from analysis.geometry.study import EMBEDDING, Study
 from ingest.demonstration import DEMO_SAES
+from ingest.own_text import Text
 from ingest.probe.settings import ProbeSettings
 from ingest.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
-from ingest.run import Text
 from ingest.transcoder.settings import TranscoderSettings
 
 __all__ = ["commands", "untold"]
@@ -88,7 +88,10 @@ def commands(found: Findings, where: str) -> list[str]:
     named = ["--atlas", where]
     lines = _begun(found, where)
     lines += [] if study is None else _residual(study, where)
-    lines += _transcoders(found, where)
+    text: list[str] = []
+    if not found.ingested and found.corpus.get("study") is None:
+        text = _text_of(found.corpus, lines)  # maps alone began the atlas
+    lines += _transcoders(found, where, text)
     probe = ["atlas", "probe", *named, "--from", found.source]
     if study is None:
         lines.append(shlex.join(probe))
@@ -118,12 +121,12 @@ def _begun(found: Findings, where: str) -> list[str]:
         )
         ingested = {sae: made for sae, made in ingested.items() if sae not in DEMO_SAES}
         begins = False
-    if not ingested and not begins:
+    if not ingested:
         return notes
     what = "No study began the atlas" if begins else "Other SAEs were ingested too"
     text = _text_of(corpus, notes) if begins else []
     lines = []
-    for model in dict.fromkeys(made.model for made in ingested.values()) or [None]:
+    for model in dict.fromkeys(made.model for made in ingested.values()):
         words = ["atlas", "ingest", "--atlas", where, *_saes_of(model, ingested, notes), *text]
         lines.append(f"`{shlex.join(words)}`")
         text = []  # the atlas has it by then
@@ -184,11 +187,14 @@ def _called(name: str, source: str | None, unknown: str) -> str:
     return f"{name}={source}"
 
 
-def _transcoders(found: Findings, where: str) -> list[str]:
-    """Return a command for each group of models that were mapped alike; notes come before it."""
+def _transcoders(found: Findings, where: str, text: Sequence[str]) -> list[str]:
+    """Return a command for each group of models that were mapped alike; notes come before it.
+
+    ``text`` are the options of the first of them, which name what it reads.
+    """
     begin = ["atlas", "transcoder", "--atlas", where, "--from", found.source]
     if not found.mapped:
-        return [shlex.join([*begin, "--to", "all"])]
+        return [shlex.join([*begin, "--to", "all", *text])]
     groups: dict[tuple[str, ...], list[Mapped]] = {}
     for one in found.mapped:
         to = [word for target in one.targets for word in ("--to", target)]
@@ -212,7 +218,8 @@ def _transcoders(found: Findings, where: str) -> list[str]:
                 f"# These maps are of some documents only ({some}), which no option says; from Python "
                 "map_sites(documents=…) does."
             )
-        lines.append(shlex.join([*begin[:2], *names, *begin[2:], *given, *options]))
+        lines.append(shlex.join([*begin[:2], *names, *begin[2:], *text, *given, *options]))
+        text = []  # the atlas has it by then
     return lines
 
 

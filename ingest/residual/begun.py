@@ -6,11 +6,11 @@ from pathlib import Path
 from atlas.folder import Folder
 from atlas.progress import Progress
 from ingest.match.settings import MatchSettings
+from ingest.own_text import Text
 from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Reader
 from ingest.residual.settings import ResidualSettings
 from ingest.residual.train import Arm
-from ingest.run import Text
 
 __all__ = ["Begun"]
 

@@ -1,11 +1,15 @@
 """The command `atlas residual`, and its options."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from atlas.output import emit, make_progress, print_table, shared_options
+from ingest.text_options import text_options
+
+if TYPE_CHECKING:
+    from ingest.own_text import Text
 
 __all__ = ["residual"]
 
@@ -16,15 +20,7 @@ __all__ = ["residual"]
               help="The place that the map reads.")  # fmt: skip
 @click.option("--to", "target", required=True, metavar="SITE",
               help="The place that the SAEs read, less what the map tells of it: blocks.1.hook_resid_post.")  # fmt: skip
-@click.option("--text", metavar="TEXT",
-              help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME); its "
-              "documents are divided. [default: the text of `atlas demo`]")  # fmt: skip
-@click.option("--field", default="text", show_default=True, help="The field that holds the text.")
-@click.option("--split", default="train", show_default=True, help="Of a data set.")
-@click.option("--revision", help="Of a data set.")
-@click.option("--split-on", type=click.Choice(["paragraph", "line", "file"]), default="paragraph",
-              show_default=True, help="What is a document in a plain text file.")  # fmt: skip
-@click.option("--tokens", type=click.IntRange(1), help="Stop the text after this many tokens.")
+@text_options("the text of `atlas demo`; documents are divided")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), metavar="N",
               help="Train every SAE with so many seeds; six or more for a test over seeds.")  # fmt: skip
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(0), metavar="N",
@@ -55,11 +51,7 @@ def residual(
     model: str,
     source: str,
     target: str,
-    text: str | None,
-    field: str,
-    split: str,
-    revision: str | None,
-    split_on: Literal["paragraph", "line", "file"],
+    text: "Text | None",
     tokens: int | None,
     seeds: int,
     draws: int,
@@ -93,19 +85,14 @@ def residual(
     from ingest.demonstration import demo_text
     from ingest.residual.settings import MATCH, ResidualSettings
     from ingest.residual.study import residual_study
-    from ingest.run import Text
 
     settings = ResidualSettings(
         source, target, d_sae=d_sae, k=k, seeds=seeds, draws=draws, text_tokens=tokens,
         train_tokens=train_tokens, learning_rate=learning_rate, batch=batch,
         split_seed=split_seed, context=context,
     )  # fmt: skip
-    given = (
-        demo_text() if text is None
-        else Text(text, field=field, split=split, revision=revision, split_on=split_on)
-    )  # fmt: skip
     found = residual_study(
-        folder_for(where), model=model, text=given, settings=settings, device=device, name=name,
+        folder_for(where), model=model, text=text or demo_text(), settings=settings, device=device, name=name,
         match=MATCH if matched else None, replace=replace,
         progress=make_progress(quiet=quiet),
     )  # fmt: skip

@@ -10,11 +10,11 @@ import pyarrow as pa
 from atlas.parts import Manifest, write_part
 from ingest.corpus import Corpus, CorpusInfo
 from ingest.demonstration import demo_text
+from ingest.own_text import Text
 from ingest.residual.begun import Begun
 from ingest.residual.settings import DEMO_TEXT
 from ingest.residual.split import ROLES, Divided, Role
 from ingest.residual.train import Arm, Facts
-from ingest.run import Text
 
 __all__ = ["STUDY", "asked", "write_study"]
 

@@ -10,14 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.disk import discard
 from atlas.errors import BadInput, Mismatch
-from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.contexts import ContextSettings, check_tokenizer, token_counts
 from ingest.corpus import Corpus
 from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel, open_model
+from ingest.own_text import Text, beginning
 from ingest.probe.settings import ProbeSettings
 from ingest.residual.activations import Reader
 from ingest.residual.begun import Begun
@@ -25,7 +24,6 @@ from ingest.residual.measure import after, measure
 from ingest.residual.settings import MATCH, PROBE, ResidualSettings
 from ingest.residual.split import Divided, divide
 from ingest.residual.train_all import train_all
-from ingest.run import Text
 from ingest.sae_info import slug
 from ingest.sites import depth
 
@@ -107,20 +105,13 @@ def residual_study(
             f"{reader.source} is not earlier in the model than {reader.target}: that a feature is harder to "
             "predict from there does not say that the model computes it after that place."
         )
-    begun = not Path(atlas).exists()
-    folder = Folder.create(Path(atlas))
     given = text if isinstance(text, Text) else Text(text)
-    study = Begun(
-        folder, called, reader=reader, text=given, settings=settings, probe=probe, match=match,
-        device=device, replace=replace, progress=progress,
-    )  # fmt: skip
-    with folder.writing():
-        try:
-            divided = _divide(study)
-        except BaseException:
-            if begun and folder.corpus is None:  # there is nothing in it yet
-                discard(folder.path)
-            raise
+    with beginning(Path(atlas)) as folder:
+        study = Begun(
+            folder, called, reader=reader, text=given, settings=settings, probe=probe,
+            match=match, device=device, replace=replace, progress=progress,
+        )  # fmt: skip
+        divided = _divide(study)
         facts = train_all(study, divided, after=after(study))
     return measure(study, divided, facts)
 

@@ -1,6 +1,7 @@
 """The command `atlas transcoder`, and its options."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +15,12 @@ from atlas.output import (
     shared_options,
     which_atlas,
 )
+from ingest.text_options import text_options
 from ingest.transcoder.conclusion import conclusion
 from ingest.transcoder.settings import TranscoderSettings
+
+if TYPE_CHECKING:
+    from ingest.own_text import Text
 
 __all__ = ["transcoder"]
 
@@ -56,6 +61,7 @@ _SHOWN = (
               help="Draws of the bootstrap over documents; 0 saves the second run of the model. "
               f"[default: {_PLAIN.draws}]")  # fmt: skip
 @click.option("--seed", type=int, help=f"Of folds, draws and training. [default: {_PLAIN.seed}]")
+@text_options("that of the atlas; with a text and --model an atlas needs no SAE")
 @click.option("--like", metavar="SAE",
               help="Lay text out as it was for this SAE. [default: the first that reads the model, else the "
               "first of the atlas]")  # fmt: skip
@@ -74,6 +80,8 @@ def transcoder(
     source: str,
     targets: tuple[str, ...],
     method: str,
+    text: "Text | None",
+    tokens: int | None,
     like: str | None,
     given_models: tuple[str, ...],
     device: str,
@@ -99,13 +107,17 @@ def transcoder(
       atlas transcoder --from hook_embed --to all
       atlas transcoder tiny-a --to blocks.1.hook_resid_post --method adam --epochs 5
       atlas transcoder --model ./stories3m --model random=./stories3m-random
+      atlas transcoder --text stories.jsonl --tokens 200000 --model gpt2 --model ./gpt2-random --atlas sweep.atlas
     """
+    from ingest.asked import folder_for
     from ingest.transcoder.mapping import map_sites
 
+    begins = text is not None and "://" not in (where or "")
+    path = folder_for(Path(where) if where else None) if begins else folder_of(which_atlas(where))
     chosen = {k: v for k, v in given.items() if v is not None and v != ()}
     settings = TranscoderSettings(method="adam" if method == "adam" else "closed form", **chosen)
     rows = map_sites(
-        folder_of(which_atlas(where)), models or None, source=source, targets=targets or ("all",),
+        path, models or None, text=text, tokens=tokens, source=source, targets=targets or ("all",),
         settings=settings, like=like, model=list(given_models), device=device,
         memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
     )  # fmt: skip

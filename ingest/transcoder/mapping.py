@@ -20,6 +20,7 @@ from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
 from ingest.corpus import Corpus
 from ingest.models import LanguageModel
+from ingest.own_text import beginning, own_corpus
 from ingest.probe.vectors import EMBEDDING
 from ingest.scratch import check_room, scratch
 from ingest.transcoder.adam import Data, adam
@@ -32,11 +33,13 @@ from ingest.transcoder.reading import Counts, Text
 from ingest.transcoder.scores import Limits, scores
 from ingest.transcoder.settings import TranscoderSettings
 from ingest.transcoder.solve import Spectra
-from ingest.transcoder.subjects import Subject, subjects
+from ingest.transcoder.subjects import Subject, subjects, tokenizer_of
 from ingest.transcoder.tokens import TokenSums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from ingest.own_text import Text as OwnText
 
     _Given: TypeAlias = str | Path | PreTrainedModel | LanguageModel
 
@@ -58,6 +61,8 @@ def map_sites(
     atlas: str | Path,
     models: Sequence[str] | None = None,
     *,
+    text: "OwnText | str | Path | Sequence[str] | None" = None,
+    tokens: int | None = None,
     source: str = EMBEDDING,
     targets: Sequence[str] = (ALL,),
     settings: TranscoderSettings = TranscoderSettings(),  # noqa: B008 - frozen
@@ -82,6 +87,9 @@ def map_sites(
     models
         Names of models of the atlas: those that its SAEs read, and those that were mapped
         before; if None those given with ``model``, else all.
+    text, tokens
+        What to read, so many tokens of it at most, as the tokenizer of the first model given
+        counts them; the text that the atlas has if None. A new atlas is begun if there is none.
     source
         TransformerLens name of the place that is mapped from.
     targets
@@ -130,14 +138,14 @@ def map_sites(
     OutOfRoom
         If moments do not fit into memory, or files on the disk.
     """
-    folder = Folder.open(Path(atlas))
-    with folder.writing():
-        if folder.corpus is None:
-            raise BadInput(
-                f"{folder.path} has no text yet, and so nothing to map; `atlas ingest` makes an atlas of one."
-            )
+    path = Path(atlas)
+    if text is None:
+        Folder.open(path)  # so that none is begun
+    given = [] if model is None else model if isinstance(model, list) else [model]
+    with beginning(path) as folder:
+        counting = tokenizer_of(given, tokenizer) if text is not None and tokens else None
+        own_corpus(folder, text, tokens=tokens, tokenizer=counting, progress=progress)
         sound = folder.sound()
-        given = [] if model is None else model if isinstance(model, list) else [model]
         found = []
         for subject in subjects(
             sound, models, given, like=like, tokenizer=tokenizer, progress=progress

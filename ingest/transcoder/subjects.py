@@ -14,14 +14,15 @@ from atlas.progress import Progress
 from atlas.schema import arrow_schema, node
 from ingest.contexts import ContextSettings, check_tokenizer
 from ingest.ingested import Ingested, open_ingested, reopen
+from ingest.load_model import fast_tokenizer, locate
 from ingest.models import LanguageModel, open_model
 from ingest.probe.vectors import EMBEDDING
 from ingest.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Subject", "subjects"]
+__all__ = ["Subject", "subjects", "tokenizer_of"]
 
 #: Tokens of a context where no SAE says it.
 CONTEXT = 256
@@ -140,9 +141,7 @@ def subjects(
             hint = "`--model FOLDER` maps one that the atlas does not have."
             raise UnknownName("model", name, known=every, hint=hint)
     if not every:
-        raise BadInput(
-            "There is no SAE in this atlas, so no model; `atlas ingest` makes one, or name a model with --model."
-        )
+        raise BadInput("There is no SAE in this atlas, so no model; name one with --model.")
     if names is None and not found:
         names = list(known) if like is None else [layout.like.model["name"]]  # type: ignore[union-attr]
     return [every[name] for name in dict.fromkeys([*(names or ()), *found])]
@@ -188,18 +187,47 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
                 yield Subject(row, "its maps were made", *layout.of(longest, bos))
 
 
+def tokenizer_of(given: Sequence[Any], tokenizer: object | None) -> "PreTrainedTokenizerBase":
+    """Return the tokenizer of the first model given, which counts the tokens of a text.
+
+    Raises
+    ------
+    BadInput
+        If no model is given, or its tokenizer is not a fast one.
+    Missing
+        If it is not at hand.
+    """
+    if not given:
+        raise BadInput(
+            "A number of tokens is counted by a model's tokenizer, and none was given; name one with --model."
+        )
+    _, one = _named(given[0])
+    if isinstance(one, str | Path):
+        tokenizer = locate(one).path
+    elif isinstance(one, LanguageModel):
+        tokenizer = one.tokenizer
+    fast: PreTrainedTokenizerBase = fast_tokenizer(tokenizer)
+    return fast
+
+
+def _named(one: Any) -> tuple[str | None, Any]:
+    """Part ``NAME=FOLDER``; without a name it is None."""
+    if not isinstance(one, str) or Path(one).exists() or "=" not in one:
+        return None, one
+    name, _, rest = one.partition("=")
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            f"--model takes NAME=FOLDER, and the name {name!r} was given; a name has letters, digits, "
+            "'.', '_' and '-'."
+        )
+    return name, rest
+
+
 def _look(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel, Any, bool]:
     """Open the first block of a model; return it, what it is opened from, and whether it was named."""
     if isinstance(one, LanguageModel):
         return one, one, False
-    name = None
-    if isinstance(one, str) and not Path(one).exists() and "=" in one:
-        name, _, one = one.partition("=")
-        if not _NAME.fullmatch(name):
-            raise BadInput(
-                f"--model takes NAME=FOLDER, and the name {name!r} was given; a name has letters, digits, "
-                "'.', '_' and '-'."
-            )
+    name, one = _named(one)
     opened = open_model(one, name=name, tokenizer=tokenizer, hooks=[EMBEDDING], dtype=dtype)
     return opened, one, name is not None
 
