@@ -68,11 +68,18 @@ def _partners(
     row_price, column_price = np.zeros(rows), np.zeros(columns)
     for i in range(rows):
         row_price[i] = weight[ends[i] : ends[i + 1]].max()
+        for at in range(ends[i], ends[i + 1]):  # a free column without slack needs no search
+            if weight[at] == row_price[i] and of_column[column[at]] < 0:
+                of_row[i], of_column[column[at]] = column[at], i
+                break
     cost = np.full(columns, np.inf)  # of the cheapest path known to a column
     via = np.empty(columns, dtype=np.int64)  # the row before it
     reached, passed = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.int64)
+    near = np.empty(columns, dtype=np.int64)
     for start in range(rows):
-        n_reached = n_passed = 0
+        if of_row[start] >= 0:
+            continue
+        n_reached = n_passed = n_near = 0
         heap = [(0.0, -1)]
         heap.pop()
         row, far, free = start, 0.0, -1
@@ -87,8 +94,20 @@ def _partners(
                         reached[n_reached] = j
                         n_reached += 1
                     cost[j], via[j] = there, row
-                    heappush(heap, (there, j))
+                    if there > far:
+                        heappush(heap, (there, j))
+                    elif of_column[j] >= 0:
+                        near[n_near] = j
+                        n_near += 1
+                    else:  # none can be nearer
+                        best, free = there, j
+                        break
+            if free >= 0:
+                break
             j = -1
+            if n_near > 0:  # no farther than where we are: many, where weights are tied
+                n_near -= 1
+                j = near[n_near]
             while len(heap) > 0 and j < 0:
                 far, j = heappop(heap)
                 if far > cost[j]:  # a cheaper path was found since
