@@ -73,6 +73,7 @@ def own_corpus(
     *,
     tokens: int | None,
     tokenizer: "PreTrainedTokenizerBase | None",
+    model: str,
     progress: Progress,
 ) -> Corpus:
     """Return the corpus of an atlas, read from a text if it has none yet.
@@ -87,6 +88,8 @@ def own_corpus(
         Stop the text after so many.
     tokenizer
         Counts these; None where no number is asked for.
+    model
+        Whose tokenizer that is, to be noted.
     progress
         Told how far the work is.
 
@@ -109,7 +112,7 @@ def own_corpus(
         count=None if tokenizer is None else partial(token_counts, tokenizer=tokenizer),
         progress=progress,
     )  # fmt: skip
-    said = {**asdict(corpus.info), "tokens_asked": tokens, "field": given.field,
+    said = {**asdict(corpus.info), "tokens_asked": tokens, "counted_by": model, "field": given.field,
             "split": given.split, "split_on": given.split_on}  # fmt: skip
     try:
         folder.check_corpus(said)

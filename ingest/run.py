@@ -100,7 +100,7 @@ def ingest(
     with beginning(Path(atlas)) as folder:
         corpus = own_corpus(
             folder, text, tokens=settings.tokens, tokenizer=groups[0].model.tokenizer,
-            progress=progress,
+            model=groups[0].model.name, progress=progress,
         )  # fmt: skip
         for group in groups:
             _ingest_group(

@@ -5,24 +5,31 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 __all__ = ["text_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def text_options(without: str) -> Callable[[F], F]:
+#: Options that say how a text is read.
+_HOW = ("field", "split", "revision", "split_on")
+
+
+def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
     """Give a command ``text``, a Text or None, and ``tokens``, how many of it are read at most.
 
     Parameters
     ----------
     without
         What is read without ``--text``, for its help.
+    what
+        What is done with the text, for the same.
     """
     options = [
         click.option("--text", metavar="TEXT",
-                     help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME). "
-                     f"[default: {without}]"),
+                     help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME)"
+                     f"{what}. [default: {without}]"),
         click.option("--field", default="text", show_default=True,
                      help="The field that holds the text."),
         click.option("--split", default="train", show_default=True, help="Of a data set."),
@@ -30,7 +37,7 @@ def text_options(without: str) -> Callable[[F], F]:
         click.option("--split-on", type=click.Choice(["paragraph", "line", "file"]), default="paragraph",
                      show_default=True, help="What is a document in a plain text file."),
         click.option("--tokens", type=click.IntRange(1),
-                     help="Stop the text after this many tokens."),
+                     help="Stop the text after this many tokens, as the first model's tokenizer counts."),
     ]  # fmt: skip
 
     def give(function: F) -> F:
@@ -41,6 +48,17 @@ def text_options(without: str) -> Callable[[F], F]:
         ) -> Any:  # fmt: skip
             from ingest.own_text import Text
 
+            asked = click.get_current_context()
+            for name in _HOW if text is None else ():
+                if asked.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                    option = f"--{name.replace('_', '-')}"
+                    raise click.UsageError(
+                        f"{option} says how a text is read; name one with --text."
+                    )
+            if text is not None and not text.strip():
+                raise click.UsageError(
+                    "--text was given nothing; a file, a folder or a data set is expected."
+                )
             given = None if text is None else Text(
                 text, field=field, split=split, revision=revision, split_on=split_on
             )  # fmt: skip

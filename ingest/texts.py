@@ -4,7 +4,8 @@
 ``.txt``, ``.md``     paragraphs, lines or the whole file (``split_on``)
 ``.jsonl``            the field ``text`` of each line
 ``.parquet``          the column ``text``
-a folder              all such files below it, in the order of their names
+a folder              all such files below it, in the order of their names; not
+                      those of an atlas
 ``hf:owner/name``     a data set, read as a stream by the datasets library; with a
                       configuration ``hf:owner/name/config``
 a list of strings     each string
@@ -209,7 +210,7 @@ def _reader(path: Path) -> "Callable[[Path, str, SplitOn], Iterator[str]]":
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the readable files below a folder, in name order; hidden ones are passed over."""
+    """Return the readable files below a folder, in name order; hidden ones and atlases are passed over."""
     found: list[Path] = []
 
     def refuse(error: OSError) -> None:
@@ -217,7 +218,10 @@ def _files(folder: Path) -> list[Path]:
 
     with _readable(folder):
         for at, folders, names in os.walk(folder, onerror=refuse):
-            folders[:] = [f for f in folders if not f.startswith(".")]
+            folders[:] = [
+                f for f in folders
+                if not f.startswith(".") and not (Path(at) / f / "atlas.json").is_file()
+            ]  # fmt: skip
             found.extend(Path(at, n) for n in names if not n.startswith("."))
     found = [f for f in found if _ending(f)]
     if not found:

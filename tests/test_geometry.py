@@ -41,6 +41,7 @@ from analysis.geometry.report import figures, html
 from analysis.geometry.study import open_study
 from analysis.geometry.sweep import sweep_rows, verdict_rows
 from analysis.geometry.verdict import headline, judge, size_to_tell
+from analysis.geometry.words import floor_of_verdicts
 from analysis.geometry_commands import report
 from analysis.plots.geometry import draw_sweep, sweep_table, verdict_table
 from analysis.probes import load
@@ -1077,13 +1078,21 @@ def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
         drawn = figures(found)["verdicts"][0].to_dict()
     assert "at that of random, 50.0% and 25.0% of 4." in text
     assert "No SAE of the floor" not in text
-    assert "No map of the floor random" in text  # maps are of m alone
+    assert "No map of the floor random to layer 0, layer 1 is" in text  # maps are of m alone
     assert "floor: random weights" in str(drawn)
     table = verdict_table(found.verdicts_by_layer)
     drawn_shares = table.set_index(["weights", "verdict"])["share"]
     assert drawn_shares["floor: random weights", "token"] == 0.5
     assert drawn_shares["this model"].sum() == pytest.approx(1)
     assert drawn_shares["floor: random weights"].sum() == pytest.approx(1)
+
+
+def test_the_deepest_layer_is_told_beside_its_floor_and_not_the_embedding():
+    plain = {"features": 2, "token": 1.0, "context": 0.0, "floor": "r", "floor_features": 3,
+             "floor_token": 0.5, "floor_context": 0.5, "model": "m"}  # fmt: skip
+    rows = [plain | {"layer": layer} for layer in (None, 3, 0)]
+    assert "At layer 3 of m, 100.0% of 2" in floor_of_verdicts(rows)
+    assert "At the embedding of m" in floor_of_verdicts(rows[:1])
 
 
 def test_a_floor_with_maps_alone_says_nothing_of_verdicts(tmp_path):
@@ -1099,7 +1108,7 @@ def test_a_floor_with_maps_alone_says_nothing_of_verdicts(tmp_path):
     assert (row["floor"], row["floor_token"], row["floor_features"]) == (None, None, None)
     assert {row["floor"] for row in found.maps} == {"random"}
     assert "A floor is a model of random weights" not in text
-    assert "No SAE of the floor random, probed alike" in text
+    assert "No SAE of the floor random at layer 1 was probed" in text
     assert "No map of the floor" not in text
     assert "floor: random weights" not in str(drawn)
 

@@ -398,3 +398,14 @@ def test_the_datasets_library_is_left_as_it_was(offline):
         assert datasets.logging.get_verbosity() == before
     finally:
         datasets.enable_progress_bars()
+
+
+def test_an_atlas_in_a_folder_is_no_text_of_it(tmp_path):
+    (tmp_path / "a.txt").write_text("one document", "utf-8")
+    inner = tmp_path / "old.atlas"
+    inner.mkdir()
+    (inner / "atlas.json").write_text("{}", "utf-8")
+    (inner / "b.txt").write_text("not of the text", "utf-8")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "c.txt").write_text("two", "utf-8")
+    assert texts_of(tmp_path) == ["one document", "two"]

@@ -1,6 +1,7 @@
 """Transcoders of an atlas: its text and model, Adam cut short, its parts, its graph, the command line."""
 
 import json
+import shlex
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from test_ingest import named, run
 from told import Told
 
 import queries
+from analysis.geometry.again import commands
+from analysis.geometry.findings import find
 from analysis.geometry.sweep import sweep_rows
 from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
@@ -925,12 +928,44 @@ def test_no_atlas_is_left_where_there_is_no_text(tmp_path, lm):
     for given, error in (
         ({"text": "absent.txt"}, "absent"),
         ({"text": ["  "]}, "blank|empty|no document|nothing"),
-        ({"text": texts(), "tokens": 10, "model": None}, "name one with --model"),
+        ({"text": texts(), "model": None}, "name one with --model"),
+        ({"text": texts(), "targets": ["blocks.7.hook_resid_post"]}, "blocks.7"),
+        ({"text": texts(), "source": "nonsense"}, "nonsense"),
+        ({"text": texts(), "like": "absent"}, "absent"),
+        ({"text": texts(), "models": ["absent"]}, "absent"),
+        ({"text": texts(), "model": lm.base}, "without its tokenizer"),
         ({"text": texts(), "tokens": 10**6}, "tokens"),
     ):
-        with pytest.raises((BadInput, Missing), match=error):
+        with pytest.raises((BadInput, Missing, UnknownName), match=error):
             one(path, lm, **given)
         assert not path.exists(), given
+
+
+def test_the_model_that_counted_comes_first_when_it_is_made_again(tmp_path):
+    """The tokenizers count otherwise, so another order would cut another text."""
+    for name, vocabulary in (("b", 96), ("a", 40)):
+        lm = random_model("llama", seed=1)
+        lm.save_pretrained(tmp_path / name)
+        small_tokenizer(vocabulary=vocabulary).save_pretrained(tmp_path / name)
+    path, fresh = tmp_path / "x.atlas", tmp_path / "y.atlas"
+    Path(tmp_path / "t.txt").write_text("\n\n".join(texts()), "utf-8")
+    invoke("transcoder", "--text", str(tmp_path / "t.txt"), "--tokens", "300", "--model", str(tmp_path / "b"),
+           "--model", str(tmp_path / "a"), "--folds", "3", "--draws", "0", "--quiet", "--atlas", str(path))  # fmt: skip
+    with Atlas.open(path) as atlas:
+        lines = commands(find(atlas), str(fresh))
+    (line,) = [line for line in lines if line.startswith("atlas transcoder")]
+    assert not any(line.startswith("atlas probe") for line in lines)
+    invoke(*shlex.split(line)[1:], "--quiet")
+    assert Folder.open(fresh).corpus["id"] == Folder.open(path).corpus["id"]
+    invoke("transcoder", "b", "--text", str(tmp_path / "t.txt"), "--tokens", "300", "--folds", "3", "--draws", "0",
+           "--quiet", "--atlas", str(path))  # fmt: skip
+    for words, told in (
+        (["--field", "story"], "--field says how a text is read"),
+        (["--text", ""], "given nothing"),
+    ):
+        done = CliRunner().invoke(command(), ["transcoder", *words, "--atlas", str(path)])
+        assert done.exit_code == 2
+        assert told in done.output + done.stderr
 
 
 def test_the_command_begins_an_atlas(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def commands(found: Findings, where: str) -> list[str]:
     lines += _transcoders(found, where, text)
     probe = ["atlas", "probe", *named, "--from", found.source]
     if study is None:
-        lines.append(shlex.join(probe))
+        lines += [shlex.join(probe)] if found.ingested else []
     elif found.source != study.settings.get("source"):
         lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
     usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
@@ -126,7 +126,10 @@ def _begun(found: Findings, where: str) -> list[str]:
     what = "No study began the atlas" if begins else "Other SAEs were ingested too"
     text = _text_of(corpus, notes) if begins else []
     lines = []
-    for model in dict.fromkeys(made.model for made in ingested.values()):
+    models = list(dict.fromkeys(made.model for made in ingested.values()))
+    # Tokens are counted by the tokenizer of the first.
+    models.sort(key=lambda model: _short(model) != _short(corpus.get("counted_by")))
+    for model in models:
         words = ["atlas", "ingest", "--atlas", where, *_saes_of(model, ingested, notes), *text]
         lines.append(f"`{shlex.join(words)}`")
         text = []  # the atlas has it by then
@@ -134,6 +137,11 @@ def _begun(found: Findings, where: str) -> list[str]:
         f"# {what}: {', then '.join(lines)}, with the options of `atlas ingest` that parts do not tell (--context, --k, …)."
     )
     return notes
+
+
+def _short(model: str | None) -> str:
+    """Return the name by which an atlas has a model, from where it was opened."""
+    return (model or "").rstrip("/").rsplit("/", 1)[-1]
 
 
 def _are_demo(ingested: Mapping[str, Ingested]) -> bool:
@@ -194,9 +202,13 @@ def _transcoders(found: Findings, where: str, text: Sequence[str]) -> list[str]:
     """
     begin = ["atlas", "transcoder", "--atlas", where, "--from", found.source]
     if not found.mapped:
-        return [shlex.join([*begin, "--to", "all", *text])]
+        return [shlex.join([*begin, *text, *(["--model", "MODEL"] if text else []), "--to", "all"])]
+    first = found.corpus.get("counted_by")
+    mapped = sorted(
+        found.mapped, key=lambda one: one.model != first
+    )  # its tokenizer counts the tokens
     groups: dict[tuple[str, ...], list[Mapped]] = {}
-    for one in found.mapped:
+    for one in mapped:
         to = [word for target in one.targets for word in ("--to", target)]
         like = [] if one.like is None else ["--like", one.like]
         some = str(one.settings.get("documents") or "")

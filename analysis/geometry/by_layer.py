@@ -49,19 +49,20 @@ def maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str)
     said.append(page.table(
         rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
     ))  # fmt: skip
-    if lacking := _without_floor(found, found.maps):
-        folders = " ".join(f"--model {name}=FOLDER" for name in lacking)
-        command = f"atlas transcoder {folders} --from {found.source} --to all"
-        said.append(page.missing(f"map of the floor {', '.join(lacking)}", command, where))
+    for floor, places in _without_floor(found, found.maps).items():
+        command = f"atlas transcoder --model {floor}=FOLDER --from {found.source} --to all"
+        said.append(page.missing(f"map of the floor {floor} to {places}", command, where))
     return said + page.figures(drawn, "sweep")
 
 
-def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the floors that were named for models of some rows, and stand beside none of them."""
-    there = {row["model"] for row in rows}
-    beside = {row["floor"] for row in rows}
-    named = dict.fromkeys(floor for model, floor in found.floors.items() if model in there)
-    return [floor for floor in named if floor not in beside]
+def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return at which layers a floor that was named does not stand beside its model, by floor."""
+    lacking: dict[str, list[str]] = {}
+    for row in rows:
+        if row["floor"] is None and (floor := found.floors.get(row["model"])):
+            layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
+            lacking.setdefault(floor, []).append(layer)
+    return {floor: ", ".join(dict.fromkeys(layers)) for floor, layers in lacking.items()}
 
 
 def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
@@ -73,11 +74,11 @@ def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: 
     floors = any(row["floor"] for row in rows)
     if floors:
         said.append(page.paragraphs(words.floor_of_verdicts(rows)))
-    if lacking := _without_floor(found, rows):
-        command = f"atlas residual --model FOLDER --from {found.source} --to SITE"
-        said.append(
-            page.missing(f"SAE of the floor {', '.join(lacking)}, probed alike", command, where)
-        )
+    for floor, places in _without_floor(found, rows).items():
+        said.append(page.paragraphs(
+            f"No SAE of the floor {floor} at {places} was probed as those of the model were; `atlas residual` trains "
+            "some: with the text and the settings of the model's own.", kind="missing",
+        ))  # fmt: skip
     # Each number has that of the floor at its side, so that no table need be scrolled for it.
     shares = ["features", *(name for name in VERDICTS if _is_there(name, rows))]
     none = [name for name in VERDICTS if name not in shares]

@@ -109,7 +109,8 @@ def verdict_rows(
     ].copy()
     found["model"] = [site.rpartition("/")[0] for site in found["site_id"]]
     rows: dict[tuple[str, int | None, str], dict[str, Any]] = {}
-    for _, of in found.groupby(["model", "layer", "run"], dropna=False, sort=True):
+    found["depth"] = found["layer"].fillna(-1)  # the embedding comes first
+    for _, of in found.groupby(["model", "depth", "run"], sort=True):
         first = of.iloc[0]
         layer = None if pd.isna(first["layer"]) else int(first["layer"])
         rows[first["model"], layer, first["run"]] = {

@@ -123,7 +123,9 @@ def floor_of_verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
         "A floor is a model of random weights, with SAEs trained on its own activations: what its features show as well "
         "needs no training. Shares are of the features that pass the filter."
     ]
-    deepest = {row["model"]: row for row in rows if row["floor"] is not None}
+    there = [row for row in rows if row["floor"] is not None]
+    there.sort(key=lambda row: -1 if row["layer"] is None else row["layer"])
+    deepest = {row["model"]: row for row in there}
     for model, row in deepest.items():
         layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
         said.append(

@@ -20,7 +20,7 @@ __all__ = ["residual"]
               help="The place that the map reads.")  # fmt: skip
 @click.option("--to", "target", required=True, metavar="SITE",
               help="The place that the SAEs read, less what the map tells of it: blocks.1.hook_resid_post.")  # fmt: skip
-@text_options("the text of `atlas demo`; documents are divided")
+@text_options("the text of `atlas demo`", what="; its documents are divided")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), metavar="N",
               help="Train every SAE with so many seeds; six or more for a test over seeds.")  # fmt: skip
 @click.option("--draws", default=5, show_default=True, type=click.IntRange(0), metavar="N",

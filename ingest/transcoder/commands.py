@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.output import (
-    atlas_option,
     emit,
     finite,
     folder_of,
@@ -61,7 +60,9 @@ _SHOWN = (
               help="Draws of the bootstrap over documents; 0 saves the second run of the model. "
               f"[default: {_PLAIN.draws}]")  # fmt: skip
 @click.option("--seed", type=int, help=f"Of folds, draws and training. [default: {_PLAIN.seed}]")
-@text_options("that of the atlas; with a text and --model an atlas needs no SAE")
+@text_options(
+    "that of the atlas", what="; with it and --model a new atlas is begun, which needs no SAE"
+)
 @click.option("--like", metavar="SAE",
               help="Lay text out as it was for this SAE. [default: the first that reads the model, else the "
               "first of the atlas]")  # fmt: skip
@@ -73,7 +74,8 @@ _SHOWN = (
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
               help="What moments may take; less means more runs of the model.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Map again what was mapped already.")
-@atlas_option
+@click.option("--atlas", "-a", "where", metavar="PATH",
+              help="The folder. [default: $ATLAS, the only *.atlas here, else, with --text, features.atlas]")  # fmt: skip
 @shared_options
 def transcoder(
     models: tuple[str, ...],

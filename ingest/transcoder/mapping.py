@@ -23,6 +23,7 @@ from ingest.models import LanguageModel
 from ingest.own_text import beginning, own_corpus
 from ingest.probe.vectors import EMBEDDING
 from ingest.scratch import check_room, scratch
+from ingest.sites import parse_hook
 from ingest.transcoder.adam import Data, adam
 from ingest.transcoder.affine import Affine
 from ingest.transcoder.intervals import GROUPS, Held, intervals
@@ -33,7 +34,7 @@ from ingest.transcoder.reading import Counts, Text
 from ingest.transcoder.scores import Limits, scores
 from ingest.transcoder.settings import TranscoderSettings
 from ingest.transcoder.solve import Spectra
-from ingest.transcoder.subjects import Subject, subjects, tokenizer_of
+from ingest.transcoder.subjects import Subject, subjects
 from ingest.transcoder.tokens import TokenSums
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def map_sites(
         Names of models of the atlas: those that its SAEs read, and those that were mapped
         before; if None those given with ``model``, else all.
     text, tokens
-        What to read, so many tokens of it at most, as the tokenizer of the first model given
-        counts them; the text that the atlas has if None. A new atlas is begun if there is none.
+        What to read, so many tokens of it at most, as the tokenizer of the first model
+        counts them (the first of ``models``, else of ``model``); the text that the atlas has if None. A new atlas is begun if there is none.
     source
         TransformerLens name of the place that is mapped from.
     targets
@@ -143,14 +144,23 @@ def map_sites(
         Folder.open(path)  # so that none is begun
     given = [] if model is None else model if isinstance(model, list) else [model]
     with beginning(path) as folder:
-        counting = tokenizer_of(given, tokenizer) if text is not None and tokens else None
-        own_corpus(folder, text, tokens=tokens, tokenizer=counting, progress=progress)
+        # Models, places and SAEs are looked up before a text is read, and told if they are not there.
+        asked = subjects(
+            folder.sound(), models, given, like=like, tokenizer=tokenizer, progress=progress
+        )
+        hooks_of = [_hooks(source, targets, subject, settings) for subject in asked]
+        counting = None
+        if text is not None and tokens:
+            counting = (
+                asked[0].open(hooks=[EMBEDDING], tokenizer=tokenizer, device=device).tokenizer
+            )
+        own_corpus(
+            folder, text, tokens=tokens, tokenizer=counting, model=asked[0].model["name"],
+            progress=progress,
+        )  # fmt: skip
         sound = folder.sound()
         found = []
-        for subject in subjects(
-            sound, models, given, like=like, tokenizer=tokenizer, progress=progress
-        ):
-            hooks = _hooks(source, targets, subject.model["layers"], settings)
+        for subject, hooks in zip(asked, hooks_of, strict=True):
             work = _Work(folder, subject, source, settings, documents, memory, progress)
             left = [hook for hook in hooks if replace or not work.there(sound, hook)]
             if left:
@@ -166,8 +176,9 @@ def map_sites(
 
 
 def _hooks(
-    source: str, targets: Sequence[str], layers: int, settings: TranscoderSettings
+    source: str, targets: Sequence[str], subject: Subject, settings: TranscoderSettings
 ) -> list[str]:
+    name, layers = subject.model["name"], subject.model["layers"]
     every = [f"blocks.{i}.hook_resid_post" for i in range(layers)]
     found = [
         hook
@@ -176,6 +187,8 @@ def _hooks(
     ]
     if not found:
         raise BadInput("No target was named; name one with --to, such as blocks.1.hook_resid_post.")
+    for hook in (source, *found):
+        parse_hook(hook, model=name, layers=layers)
     if settings.method == "adam" and source in found:
         raise BadInput(
             f"{source} is both source and target, so there is nothing to train; name another --to."

@@ -14,15 +14,14 @@ from atlas.progress import Progress
 from atlas.schema import arrow_schema, node
 from ingest.contexts import ContextSettings, check_tokenizer
 from ingest.ingested import Ingested, open_ingested, reopen
-from ingest.load_model import fast_tokenizer, locate
 from ingest.models import LanguageModel, open_model
 from ingest.probe.vectors import EMBEDDING
 from ingest.settings import Settings
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-__all__ = ["Subject", "subjects", "tokenizer_of"]
+__all__ = ["Subject", "subjects"]
 
 #: Tokens of a context where no SAE says it.
 CONTEXT = 256
@@ -187,47 +186,18 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
                 yield Subject(row, "its maps were made", *layout.of(longest, bos))
 
 
-def tokenizer_of(given: Sequence[Any], tokenizer: object | None) -> "PreTrainedTokenizerBase":
-    """Return the tokenizer of the first model given, which counts the tokens of a text.
-
-    Raises
-    ------
-    BadInput
-        If no model is given, or its tokenizer is not a fast one.
-    Missing
-        If it is not at hand.
-    """
-    if not given:
-        raise BadInput(
-            "A number of tokens is counted by a model's tokenizer, and none was given; name one with --model."
-        )
-    _, one = _named(given[0])
-    if isinstance(one, str | Path):
-        tokenizer = locate(one).path
-    elif isinstance(one, LanguageModel):
-        tokenizer = one.tokenizer
-    fast: PreTrainedTokenizerBase = fast_tokenizer(tokenizer)
-    return fast
-
-
-def _named(one: Any) -> tuple[str | None, Any]:
-    """Part ``NAME=FOLDER``; without a name it is None."""
-    if not isinstance(one, str) or Path(one).exists() or "=" not in one:
-        return None, one
-    name, _, rest = one.partition("=")
-    if not _NAME.fullmatch(name):
-        raise BadInput(
-            f"--model takes NAME=FOLDER, and the name {name!r} was given; a name has letters, digits, "
-            "'.', '_' and '-'."
-        )
-    return name, rest
-
-
 def _look(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel, Any, bool]:
     """Open the first block of a model; return it, what it is opened from, and whether it was named."""
     if isinstance(one, LanguageModel):
         return one, one, False
-    name, one = _named(one)
+    name = None
+    if isinstance(one, str) and not Path(one).exists() and "=" in one:
+        name, _, one = one.partition("=")
+        if not _NAME.fullmatch(name):
+            raise BadInput(
+                f"--model takes NAME=FOLDER, and the name {name!r} was given; a name has letters, digits, "
+                "'.', '_' and '-'."
+            )
     opened = open_model(one, name=name, tokenizer=tokenizer, hooks=[EMBEDDING], dtype=dtype)
     return opened, one, name is not None
 
