@@ -204,9 +204,8 @@ def _transcoders(found: Findings, where: str, text: Sequence[str]) -> list[str]:
     if not found.mapped:
         return [shlex.join([*begin, *text, *(["--model", "MODEL"] if text else []), "--to", "all"])]
     first = found.corpus.get("counted_by")
-    mapped = sorted(
-        found.mapped, key=lambda one: one.model != first
-    )  # its tokenizer counts the tokens
+    # The tokenizer of the first model counts the tokens.
+    mapped = sorted(found.mapped, key=lambda one: one.model != first)
     groups: dict[tuple[str, ...], list[Mapped]] = {}
     for one in mapped:
         to = [word for target in one.targets for word in ("--to", target)]
