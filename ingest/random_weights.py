@@ -60,9 +60,8 @@ def save_random_weights(
         if hasattr(config, "quantization_config"):  # what is drawn is not quantized
             del config.quantization_config
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(
-                seed
-            )  # of no GPU: weights are drawn by the processor
+            # That of no GPU: weights are drawn by the processor.
+            torch.default_generator.manual_seed(seed)
             drawn = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     with placed_folder(folder) as beside, unheard():
         drawn.save_pretrained(beside)

@@ -11,7 +11,6 @@ __all__ = ["text_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
 #: Options that say how a text is read.
 _HOW = ("field", "split", "revision", "split_on")
 

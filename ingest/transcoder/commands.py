@@ -114,8 +114,8 @@ def transcoder(
     from ingest.asked import folder_for
     from ingest.transcoder.mapping import map_sites
 
-    begins = text is not None and "://" not in (where or "")
-    path = folder_for(Path(where) if where else None) if begins else folder_of(which_atlas(where))
+    # With a text an atlas may be begun.
+    path = folder_for(Path(where) if where else None) if text else folder_of(which_atlas(where))
     chosen = {k: v for k, v in given.items() if v is not None and v != ()}
     settings = TranscoderSettings(method="adam" if method == "adam" else "closed form", **chosen)
     rows = map_sites(
