@@ -1,6 +1,7 @@
 # make demo      a .venv with pinned dependencies, then the demo atlas
 # make geometry  a residual study on the demo model, maps to all layers, and their report; SEEDS=6 for a test over seeds
 # make test      what tests need, then ruff, mypy --strict and every test
+# make attack    kill, starve, damage and deceive the program many times; prints what survived
 # make docs      the pages that are made from the code
 # make clean     remove what make made
 
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 
 SEEDS  ?= 1
 
-.PHONY: demo geometry test lint docs clean
+.PHONY: demo geometry test attack lint docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/atlas demo
@@ -22,6 +23,9 @@ geometry: $(VENV)/ready
 
 test: $(VENV)/ready-for-tests lint
 	$(BIN)/python -m pytest
+
+attack: $(VENV)/ready-for-tests
+	PYTHONPATH=tests $(BIN)/python -m attacks $(ATTACKS)
 
 lint: $(VENV)/ready-for-tests
 	$(BIN)/ruff check .
