@@ -12,7 +12,7 @@ from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
 from atlas.errors import Asked, BadInput, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.progress import SILENT, Progress
-from atlas.stores import Graph, Param, Store
+from atlas.stores import Graph, Limits, Param, Store
 from atlas.stores.opening import is_server, open_embedded, open_server
 
 if TYPE_CHECKING:
@@ -181,9 +181,14 @@ class Atlas:
         return make(self, sae, min_count=min_count)
 
     def query(
-        self, cypher: str, params: Mapping[str, Param] | None = None, *, timeout: float = 60
+        self,
+        cypher: str,
+        params: Mapping[str, Param] | None = None,
+        *,
+        timeout: float = 60,
+        limits: Limits | None = None,
     ) -> "pa.Table":
-        """Run a reading Cypher query.
+        """Run a reading Cypher query, on the embedded store in a process of its own.
 
         Parameters
         ----------
@@ -193,13 +198,16 @@ class Atlas:
             A value for every ``$name`` in it.
         timeout
             Seconds after which it is given up.
+        limits
+            Seconds, memory and rows it may take, in place of ``timeout``; by default
+            2 GiB and a million rows.
 
         Raises
         ------
         QueryFailed
-            If the query is wrong, writes, or takes too long.
+            If the query is wrong, writes, takes too long, or has too many rows.
         """
-        return self.store.query(cypher, params or {}, timeout=timeout)
+        return self.store.query(cypher, params or {}, limits=limits or Limits(timeout=timeout))
 
     def ask(self, name: str, *, timeout: float = 60, **params: Param) -> "pa.Table":
         """Run one of the named queries.
@@ -221,8 +229,29 @@ class Atlas:
             If a parameter is missing, unknown, of the wrong type, or none of its choices; or if
             the answer is not known, because two SAEs were never matched.
         """
-        question = named(name, params)
-        answer = self.query(question.cypher, question.params, timeout=timeout)
+        return self.answer(named(name, params), limits=Limits(timeout=timeout))
+
+    def answer(self, question: Question, *, limits: Limits | None = None) -> "pa.Table":
+        """Answer a question: a named query, which runs in this process, or Cypher of a user.
+
+        Parameters
+        ----------
+        question
+            What ``atlas.asking`` made of a name and its parameters, or of a query.
+        limits
+            Seconds, memory and rows it may take; a named query has a limit on time only.
+
+        Raises
+        ------
+        QueryFailed
+            As ``query`` does.
+        UnknownName, BadInput
+            As ``ask`` does.
+        """
+        limits = limits or Limits()
+        if question.query is None:
+            return self.query(question.cypher, question.params, limits=limits)
+        answer = self.store.query(question.cypher, question.params, timeout=limits.timeout)
         if not answer.num_rows:
             self.check_names(question)
         return answer
@@ -272,7 +301,7 @@ class Atlas:
         if one == other:
             raise BadInput(f"{one} was named twice; an SAE is not matched with itself.")
         cypher = "MATCH (s:SAE {name: $one})-[:COMPARED_WITH]-(o:SAE) RETURN o.name AS name"
-        found = self.query(cypher, {"one": one})["name"].to_pylist()
+        found = self.store.query(cypher, {"one": one})["name"].to_pylist()
         if other in found or (found and not other):
             return
         whom, what = (other, other) if other else ("another SAE", "OTHER")
@@ -285,9 +314,9 @@ class Atlas:
     def _check_feature(self, id: str) -> None:
         sae, _, idx = id.partition("/")
         self._check_name("SAE", sae)
-        count = self.query("MATCH (s:SAE {name: $sae}) RETURN s.d_sae AS n", {"sae": sae})["n"][
-            0
-        ].as_py()
+        count = self.store.query("MATCH (s:SAE {name: $sae}) RETURN s.d_sae AS n", {"sae": sae})[
+            "n"
+        ][0].as_py()
         if not idx.isdecimal() or int(idx) >= count:
             raise UnknownName(
                 "feature", id, hint=f"Those of {sae} are {sae}/0 to {sae}/{count - 1}."

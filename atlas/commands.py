@@ -63,6 +63,21 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
     callback=finite,
     help="Seconds before it is given up.",
 )
+@click.option(
+    "--max-rows",
+    type=click.IntRange(1),
+    default=100_000,
+    show_default=True,
+    help="Rows that the answer of --cypher may have.",
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(64),
+    default=2048,
+    show_default=True,
+    metavar="MIB",
+    help="Memory that --cypher may use.",
+)
 @atlas_option
 @shared_options
 def query(
@@ -70,6 +85,8 @@ def query(
     params: tuple[str, ...],
     cypher: str | None,
     timeout: float,
+    max_rows: int,
+    memory: int,
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -93,12 +110,12 @@ def query(
     question = read_question(name, cypher, params)
     from atlas.api import Atlas
     from atlas.examples import marked
+    from atlas.stores import Limits
 
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
-        answer = atlas.query(question.cypher, question.params, timeout=timeout)
-        if not answer.num_rows:
-            atlas.check_names(question)
+        limits = Limits(timeout=timeout, memory=memory << 20, rows=max_rows)
+        answer = atlas.answer(question, limits=limits)
     rows = answer.to_pylist()
 
     def show() -> None:

@@ -11,8 +11,8 @@ from neo4j_server import Server, wipe
 from store_graphs import assert_shows, make_graph, put, rows_of
 
 from atlas import schema
-from atlas.errors import QueryFailed
-from atlas.stores import Store
+from atlas.errors import OutOfRoom, QueryFailed
+from atlas.stores import Limits, Store
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import open_server
 
@@ -184,6 +184,31 @@ def test_a_query_that_writes_is_refused(filled: Store, cypher: str) -> None:
         "BEGIN TRANSACTION",
         "ALTER CURRENT USER SET PASSWORD FROM 'a' TO 'b'",
         "PROFILE MATCH (f:Feature) SET f.idx = 1",
+        # One engine decodes an escape before it finds the strings, and one after.
+        "RETURN '\\u0027' AS q; COPY (MATCH (n:SAE) RETURN n.name) TO \"{0}\" //'",
+        "RETURN '\\u0027' AS q; LOAD EXTENSION \"{0}\" //'",
+        "RETURN 1 AS x // \\u000aLOAD CSV FROM 'file:///etc/passwd' AS l RETURN l",
+        # One engine ends a comment at a carriage return.
+        "MATCH (s:SAE) // x\rLOAD CSV FROM 'http://127.0.0.1:9/x' AS l RETURN l",
+        "MATCH (s:SAE) // x\u2028LOAD CSV FROM 'file:///etc/passwd' AS l RETURN l",
+        "MATCH (s:SAE) /***/ LOAD CSV FROM 'file:///etc/passwd' AS l RETURN l /* */",
+        "MATCH (s:SAE) LOAD/**/CSV FROM 'file:///etc/passwd' AS l RETURN l",
+        "MATCH (s:SAE) LO\u0410D CSV FROM 'file:///etc/passwd' AS l RETURN l",
+        "CALL db.clearQueryCaches()",
+        "CALL dbms.listConfig() YIELD name RETURN name",
+        "CALL `db`.`clearQueryCaches`()",
+        "CALL read_csv_serial('/etc/passwd') RETURN *",
+        "CALL project_graph('g', ['SAE'], ['IN_SAE'])",
+        "MATCH (s:SAE) RETURN apoc.load.json('file:///etc/passwd') AS x",
+        "MATCH (s:SAE) RETURN `apoc`.`load`.`json`('x') AS x",
+        "RETURN copy_json('{0}') AS x",
+        "RETURN nextval('s') AS x",
+        "MATCH (s:SAE) CALL { CREATE (:SAE {name: 'x'}) } RETURN 1 AS x",
+        "MATCH (s:SAE) CALL (s) { RETURN 1 AS y } IN TRANSACTIONS RETURN y",
+        "USE system SHOW USERS",
+        "INSTALL httpfs",
+        "RETURN '" + "x" * 10 + "\x00' AS q",
+        "RETURN 'not closed",
     ],
 )
 def test_what_reaches_outside_the_graph_is_refused(
@@ -192,6 +217,80 @@ def test_what_reaches_outside_the_graph_is_refused(
     with pytest.raises(QueryFailed):
         filled.query(cypher.replace("{0}", f"{tmp_path}/out.csv"), {})
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    "cypher",
+    [
+        "RETURN " + "(" * 3000 + "1" + ")" * 3000 + " AS x",
+        "RETURN " + "[" * 3000 + "]" * 3000 + " AS x",
+        "RETURN " + "NOT " * 3000 + "true AS x",
+        "RETURN " + "- " * 3000 + "1 AS x",
+        "RETURN " + "CASE WHEN true THEN " * 3000 + "1 " + "END " * 3000 + "AS x",
+        "RETURN 1" + " + 1" * 30_000 + " AS x",
+    ],
+)
+def test_a_query_nested_too_deeply_is_refused_before_an_engine_reads_it(
+    filled: Store, cypher: str
+) -> None:
+    with pytest.raises(QueryFailed, match="are allowed"):
+        filled.query(cypher, {})
+    assert filled.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]
+
+
+def test_a_query_with_limits_answers_as_one_without(filled: Store) -> None:
+    for cypher, params in [
+        (FEATURES, {"sae": "a1"}),
+        ("MATCH (s:SAE) RETURN s ORDER BY s.name", {}),
+        ("RETURN $x AS x, $y AS y", {"x": "it's \u2028 \x00", "y": [1.5, 2.0]}),
+    ]:
+        there = filled.query(cypher, params, limits=Limits())  # type: ignore[arg-type]
+        here = filled.query(cypher, params)  # type: ignore[arg-type]
+        assert there.schema == here.schema
+        assert there.to_pylist() == here.to_pylist()
+
+
+def test_an_answer_with_too_many_rows_is_an_error(filled: Store) -> None:
+    cypher = "UNWIND range(1, 100) AS x RETURN x"
+    assert filled.query(cypher, {}, limits=Limits(rows=100)).num_rows == 100
+    with pytest.raises(QueryFailed, match="more than 99 rows, its limit"):
+        filled.query(cypher, {}, limits=Limits(rows=99))
+
+
+def test_an_error_is_the_same_with_limits(filled: Store) -> None:
+    for cypher in ("MATCH (n:Featur) RETURN n.id", "MATCH (n:Feature RETURN n"):
+        with pytest.raises(QueryFailed) as here:
+            filled.query(cypher, {})
+        with pytest.raises(QueryFailed) as there:
+            filled.query(cypher, {}, limits=Limits())
+        assert str(here.value) == str(there.value)
+
+
+def test_a_query_that_builds_a_huge_list_ends_within_its_limits(tmp_path: Path) -> None:
+    """On the embedded store; a server limits its own memory."""
+    store = KuzuStore.open(tmp_path / "graph.kuzu", graph=make_graph)
+    try:
+        with pytest.raises((QueryFailed, OutOfRoom), match=r"limit|longer than"):
+            store.query(
+                "UNWIND range(1, 1000000000) AS x RETURN count(x) AS n",
+                {},
+                limits=Limits(timeout=20, memory=256 << 20),
+            )
+        assert store.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]
+    finally:
+        store.close()
+
+
+def test_a_child_that_crashes_is_reported_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = KuzuStore.open(tmp_path / "graph.kuzu", graph=make_graph)
+    try:
+        monkeypatch.setattr("atlas.stores.query_process.sys.executable", "/bin/false")
+        with pytest.raises(QueryFailed, match=r"The engine ended while it ran the query \(exit 1"):
+            store.query("RETURN 1 AS x", {}, limits=Limits())
+    finally:
+        store.close()
 
 
 def test_a_long_query_is_given_up(filled: Store) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from atlas.progress import Progress
 
-__all__ = ["Graph", "Loaded", "Param", "Params", "Store", "SyncPlan"]
+__all__ = ["Graph", "Limits", "Loaded", "Param", "Params", "Store", "SyncPlan"]
 
 Param: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[float] | None"
 Params: TypeAlias = Mapping[str, Param]
@@ -43,6 +43,26 @@ class Graph:
     name: str
     tables: "Mapping[str, pa.Table]"
     fingerprints: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one query of a user may take.
+
+    Parameters
+    ----------
+    timeout
+        Seconds.
+    memory
+        Bytes. Holds on the embedded store where the system can limit a process
+        (Linux); a server has its own limit, ``db.memory.transaction.max``.
+    rows
+        Rows of the answer; a query that has more fails and reports so.
+    """
+
+    timeout: float = 60.0
+    memory: int = 2 << 30
+    rows: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -108,7 +128,9 @@ class Store(Protocol):
     def sync(self, plan: SyncPlan, progress: "Progress") -> None:
         """Make the store show the planned graph, one SAE swapped at a time, each whole or not at all."""
 
-    def query(self, cypher: str, params: Params, *, timeout: float = 60) -> "pa.Table":
+    def query(
+        self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
+    ) -> "pa.Table":
         """Run a reading query.
 
         Parameters
@@ -119,11 +141,14 @@ class Store(Protocol):
             A value for every ``$name`` in it, and for no other.
         timeout
             Seconds after which the query is given up.
+        limits
+            For a query that a user typed: limits on time (in place of ``timeout``),
+            memory and rows that hold whatever the query does.
 
         Raises
         ------
         QueryFailed
-            If the query is wrong, writes, or takes too long.
+            If the query is wrong, writes, takes too long, or has too many rows.
         """
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":

@@ -6,6 +6,7 @@ message or log.
 
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,7 +36,8 @@ from atlas.errors import (
     StoreUnreachable,
     UnknownName,
 )
-from atlas.stores.cypher import WRITES
+from atlas.stores.cypher import PROCEDURES, WRITES
+from atlas.stores.query_process import too_many_rows, too_slow
 
 __all__ = ["SCHEMES", "Answer", "Bolt"]
 
@@ -125,6 +127,7 @@ class Bolt:
         params: Mapping[str, Any] | None = None,
         *,
         timeout: float | None = None,
+        rows: int = sys.maxsize,
         steady: str = "RETURN 0",
         strict: bool = False,
     ) -> Answer:
@@ -139,22 +142,28 @@ class Bolt:
         steady
             A query whose answer must be the same before and after: Neo4j shows a
             long query what is committed while it runs, so it is run again if it was not.
+        rows
+            How many rows the answer may have.
         strict
-            Refuse labels and edge types that neither server nor schema knows.
+            For a user's query: refuse it before it runs if the server's plan writes,
+            loads a file or calls a procedure that is not allowed; refuse labels and
+            edge types that neither server nor schema knows.
 
         Raises
         ------
         QueryFailed
-            If it is wrong, writes, or runs longer than ``timeout`` seconds.
+            If it is wrong, writes, runs longer than ``timeout`` seconds or has too many rows.
         Locked
             If the server never keeps still.
         """
         with self._translated(timeout), self._session(neo4j.READ_ACCESS, strict) as session:
             for _ in range(TRIES):
                 with session.begin_transaction(timeout=timeout) as transaction:
+                    if strict:
+                        _check_plan(transaction.run(f"EXPLAIN {cypher}", params).consume())
                     before = transaction.run(steady).values()
                     result = transaction.run(cypher, _unsaid(params))
-                    answer = Answer(list(result.keys()), result.values())
+                    answer = Answer(list(result.keys()), _values(result, rows))
                     summary = result.consume()
                     if strict:
                         _check_labels(summary)
@@ -301,10 +310,7 @@ class Bolt:
         if code.endswith(("AccessMode", "ForbiddenOnReadOnlyDatabase")):
             return QueryFailed(WRITES)
         if _is_timeout(error) and timeout is not None:
-            return QueryFailed(
-                f"The query took longer than {timeout:g} seconds and was given up; ask for less, or give it "
-                "more time with --timeout."
-            )
+            return QueryFailed(too_slow(timeout))
         if "OutOfMemory" in code or "MemoryPool" in code:
             return OutOfRoom(
                 f"{self.url} ran out of memory ({said}); ask for less, or give the server a larger heap."
@@ -316,6 +322,41 @@ class Bolt:
 
 def _unsaid(params: Mapping[str, Any] | None) -> dict[str, Any]:
     return {k: _Unsaid(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
+
+
+def _values(result: neo4j.Result, rows: int) -> list[list[Any]]:
+    """Fetch an answer; more rows than the limit are an error, and are not fetched."""
+    values: list[list[Any]] = []
+    for record in result:
+        if len(values) == rows:
+            raise QueryFailed(too_many_rows(rows))
+        values.append(record.values())
+    return values
+
+
+def _check_plan(summary: neo4j.ResultSummary) -> None:
+    """Refuse a query by what the server would do for it, whatever its text looks like.
+
+    Raises
+    ------
+    QueryFailed
+        If it writes, loads a file, or calls a procedure that is not allowed.
+    """
+    if summary.query_type != "r":
+        raise QueryFailed(WRITES)
+    plans = [summary.plan] if summary.plan else []
+    while plans:
+        plan = plans.pop()
+        plans.extend(plan.get("children", ()))
+        operator = str(plan["operatorType"]).partition("@")[0]
+        details = str(plan.get("args", {}).get("Details", ""))
+        called = details.partition("(")[0].strip().replace("`", "")
+        if operator == "LoadCSV" or (
+            operator == "ProcedureCall" and called.lower() not in PROCEDURES
+        ):
+            raise QueryFailed(
+                f"The query would run {operator} ({details[:80]}), which reaches outside the graph; remove it."
+            )
 
 
 def _take(transaction: neo4j.Transaction, name: str) -> None:

@@ -10,6 +10,7 @@ kept as the comment of the table ``SAE``, where no query meets it.
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from atlas import schema
 from atlas.errors import AtlasError, Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
 from atlas.progress import SILENT, Progress
 from atlas.schema import Edge, Node, Property
-from atlas.stores import Graph, Loaded, Params, SyncPlan
+from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
 from atlas.stores.cypher import WRITES, checked
 from atlas.stores.planning import compare
+from atlas.stores.query_process import query_apart, too_many_rows, too_slow
 from atlas.stores.slices import shared_edges
 from atlas.stores.tables import in_order, sae_column, tables
 
@@ -144,15 +146,29 @@ class KuzuStore:
             self.close()
             self._database = self._read_only()
 
-    def query(self, cypher: str, params: Params, *, timeout: float = 60) -> "pa.Table":
+    def query(
+        self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
+    ) -> "pa.Table":
         """Run a reading query; see ``Store.query``.
 
-        Whole nodes and edges come as structs of their properties.
+        Nodes and edges come as structs of their properties. With ``limits`` the query
+        runs in a process of its own.
         """
         values = checked(cypher, params)
-        with self._connected() as connection, self._translated(timeout):
-            connection.set_query_timeout(max(1, int(timeout * 1000)))
-            return _plain(_answer(connection, cypher, values))
+        if limits is not None:
+            if self._database is None:
+                raise StoreError(f"{self.url} is closed; open it again.")
+            return query_apart(self._path, cypher, values, limits=limits)
+        return self.answer(cypher, values, limits=Limits(timeout=timeout, rows=sys.maxsize))
+
+    def answer(self, cypher: str, values: Mapping[str, Any], *, limits: Limits) -> "pa.Table":
+        """Run a query that ``checked`` has passed in this process, which limits its time and rows only."""
+        with self._connected() as connection, self._translated(limits.timeout):
+            connection.set_query_timeout(max(1, int(limits.timeout * 1000)))
+            result = _answer(connection, cypher, values)
+            if result.get_num_tuples() > limits.rows:
+                raise QueryFailed(too_many_rows(limits.rows))
+            return _plain(result)
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
         """Return one node or edge table, rows in the order of their keys; see ``Store.table``."""
@@ -297,10 +313,9 @@ def _translation(said: str, url: str, timeout: float) -> AtlasError:
     if "read-only database" in said:
         return QueryFailed(WRITES)
     if said.startswith("Interrupted"):
-        return QueryFailed(
-            f"The query took longer than {timeout:g} seconds and was given up; ask for less, or give it "
-            "more time with --timeout."
-        )
+        return QueryFailed(too_slow(timeout))
+    if "bad_alloc" in said or "bad allocation" in said:
+        return OutOfRoom("The query needs more memory than it may use; ask for less.")
     if "buffer pool is full" in said:
         return OutOfRoom(
             f"The query or table needs more memory than the store may use ({short}) Ask for less, or "
@@ -328,8 +343,17 @@ def _columns(properties: tuple[Property, ...]) -> str:
 def _answer(
     connection: "kuzu.Connection", cypher: str, params: Mapping[str, Any] | None = None
 ) -> "kuzu.QueryResult":
-    answer = connection.execute(cypher, dict(params or {}))
-    assert not isinstance(answer, list)  # it is one only for several statements, refused before
+    from kuzu.prepared_statement import PreparedStatement
+
+    # Only a prepared query is sure to be one statement: `execute` of a text runs several.
+    connection.init_connection()
+    values = dict(params or {})
+    prepared = PreparedStatement(connection, cypher, values)
+    if not prepared.is_success():
+        raise RuntimeError(prepared.get_error_message())
+    answer = connection.execute(prepared, values)
+    if isinstance(answer, list):
+        raise QueryFailed("The text holds several statements; give one query at a time.")
     return answer
 
 
@@ -400,7 +424,8 @@ def _plain(result: "kuzu.QueryResult") -> "pa.Table":
         raise QueryFailed("Two columns of the answer have one name; name them with AS.")
     if "RECURSIVE_REL" in kinds:
         raise QueryFailed("A path cannot be a column; return properties of its nodes and edges.")
-    data = result.get_as_arrow()
+    # kuzu allocates a whole chunk of each column at once, a million rows by default.
+    data = result.get_as_arrow(min(max(1, result.get_num_tuples()), 100_000))
     try:
         columns = [_column(data[name]) for name in names]
     except pa.ArrowInvalid as error:

@@ -3,6 +3,7 @@
 How an SAE is swapped is told in ``generations``, what atlases share in ``shared``.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -12,7 +13,7 @@ from atlas import schema
 from atlas.errors import Mismatch, QueryFailed
 from atlas.progress import Progress
 from atlas.schema import Edge, Node
-from atlas.stores import Graph, Loaded, Params, SyncPlan
+from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
 from atlas.stores.bolt import Bolt
 from atlas.stores.cypher import checked
 from atlas.stores.generations import Generations, define, flips
@@ -119,13 +120,18 @@ class Neo4jStore:
                     generations.sweep(stage)
             shared.drop()
 
-    def query(self, cypher: str, params: Params, *, timeout: float = 60) -> "pa.Table":
+    def query(
+        self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
+    ) -> "pa.Table":
         """Run a reading query; see ``Store.query``.
 
-        Whole nodes and edges come as structs of their properties.
+        Nodes and edges come as structs of their properties.
         """
         values = checked(cypher, params)
-        answer = self._bolt.ask(cypher, values, timeout=timeout, steady=SHOWN, strict=True)
+        limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
+        answer = self._bolt.ask(
+            cypher, values, timeout=limits.timeout, rows=limits.rows, steady=SHOWN, strict=True
+        )
         return _arrow(answer.names, answer.rows)
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
