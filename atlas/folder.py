@@ -23,7 +23,7 @@ from typing import Any
 
 from atlas.disk import discard, is_leftover, write_json
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
-from atlas.parts import FORMAT, Part, read_manifest
+from atlas.parts import FORMAT, Part, differ, read_manifest, stored_digests
 
 __all__ = ["DESCRIBED", "Folder", "Sound", "models_of"]
 
@@ -226,7 +226,7 @@ class Folder:
                     stale[key], changed = reason, True
         if about := {key: part for key, part in parts.items() if not part.manifest.saes}:
             saes = [p for key, p in parts.items() if p.manifest.kind == "sae" and key not in stale]
-            stale |= _of_other_models(about, models_of(saes))
+            stale |= _of_other_models(about, models_of(saes)) | _of_changed_models(about, saes)
         return Sound({k: p for k, p in parts.items() if k not in stale}, stale, broken)
 
     def remove(self, part: Part) -> None:
@@ -296,6 +296,18 @@ def _of_other_models(
         elif _identity(said) not in known[name]:
             who = "SAEs here read" if name in read else "another part here is about"
             stale[key] = f"{who} another model named {name} (other weights, or another tokenizer)"
+    return stale
+
+
+def _of_changed_models(parts: Mapping[str, Part], saes: Iterable[Part]) -> dict[str, str]:
+    """Report which parts about models belong to models whose upper parameters differ."""
+    manifests = [part.manifest for part in saes]
+    stale = {}
+    for key, part in parts.items():
+        model = part.manifest.sources.get("model", {})
+        name = model.get("name")
+        if name and differ(model.get("parameters", ()), stored_digests(manifests, name)):
+            stale[key] = f"SAEs here read another model named {name} (other parameters)"
     return stale
 
 

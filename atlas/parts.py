@@ -9,7 +9,7 @@ is *stale* and not loaded. The format is written down in ``docs/format.md``.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,7 +29,9 @@ __all__ = [
     "Manifest",
     "Part",
     "TableFile",
+    "differ",
     "read_manifest",
+    "stored_digests",
     "write_manifest",
     "write_part",
 ]
@@ -256,12 +258,25 @@ def read_manifest(folder: Path) -> Part:
     return Part(folder, manifest)
 
 
+def differ(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether two chains belong to different models, as far as both go."""
+    both = min(len(one), len(other))
+    return both > 0 and one[both - 1] != other[both - 1]
+
+
+def stored_digests(manifests: Iterable[Manifest], model: str) -> tuple[str, ...]:
+    """Return the deepest chain that parts store of the model of a name; empty if none does."""
+    said = [m.sources.get("model", {}) for m in manifests]
+    chains = [tuple(s.get("parameters", ())) for s in said if s.get("name") == model]
+    return max(chains, key=len, default=())
+
+
 def _origin(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten one level and leave out where things lay: the hashes say what they were."""
+    """Flatten one level and leave out names and addresses: the hashes identify the sources."""
     flat: dict[str, Any] = {}
     for key, value in said.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}.{k}": v for k, v in value.items() if k != "source"}
+            flat |= {f"{key}.{k}": v for k, v in value.items() if k not in ("source", "name")}
         else:
             flat[key] = value
     return flat

@@ -12,7 +12,7 @@ from atlas import schema
 from atlas.disk import discard, sha256
 from atlas.errors import Mismatch
 from atlas.folder import Folder
-from atlas.parts import Manifest, Part, TableFile, write_manifest, write_part
+from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from ingest.codes import count_rows
 from ingest.reduce.protocol import Reduction, State, Subject
 from ingest.sae_info import neuronpedia_url
@@ -60,9 +60,11 @@ class Delivery:
                     "model_kwargs": dict(info.model_kwargs),
                 },
                 "model": {
+                    "name": model.name,
                     "source": model.source,
                     "revision": model.revision,
                     "weights": model.weights,
+                    "parameters": list(model.parameters(info.hooks)),
                     "tokenizer": model.tokenizer_key,
                 },
                 "corpus": {"id": self.corpus.id, "source": self.corpus.source},
@@ -79,7 +81,18 @@ class Delivery:
             If an SAE of the atlas was measured on another model, tokenizer or number
             format of this name.
         """
-        there, now = self._model_there(), _model_row(self.group.model)
+        model = self.group.model
+        there, now = self._model_there(), _model_row(model)
+        own = {sae.info.name for sae in self.group.saes}
+        others = [
+            p.manifest for p in self.folder.sound().parts.values() if not own & {*p.manifest.saes}
+        ]
+        if model.is_another(stored_digests(others, model.name)):
+            raise Mismatch(
+                f"The atlas has another model named {model.name}: parameters of the two differ, though not "
+                "those of its first block alone. Give this one another name (--model NAME=FOLDER), or begin "
+                "another atlas with --atlas."
+            )
         if there is None:
             return
         differing = [k for k in now if k not in ("source", "revision") and now[k] != there[k]]

@@ -7,7 +7,7 @@ from typing import Any
 
 from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.folder import Sound
-from atlas.parts import Part
+from atlas.parts import Part, stored_digests
 from ingest.contexts import ContextSettings
 from ingest.models import LanguageModel, open_model
 
@@ -28,6 +28,8 @@ class Ingested:
         Its row of the table SAE, and its model's of the table Model.
     contexts, batch_tokens
         How text was laid out for the model.
+    parameters
+        Digests of the model's parameters, as deep as any part of the atlas stores them.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Ingested:
     model: Mapping[str, Any]
     contexts: ContextSettings
     batch_tokens: int
+    parameters: tuple[str, ...]
 
 
 def open_ingested(sound: Sound, name: str) -> Ingested:
@@ -53,7 +56,8 @@ def open_ingested(sound: Sound, name: str) -> Ingested:
     (model,) = sae.table("Model").to_pylist()
     said = sae.manifest.settings
     contexts = ContextSettings(context_size=said["context_size"], prepend_bos=said["prepend_bos"])
-    return Ingested(name, sae, row, model, contexts, int(said["batch_tokens"]))
+    digests = stored_digests((p.manifest for p in sound.parts.values()), model["name"])
+    return Ingested(name, sae, row, model, contexts, int(said["batch_tokens"]), digests)
 
 
 def reopen_model(
@@ -90,7 +94,7 @@ def reopen_model(
     """
     return reopen(
         ingested.model, given, noted=f"{ingested.name} was ingested", hooks=hooks,
-        tokenizer=tokenizer, device=device,
+        tokenizer=tokenizer, device=device, parameters=ingested.parameters,
     )  # fmt: skip
 
 
@@ -102,6 +106,7 @@ def reopen(
     hooks: Sequence[str],
     tokenizer: Any = None,
     device: str = "auto",
+    parameters: Sequence[str] = (),
 ) -> LanguageModel:
     """Open a model as deep as is needed, and make sure it is the one that an atlas notes.
 
@@ -111,6 +116,8 @@ def reopen(
         Its row of the table Model.
     noted
         What was done with it, as a clause: ``"top was ingested"``.
+    parameters
+        Digests of its parameters that parts of the atlas store.
     given, hooks, tokenizer, device
         As ``reopen_model`` has them, which raises the same.
     """
@@ -124,7 +131,7 @@ def reopen(
             name=model["name"], tokenizer=tokenizer, hooks=hooks, device=device, dtype=model["dtype"],
         )  # fmt: skip
     called = given if isinstance(given, str | Path) else opened.name
-    if opened.weights != model["weights"]:
+    if opened.weights != model["weights"] or opened.is_another(parameters):
         raise Mismatch(
             f"{called} is not the model that {noted} with (its weights differ); name that one with "
             "--model."

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atlas.errors import BadInput, Mismatch
+from atlas.parts import differ
 from ingest.foreign import memory_told
 from ingest.load_model import Loaded, adopt_model, fast_tokenizer, load_model
+from ingest.model_identity import Digests, blocks_read
 from ingest.sites import (
     Layout,
     SeenAll,
@@ -80,7 +82,7 @@ class LanguageModel:
         and the first block, names, shapes and up to 1,024 evenly spaced values
         of each parameter, as float32. It does not depend on how many blocks
         were loaded; it does on ``dtype``. Models that differ only above the
-        first block have the same.
+        first block have the same: ``parameters`` covers the rest.
     tokenizer
         A fast tokenizer of transformers.
     tokenizer_key
@@ -89,6 +91,8 @@ class LanguageModel:
         The transformers model without head; it may lack its upper blocks.
     layout
         Where its places are.
+    digests
+        Its chain of digests over every parameter; ``parameters`` reads it.
     """
 
     name: str
@@ -104,6 +108,26 @@ class LanguageModel:
     tokenizer_key: str
     base: "PreTrainedModel"
     layout: Layout
+    digests: Digests
+
+    def parameters(self, hooks: Iterable[str]) -> tuple[str, ...]:
+        """Return digests of every parameter that some sites depend on.
+
+        Parameters
+        ----------
+        hooks
+            The sites, by TransformerLens name.
+
+        Returns
+        -------
+            One digest of the embeddings and one of each block, each over those before it
+            as well; see ``ingest.model_identity``. Blocks that are not loaded have none.
+        """
+        return self.digests.upto(blocks_read(hooks, model=self.name, layers=self.layers))
+
+    def is_another(self, stored: Sequence[str]) -> bool:
+        """Return whether digests that were stored belong to another model."""
+        return differ(self.digests.upto(len(stored) - 1), stored) if stored else False
 
     @property
     def vocabulary(self) -> int:
@@ -303,6 +327,7 @@ def _describe(loaded: Loaded, *, name: str | None, tokenizer: Any) -> LanguageMo
         tokenizer_key=tokenizer_key(tokenizer),
         base=base,
         layout=layout,
+        digests=Digests(base, layout.blocks),
     )
 
 

@@ -300,6 +300,11 @@ class _Work:
     def _write(self, subject: Subject, result: Result) -> None:
         sources: dict[str, Any] = {
             "left_out": result.left_out, "validated": {"documents": result.documents},
+            "model": {
+                "name": subject.model["name"],
+                "weights": self.model.weights,
+                "parameters": list(self.model.parameters([result.hook])),
+            },
         }  # fmt: skip
         if self.other is not None:
             info = self.other.corpus.info

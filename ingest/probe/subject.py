@@ -5,6 +5,7 @@ from pathlib import Path
 
 from atlas.errors import Mismatch, Missing
 from atlas.folder import Folder, Sound
+from atlas.parts import differ
 from ingest.ingested import Ingested, open_ingested
 
 __all__ = ["Subject", "check_same", "open_subject"]
@@ -57,10 +58,11 @@ def check_same(here: Subject, there: Subject, *, where: Path) -> None:
     for what, mine, other in (
         ("weights", here.row["weights"], there.row["weights"]),
         ("model", here.model["weights"], there.model["weights"]),
+        ("model's parameters", here.parameters, there.parameters),
         ("tokenizer", here.model["tokenizer"], there.model["tokenizer"]),
         ("contexts", here.contexts, there.contexts),
     ):
-        if mine != other:
+        if differ(mine, other) if what == "model's parameters" else mine != other:
             raise Mismatch(
                 f"{here.name} is another SAE in {where} (its {what} differ), so that atlas cannot validate its "
                 "probes; ingest the same SAE there, with the same model and --context."

@@ -131,6 +131,7 @@ class Reader:
         """Return all that activations depend on besides the documents."""
         return {
             "model": self.model.weights,
+            "parameters": list(self.model.parameters([self.source, self.target])),
             "model source": [self.model.source, self.model.revision],
             "dtype": self.model.dtype,
             "tokenizer": self.model.tokenizer_key,

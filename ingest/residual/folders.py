@@ -49,6 +49,8 @@ def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | 
             f"{path} cannot be read ({error}); remove the folder {folder} and give the same command again."
         ) from error
     now = json.loads(json.dumps(origin))
+    if "parameters" not in there:  # trained before studies recorded them; `model` is a sample
+        now.pop("parameters", None)
     if there == now:
         return facts
     if replace:

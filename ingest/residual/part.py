@@ -54,7 +54,8 @@ def write_study(
         seed=study.settings.split_seed,
         sources={
             "model": {"name": model.name, "source": model.source, "revision": model.revision,
-                      "weights": model.weights},
+                      "weights": model.weights,
+                      "parameters": list(model.parameters([study.reader.source, study.reader.target]))},
             "text": asked(study.text),
             **{role: {"corpus": info.id, "source": info.source}
                for role, info in _infos(study, divided).items()},

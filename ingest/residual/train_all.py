@@ -112,6 +112,7 @@ def _origin(study: Begun, divided: Divided, arm: Arm) -> dict[str, Any]:
         "version": VERSIONS[arm.name],
         "arm": arm.label,
         "model": model.weights,
+        "parameters": list(model.parameters([study.reader.source, study.reader.target])),
         "tokenizer": model.tokenizer_key,
         "contexts": asdict(study.reader.contexts),
         "fitted on": divided.corpora["map"].info.id,

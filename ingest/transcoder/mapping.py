@@ -207,6 +207,7 @@ class _Work:
     documents: NDArray[np.int64] | None
     memory: int
     progress: Progress
+    parameters: tuple[str, ...] = ()
 
     @property
     def model_name(self) -> str:
@@ -240,7 +241,8 @@ class _Work:
         names = ("name", "source", "revision", "weights", "tokenizer")
         assert self.folder.corpus is not None
         return {
-            "model": {n: self.subject.model[n] for n in names},
+            "model": {n: self.subject.model[n] for n in names}
+            | {"parameters": list(self.parameters)},
             "corpus": {"id": self.corpus_id, "source": self.folder.corpus["source"]},
         }
 
@@ -263,6 +265,7 @@ class _Work:
 
     def run(self, model: LanguageModel, targets: Sequence[str]) -> None:
         """Make the maps to some targets, as many in one look at the text as memory allows."""
+        self.parameters = model.parameters([self.source, *targets])
         text = Text(
             Corpus.open(self.folder.corpus_file), model, contexts=self.subject.contexts,
             batch_tokens=self.subject.batch_tokens, documents=self.documents,

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.folder import DESCRIBED, Sound
+from atlas.parts import stored_digests
 from atlas.progress import Progress
 from atlas.schema import arrow_schema, node
 from ingest.contexts import ContextSettings, check_tokenizer
@@ -43,6 +44,8 @@ class Subject:
         How text is laid out for it.
     given
         What it is opened from, if it was given: so only one model is in memory at a time.
+    parameters
+        Digests of its parameters that parts of the atlas store.
     """
 
     model: Mapping[str, Any]
@@ -50,6 +53,7 @@ class Subject:
     contexts: ContextSettings
     batch_tokens: int
     given: Any = None
+    parameters: tuple[str, ...] = ()
 
     def open(self, *, hooks: Sequence[str], tokenizer: object | None, device: str) -> LanguageModel:
         """Return the model, opened as deep as some places.
@@ -70,6 +74,7 @@ class Subject:
             hooks=hooks,
             tokenizer=tokenizer,
             device=device,
+            parameters=self.parameters,
         )
         check_tokenizer(opened.tokenizer, settings=self.contexts)
         return opened
@@ -127,6 +132,7 @@ def subjects(
     found: dict[str, Subject] = {}
     for one in given:
         opened, source, named = _look(one, layout.dtype, tokenizer)
+        opened = _deeper(opened, source, known, tokenizer)
         each = _same(opened, known, named) or _new(opened, known, layout, progress)
         if each.model["name"] in found:
             raise BadInput(
@@ -176,14 +182,20 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
         if own.model["name"] not in seen:
             seen.add(own.model["name"])
             like = layout.like if layout.asked and layout.like is not None else own
-            yield Subject(own.model, f"{name} was ingested", like.contexts, like.batch_tokens)
+            yield Subject(
+                own.model, f"{name} was ingested", like.contexts, like.batch_tokens,
+                parameters=own.parameters,
+            )  # fmt: skip
     for part in sound.of("transcoder"):
         if DESCRIBED in part.manifest.tables:
             (row,) = part.table(DESCRIBED).to_pylist()
             longest, bos = row.pop("longest"), row.pop("bos")
             if row["name"] not in seen:
                 seen.add(row["name"])
-                yield Subject(row, "its maps were made", *layout.of(longest, bos))
+                digests = stored_digests((p.manifest for p in sound.parts.values()), row["name"])
+                yield Subject(
+                    row, "its maps were made", *layout.of(longest, bos), parameters=digests
+                )
 
 
 def _look(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel, Any, bool]:
@@ -208,6 +220,20 @@ def _takes(opened: LanguageModel) -> tuple[int | None, bool]:
     return longest, opened.tokenizer.bos_token_id is not None
 
 
+def _deeper(
+    opened: LanguageModel, source: Any, known: Mapping[str, Subject], tokenizer: object | None
+) -> LanguageModel:
+    """Return the model with as many blocks as parts store digests of, if it may be one of them."""
+    stored = [s.parameters for s in known.values() if s.model["weights"] == opened.weights]
+    last = max((len(chain) for chain in stored), default=0) - 2
+    if isinstance(source, LanguageModel) or last < opened.base.config.num_hidden_layers:
+        return opened
+    return open_model(
+        source, name=opened.name, tokenizer=tokenizer, hooks=[f"blocks.{last}.hook_resid_post"],
+        dtype=opened.dtype,
+    )  # fmt: skip
+
+
 def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> Subject | None:
     """Return the model of the atlas that this is: of its name, or, if none was given, of any."""
     same = [
@@ -215,6 +241,7 @@ def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> S
         for each in known.values()
         if (each.model["weights"], each.model["tokenizer"])
         == (opened.weights, opened.tokenizer_key)
+        and not opened.is_another(each.parameters)
         and (not named or each.model["name"] == opened.name)
     ]
     return min(same, key=lambda each: each.model["name"] != opened.name, default=None)
@@ -227,7 +254,7 @@ def _new(
     if other := known.get(opened.name):
         what = (
             "weights, or the format they are read in,"
-            if other.model["weights"] != opened.weights
+            if other.model["weights"] != opened.weights or opened.is_another(other.parameters)
             else "tokenizer"
         )
         raise Mismatch(

@@ -1,0 +1,182 @@
+"""A model is every parameter that a site depends on: another upper weight is another model everywhere."""
+
+import copy
+
+import pytest
+import torch
+from random_models import random_model, small_tokenizer
+from small_ingest import HOOK, model, texts, topk
+from test_ingest import named, run
+from told import Told
+
+from atlas.errors import Asked, Mismatch
+from atlas.folder import Folder
+from atlas.parts import differ, stored_digests
+from ingest.contexts import ContextSettings
+from ingest.deliver import Delivery
+from ingest.model_identity import without_digests
+from ingest.models import open_model
+from ingest.probe.probing import probe_saes
+from ingest.residual.activations import Reader
+from ingest.saes import open_sae
+from ingest.shards import Group
+from ingest.transcoder.mapping import map_sites
+from ingest.transcoder.settings import TranscoderSettings
+
+FIRST, LAST = "blocks.0.hook_resid_post", HOOK
+
+
+def edited(lm, change):
+    """Return a copy of a model with some parameters changed, under the same name."""
+    base = copy.deepcopy(lm.base)
+    with torch.no_grad():
+        change(base)
+    return open_model(base, name=lm.name, tokenizer=lm.tokenizer)
+
+
+def negate(path):
+    return lambda base: base.get_parameter(path).neg_()
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return model()
+
+
+@pytest.fixture(scope="module")
+def upper(lm):
+    """The model with one weight matrix of its last block negated."""
+    return edited(lm, negate("layers.1.mlp.down_proj.weight"))
+
+
+@pytest.fixture
+def path(lm, tmp_path):
+    path = tmp_path / "a.atlas"
+    run(path, lm, [named(topk(), "top")], texts(), match=None)
+    return path
+
+
+def test_the_sample_does_not_see_an_upper_block_and_the_digests_do(lm, upper):
+    assert upper.weights == lm.weights
+    assert upper.parameters([FIRST]) == lm.parameters([FIRST])
+    assert upper.parameters([LAST]) != lm.parameters([LAST])
+    assert upper.is_another(lm.parameters([LAST]))
+    assert not upper.is_another(lm.parameters([FIRST]))
+    assert not lm.is_another(())
+
+
+@pytest.mark.parametrize(
+    "family", ["llama", "gpt2", "gpt_neox", "gemma2", "phi", "qwen3", "gpt_neo"]
+)
+def test_every_parameter_up_to_the_last_block_counts_and_the_final_norm_does_not(family):
+    lm = open_model(random_model(family), name="m", tokenizer=small_tokenizer())
+    last = [f"blocks.{lm.layers - 1}.hook_resid_post"]
+    norms = {"norm", "ln_f", "final_layer_norm", "final_layernorm"}
+    for name, parameter in lm.base.named_parameters():
+        changed = edited(lm, lambda b, n=name: b.get_parameter(n).view(-1)[-1].add_(1))
+        same = changed.parameters(last) == lm.parameters(last)
+        assert same == (name.partition(".")[0] in norms), (name, parameter.shape)
+
+
+def test_what_enters_a_block_does_not_depend_on_it(lm, upper):
+    hook = ["blocks.1.hook_resid_pre"]
+    assert lm.parameters(hook) == lm.parameters([FIRST]) == upper.parameters(hook)
+    assert len(lm.parameters(["hook_embed"])) == 1
+
+
+def test_a_model_opened_less_deeply_has_the_same_digests_as_far_as_it_goes(lm, tmp_path):
+    lm.base.save_pretrained(tmp_path / "m")
+    lm.tokenizer.save_pretrained(tmp_path / "m")
+    shallow = open_model(tmp_path / "m", hooks=[FIRST])
+    assert shallow.parameters([LAST]) == lm.parameters([FIRST])
+    assert not shallow.is_another(lm.parameters([LAST]))
+    assert open_model(tmp_path / "m").parameters([LAST]) == lm.parameters([LAST])
+
+
+def test_chains_are_compared_as_far_as_both_go():
+    assert not differ("abc", "ab")
+    assert not differ("abc", ())
+    assert differ("abc", "aX")
+    assert differ("abX", "abc")
+
+
+def test_ingest_does_not_take_a_changed_model_for_the_old_one(path, upper):
+    with pytest.raises(Asked, match=r"sources model\.parameters"):
+        run(path, upper, [named(topk(), "top")], texts(), match=None)
+    with pytest.raises(Mismatch, match="another model named small"):
+        run(path, upper, [named(topk(seed=1), "other")], texts(), match=None)
+
+
+def test_a_changed_upper_block_is_the_same_model_for_an_sae_below_it(path, upper, lm):
+    """Until a part reads deeper, nothing of the atlas depends on that block."""
+    low = path.parent / "low.atlas"
+    run(low, lm, [named(topk(hook=FIRST), "low")], texts(), match=None)
+    run(low, upper, [named(topk(hook=FIRST), "low")], texts(), match=None)
+    with pytest.raises(Mismatch, match="another model named small"):
+        run(path, upper, [named(topk(hook=FIRST), "low")], texts(), match=None)
+
+
+def test_probe_and_map_refuse_a_changed_model(path, upper):
+    with pytest.raises(Mismatch, match="its weights differ"):
+        probe_saes(path, ["top"], sites=[LAST], model=upper)
+    plain = TranscoderSettings(penalties=(1e-3,), draws=0, folds=3)
+    with pytest.raises(Mismatch, match="weights"):
+        map_sites(path, targets=[LAST], settings=plain, model=upper)
+
+
+def test_a_map_that_goes_deeper_extends_what_is_known_of_a_model(lm, upper, tmp_path):
+    low = tmp_path / "low.atlas"
+    run(low, lm, [named(topk(hook=FIRST), "low")], texts(), match=None)
+    assert (
+        len(stored_digests([p.manifest for p in Folder.open(low).sound().parts.values()], "small"))
+        == 2
+    )
+    plain = TranscoderSettings(penalties=(1e-3,), draws=0, folds=3)
+    map_sites(low, targets=[LAST], settings=plain, model=lm)
+    with pytest.raises(Mismatch, match="weights"):
+        map_sites(low, targets=["blocks.1.hook_mlp_out"], settings=plain, model=upper)
+    with pytest.raises(Mismatch, match="another model"):
+        run(low, upper, [named(topk(hook=FIRST, seed=1), "low2")], texts(), match=None)
+
+
+def test_activations_of_a_residual_study_depend_on_every_parameter(lm, upper):
+    def origin(of):
+        return Reader(of, FIRST, LAST, contexts_of(of), 64).origin()
+
+    assert origin(lm) != origin(upper)
+    assert origin(lm) == origin(edited(lm, lambda base: None))
+
+
+def contexts_of(lm):
+    return ContextSettings(16, prepend_bos=True)
+
+
+def test_a_run_that_was_cut_short_is_not_resumed_with_a_changed_model(lm, upper):
+    sae = open_sae(topk(), name="top")
+
+    class Corpus:
+        id, source = "c", "memory"
+
+    origins = {
+        Delivery(None, Group(m, (sae,), contexts_of(m), 64), Corpus()).sae_manifest(sae.info).origin
+        for m in (lm, upper)
+    }
+    assert len(origins) == 2
+
+
+def test_an_atlas_without_digests_works_and_reports_once_that_it_cannot_be_checked(
+    lm, tmp_path, monkeypatch
+):
+    """With a manifest as the version before wrote it: no name and no digests of the model."""
+    path, now = tmp_path / "a.atlas", Delivery.sae_manifest
+    with monkeypatch.context() as before:
+        before.setattr(Delivery, "sae_manifest", lambda d, info: without_digests(now(d, info)))
+        run(path, lm, [named(topk(), "top")], texts(), match=None)
+    written = [p.manifest.sources.get("model", {}) for p in Folder.open(path).sound().of("sae")]
+    assert all({"name", "parameters"}.isdisjoint(m) for m in written)
+    progress = Told()
+    run(path, lm, [named(topk(), "top")], None, match=None, progress=progress)
+    assert ["is in the atlas already" in s for s in progress.said] == [True, False]
+    assert "could not be checked completely" in progress.said[1]
+    probe_saes(path, ["top"], sites=[LAST], model=lm)
+    assert Folder.open(path).sound().stale == {}
