@@ -8,6 +8,7 @@ import click
 
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     make_progress,
     print_table,
@@ -102,7 +103,7 @@ def _show(result: Mapping[str, Any]) -> None:
         for row in one["rows"]
         if _is_shown(row, halves=one["half_tokens"] > 0)
     ])  # fmt: skip
-    click.echo(
+    echo(
         "\nlimits: a distance ± its standard error is biased upward near 0, and the range of halvings "
         "says nothing\nof another text; neither is an interval of confidence. same SAE has limits of "
         "the same kind.\nover: 'all', the same tokens; 'halves', A's graph from half of the documents, B's from the "
@@ -111,11 +112,11 @@ def _show(result: Mapping[str, Any]) -> None:
         "(and 95% of draws).\nswapped: B's edges swapped, degrees kept."
     )
     for one in comparisons:
-        click.echo(f"\n{one['conclusion']}")
+        echo(f"\n{one['conclusion']}")
         for note in one["notes"]:
-            click.echo(f"  {note}")
+            echo(f"  {note}")
     for path in result["written"]:
-        click.echo(path)
+        echo(path)
 
 
 def _is_shown(row: Mapping[str, Any], halves: bool) -> bool:

@@ -12,6 +12,7 @@ from analysis.geometry_commands import report
 from analysis.graph_commands import plot_graphs, stats
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     make_progress,
     print_table,
@@ -152,8 +153,8 @@ def plot_probes(
     written = [str(save(picture, out)) for out in outs]
     if not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
         told = ", ".join(dict.fromkeys(table["site"]))
-        click.echo(f"Probed from {told}; name those to draw with --site.", err=True)
-    emit({"written": written}, as_json=as_json, show=lambda: click.echo("\n".join(written)))
+        echo(f"Probed from {told}; name those to draw with --site.", err=True)
+    emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
 def _loaded(
@@ -187,7 +188,7 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
         for row in rows:
             _show_in_full(row)
     elif not quiet:
-        click.echo("For one group in full, name its SAE, --site and --run.", err=True)
+        echo("For one group in full, name its SAE, --site and --run.", err=True)
 
 
 def _overview(row: dict[str, Any]) -> dict[str, Any]:
@@ -206,12 +207,12 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
 
 def _show_in_full(row: dict[str, Any]) -> None:
     """Print a group as the source did: its scores, and the ladder."""
-    click.echo()
+    echo()
     title = f"{row['sae']} from {row['site']}, run {row['run']}: {row['probes']:,} probes"
     print_table([{"score": n, **said} for n, said in row["scores"].items()], title=title)
     if "ladder" not in row:
         return
-    click.echo()
+    echo()
     plain, balanced = (row["ladder"][name] for name in ("accuracy", "balanced_accuracy"))
     print_table([
         {"rung": one["rung"]}

@@ -9,6 +9,7 @@ import click
 from analysis.graphs.settings import WEIGHTS, GraphSettings
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     folder_of,
     make_progress,
@@ -136,7 +137,7 @@ def plot_communities(
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
         picture = draw_communities(atlas, sae, most=most, seed=seed)
     written = [str(save(picture, out)) for out in outs]
-    emit({"written": written}, as_json=as_json, show=lambda: click.echo("\n".join(written)))
+    emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -150,7 +151,7 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     )
     for note in (row["halves_note"] for row in rows):
         if note is not None:
-            click.echo(note)
+            echo(note)
     for row in rows:
         print_table(
             [
@@ -161,7 +162,7 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
             title=f"\nLargest communities of {row['sae']}",
         )
     for row in rows:
-        click.echo(
+        echo(
             f"\n{row['sae']}: does the number of different partners go with frequency?\n"
             + (row["partners_conclusion"] or "Not tested: its codes were not kept.")
         )

@@ -8,6 +8,7 @@ import click
 
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     folder_of,
     make_progress,
@@ -131,33 +132,33 @@ def _show(found: Mapping[str, Any]) -> None:
         for what in ("vectors", "walks"):
             print_table([row for row in found["chosen"]["tried"] if row["what"] == what],
                         title="Tried on " + " and ".join(found["chosen"]["on"]))  # fmt: skip
-        click.echo()
+        echo()
     _show_methods(
         found["methods"], 0.0, "No counterparts known, all live features of B are candidates"
     )
     if found["table_share"]:
         share = found["table_share"]
-        click.echo()
+        echo()
         _show_methods(
             found["methods"],
             share,
             f"All kinds of matching, {share:.0%} known and left out of queries and candidates",
         )
-        click.echo()
+        echo()
         print_table([_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],
                     title="Known counterparts")  # fmt: skip
-        click.echo()
+        echo()
         print_table([_gain_row(row) for row in found["by_anchors"]],
                     title="Anchors, matched, less structure, matched: same queries and candidates")  # fmt: skip
-    click.echo()
+    echo()
     print_table([{**row, "95%": _between(row["low"], row["high"])} for row in found["by_frequency"]],
                 columns=["method", "bin", "active from", "to", "queries", "frequency alone", "gain", "95%"],
                 title="recall@10 beyond frequency alone, by fifths of the queries' frequency")  # fmt: skip
     if found["agreement"]:
-        click.echo()
+        echo()
         print_table([row for row in found["agreement"] if {row["one"], row["two"]} <= _AGREE],
                     title=f"Agreement, {found['table_share']:.0%} known; --json has all pairs")  # fmt: skip
-    click.echo()
+    echo()
     print_table([
         {"known": f"{row['share']:.0%}", "anchors": row["anchors"], "nodes": row["nodes"],
          "FAQ, recall@1": row["faq"], "range": _between(row["faq least"], row["faq most"]),
@@ -165,11 +166,11 @@ def _show(found: Mapping[str, Any]) -> None:
          "chance": row["chance"]}
         for row in found["faq"]
     ], title="Beside SciPy's FAQ, on subgraphs of features that all have a counterpart; range over repeats")  # fmt: skip
-    click.echo()
+    echo()
     for sentence in found["sentences"]:
-        click.echo(sentence)
+        echo(sentence)
     for path in found.get("written", ()):
-        click.echo(path)
+        echo(path)
 
 
 def _show_methods(rows: Sequence[Mapping[str, Any]], share: float, title: str) -> None:

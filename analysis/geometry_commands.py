@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atlas.disk import placed
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     folder_of,
     make_progress,
@@ -101,7 +103,8 @@ def geometry(
             atlas, study=study, site=site, run=run, floors=floors, margin=margin, strata=strata
         )
     drawn = draw(found)
-    out.write_text(html(found, where=named, drawn=drawn), "utf-8")
+    with placed(out) as beside:
+        beside.write_text(html(found, where=named, drawn=drawn), "utf-8")
     written = [str(out)]
     if figures is not None:
         written += [str(path) for path in write_figures(drawn, figures, formats=formats)]
@@ -120,13 +123,13 @@ def _one(given: str | None, where: str | None) -> str | None:
 
 def _show(found: "Findings", written: list[str]) -> None:
     if not found.verdicts:
-        click.echo("No residual study is in this atlas; `atlas residual` makes one.")
+        echo("No residual study is in this atlas; `atlas residual` makes one.")
     else:
-        click.echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
+        echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
     rows: list[dict[str, Any]] = [
         {"difference": f"{d.one} − {d.other}", "mean": d.mean, "95% from": d.low, "to": d.high,
          "p": d.p, "seeds": d.seeds}
         for d in found.differences
     ]  # fmt: skip
     print_table(rows)
-    click.echo("\n".join(written))
+    echo("\n".join(written))

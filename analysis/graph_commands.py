@@ -8,6 +8,7 @@ import click
 
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     make_progress,
     print_table,
@@ -159,7 +160,7 @@ def plot_graphs(
         graphs = at_equal_tokens(atlas, names, min_count=min_count, codes=codes)
     picture = draw(graphs, kind=kind)
     written = [str(save(picture, out)) for out in outs]
-    emit({"written": written}, as_json=as_json, show=lambda: click.echo("\n".join(written)))
+    emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
 def _wanted(of: "GraphOf", asked: str | None, progress: "Progress") -> list[str]:
@@ -194,11 +195,11 @@ def _show(result: Mapping[str, Any]) -> None:
     ])  # fmt: skip
     for one in found:
         for name, why in one["notes"].items():
-            click.echo(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
+            echo(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
     for key in dict.fromkeys((row["sae"], row["null"]) for row in result["nulls"]):
         _show_null(key, [row for row in result["nulls"] if (row["sae"], row["null"]) == key])
     if "curves" in result:
-        click.echo()
+        echo()
         print_table(result["curves"], title="Over the first tokens of the corpus")
 
 
@@ -206,7 +207,7 @@ def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
     from analysis.graphs.nulls import NULLS
 
     sae, null = key
-    click.echo(f"\n{sae}, null {null!r}: {NULLS[null]}")
+    echo(f"\n{sae}, null {null!r}: {NULLS[null]}")
     print_table([
         {"statistic": _ROWS[row["statistic"]], "observed": row["observed"], "mean": row["mean"],
          "sd": row["sd"], "95% from": row["low"], "to": row["high"], "z": row["z"],

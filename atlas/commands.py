@@ -7,6 +7,7 @@ import click
 
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     finite,
     folder_of,
@@ -43,9 +44,9 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
         def show() -> None:
             print_table(rows, columns=OVERVIEW)
             if not quiet and not rows:
-                click.echo("There is no SAE in this atlas; `atlas ingest` puts some in.", err=True)
+                echo("There is no SAE in this atlas; `atlas ingest` puts some in.", err=True)
             if not quiet and alone:
-                click.echo(f"Models that no SAE of it reads: {', '.join(alone)}.", err=True)
+                echo(f"Models that no SAE of it reads: {', '.join(alone)}.", err=True)
 
         emit(rows, as_json=as_json, show=show)
 
@@ -121,9 +122,9 @@ def query(
     def show() -> None:
         print_table([marked(row) for row in rows])
         if not quiet:
-            click.echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", err=True)
+            echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", err=True)
             if not rows and "token" in question.params:
-                click.echo("Most tokens begin with a space: --param token=' word'.", err=True)
+                echo("Most tokens begin with a space: --param token=' word'.", err=True)
 
     emit(rows, as_json=as_json, show=show)
 
@@ -156,10 +157,10 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     emit(
         {"removed": removed, "left": left},
         as_json=as_json,
-        show=lambda: click.echo(f"Removed {', '.join(removed)}."),
+        show=lambda: echo(f"Removed {', '.join(removed)}."),
     )
     if left and not quiet:
-        click.echo(
+        echo(
             f"No SAE is left, and {len(left)} part(s) about models are: {', '.join(left)}.",
             err=True,
         )
@@ -225,11 +226,11 @@ def push(
         would = "would be " if dry_run else ""
         for verb in ("added", "replaced", "removed"):
             if done[verb]:
-                click.echo(f"{would}{verb}: {', '.join(done[verb])}")
+                echo(f"{would}{verb}: {', '.join(done[verb])}")
         if done["shared"]:
-            click.echo(f"{would}replaced: what SAEs share, such as maps between sites")
+            echo(f"{would}replaced: what SAEs share, such as maps between sites")
         if not any(done[verb] for verb in ("added", "replaced", "removed", "shared")):
-            click.echo("The server shows this atlas already.")
+            echo("The server shows this atlas already.")
 
     emit(done, as_json=as_json, show=show)
 

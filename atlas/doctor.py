@@ -6,12 +6,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import click
-
 import atlas
 from atlas.errors import AtlasError, StoreDenied, StoreError
 from atlas.folder import Folder
-from atlas.output import atlases_here
+from atlas.output import atlases_here, echo
 from atlas.rooms import Check, Failed, Room, find_rooms
 from atlas.stores.opening import is_server, open_server
 from atlas.versions import LIBRARIES, installed
@@ -75,9 +73,9 @@ def print_checks(found: Iterable[Check], *, faults_only: bool = False) -> None:
     for check in found:
         if faults_only and check.state != "fault":
             continue
-        click.echo(f"{signs[check.state]}  {check.about}: {check.said}")
+        echo(f"{signs[check.state]}  {check.about}: {check.said}")
         if check.todo:
-            click.echo(f"       → {check.todo}")
+            echo(f"       → {check.todo}")
 
 
 def _of_room(room: Room, path: Path | None) -> list[Check]:

@@ -9,6 +9,7 @@ from atlas.disk import enough_room, placed
 from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
+from atlas.safe_text import csv_text
 from atlas.schema import TABLES, Edge, Node
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _write(data: "pa.Table", path: Path, *, form: str) -> None:
 
 
 def _flat(data: "pa.Table") -> "pa.Table":
-    """Write lists as JSON, which CSV can hold."""
+    """Write lists as JSON, which CSV can hold, and mark text that looks like a formula."""
     import pyarrow as pa
 
     for i, field in enumerate(data.schema):
@@ -126,4 +127,7 @@ def _flat(data: "pa.Table") -> "pa.Table":
                 for v in data.column(i).to_pylist()
             ]
             data = data.set_column(i, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_string(field.type):
+            cells = [None if v is None else csv_text(v) for v in data.column(i).to_pylist()]
+            data = data.set_column(i, field.name, pa.array(cells, pa.string()))
     return data

@@ -1,6 +1,5 @@
 """The command ``atlas``: the commands of all rooms, and the one rim where errors become sentences."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ import click
 
 from atlas.errors import AtlasError
 from atlas.rooms import Failed, find_rooms
+from atlas.safe_text import json_line, shown
 
 __all__ = ["command", "main"]
 
@@ -86,8 +86,8 @@ def _complain(
     args: list[str], kind: str, sentence: str, usage: click.ClickException | None = None
 ) -> None:
     if "--json" in args:
-        click.echo(json.dumps({"ok": False, "error": {"type": kind, "message": sentence}}))
+        click.echo(json_line({"ok": False, "error": {"type": kind, "message": sentence}}))
     elif usage is not None and isinstance(usage, click.UsageError):
         usage.show()
     else:
-        click.echo(f"atlas: {sentence}", err=True)
+        click.echo(f"atlas: {shown(sentence)}", err=True)

@@ -1,6 +1,5 @@
 """What commands print: one JSON envelope, or tables for people; and the options they share."""
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +10,11 @@ import click
 
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.safe_text import json_line, shown
 
 __all__ = [
     "atlas_option",
+    "echo",
     "emit",
     "folder_of",
     "make_progress",
@@ -113,7 +114,7 @@ def make_progress(*, quiet: bool) -> Progress:
 def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = True) -> None:
     """Print a result: the envelope, or what ``show`` prints for people."""
     if as_json:
-        click.echo(json.dumps({"ok": ok, "result": _plain(result)}, ensure_ascii=False))
+        click.echo(json_line({"ok": ok, "result": _plain(result)}))
     else:
         show()
 
@@ -135,7 +136,7 @@ def print_table(
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000, no_color=True)
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=shown(title) or None, title_justify="left", box=None, pad_edge=False)
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
@@ -156,7 +157,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(_cell(v) for v in value)
     # Line breaks would tear the table; they are shown as signs.
-    return str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
+    return shown(str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print a line that may hold names or tokens of others."""
+    click.echo(shown(text), err=err)
 
 
 def _plain(value: Any) -> Any:

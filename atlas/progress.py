@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from atlas.safe_text import shown
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -76,6 +78,7 @@ class Bars:
         """Begin a stretch of work and draw its bar until it ends."""
         from rich import progress as rp
 
+        title = shown(title)
         if not self._console.is_terminal:
             self._console.print(f"{title} …", highlight=False, soft_wrap=True)
             yield _SilentStage()
@@ -93,4 +96,4 @@ class Bars:
 
     def say(self, sentence: str) -> None:
         """Print a line above the bars."""
-        self._console.print(sentence, highlight=False, soft_wrap=True)
+        self._console.print(shown(sentence), highlight=False, soft_wrap=True)

@@ -4,12 +4,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
 import queries
 from atlas.asking import Question, named
 from atlas.errors import BadInput
-from atlas.output import emit, print_table
+from atlas.output import echo, emit, print_table
 
 __all__ = ["list_questions", "read_question"]
 
@@ -54,7 +52,7 @@ def list_questions(*, as_json: bool) -> None:
 
     def show() -> None:
         print_table(rows)
-        click.echo("\nAsk one: atlas query NAME --param PARAMETER=VALUE", err=True)
+        echo("\nAsk one: atlas query NAME --param PARAMETER=VALUE", err=True)
 
     emit(rows, as_json=as_json, show=show)
 

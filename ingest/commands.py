@@ -8,6 +8,7 @@ import click
 
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     finite,
     folder_of,
@@ -49,7 +50,7 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 
     def show() -> None:
         print_table(rows)
-        click.echo(_next_commands(where))
+        echo(_next_commands(where))
 
     emit({"atlas": str(where), "saes": rows}, as_json=as_json, show=show)
 
@@ -242,13 +243,11 @@ def match(
     def show() -> None:
         print_table(rows, columns=shown)
         if not rows:
-            click.echo("Nothing to match: no match of this atlas is stale.")
+            echo("Nothing to match: no match of this atlas is stale.")
         for row in rows:
             for what, number in row["left_out"].items():
                 if number:
-                    click.echo(
-                        f"left out of {row['a']} (a) and {row['b']} (b) – {what}: {number:,}"
-                    )
+                    echo(f"left out of {row['a']} (a) and {row['b']} (b) – {what}: {number:,}")
 
     emit(rows, as_json=as_json, show=show)
 
@@ -280,7 +279,7 @@ def random_weights(
 
     folder = save_random_weights(model, out, seed=seed, revision=revision)
     emit({"folder": str(folder), "seed": seed}, as_json=as_json,
-         show=lambda: click.echo(f"{folder}: {model} with random weights of seed {seed}."))  # fmt: skip
+         show=lambda: echo(f"{folder}: {model} with random weights of seed {seed}."))  # fmt: skip
 
 
 def _next_commands(where: Path) -> str:

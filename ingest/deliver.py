@@ -85,8 +85,10 @@ class Delivery:
         there, now = self._model_there(), _model_row(model)
         own = {sae.info.name for sae in self.group.saes}
         others = [
-            p.manifest for p in self.folder.sound().parts.values() if not own & {*p.manifest.saes}
-        ]
+            part.manifest
+            for part in self.folder.sound().parts.values()
+            if part.manifest.saes and not own & {*part.manifest.saes}
+        ]  # a map that touches no SAE becomes stale instead
         if model.is_another(stored_digests(others, model.name)):
             raise Mismatch(
                 f"The atlas has another model named {model.name}: parameters of the two differ, though not "

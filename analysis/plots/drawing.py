@@ -1,10 +1,14 @@
 """How pictures look, and how they are written: PNG, SVG, or HTML that needs no network."""
 
+import io
+import json
+import re
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import altair as alt
 
+from atlas.disk import placed
 from atlas.errors import BadInput
 
 __all__ = ["FORMATS", "Chart", "check_path", "heading", "save"]
@@ -74,11 +78,36 @@ def save(chart: Chart, path: str | Path) -> Path:
         If the suffix is another one, or the folder is not there.
     """
     path = check_path(path)
-    with alt.data_transformers.enable("default", max_rows=None):
-        form = FORMATS[path.suffix.lower()]
-        more = {"inline": True} if form == "html" else {"scale_factor": 2}
-        chart.save(path, format=form, **more)
+    form = FORMATS[path.suffix.lower()]
+    with alt.data_transformers.enable("default", max_rows=None), placed(path) as beside:
+        if form == "html":
+            beside.write_text(_page(chart), "utf-8")
+        else:
+            chart.save(beside, format=form, scale_factor=2)
     return path
+
+
+class ScriptSafe(json.JSONEncoder):
+    """JSON that may stand inside a script element: no text of it can end the element."""
+
+    def encode(self, o: Any) -> str:
+        """Return the JSON with ``<``, ``>``, ``&`` and Unicode's line ends as escapes."""
+        return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", super().encode(o))
+
+
+# The page loads nothing and sends nothing; Vega compiles its expressions at run time.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:"
+)
+
+
+def _page(chart: Chart) -> str:
+    """Return a chart as a page of its own, with Vega inside it."""
+    text = io.StringIO()
+    chart.save(text, format="html", inline=True, json_kwds={"cls": ScriptSafe})
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    return text.getvalue().replace("<head>", f"<head>\n  {policy}", 1)
 
 
 def check_path(path: str | Path) -> Path:

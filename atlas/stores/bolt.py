@@ -160,7 +160,9 @@ class Bolt:
             for _ in range(TRIES):
                 with session.begin_transaction(timeout=timeout) as transaction:
                     if strict:
-                        _check_plan(transaction.run(f"EXPLAIN {cypher}", params).consume())
+                        _check_plan(
+                            transaction.run(f"EXPLAIN {cypher}", dict(params or {})).consume()
+                        )
                     before = transaction.run(steady).values()
                     result = transaction.run(cypher, _unsaid(params))
                     answer = Answer(list(result.keys()), _values(result, rows))

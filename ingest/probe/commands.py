@@ -8,6 +8,7 @@ import click
 
 from atlas.output import (
     atlas_option,
+    echo,
     emit,
     finite,
     folder_of,
@@ -126,10 +127,10 @@ def _show(rows: list[dict[str, Any]]) -> None:
         about = f"{row['sae']} at {row['site']} ({row['run']})"
         if row["verdicts"]:
             said = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-            click.echo(f"{about}: {said}")
+            echo(f"{about}: {said}")
         for what, number in row["left_out"].items():
             if number:
-                click.echo(f"{about}: {number:,} features left out – {what}")
+                echo(f"{about}: {number:,} features left out – {what}")
 
 
 def _show_as_published(rows: list[dict[str, Any]], path: Path) -> None:

@@ -58,11 +58,11 @@ def check_same(here: Subject, there: Subject, *, where: Path) -> None:
     for what, mine, other in (
         ("weights", here.row["weights"], there.row["weights"]),
         ("model", here.model["weights"], there.model["weights"]),
-        ("model's parameters", here.parameters, there.parameters),
+        ("model's parameters", differ(here.parameters, there.parameters), False),
         ("tokenizer", here.model["tokenizer"], there.model["tokenizer"]),
         ("contexts", here.contexts, there.contexts),
     ):
-        if differ(mine, other) if what == "model's parameters" else mine != other:
+        if mine != other:
             raise Mismatch(
                 f"{here.name} is another SAE in {where} (its {what} differ), so that atlas cannot validate its "
                 "probes; ingest the same SAE there, with the same model and --context."

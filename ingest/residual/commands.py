@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.output import emit, make_progress, print_table, shared_options
+from atlas.output import echo, emit, make_progress, print_table, shared_options
 from ingest.text_options import text_options
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _show(found: dict[str, Any]) -> None:
     print_table(
         rows, title=f"{found['study']}: what each SAE reads, and how its features are probed"
     )
-    click.echo(
+    echo(
         "Features of least squares' residuals are harder to predict by construction: hold the residual "
         "against the components and the token means, not against the baseline alone."
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.output import (
+    echo,
     emit,
     finite,
     folder_of,
@@ -133,4 +134,4 @@ def _show(rows: list[dict[str, Any]]) -> None:
         columns = [c for c in _SHOWN if any(row[c] is not None for row in mine)]
         print_table(mine, title=f"from {source}", columns=columns)
     for row in rows:
-        click.echo(row["conclusion"])
+        echo(row["conclusion"])

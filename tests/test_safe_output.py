@@ -1,0 +1,178 @@
+"""Tokens, labels and names of others do nothing but appear: in pages, terminals, tables and files."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import altair as alt
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from neo4j_browser import NoBrowser, find_chromium
+
+import atlas
+from analysis.geometry.page import page, paragraphs, table
+from analysis.plots.drawing import ScriptSafe, save
+from atlas.errors import OutOfRoom
+from atlas.exporting import _write
+from atlas.main import main
+from atlas.output import print_table
+from atlas.progress import Bars
+from atlas.safe_text import csv_text, json_line, shown
+
+HOSTILE = [
+    "</script><script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 1'>",
+    "<!--<script>",
+    "\u2028window.hacked = 1",
+    "javascript:window.hacked=1",
+    "\x1b]0;owned\x07\x1b[2J",
+    "\x9b31m",
+    "a\u202eb",
+    "[red]x[/red][link=http://x]",
+    "=cmd|'/c calc'!A1",
+    "\ud800",
+]
+ACTING = "\x1b\x07\x9b\u202e\u2028\ud800"
+
+
+class Scripts(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.scripts, self.handlers, self._inside = [], [], False
+
+    def handle_starttag(self, tag, attrs):
+        self._inside = tag == "script"
+        if self._inside:
+            self.scripts.append("")
+        self.handlers += [(tag, name) for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data):
+        if self._inside:
+            self.scripts[-1] += data
+
+    def handle_endtag(self, tag):
+        self._inside = False
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    rows = [{"token": t, "n": i} for i, t in enumerate(HOSTILE[:-1])]
+    chart = alt.Chart(alt.Data(values=rows), title=HOSTILE[0]).mark_point()
+    chart = chart.encode(x="n:Q", y=alt.Y("token:N", title=HOSTILE[1]), tooltip=["token:N"])
+    return save(chart, tmp_path / "hostile.html"), rows
+
+
+def test_a_page_of_a_picture_has_no_script_but_its_own(drawn):
+    path, rows = drawn
+    found = Scripts()
+    found.feed(path.read_text("utf-8"))
+    assert len(found.scripts) == 2
+    assert found.handlers == []
+    spec = found.scripts[1].split("const spec = ", 1)[1]
+    read, _ = json.JSONDecoder().raw_decode(spec)
+    assert read["data"]["values"] == rows
+    assert read["title"] == HOSTILE[0]
+
+
+def test_nothing_of_a_token_runs_in_a_browser(drawn):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    try:
+        path = find_chromium()
+    except NoBrowser as error:
+        pytest.skip(str(error))
+    with (
+        sync_api.sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,
+    ):
+        tab = browser.new_page()
+        asked = []
+        tab.on("request", lambda r: asked.append(r.url))
+        tab.goto(drawn[0].as_uri())
+        tab.wait_for_selector("#vis svg, #vis canvas")
+        tab.hover("#vis svg, #vis canvas")
+        assert tab.evaluate("window.hacked") is None
+        assert [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_json_in_a_script_reads_back_as_it_was():
+    text = json.dumps(HOSTILE, cls=ScriptSafe)
+    assert json.loads(text) == HOSTILE
+    assert not any(c in text for c in "<>&\u2028")
+
+
+def test_a_report_escapes_what_it_shows():
+    rows = [{"name": t} for t in HOSTILE]
+    text = page(
+        HOSTILE[0], [table(rows, {"name": HOSTILE[1]}, caption=HOSTILE[2]), paragraphs(*HOSTILE)]
+    )
+    found = Scripts()
+    found.feed(text)
+    assert (found.scripts, found.handlers) == ([], [])
+
+
+def test_no_output_for_people_reaches_a_terminal_with_what_it_obeys(capsys):
+    print_table([{"token": t} for t in HOSTILE], title=HOSTILE[5])
+    Bars().say(" ".join(HOSTILE))
+    with Bars().stage(HOSTILE[5]):
+        pass
+    out, err = capsys.readouterr()
+    assert not any(c in out + err for c in ACTING)
+    assert "[red]x[/red]" in out
+    assert "[red]x[/red]" in err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_an_error_shows_what_was_typed_without_obeying_it(as_json, capsys):
+    with pytest.raises(SystemExit):
+        main(["query", HOSTILE[5], *(["--json"] if as_json else [])])
+    out, err = capsys.readouterr()
+    assert not any(c in out + err for c in ACTING)
+
+
+def test_json_is_exact_and_safe():
+    line = json_line(HOSTILE)
+    assert json.loads(line) == HOSTILE
+    assert not any(c in line for c in ACTING)
+    assert "é" in json_line("é")
+
+
+def test_text_without_controls_is_shown_as_it_is():
+    for text in ("plain", "é ü 漢字 🙂", "tab\there", "line\nend", ""):
+        assert shown(text) == text
+
+
+def test_a_csv_cell_is_no_formula(tmp_path):
+    data = pa.table({"text": ["=1+1", "@x", "+1", "-a", "=", "-", "plain", None], "n": [-1] * 8})
+    _write(data, tmp_path / "t.csv", form="csv")
+    read = pyarrow.csv.read_csv(
+        tmp_path / "t.csv", convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    )
+    assert read["text"].to_pylist()[:7] == ["'=1+1", "'@x", "'+1", "'-a", "=", "-", "plain"]
+    assert read["n"].to_pylist() == [-1] * 8
+    assert csv_text("\t=1") == "'\t=1"
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
+    chart = alt.Chart(alt.Data(values=[{"x": 1}])).mark_point().encode(x="x:Q")
+    (tmp_path / "p.svg").write_text("before")
+
+    def full(self, fp, **_):
+        with open(fp, "w") as file:
+            file.write("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(alt.Chart, "save", full)
+    with pytest.raises(OutOfRoom, match="The disk is full"):
+        save(chart, tmp_path / "p.svg")
+    assert (tmp_path / "p.svg").read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["p.svg"]
+
+
+def test_commands_print_through_one_function():
+    """`click.echo` prints what it gets; `atlas.output.echo` prints it safely."""
+    root = Path(atlas.__file__).parents[1]
+    allowed = {"output.py", "main.py"}
+    for room in ("atlas", "ingest", "analysis"):
+        for path in (root / room).rglob("*.py"):
+            assert path.name in allowed or "click.echo(" not in path.read_text("utf-8"), path
