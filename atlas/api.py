@@ -349,6 +349,7 @@ class Atlas:
             if path.name != current:
                 with suppress(OSError):  # a shared atlas may be read-only for us
                     path.unlink()
+                    path.with_name(f"{path.name}.sum").unlink(missing_ok=True)
 
     def _sound(self) -> Sound:
         assert self.folder is not None

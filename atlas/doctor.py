@@ -11,6 +11,7 @@ from atlas.errors import AtlasError, StoreDenied, StoreError
 from atlas.folder import Folder
 from atlas.output import atlases_here, echo
 from atlas.rooms import Check, Failed, Room, find_rooms
+from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import is_server, open_server
 from atlas.versions import LIBRARIES, installed
 
@@ -135,6 +136,14 @@ def _folder(path: Path) -> Iterator[Check]:
         yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum holds")
     else:
         yield Check(f"{path}: parts", "note", f"{whole} of {total} sound")
+    for view in sorted(folder.cache.glob("graph-*.kuzu")):
+        if not KuzuStore(view).is_sound(whole=True):
+            yield Check(
+                f"{path}: {view.name}",
+                "fault",
+                "the embedded view is not the one that was built (its checksum differs or is missing)",
+                f"Remove {view}; the next query builds it again from the parts.",
+            )
     views = [p.name for p in folder.cache.glob("graph-*.kuzu")]
     said = f"the embedded view is built ({', '.join(views)})" if views else "no embedded view yet"
     yield Check(f"{path}: store", "ok", f"{said}; the first query builds what it needs")

@@ -116,8 +116,12 @@ class Folder:
             raise BadInput(f"{path} is not empty and not an atlas; name a new folder with --atlas.")
         path.mkdir(parents=True, exist_ok=True)
         said = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
-        write_json(path / ATLAS, said)
-        return cls(path, said)
+        folder = cls(path, said)
+        with folder.writing():
+            if (path / ATLAS).exists():  # another process has begun it meanwhile
+                return cls.open(path)
+            write_json(path / ATLAS, said)
+        return folder
 
     @property
     def uuid(self) -> str:
@@ -151,7 +155,12 @@ class Folder:
             )
 
     def set_corpus(self, corpus: Mapping[str, Any]) -> None:
-        """Record the corpus this atlas is about, if it has none yet."""
+        """Record the corpus this atlas is about, if it has none yet.
+
+        The caller holds the right to write. ``atlas.json`` is read again first: another
+        process may have recorded a corpus after this one opened the folder.
+        """
+        self._said = Folder.open(self.path)._said
         self.check_corpus(corpus)
         if self.corpus is None:
             self._said["corpus"] = dict(corpus)

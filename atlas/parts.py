@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.disk import placed_folder, sha256, write_json
-from atlas.errors import BrokenPart, NewerFormat
+from atlas.errors import BrokenPart, Locked, NewerFormat
 from atlas.versions import installed
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ class Part:
         ------
         BrokenPart
             If the file is missing, has changed or cannot be read.
+        Locked
+            If another process has replaced the part since its manifest was read.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -174,10 +176,32 @@ class Part:
     def _check(self, name: str) -> None:
         entry = self.manifest.tables[name]
         path = self.folder / entry.file
+        problem = None
         if not path.is_file():
-            raise _broken(self, f"its table {name} is missing")
-        if sha256(path) != entry.sha256:
-            raise _broken(self, f"its table {name} is not what was written (the checksum differs)")
+            problem = f"its table {name} is missing"
+        elif sha256(path) != entry.sha256:
+            problem = f"its table {name} is not what was written (the checksum differs)"
+        if problem is not None:
+            self._check_not_replaced()
+            raise _broken(self, problem)
+
+    def _check_not_replaced(self) -> None:
+        """Report a part that another process has replaced since this manifest was read.
+
+        Raises
+        ------
+        Locked
+            If the folder now holds another manifest, or is being replaced.
+        """
+        try:
+            replaced = read_manifest(self.folder).manifest.hash != self.manifest.hash
+        except (BrokenPart, NewerFormat):
+            replaced = not (self.folder / MANIFEST).exists()
+        if replaced:
+            raise Locked(
+                f"The part {self.manifest.key} was replaced or removed by another process while it was read; "
+                "give the command again, once the other one has finished."
+            )
 
 
 def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> Part:

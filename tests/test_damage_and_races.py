@@ -1,0 +1,154 @@
+"""A damaged view is found and built again; two processes do not overwrite or misreport each other."""
+
+import random
+from collections import namedtuple
+
+import pytest
+from store_graphs import make_graph
+from told import Told
+
+from atlas.doctor import checks
+from atlas.errors import BrokenPart, Locked, Mismatch, OutOfRoom
+from atlas.folder import Folder
+from atlas.parts import Manifest, read_manifest, write_part
+from atlas.stores.kuzu import KuzuStore
+
+ROWS = "MATCH (a:Feature)-[e:CO_ACTIVATES]->(b:Feature) RETURN a.id, b.id, e.weight ORDER BY a.id, b.id"
+
+
+@pytest.fixture
+def view(tmp_path):
+    path = tmp_path / "graph-0.kuzu"
+    KuzuStore.open(path, graph=make_graph).close()
+    return path
+
+
+def damaged(path, draw):
+    """Change some bytes of a file; return how."""
+    content = bytearray(path.read_bytes())
+    kind = draw.choice(["flip", "zero page", "truncate", "extend"])
+    at = draw.randrange(len(content))
+    if kind == "flip":
+        content[at] ^= 1 << draw.randrange(8)
+    elif kind == "zero page":
+        content[at : at + 4096] = b"\xff" * len(content[at : at + 4096])
+    elif kind == "truncate":
+        del content[at:]
+    else:
+        content += b"\0"
+    path.write_bytes(content)
+    return kind
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
+    whole = view.read_bytes()
+    damaged(view, random.Random(seed))
+    progress = Told()
+    store = KuzuStore.open(view, graph=make_graph, progress=progress)
+    fresh = KuzuStore.open(view.with_name("other.kuzu"), graph=make_graph)
+    assert store.query(ROWS, {}).equals(fresh.query(ROWS, {}))
+    assert progress.said == ["graph-0.kuzu is damaged or incomplete; building it again."]
+    store.close()
+    fresh.close()
+    assert KuzuStore(view).is_sound(whole=True)
+    assert len(view.read_bytes()) == len(whole)
+
+
+def test_a_large_view_is_read_whole_only_when_size_or_time_differ(view, monkeypatch):
+    import os
+
+    monkeypatch.setattr("atlas.stores.kuzu.ALWAYS_HASHED", 0)
+    before = view.stat()
+    content = bytearray(view.read_bytes())
+    content[len(content) // 2] ^= 1
+    view.write_bytes(content)
+    assert not KuzuStore(view).is_sound()
+    os.utime(view, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert KuzuStore(view).is_sound()  # what the check at open cannot see
+    assert not KuzuStore(view).is_sound(whole=True)  # doctor does
+
+
+def test_doctor_finds_a_damaged_view(tmp_path):
+    folder = Folder.create(tmp_path / "a.atlas")
+    view = folder.cache / "graph-0.kuzu"
+    KuzuStore.open(view, graph=make_graph).close()
+    assert [c.about for c in checks(folder.path) if c.state == "fault"] == []
+    damaged(view, random.Random(1))
+    (fault,) = [c for c in checks(folder.path) if c.state == "fault"]
+    assert fault.about.endswith("graph-0.kuzu")
+    assert "builds it again from the parts" in fault.todo
+
+
+def test_a_view_that_was_copied_with_its_checksum_is_sound(view, tmp_path):
+    import shutil
+
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for name in (view.name, f"{view.name}.sum"):
+        shutil.copy(view.with_name(name), copied / name)
+    assert KuzuStore(copied / view.name).is_sound()
+
+
+def test_no_view_is_begun_on_a_disk_that_is_too_full(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("atlas.stores.kuzu.shutil.disk_usage", lambda _: usage(1, 1, 1 << 20))
+    with pytest.raises(OutOfRoom, match=r"needs about 32 MiB of disk .* and 1 MiB are free"):
+        KuzuStore.open(tmp_path / "graph-0.kuzu", graph=make_graph)
+    assert {p.name for p in tmp_path.iterdir()} <= {"graph-0.kuzu.lock"}
+
+
+def part(folder, value):
+    import pyarrow as pa
+
+    return write_part(folder, Manifest(kind="k", name="n"), [("t", pa.table({"x": [value]}))])
+
+
+def test_a_part_that_is_replaced_while_it_is_read_is_not_called_broken(tmp_path):
+    """The reader has the old manifest, and the other process has put the new part there."""
+    old = part(tmp_path / "k/n", 1)
+    new = part(tmp_path / "k/n", 2)
+    with pytest.raises(Locked, match="was replaced or removed by another process"):
+        old.table("t")
+    with pytest.raises(Locked, match="was replaced"):
+        old.check()
+    assert new.table("t")["x"].to_pylist() == [2]
+    (tmp_path / "k/n" / new.manifest.tables["t"].file).write_bytes(b"damaged")
+    with pytest.raises(BrokenPart, match="the checksum differs"):
+        read_manifest(tmp_path / "k/n").check()
+
+
+CORPUS = {"id": "one", "name": "one", "documents": 1}
+
+
+def test_a_corpus_that_another_process_recorded_meanwhile_is_not_overwritten(tmp_path):
+    late = Folder.create(tmp_path / "a.atlas")
+    Folder.open(tmp_path / "a.atlas").set_corpus(CORPUS)
+    with pytest.raises(Mismatch, match="is about the corpus 'one'"):
+        late.set_corpus(CORPUS | {"id": "two"})
+    assert Folder.open(tmp_path / "a.atlas").corpus == CORPUS
+
+
+def test_two_that_begin_an_atlas_at_once_begin_one(tmp_path, monkeypatch):
+    """The other one begins it between the first look at the folder and the lock."""
+    path, others = tmp_path / "a.atlas", []
+    locking = Folder.writing
+
+    def late(self):
+        if not others:
+            others.append(None)
+            others[0] = Folder.create(path)
+        return locking(self)
+
+    monkeypatch.setattr(Folder, "writing", late)
+    mine = Folder.create(path)
+    assert mine.uuid == others[0].uuid == Folder.open(path).uuid
+
+
+def test_nothing_is_written_while_another_process_has_the_right_to(tmp_path):
+    path = tmp_path / "a.atlas"
+    path.mkdir()
+    holder = Folder(path, {})
+    with holder.writing(), pytest.raises(Locked, match="Another process is writing"):
+        Folder.create(path)
+    assert not (path / "atlas.json").exists()
