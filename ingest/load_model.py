@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atlas.errors import BadInput
+from ingest.folder_checks import check_model_folder, check_model_weights
 from ingest.foreign import reached
 from ingest.sites import parse_hook
 
@@ -52,6 +53,10 @@ def choose_device(asked: str) -> torch.device:
             f"The device {asked!r} is not on this machine: use 'auto', 'cpu', 'cuda' or 'mps'."
         ) from error
     return device
+
+
+#: No code of a model's own is run, and no question is asked whether it may be.
+SAFELY = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ def locate(given: str | Path) -> Where:
                 f"The folder {text!r} holds no config.json: give the folder of a model that "
                 "transformers saved."
             )
+        check_model_folder(folder)
         return Where(str(folder), folder.resolve().name, text, None)
     if isinstance(given, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise BadInput(
@@ -159,17 +165,28 @@ def load_model(
     """
     from transformers import AutoModel
 
+    if kwargs.get("trust_remote_code"):
+        raise BadInput(
+            "trust_remote_code was requested, and code of a model's own is never run; use a model of an "
+            "architecture that transformers has."
+        )
+    kwargs = {k: v for k, v in kwargs.items() if k not in (*SAFELY, "use_safetensors")}
     where, to = locate(given), choose_device(device)
     number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
     with reached("model", where.name, repo=where.repo), unheard():
         config = read_config(where, revision=revision, **kwargs)
         whole = config.get_text_config()
+        needed = _blocks_needed(hooks, whole, where.name)
+        if where.repo is None:
+            check_model_weights(Path(where.path))
         base, report = AutoModel.from_pretrained(
             where.path,
-            config=_first_blocks(config, _blocks_needed(hooks, whole, where.name)),
+            config=_first_blocks(config, needed),
             dtype=number_format,
             revision=revision,
             output_loading_info=True,
+            **SAFELY,
+            use_safetensors=True,
             **kwargs,
         )
         base.to(to)
@@ -194,7 +211,9 @@ def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "Pretra
     """
     from transformers import AutoConfig
 
-    config: PretrainedConfig = AutoConfig.from_pretrained(where.path, revision=revision, **kwargs)
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        where.path, revision=revision, **SAFELY, **kwargs
+    )
     if config.is_encoder_decoder:
         raise BadInput(
             f"{where.name} is an encoder-decoder ({config.model_type}); a causal language "
@@ -236,7 +255,7 @@ def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
 
         name = str(given)
         with reached("tokenizer", name, repo=None if Path(name).is_dir() else name), unheard():
-            given = AutoTokenizer.from_pretrained(name, revision=revision)
+            given = AutoTokenizer.from_pretrained(name, revision=revision, **SAFELY)
     if not getattr(given, "is_fast", False):
         raise BadInput(
             f"A {type(given).__name__} was given as tokenizer; a fast tokenizer of transformers "

@@ -1,6 +1,5 @@
 """SAEs of sae-lens, from its registry, a folder or memory, made ready to encode flat float32."""
 
-import json
 import os
 import tempfile
 import warnings
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput, Mismatch, UnknownName
+from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.foreign import reached
 from ingest.sae_names import short_names
 from ingest.subtract import Subtraction, read_subtraction
@@ -131,7 +131,7 @@ def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
 
     config = _read_config(folder)
     architecture = config.get("architecture", "standard")
-    if architecture not in SAE_CLASS_REGISTRY:
+    if not isinstance(architecture, str) or architecture not in SAE_CLASS_REGISTRY:
         raise BadInput(
             f"The SAE in {folder} is a {architecture!r}, which sae-lens cannot encode with (known: "
             f"{', '.join(sorted(SAE_CLASS_REGISTRY))}): if it is a training checkpoint, save it "
@@ -139,6 +139,7 @@ def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
         )
     if not (folder / "sae_weights.safetensors").is_file():
         raise BadInput(f"The folder {folder} holds no sae_weights.safetensors beside its cfg.json.")
+    check_sae_folder(folder, config)
     with reached("SAE", str(folder)), _without_advice():
         sae = SAE.load_from_disk(folder, device="cpu", dtype="float32", converter=_converter)
     if sae.cfg.normalize_activations == "expected_average_only_in":
@@ -149,17 +150,11 @@ def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "cfg.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise BadInput(
             f"The folder {folder} holds no cfg.json: give the folder of an SAE saved by sae-lens."
-        ) from error
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON ({error}).") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{path} holds no JSON object.")
-    return config
+        )
+    return read_json_object(path)
 
 
 def _converter(path: Any, device: str, cfg_overrides: dict[str, Any] | None) -> Any:
@@ -180,7 +175,7 @@ def _converter(path: Any, device: str, cfg_overrides: dict[str, Any] | None) -> 
 def _fold_scale(sae: Any, path: Path) -> None:
     """Fold in the scale that a training checkpoint keeps beside its weights, if it is there."""
     if path.is_file():
-        scale = json.loads(path.read_text("utf-8")).get("scaling_factor")
+        scale = read_json_object(path).get("scaling_factor")
         if scale is not None:
             sae.fold_activation_norm_scaling_factor(float(scale))
 

@@ -172,8 +172,13 @@ class KuzuStore:
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")
-            return query_apart(self._path, cypher, values, limits=limits)
-        return self.answer(cypher, values, limits=Limits(timeout=timeout, rows=sys.maxsize))
+            if (
+                self._path.exists()
+            ):  # files are named by their content, so it is the one opened here
+                return query_apart(self._path, cypher, values, limits=limits)
+        # A view that a newer one has replaced lives on in this process only.
+        limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
+        return self.answer(cypher, values, limits=limits)
 
     def answer(self, cypher: str, values: Mapping[str, Any], *, limits: Limits) -> "pa.Table":
         """Run a query that ``checked`` has passed in this process, which limits its time and rows only."""
@@ -234,7 +239,7 @@ class KuzuStore:
             same = now == (noted["size"], noted["changed"])
             if same and not whole and now[0] > ALWAYS_HASHED:
                 return True
-            return now[0] == noted["size"] and sha256(self._path) == noted["sha256"]
+            return bool(now[0] == noted["size"] and sha256(self._path) == noted["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 __all__ = ["ATTACKS", "Try", "Unavailable"]
 
-ATTACKS: tuple[str, ...] = ()
+ATTACKS: tuple[str, ...] = ("folders",)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,248 @@
+"""Check the files of an SAE or a model folder before any of them is loaded.
+
+Folders come from outside. Their JSON may be of any shape and depth, their weights may
+disagree with it, and older formats of weights are pickles, which run code when they
+are read. All of this is found here, from the configuration and from the headers of
+safetensors files, before memory is set aside and before a library sees the folder.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import BadInput
+
+__all__ = ["check_model_folder", "check_model_weights", "check_sae_folder", "read_json_object"]
+
+LARGEST_JSON = 64 << 20
+"""Bytes of a configuration; real ones have some kilobytes."""
+WIDEST = 1 << 24
+"""Largest width of an SAE or a model: 16 million, some hundred times that of any published one."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _whole(low: int, high: int) -> Rule:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return fits, f"a whole number from {low:,} to {high:,}"
+
+
+def _number(value: Any) -> bool:
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return numeric and math.isfinite(value)
+
+
+_TEXT: Rule = (
+    lambda v: isinstance(v, str) and len(v) < 4096 and v.isprintable(),
+    "a text of one line",
+)
+_YES_NO: Rule = (lambda v: isinstance(v, bool), "true or false")
+_NUMBER: Rule = (_number, "a finite number")
+_OBJECT: Rule = (lambda v: isinstance(v, dict), "a JSON object")
+_TEXTS: Rule = (
+    lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v),
+    "a list of texts",
+)
+
+_SAE: Mapping[str, Rule] = {
+    "architecture": _TEXT,
+    "d_in": _whole(1, WIDEST),
+    "d_sae": _whole(1, WIDEST),
+    "d_out": _whole(1, WIDEST),
+    "k": _whole(1, WIDEST),
+    "dtype": _TEXT,
+    "normalize_activations": _TEXT,
+    "reshape_activations": _TEXT,
+    "apply_b_dec_to_input": _YES_NO,
+    "rescale_acts_by_decoder_norm": _YES_NO,
+    "metadata": _OBJECT,
+}
+_METADATA: Mapping[str, Rule] = {
+    "model_name": _TEXT,
+    "hook_name": _TEXT,
+    "hf_hook_name": _TEXT,
+    "hook_head_index": _whole(0, WIDEST),
+    "context_size": _whole(1, 1 << 31),
+    "prepend_bos": _YES_NO,
+    "seed": _whole(-(1 << 63), (1 << 63) - 1),
+    "neuronpedia_id": _TEXT,
+    "dataset_path": _TEXT,
+    "model_from_pretrained_kwargs": _OBJECT,
+    "sae_lens_version": _TEXT,
+}
+_MODEL: Mapping[str, Rule] = {
+    "model_type": _TEXT,
+    "architectures": _TEXTS,
+    **dict.fromkeys(
+        ("hidden_size", "n_embd", "intermediate_size", "n_inner", "vocab_size", "head_dim",
+         "max_position_embeddings", "n_positions"),
+        _whole(1, 1 << 31),
+    ),
+    **dict.fromkeys(
+        ("num_hidden_layers", "n_layer", "num_layers", "num_attention_heads", "n_head", "num_heads",
+         "num_key_value_heads"),
+        _whole(1, 1 << 16),
+    ),
+}  # fmt: skip
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read, is too large or nested too deeply, or holds something else.
+    """
+    try:
+        if not path.is_file():
+            raise BadInput(f"{path} is no file; a JSON file was expected.")
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise BadInput(
+                f"{path} has {size >> 20:,} MiB; a configuration of at most {LARGEST_JSON >> 20} MiB was "
+                "expected."
+            )
+        found = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is a ValueError
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadInput(f"{path} is not JSON ({reason}); copy the folder again.") from error
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be read ({error.strerror}); copy the folder again."
+        ) from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} holds {_short(found)}; a JSON object was expected.")
+    return found
+
+
+def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
+    """Check the configuration of an SAE and that its weights are those it describes.
+
+    Parameters
+    ----------
+    folder
+        The folder, with ``sae_weights.safetensors``.
+    config
+        What its ``cfg.json`` holds.
+
+    Raises
+    ------
+    BadInput
+        If a field is of the wrong type or out of range, or a tensor of another shape.
+    """
+    path = folder / "cfg.json"
+    _check(config, _SAE, path)
+    _check(config.get("metadata") or {}, _METADATA, path, "metadata.")
+    for name in ("d_in", "d_sae"):
+        if config.get(name) is None:
+            raise BadInput(f"{path} has no {name}; a whole number was expected.")
+    for name in ("metadata", "k"):  # optional, and not null where they are
+        if name in config and config[name] is None:
+            raise BadInput(f"{path} has {name} null; remove it, or copy the folder again.")
+    d_in, d_sae = config["d_in"], config["d_sae"]
+    d_out = config.get("d_out", d_in)  # of transcoders
+    if config.get("k") is not None and config["k"] > d_sae:
+        raise BadInput(
+            f"{path} has k {config['k']:,}, but the SAE has {d_sae:,} features; k is at most that."
+        )
+    weights = folder / "sae_weights.safetensors"
+    shapes = _shapes(weights)
+    wanted = {
+        "W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_enc": (d_sae,), "b_dec": (d_out,),
+        "threshold": (d_sae,), "b_gate": (d_sae,), "b_mag": (d_sae,), "r_mag": (d_sae,),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        if name in wanted and shape != wanted[name]:
+            raise BadInput(
+                f"{weights}: {name} has shape {shape}, and {wanted[name]} was expected of an SAE with d_in "
+                f"{d_in:,} and d_sae {d_sae:,}; the two files are of different SAEs."
+            )
+    if "W_dec" not in shapes:
+        raise BadInput(f"{weights} holds no W_dec; an SAE saved by sae-lens has one.")
+    if (folder / "activation_scaler.json").exists():
+        scale = read_json_object(folder / "activation_scaler.json").get("scaling_factor")
+        if scale is not None and not (_number(scale) and scale > 0):
+            raise BadInput(
+                f"{folder / 'activation_scaler.json'} has scaling_factor {_short(scale)}; a number above 0 was "
+                "expected."
+            )
+
+
+def check_model_folder(folder: Path) -> None:
+    """Check the configuration of a model folder.
+
+    Raises
+    ------
+    BadInput
+        If a field is of the wrong type or out of range, or it names code of its own.
+    """
+    path = folder / "config.json"
+    config = read_json_object(path)
+    _check(config, _MODEL, path)
+    if isinstance(config.get("text_config"), dict):
+        _check(config["text_config"], _MODEL, path, "text_config.")
+    if config.get("auto_map") is not None:
+        raise BadInput(
+            f"{path} names code of its own (auto_map), which is never run; a model of an architecture that "
+            "transformers has was expected."
+        )
+
+
+def check_model_weights(folder: Path) -> None:
+    """Check that the weights of a model folder are safetensors, and their headers sound.
+
+    Raises
+    ------
+    BadInput
+        If they are pickled, missing or damaged.
+    """
+    if not any(folder.glob("*.safetensors")):
+        pickled = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
+        if pickled:
+            raise BadInput(
+                f"The folder {folder} has its weights in {pickled[0]}, a format that may run code when it is "
+                "read; safetensors was expected. Save it again with save_pretrained, in a place you trust."
+            )
+        raise BadInput(f"The folder {folder} holds no weights (*.safetensors).")
+    for file in sorted(folder.glob("*.safetensors")):
+        _shapes(file)
+
+
+def _check(
+    config: Mapping[str, Any], rules: Mapping[str, Rule], path: Path, prefix: str = ""
+) -> None:
+    for name, (fits, expected) in rules.items():
+        value = config.get(name)
+        if value is not None and not fits(value):
+            raise BadInput(
+                f"{path} has {prefix}{name} {_short(value)}; {expected} was expected. Correct the file, or copy "
+                "the folder again."
+            )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes in the header of a safetensors file, which is checked against its size."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names: Sequence[str] = list(file.keys())
+            return {name: tuple(file.get_slice(name).get_shape()) for name in names}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise BadInput(
+            f"{path} cannot be read ({error}): it is damaged, or no safetensors file. Copy it again."
+        ) from error
+
+
+def _short(value: Any) -> str:
+    """Return a value for a message, cut to a line."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # a number of thousands of digits has no text
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}…"
