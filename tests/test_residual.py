@@ -523,7 +523,8 @@ def test_a_study_leaves_saes_probes_matches_and_its_part(whole, lm):
     assert all(r["l0"] <= SETTINGS.k for r in found["arms"])
     assert not (folder.cache / f"residual-{name}").exists()
     assert part.manifest.sources["model"] == {
-        "name": lm.name, "source": lm.source, "revision": lm.revision, "weights": lm.weights}  # fmt: skip
+        "name": lm.name, "source": lm.source, "revision": lm.revision, "weights": lm.weights,
+        "parameters": list(lm.parameters([HOOK]))}  # fmt: skip
     assert part.manifest.sources["text"] == {
         "source": "memory", "name": None, "field": "text", "split": "train", "revision": None,
         "split_on": "paragraph"}  # fmt: skip

@@ -121,6 +121,7 @@ def _group(planted: "Planted", saes: list[SimpleNamespace], settings: Settings) 
         tokenizer_key=hashlib.sha256(words.encode()).hexdigest()[:12],
         vocabulary=len(planted.text.words),
         place=lambda hook: Place(hook, None, 1),
+        parameters=lambda hooks: (),
     )
     contexts = ContextSettings(planted.settings.context_size, prepend_bos=False)
     return Group(cast(Any, model), cast(Any, tuple(saes)), contexts, settings.batch_tokens)
