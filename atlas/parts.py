@@ -155,12 +155,19 @@ class Part:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._check(name)
-        path = self.folder / self.manifest.tables[name].file
+        entry = self.manifest.tables[name]
+        path = self.folder / entry.file
         try:
-            return pq.read_table(path)
+            with path.open("rb") as file:
+                # One handle for both: between two, another process may replace the part.
+                if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
+                    file.seek(0)
+                    return pq.read_table(file)
         except (OSError, pa.ArrowException) as error:
-            raise _broken(self, f"{path.name} cannot be read ({error})") from error
+            if path.exists():
+                raise _broken(self, f"{path.name} cannot be read ({error})") from error
+        self._check(name)  # reports what is wrong
+        raise _broken(self, f"its table {name} changed while it was read")
 
     def check(self) -> None:
         """Hold every file against its checksum.

@@ -118,6 +118,25 @@ def test_a_part_that_is_replaced_while_it_is_read_is_not_called_broken(tmp_path)
         read_manifest(tmp_path / "k/n").check()
 
 
+def test_a_table_is_read_from_the_file_whose_checksum_was_compared(tmp_path, monkeypatch):
+    """The other process replaces the part between the checksum and the reading."""
+    import hashlib
+
+    old = part(tmp_path / "k/n", 1)
+    digest, replaced = hashlib.file_digest, []
+
+    def late(file, name):
+        found = digest(file, name)
+        if not replaced:
+            replaced.append(True)
+            part(tmp_path / "k/n", 2)
+        return found
+
+    monkeypatch.setattr(hashlib, "file_digest", late)
+    assert old.table("t")["x"].to_pylist() == [1]
+    assert replaced
+
+
 CORPUS = {"id": "one", "name": "one", "documents": 1}
 
 
