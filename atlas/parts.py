@@ -184,10 +184,13 @@ class Part:
         entry = self.manifest.tables[name]
         path = self.folder / entry.file
         problem = None
-        if not path.is_file():
+        try:
+            if sha256(path) != entry.sha256:
+                problem = f"its table {name} is not what was written (the checksum differs)"
+        except FileNotFoundError:
             problem = f"its table {name} is missing"
-        elif sha256(path) != entry.sha256:
-            problem = f"its table {name} is not what was written (the checksum differs)"
+        except OSError as error:
+            problem = f"{path.name} cannot be read ({error})"
         if problem is not None:
             self._check_not_replaced()
             raise _broken(self, problem)

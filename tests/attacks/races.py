@@ -60,7 +60,7 @@ def _begin(path: Path, number: int, together: Barrier, said: "Queue[str]") -> No
 
 
 def replace(path: Path) -> Try:
-    """Read a part while another process writes 200 versions of it."""
+    """Read a part while another process writes 60 versions of it."""
     context = multiprocessing.get_context("fork")
     _write(path, 0)
     writer = context.Process(target=_versions, args=(path,))
@@ -88,5 +88,5 @@ def _write(path: Path, version: int) -> None:
 
 
 def _versions(path: Path) -> None:
-    for version in range(1, 200):
+    for version in range(1, 60):
         _write(path, version)
