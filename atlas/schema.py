@@ -356,7 +356,7 @@ EDGES: tuple[Edge, ...] = (
         P("tau", "double", "balanced accuracy that a verdict asks for"),
         P("delta", "double", "how near the token table is near enough"),
         P("iterations", "int64", "steps of the solver"),
-        P("converged", "bool", "whether the solver reached its tolerance"),
+        P("converged", "bool", "whether the solver reached its tolerance, a share of λ, which bounds the distance to the optimum"),
     ), each="run"),
     Edge("MAPS_TO", "Site", "Site", "An affine map predicts the activations at the target from those at the source (a transcoder).", "transcoder", (
         P("run", "string", "`method/corpus`, and which documents if not all: tells maps between the same sites apart"),

@@ -23,7 +23,7 @@ from ingest.probe.sides import natural
 from ingest.probe.splits import training
 
 # Below 1e-5 the rounding of a float32 gradient decides whether the solver ends, and threads change that.
-FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=1e-5)
+FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=9e-4)
 
 
 def probed(kept, places, settings=FAST, *, memory=1 << 30, on=None):
@@ -358,7 +358,7 @@ def test_another_text_validates(tmp_path, toy):
     )
     wide = np.concatenate([vectors, rng.normal(size=(6, 5))])
     (result,) = probed(both, [at_embedding(both, wide)], on=("other", "123"))
-    assert result.run.name == "corpus/active/l2=0.001/on=other/tolerance=1e-05"
+    assert result.run.name == "corpus/active/l2=0.001/on=other/tolerance=0.0009"
     assert result.documents == len(others)
     every = np.concatenate([ids, more])
     train = np.arange(len(every)) < len(ids)

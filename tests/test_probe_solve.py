@@ -14,6 +14,7 @@ from atlas.errors import BadActivations, BadInput
 from ingest.probe.design import Design
 from ingest.probe.estimator import LogisticProbes, RidgeProbes
 from ingest.probe.losses import Losses
+from ingest.probe.settings import ProbeSettings
 from ingest.probe.solve import bytes_needed, margins, solve
 from ingest.probe.spectrum import spectrum
 from ingest.probe.targets import look
@@ -523,3 +524,26 @@ def test_scikit_learns_manners():
     assert probes.predict_proba(x).shape == y.shape == probes.decision_function(x).shape
     assert probes.coef_.shape == (7, 12)
     assert probes.n_iter_.dtype == np.int64
+
+
+@pytest.mark.parametrize("width", [24, 96])
+def test_default_settings_end_within_a_bound_of_the_optimum(width):
+    """On vectors whose directions differ a thousandfold in spread, where a small gradient is not enough."""
+    rng = np.random.default_rng(width)
+    x = rng.normal(size=(3000, width)) * np.logspace(0, -1.5, width) * np.sqrt(5)
+    y = rng.random(3000) < 1 / (1 + np.exp(2 - x @ rng.normal(size=width) * 2))
+    weight = np.where(y, 0.5 / y.sum(), 0.5 / (~y).sum()) * len(y)
+    settings, penalty = ProbeSettings(), 1e-3
+    design = Design(x.astype(np.float32))
+    column = torch.tensor(weight, dtype=torch.float32)[:, None]
+    target = column * torch.tensor(y)[:, None]
+    found = solve(design, column, target, penalty=penalty, max_iterations=settings.iterations,
+                  tolerance=settings.gradient_tolerance(penalty))  # fmt: skip
+    wanted = LogisticRegression(
+        C=1 / (2 * penalty * weight.sum()), tol=1e-12, max_iter=1000, solver="newton-cholesky"
+    ).fit(x, y, sample_weight=weight)
+    assert found.converged.all()
+    distance = np.linalg.norm(found.coef[0].numpy() - wanted.coef_[0])
+    assert distance <= 0.002 * np.sqrt(width + 1)
+    loose = solve(design, column, target, penalty=penalty, tolerance=1e-4)
+    assert np.linalg.norm(loose.coef[0].numpy() - wanted.coef_[0]) > 3 * distance

@@ -163,10 +163,10 @@ class ActiveProbe:
         design = self._fitted.design
         target = design.tensor(_share(positives))
         weight = target + design.tensor(_share(negatives))
+        penalty = self._penalty(tokens)
         return solve(
-            design, weight, target,
-            penalty=self._penalty(tokens).to(design.device, design.dtype),
-            tolerance=self._settings.tolerance, max_iterations=self._settings.iterations,
+            design, weight, target, penalty=penalty.to(design.device, design.dtype),
+            tolerance=self._settings.gradient_tolerance(float(penalty.min())), max_iterations=self._settings.iterations,
             basis=self._basis,
         )  # fmt: skip
 

@@ -92,7 +92,7 @@ class AmountProbe:
         found = solve(
             design, design.tensor(weight), design.tensor(target), link="squared",
             penalty=self._settings.penalty / 2,  # the solver's loss is half the mean square
-            tolerance=self._settings.tolerance,
+            tolerance=self._settings.gradient_tolerance(self._settings.penalty / 2),
             max_iterations=self._settings.iterations, basis=self._basis,
         )  # fmt: skip
         back = design.tensor(unit)

@@ -27,7 +27,7 @@ _PLAIN = ProbeSettings()
 #: Options whose values are settings of the same name; those not given leave the preset as it is.
 _SETTINGS = (
     "penalty", "c", "threshold", "balance", "min_positives", "features", "tokens", "controls",
-    "draws", "tau", "delta", "seed", "iterations",
+    "draws", "tau", "delta", "seed", "iterations", "tolerance",
 )  # fmt: skip
 
 
@@ -65,6 +65,8 @@ _SETTINGS = (
               help=f"How near the token table counts as linear. [default: {_PLAIN.delta:g}]")  # fmt: skip
 @click.option("--seed", type=int, help=f"Of splits, draws and samples. [default: {_PLAIN.seed}]")
 @click.option("--iterations", type=int, help=f"Steps of the solver at most. [default: {_PLAIN.iterations}]")  # fmt: skip
+@click.option("--tolerance", type=float, metavar="SHARE",
+              help=f"The solver ends where the gradient is this share of λ. [default: {_PLAIN.tolerance:g}]")  # fmt: skip
 @click.option("--model", metavar="MODEL", help="Name or folder. [default: the one the atlas notes]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["ALL", "VERSION", "probe_saes"]
 
 #: Raised when the same codes would give other tables.
-VERSION = 2
+VERSION = 3
 
 ALL = "all"
 """Stands for the embedding and the residual stream after every block."""

@@ -13,6 +13,7 @@ __all__ = ["HISTORY", "Search"]
 HISTORY = 10
 DECREASE = 1e-4  # share of the promised decrease that a step must bring
 SLACK = 10  # units in the last place by which a loss may be wrong
+ROUNDING = 32  # units in the last place by which a component of the gradient may be wrong
 SHORTEST = 1e-8  # a label whose step would be shorter is at its numbers' end
 PER_LABEL = ("point", "_inverse", "_gamma", "_step", "_direction", "_slope")
 
@@ -46,9 +47,15 @@ class Search:
 
     @property
     def met(self) -> Tensor:
-        """Which labels are where they should end; bool, (labels,)."""
-        targets = self._losses.targets
-        return targets.same | (self._values.largest <= self._tolerance * targets.spread)
+        """Which labels are where they should end; bool, (labels,).
+
+        A label that can go no further has ended there too, if its gradient is no larger
+        than what rounding alone makes of sums of this size.
+        """
+        targets, now = self._losses.targets, self._values
+        rounding = ROUNDING * torch.finfo(now.loss.dtype).eps * now.size
+        small = now.largest <= self._tolerance * targets.spread
+        return targets.same | small | (self.stuck & (now.largest <= rounding))
 
     @property
     def stuck(self) -> Tensor:

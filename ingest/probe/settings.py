@@ -7,6 +7,9 @@ from atlas.errors import BadInput
 
 __all__ = ["Balance", "Kind", "ProbeSettings", "Split"]
 
+FINEST = 1e-6
+"""Smallest tolerance of the gradient: sums in float32 are not known more finely."""
+
 Split: TypeAlias = Literal["document", "sample", "type"]
 Kind: TypeAlias = Literal["active", "activation"]
 Balance: TypeAlias = Literal["weight", "subsample"]
@@ -59,7 +62,9 @@ class ProbeSettings:
     iterations
         Steps of the solver at most.
     tolerance
-        The solver ends where no component of the gradient is larger.
+        The solver ends where no component of the gradient is larger than this times λ (but
+        not below ``FINEST``, which float32 resolves). The loss bends by 2λ at least in every
+        direction of w, so w is then within ``tolerance * sqrt(width + 1) / 2`` of the optimum.
     """
 
     splits: tuple[Split, ...] = ("document", "type")
@@ -79,7 +84,17 @@ class ProbeSettings:
     delta: float = 0.02
     seed: int = 0
     iterations: int = 500
-    tolerance: float = 1e-4
+    tolerance: float = 1e-3
+
+    def gradient_tolerance(self, penalty: float) -> float:
+        """Return the largest component of the gradient at which the solver ends.
+
+        Parameters
+        ----------
+        penalty
+            λ; the smallest of those that are solved together.
+        """
+        return max(self.tolerance * penalty, FINEST)
 
     def draws_from_all(self, split: str) -> bool:
         """Say whether a split's two sides are drawn for each feature by itself, as the source did.
