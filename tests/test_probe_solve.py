@@ -15,7 +15,7 @@ from ingest.probe.design import Design
 from ingest.probe.estimator import LogisticProbes, RidgeProbes
 from ingest.probe.losses import Losses
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.solve import bytes_needed, margins, solve
+from ingest.probe.solve import Solution, bytes_needed, margins, solve
 from ingest.probe.spectrum import spectrum
 from ingest.probe.targets import look
 
@@ -547,3 +547,43 @@ def test_default_settings_end_within_a_bound_of_the_optimum(width):
     assert distance <= 0.002 * np.sqrt(width + 1)
     loose = solve(design, column, target, penalty=penalty, tolerance=1e-4)
     assert np.linalg.norm(loose.coef[0].numpy() - wanted.coef_[0]) > 3 * distance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_vectors_get_equal_margins_whatever_the_product_does_to_the_last_bit(
+    monkeypatch, dtype
+):
+    rng = np.random.default_rng(0)
+    distinct = rng.normal(size=(40, 9))
+    distinct[3], distinct[5] = 0.0, -0.0
+    which = rng.integers(0, 40, 600)
+    design = Design(distinct[which], dtype=dtype, at_once=130)
+    coef = torch.tensor(rng.normal(size=(4, 9)))
+    nothing = torch.zeros(4)
+    solution = Solution(coef, torch.zeros(4, dtype=torch.float64), nothing, nothing)
+    exact = margins(design, solution).numpy()
+    product = torch.addmm
+
+    def noisy(*args, out):
+        product(*args, out=out)
+        out *= 1 + torch.finfo(dtype).eps * torch.tensor(
+            rng.integers(-2, 3, out.shape), dtype=dtype
+        )
+
+    monkeypatch.setattr(torch, "addmm", noisy)
+    found = margins(design, solution).numpy()
+    np.testing.assert_allclose(found, exact, rtol=1e-5)
+    same = np.where(np.isin(which, (3, 5)), 3, which)
+    for group in np.unique(same):
+        assert len(np.unique(found[same == group], axis=0)) == 1
+    again, first = design.repeats()
+    wanted = [(r, np.flatnonzero(same == g)[0]) for r, g in enumerate(same)]
+    assert [(r, f) for r, f in wanted if r != f] == list(zip(again, first, strict=True))
+
+
+def test_a_design_of_some_rows_finds_its_own_repeats():
+    x = np.array([[1.0], [2.0], [1.0], [2.0], [2.0]])
+    design = Design(x, dtype=torch.float64)
+    assert [a.tolist() for a in design.repeats()] == [[2, 3, 4], [0, 1, 1]]
+    assert [a.tolist() for a in design.take(np.array([1, 2, 4])).repeats()] == [[2], [0]]
+    assert [a.tolist() for a in Design(np.ones((1, 3))).repeats()] == [[], []]

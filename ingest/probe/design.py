@@ -72,6 +72,7 @@ class Design:
         self._index: NDArray[np.int64] | None = None
         self._at_once = at_once or max(1, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
         self._kept: torch.Tensor | None = None
+        self._repeats: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self._read_whole(keep)
 
     @property
@@ -113,6 +114,29 @@ class Design:
                 part = there[start : start + (at_most or len(there))]
                 yield slice(first + start, first + start + len(part)), part
 
+    def repeats(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return rows whose vector an earlier row has as well, and the first such row of each.
+
+        Products of matrices may give equal rows results that differ in the last bit, by
+        where in a block a row stands. Whoever ranks results gives equal rows the same one.
+
+        Returns
+        -------
+        int64, (repeated rows,) both. Vectors are compared by a hash of 64 bits of their numbers.
+        """
+        if self._repeats is None:
+            factors = np.random.default_rng(0).integers(1, 2**63, size=self.width) * 2 + 1
+            odd, hashes = factors.astype(np.uint64), np.empty(self.rows, dtype=np.uint64)
+            for rows, x in self.chunks(at_most=1 << 14):
+                bits = (x + 0.0).double().cpu().numpy().view(np.uint64)  # + 0.0: no minus zero
+                mixed = bits ^ (bits >> np.uint64(29))
+                hashes[rows] = (mixed * odd).sum(axis=1, dtype=np.uint64)
+            _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+            firsts = first[which]
+            again = np.flatnonzero(firsts != np.arange(self.rows))
+            self._repeats = again, firsts[again]
+        return self._repeats
+
     def tensor(self, values: NDArray[Any]) -> torch.Tensor:
         """Return numbers of the design's type on its device."""
         return torch.from_numpy(values).to(self.device, self.dtype)
@@ -128,6 +152,7 @@ class Design:
             raise BadInput("No row was chosen; a design needs one at least.")
         other = Design.__new__(Design)
         other.__dict__.update(self.__dict__)
+        other._repeats = None
         other._index = chosen if self._index is None else self._index[chosen]
         if self._kept is not None:
             other._kept = self._kept[torch.from_numpy(chosen).to(self.device)]

@@ -66,7 +66,7 @@ def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> in
 def margins(design: Design, solution: Solution) -> Tensor:
     """Return ``X w + b`` of each row and label; (rows, labels), on the design's device.
 
-    Vectors are taken from the mean of their chunk, and what that mean adds is held in the
+    Rows with equal vectors get equal margins, on any processor. Vectors are taken from the mean of their chunk, and what that mean adds is held in the
     wide type, so that a large mean costs no digits.
     """
     coef = solution.coef.to(design.device, design.wide)
@@ -77,6 +77,9 @@ def margins(design: Design, solution: Solution) -> Tensor:
         mean = x.mean(dim=0)
         at_mean = torch.addmv(intercept, coef, mean.to(design.wide)).to(design.dtype)
         torch.addmm(at_mean, x - mean, weights, out=out[rows])
+    again, first = design.repeats()
+    if len(again):
+        out[torch.from_numpy(again)] = out[torch.from_numpy(first)]
     return out
 
 
