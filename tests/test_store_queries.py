@@ -1,17 +1,19 @@
 """What every store answers to queries, the same on each engine; nothing here changes what is loaded."""
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from attacks import queries
 from conftest import ENGINES
 from neo4j_server import Server, wipe
 from store_graphs import assert_shows, make_graph, put, rows_of
 
 from atlas import schema
-from atlas.errors import OutOfRoom, QueryFailed
+from atlas.errors import AtlasError, OutOfRoom, QueryFailed
 from atlas.stores import Limits, Store
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import open_server
@@ -300,3 +302,26 @@ def test_a_long_query_is_given_up(filled: Store) -> None:
     with pytest.raises(QueryFailed, match=r"longer than 0\.3 seconds and was given up"):
         filled.query(cypher, {}, timeout=0.3)
     assert filled.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]
+
+
+def test_no_query_put_together_to_harm_gets_past_the_guard(tmp_path: Path) -> None:
+    """A sample; ``make attack ATTACKS=queries`` tries thousands."""
+    tries = list(queries.tries(tmp_path, seed=1, count=300))
+    assert [t for t in tries if not t.survived] == []
+    assert any(t.note == "ran" for t in tries)  # text that only looks harmful is data
+
+
+@pytest.mark.neo4j
+def test_no_query_put_together_to_harm_changes_a_server(open_neo4j) -> None:  # type: ignore[no-untyped-def]
+    store, rng = open_neo4j(), random.Random(2)
+    put(store, make_graph())
+    ran = 0
+    for _ in range(300):
+        text = queries.drawn(rng, Path("/nowhere/out"), Path("/nowhere/secret"))
+        try:
+            store.query(text, {})
+            ran += 1
+        except AtlasError:
+            continue
+    assert ran > 0
+    assert_shows(store, make_graph())

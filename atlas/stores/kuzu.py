@@ -14,6 +14,7 @@ differ. Damage to a larger file that leaves both as they were is found by
 """
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -68,6 +69,14 @@ class KuzuSettings:
 
     buffer_pool: int = 512 << 20
     wait: float = 600.0
+
+
+def engine() -> Any:
+    """Return the module of the engine: kuzu, or where it has no wheel the fork with its interface."""
+    try:
+        return importlib.import_module("kuzu")
+    except ImportError:
+        return importlib.import_module("ladybug")
 
 
 class KuzuStore:
@@ -258,25 +267,22 @@ class KuzuStore:
         return self._opened(self._path, read_only=True)
 
     def _opened(self, path: Path, *, read_only: bool) -> "kuzu.Database":
-        import kuzu
-
         with self._translated(0):
-            return kuzu.Database(
+            database: kuzu.Database = engine().Database(
                 str(path),
                 buffer_pool_size=self._settings.buffer_pool,
                 max_db_size=1
                 << 38,  # address space a reader sets aside; the default, 8 TB, is much
                 read_only=read_only,
             )
+        return database
 
     @contextmanager
     def _connected(self) -> "Iterator[kuzu.Connection]":
         """Give a connection of one's own: it costs 0.3 ms, and none may be used by two threads."""
-        import kuzu
-
         if self._database is None:
             raise StoreError(f"{self.url} is closed; open it again.")
-        connection = kuzu.Connection(self._database)
+        connection = engine().Connection(self._database)
         try:
             yield connection
         finally:
@@ -395,12 +401,10 @@ def _columns(properties: tuple[Property, ...]) -> str:
 def _answer(
     connection: "kuzu.Connection", cypher: str, params: Mapping[str, Any] | None = None
 ) -> "kuzu.QueryResult":
-    from kuzu.prepared_statement import PreparedStatement
-
     # Only a prepared query is sure to be one statement: `execute` of a text runs several.
     connection.init_connection()
     values = dict(params or {})
-    prepared = PreparedStatement(connection, cypher, values)
+    prepared = engine().PreparedStatement(connection, cypher, values)
     if not prepared.is_success():
         raise RuntimeError(prepared.get_error_message())
     answer = connection.execute(prepared, values)
@@ -419,9 +423,7 @@ def _definition(of: Node | Edge) -> str:
 
 
 def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
-    import kuzu
-
-    connection = kuzu.Connection(database)
+    connection = engine().Connection(database)
     total = sum(t.num_rows for t in graph.tables.values())
     try:
         with progress.stage(

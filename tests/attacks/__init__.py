@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 __all__ = ["ATTACKS", "Try", "Unavailable"]
 
-ATTACKS: tuple[str, ...] = ("kill", "damage", "races", "folders", "engine")
+ATTACKS: tuple[str, ...] = ("kill", "damage", "races", "folders", "queries", "engine")
 
 
 @dataclass(frozen=True)
