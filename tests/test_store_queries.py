@@ -240,6 +240,22 @@ def test_a_query_nested_too_deeply_is_refused_before_an_engine_reads_it(
     assert filled.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]
 
 
+def test_procedures_that_read_the_schema_may_be_called(filled: Store) -> None:
+    call = "CALL db.labels() YIELD label" if "://" in filled.url else "CALL show_tables()"
+    assert filled.query(f"{call} RETURN count(*) AS n", {}).to_pylist()[0]["n"] >= len(schema.NODES)
+
+
+def test_no_module_of_the_current_folder_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = KuzuStore.open(tmp_path / "graph.kuzu", graph=make_graph)
+    (tmp_path / "json.py").write_text("open('imported', 'w').close()\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert store.query("RETURN 1 AS x", {}, limits=Limits()).num_rows == 1
+    assert not (tmp_path / "imported").exists()
+    store.close()
+
+
 def test_a_query_with_limits_answers_as_one_without(filled: Store) -> None:
     for cypher, params in [
         (FEATURES, {"sae": "a1"}),

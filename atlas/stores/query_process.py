@@ -15,15 +15,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import atlas
 from atlas import errors
 from atlas.errors import AtlasError, OutOfRoom, QueryFailed
 from atlas.stores import Limits, Param
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
 __all__ = ["main", "query_apart", "too_many_rows"]
@@ -41,7 +41,7 @@ OVERHEAD = 1 << 30
 
 
 def query_apart(
-    path: "Path", cypher: str, values: Mapping[str, Param], *, limits: Limits
+    path: Path, cypher: str, values: Mapping[str, Param], *, limits: Limits
 ) -> "pa.Table":
     """Run a checked query on an embedded view in a child process.
 
@@ -68,9 +68,10 @@ def query_apart(
         "timeout": limits.timeout, "memory": limits.memory, "rows": limits.rows,
     }  # fmt: skip
     child = subprocess.Popen(
-        [sys.executable, "-m", "atlas.stores.query_process"],
+        # -P: no module of the folder that the user happens to be in is imported.
+        [sys.executable, "-P", "-m", "atlas.stores.query_process"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | ALLOCATORS,
+        env=os.environ | ALLOCATORS | {"PYTHONPATH": _import_path()},
     )  # fmt: skip
     try:
         answer, said = child.communicate(
@@ -94,6 +95,12 @@ def query_apart(
         f"The engine ended while it ran the query (exit {child.returncode}: {reason[0][:200]}); the atlas is "
         "unharmed. Write the query in a simpler form."
     )
+
+
+def _import_path() -> str:
+    """Return where the child finds this package, and what the parent was given."""
+    here = str(Path(atlas.__file__).parents[1])
+    return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
 
 
 def too_slow(timeout: float) -> str:
@@ -138,8 +145,6 @@ def main() -> int:
 
 
 def _answer(request: Mapping[str, Any], limits: Limits) -> "pa.Table":
-    from pathlib import Path
-
     from atlas.stores.kuzu import KuzuStore
 
     store = KuzuStore.open(Path(request["path"]))
