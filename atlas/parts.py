@@ -205,8 +205,9 @@ class Part:
         """
         try:
             replaced = read_manifest(self.folder).manifest.hash != self.manifest.hash
-        except (BrokenPart, NewerFormat):
-            replaced = not (self.folder / MANIFEST).exists()
+        except (BrokenPart, NewerFormat) as error:
+            # Not asked of the file system once more: the new part may be there by now.
+            replaced = isinstance(error.__cause__, FileNotFoundError)
         if replaced:
             raise Locked(
                 f"The part {self.manifest.key} was replaced or removed by another process while it was read; "

@@ -171,3 +171,22 @@ def test_nothing_is_written_while_another_process_has_the_right_to(tmp_path):
     with holder.writing(), pytest.raises(Locked, match="Another process is writing"):
         Folder.create(path)
     assert not (path / "atlas.json").exists()
+
+
+def test_a_part_is_replaced_between_two_looks_of_a_reader(tmp_path, monkeypatch):
+    """The part is absent when its manifest is read again, and the new one is there just after."""
+    import atlas.parts
+
+    old = part(tmp_path / "k/n", 1)
+    (tmp_path / "k/n").rename(tmp_path / "away")
+    reading = atlas.parts.read_manifest
+
+    def late(folder):
+        try:
+            return reading(folder)
+        finally:
+            part(tmp_path / "k/n", 2)
+
+    monkeypatch.setattr("atlas.parts.read_manifest", late)
+    with pytest.raises(Locked, match="was replaced or removed"):
+        old.table("t")
