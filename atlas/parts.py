@@ -121,7 +121,7 @@ class Manifest:
             for m in (self, other)
         )
         return "; ".join(
-            f"{key}: {mine.get(key)} there, {others.get(key)} now"
+            f"{key}: {_short(mine.get(key))} there, {_short(others.get(key))} now"
             for key in sorted(mine | others)
             if mine.get(key) != others.get(key)
         )
@@ -291,6 +291,11 @@ def read_manifest(folder: Path) -> Part:
             f"The manifest {path} is not the one that was written. Make the part again."
         )
     return Part(folder, manifest)
+
+
+def _short(value: Any) -> Any:
+    """Return a value for a message; of a chain of digests the last covers the others."""
+    return f"…{value[-1]}" if isinstance(value, list) and value else value
 
 
 def differ(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -92,8 +92,8 @@ class Delivery:
         if model.is_another(stored_digests(others, model.name)):
             raise Mismatch(
                 f"The atlas has another model named {model.name}: parameters of the two differ, though not "
-                "those of its first block alone. Give this one another name (--model NAME=FOLDER), or begin "
-                "another atlas with --atlas."
+                "those of its first block alone. A model goes by the name of its folder: rename that folder, or "
+                "begin another atlas with --atlas."
             )
         if there is None:
             return
