@@ -345,11 +345,13 @@ class Atlas:
     def _drop_older_views(self, current: str) -> None:
         """Remove views of parts that are no longer so; who has one open keeps it."""
         assert self.folder is not None
-        for path in self.folder.cache.glob("graph-*.kuzu"):
-            if path.name != current:
-                with suppress(OSError):  # a shared atlas may be read-only for us
-                    path.unlink()
-                    path.with_name(f"{path.name}.sum").unlink(missing_ok=True)
+        from atlas.stores.kuzu import discard_view
+
+        files = [p.name for p in self.folder.cache.glob("graph-*.kuzu*") if p.suffix != ".lock"]
+        names = {name.partition(".kuzu")[0] for name in files}
+        for name in sorted(names - {current.partition(".kuzu")[0]}):
+            with suppress(OSError):  # a shared atlas may be read-only for us
+                discard_view(self.folder.cache / f"{name}.kuzu")
 
     def _sound(self) -> Sound:
         assert self.folder is not None

@@ -11,7 +11,7 @@ from atlas.doctor import checks
 from atlas.errors import BrokenPart, Locked, Mismatch, OutOfRoom
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_part
-from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu import KuzuStore, discard_view
 
 ROWS = "MATCH (a:Feature)-[e:CO_ACTIVATES]->(b:Feature) RETURN a.id, b.id, e.weight ORDER BY a.id, b.id"
 
@@ -190,3 +190,18 @@ def test_a_part_is_replaced_between_two_looks_of_a_reader(tmp_path, monkeypatch)
     monkeypatch.setattr("atlas.parts.read_manifest", late)
     with pytest.raises(Locked, match="was replaced or removed"):
         old.table("t")
+
+
+def test_what_a_killed_build_of_another_view_left_is_removed_unless_it_is_under_way(view):
+    from filelock import FileLock
+
+    left = [view.with_name(f"{view.name}{s}") for s in (".new", ".new.wal", ".wal")]
+    for path in left:
+        path.write_bytes(b"left")
+    with FileLock(f"{view}.lock"):
+        discard_view(view)
+        assert all(path.exists() for path in (view, *left))
+    discard_view(view)
+    assert [p.name for p in view.parent.iterdir() if p.name.startswith(view.name)] in (
+        [], [f"{view.name}.lock"],
+    )  # fmt: skip

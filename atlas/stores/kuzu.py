@@ -20,7 +20,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import kuzu
     import pyarrow as pa
 
-__all__ = ["KuzuSettings", "KuzuStore"]
+__all__ = ["KuzuSettings", "KuzuStore", "discard_view"]
 
 FORMAT = 1
 ALWAYS_HASHED = 64 << 20
@@ -77,6 +77,17 @@ def engine() -> Any:
         return importlib.import_module("kuzu")
     except ImportError:
         return importlib.import_module("ladybug")
+
+
+def discard_view(path: Path) -> None:
+    """Remove a view and what a build of it may have left, unless a process builds it now."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.lock", timeout=0)
+    with suppress(Timeout), lock:
+        for each in (path, path.with_name(f"{path.name}.new")):
+            _discard(each)
+        _sum_of(path).unlink(missing_ok=True)
 
 
 class KuzuStore:
