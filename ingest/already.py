@@ -8,7 +8,7 @@ from atlas.errors import Asked
 from atlas.folder import Folder, Sound
 from atlas.progress import Progress
 from ingest.deliver import Delivery
-from ingest.model_identity import without_digests
+from ingest.model_identity import unchecked, without_digests
 from ingest.reduce import on_activations, on_codes
 from ingest.reduce.protocol import CodeReduction, Reduction
 from ingest.saes import Autoencoder
@@ -54,7 +54,6 @@ def left_to_do(
     sound = folder.sound()
     run: list[Autoencoder] = []
     reduce: list[tuple[Autoencoder, list[CodeReduction]]] = []
-    unchecked: list[str] = []
     for sae in delivery.group.saes:
         name = sae.info.name
         there = sound.parts.get(f"sae/{name}")
@@ -63,7 +62,6 @@ def left_to_do(
             continue
         wanted = delivery.sae_manifest(sae.info)
         if "parameters" not in there.manifest.sources["model"]:
-            unchecked.append(name)
             wanted = without_digests(wanted)
         if there.manifest.origin != wanted.origin:
             raise Asked(
@@ -80,11 +78,8 @@ def left_to_do(
         else:
             progress.say(f"{name} is in the atlas already, with the same text and settings.")
             folder.discard_runs(name)
-    if unchecked:
-        progress.say(
-            f"{', '.join(unchecked)}: ingested by a version that recorded only a sample of the model's "
-            "parameters, so that the model is the same could not be checked completely. --replace records all."
-        )
+    if warning := unchecked(sound, delivery.group.model.name):
+        progress.say(warning)
     group = delivery.group
     needed = Group(group.model, tuple(run), group.contexts, group.batch_tokens) if run else None
     return Todo(needed, reduce)

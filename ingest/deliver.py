@@ -1,6 +1,6 @@
 """Final states into parts: what an ingest leaves in the atlas for each SAE."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ingest.sae_info import SaeInfo
     from ingest.shards import Group
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "check_model"]
 
 
 @dataclass(frozen=True)
@@ -78,41 +78,13 @@ class Delivery:
         Raises
         ------
         Mismatch
-            If an SAE of the atlas was measured on another model, tokenizer or number
-            format of this name.
+            As ``check_model`` does.
         """
-        model = self.group.model
-        there, now = self._model_there(), _model_row(model)
-        own = {sae.info.name for sae in self.group.saes}
-        others = [
-            part.manifest
-            for part in self.folder.sound().parts.values()
-            if part.manifest.saes and not own & {*part.manifest.saes}
-        ]  # a map that touches no SAE becomes stale instead
-        if model.is_another(stored_digests(others, model.name)):
-            raise Mismatch(
-                f"The atlas has another model named {model.name}: parameters of the two differ, though not "
-                "those of its first block alone. A model goes by the name of its folder: rename that folder, or "
-                "begin another atlas with --atlas."
-            )
-        if there is None:
-            return
-        differing = [k for k in now if k not in ("source", "revision") and now[k] != there[k]]
-        if differing:
-            said = "; ".join(f"{k}: {there[k]} there, {now[k]} now" for k in differing)
-            raise Mismatch(
-                f"The atlas has another model named {now['name']} ({said}). Use the same model and "
-                "--dtype for all SAEs of an atlas, or begin another with --atlas."
-            )
+        check_model(self.folder, self.group.model, besides=self._own)
 
-    def _model_there(self) -> dict[str, Any] | None:
-        """Return the row of this model that the atlas has from another SAE."""
-        own = {sae.info.name for sae in self.group.saes}
-        for part in self.folder.sound().of("sae"):
-            row: dict[str, Any] = part.table("Model").to_pylist()[0]
-            if row["name"] == self.group.model.name and part.manifest.name not in own:
-                return row
-        return None
+    @property
+    def _own(self) -> set[str]:
+        return {sae.info.name for sae in self.group.saes}
 
     def sae(self, info: "SaeInfo") -> Part:
         """Write who the SAE is: its own node, its features', and where it belongs."""
@@ -173,7 +145,7 @@ class Delivery:
         place = model.place(info.hook)
         site = f"{model.name}/{info.hook}"
         # The same model may have been named by another path before: the first name stays.
-        yield _rows("Model", self._model_there() or _model_row(model))
+        yield _rows("Model", _model_there(self.folder, model, self._own) or _model_row(model))
         yield _rows(
             "Site",
             {
@@ -209,6 +181,48 @@ class Delivery:
             "context_size": contexts.context_size,
             "prepend_bos": contexts.prepend_bos,
         }
+
+
+def check_model(folder: Folder, model: "LanguageModel", *, besides: Collection[str]) -> None:
+    """Make sure that SAEs of an atlas, besides some, mean this model by its name.
+
+    Raises
+    ------
+    Mismatch
+        If one was measured on another model, tokenizer or number format of this name.
+    """
+    there, now = _model_there(folder, model, besides), _model_row(model)
+    others = [
+        part.manifest
+        for part in folder.sound().parts.values()
+        if part.manifest.saes and not {*part.manifest.saes} & {*besides}
+    ]  # a map that touches no SAE becomes stale instead
+    differing = [] if there is None else [
+        k for k in now if k not in ("source", "revision") and now[k] != there[k]
+    ]  # fmt: skip
+    if there is not None and differing:
+        said = "; ".join(f"{k}: {there[k]} there, {now[k]} now" for k in differing)
+        raise Mismatch(
+            f"The atlas has another model named {now['name']} ({said}). Use the same model and "
+            "--dtype for all SAEs of an atlas, or begin another with --atlas."
+        )
+    if model.is_another(stored_digests(others, model.name)):
+        raise Mismatch(
+            f"The atlas has another model named {model.name}: parameters of the two differ, though not "
+            "those of its first block alone. A model goes by the name of its folder: rename that folder, or "
+            "begin another atlas with --atlas."
+        )
+
+
+def _model_there(
+    folder: Folder, model: "LanguageModel", besides: Collection[str]
+) -> dict[str, Any] | None:
+    """Return the row of this model that the atlas has from another SAE."""
+    for part in folder.sound().of("sae"):
+        row: dict[str, Any] = part.table("Model").to_pylist()[0]
+        if row["name"] == model.name and part.manifest.name not in besides:
+            return row
+    return None
 
 
 def _model_row(model: "LanguageModel") -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = [
     "adopt_model",
     "choose_device",
     "fast_tokenizer",
+    "folder_of_files",
     "load_model",
     "locate",
     "read_config",
@@ -262,6 +263,18 @@ def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
             "was expected, as only these tell which characters a token covers."
         )
     return given
+
+
+def folder_of_files(loaded: Loaded) -> Path | None:
+    """Return the folder that a model's files were loaded from; None if it was not, or is not known."""
+    if loaded.path is None:
+        return None
+    if Path(loaded.path).is_dir():
+        return Path(loaded.path)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(loaded.path, "config.json", revision=loaded.revision)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _commit(repo: str | None, revision: str | None) -> str | None:

@@ -5,15 +5,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from atlas.errors import BadInput, Mismatch
-from atlas.parts import differ
 from ingest.foreign import memory_told
-from ingest.load_model import Loaded, adopt_model, fast_tokenizer, load_model
+from ingest.load_model import Loaded, adopt_model, fast_tokenizer, folder_of_files, load_model
 from ingest.model_identity import Digests, blocks_read
 from ingest.sites import (
     Layout,
@@ -126,8 +126,12 @@ class LanguageModel:
         return self.digests.upto(blocks_read(hooks, model=self.name, layers=self.layers))
 
     def is_another(self, stored: Sequence[str]) -> bool:
-        """Return whether digests that were stored belong to another model."""
-        return differ(self.digests.upto(len(stored) - 1), stored) if stored else False
+        """Return whether digests that were stored belong to another model.
+
+        They are compared as deep as they go. Blocks of a model in files that are not loaded
+        are read for it.
+        """
+        return self.digests.differ_from(stored[: self.layers + 1])
 
     @property
     def vocabulary(self) -> int:
@@ -285,7 +289,14 @@ def open_model(
             f"A {type(given).__name__} in memory was given without its tokenizer: "
             "give tokenizer=, the tokenizer or the name it is loaded by."
         )
-    model = _describe(loaded, name=name, tokenizer=tokenizer)
+    deeper = None
+    if isinstance(given, str | Path):
+        how = {"tokenizer": tokenizer, "dtype": dtype, "revision": revision, "kwargs": kwargs}
+        deeper = partial(_digests, given, **how)
+    digests = Digests(
+        loaded.base, layout_of(loaded.base).blocks, files=folder_of_files(loaded), deeper=deeper
+    )
+    model = _describe(loaded, name=name, tokenizer=tokenizer, digests=digests)
     for hook in hooks:
         model.place(hook)
     return model
@@ -303,7 +314,15 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _describe(loaded: Loaded, *, name: str | None, tokenizer: Any) -> LanguageModel:
+def _digests(given: str | Path, blocks: int, **how: Any) -> Digests:
+    """Return the chain of a model that is opened with so many blocks."""
+    hook = f"blocks.{blocks - 1}.hook_resid_post"
+    return open_model(given, hooks=[hook], device="cpu", **how).digests
+
+
+def _describe(
+    loaded: Loaded, *, name: str | None, tokenizer: Any, digests: Digests
+) -> LanguageModel:
     base, config, layout = loaded.base, loaded.config, layout_of(loaded.base)
     weights = _weights(base, layout, config)
     name = name or loaded.name or f"{config.model_type}-{weights[:8]}"
@@ -327,7 +346,7 @@ def _describe(loaded: Loaded, *, name: str | None, tokenizer: Any) -> LanguageMo
         tokenizer_key=tokenizer_key(tokenizer),
         base=base,
         layout=layout,
-        digests=Digests(base, layout.blocks),
+        digests=digests,
     )
 
 

@@ -1,10 +1,11 @@
 """A model is every parameter that a site depends on: another upper weight is another model everywhere."""
 
 import copy
+import shutil
 
 import pytest
 import torch
-from random_models import random_model, small_tokenizer
+from random_models import random_gemma3_with_vision, random_model, small_tokenizer
 from small_ingest import HOOK, model, texts, topk
 from test_ingest import named, run
 from told import Told
@@ -18,6 +19,8 @@ from ingest.model_identity import without_digests
 from ingest.models import open_model
 from ingest.probe.probing import probe_saes
 from ingest.residual.activations import Reader
+from ingest.residual.settings import ResidualSettings
+from ingest.residual.study import residual_study
 from ingest.saes import open_sae
 from ingest.shards import Group
 from ingest.transcoder.mapping import map_sites
@@ -100,6 +103,105 @@ def test_chains_are_compared_as_far_as_both_go():
     assert differ("abX", "abc")
 
 
+def saved(whole, folder, **how):
+    """Save a model as its users do, and return its folder, whose name is the model's."""
+    whole.save_pretrained(folder, **how)
+    small_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two folders named small: of a model, and of that with one upper weight matrix negated."""
+    path, whole = tmp_path_factory.mktemp("models"), random_model("llama")
+    original = saved(whole, path / "original" / "small")
+    with torch.no_grad():
+        whole.get_parameter("model.layers.1.mlp.down_proj.weight").neg_()
+    return original, saved(whole, path / "changed" / "small")
+
+
+def not_loaded_again(lm, monkeypatch):
+    def refuse(blocks):
+        raise AssertionError("the model was loaded again")
+
+    monkeypatch.setattr(lm.digests, "_deeper", refuse)
+
+
+@pytest.mark.parametrize("how", [{}, {"max_shard_size": "20KB"}], ids=["one file", "shards"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_blocks_that_are_not_loaded_are_compared_in_the_files(tmp_path, how, dtype, monkeypatch):
+    whole = random_model("llama")
+    path = saved(whole, tmp_path / "small", **how)
+    deepest = f"blocks.{whole.config.num_hidden_layers - 1}.hook_resid_post"
+    stored = open_model(path, dtype=dtype).parameters([deepest])
+    shallow = open_model(path, hooks=["hook_embed"], dtype=dtype)
+    not_loaded_again(shallow, monkeypatch)
+    assert shallow.base.config.num_hidden_layers == 1
+    assert len(stored) == 4
+    assert not shallow.is_another(stored)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "phi", "qwen3", "vision"])
+def test_files_of_every_family_are_understood(tmp_path, family, monkeypatch):
+    whole = random_gemma3_with_vision() if family == "vision" else random_model(family)
+    path = saved(whole, tmp_path / "small")
+    stored = open_model(path).parameters(["blocks.2.hook_resid_post"])
+    shallow = open_model(path, hooks=["hook_embed"])
+    not_loaded_again(shallow, monkeypatch)
+    assert len(stored) == 4
+    assert not shallow.is_another(stored)
+
+
+def test_a_model_is_loaded_deeper_where_its_files_are_not_understood(folders, monkeypatch):
+    original, changed = folders
+    stored = open_model(original).parameters([LAST])
+    for path in folders:
+        shallow = open_model(path, hooks=["hook_embed"])
+        assert shallow.is_another(stored) == (path == changed)
+        monkeypatch.setattr(shallow.digests, "_files", None)
+        assert shallow.is_another(stored) == (path == changed)
+
+
+def test_a_part_that_reads_a_lower_place_refuses_a_changed_model_as_well(folders, tmp_path):
+    """The place needs no parameter that was changed; the SAE that is probed does."""
+    original, changed = map(str, folders)
+    path, other = tmp_path / "a.atlas", tmp_path / "b.atlas"
+    run(path, original, [named(topk(), "top")], texts(), match=None)
+    with pytest.raises(Mismatch, match="its weights differ"):
+        probe_saes(path, ["top"], model=changed)
+    probe_saes(path, ["top"], model=original)
+    with pytest.raises(Mismatch, match="its weights differ"):
+        probe_saes(path, ["top"], model=changed)  # probed already
+    with pytest.raises(Mismatch, match="another model named small"):
+        run(path, changed, [named(topk(hook=FIRST), "low")], texts(), match=None)
+    plain = TranscoderSettings(penalties=(1e-3,), draws=0, folds=3)
+    with pytest.raises(Mismatch, match="weights"):
+        map_sites(path, targets=[FIRST], settings=plain, model=changed)
+    run(other, original, [named(topk(hook=FIRST), "low")], texts(), match=None)
+    run(other, changed, [named(topk(hook=FIRST), "low")], None, match=None)  # nothing goes deeper
+
+
+def test_a_folder_that_was_changed_in_place_is_another_model(folders, tmp_path):
+    """Without --model, the folder that the atlas notes is opened."""
+    here = tmp_path / "small"
+    shutil.copytree(folders[0], here)
+    path = tmp_path / "a.atlas"
+    run(path, str(here), [named(topk(), "top")], texts(), match=None)
+    shutil.copy(folders[1] / "model.safetensors", here)
+    with pytest.raises(Mismatch, match="its weights differ"):
+        probe_saes(path, ["top"])
+
+
+def test_a_residual_study_refuses_a_changed_model_before_it_trains(folders, tmp_path, monkeypatch):
+    original, changed = map(str, folders)
+    path = tmp_path / "a.atlas"
+    run(path, original, [named(topk(), "top")], texts(), match=None)
+    monkeypatch.setattr("ingest.residual.study.train_all", None)
+    settings = ResidualSettings(source="hook_embed", target=LAST, seeds=1, draws=1)
+    with pytest.raises(Mismatch, match="another model named small"):
+        residual_study(path, model=changed, text=texts(), settings=settings)
+
+
 def test_ingest_does_not_take_a_changed_model_for_the_old_one(path, upper):
     with pytest.raises(Asked, match=r"sources model\.parameters"):
         run(path, upper, [named(topk(), "top")], texts(), match=None)
@@ -176,5 +278,10 @@ def test_an_atlas_without_digests_works_and_reports_once_that_it_cannot_be_check
     run(path, lm, [named(topk(), "top")], None, match=None, progress=progress)
     assert ["is in the atlas already" in s for s in progress.said] == [True, False]
     assert "could not be checked completely" in progress.said[1]
-    probe_saes(path, ["top"], sites=[LAST], model=lm)
+    progress = Told()
+    probe_saes(path, ["top"], sites=[LAST], model=lm, progress=progress)
+    assert sum("could not be checked completely" in s for s in progress.said) == 1
+    progress = Told()
+    run(path, lm, [named(topk(seed=1), "new")], None, match=None, progress=progress)
+    assert sum("could not be checked completely" in s for s in progress.said) == 1
     assert Folder.open(path).sound().stale == {}

@@ -15,6 +15,7 @@ from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
 from ingest.corpus import Corpus
 from ingest.ingested import reopen_model
+from ingest.model_identity import unchecked
 from ingest.models import LanguageModel
 from ingest.probe.design import Design
 from ingest.probe.edges import Run
@@ -120,10 +121,14 @@ def probe_saes(
             hooks = _hooks(sites, group[0])
             runs = _runs(settings, other)
             left = {s.name: _left(sound, s, hooks, runs, replace, progress) for s in group}
-            if wanted := [hook for hook in hooks if any(hook in those for those in left.values())]:
+            wanted = [hook for hook in hooks if any(hook in those for those in left.values())]
+            if wanted or model is not None:  # one that is given is checked in any case
                 opened = reopen_model(
-                    group[0], model, hooks=wanted, tokenizer=tokenizer, device=device
+                    group[0], model, hooks=wanted or [EMBEDDING], tokenizer=tokenizer, device=device
                 )
+                if warning := unchecked(sound, opened.name):
+                    progress.say(warning)
+            if wanted:
                 with scratch(folder, "probe") as into:
                     work = _Work(folder, opened, wanted, settings, other, memory, into, progress)
                     work.run([s for s in group if left[s.name]], left)

@@ -14,6 +14,7 @@ from atlas.errors import BadInput, Mismatch
 from atlas.progress import SILENT, Progress
 from ingest.contexts import ContextSettings, check_tokenizer, token_counts
 from ingest.corpus import Corpus
+from ingest.deliver import check_model
 from ingest.match.settings import MatchSettings
 from ingest.models import LanguageModel, open_model
 from ingest.own_text import Text, beginning
@@ -23,6 +24,7 @@ from ingest.residual.begun import Begun
 from ingest.residual.measure import after, measure
 from ingest.residual.settings import MATCH, PROBE, ResidualSettings
 from ingest.residual.split import Divided, divide
+from ingest.residual.train import all_arms
 from ingest.residual.train_all import train_all
 from ingest.sae_info import slug
 from ingest.sites import depth
@@ -111,6 +113,7 @@ def residual_study(
             folder, called, reader=reader, text=given, settings=settings, probe=probe,
             match=match, device=device, replace=replace, progress=progress,
         )  # fmt: skip
+        check_model(folder, reader.model, besides={study.sae_name(a) for a in all_arms(settings)})
         divided = _divide(study)
         facts = train_all(study, divided, after=after(study))
     return measure(study, divided, facts)

@@ -19,6 +19,7 @@ from atlas.parts import Manifest, write_part
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
 from ingest.corpus import Corpus
+from ingest.model_identity import unchecked
 from ingest.models import LanguageModel
 from ingest.own_text import beginning, own_corpus
 from ingest.probe.vectors import EMBEDDING
@@ -165,6 +166,8 @@ def map_sites(
             left = [hook for hook in hooks if replace or not work.there(sound, hook)]
             if left:
                 opened = subject.open(hooks=[source, *left], tokenizer=tokenizer, device=device)
+                if warning := unchecked(sound, subject.model["name"]):
+                    progress.say(warning)
                 work.run(opened, left)
             else:
                 progress.say(

@@ -132,7 +132,6 @@ def subjects(
     found: dict[str, Subject] = {}
     for one in given:
         opened, source, named = _look(one, layout.dtype, tokenizer)
-        opened = _deeper(opened, source, known, tokenizer)
         each = _same(opened, known, named) or _new(opened, known, layout, progress)
         if each.model["name"] in found:
             raise BadInput(
@@ -218,20 +217,6 @@ def _takes(opened: LanguageModel) -> tuple[int | None, bool]:
     """Return how long contexts may be, if it is limited, and whether the tokenizer has BOS."""
     longest = getattr(opened.base.config, "max_position_embeddings", None)
     return longest, opened.tokenizer.bos_token_id is not None
-
-
-def _deeper(
-    opened: LanguageModel, source: Any, known: Mapping[str, Subject], tokenizer: object | None
-) -> LanguageModel:
-    """Return the model with as many blocks as parts store digests of, if it may be one of them."""
-    stored = [s.parameters for s in known.values() if s.model["weights"] == opened.weights]
-    last = max((len(chain) for chain in stored), default=0) - 2
-    if isinstance(source, LanguageModel) or last < opened.base.config.num_hidden_layers:
-        return opened
-    return open_model(
-        source, name=opened.name, tokenizer=tokenizer, hooks=[f"blocks.{last}.hook_resid_post"],
-        dtype=opened.dtype,
-    )  # fmt: skip
 
 
 def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> Subject | None:
