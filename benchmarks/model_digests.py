@@ -1,0 +1,69 @@
+"""How fast a model is identified: parameters in memory, and those of blocks that only its files hold.
+
+Run ``python -m benchmarks.model_digests``. SHA-256 alone over as many bytes is the bare limit.
+"""
+
+import argparse
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ingest.models import LanguageModel, open_model
+
+
+def main() -> None:
+    """Measure a model of random weights."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    given = parser.parse_args()
+    deepest = f"blocks.{given.layers - 1}.hook_resid_post"
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), width=given.width, layers=given.layers)
+        whole = open_model(folder, dtype=given.dtype)
+        shallow = open_model(folder, hooks=["hook_embed"], dtype=given.dtype)
+        stored = whole.parameters([deepest])
+        again = open_model(folder, dtype=given.dtype)
+        report("in memory", whole, seconds(lambda: again.parameters([deepest])))
+        report("one block in memory, the others in files", whole,
+               seconds(lambda: shallow.is_another(stored)))  # fmt: skip
+        alone = b"\1" * size(whole)
+        report("SHA-256 alone", whole, seconds(lambda: hashlib.sha256(alone)))
+
+
+def save(folder: Path, *, width: int, layers: int) -> None:
+    """Save a llama of random weights with the tokenizer of the demo."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = open_model("tiny-a", hooks=["hook_embed"]).tokenizer
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width,
+        num_hidden_layers=layers, num_attention_heads=16,
+    )  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def size(model: LanguageModel) -> int:
+    """Return the bytes of all parameters."""
+    return sum(tensor.nbytes for tensor in model.base.state_dict().values())
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long some work takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def report(what: str, model: LanguageModel, taken: float) -> None:
+    """Print how fast it was."""
+    bytes_ = size(model)
+    print(f"{what}: {bytes_ / 1e9:.2f} GB in {taken:.2f} s, {bytes_ / taken / 1e9:.2f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
