@@ -12,13 +12,14 @@ the further blocks of its files, read one after the other.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from atlas.errors import BadInput
 from atlas.parts import differ
+from ingest.folder_checks import read_json_object
 from ingest.sites import parse_hook
 
 if TYPE_CHECKING:
@@ -120,7 +121,15 @@ class Digests:
                         tensors = files.block(f"{at}.{number}.", like)
                         chain = (*chain, _digest(chain[-1], tensors))
                     return chain
-        except (OSError, ValueError, KeyError, SafetensorError):
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            BadInput,
+            SafetensorError,
+        ):
             pass  # loading the model reports what is wrong with its files
         return chain
 
@@ -134,7 +143,8 @@ class _Files:
         index = folder / "model.safetensors.index.json"
         names = {"model.safetensors"}
         if index.exists():
-            names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+            # Only files of this folder, whatever the index names.
+            names = {Path(name).name for name in read_json_object(index)["weight_map"].values()}
         opened: list[Any] = [safe_open(folder / name, framework="pt") for name in sorted(names)]
         self._of = {key: file for file in opened for key in file.keys()}  # noqa: SIM118
 

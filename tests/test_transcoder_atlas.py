@@ -913,10 +913,13 @@ def test_so_many_tokens_are_read_as_the_first_model_counts_them(tmp_path, lm):
     ids = [lm.tokenizer(each, add_special_tokens=False)["input_ids"] for each in documents]
     special = lm.tokenizer.all_special_ids  # <unk> stands for digits
     counted = np.cumsum([sum(i not in special for i in each) for each in ids])
-    row = one(tmp_path / "a.atlas", lm, text=documents, tokens=200)
-    last = int(np.searchsorted(counted, 200))
+    last = int(np.searchsorted(counted, 210))
+    assert 220 < counted[last] <= 231  # more than a tenth beyond 200, less than that beyond 210
+    row = one(tmp_path / "a.atlas", lm, text=documents, tokens=210)
     assert Folder.open(tmp_path / "a.atlas").corpus["documents"] == last + 1
     assert row["tokens"] == counted[last]
+    assert one(tmp_path / "cut.atlas", lm, text=documents, tokens=200)["tokens"] == 200
+    assert Folder.open(tmp_path / "cut.atlas").corpus["documents"] == last + 1
     with pytest.raises(Mismatch, match="--tokens cuts a new text"):
         one(tmp_path / "a.atlas", lm, tokens=100)
 
