@@ -115,13 +115,18 @@ def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
 
 
 def _all(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
-    """Return what parts of a kind hold of a table; columns that are newer than a part are null."""
+    """Return what parts of a kind hold of a table.
+
+    Columns that a part is older than, or had when they meant something else, are null.
+    """
     import pyarrow as pa
 
     tables = []
     for part in sound.of(kind):
         if of.name in part.manifest.tables:
             data = part.table(of.name)
+            changed = {p.name for p in of.properties if p.since > part.manifest.version}
+            data = data.drop_columns(sorted(changed & set(data.column_names)))
             for field in schema.arrow_schema(of.name, kind):
                 if field.name not in data.column_names:
                     data = data.append_column(field.name, pa.nulls(data.num_rows, field.type))

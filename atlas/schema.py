@@ -52,6 +52,9 @@ class Property:
         The unit it is counted in; empty for names and ratios that say it themselves.
     owner
         The kind of part that fills it; empty means the owner of the table.
+    since
+        The lowest version of that kind of part whose values have this meaning. Values of older
+        parts are read as null.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Property:
     meaning: str
     unit: str = ""
     owner: str = ""
+    since: int = 1
 
 
 @dataclass(frozen=True)
@@ -280,6 +284,11 @@ EDGES: tuple[Edge, ...] = (
         P("token_p_pooled", "double", "as `p_pooled`, for that null"),
         P("token_q", "double", "as `q`, for that null; it counts only where `q` is small too: unrelated features that come in bursts in the same documents get small values here alone"),
         P("token_null_pearson", "double", "as `null_pearson`, for that null: what the shared tokens explain of `pearson`"),
+        P("token_document_p", "double", "as `p`, for the null that shuffles activations among occurrences of the same token in the same document: is it more than a shared token in shared documents? Null in matches made before this null existed, as in all properties of it"),
+        P("token_document_p_pooled", "double", "as `p_pooled`, for that null"),
+        P("token_document_q", "double", "as `q`, for that null"),
+        P("token_document_null_pearson", "double", "as `null_pearson`, for that null: what shared tokens in shared documents explain of `pearson`"),
+        P("fixed_share", "double", "share of activations on tokens that occur once in their document, which that null cannot move; of both ends the larger. Near 1 the null has no power, and a large `token_document_q` is no evidence"),
     )),
     Edge("COMPARED_WITH", "SAE", "SAE", "The features of both SAEs were matched; from the SAE whose name sorts first.", "match", (
         P("alignment", "string", "'tokens', or 'words' where the tokenizers differ"),
@@ -289,15 +298,19 @@ EDGES: tuple[Edge, ...] = (
         P("mutual", "int64", "of these, mutual", "edges"),
         P("one_to_one", "int64", "of these, one to one", "edges"),
         P("significant", "int64", "one-to-one matches with q <= 0.05 in the shifted-documents null (q is over all pairs, so 5% is a guide for these)", "edges"),
-        P("beyond_token", "int64", "one-to-one matches with q <= 0.05 in both nulls; of features tied to a place in the document these are no evidence, as neither null holds the place fixed", "edges"),
+        P("beyond_token", "int64", "one-to-one matches with q <= 0.05 in all three nulls; of features tied to a position in the document these are no evidence, as no null preserves the position. Null where the match was made before the third null existed: run `atlas match --stale`", "edges", since=2),
+        P("undecided", "int64", "one-to-one matches with q <= 0.05 in the first two nulls and not in the third, of which more than half of the activations (`fixed_share`) cannot move in the third: neither claimed nor refuted", "edges"),
         P("best_ab", "double", "mean, over live features of the source, of the correlation with the best match (0 where there is none)"),
         P("best_ba", "double", "mean, over live features of the target, of the correlation with the best match (0 where there is none)"),
         P("null_best_ab", "double", "`best_ab` in the shifted-documents null, documents of one token left out"),
         P("null_best_ba", "double", "`best_ba` in the shifted-documents null"),
         P("token_null_best_ab", "double", "`best_ab` in the shuffled-occurrences null"),
         P("token_null_best_ba", "double", "`best_ba` in the shuffled-occurrences null"),
+        P("token_document_null_best_ab", "double", "`best_ab` in the null that shuffles within documents"),
+        P("token_document_null_best_ba", "double", "`best_ba` in the null that shuffles within documents"),
         P("null_threshold", "double", "correlation that the best match of a feature exceeds in 5% of cases under the shifted-documents null"),
         P("token_null_threshold", "double", "the same under the shuffled-occurrences null"),
+        P("token_document_null_threshold", "double", "the same under the null that shuffles within documents"),
         P("draws", "int64", "draws of each null", "draws"),
         P("p_floor", "double", "lowest p possible: 1 / (1 + draws)"),
     )),

@@ -238,7 +238,8 @@ def match(
         stale=stale, replace=replace, progress=make_progress(quiet=quiet),
     )  # fmt: skip
     shown = ("a", "b", "alignment", "tokens", "matches", "mutual", "one_to_one", "significant",
-             "beyond_token", "best_ab", "null_best_ab", "token_null_best_ab")  # fmt: skip
+             "beyond_token", "undecided", "best_ab", "null_best_ab", "token_null_best_ab",
+             "token_document_null_best_ab")  # fmt: skip
 
     def show() -> None:
         print_table(rows, columns=shown)

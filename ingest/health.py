@@ -48,13 +48,25 @@ def _incomplete(path: Path) -> Iterator[Check]:
 
 
 def _stale_matches(path: Path) -> Iterator[Check]:
-    """Say how matches that an SAE made anew has left behind are made anew too."""
+    """Report matches that are stale or of an older version, and how to compute them again."""
+    from ingest.match.compare import VERSION
+
     try:
-        stale = Folder.open(path).sound().stale
+        sound = Folder.open(path).sound()
     except AtlasError:
         return  # the room below has told it
+    stale = sound.stale
     if count := sum(key.startswith("match/") for key in stale):
         yield Check(f"{path}: matches", "note", f"{count} stale", "Run `atlas match --stale`.")
+    older = sum(part.manifest.version < VERSION for part in sound.of("match"))
+    if older:
+        yield Check(
+            f"{path}: matches",
+            "note",
+            f"{older} of an older version, without the null that shuffles within documents: their "
+            "`beyond_token` is null",
+            "Run `atlas match --stale`.",
+        )
 
 
 def _device() -> Check:

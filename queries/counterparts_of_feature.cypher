@@ -22,6 +22,7 @@
 // column p (double): share of shifted-documents draws that match as well
 // column q (double): as a false discovery rate: small is a match; null, as below: not tested
 // column token_q (double): counts only where `q` is small too; small: more than a shared token
+// column token_document_q (double): the same; small: more than a shared token in shared documents
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(s:SAE)
 WHERE '' /* $sae */ IN ['', s.name]
 WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward
@@ -33,6 +34,6 @@ RETURN s.name AS sae, s.model AS model, s.hook AS hook, g.id AS counterpart,
        CASE WHEN forward = true THEN m.claims_on_target ELSE m.claims_on_source END AS claims,
        m.joint_count AS joint_count, m.shared_tokens AS shared_tokens,
        m.decoder_cosine AS decoder_cosine, m.alignment AS alignment, m.p AS p, m.q AS q,
-       m.token_q AS token_q
+       m.token_q AS token_q, m.token_document_q AS token_document_q
 ORDER BY sae, pearson DESC, g.idx
 LIMIT 20 /* $limit */

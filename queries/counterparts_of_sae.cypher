@@ -16,12 +16,13 @@
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
 // column q (double): false discovery rate under shifted documents; null, as below: not tested
 // column token_q (double): counts only where `q` is small too; small: more than a shared token
+// column token_document_q (double): the same; small: more than a shared token in shared documents
 MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */
 RETURN a.id AS feature_a, a.top_token AS token_a, b.id AS feature_b, b.top_token AS token_b,
        m.pearson AS pearson, m.mutual AS mutual, m.joint_count AS joint_count,
        m.shared_tokens AS shared_tokens, m.decoder_cosine AS decoder_cosine, m.q AS q,
-       m.token_q AS token_q
+       m.token_q AS token_q, m.token_document_q AS token_document_q
 ORDER BY pearson DESC, a.idx, b.idx
 LIMIT 100 /* $limit */

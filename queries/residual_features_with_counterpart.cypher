@@ -13,10 +13,12 @@
 // column pearson (double): correlation of both activations
 // column q (double): false discovery rate under shifted documents; null, as below: not tested
 // column token_q (double): counts only where `q` is small too; small: more than a shared token
+// column token_document_q (double): the same; small: more than a shared token in shared documents
 MATCH (r:SAE {name: 'tiny-a-l1-wide' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(b:SAE {name: 'tiny-a-l1-s0' /* $sae_baseline */})
 WHERE m.one_to_one = true AND coalesce(m.q, 1.0) <= 0.05 /* $max_q */
 RETURN f.id AS feature, f.top_token AS top_token, r.less AS less, g.id AS counterpart,
-       g.top_token AS counterpart_token, m.pearson AS pearson, m.q AS q, m.token_q AS token_q
+       g.top_token AS counterpart_token, m.pearson AS pearson, m.q AS q, m.token_q AS token_q,
+       m.token_document_q AS token_document_q
 ORDER BY pearson DESC, f.idx, g.idx
 LIMIT 100 /* $limit */

@@ -477,6 +477,7 @@ def counterparts_of_feature(w, feature, sae, limit):
             g["sae"], w.sae[g["sae"]]["model"], w.sae[g["sae"]]["hook"], g["id"], g["top_token"],
             e["pearson"], rank, back, e["mutual"], e["one_to_one"], claims, e["joint_count"],
             e["shared_tokens"], e["decoder_cosine"], e["alignment"], e["p"], e["q"], e["token_q"],
+            e["token_document_q"],
         )
         for _, g, e, (rank, back, claims) in rows[:limit]
     ]  # fmt: skip
@@ -496,6 +497,7 @@ def counterparts_of_sae(w, sae_a, sae_b, max_q, limit):
         "decoder_cosine",
         "q",
         "token_q",
+        "token_document_q",
     )
     return [
         (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns))
@@ -544,24 +546,33 @@ def by_token(w, sae_a, sae_b, max_q, limit, wanted):
     rows = [
         (w.feature[a], w.feature[b], e)
         for a, (b, e) in partners(w, sae_a, sae_b).items()
-        if None not in (e["q"], e["token_q"]) and e["q"] <= max_q and wanted(e["token_q"])
+        if e["q"] is not None and e["q"] <= max_q and wanted(e["token_q"], e["token_document_q"])
     ]
     rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"]))
-    columns = ("pearson", "token_null_pearson", "shared_tokens", "q", "token_q")
+    columns = (
+        "pearson token_null_pearson token_document_null_pearson shared_tokens q token_q "
+        "token_document_q fixed_share"
+    )
     return [
-        (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns))
+        (a["id"], a["top_token"], b["id"], b["top_token"], *(e[c] for c in columns.split()))
         for a, b, e in rows[:limit]
     ]
 
 
 @answers
 def matches_beyond_token(w, sae_a, sae_b, max_q, limit):
-    return by_token(w, sae_a, sae_b, max_q, limit, lambda q: q <= max_q)
+    def clear(*qs):
+        return all(q is not None and q <= max_q for q in qs)
+
+    return by_token(w, sae_a, sae_b, max_q, limit, clear)
 
 
 @answers
 def matches_of_shared_token(w, sae_a, sae_b, max_q, limit):
-    return by_token(w, sae_a, sae_b, max_q, limit, lambda q: q > max_q)
+    def explained(*qs):
+        return any(q is not None and q > max_q for q in qs)
+
+    return by_token(w, sae_a, sae_b, max_q, limit, explained)
 
 
 def carried(w, sae_a, sae_b, max_q, min_count):
@@ -617,9 +628,10 @@ def counterpart_chain(w, sae_a, sae_b, sae_c, limit):
 def comparisons_of_saes(w):
     rows = sorted(w.COMPARED_WITH, key=lambda e: (e["source"], e["target"]))
     columns = (
-        "source target alignment tokens matches mutual one_to_one significant beyond_token best_ab "
-        "null_best_ab token_null_best_ab best_ba null_best_ba token_null_best_ba null_threshold "
-        "token_null_threshold draws p_floor"
+        "source target alignment tokens matches mutual one_to_one significant beyond_token undecided "
+        "best_ab null_best_ab token_null_best_ab token_document_null_best_ab best_ba null_best_ba "
+        "token_null_best_ba token_document_null_best_ba null_threshold token_null_threshold "
+        "token_document_null_threshold draws p_floor"
     )
     return pick(rows, *columns.split())
 
@@ -955,7 +967,7 @@ def residual_features_with_counterpart(w, sae, sae_baseline, max_q, limit):
     return [
         (
             f["id"], f["top_token"], w.sae[sae]["less"], g["id"], g["top_token"], e["pearson"],
-            e["q"], e["token_q"],
+            e["q"], e["token_q"], e["token_document_q"],
         )
         for f, g, e in rows[:limit]
     ]  # fmt: skip

@@ -62,6 +62,7 @@ class MadeMatch:
     q: float | None = 0.02
     token_q: float | None = 0.02
     shared: int = 1
+    document_q: float | None = 0.03
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ COMPARED = (
     MadeComparison("tiny-a-l1-s0", "tiny-a-l1-s1", (
         MadeMatch(0, 1, 0.875, token_q=0.25),  # only a shared token
         MadeMatch(1, 3, 0.75, (0, 1), False, 0.03, 0.0625, 0.0625, 2),
-        MadeMatch(3, 0, 1.0, token_q=None),
+        MadeMatch(3, 0, 1.0, token_q=None, document_q=None),
         MadeMatch(5, 0, 0.25, (0, 1), False, 0.5, 0.5, 0.75, 0),
         MadeMatch(7, 1, 0.25, (1, None), False, 0.5, 0.5, 0.5, 1),
         MadeMatch(7, 3, 1.0, shared=2),
@@ -256,17 +257,17 @@ COMPARED = (
     MadeComparison("tiny-a-l1-s0", "tiny-a-l1-wide", (
         MadeMatch(1, 1, 0.5, (0, 1), False),
         MadeMatch(3, 0, 1.0, token_q=0.5),
-        MadeMatch(6, 3, 0.125, p=0.25, q=0.375, token_q=0.5, shared=0),  # one to one, by chance
-        MadeMatch(7, 1, 0.625),
+        MadeMatch(6, 3, 0.125, p=0.25, q=0.375, token_q=0.5, shared=0, document_q=0.5),  # one to one, by chance
+        MadeMatch(7, 1, 0.625, document_q=0.125),
     )),
     MadeComparison("tiny-a-l1-s1", "tiny-a-l1-wide", (
         MadeMatch(0, 0, 0.875),
-        MadeMatch(1, 3, 0.5, shared=0),
+        MadeMatch(1, 3, 0.5, shared=0, document_q=None),
         MadeMatch(3, 4, 0.75, shared=0),
     )),
     MadeComparison("tiny-a-l1-s0", "tiny-b-l0", (
-        MadeMatch(0, 0, 0.75, p=None, q=None, token_q=None),
-        MadeMatch(7, 0, 0.5, (0, 1), False, None, None, None),
+        MadeMatch(0, 0, 0.75, p=None, q=None, token_q=None, document_q=None),
+        MadeMatch(7, 0, 0.5, (0, 1), False, None, None, None, document_q=None),
     ), 0, "words"),
 )  # fmt: skip
 
@@ -596,19 +597,28 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
             p=m.p, p_pooled=m.p, q=m.q, token_p=m.token_q, token_p_pooled=m.token_q,
             token_q=m.token_q, null_pearson=m.pearson / 16,
             token_null_pearson=None if m.token_q is None else m.pearson / 2,
+            **dict.fromkeys(
+                ("token_document_p", "token_document_p_pooled", "token_document_q"), m.document_q
+            ),
+            token_document_null_pearson=None if m.document_q is None else m.pearson / 1.6,
+            fixed_share=m.pearson / 1.25,
         ))  # fmt: skip
     kept = [m for m in made.matches if m.one_to_one]
     sound = [m for m in kept if m.q is not None and m.q <= 0.05]
-    beyond = [m for m in sound if m.token_q is not None and m.token_q <= 0.05]
+    more = [m for m in sound if m.token_q is not None and m.token_q <= 0.05]
+    beyond = [m for m in more if m.document_q is not None and m.document_q <= 0.05]
+    undecided = [m for m in more if m not in beyond and m.pearson / 1.25 > 0.5]
     rows["COMPARED_WITH"].append(_edge(
         made.a, made.b, alignment=made.alignment, tokens=1000, documents=9,
         matches=len(made.matches), mutual=sum(m.ranks == (0, 0) for m in made.matches),
         one_to_one=len(kept), significant=len(sound) if made.draws else None,
-        beyond_token=len(beyond) if made.draws else None, best_ab=0.5, best_ba=0.625,
+        beyond_token=len(beyond) if made.draws else None,
+        undecided=len(undecided) if made.draws else None, best_ab=0.5, best_ba=0.625,
         draws=made.draws,
         **dict.fromkeys((
             "null_best_ab", "null_best_ba", "token_null_best_ab", "token_null_best_ba",
-            "null_threshold", "token_null_threshold",
+            "token_document_null_best_ab", "token_document_null_best_ba",
+            "null_threshold", "token_null_threshold", "token_document_null_threshold",
         ), 0.125 if made.draws else None),
         p_floor=1 / (1 + made.draws),
     ))  # fmt: skip

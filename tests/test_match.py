@@ -15,7 +15,8 @@ from atlas.disk import discard
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.main import command
-from ingest import MatchSettings, Settings, ingest, match_saes
+from atlas.parts import write_part
+from ingest import MatchSettings, Settings, health, ingest, match_saes
 from ingest.codes import read_shard
 from ingest.saes import open_sae
 
@@ -142,7 +143,13 @@ def test_comparison_counts_its_edges(made):
         one = [m for m in edges if m["one_to_one"]]
         assert row["one_to_one"] == len(one)
         assert row["significant"] == sum(m["q"] <= 0.05 for m in one)
-        assert row["beyond_token"] == sum(m["q"] <= 0.05 and m["token_q"] <= 0.05 for m in one)
+        assert row["beyond_token"] == sum(
+            max(m["q"], m["token_q"], m["token_document_q"]) <= 0.05 for m in one
+        )
+        assert row["undecided"] == sum(
+            max(m["q"], m["token_q"]) <= 0.05 < m["token_document_q"] and m["fixed_share"] > 0.5
+            for m in one
+        )
         assert row["draws"] == 5
         assert row["p_floor"] == pytest.approx(1 / 6)
         assert row["tokens"] == len(dense(made, "one"))
@@ -175,6 +182,47 @@ def test_an_sae_made_anew_leaves_its_matches_stale(copied, lm):
     assert {(r["a"], r["b"]) for r in rows} == {("one", "two"), ("one", "three")}
     assert not Folder.open(copied).sound().stale
     assert match_saes(copied, stale=True) == []
+
+
+def rewrite_as_version_1(path, name, monkeypatch):
+    """Write a match as the program did that had two nulls; its schema had fewer columns."""
+    monkeypatch.setattr("atlas.parts._held_against_schema", lambda kind, name, data: data)
+    folder = Folder.open(path)
+    (part,) = (p for p in folder.sound().of("match") if p.manifest.name == name)
+    new = ("token_document", "fixed_share", "undecided")
+    tables = []
+    for table in ("MATCHES", "COMPARED_WITH"):
+        data = part.table(table)
+        tables.append(
+            (table, data.drop_columns([c for c in data.column_names if c.startswith(new)]))
+        )
+    write_part(folder.part("match", name), replace(part.manifest, version=1), tables)
+    monkeypatch.undo()
+
+
+def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(copied, monkeypatch):
+    before = matches(copied, "one", "two")
+    rewrite_as_version_1(copied, "one+two", monkeypatch)
+    with Atlas.open(copied) as atlas:
+        rows = {(r["source"], r["target"]): r for r in atlas.table("COMPARED_WITH").to_pylist()}
+        old, new = rows["one", "two"], rows["one", "three"]
+        assert old["significant"] is not None
+        assert old["beyond_token"] is old["undecided"] is old["token_document_null_best_ab"] is None
+        assert new["beyond_token"] is not None
+        found = matches(copied, "one", "two")
+        assert {k: m["token_q"] for k, m in found.items()} == {
+            k: m["token_q"] for k, m in before.items()
+        }
+        assert all(m["token_document_q"] is m["fixed_share"] is None for m in found.values())
+        asked = {"sae_a": "one", "sae_b": "two", "limit": 1000, "max_q": 1.0}
+        assert atlas.ask("matches_beyond_token", **asked).num_rows == 0
+    (note,) = (c for c in health.checks(copied) if c.about.endswith(": matches"))
+    assert "1 of an older version" in note.said
+    assert note.todo == "Run `atlas match --stale`."
+    (row,) = match_saes(copied, stale=True)
+    assert row["beyond_token"] is not None
+    assert matches(copied, "one", "two").keys() == before.keys()
+    assert not [c for c in health.checks(copied) if c.about.endswith(": matches")]
 
 
 def test_what_is_there_is_not_made_again(copied, lm, saes):

@@ -1,4 +1,4 @@
-"""The two nulls: their draws, p by hand, and whether p keeps what it promises."""
+"""The three nulls: their draws, p by hand, and whether p keeps what it promises."""
 
 import itertools
 import math
@@ -19,6 +19,8 @@ from ingest.match.nulls import (
     shifted_documents,
     shuffled,
     shuffled_occurrences,
+    shuffled_within_documents,
+    types_in_documents,
 )
 from ingest.match.pairs import Pairs
 from ingest.match.rows import Units
@@ -87,6 +89,20 @@ def test_a_shuffle_stays_within_types_and_is_uniform() -> None:
     ]
     assert chisquare([seen.count(p) for p in possible]).pvalue > 1e-3
     assert set(seen) == set(possible)
+
+
+def test_types_in_documents_are_numbered_without_gaps() -> None:
+    rng = np.random.default_rng(3)
+    document = np.sort(rng.integers(0, 9, 200))
+    type = rng.integers(0, 7, 200).astype(np.int32)
+    group = types_in_documents(Units(document, type))
+    seen: dict[tuple[int, int], int] = {}
+    for d, t, g in zip(document.tolist(), type.tolist(), group.tolist(), strict=True):
+        assert seen.setdefault((d, t), g) == g
+    assert sorted(seen.values()) == list(range(len(seen)))
+    assert group.dtype == np.int32
+    none = np.zeros(0, dtype=np.int64)
+    assert len(types_in_documents(Units(none, none.astype(np.int32)))) == 0
 
 
 # ---------------------------------------------------------------- p, by hand
@@ -184,6 +200,88 @@ def test_p_of_shuffled_occurrences_by_hand() -> None:
     assert null.left_out == 0
 
 
+def test_p_of_rows_shuffled_within_documents_by_hand() -> None:
+    rng = np.random.default_rng(14)
+    a, b = small(rng, 90)
+    type = rng.integers(0, 6, 90).astype(np.int32)
+    document = np.repeat(np.arange(6), 15)
+    correlation = correlated(a, b, best=2, min_joint=2)
+    pairs = correlation.pairs()
+    null = shuffled_within_documents(correlation, Units(document, type), pairs, draws=8, seed=3)
+    group = types_in_documents(Units(document, type))
+    orders = [shuffled(group, np.random.default_rng((3, 3, d))) for d in range(8)]
+    assert_equal(null, by_hand(a, b, pairs, orders, pairs.pearson))
+    alone = [
+        sum(d == e and t == u for e, u in zip(document, type, strict=True)) == 1
+        for d, t in zip(document, type, strict=True)
+    ]
+    for i, j, share in zip(pairs.a, pairs.b, null.fixed, strict=True):
+        on_a, on_b = a[:, i] > 0, b[:, j] > 0
+        ends = [(on & alone).sum() / on.sum() for on in (on_a, on_b)]
+        assert share == pytest.approx(max(ends), abs=1e-12)
+    assert 0 < null.fixed.max() <= 1
+
+
+def test_draws_within_documents_have_the_distribution_of_all_arrangements() -> None:
+    """Three documents of one token each: every arrangement of B is counted, then drawn."""
+    document = np.repeat(np.arange(3), [3, 2, 3])
+    type = np.array(
+        [0, 0, 0, 0, 1, 1, 1, 0], dtype=np.int32
+    )  # the fourth, fifth and last are alone
+    a = np.array([[3, 0, 1, 2, 0, 4, 0, 1]], dtype=np.float32).T
+    b = np.array([[2, 0, 0, 1, 3, 5, 0, 2]], dtype=np.float32).T
+    first, third = [0, 1, 2], [5, 6]
+    exact: dict[float, float] = {}
+    for one in itertools.permutations(first):
+        for two in itertools.permutations(third):
+            order = [*one, 3, 4, *two, 7]
+            r = max(0.0, float(np.corrcoef(a[:, 0], b[order, 0])[0, 1]))
+            exact[round(r, 6)] = exact.get(round(r, 6), 0) + 1 / 12
+    correlation = correlated(a, b)
+    draws, group = 3000, types_in_documents(Units(document, type))
+    drawn = [
+        round(float(correlation.maxima(shuffled(group, np.random.default_rng((0, 3, d))))[0][0]), 6)
+        for d in range(draws)
+    ]
+    assert set(drawn) == set(exact)
+    values = sorted(exact)
+    counts = [drawn.count(v) for v in values]
+    assert chisquare(counts, [draws * exact[v] for v in values]).pvalue > 1e-3
+    # And p is the share of arrangements that are as good, the observed one counted in.
+    pairs = correlation.pairs()
+    null = shuffled_within_documents(correlation, Units(document, type), pairs, draws=draws, seed=0)
+    as_good = sum(share for r, share in exact.items() if r >= pairs.pearson[0] - 1e-6)
+    deviation = math.sqrt(as_good * (1 - as_good) / draws)
+    assert null.p[0] == pytest.approx(as_good, abs=4 * deviation + 1 / draws)
+
+
+def test_a_pair_that_cannot_move_within_documents_claims_nothing() -> None:
+    rng = np.random.default_rng(15)
+    documents, length = 60, 40
+    document = np.repeat(np.arange(documents), length)
+    # Of each document, the first word is of a type of its own, and the others are of one type.
+    alone = np.arange(documents * length) % length == 0
+    type = np.where(alone, 0, 1).astype(np.int32)
+    a, b = (random_dense(rng, documents * length, 8, rate=0.1) for _ in range(2))
+    a[:, 0], b[:, 0] = 0, 0
+    a[alone, 0] = b[alone, 0] = np.exp(rng.standard_normal(documents))
+    a[:, 1] = b[:, 1]  # and a pair that is the same anywhere
+    correlation = correlated(a, b, best=1)
+    pairs = correlation.pairs()
+    units = Units(document, type)
+    null = shuffled_within_documents(correlation, units, pairs, draws=20, seed=0)
+    still, free = ((pairs.a == f) & (pairs.b == f) for f in (0, 1))
+    assert null.fixed[still] == 1
+    assert null.fixed[free] < 0.1
+    assert null.p[still] == 1
+    assert null.q[still] > 0.05
+    assert null.p[free] == null.floor
+    # Without draws the share is known all the same.
+    none = shuffled_within_documents(correlation, units, pairs, draws=0, seed=0)
+    np.testing.assert_array_equal(none.fixed, null.fixed)
+    assert np.isnan(none.q).all()
+
+
 def test_documents_of_one_unit_are_left_out_of_both_and_counted() -> None:
     rng = np.random.default_rng(7)
     lengths = np.array([1, 8, 1, 1, 15, 10, 1])
@@ -233,6 +331,9 @@ def test_nothing_to_match(units: int) -> None:
     for null in (
         shifted_documents(correlation, of_documents(one), pairs, draws=3, seed=0),
         shuffled_occurrences(correlation, of_types(one.astype(np.int32)), pairs, draws=3, seed=0),
+        shuffled_within_documents(
+            correlation, of_types(one.astype(np.int32)), pairs, draws=3, seed=0
+        ),
     ):
         assert len(null.p) == len(null.p_pooled) == len(null.q) == 0
         assert np.isnan(null.threshold)
@@ -345,7 +446,9 @@ def test_rare_shared_features_are_found_at_the_default_draws() -> None:
     assert len(found - truth) <= 0.05 * len(found) + 3 * np.sqrt(0.05 * len(found))
 
 
-@pytest.mark.parametrize("null", [shifted_documents, shuffled_occurrences])
+@pytest.mark.parametrize(
+    "null", [shifted_documents, shuffled_occurrences, shuffled_within_documents]
+)
 def test_draws_stay_within_the_least_memory_that_matching_accepts(null) -> None:
     units, active = 100_000, np.zeros((100_000, 1))
     active[::5000] = 1

@@ -74,7 +74,7 @@ def test_what_is_shared_correlates_and_nothing_else(some, codes):
     assert len(truth) == 10
     alike = {
         tuple(pair)
-        for kind in ("token", "position", "bursty")
+        for kind in ("token", "position", "bursty", "token_document")
         for pair in some.pairs(kind).tolist()
     }
     assert min(found[pair] for pair in truth) > 0.8
@@ -114,6 +114,24 @@ def test_token_features_share_words_and_no_more(some, codes):
         expected = on_a * on_b / n
         variance = on_a * on_b * (n - on_a) * (n - on_b) / (n**2 * np.maximum(n - 1, 1))
         assert abs((together - expected).sum()) < 4 * np.sqrt(variance.sum())
+
+
+def test_features_of_words_in_documents_share_these_and_no_more(some, codes):
+    type, document = some.units.type, some.units.document
+    site = np.unique(np.stack([type, document]), axis=1, return_inverse=True)[1].ravel()
+    n = np.bincount(site)
+    for a, b in some.pairs("token_document"):
+        x, y = codes["a"][:, a] > 0, codes["b"][:, b] > 0
+        # The same words and the same documents, about half of them.
+        for values in (type, document):
+            on_x, on_y = (set(values[m].tolist()) for m in (x, y))
+            assert len(on_x & on_y) / len(on_x | on_y) > 0.75
+        assert 0.3 < len(set(document[x].tolist())) / len(some.text.lengths) < 0.6
+        # Among the occurrences of a word in a document, the two are active independently.
+        on_a, on_b = (np.bincount(site[m], minlength=len(n)) for m in (x, y))
+        together = np.bincount(site[x & y], minlength=len(n))
+        variance = on_a * on_b * (n - on_a) * (n - on_b) / (n**2 * np.maximum(n - 1, 1))
+        assert abs((together - on_a * on_b / n).sum()) < 4 * np.sqrt(variance.sum())
 
 
 def test_position_features_are_active_at_some_positions(some, codes):

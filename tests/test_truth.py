@@ -14,7 +14,11 @@ from atlas.api import Atlas
 from ingest.codes import Block, Tokens
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
-from ingest.match.nulls import shifted_documents, shuffled_occurrences
+from ingest.match.nulls import (
+    shifted_documents,
+    shuffled_occurrences,
+    shuffled_within_documents,
+)
 from ingest.match.rows import Rows
 from ingest.planted import Planted
 from ingest.probe.probing import probe_saes
@@ -189,12 +193,13 @@ def test_10_bursty_unrelated_features_have_lift_and_no_match():
 def claimed():
     """What is claimed of planted features of every kind, and the counterparts of each kind."""
     kinds = {"shared": 20, "context": 10, "private": 20, "token": 10, "position": 10, "bursty": 10}
+    kinds["token_document"] = 20
     planted = Planted.make(0, documents=400, document_length=80, **kinds)
     work = correlated(planted.rows("a"), planted.rows("b"))
     pairs = work.pairs()
-    shifts, shuffles = (
+    shifts, shuffles, within = (
         null(work, planted.units, pairs, draws=20, seed=0)
-        for null in (shifted_documents, shuffled_occurrences)
+        for null in (shifted_documents, shuffled_occurrences, shuffled_within_documents)
     )
     chosen = one_to_one(pairs, threshold=shifts.threshold)
 
@@ -205,7 +210,8 @@ def claimed():
         "candidates": are(np.ones(len(pairs), dtype=bool)),
         "synchronous": are(chosen & (shifts.q <= 0.05)),
         "token_q alone": are(chosen & (shuffles.q <= 0.05)),
-        "beyond": are(chosen & (shifts.q <= 0.05) & (shuffles.q <= 0.05)),
+        "two nulls": are(chosen & (shifts.q <= 0.05) & (shuffles.q <= 0.05)),
+        "beyond": are(chosen & (shifts.q <= 0.05) & (shuffles.q <= 0.05) & (within.q <= 0.05)),
     } | {kind: {tuple(pair) for pair in planted.pairs(kind).tolist()} for kind in kinds}
 
 
@@ -224,12 +230,21 @@ def test_shared_features_come_back_and_others_do_not_but_for_positions(claimed):
 def test_features_of_one_position_are_claimed_though_they_share_nothing_more(claimed):
     """A known failure: they are synchronous, which is no evidence of a shared feature.
 
-    Neither null holds the place in the document fixed. A null that does should turn this
+    No null holds the place in the document fixed. A null that does should turn this
     round, and with it what the schema says of ``beyond_token``, decision 0006, docs/demo.md
     and docs/planted.md.
     """
     assert len(claimed["position"] & claimed["synchronous"]) >= 8
     assert len(claimed["position"] & claimed["beyond"]) >= 8
+
+
+def test_12_features_that_share_words_and_documents_only_are_not_beyond_the_token(claimed):
+    pairs = claimed["token_document"]
+    # Each of the first two nulls breaks what they share: the one the words, the other the documents.
+    assert len(pairs & claimed["two nulls"]) >= 0.9 * len(pairs)
+    assert len(pairs & claimed["beyond"]) <= 1
+    # The power is not lost: shared features pass all three.
+    assert len((claimed["shared"] | claimed["context"]) - claimed["beyond"]) <= 1
 
 
 def test_the_token_null_alone_takes_bursts_for_a_match(claimed):

@@ -22,7 +22,12 @@ from ingest.match.align import align
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
 from ingest.match.cosines import Cosines, cosines
-from ingest.match.nulls import Null, shifted_documents, shuffled_occurrences
+from ingest.match.nulls import (
+    Null,
+    shifted_documents,
+    shuffled_occurrences,
+    shuffled_within_documents,
+)
 from ingest.match.pairs import Pairs
 from ingest.match.rows import Aligned
 from ingest.match.settings import MatchSettings
@@ -32,10 +37,15 @@ from ingest.saes import Autoencoder
 
 __all__ = ["VERSION", "Found", "compare"]
 
-#: Raised when the same codes would give other tables.
-VERSION = 1
+#: Raised when the same codes would give other tables. 2: the null within documents, and p_pooled
+#: over merged octaves.
+VERSION = 2
 
 SIGNIFICANT = 0.05
+
+#: Where more of the activations than this cannot move within documents, that null has no power:
+#: the match is undecided unless the rest of the activations clears the null.
+MOSTLY = 0.5
 
 Sides: TypeAlias = tuple[Side, Side]
 
@@ -60,6 +70,7 @@ class _Match:
     chosen: NDArray[np.bool_]
     shifts: Null
     shuffles: Null
+    within: Null
     cosines: Cosines
 
 
@@ -122,7 +133,7 @@ def compare(
     )  # fmt: skip
     with progress.stage(f"{a.name} and {b.name}: correlating {len(aligned.units):,} {how}"):
         pairs = work.pairs()
-    shifts, shuffles = _nulls(work, aligned, pairs, settings=settings, progress=progress)
+    shifts, shuffles, within = _nulls(work, aligned, pairs, settings=settings, progress=progress)
     shared = _shared_tokens(sides, pairs)
     kept, left_out = _filtered(pairs, shared, settings)
     left_out |= _features_left_out(allowed) | dict(aligned.left_out)
@@ -134,7 +145,7 @@ def compare(
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(
         aligned, work, every, pairs, shared, one_to_one(pairs, threshold=threshold),
-        _take(shifts, kept), _take(shuffles, kept),
+        _take(shifts, kept), _take(shuffles, kept), _take(within, kept),
         cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
     )  # fmt: skip
     return Found(_manifest(sides, settings, left_out), _tables(sides, found, settings))
@@ -157,14 +168,14 @@ def _nulls(
     *,
     settings: MatchSettings,
     progress: Progress,
-) -> tuple[Null, Null]:
-    title = f"drawing both nulls, {settings.draws} times each"
-    with progress.stage(title, total=2 * settings.draws, unit="draws") as stage:
-        first, second = (
+) -> tuple[Null, Null, Null]:
+    title = f"drawing three nulls, {settings.draws} times each"
+    with progress.stage(title, total=3 * settings.draws, unit="draws") as stage:
+        shifts, shuffles, within = (
             draw(work, aligned.units, pairs, draws=settings.draws, seed=settings.seed, stage=stage)
-            for draw in (shifted_documents, shuffled_occurrences)
+            for draw in (shifted_documents, shuffled_occurrences, shuffled_within_documents)
         )
-    return first, second
+    return shifts, shuffles, within
 
 
 def _shared_tokens(sides: Sides, pairs: Pairs) -> NDArray[np.int64]:
@@ -195,7 +206,7 @@ def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str,
 
 
 def _take(null: Null, kept: NDArray[np.bool_]) -> Null:
-    of_pairs = ("p", "p_pooled", "q", "expected")
+    of_pairs = ["p", "p_pooled", "q", "expected"] + ["fixed"] * (null.fixed is not None)
     return replace(null, **{name: getattr(null, name)[kept] for name in of_pairs})
 
 
@@ -248,15 +259,20 @@ def _matches(sides: Sides, found: _Match) -> Any:
             "token_p_pooled": _doubles(found.shuffles.p_pooled),
             "token_q": _doubles(found.shuffles.q),
             "token_null_pearson": _doubles(found.shuffles.expected),
+            "token_document_p": _doubles(found.within.p),
+            "token_document_p_pooled": _doubles(found.within.p_pooled),
+            "token_document_q": _doubles(found.within.q),
+            "token_document_null_pearson": _doubles(found.within.expected),
+            "fixed_share": found.within.fixed,
         },
     )
 
 
 def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
     pairs, every, work = found.pairs, found.every, found.work
-    shifts, shuffles = found.shifts, found.shuffles
+    shifts, shuffles, within = found.shifts, found.shuffles, found.within
     synchronous = found.chosen & (shifts.q <= SIGNIFICANT)
-    beyond = synchronous & (shuffles.q <= SIGNIFICANT)
+    beyond, undecided = _beyond_token(found, synchronous)
     drawn = settings.draws > 0
     row = {
         "source": sides[0].name,
@@ -269,14 +285,18 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
         "one_to_one": int(np.count_nonzero(found.chosen)),
         "significant": int(np.count_nonzero(synchronous)) if drawn else None,
         "beyond_token": int(np.count_nonzero(beyond)) if drawn else None,
+        "undecided": int(np.count_nonzero(undecided)) if drawn else None,
         "best_ab": _mean_best(every, every.rank_ab, work.of_a.count, work.allowed_a),
         "best_ba": _mean_best(every, every.rank_ba, work.of_b.count, work.allowed_b),
         "null_best_ab": _number(shifts.best_a),
         "null_best_ba": _number(shifts.best_b),
         "token_null_best_ab": _number(shuffles.best_a),
         "token_null_best_ba": _number(shuffles.best_b),
+        "token_document_null_best_ab": _number(within.best_a),
+        "token_document_null_best_ba": _number(within.best_b),
         "null_threshold": _number(shifts.threshold),
         "token_null_threshold": _number(shuffles.threshold),
+        "token_document_null_threshold": _number(within.threshold),
         "draws": settings.draws,
         "p_floor": 1 / (1 + settings.draws) if drawn else None,
     }
@@ -284,6 +304,16 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
     return graph_table(
         "COMPARED_WITH", "match", dict(zip(data.column_names, data.columns, strict=True))
     )
+
+
+def _beyond_token(
+    found: _Match, synchronous: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which matches clear all three nulls, and which clear two where the third has no power."""
+    more = synchronous & (found.shuffles.q <= SIGNIFICANT)
+    within, fixed = found.within.q <= SIGNIFICANT, found.within.fixed
+    assert fixed is not None  # that null always reports it
+    return more & within, more & ~within & (fixed > MOSTLY)
 
 
 def _mean_best(

@@ -25,9 +25,10 @@ Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
 _ENTRY = 8  # bytes of an entry of a column: its unit and its activation
-# Bytes a compared unit: its number, and what the nulls hold while they make a draw's order. Less
-# is held while the draw is correlated, and without draws.
-_UNIT = 24 + 32
+# Bytes a compared unit: its number, and what the nulls hold while they make a draw's order, the
+# number of its type in its document included. Less is held while the draw is correlated, and
+# without draws.
+_UNIT = 24 + 36
 _WORTH_A_THREAD = 2**14  # entries
 _MOST_UNITS = 2**31
 

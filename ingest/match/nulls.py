@@ -1,4 +1,4 @@
-"""Two nulls for matches: would chance have found a best match as good?
+"""Three nulls for matches: does each of them find a best match as good?
 
 **Shifted documents** asks whether two features are synchronous. Each document of B is
 turned by one random offset, the same for all features, so that what each feature does
@@ -10,6 +10,12 @@ correlation it is held against, so that both are of the same units.
 **Shuffled occurrences** asks whether a match says more than that both features like the
 same tokens. B's rows are shuffled among the units of one type, over the whole corpus. A
 type seen once stays where it is: on it the shared token explains all there is.
+
+**Shuffled within documents** asks whether a match says more than that both features like
+the same tokens in the same documents. B's rows are shuffled among the units of one type in
+one document. A unit that is the only one of its type in its document cannot move. A pair
+whose activations lie mostly on such units has no power under this null: its draws equal
+what is observed, and ``fixed`` reports the share.
 
 A match was chosen as the best of many, so each draw gives the *best* correlation of each
 feature: p is the share of draws, the observed one counted in, whose best is as good.
@@ -23,7 +29,7 @@ the mean variance of the features it shares with is added to each.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -31,12 +37,22 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from atlas.progress import Stage
+from ingest.match import loops
 from ingest.match.correlate import Correlation
+from ingest.match.features import Features, codes, fixed
 from ingest.match.pairs import Pairs
-from ingest.match.rows import Units
+from ingest.match.rows import Rows, Units
 from ingest.reduce.arrays import changes
 
-__all__ = ["Null", "shifted", "shifted_documents", "shuffled", "shuffled_occurrences"]
+__all__ = [
+    "Null",
+    "shifted",
+    "shifted_documents",
+    "shuffled",
+    "shuffled_occurrences",
+    "shuffled_within_documents",
+    "types_in_documents",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -84,6 +100,10 @@ class Null:
         Lowest p possible.
     left_out
         Documents of one unit, which this null says nothing about.
+    fixed
+        float64, one a pair; None but for the null that shuffles within documents. Share of
+        activations on units that cannot move: of both ends the larger. There with or without
+        draws.
     """
 
     p: Floats
@@ -95,6 +115,7 @@ class Null:
     best_b: float
     floor: float
     left_out: int = 0
+    fixed: Floats | None = None
 
 
 def shifted_documents(
@@ -170,6 +191,54 @@ def shuffled_occurrences(
         draws=_Draws(2, draws, seed, lambda rng: shuffled(units.type, rng, by_type=by_type)),
         stage=stage,
     )
+
+
+def shuffled_within_documents(
+    correlation: Correlation,
+    units: Units,
+    pairs: Pairs,
+    *,
+    draws: int,
+    seed: int,
+    stage: Stage | None = None,
+) -> Null:
+    """Compare matches with rows shuffled among units of one type in one document.
+
+    Parameters
+    ----------
+    correlation
+        The codes, over all units, as the matches were found.
+    units
+        The units.
+    pairs
+        The matches.
+    draws, seed
+        How many draws, and their seed; each draw has a seed of its own.
+    stage
+        Notified of each draw.
+    """
+    group = types_in_documents(units)
+    by_group = np.argsort(group, kind="stable")
+    null = _null(
+        correlation,
+        pairs,
+        pairs.pearson,
+        draws=_Draws(3, draws, seed, lambda rng: shuffled(group, rng, by_type=by_group)),
+        stage=stage,
+    )
+    alone = np.flatnonzero(np.bincount(group)[group] == 1)
+    of_a = _share_on(alone, correlation.a, correlation.of_a)
+    of_b = _share_on(alone, correlation.b, correlation.of_b)
+    return replace(null, fixed=np.maximum(of_a[pairs.a], of_b[pairs.b]))
+
+
+def types_in_documents(units: Units) -> NDArray[np.int32]:
+    """Return a number for each unit, equal for units of one type in one document; from 0, no gaps."""
+    order = np.lexsort((units.type, units.document))
+    first = changes(units.document[order]) | changes(units.type[order])
+    group = np.empty(len(units), dtype=np.int32)
+    group[order] = np.cumsum(first, dtype=np.int32) - 1
+    return group
 
 
 def shifted(lengths: Ints, rng: np.random.Generator) -> Ints:
@@ -298,6 +367,12 @@ def _standing(value: Floats, mean: Floats, variance: Floats, draws: int, common:
     spread = np.sqrt((variance + common) * (1 + 1 / draws))
     above: Floats = (value - mean) / np.maximum(spread, np.sqrt(_LEAST))
     return above
+
+
+def _share_on(units: Ints, rows: Rows, of: Features) -> Floats:
+    """Return for each feature the share of its activations that lie on these units; 0 if it has none."""
+    there, *_ = loops.totals(codes(rows), fixed(units), rows.d_sae)
+    return np.divide(there, of.count, out=np.zeros(len(there)), where=of.count > 0)
 
 
 def _octave(count: Ints, eligible: Mask) -> NDArray[np.intp]:

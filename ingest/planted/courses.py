@@ -24,6 +24,7 @@ __all__ = [
     "InBursts",
     "Index",
     "OnValues",
+    "OnWordsInDocuments",
     "plant",
 ]
 
@@ -99,6 +100,25 @@ class OnValues:
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
         """Draw it for some documents."""
         return _some(self.index.find(getattr(stretch, self.of)), self.chances, rng)
+
+
+@dataclass(frozen=True)
+class OnWordsInDocuments:
+    """On occurrences of the feature's words in its documents; ``documents`` is bool, documents x features."""
+
+    words: Index
+    documents: NDArray[np.bool_]
+    chances: NDArray[np.float64]
+
+    def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
+        """Draw it for some documents."""
+        return _some(self.sites(stretch), self.chances, rng)
+
+    def sites(self, stretch: Stretch) -> Entries:
+        """Return all occurrences of its words in its documents."""
+        token, feature = self.words.find(stretch.type)
+        own = self.documents[stretch.document[token], feature]
+        return token[own], feature[own]
 
 
 @dataclass(frozen=True)
@@ -246,6 +266,8 @@ def plant(
     if kind in ("shared", "private"):
         return Anywhere(rates)
     whole, tokens = text.whole, len(text)
+    if kind == "token_document":
+        return _on_words_in_documents(rates, rng, whole=whole)
     if kind == "context":
         every = Index([np.array([word]) for word in range(len(text.words))], len(text.words))
         _, word = AfterTriggers(every, settings.reach, np.ones(0)).places(whole)
@@ -267,3 +289,16 @@ def plant(
     if kind == "bursty":
         return InBursts(index, settings.burst, chances)
     return OnValues("type" if kind == "token" else "index", index, chances)
+
+
+def _on_words_in_documents(
+    rates: NDArray[np.float64], rng: np.random.Generator, *, whole: Stretch
+) -> OnWordsInDocuments:
+    """Choose words and, for each feature, half of the documents."""
+    sizes, tokens = np.bincount(whole.type), len(whole)
+    words = Index(_choose(2 * rates, sizes, rng, tokens=tokens), len(sizes))
+    documents = rng.random((len(whole.lengths), len(rates))) < 0.5
+    found = OnWordsInDocuments(words, documents, np.ones(0))
+    sites = np.bincount(found.sites(whole)[1], minlength=len(rates))
+    chances = _chances(rates, sites, tokens=tokens, kind="token_document")
+    return OnWordsInDocuments(words, documents, chances)

@@ -41,17 +41,21 @@ class Planted:
 
     The n-th feature of a kind in one SAE is the counterpart of the n-th in every other:
 
-    ==========  ===========================================================================
-    shared      One course, on any tokens. Each SAE misses some of it and adds noise.
-    context     One course as well, on the tokens that follow certain words in a document.
-    private     Any tokens, in each SAE by itself: counterparts have nothing in common.
-    token       Occurrences of the same words, on each by a draw of either SAE's own: more
-                alike than chance, and no more than the shared words explain.
-    position    The same places of documents, on each by a draw of either SAE's own. Matching
-                takes these for shared: neither of its nulls holds the place fixed.
-    bursty      Bursts in the same documents, which begin anywhere, in each SAE by itself:
-                together more often than chance (lift > 1), and yet unsynchronised.
-    ==========  ===========================================================================
+    ==============  =======================================================================
+    shared          One course, on any tokens. Each SAE misses some of it and adds noise.
+    context         One course as well, on the tokens that follow certain words in a
+                    document.
+    private         Any tokens, in each SAE by itself: counterparts have nothing in common.
+    token           Occurrences of the same words, on each by a draw of either SAE's own:
+                    more alike than chance, and no more than the shared words explain.
+    position        The same places of documents, on each by a draw of either SAE's own.
+                    Matching takes these for shared: none of its nulls holds the place fixed.
+    bursty          Bursts in the same documents, which begin anywhere, in each SAE by
+                    itself: together more often than chance (lift > 1), and yet
+                    unsynchronised.
+    token_document  Occurrences of the same words in the same documents, on each by a draw
+                    of either SAE's own: no more alike than words and documents explain.
+    ==============  =======================================================================
 
     Features of each SAE are shuffled. Every feature of a kind has the same expected rate
     (unless ``spread`` is set), and activations are log-normal.

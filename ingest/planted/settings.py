@@ -8,7 +8,7 @@ from ingest.sae_info import slug
 
 __all__ = ["KINDS", "PlantedSettings"]
 
-KINDS = ("shared", "context", "private", "token", "position", "bursty")
+KINDS = ("shared", "context", "private", "token", "position", "bursty", "token_document")
 """Kinds of features; ``ingest.planted.Planted`` says what each is."""
 
 
@@ -30,7 +30,7 @@ class PlantedSettings:
         Tokens of a context; there is no BOS.
     vocabulary
         Words of the vocabulary, one a token; the n-th has a frequency in proportion to 1/n.
-    shared, context, private, token, position, bursty
+    shared, context, private, token, position, bursty, token_document
         Features of each kind an SAE.
     rate
         Share of all tokens on which a feature is active, expected.
@@ -66,6 +66,7 @@ class PlantedSettings:
     token: int = 2
     position: int = 1
     bursty: int = 1
+    token_document: int = 0
     rate: float = 0.05
     rates: Mapping[str, float] = field(default_factory=dict)
     spread: float = 0.0
