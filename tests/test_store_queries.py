@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from neo4j_server import Server, wipe
 from store_graphs import assert_shows, make_graph, put, rows_of
 
 from atlas import schema
-from atlas.errors import AtlasError, OutOfRoom, QueryFailed
+from atlas.errors import AtlasError, BadInput, OutOfRoom, QueryFailed
 from atlas.stores import Limits, Store
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import open_server
@@ -238,6 +239,46 @@ def test_a_query_nested_too_deeply_is_refused_before_an_engine_reads_it(
     with pytest.raises(QueryFailed, match="are allowed"):
         filled.query(cypher, {})
     assert filled.query("RETURN 1 AS x", {}).to_pylist() == [{"x": 1}]
+
+
+@pytest.mark.parametrize(
+    ("cypher", "said"),
+    [
+        # Neo4j plans each of these twice as long as the one before, whatever the time limit.
+        (
+            "MATCH (s:SAE) WHERE "
+            + "EXISTS { MATCH (s) WHERE " * 30
+            + "true"
+            + " }" * 30
+            + " RETURN 1 AS x",
+            "nests",
+        ),
+        ("RETURN true" + " XOR true" * 40 + " AS x", "has 40 XOR"),
+        # One engine reads two words, and one reads three.
+        ("MATCH (s:SAE) RETURN 1AS x", "split differently"),
+        ("RETURN $1a AS x", "split differently"),
+    ],
+)
+def test_what_engines_plan_too_long_or_split_differently_is_refused(
+    filled: Store, cypher: str, said: str
+) -> None:
+    with pytest.raises(QueryFailed, match=said):
+        filled.query(cypher, {})
+
+
+@pytest.mark.parametrize("value", [["a", 1], [True, 1], ["\ud800"], "\ud800"])
+def test_a_parameter_that_engines_take_differently_is_refused(filled: Store, value: Any) -> None:
+    with pytest.raises(QueryFailed, match=r"The parameter \$x is"):
+        filled.query("RETURN $x AS x", {"x": value})
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"rows": 0}, {"memory": 0}],
+)
+def test_limits_that_an_engine_takes_for_none_are_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="limit"):
+        Limits(**limits)
 
 
 def test_procedures_that_read_the_schema_may_be_called(filled: Store) -> None:

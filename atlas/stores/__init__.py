@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from atlas.errors import BadInput
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -19,6 +21,9 @@ __all__ = ["Graph", "Limits", "Loaded", "Param", "Params", "Store", "SyncPlan"]
 
 Param: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[float] | None"
 Params: TypeAlias = Mapping[str, Param]
+
+MAX_TIMEOUT = 1_000_000
+"""Seconds, some eleven days: what every engine and system call can count in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,18 @@ class Limits:
     timeout: float = 60.0
     memory: int = 2 << 30
     rows: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        """Check the numbers: to an engine, 0 means no limit at all."""
+        if not 0 < self.timeout <= MAX_TIMEOUT:
+            raise BadInput(
+                f"The time limit of a query is {self.timeout} seconds; give more than 0 and at most "
+                f"{MAX_TIMEOUT:,}."
+            )
+        if self.memory < 1 or self.rows < 1:
+            raise BadInput(
+                f"The limits of a query are {self.memory} bytes and {self.rows} rows; give at least 1."
+            )
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ MAX_DEPTH = 60
 """Nested brackets and CASEs, and signs in a row: some thousands of them end an engine's process."""
 MAX_TOKENS = 5_000
 """Words, signs and values of a query: engines recurse over long chains of operators as well."""
+MAX_BRACES = 10
+"""Nested subqueries: Neo4j plans each twice as long as the one around it, and no time limit ends that."""
+MAX_XOR = 10
+"""XORs of a query: Neo4j writes them out as ANDs and ORs, which doubles with each."""
 
 _TOKEN = re.compile(
     r"""
@@ -40,9 +44,9 @@ _TOKEN = re.compile(
     | (?P<comment>//[^\n]*|/\*[^*]*\*/)
     | (?P<string>'(?:\\[\\'"bfnrt]|[^'\\])*'|"(?:\\[\\'"bfnrt]|[^"\\])*")
     | (?P<quoted>`(?:``|[^`])*`)
-    | (?P<parameter>\$[A-Za-z0-9_]+)
+    | (?P<parameter>\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9]+)(?!\w))
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    | (?P<number>0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)
+    | (?P<number>0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)(?![\w$])
     | (?P<sign>(?!/\*)[-+*/%^=<>!.,:;|(){}\[\]&])
     """,
     re.VERBOSE,
@@ -71,7 +75,7 @@ PROCEDURES = _words(
     "show_tables table_info show_connection db_version "
     "db.labels db.relationshiptypes db.propertykeys db.schema.nodetypeproperties db.schema.reltypeproperties "
     "db.schema.visualization db.index.fulltext.querynodes db.index.fulltext.queryrelationships "
-    "db.index.vector.querynodes db.index.vector.queryrelationships dbms.components"
+    "db.index.vector.querynodes db.index.vector.queryrelationships"
 )
 """Procedures that a query may call, in lower case: they read the graph or its schema."""
 _FUNCTIONS = _words(
@@ -186,6 +190,11 @@ def _unreadable(text: str, at: int) -> str:
             f"The text that begins with {text[at : at + 20]!r} is not closed, or holds a backslash that is "
             "not one of \\\\ \\' \\\" \\b \\f \\n \\r \\t; close it, or pass it as a parameter."
         )
+    if character.isdigit() or character == "$":
+        return (
+            f"The query holds {text[at : at + 20]!r}, which engines split differently; put a space after the "
+            "number, or name the parameter with letters, digits and _, a letter first."
+        )
     return (
         f"The query failed: {character!r} (U+{ord(character):04X}) is no sign of the language; outside of "
         "strings and `quoted names` a query is plain ASCII."
@@ -212,17 +221,27 @@ def _statement(tokens: Sequence[_Token]) -> list[_Token]:
 
 def _check_size(tokens: Sequence[_Token]) -> None:
     """Refuse what is nested so deeply, or is so long, that an engine may not survive it."""
-    depth = row = deepest = 0
+    depth = row = deepest = braces = 0
     for token in tokens:
         if token.text in ("(", "[", "{") or token.word == "CASE":
             depth += 1
         elif token.text in (")", "]", "}") or token.word == "END":
             depth -= 1
-        row = row + 1 if token.text in ("-", "+") or token.word == "NOT" else 0
+        row = row + 1 if token.text in ("-", "+", "!") or token.word == "NOT" else 0
         deepest = max(deepest, depth, row)
+        braces += (token.text == "{") - (token.text == "}")
+        if braces > MAX_BRACES:
+            raise QueryFailed(
+                f"The query nests more than {MAX_BRACES} subqueries or maps, and {MAX_BRACES} are allowed; "
+                "write it flatter."
+            )
     if deepest > MAX_DEPTH:
         raise QueryFailed(
             f"The query is nested {deepest} levels deep, and {MAX_DEPTH} are allowed; write it flatter."
+        )
+    if (xors := sum(t.word == "XOR" for t in tokens)) > MAX_XOR:
+        raise QueryFailed(
+            f"The query has {xors} XOR, and {MAX_XOR} are allowed; compare with = or <> instead."
         )
     if len(tokens) > MAX_TOKENS:
         raise QueryFailed(
@@ -298,11 +317,21 @@ def _check_function(tokens: Sequence[_Token], at: int) -> None:
 
 def _value(name: str, value: Param) -> Param:
     if isinstance(value, list):
-        return [_single(name, v) for v in value]  # type: ignore[return-value]
+        values = [_single(name, v) for v in value]
+        kinds = {_kind(v) for v in values if v is not None}
+        if len(kinds) > 1:
+            raise QueryFailed(
+                f"The parameter ${name} is a list of {' and '.join(sorted(kinds))}; give a list of one type."
+            )
+        return values  # type: ignore[return-value]
     return _single(name, value)
 
 
 def _single(name: str, value: object) -> str | int | float | bool | None:
+    if isinstance(value, str) and not _is_unicode(value):
+        raise QueryFailed(
+            f"The parameter ${name} is {value[:40]!r}, which is no Unicode text; give it in UTF-8."
+        )
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, numbers.Integral):
@@ -315,6 +344,21 @@ def _single(name: str, value: object) -> str | int | float | bool | None:
         f"The parameter ${name} is {value!r}; a parameter is a text, a number, true, false, null or a "
         "list of texts or numbers."
     )
+
+
+def _is_unicode(text: str) -> bool:
+    """Return whether a text has a form in UTF-8: half of a surrogate pair has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "true and false"
+    return "texts" if isinstance(value, str) else "numbers"
 
 
 def _list(names: list[str]) -> str:

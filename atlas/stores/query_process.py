@@ -12,8 +12,11 @@ Arrow stream, or as the JSON of an error.
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +41,11 @@ ALLOCATORS = {
 """Libraries that set aside much address space at once, and crash if it is refused, do not."""
 OVERHEAD = 1 << 30
 """Address space that threads and the answer take besides what a query may use, in bytes."""
+LATENESS = 0.5
+"""Seconds that the engine has to report a time limit itself before the process ends."""
+_ANSWERING = threading.Lock()  # never released: the first thread to have it writes the one answer
+INTERVAL = 0.1
+"""Seconds between two measurements of the process's memory."""
 
 
 def query_apart(
@@ -89,12 +97,22 @@ def query_apart(
         failure = json.loads(answer)
         raise _error(failure["type"], failure["message"])
     reason = said.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+    if child.returncode == -getattr(signal, "SIGALRM", 0):
+        raise QueryFailed(too_slow(limits.timeout))
     if b"bad_alloc" in said or b"MemoryError" in said:
         raise OutOfRoom(too_large(limits.memory))
     raise QueryFailed(
-        f"The engine ended while it ran the query (exit {child.returncode}: {reason[0][:200]}); the atlas is "
-        "unharmed. Write the query in a simpler form."
+        f"The engine ended while it ran the query ({_ending(child.returncode)}: {reason[0][:200]}); the atlas "
+        "is unharmed. Write the query in a simpler form."
     )
+
+
+def _ending(code: int) -> str:
+    """Return how a process ended: the name of the signal, or its exit status."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"exit {code}"
 
 
 def _import_path() -> str:
@@ -149,6 +167,8 @@ def _answer(request: Mapping[str, Any], limits: Limits) -> "pa.Table":
 
     store = KuzuStore.open(Path(request["path"]))
     _limit_memory(limits.memory)
+    _limit_time(limits.timeout)
+    threading.Thread(target=_watch, args=(limits.memory,), daemon=True).start()
     try:
         return store.answer(request["cypher"], request["values"], limits=limits)
     except OutOfRoom:
@@ -168,7 +188,37 @@ def _limit_memory(memory: int) -> None:
             used = int(file.read().split()[0]) * resource.getpagesize()
     except OSError:  # macOS reports no address space, and ignores limits on it
         return
-    resource.setrlimit(resource.RLIMIT_AS, (used + memory + OVERHEAD,) * 2)
+    most = min(used + memory + OVERHEAD, sys.maxsize)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _limit_time(timeout: float) -> None:
+    """Let the system end this process when its time is over; on Windows the parent alone does."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, timeout + LATENESS)
+
+
+def _watch(memory: int) -> None:
+    """End this process with a message once it has used its memory, for macOS has no such limit.
+
+    kuzu releases Python's lock while it runs a query, but not while it prepares one.
+    """
+    before = _most_memory()
+    while _most_memory() - before <= memory + OVERHEAD:
+        time.sleep(INTERVAL)
+    _write(json.dumps({"type": "OutOfRoom", "message": too_large(memory)}).encode())
+    os._exit(1)
+
+
+def _most_memory() -> int:
+    """Return the most memory this process has had, in bytes; 0 where the system does not report it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _stream(table: "pa.Table") -> "pa.Buffer":
@@ -181,6 +231,7 @@ def _stream(table: "pa.Table") -> "pa.Buffer":
 
 
 def _write(data: "bytes | pa.Buffer") -> None:
+    _ANSWERING.acquire()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
