@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from analysis.alike_commands import compare
-from analysis.community_commands import communities, plot_communities
-from analysis.counterpart_commands import counterparts
-from analysis.geometry_commands import report
-from analysis.graph_commands import plot_graphs, stats
+from analysis.communities.commands import communities, plot_communities
+from analysis.graph.commands import plot_graphs, stats
+from analysis.graph_comparison.commands import compare
+from analysis.graph_matching.commands import counterparts
+from analysis.residual.commands import residual
+from analysis.residual.report.commands import report
+from analysis.transcoder.commands import transcoder
 from atlas.output import (
     atlas_option,
     echo,
@@ -67,7 +69,7 @@ def probes(
       atlas probes --by frequency
       atlas probes --by sweep --json
     """
-    from analysis import probes as numbers
+    from analysis.probe import tables as numbers
     from atlas.errors import BadInput
 
     table = _loaded(where, saes, sites, run, quiet=quiet)
@@ -143,8 +145,8 @@ def plot_probes(
       atlas plot probes tiny-a-l1-s0 --run document --out probes.html --out probes.png
       atlas plot probes --kind sweep --out sweep.svg
     """
-    from analysis.plots.drawing import check_path, save
-    from analysis.plots.probes import draw
+    from analysis.plot_style import check_path, save
+    from analysis.probe.plots import draw
 
     for out in outs:
         check_path(out)
@@ -166,7 +168,7 @@ def _loaded(
     quiet: bool,
 ) -> "pd.DataFrame":
     """Return the probes asked for; none at all is a mistake of whoever asked."""
-    from analysis.probes import load
+    from analysis.probe.tables import load
     from atlas.api import Atlas
     from atlas.errors import BadInput
 
@@ -227,6 +229,6 @@ plot.add_command(plot_communities)
 
 ROOM = Room(
     "analysis",
-    (probes, plot, stats, communities, compare, counterparts, report),
+    (probes, plot, stats, communities, compare, counterparts, transcoder, residual, report),
     lambda path: (),
 )

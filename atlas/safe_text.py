@@ -3,7 +3,7 @@
 Tokens, documents, labels and names of SAEs and models come from outside and may hold
 anything: escape sequences that a terminal obeys, marks that reverse the direction of
 writing, text that a spreadsheet takes for a formula. HTML is escaped where it is
-written (``analysis.plots.drawing``, ``analysis.geometry.page``).
+written (``analysis.plot_style``, ``analysis.residual.report.html_page``).
 """
 
 import json

@@ -28,10 +28,10 @@ from typing import TypeVar
 import numpy as np
 
 from atlas.progress import SILENT
-from ingest.codes import Block, Tokens, read_shard, write_shard
+from ingest.codes.store import Block, Tokens, read_shard, write_shard
 from ingest.reduce.coactivation import Coactivation
 from ingest.reduce.protocol import Sizes, Subject
-from ingest.reducing import plan_all, reduce_shards
+from ingest.reduce.runner import plan_all, reduce_shards
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.coactivation import Shape, apart, block, peak_gib, table
+from ingest.match.aligned_codes import Rows
 from ingest.match.correlate import Correlation
-from ingest.match.rows import Rows
 
 COLUMNS = 100  # of B, a block, in the source
 CHUNK = 10_000  # rows that the source multiplies at a time

@@ -14,13 +14,13 @@ import time
 
 import numpy as np
 
-from analysis.counterparts.graphs import NodeGraph
-from analysis.counterparts.methods import anchored
-from analysis.counterparts.ranks import rank
-from analysis.counterparts.reference import beside_faq
-from analysis.counterparts.settings import CounterpartSettings
-from analysis.counterparts.subject import Subject, shuffled
-from analysis.counterparts.walks import TOLERANCE
+from analysis.graph_matching.faq_baseline import beside_faq
+from analysis.graph_matching.graphs import NodeGraph
+from analysis.graph_matching.methods import anchored
+from analysis.graph_matching.ranks import rank
+from analysis.graph_matching.seeded_matching import TOLERANCE
+from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.subject import Subject, shuffled
 from benchmarks.graphs import planted
 
 FAQ_NODES = (100, 200, 400, 800)

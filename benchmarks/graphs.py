@@ -19,7 +19,7 @@ import igraph
 import networkx
 import numpy as np
 
-from analysis.graphs.statistics import SOURCES, describe
+from analysis.graph.graph_statistics import SOURCES, describe
 
 COMMUNITIES = 32
 LINKED = 0.43  # of the nodes, as in the source's table

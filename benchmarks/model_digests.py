@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ingest.models import LanguageModel, open_model
+from ingest.model.language_model import LanguageModel, open_model
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from analysis.plots.drawing import Chart, check_path, heading, save
+from analysis.plot_style import Chart, check_path, heading, save
 
 MEASURES = {"cpu_seconds": "processor seconds", "peak_gib": "peak memory, GiB"}
 

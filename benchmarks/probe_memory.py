@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from atlas.progress import SILENT
-from ingest.codes import Block, Tokens, write_shard
-from ingest.probe.design import Design
-from ingest.probe.kept import Kept
-from ingest.probe.place import Place
-from ingest.probe.runs import probe_all
+from ingest.codes.store import Block, Tokens, write_shard
+from ingest.probe.probe_data import Kept
+from ingest.probe.schedule import probe_all
 from ingest.probe.settings import ProbeSettings
+from ingest.probe.site_design import Place
+from ingest.probe.solver.design import Design
 
 DOCUMENT = 1000
 BLOCK = 16_000

@@ -121,7 +121,7 @@ def all_at_once(
     shape: Shape, *, sample: NDArray[np.int64]
 ) -> tuple[dict[str, float], Floats, float]:
     """Time ours on all labels; return also the scores of a sample, and the mean of passes."""
-    from ingest.probe.estimator import LogisticProbes
+    from ingest.probe.solver.estimator import LogisticProbes
 
     made = make(shape)
     LogisticProbes(PENALTY).fit(np.eye(3), np.eye(3))  # what is done once is not timed
@@ -156,7 +156,7 @@ def loop(
     """Time scikit-learn on a sample of labels, with its default solver and tolerance."""
     from sklearn.linear_model import LogisticRegression
 
-    from ingest.probe.estimator import LogisticProbes
+    from ingest.probe.solver.estimator import LogisticProbes
 
     made = make(shape)
     types, positives, totals = collapse(made)
@@ -214,7 +214,7 @@ def scores(
 
 def memory(shape: Shape, *, labels: int) -> dict[str, float]:
     """Measure the peak over many labels; a few passes reach it, so the rest is left out."""
-    from ingest.probe.estimator import LogisticProbes
+    from ingest.probe.solver.estimator import LogisticProbes
 
     rng = np.random.default_rng(0)
     types = int(shape.vocabulary * 0.75)
@@ -241,9 +241,9 @@ def on_gpu() -> dict[str, float]:
     """Run the full size on a GPU: labels of collapsed rows, in blocks of 2,048."""
     import torch
 
-    from ingest.probe.design import Design
-    from ingest.probe.solve import solve
-    from ingest.probe.spectrum import spectrum
+    from ingest.probe.solver.design import Design
+    from ingest.probe.solver.preconditioner import spectrum
+    from ingest.probe.solver.solve import solve
 
     if not torch.cuda.is_available():
         raise SystemExit("No GPU is here; run without --gpu for what it would take.")

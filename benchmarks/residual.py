@@ -23,21 +23,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.geometry.findings import find
-from analysis.geometry.report import html
+from analysis.residual.activations import Reader, keep
+from analysis.residual.fit import draw_components, fit_all
+from analysis.residual.report.findings import find
+from analysis.residual.report.report import html
+from analysis.residual.settings import ResidualSettings
+from analysis.residual.study import residual_study
+from analysis.residual.train import all_arms, look, train
+from analysis.transcoder.study import map_sites
 from atlas.api import Atlas
 from atlas.progress import SILENT, Stage
 from benchmarks.whole_ingest import SHAPES, random_model, random_text
-from ingest.contexts import ContextSettings, token_counts
-from ingest.corpus import Corpus
-from ingest.demonstration import demo_text
-from ingest.models import LanguageModel, open_model
-from ingest.residual.activations import Reader, keep
-from ingest.residual.fit import draw_components, fit_all
-from ingest.residual.settings import ResidualSettings
-from ingest.residual.study import residual_study
-from ingest.residual.train import all_arms, look, train
-from ingest.transcoder.mapping import map_sites
+from ingest.demo.build import demo_text
+from ingest.model.language_model import LanguageModel, open_model
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import ContextSettings, token_counts
 
 TEXT = Path(str(demo_text().source))
 SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"

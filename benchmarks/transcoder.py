@@ -30,19 +30,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from analysis.transcoder.accumulate import Measured, measure
+from analysis.transcoder.activation_stream import Text
+from analysis.transcoder.fold_maps import closed_form
+from analysis.transcoder.moments import Stream
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.solve import Spectra
+from analysis.transcoder.token_means import TokenSums
 from atlas.progress import SILENT
 from benchmarks.whole_ingest import SHAPES, Shape, random_model, random_text
 from benchmarks.within import clocks, timed
-from ingest.contexts import ContextSettings
-from ingest.corpus import Corpus
-from ingest.models import LanguageModel, open_model
-from ingest.transcoder.maps import closed_form
-from ingest.transcoder.measure import Measured, measure
-from ingest.transcoder.moments import Stream
-from ingest.transcoder.reading import Text
-from ingest.transcoder.settings import TranscoderSettings
-from ingest.transcoder.solve import Spectra
-from ingest.transcoder.tokens import TokenSums
+from ingest.model.language_model import LanguageModel, open_model
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import ContextSettings
 
 FOLDS = 5
 

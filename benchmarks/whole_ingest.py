@@ -32,11 +32,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from atlas.folder import Folder
 from benchmarks.within import clocks, timed
 from ingest import Settings, ingest
-from ingest.contexts import Batch, ContextSettings, tokenize
-from ingest.corpus import Document
-from ingest.models import LanguageModel, open_model
-from ingest.saes import Autoencoder, open_sae
-from ingest.texts import read as open_texts
+from ingest.model.language_model import LanguageModel, open_model
+from ingest.sae.autoencoder import Autoencoder, open_sae
+from ingest.text.corpus import Document
+from ingest.text.readers import read as open_texts
+from ingest.text.tokenization import Batch, ContextSettings, tokenize
 
 WORDS = 4000
 

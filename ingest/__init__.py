@@ -9,22 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ingest.match.pairing import match_saes as match_saes
+    from ingest.forward.run import ingest as ingest
     from ingest.match.settings import MatchSettings as MatchSettings
-    from ingest.own_text import Text as Text
-    from ingest.planted import Planted as Planted
-    from ingest.planted import PlantedSettings as PlantedSettings
-    from ingest.probe.estimator import LogisticProbes as LogisticProbes
-    from ingest.probe.estimator import RidgeProbes as RidgeProbes
-    from ingest.probe.probing import probe_saes as probe_saes
+    from ingest.match.study import match_saes as match_saes
+    from ingest.model.random_weights import save_random_weights as save_random_weights
     from ingest.probe.settings import ProbeSettings as ProbeSettings
-    from ingest.random_weights import save_random_weights as save_random_weights
-    from ingest.residual.settings import ResidualSettings as ResidualSettings
-    from ingest.residual.study import residual_study as residual_study
-    from ingest.run import ingest as ingest
+    from ingest.probe.solver.estimator import LogisticProbes as LogisticProbes
+    from ingest.probe.solver.estimator import RidgeProbes as RidgeProbes
+    from ingest.probe.study import probe_saes as probe_saes
     from ingest.settings import Settings as Settings
-    from ingest.transcoder.mapping import map_sites as map_sites
-    from ingest.transcoder.settings import TranscoderSettings as TranscoderSettings
+    from ingest.synthetic import Planted as Planted
+    from ingest.synthetic import PlantedSettings as PlantedSettings
+    from ingest.text.atlas_corpus import Text as Text
 
 __all__ = [
     "LogisticProbes",
@@ -32,36 +28,28 @@ __all__ = [
     "Planted",
     "PlantedSettings",
     "ProbeSettings",
-    "ResidualSettings",
     "RidgeProbes",
     "Settings",
     "Text",
-    "TranscoderSettings",
     "ingest",
-    "map_sites",
     "match_saes",
     "probe_saes",
-    "residual_study",
     "save_random_weights",
 ]
 
 _PLACES = {
-    "LogisticProbes": "ingest.probe.estimator",
+    "LogisticProbes": "ingest.probe.solver.estimator",
     "MatchSettings": "ingest.match.settings",
-    "Planted": "ingest.planted",
-    "PlantedSettings": "ingest.planted",
+    "Planted": "ingest.synthetic",
+    "PlantedSettings": "ingest.synthetic",
     "ProbeSettings": "ingest.probe.settings",
-    "ResidualSettings": "ingest.residual.settings",
-    "RidgeProbes": "ingest.probe.estimator",
+    "RidgeProbes": "ingest.probe.solver.estimator",
     "Settings": "ingest.settings",
-    "Text": "ingest.own_text",
-    "TranscoderSettings": "ingest.transcoder.settings",
-    "ingest": "ingest.run",
-    "map_sites": "ingest.transcoder.mapping",
-    "match_saes": "ingest.match.pairing",
-    "probe_saes": "ingest.probe.probing",
-    "residual_study": "ingest.residual.study",
-    "save_random_weights": "ingest.random_weights",
+    "Text": "ingest.text.atlas_corpus",
+    "ingest": "ingest.forward.run",
+    "match_saes": "ingest.match.study",
+    "probe_saes": "ingest.probe.study",
+    "save_random_weights": "ingest.model.random_weights",
 }
 
 

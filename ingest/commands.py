@@ -19,12 +19,10 @@ from atlas.output import (
 )
 from atlas.rooms import Check, Room
 from ingest.probe.commands import probe
-from ingest.residual.commands import residual
-from ingest.text_options import text_options
-from ingest.transcoder.commands import transcoder
+from ingest.text.options import text_options
 
 if TYPE_CHECKING:
-    from ingest.own_text import Text
+    from ingest.text.atlas_corpus import Text
 
 __all__ = ["ROOM"]
 
@@ -43,7 +41,7 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
     Example:
       atlas demo
     """
-    from ingest.demonstration import make_demo, overview
+    from ingest.demo.build import make_demo, overview
 
     atlas = make_demo(where, device=device, progress=make_progress(quiet=quiet))
     rows = overview(atlas)
@@ -132,7 +130,7 @@ def ingest(
       atlas ingest --sae gpt2-small-res-jb:blocks.8.hook_resid_pre --text notes/
       atlas ingest --resume
     """
-    from ingest.asked import folder_for, resume_all, run_command
+    from ingest.forward.request import folder_for, resume_all, run_command
     from ingest.match.settings import MatchSettings
     from ingest.settings import Settings
 
@@ -157,7 +155,7 @@ def ingest(
             replace=replace,
             progress=progress,
         )
-    from ingest.demonstration import overview
+    from ingest.demo.build import overview
 
     rows = overview(atlas)
     if store:
@@ -224,8 +222,8 @@ def match(
       atlas match --stale
     """
     from atlas.errors import BadInput
-    from ingest.match.pairing import match_saes
     from ingest.match.settings import MatchSettings
+    from ingest.match.study import match_saes
 
     if bool(saes) + every + stale != 1:
         raise BadInput("Name two SAEs or more, or give --all or --stale; one of the three.")
@@ -276,7 +274,7 @@ def random_weights(
       atlas transcoder --model gpt2 --model ./gpt2-random --to all
       atlas report geometry --floor gpt2-random
     """
-    from ingest.random_weights import save_random_weights
+    from ingest.model.random_weights import save_random_weights
 
     folder = save_random_weights(model, out, seed=seed, revision=revision)
     emit({"folder": str(folder), "seed": seed}, as_json=as_json,
@@ -297,9 +295,9 @@ def _next_commands(where: Path) -> str:
 
 
 def _checks(path: Path | None) -> Iterator[Check]:
-    from ingest.health import checks
+    from ingest.doctor_checks import checks
 
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest, match, probe, transcoder, residual, random_weights), _checks)
+ROOM = Room("ingest", (demo, ingest, match, probe, random_weights), _checks)

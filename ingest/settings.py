@@ -41,7 +41,7 @@ class Settings:
         Processes that share the shards, on Ray; each holds the model and its SAEs.
         0 is none: this process computes them all, or, with ``ray``, as many as the
         cluster has CPUs (GPUs, for a model on cuda). Results do not depend on it, but
-        for float32 rounding where workers run fewer threads; see ``ingest.workers``.
+        for float32 rounding where workers run fewer threads; see ``ingest.forward.workers``.
     ray
         The Ray cluster that gives the workers: ``"auto"`` (the one this machine
         belongs to), ``"host:port"`` or ``"ray://host:port"``. One is started on this

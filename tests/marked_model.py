@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import torch
 
-from ingest.models import LanguageModel, Place
-from ingest.saes import Autoencoder
+from ingest.model.language_model import LanguageModel, Place
+from ingest.sae.autoencoder import Autoencoder
 
 WIDTH = 24
 BLOCKS = 4
@@ -89,7 +89,7 @@ def light_saes():
     """Return two SAEs."""
     from small_ingest import topk
 
-    from ingest.saes import open_sae
+    from ingest.sae.autoencoder import open_sae
 
     infos = [open_sae(topk(seed=seed), name=f"light{seed}").info for seed in (0, 1)]
     return [Autoencoder(info, Light(seed)) for seed, info in enumerate(infos)]

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from ingest.match.aligned_codes import Rows
 from ingest.match.correlate import Correlation
 from ingest.match.pairs import Pairs
-from ingest.match.rows import Rows
 
 
 def rows_of(dense: NDArray[np.floating]) -> Rows:

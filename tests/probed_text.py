@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ingest.codes import Block, Tokens, write_shard
-from ingest.probe.design import Design
-from ingest.probe.kept import Kept
-from ingest.probe.place import Place
+from ingest.codes.store import Block, Tokens, write_shard
+from ingest.probe.probe_data import Kept
+from ingest.probe.site_design import Place
+from ingest.probe.solver.design import Design
 
 CONTEXT = 16
 

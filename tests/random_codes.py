@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ingest.codes import Block, Tokens
+from ingest.codes.store import Block, Tokens
 from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject, Table
 
 TIES = np.array([1e-30, 0.5, 1.0, 1.0000001, 3.0, 1e30], dtype=np.float32)

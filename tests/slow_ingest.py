@@ -5,8 +5,8 @@ from pathlib import Path
 
 from small_ingest import model, texts, topk
 
-from ingest.run import ingest
-from ingest.saes import open_sae
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
 

@@ -8,7 +8,7 @@ import torch
 from random_models import TEXT, random_model, small_tokenizer
 from sae_lens.saes.sae import SAEMetadata
 
-from ingest.models import open_model
+from ingest.model.language_model import open_model
 
 HOOK = "blocks.1.hook_resid_post"
 CONTEXT = 16

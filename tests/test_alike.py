@@ -17,25 +17,31 @@ from scipy.spatial.distance import jensenshannon
 from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 
-from analysis.alike import communities, conserved
-from analysis.alike.conclusions import conclude
-from analysis.alike.distances import bins_of, bootstrap, distances
-from analysis.alike.halves import halve, null_linked, part
-from analysis.alike.linked import Linked
-from analysis.alike.measuring import distance_rows
-from analysis.alike.partners import Partners, movable, permuted, read_partners, strata
-from analysis.alike.report import alike, compare_saes
-from analysis.alike.rewired import Rewired
-from analysis.alike.rows import RANGE, Row, p_of, range_of
-from analysis.alike.settings import AlikeSettings
-from analysis.alike.subjects import Subject, read_subjects
-from analysis.alike_commands import compare
-from analysis.graphs.subject import GraphOf, at_equal_tokens
-from analysis.plots.alike import draw
+from analysis.graph.subject import GraphOf, at_equal_tokens
+from analysis.graph_comparison import communities, conserved
+from analysis.graph_comparison.commands import compare
+from analysis.graph_comparison.distances import bins_of, bootstrap, distances
+from analysis.graph_comparison.document_splits import halve, null_linked, part
+from analysis.graph_comparison.linked import Linked
+from analysis.graph_comparison.matched_features import (
+    Partners,
+    movable,
+    permuted,
+    read_partners,
+    strata,
+)
+from analysis.graph_comparison.metrics import distance_rows
+from analysis.graph_comparison.plots import draw
+from analysis.graph_comparison.report import alike, compare_saes
+from analysis.graph_comparison.rewired import Rewired
+from analysis.graph_comparison.rows import RANGE, Row, p_of, range_of
+from analysis.graph_comparison.settings import AlikeSettings
+from analysis.graph_comparison.subjects import Subject, read_subjects
+from analysis.graph_comparison.summary import conclude
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest import MatchSettings
-from ingest.membership.table import Membership, edges
+from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
 
 BINS = 4

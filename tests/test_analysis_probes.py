@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from small_parts import filled, sae_tables, write_statistics
 
-from analysis import probes
-from analysis.plots.drawing import save
-from analysis.plots.probes import KINDS, draw
+from analysis.plot_style import save
+from analysis.probe import tables
+from analysis.probe.plots import KINDS, draw
 from atlas.api import Atlas
 from atlas.errors import BadInput, UnknownName
 from atlas.folder import Folder
@@ -88,7 +88,7 @@ def random_edges(seed, *, saes=("one",), features=40, sites=(EMBED,), runs=(DOCU
                     yield edge(
                         sae, idx, site, run, **said, train_loss=rng.random(), loss=rng.random(),
                         positives=rng.randint(1, 20), tokens=100,
-                        verdict=rng.choice([*probes.VERDICTS, None]),
+                        verdict=rng.choice([*tables.VERDICTS, None]),
                         converged=rng.choice([True, False, None]),
                     )  # fmt: skip
 
@@ -108,7 +108,7 @@ def atlas(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(atlas):
     with Atlas.open(atlas[0]) as opened:
-        return probes.load(opened)
+        return tables.load(opened)
 
 
 # --- loading ---------------------------------------------------------------------------------
@@ -136,35 +136,35 @@ def test_sites_are_ranked_in_the_order_of_the_model(tmp_path):
              "blocks.0.hook_resid_post", "blocks.2.hook_resid_pre", "blocks.10.hook_resid_pre"]  # fmt: skip
     edges = [edge("one", 0, site) for site in sorted(order)]
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
-        assert list(probes.load(opened)["site"]) == order
+        assert list(tables.load(opened)["site"]) == order
 
 
 def test_choosing_saes_sites_and_runs(atlas):
     path, edges, _ = atlas
     with Atlas.open(path) as opened:
-        found = probes.load(opened, saes=["two"], sites=[EMBED, f"m/{SECOND}"], run="type")
+        found = tables.load(opened, saes=["two"], sites=[EMBED, f"m/{SECOND}"], run="type")
         assert set(found["sae"]) == {"two"}
         assert set(found["site"]) == {EMBED, SECOND}
         assert set(found["run"]) == {TYPE}
-        assert set(probes.load(opened, run="document")["run"]) == {DOCUMENT, HOW_MUCH}
-        assert set(probes.load(opened, run="document/active")["run"]) == {DOCUMENT}
-        assert len(probes.load(opened, run=TYPE)) == (edges["run"] == TYPE).sum()
-        assert len(probes.load(opened, saes=["two", "two"])) == 40 * 3 * 2
+        assert set(tables.load(opened, run="document")["run"]) == {DOCUMENT, HOW_MUCH}
+        assert set(tables.load(opened, run="document/active")["run"]) == {DOCUMENT}
+        assert len(tables.load(opened, run=TYPE)) == (edges["run"] == TYPE).sum()
+        assert len(tables.load(opened, saes=["two", "two"])) == 40 * 3 * 2
         for wrong, said in (
             ({"saes": ["three"]}, "No SAE"),
             ({"sites": ["hook_embd"]}, "Nearest: hook_embed"),
             ({"run": "docum"}, "No run"),
         ):
             with pytest.raises(UnknownName, match=said):
-                probes.load(opened, **wrong)
+                tables.load(opened, **wrong)
 
 
 def test_an_atlas_without_probes_gives_no_rows(tmp_path):
     with Atlas.open(made_atlas(tmp_path / "a.atlas", [])) as opened:
-        table = probes.load(opened, run="document")
+        table = tables.load(opened, run="document")
     assert len(table) == 0
-    assert probes.summary(table) == probes.breakdown(table) == probes.sweep(table) == []
-    assert probes.first_layer_histogram(probes.first_layers(table)) == []
+    assert tables.summary(table) == tables.breakdown(table) == tables.sweep(table) == []
+    assert tables.first_layer_histogram(tables.first_layers(table)) == []
     with pytest.raises(BadInput, match="nothing to draw"):
         draw(table)
 
@@ -182,7 +182,7 @@ def told(values):
 
 def test_the_summary_is_what_statistics_says(loaded, atlas):
     _, edges, _ = atlas
-    rows = probes.summary(loaded)
+    rows = tables.summary(loaded)
     assert len(rows) == 2 * 3 * 2 + 1
     for row in rows:
         of = edges[
@@ -205,17 +205,17 @@ def test_the_summary_is_what_statistics_says(loaded, atlas):
         assert row["scores"]["accuracy_gap"] == pytest.approx(told(gaps))
         assert row["scores"]["inactive_share"] == pytest.approx(told(1 - of["positives"] / 100))
         assert row["scores"]["selectivity"] == told([])
-        assert row["verdicts"] == {v: list(of["verdict"]).count(v) for v in probes.VERDICTS}
+        assert row["verdicts"] == {v: list(of["verdict"]).count(v) for v in tables.VERDICTS}
 
 
 def test_the_summary_holds_plain_values_only(loaded):
-    json.dumps(probes.summary(loaded), allow_nan=False)
+    json.dumps(tables.summary(loaded), allow_nan=False)
 
 
 def test_the_ladder_counts_each_value_once(loaded):
     values = loaded["accuracy"]
     there = [v for v in values if not np.isnan(v)]
-    rungs = {r["rung"]: r for r in probes.ladder(values)}
+    rungs = {r["rung"]: r for r in tables.ladder(values)}
     by_hand = {
         "≥95%": [v for v in there if v >= 0.95], "90–95%": [v for v in there if 0.9 <= v < 0.95],
         "85–90%": [v for v in there if 0.85 <= v < 0.9],
@@ -231,7 +231,7 @@ def test_the_ladder_counts_each_value_once(loaded):
 
 
 def test_the_ladder_of_nothing():
-    rungs = probes.ladder(pd.Series([np.nan, None], dtype=float))
+    rungs = tables.ladder(pd.Series([np.nan, None], dtype=float))
     assert [r["count"] for r in rungs] == [0] * 6
     assert [r["share"] for r in rungs] == [None] * 6
 
@@ -239,15 +239,15 @@ def test_the_ladder_of_nothing():
 def test_one_probe(tmp_path):
     edges = [edge("one", 2, accuracy=0.9, balanced_accuracy=0.8, verdict="token")]
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
-        table = probes.load(opened)
-    (row,) = probes.summary(table)
+        table = tables.load(opened)
+    (row,) = tables.summary(table)
     assert row["scores"]["accuracy"] == {
         "n": 1, "mean": 0.9, "median": 0.9, "std": 0.0, "min": 0.9, "max": 0.9,
     }  # fmt: skip
-    (bin,) = probes.breakdown(table)
+    (bin,) = tables.breakdown(table)
     assert (bin["low"], bin["high"], bin["probes"], bin["token"]) == (0.2, 0.2, 1, 1)
-    assert probes.sweep(table) == []
-    assert not len(probes.first_layers(table))
+    assert tables.sweep(table) == []
+    assert not len(tables.first_layers(table))
     save(draw(table), tmp_path / "page.svg")
 
 
@@ -255,7 +255,7 @@ def test_one_probe(tmp_path):
 
 
 def test_breakdown_by_frequency(loaded):
-    rows = probes.breakdown(loaded, by="frequency", bins=4)
+    rows = tables.breakdown(loaded, by="frequency", bins=4)
     assert {r["run"] for r in rows} == {DOCUMENT, TYPE}
     for (sae, site, run), bins in pd.DataFrame(rows).groupby(["sae", "site", "run"]):
         of = loaded[(loaded["sae"] == sae) & (loaded["site"] == site) & (loaded["run"] == run)]
@@ -276,14 +276,14 @@ def test_breakdown_by_frequency(loaded):
 
 
 def test_breakdown_where_the_number_is_missing(loaded):
-    rows = probes.breakdown(loaded, by="max_activation")  # these statistics have none
+    rows = tables.breakdown(loaded, by="max_activation")  # these statistics have none
     assert all((r["low"], r["high"], r["probes"]) == (None, None, 40) for r in rows)
     with pytest.raises(BadInput, match="bins=0"):
-        probes.breakdown(loaded, bins=0)
+        tables.breakdown(loaded, bins=0)
 
 
 def test_breakdown_by_layer(loaded):
-    rows = probes.breakdown(loaded, by="layer")
+    rows = tables.breakdown(loaded, by="layer")
     assert len(rows) == 2 * 3 * 2
     assert [(r["site"], r["layer"]) for r in rows[:2]] == [(EMBED, None), (EMBED, 1)]
     for row in rows:
@@ -313,26 +313,26 @@ def test_the_first_layer_by_hand(tmp_path):
     edges.append(edge("one", 0, run=HOW_MUCH, r2=0.5))
     path = made_atlas(tmp_path / "a.atlas", edges, counts={"one": [1] * 5})
     with Atlas.open(path) as opened:
-        table = probes.load(opened)
-    first = probes.first_layers(table, delta=0.02)
+        table = tables.load(opened)
+    first = tables.first_layers(table, delta=0.02)
     assert dict(zip(first["idx"], first["site"], strict=True)) == {
         0: FIRST, 1: EMBED, 2: EMBED, 4: SECOND,
     }  # fmt: skip
     assert list(first["best_site"]) == [SECOND, EMBED, SECOND, SECOND]
     assert list(first["best"]) == [0.9, 0.95, 0.61, 0.9]
     assert list(first["sites"]) == [3, 3, 2, 3]
-    histogram = probes.first_layer_histogram(first)
+    histogram = tables.first_layer_histogram(first)
     assert [(r["site"], r["features"], r["share_so_far"]) for r in histogram] == [
         (EMBED, 2, 0.5), (FIRST, 1, 0.75), (SECOND, 1, 1.0),
     ]  # fmt: skip
     assert histogram[0]["mean_score"] == pytest.approx((0.95 + 0.60) / 2)
-    exact = probes.first_layers(table, delta=0)
+    exact = tables.first_layers(table, delta=0)
     assert list(exact["site"]) == list(exact["best_site"])
     for wrong in (-0.1, float("nan")):
         with pytest.raises(BadInput, match="delta"):
-            probes.first_layers(table, delta=wrong)
+            tables.first_layers(table, delta=wrong)
 
-    rows = probes.sweep(table)
+    rows = tables.sweep(table)
     assert [(r["site"], r["features"], r["left_out"]) for r in rows] == [
         (EMBED, 3, 2), (FIRST, 3, 2), (SECOND, 3, 2),
     ]  # fmt: skip
@@ -341,7 +341,7 @@ def test_the_first_layer_by_hand(tmp_path):
 
 
 def test_first_layers_against_a_loop(loaded):
-    first = probes.first_layers(loaded, delta=0.05)
+    first = tables.first_layers(loaded, delta=0.05)
     wanted = {}
     for (run, feature), of in loaded[loaded["kind"] == "active"].groupby(["run", "feature"]):
         scored = [
@@ -356,7 +356,7 @@ def test_first_layers_against_a_loop(loaded):
 
 
 def test_the_sweep_is_ordered_by_layer(loaded):
-    rows = probes.sweep(loaded)
+    rows = tables.sweep(loaded)
     assert [(r["layer"], r["sae"]) for r in rows] == [(None, "one")] * 6 + [(1, "two")] * 6
     for row in rows:
         of = loaded[(loaded["sae"] == row["sae"]) & (loaded["run"] == row["run"])]
@@ -425,10 +425,10 @@ def test_only_the_first_site_is_drawn_unless_asked(loaded):
 def test_columns_without_numbers_are_left_out_of_pictures(tmp_path):
     edges = [edge("one", i, balanced_accuracy=0.5 + i / 10) for i in range(3)]
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
-        table = probes.load(opened)
+        table = tables.load(opened)
     save(draw(table), tmp_path / "page.svg")
-    assert probes.summary(table)[0]["scores"]["accuracy"]["n"] == 0
-    assert [r["accuracy"] for r in probes.breakdown(table)] == [None] * 3
+    assert tables.summary(table)[0]["scores"]["accuracy"]["n"] == 0
+    assert [r["accuracy"] for r in tables.breakdown(table)] == [None] * 3
     with pytest.raises(BadInput, match="two sites"):
         draw(table, kind="sweep")
     with pytest.raises(BadInput, match="no picture"):

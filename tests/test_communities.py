@@ -18,10 +18,11 @@ from test_ingest import named, run
 from told import Told
 
 import queries
-from analysis.community_commands import communities as command
-from analysis.community_commands import plot_communities
-from analysis.graphs import communities as c
-from analysis.graphs.diversity import (
+from analysis.communities import detection as c
+from analysis.communities.commands import communities as command
+from analysis.communities.commands import plot_communities
+from analysis.communities.leiden import partition
+from analysis.communities.partner_diversity import (
     Partners,
     _conclusion,
     by_chance,
@@ -29,17 +30,16 @@ from analysis.graphs.diversity import (
     partner_diversity,
     partners_among,
 )
-from analysis.graphs.keeping import graph_features
-from analysis.graphs.leiden import partition
-from analysis.graphs.settings import GraphSettings
-from analysis.graphs.stability import Stability, stability
+from analysis.communities.settings import GraphSettings
+from analysis.communities.stability import Stability, stability
+from analysis.communities.study import graph_features
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.progress import SILENT
-from ingest.codes import read_shard
-from ingest.membership.table import Membership, edges, open_membership, read_membership
-from ingest.membership.weighted import Weighted, weighted_edges
+from ingest.codes.store import read_shard
+from ingest.codes.subset_graph import Weighted, weighted_edges
+from ingest.codes.topk_membership import Membership, edges, open_membership, read_membership
 from ingest.settings import Settings
 
 A_BIN = dict.fromkeys(
@@ -507,7 +507,7 @@ def of_table(m, monkeypatch, *, progress=SILENT):
         pairs, count = edges(some)
         return Weighted(pairs, count, np.ones(len(count)))
 
-    monkeypatch.setattr("analysis.graphs.stability.weighted_edges", of_documents)
+    monkeypatch.setattr("analysis.communities.stability.weighted_edges", of_documents)
     pairs, count = edges(m)
     labels = partition(igraph.Graph(n=m.d_sae, edges=pairs), weights=count).labels
     return stability(

@@ -20,9 +20,9 @@ from tokenizers.processors import ByteLevel as ByteLevelProcessor
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 
 from atlas.errors import BadInput, Mismatch
-from ingest.codes import Block
-from ingest.contexts import ContextSettings, token_counts, token_texts, tokenize
-from ingest.corpus import Corpus, Document
+from ingest.codes.store import Block
+from ingest.text.corpus import Corpus, Document
+from ingest.text.tokenization import ContextSettings, token_counts, token_texts, tokenize
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TRAINING = [

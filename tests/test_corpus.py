@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from atlas.errors import AtlasError, BadInput, BrokenPart, NewerFormat, OutOfRoom
-from ingest.corpus import BLOCK_BYTES, Corpus, Document, cut
+from ingest.text.corpus import BLOCK_BYTES, Corpus, Document, cut
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -13,48 +13,48 @@ import pytest
 from click.testing import CliRunner
 from small_ingest import model, texts, topk
 
-from analysis.counterpart_commands import counterparts as command
-from analysis.counterparts import report
-from analysis.counterparts.documents import split
-from analysis.counterparts.evaluate import drawn_anchors, evaluate
-from analysis.counterparts.graphs import NodeGraph, graph_of_membership, node_graph
-from analysis.counterparts.intervals import intervals
-from analysis.counterparts.methods import METHODS, anchored, mispaired
-from analysis.counterparts.others import activation_scores, correlations, decoder_scores
-from analysis.counterparts.ranks import first, rank
-from analysis.counterparts.reference import beside_faq, faq
-from analysis.counterparts.sentences import conclusions
-from analysis.counterparts.settings import CounterpartSettings
-from analysis.counterparts.subject import (
+from analysis.graph_matching import report
+from analysis.graph_matching.baselines import activation_scores, correlations, decoder_scores
+from analysis.graph_matching.commands import counterparts as command
+from analysis.graph_matching.documents import split
+from analysis.graph_matching.evaluate import drawn_anchors, evaluate
+from analysis.graph_matching.faq_baseline import beside_faq, faq
+from analysis.graph_matching.graphs import NodeGraph, graph_of_membership, node_graph
+from analysis.graph_matching.intervals import intervals
+from analysis.graph_matching.methods import METHODS, anchored, mispaired
+from analysis.graph_matching.plots import draw, draw_curve
+from analysis.graph_matching.ranks import first, rank
+from analysis.graph_matching.seeded_matching import _standing_out
+from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.subject import (
     Subject,
     shared_min_count,
     shuffled,
     subject_of,
     truth_of,
 )
-from analysis.counterparts.tables import (
+from analysis.graph_matching.summary import conclusions
+from analysis.graph_matching.tables import (
     agreement,
     by_anchors,
     by_frequency,
     by_method,
     mean_agreement,
 )
-from analysis.counterparts.vectors import STATISTICS, embedded, local, propagated
-from analysis.counterparts.walks import _standing_out
-from analysis.plots.counterparts import draw, draw_curve
+from analysis.graph_matching.vectors import STATISTICS, embedded, local, propagated
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
 from ingest import MatchSettings, Settings, ingest
-from ingest.codes import read_shard
-from ingest.corpus import Corpus
+from ingest.codes.store import read_shard
+from ingest.codes.topk_membership import Rule, open_membership
 from ingest.match.align import align
+from ingest.match.aligned_codes import Rows
 from ingest.match.cosines import decoders
-from ingest.match.pairing import match_documents
-from ingest.match.rows import Rows
-from ingest.match.sides import open_side
-from ingest.membership.table import Rule, open_membership
-from ingest.planted import Planted, PlantedSettings
-from ingest.saes import open_sae
+from ingest.match.inputs import open_side
+from ingest.match.study import match_documents
+from ingest.sae.autoencoder import open_sae
+from ingest.synthetic import Planted, PlantedSettings
+from ingest.text.corpus import Corpus
 
 PLAIN = CounterpartSettings()
 
@@ -178,7 +178,7 @@ def test_one_pair_at_least_is_known_and_one_is_left():
 
 
 def test_wrong_partners_are_wrong(monkeypatch):
-    import analysis.counterparts.methods as methods
+    import analysis.graph_matching.methods as methods
 
     subject, seen = planted(80), []
     real = methods.match
@@ -196,7 +196,7 @@ def test_wrong_partners_are_wrong(monkeypatch):
 
 
 def test_wrong_partners_are_of_like_frequency(monkeypatch):
-    import analysis.counterparts.methods as methods
+    import analysis.graph_matching.methods as methods
 
     subject, seen = planted(150), []
     monkeypatch.setattr(methods, "anchored", lambda *_, anchors, **__: seen.append(anchors))
@@ -683,7 +683,7 @@ def test_what_is_refused(made, small):
 
 
 def test_graphs_of_another_rule_are_refused_and_the_larger_count_is_taken(made, monkeypatch):
-    import analysis.counterparts.subject as subject
+    import analysis.graph_matching.subject as subject
 
     rules = {"one": Rule(4, 2), "two": Rule(4, 3)}
     monkeypatch.setattr(subject, "rule_of", lambda _, name: rules[name])

@@ -14,7 +14,7 @@ from slow_ingest import work
 from atlas.doctor import checks
 from atlas.errors import OutOfRoom
 from atlas.folder import Folder
-from ingest import health
+from ingest import doctor_checks
 
 HERE = Path(__file__).parent
 
@@ -74,7 +74,7 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_parts(tmp_path
 
 def told(path):
     """Return what both rooms tell the doctor of an atlas."""
-    return [*checks(path), *health.checks(path)]
+    return [*checks(path), *doctor_checks.checks(path)]
 
 
 @pytest.mark.slow

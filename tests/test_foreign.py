@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import errors as hub
 
 from atlas.errors import BadInput, Missing, OutOfRoom, UnknownName
-from ingest.foreign import memory_told, reached
+from ingest.error_translation import memory_told, reached
 
 
 def bare(kind: type[BaseException], message: str = "no") -> BaseException:

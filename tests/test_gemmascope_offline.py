@@ -17,8 +17,8 @@ from atlas import Atlas
 # What a user would write; the environment decides what the hub library may do at import.
 ENCODE = """
 import sys, numpy as np, torch
-from ingest.models import open_model
-from ingest.saes import check_fit, open_sae
+from ingest.model.language_model import open_model
+from ingest.sae.autoencoder import check_fit, open_sae
 
 ids, out = np.load(sys.argv[1]), sys.argv[2]
 sae = open_sae("gemmascope-l20")
@@ -35,8 +35,8 @@ np.savez(out, indptr=indptr, indices=indices, values=values, again=again, facts=
 
 SAY = """
 from atlas.errors import AtlasError
-from ingest.models import open_model
-from ingest.saes import open_sae
+from ingest.model.language_model import open_model
+from ingest.sae.autoencoder import open_sae
 for open_it in (lambda: open_sae("gemmascope-l20"), lambda: open_model("gemma-2-2b")):
     try:
         open_it()

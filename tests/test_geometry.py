@@ -26,43 +26,43 @@ from small_parts import small_atlas
 from test_saes import random_sae, vectors
 from tiny_study import tiny_run
 
-from analysis.geometry.again import commands, untold
-from analysis.geometry.difference import (
+from analysis.probe.tables import load
+from analysis.residual.report.arm_difference import (
     Difference,
     Sample,
     difference,
     mean_over_seeds,
     sign_flip,
 )
-from analysis.geometry.findings import Ingested, Mapped, find, verdicts_of
-from analysis.geometry.floors import floors_beside
-from analysis.geometry.marks import least_entropy, match_rows, token_marks
-from analysis.geometry.report import figures, html
-from analysis.geometry.study import open_study
-from analysis.geometry.sweep import sweep_rows, verdict_rows
-from analysis.geometry.verdict import headline, judge, size_to_tell
-from analysis.geometry.words import floor_of_verdicts
-from analysis.geometry_commands import report
-from analysis.plots.geometry import draw_sweep, sweep_table, verdict_table
-from analysis.probes import load
+from analysis.residual.report.commands import report
+from analysis.residual.report.findings import Ingested, Mapped, find, verdicts_of
+from analysis.residual.report.interpretability_metrics import least_entropy, match_rows, token_marks
+from analysis.residual.report.plots import draw_sweep, sweep_table, verdict_table
+from analysis.residual.report.random_baselines import floors_beside
+from analysis.residual.report.report import figures, html
+from analysis.residual.report.report_text import floor_of_verdicts
+from analysis.residual.report.reproduce_commands import commands, untold
+from analysis.residual.report.study import open_study
+from analysis.residual.report.sweep import sweep_rows, verdict_rows
+from analysis.residual.report.verdict import headline, judge, size_to_tell
+from analysis.residual.settings import DEMO_TEXT, PROBE, ResidualSettings
+from analysis.residual.study import residual_study
+from analysis.transcoder.moments import Moments
+from analysis.transcoder.scores import Scored
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.solve import fit, spectrum, squared_error
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.main import command
 from atlas.parts import read_manifest, write_part
-from ingest.demonstration import DEMO_SAES
+from ingest.demo.build import DEMO_SAES
+from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
-from ingest.models import open_model
+from ingest.model.language_model import open_model
 from ingest.probe.bootstrap import limits
 from ingest.probe.scores import Confusion
 from ingest.probe.settings import ProbeSettings
-from ingest.residual.settings import DEMO_TEXT, PROBE, ResidualSettings
-from ingest.residual.study import residual_study
-from ingest.run import ingest
-from ingest.saes import open_sae
-from ingest.transcoder.moments import Moments
-from ingest.transcoder.scores import Scored
-from ingest.transcoder.settings import TranscoderSettings
-from ingest.transcoder.solve import fit, spectrum, squared_error
+from ingest.sae.autoencoder import open_sae
 
 # --- the difference, against a few lines ------------------------------------------------------
 

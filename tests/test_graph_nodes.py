@@ -4,8 +4,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from analysis.graphs.leiden import partition
-from analysis.graphs.nodes import node_statistics
+from analysis.communities.leiden import partition
+from analysis.graph.node_statistics import node_statistics
 from atlas.errors import BadInput
 
 

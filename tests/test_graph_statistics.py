@@ -17,19 +17,19 @@ from scipy.optimize import linprog
 from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 
-from analysis.graphs.dip import dip, dip_test
-from analysis.graphs.given import seeded
-from analysis.graphs.growth import growth
-from analysis.graphs.nulls import bipartite, compare, configuration, numbers_of
-from analysis.graphs.shapes import correlate, modes
-from analysis.graphs.statistics import describe
-from analysis.graphs.subject import graph_of
-from analysis.plots.drawing import save
-from analysis.plots.graphs import draw
+from analysis.graph.dip_test import dip, dip_test
+from analysis.graph.distributions import correlate, modes
+from analysis.graph.graph_statistics import describe
+from analysis.graph.growth import growth
+from analysis.graph.igraph_conversion import seeded
+from analysis.graph.nulls import bipartite, compare, configuration, numbers_of
+from analysis.graph.plots import draw
+from analysis.graph.subject import graph_of
+from analysis.plot_style import save
 from atlas.api import Atlas
 from atlas.errors import BadInput
 from atlas.main import main
-from ingest.membership.table import Membership, edges
+from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
 
 DEGENERATE = {

@@ -6,7 +6,7 @@ from hostile_folders import DEEP, model_damages, sae_damages
 
 from atlas.errors import BadInput
 from ingest.folder_checks import read_json_object
-from ingest.load_model import load_model
+from ingest.model.loading import load_model
 
 
 def test_damaged_folders_give_one_message(tmp_path):

@@ -10,9 +10,9 @@ from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, top
 from atlas.disk import discard
 from atlas.errors import Asked, BadActivations, BadInput, Mismatch, OutOfRoom
 from atlas.folder import Folder
-from ingest.codes import read_shard
-from ingest.run import ingest
-from ingest.saes import open_sae
+from ingest.codes.store import read_shard
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
 
@@ -258,7 +258,7 @@ def test_what_is_missing_is_made_from_kept_codes_without_a_model_run(
     path = tmp_path / "a.atlas"
     before = tables(run(path, lm, [named(topk(), "top")], documents))
     discard(Folder.open(path).part("examples", "top"))
-    monkeypatch.setattr("ingest.run.Pass", None)  # no pass
+    monkeypatch.setattr("ingest.forward.run.Pass", None)  # no pass
     assert_close(tables(run(path, lm, [named(topk(), "top")], None)), before)
 
 

@@ -16,9 +16,9 @@ from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.main import command
 from atlas.parts import write_part
-from ingest import MatchSettings, Settings, health, ingest, match_saes
-from ingest.codes import read_shard
-from ingest.saes import open_sae
+from ingest import MatchSettings, Settings, doctor_checks, ingest, match_saes
+from ingest.codes.store import read_shard
+from ingest.sae.autoencoder import open_sae
 
 FEW = MatchSettings(draws=5, min_joint=3)
 
@@ -216,13 +216,13 @@ def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(c
         assert all(m["token_document_q"] is m["fixed_share"] is None for m in found.values())
         asked = {"sae_a": "one", "sae_b": "two", "limit": 1000, "max_q": 1.0}
         assert atlas.ask("matches_beyond_token", **asked).num_rows == 0
-    (note,) = (c for c in health.checks(copied) if c.about.endswith(": matches"))
+    (note,) = (c for c in doctor_checks.checks(copied) if c.about.endswith(": matches"))
     assert "1 of an older version" in note.said
     assert note.todo == "Run `atlas match --stale`."
     (row,) = match_saes(copied, stale=True)
     assert row["beyond_token"] is not None
     assert matches(copied, "one", "two").keys() == before.keys()
-    assert not [c for c in health.checks(copied) if c.about.endswith(": matches")]
+    assert not [c for c in doctor_checks.checks(copied) if c.about.endswith(": matches")]
 
 
 def test_what_is_there_is_not_made_again(copied, lm, saes):

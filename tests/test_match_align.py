@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-import ingest.corpus
+import ingest.text.corpus
 from atlas.errors import BrokenPart, Mismatch
-from ingest.codes import Block, Tokens, write_shard
-from ingest.contexts import ContextSettings, tokenize
-from ingest.corpus import Corpus, Document
+from ingest.codes.store import Block, Tokens, write_shard
 from ingest.match.align import align
-from ingest.match.words import find_words
+from ingest.match.word_segmentation import find_words
+from ingest.text.corpus import Corpus, Document
+from ingest.text.tokenization import ContextSettings, tokenize
 
 # The kind of every character of the random texts, set down by hand.
 LETTERS = string.ascii_letters + string.digits + "éжع한국"
@@ -333,7 +333,7 @@ def test_tokens_keep_their_codes(tmp_path):
 
 
 def test_a_real_corpus_is_read_block_by_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(ingest.corpus, "BLOCK_BYTES", 40)
+    monkeypatch.setattr(ingest.text.corpus, "BLOCK_BYTES", 40)
     texts = ["the cat of the cat, don't", "東京 the 12,345.67", "zq cat", "The 👩\u200d👧 of the"]
     corpus = Corpus.gather(texts, tmp_path / "corpus.parquet")
     assert len(corpus) == 2

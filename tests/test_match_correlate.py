@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from random_codes import codes
 
 from atlas.errors import Mismatch, OutOfRoom
-from ingest.codes import Block
-from ingest.match import loops
+from ingest.codes.store import Block
+from ingest.match import kernels
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
 from ingest.match.pairs import Pairs
@@ -248,10 +248,10 @@ def test_lists_do_not_depend_on_the_order_in_which_pairs_come() -> None:
     first = [(r, j) for _, r, j, _ in sorted(pairs, key=lambda p: (-p[1], p[2]))][:5]
     for _ in range(20):
         rng.shuffle(pairs := list(pairs))
-        kept, half = loops.empty_lists(1, 5), loops.empty_lists(1, 5)
+        kept, half = kernels.empty_lists(1, 5), kernels.empty_lists(1, 5)
         for n, pair in enumerate(pairs):
-            loops.keep(kept if n % 2 else half, *pair)
-        loops.join(kept, half)
+            kernels.keep(kept if n % 2 else half, *pair)
+        kernels.join(kept, half)
         assert list(zip(kept[0][0], kept[1][0], strict=True)) == first
         assert (kept[2] == kept[1] + 100).all()
 

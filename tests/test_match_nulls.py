@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import chisquare, false_discovery_control
 
 from atlas.errors import OutOfRoom
+from ingest.match.aligned_codes import Units
 from ingest.match.correlate import Correlation
 from ingest.match.nulls import (
     Null,
@@ -23,8 +24,7 @@ from ingest.match.nulls import (
     types_in_documents,
 )
 from ingest.match.pairs import Pairs
-from ingest.match.rows import Units
-from ingest.planted import Planted
+from ingest.synthetic import Planted
 
 Dense = NDArray[np.float32]
 

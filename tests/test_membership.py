@@ -12,10 +12,10 @@ from scipy import stats
 from small_ingest import model, texts, topk
 from test_ingest import named, run
 
+from analysis.statistics.bipartite_null import swapped
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
-from ingest.membership.null import swapped
-from ingest.membership.table import Membership, edges, open_membership, read_membership
+from ingest.codes.topk_membership import Membership, edges, open_membership, read_membership
 from ingest.settings import Settings
 
 

@@ -10,21 +10,21 @@ from small_ingest import HOOK, model, texts, topk
 from test_ingest import named, run
 from told import Told
 
+from analysis.residual.activations import Reader
+from analysis.residual.settings import ResidualSettings
+from analysis.residual.study import residual_study
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.study import map_sites
 from atlas.errors import Asked, Mismatch
 from atlas.folder import Folder
 from atlas.parts import differ, stored_digests
-from ingest.contexts import ContextSettings
-from ingest.deliver import Delivery
-from ingest.model_identity import without_digests
-from ingest.models import open_model
-from ingest.probe.probing import probe_saes
-from ingest.residual.activations import Reader
-from ingest.residual.settings import ResidualSettings
-from ingest.residual.study import residual_study
-from ingest.saes import open_sae
-from ingest.shards import Group
-from ingest.transcoder.mapping import map_sites
-from ingest.transcoder.settings import TranscoderSettings
+from ingest.forward.part_writer import Delivery
+from ingest.forward.shards import Group
+from ingest.model.identity import without_digests
+from ingest.model.language_model import open_model
+from ingest.probe.study import probe_saes
+from ingest.sae.autoencoder import open_sae
+from ingest.text.tokenization import ContextSettings
 
 FIRST, LAST = "blocks.0.hook_resid_post", HOOK
 
@@ -196,7 +196,7 @@ def test_a_residual_study_refuses_a_changed_model_before_it_trains(folders, tmp_
     original, changed = map(str, folders)
     path = tmp_path / "a.atlas"
     run(path, original, [named(topk(), "top")], texts(), match=None)
-    monkeypatch.setattr("ingest.residual.study.train_all", None)
+    monkeypatch.setattr("analysis.residual.study.train_all", None)
     settings = ResidualSettings(source="hook_embed", target=LAST, seeds=1, draws=1)
     with pytest.raises(Mismatch, match="another model named small"):
         residual_study(path, model=changed, text=texts(), settings=settings)

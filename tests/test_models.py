@@ -17,8 +17,8 @@ from transformer_lens_models import hooked
 from transformers import AutoTokenizer
 
 from atlas.errors import BadInput, Mismatch, UnknownName
-from ingest.models import LanguageModel, open_model, tokenizer_key
-from ingest.sites import SeenAll, depth, find_spot, reading
+from ingest.model.language_model import LanguageModel, open_model, tokenizer_key
+from ingest.model.sites import SeenAll, depth, find_spot, reading
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -10,11 +10,11 @@ import pytest
 from atlas.api import Atlas
 from atlas.errors import BadInput, UnknownName
 from atlas.folder import Folder
-from ingest.corpus import Corpus
 from ingest.match.align import align
-from ingest.planted import KINDS, Planted, PlantedSettings
-from ingest.planted.courses import AfterTriggers, InBursts, Index
 from ingest.settings import Settings
+from ingest.synthetic import KINDS, Planted, PlantedSettings
+from ingest.synthetic.activation_patterns import AfterTriggers, InBursts, Index
+from ingest.text.corpus import Corpus
 
 
 def dense(rows):

@@ -12,15 +12,15 @@ from atlas.errors import BadActivations, BadInput, OutOfRoom
 from atlas.progress import SILENT
 from ingest.probe.controls import control_positives, permuted
 from ingest.probe.counts import Counts
-from ingest.probe.design import Design
-from ingest.probe.edges import Run
-from ingest.probe.kept import Kept
-from ingest.probe.place import Place, root_mean_square
+from ingest.probe.part_tables import Run
 from ingest.probe.presets import PRESETS
-from ingest.probe.runs import probe_all
+from ingest.probe.probe_data import Kept
+from ingest.probe.schedule import probe_all
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.sides import natural
+from ingest.probe.site_design import Place, root_mean_square
+from ingest.probe.solver.design import Design
 from ingest.probe.splits import training
+from ingest.probe.train_val_counts import natural
 
 # Below 1e-5 the rounding of a float32 gradient decides whether the solver ends, and threads change that.
 FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=9e-4)

@@ -16,10 +16,10 @@ from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.main import main
 from atlas.parts import read_manifest
-from ingest.probe.kept import Kept
-from ingest.probe.probing import probe_saes
+from ingest.probe.probe_data import Kept
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.splits import training
+from ingest.probe.study import probe_saes
 
 SETTINGS = ProbeSettings(splits=("document",), controls=1, draws=20, scale=False, tolerance=1e-6)
 

@@ -11,13 +11,13 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from atlas.errors import BadActivations, BadInput
-from ingest.probe.design import Design
-from ingest.probe.estimator import LogisticProbes, RidgeProbes
-from ingest.probe.losses import Losses
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.solve import Solution, bytes_needed, margins, solve
-from ingest.probe.spectrum import spectrum
-from ingest.probe.targets import look
+from ingest.probe.solver.design import Design
+from ingest.probe.solver.estimator import LogisticProbes, RidgeProbes
+from ingest.probe.solver.losses import Losses
+from ingest.probe.solver.preconditioner import spectrum
+from ingest.probe.solver.solve import Solution, bytes_needed, margins, solve
+from ingest.probe.solver.targets import look
 
 EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
 

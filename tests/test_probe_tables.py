@@ -22,7 +22,7 @@ from ingest.probe.controls import control_positives, permuted, shuffled_positive
 from ingest.probe.counts import Counts
 from ingest.probe.regression import Sums, r2_ceiling, r2_table
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
-from ingest.probe.tables import best, confusion, seen_share, table
+from ingest.probe.token_baselines import best, confusion, seen_share, table
 from ingest.probe.verdicts import judge
 
 

@@ -13,8 +13,8 @@ from random_models import random_model, small_tokenizer
 
 from atlas.errors import BadInput
 from ingest.commands import random_weights
-from ingest.models import open_model
-from ingest.random_weights import save_random_weights
+from ingest.model.language_model import open_model
+from ingest.model.random_weights import save_random_weights
 
 
 def saved(folder: Path, name: str = "llama") -> tuple[Any, Path]:

@@ -7,7 +7,7 @@ import pytest
 from random_codes import assert_same, random_blocks, reduce, sizes_of, subject
 
 from atlas.schema import arrow_schema, table
-from ingest.codes import Block, read_shard, write_shard
+from ingest.codes.store import Block, read_shard, write_shard
 from ingest.reduce import on_codes
 from ingest.reduce.protocol import CodeReduction
 from ingest.settings import Settings

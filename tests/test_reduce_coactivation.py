@@ -16,10 +16,10 @@ from random_codes import assert_same, codes, random_blocks, reduce, sizes_of, su
 
 from atlas.errors import BadInput, OutOfRoom
 from atlas.schema import arrow_schema
-from ingest.codes import Block, Tokens
-from ingest.reduce import together
+from ingest.codes.store import Block, Tokens
+from ingest.reduce import pair_counting
 from ingest.reduce.coactivation import Coactivation
-from ingest.reduce.edge_room import equal_range
+from ingest.reduce.memory_plan import equal_range
 from ingest.reduce.protocol import Sizes, State, Table
 
 INTEGERS = ("source", "target", "count", "joint_count")
@@ -160,8 +160,8 @@ def test_larger_codes_against_numpy_split_at_every_block(looks: int) -> None:
 def test_threads_do_not_matter(ranges: int, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = random_blocks(np.random.default_rng(5), [[90, 60]] * 2, d_sae=60, l0=12)
     one = in_looks(Coactivation(), blocks, 60, 1) + in_looks(Coactivation(), blocks, 60, 2)
-    monkeypatch.setattr(together, "_RANGES", ranges)
-    monkeypatch.setattr(together, "_ENTRIES_WORTH_A_RANGE", 1)
+    monkeypatch.setattr(pair_counting, "_RANGES", ranges)
+    monkeypatch.setattr(pair_counting, "_ENTRIES_WORTH_A_RANGE", 1)
     other = in_looks(Coactivation(), blocks, 60, 1) + in_looks(Coactivation(), blocks, 60, 2)
     assert_same(one, other, rtol=0)
 

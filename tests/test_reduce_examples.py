@@ -23,7 +23,7 @@ from random_codes import (
 
 from atlas.errors import BadInput, OutOfRoom
 from atlas.schema import arrow_schema
-from ingest.codes import Block, Tokens
+from ingest.codes.store import Block, Tokens
 from ingest.reduce.examples import Examples
 from ingest.reduce.protocol import Table
 

@@ -20,7 +20,7 @@ from random_codes import (
 )
 
 from atlas.schema import arrow_schema
-from ingest.codes import Block
+from ingest.codes.store import Block
 from ingest.reduce.arrays import Arrays
 from ingest.reduce.statistics import Statistics
 

@@ -23,7 +23,7 @@ from random_codes import (
 
 from atlas.errors import BadInput, OutOfRoom
 from atlas.schema import arrow_schema
-from ingest.codes import Block
+from ingest.codes.store import Block
 from ingest.reduce.protocol import Sizes
 from ingest.reduce.tokens import TokenCounts
 

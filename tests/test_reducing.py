@@ -8,7 +8,7 @@ from atlas.errors import OutOfRoom
 from atlas.main import command
 from ingest.reduce.examples import Examples
 from ingest.reduce.protocol import Plan, Sizes
-from ingest.reducing import plan_all
+from ingest.reduce.runner import plan_all
 
 SIZES = Sizes(d_in=64, d_sae=2048, tokens=10_000, l0=5.0, vocabulary=100, codes_kept=False)
 

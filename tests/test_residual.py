@@ -10,27 +10,27 @@ import torch
 from safetensors.torch import load_file
 from small_ingest import CONTEXT, HOOK, model, texts
 
+from analysis.residual import train as training
+from analysis.residual.activations import Activations, Reader, keep, left
+from analysis.residual.evaluate import all_pairs
+from analysis.residual.fit import draw_components, fit_all
+from analysis.residual.part import asked
+from analysis.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
+from analysis.residual.split import Division
+from analysis.residual.study import residual_study
+from analysis.residual.train import Arm, all_arms, batches, look, train
 from atlas.api import Atlas
 from atlas.errors import Asked, BadActivations, BadInput, UnknownName
 from atlas.folder import Folder
 from atlas.progress import SILENT
-from ingest.contexts import ContextSettings
-from ingest.corpus import Corpus
-from ingest.demonstration import demo_text
+from ingest.demo.build import demo_text
 from ingest.match.settings import MatchSettings
-from ingest.own_text import Text
 from ingest.probe.settings import ProbeSettings
-from ingest.residual import train as training
-from ingest.residual.activations import Activations, Reader, keep, left
-from ingest.residual.fit import draw_components, fit_all
-from ingest.residual.measure import all_pairs
-from ingest.residual.part import asked
-from ingest.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
-from ingest.residual.split import Division
-from ingest.residual.study import residual_study
-from ingest.residual.train import Arm, all_arms, batches, look, train
-from ingest.saes import open_sae
-from ingest.subtract import read_subtraction, write_subtraction
+from ingest.sae.activation_transforms import read_subtraction, write_subtraction
+from ingest.sae.autoencoder import open_sae
+from ingest.text.atlas_corpus import Text
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import ContextSettings
 
 SOURCE = "hook_embed"
 SETTINGS = ResidualSettings(
@@ -541,7 +541,7 @@ def test_a_study_leaves_saes_probes_matches_and_its_part(whole, lm):
 
 
 def test_a_folder_of_a_study_ingests_elsewhere_as_any_other(whole, tmp_path, lm):
-    from ingest.run import ingest
+    from ingest.forward.run import ingest
 
     path, _ = whole
     name = "small-l1-from-embed-residual-s0"
@@ -563,9 +563,9 @@ def weights(path):
 def test_cut_short_and_given_again_it_ends_the_same(
     whole, tmp_path, lm, documents, monkeypatch, at
 ):
-    from ingest.residual import measure, train_all
+    from analysis.residual import evaluate, train_arms
 
-    module = train_all if at in ("_fit", "write_sae") else measure
+    module = train_arms if at in ("_fit", "write_sae") else evaluate
     path, again = whole[0], tmp_path / "again.atlas"
     calls, original = [], getattr(module, at)
 
@@ -579,13 +579,13 @@ def test_cut_short_and_given_again_it_ends_the_same(
         patch.setattr(module, at, cut)
         with pytest.raises(KeyboardInterrupt):
             study(again, lm, documents)
-    fresh, begun = train_all.train, []
+    fresh, begun = train_arms.train, []
 
     def counting(arm, *args, **options):
         begun.append(arm.label)
         return fresh(arm, *args, **options)
 
-    monkeypatch.setattr(train_all, "train", counting)
+    monkeypatch.setattr(train_arms, "train", counting)
     study(again, lm, documents)
     left_to_train = {"_fit": 5, "write_sae": 3, "ingest": 0, "probe_saes": 0}[at]
     assert len(begun) == len(set(begun)) == left_to_train
@@ -602,11 +602,11 @@ def test_cut_short_and_given_again_it_ends_the_same(
 
 
 def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
-    from ingest.residual import train_all
+    from analysis.residual import train_arms
 
     path, found = whole
     before = {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()}
-    monkeypatch.setattr(train_all, "train", None)
+    monkeypatch.setattr(train_arms, "train", None)
     again = study(path, lm, documents, match=MatchSettings(draws=1))
     assert again["arms"] == found["arms"]
     assert {k: p.manifest.hash for k, p in Folder.open(path).sound().parts.items()} == before
@@ -621,8 +621,8 @@ def test_other_settings_are_refused_under_the_same_name(whole, lm, documents):
 def test_an_atlas_with_a_corpus_keeps_it(tmp_path, lm, documents):
     from small_ingest import topk
 
-    from ingest.run import ingest
-    from ingest.saes import open_sae
+    from ingest.forward.run import ingest
+    from ingest.sae.autoencoder import open_sae
 
     path, said = tmp_path / "a.atlas", Said()
     own = documents[:40]

@@ -15,12 +15,12 @@ from sae_lens.saes.sae import SAEMetadata
 from transformer_lens_models import hooked
 
 from atlas.errors import BadActivations, BadInput, Mismatch, Missing, UnknownName
-from ingest import saes
-from ingest.load_sae import demo_names
-from ingest.models import open_model
-from ingest.sae_info import slug
-from ingest.sae_names import PATTERNS, short_names
-from ingest.saes import Autoencoder, check_fit, neuronpedia_url, open_sae
+from ingest.model.language_model import open_model
+from ingest.sae import autoencoder
+from ingest.sae.autoencoder import Autoencoder, check_fit, neuronpedia_url, open_sae
+from ingest.sae.info import slug
+from ingest.sae.loading import demo_names
+from ingest.sae.names import PATTERNS, short_names
 
 HOOK = "blocks.1.hook_resid_post"
 KINDS = {
@@ -95,8 +95,8 @@ def dense(codes: Any, d_sae: int = 40) -> np.ndarray:
 def test_codes_equal_dense_arithmetic(
     kind: str, chunk: int, sparse: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saes, "CHUNK_BYTES", 16 * 40 * chunk)
-    monkeypatch.setattr(saes, "SPARSE", sparse)
+    monkeypatch.setattr(autoencoder, "CHUNK_BYTES", 16 * 40 * chunk)
+    monkeypatch.setattr(autoencoder, "SPARSE", sparse)
     theirs = random_sae(kind, seed=chunk)
     sae, x = open_sae(theirs), vectors()
     expected = by_hand(theirs, x)
@@ -115,7 +115,7 @@ def test_codes_equal_dense_arithmetic(
 @pytest.mark.parametrize("rows", [0, 1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_rows(kind: str, rows: int, sparse: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saes, "SPARSE", sparse)
+    monkeypatch.setattr(autoencoder, "SPARSE", sparse)
     theirs = random_sae(kind)
     *codes, again = open_sae(theirs).codes_and_reconstruction(vectors(rows))
     np.testing.assert_allclose(dense(codes), by_hand(theirs, vectors(rows)), atol=1e-5)
@@ -172,7 +172,7 @@ def test_topk_holds_fewer_where_fewer_are_above_zero() -> None:
 def test_both_ways_of_finding_active_features_agree() -> None:
     for share in (0.0, 0.1, 1.0):
         flat = vectors().flatten() * (vectors(seed=4).flatten().sigmoid() < share)
-        one, other = saes._active_by_numpy(flat), saes._active_by_torch(flat)
+        one, other = autoencoder._active_by_numpy(flat), autoencoder._active_by_torch(flat)
         for a, b in zip(one, other, strict=True):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)

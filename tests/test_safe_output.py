@@ -11,8 +11,8 @@ import pytest
 from neo4j_browser import NoBrowser, find_chromium
 
 import atlas
-from analysis.geometry.page import page, paragraphs, table
-from analysis.plots.drawing import ScriptSafe, save
+from analysis.plot_style import ScriptSafe, save
+from analysis.residual.report.html_page import page, paragraphs, table
 from atlas.errors import OutOfRoom
 from atlas.exporting import _write
 from atlas.main import main

@@ -10,10 +10,9 @@ from small_ingest import CONTEXT, HOOK, model, texts, topk
 
 from atlas.errors import BadActivations, BadInput, Mismatch, UnknownName
 from atlas.folder import Folder
-from ingest.codes import read_shard
-from ingest.run import ingest
-from ingest.saes import check_fit, open_sae
-from ingest.subtract import (
+from ingest.codes.store import read_shard
+from ingest.forward.run import ingest
+from ingest.sae.activation_transforms import (
     FILE,
     Components,
     Map,
@@ -22,6 +21,7 @@ from ingest.subtract import (
     read_subtraction,
     write_subtraction,
 )
+from ingest.sae.autoencoder import check_fit, open_sae
 
 SOURCE = "hook_embed"
 WIDTH = 24

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.errors import BadInput, Missing
-from ingest.texts import read
+from ingest.text.readers import read
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,18 +12,18 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from small_parts import filled
 
+from analysis.transcoder.accumulate import Measured
+from analysis.transcoder.activation_stream import Counts, deal
+from analysis.transcoder.affine import Affine
+from analysis.transcoder.fold_maps import Fitted, Maps, closed_form
+from analysis.transcoder.intervals import Held
+from analysis.transcoder.moments import Moments, Stream, joined
+from analysis.transcoder.scores import Groups, Limits, limits, scores, token_scores
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
+from analysis.transcoder.token_means import BLOCK, TokenSums
 from atlas.errors import BadActivations, BadInput, Mismatch
 from atlas.parts import Manifest, write_part
-from ingest.transcoder.affine import Affine
-from ingest.transcoder.intervals import Held
-from ingest.transcoder.maps import Fitted, Maps, closed_form
-from ingest.transcoder.measure import Measured
-from ingest.transcoder.moments import Moments, Stream, joined
-from ingest.transcoder.reading import Counts, deal
-from ingest.transcoder.scores import Groups, Limits, limits, scores, token_scores
-from ingest.transcoder.settings import TranscoderSettings
-from ingest.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
-from ingest.transcoder.tokens import BLOCK, TokenSums
 
 
 def tensor(x):

@@ -20,9 +20,19 @@ from test_ingest import named, run
 from told import Told
 
 import queries
-from analysis.geometry.again import commands
-from analysis.geometry.findings import find
-from analysis.geometry.sweep import sweep_rows
+from analysis.residual.report.findings import find
+from analysis.residual.report.reproduce_commands import commands
+from analysis.residual.report.sweep import sweep_rows
+from analysis.transcoder import adam as adam_module
+from analysis.transcoder import study
+from analysis.transcoder.activation_stream import deal
+from analysis.transcoder.adam import Data, train
+from analysis.transcoder.affine import Affine
+from analysis.transcoder.conclusion import conclusion
+from analysis.transcoder.moments import Moments
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.solve import fit, spectrum, squared_error
+from analysis.transcoder.study import map_sites
 from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
 from atlas.disk import sha256
@@ -40,20 +50,10 @@ from atlas.main import command, main
 from atlas.parts import Manifest, read_manifest, write_manifest, write_part
 from atlas.removing import remove_saes, touching
 from atlas.trimming import trimmed
-from ingest.corpus import Corpus
-from ingest.ingested import open_ingested, reopen_model
-from ingest.models import open_model
+from ingest.model.language_model import open_model
+from ingest.sae.record import open_ingested, reopen_model
 from ingest.settings import Settings
-from ingest.transcoder import adam as adam_module
-from ingest.transcoder import mapping
-from ingest.transcoder.adam import Data, train
-from ingest.transcoder.affine import Affine
-from ingest.transcoder.conclusion import conclusion
-from ingest.transcoder.mapping import map_sites
-from ingest.transcoder.moments import Moments
-from ingest.transcoder.reading import deal
-from ingest.transcoder.settings import TranscoderSettings
-from ingest.transcoder.solve import fit, spectrum, squared_error
+from ingest.text.corpus import Corpus
 
 EMBED, FIRST = "hook_embed", "blocks.0.hook_resid_post"
 PLAIN = TranscoderSettings(penalties=(1e-3,), draws=0, folds=3)
@@ -199,16 +199,16 @@ def test_the_source_s_fault_bos_in_the_mean_and_in_sample(path, lm):
 def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch):
     whole = map_sites(path, targets=["all"], settings=PLAIN, model=lm)
     assert [row["target"] for row in whole][:2] == [f"small/{FIRST}", f"small/{HOOK}"]
-    monkeypatch.setattr(mapping, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7)
+    monkeypatch.setattr(study, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7)
     told = Told()
     apart = map_sites(
         path, targets=["all"], settings=PLAIN, model=lm, memory=15 * 10**6, replace=True, progress=told
     )  # fmt: skip
     assert "the text is read 3 times" in " ".join(told.said)
     assert apart == whole
-    monkeypatch.setattr(mapping, "bytes_needed", lambda *_, **__: 0)
-    monkeypatch.setattr(mapping, "_solving", lambda *_: 0)
-    monkeypatch.setattr(mapping, "_held", lambda *_: 0)
+    monkeypatch.setattr(study, "bytes_needed", lambda *_, **__: 0)
+    monkeypatch.setattr(study, "_solving", lambda *_: 0)
+    monkeypatch.setattr(study, "_held", lambda *_: 0)
     told = Told()
     on_disk = map_sites(
         path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=told
@@ -337,7 +337,7 @@ def test_room_on_the_disk_is_looked_for_before_the_model_is_run(path, lm, monkey
         asked.append(size)
         raise OutOfRoom(told["what"])
 
-    monkeypatch.setattr(mapping, "check_room", full)
+    monkeypatch.setattr(study, "check_room", full)
     monkeypatch.setattr(type(lm), "run", None)
     with pytest.raises(OutOfRoom, match="The activations"):
         one(path, lm, settings=ADAM)

@@ -11,7 +11,8 @@ from small_ingest import CONTEXT, metadata, model, texts, topk
 from test_ingest import assert_close, named, run, tables
 
 from atlas.api import Atlas
-from ingest.codes import Block, Tokens
+from ingest.codes.store import Block, Tokens
+from ingest.match.aligned_codes import Rows
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
 from ingest.match.nulls import (
@@ -19,13 +20,12 @@ from ingest.match.nulls import (
     shuffled_occurrences,
     shuffled_within_documents,
 )
-from ingest.match.rows import Rows
-from ingest.planted import Planted
-from ingest.probe.probing import probe_saes
 from ingest.probe.settings import ProbeSettings
+from ingest.probe.study import probe_saes
 from ingest.reduce.coactivation import Coactivation
 from ingest.reduce.protocol import Sizes
-from ingest.saes import open_sae
+from ingest.sae.autoencoder import open_sae
+from ingest.synthetic import Planted
 
 
 def one_token_sae(lm):

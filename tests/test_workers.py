@@ -21,11 +21,11 @@ from small_ingest import model, topk
 from atlas.errors import AtlasError, BadActivations, BadInput, Mismatch, Missing
 from atlas.folder import Folder
 from atlas.main import main
-from ingest.checkpoint import Checkpoint
-from ingest.corpus import Corpus
-from ingest.run import ingest
-from ingest.saes import open_sae
+from ingest.forward.checkpoint import Checkpoint
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
+from ingest.text.corpus import Corpus
 
 # Found, not imported: Ray reads its environment when it is imported.
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra [ray]")
@@ -310,6 +310,6 @@ def test_less_than_no_worker_is_refused(tmp_path):
 
 
 def test_ray_is_not_imported_unless_asked_for():
-    code = "import sys, ingest.workers, ingest.passes; print('ray' in sys.modules)"
+    code = "import sys, ingest.forward.workers, ingest.forward.shard_runner; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from probed_text import at_embedding, kept_of
 
-from analysis.geometry.difference import difference
-from analysis.geometry.study import from_tables
+from analysis.residual.activations import Activations, left
+from analysis.residual.fit import draw_components, fit_all
+from analysis.residual.report.arm_difference import difference
+from analysis.residual.report.study import from_tables
+from analysis.residual.settings import ResidualSettings
+from analysis.residual.train import all_arms, look, train
 from atlas.progress import SILENT
-from ingest.probe.runs import probe_all
+from ingest.probe.schedule import probe_all
 from ingest.probe.settings import ProbeSettings
-from ingest.residual.activations import Activations, left
-from ingest.residual.fit import draw_components, fit_all
-from ingest.residual.settings import ResidualSettings
-from ingest.residual.train import all_arms, look, train
-from ingest.saes import open_sae
+from ingest.sae.autoencoder import open_sae
 
 SOURCE, TARGET = "hook_embed", "blocks.1.hook_resid_post"
 ELSEWHERE = "blocks.0.hook_resid_pre"

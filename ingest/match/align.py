@@ -1,7 +1,7 @@
 """Alignment: the codes of two SAEs, brought to the same units of text.
 
 Where both SAEs' models have one tokenizer, a unit is a token. Otherwise units are words
-(``ingest.match.words``), found by the characters that tokens cover: a token that reaches
+(``ingest.match.word_segmentation``), found by the characters that tokens cover: a token that reaches
 over several words, of whichever tokenizer, joins them to one unit, so that each token is
 in one unit or in none, and a feature's activation on a unit is its largest on the unit's
 tokens. Blocks are aligned one by one; no more than one is held beside the result.
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from atlas.disk import enough_room
 from atlas.errors import Mismatch
-from ingest.codes import Block, Tokens, read_shard
-from ingest.compiled import compiled
-from ingest.corpus import Corpus, Document
-from ingest.match.rows import Aligned, Rows, Units
-from ingest.match.words import Words, find_words
-from ingest.membership.table import of_documents
+from ingest.codes.store import Block, Tokens, read_shard
+from ingest.codes.topk_membership import of_documents
+from ingest.compilation import compiled
+from ingest.match.aligned_codes import Aligned, Rows, Units
+from ingest.match.word_segmentation import Words, find_words
+from ingest.text.corpus import Corpus, Document
 
 __all__ = ["align"]
 

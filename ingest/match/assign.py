@@ -5,7 +5,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.compiled import compiled
+from ingest.compilation import compiled
 from ingest.match.pairs import Pairs
 
 __all__ = ["one_to_one"]

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import Mismatch, OutOfRoom
-from ingest.compiled import in_threads
-from ingest.match import loops
+from ingest.compilation import in_threads
+from ingest.match import kernels
+from ingest.match.aligned_codes import Rows
 from ingest.match.features import Features, codes, features, fixed
 from ingest.match.pairs import Pairs, pairs_of
-from ingest.match.rows import Rows
 
 __all__ = ["Correlation"]
 
@@ -137,7 +137,7 @@ class Correlation:
         """
         rows, of_b = fixed(self.units[order]), codes(self.b)
         if self._copied:
-            of_b, rows = loops.gathered(of_b, rows), fixed(np.arange(len(rows)))
+            of_b, rows = kernels.gathered(of_b, rows), fixed(np.arange(len(rows)))
         best_a, best_b = self._best(1, rows, of_b)
         return best_a[0][:, 0], best_b[0][:, 0]
 
@@ -146,29 +146,31 @@ class Correlation:
         out = np.zeros(len(a))
         wanted = np.searchsorted(a, np.arange(self.a.d_sae + 1)), np.asarray(b, dtype=np.int64)
 
-        def of(columns: loops.Columns, first: int, end: int) -> None:
+        def of(columns: kernels.Columns, first: int, end: int) -> None:
             sides = self._sides(columns, self.units, codes(self.b))
-            loops.pearson_of(first, end, *sides, wanted, out)
+            kernels.pearson_of(first, end, *sides, wanted, out)
 
         self._each(of)
         return out
 
-    def _best(self, best: int, rows: Ints, of_b: loops.Codes) -> tuple[loops.Lists, loops.Lists]:
+    def _best(
+        self, best: int, rows: Ints, of_b: kernels.Codes
+    ) -> tuple[kernels.Lists, kernels.Lists]:
         _ = self.looks  # refuses what does not fit, before anything is held
-        best_a = loops.empty_lists(self.a.d_sae, best)
-        best_b = loops.empty_lists(self.b.d_sae, best)
+        best_a = kernels.empty_lists(self.a.d_sae, best)
+        best_b = kernels.empty_lists(self.b.d_sae, best)
         one_at_a_time = threading.Lock()
 
-        def of(columns: loops.Columns, first: int, end: int) -> None:
-            own = loops.empty_lists(self.b.d_sae, best)
-            loops.correlate(first, end, *self._sides(columns, rows, of_b), best_a, own)
+        def of(columns: kernels.Columns, first: int, end: int) -> None:
+            own = kernels.empty_lists(self.b.d_sae, best)
+            kernels.correlate(first, end, *self._sides(columns, rows, of_b), best_a, own)
             with one_at_a_time:
-                loops.join(best_b, own)
+                kernels.join(best_b, own)
 
         self._each(of)
         return best_a, best_b
 
-    def _each(self, of: Callable[[loops.Columns, int, int], None]) -> None:
+    def _each(self, of: Callable[[kernels.Columns, int, int], None]) -> None:
         """Call for ranges of A's features, side by side, with columns that hold them."""
         for first, end, columns in self._columns():
             # Finer than there are cores, as no one knows which range will take longest.
@@ -178,7 +180,7 @@ class Correlation:
             inner = first + np.searchsorted(entries, cuts[1:-1])
             in_threads(partial(of, columns), sorted({first, *inner.tolist(), end}))
 
-    def _columns(self) -> Iterator[tuple[int, int, loops.Columns]]:
+    def _columns(self) -> Iterator[tuple[int, int, kernels.Columns]]:
         if self.looks == 1:
             yield 0, self.a.d_sae, self._all_columns
             return
@@ -186,14 +188,14 @@ class Correlation:
             yield first, end, self._make_columns(first, end)
 
     @cached_property
-    def _all_columns(self) -> loops.Columns:
+    def _all_columns(self) -> kernels.Columns:
         return self._make_columns(0, self.a.d_sae)
 
-    def _make_columns(self, first: int, end: int) -> loops.Columns:
+    def _make_columns(self, first: int, end: int) -> kernels.Columns:
         there = np.zeros(self.a.d_sae, dtype=np.bool_)
         there[first:end] = self.of_a.eligible[first:end]
         bounds = np.concatenate([[0], np.cumsum(np.where(there, self.of_a.count, 0))])
-        return loops.columns(codes(self.a), self.units, bounds)
+        return kernels.columns(codes(self.a), self.units, bounds)
 
     @cached_property
     def _bounds(self) -> list[int]:
@@ -217,7 +219,7 @@ class Correlation:
     def _beside(self) -> int:
         """Bytes beside the columns: moments, lists, units, a draw's order, and what threads hold."""
         a, b, best = self.a.d_sae, self.b.d_sae, 24 * self.best
-        lines = 16 * b * max(1, min(a, loops.LINES // (16 * max(b, 1))))
+        lines = 16 * b * max(1, min(a, kernels.LINES // (16 * max(b, 1))))
         copy = self._copy if self._copied else 0
         held = (a + b) * (64 + best) + _UNIT * len(self.units) + copy
         return held + _cores() * (lines + b * best)
@@ -233,8 +235,8 @@ class Correlation:
         return self._copy <= self.memory // 4
 
     def _sides(
-        self, columns: loops.Columns, rows: Ints, of_b: loops.Codes
-    ) -> tuple[loops.Columns, loops.SideA, loops.Codes, Ints, loops.SideB, int]:
+        self, columns: kernels.Columns, rows: Ints, of_b: kernels.Codes
+    ) -> tuple[kernels.Columns, kernels.SideA, kernels.Codes, Ints, kernels.SideB, int]:
         a, b = self.of_a, self.of_b
         # A feature active on most units is centred before it is summed: see loops._fill.
         often = 2 * a.count > len(self.units)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from atlas.errors import AtlasError
 from atlas.progress import Progress
-from ingest.match.sides import Side
-from ingest.saes import Autoencoder, open_sae
+from ingest.match.inputs import Side
+from ingest.sae.autoencoder import Autoencoder, open_sae
 
 __all__ = ["Cosines", "cosines", "decoders"]
 

@@ -7,8 +7,8 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.match import loops
-from ingest.match.rows import Rows
+from ingest.match import kernels
+from ingest.match.aligned_codes import Rows
 
 __all__ = ["Features", "codes", "features", "fixed"]
 
@@ -64,9 +64,9 @@ def features(rows: Rows, units: Ints, *, min_count: int, allowed: Mask | None = 
         The features that may be eligible; None for all.
     """
     units = fixed(units)
-    count, total, low, high = loops.totals(codes(rows), units, rows.d_sae)
+    count, total, low, high = kernels.totals(codes(rows), units, rows.d_sae)
     mean = total / max(len(units), 1)
-    first, second = loops.deviations(codes(rows), units, mean)
+    first, second = kernels.deviations(codes(rows), units, mean)
     silent = len(units) - count
     rest = first - silent * mean
     m2 = second + silent * mean**2 - rest**2 / max(len(units), 1)
@@ -75,7 +75,7 @@ def features(rows: Rows, units: Ints, *, min_count: int, allowed: Mask | None = 
     return Features(count, mean, rest, m2, eligible if allowed is None else eligible & allowed)
 
 
-def codes(rows: Rows) -> loops.Codes:
+def codes(rows: Rows) -> kernels.Codes:
     """Return an SAE's codes as the compiled loops take them."""
     return fixed(rows.indptr), fixed(rows.indices), fixed(rows.values)
 

@@ -37,11 +37,11 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from atlas.progress import Stage
-from ingest.match import loops
+from ingest.match import kernels
+from ingest.match.aligned_codes import Rows, Units
 from ingest.match.correlate import Correlation
 from ingest.match.features import Features, codes, fixed
 from ingest.match.pairs import Pairs
-from ingest.match.rows import Rows, Units
 from ingest.reduce.arrays import changes
 
 __all__ = [
@@ -371,7 +371,7 @@ def _standing(value: Floats, mean: Floats, variance: Floats, draws: int, common:
 
 def _share_on(units: Ints, rows: Rows, of: Features) -> Floats:
     """Return for each feature the share of its activations that lie on these units; 0 if it has none."""
-    there, *_ = loops.totals(codes(rows), fixed(units), rows.d_sae)
+    there, *_ = kernels.totals(codes(rows), fixed(units), rows.d_sae)
     return np.divide(there, of.count, out=np.zeros(len(there)), where=of.count > 0)
 
 

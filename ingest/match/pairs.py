@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.match.features import Features
-from ingest.match.loops import Lists
+from ingest.match.kernels import Lists
 
 __all__ = ["Pairs", "pairs_of"]
 

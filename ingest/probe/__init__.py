@@ -1,7 +1,7 @@
 """Probes: can a place in the model tell on which tokens each feature of an SAE is active?
 
 >>> import numpy as np
->>> from ingest.probe.estimator import LogisticProbes
+>>> from ingest.probe.solver.estimator import LogisticProbes
 >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
 >>> y = np.array([[0, 1], [0, 1], [1, 0], [1, 0]])
 >>> LogisticProbes(penalty=0.01).fit(x, y).predict(x).tolist()

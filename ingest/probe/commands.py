@@ -103,7 +103,7 @@ def probe(
     """
     from dataclasses import replace as changed
 
-    from ingest.probe.probing import probe_saes
+    from ingest.probe.study import probe_saes
 
     settings = PRESETS[preset] if preset else _PLAIN
     chosen: dict[str, Any] = {n: given[n] for n in _SETTINGS if given[n] is not None}

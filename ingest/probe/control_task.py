@@ -9,10 +9,10 @@ from scipy.sparse import coo_array, csr_array
 
 from ingest.probe.controls import control_positives, permuted
 from ingest.probe.counts import Counts
-from ingest.probe.kept import Kept
-from ingest.probe.place import Place
+from ingest.probe.probe_data import Kept
 from ingest.probe.rows import Dense, Rows
-from ingest.probe.sides import Sides, natural
+from ingest.probe.site_design import Place
+from ingest.probe.train_val_counts import Sides, natural
 
 __all__ = ["ControlTask", "Task"]
 

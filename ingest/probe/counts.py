@@ -2,7 +2,7 @@
 
 A key is whatever tokens are told apart by: the token id, the position in the context,
 the pair of this token and the one before. Everything a function of the key can know of
-a feature is in its counts, so tables and ceilings (``ingest.probe.tables``) need no token.
+a feature is in its counts, so tables and ceilings (``ingest.probe.token_baselines``) need no token.
 """
 
 from dataclasses import dataclass

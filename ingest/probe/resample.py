@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
 from ingest.probe.bootstrap import Limits, clusters, limits
-from ingest.probe.kept import Occurrences
-from ingest.probe.tables import Decision
+from ingest.probe.probe_data import Occurrences
+from ingest.probe.token_baselines import Decision
 
 __all__ = ["Resample"]
 

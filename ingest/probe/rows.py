@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.probe.counts import Counts
-from ingest.probe.design import Design
+from ingest.probe.solver.design import Design
 
 __all__ = ["Dense", "Rows"]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.compiled import in_threads
+from ingest.compilation import in_threads
 
 __all__ = ["Confusion", "auroc", "balanced_accuracy", "confusion_of", "logistic_loss", "ratio"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput
-from ingest.probe.kept import Kept
+from ingest.probe.probe_data import Kept
 from ingest.probe.settings import Split
 
 __all__ = ["training"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from atlas.errors import Mismatch, Missing
 from atlas.folder import Folder, Sound
 from atlas.parts import differ
-from ingest.ingested import Ingested, open_ingested
+from ingest.sae.record import Ingested, open_ingested
 
 __all__ = ["Subject", "check_same", "open_subject"]
 

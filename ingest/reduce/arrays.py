@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
-from ingest.codes import Block
+from ingest.codes.store import Block
 
 __all__ = ["Arrays", "by_feature", "changes", "ranks"]
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput
-from ingest.codes import Block
-from ingest.reduce import runs, together
+from ingest.codes.store import Block
+from ingest.reduce import pair_counting, sorted_pair_counts
 from ingest.reduce.arrays import Arrays
-from ingest.reduce.columns import graph_table, keys, nullable
-from ingest.reduce.edge_room import EdgeRoom, equal_range, possible_pairs
+from ingest.reduce.arrow_columns import graph_table, keys, nullable
+from ingest.reduce.memory_plan import EdgeRoom, equal_range, possible_pairs
 from ingest.reduce.protocol import Plan, Sizes, Subject, Table
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ class Coactivation:
             begun |= {name: np.zeros(sizes.d_sae, dtype=np.int64) for name in _COUNTS}
             begun |= {"tokens": np.zeros(1, dtype=np.int64), "squares": np.zeros(sizes.d_sae)}
         if look == 0 and looks <= 2:
-            begun |= {"range": np.array([0, sizes.d_sae]), **runs.empty()}
+            begun |= {"range": np.array([0, sizes.d_sae]), **sorted_pair_counts.empty()}
         elif 0 < look < looks - 1:
             bounds = equal_range(before[0]["ahead"], look - 1, ranges=looks - 2)
-            begun |= {"range": bounds, **runs.empty()}
+            begun |= {"range": bounds, **sorted_pair_counts.empty()}
         if look == looks - 1:
             begun |= _known(_edges(before)["key"], sizes.d_sae) if look else _all(sizes.d_sae)
         return begun
@@ -117,17 +117,17 @@ class Coactivation:
         first, end = state.get("range", (0, 0))
         if not len(block.values) or not (first < end or "tokens" in state or "joint" in state):
             return
-        codes = together.codes_of(block)
+        codes = pair_counting.codes_of(block)
         squares = codes.sums(codes.values**2)
         if first < end or "tokens" in state:
-            top = together.part(codes, together.chosen(codes, self.k))
+            top = pair_counting.part(codes, pair_counting.chosen(codes, self.k))
         if "tokens" in state:
             state["active"] += codes.counts()
             state["chosen"] += top.counts()
             state["ahead"] += top.sums(top.ahead).astype(np.int64)
             state["squares"] += squares
         if first < end:
-            runs.push(state, _run(codes, top, np.sqrt(squares), first=first, end=end))
+            sorted_pair_counts.push(state, _run(codes, top, np.sqrt(squares), first=first, end=end))
         if "joint" in state:
             _add_joint(state, codes)
 
@@ -137,7 +137,7 @@ class Coactivation:
             if name in a:
                 a[name] += b[name]
         if "runs" in a:
-            runs.join(a, b)
+            sorted_pair_counts.join(a, b)
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
@@ -169,7 +169,7 @@ class Coactivation:
     def _end(self, state: Arrays) -> None:
         """Turn the pairs of an ended look, in place, into edges."""
         if "runs" in state:
-            key, count, total = runs.take(state)
+            key, count, total = sorted_pair_counts.take(state)
             edge = count >= self.min_count
             del state["runs"]
             state.update(key=key[edge], count=count[edge], total=total[edge])
@@ -195,12 +195,12 @@ def _all(d_sae: int) -> Arrays:
     return {"joint": np.zeros(pairs, dtype=np.int64), "product": np.zeros(pairs)}
 
 
-def _add_joint(state: Arrays, codes: together.Codes) -> None:
+def _add_joint(state: Arrays, codes: pair_counting.Codes) -> None:
     joint, product = state["joint"], state["product"]
     if "at" in state:
-        together.add_known(codes, state["key"], state["at"], joint=joint, product=product)
+        pair_counting.add_known(codes, state["key"], state["at"], joint=joint, product=product)
     else:
-        together.add_all(codes, joint=joint, product=product)
+        pair_counting.add_all(codes, joint=joint, product=product)
 
 
 def _joint(
@@ -214,15 +214,15 @@ def _joint(
 
 
 def _run(
-    codes: together.Codes,
-    top: together.Codes,
+    codes: pair_counting.Codes,
+    top: pair_counting.Codes,
     norm: NDArray[np.float64],
     *,
     first: int,
     end: int,
-) -> runs.Run:
+) -> sorted_pair_counts.Run:
     """Return the pairs of a block's chosen features, with counts and cosines times counts."""
-    key, count = together.count_pairs(top, first=first, end=end)
+    key, count = pair_counting.count_pairs(top, first=first, end=end)
     state = _known(key, codes.d_sae)
     _add_joint(state, codes)
     return key, count, count * state["product"] / (norm[key >> 32] * norm[key & 0xFFFFFFFF])

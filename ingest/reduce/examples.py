@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput, OutOfRoom
-from ingest.codes import Block
-from ingest.reduce import survivors
+from ingest.codes.store import Block
+from ingest.reduce import top_k
 from ingest.reduce.arrays import Arrays, ranks
+from ingest.reduce.example_tables import tables
 from ingest.reduce.protocol import Plan, Sizes, Subject, Table
-from ingest.reduce.shown import tables
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import CodeReduction
@@ -54,9 +54,9 @@ class Examples:
             )
 
     @property
-    def window(self) -> survivors.Window:
+    def window(self) -> top_k.Window:
         """The text kept around a peak."""
-        return survivors.Window(self.before, self.after)
+        return top_k.Window(self.before, self.after)
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
         """One look, and one for the sample where codes are kept; bytes of both states.
@@ -73,7 +73,7 @@ class Examples:
             rows += min(sizes.d_sae * FIFTHS * self.sample, active)
             fixed += (4 * FIFTHS + 8 + 4 + 8) * sizes.d_sae
         # Arrays grow by a quarter, so a fifth of them may be empty.
-        need = fixed + math.ceil(1.25 * rows * survivors.row_bytes(self.window))
+        need = fixed + math.ceil(1.25 * rows * top_k.row_bytes(self.window))
         if need > memory:
             raise OutOfRoom(
                 f"{rows:,} examples of {self.window.width} tokens take {need / 2**20:,.1f} MiB "
@@ -90,8 +90,8 @@ class Examples:
         the activation and the place of the last of the top n (0 if all are in the top).
         """
         if look == 0:
-            return survivors.empty(sizes.d_sae, self.window)
-        state = survivors.empty(sizes.d_sae * FIFTHS, self.window)
+            return top_k.empty(sizes.d_sae, self.window)
+        state = top_k.empty(sizes.d_sae * FIFTHS, self.window)
         return state | _known_top(before[0], sizes.d_sae, n=self.n)
 
     def update(self, state: Arrays, block: Block) -> None:
@@ -103,11 +103,11 @@ class Examples:
             entry, group = np.arange(len(block.values)), block.indices.astype(np.int64)
             # Bits of positive floats are in the order of the floats.
             key, n = _TOP_KEY - block.values.view(np.uint32), self.n
-        survivors.admit(state, block, entry=entry, group=group, key=key, n=n, window=self.window)
+        top_k.admit(state, block, entry=entry, group=group, key=key, n=n, window=self.window)
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
         """Return the state of both."""
-        survivors.join(a, b, n=self.sample if "max" in a else self.n)
+        top_k.join(a, b, n=self.sample if "max" in a else self.n)
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
@@ -131,7 +131,7 @@ class Examples:
 
 def _known_top(top: Arrays, d_sae: int, *, n: int) -> Arrays:
     """Return what the second look must know of the first: see ``Examples.start``."""
-    slot, feature, key = survivors.sort(top)
+    slot, feature, key = top_k.sort(top)
     value = (_TOP_KEY - key).view(np.float32)
     best = np.zeros(d_sae)
     np.maximum.at(best, feature, value.astype(np.float64))

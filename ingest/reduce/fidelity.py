@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import BadActivations
 from ingest.reduce.arrays import Arrays
-from ingest.reduce.columns import graph_table, nullable
+from ingest.reduce.arrow_columns import graph_table, nullable
 from ingest.reduce.moments import Moments
 from ingest.reduce.protocol import Plan, Sizes, Subject, Table
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ingest.codes import Block
+from ingest.codes.store import Block
 from ingest.reduce.arrays import by_feature, changes
-from ingest.reduce.runs import Run
+from ingest.reduce.sorted_pair_counts import Run
 
 __all__ = ["token_run"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from ingest.codes import Block
+    from ingest.codes.store import Block
 
 __all__ = [
     "ActivationReduction",

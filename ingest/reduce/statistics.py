@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ingest.codes import Block
+from ingest.codes.store import Block
 from ingest.reduce.arrays import Arrays
-from ingest.reduce.columns import graph_table, keys, nullable
+from ingest.reduce.arrow_columns import graph_table, keys, nullable
 from ingest.reduce.moments import Moments
 from ingest.reduce.protocol import Plan, Sizes, Subject, Table
 

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput, OutOfRoom
-from ingest.codes import Block
-from ingest.reduce import runs
+from ingest.codes.store import Block
+from ingest.reduce import sorted_pair_counts
 from ingest.reduce.arrays import Arrays, ranks
-from ingest.reduce.columns import graph_table, keys, nullable
+from ingest.reduce.arrow_columns import graph_table, keys, nullable
 from ingest.reduce.pairs import token_run
 from ingest.reduce.protocol import Plan, Sizes, Subject, Table
 
@@ -55,7 +55,7 @@ class TokenCounts:
             If one look does not fit and the codes are not kept, or nothing fits.
         """
         entries, possible = math.ceil(sizes.tokens * sizes.l0), sizes.d_sae * sizes.vocabulary
-        most = runs.most_bytes(entries, possible)
+        most = sorted_pair_counts.most_bytes(entries, possible)
         per_feature = most / sizes.d_sae
         occurrences = 8 * (sizes.vocabulary + 3)
         need = occurrences + most
@@ -90,19 +90,19 @@ class TokenCounts:
         wide = math.ceil(sizes.d_sae / looks)
         bounds = np.minimum(np.array([look, look + 1]) * wide, sizes.d_sae)
         occurrences = np.zeros(sizes.vocabulary if look == 0 else 0, dtype=np.int64)
-        return {"range": bounds, "occurrences": occurrences, **runs.empty()}
+        return {"range": bounds, "occurrences": occurrences, **sorted_pair_counts.empty()}
 
     def update(self, state: Arrays, block: Block) -> None:
         """Take one block in."""
         if vocabulary := len(state["occurrences"]):
             state["occurrences"] += np.bincount(block.tokens.token_id, minlength=vocabulary)
         first, end = state["range"]
-        runs.push(state, token_run(block, first=int(first), end=int(end)))
+        sorted_pair_counts.push(state, token_run(block, first=int(first), end=int(end)))
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
         """Return the state of both."""
         a["occurrences"] = a["occurrences"] + b["occurrences"]
-        runs.join(a, b)
+        sorted_pair_counts.join(a, b)
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
@@ -182,7 +182,7 @@ def _cut(state: Arrays, top: int) -> None:
     """Cut a final state, in place, to each feature's top tokens and its active tokens."""
     if "active" in state:
         return
-    key, count, total = runs.take(state)
+    key, count, total = sorted_pair_counts.take(state)
     feature = key >> 32
     first, end = state["range"]
     active = np.zeros(int(end - first), dtype=np.int64)

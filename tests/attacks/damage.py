@@ -13,9 +13,9 @@ from atlas.disk import is_leftover
 from atlas.doctor import checks
 from atlas.errors import AtlasError
 from attacks import Try
-from ingest import health
-from ingest.run import ingest
-from ingest.saes import open_sae
+from ingest import doctor_checks
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
 TITLE = "one file of an atlas flipped, zeroed, cut or extended"
@@ -60,7 +60,9 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
 def outcome(path: Path, wanted: list[Any], name: str) -> Try:
     """Report whether the damage was found, by the doctor or by a query, or was harmless."""
     try:
-        faults = [c.about for c in [*checks(path), *health.checks(path)] if c.state == "fault"]
+        faults = [
+            c.about for c in [*checks(path), *doctor_checks.checks(path)] if c.state == "fault"
+        ]
         same = answers(path) == wanted
     except AtlasError as error:
         return Try(name, True, f"reported: {str(error)[:80]}")

@@ -1,0 +1,1 @@
+"""Communities of an SAE's co-activation graph."""

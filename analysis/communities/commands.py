@@ -1,0 +1,182 @@
+"""The commands `atlas communities` and `atlas plot communities`: node statistics and communities of graphs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.communities.settings import WEIGHTS, GraphSettings
+from atlas.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["communities", "plot_communities"]
+
+_DEFAULT = GraphSettings()
+
+#: What stands in the table, by the names of a row.
+_COLUMNS = {
+    "sae": "sae", "live": "active features", "linked": "with an edge", "communities": "communities",
+    "largest": "largest", "in_communities": "in one of 3 or more", "modularity": "modularity",
+}  # fmt: skip
+
+#: The agreements, each with what it is of.
+_AGREEMENTS = {
+    "ami_runs": "Leiden runs of other seeds",
+    "ami_halves": "halves of the documents",
+    "ami_permuted": "these, features permuted",
+    "ami_null": "halves of a graph by chance (bipartite)",
+    "ami_documents": "halves of a graph by chance within documents",
+}
+
+
+@click.command()
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.option("--weight", default=_DEFAULT.weight, show_default=True, type=click.Choice(WEIGHTS),
+              help="What an edge weighs where communities are sought: its weight (a mean of cosines), "
+              "its count of tokens, their product (total), or all the same (none).")  # fmt: skip
+@click.option("--min-count", default=_DEFAULT.min_count, show_default=True, type=click.IntRange(1),
+              metavar="N", help="Only edges of features that were together among the most active of "
+              "N tokens.")  # fmt: skip
+@click.option("--runs", default=_DEFAULT.runs, show_default=True, type=click.IntRange(1), metavar="N",
+              help="Leiden runs of other seeds to hold the communities against.")  # fmt: skip
+@click.option("--splits", default=_DEFAULT.splits, show_default=True, type=click.IntRange(1), metavar="N",
+              help="Splits of the documents into halves to hold them against.")  # fmt: skip
+@click.option("--draws", default=_DEFAULT.draws, show_default=True, type=click.IntRange(2), metavar="N",
+              help="Graphs drawn by chance for the expected number of partners.")  # fmt: skip
+@click.option("--seed", default=_DEFAULT.seed, show_default=True, type=click.IntRange(0),
+              help="Of everything drawn.")  # fmt: skip
+@click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
+              help="Communities shown of each SAE, the largest first.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Compute again what is there already.")
+@atlas_option
+@shared_options
+def communities(
+    saes: tuple[str, ...],
+    *,
+    weight: Any,
+    min_count: int,
+    runs: int,
+    splits: int,
+    draws: int,
+    seed: int,
+    top: int,
+    replace: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Find communities in co-activation graphs, name them, and say how stable they are.
+
+    Communities and node statistics (degree, PageRank, betweenness, ...) are kept in the atlas,
+    for queries. Agreement is adjusted mutual information: 1 for the same communities, 0 for
+    chance. Also tests whether rare features meet more different features than frequent ones, or fewer.
+
+    \b
+    Examples:
+      atlas communities
+      atlas communities tiny-a-l1-s0 --top 20
+      atlas communities tiny-a-l1-s0 --weight count --min-count 3
+      atlas query communities_of_sae --param sae=tiny-a-l1-s0
+    """
+    from analysis.communities.study import graph_features
+
+    settings = GraphSettings(
+        weight=weight, min_count=min_count, runs=runs, splits=splits, draws=draws, seed=seed
+    )
+    rows = graph_features(
+        folder_of(which_atlas(where)), saes, settings=settings, replace=replace,
+        progress=make_progress(quiet=quiet),
+    )  # fmt: skip
+    rows = [{**row, "listed": row["listed"][:top]} for row in rows]
+    emit(rows, as_json=as_json, show=lambda: _show(rows))
+
+
+@click.command("communities")
+@click.argument("sae")
+@click.option("--features", "most", default=3000, show_default=True, type=click.IntRange(1), metavar="N",
+              help="Features drawn, at most.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
+              help="Of the layout.")  # fmt: skip
+@click.option("--out", "-o", "outs", multiple=True, default=("communities.html",), show_default=True,
+              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Where to: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
+@atlas_option
+@shared_options
+def plot_communities(
+    sae: str,
+    *,
+    most: int,
+    seed: int,
+    outs: tuple[Path, ...],
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Draw the communities of an SAE as a map: a disc each, joined by the edges between them.
+
+    \b
+    Examples:
+      atlas plot communities tiny-a-l1-s0
+      atlas plot communities tiny-a-l1-s0 --out map.png --out map.html
+    """
+    from analysis.communities.plots import draw_communities
+    from analysis.plot_style import check_path, save
+    from atlas.api import Atlas
+
+    for out in outs:
+        check_path(out)
+    with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
+        picture = draw_communities(atlas, sae, most=most, seed=seed)
+    written = [str(save(picture, out)) for out in outs]
+    emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
+
+
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+    print_table([{said: row[name] for name, said in _COLUMNS.items()} for row in rows])
+    print_table(
+        [
+            {"agreement (AMI)": said, **{row["sae"]: _range(row, name) for row in rows}}
+            for name, said in _AGREEMENTS.items()
+        ],
+        title="\nHow far communities agree: mean, lowest to highest",
+    )
+    for note in (row["halves_note"] for row in rows):
+        if note is not None:
+            echo(note)
+    for row in rows:
+        print_table(
+            [
+                {name: value for name, value in one.items() if name not in ("id", "sae")}
+                | {"tokens": [repr(token) for token in one["tokens"]]}
+                for one in row["listed"]
+            ],
+            title=f"\nLargest communities of {row['sae']}",
+        )
+    for row in rows:
+        echo(
+            f"\n{row['sae']}: does the number of different partners go with frequency?\n"
+            + (row["partners_conclusion"] or "Not tested: its codes were not kept.")
+        )
+        print_table(
+            [
+                {n: value for n, value in one.items() if n != "sae"}
+                for one in (*row["partners_bins"], *row["partners_off_line"])
+            ]
+        )
+
+
+def _range(row: Mapping[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "–"
+    said = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+    counted, of = row[f"{name}_counted"], row[f"{name}_of"]
+    return said if counted == of else f"{said}, {counted} of {of}"

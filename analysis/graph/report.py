@@ -1,0 +1,143 @@
+"""The statistics of the graphs of SAEs, beside their nulls: what `atlas stats` prints."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.graph.distributions import correlate, modes
+from analysis.graph.graph_statistics import describe
+from analysis.graph.growth import growth
+from analysis.graph.nulls import (
+    NULLS,
+    Numbers,
+    bipartite,
+    compare,
+    configuration,
+    numbers_of,
+)
+from analysis.graph.subject import GraphOf
+from atlas.errors import Missing
+from atlas.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import igraph
+
+__all__ = ["drawable", "growth_rows", "null_rows", "summary"]
+
+
+def summary(of: GraphOf, *, seed: int = 0) -> dict[str, Any]:
+    """Return all statistics of one graph, by name.
+
+    Besides those of ``GraphStatistics`` and the correlation of degree and frequency,
+    ``modes`` holds the dip tests of degree and frequency and of their logarithms.
+    """
+    degree = np.array(of.graph.degree(), dtype=np.int64)
+    shape = asdict(describe(of.graph, seed=seed))
+    notes = shape.pop("notes")
+    r = correlate(degree, of.active)
+    if r.pearson is None:
+        notes["degree_frequency"] = "fewer than two features differ in degree or frequency"
+    tested = {
+        name: modes(counts, log=log, seed=seed)
+        for name, counts, log in (
+            ("degree", degree, False), ("log degree", degree, True),
+            ("frequency", of.active, False), ("log frequency", of.active, True),
+        )
+    }  # fmt: skip
+    for name, each in tested.items():
+        if each.p is None:
+            notes[f"modes of {name}"] = f"only {each.n} features have one above 0"
+    return {
+        "sae": of.sae,
+        "tokens": of.tokens,
+        "counted": of.counted,
+        "min_count": of.min_count,
+        **shape,
+        "dead": int(np.sum(of.active == 0)),
+        "degree_frequency_pearson": r.pearson,
+        "degree_frequency_spearman": r.spearman,
+        "degree_frequency_n": r.n,
+        "modes": {name: asdict(each) for name, each in tested.items()},
+        "notes": notes,
+    }
+
+
+def drawable(of: GraphOf) -> list[str]:
+    """Return the nulls that can be drawn of a graph: those of tokens need its codes."""
+    if not len(of.pairs):
+        return []
+    return [name for name in NULLS if name == "configuration" or of.membership is not None]
+
+
+def null_rows(
+    of: GraphOf,
+    nulls: Sequence[str],
+    *,
+    draws: int = 10,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> list[dict[str, Any]]:
+    """Return where a graph stands among graphs drawn by chance, a row a null and statistic.
+
+    Parameters
+    ----------
+    of
+        The graph.
+    nulls
+        Names of ``NULLS``.
+    draws, seed
+        How many graphs of each, and the seed.
+    progress
+        Told how far it is.
+
+    Raises
+    ------
+    Missing
+        If a null of tokens is asked for and codes were not kept.
+    """
+    for name in nulls:
+        if name != "configuration" and of.membership is None:
+            raise Missing(
+                f"The null {name!r} swaps features between tokens, and the codes of {of.sae} are not "
+                "at hand: a server has none, and a folder has those that were kept. Ingest it again "
+                "with --keep-codes --replace, or ask for --nulls configuration."
+            )
+
+    def measure(graph: "igraph.Graph", seed: int) -> Numbers:
+        return numbers_of(graph, of.active, seed=seed)
+
+    observed = measure(of.graph, seed)
+    rows = []
+    for name in nulls:
+        if name == "configuration":
+            draw = configuration(of.graph)
+        else:
+            assert of.membership is not None
+            within = name == "documents"
+            draw = bipartite(of.membership, within_documents=within, min_count=of.min_count)
+        found = compare(
+            observed, draw, measure=measure, draws=draws, seed=seed, progress=progress,
+            title=f"Null graphs of {of.sae} ({name})",
+        )  # fmt: skip
+        rows += [{"sae": of.sae, "null": name, **asdict(one)} for one in found]
+    return rows
+
+
+def growth_rows(of: GraphOf) -> list[dict[str, Any]]:
+    """Return the curve of a graph over tokens, a row a point.
+
+    Raises
+    ------
+    Missing
+        If codes were not kept.
+    """
+    if of.membership is None:
+        raise Missing(
+            f"A curve over tokens needs the codes of {of.sae}, which are not at hand. Ingest it again "
+            "with --keep-codes --replace, and name the folder."
+        )
+    return [
+        {"sae": of.sae, **asdict(point)} for point in growth(of.membership, min_count=of.min_count)
+    ]

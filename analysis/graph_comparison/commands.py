@@ -1,0 +1,155 @@
+"""The command `atlas compare`: are the co-activation graphs of SAEs alike?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from atlas.output import (
+    atlas_option,
+    echo,
+    emit,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["compare"]
+
+
+@click.command()
+@click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
+@click.option("--draws", default=200, show_default=True, type=click.IntRange(1),
+              help="Permutations of the matches, graphs with edges swapped, and resamples; the "
+              "lowest p is 1 / (1 + draws).")  # fmt: skip
+@click.option("--halves", default=5, show_default=True, type=click.IntRange(1),
+              help="How often the documents are divided at random into halves.")  # fmt: skip
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything drawn."
+)
+@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
+              help="Only edges of features that were together among the most active of N tokens.")  # fmt: skip
+@click.option("--matches", default="both-nulls", show_default=True,
+              type=click.Choice(["both-nulls", "one-to-one", "mutual"]),
+              help="Which matches are partners: one-to-one ones with q <= 0.05 in both nulls, any "
+              "one-to-one ones, or mutual ones.")  # fmt: skip
+@click.option("--weight", default="total", show_default=True,
+              type=click.Choice(["weight", "count", "total", "none"]),
+              help="What an edge weighs for communities: a mean of cosines, a number of tokens, "
+              "their product, or all the same.")  # fmt: skip
+@click.option("--out", "-o", "outs", multiple=True,
+              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Draw a page too: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
+@atlas_option
+@shared_options
+def compare(
+    saes: tuple[str, ...],
+    *,
+    draws: int,
+    halves: int,
+    seed: int,
+    min_count: int,
+    matches: Any,
+    weight: Any,
+    outs: tuple[Path, ...],
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say how alike the co-activation graphs of SAEs are, every two of them.
+
+    Distances of degree, clustering, core number and strength; edges conserved between matched
+    features; overlap of communities. Each stands beside what two halves of the documents give
+    for one SAE alone, and beside what chance gives. With codes, A's graph is also taken from
+    one half of the documents and B's from the other, so that they share no text.
+
+    \b
+    Examples:
+      atlas compare tiny-a-l1-s0 tiny-a-l1-s1 --out alike.html --out alike.png
+      atlas compare tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide --min-count 5
+      atlas compare tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
+    """
+    from analysis.graph_comparison.report import compare_saes
+    from analysis.graph_comparison.settings import AlikeSettings
+    from atlas.api import Atlas
+
+    if outs:
+        from analysis.plot_style import check_path
+
+        for out in outs:
+            check_path(out)
+    settings = AlikeSettings(draws=draws, halves=halves, seed=seed, min_count=min_count,
+                             matches=matches, weight=weight)  # fmt: skip
+    progress = make_progress(quiet=quiet)
+    with Atlas.open(which_atlas(where), progress=progress) as atlas:
+        found = compare_saes(atlas, saes, settings=settings, progress=progress)
+    result: dict[str, Any] = {"comparisons": [one.said for one in found], "written": []}
+    if outs:
+        from analysis.graph_comparison.plots import draw
+        from analysis.plot_style import save
+
+        picture = draw(found)
+        result["written"] = [str(save(picture, out)) for out in outs]
+    emit(result, as_json=as_json, show=lambda: _show(result))
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    comparisons = result["comparisons"]
+    print_table([
+        _line(row)
+        for one in comparisons
+        for row in one["rows"]
+        if _is_shown(row, halves=one["half_tokens"] > 0)
+    ])  # fmt: skip
+    echo(
+        "\nlimits: a distance ± its standard error is biased upward near 0, and the range of halvings "
+        "says nothing\nof another text; neither is an interval of confidence. same SAE has limits of "
+        "the same kind.\nover: 'all', the same tokens; 'halves', A's graph from half of the documents, B's from the "
+        "other.\nsame SAE: the same between the halves of one SAE. chance: of distances, from the "
+        "bipartite null\n(and its range); of edges and communities, matches permuted within frequency and degree "
+        "(and 95% of draws).\nswapped: B's edges swapped, degrees kept."
+    )
+    for one in comparisons:
+        echo(f"\n{one['conclusion']}")
+        for note in one["notes"]:
+            echo(f"  {note}")
+    for path in result["written"]:
+        echo(path)
+
+
+def _is_shown(row: Mapping[str, Any], halves: bool) -> bool:
+    """Tell whether people are shown a row; --json has all.
+
+    Distances over halves stand beside more than those over all tokens; and by r, both say
+    the same of edges.
+    """
+    wanted = {"distance": "halves" if halves else "all", "conserved by r": "all"}
+    return bool(row["text"] == wanted.get(row["kind"], row["text"]))
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "A": row["a"],
+        "B": row["b"],
+        "": row["kind"],
+        "measure": row["measure"] + (f" ({row['unit']})" if row["unit"] else ""),
+        "over": row["text"],
+        "n": row["n"],
+        "value": row["value"] if row["value"] is not None else row["note"],
+        "limits": _range(row, ""),
+        "are": row["limits"],
+        "same SAE": row["itself_mean"],
+        "its limits": _range(row, "itself_"),
+        "chance": row["null_mean"],
+        "of chance": _range(row, "null_"),
+        "p": row["p"],
+        "swapped": row["rewired_mean"],
+        "p swapped": row["rewired_p"],
+    }
+
+
+def _range(row: Mapping[str, Any], of: str) -> str | None:
+    low, high = row[f"{of}low"], row[f"{of}high"]
+    return None if low is None or high is None else f"{low:.3g} – {high:.3g}"

@@ -1,0 +1,160 @@
+"""Partners: which feature of one SAE is which of another, and permutations of them within strata."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from analysis.graph_comparison.settings import Chosen
+from atlas.api import Atlas
+from atlas.errors import BadInput, Missing
+from atlas.graphs import edge_ends
+
+__all__ = ["Partners", "movable", "permuted", "read_partners", "strata"]
+
+Ints = NDArray[np.int64]
+
+_HELD = 5  # matches in a stratum, on average
+_ORDERS = 20  # permutations that a p of 0.05 needs
+
+
+@dataclass(frozen=True, eq=False)
+class Partners:
+    """A map between features of two SAEs; no feature has two partners.
+
+    Parameters
+    ----------
+    a, b
+        int64, (matches,). Indices of the features.
+    r
+        float64, (matches,). How well they correlate.
+    """
+
+    a: Ints
+    b: Ints
+    r: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if len({len(self.a), len(self.b), len(self.r)}) > 1:
+            raise BadInput(
+                f"A match has a feature of either side and a correlation; {len(self.a):,}, "
+                f"{len(self.b):,} and {len(self.r):,} were given."
+            )
+        if any(len(np.unique(side)) < len(side) for side in (self.a, self.b)):
+            raise BadInput("A feature has two partners, so edges have no one image; give one each.")
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+
+def read_partners(
+    atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls", level: float = 0.05
+) -> Partners:
+    """Read which features of two SAEs are partners.
+
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    a, b
+        Names of the SAEs.
+    matches, level
+        See ``AlikeSettings``.
+
+    Returns
+    -------
+    Partners
+        Perhaps none.
+
+    Raises
+    ------
+    Missing
+        If they have not been matched, or without draws and q is asked for.
+    """
+    first, second = sorted((a, b))  # as edges between SAEs run
+    rows = atlas.table("COMPARED_WITH", sae=first).to_pylist()
+    said = next((row for row in rows if row["target"] == second), None)
+    if said is None:
+        raise Missing(
+            f"{a} and {b} have not been matched in {atlas.url}; run `atlas match {a} {b}`."
+        )
+    if matches == "both-nulls" and not said["draws"]:
+        raise Missing(
+            f"{a} and {b} were matched without draws, so no match has a q; run "
+            f"`atlas match {a} {b} --draws 20 --replace`, or ask for --matches one-to-one."
+        )
+    table = atlas.table("MATCHES", sae=first)
+    met = pc.starts_with(table["target"], f"{second}/").to_numpy()
+    if matches == "mutual":
+        met &= table["mutual"].to_numpy()
+    else:
+        met &= table["one_to_one"].to_numpy()
+    if matches == "both-nulls":
+        for name in ("q", "token_q"):
+            q = table[name].to_numpy().astype(np.float64)  # null becomes NaN, which clears nothing
+            met &= q <= level
+    ends = edge_ends(table)[met]
+    if first != a:
+        ends = ends[:, ::-1]
+    order = np.argsort(ends[:, 0], kind="stable")
+    return Partners(ends[order, 0], ends[order, 1], table["pearson"].to_numpy()[met][order])
+
+
+def strata(frequency: Ints, degree: Ints, *, frequency_bins: int, degree_bins: int) -> Ints:
+    """Divide features by quantiles of frequency, and within each by quantiles of degree.
+
+    Parameters
+    ----------
+    frequency, degree
+        (features,) each.
+    frequency_bins, degree_bins
+        How many quantiles. Fewer are taken, first of degree, where strata would hold less than
+        about five features on average: alone in a stratum, none can move.
+
+    Returns
+    -------
+    stratum
+        int64, (features,). Equal numbers are in one.
+    """
+    few = len(frequency) / _HELD
+    degree_bins = max(1, min(degree_bins, round(few / frequency_bins)))
+    frequency_bins = max(1, min(frequency_bins, round(few / degree_bins)))
+    outer = _quantile(frequency, frequency_bins)
+    stratum = np.zeros(len(frequency), dtype=np.int64)
+    for one in np.unique(outer):
+        here = outer == one
+        stratum[here] = one * degree_bins + _quantile(degree[here], degree_bins)
+    return stratum
+
+
+def movable(stratum: Ints) -> bool:
+    """Tell whether permutations within strata can tell anything.
+
+    They cannot where most features are alone in their stratum, or there are fewer than twenty
+    permutations: matches then stay nearly as they are, whatever they share.
+
+    Parameters
+    ----------
+    stratum
+        int64, (features,).
+    """
+    _, size = np.unique(stratum, return_counts=True)
+    orders = math.prod(min(math.factorial(min(n, _ORDERS)), _ORDERS) for n in size.tolist())
+    return bool(2 * np.sum(size == 1) <= len(stratum)) and orders >= _ORDERS
+
+
+def permuted(stratum: Ints, rng: np.random.Generator) -> Ints:
+    """Return a permutation that leaves everyone in its stratum; (features,)."""
+    places = np.argsort(stratum, kind="stable")
+    found = np.empty(len(stratum), dtype=np.int64)
+    found[places] = np.lexsort((rng.random(len(stratum)), stratum))
+    return found
+
+
+def _quantile(values: Ints, bins: int) -> Ints:
+    """Return which quantile each value is in; ties are in one."""
+    share = (rankdata(values) - 0.5) / max(len(values), 1)
+    return np.minimum((share * bins).astype(np.int64), bins - 1)

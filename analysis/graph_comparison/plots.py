@@ -1,0 +1,234 @@
+"""A page of pictures of how alike graphs are: degree, clustering, conserved edges, communities; a row a pair."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.graph_comparison.report import Comparison
+from analysis.graph_comparison.rows import Row
+from analysis.plot_style import Chart, heading
+from atlas.errors import BadInput
+
+__all__ = ["draw", "draw_communities", "draw_conserved", "draw_distribution"]
+
+_WIDTH, _HEIGHT = 300, 210
+_POINTS = 300  # of a curve; more are not seen
+_A, _B, _NULL, _OWN, _CHANCE = "#4c78a8", "#e45756", "#bbbbbb", "#54a24b", "#888888"
+
+
+def draw(found: Sequence[Comparison]) -> Chart:
+    """Draw comparisons, a row each: both distributions, conserved edges by r, communities.
+
+    Parameters
+    ----------
+    found
+        The comparisons.
+
+    Raises
+    ------
+    BadInput
+        If there is none.
+    """
+    if not found:
+        raise BadInput("No comparison was given to draw; `atlas compare` makes them of two SAEs.")
+    rows: list[Chart] = []
+    for one in found:
+        charts = [draw_distribution(one, what="degree"), draw_distribution(one, what="clustering")]
+        if any(row.kind == "conserved" for row in one.rows):
+            charts.append(draw_conserved(one))
+        if any(row.kind == "communities" and row.value is not None for row in one.rows):
+            charts.append(draw_communities(one))
+        rows.append(_apart(alt.hconcat(*charts)))
+    return _apart(alt.vconcat(*rows))
+
+
+def draw_distribution(one: Comparison, *, what: str) -> Chart:
+    """Draw both distribution functions of a number of features, beside the bipartite null's.
+
+    A distribution function needs no bins and shows features at 0 as its height there; the
+    largest gap of two is the Kolmogorov-Smirnov statistic.
+
+    Parameters
+    ----------
+    one
+        The comparison.
+    what
+        ``"degree"``, on an axis that is linear to 1 and then one of logarithms, or
+        ``"clustering"``.
+    """
+    frames, names, colours, dashes = [], [], [], []
+    for subject, colour in ((one.a, _A), (one.b, _B)):
+        graphs = [(subject.of.sae, subject.whole, [1, 0])]
+        graphs += [(f"{subject.of.sae}, by chance", g, [4, 3]) for g in subject.nulls[:1]]
+        for name, graph, dash in graphs:
+            frames.append(_function(graph.numbers[what][subject.live], name, what))
+            names.append(name)
+            colours.append(colour)
+            dashes.append(dash)
+    scale = alt.Scale(type="symlog", constant=1) if what == "degree" else alt.Scale(domain=[0, 1])
+    title = {"degree": "degree (features), symmetric log scale", "clustering": "clustering"}[what]
+    ticks = [0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
+    top = max((float(f["value"].max()) for f in frames if len(f)), default=1.0)
+    axis = alt.Axis(values=[t for t in ticks if t <= top]) if what == "degree" else alt.Axis()
+    # One legend for both colour and dash, as both are given the same.
+    legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke")
+    live = [int(s.live.sum()) for s in (one.a, one.b)]
+    zeros = [int(np.sum(s.whole.numbers[what][s.live] == 0)) for s in (one.a, one.b)]
+    chart: alt.Chart = (
+        alt.Chart(pd.concat(frames), width=_WIDTH, height=_HEIGHT, title=heading(
+            f"{what.capitalize()} of features", _told(one, what),
+            f"n = {live[0]:,} and {live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
+            f"{one.tokens:,} tokens"))
+        .mark_line(interpolate="step-after", strokeWidth=1.8)
+        .encode(
+            x=alt.X("value:Q", title=title, scale=scale, axis=axis),
+            y=alt.Y("share:Q", title="share of features at or below", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("graph:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=legend),
+            strokeDash=alt.StrokeDash("graph:N", title=None, scale=alt.Scale(domain=names, range=dashes),
+                                      legend=legend),
+            tooltip=["graph:N", alt.Tooltip("value:Q", format=".3~g"), alt.Tooltip("share:Q", format=".1%")],
+        )
+    )  # fmt: skip
+    return chart
+
+
+def draw_conserved(one: Comparison) -> Chart:
+    """Draw the share of edges that are conserved, in all and by r, beside permuted matches and one SAE's halves.
+
+    Parameters
+    ----------
+    one
+        The comparison; over halves of the documents where there are codes.
+    """
+    kinds = ("conserved", "conserved by r")
+    rows = [r for r in one.rows if r.kind in kinds and r.measure.startswith("share of ")]
+    text = "halves" if any(r.text == "halves" for r in rows) else "all"
+    rows = [r for r in rows if r.text == text]
+    a, b = one.a.of.sae, one.b.of.sae
+    data = pd.DataFrame([
+        {"of": f"edges of {a if 'A' in r.measure else b}", "r": r.measure.partition(", r ")[2] or "all",
+         **{name: getattr(r, name) for name in ("value", "low", "high", "null_mean", "null_low",
+                                                "null_high", "itself_mean", "n")}}
+        for r in rows if r.value is not None
+    ])  # fmt: skip
+    if not len(data):
+        data = pd.DataFrame(columns=["of", "r", "value", "low", "high", "null_mean", "null_low",
+                                     "null_high", "itself_mean", "n"])  # fmt: skip
+    order = list(dict.fromkeys(r.measure.partition(", r ")[2] or "all" for r in rows))
+    total = [next((r.n for r in rows if r.measure == f"share of {s}'s edges"), 0) for s in "AB"]
+    chosen = 0 if one.partners is None else len(one.partners)
+    told = {
+        "halves": f"from halves of the documents that share none, {one.half_tokens:,} tokens or more each",
+        "all": f"from the same {one.tokens:,} tokens",
+    }[text]
+    sides = [f"edges of {a}", f"edges of {b}"]
+    base = alt.Chart(data, width=_WIDTH + 60, height=_HEIGHT, title=heading(
+        "Edges conserved under the matches", told,
+        f"n = {chosen:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
+        "Point: 95% interval. Grey bar: matches permuted, 95%. Tick: halves of one SAE"))  # fmt: skip
+    x = alt.X(
+        "r:N", sort=order, title="lower Pearson r of both ends", axis=alt.Axis(labelAngle=-30)
+    )
+    shift = alt.XOffset("of:N", sort=sides)
+    share = alt.Scale(domain=[0, 1])
+    colour = alt.Color("of:N", title=None, scale=alt.Scale(domain=sides, range=[_A, _B]),
+                       legend=alt.Legend(orient="bottom", columns=1))  # fmt: skip
+    tooltip = ["of:N", "r:N", "n:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in (
+        "value", "low", "high", "null_mean", "null_low", "null_high", "itself_mean"))]  # fmt: skip
+    y = alt.Y(
+        "null_low:Q", scale=share, title="share of edges conserved", axis=alt.Axis(format="%")
+    )
+    layers = [
+        base.mark_bar(color=_NULL, size=16).encode(x=x, xOffset=shift, y=y, y2="null_high:Q"),
+        base.mark_tick(color=_OWN, thickness=2, size=16).encode(
+            x=x, xOffset=shift, y=alt.Y("itself_mean:Q", scale=share)),
+        base.mark_rule(strokeWidth=1.5).encode(
+            x=x, xOffset=shift, y=alt.Y("low:Q", scale=share), y2="high:Q", color=colour),
+        base.mark_circle(size=50, opacity=1).encode(
+            x=x, xOffset=shift, y=alt.Y("value:Q", scale=share), color=colour, tooltip=tooltip),
+    ]  # fmt: skip
+    return alt.layer(*layers)
+
+
+def draw_communities(one: Comparison) -> Chart:
+    """Draw how far communities overlap under the matches, beside one SAE's halves and permuted matches.
+
+    Parameters
+    ----------
+    one
+        The comparison.
+    """
+    rows = [r for r in one.rows if r.kind == "communities" and r.value is not None]
+    points = []
+    for row in rows:
+        runs = row.measure.endswith("on one graph")
+        where = "all tokens" if row.text == "all" else "halves that share no text"
+        name = "Leiden runs on one graph" if runs else f"under the matches, {where}"
+        points.append(_point(name, row.value, row.low, row.high, _A if not runs else _OWN))
+        if row.itself_mean is not None:
+            points.append(_point("halves of one SAE", row.itself_mean, row.itself_low,
+                                 row.itself_high, _OWN))  # fmt: skip
+        if row.null_mean is not None:
+            points.append(_point(f"matches permuted, {where}", row.null_mean, row.null_low,
+                                 row.null_high, _CHANCE))  # fmt: skip
+    order = [p["of"] for p in points]
+    sizes = [len(np.unique(s.communities[0][s.communities[0] >= 0])) for s in (one.a, one.b)]
+    base = alt.Chart(pd.DataFrame(points), width=_WIDTH, height=_HEIGHT, title=heading(
+        "Overlap of communities", f"n = {rows[0].n:,} matched features with an edge on both sides",
+        f"{sizes[0]:,} and {sizes[1]:,} communities (Leiden)",
+        "0: as by chance; 1: the same", "Lines: 95%; of halves, the range of halvings"))  # fmt: skip
+    y = alt.Y("of:N", sort=order, title=None)
+    scale = alt.Scale(domain=[min(0.0, *(p["low"] for p in points)), 1])
+    colour = alt.Color("colour:N", scale=None, legend=None)
+    return alt.layer(
+        base.mark_rule(strokeWidth=1.5).encode(
+            y=y, x=alt.X("low:Q", scale=scale, title="adjusted mutual information"), x2="high:Q", color=colour),
+        base.mark_circle(size=60, opacity=1).encode(
+            y=y, x=alt.X("value:Q", scale=scale), color=colour,
+            tooltip=["of:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]),
+    )  # fmt: skip
+
+
+def _apart(charts: alt.HConcatChart | alt.VConcatChart) -> Chart:
+    """Give every picture its own legend."""
+    apart: Chart = charts.resolve_scale(color="independent", strokeDash="independent")
+    return apart
+
+
+def _point(
+    of: str, value: float | None, low: float | None, high: float | None, colour: str
+) -> dict[str, Any]:
+    assert value is not None
+    return {"of": of, "value": value, "low": value if low is None else low,
+            "high": value if high is None else high, "colour": colour}  # fmt: skip
+
+
+def _told(one: Comparison, what: str) -> str:
+    row = _find(one.rows, f"{what}: Kolmogorov-Smirnov", "halves")
+    whole = _find(one.rows, f"{what}: Kolmogorov-Smirnov", "all")
+    if whole is None or whole.value is None:
+        return "no distance"
+    told = f"KS {whole.value:.3f}"
+    if row is not None and row.value is not None and row.itself_mean is not None:
+        told += f"; over halves {row.value:.3f}, within one SAE {row.itself_mean:.3f}"
+    return told
+
+
+def _find(rows: Sequence[Row], measure: str, text: str) -> Row | None:
+    return next((r for r in rows if (r.measure, r.text) == (measure, text)), None)
+
+
+def _function(values: NDArray[np.float64], graph: str, what: str) -> pd.DataFrame:
+    """Return the distribution function where it rises, on a grid where that is at too many values."""
+    x = np.unique(np.append(values, 0.0))
+    if len(x) > _POINTS:
+        top = x[-1]
+        grid = np.expm1(np.linspace(0, np.log1p(top), _POINTS)) if what == "degree" else (
+            np.linspace(0, top, _POINTS))  # fmt: skip
+        x = np.unique(np.append(grid, [0.0, top]))
+    share = np.searchsorted(np.sort(values), x, side="right") / max(len(values), 1)
+    return pd.DataFrame({"value": x, "share": share, "graph": graph})

@@ -1,0 +1,194 @@
+"""What is compared of an SAE: its graph, those of halves of the documents, and those that chance gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.communities.settings import Weight
+from analysis.graph.subject import GraphOf, at_equal_tokens
+from analysis.graph_comparison.communities import Labels, communities
+from analysis.graph_comparison.document_splits import Halving, halve, null_linked, part
+from analysis.graph_comparison.linked import Linked
+from analysis.graph_comparison.settings import AlikeSettings
+from atlas.api import Atlas
+from atlas.errors import Mismatch
+from atlas.graphs import edge_ends
+from atlas.progress import SILENT, Progress
+from ingest.codes.subset_graph import weighted_edges
+from ingest.codes.topk_membership import edges, rule_of
+
+__all__ = ["Subject", "read_subjects"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An SAE's graphs.
+
+    Parameters
+    ----------
+    of
+        Its graph as it was read.
+    whole
+        The same with weights.
+    halves
+        The graphs of two halves of the documents, once a halving; none without codes.
+    nulls, half_nulls
+        Graphs drawn by the bipartite null, of all tokens and of the second half of the first
+        halvings; none without codes.
+    half_tokens
+        Tokens of each half of each halving; (2 · halvings,).
+    settings
+        How they were made.
+    """
+
+    of: GraphOf
+    whole: Linked
+    halves: Sequence[tuple[Linked, Linked]]
+    nulls: Sequence[Linked]
+    half_nulls: Sequence[Linked]
+    half_tokens: Sequence[int]
+    settings: AlikeSettings
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """Features that are active at all; (features,)."""
+        return self.of.active > 0
+
+    @cached_property
+    def communities(self) -> list[Labels]:
+        """The communities of the graph, a run each."""
+        return self._communities(self.whole)
+
+    @cached_property
+    def half_communities(self) -> list[tuple[list[Labels], list[Labels]]]:
+        """Those of the halves."""
+        return [(self._communities(x), self._communities(y)) for x, y in self.halves]
+
+    def _communities(self, graph: Linked) -> list[Labels]:
+        return communities(graph, runs=self.settings.leiden_runs, seed=self.settings.seed)
+
+
+def read_subjects(
+    atlas: Atlas, saes: Sequence[str], settings: AlikeSettings, *, progress: Progress = SILENT
+) -> list[Subject]:
+    """Read the graphs of SAEs at equal numbers of tokens, divide their documents, and draw nulls.
+
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    saes
+        Names of the SAEs.
+    settings
+        How.
+    progress
+        Told how far it is.
+
+    Raises
+    ------
+    Mismatch
+        If one would have to be cut to the tokens of another and its codes were not kept, or
+        their graphs join different numbers of features a token.
+    """
+    s = settings
+    _check_k(atlas, saes)
+    graphs = at_equal_tokens(atlas, saes, min_count=s.min_count)
+    with_codes = {of.sae: _documents(of) for of in graphs if of.membership is not None}
+    divided = halve(list(with_codes.values()), s.halves, seed=s.seed) if with_codes else []
+    halvings = dict(zip(with_codes, divided, strict=True))
+    found = []
+    with progress.stage("Graphs of halves and by chance", total=len(graphs), unit="SAEs") as stage:
+        for of in graphs:
+            found.append(_subject(atlas, of, halvings.get(of.sae, []), s))
+            stage.advance()
+    return found
+
+
+def _check_k(atlas: Atlas, saes: Sequence[str]) -> None:
+    if atlas.folder is None:
+        return
+    k = {name: rule_of(atlas.folder, name).k for name in saes}
+    one, two = min(k, key=lambda name: k[name]), max(k, key=lambda name: k[name])
+    if k[one] < k[two]:
+        raise Mismatch(
+            f"The graph of {one} joins the {k[one]} most active features of a token and that of {two} "
+            f"the {k[two]}, so they differ for that alone; ingest one again with the other's k."
+        )
+
+
+def _documents(of: GraphOf) -> NDArray[np.int64]:
+    """Return the document of each token, without a last one that was cut."""
+    assert of.membership is not None
+    document = of.membership.document
+    if of.tokens == of.counted or not len(document):
+        return document
+    kept: NDArray[np.int64] = document[document != document[-1]]
+    return kept
+
+
+def _subject(atlas: Atlas, of: GraphOf, halvings: Sequence[Halving], s: AlikeSettings) -> Subject:
+    nulls: list[Linked] = []
+    half_nulls: list[Linked] = []
+    half_tokens: list[int] = []
+    if of.membership is not None:
+        seeds = np.random.SeedSequence(s.seed).generate_state(2 * s.null_graphs).tolist()
+        nulls = [null_linked(of.membership, one, min_count=of.min_count)
+                 for one in seeds[: s.null_graphs]]  # fmt: skip
+        for one, (_, second) in zip(seeds[s.null_graphs :], halvings, strict=False):
+            half_nulls.append(null_linked(part(of.membership, second), one, min_count=of.min_count))
+        half_tokens = [int(np.isin(of.membership.document, d).sum()) for h in halvings for d in h]
+    return Subject(
+        of=of,
+        whole=_whole(atlas, of, s.weight),
+        halves=[(_half(atlas, of, x, s.weight), _half(atlas, of, y, s.weight)) for x, y in halvings],
+        nulls=nulls,
+        half_nulls=half_nulls,
+        half_tokens=half_tokens,
+        settings=s,
+    )  # fmt: skip
+
+
+def _whole(atlas: Atlas, of: GraphOf, weights: Weight) -> Linked:
+    """Return the graph with weights; cosines are those of all tokens that the atlas counted."""
+    table = atlas.table("CO_ACTIVATES", sae=of.sae)
+    key = _key(edge_ends(table))
+    order = np.argsort(key)
+    # Every edge of a graph cut to fewer tokens is one of the table.
+    at = order[np.searchsorted(key[order], _key(of.pairs))]
+    count = table["count"].to_numpy()[at]
+    if of.tokens < of.counted:
+        assert of.membership is not None  # cut graphs are made of it
+        count = edges(of.membership, min_count=of.min_count)[1]
+    cosine = table["weight"].to_numpy()[at]
+    return Linked(len(of.active), of.pairs, _weigh(cosine, count, weights))
+
+
+def _half(atlas: Atlas, of: GraphOf, documents: NDArray[np.int64], weights: Weight) -> Linked:
+    """Return the graph of some documents, with the weights it has in them."""
+    assert atlas.folder is not None
+    assert of.membership is not None
+    if weights in ("none", "count"):  # these need no second look at the codes
+        pairs, count = edges(part(of.membership, documents), min_count=of.min_count)
+        return Linked(len(of.active), pairs, _weigh(None, count, weights))
+    made = weighted_edges(atlas.folder, of.sae, d_sae=len(of.active), documents=documents)
+    met = made.count >= of.min_count
+    weight = _weigh(made.weight[met], made.count[met], weights)
+    return Linked(len(of.active), made.pairs[met], weight)
+
+
+def _weigh(
+    cosine: NDArray[np.float64] | None, count: NDArray[np.int64], weights: Weight
+) -> NDArray[np.float64] | None:
+    if weights == "none":
+        return None
+    if weights == "count":
+        return count.astype(np.float64)
+    assert cosine is not None
+    return cosine * count if weights == "total" else cosine
+
+
+def _key(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (pairs[:, 0] << 32) + pairs[:, 1]

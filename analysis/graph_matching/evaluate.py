@@ -1,0 +1,146 @@
+"""Evaluate: where each method ranks the true counterparts, with shares of them given away as anchors."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from analysis.graph_matching.methods import Scored, anchored, mispaired, without_anchors
+from analysis.graph_matching.ranks import Ranks, first, rank
+from analysis.graph_matching.seeded_matching import TOLERANCE
+from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.subject import Subject
+
+__all__ = ["Outcome", "drawn_anchors", "evaluate"]
+
+Ints: TypeAlias = NDArray[np.int64]
+
+# Nothing is to be learned from where these agree with others.
+_NO_PLACES = ("chance", "anchors paired at random")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one method did in one repeat, with a share of the truth known.
+
+    Parameters
+    ----------
+    method, share, repeat
+        Which.
+    anchors
+        How many pairs were known.
+    query
+        int64, one a query. The node of A.
+    active
+        int64, likewise. How often it is active.
+    ranks
+        Where its counterpart stands.
+    places
+        float64, (queries, candidates). Shares of the first place; None if they were not asked for,
+        and for methods whose agreement with others tells nothing.
+    true
+        int64, one a query. The column of the counterpart.
+    """
+
+    method: str
+    share: float
+    repeat: int
+    anchors: int
+    query: Ints
+    active: Ints
+    ranks: Ranks
+    true: Ints
+    places: csr_array | None = field(default=None, repr=False)
+
+
+def drawn_anchors(truth: Ints, share: float, *, seed: int, repeat: int = 0) -> NDArray[np.bool_]:
+    """Return which pairs of the truth are known; more shares hold those of fewer."""
+    known = np.zeros(len(truth), dtype=np.bool_)
+    number = min(len(truth) - 1, max(1, round(share * len(truth)))) if share else 0
+    order = np.random.default_rng([seed, repeat, 2]).permutation(len(truth))
+    known[order[:number]] = True
+    return known
+
+
+def evaluate(
+    subject: Subject,
+    settings: CounterpartSettings,
+    *,
+    shares: Sequence[float],
+    places_at: float | None = None,
+    seed: int = 0,
+    repeat: int = 0,
+) -> Iterator[Outcome]:
+    """Rank the counterparts by every method, without anchors and with shares of the truth known.
+
+    All methods are asked the same queries, among the same candidates: anchors are left out of
+    both, whether a method uses them or not.
+
+    Parameters
+    ----------
+    subject
+        Graphs and truth.
+    settings
+        How counterparts are looked for.
+    shares
+        Shares of the truth that are known; none known (0) is always there.
+    places_at
+        The share at which first places are kept.
+    seed, repeat
+        What the anchors are drawn from.
+    """
+    knowns = {
+        share: drawn_anchors(subject.truth, share, seed=seed, repeat=repeat)
+        for share in dict.fromkeys([0.0, *shares])
+    }
+    every = subject.b.live
+    for scored in without_anchors(subject, settings):
+        for share, known in knowns.items():
+            columns = ~np.isin(every, subject.truth[known, 1])
+            part = Scored(scored.method, scored.scores[~known][:, columns], scored.tolerance)
+            yield _outcome(
+                subject, part, known, share=share, repeat=repeat, keep=share == places_at
+            )
+    rng = np.random.default_rng([seed, repeat, 3])
+    for share, known in knowns.items():
+        if not share:
+            continue
+        for part in _with_anchors(subject, settings, subject.truth[known], rng):
+            yield _outcome(
+                subject, part, known, share=share, repeat=repeat, keep=share == places_at
+            )
+
+
+def _with_anchors(
+    subject: Subject, settings: CounterpartSettings, anchors: Ints, rng: np.random.Generator
+) -> Iterator[Scored]:
+    yield Scored(
+        "anchors, walks alone", anchored(subject, settings, anchors=anchors, alone=True), TOLERANCE
+    )
+    yield Scored("anchors, matched", anchored(subject, settings, anchors=anchors), TOLERANCE)
+    if len(anchors) > 1:  # a single known pair cannot be paired wrongly
+        scores = mispaired(subject, settings, anchors=anchors, rng=rng)
+        yield Scored("anchors paired at random", scores, TOLERANCE)
+
+
+def _outcome(
+    subject: Subject,
+    scored: Scored,
+    known: NDArray[np.bool_],
+    *,
+    share: float,
+    repeat: int,
+    keep: bool,
+) -> Outcome:
+    candidates = np.setdiff1d(subject.b.live, subject.truth[known, 1])
+    keep = keep and scored.method not in _NO_PLACES
+    query, partner = subject.truth[~known].T
+    true = np.searchsorted(candidates, partner)
+    return Outcome(
+        scored.method, share, repeat, int(known.sum()), query, subject.a.active[query],
+        rank(scored.scores, true, tolerance=scored.tolerance), true,
+        csr_array(first(scored.scores, tolerance=scored.tolerance)) if keep else None,
+    )  # fmt: skip

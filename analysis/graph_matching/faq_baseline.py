@@ -1,0 +1,102 @@
+"""The reference for seeded matching: SciPy's FAQ on small graphs, beside walks on the same."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import quadratic_assignment
+
+from analysis.graph_matching.graphs import NodeGraph
+from analysis.graph_matching.ranks import rank
+from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
+from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.subject import Subject
+from analysis.graph_matching.vectors import embedded, propagated
+
+__all__ = ["NODES", "Beside", "beside_faq", "faq"]
+
+Ints: TypeAlias = NDArray[np.int64]
+
+#: Nodes of the subgraphs: FAQ takes the third power of their number.
+NODES = 200
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Both methods on one pair of subgraphs, in each of which every node has its counterpart.
+
+    Parameters
+    ----------
+    nodes, anchors
+        Nodes of each subgraph, and how many of them are known.
+    faq, matching, chance
+        Share of the others found in the first place.
+    """
+
+    nodes: int
+    anchors: int
+    faq: float
+    matching: float
+    chance: float
+
+
+def beside_faq(
+    subject: Subject,
+    settings: CounterpartSettings,
+    *,
+    share: float,
+    rng: np.random.Generator,
+    nodes: int = NODES,
+) -> Beside:
+    """Draw nodes that have a counterpart, and match the subgraphs of these by both methods.
+
+    Parameters
+    ----------
+    subject
+        The graphs and the truth.
+    settings
+        How walks match.
+    share
+        Share of the nodes that are known; one at least is left to be found.
+    rng
+        Source of the draw.
+    nodes
+        How many at most.
+    """
+    nodes = min(nodes, len(subject.truth))
+    drawn = subject.truth[rng.choice(len(subject.truth), size=nodes, replace=False)]
+    a, b = (np.sort(side) for side in drawn.T)
+    truth = np.column_stack([np.searchsorted(a, drawn[:, 0]), np.searchsorted(b, drawn[:, 1])])
+    graphs = subject.a.among(a), subject.b.among(b)
+    known = min(nodes - 1, max(1, round(share * nodes))) if share else 0
+    anchors, rest = truth[:known], truth[known:]
+    partner = faq(*graphs, anchors=anchors)
+    vectors = embedded(
+        *(propagated(g, depth=settings.depth, standard=settings.standard) for g in graphs)
+    )
+    free = [np.setdiff1d(np.arange(nodes), side) for side in anchors.T]
+    one, two = (
+        Nodes(g, f, k, v[f])
+        for g, f, k, v in zip(graphs, free, anchors.T, vectors, strict=True)
+    )  # fmt: skip
+    scores = match(one, two, settings)[np.searchsorted(free[0], rest[:, 0])]
+    ranks = rank(scores, np.searchsorted(free[1], rest[:, 1]), tolerance=TOLERANCE)
+    return Beside(
+        nodes, known,
+        faq=float(np.mean(partner[rest[:, 0]] == rest[:, 1])),
+        matching=float(ranks.scores[:, 0].mean()),
+        chance=1 / len(rest),
+    )  # fmt: skip
+
+
+def faq(a: NodeGraph, b: NodeGraph, *, anchors: Ints) -> Ints:
+    """Return the node of B that SciPy's FAQ gives each node of A; both graphs have as many.
+
+    Weights are taken as log(1 + weight): some pairs meet a thousand times as often as others.
+    """
+    one, two = (np.log1p(g.matrix.toarray()) for g in (a, b))
+    found = quadratic_assignment(
+        one, two, method="faq", options={"maximize": True, "partial_match": anchors}
+    )
+    return np.asarray(found.col_ind, dtype=np.int64)

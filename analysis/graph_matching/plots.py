@@ -1,0 +1,104 @@
+"""Pictures of counterparts: recall against known counterparts, and all kinds of matching beside each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from analysis.plot_style import Chart, heading
+
+__all__ = ["draw", "draw_curve", "draw_kinds"]
+
+_WIDTH, _HEIGHT = 460, 280
+_LINES = {
+    "anchors, matched": "#4c78a8",
+    "structure, matched": "#54a24b",
+    "anchors, walks alone": "#f58518",
+    "anchors paired at random": "#b279a2",
+    "frequency": "#777777",
+    "chance": "#bbbbbb",
+}
+
+
+def draw(found: Mapping[str, Any]) -> Chart:
+    """Draw a report of ``analysis.graph_matching.report``: the curve, and all kinds in one picture."""
+    page: alt.HConcatChart = alt.hconcat(draw_curve(found), draw_kinds(found)).resolve_scale(
+        color="independent"
+    )
+    return page
+
+
+def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:
+    """Draw recall against the share of counterparts that are known.
+
+    Parameters
+    ----------
+    found
+        A report.
+    measure
+        One of ``analysis.graph_matching.ranks.MEASURES``.
+    """
+    rows = pd.DataFrame([
+        {"method": row["method"],
+         "known": f"{row['share']:.0%} ({row['anchors']:.0f})", "share": row["share"],
+         "anchors": row["anchors"], "value": row[measure],
+         "low": row[f"{measure} low"], "high": row[f"{measure} high"]}
+        for row in found["methods"]
+        if row["method"] in _LINES
+    ])  # fmt: skip
+    order = list(dict.fromkeys(rows.sort_values("share")["known"]))
+    colour = alt.Color(
+        "method:N", title=None, legend=alt.Legend(orient="bottom", columns=3),
+        scale=alt.Scale(domain=list(_LINES), range=list(_LINES.values())),
+    )  # fmt: skip
+    tip = [
+        "method:N",
+        "known:N",
+        *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high")),
+    ]
+    x = alt.X("known:O", title="counterparts known, share of the truth (mean number)", sort=order,
+              axis=alt.Axis(labelAngle=0))  # fmt: skip
+    base = alt.Chart(rows, width=_WIDTH, height=_HEIGHT, title=heading(
+        f"{measure} against known counterparts, {found['a']} in {found['b']}", _numbers(found),
+        "structure, matched knows none of them; bars: 95% bootstrap over queries and repeats",
+    ))  # fmt: skip
+    line = base.mark_line(point=True).encode(
+        x=x,
+        y=alt.Y("value:Q", title=measure, scale=alt.Scale(domain=[0, 1])),
+        color=colour,
+        tooltip=tip,
+    )
+    bars = base.mark_rule().encode(x=x, y=alt.Y("low:Q", title=measure), y2="high:Q", color=colour)
+    chart: alt.LayerChart = line + bars
+    return chart
+
+
+def draw_kinds(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:
+    """Draw every method's recall on the same queries, with intervals."""
+    share = found["table_share"] or 0.0
+    rows = pd.DataFrame([
+        {"method": row["method"], "value": row[measure],
+         "low": row[f"{measure} low"], "high": row[f"{measure} high"]}
+        for row in found["methods"] if row["share"] == share
+    ])  # fmt: skip
+    base = alt.Chart(rows, width=_WIDTH * 0.6, height=_HEIGHT, title=heading(
+        f"All kinds of matching, {measure}",
+        f"{share:.0%} of the counterparts known, left out of queries and candidates",
+    ))  # fmt: skip
+    y = alt.Y("method:N", title=None, sort=list(rows["method"]))
+    tip = ["method:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]
+    points = base.mark_point(filled=True, size=50, color="#4c78a8").encode(
+        x=alt.X("value:Q", title=measure, scale=alt.Scale(domain=[0, 1])), y=y, tooltip=tip
+    )
+    bars = base.mark_rule(color="#4c78a8").encode(x=alt.X("low:Q", title=measure), x2="high:Q", y=y)
+    chart: alt.LayerChart = bars + points
+    return chart
+
+
+def _numbers(found: Mapping[str, Any]) -> str:
+    at_none = next(row for row in found["methods"] if not row["share"])
+    return (
+        f"n = {at_none['queries']:.0f} true pairs among {at_none['candidates']:.0f} candidates; "
+        f"{found['repeats']} splits of the documents"
+    )

@@ -1,0 +1,247 @@
+"""Counterparts of two SAEs: settings chosen elsewhere, repeats, tables, and what they say in sentences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from analysis.graph_matching.evaluate import Outcome, drawn_anchors, evaluate
+from analysis.graph_matching.faq_baseline import beside_faq
+from analysis.graph_matching.methods import METHODS, anchored
+from analysis.graph_matching.ranks import rank
+from analysis.graph_matching.seeded_matching import TOLERANCE
+from analysis.graph_matching.settings import ANCHORS, CounterpartSettings, vector_grid, walk_grid
+from analysis.graph_matching.subject import Subject, shared_min_count, subject_of
+from analysis.graph_matching.summary import conclusions
+from analysis.graph_matching.tables import (
+    agreement,
+    by_anchors,
+    by_frequency,
+    by_method,
+    mean_agreement,
+)
+from analysis.graph_matching.vectors import embedded, propagated
+from atlas.errors import BadInput
+from atlas.folder import Folder
+from atlas.progress import SILENT, Progress, Stage
+
+__all__ = ["choose", "counterparts", "report"]
+
+Row: TypeAlias = dict[str, Any]
+
+# The share at which all kinds of matching stand in one table, and at which settings are chosen.
+_ONE_TABLE = 0.1
+
+
+def counterparts(
+    folder: Folder,
+    sae_a: str,
+    sae_b: str,
+    *,
+    settings: CounterpartSettings = CounterpartSettings(),  # noqa: B008 - frozen
+    chosen_on: tuple[str, str] | None = None,
+    shares: Sequence[float] = ANCHORS,
+    repeats: int = 5,
+    seed: int = 0,
+    draws: int = 20,
+    min_count: int = 1,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Look for the counterparts of A's features in B by every method.
+
+    Parameters
+    ----------
+    folder
+        The atlas; codes of both SAEs were kept.
+    sae_a, sae_b
+        The SAEs.
+    settings
+        How, where nothing is chosen.
+    chosen_on
+        Two SAEs on which the settings of the stated grids are tried; the best by mean
+        reciprocal rank are used. Not the same two.
+    shares
+        Shares of the truth that are known.
+    repeats
+        How often documents are split, labels shuffled and anchors drawn anew.
+    seed
+        Of everything drawn.
+    draws
+        Draws of each null that a match of the truth must clear.
+    min_count
+        Edges are pairs met on so many tokens, in both graphs.
+    progress
+        Told how far it is.
+
+    Returns
+    -------
+    dict
+        ``methods``, ``by_anchors``, ``by_frequency``, ``agreement`` and ``faq`` are tables; ``sentences`` say
+        what they mean, ``settings`` and ``chosen`` how they were made.
+
+    Raises
+    ------
+    BadInput
+        If settings are to be chosen on the pair that is asked about; and as ``subject_of``.
+    """
+    tried: list[Row] = []
+    if chosen_on is not None:
+        if set(chosen_on) == {sae_a, sae_b}:
+            raise BadInput(
+                f"Settings are chosen on another pair than the one they are used on; {sae_a} and {sae_b} "
+                "are that pair. Name another after --chosen-on, or leave it out."
+            )
+        with progress.stage(f"Choosing settings on {' and '.join(chosen_on)}"):
+            other = subject_of(
+                folder, *chosen_on, seed=seed, draws=draws, min_count=min_count, others=False
+            )
+            settings, tried = choose(other, settings, seed=seed)
+    # Each is made when its turn comes: graphs and scores of one repeat are in memory at a time.
+    subjects = (
+        subject_of(
+            folder, sae_a, sae_b,
+            seed=seed, repeat=repeat, draws=draws, min_count=min_count,
+            progress=progress if not repeat else SILENT,
+        )
+        for repeat in range(repeats)
+    )  # fmt: skip
+    with progress.stage("Looking for counterparts", total=repeats, unit="repeats") as stage:
+        found = report(subjects, settings, shares=shares, seed=seed, stage=stage)
+    said = {
+        "a": sae_a, "b": sae_b, "seed": seed, "draws": draws,
+        "min_count": shared_min_count(folder, sae_a, sae_b, at_least=min_count),
+        "settings": asdict(settings),
+        "chosen": {"on": list(chosen_on), "tried": tried} if chosen_on else None,
+    }  # fmt: skip
+    return said | found | {"sentences": conclusions(said | found)}
+
+
+def report(
+    subjects: Iterable[Subject],
+    settings: CounterpartSettings,
+    *,
+    shares: Sequence[float] = ANCHORS,
+    seed: int = 0,
+    stage: Stage | None = None,
+) -> dict[str, Any]:
+    """Evaluate every method on each of some repeats, and put the tables together.
+
+    Parameters
+    ----------
+    subjects
+        Graphs and truth, one a repeat; none is held longer than its repeat lasts.
+    settings
+        How counterparts are looked for.
+    shares
+        Shares of the truth that are known.
+    seed
+        Of the anchors and of the bootstrap.
+    stage
+        Told of each repeat that ends.
+    """
+    table = min(shares, key=lambda share: abs(share - _ONE_TABLE), default=None)
+    truth: list[int] = []
+    left_out: list[int] = []
+    graphs: list[Row] = []
+    agreements: list[list[Row]] = []
+    outcomes: list[Outcome] = []
+    beside: list[Row] = []
+    for repeat, subject in enumerate(subjects):
+        truth.append(len(subject.truth))
+        left_out.append(subject.left_out)
+        graphs += _graph_rows(subject, repeat)
+        here = list(
+            evaluate(subject, settings, shares=shares, places_at=table, seed=seed, repeat=repeat)
+        )
+        agreements.append(agreement(here))
+        outcomes += [replace(one, places=None) for one in here]
+        rng = np.random.default_rng([seed, repeat, 4])
+        beside += [
+            {"share": share, "repeat": repeat}
+            | asdict(beside_faq(subject, settings, share=share, rng=rng))
+            for share in dict.fromkeys([0.0, *shares])
+        ]
+        if stage is not None:
+            stage.advance()
+    return {
+        "repeats": len(truth),
+        "truth": truth,
+        "left_out": left_out,
+        "graphs": graphs,
+        "table_share": table,
+        "meaning": METHODS,
+        "methods": by_method(outcomes, seed=seed),
+        "by_anchors": by_anchors(outcomes, seed=seed),
+        "by_frequency": by_frequency(outcomes, seed=seed),
+        "agreement": mean_agreement(agreements),
+        "faq": _faq_rows(beside),
+    }
+
+
+def _graph_rows(subject: Subject, repeat: int) -> list[Row]:
+    return [
+        {"repeat": repeat, "side": side, "tokens": g.tokens, "live": len(g.live),
+         "edges": len(g.pairs), "isolates": int(np.sum(g.strength[g.live] == 0))}
+        for side, g in (("a", subject.a), ("b", subject.b))
+    ]  # fmt: skip
+
+
+def choose(
+    subject: Subject, base: CounterpartSettings, *, seed: int = 0
+) -> tuple[CounterpartSettings, list[Row]]:
+    """Return the settings of the grids with the highest mean reciprocal rank, and all that were tried.
+
+    Vectors are chosen first, without anchors; then walks, with a tenth of the truth known.
+    """
+    tried: list[Row] = []
+    true = np.searchsorted(subject.b.live, subject.truth[:, 1])
+    rows = np.searchsorted(subject.a.live, subject.truth[:, 0])
+    best, most = base, -1.0
+    for settings in vector_grid(base):
+        one, two = embedded(*(
+            propagated(g, depth=settings.depth, standard=settings.standard)[g.live]
+            for g in (subject.a, subject.b)
+        ))  # fmt: skip
+        mrr = float(rank(one[rows] @ two.T, true).scores[:, -1].mean())
+        tried.append(
+            {"what": "vectors", "standard": settings.standard, "depth": settings.depth, "mrr": mrr}
+        )
+        if mrr > most:
+            best, most = settings, mrr
+    known = drawn_anchors(subject.truth, _ONE_TABLE, seed=seed)
+    candidates = np.setdiff1d(subject.b.live, subject.truth[known, 1])
+    true, base, most = np.searchsorted(candidates, subject.truth[~known, 1]), best, -1.0
+    for settings in walk_grid(base):
+        scores = anchored(subject, settings, anchors=subject.truth[known])
+        mrr = float(rank(scores, true, tolerance=TOLERANCE).scores[:, -1].mean())
+        tried.append(
+            {"what": "walks", "walks": settings.walks, "prior": settings.prior, "mrr": mrr}
+        )
+        if mrr > most:
+            best, most = settings, mrr
+    return best, tried
+
+
+def _faq_rows(beside: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the means over repeats, a row a share, with their range where there are several.
+
+    A few repeats make no interval: the least and the greatest are told.
+    """
+    rows = []
+    for share in dict.fromkeys(one["share"] for one in beside):
+        here = [one for one in beside if one["share"] == share]
+        values = np.array([[one["faq"], one["matching"]] for one in here])
+        low, high = values.min(axis=0), values.max(axis=0)
+        several = len(here) > 1
+        row: Row = {"share": share, "repeats": len(here)}
+        row |= {
+            name: float(np.mean([one[name] for one in here]))
+            for name in ("nodes", "anchors", "chance")
+        }
+        for column, name in enumerate(("faq", "matching")):
+            row |= {name: float(values[:, column].mean()),
+                    f"{name} least": float(low[column]) if several else None,
+                    f"{name} most": float(high[column]) if several else None}  # fmt: skip
+        rows.append(row)
+    return rows

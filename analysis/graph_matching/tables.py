@@ -1,0 +1,165 @@
+"""Tables of what was found: recall by method, gain over frequency, agreement between methods."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from analysis.graph_matching.evaluate import Outcome
+from analysis.graph_matching.intervals import intervals
+from analysis.graph_matching.ranks import MEASURES
+
+__all__ = ["BINS", "agreement", "by_anchors", "by_frequency", "by_method", "mean_agreement"]
+
+Row: TypeAlias = dict[str, Any]
+Floats: TypeAlias = NDArray[np.float64]
+
+#: Queries are put into so many bins of equal number, by frequency.
+BINS = 5
+
+_TEN = MEASURES.index("recall@10")
+
+# What agreement tells of two methods.
+_AGREEMENT = ("same_first", "by_chance", "both_right", "both_right_if_independent")
+
+
+def by_method(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
+    """Return a row for each method and share of anchors: recalls and reciprocal rank, with intervals.
+
+    ``coverage`` is the share of queries of which the method says anything at all: for the
+    others all candidates have the same score.
+    """
+    rows = []
+    for (method, share), several in _grouped(outcomes).items():
+        scores = np.concatenate([one.ranks.scores for one in several])
+        query, repeat = _ids(several)
+        low, high = intervals(scores, query=query, repeat=repeat, seed=seed)
+        row: Row = {
+            "method": method,
+            "share": share,
+            "anchors": float(np.mean([one.anchors for one in several])),
+            "queries": float(np.mean([len(one.query) for one in several])),
+            "candidates": float(np.mean([one.ranks.candidates.mean() for one in several])),
+            "repeats": len(several),
+            "coverage": float(np.concatenate([one.ranks.told for one in several]).mean()),
+        }
+        for column, name in enumerate(MEASURES):
+            row |= {name: float(scores[:, column].mean()),
+                    f"{name} low": float(low[column]), f"{name} high": float(high[column])}  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def by_frequency(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
+    """Return, for each method without anchors and each fifth of the queries by frequency, the gain.
+
+    The gain is recall@10 less that of frequency alone, on the same queries.
+    """
+    groups = {
+        method: several for (method, share), several in _grouped(outcomes).items() if not share
+    }
+    base = groups.pop("frequency")
+    query, repeat = _ids(base)
+    active = np.concatenate([one.active for one in base])
+    ends = np.quantile(active, np.linspace(0, 1, BINS + 1))
+    bins = np.clip(np.searchsorted(ends, active, side="right") - 1, 0, BINS - 1)
+    plain = np.concatenate([one.ranks.scores[:, _TEN] for one in base])
+    rows = []
+    for method, several in groups.items():
+        if method == "chance":
+            continue
+        gain = np.concatenate([one.ranks.scores[:, _TEN] for one in several]) - plain
+        for number in range(BINS):
+            here = bins == number
+            if not here.any():
+                continue
+            low, high = intervals(
+                gain[here, None], query=query[here], repeat=repeat[here], seed=seed
+            )
+            rows.append({
+                "method": method, "bin": number + 1,
+                "active from": int(active[here].min()), "to": int(active[here].max()),
+                "queries": int(here.sum()), "frequency alone": float(plain[here].mean()),
+                "gain": float(gain[here].mean()), "low": float(low[0]), "high": float(high[0]),
+            })  # fmt: skip
+    return rows
+
+
+def by_anchors(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
+    """Return, for each share of anchors, what knowing them adds to matching without.
+
+    The gain is recall of "anchors, matched" less that of "structure, matched", which knows none,
+    on the same queries among the same candidates; intervals are of this difference.
+    """
+    groups = _grouped(outcomes)
+    rows = []
+    for share in dict.fromkeys(share for _, share in groups if share):
+        several, without = groups["anchors, matched", share], groups["structure, matched", share]
+        gain = np.concatenate([
+            one.ranks.scores - other.ranks.scores
+            for one, other in zip(several, without, strict=True)
+        ])  # fmt: skip
+        query, repeat = _ids(several)
+        low, high = intervals(gain, query=query, repeat=repeat, seed=seed)
+        row: Row = {"share": share, "anchors": float(np.mean([one.anchors for one in several]))}
+        for column, name in enumerate(MEASURES):
+            row |= {name: float(gain[:, column].mean()),
+                    f"{name} low": float(low[column]), f"{name} high": float(high[column])}  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def agreement(outcomes: Iterable[Outcome]) -> list[Row]:
+    """Return, for every two methods of one repeat whose first places were kept, how often they agree.
+
+    ``same_first`` is the share of queries on which both rank the same candidate first, in
+    expectation where several share the place; ``by_chance`` what that would be were one
+    method's answers dealt out to the queries at random. ``both_right`` and what it would be
+    were methods right independently of each other stand beside.
+    """
+    kept = [(one.method, one.places, one.true) for one in outcomes if one.places is not None]
+    return [
+        {"one": one, "two": two} | dict(zip(_AGREEMENT, _agree(a, b, true), strict=True))
+        for (one, a, true), (two, b, _) in combinations(kept, 2)
+    ]
+
+
+def mean_agreement(repeats: Iterable[Sequence[Row]]) -> list[Row]:
+    """Return the means over repeats of the tables of ``agreement``."""
+    pairs: dict[tuple[str, str], list[Row]] = {}
+    for rows in repeats:
+        for row in rows:
+            pairs.setdefault((row["one"], row["two"]), []).append(row)
+    return [
+        {"one": one, "two": two}
+        | {name: float(np.mean([row[name] for row in several])) for name in _AGREEMENT}
+        for (one, two), several in pairs.items()
+    ]
+
+
+def _agree(
+    a: csr_array, b: csr_array, true: NDArray[np.int64]
+) -> tuple[float, float, float, float]:
+    right_a, right_b = (np.asarray(x[np.arange(len(true)), true]).ravel() for x in (a, b))
+    return (
+        float(a.multiply(b).sum() / len(true)),
+        float((a.mean(axis=0) * b.mean(axis=0)).sum()),
+        float((right_a * right_b).mean()),
+        float(right_a.mean() * right_b.mean()),
+    )
+
+
+def _grouped(outcomes: Iterable[Outcome]) -> dict[tuple[str, float], list[Outcome]]:
+    found: dict[tuple[str, float], list[Outcome]] = {}
+    for one in outcomes:
+        found.setdefault((one.method, one.share), []).append(one)
+    return found
+
+
+def _ids(several: Sequence[Outcome]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the query and the repeat of each row."""
+    query = np.concatenate([one.query for one in several])
+    return query, np.repeat([one.repeat for one in several], [len(one.query) for one in several])

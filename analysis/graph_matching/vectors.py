@@ -1,0 +1,127 @@
+"""Vectors of node statistics: each node's own (local), and averaged over neighbours (propagated)."""
+
+from typing import TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from analysis.graph_matching.graphs import NodeGraph
+from analysis.graph_matching.settings import Standard
+
+__all__ = ["STATISTICS", "embedded", "local", "propagated", "unit"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Number = TypeVar("Number", bound=np.floating)
+
+STATISTICS = (
+    "log degree", "log strength", "clustering", "log core number", "log pagerank",
+    "mean log degree of neighbours", "its standard deviation", "its mean by weight",
+    "entropy of weights", "largest share of strength",
+)  # fmt: skip
+"""What ``local`` tells of a node. Strength is nearly how often a node is among the most active."""
+
+# Added to each eigenvalue, as a share of their mean, before vectors are whitened.
+_SHRINK = 0.3
+
+# What is left of equal numbers once their mean is taken away, in single precision too.
+_NOTHING = 1e-5
+
+# Digits that count: below, statistics differ by the order in which they were summed.
+_DIGITS = 9
+
+
+def local(graph: NodeGraph) -> Floats:
+    """Return the statistics of each node; (nodes, ``len(STATISTICS)``)."""
+    g, weights, steps = graph.igraph(), graph.matrix, graph.steps
+    degree = np.diff(weights.indptr).astype(np.float64)
+    log_degree = np.log1p(degree)
+    evenly = csr_array((np.repeat(1 / np.maximum(degree, 1), np.diff(weights.indptr)),
+                        weights.indices, weights.indptr), shape=weights.shape)  # fmt: skip
+    mean = evenly @ log_degree
+    variance = evenly @ log_degree**2 - mean**2
+    surprise = csr_array(
+        (-steps.data * np.log(steps.data), steps.indices, steps.indptr), steps.shape
+    )
+    columns = [
+        log_degree,
+        np.log1p(graph.strength),
+        g.transitivity_local_undirected(mode="zero"),
+        np.log1p(g.coreness()),
+        np.log(g.pagerank()),
+        mean,
+        np.sqrt(np.maximum(variance, 0)),
+        steps @ log_degree,
+        np.asarray(surprise.sum(axis=1)),
+        steps.max(axis=1).toarray().ravel(),
+    ]
+    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+
+
+def propagated(
+    graph: NodeGraph, *, depth: int, standard: Standard, frequency: bool = False
+) -> Floats:
+    """Return the statistics of nodes and, ``depth`` times over, their means over neighbours.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+    depth
+        How often means over neighbours, by weight, are taken of what is there; 0 leaves the
+        nodes' own statistics.
+    standard
+        How each column is made comparable, over live nodes, before it is taken further.
+    frequency
+        Whether the logarithm of how often a node is active is one of the statistics.
+
+    Returns
+    -------
+    float64, (nodes, columns); 0 for nodes that are not live.
+    """
+    columns = local(graph)
+    if frequency:
+        columns = np.column_stack([columns, np.log(np.maximum(graph.active, 1))])
+    found = [_standardised(columns, graph.live, standard)]
+    for _ in range(depth):
+        found.append(_standardised(graph.steps @ found[-1], graph.live, standard))
+    return np.concatenate(found, axis=1)
+
+
+def embedded(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return vectors of live nodes of two graphs whose dot products are cosines, all columns alike.
+
+    Statistics go together (degree, strength, core number …), and would count several times:
+    the vectors of both graphs are whitened with their common covariance, shrunk.
+    """
+    both = np.concatenate([a, b])
+    values, axes = np.linalg.eigh(np.cov(both, rowvar=False)) if len(both) > 1 else (None, None)
+    if values is None or values.max() <= 0:
+        return np.zeros_like(a), np.zeros_like(b)
+    turn = axes / np.sqrt(np.maximum(values, 0) + _SHRINK * values.mean())
+    return unit(a @ turn), unit(b @ turn)
+
+
+def unit(rows: NDArray[Number]) -> NDArray[Number]:
+    """Return rows divided by their lengths, in their own precision; rows of nothing stay."""
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    by = np.where(length > _NOTHING, length, 1).astype(rows.dtype)
+    return cast("NDArray[Number]", rows / by)
+
+
+def _standardised(columns: Floats, live: NDArray[np.int64], standard: Standard) -> Floats:
+    out = np.zeros_like(columns)
+    if not len(live):
+        return out
+    some = columns[live]
+    scale = np.abs(some).max(axis=0)
+    some = np.round(some / np.where(scale > 0, scale, 1), _DIGITS)
+    if standard == "normal":
+        out[live] = ndtri((rankdata(some, axis=0) - 0.5) / len(live))
+    else:
+        spread = np.where(np.ptp(some, axis=0) > 0, some.std(axis=0), 1)
+        centred = np.where(np.ptp(some, axis=0) > 0, some - some.mean(axis=0), 0)
+        out[live] = centred / spread
+    return out

@@ -1,0 +1,422 @@
+"""Pictures of probes: distributions, box plots, score against ceiling, the ladder, the sweep.
+
+A *group* is the probes of one SAE, site and run; most pictures show one group each.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from zlib import crc32
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from analysis.plot_style import Chart, heading
+from analysis.probe.tables import RUNGS, VERDICTS, ladder, sweep
+from atlas.errors import BadInput
+
+__all__ = ["KINDS", "draw", "draw_distribution", "draw_ladder", "draw_scatter", "draw_splits"]
+
+SCORES = {
+    "accuracy": "accuracy of the probe, natural prevalence",
+    "balanced_accuracy": "balanced accuracy of the probe",
+    "token_table": "token table: training counts by token id",
+    "token_ceiling": "token ceiling: best function of the token id",
+    "control": "control: probe of a permuted task",
+    "shuffled": "probe trained on shuffled labels",
+}
+_COLOURS = {
+    "accuracy": "#bab0ac", "balanced_accuracy": "#4c78a8", "token_table": "#d0a354",
+    "token_ceiling": "#e08a3c", "control": "#8a8a8a", "shuffled": "#c9c9c9",
+}  # fmt: skip
+_UNJUDGED = "not judged"
+_VERDICT_COLOURS = {
+    "token": "#4c78a8", "beyond token": "#9c5fb5", "context": "#e08a3c", "undecided": "#a0a0a0",
+    _UNJUDGED: "#d5d5d5",
+}  # fmt: skip
+_LADDERS = ("accuracy", "balanced_accuracy")
+_BOXES = ("accuracy", "balanced_accuracy", "token_ceiling", "control")
+
+_WIDTH = 360
+
+
+def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -> Chart:
+    """Draw probes.
+
+    Parameters
+    ----------
+    table
+        What ``analysis.probe.tables.load`` returned; only probes of kind 'active' are drawn.
+    kind
+        One of ``KINDS``; ``"page"`` puts all of them on one page.
+    every_site
+        Whether the pictures of one group are drawn for every site; else for each SAE's
+        first one only, in the order of the model. The sweep has every site always.
+
+    Raises
+    ------
+    BadInput
+        If no probe has a score, there is no such kind, or a sweep is asked for and every
+        SAE was probed at one site only.
+    """
+    if kind not in KINDS:
+        raise BadInput(f"There is no picture {kind!r}; there are {', '.join(KINDS)}.")
+    active = table[(table["kind"] == "active") & table["balanced_accuracy"].notna()]
+    if not len(active):
+        raise BadInput(
+            "No probe of kind 'active' has a balanced accuracy here, so there is nothing to draw."
+        )
+    shown = active if every_site else _first_sites(active)
+    if kind == "page":
+        return _page(active, shown)
+    if kind == "sweep":
+        return _sweeps(active)
+    if kind == "splits":
+        return draw_splits(shown)
+    return _stacked([_ONE_GROUP[kind](of) for of in _groups(shown)])
+
+
+def draw_distribution(of: pd.DataFrame) -> Chart:
+    """Draw histograms of the scores of one group, on one axis, each with its mean.
+
+    Parameters
+    ----------
+    of
+        Rows of one SAE, site and run.
+    """
+    there = {name: of[name].dropna() for name in SCORES if of[name].notna().any()}
+    edges = _edges(_floor(min(float(values.min()) for values in there.values())))
+    bins = pd.concat([_bins(values, edges) for values in there.values()])
+    base = alt.Chart().encode(
+        x=alt.X(
+            "low:Q", bin="binned", axis=_ticks("score on validation, bins of 0.02"),
+            scale=alt.Scale(domain=[float(edges[0]), 1.0], nice=False),
+        )
+    )  # fmt: skip
+    colours = alt.Scale(domain=list(there), range=[_COLOURS[name] for name in there])
+    bars = base.mark_bar(binSpacing=1).encode(
+        x2="high:Q",
+        y=alt.Y("features:Q", axis=alt.Axis(title="features", tickCount=2, format="~s")),
+        color=alt.Color("score:N", scale=colours, legend=None),
+        tooltip=["low:Q", "high:Q", "features:Q"],
+    )
+    means = alt.Chart().mark_rule(color="black", strokeWidth=1.5).encode(x="mean(mean):Q")
+    panels = alt.layer(bars, means, data=bins).properties(width=_WIDTH, height=46)
+    header = alt.Header(title=None, labelAnchor="start", labelFontSize=10.5, labelPadding=2)
+    titles = list(dict.fromkeys(bins["panel"]))
+    drawn: Chart = panels.facet(
+        alt.Facet("panel:N", sort=titles, header=header), columns=1, spacing=5
+    ).resolve_scale(y="independent")
+    return drawn.properties(title=_title("Distribution of scores", of))
+
+
+def draw_scatter(of: pd.DataFrame) -> Chart:
+    """Draw the probe's score of each feature against its token ceiling.
+
+    Parameters
+    ----------
+    of
+        Rows of one SAE, site and run.
+    """
+    data = of.dropna(subset=["token_ceiling"])[
+        ["feature", "top_token", "balanced_accuracy", "low", "high", "token_ceiling",
+         "token_table", "frequency", "verdict"]
+    ].copy()  # fmt: skip
+    data["top_token"] = [_visible(token) for token in data["top_token"]]
+    data["verdict"] = data["verdict"].where(data["verdict"].isin(VERDICTS), _UNJUDGED)
+    ranks = {name: rank for rank, name in enumerate(_VERDICT_COLOURS)}
+    # What is undecided lies below the rest.
+    data = data.sort_values("verdict", key=lambda names: names.map(ranks), ascending=False)
+    domain = [v for v in _VERDICT_COLOURS if v in VERDICTS or v in set(data["verdict"])]
+    numbers = [str(name) for name in data.select_dtypes("number")]
+    data[numbers] = data[numbers].round(5)
+    lows = data[["balanced_accuracy", "token_ceiling"]].min()
+    low = _floor(float(lows.min())) if len(data) else 0.4
+    scale = _scores(low)
+    chosen = alt.selection_point(_named("chosen", of), fields=["verdict"], bind="legend")
+    points = (
+        alt.Chart(data)
+        .mark_circle(clip=True, stroke=None)
+        .encode(
+            x=alt.X(
+                "token_ceiling:Q", axis=_ticks("token ceiling (balanced accuracy)"), scale=scale
+            ),
+            y=alt.Y(
+                "balanced_accuracy:Q", axis=_ticks("balanced accuracy of the probe"), scale=scale
+            ),
+            color=alt.Color(
+                "verdict:N",
+                title="verdict",
+                legend=alt.Legend(symbolOpacity=1),
+                scale=alt.Scale(domain=domain, range=[_VERDICT_COLOURS[v] for v in domain]),
+            ),
+            size=_size(data),
+            opacity=alt.when(chosen)
+            .then(alt.value(_opacity(len(data))))
+            .otherwise(alt.value(0.02)),
+            tooltip=_tooltips(),
+        )
+        .add_params(chosen, _zoom(_named("zoom", of)))
+    )
+    ends = pd.DataFrame({"x": [low, 1.01]})
+    diagonal = (
+        alt.Chart(ends).mark_line(color="#555555", strokeDash=[4, 3], strokeWidth=1)
+        .encode(x=alt.X("x:Q", scale=scale), y=alt.Y("x:Q", scale=scale))
+    )  # fmt: skip
+    counts = ", ".join(f"{v} {n:,}" for v, n in _verdict_counts(of) if n)
+    note = "above the dashed line: more than the token id can say"
+    title = _title("Score against ceiling", of, counts, note)
+    return alt.layer(diagonal, points).properties(width=_WIDTH, height=_WIDTH, title=title)
+
+
+def draw_ladder(of: pd.DataFrame) -> Chart:
+    """Draw how many probes of one group stand on each rung, by accuracy and by balanced accuracy.
+
+    Parameters
+    ----------
+    of
+        Rows of one SAE, site and run.
+    """
+    rows = [
+        {"score": SCORES[name], "percent": 100 * (rung["share"] or 0), **rung}
+        for name in _LADDERS
+        for rung in ladder(of[name])
+    ]
+    order = [SCORES[name] for name in _LADDERS]
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        y=alt.Y("rung:N", title="score on validation", sort=[name for name, _ in RUNGS]),
+        yOffset=alt.YOffset("score:N", sort=order),
+        x=alt.X("percent:Q", title="share of features (%)").scale(domain=[0, 100]),
+        tooltip=["score:N", "rung:N", alt.Tooltip("count:Q", title="features"),
+                 alt.Tooltip("at_least:Q", title="features here or above")],
+    )  # fmt: skip
+    colour = alt.Color("score:N", sort=order, title=None).scale(
+        domain=order, range=[_COLOURS[name] for name in _LADDERS]
+    )
+    bars = base.mark_bar().encode(color=colour.legend(orient="bottom", direction="vertical"))
+    counts = base.mark_text(align="left", dx=3, fontSize=10).encode(
+        text=alt.Text("count:Q", format=",")
+    )
+    return alt.layer(bars, counts).properties(
+        width=260, height=300, title=_title("Ladder", of, "numbers: features")
+    )
+
+
+def draw_splits(table: pd.DataFrame) -> Chart:
+    """Draw box plots of the scores, a row of boxes for each run, a picture for each SAE and site.
+
+    Parameters
+    ----------
+    table
+        Rows of any SAEs, sites and runs.
+    """
+    groups = table.groupby(["sae", "site"], sort=False)
+    return _stacked([_boxes(of) for _, of in groups])
+
+
+def _page(active: pd.DataFrame, shown: pd.DataFrame) -> Chart:
+    """Put every picture on one page: a row for each group, then what compares groups."""
+    rows = [
+        alt.hconcat(draw_distribution(of), draw_scatter(of), draw_ladder(of), spacing=40)
+        .resolve_scale(color="independent", size="independent")
+        for of in _groups(shown)
+    ]  # fmt: skip
+    rows.append(draw_splits(shown))
+    if sweep(active):
+        rows.append(_sweeps(active))
+    features = active["feature"].nunique()
+    title = heading(
+        "Can a linear probe tell where a feature is active?",
+        f"{features:,} features of {_listed(active['sae'])}; validation scores; balanced accuracy 0.5 is chance",
+    )
+    return _stacked(rows).properties(title=title)
+
+
+def _sweeps(active: pd.DataFrame) -> Chart:
+    rows = pd.DataFrame(sweep(active))
+    if not len(rows):
+        raise BadInput(
+            "A sweep needs probes from two sites or more of the same SAE and run; "
+            "run `atlas probe SAE --from all`."
+        )
+    return _stacked([_heat_map(of) for _, of in rows.groupby("run", sort=False)])
+
+
+def _heat_map(of: pd.DataFrame) -> Chart:
+    of = of.assign(
+        reads=["embedding" if pd.isna(layer) else f"layer {int(layer)}" for layer in of["layer"]]
+    )
+    of["row"] = [f"{r.reads} · {r.sae} (n = {r.features:,})" for r in of.itertuples()]
+    sites = list(of.sort_values("site_rank")["site"].drop_duplicates())
+    base = alt.Chart(of.drop(columns=["layer", "site_layer"])).encode(
+        x=alt.X("site:N", sort=sites, title="site probed").axis(labelAngle=-40),
+        y=alt.Y("row:N", sort=list(of["row"].drop_duplicates()), title=None),
+        tooltip=["sae:N", "reads:N", "site:N", alt.Tooltip("balanced_accuracy:Q", format=".4f"),
+                 alt.Tooltip("token_ceiling:Q", format=".4f"), "features:Q", "left_out:Q",
+                 "beyond_token:Q"],
+    )  # fmt: skip
+    cells = base.mark_rect(stroke="white").encode(
+        color=alt.Color("balanced_accuracy:Q", title=["mean balanced", "accuracy"]).scale(
+            scheme="blues", domain=[0.5, 1], clamp=True
+        )
+    )
+    numbers = base.mark_text(fontSize=10).encode(
+        text=alt.Text("balanced_accuracy:Q", format=".2f"),
+        color=alt.when("datum.balanced_accuracy > 0.75")
+        .then(alt.value("white"))
+        .otherwise(alt.value("#333333")),
+    )
+    told = (f"run {of['run'].iloc[0]}", "means over the n features scored at every site")
+    return alt.layer(cells, numbers).properties(
+        width=alt.Step(44),
+        height=alt.Step(28),
+        title=heading("Score by layer of the features and site probed", *told),
+    )
+
+
+def _boxes(of: pd.DataFrame) -> Chart:
+    rows = []
+    for run, group in of.groupby("run", sort=False):
+        for name in _BOXES:
+            there = group[name].dropna()
+            if len(there):
+                ends = np.quantile(there, [0.05, 0.25, 0.5, 0.75, 0.95])
+                told = dict(zip(("p5", "q1", "median", "q3", "p95"), ends.tolist(), strict=True))
+                rows.append({"run": run, "score": SCORES[name], "n": len(there), **told})
+    order = [SCORES[name] for name in _BOXES]
+    low = _floor(min(row["p5"] for row in rows))
+    base = alt.Chart(pd.DataFrame(rows)).encode(
+        y=alt.Y("run:N", title="run (split first)", sort=None),
+        yOffset=alt.YOffset("score:N", sort=order),
+        tooltip=["run:N", "score:N", "n:Q", *(
+            alt.Tooltip(f"{name}:Q", format=".4f") for name in ("p5", "q1", "median", "q3", "p95")
+        )],
+    )  # fmt: skip
+    colour = alt.Color("score:N", sort=order, title=None).scale(
+        domain=order, range=[_COLOURS[name] for name in _BOXES]
+    )
+    whiskers = base.mark_rule(color="#888888").encode(
+        x=alt.X("p5:Q", axis=_ticks("score on validation"), scale=_scores(low)), x2="p95:Q"
+    )
+    boxes = base.mark_bar(size=12).encode(x="q1:Q", x2="q3:Q", color=colour)
+    middles = base.mark_tick(color="black", thickness=2, size=12).encode(x="median:Q")
+    n = ", ".join(f"{run}: n = {len(group):,}" for run, group in of.groupby("run", sort=False))
+    return alt.layer(whiskers, boxes, middles).properties(
+        width=560, height=alt.Step(18),
+        title=heading(f"Scores by split: {of['sae'].iloc[0]} · {of['site'].iloc[0]}", n,
+                      "box: quartiles and median; line: 5th to 95th percentile"),
+    )  # fmt: skip
+
+
+def _bins(values: "pd.Series[Any]", edges: "np.ndarray[Any, Any]") -> pd.DataFrame:
+    """Return how many features have a score in each bin, with the panel's title and mean."""
+    name, there = str(values.name), values.to_numpy(float)
+    counts, _ = np.histogram(there, edges)
+    title = f"{SCORES[name]} (mean {there.mean():.3f}, n = {len(there):,})"
+    return pd.DataFrame({
+        "score": name, "panel": title, "low": edges[:-1], "high": edges[1:], "features": counts,
+        "mean": there.mean(),
+    })  # fmt: skip
+
+
+def _groups(table: pd.DataFrame) -> list[pd.DataFrame]:
+    return [of for _, of in table.groupby(["sae", "site", "run"], sort=False)]
+
+
+def _first_sites(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["site_rank"] == table.groupby("sae")["site_rank"].transform("min")]
+
+
+def _stacked(pictures: Sequence[Chart]) -> Chart:
+    stacked: Chart = alt.vconcat(*pictures).resolve_scale(color="independent", size="independent")
+    return stacked
+
+
+def _title(what: str, of: pd.DataFrame, *more: str) -> alt.TitleParams:
+    first = of.iloc[0]
+    where = f"{first['sae']} · {first['site']}"
+    return heading(what, where, f"run {first['run']}; n = {len(of):,} features", *more)
+
+
+def _scores(low: float) -> alt.Scale:
+    # A little beyond 1, so that points at 1 are whole.
+    return alt.Scale(domain=[low, 1.01], nice=False, zero=False)
+
+
+def _size(data: pd.DataFrame) -> Any:
+    """Return the size of points: by frequency on a log scale, where every feature has one."""
+    small = len(data) > 4000
+    frequency = data["frequency"]
+    if not len(data) or not (frequency > 0).all() or frequency.min() == frequency.max():
+        return alt.value(10 if small else 30)
+    return alt.Size(
+        "frequency:Q", title=["frequency", "(share of tokens)"],
+        scale=alt.Scale(type="log", range=[3, 24] if small else [10, 120]),
+        legend=alt.Legend(format="~g", tickCount=4, symbolFillColor="#888888", symbolStrokeColor="#888888"),
+    )  # fmt: skip
+
+
+def _opacity(points: int) -> float:
+    return 0.7 if points < 500 else 0.45 if points < 4000 else 0.3
+
+
+def _tooltips() -> list[Any]:
+    numbers = ("balanced_accuracy", "low", "high", "token_ceiling", "token_table")
+    return [
+        "feature:N", alt.Tooltip("top_token:N", title="top token"), "verdict:N",
+        *(alt.Tooltip(f"{name}:Q", title=name.replace("_", " "), format=".4f") for name in numbers),
+        alt.Tooltip("frequency:Q", format=".3g"),
+    ]  # fmt: skip
+
+
+def _ticks(title: str) -> alt.Axis:
+    return alt.Axis(title=title, tickCount=6)
+
+
+def _named(what: str, of: pd.DataFrame) -> str:
+    """Return a name for a parameter that no other group on the page has."""
+    first = of.iloc[0]
+    told = f"{first['sae']} {first['site_id']} {first['run']}"
+    return f"{what}_{crc32(told.encode()):08x}"
+
+
+def _zoom(name: str) -> alt.Parameter:
+    """Return panning by dragging, and zooming by the wheel with Shift, so that pages scroll."""
+    return alt.selection_interval(name, bind="scales", zoom="wheel![event.shiftKey]")
+
+
+def _verdict_counts(of: pd.DataFrame) -> list[tuple[str, int]]:
+    counts = of["verdict"].value_counts()
+    return [(name, int(counts.get(name, 0))) for name in VERDICTS]
+
+
+def _visible(token: Any) -> str:
+    """Return a token so that spaces and line breaks around it are seen."""
+    if not isinstance(token, str):
+        return "–"
+    return f"“{token}”".replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _listed(names: "pd.Series[Any]") -> str:
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique) if len(unique) < 5 else f"{len(unique)} SAEs"
+
+
+def _edges(low: float) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Return the ends of bins of 0.02; rounded, since 0.5 must begin a bin."""
+    return np.round(np.linspace(low, 1, round((1 - low) / 0.02) + 1), 6)
+
+
+def _floor(value: float) -> float:
+    """Return where an axis of scores begins: 0.4, or a round number below the lowest score."""
+    return min(0.4, max(0.0, float(np.floor(value * 10 + 1e-9) / 10)))
+
+
+_ONE_GROUP: dict[str, Callable[[pd.DataFrame], Chart]] = {
+    "distribution": draw_distribution,
+    "scatter": draw_scatter,
+    "ladder": draw_ladder,
+}
+
+#: The pictures there are.
+KINDS = ("page", *_ONE_GROUP, "splits", "sweep")

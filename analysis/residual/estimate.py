@@ -1,0 +1,77 @@
+"""What training the SAEs of a study will take, measured before it begins."""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from analysis.residual.activations import Activations
+from analysis.residual.split import Divided
+from analysis.residual.study_context import Begun
+from analysis.residual.train import Arm, look, train
+from ingest.text.tokenization import tokenize
+
+__all__ = ["tell_estimate"]
+
+#: Steps by which the time of training is measured; the first takes longer.
+STEPS = 6
+
+
+def tell_estimate(study: Begun, divided: Divided, *, saes: int, after: str) -> None:
+    """Tell what training will take, measured on one batch of text and a few steps."""
+    reader, settings = study.reader, study.settings
+    text = tokenize(
+        divided.corpora["training"].block(0), reader.model.tokenizer,
+        settings=reader.contexts, batch_tokens=reader.batch_tokens,
+    )  # fmt: skip
+    if not text.batches:
+        return
+    batch = text.batches[-1]
+    ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
+    hooks = [settings.source, settings.target]
+    began = time.perf_counter()
+    reader.model.run(ids, mask, hooks=hooks)
+    passes = (time.perf_counter() - began) / max(int(batch.keep.sum()), 1)
+    passes *= divided.tokens["map"] + divided.tokens["training"]
+    steps = settings.steps(divided.tokens["training"])
+    training = _step_time(study) * steps * saes
+    width = reader.model.place(settings.target).width
+    study.progress.say(
+        f"{saes} SAE(s) of {settings.features(width):,} features to train, {steps:,} steps each: about "
+        f"{_time(passes)} for the activations and {_time(training)} for training. {after}"
+    )
+
+
+def _step_time(study: Begun) -> float:
+    """Return the seconds of a training step, measured on random numbers."""
+
+    width = study.reader.model.place(study.settings.target).width
+    draw = np.random.default_rng(0)
+    some = draw.standard_normal((study.settings.batch, width), dtype=np.float32)
+    none = np.zeros(len(some), dtype=np.int64)
+    few = Activations(some, some, none, none)
+    settings = replace(study.settings, train_tokens=STEPS * len(some))
+    arm, clock = Arm("baseline", 0), _Clock([])
+    train(
+        arm, few, settings, read=look([arm], few, settings)[arm.label], metadata={}, stage=clock,
+        device=study.reader.model.device,
+    )  # fmt: skip
+    return float(np.median(np.diff(clock.times)))
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """A stage that notes when each step ended."""
+
+    times: list[float]
+
+    def advance(self, by: float = 1) -> None:
+        """Note the time."""
+        self.times.append(time.perf_counter())
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,117 @@
+"""A study's part: its settings, where all came from, its SAEs, and how documents were divided."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from analysis.residual.settings import DEMO_TEXT
+from analysis.residual.split import ROLES, Divided, Role
+from analysis.residual.study_context import Begun
+from analysis.residual.train import Arm, Facts
+from atlas.parts import Manifest, write_part
+from ingest.demo.build import demo_text
+from ingest.text.atlas_corpus import Text
+from ingest.text.corpus import Corpus, CorpusInfo
+
+__all__ = ["STUDY", "asked", "write_study"]
+
+STUDY = "residual"
+"""The kind of a study's part."""
+
+#: Raised when the same texts and settings would give other numbers. Token means of version 1
+#: were not shrunk, those of version 2 towards the mean of all only.
+VERSION = 3
+
+
+def write_study(
+    study: Begun, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
+) -> list[dict[str, Any]]:
+    """Write the study's part, and return the rows of its table of SAEs with what they are like."""
+    parts = study.folder.sound().parts
+    said = {name: parts[f"sae/{name}"].manifest for name in trained}
+    arms = [
+        {"sae": name, "arm": arm.name, "seed": arm.seed, "draw": arm.draw, "k": study.settings.k,
+         **asdict(facts)}
+        for name, (arm, facts) in trained.items()
+    ]  # fmt: skip
+    model = study.reader.model
+    settings = asdict(study.settings) | {
+        "probe": asdict(study.probe),
+        "match": None if study.match is None else asdict(study.match),
+        "model": model.name,
+        "contexts": asdict(study.reader.contexts),
+        "device": study.device,
+    }
+    manifest = Manifest(
+        kind=STUDY,
+        name=study.name,
+        version=VERSION,
+        saes=tuple(trained),
+        settings=settings,
+        seed=study.settings.split_seed,
+        sources={
+            "model": {"name": model.name, "source": model.source, "revision": model.revision,
+                      "weights": model.weights,
+                      "parameters": list(model.parameters([study.reader.source, study.reader.target]))},
+            "text": asked(study.text),
+            **{role: {"corpus": info.id, "source": info.source}
+               for role, info in _infos(study, divided).items()},
+            "left_out": {"documents in the atlas already": divided.left_out},
+            "token_means": {"shrunk": next(
+                (f.shrunk for arm, f in trained.values() if arm.name == "token-means"), None
+            )},
+        },
+        dtypes={"model": model.dtype, "sae": "float32", "device": model.device.type},
+        made_from={m.key: m.hash for m in said.values()},
+    )  # fmt: skip
+    counted = parts[f"statistics/{next(iter(trained))}"].table("SAE")["tokens"][0].as_py()
+    tables = [("arms", _arms_table(arms)), ("split", _split_table(study, divided, counted))]
+    write_part(study.folder.part(STUDY, study.name), manifest, tables)
+    return [row | _measured(parts, row["sae"]) for row in arms]
+
+
+def asked(text: Text) -> dict[str, Any]:
+    """Return the text as it was asked for, so that the same can be asked for again."""
+    source = str(text.source) if isinstance(text.source, str | Path) else "memory"
+    if source == str(demo_text().source):
+        source = DEMO_TEXT
+    return {
+        "source": source, "name": text.name, "field": text.field, "split": text.split,
+        "revision": text.revision, "split_on": text.split_on,
+    }  # fmt: skip
+
+
+def _measured(parts: Mapping[str, Any], sae: str) -> dict[str, Any]:
+    """Return what an ingest found of an SAE."""
+    fvu = parts[f"fidelity/{sae}"].table("SAE")["fvu"][0].as_py()
+    (row,) = parts[f"statistics/{sae}"].table("SAE").to_pylist()
+    return {"fvu": fvu} | {name: row[name] for name in ("l0", "dead_share")}
+
+
+def _arms_table(rows: list[dict[str, Any]]) -> pa.Table:
+    kinds = {"sae": pa.string(), "arm": pa.string(), "final_loss": pa.float64(),
+             "input_variance": pa.float64(), "removed_share": pa.float64(), "shrunk": pa.float64()}  # fmt: skip
+    return pa.Table.from_pylist(
+        rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in rows[0]])
+    )
+
+
+def _infos(study: Begun, divided: Divided) -> dict[Role, CorpusInfo]:
+    """Return what the documents of each side are; the corpus is the atlas' own by now."""
+    own = Corpus.open(study.folder.corpus_file)
+    return {role: divided.corpora.get(role, own).info for role in ROLES[:-1]} | {
+        ROLES[-1]: own.info
+    }
+
+
+def _split_table(study: Begun, divided: Divided, counted: int) -> pa.Table:
+    """Return the sides: documents and tokens of each."""
+    rows = [
+        {"role": role, "documents": info.documents, "tokens": divided.tokens.get(role, counted)}
+        for role, info in _infos(study, divided).items()
+    ]
+    kinds = [("role", pa.string()), ("documents", pa.int64()), ("tokens", pa.int64())]
+    return pa.Table.from_pylist(rows, schema=pa.schema(kinds))

@@ -1,0 +1,135 @@
+"""The command `atlas report geometry`: the report on transcoders, residual SAEs and their controls."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atlas.disk import placed
+from atlas.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+if TYPE_CHECKING:
+    from analysis.residual.report.findings import Findings
+
+__all__ = ["report"]
+
+
+@click.group()
+@shared_options
+@click.pass_context
+def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
+    """Write reports: a question, its tables beside their controls, pictures, and what they allow to say.
+
+    \b
+    Example:
+      atlas report geometry demo.atlas --out geometry.html
+    """
+    # So that `atlas report --json geometry` means the same as `atlas report geometry --json`.
+    given = {"as_json": as_json, "quiet": quiet}
+    ctx.default_map = dict.fromkeys(report.commands, given)
+
+
+@report.command("geometry")
+@click.argument("given", required=False, metavar="[ATLAS]")
+@click.option("--out", "-o", default="geometry.html", show_default=True, metavar="FILE",
+              type=click.Path(dir_okay=False, path_type=Path),
+              help="The page; it needs no network and no other file.")  # fmt: skip
+@click.option("--figures", metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path),
+              help="Write the pictures there too.")  # fmt: skip
+@click.option("--format", "formats", multiple=True, default=("png", "svg"), show_default=True,
+              type=click.Choice(["png", "svg", "html"]),
+              help="Of these pictures; several may be named.")  # fmt: skip
+@click.option("--study", metavar="NAME", help="Which residual study. [default: the first]")
+@click.option("--from", "site", metavar="SITE",
+              help="The place mapped and probed from. [default: the source of the study, else hook_embed]")  # fmt: skip
+@click.option("--run", metavar="RUN",
+              help="Which probes of the study, or how their names begin. [default: by document]")  # fmt: skip
+@click.option("--floor", "floors", multiple=True, metavar="MODEL",
+              help="A model of random weights, to stand beside those of its shape; several may be named.")  # fmt: skip
+@click.option("--margin", default=0.01, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Smallest difference of balanced accuracy that matters: 'not harder' means by less.")  # fmt: skip
+@click.option("--strata", default=5, show_default=True, type=click.IntRange(1),
+              help="Strata of validation positives within which features are compared.")  # fmt: skip
+@atlas_option
+@shared_options
+def geometry(
+    given: str | None,
+    *,
+    out: Path,
+    figures: Path | None,
+    formats: tuple[str, ...],
+    study: str | None,
+    site: str | None,
+    run: str | None,
+    floors: tuple[str, ...],
+    margin: float,
+    strata: int,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Report how much of a layer is an affine image of the embedding, and whether the rest is harder to predict.
+
+    Works with whatever the atlas has, and says which command makes what is missing.
+
+    \b
+    Examples:
+      atlas report geometry demo.atlas
+      atlas report geometry demo.atlas --out report.html --figures pictures --format svg
+      atlas report geometry demo.atlas --floor tiny-random --json
+    """
+    from analysis.plot_style import check_path
+    from analysis.residual.report.findings import find
+    from analysis.residual.report.report import figures as draw
+    from analysis.residual.report.report import html, numbers, write_figures
+    from atlas.api import Atlas
+
+    named = which_atlas(_one(given, where))
+    if check_path(out).suffix.lower() != ".html":
+        raise click.BadParameter(
+            f"{out} was given; the page's name ends in .html.", param_hint="--out"
+        )
+    with Atlas.open(folder_of(named), progress=make_progress(quiet=quiet)) as atlas:
+        found = find(
+            atlas, study=study, site=site, run=run, floors=floors, margin=margin, strata=strata
+        )
+    drawn = draw(found)
+    with placed(out) as beside:
+        beside.write_text(html(found, where=named, drawn=drawn), "utf-8")
+    written = [str(out)]
+    if figures is not None:
+        written += [str(path) for path in write_figures(drawn, figures, formats=formats)]
+    emit(
+        numbers(found) | {"written": written},
+        as_json=as_json,
+        show=lambda: _show(found, written),
+    )
+
+
+def _one(given: str | None, where: str | None) -> str | None:
+    if given and where and given != where:
+        raise click.UsageError(f"Two atlases were named, {given} and --atlas {where}; name one.")
+    return given or where
+
+
+def _show(found: "Findings", written: list[str]) -> None:
+    if not found.verdicts:
+        echo("No residual study is in this atlas; `atlas residual` makes one.")
+    else:
+        echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
+    rows: list[dict[str, Any]] = [
+        {"difference": f"{d.one} − {d.other}", "mean": d.mean, "95% from": d.low, "to": d.high,
+         "p": d.p, "seeds": d.seeds}
+        for d in found.differences
+    ]  # fmt: skip
+    print_table(rows)
+    echo("\n".join(written))

@@ -1,0 +1,207 @@
+"""One HTML page that needs nothing beside it: tables, drawn figures, and how they look on a phone and on paper."""
+
+import io
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from html import escape
+from string import Template
+from typing import Any
+
+import altair as alt
+
+from analysis.plot_style import Chart
+from analysis.residual.report.arm_difference import Mean
+
+__all__ = [
+    "between",
+    "cell",
+    "code",
+    "comparisons",
+    "figure",
+    "figures",
+    "folded",
+    "missing",
+    "notes",
+    "page",
+    "paragraphs",
+    "table",
+]
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 48rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; margin-bottom: .3rem; }
+.verdict { border-left: .3rem solid #e08a3c; background: #fdf6ee; padding: .6rem 1rem; }
+.verdict ol { margin: .6rem 0 0; padding-left: 1.2rem; } .verdict li { margin-bottom: .6rem; }
+.verdict > p { font-weight: 600; margin: .2rem 0; } .verdict b { white-space: nowrap; } .asks { color: #555; }
+.missing { border-left: .3rem solid #999; background: #f5f5f5; padding: .6rem 1rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: #555; padding: .3rem 0; }
+caption div { max-width: min(46rem, calc(100vw - 2rem)); }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right; vertical-align: top; }
+th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+td.words { text-align: left; white-space: nowrap; }
+.interval { color: #666; display: block; white-space: nowrap; }
+figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
+figcaption, .small { color: #555; font-size: .88rem; }
+pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .84rem; }
+details { margin: .6rem 0; } summary { cursor: pointer; color: #555; font-size: .88rem; }
+code { overflow-wrap: anywhere; }
+@media print {
+  body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
+  caption div { max-width: none; } .scroll { overflow: visible; } table { font-size: 7.5pt; } td.words { white-space: normal; } th, td { padding: .15rem .3rem; }
+  figure, tr, .verdict li { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  pre { white-space: pre-wrap; }
+}
+</style>
+</head>
+<body><main>
+$body
+</main></body>
+</html>
+""")
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """Return the page; sections are HTML, the title is text."""
+    return _PAGE.substitute(title=escape(title), body="\n".join(sections))
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, caption: str) -> str:
+    """Return rows as a table that can be moved sideways where it is wider than the page.
+
+    Parameters
+    ----------
+    rows
+        Values by name; numbers, text, None or ``Mean``.
+    columns
+        Names of the values, with what to write above them; columns without any value are left out.
+    caption
+        What the table says.
+    """
+    shown = [n for n in columns if any(_there(row.get(n)) for row in rows)] or list(columns)
+    head = "".join(f'<th scope="col">{escape(columns[n])}</th>' for n in shown)
+    body = "\n".join("<tr>" + "".join(_td(row.get(n)) for n in shown) + "</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><caption><div>{escape(caption)}</div></caption>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def figure(chart: Chart, *, name: str, caption: str) -> str:
+    """Return a chart drawn as SVG within the page; ``name`` is its own among the page's figures."""
+    buffer = io.StringIO()
+    with alt.data_transformers.enable("default", max_rows=None):
+        chart.save(buffer, format="svg")
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :]
+    # Figures of one page must not share names of what they clip by; and names of namespaces go.
+    drawn = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', drawn)
+    drawn = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", drawn)
+    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn)
+    drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
+    return f"<figure>\n{drawn}\n<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def figures(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
+    """Return the pictures of these names that there are."""
+    there = [name for name in names if name in drawn]
+    return [figure(drawn[name][0], name=name, caption=drawn[name][1]) for name in there]
+
+
+def folded(summary: str, section: str) -> str:
+    """Return a section that is opened by a click on its summary; on paper only the summary is there."""
+    return f"<details><summary>{escape(summary)}</summary>\n{section}\n</details>"
+
+
+def paragraphs(*texts: str, kind: str = "") -> str:
+    """Return texts as paragraphs; what is between backticks is shown as code."""
+    opened = f'<p class="{kind}">' if kind else "<p>"
+    return "\n".join(f"{opened}{_ticked(text)}</p>" for text in texts)
+
+
+def missing(what: str, command: str, where: str) -> str:
+    """Say what an atlas lacks, and which command makes it."""
+    return paragraphs(
+        f"No {what} is in this atlas; `{command} --atlas {shlex.quote(where)}` makes it.",
+        kind="missing",
+    )
+
+
+def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> str:
+    """Return the verdict: a headline, and what it rests on in order.
+
+    Parameters
+    ----------
+    headline
+        One sentence.
+    of
+        For each comparison its name, what it asks, and its verdict.
+    """
+    items = "\n".join(
+        f'<li><b>{escape(name)}</b> <span class="asks">({escape(asks)})</span><br>{_ticked(said)}</li>'
+        for name, asks, said in of
+    )
+    return f'<div class="verdict">\n<p>{_ticked(headline)}</p>\n<ol>\n{items}\n</ol></div>'
+
+
+def notes(texts: Sequence[str]) -> str:
+    """Return texts as a list."""
+    return "<ul>\n" + "\n".join(f"<li>{_ticked(text)}</li>" for text in texts) + "\n</ul>"
+
+
+def code(lines: Sequence[str]) -> str:
+    """Return lines of commands."""
+    return "<pre><code>" + escape("\n".join(lines)) + "</code></pre>"
+
+
+def cell(value: Any) -> str:
+    """Return a value as text; a mean has its interval after it."""
+    if isinstance(value, Mean):
+        if value.low is None or value.high is None:
+            return cell(value.mean)
+        return f"{cell(value.mean)} ({cell(value.low)} to {cell(value.high)})"
+    if not _there(value):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if value.is_integer() and abs(value) >= 1000:
+            return f"{value:,.0f}"
+        return f"{value:.3f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def between(low: float | None, high: float | None) -> str | None:
+    """Return an interval as it is shown."""
+    return None if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
+def _td(value: Any) -> str:
+    if isinstance(value, Mean) and value.low is not None:
+        told = f'{cell(value.mean)} <span class="interval">({cell(value.low)} to {cell(value.high)})</span>'
+        return f"<td>{told}</td>"
+    words = ' class="words"' if isinstance(value, str) else ""
+    return f"<td{words}>{escape(cell(value))}</td>"
+
+
+def _there(value: Any) -> bool:
+    if isinstance(value, Mean):
+        return value.mean is not None
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _ticked(text: str) -> str:
+    pieces = escape(text).split("`")
+    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))

@@ -1,0 +1,355 @@
+"""The report on dataset geometry: one HTML page that opens offline, and its figures as files."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.plot_style import FORMATS, Chart, save
+from analysis.probe.tables import VERDICTS
+from analysis.residual.report import by_layer, html_page, report_text, reproduce_commands
+from analysis.residual.report import plots as plots
+from analysis.residual.report.arm_difference import Difference
+from analysis.residual.report.findings import Findings
+from analysis.residual.report.interpretability_metrics import MARKS
+from atlas.errors import BadInput
+
+__all__ = ["figures", "html", "numbers", "write_figures"]
+
+_ARMS = {
+    "arm": "arm", "saes": "SAEs", "seeds": "seeds", "features": "features", "probed": "probed",
+    "passed": "share that passes the filter", "balanced_accuracy": "balanced accuracy",
+    "token_table": "token table", "token_ceiling": "", "control": "control task",
+    "selectivity": "selectivity", "shuffled": "shuffled labels",
+}  # fmt: skip
+
+_SCORES = {
+    "arm": "arm", "score": "score", "features": "features", "probes": "probes", "mean": "mean",
+    "median": "median", "sd": "sd",
+}  # fmt: skip
+
+_DIFFERENCES = {
+    "pair": "difference", "mean": "mean", "between": "95% interval", "resampled": "resampled",
+    "seeds": "seeds", "p": "sign-flip p", "p_floor": "least p possible",
+}  # fmt: skip
+
+_BEHIND = {
+    "pair": "difference", "plain": "plain", "outside": "features in no common stratum",
+    "standard_error": "standard error", "degrees": "degrees of freedom", "seed_variance": "variance among seeds",
+    "document_variance": "variance over documents", "draw_variance": "variance over draws",
+}  # fmt: skip
+
+#: As many SAEs are told one by one; more are told by arm.
+_MANY = 16
+
+#: What may differ between the SAEs of an arm.
+_OF_SAE = ("steps", "final_loss", "input_variance", "removed_share", "shrunk")
+
+
+def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
+    """Return the pictures of a report by name, each with what it shows."""
+    drawn: dict[str, tuple[Chart, str]] = {}
+    study = found.study
+    if len(plots.sweep_table(found.maps)):
+        drawn["sweep"] = (
+            plots.draw_sweep(found.maps, source=found.source),
+            f"R² of affine maps from {found.source} by layer, beside token means and random weights where there are any.",
+        )
+    if found.verdicts_by_layer:
+        drawn["verdicts"] = (
+            plots.draw_verdicts(found.verdicts_by_layer),
+            "Verdicts on the features of SAEs that read the activations as they are, by layer, beside those of "
+            "random weights where there are any.",
+        )
+    if study is not None and any(len(p.table) for p in study.probed):
+        drawn["distributions"] = (
+            plots.draw_distributions(study),
+            "Balanced accuracy of the probes of each arm's features.",
+        )
+        drawn["boxes"] = (
+            plots.draw_boxes(study),
+            f"The same as boxes, beside the token table and the {report_text.best_by_token(study.site)} of the same features.",
+        )
+    if any(d.mean is not None for d in found.differences):
+        drawn["differences"] = (
+            plots.draw_differences(found.differences),
+            "Differences between arms; the verdict rests on residual − components and residual − token-means.",
+        )
+    return drawn
+
+
+def write_figures(
+    drawn: Mapping[str, tuple[Chart, str]], folder: Path, *, formats: Sequence[str] = ("png", "svg")
+) -> list[Path]:
+    """Write the pictures of a report into a folder, which is made if it is not there.
+
+    Raises
+    ------
+    BadInput
+        If there is no such format, or the folder cannot be made.
+    """
+    for each in formats:
+        if f".{each}" not in FORMATS:
+            raise BadInput(f"There is no format {each!r}; there are {', '.join(FORMATS)}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(
+            f"The folder {folder} cannot be made ({error.strerror}); name another."
+        ) from error
+    return [
+        save(chart, folder / f"{name}.{each}")
+        for name, (chart, _) in drawn.items()
+        for each in formats
+    ]
+
+
+def html(
+    found: Findings, *, where: str, drawn: Mapping[str, tuple[Chart, str]] | None = None
+) -> str:
+    """Return the report as one page.
+
+    Parameters
+    ----------
+    found
+        What was found.
+    where
+        How the atlas is named in commands.
+    drawn
+        Its pictures, where they were drawn already.
+    """
+    drawn = figures(found) if drawn is None else drawn
+    return html_page.page(
+        f"Dataset geometry of {found.atlas}",
+        [
+            f"<h1>{html_page.paragraphs(f'Dataset geometry of {found.atlas}')[3:-4]}</h1>",
+            *_verdict(found, where),
+            "<h2>The question</h2>", html_page.paragraphs(*report_text.question(found)),
+            *_setting(found, where),
+            *by_layer.maps(found, drawn, where=where),
+            *by_layer.verdicts(found, drawn, where=where),
+            *_arms(found, drawn, where),
+            *_differences(found, drawn),
+            *_marks(found, where),
+            *_conclusions(found),
+            "<h2>To make it again</h2>", html_page.code(reproduce_commands.commands(found, where)),
+        ],
+    )  # fmt: skip
+
+
+def numbers(found: Findings) -> dict[str, Any]:
+    """Return all numbers of a report, as JSON has them."""
+    return {
+        "atlas": found.atlas,
+        "study": None if found.study is None else found.study.name,
+        "source": found.source,
+        "run": None if found.study is None else found.study.run,
+        "other_studies": [] if found.study is None else list(found.study.others),
+        "headline": found.headline or None,
+        "verdicts": [{"asks": report_text.ASKS[v.control], **asdict(v)} for v in found.verdicts],
+        "differences": [asdict(d) | {"seeds": d.seeds} for d in found.differences],
+        "arms": [
+            {k: asdict(v) if hasattr(v, "low") else v for k, v in row.items()} for row in found.arms
+        ],
+        "scores": list(found.scores),
+        "matches": list(found.matches),
+        "maps": list(found.maps),
+        "verdicts_by_layer": list(found.verdicts_by_layer),
+    }
+
+
+def _verdict(found: Findings, where: str) -> list[str]:
+    if not found.verdicts:
+        return []
+    of = [
+        (f"residual − {v.control}", report_text.ASKS[v.control], v.sentence) for v in found.verdicts
+    ]
+    said = [html_page.comparisons(found.headline, of)]
+    for why, commands in reproduce_commands.untold(found, where):
+        said += [html_page.paragraphs(why, kind="missing"), html_page.code(commands)]
+    return said
+
+
+def _setting(found: Findings, where: str) -> list[str]:
+    corpus = found.corpus
+    text = (
+        f"Text: {corpus.get('name', '–')}, {html_page.cell(corpus.get('documents'))} documents. "
+        f"Mapped and probed from `{found.source}`."
+    )
+    said = ["<h2>The setting</h2>", html_page.paragraphs(text)]
+    study = found.study
+    if study is None:
+        command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
+        return [*said, html_page.missing("residual study", command, where)]
+    if study.others:
+        said.append(html_page.paragraphs(
+            f"This is the study {study.name}; the atlas has others, which --study names: "
+            f"{', '.join(study.others)}.", kind="missing",
+        ))  # fmt: skip
+    said.append(
+        html_page.notes([f"{arm}: {reads}." for arm, reads in report_text.reads(study).items()])
+    )
+    if len(study.split):
+        said.append(html_page.table(
+            study.split.to_dict("records"),  # type: ignore[arg-type]
+            {str(name): str(name) for name in study.split}, caption="Documents by what they were used for",
+        ))  # fmt: skip
+    said += _saes(study.arms)
+    told = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
+    said.append(html_page.paragraphs(f"Settings of the study: {'; '.join(told)}.", kind="small"))
+    if study.unprobed:
+        said.append(html_page.paragraphs(
+            f"Not probed so from {study.site}, and in nothing below: {', '.join(study.unprobed)}. "
+            f"`atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas {shlex.quote(where)}` "
+            "probes them.",
+            kind="missing",
+        ))  # fmt: skip
+    return said
+
+
+def _saes(arms: pd.DataFrame) -> list[str]:
+    """Return the table of SAEs: folded below one of arms where there are many."""
+    rows = [_arm_of(row) for row in arms.to_dict("records")]
+    each = _told_once(rows, "The SAEs")
+    if len(rows) <= _MANY:
+        return [each]
+    ranges = []
+    for arm, own in arms.groupby("arm", sort=False):
+        ranges.append(
+            {"arm": arm, "SAEs": len(own)} | {n: _range(own[n]) for n in _OF_SAE if n in own}
+        )
+    return [
+        html_page.table(
+            ranges,
+            {n: n.replace("_", " ") for n in ranges[0]},
+            caption="The SAEs of each arm, least to most",
+        ),
+        html_page.folded(f"All {len(rows)} SAEs", each),
+    ]
+
+
+def _told_once(rows: Sequence[Mapping[str, Any]], what: str) -> str:
+    """Return a table; what all rows have in common is told in its caption."""
+    same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
+    told = [f"{n.replace('_', ' ')} {html_page.cell(v)}" for n, v in same.items() if v is not None]
+    caption = what + (f"; all have {', '.join(told)}" if told else "")
+    columns = {n: n.replace("_", " ") for n in rows[0] if n not in same}
+    return html_page.table(rows, columns, caption=caption)
+
+
+def _range(of: pd.Series) -> str | None:
+    """Return the least and the greatest of a column, or the one value it has."""
+    there = of.dropna()
+    if not len(there):
+        return None
+    least, most = html_page.cell(there.min().item()), html_page.cell(there.max().item())
+    return least if least == most else f"{least} to {most}"
+
+
+def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
+    if found.study is None:
+        return []
+    said = ["<h2>How well features are predicted</h2>"]
+    if not found.arms:
+        saes = " ".join(found.study.arms["sae"])
+        command = f"atlas probe {saes} --from {found.source}"
+        return [*said, html_page.missing("probe of its SAEs", command, where)]
+    columns = _ARMS | {"token_ceiling": report_text.best_by_token(found.source)}
+    said.append(html_page.table(
+        found.arms, columns,
+        caption=f"Means over seeds, with 95% intervals over seeds only where there are several. Run {found.study.run}; "
+        "balanced accuracy 0.5 is chance",
+    ))  # fmt: skip
+    rungs = {rung: f"≥ {rung}" for row in found.scores[:1] for rung in row["ladder"]}
+    said.append(html_page.table(
+        [_scored(row) for row in found.scores], _SCORES | rungs,
+        caption="Scores of all SAEs of an arm together, as the source told its own. Most tokens are inactive, so "
+        "accuracy is nearly the share of these told rightly",
+    ))  # fmt: skip
+    verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
+    said.append(
+        html_page.table(found.arms, verdicts, caption="Share of probed features by verdict")
+    )
+    return said + html_page.figures(drawn, "distributions", "boxes")
+
+
+def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+    if not found.differences or found.study is None:
+        return []
+    rows = [_row(d) for d in found.differences]
+    seeds = sorted({seed for d in found.differences for seed in d.by_seed})
+    each = [
+        {"pair": f"{d.one} − {d.other}", **{str(s): d.by_seed.get(s) for s in seeds}}
+        for d in found.differences
+    ]
+    names = {"pair": "difference"} | {str(s): f"seed {s}" for s in seeds}
+    return [
+        "<h2>Is it harder?</h2>",
+        html_page.paragraphs(report_text.HOW),
+        html_page.table(
+            rows, _DIFFERENCES, caption="Differences of mean balanced accuracy between arms"
+        ),
+        html_page.table(each, names, caption="The same for each seed"),
+        html_page.table(rows, _BEHIND, caption="What the intervals are made of"),
+        *html_page.figures(drawn, "differences"),
+    ]
+
+
+def _marks(found: Findings, where: str) -> list[str]:
+    if not found.arms and not found.matches:
+        return []
+    said = ["<h2>Marks of interpretability</h2>"]
+    if any(row[name].mean is not None for row in found.arms for name in MARKS):
+        said.append(html_page.table(
+            found.arms, {"arm": "arm"} | MARKS,
+            caption="Over live features. Entropy is a lower bound where only a feature's commonest tokens are kept",
+        ))  # fmt: skip
+    if not found.matches:
+        assert found.study is not None
+        pair = " ".join(
+            found.study.arms[found.study.arms["arm"].isin(["baseline", "residual"])]["sae"]
+        )
+        return [*said, html_page.missing("match between its SAEs", f"atlas match {pair}", where)]
+    columns = {
+        "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
+        "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
+        "null_threshold": "r by chance",
+    }  # fmt: skip
+    said.append(html_page.table(found.matches, columns, caption=report_text.matched(found.matches)))
+    return said
+
+
+def _conclusions(found: Findings) -> list[str]:
+    return [
+        "<h2>What may be concluded</h2>",
+        html_page.notes(
+            report_text.may(found) or ["Nothing yet: neither maps nor a study are in this atlas."]
+        ),
+        "<h2>What may not</h2>",
+        html_page.notes(report_text.may_not(found)),
+    ]
+
+
+def _row(of: Difference) -> dict[str, Any]:
+    return asdict(of) | {
+        "pair": f"{of.one} − {of.other}", "seeds": of.seeds, "between": html_page.between(of.low, of.high),
+        "resampled": " and ".join(of.resampled) or "nothing",
+    }  # fmt: skip
+
+
+def _scored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of scores, with how many probes reach each rung."""
+    rungs = {
+        rung: str(on["count"]) + ("" if on["share"] is None else f" ({on['share']:.0%})")
+        for rung, on in row["ladder"].items()
+    }
+    return dict(row) | rungs | {"score": row["score"].replace("_", " ")}
+
+
+def _arm_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a row of the table of arms; a draw that there is none of is no number."""
+    draw = row.get("draw")
+    return dict(row) | {"draw": None if draw is None or draw != draw else int(draw)}

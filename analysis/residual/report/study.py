@@ -1,0 +1,395 @@
+"""A residual study as it lies in an atlas: its arms, and the probes of each of their SAEs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from analysis.residual.report.arm_difference import Sample
+from analysis.residual.settings import ALL_PRIOR
+from atlas.errors import Mismatch, UnknownName
+from atlas.folder import Folder, Sound
+from atlas.parts import Part
+from ingest.probe.bootstrap import CLUSTERS
+from ingest.probe.part_tables import Run
+from ingest.probe.settings import ProbeSettings
+
+__all__ = [
+    "ARMS",
+    "EMBEDDING",
+    "PAIRS",
+    "SHRUNK_SINCE",
+    "Probed",
+    "Study",
+    "from_tables",
+    "open_study",
+    "place_of",
+    "studies",
+]
+
+#: The arms in the order they are shown, with what each reads.
+ARMS: dict[str, str] = {
+    "baseline": "the target's activations",
+    "residual": "the target less what the affine map from the source predicts",
+    "components": "the target less randomly chosen principal components of as much variance",
+    "token-means": "the target less the mean of each token id",
+}
+
+#: Study parts below this version have token means that were shrunk otherwise, or not at all.
+SHRUNK_SINCE = 3
+
+#: Where is probed from if a study does not say.
+EMBEDDING = "hook_embed"
+
+#: Which differences are told: the residual's, those of the controls, and what carries the verdict.
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("residual", "baseline"),
+    ("components", "baseline"),
+    ("token-means", "baseline"),
+    ("residual", "components"),
+    ("residual", "token-means"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """One SAE of a study and its probes.
+
+    Parameters
+    ----------
+    sae, arm, seed, draw
+        As in the study's table of arms.
+    features
+        How many the SAE has.
+    asked
+        Of these, how many the filter was put to: all, or those drawn.
+    left_out
+        How many did not pass the filter, by reason.
+    table
+        A row for each feature that was probed: the columns of PREDICTED_FROM, and ``idx``.
+    draws
+        float32, (draws, rows of the table). Balanced accuracy over draws of documents; None
+        where there were none.
+    documents
+        Validation documents, or clusters of them, that were drawn from; None where the probes
+        are of a version that did not tell.
+    """
+
+    sae: str
+    arm: str
+    seed: int
+    draw: int | None
+    features: int
+    asked: int
+    left_out: Mapping[str, int]
+    table: pd.DataFrame
+    draws: "np.ndarray[Any, np.dtype[np.float32]] | None"
+    documents: int | None = None
+
+    @property
+    def passed(self) -> float:
+        """Share of its features that pass the filter."""
+        return len(self.table) / self.asked if self.asked else float("nan")
+
+    def sample(self, score: str = "balanced_accuracy") -> Sample:
+        """Return the scores for a comparison; only balanced accuracy has draws of documents."""
+        values = self.table[score].to_numpy(float)
+        there = ~np.isnan(values)
+        draws = self.draws if score == "balanced_accuracy" else None
+        return Sample(
+            self.seed,
+            values[there],
+            self.table["positives"].to_numpy(np.int64)[there],
+            None if draws is None else draws[:, there],
+            self.draw,
+            self.documents,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A residual study.
+
+    Parameters
+    ----------
+    name
+        Its name in the atlas.
+    settings
+        As its part holds them, those within others as ``probe.tau``.
+    sources
+        Where its model and documents came from, as its part says.
+    arms
+        A row an SAE, as RESIDUAL's part holds it.
+    split
+        How documents were divided: role, documents, tokens.
+    site
+        The place that was asked for.
+    run
+        Which probes from there; empty if none of its SAEs was probed so.
+    probed
+        The SAEs that were probed so, by arm and seed.
+    unprobed
+        Names of those that were not.
+    runs
+        All runs that any of its SAEs was probed by from that site.
+    others
+        The other studies of the atlas.
+    version
+        Of its part.
+    probing
+        The settings of that run, as the probes' parts hold them, and ``seed``; empty if there is none.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    sources: Mapping[str, Any]
+    arms: pd.DataFrame
+    split: pd.DataFrame
+    site: str = ""
+    run: str = ""
+    probed: tuple[Probed, ...] = ()
+    unprobed: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    version: int = SHRUNK_SINCE
+    probing: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, arm: str) -> list[Probed]:
+        """Return the probed SAEs of an arm."""
+        return [p for p in self.probed if p.arm == arm]
+
+    @property
+    def arms_there(self) -> list[str]:
+        """The arms that were probed, in the order they are shown."""
+        there = {p.arm for p in self.probed}
+        return [arm for arm in ARMS if arm in there] + sorted(there - set(ARMS))
+
+    @property
+    def old_means(self) -> bool:
+        """Whether its token means were made by an earlier version."""
+        return self.version < SHRUNK_SINCE
+
+    @property
+    def shrunk(self) -> float | None:
+        """Tokens of the prior mixed into the mean of each token id; None if not known."""
+        said = self.sources.get("token_means", {}).get("shrunk")
+        return None if said is None or self.old_means else float(said)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether that could be chosen; if not, one token of the prior was taken."""
+        said = self.sources.get("token_means", {"shrunk": 0.0})
+        return self.old_means or said.get("shrunk") is not None
+
+    @property
+    def read_from(self) -> str:
+        """The source of its map."""
+        return str(self.settings.get("source", EMBEDDING))
+
+    @property
+    def all_prior(self) -> bool:
+        """Whether the token means are their prior: nothing was found in the token beyond it."""
+        return self.shrunk is not None and self.shrunk >= ALL_PRIOR
+
+
+def place_of(site: str) -> str:
+    """Return what a place in the model is called in sentences."""
+    return "the embedding" if site == EMBEDDING else site
+
+
+def studies(folder: Folder) -> list[str]:
+    """Return the names of the residual studies of an atlas."""
+    return [part.manifest.name for part in folder.sound().of("residual")]
+
+
+def open_study(
+    folder: Folder,
+    name: str | None = None,
+    *,
+    site: str | None = None,
+    run: str | None = None,
+) -> Study | None:
+    """Return a residual study with the probes of its SAEs.
+
+    Parameters
+    ----------
+    folder
+        The atlas.
+    name
+        Of the study; the first one if None.
+    site
+        TransformerLens name of the place that was probed; the study's source if None.
+    run
+        Which probes, or how their names begin; if None, of those by document that ask whether a
+        feature is active, the run that most of its SAEs have.
+
+    Returns
+    -------
+    None if no name was given and the atlas has no study.
+
+    Raises
+    ------
+    UnknownName
+        If there is no study of that name.
+    Mismatch
+        If its SAEs were probed with settings that differ, so that draws cannot be paired.
+    """
+    sound = folder.sound()
+    parts = {part.manifest.name: part for part in sound.of("residual")}
+    if name is not None and name not in parts:
+        raise UnknownName("residual study", name, known=parts, hint="`atlas residual` makes one.")
+    if not parts:
+        return None
+    part = parts[name or sorted(parts)[0]]
+    arms = part.table("arms").to_pandas()
+    split = part.table("split").to_pandas() if "split" in part.manifest.tables else pd.DataFrame()
+    settings = _flat(part.manifest.settings)
+    site = site or str(settings.get("source") or EMBEDDING)
+    found = _probes(sound, list(arms["sae"]), site)
+    runs = tuple(sorted({r for of in found.values() for r in of}))
+    chosen = _chosen(found, run)
+    probed = tuple(
+        _probed(row, found[row["sae"]][chosen], sound)
+        for row in _in_order(arms)
+        if chosen in found.get(row["sae"], {})
+    )
+    _check_same(found, chosen)
+    of_run = next((of[chosen].manifest for of in found.values() if chosen in of), None)
+    unprobed = tuple(sae for sae in arms["sae"] if chosen not in found.get(sae, {}))
+    return Study(
+        part.manifest.name, settings, part.manifest.sources, arms, split, site, chosen, probed,
+        unprobed, runs, tuple(sorted(parts.keys() - {part.manifest.name})),
+        part.manifest.version, {} if of_run is None else dict(of_run.settings) | {"seed": of_run.seed},
+    )  # fmt: skip
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = value.items() if isinstance(value, Mapping) else ()
+        flat |= {f"{name}.{k}": v for k, v in inner} if inner else {name: value}
+    return flat
+
+
+def _probes(sound: Sound, saes: Sequence[str], site: str) -> dict[str, dict[str, Part]]:
+    """Return the parts of probes of kind 'active' from a site, by SAE and run."""
+    found: dict[str, dict[str, Part]] = {}
+    for part in sound.of("probe"):
+        sae = part.manifest.saes[0]
+        if sae not in saes or part.manifest.settings.get("kind") != "active":
+            continue
+        if site in part.table("Site")["hook"].to_pylist():
+            found.setdefault(sae, {})[_run(part)] = part
+    return found
+
+
+def _run(part: Part) -> str:
+    """Return the run of probes; where no feature passed the filter, from how they were probed."""
+    table = part.table("PREDICTED_FROM")
+    if table.num_rows:
+        return str(table["run"][0].as_py())
+    said = part.manifest.settings
+    of = {f.name: said[f.name] for f in fields(ProbeSettings) if f.name in said}
+    how = ProbeSettings(splits=("document",), kinds=(said["kind"],), **of)
+    return Run(said["split"], said["kind"], how, said.get("validated_on"), said.get("corpus")).name
+
+
+def _chosen(found: Mapping[str, Mapping[str, Part]], run: str | None) -> str:
+    """Return the run that most SAEs have of those asked for; empty if there is none."""
+    begins = "document/active" if run is None else run
+    counts: dict[str, int] = {}
+    for of in found.values():
+        for name in of:
+            if name.startswith(begins):
+                counts[name] = counts.get(name, 0) + 1
+    if run is not None and not counts and found:
+        raise UnknownName("run", run, known={name for of in found.values() for name in of})
+    if run is not None and run in counts:
+        return run
+    return max(sorted(counts), key=lambda name: counts[name], default="")
+
+
+def _check_same(found: Mapping[str, Mapping[str, Part]], run: str) -> None:
+    parts = [of[run] for of in found.values() if run in of]
+    for part in parts[1:]:
+        one, other = (dict(p.manifest.settings) for p in (parts[0], part))
+        differ = sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
+        if differ or parts[0].manifest.seed != part.manifest.seed:
+            raise Mismatch(
+                f"{part.manifest.name} and {parts[0].manifest.name} were probed with other settings "
+                f"({', '.join(differ) or 'seed'}), so they cannot be compared; probe all SAEs of the study in "
+                "one `atlas probe` with --replace."
+            )
+
+
+def _in_order(arms: pd.DataFrame) -> Iterable[dict[str, Any]]:
+    ranks = {arm: rank for rank, arm in enumerate(ARMS)}
+    rows: list[dict[str, Any]] = [
+        {str(k): v for k, v in r.items()} for r in arms.to_dict("records")
+    ]
+    return sorted(rows, key=lambda r: (ranks.get(r["arm"], len(ranks)), r["seed"], str(r["sae"])))
+
+
+def _probed(row: Mapping[str, Any], part: Part, sound: Sound) -> Probed:
+    said = part.manifest.sources
+    drawn = part.table("draws") if "draws" in part.manifest.tables else None
+    return from_tables(
+        row, part.table("PREDICTED_FROM"), drawn,
+        features=sound.parts[f"sae/{row['sae']}"].manifest.tables["Feature"].rows,
+        left_out={k: int(v) for k, v in said.get("left_out", {}).items()},
+        documents=said.get("validated", {}).get("documents"),
+    )  # fmt: skip
+
+
+def from_tables(
+    row: Mapping[str, Any],
+    predicted: pa.Table,
+    draws: pa.Table | None,
+    *,
+    features: int,
+    left_out: Mapping[str, int],
+    documents: int | None,
+) -> Probed:
+    """Return the probes of one SAE from their tables, whatever the order of their rows.
+
+    Parameters
+    ----------
+    row
+        Of the study's table of arms: ``sae``, ``arm``, ``seed`` and ``draw``.
+    predicted, draws
+        The tables PREDICTED_FROM and ``draws``, the latter if there is one.
+    features
+        Of the SAE.
+    left_out
+        Features that did not pass the filter, by reason.
+    documents
+        Documents that have a token of validation; None if that is not known.
+    """
+    table: pd.DataFrame = predicted.to_pandas()
+    idx = [int(source.rpartition("/")[2]) for source in table["source"]]
+    table["idx"] = np.array(idx, dtype=np.int64)
+    table = table.sort_values("idx", ignore_index=True)
+    draw = row.get("draw")
+    return Probed(
+        row["sae"], row["arm"], int(row["seed"]), None if pd.isna(draw) else int(draw), features,
+        len(table) + sum(left_out.values()) if left_out else features, left_out, table,
+        _draws(draws, table["idx"].to_numpy(np.int64)),
+        None if documents is None else min(CLUSTERS, documents),
+    )  # fmt: skip
+
+
+def _draws(
+    table: pa.Table | None, features: "np.ndarray[Any, np.dtype[np.int64]]"
+) -> "np.ndarray[Any, np.dtype[np.float32]] | None":
+    """Return the draws of documents in the order of the features; (draws, features)."""
+    if table is None or not len(features):
+        return None
+    lists = table["balanced_accuracy"].combine_chunks()
+    scores = lists.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+    order = np.argsort(table["feature"].to_numpy())
+    place = np.searchsorted(table["feature"].to_numpy()[order], features)
+    drawn: np.ndarray[Any, np.dtype[np.float32]] = scores[order[place]].T.astype(np.float32)
+    return drawn

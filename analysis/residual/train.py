@@ -1,0 +1,349 @@
+"""The SAEs of a study, trained by sae-lens' own trainer: all alike but for what they read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.residual.activations import Activations, left
+from analysis.residual.fit import Drawn, Fitted, variance
+from analysis.residual.settings import ResidualSettings
+from atlas.errors import BadActivations, BadInput
+from atlas.progress import Stage
+from ingest.sae.activation_transforms import Subtraction
+
+if TYPE_CHECKING:
+    from sae_lens import TopKTrainingSAE
+
+__all__ = [
+    "NOTHING_LEFT",
+    "Arm",
+    "Facts",
+    "Read",
+    "Trained",
+    "all_arms",
+    "batches",
+    "look",
+    "train",
+]
+
+#: Share of the target's variance below which what is left counts as nothing.
+NOTHING_LEFT = 1e-6
+
+#: The scores that ``final_loss`` is the mean of: those of the last steps, of so many.
+LAST = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """One SAE that is to be trained.
+
+    Parameters
+    ----------
+    name
+        ``"baseline"``, ``"residual"``, ``"components"`` or ``"token-means"``.
+    seed
+        Of its weights, and of the order of the tokens.
+    draw
+        Which draw of components.
+    less
+        What is taken from the target before it reads it.
+    """
+
+    name: str
+    seed: int
+    draw: int | None = None
+    less: Subtraction | None = None
+
+    @property
+    def label(self) -> str:
+        """What its SAE's name ends in: ``components2-s0``."""
+        return f"{self.name}{'' if self.draw is None else self.draw}-s{self.seed}"
+
+
+def all_arms(
+    settings: ResidualSettings, fitted: Fitted | None = None, drawn: Sequence[Drawn] = ()
+) -> list[Arm]:
+    """Return the SAEs of a study; without what they read less, if nothing is fitted yet."""
+    of: list[tuple[str, int | None, Subtraction | None]] = [
+        ("baseline", None, None),
+        ("residual", None, fitted.map if fitted else None),
+        ("token-means", None, fitted.token_means if fitted else None),
+    ]
+    of += [
+        ("components", draw, drawn[draw].less if drawn else None) for draw in range(settings.draws)
+    ]
+    return [
+        Arm(name, seed, draw, less) for seed in range(settings.seeds) for name, draw, less in of
+    ]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What training an SAE tells.
+
+    Parameters
+    ----------
+    d_sae, steps, train_tokens
+        Features, steps, and tokens of all steps.
+    final_loss
+        Squared error of the last steps / variance of what it reads.
+    input_variance
+        Mean variance of a dimension of what it reads, on the training documents.
+    removed_share
+        Share of the target's variance that was taken away, there.
+    train_documents
+        Documents it was trained on.
+    shrunk
+        Of token means: tokens of the prior mixed into the mean of each id; None if it could
+        not be chosen, and of the others.
+    """
+
+    d_sae: int
+    steps: int
+    train_tokens: int
+    final_loss: float
+    input_variance: float
+    removed_share: float
+    train_documents: int
+    shrunk: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What an SAE reads, over all training tokens.
+
+    Parameters
+    ----------
+    mean, variance
+        (d_in,). Of each dimension.
+    removed_share
+        Share of the target's variance that was taken away.
+    """
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    removed_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained SAE of sae-lens, and what its training tells."""
+
+    sae: "TopKTrainingSAE"
+    facts: Facts
+
+
+def look(
+    arms: Iterable[Arm], activations: Activations, settings: ResidualSettings
+) -> dict[str, Read]:
+    """Return what each of some SAEs would read, by label: one look at the tokens for all seeds.
+
+    Parameters
+    ----------
+    arms
+        The SAEs.
+    activations
+        The training documents.
+    settings
+        Source and target.
+
+    Raises
+    ------
+    BadInput
+        If nothing is left for one of them to read.
+    """
+    whole = float(variance(activations, lambda rows: rows.target)[1].sum())
+    seen: dict[tuple[str, int | None], Read] = {}
+    found = {}
+    for arm in arms:
+        key = arm.name, arm.draw
+        if key not in seen:
+            seen[key] = _look(arm, activations, settings, whole)
+        found[arm.label] = seen[key]
+    return found
+
+
+def _look(arm: Arm, activations: Activations, settings: ResidualSettings, whole: float) -> Read:
+    mean, spread = variance(activations, lambda rows: left(arm.less, rows, source=settings.source))
+    _check_left(arm, float(spread.sum()), whole, settings)
+    return Read(mean, spread, 1 - float(spread.sum()) / whole)
+
+
+def train(
+    arm: Arm,
+    activations: Activations,
+    settings: ResidualSettings,
+    *,
+    read: Read,
+    metadata: dict[str, Any],
+    stage: Stage,
+    device: torch.device | str = "cpu",
+) -> Trained:
+    """Train one SAE.
+
+    By one rule for all arms, what it reads is centred on its own mean and divided by its own
+    root mean square while it is trained: so the learning rate means the same to each. Both
+    are folded into its weights at the end.
+
+    Parameters
+    ----------
+    arm
+        What it reads, and its seed.
+    activations
+        The training documents.
+    settings
+        Sizes, steps and rates.
+    read
+        What ``look`` found of what it reads.
+    metadata
+        What its configuration says of the model and its contexts.
+    stage
+        Told of each step.
+    device
+        Where it is trained.
+
+    Raises
+    ------
+    BadActivations
+        If NaN comes up in training.
+    """
+    mean, scale = read.mean, float(np.sqrt(read.variance.mean()))
+    steps, batch = settings.steps(len(activations)), min(settings.batch, len(activations))
+    sae = _new(arm, settings, len(mean), metadata, device)
+    losses = _fit(
+        sae, _inputs(arm, activations, settings, mean=mean, scale=scale),
+        settings, batch=batch, steps=steps, stage=stage,
+    )  # fmt: skip
+    _fold(sae, mean, scale)
+    facts = Facts(
+        d_sae=sae.cfg.d_sae,
+        steps=steps,
+        train_tokens=steps * batch,
+        final_loss=float(np.mean(losses)) / len(mean),
+        input_variance=float(read.variance.mean()),
+        removed_share=read.removed_share,
+        train_documents=len(np.unique(activations.documents)),
+    )
+    if not np.isfinite(facts.final_loss):
+        raise BadActivations(
+            f"The training of {arm.label} ended in NaN or Inf: take a lower learning rate."
+        )
+    return Trained(sae, facts)
+
+
+def batches(tokens: int, batch: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield full batches of token numbers for ever, each look at the tokens in a new order.
+
+    The order depends on the seed alone, so it is that of every arm of this seed.
+    """
+    look = 0
+    while True:
+        order = np.random.default_rng([seed, look]).permutation(tokens)
+        for i in range(0, tokens - batch + 1, batch):
+            yield np.sort(order[i : i + batch])  # sorted: less seeking on disk
+        look += 1
+
+
+def _inputs(
+    arm: Arm,
+    activations: Activations,
+    settings: ResidualSettings,
+    *,
+    mean: NDArray[np.float64],
+    scale: float,
+) -> Iterator[Tensor]:
+    """Yield what the SAE reads, centred and scaled, for ever."""
+    middle = torch.from_numpy(mean).float()
+    size = min(settings.batch, len(activations))
+    for which in batches(len(activations), size, seed=arm.seed):
+        x = left(arm.less, activations.rows(which), source=settings.source)
+        yield (x - middle) / scale
+
+
+def _check_left(arm: Arm, rest: float, whole: float, settings: ResidualSettings) -> None:
+    if not whole > 0:
+        raise BadInput(
+            f"{settings.target} is the same on all training tokens: there is nothing to train an SAE on."
+        )
+    if rest <= NOTHING_LEFT * whole:
+        taken = "token means" if arm.name == "token-means" else "the map"
+        raise BadInput(
+            f"{taken.capitalize()} from {settings.source} explain all of {settings.target} (R² 1): nothing is "
+            f"left to train the SAE {arm.label} on. Take a target further from the source."
+            if arm.name != "components"
+            else f"The components of {arm.label} hold all variance of {settings.target}: nothing is left."
+        )
+
+
+def _new(
+    arm: Arm,
+    settings: ResidualSettings,
+    d_in: int,
+    metadata: dict[str, Any],
+    device: torch.device | str,
+) -> "TopKTrainingSAE":
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.saes.sae import SAEMetadata
+
+    torch.manual_seed(arm.seed)
+    config = TopKTrainingSAEConfig(
+        d_in=d_in,
+        d_sae=settings.features(d_in),
+        k=settings.k,
+        normalize_activations="none",
+        apply_b_dec_to_input=True,
+        metadata=SAEMetadata(**metadata, hook_name=settings.target, seed=arm.seed),
+    )
+    return TopKTrainingSAE(config).to(device)  # made on the CPU: the same weights anywhere
+
+
+def _fit(
+    sae: "TopKTrainingSAE",
+    inputs: Iterator[Tensor],
+    settings: ResidualSettings,
+    *,
+    batch: int,
+    steps: int,
+    stage: Stage,
+) -> list[float]:
+    """Run the trainer step by step, and return the squared errors of the last steps."""
+    from sae_lens import LoggingConfig, SAETrainer
+    from sae_lens.config import SAETrainerConfig
+
+    config = SAETrainerConfig(
+        total_training_samples=steps * batch,
+        train_batch_size_samples=batch,
+        device=str(sae.device),
+        lr=settings.learning_rate,
+        lr_end=settings.learning_rate / 20,
+        lr_warm_up_steps=min(100, steps // 10),
+        lr_decay_steps=steps // 2,
+        dead_feature_window=max(1, min(200, steps // 4)),
+        logger=LoggingConfig(log_to_wandb=False),
+    )
+    # Its own loop draws a bar on stderr; the steps are the same.
+    trainer: SAETrainer[Any, Any] = SAETrainer(cfg=config, sae=sae, data_provider=inputs)
+    losses = []
+    for step in range(steps):
+        done = trainer.step(next(inputs))
+        trainer.n_training_steps += 1
+        if step >= steps - LAST:
+            losses.append(float(done.losses["mse_loss"].detach()))
+        stage.advance()
+    trainer.set_final_sae_metadata()
+    return losses
+
+
+@torch.no_grad()
+def _fold(sae: "TopKTrainingSAE", mean: NDArray[np.float64], scale: float) -> None:
+    """Make an SAE of centred and scaled activations one of the activations themselves."""
+    middle = torch.from_numpy(mean).to(sae.b_dec)
+    sae.W_enc.data /= scale
+    sae.W_dec.data *= scale
+    sae.b_dec.data *= scale
+    sae.b_dec.data += middle

@@ -1,0 +1,130 @@
+"""The SAEs of a study: which are trained already, what the others read, and their training."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from analysis.residual.activations import Activations, keep
+from analysis.residual.control_check import unlike
+from analysis.residual.estimate import tell_estimate
+from analysis.residual.fit import Drawn, Fitted, draw_components, fit_all
+from analysis.residual.sae_store import finished, write_sae
+from analysis.residual.settings import ALL_PRIOR
+from analysis.residual.split import Divided
+from analysis.residual.study_context import Begun
+from analysis.residual.train import Arm, Facts, all_arms, look, train
+from ingest.sae.activation_transforms import MapAndTokenMeans
+
+__all__ = ["train_all"]
+
+#: Raised, for an arm, when the same texts and settings would give other SAEs. Token means of
+#: version 1 were not shrunk, those of version 2 towards the mean of all only.
+VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 3}
+
+
+def train_all(study: Begun, divided: Divided, *, after: str) -> dict[str, tuple[Arm, Facts]]:
+    """Train the SAEs that are not finished, and return what each training told, by SAE.
+
+    What comes ``after`` is told before it begins.
+    """
+    done: dict[str, tuple[Arm, Facts]] = {}
+    todo = []
+    for arm in all_arms(study.settings):
+        origin = _origin(study, divided, arm)
+        there = finished(study.place(arm), origin, replace=study.replace)
+        if there is None:
+            todo.append(arm.label)
+        else:
+            done[study.sae_name(arm)] = arm, there
+    if done:
+        study.progress.say(f"{len(done)} of {study.settings.saes} SAEs are trained already.")
+    if not todo:
+        return done
+    tell_estimate(study, divided, saes=len(todo), after=after)
+    fitted, drawn, training = _fit(study, divided)
+    arms = all_arms(study.settings, fitted, drawn)
+    steps = study.settings.steps(len(training))
+    # Whatever refuses one of them does so before any is trained.
+    reads = look([arm for arm in arms if arm.label in todo], training, study.settings)
+    for number, arm in enumerate(arms, start=1):
+        if arm.label not in todo:
+            continue
+        title = f"Training {arm.label} ({number} of {len(arms)})"
+        with study.progress.stage(title, total=steps, unit="steps") as stage:
+            trained = train(
+                arm, training, study.settings, read=reads[arm.label], metadata=_metadata(study),
+                stage=stage, device=study.reader.model.device,
+            )  # fmt: skip
+        if arm.name == "token-means":
+            trained = replace(trained, facts=replace(trained.facts, shrunk=fitted.shrunk))
+        write_sae(study.place(arm), arm, trained, origin=_origin(study, divided, arm))
+        done[study.sae_name(arm)] = arm, trained.facts
+    return {study.sae_name(arm): done[study.sae_name(arm)] for arm in arms}
+
+
+def _fit(study: Begun, divided: Divided) -> tuple[Fitted, list[Drawn], Activations]:
+    """Fit what is taken away, and say how much it is."""
+    reader, settings, corpora = study.reader, study.settings, divided.corpora
+    training = keep(
+        reader, corpora["training"], study.scratch / "activations",
+        tokens=divided.tokens["training"], progress=study.progress,
+    )  # fmt: skip
+    rows = reader.stream(
+        corpora["map"], title=f"{reader.model.name}: fitting the map", progress=study.progress
+    )
+    fitted = fit_all(rows, settings, progress=study.progress)
+    drawn, taken = draw_components(fitted, training, settings)
+    near = (
+        "; the components drawn for the controls "
+        + ", ".join(f"{d.share:.1%} ({d.less.directions.shape[1]})" for d in drawn)
+        if drawn
+        else ""
+    )
+    study.progress.say(
+        f"The map from {settings.source} takes away {taken:.1%} of the variance of {settings.target} on the "
+        f"training documents ({fitted.r2:.1%} where it was fitted){near}. {_of_means(fitted)}"
+    )
+    if drawn and (why := unlike([d.share for d in drawn], taken)):
+        study.progress.say(f"The components are no control of the map: {why}.")
+    return fitted, drawn, training
+
+
+def _of_means(fitted: Fitted) -> str:
+    """Say how far token means were shrunk."""
+    prior = (
+        "what the map says of it"
+        if isinstance(fitted.token_means, MapAndTokenMeans)
+        else "the mean of all"
+    )
+    if fitted.shrunk is None:
+        return f"One token of {prior} is mixed into the mean of each token id; there are too few documents to choose."
+    if fitted.shrunk == ALL_PRIOR:
+        return f"On documents left out the token tells nothing beyond that: the mean of each token id is {prior}."
+    return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of {prior}."
+
+
+def _origin(study: Begun, divided: Divided, arm: Arm) -> dict[str, Any]:
+    """Return all that the training of an SAE depends on; other seeds and draws do not count."""
+    said = asdict(study.settings)
+    for elsewhere in ("seeds", "draws", "text_tokens"):
+        del said[elsewhere]
+    model = study.reader.model
+    return said | {
+        "version": VERSIONS[arm.name],
+        "arm": arm.label,
+        "model": model.weights,
+        "parameters": list(model.parameters([study.reader.source, study.reader.target])),
+        "tokenizer": model.tokenizer_key,
+        "contexts": asdict(study.reader.contexts),
+        "fitted on": divided.corpora["map"].info.id,
+        "trained on": divided.corpora["training"].info.id,
+    }
+
+
+def _metadata(study: Begun) -> dict[str, Any]:
+    """Return what an SAE's configuration says of its model and contexts."""
+    model, contexts = study.reader.model, study.reader.contexts
+    return {
+        "model_name": model.name if model.source == "memory" else model.source,
+        "context_size": contexts.context_size,
+        "prepend_bos": contexts.prepend_bos,
+    }

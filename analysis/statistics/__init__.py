@@ -1,0 +1,1 @@
+"""Nulls and tests that several studies share."""

@@ -1,0 +1,213 @@
+"""One look at the text: moments of the source and every target by fold, and sums by token id."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.transcoder.activation_stream import Counts, Text
+from analysis.transcoder.moments import Moments, Stream, joined
+from analysis.transcoder.token_means import BLOCK, Tokens, TokenSums
+from atlas.progress import Progress
+from ingest.forward.site_vectors import EMBEDDING, by_id
+
+__all__ = ["Measured", "bytes_needed", "measure", "wide_device"]
+
+
+def wide_device(device: torch.device) -> torch.device:
+    """Return where float64 is computed: there, or the processor where that is not known."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def bytes_needed(source: int, targets: Sequence[int], *, folds: int, at_embedding: bool) -> int:
+    """Return the bytes that moments of every fold take, BOS apart; sums by token id come on top.
+
+    At the embedding the source's products, and those with one target at a time, follow from
+    the sums and the vectors of ids, a block of which is held; elsewhere token means read them
+    so.
+    """
+    one = max(targets)
+    block = 8 * BLOCK * 6 * (source + one)
+    if not at_embedding:
+        return 2 * folds * Stream.bytes_needed(source, targets) + block
+    products = 8 * 2 * folds * source * (source + one)
+    return 2 * folds * Stream.bytes_needed(0, targets) + products + block
+
+
+class Measured:
+    """What maps between a source and its targets are fitted to and scored on.
+
+    At the embedding the source is a function of the token id, so its moments follow from
+    the sums by id, exactly; elsewhere they were streamed.
+
+    Parameters
+    ----------
+    source
+        The source's name.
+    counts
+        Tokens by slot and id.
+    tokens
+        Sums of the targets by slot and id.
+    streams
+        Moments by slot; of the source they hold nothing where it is a function of the id.
+    vectors
+        At the embedding, gives the source's vectors of token ids, (ids, source); None
+        elsewhere.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        counts: Counts,
+        tokens: TokenSums,
+        streams: Sequence[Stream],
+        vectors: Callable[[NDArray[np.int64]], Tensor] | None,
+    ) -> None:
+        self.source, self.counts, self.tokens = source, counts, tokens
+        self._streams, self._vectors = streams, vectors
+        self._sources: dict[int, tuple[Tensor, Tensor]] = {}
+        self._last: tuple[str, dict[int, Moments]] = ("", {})
+
+    @property
+    def folds(self) -> int:
+        """Number of folds."""
+        return self.counts.slots // 2
+
+    @property
+    def has_bos(self) -> bool:
+        """Whether contexts begin with BOS."""
+        return bool(self.counts.by_slot[1::2].any())
+
+    def text(self, target: str, fold: int) -> Moments:
+        """Return the moments of a fold, BOS left out."""
+        return self._moments(target, 2 * fold)
+
+    def bos(self, target: str, fold: int) -> Moments:
+        """Return the moments of the BOS tokens of a fold."""
+        return self._moments(target, 2 * fold + 1)
+
+    def both(self, target: str, fold: int) -> Moments:
+        """Return the moments of a fold, BOS among its tokens."""
+        return joined([self.text(target, fold), self.bos(target, fold)])
+
+    def target(self, target: str, fold: int) -> Moments:
+        """Return the moments of a target alone over a fold, BOS left out."""
+        return self._streams[2 * fold].target(target)
+
+    def sides(self, target: str, *folds: Sequence[int]) -> Iterator[tuple[Tokens, ...]]:
+        """Yield the tokens of some sides by id, a block of ids at a time, BOS left out.
+
+        Parameters
+        ----------
+        target
+            The target.
+        folds
+            The folds of each side.
+        """
+        return self.tokens.blocks(target, *([2 * f for f in each] for each in folds))
+
+    def _moments(self, target: str, slot: int) -> Moments:
+        if self._last[0] != target:  # those of one target are kept
+            self._last = (target, {})
+        if slot not in self._last[1]:
+            self._last[1][slot] = self._made(target, slot)
+        return self._last[1][slot]
+
+    def _made(self, target: str, slot: int) -> Moments:
+        spread = self._streams[slot].moments(target)
+        if self._vectors is None:
+            return spread
+        return self._collapsed(target, slot, spread)
+
+    def _collapsed(self, target: str, slot: int, spread: Moments) -> Moments:
+        """Return the moments of a source that is a function of the token id.
+
+        Parameters
+        ----------
+        target
+            The target.
+        slot
+            Which tokens.
+        spread
+            Moments of the target over them; of the source they hold nothing.
+        """
+        if slot not in self._sources:
+            self._sources[slot] = self._source(slot, spread.y)
+        mean, xx = self._sources[slot]
+        xy = spread.y.new_zeros(len(mean), len(spread.y))
+        for (side,) in self.tokens.blocks(target, [slot]):
+            z, count, sums = (t.to(xy) for t in (self._vectors_of(side.ids), side.count, side.sums))
+            xy.addmm_((z - mean).T, sums - count[:, None] * spread.y)
+        return replace(spread, x=mean, xx=xx, xy=xy)
+
+    def _source(self, slot: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and products of the source over a slot's tokens, the same for every target."""
+        ids, count = self.counts.of(slot)
+        width = self._vectors_of(self.tokens.ids[:1]).shape[1]
+        mean, xx = like.new_zeros(width), like.new_zeros(width, width)
+        blocks = [slice(i, i + BLOCK) for i in range(0, len(ids), BLOCK)]
+        for few in blocks:
+            weights = torch.from_numpy(count[few]).to(like)
+            mean += weights @ self._vectors_of(ids[few]).to(like) / count.sum()
+        for few in blocks:
+            weights = torch.from_numpy(count[few]).to(like)
+            z = self._vectors_of(ids[few]).to(like) - mean
+            xx.addmm_(z.T, z * weights[:, None])
+        return mean, xx
+
+    def _vectors_of(self, ids: NDArray[np.int64]) -> Tensor:
+        assert self._vectors is not None
+        return self._vectors(ids)
+
+
+def measure(
+    text: Text,
+    source: str,
+    targets: Sequence[str],
+    *,
+    counts: Counts,
+    scratch: Path | None,
+    progress: Progress,
+) -> Measured:
+    """Run the model over the text once and sum up what is seen.
+
+    Parameters
+    ----------
+    text
+        The text.
+    source, targets
+        Places, by TransformerLens name.
+    counts
+        Its tokens.
+    scratch
+        A folder for the sums by token id; None: they are kept in memory.
+    progress
+        Told how far it is.
+    """
+    model = text.model
+    widths: Mapping[str, int] = {hook: model.place(hook).width for hook in targets}
+    at_embedding = source == EMBEDDING
+    device = wide_device(model.device)
+    own = 0 if at_embedding else model.place(source).width
+    streams = [Stream(own, widths, device=device) for _ in range(counts.slots)]
+    tokens = TokenSums(counts.keys, counts.count, slots=counts.slots, widths=widths, into=scratch)
+    hooks = list(dict.fromkeys([*([] if at_embedding else [source]), *targets]))
+    title = f"{model.name}: moments of {len(targets)} site(s)"
+    total = int(counts.count.sum())
+    for rows in text.rows(hooks, title=title, total=total, progress=progress):
+        seen = {hook: rows.read[hook] for hook in targets}
+        tokens.add(rows.ids, rows.slot, seen)
+        for slot, where in rows.by_slot():
+            at = where.to(model.device)
+            ys = {hook: y[at].to(device) for hook, y in seen.items()}
+            x = rows.read[source][at].to(device) if own else torch.zeros(len(at), 0, device=device)
+            streams[slot].add(x, ys)
+    return Measured(
+        source, counts=counts, tokens=tokens, streams=streams,
+        vectors=(lambda ids: torch.from_numpy(by_id(model, ids))) if at_embedding else None,
+    )  # fmt: skip

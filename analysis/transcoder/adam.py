@@ -1,0 +1,248 @@
+"""Affine maps by Adam, as the source trained them; a training that was cut short goes on where it was."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from analysis.transcoder.fold_maps import Fitted, Maps
+from analysis.transcoder.settings import TranscoderSettings
+from analysis.transcoder.solve import Line
+from atlas.disk import placed
+from atlas.errors import BadActivations, BrokenPart
+from atlas.progress import Progress, Stage
+
+__all__ = ["Data", "Trained", "adam", "train"]
+
+#: Rows read at once where all are read.
+AT_ONCE = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Rows of a source and a target.
+
+    Parameters
+    ----------
+    x, y
+        float32, (rows, source) and (rows, target); mapped from disk, as a rule.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.float32]
+
+    def take(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return some rows as tensors."""
+        return (
+            torch.from_numpy(self.x[rows]).to(device),
+            torch.from_numpy(self.y[rows]).to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained map, its mean squared error on the rows that told when to stop, its steps and rate.
+
+    The map is that of the epoch with the least error there; steps are those up to it.
+    """
+
+    line: Line
+    error: float
+    steps: int
+    rate: float
+
+
+def train(
+    data: Data,
+    *,
+    fit_rows: NDArray[np.int64],
+    stop_rows: NDArray[np.int64],
+    rate: float,
+    settings: TranscoderSettings,
+    device: torch.device,
+    checkpoint: Path,
+    stage: Stage,
+) -> Trained:
+    """Train one map: a linear layer, mean squared error, Adam.
+
+    After each epoch everything that is needed to go on is placed in ``checkpoint``, so the
+    result is the same whether the training was cut short or not.
+
+    Parameters
+    ----------
+    data
+        All rows.
+    fit_rows, stop_rows
+        int64. Rows to train on, and rows that tell when to stop.
+    rate
+        The learning rate.
+    settings
+        Tokens of a step, epochs, patience and seed.
+    device
+        Where it is trained.
+    checkpoint
+        The file; the caller removes it.
+    stage
+        Told of every epoch.
+
+    Raises
+    ------
+    BadActivations
+        If the error is no number: the learning rate is too high.
+    BrokenPart
+        If the checkpoint cannot be read.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        layer = nn.Linear(data.x.shape[1], data.y.shape[1]).to(device)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=rate)
+    at = _Place(layer, optimizer)
+    if checkpoint.exists():
+        at.load(checkpoint, device)
+        stage.advance(at.epoch)
+    while at.epoch < settings.epochs and at.idle < settings.patience:
+        order = np.random.default_rng([settings.seed, at.epoch]).permutation(fit_rows)
+        for begin in range(0, len(order), settings.batch):
+            x, y = data.take(order[begin : begin + settings.batch], device)
+            loss = nn.functional.mse_loss(layer(x), y)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            at.steps += 1
+        at.end_epoch(_error(layer, data, stop_rows, device))
+        at.save(checkpoint)
+        stage.advance()
+    stage.advance(settings.epochs - at.epoch)
+    weight, bias = (value.cpu().double() for value in at.best)
+    line = Line(weight.T, weight.new_zeros(weight.shape[1]), bias)
+    return Trained(line, at.error, at.best_steps, rate)
+
+
+@dataclass(eq=False)
+class _Place:
+    """Where a training is."""
+
+    layer: nn.Linear
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    steps: int = 0
+    idle: int = 0
+    error: float = float("inf")
+    best_steps: int = 0
+    best: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))
+
+    _NUMBERS = ("epoch", "steps", "idle", "error", "best_steps")
+
+    def end_epoch(self, error: float) -> None:
+        if not np.isfinite(error):
+            raise BadActivations(
+                f"The error of the map is no number after {self.steps} steps of Adam; give a lower --rate."
+            )
+        self.epoch += 1
+        self.idle += 1
+        if error < self.error:
+            self.error, self.idle, self.best_steps = error, 0, self.steps
+            self.best = (self.layer.weight.detach().clone(), self.layer.bias.detach().clone())
+
+    def save(self, path: Path) -> None:
+        state = {
+            "layer": self.layer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            **{name: getattr(self, name) for name in self._NUMBERS},
+        }
+        with placed(path) as beside:
+            torch.save(state, beside)
+
+    def load(self, path: Path, device: torch.device) -> None:
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+            raise BrokenPart(
+                f"The training that was cut short cannot be read from {path} ({error}); remove that file, and "
+                "it begins anew."
+            ) from error
+        self.layer.load_state_dict(state["layer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best = tuple(state["best"])
+        for name in self._NUMBERS:
+            setattr(self, name, state[name])
+
+
+def _error(layer: nn.Linear, data: Data, rows: NDArray[np.int64], device: torch.device) -> float:
+    """Return the mean squared error on some rows."""
+    total: float = 0.0
+    with torch.no_grad():
+        for begin in range(0, len(rows), AT_ONCE):
+            x, y = data.take(rows[begin : begin + AT_ONCE], device)
+            total += (layer(x) - y).square().mean(1).cpu().double().sum().item()
+    return total / len(rows)
+
+
+def adam(
+    data: Data,
+    slot: NDArray[np.int64],
+    *,
+    settings: TranscoderSettings,
+    device: torch.device,
+    wide: torch.device,
+    checkpoints: Path,
+    mean: Tensor,
+    rank: int,
+    title: str,
+    progress: Progress,
+) -> Maps:
+    """Train maps without and with BOS; the first fold is scored, the second tells when to stop.
+
+    Parameters
+    ----------
+    data
+        All rows.
+    slot
+        int64, (rows,). Twice the fold of each row, and 1 more for BOS.
+    settings
+        How it is done.
+    device
+        Where maps are trained.
+    wide
+        Where they are scored.
+    checkpoints
+        A folder for what is needed to go on.
+    mean
+        (source,), float64. A point about which maps are told, once trained.
+    rank
+        Of the source on what maps are trained on.
+    title, progress
+        What is told.
+    """
+    fold, bos = slot // 2, slot % 2 == 1
+    on = tuple(range(2, settings.folds))
+
+    def best(among: NDArray[np.bool_], name: str) -> Trained:
+        fit_rows, stop_rows = (np.flatnonzero(among & part) for part in (fold >= 2, fold == 1))
+        trials = []
+        for rate in settings.rates:
+            said = f"{title}, {name}, learning rate {rate:g}"
+            with progress.stage(said, total=settings.epochs, unit="epochs") as stage:
+                trials.append(train(
+                    data, fit_rows=fit_rows, stop_rows=stop_rows, rate=rate, settings=settings,
+                    device=device, checkpoint=checkpoints / f"{name}-{rate!r}.pt", stage=stage,
+                ))  # fmt: skip
+        return min(trials, key=lambda t: t.error)
+
+    def fitted(trained: Trained) -> tuple[Fitted, Fitted]:
+        weight, x, y = (t.to(wide) for t in (trained.line.weight, trained.line.x, trained.line.y))
+        line = Line(weight, x, y).about(mean.to(wide))
+        return Fitted(line, on, (0,)), Fitted(line, on, on)
+
+    text = best(~bos, "without-bos")
+    held, whole = fitted(text)
+    if not bos.any():
+        return Maps((held,), whole, (), None, None, text.steps, rank, text.rate)
+    bos_held, bos_whole = fitted(best(np.ones_like(bos), "with-bos"))
+    return Maps((held,), whole, (bos_held,), bos_whole, None, text.steps, rank, text.rate)

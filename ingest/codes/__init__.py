@@ -1,0 +1,1 @@
+"""Codes: the sparse activations of SAEs, stored shard by shard."""

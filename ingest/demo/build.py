@@ -1,0 +1,85 @@
+"""The demo: the models, SAEs and text that come with the package, ingested; and a table of an atlas."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from atlas.api import Atlas
+from atlas.progress import SILENT, Progress
+from ingest.forward.run import ingest
+from ingest.match.settings import MatchSettings
+from ingest.match.study import match_saes
+from ingest.probe.settings import ProbeSettings
+from ingest.probe.study import probe_saes
+from ingest.settings import Settings
+from ingest.text.atlas_corpus import Text
+
+__all__ = ["DEMO_SAES", "demo_text", "make_demo", "overview"]
+
+DEMO_SAES = (
+    "tiny-a-l1-s0",
+    "tiny-a-l1-s1",
+    "tiny-a-l1-wide",
+    "tiny-a-l1-jumprelu",
+    "tiny-a-l0-s0",
+    "tiny-b-l1-s0",
+)
+
+# Another seed, width, layer and model; the seeds and the width give a chain of three.
+DEMO_MATCHES = (
+    ("tiny-a-l1-s0", "tiny-a-l1-s1"),
+    ("tiny-a-l1-s0", "tiny-a-l1-wide"),
+    ("tiny-a-l1-s1", "tiny-a-l1-wide"),
+    ("tiny-a-l0-s0", "tiny-a-l1-s0"),
+    ("tiny-a-l1-s0", "tiny-b-l1-s0"),
+)
+
+# Both seeds, so that one may ask which features only one of them finds predictable.
+DEMO_PROBED = ("tiny-a-l1-s0", "tiny-a-l1-s1")
+
+
+def demo_text() -> Text:
+    """Return the text that comes with the package."""
+    return Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
+
+
+def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
+    """Ingest the demo SAEs over the demo text, match some of them, and probe the embedding for two.
+
+    Parameters
+    ----------
+    path
+        The folder of the atlas.
+    device
+        Where to compute.
+    progress
+        Told how far it is.
+    """
+    ingest(
+        path, saes=DEMO_SAES, text=demo_text(), settings=Settings(device=device), match=None,
+        progress=progress,
+    ).close()  # fmt: skip
+    for pair in DEMO_MATCHES:
+        match_saes(path, pair, settings=MatchSettings(draws=10), progress=progress)
+    probe_saes(
+        path, DEMO_PROBED, settings=ProbeSettings(controls=2), device=device, progress=progress
+    )
+    return Atlas.open(path, progress=progress)
+
+
+def overview(atlas: Atlas) -> list[dict[str, Any]]:
+    """Return a row for each SAE of an atlas: where it reads, and how well it does."""
+    return [
+        {
+            "sae": sae["name"],
+            "model": sae["model"],
+            "hook": sae["hook"],
+            "architecture": sae["architecture"],
+            "features": sae["d_sae"],
+            "tokens": sae["tokens"],
+            "L0": sae["l0"],
+            "FVU": sae["fvu"],
+            "dead share": sae["dead_share"],
+        }
+        for sae in atlas.table("SAE").sort_by("name").to_pylist()
+    ]

@@ -1,0 +1,1 @@
+"""One run of a model over a text: activations, codes, parts."""

@@ -1,0 +1,38 @@
+"""The activations of a block's batches at some places of a model."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from ingest.text.tokenization import Batch, TokenizedBlock
+
+if TYPE_CHECKING:
+    from ingest.model.language_model import LanguageModel
+
+__all__ = ["activations"]
+
+
+def activations(
+    model: "LanguageModel", text: TokenizedBlock, *, hooks: Sequence[str]
+) -> Iterator[tuple[Batch, dict[str, torch.Tensor]]]:
+    """Run the model over a block and yield each batch with what is at the places.
+
+    Parameters
+    ----------
+    model
+        The model, loaded as deep as the deepest place.
+    text
+        The block.
+    hooks
+        The places.
+
+    Yields
+    ------
+    tuple
+        The batch, and by hook a tensor (contexts, width of the batch, width of the
+        place) on the model's device; what it holds at padding means nothing.
+    """
+    for batch in text.batches:
+        ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
+        yield batch, model.run(ids, mask, hooks=hooks)

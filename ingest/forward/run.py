@@ -1,0 +1,254 @@
+"""One ingest from request to parts: the order of work.
+
+Open the SAEs and their models and check that all fit; read the text; see what the
+atlas has already; then, for each group of SAEs that one run of a model can serve,
+the pass (each finished shard a checkpoint), the reductions, the parts.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.api import Atlas
+from atlas.folder import Folder
+from atlas.progress import SILENT, Progress
+from ingest.forward.checkpoint import Checkpoint
+from ingest.forward.estimate import estimate
+from ingest.forward.inputs import open_groups
+from ingest.forward.part_writer import Delivery
+from ingest.forward.pending_work import left_to_do
+from ingest.forward.shard_runner import Pass, reduce_again
+from ingest.forward.shards import Group
+from ingest.match.settings import MatchSettings
+from ingest.match.study import match_saes
+from ingest.model.language_model import LanguageModel
+from ingest.probe.study import ALL, probe_saes
+from ingest.reduce import on_activations, on_codes
+from ingest.sae.autoencoder import Autoencoder
+from ingest.settings import Settings
+from ingest.text.atlas_corpus import Text, beginning, own_corpus
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import token_texts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["ingest"]
+
+
+def ingest(
+    atlas: str | Path,
+    *,
+    saes: Sequence[object],
+    text: "Text | str | Path | Sequence[str] | None" = None,
+    model: "str | Path | PreTrainedModel | LanguageModel | None" = None,
+    tokenizer: object | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    match: MatchSettings | None = MatchSettings(),  # noqa: B008 - frozen
+    probe: Sequence[str] = (),
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> Atlas:
+    """Run SAEs over a text and write what they do into an atlas.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas; a new one is begun if there is none.
+    saes
+        Each a short name, ``release:sae_id``, a local folder, or a sae-lens object;
+        ``NAME=SOURCE`` gives it another name.
+    text
+        What to read. An atlas has one corpus: None takes the one it has.
+    model
+        The model, by name, folder or in memory; each SAE's own if None.
+    tokenizer
+        The tokenizer of a model in memory.
+    settings
+        How it is done.
+    match
+        How the SAEs named together are matched in the end, every two of them; None if
+        they are not to be.
+    probe
+        Places in the model from which every feature is predicted in the end, as
+        ``probe_saes`` does: ``("hook_embed",)``.
+    replace
+        Make SAEs anew that the atlas has already.
+    progress
+        Told how far the work is.
+
+    Returns
+    -------
+    Atlas
+        The atlas, open for reading.
+
+    Raises
+    ------
+    AtlasError
+        One of the tree in ``atlas.errors``; nothing finished is lost.
+    """
+    groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
+    for group in groups:
+        for site in probe:
+            if site != ALL:
+                group.model.place(site)  # a wrong name is told before the work, not after it
+    request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
+    with beginning(Path(atlas)) as folder:
+        corpus = own_corpus(
+            folder, text, tokens=settings.tokens, tokenizer=groups[0].model.tokenizer,
+            model=groups[0].model.name, progress=progress,
+        )  # fmt: skip
+        for group in groups:
+            _ingest_group(
+                folder, group, corpus, settings, request=request, replace=replace, progress=progress
+            )
+    if match is not None:
+        _match(folder, [s for g in groups for s in g.saes], settings, match, progress)
+    for group in groups if probe else ():
+        _probe(folder, group, settings, sites=probe, progress=progress)
+    _tell_stale(folder, progress)
+    return Atlas.open(folder.path, progress=progress)
+
+
+def _match(
+    folder: Folder,
+    saes: Sequence[Autoencoder],
+    settings: Settings,
+    match: MatchSettings,
+    progress: Progress,
+) -> None:
+    """Match every two of the SAEs, where their codes are there."""
+    names = [sae.info.name for sae in saes]
+    if len(names) < 2:
+        return
+    parts = folder.sound().parts
+    if without := [n for n in names if f"codes/{n}" not in parts]:
+        progress.say(f"Not matched, since the codes were not kept: {', '.join(without)}.")
+    names = [n for n in names if n not in without]
+    if len(names) > 1:
+        match_saes(
+            folder.path, names, settings=match, memory=settings.memory, keep=True, opened=saes,
+            progress=progress,
+        )  # fmt: skip
+
+
+def _probe(
+    folder: Folder,
+    group: Group,
+    settings: Settings,
+    *,
+    sites: Sequence[str],
+    progress: Progress,
+) -> None:
+    """Probe the SAEs of a group, where their codes are there."""
+    parts = folder.sound().parts
+    names = [sae.info.name for sae in group.saes]
+    if without := [n for n in names if f"codes/{n}" not in parts]:
+        progress.say(f"Not probed, since the codes were not kept: {', '.join(without)}.")
+    if names := [n for n in names if n not in without]:
+        # A model that was loaded may lack its upper blocks; one in memory is whole.
+        probe_saes(
+            folder.path, names, sites=sites, memory=settings.memory, device=settings.device,
+            model=group.model if group.model.source == "memory" else None, progress=progress,
+        )  # fmt: skip
+
+
+def _tell_stale(folder: Folder, progress: Progress) -> None:
+    """Tell which matches, probes and other parts an SAE made anew has left behind."""
+    stale = folder.sound().stale
+    for key, why in sorted(stale.items()):
+        if not key.startswith(("match/", "probe/")):
+            progress.say(f"Stale by now, and left out of the graph: {key}, since {why}. "
+                         "Make it anew, or remove it with `atlas rm`.")  # fmt: skip
+    matches = [key for key in sorted(stale) if key.startswith("match/")]
+    if matches:
+        named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in matches)
+        progress.say(f"Stale by now, and left out of the graph: the matches of {named}. "
+                     "`atlas match --stale` makes them anew.")  # fmt: skip
+    probes = sorted(
+        {k.removeprefix("probe/").split("@")[0] for k in stale if k.startswith("probe/")}
+    )
+    if probes:
+        progress.say(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
+                     "Give `atlas probe` again, as it was given.")  # fmt: skip
+
+
+def _ingest_group(
+    folder: Folder,
+    group: Group,
+    corpus: Corpus,
+    settings: Settings,
+    *,
+    request: dict[str, Any],
+    replace: bool,
+    progress: Progress,
+) -> None:
+    delivery = Delivery(folder, group, corpus.info)
+    delivery.check_shared()
+    todo = left_to_do(folder, delivery, settings, replace=replace, progress=progress)
+    texts = partial(token_texts, group.model.tokenizer)
+    for sae, lacking in todo.reduce:
+        reduce_again(sae, lacking, delivery, settings=settings, texts=texts, progress=progress)
+    if todo.run is None:
+        return
+    runs = {
+        sae.info.name: Checkpoint(folder.run(_run_id(sae, delivery, settings)))
+        for sae in todo.run.saes
+    }
+    work = Pass(todo.run, corpus, runs, settings)
+    estimate(work, folder=folder.path, progress=progress)
+    for name, run in runs.items():
+        folder.discard_runs(name, but=run.folder)
+        run.begin(request)
+    work.run(progress)
+    for sae in todo.run.saes:
+        work.deliver(sae, delivery, texts=texts, progress=progress)
+
+
+def _run_id(sae: Autoencoder, delivery: Delivery, settings: Settings) -> str:
+    """Name the run by all that its shards depend on, so that the same command finds it again."""
+    core = {
+        "origin": delivery.sae_manifest(sae.info).origin,
+        "shard_blocks": settings.shard_blocks,
+        "keep_codes": settings.keep_codes,
+        "seed": settings.seed,
+        "versions": {r.name: r.version for r in (*on_codes(settings), *on_activations())},
+    }
+    digest = hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+    return f"{sae.info.name}-{digest[:12]}"
+
+
+def _request(
+    saes: Sequence[object],
+    model: object,
+    tokenizer: object,
+    settings: Settings,
+    *,
+    match: MatchSettings | None,
+    probe: Sequence[str],
+    replace: bool,
+) -> dict[str, Any]:
+    """Note what was asked; what lives in memory only cannot be asked again from disk."""
+    things = [*saes, model, tokenizer]
+    return {
+        "saes": [_where(s) for s in saes],
+        "model": _where(model),
+        "settings": asdict(settings),
+        "match": match and asdict(match),
+        "probe": list(probe),
+        "replace": replace,
+        "from_memory": not all(isinstance(t, str | Path | None) for t in things),
+    }
+
+
+def _where(given: object) -> str | None:
+    """Return a name as it is, and a path so that it holds in any folder."""
+    if not isinstance(given, str | Path):
+        return None
+    name, equals, source = str(given).rpartition("=")
+    found = Path(source).expanduser()
+    return f"{name}{equals}{found.resolve() if found.exists() else source}"

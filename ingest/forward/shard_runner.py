@@ -1,0 +1,251 @@
+"""The run of one group of SAEs: every shard once, each finished one a checkpoint, then the parts."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from atlas.progress import Progress, Stage
+from ingest.codes.store import read_shard, write_shard
+from ingest.forward.checkpoint import Checkpoint
+from ingest.forward.part_writer import Delivery
+from ingest.forward.shards import (
+    Compute,
+    Group,
+    Results,
+    Shard,
+    ShardResult,
+    compute_shard,
+    shard_blocks,
+)
+from ingest.reduce import on_activations, on_codes
+from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject
+from ingest.reduce.runner import fold_shard, plan_all, reduce_shards
+from ingest.sae.autoencoder import Autoencoder
+from ingest.settings import Settings
+from ingest.text.corpus import Corpus
+
+__all__ = ["Pass", "reduce_again"]
+
+Texts: TypeAlias = Callable[[Sequence[int]], list[str]]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A run of a group over the corpus.
+
+    Parameters
+    ----------
+    group
+        The model and its SAEs.
+    corpus
+        The text.
+    runs
+        The checkpoint of each SAE, by name.
+    settings
+        How it is done.
+    """
+
+    group: Group
+    corpus: Corpus
+    runs: Mapping[str, Checkpoint]
+    settings: Settings
+
+    @property
+    def shards(self) -> int:
+        """The number of shards."""
+        return -(-len(self.corpus) // self.settings.shard_blocks)
+
+    def unfinished(self, sae: str) -> int:
+        """Return how many shards of an SAE are still to be run."""
+        return sum(not self.runs[sae].finished(n) for n in range(self.shards))
+
+    def run(self, progress: Progress) -> None:
+        """Run what is not finished yet, here or on workers."""
+        todo = [shard for shard in map(self._shard, range(self.shards)) if shard.saes]
+        done = len(self.corpus) - sum(len(shard.blocks) for shard in todo)
+        title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
+        # Of a run that was cut short, finished shards may wait to be counted in.
+        self._count_in_finished()
+        with (
+            self._ready(todo, progress) as compute,
+            progress.stage(title, total=len(self.corpus), unit="blocks") as stage,
+        ):
+            stage.advance(done)
+            for shard, results in compute(todo, stage):
+                for sae in self.group.only(shard.saes).saes:
+                    self._finish(sae, shard, results[sae.info.name])
+                self._count_in_finished()
+
+    def deliver(
+        self, sae: Autoencoder, delivery: Delivery, *, texts: Texts, progress: Progress
+    ) -> None:
+        """Reduce an SAE's codes, write its parts, and end its run."""
+        run = self.runs[sae.info.name]
+        finals = self._finals(sae, run, progress)
+        part = delivery.sae(sae.info)
+        subject = _subject(sae, delivery, texts)
+        for reduction in (*on_codes(self.settings), *on_activations()):
+            delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
+        if self.settings.keep_codes:
+            delivery.codes(run.codes_folder, sae=part)
+        else:
+            delivery.drop_codes(sae.info)
+        run.end()
+
+    def _shard(self, number: int) -> Shard:
+        """Return a shard, with the SAEs that lack it."""
+        blocks = shard_blocks(number, size=self.settings.shard_blocks, blocks=len(self.corpus))
+        lacking = [name for name, run in self.runs.items() if not run.finished(number)]
+        return Shard(number, blocks, tuple(lacking))
+
+    def _ready(self, todo: Sequence[Shard], progress: Progress) -> AbstractContextManager[Compute]:
+        """Give what computes shards: this process, or workers if they are asked for and needed."""
+        if todo and (self.settings.workers or self.settings.ray):
+            from ingest.forward.workers import workers_ready
+
+            return workers_ready(self.group, self.corpus, self.settings, progress=progress)
+        return nullcontext(self._compute)
+
+    def _compute(self, todo: Sequence[Shard], stage: Stage) -> Iterator[tuple[Shard, Results]]:
+        for shard in todo:
+            blocks = ((n, self.corpus.block(n)) for n in shard.blocks)
+            group = self.group.only(shard.saes)
+            yield shard, compute_shard(group, blocks, shard=shard.number, stage=stage)
+
+    def _finish(self, sae: Autoencoder, shard: Shard, result: ShardResult) -> None:
+        run, info = self.runs[sae.info.name], sae.info
+        path = run.shard(shard.number)
+        write_shard(path, result.blocks, sae=info.name, d_sae=info.d_sae, first=shard.blocks.start)
+        run.save_states(shard.number, result.states)
+
+    def _count_in_finished(self) -> None:
+        """Without kept codes: count finished shards in, in order, as far as none is missing."""
+        if self.settings.keep_codes:
+            return
+        for sae in self.group.saes:
+            run = self.runs[sae.info.name]
+            for number in range(run.counted_in, self.shards):
+                if not run.finished(number):
+                    break
+                self._count_in(sae, number)
+
+    def _count_in(self, sae: Autoencoder, shard: int) -> None:
+        """Reduce a shard into the states kept so far, so that its codes may go."""
+        run = self.runs[sae.info.name]
+        states = run.reduced()
+        reductions = on_codes(self.settings)
+        sizes = self._sizes(sae, [run.shard(shard)], share=self.shards)
+        fold_shard(
+            states,
+            run.shard(shard),
+            reductions,
+            plans=plan_all(reductions, sizes, memory=self.settings.memory),
+            sizes=sizes,
+            before={r.name: [] for r in reductions},
+        )
+        _merge_activations(states, run.states(shard))
+        run.count_in(states, number=shard)
+
+    def _finals(
+        self, sae: Autoencoder, run: Checkpoint, progress: Progress
+    ) -> dict[str, list[State]]:
+        if not self.settings.keep_codes:
+            return {name: [state] for name, state in run.reduced().items()}
+        shards = [run.shard(n) for n in range(self.shards)]
+        finals = _reduce(
+            shards,
+            on_codes(self.settings),
+            self._sizes(sae, shards),
+            memory=self.settings.memory,
+            title=sae.info.name,
+            progress=progress,
+        )
+        states: dict[str, State] = {}
+        for number in range(self.shards):
+            _merge_activations(states, run.states(number))
+        return finals | {name: [state] for name, state in states.items()}
+
+    def _sizes(self, sae: Autoencoder, shards: Sequence[Path], *, share: int = 1) -> Sizes:
+        """Measure some shards; ``share`` scales one of so many up to the whole."""
+        kept, words = self.settings.keep_codes, self.group.model.vocabulary
+        return _sizes(sae, shards, vocabulary=words, codes_kept=kept, share=share)
+
+
+def reduce_again(
+    sae: Autoencoder,
+    reductions: Sequence[CodeReduction],
+    delivery: Delivery,
+    *,
+    settings: Settings,
+    texts: Texts,
+    progress: Progress,
+) -> None:
+    """Make the parts that an SAE lacks from the codes the atlas has kept, without its model."""
+    parts = delivery.folder.sound().parts
+    name = sae.info.name
+    parts[f"codes/{name}"].check()
+    shards = sorted(delivery.folder.codes(name).glob("*.arrow"))
+    finals = _reduce(
+        shards,
+        reductions,
+        _sizes(sae, shards, vocabulary=delivery.group.model.vocabulary, codes_kept=True),
+        memory=settings.memory,
+        title=name,
+        progress=progress,
+    )
+    subject = _subject(sae, delivery, texts)
+    for reduction in reductions:
+        delivery.reduction(
+            reduction, finals[reduction.name], sae=parts[f"sae/{name}"], subject=subject
+        )
+
+
+def _subject(sae: Autoencoder, delivery: Delivery, texts: Texts) -> Subject:
+    return Subject(sae.info.name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
+
+
+def _reduce(
+    shards: Sequence[Path],
+    reductions: Sequence[CodeReduction],
+    sizes: Sizes,
+    *,
+    memory: int,
+    title: str,
+    progress: Progress,
+) -> dict[str, list[State]]:
+    plans = plan_all(reductions, sizes, memory=memory)
+    looks = max(plan.looks for plan in plans.values())
+    total = looks * len(shards)
+    with progress.stage(f"{title}: reducing", total=total, unit="shards") as stage:
+        return reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage)
+
+
+def _sizes(
+    sae: Autoencoder,
+    shards: Sequence[Path],
+    *,
+    vocabulary: int,
+    codes_kept: bool,
+    share: int = 1,
+) -> Sizes:
+    tokens = entries = 0
+    for path in shards:
+        for block in read_shard(path):
+            tokens += len(block)
+            entries += len(block.values)
+    return Sizes(
+        d_in=sae.info.d_in,
+        d_sae=sae.info.d_sae,
+        tokens=tokens * share,
+        l0=entries / tokens if tokens else 0.0,
+        vocabulary=vocabulary,
+        codes_kept=codes_kept,
+    )
+
+
+def _merge_activations(states: dict[str, State], more: Mapping[str, State]) -> None:
+    for reduction in on_activations():
+        name = reduction.name
+        states[name] = reduction.merge(states[name], more[name]) if name in states else more[name]

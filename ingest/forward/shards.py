@@ -1,0 +1,200 @@
+"""The pass: a shard's text through the model and its SAEs, into codes and activation states.
+
+Compute batches are a function of each block alone, so codes do not depend on
+how the work was divided.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atlas.errors import BadActivations
+from atlas.progress import Stage
+from ingest.codes.store import Block, Tokens
+from ingest.reduce import on_activations
+from ingest.reduce.protocol import Sizes, State
+from ingest.text.tokenization import Batch, ContextSettings, tokenize
+
+if TYPE_CHECKING:
+    from ingest.model.language_model import LanguageModel
+    from ingest.sae.autoencoder import Autoencoder
+    from ingest.text.corpus import Document
+
+__all__ = ["Compute", "Group", "Results", "Shard", "ShardResult", "compute_shard", "shard_blocks"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The SAEs that one run of one model serves: the same model, context and BOS.
+
+    Parameters
+    ----------
+    model
+        The model.
+    saes
+        The SAEs, all of which fit it.
+    contexts
+        How text is laid out for the model.
+    batch_tokens
+        Padded tokens of one forward pass.
+    """
+
+    model: "LanguageModel"
+    saes: "tuple[Autoencoder, ...]"
+    contexts: ContextSettings
+    batch_tokens: int
+
+    @property
+    def hooks(self) -> list[str]:
+        """The places to read, each once."""
+        return sorted({hook for sae in self.saes for hook in sae.info.hooks})
+
+    def only(self, names: Sequence[str]) -> "Group":
+        """Return the group of some of its SAEs."""
+        return replace(self, saes=tuple(sae for sae in self.saes if sae.info.name in names))
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard that is to be computed.
+
+    Parameters
+    ----------
+    number
+        Its number, from 0.
+    blocks
+        The numbers of its blocks.
+    saes
+        The names of the SAEs that lack it.
+    """
+
+    number: int
+    blocks: range
+    saes: tuple[str, ...]
+
+
+@dataclass
+class ShardResult:
+    """What a shard gives for one SAE: its blocks and the states of what reads activations."""
+
+    blocks: list[Block] = field(default_factory=list)
+    states: dict[str, State] = field(default_factory=dict)
+
+
+Results: TypeAlias = dict[str, ShardResult]
+"""What a shard gives, by the SAE's name."""
+
+Compute: TypeAlias = Callable[[Sequence[Shard], Stage], Iterator[tuple[Shard, Results]]]
+"""Computes shards and yields each as it is finished, in any order; the stage is told of the blocks."""
+
+
+def shard_blocks(shard: int, *, size: int, blocks: int) -> range:
+    """Return the numbers of the blocks of a shard."""
+    return range(shard * size, min((shard + 1) * size, blocks))
+
+
+def compute_shard(
+    group: Group,
+    blocks: "Iterable[tuple[int, Sequence[Document]]]",
+    *,
+    shard: int,
+    stage: Stage,
+) -> Results:
+    """Run the blocks of a shard through the model and every SAE of the group.
+
+    Parameters
+    ----------
+    group
+        The model and its SAEs.
+    blocks
+        The blocks of the shard in order: their numbers and documents.
+    shard
+        The shard's number, for messages.
+    stage
+        Told of every block that is done, in fractions.
+
+    Returns
+    -------
+    dict
+        The result of each SAE, by name.
+
+    Raises
+    ------
+    BadActivations
+        If the model or an SAE gives NaN or Inf.
+    """
+    results = {sae.info.name: ShardResult(states=_begin(sae)) for sae in group.saes}
+    for number, documents in blocks:
+        text = tokenize(
+            documents,
+            group.model.tokenizer,
+            settings=group.contexts,
+            batch_tokens=group.batch_tokens,
+        )
+        pieces: dict[str, list[_Piece]] = {name: [] for name in results}
+        for batch in text.batches:
+            ids, mask, keep = map(
+                torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
+            )
+            read = group.model.run(ids, mask, hooks=group.hooks)
+            for sae in group.saes:
+                name = sae.info.name
+                x = sae.reads(read, keep, ids)
+                pieces[name].append(_encode(sae, x, batch, results[name].states, shard=shard))
+            stage.advance(1 / len(text.batches))
+        for sae in group.saes:
+            block = _join(number, text.tokens, pieces[sae.info.name], d_sae=sae.info.d_sae)
+            results[sae.info.name].blocks.append(block)
+    return results
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """The codes of one compute batch: CSR, and the block's row of each of its rows."""
+
+    rows: NDArray[np.int64]
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.uint32]
+    values: NDArray[np.float32]
+
+
+def _begin(sae: "Autoencoder") -> dict[str, State]:
+    sizes = Sizes(
+        d_in=sae.info.d_in, d_sae=sae.info.d_sae, tokens=0, l0=0.0, vocabulary=0, codes_kept=False
+    )
+    return {r.name: r.start(sizes) for r in on_activations()}
+
+
+def _encode(
+    sae: "Autoencoder", x: torch.Tensor, batch: Batch, states: dict[str, State], *, shard: int
+) -> _Piece:
+    try:
+        indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
+        for reduction in on_activations():
+            reduction.update(states[reduction.name], x, reconstruction)
+    except BadActivations as error:
+        raise BadActivations(
+            f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was kept.)"
+        ) from error
+    return _Piece(batch.rows, indptr, indices, values)
+
+
+def _join(number: int, tokens: Tokens, pieces: Sequence[_Piece], *, d_sae: int) -> Block:
+    """Put the rows of the compute batches back into corpus order."""
+    if not pieces:
+        none = np.zeros(len(tokens) + 1, dtype=np.int64)
+        return Block(number, tokens, none, np.zeros(0, np.uint32), np.zeros(0, np.float32), d_sae)
+    lengths = np.concatenate([np.diff(p.indptr) for p in pieces])
+    order = np.argsort(np.concatenate([p.rows for p in pieces]), kind="stable")
+    begins = np.cumsum(lengths) - lengths
+    lengths = lengths[order]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    # Entry e of row r comes from begins[order[r]] + (e - indptr[r]).
+    source = np.repeat(begins[order] - indptr[:-1], lengths) + np.arange(indptr[-1])
+    indices = np.concatenate([p.indices for p in pieces])[source]
+    values = np.concatenate([p.values for p in pieces])[source]
+    return Block(number, tokens, indptr, indices, values, d_sae)

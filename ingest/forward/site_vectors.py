@@ -1,0 +1,124 @@
+"""The vectors at a site: one a token id at the embedding, else one a token, in a scratch file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atlas.errors import Mismatch
+from atlas.progress import Progress
+from ingest.forward.activations import activations
+from ingest.temp_storage import check_room
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import ContextSettings, tokenize
+
+if TYPE_CHECKING:
+    from ingest.model.language_model import LanguageModel
+
+__all__ = ["EMBEDDING", "by_id", "by_token"]
+
+#: The site whose vectors are a function of the token id.
+EMBEDDING = "hook_embed"
+
+_AT_ONCE = 4096
+
+
+def by_id(model: "LanguageModel", ids: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return the embedding's vector of each token id; float32, (ids, d_model)."""
+    found = [np.zeros((0, model.place(EMBEDDING).width), np.float32)]
+    for i in range(0, len(ids), _AT_ONCE):
+        few = torch.from_numpy(ids[i : i + _AT_ONCE].astype(np.int64))[:, None]
+        read = model.run(few, torch.ones_like(few), hooks=[EMBEDDING])[EMBEDDING]
+        found.append(read[:, 0].float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def by_token(
+    model: "LanguageModel",
+    corpora: Sequence[Corpus],
+    *,
+    contexts: ContextSettings,
+    batch_tokens: int,
+    hooks: Sequence[str],
+    lengths: Sequence[int],
+    into: Path,
+    progress: Progress,
+) -> dict[str, NDArray[np.float32]]:
+    """Run the model over some texts and keep the vectors at each site, one a token, on disk.
+
+    Parameters
+    ----------
+    model
+        The model, loaded as deep as the deepest site.
+    corpora
+        The texts, one after another.
+    contexts, batch_tokens
+        How the codes were made, so that the vectors are those the SAE's features saw.
+    hooks
+        The sites.
+    lengths
+        Tokens to take of each text, from its beginning.
+    into
+        A folder for the files; the caller removes it.
+    progress
+        Told how large the files are, and how far the work is.
+
+    Returns
+    -------
+    dict
+        By hook, float32 of shape (tokens, width), mapped from disk.
+
+    Raises
+    ------
+    OutOfRoom
+        If the disk has no room for them.
+    Mismatch
+        If a text has fewer tokens than its codes.
+    """
+    rows = sum(lengths)
+    size = 4 * rows * sum(model.place(hook).width for hook in hooks)
+    progress.say(
+        f"The vectors of {rows:,} tokens at {len(hooks)} site(s) take {size / 2**30:.1f} GiB of disk "
+        "while they are probed."
+    )
+    check_room(
+        into, size, what="The vectors", todo="give fewer --tokens, or probe fewer sites at once"
+    )
+    found: dict[str, NDArray[np.float32]] = {
+        hook: np.lib.format.open_memmap(
+            into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(rows, model.place(hook).width)
+        )
+        for hook in hooks
+    }
+    begin = 0
+    title = f"{model.name}: vectors at {len(hooks)} site(s)"
+    with progress.stage(title, total=rows, unit="tokens") as stage:
+        for corpus, length in zip(corpora, lengths, strict=True):
+            end, at = begin + length, begin
+            for number in range(len(corpus)):
+                if at >= end:
+                    break
+                text = tokenize(
+                    corpus.block(number),
+                    model.tokenizer,
+                    settings=contexts,
+                    batch_tokens=batch_tokens,
+                )
+                for batch, read in activations(model, text, hooks=hooks):
+                    row = at + batch.rows
+                    inside = row < end
+                    keep = torch.from_numpy(batch.keep).to(model.device)
+                    for hook in hooks:
+                        found[hook][row[inside]] = read[hook][keep].float().cpu().numpy()[inside]
+                stage.advance(min(len(text.tokens), end - at))
+                at += len(text.tokens)
+            if at < end:
+                raise Mismatch(
+                    f"The text gives {at - begin:,} tokens, and its codes have {length:,}: ingest the SAE anew "
+                    "with --replace."
+                )
+            begin = end
+    return found

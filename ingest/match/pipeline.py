@@ -1,0 +1,337 @@
+"""One match from codes to tables: align, correlate, draw the nulls, filter, assign.
+
+What is kept of each pair and of the two SAEs is described in ``atlas.schema`` under
+MATCHES and COMPARED_WITH; what a p means, in ``docs/decisions/0006``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from atlas.errors import Mismatch
+from atlas.parts import Manifest
+from atlas.progress import Progress
+from atlas.schema import arrow_schema
+from ingest.match.align import align
+from ingest.match.aligned_codes import Aligned
+from ingest.match.assign import one_to_one
+from ingest.match.correlate import Correlation
+from ingest.match.cosines import Cosines, cosines
+from ingest.match.inputs import Side
+from ingest.match.nulls import (
+    Null,
+    shifted_documents,
+    shuffled_occurrences,
+    shuffled_within_documents,
+)
+from ingest.match.pairs import Pairs
+from ingest.match.settings import MatchSettings
+from ingest.reduce.arrow_columns import graph_table, keys
+from ingest.sae.autoencoder import Autoencoder
+from ingest.text.corpus import Corpus
+
+__all__ = ["VERSION", "Found", "compare"]
+
+#: Raised when the same codes would give other tables. 2: the null within documents, and p_pooled
+#: over merged octaves.
+VERSION = 2
+
+SIGNIFICANT = 0.05
+
+#: Where more of the activations than this cannot move within documents, that null has no power:
+#: the match is undecided unless the rest of the activations clears the null.
+MOSTLY = 0.5
+
+Sides: TypeAlias = tuple[Side, Side]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The part that a match makes: its manifest and its tables by name."""
+
+    manifest: Manifest
+    tables: list[tuple[str, pa.Table]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Match:
+    """What was found of a pair of SAEs."""
+
+    aligned: Aligned
+    work: Correlation
+    every: Pairs
+    pairs: Pairs
+    shared: NDArray[np.int64]
+    chosen: NDArray[np.bool_]
+    shifts: Null
+    shuffles: Null
+    within: Null
+    cosines: Cosines
+
+
+def compare(
+    sides: Sides,
+    corpus: Corpus,
+    settings: MatchSettings,
+    *,
+    memory: int,
+    scratch: Path,
+    documents: NDArray[np.int64] | None = None,
+    opened: Sequence[Autoencoder] = (),
+    progress: Progress,
+) -> Found:
+    """Match two SAEs.
+
+    Parameters
+    ----------
+    sides
+        The SAEs, sorted by name.
+    corpus
+        The text both were run on.
+    settings
+        How they are matched.
+    memory
+        Bytes that may be held beside the lists of matches and the draws' best correlations:
+        the codes, if they take a quarter of it at most (else they are mapped from
+        ``scratch``), and what correlating takes.
+    scratch
+        A folder for codes that do not fit; the caller removes it.
+    documents
+        Numbers of the documents to match on; all if None. The manifest does not tell of them:
+        what is found on some documents is no part of an atlas.
+    opened
+        SAEs that are open already.
+    progress
+        Told how far it is.
+
+    Raises
+    ------
+    Mismatch
+        If tokens are to be aligned, and the tokenizers differ.
+    OutOfRoom
+        If it cannot be done in this memory.
+    """
+    a, b = sides
+    how = _alignment(sides, settings)
+    small = a.bytes + b.bytes <= memory // 4
+    with progress.stage(f"{a.name} and {b.name}: aligning {how}"):
+        aligned = align(
+            a.shards, b.shards, corpus,
+            how=how, documents=documents, scratch=None if small else scratch,
+        )  # fmt: skip
+    allowed = [None if settings.wordless else ~side.wordless for side in sides]
+    work = Correlation(
+        aligned.a, aligned.b, best=min(settings.best, max(a.d_sae, b.d_sae)),
+        min_joint=settings.min_joint,
+        memory=memory - (a.bytes + b.bytes if small else 0),
+        allowed_a=allowed[0], allowed_b=allowed[1],
+    )  # fmt: skip
+    with progress.stage(f"{a.name} and {b.name}: correlating {len(aligned.units):,} {how}"):
+        pairs = work.pairs()
+    shifts, shuffles, within = _nulls(work, aligned, pairs, settings=settings, progress=progress)
+    shared = _shared_tokens(sides, pairs)
+    kept, left_out = _filtered(pairs, shared, settings)
+    left_out |= _features_left_out(allowed) | dict(aligned.left_out)
+    left_out["documents of one token, in the shifted-documents null"] = shifts.left_out
+    for what, number in left_out.items():
+        if number:
+            progress.say(f"{a.name} (a) and {b.name} (b), left out – {what}: {number:,}")
+    every, pairs, shared = pairs, pairs.take(kept), shared[kept]
+    threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
+    found = _Match(
+        aligned, work, every, pairs, shared, one_to_one(pairs, threshold=threshold),
+        _take(shifts, kept), _take(shuffles, kept), _take(within, kept),
+        cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
+    )  # fmt: skip
+    return Found(_manifest(sides, settings, left_out), _tables(sides, found, settings))
+
+
+def _alignment(sides: Sides, settings: MatchSettings) -> Any:
+    same = sides[0].tokenizer == sides[1].tokenizer
+    if settings.align == "tokens" and not same:
+        raise Mismatch(
+            f"{sides[0].name} and {sides[1].name} have different tokenizers, so that they have no "
+            "tokens in common; leave --align out, or say --align words."
+        )
+    return ("tokens" if same else "words") if settings.align == "auto" else settings.align
+
+
+def _nulls(
+    work: Correlation,
+    aligned: Aligned,
+    pairs: Pairs,
+    *,
+    settings: MatchSettings,
+    progress: Progress,
+) -> tuple[Null, Null, Null]:
+    title = f"drawing three nulls, {settings.draws} times each"
+    with progress.stage(title, total=3 * settings.draws, unit="draws") as stage:
+        shifts, shuffles, within = (
+            draw(work, aligned.units, pairs, draws=settings.draws, seed=settings.seed, stage=stage)
+            for draw in (shifted_documents, shuffled_occurrences, shuffled_within_documents)
+        )
+    return shifts, shuffles, within
+
+
+def _shared_tokens(sides: Sides, pairs: Pairs) -> NDArray[np.int64]:
+    a, b = (side.top_texts for side in sides)
+    both = (len(a[i] & b[j]) for i, j in zip(pairs.a.tolist(), pairs.b.tolist(), strict=True))
+    return np.fromiter(both, dtype=np.int64, count=len(pairs))
+
+
+def _filtered(
+    pairs: Pairs, shared: NDArray[np.int64], settings: MatchSettings
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Return which pairs pass the filters, and how many each filter takes, by itself and all together."""
+    passes = {
+        "pairs below min_pearson": pairs.pearson >= settings.min_pearson,
+        "pairs below min_shared": shared >= settings.min_shared,
+    }
+    kept = np.logical_and.reduce(list(passes.values()))
+    took = {what: int(np.count_nonzero(~each)) for what, each in passes.items()}
+    return kept, took | {"pairs in all": int(np.count_nonzero(~kept))}
+
+
+def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str, int]:
+    return {
+        f"wordless features of {side}": int(np.count_nonzero(~mask))
+        for side, mask in zip("ab", allowed, strict=True)
+        if mask is not None
+    }
+
+
+def _take(null: Null, kept: NDArray[np.bool_]) -> Null:
+    of_pairs = ["p", "p_pooled", "q", "expected"] + ["fixed"] * (null.fixed is not None)
+    return replace(null, **{name: getattr(null, name)[kept] for name in of_pairs})
+
+
+def _manifest(sides: Sides, settings: MatchSettings, left_out: dict[str, int]) -> Manifest:
+    names = tuple(side.name for side in sides)
+    parts = [part.manifest for side in sides for part in (side.sae, side.tokens)]
+    return Manifest(
+        kind="match",
+        name="+".join(names),
+        version=VERSION,
+        saes=names,
+        settings=asdict(settings),
+        seed=settings.seed,
+        sources={"left_out": left_out},
+        made_from={manifest.key: manifest.hash for manifest in parts},
+    )
+
+
+def _tables(sides: Sides, found: _Match, settings: MatchSettings) -> list[tuple[str, pa.Table]]:
+    tables = [_matches(sides, found), _comparison(sides, found, settings)]
+    return [(table.name, table.data) for table in tables]
+
+
+def _matches(sides: Sides, found: _Match) -> Any:
+    pairs, count = found.pairs, len(found.pairs)
+    return graph_table(
+        "MATCHES",
+        "match",
+        {
+            "source": keys(sides[0].name, pairs.a),
+            "target": keys(sides[1].name, pairs.b),
+            "pearson": pairs.pearson,
+            "phi": _doubles(pairs.phi),
+            "joint_count": pairs.joint,
+            "rank_ab": pa.array(pairs.rank_ab, mask=pairs.rank_ab < 0),
+            "rank_ba": pa.array(pairs.rank_ba, mask=pairs.rank_ba < 0),
+            "mutual": pairs.mutual,
+            "one_to_one": found.chosen,
+            "claims_on_source": pairs.claims_on_a,
+            "claims_on_target": pairs.claims_on_b,
+            "alignment": pa.array([found.aligned.alignment] * count, pa.string()),
+            "shared_tokens": found.shared,
+            "decoder_cosine": _doubles(found.cosines.decoder),
+            "encoder_cosine": _doubles(found.cosines.encoder),
+            "p": _doubles(found.shifts.p),
+            "p_pooled": _doubles(found.shifts.p_pooled),
+            "q": _doubles(found.shifts.q),
+            "null_pearson": _doubles(found.shifts.expected),
+            "token_p": _doubles(found.shuffles.p),
+            "token_p_pooled": _doubles(found.shuffles.p_pooled),
+            "token_q": _doubles(found.shuffles.q),
+            "token_null_pearson": _doubles(found.shuffles.expected),
+            "token_document_p": _doubles(found.within.p),
+            "token_document_p_pooled": _doubles(found.within.p_pooled),
+            "token_document_q": _doubles(found.within.q),
+            "token_document_null_pearson": _doubles(found.within.expected),
+            "fixed_share": found.within.fixed,
+        },
+    )
+
+
+def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
+    pairs, every, work = found.pairs, found.every, found.work
+    shifts, shuffles, within = found.shifts, found.shuffles, found.within
+    synchronous = found.chosen & (shifts.q <= SIGNIFICANT)
+    beyond, undecided = _beyond_token(found, synchronous)
+    drawn = settings.draws > 0
+    row = {
+        "source": sides[0].name,
+        "target": sides[1].name,
+        "alignment": found.aligned.alignment,
+        "tokens": len(found.aligned.units),
+        "documents": len(np.unique(found.aligned.units.document)),
+        "matches": len(pairs),
+        "mutual": int(np.count_nonzero(pairs.mutual)),
+        "one_to_one": int(np.count_nonzero(found.chosen)),
+        "significant": int(np.count_nonzero(synchronous)) if drawn else None,
+        "beyond_token": int(np.count_nonzero(beyond)) if drawn else None,
+        "undecided": int(np.count_nonzero(undecided)) if drawn else None,
+        "best_ab": _mean_best(every, every.rank_ab, work.of_a.count, work.allowed_a),
+        "best_ba": _mean_best(every, every.rank_ba, work.of_b.count, work.allowed_b),
+        "null_best_ab": _number(shifts.best_a),
+        "null_best_ba": _number(shifts.best_b),
+        "token_null_best_ab": _number(shuffles.best_a),
+        "token_null_best_ba": _number(shuffles.best_b),
+        "token_document_null_best_ab": _number(within.best_a),
+        "token_document_null_best_ba": _number(within.best_b),
+        "null_threshold": _number(shifts.threshold),
+        "token_null_threshold": _number(shuffles.threshold),
+        "token_document_null_threshold": _number(within.threshold),
+        "draws": settings.draws,
+        "p_floor": 1 / (1 + settings.draws) if drawn else None,
+    }
+    data = pa.Table.from_pylist([row], schema=arrow_schema("COMPARED_WITH", "match"))
+    return graph_table(
+        "COMPARED_WITH", "match", dict(zip(data.column_names, data.columns, strict=True))
+    )
+
+
+def _beyond_token(
+    found: _Match, synchronous: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which matches clear all three nulls, and which clear two where the third has no power."""
+    more = synchronous & (found.shuffles.q <= SIGNIFICANT)
+    within, fixed = found.within.q <= SIGNIFICANT, found.within.fixed
+    assert fixed is not None  # that null always reports it
+    return more & within, more & ~within & (fixed > MOSTLY)
+
+
+def _mean_best(
+    pairs: Pairs,
+    rank: NDArray[np.int64],
+    count: NDArray[np.int64],
+    allowed: NDArray[np.bool_] | None,
+) -> float | None:
+    """Return the mean, over live features that may match, of the best correlation; 0 without one."""
+    live = count > 0 if allowed is None else (count > 0) & allowed
+    if not live.any():
+        return None
+    return float(pairs.pearson[rank == 0].sum() / np.count_nonzero(live))
+
+
+def _doubles(values: NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,206 @@
+"""Which model this is: a chain of digests that covers every parameter, block by block.
+
+The first digest covers what runs before the blocks (embeddings), each further one a
+block and the digest before it. So two models that were opened to different depths
+are compared as far as both go, and one that differs in block 7 only is another model
+for whatever reads behind block 7. The final norm is in no digest: no site reads it.
+
+Parts store the chain in their manifest, under ``sources.model.parameters``, as deep
+as they read. Parts of older atlases have none: of these only ``weights``, a sample,
+can be compared. A model that is loaded less deeply than a chain goes is compared by
+the further blocks of its files, read one after the other.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from atlas.errors import BadInput
+from atlas.parts import differ
+from ingest.folder_checks import read_json_object
+from ingest.model.sites import parse_hook
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from atlas.folder import Sound
+    from atlas.parts import Manifest
+
+__all__ = ["Digests", "blocks_read", "unchecked", "without_digests"]
+
+#: What families call the norm behind the last block.
+FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
+
+
+class Digests:
+    """The chain of one loaded model, computed as deep as it is requested.
+
+    Parameters
+    ----------
+    base
+        The transformers model without head.
+    blocks
+        The path of its list of blocks.
+    files
+        The folder of its safetensors files; None if there is none.
+    deeper
+        Loads the same model with so many blocks and returns its chain; None for a model
+        in memory, of which all is loaded.
+    """
+
+    def __init__(
+        self,
+        base: "nn.Module",
+        blocks: str,
+        *,
+        files: Path | None = None,
+        deeper: "Callable[[int], Digests] | None" = None,
+    ) -> None:
+        self._base, self._blocks = base, blocks
+        self._files, self._deeper = files, deeper
+        self._chain: list[str] = []
+
+    def upto(self, blocks: int) -> tuple[str, ...]:
+        """Return the chain up to a number of blocks, or to all that are loaded.
+
+        Returns
+        -------
+            At most ``blocks + 1`` digests, each the first 32 hex digits of a SHA-256 over
+            names, shapes, number formats and bytes of parameters and persistent buffers.
+        """
+        if not self._chain:
+            outside = {
+                name: value
+                for name, value in self._base.state_dict().items()
+                if not name.startswith(f"{self._blocks}.")
+                and name.partition(".")[0] not in FINAL_NORMS
+            }
+            self._chain.append(_digest("", outside))
+        loaded: Any = self._base.get_submodule(self._blocks)
+        for number in range(len(self._chain) - 1, min(blocks, len(loaded))):
+            self._chain.append(_digest(self._chain[-1], loaded[number].state_dict()))
+        return tuple(self._chain[: blocks + 1])
+
+    def differ_from(self, stored: Sequence[str]) -> bool:
+        """Return whether a stored chain belongs to another model.
+
+        Blocks that are not loaded are read from the files. If these do not agree, the model
+        is loaded as deep as the chain goes: files may hold parameters in another form.
+        """
+        if not stored:
+            return False
+        blocks = len(stored) - 1
+        chain = self.upto(blocks)
+        if differ(chain, stored) or len(chain) == len(stored) or self._deeper is None:
+            return differ(chain, stored)
+        if self._from_files(chain, blocks) == tuple(stored):
+            return False
+        return differ(self._deeper(blocks).upto(blocks), stored)
+
+    def _from_files(self, chain: tuple[str, ...], blocks: int) -> tuple[str, ...]:
+        """Return a chain with blocks added that are in the files only; none if these are not understood.
+
+        The last loaded block shows which names and number formats the model gives to what its
+        files hold.
+        """
+        from safetensors import SafetensorError
+
+        if self._files is None:
+            return chain
+        last, loaded = len(chain) - 2, self._base.get_submodule(self._blocks)
+        like: Mapping[str, torch.Tensor] = cast(Any, loaded)[last].state_dict()
+        try:
+            files = _Files(self._files)
+            for prefix in files.prefixes(f"{self._blocks}.{last}.{min(like)}"):
+                at = f"{prefix}{self._blocks}"
+                if _digest("", files.block(f"{at}.{last}.", like)) == _digest("", like):
+                    for number in range(last + 1, blocks):
+                        tensors = files.block(f"{at}.{number}.", like)
+                        chain = (*chain, _digest(chain[-1], tensors))
+                    return chain
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            BadInput,
+            SafetensorError,
+        ):
+            pass  # loading the model reports what is wrong with its files
+        return chain
+
+
+class _Files:
+    """The tensors of a folder of safetensors files, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        from safetensors import safe_open
+
+        index = folder / "model.safetensors.index.json"
+        names = {"model.safetensors"}
+        if index.exists():
+            # Only files of this folder, whatever the index names.
+            names = {Path(name).name for name in read_json_object(index)["weight_map"].values()}
+        opened: list[Any] = [safe_open(folder / name, framework="pt") for name in sorted(names)]
+        self._of = {key: file for file in opened for key in file.keys()}  # noqa: SIM118
+
+    def prefixes(self, name: str) -> list[str]:
+        """Return what stands before a name of the model in the files' names."""
+        return [key.removesuffix(name) for key in self._of if f".{key}".endswith(f".{name}")]
+
+    def block(self, prefix: str, like: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        """Return the tensors of a block, named and formatted like those of another block."""
+        return {
+            name: self._of[prefix + name].get_tensor(prefix + name).to(tensor.dtype)
+            for name, tensor in like.items()
+        }
+
+
+def _digest(before: str, tensors: "Mapping[str, torch.Tensor]") -> str:
+    import torch
+
+    digest = hashlib.sha256(before.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        values = tensor.detach().cpu().contiguous().flatten()
+        digest.update(values.view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def blocks_read(hooks: Iterable[str], *, model: str, layers: int) -> int:
+    """Return how many blocks run before the deepest of some sites is complete.
+
+    What enters a block depends on no parameter of that block.
+    """
+    needed = 0
+    for hook in hooks:
+        layer, rest = parse_hook(hook, model=model, layers=layers)
+        if layer is not None:
+            needed = max(needed, layer if rest == "hook_resid_pre" else layer + 1)
+    return needed
+
+
+def unchecked(sound: "Sound", model: str) -> str:
+    """Return a sentence about SAEs of a model whose parts hold no digests; empty if there are none."""
+    names = [
+        part.manifest.name
+        for part in sound.of("sae")
+        if "parameters" not in part.manifest.sources["model"]
+        and part.table("Model")["name"][0].as_py() == model
+    ]
+    if not names:
+        return ""
+    return (
+        f"{', '.join(names)}: ingested by a version that recorded only a sample of the model's parameters, "
+        "so that the model is the same could not be checked completely. `atlas ingest --replace` records all."
+    )
+
+
+def without_digests(manifest: "Manifest") -> "Manifest":
+    """Return a manifest as it was written before atlases stored chains of digests."""
+    model = {k: v for k, v in manifest.sources["model"].items() if k not in ("name", "parameters")}
+    return replace(manifest, sources={**manifest.sources, "model": model})

@@ -1,0 +1,332 @@
+"""Models and tokenizers of transformers, from the hub, a folder or memory."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from atlas.errors import BadInput
+from ingest.error_translation import reached
+from ingest.folder_checks import check_model_folder, check_model_weights
+from ingest.model.sites import parse_hook
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+__all__ = [
+    "Loaded",
+    "Where",
+    "adopt_model",
+    "choose_device",
+    "fast_tokenizer",
+    "folder_of_files",
+    "load_model",
+    "locate",
+    "read_config",
+    "unheard",
+]
+
+DEMO_MODELS = Path(__file__).parents[1] / "demo" / "models"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(asked: str) -> torch.device:
+    """Return a device by name; ``"auto"`` is cuda, else mps, else cpu.
+
+    Raises
+    ------
+    BadInput
+        If torch knows no such device, or this machine has none.
+    """
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BadInput(
+            f"The device {asked!r} is not on this machine: use 'auto', 'cpu', 'cuda' or 'mps'."
+        ) from error
+    return device
+
+
+#: No code of a model's own is run, and no question is asked whether it may be.
+SAFELY = {"trust_remote_code": False}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model without head and where it came from.
+
+    Parameters
+    ----------
+    base
+        The model; it may lack its upper blocks.
+    config
+        The configuration of the whole of it.
+    name
+        The name it goes by; empty for one made in memory.
+    source, revision
+        As in ``LanguageModel``.
+    path
+        Where its tokenizer is found; None for one in memory.
+    """
+
+    base: "PreTrainedModel"
+    config: "PretrainedConfig"
+    name: str
+    source: str
+    revision: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Where:
+    """What to hand to transformers, and how that is told.
+
+    Parameters
+    ----------
+    path
+        A folder, or a name at the hub.
+    name, source
+        As in ``Loaded``.
+    repo
+        The repository at the hub; None for a folder.
+    """
+
+    path: str
+    name: str
+    source: str
+    repo: str | None
+
+
+def locate(given: str | Path) -> Where:
+    """Return where a model is: a model of the demo, a folder, or a repository at the hub.
+
+    Raises
+    ------
+    BadInput
+        If it is a path at which there is no model.
+    """
+    text = str(given)
+    if isinstance(given, str) and text in _demo_names():
+        return Where(str(DEMO_MODELS / text), text, text, None)
+    try:
+        folder = Path(given).expanduser()
+    except RuntimeError as error:  # ~somebody who is not on this machine
+        raise BadInput(f"There is no folder {text!r}: {error}") from error
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise BadInput(
+                f"The folder {text!r} holds no config.json: give the folder of a model that "
+                "transformers saved."
+            )
+        check_model_folder(folder)
+        return Where(str(folder), folder.resolve().name, text, None)
+    if isinstance(given, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise BadInput(
+            f"There is no folder {text!r}: give a model's folder or its name at the hub."
+        )
+    repo = text if "/" in text else _hub_name(text)
+    return Where(repo, repo, repo, repo)
+
+
+def _demo_names() -> list[str]:
+    return [path.parent.name for path in DEMO_MODELS.glob("*/config.json")]
+
+
+def _hub_name(short: str) -> str:
+    """Return the hub name behind one of TransformerLens' short names, which SAEs give."""
+    from transformer_lens.supported_models import MODEL_ALIASES
+
+    for official, others in MODEL_ALIASES.items():
+        if short in others:
+            return str(official)
+    return short
+
+
+def load_model(
+    given: str | Path,
+    *,
+    hooks: Sequence[str],
+    device: str,
+    dtype: str,
+    revision: str | None,
+    kwargs: Mapping[str, Any],
+) -> Loaded:
+    """Load a model without its head, and without the blocks above the deepest hook.
+
+    The parameters and errors are those of ``open_model``.
+    """
+    from transformers import AutoModel
+
+    if kwargs.get("trust_remote_code"):
+        raise BadInput(
+            "trust_remote_code was requested, and code of a model's own is never run; use a model of an "
+            "architecture that transformers has."
+        )
+    kwargs = {k: v for k, v in kwargs.items() if k not in (*SAFELY, "use_safetensors")}
+    where, to = locate(given), choose_device(device)
+    number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
+    with reached("model", where.name, repo=where.repo), unheard():
+        config = read_config(where, revision=revision, **kwargs)
+        whole = config.get_text_config()
+        needed = _blocks_needed(hooks, whole, where.name)
+        if where.repo is None:
+            check_model_weights(Path(where.path))
+        base, report = AutoModel.from_pretrained(
+            where.path,
+            config=_first_blocks(config, needed),
+            dtype=number_format,
+            revision=revision,
+            output_loading_info=True,
+            **SAFELY,
+            use_safetensors=True,
+            **kwargs,
+        )
+        base.to(to)
+    if report["missing_keys"]:
+        lacking = sorted(report["missing_keys"])
+        raise BadInput(
+            f"The files of the model {where.name!r} lack {len(lacking)} of its parameters, such as "
+            f"{lacking[0]}: they are not whole, or of another model than their config.json."
+        )
+    base.requires_grad_(False).eval()
+    commit = _commit(where.repo, revision)
+    return Loaded(_text_part(base), whole, where.name, where.source, commit, where.path)
+
+
+def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "PretrainedConfig":
+    """Return the configuration of a causal language model; call it within ``reached``.
+
+    Raises
+    ------
+    BadInput
+        If it is of an encoder-decoder.
+    """
+    from transformers import AutoConfig
+
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        where.path, revision=revision, **SAFELY, **kwargs
+    )
+    if config.is_encoder_decoder:
+        raise BadInput(
+            f"{where.name} is an encoder-decoder ({config.model_type}); a causal language "
+            "model was expected."
+        )
+    return config
+
+
+def adopt_model(given: Any, *, device: str, dtype: str) -> Loaded:
+    """Take a model in memory as it is; the parameters and errors are those of ``open_model``."""
+    from transformers import PreTrainedModel
+
+    if not isinstance(given, PreTrainedModel):
+        raise BadInput(
+            f"A {type(given).__name__} was given as a model; a transformers model, its name at the "
+            "hub or its folder was expected."
+        )
+    if device != "auto":
+        given.to(choose_device(device))  # type: ignore[arg-type]
+    if dtype != "auto":
+        given.to(_dtype(dtype))  # type: ignore[arg-type]
+    base = _text_part(given.base_model)
+    called = given.name_or_path or ""
+    if called and Path(called).is_dir():
+        called = Path(called).resolve().name
+    return Loaded(base, base.config, called, "memory")
+
+
+def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
+    """Return a fast tokenizer, loaded if a hub name or folder is given.
+
+    Raises
+    ------
+    Missing, BadInput
+        If it is not to be had, or is not a fast one.
+    """
+    if isinstance(given, str | Path):
+        from transformers import AutoTokenizer
+
+        name = str(given)
+        with reached("tokenizer", name, repo=None if Path(name).is_dir() else name), unheard():
+            given = AutoTokenizer.from_pretrained(name, revision=revision, **SAFELY)
+    if not getattr(given, "is_fast", False):
+        raise BadInput(
+            f"A {type(given).__name__} was given as tokenizer; a fast tokenizer of transformers "
+            "was expected, as only these tell which characters a token covers."
+        )
+    return given
+
+
+def folder_of_files(loaded: Loaded) -> Path | None:
+    """Return the folder that a model's files were loaded from; None if it was not, or is not known."""
+    if loaded.path is None:
+        return None
+    if Path(loaded.path).is_dir():
+        return Path(loaded.path)
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(loaded.path, "config.json", revision=loaded.revision)
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _commit(repo: str | None, revision: str | None) -> str | None:
+    """Return the commit that was loaded: the cache names the folder of its files by it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = repo and try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) and config else None
+
+
+def _dtype(asked: str) -> torch.dtype:
+    if asked not in DTYPES:
+        raise BadInput(f"The number format {asked!r} is none of auto, {', '.join(DTYPES)}.")
+    return DTYPES[asked]
+
+
+def _blocks_needed(hooks: Sequence[str], config: "PretrainedConfig", name: str) -> int:
+    if not hooks:
+        return int(config.num_hidden_layers)
+    places = [parse_hook(hook, model=name, layers=config.num_hidden_layers)[0] for hook in hooks]
+    return 1 + max(0 if layer is None else layer for layer in places)
+
+
+def _first_blocks(config: "PretrainedConfig", blocks: int) -> "PretrainedConfig":
+    """Return a copy of the configuration that has only its first blocks."""
+    config = copy.deepcopy(config)
+    text = config.get_text_config()
+    if text.model_type == "gpt_neo":
+        return config  # lists its blocks by repeated patterns; small enough to load whole
+    text.num_hidden_layers = blocks
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:blocks]
+    return config
+
+
+def _text_part(base: Any) -> Any:
+    """Return the language model within a model that also sees or hears."""
+    return getattr(base, "language_model", base)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Keep transformers from reporting the head that is left out, and from drawing bars."""
+    from transformers import utils
+
+    logging: Any = utils.logging  # untyped
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

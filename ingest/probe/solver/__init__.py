@@ -1,0 +1,1 @@
+"""Solvers of many regularised regressions at once."""

@@ -1,0 +1,121 @@
+"""Search: L-BFGS of many labels side by side, each with its own history, step and end."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ingest.probe.solver.losses import Losses
+from ingest.probe.solver.targets import tiny
+
+__all__ = ["HISTORY", "Search"]
+
+HISTORY = 10
+DECREASE = 1e-4  # share of the promised decrease that a step must bring
+SLACK = 10  # units in the last place by which a loss may be wrong
+ROUNDING = 32  # units in the last place by which a component of the gradient may be wrong
+SHORTEST = 1e-8  # a label whose step would be shorter is at its numbers' end
+PER_LABEL = ("point", "_inverse", "_gamma", "_step", "_direction", "_slope")
+
+
+class Search:
+    """Looks for the least loss of each label, one step tried of each in every pass.
+
+    A step that is refused is tried again, shorter, in the next pass, while other labels go
+    on. History holds the latest ten passes; a refused step leaves an empty place in it.
+
+    Parameters
+    ----------
+    losses
+        What is minimised.
+    tolerance
+        A label is at its end where no component of its gradient is larger, in units of the
+        target's spread.
+    """
+
+    def __init__(self, losses: Losses, *, tolerance: float) -> None:
+        self._losses = losses
+        self._tolerance = tolerance
+        self.point = losses.start(math.log(1 / tolerance + 1))
+        self._values = values = losses.at(self.point)
+        self._inverse = losses.curvature()
+        self._history: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._gamma = torch.ones_like(values.loss)
+        self._step = torch.ones_like(values.loss)
+        self._direction = -self._inverse * values.gradient
+        self._slope = (self._direction * values.gradient).sum(dim=1)
+
+    @property
+    def met(self) -> Tensor:
+        """Which labels are where they should end; bool, (labels,).
+
+        A label that can go no further has ended there too, if its gradient is no larger
+        than what rounding alone makes of sums of this size.
+        """
+        targets, now = self._losses.targets, self._values
+        rounding = ROUNDING * torch.finfo(now.loss.dtype).eps * now.size
+        small = now.largest <= self._tolerance * targets.spread
+        return targets.same | small | (self.stuck & (now.largest <= rounding))
+
+    @property
+    def stuck(self) -> Tensor:
+        """Which labels can go no further; bool, (labels,)."""
+        return self._step < SHORTEST
+
+    def keep(self, kept: Tensor) -> None:
+        """Drop all other labels."""
+        self._losses = self._losses.keep(kept)
+        self._values = self._values.keep(kept)
+        self._history = [(s[kept], y[kept], r[kept]) for s, y, r in self._history]
+        for name in PER_LABEL:
+            setattr(self, name, getattr(self, name)[kept])
+
+    def advance(self) -> None:
+        """Try a step of every label, and take it where it is good."""
+        trial = torch.addcmul(self.point, self._direction, self._step[:, None])
+        values = self._losses.at(trial)
+        slope = (values.gradient * self._direction).sum(dim=1)
+        good = self._good(values.loss, slope)
+        self._remember(trial, values.gradient, good)
+        shorter = (self._slope / (self._slope - slope)).nan_to_num(0.1).clamp(0.1, 0.7)
+        self._step = torch.where(good, 1.0, self._step * shorter)
+        self.point = torch.where(good[:, None], trial, self.point)
+        self._values = values.where(good, self._values)
+        direction = self._downhill()
+        downhill = (direction * self._values.gradient).sum(dim=1)
+        self._direction = torch.where(good[:, None], direction, self._direction)
+        self._slope = torch.where(good, downhill, self._slope)
+
+    def _good(self, loss: Tensor, slope: Tensor) -> Tensor:
+        """Whether the loss falls enough; where rounding hides it, whether its slope tells so."""
+        now = self._values.loss
+        slack = SLACK * torch.finfo(now.dtype).eps * self._values.size
+        falls = loss <= now + DECREASE * self._step * self._slope
+        flat = (loss <= now + slack) & (slope <= -0.8 * self._slope)
+        return falls | flat
+
+    def _remember(self, trial: Tensor, gradient: Tensor, good: Tensor) -> None:
+        """Add the step and the change of the gradient to the history."""
+        step, change = trial - self.point, gradient - self._values.gradient
+        bend = (step * change).sum(dim=1)
+        sound = good & (bend > tiny(bend))
+        rho = torch.where(sound, 1 / bend, 0.0)
+        step = torch.where(sound[:, None], step, 0.0)
+        change = torch.where(sound[:, None], change, 0.0)
+        fit = bend / (change.square() * self._inverse).sum(dim=1)
+        self._gamma = torch.where(sound & fit.isfinite(), fit, self._gamma)
+        self._history = [*self._history[-HISTORY + 1 :], (step, change, rho)]
+
+    def _downhill(self) -> Tensor:
+        """Return the two-loop direction of L-BFGS."""
+        q = self._values.gradient.clone()
+        shares = []
+        for step, change, rho in reversed(self._history):
+            share = rho * (step * q).sum(dim=1)
+            q.addcmul_(change, share[:, None], value=-1)
+            shares.append(share)
+        q *= self._inverse * self._gamma[:, None]
+        for (step, change, rho), share in zip(self._history, reversed(shares), strict=True):
+            share = share - rho * (change * q).sum(dim=1)
+            q.addcmul_(step, share[:, None])
+        return q.neg_()

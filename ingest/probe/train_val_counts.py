@@ -1,0 +1,158 @@
+"""Sides: the counts of a block of features on training and on validation, by any key of the tokens."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csc_array
+
+from ingest.probe.counts import Counts
+from ingest.probe.probe_data import Occurrences
+from ingest.probe.regression import Sums
+
+__all__ = ["Sides", "natural", "subsampled"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Which tokens are counted on either side, and where features of a block are active on them.
+
+    Parameters
+    ----------
+    train
+        bool, (tokens,). Tokens of the training side.
+    active
+        The occurrences of the block's features.
+    features
+        Features of the block.
+    drawn
+        Tokens drawn for training, one pair (active, inactive) a feature; all of the training
+        side if None.
+    rest
+        Whether inactive tokens of the training side that were not drawn are validated on.
+    """
+
+    train: NDArray[np.bool_]
+    active: Occurrences
+    features: int
+    drawn: tuple[Occurrences, Occurrences] | None = None
+    rest: bool = False
+    _counted: dict[int, tuple[Counts, Counts]] = field(default_factory=dict, repr=False)
+
+    def counts(self, key: NDArray[np.int64], keys: int) -> tuple[Counts, Counts]:
+        """Count both sides by a key of the tokens, (tokens,), whose values are below ``keys``."""
+        if id(key) not in self._counted:  # callers keep their keys for as long as sides live
+            self._counted[id(key)] = self._count(key, keys)
+        return self._counted[id(key)]
+
+    def _count(self, key: NDArray[np.int64], keys: int) -> tuple[Counts, Counts]:
+        on_train = self.train[self.active.token]
+        train = self._natural(key, keys, self.train, on_train)
+        validation = self._natural(key, keys, ~self.train, ~on_train)
+        if self.drawn is None:
+            return train, validation
+        chosen = [self._by_key(key, keys, one) for one in self.drawn]
+        drawn = Counts(train.occurrences, *chosen)
+        if not self.rest:
+            return drawn, validation
+        # As the source: whatever was not drawn is validated on.
+        both = train.occurrences + validation.occurrences
+        active = csc_array(train.positives + validation.positives)
+        others = both[:, None] - active.toarray() - chosen[1].toarray()
+        left = csc_array(active - chosen[0])
+        left.eliminate_zeros()
+        return drawn, Counts(both, left, csc_array(others))
+
+    def _natural(
+        self, key: NDArray[np.int64], keys: int, side: NDArray[np.bool_], of: NDArray[np.bool_]
+    ) -> Counts:
+        return Counts(
+            np.bincount(key[side], minlength=keys).astype(np.int64),
+            self._by_key(key, keys, self.active.take(of)),
+        )
+
+    def _by_key(self, key: NDArray[np.int64], keys: int, entries: Occurrences) -> csc_array:
+        ones = np.ones(len(entries))
+        where = (key[entries.token], entries.feature)
+        return csc_array(coo_array((ones, where), shape=(keys, self.features)))
+
+    def sums(self, key: NDArray[np.int64], keys: int) -> tuple[Sums, Sums]:
+        """Add up activations of both sides by a key of the tokens; see ``counts``."""
+        both = self.counts(key, keys)
+        train, validation = (
+            self._sums(key, keys, of, counts)
+            for of, counts in zip((self.train, ~self.train), both, strict=True)
+        )
+        return train, validation
+
+    def _sums(
+        self, key: NDArray[np.int64], keys: int, side: NDArray[np.bool_], counts: Counts
+    ) -> Sums:
+        entries = self.active.take(side[self.active.token])
+        values = entries.value.astype(np.float64)
+        where = (key[entries.token], entries.feature)
+        total = csc_array(coo_array((values, where), shape=(keys, self.features)))
+        squares = np.bincount(entries.feature, values**2, minlength=self.features)
+        return Sums(counts.occurrences, counts.positives, total, squares.astype(np.float64))
+
+
+def natural(train: NDArray[np.bool_], active: Occurrences, *, features: int) -> Sides:
+    """Return sides on which every token counts."""
+    return Sides(train, active, features)
+
+
+def subsampled(
+    train: NDArray[np.bool_],
+    active: Occurrences,
+    *,
+    features: NDArray[np.int64],
+    share: float | None,
+    seed: int,
+) -> Sides:
+    """Return sides with as many inactive tokens as active ones drawn for training, for each feature.
+
+    Parameters
+    ----------
+    train
+        Tokens of the training side.
+    active
+        The occurrences of the features.
+    features
+        int64, (features,). Number of each feature, so that what is drawn for it does not
+        depend on which others stand beside it.
+    share
+        As the source does, whatever the training side is: this share of the smaller class is
+        drawn of each class from all tokens, and whatever was not drawn is validated on.
+        None: all of the smaller class of the training side.
+    seed
+        Seed of the draws.
+    """
+    begins = np.searchsorted(active.feature, np.arange(len(features) + 1))
+    allowed = np.ones(len(train), dtype=np.bool_) if share is not None else train
+    total = int(np.count_nonzero(allowed))
+    on_drawn: list[Occurrences] = []
+    off_drawn: list[Occurrences] = []
+    for feature, number_of in enumerate(features.tolist()):
+        rng = np.random.default_rng([seed, 3, number_of])
+        on = active.token[begins[feature] : begins[feature + 1]]
+        on = on[allowed[on]]
+        smaller = min(len(on), total - len(on))
+        number = smaller if share is None else int(share * smaller)
+        off = allowed.copy()
+        off[on] = False
+        on_drawn.append(_entries(rng.choice(on, number, replace=False), feature))
+        off_drawn.append(_entries(rng.choice(np.flatnonzero(off), number, replace=False), feature))
+    drawn = (_together(on_drawn), _together(off_drawn))
+    return Sides(train, active, len(features), drawn, rest=share is not None)
+
+
+def _entries(token: NDArray[np.int64], feature: int) -> Occurrences:
+    return Occurrences(
+        np.sort(token), np.full(len(token), feature), np.ones(len(token), dtype=np.float32)
+    )
+
+
+def _together(many: list[Occurrences]) -> Occurrences:
+    return Occurrences(
+        *(np.concatenate([getattr(one, n) for one in many]) for n in ("token", "feature", "value"))
+    )

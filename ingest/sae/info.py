@@ -1,0 +1,157 @@
+"""What is known of an SAE: its name, where it came from, where it reads."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import BadInput
+
+if TYPE_CHECKING:
+    from ingest.sae.loading import LoadedSae
+
+__all__ = ["SaeInfo", "describe", "neuronpedia_url", "slug"]
+
+
+@dataclass(frozen=True)
+class SaeInfo:
+    """What is known of an SAE.
+
+    Parameters
+    ----------
+    name
+        Its name in the atlas, a slug.
+    source
+        ``release:sae_id``, the folder, a demo SAE's name, or ``"memory"``.
+    release, sae_id
+        Where it is in sae-lens' registry, if it came from there.
+    architecture
+        As sae-lens names it.
+    d_in, d_sae
+        Width of what it reads, and its number of features.
+    seed
+        Its training seed, if its metadata says.
+    neuronpedia_id
+        Its name at Neuronpedia, if any: ``"gemma-2-2b/20-gemmascope-res-16k"``.
+    model
+        Its model, as its metadata names it.
+    hook
+        TransformerLens name of the place it reads.
+    context_size
+        Tokens of a context it was trained on, BOS included, if its metadata says.
+    prepend_bos
+        Whether each context begins with BOS; true where its metadata says nothing,
+        as in sae-lens.
+    dtype
+        Number format it runs in.
+    weights
+        SHA-256 (hex) of its parameters in float32, of the settings that encoding
+        depends on, and of what is taken from the activations before.
+    model_kwargs
+        How TransformerLens was told to prepare the model, such as
+        ``center_writing_weights``.
+    dataset
+        Data set it was trained on, if its metadata says.
+    less
+        What is taken from the activations before it reads them, in words, if anything is.
+    needs
+        Other places of the model that are read for that, and the widths expected there.
+    """
+
+    name: str
+    source: str
+    release: str | None
+    sae_id: str | None
+    architecture: str
+    d_in: int
+    d_sae: int
+    seed: int | None
+    neuronpedia_id: str | None
+    model: str | None
+    hook: str
+    context_size: int | None
+    prepend_bos: bool
+    dtype: str
+    weights: str
+    model_kwargs: Mapping[str, Any]
+    dataset: str | None = None
+    less: str | None = None
+    needs: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def hooks(self) -> list[str]:
+        """All places of the model that are read for it, its own first."""
+        return [self.hook, *(hook for hook in self.needs if hook != self.hook)]
+
+
+def neuronpedia_url(sae: SaeInfo, idx: int) -> str | None:
+    """Return the address of a feature's page at Neuronpedia, if the SAE is there."""
+    if sae.neuronpedia_id is None:
+        return None
+    return f"https://www.neuronpedia.org/{sae.neuronpedia_id}/{idx}"
+
+
+def slug(text: str) -> str:
+    """Return a text in lower case with every run of other characters as one ``-``.
+
+    >>> slug("gpt2-small-res-jb:blocks.8.hook_resid_pre")
+    'gpt2-small-res-jb-blocks.8.hook_resid_pre'
+    """
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
+
+
+def describe(
+    loaded: "LoadedSae", *, name: str | None, hook: str | None, model: str | None
+) -> SaeInfo:
+    """Return what is known of a loaded SAE; the parameters and errors are those of ``open_sae``."""
+    config, metadata = loaded.sae.cfg, loaded.sae.cfg.metadata
+    weights, less = _weights(loaded), loaded.less
+    called = name or slug(loaded.name) or f"{config.architecture()}-{weights[:8]}"
+    if called != slug(called):
+        raise BadInput(
+            f"The name {called!r} cannot be an SAE's: use lower-case letters, digits, '.', '_' and "
+            f"'-', such as {slug(called) or 'my-sae'!r}."
+        )
+    hook = hook or metadata.hook_name
+    if not hook:
+        raise BadInput(
+            f"The metadata of the SAE {called!r} does not say where it reads: put hook_name (such "
+            "as 'blocks.5.hook_resid_post') under metadata in its cfg.json, or give hook=."
+        )
+    return SaeInfo(
+        name=called,
+        source=loaded.source,
+        release=loaded.release,
+        sae_id=loaded.sae_id,
+        architecture=config.architecture(),
+        d_in=int(config.d_in),
+        d_sae=int(config.d_sae),
+        seed=metadata.seed,
+        neuronpedia_id=metadata.neuronpedia_id,
+        model=model or metadata.model_name,
+        hook=hook,
+        context_size=metadata.context_size,
+        prepend_bos=metadata.prepend_bos is not False,
+        dtype="float32",
+        weights=weights,
+        model_kwargs=dict(metadata.model_from_pretrained_kwargs or {}),
+        dataset=metadata.dataset_path,
+        less=less.words if less else None,
+        needs=dict(less.needs) if less else {},
+    )
+
+
+def _weights(loaded: "LoadedSae") -> str:
+    sae = loaded.sae
+    settings = sae.cfg.to_dict()
+    for elsewhere in ("device", "dtype", "metadata"):
+        settings.pop(elsewhere)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, values in sorted(sae.state_dict().items()):
+        digest.update(f"{name} {tuple(values.shape)}".encode())
+        digest.update(values.float().cpu().contiguous().numpy())
+    if loaded.less is not None:
+        digest.update(loaded.less.digest().encode())
+    return digest.hexdigest()

@@ -1,0 +1,234 @@
+"""SAEs of sae-lens, from its registry, a folder or memory, made ready to encode flat float32."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atlas.errors import BadInput, Mismatch, UnknownName
+from ingest.error_translation import reached
+from ingest.folder_checks import check_sae_folder, read_json_object
+from ingest.sae.activation_transforms import Subtraction, read_subtraction
+from ingest.sae.names import short_names
+
+__all__ = ["LoadedSae", "demo_names", "load_sae"]
+
+DEMO_SAES = Path(__file__).parents[1] / "demo" / "saes"
+
+#: Architectures of sae-lens whose codes would not be what this program takes them for.
+REFUSED = {
+    "abstopk": "its activations may be negative",
+    "jumprelu_skip_transcoder": "it reads one place and writes to another",
+    "jumprelu_transcoder": "it reads one place and writes to another",
+    "skip_transcoder": "it reads one place and writes to another",
+    "temporal": "it encodes a whole context at once",
+    "transcoder": "it reads one place and writes to another",
+}
+
+#: Normalisations that must have been folded into the weights, as sae-lens does after training.
+UNFOLDED = ("expected_average_only_in", "covariance_whitening")
+
+
+@dataclass(frozen=True)
+class LoadedSae:
+    """An SAE object of sae-lens and where it came from.
+
+    Parameters
+    ----------
+    sae
+        On the CPU, in float32, without gradients, its input flat.
+    name
+        The name it goes by; empty for one in memory.
+    source
+        ``release:sae_id``, the folder, a demo SAE's name, or ``"memory"``.
+    release, sae_id
+        Where it is in sae-lens' registry, if it came from there.
+    less
+        What is taken from the activations before it reads them, if its folder says so.
+    """
+
+    sae: Any
+    name: str
+    source: str
+    release: str | None = None
+    sae_id: str | None = None
+    less: Subtraction | None = None
+
+
+def demo_names() -> list[str]:
+    """Return the names of the SAEs that come with this program."""
+    return sorted(path.parent.name for path in DEMO_SAES.glob("*/cfg.json"))
+
+
+def load_sae(given: Any) -> LoadedSae:
+    """Load an SAE; the forms and errors are those of ``open_sae``."""
+    if isinstance(given, str | Path):
+        loaded = _by_name(given)
+    else:
+        loaded = LoadedSae(_copied(given), "", "memory")
+    _check(loaded)
+    loaded.sae.turn_off_forward_pass_hook_z_reshaping()
+    loaded.sae.requires_grad_(False).eval()
+    return loaded
+
+
+def _by_name(given: str | Path) -> LoadedSae:
+    text = str(given)
+    if isinstance(given, str):
+        if text in demo_names():
+            return _from_folder(DEMO_SAES / text, name=text, source=text)
+        if text in short_names():
+            release, sae_id = short_names()[text]
+            return _from_release(release, sae_id, name=text)
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        return _from_folder(folder, name=folder.resolve().name, source=text)
+    if isinstance(given, Path) or text.startswith((".", "~", os.sep)):
+        raise BadInput(f"There is no folder {text!r}: give the folder of an SAE saved by sae-lens.")
+    release, colon, sae_id = text.partition(":")
+    if colon:
+        return _from_release(release, sae_id, name=text)
+    raise UnknownName(
+        "SAE",
+        text,
+        known=[*demo_names(), *short_names()],
+        hint="Any SAE of sae-lens is named RELEASE:SAE_ID, and a local one by its folder.",
+    )
+
+
+# ---------------------------------------------------------------- the registry
+
+
+def _from_release(release: str, sae_id: str, *, name: str) -> LoadedSae:
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_saes_directory import (
+        get_pretrained_saes_directory,
+        get_repo_id_and_folder_name,
+    )
+
+    registry = get_pretrained_saes_directory()
+    if release not in registry and "/" not in release:
+        raise UnknownName("release of sae-lens", release, known=registry)
+    if release in registry and sae_id not in registry[release].saes_map:
+        raise UnknownName(f"SAE of {release}", sae_id, known=registry[release].saes_map)
+    source = f"{release}:{sae_id}"
+    repo, _ = get_repo_id_and_folder_name(release, sae_id)
+    with reached("SAE", source, repo=repo), _without_advice():
+        sae = SAE.from_pretrained(release, sae_id, device="cpu", dtype="float32")
+    return LoadedSae(sae, name, source, release, sae_id)
+
+
+# ---------------------------------------------------------------- folders
+
+
+def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
+    from sae_lens import SAE
+    from sae_lens.registry import SAE_CLASS_REGISTRY
+
+    config = _read_config(folder)
+    architecture = config.get("architecture", "standard")
+    if not isinstance(architecture, str) or architecture not in SAE_CLASS_REGISTRY:
+        raise BadInput(
+            f"The SAE in {folder} is a {architecture!r}, which sae-lens cannot encode with (known: "
+            f"{', '.join(sorted(SAE_CLASS_REGISTRY))}): if it is a training checkpoint, save it "
+            "with save_inference_model."
+        )
+    if not (folder / "sae_weights.safetensors").is_file():
+        raise BadInput(f"The folder {folder} holds no sae_weights.safetensors beside its cfg.json.")
+    check_sae_folder(folder, config)
+    with reached("SAE", str(folder)), _without_advice():
+        sae = SAE.load_from_disk(folder, device="cpu", dtype="float32", converter=_converter)
+    if sae.cfg.normalize_activations == "expected_average_only_in":
+        _fold_scale(sae, folder / "activation_scaler.json")
+    less = read_subtraction(folder, d_in=int(sae.cfg.d_in))
+    return LoadedSae(sae, name, source, less=less)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "cfg.json"
+    if not path.exists():
+        raise BadInput(
+            f"The folder {folder} holds no cfg.json: give the folder of an SAE saved by sae-lens."
+        )
+    return read_json_object(path)
+
+
+def _converter(path: Any, device: str, cfg_overrides: dict[str, Any] | None) -> Any:
+    """Read a folder as sae-lens does, but keep metadata that names no version.
+
+    sae-lens takes such a file for one of its old flat ones and drops the
+    metadata without a word.
+    """
+    from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
+
+    config, state = sae_lens_disk_loader(path, device, cfg_overrides)
+    metadata = config.get("metadata")
+    if isinstance(metadata, dict) and not config.get("sae_lens_version"):
+        metadata.setdefault("sae_lens_version", "6.0.0")
+    return config, state
+
+
+def _fold_scale(sae: Any, path: Path) -> None:
+    """Fold in the scale that a training checkpoint keeps beside its weights, if it is there."""
+    if path.is_file():
+        scale = read_json_object(path).get("scaling_factor")
+        if scale is not None:
+            sae.fold_activation_norm_scaling_factor(float(scale))
+
+
+# ---------------------------------------------------------------- memory
+
+
+def _copied(given: Any) -> Any:
+    """Return a copy of an SAE in memory: what is done to the user's object later does not matter."""
+    from sae_lens import SAE, TrainingSAE
+
+    if not isinstance(given, SAE):
+        raise BadInput(
+            f"A {type(given).__name__} was given as an SAE; a name, a folder or an SAE object of "
+            "sae-lens was expected."
+        )
+    with _without_advice():
+        if isinstance(given, TrainingSAE):
+            # sae-lens turns training SAEs (batch top-k, ...) into inference ones only on disk.
+            with tempfile.TemporaryDirectory() as folder:
+                given.save_inference_model(folder)
+                return SAE.load_from_disk(folder, device="cpu", dtype="float32")
+        config = {**given.cfg.to_dict(), "device": "meta", "dtype": "float32"}
+        copy = SAE.from_dict(config)
+    state = {k: v.detach().to("cpu", copy=True).float() for k, v in given.state_dict().items()}
+    copy.load_state_dict(state, assign=True)
+    return copy.to(device="cpu")
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def _check(loaded: LoadedSae) -> None:
+    config = loaded.sae.cfg
+    who = f"The SAE {loaded.name!r}" if loaded.name else "The SAE in memory"
+    architecture = config.architecture()
+    if architecture in REFUSED:
+        raise Mismatch(
+            f"{who} is of architecture {architecture}: {REFUSED[architecture]}, which an atlas "
+            "cannot hold yet. Give a standard, gated, topk or jumprelu SAE."
+        )
+    if config.normalize_activations in UNFOLDED:
+        raise BadInput(
+            f"{who} expects its input normalised by numbers that are not in its files "
+            f"({config.normalize_activations}): fold them into its weights first, as sae-lens does "
+            "at the end of training."
+        )
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence sae-lens' advice on how TransformerLens should load the model: we see to it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pre")
+        warnings.filterwarnings("ignore", message="norm_scaling_factor not found")
+        yield

@@ -1,0 +1,14 @@
+"""Planted SAEs: texts and codes whose truth is known, to try measures on without a model.
+
+>>> from ingest.synthetic import Planted, PlantedSettings
+>>> planted = Planted(PlantedSettings(seed=1, shared=8, private=12))
+>>> planted.rows("a").d_sae == planted.settings.d_sae
+True
+>>> len(planted.pairs("shared"))  # (feature of a, feature of b) that see the same
+8
+"""
+
+from ingest.synthetic.generator import Planted
+from ingest.synthetic.settings import KINDS, PlantedSettings
+
+__all__ = ["KINDS", "Planted", "PlantedSettings"]

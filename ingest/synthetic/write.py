@@ -1,0 +1,127 @@
+"""Planted SAEs as an atlas: the parts that an ingest would write, with no model behind them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+from atlas.api import Atlas
+from atlas.errors import BadInput
+from atlas.folder import Folder
+from atlas.progress import Progress
+from ingest.codes.store import write_shard
+from ingest.forward.part_writer import Delivery
+from ingest.forward.shard_runner import reduce_again
+from ingest.forward.shards import Group, shard_blocks
+from ingest.model.language_model import Place
+from ingest.reduce import on_activations, on_codes
+from ingest.reduce.protocol import Sizes, Subject
+from ingest.sae.info import SaeInfo
+from ingest.settings import Settings
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import ContextSettings
+
+if TYPE_CHECKING:
+    from ingest.synthetic.generator import Planted
+
+__all__ = ["write_atlas"]
+
+MODEL = "planted"
+HOOK = "hook_embed"
+
+
+def write_atlas(
+    planted: "Planted", path: Path, *, settings: Settings | None, progress: Progress
+) -> Atlas:
+    """Write an atlas; see ``Planted.write``."""
+    if path.exists() and any(path.iterdir()):
+        raise BadInput(f"{path} is not empty; name a new folder for the planted atlas.")
+    settings = settings or Settings(context=planted.settings.context_size)
+    folder = Folder.create(path)
+    with folder.writing():
+        documents = list(planted.text.documents())
+        corpus = Corpus.gather(documents, folder.corpus_file, name=MODEL, progress=progress)
+        folder.set_corpus(asdict(corpus.info))
+        saes = [SimpleNamespace(info=_info(planted, name)) for name in planted.settings.saes]
+        group = _group(planted, saes, settings)
+        for sae in saes:
+            _write_sae(planted, sae, Delivery(folder, group, corpus.info), settings, progress)
+    return Atlas.open(path, progress=progress)
+
+
+def _write_sae(
+    planted: "Planted", sae: Any, delivery: Delivery, settings: Settings, progress: Progress
+) -> None:
+    name, run = sae.info.name, delivery.folder.run(f"{sae.info.name}-planted")
+    run.mkdir(parents=True)
+    size, total = settings.shard_blocks, planted.text.blocks
+    blocks = planted.blocks(name)
+    for shard in range(-(-total // size)):
+        numbers = shard_blocks(shard, size=size, blocks=total)
+        write_shard(
+            run / f"shard-{shard:05d}.arrow",
+            (next(blocks) for _ in numbers),
+            sae=name,
+            d_sae=sae.info.d_sae,
+            first=numbers.start,
+        )
+    part, words = delivery.sae(sae.info), planted.text.words
+    delivery.codes(run, sae=part)
+
+    def texts(ids: Sequence[int]) -> list[str]:
+        return [words[i] for i in ids]
+
+    reduce_again(
+        sae, on_codes(settings), delivery, settings=settings, texts=texts, progress=progress
+    )
+    # No activations were read, and the parts that tell of them say so.
+    none = Sizes(sae.info.d_in, sae.info.d_sae, tokens=0, l0=0, vocabulary=0, codes_kept=True)
+    subject = Subject(name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
+    for reduction in on_activations():
+        delivery.reduction(reduction, [reduction.start(none)], sae=part, subject=subject)
+
+
+def _info(planted: "Planted", name: str) -> SaeInfo:
+    said = f"{planted.settings} {name}"
+    return SaeInfo(
+        name=name,
+        source="memory",
+        release=None,
+        sae_id=None,
+        architecture="planted",
+        d_in=1,
+        d_sae=planted.settings.d_sae,
+        seed=planted.settings.seed,
+        neuronpedia_id=None,
+        model=MODEL,
+        hook=HOOK,
+        context_size=planted.settings.context_size,
+        prepend_bos=False,
+        dtype="float32",
+        weights=hashlib.sha256(said.encode()).hexdigest(),
+        model_kwargs={},
+    )
+
+
+def _group(planted: "Planted", saes: list[SimpleNamespace], settings: Settings) -> Group:
+    """Return what parts say of the model, though there is none that could be run."""
+    words = "\n".join(planted.text.words)
+    model = SimpleNamespace(
+        name=MODEL,
+        source="memory",
+        revision=None,
+        weights=None,
+        architecture="planted",
+        d_model=1,
+        layers=0,
+        dtype="float32",
+        device=SimpleNamespace(type="cpu"),
+        tokenizer_key=hashlib.sha256(words.encode()).hexdigest()[:12],
+        vocabulary=len(planted.text.words),
+        place=lambda hook: Place(hook, None, 1),
+        parameters=lambda hooks: (),
+    )
+    contexts = ContextSettings(planted.settings.context_size, prepend_bos=False)
+    return Group(cast(Any, model), cast(Any, tuple(saes)), contexts, settings.batch_tokens)

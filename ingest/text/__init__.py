@@ -1,0 +1,1 @@
+"""Text: files and data sets, cut into documents and tokens."""

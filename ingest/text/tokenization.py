@@ -1,0 +1,382 @@
+"""Tokenization: a block's documents become the contexts that a model sees.
+
+Documents never share a context. Everything here is a function of the block
+alone, so codes do not depend on how the work was divided.
+"""
+
+import codecs
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atlas.errors import BadInput, Mismatch
+from ingest.codes.store import Tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+    from ingest.text.corpus import Document
+
+__all__ = [
+    "Batch",
+    "ContextSettings",
+    "TokenizedBlock",
+    "check_tokenizer",
+    "token_counts",
+    "token_texts",
+    "tokenize",
+]
+
+# Padding is masked, so any id does; 0 is in every vocabulary, whereas the pad
+# token of some tokenizers lies beyond their model's embedding.
+PAD_ID = 0
+
+
+@dataclass(frozen=True)
+class ContextSettings:
+    """How text is laid out for a model.
+
+    Parameters
+    ----------
+    context_size
+        Tokens of a context at most, BOS included.
+    prepend_bos
+        Whether each context begins with BOS.
+
+    Raises
+    ------
+    BadInput
+        If a context has no room for a token of text.
+    """
+
+    context_size: int
+    prepend_bos: bool
+
+    def __post_init__(self) -> None:
+        if self.text_size < 1:
+            bos = " and one is taken by BOS" if self.prepend_bos else ""
+            raise BadInput(
+                f"A context of {self.context_size} token(s) was asked for{bos}, which leaves no room for "
+                "text: choose a larger context size."
+            )
+
+    @property
+    def text_size(self) -> int:
+        """Tokens of text that a context holds at most."""
+        return self.context_size - self.prepend_bos
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Contexts that go through the model together, right-padded to the longest of them.
+
+    Parameters
+    ----------
+    input_ids
+        int64, (contexts, width).
+    attention_mask
+        int64, (contexts, width). 1 at BOS and text, 0 at padding.
+    keep
+        bool, (contexts, width). True at the tokens that are counted: text that is
+        no special token.
+    rows
+        int64, one entry for each true value of ``keep`` in row-major order: the row
+        of that token in the block's ``Tokens``.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    keep: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokenizedBlock:
+    """The counted tokens of a block in corpus order, and the batches that hold them.
+
+    Each token is in exactly one batch.
+    """
+
+    tokens: Tokens
+    batches: tuple[Batch, ...]
+
+
+def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, settings: ContextSettings) -> None:
+    """Make sure, before any work, that a tokenizer can do what ``tokenize`` needs.
+
+    Raises
+    ------
+    Mismatch
+        If it gives no character offsets, or has no BOS where one is wanted.
+    """
+    _backend(tokenizer)
+    if settings.prepend_bos and tokenizer.bos_token_id is None:
+        raise Mismatch(
+            f"Contexts are to begin with BOS, and the tokenizer {_name(tokenizer)} has no BOS token. If its "
+            "model was trained with another token in that place (often EOS), say so by "
+            "`tokenizer.bos_token = tokenizer.eos_token`; otherwise leave BOS out."
+        )
+
+
+def tokenize(
+    documents: "Sequence[Document]",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    settings: ContextSettings,
+    batch_tokens: int = 4096,
+) -> TokenizedBlock:
+    """Tokenize the documents of a block and lay them out in contexts and batches.
+
+    A document longer than a context goes on in the next one. Special tokens that
+    occur in the text are in the model's input and in no statistic; those that a
+    context after the document's first would begin with are left out of the input
+    too, so that ``Tokens.position`` falls exactly where a new context begins. A
+    context of special tokens alone is left out.
+
+    Parameters
+    ----------
+    documents
+        The documents, in corpus order.
+    tokenizer
+        A fast tokenizer of transformers.
+    settings
+        Size of the contexts, and whether they begin with BOS.
+    batch_tokens
+        Tokens of a batch at most, padding included; a longer context is a batch alone.
+
+    Returns
+    -------
+    TokenizedBlock
+        ``start`` and ``end`` of its tokens are in Unicode code points of the document,
+        as the tokenizer gives them: the space before a word may or may not be covered,
+        a character that takes several tokens is covered by each, and a space that
+        the tokenizer puts before the text covers its first character. The batch of
+        the longest contexts comes last.
+
+    Raises
+    ------
+    Mismatch
+        If the tokenizer gives no character offsets, or has no BOS where one is wanted.
+    """
+    check_tokenizer(tokenizer, settings=settings)
+    text = _encode(documents, tokenizer)
+    begins, lengths = _contexts(text, settings.text_size)
+    tokens = _tokens(text, begins, lengths, documents, bos=int(settings.prepend_bos))
+    layout = _Layout(
+        text, begins, lengths, tokenizer.bos_token_id if settings.prepend_bos else None
+    )
+    return TokenizedBlock(tokens, tuple(layout.batches(batch_tokens)))
+
+
+def token_counts(documents: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return how many tokens each text has, special ones not counted.
+
+    Raises
+    ------
+    Mismatch
+        If the tokenizer gives no character offsets.
+    """
+    special = _special_ids(tokenizer)
+    encodings = _backend(tokenizer).encode_batch_fast(list(documents), add_special_tokens=False)
+    ids = [e.ids for e in encodings]
+    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum()))
+    kept = np.concatenate([[0], np.cumsum(~np.isin(flat, special))])
+    ends = np.cumsum(lengths)
+    counts: list[int] = (kept[ends] - kept[ends - lengths]).tolist()
+    return counts
+
+
+def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
+    """Return the text that each token stands for, its leading space kept.
+
+    Bytes that are no whole character are shown as ``<0xE4>``. A number that the
+    vocabulary lacks is shown as ``<7>``.
+    """
+    backend = _backend(tokenizer)
+    added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
+    parts = b"".join(p.__getstate__() for p in (backend.decoder, backend.pre_tokenizer) if p)
+    read = _of_bytes if b'"ByteLevel"' in parts else _of_pieces
+    texts = []
+    for number in map(int, ids):
+        token = added.get(number) or backend.id_to_token(number)
+        if token is None:
+            texts.append(f"<{number}>")
+        else:
+            texts.append(token if number in added else read(token))
+    return texts
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Every token of a block, special ones included, one document after another."""
+
+    ids: NDArray[np.int64]
+    offsets: NDArray[np.int32]  # (tokens, 2)
+    ends: NDArray[np.int64]  # one a document: where its tokens end
+    lengths: NDArray[np.int64]  # one a document
+    keep: NDArray[np.bool_]
+
+
+def _encode(documents: "Sequence[Document]", tokenizer: "PreTrainedTokenizerBase") -> _Encoded:
+    texts = [d.text for d in documents]
+    # The backend is asked directly: transformers' own call takes twice as long on short documents.
+    encodings = _backend(tokenizer).encode_batch(texts, add_special_tokens=False)
+    lists = [e.ids for e in encodings]
+    lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+    total = int(lengths.sum())
+    ids = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=total)
+    pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+    offsets = np.fromiter(pairs, dtype=np.int32, count=2 * total).reshape(-1, 2)
+    keep = ~np.isin(ids, _special_ids(tokenizer))
+    return _Encoded(ids, offsets, np.cumsum(lengths), lengths, keep)
+
+
+def _contexts(text: _Encoded, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each context begins among the block's tokens, and how many it holds."""
+    total = len(text.ids)
+    # The first counted token at or after each place.
+    places = np.where(text.keep, np.arange(total), total)
+    following = np.minimum.accumulate(places[::-1])[::-1].tolist()
+    begins: list[int] = []
+    ends: list[int] = []
+    for begin, end in zip((text.ends - text.lengths).tolist(), text.ends.tolist(), strict=True):
+        at = begin
+        while at < end:
+            begins.append(at)
+            ends.append(min(at + size, end))
+            at = following[at + size] if at + size < end else end
+    first = np.array(begins, dtype=np.int64)
+    last = np.array(ends, dtype=np.int64)
+    counted = np.concatenate([[0], np.cumsum(text.keep)])
+    some = counted[last] > counted[first]
+    return first[some], (last - first)[some]
+
+
+def _tokens(
+    text: _Encoded,
+    begins: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    documents: "Sequence[Document]",
+    *,
+    bos: int,
+) -> Tokens:
+    """Return the counted tokens, all of which lie in a context."""
+    local = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    seen = np.repeat(begins, lengths) + local
+    counted = text.keep[seen]
+    kept = seen[counted]
+    numbers = np.array([d.number for d in documents], dtype=np.int64)
+    before: NDArray[np.int64] = (
+        np.cumsum(text.keep) - text.keep
+    )  # counted tokens before each, in the block
+    first = np.concatenate([before, [text.keep.sum()]])[text.ends - text.lengths]
+    return Tokens(
+        token_id=text.ids[kept].astype(np.int32),
+        document=np.repeat(numbers, text.lengths)[kept],
+        index=(before - np.repeat(first, text.lengths))[kept].astype(np.int32),
+        position=(local[counted] + bos).astype(np.int32),
+        start=np.ascontiguousarray(text.offsets[kept, 0]),
+        end=np.ascontiguousarray(text.offsets[kept, 1]),
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The contexts of a block, ready to be laid out in batches."""
+
+    text: _Encoded
+    begins: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    bos: int | None
+
+    def batches(self, batch_tokens: int) -> list[Batch]:
+        """Group contexts of like length, so that little is padding; the longest come last."""
+        widths = self.lengths + (self.bos is not None)
+        order = np.argsort(-widths, kind="stable")
+        row = np.cumsum(self.text.keep) - 1
+        made = []
+        at = 0
+        while at < len(order):
+            width = int(widths[order[at]])
+            take = max(1, batch_tokens // width)
+            made.append(self._batch(order[at : at + take], width, row))
+            at += take
+        return made[::-1]
+
+    def _batch(self, contexts: NDArray[np.int64], width: int, row: NDArray[np.int64]) -> Batch:
+        column = np.arange(width) - (self.bos is not None)  # -1 is BOS
+        filled = column < self.lengths[contexts, None]
+        inside = filled & (column >= 0)
+        place = np.where(inside, self.begins[contexts, None] + column, 0)
+        input_ids = np.where(inside, self.text.ids[place], PAD_ID)
+        if self.bos is not None:
+            input_ids[:, 0] = self.bos
+        keep = inside & self.text.keep[place]
+        return Batch(input_ids, filled.astype(np.int64), keep, row[place[keep]])
+
+
+def _backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
+    """Return the Rust tokenizer, set to give whole texts back, as transformers sets it."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise Mismatch(
+            f"The tokenizer {_name(tokenizer)} ({type(tokenizer).__name__}) gives no character offsets, which an "
+            "atlas needs: load the model's fast tokenizer, such as AutoTokenizer gives for a folder with a "
+            "tokenizer.json."
+        )
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = False
+    return backend
+
+
+def _name(tokenizer: "PreTrainedTokenizerBase") -> str:
+    return repr(getattr(tokenizer, "name_or_path", "") or "in memory")
+
+
+def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Return the ids of all special tokens, those without a role (reserved ones) too."""
+    added = tokenizer.added_tokens_decoder.items()
+    return sorted({*tokenizer.all_special_ids, *(n for n, token in added if token.special)})
+
+
+def _byte_of() -> dict[str, int]:
+    """Return the byte that each character of a byte-level vocabulary stands for.
+
+    Printable bytes stand for themselves, the others for the characters from 256 on.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in set(printable)]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+_BYTE_OF = _byte_of()
+
+
+def _show_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    broken = error.object[error.start : error.end]
+    return "".join(f"<0x{b:02X}>" for b in broken), error.end
+
+
+codecs.register_error("atlas.bytes", _show_bytes)
+
+
+def _of_bytes(token: str) -> str:
+    try:
+        return bytes(_BYTE_OF[c] for c in token).decode("utf-8", errors="atlas.bytes")
+    except KeyError:  # not of the byte alphabet: a token that was put in by hand
+        return token
+
+
+def _of_pieces(token: str) -> str:
+    byte = re.fullmatch(r"<0x([0-7][0-9A-F])>", token)  # byte fallback; from 0x80 on a fragment
+    return chr(int(byte[1], 16)) if byte else token.replace("▁", " ")
