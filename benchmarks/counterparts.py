@@ -19,7 +19,7 @@ from analysis.graph_matching.graphs import NodeGraph
 from analysis.graph_matching.methods import anchored
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
-from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import Subject, shuffled
 from benchmarks.graphs import planted
 
@@ -34,7 +34,7 @@ def main() -> None:
         f"{asked.nodes:,} nodes, {len(subject.a.live):,} live, {asked.edges:,} edges, "
         f"{asked.noise:.0%} of them elsewhere in either copy"
     )
-    settings = CounterpartSettings()
+    settings = GraphMatchingSettings()
     for share in (0.01, 0.1, 0.5):
         anchors = subject.truth[: round(share * len(subject.truth))]
         for name, alone in (("walks alone", True), (f"matched, {settings.rounds} rounds", False)):

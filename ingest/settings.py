@@ -1,63 +1,59 @@
 """The settings of one ingest, frozen, and recorded in what it writes."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-__all__ = ["Settings"]
+from atlas.settings import check_settings, documented, setting
+
+__all__ = ["Dtype", "Settings"]
+
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+@documented
 @dataclass(frozen=True)
 class Settings:
-    """How an ingest is done.
+    """How an ingest is done."""
 
-    Parameters
-    ----------
-    tokens
-        Cut a new text after the document in which this many tokens are reached;
-        all of it if None.
-    context
-        Tokens of a context, BOS included; as each SAE's metadata says if None.
-    device
-        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-    dtype
-        Number format of the model: ``"float32"``, ``"bfloat16"``, ``"float16"``, or
-        ``"auto"``, which is float32 for what is loaded and leaves a model in memory
-        as it is. SAEs always run in float32.
-    keep_codes
-        Keep the codes on disk, so that matches, probes and new measures need no
-        model run.
-    shard_blocks
-        Blocks of a shard: the unit of a file and of a retry. Results do not depend on it.
-    batch_tokens
-        Padded tokens of one forward pass.
-    memory
-        Bytes that the states of the reductions may take.
-    seed
-        Seed of the sampled examples.
-    k
-        Most active features of a token that co-activation counts.
-    min_count
-        Tokens among whose most active features a pair must be, to be an edge.
-    workers
-        Processes that share the shards, on Ray; each holds the model and its SAEs.
-        0 is none: this process computes them all, or, with ``ray``, as many as the
-        cluster has CPUs (GPUs, for a model on cuda). Results do not depend on it, but
-        for float32 rounding where workers run fewer threads; see ``ingest.forward.workers``.
-    ray
-        The Ray cluster that gives the workers: ``"auto"`` (the one this machine
-        belongs to), ``"host:port"`` or ``"ray://host:port"``. One is started on this
-        machine if None and ``workers`` is not 0.
-    """
+    tokens: int | None = setting(
+        None, "Number of tokens of a new text; the document that reaches it is the last, and one that "
+        "exceeds it by more than a tenth is cut.", flag=None, least=1, metavar="N", shown="all",
+    )  # fmt: skip
+    context: int | None = setting(
+        None, "Tokens of a context, BOS included.", least=2, metavar="N", shown="the SAE's"
+    )
+    device: str = setting("auto", "Device of the model: auto, cpu, cuda, cuda:1 or mps.")
+    dtype: Dtype = setting(
+        "auto", "Number format of the model; auto is float32 for a model that is loaded, and its own "
+        "format for a model in memory. SAEs always run in float32.",
+    )  # fmt: skip
+    keep_codes: bool = setting(
+        True,
+        "Store the sparse activations, so that matches, probes and new measures need no model.",
+    )
+    shard_blocks: int = setting(
+        8, "Blocks of a shard, the unit of a file and of a retry; results do not depend on it.",
+        flag=None, least=1,
+    )  # fmt: skip
+    batch_tokens: int = setting(4096, "Padded tokens of one forward pass.", flag=None, least=1)
+    memory: int = setting(
+        4 * 2**30, "Bytes that the states of the reductions may take.", flag=None, least=1
+    )
+    seed: int = setting(0, "Seed of the sampled examples.", least=0)
+    k: int = setting(4, "Most active features of a token that co-activation counts.", least=1)
+    min_count: int = setting(
+        1, "Tokens among whose most active features a pair must be, to be a co-activation edge.",
+        least=1,
+    )  # fmt: skip
+    workers: int = setting(
+        0, "Processes that share the shards, on Ray; each holds the model and its SAEs. Results do not "
+        "depend on it, but for float32 rounding where workers run fewer threads.",
+        least=0, metavar="N", shown="none; with --ray, all the cluster has",
+    )  # fmt: skip
+    ray: str | None = setting(
+        None, "Ray cluster that provides the workers: auto, HOST:PORT or ray://HOST:PORT.",
+        metavar="ADDRESS", shown="one on this machine, if --workers is used",
+    )  # fmt: skip
 
-    tokens: int | None = None
-    context: int | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    keep_codes: bool = True
-    shard_blocks: int = 8
-    batch_tokens: int = 4096
-    memory: int = 4 * 2**30
-    seed: int = 0
-    k: int = 4
-    min_count: int = 1
-    workers: int = 0
-    ray: str | None = None
+    def __post_init__(self) -> None:
+        check_settings(self)

@@ -35,7 +35,7 @@ from analysis.graph_comparison.plots import draw
 from analysis.graph_comparison.report import alike, compare_saes
 from analysis.graph_comparison.rewired import Rewired
 from analysis.graph_comparison.rows import RANGE, Row, p_of, range_of
-from analysis.graph_comparison.settings import AlikeSettings
+from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import Subject, read_subjects
 from analysis.graph_comparison.summary import conclude
 from atlas.api import Atlas
@@ -378,7 +378,7 @@ def subject_of(pairs, active):
     """Return a subject without halves or nulls."""
     edges_, active = np.array(pairs, dtype=np.int64), np.array(active)
     of = GraphOf("x", 10, 10, edges_, active, 1, None)
-    return Subject(of, Linked(len(active), edges_), [], [], [], [], AlikeSettings(draws=3))
+    return Subject(of, Linked(len(active), edges_), [], [], [], [], ComparisonSettings(draws=3))
 
 
 def test_dead_features_change_no_distance():
@@ -591,7 +591,7 @@ def path(tmp_path_factory):
     return made
 
 
-FEW = AlikeSettings(draws=9, halves=2, null_graphs=1, leiden_runs=2, matches="one-to-one",
+FEW = ComparisonSettings(draws=9, halves=2, null_graphs=1, leiden_runs=2, matches="one-to-one",
                     frequency_bins=2, degree_bins=2)  # fmt: skip
 
 
@@ -763,6 +763,6 @@ def test_what_cannot_be_asked(path):
             compare_saes(atlas, ["one", "tow"])
     for bad in ({"draws": 0}, {"seed": -1}, {"level": 2}, {"matches": "any"}, {"weight": "lift"}):
         with pytest.raises(BadInput, match="was asked for"):
-            AlikeSettings(**bad)
+            ComparisonSettings(**bad)
     with pytest.raises(BadInput, match="No comparison"):
         draw([])

@@ -30,7 +30,7 @@ from analysis.communities.partner_diversity import (
     partner_diversity,
     partners_among,
 )
-from analysis.communities.settings import GraphSettings
+from analysis.communities.settings import CommunitySettings
 from analysis.communities.stability import Stability, stability
 from analysis.communities.study import graph_features
 from atlas.api import Atlas
@@ -45,7 +45,7 @@ from ingest.settings import Settings
 A_BIN = dict.fromkeys(
     ("active_from", "active_to", "among", "among_by_chance", "among_within_documents"), 1
 )
-FEW = GraphSettings(runs=2, splits=2, draws=2)
+FEW = CommunitySettings(runs=2, splits=2, draws=2)
 
 
 def ends(graph):
@@ -660,7 +660,7 @@ def test_bad_input_is_told(path):
         graph_features(path, ["tap"])
     for wrong in ({"weight": "size"}, {"min_count": 0}, {"draws": 1}, {"seed": -1}):
         with pytest.raises(BadInput):
-            GraphSettings(**wrong)
+            CommunitySettings(**wrong)
     shutil.rmtree(path / "parts" / "coactivation" / "top")
     with pytest.raises(Missing, match="no coactivation of top"):
         graph_features(path, ["top"])

@@ -25,7 +25,7 @@ from analysis.graph_matching.methods import METHODS, anchored, mispaired
 from analysis.graph_matching.plots import draw, draw_curve
 from analysis.graph_matching.ranks import first, rank
 from analysis.graph_matching.seeded_matching import _standing_out
-from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import (
     Subject,
     shared_min_count,
@@ -56,7 +56,7 @@ from ingest.sae.autoencoder import open_sae
 from ingest.synthetic import Planted, PlantedSettings
 from ingest.text.corpus import Corpus
 
-PLAIN = CounterpartSettings()
+PLAIN = GraphMatchingSettings()
 
 
 # Planted graphs
@@ -143,7 +143,7 @@ def test_nodes_that_cannot_be_told_apart_are_found_by_chance_alone(jumps):
     a, b = node_graph(ring), node_graph(ring)
     same = np.arange(nodes)
     for standard in ("normal", "z"):
-        settings = CounterpartSettings(standard=standard)
+        settings = GraphMatchingSettings(standard=standard)
         subject = shuffled(Subject(a, b, np.column_stack([same, same])), seed=5)
         for outcome in evaluate(subject, settings, shares=()):
             assert (outcome.ranks.scores[:, 0] == 1 / nodes).all(), outcome.method
@@ -249,7 +249,7 @@ def test_walks_equal_a_brute_force():
         for k in (1, 0)
     )
     expected = 2 * total - near_a[:, None] - near_b[None]
-    found = anchored(subject, CounterpartSettings(walks=2), anchors=known, alone=True)
+    found = anchored(subject, GraphMatchingSettings(walks=2), anchors=known, alone=True)
     queries = [q for q in subject.truth[:, 0] if q not in known[:, 0]]
     assert np.allclose(found, expected[np.searchsorted(free_a, queries)], atol=1e-4)
 
@@ -675,7 +675,7 @@ def test_what_is_refused(made, small):
         report.counterparts(made, "one", "two", chosen_on=("two", "one"))
     for wrong in ({"depth": -1}, {"walks": 0}, {"rounds": -1}, {"doubt": 0.0}, {"prior": -0.1}):
         with pytest.raises(BadInput, match="possible"):
-            CounterpartSettings(**wrong)
+            GraphMatchingSettings(**wrong)
     for given in ("0", "100", "a", "5,-1"):
         done = CliRunner().invoke(command, ["one", "two", "--anchors", given])
         assert done.exit_code == 2

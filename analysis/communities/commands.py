@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from analysis.communities.settings import WEIGHTS, GraphSettings
+from analysis.communities.settings import WEIGHTS, CommunitySettings
 from atlas.output import (
     atlas_option,
     echo,
@@ -20,7 +20,7 @@ from atlas.output import (
 
 __all__ = ["communities", "plot_communities"]
 
-_DEFAULT = GraphSettings()
+_DEFAULT = CommunitySettings()
 
 #: What stands in the table, by the names of a row.
 _COLUMNS = {
@@ -89,7 +89,7 @@ def communities(
     """
     from analysis.communities.study import graph_features
 
-    settings = GraphSettings(
+    settings = CommunitySettings(
         weight=weight, min_count=min_count, runs=runs, splits=splits, draws=draws, seed=seed
     )
     rows = graph_features(

@@ -42,7 +42,7 @@ class Shape:
 def edge_weights(
     by: Weight, count: NDArray[np.int64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what edges weigh where communities are sought; see ``GraphSettings.weight``.
+    """Return what edges weigh where communities are sought; see ``CommunitySettings.weight``.
 
     Parameters
     ----------

@@ -3,57 +3,44 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from atlas.errors import BadInput
+from atlas.settings import check_settings, documented, setting
 
-__all__ = ["WEIGHTS", "GraphSettings", "Weight"]
+__all__ = ["WEIGHTS", "CommunitySettings", "Weight"]
 
 Weight: TypeAlias = Literal["total", "weight", "count", "none"]
 
-#: What an edge may weigh where communities are sought.
+#: What the weight of an edge may be in community detection.
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
 
 
+@documented
 @dataclass(frozen=True)
-class GraphSettings:
-    """Settings of ``analysis.communities.study.graph_features``.
+class CommunitySettings:
+    """Settings of ``analysis.communities.study.graph_features``."""
 
-    Parameters
-    ----------
-    weight
-        What an edge weighs where communities are sought: its property ``weight`` (a mean of
-        cosines), its ``count`` (a number of tokens), their product ``"total"`` (the sum of the
-        cosine over these tokens), or all the same (``"none"``).
-    min_count
-        Only edges of pairs met on so many tokens; never fewer than the atlas keeps.
-    runs
-        Leiden runs of other seeds that the communities are held against.
-    splits
-        Splits of the documents into halves that they are held against.
-    draws
-        Graphs drawn by the bipartite null for the expected number of partners.
-    sources
-        From how many nodes betweenness is estimated where the graph is large.
-    tokens
-        Tokens that name a community, at most.
-    seed
-        Of everything drawn.
-    """
-
-    weight: Weight = "total"
-    min_count: int = 1
-    runs: int = 5
-    splits: int = 3
-    draws: int = 5
-    sources: int = 256
-    tokens: int = 8
-    seed: int = 0
+    weight: Weight = setting(
+        "total", "Weight of an edge in community detection: its mean cosine (weight), its number of "
+        "tokens (count), their product (total), or 1 (none)."
+    )  # fmt: skip
+    min_count: int = setting(
+        1, "Only edges of features that were together among the most active of N tokens.",
+        least=1, metavar="N",
+    )  # fmt: skip
+    runs: int = setting(
+        5, "Leiden runs with other seeds, to compare the communities with.", least=1, metavar="N"
+    )
+    splits: int = setting(
+        3, "Splits of the documents into halves, to compare the communities with.",
+        least=1, metavar="N",
+    )  # fmt: skip
+    draws: int = setting(
+        5, "Random graphs for the expected number of partners.", least=2, metavar="N"
+    )
+    sources: int = setting(
+        256, "Nodes from which betweenness is estimated in a large graph.", flag=None, least=2
+    )
+    tokens: int = setting(8, "Largest number of tokens that name a community.", flag=None, least=1)
+    seed: int = setting(0, "Seed of everything drawn.", least=0)
 
     def __post_init__(self) -> None:
-        if self.weight not in WEIGHTS:
-            raise BadInput(f"An edge cannot weigh {self.weight!r}; choose of {', '.join(WEIGHTS)}.")
-        least = {"min_count": 1, "runs": 1, "splits": 1, "draws": 2, "sources": 2, "tokens": 1}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise BadInput(f"{name} must be {low} or more; {getattr(self, name)} was given.")
-        if self.seed < 0:
-            raise BadInput(f"A seed is 0 or more; {self.seed} was given.")
+        check_settings(self)

@@ -16,7 +16,7 @@ from analysis.communities.detection import (
     permuted,
 )
 from analysis.communities.leiden import partition
-from analysis.communities.settings import GraphSettings
+from analysis.communities.settings import CommunitySettings
 from analysis.statistics.bipartite_null import swapped
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
@@ -86,7 +86,7 @@ def stability(
     pairs: NDArray[np.int64],
     weights: NDArray[np.float64],
     *,
-    settings: GraphSettings,
+    settings: CommunitySettings,
     min_count: int,
     folder: Folder,
     sae: str,

@@ -20,7 +20,7 @@ from analysis.communities.partner_diversity import (
     partner_diversity,
     partners_among,
 )
-from analysis.communities.settings import GraphSettings
+from analysis.communities.settings import CommunitySettings
 from analysis.communities.stability import Stability, stability
 from analysis.graph.node_statistics import NodeStatistics, node_statistics
 from atlas.errors import Missing, UnknownName
@@ -49,7 +49,7 @@ def graph_features(
     atlas: str | Path,
     saes: Sequence[str] | None = None,
     *,
-    settings: GraphSettings = GraphSettings(),  # noqa: B008 - frozen
+    settings: CommunitySettings = CommunitySettings(),  # noqa: B008 - frozen
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ def _one(
     folder: Folder,
     sound: Sound,
     sae: str,
-    settings: GraphSettings,
+    settings: CommunitySettings,
     replace: bool,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _one(
     return _row(part)
 
 
-def _same(part: Part, settings: GraphSettings, *, codes: bool) -> bool:
+def _same(part: Part, settings: CommunitySettings, *, codes: bool) -> bool:
     """Whether computing again would tell no more: codes that are gone by now take nothing away."""
     said = dict(part.manifest.settings)
     return (said.pop("codes") or not codes) and (part.manifest.version, said) == (
@@ -217,7 +217,7 @@ class _Found:
     """All that a part holds of an SAE's graph."""
 
     of: _Graph
-    settings: GraphSettings
+    settings: CommunitySettings
     nodes: NodeStatistics
     partition: Partition
     weights: NDArray[np.float64]
@@ -234,7 +234,7 @@ class _Found:
         sound: Sound,
         sae: str,
         *,
-        settings: GraphSettings,
+        settings: CommunitySettings,
         codes: bool,
         progress: Progress,
     ) -> "_Found":

@@ -72,7 +72,7 @@ def compare(
       atlas compare tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
     """
     from analysis.graph_comparison.report import compare_saes
-    from analysis.graph_comparison.settings import AlikeSettings
+    from analysis.graph_comparison.settings import ComparisonSettings
     from atlas.api import Atlas
 
     if outs:
@@ -80,7 +80,7 @@ def compare(
 
         for out in outs:
             check_path(out)
-    settings = AlikeSettings(draws=draws, halves=halves, seed=seed, min_count=min_count,
+    settings = ComparisonSettings(draws=draws, halves=halves, seed=seed, min_count=min_count,
                              matches=matches, weight=weight)  # fmt: skip
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:

@@ -62,7 +62,7 @@ def read_partners(
     a, b
         Names of the SAEs.
     matches, level
-        See ``AlikeSettings``.
+        See ``ComparisonSettings``.
 
     Returns
     -------

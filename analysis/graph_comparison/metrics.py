@@ -19,7 +19,7 @@ from analysis.graph_comparison.distances import MEASURES, bins_of, bootstrap, di
 from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.matched_features import Partners, movable
 from analysis.graph_comparison.rows import INTERVAL, RANGE, STANDARD_ERROR, Row, p_of, range_of
-from analysis.graph_comparison.settings import AlikeSettings
+from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import Subject
 from atlas.progress import SILENT, Progress
 
@@ -61,7 +61,7 @@ def distance_rows(a: Subject, b: Subject) -> list[Row]:
 
 
 def _distances_of(
-    a: Subject, b: Subject, what: str, ends: NDArray[np.float64], s: AlikeSettings
+    a: Subject, b: Subject, what: str, ends: NDArray[np.float64], s: ComparisonSettings
 ) -> list[Row]:
     """Return the distances of one number: over all tokens, and over halves beside those of one SAE."""
 
@@ -213,7 +213,7 @@ def conserved_rows(
 
 def _conserved(
     panels: Sequence[edges.Panel], partners: Partners, stratum: NDArray[np.int64],
-    s: AlikeSettings, progress: Progress,
+    s: ComparisonSettings, progress: Progress,
 ) -> list[Row]:  # fmt: skip
     """Return a row for each number that is measured, in the order of ``Measured.flat``."""
     how: dict[str, Any] = {"r_bins": s.r_bins, "draws": s.draws, "seed": s.seed}
@@ -244,7 +244,7 @@ def _conserved(
     return rows
 
 
-def _why(kind: str, name: str, s: AlikeSettings) -> str:
+def _why(kind: str, name: str, s: ComparisonSettings) -> str:
     if name == _SHARES["weights"]:
         return (
             "edges have no weights"
@@ -280,7 +280,9 @@ def _runs(graph: Sequence[Labels], features: NDArray[np.int64]) -> list[Labels]:
 
 
 def _community_row(
-    pairs: Sequence[tuple[Sequence[Labels], Sequence[Labels]]], stratum: Labels, s: AlikeSettings
+    pairs: Sequence[tuple[Sequence[Labels], Sequence[Labels]]],
+    stratum: Labels,
+    s: ComparisonSettings,
 ) -> Row:
     """Return the mean overlap of pairs of graphs beside that by chance."""
     n = [int(np.sum((x[0] >= 0) & (y[0] >= 0))) for x, y in pairs]

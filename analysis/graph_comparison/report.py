@@ -16,7 +16,7 @@ from analysis.graph_comparison.metrics import (
     distance_rows,
 )
 from analysis.graph_comparison.rows import Row
-from analysis.graph_comparison.settings import AlikeSettings
+from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import Subject, read_subjects
 from analysis.graph_comparison.summary import conclude
 from atlas.api import Atlas
@@ -72,7 +72,7 @@ class Comparison:
 
 
 def alike(
-    atlas: Atlas, a: str, b: str, *, settings: AlikeSettings | None = None,
+    atlas: Atlas, a: str, b: str, *, settings: ComparisonSettings | None = None,
     progress: Progress = SILENT,
 ) -> Comparison:  # fmt: skip
     """Say how alike the graphs of two SAEs are; see ``compare_saes``."""
@@ -84,7 +84,7 @@ def compare_saes(
     atlas: Atlas,
     saes: Sequence[str],
     *,
-    settings: AlikeSettings | None = None,
+    settings: ComparisonSettings | None = None,
     progress: Progress = SILENT,
 ) -> list[Comparison]:
     """Say how alike the graphs of SAEs are, every two of them, all at equal numbers of tokens.
@@ -112,7 +112,7 @@ def compare_saes(
         If one would have to be cut to the tokens of another and its codes were not kept, or
         their graphs join different numbers of features a token.
     """
-    s = settings or AlikeSettings()
+    s = settings or ComparisonSettings()
     names = list(dict.fromkeys(saes))
     if len(names) < 2:
         raise BadInput(
@@ -131,7 +131,7 @@ def compare_saes(
 
 
 def _all_partners(
-    atlas: Atlas, names: Sequence[str], s: AlikeSettings
+    atlas: Atlas, names: Sequence[str], s: ComparisonSettings
 ) -> tuple[dict[tuple[str, str], Partners], dict[tuple[str, str], str]]:
     """Return the partners of every two SAEs, and why there are none of others."""
     found, missing = {}, {}
@@ -148,7 +148,7 @@ def _all_partners(
 
 
 def _compare(
-    a: Subject, b: Subject, partners: Partners | None, missing: str | None, s: AlikeSettings,
+    a: Subject, b: Subject, partners: Partners | None, missing: str | None, s: ComparisonSettings,
     progress: Progress,
 ) -> Comparison:  # fmt: skip
     notes = _notes(a, b)
@@ -174,7 +174,7 @@ def _compare(
     )  # fmt: skip
 
 
-def _asked(s: AlikeSettings) -> str:
+def _asked(s: ComparisonSettings) -> str:
     return {
         "both-nulls": f"one to one with q <= {s.level:g} in both nulls",
         "one-to-one": "one to one",
@@ -205,7 +205,7 @@ def _notes(a: Subject, b: Subject) -> list[str]:
     return notes
 
 
-def _strata_notes(stratum: NDArray[np.int64], s: AlikeSettings) -> list[str]:
+def _strata_notes(stratum: NDArray[np.int64], s: ComparisonSettings) -> list[str]:
     _, size = np.unique(stratum, return_counts=True)
     alone = int(np.sum(size == 1))
     return [

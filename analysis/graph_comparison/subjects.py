@@ -12,7 +12,7 @@ from analysis.graph.subject import GraphOf, at_equal_tokens
 from analysis.graph_comparison.communities import Labels, communities
 from analysis.graph_comparison.document_splits import Halving, halve, null_linked, part
 from analysis.graph_comparison.linked import Linked
-from analysis.graph_comparison.settings import AlikeSettings
+from analysis.graph_comparison.settings import ComparisonSettings
 from atlas.api import Atlas
 from atlas.errors import Mismatch
 from atlas.graphs import edge_ends
@@ -50,7 +50,7 @@ class Subject:
     nulls: Sequence[Linked]
     half_nulls: Sequence[Linked]
     half_tokens: Sequence[int]
-    settings: AlikeSettings
+    settings: ComparisonSettings
 
     @property
     def live(self) -> NDArray[np.bool_]:
@@ -72,7 +72,7 @@ class Subject:
 
 
 def read_subjects(
-    atlas: Atlas, saes: Sequence[str], settings: AlikeSettings, *, progress: Progress = SILENT
+    atlas: Atlas, saes: Sequence[str], settings: ComparisonSettings, *, progress: Progress = SILENT
 ) -> list[Subject]:
     """Read the graphs of SAEs at equal numbers of tokens, divide their documents, and draw nulls.
 
@@ -129,7 +129,9 @@ def _documents(of: GraphOf) -> NDArray[np.int64]:
     return kept
 
 
-def _subject(atlas: Atlas, of: GraphOf, halvings: Sequence[Halving], s: AlikeSettings) -> Subject:
+def _subject(
+    atlas: Atlas, of: GraphOf, halvings: Sequence[Halving], s: ComparisonSettings
+) -> Subject:
     nulls: list[Linked] = []
     half_nulls: list[Linked] = []
     half_tokens: list[int] = []

@@ -102,7 +102,7 @@ def counterparts(
       atlas counterparts tiny-a-l1-s0 tiny-b-l1-s0 --anchors 5,20 --out curve.html --json
     """
     from analysis.graph_matching import report
-    from analysis.graph_matching.settings import CounterpartSettings
+    from analysis.graph_matching.settings import GraphMatchingSettings
     from atlas.folder import Folder
 
     if outs:
@@ -110,7 +110,7 @@ def counterparts(
 
         for out in outs:
             check_path(out)
-    settings = CounterpartSettings(
+    settings = GraphMatchingSettings(
         standard=standard, depth=depth, walks=walks, rounds=rounds, prior=prior
     )
     found = report.counterparts(

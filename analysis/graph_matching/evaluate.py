@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from analysis.graph_matching.methods import Scored, anchored, mispaired, without_anchors
 from analysis.graph_matching.ranks import Ranks, first, rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
-from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import Subject
 
 __all__ = ["Outcome", "drawn_anchors", "evaluate"]
@@ -67,7 +67,7 @@ def drawn_anchors(truth: Ints, share: float, *, seed: int, repeat: int = 0) -> N
 
 def evaluate(
     subject: Subject,
-    settings: CounterpartSettings,
+    settings: GraphMatchingSettings,
     *,
     shares: Sequence[float],
     places_at: float | None = None,
@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _with_anchors(
-    subject: Subject, settings: CounterpartSettings, anchors: Ints, rng: np.random.Generator
+    subject: Subject, settings: GraphMatchingSettings, anchors: Ints, rng: np.random.Generator
 ) -> Iterator[Scored]:
     yield Scored(
         "anchors, walks alone", anchored(subject, settings, anchors=anchors, alone=True), TOLERANCE

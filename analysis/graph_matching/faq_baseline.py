@@ -10,7 +10,7 @@ from scipy.optimize import quadratic_assignment
 from analysis.graph_matching.graphs import NodeGraph
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
-from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import Subject
 from analysis.graph_matching.vectors import embedded, propagated
 
@@ -43,7 +43,7 @@ class Beside:
 
 def beside_faq(
     subject: Subject,
-    settings: CounterpartSettings,
+    settings: GraphMatchingSettings,
     *,
     share: float,
     rng: np.random.Generator,

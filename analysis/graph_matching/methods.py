@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.graph_matching.graphs import NodeGraph
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
-from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import Subject
 from analysis.graph_matching.vectors import embedded, propagated
 
@@ -44,7 +44,7 @@ class Scored(NamedTuple):
     tolerance: float
 
 
-def without_anchors(subject: Subject, settings: CounterpartSettings) -> Iterator[Scored]:
+def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterator[Scored]:
     """Yield what methods that know no counterparts say of the truth's nodes and all live ones of B."""
     a, b, queries = subject.a, subject.b, subject.truth[:, 0]
     shape = len(queries), len(b.live)
@@ -62,7 +62,7 @@ def without_anchors(subject: Subject, settings: CounterpartSettings) -> Iterator
 
 
 def anchored(
-    subject: Subject, settings: CounterpartSettings, *, anchors: Ints, alone: bool = False
+    subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints, alone: bool = False
 ) -> NDArray[np.float32]:
     """Return what anchors say of the truth's other nodes and all live nodes of B but anchors.
 
@@ -94,7 +94,7 @@ def anchored(
     return of_queries
 
 
-def mispaired(subject: Subject, settings: CounterpartSettings, *, anchors: Ints,
+def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints,
               rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
     """Return what walks alone say where each anchor has the partner of another, of like frequency.
 
@@ -111,7 +111,7 @@ def mispaired(subject: Subject, settings: CounterpartSettings, *, anchors: Ints,
 
 
 def _vectors(
-    subject: Subject, settings: CounterpartSettings, *, depth: int, frequency: bool
+    subject: Subject, settings: GraphMatchingSettings, *, depth: int, frequency: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the vectors of the live nodes of both graphs."""
     one, two = (

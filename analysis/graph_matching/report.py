@@ -11,7 +11,7 @@ from analysis.graph_matching.faq_baseline import beside_faq
 from analysis.graph_matching.methods import METHODS, anchored
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
-from analysis.graph_matching.settings import ANCHORS, CounterpartSettings, vector_grid, walk_grid
+from analysis.graph_matching.settings import ANCHORS, GraphMatchingSettings, vector_grid, walk_grid
 from analysis.graph_matching.subject import Subject, shared_min_count, subject_of
 from analysis.graph_matching.summary import conclusions
 from analysis.graph_matching.tables import (
@@ -39,7 +39,7 @@ def counterparts(
     sae_a: str,
     sae_b: str,
     *,
-    settings: CounterpartSettings = CounterpartSettings(),  # noqa: B008 - frozen
+    settings: GraphMatchingSettings = GraphMatchingSettings(),  # noqa: B008 - frozen
     chosen_on: tuple[str, str] | None = None,
     shares: Sequence[float] = ANCHORS,
     repeats: int = 5,
@@ -119,7 +119,7 @@ def counterparts(
 
 def report(
     subjects: Iterable[Subject],
-    settings: CounterpartSettings,
+    settings: GraphMatchingSettings,
     *,
     shares: Sequence[float] = ANCHORS,
     seed: int = 0,
@@ -188,8 +188,8 @@ def _graph_rows(subject: Subject, repeat: int) -> list[Row]:
 
 
 def choose(
-    subject: Subject, base: CounterpartSettings, *, seed: int = 0
-) -> tuple[CounterpartSettings, list[Row]]:
+    subject: Subject, base: GraphMatchingSettings, *, seed: int = 0
+) -> tuple[GraphMatchingSettings, list[Row]]:
     """Return the settings of the grids with the highest mean reciprocal rank, and all that were tried.
 
     Vectors are chosen first, without anchors; then walks, with a tenth of the truth known.

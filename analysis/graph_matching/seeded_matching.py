@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.graph_matching.graphs import NodeGraph
-from analysis.graph_matching.settings import CounterpartSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.vectors import unit
 
 __all__ = ["TOLERANCE", "Nodes", "match"]
@@ -57,7 +57,7 @@ class Nodes:
 
 
 def match(
-    a: Nodes, b: Nodes, settings: CounterpartSettings, *, rounds: int | None = None
+    a: Nodes, b: Nodes, settings: GraphMatchingSettings, *, rounds: int | None = None
 ) -> Scores:
     """Score every free node of A against every free node of B.
 
@@ -90,7 +90,7 @@ def match(
 
 
 def _embedding(
-    side: Nodes, found: Ints, settings: CounterpartSettings, *, walks_alone: bool
+    side: Nodes, found: Ints, settings: GraphMatchingSettings, *, walks_alone: bool
 ) -> Scores:
     """Return a vector for each free node; their dot products add up cosines of each kind."""
     parts = []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from atlas.errors import BadInput
+from atlas.settings import check_settings, documented, setting
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 
@@ -28,96 +29,83 @@ DEMO_TEXT = "atlas demo"
 SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), ALL_PRIOR)
 
 
+@documented
 @dataclass(frozen=True)
 class ResidualSettings:
-    """How SAEs are trained on a place less what another tells of it.
+    """How SAEs are trained on a site less what an affine map from another site predicts of it.
 
-    Parameters
-    ----------
-    source
-        Hook that the map reads: ``"hook_embed"``.
-    target
-        Hook whose activations the SAEs read: ``"blocks.1.hook_resid_post"``.
-    d_sae
-        Features of each SAE; None: eight for each dimension of the target, 16,384 at most.
-    k
-        Active features per token of each SAE (TopK).
-    seeds
-        How many training seeds, from 0 on: each sets weights and order of the tokens.
-    draws
-        How many draws of principal components, each an arm of its own for every seed.
-    text_tokens
-        Stop the text after the document in which this many tokens are reached; None: all.
-    train_tokens
-        Tokens that each SAE is trained on, with repetitions; None: ``epochs`` times those
-        of its documents.
-    epochs
-        Looks at the training documents where ``train_tokens`` is None.
-    map_share, train_share
-        Shares of the documents that the map (with means and components) is fitted on, and
-        that the SAEs are trained on. The rest is the atlas' corpus; where the atlas has one
-        already, both are scaled to make up all documents that are not in it.
-    split_seed
-        Seed of the division of documents, and of the drawn components.
-    folds, penalties
-        Of the map: folds of documents, and penalties to choose from by them; see
-        ``TranscoderSettings``.
-    batch
-        Tokens of a training step.
-    learning_rate
-        Of Adam; it warms up over a tenth of the steps, 100 at most, and falls to nothing
-        over the last half.
-    context
-        Tokens of a context, BOS included; None: 256, or as many as the model takes.
-    batch_tokens
-        Padded tokens of a forward pass.
+    Documents that neither the map nor the SAEs are fitted on are the corpus of the atlas.
+    Where the atlas has a corpus already, both shares are scaled to make up all documents
+    that are not in it.
     """
 
-    source: str
-    target: str
-    d_sae: int | None = None
-    k: int = 20
-    seeds: int = 1
-    draws: int = 5
-    text_tokens: int | None = None
-    train_tokens: int | None = None
-    epochs: int = 5
-    map_share: float = 0.2
-    train_share: float = 0.5
-    split_seed: int = 0
-    folds: int = 5
-    penalties: tuple[float, ...] = (0.0, *(10.0**i for i in range(-8, 2)))
-    batch: int = 1024
-    learning_rate: float = 1e-3
-    context: int | None = None
-    batch_tokens: int = 4096
+    source: str = setting("hook_embed", "Site that the map reads.", flag="from", metavar="SITE")
+    target: str = setting(
+        "", "Site that the SAEs read, less the prediction of the map: blocks.1.hook_resid_post.",
+        flag="to", metavar="SITE", shown="required",
+    )  # fmt: skip
+    d_sae: int | None = setting(
+        None, "Features of each SAE.", least=1, metavar="N",
+        shown="8 for each dimension, 16,384 at most",
+    )  # fmt: skip
+    k: int = setting(20, "Active features per token of each SAE (TopK).", least=1)
+    seeds: int = setting(
+        1, "Training seeds of every SAE; six or more for a test over seeds.", least=1, metavar="N"
+    )
+    draws: int = setting(
+        5,
+        "Draws of principal components for the controls, each for every seed.",
+        least=0,
+        metavar="N",
+    )
+    text_tokens: int | None = setting(
+        None, "Number of tokens of the text; the document that reaches it is the last.",
+        flag=None, least=1,
+    )  # fmt: skip
+    train_tokens: int | None = setting(
+        None, "Tokens that each SAE is trained on, with repetitions.", least=1, metavar="N",
+        shown="five epochs of its documents",
+    )  # fmt: skip
+    epochs: int = setting(
+        5, "Epochs over the training documents where train_tokens is None.", flag=None, least=1
+    )
+    map_share: float = setting(
+        0.2, "Share of the documents that the map is fitted on, with means and components.",
+        flag=None, above=0, below=1,
+    )  # fmt: skip
+    train_share: float = setting(
+        0.5, "Share of the documents that the SAEs are trained on.", flag=None, above=0, below=1
+    )
+    split_seed: int = setting(
+        0, "Seed of the split of documents and of the drawn components.", least=0
+    )
+    folds: int = setting(5, "Folds of documents of the map.", flag=None, least=3)
+    penalties: tuple[float, ...] = setting(
+        (0.0, *(10.0**i for i in range(-8, 2))), "Penalties of the map to choose from; see "
+        "TranscoderSettings.", flag=None, least=0,
+    )  # fmt: skip
+    batch: int = setting(1024, "Tokens of a training step.", least=1)
+    learning_rate: float = setting(
+        1e-3, "Learning rate of Adam: it rises over the first tenth of the steps (100 at most) and "
+        "falls to 0 over the last half.", above=0,
+    )  # fmt: skip
+    context: int | None = setting(
+        None, "Tokens of a context, BOS included.", least=2, shown="256 at most"
+    )
+    batch_tokens: int = setting(4096, "Padded tokens of a forward pass.", flag=None, least=1)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if self.source == self.target:
             raise BadInput(
-                f"Source and target are both {self.source}: nothing is left of a place less itself, so there is "
-                "nothing to train an SAE on; name an earlier place as the source."
+                f"Source and target are both {self.source}, so the residual is 0 and there is nothing to "
+                "train an SAE on; name an earlier site as the source."
             )
-        for name, least in (
-            ("k", 1), ("seeds", 1), ("draws", 0), ("epochs", 1), ("batch", 1), ("folds", 3),
-            ("d_sae", 1), ("text_tokens", 1), ("train_tokens", 1), ("split_seed", 0),
-            ("context", 2), ("batch_tokens", 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise BadInput(f"{name}={value} was asked for; {least} or more is possible.")
-        shares = self.map_share, self.train_share
-        if not (min(shares) > 0 and sum(shares) < 1):
+        if self.map_share + self.train_share >= 1:
             raise BadInput(
-                f"map_share={self.map_share} and train_share={self.train_share} were asked for; both are above "
-                "0, and together below 1: the rest of the documents is what the SAEs are measured on."
+                f"map_share is {self.map_share} and train_share is {self.train_share}; expected a sum below "
+                "1, since the SAEs are measured on the other documents."
             )
-        if not 0 < self.learning_rate < float("inf"):
-            raise BadInput(
-                f"learning_rate={self.learning_rate} was asked for; it is a number above 0."
-            )
-        if not self.penalties or not all(0 <= p < float("inf") for p in self.penalties):
-            raise BadInput(f"penalties={self.penalties} was asked for; each is a number from 0 on.")
 
     @property
     def saes(self) -> int:

@@ -4,76 +4,54 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from atlas.errors import BadInput
+from atlas.settings import check_settings, documented, setting
 
 __all__ = ["Method", "TranscoderSettings"]
 
 Method: TypeAlias = Literal["closed form", "adam"]
 
 
+@documented
 @dataclass(frozen=True)
 class TranscoderSettings:
     """How affine maps are fitted and scored.
 
-    Parameters
-    ----------
-    method
-        ``"closed form"``: ridge regression from moments. ``"adam"``: gradient descent,
-        as the source did.
-    folds
-        Into how many folds documents are dealt. With the closed form each fold is scored
-        by a map that was fitted on the others. With Adam the first is scored, the second
-        says when to stop, and the rest is trained on.
-    penalties
-        Of the closed form, what is added to the diagonal of the source's covariance, in
-        units of the mean variance of its dimensions. Of several the one with the least
-        error on documents left out is taken; for a held-out score these documents are
-        others than the scored ones.
-    seed
-        Seed of the folds, of the draws, and of training.
-    draws
-        Draws of the bootstrap over documents; 0: no interval, and one look at the text less.
-    rates
-        Of Adam, learning rates to try, the source's (1e-4) among them; the one with the
-        least error on the second fold, on which no map is trained or scored, is taken.
-    batch
-        Tokens of a step of Adam.
-    epochs
-        Looks of Adam at all its tokens, at most.
-    patience
-        Adam stops after so many epochs without a lower error on the second fold.
+    With the closed form each fold is scored by a map that was fitted on the others. With
+    Adam the first fold is scored, the second selects the rate and the epoch, and the rest
+    is trained on.
     """
 
-    method: Method = "closed form"
-    folds: int = 5
-    penalties: tuple[float, ...] = (0.0, *(10.0**i for i in range(-8, 2)))
-    seed: int = 0
-    draws: int = 1000
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
-    batch: int = 256
-    epochs: int = 20
-    patience: int = 3
+    method: Method = setting(
+        "closed form", "Ridge regression from moments, or gradient descent as the source did."
+    )
+    folds: int = setting(5, "Number of folds of documents.", least=2, metavar="N")
+    penalties: tuple[float, ...] = setting(
+        (0.0, *(10.0**i for i in range(-8, 2))),
+        "Added to the diagonal of the source's covariance, in units of the mean variance of its "
+        "dimensions (closed form). Of several, the one with the least error on documents that are "
+        "neither fitted nor scored.", flag="penalty", least=0, metavar="L2", shown="0 and 1e-08 to 10",
+    )  # fmt: skip
+    seed: int = setting(0, "Seed of folds, draws and training.", least=0)
+    draws: int = setting(
+        1000, "Bootstrap draws of documents; 0 means no interval and one run of the model less.",
+        least=0, metavar="N",
+    )  # fmt: skip
+    rates: tuple[float, ...] = setting(
+        (1e-4, 3e-4, 1e-3, 3e-3), "Learning rate of Adam. Of several, the one with the least error on "
+        "the second fold.", flag="rate", above=0, metavar="R",
+    )  # fmt: skip
+    batch: int = setting(256, "Tokens of a step of Adam.", least=1, metavar="N")
+    epochs: int = setting(20, "Largest number of epochs of Adam.", least=1, metavar="N")
+    patience: int = setting(
+        3, "Adam stops after so many epochs without a lower error on the second fold.",
+        least=1, metavar="N",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("seed", 0),
-            ("draws", 0),
-            ("batch", 1),
-            ("epochs", 1),
-            ("patience", 1),
-        ):
-            if getattr(self, name) < least:
-                raise BadInput(
-                    f"{name}={getattr(self, name)} was asked for; {least} or more is possible."
-                )
+        check_settings(self)
         few = 3 if self.method == "adam" or len(self.penalties) > 1 else 2
         if self.folds < few:
             raise BadInput(
                 f"{self.folds} fold(s) were asked for; {few} or more are needed: some to fit on, one to "
                 f"score{' and one to choose by' if few == 3 else ''}."
             )
-        if self.method not in ("closed form", "adam"):
-            raise BadInput(f"The method {self.method!r} is unknown; say 'closed form' or 'adam'.")
-        if not self.penalties or not all(0 <= p < float("inf") for p in self.penalties):
-            raise BadInput(f"penalties={self.penalties} was asked for; each is a number from 0 on.")
-        if not self.rates or not all(0 < r < float("inf") for r in self.rates):
-            raise BadInput(f"rates={self.rates} was asked for; each is a number above 0.")

@@ -10,6 +10,7 @@ from atlas.errors import Asked, BadInput
 from atlas.folder import Folder
 from atlas.output import atlases_here, folder_of, which_atlas
 from atlas.progress import Progress
+from atlas.settings import read_settings
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
@@ -93,7 +94,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
             saes=request["saes"],
             model=request["model"],
             settings=Settings(**{**request["settings"], "tokens": None}),
-            match=MatchSettings.read(request["match"]) if request.get("match") else None,
+            match=read_settings(MatchSettings, request["match"]) if request.get("match") else None,
             probe=request.get("probe", ()),
             replace=request["replace"],
             progress=progress,

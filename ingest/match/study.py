@@ -16,6 +16,7 @@ from atlas.errors import BadInput, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import write_part
 from atlas.progress import SILENT, Progress
+from atlas.settings import read_settings
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, compare
 from ingest.match.settings import MatchSettings
@@ -196,7 +197,7 @@ def _stale(
         a, _, b = name.partition("+")
         here = kind == "match" and a in sound.saes and b in sound.saes
         if here and _has_codes(sound, a, progress) and _has_codes(sound, b, progress):
-            how = MatchSettings.read(had[key].settings) if key in had else settings
+            how = read_settings(MatchSettings, had[key].settings) if key in had else settings
             found.append(((a, b), how))
     return found
 

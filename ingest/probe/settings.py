@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from atlas.errors import BadInput
+from atlas.settings import check_settings, documented, setting
 
 __all__ = ["Balance", "Kind", "ProbeSettings", "Split"]
 
@@ -15,76 +16,69 @@ Kind: TypeAlias = Literal["active", "activation"]
 Balance: TypeAlias = Literal["weight", "subsample"]
 
 
+@documented
 @dataclass(frozen=True)
 class ProbeSettings:
     """How features are probed.
 
-    Parameters
-    ----------
-    splits
-        How tokens are divided into training and validation; one run for each.
-        ``"document"``: whole documents. ``"sample"``: single tokens, so that a document
-        may be on both sides. ``"type"``: token ids, so that no id is on both sides.
-    kinds
-        ``"active"``: is the feature active (logistic regression). ``"activation"``: how
-        much (ridge regression).
-    penalty
-        λ of mean loss + λ‖w‖².
-    c
-        scikit-learn's C in its place: λ = 1 / (2·C·n), n being the tokens that a feature's
-        probe is trained on.
-    scale
-        Divide all vectors of a site by one number, their root mean square over rows and
-        dimensions, so that a penalty means the same at any site.
-    train_share
-        Share of tokens to train on.
-    threshold
-        Activation above which a feature counts as active.
-    balance
-        ``"weight"``: both classes weigh the same. ``"subsample"``: as many inactive tokens
-        as active ones are drawn for each feature.
-    min_positives
-        Active tokens that a feature needs on each side.
-    features
-        How many features are probed, drawn by ``seed``; all if None.
-    tokens
-        Only the first so many tokens of the text; all if None.
-    controls
-        Draws of the control task.
-    draws
-        Draws of the bootstrap.
-    tau
-        Balanced accuracy that a verdict asks for.
-    delta
-        How near the token table is near enough for the verdict ``linear``.
-    seed
-        Seed of splits, draws and samples.
-    iterations
-        Steps of the solver at most.
-    tolerance
-        The solver ends where no component of the gradient is larger than this times λ (but
-        not below ``FINEST``, which float32 resolves). The loss bends by 2λ at least in every
-        direction of w, so w is then within ``tolerance * sqrt(width + 1) / 2`` of the optimum.
+    The loss has a second derivative of at least 2λ in every direction of w. So where the
+    solver ends, w lies within ``tolerance * sqrt(width + 1) / 2`` of the optimum.
     """
 
-    splits: tuple[Split, ...] = ("document", "type")
-    kinds: tuple[Kind, ...] = ("active",)
-    penalty: float = 1e-3
-    c: float | None = None
-    scale: bool = True
-    train_share: float = 0.8
-    threshold: float = 0.0
-    balance: Balance = "weight"
-    min_positives: int = 10
-    features: int | None = None
-    tokens: int | None = None
-    controls: int = 5
-    draws: int = 200
-    tau: float = 0.85
-    delta: float = 0.02
-    seed: int = 0
-    iterations: int = 500
-    tolerance: float = 1e-3
+    splits: tuple[Split, ...] = setting(
+        ("document", "type"), "What is never on both sides of the split: a document, a token of the "
+        "text (sample), or a token id (type). Each split is a run of its own.", flag="split",
+    )  # fmt: skip
+    kinds: tuple[Kind, ...] = setting(
+        ("active",), "Predict whether a feature is active (logistic regression), or its activation "
+        "(ridge regression).", flag="kind",
+    )  # fmt: skip
+    penalty: float = setting(1e-3, "λ of mean loss + λ‖w‖².", above=0, metavar="L2")
+    c: float | None = setting(
+        None, "scikit-learn's C, instead of a penalty: λ = 1 / (2·C·n) for n training tokens.",
+        above=0, metavar="C",
+    )  # fmt: skip
+    scale: bool = setting(
+        True, "Divide all vectors of a site by their root mean square, so that a penalty means the "
+        "same at any site.", flag=None,
+    )  # fmt: skip
+    train_share: float = setting(0.8, "Share of tokens to train on.", flag=None, above=0, below=1)
+    threshold: float = setting(
+        0.0,
+        "Activation above which a feature counts as active.",
+        flag="above",
+        least=0,
+        metavar="A",
+    )
+    balance: Balance = setting(
+        "weight", "Balance the classes by weight, or by drawing as many inactive tokens as active "
+        "ones for each feature."
+    )  # fmt: skip
+    min_positives: int = setting(
+        10, "Active tokens that a feature needs on each side of the split.", least=1, metavar="N"
+    )
+    features: int | None = setting(
+        None, "Number of features to probe, drawn at random.", least=1, metavar="N", shown="all"
+    )
+    tokens: int | None = setting(
+        None,
+        "Number of tokens to use, from the start of the text.",
+        least=1,
+        metavar="N",
+        shown="all",
+    )
+    controls: int = setting(5, "Draws of the control task.", least=0, metavar="N")
+    draws: int = setting(200, "Bootstrap draws of documents.", least=0, metavar="N")
+    tau: float = setting(0.85, "Balanced accuracy that a verdict requires.", least=0.5, most=1)
+    delta: float = setting(
+        0.02, "Largest difference from the token table for the verdict linear.", least=0, most=1
+    )
+    seed: int = setting(0, "Seed of splits, draws and samples.", least=0)
+    iterations: int = setting(500, "Largest number of steps of the solver.", least=1)
+    tolerance: float = setting(
+        1e-3, "The solver ends where no component of the gradient exceeds this share of λ (never "
+        f"below {FINEST:g}, the resolution of float32).", above=0, metavar="SHARE",
+    )  # fmt: skip
 
     def gradient_tolerance(self, penalty: float) -> float:
         """Return the largest component of the gradient at which the solver ends.
@@ -97,41 +91,16 @@ class ProbeSettings:
         return max(self.tolerance * penalty, FINEST)
 
     def draws_from_all(self, split: str) -> bool:
-        """Say whether a split's two sides are drawn for each feature by itself, as the source did.
+        """Return whether a split's two sides are drawn for each feature by itself, as the source did.
 
-        Whatever was not drawn for training is then validated on.
+        All tokens that were not drawn for training then validate.
         """
         return self.balance == "subsample" and split == "sample"
 
     def __post_init__(self) -> None:
-        for name, least in (("controls", 0), ("draws", 0), ("seed", 0), ("threshold", 0.0)):
-            if not getattr(self, name) >= least:
-                raise BadInput(
-                    f"{name}={getattr(self, name)} was asked for; {least} or more is possible."
-                )
-        for name in ("min_positives", "features", "tokens", "iterations"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise BadInput(
-                    f"{name}={getattr(self, name)} was asked for; 1 or more is possible."
-                )
-        if not 0 < self.train_share < 1:
-            raise BadInput(
-                f"train_share={self.train_share} was asked for; it lies between 0 and 1, both excluded."
-            )
-        if not 0.5 <= self.tau <= 1 or not 0 <= self.delta <= 1:
-            raise BadInput(
-                f"tau={self.tau} and delta={self.delta} were asked for; tau lies between 0.5 (chance) and 1, "
-                "delta between 0 and 1."
-            )
-        if not self.threshold < float("inf"):
-            raise BadInput(f"threshold={self.threshold} was asked for; it is a finite number.")
+        check_settings(self)
         if self.c is not None and "activation" in self.kinds:
             raise BadInput(
-                "c is scikit-learn's C of a logistic regression; of the kind 'activation' say penalty instead."
+                "c is scikit-learn's C of a logistic regression; for the kind 'activation' give penalty "
+                "instead."
             )
-        for name in ("penalty", "tolerance", "c"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise BadInput(f"{name}={value} was asked for; it is a number above 0.")
-        if not self.splits or not self.kinds:
-            raise BadInput("A probe needs one split and one kind at least.")

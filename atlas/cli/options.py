@@ -1,0 +1,150 @@
+"""Options of commands, made from the fields of settings classes; and the options that settings stand for.
+
+>>> from atlas.cli.options import flags_for
+>>> from ingest.match.settings import MatchSettings
+>>> flags_for(MatchSettings, {"draws": 100, "align": "words"})
+['--draws', '100', '--align', 'words']
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from atlas.settings import Setting, settings_of
+
+__all__ = ["chosen_settings", "flags_for", "settings_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings_options(cls: type, *, without: Collection[str] = ()) -> Callable[[F], F]:
+    """Return a decorator that gives a command an option for each setting that has a flag.
+
+    The values reach the command under the names of the fields; None or an empty tuple means
+    that the option was not used.
+
+    Parameters
+    ----------
+    cls
+        The settings class.
+    without
+        Names of fields that get no option.
+    """
+
+    def decorate(function: F) -> F:
+        for one in reversed(settings_of(cls)):
+            if one.flag is not None and one.name not in without:
+                function = _option(one)(function)
+        return function
+
+    return decorate
+
+
+def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields whose options were used, with their values.
+
+    Parameters
+    ----------
+    cls
+        The settings class.
+    options
+        The keyword arguments of a command.
+    """
+    found = {}
+    for one in settings_of(cls):
+        value = options.get(one.name)
+        if value is not None and value != ():
+            found[one.name] = _from_word(one, value)
+    return found
+
+
+def flags_for(
+    cls: type, stored: Mapping[str, Any], *, every: bool = False, without: Collection[str] = ()
+) -> list[str]:
+    """Return the words of the command line that stand for settings.
+
+    Parameters
+    ----------
+    cls
+        The settings class.
+    stored
+        Values by name, as a manifest has them.
+    every
+        Whether options at their defaults are written too.
+    without
+        Names of fields that are left out.
+    """
+    words = []
+    for one in settings_of(cls):
+        if one.flag is None or one.name in without or one.name not in stored:
+            continue
+        value = stored[one.name]
+        value = tuple(value) if one.many and value is not None else value
+        if value is None or (value == one.default and not every):
+            continue
+        if one.type is bool:
+            words.append(f"--{one.flag}" if value else f"--no-{one.flag}")
+            continue
+        for each in value if one.many else (value,):
+            words += [f"--{one.flag}", _word(one, each)]
+    return words
+
+
+def _option(one: Setting) -> Callable[[F], F]:
+    names = f"--{one.flag}/--no-{one.flag}" if one.type is bool else f"--{one.flag}"
+    return click.option(
+        names,
+        one.name,
+        default=None,
+        multiple=one.many,
+        type=_type(one),
+        metavar=one.metavar,
+        help=f"{one.help}{' Several may be named.' if one.many else ''} [default: {_default(one)}]",
+    )
+
+
+def _type(one: Setting) -> click.ParamType:
+    if one.choices:
+        return click.Choice([_word(one, c) for c in one.choices])
+    if one.type is bool:
+        return click.BOOL
+    if one.type is str:
+        return click.STRING
+    low, high = (
+        a if a is not None else b for a, b in ((one.least, one.above), (one.most, one.below))
+    )
+    open_ = {"min_open": one.least is None and low is not None,
+             "max_open": one.most is None and high is not None}  # fmt: skip
+    if one.type is int:
+        return click.IntRange(_whole(low), _whole(high), **open_)
+    return click.FloatRange(low, high, **open_)
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
+
+
+def _default(one: Setting) -> str:
+    if one.shown is not None:
+        return one.shown
+    if one.type is bool:
+        return one.flag if one.default else f"no-{one.flag}"  # type: ignore[return-value]
+    values = one.default if one.many else (one.default,)
+    return " and ".join("none" if v is None else _word(one, v) for v in values)
+
+
+def _word(one: Setting, value: Any) -> str:
+    """Return a value as a word of the command line: a choice has dashes for spaces."""
+    if one.choices:
+        return str(value).replace(" ", "-")
+    return f"{value:g}" if one.type is float and value == float(f"{value:g}") else str(value)
+
+
+def _from_word(one: Setting, value: Any) -> Any:
+    if not one.choices:
+        return value
+    by_word = {_word(one, c): c for c in one.choices}
+    if one.many:
+        return tuple(by_word[v] for v in value)
+    return by_word[value]

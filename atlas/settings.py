@@ -1,0 +1,256 @@
+"""Settings of studies: frozen dataclasses whose fields carry help, range and command-line flag.
+
+A field is written once; its check, its option on the command line and the option that a
+report prints are made from it.
+
+>>> from dataclasses import dataclass
+>>> from atlas.settings import check_settings, setting
+>>> @dataclass(frozen=True)
+... class DrawSettings:
+...     draws: int = setting(20, "Number of draws.", least=0)
+...     def __post_init__(self) -> None:
+...         check_settings(self)
+>>> DrawSettings(draws=-1)
+Traceback (most recent call last):
+    ...
+atlas.errors.BadInput: draws is -1; expected a whole number, 0 or more.
+"""
+
+import math
+import numbers
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from atlas.errors import BadInput
+
+__all__ = [
+    "Setting",
+    "check_settings",
+    "documented",
+    "read_settings",
+    "setting",
+    "settings_of",
+]
+
+S = TypeVar("S")
+
+_KEY = "atlas.setting"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a settings class.
+
+    Parameters
+    ----------
+    name
+        The name of the field.
+    type
+        ``int``, ``float``, ``str`` or ``bool``: of the value, or of each item of a tuple.
+    default
+        The default value.
+    help
+        What it does, in one sentence; shown by ``--help``.
+    flag
+        The option on the command line without its dashes; None if only Python has it.
+    many
+        Whether the value is a tuple.
+    optional
+        Whether the value may be None.
+    choices
+        Values of a ``Literal``; empty for other types.
+    least, most, above, below
+        Range of a number: bounds included, bounds excluded; None for no bound.
+    metavar
+        Stands for the value in the help.
+    shown
+        Stands for the default in the help; the default itself if None.
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    flag: str | None
+    many: bool
+    optional: bool
+    choices: tuple[str, ...]
+    least: float | None
+    most: float | None
+    above: float | None
+    below: float | None
+    metavar: str | None
+    shown: str | None
+
+    @property
+    def expected(self) -> str:
+        """What a value must be, for messages."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        what = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        return what[self.type] + self._range()
+
+    def _range(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f" from {self.least:g} to {self.most:g}"
+        if self.above is not None and self.below is not None:
+            return f" between {self.above:g} and {self.below:g}, both excluded"
+        parts = []
+        if self.least is not None:
+            parts.append(f"{self.least:g} or more")
+        if self.above is not None:
+            parts.append(f"above {self.above:g}")
+        if self.most is not None:
+            parts.append(f"at most {self.most:g}")
+        if self.below is not None:
+            parts.append(f"below {self.below:g}")
+        return f", {' and '.join(parts)}" if parts else ""
+
+    def accepts(self, value: object) -> bool:
+        """Return whether a single value has the type and lies in the range."""
+        if self.choices:
+            return value in self.choices
+        if self.type in (str, bool):
+            return isinstance(value, self.type)
+        wanted = numbers.Integral if self.type is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            return False
+        return math.isfinite(value) and self._in_range(float(value))
+
+    def _in_range(self, value: float) -> bool:
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = "",
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    metavar: str | None = None,
+    shown: str | None = None,
+) -> Any:
+    """Return a dataclass field with its help, range and flag.
+
+    Parameters
+    ----------
+    default
+        The default value.
+    help
+        One sentence for ``--help``.
+    flag
+        The option without dashes; the name of the field with dashes if empty, none if None.
+    least, most
+        Bounds, included.
+    above, below
+        Bounds, excluded.
+    metavar
+        Stands for the value in the help.
+    shown
+        Stands for the default in the help, such as ``"all"`` for None.
+    """
+    known = {
+        "help": help, "flag": flag, "least": least, "most": most, "above": above,
+        "below": below, "metavar": metavar, "shown": shown,
+    }  # fmt: skip
+    return field(default=default, metadata={_KEY: known})
+
+
+def documented(cls: type[S]) -> type[S]:
+    """Add the help of each field to the docstring of a settings class, in numpydoc's form."""
+    lines = [cls.__doc__ or "", "", "    Parameters", "    ----------"]
+    for one in settings_of(cls):
+        lines += [f"    {one.name}", f"        {one.help}"]
+    cls.__doc__ = "\n".join(lines) + "\n    "
+    return cls
+
+
+@cache
+def settings_of(cls: type) -> tuple[Setting, ...]:
+    """Return the settings of a class, in the order of its fields.
+
+    Raises
+    ------
+    TypeError
+        If a field was not made by ``setting``, or has a type that no option can have.
+    """
+    hints = get_type_hints(cls)
+    return tuple(_setting(f.name, hints[f.name], f.default, f.metadata) for f in fields(cls))
+
+
+def check_settings(settings: Any) -> None:
+    """Check every field of settings; call it from ``__post_init__``.
+
+    Raises
+    ------
+    BadInput
+        If a value has another type or lies outside of its range.
+    """
+    for one in settings_of(type(settings)):
+        value = getattr(settings, one.name)
+        if value is None and one.optional:
+            continue
+        if one.many and not (isinstance(value, tuple) and value):
+            raise BadInput(f"{one.name} is {value!r}; expected one or more, each {one.expected}.")
+        for each in value if one.many else (value,):
+            if not one.accepts(each):
+                raise BadInput(f"{one.name} is {each!r}; expected {one.expected}.")
+
+
+def read_settings(cls: type[S], stored: Mapping[str, Any]) -> S:
+    """Return settings from a manifest; fields that it lacks get their defaults.
+
+    Parameters
+    ----------
+    cls
+        The settings class.
+    stored
+        Values by name, as JSON gives them; names that the class lacks are ignored.
+    """
+    values = {}
+    for one in settings_of(cls):
+        if one.name in stored:
+            value = stored[one.name]
+            values[one.name] = tuple(value) if one.many and value is not None else value
+    return cls(**values)
+
+
+def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) -> Setting:
+    if _KEY not in metadata:
+        raise TypeError(f"The field {name} has no help; make it with atlas.settings.setting.")
+    known = dict(metadata[_KEY])
+    if known["flag"] == "":
+        known["flag"] = name.replace("_", "-")
+    hints, optional = _without_none(hint)
+    many = get_origin(hints) is tuple
+    inner = get_args(hints)[0] if many else hints
+    choices = tuple(_literals(inner))
+    kind = str if choices else inner
+    if kind not in (int, float, str, bool):
+        raise TypeError(f"The field {name} is of type {hint}, which is no type of a setting.")
+    return Setting(
+        name=name, type=kind, default=default, many=many, optional=optional, choices=choices, **known
+    )  # fmt: skip
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    if get_origin(hint) in (Union, types.UnionType):
+        rest = [h for h in get_args(hint) if h is not type(None)]
+        return rest[0], len(rest) < len(get_args(hint))
+    return hint, False
+
+
+def _literals(hint: Any) -> Iterator[str]:
+    if get_origin(hint) is Literal:
+        yield from get_args(hint)
