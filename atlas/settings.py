@@ -21,7 +21,6 @@ import numbers
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from atlas.errors import BadInput
@@ -176,7 +175,9 @@ def documented(cls: type[S]) -> type[S]:
     return cls
 
 
-@cache
+_known: dict[type, tuple[Setting, ...]] = {}
+
+
 def settings_of(cls: type) -> tuple[Setting, ...]:
     """Return the settings of a class, in the order of its fields.
 
@@ -185,8 +186,12 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
     TypeError
         If a field was not made by ``setting``, or has a type that no option can have.
     """
-    hints = get_type_hints(cls)
-    return tuple(_setting(f.name, hints[f.name], f.default, f.metadata) for f in fields(cls))
+    if cls not in _known:
+        hints = get_type_hints(cls)
+        _known[cls] = tuple(
+            _setting(f.name, hints[f.name], f.default, f.metadata) for f in fields(cls)
+        )
+    return _known[cls]
 
 
 def check_settings(settings: Any) -> None:
@@ -201,7 +206,7 @@ def check_settings(settings: Any) -> None:
         value = getattr(settings, one.name)
         if value is None and one.optional:
             continue
-        if one.many and not (isinstance(value, tuple) and value):
+        if one.many and not (isinstance(value, tuple | list) and value):
             raise BadInput(f"{one.name} is {value!r}; expected one or more, each {one.expected}.")
         for each in value if one.many else (value,):
             if not one.accepts(each):

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     atlas_option,
     echo,
@@ -18,7 +19,9 @@ from atlas.output import (
     which_atlas,
 )
 from atlas.rooms import Check, Room
+from ingest.match.settings import MatchSettings
 from ingest.probe.commands import probe
+from ingest.settings import Settings
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
@@ -63,32 +66,15 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 @click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
               help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
 @click.option("--store", metavar="URL", help="Push to this Neo4j server at the end.")
-@click.option("--context", type=click.IntRange(2), help="Tokens of a context. [default: the SAE's]")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-@click.option("--dtype", default="float32",
-    show_default=True,
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the model.")  # fmt: skip
-@click.option("--keep-codes/--no-keep-codes", default=True, show_default=True,
-              help="Keep the sparse activations, so that later measures need no model run.")  # fmt: skip
+@settings_options(Settings)
 @click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
               help="What the states of the reductions may take.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the sampled examples.")
-@click.option("--k", default=4, show_default=True, type=click.IntRange(1),
-              help="Most active features of a token that co-activation counts.")  # fmt: skip
-@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1),
-              help="Tokens that a pair must share, to be a co-activation edge.")  # fmt: skip
 @click.option("--match/--no-match", "matched", default=True, show_default=True,
               help="Match every two of the SAEs named, as `atlas match` does.")  # fmt: skip
-@click.option("--draws", default=20, show_default=True, type=click.IntRange(0),
-              help="Draws of each null of the matches.")  # fmt: skip
+@settings_options(MatchSettings, only=("draws",))
 @click.option("--probe", "probed", multiple=True, metavar="SITE",
               help="Predict every feature from this place in the model, as `atlas probe` does: "
               "hook_embed, blocks.2.hook_resid_post, all.")  # fmt: skip
-@click.option("--workers", default=0, metavar="N", type=click.IntRange(0),
-              help="Processes that share the work, on Ray. [default: none; with --ray, all it has]")  # fmt: skip
-@click.option("--ray", metavar="ADDRESS",
-              help="A Ray cluster that shares the work: auto, HOST:PORT or ray://HOST:PORT.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Make SAEs anew that the atlas has already.")
 @click.option(
     "--resume", is_flag=True, help="Finish what was begun and cut short, as it was asked."
@@ -101,23 +87,15 @@ def ingest(
     model: str | None,
     where: Path | None,
     store: str | None,
-    context: int | None,
-    device: str,
-    dtype: str,
-    keep_codes: bool,
     memory: float,
-    seed: int,
-    k: int,
-    min_count: int,
     matched: bool,
-    draws: int,
+    draws: int | None,
     probed: tuple[str, ...],
-    workers: int,
-    ray: str | None,
     replace: bool,
     resume: bool,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Run a model and its SAEs over a text once, and write what they do into an atlas.
 
@@ -131,8 +109,6 @@ def ingest(
       atlas ingest --resume
     """
     from ingest.forward.request import folder_for, resume_all, run_command
-    from ingest.match.settings import MatchSettings
-    from ingest.settings import Settings
 
     path = folder_for(where)
     progress = make_progress(quiet=quiet)
@@ -140,17 +116,16 @@ def ingest(
         atlas = resume_all(path, saes=saes, progress=progress)
     else:
         settings = Settings(
-            tokens=tokens, context=context, device=device, dtype=dtype, keep_codes=keep_codes,
-            memory=int(memory * 2**30), seed=seed, k=k, min_count=min_count, workers=workers,
-            ray=ray,
+            tokens=tokens, memory=int(memory * 2**30), **chosen_settings(Settings, options)
         )  # fmt: skip
+        matching = MatchSettings() if draws is None else MatchSettings(draws=draws)
         atlas = run_command(
             path,
             saes=saes,
             text=text,
             model=model,
             settings=settings,
-            match=MatchSettings(draws=draws) if matched else None,
+            match=matching if matched else None,
             probe=probed,
             replace=replace,
             progress=progress,
@@ -171,21 +146,7 @@ def ingest(
 @click.option("--stale", is_flag=True,
               help="Pairs matched before, of which one SAE has been made anew since, each with "
               "the settings it had: options below that say how do not count.")  # fmt: skip
-@click.option("--best", default=3, show_default=True, type=click.IntRange(1),
-              help="Partners that each feature keeps, in each direction.")  # fmt: skip
-@click.option("--min-joint", default=10, show_default=True, type=click.IntRange(1),
-              help="Tokens on which both features of a pair must be active.")  # fmt: skip
-@click.option("--draws", default=20, show_default=True, type=click.IntRange(0),
-              help="Draws of each null; the lowest p is 1 / (1 + draws).")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of the draws.")
-@click.option("--align", type=click.Choice(["auto", "tokens", "words"]), default="auto",
-              show_default=True, help="What is compared; auto: words where tokenizers differ.")  # fmt: skip
-@click.option("--no-wordless", is_flag=True,
-              help="Leave out features with a token without letter or digit among their five commonest.")  # fmt: skip
-@click.option("--min-shared", default=0, show_default=True, type=click.IntRange(0, 5),
-              help="Tokens that the five commonest of both must have in common.")  # fmt: skip
-@click.option("--min-pearson", default=0.0, show_default=True, type=click.FloatRange(0, 1),
-              help="Correlation of a match at least.")  # fmt: skip
+@settings_options(MatchSettings)
 @click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
               help="What may be held beside the lists of matches; less means more looks at the codes.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Match again what is matched already.")
@@ -195,19 +156,12 @@ def match(
     saes: tuple[str, ...],
     every: bool,
     stale: bool,
-    best: int,
-    min_joint: int,
-    draws: int,
-    seed: int,
-    align: Literal["auto", "tokens", "words"],
-    no_wordless: bool,
-    min_shared: int,
-    min_pearson: float,
     memory: float,
     replace: bool,
     where: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Match the features of SAEs of an atlas by what they are active on; no model is run.
 
@@ -222,15 +176,11 @@ def match(
       atlas match --stale
     """
     from atlas.errors import BadInput
-    from ingest.match.settings import MatchSettings
     from ingest.match.study import match_saes
 
     if bool(saes) + every + stale != 1:
         raise BadInput("Name two SAEs or more, or give --all or --stale; one of the three.")
-    settings = MatchSettings(
-        best=best, min_joint=min_joint, draws=draws, seed=seed, align=align,
-        wordless=not no_wordless, min_shared=min_shared, min_pearson=min_pearson,
-    )  # fmt: skip
+    settings = MatchSettings(**chosen_settings(MatchSettings, options))
     rows = match_saes(
         folder_of(which_atlas(where)), saes or None, settings=settings, memory=int(memory * 2**30),
         stale=stale, replace=replace, progress=make_progress(quiet=quiet),

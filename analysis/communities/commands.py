@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from analysis.communities.settings import WEIGHTS, CommunitySettings
+from analysis.communities.settings import CommunitySettings
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     atlas_option,
     echo,
@@ -19,8 +20,6 @@ from atlas.output import (
 )
 
 __all__ = ["communities", "plot_communities"]
-
-_DEFAULT = CommunitySettings()
 
 #: What stands in the table, by the names of a row.
 _COLUMNS = {
@@ -40,20 +39,7 @@ _AGREEMENTS = {
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--weight", default=_DEFAULT.weight, show_default=True, type=click.Choice(WEIGHTS),
-              help="What an edge weighs where communities are sought: its weight (a mean of cosines), "
-              "its count of tokens, their product (total), or all the same (none).")  # fmt: skip
-@click.option("--min-count", default=_DEFAULT.min_count, show_default=True, type=click.IntRange(1),
-              metavar="N", help="Only edges of features that were together among the most active of "
-              "N tokens.")  # fmt: skip
-@click.option("--runs", default=_DEFAULT.runs, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Leiden runs of other seeds to hold the communities against.")  # fmt: skip
-@click.option("--splits", default=_DEFAULT.splits, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Splits of the documents into halves to hold them against.")  # fmt: skip
-@click.option("--draws", default=_DEFAULT.draws, show_default=True, type=click.IntRange(2), metavar="N",
-              help="Graphs drawn by chance for the expected number of partners.")  # fmt: skip
-@click.option("--seed", default=_DEFAULT.seed, show_default=True, type=click.IntRange(0),
-              help="Of everything drawn.")  # fmt: skip
+@settings_options(CommunitySettings)
 @click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
               help="Communities shown of each SAE, the largest first.")  # fmt: skip
 @click.option("--replace", is_flag=True, help="Compute again what is there already.")
@@ -62,17 +48,12 @@ _AGREEMENTS = {
 def communities(
     saes: tuple[str, ...],
     *,
-    weight: Any,
-    min_count: int,
-    runs: int,
-    splits: int,
-    draws: int,
-    seed: int,
     top: int,
     replace: bool,
     where: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Find communities in co-activation graphs, name them, and say how stable they are.
 
@@ -89,9 +70,7 @@ def communities(
     """
     from analysis.communities.study import graph_features
 
-    settings = CommunitySettings(
-        weight=weight, min_count=min_count, runs=runs, splits=splits, draws=draws, seed=seed
-    )
+    settings = CommunitySettings(**chosen_settings(CommunitySettings, options))
     rows = graph_features(
         folder_of(which_atlas(where)), saes, settings=settings, replace=replace,
         progress=make_progress(quiet=quiet),

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from analysis.graph_comparison.settings import ComparisonSettings
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     atlas_option,
     echo,
@@ -21,24 +23,7 @@ __all__ = ["compare"]
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
-@click.option("--draws", default=200, show_default=True, type=click.IntRange(1),
-              help="Permutations of the matches, graphs with edges swapped, and resamples; the "
-              "lowest p is 1 / (1 + draws).")  # fmt: skip
-@click.option("--halves", default=5, show_default=True, type=click.IntRange(1),
-              help="How often the documents are divided at random into halves.")  # fmt: skip
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything drawn."
-)
-@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Only edges of features that were together among the most active of N tokens.")  # fmt: skip
-@click.option("--matches", default="both-nulls", show_default=True,
-              type=click.Choice(["both-nulls", "one-to-one", "mutual"]),
-              help="Which matches are partners: one-to-one ones with q <= 0.05 in both nulls, any "
-              "one-to-one ones, or mutual ones.")  # fmt: skip
-@click.option("--weight", default="total", show_default=True,
-              type=click.Choice(["weight", "count", "total", "none"]),
-              help="What an edge weighs for communities: a mean of cosines, a number of tokens, "
-              "their product, or all the same.")  # fmt: skip
+@settings_options(ComparisonSettings)
 @click.option("--out", "-o", "outs", multiple=True,
               type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Draw a page too: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
@@ -47,16 +32,11 @@ __all__ = ["compare"]
 def compare(
     saes: tuple[str, ...],
     *,
-    draws: int,
-    halves: int,
-    seed: int,
-    min_count: int,
-    matches: Any,
-    weight: Any,
     outs: tuple[Path, ...],
     where: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Say how alike the co-activation graphs of SAEs are, every two of them.
 
@@ -72,7 +52,6 @@ def compare(
       atlas compare tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
     """
     from analysis.graph_comparison.report import compare_saes
-    from analysis.graph_comparison.settings import ComparisonSettings
     from atlas.api import Atlas
 
     if outs:
@@ -80,8 +59,7 @@ def compare(
 
         for out in outs:
             check_path(out)
-    settings = ComparisonSettings(draws=draws, halves=halves, seed=seed, min_count=min_count,
-                             matches=matches, weight=weight)  # fmt: skip
+    settings = ComparisonSettings(**chosen_settings(ComparisonSettings, options))
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
         found = compare_saes(atlas, saes, settings=settings, progress=progress)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from analysis.graph_matching.settings import GraphMatchingSettings
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     atlas_option,
     echo,
@@ -47,16 +49,7 @@ def _shares(ctx: click.Context, param: click.Parameter, given: str) -> tuple[flo
 @click.option("--chosen-on", nargs=2, metavar="C D",
               help="Choose settings on these two SAEs, by mean reciprocal rank over a small grid. "
               "[default: nothing is chosen]")  # fmt: skip
-@click.option("--standard", default="normal", show_default=True, type=click.Choice(["normal", "z"]),
-              help="How statistics of nodes are made comparable: normal scores of ranks, or deviations.")  # fmt: skip
-@click.option("--depth", default=2, show_default=True, type=click.IntRange(0),
-              help="How often they are averaged over neighbours.")  # fmt: skip
-@click.option("--walks", default=3, show_default=True, type=click.IntRange(1),
-              help="Longest walk to an anchor.")  # fmt: skip
-@click.option("--rounds", default=6, show_default=True, type=click.IntRange(0),
-              help="How often pairs found are taken in as anchors.")  # fmt: skip
-@click.option("--prior", default=0.25, show_default=True, type=click.FloatRange(0),
-              help="What node statistics count beside walks.")  # fmt: skip
+@settings_options(GraphMatchingSettings)
 @click.option("--draws", default=20, show_default=True, type=click.IntRange(3),
               help="Draws of each null that a true match must clear.")  # fmt: skip
 @click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
@@ -77,11 +70,6 @@ def counterparts(
     anchors: tuple[float, ...],
     repeats: int,
     chosen_on: tuple[str, str] | None,
-    standard: Any,
-    depth: int,
-    walks: int,
-    rounds: int,
-    prior: float,
     draws: int,
     min_count: int,
     seed: int,
@@ -89,6 +77,7 @@ def counterparts(
     where: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Find the counterparts of A's features in B by graph structure, beside chance and other kinds of matching.
 
@@ -102,7 +91,6 @@ def counterparts(
       atlas counterparts tiny-a-l1-s0 tiny-b-l1-s0 --anchors 5,20 --out curve.html --json
     """
     from analysis.graph_matching import report
-    from analysis.graph_matching.settings import GraphMatchingSettings
     from atlas.folder import Folder
 
     if outs:
@@ -110,9 +98,7 @@ def counterparts(
 
         for out in outs:
             check_path(out)
-    settings = GraphMatchingSettings(
-        standard=standard, depth=depth, walks=walks, rounds=rounds, prior=prior
-    )
+    settings = GraphMatchingSettings(**chosen_settings(GraphMatchingSettings, options))
     found = report.counterparts(
         Folder.open(folder_of(which_atlas(where))), a, b,
         settings=settings, chosen_on=chosen_on or None, shares=anchors, repeats=repeats, seed=seed,

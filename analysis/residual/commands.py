@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from analysis.residual.settings import ResidualSettings
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import echo, emit, make_progress, print_table, shared_options
 from ingest.text.options import text_options
 
@@ -16,29 +18,8 @@ __all__ = ["residual"]
 
 @click.command()
 @click.option("--model", required=True, metavar="MODEL", help="Name or folder of the model.")
-@click.option("--from", "source", default="hook_embed", show_default=True, metavar="SITE",
-              help="The place that the map reads.")  # fmt: skip
-@click.option("--to", "target", required=True, metavar="SITE",
-              help="The place that the SAEs read, less what the map tells of it: blocks.1.hook_resid_post.")  # fmt: skip
 @text_options("the text of `atlas demo`", what="; its documents are divided")
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Train every SAE with so many seeds; six or more for a test over seeds.")  # fmt: skip
-@click.option("--draws", default=5, show_default=True, type=click.IntRange(0), metavar="N",
-              help="Draws of principal components for the controls.")  # fmt: skip
-@click.option("--d-sae", type=click.IntRange(1), metavar="N",
-              help="Features of each SAE. [default: 8 for each dimension, 16,384 at most]")  # fmt: skip
-@click.option("--k", default=20, show_default=True, type=click.IntRange(1),
-              help="Active features per token of each SAE.")  # fmt: skip
-@click.option("--train-tokens", type=click.IntRange(1), metavar="N",
-              help="Tokens each SAE is trained on, with repetitions. [default: five looks at its documents]")  # fmt: skip
-@click.option("--learning-rate", default=1e-3, show_default=True, type=float, help="Of Adam.")
-@click.option("--batch", default=1024, show_default=True, type=click.IntRange(1),
-              help="Tokens of a training step.")  # fmt: skip
-@click.option("--split-seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Of the division of documents and the drawn components.")  # fmt: skip
-@click.option(
-    "--context", type=click.IntRange(2), help="Tokens of a context. [default: 256 at most]"
-)
+@settings_options(ResidualSettings)
 @click.option("--name", metavar="NAME", help="Of the study. [default: of the model and the places]")
 @click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
               help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
@@ -49,19 +30,8 @@ __all__ = ["residual"]
 @shared_options
 def residual(
     model: str,
-    source: str,
-    target: str,
     text: "Text | None",
     tokens: int | None,
-    seeds: int,
-    draws: int,
-    d_sae: int | None,
-    k: int,
-    train_tokens: int | None,
-    learning_rate: float,
-    batch: int,
-    split_seed: int,
-    context: int | None,
     name: str | None,
     where: Path | None,
     matched: bool,
@@ -69,6 +39,7 @@ def residual(
     replace: bool,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Train SAEs on what an affine map from an earlier place leaves of a later one, with controls.
 
@@ -81,16 +52,12 @@ def residual(
       atlas residual --model tiny-a --to blocks.1.hook_resid_post --atlas left.atlas
       atlas residual --model ./my-model --text stories.jsonl --from hook_embed --to blocks.5.hook_resid_post --seeds 6
     """
-    from analysis.residual.settings import MATCH, ResidualSettings
+    from analysis.residual.settings import MATCH
     from analysis.residual.study import residual_study
     from ingest.demo.build import demo_text
     from ingest.forward.request import folder_for
 
-    settings = ResidualSettings(
-        source, target, d_sae=d_sae, k=k, seeds=seeds, draws=draws, text_tokens=tokens,
-        train_tokens=train_tokens, learning_rate=learning_rate, batch=batch,
-        split_seed=split_seed, context=context,
-    )  # fmt: skip
+    settings = ResidualSettings(text_tokens=tokens, **chosen_settings(ResidualSettings, options))
     found = residual_study(
         folder_for(where), model=model, text=text or demo_text(), settings=settings, device=device, name=name,
         match=MATCH if matched else None, replace=replace,

@@ -96,6 +96,8 @@ class ResidualSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if not self.target:
+            raise BadInput("No target is named; name the site that the SAEs read with --to.")
         if self.source == self.target:
             raise BadInput(
                 f"Source and target are both {self.source}, so the residual is 0 and there is nothing to "

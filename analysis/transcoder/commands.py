@@ -7,6 +7,7 @@ import click
 
 from analysis.transcoder.conclusion import conclusion
 from analysis.transcoder.settings import TranscoderSettings
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     echo,
     emit,
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["transcoder"]
 
-_PLAIN = TranscoderSettings()
-
 _SHOWN = (
     "target", "method", "tokens", "r2_weighted", "r2_low", "r2_high", "token_r2_weighted",
     "token_difference", "token_difference_low", "token_difference_high", "r2", "token_r2", "r2_in_sample_weighted", "token_eta2_weighted", "r2_with_bos_weighted",
@@ -40,27 +39,7 @@ _SHOWN = (
 @click.option("--to", "targets", multiple=True, metavar="SITE",
               help="A place that is mapped to (blocks.2.hook_resid_post), or all: the residual stream "
               "after every block. Several may be given; one run of the model serves all. [default: all]")  # fmt: skip
-@click.option("--method", default="closed-form", show_default=True,
-              type=click.Choice(["closed-form", "adam"]),
-              help="Least squares with a penalty from moments, or gradient descent as the source did.")  # fmt: skip
-@click.option("--folds", type=int, metavar="N",
-              help=f"Into how many folds documents are dealt. [default: {_PLAIN.folds}]")  # fmt: skip
-@click.option("--penalty", "penalties", multiple=True, type=float, metavar="L2",
-              help="Of the closed form, in units of the mean variance of the source's dimensions; of "
-              "several the best on documents left out is taken. [default: 0 and 1e-08 to 10]")  # fmt: skip
-@click.option("--rate", "rates", multiple=True, type=float, metavar="R",
-              help="Learning rate of Adam; of several the best on documents left out is taken. "
-              f"[default: {', '.join(f'{r:g}' for r in _PLAIN.rates)}]")  # fmt: skip
-@click.option("--epochs", type=int, metavar="N",
-              help=f"Looks of Adam at the text, at most. [default: {_PLAIN.epochs}]")  # fmt: skip
-@click.option("--batch", type=int, metavar="N",
-              help=f"Tokens of a step of Adam. [default: {_PLAIN.batch}]")  # fmt: skip
-@click.option("--patience", type=int, metavar="N",
-              help=f"Adam stops after so many epochs without gain. [default: {_PLAIN.patience}]")  # fmt: skip
-@click.option("--draws", type=int, metavar="N",
-              help="Draws of the bootstrap over documents; 0 saves the second run of the model. "
-              f"[default: {_PLAIN.draws}]")  # fmt: skip
-@click.option("--seed", type=int, help=f"Of folds, draws and training. [default: {_PLAIN.seed}]")
+@settings_options(TranscoderSettings)
 @text_options(
     "that of the atlas", what="; with it and --model a new atlas is begun, which needs no SAE"
 )
@@ -82,7 +61,6 @@ def transcoder(
     models: tuple[str, ...],
     source: str,
     targets: tuple[str, ...],
-    method: str,
     text: "Text | None",
     tokens: int | None,
     like: str | None,
@@ -93,7 +71,7 @@ def transcoder(
     where: str | None,
     as_json: bool,
     quiet: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Ask how much of a place in a MODEL is an affine image of another.
 
@@ -117,8 +95,7 @@ def transcoder(
 
     # With a text an atlas may be begun.
     path = folder_for(Path(where) if where else None) if text else folder_of(which_atlas(where))
-    chosen = {k: v for k, v in given.items() if v is not None and v != ()}
-    settings = TranscoderSettings(method="adam" if method == "adam" else "closed form", **chosen)
+    settings = TranscoderSettings(**chosen_settings(TranscoderSettings, options))
     rows = map_sites(
         path, models or None, text=text, tokens=tokens, source=source, targets=targets or ("all",),
         settings=settings, like=like, model=list(given_models), device=device,

@@ -17,8 +17,10 @@ __all__ = ["chosen_settings", "flags_for", "settings_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
 
-def settings_options(cls: type, *, without: Collection[str] = ()) -> Callable[[F], F]:
+
+def settings_options(cls: type, *, only: Collection[str] = ()) -> Callable[[F], F]:
     """Return a decorator that gives a command an option for each setting that has a flag.
 
     The values reach the command under the names of the fields; None or an empty tuple means
@@ -28,13 +30,13 @@ def settings_options(cls: type, *, without: Collection[str] = ()) -> Callable[[F
     ----------
     cls
         The settings class.
-    without
-        Names of fields that get no option.
+    only
+        Names of the fields that get an option; all that have a flag, if empty.
     """
 
     def decorate(function: F) -> F:
         for one in reversed(settings_of(cls)):
-            if one.flag is not None and one.name not in without:
+            if one.flag is not None and (not only or one.name in only):
                 function = _option(one)(function)
         return function
 
@@ -99,12 +101,12 @@ def _option(one: Setting) -> Callable[[F], F]:
         default=None,
         multiple=one.many,
         type=_type(one),
-        metavar=one.metavar,
+        metavar=one.metavar or (None if one.choices or one.type is bool else _METAVARS[one.type]),
         help=f"{one.help}{' Several may be named.' if one.many else ''} [default: {_default(one)}]",
     )
 
 
-def _type(one: Setting) -> click.ParamType:
+def _type(one: Setting) -> Any:
     if one.choices:
         return click.Choice([_word(one, c) for c in one.choices])
     if one.type is bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     atlas_option,
     echo,
@@ -22,14 +23,6 @@ from ingest.probe.settings import ProbeSettings
 
 __all__ = ["probe"]
 
-_PLAIN = ProbeSettings()
-
-#: Options whose values are settings of the same name; those not given leave the preset as it is.
-_SETTINGS = (
-    "penalty", "c", "threshold", "balance", "min_positives", "features", "tokens", "controls",
-    "draws", "tau", "delta", "seed", "iterations", "tolerance",
-)  # fmt: skip
-
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
@@ -37,36 +30,10 @@ _SETTINGS = (
               help="A place in the model (hook_embed, blocks.2.hook_resid_post), or all: the embedding and "
               "the residual stream after every block. Several may be given. [default: hook_embed]")  # fmt: skip
 @click.option("--preset", type=click.Choice(sorted(PRESETS)),
-              help="A published way of probing; options given beside it go before it.")  # fmt: skip
-@click.option("--split", "splits", multiple=True, type=click.Choice(["document", "sample", "type"]),
-              help="What is kept on one side: a document, a token, or all tokens of one id. "
-              f"[default: {' and '.join(_PLAIN.splits)}]")  # fmt: skip
-@click.option("--kind", "kinds", multiple=True, type=click.Choice(["active", "activation"]),
-              help="Predict whether a feature is active, or how much. [default: active]")  # fmt: skip
+              help="Settings of a published study; options beside it take precedence.")  # fmt: skip
+@settings_options(ProbeSettings)
 @click.option("--validate", type=click.Path(path_type=Path), metavar="PATH",
               help="Another atlas of the same SAE, whose text validates; all of this one's text trains.")  # fmt: skip
-@click.option("--penalty", type=float, metavar="L2",
-              help=f"λ of mean loss + λ‖w‖². [default: {_PLAIN.penalty:g}]")  # fmt: skip
-@click.option("--c", type=float, metavar="C", help="scikit-learn's C in its place.")
-@click.option("--above", "threshold", type=float, metavar="A",
-              help=f"Activation above which a feature is active. [default: {_PLAIN.threshold:g}]")  # fmt: skip
-@click.option("--balance", type=click.Choice(["weight", "subsample"]),
-              help=f"How the classes are balanced. [default: {_PLAIN.balance}]")  # fmt: skip
-@click.option("--min-positives", type=int, metavar="N",
-              help=f"Active tokens a feature needs on each side. [default: {_PLAIN.min_positives}]")  # fmt: skip
-@click.option("--features", type=int, metavar="N", help="Probe so many features, drawn at random. [default: all]")  # fmt: skip
-@click.option("--tokens", type=int, metavar="N", help="Take only the first so many tokens. [default: all]")  # fmt: skip
-@click.option("--controls", type=int, metavar="N",
-              help=f"Draws of the control task. [default: {_PLAIN.controls}]")  # fmt: skip
-@click.option("--draws", type=int, metavar="N",
-              help=f"Draws of the bootstrap over documents. [default: {_PLAIN.draws}]")  # fmt: skip
-@click.option("--tau", type=float, help=f"Balanced accuracy a verdict asks for. [default: {_PLAIN.tau:g}]")  # fmt: skip
-@click.option("--delta", type=float,
-              help=f"How near the token table counts as linear. [default: {_PLAIN.delta:g}]")  # fmt: skip
-@click.option("--seed", type=int, help=f"Of splits, draws and samples. [default: {_PLAIN.seed}]")
-@click.option("--iterations", type=int, help=f"Steps of the solver at most. [default: {_PLAIN.iterations}]")  # fmt: skip
-@click.option("--tolerance", type=float, metavar="SHARE",
-              help=f"The solver ends where the gradient is this share of λ. [default: {_PLAIN.tolerance:g}]")  # fmt: skip
 @click.option("--model", metavar="MODEL", help="Name or folder. [default: the one the atlas notes]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
@@ -78,8 +45,6 @@ def probe(
     saes: tuple[str, ...],
     sites: tuple[str, ...],
     preset: str | None,
-    splits: tuple[str, ...],
-    kinds: tuple[str, ...],
     validate: Path | None,
     model: str | None,
     device: str,
@@ -88,7 +53,7 @@ def probe(
     where: str | None,
     as_json: bool,
     quiet: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Ask of every feature whether a place in the model predicts when it is active.
 
@@ -105,9 +70,8 @@ def probe(
 
     from ingest.probe.study import probe_saes
 
-    settings = PRESETS[preset] if preset else _PLAIN
-    chosen: dict[str, Any] = {n: given[n] for n in _SETTINGS if given[n] is not None}
-    chosen |= {k: v for k, v in (("splits", splits), ("kinds", kinds)) if v}
+    settings = PRESETS[preset] if preset else ProbeSettings()
+    chosen = chosen_settings(ProbeSettings, options)
     if "penalty" in chosen:
         chosen.setdefault("c", None)
     path = folder_of(which_atlas(where))

@@ -35,7 +35,7 @@ class ProbeSettings:
     )  # fmt: skip
     penalty: float = setting(1e-3, "λ of mean loss + λ‖w‖².", above=0, metavar="L2")
     c: float | None = setting(
-        None, "scikit-learn's C, instead of a penalty: λ = 1 / (2·C·n) for n training tokens.",
+        None, "C as in scikit-learn, instead of a penalty: λ = 1 / (2·C·n) for n training tokens.",
         above=0, metavar="C",
     )  # fmt: skip
     scale: bool = setting(

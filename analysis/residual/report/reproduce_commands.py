@@ -10,6 +10,8 @@ from analysis.residual.report.findings import EXTREME, Findings, Ingested, Mappe
 from analysis.residual.report.study import EMBEDDING, Study
 from analysis.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
+from atlas.cli.options import flags_for
+from atlas.settings import settings_of
 from ingest.demo.build import DEMO_SAES
 from ingest.probe.settings import ProbeSettings
 from ingest.text.atlas_corpus import Text
@@ -52,15 +54,6 @@ def untold(found: Findings, where: str) -> list[tuple[str, list[str]]]:
     return told
 
 
-#: Options of `atlas probe` by the settings that hold them.
-_OF_PROBE = {
-    "split": "split", "kind": "kind", "penalty": "penalty", "c": "c", "threshold": "above",
-    "balance": "balance", "min_positives": "min-positives", "features": "features",
-    "tokens": "tokens", "controls": "controls", "draws": "draws", "tau": "tau", "delta": "delta",
-    "seed": "seed", "iterations": "iterations",
-}  # fmt: skip
-
-
 def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
     """Return the command that probes SAEs of a study anew, as its chosen run was; notes come first."""
     usual, said = ProbeSettings(), dict(study.probing)
@@ -70,9 +63,8 @@ def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
         said["penalty"] = None
     said["draws"] = said.get("draws") or usual.draws
     words = ["atlas", "probe", *saes, "--atlas", where, "--from", study.site]
-    for name, flag in _OF_PROBE.items():
-        if said.get(name) is not None:
-            words += [f"--{flag}", str(said[name])]
+    said |= {f"{name}s": (said[name],) for name in ("split", "kind") if name in said}
+    words += flags_for(ProbeSettings, said, every=True)
     if study.sources.get("model", {}).get("source") == "memory":
         notes.append(_was_in_memory("model", "MODEL"))
         words += ["--model", "MODEL"]
@@ -234,20 +226,9 @@ def _transcoders(found: Findings, where: str, text: Sequence[str]) -> list[str]:
     return lines
 
 
-#: Options of `atlas transcoder` by the settings that hold them.
-_OF_MAPS = {
-    "method": "method", "folds": "folds", "penalties": "penalty", "rates": "rate", "epochs": "epochs",
-    "batch": "batch", "patience": "patience", "draws": "draws", "seed": "seed",
-}  # fmt: skip
-
-
 def _of_maps(said: Mapping[str, Any]) -> list[str]:
     """Return the options of `atlas transcoder` that differ from its defaults."""
-    words = []
-    for name, value in _otherwise(said, asdict(TranscoderSettings())).items():
-        for each in value if isinstance(value, list) else [value]:
-            words += [f"--{_OF_MAPS[name]}", str(each).replace(" ", "-")]
-    return words
+    return flags_for(TranscoderSettings, said)
 
 
 def _otherwise(said: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,13 +236,6 @@ def _otherwise(said: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, A
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()}
     return {k: said[k] for k, v in plain.items() if k in said and said[k] != v}
 
-
-#: Options of `atlas residual` by the settings that hold them.
-_FLAGS = {
-    "text_tokens": "tokens", "source": "from", "target": "to", "seeds": "seeds", "draws": "draws",
-    "d_sae": "d-sae", "k": "k", "train_tokens": "train-tokens", "learning_rate": "learning-rate",
-    "batch": "batch", "split_seed": "split-seed", "context": "context", "device": "device",
-}  # fmt: skip
 
 #: Those of the text, by how its source may be told.
 _OF_TEXT = {"field": "field", "split": "split", "revision": "revision", "split_on": "split-on"}
@@ -288,10 +262,13 @@ def _residual(study: Study, where: str) -> list[str]:
             value = flag.upper()
         words += [f"--{flag}", str(value)]
     options = {flag: from_text.get(name) for name, flag in _OF_TEXT.items()}
-    options |= {flag: said.get(name) for name, flag in _FLAGS.items()}
+    options |= {"tokens": said.get("text_tokens")}
     for flag, value in options.items():
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             words += [f"--{flag}", str(value)]
+    words += flags_for(ResidualSettings, said, every=True)
+    if said.get("device") is not None:
+        words += ["--device", str(said["device"])]
     words += ["--name", study.name]
     if "match" in said and said["match"] is None:
         words.append("--no-match")
@@ -300,7 +277,8 @@ def _residual(study: Study, where: str) -> list[str]:
 
 def _no_option(said: Mapping[str, Any]) -> list[str]:
     """Say which settings of a study differ from the usual and can be given from Python only, as notes."""
-    usual = {k: v for k, v in asdict(ResidualSettings(EMBEDDING, "")).items() if k not in _FLAGS}
+    usual = {s.name: s.default for s in settings_of(ResidualSettings) if s.flag is None}
+    del usual["text_tokens"]
     if said.get("train_tokens") is not None:  # then these are not asked
         del usual["epochs"]
     of = {"ResidualSettings": _otherwise(said, usual)}

@@ -1,0 +1,143 @@
+"""Settings: each field's help, range and flag are written once, and hold in Python and on the command line."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from analysis.communities.settings import CommunitySettings
+from analysis.graph_comparison.settings import ComparisonSettings
+from analysis.graph_matching.settings import GraphMatchingSettings
+from analysis.residual.settings import ResidualSettings
+from analysis.transcoder.settings import TranscoderSettings
+from atlas.cli.options import chosen_settings, flags_for, settings_options
+from atlas.errors import BadInput
+from atlas.settings import check_settings, documented, read_settings, setting, settings_of
+from ingest.match.settings import MatchSettings
+from ingest.probe.settings import ProbeSettings
+from ingest.settings import Settings
+
+CLASSES = (
+    CommunitySettings, ComparisonSettings, GraphMatchingSettings, MatchSettings, ProbeSettings,
+    ResidualSettings, Settings, TranscoderSettings,
+)  # fmt: skip
+
+
+@documented
+@dataclass(frozen=True)
+class Example:
+    """An example."""
+
+    count: int = setting(3, "Some count.", least=1, most=9)
+    share: float = setting(0.5, "Some share.", above=0, below=1)
+    way: Literal["one way", "other"] = setting("one way", "Which way.")
+    rates: tuple[float, ...] = setting((0.1, 0.2), "Some rates.", flag="rate", above=0)
+    limit: int | None = setting(None, "Some limit.", least=1, shown="all")
+    fast: bool = setting(True, "Whether it is fast.")
+    hidden: str = setting("x", "Python only.", flag=None)
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"count": 0}, "count is 0; expected a whole number from 1 to 9."),
+        ({"count": 10}, "count is 10; expected a whole number from 1 to 9."),
+        ({"count": True}, "count is True; expected a whole number"),
+        ({"count": 2.0}, "count is 2.0; expected a whole number"),
+        ({"share": 0.0}, "share is 0.0; expected a number between 0 and 1, both excluded."),
+        ({"share": float("nan")}, "share is nan; expected a number"),
+        ({"way": "third"}, "way is 'third'; expected one of one way, other."),
+        ({"rates": ()}, "rates is (); expected one or more"),
+        ({"rates": (0.1, -1.0)}, "rates is -1.0; expected a number, above 0."),
+        ({"limit": 0}, "limit is 0; expected a whole number, 1 or more."),
+        ({"fast": 1}, "fast is 1; expected true or false."),
+        ({"hidden": 3}, "hidden is 3; expected a text."),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_what_was_expected(values, message):
+    with pytest.raises(BadInput) as error:
+        Example(**values)
+    assert message in str(error.value)
+
+
+def test_values_at_the_bounds_are_accepted():
+    for values in ({"count": 1}, {"count": 9}, {"limit": None}, {"limit": 1}, {"rates": (1e-9,)}):
+        Example(**values)
+
+
+def run(*words):
+    seen = {}
+
+    @click.command()
+    @settings_options(Example)
+    def command(**options):
+        seen.update(chosen_settings(Example, options))
+
+    done = CliRunner().invoke(command, words)
+    return done, seen
+
+
+def test_options_come_from_the_fields():
+    done, seen = run()
+    assert (done.exit_code, seen) == (0, {})
+    done, seen = run(
+        "--count", "4", "--way", "one-way", "--rate", "0.3", "--rate", "1", "--no-fast"
+    )
+    assert done.exit_code == 0
+    assert seen == {"count": 4, "way": "one way", "rates": (0.3, 1.0), "fast": False}
+    assert run("--count", "10")[0].exit_code == 2
+    assert run("--share", "0")[0].exit_code == 2
+    assert run("--hidden", "y")[0].exit_code == 2
+    help = run("--help")[0].output
+    for text in ("Some share. [default: 0.5]", "Some limit. [default: all]", "--fast / --no-fast"):
+        assert text in help
+
+
+def test_options_written_from_settings_give_the_same_settings():
+    settings = Example(count=5, way="other", rates=(0.5, 2.0), limit=7, fast=False)
+    words = flags_for(Example, asdict(settings))
+    assert words == [
+        "--count", "5", "--way", "other", "--rate", "0.5", "--rate", "2", "--limit", "7",
+        "--no-fast",
+    ]  # fmt: skip
+    _, seen = run(*words)
+    assert Example(**seen) == settings
+    assert flags_for(Example, asdict(Example())) == []
+    assert "--share" in flags_for(Example, asdict(Example()), every=True)
+
+
+def test_a_manifest_of_another_version_gives_defaults_for_what_it_lacks():
+    stored = {"count": 2, "rates": [0.5], "gone": 1}
+    assert read_settings(Example, stored) == Example(count=2, rates=(0.5,))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_setting_has_a_sentence_of_help_and_its_default_is_valid(cls):
+    for one in settings_of(cls):
+        assert one.help[0].isupper() or one.help[0] in "λ", one.name
+        assert one.help.endswith("."), one.name
+        assert one.help in cls.__doc__, one.name
+        for value in one.default if one.many else (one.default,):
+            unset = (one.optional and value is None) or one.shown == "required"
+            assert unset or one.accepts(value), one.name
+
+
+def test_a_field_without_help_or_of_a_type_without_option_is_an_error_of_the_class():
+    @dataclass(frozen=True)
+    class Plain:
+        count: int = 3
+
+    with pytest.raises(TypeError, match="no help"):
+        settings_of(Plain)
+
+    @dataclass(frozen=True)
+    class Odd:
+        table: dict[str, int] | None = setting(None, "A table.")
+
+    with pytest.raises(TypeError, match="no type of a setting"):
+        settings_of(Odd)
