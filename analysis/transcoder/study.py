@@ -34,7 +34,7 @@ from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.sites import parse_hook
-from ingest.temp_storage import check_room, scratch
+from atlas.temp_storage import check_room, scratch
 from ingest.text.atlas_corpus import beginning, own_corpus
 from ingest.text.corpus import Corpus
 

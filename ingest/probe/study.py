@@ -24,7 +24,7 @@ from ingest.probe.site_design import Place, root_mean_square
 from ingest.probe.solver.design import Design
 from ingest.probe.subject import Subject, check_same, open_subject
 from ingest.sae.record import reopen_model
-from ingest.temp_storage import scratch
+from atlas.temp_storage import scratch
 from ingest.text.corpus import Corpus
 
 if TYPE_CHECKING:

@@ -1,0 +1,145 @@
+"""Results of studies: one kind of object for the command line, notebooks, pages and reports."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+__all__ = ["Result", "Results"]
+
+_SHOWN_ROWS = 20
+
+
+class Result(Mapping[str, Any]):
+    """What a study found for one SAE, pair or site.
+
+    It is a mapping: ``result["modularity"]`` is a number of its summary.
+
+    Parameters
+    ----------
+    kind, name
+        The part that holds it: ``match``, ``a+b``.
+    summary
+        The main numbers, by name.
+    verdict
+        Sentences that state what the numbers mean, computed from them.
+    tables
+        The names of its tables, and a function that reads one.
+    draw
+        Returns its plot; None if it has none.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        summary: Mapping[str, Any],
+        *,
+        verdict: Sequence[str] = (),
+        tables: "tuple[Iterable[str], Callable[[str], pa.Table]] | None" = None,
+        draw: Callable[[], Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.summary = dict(summary)
+        self.verdict = tuple(verdict)
+        names, self._read = tables if tables is not None else ((), None)
+        self.tables = tuple(names)
+        self._draw = draw
+
+    def __getitem__(self, key: str) -> Any:
+        return self.summary[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.summary)
+
+    def __len__(self) -> int:
+        return len(self.summary)
+
+    def table(self, name: str) -> "pa.Table":
+        """Return one of its tables.
+
+        Raises
+        ------
+        KeyError
+            If it has no table of this name.
+        """
+        if self._read is None or name not in self.tables:
+            raise KeyError(f"{self.kind} {self.name} has no table {name!r}, but {list(self.tables)}")
+        return self._read(name)
+
+    def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
+        """Return one of its tables, or its summary as one row, as a data frame."""
+        if table is not None:
+            return self.table(table).to_pandas()
+        return Results([self]).to_pandas()
+
+    def plot(self) -> Any:
+        """Return its plot, an Altair chart.
+
+        Raises
+        ------
+        NotImplementedError
+            If a result of this kind has no plot.
+        """
+        if self._draw is None:
+            raise NotImplementedError(f"A result of the kind {self.kind!r} has no plot.")
+        return self._draw()
+
+    def __repr__(self) -> str:
+        first = f": {self.verdict[0]}" if self.verdict else ""
+        return f"<{self.kind} {self.name}{first}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{escape(str(key))}</th><td>{escape(_short(value))}</td></tr>"
+            for key, value in self.summary.items()
+        )
+        return (
+            f"<b>{escape(self.kind)} {escape(self.name)}</b>"
+            f"{''.join(f'<p>{escape(sentence)}</p>' for sentence in self.verdict)}"
+            f"<table>{rows}</table>"
+        )
+
+
+class Results(list[Result]):
+    """The results of a study, one for each SAE, pair or site."""
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The summaries, as plain dicts."""
+        return [dict(one.summary) for one in self]
+
+    @property
+    def verdict(self) -> list[str]:
+        """The sentences of all results."""
+        return [sentence for one in self for sentence in one.verdict]
+
+    def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
+        """Return the summaries, a row each, or one table of all results, below each other."""
+        import pandas as pd
+
+        if table is None:
+            return pd.DataFrame(self.rows)
+        return pd.concat([one.to_pandas(table) for one in self], ignore_index=True)
+
+    def __repr__(self) -> str:
+        lines = [repr(one) for one in self[:_SHOWN_ROWS]]
+        more = len(self) - len(lines)
+        return "\n".join(lines + ([f"… and {more:,} more"] if more > 0 else [])) or "<no results>"
+
+    def _repr_html_(self) -> str:
+        more = len(self) - _SHOWN_ROWS
+        shown = "".join(one._repr_html_() for one in self[:_SHOWN_ROWS])
+        return shown + (f"<p>… and {more:,} more</p>" if more > 0 else "")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple) and len(value) > 6:
+        return f"{len(value):,} items"
+    return str(value)

@@ -1,0 +1,271 @@
+"""How every study runs: inputs, checks, the part that stores its result, and the result.
+
+A study is a class with a ``kind``, a ``version``, a settings dataclass and three methods:
+``tasks`` names the SAEs, pairs or sites, ``run`` computes one, and ``result`` reads a part.
+The runner does the rest: it locks the folder, checks names and inputs, skips what is stored
+already, runs the tasks here or in other processes, and writes a part for each.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from atlas.errors import BadInput, Missing, UnknownName
+from atlas.folder import Folder, Sound
+from atlas.parts import Manifest, Part, write_part
+from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
+from atlas.temp_storage import scratch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["INPUTS", "Found", "Study", "Task", "Workplace", "check_inputs", "check_saes", "run_study"]
+
+INPUTS = {
+    "codes": "`atlas ingest --keep-codes --replace` stores them",
+    "match": "`atlas match` makes it",
+    "graph": "`atlas communities` makes it",
+    "probe": "`atlas probe` makes it",
+}
+"""How a part of a kind is made; parts of other kinds come with every ingest."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one part of a study is about.
+
+    Parameters
+    ----------
+    name
+        The name of the part.
+    saes
+        The SAEs that it touches.
+    settings
+        The settings of this task.
+    needs
+        Keys of the parts that it reads, ``kind/name``; the part is stale once one changes.
+    recorded
+        What the manifest stores beside the settings.
+    """
+
+    name: str
+    saes: tuple[str, ...]
+    settings: Any
+    needs: tuple[str, ...] = ()
+    recorded: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stored_settings(self) -> dict[str, Any]:
+        """The settings as the manifest stores them."""
+        return asdict(self.settings) | dict(self.recorded)
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return " and ".join(self.saes) or self.name
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a task found: the tables of its part, and what else the manifest stores."""
+
+    tables: "Iterable[tuple[str, pa.Table]]"
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a task runs.
+
+    Parameters
+    ----------
+    folder, sound
+        The atlas, and its sound parts.
+    scratch
+        An empty folder, removed at the end.
+    progress
+        Notified of the work.
+    """
+
+    folder: Folder
+    sound: Sound
+    scratch: Path
+    progress: Progress
+
+
+class Study(ABC):
+    """A study: what its parts are, how one is computed, and what it means."""
+
+    kind: ClassVar[str]
+    """Kind of the parts that store its results."""
+    version: ClassVar[int]
+    """Raised when the same inputs would give other tables."""
+    optional_part: ClassVar[bool] = False
+    """Whether results are returned also where the folder cannot be written."""
+
+    @abstractmethod
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> Sequence[Task]:
+        """Return the tasks: one for each part.
+
+        Parameters
+        ----------
+        at
+            The atlas.
+        saes
+            Names of SAEs; all that can be used, if None.
+        """
+
+    @abstractmethod
+    def run(self, task: Task, at: Workplace) -> Found:
+        """Compute one task."""
+
+    @abstractmethod
+    def result(self, part: Part) -> Result:
+        """Return the result that a part stores."""
+
+    def is_current(self, part: Part, task: Task) -> bool:
+        """Return whether a sound part is what the task would compute."""
+        stored = part.manifest
+        return (
+            stored.version == self.version
+            and dict(stored.settings) == _as_json(task.stored_settings)
+            and set(stored.made_from) == set(task.needs)
+        )
+
+
+def run_study(
+    study: Study,
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    replace: bool = False,
+    keep: bool = False,
+    progress: Progress = SILENT,
+) -> Results:
+    """Run a study on an atlas; what is stored already is read.
+
+    Parameters
+    ----------
+    study
+        The study.
+    atlas
+        The folder of the atlas.
+    saes
+        Names of its SAEs; all that the study can use, if None.
+    replace
+        Compute again what is stored already with these settings.
+    keep
+        Keep what is stored already with other settings.
+    progress
+        Notified of the work.
+
+    Returns
+    -------
+    A result for each task.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    Missing
+        If a part that a task reads is missing.
+    Locked
+        If another process writes into the folder.
+    """
+    folder = Folder.open(Path(atlas))
+    with folder.writing():
+        sound = folder.sound()
+        with scratch(folder, study.kind) as room:
+            at = Workplace(folder, sound, room, progress)
+            tasks = list(study.tasks(at, saes))
+            for task in tasks:
+                check_inputs(task.needs, sound, what=f"The {study.kind} of {task.title}")
+            return Results([_part(study, task, at, replace=replace, keep=keep) for task in tasks])
+
+
+def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
+    """Return names of SAEs without repetitions.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    """
+    for name in saes:
+        if name not in sound.saes:
+            raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
+    return list(dict.fromkeys(saes))
+
+
+def check_inputs(needs: Iterable[str], sound: Sound, *, what: str) -> None:
+    """Make sure that parts are there.
+
+    Raises
+    ------
+    Missing
+        If one is not; the message names the command that makes it.
+    """
+    for key in needs:
+        if key not in sound.parts:
+            kind, _, name = key.partition("/")
+            how = INPUTS.get(kind, "`atlas ingest --replace` makes it")
+            stale = f" ({sound.stale[key]})" if key in sound.stale else ""
+            raise Missing(f"{what} needs the {kind} of {name}, which is missing{stale}; {how}.")
+
+
+def usable_saes(
+    sound: Sound, kinds: Sequence[str], *, what: str, progress: Progress
+) -> Iterator[str]:
+    """Yield the SAEs that have parts of some kinds; report which are skipped.
+
+    Raises
+    ------
+    BadInput
+        If there is none.
+    """
+    some = False
+    for name in sound.saes:
+        missing = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
+        if missing:
+            how = INPUTS.get(missing[0], "`atlas ingest --replace` makes it")
+            progress.say(f"{name} is skipped: it has no {' and no '.join(missing)}; {how}.")
+        else:
+            some = True
+            yield name
+    if not some:
+        raise BadInput(f"{what} needs an SAE with {' and '.join(kinds)}; this atlas has none.")
+
+
+def _part(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Result:
+    stored = at.sound.parts.get(f"{study.kind}/{task.name}")
+    if stored is not None and not replace and stored.manifest.version == study.version:
+        if study.is_current(stored, task):
+            at.progress.say(f"{study.kind} of {task.title}: stored already, with the same settings.")
+            return study.result(stored)
+        if keep:
+            at.progress.say(f"{study.kind} of {task.title}: stored already, with other settings.")
+            return study.result(stored)
+        at.progress.say(f"{study.kind} of {task.title}: stored with other settings; it is replaced.")
+    found = study.run(task, at)
+    manifest = Manifest(
+        kind=study.kind,
+        name=task.name,
+        version=study.version,
+        saes=task.saes,
+        settings=task.stored_settings,
+        seed=found.seed if found.seed is not None else getattr(task.settings, "seed", None),
+        sources=found.sources,
+        dtypes=found.dtypes,
+        made_from={key: at.sound.parts[key].manifest.hash for key in task.needs},
+    )
+    return study.result(write_part(at.folder.part(study.kind, task.name), manifest, found.tables))
+
+
+def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they are read back from a manifest: tuples are lists."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}
