@@ -68,7 +68,9 @@ class Result(Mapping[str, Any]):
             If it has no table of this name.
         """
         if self._read is None or name not in self.tables:
-            raise KeyError(f"{self.kind} {self.name} has no table {name!r}, but {list(self.tables)}")
+            raise KeyError(
+                f"{self.kind} {self.name} has no table {name!r}, but {list(self.tables)}"
+            )
         return self._read(name)
 
     def to_pandas(self, table: str | None = None) -> "pd.DataFrame":

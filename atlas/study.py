@@ -22,7 +22,16 @@ from atlas.temp_storage import scratch
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["INPUTS", "Found", "Study", "Task", "Workplace", "check_inputs", "check_saes", "run_study"]
+__all__ = [
+    "INPUTS",
+    "Found",
+    "Study",
+    "Task",
+    "Workplace",
+    "check_inputs",
+    "check_saes",
+    "run_study",
+]
 
 INPUTS = {
     "codes": "`atlas ingest --keep-codes --replace` stores them",
@@ -245,12 +254,16 @@ def _part(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool)
     stored = at.sound.parts.get(f"{study.kind}/{task.name}")
     if stored is not None and not replace and stored.manifest.version == study.version:
         if study.is_current(stored, task):
-            at.progress.say(f"{study.kind} of {task.title}: stored already, with the same settings.")
+            at.progress.say(
+                f"{study.kind} of {task.title}: stored already, with the same settings."
+            )
             return study.result(stored)
         if keep:
             at.progress.say(f"{study.kind} of {task.title}: stored already, with other settings.")
             return study.result(stored)
-        at.progress.say(f"{study.kind} of {task.title}: stored with other settings; it is replaced.")
+        at.progress.say(
+            f"{study.kind} of {task.title}: stored with other settings; it is replaced."
+        )
     found = study.run(task, at)
     manifest = Manifest(
         kind=study.kind,

@@ -30,11 +30,11 @@ from atlas.folder import DESCRIBED, Folder, Sound
 from atlas.parts import Manifest, write_part
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
+from atlas.temp_storage import check_room, scratch
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.sites import parse_hook
-from atlas.temp_storage import check_room, scratch
 from ingest.text.atlas_corpus import beginning, own_corpus
 from ingest.text.corpus import Corpus
 

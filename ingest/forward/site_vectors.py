@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from atlas.errors import Mismatch
 from atlas.progress import Progress
-from ingest.forward.activations import activations
 from atlas.temp_storage import check_room
+from ingest.forward.activations import activations
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import ContextSettings, tokenize
 

@@ -20,11 +20,8 @@ what is observed, and ``fixed`` reports the share.
 A match was chosen as the best of many, so each draw gives the *best* correlation of each
 feature: p is the share of draws, the observed one counted in, whose best is as good.
 
-Few draws give no small p. Features that are active as often share their draws: not their
-correlations, since under the second null one feature's best is high in every draw and
-another's is low, but how far each stands above its own other draws, in deviations. A
-rare feature may have no candidate in all draws but one, and so no deviation of its own:
-the mean variance of the features it shares with is added to each.
+Few draws give no small p. ``p_pooled`` compares with the draws of all features that are active
+about as often: see ``ingest.match.pooling``.
 """
 
 import math
@@ -34,7 +31,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
 from atlas.progress import Stage
 from ingest.match import kernels
@@ -42,6 +38,7 @@ from ingest.match.aligned_codes import Rows, Units
 from ingest.match.correlate import Correlation
 from ingest.match.features import Features, codes, fixed
 from ingest.match.pairs import Pairs
+from ingest.match.pooling import End, claims
 from ingest.reduce.arrays import changes
 
 __all__ = [
@@ -59,16 +56,6 @@ Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 Order: TypeAlias = Callable[[np.random.Generator], Ints]
 
-# A draw that changes nothing a pair can see (a feature that depends on the token alone, in
-# the second null) adds the same products in another order: the last digits differ.
-_AS_GOOD = 1e-9
-
-# Draws that hardly differ are not told apart: their variance counts as this much at least.
-_LEAST = 1e-12
-
-# Below this, there is no spread to speak of among the other draws.
-_FEWEST = 3
-
 
 @dataclass(frozen=True, eq=False)
 class Null:
@@ -80,13 +67,17 @@ class Null:
         float64, one a pair; NaN without draws. Share of draws whose best match, of either
         end, is as good: of both ends' shares the larger.
     p_pooled
-        float64, likewise. Share of the draws of all eligible features of the same SAE that
-        are active as often, within a factor of two, that stand as far above their feature's
-        other draws: in standard deviations, the variance being that of these draws plus the
-        mean of all these features'. ``p`` if there are fewer than 3 draws.
+        float64, likewise. Share of the draws of all eligible features of the same SAE and pool
+        that stand as far above their feature's other draws: in standard deviations, the
+        variance being that of these draws plus the mean of all features active as often within
+        a factor of two. A pool has the features of one octave of activation counts, or of
+        several. ``p`` if there are fewer than 3 draws.
     q
         float64, likewise. Benjamini-Hochberg q-value of ``p_pooled`` among all pairs and
         all eligible features, of either SAE, without a pair; the latter have p = 1.
+    floor_pooled
+        float64, likewise. Lowest ``p_pooled`` possible for the pair: 1 / (1 + draws x features
+        of the pool), of both ends the larger; 1 if an end is not eligible.
     expected
         float64, likewise. Mean over draws of the best correlation, of the end where it is
         higher: what the null explains of the match.
@@ -98,6 +89,12 @@ class Null:
         that are ever active (0 where there is no candidate); NaN without draws or features.
     floor
         Lowest p possible.
+    draws_needed
+        Smallest number of draws with which 10 matches (all, if there are fewer) at the lowest
+        ``p_pooled`` possible get q <= 0.05; None if all pairs have p = 1 whatever the draws.
+    matches_needed
+        Smallest number of matches at their lowest ``p_pooled`` possible that get q <= 0.05 with
+        this number of draws; None if no number of them does, or without draws.
     left_out
         Documents of one unit, which this null says nothing about.
     fixed
@@ -109,11 +106,14 @@ class Null:
     p: Floats
     p_pooled: Floats
     q: Floats
+    floor_pooled: Floats
     expected: Floats
     threshold: float
     best_a: float
     best_b: float
     floor: float
+    draws_needed: int | None
+    matches_needed: int | None
     left_out: int = 0
     fixed: Floats | None = None
 
@@ -294,28 +294,26 @@ def _null(
     left_out: int = 0,
     stage: Stage | None = None,
 ) -> Null:
-    floor = 1 / (1 + draws.number)
-    if not draws.number:
-        none = np.full(len(pairs), np.nan)
-        return Null(none, none, none, none, math.nan, math.nan, math.nan, floor, left_out)
     best_a, best_b = _maxima(correlation, draws, stage)
     a, b = correlation.of_a, correlation.of_b
-    p = np.maximum(_p(best_a, pairs.a, observed), _p(best_b, pairs.b, observed))
-    p_pooled = np.maximum(
-        _p_pooled(best_a, pairs.a, observed, bins=_octave(a.count, a.eligible)),
-        _p_pooled(best_b, pairs.b, observed, bins=_octave(b.count, b.eligible)),
+    claimed = claims(
+        End(best_a, pairs.a, a.count, a.eligible),
+        End(best_b, pairs.b, b.count, b.eligible),
+        observed,
     )
-    unmatched = _without(pairs.a, a.eligible) + _without(pairs.b, b.eligible)
+    drawn = draws.number > 0
     return Null(
-        p,
-        p_pooled,
-        _q(p_pooled, unmatched),
-        np.maximum(best_a.mean(0)[pairs.a], best_b.mean(0)[pairs.b]),
-        _threshold(np.concatenate([best_a[:, a.eligible], best_b[:, b.eligible]], axis=1)),
-        _mean(best_a, a.count, correlation.allowed_a),
-        _mean(best_b, b.count, correlation.allowed_b),
-        floor,
-        left_out,
+        **vars(claimed),
+        expected=np.maximum(best_a.mean(0)[pairs.a], best_b.mean(0)[pairs.b])
+        if drawn
+        else claimed.p,
+        threshold=_threshold(
+            np.concatenate([best_a[:, a.eligible], best_b[:, b.eligible]], axis=1)
+        ),
+        best_a=_mean(best_a, a.count, correlation.allowed_a),
+        best_b=_mean(best_b, b.count, correlation.allowed_b),
+        floor=1 / (1 + draws.number),
+        left_out=left_out,
     )
 
 
@@ -330,69 +328,10 @@ def _maxima(correlation: Correlation, draws: _Draws, stage: Stage | None) -> tup
     return best_a, best_b
 
 
-def _p(best: Floats, feature: Ints, observed: Floats) -> Floats:
-    as_good = best[:, feature] >= observed - _AS_GOOD
-    p: Floats = (1 + as_good.sum(axis=0)) / (1 + len(best))
-    return p
-
-
-def _p_pooled(best: Floats, feature: Ints, observed: Floats, *, bins: NDArray[np.intp]) -> Floats:
-    draws = len(best)
-    if draws < _FEWEST:
-        return _p(best, feature, observed)
-    p = np.ones(len(feature))
-    for one in np.unique(bins[bins >= 0]):
-        alike, here = best[:, bins == one], np.flatnonzero(bins[feature] == one)
-        common = float(alike.var(axis=0, ddof=1).mean())
-        pool = np.sort(_drawn(alike, common), axis=None)
-        own = best[:, feature[here]]
-        spread = own.var(axis=0, ddof=1)
-        above = _standing(observed[here] - _AS_GOOD, own.mean(axis=0), spread, draws, common)
-        p[here] = (1 + len(pool) - np.searchsorted(pool, above)) / (1 + len(pool))
-    return p
-
-
-def _drawn(best: Floats, common: float) -> Floats:
-    """Return how far each draw of each feature stands above the feature's other draws."""
-    draws = len(best)
-    mean = best.mean(axis=0)
-    # Without a draw, the mean and the sum of squares of the others are (Welford):
-    others = mean - (best - mean) / (draws - 1)
-    squares = best.var(axis=0) * draws - (best - mean) * (best - others)
-    return _standing(best, others, np.maximum(squares, 0) / (draws - 2), draws - 1, common)
-
-
-def _standing(value: Floats, mean: Floats, variance: Floats, draws: int, common: float) -> Floats:
-    """Return how far a value lies above so many draws, in standard deviations of one more."""
-    spread = np.sqrt((variance + common) * (1 + 1 / draws))
-    above: Floats = (value - mean) / np.maximum(spread, np.sqrt(_LEAST))
-    return above
-
-
 def _share_on(units: Ints, rows: Rows, of: Features) -> Floats:
     """Return for each feature the share of its activations that lie on these units; 0 if it has none."""
     there, *_ = kernels.totals(codes(rows), fixed(units), rows.d_sae)
     return np.divide(there, of.count, out=np.zeros(len(there)), where=of.count > 0)
-
-
-def _octave(count: Ints, eligible: Mask) -> NDArray[np.intp]:
-    """Number features by the octave of their counts; -1 for those not eligible."""
-    _, above = np.frexp(count.astype(np.float64))
-    return np.where(eligible, above, -1)
-
-
-def _without(feature: Ints, eligible: Mask) -> int:
-    """Return how many eligible features are in no pair."""
-    alone = eligible.copy()
-    alone[feature] = False
-    return int(alone.sum())
-
-
-def _q(p: Floats, unmatched: int) -> Floats:
-    if not len(p):
-        return p
-    q: Floats = false_discovery_control(np.concatenate([p, np.ones(unmatched)]))
-    return q[: len(p)]
 
 
 def _threshold(best: Floats) -> float:

@@ -13,6 +13,7 @@ from atlas.folder import Folder, Sound
 from atlas.parts import Manifest, write_part
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
+from atlas.temp_storage import scratch
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -24,7 +25,6 @@ from ingest.probe.site_design import Place, root_mean_square
 from ingest.probe.solver.design import Design
 from ingest.probe.subject import Subject, check_same, open_subject
 from ingest.sae.record import reopen_model
-from atlas.temp_storage import scratch
 from ingest.text.corpus import Corpus
 
 if TYPE_CHECKING:
