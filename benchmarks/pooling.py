@@ -21,6 +21,7 @@ from functools import cached_property
 from unittest.mock import patch
 
 import numpy as np
+from ingest.planted import KINDS, Planted
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput
@@ -33,7 +34,6 @@ from ingest.match.nulls import (
 )
 from ingest.match.pairs import Pairs
 from ingest.match.settings import MatchSettings
-from ingest.planted import KINDS, Planted
 
 NULLS = {
     "shifted documents": (shifted_documents, {"private": 30, "bursty": 30}),

@@ -176,6 +176,8 @@ def match(
       atlas match --stale
     """
     from atlas.errors import BadInput
+    from ingest.match.pooling import too_few_draws
+    from ingest.match.settings import MatchSettings
     from ingest.match.study import match_saes
 
     if bool(saes) + every + stale != 1:
@@ -194,6 +196,8 @@ def match(
         if not rows:
             echo("Nothing to match: no match of this atlas is stale.")
         for row in rows:
+            if few := too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"]):
+                echo(f"{row['a']} and {row['b']}: {few}")
             for what, number in row["left_out"].items():
                 if number:
                     echo(f"left out of {row['a']} (a) and {row['b']} (b) – {what}: {number:,}")

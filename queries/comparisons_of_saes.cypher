@@ -23,6 +23,7 @@
 // column token_document_null_threshold (double): the same when shuffled within each document
 // column draws (int64): draws of each null
 // column p_floor (double): lowest p that so many draws can give
+// column draws_needed (int64): draws with which 10 matches can get q <= 0.05 in each null
 MATCH (a:SAE)-[r:COMPARED_WITH]->(b:SAE)
 RETURN a.name AS sae_a, b.name AS sae_b, r.alignment AS alignment, r.tokens AS tokens,
        r.matches AS matches, r.mutual AS mutual, r.one_to_one AS one_to_one,
@@ -35,5 +36,5 @@ RETURN a.name AS sae_a, b.name AS sae_b, r.alignment AS alignment, r.tokens AS t
        r.token_document_null_best_ba AS token_document_null_best_ba,
        r.null_threshold AS null_threshold, r.token_null_threshold AS token_null_threshold,
        r.token_document_null_threshold AS token_document_null_threshold,
-       r.draws AS draws, r.p_floor AS p_floor
+       r.draws AS draws, r.p_floor AS p_floor, r.draws_needed AS draws_needed
 ORDER BY sae_a, sae_b

@@ -631,7 +631,7 @@ def comparisons_of_saes(w):
         "source target alignment tokens matches mutual one_to_one significant beyond_token undecided "
         "best_ab null_best_ab token_null_best_ab token_document_null_best_ab best_ba null_best_ba "
         "token_null_best_ba token_document_null_best_ba null_threshold token_null_threshold "
-        "token_document_null_threshold draws p_floor"
+        "token_document_null_threshold draws p_floor draws_needed"
     )
     return pick(rows, *columns.split())
 

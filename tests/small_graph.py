@@ -602,6 +602,10 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
             ),
             token_document_null_pearson=None if m.document_q is None else m.pearson / 1.6,
             fixed_share=m.pearson / 1.25,
+            **dict.fromkeys(
+                ("p_floor", "token_p_floor", "token_document_p_floor"),
+                None if m.p is None else m.p / 2,
+            ),
         ))  # fmt: skip
     kept = [m for m in made.matches if m.one_to_one]
     sound = [m for m in kept if m.q is not None and m.q <= 0.05]
@@ -620,5 +624,6 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
             "token_document_null_best_ab", "token_document_null_best_ba",
             "null_threshold", "token_null_threshold", "token_document_null_threshold",
         ), 0.125 if made.draws else None),
-        p_floor=1 / (1 + made.draws),
+        p_floor=1 / (1 + made.draws), draws_needed=len(made.matches) + 3,
+        matches_needed=len(kept) if made.draws else None,
     ))  # fmt: skip

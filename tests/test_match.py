@@ -154,6 +154,12 @@ def test_comparison_counts_its_edges(made):
         assert row["p_floor"] == pytest.approx(1 / 6)
         assert row["tokens"] == len(dense(made, "one"))
         assert all(m["p"] >= row["p_floor"] - 1e-12 for m in edges)
+        for null in ("", "token_", "token_document_"):
+            assert all(m[f"{null}p_pooled"] >= m[f"{null}p_floor"] for m in edges)
+            assert all(0 < m[f"{null}p_floor"] < 1 / 6 for m in edges)
+        # All octaves of an SAE are one pool where there are fewer draws than needed.
+        if row["draws"] <= row["draws_needed"]:
+            assert len({m["p_floor"] for m in edges}) == 1
 
 
 def test_the_part_does_not_depend_on_memory(made, copied):
@@ -189,13 +195,13 @@ def rewrite_as_version_1(path, name, monkeypatch):
     monkeypatch.setattr("atlas.parts._held_against_schema", lambda kind, name, data: data)
     folder = Folder.open(path)
     (part,) = (p for p in folder.sound().of("match") if p.manifest.name == name)
-    new = ("token_document", "fixed_share", "undecided")
+    new = ("token_document", "fixed_share", "undecided", "token_p_floor", "draws_", "matches_")
     tables = []
     for table in ("MATCHES", "COMPARED_WITH"):
         data = part.table(table)
-        tables.append(
-            (table, data.drop_columns([c for c in data.column_names if c.startswith(new)]))
-        )
+        added = [c for c in data.column_names if c.startswith(new)]
+        added += ["p_floor"] if table == "MATCHES" else []
+        tables.append((table, data.drop_columns(added)))
     write_part(folder.part("match", name), replace(part.manifest, version=1), tables)
     monkeypatch.undo()
 
@@ -214,6 +220,9 @@ def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(c
             k: m["token_q"] for k, m in before.items()
         }
         assert all(m["token_document_q"] is m["fixed_share"] is None for m in found.values())
+        assert all(m["p_floor"] is m["token_p_floor"] is None for m in found.values())
+        assert old["p_floor"] == pytest.approx(1 / 6)
+        assert old["draws_needed"] is old["matches_needed"] is None
         asked = {"sae_a": "one", "sae_b": "two", "limit": 1000, "max_q": 1.0}
         assert atlas.ask("matches_beyond_token", **asked).num_rows == 0
     (note,) = (c for c in doctor_checks.checks(copied) if c.about.endswith(": matches"))
@@ -300,6 +309,8 @@ def test_without_draws_there_is_no_p(copied):
     assert row["significant"] is None
     assert row["null_best_ab"] is None
     assert row["p_floor"] is None
+    assert row["draws_needed"] > 2
+    assert row["matches_needed"] is None
     assert all(
         m["p"] is None and m["token_q"] is None for m in matches(copied, "one", "two").values()
     )
@@ -346,6 +357,30 @@ def test_the_command(copied):
     assert done.exit_code == 0, done.output
     (row,) = json.loads(done.stdout)["result"]
     assert (row["a"], row["b"], row["draws"]) == ("one", "three", 2)
+
+
+def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
+    def said(draws):
+        words = ["match", "one", "two", "--draws", str(draws), "--min-joint", "3", "--replace"]
+        done = CliRunner().invoke(command(), [*words, "--atlas", str(copied)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    (row,) = match_saes(copied, ["one", "two"], settings=FEW)
+    needed = row["draws_needed"]
+    assert f"With 2 draws no match can reach q <= 0.05; use --draws {needed}." in said(2)
+    told = Told()
+    match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3), progress=told)
+    (row,) = match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3))
+    assert row["matches_needed"] > 10
+    sentence = (
+        f"With 3 draws no match can reach q <= 0.05 unless at least {row['matches_needed']} features "
+        f"match; use --draws {needed}."
+    )
+    assert f"one and two: {sentence}" in told.said
+    assert f"one and two: {sentence}" in said(3)
+    assert "no match can reach" not in said(needed)
+    assert "no match can reach" not in said(0)
 
 
 @pytest.mark.parametrize("words", [[], ["one", "--all"], ["--all", "--stale"]])

@@ -30,6 +30,7 @@ from ingest.match.nulls import (
     shuffled_within_documents,
 )
 from ingest.match.pairs import Pairs
+from ingest.match.pooling import SIGNIFICANT, too_few_draws
 from ingest.match.settings import MatchSettings
 from ingest.reduce.arrow_columns import graph_table, keys
 from ingest.sae.autoencoder import Autoencoder
@@ -40,8 +41,6 @@ __all__ = ["VERSION", "Found", "compare"]
 #: Raised when the same codes would give other tables. 2: the null within documents, and p_pooled
 #: over merged octaves.
 VERSION = 2
-
-SIGNIFICANT = 0.05
 
 #: Where more of the activations than this cannot move within documents, that null has no power:
 #: the match is undecided unless the rest of the activations clears the null.
@@ -141,6 +140,8 @@ def compare(
     for what, number in left_out.items():
         if number:
             progress.say(f"{a.name} (a) and {b.name} (b), left out – {what}: {number:,}")
+    if few := too_few_draws(settings.draws, *_needed((shifts, shuffles, within))):
+        progress.say(f"{a.name} and {b.name}: {few}")
     every, pairs, shared = pairs, pairs.take(kept), shared[kept]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(
@@ -206,7 +207,8 @@ def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str,
 
 
 def _take(null: Null, kept: NDArray[np.bool_]) -> Null:
-    of_pairs = ["p", "p_pooled", "q", "expected"] + ["fixed"] * (null.fixed is not None)
+    of_pairs = ["p", "p_pooled", "q", "floor_pooled", "expected"]
+    of_pairs += ["fixed"] * (null.fixed is not None)
     return replace(null, **{name: getattr(null, name)[kept] for name in of_pairs})
 
 
@@ -253,14 +255,17 @@ def _matches(sides: Sides, found: _Match) -> Any:
             "encoder_cosine": _doubles(found.cosines.encoder),
             "p": _doubles(found.shifts.p),
             "p_pooled": _doubles(found.shifts.p_pooled),
+            "p_floor": _doubles(found.shifts.floor_pooled),
             "q": _doubles(found.shifts.q),
             "null_pearson": _doubles(found.shifts.expected),
             "token_p": _doubles(found.shuffles.p),
             "token_p_pooled": _doubles(found.shuffles.p_pooled),
+            "token_p_floor": _doubles(found.shuffles.floor_pooled),
             "token_q": _doubles(found.shuffles.q),
             "token_null_pearson": _doubles(found.shuffles.expected),
             "token_document_p": _doubles(found.within.p),
             "token_document_p_pooled": _doubles(found.within.p_pooled),
+            "token_document_p_floor": _doubles(found.within.floor_pooled),
             "token_document_q": _doubles(found.within.q),
             "token_document_null_pearson": _doubles(found.within.expected),
             "fixed_share": found.within.fixed,
@@ -274,6 +279,7 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
     synchronous = found.chosen & (shifts.q <= SIGNIFICANT)
     beyond, undecided = _beyond_token(found, synchronous)
     drawn = settings.draws > 0
+    draws_needed, matches_needed = _needed((shifts, shuffles, within))
     row = {
         "source": sides[0].name,
         "target": sides[1].name,
@@ -299,6 +305,8 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
         "token_document_null_threshold": _number(within.threshold),
         "draws": settings.draws,
         "p_floor": 1 / (1 + settings.draws) if drawn else None,
+        "draws_needed": draws_needed,
+        "matches_needed": matches_needed,
     }
     data = pa.Table.from_pylist([row], schema=arrow_schema("COMPARED_WITH", "match"))
     return graph_table(
@@ -314,6 +322,13 @@ def _beyond_token(
     within, fixed = found.within.q <= SIGNIFICANT, found.within.fixed
     assert fixed is not None  # that null always reports it
     return more & within, more & ~within & (fixed > MOSTLY)
+
+
+def _needed(nulls: Sequence[Null]) -> tuple[int | None, int | None]:
+    """Return the draws, and the matches, that the most demanding null needs for q <= 0.05."""
+    draws = [null.draws_needed for null in nulls if null.draws_needed is not None]
+    matches = [null.matches_needed for null in nulls if null.matches_needed is not None]
+    return max(draws, default=None), max(matches) if len(matches) == len(nulls) else None
 
 
 def _mean_best(

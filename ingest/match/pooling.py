@@ -33,6 +33,7 @@ __all__ = [
     "octaves",
     "own_p",
     "pooled_p",
+    "too_few_draws",
 ]
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -222,6 +223,17 @@ def pooled_p(end: End, observed: Floats, *, octave: Ints, pools: Ints) -> Floats
         pool, here = np.sort(drawn[:, pools == one], axis=None), pools[feature] == one
         p[here] = (1 + len(pool) - np.searchsorted(pool, above[here])) / (1 + len(pool))
     return p
+
+
+def too_few_draws(draws: int, draws_needed: int | None, matches_needed: int | None) -> str | None:
+    """Return a sentence if there are draws, but too few for 10 matches to get q <= 0.05."""
+    if not draws or draws_needed is None or draws >= draws_needed:
+        return None
+    unless = f" unless at least {matches_needed:,} features match" if matches_needed else ""
+    return (
+        f"With {draws} draws no match can reach q <= {SIGNIFICANT}{unless}; "
+        f"use --draws {draws_needed}."
+    )
 
 
 def _entries_needed(possible: int, hypotheses: int) -> int:
