@@ -1,14 +1,14 @@
 """The pooled p of matches: is it valid, and what does it find? Octaves alone beside merged octaves.
 
-    python -m benchmarks.pooling                all of it, 200 sets each: about a quarter of an hour
+    python -m benchmarks.pooling                all of it, 200 sets each: about 20 minutes
     python -m benchmarks.pooling --sets 20 power
 
 Both ways to pool are applied to the same sets of two planted SAEs and to the same draws.
 
 *validity*: two SAEs without any true match, with features of very different frequency. The share
 of features whose best match has p <= α is to be α at most. Standard errors are over sets.
-*rates*: the same by the feature's own frequency: p is pooled, so it may be too low for a kind of
-feature that is rare in its pool. The last of the sets has 10 rare features among 50 frequent ones.
+The second table has the same by the feature's own frequency: p is pooled, so it may be too low for
+a kind of feature that is rare in its pool. The last sets have 10 rare features among 50 frequent ones.
 *discovery*: the same SAEs with 20 true pairs: of the pairs with q <= 0.05, the share that is false.
 *power*: true pairs with q <= 0.05, at the default number of draws.
 """
@@ -46,7 +46,7 @@ NULLS = {
 """Each null, and features that have no match under it."""
 
 TEXT = {"documents": 250, "document_length": 120, "vocabulary": 2000}
-MIXED = {"spread": 1.5, "rate": 0.0325}  # half of the features: 150 to 750 activations
+MIXED = {"spread": 1.5, "rate": 0.0325}  # 95% of the features: 17 to 6,000 activations
 WAYS = ("octaves", "merged")
 LEVELS = (0.002, 0.01, 0.05, 0.1)
 RATES = (10, 50, 150, 500, 1500, 10**9)

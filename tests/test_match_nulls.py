@@ -429,6 +429,25 @@ def test_rare_shared_features_are_found_at_the_default_draws() -> None:
     assert len(found - truth) <= 0.05 * len(found) + 3 * np.sqrt(0.05 * len(found))
 
 
+@pytest.mark.parametrize("null", [shifted_documents, shuffled_occurrences])
+def test_few_shared_features_of_any_frequency_are_found_at_the_default_draws(null) -> None:
+    """Ten true pairs among 60 features; octaves that are not merged find none of them."""
+    text = {"documents": 250, "document_length": 120, "vocabulary": 2000}
+    others = {"private": 50, "context": 0, "token": 0, "position": 0, "bursty": 0}
+    planted = Planted.make(1, **text, shared=10, **others, spread=1.5, rate=0.0325)
+    correlation = Correlation(
+        planted.rows("a"), planted.rows("b"), best=3, min_joint=3, memory=1 << 30
+    )
+    pairs = correlation.pairs()
+    found = null(correlation, planted.units, pairs, draws=20, seed=1)
+    truth = {tuple(pair) for pair in planted.truth.tolist()}
+    claimed = {(a, b) for a, b, q in zip(pairs.a, pairs.b, found.q, strict=True) if q <= 0.05}
+    assert len(truth & claimed) >= 9
+    assert len(claimed - truth) <= 2
+    assert found.draws_needed <= 20
+    assert found.matches_needed <= 10
+
+
 @pytest.mark.parametrize(
     "null", [shifted_documents, shuffled_occurrences, shuffled_within_documents]
 )

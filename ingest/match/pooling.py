@@ -10,7 +10,7 @@ variance of the features that are active as often (within a factor of two) is ad
 The pools begin as octaves of the activation count. An octave of a few features gives no p that
 Benjamini and Hochberg's procedure could call significant. So the smallest pool is merged with
 the smaller of its neighbours until each is large enough that ``TRUE_MATCHES`` matches at the
-lowest p possible would be called significant, or until one pool is left over. The pools depend
+lowest p possible would be called significant, or until one pool remains. The pools depend
 on counts and on the number of hypotheses only, so that p is as valid as for fixed pools.
 """
 
@@ -152,7 +152,7 @@ def octaves(count: Ints, eligible: Mask) -> Ints:
 
 
 def merged(octave: Ints, *, enough: int) -> Ints:
-    """Merge octaves until each pool is large enough, or until one is left over.
+    """Merge octaves until each pool is large enough, or until one remains.
 
     Parameters
     ----------
