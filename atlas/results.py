@@ -46,8 +46,8 @@ class Result(Mapping[str, Any]):
         self.name = name
         self.summary = dict(summary)
         self.verdict = tuple(verdict)
-        names, self._read = tables if tables is not None else ((), None)
-        self.tables = tuple(names)
+        self.tables = tuple(tables[0]) if tables is not None else ()
+        self._read = tables[1] if tables is not None else None
         self._draw = draw
 
     def __getitem__(self, key: str) -> Any:
@@ -76,7 +76,8 @@ class Result(Mapping[str, Any]):
     def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
         """Return one of its tables, or its summary as one row, as a data frame."""
         if table is not None:
-            return self.table(table).to_pandas()
+            frame: pd.DataFrame = self.table(table).to_pandas()
+            return frame
         return Results([self]).to_pandas()
 
     def plot(self) -> Any:

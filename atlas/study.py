@@ -54,8 +54,10 @@ class Task:
         The SAEs that it touches.
     settings
         The settings of this task.
-    needs
+    made_from
         Keys of the parts that it reads, ``kind/name``; the part is stale once one changes.
+    reads
+        Keys of parts that it reads besides, such as codes, which may be removed later.
     recorded
         What the manifest stores beside the settings.
     """
@@ -63,7 +65,8 @@ class Task:
     name: str
     saes: tuple[str, ...]
     settings: Any
-    needs: tuple[str, ...] = ()
+    made_from: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -143,7 +146,7 @@ class Study(ABC):
         return (
             stored.version == self.version
             and dict(stored.settings) == _as_json(task.stored_settings)
-            and set(stored.made_from) == set(task.needs)
+            and set(stored.made_from) == set(task.made_from)
         )
 
 
@@ -193,7 +196,9 @@ def run_study(
             at = Workplace(folder, sound, room, progress)
             tasks = list(study.tasks(at, saes))
             for task in tasks:
-                check_inputs(task.needs, sound, what=f"The {study.kind} of {task.title}")
+                check_inputs(
+                    [*task.made_from, *task.reads], sound, what=f"The {study.kind} of {task.title}"
+                )
             return Results([_part(study, task, at, replace=replace, keep=keep) for task in tasks])
 
 
@@ -211,7 +216,7 @@ def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(saes))
 
 
-def check_inputs(needs: Iterable[str], sound: Sound, *, what: str) -> None:
+def check_inputs(keys: Iterable[str], sound: Sound, *, what: str) -> None:
     """Make sure that parts are there.
 
     Raises
@@ -219,7 +224,7 @@ def check_inputs(needs: Iterable[str], sound: Sound, *, what: str) -> None:
     Missing
         If one is not; the message names the command that makes it.
     """
-    for key in needs:
+    for key in keys:
         if key not in sound.parts:
             kind, _, name = key.partition("/")
             how = INPUTS.get(kind, "`atlas ingest --replace` makes it")
@@ -274,7 +279,7 @@ def _part(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool)
         seed=found.seed if found.seed is not None else getattr(task.settings, "seed", None),
         sources=found.sources,
         dtypes=found.dtypes,
-        made_from={key: at.sound.parts[key].manifest.hash for key in task.needs},
+        made_from={key: at.sound.parts[key].manifest.hash for key in task.made_from},
     )
     return study.result(write_part(at.folder.part(study.kind, task.name), manifest, found.tables))
 

@@ -21,7 +21,6 @@ from functools import cached_property
 from unittest.mock import patch
 
 import numpy as np
-from ingest.planted import KINDS, Planted
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput
@@ -34,6 +33,7 @@ from ingest.match.nulls import (
 )
 from ingest.match.pairs import Pairs
 from ingest.match.settings import MatchSettings
+from ingest.synthetic import KINDS, Planted
 
 NULLS = {
     "shifted documents": (shifted_documents, {"private": 30, "bursty": 30}),

@@ -177,7 +177,6 @@ def match(
     """
     from atlas.errors import BadInput
     from ingest.match.pooling import too_few_draws
-    from ingest.match.settings import MatchSettings
     from ingest.match.study import match_saes
 
     if bool(saes) + every + stale != 1:

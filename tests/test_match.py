@@ -270,7 +270,7 @@ def test_all_tells_what_it_passes_over(copied):
     told = Told()
     rows = match_saes(copied, settings=FEW, progress=told)
     assert [(r["a"], r["b"]) for r in rows] == [("one", "three")]
-    assert "two is passed over: its codes were not kept." in told.said
+    assert "two is skipped: its codes are not stored." in told.said
 
 
 def test_filters_tell_what_they_took(copied):
@@ -319,7 +319,7 @@ def test_without_draws_there_is_no_p(copied):
 def test_bad_requests_are_sentences(copied):
     with pytest.raises(UnknownName, match="No SAE is named 'four'"):
         match_saes(copied, ["one", "four"])
-    with pytest.raises(BadInput, match="one was named twice"):
+    with pytest.raises(BadInput, match="one is named twice"):
         match_saes(copied, ["one", "one"])
     with pytest.raises(BadInput, match="takes two SAEs or more; there is one"):
         match_saes(copied, ["one"])

@@ -46,7 +46,7 @@ def measure(
         path, list(trained), sites=[study.settings.source], settings=study.probe, model=model,
         device=study.device, replace=study.replace, progress=study.progress,
     )  # fmt: skip
-    matches = []
+    matches: list[Any] = []
     if study.match is not None:
         pairs = all_pairs(trained)
         study.progress.say(_of_pairs(pairs, trained))

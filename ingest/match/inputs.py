@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from atlas.errors import Missing, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import Part
+from atlas.study import check_inputs, check_saes
 
 __all__ = ["TOP_TOKENS", "Side", "open_side"]
 
@@ -89,13 +89,8 @@ def open_side(folder: Folder, sound: Sound, name: str) -> Side:
     BrokenPart
         If its codes have changed since they were written.
     """
-    if name not in sound.saes:
-        raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
-    for kind, what in (("codes", "its codes were not kept"), ("tokens", "its tokens are missing")):
-        if f"{kind}/{name}" not in sound.parts:
-            raise Missing(
-                f"{name} cannot be matched: {what}. Ingest it again with --keep-codes --replace."
-            )
+    check_saes(sound, [name])
+    check_inputs([f"codes/{name}", f"tokens/{name}"], sound, what=f"A match of {name}")
     sae, codes = sound.parts[f"sae/{name}"], sound.parts[f"codes/{name}"]
     codes.check()
     (row,) = sae.table("SAE").to_pylist()

@@ -5,7 +5,7 @@ MATCHES and COMPARED_WITH; what a p means, in ``docs/decisions/0006``.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from atlas.errors import Mismatch
-from atlas.parts import Manifest
 from atlas.progress import Progress
 from atlas.schema import arrow_schema
+from atlas.study import Found
 from ingest.match.align import align
 from ingest.match.aligned_codes import Aligned
 from ingest.match.assign import one_to_one
@@ -36,7 +36,7 @@ from ingest.reduce.arrow_columns import graph_table, keys
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 
-__all__ = ["VERSION", "Found", "compare"]
+__all__ = ["VERSION", "compare"]
 
 #: Raised when the same codes would give other tables. 2: the null within documents, and p_pooled
 #: over merged octaves.
@@ -47,14 +47,6 @@ VERSION = 2
 MOSTLY = 0.5
 
 Sides: TypeAlias = tuple[Side, Side]
-
-
-@dataclass(frozen=True)
-class Found:
-    """The part that a match makes: its manifest and its tables by name."""
-
-    manifest: Manifest
-    tables: list[tuple[str, pa.Table]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +141,7 @@ def compare(
         _take(shifts, kept), _take(shuffles, kept), _take(within, kept),
         cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
     )  # fmt: skip
-    return Found(_manifest(sides, settings, left_out), _tables(sides, found, settings))
+    return Found(_tables(sides, found, settings), sources={"left_out": left_out})
 
 
 def _alignment(sides: Sides, settings: MatchSettings) -> Any:
@@ -210,21 +202,6 @@ def _take(null: Null, kept: NDArray[np.bool_]) -> Null:
     of_pairs = ["p", "p_pooled", "q", "floor_pooled", "expected"]
     of_pairs += ["fixed"] * (null.fixed is not None)
     return replace(null, **{name: getattr(null, name)[kept] for name in of_pairs})
-
-
-def _manifest(sides: Sides, settings: MatchSettings, left_out: dict[str, int]) -> Manifest:
-    names = tuple(side.name for side in sides)
-    parts = [part.manifest for side in sides for part in (side.sae, side.tokens)]
-    return Manifest(
-        kind="match",
-        name="+".join(names),
-        version=VERSION,
-        saes=names,
-        settings=asdict(settings),
-        seed=settings.seed,
-        sources={"left_out": left_out},
-        made_from={manifest.key: manifest.hash for manifest in parts},
-    )
 
 
 def _tables(sides: Sides, found: _Match, settings: MatchSettings) -> list[tuple[str, pa.Table]]:

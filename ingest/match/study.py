@@ -1,34 +1,98 @@
-"""Which pairs of SAEs to match: those asked for, less those that are matched already."""
+"""The study of matches: which pairs of SAEs are matched, and what a match of two means."""
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atlas.disk import discard
-from atlas.errors import BadInput, UnknownName
+from atlas.errors import BadInput
 from atlas.folder import Folder, Sound
-from atlas.parts import write_part
+from atlas.parts import Part
 from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
 from atlas.settings import read_settings
+from atlas.study import Found, Study, Task, Workplace, check_saes, run_study
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, compare
 from ingest.match.settings import MatchSettings
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 
-__all__ = ["match_documents", "match_name", "match_saes"]
+__all__ = ["MatchStudy", "match_documents", "match_name", "match_saes"]
 
 
 def match_name(a: str, b: str) -> str:
     """Return the name of the part that matches two SAEs: theirs, sorted, with a ``+`` between."""
     return "+".join(sorted((a, b)))
+
+
+@dataclass(frozen=True)
+class MatchStudy(Study):
+    """Match every two of some SAEs from their stored codes.
+
+    Parameters
+    ----------
+    settings
+        How they are matched.
+    memory
+        Bytes of memory beside the lists of matches and the draws' best correlations.
+    stale
+        Only pairs whose match is stale, broken or of another version, each with the settings
+        that it had.
+    opened
+        SAEs that are open already, whose weights are not read again.
+    """
+
+    kind: ClassVar[str] = "match"
+    version: ClassVar[int] = VERSION
+
+    settings: MatchSettings
+    memory: int = 4 * 2**30
+    stale: bool = False
+    opened: Sequence[Autoencoder] = ()
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each pair."""
+        if self.stale:
+            return [_task(*pair, how) for pair, how in self._stale(at)]
+        return [_task(a, b, self.settings) for a, b in _pairs(at.sound, saes, at.progress)]
+
+    def run(self, task: Task, at: Workplace) -> Found:
+        """Match one pair."""
+        a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
+        return compare(
+            (a, b), Corpus.open(at.folder.corpus_file), task.settings, memory=self.memory,
+            scratch=at.scratch, opened=self.opened, progress=at.progress,
+        )  # fmt: skip
+
+    def result(self, part: Part) -> Result:
+        """Return the properties of the edge COMPARED_WITH, and how much was left out."""
+        (row,) = part.table("COMPARED_WITH").to_pylist()
+        summary = {"a": row.pop("source"), "b": row.pop("target"), **row}
+        summary["left_out"] = dict(part.manifest.sources["left_out"])
+        return Result(
+            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+    def _stale(self, at: Workplace) -> Iterator[tuple[tuple[str, str], MatchSettings]]:
+        parts, broken = at.folder.all_parts()
+        stored = {p.manifest.key: p.manifest for p in parts if p.manifest.kind == self.kind}
+        older = {key for key, manifest in stored.items() if manifest.version != VERSION}
+        for key in sorted({*at.sound.stale, *broken} | older):
+            kind, _, name = key.partition("/")
+            a, _, b = name.partition("+")
+            if kind != self.kind or a not in at.sound.saes or b not in at.sound.saes:
+                continue
+            if _has_codes(at.sound, a, at.progress) and _has_codes(at.sound, b, at.progress):
+                settings = stored[key].settings if key in stored else {}
+                yield (a, b), read_settings(MatchSettings, settings) if settings else self.settings
 
 
 def match_saes(
@@ -42,67 +106,40 @@ def match_saes(
     keep: bool = False,
     opened: Sequence[Autoencoder] = (),
     progress: Progress = SILENT,
-) -> list[dict[str, Any]]:
-    """Match every two of some SAEs of an atlas from their kept codes; no model is run.
+) -> Results:
+    """Match every two of some SAEs of an atlas from their stored codes; no model is run.
 
     Parameters
     ----------
     atlas
         The folder of the atlas.
     saes
-        Names of two SAEs or more; all whose codes are kept, if None.
-    settings
-        How they are matched.
-    memory
-        Bytes that may be held beside the lists of matches and the draws' best correlations.
-    stale
-        Only pairs that were matched before and have had an SAE made anew since, each with
-        the settings it had.
+        Names of two SAEs or more; all whose codes are stored, if None.
+    settings, memory, stale, opened
+        See ``MatchStudy``.
     replace
-        Match again what is matched already with these settings.
+        Match again what is stored already with these settings.
     keep
-        Keep what is matched already, also with other settings.
-    opened
-        SAEs that are open already, whose weights then need not be read again.
+        Keep what is stored already with other settings.
     progress
-        Told how far the work is.
+        Notified of the work.
 
     Returns
     -------
-    list of dict
-        A row for each pair asked for: the properties of its edge COMPARED_WITH, with
-        ``a``, ``b`` and ``left_out``: how many of what were left out.
+    A result for each pair: the properties of its edge COMPARED_WITH, with ``a``, ``b`` and
+    ``left_out``.
 
     Raises
     ------
     UnknownName
         If the atlas has no SAE of a name.
     Missing
-        If the codes of one were not kept.
+        If the codes of one are not stored.
     BadInput
         If there is nothing to match.
     """
-    folder = Folder.open(Path(atlas))
-    with folder.writing():
-        sound = folder.sound()
-        if stale:
-            asked = _stale(folder, sound, settings, progress)
-        else:
-            asked = [(pair, settings) for pair in _pairs(sound, saes, progress)]
-        rows = []
-        for pair, how in asked:
-            if replace or not _is_there(sound, pair, how, keep=keep, progress=progress):
-                _match(
-                    folder,
-                    sound,
-                    pair,
-                    settings=how,
-                    memory=memory,
-                    opened=opened,
-                    progress=progress,
-                )
-            rows.append(_summary(folder.sound(), pair))
-    return rows
+    study = MatchStudy(settings, memory, stale, tuple(opened))
+    return run_study(study, atlas, saes, replace=replace, keep=keep, progress=progress)
 
 
 def match_documents(
@@ -157,96 +194,45 @@ def match_documents(
     return dict(found.tables)["MATCHES"]
 
 
+def _task(a: str, b: str, settings: MatchSettings) -> Task:
+    return Task(
+        match_name(a, b), (a, b), settings,
+        made_from=tuple(f"{kind}/{name}" for name in (a, b) for kind in ("sae", "tokens")),
+        reads=(f"codes/{a}", f"codes/{b}"),
+    )  # fmt: skip
+
+
 def _pairs(
     sound: Sound, saes: Sequence[str] | None, progress: Progress
 ) -> Iterator[tuple[str, str]]:
     names = sound.saes if saes is None else list(saes)
-    for name in names:
-        if name not in sound.saes:
-            raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
+    unique = check_saes(sound, names)
+    if len(unique) < len(names):
+        twice = sorted(n for n in unique if names.count(n) > 1)[0]
+        raise BadInput(
+            f"{twice} is named twice, and an SAE is not matched with itself; name two SAEs."
+        )
     if saes is None:
         names = [name for name in names if _has_codes(sound, name, progress)]
     if len(names) < 2:
-        which = "SAEs of this atlas whose codes are kept" if saes is None else "SAEs"
-        raise BadInput(
-            f"To match takes two {which} or more; there is {', '.join(names) or 'none'}."
-        )
-    if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise BadInput(f"{twice[0]} was named twice; an SAE is not matched with itself.")
+        which = "SAEs whose codes are stored" if saes is None else "SAEs"
+        raise BadInput(f"A match needs two {which} or more; there is {', '.join(names) or 'none'}.")
     for a, b in itertools.combinations(names, 2):
         yield min(a, b), max(a, b)
 
 
 def _has_codes(sound: Sound, name: str, progress: Progress) -> bool:
-    kept = f"codes/{name}" in sound.parts
-    if not kept:
-        progress.say(f"{name} is passed over: its codes were not kept.")
-    return kept
+    stored = f"codes/{name}" in sound.parts
+    if not stored:
+        progress.say(f"{name} is skipped: its codes are not stored.")
+    return stored
 
 
-def _stale(
-    folder: Folder, sound: Sound, settings: MatchSettings, progress: Progress
-) -> list[tuple[tuple[str, str], MatchSettings]]:
-    """Return the pairs whose match is stale, broken or of another version, and how each was made."""
-    parts, broken = folder.all_parts()
-    had = {p.manifest.key: p.manifest for p in parts if p.manifest.kind == "match"}
-    older = {key for key, manifest in had.items() if manifest.version != VERSION}
-    found = []
-    for key in sorted({*sound.stale, *broken} | older):
-        kind, _, name = key.partition("/")
-        a, _, b = name.partition("+")
-        here = kind == "match" and a in sound.saes and b in sound.saes
-        if here and _has_codes(sound, a, progress) and _has_codes(sound, b, progress):
-            how = read_settings(MatchSettings, had[key].settings) if key in had else settings
-            found.append(((a, b), how))
-    return found
-
-
-def _is_there(
-    sound: Sound,
-    pair: tuple[str, str],
-    settings: MatchSettings,
-    *,
-    keep: bool,
-    progress: Progress,
-) -> bool:
-    part = sound.parts.get(f"match/{match_name(*pair)}")
-    if part is None or part.manifest.version != VERSION:
-        return False
-    same, names = dict(part.manifest.settings) == asdict(settings), " and ".join(pair)
-    if same:
-        progress.say(f"{names} are matched already, with the same settings.")
-    elif keep:
-        progress.say(f"{names} are matched already, with other settings; that match is kept.")
-    else:
-        progress.say(f"{names} were matched with other settings; that match is replaced.")
-    return same or keep
-
-
-def _match(
-    folder: Folder,
-    sound: Sound,
-    names: tuple[str, str],
-    *,
-    settings: MatchSettings,
-    memory: int,
-    opened: Sequence[Autoencoder],
-    progress: Progress,
-) -> None:
-    a, b = (open_side(folder, sound, name) for name in names)
-    folder.cache.mkdir(exist_ok=True)
-    for left in folder.cache.glob("match-*"):  # by a process that was killed
-        discard(left)
-    with TemporaryDirectory(prefix="match-", dir=folder.cache) as scratch:
-        found = compare(
-            (a, b), Corpus.open(folder.corpus_file), settings,
-            memory=memory, scratch=Path(scratch), opened=opened, progress=progress,
-        )  # fmt: skip
-        write_part(folder.part("match", match_name(*names)), found.manifest, found.tables)
-
-
-def _summary(sound: Sound, pair: tuple[str, str]) -> dict[str, Any]:
-    part = sound.parts[f"match/{match_name(*pair)}"]
-    (row,) = part.table("COMPARED_WITH").to_pylist()
-    ends = {"a": row.pop("source"), "b": row.pop("target")}
-    return {**ends, **row, "left_out": dict(part.manifest.sources["left_out"])}
+def _verdict(row: dict[str, object]) -> list[str]:
+    pair = f"{row['a']} and {row['b']}"
+    if not row["draws"]:
+        return [f"{pair}: {row['one_to_one']:,} one-to-one matches; no null was drawn."]
+    return [
+        f"{pair}: of {row['one_to_one']:,} one-to-one matches {row['significant']:,} are synchronous "
+        f"and {row['beyond_token']:,} are beyond the token (q <= 0.05); {row['undecided']:,} are undecided."
+    ]
