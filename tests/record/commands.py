@@ -1,0 +1,80 @@
+"""The tables of what is run: how atlases are built, and which commands read them.
+
+Labels are the names of a record's entries, and stay; change the words where a command's name
+changes.
+"""
+
+ONE, TWO, WIDE = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide"
+FIRST, SECOND = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
+
+# What stands for the SAEs, sites and models of the queries' examples, for each atlas.
+NAMES: dict[str, dict[str, str]] = {
+    "demo": {},
+    "tiny": {WIDE: "tiny-a-l1-jumprelu"},
+    "planted": {
+        ONE: "a", TWO: "b", WIDE: "b", "tiny-a/hook_embed": "planted/hook_embed",
+        f"tiny-a/{SECOND}": "planted/hook_embed", "tiny-a": "planted",
+    },
+    "residual": {},  # SAEs are named by the study: see ``names_of``
+}  # fmt: skip
+
+# Commands that build an atlas, by a stable label; an empty command is the Python module's.
+_TEXT = ["--text", "{text}"]
+_LEIDEN = ["communities", "--runs", "2", "--splits", "1", "--draws", "2"]
+_PROBE = ["--split", "document", "--controls", "1", "--draws", "10", "--min-positives", "5"]
+BUILDS: dict[str, dict[str, list[str]]] = {
+    "demo": {"demo": ["demo"]},
+    "tiny": {
+        "ingest": ["ingest", "--sae", ONE, "--sae", TWO, "--sae", "tiny-a-l1-jumprelu",
+                   "--draws", "3", *_TEXT],
+        "probe": ["probe", ONE, "--from", "hook_embed", "--from", FIRST, *_PROBE,
+                  "--features", "60"],
+        "communities": _LEIDEN,
+        "transcoder": ["transcoder", "--to", "all", "--folds", "3", "--draws", "20"],
+    },
+    "planted": {
+        "build": [],
+        "match": ["match", "--all", "--draws", "5"],
+        "communities": _LEIDEN,
+    },
+    "residual": {
+        "residual": ["residual", "--model", "tiny-a", "--to", SECOND, *_TEXT, "--d-sae", "64",
+                     "--k", "4", "--draws", "1", "--train-tokens", "30000", "--name", "study"],
+        "transcoder": ["transcoder", "--to", SECOND, "--folds", "3", "--draws", "20"],
+    },
+}  # fmt: skip
+
+# Commands that only read, by a stable label: the atlases they are for, and their words. ``{a}``
+# and ``{b}`` are SAEs of the atlas, ``{out}`` is a new folder whose files are recorded too.
+ALL, SMALL, PAIRS = tuple(NAMES), ("tiny", "planted", "residual"), ("tiny", "planted")
+COMMANDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
+    "list": (ALL, ["list"]),
+    "doctor": (ALL, ["doctor"]),
+    "probes": (("demo", "tiny", "residual"), ["probes"]),
+    "probes by frequency": (("demo", "tiny"), ["probes", "--by", "frequency"]),
+    "probes by first layer": (("tiny",), ["probes", "--by", "first-layer"]),
+    "probes by sweep": (("tiny",), ["probes", "--by", "sweep"]),
+    "stats": (ALL, ["stats", "{a}", "--nulls", "none"]),
+    "stats of two, nulls": (("planted",), ["stats", "--draws", "2", "--curves"]),
+    "communities": (PAIRS, [*_LEIDEN, "--top", "20"]),
+    "compare": (("planted",), ["compare", "{a}", "{b}", "--draws", "5", "--halves", "1",
+                               "--out", "{out}/alike.svg"]),
+    "counterparts": (("planted",), ["counterparts", "{a}", "{b}", "--anchors", "10", "--repeats",
+                                    "1", "--draws", "3", "--out", "{out}/recall.svg"]),
+    "query list": (("planted",), ["query"]),
+    "query cypher": (ALL, ["query", "--cypher", "MATCH (f:Feature) WHERE f.dead RETURN "
+                           "f.sae AS sae, count(f) AS dead ORDER BY sae"]),
+    "query cypher that writes": (("planted",), ["query", "--cypher", "CREATE (f:Feature)"]),
+    "query of no such name": (("planted",), ["query", "no_such_query"]),
+    "query of no such SAE": (("planted",), ["query", "sae_summary", "-p", "sae=none"]),
+    "export parquet": (ALL, ["export", "{out}/tables"]),
+    "export csv": (SMALL, ["export", "{out}/tables", "--format", "csv"]),
+    "export graphml": (PAIRS, ["export", "{out}/graphs", "--format", "graphml"]),
+    "export gexf": (("planted",), ["export", "{out}/graphs", "--format", "gexf"]),
+    "export neo4j-admin": (SMALL, ["export", "{out}/import", "--for", "neo4j-admin"]),
+    "plot probes": (("tiny",), ["plot", "probes", "--out", "{out}/probes.svg"]),
+    "plot communities": (PAIRS, ["plot", "communities", "{a}", "--out", "{out}/map.svg"]),
+    "plot graphs": (PAIRS, ["plot", "graphs", "--out", "{out}/graphs.svg"]),
+    "report geometry": (("residual",), ["report", "geometry", "--out", "{out}/report.html",
+                                        "--figures", "{out}/figures", "--format", "svg"]),
+}  # fmt: skip
