@@ -22,7 +22,9 @@ A record is one sorted JSON file. Its entries are:
 The SHA-256 of a table covers its rows in stored order as one Arrow IPC stream, and not the bytes
 of the Parquet file. These vary from run to run, and are normalised or dropped:
 
-- the UUID of an atlas, random for each new one, and the generations that are named after it;
+- the UUID of an atlas, random for each new one, and the columns that repeat it;
+- the name of an embedded view, and the columns ``_generation`` and ``_fingerprint`` of exports,
+  which follow from the hashes of parts;
 - hashes of parts, and checksums of files: they cover paths, and the bytes of Parquet;
 - absolute paths, of which the last name remains; dates, durations, versions of libraries;
 - free disk space and the state of the machine, which ``doctor`` reports beside the atlas.
@@ -46,9 +48,9 @@ os.environ.update(HF_HUB_OFFLINE="1", NO_COLOR="1", COLUMNS="200")
 os.environ.pop("ATLAS", None)
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from commands import ALL, COMMANDS, ONE, TWO
+from commands import ALL, COMMANDS, NAMES, ONE, TWO
 from contents import normalised, of_atlas, of_folder, short
-from running import ROOT, build, names_of, questions, run
+from running import ROOT, build, questions, run
 
 SCHEMA = ROOT / "docs" / "make_schema.py"
 
@@ -72,7 +74,7 @@ def write(record: Path, folder: Path, atlases: list[str], *, reuse: bool) -> Non
             shutil.rmtree(path / "cache", ignore_errors=True)  # views are made by this code
             found |= {f"{atlas}: build {k}": short(normalised(v)) for k, v in printed.items()}
         found |= {f"{atlas}: {name}": value for name, value in of_atlas(path)}
-        names = names_of(atlas, path)
+        names = NAMES[atlas]
         for label, words in questions(names):
             found[f"{atlas}: query {label}"] = short(normalised(run(words, path)), 3000)
         for label, (of, words) in COMMANDS.items():

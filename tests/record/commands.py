@@ -7,15 +7,21 @@ changes.
 ONE, TWO, WIDE = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide"
 FIRST, SECOND = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
 
-# What stands for the SAEs, sites and models of the queries' examples, for each atlas.
+# What stands for names in the examples and defaults of the queries' parameters, for each atlas.
 NAMES: dict[str, dict[str, str]] = {
     "demo": {},
-    "tiny": {WIDE: "tiny-a-l1-jumprelu"},
+    "tiny": {
+        WIDE: "tiny-a-l1-jumprelu",
+        f"tiny-a/{SECOND}": f"tiny-a/{FIRST}",
+        "document/active/l2=0.001": "document/active/l2=0.001/features=60/min_positives=5",
+    },
     "planted": {
         ONE: "a", TWO: "b", WIDE: "b", "tiny-a/hook_embed": "planted/hook_embed",
         f"tiny-a/{SECOND}": "planted/hook_embed", "tiny-a": "planted",
     },
-    "residual": {},  # SAEs are named by the study: see ``names_of``
+    "residual": {
+        ONE: "study-baseline-s0", TWO: "study-residual-s0", WIDE: "study-token-means-s0",
+    },
 }  # fmt: skip
 
 # Commands that build an atlas, by a stable label; an empty command is the Python module's.

@@ -15,7 +15,9 @@ DROPPED = {"created", "versions", "hash", "sha256", "seconds"}
 COLUMNS = {"atlas", "_atlas", "_atlases", "_generation", "_fingerprint"}  # not in a table's digest
 PATTERNS = [  # of texts, in this order
     (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
+    (re.compile(r"\bgraph-[0-9a-f]{16}\b"), "graph-<hash>"),
     (re.compile(r"(?<![\w/.:])/(?:[\w.+@-]+/)+([\w.+@-]+)"), r"<path>/\1"),
+    (re.compile(r"(runs from) <path>/[\w.+@-]+"), r"\1 <path>"),  # the checkout, in doctor
     (re.compile(r"\b\d+\.\d+\.\d+\b"), "<version>"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[\d.]*(Z|[+-]\d\d:\d\d)?"), "<date>"),
     (re.compile(r"\b\d[\d.,]* ?(GB|GiB|MiB|MB|TB) (free|of)\b"), r"<size> \1 \2"),

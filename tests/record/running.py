@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from commands import BUILDS, NAMES, ONE, TWO, WIDE
+from commands import BUILDS
 
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = ROOT / "queries"
@@ -80,26 +80,25 @@ def build(atlas: str, folder: Path) -> dict[str, Any]:
     return printed
 
 
-def names_of(atlas: str, path: Path) -> dict[str, str]:
-    """Return what stands for the names in the queries' examples."""
-    if atlas != "residual":
-        return NAMES[atlas]
-    saes = sorted(p.name for p in (path / "parts" / "sae").iterdir())
-    baseline = next(s for s in saes if "baseline" in s)
-    left = next(s for s in saes if "residual" in s)
-    return {ONE: left, TWO: baseline, WIDE: left}
+def replaced(value: str, names: dict[str, str]) -> str:
+    """Return what stands for a name, or for the name that a longer one begins with."""
+    for old in sorted(names, key=len, reverse=True):
+        if value == old or value.startswith(f"{old}/"):
+            return names[old] + value[len(old) :]
+    return value
 
 
 def questions(names: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Go through the named queries, with the examples of the parameters that must be given."""
+    head = re.compile(r"^// param (\w+) \(.+?, (such as|default) (.+?)(?:, or .+?)?\):", re.M)
     for file in sorted(QUERIES.glob("*.cypher")):
         words = ["query", file.stem]
-        for name, text in re.findall(r"^// param (\w+) \(\S+, such as (.*)\):", file.read_text("utf-8"), re.M):  # fmt: skip
-            value = ast.literal_eval(text)
+        for name, must, text in head.findall(file.read_text("utf-8")):
+            value = given = ast.literal_eval(text)
             if isinstance(value, str):
-                for old in sorted(names, key=len, reverse=True):
-                    if value == old or value.startswith(f"{old}/"):
-                        value = names[old] + value[len(old) :]
-                        break
-            words += ["-p", f"{name}={json.dumps(value) if isinstance(value, list) else value}"]
+                value = replaced(value, names)
+            elif isinstance(value, list):
+                value = json.dumps(value)
+            if must == "such as" or value != given:
+                words += ["--param", f"{name}={value}"]
         yield file.stem, words
