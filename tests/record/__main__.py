@@ -50,7 +50,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from commands import ALL, COMMANDS, NAMES, ONE, TWO
 from contents import normalised, of_atlas, of_folder, short
-from running import ROOT, build, questions, run
+from running import ROOT, announce, build, questions, run
 
 SCHEMA = ROOT / "docs" / "make_schema.py"
 
@@ -138,7 +138,8 @@ def main() -> int:
     if asked.command == "compare":
         return compare(asked.old, asked.new)
     atlases = [a for a in asked.only if not (asked.skip_demo and a == "demo")]
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as entries:
+        announce(Path(entries))
         at = asked.reuse or asked.atlases or Path(scratch)
         write(asked.record, at.resolve(), atlases, reuse=asked.reuse is not None)
     return 0

@@ -68,7 +68,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "counterparts": (("planted",), ["counterparts", "{a}", "{b}", "--anchors", "10", "--repeats",
                                     "1", "--draws", "3", "--out", "{out}/recall.svg"]),
     "query list": (("planted",), ["query"]),
-    "query cypher": (ALL, ["query", "--cypher", "MATCH (f:Feature) WHERE f.dead RETURN "
+    "query cypher": (ALL, ["query", "--timeout", "600", "--cypher", "MATCH (f:Feature) WHERE f.dead RETURN "
                            "f.sae AS sae, count(f) AS dead ORDER BY sae"]),
     "query cypher that writes": (("planted",), ["query", "--cypher", "CREATE (f:Feature)"]),
     "query of no such name": (("planted",), ["query", "no_such_query"]),

@@ -20,10 +20,28 @@ ROOT = Path(__file__).resolve().parents[2]
 QUERIES = ROOT / "queries"
 
 
+def project() -> dict[str, Any]:
+    """Return the table ``project`` of this checkout's ``pyproject.toml``."""
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return table
+
+
+def announce(folder: Path) -> None:
+    """Let Python find the entry points of this checkout, whichever checkout is installed."""
+    info = folder / f"feature_atlas-{project()['version']}.dist-info"
+    info.mkdir()
+    head = f"Metadata-Version: 2.1\nName: {project()['name']}\nVersion: {project()['version']}\n"
+    (info / "METADATA").write_text(head, "utf-8")
+    lines = []
+    for group, entries in project()["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {where}" for name, where in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    sys.path.insert(0, str(folder))
+
+
 def program() -> Any:
     """Return the function behind the command ``atlas``, as ``pyproject.toml`` names it."""
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
-    module, name = scripts["atlas"].split(":")
+    module, name = project()["scripts"]["atlas"].split(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -92,7 +110,7 @@ def questions(names: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Go through the named queries, with the examples of the parameters that must be given."""
     head = re.compile(r"^// param (\w+) \(.+?, (such as|default) (.+?)(?:, or .+?)?\):", re.M)
     for file in sorted(QUERIES.glob("*.cypher")):
-        words = ["query", file.stem]
+        words = ["query", file.stem, "--timeout", "600"]
         for name, must, text in head.findall(file.read_text("utf-8")):
             value = given = ast.literal_eval(text)
             if isinstance(value, str):
