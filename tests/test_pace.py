@@ -1,0 +1,118 @@
+"""Forecasts that are corrected by the work done, on a clock that the test moves."""
+
+import pytest
+from told import Told
+
+from atlas.pace import Pace, duration
+
+
+class Hand:
+    """A clock that moves only when the test moves it."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Hand()
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+def work(pace, clock, kind, *, pieces, forecast, actual):
+    """Do some equal pieces of work."""
+    for _ in range(pieces):
+        clock.now += actual
+        pace.lap(kind, forecast)
+
+
+def test_before_any_work_the_forecast_remains(clock, told):
+    pace = Pace({"model": 60.0, "reduce": 40.0}, progress=told, clock=clock)
+    assert pace.seconds_left == pace.forecast == 100.0
+    assert pace.title == ""
+    assert told.said == []
+
+
+@pytest.mark.parametrize("actual", [7.0, 10.0, 14.0])
+def test_a_forecast_that_holds_is_not_corrected(clock, told, actual):
+    pace = Pace({"model": 1000.0}, progress=told, clock=clock)
+    work(pace, clock, "model", pieces=100, forecast=10.0, actual=actual)
+    assert told.said == []
+    assert pace.seconds_left == 0.0
+
+
+@pytest.mark.parametrize(
+    ("actual", "said"),
+    [
+        (100.0, "Measured pace: about 2.6 hours left. The forecast for all of this work was "
+                "17 minutes; 2.8 hours are expected now."),
+        (1.0, "Measured pace: about 95 seconds left"),
+    ],
+)  # fmt: skip
+def test_a_forecast_that_is_far_off_is_corrected_once(clock, told, actual, said):
+    pace = Pace({"model": 1000.0}, progress=told, clock=clock)
+    work(pace, clock, "model", pieces=4, forecast=10.0, actual=actual)
+    assert told.said == []  # less than 5% is mostly start-up
+    work(pace, clock, "model", pieces=96, forecast=10.0, actual=actual)
+    assert len(told.said) == 1
+    assert told.said[0].startswith(said.replace("95 seconds", "2 minutes"))
+
+
+def test_the_pace_of_one_kind_leaves_the_other_as_it_was(clock):
+    pace = Pace({"model": 100.0, "reduce": 40.0}, clock=clock)
+    work(pace, clock, "model", pieces=5, forecast=10.0, actual=30.0)
+    assert pace.seconds_left == pytest.approx(150.0 + 40.0)
+    assert pace.title == " (about 3 minutes left in all)"
+
+
+def test_a_later_kind_of_work_may_correct_it_too(clock, told):
+    pace = Pace({"model": 100.0, "reduce": 100.0}, progress=told, clock=clock)
+    work(pace, clock, "model", pieces=10, forecast=10.0, actual=10.0)
+    work(pace, clock, "reduce", pieces=10, forecast=10.0, actual=100.0)
+    assert len(told.said) == 1
+
+
+def test_a_few_seconds_are_not_worth_a_message(clock, told):
+    pace = Pace({"model": 2.0}, progress=told, clock=clock)
+    work(pace, clock, "model", pieces=10, forecast=0.2, actual=2.0)
+    assert told.said == []
+    assert pace.title == ""
+
+
+def test_time_between_pieces_counts_for_none(clock):
+    pace = Pace({"model": 10.0}, clock=clock)
+    clock.now += 500.0
+    pace.skip()
+    work(pace, clock, "model", pieces=1, forecast=1.0, actual=1.0)
+    assert pace.seconds_left == pytest.approx(9.0)
+
+
+def test_no_work_at_all(clock, told):
+    pace = Pace({"rows": 0.0}, progress=told, clock=clock)
+    assert pace.seconds_left == 0.0
+    clock.now += 100.0
+    pace.lap("rows", 0.0)
+    assert pace.seconds_left == 0.0
+    assert told.said == []
+
+
+def test_more_work_than_expected(clock):
+    pace = Pace({"rows": 10.0}, clock=clock)
+    work(pace, clock, "rows", pieces=3, forecast=10.0, actual=1.0)
+    assert pace.seconds_left == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "1 second"), (1.4, "1 second"), (2, "2 seconds"), (89, "89 seconds"), (100, "2 minutes"),
+     (5399, "90 minutes"), (5400, "1.5 hours")],
+)  # fmt: skip
+def test_durations(seconds, words):
+    assert duration(seconds) == words
