@@ -1,10 +1,12 @@
 """How long work takes: a forecast, and its correction by the work that is done."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from atlas.progress import SILENT, Progress
+from atlas.progress import SILENT, Progress, Stage
 
 __all__ = ["Clock", "Pace", "duration"]
 
@@ -90,6 +92,34 @@ class Pace:
         self._since = now
         self._correct()
 
+    @contextmanager
+    def stage(
+        self,
+        title: str,
+        *,
+        kind: str,
+        seconds: float,
+        total: float,
+        done: float = 0.0,
+        unit: str = "",
+    ) -> Iterator[Stage]:
+        """Begin a stage of the progress, whose advances are laps.
+
+        Parameters
+        ----------
+        title, total, unit
+            As for ``Progress.stage``; the remaining time of all work is added to the title.
+        kind, seconds
+            The kind of work, and the seconds expected for this stage.
+        done
+            How much of ``total`` an earlier run has done.
+        """
+        with self._progress.stage(f"{title}{self.title}", total=total, unit=unit) as stage:
+            stage.advance(done)
+            self.skip()
+            yield _Timed(stage, self, kind, seconds / (total - done) if total > done else 0.0)
+            self.lap(kind, 0.0)  # what came after the last advance
+
     def _left(self, kind: str) -> float:
         rest = max(0.0, self._forecast[kind] - self._done[kind])
         if not self._done[kind]:
@@ -110,6 +140,21 @@ class Pace:
                 f"Measured pace: about {duration(left)} left. The forecast for all of this work was "
                 f"{duration(expected)}; {duration(total)} are expected now."
             )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A stage whose advances are laps of a pace."""
+
+    stage: Stage
+    pace: Pace
+    kind: str
+    seconds: float
+
+    def advance(self, by: float = 1) -> None:
+        """Record that this much more is done."""
+        self.stage.advance(by)
+        self.pace.lap(self.kind, by * self.seconds)
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from analysis.residual.activations import Activations
 from analysis.residual.split import Divided
 from analysis.residual.study_context import Begun
 from analysis.residual.train import Arm, look, train
+from atlas.pace import duration
 from ingest.text.tokenization import tokenize
 
 __all__ = ["tell_estimate"]
@@ -39,7 +40,7 @@ def tell_estimate(study: Begun, divided: Divided, *, saes: int, after: str) -> N
     width = reader.model.place(settings.target).width
     study.progress.say(
         f"{saes} SAE(s) of {settings.features(width):,} features to train, {steps:,} steps each: about "
-        f"{_time(passes)} for the activations and {_time(training)} for training. {after}"
+        f"{duration(passes)} for the activations and {duration(training)} for training. {after}"
     )
 
 
@@ -69,9 +70,3 @@ class _Clock:
     def advance(self, by: float = 1) -> None:
         """Note the time."""
         self.times.append(time.perf_counter())
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

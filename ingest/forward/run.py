@@ -200,13 +200,14 @@ def _ingest_group(
         for sae in todo.run.saes
     }
     work = Pass(todo.run, corpus, runs, settings)
-    estimate(work, folder=folder.path, progress=progress)
+    expected = estimate(work, folder=folder.path, progress=progress)
     for name, run in runs.items():
         folder.discard_runs(name, but=run.folder)
         run.begin(request)
-    work.run(progress)
+    pace = expected.pace(progress=progress)
+    work.run(progress, expected=expected, pace=pace)
     for sae in todo.run.saes:
-        work.deliver(sae, delivery, texts=texts, progress=progress)
+        work.deliver(sae, delivery, texts=texts, expected=expected, pace=pace)
 
 
 def _run_id(sae: Autoencoder, delivery: Delivery, settings: Settings) -> str:

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from atlas.pace import Pace
 from atlas.progress import Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.part_writer import Delivery
 from ingest.forward.shards import (
+from ingest.text.corpus import Corpus
+from ingest.forecast import Forecast
+from ingest.reduce import on_activations, on_codes
+from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject
+from ingest.reduce.runner import fold_shard, plan_all, reduce_shards
+from ingest.sae.autoencoder import Autoencoder
+from ingest.settings import Settings
     Compute,
     Group,
     Results,
@@ -61,8 +69,18 @@ class Pass:
         """Return how many shards of an SAE are still to be run."""
         return sum(not self.runs[sae].finished(n) for n in range(self.shards))
 
-    def run(self, progress: Progress) -> None:
-        """Run what is not finished yet, here or on workers."""
+    def run(self, progress: Progress, *, expected: Forecast, pace: Pace) -> None:
+        """Run what is not finished yet, here or on workers.
+
+        Parameters
+        ----------
+        progress
+            Told of workers.
+        expected
+            The forecast.
+        pace
+            Corrects the forecast, and shows the stage.
+        """
         todo = [shard for shard in map(self._shard, range(self.shards)) if shard.saes]
         done = len(self.corpus) - sum(len(shard.blocks) for shard in todo)
         title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
@@ -70,20 +88,30 @@ class Pass:
         self._count_in_finished()
         with (
             self._ready(todo, progress) as compute,
-            progress.stage(title, total=len(self.corpus), unit="blocks") as stage,
-        ):
-            stage.advance(done)
+            pace.stage(
+                title, kind="run", seconds=expected.run, total=len(self.corpus), done=done,
+                unit="blocks",
+            ) as stage,
+        ):  # fmt: skip
             for shard, results in compute(todo, stage):
                 for sae in self.group.only(shard.saes).saes:
                     self._finish(sae, shard, results[sae.info.name])
                 self._count_in_finished()
 
     def deliver(
-        self, sae: Autoencoder, delivery: Delivery, *, texts: Texts, progress: Progress
+        self,
+        sae: Autoencoder,
+        delivery: Delivery,
+        *,
+        texts: Texts,
+        expected: Forecast,
+        pace: Pace,
     ) -> None:
         """Reduce an SAE's codes, write its parts, and end its run."""
-        run = self.runs[sae.info.name]
-        finals = self._finals(sae, run, progress)
+        name = sae.info.name
+        run = self.runs[name]
+        finals = self._finals(sae, run, seconds=expected.reduce.get(name, 0.0), pace=pace)
+        pace.skip()
         part = delivery.sae(sae.info)
         subject = _subject(sae, delivery, texts)
         for reduction in (*on_codes(self.settings), *on_activations()):
@@ -93,6 +121,7 @@ class Pass:
         else:
             delivery.drop_codes(sae.info)
         run.end()
+        pace.lap("parts", expected.parts.get(name, 0.0))
 
     def _shard(self, number: int) -> Shard:
         """Return a shard, with the SAEs that lack it."""
@@ -149,7 +178,7 @@ class Pass:
         run.count_in(states, number=shard)
 
     def _finals(
-        self, sae: Autoencoder, run: Checkpoint, progress: Progress
+        self, sae: Autoencoder, run: Checkpoint, *, seconds: float, pace: Pace
     ) -> dict[str, list[State]]:
         if not self.settings.keep_codes:
             return {name: [state] for name, state in run.reduced().items()}
@@ -160,7 +189,8 @@ class Pass:
             self._sizes(sae, shards),
             memory=self.settings.memory,
             title=sae.info.name,
-            progress=progress,
+            seconds=seconds,
+            pace=pace,
         )
         states: dict[str, State] = {}
         for number in range(self.shards):
@@ -193,7 +223,8 @@ def reduce_again(
         _sizes(sae, shards, vocabulary=delivery.group.model.vocabulary, codes_kept=True),
         memory=settings.memory,
         title=name,
-        progress=progress,
+        seconds=0.0,
+        pace=Pace({"reduce": 0.0}, progress=progress),
     )
     subject = _subject(sae, delivery, texts)
     for reduction in reductions:
@@ -213,12 +244,15 @@ def _reduce(
     *,
     memory: int,
     title: str,
-    progress: Progress,
+    seconds: float,
+    pace: Pace,
 ) -> dict[str, list[State]]:
     plans = plan_all(reductions, sizes, memory=memory)
     looks = max(plan.looks for plan in plans.values())
     total = looks * len(shards)
-    with progress.stage(f"{title}: reducing", total=total, unit="shards") as stage:
+    with pace.stage(
+        f"{title}: reducing", kind="reduce", seconds=seconds, total=total, unit="shards"
+    ) as stage:
         return reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage)
 
 

@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from ingest.sae.autoencoder import Autoencoder
     from ingest.text.corpus import Document
 
-__all__ = ["Compute", "Group", "Results", "Shard", "ShardResult", "compute_shard", "shard_blocks"]
+__all__ = [
+    "Compute",
+    "Group",
+    "Piece",
+    "Results",
+    "Shard",
+    "ShardResult",
+    "compute_shard",
+    "empty_states",
+    "encode_batch",
+    "join_pieces",
+    "shard_blocks",
+]
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,7 @@ def compute_shard(
     BadActivations
         If the model or an SAE gives NaN or Inf.
     """
-    results = {sae.info.name: ShardResult(states=_begin(sae)) for sae in group.saes}
+    results = {sae.info.name: ShardResult(states=empty_states(sae)) for sae in group.saes}
     for number, documents in blocks:
         text = tokenize(
             documents,
@@ -135,7 +147,7 @@ def compute_shard(
             settings=group.contexts,
             batch_tokens=group.batch_tokens,
         )
-        pieces: dict[str, list[_Piece]] = {name: [] for name in results}
+        pieces: dict[str, list[Piece]] = {name: [] for name in results}
         for batch in text.batches:
             ids, mask, keep = map(
                 torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
@@ -144,16 +156,16 @@ def compute_shard(
             for sae in group.saes:
                 name = sae.info.name
                 x = sae.reads(read, keep, ids)
-                pieces[name].append(_encode(sae, x, batch, results[name].states, shard=shard))
+                pieces[name].append(encode_batch(sae, x, batch, results[name].states, shard=shard))
             stage.advance(1 / len(text.batches))
         for sae in group.saes:
-            block = _join(number, text.tokens, pieces[sae.info.name], d_sae=sae.info.d_sae)
+            block = join_pieces(number, text.tokens, pieces[sae.info.name], d_sae=sae.info.d_sae)
             results[sae.info.name].blocks.append(block)
     return results
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """The codes of one compute batch: CSR, and the block's row of each of its rows."""
 
     rows: NDArray[np.int64]
@@ -162,16 +174,24 @@ class _Piece:
     values: NDArray[np.float32]
 
 
-def _begin(sae: "Autoencoder") -> dict[str, State]:
+def empty_states(sae: "Autoencoder") -> dict[str, State]:
+    """Return the states of no tokens, of each reduction over activations."""
     sizes = Sizes(
         d_in=sae.info.d_in, d_sae=sae.info.d_sae, tokens=0, l0=0.0, vocabulary=0, codes_kept=False
     )
     return {r.name: r.start(sizes) for r in on_activations()}
 
 
-def _encode(
+def encode_batch(
     sae: "Autoencoder", x: torch.Tensor, batch: Batch, states: dict[str, State], *, shard: int
-) -> _Piece:
+) -> Piece:
+    """Encode a batch with an SAE, and take its reconstruction into ``states``.
+
+    Raises
+    ------
+    BadActivations
+        If the model or the SAE gives NaN or Inf.
+    """
     try:
         indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
         for reduction in on_activations():
@@ -180,10 +200,10 @@ def _encode(
         raise BadActivations(
             f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was kept.)"
         ) from error
-    return _Piece(batch.rows, indptr, indices, values)
+    return Piece(batch.rows, indptr, indices, values)
 
 
-def _join(number: int, tokens: Tokens, pieces: Sequence[_Piece], *, d_sae: int) -> Block:
+def join_pieces(number: int, tokens: Tokens, pieces: Sequence[Piece], *, d_sae: int) -> Block:
     """Put the rows of the compute batches back into corpus order."""
     if not pieces:
         none = np.zeros(len(tokens) + 1, dtype=np.int64)

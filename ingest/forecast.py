@@ -1,0 +1,41 @@
+"""The seconds that a run is expected to take, by the kind of its work."""
+
+import time
+from dataclasses import dataclass, field
+
+from atlas.pace import Clock, Pace
+from atlas.progress import Progress
+
+__all__ = ["Forecast"]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The seconds that a run is expected to take.
+
+    Parameters
+    ----------
+    run
+        The pass: tokenizer, model, encoders, fidelity and files of codes; without stored
+        codes the reductions too.
+    reduce, parts
+        For each SAE: its reductions over stored codes, and its tables.
+    """
+
+    run: float = 0.0
+    reduce: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.run + sum(self.reduce.values()) + sum(self.parts.values())
+
+    def pace(self, *, progress: Progress, clock: Clock = time.monotonic) -> Pace:
+        """Return what compares the forecast with the work done."""
+        kinds = {
+            "run": self.run,
+            "reduce": sum(self.reduce.values()),
+            "parts": sum(self.parts.values()),
+        }
+        return Pace(kinds, progress=progress, clock=clock)

@@ -1,0 +1,371 @@
+"""What a run costs per token, shard and SAE: measured on a small part of the text.
+
+The sample goes through the code of the run itself: model, encoder, fidelity, files of
+codes, reductions and tables. Each step runs once before it is timed, since a first call
+loads kernels and compiles loops.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from atlas.disk import discard, placed_folder, sha256
+from atlas.pace import Clock
+from atlas.progress import SILENT
+from ingest.checkpoint import Checkpoint
+from ingest.codes import Block, Tokens, write_shard
+from ingest.contexts import Batch, TokenizedBlock, token_texts, tokenize
+from ingest.passes import Pass
+from ingest.reduce import on_codes
+from ingest.reduce.protocol import Sizes, State, Subject
+from ingest.reducing import plan_all, reduce_shards
+from ingest.saes import Autoencoder
+from ingest.shards import Piece, empty_states, encode_batch, join_pieces
+
+__all__ = ["Costs", "SaeCosts", "measure"]
+
+#: Tokens that are run first: enough to keep a device busy, few compared with a real text.
+SAMPLE = 1024
+
+#: Share of the text that is run to measure, at most.
+SHARE = 0.05
+
+#: Seconds after which a measurement is not repeated on more tokens.
+ENOUGH = 0.5
+
+#: Tokens of the first measurement of the reductions, and the factor to the next.
+FEW, GROWTH = 256, 4
+
+
+@dataclass(frozen=True)
+class SaeCosts:
+    """What one SAE costs, in seconds.
+
+    Parameters
+    ----------
+    l0
+        Active features per token of the sample.
+    encode
+        Per token: codes, reconstruction and fidelity.
+    write, write_shard
+        Per token and per shard: files of codes and states.
+    reduce, reduce_shard
+        Per token and per shard: all passes over the codes.
+    parts
+        The tables of the reductions, computed and written.
+    """
+
+    l0: float
+    encode: float
+    write: float
+    write_shard: float
+    reduce: float
+    reduce_shard: float
+    parts: float
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run costs.
+
+    Parameters
+    ----------
+    tokens
+        Tokens of the text, extrapolated from its first block.
+    model
+        Seconds per token in the tokenizer and the model.
+    saes
+        The costs of each SAE, by name.
+    """
+
+    tokens: int
+    model: float
+    saes: dict[str, SaeCosts]
+
+
+@dataclass
+class _Run:
+    """The sample after model and encoders: seconds and codes."""
+
+    counted: int
+    model: float
+    encode: dict[str, float]
+    blocks: dict[str, Block]
+
+
+def measure(work: Pass, *, folder: Path, clock: Clock = time.perf_counter) -> Costs | None:
+    """Measure a run on a sample of its text.
+
+    Parameters
+    ----------
+    work
+        The run.
+    folder
+        The atlas, on whose disk files are written to measure.
+    clock
+        Gives the time in seconds.
+
+    Returns
+    -------
+    Costs
+        None if the text has no tokens.
+
+    Raises
+    ------
+    OutOfRoom
+        If the reductions do not fit into memory.
+    """
+    group, corpus = work.group, work.corpus
+    first = corpus.block(0)
+    cut = partial(
+        tokenize, first, group.model.tokenizer, settings=group.contexts,
+        batch_tokens=group.batch_tokens,
+    )  # fmt: skip
+    text = cut()  # a tokenizer's first call loads it
+    if not text.batches:
+        return None
+    began = clock()
+    cut()
+    tokenizing = (clock() - began) / max(len(text.tokens), 1)
+    share = corpus.info.bytes / max(1, sum(len(d.text.encode()) for d in first))
+    tokens = int(len(text.tokens) * share)
+    run = _run(work, text, most=SHARE * tokens, clock=clock)
+    with _scratch(folder) as scratch:
+        saes = {
+            sae.info.name: _Sae(work, sae, tokens, scratch, clock).costs(run) for sae in group.saes
+        }
+    return Costs(tokens, tokenizing + run.model / run.counted, saes)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Give an empty folder on the disk of the atlas; its name marks it as no part of the atlas."""
+    path = folder / ".forecast"
+    discard(path)
+    try:
+        yield path
+    finally:
+        discard(path)
+
+
+def _run(work: Pass, text: TokenizedBlock, *, most: float, clock: Clock) -> _Run:
+    """Run a few contexts, and then batches of the block while that is quick."""
+    group = work.group
+    longest = text.batches[-1]
+    few = max(1, int(min(SAMPLE, most)) // longest.input_ids.shape[1])
+    _encode(work, _part(longest, 1), _begin(work), clock=clock)  # loads what a first call loads
+    pieces, run = _begin(work)
+    batches = [_part(longest, few)]
+    _encode(work, batches[0], (pieces, run), clock=clock)
+    rest = np.random.default_rng(0).permutation(len(text.batches) - 1)
+    for batch in (text.batches[i] for i in rest):
+        seconds = run.model + sum(run.encode.values())
+        if seconds > ENOUGH or run.counted + len(batch.rows) > most:
+            break
+        batches.append(batch)
+        _encode(work, batch, (pieces, run), clock=clock)
+    rows = np.sort(np.concatenate([b.rows for b in batches]))
+    tokens = _tokens(text.tokens, rows)
+    for sae in group.saes:
+        name = sae.info.name
+        began = clock()
+        run.blocks[name] = join_pieces(0, tokens, pieces[name], d_sae=sae.info.d_sae)
+        run.encode[name] += clock() - began
+    run.counted = max(run.counted, 1)
+    return run
+
+
+_Begun = tuple[dict[str, list[Piece]], _Run]
+
+
+def _begin(work: Pass) -> _Begun:
+    names = [sae.info.name for sae in work.group.saes]
+    return {name: [] for name in names}, _Run(0, 0.0, dict.fromkeys(names, 0.0), {})
+
+
+def _encode(work: Pass, batch: Batch, begun: _Begun, *, clock: Clock) -> None:
+    """Run a batch through the model and every SAE, and add up the seconds of each."""
+    pieces, run = begun
+    group = work.group
+    ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
+    began = clock()
+    read = group.model.run(ids, mask, hooks=group.hooks)
+    if group.model.device.type == "cuda":  # else the first SAE waits for the model
+        torch.cuda.synchronize(group.model.device)
+    run.model += clock() - began
+    run.counted += len(batch.rows)
+    for sae in group.saes:
+        name = sae.info.name
+        began = clock()
+        x = sae.reads(read, keep, ids)
+        pieces[name].append(encode_batch(sae, x, batch, empty_states(sae), shard=0))
+        run.encode[name] += clock() - began
+
+
+def _part(batch: Batch, contexts: int) -> Batch:
+    """Return the first contexts of a batch."""
+    keep = batch.keep[:contexts]
+    return Batch(
+        batch.input_ids[:contexts],
+        batch.attention_mask[:contexts],
+        keep,
+        batch.rows[: int(keep.sum())],
+    )
+
+
+def _tokens(tokens: Tokens, rows: "np.ndarray[tuple[int], np.dtype[np.int64]] | slice") -> Tokens:
+    return Tokens(*(getattr(tokens, field.name)[rows] for field in fields(tokens)))
+
+
+@dataclass(frozen=True)
+class _Sae:
+    """Measures what comes after the encoder, for one SAE."""
+
+    work: Pass
+    sae: Autoencoder
+    tokens: int
+    scratch: Path
+    clock: Clock
+
+    def costs(self, run: _Run) -> SaeCosts:
+        """Return the costs of the SAE."""
+        name = self.sae.info.name
+        block = run.blocks[name]
+        l0 = len(block.values) / run.counted
+        sizes = Sizes(
+            d_in=self.sae.info.d_in, d_sae=self.sae.info.d_sae, tokens=self.tokens, l0=l0,
+            vocabulary=self.work.group.model.vocabulary, codes_kept=self.work.settings.keep_codes,
+        )  # fmt: skip
+        write, write_shard, hashed = self._writing(block)
+        reduce, reduce_shard, halves = self._reducing(block, sizes)
+        return SaeCosts(
+            l0=l0,
+            encode=run.encode[name] / run.counted,
+            write=write,
+            write_shard=write_shard + self._counting_in(halves[-1]),
+            reduce=reduce,
+            reduce_shard=reduce_shard,
+            parts=self._tables(halves) + hashed * self.tokens,
+        )
+
+    def _writing(self, block: Block) -> tuple[float, float, float]:
+        """Return the seconds of writing a token, of writing a shard and of hashing a token."""
+        run, info = Checkpoint(self.scratch / self.sae.info.name), self.sae.info
+        run.begin({})
+        states = empty_states(self.sae)
+        number = max(len(block), 1)
+
+        def write(blocks: Sequence[Block]) -> float:
+            began = self.clock()
+            write_shard(run.shard(0), blocks, sae=info.name, d_sae=info.d_sae, first=0)
+            run.save_states(0, states)
+            return self.clock() - began
+
+        write([])
+        empty = write([])
+        some = write([block])
+        began = self.clock()
+        sha256(run.shard(0))
+        return max(0.0, some - empty) / number, min(empty, some), (self.clock() - began) / number
+
+    def _counting_in(self, finals: "_Finals") -> float:
+        """Return the seconds a shard whose codes are dropped takes to be counted in."""
+        if self.work.settings.keep_codes:
+            return 0.0
+        run = Checkpoint(self.scratch / self.sae.info.name)
+        states = {name: each[0] for name, each in finals.states.items()}
+        began = self.clock()
+        run.count_in(states, number=0)
+        run.reduced()
+        return self.clock() - began
+
+    def _reducing(self, block: Block, sizes: Sizes) -> "tuple[float, float, list[_Finals]]":
+        """Return the seconds of reducing a token and a shard, and final states of two sizes.
+
+        The sample grows while that is quick: what a block costs whatever its length should
+        not be scaled up by the length of the text.
+        """
+        enough = ENOUGH / max(1, len(self.work.group.saes))
+        number = min(FEW, len(block))
+        self._reduce(block, number, sizes)
+        while True:
+            took = self._reduce(block, number, sizes)[0]
+            if number == len(block) or took > enough:
+                break
+            number = min(GROWTH * number, len(block))
+        # The last size may have been the first to use, and compile, some loop: it runs again.
+        both, whole = self._reduce(block, number, sizes)
+        one, half = self._reduce(block, number, sizes, halves=1)
+        rest = max(1, number - number // 2)
+        token = min(max(both - one, 0.0), one) / rest
+        return token, max(0.0, both - token * number), [half, whole]
+
+    def _reduce(
+        self, block: Block, number: int, sizes: Sizes, *, halves: int = 2
+    ) -> "tuple[float, _Finals]":
+        """Reduce the first tokens as a shard of two blocks, or the first of the two alone."""
+        half, info = number // 2, self.sae.info
+        blocks = [_rows(block, 0, half), replace(_rows(block, half, number), number=1)][:halves]
+        path = self.scratch / "sample.arrow"
+        write_shard(path, blocks, sae=info.name, d_sae=info.d_sae, first=0)
+        reductions = on_codes(self.work.settings)
+        plans = plan_all(reductions, sizes, memory=self.work.settings.memory)
+        with SILENT.stage("") as stage:
+            began = self.clock()
+            states = reduce_shards([path], reductions, plans, sizes=sizes, stage=stage)
+            seconds = self.clock() - began
+        return seconds, _Finals(number if halves == 2 else half, states)
+
+    def _tables(self, finals: "Sequence[_Finals]") -> float:
+        """Return the seconds of the tables of the text, by their growth over two sizes."""
+        sizes = [self._table(each) for each in finals]
+        (_, before), (seconds, after) = sizes
+        fewer, more = (each.tokens for each in finals)
+        if not (0 < fewer < more and 0 < before < after):
+            return seconds
+        growth = min(1.0, math.log(after / before) / math.log(more / fewer))
+        return seconds * float(max(1.0, self.tokens / more) ** growth)
+
+    def _table(self, finals: "_Finals") -> tuple[float, int]:
+        """Write the tables of final states; return the seconds and the bytes."""
+        import pyarrow.parquet as pq
+
+        model = self.work.group.model
+        texts = partial(token_texts, model.tokenizer)
+        info = self.sae.info
+        subject = Subject(info.name, info.d_sae, model.tokenizer_key, texts)
+        number, began = 0, self.clock()
+        for reduction in on_codes(self.work.settings):
+            with placed_folder(self.scratch / "part") as beside:
+                for table in reduction.tables(finals.states[reduction.name], subject):
+                    pq.write_table(table.data, beside / f"{table.name}.parquet", compression="zstd")
+                    number += table.data.nbytes
+        return self.clock() - began, number
+
+
+@dataclass(frozen=True)
+class _Finals:
+    """Final states, and the tokens they are of."""
+
+    tokens: int
+    states: dict[str, list[State]]
+
+
+def _rows(block: Block, start: int, end: int) -> Block:
+    """Return some consecutive tokens of a block."""
+    first, last = block.indptr[start], block.indptr[end]
+    return Block(
+        block.number,
+        _tokens(block.tokens, slice(start, end)),
+        block.indptr[start : end + 1] - first,
+        block.indices[first:last],
+        block.values[first:last],
+        block.d_sae,
+    )
