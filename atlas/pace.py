@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from atlas.progress import SILENT, Progress, Stage
 
-__all__ = ["Clock", "Pace", "duration"]
+__all__ = ["Clock", "Pace", "duration", "rough"]
 
 Clock: TypeAlias = Callable[[], float]
 """Returns seconds that never go backwards; tests pass their own."""
@@ -169,3 +169,14 @@ def duration(seconds: float) -> str:
         number = max(1, round(seconds))
         return f"{number} second{'s' if number > 1 else ''}"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def rough(seconds: float) -> str:
+    """Return a forecast that rests on no measurement, as a range.
+
+    Examples
+    --------
+    >>> rough(60)
+    'roughly 30 seconds to 3 minutes, by a first guess'
+    """
+    return f"roughly {duration(seconds / 2)} to {duration(seconds * 3)}, by a first guess"

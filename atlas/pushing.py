@@ -7,6 +7,7 @@ from typing import Any
 from atlas.assemble import assemble
 from atlas.errors import BadInput
 from atlas.folder import Folder
+from atlas.pace import rough
 from atlas.progress import SILENT, Progress
 from atlas.renaming import read_names, renamed
 from atlas.stores import Graph
@@ -80,9 +81,7 @@ def push_atlas(
     try:
         plan = store.plan(graph)
         if plan.changes:
-            progress.say(
-                f"{plan.rows:,} nodes and edges to write, about {plan.seconds:.0f} seconds."
-            )
+            progress.say(f"{plan.rows:,} nodes and edges to write, {rough(plan.seconds)}.")
         if not dry_run:  # without changes too: a push that was killed may have left something
             store.sync(plan, progress)
         return {

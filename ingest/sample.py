@@ -139,7 +139,10 @@ def measure(work: Pass, *, folder: Path, clock: Clock = time.perf_counter) -> Co
     run = _run(work, text, most=SHARE * tokens, clock=clock)
     with _scratch(folder) as scratch:
         saes = {
-            sae.info.name: _Sae(work, sae, tokens, scratch, clock).costs(run) for sae in group.saes
+            name: _Sae(work, sae, tokens, len(block.values) / run.counted, scratch, clock).costs(
+                run
+            )
+            for (name, block), sae in zip(run.blocks.items(), group.saes, strict=True)
         }
     return Costs(tokens, tokenizing + run.model / run.counted, saes)
 
@@ -231,6 +234,7 @@ class _Sae:
     work: Pass
     sae: Autoencoder
     tokens: int
+    l0: float
     scratch: Path
     clock: Clock
 
@@ -238,15 +242,10 @@ class _Sae:
         """Return the costs of the SAE."""
         name = self.sae.info.name
         block = run.blocks[name]
-        l0 = len(block.values) / run.counted
-        sizes = Sizes(
-            d_in=self.sae.info.d_in, d_sae=self.sae.info.d_sae, tokens=self.tokens, l0=l0,
-            vocabulary=self.work.group.model.vocabulary, codes_kept=self.work.settings.keep_codes,
-        )  # fmt: skip
         write, write_shard, hashed = self._writing(block)
-        reduce, reduce_shard, halves = self._reducing(block, sizes)
+        reduce, reduce_shard, halves = self._reducing(block)
         return SaeCosts(
-            l0=l0,
+            l0=self.l0,
             encode=run.encode[name] / run.counted,
             write=write,
             write_shard=write_shard + self._counting_in(halves[-1]),
@@ -254,6 +253,14 @@ class _Sae:
             reduce_shard=reduce_shard,
             parts=self._tables(halves) + hashed * self.tokens,
         )
+
+    @property
+    def _sizes(self) -> Sizes:
+        info = self.sae.info
+        return Sizes(
+            d_in=info.d_in, d_sae=info.d_sae, tokens=self.tokens, l0=self.l0,
+            vocabulary=self.work.group.model.vocabulary, codes_kept=self.work.settings.keep_codes,
+        )  # fmt: skip
 
     def _writing(self, block: Block) -> tuple[float, float, float]:
         """Return the seconds of writing a token, of writing a shard and of hashing a token."""
@@ -286,7 +293,7 @@ class _Sae:
         run.reduced()
         return self.clock() - began
 
-    def _reducing(self, block: Block, sizes: Sizes) -> "tuple[float, float, list[_Finals]]":
+    def _reducing(self, block: Block) -> "tuple[float, float, list[_Finals]]":
         """Return the seconds of reducing a token and a shard, and final states of two sizes.
 
         The sample grows while that is quick: what a block costs whatever its length should
@@ -294,44 +301,48 @@ class _Sae:
         """
         enough = ENOUGH / max(1, len(self.work.group.saes))
         number = min(FEW, len(block))
-        self._reduce(block, number, sizes)
+        self._reduce(block, number)
         while True:
-            took = self._reduce(block, number, sizes)[0]
+            took = self._reduce(block, number)[0]
             if number == len(block) or took > enough:
                 break
             number = min(GROWTH * number, len(block))
         # The last size may have been the first to use, and compile, some loop: it runs again.
-        both, whole = self._reduce(block, number, sizes)
-        one, half = self._reduce(block, number, sizes, halves=1)
+        both, whole = self._reduce(block, number)
+        one, half = self._reduce(block, number, halves=1)
         rest = max(1, number - number // 2)
         token = min(max(both - one, 0.0), one) / rest
         return token, max(0.0, both - token * number), [half, whole]
 
-    def _reduce(
-        self, block: Block, number: int, sizes: Sizes, *, halves: int = 2
-    ) -> "tuple[float, _Finals]":
+    def _reduce(self, block: Block, number: int, *, halves: int = 2) -> "tuple[float, _Finals]":
         """Reduce the first tokens as a shard of two blocks, or the first of the two alone."""
         half, info = number // 2, self.sae.info
         blocks = [_rows(block, 0, half), replace(_rows(block, half, number), number=1)][:halves]
         path = self.scratch / "sample.arrow"
         write_shard(path, blocks, sae=info.name, d_sae=info.d_sae, first=0)
         reductions = on_codes(self.work.settings)
-        plans = plan_all(reductions, sizes, memory=self.work.settings.memory)
+        plans = plan_all(reductions, self._sizes, memory=self.work.settings.memory)
         with SILENT.stage("") as stage:
             began = self.clock()
-            states = reduce_shards([path], reductions, plans, sizes=sizes, stage=stage)
+            states = reduce_shards([path], reductions, plans, sizes=self._sizes, stage=stage)
             seconds = self.clock() - began
         return seconds, _Finals(number if halves == 2 else half, states)
 
     def _tables(self, finals: "Sequence[_Finals]") -> float:
-        """Return the seconds of the tables of the text, by their growth over two sizes."""
-        sizes = [self._table(each) for each in finals]
-        (_, before), (seconds, after) = sizes
-        fewer, more = (each.tokens for each in finals)
-        if not (0 < fewer < more and 0 < before < after):
-            return seconds
-        growth = min(1.0, math.log(after / before) / math.log(more / fewer))
-        return seconds * float(max(1.0, self.tokens / more) ** growth)
+        """Return the seconds of the tables of the text.
+
+        What tables of no tokens take, such as one row a feature and files, does not grow. The
+        rest grows at most as fast as between the two sizes, and may not grow at all once
+        features have all their examples and pairs repeat: the geometric mean is taken.
+        """
+        half, whole = finals
+        fixed = self._table(self._reduce(_none(self.sae), 0)[1])[0]
+        (_, before), (seconds, after) = self._table(half), self._table(whole)
+        more = max(0.0, seconds - fixed)
+        if not (0 < half.tokens < whole.tokens and 0 < before < after):
+            return fixed + more
+        growth = min(1.0, math.log(after / before) / math.log(whole.tokens / half.tokens))
+        return fixed + more * float(max(1.0, self.tokens / whole.tokens) ** (growth / 2))
 
     def _table(self, finals: "_Finals") -> tuple[float, int]:
         """Write the tables of final states; return the seconds and the bytes."""
@@ -369,3 +380,9 @@ def _rows(block: Block, start: int, end: int) -> Block:
         block.values[first:last],
         block.d_sae,
     )
+
+
+def _none(sae: Autoencoder) -> Block:
+    """Return a block of no tokens."""
+    tokens = Tokens(*(np.zeros(0, dtype) for dtype in ("i4", "i8", "i4", "i4", "i4", "i4")))
+    return join_pieces(0, tokens, [], d_sae=sae.info.d_sae)

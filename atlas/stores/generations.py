@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.errors import StoreError
+from atlas.pace import Pace
 from atlas.progress import Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
 from atlas.stores.bolt import Bolt
-from atlas.stores.slices import Bundle, Slices, owned_nodes, shared_nodes
+from atlas.stores.slices import Bundle, Size, Slices, owned_nodes, shared_nodes
 from atlas.stores.tables import sae_column
 
 if TYPE_CHECKING:
@@ -74,9 +75,12 @@ class Generations:
         The connection, whose lock is held.
     graph
         The graph.
+    pace
+        Corrects the forecast after each batch.
     """
 
-    def __init__(self, bolt: Bolt, graph: Graph) -> None:
+    def __init__(self, bolt: Bolt, graph: Graph, pace: Pace) -> None:
+        self._pace = pace
         self._bolt = bolt
         self._graph = graph
         self._slices = Slices(graph)
@@ -150,6 +154,7 @@ class Generations:
         for batch in batches(data, schema.arrow_schema(of.label).names):
             self._write(cypher, {"rows": batch, "private": private}, len(batch), of.label)
             stage.advance(len(batch))
+            self._lap(data, len(batch))
         return int(data.num_rows)
 
     def _edges(self, bundle: Bundle, name: str, generation: str, stage: Stage) -> None:
@@ -172,6 +177,11 @@ class Generations:
         for batch in batches(data.sort_by(near), columns):
             self._write(cypher, {"groups": groups(batch), **fixed}, len(batch), of.type)
             stage.advance(len(batch))
+            self._lap(data, len(batch))
+
+    def _lap(self, data: "pa.Table", rows: int) -> None:
+        """Record that some rows of a table are written."""
+        self._pace.lap("push", Size.of([data]).seconds * rows / data.num_rows)
 
     def _write(self, cypher: str, params: Mapping[str, Any], rows: int, what: str) -> None:
         written = self._bolt.write(cypher, params)

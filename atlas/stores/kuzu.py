@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from atlas import schema
 from atlas.disk import sha256, write_json
 from atlas.errors import AtlasError, Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
+from atlas.pace import Pace
 from atlas.progress import SILENT, Progress
 from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
@@ -48,7 +49,9 @@ ALWAYS_HASHED = 64 << 20
 """Size up to which a file is read whole at each open, in bytes: some 50 ms."""
 BASE_BYTES, BYTES_PER_BYTE = 32 << 20, 3.0
 """Room a build needs: measured are 12 MiB and 2.2 to 3.0 times the bytes of the tables."""
-ROWS_PER_SECOND = 120_000  # nodes and edges, from Arrow: 9 microseconds for an edge of 8 numbers
+SECONDS_A_BYTE = 0.085e-6
+"""A first guess for Arrow data of any table; the pace of the first batches corrects it."""
+BATCH_BYTES = 16 << 20  # of nodes in one COPY: a pace is known after the first
 TYPES = {
     "string": "STRING", "int64": "INT64", "double": "DOUBLE", "bool": "BOOL",
     "string[]": "STRING[]", "double[]": "DOUBLE[]",
@@ -168,8 +171,10 @@ class KuzuStore:
                 f"one atlas. Name another file for {graph.name!r}, or rename with --as on a server."
             )
         plan = replace(compare(graph, there), shared=self._differs(graph))
-        rows = sum(t.num_rows for t in graph.tables.values()) if plan.changes else 0
-        return replace(plan, rows=rows, seconds=rows / ROWS_PER_SECOND)
+        if not plan.changes:
+            return plan
+        rows = sum(t.num_rows for t in graph.tables.values())
+        return replace(plan, rows=rows, seconds=_seconds(graph))
 
     def sync(self, plan: SyncPlan, progress: Progress) -> None:
         """Build the file of the planned graph and put it in place of this one."""
@@ -435,23 +440,41 @@ def _definition(of: Node | Edge) -> str:
 
 def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
     connection = engine().Connection(database)
-    total = sum(t.num_rows for t in graph.tables.values())
+    pace = Pace({"copy": _seconds(graph)}, progress=progress)
     try:
-        with progress.stage(
-            f"building the store of {graph.name}", total=total, unit="rows"
-        ) as stage:
-            for of in tables():
-                connection.execute(_definition(of))
-                rows = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
-                if rows.num_rows:
-                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": _full(rows)})
-                stage.advance(rows.num_rows)
+        _copy(connection, graph, progress, pace=pace)
         atlas = graph.atlas
         said = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
         text = json.dumps(said).replace("\\", "\\\\").replace("'", "\\'")
         connection.execute(f"COMMENT ON TABLE `SAE` IS '{text}'")
     finally:
         connection.close()
+
+
+def _copy(connection: "kuzu.Connection", graph: Graph, progress: Progress, *, pace: Pace) -> None:
+    """Create all tables and fill them; the forecast is corrected by the batches copied so far."""
+    total = sum(t.num_rows for t in graph.tables.values())
+    with progress.stage(f"building the store of {graph.name}", total=total, unit="rows") as stage:
+        for of in tables():
+            connection.execute(_definition(of))
+            rows = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
+            for batch in _batches(rows) if isinstance(of, Node) else [rows]:
+                if batch.num_rows:
+                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": _full(batch)})
+                stage.advance(batch.num_rows)
+                pace.lap("copy", SECONDS_A_BYTE * batch.nbytes)
+
+
+def _batches(rows: "pa.Table") -> "list[pa.Table]":
+    """Cut a table into batches of about ``BATCH_BYTES``."""
+    number = max(1, -(-rows.nbytes // BATCH_BYTES))
+    size = max(1, -(-rows.num_rows // number))
+    return [rows.slice(start, size) for start in range(0, max(1, rows.num_rows), size)]
+
+
+def _seconds(graph: Graph) -> float:
+    """Return a rough forecast of a build."""
+    return SECONDS_A_BYTE * sum(t.nbytes for t in graph.tables.values())
 
 
 def _full(rows: "pa.Table") -> "pa.Table":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.errors import Mismatch, QueryFailed
+from atlas.pace import Pace
 from atlas.progress import Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Neo4jStore"]
 
-# What driver and server compute, once warm, on two cores they share: it comes to 10,000 edges of
-# CO_ACTIVATES (8 numbers) a second, 27,000 edges without properties, 6,000 examples of 32 tokens.
-SECONDS_A_ROW, SECONDS_A_VALUE, SECONDS_A_BYTE = 20e-6, 7e-6, 0.07e-6
 SECONDS_A_ROW_GONE = 45e-6
 SECONDS_A_SWAP = 2.0
 SHOWN = "MATCH (s:SAE) RETURN s.name, s._generation ORDER BY s.name"
@@ -80,8 +78,7 @@ class Neo4jStore:
             size += slices.size(name, among=shown)
             shown.add(name)
         gone = (*plan.replace, *plan.remove)
-        seconds = SECONDS_A_ROW * size.rows + SECONDS_A_VALUE * size.values
-        seconds += SECONDS_A_BYTE * size.bytes
+        seconds = size.seconds
         seconds += SECONDS_A_ROW_GONE * self._held(gone)
         seconds += SECONDS_A_SWAP * (len(swaps) + len(plan.remove))
         return replace(plan, rows=size.rows, seconds=seconds)
@@ -103,21 +100,26 @@ class Neo4jStore:
         with self._bolt.alone(wait=self._wait):
             define(self._bolt)
             plan = self.plan(graph)
-            generations, shared = Generations(self._bolt, graph), Shared(self._bolt, graph)
+            pace = Pace({"push": plan.seconds}, progress=progress)
+            generations, shared = Generations(self._bolt, graph, pace), Shared(self._bolt, graph)
             with progress.stage("clearing what an unfinished push left") as stage:
                 generations.sweep(stage)
             if plan.changes:
                 shared.add(progress)
                 generations.keep(plan.keep)
+                pace.skip()
             for name in plan.remove:
-                with progress.stage(f"removing {name}") as stage:
+                with progress.stage(f"removing {name}{pace.title}") as stage:
                     generations.hide(name)
                     generations.sweep(stage)
+                pace.lap("push", SECONDS_A_SWAP)
             for name in (*plan.replace, *plan.add):
                 rows = generations.rows(name)
-                with progress.stage(f"pushing {name}", total=rows, unit="rows") as stage:
+                title = f"pushing {name}{pace.title}"
+                with progress.stage(title, total=rows, unit="rows") as stage:
                     generations.show(name, stage)
                     generations.sweep(stage)
+                pace.lap("push", SECONDS_A_SWAP)
             shared.drop()
 
     def query(
