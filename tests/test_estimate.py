@@ -1,0 +1,65 @@
+"""The forecast of an ingest, from costs that are passed in: no test depends on the machine."""
+
+from types import SimpleNamespace
+
+import pytest
+from told import Told
+
+from ingest.estimate import forecast
+from ingest.forecast import Forecast
+from ingest.sample import Costs, SaeCosts
+
+SPARSE = SaeCosts(
+    l0=20, encode=0.002, write=0.001, write_shard=0.5, reduce=0.003, reduce_shard=0.25, parts=7.0
+)
+DENSE = SaeCosts(
+    l0=1000, encode=0.002, write=0.001, write_shard=0.5, reduce=0.3, reduce_shard=0.25, parts=7.0
+)
+
+
+def work(*, left, shards=10, stored=True):
+    """Return a run with this many shards still to do for each SAE."""
+    return SimpleNamespace(
+        shards=shards,
+        unfinished=lambda name: left[name],
+        settings=SimpleNamespace(keep_codes=stored),
+    )
+
+
+def test_all_that_costs_time_is_in_it():
+    costs = Costs(1000, 0.01, {"a": SPARSE})
+    found = forecast(work(left={"a": 10}), costs)
+    assert found.run == pytest.approx(10 + 2 + 1 + 5)
+    assert found.reduce == pytest.approx({"a": 3 + 2.5})
+    assert found.parts == {"a": 7.0}
+    assert found.seconds == pytest.approx(18 + 5.5 + 7)
+
+
+def test_each_sae_has_its_own_costs_and_one_run_of_the_model_serves_both():
+    found = forecast(work(left={"a": 10, "b": 10}), Costs(1000, 0.01, {"a": SPARSE, "b": DENSE}))
+    assert found.run == pytest.approx(10 + 2 * 8)
+    assert found.reduce == pytest.approx({"a": 5.5, "b": 302.5})
+
+
+def test_finished_shards_are_not_run_again_but_reduced():
+    found = forecast(work(left={"a": 5}), Costs(1000, 0.01, {"a": SPARSE}))
+    assert found.run == pytest.approx(18 / 2)
+    assert found.reduce == pytest.approx({"a": 5.5})
+
+
+def test_codes_that_are_dropped_are_reduced_within_the_run():
+    found = forecast(work(left={"a": 10}, stored=False), Costs(1000, 0.01, {"a": SPARSE}))
+    assert found.run == pytest.approx(18 + 5.5)
+    assert found.reduce == {"a": 0.0}
+
+
+@pytest.mark.parametrize("tokens", [0, 1])
+def test_almost_no_text(tokens):
+    found = forecast(work(left={"a": 1}, shards=1), Costs(tokens, 0.01, {"a": SPARSE}))
+    assert found.run == pytest.approx(0.5 + 0.013 * tokens)
+
+
+def test_no_sae_to_do():
+    found = forecast(work(left={}), Costs(1000, 0.01, {}))
+    assert found == Forecast(0.0, {}, {})
+    assert found.pace(progress=Told(), clock=lambda: 0.0).seconds_left == 0.0
