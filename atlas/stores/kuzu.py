@@ -474,7 +474,7 @@ def _batches(rows: "pa.Table") -> "list[pa.Table]":
 
 def _seconds(graph: Graph) -> float:
     """Return a rough forecast of a build."""
-    return SECONDS_A_BYTE * sum(t.nbytes for t in graph.tables.values())
+    return SECONDS_A_BYTE * float(sum(t.nbytes for t in graph.tables.values()))
 
 
 def _full(rows: "pa.Table") -> "pa.Table":
