@@ -208,7 +208,7 @@ def _encode(work: Pass, batch: Batch, begun: _Begun, *, clock: Clock) -> None:
         name = sae.info.name
         began = clock()
         x = sae.reads(read, keep, ids)
-        pieces[name].append(encode_batch(sae, x, batch, empty_states(sae), shard=0))
+        pieces[name].append(encode_batch(sae, x, batch, states=empty_states(sae), shard=0))
         run.encode[name] += clock() - began
 
 

@@ -156,7 +156,9 @@ def compute_shard(
             for sae in group.saes:
                 name = sae.info.name
                 x = sae.reads(read, keep, ids)
-                pieces[name].append(encode_batch(sae, x, batch, results[name].states, shard=shard))
+                pieces[name].append(
+                    encode_batch(sae, x, batch, states=results[name].states, shard=shard)
+                )
             stage.advance(1 / len(text.batches))
         for sae in group.saes:
             block = join_pieces(number, text.tokens, pieces[sae.info.name], d_sae=sae.info.d_sae)
@@ -183,7 +185,7 @@ def empty_states(sae: "Autoencoder") -> dict[str, State]:
 
 
 def encode_batch(
-    sae: "Autoencoder", x: torch.Tensor, batch: Batch, states: dict[str, State], *, shard: int
+    sae: "Autoencoder", x: torch.Tensor, batch: Batch, *, states: dict[str, State], shard: int
 ) -> Piece:
     """Encode a batch with an SAE, and take its reconstruction into ``states``.
 
