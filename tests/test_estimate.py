@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 from told import Told
 
-from ingest.estimate import forecast
-from ingest.forecast import Forecast
-from ingest.sample import Costs, SaeCosts
+from ingest.forward.estimate import forecast
+from ingest.forward.forecast import Forecast
+from ingest.forward.sample import Costs, SaeCosts
 
 SPARSE = SaeCosts(
     l0=20, encode=0.002, write=0.001, write_shard=0.5, reduce=0.003, reduce_shard=0.25, parts=7.0

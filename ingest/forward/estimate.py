@@ -7,9 +7,9 @@ from pathlib import Path
 from atlas.errors import OutOfRoom
 from atlas.pace import Clock, duration
 from atlas.progress import Progress
-from ingest.forecast import Forecast
+from ingest.forward.forecast import Forecast
+from ingest.forward.sample import Costs, measure
 from ingest.forward.shard_runner import Pass
-from ingest.sample import Costs, measure
 
 __all__ = ["estimate", "forecast"]
 

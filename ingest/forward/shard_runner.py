@@ -10,15 +10,9 @@ from atlas.pace import Pace
 from atlas.progress import Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
+from ingest.forward.forecast import Forecast
 from ingest.forward.part_writer import Delivery
 from ingest.forward.shards import (
-from ingest.text.corpus import Corpus
-from ingest.forecast import Forecast
-from ingest.reduce import on_activations, on_codes
-from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject
-from ingest.reduce.runner import fold_shard, plan_all, reduce_shards
-from ingest.sae.autoencoder import Autoencoder
-from ingest.settings import Settings
     Compute,
     Group,
     Results,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ingest.planted import Planted
+from ingest.synthetic import Planted
 
 
 def build_planted(folder: Path) -> None:

@@ -19,15 +19,15 @@ import torch
 from atlas.disk import discard, placed_folder, sha256
 from atlas.pace import Clock
 from atlas.progress import SILENT
-from ingest.checkpoint import Checkpoint
-from ingest.codes import Block, Tokens, write_shard
-from ingest.contexts import Batch, TokenizedBlock, token_texts, tokenize
-from ingest.passes import Pass
+from ingest.codes.store import Block, Tokens, write_shard
+from ingest.forward.checkpoint import Checkpoint
+from ingest.forward.shard_runner import Pass
+from ingest.forward.shards import Piece, empty_states, encode_batch, join_pieces
 from ingest.reduce import on_codes
 from ingest.reduce.protocol import Sizes, State, Subject
-from ingest.reducing import plan_all, reduce_shards
-from ingest.saes import Autoencoder
-from ingest.shards import Piece, empty_states, encode_batch, join_pieces
+from ingest.reduce.runner import plan_all, reduce_shards
+from ingest.sae.autoencoder import Autoencoder
+from ingest.text.tokenization import Batch, TokenizedBlock, token_texts, tokenize
 
 __all__ = ["Costs", "SaeCosts", "measure"]
 
