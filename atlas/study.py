@@ -1,11 +1,12 @@
 """How every study runs: inputs, checks, the part that stores its result, and the result.
 
-A study is a class with a ``kind``, a ``version``, a settings dataclass and three methods:
-``tasks`` names the SAEs, pairs or sites, ``run`` computes one, and ``result`` reads a part.
-The runner does the rest: it locks the folder, checks names and inputs, skips what is stored
-already, runs the tasks here or in other processes, and writes a part for each.
+A study is a class with a ``kind``, a ``version``, settings and three methods: ``tasks`` names the
+SAEs, pairs or sites, ``run`` computes one, and ``result`` reads a part. The runner does the
+rest: it locks the folder, checks names and inputs, skips what is stored already, runs the
+tasks here or in other processes, and writes a part for each.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,7 @@ __all__ = [
     "Workplace",
     "check_inputs",
     "check_saes",
+    "computed",
     "run_study",
 ]
 
@@ -40,6 +42,10 @@ INPUTS = {
     "probe": "`atlas probe` makes it",
 }
 """How a part of a kind is made; parts of other kinds come with every ingest."""
+
+
+#: Seconds between two reports of how many tasks are done.
+_SILENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -132,9 +138,18 @@ class Study(ABC):
             Names of SAEs; all that can be used, if None.
         """
 
-    @abstractmethod
     def run(self, task: Task, at: Workplace) -> Found:
         """Compute one task."""
+        raise NotImplementedError(f"The study {self.kind} has neither run nor run_group.")
+
+    def groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        """Return the tasks in groups that are computed together, such as by one run of a model."""
+        return [[task] for task in tasks]
+
+    def run_group(self, tasks: Sequence[Task], at: Workplace) -> "Iterator[tuple[Task, Found]]":
+        """Compute the tasks of a group; each is stored as soon as it is yielded."""
+        for task in tasks:
+            yield task, self.run(task, at)
 
     @abstractmethod
     def result(self, part: Part) -> Result:
@@ -157,6 +172,8 @@ def run_study(
     *,
     replace: bool = False,
     keep: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
     """Run a study on an atlas; what is stored already is read.
@@ -173,6 +190,11 @@ def run_study(
         Compute again what is stored already with these settings.
     keep
         Keep what is stored already with other settings.
+    workers
+        Processes that share the tasks; 0 computes them here. Results do not depend on it.
+    ray
+        Address of a Ray cluster that shares the tasks, instead of processes here; its
+        machines must reach the folder under the same path.
     progress
         Notified of the work.
 
@@ -199,7 +221,11 @@ def run_study(
                 check_inputs(
                     [*task.made_from, *task.reads], sound, what=f"The {study.kind} of {task.title}"
                 )
-            return Results([_part(study, task, at, replace=replace, keep=keep) for task in tasks])
+            parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
+            todo = study.groups([task for task in tasks if parts[task.name] is None])
+            for task, found in computed(study, todo, at, workers=workers, ray=ray):
+                parts[task.name] = _write(study, task, found, at)
+    return Results([study.result(part) for part in parts.values() if part is not None])
 
 
 def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
@@ -255,21 +281,46 @@ def usable_saes(
         raise BadInput(f"{what} needs an SAE with {' and '.join(kinds)}; this atlas has none.")
 
 
-def _part(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Result:
-    stored = at.sound.parts.get(f"{study.kind}/{task.name}")
-    if stored is not None and not replace and stored.manifest.version == study.version:
-        if study.is_current(stored, task):
+def computed(
+    study: Study,
+    groups: Sequence[Sequence[Task]],
+    at: Workplace,
+    *,
+    workers: int = 0,
+    ray: str | None = None,
+) -> "Iterator[tuple[Task, Found]]":
+    """Yield each task of some groups with what it found, computed here or by workers."""
+    if len(groups) > 1 and (workers or ray is not None):
+        from atlas.study_workers import computed_by_workers
+
+        yield from computed_by_workers(study, groups, at, workers=workers, ray=ray)
+        return
+    began = reported = time.monotonic()
+    for number, group in enumerate(groups):
+        yield from study.run_group(group, at)
+        now = time.monotonic()
+        if number + 1 < len(groups) and now - reported > _SILENCE:
+            rest = (now - began) / (number + 1) * (len(groups) - number - 1)
             at.progress.say(
-                f"{study.kind} of {task.title}: stored already, with the same settings."
+                f"{study.kind}: {number + 1} of {len(groups)} done, about {rest / 60:.1f} minutes remain."
             )
-            return study.result(stored)
-        if keep:
-            at.progress.say(f"{study.kind} of {task.title}: stored already, with other settings.")
-            return study.result(stored)
-        at.progress.say(
-            f"{study.kind} of {task.title}: stored with other settings; it is replaced."
-        )
-    found = study.run(task, at)
+            reported = now
+
+
+def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Part | None:
+    """Return the part that a task needs not compute again; None if it must."""
+    part = at.sound.parts.get(f"{study.kind}/{task.name}")
+    if part is None or replace or part.manifest.version != study.version:
+        return None
+    what = f"The {study.kind} of {task.title} is stored already, with"
+    if study.is_current(part, task):
+        at.progress.say(f"{what} the same settings.")
+        return part
+    at.progress.say(f"{what} other settings{'' if keep else '; it is replaced'}.")
+    return part if keep else None
+
+
+def _write(study: Study, task: Task, found: Found, at: Workplace) -> Part:
     manifest = Manifest(
         kind=study.kind,
         name=task.name,
@@ -281,7 +332,7 @@ def _part(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool)
         dtypes=found.dtypes,
         made_from={key: at.sound.parts[key].manifest.hash for key in task.made_from},
     )
-    return study.result(write_part(at.folder.part(study.kind, task.name), manifest, found.tables))
+    return write_part(at.folder.part(study.kind, task.name), manifest, found.tables)
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

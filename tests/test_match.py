@@ -321,7 +321,7 @@ def test_bad_requests_are_sentences(copied):
         match_saes(copied, ["one", "four"])
     with pytest.raises(BadInput, match="one is named twice"):
         match_saes(copied, ["one", "one"])
-    with pytest.raises(BadInput, match="takes two SAEs or more; there is one"):
+    with pytest.raises(BadInput, match="needs two SAEs or more; there is one"):
         match_saes(copied, ["one"])
     discard(Folder.open(copied).codes("two"))
     with pytest.raises(Missing, match="its codes were not kept"):
