@@ -66,6 +66,10 @@ class Task:
         Keys of parts that it reads besides, such as codes, which may be removed later.
     recorded
         What the manifest stores beside the settings.
+    omitted
+        Names of settings that the manifest does not store.
+    group
+        Tasks of one group are computed together.
     """
 
     name: str
@@ -74,11 +78,14 @@ class Task:
     made_from: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    omitted: tuple[str, ...] = ()
+    group: str = ""
 
     @property
     def stored_settings(self) -> dict[str, Any]:
         """The settings as the manifest stores them."""
-        return asdict(self.settings) | dict(self.recorded)
+        stored = asdict(self.settings)
+        return {k: v for k, v in stored.items() if k not in self.omitted} | dict(self.recorded)
 
     @property
     def title(self) -> str:
@@ -138,13 +145,27 @@ class Study(ABC):
             Names of SAEs; all that can be used, if None.
         """
 
+    def check(self, tasks: Sequence[Task], at: Workplace) -> None:  # noqa: B027 - optional
+        """Check what was given before any work.
+
+        Parameters
+        ----------
+        tasks
+            The tasks that will be computed; none if all are stored.
+        at
+            The atlas.
+        """
+
     def run(self, task: Task, at: Workplace) -> Found:
         """Compute one task."""
         raise NotImplementedError(f"The study {self.kind} has neither run nor run_group.")
 
     def groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
         """Return the tasks in groups that are computed together, such as by one run of a model."""
-        return [[task] for task in tasks]
+        groups: dict[str, list[Task]] = {}
+        for task in tasks:
+            groups.setdefault(task.group or task.name, []).append(task)
+        return list(groups.values())
 
     def run_group(self, tasks: Sequence[Task], at: Workplace) -> "Iterator[tuple[Task, Found]]":
         """Compute the tasks of a group; each is stored as soon as it is yielded."""
@@ -222,7 +243,9 @@ def run_study(
                     [*task.made_from, *task.reads], sound, what=f"The {study.kind} of {task.title}"
                 )
             parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
-            todo = study.groups([task for task in tasks if parts[task.name] is None])
+            missing = [task for task in tasks if parts[task.name] is None]
+            study.check(missing, at)
+            todo = study.groups(missing)
             for task, found in computed(study, todo, at, workers=workers, ray=ray):
                 parts[task.name] = _write(study, task, found, at)
     return Results([study.result(part) for part in parts.values() if part is not None])

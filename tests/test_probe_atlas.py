@@ -135,7 +135,7 @@ def test_second_time_nothing_is_done_and_other_settings_replace(path, lm):
     told = Told()
     probe_saes(path, ["top"], settings=SETTINGS, progress=told)  # the model is not needed
     assert read_manifest(part).manifest.created == before.created
-    assert any("probed there already" in s for s in told.said)
+    assert any("is stored already, with the same settings" in s for s in told.said)
     probe_saes(path, ["top"], settings=replace(SETTINGS, controls=2), model=lm)
     assert read_manifest(part).manifest.settings["controls"] == 2
 
@@ -217,9 +217,9 @@ def test_what_is_missing_or_wrong_is_told(path, lm, tmp_path):
         probe_saes(path, ["top"], settings=SETTINGS, model=model(seed=3))
     run(tmp_path / "c.atlas", lm, [named(topk(), "top")], texts(),
         settings=replace_settings(keep_codes=False))  # fmt: skip
-    with pytest.raises(Missing, match=r"codes were not kept .* --keep-codes --replace"):
+    with pytest.raises(Missing, match=r"needs the codes of top, .* --keep-codes --replace"):
         probe_saes(tmp_path / "c.atlas", ["top"], settings=SETTINGS, model=lm)
-    with pytest.raises(BadInput, match="no SAE in this atlas whose codes were kept"):
+    with pytest.raises(BadInput, match="needs an SAE with codes; this atlas has none"):
         probe_saes(tmp_path / "c.atlas", settings=SETTINGS, model=lm)
     assert edges(path) == []
 
@@ -287,4 +287,4 @@ def test_command_on_the_demos_sae(tmp_path, invoke):
     for words in (["--penalty", "0"], ["--features", "-1"], ["--above", "-2"], ["--tau", "3"]):
         code, out = invoke("probe", *words, "-a", where)
         assert code == 2, out
-        assert "possible" in out or "number above 0" in out or "between" in out
+        assert "is not in the range" in out

@@ -1,6 +1,6 @@
 """The command `atlas probe`, and its options."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def probe(
         _show_as_published(rows, path)
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     plain = [{k: v for k, v in row.items() if not isinstance(v, Mapping)} for row in rows]
     empty = {k for k in plain[0] if all(row[k] in (None, "") for row in plain)}
     print_table(plain, columns=[k for k in plain[0] if k not in empty])
@@ -99,7 +99,7 @@ def _show(rows: list[dict[str, Any]]) -> None:
                 echo(f"{about}: {number:,} features left out – {what}")
 
 
-def _show_as_published(rows: list[dict[str, Any]], path: Path) -> None:
+def _show_as_published(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Print the table of the publication, which the command `atlas probes` of the room above draws."""
     context = click.get_current_context()
     command = context.find_root().command

@@ -1,19 +1,23 @@
-"""Which SAEs to probe and where: models opened, vectors read, results written as parts."""
+"""The study of probes: which SAEs, sites and runs, and the model that reads the sites."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder, Sound
-from atlas.parts import Manifest, write_part
+from atlas.parts import Part
 from atlas.progress import SILENT, Progress
+from atlas.results import Result as StudyResult
+from atlas.results import Results
 from atlas.schema import arrow_schema
-from atlas.temp_storage import scratch
+from atlas.settings import read_settings
+from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -30,7 +34,7 @@ from ingest.text.corpus import Corpus
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL", "VERSION", "probe_saes"]
+__all__ = ["ALL", "VERSION", "ProbeStudy", "probe_saes"]
 
 #: Raised when the same codes would give other tables.
 VERSION = 3
@@ -60,9 +64,10 @@ def probe_saes(
     device: str = "auto",
     memory: int = 2 * 2**30,
     replace: bool = False,
+    workers: int = 0,
     progress: Progress = SILENT,
-) -> list[dict[str, Any]]:
-    """Probe sites of a model for the features of SAEs of an atlas, from their kept codes.
+) -> Results:
+    """Probe sites of a model for the features of SAEs of an atlas, from their stored codes.
 
     At the embedding no model is run, but for its embedding of the token ids; at other
     sites it is run once for all SAEs and sites.
@@ -72,39 +77,27 @@ def probe_saes(
     atlas
         The folder of the atlas.
     saes
-        Names of its SAEs; all whose codes are kept, if None.
-    sites
-        TransformerLens names of places in the model, or ``"all"``: the embedding and
-        ``hook_resid_post`` of every block.
-    settings
-        How it is done.
-    validate
-        Another atlas of the same SAEs on another text, which validates: probes are trained
-        on all of this one's.
-    model, tokenizer
-        The model, by name, folder or in memory; the one that the atlas notes if None.
-    device
-        Where vectors are read and probes are trained.
-    memory
-        Bytes that fitting a block of features may take, beside the vectors and the codes of
-        these features; less means smaller blocks.
+        Names of its SAEs; all whose codes are stored, if None.
+    sites, settings, validate, model, tokenizer, device, memory
+        See ``ProbeStudy``.
     replace
-        Probe again what was probed already with these settings.
+        Probe again what is stored already with these settings.
+    workers
+        Processes that share the work, one for each model at most; 0 computes it here.
     progress
-        Told how far the work is.
+        Notified of the work.
 
     Returns
     -------
-    list of dict
-        A row for each SAE, site and run: how many features were probed and ``left_out``
-        (by reason), means of scores, and how many features got each verdict.
+    A result for each SAE, site and run: how many features were probed and ``left_out``
+    (by reason), means of scores, and how many features got each verdict.
 
     Raises
     ------
     UnknownName
-        If the atlas has no SAE of a name, or the model no such place.
+        If the atlas has no SAE of a name, or the model no such site.
     Missing
-        If the codes of an SAE were not kept, or the model is not at hand.
+        If the codes of an SAE are not stored, or the model is not available.
     Mismatch
         If the model is not the one that was ingested.
     BadInput
@@ -112,63 +105,150 @@ def probe_saes(
     OutOfRoom
         If a single feature does not fit into memory, or vectors not on the disk.
     """
-    folder = Folder.open(Path(atlas))
-    with folder.writing():
-        sound = folder.sound()
-        other = None if validate is None else _other(Path(validate), folder)
-        rows = []
-        for group in _groups(folder, sound, _names(sound, saes, progress)):
-            hooks = _hooks(sites, group[0])
-            runs = _runs(settings, other)
-            left = {s.name: _left(sound, s, hooks, runs, replace, progress) for s in group}
-            wanted = [hook for hook in hooks if any(hook in those for those in left.values())]
-            if wanted or model is not None:  # one that is given is checked in any case
-                opened = reopen_model(
-                    group[0], model, hooks=wanted or [EMBEDDING], tokenizer=tokenizer, device=device
-                )
-                if warning := unchecked(sound, opened.name):
-                    progress.say(warning)
-            if wanted:
-                with scratch(folder, "probe") as into:
-                    work = _Work(folder, opened, wanted, settings, other, memory, into, progress)
-                    work.run([s for s in group if left[s.name]], left)
-            sound = folder.sound()
-            rows += [_summary(sound, s, hook, run) for s in group for hook in hooks for run in runs]
-    return rows
+    study = ProbeStudy(
+        settings, tuple(sites), None if validate is None else Path(validate), model, tokenizer,
+        device, memory,
+    )  # fmt: skip
+    return run_study(
+        study, atlas, saes or None, replace=replace, workers=workers, progress=progress
+    )
 
 
-def _names(sound: Sound, saes: Sequence[str] | None, progress: Progress) -> list[str]:
-    if saes:
-        return list(dict.fromkeys(saes))
-    kept = [name for name in sound.saes if f"codes/{name}" in sound.parts]
-    for name in sorted(set(sound.saes) - set(kept)):
-        progress.say(f"{name} is passed over: its codes were not kept.")
-    if not kept:
-        raise BadInput(
-            "There is no SAE in this atlas whose codes were kept; `atlas ingest` makes one."
+@dataclass(frozen=True, eq=False)
+class ProbeStudy(Study):
+    """Probe sites of a model for the features of SAEs.
+
+    Parameters
+    ----------
+    settings
+        How features are probed.
+    sites
+        TransformerLens names of sites, or ``"all"``: the embedding and ``hook_resid_post`` of
+        every block.
+    validate
+        Another atlas of the same SAEs on another text, which validates: probes are trained
+        on all of this one's.
+    model, tokenizer
+        The model, by name, folder or in memory; the one that the atlas stores if None.
+    device
+        Where vectors are read and probes are trained.
+    memory
+        Bytes that fitting a block of features may take, beside the vectors and the codes of
+        these features; less means smaller blocks.
+    """
+
+    kind: ClassVar[str] = "probe"
+    version: ClassVar[int] = VERSION
+
+    settings: ProbeSettings
+    sites: tuple[str, ...] = (EMBEDDING,)
+    validate: Path | None = None
+    model: Any = None
+    tokenizer: object | None = None
+    device: str = "auto"
+    memory: int = 2 * 2**30
+
+    @cached_property
+    def other(self) -> _Other | None:
+        """The atlas that validates, if one does."""
+        return None if self.validate is None else _open_other(self.validate)
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE, site and run."""
+        if self.other is not None:
+            _check_other_text(self.other, at.folder)
+        return [
+            _task(subject, hook, run)
+            for group in _groups(at, _names(at, saes))
+            for subject in group
+            for hook in _hooks(self.sites, subject)
+            for run in _runs(self.settings, self.other)
+        ]
+
+    def check(self, tasks: Sequence[Task], at: Workplace) -> None:
+        """Check a model that is given, also if there is nothing to compute."""
+        if self.model is not None and not tasks:
+            for name in at.sound.saes:
+                if f"codes/{name}" in at.sound.parts:
+                    self._open(open_subject(at.folder, at.sound, name), [EMBEDDING], at)
+                    return
+
+    def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
+        """Probe SAEs that one run of one model serves."""
+        names = list(dict.fromkeys(task.saes[0] for task in tasks))
+        subjects = [open_subject(at.folder, at.sound, name) for name in names]
+        hooks = list(dict.fromkeys(hook for _, hook in _keys(tasks)))
+        model = self._open(subjects[0], hooks, at)
+        work = _Work(at, model, hooks, self.settings, self.other, self.memory)
+        by_name = {task.name: task for task in tasks}
+        for subject, result in work.results(subjects, set(_keys(tasks))):
+            name = _part_name(subject.name, result.hook, result.run)
+            if name in by_name:
+                yield by_name[name], work.found(subject, result)
+
+    def result(self, part: Part) -> StudyResult:
+        """Return what a run found."""
+        summary = _summary(part)
+        return StudyResult(
+            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+    def _open(self, subject: Subject, hooks: Sequence[str], at: Workplace) -> LanguageModel:
+        opened = reopen_model(
+            subject, self.model, hooks=hooks, tokenizer=self.tokenizer, device=self.device
         )
-    return kept
+        if warning := unchecked(at.sound, opened.name):
+            at.progress.say(warning)
+        return opened
 
 
-def _groups(folder: Folder, sound: Sound, names: Sequence[str]) -> list[list[Subject]]:
+def _names(at: Workplace, saes: Sequence[str] | None) -> list[str]:
+    if saes is not None:
+        return check_saes(at.sound, saes)
+    return list(usable_saes(at.sound, ("codes",), what="A probe", progress=at.progress))
+
+
+def _groups(at: Workplace, names: Sequence[str]) -> list[list[Subject]]:
     """Return the SAEs that one run of one model serves, together."""
     groups: dict[object, list[Subject]] = {}
     for name in names:
-        subject = open_subject(folder, sound, name)
-        key = (subject.model["name"], subject.contexts, subject.batch_tokens)
-        groups.setdefault(key, []).append(subject)
+        subject = open_subject(at.folder, at.sound, name)
+        groups.setdefault(_served_by(subject), []).append(subject)
     return list(groups.values())
 
 
-def _other(path: Path, own: Folder) -> _Other:
+def _served_by(subject: Subject) -> str:
+    """Return which run of which model serves an SAE."""
+    return repr((subject.model["name"], subject.contexts, subject.batch_tokens))
+
+
+def _task(subject: Subject, hook: str, run: Run) -> Task:
+    return Task(
+        _part_name(subject.name, hook, run), (subject.name,), run.settings,
+        made_from=(subject.sae.manifest.key,), reads=(f"codes/{subject.name}",),
+        recorded={"split": run.split, "kind": run.kind, "validated_on": run.validated_on,
+                  "corpus": run.corpus},
+        omitted=("splits", "kinds"), group=_served_by(subject),
+    )  # fmt: skip
+
+
+def _keys(tasks: Sequence[Task]) -> list[tuple[str, str]]:
+    """Return the SAE and the site of each task."""
+    return [(task.saes[0], task.name.split("@")[1]) for task in tasks]
+
+
+def _open_other(path: Path) -> _Other:
     folder = Folder.open(path)
-    corpus = Corpus.open(folder.corpus_file)
-    if own.corpus is not None and corpus.info.id == own.corpus["id"]:
+    return _Other(folder, folder.sound(), Corpus.open(folder.corpus_file))
+
+
+def _check_other_text(other: _Other, own: Folder) -> None:
+    if own.corpus is not None and other.corpus.info.id == own.corpus["id"]:
         raise BadInput(
-            f"{path} is about the same text as {own.path}, so it validates nothing; name an atlas of another "
-            "text, or leave --validate out to keep some documents for validation."
+            f"{other.folder.path} is about the same text as {own.path}, so it validates nothing; name an "
+            "atlas of another text, or omit --validate to validate on some of the documents."
         )
-    return _Other(folder, folder.sound(), corpus)
 
 
 def _hooks(sites: Sequence[str], subject: Subject) -> list[str]:
@@ -194,54 +274,21 @@ def _part_name(sae: str, hook: str, run: Run) -> str:
     return f"{sae}@{hook}@{run.name.replace('/', '-')}"
 
 
-def _left(
-    sound: Sound,
-    subject: Subject,
-    hooks: Sequence[str],
-    runs: Sequence[Run],
-    replace: bool,
-    progress: Progress,
-) -> list[str]:
-    """Return the sites at which an SAE lacks a run of these settings."""
-    left = []
-    for hook in hooks:
-        names = [f"probe/{_part_name(subject.name, hook, run)}" for run in runs]
-        parts = [sound.parts.get(name) for name in names]
-        there = all(
-            part is not None
-            and part.manifest.version == VERSION
-            and dict(part.manifest.settings) == _settings(run)
-            for part, run in zip(parts, runs, strict=True)
-        )
-        if replace or not there:
-            left.append(hook)
-    if not left:
-        progress.say(f"{subject.name} has been probed there already, with the same settings.")
-    return left
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    """Return the settings of one run, as a manifest holds them."""
-    said = asdict(run.settings) | {"validated_on": run.validated_on, "corpus": run.corpus}
-    del said["splits"], said["kinds"]
-    return {"split": run.split, "kind": run.kind, **said}
-
-
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Work:
     """The probing of SAEs that one run of one model serves."""
 
-    folder: Folder
+    at: Workplace
     model: LanguageModel
     hooks: Sequence[str]
     settings: ProbeSettings
     other: _Other | None
     memory: int
-    scratch: Path
-    progress: Progress
 
-    def run(self, subjects: Sequence[Subject], hooks: Mapping[str, Sequence[str]]) -> None:
-        """Probe each SAE at its sites; what is found at a site is written at once."""
+    def results(
+        self, subjects: Sequence[Subject], wanted: set[tuple[str, str]]
+    ) -> Iterator[tuple[Subject, Result]]:
+        """Yield each run of each SAE at each of its sites."""
         designs: dict[str, Design] = {}
         first: Kept | None = None
         for subject in subjects:
@@ -251,19 +298,21 @@ class _Work:
             elif kept.lengths != first.lengths or not np.array_equal(kept.ids, first.ids):
                 raise Mismatch(
                     f"The codes of {subject.name} are of other tokens than those of {subjects[0].name}; ingest "
-                    "one of them anew with --replace."
+                    "one of them again with --replace."
                 )
-            for hook in hooks[subject.name]:
-                self._probe(subject, kept, self._place(hook, designs[hook], kept))
+            for hook in self.hooks:
+                if (subject.name, hook) in wanted:
+                    place = self._place(hook, designs[hook], kept)
+                    for result in self._probed(subject, kept, place):
+                        yield subject, result
 
-    def _probe(self, subject: Subject, kept: Kept, place: Place) -> None:
+    def _probed(self, subject: Subject, kept: Kept, place: Place) -> Iterator[Result]:
         info = None if self.other is None else self.other.corpus.info
-        results = probe_all(
+        yield from probe_all(
             kept, [place], sae=subject.name, model=self.model.name, settings=self.settings,
-            validated_on=(info.name, info.id) if info else None, memory=self.memory, progress=self.progress,
+            validated_on=(info.name, info.id) if info else None, memory=self.memory,
+            progress=self.at.progress,
         )  # fmt: skip
-        for result in results:
-            self._write(subject, result)
 
     def _kept(self, subject: Subject) -> Kept:
         texts = [subject.shards]
@@ -278,7 +327,7 @@ class _Work:
         if EMBEDDING in self.hooks:
             vectors[EMBEDDING] = by_id(self.model, kept.ids)
         if later := [hook for hook in self.hooks if hook != EMBEDDING]:
-            own = Corpus.open(self.folder.corpus_file)
+            own = Corpus.open(self.at.folder.corpus_file)
             vectors |= by_token(
                 self.model,
                 [own] if self.other is None else [own, self.other.corpus],
@@ -286,8 +335,8 @@ class _Work:
                 batch_tokens=subject.batch_tokens,
                 hooks=later,
                 lengths=kept.lengths,
-                into=self.scratch,
-                progress=self.progress,
+                into=self.at.scratch,
+                progress=self.at.progress,
             )
         return {
             hook: Design(
@@ -302,7 +351,8 @@ class _Work:
             return Place(hook, design, kept.type, np.arange(len(kept.ids)), at_embedding=True)
         return Place(hook, design, np.arange(len(kept)), kept.type, at_embedding=False)
 
-    def _write(self, subject: Subject, result: Result) -> None:
+    def found(self, subject: Subject, result: Result) -> Found:
+        """Return what the part of a run stores."""
         sources: dict[str, Any] = {
             "left_out": result.left_out, "validated": {"documents": result.documents},
             "model": {
@@ -314,22 +364,11 @@ class _Work:
         if self.other is not None:
             info = self.other.corpus.info
             sources["validation"] = {"corpus": info.id, "source": info.source}
-        name = _part_name(subject.name, result.hook, result.run)
-        manifest = Manifest(
-            kind="probe",
-            name=name,
-            version=VERSION,
-            saes=(subject.name,),
-            settings=_settings(result.run),
-            seed=self.settings.seed,
-            sources=sources,
-            dtypes={"probe": "float32", "device": self.model.device.type},
-            made_from={subject.sae.manifest.key: subject.sae.manifest.hash},
-        )
         tables = [("PREDICTED_FROM", result.table), *self._site(subject, result.hook)]
         if result.draws is not None:
             tables.append(("draws", result.draws))
-        write_part(self.folder.part("probe", name), manifest, tables)
+        dtypes = {"probe": "float32", "device": self.model.device.type}
+        return Found(tables, sources=sources, dtypes=dtypes)
 
     def _site(self, subject: Subject, hook: str) -> list[tuple[str, pa.Table]]:
         place, model = self.model.place(hook), subject.model["name"]
@@ -342,16 +381,18 @@ class _Work:
         ]
 
 
-def _summary(sound: Sound, subject: Subject, hook: str, run: Run) -> dict[str, Any]:
+def _summary(part: Part) -> dict[str, Any]:
     """Return what a run found, as a row of a table."""
-    key = f"probe/{_part_name(subject.name, hook, run)}"
-    if key not in sound.parts:
-        raise UnknownName("part", key, known=sound.parts)
-    part = sound.parts[key]
+    stored = dict(part.manifest.settings)
+    run = Run(
+        stored["split"], stored["kind"], read_settings(ProbeSettings, stored),
+        *(stored[name] for name in ("validated_on", "corpus") if stored[name] is not None),
+    )  # fmt: skip
     found = part.table("PREDICTED_FROM")
     means = ("balanced_accuracy", "token_table", "token_ceiling", "control", "shuffled", "r2",
              "r2_token_table", "r2_token_ceiling")  # fmt: skip
-    row: dict[str, Any] = {"sae": subject.name, "site": hook, "run": run.name}
+    (site,) = part.table("Site").to_pylist()
+    row: dict[str, Any] = {"sae": part.manifest.saes[0], "site": site["hook"], "run": run.name}
     row["features"] = found.num_rows
     for name in means:
         values = found[name].drop_null().to_numpy()
@@ -361,3 +402,10 @@ def _summary(sound: Sound, subject: Subject, hook: str, run: Run) -> dict[str, A
     row["not_converged"] = found["converged"].to_pylist().count(False)
     row["left_out"] = dict(part.manifest.sources["left_out"])
     return row
+
+
+def _verdict(row: dict[str, Any]) -> list[str]:
+    if not row["verdicts"]:
+        return []
+    counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
+    return [f"{row['sae']} at {row['site']} ({row['run']}): {counts}."]

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas.errors import Mismatch, Missing
+from atlas.errors import Mismatch
 from atlas.folder import Folder, Sound
 from atlas.parts import differ
+from atlas.study import check_inputs
 from ingest.sae.record import Ingested, open_ingested
 
 __all__ = ["Subject", "check_same", "open_subject"]
@@ -37,11 +38,7 @@ def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
         If its codes have changed since they were written.
     """
     ingested = open_ingested(sound, name)
-    if f"codes/{name}" not in sound.parts:
-        raise Missing(
-            f"{name} cannot be probed: its codes were not kept in {folder.path}. Ingest it again with "
-            "--keep-codes --replace."
-        )
+    check_inputs([f"codes/{name}"], sound, what=f"A probe of {name}")
     sound.parts[f"codes/{name}"].check()
     shards = sorted(folder.codes(name).glob("*.arrow"))
     return Subject(**vars(ingested), shards=shards)
