@@ -2,7 +2,7 @@
 
 The jars are fetched once, by Maven, into a cache outside the checkout. The server
 runs on free ports with an empty data folder and a password of its own, and is
-stopped when the session ends.
+stopped when the session ends. NEO4J_VERSION names another version than the pom.
 """
 
 import hashlib
@@ -25,7 +25,13 @@ from filelock import FileLock
 from neo4j.exceptions import DriverError, Neo4jError
 
 POM = Path(__file__).with_name("pom.xml")
-VERSION = re.search(r"<neo4j.version>(.+?)<", POM.read_text("utf-8"))[1]
+PINNED = re.search(r"<neo4j.version>(.+?)<", POM.read_text("utf-8"))[1]
+VERSION = os.environ.get("NEO4J_VERSION") or PINNED
+RUNS_ON, MAIN = (
+    ((17, 21), "org.neo4j.server.CommunityEntryPoint")
+    if VERSION.startswith("5.")
+    else ((21, 25), "org.neo4j.server.Neo4jCommunity")
+)
 OPENS = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
 SETTINGS = """
 server.default_listen_address=127.0.0.1
@@ -57,7 +63,7 @@ def running(folder: Path) -> Iterator[Server]:
     Raises
     ------
     CannotStart
-        If there is no JDK 17 or no Maven.
+        If there is no JDK that it runs on or no Maven.
     """
     if url := os.environ.get("ATLAS_TEST_NEO4J"):
         login = os.environ.get("NEO4J_USERNAME", "neo4j"), os.environ.get("NEO4J_PASSWORD", "")
@@ -94,7 +100,7 @@ class Own:
         """Start it and wait until it answers."""
         with (self.folder / "out.log").open("a") as log:
             self._process = subprocess.Popen(
-                [*self._command("512m"), "org.neo4j.server.CommunityEntryPoint",
+                [*self._command("512m"), MAIN,
                  f"--home-dir={self.folder}", f"--config-dir={self.folder / 'conf'}"],
                 stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -141,16 +147,19 @@ class Own:
 
 
 def find_java() -> str:
-    """Return a java that Neo4j 5.26 runs on: 17 or 21."""
+    """Return a java that this version of Neo4j runs on."""
     places = [Path(os.environ["JAVA_HOME"], "bin", "java")] if "JAVA_HOME" in os.environ else []
     places += [Path(found)] if (found := shutil.which("java")) else []
     places += sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
     seen = {str(p): _major(p) for p in places if p.exists()}
     for path, major in seen.items():
-        if major in (17, 21):
+        if major in RUNS_ON:
             return path
     said = ", ".join(f"{p} is {m}" for p, m in seen.items()) or "none is installed"
-    raise CannotStart(f"Neo4j {VERSION} needs Java 17 or 21, and {said}; install a JDK 17")
+    first, second = RUNS_ON
+    raise CannotStart(
+        f"Neo4j {VERSION} needs Java {first} or {second}, and {said}; install a JDK {first}"
+    )
 
 
 def jars() -> Path:
@@ -173,8 +182,8 @@ def jars() -> Path:
 
 def _fetch(maven: str, to: Path) -> None:
     done = subprocess.run(
-        [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime",
-         f"-DoutputDirectory={to}"],
+        [maven, "-q", "-B", "-f", str(POM), f"-Dneo4j.version={VERSION}",
+         "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={to}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:

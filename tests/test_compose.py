@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from neo4j_server import VERSION
+from neo4j_server import PINNED
 
 FILE = Path(__file__).parents[1] / "docker-compose.yml"
 
@@ -20,7 +20,7 @@ def server() -> dict:
 def test_the_image_is_pinned_to_the_line_that_is_tested(server: dict) -> None:
     """Images appear before the jars that tests start, so it may be some corrections ahead."""
     image = re.fullmatch(r"neo4j:5\.26\.(\d+)-community", server["image"])
-    tested = re.fullmatch(r"5\.26\.(\d+)", VERSION)
+    tested = re.fullmatch(r"5\.26\.(\d+)", PINNED)
     assert int(image[1]) >= int(tested[1])
 
 

@@ -127,7 +127,7 @@ def test_tables_without_rows_are_left_out(command, tmp_path):
     names = {p.name for p in (tmp_path / "import").iterdir()}
     assert names == {f"{n}.parquet" for n in result((code, out, err))} | {"import.sh"}
     script = (tmp_path / "import" / "import.sh").read_text("utf-8")
-    assert "--relationships=CO_ACTIVATES=CO_ACTIVATES.parquet" in script
+    assert "--relationships=CO_ACTIVATES=./CO_ACTIVATES.parquet" in script
     assert "MATCHES" not in script
     assert pq.read_table(tmp_path / "import" / "Feature.parquet").num_rows == 7
 
@@ -159,7 +159,7 @@ def test_the_script_asks_for_a_database_and_hands_options_on(tmp_path):
     said = run("graph", "--overwrite-destination=true").stdout.splitlines()
     assert said[0] == str(tmp_path)
     assert said[1:6] == ["database", "import", "full", "graph", "--overwrite-destination=true"]
-    assert "--nodes=Feature=Feature.parquet" in said
+    assert "--nodes=Feature=./Feature.parquet" in said
 
 
 def test_only_parquet_and_only_a_folder(command, tmp_path):

@@ -77,13 +77,15 @@ def empty_texts(graph: Graph) -> int:
 def import_script(files: Sequence[tuple[Node | Edge, str]]) -> str:
     """Return the shell script that imports files which lie beside it.
 
+    A bare name will not do: Neo4j 2026 asks for the parent of each path.
+
     Parameters
     ----------
     files
         The table and the name of each file.
     """
     options = [
-        f"--{'nodes' if isinstance(of, Node) else 'relationships'}={of.name}={name}"
+        f"--{'nodes' if isinstance(of, Node) else 'relationships'}={of.name}=./{name}"
         for of, name in files
     ]
     lines = [
@@ -97,8 +99,8 @@ def import_script(files: Sequence[tuple[Node | Edge, str]]) -> str:
 
 _SCRIPT = """\
 #!/bin/sh
-# Makes a Neo4j database of the files beside this script. Tried with Neo4j 5.26.30; older
-# ones may not read lists from Parquet.
+# Makes a Neo4j database of the files beside this script. Tested with Neo4j 5.26.31 and
+# 2026.09.0; ones older than 5.26 may not read lists from Parquet.
 #
 #   sh import.sh neo4j
 #
