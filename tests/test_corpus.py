@@ -191,6 +191,18 @@ def test_one_long_document_is_cut_where_few_tokens_are_wanted(tmp_path):
     assert [len(d.text.split()) for d in all_of(corpus)] == [100]
 
 
+def test_a_very_long_line_is_not_tokenized_whole(tmp_path):
+    counted = []
+
+    def count(texts):
+        counted.extend(map(len, texts))
+        return one_each(texts)
+
+    corpus = gather(tmp_path, ["few words", "word " * 1_000_000], tokens=100, count=count)
+    assert [len(d.text.split()) for d in all_of(corpus)] == [2, 98]
+    assert max(counted) == BLOCK_BYTES
+
+
 def test_no_more_is_read_than_is_needed(tmp_path):
     class Endless(list):
         def __iter__(self):

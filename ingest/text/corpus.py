@@ -290,7 +290,8 @@ def _until(
     then it is cut at the number.
     """
     there = 0
-    for block in blocks:
+    for whole in blocks:
+        block = [_beginning(text, tokens - there, count) for text in whole]
         reached = there + np.cumsum(count(block))
         last = int(np.searchsorted(reached, tokens))
         if last < len(block):
@@ -306,6 +307,20 @@ def _until(
         f"{tokens:,} tokens were asked for, and {source} has {there:,}: ask for {there:,} at most, for all "
         "of it, or name a longer text."
     )
+
+
+def _beginning(text: str, tokens: int, count: Count) -> str:
+    """Return a long text, or a beginning of it that clearly exceeds a number of tokens.
+
+    A tokenizer takes some hundred bytes of memory a token, so a text of 100 MB is not
+    given to it where a beginning will do.
+    """
+    size = max(BLOCK_BYTES, 8 * tokens)
+    while size < len(text):
+        if count([text[:size]])[0] > 2 * tokens + 100:
+            return text[:size]
+        size *= 4
+    return text
 
 
 def _first_tokens(text: str, tokens: int, count: Count) -> str:
