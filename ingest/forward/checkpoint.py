@@ -9,18 +9,22 @@
       reduced.npz              without kept codes: states of all shards so far
 
 Every file is placed whole. A shard is finished when both its files are there,
-or when ``reduced.npz`` has counted it in.
+or when ``reduced.npz`` has counted it in. Each file can be checked: the states of a
+shard hold the SHA-256 of its codes, ``.npz`` files a CRC of each array, and
+``request.json`` its own SHA-256.
 """
 
+import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atlas.disk import discard, placed, write_json
+from atlas.disk import discard, placed, sha256, write_json
 from atlas.errors import BrokenPart
 from ingest.reduce.protocol import State
 
@@ -41,7 +45,7 @@ class Checkpoint:
     def begin(self, request: Mapping[str, Any]) -> None:
         """Make the folder, if it is not there, and note what was asked."""
         self.codes_folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "request.json", request)
+        write_json(self.folder / "request.json", {**request, "sha256": _digest(request)})
 
     def request(self) -> dict[str, Any]:
         """Return what was asked.
@@ -52,8 +56,11 @@ class Checkpoint:
             If the note cannot be read.
         """
         try:
-            return dict(json.loads((self.folder / "request.json").read_text("utf-8")))
-        except (OSError, ValueError) as error:
+            request = dict(json.loads((self.folder / "request.json").read_text("utf-8")))
+            if request.pop("sha256", None) != _digest(request):
+                raise ValueError("its checksum differs")
+            return request
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise BrokenPart(
                 f"The unfinished run {self.folder} cannot be read ({error}); remove that folder and give "
                 "the whole command again."
@@ -70,12 +77,43 @@ class Checkpoint:
         )
 
     def save_states(self, number: int, states: Mapping[str, State]) -> None:
-        """Keep the states of what reads activations; this finishes the shard."""
-        _save(self._states(number), states)
+        """Store the states of what reads activations; this finishes the shard."""
+        codes = np.frombuffer(bytes.fromhex(sha256(self.shard(number))), np.uint8)
+        _save(self._states(number), {**states, "": {"codes": codes}})
 
     def states(self, number: int) -> dict[str, State]:
         """Return the states of what reads activations."""
-        return _load(self._states(number))
+        states = _load(self._states(number))
+        states.pop("", None)
+        return states
+
+    def drop_damaged(self) -> list[str]:
+        """Remove the files that are damaged, so that their shards are computed again.
+
+        Returns
+        -------
+        list of str
+            The names of the files.
+        """
+        damaged = []
+        for states in sorted(self.folder.glob("shard-*.npz")):
+            codes = self.codes_folder / f"{states.stem}.arrow"
+            if codes.exists() and not self._is_whole(states, codes):
+                damaged.append(states)
+        if self._reduced.exists():
+            try:
+                _ = _load(self._reduced)[""]["shards"]
+            except (BrokenPart, KeyError):
+                damaged.append(self._reduced)
+        for path in damaged:
+            path.unlink()
+        return [path.name for path in damaged]
+
+    def _is_whole(self, states: Path, codes: Path) -> bool:
+        try:
+            return _load(states)[""]["codes"].tobytes().hex() == sha256(codes)
+        except (BrokenPart, KeyError):
+            return False
 
     def count_in(self, states: Mapping[str, State], *, number: int) -> None:
         """Keep the states of all shards up to this one, and drop its files."""
@@ -118,13 +156,29 @@ def _load(path: Path, *, only: str | None = None) -> dict[str, State]:
     """Read the states of a file, or of one reduction; the others are then not read from disk."""
     states: dict[str, State] = {}
     try:
-        with np.load(path) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            if not isinstance(kept, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
             for name in kept.files:
                 reduction, _, key = name.partition("/")
                 if only is None or reduction == only:
+                    _check_crc(kept.zip, f"{name}.npy")
                     states.setdefault(reduction, {})[key] = kept[name]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
         raise BrokenPart(
             f"{path} cannot be read ({error}); remove it and run the same command again."
         ) from error
     return states
+
+
+def _check_crc(archive: zipfile.ZipFile, name: str) -> None:
+    """Read a member to its end: a damaged header of an array may ask for any amount of memory."""
+    with archive.open(name) as file:
+        while file.read(1 << 20):
+            pass
+
+
+def _digest(request: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

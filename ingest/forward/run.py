@@ -199,6 +199,11 @@ def _ingest_group(
         sae.info.name: Checkpoint(folder.run(_run_id(sae, delivery, settings)))
         for sae in todo.run.saes
     }
+    for name, run in runs.items():
+        if damaged := run.drop_damaged():
+            progress.say(
+                f"The unfinished run of {name} is damaged ({', '.join(damaged)}); that is computed again."
+            )
     work = Pass(todo.run, corpus, runs, settings)
     expected = estimate(work, folder=folder.path, progress=progress)
     for name, run in runs.items():

@@ -1,0 +1,114 @@
+"""A damaged file of an unfinished run is found, and what it held is computed again."""
+
+import json
+
+import numpy as np
+import pytest
+from attacks.kill import hashes
+from small_ingest import model, texts, topk
+
+from atlas.errors import BrokenPart
+from atlas.folder import Folder
+from atlas.progress import Silent
+from ingest.checkpoint import Checkpoint
+from ingest.run import ingest
+from ingest.saes import open_sae
+from ingest.settings import Settings
+
+
+class Stop(Exception):
+    """Ends an ingest in its midst."""
+
+
+class Ends(Silent):
+    """Ends an ingest at one of its reports of progress, and collects what is reported."""
+
+    def __init__(self, left=10**9):
+        self.left, self.sentences = left, []
+
+    def say(self, sentence):
+        self.sentences.append(sentence)
+
+    def stage(self, title, **_):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def advance(self, by=1):
+        self.left -= by
+        if self.left < 0:
+            raise Stop
+
+
+def run(path, keep, progress):
+    ingest(
+        path, saes=[open_sae(topk(), name="top")], text=texts(600, seed=5, words=(50, 120)),
+        model=model(), settings=Settings(shard_blocks=1, keep_codes=keep), progress=progress,
+    )  # fmt: skip
+
+
+@pytest.fixture(params=[True, False], ids=["keep", "drop"])
+def unfinished(request, tmp_path):
+    """An atlas whose run stopped after some shards, and how it was asked for."""
+    run(tmp_path / "whole.atlas", request.param, Silent())
+    path = tmp_path / "a.atlas"
+    with pytest.raises(Stop):
+        run(path, request.param, Ends(602.5))  # 600 documents, and some blocks
+    (folder,) = Folder.open(path).runs()
+    return path, request.param, folder, hashes(tmp_path / "whole.atlas")
+
+
+def flip(path, share=0.5):
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * share)] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_codes_and_states_are_computed_again(unfinished):
+    path, keep, folder, wanted = unfinished
+    damaged = sorted((folder / "codes").glob("*.arrow")) if keep else [folder / "reduced.npz"]
+    assert damaged
+    flip(damaged[0])
+    progress = Ends()
+    run(path, keep, progress)
+    assert hashes(path) == wanted
+    assert any("damaged" in s and "computed again" in s for s in progress.sentences)
+
+
+def test_every_damage_of_states_is_found(tmp_path):
+    kept = Checkpoint(tmp_path / "run")
+    kept.begin({})
+    kept.shard(0).write_bytes(b"codes")
+    kept.save_states(0, {"fidelity": {"sum": np.arange(3.0), "count": np.array(4)}})
+    states = tmp_path / "run" / "shard-00000.npz"
+    whole = states.read_bytes()
+    assert kept.drop_damaged() == []
+    wanted = kept.states(0)
+    for at in range(len(whole)):
+        content = bytearray(whole)
+        content[at] ^= 1 << at % 8
+        states.write_bytes(content)
+        if kept.drop_damaged():
+            assert not kept.finished(0)
+        else:  # a byte that means nothing, such as a time of the archive
+            found = kept.states(0)["fidelity"]
+            assert {k: v.tolist() for k, v in found.items()} == {
+                k: v.tolist() for k, v in wanted["fidelity"].items()
+            }
+
+
+def test_a_damaged_request_is_reported(tmp_path):
+    kept = Checkpoint(tmp_path)
+    kept.begin(asked := {"saes": ["a"], "model": None, "settings": {"seed": 10}})
+    assert kept.request() == asked
+    file = tmp_path / "request.json"
+    text = file.read_text("utf-8")
+    for damage in (text.replace("10", "11"), text.replace("saes", "sets"), "[1]", "7", text[:20]):
+        file.write_text(damage, "utf-8")
+        with pytest.raises(BrokenPart, match="give the whole command again"):
+            kept.request()
+    assert json.loads(text)["sha256"]
