@@ -21,7 +21,10 @@ from dataclasses import dataclass
 
 __all__ = ["ATTACKS", "Try", "Unavailable"]
 
-ATTACKS: tuple[str, ...] = ("kill", "damage", "races", "folders", "queries", "engine")
+ATTACKS: tuple[str, ...] = (
+    "kill", "run_state", "damage", "races", "folders", "long_line", "queries", "engine",
+    "killed_pushes", "killed_servers", "two_pushers", "two_atlases",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

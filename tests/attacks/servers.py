@@ -1,0 +1,100 @@
+"""What attacks on a Neo4j server share: a server of their own, and what it must hold."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import neo4j
+from edge_graphs import assert_whole
+from neo4j_server import CannotStart, Own
+from store_graphs import assert_shows, put
+from test_neo4j_store import leftovers
+
+from atlas.stores import Graph
+from atlas.stores.bolt import Bolt
+from atlas.stores.neo4j import Neo4jStore
+from attacks import Unavailable
+
+__all__ = ["Attacked", "serving"]
+
+PUSHER = Path(__file__).parents[1] / "killed_push.py"
+
+
+class Attacked:
+    """A server, and a store on it."""
+
+    def __init__(self, own: Own) -> None:
+        self.own = own
+        self.login = {"username": own.server.username, "password": own.server.password}
+        self.store = self.open()
+
+    def open(self) -> Neo4jStore:
+        """Return a store with a connection of its own."""
+        return Neo4jStore(Bolt(self.own.server.url, **self.login), wait=60)
+
+    def pusher(self, moment: str, versions: Mapping[str, str]) -> "subprocess.Popen[str]":
+        """Start a process that pushes, and kills itself at a moment; ``inf`` is never."""
+        server = self.own.server
+        env = {
+            "NEO4J_URI": server.url, "NEO4J_USERNAME": server.username,
+            "NEO4J_PASSWORD": server.password,
+        }  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, str(PUSHER), moment, json.dumps(versions)],
+            env=os.environ | env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, cypher: str) -> list[list[Any]]:
+        """Return the rows of a query on a connection of its own."""
+        server = self.own.server
+        auth = (server.username, server.password)
+        with neo4j.GraphDatabase.driver(server.url, auth=auth) as driver:
+            return [list(r) for r in driver.execute_query(cypher).records]
+
+    def between(self, before: Graph, after: Graph) -> str:
+        """Return what is wrong if each SAE must be shown as one of two graphs has it."""
+        return _wrong(lambda: assert_whole(self.store, [before, after]))
+
+    def finished(self, graph: Graph) -> str:
+        """Push a graph; return what is wrong if all of it, and nothing else, must be there."""
+        put(self.store, graph)
+        return self.shows(graph)
+
+    def shows(self, graph: Graph) -> str:
+        """Return what is wrong if all of a graph, and nothing else, must be there."""
+        return _wrong(lambda: assert_shows(self.store, graph)) or self.left()
+
+    def left(self) -> str:
+        """Return what pushes have not removed, in words; empty if there is none."""
+        found = leftovers(self.ask)
+        return f"{len(found)} nodes that belong to nothing" if found else ""
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Attacked]:
+    """Give a server with an empty database until the block ends."""
+    try:
+        own = Own(folder / "home")
+        own.start()
+    except CannotStart as error:
+        raise Unavailable(str(error)) from error
+    with own:
+        attacked = Attacked(own)
+        yield attacked
+        attacked.store.close()
+
+
+def _wrong(check: Callable[[], None]) -> str:
+    try:
+        check()
+    except AssertionError as error:
+        return (str(error).splitlines() or ["an assertion failed"])[0][:150]
+    return ""
