@@ -10,9 +10,9 @@ from small_ingest import model, texts, topk
 from atlas.errors import BrokenPart
 from atlas.folder import Folder
 from atlas.progress import Silent
-from ingest.checkpoint import Checkpoint
-from ingest.run import ingest
-from ingest.saes import open_sae
+from ingest.forward.checkpoint import Checkpoint
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
 

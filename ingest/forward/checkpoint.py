@@ -157,7 +157,7 @@ def _load(path: Path, *, only: str | None = None) -> dict[str, State]:
     states: dict[str, State] = {}
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            if not isinstance(kept, np.lib.npyio.NpzFile):
+            if not isinstance(kept, np.lib.npyio.NpzFile) or kept.zip is None:
                 raise ValueError("it holds one array")
             for name in kept.files:
                 reduction, _, key = name.partition("/")

@@ -20,8 +20,8 @@ PROGRAM = """
 import json, resource, sys
 from small_ingest import model, topk
 from atlas.errors import AtlasError
-from ingest.run import ingest
-from ingest.saes import open_sae
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
 text, atlas, limit, tokens = json.loads(sys.argv[1])

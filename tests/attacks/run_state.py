@@ -15,7 +15,7 @@ from atlas.progress import SILENT
 from attacks import Try
 from attacks.damage import damage
 from attacks.kill import PROGRAM, hashes
-from ingest.asked import resume_all
+from ingest.forward.request import resume_all
 
 TITLE = "one file of an unfinished run flipped, zeroed, cut or extended"
 CLAIM = "the same tables as of an undamaged run, or one message; no traceback"
