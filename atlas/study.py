@@ -9,6 +9,7 @@ tasks here or in other processes, and writes a part for each.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -133,6 +134,16 @@ class Study(ABC):
     optional_part: ClassVar[bool] = False
     """Whether results are returned also where the folder cannot be written."""
 
+    @contextmanager
+    def opening(self, path: Path) -> Iterator[Folder]:
+        """Open the atlas and hold the right to write in it.
+
+        A study that may begin an atlas overrides this.
+        """
+        folder = Folder.open(path)
+        with folder.writing():
+            yield folder
+
     @abstractmethod
     def tasks(self, at: Workplace, saes: Sequence[str] | None) -> Sequence[Task]:
         """Return the tasks: one for each part.
@@ -232,22 +243,18 @@ def run_study(
     Locked
         If another process writes into the folder.
     """
-    folder = Folder.open(Path(atlas))
-    with folder.writing():
-        sound = folder.sound()
-        with scratch(folder, study.kind) as room:
-            at = Workplace(folder, sound, room, progress)
-            tasks = list(study.tasks(at, saes))
-            for task in tasks:
-                check_inputs(
-                    [*task.made_from, *task.reads], sound, what=f"The {study.kind} of {task.title}"
-                )
-            parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
-            missing = [task for task in tasks if parts[task.name] is None]
-            study.check(missing, at)
-            todo = study.groups(missing)
-            for task, found in computed(study, todo, at, workers=workers, ray=ray):
-                parts[task.name] = _write(study, task, found, at)
+    with study.opening(Path(atlas)) as folder, scratch(folder, study.kind) as room:
+        at = Workplace(folder, folder.sound(), room, progress)
+        tasks = list(study.tasks(at, saes))
+        for task in tasks:
+            inputs = [*task.made_from, *task.reads]
+            check_inputs(inputs, at.sound, what=f"The {study.kind} of {task.title}")
+        parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
+        missing = [task for task in tasks if parts[task.name] is None]
+        study.check(missing, at)
+        todo = study.groups(missing)
+        for task, found in computed(study, todo, at, workers=workers, ray=ray):
+            parts[task.name] = _write(study, task, found, at)
     return Results([study.result(part) for part in parts.values() if part is not None])
 
 

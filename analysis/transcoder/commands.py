@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analysis.transcoder.conclusion import conclusion
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
@@ -101,7 +100,7 @@ def transcoder(
         settings=settings, like=like, model=list(given_models), device=device,
         memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
     )  # fmt: skip
-    said = [row | {"conclusion": conclusion(row)} for row in rows]
+    said = [dict(row) | {"conclusion": " ".join(row.verdict)} for row in rows]
     emit(said, as_json=as_json, show=lambda: _show(said))
 
 

@@ -1,12 +1,13 @@
-"""Which maps to make, and where: models opened, the text read, maps fitted, scored and written as parts."""
+"""The study of affine maps between sites: which models and sites, how maps are fitted, scored and stored."""
 
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from analysis.transcoder.accumulate import Measured, bytes_needed, measure, wide
 from analysis.transcoder.activation_stream import Counts, Text
 from analysis.transcoder.adam import Data, adam
 from analysis.transcoder.affine import Affine
+from analysis.transcoder.conclusion import conclusion
 from analysis.transcoder.fold_maps import Maps, closed_form
 from analysis.transcoder.intervals import GROUPS, Held, intervals
 from analysis.transcoder.moments import joined
@@ -26,11 +28,14 @@ from analysis.transcoder.subjects import Subject, subjects
 from analysis.transcoder.token_means import TokenSums
 from atlas.disk import discard
 from atlas.errors import BadInput, OutOfRoom
-from atlas.folder import DESCRIBED, Folder, Sound
-from atlas.parts import Manifest, write_part
+from atlas.folder import DESCRIBED, Folder
+from atlas.parts import Part
 from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.temp_storage import check_room, scratch
+from atlas.settings import settings_of
+from atlas.study import Found, Study, Task, Workplace, run_study
+from atlas.temp_storage import check_room
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
 
     _Given: TypeAlias = str | Path | PreTrainedModel | LanguageModel
 
-__all__ = ["ALL", "VERSION", "map_sites"]
+__all__ = ["ALL", "VERSION", "TranscoderStudy", "map_sites"]
 
 #: Raised when the same text would give other numbers, or more of them.
 VERSION = 2
@@ -76,7 +81,7 @@ def map_sites(
     memory: int = 2 * 2**30,
     replace: bool = False,
     progress: Progress = SILENT,
-) -> list[dict[str, Any]]:
+) -> Results:
     """Fit affine maps from one site of a model to others, over the text of an atlas.
 
     The model is run once for all targets, and once more for intervals; activations are
@@ -85,52 +90,28 @@ def map_sites(
     Parameters
     ----------
     atlas
-        The folder of the atlas.
+        The folder of the atlas; a new one is begun if there is none and a text is given.
     models
         Names of models of the atlas: those that its SAEs read, and those that were mapped
         before; if None those given with ``model``, else all.
-    text, tokens
-        What to read, so many tokens of it at most, as the tokenizer of the first model
-        counts them (the first of ``models``, else of ``model``); the text that the atlas has if None. A new atlas is begun if there is none.
-    source
-        TransformerLens name of the place that is mapped from.
-    targets
-        Places that are mapped to, or ``"all"``: ``hook_resid_post`` of every block.
-    settings
-        How it is done.
-    like
-        An SAE of the atlas: text is laid out as it was for this one. By default the
-        first, by name, that reads the model; where none does, the first of the atlas,
-        contexts no longer than the model takes.
-    documents
-        Numbers of the documents to fit and score on; all if None.
-    model, tokenizer
-        A model, or several, by name, folder, ``"NAME=FOLDER"`` or in memory. One whose
-        weights and tokenizer are those of a model of the atlas is that model; others are
-        mapped beside it, also if no SAE reads them. The atlas opens its own where it noted
-        them.
-    device
-        Where the model is run and maps are trained.
-    memory
-        Bytes that moments and what is solved with them may take; less means more looks at
-        the text, and sums by token id in a file.
     replace
-        Make anew what is there already with these settings.
+        Compute again what is stored already with these settings.
     progress
-        Told how far the work is.
+        Notified of the work.
+    text, tokens, source, targets, settings, like, documents, model, tokenizer, device, memory
+        See ``TranscoderStudy``.
 
     Returns
     -------
-    list of dict
-        The edge MAPS_TO of each map, with both ends, and ``source_width``: dimensions of the
-        source.
+    A result for each map: the edge MAPS_TO, and ``source_width``, the dimensions of the
+    source.
 
     Raises
     ------
     UnknownName
-        If the atlas has no model or SAE of a name, or the model no such place.
+        If the atlas has no model or SAE of a name, or the model no such site.
     Missing
-        If the model is not at hand.
+        If the model is not available.
     Mismatch
         If a model is another one than the atlas has by that name.
     BadInput
@@ -140,42 +121,137 @@ def map_sites(
     OutOfRoom
         If moments do not fit into memory, or files on the disk.
     """
-    path = Path(atlas)
-    if text is None:
-        Folder.open(path)  # so that none is begun
     given = [] if model is None else model if isinstance(model, list) else [model]
-    with beginning(path) as folder:
-        # Models, places and SAEs are looked up before a text is read, and told if they are not there.
-        asked = subjects(
-            folder.sound(), models, given, like=like, tokenizer=tokenizer, progress=progress
-        )
-        hooks_of = [_hooks(source, targets, subject, settings) for subject in asked]
-        counting = None
-        if text is not None and tokens:
-            counting = (
-                asked[0].open(hooks=[EMBEDDING], tokenizer=tokenizer, device=device).tokenizer
-            )
-        own_corpus(
-            folder, text, tokens=tokens, tokenizer=counting, model=asked[0].model["name"],
-            progress=progress,
+    study = TranscoderStudy(
+        settings, models, text=text, tokens=tokens, source=source, targets=targets, like=like,
+        documents=documents, models_given=given, tokenizer=tokenizer, device=device, memory=memory,
+    )  # fmt: skip
+    return run_study(study, atlas, replace=replace, progress=progress)
+
+
+@dataclass(eq=False)
+class TranscoderStudy(Study):
+    """Fit affine maps from one site of a model to others.
+
+    Parameters
+    ----------
+    settings
+        How maps are fitted and scored.
+    models
+        Names of models of the atlas; if None those given, else all.
+    text, tokens
+        The text, and the number of tokens of it, as the tokenizer of the first model counts
+        them (the first of ``models``, else of ``models_given``); the text of the atlas if
+        None.
+    source
+        TransformerLens name of the site that is mapped from.
+    targets
+        Sites that are mapped to, or ``"all"``: ``hook_resid_post`` of every block.
+    like
+        An SAE of the atlas: text is laid out as it was for this one. By default the
+        first, by name, that reads the model; where none does, the first of the atlas,
+        contexts no longer than the model takes.
+    documents
+        Numbers of the documents to fit and score on; all if None.
+    models_given, tokenizer
+        Models by name, folder, ``"NAME=FOLDER"`` or in memory. One whose weights and
+        tokenizer are those of a model of the atlas is that model; others are mapped beside
+        it, also if no SAE reads them. The atlas opens its own from their stored sources.
+    device
+        Where the model is run and maps are trained.
+    memory
+        Bytes that moments and what is solved with them may take; less means more runs of
+        the model, and sums by token id in a file.
+    """
+
+    kind: ClassVar[str] = "transcoder"
+    version: ClassVar[int] = VERSION
+
+    settings: TranscoderSettings
+    models: Sequence[str] | None = None
+    _: KW_ONLY
+    text: Any = None
+    tokens: int | None = None
+    source: str = EMBEDDING
+    targets: Sequence[str] = (ALL,)
+    like: str | None = None
+    documents: NDArray[np.int64] | None = None
+    models_given: Sequence[Any] = ()
+    tokenizer: object | None = None
+    device: str = "auto"
+    memory: int = 2 * 2**30
+    _subjects: dict[str, Subject] = field(default_factory=dict, init=False)
+
+    @contextmanager
+    def opening(self, path: Path) -> Iterator[Folder]:
+        """Open the atlas, or begin one if a text is given."""
+        if self.text is None:
+            Folder.open(path)  # so that none is begun
+        with beginning(path) as folder:
+            yield folder
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each target of each model."""
+        # Models, sites and SAEs are looked up, and missing ones reported, before a text is read.
+        found = subjects(
+            at.sound, self.models, self.models_given, like=self.like, tokenizer=self.tokenizer,
+            progress=at.progress,
         )  # fmt: skip
-        sound = folder.sound()
-        found = []
-        for subject, hooks in zip(asked, hooks_of, strict=True):
-            work = _Work(folder, subject, source, settings, documents, memory, progress)
-            left = [hook for hook in hooks if replace or not work.there(sound, hook)]
-            if left:
-                opened = subject.open(hooks=[source, *left], tokenizer=tokenizer, device=device)
-                if warning := unchecked(sound, subject.model["name"]):
-                    progress.say(warning)
-                work.run(opened, left)
-            else:
-                progress.say(
-                    f"{subject.model['name']} has been mapped already, with these settings."
-                )
-            sound = folder.sound()
-            found += [work.edge(sound, hook) for hook in hooks]
-    return found
+        hooks = [_hooks(self.source, self.targets, one, self.settings) for one in found]
+        counting = None
+        if self.text is not None and self.tokens:
+            counting = self._open(found[0], [EMBEDDING]).tokenizer
+        own_corpus(
+            at.folder, self.text, tokens=self.tokens, tokenizer=counting,
+            model=found[0].model["name"], progress=at.progress,
+        )  # fmt: skip
+        self._subjects = {one.model["name"]: one for one in found}
+        return [
+            self._work(name, at).task(target)
+            for name, targets in zip(self._subjects, hooks, strict=True)
+            for target in targets
+        ]
+
+    def is_current(self, part: Part, task: Task) -> bool:
+        """Return whether a part is what the task would compute, of a model of the same weights."""
+        weights = self._subjects[task.group].model["weights"]
+        stored = part.manifest.sources["model"]["weights"]
+        return bool(stored == weights) and super().is_current(part, task)
+
+    def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
+        """Fit and score the maps of one model."""
+        name = tasks[0].group
+        by_target = {task.target: task for task in tasks if isinstance(task, _MapTask)}
+        opened = self._open(self._subjects[name], [self.source, *by_target])
+        if warning := unchecked(at.sound, name):
+            at.progress.say(warning)
+        for target, found in self._work(name, at).run(opened, list(by_target)):
+            yield by_target[target], found
+
+    def result(self, part: Part) -> Result:
+        """Return the edge of a map, and the width of its source."""
+        (row,) = part.table("MAPS_TO").to_pylist()
+        widths = {site["id"]: site["width"] for site in part.table("Site").to_pylist()}
+        summary = dict(row) | {"source_width": widths[row["source"]]}
+        return Result(
+            self.kind, part.manifest.name, summary, verdict=[conclusion(summary)],
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+    def _open(self, subject: Subject, hooks: Sequence[str]) -> LanguageModel:
+        return subject.open(hooks=hooks, tokenizer=self.tokenizer, device=self.device)
+
+    def _work(self, name: str, at: Workplace) -> "_Work":
+        return _Work(
+            at, self._subjects[name], self.source, self.settings, self.documents, self.memory
+        )
+
+
+@dataclass(frozen=True)
+class _MapTask(Task):
+    """A map: the task of a study of maps, and its target."""
+
+    target: str = ""
 
 
 def _hooks(
@@ -203,14 +279,29 @@ def _hooks(
 class _Work:
     """The maps from one source of one model."""
 
-    folder: Folder
+    at: Workplace
     subject: Subject
     source: str
     settings: TranscoderSettings
     documents: NDArray[np.int64] | None
     memory: int
-    progress: Progress
     parameters: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Folder:
+        return self.at.folder
+
+    @property
+    def progress(self) -> Progress:
+        return self.at.progress
+
+    def task(self, target: str) -> "_MapTask":
+        """Return the task of one target."""
+        return _MapTask(
+            self.part_name(target), (), self.settings, recorded=self.said(),
+            omitted=tuple(one.name for one in settings_of(TranscoderSettings)),
+            group=self.model_name, target=target,
+        )  # fmt: skip
 
     @property
     def model_name(self) -> str:
@@ -249,25 +340,8 @@ class _Work:
             "corpus": {"id": self.corpus_id, "source": self.folder.corpus["source"]},
         }
 
-    def there(self, sound: Sound, target: str) -> bool:
-        """Say whether a map has been made with these settings."""
-        part = sound.parts.get(f"transcoder/{self.part_name(target)}")
-        return (
-            part is not None
-            and part.manifest.version == VERSION
-            and dict(part.manifest.settings) == self.said()
-            and part.manifest.sources["model"]["weights"] == self.subject.model["weights"]
-        )
-
-    def edge(self, sound: Sound, target: str) -> dict[str, Any]:
-        """Return the edge of a map, and the width of its source."""
-        part = sound.parts[f"transcoder/{self.part_name(target)}"]
-        (row,) = part.table("MAPS_TO").to_pylist()
-        widths = {site["id"]: site["width"] for site in part.table("Site").to_pylist()}
-        return dict(row) | {"source_width": widths[row["source"]]}
-
-    def run(self, model: LanguageModel, targets: Sequence[str]) -> None:
-        """Make the maps to some targets, as many in one look at the text as memory allows."""
+    def run(self, model: LanguageModel, targets: Sequence[str]) -> Iterator[tuple[str, Found]]:
+        """Yield the maps to some targets, as many from one run of the model as memory allows."""
         self.parameters = model.parameters([self.source, *targets])
         text = Text(
             Corpus.open(self.folder.corpus_file), model, contexts=self.subject.contexts,
@@ -276,14 +350,16 @@ class _Work:
         )  # fmt: skip
         counts = text.count()
         together = self._together(model, targets, counts)
-        with scratch(self.folder, "transcoder") as into:
-            self._check_disk(model, together, counts, into)
-            for group in together:
-                with TemporaryDirectory(dir=into) as files:
-                    self._run(text, group, counts, Path(files))
+        into = self.at.scratch
+        self._check_disk(model, together, counts, into)
+        for group in together:
+            with TemporaryDirectory(dir=into) as files:
+                yield from self._run(text, group, counts, Path(files))
 
-    def _run(self, text: Text, group: "_Group", counts: Counts, into: Path) -> None:
-        """Make the maps of one group of targets."""
+    def _run(
+        self, text: Text, group: "_Group", counts: Counts, into: Path
+    ) -> Iterator[tuple[str, Found]]:
+        """Yield the maps of one group of targets."""
         measured = measure(
             text, self.source, group.targets, counts=counts, progress=self.progress,
             scratch=into if group.in_file else None,
@@ -295,7 +371,7 @@ class _Work:
             draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
         )  # fmt: skip
         for target, each in done.items():
-            self._write(text.model, target, each, found[target])
+            yield target, self._found(text.model, target, each, found[target])
             discard(self._checkpoints(target))
 
     def _scored(self, measured: Measured, target: str, maps: Maps) -> "_Scored":
@@ -422,7 +498,7 @@ class _Work:
             found.append(_Group(tuple(some), sums, in_file=needed(some) + sums > self.memory))
         return found
 
-    def _write(self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits) -> None:
+    def _found(self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits) -> Found:
         edge = dict(scored.said) | {
             "source": scored.affine.source, "target": scored.affine.target,
             "run": self.run_name, "method": self.settings.method, "corpus": self.corpus_id,
@@ -431,15 +507,6 @@ class _Work:
             ("r2", limits.map), ("token_r2", limits.token), ("token_difference", limits.difference),
         ):  # fmt: skip
             edge[f"{name}_low"], edge[f"{name}_high"] = interval
-        manifest = Manifest(
-            kind="transcoder",
-            name=self.part_name(target),
-            version=VERSION,
-            settings=self.said(),
-            seed=self.settings.seed,
-            sources=self.origin(),
-            dtypes={"model": model.dtype, "moments": "float64", "device": model.device.type},
-        )
         tables = [
             ("MAPS_TO", _table("MAPS_TO", [edge])),
             *self._sites(model, [self.source, target]),
@@ -447,7 +514,8 @@ class _Work:
             *scored.affine.tables(),
             ("dimensions", scored.dimensions),
         ]
-        write_part(self.folder.part("transcoder", manifest.name), manifest, tables)
+        dtypes = {"model": model.dtype, "moments": "float64", "device": model.device.type}
+        return Found(tables, sources=self.origin(), dtypes=dtypes, seed=self.settings.seed)
 
     def _sites(self, model: LanguageModel, hooks: Sequence[str]) -> list[tuple[str, pa.Table]]:
         places = [model.place(hook) for hook in dict.fromkeys(hooks)]
