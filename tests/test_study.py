@@ -1,0 +1,172 @@
+"""The runner of studies: names, inputs, stored parts, groups, workers."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+from told import Told
+
+from atlas.errors import BadInput, Locked, Missing, UnknownName
+from atlas.folder import Folder
+from atlas.parts import Manifest, write_part
+from atlas.results import Result, Results
+from atlas.settings import check_settings, setting
+from atlas.study import Found, Study, Task, check_saes, run_study, usable_saes
+
+
+@dataclass(frozen=True)
+class CountSettings:
+    factor: int = setting(1, "Factor of the count.", least=1)
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class CountStudy(Study):
+    """Counts the letters of an SAE's name, times a factor."""
+
+    kind: ClassVar[str] = "count"
+    version: ClassVar[int] = 2
+    settings: CountSettings = CountSettings()
+    fail: bool = False
+
+    def tasks(self, at, saes):
+        names = (
+            usable_saes(at.sound, ("tokens",), what="A count", progress=at.progress)
+            if saes is None
+            else check_saes(at.sound, saes)
+        )
+        return [
+            Task(n, (n,), self.settings, made_from=(f"sae/{n}", f"tokens/{n}"), group=n[0])
+            for n in names
+        ]
+
+    def run(self, task, at):
+        if self.fail:
+            raise BadInput("It fails as asked.")
+        assert at.scratch.is_dir()
+        letters = len(task.name) * task.settings.factor
+        return Found([("letters", pa.table({"letters": [letters]}))], sources={"by": "hand"})
+
+    def result(self, part):
+        (row,) = part.table("letters").to_pylist()
+        summary = {"sae": part.manifest.name, **row}
+        return Result(self.kind, part.manifest.name, summary, verdict=[f"{row['letters']} letters."],
+                      tables=(part.manifest.tables, part.table))  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    """An atlas of parts without content: a, ab with tokens, and abc without."""
+    folder = Folder.create(tmp_path / "x.atlas")
+    for name in ("a", "ab", "abc"):
+        for kind in ("sae", "tokens")[: 1 if name == "abc" else 2]:
+            manifest = Manifest(kind=kind, name=name, saes=(name,))
+            write_part(folder.part(kind, name), manifest, [("x", pa.table({"n": [len(name)]}))])
+    return folder.path
+
+
+def test_each_task_gets_a_part_with_what_it_was_made_from(path):
+    told = Told()
+    results = run_study(CountStudy(CountSettings(2)), path, progress=told)
+    assert results.rows == [{"sae": "a", "letters": 2}, {"sae": "ab", "letters": 4}]
+    assert "abc is skipped: it has no tokens" in told.said[0]
+    sound = Folder.open(path).sound()
+    part = sound.parts["count/ab"]
+    assert part.manifest.version == 2
+    assert part.manifest.settings == {"factor": 2}
+    assert part.manifest.sources == {"by": "hand"}
+    assert part.manifest.made_from == {
+        key: sound.parts[key].manifest.hash for key in ("sae/ab", "tokens/ab")
+    }
+    assert not list(Folder.open(path).cache.iterdir())
+
+
+def test_what_is_stored_with_the_same_settings_is_read(path):
+    run_study(CountStudy(), path, ["a"])
+    told = Told()
+    (result,) = run_study(CountStudy(fail=True), path, ["a"], progress=told)
+    assert result["letters"] == 1
+    assert told.said == ["The count of a is stored already, with the same settings."]
+    other = CountStudy(CountSettings(3), fail=True)
+    assert run_study(other, path, ["a"], keep=True)[0]["letters"] == 1
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(other, path, ["a"])
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(CountStudy(fail=True), path, ["a"], replace=True)
+    assert run_study(CountStudy(CountSettings(3)), path, ["a"])[0]["letters"] == 3
+
+
+def test_a_changed_input_makes_a_result_stale(path):
+    run_study(CountStudy(), path, ["a"])
+    folder = Folder.open(path)
+    manifest = Manifest(kind="tokens", name="a", saes=("a",), seed=9)
+    write_part(folder.part("tokens", "a"), manifest, [("x", pa.table({"n": [1]}))])
+    assert "count/a" in folder.sound().stale
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(CountStudy(fail=True), path, ["a"])
+    run_study(CountStudy(), path, ["a"])
+    assert "count/a" not in folder.sound().stale
+
+
+def test_missing_names_and_inputs_are_one_sentence(path):
+    with pytest.raises(UnknownName, match="No SAE is named 'b'"):
+        run_study(CountStudy(), path, ["b"])
+    with pytest.raises(Missing, match="The count of abc needs the tokens of abc, which is missing"):
+        run_study(CountStudy(), path, ["abc"])
+    folder = Folder.open(path)
+    with folder.writing(), pytest.raises(Locked):
+        run_study(CountStudy(), path)
+
+
+def test_workers_give_the_same_parts(path, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy.atlas"
+    shutil.copytree(path, copy)
+    folder = Folder.open(path)
+    for where in (folder, Folder.open(copy)):
+        for name in ("b", "bcd"):
+            for kind in ("sae", "tokens"):
+                manifest = Manifest(kind=kind, name=name, saes=(name,))
+                write_part(where.part(kind, name), manifest, [("x", pa.table({"n": [1]}))])
+    here = run_study(CountStudy(), path)
+    there = run_study(CountStudy(), copy, workers=2)
+    assert [dict(r) for r in here] == [dict(r) for r in there]
+    hashes = [
+        {k: p.manifest.hash for k, p in Folder.open(f).sound().parts.items()} for f in (path, copy)
+    ]
+    assert hashes[0] == hashes[1]
+    with pytest.raises(BadInput, match="as asked"):
+        run_study(CountStudy(fail=True), copy, replace=True, workers=2)
+
+
+def test_a_result_is_a_mapping_a_frame_and_html():
+    row = {"sae": "<b>x</b>", "share": 0.123456, "many": list(range(9))}
+    result = Result(
+        "count",
+        "x",
+        row,
+        verdict=["It is <i>so</i>."],
+        tables=(["t"], lambda n: pa.table({"n": [1, 2]})),
+    )
+    assert dict(result) == row
+    assert result["share"] == row["share"]
+    assert repr(result) == "<count x: It is <i>so</i>.>"
+    html = result._repr_html_()
+    assert "<b>x</b>" not in html
+    assert "<i>so</i>" not in html
+    assert "&lt;i&gt;so&lt;/i&gt;" in html
+    assert result.to_pandas().shape == (1, 3)
+    assert result.to_pandas("t")["n"].tolist() == [1, 2]
+    with pytest.raises(KeyError, match="no table"):
+        result.table("other")
+    with pytest.raises(NotImplementedError, match="no plot"):
+        result.plot()
+    both = Results([result, result])
+    assert both.to_pandas("t").shape == (4, 1)
+    assert both.verdict == ["It is <i>so</i>."] * 2
+    assert repr(Results()) == "<no results>"
+    assert Results().to_pandas().empty
