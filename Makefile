@@ -1,6 +1,8 @@
 # make demo      a .venv with pinned dependencies, then the demo atlas
 # make geometry  a residual study on the demo model, maps to all layers, and their report; SEEDS=6 for a test over seeds
-# make test      what tests need, then ruff, mypy --strict and every test
+# make test      what tests need, then ruff, mypy --strict and the tests, in two processes
+# make test-quick  the fast tests alone, in under two minutes
+# make test-deep   the tests of claims that need hundreds of random draws
 # make attack    kill, starve, damage and deceive the program many times; prints what survived
 # make docs      the pages that are made from the code
 # make clean     remove what make made
@@ -10,8 +12,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 SEEDS  ?= 1
+JOBS   ?= 2
 
-.PHONY: demo geometry test attack lint docs clean
+# Compiled loops are stored here, so that a second run does not compile them again.
+export NUMBA_CACHE_DIR ?= $(CURDIR)/$(VENV)/numba
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+.PHONY: demo geometry test test-quick test-deep attack lint docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/atlas demo
@@ -22,7 +29,13 @@ geometry: $(VENV)/ready
 	$(BIN)/atlas report geometry geometry.atlas --out geometry.html
 
 test: $(VENV)/ready-for-tests lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-quick: $(VENV)/ready-for-tests
+	$(PYTEST) -m 'not slow and not neo4j and not deep'
+
+test-deep: $(VENV)/ready-for-tests
+	$(PYTEST) -m deep
 
 attack: $(VENV)/ready-for-tests
 	PYTHONPATH=tests $(BIN)/python -m attacks $(ATTACKS)

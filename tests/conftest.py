@@ -1,6 +1,11 @@
-"""Fixtures that several test files share: the two stores, and the server one of them needs."""
+"""Fixtures that several test files share, how tests are grouped, and how many threads they use."""
 
 import os
+
+# Before NumPy, torch and numba are imported: two test processes on two cores, one thread each.
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")
+
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +23,20 @@ ENGINES = [
     pytest.param("kuzu", id="kuzu"),
     pytest.param("neo4j", id="neo4j", marks=pytest.mark.neo4j),
 ]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Group tests for `pytest -n 2 --dist loadgroup`: a group runs in one process, in order.
+
+    All tests that use the Neo4j server are one group: Neo4j Community has one database, and
+    tests empty it. Otherwise a group is a file, so that the fixtures of a module are made once
+    and the Ray of ``test_workers.py`` and the Chromium of a file are started in one process.
+    """
+    if config.getoption("dist", "no") != "loadgroup":
+        return
+    for item in items:
+        group = "neo4j" if item.get_closest_marker("neo4j") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
