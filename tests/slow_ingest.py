@@ -1,5 +1,10 @@
-"""Run as a program: an ingest that a test may kill. Arguments: folder, shard_blocks, keep or drop."""
+"""An ingest that a test may kill: as a program, or by a ``ForkServer``.
 
+Words: folder, shard_blocks, keep or drop, and perhaps wait: after the first shard is written, wait
+for a signal.
+"""
+
+import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +16,16 @@ from ingest.settings import Settings
 
 
 class Announce:
-    """Prints a line when a stage moves, so that the test can choose the moment."""
+    """Prints a line when a stage moves, so that the test can choose the moment.
+
+    Parameters
+    ----------
+    waits
+        Tells after each line whether to print "waiting" and wait for a signal.
+    """
+
+    def __init__(self, waits=lambda: False):
+        self._waits = waits
 
     def say(self, sentence):
         print(sentence, flush=True)
@@ -28,13 +42,16 @@ class Announce:
 
     def advance(self, by=1):
         print("on", flush=True)
+        if self._waits():
+            print("waiting", flush=True)
+            signal.pause()
 
 
 def documents():
-    return texts(900, seed=5, words=(50, 120))
+    return texts(450, seed=5, words=(50, 120))
 
 
-def work(folder, *, shard_blocks=1, keep=True):
+def work(folder, *, shard_blocks=1, keep=True, waits=lambda: False):
     saes = [open_sae(topk(seed=seed), name=f"top{seed}") for seed in (0, 1)]
     return ingest(
         folder,
@@ -42,9 +59,20 @@ def work(folder, *, shard_blocks=1, keep=True):
         text=documents(),
         model=model(),
         settings=Settings(shard_blocks=shard_blocks, keep_codes=keep),
-        progress=Announce(),
+        progress=Announce(waits),
+    )
+
+
+def main(words):
+    folder, shard_blocks, keep, *wait = words
+    path = Path(folder)
+    work(
+        path,
+        shard_blocks=int(shard_blocks),
+        keep=keep == "keep",
+        waits=lambda: bool(wait) and any(path.glob("runs/*/codes/*.arrow")),
     )
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), shard_blocks=int(sys.argv[2]), keep=sys.argv[3] == "keep")
+    main(sys.argv[1:])

@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
+from fork_server import ForkServer
 from slow_ingest import work
 
 from atlas.doctor import checks
@@ -16,16 +16,13 @@ from atlas.errors import OutOfRoom
 from atlas.folder import Folder
 from ingest import doctor_checks
 
-HERE = Path(__file__).parent
 
-
-def start(folder, *, shard_blocks=1, keep="keep"):
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "slow_ingest.py"), str(folder), str(shard_blocks), keep],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def start():
+    """Start an ingest in a process of its own: ``start(folder, *words)``."""
+    server = ForkServer("slow_ingest")
+    yield lambda folder, keep="keep", *wait: server.start(str(folder), "1", keep, *wait)
+    server.close()
 
 
 def hashes(folder):
@@ -48,12 +45,14 @@ def whole(request, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_killed_at_random_moments_the_same_command_gives_the_same_parts(tmp_path, whole, seed):
+def test_killed_at_random_moments_the_same_command_gives_the_same_parts(
+    tmp_path, start, whole, seed
+):
     keep, wanted = whole
     draw = random.Random(seed)
     path = tmp_path / "a.atlas"
     for _ in range(2):
-        running = start(path, keep=keep)
+        running = start(path, keep)
         for _ in range(draw.randint(1, 25)):  # let it come so many steps far
             running.stdout.readline()
         time.sleep(draw.random() * 0.05)
@@ -64,8 +63,8 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_parts(tmp_path
             assert [c for c in found if c.state == "fault"] == []
             unfinished = [c for c in found if "not finished" in c.said]
             assert len(unfinished) == len(Folder.open(path).runs())
-    done = start(path, keep=keep)
-    _, errors = done.communicate(timeout=300)
+    done = start(path, keep)
+    _, errors = done.communicate()
     assert done.returncode == 0, errors
     assert hashes(path) == wanted
     assert Folder.open(path).runs() == []
@@ -78,24 +77,19 @@ def told(path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_what_is_finished(tmp_path):
-    for attempt in range(3):  # on a busy machine it may have ended before it is caught
-        path = tmp_path / f"{attempt}.atlas"
-        running = start(path)
-        for line in running.stdout:
-            if list((path / "runs").glob("*/codes/*.arrow")) and line == "on\n":
-                break
-        running.send_signal(signal.SIGINT)
-        running.communicate(timeout=60)
-        if running.returncode:
-            break
+def test_ctrl_c_leaves_what_is_finished(tmp_path, start):
+    path = tmp_path / "a.atlas"
+    running = start(path, "keep", "wait")
+    assert "waiting\n" in running.stdout
+    running.send_signal(signal.SIGINT)
+    running.communicate()
     assert running.returncode != 0
     runs = [c for c in checks(path) if c.state == "note"]
     assert runs
     assert "not finished" in runs[0].said
     done = start(path)
-    done.communicate(timeout=300)
-    assert done.returncode == 0
+    _, errors = done.communicate()
+    assert done.returncode == 0, errors
 
 
 @pytest.mark.slow
@@ -122,6 +116,15 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path):
         subprocess.run(["umount", str(place)], check=True)
 
 
+DIES = """
+import os, signal, sys
+from atlas.main import main
+from ingest.forward.shard_runner import Pass
+Pass.run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # the request is written then
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.slow
 def test_resume_finishes_what_was_asked(tmp_path, monkeypatch, capsys):
     """By the command line, with --tokens and --replace, from another folder."""
@@ -130,15 +133,9 @@ def test_resume_finishes_what_was_asked(tmp_path, monkeypatch, capsys):
     text = files("ingest.demo") / "text.jsonl"
     words = ["ingest", "--sae", "tiny-a-l1-s0", "--text", str(text), "--tokens", "60000",
              "--atlas", str(tmp_path / "a.atlas"), "-q"]  # fmt: skip
-    code = "import sys; from atlas.main import main; main(sys.argv[1:])"
-    running = subprocess.Popen([sys.executable, "-c", code, *words, "--replace"])
+    killed = subprocess.run([sys.executable, "-c", DIES, *words, "--replace"], check=False)
+    assert killed.returncode == -signal.SIGKILL
     runs = tmp_path / "a.atlas" / "runs"
-    for _ in range(3000):
-        if list(runs.glob("*/request.json")):
-            break
-        time.sleep(0.1)
-    running.kill()
-    running.wait()
     assert list(runs.glob("*/request.json"))
     monkeypatch.chdir(tmp_path)
     for again in (["ingest", "--resume", "-a", "a.atlas", "-q"], words[:3] + words[5:]):
@@ -150,15 +147,13 @@ def test_resume_finishes_what_was_asked(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_second_writer_is_told(tmp_path):
+def test_a_second_writer_is_told(tmp_path, start):
     from atlas.errors import Locked
 
     path = tmp_path / "a.atlas"
-    running = start(path)
+    running = start(path, "keep", "wait")
     try:
-        for line in running.stdout:
-            if line == "on\n":
-                break
+        assert "waiting\n" in running.stdout
         with pytest.raises(Locked, match="Another process is writing"):
             work(path)
     finally:

@@ -323,30 +323,49 @@ def test_truth_7_interval_covers_0_where_tokens_are_permuted_among_types():
     assert np.mean([d.p <= 0.05 for d in found]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["embedding", "elsewhere"])
-def test_truth_7_through_the_real_fit_training_and_probes(tmp_path, elsewhere):
-    """Ids are permuted among tokens, so no arm is easier to predict; and the map may take a real share.
+ELSEWHERE = pytest.mark.parametrize("elsewhere", [False, True], ids=["embedding", "elsewhere"])
+ARMS = ("residual", "components", "token-means")
 
-    From the embedding the map then finds nothing, components as small as nothing are none, and the
+
+def truth_7(folder, *, runs, seeds, elsewhere):
+    """Return tiny runs with ids permuted among tokens, after the checks that each run must pass.
+
+    From the embedding the map finds nothing, components as small as nothing are none, and the
     token means are shrunk to the map: there the arms may be the same. From elsewhere the map takes
     half of the variance, and they are not. ``benchmarks/truth7.py`` does many more such runs.
     """
-    arms = ("residual", "components", "token-means")
-    runs = [
-        tiny_run(seed, tmp_path / str(seed), elsewhere=elsewhere, seeds=3, arms=arms)
-        for seed in range(6)
+    made = [
+        tiny_run(seed, folder / str(seed), elsewhere=elsewhere, seeds=seeds, arms=ARMS)
+        for seed in range(runs)
     ]
-    for run in runs:
+    for run in made:
         assert 0.3 < run.taken < 0.7 if elsewhere else abs(run.taken) < 0.01
         assert {p.documents for p in run.probed} == {20}
-        assert all(0.45 < run.mean(arm) < 0.55 for arm in arms)
-    for other in arms[1:]:
+        assert all(0.45 < run.mean(arm) < 0.55 for arm in ARMS)
+        assert not elsewhere or all(run.differences[other].mean != 0 for other in ARMS[1:])
+    return made
+
+
+@pytest.mark.slow
+@ELSEWHERE
+def test_truth_7_in_one_run_of_the_real_fit_training_and_probes(tmp_path, elsewhere):
+    """Ids are permuted among tokens, so no arm is easier to predict. The deep test has six runs."""
+    (run,) = truth_7(tmp_path, runs=1, seeds=2, elsewhere=elsewhere)
+    for found in run.differences.values():
+        assert found.low <= 0 <= found.high
+        assert abs(found.mean) < 0.03  # .012 for the mean of six runs, √6 times that for one
+
+
+@pytest.mark.deep
+@ELSEWHERE
+def test_truth_7_through_the_real_fit_training_and_probes(tmp_path, elsewhere):
+    """Ids are permuted among tokens, so no arm is easier to predict; and the map may take a real share."""
+    runs = truth_7(tmp_path, runs=6, seeds=3, elsewhere=elsewhere)
+    for other in ARMS[1:]:
         found = [run.differences[other] for run in runs]
         assert sum(d.low <= 0 <= d.high for d in found) >= 4  # of 6; fewer: 1 in 500 by chance
         means = [d.mean for d in found]
         assert abs(np.mean(means)) <= 4 * np.std(means, ddof=1) / math.sqrt(len(means))
-        assert not elsewhere or 0 not in means
         assert abs(np.mean(means)) < 0.012  # plain means, not shrunk, made it -.02
 
 
