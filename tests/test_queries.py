@@ -174,6 +174,11 @@ BOTH = [
 ] + [pytest.param(("neo4j", g), id=f"neo4j, {g}", marks=pytest.mark.neo4j) for g in GRAPHS]  # fmt: skip
 
 
+only_small = pytest.mark.parametrize(
+    "asked", [p for p in BOTH if p.values[0][1] == "small"], indirect=True
+)
+
+
 @pytest.fixture(scope="module", params=BOTH)
 def asked(request, tmp_path_factory):
     """A store that holds one of the graphs, and the graph as lists: for all tests of the module."""
@@ -227,9 +232,14 @@ def check_type(column, values):
     assert {type(v) for v in values} <= {PYTHON[column.type.removesuffix("[]")]}, column
 
 
+@only_small
 @pytest.mark.parametrize("name", queries.names())
 def test_the_file_as_it_is_answers_for_its_examples(asked, name):
-    """What a person pastes: the text with its comments and without parameters."""
+    """What a person pastes: the text with its comments and without parameters.
+
+    The graph does not matter to it: the answer is compared with that of the parsed file, which the
+    test above compares with plain Python on every graph.
+    """
     store, _ = asked
     query = queries.get(name)
     assert rows(store.query(query.text, {})) == rows(
@@ -240,11 +250,6 @@ def test_the_file_as_it_is_answers_for_its_examples(asked, name):
 def ask(asked, name, **given):
     query = queries.get(name)
     return rows(asked[0].query(query.cypher, query.fill({**required(query), **given})))
-
-
-only_small = pytest.mark.parametrize(
-    "asked", [p for p in BOTH if p.values[0][1] == "small"], indirect=True
-)
 
 
 @only_small
