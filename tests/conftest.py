@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from neo4j_server import CannotStart, Own, Server, running, wipe
 from store_graphs import make_graph as make
 
@@ -18,6 +19,12 @@ from atlas.stores import Graph, Store
 from atlas.stores.bolt import Bolt
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.neo4j import Neo4jStore
+
+# No test fails because the machine is slow.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 ENGINES = [
     pytest.param("kuzu", id="kuzu"),

@@ -43,7 +43,7 @@ class Marked(LanguageModel):
                 x = x * float("nan")
             if self.act == "wait" and not os.path.exists(self.here):  # the first time
                 self._say_who()
-                time.sleep(60)
+                time.sleep(3600)  # it is killed before
         return dict.fromkeys(hooks, x)
 
     def _marked(self, input_ids):

@@ -207,7 +207,7 @@ def free_port() -> int:
 
 def _wait(server: Server, process: "subprocess.Popen[bytes]", folder: Path, *, new: bool) -> None:
     """Wait until it answers, then set the password if it has none of ours."""
-    for _ in range(240):
+    for _ in range(1200):  # minutes, where many other programs run
         if process.poll() is not None:
             break
         try:

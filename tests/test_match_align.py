@@ -252,7 +252,8 @@ documents = st.lists(st.sampled_from(PHRASES), max_size=14).map("".join)
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.lists(st.lists(documents, min_size=1, max_size=3), min_size=1, max_size=3),

@@ -168,7 +168,7 @@ def test_only_one_writes_at_a_time(empty_neo4j: Server, open_neo4j: Open) -> Non
     try:
         writer.sync(writer.plan(make_graph(("a1",))), busy := Meanwhile())
         assert busy.refused
-        put(hasty, make_graph(("b1",), atlas=OTHER))  # and now it may
+        put(open_neo4j(), make_graph(("b1",), atlas=OTHER))  # and now another may
         assert set(hasty.contents()) == {"a1", "b1"}
     finally:
         hasty.close()
@@ -182,15 +182,15 @@ def test_of_two_that_wait_one_writes_and_the_other_gives_up(empty_neo4j: Server)
 
     def wait_then_write(bolt: Bolt) -> None:
         try:
-            with bolt.alone(wait=5):
+            with bolt.alone(wait=15):
                 did.append("wrote")
-                refused.wait(60)  # until the other one has given up
+                refused.wait(600)  # until the other one has given up
         except Locked:
             did.append("gave up")
             refused.set()
 
     threads = [threading.Thread(target=wait_then_write, args=[b]) for b in bolts[1:]]
-    with bolts[0].alone(wait=5):
+    with bolts[0].alone(wait=15):
         for thread in threads:
             thread.start()
     for thread in threads:
@@ -219,16 +219,19 @@ def test_readers_see_the_old_or_the_new(
     examples = [rows_of(g, "Example", "a1") for g in graphs]
     values = [{(r["id"], r["top_token"]) for r in f} for f in features]
     seen: list[int] = []
-    stop = threading.Event()
+    began, swapped = threading.Event(), threading.Event()
 
     def read() -> None:
-        while not stop.is_set():
+        last = False
+        while not last:  # once before the first swap, and once after the last
+            last = swapped.is_set()
             seen.append(features.index(reader.table("Feature", "a1").to_pylist()))
             examples.index(reader.table("Example", "a1").to_pylist())
             found = reader.query(cypher, {}).to_pylist()
             edges.index({(r["f"], r["t"]) for r in found})
             raw = ask("MATCH (f:Feature) WHERE f.sae = 'a1' RETURN f.id, f.top_token")
             values.index({(id, token) for id, token in raw})
+            began.set()
 
     failed: list[BaseException] = []
 
@@ -237,18 +240,21 @@ def test_readers_see_the_old_or_the_new(
             read()
         except ValueError as error:  # something that is no graph's
             failed.append(error)
+        finally:
+            began.set()
 
     thread = threading.Thread(target=watch)
     thread.start()
+    began.wait()
     try:
         for graph in graphs[1:]:
             put(writer, graph)
     finally:
-        stop.set()
+        swapped.set()
         thread.join()
     assert not failed
     assert seen == sorted(seen)  # never back again
-    assert len(set(seen)) > 1
+    assert (seen[0], seen[-1]) == (0, len(graphs) - 1)
     assert_shows(writer, graphs[-1])
 
 

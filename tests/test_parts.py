@@ -243,21 +243,21 @@ def test_an_atlas_has_one_corpus(folder):
 def _hold(path, held, leave):
     with Folder.open(path).writing():
         held.set()
-        leave.wait(60)
+        leave.wait()
 
 
 def test_two_processes_may_not_write_at_once(folder):
     spawn = multiprocessing.get_context("spawn")
     held, leave = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=_hold, args=(folder.path, held, leave))
+    other = spawn.Process(target=_hold, args=(folder.path, held, leave), daemon=True)
     other.start()
     try:
-        assert held.wait(60)
+        held.wait()
         with pytest.raises(Locked, match="Another process is writing"), folder.writing():
             pass
     finally:
         leave.set()
-        other.join(60)
+        other.join()
     with folder.writing():
         pass
 
@@ -265,10 +265,10 @@ def test_two_processes_may_not_write_at_once(folder):
 def test_a_killed_writer_leaves_no_lock(folder):
     spawn = multiprocessing.get_context("spawn")
     held, leave = spawn.Event(), spawn.Event()
-    other = spawn.Process(target=_hold, args=(folder.path, held, leave))
+    other = spawn.Process(target=_hold, args=(folder.path, held, leave), daemon=True)
     other.start()
-    assert held.wait(60)
+    held.wait()
     other.kill()
-    other.join(60)
+    other.join()
     with folder.writing():
         pass

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import types
 from importlib.util import find_spec
 from pathlib import Path
@@ -170,20 +169,22 @@ def test_a_run_begun_alone_is_finished_by_workers_and_a_killed_one_costs_its_sha
     with pytest.raises(KeyboardInterrupt):
         work(path, keep=False, progress=Stop(path, written=1))
     lm, heard = marked("wait", tmp_path / "pid"), Heard()
-    killed = []
+    killed, over = [], threading.Event()
 
     def kill():
-        for _ in range(600):
+        while not over.wait(0.1):
             if (tmp_path / "pid").exists():
                 killed.append(int((tmp_path / "pid").read_text()))
                 os.kill(killed[0], signal.SIGKILL)
                 return
-            time.sleep(0.1)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    work(path, lm, keep=False, ray=cluster, progress=heard)
-    killer.join()
+    try:
+        work(path, lm, keep=False, ray=cluster, progress=heard)
+    finally:
+        over.set()
+        killer.join()
     assert len(killed) == 1
     assert [s for s in heard.said if "died" in s] == [
         f"A worker died while computing shard {MARKED_BLOCK}; another takes over."
