@@ -308,7 +308,8 @@ def by_token_table(seed, active, tokens, documents):
     )  # fmt: skip
 
 
-def test_truth_7_interval_covers_0_where_tokens_are_permuted_among_types():
+@pytest.mark.parametrize("runs", [30, pytest.param(120, marks=pytest.mark.deep)])
+def test_truth_7_interval_covers_0_where_tokens_are_permuted_among_types(runs):
     """Features of both arms have the same rates, permuted among token types: no true difference.
 
     This tests the procedure of the interval (seeds, documents, strata) on scores of token
@@ -316,10 +317,10 @@ def test_truth_7_interval_covers_0_where_tokens_are_permuted_among_types():
     does not train SAEs or probes; the tests below do, in far fewer runs.
     """
     rng = np.random.default_rng(7)
-    runs = 120
     found = [difference(*made_run(rng)) for _ in range(runs)]
     covered = np.mean([d.low <= 0 <= d.high for d in found])
-    assert 0.89 <= covered <= 0.995  # three standard errors of 95% on 120 runs are .06
+    assert covered >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert covered <= 0.995 or runs < 120  # of 30 runs, all may be covered
     assert np.mean([d.p <= 0.05 for d in found]) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 

@@ -205,7 +205,8 @@ def test_p_of_rows_shuffled_within_documents_by_hand() -> None:
     assert 0 < null.fixed.max() <= 1
 
 
-def test_draws_within_documents_have_the_distribution_of_all_arrangements() -> None:
+@pytest.mark.parametrize("draws", [600, pytest.param(3000, marks=pytest.mark.deep)])
+def test_draws_within_documents_have_the_distribution_of_all_arrangements(draws: int) -> None:
     """Three documents of one token each: every arrangement of B is counted, then drawn."""
     document = np.repeat(np.arange(3), [3, 2, 3])
     type = np.array(
@@ -221,7 +222,7 @@ def test_draws_within_documents_have_the_distribution_of_all_arrangements() -> N
             r = max(0.0, float(np.corrcoef(a[:, 0], b[order, 0])[0, 1]))
             exact[round(r, 6)] = exact.get(round(r, 6), 0) + 1 / 12
     correlation = correlated(a, b)
-    draws, group = 3000, types_in_documents(Units(document, type))
+    group = types_in_documents(Units(document, type))
     drawn = [
         round(float(correlation.maxima(shuffled(group, np.random.default_rng((0, 3, d))))[0][0]), 6)
         for d in range(draws)
@@ -369,11 +370,12 @@ def test_rows_shifted_by_one_unit_of_independent_tokens_give_nothing() -> None:
     assert (null.q[found] < 0.05).all()
 
 
-def test_p_of_independent_bursty_features_is_no_smaller_than_chance() -> None:
+@pytest.mark.parametrize("sets", [50, pytest.param(200, marks=pytest.mark.deep)])
+def test_p_of_independent_bursty_features_is_no_smaller_than_chance(sets: int) -> None:
     rng = np.random.default_rng(12)
     lengths = np.array([40, 25, 60, 30, 45, 50])
     shares, lifts = [], []
-    for seed in range(200):
+    for seed in range(sets):
         a, b = (bursty(rng, lengths, 5, run=6, rate=0.3) for _ in range(2))
         correlation = correlated(a, b, best=1, min_joint=5)
         pairs = correlation.pairs()
@@ -388,7 +390,7 @@ def test_p_of_independent_bursty_features_is_no_smaller_than_chance() -> None:
                       / correlation.of_b.count[pairs.b]).max())  # fmt: skip
     assert np.median(lifts) > 1.5  # they look related
     for alpha, share in zip((0.05, 0.1, 0.2), np.mean(shares, axis=0), strict=True):
-        assert share <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / 200)
+        assert share <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / sets)
 
 
 def test_shared_bursty_features_are_found() -> None:

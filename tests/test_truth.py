@@ -170,9 +170,10 @@ def test_9_phi_at_three_million_tokens_equals_whole_numbers():
     assert edge["phi"] == pytest.approx(float(wanted), rel=1e-12)
 
 
-def test_10_bursty_unrelated_features_have_lift_and_no_match():
+@pytest.mark.parametrize("sets", [50, pytest.param(200, marks=pytest.mark.deep)])
+def test_10_bursty_unrelated_features_have_lift_and_no_match(sets):
     levels, p, lifts = np.array([0.05, 0.1, 0.2]), [], []
-    for seed in range(200):
+    for seed in range(sets):
         planted = Planted.make(
             seed, documents=30, shared=0, context=0, private=0, token=0, position=0, bursty=6
         )
@@ -186,7 +187,7 @@ def test_10_bursty_unrelated_features_have_lift_and_no_match():
     assert np.median(lifts) > 1.2
     for each in np.array(p).T:  # p, and p pooled
         share = (each[:, None] <= levels).mean(0)
-        assert (share <= levels + 3 * np.sqrt(levels * (1 - levels) / 200)).all()
+        assert (share <= levels + 3 * np.sqrt(levels * (1 - levels) / sets)).all()
 
 
 @pytest.fixture(scope="module")
