@@ -32,6 +32,7 @@ ENGINES = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group tests for `pytest -n 2 --dist loadgroup`: a group runs in one process, in order.
 
@@ -39,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tests empty it. Otherwise a group is a file, so that the fixtures of a module are made once
     and the Ray of ``test_workers.py`` and the Chromium of a file are started in one process.
     """
-    if config.getoption("dist", "no") != "loadgroup":
+    if not getattr(config.option, "loadgroup", False):  # set in the processes of `--dist loadgroup`
         return
     for item in items:
         group = "neo4j" if item.get_closest_marker("neo4j") else item.path.stem

@@ -32,6 +32,8 @@ RUNS_ON, MAIN = (
     if VERSION.startswith("5.")
     else ((21, 25), "org.neo4j.server.Neo4jCommunity")
 )
+# A server that lives for minutes is better off with the quick compiler alone.
+JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 OPENS = ("java.base/java.nio", "java.base/java.io", "java.base/sun.nio.ch")
 SETTINGS = """
 server.default_listen_address=127.0.0.1
@@ -143,7 +145,7 @@ class Own:
 
     def _command(self, heap: str) -> list[str]:
         opens = [f"--add-opens={name}=ALL-UNNAMED" for name in OPENS]
-        return [self._java, "-cp", f"{self._jars}/*", f"-Xmx{heap}", "-XX:+UseG1GC", *opens]
+        return [self._java, "-cp", f"{self._jars}/*", f"-Xmx{heap}", *JVM, *opens]
 
 
 def find_java() -> str:
