@@ -419,6 +419,7 @@ def test_blocks_are_found_again_and_shuffled_ones_not():
     assert low <= communities.overlap(a, shuffled) <= high
 
 
+@pytest.mark.slow
 def test_over_halvings_that_share_nothing_few_p_are_low():
     """Labels of one SAE are nearly the same in all halvings, so their mean is as uncertain as one."""
     low, trials, n = 0, 40, 40
@@ -648,6 +649,7 @@ def asked(path, *words):
 QUICK = ("--draws", "3", "--halves", "1", "--matches", "one-to-one")
 
 
+@pytest.mark.slow
 def test_the_command(path, tmp_path):
     outs = [tmp_path / "p.svg", tmp_path / "p.html"]
     code, out = asked(
@@ -692,6 +694,7 @@ def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
     assert "nan" not in json.dumps([found.said, bare.said]).lower()
 
 
+@pytest.mark.slow
 def test_weights_of_every_kind(path):
     with Atlas.open(path) as atlas:
         for weight in ("count", "weight", "none"):

@@ -393,6 +393,7 @@ def test_each_picture_says_what_it_shows(kind, loaded, tmp_path):
         assert said in text
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_need_no_network(loaded, tmp_path):
     one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
     picture = draw(one, kind="scatter")

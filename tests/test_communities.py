@@ -305,6 +305,7 @@ def told_of(m):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rare_broad", [True, False])
 def test_what_is_planted_over_all_features_is_told(rare_broad):
     found = told_of(narrow_or_broad(np.random.default_rng(0), rare_broad=rare_broad))
@@ -556,6 +557,7 @@ def ask(path, name, **given):
         return atlas.query(query.cypher, query.fill(given)).to_pylist()
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_read_back_by_queries(path):
     told = Told()
     rows = graph_features(path, settings=FEW, progress=told)
@@ -672,6 +674,7 @@ def test_bad_input_is_told(path):
 # The commands
 
 
+@pytest.mark.slow
 def test_the_command_and_the_map(path, tmp_path):
     options = ["top", "--atlas", str(path), "--runs", "2", "--splits", "2", "--draws", "2", "-q"]
     shown = CliRunner().invoke(command, options)

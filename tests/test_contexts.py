@@ -354,6 +354,7 @@ def stories3m():
     return AutoTokenizer.from_pretrained(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("file", "blocks"), [("classic-books-50.jsonl", 2), ("wikitext-2/valid.txt", 3)]

@@ -555,6 +555,7 @@ def test_a_match_of_all_documents_is_the_match(made, planted_saes, tmp_path):
     assert "match/one+two" not in made.sound().parts
 
 
+@pytest.mark.slow
 def test_a_match_of_some_documents_has_their_counts(made):
     some = np.arange(10, 60)
     table = match_documents(made, "one", "two", documents=some, settings=MatchSettings(draws=0))
@@ -627,6 +628,7 @@ def test_a_report_from_codes_alone(made):
     assert json.dumps(found)
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
     out = tmp_path / "curve.svg"
     asked = [

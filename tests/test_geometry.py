@@ -771,6 +771,7 @@ def test_a_study_that_is_not_there(folder, tmp_path):
     assert len(nowhere.unprobed) == 10
 
 
+@pytest.mark.slow
 def test_arms_whose_features_all_fail_the_filter_are_probed(tmp_path):
     made_of = study_atlas(
         tmp_path / "s.atlas", seeds=2, features=12, passing={"residual": 0, "token-means": 0}
@@ -788,6 +789,7 @@ def test_arms_whose_features_all_fail_the_filter_are_probed(tmp_path):
     assert "There are 0" not in text
 
 
+@pytest.mark.slow
 def test_a_study_of_another_source_is_looked_at_there(tmp_path):
     source = "blocks.0.hook_resid_post"
     made_of = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, source=source)
@@ -991,6 +993,7 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
     assert lines[-1] in unescape(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "prior", "takes"),
     [("hook_embed", "what the map predicts of that id", "no more away than the map does"),
@@ -1195,6 +1198,7 @@ def asked_of_command(*words):
     return CliRunner().invoke(report, [str(w) for w in words], catch_exceptions=True)
 
 
+@pytest.mark.slow
 def test_the_report_is_one_page_that_asks_for_nothing(folder, tmp_path):
     out = tmp_path / "r.html"
     done = asked_of_command(

@@ -9,6 +9,7 @@ from ingest.folder_checks import read_json_object
 from ingest.model.loading import load_model
 
 
+@pytest.mark.slow
 def test_damaged_folders_give_one_message(tmp_path):
     tries = list(folders.tries(tmp_path, seed=1, count=50))
     assert [t for t in tries if not t.survived] == []

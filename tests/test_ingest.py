@@ -123,6 +123,7 @@ def whole(tmp_path_factory, lm, sae, long_documents):
     return run(path, lm, [named(sae, "top")], long_documents)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, whole, size):
     atlas = run(
@@ -132,6 +133,7 @@ def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, 
     assert_close(tables(atlas), tables(whole))
 
 
+@pytest.mark.slow
 def test_without_kept_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_documents, whole):
     atlas = run(
         tmp_path / "a.atlas", lm, [named(sae, "top")], long_documents,

@@ -141,6 +141,7 @@ def test_a_file_shows_one_atlas(path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_several_processes_read_and_keep_what_they_opened(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     readers = [
@@ -189,6 +190,7 @@ def test_a_build_elsewhere_is_waited_for_and_then_refused(path: Path) -> None:
         KuzuStore.open(path, graph=make_graph, settings=KuzuSettings(wait=0.2))
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_said(path: Path) -> None:
     KuzuStore.open(path, graph=make_graph).close()
     store = KuzuStore.open(path, settings=KuzuSettings(buffer_pool=16 << 20))
@@ -242,6 +244,7 @@ def test_threads_ask_at_the_same_time(path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_names_of_many_saes_are_kept(path: Path) -> None:
     graph = make_graph({f"a{i}": 'it\'s \\ "v" é\n' for i in range(200)}, features=1)
     store = KuzuStore.open(path, graph=lambda: graph)

@@ -367,6 +367,7 @@ def test_a_planted_atlas_of_one_kind_opens(tmp_path):
     assert all(a <= b for a, b in pairwise(planted.units.document))
 
 
+@pytest.mark.slow
 def test_the_page_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[1] / "docs" / "planted.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

@@ -262,11 +262,12 @@ def invoke(capsys):
     return run
 
 
+@pytest.mark.slow
 def test_command_on_the_demos_sae(tmp_path, invoke):
     text = tmp_path / "t.jsonl"
     from importlib.resources import files
 
-    lines = (files("ingest.demo") / "text.jsonl").read_text("utf-8").splitlines()[:150]
+    lines = (files("ingest.demo") / "text.jsonl").read_text("utf-8").splitlines()[:25]
     text.write_text("\n".join(lines), "utf-8")
     where = str(tmp_path / "f.atlas")
     code, out = invoke(

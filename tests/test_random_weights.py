@@ -24,6 +24,7 @@ def saved(folder: Path, name: str = "llama") -> tuple[Any, Path]:
     return model, folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt_neo"])
 def test_random_weights_have_the_shape_alone(name: str, tmp_path: Path) -> None:
     model, folder = saved(tmp_path / "tiny", name)

@@ -559,6 +559,7 @@ def weights(path):
     return {f.relative_to(path): load_file(f) for f in sorted(path.glob("saes/*/*.safetensors"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["_fit", "write_sae", "ingest", "probe_saes"])
 def test_cut_short_and_given_again_it_ends_the_same(
     whole, tmp_path, lm, documents, monkeypatch, at

@@ -281,6 +281,7 @@ def cached_data_set(folder: Path) -> None:
     local.rmdir()
 
 
+@pytest.mark.slow
 def test_a_local_data_set(offline):
     folder = local_data_set(offline / "stories")
     found = read(f"hf:{folder}")

@@ -699,6 +699,7 @@ def saved(folder, lm):
     return folder
 
 
+@pytest.mark.slow
 def test_a_model_that_no_sae_reads_is_mapped_beside_the_others(path, lm, tmp_path):
     """And found by the report, the query and the stores; from then on it is a model of the atlas."""
     trained = one(path, lm)
@@ -838,6 +839,7 @@ def with_floor(on_disk, tmp_path):
     return on_disk, json.loads(done.stdout)["result"]
 
 
+@pytest.mark.slow
 def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path):
     """Mapped, asked, reported and removed."""
     path, said = with_floor

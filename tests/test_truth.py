@@ -49,6 +49,7 @@ def one_token_sae(lm):
     return sae, token
 
 
+@pytest.mark.slow
 def test_1_an_sae_that_reads_one_token_fires_on_it_alone(tmp_path):
     lm, documents = model(), texts()
     sae, token = one_token_sae(lm)
@@ -92,6 +93,7 @@ def test_3_bos_activations_times_1000_change_nothing(tmp_path):
     assert_close(tables(loud), tables(quiet))
 
 
+@pytest.mark.slow
 def test_4_fvu_is_lowest_at_the_saes_own_site(tmp_path):
     """With a trained SAE of the demo, read at the places around its own."""
     from importlib.resources import files
@@ -128,6 +130,7 @@ def reordered(rows, order):
     return Rows(indptr, rows.indices[entry], rows.values[entry], rows.d_sae)
 
 
+@pytest.mark.slow
 def test_2_a_permuted_copy_gives_the_permutation_and_a_shifted_one_nothing():
     planted = Planted.make(3, shared=0, context=0, private=30, token=0, position=0, bursty=0)
     a, new = planted.rows("a"), np.random.default_rng(0).permutation(30)
