@@ -32,6 +32,15 @@ ENGINES = [
 ]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a pytest whose tests pytest-xdist does not group; pyproject.toml says which and why."""
+    if config.getoption("dist", "no") == "loadgroup" and pytest.version_tuple >= (9, 2):
+        raise pytest.UsageError(
+            f"pytest-xdist does not group tests with pytest {pytest.__version__}: install what "
+            "constraints.txt names, or run pytest without -n"
+        )
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group tests for `pytest -n 2 --dist loadgroup`: a group runs in one process, in order.
