@@ -1,6 +1,6 @@
 """The co-activation graph of an SAE, as igraph and networkx hold graphs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from atlas.errors import BadInput
 
@@ -11,9 +11,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from atlas.api import Atlas
-
 __all__ = ["edge_ends", "igraph_of", "networkx_of"]
+
+
+class AtlasTables(Protocol):
+    """The part of ``atlas.Atlas`` that graphs are made from; that class imports this module."""
+
+    @property
+    def url(self) -> str:
+        """Where the atlas is."""
+
+    def features(self, sae: str) -> "pa.Table":
+        """Return the nodes Feature of an SAE."""
+
+    def table(self, name: str, *, sae: str | None = None) -> "pa.Table":
+        """Return a table of the graph."""
 
 
 def edge_ends(edges: "pa.Table") -> "NDArray[np.int64]":
@@ -28,7 +40,7 @@ def edge_ends(edges: "pa.Table") -> "NDArray[np.int64]":
     return np.stack(ends, axis=1)
 
 
-def igraph_of(atlas: "Atlas", sae: str, *, min_count: int = 1) -> "igraph.Graph":
+def igraph_of(atlas: AtlasTables, sae: str, *, min_count: int = 1) -> "igraph.Graph":
     """Return an SAE's graph: a vertex for every feature, also those without an edge.
 
     Parameters
@@ -64,7 +76,7 @@ def igraph_of(atlas: "Atlas", sae: str, *, min_count: int = 1) -> "igraph.Graph"
     return graph
 
 
-def networkx_of(atlas: "Atlas", sae: str, *, min_count: int = 1) -> "networkx.Graph[int]":
+def networkx_of(atlas: AtlasTables, sae: str, *, min_count: int = 1) -> "networkx.Graph[int]":
     """Return an SAE's graph as networkx holds it; see ``igraph_of``."""
     import networkx
 
@@ -77,7 +89,7 @@ def networkx_of(atlas: "Atlas", sae: str, *, min_count: int = 1) -> "networkx.Gr
     return graph
 
 
-def _tables(atlas: "Atlas", sae: str, min_count: int) -> "tuple[pa.Table, pa.Table]":
+def _tables(atlas: AtlasTables, sae: str, min_count: int) -> "tuple[pa.Table, pa.Table]":
     import pyarrow.compute as pc
 
     nodes = atlas.features(sae)

@@ -6,18 +6,21 @@ rest: it locks the folder, checks names and inputs, skips what is stored already
 tasks here or in other processes, and writes a part for each.
 """
 
+import multiprocessing
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import Manifest, Part, write_part
-from atlas.progress import SILENT, Progress
+from atlas.progress import SILENT, Progress, Stage
 from atlas.results import Result, Results
 from atlas.temp_storage import scratch
 
@@ -321,9 +324,7 @@ def computed(
 ) -> "Iterator[tuple[Task, Found]]":
     """Yield each task of some groups with what it found, computed here or by workers."""
     if len(groups) > 1 and (workers or ray is not None):
-        from atlas.study_workers import computed_by_workers
-
-        yield from computed_by_workers(study, groups, at, workers=workers, ray=ray)
+        yield from _computed_by_workers(study, groups, at, workers=workers, ray=ray)
         return
     began = reported = time.monotonic()
     for number, group in enumerate(groups):
@@ -335,6 +336,51 @@ def computed(
                 f"{study.kind}: {number + 1} of {len(groups)} done, about {rest / 60:.1f} minutes remain."
             )
             reported = now
+
+
+def _computed_by_workers(
+    study: Study, groups: Sequence[Sequence[Task]], at: Workplace, *, workers: int, ray: str | None
+) -> Iterator[tuple[Task, Found]]:
+    """Yield each task with what it found, in the order of the groups.
+
+    A worker opens the folder itself and returns tables; only the process that holds the lock
+    writes parts, so they are the same whoever computed them. The study must be picklable.
+    """
+    work = [(study, list(group), at.folder.path) for group in groups]
+    with at.progress.stage(f"{study.kind} on workers", total=len(work), unit="groups") as stage:
+        if ray is not None:
+            yield from _on_ray(work, ray, stage)
+            return
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(work)), mp_context=spawn) as pool:
+            for done in pool.map(_compute, work):
+                yield from done
+                stage.advance()
+
+
+def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[tuple[Task, Found]]:
+    try:
+        import ray
+    except ImportError:
+        raise Missing(
+            "Ray is not installed; `pip install 'feature-atlas[ray]'` installs it, and --workers needs none."
+        ) from None
+    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    remote = ray.remote(_compute)
+    for answer in [remote.remote(item) for item in work]:
+        yield from ray.get(answer)
+        stage.advance()
+
+
+def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
+    study, tasks, path = work
+    folder = Folder.open(path)
+    with TemporaryDirectory(prefix=f"atlas-{study.kind}-") as room:
+        at = Workplace(folder, folder.sound(), Path(room), SILENT)
+        return [
+            (task, replace(found, tables=list(found.tables)))
+            for task, found in study.run_group(tasks, at)
+        ]
 
 
 def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Part | None:

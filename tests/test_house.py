@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pytest
 
 import atlas.errors as errors
@@ -46,6 +47,39 @@ def test_imports_run_one_way(room):
         if name in above
     }
     assert not found
+
+
+def modules():
+    """The modules of the four rooms, by their dotted names."""
+    found = {}
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported_modules(path, known):
+    """The modules that a file imports anywhere, also for types only."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_no_two_files_import_each_other_in_a_circle():
+    known = modules()
+    graph = networkx.DiGraph(
+        (name, other)
+        for name, path in known.items()
+        if name not in ROOMS  # these load lazily what they list
+        for other in imported_modules(path, known)
+        if other in known and other != name
+    )
+    assert not [c for c in networkx.strongly_connected_components(graph) if len(c) > 1]
 
 
 def test_queries_needs_the_standard_library_only():

@@ -39,6 +39,7 @@ from atlas.temp_storage import check_room
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
+from ingest.model.site_tables import site_tables
 from ingest.model.sites import parse_hook
 from ingest.text.atlas_corpus import beginning, own_corpus
 from ingest.text.corpus import Corpus
@@ -507,31 +508,16 @@ class _Work:
             ("r2", limits.map), ("token_r2", limits.token), ("token_difference", limits.difference),
         ):  # fmt: skip
             edge[f"{name}_low"], edge[f"{name}_high"] = interval
+        sites = [model.place(hook) for hook in dict.fromkeys([self.source, target])]
         tables = [
             ("MAPS_TO", _table("MAPS_TO", [edge])),
-            *self._sites(model, [self.source, target]),
+            *site_tables(self.model_name, sites),
             (DESCRIBED, self.subject.table(model)),
             *scored.affine.tables(),
             ("dimensions", scored.dimensions),
         ]
         dtypes = {"model": model.dtype, "moments": "float64", "device": model.device.type}
         return Found(tables, sources=self.origin(), dtypes=dtypes, seed=self.settings.seed)
-
-    def _sites(self, model: LanguageModel, hooks: Sequence[str]) -> list[tuple[str, pa.Table]]:
-        places = [model.place(hook) for hook in dict.fromkeys(hooks)]
-        name = self.model_name
-        sites = [
-            {
-                "id": f"{name}/{p.hook}",
-                "model": name,
-                "hook": p.hook,
-                "layer": p.layer,
-                "width": p.width,
-            }
-            for p in places
-        ]
-        of_model = [{"source": site["id"], "target": name} for site in sites]
-        return [("Site", _table("Site", sites)), ("OF_MODEL", _table("OF_MODEL", of_model))]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from atlas.errors import Mismatch
 from atlas.folder import Folder
 from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from ingest.codes.store import count_rows
+from ingest.model.site_tables import site_tables
 from ingest.reduce.protocol import Reduction, State, Subject
 from ingest.sae.info import neuronpedia_url
 
@@ -142,25 +143,14 @@ class Delivery:
 
     def _sae_tables(self, info: "SaeInfo") -> "Iterable[tuple[str, pa.Table]]":
         model, corpus = self.group.model, self.corpus
-        place = model.place(info.hook)
         site = f"{model.name}/{info.hook}"
         # The same model may have been named by another path before: the first name stays.
         yield _rows("Model", _model_there(self.folder, model, self._own) or _model_row(model))
-        yield _rows(
-            "Site",
-            {
-                "id": site,
-                "model": model.name,
-                "hook": info.hook,
-                "layer": place.layer,
-                "width": place.width,
-            },
-        )
+        yield from site_tables(model.name, [model.place(info.hook)])
         said = asdict(corpus)
         yield _rows("Corpus", {p.name: said[p.name] for p in schema.node("Corpus").properties})
         yield _rows("SAE", self._sae_row(info))
         yield "Feature", _features(info)
-        yield _rows("OF_MODEL", {"source": site, "target": model.name})
         yield _rows("READS", {"source": info.name, "target": site})
         yield _rows("MEASURED_ON", {"source": info.name, "target": corpus.id})
         ids = _ids(info)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder, Sound
@@ -15,12 +14,12 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result as StudyResult
 from atlas.results import Results
-from atlas.schema import arrow_schema
 from atlas.settings import read_settings
 from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
+from ingest.model.site_tables import site_tables
 from ingest.probe.part_tables import Run
 from ingest.probe.probe_data import Kept
 from ingest.probe.schedule import Result, probe_all
@@ -364,21 +363,15 @@ class _Work:
         if self.other is not None:
             info = self.other.corpus.info
             sources["validation"] = {"corpus": info.id, "source": info.source}
-        tables = [("PREDICTED_FROM", result.table), *self._site(subject, result.hook)]
+        site = self.model.place(result.hook)
+        tables = [
+            ("PREDICTED_FROM", result.table),
+            *site_tables(subject.model["name"], [site]),
+        ]
         if result.draws is not None:
             tables.append(("draws", result.draws))
         dtypes = {"probe": "float32", "device": self.model.device.type}
         return Found(tables, sources=sources, dtypes=dtypes)
-
-    def _site(self, subject: Subject, hook: str) -> list[tuple[str, pa.Table]]:
-        place, model = self.model.place(hook), subject.model["name"]
-        site = {"id": f"{model}/{hook}", "model": model, "hook": hook,
-                "layer": place.layer, "width": place.width}  # fmt: skip
-        of_model = {"source": site["id"], "target": model}
-        return [
-            (name, pa.Table.from_pylist([row], schema=arrow_schema(name)))
-            for name, row in (("Site", site), ("OF_MODEL", of_model))
-        ]
 
 
 def _summary(part: Part) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """Planted SAEs as an atlas: the parts that an ingest would write, with no model behind them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from atlas.api import Atlas
 from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.progress import Progress
-from ingest.codes.store import write_shard
+from ingest.codes.store import Block, write_shard
 from ingest.forward.part_writer import Delivery
 from ingest.forward.shard_runner import reduce_again
 from ingest.forward.shards import Group, shard_blocks
@@ -20,11 +20,10 @@ from ingest.reduce import on_activations, on_codes
 from ingest.reduce.protocol import Sizes, Subject
 from ingest.sae.info import SaeInfo
 from ingest.settings import Settings
+from ingest.synthetic.settings import PlantedSettings
+from ingest.synthetic.text import PlantedText
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import ContextSettings
-
-if TYPE_CHECKING:
-    from ingest.synthetic.generator import Planted
 
 __all__ = ["write_atlas"]
 
@@ -32,8 +31,21 @@ MODEL = "planted"
 HOOK = "hook_embed"
 
 
+class PlantedCodes(Protocol):
+    """What is written: ``Planted``, which imports this module for its method ``write``."""
+
+    settings: PlantedSettings
+
+    @property
+    def text(self) -> PlantedText:
+        """The text."""
+
+    def blocks(self, sae: str) -> Iterator[Block]:
+        """Yield the codes of an SAE, block by block."""
+
+
 def write_atlas(
-    planted: "Planted", path: Path, *, settings: Settings | None, progress: Progress
+    planted: PlantedCodes, path: Path, *, settings: Settings | None, progress: Progress
 ) -> Atlas:
     """Write an atlas; see ``Planted.write``."""
     if path.exists() and any(path.iterdir()):
@@ -52,7 +64,7 @@ def write_atlas(
 
 
 def _write_sae(
-    planted: "Planted", sae: Any, delivery: Delivery, settings: Settings, progress: Progress
+    planted: PlantedCodes, sae: Any, delivery: Delivery, settings: Settings, progress: Progress
 ) -> None:
     name, run = sae.info.name, delivery.folder.run(f"{sae.info.name}-planted")
     run.mkdir(parents=True)
@@ -83,7 +95,7 @@ def _write_sae(
         delivery.reduction(reduction, [reduction.start(none)], sae=part, subject=subject)
 
 
-def _info(planted: "Planted", name: str) -> SaeInfo:
+def _info(planted: PlantedCodes, name: str) -> SaeInfo:
     said = f"{planted.settings} {name}"
     return SaeInfo(
         name=name,
@@ -105,7 +117,7 @@ def _info(planted: "Planted", name: str) -> SaeInfo:
     )
 
 
-def _group(planted: "Planted", saes: list[SimpleNamespace], settings: Settings) -> Group:
+def _group(planted: PlantedCodes, saes: list[SimpleNamespace], settings: Settings) -> Group:
     """Return what parts say of the model, though there is none that could be run."""
     words = "\n".join(planted.text.words)
     model = SimpleNamespace(

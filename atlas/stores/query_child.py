@@ -1,0 +1,122 @@
+"""The child process that answers one query on an embedded view; see ``atlas.stores.query_process``."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import AtlasError, OutOfRoom
+from atlas.stores import Limits
+from atlas.stores.kuzu import KuzuStore
+from atlas.stores.query_process import too_large
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["main"]
+
+OVERHEAD = 1 << 30
+"""Address space that threads and the answer take besides what a query may use, in bytes."""
+LATENESS = 0.5
+"""Seconds that the engine has to report a time limit itself before the process ends."""
+INTERVAL = 0.1
+"""Seconds between two measurements of the process's memory."""
+_ANSWERING = threading.Lock()  # never released: the first thread to have it writes the one answer
+
+
+def main() -> int:
+    """Answer one request; the exit status is 1 if it failed with an error of ours."""
+    request = json.loads(sys.stdin.buffer.read())
+    limits = Limits(timeout=request["timeout"], memory=request["memory"], rows=request["rows"])
+    try:
+        answer = _answer(request, limits)
+    except AtlasError as error:
+        _write(json.dumps({"type": type(error).__name__, "message": str(error)}).encode())
+        return 1
+    except MemoryError:
+        message = too_large(limits.memory)
+        _write(json.dumps({"type": "OutOfRoom", "message": message}).encode())
+        return 1
+    _write(_stream(answer))
+    return 0
+
+
+def _answer(request: Mapping[str, Any], limits: Limits) -> "pa.Table":
+    store = KuzuStore.open(Path(request["path"]))
+    _limit_memory(limits.memory)
+    _limit_time(limits.timeout)
+    threading.Thread(target=_watch, args=(limits.memory,), daemon=True).start()
+    try:
+        return store.answer(request["cypher"], request["values"], limits=limits)
+    except OutOfRoom:
+        raise OutOfRoom(too_large(limits.memory)) from None
+    finally:
+        store.close()
+
+
+def _limit_memory(memory: int) -> None:
+    """Refuse this process more memory than it has now and may use, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit; time and rows are limited there as well
+        return
+    try:
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except OSError:  # macOS reports no address space, and ignores limits on it
+        return
+    most = min(used + memory + OVERHEAD, sys.maxsize)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _limit_time(timeout: float) -> None:
+    """Let the system end this process when its time is over; on Windows the parent alone does."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, timeout + LATENESS)
+
+
+def _watch(memory: int) -> None:
+    """End this process with a message once it has used its memory, for macOS has no such limit.
+
+    kuzu releases Python's lock while it runs a query, but not while it prepares one.
+    """
+    before = _most_memory()
+    while _most_memory() - before <= memory + OVERHEAD:
+        time.sleep(INTERVAL)
+    _write(json.dumps({"type": "OutOfRoom", "message": too_large(memory)}).encode())
+    os._exit(1)
+
+
+def _most_memory() -> int:
+    """Return the most memory this process has had, in bytes; 0 where the system does not report it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _stream(table: "pa.Table") -> "pa.Buffer":
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _write(data: "bytes | pa.Buffer") -> None:
+    _ANSWERING.acquire()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
