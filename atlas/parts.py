@@ -29,9 +29,11 @@ __all__ = [
     "Manifest",
     "Part",
     "TableFile",
+    "UnwrittenPart",
     "differ",
     "read_manifest",
     "stored_digests",
+    "unwritten_part",
     "write_manifest",
     "write_part",
 ]
@@ -213,6 +215,35 @@ class Part:
                 f"The part {self.manifest.key} was replaced or removed by another process while it was read; "
                 "give the command again, once the other one has finished."
             )
+
+
+@dataclass(frozen=True)
+class UnwrittenPart(Part):
+    """A part in memory, of an atlas that cannot be written; ``data`` are its tables by name."""
+
+    data: "Mapping[str, pa.Table]" = field(default_factory=dict)
+
+    def table(self, name: str) -> "pa.Table":
+        """Return one of its tables."""
+        return self.data[name]
+
+    def check(self) -> None:
+        """Return: there are no files to check."""
+
+
+def unwritten_part(manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> UnwrittenPart:
+    """Return a part in memory.
+
+    Parameters
+    ----------
+    manifest
+        Its manifest; ``tables`` is filled in here.
+    tables
+        Its tables by name, checked as ``write_part`` checks them.
+    """
+    data = {name: _held_against_schema(manifest.kind, name, table) for name, table in tables}
+    files = {name: TableFile("", table.num_rows, "") for name, table in data.items()}
+    return UnwrittenPart(Path(), replace(manifest, tables=files), data)
 
 
 def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> Part:

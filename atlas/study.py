@@ -11,21 +11,24 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from atlas.errors import BadInput, Missing, UnknownName
+from atlas.errors import Asked, BadInput, Locked, Missing, UnknownName
 from atlas.folder import Folder, Sound
-from atlas.parts import Manifest, Part, write_part
+from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
 from atlas.results import Result, Results
 from atlas.temp_storage import scratch
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from atlas.api import Atlas
 
 __all__ = [
     "INPUTS",
@@ -107,24 +110,68 @@ class Found:
     seed: int | None = None
 
 
-@dataclass(frozen=True)
 class Workplace:
     """Where a task runs.
 
     Parameters
     ----------
-    folder, sound
-        The atlas, and its sound parts.
+    folder
+        The folder of the atlas; None if the atlas is on a server.
+    sound
+        Its sound parts; none on a server.
     scratch
         An empty folder, removed at the end.
     progress
         Notified of the work.
+    server
+        The open atlas, if it is on a server; only studies with an optional part run there.
+    obstacle
+        Why results cannot be stored, as a clause; None if they can.
     """
 
-    folder: Folder
-    sound: Sound
-    scratch: Path
-    progress: Progress
+    def __init__(
+        self,
+        folder: Folder | None,
+        sound: Sound,
+        scratch: Path,
+        progress: Progress,
+        *,
+        server: "Atlas | None" = None,
+        obstacle: str | None = None,
+    ) -> None:
+        self._folder = folder
+        self.sound = sound
+        self.scratch = scratch
+        self.progress = progress
+        self.obstacle = obstacle
+        self._server = server
+
+    @property
+    def on_server(self) -> bool:
+        """Whether the atlas is on a server, which stores no parts and no codes."""
+        return self._folder is None
+
+    @property
+    def folder(self) -> Folder:
+        """The folder of the atlas.
+
+        Raises
+        ------
+        Asked
+            If the atlas is on a server.
+        """
+        if self._folder is None:
+            raise Asked(f"{self.atlas.url} is a server; this needs the folder of the atlas.")
+        return self._folder
+
+    @cached_property
+    def atlas(self) -> "Atlas":
+        """The atlas, open for reading tables, in a folder or on a server."""
+        from atlas.api import Atlas
+
+        if self._server is not None:
+            return self._server
+        return Atlas(str(self.folder.path), folder=self.folder, progress=self.progress)
 
 
 class Study(ABC):
@@ -135,7 +182,11 @@ class Study(ABC):
     version: ClassVar[int]
     """Raised when the same inputs would give other tables."""
     optional_part: ClassVar[bool] = False
-    """Whether results are returned also where the folder cannot be written."""
+    """Whether results are also returned where they cannot be stored.
+
+    That is the case on a server, in a folder that another process writes, and in a folder that
+    is read-only.
+    """
 
     @contextmanager
     def opening(self, path: Path) -> Iterator[Folder]:
@@ -202,7 +253,7 @@ class Study(ABC):
 
 def run_study(
     study: Study,
-    atlas: str | Path,
+    atlas: "str | Path | Atlas",
     saes: Sequence[str] | None = None,
     *,
     replace: bool = False,
@@ -218,7 +269,7 @@ def run_study(
     study
         The study.
     atlas
-        The folder of the atlas.
+        The folder of the atlas; a study with an optional part also takes a server.
     saes
         Names of its SAEs; all that the study can use, if None.
     replace
@@ -244,20 +295,18 @@ def run_study(
     Missing
         If a part that a task reads is missing.
     Locked
-        If another process writes into the folder.
+        If another process writes into the folder, unless the part is optional.
     """
-    with study.opening(Path(atlas)) as folder, scratch(folder, study.kind) as room:
-        at = Workplace(folder, folder.sound(), room, progress)
-        tasks = list(study.tasks(at, saes))
-        for task in tasks:
-            inputs = [*task.made_from, *task.reads]
-            check_inputs(inputs, at.sound, what=f"The {study.kind} of {task.title}")
+    with _workplace(study, atlas, progress) as at:
+        tasks = _tasks(study, at, saes)
         parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
         missing = [task for task in tasks if parts[task.name] is None]
         study.check(missing, at)
         todo = study.groups(missing)
+        if todo and at.obstacle is not None:
+            progress.say(f"{at.obstacle}, so the results are not stored.")
         for task, found in computed(study, todo, at, workers=workers, ray=ray):
-            parts[task.name] = _write(study, task, found, at)
+            parts[task.name] = _part(study, task, found, at)
     return Results([study.result(part) for part in parts.values() if part is not None])
 
 
@@ -381,6 +430,51 @@ def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
             (task, replace(found, tables=list(found.tables)))
             for task, found in study.run_group(tasks, at)
         ]
+@@@@@contextmanager
+def _workplace(
+    study: Study, atlas: "str | Path | Atlas", progress: Progress
+) -> Iterator[Workplace]:
+    """Yield where a study runs: a locked folder, or for an optional part also another or a server."""
+    from atlas.api import Atlas
+    from atlas.stores.opening import is_server
+
+    with ExitStack() as stack:
+        if not isinstance(atlas, Atlas) and study.optional_part and is_server(str(atlas)):
+            atlas = stack.enter_context(Atlas.open(str(atlas), progress=progress))
+        if isinstance(atlas, Atlas) and atlas.folder is None:
+            if not study.optional_part:
+                raise Asked(f"{atlas.url} is a server; this needs the folder of the atlas.")
+            room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
+            why = f"{atlas.url} is a server"
+            yield Workplace(None, Sound({}), room, progress, server=atlas, obstacle=why)
+            return
+        path = Path(atlas.url if isinstance(atlas, Atlas) else atlas)
+        obstacle = None
+        try:
+            folder = stack.enter_context(study.opening(path))
+            room = stack.enter_context(scratch(folder, study.kind))
+        except (Locked, OSError) as error:
+            if not study.optional_part:
+                raise
+            folder = Folder.open(path)
+            room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
+            obstacle = (
+                f"Another process is writing {folder.path}"
+                if isinstance(error, Locked)
+                else f"No file can be written in {folder.path}"
+            )
+        yield Workplace(folder, folder.sound(), room, progress, obstacle=obstacle)
+
+
+def _tasks(study: Study, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    """Return the tasks of a study, after a check that their inputs are stored."""
+    tasks = list(study.tasks(at, saes))
+    if at.on_server:
+        return [replace(task, made_from=(), reads=()) for task in tasks]
+    for task in tasks:
+        keys = [*task.made_from, *task.reads]
+        check_inputs(keys, at.sound, what=f"The {study.kind} of {task.title}")
+    return tasks
 
 
 def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Part | None:
@@ -392,11 +486,12 @@ def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: boo
     if study.is_current(part, task):
         at.progress.say(f"{what} the same settings.")
         return part
-    at.progress.say(f"{what} other settings{'' if keep else '; it is replaced'}.")
+    at.progress.say(f"{what} other settings{'' if keep or at.obstacle else '; it is replaced'}.")
     return part if keep else None
 
 
-def _write(study: Study, task: Task, found: Found, at: Workplace) -> Part:
+def _part(study: Study, task: Task, found: Found, at: Workplace) -> Part:
+    """Return the part that stores what a task found; in memory only if it cannot be written."""
     manifest = Manifest(
         kind=study.kind,
         name=task.name,
@@ -408,6 +503,8 @@ def _write(study: Study, task: Task, found: Found, at: Workplace) -> Part:
         dtypes=found.dtypes,
         made_from={key: at.sound.parts[key].manifest.hash for key in task.made_from},
     )
+    if at.obstacle is not None:
+        return unwritten_part(manifest, found.tables)
     return write_part(at.folder.part(study.kind, task.name), manifest, found.tables)
 
 

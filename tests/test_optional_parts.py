@@ -1,0 +1,121 @@
+"""Studies whose part is optional: results are stored where possible, and returned everywhere."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+from filelock import FileLock
+from small_parts import small_atlas
+from told import Told
+
+from atlas.api import Atlas
+from atlas.errors import Asked, Locked
+from atlas.results import Result
+from atlas.study import Found, Study, Task, run_study
+
+
+@dataclass(frozen=True)
+class CountSettings:
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class CountStudy(Study):
+    """Count the features of each SAE."""
+
+    kind: ClassVar[str] = "count"
+    version: ClassVar[int] = 1
+    optional_part: ClassVar[bool] = True
+
+    settings: CountSettings = CountSettings()
+
+    def tasks(self, at, saes):
+        return [
+            Task(name, (name,), self.settings, made_from=(f"sae/{name}",))
+            for name in saes or at.atlas.saes
+        ]
+
+    def run(self, task, at):
+        features = at.atlas.features(task.name).num_rows * task.settings.times
+        (at.scratch / "file").touch()
+        return Found([("counts", pa.table({"features": [features]}))])
+
+    def result(self, part):
+        return Result(self.kind, part.manifest.name, part.table("counts").to_pylist()[0])
+
+
+class StrictStudy(CountStudy):
+    """The same, with a part that must be stored."""
+
+    optional_part = False
+
+
+class Served(Atlas):
+    """An atlas that has the tables of a folder and is a server, as far as callers know."""
+
+    def __init__(self, folder):
+        super().__init__("neo4j://somewhere")
+        self._tables = Atlas(str(folder.path), folder=folder)
+
+    saes = property(lambda self: self._tables.saes)
+
+    def table(self, name, *, sae=None):
+        return self._tables.table(name, sae=sae)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return small_atlas(tmp_path / "a.atlas")
+
+
+def features(results):
+    return [one["features"] for one in results]
+
+
+def test_results_are_stored_where_that_is_possible(folder):
+    assert features(run_study(CountStudy(), folder.path)) == [3, 2]
+    told = Told()
+    assert features(run_study(CountStudy(), folder.path, progress=told)) == [3, 2]
+    assert len(folder.sound().of("count")) == 2
+    assert all("the same settings" in sentence for sentence in told.said)
+    assert features(run_study(CountStudy(), Atlas.open(folder.path), ["two"])) == [2]
+
+
+def test_results_of_a_locked_folder_are_returned(folder):
+    run_study(CountStudy(), folder.path, ["one"])
+    told = Told()
+    with folder.writing():
+        assert features(run_study(CountStudy(), folder.path, progress=told)) == [3, 2]
+        other = CountStudy(CountSettings(times=2))
+        assert features(run_study(other, folder.path, ["one"])) == [6]
+        with pytest.raises(Locked):
+            run_study(StrictStudy(), folder.path)
+    assert [part.manifest.name for part in folder.sound().of("count")] == ["one"]
+    assert told.said[1:] == [
+        f"Another process is writing {folder.path}, so the results are not stored."
+    ]
+
+
+def test_results_of_a_read_only_folder_are_returned(folder, monkeypatch):
+    def refused(lock, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", lock.lock_file)
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    told = Told()
+    assert features(run_study(CountStudy(), folder.path, progress=told)) == [3, 2]
+    assert told.said == [f"No file can be written in {folder.path}, so the results are not stored."]
+    with pytest.raises(PermissionError):
+        run_study(StrictStudy(), folder.path)
+    assert not folder.sound().of("count")
+
+
+def test_results_of_a_server_are_returned(folder, monkeypatch):
+    told = Told()
+    result = run_study(CountStudy(), Served(folder), ["two"], progress=told)
+    assert features(result) == [2]
+    assert told.said == ["neo4j://somewhere is a server, so the results are not stored."]
+    with pytest.raises(Asked, match="needs the folder"):
+        run_study(StrictStudy(), Served(folder))
+    monkeypatch.setattr(Atlas, "open", lambda url, **_: Served(folder))
+    assert features(run_study(CountStudy(), "neo4j://somewhere")) == [3, 2]
