@@ -12,6 +12,7 @@ import numpy as np
 from atlas import schema
 from atlas.errors import BrokenPart
 from atlas.folder import DESCRIBED, Folder, Sound
+from atlas.parts import Part
 from atlas.schema import EDGES, TABLES, Edge, Node
 from atlas.stores import Graph
 from atlas.stores.tables import in_order
@@ -24,16 +25,21 @@ __all__ = ["assemble", "assemble_table", "fingerprints", "graph_fingerprint", "r
 
 
 def fingerprints(sound: Sound) -> dict[str, str]:
-    """Return, for each SAE, the hash of all sound parts that touch it."""
+    """Return, for each SAE, the hash of all sound parts that touch it and fill tables of the graph."""
     touching: dict[str, list[str]] = {name: [] for name in sound.saes}
     for key, part in sorted(sound.parts.items()):
-        if part.manifest.kind != "codes":  # codes are in no table, so dropping them changes nothing
+        if _fills_graph(part):
             for name in part.manifest.saes:
                 touching.setdefault(name, []).append(f"{key} {part.manifest.hash}")
     return {
         name: hashlib.sha256("\n".join(keys).encode()).hexdigest()
         for name, keys in touching.items()
     }
+
+
+def _fills_graph(part: Part) -> bool:
+    """Return whether a part has a table of the schema; codes and results of some studies have none."""
+    return any(not name[0].islower() for name in part.manifest.tables)
 
 
 def graph_fingerprint(sound: Sound) -> str:

@@ -189,6 +189,18 @@ def test_a_fingerprint_changes_with_the_parts_that_touch_its_sae_only(folder):
     assert graph_fingerprint(folder.sound()) != whole
 
 
+def test_a_part_without_a_table_of_the_graph_changes_no_fingerprint(folder):
+    before = fingerprints(folder.sound()), graph_fingerprint(folder.sound())
+    notes = [("notes", pa.table({"words": ["some"]}))]
+    write_part(folder.part("notes", "one"), Manifest("notes", "one", saes=("one",)), notes)
+    assert "notes/one" in folder.sound().parts
+    assert (fingerprints(folder.sound()), graph_fingerprint(folder.sound())) == before
+    node = [("Feature", filled("Feature", "statistics", []))]
+    manifest = Manifest("statistics", "two", saes=("two",))
+    write_part(folder.part("statistics", "two"), manifest, node)
+    assert fingerprints(folder.sound())["two"] != before[0]["two"]
+
+
 def test_rows_of_an_sae(folder):
     tables = assemble(folder).tables
 
