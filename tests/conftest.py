@@ -111,7 +111,7 @@ def open_neo4j(empty_neo4j: Server) -> Iterator[Callable[[], Neo4jStore]]:
 
     def open() -> Neo4jStore:
         bolt = Bolt(empty_neo4j.url, username=empty_neo4j.username, password=empty_neo4j.password)
-        opened.append(Neo4jStore(bolt, wait=20))
+        opened.append(Neo4jStore(bolt, wait=300))
         return opened[-1]
 
     yield open

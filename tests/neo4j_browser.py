@@ -15,7 +15,7 @@ import neo4j
 from neo4j.exceptions import ClientError
 from playwright.sync_api import Page, TimeoutError, expect, sync_playwright
 
-PATIENCE = 60_000  # ms to wait for anything: a loaded machine is slow to draw
+PATIENCE = 600_000  # ms to wait for anything: a loaded machine is slow to draw
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 # The frame that shows a command, once it has its result: by its label, blanks aside.
@@ -159,7 +159,7 @@ def browser(url: str, *, username: str, password: str) -> Iterator[Browser]:
 
 def _log_in(page: Page, username: str, password: str) -> None:
     """Fill in the form, again if it is drawn anew, as it is when it has found the server."""
-    for _ in range(10):
+    for _ in range(60):
         page.fill("[data-testid=username]", username)
         page.fill("[data-testid=password]", password)
         try:
