@@ -430,7 +430,9 @@ def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
             (task, replace(found, tables=list(found.tables)))
             for task, found in study.run_group(tasks, at)
         ]
-@@@@@contextmanager
+
+
+@contextmanager
 def _workplace(
     study: Study, atlas: "str | Path | Atlas", progress: Progress
 ) -> Iterator[Workplace]:
