@@ -9,9 +9,11 @@ from analysis.communities.commands import communities, plot_communities
 from analysis.graph.commands import plot_graphs, stats
 from analysis.graph_comparison.commands import compare
 from analysis.graph_matching.commands import counterparts
+from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
 from analysis.transcoder.commands import transcoder
+from atlas.cli.study_command import study_command
 from atlas.output import (
     atlas_option,
     echo,
@@ -227,8 +229,25 @@ def _show_in_full(row: dict[str, Any]) -> None:
 plot.add_command(plot_graphs)
 plot.add_command(plot_communities)
 
+positions = study_command(
+    "positions", "analysis.positions.study:activation_by_position", PositionSettings,
+    help="Compare activations between positions in the context, beside random orders of the tokens."
+    "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
+)  # fmt: skip
+
 ROOM = Room(
     "analysis",
-    (probes, plot, stats, communities, compare, counterparts, transcoder, residual, report),
+    (
+        probes,
+        plot,
+        stats,
+        communities,
+        compare,
+        counterparts,
+        transcoder,
+        residual,
+        report,
+        positions,
+    ),
     lambda path: (),
 )

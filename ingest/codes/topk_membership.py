@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
 from ingest.codes.store import Block, Tokens, read_shard
+from ingest.codes.stored import stored_shards
 from ingest.reduce import pair_counting
 
 __all__ = [
@@ -122,14 +123,8 @@ def open_membership(
         If it has fewer tokens.
     """
     rule, sound = rule_of(folder, sae), folder.sound()
-    if f"codes/{sae}" not in sound.parts:
-        raise Missing(
-            f"The codes of {sae} were not kept in {folder.path}, and this needs which features are "
-            "active on each token. Ingest it again with --keep-codes --replace."
-        )
-    sound.parts[f"codes/{sae}"].check()
+    shards = stored_shards(folder, sound, sae, what="The features that are active on each token")
     (row,) = sound.parts[f"sae/{sae}"].table("SAE").to_pylist()
-    shards = sorted(folder.codes(sae).glob("*.arrow"))
     blocks = (block for shard in shards for block in read_shard(shard))
     found = read_membership(
         blocks, d_sae=int(row["d_sae"]), k=rule.k, tokens=tokens, documents=documents

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from atlas.folder import Folder, Sound
 from atlas.parts import Part
-from atlas.study import check_inputs, check_saes
+from atlas.study import check_inputs
+from ingest.codes.stored import stored_shards
 
 __all__ = ["TOP_TOKENS", "Side", "open_side"]
 
@@ -89,11 +90,10 @@ def open_side(folder: Folder, sound: Sound, name: str) -> Side:
     BrokenPart
         If its codes have changed since they were written.
     """
-    check_saes(sound, [name])
-    check_inputs([f"codes/{name}", f"tokens/{name}"], sound, what=f"A match of {name}")
-    sae, codes = sound.parts[f"sae/{name}"], sound.parts[f"codes/{name}"]
-    codes.check()
+    what = f"A match of {name}"
+    shards = stored_shards(folder, sound, name, what=what)
+    check_inputs([f"tokens/{name}"], sound, what=what)
+    sae = sound.parts[f"sae/{name}"]
     (row,) = sae.table("SAE").to_pylist()
     (model,) = sae.table("Model").to_pylist()
-    shards = sorted(folder.codes(name).glob("*.arrow"))
     return Side(name, sae, sound.parts[f"tokens/{name}"], shards, row, model["tokenizer"])

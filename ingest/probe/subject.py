@@ -6,7 +6,7 @@ from pathlib import Path
 from atlas.errors import Mismatch
 from atlas.folder import Folder, Sound
 from atlas.parts import differ
-from atlas.study import check_inputs
+from ingest.codes.stored import stored_shards
 from ingest.sae.record import Ingested, open_ingested
 
 __all__ = ["Subject", "check_same", "open_subject"]
@@ -38,9 +38,7 @@ def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
         If its codes have changed since they were written.
     """
     ingested = open_ingested(sound, name)
-    check_inputs([f"codes/{name}"], sound, what=f"A probe of {name}")
-    sound.parts[f"codes/{name}"].check()
-    shards = sorted(folder.codes(name).glob("*.arrow"))
+    shards = stored_shards(folder, sound, name, what=f"A probe of {name}")
     return Subject(**vars(ingested), shards=shards)
 
 

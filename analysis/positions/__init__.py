@@ -1,0 +1,1 @@
+"""How activations depend on the position of a token in its context."""

@@ -1,0 +1,23 @@
+"""The settings of a study of positions."""
+
+from dataclasses import dataclass
+
+from atlas.settings import check_settings, documented, setting
+
+__all__ = ["PositionSettings"]
+
+
+@documented
+@dataclass(frozen=True)
+class PositionSettings:
+    """How activations are compared between positions."""
+
+    draws: int = setting(
+        200,
+        "Random orders of the tokens of each document; the lowest p is 1 / (1 + draws).",
+        least=1,
+    )
+    seed: int = setting(0, "Seed of the random orders.", least=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)

@@ -1,0 +1,195 @@
+"""Active features and mean activation by position in the context, beside random orders.
+
+Positions are counted as the model sees them, and grouped by powers of two: 1, 2 to 3, 4 to 7,
+and so on. The null shuffles the tokens of each document among their positions, so that
+what documents are about stays and only the position is lost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from analysis.positions.settings import PositionSettings
+from atlas.parts import Part
+from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
+from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
+from ingest.codes.store import read_shard
+from ingest.codes.stored import stored_shards
+
+__all__ = ["PositionStudy", "activation_by_position", "by_position"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PositionStudy(Study):
+    """Compare activations between positions, an SAE at a time."""
+
+    kind: ClassVar[str] = "positions"
+    version: ClassVar[int] = 1
+
+    settings: PositionSettings
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE."""
+        names = (
+            usable_saes(at.sound, ("codes",), what="A study of positions", progress=at.progress)
+            if saes is None
+            else check_saes(at.sound, saes)
+        )
+        return [
+            Task(n, (n,), self.settings, made_from=(f"sae/{n}",), reads=(f"codes/{n}",))
+            for n in names
+        ]
+
+    def run(self, task: Task, at: Workplace) -> Found:
+        """Compute the table of one SAE."""
+        shards = stored_shards(at.folder, at.sound, task.name, what="A study of positions")
+        position, document, l0, total = _read(shards)
+        rows = by_position(
+            position,
+            document,
+            l0=l0,
+            total=total,
+            draws=self.settings.draws,
+            seed=self.settings.seed,
+        )
+        return Found([("positions", pa.Table.from_pylist(rows))])
+
+    def result(self, part: Part) -> Result:
+        """Return the first and the last positions, and the smallest p."""
+        rows = part.table("positions").to_pylist()
+        summary: dict[str, Any] = {"sae": part.manifest.saes[0], "positions": len(rows)}
+        if rows:
+            summary |= {"l0_first": rows[0]["l0"], "l0_last": rows[-1]["l0"]}
+            summary |= {"activation_first": rows[0]["activation"],
+                        "activation_last": rows[-1]["activation"]}  # fmt: skip
+            summary["p_first"] = rows[0]["p"]
+        return Result(
+            self.kind, part.manifest.name, summary, verdict=_verdict(summary["sae"], rows),
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+
+def activation_by_position(
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    settings: PositionSettings = PositionSettings(),  # noqa: B008 - frozen
+    replace: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+    progress: Progress = SILENT,
+) -> Results:
+    """Compare the activations of SAEs between positions, from their stored codes.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    saes
+        Names of its SAEs; all whose codes are stored, if None.
+    settings
+        Number and seed of the random orders.
+    replace, workers, ray, progress
+        See ``atlas.study.run_study``.
+
+    Returns
+    -------
+    A result for each SAE; its table ``positions`` has a row for each group of positions.
+
+    Examples
+    --------
+    >>> from analysis import activation_by_position             # doctest: +SKIP
+    >>> activation_by_position("demo.atlas").to_pandas("positions")    # doctest: +SKIP
+    """
+    return run_study(
+        PositionStudy(settings), atlas, saes, replace=replace, workers=workers, ray=ray,
+        progress=progress,
+    )  # fmt: skip
+
+
+def by_position(
+    position: Ints, document: Ints, *, l0: Ints, total: Floats, draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """Return a row for each group of positions.
+
+    Parameters
+    ----------
+    position, document
+        int64, (tokens,). Position of each token in its context, and its document.
+    l0, total
+        (tokens,). Active features of each token, and the sum of their activations.
+    draws, seed
+        Random orders of the tokens of each document, and their seed.
+
+    Returns
+    -------
+    list of dict
+        ``first`` and ``last`` position of the group, its ``tokens``, ``l0`` (active features
+        per token), ``activation`` (mean of active features), ``null_low`` and ``null_high``
+        (2.5% and 97.5% of l0 in random orders) and ``p`` (two-sided, of l0).
+    """
+    if not len(position):
+        return []
+    _, group = np.frexp(position.astype(np.float64))
+    groups, group = np.unique(group, return_inverse=True)
+    tokens = np.bincount(group)
+    active, sums = (np.bincount(group, weights=x) for x in (l0, total))
+    observed = active / tokens
+    rng = np.random.default_rng(seed)
+    by_document = np.argsort(document, kind="stable")
+    null = np.empty((draws, len(groups)))
+    for draw in range(draws):
+        mixed = rng.permutation(len(document))
+        order = mixed[np.argsort(document[mixed], kind="stable")]
+        null[draw] = np.bincount(group[by_document], weights=l0[order]) / tokens
+    centre = null.mean(axis=0)
+    further = np.abs(null - centre) >= np.abs(observed - centre) - 1e-12
+    low, high = np.quantile(null, (0.025, 0.975), axis=0)
+    p = (1 + further.sum(axis=0)) / (1 + draws)
+    return [
+        {
+            "first": int(position[group == i].min()), "last": int(position[group == i].max()),
+            "tokens": int(tokens[i]), "l0": float(observed[i]),
+            "activation": float(sums[i] / active[i]) if active[i] else None,
+            "null_low": float(low[i]), "null_high": float(high[i]), "p": float(p[i]),
+        }
+        for i in range(len(groups))
+    ]  # fmt: skip
+
+
+def _read(shards: Sequence[Path]) -> tuple[Ints, Ints, Ints, Floats]:
+    """Return position, document, L0 and sum of activations of every token."""
+    found: list[tuple[Any, ...]] = [
+        (
+            block.tokens.position.astype(np.int64), block.tokens.document,
+            np.diff(block.indptr),
+            np.bincount(block.rows, weights=block.values, minlength=len(block)),
+        )
+        for shard in shards
+        for block in read_shard(shard)
+    ]  # fmt: skip
+    if not found:
+        return (*(np.empty(0, dtype=np.int64) for _ in range(3)), np.empty(0))  # type: ignore[return-value]
+    position, document, l0, total = (np.concatenate(each) for each in zip(*found, strict=True))
+    return position, document, l0, total
+
+
+def _verdict(sae: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return [f"{sae}: no token was counted."]
+    first = rows[0]
+    where = "inside" if first["null_low"] <= first["l0"] <= first["null_high"] else "outside"
+    return [
+        f"{sae}: {first['l0']:.1f} active features per token at positions {first['first']} to "
+        f"{first['last']}, {where} of the range of random orders ({first['null_low']:.1f} to "
+        f"{first['null_high']:.1f}, p = {first['p']:.3g})."
+    ]

@@ -1,0 +1,83 @@
+"""A command for a study: options from its settings, verdict first, then a table.
+
+A study that needs no more than names of SAEs gets its whole command from here.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from atlas.cli.options import chosen_settings, settings_options
+from atlas.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["study_command"]
+
+
+def study_command(
+    name: str, function: str, settings: type, *, help: str, columns: Sequence[str] = ()
+) -> click.Command:
+    """Return the command of a study.
+
+    Parameters
+    ----------
+    name
+        The name of the command.
+    function
+        ``module:function`` that runs the study; it is imported when the command runs. It
+        takes the atlas, names of SAEs, and the keywords ``settings``, ``replace``,
+        ``workers``, ``ray`` and ``progress``, and returns ``Results``.
+    settings
+        The settings class.
+    help
+        What it does, with an example.
+    columns
+        Numbers of the summary that are printed; all that are not lists, if empty.
+    """
+
+    @click.command(name, help=help)
+    @click.argument("saes", nargs=-1, metavar="[SAE]...")
+    @settings_options(settings)
+    @click.option("--workers", type=click.IntRange(0), default=0, metavar="N",
+                  help="Processes that share the work. [default: none]")  # fmt: skip
+    @click.option("--ray", metavar="ADDRESS", help="A Ray cluster that shares the work.")
+    @click.option("--replace", is_flag=True, help="Compute again what is stored already.")
+    @atlas_option
+    @shared_options
+    def command(saes: tuple[str, ...], **options: Any) -> None:
+        own = ("workers", "ray", "replace")
+        results = _imported(function)(
+            folder_of(which_atlas(options["where"])), saes or None,
+            settings=settings(**chosen_settings(settings, options)),
+            **{name: options[name] for name in own},
+            progress=make_progress(quiet=options["quiet"]),
+        )  # fmt: skip
+
+        def show() -> None:
+            for sentence in results.verdict:
+                echo(sentence)
+            print_table(results.rows, columns=columns or _plain_columns(results.rows))
+
+        emit(results.rows, as_json=options["as_json"], show=show)
+
+    return command
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found
+
+
+def _plain_columns(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [k for k, v in rows[0].items() if not isinstance(v, list | dict)] if rows else []
