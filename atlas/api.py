@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from atlas import schema
 from atlas.asking import Question, named
 from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
-from atlas.errors import Asked, BadInput, UnknownName
+from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.progress import SILENT, Progress
 from atlas.stores import Graph, Limits, Param, Store
@@ -118,7 +118,7 @@ class Atlas:
             If the atlas is open on a server, which keeps no parts.
         """
         if self.folder is None:
-            raise Asked(
+            raise RequestError(
                 f"{self.url} is a server; the parts lie in the folder of the atlas. Open that folder."
             )
         if self._graph is None:
@@ -363,7 +363,9 @@ class Atlas:
         import pyarrow as pa
 
         if self.folder is None:
-            raise Asked(f"The table {name!r} is kept in the folder of the atlas, not on a server.")
+            raise RequestError(
+                f"The table {name!r} is kept in the folder of the atlas, not on a server."
+            )
         parts = [p for p in self._sound().parts.values() if p.manifest.kind != "codes"]
         wanted = [p for p in parts if sae is None or sae in p.manifest.saes]
         found = [(p.manifest.name, p.table(name)) for p in wanted if name in p.manifest.tables]

@@ -3,7 +3,7 @@
 ::
 
     AtlasError                 something failed                        exit 1
-    ├── Asked                  the request cannot be met as given      exit 2
+    ├── RequestError           the request cannot be met as given      exit 2
     │   ├── UnknownName        no SAE, site, query or part of that name
     │   ├── BadInput           a file, text or option that cannot be used
     │   └── Mismatch           things that do not belong together
@@ -27,7 +27,6 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
-    "Asked",
     "AtlasError",
     "BadActivations",
     "BadInput",
@@ -38,6 +37,7 @@ __all__ = [
     "NewerFormat",
     "OutOfRoom",
     "QueryFailed",
+    "RequestError",
     "StoreDenied",
     "StoreError",
     "StoreUnreachable",
@@ -51,13 +51,13 @@ class AtlasError(Exception):
     exit_code = 1
 
 
-class Asked(AtlasError):
+class RequestError(AtlasError):
     """The request cannot be met as it was given."""
 
     exit_code = 2
 
 
-class UnknownName(Asked):
+class UnknownName(RequestError):
     """No SAE, site, query or part has this name.
 
     Parameters
@@ -89,11 +89,11 @@ class UnknownName(Asked):
         self.nearest = near
 
 
-class BadInput(Asked):
+class BadInput(RequestError):
     """A file, a text or an option cannot be used."""
 
 
-class Mismatch(Asked):
+class Mismatch(RequestError):
     """Two things do not belong together, such as an SAE and a model of another width."""
 
 

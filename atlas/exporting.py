@@ -82,10 +82,10 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
     atlas = Folder.open(path)
     sound = atlas.sound()
     for key, reason in sound.stale.items():
-        progress.say(f"{key} is stale and left out: {reason}.")
+        progress.report(f"{key} is stale and left out: {reason}.")
     graph = assemble(atlas, sound)
     if empty := empty_texts(graph):
-        progress.say(f"Neo4j's importer leaves empty texts out; they will be null: {empty:,}.")
+        progress.report(f"Neo4j's importer leaves empty texts out; they will be null: {empty:,}.")
     names: list[tuple[Node | Edge, str]] = []
     written: dict[str, int] = {}
     with enough_room(folder), progress.stage("Writing tables", unit="tables") as stage:

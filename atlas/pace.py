@@ -136,7 +136,7 @@ class Pace:
         far = total > FACTOR * expected or FACTOR * total < expected
         if far and abs(left - max(0.0, expected - done)) >= WORTH:
             self._corrected = True
-            self._progress.say(
+            self._progress.report(
                 f"Measured pace: about {duration(left)} left. The forecast for all of this work was "
                 f"{duration(expected)}; {duration(total)} are expected now."
             )

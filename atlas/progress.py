@@ -32,7 +32,7 @@ class Progress(Protocol):
     ) -> AbstractContextManager[Stage]:
         """Begin a stretch of work of a known length, or an unknown one (None)."""
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         """Tell something worth knowing, such as an estimate before work."""
 
 
@@ -49,7 +49,7 @@ class Silent:
         """Begin a stretch of work."""
         yield _SilentStage()
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         """Tell nobody."""
 
 
@@ -94,6 +94,6 @@ class Bars:
         ) as bars:
             yield _Bar(bars, bars.add_task(title, total=total))
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         """Print a line above the bars."""
         self._console.print(shown(sentence), highlight=False, soft_wrap=True)

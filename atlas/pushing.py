@@ -74,14 +74,14 @@ def push_atlas(
     folder = Folder.open(path)
     sound = folder.sound()
     for key, reason in sound.stale.items():
-        progress.say(f"{key} is stale and left out: {reason}.")
+        progress.report(f"{key} is stale and left out: {reason}.")
     graph = renamed(assemble(folder, sound), read_names(names, saes=sound.saes))
     graph, left_out = _trimmed(graph, edges_per_feature, progress)
     store = open_server(url, username=username, password=password, database=database)
     try:
         plan = store.plan(graph)
         if plan.changes:
-            progress.say(f"{plan.rows:,} nodes and edges to write, {rough(plan.seconds)}.")
+            progress.report(f"{plan.rows:,} nodes and edges to write, {rough(plan.seconds)}.")
         if not dry_run:  # without changes too: a push that was killed may have left something
             store.sync(plan, progress)
         return {
@@ -105,7 +105,7 @@ def _trimmed(graph: Graph, edges_per_feature: int | None, progress: Progress) ->
         return graph, 0
     whole, graph = graph, trimmed(graph, edges_per_feature)
     every, kept = (g.tables["CO_ACTIVATES"].num_rows for g in (whole, graph))
-    progress.say(
+    progress.report(
         f"{every - kept:,} of {every:,} CO_ACTIVATES edges are left out: those not among the "
         f"{edges_per_feature} heaviest of one of their features."
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from atlas.errors import Asked, BadInput, Locked, Missing, UnknownName
+from atlas.errors import BadInput, Locked, Missing, RequestError, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
@@ -161,7 +161,7 @@ class Workplace:
             If the atlas is on a server.
         """
         if self._folder is None:
-            raise Asked(f"{self.atlas.url} is a server; this needs the folder of the atlas.")
+            raise RequestError(f"{self.atlas.url} is a server; this needs the folder of the atlas.")
         return self._folder
 
     @cached_property
@@ -304,7 +304,7 @@ def run_study(
         study.check(missing, at)
         todo = study.groups(missing)
         if todo and at.obstacle is not None:
-            progress.say(f"{at.obstacle}, so the results are not stored.")
+            progress.report(f"{at.obstacle}, so the results are not stored.")
         for task, found in computed(study, todo, at, workers=workers, ray=ray):
             parts[task.name] = _part(study, task, found, at)
     return Results([study.result(part) for part in parts.values() if part is not None])
@@ -355,7 +355,7 @@ def usable_saes(
         missing = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
         if missing:
             how = INPUTS.get(missing[0], "`atlas ingest --replace` makes it")
-            progress.say(f"{name} is skipped: it has no {' and no '.join(missing)}; {how}.")
+            progress.report(f"{name} is skipped: it has no {' and no '.join(missing)}; {how}.")
         else:
             some = True
             yield name
@@ -381,7 +381,7 @@ def computed(
         now = time.monotonic()
         if number + 1 < len(groups) and now - reported > _SILENCE:
             rest = (now - began) / (number + 1) * (len(groups) - number - 1)
-            at.progress.say(
+            at.progress.report(
                 f"{study.kind}: {number + 1} of {len(groups)} done, about {rest / 60:.1f} minutes remain."
             )
             reported = now
@@ -445,7 +445,7 @@ def _workplace(
             atlas = stack.enter_context(Atlas.open(str(atlas), progress=progress))
         if isinstance(atlas, Atlas) and atlas.folder is None:
             if not study.optional_part:
-                raise Asked(f"{atlas.url} is a server; this needs the folder of the atlas.")
+                raise RequestError(f"{atlas.url} is a server; this needs the folder of the atlas.")
             room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
             why = f"{atlas.url} is a server"
             yield Workplace(None, Sound({}), room, progress, server=atlas, obstacle=why)
@@ -486,9 +486,9 @@ def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: boo
         return None
     what = f"The {study.kind} of {task.title} is stored already, with"
     if study.is_current(part, task):
-        at.progress.say(f"{what} the same settings.")
+        at.progress.report(f"{what} the same settings.")
         return part
-    at.progress.say(f"{what} other settings{'' if keep or at.obstacle else '; it is replaced'}.")
+    at.progress.report(f"{what} other settings{'' if keep or at.obstacle else '; it is replaced'}.")
     return part if keep else None
 
 

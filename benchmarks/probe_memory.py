@@ -18,10 +18,10 @@ import numpy as np
 
 from atlas.progress import SILENT
 from ingest.codes.store import Block, Tokens, write_shard
-from ingest.probe.probe_data import Kept
+from ingest.probe.probe_data import ProbeData
 from ingest.probe.schedule import probe_all
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import Place
+from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.design import Design
 
 DOCUMENT = 1000
@@ -79,9 +79,9 @@ def main() -> None:
         )
         size = sum(path.stat().st_size for path in shards) / 2**30
         before = peak()
-        kept = Kept([shards], d_sae=asked.d_sae)
+        kept = ProbeData([shards], d_sae=asked.d_sae)
         x = rng.standard_normal((len(kept.ids), asked.d_model), dtype=np.float32)
-        place = Place(
+        place = SiteDesign(
             "hook_embed", Design(x, scale=1.01), kept.type, np.arange(len(kept.ids)),
             at_embedding=True,
         )  # fmt: skip

@@ -63,7 +63,7 @@ class Stopwatch:
         self.seconds[kind] = self.seconds.get(kind, 0.0) + now - self.last
         self.last = now
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         """Print what is told."""
         print(f"  {sentence}")
 

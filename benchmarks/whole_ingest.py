@@ -98,7 +98,7 @@ def random_sae(shape: Shape, model: LanguageModel, batches: list[Batch]) -> Auto
 
     A random model gives the tokens of a context much in common, so the sample has tokens of many.
     """
-    d_in = model.place(shape.hook).width
+    d_in = model.site(shape.hook).width
     metadata = SAEMetadata(
         model_name="random", hook_name=shape.hook, context_size=shape.context, prepend_bos=True
     )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from atlas.errors import AtlasError, BadInput, Missing, OutOfRoom
 
-__all__ = ["memory_told", "reached"]
+__all__ = ["memory_errors", "reached"]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     level = chatter.level
     chatter.setLevel(logging.ERROR)
     try:
-        with memory_told(f"the {what} {name!r}"):
+        with memory_errors(f"the {what} {name!r}"):
             yield
     except AtlasError:
         raise
@@ -61,7 +61,7 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def memory_told(what: str) -> Iterator[None]:
+def memory_errors(what: str) -> Iterator[None]:
     """Translate a device's out-of-memory error.
 
     Raises

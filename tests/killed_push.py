@@ -39,7 +39,7 @@ class Deadly:
         if self._left <= 0:
             die()
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         pass
 
 

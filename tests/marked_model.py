@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import torch
 
-from ingest.model.language_model import LanguageModel, Place
+from ingest.model.language_model import LanguageModel, Site
 from ingest.sae.autoencoder import Autoencoder
 
 WIDTH = 24
@@ -29,7 +29,7 @@ class Marked(LanguageModel):
     here: str
 
     def place(self, hook):
-        return Place(hook, 1, WIDTH)
+        return Site(hook, 1, WIDTH)
 
     def run(self, input_ids, attention_mask, *, hooks):
         with torch.inference_mode():

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ingest.codes.store import Block, Tokens, write_shard
-from ingest.probe.probe_data import Kept
-from ingest.probe.site_design import Place
+from ingest.probe.probe_data import ProbeData
+from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.design import Design
 
 CONTEXT = 16
@@ -54,16 +54,20 @@ def write_codes(folder, documents, activations, *, block=30):
 
 
 def kept_of(folder, documents, activations, **more):
-    return Kept([write_codes(folder, documents, activations)], d_sae=activations.shape[1], **more)
+    return ProbeData(
+        [write_codes(folder, documents, activations)], d_sae=activations.shape[1], **more
+    )
 
 
 def at_embedding(kept, vectors):
     """The place of token vectors (vocabulary, d)."""
     x = vectors[kept.ids].astype(np.float32)
-    return Place("hook_embed", Design(x), kept.type, np.arange(len(kept.ids)), at_embedding=True)
+    return SiteDesign(
+        "hook_embed", Design(x), kept.type, np.arange(len(kept.ids)), at_embedding=True
+    )
 
 
 def later(kept, vectors):
     """A place whose vectors are one a token: here those of its id."""
     x = vectors[kept.ids[kept.type]].astype(np.float32)
-    return Place("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)
+    return SiteDesign("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)

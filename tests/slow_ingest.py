@@ -27,7 +27,7 @@ class Announce:
     def __init__(self, waits=lambda: False):
         self._waits = waits
 
-    def say(self, sentence):
+    def report(self, sentence):
         print(sentence, flush=True)
 
     def stage(self, title, **_):

@@ -26,7 +26,7 @@ class Ends(Silent):
     def __init__(self, left=10**9):
         self.left, self.sentences = left, []
 
-    def say(self, sentence):
+    def report(self, sentence):
         self.sentences.append(sentence)
 
     def stage(self, title, **_):

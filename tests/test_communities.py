@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from random_codes import random_blocks
+from recording_progress import RecordingProgress
 from scipy import stats
 from small_ingest import model, texts, topk
 from test_ingest import named, run
-from told import Told
 
 import queries
 from analysis.communities import detection as c
@@ -38,7 +38,7 @@ from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.progress import SILENT
 from ingest.codes.store import read_shard
-from ingest.codes.subset_graph import Weighted, weighted_edges
+from ingest.codes.subset_graph import SubsetGraph, weighted_edges
 from ingest.codes.topk_membership import Membership, edges, open_membership, read_membership
 from ingest.settings import Settings
 
@@ -479,8 +479,8 @@ def test_stability_has_its_nulls(made):
         some, times = edges(open_membership(folder, "top", documents=half))
         halved.append(partition(igraph.Graph(n=40, edges=some), weights=times).labels)
     assert found.ami_halves[0] == pytest.approx(c.agreement(*halved))
-    told = found.summary()
-    assert told["ami_halves_low"] <= told["ami_halves"] <= told["ami_halves_high"]
+    recorded = found.summary()
+    assert recorded["ami_halves_low"] <= recorded["ami_halves"] <= recorded["ami_halves_high"]
     without = stability(
         labels,
         pairs,
@@ -506,7 +506,7 @@ def of_table(m, monkeypatch, *, progress=SILENT):
             m.document[kept], m.active,
         )  # fmt: skip
         pairs, count = edges(some)
-        return Weighted(pairs, count, np.ones(len(count)))
+        return SubsetGraph(pairs, count, np.ones(len(count)))
 
     monkeypatch.setattr("analysis.communities.stability.weighted_edges", of_documents)
     pairs, count = edges(m)
@@ -531,21 +531,29 @@ def test_communities_of_nothing_come_back_as_often_as_by_chance(monkeypatch):
 @pytest.mark.parametrize("documents", [1, 9])
 def test_few_documents_have_no_halves(monkeypatch, documents):
     rng = np.random.default_rng(5)
-    told = Told()
+    recorded = RecordingProgress()
     m = blocks_membership(rng, blocks=2, features=20, tokens=400, mixed=0.2, documents=documents)
-    found = of_table(m, monkeypatch, progress=told)
+    found = of_table(m, monkeypatch, progress=recorded)
     assert found.halves is found.null is None
     row = found.summary()
     assert row["ami_halves"] is row["ami_null"] is row["ami_documents"] is None
     assert row["ami_runs"] is not None
-    assert row["halves_note"] == told.said[0]
-    assert f"it has {documents}." in told.said[0]
+    assert row["halves_note"] == recorded.messages[0]
+    assert f"it has {documents}." in recorded.messages[0]
 
 
 def test_agreements_that_are_none_are_counted():
-    told = Stability(np.ones(1), None, None, [0.5, None, 0.75], [None], [], [], []).summary()
-    assert (told["ami_runs"], told["ami_runs_counted"], told["ami_runs_of"]) == (0.625, 2, 3)
-    assert (told["ami_halves"], told["ami_halves_counted"], told["ami_halves_of"]) == (None, 0, 1)
+    recorded = Stability(np.ones(1), None, None, [0.5, None, 0.75], [None], [], [], []).summary()
+    assert (recorded["ami_runs"], recorded["ami_runs_counted"], recorded["ami_runs_of"]) == (
+        0.625,
+        2,
+        3,
+    )
+    assert (recorded["ami_halves"], recorded["ami_halves_counted"], recorded["ami_halves_of"]) == (
+        None,
+        0,
+        1,
+    )
 
 
 # The part
@@ -559,8 +567,8 @@ def ask(path, name, **given):
 
 @pytest.mark.slow
 def test_what_is_kept_is_read_back_by_queries(path):
-    told = Told()
-    rows = graph_features(path, settings=FEW, progress=told)
+    recorded = RecordingProgress()
+    rows = graph_features(path, settings=FEW, progress=recorded)
     assert [row["sae"] for row in rows] == ["top", "two"]
     with Atlas.open(path) as atlas:
         features = atlas.features("top").to_pylist()
@@ -594,10 +602,10 @@ def test_it_is_computed_once_and_again_where_asked(path):
     ]  # fmt: skip
     part.touch()
     before = part.stat().st_mtime_ns
-    told = Told()
-    assert graph_features(path, ["top"], settings=FEW, progress=told) == first
+    recorded = RecordingProgress()
+    assert graph_features(path, ["top"], settings=FEW, progress=recorded) == first
     assert part.stat().st_mtime_ns == before
-    assert "there already" in told.said[0]
+    assert "there already" in recorded.messages[0]
     graph_features(path, ["top"], settings=FEW, replace=True)
     assert part.stat().st_mtime_ns != before
     assert json.loads(part.read_text())["hash"] == said["hash"]  # the same numbers
@@ -625,9 +633,9 @@ def test_an_sae_ingested_anew_has_no_communities_until_asked(path):
 def test_without_codes(tmp_path):
     path = tmp_path / "b.atlas"
     run(path, model(), [named(topk(k=8), "top")], texts(20), settings=Settings(keep_codes=False))
-    told = Told()
-    (row,) = graph_features(path, settings=FEW, progress=told)
-    assert "codes of top were not kept" in told.said[0]
+    recorded = RecordingProgress()
+    (row,) = graph_features(path, settings=FEW, progress=recorded)
+    assert "codes of top were not kept" in recorded.messages[0]
     assert row["ami_runs"] is not None
     assert row["ami_halves"] is row["ami_null"] is row["partners_rho"] is None
     assert row["partners_bins"] == []
@@ -666,9 +674,9 @@ def test_bad_input_is_told(path):
     shutil.rmtree(path / "parts" / "coactivation" / "top")
     with pytest.raises(Missing, match="no coactivation of top"):
         graph_features(path, ["top"])
-    told = Told()
-    assert [r["sae"] for r in graph_features(path, settings=FEW, progress=told)] == ["two"]
-    assert told.said[0].startswith("top is passed over")
+    recorded = RecordingProgress()
+    assert [r["sae"] for r in graph_features(path, settings=FEW, progress=recorded)] == ["two"]
+    assert recorded.messages[0].startswith("top is passed over")
 
 
 # The commands

@@ -16,7 +16,7 @@ from ingest.text.corpus import BLOCK_BYTES, Corpus, Document, cut
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-class Told:
+class RecordingProgress:
     """A progress that keeps what it was told."""
 
     def __init__(self):
@@ -35,7 +35,7 @@ class Told:
     def advance(self, by=1):
         self.done += by
 
-    def say(self, sentence):
+    def report(self, sentence):
         self.sentences.append(sentence)
 
 
@@ -140,12 +140,12 @@ def test_a_file_is_a_source(tmp_path):
 
 
 def test_blank_documents_are_left_out_and_counted(tmp_path):
-    told = Told()
-    corpus = gather(tmp_path, ["", "one", " \n\t", "two", "\u2003"], progress=told)
+    recorded = RecordingProgress()
+    corpus = gather(tmp_path, ["", "one", " \n\t", "two", "\u2003"], progress=recorded)
     assert [(d.number, d.text) for d in all_of(corpus)] == [(0, "one"), (1, "two")]
     assert corpus.info.empty == 3
-    assert told.sentences == ["3 blank documents of memory were left out."]
-    assert told.done == 2
+    assert recorded.sentences == ["3 blank documents of memory were left out."]
+    assert recorded.done == 2
 
 
 @pytest.mark.parametrize("texts", [[], [""], [" ", "\n\n"]])

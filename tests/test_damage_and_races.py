@@ -4,8 +4,8 @@ import random
 from collections import namedtuple
 
 import pytest
+from recording_progress import RecordingProgress
 from store_graphs import make_graph
-from told import Told
 
 from atlas.doctor import checks
 from atlas.errors import BrokenPart, Locked, Mismatch, OutOfRoom
@@ -44,7 +44,7 @@ def damaged(path, draw):
 def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
     whole = view.read_bytes()
     damaged(view, random.Random(seed))
-    progress = Told()
+    progress = RecordingProgress()
     store = KuzuStore.open(view, graph=make_graph, progress=progress)
     fresh = KuzuStore.open(view.with_name("other.kuzu"), graph=make_graph)
     assert store.query(ROWS, {}).equals(fresh.query(ROWS, {}))

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from told import Told
+from recording_progress import RecordingProgress
 
 from ingest.forward.estimate import forecast
 from ingest.forward.forecast import Forecast
@@ -62,4 +62,4 @@ def test_almost_no_text(tokens):
 def test_no_sae_to_do():
     found = forecast(work(left={}), Costs(1000, 0.01, {}))
     assert found == Forecast(0.0, {}, {})
-    assert found.pace(progress=Told(), clock=lambda: 0.0).seconds_left == 0.0
+    assert found.pace(progress=RecordingProgress(), clock=lambda: 0.0).seconds_left == 0.0

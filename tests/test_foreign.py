@@ -7,7 +7,7 @@ import torch
 from huggingface_hub import errors as hub
 
 from atlas.errors import BadInput, Missing, OutOfRoom, UnknownName
-from ingest.error_translation import memory_told, reached
+from ingest.error_translation import memory_errors, reached
 
 
 def bare(kind: type[BaseException], message: str = "no") -> BaseException:
@@ -59,7 +59,7 @@ def test_full_disk_and_full_memory() -> None:
     with pytest.raises(OutOfRoom, match="for the model 'b'"), reached("model", "b"):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
     for said in ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"):
-        with pytest.raises(OutOfRoom), memory_told("a batch"):
+        with pytest.raises(OutOfRoom), memory_errors("a batch"):
             raise RuntimeError(said)
-    with pytest.raises(RuntimeError, match="shapes"), memory_told("a batch"):
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("a batch"):
         raise RuntimeError("shapes cannot be multiplied")

@@ -35,13 +35,13 @@ from analysis.residual.report.arm_difference import (
     sign_flip,
 )
 from analysis.residual.report.commands import report
-from analysis.residual.report.findings import Ingested, Mapped, find, verdicts_of
+from analysis.residual.report.findings import Mapped, SaeRecord, find, verdicts_of
 from analysis.residual.report.interpretability_metrics import least_entropy, match_rows, token_marks
 from analysis.residual.report.plots import draw_sweep, sweep_table, verdict_table
 from analysis.residual.report.random_baselines import floors_beside
 from analysis.residual.report.report import figures, html
 from analysis.residual.report.report_text import floor_of_verdicts
-from analysis.residual.report.reproduce_commands import commands, untold
+from analysis.residual.report.reproduce_commands import commands, without_verdict
 from analysis.residual.report.study import open_study
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import headline, judge, size_to_tell
@@ -906,7 +906,7 @@ def test_probes_of_an_earlier_version_are_read_and_made_anew_by_the_command_told
         found = find(atlas)
     assert found.difference("residual", "components").documents is None
     assert all("made by an earlier version" in v.sentence for v in found.verdicts)
-    ((why, lines),) = untold(found, "my atlas")
+    ((why, lines),) = without_verdict(found, "my atlas")
     assert "Probes of 10 SAEs" in why
     ((name, how),) = parsed(lines)
     assert (name, how["replace"], len(how["saes"])) == ("probe", True, 10)
@@ -926,7 +926,7 @@ def test_the_command_has_the_options_of_the_chosen_run(folder):
     study = replace(
         found.study, probing=said | {"seed": 3}, sources={"model": {"source": "memory"}}
     )
-    ((why, lines),) = untold(replace(found, study=study), "my atlas")
+    ((why, lines),) = without_verdict(replace(found, study=study), "my atlas")
     assert "no draws of documents" in why
     notes, line = lines[:-1], lines[-1]
     assert [("scale", "memory", "Another atlas")[i] in note for i, note in enumerate(notes)] == [
@@ -942,7 +942,7 @@ def test_the_command_has_the_options_of_the_chosen_run(folder):
     )
     assert (how["features"], how["tau"], how["seed"], how["model"]) == (7, 0.9, 3, "MODEL")
     assert (how["draws"], len(how["saes"])) == (200, 10)
-    assert untold(found, "a") == []
+    assert without_verdict(found, "a") == []
 
 
 @pytest.fixture(scope="module")
@@ -983,7 +983,7 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
     assert "its token means were made by an earlier version" in means.sentence
     found = replace(six, study=study, verdicts=of, headline=headline(components, means, source="s"))
     assert clauses(found.headline)[2].startswith("cannot be told to be harder or not than")
-    ((_, lines),) = untold(found, "my atlas")
+    ((_, lines),) = without_verdict(found, "my atlas")
     ((name, how),) = parsed(lines)
     assert (name, how["replace"], how["name"], str(how["where"])) == (
         "residual", True, "study", "my atlas",
@@ -1016,7 +1016,7 @@ def test_how_far_token_means_are_shrunk_is_told(tmp_path, source, prior, takes):
             assert "of ids with many more tokens than 8 there the mean is gone" in text
         told = [takes in v.sentence for v in found.verdicts]
         assert told == [False, False, shrunk > 1e11]
-        assert untold(found, "s.atlas") == []
+        assert without_verdict(found, "s.atlas") == []
 
 
 @pytest.mark.parametrize(
@@ -1341,17 +1341,17 @@ def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder
 @pytest.mark.parametrize(
     ("corpus", "ingested", "said"),
     [
-        ({"source": "/x/ingest/demo/text.jsonl"}, {n: Ingested(n, n[:6]) for n in DEMO_SAES},
+        ({"source": "/x/ingest/demo/text.jsonl"}, {n: SaeRecord(n, n[:6]) for n in DEMO_SAES},
          "begun by `atlas demo --atlas a`"),
         ({"source": "t.txt", "tokens_asked": 9, "field": "text", "split_on": "line"},
-         {"n": Ingested("./s"), "k": Ingested("memory")},
+         {"n": SaeRecord("./s"), "k": SaeRecord("memory")},
          "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`"),
         # A command for each model; the first of them brings the text.
         ({"source": "t.jsonl", "field": "story", "split": "train", "split_on": "paragraph"},
-         {"n": Ingested("r:n", "m"), "k": Ingested("./k", "memory"), "o": Ingested("r:o", "m")},
+         {"n": SaeRecord("r:n", "m"), "k": SaeRecord("./k", "memory"), "o": SaeRecord("r:o", "m")},
          "`atlas ingest --atlas a --sae n=r:n --sae o=r:o --model m --text t.jsonl --field story`, "
          "then `atlas ingest --atlas a --sae ./k --model MODEL`"),
-        ({"study": "study"}, {"n": Ingested("n", "m")},
+        ({"study": "study"}, {"n": SaeRecord("n", "m")},
          "Other SAEs were ingested too: `atlas ingest --atlas a --sae n --model m`"),
         ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
     ],
@@ -1458,7 +1458,7 @@ def test_fault_layer_index_off_by_one():
     read = ours.run(ids, mask, hooks=[hook])[hook]
     assert not torch.allclose(read, states[1], atol=1e-2)  # theirs: the number of the layer
     torch.testing.assert_close(read, states[2])
-    assert ours.place(hook).layer == 1
+    assert ours.site(hook).layer == 1
 
 
 def toy_text(*, bos=40, tokens=1000, types=50, width=6, seed=0):

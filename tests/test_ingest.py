@@ -8,7 +8,7 @@ import pytest
 from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, topk
 
 from atlas.disk import discard
-from atlas.errors import Asked, BadActivations, BadInput, Mismatch, OutOfRoom
+from atlas.errors import BadActivations, BadInput, Mismatch, OutOfRoom, RequestError
 from atlas.folder import Folder
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
@@ -176,22 +176,22 @@ def test_an_sae_is_added_later_without_the_text(tmp_path, lm, documents):
 def test_the_same_again_does_nothing(tmp_path, lm, sae, documents):
     said = []
 
-    class Told:
-        def say(self, sentence):
+    class RecordingProgress:
+        def report(self, sentence):
             said.append(sentence)
 
         def stage(self, title, **_):
             raise AssertionError(f"work was begun: {title}")
 
     run(tmp_path / "a.atlas", lm, [named(sae, "top")], documents)
-    run(tmp_path / "a.atlas", lm, [named(sae, "top")], None, progress=Told())
+    run(tmp_path / "a.atlas", lm, [named(sae, "top")], None, progress=RecordingProgress())
     assert said == ["top is in the atlas already, with the same text and settings."]
 
 
 def test_another_sae_of_the_same_name_needs_replace(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "top")], documents)
-    with pytest.raises(Asked, match=r"made otherwise \(sources sae.weights"):
+    with pytest.raises(RequestError, match=r"made otherwise \(sources sae.weights"):
         run(path, lm, [named(topk(seed=1), "top")], None)
     atlas = run(path, lm, [named(topk(seed=1), "top")], None, replace=True)
     assert Folder.open(path).sound().stale == {}
@@ -233,7 +233,9 @@ def test_nan_says_which_sae_and_shard(tmp_path, lm, documents):
 def test_another_hook_is_another_sae(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [open_sae(topk(), name="top")], documents)
-    with pytest.raises(Asked, match=r"sources sae.hook: blocks.1.hook_resid_post there, blocks.0"):
+    with pytest.raises(
+        RequestError, match=r"sources sae.hook: blocks.1.hook_resid_post there, blocks.0"
+    ):
         run(path, lm, [open_sae(topk(), name="top", hook="blocks.0.hook_resid_post")], None)
 
 
@@ -260,7 +262,7 @@ def test_what_is_missing_is_made_from_kept_codes_without_a_model_run(
     path = tmp_path / "a.atlas"
     before = tables(run(path, lm, [named(topk(), "top")], documents))
     discard(Folder.open(path).part("examples", "top"))
-    monkeypatch.setattr("ingest.forward.run.Pass", None)  # no pass
+    monkeypatch.setattr("ingest.forward.run.ShardRunner", None)  # no pass
     assert_close(tables(run(path, lm, [named(topk(), "top")], None)), before)
 
 

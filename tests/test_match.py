@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from recording_progress import RecordingProgress
 from small_ingest import model, texts, topk
-from told import Told
 
 from atlas.api import Atlas
 from atlas.disk import discard
@@ -267,10 +267,10 @@ def test_wordless_features_are_left_out_on_request(copied):
 
 def test_all_tells_what_it_passes_over(copied):
     discard(Folder.open(copied).codes("two"))
-    told = Told()
-    rows = match_saes(copied, settings=FEW, progress=told)
+    recorded = RecordingProgress()
+    rows = match_saes(copied, settings=FEW, progress=recorded)
     assert [(r["a"], r["b"]) for r in rows] == [("one", "three")]
-    assert "two is skipped: its codes are not stored." in told.said
+    assert "two is skipped: its codes are not stored." in recorded.messages
 
 
 def test_filters_tell_what_they_took(copied):
@@ -329,12 +329,13 @@ def test_bad_requests_are_sentences(copied):
 
 
 def test_codes_that_are_not_kept_are_told(tmp_path, lm, saes):
-    told = Told()
+    recorded = RecordingProgress()
     path = tmp_path / "dropped.atlas"
     ingest(path, saes=saes[:2], text=texts(20), model=lm, settings=Settings(keep_codes=False),
-           progress=told).close()  # fmt: skip
+           progress=recorded).close()  # fmt: skip
     assert any(
-        t.startswith("Not matched, since the codes were not kept: one, two") for t in told.said
+        t.startswith("Not matched, since the codes were not kept: one, two")
+        for t in recorded.messages
     )
 
 
@@ -369,15 +370,15 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
     (row,) = match_saes(copied, ["one", "two"], settings=FEW)
     needed = row["draws_needed"]
     assert f"With 2 draws no match can reach q <= 0.05; use --draws {needed}." in said(2)
-    told = Told()
-    match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3), progress=told)
+    recorded = RecordingProgress()
+    match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3), progress=recorded)
     (row,) = match_saes(copied, ["one", "two"], settings=replace(FEW, draws=3))
     assert row["matches_needed"] > 10
     sentence = (
         f"With 3 draws no match can reach q <= 0.05 unless at least {row['matches_needed']} features "
         f"match; use --draws {needed}."
     )
-    assert f"one and two: {sentence}" in told.said
+    assert f"one and two: {sentence}" in recorded.messages
     assert f"one and two: {sentence}" in said(3)
     assert "no match can reach" not in said(needed)
     assert "no match can reach" not in said(0)

@@ -6,19 +6,19 @@ import shutil
 import pytest
 import torch
 from random_models import random_gemma3_with_vision, random_model, small_tokenizer
+from recording_progress import RecordingProgress
 from small_ingest import HOOK, model, texts, topk
 from test_ingest import named, run
-from told import Told
 
 from analysis.residual.activations import Reader
 from analysis.residual.settings import ResidualSettings
 from analysis.residual.study import residual_study
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
-from atlas.errors import Asked, Mismatch
+from atlas.errors import Mismatch, RequestError
 from atlas.folder import Folder
 from atlas.parts import differ, stored_digests
-from ingest.forward.part_writer import Delivery
+from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import Group
 from ingest.model.identity import without_digests
 from ingest.model.language_model import open_model
@@ -203,7 +203,7 @@ def test_a_residual_study_refuses_a_changed_model_before_it_trains(folders, tmp_
 
 
 def test_ingest_does_not_take_a_changed_model_for_the_old_one(path, upper):
-    with pytest.raises(Asked, match=r"sources model\.parameters"):
+    with pytest.raises(RequestError, match=r"sources model\.parameters"):
         run(path, upper, [named(topk(), "top")], texts(), match=None)
     with pytest.raises(Mismatch, match="another model named small"):
         run(path, upper, [named(topk(seed=1), "other")], texts(), match=None)
@@ -258,7 +258,9 @@ def test_a_run_that_was_cut_short_is_not_resumed_with_a_changed_model(lm, upper)
         id, source = "c", "memory"
 
     origins = {
-        Delivery(None, Group(m, (sae,), contexts_of(m), 64), Corpus()).sae_manifest(sae.info).origin
+        PartWriter(None, Group(m, (sae,), contexts_of(m), 64), Corpus())
+        .sae_manifest(sae.info)
+        .origin
         for m in (lm, upper)
     }
     assert len(origins) == 2
@@ -268,20 +270,20 @@ def test_an_atlas_without_digests_works_and_reports_once_that_it_cannot_be_check
     lm, tmp_path, monkeypatch
 ):
     """With a manifest as the version before wrote it: no name and no digests of the model."""
-    path, now = tmp_path / "a.atlas", Delivery.sae_manifest
+    path, now = tmp_path / "a.atlas", PartWriter.sae_manifest
     with monkeypatch.context() as before:
-        before.setattr(Delivery, "sae_manifest", lambda d, info: without_digests(now(d, info)))
+        before.setattr(PartWriter, "sae_manifest", lambda d, info: without_digests(now(d, info)))
         run(path, lm, [named(topk(), "top")], texts(), match=None)
     written = [p.manifest.sources.get("model", {}) for p in Folder.open(path).sound().of("sae")]
     assert all({"name", "parameters"}.isdisjoint(m) for m in written)
-    progress = Told()
+    progress = RecordingProgress()
     run(path, lm, [named(topk(), "top")], None, match=None, progress=progress)
     assert ["is in the atlas already" in s for s in progress.said] == [True, False]
     assert "could not be checked completely" in progress.said[1]
-    progress = Told()
+    progress = RecordingProgress()
     probe_saes(path, ["top"], sites=[LAST], model=lm, progress=progress)
     assert sum("could not be checked completely" in s for s in progress.said) == 1
-    progress = Told()
+    progress = RecordingProgress()
     run(path, lm, [named(topk(seed=1), "new")], None, match=None, progress=progress)
     assert sum("could not be checked completely" in s for s in progress.said) == 1
     assert Folder.open(path).sound().stale == {}

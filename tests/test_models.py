@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest.model.language_model import LanguageModel, open_model, tokenizer_key
-from ingest.model.sites import SeenAll, depth, find_spot, reading
+from ingest.model.sites import DeepestSiteRead, depth, find_site_module, reading
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -37,7 +37,7 @@ def names(layer: int, *kinds: str) -> list[str]:
 
 def hook_is_there(model: LanguageModel, hook: str) -> bool:
     try:
-        model.place(hook)
+        model.site(hook)
     except Mismatch:
         return False
     return True
@@ -82,7 +82,7 @@ def test_stream_in_the_middle(family: Any) -> None:
     )
     if parallel:
         with pytest.raises(Mismatch, match="read the same stream"):
-            ours.place(hook)
+            ours.site(hook)
         return
     read = ours.run(ids, mask, hooks=[hook, *names(1, "hook_resid_pre", "hook_attn_out")])
     middle, before, attention = read.values()
@@ -94,7 +94,7 @@ def test_width_of_a_place_is_the_width_of_what_is_read(family: Any) -> None:
     ids, mask = random_ids()
     hooks = ["hook_embed", *names(2, *STREAM, *WRITES, *INSIDE)]
     for hook, values in ours.run(ids, mask, hooks=hooks).items():
-        place = ours.place(hook)
+        place = ours.site(hook)
         assert values.shape == (*ids.shape, place.width)
         assert place.layer == (None if hook == "hook_embed" else 2)
 
@@ -168,10 +168,10 @@ def test_depth_is_the_order_in_which_places_are_computed(family: Any) -> None:
             if hook_is_there(ours, hook)
         ]  # fmt: skip
     spots = {
-        hook: find_spot(ours.base, ours.layout, hook, name="m", layers=ours.layers)
+        hook: find_site_module(ours.base, ours.layout, hook, name="m", layers=ours.layers)
         for hook in hooks
     }
-    with reading(ours.base, spots) as seen, suppress(SeenAll):
+    with reading(ours.base, spots) as seen, suppress(DeepestSiteRead):
         ours.base(random_ids()[0])
     assert set(seen) == set(hooks)
     met = [depth(hook, model="m", layers=ours.layers) for hook in seen]
@@ -260,7 +260,7 @@ def test_folder_is_loaded_as_deep_as_needed(name: str, tmp_path: Path) -> None:
         assert len(blocks) == 2  # type: ignore[arg-type]
         with pytest.raises(Mismatch, match="first 2 of 3 blocks"):
             ours.run(ids, mask, hooks=["blocks.2.hook_resid_post"])
-    assert ours.place("blocks.2.mlp.hook_post").width == 40
+    assert ours.site("blocks.2.mlp.hook_post").width == 40
 
 
 def test_language_part_of_a_model_that_sees(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_unknown_architecture_gives_the_stream_alone() -> None:
         states = model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
     torch.testing.assert_close(list(ours.run(ids, mask, hooks=hooks).values()), list(states[:3]))
     with pytest.raises(Mismatch, match="architecture strange is not known"):
-        ours.place("blocks.1.hook_mlp_out")
+        ours.site("blocks.1.hook_mlp_out")
 
 
 def test_model_without_blocks_is_refused() -> None:
@@ -340,7 +340,7 @@ def test_model_without_blocks_is_refused() -> None:
 def test_unknown_place_is_told_with_the_nearest(hook: str, told: str) -> None:
     ours = opened(random_model("llama"))
     with pytest.raises(UnknownName, match=told.replace(".", r"\.")):
-        ours.place(hook)
+        ours.site(hook)
     with pytest.raises(UnknownName, match=told.replace(".", r"\.")):
         ours.run(*random_ids(), hooks=[hook])
 

@@ -122,7 +122,7 @@ def test_a_shared_node_described_otherwise_is_said(open_neo4j: Open) -> None:
         def __init__(self) -> None:
             self.said: list[str] = []
 
-        def say(self, sentence: str) -> None:
+        def report(self, sentence: str) -> None:
             self.said.append(sentence)
 
     store = open_neo4j()

@@ -6,11 +6,11 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 from filelock import FileLock
+from recording_progress import RecordingProgress
 from small_parts import small_atlas
-from told import Told
 
 from atlas.api import Atlas
-from atlas.errors import Asked, Locked
+from atlas.errors import Locked, RequestError
 from atlas.results import Result
 from atlas.study import Found, Study, Task, run_study
 
@@ -75,24 +75,24 @@ def features(results):
 
 def test_results_are_stored_where_that_is_possible(folder):
     assert features(run_study(CountStudy(), folder.path)) == [3, 2]
-    told = Told()
-    assert features(run_study(CountStudy(), folder.path, progress=told)) == [3, 2]
+    recorded = RecordingProgress()
+    assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]
     assert len(folder.sound().of("count")) == 2
-    assert all("the same settings" in sentence for sentence in told.said)
+    assert all("the same settings" in sentence for sentence in recorded.messages)
     assert features(run_study(CountStudy(), Atlas.open(folder.path), ["two"])) == [2]
 
 
 def test_results_of_a_locked_folder_are_returned(folder):
     run_study(CountStudy(), folder.path, ["one"])
-    told = Told()
+    recorded = RecordingProgress()
     with folder.writing():
-        assert features(run_study(CountStudy(), folder.path, progress=told)) == [3, 2]
+        assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]
         other = CountStudy(CountSettings(times=2))
         assert features(run_study(other, folder.path, ["one"])) == [6]
         with pytest.raises(Locked):
             run_study(StrictStudy(), folder.path)
     assert [part.manifest.name for part in folder.sound().of("count")] == ["one"]
-    assert told.said[1:] == [
+    assert recorded.messages[1:] == [
         f"Another process is writing {folder.path}, so the results are not stored."
     ]
 
@@ -102,20 +102,22 @@ def test_results_of_a_read_only_folder_are_returned(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", lock.lock_file)
 
     monkeypatch.setattr(FileLock, "acquire", refused)
-    told = Told()
-    assert features(run_study(CountStudy(), folder.path, progress=told)) == [3, 2]
-    assert told.said == [f"No file can be written in {folder.path}, so the results are not stored."]
+    recorded = RecordingProgress()
+    assert features(run_study(CountStudy(), folder.path, progress=recorded)) == [3, 2]
+    assert recorded.messages == [
+        f"No file can be written in {folder.path}, so the results are not stored."
+    ]
     with pytest.raises(PermissionError):
         run_study(StrictStudy(), folder.path)
     assert not folder.sound().of("count")
 
 
 def test_results_of_a_server_are_returned(folder, monkeypatch):
-    told = Told()
-    result = run_study(CountStudy(), Served(folder), ["two"], progress=told)
+    recorded = RecordingProgress()
+    result = run_study(CountStudy(), Served(folder), ["two"], progress=recorded)
     assert features(result) == [2]
-    assert told.said == ["neo4j://somewhere is a server, so the results are not stored."]
-    with pytest.raises(Asked, match="needs the folder"):
+    assert recorded.messages == ["neo4j://somewhere is a server, so the results are not stored."]
+    with pytest.raises(RequestError, match="needs the folder"):
         run_study(StrictStudy(), Served(folder))
     monkeypatch.setattr(Atlas, "open", lambda url, **_: Served(folder))
     assert features(run_study(CountStudy(), "neo4j://somewhere")) == [3, 2]

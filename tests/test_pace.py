@@ -1,7 +1,7 @@
 """Forecasts that are corrected by the work done, on a clock that the test moves."""
 
 import pytest
-from told import Told
+from recording_progress import RecordingProgress
 
 from atlas.pace import Pace, duration
 
@@ -22,8 +22,8 @@ def clock():
 
 
 @pytest.fixture
-def told():
-    return Told()
+def recorded():
+    return RecordingProgress()
 
 
 def work(pace, clock, kind, *, pieces, forecast, actual):
@@ -33,18 +33,18 @@ def work(pace, clock, kind, *, pieces, forecast, actual):
         pace.lap(kind, forecast)
 
 
-def test_before_any_work_the_forecast_remains(clock, told):
-    pace = Pace({"model": 60.0, "reduce": 40.0}, progress=told, clock=clock)
+def test_before_any_work_the_forecast_remains(clock, recorded):
+    pace = Pace({"model": 60.0, "reduce": 40.0}, progress=recorded, clock=clock)
     assert pace.seconds_left == pace.forecast == 100.0
     assert pace.title == ""
-    assert told.said == []
+    assert recorded.messages == []
 
 
 @pytest.mark.parametrize("actual", [7.0, 10.0, 14.0])
-def test_a_forecast_that_holds_is_not_corrected(clock, told, actual):
-    pace = Pace({"model": 1000.0}, progress=told, clock=clock)
+def test_a_forecast_that_holds_is_not_corrected(clock, recorded, actual):
+    pace = Pace({"model": 1000.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=100, forecast=10.0, actual=actual)
-    assert told.said == []
+    assert recorded.messages == []
     assert pace.seconds_left == 0.0
 
 
@@ -56,13 +56,13 @@ def test_a_forecast_that_holds_is_not_corrected(clock, told, actual):
         (1.0, "Measured pace: about 95 seconds left"),
     ],
 )  # fmt: skip
-def test_a_forecast_that_is_far_off_is_corrected_once(clock, told, actual, said):
-    pace = Pace({"model": 1000.0}, progress=told, clock=clock)
+def test_a_forecast_that_is_far_off_is_corrected_once(clock, recorded, actual, said):
+    pace = Pace({"model": 1000.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=4, forecast=10.0, actual=actual)
-    assert told.said == []  # less than 5% is mostly start-up
+    assert recorded.messages == []  # less than 5% is mostly start-up
     work(pace, clock, "model", pieces=96, forecast=10.0, actual=actual)
-    assert len(told.said) == 1
-    assert told.said[0].startswith(said.replace("95 seconds", "2 minutes"))
+    assert len(recorded.messages) == 1
+    assert recorded.messages[0].startswith(said.replace("95 seconds", "2 minutes"))
 
 
 def test_the_pace_of_one_kind_leaves_the_other_as_it_was(clock):
@@ -72,17 +72,17 @@ def test_the_pace_of_one_kind_leaves_the_other_as_it_was(clock):
     assert pace.title == " (about 3 minutes left in all)"
 
 
-def test_a_later_kind_of_work_may_correct_it_too(clock, told):
-    pace = Pace({"model": 100.0, "reduce": 100.0}, progress=told, clock=clock)
+def test_a_later_kind_of_work_may_correct_it_too(clock, recorded):
+    pace = Pace({"model": 100.0, "reduce": 100.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=10, forecast=10.0, actual=10.0)
     work(pace, clock, "reduce", pieces=10, forecast=10.0, actual=100.0)
-    assert len(told.said) == 1
+    assert len(recorded.messages) == 1
 
 
-def test_a_few_seconds_are_not_worth_a_message(clock, told):
-    pace = Pace({"model": 2.0}, progress=told, clock=clock)
+def test_a_few_seconds_are_not_worth_a_message(clock, recorded):
+    pace = Pace({"model": 2.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=10, forecast=0.2, actual=2.0)
-    assert told.said == []
+    assert recorded.messages == []
     assert pace.title == ""
 
 
@@ -94,13 +94,13 @@ def test_time_between_pieces_counts_for_none(clock):
     assert pace.seconds_left == pytest.approx(9.0)
 
 
-def test_no_work_at_all(clock, told):
-    pace = Pace({"rows": 0.0}, progress=told, clock=clock)
+def test_no_work_at_all(clock, recorded):
+    pace = Pace({"rows": 0.0}, progress=recorded, clock=clock)
     assert pace.seconds_left == 0.0
     clock.now += 100.0
     pace.lap("rows", 0.0)
     assert pace.seconds_left == 0.0
-    assert told.said == []
+    assert recorded.messages == []
 
 
 def test_more_work_than_expected(clock):

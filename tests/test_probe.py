@@ -14,10 +14,10 @@ from ingest.probe.controls import control_positives, permuted
 from ingest.probe.counts import Counts
 from ingest.probe.part_tables import Run
 from ingest.probe.presets import PRESETS
-from ingest.probe.probe_data import Kept
+from ingest.probe.probe_data import ProbeData
 from ingest.probe.schedule import probe_all
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import Place, root_mean_square
+from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
 from ingest.probe.splits import training
 from ingest.probe.train_val_counts import natural
@@ -127,7 +127,7 @@ def test_vectors_are_scaled_by_one_number(toy):
     x = vectors[kept.ids].astype(np.float32)
     scale = root_mean_square(x)
     assert scale == pytest.approx(np.sqrt((x.astype(float) ** 2).mean()))
-    place = Place("e", Design(x, scale=scale), kept.type, np.arange(len(x)), at_embedding=True)
+    place = SiteDesign("e", Design(x, scale=scale), kept.type, np.arange(len(x)), at_embedding=True)
     (result,) = probed(kept, [place])
     train = training(kept, "document", share=0.8, seed=0)
     y = dense[:, 0] > 0
@@ -263,7 +263,7 @@ def test_a_later_site_may_pass_the_token_ceiling(planted):
     """Where the vectors hold the token before, its feature is read from them."""
     kept, ids, before, vectors = planted
     x = np.concatenate([vectors[ids], np.eye(25)[before]], axis=1).astype(np.float32)
-    place = Place("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)
+    place = SiteDesign("later", Design(x), np.arange(len(kept)), kept.type, at_embedding=False)
     (result,) = probed(kept, [place], replace(FAST, draws=200))
     edge = rows(result)[2]
     assert edge["verdict"] == "beyond token"
@@ -352,7 +352,7 @@ def test_another_text_validates(tmp_path, toy):
     others = random_text(rng, documents=30, vocabulary=30)  # ids that the first has not
     more = np.concatenate(others)
     told = (rng.random((len(more), 8)) < 0.3) * 1.0
-    both = Kept(
+    both = ProbeData(
         [write_codes(tmp_path / "a", documents, dense), write_codes(tmp_path / "b", others, told)],
         d_sae=8,
     )

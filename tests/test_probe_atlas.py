@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from recording_progress import RecordingProgress
 from small_ingest import CONTEXT, HOOK, brute_force, model, texts, topk
 from test_ingest import named, run
 from test_probe import by_sklearn
-from told import Told
 
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.main import main
 from atlas.parts import read_manifest
-from ingest.probe.probe_data import Kept
+from ingest.probe.probe_data import ProbeData
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.splits import training
 from ingest.probe.study import probe_saes
@@ -44,7 +44,7 @@ def path(made, tmp_path):
 
 
 def kept_of(path, sae="top"):
-    return Kept([sorted(Folder.open(path).codes(sae).glob("*.arrow"))], d_sae=40)
+    return ProbeData([sorted(Folder.open(path).codes(sae).glob("*.arrow"))], d_sae=40)
 
 
 def edges(path, sae="top"):
@@ -68,8 +68,8 @@ def test_vectors_are_those_of_the_model_at_each_token(path, lm, hook, state):
     for edge in found[:6]:
         y = codes[:, int(edge["source"].split("/")[1])] > 0
         z = by_sklearn(x, y, train, 1e-3).decision_function(x[~train])
-        told, wanted = z > 0, y[~train]
-        score = (told[wanted].mean() + (~told)[~wanted].mean()) / 2
+        recorded, wanted = z > 0, y[~train]
+        score = (recorded[wanted].mean() + (~recorded)[~wanted].mean()) / 2
         assert edge["balanced_accuracy"] == pytest.approx(score, abs=0.02)
         loss = np.logaddexp(0, np.where(wanted, -z, z))
         assert edge["loss"] == pytest.approx(
@@ -132,10 +132,10 @@ def test_second_time_nothing_is_done_and_other_settings_replace(path, lm):
     probe_saes(path, ["top"], settings=SETTINGS, model=lm)
     (part,) = (Folder.open(path).path / "parts" / "probe").iterdir()
     before = read_manifest(part).manifest
-    told = Told()
-    probe_saes(path, ["top"], settings=SETTINGS, progress=told)  # the model is not needed
+    recorded = RecordingProgress()
+    probe_saes(path, ["top"], settings=SETTINGS, progress=recorded)  # the model is not needed
     assert read_manifest(part).manifest.created == before.created
-    assert any("is stored already, with the same settings" in s for s in told.said)
+    assert any("is stored already, with the same settings" in s for s in recorded.messages)
     probe_saes(path, ["top"], settings=replace(SETTINGS, controls=2), model=lm)
     assert read_manifest(part).manifest.settings["controls"] == 2
 
@@ -143,11 +143,13 @@ def test_second_time_nothing_is_done_and_other_settings_replace(path, lm):
 def test_probes_of_an_sae_made_anew_are_stale_and_said_so(path, lm):
     probe_saes(path, None, settings=SETTINGS, model=lm)
     assert len(edges(path)) > 10 < len(edges(path, "other"))
-    told = Told()
-    run(path, lm, [named(topk(seed=7), "top")], texts(), match=None, replace=True, progress=told)
+    recorded = RecordingProgress()
+    run(
+        path, lm, [named(topk(seed=7), "top")], texts(), match=None, replace=True, progress=recorded
+    )
     assert edges(path) == []
     assert len(edges(path, "other")) > 10
-    assert any("probes of top" in s and "atlas probe" in s for s in told.said)
+    assert any("probes of top" in s and "atlas probe" in s for s in recorded.messages)
     probe_saes(path, ["top"], settings=SETTINGS, model=lm)
     assert len(edges(path)) > 10
 

@@ -20,7 +20,7 @@ from analysis.residual.split import Division
 from analysis.residual.study import residual_study
 from analysis.residual.train import Arm, all_arms, batches, look, train
 from atlas.api import Atlas
-from atlas.errors import Asked, BadActivations, BadInput, UnknownName
+from atlas.errors import BadActivations, BadInput, RequestError, UnknownName
 from atlas.folder import Folder
 from atlas.progress import SILENT
 from ingest.demo.build import demo_text
@@ -49,7 +49,7 @@ class Said:
     def stage(self, *args, **options):
         return SILENT.stage(*args, **options)
 
-    def say(self, sentence):
+    def report(self, sentence):
         self.lines.append(sentence)
 
 
@@ -615,7 +615,7 @@ def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
 
 def test_other_settings_are_refused_under_the_same_name(whole, lm, documents):
     path, _ = whole
-    with pytest.raises(Asked, match="k: 4 there, 3 now"):
+    with pytest.raises(RequestError, match="k: 4 there, 3 now"):
         study(path, lm, documents, dataclasses.replace(SETTINGS, k=3))
 
 

@@ -113,7 +113,7 @@ def test_a_report_escapes_what_it_shows():
 
 def test_no_output_for_people_reaches_a_terminal_with_what_it_obeys(capsys):
     print_table([{"token": t} for t in HOSTILE], title=HOSTILE[5])
-    Bars().say(" ".join(HOSTILE))
+    Bars().report(" ".join(HOSTILE))
     with Bars().stage(HOSTILE[5]):
         pass
     out, err = capsys.readouterr()

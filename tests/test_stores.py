@@ -326,7 +326,7 @@ def test_a_sync_tells_how_far_it_is(store: Store) -> None:
         def advance(self, by: float = 1) -> None:
             self.done[self.title] += by
 
-        def say(self, sentence: str) -> None: ...
+        def report(self, sentence: str) -> None: ...
 
     heard = Heard()
     store.sync(store.plan(make_graph()), heard)

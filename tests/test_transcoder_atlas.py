@@ -12,12 +12,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from random_models import random_model, small_tokenizer
+from recording_progress import RecordingProgress
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from small_ingest import CONTEXT, HOOK, model, texts, topk
 from small_parts import sae_tables, small_atlas
 from test_ingest import named, run
-from told import Told
 
 import queries
 from analysis.residual.report.findings import find
@@ -51,7 +51,7 @@ from atlas.parts import Manifest, read_manifest, write_manifest, write_part
 from atlas.removing import remove_saes, touching
 from atlas.trimming import trimmed
 from ingest.model.language_model import open_model
-from ingest.sae.record import open_ingested, reopen_model
+from ingest.sae.record import open_sae_record, reopen_model
 from ingest.settings import Settings
 from ingest.text.corpus import Corpus
 
@@ -131,13 +131,13 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
     assert row["tokens"] == text.sum()
 
     def held_out(rows):
-        told = np.full_like(y, np.nan)
+        recorded = np.full_like(y, np.nan)
         for f in range(3):
             train_rows, test = rows & (fold != f), rows & (fold == f)
-            told[test] = ridge(x[train_rows], y[train_rows]).predict(x[test])
-        return r2_score(y[rows], told[rows], multioutput="variance_weighted"), told
+            recorded[test] = ridge(x[train_rows], y[train_rows]).predict(x[test])
+        return r2_score(y[rows], recorded[rows], multioutput="variance_weighted"), recorded
 
-    score, told = held_out(text)
+    score, recorded = held_out(text)
     assert row["r2_weighted"] == pytest.approx(score, abs=2e-5)
     assert row["r2_low"] < score < row["r2_high"]
     means = np.full_like(y, np.nan)
@@ -150,7 +150,7 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
     rng = np.random.default_rng(0)
     for _ in range(1000):
         rows = np.concatenate([by_document[d] for d in rng.integers(0, 40, 40)])
-        error = [((t[rows] - y[rows]) ** 2).sum() for t in (told, means)]
+        error = [((t[rows] - y[rows]) ** 2).sum() for t in (recorded, means)]
         total = ((y[rows] - y[rows].mean(0)) ** 2).sum()
         draws.append((*(1 - e / total for e in error), (error[1] - error[0]) / total))
     for name, wanted in zip(
@@ -200,20 +200,20 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     whole = map_sites(path, targets=["all"], settings=PLAIN, model=lm)
     assert [row["target"] for row in whole][:2] == [f"small/{FIRST}", f"small/{HOOK}"]
     monkeypatch.setattr(study, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7)
-    told = Told()
+    recorded = RecordingProgress()
     apart = map_sites(
-        path, targets=["all"], settings=PLAIN, model=lm, memory=15 * 10**6, replace=True, progress=told
+        path, targets=["all"], settings=PLAIN, model=lm, memory=15 * 10**6, replace=True, progress=recorded
     )  # fmt: skip
-    assert "the text is read 3 times" in " ".join(told.said)
+    assert "the text is read 3 times" in " ".join(recorded.messages)
     assert apart == whole
     monkeypatch.setattr(study, "bytes_needed", lambda *_, **__: 0)
     monkeypatch.setattr(study, "_solving", lambda *_: 0)
     monkeypatch.setattr(study, "_held", lambda *_: 0)
-    told = Told()
+    recorded = RecordingProgress()
     on_disk = map_sites(
-        path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=told
+        path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=recorded
     )
-    assert "they are kept in a file" in told.said[0]
+    assert "they are kept in a file" in recorded.messages[0]
     assert on_disk == whole
     assert not list(Folder.open(path).cache.glob("transcoder-*"))
 
@@ -247,10 +247,10 @@ def test_some_documents_only(path, lm, seen):
 def test_what_is_there_is_not_made_again(path, lm):
     first = one(path, lm)
     hash = part_of(path).manifest.hash
-    told = Told()
-    assert one(path, None, progress=told) == first  # nothing is opened
-    assert len(told.said) == 1
-    assert told.said[0].endswith("is stored already, with the same settings.")
+    recorded = RecordingProgress()
+    assert one(path, None, progress=recorded) == first  # nothing is opened
+    assert len(recorded.messages) == 1
+    assert recorded.messages[0].endswith("is stored already, with the same settings.")
     again = one(path, lm, settings=TranscoderSettings(penalties=(1.0,), draws=0, folds=3))
     assert again["penalty"] > first["penalty"]
     assert part_of(path).manifest.hash != hash
@@ -318,10 +318,10 @@ def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, se
     fitted = ~seen["bos"] & (fold >= 2)
     affine = Affine.read(part_of(path))
     x, y = seen[EMBED], seen[HOOK]
-    told = affine.apply(torch.tensor(x)).numpy()
+    recorded = affine.apply(torch.tensor(x)).numpy()
     held = ~seen["bos"] & (fold == 0)
-    assert row["r2_in_sample"] == pytest.approx(r2_score(y[fitted], told[fitted]), abs=1e-4)
-    assert row["r2"] == pytest.approx(r2_score(y[held], told[held]), abs=1e-4)
+    assert row["r2_in_sample"] == pytest.approx(r2_score(y[fitted], recorded[fitted]), abs=1e-4)
+    assert row["r2"] == pytest.approx(r2_score(y[held], recorded[held]), abs=1e-4)
     assert (row["method"], row["penalty"], row["folds"]) == ("adam", None, 1)
     assert row["steps"] % np.ceil(fitted.sum() / 32) == 0
     moments = Moments.of(torch.tensor(x[fitted]), torch.tensor(y[fitted]))
@@ -334,9 +334,9 @@ def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, se
 def test_room_on_the_disk_is_looked_for_before_the_model_is_run(path, lm, monkeypatch):
     asked = []
 
-    def full(into, size, **told):
+    def full(into, size, **recorded):
         asked.append(size)
-        raise OutOfRoom(told["what"])
+        raise OutOfRoom(recorded["what"])
 
     monkeypatch.setattr(study, "check_room", full)
     monkeypatch.setattr(type(lm), "run", None)
@@ -383,7 +383,7 @@ def rows_of(rng, n=400):
 
 def trained(data, tmp_path, *, rate=1e-2, name="c.pt", **options):
     settings = TranscoderSettings(method="adam", **{"epochs": 40, "batch": 16} | options)
-    stage = Told().stage("")
+    stage = RecordingProgress().stage("")
     with stage as under_way:
         return train(
             data, fit_rows=np.arange(300), stop_rows=np.arange(300, 400), rate=rate,
@@ -399,8 +399,8 @@ def test_adam_comes_to_the_least_squares_and_stops(tmp_path):
     x = np.c_[data.x[:300], np.ones(300)]
     least = np.linalg.lstsq(x, data.y[:300], rcond=None)[0]
     np.testing.assert_allclose(found.line.weight.numpy(), least[:-1], atol=0.2)
-    told = data.x[300:] @ found.line.weight.numpy() + found.line.bias.numpy()
-    assert found.error == pytest.approx(((told - data.y[300:]) ** 2).mean(), rel=1e-5)
+    recorded = data.x[300:] @ found.line.weight.numpy() + found.line.bias.numpy()
+    assert found.error == pytest.approx(((recorded - data.y[300:]) ** 2).mean(), rel=1e-5)
 
 
 def test_a_rate_that_is_too_high_is_told(tmp_path):
@@ -535,7 +535,7 @@ def test_a_map_reads_only_parts_of_its_kind(path, lm):
 
 
 def test_a_model_is_opened_again_as_it_was_ingested(path, lm):
-    ingested = open_ingested(Folder.open(path).sound(), "top")
+    ingested = open_sae_record(Folder.open(path).sound(), "top")
     assert (ingested.contexts.context_size, ingested.contexts.prepend_bos) == (CONTEXT, True)
     assert reopen_model(ingested, lm, hooks=[HOOK]) is lm
     with pytest.raises(UnknownName):
@@ -704,11 +704,11 @@ def test_a_model_that_no_sae_reads_is_mapped_beside_the_others(path, lm, tmp_pat
     """And found by the report, the query and the stores; from then on it is a model of the atlas."""
     trained = one(path, lm)
     random = saved(tmp_path / "random", model(seed=1))
-    told = Told()
-    row = one(path, str(random), progress=told)
+    recorded = RecordingProgress()
+    row = one(path, str(random), progress=recorded)
     assert (
         "No SAE of this atlas reads random; it gets contexts of 16 tokens that begin with BOS"
-        in told.said[0]
+        in recorded.messages[0]
     )
     assert (row["source"], row["tokens"]) == (f"random/{EMBED}", trained["tokens"])
     other = run(tmp_path / "r.atlas", model(seed=1), [named(topk(), "top")], texts(), match=None)
@@ -761,10 +761,10 @@ def test_a_map_alone_is_stale_once_an_sae_reads_another_model_of_its_name(path, 
     one(path, f"new={saved(tmp_path / 'random', model(seed=1))}")
     assert not Folder.open(path).sound().stale
     opened = open_model(str(saved(tmp_path / "third", model(seed=2))), name="new")
-    told = Told()
-    run(path, opened, [named(topk(), "late")], None, match=None, progress=told)
+    recorded = RecordingProgress()
+    run(path, opened, [named(topk(), "late")], None, match=None, progress=recorded)
     ((key, reason),) = Folder.open(path).sound().stale.items()
-    assert f"{key}, since {reason}" in told.said[-1]
+    assert f"{key}, since {reason}" in recorded.messages[-1]
     assert reason.startswith("SAEs here read another model named new")
     with Atlas.open(path) as atlas:
         assert atlas.table("MAPS_TO").num_rows == 0
@@ -787,9 +787,9 @@ def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
     short = random_model("llama", seed=1, max_position_embeddings=8)
     tokenizer = small_tokenizer()
     tokenizer.bos_token = None
-    told = Told()
-    row = one(path, open_model(short, name="short", tokenizer=tokenizer), progress=told)
-    assert "contexts of 8 tokens, without BOS as for other" in told.said[0]
+    recorded = RecordingProgress()
+    row = one(path, open_model(short, name="short", tokenizer=tokenizer), progress=recorded)
+    assert "contexts of 8 tokens, without BOS as for other" in recorded.messages[0]
     assert row["r2_with_bos"] is None
     part = next(p for p in Folder.open(path).sound().of("transcoder"))
     assert (part.manifest.settings["context_size"], part.manifest.settings["prepend_bos"]) == (
@@ -803,9 +803,11 @@ def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
 def test_an_atlas_of_a_text_alone(tmp_path, lm):
     folder = Folder.create(tmp_path / "e.atlas")
     folder.set_corpus(asdict(Corpus.gather(texts(), folder.corpus_file).info))
-    told = Told()
-    row = one(folder.path, str(saved(tmp_path / "m", lm)), progress=told)
-    assert "contexts of 64 tokens that begin with BOS." in told.said[0]  # 256, were it longer
+    recorded = RecordingProgress()
+    row = one(folder.path, str(saved(tmp_path / "m", lm)), progress=recorded)
+    assert (
+        "contexts of 64 tokens that begin with BOS." in recorded.messages[0]
+    )  # 256, were it longer
     with Atlas.open(folder.path) as atlas:
         assert atlas.saes == []
         assert atlas.table("Model")["name"].to_pylist() == ["m"]
@@ -902,9 +904,9 @@ def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
     with Atlas.open(path) as atlas:
         assert atlas.table("SAE").num_rows == 0
         assert atlas.table("Model")["name"].to_pylist() == ["small"]
-    told = Told()
-    assert one(path, lm, progress=told) == row
-    assert "is stored already" in told.said[-1]
+    recorded = RecordingProgress()
+    assert one(path, lm, progress=recorded) == row
+    assert "is stored already" in recorded.messages[-1]
     assert one(path, lm, text=texts()) == row
     with pytest.raises(Mismatch, match="the text given is another one"):
         one(path, lm, text=texts(seed=5))
@@ -965,13 +967,13 @@ def test_the_model_that_counted_comes_first_when_it_is_made_again(tmp_path):
     assert Folder.open(fresh).corpus["id"] == Folder.open(path).corpus["id"]
     invoke("transcoder", "b", "--text", str(tmp_path / "t.txt"), "--tokens", "300", "--folds", "3", "--draws", "0",
            "--quiet", "--atlas", str(path))  # fmt: skip
-    for words, told in (
+    for words, recorded in (
         (["--field", "story"], "--field says how a text is read"),
         (["--text", ""], "given nothing"),
     ):
         done = CliRunner().invoke(command(), ["transcoder", *words, "--atlas", str(path)])
         assert done.exit_code == 2
-        assert told in done.output + done.stderr
+        assert recorded in done.output + done.stderr
 
 
 def test_the_command_begins_an_atlas(tmp_path, monkeypatch):

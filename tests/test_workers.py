@@ -38,7 +38,7 @@ class Heard:
     def __init__(self):
         self.said, self.stages = [], {}
 
-    def say(self, sentence):
+    def report(self, sentence):
         self.said.append(sentence)
 
     def stage(self, title, **_):

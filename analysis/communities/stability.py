@@ -129,7 +129,7 @@ def stability(
             f"Halves of the text of {sae} are left out: of {DOCUMENTS} documents or more they "
             f"would say something, and it has {len(documents)}."
         )
-        progress.say(note)
+        progress.report(note)
         return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
 
     def half(documents: NDArray[np.int64]) -> Labels:

@@ -103,7 +103,9 @@ def _with_edges(sound: Sound, progress: Progress) -> list[str]:
         if all(f"{kind}/{name}" in sound.parts for kind in ANCESTORS):
             found.append(name)
         else:
-            progress.say(f"{name} is passed over: it has no co-activation edges, or no statistics.")
+            progress.report(
+                f"{name} is passed over: it has no co-activation edges, or no statistics."
+            )
     return found
 
 
@@ -130,7 +132,7 @@ def _one(
     part = sound.parts.get(f"graph/{sae}")
     if part is None or replace or not _same(part, settings, codes=codes):
         if not codes:
-            progress.say(
+            progress.report(
                 f"The codes of {sae} were not kept, so stability over halves of the text and partners by "
                 "chance are left out; `atlas ingest --keep-codes --replace` keeps them."
             )
@@ -150,7 +152,7 @@ def _one(
         )
         part = write_part(folder.part("graph", sae), manifest, found.tables())
     else:
-        progress.say(f"The graph of {sae} is there already, with the same settings.")
+        progress.report(f"The graph of {sae} is there already, with the same settings.")
     return _row(part)
 
 

@@ -102,7 +102,7 @@ def stats(
         )  # fmt: skip
     for g in graphs:
         if g.tokens < g.counted:
-            progress.say(
+            progress.report(
                 f"{g.sae} was counted over {g.counted:,} tokens; this is its graph over the first {g.tokens:,}."
             )
     result: dict[str, Any] = {"saes": [report.summary(g, seed=seed) for g in graphs]}
@@ -171,11 +171,11 @@ def _wanted(of: "GraphOf", asked: str | None, progress: "Progress") -> list[str]
         return []
     can = drawable(of)
     if not len(of.pairs):
-        progress.say(f"{of.sae} has no edges, so there is nothing to draw by chance.")
+        progress.report(f"{of.sae} has no edges, so there is nothing to draw by chance.")
         return []
     if asked in (None, "all"):
         if asked is None and len(can) < len(_NULLS):
-            progress.say(
+            progress.report(
                 f"The codes of {of.sae} are not at hand, so features cannot be swapped between tokens; "
                 "with --keep-codes, `atlas ingest` keeps them."
             )

@@ -179,7 +179,7 @@ def keep(
     BadInput
         If the documents have no token.
     """
-    widths = [reader.model.place(h).width for h in (reader.source, reader.target)]
+    widths = [reader.model.site(h).width for h in (reader.source, reader.target)]
     wanted = {"corpus": corpus.info.id, "widths": widths, **reader.origin()}
     if not (into / "kept.json").exists() or _said(into) != wanted:
         _make_room(into, size=tokens * (4 * sum(widths) + 16), progress=progress)
@@ -201,7 +201,7 @@ def _said(folder: Path) -> object:
 def _make_room(into: Path, *, size: int, progress: Progress) -> None:
     import shutil
 
-    progress.say(
+    progress.report(
         f"The activations to train on take {size / 2**30:.1f} GiB of disk until the SAEs are trained."
     )
     into.parent.mkdir(parents=True, exist_ok=True)

@@ -8,18 +8,18 @@ import torch
 
 from analysis.residual.activations import Activations
 from analysis.residual.split import Divided
-from analysis.residual.study_context import Begun
+from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, look, train
 from atlas.pace import duration
 from ingest.text.tokenization import tokenize
 
-__all__ = ["tell_estimate"]
+__all__ = ["report_estimate"]
 
 #: Steps by which the time of training is measured; the first takes longer.
 STEPS = 6
 
 
-def tell_estimate(study: Begun, divided: Divided, *, saes: int, after: str) -> None:
+def report_estimate(study: StudyContext, divided: Divided, *, saes: int, after: str) -> None:
     """Tell what training will take, measured on one batch of text and a few steps."""
     reader, settings = study.reader, study.settings
     text = tokenize(
@@ -37,17 +37,17 @@ def tell_estimate(study: Begun, divided: Divided, *, saes: int, after: str) -> N
     passes *= divided.tokens["map"] + divided.tokens["training"]
     steps = settings.steps(divided.tokens["training"])
     training = _step_time(study) * steps * saes
-    width = reader.model.place(settings.target).width
-    study.progress.say(
+    width = reader.model.site(settings.target).width
+    study.progress.report(
         f"{saes} SAE(s) of {settings.features(width):,} features to train, {steps:,} steps each: about "
         f"{duration(passes)} for the activations and {duration(training)} for training. {after}"
     )
 
 
-def _step_time(study: Begun) -> float:
+def _step_time(study: StudyContext) -> float:
     """Return the seconds of a training step, measured on random numbers."""
 
-    width = study.reader.model.place(study.settings.target).width
+    width = study.reader.model.site(study.settings.target).width
     draw = np.random.default_rng(0)
     some = draw.standard_normal((study.settings.batch, width), dtype=np.float32)
     none = np.zeros(len(some), dtype=np.int64)

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.residual.part import write_study
 from analysis.residual.split import Divided
-from analysis.residual.study_context import Begun
+from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, all_arms
 from atlas.disk import discard
 from ingest.forward.run import ingest
@@ -20,7 +20,7 @@ __all__ = ["after", "all_pairs", "measure"]
 CROSSED = 3
 
 
-def after(study: Begun) -> str:
+def after(study: StudyContext) -> str:
     """Say what comes after training; how long it takes is not measured."""
     arms = {study.sae_name(arm): (arm, None) for arm in all_arms(study.settings)}
     pairs = 0 if study.match is None else len(all_pairs(arms))
@@ -32,7 +32,7 @@ def after(study: Begun) -> str:
 
 
 def measure(
-    study: Begun, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
+    study: StudyContext, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
 ) -> dict[str, Any]:
     """Ingest, probe and match all SAEs, and write the study's part."""
     path, model = study.folder.path, study.reader.model
@@ -49,7 +49,7 @@ def measure(
     matches: list[Any] = []
     if study.match is not None:
         pairs = all_pairs(trained)
-        study.progress.say(_of_pairs(pairs, trained))
+        study.progress.report(_of_pairs(pairs, trained))
         for pair in pairs:
             matches += match_saes(
                 path, pair, settings=study.match, opened=opened, progress=study.progress
@@ -60,7 +60,7 @@ def measure(
     return {"study": study.name, "arms": rows, "probes": probes, "matches": matches}
 
 
-def _stale(study: Begun, opened: Sequence[Any]) -> bool:
+def _stale(study: StudyContext, opened: Sequence[Any]) -> bool:
     """Say whether the atlas has other SAEs of these names, which are to be replaced."""
     parts = study.folder.sound().parts
     there = {

@@ -105,7 +105,7 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
     line, penalty = _line(folds, whole, settings, progress)
     constant = int((whole.yy == 0).sum())
     if constant:
-        progress.say(
+        progress.report(
             f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they weigh "
             "nothing in what follows."
         )
@@ -160,7 +160,7 @@ def _line(
     penalties: tuple[float, ...] = settings.penalties
     if whole.n <= len(whole.x):
         penalties = tuple(p for p in penalties if p > 0) or (1e-3,)
-        progress.say(
+        progress.report(
             f"The map has {len(whole.x):,} dimensions to read and {whole.n:,} tokens to fit on, fewer than it "
             "takes: only ridge penalties above 0 are tried. Give a longer text for a map to be relied on."
         )

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from analysis.residual.settings import DEMO_TEXT
 from analysis.residual.split import ROLES, Divided, Role
-from analysis.residual.study_context import Begun
+from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts
 from atlas.parts import Manifest, write_part
 from ingest.demo.build import demo_text
@@ -27,7 +27,7 @@ VERSION = 3
 
 
 def write_study(
-    study: Begun, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
+    study: StudyContext, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
 ) -> list[dict[str, Any]]:
     """Write the study's part, and return the rows of its table of SAEs with what they are like."""
     parts = study.folder.sound().parts
@@ -99,7 +99,7 @@ def _arms_table(rows: list[dict[str, Any]]) -> pa.Table:
     )
 
 
-def _infos(study: Begun, divided: Divided) -> dict[Role, CorpusInfo]:
+def _infos(study: StudyContext, divided: Divided) -> dict[Role, CorpusInfo]:
     """Return what the documents of each side are; the corpus is the atlas' own by now."""
     own = Corpus.open(study.folder.corpus_file)
     return {role: divided.corpora.get(role, own).info for role in ROLES[:-1]} | {
@@ -107,7 +107,7 @@ def _infos(study: Begun, divided: Divided) -> dict[Role, CorpusInfo]:
     }
 
 
-def _split_table(study: Begun, divided: Divided, counted: int) -> pa.Table:
+def _split_table(study: StudyContext, divided: Divided, counted: int) -> pa.Table:
     """Return the sides: documents and tokens of each."""
     rows = [
         {"role": role, "documents": info.documents, "tokens": divided.tokens.get(role, counted)}

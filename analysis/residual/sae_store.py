@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.residual.train import Arm, Facts, Trained
 from atlas.disk import placed_folder, write_json
-from atlas.errors import Asked, BrokenPart
+from atlas.errors import BrokenPart, RequestError
 from ingest.sae.activation_transforms import write_subtraction
 
 __all__ = ["finished", "write_sae"]
@@ -57,7 +57,7 @@ def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | 
         return None
     differing = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
     told = "; ".join(f"{k}: {there.get(k)} there, {now.get(k)} now" for k in differing)
-    raise Asked(
+    raise RequestError(
         f"{folder} holds an SAE of a study of this name that was made otherwise ({told}). Add --replace to make "
         "the study anew, or give this one another name with --name."
     )

@@ -125,7 +125,7 @@ def divide(
         found[division.role(text)] += 1
     left_out = found.pop(None) * (not mine)
     if left_out:
-        progress.say(
+        progress.report(
             f"{left_out:,} of {whole.info.documents:,} documents are in the atlas already, and are left out "
             "of fitting and training."
         )

@@ -14,7 +14,7 @@ from analysis.residual.activations import Reader
 from analysis.residual.evaluate import after, measure
 from analysis.residual.settings import MATCH, PROBE, ResidualSettings
 from analysis.residual.split import Divided, divide
-from analysis.residual.study_context import Begun
+from analysis.residual.study_context import StudyContext
 from analysis.residual.train import all_arms
 from analysis.residual.train_arms import train_all
 from atlas.errors import BadInput, Mismatch
@@ -103,13 +103,13 @@ def residual_study(
         for hook in (reader.source, reader.target)
     )
     if source >= target:
-        progress.say(
+        progress.report(
             f"{reader.source} is not earlier in the model than {reader.target}: that a feature is harder to "
             "predict from there does not say that the model computes it after that place."
         )
     given = text if isinstance(text, Text) else Text(text)
     with beginning(Path(atlas)) as folder:
-        study = Begun(
+        study = StudyContext(
             folder, called, reader=reader, text=given, settings=settings, probe=probe,
             match=match, device=device, replace=replace, progress=progress,
         )  # fmt: skip
@@ -128,7 +128,7 @@ def _reader(
         else open_model(model, tokenizer=tokenizer, hooks=hooks, device=device)
     )  # fmt: skip
     for hook in hooks:
-        opened.place(hook)
+        opened.site(hook)
     longest = getattr(opened.base.config, "max_position_embeddings", None)
     context = settings.context or min(CONTEXT, longest or CONTEXT)
     if longest is not None and context > longest:
@@ -137,7 +137,7 @@ def _reader(
         )
     contexts = ContextSettings(context, prepend_bos=opened.tokenizer.bos_token_id is not None)
     check_tokenizer(opened.tokenizer, settings=contexts)
-    settings.features(opened.place(settings.target).width)
+    settings.features(opened.site(settings.target).width)
     return Reader(opened, settings.source, settings.target, contexts, settings.batch_tokens)
 
 
@@ -154,7 +154,7 @@ def _short(hook: str) -> str:
     return f"l{layer}" if rest == "hook_resid_post" else f"l{layer}-{rest.removeprefix('hook_')}"
 
 
-def _divide(study: Begun) -> Divided:
+def _divide(study: StudyContext) -> Divided:
     """Read and divide the text; in a new atlas, put down its corpus."""
     folder, settings, text = study.folder, study.settings, study.text
     study.scratch.mkdir(parents=True, exist_ok=True)
@@ -178,5 +178,5 @@ def _divide(study: Begun) -> Divided:
         f"{sides[role]} {corpus.info.documents:,} ({divided.tokens[role]:,} tokens)"
         for role, corpus in divided.corpora.items()
     ]
-    study.progress.say(f"Documents {', '.join(told)}; none is on two sides.")
+    study.progress.report(f"Documents {', '.join(told)}; none is on two sides.")
     return divided

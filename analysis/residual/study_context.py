@@ -12,11 +12,11 @@ from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 from ingest.text.atlas_corpus import Text
 
-__all__ = ["Begun"]
+__all__ = ["StudyContext"]
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
+class StudyContext:
     """What all steps of a study know.
 
     Parameters

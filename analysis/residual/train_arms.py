@@ -5,12 +5,12 @@ from typing import Any
 
 from analysis.residual.activations import Activations, keep
 from analysis.residual.control_check import unlike
-from analysis.residual.estimate import tell_estimate
+from analysis.residual.estimate import report_estimate
 from analysis.residual.fit import Drawn, Fitted, draw_components, fit_all
 from analysis.residual.sae_store import finished, write_sae
 from analysis.residual.settings import ALL_PRIOR
 from analysis.residual.split import Divided
-from analysis.residual.study_context import Begun
+from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, all_arms, look, train
 from ingest.sae.activation_transforms import MapAndTokenMeans
 
@@ -21,7 +21,7 @@ __all__ = ["train_all"]
 VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 3}
 
 
-def train_all(study: Begun, divided: Divided, *, after: str) -> dict[str, tuple[Arm, Facts]]:
+def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str, tuple[Arm, Facts]]:
     """Train the SAEs that are not finished, and return what each training told, by SAE.
 
     What comes ``after`` is told before it begins.
@@ -36,10 +36,10 @@ def train_all(study: Begun, divided: Divided, *, after: str) -> dict[str, tuple[
         else:
             done[study.sae_name(arm)] = arm, there
     if done:
-        study.progress.say(f"{len(done)} of {study.settings.saes} SAEs are trained already.")
+        study.progress.report(f"{len(done)} of {study.settings.saes} SAEs are trained already.")
     if not todo:
         return done
-    tell_estimate(study, divided, saes=len(todo), after=after)
+    report_estimate(study, divided, saes=len(todo), after=after)
     fitted, drawn, training = _fit(study, divided)
     arms = all_arms(study.settings, fitted, drawn)
     steps = study.settings.steps(len(training))
@@ -61,7 +61,7 @@ def train_all(study: Begun, divided: Divided, *, after: str) -> dict[str, tuple[
     return {study.sae_name(arm): done[study.sae_name(arm)] for arm in arms}
 
 
-def _fit(study: Begun, divided: Divided) -> tuple[Fitted, list[Drawn], Activations]:
+def _fit(study: StudyContext, divided: Divided) -> tuple[Fitted, list[Drawn], Activations]:
     """Fit what is taken away, and say how much it is."""
     reader, settings, corpora = study.reader, study.settings, divided.corpora
     training = keep(
@@ -79,12 +79,12 @@ def _fit(study: Begun, divided: Divided) -> tuple[Fitted, list[Drawn], Activatio
         if drawn
         else ""
     )
-    study.progress.say(
+    study.progress.report(
         f"The map from {settings.source} takes away {taken:.1%} of the variance of {settings.target} on the "
         f"training documents ({fitted.r2:.1%} where it was fitted){near}. {_of_means(fitted)}"
     )
     if drawn and (why := unlike([d.share for d in drawn], taken)):
-        study.progress.say(f"The components are no control of the map: {why}.")
+        study.progress.report(f"The components are no control of the map: {why}.")
     return fitted, drawn, training
 
 
@@ -102,7 +102,7 @@ def _of_means(fitted: Fitted) -> str:
     return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of {prior}."
 
 
-def _origin(study: Begun, divided: Divided, arm: Arm) -> dict[str, Any]:
+def _origin(study: StudyContext, divided: Divided, arm: Arm) -> dict[str, Any]:
     """Return all that the training of an SAE depends on; other seeds and draws do not count."""
     said = asdict(study.settings)
     for elsewhere in ("seeds", "draws", "text_tokens"):
@@ -120,7 +120,7 @@ def _origin(study: Begun, divided: Divided, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _metadata(study: Begun) -> dict[str, Any]:
+def _metadata(study: StudyContext) -> dict[str, Any]:
     """Return what an SAE's configuration says of its model and contexts."""
     model, contexts = study.reader.model, study.reader.contexts
     return {

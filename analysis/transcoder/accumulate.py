@@ -190,10 +190,10 @@ def measure(
         Told how far it is.
     """
     model = text.model
-    widths: Mapping[str, int] = {hook: model.place(hook).width for hook in targets}
+    widths: Mapping[str, int] = {hook: model.site(hook).width for hook in targets}
     at_embedding = source == EMBEDDING
     device = wide_device(model.device)
-    own = 0 if at_embedding else model.place(source).width
+    own = 0 if at_embedding else model.site(source).width
     streams = [Stream(own, widths, device=device) for _ in range(counts.slots)]
     tokens = TokenSums(counts.keys, counts.count, slots=counts.slots, widths=widths, into=scratch)
     hooks = list(dict.fromkeys([*([] if at_embedding else [source]), *targets]))

@@ -223,7 +223,7 @@ class Text:
             If the disk has no room for them.
         """
         total = int(counts.count.sum())
-        widths = {hook: self.model.place(hook).width for hook in hooks}
+        widths = {hook: self.model.site(hook).width for hook in hooks}
         files = {
             hook: np.lib.format.open_memmap(
                 into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(total, width)

@@ -225,7 +225,7 @@ class TranscoderStudy(Study):
         by_target = {task.target: task for task in tasks if isinstance(task, _MapTask)}
         opened = self._open(self._subjects[name], [self.source, *by_target])
         if warning := unchecked(at.sound, name):
-            at.progress.say(warning)
+            at.progress.report(warning)
         for target, found in self._work(name, at).run(opened, list(by_target)):
             yield by_target[target], found
 
@@ -442,19 +442,19 @@ class _Work:
         most, sums = 0, 0
         for group in together:
             hooks = dict.fromkeys([self.source, *group.targets])
-            activations = adams * 4 * total * sum(model.place(hook).width for hook in hooks)
+            activations = adams * 4 * total * sum(model.site(hook).width for hook in hooks)
             sums = max(sums, group.in_file * group.sums)
             most = max(most, activations + group.in_file * group.sums)
         what = "The activations and sums by token id" if adams else "The sums by token id"
         todo = "name fewer sites at once" + (", or take --method closed-form" if adams else "")
         check_room(into, most, what=what, todo=todo)
         if sums:
-            self.progress.say(
+            self.progress.report(
                 f"The sums by token id take {sums / 2**30:.1f} GiB, more than --memory leaves for them; they "
                 "are kept in a file."
             )
         if adams:
-            self.progress.say(
+            self.progress.report(
                 f"The activations of {total:,} tokens take {most / 2**30:.1f} GiB of disk while maps are trained. "
                 "If that is cut short, the same command goes on after the last whole epoch."
             )
@@ -469,8 +469,8 @@ class _Work:
         OutOfRoom
             If not even one fits.
         """
-        source, folds = model.place(self.source).width, self.settings.folds
-        widths = {target: model.place(target).width for target in targets}
+        source, folds = model.site(self.source).width, self.settings.folds
+        widths = {target: model.site(target).width for target in targets}
 
         def needed(some: Sequence[str]) -> int:
             """Return what is held but for the sums by token id, which may lie in a file."""
@@ -490,7 +490,7 @@ class _Work:
                 groups.append([])
             groups[-1].append(target)
         if len(groups) > 1:
-            self.progress.say(
+            self.progress.report(
                 f"Moments of {len(targets)} sites take more than --memory; the text is read {len(groups)} times."
             )
         found = []
@@ -508,7 +508,7 @@ class _Work:
             ("r2", limits.map), ("token_r2", limits.token), ("token_difference", limits.difference),
         ):  # fmt: skip
             edge[f"{name}_low"], edge[f"{name}_high"] = interval
-        sites = [model.place(hook) for hook in dict.fromkeys([self.source, target])]
+        sites = [model.site(hook) for hook in dict.fromkeys([self.source, target])]
         tables = [
             ("MAPS_TO", _table("MAPS_TO", [edge])),
             *site_tables(self.model_name, sites),

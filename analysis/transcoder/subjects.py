@@ -15,7 +15,7 @@ from atlas.progress import Progress
 from atlas.schema import arrow_schema, node
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.language_model import LanguageModel, open_model
-from ingest.sae.record import Ingested, open_ingested, reopen
+from ingest.sae.record import SaeRecord, open_sae_record, reopen
 from ingest.settings import Settings
 from ingest.text.tokenization import ContextSettings, check_tokenizer
 
@@ -157,7 +157,7 @@ class _Layout:
     def __init__(self, sound: Sound, like: str | None) -> None:
         name = like or next(iter(sound.saes), None)
         self.asked = like is not None
-        self.like: Ingested | None = None if name is None else open_ingested(sound, name)
+        self.like: SaeRecord | None = None if name is None else open_sae_record(sound, name)
 
     @property
     def dtype(self) -> str:
@@ -177,7 +177,7 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
     """Yield the models of the atlas: those that SAEs read, then those that were mapped alone."""
     seen = set()
     for name in sound.saes:
-        own = open_ingested(sound, name)
+        own = open_sae_record(sound, name)
         if own.model["name"] not in seen:
             seen.add(own.model["name"])
             like = layout.like if layout.asked and layout.like is not None else own
@@ -251,7 +251,7 @@ def _new(
     row = {name: getattr(opened, name) for name in names}
     as_for = "" if layout.like is None else f" as for {layout.like.name}, as far as it takes them"
     begins = " that begin with BOS" if contexts.prepend_bos else ", without BOS"
-    progress.say(
+    progress.report(
         f"No SAE of this atlas reads {opened.name}; it gets contexts of {contexts.context_size} tokens"
         f"{begins}{as_for}."
     )

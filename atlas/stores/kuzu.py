@@ -146,7 +146,7 @@ class KuzuStore:
         with store._building():
             if not store._opens():  # another process may have built it meanwhile
                 if path.exists():
-                    progress.say(f"{path.name} is damaged or incomplete; building it again.")
+                    progress.report(f"{path.name} is damaged or incomplete; building it again.")
                 store._build(graph(), progress)
                 store._database = store._read_only()
         return store

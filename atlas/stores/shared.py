@@ -91,7 +91,7 @@ class Shared:
                 *said, mine, holders = there.get(row[0], [*row, False, 0])
                 if said != row and holders > mine:
                     differ = [n for n, a, b in zip(names, said, row, strict=True) if a != b]
-                    progress.say(
+                    progress.report(
                         f"Another atlas on this server describes the {of.label} {row[0]!r} differently "
                         f"({', '.join(differ)}); the description of {self._graph.name!r} is shown now."
                     )

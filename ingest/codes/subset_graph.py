@@ -12,11 +12,11 @@ from ingest.reduce import sorted_pair_counts
 from ingest.reduce.coactivation import Coactivation
 from ingest.reduce.protocol import Sizes
 
-__all__ = ["Weighted", "weighted_edges"]
+__all__ = ["SubsetGraph", "weighted_edges"]
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted:
+class SubsetGraph:
     """The edges of a graph, in the order of both features.
 
     Parameters
@@ -37,7 +37,7 @@ class Weighted:
 
 def weighted_edges(
     folder: Folder, sae: str, *, d_sae: int, documents: NDArray[np.int64] | None = None
-) -> Weighted:
+) -> SubsetGraph:
     """Make the graph of some documents from kept codes, as the atlas makes that of all.
 
     Parameters
@@ -62,7 +62,7 @@ def weighted_edges(
     kept = count >= rule.min_count
     key, count, total = key[kept], count[kept], total[kept]
     pairs = np.stack([key >> 32, key & 0xFFFFFFFF], axis=1)
-    return Weighted(pairs, count, np.minimum(total / count, 1.0))
+    return SubsetGraph(pairs, count, np.minimum(total / count, 1.0))
 
 
 def _sizes(d_sae: int) -> Sizes:

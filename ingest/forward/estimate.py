@@ -9,7 +9,7 @@ from atlas.pace import Clock, duration
 from atlas.progress import Progress
 from ingest.forward.forecast import Forecast
 from ingest.forward.sample import Costs, measure
-from ingest.forward.shard_runner import Pass
+from ingest.forward.shard_runner import ShardRunner
 
 __all__ = ["estimate", "forecast"]
 
@@ -20,7 +20,7 @@ ENTRY_BYTES = 8  # an active feature on a token: uint32 and float32
 TOKEN_BYTES = 36  # a token: six columns and two list offsets
 
 
-def forecast(work: Pass, costs: Costs) -> Forecast:
+def forecast(work: ShardRunner, costs: Costs) -> Forecast:
     """Return the seconds of a run from its costs.
 
     Parameters
@@ -44,7 +44,7 @@ def forecast(work: Pass, costs: Costs) -> Forecast:
 
 
 def estimate(
-    work: Pass, *, folder: Path, progress: Progress, clock: Clock = time.perf_counter
+    work: ShardRunner, *, folder: Path, progress: Progress, clock: Clock = time.perf_counter
 ) -> Forecast:
     """Measure a sample and report tokens, disk and time of what remains of a run.
 
@@ -68,12 +68,12 @@ def estimate(
     if costs is None:
         return Forecast()
     expected, size = forecast(work, costs), _bytes(work, costs)
-    progress.say(_sentence(work, costs, expected, size))
+    progress.report(_sentence(work, costs, expected, size))
     _check_disk(work, size, folder)
     return expected
 
 
-def _bytes(work: Pass, costs: Costs) -> int:
+def _bytes(work: ShardRunner, costs: Costs) -> int:
     """Return the bytes of the codes still to be written."""
     return int(
         sum(
@@ -85,7 +85,7 @@ def _bytes(work: Pass, costs: Costs) -> int:
     )
 
 
-def _sentence(work: Pass, costs: Costs, expected: Forecast, size: int) -> str:
+def _sentence(work: ShardRunner, costs: Costs, expected: Forecast, size: int) -> str:
     group, settings = work.group, work.settings
     shares = [work.unfinished(name) / max(work.shards, 1) for name in costs.saes]
     stored = "stored" if settings.keep_codes else "dropped shard by shard"
@@ -100,7 +100,7 @@ def _sentence(work: Pass, costs: Costs, expected: Forecast, size: int) -> str:
     )
 
 
-def _check_disk(work: Pass, size: int, folder: Path) -> None:
+def _check_disk(work: ShardRunner, size: int, folder: Path) -> None:
     # A shard's codes go once all shards before it are finished: with workers, some wait.
     waiting = 1 + 2 * work.settings.workers
     needed = size

@@ -57,7 +57,7 @@ def open_groups(
         check_fit(sae.info, models[given])
         contexts = _contexts(sae.info, settings)
         _check_contexts(contexts, sae.info, models[given])
-        _tell_other_model(sae.info, models[given], progress)
+        _report_other_model(sae.info, models[given], progress)
         sae.to(models[given].device)
         members.setdefault((given, contexts), []).append(sae)
     return [
@@ -141,10 +141,12 @@ def _check_contexts(contexts: ContextSettings, info: SaeInfo, model: LanguageMod
         )
 
 
-def _tell_other_model(info: SaeInfo, model: LanguageModel, progress: Progress) -> None:
+def _report_other_model(info: SaeInfo, model: LanguageModel, progress: Progress) -> None:
     """Say it where an SAE's metadata name another model; names vary, so it is no error."""
     if info.model and _last(info.model) != _last(model.name):
-        progress.say(f"Note: {info.name} was trained on {info.model}, and is run on {model.name}.")
+        progress.report(
+            f"Note: {info.name} was trained on {info.model}, and is run on {model.name}."
+        )
 
 
 def _last(name: str) -> str:

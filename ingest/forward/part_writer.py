@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ingest.sae.info import SaeInfo
     from ingest.text.corpus import CorpusInfo
 
-__all__ = ["Delivery", "check_model"]
+__all__ = ["PartWriter", "check_model"]
 
 
 @dataclass(frozen=True)
-class Delivery:
+class PartWriter:
     """Writes the parts of the SAEs of one group.
 
     Parameters
@@ -146,7 +146,7 @@ class Delivery:
         site = f"{model.name}/{info.hook}"
         # The same model may have been named by another path before: the first name stays.
         yield _rows("Model", _model_there(self.folder, model, self._own) or _model_row(model))
-        yield from site_tables(model.name, [model.place(info.hook)])
+        yield from site_tables(model.name, [model.site(info.hook)])
         said = asdict(corpus)
         yield _rows("Corpus", {p.name: said[p.name] for p in schema.node("Corpus").properties})
         yield _rows("SAE", self._sae_row(info))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
-from atlas.errors import Asked
+from atlas.errors import RequestError
 from atlas.folder import Folder, Sound
 from atlas.progress import Progress
-from ingest.forward.part_writer import Delivery
+from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import Group
 from ingest.model.identity import unchecked, without_digests
 from ingest.reduce import on_activations, on_codes
@@ -15,13 +15,13 @@ from ingest.reduce.protocol import CodeReduction, Reduction
 from ingest.sae.autoencoder import Autoencoder
 from ingest.settings import Settings
 
-__all__ = ["Todo", "left_to_do"]
+__all__ = ["PendingWork", "pending_work"]
 
 R = TypeVar("R", bound=Reduction)
 
 
 @dataclass(frozen=True)
-class Todo:
+class PendingWork:
     """What is left to do of a group.
 
     Parameters
@@ -36,14 +36,14 @@ class Todo:
     reduce: list[tuple[Autoencoder, list[CodeReduction]]] = field(default_factory=list)
 
 
-def left_to_do(
+def pending_work(
     folder: Folder,
-    delivery: Delivery,
+    delivery: PartWriter,
     settings: Settings,
     *,
     replace: bool,
     progress: Progress,
-) -> Todo:
+) -> PendingWork:
     """Compare what was asked with the sound parts of the atlas.
 
     Raises
@@ -64,7 +64,7 @@ def left_to_do(
         if "parameters" not in there.manifest.sources["model"]:
             wanted = without_digests(wanted)
         if there.manifest.origin != wanted.origin:
-            raise Asked(
+            raise RequestError(
                 f"The atlas has an SAE {name} made otherwise ({there.manifest.difference(wanted)}). Add "
                 "--replace to make it anew, or give this one another name with --sae NAME=SOURCE."
             )
@@ -76,13 +76,13 @@ def left_to_do(
         elif lacking:
             reduce.append((sae, lacking))
         else:
-            progress.say(f"{name} is in the atlas already, with the same text and settings.")
+            progress.report(f"{name} is in the atlas already, with the same text and settings.")
             folder.discard_runs(name)
     if warning := unchecked(sound, delivery.group.model.name):
-        progress.say(warning)
+        progress.report(warning)
     group = delivery.group
     needed = Group(group.model, tuple(run), group.contexts, group.batch_tokens) if run else None
-    return Todo(needed, reduce)
+    return PendingWork(needed, reduce)
 
 
 def _missing(sound: Sound, name: str, reductions: Sequence[R]) -> list[R]:

@@ -6,7 +6,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from atlas.api import Atlas
-from atlas.errors import Asked, BadInput
+from atlas.errors import BadInput, RequestError
 from atlas.folder import Folder
 from atlas.output import atlases_here, folder_of, which_atlas
 from atlas.progress import Progress
@@ -54,7 +54,7 @@ def run_command(
     if text is None and not begun:
         source = _trained_on(saes[0])
         settings = changed(settings, tokens=settings.tokens or DEFAULT_TOKENS)
-        progress.say(
+        progress.report(
             f"No --text: the first {settings.tokens:,} tokens of {source}, which the SAE saw."
         )
         text = Text(source)
@@ -83,10 +83,10 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
         raise BadInput("--resume finishes what was asked before; leave --sae out, or --resume.")
     requests = [Checkpoint(run).request() for run in Folder.open(path).runs()]
     if not requests:
-        raise Asked(f"Nothing in {path} was cut short; there is nothing to resume.")
+        raise RequestError(f"Nothing in {path} was cut short; there is nothing to resume.")
     for request in {str(r): r for r in requests}.values():
         if request["from_memory"]:
-            raise Asked(
+            raise RequestError(
                 "The run that was cut short used objects in memory; call ingest() again with the same ones."
             )
         ingest(

@@ -19,9 +19,9 @@ from atlas.progress import SILENT, Progress
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.estimate import estimate
 from ingest.forward.inputs import open_groups
-from ingest.forward.part_writer import Delivery
-from ingest.forward.pending_work import left_to_do
-from ingest.forward.shard_runner import Pass, reduce_again
+from ingest.forward.part_writer import PartWriter
+from ingest.forward.pending_work import pending_work
+from ingest.forward.shard_runner import ShardRunner, reduce_again
 from ingest.forward.shards import Group
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
@@ -95,7 +95,7 @@ def ingest(
     for group in groups:
         for site in probe:
             if site != ALL:
-                group.model.place(site)  # a wrong name is told before the work, not after it
+                group.model.site(site)  # a wrong name is told before the work, not after it
     request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
     with beginning(Path(atlas)) as folder:
         corpus = own_corpus(
@@ -110,7 +110,7 @@ def ingest(
         _match(folder, [s for g in groups for s in g.saes], settings, match, progress)
     for group in groups if probe else ():
         _probe(folder, group, settings, sites=probe, progress=progress)
-    _tell_stale(folder, progress)
+    _report_stale(folder, progress)
     return Atlas.open(folder.path, progress=progress)
 
 
@@ -127,7 +127,7 @@ def _match(
         return
     parts = folder.sound().parts
     if without := [n for n in names if f"codes/{n}" not in parts]:
-        progress.say(f"Not matched, since the codes were not kept: {', '.join(without)}.")
+        progress.report(f"Not matched, since the codes were not kept: {', '.join(without)}.")
     names = [n for n in names if n not in without]
     if len(names) > 1:
         match_saes(
@@ -148,7 +148,7 @@ def _probe(
     parts = folder.sound().parts
     names = [sae.info.name for sae in group.saes]
     if without := [n for n in names if f"codes/{n}" not in parts]:
-        progress.say(f"Not probed, since the codes were not kept: {', '.join(without)}.")
+        progress.report(f"Not probed, since the codes were not kept: {', '.join(without)}.")
     if names := [n for n in names if n not in without]:
         # A model that was loaded may lack its upper blocks; one in memory is whole.
         probe_saes(
@@ -157,23 +157,23 @@ def _probe(
         )  # fmt: skip
 
 
-def _tell_stale(folder: Folder, progress: Progress) -> None:
+def _report_stale(folder: Folder, progress: Progress) -> None:
     """Tell which matches, probes and other parts an SAE made anew has left behind."""
     stale = folder.sound().stale
     for key, why in sorted(stale.items()):
         if not key.startswith(("match/", "probe/")):
-            progress.say(f"Stale by now, and left out of the graph: {key}, since {why}. "
+            progress.report(f"Stale by now, and left out of the graph: {key}, since {why}. "
                          "Make it anew, or remove it with `atlas rm`.")  # fmt: skip
     matches = [key for key in sorted(stale) if key.startswith("match/")]
     if matches:
         named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in matches)
-        progress.say(f"Stale by now, and left out of the graph: the matches of {named}. "
+        progress.report(f"Stale by now, and left out of the graph: the matches of {named}. "
                      "`atlas match --stale` makes them anew.")  # fmt: skip
     probes = sorted(
         {k.removeprefix("probe/").split("@")[0] for k in stale if k.startswith("probe/")}
     )
     if probes:
-        progress.say(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
+        progress.report(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
                      "Give `atlas probe` again, as it was given.")  # fmt: skip
 
 
@@ -187,9 +187,9 @@ def _ingest_group(
     replace: bool,
     progress: Progress,
 ) -> None:
-    delivery = Delivery(folder, group, corpus.info)
+    delivery = PartWriter(folder, group, corpus.info)
     delivery.check_shared()
-    todo = left_to_do(folder, delivery, settings, replace=replace, progress=progress)
+    todo = pending_work(folder, delivery, settings, replace=replace, progress=progress)
     texts = partial(token_texts, group.model.tokenizer)
     for sae, lacking in todo.reduce:
         reduce_again(sae, lacking, delivery, settings=settings, texts=texts, progress=progress)
@@ -201,10 +201,10 @@ def _ingest_group(
     }
     for name, run in runs.items():
         if damaged := run.drop_damaged():
-            progress.say(
+            progress.report(
                 f"The unfinished run of {name} is damaged ({', '.join(damaged)}); that is computed again."
             )
-    work = Pass(todo.run, corpus, runs, settings)
+    work = ShardRunner(todo.run, corpus, runs, settings)
     expected = estimate(work, folder=folder.path, progress=progress)
     for name, run in runs.items():
         folder.discard_runs(name, but=run.folder)
@@ -215,7 +215,7 @@ def _ingest_group(
         work.deliver(sae, delivery, texts=texts, expected=expected, pace=pace)
 
 
-def _run_id(sae: Autoencoder, delivery: Delivery, settings: Settings) -> str:
+def _run_id(sae: Autoencoder, delivery: PartWriter, settings: Settings) -> str:
     """Name the run by all that its shards depend on, so that the same command finds it again."""
     core = {
         "origin": delivery.sae_manifest(sae.info).origin,

@@ -21,7 +21,7 @@ from atlas.pace import Clock
 from atlas.progress import SILENT
 from ingest.codes.store import Block, Tokens, write_shard
 from ingest.forward.checkpoint import Checkpoint
-from ingest.forward.shard_runner import Pass
+from ingest.forward.shard_runner import ShardRunner
 from ingest.forward.shards import Piece, empty_states, encode_batch, join_pieces
 from ingest.reduce import on_codes
 from ingest.reduce.protocol import Sizes, State, Subject
@@ -100,7 +100,7 @@ class _Run:
     blocks: dict[str, Block]
 
 
-def measure(work: Pass, *, folder: Path, clock: Clock = time.perf_counter) -> Costs | None:
+def measure(work: ShardRunner, *, folder: Path, clock: Clock = time.perf_counter) -> Costs | None:
     """Measure a run on a sample of its text.
 
     Parameters
@@ -158,7 +158,7 @@ def _scratch(folder: Path) -> Iterator[Path]:
         discard(path)
 
 
-def _run(work: Pass, text: TokenizedBlock, *, most: float, clock: Clock) -> _Run:
+def _run(work: ShardRunner, text: TokenizedBlock, *, most: float, clock: Clock) -> _Run:
     """Run a few contexts, and then batches of the block while that is quick."""
     group = work.group
     longest = text.batches[-1]
@@ -188,12 +188,12 @@ def _run(work: Pass, text: TokenizedBlock, *, most: float, clock: Clock) -> _Run
 _Begun = tuple[dict[str, list[Piece]], _Run]
 
 
-def _begin(work: Pass) -> _Begun:
+def _begin(work: ShardRunner) -> _Begun:
     names = [sae.info.name for sae in work.group.saes]
     return {name: [] for name in names}, _Run(0, 0.0, dict.fromkeys(names, 0.0), {})
 
 
-def _encode(work: Pass, batch: Batch, begun: _Begun, *, clock: Clock) -> None:
+def _encode(work: ShardRunner, batch: Batch, begun: _Begun, *, clock: Clock) -> None:
     """Run a batch through the model and every SAE, and add up the seconds of each."""
     pieces, run = begun
     group = work.group
@@ -231,7 +231,7 @@ def _tokens(tokens: Tokens, rows: "np.ndarray[tuple[int], np.dtype[np.int64]] | 
 class _Sae:
     """Measures what comes after the encoder, for one SAE."""
 
-    work: Pass
+    work: ShardRunner
     sae: Autoencoder
     tokens: int
     l0: float

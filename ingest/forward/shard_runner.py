@@ -11,7 +11,7 @@ from atlas.progress import Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.forecast import Forecast
-from ingest.forward.part_writer import Delivery
+from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import (
     Compute,
     Group,
@@ -28,13 +28,13 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.settings import Settings
 from ingest.text.corpus import Corpus
 
-__all__ = ["Pass", "reduce_again"]
+__all__ = ["ShardRunner", "reduce_again"]
 
 Texts: TypeAlias = Callable[[Sequence[int]], list[str]]
 
 
 @dataclass(frozen=True)
-class Pass:
+class ShardRunner:
     """A run of a group over the corpus.
 
     Parameters
@@ -95,7 +95,7 @@ class Pass:
     def deliver(
         self,
         sae: Autoencoder,
-        delivery: Delivery,
+        delivery: PartWriter,
         *,
         texts: Texts,
         expected: Forecast,
@@ -200,7 +200,7 @@ class Pass:
 def reduce_again(
     sae: Autoencoder,
     reductions: Sequence[CodeReduction],
-    delivery: Delivery,
+    delivery: PartWriter,
     *,
     settings: Settings,
     texts: Texts,
@@ -227,7 +227,7 @@ def reduce_again(
         )
 
 
-def _subject(sae: Autoencoder, delivery: Delivery, texts: Texts) -> Subject:
+def _subject(sae: Autoencoder, delivery: PartWriter, texts: Texts) -> Subject:
     return Subject(sae.info.name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
 
 

@@ -28,7 +28,7 @@ _AT_ONCE = 4096
 
 def by_id(model: "LanguageModel", ids: NDArray[np.integer]) -> NDArray[np.float32]:
     """Return the embedding's vector of each token id; float32, (ids, d_model)."""
-    found = [np.zeros((0, model.place(EMBEDDING).width), np.float32)]
+    found = [np.zeros((0, model.site(EMBEDDING).width), np.float32)]
     for i in range(0, len(ids), _AT_ONCE):
         few = torch.from_numpy(ids[i : i + _AT_ONCE].astype(np.int64))[:, None]
         read = model.run(few, torch.ones_like(few), hooks=[EMBEDDING])[EMBEDDING]
@@ -79,8 +79,8 @@ def by_token(
         If a text has fewer tokens than its codes.
     """
     rows = sum(lengths)
-    size = 4 * rows * sum(model.place(hook).width for hook in hooks)
-    progress.say(
+    size = 4 * rows * sum(model.site(hook).width for hook in hooks)
+    progress.report(
         f"The vectors of {rows:,} tokens at {len(hooks)} site(s) take {size / 2**30:.1f} GiB of disk "
         "while they are probed."
     )
@@ -89,7 +89,7 @@ def by_token(
     )
     found: dict[str, NDArray[np.float32]] = {
         hook: np.lib.format.open_memmap(
-            into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(rows, model.place(hook).width)
+            into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(rows, model.site(hook).width)
         )
         for hook in hooks
     }

@@ -29,7 +29,7 @@ import torch
 
 from atlas.errors import AtlasError, BadInput, Mismatch, Missing, OutOfRoom
 from atlas.progress import SILENT, Progress, Stage
-from ingest.error_translation import memory_told
+from ingest.error_translation import memory_errors
 from ingest.forward.shards import Compute, Group, Results, Shard, compute_shard
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class _Worker:
 
         kept: Group = ray.get(group[0])
         device = torch.device(kept.model.device.type)  # of GPUs it sees its own alone
-        with memory_told(f"the model {kept.model.name} in a worker"):
+        with memory_errors(f"the model {kept.model.name} in a worker"):
             _move(kept, device)
         self._group = replace(kept, model=replace(kept.model, device=device))
 
@@ -173,7 +173,7 @@ class _Team:
         """Return what ends next."""
         ended, _ = self.ray.wait(list(self.doing), timeout=None if self._busy() else PATIENCE)
         if not ended:
-            self.progress.say(
+            self.progress.report(
                 f"Still waiting for a worker: each needs a {self.kind} that is free, and has to load "
                 "the model."
             )
@@ -196,7 +196,7 @@ class _Team:
         self.deaths[number] += 1
         if self.deaths[number] < DEATHS:
             doing = "opening the model" if shard is None else f"computing shard {number}"
-            self.progress.say(f"A worker died while {doing}; another takes over.")
+            self.progress.report(f"A worker died while {doing}; another takes over.")
             return
         if shard is None:
             if getattr(error, "actor_init_failed", False):
@@ -392,5 +392,5 @@ def _count(ray: Any, asked: int, *, kind: str, progress: Progress) -> int:
             "another --device, or leave --workers and --ray out."
         )
     if asked > there:
-        progress.say(f"Ray has {there} {kind}(s) here: {there} worker(s), not {asked}.")
+        progress.report(f"Ray has {there} {kind}(s) here: {there} worker(s), not {asked}.")
     return min(asked, there) if asked else there

@@ -115,7 +115,7 @@ def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> A
             if sae.info.weights == side.row["weights"]:
                 return sae.sae
             why = f"{side.row['source']} has other weights now"
-    progress.say(f"No cosines of weights with {side.name}: {why}")
+    progress.report(f"No cosines of weights with {side.name}: {why}")
     return None
 
 

@@ -131,9 +131,9 @@ def compare(
     left_out["documents of one token, in the shifted-documents null"] = shifts.left_out
     for what, number in left_out.items():
         if number:
-            progress.say(f"{a.name} (a) and {b.name} (b), left out – {what}: {number:,}")
+            progress.report(f"{a.name} (a) and {b.name} (b), left out – {what}: {number:,}")
     if few := too_few_draws(settings.draws, *_needed((shifts, shuffles, within))):
-        progress.say(f"{a.name} and {b.name}: {few}")
+        progress.report(f"{a.name} and {b.name}: {few}")
     every, pairs, shared = pairs, pairs.take(kept), shared[kept]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(

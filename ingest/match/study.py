@@ -224,7 +224,7 @@ def _pairs(
 def _has_codes(sound: Sound, name: str, progress: Progress) -> bool:
     stored = f"codes/{name}" in sound.parts
     if not stored:
-        progress.say(f"{name} is skipped: its codes are not stored.")
+        progress.report(f"{name} is skipped: its codes are not stored.")
     return stored
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from atlas.errors import BadInput, Mismatch
-from ingest.error_translation import memory_told
+from ingest.error_translation import memory_errors
 from ingest.model.identity import Digests, blocks_read
 from ingest.model.loading import Loaded, adopt_model, fast_tokenizer, folder_of_files, load_model
 from ingest.model.sites import (
+    DeepestSiteRead,
     Layout,
-    SeenAll,
-    Spot,
+    SiteModule,
     embedding_shape,
-    find_spot,
+    find_site_module,
     layout_of,
     parse_hook,
     reading,
@@ -29,14 +29,14 @@ from ingest.model.sites import (
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["LanguageModel", "Place", "open_model", "tokenizer_key"]
+__all__ = ["LanguageModel", "Site", "open_model", "tokenizer_key"]
 
 #: Values of each sampled parameter that go into ``LanguageModel.weights``.
 SAMPLE = 1024
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """A place in one model where activations are read.
 
     Parameters
@@ -138,7 +138,7 @@ class LanguageModel:
         """Number of tokens in the tokenizer's vocabulary, added ones included."""
         return len(self.tokenizer)
 
-    def place(self, hook: str) -> Place:
+    def site(self, hook: str) -> Site:
         """Return the place of this TransformerLens name.
 
         Raises
@@ -149,7 +149,7 @@ class LanguageModel:
             If this architecture has no such place, or none that is known.
         """
         layer, _ = parse_hook(hook, model=self.name, layers=self.layers)
-        return Place(hook, layer, self._spot(hook).width)
+        return Site(hook, layer, self._spot(hook).width)
 
     def run(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *, hooks: Sequence[str]
@@ -183,10 +183,10 @@ class LanguageModel:
         spots = {hook: self._loaded_spot(hook) for hook in hooks}
         self._check(input_ids)
         with (
-            memory_told(f"a batch of {tuple(input_ids.shape)} tokens in {self.name}"),
+            memory_errors(f"a batch of {tuple(input_ids.shape)} tokens in {self.name}"),
             torch.inference_mode(),
             reading(self.base, spots) as seen,
-            suppress(SeenAll),
+            suppress(DeepestSiteRead),
         ):
             self.base(
                 input_ids=input_ids.to(self.device),
@@ -195,10 +195,10 @@ class LanguageModel:
             )
         return {hook: seen[hook] for hook in spots}
 
-    def _spot(self, hook: str) -> Spot:
-        return find_spot(self.base, self.layout, hook, name=self.name, layers=self.layers)
+    def _spot(self, hook: str) -> SiteModule:
+        return find_site_module(self.base, self.layout, hook, name=self.name, layers=self.layers)
 
-    def _loaded_spot(self, hook: str) -> Spot:
+    def _loaded_spot(self, hook: str) -> SiteModule:
         layer, _ = parse_hook(hook, model=self.name, layers=self.layers)
         loaded = self.base.config.num_hidden_layers
         if layer is not None and layer >= loaded:
@@ -298,7 +298,7 @@ def open_model(
     )
     model = _describe(loaded, name=name, tokenizer=tokenizer, digests=digests)
     for hook in hooks:
-        model.place(hook)
+        model.site(hook)
     return model
 
 

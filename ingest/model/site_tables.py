@@ -8,12 +8,12 @@ import pyarrow as pa
 from atlas.schema import arrow_schema
 
 if TYPE_CHECKING:
-    from ingest.model.language_model import Place
+    from ingest.model.language_model import Site
 
 __all__ = ["site_tables"]
 
 
-def site_tables(model: str, sites: "Iterable[Place]") -> list[tuple[str, pa.Table]]:
+def site_tables(model: str, sites: "Iterable[Site]") -> list[tuple[str, pa.Table]]:
     """Return the tables Site and OF_MODEL, a row for each site.
 
     Parameters

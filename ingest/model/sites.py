@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LAYOUTS",
+    "DeepestSiteRead",
     "Layout",
-    "SeenAll",
-    "Spot",
+    "SiteModule",
     "depth",
     "embedding_shape",
-    "find_spot",
+    "find_site_module",
     "layout_of",
     "parse_hook",
     "reading",
@@ -125,7 +125,7 @@ _WITHIN: dict[str, tuple[str | None, Side]] = {
 
 
 @dataclass(frozen=True)
-class Spot:
+class SiteModule:
     """One place in a loaded model: the module, the side read, and the vectors' length."""
 
     module: "nn.Module"
@@ -186,9 +186,9 @@ def layout_of(base: "PreTrainedModel") -> Layout:
     return known
 
 
-def find_spot(
+def find_site_module(
     base: "PreTrainedModel", layout: Layout, hook: str, *, name: str, layers: int
-) -> Spot:
+) -> SiteModule:
     """Return the module to read for a hook name in a model of so many blocks.
 
     Where the model was loaded without its upper blocks, the width at one of
@@ -206,19 +206,19 @@ def find_spot(
     blocks: Any = base.get_submodule(layout.blocks)
     layer, rest = parse_hook(hook, model=name, layers=layers)
     if layer is None:
-        return Spot(base.get_input_embeddings(), "output", embedding_shape(base)[1])
+        return SiteModule(base.get_input_embeddings(), "output", embedding_shape(base)[1])
     block = blocks[min(layer, len(blocks) - 1)]
     field, side = _WITHIN[rest]
     if field is None:
-        return Spot(block, side, base.config.hidden_size)
+        return SiteModule(block, side, base.config.hidden_size)
     path = getattr(layout, field)
     if path is None:
-        raise Mismatch(_no_such_place(base.config, hook, name))
+        raise Mismatch(_no_such_site(base.config, hook, name))
     module: Any = block.get_submodule(path)
     if field not in ("post", "z"):
-        return Spot(module, side, base.config.hidden_size)
+        return SiteModule(module, side, base.config.hidden_size)
     fan_in = module.weight.shape[0] if isinstance(module, Conv1D) else module.in_features
-    return Spot(module, side, int(fan_in))
+    return SiteModule(module, side, int(fan_in))
 
 
 def embedding_shape(base: "PreTrainedModel") -> tuple[int, int]:
@@ -228,7 +228,7 @@ def embedding_shape(base: "PreTrainedModel") -> tuple[int, int]:
     return int(rows), int(width)
 
 
-def _no_such_place(config: "PretrainedConfig", hook: str, name: str) -> str:
+def _no_such_site(config: "PretrainedConfig", hook: str, name: str) -> str:
     if config.model_type in LAYOUTS:
         return (
             f"{name} ({config.model_type}) has no {hook}: its attention and MLP read the same "
@@ -257,12 +257,14 @@ def _only_list(base: "PreTrainedModel") -> str:
     return whole[0]
 
 
-class SeenAll(Exception):
+class DeepestSiteRead(Exception):
     """All places that were asked for have been read: the way out of a forward pass."""
 
 
 @contextmanager
-def reading(base: "nn.Module", spots: Mapping[str, Spot]) -> Iterator[dict[str, "torch.Tensor"]]:
+def reading(
+    base: "nn.Module", spots: Mapping[str, SiteModule]
+) -> Iterator[dict[str, "torch.Tensor"]]:
     """Collect by name what passes some places; at the last of them ``SeenAll`` ends the pass.
 
     The model is left as it was: without hooks, and with dropout where it was on.
@@ -273,7 +275,7 @@ def reading(base: "nn.Module", spots: Mapping[str, Spot]) -> Iterator[dict[str, 
         # A copy: some blocks add to the stream in place afterwards.
         seen[hook] = (value[0] if isinstance(value, tuple) else value).clone()
         if len(seen) == len(spots):
-            raise SeenAll
+            raise DeepestSiteRead
 
     def see_input(_: "nn.Module", args: Any, named: Any, *, hook: str) -> None:
         see(hook, args[0] if args else named["hidden_states"])

@@ -9,9 +9,9 @@ from scipy.sparse import coo_array, csr_array
 
 from ingest.probe.controls import control_positives, permuted
 from ingest.probe.counts import Counts
-from ingest.probe.probe_data import Kept
+from ingest.probe.probe_data import ProbeData
 from ingest.probe.rows import Dense, Rows
-from ingest.probe.site_design import Place
+from ingest.probe.site_design import SiteDesign
 from ingest.probe.train_val_counts import Sides, natural
 
 __all__ = ["ControlTask", "Task"]
@@ -57,8 +57,8 @@ class ControlTask:
 
     def __init__(
         self,
-        place: Place,
-        kept: Kept,
+        place: SiteDesign,
+        kept: ProbeData,
         train: NDArray[np.bool_],
         *,
         fitted: Rows,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ingest.codes.store import Tokens, read_shard
 
-__all__ = ["Kept", "Occurrences"]
+__all__ = ["Occurrences", "ProbeData"]
 
 _Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
@@ -44,7 +44,7 @@ class Occurrences:
         return Occurrences(self.token[where], self.feature[where], self.value[where])
 
 
-class Kept:
+class ProbeData:
     """The codes of an SAE on one text, or on several, one after another.
 
     Tokens are numbered from 0 over all texts; documents are too.

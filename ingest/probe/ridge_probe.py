@@ -10,20 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from ingest.probe.logistic_probe import Columns
-from ingest.probe.probe_data import Kept, Occurrences
+from ingest.probe.probe_data import Occurrences, ProbeData
 from ingest.probe.regression import Sums, r2_ceiling, r2_of, r2_table
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import Place
+from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.preconditioner import spectrum
 from ingest.probe.solver.solve import Solution, margins, solve
 from ingest.probe.train_val_counts import natural
 
-__all__ = ["AmountProbe"]
+__all__ = ["ActivationProbe"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
 
-class AmountProbe:
+class ActivationProbe:
     """Regresses the activations of one SAE's features at one place, by one split.
 
     Parameters
@@ -39,7 +39,12 @@ class AmountProbe:
     """
 
     def __init__(
-        self, place: Place, kept: Kept, train: NDArray[np.bool_], *, settings: ProbeSettings
+        self,
+        place: SiteDesign,
+        kept: ProbeData,
+        train: NDArray[np.bool_],
+        *,
+        settings: ProbeSettings,
     ) -> None:
         self._place, self._kept, self._train, self._settings = place, kept, train, settings
         self._rows = [np.unique(place.row[side]) for side in (train, ~train)]

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from atlas.errors import OutOfRoom
 from atlas.progress import Progress, Stage
-from ingest.error_translation import memory_told
+from ingest.error_translation import memory_errors
 from ingest.probe.logistic_probe import ActiveProbe, Columns
 from ingest.probe.part_tables import Run, edges
-from ingest.probe.probe_data import Kept, Occurrences
-from ingest.probe.ridge_probe import AmountProbe
+from ingest.probe.probe_data import Occurrences, ProbeData
+from ingest.probe.ridge_probe import ActivationProbe
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import Place
+from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.solve import bytes_needed
 from ingest.probe.splits import training
 
@@ -55,8 +55,8 @@ class _Job:
     """A run at a place, with the features that can be probed in it, and what has been found."""
 
     run: Run
-    place: Place
-    probe: ActiveProbe | AmountProbe
+    place: SiteDesign
+    probe: ActiveProbe | ActivationProbe
     probed: NDArray[np.bool_]
     left_out: dict[str, int]
     documents: int
@@ -65,8 +65,8 @@ class _Job:
 
 
 def probe_all(
-    kept: Kept,
-    places: Sequence[Place],
+    kept: ProbeData,
+    places: Sequence[SiteDesign],
     *,
     sae: str,
     model: str,
@@ -126,8 +126,8 @@ def _asked(d_sae: int, settings: ProbeSettings) -> NDArray[np.bool_]:
 
 
 def _jobs(
-    kept: Kept,
-    places: Sequence[Place],
+    kept: ProbeData,
+    places: Sequence[SiteDesign],
     settings: ProbeSettings,
     *,
     asked: NDArray[np.bool_],
@@ -150,16 +150,16 @@ def _jobs(
         for place in places:
             for kind in settings.kinds:
                 run = Run(split, kind, settings, *(validated_on or ()))
-                probe: ActiveProbe | AmountProbe
+                probe: ActiveProbe | ActivationProbe
                 if kind == "active":
                     probe = ActiveProbe(place, kept, train, settings=settings, split=split)
                 else:
-                    probe = AmountProbe(place, kept, train, settings=settings)
+                    probe = ActivationProbe(place, kept, train, settings=settings)
                 yield _Job(run, place, probe, probed, left_out, documents)
 
 
 def _probed(
-    kept: Kept,
+    kept: ProbeData,
     sides: Sequence[NDArray[np.bool_]],
     settings: ProbeSettings,
     *,
@@ -181,7 +181,9 @@ def _probed(
     }
 
 
-def _block(kept: Kept, places: Sequence[Place], settings: ProbeSettings, *, memory: int) -> int:
+def _block(
+    kept: ProbeData, places: Sequence[SiteDesign], settings: ProbeSettings, *, memory: int
+) -> int:
     """Return how many features fit into memory at once."""
     rows = max(place.design.rows for place in places)
     if any(settings.draws_from_all(split) for split in settings.splits):
@@ -201,7 +203,7 @@ def _block(kept: Kept, places: Sequence[Place], settings: ProbeSettings, *, memo
     )
 
 
-def _chunks(wanted: NDArray[np.int64], kept: Kept, memory: int) -> Iterator[NDArray[np.int64]]:
+def _chunks(wanted: NDArray[np.int64], kept: ProbeData, memory: int) -> Iterator[NDArray[np.int64]]:
     """Yield features whose occurrences fit into memory together."""
     every = np.ones(len(kept), dtype=np.bool_)
     (count,) = kept.positives((every,), threshold=0.0)
@@ -230,7 +232,7 @@ def _probe(
     number = np.cumsum(chosen) - 1
     some = occurrences.take(chosen[occurrences.feature])
     some = Occurrences(some.token, number[some.feature], some.value)
-    with memory_told(f"probing {int(chosen.sum())} features at once at {job.place.hook}"):
+    with memory_errors(f"probing {int(chosen.sum())} features at once at {job.place.hook}"):
         job.found.append(job.probe.columns(some, features[chosen]))
     job.features.append(features[chosen])
     stage.advance(float(chosen.sum()))

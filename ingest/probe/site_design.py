@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from ingest.probe.solver.design import Design
 
-__all__ = ["Place", "root_mean_square"]
+__all__ = ["SiteDesign", "root_mean_square"]
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class SiteDesign:
     """A site's vectors, ready to be probed.
 
     At the embedding the vectors are a function of the token id, so a row stands for all

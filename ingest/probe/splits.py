@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput
-from ingest.probe.probe_data import Kept
+from ingest.probe.probe_data import ProbeData
 from ingest.probe.settings import Split
 
 __all__ = ["training"]
@@ -12,7 +12,7 @@ __all__ = ["training"]
 _UNITS = {"document": "document", "sample": "token", "type": "token id"}
 
 
-def training(kept: Kept, how: Split, *, share: float, seed: int) -> NDArray[np.bool_]:
+def training(kept: ProbeData, how: Split, *, share: float, seed: int) -> NDArray[np.bool_]:
     """Return which tokens are trained on; the others are validated on.
 
     Where there are two texts, the first is trained on and the second validated on,

@@ -21,10 +21,10 @@ from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.site_tables import site_tables
 from ingest.probe.part_tables import Run
-from ingest.probe.probe_data import Kept
+from ingest.probe.probe_data import ProbeData
 from ingest.probe.schedule import Result, probe_all
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import Place, root_mean_square
+from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
 from ingest.probe.subject import Subject, check_same, open_subject
 from ingest.sae.record import reopen_model
@@ -198,7 +198,7 @@ class ProbeStudy(Study):
             subject, self.model, hooks=hooks, tokenizer=self.tokenizer, device=self.device
         )
         if warning := unchecked(at.sound, opened.name):
-            at.progress.say(warning)
+            at.progress.report(warning)
         return opened
 
 
@@ -289,7 +289,7 @@ class _Work:
     ) -> Iterator[tuple[Subject, Result]]:
         """Yield each run of each SAE at each of its sites."""
         designs: dict[str, Design] = {}
-        first: Kept | None = None
+        first: ProbeData | None = None
         for subject in subjects:
             kept = self._kept(subject)
             if first is None:
@@ -305,7 +305,7 @@ class _Work:
                     for result in self._probed(subject, kept, place):
                         yield subject, result
 
-    def _probed(self, subject: Subject, kept: Kept, place: Place) -> Iterator[Result]:
+    def _probed(self, subject: Subject, kept: ProbeData, place: SiteDesign) -> Iterator[Result]:
         info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
             kept, [place], sae=subject.name, model=self.model.name, settings=self.settings,
@@ -313,15 +313,15 @@ class _Work:
             progress=self.at.progress,
         )  # fmt: skip
 
-    def _kept(self, subject: Subject) -> Kept:
+    def _kept(self, subject: Subject) -> ProbeData:
         texts = [subject.shards]
         if self.other is not None:
             there = open_subject(self.other.folder, self.other.sound, subject.name)
             check_same(subject, there, where=self.other.folder.path)
             texts.append(there.shards)
-        return Kept(texts, d_sae=int(subject.row["d_sae"]), first=self.settings.tokens)
+        return ProbeData(texts, d_sae=int(subject.row["d_sae"]), first=self.settings.tokens)
 
-    def _designs(self, kept: Kept, subject: Subject) -> dict[str, Design]:
+    def _designs(self, kept: ProbeData, subject: Subject) -> dict[str, Design]:
         vectors: dict[str, Any] = {}
         if EMBEDDING in self.hooks:
             vectors[EMBEDDING] = by_id(self.model, kept.ids)
@@ -345,10 +345,10 @@ class _Work:
             for hook, x in vectors.items()
         }  # fmt: skip
 
-    def _place(self, hook: str, design: Design, kept: Kept) -> Place:
+    def _place(self, hook: str, design: Design, kept: ProbeData) -> SiteDesign:
         if hook == EMBEDDING:
-            return Place(hook, design, kept.type, np.arange(len(kept.ids)), at_embedding=True)
-        return Place(hook, design, np.arange(len(kept)), kept.type, at_embedding=False)
+            return SiteDesign(hook, design, kept.type, np.arange(len(kept.ids)), at_embedding=True)
+        return SiteDesign(hook, design, np.arange(len(kept)), kept.type, at_embedding=False)
 
     def found(self, subject: Subject, result: Result) -> Found:
         """Return what the part of a run stores."""
@@ -363,7 +363,7 @@ class _Work:
         if self.other is not None:
             info = self.other.corpus.info
             sources["validation"] = {"corpus": info.id, "source": info.source}
-        site = self.model.place(result.hook)
+        site = self.model.site(result.hook)
         tables = [
             ("PREDICTED_FROM", result.table),
             *site_tables(subject.model["name"], [site]),

@@ -7,13 +7,13 @@ from atlas.errors import Mismatch
 from atlas.folder import Folder, Sound
 from atlas.parts import differ
 from ingest.codes.stored import stored_shards
-from ingest.sae.record import Ingested, open_ingested
+from ingest.sae.record import SaeRecord, open_sae_record
 
 __all__ = ["Subject", "check_same", "open_subject"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject(Ingested):
+class Subject(SaeRecord):
     """An SAE to be probed.
 
     Parameters
@@ -37,7 +37,7 @@ def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
     BrokenPart
         If its codes have changed since they were written.
     """
-    ingested = open_ingested(sound, name)
+    ingested = open_sae_record(sound, name)
     shards = stored_shards(folder, sound, name, what=f"A probe of {name}")
     return Subject(**vars(ingested), shards=shards)
 

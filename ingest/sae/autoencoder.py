@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from atlas.errors import BadActivations, BadInput, Mismatch
-from ingest.error_translation import memory_told
+from ingest.error_translation import memory_errors
 from ingest.sae.activation_transforms import Subtraction
 from ingest.sae.info import SaeInfo, describe, neuronpedia_url
 from ingest.sae.loading import load_sae
@@ -82,7 +82,7 @@ class Autoencoder:
         OutOfRoom
             If it does not fit there.
         """
-        with memory_told(f"the SAE {self.info.name} on {device}"):
+        with memory_errors(f"the SAE {self.info.name} on {device}"):
             self.sae.to(device=torch.device(device))
             self.less = self.less and self.less.to(torch.device(device))
         return self
@@ -182,7 +182,7 @@ class Autoencoder:
     def _chunks(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor | float]]:
         """Yield dense codes a chunk at a time, with what was taken off their input."""
         rows = max(1, CHUNK_BYTES // (4 * PEAK * self.info.d_sae))
-        with memory_told(f"encoding {rows} tokens at a time with {self.info.name}"):
+        with memory_errors(f"encoding {rows} tokens at a time with {self.info.name}"):
             for part in torch.split(x, rows):
                 with torch.inference_mode():
                     vectors, mean = self._input(part)
@@ -357,7 +357,7 @@ def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
     UnknownName
         If it reads a place that no model of this depth has.
     """
-    width = model.place(sae.hook).width
+    width = model.site(sae.hook).width
     if width != sae.d_in:
         trained = f" It was trained on {sae.model}." if sae.model else ""
         raise Mismatch(
@@ -365,7 +365,7 @@ def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
             f"{model.name} has {width}: give the model it was trained on.{trained}"
         )
     for hook, needed in sae.needs.items():
-        if (width := model.place(hook).width) != needed:
+        if (width := model.site(hook).width) != needed:
             raise Mismatch(
                 f"The SAE {sae.name} reads {sae.hook} less a {sae.less} of {needed} dimensions, but {hook} "
                 f"of {model.name} has {width}: give the model it was trained on."

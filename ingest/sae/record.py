@@ -11,11 +11,11 @@ from atlas.parts import Part, stored_digests
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.text.tokenization import ContextSettings
 
-__all__ = ["Ingested", "open_ingested", "reopen", "reopen_model"]
+__all__ = ["SaeRecord", "open_sae_record", "reopen", "reopen_model"]
 
 
 @dataclass(frozen=True, eq=False)
-class Ingested:
+class SaeRecord:
     """An SAE of an atlas, and what its model was given.
 
     Parameters
@@ -41,7 +41,7 @@ class Ingested:
     parameters: tuple[str, ...]
 
 
-def open_ingested(sound: Sound, name: str) -> Ingested:
+def open_sae_record(sound: Sound, name: str) -> SaeRecord:
     """Find how an SAE was ingested.
 
     Raises
@@ -57,11 +57,11 @@ def open_ingested(sound: Sound, name: str) -> Ingested:
     said = sae.manifest.settings
     contexts = ContextSettings(context_size=said["context_size"], prepend_bos=said["prepend_bos"])
     digests = stored_digests((p.manifest for p in sound.parts.values()), model["name"])
-    return Ingested(name, sae, row, model, contexts, int(said["batch_tokens"]), digests)
+    return SaeRecord(name, sae, row, model, contexts, int(said["batch_tokens"]), digests)
 
 
 def reopen_model(
-    ingested: Ingested,
+    ingested: SaeRecord,
     given: Any = None,
     *,
     hooks: Sequence[str],
@@ -124,7 +124,7 @@ def reopen(
     if isinstance(given, LanguageModel):
         opened = given
         for hook in hooks:
-            opened.place(hook)
+            opened.site(hook)
     else:
         opened = open_model(
             _source(model, noted) if given is None else given,

@@ -17,9 +17,9 @@ from ingest.synthetic.settings import PlantedSettings
 from ingest.synthetic.text import PlantedText, Stretch
 
 __all__ = [
+    "ActivationPattern",
     "AfterTriggers",
     "Anywhere",
-    "Course",
     "Entries",
     "InBursts",
     "Index",
@@ -35,7 +35,7 @@ DENSITY = 0.5
 """Share of its places on which a feature is to be active, about; at least half of that."""
 
 
-class Course(Protocol):
+class ActivationPattern(Protocol):
     """Where the features of a kind are active."""
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
@@ -242,7 +242,7 @@ def plant(
     *,
     text: PlantedText,
     settings: PlantedSettings,
-) -> Course:
+) -> ActivationPattern:
     """Choose where the features of a kind may be active.
 
     Parameters

@@ -11,7 +11,7 @@ from atlas.errors import UnknownName
 from atlas.progress import SILENT, Progress
 from ingest.codes.store import Block
 from ingest.match.aligned_codes import Rows, Units
-from ingest.synthetic.activation_patterns import Course, plant
+from ingest.synthetic.activation_patterns import ActivationPattern, plant
 from ingest.synthetic.settings import KINDS, PlantedSettings
 from ingest.synthetic.text import PlantedText, Stretch
 
@@ -175,7 +175,7 @@ class Planted:
         off = spread * rng.standard_normal(self.settings.number(kind)) - spread**2 / 2
         return np.minimum(mean * np.exp(off), _MOST)
 
-    def _planted(self, kind: str, rng: np.random.Generator) -> Course:
+    def _planted(self, kind: str, rng: np.random.Generator) -> ActivationPattern:
         seen = 1 - self.settings.miss if kind in _COMMON else 1
         return plant(kind, self._rates[kind] / seen, rng, text=self.text, settings=self.settings)
 

@@ -12,10 +12,10 @@ from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.progress import Progress
 from ingest.codes.store import Block, write_shard
-from ingest.forward.part_writer import Delivery
+from ingest.forward.part_writer import PartWriter
 from ingest.forward.shard_runner import reduce_again
 from ingest.forward.shards import Group, shard_blocks
-from ingest.model.language_model import Place
+from ingest.model.language_model import Site
 from ingest.reduce import on_activations, on_codes
 from ingest.reduce.protocol import Sizes, Subject
 from ingest.sae.info import SaeInfo
@@ -59,12 +59,12 @@ def write_atlas(
         saes = [SimpleNamespace(info=_info(planted, name)) for name in planted.settings.saes]
         group = _group(planted, saes, settings)
         for sae in saes:
-            _write_sae(planted, sae, Delivery(folder, group, corpus.info), settings, progress)
+            _write_sae(planted, sae, PartWriter(folder, group, corpus.info), settings, progress)
     return Atlas.open(path, progress=progress)
 
 
 def _write_sae(
-    planted: PlantedCodes, sae: Any, delivery: Delivery, settings: Settings, progress: Progress
+    planted: PlantedCodes, sae: Any, delivery: PartWriter, settings: Settings, progress: Progress
 ) -> None:
     name, run = sae.info.name, delivery.folder.run(f"{sae.info.name}-planted")
     run.mkdir(parents=True)
@@ -132,7 +132,7 @@ def _group(planted: PlantedCodes, saes: list[SimpleNamespace], settings: Setting
         device=SimpleNamespace(type="cpu"),
         tokenizer_key=hashlib.sha256(words.encode()).hexdigest()[:12],
         vocabulary=len(planted.text.words),
-        place=lambda hook: Place(hook, None, 1),
+        place=lambda hook: Site(hook, None, 1),
         parameters=lambda hooks: (),
     )
     contexts = ContextSettings(planted.settings.context_size, prepend_bos=False)

@@ -166,7 +166,7 @@ class Corpus:
                 stage.advance(len(block))
             writer.finish(name or found.name, found.source, found.revision, empty=filled.empty)
         if filled.empty:
-            progress.say(f"{filled.empty:,} blank documents of {found.source} were left out.")
+            progress.report(f"{filled.empty:,} blank documents of {found.source} were left out.")
         return cls.open(into)
 
     @classmethod

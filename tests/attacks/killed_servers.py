@@ -38,7 +38,7 @@ class Deadly:
         if self._left == 0:
             self._end()  # type: ignore[operator]
 
-    def say(self, sentence: str) -> None:
+    def report(self, sentence: str) -> None:
         """Take no notice."""
 
 

@@ -19,7 +19,7 @@ from analysis.residual.report.random_baselines import floors_beside
 from analysis.residual.report.study import EMBEDDING, PAIRS, Study, open_study, place_of
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import AGAINST, MARGIN, Verdict, headline, judge
-from atlas.errors import Asked
+from atlas.errors import RequestError
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
@@ -67,7 +67,7 @@ class Mapped:
 
 
 @dataclass(frozen=True)
-class Ingested:
+class SaeRecord:
     """What an SAE was made from that no study trained.
 
     Parameters
@@ -135,7 +135,7 @@ class Findings:
     headline: str
     asked: Mapping[str, Any] = field(default_factory=dict)
     mapped: Sequence[Mapped] = ()
-    ingested: Mapping[str, Ingested] = field(default_factory=dict)
+    ingested: Mapping[str, SaeRecord] = field(default_factory=dict)
     floors: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
@@ -179,7 +179,7 @@ def find(
         If the atlas is on a server, which keeps no parts.
     """
     if atlas.folder is None:
-        raise Asked(
+        raise RequestError(
             f"{atlas.url} is a server, and studies lie in the folder of the atlas; name that folder."
         )
     folder = atlas.folder
@@ -265,13 +265,13 @@ def _like(sound: "Sound", said: Mapping[str, Any], readers: Sequence[str]) -> st
     return None if None in wanted.values() or not same or usual in same else same[0]
 
 
-def _ingested(sound: "Sound") -> dict[str, Ingested]:
+def _ingested(sound: "Sound") -> dict[str, SaeRecord]:
     """Return what the SAEs were made from that no study trained."""
     trained = {sae for part in sound.of("residual") for sae in part.manifest.saes}
     first = sorted(sound.of("sae"), key=lambda part: part.manifest.created)
     of = {part.manifest.name: part.manifest.sources for part in first}
     return {
-        sae: Ingested(said.get("sae", {}).get("source"), said.get("model", {}).get("source"))
+        sae: SaeRecord(said.get("sae", {}).get("source"), said.get("model", {}).get("source"))
         for sae, said in of.items()
         if sae not in trained
     }

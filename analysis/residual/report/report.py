@@ -168,7 +168,7 @@ def _verdict(found: Findings, where: str) -> list[str]:
         (f"residual − {v.control}", report_text.ASKS[v.control], v.sentence) for v in found.verdicts
     ]
     said = [html_page.comparisons(found.headline, of)]
-    for why, commands in reproduce_commands.untold(found, where):
+    for why, commands in reproduce_commands.without_verdict(found, where):
         said += [html_page.paragraphs(why, kind="missing"), html_page.code(commands)]
     return said
 

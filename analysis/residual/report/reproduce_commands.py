@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from analysis.residual.report.findings import EXTREME, Findings, Ingested, Mapped
+from analysis.residual.report.findings import EXTREME, Findings, Mapped, SaeRecord
 from analysis.residual.report.study import EMBEDDING, Study
 from analysis.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
@@ -16,10 +16,10 @@ from ingest.demo.build import DEMO_SAES
 from ingest.probe.settings import ProbeSettings
 from ingest.text.atlas_corpus import Text
 
-__all__ = ["commands", "untold"]
+__all__ = ["commands", "without_verdict"]
 
 
-def untold(found: Findings, where: str) -> list[tuple[str, list[str]]]:
+def without_verdict(found: Findings, where: str) -> list[tuple[str, list[str]]]:
     """Return why parts allow no verdict, each with the commands that make them anew.
 
     Parameters
@@ -136,12 +136,12 @@ def _short(model: str | None) -> str:
     return (model or "").rstrip("/").rsplit("/", 1)[-1]
 
 
-def _are_demo(ingested: Mapping[str, Ingested]) -> bool:
+def _are_demo(ingested: Mapping[str, SaeRecord]) -> bool:
     """Say whether all SAEs of `atlas demo` are there, each from the package."""
     return all(name in ingested and ingested[name].source == name for name in DEMO_SAES)
 
 
-def _saes_of(model: str | None, ingested: Mapping[str, Ingested], notes: list[str]) -> list[str]:
+def _saes_of(model: str | None, ingested: Mapping[str, SaeRecord], notes: list[str]) -> list[str]:
     """Return the options that name the SAEs of a model, and the model."""
     words = []
     for sae, made in ingested.items():
