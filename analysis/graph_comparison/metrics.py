@@ -18,9 +18,10 @@ from analysis.graph_comparison.communities import (
 from analysis.graph_comparison.distances import MEASURES, bins_of, bootstrap, distances
 from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.matched_features import Partners, movable
-from analysis.graph_comparison.rows import INTERVAL, RANGE, STANDARD_ERROR, Row, p_of, range_of
+from analysis.graph_comparison.rows import INTERVAL, RANGE, STANDARD_ERROR, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import Subject
+from analysis.statistics.permutation import permutation_p
 from atlas.progress import SILENT, Progress
 
 __all__ = ["community_rows", "conserved_rows", "coverage_rows", "distance_rows"]
@@ -236,8 +237,8 @@ def _conserved(
             kind, name, of="edges", n=sizes[i], null="matches permuted in strata",
             value=_number(seen[i]), low=ends["value_low"], high=ends["value_high"],
             limits=None if ends["value_low"] is None else INTERVAL,
-            p=p_of(seen[i], null[:, i]) if movable(stratum) else None,
-            rewired_p=p_of(seen[i], rewired[:, i]),
+            p=permutation_p(seen[i], null[:, i]) if movable(stratum) else None,
+            rewired_p=permutation_p(seen[i], rewired[:, i]),
             note=None if np.isfinite(seen[i]) else _why(kind, name, s),
             **range_of("null", null[:, i]), **range_of("rewired", rewired[:, i]),
         ))  # fmt: skip
@@ -293,7 +294,7 @@ def _community_row(
         return replace(row, note="no community structure on both sides to compare")
     value = float(values.mean())
     null = overlap_null(pairs, stratum, draws=s.draws, seed=s.seed)
-    p = p_of(value, null) if movable(stratum) else None
+    p = permutation_p(value, null) if movable(stratum) else None
     return replace(row, value=value, p=p, **range_of("null", null))
 
 

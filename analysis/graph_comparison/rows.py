@@ -6,15 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["INTERVAL", "RANGE", "STANDARD_ERROR", "Row", "p_of", "range_of"]
+from analysis.statistics.intervals import quantile_interval
+
+__all__ = ["INTERVAL", "RANGE", "STANDARD_ERROR", "Row", "range_of"]
 
 #: What the limits of a number are.
 INTERVAL = "95% interval"
 RANGE = "range of halvings"
 STANDARD_ERROR = "± standard error"
-
-# The same number summed in another order must not count as a smaller one.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -107,22 +106,9 @@ def range_of(name: str, drawn: NDArray[np.float64], *, share: float = 0.95) -> d
     values = drawn[np.isfinite(drawn)]
     if not len(values):
         return dict.fromkeys((f"{name}_mean", f"{name}_low", f"{name}_high"))
-    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2]).tolist()
-    return {f"{name}_mean": float(values.mean()), f"{name}_low": low, f"{name}_high": high}
-
-
-def p_of(seen: float, drawn: NDArray[np.float64]) -> float | None:
-    """Return (1 + draws as high) / (1 + draws); None where there is nothing to compare.
-
-    Parameters
-    ----------
-    seen
-        The number; NaN if there is none.
-    drawn
-        (draws,). NaN where a draw has no value.
-    """
-    values = drawn[np.isfinite(drawn)]
-    if not np.isfinite(seen) or not len(values):
-        return None
-    as_high = values >= seen - _ROUNDING * abs(seen)
-    return float((1 + as_high.sum()) / (1 + len(values)))
+    low, high = quantile_interval(values, share=share)
+    return {
+        f"{name}_mean": float(values.mean()),
+        f"{name}_low": float(low),
+        f"{name}_high": float(high),
+    }

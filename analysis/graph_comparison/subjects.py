@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from analysis.communities.settings import Weight
 from analysis.graph.subject import GraphOf, at_equal_tokens
 from analysis.graph_comparison.communities import Labels, communities
-from analysis.graph_comparison.document_splits import Halving, halve, null_linked, part
+from analysis.graph_comparison.document_graphs import null_linked, part
 from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.settings import ComparisonSettings
+from analysis.statistics.document_splits import Halving, halve
 from atlas.api import Atlas
 from atlas.errors import Mismatch
 from atlas.graphs import edge_ends

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.statistics import document_splits
 from atlas.errors import BadInput
 
 __all__ = ["Sets", "split"]
@@ -40,5 +41,4 @@ def split(documents: int, *, seed: int, repeat: int = 0) -> Sets:
             f"The text has {documents} documents, and counterparts need three sets of them: one for "
             "each graph, one for the truth. Ingest a text of more documents."
         )
-    order = np.random.default_rng([seed, repeat]).permutation(documents)
-    return Sets(*(np.sort(one) for one in np.array_split(order, 3)))
+    return Sets(*document_splits.split(np.arange(documents), 3, seed=seed, repeat=repeat))

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.statistics.intervals import quantile_interval
+
 __all__ = ["intervals"]
 
 _AT_ONCE = 1 << 23
@@ -43,8 +45,7 @@ def intervals(
         total = weight.sum(axis=1, keepdims=True)
         means.append((weight @ values)[total[:, 0] > 0] / total[total[:, 0] > 0])
         left -= some
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975], axis=0)
-    return low, high
+    return quantile_interval(np.concatenate(means))
 
 
 def _drawn(number: int, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
