@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from shutil import rmtree
 
 import networkx as nx
 import numpy as np
@@ -18,10 +19,10 @@ from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 
 from analysis.graph.subject import GraphOf, at_equal_tokens
-from analysis.graph_comparison import communities, conserved
+from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
-from analysis.graph_comparison.document_splits import halve, null_linked, part
+from analysis.graph_comparison.document_graphs import null_linked, part
 from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.matched_features import (
     Partners,
@@ -34,13 +35,18 @@ from analysis.graph_comparison.metrics import distance_rows
 from analysis.graph_comparison.plots import draw
 from analysis.graph_comparison.report import alike, compare_saes
 from analysis.graph_comparison.rewired import Rewired
-from analysis.graph_comparison.rows import RANGE, Row, p_of, range_of
+from analysis.graph_comparison.rows import RANGE, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
+from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import Subject, read_subjects
 from analysis.graph_comparison.summary import conclude
+from analysis.statistics.document_splits import halve
+from analysis.statistics.permutation import permutation_p
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from ingest import MatchSettings
+from atlas.folder import Folder
+from atlas.progress import Silent
+from ingest import MatchSettings, match_saes
 from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
 
@@ -266,7 +272,7 @@ def test_conserved_share_falls_from_one_to_what_the_nulls_give():
         share, permuted_, rewired = planted(5, noise)
         shares.append(share)
         if noise < 1:
-            assert p_of(share, permuted_) == p_of(share, rewired) == 1 / 40
+            assert permutation_p(share, permuted_) == permutation_p(share, rewired) == 1 / 40
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == pytest.approx(permuted_.mean(), abs=4 * permuted_.std())
@@ -275,7 +281,10 @@ def test_conserved_share_falls_from_one_to_what_the_nulls_give():
 
 def test_nulls_stay_where_they_should_under_total_noise():
     p = np.array(
-        [[p_of(s, one) for one in nulls] for s, *nulls in (planted(i, 1.0) for i in range(60))]
+        [
+            [permutation_p(s, one) for one in nulls]
+            for s, *nulls in (planted(i, 1.0) for i in range(60))
+        ]
     )
     for level in (0.1, 0.25, 0.5):
         room = 3 * math.sqrt(level * (1 - level) / len(p))
@@ -285,7 +294,7 @@ def test_nulls_stay_where_they_should_under_total_noise():
 
 def test_degrees_alone_are_no_structure_to_the_null_that_keeps_each():
     found = [planted(i, 1.0, degrees_kept=True) for i in range(40)]
-    p = np.array([p_of(share, rewired) for share, _, rewired in found])
+    p = np.array([permutation_p(share, rewired) for share, _, rewired in found])
     for level in (0.1, 0.25, 0.5):
         assert (p <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / len(p))
     # Strata keep most of what degrees give: the permuted share is near, though often a bit below.
@@ -410,7 +419,7 @@ def test_blocks_are_found_again_and_shuffled_ones_not():
     assert communities.own_overlap(a) == pytest.approx(1)
     null = communities.overlap_null([(a, b)], np.zeros(n, int), draws=60, seed=0)
     assert abs(null.mean()) < 4 * null.std() / math.sqrt(60)
-    assert p_of(1.0, null) == 1 / 61
+    assert permutation_p(1.0, null) == 1 / 61
     low, high = communities.jackknife(a, b, seed=0)
     assert low == high == pytest.approx(1)
     shuffled = [np.random.default_rng(0).permutation(one) for one in b]
@@ -432,7 +441,7 @@ def test_over_halvings_that_share_nothing_few_p_are_low():
             pairs.append(([x], [y]))
         seen = np.mean([communities.overlap(x, y) for x, y in pairs])
         null = communities.overlap_null(pairs, np.zeros(n, int), draws=19, seed=seed)
-        low += p_of(seen, null) <= 0.05
+        low += permutation_p(seen, null) <= 0.05
         if not seed:  # one permutation holds for all halvings, so the same one again adds nothing
             one, again = (communities.overlap_null(pairs[:1] * times, np.zeros(n, int), draws=3, seed=0)
                           for times in (1, 3))  # fmt: skip
@@ -514,10 +523,10 @@ def test_a_part_is_the_table_of_its_documents():
 
 def test_draws_by_hand():
     drawn = np.array([1.0, 2.0, 3.0, math.nan])
-    assert p_of(3.0, drawn) == 2 / 4
-    assert p_of(4.0, drawn) == 1 / 4
-    assert p_of(math.nan, drawn) is None
-    assert p_of(1.0, np.array([math.nan])) is None
+    assert permutation_p(3.0, drawn) == 2 / 4
+    assert permutation_p(4.0, drawn) == 1 / 4
+    assert permutation_p(math.nan, drawn) is None
+    assert permutation_p(1.0, np.array([math.nan])) is None
     assert range_of("x", drawn) == {"x_mean": 2.0, "x_low": pytest.approx(1.05),
                                     "x_high": pytest.approx(2.95)}  # fmt: skip
     assert set(range_of("x", drawn[3:]).values()) == {None}
@@ -628,8 +637,8 @@ def test_rows_have_no_nan_and_are_the_same_again(path):
         found = alike(atlas, "one", "two", settings=FEW)
         again = alike(atlas, "one", "two", settings=FEW)
         edges_of_one = atlas.graph("one").ecount()
-    assert found.said == again.said
-    assert "nan" not in json.dumps(found.said).lower()
+    assert found.reported == again.reported
+    assert "nan" not in json.dumps(found.reported).lower()
     row = pick(found, "coverage", "share of A's edges with both ends matched")
     assert row.n == edges_of_one
     assert any("cannot move, being alone in a stratum" in note for note in found.notes)
@@ -691,7 +700,7 @@ def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
     assert pick(bare, "conserved", "share of A's edges").value is None
     assert "none can be conserved" in bare.conclusion
     draw([bare])
-    assert "nan" not in json.dumps([found.said, bare.said]).lower()
+    assert "nan" not in json.dumps([found.reported, bare.reported]).lower()
 
 
 @pytest.mark.slow
@@ -736,9 +745,7 @@ def test_without_codes_there_are_no_halves_and_it_says_so(tmp_path):
     run(made, model(), saes, texts(20), match=MatchSettings(draws=0, min_joint=3))
     for codes in (made / "codes", made / "parts" / "codes"):
         if codes.exists():
-            import shutil
-
-            shutil.rmtree(codes)
+            rmtree(codes)
     with Atlas.open(made) as atlas:
         found = alike(atlas, "one", "two", settings=FEW)
     assert {row.text for row in found.rows} == {"all"}
@@ -765,7 +772,78 @@ def test_what_cannot_be_asked(path):
         with pytest.raises(UnknownName, match="'tow'"):
             compare_saes(atlas, ["one", "tow"])
     for bad in ({"draws": 0}, {"seed": -1}, {"level": 2}, {"matches": "any"}, {"weight": "lift"}):
-        with pytest.raises(BadInput, match="was asked for"):
+        with pytest.raises(BadInput, match="expected"):
             ComparisonSettings(**bad)
     with pytest.raises(BadInput, match="No comparison"):
         draw([])
+
+
+# The part that stores a comparison
+
+
+def compared(path, *saes, **how):
+    """Return results, and what the progress reported."""
+    spoken = []
+
+    class Spy(Silent):
+        def say(self, text):
+            spoken.append(text)
+
+    return compare_graphs(path, saes, settings=replace(FEW, **how), progress=Spy()), spoken
+
+
+def test_a_second_run_reads_the_part(path, monkeypatch):
+    (first,), _ = compared(path, "two", "one")
+    with Atlas.open(path) as atlas:
+        whole = alike(atlas, "two", "one", settings=FEW)
+    assert comparison_of(first).reported == whole.reported
+    assert first.verdict == (whole.conclusion,)
+    part = Folder.open(path).sound().parts["graph_comparison/two+one"]
+    assert {"match/one+two", "sae/one", "statistics/two", "coactivation/one"} <= set(
+        part.manifest.made_from
+    )
+    assert part.manifest.settings["codes"] == ["one", "two"]
+    monkeypatch.setattr(study, "compare_pairs", None)  # nothing is computed
+    (again,), spoken = compared(path, "two", "one")
+    assert any("stored already, with the same settings" in line for line in spoken)
+    assert comparison_of(again).reported == whole.reported
+    assert again.plot().to_dict() == first.plot().to_dict()
+    assert again.to_pandas("rows").equals(first.to_pandas("rows"))
+
+
+def test_pairs_are_the_same_whichever_others_are_compared(path):
+    (alone,), _ = compared(path, "one", "copy", seed=5)
+    together, spoken = compared(path, "one", "copy", "two", seed=5)
+    assert [one.name for one in together] == ["one+copy", "one+two", "copy+two"]
+    assert sum("the same settings" in line for line in spoken) == 1
+    with Atlas.open(path) as atlas:
+        found = compare_saes(atlas, ["one", "copy", "two"], settings=replace(FEW, seed=5))
+    assert comparison_of(alone).reported == found[0].reported
+    assert [comparison_of(one).reported for one in together] == [one.reported for one in found]
+
+
+def test_other_settings_are_computed_again(path):
+    (first,), _ = compared(path, "one", "two", seed=3)
+    (other,), spoken = compared(path, "one", "two", seed=4)
+    assert any("other settings; it is replaced" in line for line in spoken)
+    assert comparison_of(first).reported != comparison_of(other).reported
+
+
+def test_a_changed_match_or_removed_codes_make_it_stale_or_other(tmp_path):
+    made = tmp_path / "e.atlas"
+    saes = [named(topk(seed=s), n) for s, n in ((0, "one"), (1, "two"))]
+    run(made, model(), saes, texts(20), match=MatchSettings(draws=0, min_joint=3))
+    (first,), _ = compared(made, "one", "two")
+    match_saes(made, ["one", "two"], settings=MatchSettings(draws=0, min_joint=5))
+    sound = Folder.open(made).sound()
+    assert "match/one+two" in sound.stale["graph_comparison/one+two"]
+    (again,), spoken = compared(made, "one", "two")
+    assert not spoken
+    assert "graph_comparison/one+two" in Folder.open(made).sound().parts
+    assert comparison_of(first).matches > comparison_of(again).matches
+    rmtree(made / "codes")
+    (without,), spoken = compared(made, "one", "two")
+    assert any("other settings" in line for line in spoken)
+    assert "half" not in {row.text[:4] for row in comparison_of(without).rows}
+    part = Folder.open(made).sound().parts["graph_comparison/one+two"]
+    assert part.manifest.settings["codes"] == []

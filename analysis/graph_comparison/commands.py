@@ -1,4 +1,4 @@
-"""The command `atlas compare`: are the co-activation graphs of SAEs alike?"""
+"""The command `atlas compare`: comparisons of the co-activation graphs of SAEs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ __all__ = ["compare"]
 @click.command()
 @click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
 @settings_options(ComparisonSettings)
+@click.option("--replace", is_flag=True, help="Compare again what is stored already.")
 @click.option("--out", "-o", "outs", multiple=True,
               type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Draw a page too: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
@@ -32,18 +33,20 @@ __all__ = ["compare"]
 def compare(
     saes: tuple[str, ...],
     *,
+    replace: bool,
     outs: tuple[Path, ...],
     where: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Say how alike the co-activation graphs of SAEs are, every two of them.
+    """Compare the co-activation graphs of SAEs, every two of them.
 
     Distances of degree, clustering, core number and strength; edges conserved between matched
-    features; overlap of communities. Each stands beside what two halves of the documents give
-    for one SAE alone, and beside what chance gives. With codes, A's graph is also taken from
-    one half of the documents and B's from the other, so that they share no text.
+    features; overlap of communities. Each number has two controls: its value between two
+    halves of the documents for one SAE, and its value under a null. With codes, A's graph is also
+    taken from one half of the documents and B's from the other, so that they share no text.
+    The atlas stores the results. On a server nothing is stored.
 
     \b
     Examples:
@@ -51,8 +54,7 @@ def compare(
       atlas compare tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide --min-count 5
       atlas compare tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
     """
-    from analysis.graph_comparison.report import compare_saes
-    from atlas.api import Atlas
+    from analysis.graph_comparison.study import compare_graphs, comparison_of
 
     if outs:
         from analysis.plot_style import check_path
@@ -60,10 +62,12 @@ def compare(
         for out in outs:
             check_path(out)
     settings = ComparisonSettings(**chosen_settings(ComparisonSettings, options))
-    progress = make_progress(quiet=quiet)
-    with Atlas.open(which_atlas(where), progress=progress) as atlas:
-        found = compare_saes(atlas, saes, settings=settings, progress=progress)
-    result: dict[str, Any] = {"comparisons": [one.said for one in found], "written": []}
+    results = compare_graphs(
+        which_atlas(where), saes, settings=settings, replace=replace,
+        progress=make_progress(quiet=quiet),
+    )  # fmt: skip
+    found = [comparison_of(one) for one in results]
+    result: dict[str, Any] = {"comparisons": [one.reported for one in found], "written": []}
     if outs:
         from analysis.graph_comparison.plots import draw
         from analysis.plot_style import save
@@ -98,10 +102,10 @@ def _show(result: Mapping[str, Any]) -> None:
 
 
 def _is_shown(row: Mapping[str, Any], halves: bool) -> bool:
-    """Tell whether people are shown a row; --json has all.
+    """Return whether a row is printed; --json has all.
 
-    Distances over halves stand beside more than those over all tokens; and by r, both say
-    the same of edges.
+    Distances over halves have more controls than those over all tokens. By r, both give
+    nearly the same shares of edges.
     """
     wanted = {"distance": "halves" if halves else "all", "conserved by r": "all"}
     return bool(row["text"] == wanted.get(row["kind"], row["text"]))

@@ -13,7 +13,7 @@ from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.graphs import edge_ends
 
-__all__ = ["Partners", "movable", "permuted", "read_partners", "strata"]
+__all__ = ["Partners", "check_matched", "movable", "permuted", "read_partners", "strata"]
 
 Ints = NDArray[np.int64]
 
@@ -50,6 +50,28 @@ class Partners:
         return len(self.a)
 
 
+def check_matched(atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls") -> None:
+    """Make sure that two SAEs are matched.
+
+    Raises
+    ------
+    Missing
+        If they are not, or without draws where q is needed.
+    """
+    first, second = sorted((a, b))  # as edges between SAEs run
+    rows = atlas.table("COMPARED_WITH", sae=first).to_pylist()
+    row = next((x for x in rows if x["target"] == second), None)
+    if row is None:
+        raise Missing(
+            f"{a} and {b} have not been matched in {atlas.url}; run `atlas match {a} {b}`."
+        )
+    if matches == "both-nulls" and not row["draws"]:
+        raise Missing(
+            f"{a} and {b} were matched without draws, so no match has a q; run "
+            f"`atlas match {a} {b} --draws 20 --replace`, or ask for --matches one-to-one."
+        )
+
+
 def read_partners(
     atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls", level: float = 0.05
 ) -> Partners:
@@ -74,18 +96,8 @@ def read_partners(
     Missing
         If they have not been matched, or without draws and q is asked for.
     """
+    check_matched(atlas, a, b, matches=matches)
     first, second = sorted((a, b))  # as edges between SAEs run
-    rows = atlas.table("COMPARED_WITH", sae=first).to_pylist()
-    said = next((row for row in rows if row["target"] == second), None)
-    if said is None:
-        raise Missing(
-            f"{a} and {b} have not been matched in {atlas.url}; run `atlas match {a} {b}`."
-        )
-    if matches == "both-nulls" and not said["draws"]:
-        raise Missing(
-            f"{a} and {b} were matched without draws, so no match has a q; run "
-            f"`atlas match {a} {b} --draws 20 --replace`, or ask for --matches one-to-one."
-        )
     table = atlas.table("MATCHES", sae=first)
     met = pc.starts_with(table["target"], f"{second}/").to_numpy()
     if matches == "mutual":

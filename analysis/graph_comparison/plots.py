@@ -1,14 +1,12 @@
-"""A page of pictures of how alike graphs are: degree, clustering, conserved edges, communities; a row a pair."""
+"""Plots of comparisons of graphs, a row per pair: degree, clustering, conserved edges, communities."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from analysis.graph_comparison.report import Comparison
+from analysis.graph_comparison.comparison import Comparison
 from analysis.graph_comparison.rows import Row
 from analysis.plot_style import Chart, heading
 from atlas.errors import BadInput
@@ -16,7 +14,6 @@ from atlas.errors import BadInput
 __all__ = ["draw", "draw_communities", "draw_conserved", "draw_distribution"]
 
 _WIDTH, _HEIGHT = 300, 210
-_POINTS = 300  # of a curve; more are not seen
 _A, _B, _NULL, _OWN, _CHANCE = "#4c78a8", "#e45756", "#bbbbbb", "#54a24b", "#888888"
 
 
@@ -34,7 +31,7 @@ def draw(found: Sequence[Comparison]) -> Chart:
         If there is none.
     """
     if not found:
-        raise BadInput("No comparison was given to draw; `atlas compare` makes them of two SAEs.")
+        raise BadInput("No comparison to draw; `atlas compare` computes them.")
     rows: list[Chart] = []
     for one in found:
         charts = [draw_distribution(one, what="degree"), draw_distribution(one, what="clustering")]
@@ -47,9 +44,9 @@ def draw(found: Sequence[Comparison]) -> Chart:
 
 
 def draw_distribution(one: Comparison, *, what: str) -> Chart:
-    """Draw both distribution functions of a number of features, beside the bipartite null's.
+    """Draw the distribution functions of both graphs and of graphs drawn by the bipartite null.
 
-    A distribution function needs no bins and shows features at 0 as its height there; the
+    A distribution function needs no bins, and its height at 0 is the share of features at 0. The
     largest gap of two is the Kolmogorov-Smirnov statistic.
 
     Parameters
@@ -60,28 +57,32 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
         ``"degree"``, on an axis that is linear to 1 and then one of logarithms, or
         ``"clustering"``.
     """
-    frames, names, colours, dashes = [], [], [], []
-    for subject, colour in ((one.a, _A), (one.b, _B)):
-        graphs = [(subject.of.sae, subject.whole, [1, 0])]
-        graphs += [(f"{subject.of.sae}, by chance", g, [4, 3]) for g in subject.nulls[:1]]
-        for name, graph, dash in graphs:
-            frames.append(_function(graph.numbers[what][subject.live], name, what))
+    curves = one.curves.to_pandas()
+    frames, names, colours, dashes, zeros = [], [], [], [], []
+    for side, sae, live, colour in (("A", one.a, one.live[0], _A), ("B", one.b, one.live[1], _B)):
+        for null, dash in ((False, [1, 0]), (True, [4, 3])):
+            of = (curves["what"] == what) & (curves["side"] == side) & (curves["null"] == null)
+            frame = curves.loc[of, ["value", "share"]]
+            if frame.empty:
+                continue
+            name = f"{sae}, by chance" if null else sae
+            frames.append(frame.assign(graph=name))
             names.append(name)
             colours.append(colour)
             dashes.append(dash)
+            if not null:
+                zeros.append(round(live * float(frame["share"][frame["value"] == 0].iloc[0])))
     scale = alt.Scale(type="symlog", constant=1) if what == "degree" else alt.Scale(domain=[0, 1])
     title = {"degree": "degree (features), symmetric log scale", "clustering": "clustering"}[what]
     ticks = [0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
     top = max((float(f["value"].max()) for f in frames if len(f)), default=1.0)
     axis = alt.Axis(values=[t for t in ticks if t <= top]) if what == "degree" else alt.Axis()
-    # One legend for both colour and dash, as both are given the same.
+    # One legend for both colour and dash, as both have the same domain.
     legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke")
-    live = [int(s.live.sum()) for s in (one.a, one.b)]
-    zeros = [int(np.sum(s.whole.numbers[what][s.live] == 0)) for s in (one.a, one.b)]
     chart: alt.Chart = (
         alt.Chart(pd.concat(frames), width=_WIDTH, height=_HEIGHT, title=heading(
             f"{what.capitalize()} of features", _told(one, what),
-            f"n = {live[0]:,} and {live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
+            f"n = {one.live[0]:,} and {one.live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
             f"{one.tokens:,} tokens"))
         .mark_line(interpolate="step-after", strokeWidth=1.8)
         .encode(
@@ -108,7 +109,7 @@ def draw_conserved(one: Comparison) -> Chart:
     rows = [r for r in one.rows if r.kind in kinds and r.measure.startswith("share of ")]
     text = "halves" if any(r.text == "halves" for r in rows) else "all"
     rows = [r for r in rows if r.text == text]
-    a, b = one.a.of.sae, one.b.of.sae
+    a, b = one.a, one.b
     data = pd.DataFrame([
         {"of": f"edges of {a if 'A' in r.measure else b}", "r": r.measure.partition(", r ")[2] or "all",
          **{name: getattr(r, name) for name in ("value", "low", "high", "null_mean", "null_low",
@@ -120,7 +121,6 @@ def draw_conserved(one: Comparison) -> Chart:
                                      "null_high", "itself_mean", "n"])  # fmt: skip
     order = list(dict.fromkeys(r.measure.partition(", r ")[2] or "all" for r in rows))
     total = [next((r.n for r in rows if r.measure == f"share of {s}'s edges"), 0) for s in "AB"]
-    chosen = 0 if one.partners is None else len(one.partners)
     told = {
         "halves": f"from halves of the documents that share none, {one.half_tokens:,} tokens or more each",
         "all": f"from the same {one.tokens:,} tokens",
@@ -128,7 +128,7 @@ def draw_conserved(one: Comparison) -> Chart:
     sides = [f"edges of {a}", f"edges of {b}"]
     base = alt.Chart(data, width=_WIDTH + 60, height=_HEIGHT, title=heading(
         "Edges conserved under the matches", told,
-        f"n = {chosen:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
+        f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
         "Point: 95% interval. Grey bar: matches permuted, 95%. Tick: halves of one SAE"))  # fmt: skip
     x = alt.X(
         "r:N", sort=order, title="lower Pearson r of both ends", axis=alt.Axis(labelAngle=-30)
@@ -176,7 +176,7 @@ def draw_communities(one: Comparison) -> Chart:
             points.append(_point(f"matches permuted, {where}", row.null_mean, row.null_low,
                                  row.null_high, _CHANCE))  # fmt: skip
     order = [p["of"] for p in points]
-    sizes = [len(np.unique(s.communities[0][s.communities[0] >= 0])) for s in (one.a, one.b)]
+    sizes = one.communities
     base = alt.Chart(pd.DataFrame(points), width=_WIDTH, height=_HEIGHT, title=heading(
         "Overlap of communities", f"n = {rows[0].n:,} matched features with an edge on both sides",
         f"{sizes[0]:,} and {sizes[1]:,} communities (Leiden)",
@@ -220,15 +220,3 @@ def _told(one: Comparison, what: str) -> str:
 
 def _find(rows: Sequence[Row], measure: str, text: str) -> Row | None:
     return next((r for r in rows if (r.measure, r.text) == (measure, text)), None)
-
-
-def _function(values: NDArray[np.float64], graph: str, what: str) -> pd.DataFrame:
-    """Return the distribution function where it rises, on a grid where that is at too many values."""
-    x = np.unique(np.append(values, 0.0))
-    if len(x) > _POINTS:
-        top = x[-1]
-        grid = np.expm1(np.linspace(0, np.log1p(top), _POINTS)) if what == "degree" else (
-            np.linspace(0, top, _POINTS))  # fmt: skip
-        x = np.unique(np.append(grid, [0.0, top]))
-    share = np.searchsorted(np.sort(values), x, side="right") / max(len(values), 1)
-    return pd.DataFrame({"value": x, "share": share, "graph": graph})

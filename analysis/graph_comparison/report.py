@@ -1,21 +1,26 @@
-"""Are the co-activation graphs of SAEs alike? What `atlas compare` prints: rows of numbers beside their controls, and a conclusion."""
+"""Compare the co-activation graphs of SAEs: rows of numbers with their controls, and a conclusion."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.graph_comparison.matched_features import Partners, read_partners, strata
+from analysis.graph_comparison.comparison import Comparison
+from analysis.graph_comparison.curves import curves_of
+from analysis.graph_comparison.matched_features import (
+    Partners,
+    check_matched,
+    read_partners,
+    strata,
+)
 from analysis.graph_comparison.metrics import (
     community_rows,
     conserved_rows,
     coverage_rows,
     distance_rows,
 )
-from analysis.graph_comparison.rows import Row
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import Subject, read_subjects
 from analysis.graph_comparison.summary import conclude
@@ -23,59 +28,16 @@ from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.progress import SILENT, Progress
 
-__all__ = ["Comparison", "alike", "compare_saes"]
+__all__ = ["alike", "check_names", "check_some_matched", "compare_pairs", "compare_saes"]
 
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """How alike the graphs of two SAEs are.
-
-    Parameters
-    ----------
-    a, b
-        The SAEs.
-    tokens, half_tokens
-        Tokens that each graph is of, and those of each graph of a half (0 without codes; the
-        fewest of all halvings).
-    rows
-        The numbers.
-    notes
-        What is to be known about them, in sentences.
-    conclusion
-        What they say, in a sentence.
-    partners
-        The matches that edges and communities were compared under; None if there are none.
-    """
-
-    a: Subject
-    b: Subject
-    tokens: int
-    half_tokens: int
-    rows: Sequence[Row]
-    notes: Sequence[str]
-    conclusion: str
-    partners: Partners | None
-
-    @property
-    def said(self) -> dict[str, Any]:
-        """All but the graphs, as plain values."""
-        return {
-            "a": self.a.of.sae,
-            "b": self.b.of.sae,
-            "tokens": self.tokens,
-            "half_tokens": self.half_tokens,
-            "min_count": self.a.of.min_count,
-            "rows": [vars(row) for row in self.rows],
-            "notes": list(self.notes),
-            "conclusion": self.conclusion,
-        }
+Pair = tuple[str, str]
 
 
 def alike(
     atlas: Atlas, a: str, b: str, *, settings: ComparisonSettings | None = None,
     progress: Progress = SILENT,
 ) -> Comparison:  # fmt: skip
-    """Say how alike the graphs of two SAEs are; see ``compare_saes``."""
+    """Compare the graphs of two SAEs; see ``compare_saes``."""
     (found,) = compare_saes(atlas, [a, b], settings=settings, progress=progress)
     return found
 
@@ -87,64 +49,119 @@ def compare_saes(
     settings: ComparisonSettings | None = None,
     progress: Progress = SILENT,
 ) -> list[Comparison]:
-    """Say how alike the graphs of SAEs are, every two of them, all at equal numbers of tokens.
+    """Compare the graphs of every two of some SAEs, all at equal numbers of tokens; nothing is stored.
 
     Parameters
     ----------
     atlas
-        The atlas. On a server there are no codes, so neither halves nor bipartite nulls.
+        The atlas. A server has no codes, so neither halves nor bipartite nulls.
     saes
         Names of two SAEs or more.
     settings
-        How.
+        How they are compared.
     progress
-        Told how far it is.
+        Notified of the work.
 
     Raises
     ------
     BadInput
-        If less than two are named.
+        If fewer than two are named.
     UnknownName
-        If there is no such SAE.
+        If there is no SAE of a name.
     Missing
-        If no two of them have been matched.
+        If no two of them are matched.
     Mismatch
-        If one would have to be cut to the tokens of another and its codes were not kept, or
-        their graphs join different numbers of features a token.
+        If one would have to be cut to the tokens of another and its codes are not stored, or
+        their graphs join different numbers of features per token.
     """
     s = settings or ComparisonSettings()
+    names = check_names(atlas, saes)
+    check_some_matched(atlas, names, s)
+    pairs = list(combinations(names, 2))
+    return list(compare_pairs(atlas, pairs, s, names=names, progress=progress))
+
+
+def check_names(atlas: Atlas, saes: Sequence[str]) -> list[str]:
+    """Return the names without repetitions.
+
+    Raises
+    ------
+    BadInput
+        If fewer than two are named.
+    UnknownName
+        If there is no SAE of a name.
+    """
     names = list(dict.fromkeys(saes))
     if len(names) < 2:
         raise BadInput(
             f"Two SAEs or more are compared, and {' '.join(names) or 'none'} was named; "
-            "`atlas list` shows what there is."
+            "`atlas list` shows the SAEs of the atlas."
         )
     for name in names:
         if name not in atlas.saes:
             raise UnknownName("SAE", name, known=atlas.saes, hint="`atlas list` shows them.")
-    partners, missing = _all_partners(atlas, names, s)
-    subjects = {x.of.sae: x for x in read_subjects(atlas, names, s, progress=progress)}
-    return [
-        _compare(subjects[a], subjects[b], partners.get((a, b)), missing.get((a, b)), s, progress)
-        for a, b in combinations(names, 2)
-    ]
+    return names
 
 
-def _all_partners(
-    atlas: Atlas, names: Sequence[str], s: ComparisonSettings
-) -> tuple[dict[tuple[str, str], Partners], dict[tuple[str, str], str]]:
-    """Return the partners of every two SAEs, and why there are none of others."""
-    found, missing = {}, {}
-    for a, b in combinations(names, 2):
+def unmatched(atlas: Atlas, pairs: Sequence[Pair], s: ComparisonSettings) -> dict[Pair, str]:
+    """Return the pairs without the matches that the settings ask for, each with the reason."""
+    missing: dict[Pair, str] = {}
+    for a, b in pairs:
         try:
-            found[a, b] = read_partners(atlas, a, b, matches=s.matches, level=s.level)
+            check_matched(atlas, a, b, matches=s.matches)
         except Missing as error:
-            if len(names) == 2:
-                raise
             missing[a, b] = str(error)
-    if not found:
+    return missing
+
+
+def check_some_matched(atlas: Atlas, names: Sequence[str], s: ComparisonSettings) -> None:
+    """Make sure that two of some SAEs are matched.
+
+    Raises
+    ------
+    Missing
+        If no two are.
+    """
+    pairs = list(combinations(names, 2))
+    missing = unmatched(atlas, pairs, s)
+    if len(missing) == len(pairs):
         raise Missing(next(iter(missing.values())))
-    return found, missing
+
+
+def compare_pairs(
+    atlas: Atlas,
+    pairs: Sequence[Pair],
+    s: ComparisonSettings,
+    *,
+    names: Sequence[str],
+    progress: Progress = SILENT,
+) -> Iterator[Comparison]:
+    """Compare some pairs of SAEs.
+
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    pairs
+        Names of two SAEs each.
+    s
+        How they are compared.
+    names
+        The SAEs that have equal numbers of tokens; those of the pairs, and perhaps others.
+    progress
+        Notified of the work.
+    """
+    missing = unmatched(atlas, pairs, s)
+    partners = {
+        pair: read_partners(atlas, *pair, matches=s.matches, level=s.level)
+        for pair in pairs
+        if pair not in missing
+    }
+    subjects = {x.of.sae: x for x in read_subjects(atlas, names, s, progress=progress)}
+    for a, b in pairs:
+        yield _compare(
+            subjects[a], subjects[b], partners.get((a, b)), missing.get((a, b)), s, progress
+        )
 
 
 def _compare(
@@ -158,7 +175,7 @@ def _compare(
     elif not len(partners):
         notes.append(
             f"No match of {a.of.sae} and {b.of.sae} is {_asked(s)}, so neither edges nor communities "
-            "are compared; match again with more --draws, or ask for other --matches."
+            "are compared; match again with more --draws, or choose other --matches."
         )
     else:
         rows += coverage_rows(a, b, partners)
@@ -168,10 +185,20 @@ def _compare(
         rows += conserved_rows(a, b, partners, stratum=stratum, progress=progress)
         rows += community_rows(a, b, partners, stratum=stratum)
     rows = [replace(row, a=a.of.sae, b=b.of.sae) for row in rows]
+    # Communities are found for the rows; where they are not compared, none is found here.
+    sides = (a, b) if partners is not None and len(partners) else ()
     return Comparison(
-        a, b, a.of.tokens, min([*a.half_tokens, *b.half_tokens], default=0), rows, notes,
-        conclude(a.of.sae, b.of.sae, rows, draws=s.draws), partners,
+        a=a.of.sae, b=b.of.sae, tokens=a.of.tokens,
+        half_tokens=min([*a.half_tokens, *b.half_tokens], default=0), min_count=a.of.min_count,
+        rows=rows, notes=notes, conclusion=conclude(a.of.sae, b.of.sae, rows, draws=s.draws),
+        matches=0 if partners is None else len(partners),
+        live=[int(side.live.sum()) for side in (a, b)],
+        communities=[_number_of(side.communities[0]) for side in sides], curves=curves_of(a, b),
     )  # fmt: skip
+
+
+def _number_of(labels: NDArray[np.int64]) -> int:
+    return len(np.unique(labels[labels >= 0]))
 
 
 def _asked(s: ComparisonSettings) -> str:

@@ -1,0 +1,189 @@
+"""The study of graph comparisons: which pairs of SAEs are compared, and what a comparison means."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import ClassVar
+
+from analysis.graph_comparison.comparison import Comparison
+from analysis.graph_comparison.report import (
+    check_names,
+    check_some_matched,
+    compare_pairs,
+    compare_saes,
+)
+from analysis.graph_comparison.settings import ComparisonSettings
+from atlas.api import Atlas
+from atlas.folder import Sound
+from atlas.parts import Part
+from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
+from atlas.stores.opening import is_server
+from atlas.study import Found, Study, Task, Workplace, run_study, usable_saes
+from ingest.codes.topk_membership import rule_of
+from ingest.match.study import match_name
+
+__all__ = ["GraphComparisonStudy", "compare_graphs", "comparison_of"]
+
+_INPUTS = ("sae", "statistics", "coactivation")
+
+
+@dataclass(frozen=True)
+class GraphComparisonStudy(Study):
+    """Compare the graphs of every two of some SAEs, all at equal numbers of tokens.
+
+    A part stores one pair in the order in which the SAEs were named: A and B differ in the rows.
+
+    Parameters
+    ----------
+    settings
+        How they are compared.
+    """
+
+    kind: ClassVar[str] = "graph_comparison"
+    version: ClassVar[int] = 1
+    optional_part: ClassVar[bool] = True
+
+    settings: ComparisonSettings
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each pair.
+
+        Raises
+        ------
+        BadInput
+            If fewer than two SAEs are named.
+        UnknownName
+            If the atlas has no SAE of a name.
+        Missing
+            If no two of them are matched.
+        """
+        if saes is None:
+            saes = list(usable_saes(at.sound, _INPUTS, what="A comparison", progress=at.progress))
+        with _open(at) as atlas:
+            names = check_names(atlas, saes)
+            check_some_matched(atlas, names, self.settings)
+            among = _among(atlas, at, names)
+        return [_task(at.sound, a, b, among, self.settings) for a, b in combinations(names, 2)]
+
+    def groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        """Return all tasks in one group: pairs share the halves and nulls of their SAEs."""
+        return [list(tasks)] if tasks else []
+
+    def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
+        """Compare the pairs."""
+        pairs = [(task.saes[0], task.saes[1]) for task in tasks]
+        among = [name for task in tasks for name in task.recorded["among"]]
+        names = list(dict.fromkeys([*(name for pair in pairs for name in pair), *among]))
+        with _open(at) as atlas:
+            found = compare_pairs(atlas, pairs, self.settings, names=names, progress=at.progress)
+            for task, one in zip(tasks, found, strict=True):
+                yield task, Found(one.tables.items())
+
+    def result(self, part: Part) -> Result:
+        """Return the numbers of tokens, the notes and the conclusion; the rows are a table."""
+        tables = {name: part.table(name) for name in part.manifest.tables}
+        a, b = part.manifest.saes
+        return _result(Comparison.read(a, b, tables.__getitem__))
+
+
+def compare_graphs(
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    settings: ComparisonSettings = ComparisonSettings(),  # noqa: B008 - frozen
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> Results:
+    """Compare the co-activation graphs of every two of some SAEs.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas, which stores the results; or the URL of a server, where nothing
+        is stored.
+    saes
+        Names of two SAEs or more; all with a graph, if None.
+    settings
+        How they are compared.
+    replace
+        Compare again what is stored already with these settings.
+    progress
+        Notified of the work.
+
+    Returns
+    -------
+    A result for each pair. Its table ``rows`` has one row for each number, and its verdict is
+    the conclusion.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    Missing
+        If no two of them are matched.
+    Mismatch
+        If one would have to be cut to the tokens of another and its codes are not stored, or
+        their graphs join different numbers of features per token.
+    BadInput
+        If fewer than two SAEs are named.
+    """
+    if not is_server(str(atlas)):
+        study = GraphComparisonStudy(settings)
+        return run_study(study, atlas, saes, replace=replace, progress=progress)
+    with Atlas.open(atlas, progress=progress) as server:
+        names = server.saes if saes is None else saes
+        found = compare_saes(server, names, settings=settings, progress=progress)
+    return Results(_result(one) for one in found)
+
+
+def comparison_of(result: Result) -> Comparison:
+    """Return the comparison that a result is about."""
+    return Comparison.read(result["a"], result["b"], result.table)
+
+
+def _result(one: Comparison) -> Result:
+    def draw() -> object:
+        from analysis.graph_comparison.plots import draw
+
+        return draw([one])
+
+    tables = one.tables
+    return Result(
+        GraphComparisonStudy.kind, f"{one.a}+{one.b}", one.summary, verdict=[one.conclusion],
+        tables=(tables, tables.__getitem__), draw=draw,
+    )  # fmt: skip
+
+
+def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: ComparisonSettings) -> Task:
+    names = list(dict.fromkeys([a, b, *among]))
+    match = f"match/{match_name(a, b)}"
+    codes = [name for name in names if f"codes/{name}" in sound.parts]
+    return Task(
+        f"{a}+{b}", (a, b), settings,
+        made_from=(
+            *(f"{kind}/{name}" for name in names for kind in _INPUTS),
+            *([match] if match in sound.parts else []),
+        ),
+        reads=tuple(f"codes/{name}" for name in codes),
+        recorded={"codes": sorted(codes), "among": list(among)},
+    )  # fmt: skip
+
+
+def _among(atlas: Atlas, at: Workplace, names: Sequence[str]) -> list[str]:
+    """Return the SAEs whose number of tokens and least count the graphs of a pair depend on.
+
+    Empty where all of them have the same tokens and the same least count: a pair then has the
+    same result whichever others are named.
+    """
+    rules = set()
+    for name in names:
+        (row,) = atlas.table("SAE", sae=name).to_pylist()
+        (model,) = at.sound.parts[f"sae/{name}"].table("Model").to_pylist()
+        rules.add((row["tokens"], model["tokenizer"], rule_of(at.folder, name).min_count))
+    return sorted(names) if len(rules) > 1 else []
+
+
+def _open(at: Workplace) -> Atlas:
+    return Atlas(str(at.folder.path), folder=at.folder, progress=at.progress)
