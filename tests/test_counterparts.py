@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from small_ingest import model, texts, topk
 
-from analysis.graph_matching import report
+from analysis.graph_matching import report, study
 from analysis.graph_matching.baselines import activation_scores, correlations, decoder_scores
 from analysis.graph_matching.commands import counterparts as command
 from analysis.graph_matching.documents import split
@@ -26,6 +26,8 @@ from analysis.graph_matching.plots import draw, draw_curve
 from analysis.graph_matching.ranks import first, rank
 from analysis.graph_matching.seeded_matching import _standing_out
 from analysis.graph_matching.settings import GraphMatchingSettings
+from analysis.graph_matching.stored_report import report_of, tables_of
+from analysis.graph_matching.study import find_counterparts, report_of_result
 from analysis.graph_matching.subject import (
     Subject,
     shared_min_count,
@@ -603,7 +605,8 @@ def test_decoder_vectors_are_those_of_the_saes(small, opened, made):
 
 
 def test_a_report_from_codes_alone(made):
-    found = report.counterparts(made, "one", "two", repeats=2, draws=20, shares=(0.2, 0.5))
+    settings = GraphMatchingSettings(repeats=2, draws=20, anchors=(0.2, 0.5))
+    found = report.counterparts(made, "one", "two", settings=settings)
     methods = {row["method"] for row in found["methods"]}
     assert methods == set(METHODS) - {"decoder cosine"}
     rows = {(row["method"], row["share"]): row for row in found["methods"]}
@@ -638,8 +641,8 @@ def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
         str(made.path),
         "--repeats",
         "1",
-        "--anchors",
-        "20",
+        "--anchor",
+        "0.2",
         "-q",
     ]
     done = CliRunner().invoke(command, [*asked, "--out", str(out)])
@@ -652,9 +655,52 @@ def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
     assert result["a"] == "one"
     assert isinstance(draw(result), altair.HConcatChart)
     assert isinstance(draw_curve(result, measure="mrr"), altair.LayerChart)
-    done = CliRunner().invoke(command, [*asked[:-3], "--anchors", ""])
+    done = CliRunner().invoke(command, [*asked[:-3], "--anchor", "0"])
     assert done.exit_code == 0
     assert "All kinds of matching" not in done.output
+
+
+# The part that stores a matching
+
+
+QUICK = GraphMatchingSettings(repeats=1, anchors=(0.2,), draws=5)
+
+
+def test_a_second_run_reads_the_part(planted_saes, tmp_path, monkeypatch):
+    path = tmp_path / "s.atlas"
+    planted_saes.write(path).close()
+    whole = report.counterparts(Folder.open(path), "two", "one", settings=QUICK)
+    (first,) = find_counterparts(path, ["two", "one"], settings=QUICK)
+    assert report_of_result(first) == whole
+    assert list(first.verdict) == whole["sentences"]
+    part = Folder.open(path).sound().parts["graph_matching/two+one"]
+    assert part.manifest.made_from.keys() == {
+        f"{kind}/{name}" for kind in ("sae", "tokens", "coactivation") for name in ("one", "two")
+    }
+    computed = []
+    monkeypatch.setattr(
+        study, "counterparts", lambda *a, **more: computed.append(a[1:]) or whole | {"b": "x"}
+    )
+    (again,) = find_counterparts(path, ["two", "one"], settings=QUICK)
+    assert not computed
+    assert report_of_result(again) == whole
+    assert again.plot().to_dict() == first.plot().to_dict()
+    # The other direction is another part; other settings are computed again.
+    find_counterparts(path, ["one", "two"], settings=QUICK)
+    find_counterparts(path, ["two", "one"], settings=replace(QUICK, seed=1))
+    assert computed == [("one", "two"), ("two", "one")]
+    assert {p.manifest.name for p in Folder.open(path).sound().of("graph_matching")} == {
+        "one+two", "two+one"
+    }  # fmt: skip
+
+
+def test_settings_chosen_on_another_pair_are_stored(made):
+    settings = replace(QUICK, chosen_on="one+two", depth=1)
+    found = report.counterparts(made, "one", "two", settings=QUICK)
+    tried = [{"what": "vectors", "standard": "z", "depth": 2, "mrr": 0.5},
+             {"what": "walks", "walks": 2, "prior": 0.1, "mrr": 0.5}]  # fmt: skip
+    found |= {"chosen": {"on": list(settings.pair), "tried": tried}, "settings": settings.method}
+    assert report_of(tables_of(found).__getitem__) == found
 
 
 # Bad input
@@ -668,20 +714,36 @@ def test_what_is_refused(made, small):
     with pytest.raises(BadInput, match="2 documents"):
         split(2, seed=0)
     with pytest.raises(BadInput, match="0 or more"):
-        report.counterparts(made, "one", "two", seed=-1)
+        GraphMatchingSettings(seed=-1)
     done = CliRunner().invoke(command, ["one", "two", "--seed", "-1"])
     assert done.exit_code == 2
     with pytest.raises(BadInput, match="no counterparts to be found"):
         subject_of(small, "one", "two", draws=3)
-    with pytest.raises(BadInput, match="on another pair"):
-        report.counterparts(made, "one", "two", chosen_on=("two", "one"))
-    for wrong in ({"depth": -1}, {"walks": 0}, {"rounds": -1}, {"doubt": 0.0}, {"prior": -0.1}):
-        with pytest.raises(BadInput, match="possible"):
+    same = GraphMatchingSettings(chosen_on="two+one")
+    for search in (
+        find_counterparts,
+        lambda path, *a, **more: report.counterparts(made, *a[0], **more),
+    ):
+        with pytest.raises(BadInput, match="on another pair"):
+            search(made.path, ["one", "two"], settings=same)
+    with pytest.raises(BadInput, match="named twice"):
+        find_counterparts(made.path, ["one", "one"])
+    with pytest.raises(BadInput, match="between two SAEs"):
+        find_counterparts(made.path, ["one"])
+    with pytest.raises(UnknownName):
+        find_counterparts(made.path, ["one", "three"])
+    with pytest.raises(UnknownName):
+        find_counterparts(
+            made.path, ["one", "two"], settings=GraphMatchingSettings(chosen_on="one+x")
+        )
+    for wrong in ({"depth": -1}, {"walks": 0}, {"rounds": -1}, {"doubt": 0.0}, {"prior": -0.1},
+                  {"anchors": (0.1, 1.0)}, {"chosen_on": "one"}):  # fmt: skip
+        with pytest.raises(BadInput, match="expected"):
             GraphMatchingSettings(**wrong)
-    for given in ("0", "100", "a", "5,-1"):
-        done = CliRunner().invoke(command, ["one", "two", "--anchors", given])
+    for share in ("1", "a", "-1"):
+        done = CliRunner().invoke(command, ["one", "two", "--anchor", share])
         assert done.exit_code == 2
-        assert "percents" in done.output
+        assert "--anchor" in done.output
 
 
 def test_graphs_of_another_rule_are_refused_and_the_larger_count_is_taken(made, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command `atlas counterparts`: can graph structure find a feature in another SAE?"""
+"""The command `atlas counterparts`: features of one SAE found in another by graph structure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,37 +26,11 @@ _AGREE = {"frequency", "structure, propagated", "structure, matched", "anchors, 
           "activation correlation", "decoder cosine"}  # fmt: skip
 
 
-def _shares(ctx: click.Context, param: click.Parameter, given: str) -> tuple[float, ...]:
-    """Read shares in percent, such as 1,5,10,50."""
-    try:
-        shares = [float(one) / 100 for one in given.split(",") if one.strip()]
-    except ValueError:
-        shares = [-1.0]
-    if any(not 0 < share < 1 for share in shares):
-        raise click.BadParameter(
-            f"{given!r} was given; percents between 0 and 100 are expected, such as 1,5,10,50."
-        )
-    return tuple(sorted(set(shares)))
-
-
 @click.command("counterparts")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@click.option("--anchors", default="1,5,10,50", show_default=True, callback=_shares, metavar="PERCENTS",
-              help="Shares of the true counterparts that are given away; '' for none.")  # fmt: skip
-@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
-              help="How often documents are split and anchors drawn anew.")  # fmt: skip
-@click.option("--chosen-on", nargs=2, metavar="C D",
-              help="Choose settings on these two SAEs, by mean reciprocal rank over a small grid. "
-              "[default: nothing is chosen]")  # fmt: skip
 @settings_options(GraphMatchingSettings)
-@click.option("--draws", default=20, show_default=True, type=click.IntRange(3),
-              help="Draws of each null that a true match must clear.")  # fmt: skip
-@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Only edges of features that were together among the most active of N tokens.")  # fmt: skip
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything drawn."
-)
+@click.option("--replace", is_flag=True, help="Compute again what is stored already.")
 @click.option("--out", "-o", "outs", multiple=True, metavar="FILE",
               type=click.Path(dir_okay=False, path_type=Path),
               help="Draw the recall curve and all kinds of matching: .html (needs no network), .png or "
@@ -67,31 +41,26 @@ def counterparts(
     a: str,
     b: str,
     *,
-    anchors: tuple[float, ...],
-    repeats: int,
-    chosen_on: tuple[str, str] | None,
-    draws: int,
-    min_count: int,
-    seed: int,
+    replace: bool,
     outs: tuple[Path, ...],
     where: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Find the counterparts of A's features in B by graph structure, beside chance and other kinds of matching.
+    """Find the counterparts of A's features in B by graph structure, with baselines and nulls.
 
     The graph of A, the graph of B and the truth (one-to-one matches that clear both nulls) are
-    made from disjoint sets of documents, so the codes of both SAEs are needed. No model is run.
+    computed from disjoint sets of documents, so the codes of both SAEs are needed. No model is
+    run. The atlas stores the results.
 
     \b
     Examples:
       atlas counterparts tiny-a-l1-s0 tiny-a-l1-s1
-      atlas counterparts tiny-a-l1-s0 tiny-a-l1-s1 --chosen-on tiny-a-l1-s1 tiny-a-l1-wide
-      atlas counterparts tiny-a-l1-s0 tiny-b-l1-s0 --anchors 5,20 --out curve.html --json
+      atlas counterparts tiny-a-l1-s0 tiny-a-l1-s1 --chosen-on tiny-a-l1-s1+tiny-a-l1-wide
+      atlas counterparts tiny-a-l1-s0 tiny-b-l1-s0 --anchor 0.05 --anchor 0.2 --out curve.html
     """
-    from analysis.graph_matching import report
-    from atlas.folder import Folder
+    from analysis.graph_matching.study import find_counterparts, report_of_result
 
     if outs:
         from analysis.plot_style import check_path
@@ -99,11 +68,11 @@ def counterparts(
         for out in outs:
             check_path(out)
     settings = GraphMatchingSettings(**chosen_settings(GraphMatchingSettings, options))
-    found = report.counterparts(
-        Folder.open(folder_of(which_atlas(where))), a, b,
-        settings=settings, chosen_on=chosen_on or None, shares=anchors, repeats=repeats, seed=seed,
-        draws=draws, min_count=min_count, progress=make_progress(quiet=quiet),
+    (result,) = find_counterparts(
+        folder_of(which_atlas(where)), [a, b], settings=settings, replace=replace,
+        progress=make_progress(quiet=quiet),
     )  # fmt: skip
+    found = report_of_result(result)
     if outs:
         from analysis.graph_matching.plots import draw
         from analysis.plot_style import save
@@ -151,7 +120,7 @@ def _show(found: Mapping[str, Any]) -> None:
          "matched, recall@1": row["matching"], "range ": _between(row["matching least"], row["matching most"]),
          "chance": row["chance"]}
         for row in found["faq"]
-    ], title="Beside SciPy's FAQ, on subgraphs of features that all have a counterpart; range over repeats")  # fmt: skip
+    ], title="Compared with SciPy's FAQ, on subgraphs of features that all have a counterpart; range over repeats")  # fmt: skip
     echo()
     for sentence in found["sentences"]:
         echo(sentence)

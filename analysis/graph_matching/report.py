@@ -1,4 +1,4 @@
-"""Counterparts of two SAEs: settings chosen elsewhere, repeats, tables, and what they say in sentences."""
+"""Counterparts of two SAEs: settings chosen on another pair, repeats, tables, and conclusions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +11,7 @@ from analysis.graph_matching.faq_baseline import beside_faq
 from analysis.graph_matching.methods import METHODS, anchored
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
-from analysis.graph_matching.settings import ANCHORS, GraphMatchingSettings, vector_grid, walk_grid
+from analysis.graph_matching.settings import GraphMatchingSettings, vector_grid, walk_grid
 from analysis.graph_matching.subject import Subject, shared_min_count, subject_of
 from analysis.graph_matching.summary import conclusions
 from analysis.graph_matching.tables import (
@@ -26,11 +26,11 @@ from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress, Stage
 
-__all__ = ["choose", "counterparts", "report"]
+__all__ = ["check_chosen_on", "choose", "counterparts", "report"]
 
 Row: TypeAlias = dict[str, Any]
 
-# The share at which all kinds of matching stand in one table, and at which settings are chosen.
+# The share at which one table compares all methods, and at which settings are chosen.
 _ONE_TABLE = 0.1
 
 
@@ -40,106 +40,94 @@ def counterparts(
     sae_b: str,
     *,
     settings: GraphMatchingSettings = GraphMatchingSettings(),  # noqa: B008 - frozen
-    chosen_on: tuple[str, str] | None = None,
-    shares: Sequence[float] = ANCHORS,
-    repeats: int = 5,
-    seed: int = 0,
-    draws: int = 20,
-    min_count: int = 1,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Look for the counterparts of A's features in B by every method.
+    """Find the counterparts of A's features in B by every method; nothing is stored.
 
     Parameters
     ----------
     folder
-        The atlas; codes of both SAEs were kept.
+        The atlas, which stores the codes of both SAEs.
     sae_a, sae_b
         The SAEs.
     settings
-        How, where nothing is chosen.
-    chosen_on
-        Two SAEs on which the settings of the stated grids are tried; the best by mean
-        reciprocal rank are used. Not the same two.
-    shares
-        Shares of the truth that are known.
-    repeats
-        How often documents are split, labels shuffled and anchors drawn anew.
-    seed
-        Of everything drawn.
-    draws
-        Draws of each null that a match of the truth must clear.
-    min_count
-        Edges are pairs met on so many tokens, in both graphs.
+        How they are matched. With ``chosen_on``, the settings of the grids that have the best
+        mean reciprocal rank on that pair are used instead.
     progress
-        Told how far it is.
+        Notified of the work.
 
     Returns
     -------
     dict
-        ``methods``, ``by_anchors``, ``by_frequency``, ``agreement`` and ``faq`` are tables; ``sentences`` say
-        what they mean, ``settings`` and ``chosen`` how they were made.
+        ``methods``, ``by_anchors``, ``by_frequency``, ``agreement`` and ``faq`` are tables.
+        ``sentences`` state what they mean. ``settings`` and ``chosen`` are the settings of the
+        methods, and how they were chosen.
 
     Raises
     ------
     BadInput
-        If settings are to be chosen on the pair that is asked about; and as ``subject_of``.
+        If settings are to be chosen on the same pair; and as ``subject_of``.
     """
+    s = settings
+    check_chosen_on(sae_a, sae_b, s)
     tried: list[Row] = []
-    if chosen_on is not None:
-        if set(chosen_on) == {sae_a, sae_b}:
-            raise BadInput(
-                f"Settings are chosen on another pair than the one they are used on; {sae_a} and {sae_b} "
-                "are that pair. Name another after --chosen-on, or leave it out."
-            )
-        with progress.stage(f"Choosing settings on {' and '.join(chosen_on)}"):
+    used = s
+    if s.chosen_on is not None:
+        with progress.stage(f"Choosing settings on {' and '.join(s.pair)}"):
             other = subject_of(
-                folder, *chosen_on, seed=seed, draws=draws, min_count=min_count, others=False
+                folder, *s.pair, seed=s.seed, draws=s.draws, min_count=s.min_count, others=False
             )
-            settings, tried = choose(other, settings, seed=seed)
-    # Each is made when its turn comes: graphs and scores of one repeat are in memory at a time.
+            used, tried = choose(other, s)
+    # A generator: the graphs and scores of one repeat are in memory at a time.
     subjects = (
         subject_of(
             folder, sae_a, sae_b,
-            seed=seed, repeat=repeat, draws=draws, min_count=min_count,
+            seed=s.seed, repeat=repeat, draws=s.draws, min_count=s.min_count,
             progress=progress if not repeat else SILENT,
         )
-        for repeat in range(repeats)
+        for repeat in range(s.repeats)
     )  # fmt: skip
-    with progress.stage("Looking for counterparts", total=repeats, unit="repeats") as stage:
-        found = report(subjects, settings, shares=shares, seed=seed, stage=stage)
-    said = {
-        "a": sae_a, "b": sae_b, "seed": seed, "draws": draws,
-        "min_count": shared_min_count(folder, sae_a, sae_b, at_least=min_count),
-        "settings": asdict(settings),
-        "chosen": {"on": list(chosen_on), "tried": tried} if chosen_on else None,
+    with progress.stage("Matching graphs", total=s.repeats, unit="repeats") as stage:
+        found = report(subjects, used, stage=stage)
+    about = {
+        "a": sae_a, "b": sae_b, "seed": s.seed, "draws": s.draws,
+        "min_count": shared_min_count(folder, sae_a, sae_b, at_least=s.min_count),
+        "settings": used.method,
+        "chosen": {"on": list(s.pair), "tried": tried} if s.chosen_on is not None else None,
     }  # fmt: skip
-    return said | found | {"sentences": conclusions(said | found)}
+    return about | found | {"sentences": conclusions(about | found)}
+
+
+def check_chosen_on(sae_a: str, sae_b: str, settings: GraphMatchingSettings) -> None:
+    """Make sure that settings are not chosen on the pair that they are used on.
+
+    Raises
+    ------
+    BadInput
+        If they are.
+    """
+    if {*settings.pair} == {sae_a, sae_b}:
+        raise BadInput(
+            f"Settings are chosen on another pair than the one they are used on; {sae_a} and {sae_b} "
+            "are that pair. Name another pair with --chosen-on, or omit it."
+        )
 
 
 def report(
-    subjects: Iterable[Subject],
-    settings: GraphMatchingSettings,
-    *,
-    shares: Sequence[float] = ANCHORS,
-    seed: int = 0,
-    stage: Stage | None = None,
+    subjects: Iterable[Subject], settings: GraphMatchingSettings, *, stage: Stage | None = None
 ) -> dict[str, Any]:
-    """Evaluate every method on each of some repeats, and put the tables together.
+    """Evaluate every method on some repeats, and compute the tables.
 
     Parameters
     ----------
     subjects
-        Graphs and truth, one a repeat; none is held longer than its repeat lasts.
+        Graphs and truth of each repeat; each is released after its repeat.
     settings
-        How counterparts are looked for.
-    shares
-        Shares of the truth that are known.
-    seed
-        Of the anchors and of the bootstrap.
+        How counterparts are found; the shares of the truth that are known, and the seed.
     stage
-        Told of each repeat that ends.
+        Notified of each repeat that ends.
     """
+    shares, seed = settings.shares, settings.seed
     table = min(shares, key=lambda share: abs(share - _ONE_TABLE), default=None)
     truth: list[int] = []
     left_out: list[int] = []
@@ -188,9 +176,9 @@ def _graph_rows(subject: Subject, repeat: int) -> list[Row]:
 
 
 def choose(
-    subject: Subject, base: GraphMatchingSettings, *, seed: int = 0
+    subject: Subject, base: GraphMatchingSettings
 ) -> tuple[GraphMatchingSettings, list[Row]]:
-    """Return the settings of the grids with the highest mean reciprocal rank, and all that were tried.
+    """Return the settings of the grids with the highest mean reciprocal rank, and all rows tried.
 
     Vectors are chosen first, without anchors; then walks, with a tenth of the truth known.
     """
@@ -209,7 +197,7 @@ def choose(
         )
         if mrr > most:
             best, most = settings, mrr
-    known = drawn_anchors(subject.truth, _ONE_TABLE, seed=seed)
+    known = drawn_anchors(subject.truth, _ONE_TABLE, seed=base.seed)
     candidates = np.setdiff1d(subject.b.live, subject.truth[known, 1])
     true, base, most = np.searchsorted(candidates, subject.truth[~known, 1]), best, -1.0
     for settings in walk_grid(base):
@@ -226,7 +214,7 @@ def choose(
 def _faq_rows(beside: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return the means over repeats, a row a share, with their range where there are several.
 
-    A few repeats make no interval: the least and the greatest are told.
+    A few repeats give no interval; the rows have the least and the greatest instead.
     """
     rows = []
     for share in dict.fromkeys(one["share"] for one in beside):

@@ -1,0 +1,94 @@
+"""The tables that store a report of counterparts, and the report that they store."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from analysis.graph_matching.methods import METHODS
+from analysis.graph_matching.ranks import MEASURES
+
+__all__ = ["report_of", "tables_of"]
+
+_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+
+
+def _schema(text: str = "", whole: str = "", real: str = "") -> pa.Schema:
+    """Return a schema of columns whose names are separated by commas."""
+    kinds = ((text, _TEXT), (whole, _WHOLE), (real, _REAL))
+    return pa.schema([(n.strip(), kind) for names, kind in kinds for n in names.split(",") if n])
+
+
+_SCORES = ",".join(f"{name},{name} low,{name} high" for name in MEASURES)
+_METHOD = (
+    ("standard", _TEXT), ("depth", _WHOLE), ("walks", _WHOLE), ("rounds", _WHOLE),
+    ("prior", _REAL), ("doubt", _REAL), ("most", _WHOLE),
+)  # fmt: skip
+
+#: Columns of the tables, as in the report.
+_SCHEMAS = {
+    "graphs": _schema("side", "repeat,tokens,live,edges,isolates"),
+    "methods": _schema(
+        "method", "repeats", f"share,anchors,queries,candidates,coverage,{_SCORES}"
+    ),
+    "by_anchors": _schema("", "", f"share,anchors,{_SCORES}"),
+    "by_frequency": _schema(
+        "method", "bin,active from,to,queries", "frequency alone,gain,low,high"
+    ),
+    "agreement": _schema(
+        "one,two", "", "same_first,by_chance,both_right,both_right_if_independent"
+    ),
+    "faq": _schema(
+        "", "repeats", "share,nodes,anchors,chance,faq,faq least,faq most,"
+        "matching,matching least,matching most",
+    ),
+}  # fmt: skip
+_CHOSEN = _schema("what,standard", "depth,walks", "prior,mrr")
+_SUMMARY = pa.schema([
+    ("a", _TEXT), ("b", _TEXT), ("seed", _WHOLE), ("draws", _WHOLE), ("min_count", _WHOLE),
+    ("repeats", _WHOLE), ("truth", pa.list_(_WHOLE)), ("left_out", pa.list_(_WHOLE)),
+    ("table_share", _REAL), ("chosen_on", pa.list_(_TEXT)), *_METHOD,
+    ("sentences", pa.list_(_TEXT)),
+])  # fmt: skip
+
+
+def tables_of(found: Mapping[str, Any]) -> dict[str, pa.Table]:
+    """Return the tables of a report.
+
+    Parameters
+    ----------
+    found
+        A report; see ``analysis.graph_matching.report``.
+    """
+    chosen = found["chosen"] or {"on": None, "tried": []}
+    summary = {name: found[name] for name in _SUMMARY.names if name in found}
+    summary |= {"chosen_on": chosen["on"], **found["settings"]}
+    tables = {
+        name: pa.Table.from_pylist(found[name], schema=schema) for name, schema in _SCHEMAS.items()
+    }
+    tables["chosen"] = pa.Table.from_pylist(chosen["tried"], schema=_CHOSEN)
+    tables["summary"] = pa.Table.from_pylist([summary], schema=_SUMMARY)
+    return tables
+
+
+def report_of(table: Callable[[str], pa.Table]) -> dict[str, Any]:
+    """Return the report that tables store.
+
+    Parameters
+    ----------
+    table
+        Returns a table by name.
+    """
+    summary: dict[str, Any] = table("summary").to_pylist()[0]
+    on = summary.pop("chosen_on")
+    settings = {name: summary.pop(name) for name, _ in _METHOD}
+    tried = [
+        {name: value for name, value in row.items() if value is not None}
+        for row in table("chosen").to_pylist()
+    ]
+    return summary | {
+        "settings": settings,
+        "chosen": None if on is None else {"on": on, "tried": tried},
+        "meaning": METHODS,
+        **{name: table(name).to_pylist() for name in _SCHEMAS},
+    }
