@@ -1,12 +1,20 @@
 """Questions about an atlas, one folder each: graphs, comparisons, transcoders, residuals.
 
->>> from analysis import map_sites, residual_study             # doctest: +SKIP
+>>> from analysis import compare_graphs                        # doctest: +SKIP
+>>> compare_graphs("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])   # doctest: +SKIP
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from analysis.communities.settings import CommunitySettings as CommunitySettings
+    from analysis.communities.study import graph_features as graph_features
+    from analysis.graph_comparison.settings import ComparisonSettings as ComparisonSettings
+    from analysis.graph_comparison.study import compare_graphs as compare_graphs
+    from analysis.graph_matching.settings import GraphMatchingSettings as GraphMatchingSettings
+    from analysis.graph_matching.study import find_counterparts as find_counterparts
+    from analysis.positions.settings import PositionSettings as PositionSettings
     from analysis.positions.study import activation_by_position as activation_by_position
     from analysis.residual.settings import ResidualSettings as ResidualSettings
     from analysis.residual.study import residual_study as residual_study
@@ -14,17 +22,31 @@ if TYPE_CHECKING:
     from analysis.transcoder.study import map_sites as map_sites
 
 __all__ = [
+    "CommunitySettings",
+    "ComparisonSettings",
+    "GraphMatchingSettings",
+    "PositionSettings",
     "ResidualSettings",
     "TranscoderSettings",
     "activation_by_position",
+    "compare_graphs",
+    "find_counterparts",
+    "graph_features",
     "map_sites",
     "residual_study",
 ]
 
 _MODULES = {
+    "CommunitySettings": "analysis.communities.settings",
+    "ComparisonSettings": "analysis.graph_comparison.settings",
+    "GraphMatchingSettings": "analysis.graph_matching.settings",
+    "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
+    "compare_graphs": "analysis.graph_comparison.study",
+    "find_counterparts": "analysis.graph_matching.study",
+    "graph_features": "analysis.communities.study",
     "map_sites": "analysis.transcoder.study",
     "residual_study": "analysis.residual.study",
 }

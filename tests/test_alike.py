@@ -17,6 +17,8 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
+from test_optional_parts import Served
+from told import Told
 
 from analysis.graph.subject import GraphOf, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
@@ -45,7 +47,6 @@ from analysis.statistics.permutation import permutation_p
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
-from atlas.progress import Silent
 from ingest import MatchSettings, match_saes
 from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
@@ -365,7 +366,7 @@ def test_few_matches_have_few_strata_and_may_not_move():
 def test_partners_are_one_each():
     with pytest.raises(BadInput, match="two partners"):
         Partners(np.array([0, 0]), np.array([1, 2]), np.ones(2))
-    with pytest.raises(BadInput, match="were given"):
+    with pytest.raises(BadInput, match="were passed"):
         Partners(np.array([0]), np.array([1, 2]), np.ones(2))
 
 
@@ -375,7 +376,7 @@ def test_graphs_of_either_library_and_weights_that_fit():
     assert one.degree.tolist() == [1, 2, 2, 1]
     assert one.numbers["strength"].tolist() == [1, 3, 6, 4]
     assert one.numbers["clustering"].tolist() == [0, 0, 0, 0]
-    with pytest.raises(BadInput, match="2 weights were given for 3 edges"):
+    with pytest.raises(BadInput, match="2 weights and 3 edges"):
         linked(g, np.ones(2))
     none = linked(nx.empty_graph(3))
     assert {name: v.tolist() for name, v in none.numbers.items()} == dict.fromkeys(
@@ -558,8 +559,8 @@ def test_the_conclusion_follows_the_numbers():
             replace(share, **one), replace(other, **two)
         )
     # And nulls that cannot reject say nothing.
-    assert "cannot be said of 3 draws" in said(share, other, draws=3)
-    assert "cannot be said, as permutations" in said(share, replace(other, p=None))
+    assert "needs 19 draws or more instead of 3" in said(share, other, draws=3)
+    assert "not tested against chance, as permutations" in said(share, replace(other, p=None))
     assert "and not clearly less than halves" in said(
         *(replace(r, high=0.79) for r in (share, other))
     )
@@ -568,7 +569,7 @@ def test_the_conclusion_follows_the_numbers():
     assert "not clearly more than halves" in near
     assert "not clearly less than from the bipartite null" in near
     few = said(replace(far, halvings=2))
-    assert "0.020 between halves of one SAE; less than 3 halvings" in few
+    assert "0.020 between halves of one SAE; fewer than 3 halvings" in few
     assert "than halves of one SAE do" not in few
 
 
@@ -783,13 +784,8 @@ def test_what_cannot_be_asked(path):
 
 def compared(path, *saes, **how):
     """Return results, and what the progress reported."""
-    spoken = []
-
-    class Spy(Silent):
-        def say(self, text):
-            spoken.append(text)
-
-    return compare_graphs(path, saes, settings=replace(FEW, **how), progress=Spy()), spoken
+    told = Told()
+    return compare_graphs(path, saes, settings=replace(FEW, **how), progress=told), told.said
 
 
 def test_a_second_run_reads_the_part(path, monkeypatch):
@@ -847,3 +843,16 @@ def test_a_changed_match_or_removed_codes_make_it_stale_or_other(tmp_path):
     assert "half" not in {row.text[:4] for row in comparison_of(without).rows}
     part = Folder.open(made).sound().parts["graph_comparison/one+two"]
     assert part.manifest.settings["codes"] == []
+
+
+def test_of_a_server_nothing_is_stored(path):
+    folder = Folder.open(path)
+    keys = folder.sound().parts.keys()
+    with Atlas.open(path) as atlas:
+        (part,), spoken = compared(Served(folder), "two", "copy")
+        assert any("is a server, so the results are not stored" in line for line in spoken)
+        found = comparison_of(part)
+        assert {row.text for row in found.rows} == {"all"}
+        assert found.matches == len(read_partners(atlas, "two", "copy", matches="one-to-one"))
+    part.plot()
+    assert folder.sound().parts.keys() == keys

@@ -278,12 +278,12 @@ def test_an_atlas_without_digests_works_and_reports_once_that_it_cannot_be_check
     assert all({"name", "parameters"}.isdisjoint(m) for m in written)
     progress = RecordingProgress()
     run(path, lm, [named(topk(), "top")], None, match=None, progress=progress)
-    assert ["is in the atlas already" in s for s in progress.said] == [True, False]
-    assert "could not be checked completely" in progress.said[1]
+    assert ["is in the atlas already" in s for s in progress.messages] == [True, False]
+    assert "could not be checked completely" in progress.messages[1]
     progress = RecordingProgress()
     probe_saes(path, ["top"], sites=[LAST], model=lm, progress=progress)
-    assert sum("could not be checked completely" in s for s in progress.said) == 1
+    assert sum("could not be checked completely" in s for s in progress.messages) == 1
     progress = RecordingProgress()
     run(path, lm, [named(topk(seed=1), "new")], None, match=None, progress=progress)
-    assert sum("could not be checked completely" in s for s in progress.said) == 1
+    assert sum("could not be checked completely" in s for s in progress.messages) == 1
     assert Folder.open(path).sound().stale == {}

@@ -1,1 +1,1 @@
-"""Are the co-activation graphs of two SAEs alike? Distances, conserved edges, communities, each beside its controls."""
+"""Comparison of the co-activation graphs of two SAEs: distances, conserved edges and communities, with controls."""

@@ -87,11 +87,11 @@ def _show(result: Mapping[str, Any]) -> None:
     ])  # fmt: skip
     echo(
         "\nlimits: a distance ± its standard error is biased upward near 0, and the range of halvings "
-        "says nothing\nof another text; neither is an interval of confidence. same SAE has limits of "
+        "does not hold\nfor another text; neither is a confidence interval. same SAE has limits of "
         "the same kind.\nover: 'all', the same tokens; 'halves', A's graph from half of the documents, B's from the "
         "other.\nsame SAE: the same between the halves of one SAE. chance: of distances, from the "
         "bipartite null\n(and its range); of edges and communities, matches permuted within frequency and degree "
-        "(and 95% of draws).\nswapped: B's edges swapped, degrees kept."
+        "(and 95% of draws).\nswapped: B's edges swapped, degrees unchanged."
     )
     for one in comparisons:
         echo(f"\n{one['conclusion']}")

@@ -62,9 +62,9 @@ def overlap_null(
 ) -> Floats:
     """Return the same with the matches permuted within strata; (draws,), NaN where there is none.
 
-    A draw is one permutation of all matches, for all pairs of graphs and all runs alike: the
-    mean over pairs is then as uncertain as the one that is seen. Features that have no edge
-    on one side are left out of each pair after that.
+    A draw is one permutation of all matches, the same for all pairs of graphs and all runs: the
+    mean over pairs is then as uncertain as the observed one. Features without an edge on one side
+    are then excluded from each pair.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def overlap_null(
 def jackknife(a: Sequence[Labels], b: Sequence[Labels], *, seed: int) -> tuple[float, float] | None:
     """Return the 95% interval of the overlap over matched features, communities held fixed.
 
-    Features are left out a twentieth at a time; drawing them with replacement would let
+    A twentieth of the features is excluded at a time; drawing them with replacement would let
     copies of a feature agree with each other. None where there is no overlap.
 
     Parameters
@@ -100,8 +100,10 @@ def jackknife(a: Sequence[Labels], b: Sequence[Labels], *, seed: int) -> tuple[f
     whole = overlap(a, b)
     n = len(a[0])
     group = np.random.default_rng(seed).permutation(n) % _GROUPS
-    left = [overlap([x[group != g] for x in a], [y[group != g] for y in b]) for g in range(_GROUPS)]
-    values = np.array([v for v in left if v is not None])
+    without = [
+        overlap([x[group != g] for x in a], [y[group != g] for y in b]) for g in range(_GROUPS)
+    ]
+    values = np.array([v for v in without if v is not None])
     if whole is None or n < _GROUPS or len(values) < _GROUPS:
         return None
     error = np.sqrt((_GROUPS - 1) * values.var())

@@ -101,7 +101,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What is conserved; NaN where there is no edge to tell.
+    """What is conserved; NaN where there is no edge.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def permute(
     panels: Sequence[Panel], stratum: NDArray[np.int64], *, r_bins: int, draws: int, seed: int,
     progress: Progress = SILENT,
 ) -> Floats:  # fmt: skip
-    """Measure again with the matches permuted within strata, in all pairs of graphs alike.
+    """Measure again with the matches permuted within strata, the same permutation for all pairs of graphs.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def permute(
     r_bins
         See ``measure``.
     draws, seed, progress
-        How often, the seed, and who is told.
+        Number of draws, their seed, and what is notified of the work.
 
     Returns
     -------
@@ -262,7 +262,7 @@ def intervals(panels: Sequence[Panel], *, r_bins: int, draws: int, seed: int) ->
     """Measure again with the matched features resampled: the vertex bootstrap.
 
     Features are drawn with replacement, and a pair of copies has the edge that their
-    features have (Snijders & Borgatti 1999); pairs of copies of one feature are left out.
+    features have (Snijders & Borgatti 1999); pairs of copies of one feature are excluded.
     Ranks of weights stay those of all edges.
 
     Parameters

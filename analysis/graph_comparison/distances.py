@@ -97,9 +97,9 @@ def bootstrap(
 ) -> tuple[Distances, Distances] | None:
     """Return the distances of two samples ± their standard errors, not below 0; None where one is empty.
 
-    Errors are those of samples drawn anew from either, with replacement. This is no interval
-    of confidence: two samples of one distribution are some distance apart, so near 0 a
-    distance is biased upward, and more so if drawn anew.
+    The errors are those of a bootstrap of both samples. This is no confidence interval: two
+    samples of one distribution have a distance above 0, so near 0 a distance is biased upward,
+    and that of bootstrap samples more so.
 
     Parameters
     ----------

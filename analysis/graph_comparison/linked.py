@@ -53,7 +53,9 @@ class Linked:
         """
         g = as_igraph(graph)
         if weight is not None and len(weight) != g.ecount():
-            raise BadInput(f"{len(weight):,} weights were given for {g.ecount():,} edges.")
+            raise BadInput(
+                f"There are {len(weight):,} weights and {g.ecount():,} edges; each edge needs one."
+            )
         pairs = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
         return cls(g.vcount(), np.sort(pairs, axis=1), weight)
 
@@ -62,7 +64,7 @@ class Linked:
 
     @cached_property
     def graph(self) -> "igraph.Graph":
-        """The graph as igraph holds it, without weights."""
+        """The graph in igraph, without weights."""
         import igraph
 
         return igraph.Graph(n=self.nodes, edges=self.pairs)

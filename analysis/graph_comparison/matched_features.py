@@ -41,7 +41,7 @@ class Partners:
         if len({len(self.a), len(self.b), len(self.r)}) > 1:
             raise BadInput(
                 f"A match has a feature of either side and a correlation; {len(self.a):,}, "
-                f"{len(self.b):,} and {len(self.r):,} were given."
+                f"{len(self.b):,} and {len(self.r):,} were passed."
             )
         if any(len(np.unique(side)) < len(side) for side in (self.a, self.b)):
             raise BadInput("A feature has two partners, so edges have no one image; give one each.")
@@ -62,13 +62,11 @@ def check_matched(atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls
     rows = atlas.table("COMPARED_WITH", sae=first).to_pylist()
     row = next((x for x in rows if x["target"] == second), None)
     if row is None:
-        raise Missing(
-            f"{a} and {b} have not been matched in {atlas.url}; run `atlas match {a} {b}`."
-        )
+        raise Missing(f"{a} and {b} are not matched in {atlas.url}; run `atlas match {a} {b}`.")
     if matches == "both-nulls" and not row["draws"]:
         raise Missing(
             f"{a} and {b} were matched without draws, so no match has a q; run "
-            f"`atlas match {a} {b} --draws 20 --replace`, or ask for --matches one-to-one."
+            f"`atlas match {a} {b} --draws 20 --replace`, or use --matches one-to-one."
         )
 
 
@@ -94,7 +92,7 @@ def read_partners(
     Raises
     ------
     Missing
-        If they have not been matched, or without draws and q is asked for.
+        If they are not matched, or without draws where q is needed.
     """
     check_matched(atlas, a, b, matches=matches)
     first, second = sorted((a, b))  # as edges between SAEs run
@@ -143,10 +141,10 @@ def strata(frequency: Ints, degree: Ints, *, frequency_bins: int, degree_bins: i
 
 
 def movable(stratum: Ints) -> bool:
-    """Tell whether permutations within strata can tell anything.
+    """Return whether permutations within strata are a test.
 
-    They cannot where most features are alone in their stratum, or there are fewer than twenty
-    permutations: matches then stay nearly as they are, whatever they share.
+    They are not where most features are alone in their stratum, or there are fewer than twenty
+    permutations: the matches then hardly change.
 
     Parameters
     ----------
@@ -159,10 +157,10 @@ def movable(stratum: Ints) -> bool:
 
 
 def permuted(stratum: Ints, rng: np.random.Generator) -> Ints:
-    """Return a permutation that leaves everyone in its stratum; (features,)."""
-    places = np.argsort(stratum, kind="stable")
+    """Return a permutation within strata; (features,)."""
+    order = np.argsort(stratum, kind="stable")
     found = np.empty(len(stratum), dtype=np.int64)
-    found[places] = np.lexsort((rng.random(len(stratum)), stratum))
+    found[order] = np.lexsort((rng.random(len(stratum)), stratum))
     return found
 
 

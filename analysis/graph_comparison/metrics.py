@@ -1,4 +1,4 @@
-"""The numbers of a comparison of two SAEs, each beside its interval and its controls, as rows."""
+"""The numbers of a comparison of two SAEs as rows, each with its interval and its controls."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,8 +47,8 @@ _SHARES = {
 def distance_rows(a: Subject, b: Subject) -> list[Row]:
     """Return how far the distributions of degree, clustering, core number and strength are apart.
 
-    Over live features. Over all tokens, beside the bipartite null; and over halves of the
-    documents, beside the halves of one SAE too.
+    Over live features. Those over all tokens are compared with the bipartite null; those over
+    halves of the documents with the halves of one SAE too.
     """
     s = a.settings
     rows: list[Row] = []
@@ -64,7 +64,7 @@ def distance_rows(a: Subject, b: Subject) -> list[Row]:
 def _distances_of(
     a: Subject, b: Subject, what: str, ends: NDArray[np.float64], s: ComparisonSettings
 ) -> list[Row]:
-    """Return the distances of one number: over all tokens, and over halves beside those of one SAE."""
+    """Return the distances of one number: over all tokens, and over halves with those of one SAE."""
 
     def between(x: Floats | None, y: Floats | None) -> list[float]:
         found = None if x is None or y is None else distances(x, y, ends=ends)
@@ -170,8 +170,8 @@ def conserved_rows(
 ) -> list[Row]:
     """Return what edges are conserved under the matches, in all and by r.
 
-    Over all tokens, and with A's graph from one half of the documents and B's from the other,
-    beside the halves of one SAE.
+    Over all tokens; and with A's graph from one half of the documents and B's from the other,
+    compared with the halves of one SAE.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def conserved_rows(
     stratum
         (matches,). Within which they are permuted.
     progress
-        Told how far it is.
+        Notified of the work.
     """
     s = a.settings
     rows = _conserved([edges.panel(a.whole, b.whole, partners)], partners, stratum, s, progress)
@@ -199,7 +199,7 @@ def conserved_rows(
         panels = [edges.panel(x, y, itself) for x, y in subject.halves]
         drawn = edges.intervals(panels, r_bins=s.r_bins, draws=s.draws, seed=s.seed)
         own.append((edges.measure(panels, r_bins=s.r_bins).flat, drawn))
-    # Either SAE's share with itself counts alike.
+    # Both SAEs' shares with themselves have the same weight.
     itself, ranges = (np.mean([x[i] for x in own], axis=0) for i in (0, 1))
     for i, row in enumerate(halves):
         spread = range_of("itself", ranges[:, i])
@@ -224,7 +224,7 @@ def _conserved(
     rewired = edges.rewire(panels, partners.r, progress=progress, **how)
     step = 1 / s.r_bins
     bins = [f"r {i * step:.2g} to {(i + 1) * step:.2g}" for i in range(s.r_bins)]
-    names = [("conserved", said) for said in _SHARES.values()] + [
+    names = [("conserved", name) for name in _SHARES.values()] + [
         ("conserved by r", f"{_SHARES[name]}, {one}")
         for name in ("share_ab", "share_ba")
         for one in bins
@@ -285,7 +285,7 @@ def _community_row(
     stratum: Labels,
     s: ComparisonSettings,
 ) -> Row:
-    """Return the mean overlap of pairs of graphs beside that by chance."""
+    """Return the mean overlap of pairs of graphs, and that under the null."""
     n = [int(np.sum((x[0] >= 0) & (y[0] >= 0))) for x, y in pairs]
     values = _known([overlap(x, y) for x, y in pairs])
     row = Row("communities", "adjusted mutual information", of="features",

@@ -81,7 +81,7 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
     legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke")
     chart: alt.Chart = (
         alt.Chart(pd.concat(frames), width=_WIDTH, height=_HEIGHT, title=heading(
-            f"{what.capitalize()} of features", _told(one, what),
+            f"{what.capitalize()} of features", _distance_text(one, what),
             f"n = {one.live[0]:,} and {one.live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
             f"{one.tokens:,} tokens"))
         .mark_line(interpolate="step-after", strokeWidth=1.8)
@@ -98,7 +98,7 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
 
 
 def draw_conserved(one: Comparison) -> Chart:
-    """Draw the share of edges that are conserved, in all and by r, beside permuted matches and one SAE's halves.
+    """Draw the share of edges that are conserved, in all and by r, with permuted matches and one SAE's halves.
 
     Parameters
     ----------
@@ -121,13 +121,13 @@ def draw_conserved(one: Comparison) -> Chart:
                                      "null_high", "itself_mean", "n"])  # fmt: skip
     order = list(dict.fromkeys(r.measure.partition(", r ")[2] or "all" for r in rows))
     total = [next((r.n for r in rows if r.measure == f"share of {s}'s edges"), 0) for s in "AB"]
-    told = {
+    tokens = {
         "halves": f"from halves of the documents that share none, {one.half_tokens:,} tokens or more each",
         "all": f"from the same {one.tokens:,} tokens",
     }[text]
     sides = [f"edges of {a}", f"edges of {b}"]
     base = alt.Chart(data, width=_WIDTH + 60, height=_HEIGHT, title=heading(
-        "Edges conserved under the matches", told,
+        "Edges conserved under the matches", tokens,
         f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
         "Point: 95% interval. Grey bar: matches permuted, 95%. Tick: halves of one SAE"))  # fmt: skip
     x = alt.X(
@@ -155,7 +155,7 @@ def draw_conserved(one: Comparison) -> Chart:
 
 
 def draw_communities(one: Comparison) -> Chart:
-    """Draw how far communities overlap under the matches, beside one SAE's halves and permuted matches.
+    """Draw how far communities overlap under the matches, with one SAE's halves and permuted matches.
 
     Parameters
     ----------
@@ -207,15 +207,15 @@ def _point(
             "high": value if high is None else high, "colour": colour}  # fmt: skip
 
 
-def _told(one: Comparison, what: str) -> str:
+def _distance_text(one: Comparison, what: str) -> str:
     row = _find(one.rows, f"{what}: Kolmogorov-Smirnov", "halves")
     whole = _find(one.rows, f"{what}: Kolmogorov-Smirnov", "all")
     if whole is None or whole.value is None:
         return "no distance"
-    told = f"KS {whole.value:.3f}"
+    text = f"KS {whole.value:.3f}"
     if row is not None and row.value is not None and row.itself_mean is not None:
-        told += f"; over halves {row.value:.3f}, within one SAE {row.itself_mean:.3f}"
-    return told
+        text += f"; over halves {row.value:.3f}, within one SAE {row.itself_mean:.3f}"
+    return text
 
 
 def _find(rows: Sequence[Row], measure: str, text: str) -> Row | None:

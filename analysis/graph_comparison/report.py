@@ -174,7 +174,7 @@ def _compare(
         notes.append(f"Neither edges nor communities are compared: {missing}")
     elif not len(partners):
         notes.append(
-            f"No match of {a.of.sae} and {b.of.sae} is {_asked(s)}, so neither edges nor communities "
+            f"No match of {a.of.sae} and {b.of.sae} is {_chosen(s)}, so neither edges nor communities "
             "are compared; match again with more --draws, or choose other --matches."
         )
     else:
@@ -201,7 +201,7 @@ def _number_of(labels: NDArray[np.int64]) -> int:
     return len(np.unique(labels[labels >= 0]))
 
 
-def _asked(s: ComparisonSettings) -> str:
+def _chosen(s: ComparisonSettings) -> str:
     return {
         "both-nulls": f"one to one with q <= {s.level:g} in both nulls",
         "one-to-one": "one to one",
@@ -211,7 +211,7 @@ def _asked(s: ComparisonSettings) -> str:
 
 def _notes(a: Subject, b: Subject) -> list[str]:
     notes = []
-    asked = a.settings.halves
+    wanted = a.settings.halves
     for of, of_halves in ((a.of, a.halves), (b.of, b.halves)):
         if not of.active.any():
             notes.append(f"No feature of {of.sae} is ever active, so there is nothing to compare.")
@@ -222,13 +222,13 @@ def _notes(a: Subject, b: Subject) -> list[str]:
                          f"the first {of.tokens:,}.")  # fmt: skip
         if of.membership is None:
             notes.append(f"The codes of {of.sae} are not at hand, so its documents cannot be divided "
-                         "and no bipartite null drawn; `atlas ingest --keep-codes` keeps them.")  # fmt: skip
+                         "and no bipartite null drawn; `atlas ingest --keep-codes` stores them.")  # fmt: skip
         elif not (a.halves and b.halves):
             notes.append(f"The documents that {of.sae} shares with the others are too few, or of too "
-                         "unequal lengths, to be divided into halves of like many tokens.")  # fmt: skip
-        elif len(of_halves) < asked:
-            notes.append(f"{asked - len(of_halves)} of {asked} halvings of the documents of {of.sae} were "
-                         "left out, as their halves had too unequal numbers of tokens.")  # fmt: skip
+                         "unequal lengths, to be divided into halves of similar numbers of tokens.")  # fmt: skip
+        elif len(of_halves) < wanted:
+            notes.append(f"{wanted - len(of_halves)} of {wanted} halvings of the documents of {of.sae} were "
+                         "dropped, as their halves had too unequal numbers of tokens.")  # fmt: skip
     return notes
 
 

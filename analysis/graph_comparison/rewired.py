@@ -8,11 +8,11 @@ from ingest.compilation import compiled
 __all__ = ["Rewired"]
 
 SWAPS = 5  # of edges, for each edge and draw
-FIRST = 10  # more of them before the first draw, which would else be near the given graph
+FIRST = 10  # more of them before the first draw, which would otherwise resemble the original graph
 
 
 class Rewired:
-    """Draws simple graphs with the degrees of a given one, one after the other.
+    """Draws simple graphs with the degrees of a graph, one after the other.
 
     A swap takes edges a–b and c–d at random and makes them a–d and c–b, unless one of these is
     there or joins a node to itself. A refused swap counts as a step, so after many steps all
@@ -24,7 +24,7 @@ class Rewired:
     Parameters
     ----------
     ends
-        int64, (edges, 2). The given edges, each once.
+        int64, (edges, 2). The edges of the graph, each once.
     nodes
         How many nodes.
     seed

@@ -1,4 +1,4 @@
-"""A number of a comparison beside its interval, what an SAE has with itself, and what chance gives."""
+"""A number of a comparison, with its interval, its value for one SAE with itself, and its value under nulls."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ STANDARD_ERROR = "± standard error"
 
 @dataclass(frozen=True)
 class Row:
-    """One number that was measured of two graphs. None wherever there is no value; ``note`` may say why.
+    """One number that was measured of two graphs. None where there is no value; ``note`` may state why.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ class Row:
     null_mean, null_low, null_high
         The number by chance: mean and middle 95% of draws; of distances, the lowest and highest.
     rewired_mean, rewired_low, rewired_high
-        The same where the edges of B are swapped and each feature keeps how many it has.
+        The same where the edges of B are swapped and each feature has the same number of edges.
     p, rewired_p
         Share of draws that are as high; never below 1 / (1 + draws). None where permutations
         leave the matches nearly as they are.
     note
-        What is to be known.
+        A remark.
     """
 
     kind: str

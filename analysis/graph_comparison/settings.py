@@ -1,4 +1,4 @@
-"""How two graphs are compared: the settings, frozen."""
+"""Settings of a comparison of graphs."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -48,7 +48,7 @@ class ComparisonSettings:
         "of an edge.", flag=None, least=1,
     )  # fmt: skip
     bars: int = setting(
-        30, "Bins of the Jensen-Shannon distances, besides one for 0.", flag=None, least=1
+        30, "Bins of the Jensen-Shannon distances, in addition to one for 0.", flag=None, least=1
     )
     weight: Weight = setting(
         "total", "Weight of an edge in community detection: its mean cosine (weight), its number of "

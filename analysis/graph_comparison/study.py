@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from analysis.graph_comparison.comparison import Comparison
-from analysis.graph_comparison.report import (
-    check_names,
-    check_some_matched,
-    compare_pairs,
-    compare_saes,
-)
+from analysis.graph_comparison.report import check_names, check_some_matched, compare_pairs
 from analysis.graph_comparison.settings import ComparisonSettings
 from atlas.api import Atlas
 from atlas.folder import Sound
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.stores.opening import is_server
 from atlas.study import Found, Study, Task, Workplace, run_study, usable_saes
 from ingest.codes.topk_membership import rule_of
 from ingest.match.study import match_name
@@ -59,12 +53,13 @@ class GraphComparisonStudy(Study):
         Missing
             If no two of them are matched.
         """
-        if saes is None:
+        if saes is None and at.on_server:
+            saes = at.atlas.saes
+        elif saes is None:
             saes = list(usable_saes(at.sound, _INPUTS, what="A comparison", progress=at.progress))
-        with _open(at) as atlas:
-            names = check_names(atlas, saes)
-            check_some_matched(atlas, names, self.settings)
-            among = _among(atlas, at, names)
+        names = check_names(at.atlas, saes)
+        check_some_matched(at.atlas, names, self.settings)
+        among = [] if at.on_server else _among(at, names)
         return [_task(at.sound, a, b, among, self.settings) for a, b in combinations(names, 2)]
 
     def groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
@@ -76,10 +71,9 @@ class GraphComparisonStudy(Study):
         pairs = [(task.saes[0], task.saes[1]) for task in tasks]
         among = [name for task in tasks for name in task.recorded["among"]]
         names = list(dict.fromkeys([*(name for pair in pairs for name in pair), *among]))
-        with _open(at) as atlas:
-            found = compare_pairs(atlas, pairs, self.settings, names=names, progress=at.progress)
-            for task, one in zip(tasks, found, strict=True):
-                yield task, Found(one.tables.items())
+        found = compare_pairs(at.atlas, pairs, self.settings, names=names, progress=at.progress)
+        for task, one in zip(tasks, found, strict=True):
+            yield task, Found(one.tables.items())
 
     def result(self, part: Part) -> Result:
         """Return the numbers of tokens, the notes and the conclusion; the rows are a table."""
@@ -89,7 +83,7 @@ class GraphComparisonStudy(Study):
 
 
 def compare_graphs(
-    atlas: str | Path,
+    atlas: str | Path | Atlas,
     saes: Sequence[str] | None = None,
     *,
     settings: ComparisonSettings = ComparisonSettings(),  # noqa: B008 - frozen
@@ -101,8 +95,8 @@ def compare_graphs(
     Parameters
     ----------
     atlas
-        The folder of the atlas, which stores the results; or the URL of a server, where nothing
-        is stored.
+        The atlas: a folder, which stores the results, or the URL of a server, where nothing is
+        stored. An open atlas is used too.
     saes
         Names of two SAEs or more; all with a graph, if None.
     settings
@@ -129,13 +123,8 @@ def compare_graphs(
     BadInput
         If fewer than two SAEs are named.
     """
-    if not is_server(str(atlas)):
-        study = GraphComparisonStudy(settings)
-        return run_study(study, atlas, saes, replace=replace, progress=progress)
-    with Atlas.open(atlas, progress=progress) as server:
-        names = server.saes if saes is None else saes
-        found = compare_saes(server, names, settings=settings, progress=progress)
-    return Results(_result(one) for one in found)
+    study = GraphComparisonStudy(settings)
+    return run_study(study, atlas, saes, replace=replace, progress=progress)
 
 
 def comparison_of(result: Result) -> Comparison:
@@ -171,7 +160,7 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
     )  # fmt: skip
 
 
-def _among(atlas: Atlas, at: Workplace, names: Sequence[str]) -> list[str]:
+def _among(at: Workplace, names: Sequence[str]) -> list[str]:
     """Return the SAEs whose number of tokens and least count the graphs of a pair depend on.
 
     Empty where all of them have the same tokens and the same least count: a pair then has the
@@ -179,11 +168,7 @@ def _among(atlas: Atlas, at: Workplace, names: Sequence[str]) -> list[str]:
     """
     rules = set()
     for name in names:
-        (row,) = atlas.table("SAE", sae=name).to_pylist()
+        (row,) = at.atlas.table("SAE", sae=name).to_pylist()
         (model,) = at.sound.parts[f"sae/{name}"].table("Model").to_pylist()
         rules.add((row["tokens"], model["tokenizer"], rule_of(at.folder, name).min_count))
     return sorted(names) if len(rules) > 1 else []
-
-
-def _open(at: Workplace) -> Atlas:
-    return Atlas(str(at.folder.path), folder=at.folder, progress=at.progress)

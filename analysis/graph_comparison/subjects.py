@@ -1,4 +1,4 @@
-"""What is compared of an SAE: its graph, those of halves of the documents, and those that chance gives."""
+"""The graphs of an SAE that a comparison needs: of all documents, of halves, and of nulls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,12 +86,12 @@ def read_subjects(
     settings
         How.
     progress
-        Told how far it is.
+        Notified of the work.
 
     Raises
     ------
     Mismatch
-        If one would have to be cut to the tokens of another and its codes were not kept, or
+        If one would have to be cut to the tokens of another and its codes are not stored, or
         their graphs join different numbers of features a token.
     """
     s = settings
@@ -126,8 +126,8 @@ def _documents(of: GraphOf) -> NDArray[np.int64]:
     document = of.membership.document
     if of.tokens == of.counted or not len(document):
         return document
-    kept: NDArray[np.int64] = document[document != document[-1]]
-    return kept
+    complete: NDArray[np.int64] = document[document != document[-1]]
+    return complete
 
 
 def _subject(
@@ -173,7 +173,7 @@ def _half(atlas: Atlas, of: GraphOf, documents: NDArray[np.int64], weights: Weig
     """Return the graph of some documents, with the weights it has in them."""
     assert atlas.folder is not None
     assert of.membership is not None
-    if weights in ("none", "count"):  # these need no second look at the codes
+    if weights in ("none", "count"):  # these need no second pass over the codes
         pairs, count = edges(part(of.membership, documents), min_count=of.min_count)
         return Linked(len(of.active), pairs, _weigh(None, count, weights))
     made = weighted_edges(atlas.folder, of.sae, d_sae=len(of.active), documents=documents)

@@ -1,4 +1,4 @@
-"""What the numbers of a comparison say, in a sentence that they force."""
+"""The conclusion of a comparison, computed from its rows."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ from analysis.graph_comparison.rows import RANGE, Row
 __all__ = ["conclude"]
 
 _LEVEL = 0.05
-_FEWEST = 3  # halvings, whose range is said to be beyond another
-_TOO_FEW = f"less than {_FEWEST} halvings, so more is not said"
+_FEWEST = 3  # halvings whose range can be compared with another
+_TOO_FEW = f"fewer than {_FEWEST} halvings, so they are not compared"
 
 
 def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
-    """Say what the rows of a comparison come to.
+    """Return the conclusion of a comparison.
 
-    Of each kind, the row over halves is read where there is one: it is the one beside what an
-    SAE has with itself, and free of what the matches share with one text.
+    Of each kind, the row over halves is used where there is one: it has the value for one SAE
+    with itself as a control, and the matches and the graphs do not share one text.
 
     Parameters
     ----------
@@ -24,21 +24,21 @@ def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
     rows
         The rows.
     draws
-        How many each null has: with less than 19 no p can be 0.05.
+        Draws of each null; with fewer than 19 no p can be 0.05.
     """
-    told = [
-        said
-        for said in (
+    sentences = [
+        one
+        for one in (
             _distance(_pick(rows, "distance", "degree: Kolmogorov-Smirnov"), "Degrees"),
             _distance(_pick(rows, "distance", "clustering: Kolmogorov-Smirnov"), "Clustering"),
             _edges(_pick(rows, "conserved", "share of A's edges"),
                    _pick(rows, "conserved", "share of B's edges"), draws),
             _communities(_pick(rows, "communities", "adjusted mutual information"), draws),
         )
-        if said
+        if one
     ]  # fmt: skip
     return f"{a} (A) and {b} (B): " + (
-        " ".join(told) if told else "there is nothing to compare, so nothing is said."
+        " ".join(sentences) if sentences else "there is nothing to compare."
     )
 
 
@@ -51,51 +51,51 @@ def _pick(rows: Sequence[Row], kind: str, measure: str) -> Row | None:
 def _distance(row: Row | None, name: str) -> str:
     if row is None or row.value is None or row.low is None or row.high is None:
         return ""
-    told = f"{name} differ by KS {row.value:.3f}"
+    text = f"{name} differ by KS {row.value:.3f}"
     if name == "Clustering":
-        told = f"Clustering differs by KS {row.value:.3f}"
+        text = f"Clustering differs by KS {row.value:.3f}"
     of_self, of_null = row.itself_mean, row.null_mean
-    if row.limits != RANGE or (row.halvings or 0) < _FEWEST:  # then only told, not compared
-        told += "" if of_self is None else f" ({of_self:.3f} between halves of one SAE; {_TOO_FEW})"
-        return told + ("" if of_null is None else f"; {of_null:.3f} from the bipartite null") + "."
+    if row.limits != RANGE or (row.halvings or 0) < _FEWEST:  # then only reported, not compared
+        text += "" if of_self is None else f" ({of_self:.3f} between halves of one SAE; {_TOO_FEW})"
+        return text + ("" if of_null is None else f"; {of_null:.3f} from the bipartite null") + "."
     if of_self is not None and row.itself_high is not None:
         more = _clearly(row.low > row.itself_high, "more")
-        told += f", {more} than halves of one SAE do ({of_self:.3f})"
+        text += f", {more} than halves of one SAE do ({of_self:.3f})"
     if of_null is not None and row.null_low is not None:
         less = _clearly(row.high < row.null_low, "less")
-        told += f", {less} than from the bipartite null ({of_null:.3f})"
-    return told + "."
+        text += f", {less} than from the bipartite null ({of_null:.3f})"
+    return text + "."
 
 
 def _edges(one: Row | None, two: Row | None, draws: int) -> str:
     if one is None or two is None or one.value is None or two.value is None:
         return "No edge of A or of B has both ends matched, so none can be conserved."
-    told = f"Of edges with both ends matched, {one.value:.1%} of A's and {two.value:.1%} of B's are conserved"
+    text = f"Of edges with both ends matched, {one.value:.1%} of A's and {two.value:.1%} of B's are conserved"
     if one.text == "halves":
-        told += " over other documents"
+        text += " over other documents"
     ps = [one.p, one.rewired_p, two.p, two.rewired_p]
-    told += f": {_beyond(ps, draws)}"
+    text += f": {_beyond(ps, draws)}"
     if one.null_mean is not None and two.null_mean is not None:
-        told += f" ({one.null_mean:.1%} and {two.null_mean:.1%} by permuted matches"
+        text += f" ({one.null_mean:.1%} and {two.null_mean:.1%} by permuted matches"
         if one.rewired_mean is not None and two.rewired_mean is not None:
-            told += f", {one.rewired_mean:.1%} and {two.rewired_mean:.1%} by swapped edges"
-        told += f"; p {_p(ps)})"
-    return told + _both_short_of(one, two) + "."
+            text += f", {one.rewired_mean:.1%} and {two.rewired_mean:.1%} by swapped edges"
+        text += f"; p {_p(ps)})"
+    return text + _both_short_of(one, two) + "."
 
 
 def _communities(row: Row | None, draws: int) -> str:
     if row is None or row.value is None:
         return "Communities cannot be compared."
-    told = f"Communities overlap by an AMI of {row.value:.2f}: {_beyond([row.p], draws)}"
+    text = f"Communities overlap by an AMI of {row.value:.2f}: {_beyond([row.p], draws)}"
     if row.null_mean is not None:
-        told += f" ({row.null_mean:.2f}; p {_p([row.p])})"
+        text += f" ({row.null_mean:.2f}; p {_p([row.p])})"
     less = _is_less(row)
     if less is None:
-        return told + "."
+        return text + "."
     if (row.halvings or 0) < _FEWEST:
-        return told + f"; {row.itself_mean:.2f} between halves of one SAE ({_TOO_FEW})."
+        return text + f"; {row.itself_mean:.2f} between halves of one SAE ({_TOO_FEW})."
     return (
-        told + f", and {_clearly(less, 'less')} than of halves of one SAE ({row.itself_mean:.2f})."
+        text + f", and {_clearly(less, 'less')} than of halves of one SAE ({row.itself_mean:.2f})."
     )
 
 
@@ -104,16 +104,13 @@ def _clearly(is_so: bool, word: str) -> str:
 
 
 def _beyond(ps: Sequence[float | None], draws: int) -> str:
-    """Say whether a number is beyond all its nulls; each must be able to tell."""
+    """Report whether a number exceeds all its nulls, each of which needs a p-value."""
     if 1 / (1 + draws) > _LEVEL:
-        return (
-            f"whether that is more than chance cannot be said of {draws:,} draws, but of 19 or more"
-        )
+        return f"not tested against chance, which needs 19 draws or more instead of {draws:,}"
     known = [p for p in ps if p is not None]
     if len(known) < len(ps):
         return (
-            "whether that is more than chance cannot be said, as permutations within strata leave "
-            "most matches in place"
+            "not tested against chance, as permutations within strata leave most matches unchanged"
         )
     return f"{_clearly(max(known) <= _LEVEL, 'more')} than chance"
 
@@ -123,20 +120,20 @@ def _p(ps: Sequence[float | None]) -> str:
 
 
 def _is_less(row: Row) -> bool | None:
-    """Tell whether a number is below what an SAE has with itself; None if that is not known."""
+    """Return whether a number is below that of one SAE with itself; None if unknown."""
     if row.itself_mean is None or row.itself_low is None or row.high is None:
         return None
     return row.high < row.itself_low
 
 
 def _both_short_of(one: Row, two: Row) -> str:
-    """Say where A's and B's edges stand beside those of halves of one SAE."""
+    """Compare A's and B's edges with those of halves of one SAE."""
     less = [_is_less(row) for row in (one, two)]
     if None in less:
         return ""
     own = f"{one.itself_mean:.1%} and {two.itself_mean:.1%}"
-    told = f"than halves of one SAE have with each other ({own})"
+    text = f"than halves of one SAE have with each other ({own})"
     if less[0] == less[1]:
-        return f", and {_clearly(bool(less[0]), 'less')} {told}"
+        return f", and {_clearly(bool(less[0]), 'less')} {text}"
     sides = [f"{_clearly(bool(x), 'less')} of {side}'s" for x, side in zip(less, "AB", strict=True)]
-    return f", and {sides[0]} and {sides[1]} {told}"
+    return f", and {sides[0]} and {sides[1]} {text}"

@@ -97,7 +97,7 @@ def _show(found: Mapping[str, Any]) -> None:
         _show_methods(
             found["methods"],
             share,
-            f"All kinds of matching, {share:.0%} known and left out of queries and candidates",
+            f"All kinds of matching, {share:.0%} known and excluded from queries and candidates",
         )
         echo()
         print_table([_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],

@@ -1,4 +1,4 @@
-"""Evaluate: where each method ranks the true counterparts, with shares of them given away as anchors."""
+"""Rank the true counterparts by each method, with shares of them known as anchors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ __all__ = ["Outcome", "drawn_anchors", "evaluate"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
-# Nothing is to be learned from where these agree with others.
+# Agreement with these methods has no meaning.
 _NO_PLACES = ("chance", "anchors paired at random")
 
 
@@ -37,10 +37,10 @@ class Outcome:
     active
         int64, likewise. How often it is active.
     ranks
-        Where its counterpart stands.
+        Rank of its counterpart.
     places
-        float64, (queries, candidates). Shares of the first place; None if they were not asked for,
-        and for methods whose agreement with others tells nothing.
+        float64, (queries, candidates). Shares of the first rank; None if they were not requested,
+        and for methods whose agreement with others has no meaning.
     true
         int64, one a query. The column of the counterpart.
     """
@@ -76,19 +76,19 @@ def evaluate(
 ) -> Iterator[Outcome]:
     """Rank the counterparts by every method, without anchors and with shares of the truth known.
 
-    All methods are asked the same queries, among the same candidates: anchors are left out of
-    both, whether a method uses them or not.
+    All methods have the same queries and the same candidates: anchors are excluded from both,
+    whether a method uses them or not.
 
     Parameters
     ----------
     subject
         Graphs and truth.
     settings
-        How counterparts are looked for.
+        How counterparts are searched.
     shares
         Shares of the truth that are known; none known (0) is always there.
     places_at
-        The share at which first places are kept.
+        The share at which first ranks are stored.
     seed, repeat
         What the anchors are drawn from.
     """

@@ -1,4 +1,4 @@
-"""The reference for seeded matching: SciPy's FAQ on small graphs, beside walks on the same."""
+"""The reference for seeded matching: SciPy's FAQ on small graphs, and walks on the same graphs."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -31,7 +31,7 @@ class Beside:
     nodes, anchors
         Nodes of each subgraph, and how many of them are known.
     faq, matching, chance
-        Share of the others found in the first place.
+        Share of the others that are ranked first.
     """
 
     nodes: int
@@ -58,7 +58,7 @@ def beside_faq(
     settings
         How walks match.
     share
-        Share of the nodes that are known; one at least is left to be found.
+        Share of the nodes that are known; at least one is unknown.
     rng
         Source of the draw.
     nodes

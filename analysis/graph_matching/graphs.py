@@ -1,4 +1,4 @@
-"""A graph as counterparts are looked for in it: weighted edges, and how often each node is active."""
+"""A graph in which counterparts are searched: weighted edges, and how often each node is active."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,7 +104,7 @@ def node_graph(graph: Any, *, active: NDArray[np.int64] | None = None) -> NodeGr
     graph
         The graph. In igraph, an edge attribute ``count`` is its weight; else all weigh 1.
     active
-        int64, (nodes,). How often each node is active; all are live and alike if None.
+        int64, (nodes,). How often each node is active; all are live and equal if None.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What each method says of every query and every candidate, as scores."""
+"""The scores of each method for every query and every candidate."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
 
 
 def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterator[Scored]:
-    """Yield what methods that know no counterparts say of the truth's nodes and all live ones of B."""
+    """Yield the scores of methods that know no counterparts, for the truth's nodes and all live ones of B."""
     a, b, queries = subject.a, subject.b, subject.truth[:, 0]
     shape = len(queries), len(b.live)
     yield Scored("chance", np.zeros(shape, np.float32), 0.0)
@@ -64,7 +64,7 @@ def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterat
 def anchored(
     subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints, alone: bool = False
 ) -> NDArray[np.float32]:
-    """Return what anchors say of the truth's other nodes and all live nodes of B but anchors.
+    """Return the scores from anchors for the truth's other nodes and all live nodes of B except anchors.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def anchored(
     anchors
         int64, (anchors, 2). The known pairs.
     alone
-        Whether walks to the known pairs tell alone: no vectors, no rounds.
+        Whether only walks to the known pairs are used: no vectors, no rounds.
     """
     a, b = subject.a, subject.b
     free = np.setdiff1d(a.live, anchors[:, 0]), np.setdiff1d(b.live, anchors[:, 1])
@@ -96,7 +96,7 @@ def anchored(
 
 def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints,
               rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
-    """Return what walks alone say where each anchor has the partner of another, of like frequency.
+    """Return the scores of walks alone where each anchor has the partner of another, of similar frequency.
 
     The known nodes are those of ``anchored``, and so are the candidates: no partner is one, and
     none is taken twice. At least two anchors are needed.

@@ -1,4 +1,4 @@
-"""Pictures of counterparts: recall against known counterparts, and all kinds of matching beside each other."""
+"""Plots of counterparts: recall against known counterparts, and all kinds of matching."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -84,7 +84,7 @@ def draw_kinds(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
     ])  # fmt: skip
     base = alt.Chart(rows, width=_WIDTH * 0.6, height=_HEIGHT, title=heading(
         f"All kinds of matching, {measure}",
-        f"{share:.0%} of the counterparts known, left out of queries and candidates",
+        f"{share:.0%} of the counterparts known, excluded from queries and candidates",
     ))  # fmt: skip
     y = alt.Y("method:N", title=None, sort=list(rows["method"]))
     tip = ["method:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]

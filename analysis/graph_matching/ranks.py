@@ -20,7 +20,7 @@ _AT_ONCE = 1 << 24  # scores compared at once
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Where the true counterparts stand, one entry a query.
+    """Ranks of the true counterparts, one entry per query.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Ranks:
         int64. Candidates with a higher score.
     equal
         int64. Candidates with the same score, the true one counted in: in a random order of
-        these, its rank is any of ``better + 1`` to ``better + equal`` alike.
+        these, its rank is any of ``better + 1`` to ``better + equal``, each equally likely.
     candidates
         int64. Candidates in all.
     """
@@ -46,7 +46,7 @@ class Ranks:
 
     @property
     def told(self) -> NDArray[np.bool_]:
-        """Whether the scores of a query tell any two candidates apart from the true one."""
+        """Whether the scores of a query distinguish the true candidate from any other."""
         return self.equal < self.candidates
 
     @property
@@ -71,7 +71,7 @@ def rank(
         int64, (queries,). The column of the true candidate.
     tolerance
         Scores that differ by no more are the same: sums in another order differ in their
-        last digits, and such digits shall tell nothing.
+        last digits, and such digits are ignored.
     """
     better, equal = (np.zeros(len(true), dtype=np.int64) for _ in range(2))
     step = max(1, _AT_ONCE // max(1, scores.shape[1]))
@@ -85,7 +85,7 @@ def rank(
 
 
 def first(scores: NDArray[np.floating], *, tolerance: float = 1e-9) -> Floats:
-    """Return the share of each candidate in the first place of each query, ties shared out."""
+    """Return the share of each candidate in the first rank of each query; ties share it."""
     best = scores >= scores.max(axis=1, keepdims=True) - tolerance
     shares: Floats = best / best.sum(axis=1, keepdims=True)
     return shares

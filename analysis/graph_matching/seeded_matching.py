@@ -1,4 +1,4 @@
-"""Matching with anchors: nodes are alike if walks lead from them to the same known counterparts.
+"""Matching with anchors: nodes are similar if walks lead from them to the same known counterparts.
 
 A node's profile has an entry for each anchor and each length of walk: the logarithm of how
 much likelier a walk from the node ends at the anchor than one from anywhere. Known pairs give
@@ -27,7 +27,7 @@ Scores: TypeAlias = NDArray[np.float32]
 #: Scores are sums in single precision; those that differ by no more are the same.
 TOLERANCE = 2e-5
 
-# A score is held against the mean of so many best scores of its row and of its column.
+# A score is compared with the mean of N best scores of its row and of its column.
 _NEAREST = 10
 
 _AT_ONCE = 1 << 24
@@ -47,7 +47,7 @@ class Nodes:
         int64. The known ones, in the same order on both sides.
     vectors
         float64, (free nodes, columns). Rows of length 1, comparable between the graphs; None if
-        walks alone shall tell.
+        only walks are used.
     """
 
     graph: NodeGraph
@@ -107,7 +107,7 @@ def _embedding(
 
 
 def _profiles(side: Nodes, anchors: Ints, walks: int) -> Iterator[Scores]:
-    """Yield, for each length of walk, what it says of each free node and each anchor."""
+    """Yield, for each length of walk, the profile of each free node over the anchors."""
     graph = side.graph
     steps = graph.steps.astype(np.float32)
     reached = np.zeros((len(graph), len(anchors)), dtype=np.float32)

@@ -48,11 +48,11 @@ class GraphMatchingSettings:
     )
     prior: float = setting(
         0.25,
-        "Weight of a node's propagated vector beside its walks, until the last round.",
+        "Weight of a node's propagated vector relative to its walks, until the last round.",
         least=0,
     )
     doubt: float = setting(
-        0.3, "Weight of a pair that was found, beside 1 for a known anchor.",
+        0.3, "Weight of a pair that was found; a known anchor has 1.",
         flag=None, above=0, most=1,
     )  # fmt: skip
     most: int = setting(1000, "Largest number of pairs added to the anchors.", flag=None, least=1)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from analysis.graph_matching.report import check_chosen_on, counterparts
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.stored_report import report_of, tables_of
+from atlas.api import Atlas
 from atlas.errors import BadInput
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
@@ -95,7 +96,7 @@ class GraphMatchingStudy(Study):
 
 
 def find_counterparts(
-    atlas: str | Path,
+    atlas: str | Path | Atlas,
     saes: Sequence[str] | None = None,
     *,
     settings: GraphMatchingSettings = GraphMatchingSettings(),  # noqa: B008 - frozen

@@ -1,4 +1,4 @@
-"""What counterparts are looked for in: two graphs, the second's labels shuffled, and the truth."""
+"""The input of a matching: two graphs, the second with shuffled labels, and the truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -59,7 +59,7 @@ class Subject:
 
 
 def shuffled(subject: Subject, *, seed: int, repeat: int = 0) -> Subject:
-    """Return the same with B's nodes in a random order, so that no index tells anything."""
+    """Return the same with B's nodes in a random order, so that indices carry no information."""
     label = np.random.default_rng([seed, repeat, 1]).permutation(len(subject.b))
     where = np.argsort(label)
     return replace(
@@ -87,7 +87,7 @@ def subject_of(
     Parameters
     ----------
     folder
-        The atlas; codes of both SAEs were kept.
+        The atlas, which stores the codes of both SAEs.
     sae_a, sae_b
         The SAEs.
     seed, repeat
@@ -99,12 +99,12 @@ def subject_of(
     others
         Whether activations, over both graphs' documents, and decoder vectors are compared too.
     progress
-        Told what is not at hand.
+        Notified of what is missing.
 
     Raises
     ------
     UnknownName, Missing
-        If there is no such SAE, or its codes or edges were not kept.
+        If there is no such SAE, or its codes or edges are not stored.
     Mismatch
         If their graphs were made of different numbers of most active features.
     BadInput
@@ -112,7 +112,7 @@ def subject_of(
     """
     if sae_a == sae_b:
         raise BadInput(
-            f"{sae_a} was named twice; counterparts are looked for in another SAE. `atlas list` shows them."
+            f"{sae_a} was named twice; counterparts are searched in another SAE. `atlas list` shows them."
         )
     sets = split(Corpus.open(folder.corpus_file).info.documents, seed=seed, repeat=repeat)
     min_count = shared_min_count(folder, sae_a, sae_b, at_least=min_count)
@@ -144,8 +144,8 @@ def subject_of(
 def shared_min_count(folder: Folder, sae_a: str, sae_b: str, *, at_least: int = 1) -> int:
     """Return the least number of tokens that makes an edge in both graphs.
 
-    It is no smaller than what the atlas keeps of either: a graph cut at another count is another
-    graph, and would be compared unawares.
+    It is no smaller than the least count of either graph in the atlas, so that both are cut at the
+    same count.
 
     Raises
     ------

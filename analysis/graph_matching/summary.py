@@ -1,16 +1,16 @@
-"""What the tables say, in sentences; first of all where it does not work."""
+"""The conclusions of a report, computed from its tables; limits come first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["conclusions"]
 
-# Fewer queries than this are said to be few.
+# With fewer queries than this, a sentence warns.
 _FEW = 50
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
-    """Return what a report says, in sentences.
+    """Return the conclusions of a report, in sentences.
 
     Parameters
     ----------
@@ -31,23 +31,23 @@ def conclusions(found: Mapping[str, Any]) -> list[str]:
 
 def _truth(found: Mapping[str, Any]) -> list[str]:
     numbers, left = found["truth"], sum(found["left_out"])
-    said = [
+    sentences = [
         f"The truth: {_from_to(numbers)} one-to-one matches of {found['a']} and {found['b']} that clear "
         "both nulls on documents that neither graph has seen. It is made of correlations of activations, "
         "so that activation correlation shows how well it repeats, and is no rival."
     ]
     if min(numbers) < _FEW:
-        said.append(f"With {min(numbers)} queries, all numbers are rough.")
+        sentences.append(f"With {min(numbers)} queries, all numbers are rough.")
     if left:
-        said.append(f"{left:,} true pairs, over all repeats, are of features never active on the "
-                    "documents of a graph, and are left out.")  # fmt: skip
-    return said
+        sentences.append(f"{left:,} true pairs, over all repeats, are of features never active on the "
+                    "documents of a graph, and are excluded.")  # fmt: skip
+    return sentences
 
 
 def _settings(found: Mapping[str, Any]) -> list[str]:
     how = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
     if found["chosen"] is None:
-        return [f"Nothing was chosen: these are the settings as given or by default ({how})."]
+        return [f"Nothing was chosen: these are the settings as passed or by default ({how})."]
     return [
         f"Settings were chosen on {' and '.join(found['chosen']['on'])}, by mean reciprocal rank "
         f"over {len(found['chosen']['tried'])} settings tried ({how})."
@@ -55,85 +55,87 @@ def _settings(found: Mapping[str, Any]) -> list[str]:
 
 
 def _structure(rows: Mapping[Any, Any]) -> list[str]:
-    base, said = rows["frequency", 0.0], []
+    base, sentences = rows["frequency", 0.0], []
     for method in ("structure, local", "structure, propagated", "structure, matched"):
         row = rows[method, 0.0]
         beyond = row["recall@10 low"] > base["recall@10 high"]
         word = "finds more than" if beyond else "does not clearly find more than"
-        said.append(
-            f"{method}: recall@10 {_told(row, 'recall@10')}; it {word} frequency alone, "
-            f"{_told(base, 'recall@10')}; chance is {rows['chance', 0.0]['recall@10']:.3f}."
+        sentences.append(
+            f"{method}: recall@10 {_with_interval(row, 'recall@10')}; it {word} frequency alone, "
+            f"{_with_interval(base, 'recall@10')}; chance is {rows['chance', 0.0]['recall@10']:.3f}."
         )
         if row["recall@1"] < 0.5:
-            said.append(
+            sentences.append(
                 f"{method}: its first answer is wrong for {1 - row['recall@1']:.1%} of the queries."
             )
-    return said
+    return sentences
 
 
 def _bins(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    said = []
+    sentences = []
     for method in ("structure, propagated", "structure, matched"):
         all_bins = [row for row in rows if row["method"] == method]
         bad = [row for row in all_bins if row["low"] <= 0]
         if bad and len(bad) == len(all_bins):
-            said.append(f"{method}: no sure gain over frequency in any fifth of the features.")
+            sentences.append(f"{method}: no sure gain over frequency in any fifth of the features.")
         elif bad:
             bins = ", ".join(f"{row['active from']:,} to {row['to']:,}" for row in bad)
-            said.append(
+            sentences.append(
                 f"{method}: no sure gain over frequency for features active on {bins} tokens."
             )
-    return said
+    return sentences
 
 
 def _anchors(rows: Mapping[Any, Any], gains: Sequence[Mapping[str, Any]]) -> list[str]:
-    said = []
+    sentences = []
     for gain in gains:
         share = gain["share"]
         row, without = rows["anchors, matched", share], rows["structure, matched", share]
         low, high = gain["recall@10 low"], gain["recall@10 high"]
         word = "more than" if low > 0 else "less than" if high < 0 else "not clearly more than"
-        said.append(
-            f"With {row['anchors']:.0f} counterparts known ({share:.0%}), recall@1 is {_told(row, 'recall@1')} "
-            f"and recall@10 {_told(row, 'recall@10')}, {word} the {without['recall@10']:.3f} with none "
-            f"known, for the same queries and candidates: the difference is {_told(gain, 'recall@10')}."
+        sentences.append(
+            f"With {row['anchors']:.0f} counterparts known ({share:.0%}), recall@1 is {_with_interval(row, 'recall@1')} "
+            f"and recall@10 {_with_interval(row, 'recall@10')}, {word} the {without['recall@10']:.3f} with none "
+            f"known, for the same queries and candidates: the difference is {_with_interval(gain, 'recall@10')}."
         )
-    return said
+    return sentences
 
 
 def _null(rows: Mapping[Any, Any]) -> list[str]:
-    said = []
+    sentences = []
     for (method, share), row in rows.items():
         if method != "anchors paired at random":
             continue
         base, chance = rows["frequency", share], rows["chance", share]["recall@10"]
         if row["recall@10 low"] > max(chance, base["recall@10"]):
-            said.append(
+            sentences.append(
                 f"With {share:.0%} as anchors and each paired wrongly, walks find "
-                f"{_told(row, 'recall@10')}, more than frequency alone ({base['recall@10']:.3f}) and chance "
+                f"{_with_interval(row, 'recall@10')}, more than frequency alone ({base['recall@10']:.3f}) and chance "
                 f"({chance:.3f}): so much of what walks find needs no known pair."
             )
         else:
-            said.append(
+            sentences.append(
                 f"With {share:.0%} as anchors and each paired wrongly, walks find "
-                f"{_told(row, 'recall@10')}, not clearly more than frequency alone "
+                f"{_with_interval(row, 'recall@10')}, not clearly more than frequency alone "
                 f"({base['recall@10']:.3f}) or chance ({chance:.3f})."
             )
-    return said
+    return sentences
 
 
 def _missing(rows: Mapping[Any, Any]) -> list[str]:
-    said = []
+    sentences = []
     if not any(method == "decoder cosine" for method, _ in rows):
-        said.append("Decoder vectors are not compared: the SAEs write into different spaces, or their "
+        sentences.append("Decoder vectors are not compared: the SAEs write into different spaces, or their "
                     "weights are not at hand.")  # fmt: skip
     for (method, share), row in rows.items():
         if not share and method != "chance" and row["coverage"] < 1:
-            said.append(f"{method} says nothing of {1 - row['coverage']:.1%} of the queries.")
-    return said
+            sentences.append(
+                f"{method} gives no ranking for {1 - row['coverage']:.1%} of the queries."
+            )
+    return sentences
 
 
-def _told(row: Mapping[str, Any], name: str) -> str:
+def _with_interval(row: Mapping[str, Any], name: str) -> str:
     return f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
 
 

@@ -22,15 +22,15 @@ BINS = 5
 
 _TEN = MEASURES.index("recall@10")
 
-# What agreement tells of two methods.
+# Columns of the agreement of two methods.
 _AGREEMENT = ("same_first", "by_chance", "both_right", "both_right_if_independent")
 
 
 def by_method(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
     """Return a row for each method and share of anchors: recalls and reciprocal rank, with intervals.
 
-    ``coverage`` is the share of queries of which the method says anything at all: for the
-    others all candidates have the same score.
+    ``coverage`` is the share of queries with different scores; for the others all candidates have
+    the same score.
     """
     rows = []
     for (method, share), several in _grouped(outcomes).items():
@@ -113,17 +113,17 @@ def by_anchors(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
 
 
 def agreement(outcomes: Iterable[Outcome]) -> list[Row]:
-    """Return, for every two methods of one repeat whose first places were kept, how often they agree.
+    """Return, for every two methods of one repeat whose first ranks are stored, how often they agree.
 
     ``same_first`` is the share of queries on which both rank the same candidate first, in
-    expectation where several share the place; ``by_chance`` what that would be were one
-    method's answers dealt out to the queries at random. ``both_right`` and what it would be
-    were methods right independently of each other stand beside.
+    expectation where several share the rank. ``by_chance`` is its value if the answers of one
+    method are permuted among the queries. ``both_right`` is the share on which both are right, and
+    ``both_right_if_independent`` its value for independent methods.
     """
-    kept = [(one.method, one.places, one.true) for one in outcomes if one.places is not None]
+    stored = [(one.method, one.places, one.true) for one in outcomes if one.places is not None]
     return [
         {"one": one, "two": two} | dict(zip(_AGREEMENT, _agree(a, b, true), strict=True))
-        for (one, a, true), (two, b, _) in combinations(kept, 2)
+        for (one, a, true), (two, b, _) in combinations(stored, 2)
     ]
 
 

@@ -21,12 +21,12 @@ STATISTICS = (
     "mean log degree of neighbours", "its standard deviation", "its mean by weight",
     "entropy of weights", "largest share of strength",
 )  # fmt: skip
-"""What ``local`` tells of a node. Strength is nearly how often a node is among the most active."""
+"""The statistics of a node in ``local``. Strength is nearly how often a node is among the most active."""
 
 # Added to each eigenvalue, as a share of their mean, before vectors are whitened.
 _SHRINK = 0.3
 
-# What is left of equal numbers once their mean is taken away, in single precision too.
+# Largest residual of equal numbers after their mean is subtracted, also in single precision.
 _NOTHING = 1e-5
 
 # Digits that count: below, statistics differ by the order in which they were summed.

@@ -65,7 +65,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "communities": (PAIRS, [*_LEIDEN, "--top", "20"]),
     "compare": (("planted",), ["compare", "{a}", "{b}", "--draws", "5", "--halves", "1",
                                "--out", "{out}/alike.svg"]),
-    "counterparts": (("planted",), ["counterparts", "{a}", "{b}", "--anchors", "10", "--repeats",
+    "counterparts": (("planted",), ["counterparts", "{a}", "{b}", "--anchor", "0.1", "--repeats",
                                     "1", "--draws", "3", "--out", "{out}/recall.svg"]),
     "query list": (("planted",), ["query"]),
     "query cypher": (ALL, ["query", "--timeout", "600", "--cypher", "MATCH (f:Feature) WHERE f.dead RETURN "
