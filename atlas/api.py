@@ -373,4 +373,5 @@ class Atlas:
             known = {t for p in parts for t in p.manifest.tables}
             raise UnknownName("table", name, known=known)
         named = [t.add_column(0, "part", pa.array([n] * t.num_rows, pa.string())) for n, t in found]
-        return pa.concat_tables(named)
+        # Parts of several kinds may have a table of this name, with other columns.
+        return pa.concat_tables(named, promote_options="permissive")

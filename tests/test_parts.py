@@ -10,6 +10,7 @@ import pytest
 from small_parts import filled, small_atlas, write_sae, write_statistics
 
 from atlas import schema
+from atlas.api import Atlas
 from atlas.assemble import assemble, assemble_table, fingerprints, graph_fingerprint, rows_of
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.folder import Folder
@@ -32,6 +33,18 @@ def test_a_part_reads_back_as_it_was_written(folder):
         "sae/one": read_manifest(folder.part("sae", "one")).manifest.hash
     }
     part.check()
+
+
+def test_a_table_of_several_kinds_has_the_columns_of_all(folder):
+    for kind, row in (("count", {"n": 1}), ("share", {"n": 0.5, "note": "half"})):
+        manifest = Manifest(kind, "one", saes=("one",))
+        table = pa.Table.from_pylist([row])
+        write_part(folder.part(kind, "one"), manifest, [("summary", table)])
+    found = Atlas(str(folder.path), folder=folder).table("summary").to_pylist()
+    assert found == [
+        {"part": "one", "n": 1.0, "note": None},
+        {"part": "one", "n": 0.5, "note": "half"},
+    ]
 
 
 def test_the_hash_says_what_not_when(tmp_path):
