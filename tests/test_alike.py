@@ -13,12 +13,12 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording_progress import RecordingProgress
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 from test_optional_parts import Served
-from told import Told
 
 from analysis.graph.subject import GraphOf, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
@@ -784,8 +784,10 @@ def test_what_cannot_be_asked(path):
 
 def compared(path, *saes, **how):
     """Return results, and what the progress reported."""
-    told = Told()
-    return compare_graphs(path, saes, settings=replace(FEW, **how), progress=told), told.said
+    recorded = RecordingProgress()
+    return compare_graphs(
+        path, saes, settings=replace(FEW, **how), progress=recorded
+    ), recorded.messages
 
 
 def test_a_second_run_reads_the_part(path, monkeypatch):
