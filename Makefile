@@ -47,6 +47,7 @@ lint: $(VENV)/ready-for-tests
 
 docs: $(VENV)/ready
 	$(BIN)/python docs/make_schema.py
+	$(BIN)/python docs/make_house.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=…")'

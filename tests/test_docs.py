@@ -81,3 +81,11 @@ def test_the_demo_is_small_enough_to_ship():
     weights = [f for part in ("models", "saes") for f in (demo / part).rglob("*") if f.is_file()]
     assert sum(f.stat().st_size for f in weights) <= 8_000_000
     assert (demo / "text.jsonl").stat().st_size <= 2_000_000
+
+
+def test_the_diagram_of_the_house_is_current():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_house.py"), "--check"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

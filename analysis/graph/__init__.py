@@ -1,1 +1,1 @@
-"""Co-activation graphs: what their shape says, and what of it chance would give."""
+"""Co-activation graphs: statistics, distributions and growth, beside nulls."""

@@ -1,1 +1,1 @@
-"""Comparison of the co-activation graphs of two SAEs: distances, conserved edges and communities, with controls."""
+"""Comparison of the co-activation graphs of two SAEs, beside nulls."""

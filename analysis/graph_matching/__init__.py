@@ -1,1 +1,1 @@
-"""Counterparts: can graph structure find a feature of one SAE in another, and do known ones help?"""
+"""Features of one SAE found in another by graph structure, beside baselines."""

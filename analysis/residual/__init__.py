@@ -1,4 +1,4 @@
-"""Residual SAEs: trained on what an affine map leaves of a place, beside a baseline and controls.
+"""Residual SAEs: trained on a site less an affine prediction of it, beside controls.
 
 >>> from analysis.residual import ResidualSettings
 >>> ResidualSettings("hook_embed", "blocks.1.hook_resid_post", seeds=2, draws=5).saes

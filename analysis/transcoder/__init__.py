@@ -1,1 +1,1 @@
-"""Affine maps from one place in a model to another, and what of the second they predict."""
+"""Affine maps between sites of a model, beside what the token predicts."""

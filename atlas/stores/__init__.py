@@ -1,4 +1,4 @@
-"""Where a graph is kept and asked: one protocol, two engines behind it.
+"""Graph stores: one protocol, and the engines behind it.
 
 A store takes assembled tables and knows no kinds of parts. ``open_store``
 chooses the engine by URL: a path is the embedded store, ``neo4j://``,

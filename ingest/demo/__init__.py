@@ -1,1 +1,1 @@
-"""The demo: two tiny models, six SAEs and a text one of the models wrote, as package data."""
+"""The demo: two tiny models, six SAEs and a text, as package data."""

@@ -1,1 +1,1 @@
-"""Matching: which features of two SAEs are active on the same tokens, and whether chance would do as well."""
+"""Matches: features of two SAEs that are active on the same tokens, beside nulls."""

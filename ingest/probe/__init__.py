@@ -1,4 +1,4 @@
-"""Probes: can a place in the model tell on which tokens each feature of an SAE is active?
+"""Probes: how well a site predicts the tokens on which each feature is active.
 
 >>> import numpy as np
 >>> from ingest.probe.solver.estimator import LogisticProbes

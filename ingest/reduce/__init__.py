@@ -1,4 +1,4 @@
-"""Reductions: what is computed from codes or activations, exact under any split of the work.
+"""Reductions of codes and activations, exact under any split of the work.
 
 To add one: write its file, add its line to ``on_codes`` or ``on_activations``, and describe what it
 fills in ``atlas.schema``.

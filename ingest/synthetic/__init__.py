@@ -1,4 +1,4 @@
-"""Planted SAEs: texts and codes whose truth is known, to try measures on without a model.
+"""Planted SAEs: texts and codes whose truth is known, to test measures without a model.
 
 >>> from ingest.synthetic import Planted, PlantedSettings
 >>> planted = Planted(PlantedSettings(seed=1, shared=8, private=12))

@@ -1,1 +1,1 @@
-"""Dataset geometry: what an affine map of an early layer explains, what stays, and whether that is harder to predict."""
+"""The report on maps, residual SAEs and their controls."""
