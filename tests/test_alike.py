@@ -22,6 +22,8 @@ from test_optional_parts import Served
 
 from analysis.graph.subject import GraphOf, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
+from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
+from analysis.graph_comparison import communities, conserved
 from analysis.graph_comparison.commands import compare
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
 from analysis.graph_comparison.document_graphs import null_linked, part
@@ -387,7 +389,8 @@ def test_graphs_of_either_library_and_weights_that_fit():
 def subject_of(pairs, active):
     """Return a subject without halves or nulls."""
     edges_, active = np.array(pairs, dtype=np.int64), np.array(active)
-    of = GraphOf("x", 10, 10, edges_, active, 1, None)
+    ones = np.ones(len(edges_), dtype=np.int64)
+    of = CoactivationGraph("x", 10, 10, edges_, ones, ones.astype(float), active, 1, None)
     return Subject(of, Linked(len(active), edges_), [], [], [], [], ComparisonSettings(draws=3))
 
 

@@ -605,7 +605,7 @@ def test_it_is_computed_once_and_again_where_asked(path):
     recorded = RecordingProgress()
     assert graph_features(path, ["top"], settings=FEW, progress=recorded) == first
     assert part.stat().st_mtime_ns == before
-    assert "there already" in recorded.messages[0]
+    assert "stored already" in recorded.messages[0]
     graph_features(path, ["top"], settings=FEW, replace=True)
     assert part.stat().st_mtime_ns != before
     assert json.loads(part.read_text())["hash"] == said["hash"]  # the same numbers
@@ -635,7 +635,7 @@ def test_without_codes(tmp_path):
     run(path, model(), [named(topk(k=8), "top")], texts(20), settings=Settings(keep_codes=False))
     recorded = RecordingProgress()
     (row,) = graph_features(path, settings=FEW, progress=recorded)
-    assert "codes of top were not kept" in recorded.messages[0]
+    assert "codes of top are not stored" in recorded.messages[0]
     assert row["ami_runs"] is not None
     assert row["ami_halves"] is row["ami_null"] is row["partners_rho"] is None
     assert row["partners_bins"] == []
@@ -647,7 +647,7 @@ def test_without_codes(tmp_path):
     assert found["stability_halves"].null_count == found["stability_null"].null_count == len(found)
     shown = CliRunner().invoke(command, ["--atlas", str(path), "-q"])
     assert shown.exit_code == 0, shown.output
-    assert "codes were not kept" in shown.output
+    assert "codes are not stored" in shown.output
 
 
 def test_a_dead_sae_has_no_communities(tmp_path):
@@ -672,11 +672,11 @@ def test_bad_input_is_told(path):
         with pytest.raises(BadInput):
             CommunitySettings(**wrong)
     shutil.rmtree(path / "parts" / "coactivation" / "top")
-    with pytest.raises(Missing, match="no coactivation of top"):
+    with pytest.raises(Missing, match="needs the coactivation of top"):
         graph_features(path, ["top"])
     recorded = RecordingProgress()
     assert [r["sae"] for r in graph_features(path, settings=FEW, progress=recorded)] == ["two"]
-    assert recorded.messages[0].startswith("top is passed over")
+    assert recorded.messages[0].startswith("top is skipped: it has no coactivation")
 
 
 # The commands

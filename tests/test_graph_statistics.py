@@ -17,6 +17,7 @@ from scipy.optimize import linprog
 from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 
+from analysis.graph.coactivation_graph import read_graph
 from analysis.graph.dip_test import dip, dip_test
 from analysis.graph.distributions import correlate, modes
 from analysis.graph.graph_statistics import describe
@@ -24,7 +25,6 @@ from analysis.graph.growth import growth
 from analysis.graph.igraph_conversion import seeded
 from analysis.graph.nulls import bipartite, compare, configuration, numbers_of
 from analysis.graph.plots import draw
-from analysis.graph.subject import graph_of
 from analysis.plot_style import save
 from atlas.api import Atlas
 from atlas.errors import BadInput
@@ -364,7 +364,7 @@ def test_without_codes_the_nulls_of_tokens_say_what_to_do(tmp_path, capsys):
     assert code == 0
     assert "null 'configuration'" in out
     assert "'bipartite'" not in out
-    assert "not at hand" in said
+    assert "are not stored" in said
     for words in (["--nulls", "documents"], ["--nulls", "all"], ["--curves"], ["--tokens", "9"]):
         code, _, said = asked(made, capsys, "top", *words)
         assert code == 1
@@ -384,7 +384,7 @@ def test_pictures_of_graphs(path, tmp_path, capsys):
         assert said in text
     assert "NaN" not in text
     with Atlas.open(path) as atlas:
-        dead, one = (graph_of(atlas, name, codes=False) for name in ("dead", "one"))
+        dead, one = (read_graph(atlas, name, codes=False) for name in ("dead", "one"))
     with pytest.raises(BadInput, match="No feature of dead is ever active"):
         draw([one, dead])
     with pytest.raises(BadInput, match="--keep-codes"):

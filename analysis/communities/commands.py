@@ -42,7 +42,7 @@ _AGREEMENTS = {
 @settings_options(CommunitySettings)
 @click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
               help="Communities shown of each SAE, the largest first.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Compute again what is there already.")
+@click.option("--replace", is_flag=True, help="Compute again what is stored already.")
 @atlas_option
 @shared_options
 def communities(
@@ -55,9 +55,9 @@ def communities(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Find communities in co-activation graphs, name them, and say how stable they are.
+    """Find communities in co-activation graphs, name them, and report how stable they are.
 
-    Communities and node statistics (degree, PageRank, betweenness, ...) are kept in the atlas,
+    Communities and node statistics (degree, PageRank, betweenness, ...) are stored in the atlas,
     for queries. Agreement is adjusted mutual information: 1 for the same communities, 0 for
     chance. Also tests whether rare features meet more different features than frequent ones, or fewer.
 
@@ -71,12 +71,12 @@ def communities(
     from analysis.communities.study import graph_features
 
     settings = CommunitySettings(**chosen_settings(CommunitySettings, options))
-    rows = graph_features(
+    results = graph_features(
         folder_of(which_atlas(where)), saes, settings=settings, replace=replace,
         progress=make_progress(quiet=quiet),
     )  # fmt: skip
-    rows = [{**row, "listed": row["listed"][:top]} for row in rows]
-    emit(rows, as_json=as_json, show=lambda: _show(rows))
+    rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]
+    emit(rows, as_json=as_json, show=lambda: _show(rows, results.verdict))
 
 
 @click.command("communities")
@@ -119,7 +119,8 @@ def plot_communities(
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
-def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
+    echo("\n".join(verdict) + "\n")
     print_table([{said: row[name] for name, said in _COLUMNS.items()} for row in rows])
     print_table(
         [
@@ -143,7 +144,7 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         echo(
             f"\n{row['sae']}: does the number of different partners go with frequency?\n"
-            + (row["partners_conclusion"] or "Not tested: its codes were not kept.")
+            + (row["partners_conclusion"] or "Not tested: its codes are not stored.")
         )
         print_table(
             [

@@ -1,10 +1,9 @@
-"""Node statistics and communities of an SAE's graph, kept in the atlas as a part of kind ``graph``."""
+"""The study of communities: node statistics and communities of an SAE's co-activation graph."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,27 +21,90 @@ from analysis.communities.partner_diversity import (
 )
 from analysis.communities.settings import CommunitySettings
 from analysis.communities.stability import Stability, stability
+from analysis.graph.coactivation_graph import CoactivationGraph, read_graph
 from analysis.graph.node_statistics import NodeStatistics, node_statistics
-from atlas.errors import Missing, UnknownName
-from atlas.folder import Folder, Sound
 from atlas.graphs import edge_ends
-from atlas.parts import Manifest, Part, write_part
+from atlas.parts import Part
 from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from ingest.codes.topk_membership import Membership, edges, open_membership, rule_of
+from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
+from ingest.codes.topk_membership import edges
 
-if TYPE_CHECKING:
-    import igraph
-
-__all__ = ["ANCESTORS", "VERSION", "graph_features"]
-
-#: Raised when the same parts would give other tables.
-VERSION = 3
+__all__ = ["CommunityStudy", "graph_features"]
 
 #: The parts of an SAE that are read, by kind.
-ANCESTORS = ("sae", "statistics", "tokens", "coactivation")
+_READS = ("sae", "statistics", "tokens", "coactivation")
 
 _SOME = 3  # features of a community that is more than a pair
+
+
+@dataclass(frozen=True)
+class CommunityStudy(Study):
+    """Compute node statistics and communities of SAEs' graphs.
+
+    They are properties of Feature, the nodes Community and the edges IN_COMMUNITY. Without
+    stored codes, stability over halves of the documents and the expected number of partners
+    are null.
+
+    Parameters
+    ----------
+    settings
+        How they are computed.
+    """
+
+    kind: ClassVar[str] = "graph"
+    version: ClassVar[int] = 3
+
+    settings: CommunitySettings
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE."""
+        names = check_saes(at.sound, saes) if saes else self._usable(at)
+        return [
+            Task(
+                name, (name,), self.settings,
+                made_from=tuple(f"{kind}/{name}" for kind in _READS),
+                recorded={"codes": f"codes/{name}" in at.sound.parts},
+            )
+            for name in names
+        ]  # fmt: skip
+
+    def run(self, task: Task, at: Workplace) -> Found:
+        """Compute the node statistics and communities of one SAE."""
+        if not task.recorded["codes"]:
+            at.progress.say(
+                f"The codes of {task.name} are not stored, so stability over halves of the documents and "
+                "the expected number of partners are not computed; `atlas ingest --keep-codes --replace` "
+                "stores them."
+            )
+        return Found(_Communities.compute(task, at).tables())
+
+    def result(self, part: Part) -> Result:
+        """Return the summary; ``listed`` has the communities, and two rows the test of partners."""
+        (row,) = part.table("summary").to_pylist()
+        summary = {
+            **row,
+            "partners_bins": part.table("partners_by_frequency").to_pylist(),
+            "partners_off_line": part.table("partners_off_line").to_pylist(),
+            "listed": part.table("Community").to_pylist(),
+        }
+        return Result(
+            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+    def is_current(self, part: Part, task: Task) -> bool:
+        """Return whether a sound part is what the task would compute.
+
+        A part that was computed with codes stays current after the codes are removed.
+        """
+        if part.manifest.settings.get("codes"):
+            task = replace(task, recorded={"codes": True})
+        return super().is_current(part, task)
+
+    def _usable(self, at: Workplace) -> list[str]:
+        return list(usable_saes(at.sound, _READS[1:], what="A graph", progress=at.progress))
 
 
 def graph_features(
@@ -51,13 +113,10 @@ def graph_features(
     *,
     settings: CommunitySettings = CommunitySettings(),  # noqa: B008 - frozen
     replace: bool = False,
+    workers: int = 0,
     progress: Progress = SILENT,
-) -> list[dict[str, Any]]:
-    """Compute node statistics and communities of SAEs' graphs, and keep them in the atlas.
-
-    They become properties of Feature, the nodes Community and the edges IN_COMMUNITY. Without
-    kept codes there is no half of the text to hold them against and no partners by
-    chance: those are null then.
+) -> Results:
+    """Compute node statistics and communities of SAEs' graphs; see ``CommunityStudy``.
 
     Parameters
     ----------
@@ -66,18 +125,20 @@ def graph_features(
     saes
         Names of its SAEs; all that have edges, if None.
     settings
-        How it is done.
+        How they are computed.
     replace
-        Compute again what is there already with these settings.
+        Compute again what is stored already with these settings.
+    workers
+        Processes that share the SAEs; 0 computes them here.
     progress
-        Told how far the work is.
+        Notified of the work.
 
     Returns
     -------
-    list of dict
-        A row for each SAE: what the communities are, how far they agree over Leiden
-        seeds and over halves of the documents beside their nulls, and the test of the guess
-        about rare features, whose rows ``partners_bins`` and ``partners_off_line`` hold. ``listed`` holds the communities.
+    A result for each SAE: what the communities are, how much they agree over Leiden seeds and
+    over halves of the documents, next to their nulls, and whether rare features have more
+    different partners (``partners_bins`` and ``partners_off_line``). ``listed`` has the
+    communities.
 
     Raises
     ------
@@ -88,137 +149,36 @@ def graph_features(
     BrokenPart
         If a part or the codes have changed since they were written.
     """
-    folder = Folder.open(Path(atlas))
-    with folder.writing():
-        sound = folder.sound()
-        names = list(dict.fromkeys(saes or ())) or _with_edges(sound, progress)
-        for name in names:
-            _check(folder, sound, name)
-        return [_one(folder, sound, name, settings, replace, progress) for name in names]
+    study = CommunityStudy(settings)
+    return run_study(study, atlas, saes, replace=replace, workers=workers, progress=progress)
 
 
-def _with_edges(sound: Sound, progress: Progress) -> list[str]:
-    found = []
-    for name in sound.saes:
-        if all(f"{kind}/{name}" in sound.parts for kind in ANCESTORS):
-            found.append(name)
-        else:
-            progress.report(
-                f"{name} is passed over: it has no co-activation edges, or no statistics."
-            )
-    return found
-
-
-def _check(folder: Folder, sound: Sound, sae: str) -> None:
-    if sae not in sound.saes:
-        raise UnknownName("SAE", sae, known=sound.saes, hint="`atlas list` shows them.")
-    lacking = [kind for kind in ANCESTORS if f"{kind}/{sae}" not in sound.parts]
-    if lacking:
-        raise Missing(
-            f"{folder.path} has no {' and no '.join(lacking)} of {sae}; ingest it again with --replace."
+def _verdict(row: dict[str, Any]) -> list[str]:
+    """Return how modular a graph is, how stable its communities are, and the test of partners."""
+    if not row["communities"]:
+        return [f"{row['sae']}: the graph has no edges, so it has no communities."]
+    verdict = [
+        f"{row['sae']}: {row['communities']:,} communities, modularity {row['modularity']:.3f}."
+    ]
+    if row["ami_halves"] is not None and row["ami_null"] is not None:
+        verdict.append(
+            f"Communities of two halves of the documents agree at {row['ami_halves']:.3f} (AMI), those of "
+            f"bipartite null graphs at {row['ami_null']:.3f}."
         )
-
-
-def _one(
-    folder: Folder,
-    sound: Sound,
-    sae: str,
-    settings: CommunitySettings,
-    replace: bool,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Return the row of an SAE; compute and keep it first, unless that was done already."""
-    codes = f"codes/{sae}" in sound.parts
-    part = sound.parts.get(f"graph/{sae}")
-    if part is None or replace or not _same(part, settings, codes=codes):
-        if not codes:
-            progress.report(
-                f"The codes of {sae} were not kept, so stability over halves of the text and partners by "
-                "chance are left out; `atlas ingest --keep-codes --replace` keeps them."
-            )
-        manifest = Manifest(
-            kind="graph",
-            name=sae,
-            version=VERSION,
-            saes=(sae,),
-            settings=asdict(settings) | {"codes": codes},
-            seed=settings.seed,
-            made_from={
-                key: sound.parts[key].manifest.hash for key in (f"{k}/{sae}" for k in ANCESTORS)
-            },
+    elif row["ami_runs"] is not None:
+        verdict.append(
+            f"Communities of other Leiden seeds agree with them at {row['ami_runs']:.3f} (AMI)."
         )
-        found = _Found.compute(
-            folder, sound, sae, settings=settings, codes=codes, progress=progress
-        )
-        part = write_part(folder.part("graph", sae), manifest, found.tables())
-    else:
-        progress.report(f"The graph of {sae} is there already, with the same settings.")
-    return _row(part)
-
-
-def _same(part: Part, settings: CommunitySettings, *, codes: bool) -> bool:
-    """Whether computing again would tell no more: codes that are gone by now take nothing away."""
-    said = dict(part.manifest.settings)
-    return (said.pop("codes") or not codes) and (part.manifest.version, said) == (
-        VERSION,
-        asdict(settings),
-    )
-
-
-def _row(part: Part) -> dict[str, Any]:
-    """Return what a part tells of its SAE, from its tables."""
-    (row,) = part.table("summary").to_pylist()
-    return {
-        **row,
-        "partners_bins": part.table("partners_by_frequency").to_pylist(),
-        "partners_off_line": part.table("partners_off_line").to_pylist(),
-        "listed": part.table("Community").to_pylist(),
-    }
+    if row["partners_conclusion"]:
+        verdict.append(row["partners_conclusion"])
+    return verdict
 
 
 @dataclass(frozen=True, eq=False)
-class _Graph:
-    """The graph that is looked at: its edges with what they weigh, and the codes behind it."""
+class _Communities:
+    """All that a part stores of an SAE's graph."""
 
-    sae: str
-    pairs: NDArray[np.int64]
-    count: NDArray[np.int64]
-    weight: NDArray[np.float64]
-    active: NDArray[np.int64]
-    min_count: int
-    membership: Membership | None
-
-    @classmethod
-    def read(
-        cls, folder: Folder, sound: Sound, sae: str, *, min_count: int, codes: bool
-    ) -> "_Graph":
-        table = sound.parts[f"coactivation/{sae}"].table("CO_ACTIVATES")
-        min_count = max(min_count, rule_of(folder, sae).min_count)
-        count = table["count"].to_numpy()
-        kept = count >= min_count
-        statistics = sound.parts[f"statistics/{sae}"].table("Feature")
-        return cls(
-            sae, edge_ends(table)[kept], count[kept], table["weight"].to_numpy()[kept],
-            statistics["active_tokens"].to_numpy(), min_count,
-            open_membership(folder, sae) if codes else None,
-        )  # fmt: skip
-
-    @property
-    def features(self) -> int:
-        return len(self.active)
-
-    @cached_property
-    def graph(self) -> "igraph.Graph":
-        import igraph
-
-        return igraph.Graph(n=self.features, edges=self.pairs)
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """All that a part holds of an SAE's graph."""
-
-    of: _Graph
+    of: CoactivationGraph
     settings: CommunitySettings
     nodes: NodeStatistics
     partition: Partition
@@ -230,17 +190,10 @@ class _Found:
     tokens: list[list[str]]
 
     @classmethod
-    def compute(
-        cls,
-        folder: Folder,
-        sound: Sound,
-        sae: str,
-        *,
-        settings: CommunitySettings,
-        codes: bool,
-        progress: Progress,
-    ) -> "_Found":
-        of = _Graph.read(folder, sound, sae, min_count=settings.min_count, codes=codes)
+    def compute(cls, task: Task, at: Workplace) -> "_Communities":
+        sae, settings, folder, progress = task.name, task.settings, at.folder, at.progress
+        codes = task.recorded["codes"]
+        of = read_graph(folder, sae, min_count=settings.min_count, codes=codes)
         nodes = node_statistics(
             of.graph, weights=of.weight, seed=settings.seed, sources=settings.sources
         )
@@ -265,7 +218,7 @@ class _Found:
                 of.active, nodes.degree, among, null=chance, within=within, seed=settings.seed
             )
         diversity = partner_diversity(of.pairs, of.count, nodes=of.features)
-        named = _named(sound.parts[f"tokens/{sae}"], found.labels, most=settings.tokens)
+        named = _named(at.sound.parts[f"tokens/{sae}"], found.labels, most=settings.tokens)
         return cls(of, settings, nodes, found, weights, stable, diversity, chance, test, named)
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:

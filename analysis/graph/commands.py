@@ -1,11 +1,13 @@
 """The commands `atlas stats` and `atlas plot graphs`: co-activation graphs side by side, and beside nulls."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from analysis.graph.settings import GraphStatisticsSettings
+from atlas.cli.options import chosen_settings, settings_options
 from atlas.output import (
     atlas_option,
     echo,
@@ -15,10 +17,6 @@ from atlas.output import (
     shared_options,
     which_atlas,
 )
-
-if TYPE_CHECKING:
-    from analysis.graph.subject import GraphOf
-    from atlas.progress import Progress
 
 __all__ = ["plot_graphs", "stats"]
 
@@ -47,41 +45,27 @@ _ROWS = {
     "degree_frequency_n": "of so many active features",
 }  # fmt: skip
 
-_NULLS = ("bipartite", "documents", "configuration")
-
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--nulls", type=click.Choice(["none", *_NULLS, "all"]),
-              help="Graphs drawn by chance to stand beside: features swapped between tokens, within "
-              "documents only, or edges swapped. [default: all, without codes the last]")  # fmt: skip
-@click.option("--draws", default=10, show_default=True, type=click.IntRange(1),
-              help="Graphs drawn for each null.")  # fmt: skip
-@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Only edges of features that were together among the most active of N tokens.")  # fmt: skip
-@click.option("--tokens", type=click.IntRange(1), metavar="N",
-              help="The graphs over the first N tokens. [default: all; of SAEs that differ, the fewest]")  # fmt: skip
-@click.option("--curves", is_flag=True, help="Also edges, isolates and clustering over 1/16 to all tokens.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of everything drawn.")
+@settings_options(GraphStatisticsSettings)
+@click.option("--replace", is_flag=True, help="Compute again what is stored already.")
 @atlas_option
 @shared_options
 def stats(
     saes: tuple[str, ...],
     *,
-    nulls: str | None,
-    draws: int,
-    min_count: int,
-    tokens: int | None,
-    curves: bool,
-    seed: int,
+    replace: bool,
     where: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
-    """Describe the co-activation graphs of SAEs, side by side, beside what chance gives.
+    """Describe the co-activation graphs of SAEs, next to each other and to null graphs.
 
-    Edges grow with tokens, so graphs are compared over equal numbers of them: SAEs counted
-    over different numbers are cut to the smallest, which needs their codes.
+    Edges grow with tokens, so graphs are compared over equal numbers of tokens: SAEs counted
+    over different numbers are cut to the smallest, which needs their codes. The results are
+    stored in the folder of the atlas.
 
     \b
     Examples:
@@ -89,33 +73,21 @@ def stats(
       atlas stats tiny-a-l1-s0 --nulls bipartite --draws 20 --curves
       atlas stats --nulls none --json
     """
-    from analysis.graph import report
-    from analysis.graph.subject import at_equal_tokens
-    from atlas.api import Atlas
+    from analysis.graph.study import all_rows, graph_statistics
 
     progress = make_progress(quiet=quiet)
-    with Atlas.open(which_atlas(where), progress=progress) as atlas:
-        names = list(dict.fromkeys(saes)) or atlas.saes
-        graphs = at_equal_tokens(
-            atlas, names, min_count=min_count, tokens=tokens,
-            codes=curves or nulls not in ("none", "configuration"),
-        )  # fmt: skip
-    for g in graphs:
-        if g.tokens < g.counted:
-            progress.report(
-                f"{g.sae} was counted over {g.counted:,} tokens; this is its graph over the first {g.tokens:,}."
+    settings = GraphStatisticsSettings(**chosen_settings(GraphStatisticsSettings, options))
+    results = graph_statistics(
+        which_atlas(where), saes, settings=settings, replace=replace, progress=progress
+    )
+    for row in results:
+        if row["tokens"] < row["counted"]:
+            progress.say(
+                f"{row['sae']} was counted over {row['counted']:,} tokens; this is its graph over the first "
+                f"{row['tokens']:,}."
             )
-    result: dict[str, Any] = {"saes": [report.summary(g, seed=seed) for g in graphs]}
-    result["nulls"] = [
-        row
-        for g in graphs
-        for row in report.null_rows(
-            g, _wanted(g, nulls, progress), draws=draws, seed=seed, progress=progress
-        )
-    ]
-    if curves:
-        result["curves"] = [row for g in graphs for row in report.growth_rows(g)]
-    emit(result, as_json=as_json, show=lambda: _show(result))
+    rows = all_rows(results)
+    emit(rows, as_json=as_json, show=lambda: _show(rows, results.verdict))
 
 
 @click.command("graphs")
@@ -147,8 +119,8 @@ def plot_graphs(
       atlas plot graphs tiny-a-l1-s0 tiny-a-l1-s1
       atlas plot graphs tiny-a-l1-s0 --kind growth --out growth.svg
     """
+    from analysis.graph.coactivation_graph import at_equal_tokens
     from analysis.graph.plots import draw
-    from analysis.graph.subject import at_equal_tokens
     from analysis.plot_style import check_path, save
     from atlas.api import Atlas
 
@@ -163,27 +135,8 @@ def plot_graphs(
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
-def _wanted(of: "GraphOf", asked: str | None, progress: "Progress") -> list[str]:
-    """Return the nulls to be drawn; what was not asked for by name is left out where it cannot be."""
-    from analysis.graph.report import drawable
-
-    if asked == "none":
-        return []
-    can = drawable(of)
-    if not len(of.pairs):
-        progress.report(f"{of.sae} has no edges, so there is nothing to draw by chance.")
-        return []
-    if asked in (None, "all"):
-        if asked is None and len(can) < len(_NULLS):
-            progress.report(
-                f"The codes of {of.sae} are not at hand, so features cannot be swapped between tokens; "
-                "with --keep-codes, `atlas ingest` keeps them."
-            )
-        return list(_NULLS) if asked else can
-    return [asked]
-
-
-def _show(result: Mapping[str, Any]) -> None:
+def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
+    echo("\n".join(verdict) + "\n")
     found = result["saes"]
     print_table([
         {"statistic": said, **{one["sae"]: _shown(one, name) for one in found}}

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph.distributions import correlate
 from analysis.graph.growth import growth
-from analysis.graph.subject import GraphOf
 from analysis.plot_style import Chart, heading
 from atlas.errors import BadInput
 
@@ -20,7 +20,7 @@ KINDS = ("page", "degree", "log-degree", "frequency", "scatter", "growth")
 _WIDTH, _HEIGHT, _BARS = 300, 200, 40
 
 
-def draw(graphs: Sequence[GraphOf], *, kind: str = "page") -> Chart:
+def draw(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
     """Draw the graphs of one SAE or several, a row each.
 
     Parameters
@@ -57,7 +57,7 @@ def draw(graphs: Sequence[GraphOf], *, kind: str = "page") -> Chart:
     return alt.vconcat(*rows)
 
 
-def draw_histogram(of: GraphOf, *, what: str) -> Chart:
+def draw_histogram(of: CoactivationGraph, *, what: str) -> Chart:
     """Draw how the degree, its logarithm or the frequency is distributed over features.
 
     Parameters
@@ -94,7 +94,7 @@ def draw_histogram(of: GraphOf, *, what: str) -> Chart:
     return chart
 
 
-def draw_scatter(of: GraphOf) -> Chart:
+def draw_scatter(of: CoactivationGraph) -> Chart:
     """Draw degree against frequency, a point a feature that is ever active."""
     degree, live = _degree(of), of.active > 0
     r = correlate(degree, of.active)
@@ -124,7 +124,7 @@ def draw_scatter(of: GraphOf) -> Chart:
     return chart
 
 
-def draw_growth(graphs: Sequence[GraphOf]) -> Chart:
+def draw_growth(graphs: Sequence[CoactivationGraph]) -> Chart:
     """Draw edges, features without an edge, and clustering over tokens, a line an SAE.
 
     Raises
@@ -162,11 +162,11 @@ def draw_growth(graphs: Sequence[GraphOf]) -> Chart:
     ))  # fmt: skip
 
 
-def _one(of: GraphOf, name: str) -> Chart:
+def _one(of: CoactivationGraph, name: str) -> Chart:
     return draw_scatter(of) if name == "scatter" else draw_histogram(of, what=name)
 
 
-def _degree(of: GraphOf) -> NDArray[np.int64]:
+def _degree(of: CoactivationGraph) -> NDArray[np.int64]:
     return np.array(of.graph.degree(), dtype=np.int64)
 
 

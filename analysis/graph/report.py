@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph.distributions import correlate, modes
 from analysis.graph.graph_statistics import describe
 from analysis.graph.growth import growth
@@ -17,7 +18,6 @@ from analysis.graph.nulls import (
     configuration,
     numbers_of,
 )
-from analysis.graph.subject import GraphOf
 from atlas.errors import Missing
 from atlas.progress import SILENT, Progress
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["drawable", "growth_rows", "null_rows", "summary"]
 
 
-def summary(of: GraphOf, *, seed: int = 0) -> dict[str, Any]:
+def summary(of: CoactivationGraph, *, seed: int = 0) -> dict[str, Any]:
     """Return all statistics of one graph, by name.
 
     Besides those of ``GraphStatistics`` and the correlation of degree and frequency,
@@ -64,7 +64,7 @@ def summary(of: GraphOf, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def drawable(of: GraphOf) -> list[str]:
+def drawable(of: CoactivationGraph) -> list[str]:
     """Return the nulls that can be drawn of a graph: those of tokens need its codes."""
     if not len(of.pairs):
         return []
@@ -72,7 +72,7 @@ def drawable(of: GraphOf) -> list[str]:
 
 
 def null_rows(
-    of: GraphOf,
+    of: CoactivationGraph,
     nulls: Sequence[str],
     *,
     draws: int = 10,
@@ -95,14 +95,14 @@ def null_rows(
     Raises
     ------
     Missing
-        If a null of tokens is asked for and codes were not kept.
+        If a null of tokens is requested and codes are not stored.
     """
     for name in nulls:
         if name != "configuration" and of.membership is None:
             raise Missing(
                 f"The null {name!r} swaps features between tokens, and the codes of {of.sae} are not "
-                "at hand: a server has none, and a folder has those that were kept. Ingest it again "
-                "with --keep-codes --replace, or ask for --nulls configuration."
+                "stored: a server stores none. Ingest it again with --keep-codes --replace, or select "
+                "--nulls configuration."
             )
 
     def measure(graph: "igraph.Graph", seed: int) -> Numbers:
@@ -125,17 +125,17 @@ def null_rows(
     return rows
 
 
-def growth_rows(of: GraphOf) -> list[dict[str, Any]]:
+def growth_rows(of: CoactivationGraph) -> list[dict[str, Any]]:
     """Return the curve of a graph over tokens, a row a point.
 
     Raises
     ------
     Missing
-        If codes were not kept.
+        If codes are not stored.
     """
     if of.membership is None:
         raise Missing(
-            f"A curve over tokens needs the codes of {of.sae}, which are not at hand. Ingest it again "
+            f"A curve over tokens needs the codes of {of.sae}, which are not stored. Ingest it again "
             "with --keep-codes --replace, and name the folder."
         )
     return [

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.communities.settings import Weight
-from analysis.graph.subject import GraphOf, at_equal_tokens
+from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison.communities import Labels, communities
 from analysis.graph_comparison.document_graphs import null_linked, part
 from analysis.graph_comparison.linked import Linked
@@ -45,7 +45,7 @@ class Subject:
         How they were made.
     """
 
-    of: GraphOf
+    of: CoactivationGraph
     whole: Linked
     halves: Sequence[tuple[Linked, Linked]]
     nulls: Sequence[Linked]
@@ -120,7 +120,7 @@ def _check_k(atlas: Atlas, saes: Sequence[str]) -> None:
         )
 
 
-def _documents(of: GraphOf) -> NDArray[np.int64]:
+def _documents(of: CoactivationGraph) -> NDArray[np.int64]:
     """Return the document of each token, without a last one that was cut."""
     assert of.membership is not None
     document = of.membership.document
@@ -131,7 +131,7 @@ def _documents(of: GraphOf) -> NDArray[np.int64]:
 
 
 def _subject(
-    atlas: Atlas, of: GraphOf, halvings: Sequence[Halving], s: ComparisonSettings
+    atlas: Atlas, of: CoactivationGraph, halvings: Sequence[Halving], s: ComparisonSettings
 ) -> Subject:
     nulls: list[Linked] = []
     half_nulls: list[Linked] = []
@@ -154,7 +154,7 @@ def _subject(
     )  # fmt: skip
 
 
-def _whole(atlas: Atlas, of: GraphOf, weights: Weight) -> Linked:
+def _whole(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
     """Return the graph with weights; cosines are those of all tokens that the atlas counted."""
     table = atlas.table("CO_ACTIVATES", sae=of.sae)
     key = _key(edge_ends(table))
@@ -169,7 +169,9 @@ def _whole(atlas: Atlas, of: GraphOf, weights: Weight) -> Linked:
     return Linked(len(of.active), of.pairs, _weigh(cosine, count, weights))
 
 
-def _half(atlas: Atlas, of: GraphOf, documents: NDArray[np.int64], weights: Weight) -> Linked:
+def _half(
+    atlas: Atlas, of: CoactivationGraph, documents: NDArray[np.int64], weights: Weight
+) -> Linked:
     """Return the graph of some documents, with the weights it has in them."""
     assert atlas.folder is not None
     assert of.membership is not None

@@ -1,0 +1,271 @@
+"""The study of graph statistics: one part for each SAE, compared with graphs drawn from nulls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from analysis.graph import report
+from analysis.graph.coactivation_graph import CoactivationGraph, equal_scale, has_codes, read_graph
+from analysis.graph.nulls import NULLS
+from analysis.graph.settings import GraphStatisticsSettings
+from atlas.api import Atlas
+from atlas.parts import Part
+from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
+from atlas.study import Found, Study, Task, Workplace, run_study, usable_saes
+
+__all__ = ["GraphStatisticsStudy", "all_rows", "graph_statistics"]
+
+_READS = ("sae", "statistics", "coactivation")
+
+_COUNTS = pa.map_(pa.int64(), pa.int64())
+_MODES = pa.struct({"n": pa.int64(), "zeros": pa.int64(), "dip": pa.float64(), "p": pa.float64()})
+
+#: Types of the columns of the table ``summary``; the others hold whole numbers.
+_TYPES = {
+    "sae": pa.string(),
+    "component_sizes": _COUNTS,
+    "cores": _COUNTS,
+    "modes": pa.map_(pa.string(), _MODES),
+    "notes": pa.map_(pa.string(), pa.string()),
+    **dict.fromkeys(
+        (
+            "average_degree", "density", "average_clustering", "clustering_over_density", "transitivity",
+            "assortativity", "path_length", "path_length_error", "modularity",
+            "degree_frequency_pearson", "degree_frequency_spearman",
+        ),
+        pa.float64(),
+    ),
+}  # fmt: skip
+
+_MAPS = ("component_sizes", "cores", "modes", "notes")
+
+_NULL_ROWS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("sae", "null", "statistic")),
+        ("observed", pa.float64()),
+        ("draws", pa.int64()),
+        *((name, pa.float64()) for name in ("mean", "sd", "low", "high", "z")),
+        ("where", pa.string()),
+    ]
+)
+
+_CURVE_ROWS = pa.schema(
+    [
+        ("sae", pa.string()),
+        *((name, pa.int64()) for name in ("tokens", "edges", "isolates")),
+        ("average_clustering", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class GraphStatisticsStudy(Study):
+    """Describe the co-activation graph of each SAE, and compare it with null graphs.
+
+    Parameters
+    ----------
+    settings
+        How they are computed. ``tokens`` and ``min_count`` of a part are those at which the
+        SAEs named together can be compared.
+    """
+
+    kind: ClassVar[str] = "graph_statistics"
+    version: ClassVar[int] = 1
+    optional_part: ClassVar[bool] = True
+
+    settings: GraphStatisticsSettings
+
+    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE."""
+        names = list(dict.fromkeys(saes or ())) or self._usable(at)
+        tokens, min_count = equal_scale(
+            at.atlas, names, min_count=self.settings.min_count, tokens=self.settings.tokens
+        )
+        settings = replace(self.settings, tokens=tokens, min_count=min_count)
+        return [
+            Task(
+                name, (name,), settings,
+                made_from=tuple(f"{kind}/{name}" for kind in _READS),
+                recorded={"codes": self._needs_codes and has_codes(at.atlas, name)},
+            )
+            for name in names
+        ]  # fmt: skip
+
+    def run(self, task: Task, at: Workplace) -> Found:
+        """Compute the statistics of one SAE."""
+        how = task.settings
+        of = read_graph(
+            at.atlas, task.name, min_count=how.min_count, tokens=how.tokens, codes=self._needs_codes
+        )
+        summary = report.summary(of, seed=how.seed)
+        nulls = report.null_rows(
+            of, _nulls(of, how.nulls, at.progress), draws=how.draws, seed=how.seed,
+            progress=at.progress,
+        )  # fmt: skip
+        tables = [
+            ("summary", _as_table(summary)),
+            ("nulls", pa.Table.from_pylist(nulls, _NULL_ROWS)),
+        ]
+        if how.curves:
+            tables.append(("curves", pa.Table.from_pylist(report.growth_rows(of), _CURVE_ROWS)))
+        return Found(tables)
+
+    def result(self, part: Part) -> Result:
+        """Return the statistics, and how clustering compares with the nearest null."""
+        (row,) = part.table("summary").to_pylist()
+        summary = {name: dict(row[name]) if name in _MAPS else row[name] for name in row}
+        return Result(
+            self.kind, part.manifest.name, summary,
+            verdict=_verdict(summary, part.table("nulls").to_pylist()),
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+    def is_current(self, part: Part, task: Task) -> bool:
+        """Return whether a sound part is what the task would compute.
+
+        A part that was computed with codes stays current after the codes are removed.
+        """
+        if part.manifest.settings.get("codes"):
+            task = replace(task, recorded={"codes": True})
+        return super().is_current(part, task)
+
+    @property
+    def _needs_codes(self) -> bool:
+        return self.settings.curves or self.settings.nulls not in ("none", "configuration")
+
+    def _usable(self, at: Workplace) -> list[str]:
+        if at.on_server:
+            return at.atlas.saes
+        kinds = ("statistics", "coactivation")
+        return list(usable_saes(at.sound, kinds, what="A graph", progress=at.progress))
+
+
+def graph_statistics(
+    atlas: str | Path | Atlas,
+    saes: Sequence[str] | None = None,
+    *,
+    settings: GraphStatisticsSettings = GraphStatisticsSettings(),  # noqa: B008 - frozen
+    replace: bool = False,
+    workers: int = 0,
+    progress: Progress = SILENT,
+) -> Results:
+    """Describe the co-activation graphs of SAEs at equal numbers of tokens.
+
+    The results are stored in the folder of the atlas. On a server, or if the folder cannot be
+    written, they are returned without being stored.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas, the URL of a server, or an open atlas.
+    saes
+        Names of its SAEs; all that have edges, if None.
+    settings
+        How they are computed.
+    replace
+        Compute again what is stored already with these settings.
+    workers
+        Processes that share the SAEs; 0 computes them here.
+    progress
+        Notified of the work.
+
+    Returns
+    -------
+    A result for each SAE: the statistics of its graph, with the tables ``nulls`` and ``curves``.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    Missing
+        If edges or statistics are missing, or codes that the settings need.
+    BadInput
+        If an SAE has fewer tokens than requested.
+    Mismatch
+        If an SAE was counted over more tokens than another and its codes are not stored.
+    """
+    study = GraphStatisticsStudy(settings)
+    return run_study(study, atlas, saes, replace=replace, workers=workers, progress=progress)
+
+
+def all_rows(results: Results) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of all SAEs as `atlas stats --json` prints them.
+
+    Parameters
+    ----------
+    results
+        The results of ``graph_statistics``.
+    """
+    rows = {"saes": results.rows}
+    rows["nulls"] = [
+        # A column of numbers has one type; counts are whole numbers in the summary.
+        {**row, "observed": one[row["statistic"]]}
+        for one in results
+        for row in one.table("nulls").to_pylist()
+    ]
+    if results and "curves" in results[0].tables:
+        rows["curves"] = [row for one in results for row in one.table("curves").to_pylist()]
+    return rows
+
+
+def _as_table(summary: Mapping[str, Any]) -> pa.Table:
+    row = {name: list(v.items()) if name in _MAPS else v for name, v in summary.items()}
+    schema = pa.schema([(name, _TYPES.get(name, pa.int64())) for name in row])
+    return pa.Table.from_pylist([row], schema)
+
+
+def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> list[str]:
+    """Return the nulls to be drawn; those that were not requested by name are drawn if possible."""
+    if requested == "none":
+        return []
+    if not len(of.pairs):
+        progress.say(f"{of.sae} has no edges, so no null graph is drawn.")
+        return []
+    if requested == "all":
+        return list(NULLS)
+    if requested is not None:
+        return [requested]
+    possible = report.drawable(of)
+    if len(possible) < len(NULLS):
+        progress.say(
+            f"The codes of {of.sae} are not stored, so features cannot be swapped between tokens; "
+            "`atlas ingest --keep-codes --replace` stores them."
+        )
+    return possible
+
+
+def _verdict(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the size of a graph, and its clustering and modularity against the nearest nulls."""
+    edges, nodes = row["edges"], row["nodes"]
+    verdict = [
+        f"{row['sae']}: {edges:,} edges between {nodes:,} features over {row['tokens']:,} tokens."
+    ]
+    if not edges:
+        return verdict
+    for statistic, name in (
+        ("average_clustering", "Average clustering"),
+        ("modularity", "Modularity"),
+    ):
+        drawn = [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
+        if drawn:
+            nearest = min(drawn, key=lambda one: abs(one["observed"] - one["mean"]))
+            verdict.append(f"{name} is {_compared(nearest)}.")
+    if len(verdict) == 1:
+        verdict.append(f"Average clustering is {row['average_clustering']:.3f}; no null was drawn.")
+    return verdict
+
+
+def _compared(one: Mapping[str, Any]) -> str:
+    draws = f"all {one['draws']:,} draws" if one["draws"] > 1 else "the one draw"
+    where = {
+        "above": f"above {draws}", "below": f"below {draws}",
+        "within": f"within the range of {draws}", "equal": f"equal to {draws}",
+    }[one["where"]]  # fmt: skip
+    return (
+        f"{one['observed']:.3f}, {where} from the nearest null ({one['null']}), whose mean is "
+        f"{one['mean']:.3f}"
+    )
