@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
+    from analysis.graph.settings import GraphStatisticsSettings as GraphStatisticsSettings
+    from analysis.graph.study import graph_statistics as graph_statistics
     from analysis.graph_comparison.settings import ComparisonSettings as ComparisonSettings
     from analysis.graph_comparison.study import compare_graphs as compare_graphs
     from analysis.graph_matching.settings import GraphMatchingSettings as GraphMatchingSettings
@@ -25,6 +27,7 @@ __all__ = [
     "CommunitySettings",
     "ComparisonSettings",
     "GraphMatchingSettings",
+    "GraphStatisticsSettings",
     "PositionSettings",
     "ResidualSettings",
     "TranscoderSettings",
@@ -32,6 +35,7 @@ __all__ = [
     "compare_graphs",
     "find_counterparts",
     "graph_features",
+    "graph_statistics",
     "map_sites",
     "residual_study",
 ]
@@ -40,6 +44,7 @@ _MODULES = {
     "CommunitySettings": "analysis.communities.settings",
     "ComparisonSettings": "analysis.graph_comparison.settings",
     "GraphMatchingSettings": "analysis.graph_matching.settings",
+    "GraphStatisticsSettings": "analysis.graph.settings",
     "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
@@ -47,6 +52,7 @@ _MODULES = {
     "compare_graphs": "analysis.graph_comparison.study",
     "find_counterparts": "analysis.graph_matching.study",
     "graph_features": "analysis.communities.study",
+    "graph_statistics": "analysis.graph.study",
     "map_sites": "analysis.transcoder.study",
     "residual_study": "analysis.residual.study",
 }

@@ -20,10 +20,8 @@ from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
 from test_optional_parts import Served
 
-from analysis.graph.subject import GraphOf, at_equal_tokens
-from analysis.graph_comparison import communities, conserved, study
 from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
-from analysis.graph_comparison import communities, conserved
+from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
 from analysis.graph_comparison.document_graphs import null_linked, part

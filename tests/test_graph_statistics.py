@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import igraph
@@ -12,12 +13,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording_progress import RecordingProgress
 from scipy import stats
 from scipy.optimize import linprog
 from small_ingest import jumprelu, model, texts, topk
 from test_ingest import named, run
+from test_optional_parts import Served
 
-from analysis.graph.coactivation_graph import read_graph
+from analysis.graph import report
+from analysis.graph.coactivation_graph import at_equal_tokens, read_graph
 from analysis.graph.dip_test import dip, dip_test
 from analysis.graph.distributions import correlate, modes
 from analysis.graph.graph_statistics import describe
@@ -25,9 +29,13 @@ from analysis.graph.growth import growth
 from analysis.graph.igraph_conversion import seeded
 from analysis.graph.nulls import bipartite, compare, configuration, numbers_of
 from analysis.graph.plots import draw
+from analysis.graph.settings import GraphStatisticsSettings
+from analysis.graph.study import all_rows, graph_statistics
 from analysis.plot_style import save
 from atlas.api import Atlas
-from atlas.errors import BadInput
+from atlas.assemble import graph_fingerprint
+from atlas.errors import BadInput, Mismatch, Missing
+from atlas.folder import Folder
 from atlas.main import main
 from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
@@ -120,8 +128,8 @@ def test_either_library_and_any_names():
         ([[0, 1]], "list was given"),
     ],
 )
-def test_graphs_that_cannot_be_used(graph, told):
-    with pytest.raises(BadInput, match=told):
+def test_graphs_that_cannot_be_used(graph, recorded):
+    with pytest.raises(BadInput, match=recorded):
         describe(graph)
 
 
@@ -371,6 +379,144 @@ def test_without_codes_the_nulls_of_tokens_say_what_to_do(tmp_path, capsys):
         assert "--keep-codes --replace" in said
     assert asked(made, capsys, "tap")[0] == 2
     assert asked(made, capsys, "top", "--tokens", "99999")[0] == 2
+
+
+@pytest.fixture
+def own(path, tmp_path):
+    """A copy of the atlas, without statistics of graphs."""
+    copied = tmp_path / "own.atlas"
+    shutil.copytree(path, copied, ignore=shutil.ignore_patterns("graph_statistics"))
+    return copied
+
+
+FEW = GraphStatisticsSettings(draws=2, curves=True)
+
+
+def test_a_second_run_reads_the_part(own):
+    before = graph_fingerprint(Folder.open(own).sound())
+    first = graph_statistics(own, ["one", "two"], settings=FEW)
+    assert graph_fingerprint(Folder.open(own).sound()) == before  # no view is built again
+    manifest = own / "parts" / "graph_statistics" / "one" / "manifest.json"
+    written, stored = manifest.stat().st_mtime_ns, json.loads(manifest.read_text())
+    assert stored["settings"]["tokens"] == first[0]["tokens"]
+    assert sorted(stored["tables"]) == ["curves", "nulls", "summary"]
+    recorded = RecordingProgress()
+    again = graph_statistics(own, ["one"], settings=FEW, progress=recorded)
+    assert recorded.messages == [
+        "The graph_statistics of one is stored already, with the same settings."
+    ]
+    assert dict(again[0]) == dict(first[0])
+    graph_statistics(own, ["one"], settings=replace(FEW, tokens=first[0]["tokens"]))
+    shutil.rmtree(own / "codes" / "one")
+    assert graph_statistics(own, ["one"], settings=FEW)[0] == first[0]
+    assert manifest.stat().st_mtime_ns == written
+    with pytest.raises(Missing, match="--keep-codes --replace"):
+        graph_statistics(own, ["one"], settings=replace(FEW, tokens=50))
+
+
+@pytest.mark.parametrize(
+    "other", [{"draws": 3}, {"seed": 1}, {"min_count": 2}, {"tokens": 60}, {"nulls": "none"}]
+)
+def test_other_settings_are_computed_again(own, other):
+    settings = replace(FEW, curves=False)
+    (first,) = graph_statistics(own, ["one"], settings=settings)
+    before = first.table("nulls").to_pylist()
+    recorded = RecordingProgress()
+    changed = replace(settings, **other)
+    (again,) = graph_statistics(own, ["one"], settings=changed, progress=recorded)
+    assert "with other settings; it is replaced" in recorded.messages[0]
+    assert again.table("nulls").to_pylist() != before
+    assert len(Folder.open(own).sound().of("graph_statistics")) == 1
+
+
+def test_the_command_prints_the_same_json_from_the_part(own, capsys):
+    words = ("one", "two", "--draws", "2", "--curves", "--json")
+    _, first, _ = asked(own, capsys, *words)
+    _, again, said = asked(own, capsys, *words)
+    assert again == first
+    assert "stored already" in said
+    with Atlas.open(own) as atlas:
+        graphs = at_equal_tokens(atlas, ["one", "two"])
+    wanted = {
+        "saes": [report.summary(of) for of in graphs],
+        "nulls": [
+            row for of in graphs for row in report.null_rows(of, report.drawable(of), draws=2)
+        ],
+        "curves": [row for of in graphs for row in report.growth_rows(of)],
+    }
+    assert first == json.dumps({"ok": True, "result": wanted}) + "\n"
+    _, shown, _ = asked(own, capsys, "one", "two", "--draws", "2", "--curves")
+    assert shown.startswith("one: ")
+    assert "from the nearest null (" in shown
+
+
+def test_a_locked_folder_and_a_server_answer_without_storing(own, capsys):
+    folder, settings = Folder.open(own), GraphStatisticsSettings(nulls="configuration", draws=2)
+    recorded = RecordingProgress()
+    with folder.writing():
+        locked = graph_statistics(own, ["one"], settings=settings, progress=recorded)
+        code, out, _ = asked(own, capsys, "one", "--nulls", "none", "--json")
+        assert code == 0
+    assert json.loads(out)["result"]["saes"][0]["edges"] == locked[0]["edges"]
+    assert recorded.messages == [
+        f"Another process is writing {own}, so the results are not stored."
+    ]
+    served = graph_statistics(Served(folder), ["one"], settings=settings)
+    assert not folder.sound().of("graph_statistics")
+    assert all_rows(served) == all_rows(locked)
+    assert all_rows(graph_statistics(own, ["one"], settings=settings)) == all_rows(locked)
+    with pytest.raises(Missing, match="a server stores none"):
+        graph_statistics(Served(folder), ["one"], settings=replace(settings, nulls="all"))
+
+
+def test_workers_compute_the_same(own):
+    settings = GraphStatisticsSettings(nulls="configuration", draws=2)
+    here = graph_statistics(own, settings=settings)
+    there = graph_statistics(own, settings=settings, replace=True, workers=2)
+    assert all_rows(there) == all_rows(here)
+
+
+def test_graphs_are_cut_to_the_fewest_tokens(own, monkeypatch):
+    counted = {"one": 683, "two": 40}
+    monkeypatch.setattr(
+        "analysis.graph.coactivation_graph._counted", lambda atlas, sae: counted[sae]
+    )
+    settings = GraphStatisticsSettings(nulls="none")
+    one, two = graph_statistics(own, ["one", "two"], settings=settings)
+    assert (one["tokens"], one["counted"], two["tokens"]) == (40, 683, 40)
+    assert graph_statistics(own, ["one"], settings=replace(settings, tokens=40))[0] == one
+    (whole,) = graph_statistics(own, ["one"], settings=settings)
+    assert whole["tokens"] == 683
+    shutil.rmtree(own / "codes" / "one")
+    with pytest.raises(Mismatch, match="here 40, since edges grow"):
+        graph_statistics(own, ["one", "two"], settings=settings)
+    with pytest.raises(BadInput, match="counted over 683 tokens"):
+        graph_statistics(own, ["one"], settings=replace(settings, tokens=684))
+
+
+def test_a_graph_is_the_same_from_an_atlas_its_folder_and_its_codes(path):
+    folder = Folder.open(path)
+    with Atlas.open(path) as atlas:
+        of, cut = read_graph(atlas, "one"), read_graph(atlas, "one", tokens=50)
+        table = atlas.table("CO_ACTIVATES", sae="one")
+    from_folder = read_graph(folder, "one")
+
+    def by_pair(of, values):
+        return dict(zip(map(tuple, of.pairs.tolist()), values.tolist(), strict=True))
+
+    cosine = {
+        tuple(int(e[end].split("/")[1]) for end in ("source", "target")): e["weight"]
+        for e in table.to_pylist()
+    }
+    assert by_pair(of, of.weight) == by_pair(from_folder, from_folder.weight) == cosine
+    assert by_pair(of, of.count) == by_pair(from_folder, from_folder.count)
+    pairs, count = edges(of.membership)
+    assert (from_folder.pairs.tolist(), from_folder.count.tolist()) == (
+        pairs.tolist(), count.tolist(),
+    )  # fmt: skip
+    assert of.active.tolist() == from_folder.active.tolist() == of.membership.active.tolist()
+    assert by_pair(cut, cut.weight) == {tuple(p): cosine[tuple(p)] for p in cut.pairs.tolist()}
+    assert (cut.tokens, cut.counted, len(cut.membership)) == (50, of.counted, 50)
 
 
 def test_pictures_of_graphs(path, tmp_path, capsys):

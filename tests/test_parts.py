@@ -214,6 +214,16 @@ def test_a_part_without_a_table_of_the_graph_changes_no_fingerprint(folder):
     assert fingerprints(folder.sound())["two"] != before[0]["two"]
 
 
+def test_tables_of_one_name_and_other_columns_are_joined(folder):
+    for kind, column in (("notes", "words"), ("remarks", "numbers")):
+        tables = [("beside", pa.table({column: [1]}))]
+        write_part(folder.part(kind, "one"), Manifest(kind, "one", saes=("one",)), tables)
+    assert Atlas.open(folder.path).table("beside").to_pylist() == [
+        {"part": "one", "words": 1, "numbers": None},
+        {"part": "one", "words": None, "numbers": 1},
+    ]
+
+
 def test_rows_of_an_sae(folder):
     tables = assemble(folder).tables
 

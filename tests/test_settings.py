@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.communities.settings import CommunitySettings
+from analysis.graph.settings import GraphStatisticsSettings
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.residual.settings import ResidualSettings
@@ -20,7 +21,7 @@ from ingest.probe.settings import ProbeSettings
 from ingest.settings import Settings
 
 CLASSES = (
-    CommunitySettings, ComparisonSettings, GraphMatchingSettings, MatchSettings, ProbeSettings,
+    CommunitySettings, ComparisonSettings, GraphMatchingSettings, GraphStatisticsSettings, MatchSettings, ProbeSettings,
     ResidualSettings, Settings, TranscoderSettings,
 )  # fmt: skip
 

@@ -73,7 +73,7 @@ class CommunityStudy(Study):
     def run(self, task: Task, at: Workplace) -> Found:
         """Compute the node statistics and communities of one SAE."""
         if not task.recorded["codes"]:
-            at.progress.say(
+            at.progress.report(
                 f"The codes of {task.name} are not stored, so stability over halves of the documents and "
                 "the expected number of partners are not computed; `atlas ingest --keep-codes --replace` "
                 "stores them."

@@ -82,7 +82,7 @@ def stats(
     )
     for row in results:
         if row["tokens"] < row["counted"]:
-            progress.say(
+            progress.report(
                 f"{row['sae']} was counted over {row['counted']:,} tokens; this is its graph over the first "
                 f"{row['tokens']:,}."
             )

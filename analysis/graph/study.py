@@ -223,7 +223,7 @@ def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> 
     if requested == "none":
         return []
     if not len(of.pairs):
-        progress.say(f"{of.sae} has no edges, so no null graph is drawn.")
+        progress.report(f"{of.sae} has no edges, so no null graph is drawn.")
         return []
     if requested == "all":
         return list(NULLS)
@@ -231,7 +231,7 @@ def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> 
         return [requested]
     possible = report.drawable(of)
     if len(possible) < len(NULLS):
-        progress.say(
+        progress.report(
             f"The codes of {of.sae} are not stored, so features cannot be swapped between tokens; "
             "`atlas ingest --keep-codes --replace` stores them."
         )
