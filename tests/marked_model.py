@@ -28,7 +28,7 @@ class Marked(LanguageModel):
     driver: int
     here: str
 
-    def place(self, hook):
+    def site(self, hook):
         return Site(hook, 1, WIDTH)
 
     def run(self, input_ids, attention_mask, *, hooks):

@@ -120,7 +120,7 @@ def test_either_library_and_any_names():
 
 
 @pytest.mark.parametrize(
-    ("graph", "told"),
+    ("graph", "message"),
     [
         (nx.DiGraph([(0, 1)]), "directed"),
         (igraph.Graph(2, [(0, 1), (1, 0)]), "several edges"),
@@ -128,8 +128,8 @@ def test_either_library_and_any_names():
         ([[0, 1]], "list was given"),
     ],
 )
-def test_graphs_that_cannot_be_used(graph, recorded):
-    with pytest.raises(BadInput, match=recorded):
+def test_graphs_that_cannot_be_used(graph, message):
+    with pytest.raises(BadInput, match=message):
         describe(graph)
 
 

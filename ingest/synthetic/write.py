@@ -132,7 +132,7 @@ def _group(planted: PlantedCodes, saes: list[SimpleNamespace], settings: Setting
         device=SimpleNamespace(type="cpu"),
         tokenizer_key=hashlib.sha256(words.encode()).hexdigest()[:12],
         vocabulary=len(planted.text.words),
-        place=lambda hook: Site(hook, None, 1),
+        site=lambda hook: Site(hook, None, 1),
         parameters=lambda hooks: (),
     )
     contexts = ContextSettings(planted.settings.context_size, prepend_bos=False)
