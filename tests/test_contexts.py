@@ -274,6 +274,7 @@ def test_nothing_to_count_is_fine(docs):
     assert token_counts([d.text for d in docs], TOKENIZERS["word pieces"]) == [0] * len(docs)
 
 
+@pytest.mark.slow
 def test_many_one_word_documents(tmp_path):
     tokenizer = TOKENIZERS["word pieces"]
     corpus = Corpus.gather(["cat"] * 100_000, tmp_path / "corpus.parquet")

@@ -40,6 +40,7 @@ def damaged(path, draw):
     return kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
     whole = view.read_bytes()

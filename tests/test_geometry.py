@@ -1365,6 +1365,7 @@ def test_how_the_atlas_was_begun_is_a_note(folder, corpus, ingested, said):
     parsed([line for line in note.split("`") if line.startswith("atlas ") and len(line) > 12])
 
 
+@pytest.mark.slow
 def test_the_printed_transcoder_line_maps_a_fresh_atlas_alike(tmp_path):
     for seed, name in ((0, "trained"), (1, "floor")):
         random_model("llama", seed=seed).save_pretrained(tmp_path / name)
@@ -1391,6 +1392,7 @@ def test_the_printed_transcoder_line_maps_a_fresh_atlas_alike(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_real_study_is_reported(tmp_path):
     """From texts to the page: the study's own part, not one made by hand."""
     path = tmp_path / "a b.atlas"

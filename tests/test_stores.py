@@ -249,6 +249,7 @@ def mapped(saes: dict[str, str], *scores: float, atlas: str = ATLAS) -> Graph:
     return replace(graph, tables={**graph.tables, "MAPS_TO": edges})
 
 
+@pytest.mark.slow
 def test_maps_between_sites_change_without_any_sae(store: Store) -> None:
     saes = {"a1": "v1", "b1": "v1"}
     put(store, mapped(saes))
