@@ -160,7 +160,8 @@ class Part:
         entry = self.manifest.tables[name]
         path = self.folder / entry.file
         try:
-            with path.open("rb") as file:
+            # A file of Python's would be released by a thread of Arrow, which aborts at exit.
+            with pa.OSFile(str(path)) as file:
                 # One handle for both: between two, another process may replace the part.
                 if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                     file.seek(0)
