@@ -13,8 +13,7 @@ from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
 from analysis.transcoder.commands import transcoder
-from atlas.cli.study_command import study_command
-from atlas.output import (
+from atlas.cli.output import (
     atlas_option,
     echo,
     emit,
@@ -23,7 +22,8 @@ from atlas.output import (
     shared_options,
     which_atlas,
 )
-from atlas.rooms import Room
+from atlas.cli.study_command import study_command
+from atlas.plugins import Room
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import altair as alt
 
-from atlas.disk import placed
+from atlas.atomic_files import placed
 from atlas.errors import BadInput
 
 __all__ = ["FORMATS", "Chart", "check_path", "heading", "save"]

@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from atlas import schema
-from atlas.asking import Question, named
 from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
 from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.folder import Folder, Sound
+from atlas.named_queries import Question, named
 from atlas.progress import SILENT, Progress
 from atlas.stores import Graph, Limits, Param, Store
 from atlas.stores.opening import is_server, open_embedded, open_server
@@ -237,7 +237,7 @@ class Atlas:
         Parameters
         ----------
         question
-            What ``atlas.asking`` made of a name and its parameters, or of a query.
+            What ``atlas.named_queries`` made of a name and its parameters, or of a query.
         limits
             Seconds, memory and rows it may take; a named query has a limit on time only.
 

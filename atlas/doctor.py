@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import atlas
+from atlas.cli.output import atlases_here, echo
 from atlas.errors import AtlasError, StoreDenied, StoreError
 from atlas.folder import Folder
-from atlas.output import atlases_here, echo
-from atlas.rooms import Check, Failed, Room, find_rooms
+from atlas.plugins import Check, Failed, Room, find_rooms
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import is_server, open_server
 from atlas.versions import LIBRARIES, installed

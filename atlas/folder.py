@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atlas.disk import discard, is_leftover, write_json
+from atlas.atomic_files import discard, is_leftover, write_json
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.parts import FORMAT, Part, differ, read_manifest, stored_digests
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.disk import placed_folder, sha256, write_json
+from atlas.atomic_files import placed_folder, sha256, write_json
 from atlas.errors import BrokenPart, Locked, NewerFormat
 from atlas.versions import installed
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from atlas.disk import discard
+from atlas.atomic_files import discard
 from atlas.errors import OutOfRoom
 from atlas.folder import Folder
 

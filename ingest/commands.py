@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.output import (
+from atlas.cli.output import (
     atlas_option,
     echo,
     emit,
@@ -18,7 +18,7 @@ from atlas.output import (
     shared_options,
     which_atlas,
 )
-from atlas.rooms import Check, Room
+from atlas.plugins import Check, Room
 from ingest.match.settings import MatchSettings
 from ingest.probe.commands import probe
 from ingest.settings import Settings
@@ -134,7 +134,7 @@ def ingest(
 
     rows = overview(atlas)
     if store:
-        from atlas.pushing import push_atlas
+        from atlas.push import push_atlas
 
         push_atlas(path, store, progress=progress)
     emit({"atlas": str(path), "saes": rows}, as_json=as_json, show=lambda: print_table(rows))

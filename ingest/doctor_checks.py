@@ -5,7 +5,7 @@ from pathlib import Path
 
 from atlas.errors import AtlasError
 from atlas.folder import Folder
-from atlas.rooms import Check
+from atlas.plugins import Check
 
 __all__ = ["checks"]
 

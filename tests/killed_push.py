@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_graphs import edge_graph
 
-from atlas.stores.bolt import Bolt
+from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.opening import open_server
 
 

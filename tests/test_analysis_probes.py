@@ -16,9 +16,9 @@ from analysis.plot_style import save
 from analysis.probe import tables
 from analysis.probe.plots import KINDS, draw
 from atlas.api import Atlas
+from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
 from atlas.folder import Folder
-from atlas.main import main
 from atlas.parts import Manifest, write_part
 
 DOCUMENT, TYPE, HOW_MUCH = ("document/active/l2=0.001", "type/active/l2=0.001",

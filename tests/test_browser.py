@@ -14,8 +14,8 @@ from small_graph import small_graph
 import queries
 from atlas import schema
 from atlas.progress import SILENT
-from atlas.stores.bolt import Bolt
-from atlas.stores.neo4j import Neo4jStore
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
 
 pytest.importorskip("playwright", reason="playwright is not installed; it is of the extra [test]")
 from neo4j_browser import NoBrowser, browser, find_chromium

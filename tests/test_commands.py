@@ -7,7 +7,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from atlas.main import main
+from atlas.cli.main import main
 from atlas.schema import EDGES, NODES
 
 STORIES = (

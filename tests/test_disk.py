@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from atlas.disk import discard, is_leftover, placed, placed_folder, sha256
+from atlas.atomic_files import discard, is_leftover, placed, placed_folder, sha256
 from atlas.errors import OutOfRoom
 
 

@@ -32,7 +32,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_commands_in_the_readme_exist_with_their_options():
-    from atlas.main import command
+    from atlas.cli.main import command
 
     commands = command().commands
     for line in re.findall(r"^(?:\w+=\S+ )?(atlas \w+.*)$", (ROOT / "README.md").read_text(), re.M):

@@ -118,7 +118,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path):
 
 DIES = """
 import os, signal, sys
-from atlas.main import main
+from atlas.cli.main import main
 from ingest.forward.shard_runner import Pass
 Pass.run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # the request is written then
 main(sys.argv[1:])
@@ -128,7 +128,7 @@ main(sys.argv[1:])
 @pytest.mark.slow
 def test_resume_finishes_what_was_asked(tmp_path, monkeypatch, capsys):
     """By the command line, with --tokens and --replace, from another folder."""
-    from atlas.main import main
+    from atlas.cli.main import main
 
     text = files("ingest.demo") / "text.jsonl"
     words = ["ingest", "--sae", "tiny-a-l1-s0", "--text", str(text), "--tokens", "60000",

@@ -13,7 +13,7 @@ from store_graphs import assert_shows, put
 from tcp_proxy import proxy
 from test_neo4j_store import leftovers
 
-from atlas.main import main
+from atlas.cli.main import main
 from atlas.progress import Silent
 from atlas.stores import Loaded
 from atlas.stores.opening import open_server
@@ -28,13 +28,13 @@ NEW = edge_graph({"a1": "v2", "a2": "v2", "c1": "v1"}, features=20)
 def push(tmp_path, monkeypatch, capsys):
     """Run `atlas push` of a graph in place of an atlas; return exit status, result and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("atlas.stores.generations.BATCH_ROWS", 50)
+    monkeypatch.setattr("atlas.stores.neo4j.staged_swap.BATCH_ROWS", 50)
     small_atlas(tmp_path / "a.atlas")
 
     def run(graph, url, server):
         monkeypatch.setenv("NEO4J_USERNAME", server.username)
         monkeypatch.setenv("NEO4J_PASSWORD", server.password)
-        monkeypatch.setattr("atlas.pushing.assemble", lambda folder, sound: graph)
+        monkeypatch.setattr("atlas.push.assemble", lambda folder, sound: graph)
         with pytest.raises(SystemExit) as done:
             main(["push", url, "--json", "-a", "a.atlas"])
         out, err = capsys.readouterr()
@@ -122,7 +122,7 @@ def test_a_killed_server(own_neo4j, push, monkeypatch):
     with looking(server) as (store, _):
         put(store, OLD)
     with monkeypatch.context() as patch:
-        patch.setattr("atlas.commands.make_progress", lambda quiet: Deadly(own_neo4j, 30))
+        patch.setattr("atlas.cli.commands.make_progress", lambda quiet: Deadly(own_neo4j, 30))
         code, said, _ = push(NEW, server.url, server)
     assert_lost(code, said)
     with needed():

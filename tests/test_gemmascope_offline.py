@@ -117,7 +117,7 @@ def test_without_the_cache_one_sentence_says_what_to_do(tmp_path: Path) -> None:
         assert sentence.endswith("or set HF_HOME to a folder whose cache has it.")
 
 
-COMMAND = "import sys; from atlas.main import main; main(sys.argv[1:])"
+COMMAND = "import sys; from atlas.cli.main import main; main(sys.argv[1:])"
 
 
 @pytest.mark.slow

@@ -34,9 +34,9 @@ from analysis.graph.study import all_rows, graph_statistics
 from analysis.plot_style import save
 from atlas.api import Atlas
 from atlas.assemble import graph_fingerprint
+from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing
 from atlas.folder import Folder
-from atlas.main import main
 from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
 

@@ -89,7 +89,7 @@ def test_queries_needs_the_standard_library_only():
 
 def run(*args, **options):
     return subprocess.run(
-        [sys.executable, "-c", "from atlas.main import main; main()", *args],
+        [sys.executable, "-c", "from atlas.cli.main import main; main()", *args],
         capture_output=True,
         text=True,
         check=False,
@@ -101,7 +101,7 @@ def run(*args, **options):
 def test_help_is_light(words):
     code = (
         "import sys\n"
-        "from atlas.main import command\n"
+        "from atlas.cli.main import command\n"
         f"command().main({words!r}, standalone_mode=False)\n"
         f"print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])\n"
     )
@@ -110,7 +110,7 @@ def test_help_is_light(words):
 
 
 def test_every_command_has_help_and_an_example():
-    from atlas.main import command
+    from atlas.cli.main import command
 
     for name, each in command().commands.items():
         assert each.help, name
@@ -194,11 +194,12 @@ def test_an_error_is_a_sentence_or_an_envelope(tmp_path):
 def test_a_room_that_cannot_be_imported_costs_one_line(monkeypatch, capsys):
     from importlib.metadata import EntryPoint
 
-    from atlas import main, rooms
+    from atlas import plugins
+    from atlas.cli import main
 
     broken = EntryPoint("loft", "no_such_module:ROOM", "atlas.rooms")
-    real = list(rooms.entry_points(group="atlas.rooms"))
-    monkeypatch.setattr(rooms, "entry_points", lambda group: [*real, broken])
+    real = list(plugins.entry_points(group="atlas.rooms"))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [*real, broken])
     group = main.command()
     assert "list" in group.commands
     assert "the room 'loft' cannot be used" in capsys.readouterr().err

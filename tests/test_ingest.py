@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, topk
 
-from atlas.disk import discard
+from atlas.atomic_files import discard
 from atlas.errors import BadActivations, BadInput, Mismatch, OutOfRoom, RequestError
 from atlas.folder import Folder
 from ingest.codes.store import read_shard

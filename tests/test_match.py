@@ -11,10 +11,10 @@ from recording_progress import RecordingProgress
 from small_ingest import model, texts, topk
 
 from atlas.api import Atlas
-from atlas.disk import discard
+from atlas.atomic_files import discard
+from atlas.cli.main import command
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
-from atlas.main import command
 from atlas.parts import write_part
 from ingest import MatchSettings, Settings, doctor_checks, ingest, match_saes
 from ingest.codes.store import read_shard

@@ -14,9 +14,9 @@ from store_graphs import assert_shows, put
 from test_commands import result
 
 import queries
-from atlas.main import main
+from atlas.cli.main import main
 from atlas.stores.kuzu import KuzuStore
-from atlas.stores.neo4j_admin import empty_texts, import_files, import_script
+from atlas.stores.neo4j.admin_import import empty_texts, import_files, import_script
 from atlas.stores.opening import open_server
 
 
@@ -27,8 +27,8 @@ def command(tmp_path, monkeypatch, capsys):
     small_atlas(tmp_path / "a.atlas")
 
     def run(graph, *words):
-        monkeypatch.setattr("atlas.exporting.assemble", lambda folder, sound: graph)
-        monkeypatch.setattr("atlas.pushing.assemble", lambda folder, sound: graph)
+        monkeypatch.setattr("atlas.export.assemble", lambda folder, sound: graph)
+        monkeypatch.setattr("atlas.push.assemble", lambda folder, sound: graph)
         with pytest.raises(SystemExit) as done:
             main([*words, "--json", "-a", "a.atlas"])
         return done.value.code, *capsys.readouterr()

@@ -21,8 +21,8 @@ from atlas import schema
 from atlas.errors import BadInput, Locked, Mismatch, StoreDenied, StoreError, StoreUnreachable
 from atlas.progress import SILENT, Silent
 from atlas.stores import Store
-from atlas.stores.bolt import Bolt
-from atlas.stores.neo4j import Neo4jStore
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
 from atlas.stores.opening import is_server, open_server, open_store
 
 pytestmark = pytest.mark.neo4j
@@ -89,7 +89,7 @@ def test_what_is_kept_is_not_touched(open_neo4j: Open, ask: Callable[..., list[l
 def test_a_long_graph_goes_in_many_batches(
     open_neo4j: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.stores.generations.BATCH_ROWS", 5)
+    monkeypatch.setattr("atlas.stores.neo4j.staged_swap.BATCH_ROWS", 5)
     graph, store = make_graph({"a1": "v1", "b1": "v1"}, features=40), open_neo4j()
     put(store, graph)
     assert_shows(store, graph)

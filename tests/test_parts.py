@@ -15,7 +15,7 @@ from atlas.assemble import assemble, assemble_table, fingerprints, graph_fingerp
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_part
-from atlas.removing import remove_saes
+from atlas.remove import remove_saes
 from atlas.schema import EDGES, NODES, Property, arrow_schema
 
 

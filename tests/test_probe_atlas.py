@@ -12,9 +12,9 @@ from test_ingest import named, run
 from test_probe import by_sklearn
 
 from atlas.api import Atlas
+from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
-from atlas.main import main
 from atlas.parts import read_manifest
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.settings import ProbeSettings

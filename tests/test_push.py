@@ -6,8 +6,8 @@ import pytest
 from small_parts import filled, small_atlas, write_sae, write_statistics
 from test_commands import result
 
+from atlas.cli.main import main
 from atlas.folder import Folder
-from atlas.main import main
 from atlas.parts import Manifest, read_manifest, write_part
 
 pytestmark = pytest.mark.neo4j

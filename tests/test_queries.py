@@ -10,12 +10,12 @@ from small_graph import random_graph, small_graph
 
 import queries
 from atlas.api import Atlas
-from atlas.asking import named
 from atlas.errors import BadInput, UnknownName
+from atlas.named_queries import named
 from atlas.progress import SILENT
-from atlas.stores.bolt import Bolt
 from atlas.stores.kuzu import KuzuStore
-from atlas.stores.neo4j import Neo4jStore
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
 from queries.record import parse
 
 GRAPHS = {  # shuffled, so that an order that is not total shows

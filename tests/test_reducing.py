@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from atlas.cli.main import command
 from atlas.errors import OutOfRoom
-from atlas.main import command
 from ingest.reduce.examples import Examples
 from ingest.reduce.protocol import Plan, Sizes
 from ingest.reduce.runner import plan_all

@@ -729,7 +729,7 @@ def test_settings_that_make_no_sense_are_refused(wrong):
 def test_the_command_says_it_in_json(tmp_path, lm, documents):
     from click.testing import CliRunner
 
-    from atlas.main import command
+    from atlas.cli.main import command
 
     folder = tmp_path / "model"
     from random_models import random_model, small_tokenizer

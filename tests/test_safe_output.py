@@ -13,10 +13,10 @@ from neo4j_browser import NoBrowser, find_chromium
 import atlas
 from analysis.plot_style import ScriptSafe, save
 from analysis.residual.report.html_page import page, paragraphs, table
+from atlas.cli.main import main
+from atlas.cli.output import print_table
 from atlas.errors import OutOfRoom
-from atlas.exporting import _write
-from atlas.main import main
-from atlas.output import print_table
+from atlas.export import _write
 from atlas.progress import Bars
 from atlas.safe_text import csv_text, json_line, shown
 
@@ -170,7 +170,7 @@ def test_a_picture_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_commands_print_through_one_function():
-    """`click.echo` prints what it gets; `atlas.output.echo` prints it safely."""
+    """`click.echo` prints what it gets; `atlas.cli.output.echo` prints it safely."""
     root = Path(atlas.__file__).parents[1]
     allowed = {"output.py", "main.py"}
     for room in ("atlas", "ingest", "analysis"):

@@ -14,7 +14,7 @@ from atlas.errors import Mismatch, UnknownName
 from atlas.progress import SILENT
 from atlas.stores import Graph, Store
 from atlas.stores.kuzu import KuzuStore
-from atlas.stores.neo4j import Neo4jStore
+from atlas.stores.neo4j.store import Neo4jStore
 
 
 @pytest.mark.parametrize("adapter", [KuzuStore, Neo4jStore])

@@ -35,7 +35,9 @@ from analysis.transcoder.solve import fit, spectrum, squared_error
 from analysis.transcoder.study import map_sites
 from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
-from atlas.disk import sha256
+from atlas.atomic_files import sha256
+from atlas.cli.main import command, main
+from atlas.edge_pruning import trimmed
 from atlas.errors import (
     BadActivations,
     BadInput,
@@ -46,10 +48,8 @@ from atlas.errors import (
     UnknownName,
 )
 from atlas.folder import Folder
-from atlas.main import command, main
 from atlas.parts import Manifest, read_manifest, write_manifest, write_part
-from atlas.removing import remove_saes, touching
-from atlas.trimming import trimmed
+from atlas.remove import remove_saes, touching
 from ingest.model.language_model import open_model
 from ingest.sae.record import open_sae_record, reopen_model
 from ingest.settings import Settings

@@ -17,9 +17,9 @@ from marked_model import BLOCKS, MARKED_BLOCK, documents, light_saes, marked
 from random_models import random_model, small_tokenizer
 from small_ingest import model, topk
 
+from atlas.cli.main import main
 from atlas.errors import AtlasError, BadActivations, BadInput, Mismatch, Missing
 from atlas.folder import Folder
-from atlas.main import main
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae

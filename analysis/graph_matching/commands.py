@@ -8,7 +8,7 @@ import click
 
 from analysis.graph_matching.settings import GraphMatchingSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.output import (
+from atlas.cli.output import (
     atlas_option,
     echo,
     emit,

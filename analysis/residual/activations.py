@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas.disk import placed_folder, write_json
+from atlas.atomic_files import placed_folder, write_json
 from atlas.errors import BadActivations, BadInput, OutOfRoom
 from atlas.progress import Progress
 from ingest.forward.activations import activations

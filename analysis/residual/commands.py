@@ -7,7 +7,7 @@ import click
 
 from analysis.residual.settings import ResidualSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.output import echo, emit, make_progress, print_table, shared_options
+from atlas.cli.output import echo, emit, make_progress, print_table, shared_options
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from analysis.residual.part import write_study
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, all_arms
-from atlas.disk import discard
+from atlas.atomic_files import discard
 from ingest.forward.run import ingest
 from ingest.match.study import match_saes
 from ingest.probe.study import probe_saes

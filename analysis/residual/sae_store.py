@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.residual.train import Arm, Facts, Trained
-from atlas.disk import placed_folder, write_json
+from atlas.atomic_files import placed_folder, write_json
 from atlas.errors import BrokenPart, RequestError
 from ingest.sae.activation_transforms import write_subtraction
 

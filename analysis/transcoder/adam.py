@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from analysis.transcoder.fold_maps import Fitted, Maps
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line
-from atlas.disk import placed
+from atlas.atomic_files import placed
 from atlas.errors import BadActivations, BrokenPart
 from atlas.progress import Progress, Stage
 

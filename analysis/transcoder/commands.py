@@ -7,7 +7,7 @@ import click
 
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.output import (
+from atlas.cli.output import (
     echo,
     emit,
     finite,

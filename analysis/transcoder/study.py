@@ -26,7 +26,7 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
 from analysis.transcoder.subjects import Subject, subjects
 from analysis.transcoder.token_means import TokenSums
-from atlas.disk import discard
+from atlas.atomic_files import discard
 from atlas.errors import BadInput, OutOfRoom
 from atlas.folder import DESCRIBED, Folder
 from atlas.parts import Part

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from atlas.cli.options import chosen_settings, settings_options
-from atlas.output import (
+from atlas.cli.output import (
     atlas_option,
     echo,
     emit,

@@ -26,16 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.disk import sha256, write_json
+from atlas.atomic_files import sha256, write_json
 from atlas.errors import AtlasError, Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
 from atlas.pace import Pace
 from atlas.progress import SILENT, Progress
 from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
 from atlas.stores.cypher import WRITES, checked
+from atlas.stores.partition import shared_edges
 from atlas.stores.planning import compare
 from atlas.stores.query_process import query_apart, too_many_rows, too_slow
-from atlas.stores.slices import shared_edges
 from atlas.stores.tables import in_order, sae_column, tables
 
 if TYPE_CHECKING:

@@ -58,8 +58,8 @@ def open_server(
     StoreUnreachable, StoreDenied
         If no server answers there, or it refuses the login.
     """
-    from atlas.stores.bolt import Bolt
-    from atlas.stores.neo4j import Neo4jStore
+    from atlas.stores.neo4j.connection import Bolt
+    from atlas.stores.neo4j.store import Neo4jStore
 
     url = url or os.environ.get("NEO4J_URI")
     if not url:

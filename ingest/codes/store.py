@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atlas.disk import placed
+from atlas.atomic_files import placed
 from atlas.errors import BrokenPart
 
 __all__ = ["Block", "Tokens", "count_rows", "read_shard", "write_shard"]

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.disk import discard, placed, sha256, write_json
+from atlas.atomic_files import discard, placed, sha256, write_json
 from atlas.errors import BrokenPart
 from ingest.reduce.protocol import State
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from atlas import schema
-from atlas.disk import discard, sha256
+from atlas.atomic_files import discard, sha256
 from atlas.errors import Mismatch
 from atlas.folder import Folder
 from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part

@@ -6,9 +6,9 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from atlas.api import Atlas
+from atlas.cli.output import atlases_here, folder_of, which_atlas
 from atlas.errors import BadInput, RequestError
 from atlas.folder import Folder
-from atlas.output import atlases_here, folder_of, which_atlas
 from atlas.progress import Progress
 from atlas.settings import read_settings
 from ingest.forward.checkpoint import Checkpoint

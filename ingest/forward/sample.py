@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atlas.disk import discard, placed_folder, sha256
+from atlas.atomic_files import discard, placed_folder, sha256
 from atlas.pace import Clock
 from atlas.progress import SILENT
 from ingest.codes.store import Block, Tokens, write_shard

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.disk import enough_room
+from atlas.atomic_files import enough_room
 from atlas.errors import Mismatch
 from ingest.codes.store import Block, Tokens, read_shard
 from ingest.codes.topk_membership import of_documents

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from atlas.disk import placed_folder
+from atlas.atomic_files import placed_folder
 from atlas.errors import BadInput
 from ingest.error_translation import reached
 from ingest.model.loading import fast_tokenizer, locate, read_config, unheard

@@ -26,7 +26,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from atlas.disk import placed
+from atlas.atomic_files import placed
 from atlas.errors import BadInput
 
 __all__ = [

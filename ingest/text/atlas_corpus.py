@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.disk import discard
+from atlas.atomic_files import discard
 from atlas.errors import BadInput, BrokenPart, Mismatch
 from atlas.folder import Folder
 from atlas.progress import Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hostile_folders import make, model_damages, sae_damages
 
-from atlas.main import main
+from atlas.cli.main import main
 from attacks import Try
 
 TITLE = "hostile folders of SAEs and models"

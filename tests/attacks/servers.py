@@ -16,8 +16,8 @@ from store_graphs import assert_shows, put
 from test_neo4j_store import leftovers
 
 from atlas.stores import Graph
-from atlas.stores.bolt import Bolt
-from atlas.stores.neo4j import Neo4jStore
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.store import Neo4jStore
 from attacks import Unavailable
 
 __all__ = ["Attacked", "serving"]

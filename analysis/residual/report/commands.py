@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.disk import placed
-from atlas.output import (
+from atlas.atomic_files import placed
+from atlas.cli.output import (
     atlas_option,
     echo,
     emit,

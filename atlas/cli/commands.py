@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from atlas.output import (
+from atlas.cli.output import (
     atlas_option,
     echo,
     emit,
@@ -16,7 +16,7 @@ from atlas.output import (
     shared_options,
     which_atlas,
 )
-from atlas.rooms import Room
+from atlas.plugins import Room
 
 __all__ = ["ROOM"]
 
@@ -103,14 +103,14 @@ def query(
       atlas query --cypher 'MATCH (f:Feature) WHERE f.dead RETURN count(f) AS dead'
       atlas query --cypher 'MATCH (f:Feature {id: $id}) RETURN f.frequency' --param id=tiny-a-l1-s0/7
     """
-    from atlas.typed import list_questions, read_question
+    from atlas.cli.query_arguments import list_questions, read_question
 
     if name is None and cypher is None:
         list_questions(as_json=as_json)
         return
     question = read_question(name, cypher, params)
     from atlas.api import Atlas
-    from atlas.examples import marked
+    from atlas.cli.examples import marked
     from atlas.stores import Limits
 
     progress = make_progress(quiet=quiet)
@@ -146,7 +146,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
       atlas rm tiny-a-l1-wide
       atlas rm 'transcoder/tiny-random@*'
     """
-    from atlas.removing import alone, remove_saes, touching
+    from atlas.remove import alone, remove_saes, touching
 
     path = folder_of(which_atlas(where))
     keys = touching(path, saes)
@@ -208,7 +208,7 @@ def push(
       NEO4J_PASSWORD=… atlas push neo4j://localhost
       atlas push neo4j://localhost --edges-per-feature 20
     """
-    from atlas.pushing import push_atlas
+    from atlas.push import push_atlas
 
     done = push_atlas(
         folder_of(which_atlas(where)),
@@ -271,8 +271,8 @@ def export(
       atlas export graphs --format gexf --sae tiny-a-l1-s0 --min-count 5
       atlas export import --for neo4j-admin && sh import/import.sh neo4j
     """
-    from atlas.exporting import export_for_import, export_tables
-    from atlas.graph_files import export_graphs
+    from atlas.export import export_for_import, export_tables
+    from atlas.graph_export import export_graphs
 
     progress = make_progress(quiet=quiet)
     if form == "graphml" or form == "gexf":

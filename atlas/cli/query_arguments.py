@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import queries
-from atlas.asking import Question, named
+from atlas.cli.output import echo, emit, print_table
 from atlas.errors import BadInput
-from atlas.output import echo, emit, print_table
+from atlas.named_queries import Question, named
 
 __all__ = ["list_questions", "read_question"]
 

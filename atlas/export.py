@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.assemble import assemble
-from atlas.disk import enough_room, placed
+from atlas.atomic_files import enough_room, placed
 from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
@@ -76,7 +76,7 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
     dict
         The number of rows of each table that has any, by name.
     """
-    from atlas.stores.neo4j_admin import empty_texts, import_files, import_script
+    from atlas.stores.neo4j.admin_import import empty_texts, import_files, import_script
 
     _check_folder(folder)
     atlas = Folder.open(path)

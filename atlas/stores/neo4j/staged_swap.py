@@ -28,8 +28,8 @@ from atlas.pace import Pace
 from atlas.progress import Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
-from atlas.stores.bolt import Bolt
-from atlas.stores.slices import Bundle, Size, Slices, owned_nodes, shared_nodes
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.partition import Bundle, Size, Slices, owned_nodes, shared_nodes
 from atlas.stores.tables import sae_column
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from atlas.errors import AtlasError
-from atlas.rooms import Failed, find_rooms
+from atlas.plugins import Failed, find_rooms
 from atlas.safe_text import json_line, shown
 
 __all__ = ["command", "main"]

@@ -14,9 +14,9 @@ from atlas import schema
 from atlas.progress import Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph
-from atlas.stores.bolt import Bolt
-from atlas.stores.generations import BATCH_ROWS, batches, properties
-from atlas.stores.slices import shared_edges, shared_nodes
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.staged_swap import BATCH_ROWS, batches, properties
+from atlas.stores.partition import shared_edges, shared_nodes
 
 if TYPE_CHECKING:
     import pyarrow as pa

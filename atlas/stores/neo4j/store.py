@@ -15,12 +15,12 @@ from atlas.pace import Pace
 from atlas.progress import Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
-from atlas.stores.bolt import Bolt
 from atlas.stores.cypher import checked
-from atlas.stores.generations import Generations, define, flips
+from atlas.stores.neo4j.connection import Bolt
+from atlas.stores.neo4j.shared_nodes import Shared
+from atlas.stores.neo4j.staged_swap import Generations, define, flips
+from atlas.stores.partition import Size, Slices, shared_edges, shared_nodes
 from atlas.stores.planning import compare
-from atlas.stores.shared import Shared
-from atlas.stores.slices import Size, Slices, shared_edges, shared_nodes
 from atlas.stores.tables import in_order, sae_column, tables
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from atlas.assemble import assemble
+from atlas.edge_pruning import trimmed
 from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.pace import rough
 from atlas.progress import SILENT, Progress
-from atlas.renaming import read_names, renamed
+from atlas.rename_saes import read_names, renamed
 from atlas.stores import Graph
 from atlas.stores.opening import is_server, open_server
-from atlas.trimming import trimmed
 
 __all__ = ["push_atlas"]
 

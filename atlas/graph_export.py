@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from atlas.disk import enough_room, placed
+from atlas.atomic_files import enough_room, placed
 from atlas.errors import BadInput
 from atlas.graphs import networkx_of
 from atlas.progress import SILENT, Progress

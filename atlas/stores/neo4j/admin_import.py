@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from atlas import schema
 from atlas.schema import Edge, Node, Type
 from atlas.stores import Graph
-from atlas.stores.slices import is_shared
+from atlas.stores.partition import is_shared
 from atlas.stores.tables import sae_column, tables
 
 if TYPE_CHECKING:

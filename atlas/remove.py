@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from atlas.disk import discard
+from atlas.atomic_files import discard
 from atlas.errors import UnknownName
 from atlas.folder import Folder, models_of
 from atlas.parts import Part
