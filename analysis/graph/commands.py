@@ -1,4 +1,4 @@
-"""The commands `atlas stats` and `atlas plot graphs`: co-activation graphs side by side, and beside nulls."""
+"""The commands `atlas stats` and `atlas plot graphs`: co-activation graphs, compared with null graphs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from atlas.cli.output import (
 
 __all__ = ["plot_graphs", "stats"]
 
-#: The rows of the table: first those of the source, then what stands beside them.
+#: The rows of the table: first the statistics of the original study, then the others.
 _ROWS = {
     "tokens": "tokens",
     "nodes": "nodes",
@@ -42,7 +42,7 @@ _ROWS = {
     "communities": "communities (Leiden)",
     "degree_frequency_pearson": "degree and frequency, Pearson",
     "degree_frequency_spearman": "degree and frequency, Spearman",
-    "degree_frequency_n": "of so many active features",
+    "degree_frequency_n": "active features in both correlations",
 }  # fmt: skip
 
 

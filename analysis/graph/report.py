@@ -1,4 +1,4 @@
-"""The statistics of the graphs of SAEs, beside their nulls: what `atlas stats` prints."""
+"""The statistics of a co-activation graph, next to those of null graphs: the rows of `atlas stats`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -65,7 +65,7 @@ def summary(of: CoactivationGraph, *, seed: int = 0) -> dict[str, Any]:
 
 
 def drawable(of: CoactivationGraph) -> list[str]:
-    """Return the nulls that can be drawn of a graph: those of tokens need its codes."""
+    """Return the nulls that can be drawn for a graph: those that swap features between tokens need codes."""
     if not len(of.pairs):
         return []
     return [name for name in NULLS if name == "configuration" or of.membership is not None]
@@ -79,7 +79,7 @@ def null_rows(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """Return where a graph stands among graphs drawn by chance, a row a null and statistic.
+    """Compare the statistics of a graph with those of null graphs: a row for each null and statistic.
 
     Parameters
     ----------
@@ -88,9 +88,9 @@ def null_rows(
     nulls
         Names of ``NULLS``.
     draws, seed
-        How many graphs of each, and the seed.
+        Number of graphs drawn from each null, and the seed.
     progress
-        Told how far it is.
+        Notified of the work.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def null_rows(
 
 
 def growth_rows(of: CoactivationGraph) -> list[dict[str, Any]]:
-    """Return the curve of a graph over tokens, a row a point.
+    """Return the size and clustering of a graph over growing numbers of tokens, a row for each.
 
     Raises
     ------
