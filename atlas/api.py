@@ -114,7 +114,7 @@ class Atlas:
 
         Raises
         ------
-        Asked
+        RequestError
             If the atlas is open on a server, which keeps no parts.
         """
         if self.folder is None:

@@ -157,7 +157,7 @@ class Workplace:
 
         Raises
         ------
-        Asked
+        RequestError
             If the atlas is on a server.
         """
         if self._folder is None:

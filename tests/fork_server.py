@@ -103,6 +103,8 @@ def serve(module: str) -> None:
 def _run(main: Any, *, words: list[str], out: str, err: str) -> None:
     """Run in the fork, and end it."""
     code = 1
+    # A shell's background processes ignore Ctrl-C, and so would this one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for number, path in ((2, err), (1, out), (0, os.devnull)):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT

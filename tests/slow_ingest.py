@@ -4,8 +4,8 @@ Words: folder, shard_blocks, keep or drop, and perhaps wait: after the first sha
 for a signal.
 """
 
-import signal
 import sys
+import time
 from pathlib import Path
 
 from small_ingest import model, texts, topk
@@ -44,7 +44,8 @@ class Announce:
         print("on", flush=True)
         if self._waits():
             print("waiting", flush=True)
-            signal.pause()
+            while True:  # a signal just before signal.pause() would be lost
+                time.sleep(0.05)
 
 
 def documents():

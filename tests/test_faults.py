@@ -119,8 +119,8 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path):
 DIES = """
 import os, signal, sys
 from atlas.cli.main import main
-from ingest.forward.shard_runner import Pass
-Pass.run = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # the request is written then
+from ingest.forward.shard_runner import ShardRunner
+ShardRunner.run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # the request is written then
 main(sys.argv[1:])
 """
 

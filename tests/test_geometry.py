@@ -1309,7 +1309,7 @@ def test_models_mapped_alike_are_one_command(folder):
         Mapped("lost", "memory", False, ("a", "b"), other, like="one"),
     ]), "my atlas")  # fmt: skip
     (_, one), (_, two) = (p for p in parsed(lines) if p[0] == "transcoder")
-    assert (one["models"], one["targets"], one["method"]) == (("m",), ("all",), "closed-form")
+    assert (one["models"], one["targets"], one["method"]) == (("m",), ("all",), None)
     assert one["given_models"] == ("/some/random", "floor=/some/random")
     assert {one[n] for n in ("folds", "draws", "seed", "like")} == {None}
     assert (one["penalties"], one["rates"], one["where"]) == ((), (), "my atlas")

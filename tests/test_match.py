@@ -324,7 +324,7 @@ def test_bad_requests_are_sentences(copied):
     with pytest.raises(BadInput, match="needs two SAEs or more; there is one"):
         match_saes(copied, ["one"])
     discard(Folder.open(copied).codes("two"))
-    with pytest.raises(Missing, match="its codes were not kept"):
+    with pytest.raises(Missing, match="needs the codes of two, which is missing"):
         match_saes(copied, ["one", "two"])
 
 

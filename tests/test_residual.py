@@ -647,7 +647,7 @@ def test_an_atlas_with_a_corpus_keeps_it(tmp_path, lm, documents):
 
 
 def test_source_equals_target_is_refused():
-    with pytest.raises(BadInput, match="nothing is left of a place less itself"):
+    with pytest.raises(BadInput, match="so the residual is 0 and there is nothing to train"):
         ResidualSettings(HOOK, HOOK)
 
 

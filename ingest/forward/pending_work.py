@@ -48,7 +48,7 @@ def pending_work(
 
     Raises
     ------
-    Asked
+    RequestError
         If the atlas has an SAE of the same name made otherwise, and it is not to be replaced.
     """
     sound = folder.sound()

@@ -76,7 +76,7 @@ def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
 
     Raises
     ------
-    Asked
+    RequestError
         If nothing was cut short, or what was asked lived in memory.
     """
     if saes:

@@ -265,7 +265,7 @@ class DeepestSiteRead(Exception):
 def reading(
     base: "nn.Module", spots: Mapping[str, SiteModule]
 ) -> Iterator[dict[str, "torch.Tensor"]]:
-    """Collect by name what passes some places; at the last of them ``SeenAll`` ends the pass.
+    """Collect by name what passes some places; at the last of them ``DeepestSiteRead`` ends the pass.
 
     The model is left as it was: without hooks, and with dropout where it was on.
     """
