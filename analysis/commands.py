@@ -1,4 +1,4 @@
-"""The commands of this room: `atlas probes` and `atlas plot`."""
+"""The commands of the package `analysis`, with `atlas probes` and `atlas plot`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOM"]
 
-# So many tables in the source's form are printed one below the other; more are asked for singly.
+# With more groups, the detailed tables are printed only for a selected group.
 _AT_MOST = 3
 
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option("--site", "sites", multiple=True, metavar="HOOK",
-              help="Only probes from this site, such as hook_embed; several may be named.")  # fmt: skip
+              help="Only probes from this site, such as hook_embed; repeat for several sites.")  # fmt: skip
 @click.option("--run", metavar="RUN",
-              help="Only this run, or those that begin so: 'document', 'type/active'.")  # fmt: skip
+              help="Only this run, or all runs with this prefix: 'document', 'type/active'.")  # fmt: skip
 @click.option("--by", type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep"]),
-              help="Break the numbers down: by fifths of the features' frequency or highest "
-              "activation, by the layer the SAE reads, by the first layer that predicts a "
-              "feature as well as any, or by layer and site.")  # fmt: skip
+              help="Break the numbers down: by quintiles of the features' frequency or highest "
+              "activation, by the layer the SAE reads, by the earliest site that predicts a "
+              "feature nearly as well as its best site, or by layer and site.")  # fmt: skip
 @click.option("--delta", default=0.02, show_default=True, type=click.FloatRange(0, 1),
-              help="With --by first-layer: how near its best score is near enough.")  # fmt: skip
+              help="With --by first-layer: largest difference from the best score of the feature.")  # fmt: skip
 @atlas_option
 @shared_options
 def probes(
@@ -58,11 +58,11 @@ def probes(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Say how well linear probes tell where features are active, beside ceilings and controls.
+    """Report how well linear probes predict feature activity, with ceilings and controls.
 
     Scores are on validation tokens. Accuracy at natural prevalence is high for any rare
-    feature; for balanced accuracy chance is 0.5. Without --by, up to three groups (an SAE,
-    a site and a run) are also shown in full, with the ladder of accuracies.
+    feature; chance level of balanced accuracy is 0.5. Without --by, up to three groups (an
+    SAE, a site and a run) are also printed in detail, with counts of features by accuracy.
 
     \b
     Examples:
@@ -87,10 +87,10 @@ def probes(
         rows = numbers.breakdown(table, by=by)
     if not rows:
         raise BadInput(
-            f"--by {by} compares sites, and no SAE here has scores from two sites or more in one run; "
+            f"--by {by} compares sites, but no selected SAE has scores from two sites in one run; "
             "run `atlas probe SAE --from all`."
             if by in ("first-layer", "sweep")
-            else "No probe here is of kind 'active', so no verdict can be counted; "
+            else "--by needs probes of kind 'active', but the selection has none; "
             "run `atlas probe SAE --from hook_embed`."
         )
     emit(rows, as_json=as_json, show=lambda: print_table(rows))
@@ -100,30 +100,30 @@ def probes(
 @shared_options
 @click.pass_context
 def plot(ctx: click.Context, as_json: bool, quiet: bool) -> None:
-    """Draw pictures of what an atlas holds, as PNG, SVG or interactive HTML.
+    """Plot the contents of an atlas as PNG, SVG or interactive HTML.
 
     \b
     Example:
       atlas plot probes --out probes.html --out probes.png
     """
     # So that `atlas plot --json probes` means the same as `atlas plot probes --json`.
-    given = {"as_json": as_json, "quiet": quiet}
-    ctx.default_map = dict.fromkeys(plot.commands, given)
+    defaults = {"as_json": as_json, "quiet": quiet}
+    ctx.default_map = dict.fromkeys(plot.commands, defaults)
 
 
 @plot.command("probes")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option("--site", "sites", multiple=True, metavar="HOOK",
-              help="Draw probes from this site; several may be named. [default: each SAE's first "
-              "one, the embedding if it was probed; the sweep has all]")  # fmt: skip
+              help="Draw probes from this site; repeat for several sites. [default: the first probed "
+              "site of each SAE in model order; the sweep has all sites]")  # fmt: skip
 @click.option("--run", metavar="RUN",
-              help="Only this run, or those that begin so: 'document', 'type/active'.")  # fmt: skip
+              help="Only this run, or all runs with this prefix: 'document', 'type/active'.")  # fmt: skip
 @click.option("--kind", default="page", show_default=True,
               type=click.Choice(["page", "distribution", "scatter", "ladder", "splits", "sweep"]),
-              help="One picture, or all of them on a page.")  # fmt: skip
+              help="One plot, or a page of all plots.")  # fmt: skip
 @click.option("--out", "-o", "outs", multiple=True, default=("probes.html",), show_default=True,
               type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Where to: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
+              help="Output file: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
 @atlas_option
 @shared_options
 def plot_probes(
@@ -138,8 +138,8 @@ def plot_probes(
 ) -> None:
     """Draw probes: distribution of scores, score against token ceiling, ladder, box plots, sweep.
 
-    In HTML, points tell their feature, drag moves a scatter, Shift and the wheel zoom it,
-    and a click on a verdict shows its features alone.
+    In HTML, hover over a point to see its feature. Drag to pan a scatter plot, and zoom with
+    Shift and the mouse wheel. Click a verdict to show only its features.
 
     \b
     Examples:
@@ -156,8 +156,8 @@ def plot_probes(
     picture = draw(table, kind=kind, every_site=bool(sites))
     written = [str(save(picture, out)) for out in outs]
     if not quiet and not sites and kind != "sweep" and table["site"].nunique() > 1:
-        told = ", ".join(dict.fromkeys(table["site"]))
-        echo(f"Probed from {told}; name those to draw with --site.", err=True)
+        probed = ", ".join(dict.fromkeys(table["site"]))
+        echo(f"The SAEs were probed from {probed}; select other sites with --site.", err=True)
     emit({"written": written}, as_json=as_json, show=lambda: echo("\n".join(written)))
 
 
@@ -169,7 +169,7 @@ def _loaded(
     *,
     quiet: bool,
 ) -> "pd.DataFrame":
-    """Return the probes asked for; none at all is a mistake of whoever asked."""
+    """Load the selected probes; raise BadInput if there are none."""
     from analysis.probe.tables import load
     from atlas.api import Atlas
     from atlas.errors import BadInput
@@ -178,9 +178,9 @@ def _loaded(
         table = load(atlas, saes=saes, sites=sites, run=run)
         if not len(table):
             name = saes[0] if len(saes) == 1 else "SAE"
-            of = f" of {', '.join(saes)}" if saes else ""
+            owner = f" of {', '.join(saes)}" if saes else ""
             raise BadInput(
-                f"No probe{of} is in {atlas.url}; run `atlas probe {name} --from hook_embed`."
+                f"{atlas.url} has no probe{owner}; run `atlas probe {name} --from hook_embed`."
             )
     return table
 
@@ -192,11 +192,11 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
         for row in rows:
             _show_in_full(row)
     elif not quiet:
-        echo("For one group in full, name its SAE, --site and --run.", err=True)
+        echo("For the detailed tables of one group, select its SAE, --site and --run.", err=True)
 
 
 def _overview(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a group on one line: means of the most important scores, and the verdicts."""
+    """Summarize a group in one row: the means of the main scores, and the verdicts."""
     shown = {
         "active": ("accuracy", "balanced_accuracy", "token_table", "token_ceiling", "control",
                    "selectivity", "shuffled"),
@@ -210,10 +210,10 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_in_full(row: dict[str, Any]) -> None:
-    """Print a group as the source did: its scores, and the ladder."""
+    """Print the scores of a group and its counts of features by accuracy."""
     echo()
     title = f"{row['sae']} from {row['site']}, run {row['run']}: {row['probes']:,} probes"
-    print_table([{"score": n, **said} for n, said in row["scores"].items()], title=title)
+    print_table([{"score": n, **values} for n, values in row["scores"].items()], title=title)
     if "ladder" not in row:
         return
     echo()
@@ -231,7 +231,7 @@ plot.add_command(plot_communities)
 
 positions = study_command(
     "positions", "analysis.positions.study:activation_by_position", PositionSettings,
-    help="Compare activations between positions in the context, beside random orders of the tokens."
+    help="Compare activations between positions in the context, with shuffled tokens as the null."
     "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""How pictures look, and how they are written: PNG, SVG, or HTML that needs no network."""
+"""The style of plots, and writers for PNG, SVG and self-contained HTML."""
 
 import io
 import json
@@ -33,7 +33,7 @@ _INK = "#333333"
 
 @alt.theme.register("atlas", enable=True)
 def _theme() -> alt.theme.ThemeConfig:
-    """Return one quiet look for all pictures."""
+    """Return the theme that all plots share."""
     return {
         "config": {
             "background": "white",
@@ -57,41 +57,41 @@ def _theme() -> alt.theme.ThemeConfig:
 
 
 def heading(text: str, *more: str) -> alt.TitleParams:
-    """Return a title with lines in smaller print below it."""
+    """Return a title with subtitle lines."""
     return alt.TitleParams(text, subtitle=list(more)) if more else alt.TitleParams(text)
 
 
 def save(chart: Chart, path: str | Path) -> Path:
-    """Write a picture.
+    """Write a plot to a file.
 
     Parameters
     ----------
     chart
-        The picture.
+        The plot.
     path
-        Where; the suffix says how: ``.png`` (two pixels for each point), ``.svg``, or
-        ``.html``, interactive and with all it needs inside, so that it opens without a network.
+        The file. Its suffix selects the format: ``.png`` (at double resolution), ``.svg``, or
+        ``.html``, which is interactive and works offline.
 
     Raises
     ------
     BadInput
-        If the suffix is another one, or the folder is not there.
+        If the suffix is not supported, or the directory does not exist.
     """
     path = check_path(path)
     form = FORMATS[path.suffix.lower()]
-    with alt.data_transformers.enable("default", max_rows=None), placed(path) as beside:
+    with alt.data_transformers.enable("default", max_rows=None), placed(path) as temporary:
         if form == "html":
-            beside.write_text(_page(chart), "utf-8")
+            temporary.write_text(_page(chart), "utf-8")
         else:
-            chart.save(beside, format=form, scale_factor=2)
+            chart.save(temporary, format=form, scale_factor=2)
     return path
 
 
 class ScriptSafe(json.JSONEncoder):
-    """JSON that may stand inside a script element: no text of it can end the element."""
+    """Encode JSON for a script element, so that no string in it can end the element."""
 
     def encode(self, o: Any) -> str:
-        """Return the JSON with ``<``, ``>``, ``&`` and Unicode's line ends as escapes."""
+        """Return the JSON with ``<``, ``>``, ``&`` and Unicode line separators escaped."""
         return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", super().encode(o))
 
 
@@ -103,7 +103,7 @@ _POLICY = (
 
 
 def _page(chart: Chart) -> str:
-    """Return a chart as a page of its own, with Vega inside it."""
+    """Return a chart as a complete HTML page that embeds Vega."""
     text = io.StringIO()
     chart.save(text, format="html", inline=True, json_kwds={"cls": ScriptSafe})
     policy = f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
@@ -111,20 +111,20 @@ def _page(chart: Chart) -> str:
 
 
 def check_path(path: str | Path) -> Path:
-    """Return a path a picture can be written to; found out before anything is drawn.
+    """Check that a plot can be written to a path, before the plot is computed.
 
     Raises
     ------
     BadInput
-        If its suffix names no format, or the folder is not there.
+        If the suffix is not supported, or the directory does not exist.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise BadInput(
-            f"A picture cannot be written as {path.name!r}: the name must end in {', '.join(FORMATS)}."
+            f"Cannot write a plot to {path.name!r}: the name must end in {', '.join(FORMATS)}."
         )
     if not path.parent.is_dir():
         raise BadInput(
-            f"There is no folder {path.parent} to write {path.name} into; make it first."
+            f"Cannot write {path.name}: the directory {path.parent} does not exist. Create it first."
         )
     return path

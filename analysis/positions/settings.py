@@ -1,4 +1,4 @@
-"""The settings of a study of positions."""
+"""Settings of the study of token positions."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ __all__ = ["PositionSettings"]
 @documented
 @dataclass(frozen=True)
 class PositionSettings:
-    """How activations are compared between positions."""
+    """Settings of ``activation_by_position``."""
 
     draws: int = setting(
         200,

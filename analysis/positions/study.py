@@ -1,8 +1,8 @@
-"""Active features and mean activation by position in the context, beside random orders.
+"""Active features and mean activation by position in the context, compared with shuffled tokens.
 
-Positions are counted as the model sees them, and grouped by powers of two: 1, 2 to 3, 4 to 7,
-and so on. The null shuffles the tokens of each document among their positions, so that
-what documents are about stays and only the position is lost.
+Positions are those in the model's context. They are grouped by powers of two: 1, 2 to 3, 4 to
+7, and so on. The null shuffles the tokens of each document among their positions, which
+preserves the topic of each document and removes the effect of position.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PositionStudy(Study):
-    """Compare activations between positions, an SAE at a time."""
+    """Compare activations between positions, for one SAE at a time."""
 
     kind: ClassVar[str] = "positions"
     version: ClassVar[int] = 1
@@ -95,7 +95,7 @@ def activation_by_position(
     atlas
         The folder of the atlas.
     saes
-        Names of its SAEs; all whose codes are stored, if None.
+        Names of SAEs. Default: all SAEs with stored codes.
     settings
         Number and seed of the random orders.
     replace, workers, ray, progress
@@ -126,16 +126,16 @@ def by_position(
     position, document
         int64, (tokens,). Position of each token in its context, and its document.
     l0, total
-        (tokens,). Active features of each token, and the sum of their activations.
+        (tokens,). Number of active features of each token, and the sum of their activations.
     draws, seed
-        Random orders of the tokens of each document, and their seed.
+        Number of shuffles of the tokens of each document, and their seed.
 
     Returns
     -------
     list of dict
         ``first`` and ``last`` position of the group, its ``tokens``, ``l0`` (active features
-        per token), ``activation`` (mean of active features), ``null_low`` and ``null_high``
-        (2.5% and 97.5% of l0 in random orders) and ``p`` (two-sided, of l0).
+        per token), ``activation`` (mean over active features), ``null_low`` and ``null_high``
+        (2.5% and 97.5% quantiles of l0 under the null) and ``p`` (two-sided, for l0).
     """
     if not len(position):
         return []
@@ -167,8 +167,8 @@ def by_position(
 
 
 def _read(shards: Sequence[Path]) -> tuple[Ints, Ints, Ints, Floats]:
-    """Return position, document, L0 and sum of activations of every token."""
-    found: list[tuple[Any, ...]] = [
+    """Read the position, document, L0 and sum of activations of every token."""
+    blocks: list[tuple[Any, ...]] = [
         (
             block.tokens.position.astype(np.int64), block.tokens.document,
             np.diff(block.indptr),
@@ -177,19 +177,19 @@ def _read(shards: Sequence[Path]) -> tuple[Ints, Ints, Ints, Floats]:
         for shard in shards
         for block in read_shard(shard)
     ]  # fmt: skip
-    if not found:
+    if not blocks:
         return (*(np.empty(0, dtype=np.int64) for _ in range(3)), np.empty(0))  # type: ignore[return-value]
-    position, document, l0, total = (np.concatenate(each) for each in zip(*found, strict=True))
+    position, document, l0, total = (np.concatenate(each) for each in zip(*blocks, strict=True))
     return position, document, l0, total
 
 
 def _verdict(sae: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     if not rows:
-        return [f"{sae}: no token was counted."]
+        return [f"{sae}: the stored codes have no tokens."]
     first = rows[0]
     where = "inside" if first["null_low"] <= first["l0"] <= first["null_high"] else "outside"
     return [
         f"{sae}: {first['l0']:.1f} active features per token at positions {first['first']} to "
-        f"{first['last']}, {where} of the range of random orders ({first['null_low']:.1f} to "
+        f"{first['last']}, {where} the 95% range of shuffled tokens ({first['null_low']:.1f} to "
         f"{first['null_high']:.1f}, p = {first['p']:.3g})."
     ]

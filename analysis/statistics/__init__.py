@@ -1,1 +1,1 @@
-"""Nulls and tests that several studies share."""
+"""Null models and tests that several studies share."""

@@ -1,4 +1,4 @@
-"""The null of the graph: features swapped between tokens, every token and every feature keeping its count."""
+"""The bipartite null: features are swapped between tokens, and all counts stay fixed."""
 
 from dataclasses import replace
 
@@ -10,38 +10,38 @@ from ingest.compilation import compiled
 
 __all__ = ["SWAPS", "swapped"]
 
-#: Swaps tried for each entry of the table. On the demo the null's edges and clustering, and
-#: how many entries still stand where they stood, are level from 2 on.
+#: Attempted swaps per entry of the table. On the demo, the edges and clustering of the null and
+#: the share of unmoved entries are stable from 2 on.
 SWAPS = 5
 
 
 def swapped(
     membership: Membership, seed: int, *, within_documents: bool, swaps: int = SWAPS
 ) -> Membership:
-    """Draw a table at random among those with the same counts of every token and every feature.
+    """Draw a random table with the same count for every token and every feature.
 
-    A swap takes an entry, feature i of token s, and a second one at random, feature j of
-    token t, and gives j to s and i to t, unless either has it already. Every swap is as
-    likely as its reverse and a refused one counts as a step, so after many steps all tables
-    with these counts are equally likely. Features become independent of each other but for their
-    counts; what stays of the graph comes from the counts alone.
+    A swap takes one entry, feature i of token s, and a random second entry, feature j of token
+    t. It moves j to s and i to t, unless either token has that feature already. Every swap is
+    as likely as its reverse, and a refused swap counts as a step. After many steps, all tables
+    with these counts are therefore equally likely. Features become independent of each other
+    given their counts, so the remaining graph structure is due to the counts alone.
 
     Parameters
     ----------
     membership
         The table.
     seed
-        Of the draw.
+        Seed of the draw.
     within_documents
-        Swap between tokens of one document only, so that each feature keeps its count in
-        every document too; what documents are about then stays in the null.
+        Swap only between tokens of the same document. Each feature then also has a fixed count
+        in every document, so the null preserves the topics of documents.
     swaps
-        Swaps tried, for each entry of the table.
+        Attempted swaps per entry of the table.
 
     Returns
     -------
     Membership
-        The drawn table; ``active`` is the given one's.
+        The drawn table, with ``active`` of the input.
     """
     m = membership
     entries = len(m.features)
@@ -71,7 +71,7 @@ def _swap_all(
 ) -> None:
     entries = len(features)
     for step in range(swaps * entries):
-        # Going through the first entries in turn is as fair as drawing them, and memory is read in order.
+        # Visiting the first entries in order leaves the null unchanged and reads memory in order.
         d = step % entries
         s = row[d]
         a, b = begin[group[s]], begin[group[s] + 1]

@@ -1,4 +1,4 @@
-"""Random divisions of the documents: into sets of equal numbers, or into halves of equal numbers of tokens."""
+"""Random splits of documents: into sets of equal size, or into halves with equally many tokens."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,69 +16,68 @@ Halving = tuple[NDArray[np.int64], NDArray[np.int64]]
 def split(
     documents: NDArray[np.int64], sets: int, *, seed: int, repeat: int = 0
 ) -> list[NDArray[np.int64]]:
-    """Divide documents at random into sets of equal numbers of documents.
+    """Split documents at random into sets of equal size.
 
     Parameters
     ----------
     documents
-        Their numbers, each once.
+        Unique document numbers.
     sets
-        Number of sets; the first have one document more where the number is not divisible.
+        Number of sets. If the documents cannot be split evenly, the first sets have one more.
     seed, repeat
-        The draw is made from both; each repeat has its own.
+        Seed of the split, and the number of the repeat.
 
     Returns
     -------
-    Each set, ascending.
+    The sets, each in ascending order.
     """
     return [np.sort(one) for one in np.array_split(_shuffled(documents, seed, repeat), sets)]
 
 
 def halve(documents: Sequence[NDArray[np.int64]], count: int, *, seed: int) -> list[list[Halving]]:
-    """Divide the documents that all SAEs have at random into halves of about equal numbers of tokens.
+    """Split the documents common to all SAEs into random halves with about equally many tokens.
 
-    Each document, in random order, goes to the half that has fewer tokens so far. Documents that
-    do not fit into the shortest half of any SAE are excluded, so that no graph has more edges
-    because it has more text.
+    Each document, in random order, is assigned to the half with fewer tokens so far. Documents
+    beyond the token count of the shortest half of any SAE are excluded. No graph then has more
+    edges because it has more text.
 
     Parameters
     ----------
     documents
         For each SAE, the document of each of its tokens.
     count
-        How often the documents are divided.
+        Number of splits.
     seed
-        Of the division.
+        Seed of the splits.
 
     Returns
     -------
     halvings
-        For each SAE, up to ``count``. A division is dropped where one half has less than half of
-        the tokens of another, as with few long documents. Except for excluded documents, the
-        first halves are the same documents in all SAEs, and so are the second. Empty below four
-        documents.
+        For each SAE, up to ``count`` splits. A split is dropped if one half has less than half
+        of the tokens of another, as with few long documents. Except for excluded documents,
+        the halves have the same documents in all SAEs. Empty for fewer than four documents.
     """
     sizes = [
-        dict(zip(*(x.tolist() for x in np.unique(of, return_counts=True)), strict=True))
-        for of in documents
+        dict(zip(*(x.tolist() for x in np.unique(each, return_counts=True)), strict=True))
+        for each in documents
     ]
     common = np.array(sorted(set.intersection(*map(set, sizes))), dtype=np.int64)
-    found: list[list[Halving]] = [[] for _ in documents]
+    result: list[list[Halving]] = [[] for _ in documents]
     if len(common) < _FEWEST:
-        return found
+        return result
     for i in range(count):
         order = _shuffled(common, seed, i).tolist()
         sides = _sides(order, sizes)
         least = min(sum(size[d] for d in side) for size in sizes for side in sides)
-        kept = [[_fitting(side, size, least) for side in sides] for size in sizes]
+        retained = [[_fitting(side, size, least) for side in sides] for size in sizes]
         tokens = [
-            sum(size[d] for d in side) for size, k in zip(sizes, kept, strict=True) for side in k
+            sum(size[d] for d in side) for size, k in zip(sizes, retained, strict=True) for side in k
         ]
         if 2 * min(tokens) < max(tokens):
             continue
-        for halvings, (one, two) in zip(found, kept, strict=True):
+        for halvings, (one, two) in zip(result, retained, strict=True):
             halvings.append((np.array(one, dtype=np.int64), np.array(two, dtype=np.int64)))
-    return found
+    return result
 
 
 def _shuffled(documents: NDArray[np.int64], seed: int, repeat: int) -> NDArray[np.int64]:
@@ -96,10 +95,10 @@ def _sides(order: Sequence[int], sizes: Sequence[Mapping[int, int]]) -> tuple[li
 
 
 def _fitting(side: Sequence[int], size: Mapping[int, int], least: int) -> list[int]:
-    """Return the documents that fit into so many tokens, in their order."""
-    kept, filled = [], 0
+    """Return the documents of one half, in order, up to a total of ``least`` tokens."""
+    retained, filled = [], 0
     for d in side:
         if filled + size[d] <= least:
-            kept.append(d)
+            retained.append(d)
             filled += size[d]
-    return kept
+    return retained

@@ -1,23 +1,23 @@
-"""p-values of a statistic that is computed again on permuted or drawn data."""
+"""p-values from a statistic on permuted or simulated data."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["permutation_p"]
 
-# A sum in another order must not count as a smaller number.
+# The same sum in a different order must not compare as smaller.
 _ROUNDING = 1e-12
 
 
 def permutation_p(seen: float, drawn: NDArray[np.float64]) -> float | None:
-    """Return (1 + draws as high) / (1 + draws), one-sided; None where there is nothing to compare.
+    """Return the one-sided p-value, (1 + draws at least as high) / (1 + draws), or None.
 
     Parameters
     ----------
     seen
-        The statistic; NaN if there is none.
+        The observed statistic; NaN gives None.
     drawn
-        (draws,). The statistic of each draw; NaN where a draw has none.
+        (draws,). The statistic of each draw; NaN is ignored, and no finite draw gives None.
     """
     values = drawn[np.isfinite(drawn)]
     if not np.isfinite(seen) or not len(values):
