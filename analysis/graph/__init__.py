@@ -1,1 +1,1 @@
-"""Co-activation graphs: statistics, distributions and growth, beside nulls."""
+"""Co-activation graphs: statistics, distributions, growth and null models."""

@@ -1,4 +1,4 @@
-"""The co-activation graph of an SAE: its edges, their weights, and the tokens they are counted over."""
+"""The co-activation graph of an SAE: edges, weights and token counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,20 +30,20 @@ class CoactivationGraph:
     sae
         The name of the SAE.
     tokens, counted
-        Number of tokens that the edges are counted over, the first of the corpus; and number
-        of tokens that the atlas counted.
+        Number of tokens of this graph, from the start of the corpus; and number of tokens
+        counted in the atlas.
     pairs
-        int64, (edges, 2). Both features of each edge.
+        int64, (edges, 2). The two features of each edge.
     count
-        int64, (edges,). Number of tokens that have both features among their most active ones.
+        int64, (edges,). Number of tokens with both features among their most active ones.
     weight
-        float64, (edges,). Mean cosine of both features, over all tokens that the atlas counted.
+        float64, (edges,). Mean cosine of the two features, over all tokens counted in the atlas.
     active
         int64, (features,). Number of tokens on which each feature is active.
     min_count
         Smallest count of an edge.
     membership
-        The most active features of each token; None if codes are not stored, or not read.
+        The most active features of each token; None if codes are not stored or were not read.
     """
 
     sae: str
@@ -63,7 +63,7 @@ class CoactivationGraph:
 
     @cached_property
     def graph(self) -> "igraph.Graph":
-        """The graph without weights: vertex i is feature i, also if it has no edge."""
+        """The unweighted graph; vertex i is feature i, with or without edges."""
         import igraph
 
         return igraph.Graph(n=self.features, edges=self.pairs)
@@ -86,24 +86,24 @@ def read_graph(
     sae
         The name of the SAE.
     min_count
-        Smallest count of an edge; the count of the atlas if that is larger.
+        Smallest count of an edge. If the minimum of the atlas is larger, that is used.
     tokens
-        Number of tokens, the first of the corpus; all if None. Fewer than all need codes.
+        Number of tokens from the start of the corpus; None for all. A subset needs codes.
     codes
-        Whether the most active features of each token are read too, if codes are stored.
+        Whether to read the most active features of each token as well, if codes are stored.
 
     Returns
     -------
-    The graph. Edges have the order of the tables of the atlas, or of the part for a folder.
+    The graph. Edges are in the order of the atlas table, or of the part for a folder.
 
     Raises
     ------
     UnknownName
-        If there is no such SAE.
+        If the atlas has no such SAE.
     Missing
         If its statistics are missing, or ``tokens`` needs codes that are not stored.
     BadInput
-        If it has fewer tokens.
+        If the SAE was counted over fewer tokens.
     """
     folder = atlas if isinstance(atlas, Folder) else atlas.folder
     if folder is not None:
@@ -128,7 +128,7 @@ def read_graph(
         key, active = _key(pairs), membership.active
         pairs, count = edges(membership, min_count=min_count)
         order = np.argsort(key)
-        # Every edge over fewer tokens is also an edge over all of them.
+        # Every edge over a subset of the tokens is also an edge over all of them.
         weight = weight[order[np.searchsorted(key[order], _key(pairs))]]
     return CoactivationGraph(
         sae, tokens or counted, counted, pairs, count, weight, active, min_count, membership
@@ -170,9 +170,9 @@ def equal_scale(
 ) -> tuple[int, int]:
     """Return the number of tokens and the smallest count at which graphs can be compared.
 
-    Edges grow with tokens. If SAEs were counted over different numbers of tokens (their
-    tokenizers differ, for example), all are cut to the smallest number. If they were ingested
-    with different smallest counts, the largest of these holds for all.
+    The number of edges grows with the number of tokens. If SAEs were counted over
+    different numbers of tokens (for example, with different tokenizers), all are cut to the
+    smallest number. If they were ingested with different smallest counts, the largest is used.
 
     Parameters
     ----------
@@ -184,11 +184,11 @@ def equal_scale(
     Raises
     ------
     UnknownName
-        If there is no SAE of a name.
+        If the atlas has no SAE of a name.
     Missing
-        If the statistics or the edges of one are missing.
+        If the statistics or the edges of an SAE are missing.
     BadInput
-        If one has fewer tokens than ``tokens``.
+        If an SAE was counted over fewer than ``tokens`` tokens.
     Mismatch
         If an SAE was counted over more tokens and its codes are not stored.
     """
@@ -204,7 +204,7 @@ def equal_scale(
         if each > tokens and not has_codes(atlas, name):
             raise Mismatch(
                 f"Graphs are compared over equal numbers of tokens, here {tokens:,}, since edges grow with "
-                f"them. {_no_codes(name, each, tokens)} Or name one SAE at a time."
+                f"tokens. {_no_codes(name, each, tokens)} Or select one SAE at a time."
             )
     return tokens, min_count
 
@@ -218,7 +218,8 @@ def has_codes(atlas: Atlas | Folder, sae: str) -> bool:
 def _check_tokens(sae: str, counted: int, tokens: int | None) -> None:
     if tokens is not None and not 0 < tokens <= counted:
         raise BadInput(
-            f"{sae} was counted over {counted:,} tokens, so {tokens:,} cannot be selected."
+            f"{tokens:,} tokens were requested, but {sae} was counted over {counted:,} tokens. "
+            f"Request 1 to {counted:,} tokens."
         )
 
 
@@ -230,7 +231,7 @@ def _no_codes(sae: str, counted: int, tokens: int) -> str:
 
 
 def _activity(atlas: Atlas | Folder, sae: str) -> tuple[NDArray[np.int64], int]:
-    """Return on how many tokens each feature is active, and how many tokens were counted."""
+    """Return the number of active tokens of each feature, and the number of tokens counted."""
     if isinstance(atlas, Folder):
         part = atlas.sound().parts.get(f"statistics/{sae}")
         if part is None:

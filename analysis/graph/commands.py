@@ -1,4 +1,4 @@
-"""The commands `atlas stats` and `atlas plot graphs`: co-activation graphs, compared with null graphs."""
+"""The commands `atlas stats` and `atlas plot graphs`, on co-activation graphs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from atlas.cli.output import (
 
 __all__ = ["plot_graphs", "stats"]
 
-#: The rows of the table: first the statistics of the original study, then the others.
+#: The rows of the table: first those of the original study, then additional statistics.
 _ROWS = {
     "tokens": "tokens",
     "nodes": "nodes",
@@ -29,12 +29,12 @@ _ROWS = {
     "density": "density",
     "components": "connected components",
     "largest_component": "largest component",
-    "component_sizes": "component sizes (× how many)",
+    "component_sizes": "component sizes (size × number)",
     "average_clustering": "average clustering",
     "clustering_over_density": "average clustering over density",
     "transitivity": "transitivity",
     "isolates": "features without an edge",
-    "dead": "features never active",
+    "dead": "features that are never active",
     "assortativity": "degree assortativity",
     "k_core": "largest k-core",
     "path_length": "mean path in largest component",
@@ -42,14 +42,14 @@ _ROWS = {
     "communities": "communities (Leiden)",
     "degree_frequency_pearson": "degree and frequency, Pearson",
     "degree_frequency_spearman": "degree and frequency, Spearman",
-    "degree_frequency_n": "active features in both correlations",
+    "degree_frequency_n": "degree and frequency, active features",
 }  # fmt: skip
 
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(GraphStatisticsSettings)
-@click.option("--replace", is_flag=True, help="Compute again what is stored already.")
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
 @atlas_option
 @shared_options
 def stats(
@@ -61,10 +61,10 @@ def stats(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Describe the co-activation graphs of SAEs, next to each other and to null graphs.
+    """Report statistics of co-activation graphs, and compare them with null graphs.
 
-    Edges grow with tokens, so graphs are compared over equal numbers of tokens: SAEs counted
-    over different numbers are cut to the smallest, which needs their codes. The results are
+    Edges grow with tokens, so graphs are compared over equal numbers of tokens. SAEs counted
+    over more tokens are cut to the smallest number, which needs their codes. The results are
     stored in the folder of the atlas.
 
     \b
@@ -83,7 +83,7 @@ def stats(
     for row in results:
         if row["tokens"] < row["counted"]:
             progress.report(
-                f"{row['sae']} was counted over {row['counted']:,} tokens; this is its graph over the first "
+                f"{row['sae']} was counted over {row['counted']:,} tokens; its graph is over the first "
                 f"{row['tokens']:,}."
             )
     rows = all_rows(results)
@@ -94,12 +94,12 @@ def stats(
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option("--kind", default="page", show_default=True,
               type=click.Choice(["page", "degree", "log-degree", "frequency", "scatter", "growth"]),
-              help="One picture, or all of them on a page.")  # fmt: skip
+              help="One plot, or a page of all plots.")  # fmt: skip
 @click.option("--out", "-o", "outs", multiple=True, default=("graphs.html",), show_default=True,
               type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Where to: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
+              help="Output file: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
 @click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Only edges of features that were together among the most active of N tokens.")  # fmt: skip
+              help="Only pairs of features that are among the most active together on N or more tokens.")  # fmt: skip
 @atlas_option
 @shared_options
 def plot_graphs(
@@ -112,7 +112,7 @@ def plot_graphs(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw co-activation graphs: degree, log degree, frequency, both together, growth over tokens.
+    """Plot co-activation graphs: degree, log degree, frequency, a scatter plot, and growth.
 
     \b
     Examples:
@@ -137,16 +137,16 @@ def plot_graphs(
 
 def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
     echo("\n".join(verdict) + "\n")
-    found = result["saes"]
+    saes = result["saes"]
     print_table([
-        {"statistic": said, **{one["sae"]: _shown(one, name) for one in found}}
-        for name, said in _ROWS.items()
+        {"statistic": label, **{one["sae"]: _shown(one, name) for one in saes}}
+        for name, label in _ROWS.items()
     ] + [
-        {"statistic": f"{name}: dip test of one mode",
-         **{one["sae"]: _shown_modes(one["modes"][name]) for one in found}}
-        for name in found[0]["modes"]
+        {"statistic": f"{name}: dip test of unimodality",
+         **{one["sae"]: _shown_modes(one["modes"][name]) for one in saes}}
+        for name in saes[0]["modes"]
     ])  # fmt: skip
-    for one in found:
+    for one in saes:
         for name, why in one["notes"].items():
             echo(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
     for key in dict.fromkeys((row["sae"], row["null"]) for row in result["nulls"]):
@@ -170,20 +170,20 @@ def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _shown(one: Mapping[str, Any], name: str) -> str:
-    """Return a number as text, since a column holds numbers of many kinds."""
+    """Format a number as text, since a column holds several types of numbers."""
     value = one[name]
     if value is None:
         return "–"
     if name == "component_sizes":
         sizes = sorted(value.items())
-        told = ", ".join(f"{size:,} × {times:,}" for size, times in sizes[:6])
-        return told + (f", … {sizes[-1][0]:,}" if len(sizes) > 6 else "")
+        listed = ", ".join(f"{size:,} × {times:,}" for size, times in sizes[:6])
+        return listed + (f", … {sizes[-1][0]:,}" if len(sizes) > 6 else "")
     if name == "path_length" and one["path_length_error"] is not None:
         return f"{value:.4g} ± {one['path_length_error']:.2g} ({one['path_sources']} sources)"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _shown_modes(said: Mapping[str, Any]) -> str:
-    if said["p"] is None:
+def _shown_modes(modes: Mapping[str, Any]) -> str:
+    if modes["p"] is None:
         return "–"
-    return f"dip {said['dip']:.4f}, p {said['p']:.2g}, n {said['n']:,}"
+    return f"dip {modes['dip']:.4f}, p {modes['p']:.2g}, n {modes['n']:,}"

@@ -1,8 +1,9 @@
-"""Hartigan's dip test: is a distribution of one mode, or of more?
+"""Hartigan's dip test of unimodality.
 
 The dip is the largest distance between the distribution function of a sample and that of
-the nearest distribution with one mode (Hartigan and Hartigan, The Annals of Statistics 13,
-1985). Its null is the uniform distribution, the hardest of one mode to tell from two.
+the nearest unimodal distribution (Hartigan and Hartigan, The Annals of Statistics 13, 1985).
+The null is the uniform distribution, the unimodal one that is hardest to distinguish from two
+modes.
 """
 
 from dataclasses import dataclass
@@ -16,22 +17,22 @@ from ingest.compilation import compiled
 
 __all__ = ["DipTest", "dip", "dip_test"]
 
-#: Samples above this size are compared with the null at this size: √n · dip has a limit by then.
+#: Larger samples are compared with the null at this size: √n · dip has converged by then.
 _NULL_SIZE = 2_000
 
 
 @dataclass(frozen=True)
 class DipTest:
-    """What the dip test says.
+    """The result of a dip test.
 
     Parameters
     ----------
     dip
         The dip, from 1 / (2n) to 1/4.
     p
-        Share of samples of a uniform distribution with as large a dip, (1 + such) / (1 + draws).
+        p-value: (1 + uniform samples with at least this dip) / (1 + draws).
     n
-        Values.
+        Number of values.
     """
 
     dip: float
@@ -45,39 +46,39 @@ def dip(values: NDArray[np.float64]) -> float:
     Parameters
     ----------
     values
-        (n,). All different: repeated values are modes of their own to this test, so counts
-        must be spread first.
+        (n,). All different. The test treats repeated values as separate modes, so spread
+        counts first.
 
     Raises
     ------
     BadInput
-        If there is no value, or two are equal, or one is not a finite number.
+        If there is no value, two values are equal, or a value is not finite.
     """
     x = np.sort(np.asarray(values, dtype=np.float64))
     if not len(x) or not np.isfinite(x).all() or (len(x) > 1 and np.diff(x).min() == 0.0):
         raise BadInput(
-            "The dip is of one or more finite numbers, all different, and these are not; "
-            "spread repeated values first."
+            "The dip test needs one or more finite numbers, all different; the input has repeated, "
+            "infinite or no values. Spread repeated values first."
         )
     return float(_dip(x))
 
 
 def dip_test(values: NDArray[np.float64], *, draws: int = 1999, seed: int = 0) -> DipTest:
-    """Test whether a sample may come from a distribution with one mode.
+    """Test whether a sample is consistent with a unimodal distribution.
 
     Parameters
     ----------
     values
         (n,). All different.
     draws
-        Uniform samples drawn; p is no smaller than 1 / (1 + draws).
+        Number of uniform samples; the smallest p is 1 / (1 + draws).
     seed
-        Of these.
+        Seed of the uniform samples.
 
     Raises
     ------
     BadInput
-        As ``dip`` does.
+        For the same inputs as ``dip``.
     """
     found = dip(values)
     size = min(len(values), _NULL_SIZE)
@@ -101,11 +102,11 @@ def _hull(
     touch: NDArray[np.int64],
     curve: NDArray[np.float64],
 ) -> int:
-    """Find the greatest convex curve below points of the distribution function, or its mirror image.
+    """Find the greatest convex minorant of the distribution function, or the least concave majorant.
 
-    Points are (x[i], (i + step) / n) for i from ends[0] to ends[1]. With sign -1 the curve is
-    the least concave one above them. ``touch`` takes the points it touches, ``curve`` its
-    height at every point; the number of points touched is returned.
+    Points are (x[i], (i + step) / n) for i from ends[0] to ends[1]. Sign -1 selects the
+    majorant. ``touch`` receives the points on the curve, and ``curve`` its height at every
+    point. The return value is the number of points on the curve.
     """
     n = len(x)
     size = 0
@@ -129,7 +130,7 @@ def _hull(
 
 @compiled
 def _dip(x: NDArray[np.float64]) -> float:
-    """Narrow the interval that holds the mode until what is within it costs no more than what is without."""
+    """Narrow the modal interval until the distance inside it is at most the distance outside it."""
     n = len(x)
     low, high = 0, n - 1
     found = 1.0 / n

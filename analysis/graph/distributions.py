@@ -1,4 +1,4 @@
-"""How degree and frequency are distributed over features, and how they go together."""
+"""Distributions of degree and frequency over features, and their correlation."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,21 @@ from analysis.graph.dip_test import dip_test
 
 __all__ = ["Correlation", "Modes", "correlate", "modes"]
 
-_ENOUGH = 4  # a dip of fewer values says nothing
+_ENOUGH = 4  # fewer values cannot show two modes
 
 
 @dataclass(frozen=True)
 class Modes:
-    """Whether a count has more than one mode over features.
+    """A dip test of the distribution of a count over features.
 
     Parameters
     ----------
     n, zeros
-        Features with a count above 0, which are tested, and those with none, which are not:
-        they are a heap of their own, whatever the test says.
+        Number of features with a count above 0, which are tested, and with count 0. Zeros are
+        excluded because they form a separate peak in any case.
     dip, p
-        Of the dip test; a small p says that there is more than one mode, not how many.
-        None for fewer than four features.
+        Result of the dip test. A small p indicates more than one mode, but not how many. None
+        for fewer than four features.
     """
 
     n: int
@@ -35,14 +35,14 @@ class Modes:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How degree goes with frequency over the features that are active at least once.
+    """Correlation of degree and frequency over the features that are active at least once.
 
     Parameters
     ----------
     n
-        Features.
+        Number of features.
     pearson, spearman
-        None where either is the same for all.
+        Correlation coefficients; None if degree or frequency is constant.
     """
 
     n: int
@@ -53,18 +53,18 @@ class Correlation:
 def modes(counts: NDArray[np.int64], *, log: bool, seed: int = 0) -> Modes:
     """Test a count (a degree, a number of tokens) for more than one mode.
 
-    Counts repeat, and to the dip every repeated value is a mode of its own. So each count c
-    is spread evenly between c - 1/2 and c + 1/2 (on the scale tested), as a histogram with
-    a bar for every count would be.
+    Counts repeat, and the dip test treats every repeated value as a mode. Each count c is
+    therefore spread evenly between c - 1/2 and c + 1/2 (on the scale tested), like a histogram
+    with one bar per count.
 
     Parameters
     ----------
     counts
         (features,).
     log
-        Whether the logarithm of the count is tested.
+        Whether to test the logarithm of the count.
     seed
-        Of the spreading and of the test.
+        Seed of the spreading and of the test.
     """
     rng = np.random.default_rng(seed)
     some = counts[counts > 0].astype(np.float64)
@@ -74,7 +74,7 @@ def modes(counts: NDArray[np.int64], *, log: bool, seed: int = 0) -> Modes:
     low, high = some - 0.5, some + 0.5
     if log:
         low, high = np.log(low), np.log(high)
-    # Two equal values after spreading are rounding; the dip needs one of each.
+    # Values can be equal after spreading only by rounding; the dip needs distinct values.
     test = dip_test(np.unique(rng.uniform(low, high)), seed=seed)
     return Modes(len(some), zeros, test.dip, test.p)
 
@@ -85,7 +85,7 @@ def correlate(degree: NDArray[np.int64], active: NDArray[np.int64]) -> Correlati
     Parameters
     ----------
     degree, active
-        (features,) each. Features that are never active are left out.
+        (features,) each. Features that are never active are excluded.
     """
     live = active > 0
     x, y = degree[live].astype(np.float64), active[live].astype(np.float64)

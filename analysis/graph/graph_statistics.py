@@ -1,7 +1,7 @@
-"""What the shape of one graph says: its size, pieces, clustering, cores, distances and communities.
+"""Statistics of one graph: size, components, clustering, cores, distances and communities.
 
-Every number is what networkx gives, and is computed by igraph. Where a number has no value
-(the assortativity of a graph without edges), it is None and a note says why.
+The numbers are computed by igraph and equal those of networkx. An undefined number, such as
+the assortativity of a graph without edges, is None, and a note gives the reason.
 """
 
 from collections.abc import Mapping
@@ -19,60 +19,60 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphStatistics", "describe"]
 
-#: Distances from every node are walked up to so many nodes times edges of the largest
-#: component (some seconds); from then on from so many nodes drawn at random.
+#: Largest nodes × edges of the largest component for exact distances (some seconds), and the
+#: number of random source nodes beyond that.
 EXACT_STEPS = 500_000_000
 SOURCES = 256
 
-_AT_ONCE = 32  # sources whose distances igraph returns in one list
+_AT_ONCE = 32  # sources per call to igraph
 
 
 @dataclass(frozen=True)
 class GraphStatistics:
-    """The shape of an undirected graph without weights.
+    """Statistics of an undirected, unweighted graph.
 
     Parameters
     ----------
     nodes, edges
-        How many.
+        Number of nodes and of edges.
     average_degree
         2 · edges / nodes.
     density
-        Edges, as a share of all pairs of nodes; 0 below two nodes.
+        Share of all pairs of nodes that have an edge; 0 for fewer than two nodes.
     components
-        Connected components; a node without edges is one.
+        Number of connected components, including nodes without edges.
     isolates
-        Nodes without edges.
+        Number of nodes without edges.
     largest_component
-        Nodes in the largest component.
+        Number of nodes in the largest component.
     component_sizes
-        How many components there are of each size.
+        Number of components of each size.
     average_clustering
-        Mean over all nodes of the share of pairs of its neighbours that are linked; nodes of
-        degree 0 and 1 count as 0.
+        Mean over all nodes of the share of pairs of neighbours with an edge; 0 for nodes of
+        degree 0 and 1.
     clustering_over_density
-        The former over the density, which is what clustering would be if edges lay anywhere. A
-        help where numbers of edges differ, no cure: it cannot be large in a dense graph.
+        Average clustering divided by density, its expected value with random edges. The ratio
+        reduces the effect of the number of edges, but it cannot be large in a dense graph.
     transitivity
-        Share of paths of two edges that a third closes; 0 if there are none.
+        Share of paths of two edges that a third edge closes; 0 if there are none.
     assortativity
         Pearson correlation of the degrees at both ends of an edge.
     k_core
-        The largest k such that some nodes have k edges to each other.
+        The largest k with a nonempty k-core.
     cores
-        How many nodes there are of each core number.
+        Number of nodes of each core number.
     path_length
-        Mean distance of two nodes of the largest component, in edges.
+        Mean distance between two nodes of the largest component, in edges.
     path_length_error
-        Its standard error over sources where these were drawn; None if it is exact.
+        Standard error of the path length over sampled sources; None if it is exact.
     path_sources
-        Nodes that distances were walked from.
+        Number of nodes from which distances were computed.
     modularity
         Modularity (resolution 1) of the communities that Leiden's method finds.
     communities
-        How many these are, nodes without edges left out.
+        Number of these communities, without isolated nodes.
     notes
-        For numbers without a value, why.
+        For each number without a value, the reason.
     """
 
     nodes: int
@@ -105,18 +105,19 @@ def describe(
     Parameters
     ----------
     graph
-        Undirected, of igraph or networkx, without loops or double edges; weights are not read.
+        An undirected graph of igraph or networkx, without loops or multiple edges. Weights are
+        ignored.
     seed
-        Of Leiden's method, and of the nodes that distances are walked from.
+        Seed of Leiden's method and of the sampled sources.
     exact_steps
-        The mean distance is exact up to so many nodes times edges of the largest component.
+        Largest nodes × edges of the largest component for an exact mean distance.
     sources
-        Beyond that, from how many nodes it is estimated.
+        Number of sampled source nodes beyond that.
 
     Raises
     ------
     BadInput
-        If the graph is directed, or has loops or double edges.
+        If the graph is directed, or has loops or multiple edges.
     """
     g = as_igraph(graph)
     n, m = g.vcount(), g.ecount()
@@ -166,7 +167,7 @@ def _numbers(values: NDArray[np.int64]) -> dict[int, int]:
 def _assortativity(g: "igraph.Graph", notes: dict[str, str]) -> float | None:
     """Return the correlation of degrees over edges, from sums of integers.
 
-    So equal degrees are known for what they are, and not from a variance that rounds to 0.
+    Integer sums detect constant degrees exactly; a floating-point variance may not round to 0.
     """
     degree = np.array(g.degree(), dtype=np.int64)
     ends = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
@@ -183,7 +184,7 @@ def _assortativity(g: "igraph.Graph", notes: dict[str, str]) -> float | None:
 def _path_length(
     parts: Any, *, seed: int, exact_steps: int, sources: int
 ) -> tuple[float | None, float | None, int]:
-    """Return the mean distance in the largest component, its error, and from how many nodes."""
+    """Return the mean distance in the largest component, its error, and the number of sources."""
     if not len(parts) or max(parts.sizes()) < 2:
         return None, None, 0
     g = parts.giant()

@@ -1,4 +1,4 @@
-"""How a graph grows with the tokens it is counted over: more of these, more edges."""
+"""Growth of a graph with the number of tokens it is counted over."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from ingest.codes.topk_membership import Membership, edges
 
 __all__ = ["PARTS", "Grown", "growth"]
 
-#: The first tokens of the corpus, in shares of all.
+#: Shares of the corpus, from its start.
 PARTS = (16, 8, 4, 2, 1)
 
 
@@ -19,11 +19,11 @@ class Grown:
     Parameters
     ----------
     tokens
-        How many.
+        Number of tokens.
     edges, isolates
-        Edges, and features without one.
+        Number of edges, and of features without an edge.
     average_clustering
-        With features of degree 0 and 1 as 0.
+        Average clustering, with 0 for features of degree 0 and 1.
     """
 
     tokens: int
@@ -33,7 +33,7 @@ class Grown:
 
 
 def growth(membership: Membership, *, min_count: int = 1) -> list[Grown]:
-    """Return the graph at 1/16, 1/8, 1/4, 1/2 and all of the tokens, as far as there is one in them."""
+    """Compute the graph at 1/16, 1/8, 1/4, 1/2 and all of the tokens; omit shares without tokens."""
     import igraph
 
     found = []

@@ -1,4 +1,4 @@
-"""The graph and the weights that were given, as igraph holds them, and igraph's generator with a seed."""
+"""Conversion of graphs and edge weights to igraph, and a seed for igraph's generator."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ __all__ = ["as_igraph", "checked_weights", "seeded"]
 
 
 def as_igraph(graph: Any) -> "igraph.Graph":
-    """Return a graph as igraph holds it, nodes in the order of the given one.
+    """Convert a graph to igraph, with nodes in the same order.
 
     Raises
     ------
     BadInput
-        If it is no graph, directed, or has loops or double edges.
+        If it is not a graph, or is directed, or has loops or multiple edges.
     """
     import igraph
 
@@ -34,18 +34,18 @@ def as_igraph(graph: Any) -> "igraph.Graph":
         g = igraph.Graph(n=len(number), edges=ends, directed=graph.is_directed())
     else:
         raise BadInput(
-            f"A graph of igraph or networkx is expected, and a {type(graph).__name__} was given; "
-            "`Atlas.graph` makes one."
+            f"Expected a graph of igraph or networkx; a {type(graph).__name__} was passed. "
+            "`Atlas.graph` returns one."
         )
     if g.is_directed():
         raise BadInput(
-            "A directed graph was given, and co-activation has no direction; "
-            "give one without, such as `graph.as_undirected()` in igraph."
+            "Expected an undirected graph; a directed graph was passed. "
+            "Convert it first, for example with `graph.as_undirected()` in igraph."
         )
     if not g.is_simple():
         raise BadInput(
-            "The graph has loops or several edges between two nodes, which these statistics do not "
-            "count alike everywhere; give a simple one, such as `graph.simplify()` in igraph."
+            "Expected a simple graph; the graph has loops or multiple edges. "
+            "Simplify it first, for example with `graph.simplify()` in igraph."
         )
     return g
 
@@ -53,28 +53,28 @@ def as_igraph(graph: Any) -> "igraph.Graph":
 def checked_weights(
     graph: "igraph.Graph", weights: Sequence[float] | NDArray[np.float64] | None
 ) -> list[float] | None:
-    """Return the weights of a graph's edges as igraph takes them; None for none.
+    """Return the edge weights of a graph as a list for igraph, or None.
 
     Raises
     ------
     BadInput
-        If there is not one finite weight above 0 for each edge.
+        Unless each edge has one finite weight above 0.
     """
     if weights is None:
         return None
-    given = np.asarray(weights, dtype=np.float64)
-    if given.shape != (graph.ecount(),) or not np.all((given > 0) & np.isfinite(given)):
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (graph.ecount(),) or not np.all((values > 0) & np.isfinite(values)):
         raise BadInput(
-            f"Weights above 0 are expected, one for each of {graph.ecount():,} edges; "
-            f"{given.size:,} were given, the least of them {given.min(initial=np.inf):g}."
+            f"Expected one finite weight above 0 for each of {graph.ecount():,} edges; "
+            f"{values.size:,} were passed, with minimum {values.min(initial=np.inf):g}."
         )
-    listed: list[float] = given.tolist()
+    listed: list[float] = values.tolist()
     return listed
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let igraph draw what this seed gives; afterwards as before, from Python's own generator."""
+    """Seed igraph's random numbers within the context; then restore Python's generator."""
     import igraph
 
     igraph.set_random_number_generator(random.Random(seed))

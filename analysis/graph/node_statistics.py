@@ -1,4 +1,4 @@
-"""What the graph says of each of its nodes: how linked, how central, in which piece."""
+"""Statistics of each node: degree, strength, clustering, centrality, core and component."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,32 +21,31 @@ DAMPING = 0.85
 
 @dataclass(frozen=True, eq=False)
 class NodeStatistics:
-    """Numbers of each node, in the order of the nodes; (nodes,) each.
+    """Statistics of each node, in the order of the nodes; (nodes,) each.
 
     Parameters
     ----------
     degree
-        int64. Nodes it is linked to.
+        int64. Number of neighbours.
     strength
-        float64. Sum of the weights of its edges; the degree where no weights were given.
+        float64. Sum of the weights of its edges; the degree if there are no weights.
     clustering
-        float64. Share of pairs of its neighbours that are linked; 0 below two neighbours.
+        float64. Share of pairs of its neighbours with an edge; 0 for fewer than two neighbours.
     pagerank
-        float64. PageRank with the weights; sums to 1.
+        float64. Weighted PageRank; sums to 1.
     core
-        int64. The largest k such that it belongs to a set of nodes with k edges each within.
+        int64. Core number: the largest k such that the node is in the k-core.
     betweenness
-        float64. Share of the pairs of other nodes whose shortest path leads over it, as
-        networkx gives with ``normalized=True``: where a pair has several shortest paths, the
-        share of these; pairs that no path joins count as pairs. Weights are not read. 0 below
-        three nodes.
+        float64. Share of shortest paths between other nodes that pass through the node, averaged
+        over pairs, as in networkx with ``normalized=True``. Unconnected pairs count as 0.
+        Weights are ignored. 0 for fewer than three nodes.
     component
-        int64. Number of its connected component: 0 is the largest, ties to the one that holds
-        the lowest node.
+        int64. Number of its connected component, in descending order of size; ties are in order
+        of the lowest node.
     sources
-        From how many nodes shortest paths were walked.
+        Number of nodes from which shortest paths were computed.
     exact
-        Whether these were all that have an edge; otherwise ``betweenness`` is an estimate.
+        Whether these are all nodes with an edge; otherwise ``betweenness`` is an estimate.
     """
 
     degree: NDArray[np.int64]
@@ -68,37 +67,37 @@ def node_statistics(
     exact_steps: int = EXACT_STEPS,
     sources: int = SOURCES,
 ) -> NodeStatistics:
-    """Compute the numbers of each node.
+    """Compute the statistics of each node.
 
     Parameters
     ----------
     graph
-        Undirected, of igraph or networkx, without loops or double edges.
+        An undirected graph of igraph or networkx, without loops or multiple edges.
     weights
-        Of its edges, in their order, above 0; all 1 if None.
+        Edge weights above 0, in the order of the edges; None for all 1.
     seed
-        Of the nodes that shortest paths are walked from.
+        Seed of the sampled sources of shortest paths.
     exact_steps
-        Betweenness is exact up to so many linked nodes times edges.
+        Largest linked nodes × edges for exact betweenness.
     sources
-        Beyond that, from how many nodes it is estimated; 2 or more.
+        Number of sampled source nodes beyond that; 2 or more.
 
     Raises
     ------
     BadInput
-        If the graph is directed, or has loops or double edges, or a weight is not above 0.
+        If the graph is directed, has loops or multiple edges, or a weight is not above 0.
     """
     g = as_igraph(graph)
     n = g.vcount()
-    given = checked_weights(g, weights)
+    values = checked_weights(g, weights)
     degree = np.array(g.degree(), dtype=np.int64)
     component = np.array(g.connected_components(mode="weak").membership, dtype=np.int64)
     drawn, exact = _sources(degree, g.ecount(), seed=seed, exact_steps=exact_steps, sources=sources)
     return NodeStatistics(
         degree=degree,
-        strength=np.array(g.strength(weights=given), dtype=np.float64),
+        strength=np.array(g.strength(weights=values), dtype=np.float64),
         clustering=np.array(g.transitivity_local_undirected(mode="zero"), dtype=np.float64),
-        pagerank=np.array(g.pagerank(weights=given, damping=DAMPING) if n else [], np.float64),
+        pagerank=np.array(g.pagerank(weights=values, damping=DAMPING) if n else [], np.float64),
         core=np.array(g.coreness(), dtype=np.int64),
         betweenness=_betweenness(g, degree, drawn),
         component=by_size(component),
@@ -110,9 +109,9 @@ def node_statistics(
 def _sources(
     degree: NDArray[np.int64], edges: int, *, seed: int, exact_steps: int, sources: int
 ) -> tuple[NDArray[np.int64], bool]:
-    """Return the nodes to walk from: all that have an edge, or some of these drawn at random."""
+    """Return the source nodes of shortest paths: all nodes with an edge, or a random sample."""
     if sources < 2:
-        raise BadInput(f"Betweenness is estimated from 2 nodes or more; {sources} was given.")
+        raise BadInput(f"sources is {sources}; betweenness needs 2 source nodes or more.")
     linked = np.flatnonzero(degree)
     if len(linked) * edges <= exact_steps or len(linked) <= sources:
         return linked, True
@@ -122,15 +121,15 @@ def _sources(
 def _betweenness(
     g: "igraph.Graph", degree: NDArray[np.int64], drawn: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return betweenness as a share of pairs, from the shortest paths that begin at some nodes.
+    """Estimate betweenness as a share of pairs, from the shortest paths from some nodes.
 
-    Paths that begin at a node itself do not lead over it. So each node is scaled by how many
-    of the other linked nodes were drawn, which makes the estimate right in the mean.
+    A path does not pass through its own start. Each node is therefore scaled by the number of
+    other sources, which makes the estimate unbiased.
     """
     n, linked = g.vcount(), int(np.sum(degree > 0))
     if n < 3 or not linked:
         return np.zeros(n)
-    # igraph halves sums over ordered pairs, as the graph is undirected.
+    # igraph halves sums over ordered pairs in undirected graphs.
     over = 2 * np.array(g.betweenness(directed=False, sources=drawn.tolist()))
     walked = np.full(n, len(drawn))
     walked[drawn] -= 1

@@ -1,4 +1,4 @@
-"""What chance gives: the statistics of graphs drawn with the counts of tokens and features, or the degrees, kept."""
+"""Null models of co-activation graphs, which preserve token and feature counts, or degrees."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +22,13 @@ __all__ = ["COMPARED", "NULLS", "Drawn", "bipartite", "compare", "configuration"
 
 Numbers: TypeAlias = dict[str, float | None]
 
-#: The nulls by name, each with what it keeps.
+#: The nulls by name, with the quantities that each preserves.
 NULLS = {
-    "bipartite": "features swapped between tokens: each token's number of features and each "
-    "feature's number of tokens kept",
-    "documents": "the same within each document, so each feature's number of tokens there is kept too",
-    "configuration": "edges swapped: each feature's degree kept",
+    "bipartite": "features swapped between tokens; preserves the number of features of each token and the "
+    "number of tokens of each feature",
+    "documents": "features swapped within documents; also preserves the number of tokens of each feature in "
+    "each document",
+    "configuration": "edges swapped; preserves the degree of each feature",
 }
 
 #: The statistics that are compared.
@@ -37,28 +38,28 @@ COMPARED = (
     "modularity", "communities", "degree_frequency_pearson", "degree_frequency_spearman",
 )  # fmt: skip
 
-_SWAPS = 10  # of edges, for each edge
+_SWAPS = 10  # attempted swaps per edge
 
-# The same number summed in another order must not count as another one.
+# The same sum in a different order must not compare as different.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One statistic of a graph beside that of the graphs drawn.
+    """One statistic of a graph, compared with its values in null graphs.
 
     Parameters
     ----------
     statistic, observed
-        Its name and its value.
+        Name and observed value.
     draws
-        Drawn graphs that have a value.
+        Number of null graphs with a value.
     mean, sd
-        Over these; ``sd`` is None for fewer than two.
+        Mean and standard deviation of these values; ``sd`` is None for fewer than two.
     low, high
-        The range that holds the middle 95% of these (of few draws, nearly all).
+        2.5% and 97.5% quantiles of these values.
     z
-        (observed - mean) / sd; None where sd is 0.
+        (observed - mean) / sd; None if sd is 0.
     where
         ``"above"`` or ``"below"`` all draws, ``"within"`` their range, or ``"equal"`` to all.
     """
@@ -82,14 +83,15 @@ def numbers_of(
     exact_steps: int = EXACT_STEPS,
     sources: int = SOURCES,
 ) -> Numbers:
-    """Return the statistics of ``COMPARED`` of a graph.
+    """Compute the statistics in ``COMPARED`` of a graph.
 
     Parameters
     ----------
     graph
-        Undirected and simple.
+        An undirected simple graph.
     active
-        On how many tokens each feature is active; without it, nothing of frequency is told.
+        Number of active tokens of each feature; without it, correlations with frequency are
+        omitted.
     seed, exact_steps, sources
         See ``describe``.
     """
@@ -105,7 +107,7 @@ def numbers_of(
 def bipartite(
     membership: Membership, *, within_documents: bool, min_count: int = 1
 ) -> Callable[[int], "igraph.Graph"]:
-    """Return what draws the graph of a swapped table, given a seed; see ``swapped``."""
+    """Return a function from a seed to a graph of the bipartite null; see ``swapped``."""
     import igraph
 
     def draw(seed: int) -> "igraph.Graph":
@@ -118,16 +120,16 @@ def bipartite(
 
 
 def configuration(graph: "igraph.Graph") -> Callable[[int], "igraph.Graph"]:
-    """Return what draws a simple graph of the same degrees, given a seed.
+    """Return a function from a seed to a random simple graph with the same degrees.
 
-    Edges a–b and c–d become a–d and c–b, unless these are there already; ten tries for
-    each edge. It is the least of the nulls: a token links all its features to each other,
-    and the degrees know nothing of that.
+    Edges a–b and c–d become a–d and c–b, unless one of these exists; there are ten attempts per
+    edge. This is the weakest null: it ignores that a token links all its features to each
+    other.
     """
-    given = as_igraph(graph)
+    original = as_igraph(graph)
 
     def draw(seed: int) -> "igraph.Graph":
-        g = given.copy()
+        g = original.copy()
         if g.ecount() > 1:
             with seeded(seed):
                 g.rewire(n=_SWAPS * g.ecount())
@@ -146,21 +148,21 @@ def compare(
     progress: Progress = SILENT,
     title: str = "Null graphs",
 ) -> list[Drawn]:
-    """Draw graphs, measure each, and say where the observed one stands.
+    """Compare the statistics of a graph with those of null graphs.
 
     Parameters
     ----------
     observed
         The statistics of the graph.
     draw, measure
-        What draws a graph and what measures it; both take a seed, so that Leiden's method
-        is run anew on every graph.
+        Functions that draw a graph and compute its statistics. Both take a seed, so Leiden's
+        method has a new seed on every graph.
     draws
-        How many.
+        Number of null graphs.
     seed
-        Draw i takes a seed made of this and i.
+        Seed of the draws.
     progress, title
-        Told how far it is.
+        Progress reporter, and the title of the stage.
     """
     drawn: list[Numbers] = []
     with progress.stage(title, total=draws, unit="draws") as stage:
@@ -175,8 +177,8 @@ def _seeds(seed: int, draws: int) -> Iterator[int]:
         yield int(each)
 
 
-def _drawn(name: str, observed: float | None, given: Sequence[float | None]) -> Drawn:
-    null = np.array([v for v in given if v is not None], dtype=np.float64)
+def _drawn(name: str, observed: float | None, values: Sequence[float | None]) -> Drawn:
+    null = np.array([v for v in values if v is not None], dtype=np.float64)
     if not len(null) or observed is None:
         return Drawn(name, observed, len(null))
     mean = float(null.mean())

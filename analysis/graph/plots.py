@@ -1,4 +1,4 @@
-"""Pictures of co-activation graphs: degree, frequency, both together, and growth over tokens."""
+"""Plots of co-activation graphs: degree, frequency, scatter plot, and growth over tokens."""
 
 from collections.abc import Sequence
 
@@ -21,29 +21,29 @@ _WIDTH, _HEIGHT, _BARS = 300, 200, 40
 
 
 def draw(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
-    """Draw the graphs of one SAE or several, a row each.
+    """Plot the graphs of one or more SAEs, one row per SAE.
 
     Parameters
     ----------
     graphs
         The graphs, over equal numbers of tokens.
     kind
-        One of ``KINDS``; ``"page"`` puts all of them on one page, growth where codes are at hand.
+        One of ``KINDS``; ``"page"`` combines all of them, with growth if codes are stored.
 
     Raises
     ------
     BadInput
-        If there is no graph or no such kind, no feature of a graph is ever active, or growth
-        is asked for and no codes are at hand.
+        If there is no graph, the kind is unknown, a graph has no active feature, or growth is
+        requested without stored codes.
     """
     if kind not in KINDS:
-        raise BadInput(f"There is no picture {kind!r}; there are {', '.join(KINDS)}.")
+        raise BadInput(f"Unknown plot {kind!r}; expected one of {', '.join(KINDS)}.")
     if not graphs:
-        raise BadInput("No graph was given to draw; name an SAE of the atlas.")
+        raise BadInput("There is no graph to plot; select an SAE of the atlas.")
     for of in graphs:
         if not of.active.any():
             raise BadInput(
-                f"No feature of {of.sae} is ever active, so there is nothing to draw; leave it out."
+                f"No feature of {of.sae} is ever active, so it cannot be plotted; select other SAEs."
             )
     if kind == "growth":
         return draw_growth(graphs)
@@ -58,30 +58,30 @@ def draw(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
 
 
 def draw_histogram(of: CoactivationGraph, *, what: str) -> Chart:
-    """Draw how the degree, its logarithm or the frequency is distributed over features.
+    """Plot the distribution of degree, log degree or frequency over features.
 
     Parameters
     ----------
     of
         The graph.
     what
-        ``"degree"``, ``"log-degree"`` or ``"frequency"``. On an axis of logarithms those
-        without any are left out and counted in the title.
+        ``"degree"``, ``"log-degree"`` or ``"frequency"``. On a logarithmic axis, features at 0
+        are excluded and counted in the title.
     """
     degree = _degree(of)
     values, title = {
-        "degree": (degree.astype(np.float64), "degree (features it has an edge to)"),
+        "degree": (degree.astype(np.float64), "degree"),
         "log-degree": (degree[degree > 0].astype(np.float64), "degree, log scale"),
         "frequency": (of.active[of.active > 0] / of.tokens, "frequency (share of tokens), log scale"),
     }[what]  # fmt: skip
     log = what != "degree"
-    left_out = len(degree) - len(values)
-    told = f"n = {len(values):,} features" + (f"; {left_out:,} at 0 left out" if left_out else "")
+    zeros = len(degree) - len(values)
+    size = f"n = {len(values):,} features" + (f"; {zeros:,} at 0 excluded" if zeros else "")
     name = {"degree": "Degree", "log-degree": "Log degree", "frequency": "Frequency"}[what]
     scale = alt.Scale(type="log") if log else alt.Scale()
     chart: alt.Chart = (
         alt.Chart(_bars(values, log=log), width=_WIDTH, height=_HEIGHT,
-                  title=heading(f"{name}, {of.sae}", told, f"{of.tokens:,} tokens"))
+                  title=heading(f"{name}, {of.sae}", size, f"{of.tokens:,} tokens"))
         .mark_rect(stroke="white", strokeWidth=0.5, color="#4c78a8")
         .encode(
             x=alt.X("from:Q", title=title, scale=scale),
@@ -95,10 +95,10 @@ def draw_histogram(of: CoactivationGraph, *, what: str) -> Chart:
 
 
 def draw_scatter(of: CoactivationGraph) -> Chart:
-    """Draw degree against frequency, a point a feature that is ever active."""
+    """Plot degree against frequency, with one point per active feature."""
     degree, live = _degree(of), of.active > 0
     r = correlate(degree, of.active)
-    told = ", ".join(
+    correlations = ", ".join(
         f"{name} {value:.2f}"
         for name, value in (("Pearson", r.pearson), ("Spearman", r.spearman))
         if value is not None
@@ -111,7 +111,7 @@ def draw_scatter(of: CoactivationGraph) -> Chart:
     chart: alt.Chart = (
         alt.Chart(rows, width=_WIDTH, height=_HEIGHT,
                   title=heading(f"Degree against frequency, {of.sae}",
-                                f"n = {r.n:,} active features; {told or 'no correlation'}",
+                                f"n = {r.n:,} active features; {correlations or 'no correlation'}",
                                 f"{of.tokens:,} tokens"))
         .mark_circle(size=14, opacity=0.5, color="#4c78a8")
         .encode(
@@ -125,12 +125,12 @@ def draw_scatter(of: CoactivationGraph) -> Chart:
 
 
 def draw_growth(graphs: Sequence[CoactivationGraph]) -> Chart:
-    """Draw edges, features without an edge, and clustering over tokens, a line an SAE.
+    """Plot edges, features without an edge, and clustering over tokens, one line per SAE.
 
     Raises
     ------
     BadInput
-        If no codes are at hand.
+        If no codes are stored.
     """
     rows = [
         {"sae": of.sae, **vars(point)}
@@ -140,8 +140,8 @@ def draw_growth(graphs: Sequence[CoactivationGraph]) -> Chart:
     ]
     if not rows:
         raise BadInput(
-            "Growth over tokens is drawn from codes, and none are at hand; ingest with --keep-codes "
-            "--replace, and name the folder of the atlas."
+            "Growth over tokens needs codes, but none are stored. Ingest with --keep-codes "
+            "--replace, and open the atlas from its folder."
         )
     shown = (
         ("edges", "Edges", "edges"),
@@ -171,7 +171,7 @@ def _degree(of: CoactivationGraph) -> NDArray[np.int64]:
 
 
 def _bars(values: NDArray[np.float64], *, log: bool) -> pd.DataFrame:
-    """Return the bars of a histogram, of equal width on the axis shown; those of 0 are left out."""
+    """Return the nonempty bars of a histogram, with equal widths on the plotted axis."""
     shown = np.log10(values) if log else values
     counts, ends = np.histogram(shown, bins=_BARS)
     if log:

@@ -1,4 +1,4 @@
-"""The statistics of a co-activation graph, next to those of null graphs: the rows of `atlas stats`."""
+"""Statistics of co-activation graphs and comparisons with nulls, for `atlas stats`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,10 +28,10 @@ __all__ = ["drawable", "growth_rows", "null_rows", "summary"]
 
 
 def summary(of: CoactivationGraph, *, seed: int = 0) -> dict[str, Any]:
-    """Return all statistics of one graph, by name.
+    """Compute all statistics of one graph, by name.
 
-    Besides those of ``GraphStatistics`` and the correlation of degree and frequency,
-    ``modes`` holds the dip tests of degree and frequency and of their logarithms.
+    They are those of ``GraphStatistics``, the correlation of degree and frequency, and in
+    ``modes`` the dip tests of degree, frequency and their logarithms.
     """
     degree = np.array(of.graph.degree(), dtype=np.int64)
     shape = asdict(describe(of.graph, seed=seed))
@@ -65,7 +65,7 @@ def summary(of: CoactivationGraph, *, seed: int = 0) -> dict[str, Any]:
 
 
 def drawable(of: CoactivationGraph) -> list[str]:
-    """Return the nulls that can be drawn for a graph: those that swap features between tokens need codes."""
+    """Return the nulls available for a graph; all but ``configuration`` need its codes."""
     if not len(of.pairs):
         return []
     return [name for name in NULLS if name == "configuration" or of.membership is not None]
@@ -79,7 +79,7 @@ def null_rows(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """Compare the statistics of a graph with those of null graphs: a row for each null and statistic.
+    """Compare a graph with null graphs, with one row per null and statistic.
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ def null_rows(
     nulls
         Names of ``NULLS``.
     draws, seed
-        Number of graphs drawn from each null, and the seed.
+        Number of graphs per null, and their seed.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Raises
     ------
     Missing
-        If a null of tokens is requested and codes are not stored.
+        If a null that swaps features is requested and codes are not stored.
     """
     for name in nulls:
         if name != "configuration" and of.membership is None:
@@ -126,7 +126,7 @@ def null_rows(
 
 
 def growth_rows(of: CoactivationGraph) -> list[dict[str, Any]]:
-    """Return the size and clustering of a graph over growing numbers of tokens, a row for each.
+    """Compute the growth of a graph over tokens, with one row per point.
 
     Raises
     ------
@@ -135,8 +135,8 @@ def growth_rows(of: CoactivationGraph) -> list[dict[str, Any]]:
     """
     if of.membership is None:
         raise Missing(
-            f"A curve over tokens needs the codes of {of.sae}, which are not stored. Ingest it again "
-            "with --keep-codes --replace, and name the folder."
+            f"Growth over tokens needs the codes of {of.sae}, which are not stored. Ingest it again "
+            "with --keep-codes --replace, and open the atlas from its folder."
         )
     return [
         {"sae": of.sae, **asdict(point)} for point in growth(of.membership, min_count=of.min_count)

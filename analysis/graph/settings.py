@@ -1,4 +1,4 @@
-"""How the statistics of co-activation graphs are computed."""
+"""Settings of the statistics of co-activation graphs."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -16,23 +16,23 @@ class GraphStatisticsSettings:
     """Settings of ``analysis.graph.study.graph_statistics``."""
 
     nulls: Nulls | None = setting(
-        None, "Null graphs to compare with: features swapped between tokens (bipartite), the same within "
-        "documents (documents), or edges swapped (configuration).",
+        None, "Null graphs to compare with: features swapped between tokens (bipartite), features swapped "
+        "within documents (documents), or edges swapped (configuration).",
         shown="all; without codes, configuration",
     )  # fmt: skip
-    draws: int = setting(10, "Graphs drawn from each null.", least=1, metavar="N")
+    draws: int = setting(10, "Number of graphs drawn from each null.", least=1, metavar="N")
     min_count: int = setting(
-        1, "Only edges of features that were together among the most active of N tokens.",
+        1, "Only pairs of features that are among the most active together on N or more tokens.",
         least=1, metavar="N",
     )  # fmt: skip
     tokens: int | None = setting(
-        None, "The graphs over the first N tokens.",
+        None, "Use only the first N tokens.",
         least=1, metavar="N", shown="all; of SAEs that differ, the fewest",
     )  # fmt: skip
     curves: bool = setting(
         False, "Also compute edges, isolates and clustering over 1/16 to all tokens."
     )
-    seed: int = setting(0, "Seed of everything drawn.", least=0)
+    seed: int = setting(0, "Seed of all random draws.", least=0)
 
     def __post_init__(self) -> None:
         check_settings(self)

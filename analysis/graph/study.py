@@ -1,4 +1,4 @@
-"""The study of graph statistics: one part for each SAE, compared with graphs drawn from nulls."""
+"""The study of graph statistics, which stores one part per SAE."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ _READS = ("sae", "statistics", "coactivation")
 _COUNTS = pa.map_(pa.int64(), pa.int64())
 _MODES = pa.struct({"n": pa.int64(), "zeros": pa.int64(), "dip": pa.float64(), "p": pa.float64()})
 
-#: Types of the columns of the table ``summary``; the others hold whole numbers.
+#: Types of the columns of the table ``summary``; all other columns are integers.
 _TYPES = {
     "sae": pa.string(),
     "component_sizes": _COUNTS,
@@ -69,8 +69,8 @@ class GraphStatisticsStudy(Study):
     Parameters
     ----------
     settings
-        How they are computed. ``tokens`` and ``min_count`` of a part are those at which the
-        SAEs named together can be compared.
+        Settings of the statistics. ``tokens`` and ``min_count`` of a part are the values at
+        which all selected SAEs can be compared.
     """
 
     kind: ClassVar[str] = "graph_statistics"
@@ -163,15 +163,15 @@ def graph_statistics(
     atlas
         The folder of the atlas, the URL of a server, or an open atlas.
     saes
-        Names of its SAEs; all that have edges, if None.
+        Names of SAEs. Default: all SAEs with edges.
     settings
-        How they are computed.
+        Settings of the statistics.
     replace
-        Compute again what is stored already with these settings.
+        Recompute results that are stored with these settings.
     workers
-        Processes that share the SAEs; 0 computes them here.
+        Number of worker processes; 0 computes in this process.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def all_rows(results: Results) -> dict[str, list[dict[str, Any]]]:
     """
     rows = {"saes": results.rows}
     rows["nulls"] = [
-        # A column of numbers has one type; counts are whole numbers in the summary.
+        # A column has one type, which makes counts floats; the summary has them as integers.
         {**row, "observed": one[row["statistic"]]}
         for one in results
         for row in one.table("nulls").to_pylist()
@@ -219,7 +219,7 @@ def _as_table(summary: Mapping[str, Any]) -> pa.Table:
 
 
 def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> list[str]:
-    """Return the nulls to be drawn; those that were not requested by name are drawn if possible."""
+    """Return the nulls to draw: the requested ones, or by default all available ones."""
     if requested == "none":
         return []
     if not len(of.pairs):
@@ -239,7 +239,7 @@ def _nulls(of: CoactivationGraph, requested: str | None, progress: Progress) -> 
 
 
 def _verdict(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the size of a graph, and its clustering and modularity against the nearest nulls."""
+    """State the size of a graph, and compare its clustering and modularity with the nearest null."""
     edges, nodes = row["edges"], row["nodes"]
     verdict = [
         f"{row['sae']}: {edges:,} edges between {nodes:,} features over {row['tokens']:,} tokens."
