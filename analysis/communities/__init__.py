@@ -1,1 +1,1 @@
-"""Communities of an SAE's co-activation graph."""
+"""Communities of co-activation graphs."""

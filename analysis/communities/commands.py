@@ -1,4 +1,4 @@
-"""The commands `atlas communities` and `atlas plot communities`: node statistics and communities of graphs."""
+"""The commands `atlas communities` and `atlas plot communities`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,19 +21,19 @@ from atlas.cli.output import (
 
 __all__ = ["communities", "plot_communities"]
 
-#: What stands in the table, by the names of a row.
+#: Column titles by summary field.
 _COLUMNS = {
-    "sae": "sae", "live": "active features", "linked": "with an edge", "communities": "communities",
-    "largest": "largest", "in_communities": "in one of 3 or more", "modularity": "modularity",
+    "sae": "sae", "live": "active features", "linked": "features with an edge", "communities": "communities",
+    "largest": "largest", "in_communities": "share in communities of 3 or more", "modularity": "modularity",
 }  # fmt: skip
 
-#: The agreements, each with what it is of.
+#: Labels of the agreements by summary field.
 _AGREEMENTS = {
-    "ami_runs": "Leiden runs of other seeds",
+    "ami_runs": "Leiden runs with other seeds",
     "ami_halves": "halves of the documents",
-    "ami_permuted": "these, features permuted",
-    "ami_null": "halves of a graph by chance (bipartite)",
-    "ami_documents": "halves of a graph by chance within documents",
+    "ami_permuted": "halves, features permuted",
+    "ami_null": "halves of bipartite null graphs",
+    "ami_documents": "halves of null graphs within documents",
 }
 
 
@@ -41,8 +41,8 @@ _AGREEMENTS = {
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(CommunitySettings)
 @click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
-              help="Communities shown of each SAE, the largest first.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Compute again what is stored already.")
+              help="Number of communities shown per SAE, the largest first.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
 @atlas_option
 @shared_options
 def communities(
@@ -58,8 +58,9 @@ def communities(
     """Find communities in co-activation graphs, name them, and report how stable they are.
 
     Communities and node statistics (degree, PageRank, betweenness, ...) are stored in the atlas,
-    for queries. Agreement is adjusted mutual information: 1 for the same communities, 0 for
-    chance. Also tests whether rare features meet more different features than frequent ones, or fewer.
+    for queries. Agreement is adjusted mutual information: 1 for the same communities, and 0 on
+    average for random ones. The command also tests whether the number of different partners of
+    a feature depends on its frequency.
 
     \b
     Examples:
@@ -82,12 +83,12 @@ def communities(
 @click.command("communities")
 @click.argument("sae")
 @click.option("--features", "most", default=3000, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Features drawn, at most.")  # fmt: skip
+              help="Largest number of features drawn.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Of the layout.")  # fmt: skip
+              help="Seed of the layout.")  # fmt: skip
 @click.option("--out", "-o", "outs", multiple=True, default=("communities.html",), show_default=True,
               type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Where to: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
+              help="Output file: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
 @atlas_option
 @shared_options
 def plot_communities(
@@ -100,7 +101,7 @@ def plot_communities(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Draw the communities of an SAE as a map: a disc each, joined by the edges between them.
+    """Plot the communities of an SAE as discs, with lines for the edges between them.
 
     \b
     Examples:
@@ -121,13 +122,13 @@ def plot_communities(
 
 def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
     echo("\n".join(verdict) + "\n")
-    print_table([{said: row[name] for name, said in _COLUMNS.items()} for row in rows])
+    print_table([{label: row[name] for name, label in _COLUMNS.items()} for row in rows])
     print_table(
         [
-            {"agreement (AMI)": said, **{row["sae"]: _range(row, name) for row in rows}}
-            for name, said in _AGREEMENTS.items()
+            {"agreement (AMI)": label, **{row["sae"]: _range(row, name) for row in rows}}
+            for name, label in _AGREEMENTS.items()
         ],
-        title="\nHow far communities agree: mean, lowest to highest",
+        title="\nAgreement of communities: mean (minimum to maximum)",
     )
     for note in (row["halves_note"] for row in rows):
         if note is not None:
@@ -143,7 +144,7 @@ def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
         )
     for row in rows:
         echo(
-            f"\n{row['sae']}: does the number of different partners go with frequency?\n"
+            f"\n{row['sae']}: does the number of different partners depend on frequency?\n"
             + (row["partners_conclusion"] or "Not tested: its codes are not stored.")
         )
         print_table(
@@ -157,6 +158,6 @@ def _show(rows: Sequence[Mapping[str, Any]], verdict: Sequence[str]) -> None:
 def _range(row: Mapping[str, Any], name: str) -> str:
     if row[name] is None:
         return "–"
-    said = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
-    counted, of = row[f"{name}_counted"], row[f"{name}_of"]
-    return said if counted == of else f"{said}, {counted} of {of}"
+    text = f"{row[name]:.3f} ({row[f'{name}_low']:.3f} to {row[f'{name}_high']:.3f})"
+    counted, total = row[f"{name}_counted"], row[f"{name}_of"]
+    return text if counted == total else f"{text}, {counted} of {total}"

@@ -1,4 +1,4 @@
-"""Communities of a co-activation graph: how they lie in it, how stable they are, what names them."""
+"""Statistics, stability and characteristic tokens of communities in a co-activation graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ __all__ = [
 ]  # fmt: skip
 
 Labels = NDArray[np.int64]
-"""The community of each node, -1 for none; (nodes,)."""
+"""The community of each node, or -1; (nodes,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """How each community lies in the graph; (communities,) each.
+    """Size, edges and separation of each community; (communities,) each.
 
     Parameters
     ----------
     size, edges
-        int64. Nodes in it, and edges between these.
+        int64. Number of its nodes, and of edges between them.
     inner_share
-        float64. Weight of the edges within / weight of all edges of its nodes, each end counted.
+        float64. Share of the edge weight of its nodes that is within the community, per edge end.
     conductance
-        float64. Weight of the edges that leave it / the lesser of both sides' weight, ends
-        counted, as networkx gives; NaN where the others have none.
+        float64. Weight of its outgoing edges, divided by the smaller of the volumes of the
+        community and of the rest, as in networkx. NaN if the rest has volume 0.
     """
 
     size: NDArray[np.int64]
@@ -42,51 +42,51 @@ class Shape:
 def edge_weights(
     by: Weight, count: NDArray[np.int64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return what edges weigh where communities are sought; see ``CommunitySettings.weight``.
+    """Return edge weights for community detection; see ``CommunitySettings.weight``.
 
     Parameters
     ----------
     by
-        Which of these.
+        The kind of weight.
     count, weight
-        The properties of the edges; (edges,) each.
+        Number of tokens and mean cosine of each edge; (edges,) each.
     """
     if by == "weight":
         return weight
     if by == "none":
         return np.ones(len(count))
-    times = count.astype(np.float64)
-    return times * weight if by == "total" else times
+    counts = count.astype(np.float64)
+    return counts * weight if by == "total" else counts
 
 
 def shape(labels: Labels, pairs: NDArray[np.int64], weights: NDArray[np.float64]) -> Shape:
-    """Return how each community lies in the graph.
+    """Compute the size, edges and separation of each community.
 
     Parameters
     ----------
     labels
-        The community of each node; -1 for nodes without an edge, and no others.
+        The community of each node; -1 for exactly the nodes without an edge.
     pairs, weights
-        Edges and what they weigh; (edges, 2) and (edges,).
+        Edges and their weights; (edges, 2) and (edges,).
     """
     n = int(labels.max(initial=-1)) + 1
     one, two = labels[pairs].T
     within = one == two
-    held = np.bincount(one[within], weights=weights[within], minlength=n)
+    inner = np.bincount(one[within], weights=weights[within], minlength=n)
     volume = np.bincount(one, weights=weights, minlength=n)
     volume = volume + np.bincount(two, weights=weights, minlength=n)
     others = volume.sum() - volume
-    # Of a community that is a whole component, sums in two orders may differ in the last digit.
+    # Outgoing weight is summed directly: volume - inner would round to nonzero for a component.
     leaves = np.bincount(one[~within], weights=weights[~within], minlength=n)
     leaves = leaves + np.bincount(two[~within], weights=weights[~within], minlength=n)
     lesser = np.minimum(volume, others)
     conductance = np.full(n, np.nan)
-    if n > 1:  # one alone has all the weight, and the others none
+    if n > 1:  # for a single community, the rest has volume 0
         np.divide(leaves, lesser, out=conductance, where=lesser > 0)
     return Shape(
         size=np.bincount(labels[labels >= 0], minlength=n),
         edges=np.bincount(one[within], minlength=n),
-        inner_share=np.divide(2 * held, volume, out=np.zeros(n), where=volume > 0),
+        inner_share=np.divide(2 * inner, volume, out=np.zeros(n), where=volume > 0),
         conductance=conductance,
     )
 
@@ -94,7 +94,7 @@ def shape(labels: Labels, pairs: NDArray[np.int64], weights: NDArray[np.float64]
 def inner_edges(
     labels: Labels, pairs: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return, for each node, its edges within its community, and their share of its weight.
+    """Return the number of edges of each node within its community, and their share of weight.
 
     Parameters
     ----------
@@ -106,70 +106,69 @@ def inner_edges(
     degree
         int64, (nodes,).
     share
-        float64, (nodes,); NaN without an edge.
+        float64, (nodes,); NaN for nodes without an edge.
     """
     n = len(labels)
     ends = pairs.T.ravel()
     within = np.tile(labels[pairs[:, 0]] == labels[pairs[:, 1]], 2)
     both = np.tile(weights, 2)
     strength = np.bincount(ends, weights=both, minlength=n)
-    held = np.bincount(ends, weights=both * within, minlength=n)
-    share = np.divide(held, strength, out=np.full(n, np.nan), where=strength > 0)
+    inner = np.bincount(ends, weights=both * within, minlength=n)
+    share = np.divide(inner, strength, out=np.full(n, np.nan), where=strength > 0)
     return np.bincount(ends[within], minlength=n), share
 
 
 def agreement(a: Labels, b: Labels) -> float | None:
-    """Return how much two partitions agree: their adjusted mutual information.
+    """Return the adjusted mutual information of two partitions.
 
-    1 if they are the same, about 0 if they agree as two of these sizes do by chance.
+    It is 1 for equal partitions, and 0 on average for random partitions with the same sizes.
 
     Parameters
     ----------
     a, b
-        The community of each node; nodes that either leaves out are left out.
+        The community of each node; nodes with -1 in either partition are excluded.
 
     Returns
     -------
     float or None
-        None if either has but one community among the nodes they share, so that there is
-        nothing to agree on.
+        None if either partition has fewer than two communities among the shared nodes.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
     both = (a >= 0) & (b >= 0)
-    # With one community on a side, scikit-learn says 0 or 1.
+    # With one community on a side, scikit-learn returns 0 or 1.
     if len(np.unique(a[both])) < 2 or len(np.unique(b[both])) < 2:
         return None
     return float(adjusted_mutual_info_score(a[both], b[both]))
 
 
 def best_overlap(labels: Labels, other: Labels) -> NDArray[np.float64]:
-    """Return, for each community, its overlap with the likest one of another partition.
+    """Return the Jaccard overlap of each community with its best match in another partition.
 
     Parameters
     ----------
     labels, other
-        The community of each node; nodes that either leaves out are left out.
+        The community of each node; nodes with -1 in either partition are excluded.
 
     Returns
     -------
     array
         float64, (communities of ``labels``,). Nodes in both / nodes in either; NaN for a
-        community of which no node is left.
+        community without a shared node.
     """
     n = int(labels.max(initial=-1)) + 1
     m = max(int(other.max(initial=-1)) + 1, 1)
     both = (labels >= 0) & (other >= 0)
-    met = np.bincount(labels[both] * m + other[both], minlength=n * m).reshape(n, m)
-    size, theirs = met.sum(axis=1, keepdims=True), met.sum(axis=0, keepdims=True)
-    either = size + theirs - met
-    jaccard = np.divide(met, either, out=np.zeros(met.shape), where=either > 0)
+    joint = np.bincount(labels[both] * m + other[both], minlength=n * m).reshape(n, m)
+    size, other_size = joint.sum(axis=1, keepdims=True), joint.sum(axis=0, keepdims=True)
+    either = size + other_size - joint
+    jaccard = np.divide(joint, either, out=np.zeros(joint.shape), where=either > 0)
     best: NDArray[np.float64] = np.where(size[:, 0] > 0, jaccard.max(axis=1), np.nan)
     return best
 
 
 def mean_overlap(labels: Labels, others: Sequence[Labels]) -> NDArray[np.float64]:
-    """Return ``best_overlap`` as a mean over several partitions; NaN where none has a value."""
+    """Return the mean of ``best_overlap`` over partitions; NaN if no partition has a value."""
     found = np.array([best_overlap(labels, other) for other in others])
     known = ~np.isnan(found)
     total = np.where(known, found, 0.0).sum(axis=0)
@@ -181,7 +180,7 @@ def mean_overlap(labels: Labels, others: Sequence[Labels]) -> NDArray[np.float64
 
 
 def permuted(labels: Labels, rng: np.random.Generator) -> Labels:
-    """Return the partition with its nodes permuted, those without a community left as they are."""
+    """Permute the labels of a partition among the nodes that have a community."""
     drawn = labels.copy()
     drawn[labels >= 0] = rng.permutation(labels[labels >= 0])
     return drawn
@@ -190,14 +189,14 @@ def permuted(labels: Labels, rng: np.random.Generator) -> Labels:
 def halves(
     documents: NDArray[np.int64], splits: int, *, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split documents at random into halves, several times.
+    """Split documents into random halves, repeatedly.
 
     Parameters
     ----------
     documents
-        Their numbers, each once. Of an odd number, the second half has one more.
+        Unique document numbers. If their number is odd, the second half has one more.
     splits, seed
-        How often, and the seed.
+        Number of splits, and the seed.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -217,34 +216,35 @@ def set_apart(
     most: int = 8,
     prior: float = 10.0,
 ) -> list[list[int]]:
-    """Return the tokens that set each community apart, most first.
+    """Return the most characteristic tokens of each community, in descending order.
 
     Log odds ratios with an informative Dirichlet prior (Monroe, Colaresi & Quinn 2008,
-    "Fightin' Words"). The sample of a community is what its features are active on, each
-    feature one vote spread over its tokens: a frequent feature says no more than a rare
-    one. The prior is what all features are active on, worth ``prior`` votes. A token's log
-    odds in the community, less those in the others, are divided by their standard
-    error; tokens that stand at 1 or more are given.
+    "Fightin' Words"). The sample of a community is the tokens on which its features are active.
+    Each feature has one vote, spread over its tokens, so frequent and rare features count
+    equally. The prior is the token distribution of all features, worth ``prior`` votes. The
+    z score of a token is the difference between its log odds in the community and in the
+    other communities, divided by its standard error. Tokens with z of at least 1 are returned.
 
     Parameters
     ----------
     labels
-        The community of each feature; those of none are left out.
+        The community of each feature; features with -1 are excluded.
     features, tokens, share
-        Which feature is active on which token, and the share of its active tokens that are this
-        one; (rows,) each, ``tokens`` as numbers from 0.
+        Pairs of a feature and a token on which it is active, and the share of the feature's active
+        tokens that are this token; (rows,) each. Token numbers start at 0.
     most
-        Tokens given for each, at most.
+        Largest number of tokens per community.
     prior
-        How many votes the prior weighs.
+        Weight of the prior, in votes.
     """
     n = int(labels.max(initial=-1)) + 1
-    kept = labels[features] >= 0
-    of, tokens, share = labels[features[kept]], tokens[kept], share[kept]
+    labelled = labels[features] >= 0
+    community = labels[features[labelled]]
+    tokens, share = tokens[labelled], share[labelled]
     if not n or not len(tokens):
         return [[] for _ in range(n)]
     width = int(tokens.max()) + 1
-    votes = csr_array((share, (of, tokens)), shape=(n, width))
+    votes = csr_array((share, (community, tokens)), shape=(n, width))
     total = np.bincount(tokens, weights=share, minlength=width)
     background = prior * total / total.sum()
     named = []
@@ -259,14 +259,14 @@ def set_apart(
 def _log_odds(
     own: NDArray[np.float64], others: NDArray[np.float64], prior: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the difference in log odds of each token over its standard error; 0 for unseen ones."""
+    """Return the z score of each token's log odds ratio; 0 for unseen tokens."""
     z = np.zeros(len(own))
     seen = prior > 0
     a, b = (own + prior)[seen], (others + prior)[seen]
     rest = [x.sum() - x for x in (a, b)]
-    # Where a token is all there is, it sets nothing apart.
-    tells = (rest[0] > 0) & (rest[1] > 0)
-    safe = [np.where(tells, r, 1.0) for r in rest]
+    # A token that is the only one in a sample has no odds.
+    defined = (rest[0] > 0) & (rest[1] > 0)
+    safe = [np.where(defined, r, 1.0) for r in rest]
     odds = np.log(a / safe[0]) - np.log(b / safe[1])
-    z[seen] = np.where(tells, odds / np.sqrt(1 / a + 1 / b), 0.0)
+    z[seen] = np.where(defined, odds / np.sqrt(1 / a + 1 / b), 0.0)
     return z

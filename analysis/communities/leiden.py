@@ -1,4 +1,4 @@
-"""Communities of a graph by Leiden's method: a number for each node, the largest community first."""
+"""Community detection with Leiden's method."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ __all__ = ["Partition", "partition"]
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """The nodes of a graph, divided.
+    """A partition of the nodes of a graph into communities.
 
     Parameters
     ----------
     labels
-        int64, (nodes,). The community of each node, 0 is the largest, ties to the one that
-        holds the lowest node; -1 for nodes without an edge.
+        int64, (nodes,). The community of each node, in descending order of size; ties are in order
+        of the lowest node. -1 for nodes without an edge.
     modularity
-        At resolution 1, with the weights given; None without an edge.
+        Weighted modularity at resolution 1; None for a graph without edges.
     """
 
     labels: NDArray[np.int64]
@@ -34,35 +34,35 @@ class Partition:
 
     @property
     def sizes(self) -> NDArray[np.int64]:
-        """Nodes in each community; (communities,)."""
+        """Number of nodes in each community; (communities,)."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self))
 
 
 def partition(
     graph: Any, *, weights: Sequence[float] | NDArray[np.float64] | None = None, seed: int = 0
 ) -> Partition:
-    """Find communities: Leiden's method on modularity (Traag, Waltman & van Eck 2019), until it settles.
+    """Maximize modularity with Leiden's method (Traag, Waltman & van Eck 2019) until convergence.
 
     Parameters
     ----------
     graph
-        Undirected, of igraph or networkx, without loops or double edges.
+        An undirected graph of igraph or networkx, without loops or multiple edges.
     weights
-        Of its edges, in their order, above 0; all alike if None.
+        Edge weights above 0, in the order of the edges; None for equal weights.
     seed
-        Of the order in which it moves nodes.
+        Seed of the order in which nodes are moved.
 
     Raises
     ------
     BadInput
-        If the graph is directed, or has loops or double edges, or a weight is not above 0.
+        If the graph is directed, has loops or multiple edges, or a weight is not above 0.
     """
     g = as_igraph(graph)
-    given = checked_weights(g, weights)
+    values = checked_weights(g, weights)
     if not g.ecount():
         return Partition(np.full(g.vcount(), -1, dtype=np.int64), None)
     with seeded(seed):
-        found = g.community_leiden(objective_function="modularity", weights=given, n_iterations=-1)
+        found = g.community_leiden(objective_function="modularity", weights=values, n_iterations=-1)
     raw = np.array(found.membership, dtype=np.int64)
     linked = np.array(g.degree(), dtype=np.int64) > 0
     labels = np.full(len(raw), -1, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Groups of features, numbered by size."""
+"""Numbering of groups by size."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,12 +7,12 @@ __all__ = ["by_size"]
 
 
 def by_size(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number groups anew: 0 is the largest; of equal ones the one that holds the lowest node.
+    """Renumber groups in descending order of size; ties are in order of the lowest node.
 
     Parameters
     ----------
     groups
-        (nodes,). Any number for each group.
+        (nodes,). The group of each node; any integers.
     """
     _, first, back, size = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True

@@ -1,4 +1,4 @@
-"""Does the number of different partners go with frequency? Partners of each feature, beside chance."""
+"""Tests whether the number of different partners of a feature depends on its frequency."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ __all__ = [
     "partners_among",
 ]  # fmt: skip
 
-#: A feature meets another on a token where both are among the most active. Of so many meetings
-#: of a feature, drawn from all it has, the different partners are counted.
+#: A feature meets another on a token where both are among the most active. Different partners
+#: are counted in samples of this number of meetings per feature.
 MEETINGS = 100
 
 _BINS = 5
-_OUTER = 0.2  # share of features that lie farthest off the line, on either side
+_OUTER = 0.2  # share of features with the largest residuals, on either side
 _RESAMPLES = 500
-_ENOUGH = 10  # features; of fewer, nothing is told
+_ENOUGH = 10  # fewest features for a correlation
 
 Interval: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Partners:
-    """Partners of each feature in graphs drawn by chance.
+    """Partners of each feature in null graphs.
 
     Parameters
     ----------
     degree
-        int64, (draws, features). Partners.
+        int64, (draws, features). Number of partners.
     among
         float64, (draws, features). See ``partners_among``.
     """
@@ -53,35 +53,33 @@ class Partners:
 
 @dataclass(frozen=True)
 class DiversityTest:
-    """How the number of different partners goes with frequency.
+    """A test of whether the number of different partners depends on frequency.
 
     Parameters
     ----------
     features
-        Features compared by partners among ``MEETINGS`` meetings: those that have as many, in
-        the graph and in every drawn one.
+        Number of features compared. They have at least ``MEETINGS`` meetings in the graph and in
+        every null graph.
     left_out
-        Features that are active and have fewer.
+        Number of active features with fewer meetings.
     rho, low, high
-        Spearman correlation over features of frequency with partners among these meetings, and
-        its 95% interval (bootstrap over features, as if these were independent). None below
-        ten features.
+        Spearman correlation over features between frequency and the number of partners among
+        ``MEETINGS`` meetings, with its 95% interval. The bootstrap treats features as
+        independent. None for fewer than ten features.
     null_low, null_high, documents_low, documents_high
-        The lowest and highest rho of the drawn graphs, and of those drawn within documents.
+        The lowest and highest rho of null graphs, and of null graphs within documents.
     ratio_features, ratio_rho, ratio_low, ratio_high, ratio_null_low, ratio_null_high
-        The same of degree / expected degree, over features that the drawn graphs give a
-        partner; each drawn graph is held against the mean of the others.
+        The same for degree / expected degree, over features that have a partner in the null
+        graphs. The expected degree of a null graph is the mean of the other null graphs.
     bins
-        A row for each of five bins of features by frequency, fewer where frequencies tie:
-        medians over its features of the degree, of what chance gives, of partners among
-        ``MEETINGS`` meetings, with the 95% interval of that median, and of the same by chance,
-        over all documents and within them.
+        A row for each of five frequency bins of features, or fewer with tied frequencies. It
+        has the medians of the degree, of the expected degree, and of the partners among
+        ``MEETINGS`` meetings, with a 95% interval and the values under both nulls.
     off_line
-        Such rows of the features whose degree lies farthest off what their frequency tells:
-        the fifth of the largest and of the smallest residuals of the rank of degree, given
-        that of frequency.
+        The same rows for the features whose degree deviates most from its value predicted by
+        frequency: the top and bottom fifth of residuals in a regression on ranks.
     conclusion
-        What was measured, in one sentence.
+        The result, in one sentence.
     """
 
     features: int
@@ -107,22 +105,22 @@ class DiversityTest:
 def partner_diversity(
     pairs: NDArray[np.int64], count: NDArray[np.int64], *, nodes: int
 ) -> NDArray[np.float64]:
-    """Return how evenly each feature's meetings are spread over its partners.
+    """Return the evenness of each feature's meetings over its partners.
 
-    The entropy of its tokens with each partner, divided by the logarithm of the number of
-    partners: 1 if it meets all of them equally often.
+    Evenness is the entropy of the meetings over partners, divided by the logarithm of the
+    number of partners. It is 1 if a feature meets all partners equally often.
 
     Parameters
     ----------
     pairs, count
-        Edges, and the tokens of each; (edges, 2) and (edges,).
+        Edges, and the number of tokens of each; (edges, 2) and (edges,).
     nodes
         Number of features.
 
     Returns
     -------
     array
-        float64, (nodes,); NaN below two partners.
+        float64, (nodes,); NaN for fewer than two partners.
     """
     ends, times = _both_ways(pairs, count)
     degree = np.bincount(ends, minlength=nodes)
@@ -142,20 +140,20 @@ def partners_among(
     nodes: int,
     meetings: int = MEETINGS,
 ) -> NDArray[np.float64]:
-    """Return how many different partners each feature has among so many of its meetings.
+    """Return the expected number of different partners in a sample of each feature's meetings.
 
-    The mean over all ways to draw them, without putting back: rarefaction (Hurlbert 1971), by
-    which ecologists compare numbers of species between samples of unlike sizes. Unlike the
-    degree, it does not grow with frequency where partners are met alike.
+    The expectation is over samples without replacement. This is rarefaction (Hurlbert 1971),
+    which ecologists use to compare numbers of species between samples of different sizes.
+    Unlike the degree, it does not grow with frequency if all features meet the same partners.
 
     Parameters
     ----------
     pairs, count
-        Edges, and the tokens of each; (edges, 2) and (edges,).
+        Edges, and the number of tokens of each; (edges, 2) and (edges,).
     nodes
         Number of features.
     meetings
-        How many meetings are drawn.
+        Number of meetings in the sample.
 
     Returns
     -------
@@ -166,7 +164,7 @@ def partners_among(
     total = np.bincount(ends, weights=times, minlength=nodes)
     have = total[ends] >= meetings
     ends, times = ends[have], times[have]
-    # A partner is missed where all are drawn from the meetings with others.
+    # A partner is missed if all drawn meetings are with others.
     others = total[ends] - times
     missed = np.zeros(len(ends))
     can = others >= meetings
@@ -184,26 +182,26 @@ def by_chance(
     draws: int = 5,
     seed: int = 0,
     progress: Progress = SILENT,
-    title: str = "Partners by chance",
+    title: str = "Partners in null graphs",
 ) -> Partners:
-    """Draw graphs by the bipartite null and count each feature's partners in them.
+    """Count the partners of each feature in graphs drawn from the bipartite null.
 
-    Features are swapped between tokens, so that each token keeps its number of features and
-    each feature its number of tokens; see ``analysis.statistics.bipartite_null.swapped``.
+    Features are swapped between tokens, which preserves the number of features of each token
+    and the number of tokens of each feature; see ``analysis.statistics.bipartite_null.swapped``.
 
     Parameters
     ----------
     membership
-        Which features are among the most active of each token.
+        The most active features of each token.
     min_count
-        As the graph was made with. Meetings are counted of all pairs whatever it is: pairs met
-        seldom are what rarefaction lives on.
+        Smallest count of an edge, as in the graph. It does not apply to meetings, since
+        rarefaction needs the rare pairs.
     within_documents
-        Swap within documents only.
+        Swap only within documents.
     draws, seed
-        How many graphs, and the seed.
+        Number of null graphs, and the seed.
     progress, title
-        Told how far it is.
+        Progress reporter, and the title of the stage.
     """
     n = membership.d_sae
     degrees, among = np.zeros((draws, n), dtype=np.int64), np.zeros((draws, n))
@@ -226,38 +224,38 @@ def diversity_test(
     within: Partners,
     seed: int = 0,
 ) -> DiversityTest:
-    """Test whether features meet more different features, or fewer, the more frequent they are.
+    """Test whether the number of different partners of a feature depends on its frequency.
 
-    The source guessed that of the features off the line of degree and frequency, rare ones of
-    high degree meet a diverse set and frequent ones of low degree a narrow one. The test is over
-    all features; ``off_line`` shows these. A frequent feature has more partners whatever it does, so features are
-    compared by their partners among equally many meetings. Beside it stands their degree as a
-    share of what the bipartite null gives; where the null links nearly all features to each
-    other, as on many tokens it does, that share is hardly more than the degree.
+    The original study conjectured that, among features off the regression line of degree on
+    frequency, rare ones of high degree meet a diverse set and frequent ones of low degree a
+    narrow one. The test is over all features; ``off_line`` reports these groups. More meetings
+    alone give a feature more partners, so features are compared at equal numbers of meetings.
+    The result also has the ratio of degree to expected degree under the bipartite null. On
+    many tokens the null links nearly all features, and the ratio adds little to the degree.
 
-    A feature that comes in bursts, a few documents each, meets few others whatever it does, and
-    only the null within documents knows of bursts: something is said where rho clears both.
+    A feature that is active in bursts in few documents meets few others. Only the null within
+    documents preserves bursts, so the conclusion requires that rho exceed both nulls.
 
     Parameters
     ----------
     active
-        int64, (features,). On how many tokens each is active.
+        int64, (features,). Number of active tokens of each feature.
     degree, among
-        (features,) each, of the graph; see ``partners_among``. The meetings are those of all
-        pairs, also of those that the graph leaves out.
+        (features,) each. Degree in the graph, and the result of ``partners_among`` over all
+        pairs, including those below the smallest count of an edge.
     null, within
-        The same by chance, over all documents and within them, of two draws or more.
+        The same under the null over all documents and within documents; at least two draws.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
     drawn_among = np.concatenate([null.among, within.among])
-    met = ~np.isnan(among) & ~np.isnan(drawn_among).any(axis=0)
-    rho = _interval(active[met], among[met], seed=seed)
+    compared = ~np.isnan(among) & ~np.isnan(drawn_among).any(axis=0)
+    rho = _interval(active[compared], among[compared], seed=seed)
     chance, documents = (
-        _range([_spearman(active[met], one) for one in drawn.among[:, met]])
+        _range([_spearman(active[compared], one) for one in drawn.among[:, compared]])
         for drawn in (null, within)
     )
-    # A feature that a single draw gives a partner has no expectation without that draw.
+    # With a partner in only one draw, a feature has expectation 0 without that draw.
     linked = (null.degree > 0).sum(axis=0) >= 2
     ratio = _interval(active[linked], degree[linked] / null.expected[linked], seed=seed)
     drawn = null.degree[:, linked]
@@ -269,11 +267,11 @@ def diversity_test(
     def row(name: str, at: NDArray[np.bool_]) -> dict[str, Any]:
         return _row(name, at, active, degree, among, null=null, within=within, seed=seed)
 
-    bins = [row(name, at) for name, at in _bins(active, met)]
+    bins = [row(name, at) for name, at in _bins(active, compared)]
     return DiversityTest(
-        int(met.sum()), int(np.sum((active > 0) & ~met)), *rho, *chance, *documents,
+        int(compared.sum()), int(np.sum((active > 0) & ~compared)), *rho, *chance, *documents,
         int(linked.sum()), *ratio, *ratio_chance, bins=bins,
-        off_line=[row(name, at) for name, at in _off_line(active, degree, met)],
+        off_line=[row(name, at) for name, at in _off_line(active, degree, compared)],
         conclusion=_conclusion(rho, chance, documents, bins),
     )  # fmt: skip
 
@@ -281,18 +279,18 @@ def diversity_test(
 def _both_ways(
     pairs: NDArray[np.int64], count: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return each end of each edge, and its tokens."""
+    """Return both ends of every edge, and the number of tokens per end."""
     return pairs.T.ravel(), np.concatenate([count, count]).astype(np.float64)
 
 
-def _log_ways(of: NDArray[Any], drawn: int) -> NDArray[np.float64]:
-    """Return the logarithm of the number of ways to draw some of so many, in a given order."""
-    ways: NDArray[np.float64] = special.gammaln(of + 1) - special.gammaln(of - drawn + 1)
+def _log_ways(total: NDArray[Any], drawn: int) -> NDArray[np.float64]:
+    """Return the logarithm of the number of ordered samples of size ``drawn``."""
+    ways: NDArray[np.float64] = special.gammaln(total + 1) - special.gammaln(total - drawn + 1)
     return ways
 
 
 def _interval(active: NDArray[np.int64], value: NDArray[np.float64], *, seed: int) -> Interval:
-    """Return the correlation with frequency and its interval."""
+    """Return the correlation with frequency and its 95% interval."""
     rho = _spearman(active, value)
     if rho is None:
         return None, None, None
@@ -314,21 +312,23 @@ def _spearman(x: NDArray[Any], y: NDArray[Any]) -> float | None:
     return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
 
-def _bins(active: NDArray[np.int64], met: NDArray[np.bool_]) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Return the features of each bin by frequency, equal frequencies kept together."""
-    if met.sum() < _ENOUGH:
+def _bins(
+    active: NDArray[np.int64], compared: NDArray[np.bool_]
+) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Divide features into bins by frequency; equal frequencies are in one bin."""
+    if compared.sum() < _ENOUGH:
         return []
-    ends = np.unique(np.quantile(active[met], np.linspace(0, 1, _BINS + 1)[1:-1]))
+    ends = np.unique(np.quantile(active[compared], np.linspace(0, 1, _BINS + 1)[1:-1]))
     which = np.searchsorted(ends, active)
-    found = [met & (which == number) for number in np.unique(which[met])]
-    return [(f"bin {number} of {len(found)}", at) for number, at in enumerate(found, start=1)]
+    bins = [compared & (which == number) for number in np.unique(which[compared])]
+    return [(f"bin {number} of {len(bins)}", at) for number, at in enumerate(bins, start=1)]
 
 
 def _off_line(
-    active: NDArray[np.int64], degree: NDArray[np.int64], met: NDArray[np.bool_]
+    active: NDArray[np.int64], degree: NDArray[np.int64], compared: NDArray[np.bool_]
 ) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Return the features of more, and those of less, degree than their frequency tells."""
-    at = np.flatnonzero(met)
+    """Return the features with the largest and the smallest residual degree given frequency."""
+    at = np.flatnonzero(compared)
     if len(at) < _ENOUGH or np.ptp(active[at]) == 0:
         return []
     rank, by = stats.rankdata(degree[at]), stats.rankdata(active[at])
@@ -337,7 +337,7 @@ def _off_line(
     outer = int(_OUTER * len(order))
     groups = []
     for name, some in (("high degree", order[-outer:]), ("low degree", order[:outer])):
-        chosen = np.zeros(len(met), dtype=np.bool_)
+        chosen = np.zeros(len(compared), dtype=np.bool_)
         chosen[some] = True
         groups.append((f"{name} for its frequency", chosen))
     return groups
@@ -354,7 +354,7 @@ def _row(
     within: Partners,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the row of some features."""
+    """Return the table row of a group of features."""
     here = among[at]
     again = np.random.default_rng(seed).integers(0, len(here), (_RESAMPLES, len(here)))
     low, high = np.quantile(np.median(here[again], axis=1), [0.025, 0.975]).tolist()
@@ -388,21 +388,21 @@ def _conclusion(
             "tokens, so nothing can be said."
         )
     least, most = min(ends), max(ends)
-    told = (
+    details = (
         f"Spearman {value:+.2f}, 95% interval {low:+.2f} to {high:+.2f}; by chance {ends[0]:+.2f} to "
         f"{ends[1]:+.2f}, within documents {ends[2]:+.2f} to {ends[3]:+.2f}; median of partners "
         f"among {MEETINGS} meetings: {_partners(bins[0])}; {_partners(bins[-1])}"
     )
     over = f"Over all features with {MEETINGS} meetings or more, the number of different partners"
     if high < min(0.0, least):
-        return f"{over} goes down with frequency, more than by chance ({told})."
+        return f"{over} goes down with frequency, more than by chance ({details})."
     if low > max(0.0, most):
-        return f"{over} goes up with frequency, more than by chance ({told})."
+        return f"{over} goes up with frequency, more than by chance ({details})."
     if high < least:
-        return f"Undecided: the interval lies below chance but not below 0 ({told})."
+        return f"Undecided: the interval lies below chance but not below 0 ({details})."
     if low > most:
-        return f"Undecided: the interval lies above chance but not above 0 ({told})."
-    return f"Undecided: the interval does not clear chance ({told})."
+        return f"Undecided: the interval lies above chance but not above 0 ({details})."
+    return f"Undecided: the interval does not clear chance ({details})."
 
 
 def _partners(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A map of an SAE's communities: a disc each, features as points in it, joined by their edges."""
+"""A plot of communities as discs, with features as points and lines for edges."""
 
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_communities"]
 
-_SIDE = 760  # of the picture, in pixels
-_LINES = 60  # between communities, at most
-_NAMED = 3  # tokens on a disc
-_APART = 1.2  # of the sum of two discs' radii
+_SIDE = 760  # of the plot, in pixels
+_LINES = 60  # largest number of lines between communities
+_NAMED = 3  # number of tokens printed on a disc
+_APART = 1.2  # as a share of the sum of two radii
 _STEPS = 400
 
 _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
@@ -30,65 +30,64 @@ _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
 def draw_communities(
     atlas: Atlas, sae: str, *, most: int = 3000, smallest: int = 3, seed: int = 0
 ) -> Chart:
-    """Draw the communities of an SAE.
+    """Plot the communities of an SAE.
 
-    Each community is a disc, its area as its number of features; within it, features with a
-    larger share of their edges inside lie nearer to the middle. Communities whose
-    features are linked strongly were drawn to each other (Fruchterman & Reingold), as far as a plane
-    has room; neither axis means anything.
+    Each community is a disc whose area is proportional to its number of features. Features with
+    a larger share of their edges inside the community are nearer to the middle. A
+    force-directed layout (Fruchterman & Reingold) puts strongly linked communities near each
+    other. The axes have no meaning.
 
     Parameters
     ----------
     atlas
-        The atlas, a folder or a server.
+        The atlas, in a folder or on a server.
     sae
-        The SAE's name.
+        The name of the SAE.
     most
-        Features drawn, at most: of each community the same share, the most frequent first.
+        Largest number of features drawn: the same share of every community, most frequent first.
     smallest
-        Communities of fewer features are left out, and counted in the title.
+        Smallest size of a drawn community; smaller ones are counted in the title.
     seed
-        Of the layout.
+        Seed of the layout.
 
     Raises
     ------
     UnknownName
-        If there is no such SAE.
+        If the atlas has no such SAE.
     Missing
-        If its communities are not in the atlas, or none has as many features.
+        If the atlas has no communities of the SAE, or all are too small.
     """
     found = atlas.table("Community", sae=sae).to_pandas().sort_values("number")
-    kept = found[found["size"] >= smallest].reset_index(drop=True)
-    if not len(kept):
+    shown = found[found["size"] >= smallest].reset_index(drop=True)
+    if not len(shown):
         raise Missing(
             f"{atlas.url} has no communities of {sae} with {smallest} features or more; "
-            f"`atlas communities {sae}` finds those there are."
+            f"run `atlas communities {sae}` to compute communities."
         )
     features = atlas.features(sae)
     label = features["community"].to_numpy(zero_copy_only=False)
-    between = _between(atlas.table("CO_ACTIVATES", sae=sae), label, kept["number"].to_numpy())
-    radius = np.sqrt(kept["size"].to_numpy(dtype=np.float64))
+    between = _between(atlas.table("CO_ACTIVATES", sae=sae), label, shown["number"].to_numpy())
+    radius = np.sqrt(shown["size"].to_numpy(dtype=np.float64))
     centre = _apart(_layout(between, seed=seed), radius)
-    points = _points(atlas, sae, features, kept, centre=centre, radius=radius, most=most)
-    left = len(found) - len(kept)
+    points = _points(atlas, sae, features, shown, centre=centre, radius=radius, most=most)
+    omitted = len(found) - len(shown)
     title = heading(
         f"Communities of {sae}",
-        f"n = {int(kept['size'].sum()):,} of {features.num_rows:,} features, {len(points):,} drawn, in "
-        f"{len(kept):,} communities"
-        + (f"; {left:,} of fewer than {smallest} left out" if left else ""),
-        "A disc is a community, a point a feature: larger is more frequent, nearer to the middle has more "
-        "of its edges inside.",
-        f"Near discs tend to share edges (lines: the {_LINES} strongest links at most, thicker for more count × weight of all edges "
-        "the atlas holds); "
-        "left, right, up and down mean nothing.",
+        f"n = {int(shown['size'].sum()):,} of {features.num_rows:,} features, {len(points):,} drawn, in "
+        f"{len(shown):,} communities"
+        + (f"; {omitted:,} smaller than {smallest} excluded" if omitted else ""),
+        "Discs are communities, and points are features. Larger points are more frequent; points nearer "
+        "to the middle have more of their edges inside.",
+        f"Lines are the strongest links (at most {_LINES}); width is the total count × weight of all stored edges. "
+        "Linked discs tend to be near each other; the axes have no meaning.",
     )
-    return _chart(points, kept, between, centre, radius, title=title)
+    return _chart(points, shown, between, centre, radius, title=title)
 
 
 def _between(
     edges: "pa.Table", label: NDArray[np.float64], numbers: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the weight of the edges between each two communities; (communities, communities)."""
+    """Return the total edge weight between communities; (communities, communities)."""
     ends = label[edge_ends(edges)]
     weight = edges["weight"].to_numpy() * edges["count"].to_numpy()
     known = np.isin(ends, numbers).all(axis=1)
@@ -101,27 +100,27 @@ def _between(
 
 
 def _layout(between: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
-    """Return a place for each community, the strongly linked near to each other; (communities, 2)."""
+    """Return the positions of the communities from a force-directed layout; (communities, 2)."""
     import igraph
 
     one, two = np.nonzero(np.triu(between))
     graph = igraph.Graph(n=len(between), edges=np.stack([one, two], axis=1))
-    # Strengths differ by orders of magnitude; their roots let the weaker ones pull too.
+    # Strengths differ by orders of magnitude; square roots give weak links some influence.
     pull = np.sqrt(between[one, two] / between.max()) if len(one) else np.zeros(0)
     with seeded(seed):
-        placed = graph.layout_fruchterman_reingold(weights=pull.tolist(), niter=2000)
-    places = np.array(placed.coords, dtype=np.float64).reshape(-1, 2)
-    centred: NDArray[np.float64] = places - places.mean(axis=0)
+        layout = graph.layout_fruchterman_reingold(weights=pull.tolist(), niter=2000)
+    positions = np.array(layout.coords, dtype=np.float64).reshape(-1, 2)
+    centred: NDArray[np.float64] = positions - positions.mean(axis=0)
     return centred
 
 
-def _apart(places: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Push discs apart until none overlap, after drawing them as near as they would touch."""
-    n = len(places)
+def _apart(positions: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale positions to the size of the discs, and push discs apart until none overlap."""
+    n = len(positions)
     if n < 2:
-        return places
-    spread = np.sqrt((places**2).sum(axis=1).mean()) or 1.0
-    at: NDArray[np.float64] = places / spread * np.sqrt((radius**2).sum()) * 0.9
+        return positions
+    spread = np.sqrt((positions**2).sum(axis=1).mean()) or 1.0
+    at: NDArray[np.float64] = positions / spread * np.sqrt((radius**2).sum()) * 0.9
     need = (radius[:, None] + radius) * _APART
     for _ in range(_STEPS):
         away = at[:, None] - at
@@ -139,29 +138,29 @@ def _points(
     atlas: Atlas,
     sae: str,
     features: "pa.Table",
-    kept: pd.DataFrame,
+    shown: pd.DataFrame,
     *,
     centre: NDArray[np.float64],
     radius: NDArray[np.float64],
     most: int,
 ) -> pd.DataFrame:
-    """Return a row for each feature drawn, with its place in its community's disc."""
+    """Return a row for each drawn feature, with its position in the disc."""
     wanted = ["id", "community", "top_token", "frequency", "degree", "partners_expected"]
     rows = features.select(wanted).to_pandas()
     inner = atlas.table("IN_COMMUNITY", sae=sae).to_pandas().set_index("source")["inner_share"]
     rows["inner_share"] = rows["id"].map(inner)
-    share = min(1.0, most / int(kept["size"].sum()))
+    share = min(1.0, most / int(shown["size"].sum()))
     parts = []
-    for i, (number, size) in enumerate(zip(kept["number"], kept["size"], strict=True)):
+    for i, (number, size) in enumerate(zip(shown["number"], shown["size"], strict=True)):
         own = rows[rows["community"] == number].nlargest(max(1, int(size * share)), "frequency")
         own = own.sort_values(["inner_share", "id"], ascending=[False, True])
-        # A sunflower: points evenly over the disc, the first ones in the middle.
+        # A sunflower arrangement spreads points evenly over the disc, from the middle outwards.
         step = np.arange(len(own)) + 0.5
         far, turn = 0.92 * radius[i] * np.sqrt(step / len(own)), _GOLDEN * step
         own = own.assign(
             x=centre[i, 0] + far * np.cos(turn),
             y=centre[i, 1] + far * np.sin(turn),
-            name=_name(kept["tokens"][i]),
+            name=_name(shown["tokens"][i]),
         )
         parts.append(own)
     drawn: pd.DataFrame = pd.concat(parts, ignore_index=True)
@@ -169,14 +168,14 @@ def _points(
 
 
 def _name(tokens: NDArray[np.object_]) -> str:
-    """Return the first tokens that name a community, as they can be seen."""
+    """Return the first characteristic tokens of a community, with visible white space."""
     shown = [t.strip(" ").replace("\n", "⏎").replace("\t", "⇥") or "␣" for t in tokens]
     return " · ".join(list(dict.fromkeys(shown))[:_NAMED])
 
 
 def _chart(
     points: pd.DataFrame,
-    kept: pd.DataFrame,
+    shown: pd.DataFrame,
     between: NDArray[np.float64],
     centre: NDArray[np.float64],
     radius: NDArray[np.float64],
@@ -193,9 +192,9 @@ def _chart(
     pixel = _SIDE / side
     discs = pd.DataFrame({
         "x": centre[:, 0], "y": centre[:, 1], "top": centre[:, 1] + radius,
-        "name": [_name(t) for t in kept["tokens"]],
-        "area": (2 * radius * pixel) ** 2, "size": kept["size"], "community": kept["number"],
-        "inner_share": kept["inner_share"], "stability_halves": kept["stability_halves"],
+        "name": [_name(t) for t in shown["tokens"]],
+        "area": (2 * radius * pixel) ** 2, "size": shown["size"], "community": shown["number"],
+        "inner_share": shown["inner_share"], "stability_halves": shown["stability_halves"],
     })  # fmt: skip
     colour = alt.Color("community:N", legend=None, scale=alt.Scale(scheme="tableau20"))
     base = alt.Chart(discs)
@@ -242,7 +241,7 @@ def _chart(
 
 
 def _lines(between: NDArray[np.float64], centre: NDArray[np.float64]) -> pd.DataFrame:
-    """Return a row for each of the strongest links between two communities."""
+    """Return a row for each of the strongest links between communities."""
     one, two = np.nonzero(np.triu(between))
     order = np.argsort(-between[one, two], kind="stable")[:_LINES]
     one, two = one[order], two[order]

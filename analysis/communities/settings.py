@@ -1,4 +1,4 @@
-"""How node statistics and communities of a co-activation graph are made."""
+"""Settings of node statistics and community detection."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -9,7 +9,7 @@ __all__ = ["WEIGHTS", "CommunitySettings", "Weight"]
 
 Weight: TypeAlias = Literal["total", "weight", "count", "none"]
 
-#: What the weight of an edge may be in community detection.
+#: Kinds of edge weights in community detection.
 WEIGHTS: tuple[Weight, ...] = get_args(Weight)
 
 
@@ -23,24 +23,24 @@ class CommunitySettings:
         "tokens (count), their product (total), or 1 (none)."
     )  # fmt: skip
     min_count: int = setting(
-        1, "Only edges of features that were together among the most active of N tokens.",
+        1, "Only pairs of features that are among the most active together on N or more tokens.",
         least=1, metavar="N",
     )  # fmt: skip
     runs: int = setting(
-        5, "Leiden runs with other seeds, to compare the communities with.", least=1, metavar="N"
+        5, "Number of Leiden runs with other seeds, for the stability of communities.", least=1, metavar="N"
     )
     splits: int = setting(
-        3, "Splits of the documents into halves, to compare the communities with.",
+        3, "Number of splits of the documents into halves, for the stability of communities.",
         least=1, metavar="N",
     )  # fmt: skip
     draws: int = setting(
-        5, "Random graphs for the expected number of partners.", least=2, metavar="N"
+        5, "Number of null graphs for the expected number of partners.", least=2, metavar="N"
     )
     sources: int = setting(
-        256, "Nodes from which betweenness is estimated in a large graph.", flag=None, least=2
+        256, "Number of source nodes for the betweenness estimate in a large graph.", flag=None, least=2
     )
-    tokens: int = setting(8, "Largest number of tokens that name a community.", flag=None, least=1)
-    seed: int = setting(0, "Seed of everything drawn.", least=0)
+    tokens: int = setting(8, "Largest number of characteristic tokens of a community.", flag=None, least=1)
+    seed: int = setting(0, "Seed of all random draws.", least=0)
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -1,4 +1,4 @@
-"""How stable communities are: over seeds of Leiden's method, over halves of the documents, by chance."""
+"""Stability of communities over Leiden seeds and halves of the documents, and under nulls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = ["DOCUMENTS", "Stability", "stability"]
 
 Labels: TypeAlias = NDArray[np.int64]
 
-#: With fewer documents, what halves share says next to nothing.
+#: With fewer documents, agreement between halves is not informative.
 DOCUMENTS = 10
 
 _AGREEMENTS = ("ami_runs", "ami_halves", "ami_permuted", "ami_null", "ami_documents")
@@ -35,24 +35,23 @@ _AGREEMENTS = ("ami_runs", "ami_halves", "ami_permuted", "ami_null", "ami_docume
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """What of the communities comes back.
+    """Stability of communities over Leiden runs and halves of the documents.
 
     Parameters
     ----------
     runs
-        float64, (communities,). Mean overlap of each with the likest community of Leiden runs of
-        other seeds.
+        float64, (communities,). Mean overlap of each community with its best match in Leiden runs
+        with other seeds.
     halves, null
-        The same with communities of halves of the documents; and what that gives by chance: of
-        graphs drawn by the bipartite null, the overlap of the community nearest in size with
-        the likest one of halves of that graph. None without halves.
+        The same for communities of halves of the documents, and its value under the bipartite
+        null. The null value is that of the community nearest in size in a null graph, compared
+        with halves of that null graph. None without halves.
     ami_runs, ami_halves, ami_permuted, ami_null, ami_documents
-        Adjusted mutual information, see ``agreement``: with each other run; of the two halves
-        of each split; of these, the features of one half permuted; of both halves of a graph
-        drawn by the bipartite null; and of one drawn within documents. None where there is
-        nothing to agree on.
+        Adjusted mutual information, see ``agreement``. In order: with each other run; between the
+        halves of each split; the same with the features of one half permuted; between halves
+        of a bipartite null graph; and between halves of a null graph within documents.
     note
-        Why there are no halves; None if there are.
+        The reason for missing halves, or None.
     """
 
     runs: NDArray[np.float64]
@@ -66,19 +65,19 @@ class Stability:
     note: str | None = None
 
     def summary(self) -> dict[str, float | str | None]:
-        """Return the mean of each kind of agreement, its range, and of how many values, and the note.
+        """Return the mean, range and number of values of each kind of agreement, and the note.
 
-        ``_of`` counts the values that there could be, ``_counted`` those there are.
+        ``_of`` counts all values, and ``_counted`` those that are not None.
         """
-        said: dict[str, float | str | None] = {}
+        summary: dict[str, float | str | None] = {}
         for name in _AGREEMENTS:
             values = getattr(self, name)
             known = [value for value in values if value is not None]
-            said[name] = float(np.mean(known)) if known else None
-            said[f"{name}_low"] = min(known, default=None)
-            said[f"{name}_high"] = max(known, default=None)
-            said[f"{name}_counted"], said[f"{name}_of"] = len(known), len(values)
-        return said | {"halves_note": self.note}
+            summary[name] = float(np.mean(known)) if known else None
+            summary[f"{name}_low"] = min(known, default=None)
+            summary[f"{name}_high"] = max(known, default=None)
+            summary[f"{name}_counted"], summary[f"{name}_of"] = len(known), len(values)
+        return summary | {"halves_note": self.note}
 
 
 def stability(
@@ -93,31 +92,31 @@ def stability(
     membership: Membership | None,
     progress: Progress = SILENT,
 ) -> Stability:
-    """Hold communities against those of other runs, of halves of the text, and of chance.
+    """Compare communities with those of other Leiden runs, document halves and null graphs.
 
-    Drawn graphs have no activations, so all their cosines count as 1: their edges weigh their
-    counts, or all the same where the settings leave counts out.
+    Null graphs have no activations, so all their cosines count as 1. Their edges are weighted by
+    count, or equally if the settings exclude counts.
 
     Parameters
     ----------
     labels
-        The community of each feature, found with the seed of the settings.
+        The community of each feature, computed with the seed of the settings.
     pairs, weights
-        The edges, and what they weigh.
+        Edges and their weights.
     settings
-        How many runs and splits, and what edges weigh.
+        Number of runs and splits, and the kind of edge weight.
     min_count
-        As the graph was made with.
+        Smallest count of an edge, as in the graph.
     folder, sae
-        The atlas and the SAE, whose codes are read again for each half.
+        The atlas and the SAE; its codes are read for each half.
     membership
-        The most active features of each token; None without codes: no halves then.
+        The most active features of each token; None without codes, which omits the halves.
     progress
-        Told how far it is.
+        Progress reporter.
     """
     n = len(labels)
     seeds = np.random.SeedSequence([settings.seed, 1]).generate_state(settings.runs).tolist()
-    runs = [_found(pairs, weights, nodes=n, seed=seed) for seed in seeds]
+    runs = [_partition(pairs, weights, nodes=n, seed=seed) for seed in seeds]
     ami_runs = [agreement(labels, other) for other in runs]
     overlap = mean_overlap(labels, runs)
     if membership is None:
@@ -134,18 +133,18 @@ def stability(
 
     def half(documents: NDArray[np.int64]) -> Labels:
         found = weighted_edges(folder, sae, d_sae=n, documents=documents)
-        kept = found.count >= min_count
-        w = edge_weights(settings.weight, found.count[kept], found.weight[kept])
-        return _found(found.pairs[kept], w, nodes=n, seed=settings.seed)
+        edge = found.count >= min_count
+        w = edge_weights(settings.weight, found.count[edge], found.weight[edge])
+        return _partition(found.pairs[edge], w, nodes=n, seed=settings.seed)
 
     def drawn(table: Membership) -> Labels:
         some, count = edges(table, min_count=min_count)
         w = edge_weights(settings.weight, count, np.ones(len(count)))
-        return _found(some, w, nodes=n, seed=settings.seed)
+        return _partition(some, w, nodes=n, seed=settings.seed)
 
     rng = np.random.default_rng([settings.seed, 2])
     found: list[tuple[Labels, Labels]] = []
-    chance: dict[bool, list[float | None]] = {False: [], True: []}
+    null_agreement: dict[bool, list[float | None]] = {False: [], True: []}
     null: list[NDArray[np.float64]] = []
     splits = halves(documents, settings.splits, seed=settings.seed)
     with progress.stage(f"Halves of the text of {sae}", total=len(splits), unit="splits") as stage:
@@ -154,9 +153,9 @@ def stability(
             for within in (False, True):
                 table = swapped(membership, int(rng.integers(2**32)), within_documents=within)
                 both = [drawn(_restricted(table, some)) for some in split]
-                chance[within].append(agreement(*both))
+                null_agreement[within].append(agreement(*both))
                 if not within:
-                    null.append(_of_like_size(labels, drawn(table), both))
+                    null.append(_null_overlap(labels, drawn(table), both))
             stage.advance()
     return Stability(
         runs=overlap,
@@ -165,28 +164,28 @@ def stability(
         ami_runs=ami_runs,
         ami_halves=[agreement(a, b) for a, b in found],
         ami_permuted=[agreement(permuted(a, rng), b) for a, b in found],
-        ami_null=chance[False],
-        ami_documents=chance[True],
+        ami_null=null_agreement[False],
+        ami_documents=null_agreement[True],
     )
 
 
-def _of_like_size(labels: Labels, whole: Labels, parts: Sequence[Labels]) -> NDArray[np.float64]:
-    """Return, for each community, the overlap that the one nearest in size of a drawn graph has.
+def _null_overlap(labels: Labels, drawn: Labels, halves: Sequence[Labels]) -> NDArray[np.float64]:
+    """Return the overlap of the community nearest in size in a null graph, per community.
 
-    The drawn graph's communities are held against its own halves, as the real ones are against
-    theirs: halves lie within the whole, so even communities of nothing come back in part. NaN
-    where a graph has no community.
+    The communities of the null graph are compared with its own halves, like the observed ones
+    with theirs. Halves share tokens with the complete graph, so even random communities
+    overlap. NaN if the null graph has no community.
     """
     size = np.bincount(labels[labels >= 0], minlength=int(labels.max(initial=-1)) + 1)
-    of = np.bincount(whole[whole >= 0])
-    if not len(of):
+    drawn_size = np.bincount(drawn[drawn >= 0])
+    if not len(drawn_size):
         return np.full(len(size), np.nan)
-    nearest = np.abs(size[:, None] - of).argmin(axis=1)
-    found: NDArray[np.float64] = mean_overlap(whole, parts)[nearest]
-    return found
+    nearest = np.abs(size[:, None] - drawn_size).argmin(axis=1)
+    overlap: NDArray[np.float64] = mean_overlap(drawn, halves)[nearest]
+    return overlap
 
 
-def _found(
+def _partition(
     pairs: NDArray[np.int64], weights: NDArray[np.float64], *, nodes: int, seed: int
 ) -> Labels:
     import igraph

@@ -33,24 +33,24 @@ from ingest.codes.topk_membership import edges
 
 __all__ = ["CommunityStudy", "graph_features"]
 
-#: The parts of an SAE that are read, by kind.
+#: Kinds of parts that the study reads.
 _READS = ("sae", "statistics", "tokens", "coactivation")
 
-_SOME = 3  # features of a community that is more than a pair
+_SOME = 3  # smallest size of a community that is more than a pair
 
 
 @dataclass(frozen=True)
 class CommunityStudy(Study):
     """Compute node statistics and communities of SAEs' graphs.
 
-    They are properties of Feature, the nodes Community and the edges IN_COMMUNITY. Without
-    stored codes, stability over halves of the documents and the expected number of partners
-    are null.
+    The results are properties of Feature, nodes Community and edges IN_COMMUNITY. Without
+    stored codes, the stability over halves of the documents and the expected number of
+    partners are null.
 
     Parameters
     ----------
     settings
-        How they are computed.
+        Settings of the computation.
     """
 
     kind: ClassVar[str] = "graph"
@@ -81,7 +81,7 @@ class CommunityStudy(Study):
         return Found(_Communities.compute(task, at).tables())
 
     def result(self, part: Part) -> Result:
-        """Return the summary; ``listed`` has the communities, and two rows the test of partners."""
+        """Return the summary, with the communities in ``listed`` and two tables of the partner test."""
         (row,) = part.table("summary").to_pylist()
         summary = {
             **row,
@@ -123,22 +123,21 @@ def graph_features(
     atlas
         The folder of the atlas.
     saes
-        Names of its SAEs; all that have edges, if None.
+        Names of SAEs. Default: all SAEs with edges.
     settings
-        How they are computed.
+        Settings of the computation.
     replace
-        Compute again what is stored already with these settings.
+        Recompute results that are stored with these settings.
     workers
-        Processes that share the SAEs; 0 computes them here.
+        Number of worker processes; 0 computes in this process.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Returns
     -------
-    A result for each SAE: what the communities are, how much they agree over Leiden seeds and
-    over halves of the documents, next to their nulls, and whether rare features have more
-    different partners (``partners_bins`` and ``partners_off_line``). ``listed`` has the
-    communities.
+    A result for each SAE: the communities (``listed``), their agreement over Leiden seeds and
+    halves of the documents with nulls, and the test of partners against frequency
+    (``partners_bins`` and ``partners_off_line``).
 
     Raises
     ------
@@ -154,7 +153,7 @@ def graph_features(
 
 
 def _verdict(row: dict[str, Any]) -> list[str]:
-    """Return how modular a graph is, how stable its communities are, and the test of partners."""
+    """State the modularity of a graph, the stability of its communities, and the partner test."""
     if not row["communities"]:
         return [f"{row['sae']}: the graph has no edges, so it has no communities."]
     verdict = [
@@ -176,7 +175,7 @@ def _verdict(row: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Communities:
-    """All that a part stores of an SAE's graph."""
+    """The contents of a part: node statistics, communities and their tests."""
 
     of: CoactivationGraph
     settings: CommunitySettings
@@ -185,7 +184,7 @@ class _Communities:
     weights: NDArray[np.float64]
     stability: Stability
     diversity: NDArray[np.float64]
-    chance: Partners | None
+    null: Partners | None
     test: DiversityTest | None
     tokens: list[list[str]]
 
@@ -203,23 +202,23 @@ class _Communities:
             found.labels, of.pairs, weights, settings=settings, min_count=of.min_count,
             folder=folder, sae=sae, membership=of.membership, progress=progress,
         )  # fmt: skip
-        chance = test = None
+        null = test = None
         if of.membership is not None:
-            chance, within = (
+            null, within = (
                 by_chance(
                     of.membership, min_count=of.min_count, within_documents=inside,
                     draws=settings.draws, seed=settings.seed, progress=progress,
-                    title=f"Partners by chance in {sae}" + (", within documents" if inside else ""),
+                    title=f"Partners in null graphs of {sae}" + (", within documents" if inside else ""),
                 )
                 for inside in (False, True)
             )  # fmt: skip
             among = partners_among(*edges(of.membership), nodes=of.features)
             test = diversity_test(
-                of.active, nodes.degree, among, null=chance, within=within, seed=settings.seed
+                of.active, nodes.degree, among, null=null, within=within, seed=settings.seed
             )
         diversity = partner_diversity(of.pairs, of.count, nodes=of.features)
         named = _named(at.sound.parts[f"tokens/{sae}"], found.labels, most=settings.tokens)
-        return cls(of, settings, nodes, found, weights, stable, diversity, chance, test, named)
+        return cls(of, settings, nodes, found, weights, stable, diversity, null, test, named)
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """Yield the tables of the part."""
@@ -241,20 +240,20 @@ class _Communities:
             **{name: getattr(n, name) for name in (
                 "degree", "strength", "clustering", "pagerank", "core", "betweenness", "component",
             )},
-            "partners_expected": None if self.chance is None else self.chance.expected,
+            "partners_expected": None if self.null is None else self.null.expected,
             "partner_diversity": self.diversity,
             "community": pa.array(labels, mask=labels < 0),
         }  # fmt: skip
         return _table("Feature", columns, rows=self.of.features)
 
     def _communities(self) -> pa.Table:
-        lies = shape(self.partition.labels, self.of.pairs, self.weights)
+        measured = shape(self.partition.labels, self.of.pairs, self.weights)
         numbers = np.arange(len(self.partition))
         columns = {
             "id": _ids(self.of.sae, numbers),
             "sae": [self.of.sae] * len(numbers),
             "number": numbers,
-            **vars(lies),
+            **vars(measured),
             "tokens": pa.array(self.tokens, pa.list_(pa.string())),
             "weighted_by": [self.settings.weight] * len(numbers),
             "min_count": np.full(len(numbers), self.of.min_count),
@@ -279,7 +278,7 @@ class _Communities:
     def _summary(self) -> dict[str, Any]:
         sizes = self.partition.sizes
         live = int(np.sum(self.of.active > 0))
-        said = {
+        summary = {
             "sae": self.of.sae,
             "features": self.of.features,
             "live": live,
@@ -298,7 +297,7 @@ class _Communities:
         names = [
             field.name for field in fields(DiversityTest) if field.name not in ("bins", "off_line")
         ]
-        return said | {f"partners_{name}": getattr(self.test, name, None) for name in names}
+        return summary | {f"partners_{name}": getattr(self.test, name, None) for name in names}
 
 
 def _ids(sae: str, numbers: NDArray[np.int64]) -> list[str]:
@@ -306,7 +305,7 @@ def _ids(sae: str, numbers: NDArray[np.int64]) -> list[str]:
 
 
 def _table(name: str, columns: dict[str, Any], *, rows: int) -> pa.Table:
-    """Return a table of the schema; NaN stands for no value, None for a column without any."""
+    """Return a table of the schema; NaN becomes null, and None a column of nulls."""
     wanted = arrow_schema(name, "graph")
     arrays = []
     for field in wanted:
@@ -321,7 +320,7 @@ def _table(name: str, columns: dict[str, Any], *, rows: int) -> pa.Table:
 
 
 def _named(part: Part, labels: NDArray[np.int64], *, most: int) -> list[list[str]]:
-    """Return the texts of the tokens that set each community apart."""
+    """Return the texts of the characteristic tokens of each community."""
     fires, words = part.table("FIRES_ON"), part.table("Token")
     text = dict(zip(words["id"].to_pylist(), words["text"].to_pylist(), strict=True))
     coded = fires["target"].combine_chunks().dictionary_encode()
