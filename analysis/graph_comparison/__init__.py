@@ -1,1 +1,1 @@
-"""Comparison of the co-activation graphs of two SAEs, beside nulls."""
+"""Comparison of the co-activation graphs of two SAEs, with nulls."""

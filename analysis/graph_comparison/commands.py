@@ -1,4 +1,4 @@
-"""The command `atlas compare`: comparisons of the co-activation graphs of SAEs."""
+"""The command `atlas compare`, which compares co-activation graphs of SAEs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +24,10 @@ __all__ = ["compare"]
 @click.command()
 @click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
 @settings_options(ComparisonSettings)
-@click.option("--replace", is_flag=True, help="Compare again what is stored already.")
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
 @click.option("--out", "-o", "outs", multiple=True,
               type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Draw a page too: .html (needs no network), .png or .svg; several may be named.")  # fmt: skip
+              help="Plot the comparisons: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
 @atlas_option
 @shared_options
 def compare(
@@ -40,13 +40,13 @@ def compare(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare the co-activation graphs of SAEs, every two of them.
+    """Compare the co-activation graphs of all pairs of SAEs.
 
-    Distances of degree, clustering, core number and strength; edges conserved between matched
-    features; overlap of communities. Each number has two controls: its value between two
-    halves of the documents for one SAE, and its value under a null. With codes, A's graph is also
-    taken from one half of the documents and B's from the other, so that they share no text.
-    The atlas stores the results. On a server nothing is stored.
+    The comparison covers distances of degree, clustering, core number and strength, edges
+    conserved between matched features, and overlap of communities. Each number has two
+    controls: its value between two halves of the documents for one SAE, and its value under a
+    null. With codes, A's graph is also computed from one half of the documents and B's from
+    the other, so that they share no text. Results are stored in the atlas, but not on a server.
 
     \b
     Examples:
@@ -66,13 +66,13 @@ def compare(
         which_atlas(where), saes, settings=settings, replace=replace,
         progress=make_progress(quiet=quiet),
     )  # fmt: skip
-    found = [comparison_of(one) for one in results]
-    result: dict[str, Any] = {"comparisons": [one.reported for one in found], "written": []}
+    comparisons = [comparison_of(one) for one in results]
+    result: dict[str, Any] = {"comparisons": [one.reported for one in comparisons], "written": []}
     if outs:
         from analysis.graph_comparison.plots import draw
         from analysis.plot_style import save
 
-        picture = draw(found)
+        picture = draw(comparisons)
         result["written"] = [str(save(picture, out)) for out in outs]
     emit(result, as_json=as_json, show=lambda: _show(result))
 
@@ -86,12 +86,13 @@ def _show(result: Mapping[str, Any]) -> None:
         if _is_shown(row, halves=one["half_tokens"] > 0)
     ])  # fmt: skip
     echo(
-        "\nlimits: a distance ± its standard error is biased upward near 0, and the range of halvings "
-        "does not hold\nfor another text; neither is a confidence interval. same SAE has limits of "
-        "the same kind.\nover: 'all', the same tokens; 'halves', A's graph from half of the documents, B's from the "
-        "other.\nsame SAE: the same between the halves of one SAE. chance: of distances, from the "
-        "bipartite null\n(and its range); of edges and communities, matches permuted within frequency and degree "
-        "(and 95% of draws).\nswapped: B's edges swapped, degrees unchanged."
+        "\nover: 'all', both graphs from all tokens; 'halves', A's graph from half of the documents and "
+        "B's from the other.\nlimits: neither kind is a confidence interval. A distance ± its standard "
+        "error is biased upward near 0,\nand the range of halvings does not generalize to other text.\n"
+        "same SAE: the value between the halves of one SAE, with limits of the same kind.\nnull: for "
+        "distances, the bipartite null and its range; for edges and communities, matches permuted within\n"
+        "frequency and degree, with the 95% range of draws.\nswapped: B's edges swapped, degrees "
+        "unchanged."
     )
     for one in comparisons:
         echo(f"\n{one['conclusion']}")
@@ -102,10 +103,10 @@ def _show(result: Mapping[str, Any]) -> None:
 
 
 def _is_shown(row: Mapping[str, Any], halves: bool) -> bool:
-    """Return whether a row is printed; --json has all.
+    """Return whether a row is printed; --json has all rows.
 
-    Distances over halves have more controls than those over all tokens. By r, both give
-    nearly the same shares of edges.
+    Distances over halves have more controls than those over all tokens. Shares of edges by r
+    are nearly the same for both.
     """
     wanted = {"distance": "halves" if halves else "all", "conserved by r": "all"}
     return bool(row["text"] == wanted.get(row["kind"], row["text"]))
@@ -121,17 +122,17 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         "n": row["n"],
         "value": row["value"] if row["value"] is not None else row["note"],
         "limits": _range(row, ""),
-        "are": row["limits"],
+        "kind of limits": row["limits"],
         "same SAE": row["itself_mean"],
-        "its limits": _range(row, "itself_"),
-        "chance": row["null_mean"],
-        "of chance": _range(row, "null_"),
+        "same SAE limits": _range(row, "itself_"),
+        "null": row["null_mean"],
+        "null limits": _range(row, "null_"),
         "p": row["p"],
         "swapped": row["rewired_mean"],
         "p swapped": row["rewired_p"],
     }
 
 
-def _range(row: Mapping[str, Any], of: str) -> str | None:
-    low, high = row[f"{of}low"], row[f"{of}high"]
+def _range(row: Mapping[str, Any], prefix: str) -> str | None:
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
     return None if low is None or high is None else f"{low:.3g} – {high:.3g}"

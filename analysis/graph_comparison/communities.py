@@ -1,4 +1,4 @@
-"""Whether the communities of two graphs overlap under the matches: adjusted mutual information of their labels."""
+"""Overlap of the communities of two graphs under feature matches (adjusted mutual information)."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -17,39 +17,38 @@ Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _GROUPS = 20
-_Z = 1.959964  # of a normal distribution, 95%
+_Z = 1.959964  # 97.5% quantile of the normal distribution
 
 
 def communities(graph: Linked, *, runs: int, seed: int) -> list[Labels]:
-    """Return the community of each node, -1 without an edge, by several runs of Leiden's method.
+    """Detect communities with several runs of Leiden's method; -1 for nodes without an edge.
 
     Parameters
     ----------
     graph
-        The graph; its weights count, where it has some.
+        The graph, with or without weights.
     runs, seed
-        How many, and the seed of the first; the others take the next ones.
+        Number of runs, and the seed of the first; later runs have consecutive seeds.
     """
     return [partition(graph.graph, weights=graph.weight, seed=seed + i).labels for i in range(runs)]
 
 
 def overlap(a: Sequence[Labels], b: Sequence[Labels]) -> float | None:
-    """Return the adjusted mutual information of the communities of matched features, mean over runs.
+    """Return the mean adjusted mutual information of communities of matched features over runs.
 
-    It is 0 on average where labels are shuffled and 1 where communities are the same. None
-    where less than two features have an edge on both sides, or one side has but one community
-    among these.
+    It is 1 for equal communities and 0 on average for shuffled labels. The result is None if a
+    side has fewer than two communities among the features with an edge on both sides.
 
     Parameters
     ----------
     a, b
-        A run each: labels of the matched features in either graph, (matches,); -1 without an edge.
+        For each run, labels of the matched features in each graph, (matches,); -1 without an edge.
     """
     return _mean([agreement(x, y) for x, y in zip(a, b, strict=True)])
 
 
 def own_overlap(labels: Sequence[Labels]) -> float | None:
-    """Return the same of every two runs on one graph: how far the method agrees with itself."""
+    """Return the mean overlap of all pairs of runs on one graph, the ceiling of ``overlap``."""
     return _mean([agreement(x, y) for x, y in combinations(labels, 2)])
 
 
@@ -60,21 +59,21 @@ def overlap_null(
     draws: int,
     seed: int,
 ) -> Floats:
-    """Return the same with the matches permuted within strata; (draws,), NaN where there is none.
+    """Return the overlap with matches permuted within strata; (draws,), NaN if undefined.
 
-    A draw is one permutation of all matches, the same for all pairs of graphs and all runs: the
-    mean over pairs is then as uncertain as the observed one. Features without an edge on one side
-    are then excluded from each pair.
+    A draw is one permutation of all matches, shared by all pairs of graphs and all runs. The mean
+    over pairs then has the same uncertainty as the observed mean. Features without an edge on
+    one side are excluded from each pair after the permutation.
 
     Parameters
     ----------
     pairs
-        Runs on A's graph and on B's, see ``overlap``; several pairs of graphs, such as one a
-        halving, count as their mean.
+        Runs on A's graph and on B's, see ``overlap``. Several pairs of graphs, such as one per
+        halving, are averaged.
     stratum
         int64, (matches,).
     draws, seed
-        How often, and the seed.
+        Number of draws, and the seed.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -85,29 +84,30 @@ def overlap_null(
 
 
 def jackknife(a: Sequence[Labels], b: Sequence[Labels], *, seed: int) -> tuple[float, float] | None:
-    """Return the 95% interval of the overlap over matched features, communities held fixed.
+    """Return the 95% jackknife interval of the overlap over matched features, or None.
 
-    A twentieth of the features is excluded at a time; drawing them with replacement would let
-    copies of a feature agree with each other. None where there is no overlap.
+    Communities are fixed, and a twentieth of the features is excluded at a time. A bootstrap
+    would be biased, since copies of a feature agree with each other. None if the overlap is
+    undefined.
 
     Parameters
     ----------
     a, b
         See ``overlap``.
     seed
-        Of the division into twentieths.
+        Seed of the split into twentieths.
     """
-    whole = overlap(a, b)
+    complete = overlap(a, b)
     n = len(a[0])
     group = np.random.default_rng(seed).permutation(n) % _GROUPS
     without = [
         overlap([x[group != g] for x in a], [y[group != g] for y in b]) for g in range(_GROUPS)
     ]
     values = np.array([v for v in without if v is not None])
-    if whole is None or n < _GROUPS or len(values) < _GROUPS:
+    if complete is None or n < _GROUPS or len(values) < _GROUPS:
         return None
     error = np.sqrt((_GROUPS - 1) * values.var())
-    return float(whole - _Z * error), float(min(whole + _Z * error, 1.0))
+    return float(complete - _Z * error), float(min(complete + _Z * error, 1.0))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

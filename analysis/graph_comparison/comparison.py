@@ -1,4 +1,4 @@
-"""A comparison of two graphs: its rows, notes and conclusion, and the tables that store it."""
+"""A comparison of two graphs, and its storage in tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,29 +32,29 @@ _SUMMARY = pa.schema({
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """How similar the graphs of two SAEs are.
+    """The result of a comparison of two SAEs' graphs.
 
     Parameters
     ----------
     a, b
         Names of the SAEs.
     tokens, half_tokens
-        Tokens of each graph, and of each graph of a half (0 without codes; the fewest of all
-        halvings).
+        Number of tokens of each graph, and the smallest number of tokens of a half (0 without
+        codes).
     min_count
-        An edge is a pair that is among the most active features of at least N tokens.
+        Smallest count of an edge.
     rows
-        The numbers.
+        The measured numbers.
     notes
-        What limits the numbers, in sentences.
+        Limitations, in sentences.
     conclusion
-        What they mean, in sentences.
+        The conclusion, in sentences.
     matches
-        Number of matches that edges and communities were compared under.
+        Number of matches used for edges and communities.
     live
-        Features of A and of B that are ever active.
+        Number of active features of A and of B.
     communities
-        Number of communities of A and of B; empty where they were not compared.
+        Number of communities of A and of B; empty if they were not compared.
     curves
         Distribution functions; see ``analysis.graph_comparison.curves``.
     """
@@ -74,14 +74,14 @@ class Comparison:
 
     @classmethod
     def read(cls, a: str, b: str, table: Callable[[str], pa.Table]) -> "Comparison":
-        """Return the comparison that tables store.
+        """Read a comparison from its tables.
 
         Parameters
         ----------
         a, b
             Names of the SAEs.
         table
-            Returns a table by name.
+            Function that returns a table by name.
         """
         (summary,) = table("summary").to_pylist()
         rows = [Row(**row) for row in table("rows").to_pylist()]
@@ -89,7 +89,7 @@ class Comparison:
 
     @property
     def tables(self) -> Mapping[str, pa.Table]:
-        """The tables that store it."""
+        """The tables that store the comparison."""
         summary = {name: getattr(self, name) for name in _SUMMARY.names}
         return {
             "rows": pa.Table.from_pylist([vars(row) for row in self.rows], schema=ROWS),
@@ -99,7 +99,7 @@ class Comparison:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The main numbers and the sentences."""
+        """The main numbers, notes and conclusion."""
         return {
             "a": self.a,
             "b": self.b,

@@ -1,4 +1,4 @@
-"""Edges conserved under matches: which edges of a graph are edges of another between the partners of their ends."""
+"""Edges conserved under matches: both ends are matched, and the partners have an edge too."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ from atlas.progress import SILENT, Progress
 
 __all__ = ["MEASURED", "Induced", "Measured", "Panel", "covered", "induced", "intervals", "measure", "panel", "permute", "rewire"]  # fmt: skip
 
-#: Shares of A's and of B's edges that are conserved, both over all edges either has, and the
-#: rank correlation of the weights of those conserved.
+#: Conserved shares of A's edges and of B's edges, their Jaccard index, and the rank correlation
+#: of the weights of conserved edges.
 MEASURED = ("share_ab", "share_ba", "jaccard", "weights")
 
 Floats = NDArray[np.float64]
@@ -24,16 +24,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Induced:
-    """The edges of a graph between matched features; these are numbered as their matches are.
+    """The edges of a graph between matched features, which are numbered by match.
 
     Parameters
     ----------
     features
-        Matched features.
+        Number of matched features.
     ends
         int64, (edges, 2). Lower number first.
     r
-        float64, (edges,). The lower correlation of the matches of both ends.
+        float64, (edges,). The lower of the match correlations at the two ends.
     weight
         float64, (edges,), or None.
     """
@@ -48,21 +48,21 @@ class Induced:
 
     @cached_property
     def key(self) -> NDArray[np.int64]:
-        """A number for each edge; (edges,)."""
+        """A unique number per edge; (edges,)."""
         return self.ends[:, 0] * self.features + self.ends[:, 1]
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """Sorts the edges by number; (edges,)."""
+        """Indices that sort the edges by number; (edges,)."""
         return np.argsort(self.key)
 
     @cached_property
     def sorted_key(self) -> NDArray[np.int64]:
-        """The numbers, ascending; (edges,)."""
+        """The sorted numbers; (edges,)."""
         return self.key[self.order]
 
     def renumbered(self, number: NDArray[np.int64]) -> "Induced":
-        """Return the edges with feature i called ``number[i]``; correlations and weights go along."""
+        """Renumber feature i to ``number[i]``, with the same correlations and weights."""
         return replace(self, ends=_sorted(number[self.ends]))
 
 
@@ -73,7 +73,7 @@ class Panel:
     Parameters
     ----------
     a, b
-        The edges of either.
+        Edges of each graph.
     """
 
     a: Induced
@@ -81,7 +81,7 @@ class Panel:
 
     @cached_property
     def shared(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the edges that both have are, in A and in B."""
+        """Indices of the shared edges in A and in B."""
         a, b = self.a, self.b
         if not len(a):
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
@@ -92,7 +92,7 @@ class Panel:
 
     @cached_property
     def ranks(self) -> tuple[Floats, Floats] | None:
-        """Ranks of the weights of these edges, in A and in B; None without weights."""
+        """Ranks of the weights of the shared edges in A and in B; None without weights."""
         if self.a.weight is None or self.b.weight is None:
             return None
         in_a, in_b = self.shared
@@ -101,14 +101,14 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What is conserved; NaN where there is no edge.
+    """Conserved shares of edges; NaN where there is no edge.
 
     Parameters
     ----------
     total
         float64, (4,). See ``MEASURED``.
     by_r
-        float64, (2, bins). Shares of A's and of B's edges conserved, by the edge's r.
+        float64, (2, bins). Conserved shares of A's and of B's edges, by r.
     """
 
     total: Floats
@@ -116,21 +116,21 @@ class Measured:
 
     @property
     def flat(self) -> Floats:
-        """All in one row."""
+        """All numbers as one array."""
         return np.concatenate([self.total, self.by_r.ravel()])
 
 
 def induced(graph: Linked, features: NDArray[np.int64], r: Floats) -> Induced:
-    """Return the edges of a graph both ends of which are matched.
+    """Return the edges of a graph with both ends matched.
 
     Parameters
     ----------
     graph
         The graph.
     features
-        int64, (matches,). The node that each match has in it.
+        int64, (matches,). The node of each match in the graph.
     r
-        float64, (matches,).
+        float64, (matches,). Correlation of each match.
     """
     number = np.full(graph.nodes, -1, dtype=np.int64)
     number[features] = np.arange(len(features))
@@ -142,28 +142,28 @@ def induced(graph: Linked, features: NDArray[np.int64], r: Floats) -> Induced:
 
 
 def measure(panels: Sequence[Panel], *, r_bins: int, times: Floats | None = None) -> Measured:
-    """Measure what graphs share of their edges between matched features.
+    """Measure the conserved shares of edges between matched features.
 
     Parameters
     ----------
     panels
-        The edges of A and B; of several pairs of graphs, such as one a halving, edges are
-        pooled, and the rank correlation is the mean.
+        The edges of A and B. With several pairs of graphs, such as one per halving, edges are
+        pooled, and the rank correlation is averaged.
     r_bins
-        Equal bins of r from 0 to 1; r below 0 counts in the first.
+        Number of equal bins of r from 0 to 1; the first includes r below 0.
     times
-        (matches,). How often each feature is counted, for resampling; an edge counts as often
-        as there are pairs of copies of its ends. Once if None.
+        (matches,). Multiplicity of each feature in a resample; None for 1. The multiplicity of
+        an edge is the product of those of its ends.
     """
     counted = [counts(one, r_bins=r_bins, times=times) for one in panels]
-    part, whole = np.sum([c[:2] for c in counted], axis=0)
+    part, total = np.sum([c[:2] for c in counted], axis=0)
     ranks = [_rank(one, times) for one in panels]
-    shares = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    shares = np.divide(part, total, out=np.full(len(part), np.nan), where=total > 0)
     return Measured(np.append(shares[:3], np.mean(ranks)), shares[3:].reshape(2, r_bins))
 
 
 def counts(panel: Panel, *, r_bins: int, times: Floats | None = None) -> Floats:
-    """Return how many edges are conserved, and how many could be.
+    """Count the conserved edges and all edges.
 
     Parameters
     ----------
@@ -175,8 +175,8 @@ def counts(panel: Panel, *, r_bins: int, times: Floats | None = None) -> Floats:
     Returns
     -------
     counts
-        float64, (2, 3 + 2 · r_bins). For the shares of A's and of B's edges, for both over all
-        edges either has, and for the shares by r.
+        float64, (2, 3 + 2 · r_bins). Numerators and denominators of the shares of A's and of B's
+        edges, of the Jaccard index, and of the shares by r.
     """
     in_a, in_b = panel.shared
     n_a, n_b = _copies(panel.a, times), _copies(panel.b, times)
@@ -187,15 +187,15 @@ def counts(panel: Panel, *, r_bins: int, times: Floats | None = None) -> Floats:
         return np.bincount(which, weights=copies, minlength=r_bins).astype(np.float64)
 
     part = [np.full(3, both), by_r(bins[0][in_a], n_a[in_a]), by_r(bins[1][in_b], n_b[in_b])]
-    whole = [np.array([of_a, of_b, of_a + of_b - both]), by_r(bins[0], n_a), by_r(bins[1], n_b)]
-    return np.stack([np.concatenate(part), np.concatenate(whole)])
+    total = [np.array([of_a, of_b, of_a + of_b - both]), by_r(bins[0], n_a), by_r(bins[1], n_b)]
+    return np.stack([np.concatenate(part), np.concatenate(total)])
 
 
 def permute(
     panels: Sequence[Panel], stratum: NDArray[np.int64], *, r_bins: int, draws: int, seed: int,
     progress: Progress = SILENT,
 ) -> Floats:  # fmt: skip
-    """Measure again with the matches permuted within strata, the same permutation for all pairs of graphs.
+    """Measure with matches permuted within strata, one permutation per draw for all graphs.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def permute(
     r_bins
         See ``measure``.
     draws, seed, progress
-        Number of draws, their seed, and what is notified of the work.
+        Number of draws, their seed, and the progress reporter.
 
     Returns
     -------
@@ -226,10 +226,10 @@ def rewire(
     panels: Sequence[Panel], r: Floats, *, r_bins: int, draws: int, seed: int,
     progress: Progress = SILENT,
 ) -> Floats:  # fmt: skip
-    """Measure again with B's edges between matched features swapped, each keeping its number of them.
+    """Measure with B's edges between matched features swapped, which preserves degrees.
 
-    Strata hold features of like degree; this null holds each degree exactly, and the matches
-    as they are.
+    Strata group features of similar degree. This null preserves each degree exactly, and does
+    not change the matches.
 
     Parameters
     ----------
@@ -241,7 +241,8 @@ def rewire(
     Returns
     -------
     measured
-        float64, (draws, 4 + 2 · r_bins); no rank correlation, as swapped edges have no weights.
+        float64, (draws, 4 + 2 · r_bins); NaN for the rank correlation, since swapped edges have
+        no weights.
     """
     seeds = np.random.SeedSequence(seed).generate_state(len(panels)).tolist()
     graphs = [
@@ -259,11 +260,11 @@ def rewire(
 
 
 def intervals(panels: Sequence[Panel], *, r_bins: int, draws: int, seed: int) -> Floats:
-    """Measure again with the matched features resampled: the vertex bootstrap.
+    """Measure with resampled matched features (vertex bootstrap).
 
-    Features are drawn with replacement, and a pair of copies has the edge that their
-    features have (Snijders & Borgatti 1999); pairs of copies of one feature are excluded.
-    Ranks of weights stay those of all edges.
+    Features are drawn with replacement, and two copies have an edge if their features have one
+    (Snijders & Borgatti 1999). Pairs of copies of one feature are excluded. Ranks of weights
+    are those over all edges.
 
     Parameters
     ----------
@@ -286,7 +287,7 @@ def intervals(panels: Sequence[Panel], *, r_bins: int, draws: int, seed: int) ->
 
 
 def covered(graph: Linked, features: NDArray[np.int64]) -> float | None:
-    """Return the share of a graph's edges both ends of which are matched; None without an edge."""
+    """Return the share of a graph's edges with both ends matched; None without edges."""
     if not len(graph):
         return None
     return float(np.isin(graph.pairs, features).all(axis=1).mean())
@@ -307,7 +308,7 @@ def _drawn(again: Callable[[], Floats], draws: int, title: str, progress: Progre
 
 
 def _rank(panel: Panel, times: Floats | None) -> float:
-    """Return the Spearman correlation of the weights of the edges that both have, or NaN."""
+    """Return the Spearman correlation of the weights of shared edges, or NaN."""
     if panel.ranks is None:
         return np.nan
     n = _copies(panel.b, times)[panel.shared[1]]
@@ -323,7 +324,7 @@ def _lower(r: Floats, ends: NDArray[np.int64]) -> Floats:
 
 
 def _sorted(ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Put the lower end first; faster than sorting rows of two."""
+    """Put the lower end of each edge first; faster than sorting rows of two."""
     return np.stack([ends.min(axis=1), ends.max(axis=1)], axis=1)
 
 

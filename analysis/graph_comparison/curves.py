@@ -1,4 +1,4 @@
-"""Distribution functions of degree and clustering, as the plot of a comparison needs them."""
+"""Distribution functions of degree and clustering, for the plot of a comparison."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,21 +8,21 @@ from analysis.graph_comparison.subjects import Subject
 
 __all__ = ["CURVES", "WHAT", "curves_of"]
 
-#: What is drawn of each graph.
+#: The plotted distributions.
 WHAT = ("degree", "clustering")
 
-#: Columns of a table of curves. ``side`` is A or B; ``null`` marks a graph drawn by the
-#: bipartite null; ``share`` is the share of live features at or below ``value``.
+#: Columns of a table of curves. ``side`` is A or B. ``null`` marks a bipartite null graph.
+#: ``share`` is the share of live features at or below ``value``.
 CURVES = pa.schema({
     "what": pa.string(), "side": pa.string(), "null": pa.bool_(), "value": pa.float64(),
     "share": pa.float64(),
 })  # fmt: skip
 
-_POINTS = 300  # of a curve; more are not visible
+_POINTS = 300  # largest number of points of a curve; more are not visible
 
 
 def curves_of(a: Subject, b: Subject) -> pa.Table:
-    """Return the distribution functions of two SAEs and of one null graph of each.
+    """Compute the distribution functions of two SAEs and of one null graph of each.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def curves_of(a: Subject, b: Subject) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CURVES)
 
 
-def _function(values: NDArray[np.float64], what: str) -> tuple[list[float], list[float]]:
-    """Return the distribution function where it rises, or on a grid where it rises too often."""
+def _function(values: NDArray[np.float64], statistic: str) -> tuple[list[float], list[float]]:
+    """Return the distribution function at its steps, or on a grid if there are too many steps."""
     x = np.unique(np.append(values, 0.0))
     if len(x) > _POINTS:
         top = x[-1]
-        grid = np.expm1(np.linspace(0, np.log1p(top), _POINTS)) if what == "degree" else (
+        grid = np.expm1(np.linspace(0, np.log1p(top), _POINTS)) if statistic == "degree" else (
             np.linspace(0, top, _POINTS))  # fmt: skip
         x = np.unique(np.append(grid, [0.0, top]))
     share = np.searchsorted(np.sort(values), x, side="right") / max(len(values), 1)

@@ -1,4 +1,4 @@
-"""How far the distributions of two samples are apart: degrees, clustering, strengths, core numbers."""
+"""Distances between the distributions of two samples, such as degrees or clustering."""
 
 from dataclasses import astuple, dataclass, fields
 
@@ -14,17 +14,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances of two distributions.
+    """Distances between two distributions.
 
     Parameters
     ----------
     ks
-        Kolmogorov-Smirnov statistic: the largest difference of the distribution functions.
+        Kolmogorov-Smirnov statistic: the largest difference between the distribution functions.
     wasserstein
-        1-Wasserstein distance, the area between the distribution functions; in the unit of
-        what is compared.
+        1-Wasserstein distance: the area between the distribution functions, in the unit of the
+        samples.
     js_distance
-        Jensen-Shannon distance of the histograms: the root of the divergence.
+        Jensen-Shannon distance of the histograms: the square root of the divergence.
     js_divergence
         Jensen-Shannon divergence of the histograms, in nats: from 0 to log 2 = 0.693.
     """
@@ -39,20 +39,20 @@ MEASURES = tuple(f.name for f in fields(Distances))
 
 
 def bins_of(x: Floats, y: Floats, *, bars: int, log: bool) -> Floats:
-    """Return the ends of the bins that Jensen-Shannon distances of two samples are taken over.
+    """Return the bin edges for Jensen-Shannon distances of two samples.
 
-    One bin holds 0 alone. The others go from the lowest value above 0 to the highest of both
-    samples, of equal width, on a scale of logarithms if asked; values beyond, of other
-    samples, count in the first and the last of them.
+    One bin is for 0 alone. The others have equal width, on a linear or a logarithmic scale, from
+    the lowest positive value of both samples to the highest. Other samples may have values
+    beyond this range, which count in the first and last of these bins.
 
     Parameters
     ----------
     x, y
-        The samples; none below 0.
+        The samples, without negative values.
     bars
-        Bins besides that of 0.
+        Number of bins in addition to that of 0.
     log
-        Whether they are of equal width on a scale of logarithms.
+        Whether bins have equal width on a logarithmic scale.
 
     Returns
     -------
@@ -69,14 +69,14 @@ def bins_of(x: Floats, y: Floats, *, bars: int, log: bool) -> Floats:
 
 
 def distances(x: Floats, y: Floats, *, ends: Floats) -> Distances | None:
-    """Return the distances of two samples; None where one is empty.
+    """Compute the distances between two samples; None if one is empty.
 
     Parameters
     ----------
     x, y
-        The samples; (n,) each, of their own length.
+        The samples; one-dimensional, of any length.
     ends
-        Bins of the Jensen-Shannon distances, see ``bins_of``.
+        Bin edges of the Jensen-Shannon distances, see ``bins_of``.
     """
     if not len(x) or not len(y):
         return None
@@ -95,23 +95,23 @@ def distances(x: Floats, y: Floats, *, ends: Floats) -> Distances | None:
 def bootstrap(
     x: Floats, y: Floats, *, ends: Floats, draws: int, seed: int
 ) -> tuple[Distances, Distances] | None:
-    """Return the distances of two samples ± their standard errors, not below 0; None where one is empty.
+    """Return the distances of two samples ± their standard errors; None if one is empty.
 
-    The errors are those of a bootstrap of both samples. This is no confidence interval: two
-    samples of one distribution have a distance above 0, so near 0 a distance is biased upward,
-    and that of bootstrap samples more so.
+    The errors are from a bootstrap of both samples, and lower limits are at least 0. This is not
+    a confidence interval. Two samples of one distribution have a distance above 0, so small
+    distances are biased upward, and those of bootstrap samples even more.
 
     Parameters
     ----------
     x, y, ends
         See ``distances``.
     draws, seed
-        How often they are drawn, and the seed.
+        Number of bootstrap samples, and the seed.
 
     Returns
     -------
     low, high
-        Of each distance on its own.
+        Limits of each distance.
     """
     found = distances(x, y, ends=ends)
     if found is None:
@@ -128,10 +128,10 @@ def bootstrap(
 
 
 def _ks(x: Floats, y: Floats) -> float:
-    with np.errstate(all="ignore"):  # the p-value, which is not used, has none for one value
+    with np.errstate(all="ignore"):  # SciPy warns about the unused p-value of a single value
         return float(ks_2samp(x, y, method="asymp").statistic)
 
 
 def _js(p: Floats, q: Floats) -> float:
-    with np.errstate(invalid="ignore"):  # of nearly equal histograms, rounding leaves a root of < 0
+    with np.errstate(invalid="ignore"):  # for nearly equal histograms, rounding can make the divergence negative
         return float(np.nan_to_num(jensenshannon(p, q)))

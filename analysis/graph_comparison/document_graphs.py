@@ -1,4 +1,4 @@
-"""Graphs of some documents, and graphs drawn by the bipartite null."""
+"""Graphs of a subset of documents, and graphs drawn from the bipartite null."""
 
 from dataclasses import replace
 
@@ -35,7 +35,7 @@ def part(membership: Membership, documents: NDArray[np.int64]) -> Membership:
 
 
 def null_linked(membership: Membership, seed: int, *, min_count: int) -> Linked:
-    """Return the graph of the table with features swapped between tokens; it has no weights.
+    """Draw a graph from the bipartite null; it has no weights.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def null_linked(membership: Membership, seed: int, *, min_count: int) -> Linked:
     seed
         Seed of the draw.
     min_count
-        Only pairs that are together on at least N tokens.
+        Smallest count of an edge.
     """
     drawn = swapped(membership, seed, within_documents=False)
     return Linked(membership.d_sae, edges(drawn, min_count=min_count)[0])

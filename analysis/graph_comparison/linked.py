@@ -1,4 +1,4 @@
-"""A graph as arrays: its edges, their weights, and the numbers of its features that distances compare."""
+"""A graph as arrays, with the node statistics that distances compare."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Linked:
     Parameters
     ----------
     nodes
-        How many; features without an edge count.
+        Number of nodes, including features without an edge.
     pairs
         int64, (edges, 2). Lower node first.
     weight
@@ -37,24 +37,24 @@ class Linked:
 
     @classmethod
     def of(cls, graph: Any, *, weight: NDArray[np.float64] | None = None) -> "Linked":
-        """Take a graph of igraph or networkx, nodes and edges in its order.
+        """Convert a graph of igraph or networkx, with nodes and edges in the same order.
 
         Parameters
         ----------
         graph
-            Undirected, without loops or double edges.
+            An undirected graph without loops or multiple edges.
         weight
-            Of its edges.
+            Edge weights.
 
         Raises
         ------
         BadInput
-            If it is no such graph, or weights do not fit its edges.
+            If it is not such a graph, or the numbers of weights and edges differ.
         """
         g = as_igraph(graph)
         if weight is not None and len(weight) != g.ecount():
             raise BadInput(
-                f"There are {len(weight):,} weights and {g.ecount():,} edges; each edge needs one."
+                f"There are {len(weight):,} weights and {g.ecount():,} edges; pass one weight per edge."
             )
         pairs = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
         return cls(g.vcount(), np.sort(pairs, axis=1), weight)
@@ -64,19 +64,19 @@ class Linked:
 
     @cached_property
     def graph(self) -> "igraph.Graph":
-        """The graph in igraph, without weights."""
+        """The unweighted graph in igraph."""
         import igraph
 
         return igraph.Graph(n=self.nodes, edges=self.pairs)
 
     @cached_property
     def degree(self) -> NDArray[np.int64]:
-        """Edges of each node; (nodes,)."""
+        """Degree of each node; (nodes,)."""
         return np.bincount(self.pairs.ravel(), minlength=self.nodes)
 
     @cached_property
     def numbers(self) -> Mapping[str, NDArray[np.float64]]:
-        """Of each node, (nodes,) each: degree, clustering, core number, and strength where there are weights."""
+        """Degree, clustering, core number and, with weights, strength of each node; (nodes,) each."""
         degree = self.degree.astype(np.float64)
         clustering = self.graph.transitivity_local_undirected(mode="zero")
         numbers: dict[str, NDArray[np.float64]] = {

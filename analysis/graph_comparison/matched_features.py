@@ -1,4 +1,4 @@
-"""Partners: which feature of one SAE is which of another, and permutations of them within strata."""
+"""Matched features of two SAEs, and permutations of matches within strata."""
 
 import math
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ __all__ = ["Partners", "check_matched", "movable", "permuted", "read_partners", 
 
 Ints = NDArray[np.int64]
 
-_HELD = 5  # matches in a stratum, on average
-_ORDERS = 20  # permutations that a p of 0.05 needs
+_HELD = 5  # smallest mean number of matches per stratum
+_ORDERS = 20  # smallest number of permutations for p = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Partners:
-    """A map between features of two SAEs; no feature has two partners.
+    """A one-to-one map between features of two SAEs.
 
     Parameters
     ----------
     a, b
         int64, (matches,). Indices of the features.
     r
-        float64, (matches,). How well they correlate.
+        float64, (matches,). Correlation of the matched features.
     """
 
     a: Ints
@@ -40,25 +40,25 @@ class Partners:
     def __post_init__(self) -> None:
         if len({len(self.a), len(self.b), len(self.r)}) > 1:
             raise BadInput(
-                f"A match has a feature of either side and a correlation; {len(self.a):,}, "
-                f"{len(self.b):,} and {len(self.r):,} were passed."
+                f"Expected equal numbers of features of A, features of B and correlations; "
+                f"{len(self.a):,}, {len(self.b):,} and {len(self.r):,} were passed."
             )
         if any(len(np.unique(side)) < len(side) for side in (self.a, self.b)):
-            raise BadInput("A feature has two partners, so edges have no one image; give one each.")
+            raise BadInput("A feature has two partners; pass one-to-one matches.")
 
     def __len__(self) -> int:
         return len(self.a)
 
 
 def check_matched(atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls") -> None:
-    """Make sure that two SAEs are matched.
+    """Check that two SAEs are matched.
 
     Raises
     ------
     Missing
-        If they are not, or without draws where q is needed.
+        If they are not matched, or were matched without draws and q is needed.
     """
-    first, second = sorted((a, b))  # as edges between SAEs run
+    first, second = sorted((a, b))  # edges between SAEs are stored in this direction
     rows = atlas.table("COMPARED_WITH", sae=first).to_pylist()
     row = next((x for x in rows if x["target"] == second), None)
     if row is None:
@@ -73,7 +73,7 @@ def check_matched(atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls
 def read_partners(
     atlas: Atlas, a: str, b: str, *, matches: Chosen = "both-nulls", level: float = 0.05
 ) -> Partners:
-    """Read which features of two SAEs are partners.
+    """Read the matched features of two SAEs.
 
     Parameters
     ----------
@@ -87,15 +87,15 @@ def read_partners(
     Returns
     -------
     Partners
-        Perhaps none.
+        The matches, possibly none.
 
     Raises
     ------
     Missing
-        If they are not matched, or without draws where q is needed.
+        If they are not matched, or were matched without draws and q is needed.
     """
     check_matched(atlas, a, b, matches=matches)
-    first, second = sorted((a, b))  # as edges between SAEs run
+    first, second = sorted((a, b))  # edges between SAEs are stored in this direction
     table = atlas.table("MATCHES", sae=first)
     met = pc.starts_with(table["target"], f"{second}/").to_numpy()
     if matches == "mutual":
@@ -104,7 +104,7 @@ def read_partners(
         met &= table["one_to_one"].to_numpy()
     if matches == "both-nulls":
         for name in ("q", "token_q"):
-            q = table[name].to_numpy().astype(np.float64)  # null becomes NaN, which clears nothing
+            q = table[name].to_numpy().astype(np.float64)  # null becomes NaN, which is not <= level
             met &= q <= level
     ends = edge_ends(table)[met]
     if first != a:
@@ -121,13 +121,13 @@ def strata(frequency: Ints, degree: Ints, *, frequency_bins: int, degree_bins: i
     frequency, degree
         (features,) each.
     frequency_bins, degree_bins
-        How many quantiles. Fewer are taken, first of degree, where strata would hold less than
-        about five features on average: alone in a stratum, none can move.
+        Number of quantiles. It is reduced, first for degree, if strata would have fewer than
+        about five features on average, since a single feature in a stratum cannot move.
 
     Returns
     -------
     stratum
-        int64, (features,). Equal numbers are in one.
+        int64, (features,). The stratum of each feature.
     """
     few = len(frequency) / _HELD
     degree_bins = max(1, min(degree_bins, round(few / frequency_bins)))
@@ -141,10 +141,10 @@ def strata(frequency: Ints, degree: Ints, *, frequency_bins: int, degree_bins: i
 
 
 def movable(stratum: Ints) -> bool:
-    """Return whether permutations within strata are a test.
+    """Return whether permutations within strata are a valid test.
 
-    They are not where most features are alone in their stratum, or there are fewer than twenty
-    permutations: the matches then hardly change.
+    They are not valid if most features are alone in their stratum, or if there are fewer than
+    twenty permutations, since matches then hardly change.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def movable(stratum: Ints) -> bool:
 
 
 def permuted(stratum: Ints, rng: np.random.Generator) -> Ints:
-    """Return a permutation within strata; (features,)."""
+    """Draw a permutation within strata; (features,)."""
     order = np.argsort(stratum, kind="stable")
     found = np.empty(len(stratum), dtype=np.int64)
     found[order] = np.lexsort((rng.random(len(stratum)), stratum))
@@ -165,6 +165,6 @@ def permuted(stratum: Ints, rng: np.random.Generator) -> Ints:
 
 
 def _quantile(values: Ints, bins: int) -> Ints:
-    """Return which quantile each value is in; ties are in one."""
+    """Return the quantile of each value; tied values are in the same one."""
     share = (rankdata(values) - 0.5) / max(len(values), 1)
     return np.minimum((share * bins).astype(np.int64), bins - 1)

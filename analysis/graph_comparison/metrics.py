@@ -1,4 +1,4 @@
-"""The numbers of a comparison of two SAEs as rows, each with its interval and its controls."""
+"""Rows of a comparison of two SAEs: numbers with intervals and controls."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ __all__ = ["community_rows", "conserved_rows", "coverage_rows", "distance_rows"]
 Floats = NDArray[np.float64]
 
 _DEGREE, _OVER_MEAN = "degree", "degree over mean"
-_COUNTED = (_DEGREE, _OVER_MEAN, "core", "strength")  # bins of logarithms
+_COUNTED = (_DEGREE, _OVER_MEAN, "core", "strength")  # compared with logarithmic bins
 _NAMES = {
     "ks": "Kolmogorov-Smirnov",
     "wasserstein": "1-Wasserstein",
@@ -45,36 +45,37 @@ _SHARES = {
 
 
 def distance_rows(a: Subject, b: Subject) -> list[Row]:
-    """Return how far the distributions of degree, clustering, core number and strength are apart.
+    """Compute distances between distributions of degree, clustering, core number and strength.
 
-    Over live features. Those over all tokens are compared with the bipartite null; those over
-    halves of the documents with the halves of one SAE too.
+    Distributions are over live features. Distances over all tokens are compared with the
+    bipartite null. Distances over halves of the documents are also compared with those between
+    the halves of one SAE.
     """
     s = a.settings
     rows: list[Row] = []
-    for what in (_DEGREE, _OVER_MEAN, *(n for n in a.whole.numbers if n != _DEGREE)):
-        if not (_has(a.whole, what) and _has(b.whole, what)):
+    for statistic in (_DEGREE, _OVER_MEAN, *(n for n in a.whole.numbers if n != _DEGREE)):
+        if not (_has(a.whole, statistic) and _has(b.whole, statistic)):
             continue
-        x, y = _of(a, a.whole, what), _of(b, b.whole, what)
-        ends = bins_of(x, y, bars=s.bars, log=what in _COUNTED)
-        rows += _distances_of(a, b, what, ends, s)
+        x, y = _of(a, a.whole, statistic), _of(b, b.whole, statistic)
+        ends = bins_of(x, y, bars=s.bars, log=statistic in _COUNTED)
+        rows += _distances_of(a, b, statistic, ends, s)
     return rows
 
 
 def _distances_of(
-    a: Subject, b: Subject, what: str, ends: NDArray[np.float64], s: ComparisonSettings
+    a: Subject, b: Subject, statistic: str, ends: NDArray[np.float64], s: ComparisonSettings
 ) -> list[Row]:
-    """Return the distances of one number: over all tokens, and over halves with those of one SAE."""
+    """Compute the distances of one statistic, over all tokens and over halves of the documents."""
 
     def between(x: Floats | None, y: Floats | None) -> list[float]:
         found = None if x is None or y is None else distances(x, y, ends=ends)
         return [] if found is None else [getattr(found, name) for name in MEASURES]
 
     def of(subject: Subject, graph: Linked) -> Floats | None:
-        return _of(subject, graph, what) if _has(graph, what) else None
+        return _of(subject, graph, statistic) if _has(graph, statistic) else None
 
-    x, y = _of(a, a.whole, what), _of(b, b.whole, what)
-    whole = between(x, y)
+    x, y = _of(a, a.whole, statistic), _of(b, b.whole, statistic)
+    observed = between(x, y)
     limits = bootstrap(x, y, ends=ends, draws=s.draws, seed=s.seed)
     nulls = [between(x, of(b, g)) for g in b.nulls] + [between(of(a, g), y) for g in a.nulls]
     pairs = list(zip(a.halves, b.halves, strict=False))
@@ -87,21 +88,21 @@ def _distances_of(
     ]
     rows = []
     for i, name in enumerate(MEASURES):
-        row = Row("distance", f"{what}: {_NAMES[name]}", of="features", n=min(len(x), len(y)),
-                  unit=_unit(what, name), null="bipartite",
-                  note=_distance_note(what, name, bins=len(ends) + 1, empty=not whole))  # fmt: skip
+        row = Row("distance", f"{statistic}: {_NAMES[name]}", of="features", n=min(len(x), len(y)),
+                  unit=_unit(statistic, name), null="bipartite",
+                  note=_distance_note(statistic, name, bins=len(ends) + 1, empty=not observed))  # fmt: skip
         low, high = (getattr(one, name) for one in limits) if limits else (None, None)
         rows.append(
             replace(
                 row,
-                value=_at(whole, i),
+                value=_at(observed, i),
                 low=low,
                 high=high,
                 limits=None if low is None else STANDARD_ERROR,
                 **range_of("null", _column(nulls, i), share=1),
             )
         )
-        if pairs and whole:
+        if pairs and observed:
             values = _column(apart, i)
             value = range_of("value", values, share=1)
             rows.append(replace(
@@ -113,30 +114,31 @@ def _distances_of(
     return rows
 
 
-def _distance_note(what: str, measure: str, *, bins: int, empty: bool) -> str | None:
+def _distance_note(statistic: str, measure: str, *, bins: int, empty: bool) -> str | None:
     if empty:
         return "no live feature on one side"
     notes = [f"{bins} bins"] if measure.startswith("js") else []
-    if what == "strength":
+    if statistic == "strength":
         notes.append("drawn graphs have no weights, so no null")
     return "; ".join(notes) or None
 
 
-def _has(graph: Linked, what: str) -> bool:
-    return what == _OVER_MEAN or what in graph.numbers
+def _has(graph: Linked, statistic: str) -> bool:
+    return statistic == _OVER_MEAN or statistic in graph.numbers
 
 
-def _of(subject: Subject, graph: Linked, what: str) -> Floats:
-    """Return a number of each live feature; the mean of degrees is over these too."""
-    values: Floats = graph.numbers[_DEGREE if what == _OVER_MEAN else what][subject.live]
-    if what == _OVER_MEAN and values.any():
+def _of(subject: Subject, graph: Linked, statistic: str) -> Floats:
+    """Return a statistic of the live features; the mean degree is over live features too."""
+    name = _DEGREE if statistic == _OVER_MEAN else statistic
+    values: Floats = graph.numbers[name][subject.live]
+    if statistic == _OVER_MEAN and values.any():
         values = values / values.mean()
     return values
 
 
-def _unit(what: str, measure: str) -> str:
+def _unit(statistic: str, measure: str) -> str:
     if measure == "wasserstein":
-        return {"degree": "features", "core": "edges"}.get(what, "")
+        return {"degree": "features", "core": "edges"}.get(statistic, "")
     return "nats" if measure == "js_divergence" else ""
 
 
@@ -149,7 +151,7 @@ def _column(rows: Sequence[Sequence[float]], i: int) -> NDArray[np.float64]:
 
 
 def coverage_rows(a: Subject, b: Subject, partners: Partners) -> list[Row]:
-    """Return what share of features is matched, and of edges has both ends matched."""
+    """Return the shares of matched features and of edges with both ends matched."""
     rows = []
     for side, subject, features in (("A", a, partners.a), ("B", b, partners.b)):
         live = int(subject.live.sum())
@@ -168,10 +170,10 @@ def conserved_rows(
     stratum: Labels,
     progress: Progress = SILENT,
 ) -> list[Row]:
-    """Return what edges are conserved under the matches, in all and by r.
+    """Measure the edges conserved under the matches, in total and by r.
 
-    Over all tokens; and with A's graph from one half of the documents and B's from the other,
-    compared with the halves of one SAE.
+    One set of rows is over all tokens. In the other, A's graph is from one half of the documents
+    and B's from the other half, and the control is the same between the halves of one SAE.
 
     Parameters
     ----------
@@ -180,9 +182,9 @@ def conserved_rows(
     partners
         Their matches.
     stratum
-        (matches,). Within which they are permuted.
+        (matches,). The strata within which matches are permuted.
     progress
-        Notified of the work.
+        Progress reporter.
     """
     s = a.settings
     rows = _conserved([edges.panel(a.whole, b.whole, partners)], partners, stratum, s, progress)
@@ -199,7 +201,7 @@ def conserved_rows(
         panels = [edges.panel(x, y, itself) for x, y in subject.halves]
         drawn = edges.intervals(panels, r_bins=s.r_bins, draws=s.draws, seed=s.seed)
         own.append((edges.measure(panels, r_bins=s.r_bins).flat, drawn))
-    # Both SAEs' shares with themselves have the same weight.
+    # The mean gives both SAEs the same weight.
     itself, ranges = (np.mean([x[i] for x in own], axis=0) for i in (0, 1))
     for i, row in enumerate(halves):
         spread = range_of("itself", ranges[:, i])
@@ -216,7 +218,7 @@ def _conserved(
     panels: Sequence[edges.Panel], partners: Partners, stratum: NDArray[np.int64],
     s: ComparisonSettings, progress: Progress,
 ) -> list[Row]:  # fmt: skip
-    """Return a row for each number that is measured, in the order of ``Measured.flat``."""
+    """Return a row for each measured number, in the order of ``Measured.flat``."""
     how: dict[str, Any] = {"r_bins": s.r_bins, "draws": s.draws, "seed": s.seed}
     seen = edges.measure(panels, r_bins=s.r_bins).flat
     limits = edges.intervals(panels, **how)
@@ -256,21 +258,21 @@ def _why(kind: str, name: str, s: ComparisonSettings) -> str:
 
 
 def _sizes(panels: Sequence[edges.Panel], r_bins: int) -> list[int]:
-    """Return the edges that each number is of, the mean over several pairs of graphs."""
-    part, whole = np.mean([edges.counts(x, r_bins=r_bins) for x in panels], axis=0)
-    return [round(n) for n in [*whole[:3], part[0], *whole[3:]]]
+    """Return the number of edges behind each measured number, as a mean over pairs of graphs."""
+    part, total = np.mean([edges.counts(x, r_bins=r_bins) for x in panels], axis=0)
+    return [round(n) for n in [*total[:3], part[0], *total[3:]]]
 
 
 def community_rows(a: Subject, b: Subject, partners: Partners, *, stratum: Labels) -> list[Row]:
-    """Return how far communities overlap under the matches; see ``conserved_rows``."""
+    """Measure the overlap of communities under the matches; see ``conserved_rows``."""
     x, y = _runs(a.communities, partners.a), _runs(b.communities, partners.b)
-    whole = _community_row([(x, y)], stratum, a.settings)
+    complete = _community_row([(x, y)], stratum, a.settings)
     low, high = jackknife(x, y, seed=a.settings.seed) or (None, None)
-    found = [replace(whole, low=low, high=high, limits=None if low is None else INTERVAL)]
+    found = [replace(complete, low=low, high=high, limits=None if low is None else INTERVAL)]
     again = [n for n in (own_overlap(x), own_overlap(y)) if n is not None]
     if again:
         found.append(Row("communities", "adjusted mutual information of Leiden runs on one graph",
-                         of="features", n=whole.n, value=float(np.mean(again)), low=min(again),
+                         of="features", n=complete.n, value=float(np.mean(again)), low=min(again),
                          high=max(again), limits="range of both SAEs"))  # fmt: skip
     both = list(zip(a.half_communities, b.half_communities, strict=False))
     return found + ([_community_halves(a, b, both, partners, stratum)] if both else [])
@@ -285,7 +287,7 @@ def _community_row(
     stratum: Labels,
     s: ComparisonSettings,
 ) -> Row:
-    """Return the mean overlap of pairs of graphs, and that under the null."""
+    """Return the mean overlap over pairs of graphs, with its null distribution."""
     n = [int(np.sum((x[0] >= 0) & (y[0] >= 0))) for x, y in pairs]
     values = _known([overlap(x, y) for x, y in pairs])
     row = Row("communities", "adjusted mutual information", of="features",
@@ -301,7 +303,7 @@ def _community_row(
 def _community_halves(
     a: Subject, b: Subject, both: Sequence[tuple[Any, Any]], partners: Partners, stratum: Labels
 ) -> Row:
-    """Return the row of halves; a halving without an overlap counts neither as seen nor by chance."""
+    """Return the row over halves; halvings without an overlap are excluded from value and null."""
     f, g = partners.a, partners.b
     pairs = [(_runs(one, f), _runs(two, g)) for (one, _), (_, two) in both]
     values = [overlap(x, y) for x, y in pairs]

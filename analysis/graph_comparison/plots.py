@@ -1,4 +1,4 @@
-"""Plots of comparisons of graphs, a row per pair: degree, clustering, conserved edges, communities."""
+"""Plots of graph comparisons: degree, clustering, conserved edges and communities."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ _A, _B, _NULL, _OWN, _CHANCE = "#4c78a8", "#e45756", "#bbbbbb", "#54a24b", "#888
 
 
 def draw(found: Sequence[Comparison]) -> Chart:
-    """Draw comparisons, a row each: both distributions, conserved edges by r, communities.
+    """Plot comparisons, with one row of plots per pair.
 
     Parameters
     ----------
@@ -28,10 +28,10 @@ def draw(found: Sequence[Comparison]) -> Chart:
     Raises
     ------
     BadInput
-        If there is none.
+        If there is no comparison.
     """
     if not found:
-        raise BadInput("No comparison to draw; `atlas compare` computes them.")
+        raise BadInput("No comparison to plot; run `atlas compare` first.")
     rows: list[Chart] = []
     for one in found:
         charts = [draw_distribution(one, what="degree"), draw_distribution(one, what="clustering")]
@@ -44,18 +44,17 @@ def draw(found: Sequence[Comparison]) -> Chart:
 
 
 def draw_distribution(one: Comparison, *, what: str) -> Chart:
-    """Draw the distribution functions of both graphs and of graphs drawn by the bipartite null.
+    """Plot the distribution functions of both graphs and of bipartite null graphs.
 
     A distribution function needs no bins, and its height at 0 is the share of features at 0. The
-    largest gap of two is the Kolmogorov-Smirnov statistic.
+    largest gap between two functions is the Kolmogorov-Smirnov statistic.
 
     Parameters
     ----------
     one
         The comparison.
     what
-        ``"degree"``, on an axis that is linear to 1 and then one of logarithms, or
-        ``"clustering"``.
+        ``"degree"``, on a symmetric log axis that is linear up to 1, or ``"clustering"``.
     """
     curves = one.curves.to_pandas()
     frames, names, colours, dashes, zeros = [], [], [], [], []
@@ -65,7 +64,7 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
             frame = curves.loc[of, ["value", "share"]]
             if frame.empty:
                 continue
-            name = f"{sae}, by chance" if null else sae
+            name = f"{sae}, null" if null else sae
             frames.append(frame.assign(graph=name))
             names.append(name)
             colours.append(colour)
@@ -77,7 +76,7 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
     ticks = [0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000]
     top = max((float(f["value"].max()) for f in frames if len(f)), default=1.0)
     axis = alt.Axis(values=[t for t in ticks if t <= top]) if what == "degree" else alt.Axis()
-    # One legend for both colour and dash, as both have the same domain.
+    # Colour and dash have the same domain, so they share one legend.
     legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke")
     chart: alt.Chart = (
         alt.Chart(pd.concat(frames), width=_WIDTH, height=_HEIGHT, title=heading(
@@ -98,12 +97,12 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
 
 
 def draw_conserved(one: Comparison) -> Chart:
-    """Draw the share of edges that are conserved, in all and by r, with permuted matches and one SAE's halves.
+    """Plot the share of conserved edges, in total and by r, with both controls.
 
     Parameters
     ----------
     one
-        The comparison; over halves of the documents where there are codes.
+        The comparison. Values are over halves of the documents if codes are stored.
     """
     kinds = ("conserved", "conserved by r")
     rows = [r for r in one.rows if r.kind in kinds and r.measure.startswith("share of ")]
@@ -122,16 +121,16 @@ def draw_conserved(one: Comparison) -> Chart:
     order = list(dict.fromkeys(r.measure.partition(", r ")[2] or "all" for r in rows))
     total = [next((r.n for r in rows if r.measure == f"share of {s}'s edges"), 0) for s in "AB"]
     tokens = {
-        "halves": f"from halves of the documents that share none, {one.half_tokens:,} tokens or more each",
+        "halves": f"from disjoint halves of the documents, at least {one.half_tokens:,} tokens each",
         "all": f"from the same {one.tokens:,} tokens",
     }[text]
     sides = [f"edges of {a}", f"edges of {b}"]
     base = alt.Chart(data, width=_WIDTH + 60, height=_HEIGHT, title=heading(
-        "Edges conserved under the matches", tokens,
+        "Conserved edges under the matches", tokens,
         f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
-        "Point: 95% interval. Grey bar: matches permuted, 95%. Tick: halves of one SAE"))  # fmt: skip
+        "Point: value, 95% interval. Grey bar: 95% of permuted matches. Tick: halves of one SAE"))  # fmt: skip
     x = alt.X(
-        "r:N", sort=order, title="lower Pearson r of both ends", axis=alt.Axis(labelAngle=-30)
+        "r:N", sort=order, title="lower Pearson r of the two ends", axis=alt.Axis(labelAngle=-30)
     )
     shift = alt.XOffset("of:N", sort=sides)
     share = alt.Scale(domain=[0, 1])
@@ -140,7 +139,7 @@ def draw_conserved(one: Comparison) -> Chart:
     tooltip = ["of:N", "r:N", "n:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in (
         "value", "low", "high", "null_mean", "null_low", "null_high", "itself_mean"))]  # fmt: skip
     y = alt.Y(
-        "null_low:Q", scale=share, title="share of edges conserved", axis=alt.Axis(format="%")
+        "null_low:Q", scale=share, title="share of conserved edges", axis=alt.Axis(format="%")
     )
     layers = [
         base.mark_bar(color=_NULL, size=16).encode(x=x, xOffset=shift, y=y, y2="null_high:Q"),
@@ -155,7 +154,7 @@ def draw_conserved(one: Comparison) -> Chart:
 
 
 def draw_communities(one: Comparison) -> Chart:
-    """Draw how far communities overlap under the matches, with one SAE's halves and permuted matches.
+    """Plot the overlap of communities under the matches, with both controls.
 
     Parameters
     ----------
@@ -180,7 +179,7 @@ def draw_communities(one: Comparison) -> Chart:
     base = alt.Chart(pd.DataFrame(points), width=_WIDTH, height=_HEIGHT, title=heading(
         "Overlap of communities", f"n = {rows[0].n:,} matched features with an edge on both sides",
         f"{sizes[0]:,} and {sizes[1]:,} communities (Leiden)",
-        "0: as by chance; 1: the same", "Lines: 95%; of halves, the range of halvings"))  # fmt: skip
+        "0: expected for random labels; 1: equal", "Lines: 95%; for halves, the range of halvings"))  # fmt: skip
     y = alt.Y("of:N", sort=order, title=None)
     scale = alt.Scale(domain=[min(0.0, *(p["low"] for p in points)), 1])
     colour = alt.Color("colour:N", scale=None, legend=None)
@@ -194,7 +193,7 @@ def draw_communities(one: Comparison) -> Chart:
 
 
 def _apart(charts: alt.HConcatChart | alt.VConcatChart) -> Chart:
-    """Give every picture its own legend."""
+    """Give every plot its own legend."""
     apart: Chart = charts.resolve_scale(color="independent", strokeDash="independent")
     return apart
 
@@ -207,12 +206,12 @@ def _point(
             "high": value if high is None else high, "colour": colour}  # fmt: skip
 
 
-def _distance_text(one: Comparison, what: str) -> str:
-    row = _find(one.rows, f"{what}: Kolmogorov-Smirnov", "halves")
-    whole = _find(one.rows, f"{what}: Kolmogorov-Smirnov", "all")
-    if whole is None or whole.value is None:
+def _distance_text(one: Comparison, statistic: str) -> str:
+    row = _find(one.rows, f"{statistic}: Kolmogorov-Smirnov", "halves")
+    complete = _find(one.rows, f"{statistic}: Kolmogorov-Smirnov", "all")
+    if complete is None or complete.value is None:
         return "no distance"
-    text = f"KS {whole.value:.3f}"
+    text = f"KS {complete.value:.3f}"
     if row is not None and row.value is not None and row.itself_mean is not None:
         text += f"; over halves {row.value:.3f}, within one SAE {row.itself_mean:.3f}"
     return text

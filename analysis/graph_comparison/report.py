@@ -1,4 +1,4 @@
-"""Compare the co-activation graphs of SAEs: rows of numbers with their controls, and a conclusion."""
+"""Comparisons of co-activation graphs: numbers with controls, and a conclusion."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -49,30 +49,30 @@ def compare_saes(
     settings: ComparisonSettings | None = None,
     progress: Progress = SILENT,
 ) -> list[Comparison]:
-    """Compare the graphs of every two of some SAEs, all at equal numbers of tokens; nothing is stored.
+    """Compare the graphs of all pairs of SAEs at equal numbers of tokens, without storing results.
 
     Parameters
     ----------
     atlas
-        The atlas. A server has no codes, so neither halves nor bipartite nulls.
+        The atlas. A server has no codes, so halves and bipartite nulls are omitted.
     saes
-        Names of two SAEs or more.
+        Names of two or more SAEs.
     settings
-        How they are compared.
+        Settings of the comparison.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Raises
     ------
     BadInput
-        If fewer than two are named.
+        If fewer than two SAEs are selected.
     UnknownName
-        If there is no SAE of a name.
+        If the atlas has no SAE of a name.
     Missing
-        If no two of them are matched.
+        If no pair of them is matched.
     Mismatch
-        If one would have to be cut to the tokens of another and its codes are not stored, or
-        their graphs join different numbers of features per token.
+        If an SAE was counted over more tokens than another and its codes are not stored, or if
+        the graphs have different numbers of features per token (k).
     """
     s = settings or ComparisonSettings()
     names = check_names(atlas, saes)
@@ -82,20 +82,20 @@ def compare_saes(
 
 
 def check_names(atlas: Atlas, saes: Sequence[str]) -> list[str]:
-    """Return the names without repetitions.
+    """Check the names of SAEs, and remove repetitions.
 
     Raises
     ------
     BadInput
-        If fewer than two are named.
+        If fewer than two SAEs are selected.
     UnknownName
-        If there is no SAE of a name.
+        If the atlas has no SAE of a name.
     """
     names = list(dict.fromkeys(saes))
     if len(names) < 2:
         raise BadInput(
-            f"Two SAEs or more are compared, and {' '.join(names) or 'none'} was named; "
-            "`atlas list` shows the SAEs of the atlas."
+            f"Two SAEs or more are needed; selected: {' '.join(names) or 'none'}. "
+            "Run `atlas list` to see the SAEs of the atlas."
         )
     for name in names:
         if name not in atlas.saes:
@@ -104,7 +104,7 @@ def check_names(atlas: Atlas, saes: Sequence[str]) -> list[str]:
 
 
 def unmatched(atlas: Atlas, pairs: Sequence[Pair], s: ComparisonSettings) -> dict[Pair, str]:
-    """Return the pairs without the matches that the settings ask for, each with the reason."""
+    """Return the pairs that do not have the required matches, with the reason."""
     missing: dict[Pair, str] = {}
     for a, b in pairs:
         try:
@@ -115,12 +115,12 @@ def unmatched(atlas: Atlas, pairs: Sequence[Pair], s: ComparisonSettings) -> dic
 
 
 def check_some_matched(atlas: Atlas, names: Sequence[str], s: ComparisonSettings) -> None:
-    """Make sure that two of some SAEs are matched.
+    """Check that at least one pair of SAEs is matched.
 
     Raises
     ------
     Missing
-        If no two are.
+        If no pair is matched.
     """
     pairs = list(combinations(names, 2))
     missing = unmatched(atlas, pairs, s)
@@ -136,7 +136,7 @@ def compare_pairs(
     names: Sequence[str],
     progress: Progress = SILENT,
 ) -> Iterator[Comparison]:
-    """Compare some pairs of SAEs.
+    """Compare the selected pairs of SAEs.
 
     Parameters
     ----------
@@ -145,11 +145,11 @@ def compare_pairs(
     pairs
         Names of two SAEs each.
     s
-        How they are compared.
+        Settings of the comparison.
     names
-        The SAEs that have equal numbers of tokens; those of the pairs, and perhaps others.
+        The SAEs whose graphs are cut to equal numbers of tokens: at least those of the pairs.
     progress
-        Notified of the work.
+        Progress reporter.
     """
     missing = unmatched(atlas, pairs, s)
     partners = {
@@ -185,7 +185,7 @@ def _compare(
         rows += conserved_rows(a, b, partners, stratum=stratum, progress=progress)
         rows += community_rows(a, b, partners, stratum=stratum)
     rows = [replace(row, a=a.of.sae, b=b.of.sae) for row in rows]
-    # Communities are found for the rows; where they are not compared, none is found here.
+    # Community detection is expensive, so it is not repeated or run only for this number.
     sides = (a, b) if partners is not None and len(partners) else ()
     return Comparison(
         a=a.of.sae, b=b.of.sae, tokens=a.of.tokens,

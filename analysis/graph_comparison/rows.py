@@ -1,4 +1,4 @@
-"""A number of a comparison, with its interval, its value for one SAE with itself, and its value under nulls."""
+"""A number of a comparison, with its limits and controls."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ from analysis.statistics.intervals import quantile_interval
 
 __all__ = ["INTERVAL", "RANGE", "STANDARD_ERROR", "Row", "range_of"]
 
-#: What the limits of a number are.
+#: Kinds of limits of a number.
 INTERVAL = "95% interval"
 RANGE = "range of halvings"
 STANDARD_ERROR = "± standard error"
@@ -18,46 +18,47 @@ STANDARD_ERROR = "± standard error"
 
 @dataclass(frozen=True)
 class Row:
-    """One number that was measured of two graphs. None where there is no value; ``note`` may state why.
+    """One number measured on two graphs. A missing value is None, and ``note`` may state why.
 
     Parameters
     ----------
     kind
         ``"distance"``, ``"coverage"``, ``"conserved"``, ``"conserved by r"`` or ``"communities"``.
     measure
-        What was measured.
+        The name of the number.
     a, b
         The SAEs.
     text
-        ``"all"``: both graphs are of the same, all tokens. ``"halves"``: A's is of a random half of
-        the documents and B's of the other one, mean over several halvings (shares of edges are
-        pooled over these).
+        ``"all"``: both graphs are from all tokens. ``"halves"``: A's graph is from a random half of
+        the documents and B's from the other half. The value is the mean over halvings; shares
+        of edges are pooled over halvings.
     n, of
-        How many features or edges it is of.
+        Sample size, in features or edges.
     unit
-        Its unit; empty where it has none.
+        The unit; empty if there is none.
     value, low, high, limits
-        The number, its limits, and what these are. Of conserved edges: the 95% interval of the
-        vertex bootstrap; of communities over all tokens: that of the jackknife over features.
-        Of distances over all tokens: one standard error by resampled features on either side;
-        a distance is biased upward near 0, so this is no interval of confidence. Of distances
-        and communities over halves: the lowest and the highest of the halvings.
+        The number, its limits, and the kind of limits. For conserved edges, limits are the 95%
+        interval of the vertex bootstrap. For communities over all tokens, they are the 95%
+        interval of the jackknife over features. For distances over all tokens, they are ± one
+        standard error over resampled features. This is not a confidence interval, since small
+        distances are biased upward. For distances and communities over halves, limits are the
+        lowest and the highest value of the halvings.
     halvings
-        For ``"halves"``: how many have the number.
+        For ``"halves"``: number of halvings with a value.
     same_text
-        For ``"halves"``: the number where both graphs are of the same half.
+        For ``"halves"``: the number with both graphs from the same half.
     itself_mean, itself_low, itself_high
-        For ``"halves"``: the number between the two halves of one SAE, mean over both SAEs; limits
-        as of the number.
+        For ``"halves"``: the number between the two halves of one SAE, as a mean over both SAEs,
+        with the same kind of limits.
     null
-        What chance is here.
+        The name of the null.
     null_mean, null_low, null_high
-        The number by chance: mean and middle 95% of draws; of distances, the lowest and highest.
+        The number under the null: mean and central 95% of draws; for distances, the range.
     rewired_mean, rewired_low, rewired_high
-        The same where the edges of B are swapped and each feature has the same number of edges.
+        The number with the edges of B swapped, which preserves the degree of each feature.
     p, rewired_p
-        Share of draws that are as high; never below 1 / (1 + draws). None where permutations
-        leave the matches nearly as they are.
+        p-values: share of draws at least as high, with minimum 1 / (1 + draws). None if
+        permutations hardly change the matches.
     note
         A remark.
     """
@@ -92,16 +93,16 @@ class Row:
 
 
 def range_of(name: str, drawn: NDArray[np.float64], *, share: float = 0.95) -> dict[str, Any]:
-    """Return the mean and the middle share of what was drawn; of values that are none, None.
+    """Return the mean and the limits of draws as fields; None if no draw has a value.
 
     Parameters
     ----------
     name
-        Of the fields: ``name_mean``, ``name_low``, ``name_high``.
+        Prefix of the fields: ``name_mean``, ``name_low``, ``name_high``.
     drawn
-        (draws,). NaN where a draw has no value.
+        (draws,). NaN for a draw without a value.
     share
-        1 for all of it, from the lowest to the highest.
+        Central share of draws between the limits; 1 for the minimum and the maximum.
     """
     values = drawn[np.isfinite(drawn)]
     if not len(values):

@@ -1,4 +1,4 @@
-"""Settings of a comparison of graphs."""
+"""Settings of graph comparisons."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -14,48 +14,48 @@ Chosen: TypeAlias = Literal["both-nulls", "one-to-one", "mutual"]
 @documented
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """How two graphs are compared."""
+    """Settings of ``analysis.graph_comparison.study.compare_graphs``."""
 
     draws: int = setting(
-        200, "Permutations of the matches, rewired graphs, and bootstrap draws, each; the lowest p is "
+        200, "Number of permutations, of rewired graphs and of bootstrap draws; the smallest p is "
         "1 / (1 + draws).", least=1,
     )  # fmt: skip
-    seed: int = setting(0, "Seed of everything drawn.", least=0)
+    seed: int = setting(0, "Seed of all random draws.", least=0)
     min_count: int = setting(
-        1, "Only edges of features that were together among the most active of N tokens.",
+        1, "Only pairs of features that are among the most active together on N or more tokens.",
         least=1, metavar="N",
     )  # fmt: skip
     matches: Chosen = setting(
-        "both-nulls", "Which matches make partners: one-to-one ones with q of at most 0.05 in both nulls, "
-        "any one-to-one ones, or mutual ones."
+        "both-nulls", "Matches to use: one-to-one with q of at most 0.05 under both nulls, all one-to-one, "
+        "or mutual."
     )  # fmt: skip
     level: float = setting(
         0.05, "Largest q of a match, for both-nulls.", flag=None, least=0, most=1
     )
-    halves: int = setting(5, "Random divisions of the documents into halves.", least=1)
+    halves: int = setting(5, "Number of random splits of the documents into halves.", least=1)
     null_graphs: int = setting(
-        3, "Graphs drawn by the bipartite null for distances of distributions.", flag=None, least=1
+        3, "Number of bipartite null graphs for distances of distributions.", flag=None, least=1
     )
     frequency_bins: int = setting(
-        4, "Matches are permuted within quantiles of frequency.", flag=None, least=1
+        4, "Number of frequency quantiles within which matches are permuted.", flag=None, least=1
     )
     degree_bins: int = setting(
-        10, "Matches are permuted within quantiles of degree in each bin of frequency.",
+        10, "Number of degree quantiles, in each quantile of frequency, within which matches are permuted.",
         flag=None, least=1,
     )  # fmt: skip
     r_bins: int = setting(
-        5, "Equal bins, from 0 to 1, of the lower Pearson correlation of the matches at the two ends "
-        "of an edge.", flag=None, least=1,
+        5, "Number of equal bins from 0 to 1 of r, the lower match correlation at the two ends of an "
+        "edge.", flag=None, least=1,
     )  # fmt: skip
     bars: int = setting(
-        30, "Bins of the Jensen-Shannon distances, in addition to one for 0.", flag=None, least=1
+        30, "Number of bins of the Jensen-Shannon distances, in addition to one for 0.", flag=None, least=1
     )
     weight: Weight = setting(
         "total", "Weight of an edge in community detection: its mean cosine (weight), its number of "
         "tokens (count), their product (total), or 1 (none)."
     )  # fmt: skip
     leiden_runs: int = setting(
-        3, "Leiden runs on each graph, each with its own seed.", flag=None, least=1
+        3, "Number of Leiden runs on each graph, with different seeds.", flag=None, least=1
     )
 
     def __post_init__(self) -> None:

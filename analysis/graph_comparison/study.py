@@ -1,4 +1,4 @@
-"""The study of graph comparisons: which pairs of SAEs are compared, and what a comparison means."""
+"""The study of graph comparisons, which stores one part per pair of SAEs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ _INPUTS = ("sae", "statistics", "coactivation")
 
 @dataclass(frozen=True)
 class GraphComparisonStudy(Study):
-    """Compare the graphs of every two of some SAEs, all at equal numbers of tokens.
+    """Compare the graphs of all pairs of SAEs at equal numbers of tokens.
 
-    A part stores one pair in the order in which the SAEs were named: A and B differ in the rows.
+    A part stores one pair in the order of selection, since the rows distinguish A and B.
 
     Parameters
     ----------
     settings
-        How they are compared.
+        Settings of the comparison.
     """
 
     kind: ClassVar[str] = "graph_comparison"
@@ -47,11 +47,11 @@ class GraphComparisonStudy(Study):
         Raises
         ------
         BadInput
-            If fewer than two SAEs are named.
+            If fewer than two SAEs are selected.
         UnknownName
             If the atlas has no SAE of a name.
         Missing
-            If no two of them are matched.
+            If no pair of them is matched.
         """
         if saes is None and at.on_server:
             saes = at.atlas.saes
@@ -63,7 +63,7 @@ class GraphComparisonStudy(Study):
         return [_task(at.sound, a, b, among, self.settings) for a, b in combinations(names, 2)]
 
     def groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
-        """Return all tasks in one group: pairs share the halves and nulls of their SAEs."""
+        """Return all tasks in one group, since pairs share the halves and nulls of their SAEs."""
         return [list(tasks)] if tasks else []
 
     def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
@@ -90,21 +90,21 @@ def compare_graphs(
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> Results:
-    """Compare the co-activation graphs of every two of some SAEs.
+    """Compare the co-activation graphs of all pairs of SAEs.
 
     Parameters
     ----------
     atlas
-        The atlas: a folder, which stores the results, or the URL of a server, where nothing is
-        stored. An open atlas is used too.
+        The folder of an atlas, which stores the results, the URL of a server, which does not, or
+        an open atlas.
     saes
-        Names of two SAEs or more; all with a graph, if None.
+        Names of two or more SAEs. Default: all SAEs with a graph.
     settings
-        How they are compared.
+        Settings of the comparison.
     replace
-        Compare again what is stored already with these settings.
+        Recompute results that are stored with these settings.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Returns
     -------
@@ -116,19 +116,19 @@ def compare_graphs(
     UnknownName
         If the atlas has no SAE of a name.
     Missing
-        If no two of them are matched.
+        If no pair of them is matched.
     Mismatch
-        If one would have to be cut to the tokens of another and its codes are not stored, or
-        their graphs join different numbers of features per token.
+        If an SAE was counted over more tokens than another and its codes are not stored, or if
+        the graphs have different numbers of features per token (k).
     BadInput
-        If fewer than two SAEs are named.
+        If fewer than two SAEs are selected.
     """
     study = GraphComparisonStudy(settings)
     return run_study(study, atlas, saes, replace=replace, progress=progress)
 
 
 def comparison_of(result: Result) -> Comparison:
-    """Return the comparison that a result is about."""
+    """Return the comparison that a result contains."""
     return Comparison.read(result["a"], result["b"], result.table)
 
 
@@ -161,10 +161,10 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
 
 
 def _among(at: Workplace, names: Sequence[str]) -> list[str]:
-    """Return the SAEs whose number of tokens and least count the graphs of a pair depend on.
+    """Return the SAEs that determine the number of tokens and the smallest count of a pair.
 
-    Empty where all of them have the same tokens and the same least count: a pair then has the
-    same result whichever others are named.
+    The list is empty if all SAEs have the same tokens and the same smallest count. The result of
+    a pair then does not depend on the other selected SAEs.
     """
     rules = set()
     for name in names:

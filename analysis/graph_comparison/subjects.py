@@ -1,4 +1,4 @@
-"""The graphs of an SAE that a comparison needs: of all documents, of halves, and of nulls."""
+"""The graphs of an SAE for a comparison: all documents, halves, and nulls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,23 +26,23 @@ __all__ = ["Subject", "read_subjects"]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """An SAE's graphs.
+    """The graphs of one SAE.
 
     Parameters
     ----------
     of
-        Its graph as it was read.
+        The graph as read from the atlas.
     whole
-        The same with weights.
+        The graph of all documents, with weights.
     halves
-        The graphs of two halves of the documents, once a halving; none without codes.
+        The graphs of both halves of the documents, for each halving; empty without codes.
     nulls, half_nulls
-        Graphs drawn by the bipartite null, of all tokens and of the second half of the first
-        halvings; none without codes.
+        Bipartite null graphs of all tokens, and of the second half of the first halvings; empty
+        without codes.
     half_tokens
-        Tokens of each half of each halving; (2 · halvings,).
+        Number of tokens of each half of each halving; (2 · halvings,).
     settings
-        How they were made.
+        Settings of the comparison.
     """
 
     of: CoactivationGraph
@@ -55,17 +55,17 @@ class Subject:
 
     @property
     def live(self) -> NDArray[np.bool_]:
-        """Features that are active at all; (features,)."""
+        """Whether each feature is ever active; (features,)."""
         return self.of.active > 0
 
     @cached_property
     def communities(self) -> list[Labels]:
-        """The communities of the graph, a run each."""
+        """The communities of the graph of all documents, for each run."""
         return self._communities(self.whole)
 
     @cached_property
     def half_communities(self) -> list[tuple[list[Labels], list[Labels]]]:
-        """Those of the halves."""
+        """The communities of the graphs of both halves, for each halving."""
         return [(self._communities(x), self._communities(y)) for x, y in self.halves]
 
     def _communities(self, graph: Linked) -> list[Labels]:
@@ -75,7 +75,7 @@ class Subject:
 def read_subjects(
     atlas: Atlas, saes: Sequence[str], settings: ComparisonSettings, *, progress: Progress = SILENT
 ) -> list[Subject]:
-    """Read the graphs of SAEs at equal numbers of tokens, divide their documents, and draw nulls.
+    """Read the graphs of SAEs at equal numbers of tokens, split documents, and draw nulls.
 
     Parameters
     ----------
@@ -84,15 +84,15 @@ def read_subjects(
     saes
         Names of the SAEs.
     settings
-        How.
+        Settings of the comparison.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Raises
     ------
     Mismatch
-        If one would have to be cut to the tokens of another and its codes are not stored, or
-        their graphs join different numbers of features a token.
+        If an SAE was counted over more tokens than another and its codes are not stored, or if
+        the graphs have different numbers of features per token (k).
     """
     s = settings
     _check_k(atlas, saes)
@@ -101,7 +101,7 @@ def read_subjects(
     divided = halve(list(with_codes.values()), s.halves, seed=s.seed) if with_codes else []
     halvings = dict(zip(with_codes, divided, strict=True))
     found = []
-    with progress.stage("Graphs of halves and by chance", total=len(graphs), unit="SAEs") as stage:
+    with progress.stage("Graphs of halves and nulls", total=len(graphs), unit="SAEs") as stage:
         for of in graphs:
             found.append(_subject(atlas, of, halvings.get(of.sae, []), s))
             stage.advance()
@@ -116,12 +116,12 @@ def _check_k(atlas: Atlas, saes: Sequence[str]) -> None:
     if k[one] < k[two]:
         raise Mismatch(
             f"The graph of {one} joins the {k[one]} most active features of a token and that of {two} "
-            f"the {k[two]}, so they differ for that alone; ingest one again with the other's k."
+            f"the {k[two]}, so they cannot be compared. Ingest one again with the --k of the other."
         )
 
 
 def _documents(of: CoactivationGraph) -> NDArray[np.int64]:
-    """Return the document of each token, without a last one that was cut."""
+    """Return the document of each token, without an incomplete last document."""
     assert of.membership is not None
     document = of.membership.document
     if of.tokens == of.counted or not len(document):
@@ -155,15 +155,15 @@ def _subject(
 
 
 def _whole(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
-    """Return the graph with weights; cosines are those of all tokens that the atlas counted."""
+    """Return the graph with weights; cosines are over all tokens counted in the atlas."""
     table = atlas.table("CO_ACTIVATES", sae=of.sae)
     key = _key(edge_ends(table))
     order = np.argsort(key)
-    # Every edge of a graph cut to fewer tokens is one of the table.
+    # Every edge over a subset of the tokens is also in the table.
     at = order[np.searchsorted(key[order], _key(of.pairs))]
     count = table["count"].to_numpy()[at]
     if of.tokens < of.counted:
-        assert of.membership is not None  # cut graphs are made of it
+        assert of.membership is not None  # a cut graph is computed from it
         count = edges(of.membership, min_count=of.min_count)[1]
     cosine = table["weight"].to_numpy()[at]
     return Linked(len(of.active), of.pairs, _weigh(cosine, count, weights))
@@ -172,16 +172,16 @@ def _whole(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
 def _half(
     atlas: Atlas, of: CoactivationGraph, documents: NDArray[np.int64], weights: Weight
 ) -> Linked:
-    """Return the graph of some documents, with the weights it has in them."""
+    """Return the graph of a subset of documents, with weights from these documents."""
     assert atlas.folder is not None
     assert of.membership is not None
-    if weights in ("none", "count"):  # these need no second pass over the codes
+    if weights in ("none", "count"):  # these weights need no second pass over the codes
         pairs, count = edges(part(of.membership, documents), min_count=of.min_count)
         return Linked(len(of.active), pairs, _weigh(None, count, weights))
-    made = weighted_edges(atlas.folder, of.sae, d_sae=len(of.active), documents=documents)
-    met = made.count >= of.min_count
-    weight = _weigh(made.weight[met], made.count[met], weights)
-    return Linked(len(of.active), made.pairs[met], weight)
+    table = weighted_edges(atlas.folder, of.sae, d_sae=len(of.active), documents=documents)
+    edge = table.count >= of.min_count
+    weight = _weigh(table.weight[edge], table.count[edge], weights)
+    return Linked(len(of.active), table.pairs[edge], weight)
 
 
 def _weigh(

@@ -7,15 +7,15 @@ from analysis.graph_comparison.rows import RANGE, Row
 __all__ = ["conclude"]
 
 _LEVEL = 0.05
-_FEWEST = 3  # halvings whose range can be compared with another
+_FEWEST = 3  # fewest halvings for a comparison of ranges
 _TOO_FEW = f"fewer than {_FEWEST} halvings, so they are not compared"
 
 
 def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
-    """Return the conclusion of a comparison.
+    """Summarize a comparison in sentences.
 
-    Of each kind, the row over halves is used where there is one: it has the value for one SAE
-    with itself as a control, and the matches and the graphs do not share one text.
+    The row over halves is preferred. It has the value between halves of one SAE as a control, and
+    the two graphs do not share text.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
     rows
         The rows.
     draws
-        Draws of each null; with fewer than 19 no p can be 0.05.
+        Number of draws of each null; p = 0.05 needs at least 19.
     """
     sentences = [
         one
@@ -55,7 +55,7 @@ def _distance(row: Row | None, name: str) -> str:
     if name == "Clustering":
         text = f"Clustering differs by KS {row.value:.3f}"
     of_self, of_null = row.itself_mean, row.null_mean
-    if row.limits != RANGE or (row.halvings or 0) < _FEWEST:  # then only reported, not compared
+    if row.limits != RANGE or (row.halvings or 0) < _FEWEST:  # report the values without a comparison
         text += "" if of_self is None else f" ({of_self:.3f} between halves of one SAE; {_TOO_FEW})"
         return text + ("" if of_null is None else f"; {of_null:.3f} from the bipartite null") + "."
     if of_self is not None and row.itself_high is not None:
@@ -104,7 +104,7 @@ def _clearly(is_so: bool, word: str) -> str:
 
 
 def _beyond(ps: Sequence[float | None], draws: int) -> str:
-    """Report whether a number exceeds all its nulls, each of which needs a p-value."""
+    """State whether a number exceeds all its nulls; every null must have a p-value."""
     if 1 / (1 + draws) > _LEVEL:
         return f"not tested against chance, which needs 19 draws or more instead of {draws:,}"
     known = [p for p in ps if p is not None]
@@ -120,7 +120,7 @@ def _p(ps: Sequence[float | None]) -> str:
 
 
 def _is_less(row: Row) -> bool | None:
-    """Return whether a number is below that of one SAE with itself; None if unknown."""
+    """Return whether a number is below its value between halves of one SAE; None if unknown."""
     if row.itself_mean is None or row.itself_low is None or row.high is None:
         return None
     return row.high < row.itself_low
