@@ -1,1 +1,1 @@
-"""Features of one SAE found in another by graph structure, beside baselines."""
+"""Feature matching between two SAEs by graph structure, with baselines."""

@@ -1,4 +1,4 @@
-"""Kinds of matching that need no graph: correlation of activations, and cosine of decoder vectors."""
+"""Baselines that need no graph: correlation of activations, and cosine of decoder vectors."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ __all__ = ["activation_scores", "correlations", "decoder_scores"]
 
 Scores: TypeAlias = NDArray[np.float32]
 
-# Where two features are active together on fewer tokens, they are no candidates, as in a match.
+# Features that are active together on fewer tokens are not candidates, as in a match.
 _JOINT = 10
 
 _AT_ONCE = 512  # features of A
@@ -34,7 +34,7 @@ def activation_scores(
     features: NDArray[np.int64],
     documents: NDArray[np.int64],
 ) -> Scores:
-    """Return Pearson correlations of some features of A with all of B, over some documents.
+    """Compute Pearson correlations of selected features of A with all features of B.
 
     Parameters
     ----------
@@ -45,11 +45,11 @@ def activation_scores(
     features
         Features of A.
     documents
-        Numbers of the documents.
+        Numbers of the documents to use.
 
     Returns
     -------
-    float32, (features, features of B). -1 where the pair is no candidate of a match.
+    float32, (features, features of B). -1 for pairs that are not candidates of a match.
     """
     sound = folder.sound()
     a, b = (open_side(folder, sound, name) for name in (sae_a, sae_b))
@@ -62,7 +62,7 @@ def activation_scores(
 
 
 def correlations(a: Rows, b: Rows, features: NDArray[np.int64]) -> Scores:
-    """Return Pearson correlations of some features of A with all of B over the same units."""
+    """Compute Pearson correlations of selected features of A with all features of B."""
     one, two = (
         csr_array((x.values.astype(np.float64), x.indices.astype(np.int64), x.indptr),
                   shape=(len(x), x.d_sae))
@@ -96,15 +96,15 @@ def decoder_scores(
     features: NDArray[np.int64],
     progress: Progress = SILENT,
 ) -> Scores | None:
-    """Return cosines of decoder vectors of some features of A with all of B.
+    """Compute cosines of decoder vectors of selected features of A with all features of B.
 
-    None where they have no space in common, or weights are not at hand.
+    The result is None if the SAEs write into different spaces or weights are not available.
     """
     sound = folder.sound()
     sides = open_side(folder, sound, sae_a), open_side(folder, sound, sae_b)
-    found = decoders(sides, progress=progress)
-    if found is None:
+    vectors = decoders(sides, progress=progress)
+    if vectors is None:
         return None
-    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in found)
+    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in vectors)
     scores: Scores = a[features] @ b.T
     return scores

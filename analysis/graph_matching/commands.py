@@ -1,4 +1,4 @@
-"""The command `atlas counterparts`: features of one SAE found in another by graph structure."""
+"""The command `atlas counterparts`, which matches features of two SAEs by graph structure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from atlas.cli.output import (
 
 __all__ = ["counterparts"]
 
-# Methods whose agreement is printed.
+# Methods in the printed table of agreement.
 _AGREE = {"frequency", "structure, propagated", "structure, matched", "anchors, matched",
           "activation correlation", "decoder cosine"}  # fmt: skip
 
@@ -30,11 +30,11 @@ _AGREE = {"frequency", "structure, propagated", "structure, matched", "anchors, 
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @settings_options(GraphMatchingSettings)
-@click.option("--replace", is_flag=True, help="Compute again what is stored already.")
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
 @click.option("--out", "-o", "outs", multiple=True, metavar="FILE",
               type=click.Path(dir_okay=False, path_type=Path),
-              help="Draw the recall curve and all kinds of matching: .html (needs no network), .png or "
-              ".svg; several may be named.")  # fmt: skip
+              help="Plot the recall curve and all methods: .html (works offline), .png or .svg; repeat "
+              "for several files.")  # fmt: skip
 @atlas_option
 @shared_options
 def counterparts(
@@ -50,9 +50,9 @@ def counterparts(
 ) -> None:
     """Find the counterparts of A's features in B by graph structure, with baselines and nulls.
 
-    The graph of A, the graph of B and the truth (one-to-one matches that clear both nulls) are
-    computed from disjoint sets of documents, so the codes of both SAEs are needed. No model is
-    run. The atlas stores the results.
+    The graph of A, the graph of B and the truth (one-to-one matches significant under both nulls)
+    are computed from disjoint sets of documents. The codes of both SAEs must therefore be
+    stored. No model is run. Results are stored in the atlas.
 
     \b
     Examples:
@@ -86,10 +86,10 @@ def _show(found: Mapping[str, Any]) -> None:
     if found["chosen"]:
         for what in ("vectors", "walks"):
             print_table([row for row in found["chosen"]["tried"] if row["what"] == what],
-                        title="Tried on " + " and ".join(found["chosen"]["on"]))  # fmt: skip
+                        title="Settings tried on " + " and ".join(found["chosen"]["on"]))  # fmt: skip
         echo()
     _show_methods(
-        found["methods"], 0.0, "No counterparts known, all live features of B are candidates"
+        found["methods"], 0.0, "No known counterparts; all live features of B are candidates"
     )
     if found["table_share"]:
         share = found["table_share"]
@@ -97,22 +97,22 @@ def _show(found: Mapping[str, Any]) -> None:
         _show_methods(
             found["methods"],
             share,
-            f"All kinds of matching, {share:.0%} known and excluded from queries and candidates",
+            f"All methods; the {share:.0%} known counterparts are excluded from queries and candidates",
         )
         echo()
         print_table([_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],
-                    title="Known counterparts")  # fmt: skip
+                    title="Methods with anchors, by share of known counterparts")  # fmt: skip
         echo()
         print_table([_gain_row(row) for row in found["by_anchors"]],
-                    title="Anchors, matched, less structure, matched: same queries and candidates")  # fmt: skip
+                    title="Difference of 'anchors, matched' and 'structure, matched', same queries and candidates")  # fmt: skip
     echo()
     print_table([{**row, "95%": _between(row["low"], row["high"])} for row in found["by_frequency"]],
                 columns=["method", "bin", "active from", "to", "queries", "frequency alone", "gain", "95%"],
-                title="recall@10 beyond frequency alone, by fifths of the queries' frequency")  # fmt: skip
+                title="Gain of recall@10 over frequency alone, by quintile of query frequency")  # fmt: skip
     if found["agreement"]:
         echo()
         print_table([row for row in found["agreement"] if {row["one"], row["two"]} <= _AGREE],
-                    title=f"Agreement, {found['table_share']:.0%} known; --json has all pairs")  # fmt: skip
+                    title=f"Agreement of methods, {found['table_share']:.0%} known; --json has all pairs")  # fmt: skip
     echo()
     print_table([
         {"known": f"{row['share']:.0%}", "anchors": row["anchors"], "nodes": row["nodes"],
@@ -120,7 +120,7 @@ def _show(found: Mapping[str, Any]) -> None:
          "matched, recall@1": row["matching"], "range ": _between(row["matching least"], row["matching most"]),
          "chance": row["chance"]}
         for row in found["faq"]
-    ], title="Compared with SciPy's FAQ, on subgraphs of features that all have a counterpart; range over repeats")  # fmt: skip
+    ], title="Comparison with SciPy's FAQ on subgraphs in which every feature has a counterpart; range over repeats")  # fmt: skip
     echo()
     for sentence in found["sentences"]:
         echo(sentence)

@@ -1,4 +1,4 @@
-"""Three disjoint sets of documents: for the graph of A, for the graph of B, and for the truth."""
+"""Splits of the documents into three sets: graph of A, graph of B, and truth."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ __all__ = ["Sets", "split"]
 
 
 class Sets(NamedTuple):
-    """Numbers of documents, ascending; no document is in two sets."""
+    """Disjoint sets of document numbers, each in ascending order."""
 
     a: NDArray[np.int64]
     b: NDArray[np.int64]
@@ -20,14 +20,14 @@ class Sets(NamedTuple):
 
 
 def split(documents: int, *, seed: int, repeat: int = 0) -> Sets:
-    """Draw three sets of equal size.
+    """Split documents at random into three sets of equal size.
 
     Parameters
     ----------
     documents
-        How many there are.
+        Number of documents.
     seed, repeat
-        What the draw is made from; each repeat has its own.
+        Seed of the split, and the number of the repeat.
 
     Raises
     ------
@@ -35,10 +35,10 @@ def split(documents: int, *, seed: int, repeat: int = 0) -> Sets:
         If there are fewer than three, or the seed is below 0.
     """
     if seed < 0:
-        raise BadInput(f"A seed is 0 or more; {seed} was given.")
+        raise BadInput(f"seed is {seed}; expected 0 or more.")
     if documents < 3:
         raise BadInput(
-            f"The text has {documents} documents, and counterparts need three sets of them: one for "
-            "each graph, one for the truth. Ingest a text of more documents."
+            f"The text has {documents} documents, but counterparts need at least three: one for each "
+            "graph and one for the truth. Ingest more documents."
         )
     return Sets(*document_splits.split(np.arange(documents), 3, seed=seed, repeat=repeat))

@@ -1,4 +1,4 @@
-"""Rank the true counterparts by each method, with shares of them known as anchors."""
+"""Evaluation of all methods by the rank of the true counterpart, with and without anchors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,31 +18,31 @@ __all__ = ["Outcome", "drawn_anchors", "evaluate"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
-# Agreement with these methods has no meaning.
-_NO_PLACES = ("chance", "anchors paired at random")
+# The first ranks of these methods are random, so agreement with them has no meaning.
+_RANDOM_FIRST = ("chance", "anchors paired at random")
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one method did in one repeat, with a share of the truth known.
+    """The result of one method in one repeat, with a share of the truth known.
 
     Parameters
     ----------
     method, share, repeat
-        Which.
+        The method, the share of the truth that is known, and the repeat.
     anchors
-        How many pairs were known.
+        Number of known pairs.
     query
-        int64, one a query. The node of A.
+        int64, (queries,). The node of A.
     active
-        int64, likewise. How often it is active.
+        int64, (queries,). Number of tokens on which the node is active.
     ranks
-        Rank of its counterpart.
+        Ranks of the true counterparts.
     places
-        float64, (queries, candidates). Shares of the first rank; None if they were not requested,
-        and for methods whose agreement with others has no meaning.
+        float64, (queries, candidates). Shares of the first rank. None if they were not requested,
+        or if agreement with the method has no meaning.
     true
-        int64, one a query. The column of the counterpart.
+        int64, (queries,). The column of the true counterpart.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Outcome:
 
 
 def drawn_anchors(truth: Ints, share: float, *, seed: int, repeat: int = 0) -> NDArray[np.bool_]:
-    """Return which pairs of the truth are known; more shares hold those of fewer."""
+    """Draw the known pairs of the truth; a larger share includes those of a smaller one."""
     known = np.zeros(len(truth), dtype=np.bool_)
     number = min(len(truth) - 1, max(1, round(share * len(truth)))) if share else 0
     order = np.random.default_rng([seed, repeat, 2]).permutation(len(truth))
@@ -74,35 +74,35 @@ def evaluate(
     seed: int = 0,
     repeat: int = 0,
 ) -> Iterator[Outcome]:
-    """Rank the counterparts by every method, without anchors and with shares of the truth known.
+    """Rank the true counterparts by every method, without and with anchors.
 
-    All methods have the same queries and the same candidates: anchors are excluded from both,
-    whether a method uses them or not.
+    All methods have the same queries and candidates. Anchors are excluded from both, even for
+    methods that do not use them.
 
     Parameters
     ----------
     subject
         Graphs and truth.
     settings
-        How counterparts are searched.
+        Settings of the methods.
     shares
-        Shares of the truth that are known; none known (0) is always there.
+        Shares of the truth that are known; 0 is always included.
     places_at
-        The share at which first ranks are stored.
+        The share at which first ranks are stored, for the agreement of methods.
     seed, repeat
-        What the anchors are drawn from.
+        Seed of the anchors, and the number of the repeat.
     """
     knowns = {
         share: drawn_anchors(subject.truth, share, seed=seed, repeat=repeat)
         for share in dict.fromkeys([0.0, *shares])
     }
-    every = subject.b.live
+    live = subject.b.live
     for scored in without_anchors(subject, settings):
         for share, known in knowns.items():
-            columns = ~np.isin(every, subject.truth[known, 1])
+            columns = ~np.isin(live, subject.truth[known, 1])
             part = Scored(scored.method, scored.scores[~known][:, columns], scored.tolerance)
             yield _outcome(
-                subject, part, known, share=share, repeat=repeat, keep=share == places_at
+                subject, part, known, share=share, repeat=repeat, store=share == places_at
             )
     rng = np.random.default_rng([seed, repeat, 3])
     for share, known in knowns.items():
@@ -110,7 +110,7 @@ def evaluate(
             continue
         for part in _with_anchors(subject, settings, subject.truth[known], rng):
             yield _outcome(
-                subject, part, known, share=share, repeat=repeat, keep=share == places_at
+                subject, part, known, share=share, repeat=repeat, store=share == places_at
             )
 
 
@@ -133,14 +133,14 @@ def _outcome(
     *,
     share: float,
     repeat: int,
-    keep: bool,
+    store: bool,
 ) -> Outcome:
     candidates = np.setdiff1d(subject.b.live, subject.truth[known, 1])
-    keep = keep and scored.method not in _NO_PLACES
+    store = store and scored.method not in _RANDOM_FIRST
     query, partner = subject.truth[~known].T
     true = np.searchsorted(candidates, partner)
     return Outcome(
         scored.method, share, repeat, int(known.sum()), query, subject.a.active[query],
         rank(scored.scores, true, tolerance=scored.tolerance), true,
-        csr_array(first(scored.scores, tolerance=scored.tolerance)) if keep else None,
+        csr_array(first(scored.scores, tolerance=scored.tolerance)) if store else None,
     )  # fmt: skip

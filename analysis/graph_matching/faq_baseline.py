@@ -1,4 +1,4 @@
-"""The reference for seeded matching: SciPy's FAQ on small graphs, and walks on the same graphs."""
+"""A comparison of seeded matching with SciPy's FAQ on small subgraphs."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,20 +18,20 @@ __all__ = ["NODES", "Beside", "beside_faq", "faq"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
-#: Nodes of the subgraphs: FAQ takes the third power of their number.
+#: Nodes of the subgraphs; the time of FAQ is cubic in their number.
 NODES = 200
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Both methods on one pair of subgraphs, in each of which every node has its counterpart.
+    """The results of both methods on subgraphs in which every node has a counterpart.
 
     Parameters
     ----------
     nodes, anchors
-        Nodes of each subgraph, and how many of them are known.
+        Number of nodes of each subgraph, and of known ones.
     faq, matching, chance
-        Share of the others that are ranked first.
+        Recall@1 of the unknown nodes, for each method and for random ranks.
     """
 
     nodes: int
@@ -49,20 +49,20 @@ def beside_faq(
     rng: np.random.Generator,
     nodes: int = NODES,
 ) -> Beside:
-    """Draw nodes that have a counterpart, and match the subgraphs of these by both methods.
+    """Sample nodes that have a counterpart, and match their subgraphs by both methods.
 
     Parameters
     ----------
     subject
         The graphs and the truth.
     settings
-        How walks match.
+        Settings of the matching.
     share
-        Share of the nodes that are known; at least one is unknown.
+        Share of nodes that are known; at least one is unknown.
     rng
-        Source of the draw.
+        Random generator.
     nodes
-        How many at most.
+        Largest number of nodes.
     """
     nodes = min(nodes, len(subject.truth))
     drawn = subject.truth[rng.choice(len(subject.truth), size=nodes, replace=False)]
@@ -91,12 +91,12 @@ def beside_faq(
 
 
 def faq(a: NodeGraph, b: NodeGraph, *, anchors: Ints) -> Ints:
-    """Return the node of B that SciPy's FAQ gives each node of A; both graphs have as many.
+    """Match two graphs with equally many nodes by SciPy's FAQ; return the node of B per node of A.
 
-    Weights are taken as log(1 + weight): some pairs meet a thousand times as often as others.
+    Edge weights are log(1 + weight), since weights differ by factors of a thousand.
     """
     one, two = (np.log1p(g.matrix.toarray()) for g in (a, b))
-    found = quadratic_assignment(
+    assignment = quadratic_assignment(
         one, two, method="faq", options={"maximize": True, "partial_match": anchors}
     )
-    return np.asarray(found.col_ind, dtype=np.int64)
+    return np.asarray(assignment.col_ind, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A graph in which counterparts are searched: weighted edges, and how often each node is active."""
+"""The graph type of matching: weighted edges and node frequencies."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,18 +20,18 @@ __all__ = ["NodeGraph", "graph_of_membership", "node_graph"]
 
 @dataclass(frozen=True, eq=False)
 class NodeGraph:
-    """A graph without direction.
+    """An undirected weighted graph.
 
     Parameters
     ----------
     pairs
-        int64, (edges, 2). Its edges; no loops, none twice.
+        int64, (edges, 2). Unique edges, without loops.
     weight
-        float64, (edges,). Their weights, above 0: tokens on which both were among the most active.
+        float64, (edges,). Weights above 0: tokens with both nodes among the most active.
     active
-        int64, (nodes,). How often each node is active; it is live if it ever is.
+        int64, (nodes,). Number of active tokens of each node; live nodes have at least 1.
     tokens
-        Of so many tokens.
+        Number of tokens.
     """
 
     pairs: NDArray[np.int64]
@@ -44,7 +44,7 @@ class NodeGraph:
 
     @cached_property
     def matrix(self) -> csr_array:
-        """float64, (nodes, nodes). The weights, both ways."""
+        """float64, (nodes, nodes). The symmetric weight matrix."""
         one, two = self.pairs.T
         ends = np.concatenate([one, two]), np.concatenate([two, one])
         return csr_array(
@@ -58,30 +58,30 @@ class NodeGraph:
 
     @cached_property
     def steps(self) -> csr_array:
-        """The random walk: each row of ``matrix`` divided by its sum."""
+        """Transition probabilities of the random walk: rows of ``matrix`` divided by their sums."""
         return csr_array(
             self.matrix.multiply(1 / np.where(self.strength > 0, self.strength, 1)[:, None])
         )
 
     @cached_property
     def live(self) -> NDArray[np.int64]:
-        """int64, ascending. Nodes that are ever active."""
+        """int64, ascending. The live nodes."""
         return np.flatnonzero(self.active > 0)
 
     def igraph(self) -> "igraph.Graph":
-        """Return it as igraph holds it."""
+        """Convert the graph to igraph."""
         import igraph
 
         return igraph.Graph(n=len(self), edges=self.pairs)
 
     def relabelled(self, label: NDArray[np.int64]) -> "NodeGraph":
-        """Return the same graph, node i named ``label[i]``."""
+        """Relabel node i as ``label[i]``."""
         active = np.empty_like(self.active)
         active[label] = self.active
         return NodeGraph(label[self.pairs], self.weight, active, self.tokens)
 
     def among(self, nodes: NDArray[np.int64]) -> "NodeGraph":
-        """Return the graph of some nodes and the edges among them; node i is ``nodes[i]``."""
+        """Return the subgraph induced by ``nodes``, in their order."""
         number = np.full(len(self), -1, dtype=np.int64)
         number[nodes] = np.arange(len(nodes))
         inner = (number[self.pairs] >= 0).all(axis=1)
@@ -91,26 +91,26 @@ class NodeGraph:
 
 
 def graph_of_membership(membership: Membership, *, min_count: int = 1) -> NodeGraph:
-    """Make the co-activation graph of a table of tokens and their most active features."""
+    """Build the co-activation graph from the most active features of each token."""
     pairs, count = edges(membership, min_count=min_count)
     return NodeGraph(pairs, count.astype(np.float64), membership.active, len(membership))
 
 
 def node_graph(graph: Any, *, active: NDArray[np.int64] | None = None) -> NodeGraph:
-    """Take a plain graph of igraph or networkx, nodes in its own order.
+    """Convert a graph of igraph or networkx, with nodes in the same order.
 
     Parameters
     ----------
     graph
-        The graph. In igraph, an edge attribute ``count`` is its weight; else all weigh 1.
+        The graph. In igraph, the edge attribute ``count`` is the weight; otherwise weights are 1.
     active
-        int64, (nodes,). How often each node is active; all are live and equal if None.
+        int64, (nodes,). Number of active tokens of each node; None for 1.
 
     Raises
     ------
     BadInput
-        If it is no graph, directed, or has loops or double edges, a weight is not above 0, or
-        ``active`` is not one a node.
+        If it is not a graph, is directed, or has loops or multiple edges. Also if a weight is not
+        above 0, or ``active`` does not have one number per node.
     """
     g = as_igraph(graph)
     ends = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
@@ -119,12 +119,12 @@ def node_graph(graph: Any, *, active: NDArray[np.int64] | None = None) -> NodeGr
     )
     if not (np.isfinite(weight) & (weight > 0)).all():
         raise BadInput(
-            "An edge's `count` is not above 0; leave out edges of no weight, and give each other its own."
+            "The `count` of an edge is not above 0. Set it to a number above 0, or remove the edge."
         )
     active = np.ones(g.vcount(), dtype=np.int64) if active is None else np.asarray(active)
     if active.shape != (g.vcount(),):
         raise BadInput(
-            f"The graph has {g.vcount()} nodes, and `active` has the shape {active.shape}; one number a "
-            "node is expected."
+            f"The graph has {g.vcount()} nodes, but `active` has the shape {active.shape}; expected one "
+            "number per node."
         )
     return NodeGraph(ends, weight, active, int(active.max(initial=1)))

@@ -1,4 +1,4 @@
-"""Intervals of means over queries of several repeats: both are drawn again."""
+"""Bootstrap intervals of means, with queries and repeats resampled."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,18 @@ def intervals(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the limits of the 95% intervals of the means of columns, by bootstrap.
+    """Compute 95% bootstrap intervals of column means.
 
     Parameters
     ----------
     values
         float64, (rows, columns).
     query, repeat
-        int64, (rows,). The query and the repeat that each row is of. A query that occurs in
-        several repeats is drawn with all its rows; repeats are drawn too, if there are
-        several; a row counts as often as both.
+        int64, (rows,). The query and the repeat of each row. A query is resampled with all its
+        rows. Repeats are resampled too if there are several. The weight of a row is the
+        product of the two multiplicities.
     draws, seed
-        How many draws, and what they are made from.
+        Number of bootstrap samples, and the seed.
     """
     of_query, of_repeat = (np.unique(x, return_inverse=True)[1] for x in (query, repeat))
     queries, repeats = (int(x.max(initial=-1)) + 1 for x in (of_query, of_repeat))

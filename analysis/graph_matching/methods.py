@@ -1,4 +1,4 @@
-"""The scores of each method for every query and every candidate."""
+"""Scores of each method for all queries and candidates."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
@@ -30,14 +30,14 @@ METHODS = {
     "activation correlation": "Pearson correlation on the documents of both graphs",
     "decoder cosine": "cosine of decoder vectors",
 }  # fmt: skip
-"""Every method by name, and what it ranks candidates by."""
+"""All methods, with the score that each ranks candidates by."""
 
-# Wrong partners are dealt out among so many anchors of like frequency, where there are as many.
+# Size of the groups of anchors with similar frequency within which partners are permuted.
 _NEAR = 20
 
 
 class Scored(NamedTuple):
-    """A method's scores, (queries, candidates), and by how much they may differ and be the same."""
+    """Scores of a method, (queries, candidates), and the largest difference that counts as a tie."""
 
     method: str
     scores: NDArray[np.floating]
@@ -45,7 +45,7 @@ class Scored(NamedTuple):
 
 
 def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterator[Scored]:
-    """Yield the scores of methods that know no counterparts, for the truth's nodes and all live ones of B."""
+    """Yield the scores of methods without anchors, for the nodes of the truth and live nodes of B."""
     a, b, queries = subject.a, subject.b, subject.truth[:, 0]
     shape = len(queries), len(b.live)
     yield Scored("chance", np.zeros(shape, np.float32), 0.0)
@@ -64,18 +64,18 @@ def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterat
 def anchored(
     subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints, alone: bool = False
 ) -> NDArray[np.float32]:
-    """Return the scores from anchors for the truth's other nodes and all live nodes of B except anchors.
+    """Score the other nodes of the truth against the other live nodes of B, with anchors.
 
     Parameters
     ----------
     subject
         The graphs and the truth.
     settings
-        How.
+        Settings of the matching.
     anchors
         int64, (anchors, 2). The known pairs.
     alone
-        Whether only walks to the known pairs are used: no vectors, no rounds.
+        Whether to use only walks to the known pairs, without vectors and rounds.
     """
     a, b = subject.a, subject.b
     free = np.setdiff1d(a.live, anchors[:, 0]), np.setdiff1d(b.live, anchors[:, 1])
@@ -96,10 +96,10 @@ def anchored(
 
 def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints,
               rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
-    """Return the scores of walks alone where each anchor has the partner of another, of similar frequency.
+    """Score by walks alone, with each anchor paired with the partner of another anchor.
 
-    The known nodes are those of ``anchored``, and so are the candidates: no partner is one, and
-    none is taken twice. At least two anchors are needed.
+    Partners are permuted among anchors of similar frequency. The known nodes and the candidates
+    are the same as in ``anchored``. At least two anchors are needed.
     """
     partners = anchors[:, 1]
     wrong = anchors.copy()
@@ -113,7 +113,7 @@ def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Int
 def _vectors(
     subject: Subject, settings: GraphMatchingSettings, *, depth: int, frequency: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the vectors of the live nodes of both graphs."""
+    """Compute the vectors of the live nodes of both graphs."""
     one, two = (
         propagated(g, depth=depth, standard=settings.standard, frequency=frequency)[g.live]
         for g in (subject.a, subject.b)

@@ -1,4 +1,4 @@
-"""Plots of counterparts: recall against known counterparts, and all kinds of matching."""
+"""Plots of counterparts: recall against known counterparts, and recall of all methods."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _LINES = {
 
 
 def draw(found: Mapping[str, Any]) -> Chart:
-    """Draw a report of ``analysis.graph_matching.report``: the curve, and all kinds in one picture."""
+    """Plot a report of ``analysis.graph_matching.report``: the recall curve and all methods."""
     page: alt.HConcatChart = alt.hconcat(draw_curve(found), draw_kinds(found)).resolve_scale(
         color="independent"
     )
@@ -30,7 +30,7 @@ def draw(found: Mapping[str, Any]) -> Chart:
 
 
 def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:
-    """Draw recall against the share of counterparts that are known.
+    """Plot recall against the share of known counterparts.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
         "known:N",
         *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high")),
     ]
-    x = alt.X("known:O", title="counterparts known, share of the truth (mean number)", sort=order,
+    x = alt.X("known:O", title="known counterparts, share of the truth (mean number)", sort=order,
               axis=alt.Axis(labelAngle=0))  # fmt: skip
     base = alt.Chart(rows, width=_WIDTH, height=_HEIGHT, title=heading(
         f"{measure} against known counterparts, {found['a']} in {found['b']}", _numbers(found),
-        "structure, matched knows none of them; bars: 95% bootstrap over queries and repeats",
+        "'structure, matched' has no known ones; bars: 95% bootstrap over queries and repeats",
     ))  # fmt: skip
     line = base.mark_line(point=True).encode(
         x=x,
@@ -75,7 +75,7 @@ def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
 
 
 def draw_kinds(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:
-    """Draw every method's recall on the same queries, with intervals."""
+    """Plot the recall of every method on the same queries, with intervals."""
     share = found["table_share"] or 0.0
     rows = pd.DataFrame([
         {"method": row["method"], "value": row[measure],
@@ -83,8 +83,8 @@ def draw_kinds(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
         for row in found["methods"] if row["share"] == share
     ])  # fmt: skip
     base = alt.Chart(rows, width=_WIDTH * 0.6, height=_HEIGHT, title=heading(
-        f"All kinds of matching, {measure}",
-        f"{share:.0%} of the counterparts known, excluded from queries and candidates",
+        f"{measure} of all methods",
+        f"{share:.0%} of the counterparts are known and excluded from queries and candidates",
     ))  # fmt: skip
     y = alt.Y("method:N", title=None, sort=list(rows["method"]))
     tip = ["method:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]

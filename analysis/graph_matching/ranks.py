@@ -1,4 +1,4 @@
-"""Ranks of the true counterpart among all candidates, ties scored by expectation."""
+"""Ranks of the true counterpart among all candidates, in expectation over ties."""
 
 from dataclasses import dataclass, fields
 from typing import TypeAlias
@@ -20,17 +20,17 @@ _AT_ONCE = 1 << 24  # scores compared at once
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Ranks of the true counterparts, one entry per query.
+    """Ranks of the true counterparts, with one entry per query.
 
     Parameters
     ----------
     better
-        int64. Candidates with a higher score.
+        int64. Number of candidates with a higher score.
     equal
-        int64. Candidates with the same score, the true one counted in: in a random order of
-        these, its rank is any of ``better + 1`` to ``better + equal``, each equally likely.
+        int64. Number of candidates with the same score, including the true one. With ties in
+        random order, its rank is uniform from ``better + 1`` to ``better + equal``.
     candidates
-        int64. Candidates in all.
+        int64. Number of candidates.
     """
 
     better: NDArray[np.int64]
@@ -41,7 +41,7 @@ class Ranks:
         return len(self.better)
 
     def take(self, which: NDArray[np.bool_]) -> "Ranks":
-        """Return some of the queries."""
+        """Select queries."""
         return Ranks(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @property
@@ -51,7 +51,7 @@ class Ranks:
 
     @property
     def scores(self) -> Floats:
-        """float64, (queries, 4). Expected recall at 1, 10 and 100, and reciprocal rank."""
+        """float64, (queries, 4). Expected recall@1, recall@10, recall@100 and reciprocal rank."""
         first, last = self.better, self.better + self.equal
         recalls = [np.clip(k - first, 0, self.equal) / self.equal for k in TOPS]
         harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, last.max(initial=0) + 1))])
@@ -70,8 +70,8 @@ def rank(
     true
         int64, (queries,). The column of the true candidate.
     tolerance
-        Scores that differ by no more are the same: sums in another order differ in their
-        last digits, and such digits are ignored.
+        Largest difference of scores that counts as a tie, since the last digits of a sum depend
+        on its order.
     """
     better, equal = (np.zeros(len(true), dtype=np.int64) for _ in range(2))
     step = max(1, _AT_ONCE // max(1, scores.shape[1]))
@@ -85,7 +85,7 @@ def rank(
 
 
 def first(scores: NDArray[np.floating], *, tolerance: float = 1e-9) -> Floats:
-    """Return the share of each candidate in the first rank of each query; ties share it."""
+    """Return the share of each candidate in the first rank of each query, split among ties."""
     best = scores >= scores.max(axis=1, keepdims=True) - tolerance
     shares: Floats = best / best.sum(axis=1, keepdims=True)
     return shares

@@ -1,4 +1,4 @@
-"""Counterparts of two SAEs: settings chosen on another pair, repeats, tables, and conclusions."""
+"""The evaluation of counterparts of two SAEs over repeats, with tables and conclusions."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -30,7 +30,7 @@ __all__ = ["check_chosen_on", "choose", "counterparts", "report"]
 
 Row: TypeAlias = dict[str, Any]
 
-# The share at which one table compares all methods, and at which settings are chosen.
+# The share of known counterparts for the table of all methods and for choosing settings.
 _ONE_TABLE = 0.1
 
 
@@ -42,7 +42,7 @@ def counterparts(
     settings: GraphMatchingSettings = GraphMatchingSettings(),  # noqa: B008 - frozen
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Find the counterparts of A's features in B by every method; nothing is stored.
+    """Find the counterparts of A's features in B by every method, without storing results.
 
     Parameters
     ----------
@@ -51,22 +51,22 @@ def counterparts(
     sae_a, sae_b
         The SAEs.
     settings
-        How they are matched. With ``chosen_on``, the settings of the grids that have the best
-        mean reciprocal rank on that pair are used instead.
+        Settings of the matching. With ``chosen_on``, the grid settings with the best mean
+        reciprocal rank on that pair are used.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Returns
     -------
     dict
         ``methods``, ``by_anchors``, ``by_frequency``, ``agreement`` and ``faq`` are tables.
-        ``sentences`` state what they mean. ``settings`` and ``chosen`` are the settings of the
-        methods, and how they were chosen.
+        ``sentences`` are the conclusions. ``settings`` are the settings of the methods, and
+        ``chosen`` is the result of their choice.
 
     Raises
     ------
     BadInput
-        If settings are to be chosen on the same pair; and as ``subject_of``.
+        If settings are to be chosen on the same pair, or for the reasons of ``subject_of``.
     """
     s = settings
     check_chosen_on(sae_a, sae_b, s)
@@ -78,7 +78,7 @@ def counterparts(
                 folder, *s.pair, seed=s.seed, draws=s.draws, min_count=s.min_count, others=False
             )
             used, tried = choose(other, s)
-    # A generator: the graphs and scores of one repeat are in memory at a time.
+    # A generator, so that only one repeat is in memory at a time.
     subjects = (
         subject_of(
             folder, sae_a, sae_b,
@@ -99,33 +99,33 @@ def counterparts(
 
 
 def check_chosen_on(sae_a: str, sae_b: str, settings: GraphMatchingSettings) -> None:
-    """Make sure that settings are not chosen on the pair that they are used on.
+    """Check that settings are chosen on a different pair than the one they are used on.
 
     Raises
     ------
     BadInput
-        If they are.
+        If both pairs are the same.
     """
     if {*settings.pair} == {sae_a, sae_b}:
         raise BadInput(
-            f"Settings are chosen on another pair than the one they are used on; {sae_a} and {sae_b} "
-            "are that pair. Name another pair with --chosen-on, or omit it."
+            f"Settings must be chosen on another pair than {sae_a} and {sae_b}, on which they are used. "
+            "Select another pair with --chosen-on, or omit it."
         )
 
 
 def report(
     subjects: Iterable[Subject], settings: GraphMatchingSettings, *, stage: Stage | None = None
 ) -> dict[str, Any]:
-    """Evaluate every method on some repeats, and compute the tables.
+    """Evaluate every method on the repeats, and compute the tables.
 
     Parameters
     ----------
     subjects
-        Graphs and truth of each repeat; each is released after its repeat.
+        Graphs and truth of each repeat.
     settings
-        How counterparts are found; the shares of the truth that are known, and the seed.
+        Settings of the methods, the shares of known counterparts, and the seed.
     stage
-        Notified of each repeat that ends.
+        Progress stage, which advances after each repeat.
     """
     shares, seed = settings.shares, settings.seed
     table = min(shares, key=lambda share: abs(share - _ONE_TABLE), default=None)
@@ -134,7 +134,7 @@ def report(
     graphs: list[Row] = []
     agreements: list[list[Row]] = []
     outcomes: list[Outcome] = []
-    beside: list[Row] = []
+    against_faq: list[Row] = []
     for repeat, subject in enumerate(subjects):
         truth.append(len(subject.truth))
         left_out.append(subject.left_out)
@@ -145,7 +145,7 @@ def report(
         agreements.append(agreement(here))
         outcomes += [replace(one, places=None) for one in here]
         rng = np.random.default_rng([seed, repeat, 4])
-        beside += [
+        against_faq += [
             {"share": share, "repeat": repeat}
             | asdict(beside_faq(subject, settings, share=share, rng=rng))
             for share in dict.fromkeys([0.0, *shares])
@@ -163,7 +163,7 @@ def report(
         "by_anchors": by_anchors(outcomes, seed=seed),
         "by_frequency": by_frequency(outcomes, seed=seed),
         "agreement": mean_agreement(agreements),
-        "faq": _faq_rows(beside),
+        "faq": _faq_rows(against_faq),
     }
 
 
@@ -178,9 +178,10 @@ def _graph_rows(subject: Subject, repeat: int) -> list[Row]:
 def choose(
     subject: Subject, base: GraphMatchingSettings
 ) -> tuple[GraphMatchingSettings, list[Row]]:
-    """Return the settings of the grids with the highest mean reciprocal rank, and all rows tried.
+    """Return the grid settings with the highest mean reciprocal rank, and rows for all settings.
 
-    Vectors are chosen first, without anchors; then walks, with a tenth of the truth known.
+    Settings of vectors are chosen first, without anchors. Those of walks are chosen next, with a
+    tenth of the truth known.
     """
     tried: list[Row] = []
     true = np.searchsorted(subject.b.live, subject.truth[:, 1])
@@ -211,14 +212,14 @@ def choose(
     return best, tried
 
 
-def _faq_rows(beside: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return the means over repeats, a row a share, with their range where there are several.
+def _faq_rows(against_faq: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the means and ranges over repeats, with one row per share.
 
-    A few repeats give no interval; the rows have the least and the greatest instead.
+    A few repeats are not enough for an interval, so the rows have the minimum and the maximum.
     """
     rows = []
-    for share in dict.fromkeys(one["share"] for one in beside):
-        here = [one for one in beside if one["share"] == share]
+    for share in dict.fromkeys(one["share"] for one in against_faq):
+        here = [one for one in against_faq if one["share"] == share]
         values = np.array([[one["faq"], one["matching"]] for one in here])
         low, high = values.min(axis=0), values.max(axis=0)
         several = len(here) > 1

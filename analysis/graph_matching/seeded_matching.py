@@ -1,10 +1,11 @@
-"""Matching with anchors: nodes are similar if walks lead from them to the same known counterparts.
+"""Seeded graph matching: nodes are similar if walks lead from them to the same anchors.
 
-A node's profile has an entry for each anchor and each length of walk: the logarithm of how
-much likelier a walk from the node ends at the anchor than one from anywhere. Known pairs give
-both graphs the same columns, so that profiles can be compared. In each round, the pairs that
-stand out most are taken in as anchors that count less, and profiles are made anew; nodes'
-propagated vectors count beside them, as long as pairs are being found.
+The profile of a node has an entry for each anchor and each walk length. The entry is the
+logarithm of 1 + the ratio of two probabilities that a walk ends at the anchor: from the node,
+and from a random start. Anchors are known pairs, so both graphs have the same columns and their
+profiles are comparable. In each round, the pairs with the largest margins become anchors with a
+smaller weight, and profiles are recomputed. Until the last round, propagated vectors of nodes
+are used in addition.
 """
 
 from collections.abc import Iterator
@@ -24,10 +25,10 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = NDArray[np.float32]
 
-#: Scores are sums in single precision; those that differ by no more are the same.
+#: Scores are sums in single precision; smaller differences count as ties.
 TOLERANCE = 2e-5
 
-# A score is compared with the mean of N best scores of its row and of its column.
+# Number of best scores of the row and of the column whose mean is subtracted from a score.
 _NEAREST = 10
 
 _AT_ONCE = 1 << 24
@@ -35,19 +36,19 @@ _AT_ONCE = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """One graph of two.
+    """One of the two graphs.
 
     Parameters
     ----------
     graph
         The graph.
     free
-        int64, ascending. The nodes to be matched: live, and no anchors.
+        int64, ascending. The nodes to be matched: live nodes except anchors.
     anchors
-        int64. The known ones, in the same order on both sides.
+        int64. The anchors, in the same order on both sides.
     vectors
-        float64, (free nodes, columns). Rows of length 1, comparable between the graphs; None if
-        only walks are used.
+        float64, (free nodes, columns). Unit vectors, comparable between the graphs; None to
+        use only walks.
     """
 
     graph: NodeGraph
@@ -64,16 +65,16 @@ def match(
     Parameters
     ----------
     a, b
-        The graphs; as many anchors on either side.
+        The graphs, with equally many anchors.
     settings
-        How.
+        Settings of the matching.
     rounds
-        Instead of the settings' own.
+        Number of rounds; None for that of the settings.
 
     Returns
     -------
-    float32, (free nodes of A, free nodes of B). Twice their cosine less the mean cosine of
-    each with its ten nearest: what is near to everything is nobody's counterpart.
+    float32, (free nodes of A, free nodes of B). Twice the cosine minus the mean cosines
+    of both nodes with their ten nearest, which penalizes nodes that are near to many.
     """
     rounds = settings.rounds if rounds is None else rounds
     found = (np.zeros(0, dtype=np.int64),) * 2
@@ -92,7 +93,7 @@ def match(
 def _embedding(
     side: Nodes, found: Ints, settings: GraphMatchingSettings, *, walks_alone: bool
 ) -> Scores:
-    """Return a vector for each free node; their dot products add up cosines of each kind."""
+    """Return a vector for each free node, whose dot products are weighted sums of cosines."""
     parts = []
     if len(side.anchors) + len(found):
         known = [len(side.anchors), len(found)]
@@ -107,7 +108,7 @@ def _embedding(
 
 
 def _profiles(side: Nodes, anchors: Ints, walks: int) -> Iterator[Scores]:
-    """Yield, for each length of walk, the profile of each free node over the anchors."""
+    """Yield the profiles of the free nodes over the anchors, for each walk length."""
     graph = side.graph
     steps = graph.steps.astype(np.float32)
     reached = np.zeros((len(graph), len(anchors)), dtype=np.float32)
@@ -140,15 +141,15 @@ def _mean_nearest(scores: Scores) -> Scores:
         return np.zeros(len(scores), dtype=np.float32)
     nearest = min(_NEAREST, size)
     best = np.partition(scores, size - nearest, axis=1)[:, size - nearest :]
-    # Sorted, as the order of a partition, and so the last digits of a sum, depend on labels.
+    # np.partition orders by label, which changes the last digits of a sum, so sort first.
     mean: Scores = np.sort(best, axis=1).mean(axis=1)
     return mean
 
 
 def _standing_out(scores: Scores, *, share: float, most: int) -> tuple[Ints, Ints]:
-    """Return pairs that are each other's best, a share of them, those that stand out most.
+    """Return the share of mutual best pairs with the largest margins.
 
-    A best that stands out from the second by nothing is none: no pair is taken in by its index.
+    A best score that ties with the second best is excluded, so no pair depends on its index.
     """
     if min(scores.shape) < 2:
         return (np.zeros(0, dtype=np.int64),) * 2
@@ -156,7 +157,7 @@ def _standing_out(scores: Scores, *, share: float, most: int) -> tuple[Ints, Int
     mutual = np.flatnonzero(scores.argmax(axis=0)[best] == np.arange(len(scores)))
     second = np.partition(scores[mutual], scores.shape[1] - 2, axis=1)[:, -2]
     margin = scores[mutual, best[mutual]] - second
-    # Best of its row and of its column, and in both by more than nothing.
+    # The best score of the row must also be the unique best score of the column.
     columns = np.partition(scores[:, best[mutual]], len(scores) - 2, axis=0)[-2]
     clear = scores[mutual, best[mutual]] - columns >= TOLERANCE
     mutual, margin = mutual[clear], margin[clear]

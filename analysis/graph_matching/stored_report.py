@@ -1,4 +1,4 @@
-"""The tables that store a report of counterparts, and the report that they store."""
+"""Storage of a report of counterparts in tables."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,22 +10,22 @@ from analysis.graph_matching.ranks import MEASURES
 
 __all__ = ["report_of", "tables_of"]
 
-_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+_TEXT, _INTEGER, _REAL = pa.string(), pa.int64(), pa.float64()
 
 
-def _schema(text: str = "", whole: str = "", real: str = "") -> pa.Schema:
-    """Return a schema of columns whose names are separated by commas."""
-    kinds = ((text, _TEXT), (whole, _WHOLE), (real, _REAL))
+def _schema(text: str = "", integer: str = "", real: str = "") -> pa.Schema:
+    """Return a schema from comma-separated column names of each type."""
+    kinds = ((text, _TEXT), (integer, _INTEGER), (real, _REAL))
     return pa.schema([(n.strip(), kind) for names, kind in kinds for n in names.split(",") if n])
 
 
 _SCORES = ",".join(f"{name},{name} low,{name} high" for name in MEASURES)
 _METHOD = (
-    ("standard", _TEXT), ("depth", _WHOLE), ("walks", _WHOLE), ("rounds", _WHOLE),
-    ("prior", _REAL), ("doubt", _REAL), ("most", _WHOLE),
+    ("standard", _TEXT), ("depth", _INTEGER), ("walks", _INTEGER), ("rounds", _INTEGER),
+    ("prior", _REAL), ("doubt", _REAL), ("most", _INTEGER),
 )  # fmt: skip
 
-#: Columns of the tables, as in the report.
+#: Schemas of the tables of a report.
 _SCHEMAS = {
     "graphs": _schema("side", "repeat,tokens,live,edges,isolates"),
     "methods": _schema(
@@ -45,15 +45,15 @@ _SCHEMAS = {
 }  # fmt: skip
 _CHOSEN = _schema("what,standard", "depth,walks", "prior,mrr")
 _SUMMARY = pa.schema([
-    ("a", _TEXT), ("b", _TEXT), ("seed", _WHOLE), ("draws", _WHOLE), ("min_count", _WHOLE),
-    ("repeats", _WHOLE), ("truth", pa.list_(_WHOLE)), ("left_out", pa.list_(_WHOLE)),
+    ("a", _TEXT), ("b", _TEXT), ("seed", _INTEGER), ("draws", _INTEGER), ("min_count", _INTEGER),
+    ("repeats", _INTEGER), ("truth", pa.list_(_INTEGER)), ("left_out", pa.list_(_INTEGER)),
     ("table_share", _REAL), ("chosen_on", pa.list_(_TEXT)), *_METHOD,
     ("sentences", pa.list_(_TEXT)),
 ])  # fmt: skip
 
 
 def tables_of(found: Mapping[str, Any]) -> dict[str, pa.Table]:
-    """Return the tables of a report.
+    """Convert a report to tables.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ def tables_of(found: Mapping[str, Any]) -> dict[str, pa.Table]:
 
 
 def report_of(table: Callable[[str], pa.Table]) -> dict[str, Any]:
-    """Return the report that tables store.
+    """Read a report from its tables.
 
     Parameters
     ----------
     table
-        Returns a table by name.
+        Function that returns a table by name.
     """
     summary: dict[str, Any] = table("summary").to_pylist()[0]
     on = summary.pop("chosen_on")

@@ -1,4 +1,4 @@
-"""The study of graph matchings: in which SAE the counterparts of another are searched, and the result."""
+"""The study of graph matching, which stores one part per ordered pair of SAEs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ _INPUTS = ("sae", "tokens", "coactivation")
 class GraphMatchingStudy(Study):
     """Find the counterparts of the features of one SAE in another by graph structure.
 
-    A part stores one ordered pair: counterparts of A's features are searched in B.
+    A part stores one ordered pair: the counterparts of A's features in B.
 
     Parameters
     ----------
     settings
-        How they are searched.
+        Settings of the matching.
     """
 
     kind: ClassVar[str] = "graph_matching"
@@ -50,14 +50,15 @@ class GraphMatchingStudy(Study):
     settings: GraphMatchingSettings
 
     def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
-        """Return a task for every two SAEs, in the order in which they are named.
+        """Return a task for each pair of SAEs, in the order of selection.
 
         Raises
         ------
         UnknownName
             If the atlas has no SAE of a name.
         BadInput
-            If fewer than two SAEs are named, one is named twice, or settings are chosen on the same pair.
+            If fewer than two SAEs are selected, an SAE is repeated, or settings are chosen on the
+            same pair.
         """
         if saes is None:
             kinds = (*_INPUTS, "codes")
@@ -66,10 +67,10 @@ class GraphMatchingStudy(Study):
         if len(set(saes)) < max(len(saes), 2):
             twice = sorted(n for n in {*saes} if list(saes).count(n) > 1)
             raise BadInput(
-                f"{twice[0]} was named twice; counterparts are searched in another SAE. "
-                "`atlas list` shows them."
+                f"{twice[0]} was named twice; select two different SAEs. "
+                "Run `atlas list` to see the SAEs of the atlas."
                 if twice
-                else f"Counterparts are searched between two SAEs; {len(saes)} was named."
+                else f"Counterparts are searched between two SAEs or more; {len(saes)} was selected."
             )
         if self.settings.chosen_on is not None:
             check_saes(at.sound, self.settings.pair)
@@ -82,7 +83,7 @@ class GraphMatchingStudy(Study):
         return Found(tables_of(found).items())
 
     def result(self, part: Part) -> Result:
-        """Return the sizes and settings; recalls, gains and agreements are tables."""
+        """Return the sizes and settings, with recalls, gains and agreements as tables."""
         return _result({name: part.table(name) for name in part.manifest.tables})
 
     def _task(self, a: str, b: str) -> Task:
@@ -110,14 +111,14 @@ def find_counterparts(
     atlas
         The folder of the atlas.
     saes
-        Names of two SAEs: counterparts of the features of the first are searched in the second.
-        Of more, every two in this order; all whose codes are stored, if None.
+        Names of two or more SAEs. For each pair in this order, counterparts of the features of the
+        first are searched in the second. Default: all SAEs with stored codes.
     settings
-        How they are searched.
+        Settings of the matching.
     replace
-        Compute again what is stored already with these settings.
+        Recompute results that are stored with these settings.
     progress
-        Notified of the work.
+        Progress reporter.
 
     Returns
     -------
@@ -128,19 +129,19 @@ def find_counterparts(
     UnknownName
         If the atlas has no SAE of a name.
     Missing
-        If the codes of one are not stored.
+        If the codes of an SAE are not stored.
     Mismatch
-        If their graphs join different numbers of features per token.
+        If the graphs have different numbers of features per token (k).
     BadInput
-        If an SAE is named twice, there are too few documents, no match clears both nulls, or
-        settings are chosen on the same pair.
+        If an SAE is repeated, there are too few documents, no match is significant under both
+        nulls, or settings are chosen on the same pair.
     """
     study = GraphMatchingStudy(settings)
     return run_study(study, atlas, saes, replace=replace, progress=progress)
 
 
 def report_of_result(result: Result) -> dict[str, object]:
-    """Return all that a result reports, as `atlas counterparts --json` does."""
+    """Return the complete report of a result, as printed by `atlas counterparts --json`."""
     return report_of(result.table)
 
 

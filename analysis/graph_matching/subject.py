@@ -22,7 +22,7 @@ __all__ = ["SIGNIFICANT", "Subject", "shared_min_count", "shuffled", "subject_of
 
 Ints: TypeAlias = NDArray[np.int64]
 
-#: The truth is of matches whose q is no higher, under both nulls.
+#: Largest q of a match of the truth, under both nulls.
 SIGNIFICANT = 0.05
 
 
@@ -35,12 +35,12 @@ class Subject:
     a, b
         The graphs.
     truth
-        int64, (pairs, 2). A node of A and its counterpart in B; both live, none twice.
+        int64, (pairs, 2). Live nodes of A and their counterparts in B, one-to-one.
     others
-        By name: float32, (pairs, nodes of B). What kinds of matching that need no graph say
-        of each node of A in the truth.
+        By name, the scores of baselines for each node of A in the truth; float32,
+        (pairs, nodes of B).
     left_out
-        Pairs of the truth that are not live in both graphs.
+        Number of true pairs excluded because a node is not live in its graph.
     """
 
     a: NodeGraph
@@ -53,13 +53,13 @@ class Subject:
         live = (self.a.active[self.truth[:, 0]] > 0) & (self.b.active[self.truth[:, 1]] > 0)
         if not live.all():
             raise BadInput(
-                f"{np.count_nonzero(~live)} pairs of the truth are of nodes that are never active; "
-                "leave them out."
+                f"{np.count_nonzero(~live)} pairs of the truth have a node that is never active; "
+                "remove these pairs."
             )
 
 
 def shuffled(subject: Subject, *, seed: int, repeat: int = 0) -> Subject:
-    """Return the same with B's nodes in a random order, so that indices carry no information."""
+    """Permute the nodes of B at random, so that indices carry no information."""
     label = np.random.default_rng([seed, repeat, 1]).permutation(len(subject.b))
     where = np.argsort(label)
     return replace(
@@ -82,7 +82,7 @@ def subject_of(
     others: bool = True,
     progress: Progress = SILENT,
 ) -> Subject:
-    """Make graphs and truth of two SAEs from three disjoint sets of documents.
+    """Compute the graphs and truth of two SAEs from three disjoint sets of documents.
 
     Parameters
     ----------
@@ -91,28 +91,29 @@ def subject_of(
     sae_a, sae_b
         The SAEs.
     seed, repeat
-        What the sets, and the order of B's labels, are drawn from.
+        Seed of the split and of the order of B's labels, and the number of the repeat.
     draws
-        Draws of each null that a match of the truth must clear.
+        Number of draws of each null that a true match must exceed.
     min_count
-        Edges are pairs met on so many tokens, in both graphs; see ``shared_min_count``.
+        Smallest count of an edge in both graphs; see ``shared_min_count``.
     others
-        Whether activations, over both graphs' documents, and decoder vectors are compared too.
+        Whether to compute the baselines: activation correlation and decoder cosine.
     progress
-        Notified of what is missing.
+        Progress reporter.
 
     Raises
     ------
     UnknownName, Missing
-        If there is no such SAE, or its codes or edges are not stored.
+        If the atlas has no such SAE, or its codes or edges are not stored.
     Mismatch
-        If their graphs were made of different numbers of most active features.
+        If the graphs have different numbers of features per token (k).
     BadInput
-        If it is one SAE twice, there are too few documents, or no match clears both nulls.
+        If both SAEs are the same, there are too few documents, or no match is significant under
+        both nulls.
     """
     if sae_a == sae_b:
         raise BadInput(
-            f"{sae_a} was named twice; counterparts are searched in another SAE. `atlas list` shows them."
+            f"{sae_a} was named twice; select two different SAEs. Run `atlas list` to see the SAEs."
         )
     sets = split(Corpus.open(folder.corpus_file).info.documents, seed=seed, repeat=repeat)
     min_count = shared_min_count(folder, sae_a, sae_b, at_least=min_count)
@@ -126,8 +127,8 @@ def subject_of(
     truth, left_out = truth[live], int(np.count_nonzero(~live))
     if len(truth) < 2:
         raise BadInput(
-            f"{sae_a} and {sae_b} have {left_out + len(truth)} true counterparts, of which {len(truth)} "
-            "are active on the documents of both graphs; two are needed. Ingest more text."
+            f"{sae_a} and {sae_b} have {left_out + len(truth)} true counterparts, but only {len(truth)} "
+            "are active on the documents of both graphs. At least two are needed: ingest more text."
         )
     known = {}
     if others:
@@ -142,21 +143,21 @@ def subject_of(
 
 
 def shared_min_count(folder: Folder, sae_a: str, sae_b: str, *, at_least: int = 1) -> int:
-    """Return the least number of tokens that makes an edge in both graphs.
+    """Return the smallest count of an edge for both graphs.
 
-    It is no smaller than the least count of either graph in the atlas, so that both are cut at the
-    same count.
+    It is at least the smallest count of either graph in the atlas, so that both graphs have the
+    same threshold.
 
     Raises
     ------
     Mismatch
-        If the graphs were made of different numbers of most active features.
+        If the graphs have different numbers of features per token (k).
     """
     a, b = (rule_of(folder, name) for name in (sae_a, sae_b))
     if a.k != b.k:
         raise Mismatch(
-            f"The graph of {sae_a} is made of the {a.k} most active features of each token, that of "
-            f"{sae_b} of {b.k}, and they cannot be compared; ingest one of them again with --replace and "
+            f"The graph of {sae_a} has the {a.k} most active features of each token, and that of "
+            f"{sae_b} has {b.k}, so they cannot be compared. Ingest one of them again with --replace and "
             "the --k of the other."
         )
     return max(at_least, a.min_count, b.min_count)
@@ -165,12 +166,12 @@ def shared_min_count(folder: Folder, sae_a: str, sae_b: str, *, at_least: int = 
 def truth_of(
     folder: Folder, sae_a: str, sae_b: str, *, documents: Ints, settings: MatchSettings
 ) -> Ints:
-    """Return the one-to-one matches on some documents that clear both nulls, (pairs, 2).
+    """Return the one-to-one matches on a set of documents significant under both nulls, (pairs, 2).
 
     Raises
     ------
     BadInput
-        If there are fewer than two.
+        If there are fewer than two such matches.
     """
     table = match_documents(folder, sae_a, sae_b, documents=documents, settings=settings)
     clear = table["one_to_one"].to_numpy()
@@ -184,8 +185,8 @@ def truth_of(
     ]
     if np.count_nonzero(clear) < 2:
         raise BadInput(
-            f"{sae_a} and {sae_b} have no counterparts to be found: on a third of the documents, "
+            f"{sae_a} and {sae_b} have too few true counterparts: on a third of the documents, "
             f"{np.count_nonzero(clear)} one-to-one matches clear both nulls (q of {SIGNIFICANT} or less). "
-            "Ingest more text, or allow more --draws."
+            "Ingest more text, or increase --draws."
         )
     return np.column_stack(ends if sae_a < sae_b else ends[::-1])

@@ -1,16 +1,16 @@
-"""The conclusions of a report, computed from its tables; limits come first."""
+"""The conclusions of a report, computed from its tables, with limitations first."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["conclusions"]
 
-# With fewer queries than this, a sentence warns.
+# With fewer queries, the conclusions include a warning.
 _FEW = 50
 
 
 def conclusions(found: Mapping[str, Any]) -> list[str]:
-    """Return the conclusions of a report, in sentences.
+    """Summarize a report in sentences.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tables of what was found: recall by method, gain over frequency, agreement between methods."""
+"""Tables of results: recall by method, gain over frequency, and agreement between methods."""
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -17,7 +17,7 @@ __all__ = ["BINS", "agreement", "by_anchors", "by_frequency", "by_method", "mean
 Row: TypeAlias = dict[str, Any]
 Floats: TypeAlias = NDArray[np.float64]
 
-#: Queries are put into so many bins of equal number, by frequency.
+#: Number of equal-sized bins of queries by frequency.
 BINS = 5
 
 _TEN = MEASURES.index("recall@10")
@@ -27,10 +27,9 @@ _AGREEMENT = ("same_first", "by_chance", "both_right", "both_right_if_independen
 
 
 def by_method(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
-    """Return a row for each method and share of anchors: recalls and reciprocal rank, with intervals.
+    """Compute recalls and reciprocal rank with intervals, for each method and share of anchors.
 
-    ``coverage`` is the share of queries with different scores; for the others all candidates have
-    the same score.
+    ``coverage`` is the share of queries for which not all candidates have the same score.
     """
     rows = []
     for (method, share), several in _grouped(outcomes).items():
@@ -54,9 +53,9 @@ def by_method(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
 
 
 def by_frequency(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
-    """Return, for each method without anchors and each fifth of the queries by frequency, the gain.
+    """Compute the gain of each method without anchors over frequency, by quintile of frequency.
 
-    The gain is recall@10 less that of frequency alone, on the same queries.
+    The gain is recall@10 of the method minus that of frequency alone, on the same queries.
     """
     groups = {
         method: several for (method, share), several in _grouped(outcomes).items() if not share
@@ -89,10 +88,10 @@ def by_frequency(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
 
 
 def by_anchors(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
-    """Return, for each share of anchors, what knowing them adds to matching without.
+    """Compute the gain of matching with anchors over matching without, for each share.
 
-    The gain is recall of "anchors, matched" less that of "structure, matched", which knows none,
-    on the same queries among the same candidates; intervals are of this difference.
+    The gain is the score of "anchors, matched" minus that of "structure, matched", which has no
+    anchors, for the same queries and candidates. Intervals are those of the difference.
     """
     groups = _grouped(outcomes)
     rows = []
@@ -113,12 +112,12 @@ def by_anchors(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
 
 
 def agreement(outcomes: Iterable[Outcome]) -> list[Row]:
-    """Return, for every two methods of one repeat whose first ranks are stored, how often they agree.
+    """Compute the agreement of all pairs of methods with stored first ranks in one repeat.
 
-    ``same_first`` is the share of queries on which both rank the same candidate first, in
-    expectation where several share the rank. ``by_chance`` is its value if the answers of one
-    method are permuted among the queries. ``both_right`` is the share on which both are right, and
-    ``both_right_if_independent`` its value for independent methods.
+    ``same_first`` is the share of queries for which both methods rank the same candidate first,
+    in expectation over ties. ``by_chance`` is its expected value if the answers of one method
+    are permuted among the queries. ``both_right`` is the share of queries for which both are
+    right, and ``both_right_if_independent`` is its expected value for independent methods.
     """
     stored = [(one.method, one.places, one.true) for one in outcomes if one.places is not None]
     return [
@@ -128,7 +127,7 @@ def agreement(outcomes: Iterable[Outcome]) -> list[Row]:
 
 
 def mean_agreement(repeats: Iterable[Sequence[Row]]) -> list[Row]:
-    """Return the means over repeats of the tables of ``agreement``."""
+    """Average the tables of ``agreement`` over repeats."""
     pairs: dict[tuple[str, str], list[Row]] = {}
     for rows in repeats:
         for row in rows:
@@ -153,10 +152,10 @@ def _agree(
 
 
 def _grouped(outcomes: Iterable[Outcome]) -> dict[tuple[str, float], list[Outcome]]:
-    found: dict[tuple[str, float], list[Outcome]] = {}
+    groups: dict[tuple[str, float], list[Outcome]] = {}
     for one in outcomes:
-        found.setdefault((one.method, one.share), []).append(one)
-    return found
+        groups.setdefault((one.method, one.share), []).append(one)
+    return groups
 
 
 def _ids(several: Sequence[Outcome]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

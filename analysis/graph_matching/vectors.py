@@ -1,4 +1,4 @@
-"""Vectors of node statistics: each node's own (local), and averaged over neighbours (propagated)."""
+"""Vectors of node statistics, of single nodes (local) and averaged over neighbours (propagated)."""
 
 from typing import TypeAlias, TypeVar, cast
 
@@ -21,20 +21,20 @@ STATISTICS = (
     "mean log degree of neighbours", "its standard deviation", "its mean by weight",
     "entropy of weights", "largest share of strength",
 )  # fmt: skip
-"""The statistics of a node in ``local``. Strength is nearly how often a node is among the most active."""
+"""The statistics of a node in ``local``. Strength is nearly proportional to frequency."""
 
-# Added to each eigenvalue, as a share of their mean, before vectors are whitened.
+# Shrinkage of the covariance: share of the mean eigenvalue added to each eigenvalue.
 _SHRINK = 0.3
 
-# Largest residual of equal numbers after their mean is subtracted, also in single precision.
+# Largest rounding residual of equal numbers minus their mean, also in single precision.
 _NOTHING = 1e-5
 
-# Digits that count: below, statistics differ by the order in which they were summed.
+# Significant digits; further digits depend on the order of summation.
 _DIGITS = 9
 
 
 def local(graph: NodeGraph) -> Floats:
-    """Return the statistics of each node; (nodes, ``len(STATISTICS)``)."""
+    """Compute the statistics of each node; (nodes, ``len(STATISTICS)``)."""
     g, weights, steps = graph.igraph(), graph.matrix, graph.steps
     degree = np.diff(weights.indptr).astype(np.float64)
     log_degree = np.log1p(degree)
@@ -63,19 +63,19 @@ def local(graph: NodeGraph) -> Floats:
 def propagated(
     graph: NodeGraph, *, depth: int, standard: Standard, frequency: bool = False
 ) -> Floats:
-    """Return the statistics of nodes and, ``depth`` times over, their means over neighbours.
+    """Compute the statistics of nodes and their repeated means over neighbours.
 
     Parameters
     ----------
     graph
         The graph.
     depth
-        How often means over neighbours, by weight, are taken of what is there; 0 leaves the
-        nodes' own statistics.
+        Number of times that weighted means over neighbours are taken; 0 for the statistics of the
+        nodes only.
     standard
-        How each column is made comparable, over live nodes, before it is taken further.
+        Standardization of each column over live nodes, before the next mean.
     frequency
-        Whether the logarithm of how often a node is active is one of the statistics.
+        Whether to include the logarithm of the number of active tokens.
 
     Returns
     -------
@@ -91,10 +91,10 @@ def propagated(
 
 
 def embedded(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Return vectors of live nodes of two graphs whose dot products are cosines, all columns alike.
+    """Return whitened unit vectors of the live nodes of two graphs.
 
-    Statistics go together (degree, strength, core number …), and would count several times:
-    the vectors of both graphs are whitened with their common covariance, shrunk.
+    Whitening uses the shrunk common covariance of both graphs. Without it, correlated statistics
+    such as degree, strength and core number would count several times.
     """
     both = np.concatenate([a, b])
     values, axes = np.linalg.eigh(np.cov(both, rowvar=False)) if len(both) > 1 else (None, None)
@@ -105,7 +105,7 @@ def embedded(a: Floats, b: Floats) -> tuple[Floats, Floats]:
 
 
 def unit(rows: NDArray[Number]) -> NDArray[Number]:
-    """Return rows divided by their lengths, in their own precision; rows of nothing stay."""
+    """Normalize rows to unit length, in their own precision; zero rows are unchanged."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     by = np.where(length > _NOTHING, length, 1).astype(rows.dtype)
     return cast("NDArray[Number]", rows / by)
