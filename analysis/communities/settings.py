@@ -27,7 +27,10 @@ class CommunitySettings:
         least=1, metavar="N",
     )  # fmt: skip
     runs: int = setting(
-        5, "Number of Leiden runs with other seeds, for the stability of communities.", least=1, metavar="N"
+        5,
+        "Number of Leiden runs with other seeds, for the stability of communities.",
+        least=1,
+        metavar="N",
     )
     splits: int = setting(
         3, "Number of splits of the documents into halves, for the stability of communities.",
@@ -37,9 +40,14 @@ class CommunitySettings:
         5, "Number of null graphs for the expected number of partners.", least=2, metavar="N"
     )
     sources: int = setting(
-        256, "Number of source nodes for the betweenness estimate in a large graph.", flag=None, least=2
+        256,
+        "Number of source nodes for the betweenness estimate in a large graph.",
+        flag=None,
+        least=2,
     )
-    tokens: int = setting(8, "Largest number of characteristic tokens of a community.", flag=None, least=1)
+    tokens: int = setting(
+        8, "Largest number of characteristic tokens of a community.", flag=None, least=1
+    )
     seed: int = setting(0, "Seed of all random draws.", least=0)
 
     def __post_init__(self) -> None:

@@ -128,10 +128,10 @@ def bootstrap(
 
 
 def _ks(x: Floats, y: Floats) -> float:
-    with np.errstate(all="ignore"):  # SciPy warns about the unused p-value of a single value
+    with np.errstate(all="ignore"):  # the unused p-value is undefined for one value
         return float(ks_2samp(x, y, method="asymp").statistic)
 
 
 def _js(p: Floats, q: Floats) -> float:
-    with np.errstate(invalid="ignore"):  # for nearly equal histograms, rounding can make the divergence negative
+    with np.errstate(invalid="ignore"):  # rounding can make a small divergence negative
         return float(np.nan_to_num(jensenshannon(p, q)))

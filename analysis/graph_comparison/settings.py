@@ -48,7 +48,10 @@ class ComparisonSettings:
         "edge.", flag=None, least=1,
     )  # fmt: skip
     bars: int = setting(
-        30, "Number of bins of the Jensen-Shannon distances, in addition to one for 0.", flag=None, least=1
+        30,
+        "Number of bins of the Jensen-Shannon distances, in addition to one for 0.",
+        flag=None,
+        least=1,
     )
     weight: Weight = setting(
         "total", "Weight of an edge in community detection: its mean cosine (weight), its number of "

@@ -55,7 +55,9 @@ def _distance(row: Row | None, name: str) -> str:
     if name == "Clustering":
         text = f"Clustering differs by KS {row.value:.3f}"
     of_self, of_null = row.itself_mean, row.null_mean
-    if row.limits != RANGE or (row.halvings or 0) < _FEWEST:  # report the values without a comparison
+    if (
+        row.limits != RANGE or (row.halvings or 0) < _FEWEST
+    ):  # report the values without a comparison
         text += "" if of_self is None else f" ({of_self:.3f} between halves of one SAE; {_TOO_FEW})"
         return text + ("" if of_null is None else f"; {of_null:.3f} from the bipartite null") + "."
     if of_self is not None and row.itself_high is not None:

@@ -40,7 +40,9 @@ class GraphMatchingSettings:
         "z scores."
     )  # fmt: skip
     depth: int = setting(
-        2, "Number of times that statistics are averaged over neighbours, for the propagated vectors.", least=0
+        2,
+        "Number of times that statistics are averaged over neighbours, for the propagated vectors.",
+        least=0,
     )
     walks: int = setting(3, "Length of the longest walk from a node to the anchors.", least=1)
     rounds: int = setting(
@@ -55,7 +57,9 @@ class GraphMatchingSettings:
         0.3, "Weight of a matched pair as an anchor; a known anchor has weight 1.",
         flag=None, above=0, most=1,
     )  # fmt: skip
-    most: int = setting(1000, "Largest number of matched pairs among the anchors.", flag=None, least=1)
+    most: int = setting(
+        1000, "Largest number of matched pairs among the anchors.", flag=None, least=1
+    )
     draws: int = setting(20, "Number of draws of each null that a true match must exceed.", least=3)
     min_count: int = setting(
         1, "Only pairs of features that are among the most active together on N or more tokens.",

@@ -21,7 +21,10 @@ STATISTICS = (
     "mean log degree of neighbours", "its standard deviation", "its mean by weight",
     "entropy of weights", "largest share of strength",
 )  # fmt: skip
-"""The statistics of a node in ``local``. Strength is nearly proportional to frequency."""
+"""The statistics of a node in ``local``.
+
+Strength is nearly proportional to the number of tokens with the node among the most active.
+"""
 
 # Shrinkage of the covariance: share of the mean eigenvalue added to each eigenvalue.
 _SHRINK = 0.3

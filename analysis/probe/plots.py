@@ -1,6 +1,6 @@
-"""Pictures of probes: distributions, box plots, score against ceiling, the ladder, the sweep.
+"""Plots of probes: distributions, box plots, score against ceiling, ladder and sweep.
 
-A *group* is the probes of one SAE, site and run; most pictures show one group each.
+A *group* is the probes of one SAE, site and run. Most plots show one group.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,30 +41,30 @@ _WIDTH = 360
 
 
 def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -> Chart:
-    """Draw probes.
+    """Plot probe scores.
 
     Parameters
     ----------
     table
-        What ``analysis.probe.tables.load`` returned; only probes of kind 'active' are drawn.
+        The result of ``analysis.probe.tables.load``; only probes of kind 'active' are plotted.
     kind
-        One of ``KINDS``; ``"page"`` puts all of them on one page.
+        One of ``KINDS``; ``"page"`` combines all of them.
     every_site
-        Whether the pictures of one group are drawn for every site; else for each SAE's
-        first one only, in the order of the model. The sweep has every site always.
+        Whether to plot the groups of every site. By default, only the first site of each SAE in
+        model order is plotted. The sweep always has every site.
 
     Raises
     ------
     BadInput
-        If no probe has a score, there is no such kind, or a sweep is asked for and every
-        SAE was probed at one site only.
+        If no probe has a score, the kind is unknown, or a sweep is requested and every SAE was
+        probed at one site only.
     """
     if kind not in KINDS:
-        raise BadInput(f"There is no picture {kind!r}; there are {', '.join(KINDS)}.")
+        raise BadInput(f"Unknown plot {kind!r}; expected one of {', '.join(KINDS)}.")
     active = table[(table["kind"] == "active") & table["balanced_accuracy"].notna()]
     if not len(active):
         raise BadInput(
-            "No probe of kind 'active' has a balanced accuracy here, so there is nothing to draw."
+            "No selected probe of kind 'active' has a balanced accuracy, so there is nothing to plot."
         )
     shown = active if every_site else _first_sites(active)
     if kind == "page":
@@ -77,23 +77,23 @@ def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -
 
 
 def draw_distribution(of: pd.DataFrame) -> Chart:
-    """Draw histograms of the scores of one group, on one axis, each with its mean.
+    """Plot histograms of the scores of one group, on a common axis with their means.
 
     Parameters
     ----------
     of
         Rows of one SAE, site and run.
     """
-    there = {name: of[name].dropna() for name in SCORES if of[name].notna().any()}
-    edges = _edges(_floor(min(float(values.min()) for values in there.values())))
-    bins = pd.concat([_bins(values, edges) for values in there.values()])
+    scores = {name: of[name].dropna() for name in SCORES if of[name].notna().any()}
+    edges = _edges(_floor(min(float(values.min()) for values in scores.values())))
+    bins = pd.concat([_bins(values, edges) for values in scores.values()])
     base = alt.Chart().encode(
         x=alt.X(
             "low:Q", bin="binned", axis=_ticks("score on validation, bins of 0.02"),
             scale=alt.Scale(domain=[float(edges[0]), 1.0], nice=False),
         )
     )  # fmt: skip
-    colours = alt.Scale(domain=list(there), range=[_COLOURS[name] for name in there])
+    colours = alt.Scale(domain=list(scores), range=[_COLOURS[name] for name in scores])
     bars = base.mark_bar(binSpacing=1).encode(
         x2="high:Q",
         y=alt.Y("features:Q", axis=alt.Axis(title="features", tickCount=2, format="~s")),
@@ -111,7 +111,7 @@ def draw_distribution(of: pd.DataFrame) -> Chart:
 
 
 def draw_scatter(of: pd.DataFrame) -> Chart:
-    """Draw the probe's score of each feature against its token ceiling.
+    """Plot the balanced accuracy of each feature's probe against its token ceiling.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def draw_scatter(of: pd.DataFrame) -> Chart:
     data["top_token"] = [_visible(token) for token in data["top_token"]]
     data["verdict"] = data["verdict"].where(data["verdict"].isin(VERDICTS), _UNJUDGED)
     ranks = {name: rank for rank, name in enumerate(_VERDICT_COLOURS)}
-    # What is undecided lies below the rest.
+    # Draw undecided features first, below the others.
     data = data.sort_values("verdict", key=lambda names: names.map(ranks), ascending=False)
     domain = [v for v in _VERDICT_COLOURS if v in VERDICTS or v in set(data["verdict"])]
     numbers = [str(name) for name in data.select_dtypes("number")]
@@ -164,13 +164,13 @@ def draw_scatter(of: pd.DataFrame) -> Chart:
         .encode(x=alt.X("x:Q", scale=scale), y=alt.Y("x:Q", scale=scale))
     )  # fmt: skip
     counts = ", ".join(f"{v} {n:,}" for v, n in _verdict_counts(of) if n)
-    note = "above the dashed line: more than the token id can say"
+    note = "above the dashed line: better than any prediction from the token id"
     title = _title("Score against ceiling", of, counts, note)
     return alt.layer(diagonal, points).properties(width=_WIDTH, height=_WIDTH, title=title)
 
 
 def draw_ladder(of: pd.DataFrame) -> Chart:
-    """Draw how many probes of one group stand on each rung, by accuracy and by balanced accuracy.
+    """Plot the number of probes of one group by ranges of accuracy and of balanced accuracy.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def draw_ladder(of: pd.DataFrame) -> Chart:
         yOffset=alt.YOffset("score:N", sort=order),
         x=alt.X("percent:Q", title="share of features (%)").scale(domain=[0, 100]),
         tooltip=["score:N", "rung:N", alt.Tooltip("count:Q", title="features"),
-                 alt.Tooltip("at_least:Q", title="features here or above")],
+                 alt.Tooltip("at_least:Q", title="features in this range or above")],
     )  # fmt: skip
     colour = alt.Color("score:N", sort=order, title=None).scale(
         domain=order, range=[_COLOURS[name] for name in _LADDERS]
@@ -198,12 +198,12 @@ def draw_ladder(of: pd.DataFrame) -> Chart:
         text=alt.Text("count:Q", format=",")
     )
     return alt.layer(bars, counts).properties(
-        width=260, height=300, title=_title("Ladder", of, "numbers: features")
+        width=260, height=300, title=_title("Ladder", of, "labels: number of features")
     )
 
 
 def draw_splits(table: pd.DataFrame) -> Chart:
-    """Draw box plots of the scores, a row of boxes for each run, a picture for each SAE and site.
+    """Draw box plots of the scores by run, with one plot for each SAE and site.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def draw_splits(table: pd.DataFrame) -> Chart:
 
 
 def _page(active: pd.DataFrame, shown: pd.DataFrame) -> Chart:
-    """Put every picture on one page: a row for each group, then what compares groups."""
+    """Combine all plots: a row for each group, then the plots that compare groups."""
     rows = [
         alt.hconcat(draw_distribution(of), draw_scatter(of), draw_ladder(of), spacing=40)
         .resolve_scale(color="independent", size="independent")
@@ -226,8 +226,8 @@ def _page(active: pd.DataFrame, shown: pd.DataFrame) -> Chart:
         rows.append(_sweeps(active))
     features = active["feature"].nunique()
     title = heading(
-        "Can a linear probe tell where a feature is active?",
-        f"{features:,} features of {_listed(active['sae'])}; validation scores; balanced accuracy 0.5 is chance",
+        "Can a linear probe predict where a feature is active?",
+        f"{features:,} features of {_listed(active['sae'])}; validation scores; chance level of balanced accuracy is 0.5",
     )
     return _stacked(rows).properties(title=title)
 
@@ -236,7 +236,7 @@ def _sweeps(active: pd.DataFrame) -> Chart:
     rows = pd.DataFrame(sweep(active))
     if not len(rows):
         raise BadInput(
-            "A sweep needs probes from two sites or more of the same SAE and run; "
+            "A sweep needs probes from at least two sites for the same SAE and run; "
             "run `atlas probe SAE --from all`."
         )
     return _stacked([_heat_map(of) for _, of in rows.groupby("run", sort=False)])
@@ -249,7 +249,7 @@ def _heat_map(of: pd.DataFrame) -> Chart:
     of["row"] = [f"{r.reads} · {r.sae} (n = {r.features:,})" for r in of.itertuples()]
     sites = list(of.sort_values("site_rank")["site"].drop_duplicates())
     base = alt.Chart(of.drop(columns=["layer", "site_layer"])).encode(
-        x=alt.X("site:N", sort=sites, title="site probed").axis(labelAngle=-40),
+        x=alt.X("site:N", sort=sites, title="probed site").axis(labelAngle=-40),
         y=alt.Y("row:N", sort=list(of["row"].drop_duplicates()), title=None),
         tooltip=["sae:N", "reads:N", "site:N", alt.Tooltip("balanced_accuracy:Q", format=".4f"),
                  alt.Tooltip("token_ceiling:Q", format=".4f"), "features:Q", "left_out:Q",
@@ -266,11 +266,11 @@ def _heat_map(of: pd.DataFrame) -> Chart:
         .then(alt.value("white"))
         .otherwise(alt.value("#333333")),
     )
-    told = (f"run {of['run'].iloc[0]}", "means over the n features scored at every site")
+    subtitle = (f"run {of['run'].iloc[0]}", "means over the n features scored at every site")
     return alt.layer(cells, numbers).properties(
         width=alt.Step(44),
         height=alt.Step(28),
-        title=heading("Score by layer of the features and site probed", *told),
+        title=heading("Score by layer of the SAE and probed site", *subtitle),
     )
 
 
@@ -278,11 +278,13 @@ def _boxes(of: pd.DataFrame) -> Chart:
     rows = []
     for run, group in of.groupby("run", sort=False):
         for name in _BOXES:
-            there = group[name].dropna()
-            if len(there):
-                ends = np.quantile(there, [0.05, 0.25, 0.5, 0.75, 0.95])
-                told = dict(zip(("p5", "q1", "median", "q3", "p95"), ends.tolist(), strict=True))
-                rows.append({"run": run, "score": SCORES[name], "n": len(there), **told})
+            scores = group[name].dropna()
+            if len(scores):
+                ends = np.quantile(scores, [0.05, 0.25, 0.5, 0.75, 0.95])
+                quantiles = dict(
+                    zip(("p5", "q1", "median", "q3", "p95"), ends.tolist(), strict=True)
+                )
+                rows.append({"run": run, "score": SCORES[name], "n": len(scores), **quantiles})
     order = [SCORES[name] for name in _BOXES]
     low = _floor(min(row["p5"] for row in rows))
     base = alt.Chart(pd.DataFrame(rows)).encode(
@@ -309,13 +311,13 @@ def _boxes(of: pd.DataFrame) -> Chart:
 
 
 def _bins(values: "pd.Series[Any]", edges: "np.ndarray[Any, Any]") -> pd.DataFrame:
-    """Return how many features have a score in each bin, with the panel's title and mean."""
-    name, there = str(values.name), values.to_numpy(float)
-    counts, _ = np.histogram(there, edges)
-    title = f"{SCORES[name]} (mean {there.mean():.3f}, n = {len(there):,})"
+    """Count the features in each bin of a score, with the title and mean of the panel."""
+    name, scores = str(values.name), values.to_numpy(float)
+    counts, _ = np.histogram(scores, edges)
+    title = f"{SCORES[name]} (mean {scores.mean():.3f}, n = {len(scores):,})"
     return pd.DataFrame({
         "score": name, "panel": title, "low": edges[:-1], "high": edges[1:], "features": counts,
-        "mean": there.mean(),
+        "mean": scores.mean(),
     })  # fmt: skip
 
 
@@ -332,19 +334,19 @@ def _stacked(pictures: Sequence[Chart]) -> Chart:
     return stacked
 
 
-def _title(what: str, of: pd.DataFrame, *more: str) -> alt.TitleParams:
+def _title(text: str, of: pd.DataFrame, *more: str) -> alt.TitleParams:
     first = of.iloc[0]
     where = f"{first['sae']} · {first['site']}"
-    return heading(what, where, f"run {first['run']}; n = {len(of):,} features", *more)
+    return heading(text, where, f"run {first['run']}; n = {len(of):,} features", *more)
 
 
 def _scores(low: float) -> alt.Scale:
-    # A little beyond 1, so that points at 1 are whole.
+    # The domain extends beyond 1, so that points at 1 are not clipped.
     return alt.Scale(domain=[low, 1.01], nice=False, zero=False)
 
 
 def _size(data: pd.DataFrame) -> Any:
-    """Return the size of points: by frequency on a log scale, where every feature has one."""
+    """Return the size of points: by log frequency, if all features have a frequency."""
     small = len(data) > 4000
     frequency = data["frequency"]
     if not len(data) or not (frequency > 0).all() or frequency.min() == frequency.max():
@@ -373,15 +375,15 @@ def _ticks(title: str) -> alt.Axis:
     return alt.Axis(title=title, tickCount=6)
 
 
-def _named(what: str, of: pd.DataFrame) -> str:
-    """Return a name for a parameter that no other group on the page has."""
+def _named(prefix: str, of: pd.DataFrame) -> str:
+    """Return a parameter name that is unique to the group on the page."""
     first = of.iloc[0]
-    told = f"{first['sae']} {first['site_id']} {first['run']}"
-    return f"{what}_{crc32(told.encode()):08x}"
+    group = f"{first['sae']} {first['site_id']} {first['run']}"
+    return f"{prefix}_{crc32(group.encode()):08x}"
 
 
 def _zoom(name: str) -> alt.Parameter:
-    """Return panning by dragging, and zooming by the wheel with Shift, so that pages scroll."""
+    """Return panning by drag and zoom by Shift and wheel; the wheel alone scrolls the page."""
     return alt.selection_interval(name, bind="scales", zoom="wheel![event.shiftKey]")
 
 
@@ -391,7 +393,7 @@ def _verdict_counts(of: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _visible(token: Any) -> str:
-    """Return a token so that spaces and line breaks around it are seen."""
+    """Return a token with visible spaces and line breaks."""
     if not isinstance(token, str):
         return "–"
     return f"“{token}”".replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
@@ -403,12 +405,12 @@ def _listed(names: "pd.Series[Any]") -> str:
 
 
 def _edges(low: float) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """Return the ends of bins of 0.02; rounded, since 0.5 must begin a bin."""
+    """Return the edges of bins of width 0.02, rounded so that 0.5 is an edge."""
     return np.round(np.linspace(low, 1, round((1 - low) / 0.02) + 1), 6)
 
 
 def _floor(value: float) -> float:
-    """Return where an axis of scores begins: 0.4, or a round number below the lowest score."""
+    """Return the start of a score axis: 0.4, or a round number below the lowest score."""
     return min(0.4, max(0.0, float(np.floor(value * 10 + 1e-9) / 10)))
 
 
@@ -418,5 +420,5 @@ _ONE_GROUP: dict[str, Callable[[pd.DataFrame], Chart]] = {
     "ladder": draw_ladder,
 }
 
-#: The pictures there are.
+#: Kinds of plots.
 KINDS = ("page", *_ONE_GROUP, "splits", "sweep")

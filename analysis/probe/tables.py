@@ -1,7 +1,7 @@
-"""Numbers about the probes of an atlas: the source's table, breakdowns, first layers, sweeps.
+"""Tables of the probes of an atlas: summaries, breakdowns, first layers and sweeps.
 
-All of them are made from one table (``load``): a row for each probe, that is for each
-feature, site and run, with what the graph says of the feature and the site beside it.
+All are computed from one table (``load``). It has a row for each probe, that is for each
+feature, site and run, with properties of the feature and of the site.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ __all__ = [
     "sweep",
 ]
 
-#: What is described for each kind of probe, in the order it is shown.
+#: The described scores of each kind of probe, in display order.
 SCORES: dict[str, tuple[str, ...]] = {
     "active": (
         "accuracy", "balanced_accuracy", "token_table", "token_ceiling", "position_ceiling",
@@ -45,7 +45,7 @@ SCORES: dict[str, tuple[str, ...]] = {
 
 VERDICTS = ("token", "beyond token", "context", "undecided")
 
-#: The ladder: names of the rungs and their lower ends; each reaches up to the one before it.
+#: The ladder: ranges of scores with their lower ends; each ends at the previous one.
 RUNGS: tuple[tuple[str, float], ...] = (
     ("≥95%", 0.95), ("90–95%", 0.90), ("85–90%", 0.85), ("80–85%", 0.80), ("75–80%", 0.75),
     ("<75%", -np.inf),
@@ -53,13 +53,13 @@ RUNGS: tuple[tuple[str, float], ...] = (
 
 GROUP = ["sae", "site", "run"]
 
-# The places of a block in the order a token's vector meets them.
+# The sites of a block, in the order of the forward pass.
 _WITHIN = (
     "hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post",
     "hook_mlp_out", "hook_resid_post",
 )  # fmt: skip
 
-# Of these a breakdown shows the means.
+# Scores whose means are in a breakdown.
 _BROKEN_DOWN = ("accuracy", "balanced_accuracy", "token_table", "token_ceiling", "control")
 
 
@@ -70,35 +70,35 @@ def load(
     sites: Iterable[str] | None = None,
     run: str | None = None,
 ) -> pd.DataFrame:
-    """Return the probes of an atlas, a row for each feature, site and run.
+    """Load the probes of an atlas, with a row for each feature, site and run.
 
     Parameters
     ----------
     atlas
-        The atlas, a folder or on a server.
+        The atlas, in a folder or on a server.
     saes
-        Only features of these SAEs; all if None or empty.
+        Names of SAEs. Default: all.
     sites
-        Only probes from these sites, given by hook name or by ``model/hook``.
+        Only probes from these sites, by hook name or ``model/hook``.
     run
-        Only this run, or, if there is none, all that begin with it: ``"type"`` means every run whose
-        split is by token type, ``"document/active"`` those that ask whether it is active.
+        Only this run or, if there is no such run, all runs with this prefix. ``"type"`` selects
+        runs split by token type, and ``"document/active"`` selects probes of kind 'active'.
 
     Returns
     -------
     table
-        The columns of PREDICTED_FROM but for ``source`` and ``target``, and ``feature``,
+        The columns of PREDICTED_FROM except ``source`` and ``target``, and ``feature``,
         ``sae``, ``idx``, ``layer`` (block that the SAE reads; null at the embedding),
         ``frequency`` (share of tokens), ``max_activation``, ``top_token``, ``site`` (hook
-        name), ``site_layer``, ``site_rank`` (place of the site in the order of the model,
-        from 0), ``accuracy_gap`` (training - validation, balanced accuracy) and
-        ``inactive_share`` (of the validation tokens). Sorted by SAE, site, run and index;
-        no rows where nothing was probed.
+        name), ``site_layer``, ``site_rank`` (rank of the site in model order, from 0),
+        ``accuracy_gap`` (training - validation, balanced accuracy) and ``inactive_share``
+        (of the validation tokens). Rows are sorted by SAE, site, run and index. The table is
+        empty if the atlas has no probes.
 
     Raises
     ------
     UnknownName
-        If the atlas has no such SAE, or none of its probes is of that site or run.
+        If the atlas has no such SAE, or no probes of that site or run.
     """
     table = _edges(atlas, list(saes or ()))
     table = table.merge(_features(atlas), on="feature", how="left", validate="many_to_one")
@@ -114,29 +114,28 @@ def load(
 
 
 def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Describe the probes of each SAE, site and run, as the source's table did and beyond it.
+    """Summarize the probes of each SAE, site and run.
 
-    The source's accuracy was taken on validation tokens up to 99.9% of which were inactive,
-    where a probe that says "inactive" always is nearly always right. It is given as
-    ``accuracy``; ``balanced_accuracy``, for which chance is 0.5, stands beside it, with
-    what a table of token ids reaches, what the best one could, and the controls.
+    The original study reported ``accuracy`` on validation tokens of which up to 99.9% are
+    inactive. A probe that always predicts "inactive" is nearly always right on them. The
+    summary therefore also has ``balanced_accuracy``, whose chance level is 0.5, the score of a
+    table of token ids, its ceiling, and the controls.
 
     Parameters
     ----------
     table
-        What ``load`` returned.
+        The result of ``load``.
 
     Returns
     -------
     rows
-        For each SAE, site and run: ``sae``, ``site``, ``run``, ``kind``, ``probes`` (how
-        many features), ``scores``: for each name in ``SCORES[kind]`` its ``n`` (probes that
-        have it), ``mean``, ``median``, ``std`` (population: ddof 0), ``min`` and ``max``,
-        null where no probe has it; and ``unconverged`` (probes whose solver stopped early).
-        For kind 'active' also ``ladder``: for ``accuracy`` and ``balanced_accuracy`` the
-        ``count`` and ``share`` of probes on each rung, with those on it or above as
-        ``at_least`` and ``at_least_share``; and counts of each ``verdicts``, ``how``,
-        ``context_by`` and ``generalises``.
+        For each SAE, site and run: ``sae``, ``site``, ``run``, ``kind``, ``probes`` (number of
+        features), ``scores`` and ``unconverged`` (probes whose solver stopped early).
+        ``scores`` has for each name in ``SCORES[kind]`` its ``n`` (probes with the score),
+        ``mean``, ``median``, ``std`` (population: ddof 0), ``min`` and ``max``; null if no
+        probe has the score. Kind 'active' also has ``ladder`` for ``accuracy`` and
+        ``balanced_accuracy``, see the function ``ladder``, and the counts of each value of
+        ``verdicts``, ``how``, ``context_by`` and ``generalises``.
     """
     rows = []
     for (sae, site, run), of in table.groupby(GROUP, sort=False):
@@ -156,26 +155,26 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def ladder(values: "pd.Series[Any]") -> list[dict[str, Any]]:
-    """Count values on the rungs of the source's ladder.
+    """Count values by the ranges (rungs) of the ladder.
 
     Parameters
     ----------
     values
-        Shares between 0 and 1; nulls are on no rung.
+        Shares between 0 and 1; nulls are not counted.
 
     Returns
     -------
     rungs
-        For each rung, the highest first: ``rung``, ``count``, ``share``, and with the rungs
-        above it ``at_least`` and ``at_least_share``. Shares are null if there are no values.
+        For each rung, the highest first: ``rung``, ``count`` and ``share``, and the cumulative
+        ``at_least`` and ``at_least_share``. Shares are null if there are no values.
     """
-    there = values.dropna().to_numpy(float)
+    valid = values.dropna().to_numpy(float)
     rows, above = [], 0
     for name, low in RUNGS:
-        at_least = int((there >= low).sum())
+        at_least = int((valid >= low).sum())
         rows.append({
-            "rung": name, "count": at_least - above, "share": _share(at_least - above, len(there)),
-            "at_least": at_least, "at_least_share": _share(at_least, len(there)),
+            "rung": name, "count": at_least - above, "share": _share(at_least - above, len(valid)),
+            "at_least": at_least, "at_least_share": _share(at_least, len(valid)),
         })  # fmt: skip
         above = at_least
     return rows
@@ -192,20 +191,20 @@ def breakdown(
     Parameters
     ----------
     table
-        What ``load`` returned; only probes of kind 'active' are counted.
+        The result of ``load``; only probes of kind 'active' are counted.
     by
-        ``"frequency"`` or ``"max_activation"``: by quantiles of it among the features of
-        each SAE, site and run. ``"layer"``: by the block that the SAE reads.
+        ``"frequency"`` or ``"max_activation"``: by its quantiles over the features of each SAE,
+        site and run. ``"layer"``: by the block that the SAE reads.
     bins
-        How many quantile bins; fewer where values repeat.
+        Number of quantile bins; fewer if values repeat.
 
     Returns
     -------
     rows
-        ``sae``, ``site`` and ``run``, the bin as ``low`` and ``high`` (``low`` belongs to
-        it, ``high`` to the next; the last has both; nulls: features without the number), or
-        ``site``, ``run`` and ``layer`` (null: the embedding); then ``probes``, means of
-        scores, and the count of each verdict.
+        For quantiles, ``sae``, ``site``, ``run``, ``low`` and ``high``. Bins include ``low`` but
+        not ``high``, except for the last bin, which includes both. Features without the number
+        have null ends. For layers, ``site``, ``run`` and ``layer`` (null: the embedding). Then
+        ``probes``, means of scores, and the count of each verdict.
 
     Raises
     ------
@@ -213,7 +212,7 @@ def breakdown(
         If ``bins`` is below 1.
     """
     if bins < 1:
-        raise BadInput(f"bins={bins} was asked for; 1 or more is possible.")
+        raise BadInput(f"bins={bins} was requested; expected 1 or more.")
     active = _active(table)
     if by == "layer":
         groups = active.sort_values(["site_rank", "run", "layer"], na_position="first").groupby(
@@ -236,30 +235,30 @@ def breakdown(
 
 
 def first_layers(table: pd.DataFrame, *, delta: float = 0.02) -> pd.DataFrame:
-    """Say for each feature how early it can be predicted as well as anywhere.
+    """Find the first site at which each feature is predicted nearly as well as at its best site.
 
     Parameters
     ----------
     table
-        What ``load`` returned; only probes of kind 'active' are looked at.
+        The result of ``load``; only probes of kind 'active' are used.
     delta
-        How near its best balanced accuracy is near enough.
+        Largest difference from the best balanced accuracy of the feature.
 
     Returns
     -------
     features
-        A row for each feature and run probed at two sites or more: ``sae``, ``run``,
-        ``feature``, ``idx``, ``layer``, ``sites`` (how many), ``site`` (the first one, in
-        the order of the model, whose balanced accuracy is within ``delta`` of the
-        feature's best), ``site_rank``, ``score`` (there), ``best_site``, ``best``.
+        A row for each feature and run probed at two or more sites: ``sae``, ``run``,
+        ``feature``, ``idx``, ``layer``, ``sites`` (their number), ``site`` (the first site in
+        model order whose balanced accuracy is within ``delta`` of the best), ``site_rank``,
+        ``score`` (at this site), ``best_site``, ``best``.
 
     Raises
     ------
     BadInput
-        If ``delta`` is negative or no number.
+        If ``delta`` is negative or not a number.
     """
     if not delta >= 0:
-        raise BadInput(f"delta={delta} was asked for; 0 or more is possible.")
+        raise BadInput(f"delta={delta} was requested; expected 0 or more.")
     scored = _active(table).dropna(subset=["balanced_accuracy"])
     key = ["sae", "run", "feature"]
     scored = scored.sort_values(["sae", "run", "idx", "site_rank"], ignore_index=True)
@@ -267,7 +266,7 @@ def first_layers(table: pd.DataFrame, *, delta: float = 0.02) -> pd.DataFrame:
     scored["sites"], scored["best"] = groups.transform("size"), groups.transform("max")
     scored = scored[scored["sites"] > 1]
     best = scored[scored["balanced_accuracy"] == scored["best"]].drop_duplicates(key)
-    # The difference of two shares is off by rounding; a score just delta away is within it.
+    # The tolerance for rounding includes scores at a distance of exactly delta.
     near = scored[scored["best"] - scored["balanced_accuracy"] <= delta + 1e-12]
     first = near.drop_duplicates(key).rename(columns={"balanced_accuracy": "score"})
     first = first.assign(best_site=best["site"].to_numpy())
@@ -277,19 +276,19 @@ def first_layers(table: pd.DataFrame, *, delta: float = 0.02) -> pd.DataFrame:
 
 
 def first_layer_histogram(first: pd.DataFrame) -> list[dict[str, Any]]:
-    """Count at which site features are first predicted as well as anywhere.
+    """Count features by their first site; see ``first_layers``.
 
     Parameters
     ----------
     first
-        What ``first_layers`` returned.
+        The result of ``first_layers``.
 
     Returns
     -------
     rows
-        For each SAE, run and site that is some feature's first one, in the order of the
-        model: ``sae``, ``layer`` (that the SAE reads), ``run``, ``site``, ``features``,
-        ``share``, ``share_so_far`` (with the sites before it) and ``mean_score`` there.
+        For each SAE, run and site that is the first one of a feature, in model order: ``sae``,
+        ``layer`` (that the SAE reads), ``run``, ``site``, ``features``, ``share``,
+        ``share_so_far`` (cumulative share) and ``mean_score`` (at this site).
     """
     rows = []
     for (sae, run), of in first.groupby(["sae", "run"], sort=False):
@@ -307,19 +306,18 @@ def first_layer_histogram(first: pd.DataFrame) -> list[dict[str, Any]]:
 def sweep(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Average balanced accuracy by the layer of the SAE and the site probed.
 
-    Each SAE has a row of its own, so that two SAEs of one layer are told apart. Within an
-    SAE and run, the same features are averaged at every site: those that have a score at
-    all sites probed.
+    Each SAE has its own rows, even if two SAEs read the same layer. Within an SAE and run, means
+    are over the features with a score at every probed site.
 
     Parameters
     ----------
     table
-        What ``load`` returned; only probes of kind 'active' are averaged.
+        The result of ``load``; only probes of kind 'active' are averaged.
 
     Returns
     -------
     rows
-        For each SAE and run probed at two sites or more, by layer, and each site:
+        For each SAE and run probed at two or more sites, by layer, and for each site:
         ``layer`` (null: the embedding), ``sae``, ``run``, ``site``, ``site_layer``,
         ``site_rank``, ``features`` (averaged), ``left_out`` (not scored at every site),
         ``balanced_accuracy``, ``token_ceiling`` and ``beyond_token`` (features with that
@@ -363,7 +361,7 @@ def _edges(atlas: "Atlas", saes: Sequence[str]) -> pd.DataFrame:
 
 
 def _features(atlas: "Atlas") -> pd.DataFrame:
-    """Return what is said of features, and the layer that their SAE reads."""
+    """Load the properties of features, and the layer that their SAE reads."""
     wanted = ["id", "sae", "idx", "frequency", "max_activation", "top_token"]
     features = _frame(atlas.table("Feature").select(wanted)).rename(columns={"id": "feature"})
     sites = atlas.table("Site")
@@ -376,7 +374,7 @@ def _features(atlas: "Atlas") -> pd.DataFrame:
 
 
 def _sites(atlas: "Atlas") -> pd.DataFrame:
-    """Return the sites, ranked by where a token's vector meets them."""
+    """Load the sites, ranked in the order of the forward pass."""
     sites = _frame(atlas.table("Site").select(["id", "hook", "layer"]))
     sites = sites.rename(columns={"id": "site_id", "hook": "site", "layer": "site_layer"})
     sites["site"] = sites["site"].fillna(sites["site_id"])
@@ -401,17 +399,17 @@ def _of_sites(table: pd.DataFrame, sites: Sequence[str]) -> "pd.Series[bool]":
     known = {*table["site"], *table["site_id"]}
     for site in sites:
         if site not in known:
-            raise UnknownName("site that was probed", site, known=set(table["site"]))
+            raise UnknownName("probed site", site, known=set(table["site"]))
     return table["site"].isin(sites) | table["site_id"].isin(sites)
 
 
 def _of_run(table: pd.DataFrame, run: str) -> "pd.Series[bool]":
-    found = table["run"] == run
-    if not found.any():
-        found = table["run"].str.startswith(run.rstrip("/") + "/")
-    if not found.any():
+    selected = table["run"] == run
+    if not selected.any():
+        selected = table["run"].str.startswith(run.rstrip("/") + "/")
+    if not selected.any():
         raise UnknownName("run of probes", run, known=set(table["run"]))
-    return found
+    return selected
 
 
 def _active(table: pd.DataFrame) -> pd.DataFrame:
@@ -419,12 +417,12 @@ def _active(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _described(values: "pd.Series[Any]") -> dict[str, Any]:
-    there = values.dropna().to_numpy(float)
-    if not len(there):
+    valid = values.dropna().to_numpy(float)
+    if not len(valid):
         return {"n": 0, **dict.fromkeys(("mean", "median", "std", "min", "max"))}
     return {
-        "n": len(there), "mean": float(there.mean()), "median": float(np.median(there)),
-        "std": float(there.std()), "min": float(there.min()), "max": float(there.max()),
+        "n": len(valid), "mean": float(valid.mean()), "median": float(np.median(valid)),
+        "std": float(valid.std()), "min": float(valid.min()), "max": float(valid.max()),
     }  # fmt: skip
 
 
@@ -441,16 +439,16 @@ def _averaged(of: pd.DataFrame) -> dict[str, Any]:
 def _quantile_bins(
     values: "np.ndarray[tuple[int], np.dtype[np.float64]]", bins: int
 ) -> "tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.int64]]]":
-    """Return the ends of the bins, and which bin each value is in; -1 for what is no number."""
+    """Return the bin edges, and the bin of each value; -1 for values that are not finite."""
     at = np.full(len(values), -1, dtype=np.int64)
-    there = np.isfinite(values)
-    if not there.any():
+    finite = np.isfinite(values)
+    if not finite.any():
         return np.empty(0), at
-    edges = np.unique(np.quantile(values[there], np.linspace(0, 1, bins + 1)))
+    edges = np.unique(np.quantile(values[finite], np.linspace(0, 1, bins + 1)))
     if len(edges) == 1:
         edges = np.repeat(edges, 2)
     inner = edges[1:-1]
-    at[there] = np.searchsorted(inner, values[there], side="right")
+    at[finite] = np.searchsorted(inner, values[finite], side="right")
     return edges, at
 
 

@@ -71,7 +71,9 @@ def halve(documents: Sequence[NDArray[np.int64]], count: int, *, seed: int) -> l
         least = min(sum(size[d] for d in side) for size in sizes for side in sides)
         retained = [[_fitting(side, size, least) for side in sides] for size in sizes]
         tokens = [
-            sum(size[d] for d in side) for size, k in zip(sizes, retained, strict=True) for side in k
+            sum(size[d] for d in side)
+            for size, k in zip(sizes, retained, strict=True)
+            for side in k
         ]
         if 2 * min(tokens) < max(tokens):
             continue
