@@ -24,7 +24,7 @@ from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
-from analysis.graph_comparison.document_graphs import null_linked, part
+from analysis.graph_comparison.document_graphs import null_linked
 from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.matched_features import (
     Partners,
@@ -43,6 +43,7 @@ from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import Subject, read_subjects
 from analysis.graph_comparison.summary import conclude
 from analysis.statistics.document_splits import halve
+from analysis.statistics.document_subset import document_subset
 from analysis.statistics.permutation import permutation_p
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
@@ -68,7 +69,7 @@ def at_or_below(sample, x):
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_distances_are_those_of_their_definitions(x, y, bars, log):
+def test_distances_equal_their_definitions(x, y, bars, log):
     a, b = np.array(x, float), np.array(y, float)
     ends = bins_of(a, b, bars=bars, log=log)
     found = distances(a, b, ends=ends)
@@ -170,7 +171,7 @@ def some_partners(rng, n_a, n_b, matches):
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 14), st.integers(1, 14), st.floats(0, 1))
 @settings(max_examples=80, deadline=None)
-def test_conserved_edges_are_those_of_a_brute_force(seed, n_a, n_b, p):
+def test_conserved_edges_equal_brute_force(seed, n_a, n_b, p):
     rng = np.random.default_rng(seed)
     ga, gb = (nx.gnp_random_graph(n, p, seed=seed + n) for n in (n_a, n_b))
     partners = some_partners(rng, n_a, n_b, int(rng.integers(0, min(n_a, n_b) + 1)))
@@ -267,7 +268,7 @@ def planted(seed, noise, *, draws=39, degrees_kept=False):
     )
 
 
-def test_conserved_share_falls_from_one_to_what_the_nulls_give():
+def test_conserved_share_falls_from_one_to_the_nulls_with_noise():
     shares = []
     for noise in (0.0, 0.3, 0.7, 1.0):
         share, permuted_, rewired = planted(5, noise)
@@ -280,7 +281,7 @@ def test_conserved_share_falls_from_one_to_what_the_nulls_give():
     assert shares[-1] == pytest.approx(rewired.mean(), abs=4 * rewired.std())
 
 
-def test_nulls_stay_where_they_should_under_total_noise():
+def test_nulls_are_calibrated_under_total_noise():
     p = np.array(
         [
             [permutation_p(s, one) for one in nulls]
@@ -293,7 +294,7 @@ def test_nulls_stay_where_they_should_under_total_noise():
     assert np.all((p <= 0.5).mean(axis=0) >= 0.25)  # nor are they shy
 
 
-def test_degrees_alone_are_no_structure_to_the_null_that_keeps_each():
+def test_rewired_null_ignores_degrees():
     found = [planted(i, 1.0, degrees_kept=True) for i in range(40)]
     p = np.array([permutation_p(share, rewired) for share, _, rewired in found])
     for level in (0.1, 0.25, 0.5):
@@ -303,7 +304,7 @@ def test_degrees_alone_are_no_structure_to_the_null_that_keeps_each():
     assert 0 < near < 0.03
 
 
-def test_swapped_edges_keep_every_degree_and_are_simple():
+def test_rewired_graphs_are_simple_with_the_same_degrees():
     a, _, _ = graph_of_seed(1)
     rewired = Rewired(a.pairs, a.nodes, seed=0)
     drawn = [Linked(a.nodes, rewired.draw()) for _ in range(3)]
@@ -317,7 +318,7 @@ def test_swapped_edges_keep_every_degree_and_are_simple():
         assert np.array_equal(Rewired(pairs, 3, seed=0).draw(), pairs)
 
 
-def test_swaps_draw_all_graphs_of_these_degrees_alike():
+def test_rewired_graphs_are_uniform():
     pairs = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)])  # the cycles of five: twelve
     rewired = Rewired(pairs, 5, seed=0)
     seen = [tuple(map(tuple, np.unique(rewired.draw(), axis=0).tolist())) for _ in range(2400)]
@@ -326,7 +327,7 @@ def test_swaps_draw_all_graphs_of_these_degrees_alike():
     assert stats.chisquare(times).pvalue > 1e-3
 
 
-def test_strata_keep_frequency_and_degree():
+def test_strata_preserve_frequency_and_degree():
     rng = np.random.default_rng(0)
     frequency = rng.integers(1, 1000, 400)
     degree = rng.integers(0, 30, 400)
@@ -350,7 +351,7 @@ def test_strata_keep_frequency_and_degree():
     assert stats.chisquare([seen.count(o) for o in itertools.permutations(range(3))]).pvalue > 1e-3
 
 
-def test_few_matches_have_few_strata_and_may_not_move():
+def test_few_matches_have_few_strata_and_are_not_movable():
     frequency = np.arange(100)
     degree = np.random.default_rng(0).integers(0, 1000, 100)
     for n, most in ((3, 1), (10, 2), (40, 8), (100, 20)):
@@ -363,7 +364,7 @@ def test_few_matches_have_few_strata_and_may_not_move():
     assert not movable(np.zeros(0, int))
 
 
-def test_partners_are_one_each():
+def test_partners_are_one_to_one():
     with pytest.raises(BadInput, match="two partners"):
         Partners(np.array([0, 0]), np.array([1, 2]), np.ones(2))
     with pytest.raises(BadInput, match="were passed"):
@@ -413,7 +414,7 @@ def blocks(n, groups, seed):
     return Linked.of(nx.planted_partition_graph(groups, n, 0.7, 0.03, seed=seed))
 
 
-def test_blocks_are_found_again_and_shuffled_ones_not():
+def test_overlap_detects_equal_but_not_shuffled_blocks():
     n = 80
     a = communities.communities(blocks(20, 4, 1), runs=2, seed=0)
     b = communities.communities(blocks(20, 4, 2), runs=2, seed=0)
@@ -431,7 +432,7 @@ def test_blocks_are_found_again_and_shuffled_ones_not():
 
 
 @pytest.mark.slow
-def test_over_halvings_that_share_nothing_few_p_are_low():
+def test_p_values_of_unrelated_halvings_are_calibrated():
     """Labels of one SAE are nearly the same in all halvings, so their mean is as uncertain as one."""
     low, trials, n = 0, 40, 40
     for seed in range(trials):
@@ -451,7 +452,7 @@ def test_over_halvings_that_share_nothing_few_p_are_low():
     assert low / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
 
-def test_communities_that_say_nothing():
+def test_overlap_without_community_structure():
     one = [np.zeros(30, int)]
     two = [np.arange(30) % 2]
     no_edge = [np.full(30, -1)]
@@ -506,15 +507,15 @@ def test_a_long_document_empties_no_half():
     assert halve([np.arange(3)], 3, seed=0) == [[]]
 
 
-def test_a_part_is_the_table_of_its_documents():
+def test_document_subset_is_the_table_of_its_documents():
     m, rows = table()
     wanted = np.array([3, 7, 0])
-    found = part(m, wanted)
+    found = document_subset(m, wanted)
     kept = [r.tolist() for r, d in zip(rows, m.document, strict=True) if d in wanted]
     assert [found.features[a:b].tolist() for a, b in itertools.pairwise(found.indptr)] == kept
     met = {p for r in kept for p in itertools.combinations(r, 2)}
     assert set(map(tuple, edges(found)[0].tolist())) == met
-    assert len(part(m, np.zeros(0, int))) == 0
+    assert len(document_subset(m, np.zeros(0, int))) == 0
     drawn = null_linked(m, 1, min_count=1)
     assert drawn.nodes == 11
     assert drawn.weight is None
@@ -677,7 +678,7 @@ def test_the_command(path, tmp_path):
     drawn = outs[0].read_text("utf-8")
     for said in (
         "Degree of features",
-        "Edges conserved under the matches",
+        "Conserved edges under the matches",
         "Overlap of communities",
     ):
         assert said in drawn
@@ -717,7 +718,7 @@ def test_weights_of_every_kind(path):
                 assert row.value == pytest.approx(1)
 
 
-def test_without_matches_it_says_which_command_makes_them(tmp_path):
+def test_missing_matches_report_the_command(tmp_path):
     made = tmp_path / "b.atlas"
     saes = [named(topk(seed=s), n) for s, n in ((0, "one"), (1, "two"), (2, "three"))]
     run(made, model(), saes, texts(10), match=None, settings=Settings(keep_codes=True))
@@ -741,7 +742,7 @@ def test_pairs_without_matches_among_others_have_their_distances(tmp_path):
     assert all(any(r.kind == "distance" for r in one.rows) for one in found)
 
 
-def test_without_codes_there_are_no_halves_and_it_says_so(tmp_path):
+def test_without_codes_a_note_reports_missing_halves(tmp_path):
     made = tmp_path / "d.atlas"
     saes = [named(topk(seed=s), n) for s, n in ((0, "one"), (1, "two"))]
     run(made, model(), saes, texts(20), match=MatchSettings(draws=0, min_joint=3))
@@ -767,7 +768,7 @@ def test_graphs_of_other_k_are_refused_and_the_largest_count_holds(tmp_path):
             read_subjects(atlas, ["one", "two"], FEW)
 
 
-def test_what_cannot_be_asked(path):
+def test_bad_input(path):
     with Atlas.open(path) as atlas:
         with pytest.raises(BadInput, match="Two SAEs or more"):
             compare_saes(atlas, ["one", "one"])
@@ -810,7 +811,7 @@ def test_a_second_run_reads_the_part(path, monkeypatch):
     assert again.to_pandas("rows").equals(first.to_pandas("rows"))
 
 
-def test_pairs_are_the_same_whichever_others_are_compared(path):
+def test_pairs_do_not_depend_on_other_saes(path):
     (alone,), _ = compared(path, "one", "copy", seed=5)
     together, spoken = compared(path, "one", "copy", "two", seed=5)
     assert [one.name for one in together] == ["one+copy", "one+two", "copy+two"]
@@ -848,7 +849,7 @@ def test_a_changed_match_or_removed_codes_make_it_stale_or_other(tmp_path):
     assert part.manifest.settings["codes"] == []
 
 
-def test_of_a_server_nothing_is_stored(path):
+def test_nothing_is_stored_for_a_server(path):
     folder = Folder.open(path)
     keys = folder.sound().parts.keys()
     with Atlas.open(path) as atlas:

@@ -165,7 +165,7 @@ def test_an_atlas_without_probes_gives_no_rows(tmp_path):
     assert len(table) == 0
     assert tables.summary(table) == tables.breakdown(table) == tables.sweep(table) == []
     assert tables.first_layer_histogram(tables.first_layers(table)) == []
-    with pytest.raises(BadInput, match="nothing to draw"):
+    with pytest.raises(BadInput, match="nothing to plot"):
         draw(table)
 
 
@@ -180,7 +180,7 @@ def told(values):
             "std": statistics.pstdev(there), "min": min(there), "max": max(there)}  # fmt: skip
 
 
-def test_the_summary_is_what_statistics_says(loaded, atlas):
+def test_summary_equals_the_statistics_module(loaded, atlas):
     _, edges, _ = atlas
     rows = tables.summary(loaded)
     assert len(rows) == 2 * 3 * 2 + 1
@@ -230,7 +230,7 @@ def test_the_ladder_counts_each_value_once(loaded):
     assert rungs["<75%"]["at_least_share"] == 1
 
 
-def test_the_ladder_of_nothing():
+def test_ladder_without_values():
     rungs = tables.ladder(pd.Series([np.nan, None], dtype=float))
     assert [r["count"] for r in rungs] == [0] * 6
     assert [r["share"] for r in rungs] == [None] * 6
@@ -275,7 +275,7 @@ def test_breakdown_by_frequency(loaded):
             assert row["beyond token"] == (inside["verdict"] == "beyond token").sum()
 
 
-def test_breakdown_where_the_number_is_missing(loaded):
+def test_breakdown_with_missing_values(loaded):
     rows = tables.breakdown(loaded, by="max_activation")  # these statistics have none
     assert all((r["low"], r["high"], r["probes"]) == (None, None, 40) for r in rows)
     with pytest.raises(BadInput, match="bins=0"):
@@ -383,7 +383,7 @@ def pixels(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_picture_says_what_it_shows(kind, loaded, tmp_path):
+def test_each_plot_has_titles(kind, loaded, tmp_path):
     one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
     save(draw(one, kind=kind), tmp_path / "a.svg")
     drawn = ElementTree.parse(tmp_path / "a.svg").getroot()
@@ -394,7 +394,7 @@ def test_each_picture_says_what_it_shows(kind, loaded, tmp_path):
 
 
 @pytest.mark.slow
-def test_pictures_are_drawn_and_need_no_network(loaded, tmp_path):
+def test_plots_work_offline(loaded, tmp_path):
     one = loaded[(loaded["sae"] == "one") & (loaded["run"] == DOCUMENT)]
     picture = draw(one, kind="scatter")
     save(picture, tmp_path / "a.png")
@@ -416,14 +416,14 @@ def test_a_picture_draws_every_feature_of_kind_active_once(loaded):
     assert sorted(r["feature"] for r in drawn) == sorted(both["feature"])
 
 
-def test_only_the_first_site_is_drawn_unless_asked(loaded):
+def test_only_the_first_site_is_plotted_by_default(loaded):
     titles = json.dumps(draw(loaded, kind="ladder").to_dict()["vconcat"])
     assert EMBED in titles
     assert FIRST not in titles
     assert FIRST in json.dumps(draw(loaded, kind="ladder", every_site=True).to_dict()["vconcat"])
 
 
-def test_columns_without_numbers_are_left_out_of_pictures(tmp_path):
+def test_plots_exclude_columns_without_numbers(tmp_path):
     edges = [edge("one", i, balanced_accuracy=0.5 + i / 10) for i in range(3)]
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
         table = tables.load(opened)
@@ -432,7 +432,7 @@ def test_columns_without_numbers_are_left_out_of_pictures(tmp_path):
     assert [r["accuracy"] for r in tables.breakdown(table)] == [None] * 3
     with pytest.raises(BadInput, match="two sites"):
         draw(table, kind="sweep")
-    with pytest.raises(BadInput, match="no picture"):
+    with pytest.raises(BadInput, match="Unknown plot"):
         draw(table, kind="pie")
 
 
@@ -440,7 +440,7 @@ def test_a_path_that_cannot_be_written(loaded, tmp_path):
     picture = draw(loaded, kind="ladder")
     with pytest.raises(BadInput, match=r"must end in \.png, \.svg, \.html"):
         save(picture, tmp_path / "a.gif")
-    with pytest.raises(BadInput, match="no folder"):
+    with pytest.raises(BadInput, match="does not exist"):
         save(picture, tmp_path / "none" / "a.png")
 
 
@@ -468,7 +468,7 @@ def test_probes_as_json_and_as_tables(run):
     assert len(json.loads(out)["result"]) == 13
     code, out, err = run("probes")
     assert (code, "r2_token_table" in out) == (0, True)
-    assert "in full" in err
+    assert "detailed tables" in err
     code, out, err = run("probes", "one", "--site", EMBED, "--run", "type")
     assert (code, err) == (0, "")
     for said in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
@@ -505,15 +505,15 @@ def test_plot_probes(run, tmp_path):
     code, _, err = run("plot", "probes", "--out", "a.bmp")
     assert (code, "'a.bmp'" in err) == (2, True)
     code, _, err = run("plot", "probes", "--run", HOW_MUCH)
-    assert (code, "nothing to draw" in err) == (2, True)
+    assert (code, "nothing to plot" in err) == (2, True)
 
 
-def test_an_atlas_without_probes_is_told_what_to_do(run, tmp_path, monkeypatch):
+def test_atlas_without_probes_reports_what_to_do(run, tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAS", str(made_atlas(tmp_path / "a.atlas", [])))
     for words in (["probes"], ["probes", "one"], ["plot", "probes"]):
         code, out, err = run(*words)
         assert (code, out) == (2, "")
-        assert "No probe" in err
+        assert "has no probe" in err
         assert "--from hook_embed`" in err
     code, out, _ = run("probes", "--json")
     assert (code, json.loads(out)["ok"]) == (2, False)

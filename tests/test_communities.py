@@ -89,7 +89,7 @@ def half_agreement(m, documents):
 # Communities
 
 
-def test_the_blocks_of_a_block_model_are_found():
+def test_leiden_recovers_planted_blocks():
     sizes = (40, 30, 20)
     truth = np.repeat(np.arange(3), sizes)
     found = partition(blocks_graph(sizes, 0.4, 0.02, 0))
@@ -101,7 +101,7 @@ def test_the_blocks_of_a_block_model_are_found():
     assert abs(c.agreement(nothing.labels, truth)) < 0.1
 
 
-def test_blocks_come_back_in_halves_of_the_documents_and_no_structure_does_not():
+def test_planted_blocks_are_stable_over_halves_and_random_ones_are_not():
     rng = np.random.default_rng(0)
     split = c.halves(np.arange(40), 1, seed=0)[0]
     made = blocks_membership(rng, blocks=4, features=80, tokens=3000, mixed=0.2)
@@ -117,7 +117,7 @@ def test_blocks_come_back_in_halves_of_the_documents_and_no_structure_does_not()
     assert abs(np.mean(null)) < 0.02
 
 
-def test_shapes_are_those_of_networkx():
+def test_shapes_equal_networkx():
     for seed in range(3):
         graph = blocks_graph((15, 10, 5), 0.5, 0.1, seed)
         graph.add_nodes_from([30, 31])  # without an edge
@@ -148,7 +148,7 @@ def test_shapes_are_those_of_networkx():
         assert np.isnan(share[30:]).all()
 
 
-def test_shapes_of_graphs_with_next_to_nothing():
+def test_shapes_of_nearly_empty_graphs():
     none = np.zeros((0, 2), dtype=np.int64)
     empty = c.shape(np.full(3, -1), none, np.zeros(0))
     assert all(len(value) == 0 for value in vars(empty).values())
@@ -179,7 +179,7 @@ def test_agreement_and_overlap_by_hand():
     assert (drawn < 0).tolist() == (a < 0).tolist()
 
 
-def test_what_edges_weigh():
+def test_edge_weights():
     count, weight = np.array([1, 4]), np.array([0.5, 0.25])
     found = {
         by: c.edge_weights(by, count, weight).tolist()
@@ -222,7 +222,7 @@ def test_planted_tokens_name_their_community():
     assert c.set_apart(labels, feature, token, share=share, most=1) == [named[0][:1], [40]]
 
 
-def test_nothing_to_name():
+def test_no_characteristic_tokens():
     none = np.zeros(0, dtype=np.int64)
     assert c.set_apart(np.full(3, -1), none, none, share=np.zeros(0)) == []
     assert c.set_apart(np.array([0, 0, 1]), none, none, share=np.zeros(0)) == [[], []]
@@ -230,7 +230,7 @@ def test_nothing_to_name():
     assert one == [[], []]  # a token that is all there is sets nothing apart
 
 
-def test_log_odds_are_those_of_the_paper():
+def test_log_odds_equal_the_paper():
     own, others, prior = (
         np.array([3.0, 1.0, 0.0]),
         np.array([2.0, 4.0, 0.0]),
@@ -307,7 +307,7 @@ def told_of(m):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rare_broad", [True, False])
-def test_what_is_planted_over_all_features_is_told(rare_broad):
+def test_planted_diversity_is_detected(rare_broad):
     found = told_of(narrow_or_broad(np.random.default_rng(0), rare_broad=rare_broad))
     assert ("goes down with" if rare_broad else "goes up with") in found.conclusion
     assert "guess" not in found.conclusion
@@ -325,7 +325,7 @@ def test_what_is_planted_over_all_features_is_told(rare_broad):
     assert above["among"] > below["among"]
 
 
-def test_independent_features_decide_nothing():
+def test_independent_features_are_undecided():
     rng = np.random.default_rng(1)
     blocks = random_blocks(rng, [[300] * 10], d_sae=60, l0=6.0)
     assert told_of(read_membership(blocks, d_sae=60, k=4)).conclusion.startswith("Undecided")
@@ -347,21 +347,21 @@ def in_bursts(rng, *, features=120, documents=60, tokens=120):
     )  # fmt: skip
 
 
-def test_bursts_make_no_claim():
+def test_bursts_are_undecided():
     found = told_of(in_bursts(np.random.default_rng(2)))
     assert found.low > max(0.0, found.null_high)  # the bipartite null alone would tell a rise
     assert found.documents_low > 0.5
     assert found.conclusion.startswith("Undecided: the interval")
 
 
-def test_meetings_are_counted_of_all_pairs_whatever_the_graph_leaves_out():
+def test_meetings_include_pairs_below_min_count():
     m = in_bursts(np.random.default_rng(3), documents=20, tokens=30)
     one, more = (by_chance(m, min_count=n, draws=2) for n in (1, 6))
     np.testing.assert_array_equal(one.among, more.among)
     assert (more.degree < one.degree).any()
 
 
-def test_an_interval_below_chance_is_said_to_be():
+def test_conclusion_reports_an_interval_below_the_null():
     said = _conclusion((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
     assert said.startswith("Undecided: the interval lies below chance but not below 0")
     said = _conclusion((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
@@ -517,7 +517,7 @@ def of_table(m, monkeypatch, *, progress=SILENT):
     )  # fmt: skip
 
 
-def test_communities_of_nothing_come_back_as_often_as_by_chance(monkeypatch):
+def test_random_communities_are_as_stable_as_the_null(monkeypatch):
     rng = np.random.default_rng(4)
     shape = {"blocks": 4, "features": 80, "tokens": 3000}
     nothing = of_table(blocks_membership(rng, **shape, mixed=1.0), monkeypatch)
@@ -542,7 +542,7 @@ def test_few_documents_have_no_halves(monkeypatch, documents):
     assert f"it has {documents}." in recorded.messages[0]
 
 
-def test_agreements_that_are_none_are_counted():
+def test_summary_counts_undefined_agreements():
     recorded = Stability(np.ones(1), None, None, [0.5, None, 0.75], [None], [], [], []).summary()
     assert (recorded["ami_runs"], recorded["ami_runs_counted"], recorded["ami_runs_of"]) == (
         0.625,
@@ -566,7 +566,7 @@ def ask(path, name, **given):
 
 
 @pytest.mark.slow
-def test_what_is_kept_is_read_back_by_queries(path):
+def test_queries_read_stored_communities(path):
     recorded = RecordingProgress()
     rows = graph_features(path, settings=FEW, progress=recorded)
     assert [row["sae"] for row in rows] == ["top", "two"]
@@ -592,7 +592,7 @@ def test_what_is_kept_is_read_back_by_queries(path):
     assert rows[0]["partners_conclusion"]
 
 
-def test_it_is_computed_once_and_again_where_asked(path):
+def test_communities_are_recomputed_only_on_request(path):
     first = graph_features(path, ["top"], settings=FEW)
     part = path / "parts" / "graph" / "top" / "manifest.json"
     said = json.loads(part.read_text())
@@ -617,7 +617,7 @@ def test_it_is_computed_once_and_again_where_asked(path):
     assert again == other
 
 
-def test_an_sae_ingested_anew_has_no_communities_until_asked(path):
+def test_reingested_sae_has_no_communities_until_requested(path):
     graph_features(path, settings=FEW)
     run(path, model(), [named(topk(k=6), "top")], None, replace=True)
     with Atlas.open(path) as atlas:
@@ -665,7 +665,7 @@ def test_a_dead_sae_has_no_communities(tmp_path):
     assert isinstance(drawn.exception, Missing)
 
 
-def test_bad_input_is_told(path):
+def test_bad_input(path):
     with pytest.raises(UnknownName, match="tap"):
         graph_features(path, ["tap"])
     for wrong in ({"weight": "size"}, {"min_count": 0}, {"draws": 1}, {"seed": -1}):

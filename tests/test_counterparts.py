@@ -125,7 +125,7 @@ def test_wrong_pairs_of_anchors_find_no_more_than_chance():
     assert right.mean() > 0.9
 
 
-def test_labels_tell_nothing():
+def test_labels_carry_no_information():
     made = planted(noise=0.1, seed=3)
     others = {"given": np.random.default_rng(0).random((150, 150)).astype(np.float32)}
     made = Subject(made.a, made.b, made.truth, others)
@@ -139,7 +139,7 @@ def test_labels_tell_nothing():
 
 
 @pytest.mark.parametrize("jumps", [(1,), (1, 2), (1, 3, 7)])
-def test_nodes_that_cannot_be_told_apart_are_found_by_chance_alone(jumps):
+def test_indistinguishable_nodes_are_found_at_random(jumps):
     nodes = 30
     ring = networkx.circulant_graph(nodes, jumps)
     a, b = node_graph(ring), node_graph(ring)
@@ -173,7 +173,7 @@ def test_anchors_are_neither_queries_nor_candidates():
     assert (many | ~few).all()
 
 
-def test_one_pair_at_least_is_known_and_one_is_left():
+def test_at_least_one_pair_is_known_and_one_unknown():
     truth = np.column_stack([np.arange(5)] * 2)
     assert drawn_anchors(truth, 0.001, seed=0).sum() == 1
     assert drawn_anchors(truth, 0.999, seed=0).sum() == 4
@@ -197,7 +197,7 @@ def test_wrong_partners_are_wrong(monkeypatch):
     assert not set(b.free) & set(b.anchors)
 
 
-def test_wrong_partners_are_of_like_frequency(monkeypatch):
+def test_wrong_partners_have_similar_frequency(monkeypatch):
     import analysis.graph_matching.methods as methods
 
     subject, seen = planted(150), []
@@ -282,7 +282,7 @@ def test_many_candidates_rank_as_a_sort_does():
     assert len(rank(np.zeros((0, 7)), np.zeros(0, int)).scores) == 0
 
 
-def test_first_places_are_shared():
+def test_ties_share_the_first_rank():
     assert first(np.array([[1.0, 1, 0], [0, 2, 1]])).tolist() == [[0.5, 0.5, 0], [0, 1, 0]]
 
 
@@ -330,7 +330,7 @@ def test_normal_scores_know_ranks_only():
     assert np.allclose(one, two)
 
 
-def test_vectors_of_nothing():
+def test_vectors_of_empty_graphs():
     empty = NodeGraph(np.zeros((0, 2), int), np.zeros(0), np.array([3, 0, 4]), 10)
     for standard in ("normal", "z"):
         found = propagated(empty, depth=2, standard=standard)
@@ -403,7 +403,7 @@ def test_repeats_of_a_query_are_no_new_queries():
     assert np.isnan(intervals(np.zeros((0, 1)), query=np.zeros(0, int), repeat=np.zeros(0, int))[0])
 
 
-def test_tables_are_means_of_what_was_found():
+def test_tables_are_means_over_outcomes():
     subject = planted(60, noise=0.3)
     found = list(evaluate(subject, PLAIN, shares=(0.1,), places_at=0.1))
     by = {(o.method, o.share): o for o in found}
@@ -424,7 +424,7 @@ def test_tables_are_means_of_what_was_found():
         assert row["by_chance"] == pytest.approx(np.mean(same))
 
 
-def test_anchors_are_held_against_the_same_queries_and_candidates():
+def test_anchor_gain_uses_the_same_queries_and_candidates():
     found = [
         o for r in range(2)
         for o in evaluate(planted(60, noise=0.5), PLAIN, shares=(0.1, 0.5), repeat=r)
@@ -487,7 +487,7 @@ def made(planted_saes, tmp_path_factory):
     return Folder.open(path)
 
 
-def test_the_truth_is_what_was_planted(made, planted_saes):
+def test_truth_equals_planted_matches(made, planted_saes):
     found = truth_of(made, "one", "two", documents=np.arange(180), settings=MatchSettings(draws=10))
     real = {tuple(pair) for pair in planted_saes.truth.tolist()}
     assert len(found) >= 20
@@ -647,7 +647,7 @@ def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
     ]
     done = CliRunner().invoke(command, [*asked, "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert "All kinds of matching, 20% known" in done.output
+    assert "All methods; the 20% known" in done.output
     assert "Nothing was chosen" in done.output
     assert out.read_text("utf-8").startswith("<svg")
     done = CliRunner().invoke(command, [*asked, "--json"])
@@ -657,7 +657,7 @@ def test_the_command_prints_tables_sentences_and_pictures(made, tmp_path):
     assert isinstance(draw_curve(result, measure="mrr"), altair.LayerChart)
     done = CliRunner().invoke(command, [*asked[:-3], "--anchor", "0"])
     assert done.exit_code == 0
-    assert "All kinds of matching" not in done.output
+    assert "All methods" not in done.output
 
 
 # The part that stores a matching
@@ -706,7 +706,7 @@ def test_settings_chosen_on_another_pair_are_stored(made):
 # Bad input
 
 
-def test_what_is_refused(made, small):
+def test_bad_input(made, small):
     with pytest.raises(BadInput, match="named twice"):
         subject_of(made, "one", "one")
     with pytest.raises(UnknownName):
@@ -717,7 +717,7 @@ def test_what_is_refused(made, small):
         GraphMatchingSettings(seed=-1)
     done = CliRunner().invoke(command, ["one", "two", "--seed", "-1"])
     assert done.exit_code == 2
-    with pytest.raises(BadInput, match="no counterparts to be found"):
+    with pytest.raises(BadInput, match="too few true counterparts"):
         subject_of(small, "one", "two", draws=3)
     same = GraphMatchingSettings(chosen_on="two+one")
     for search in (
@@ -768,7 +768,7 @@ def test_codes_are_needed(planted_saes, tmp_path):
         subject_of(folder, "one", "two")
 
 
-def test_nobody_clears_the_nulls_without_draws(made):
+def test_without_draws_there_is_no_truth(made):
     table = match_documents(
         made, "one", "two", documents=np.arange(180), settings=MatchSettings(draws=0)
     )

@@ -114,7 +114,7 @@ def test_leiden_finds_planted_blocks_and_its_modularity_is_networkx_own():
     assert describe(g, seed=3) == found
 
 
-def test_either_library_and_any_names():
+def test_graphs_of_both_libraries_with_any_names():
     g = nx.relabel_nodes(nx.path_graph(4), dict(enumerate("dabc")))
     assert describe(g) == describe(igraph.Graph(4, [(0, 1), (1, 2), (2, 3)]))
 
@@ -123,9 +123,9 @@ def test_either_library_and_any_names():
     ("graph", "message"),
     [
         (nx.DiGraph([(0, 1)]), "directed"),
-        (igraph.Graph(2, [(0, 1), (1, 0)]), "several edges"),
+        (igraph.Graph(2, [(0, 1), (1, 0)]), "multiple edges"),
         (nx.Graph([(0, 0)]), "loops"),
-        ([[0, 1]], "list was given"),
+        ([[0, 1]], "list was passed"),
     ],
 )
 def test_graphs_that_cannot_be_used(graph, message):
@@ -133,7 +133,7 @@ def test_graphs_that_cannot_be_used(graph, message):
         describe(graph)
 
 
-def test_distances_from_drawn_nodes_are_near_the_exact_and_say_how_near():
+def test_sampled_path_length_is_near_exact_and_has_an_error():
     g = nx.disjoint_union(nx.connected_watts_strogatz_graph(300, 6, 0.1, seed=1), nx.path_graph(9))
     exact = describe(g)
     assert exact.path_length_error is None
@@ -147,7 +147,7 @@ def test_distances_from_drawn_nodes_are_near_the_exact_and_say_how_near():
     assert describe(g, exact_steps=0, sources=300).path_length == exact.path_length
 
 
-def test_igraph_draws_as_before_after_a_seed():
+def test_seed_of_igraph_is_restored():
     import random
 
     with seeded(1):
@@ -194,7 +194,7 @@ def brute_dip(x):
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_the_dip_is_that_of_its_definition(seed):
+def test_dip_equals_its_definition(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 15))
     x = [rng.random(n), rng.normal(size=n) + 4 * (rng.random(n) < 0.5), rng.exponential(size=n)][
@@ -203,7 +203,7 @@ def test_the_dip_is_that_of_its_definition(seed):
     assert dip(x) == pytest.approx(brute_dip(x), abs=1e-9)
 
 
-def test_the_dip_test_holds_its_level_and_sees_two_modes():
+def test_dip_test_has_its_level_and_detects_two_modes():
     rng = np.random.default_rng(0)
     p = [dip_test(rng.random(60)).p for _ in range(300)]
     assert stats.kstest(p, "uniform").pvalue > 1e-3
@@ -253,7 +253,7 @@ def blocks_of_features(*, tokens=400, groups=3, size=6, seed=0):
     )  # fmt: skip
 
 
-def test_nulls_keep_what_they_say_and_lose_the_rest():
+def test_nulls_preserve_their_counts_only():
     m = blocks_of_features(tokens=60)
     pairs, _ = edges(m)
     g = igraph.Graph(n=m.d_sae, edges=pairs)
@@ -281,7 +281,7 @@ def test_nulls_keep_what_they_say_and_lose_the_rest():
     assert twice == [g.degree()] * 2
 
 
-def test_a_statistic_beside_draws_by_hand():
+def test_comparison_with_draws_by_hand():
     values = iter([1.0, 2.0, 3.0, 6.0])
     (row,) = compare(
         {"edges": 7.0}, lambda seed: None, measure=lambda g, seed: {"edges": next(values)}, draws=4
@@ -294,7 +294,7 @@ def test_a_statistic_beside_draws_by_hand():
     assert (row.draws, row.mean, row.where) == (0, None, None)
 
 
-def test_growth_is_that_of_the_first_tokens():
+def test_growth_equals_graphs_of_first_tokens():
     m = blocks_of_features(tokens=40)
     for point in growth(m, min_count=2):
         rows = m.features.reshape(-1, 3)[: point.tokens]
@@ -327,7 +327,7 @@ def asked(path, capsys, *words):
     return ended.value.code or 0, out, said
 
 
-def test_the_command_says_what_networkx_does(path, capsys):
+def test_command_agrees_with_networkx(path, capsys):
     code, out, _ = asked(path, capsys, "one", "two", "--draws", "2", "--curves", "--json")
     result = json.loads(out)["result"]
     assert code == 0
@@ -357,7 +357,7 @@ def test_fewer_tokens_and_rarer_edges(path, capsys):
     assert json.loads(out)["result"]["saes"][0]["edges"] == wanted
 
 
-def test_an_sae_that_is_all_dead_has_no_nan_but_reasons(path, capsys):
+def test_dead_sae_has_reasons_instead_of_nan(path, capsys):
     code, out, said = asked(path, capsys, "dead")
     assert code == 0
     assert "nan" not in out.lower()
@@ -365,7 +365,7 @@ def test_an_sae_that_is_all_dead_has_no_nan_but_reasons(path, capsys):
     assert "dead has no edges" in said
 
 
-def test_without_codes_the_nulls_of_tokens_say_what_to_do(tmp_path, capsys):
+def test_without_codes_token_nulls_report_what_to_do(tmp_path, capsys):
     made = tmp_path / "b.atlas"
     run(made, model(), [named(topk(), "top")], texts(8), settings=Settings(keep_codes=False))
     code, out, said = asked(made, capsys, "top", "--draws", "2")

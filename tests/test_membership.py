@@ -83,7 +83,7 @@ def test_edges_are_those_of_the_atlas(atlas):
     assert len(open_membership(atlas.folder, "top", tokens=7)) == 7
 
 
-def test_bad_input_is_told(atlas, tmp_path):
+def test_bad_input(atlas, tmp_path):
     with pytest.raises(UnknownName, match="tap"):
         open_membership(atlas.folder, "tap")
     with pytest.raises(BadInput, match="999,999 tokens of top"):
@@ -95,7 +95,7 @@ def test_bad_input_is_told(atlas, tmp_path):
 
 
 @pytest.mark.parametrize("within", [False, True])
-def test_swapping_keeps_counts_of_tokens_and_features(within):
+def test_swaps_preserve_counts_of_tokens_and_features(within):
     rng = np.random.default_rng(0)
     blocks = random_blocks(rng, [[40, 1, 60], [99]], d_sae=30, l0=4.0)
     m = read_membership(blocks, d_sae=30, k=4)
@@ -145,7 +145,7 @@ def all_tables(rows):
             yield str([list(row) for row in table])
 
 
-def test_nothing_to_swap():
+def test_tables_without_swaps():
     for rows in ([], [[]], [[0, 1]], [[0], [0]]):
         m = made(rows, d_sae=2)
         drawn = swapped(m, 0, within_documents=True)

@@ -33,7 +33,7 @@ def test_rows_equal_counts_by_hand():
         assert row["activation"] == pytest.approx(sum(total[i] for i in here) / active)
 
 
-def test_a_trend_is_found_and_chance_is_not():
+def test_trend_is_significant_and_random_values_are_not():
     position, document, l0 = tokens(np.random.default_rng(1))
     more = by_position(
         position, document, l0=l0 + 4 * (position == 1), total=l0 * 1.0, draws=99, seed=0
@@ -49,7 +49,7 @@ def test_a_trend_is_found_and_chance_is_not():
 
 
 @pytest.mark.parametrize("l0", [[0], [3]])
-def test_one_token_has_no_other_order(l0):
+def test_documents_of_one_token(l0):
     one, document, l0s, total = (np.array(x) for x in ([1], [0], l0, [0.0]))
     (row,) = by_position(one, document, l0=l0s, total=total, draws=3, seed=0)
     assert row["p"] == 1
@@ -57,7 +57,7 @@ def test_one_token_has_no_other_order(l0):
     assert (row["activation"] is None) == (l0 == [0])
 
 
-def test_no_token_and_documents_of_equal_values():
+def test_no_tokens_and_constant_values():
     none = np.empty(0, dtype=np.int64)
     assert by_position(none, none, l0=none, total=none * 1.0, draws=3, seed=0) == []
     position, document, _ = tokens(np.random.default_rng(2))

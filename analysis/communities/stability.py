@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace as changed
 from typing import TypeAlias
 
 import numpy as np
@@ -18,6 +17,7 @@ from analysis.communities.detection import (
 from analysis.communities.leiden import partition
 from analysis.communities.settings import CommunitySettings
 from analysis.statistics.bipartite_null import swapped
+from analysis.statistics.document_subset import document_subset
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.codes.subset_graph import weighted_edges
@@ -152,7 +152,7 @@ def stability(
             found.append((half(split[0]), half(split[1])))
             for within in (False, True):
                 table = swapped(membership, int(rng.integers(2**32)), within_documents=within)
-                both = [drawn(_restricted(table, some)) for some in split]
+                both = [drawn(document_subset(table, some)) for some in split]
                 null_agreement[within].append(agreement(*both))
                 if not within:
                     null.append(_null_overlap(labels, drawn(table), both))
@@ -191,15 +191,3 @@ def _partition(
     import igraph
 
     return partition(igraph.Graph(n=nodes, edges=pairs), weights=weights, seed=seed).labels
-
-
-def _restricted(membership: Membership, documents: NDArray[np.int64]) -> Membership:
-    """Return the tokens of some documents only; ``active`` stays that of all, as edges ask not for it."""
-    kept = np.isin(membership.document, documents)
-    sizes = np.diff(membership.indptr)
-    return changed(
-        membership,
-        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[kept])]),
-        features=membership.features[np.repeat(kept, sizes)],
-        document=membership.document[kept],
-    )

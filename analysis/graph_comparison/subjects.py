@@ -7,13 +7,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.communities.detection import edge_weights
 from analysis.communities.settings import Weight
 from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison.communities import Labels, communities
-from analysis.graph_comparison.document_graphs import null_linked, part
+from analysis.graph_comparison.document_graphs import null_linked
 from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.statistics.document_splits import Halving, halve
+from analysis.statistics.document_subset import document_subset
 from atlas.api import Atlas
 from atlas.errors import Mismatch
 from atlas.graphs import edge_ends
@@ -141,7 +143,8 @@ def _subject(
         nulls = [null_linked(of.membership, one, min_count=of.min_count)
                  for one in seeds[: s.null_graphs]]  # fmt: skip
         for one, (_, second) in zip(seeds[s.null_graphs :], halvings, strict=False):
-            half_nulls.append(null_linked(part(of.membership, second), one, min_count=of.min_count))
+            half = document_subset(of.membership, second)
+            half_nulls.append(null_linked(half, one, min_count=of.min_count))
         half_tokens = [int(np.isin(of.membership.document, d).sum()) for h in halvings for d in h]
     return Subject(
         of=of,
@@ -166,7 +169,7 @@ def _whole(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
         assert of.membership is not None  # a cut graph is computed from it
         count = edges(of.membership, min_count=of.min_count)[1]
     cosine = table["weight"].to_numpy()[at]
-    return Linked(len(of.active), of.pairs, _weigh(cosine, count, weights))
+    return _linked(of, of.pairs, count, cosine, weights)
 
 
 def _half(
@@ -176,23 +179,22 @@ def _half(
     assert atlas.folder is not None
     assert of.membership is not None
     if weights in ("none", "count"):  # these weights need no second pass over the codes
-        pairs, count = edges(part(of.membership, documents), min_count=of.min_count)
-        return Linked(len(of.active), pairs, _weigh(None, count, weights))
+        pairs, count = edges(document_subset(of.membership, documents), min_count=of.min_count)
+        return _linked(of, pairs, count, np.ones(len(count)), weights)
     table = weighted_edges(atlas.folder, of.sae, d_sae=len(of.active), documents=documents)
     edge = table.count >= of.min_count
-    weight = _weigh(table.weight[edge], table.count[edge], weights)
-    return Linked(len(of.active), table.pairs[edge], weight)
+    return _linked(of, table.pairs[edge], table.count[edge], table.weight[edge], weights)
 
 
-def _weigh(
-    cosine: NDArray[np.float64] | None, count: NDArray[np.int64], weights: Weight
-) -> NDArray[np.float64] | None:
-    if weights == "none":
-        return None
-    if weights == "count":
-        return count.astype(np.float64)
-    assert cosine is not None
-    return cosine * count if weights == "total" else cosine
+def _linked(
+    of: CoactivationGraph,
+    pairs: NDArray[np.int64],
+    count: NDArray[np.int64],
+    cosine: NDArray[np.float64],
+    weights: Weight,
+) -> Linked:
+    weight = None if weights == "none" else edge_weights(weights, count, cosine)
+    return Linked(len(of.active), pairs, weight)
 
 
 def _key(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
