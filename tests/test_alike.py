@@ -647,7 +647,7 @@ def test_rows_have_no_nan_and_are_the_same_again(path):
     assert any("cannot move, being alone in a stratum" in note for note in found.notes)
     assert all(row.note for row in found.rows if row.value is None)
     text = draw([found])
-    assert "Edges conserved" in json.dumps(text.to_dict())
+    assert "Conserved edges" in json.dumps(text.to_dict())
 
 
 def asked(path, *words):

@@ -65,7 +65,7 @@ def checked_weights(
     values = np.asarray(weights, dtype=np.float64)
     if values.shape != (graph.ecount(),) or not np.all((values > 0) & np.isfinite(values)):
         raise BadInput(
-            f"Expected one finite weight above 0 for each of {graph.ecount():,} edges; "
+            f"Expected finite weights above 0, one for each of {graph.ecount():,} edges; "
             f"{values.size:,} were passed, with minimum {values.min(initial=np.inf):g}."
         )
     listed: list[float] = values.tolist()
