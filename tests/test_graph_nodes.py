@@ -97,9 +97,9 @@ def test_bad_input_is_told():
     with pytest.raises(BadInput, match="above 0"):
         node_statistics(graph, weights=np.array([1.0, 0.0]))
     for wrong in (np.ones(3), np.array([1.0, -1.0]), np.array([1.0, np.nan])):
-        with pytest.raises(BadInput, match="Weights above 0"):
+        with pytest.raises(BadInput, match="weights above 0"):
             partition(graph, weights=wrong)
     with pytest.raises(BadInput, match="directed"):
         node_statistics(nx.DiGraph([(0, 1)]))
-    with pytest.raises(BadInput, match="2 nodes or more"):
+    with pytest.raises(BadInput, match="2 source nodes or more"):
         node_statistics(graph, sources=1)
