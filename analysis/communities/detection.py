@@ -76,7 +76,7 @@ def shape(labels: Labels, pairs: NDArray[np.int64], weights: NDArray[np.float64]
     volume = np.bincount(one, weights=weights, minlength=n)
     volume = volume + np.bincount(two, weights=weights, minlength=n)
     others = volume.sum() - volume
-    # Outgoing weight is summed directly: volume - inner would round to nonzero for a component.
+    # Summed directly, since volume - 2 * inner can round to nonzero for a complete component.
     leaves = np.bincount(one[~within], weights=weights[~within], minlength=n)
     leaves = leaves + np.bincount(two[~within], weights=weights[~within], minlength=n)
     lesser = np.minimum(volume, others)

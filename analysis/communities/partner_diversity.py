@@ -144,7 +144,7 @@ def partners_among(
 
     The expectation is over samples without replacement. This is rarefaction (Hurlbert 1971),
     which ecologists use to compare numbers of species between samples of different sizes.
-    Unlike the degree, it does not grow with frequency if all features meet the same partners.
+    Unlike the degree, it does not grow with frequency if features meet partners at equal rates.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def diversity_test(
     many tokens the null links nearly all features, and the ratio adds little to the degree.
 
     A feature that is active in bursts in few documents meets few others. Only the null within
-    documents preserves bursts, so the conclusion requires that rho exceed both nulls.
+    documents preserves bursts, so the conclusion requires rho outside the range of both nulls.
 
     Parameters
     ----------

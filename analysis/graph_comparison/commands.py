@@ -87,8 +87,8 @@ def _show(result: Mapping[str, Any]) -> None:
     ])  # fmt: skip
     echo(
         "\nover: 'all', both graphs from all tokens; 'halves', A's graph from half of the documents and "
-        "B's from the other.\nlimits: neither kind is a confidence interval. A distance ± its standard "
-        "error is biased upward near 0,\nand the range of halvings does not generalize to other text.\n"
+        "B's from the other.\nlimits: '± standard error' and 'range of halvings' are not confidence "
+        "intervals. Small distances\nare biased upward, and the range of halvings does not generalize to other text.\n"
         "same SAE: the value between the halves of one SAE, with limits of the same kind.\nnull: for "
         "distances, the bipartite null and its range; for edges and communities, matches permuted within\n"
         "frequency and degree, with the 95% range of draws.\nswapped: B's edges swapped, degrees "
