@@ -1,4 +1,4 @@
-"""The text of an atlas: what is asked for, read once, and what every later run must be about."""
+"""The text of an atlas: read once, then fixed for every later run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ class Text:
     source
         A file, a folder, the name of a data set, or a list of documents.
     name
-        What to call it; made from the source if None.
+        Its name; derived from the source if None.
     field
         The field or column that holds the text, in JSONL, Parquet and data sets.
     split, revision
@@ -49,20 +49,20 @@ class Text:
 
 @contextmanager
 def beginning(path: Path) -> Iterator[Folder]:
-    """Open an atlas to write in, or begin one, which is gone again if it gets no text.
+    """Open an atlas for writing, or create one; remove a new one that receives no text.
 
     Raises
     ------
     BadInput
-        If something else is there.
+        If the path holds something other than an atlas.
     """
-    begun = not path.exists()
+    created = not path.exists()
     folder = Folder.create(path)
     with folder.writing():
         try:
             yield folder
         except BaseException:
-            if begun and folder.corpus is None:  # there is nothing in it yet
+            if created and folder.corpus is None:
                 discard(folder.path)
             raise
 
@@ -76,65 +76,66 @@ def own_corpus(
     model: str,
     progress: Progress,
 ) -> Corpus:
-    """Return the corpus of an atlas, read from a text if it has none yet.
+    """Return the corpus of an atlas; read it from the text if the atlas has none yet.
 
     Parameters
     ----------
     folder
         The atlas.
     text
-        What was asked for; None takes the one that the atlas has.
+        The text to read; None uses the corpus of the atlas.
     tokens
-        Stop the text after so many.
+        Stop the text after this many tokens.
     tokenizer
-        Counts these; None where no number is asked for.
+        Counts the tokens; None if ``tokens`` is None.
     model
-        Whose tokenizer that is, to be noted.
+        The model of the tokenizer; it is recorded.
     progress
-        Told how far the work is.
+        Shows how far the work is.
 
     Raises
     ------
     BadInput
-        If the atlas has no text and none is given, or it cannot be used.
+        If the atlas has no text and none is passed, or the text cannot be used.
     Mismatch
-        If the atlas is about another text.
+        If the atlas has another text.
     BrokenPart
-        If the file of the corpus is another one than the atlas says.
+        If the file of the corpus is not the one that the atlas records.
     """
     if text is None:
-        return _there(folder, tokens)
-    given = text if isinstance(text, Text) else Text(text)
+        return _stored_corpus(folder, tokens)
+    request = text if isinstance(text, Text) else Text(text)
     into = folder.path / ".corpus.parquet.given"
     corpus = Corpus.gather(
-        given.source, into, name=given.name, revision=given.revision, split=given.split,
-        field=given.field, split_on=given.split_on, tokens=tokens,
+        request.source, into, name=request.name, revision=request.revision, split=request.split,
+        field=request.field, split_on=request.split_on, tokens=tokens,
         count=None if tokenizer is None else partial(token_counts, tokenizer=tokenizer),
         progress=progress,
     )  # fmt: skip
-    said = {**asdict(corpus.info), "tokens_asked": tokens, "counted_by": model, "field": given.field,
-            "split": given.split, "split_on": given.split_on}  # fmt: skip
+    record = {**asdict(corpus.info), "tokens_asked": tokens, "counted_by": model, "field": request.field,
+              "split": request.split, "split_on": request.split_on}  # fmt: skip
     try:
-        folder.check_corpus(said)
+        folder.check_corpus(record)
         if folder.corpus is None or not folder.corpus_file.exists():
             into.replace(folder.corpus_file)
-            folder.set_corpus(said)
+            folder.set_corpus(record)
     finally:
         into.unlink(missing_ok=True)
     return Corpus.open(folder.corpus_file)
 
 
-def _there(folder: Folder, tokens: int | None) -> Corpus:
+def _stored_corpus(folder: Folder, tokens: int | None) -> Corpus:
     if folder.corpus is None:
         raise BadInput("The atlas has no text yet; name one with --text.")
     if tokens not in (None, folder.corpus.get("tokens_asked")):
         raise Mismatch(
-            "--tokens cuts a new text, and this atlas has its corpus already; leave --tokens out, or "
-            "begin another atlas with --atlas."
+            "--tokens applies to a new text, but this atlas already has its corpus. Omit --tokens, or "
+            "create another atlas with --atlas."
         )
     corpus = Corpus.open(folder.corpus_file)
     if corpus.info.id != folder.corpus["id"]:
         raise BrokenPart(
-            f"{folder.corpus_file} is not the text that this atlas is about; put the right file back."
+            f"{folder.corpus_file} is not the corpus that this atlas was built from. Restore the original "
+            "file."
         )
     return corpus

@@ -1,8 +1,8 @@
-"""The corpus: an atlas' documents in blocks, kept in one Parquet file.
+"""The corpus: the documents of an atlas, in blocks, stored in one Parquet file.
 
-A block is a run of whole documents of about 64 KiB of text, cut once and the
-same for every tokenizer. Each is one row group, so that a block is read alone,
-and memory does not grow with the corpus.
+A block is a run of complete documents of about 64 KiB of text. Blocks do not depend
+on the tokenizer. Each block is one row group: it can be read alone, so memory does
+not grow with the corpus.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ __all__ = ["BLOCK_BYTES", "Corpus", "CorpusInfo", "Document", "cut"]
 
 FORMAT = 1
 BLOCK_BYTES = 64 * 1024
-OVERSHOOT = 0.1
-"""Share of a limit on tokens by which the last document may exceed it uncut."""
 """A block is closed once it holds this many bytes of UTF-8."""
+OVERSHOOT = 0.1
+"""Share of the token limit by which the last document may exceed it without being cut."""
 
 _INFO = b"atlas.corpus"
 _SCHEMA = pa.schema(
@@ -53,25 +53,25 @@ class Document:
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What a corpus is.
+    """Metadata of a corpus.
 
     Parameters
     ----------
     id
-        First 12 hex digits of the SHA-256 over the documents in order: for each the
-        number of its bytes (8 bytes, little-endian) and its UTF-8.
+        First 12 hex digits of the SHA-256 over the documents in order. Each document
+        adds its number of bytes (8 bytes, little-endian) and its UTF-8.
     name
         Its name.
     source
         File, folder or data set it was read from, or ``"memory"``.
     revision
-        Commit of the data set, where there is one.
+        Commit of the data set, if any.
     documents, characters, bytes
-        Number of documents, and the length of all in characters and in UTF-8.
+        Number of documents, and their total length in characters and in UTF-8 bytes.
     blocks
         Number of blocks.
     empty
-        Documents of the source that were left out because they are blank.
+        Number of blank documents of the source, which are excluded.
     """
 
     id: str
@@ -116,57 +116,56 @@ class Corpus:
         Parameters
         ----------
         source
-            A file, a folder, a data set's name or a list of strings; ``ingest.text.readers``
-            says how each is read. Or what it has opened already.
+            A file, a folder, the name of a data set, a list of strings, or the ``Texts``
+            of an opened source; see ``ingest.text.readers``.
         into
-            The file to write; it is placed when it is whole.
+            The file to write; it appears only when complete.
         name
-            The corpus' name; made from the source's if None.
+            Name of the corpus; derived from the source if None.
         revision, split, field, split_on
             See ``ingest.text.readers.read``.
         tokens
-            Stop after the document in which this many tokens are reached; where that document
-            exceeds the number by more than a tenth, it is cut.
+            Stop after the document that reaches this many tokens. That document is cut if it
+            exceeds the number by more than a tenth.
         count
-            Gives the tokens of each of some documents; needed with ``tokens``.
+            Returns the number of tokens of each document; required with ``tokens``.
         progress
-            Told how far the work is, and how many documents were blank.
+            Shows how far the work is, and reports the number of blank documents.
 
         Raises
         ------
         BadInput
-            If the source cannot be used, has nothing in it, or has fewer tokens
-            than were asked for.
+            If the source cannot be used, is empty, or has fewer tokens than requested.
         Missing
-            If a data set is neither on this machine nor within reach.
+            If a data set is neither on this machine nor can be downloaded.
         OutOfRoom
             If the disk is full.
         """
         if tokens is not None and tokens < 1:
-            raise BadInput(f"{tokens} tokens were asked for: ask for at least one.")
-        found = (
+            raise BadInput(f"{tokens} tokens were requested; request at least one.")
+        texts = (
             source if isinstance(source, Texts)
             else readers.read(source, split=split, field=field, revision=revision, split_on=split_on)
         )  # fmt: skip
-        filled = _Filled(found.documents, source=found.source)
-        blocks: Iterable[list[str]] = cut(filled)
+        documents = _NotBlank(texts.documents, source=texts.source)
+        blocks: Iterable[list[str]] = cut(documents)
         if tokens is not None:
             if count is None:
                 raise TypeError("gather() needs `count` to stop at a number of tokens.")
-            blocks = _until(blocks, tokens, count, source=found.source)
+            blocks = _until(blocks, tokens, count, source=texts.source)
         with (
-            _told(into),
-            placed(into) as beside,
-            beside.open("wb") as file,
+            _write_errors(into),
+            placed(into) as unfinished,
+            unfinished.open("wb") as file,
             _Writer(file) as writer,
             progress.stage("Reading the text", unit="documents") as stage,
         ):
             for block in blocks:
                 writer.add(block)
                 stage.advance(len(block))
-            writer.finish(name or found.name, found.source, found.revision, empty=filled.empty)
-        if filled.empty:
-            progress.report(f"{filled.empty:,} blank documents of {found.source} were left out.")
+            writer.finish(name or texts.name, texts.source, texts.revision, empty=documents.empty)
+        if documents.empty:
+            progress.report(f"Excluded {documents.empty:,} blank documents of {texts.source}.")
         return cls.open(into)
 
     @classmethod
@@ -176,24 +175,24 @@ class Corpus:
         Raises
         ------
         BrokenPart
-            If the file is not there, or is not a whole corpus.
+            If the file does not exist, or is not a complete corpus.
         NewerFormat
             If a newer version of this program wrote it.
         """
-        with _sound(path):
+        with _read_errors(path):
             file = pq.ParquetFile(path, page_checksum_verification=True)
-            said = json.loads((file.metadata.metadata or {})[_INFO])
-            if said.pop("format") > FORMAT:
+            metadata = json.loads((file.metadata.metadata or {})[_INFO])
+            if metadata.pop("format") > FORMAT:
                 raise NewerFormat(
                     f"The corpus {path} was written by a newer version of this program: upgrade it "
                     "(`pip install --upgrade feature-atlas`)."
                 )
-            info = CorpusInfo(**said)
+            info = CorpusInfo(**metadata)
             if not file.schema_arrow.equals(_SCHEMA) or (info.documents, info.blocks) != (
                 file.metadata.num_rows,
                 file.num_row_groups,
             ):
-                raise ValueError("its rows are not what it says")
+                raise ValueError("its rows do not match its metadata")
             return cls(path, info, file)
 
     def __len__(self) -> int:
@@ -205,40 +204,41 @@ class Corpus:
         Raises
         ------
         IndexError
-            If there is no such block.
+            If the corpus has no such block.
         BrokenPart
             If the file has been damaged.
         """
         if not 0 <= number < len(self):
             raise IndexError(
-                f"{self.path} has {len(self)} blocks, and block {number} was asked for."
+                f"{self.path} has {len(self)} blocks, and block {number} was requested."
             )
-        with _sound(self.path):
+        with _read_errors(self.path):
             # Threads would cost more than they save on 64 KiB.
             table = self._file.read_row_group(number, use_threads=False)
             columns = [column.to_pylist() for column in table.columns]
         return tuple(Document(n, text) for n, _, text in zip(*columns, strict=True))
 
     def verify(self) -> None:
-        """Read every document and make sure that they are those that were written.
+        """Read every document and compare their checksum with the stored one.
 
         Raises
         ------
         BrokenPart
-            If they are not.
+            If the checksums differ.
         """
         digest = hashlib.sha256()
         for number in range(len(self)):
             for document in self.block(number):
                 _feed(digest, document.text.encode())
         if digest.hexdigest()[:12] != self.info.id:
-            raise _broken(self.path, "its documents are not those that were written")
+            raise _broken(self.path, "the checksum of its documents differs")
 
 
 def cut(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Cut documents into blocks: each is closed once it holds ``BLOCK_BYTES`` of UTF-8.
+    """Group documents into blocks; close a block once it holds ``BLOCK_BYTES`` of UTF-8.
 
-    A document that long is a block alone, so no other block reaches twice as much.
+    A document of that length is a block alone, so every other block is shorter than
+    twice ``BLOCK_BYTES``.
     """
     held: list[str] = []
     size = 0
@@ -256,8 +256,8 @@ def cut(documents: Iterable[str]) -> Iterator[list[str]]:
         yield held
 
 
-class _Filled:
-    """Gives the documents that are not blank, and counts the others."""
+class _NotBlank:
+    """Iterate over the documents that are not blank, and count the blank ones."""
 
     def __init__(self, documents: Iterable[str], *, source: str) -> None:
         self._documents = documents
@@ -265,55 +265,55 @@ class _Filled:
         self.empty = 0
 
     def __iter__(self) -> Iterator[str]:
-        some = False
+        any_text = False
         for text in self._documents:
             if text and not text.isspace():
-                some = True
+                any_text = True
                 yield text
             else:
                 self.empty += 1
-        if not some:
-            there = (
+        if not any_text:
+            reason = (
                 f"its {self.empty:,} documents are blank" if self.empty else "it has no document"
             )
             raise BadInput(
-                f"There is nothing to read in {self._source}: {there}. Name another text."
+                f"There is nothing to read in {self._source}: {reason}. Name another text."
             )
 
 
 def _until(
     blocks: Iterable[list[str]], tokens: int, count: Count, *, source: str
 ) -> Iterator[list[str]]:
-    """Yield blocks up to the document in which a number of tokens is reached.
+    """Yield blocks up to the document that reaches a number of tokens.
 
-    That document stays complete unless it exceeds the number by more than ``OVERSHOOT``:
-    then it is cut at the number.
+    That document stays complete unless it exceeds the number by more than ``OVERSHOOT``.
+    Then it is cut at the number.
     """
-    there = 0
-    for whole in blocks:
-        block = [_beginning(text, tokens - there, count) for text in whole]
-        reached = there + np.cumsum(count(block))
+    total = 0
+    for full_block in blocks:
+        block = [_beginning(text, tokens - total, count) for text in full_block]
+        reached = total + np.cumsum(count(block))
         last = int(np.searchsorted(reached, tokens))
         if last < len(block):
             document = block[last]
             if reached[last] > tokens * (1 + OVERSHOOT):
-                before = int(reached[last - 1]) if last else there
+                before = int(reached[last - 1]) if last else total
                 document = _first_tokens(document, tokens - before, count)
             yield [*block[:last], document]
             return
         yield block
-        there = int(reached[-1])
+        total = int(reached[-1])
     raise BadInput(
-        f"{tokens:,} tokens were asked for, and {source} has {there:,}: ask for {there:,} at most, for all "
-        "of it, or name a longer text."
+        f"{tokens:,} tokens were requested, and {source} has {total:,}. Request {total:,} at most, or name "
+        "a longer text."
     )
 
 
 def _beginning(text: str, tokens: int, count: Count) -> str:
-    """Return a long text, or a beginning of it that clearly exceeds a number of tokens.
+    """Return the text, or a prefix of a long text that clearly exceeds a number of tokens.
 
-    A tokenizer takes some hundred bytes of memory a token, so a text of 100 MB is not
-    given to it where a beginning will do.
+    A tokenizer takes some hundred bytes of memory per token, so a text of 100 MB is
+    tokenized in full only if no prefix is long enough.
     """
     size = max(BLOCK_BYTES, 8 * tokens)
     while size < len(text):
@@ -324,10 +324,10 @@ def _beginning(text: str, tokens: int, count: Count) -> str:
 
 
 def _first_tokens(text: str, tokens: int, count: Count) -> str:
-    """Return the longest beginning of a text, cut between characters, of at most some tokens.
+    """Return the longest prefix of a text with at most ``tokens`` tokens, cut between characters.
 
-    Tokens of a beginning grow with its length, up to some at its end, so it is found by
-    halving; it has one token at least.
+    The number of tokens grows with the length of the prefix, except for a few tokens at its
+    end, so bisection finds the prefix. It has at least one token.
     """
     low, high = 1, len(text)
     while low < high:
@@ -342,7 +342,7 @@ def _feed(digest: "hashlib._Hash", text: bytes) -> None:
 
 
 class _Writer:
-    """Writes blocks into a file and keeps count."""
+    """Writes blocks into a file, and counts documents, characters and bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._parquet = pq.ParquetWriter(
@@ -380,7 +380,7 @@ class _Writer:
         self._blocks += 1
 
     def finish(self, name: str, source: str, revision: str | None, *, empty: int) -> None:
-        """Write down what the corpus is."""
+        """Write the metadata of the corpus."""
         info = CorpusInfo(
             id=self._digest.hexdigest()[:12],
             name=name,
@@ -392,25 +392,25 @@ class _Writer:
             blocks=self._blocks,
             empty=empty,
         )
-        said = json.dumps({"format": FORMAT, **asdict(info)})
-        self._parquet.add_key_value_metadata({_INFO.decode(): said})
+        metadata = json.dumps({"format": FORMAT, **asdict(info)})
+        self._parquet.add_key_value_metadata({_INFO.decode(): metadata})
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Translate what goes wrong while the file is written, but for a full disk."""
+def _write_errors(path: Path) -> Iterator[None]:
+    """Translate errors of writing the file, except for a full disk."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(
-            f"The corpus cannot be written to {path} ({reason}): choose a place where you may write."
+            f"The corpus cannot be written to {path} ({reason}). Choose a folder that you may write to."
         ) from error
 
 
 @contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """Translate what goes wrong while the file is read."""
+def _read_errors(path: Path) -> Iterator[None]:
+    """Translate errors of reading the file."""
     try:
         yield
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError) as error:
@@ -420,6 +420,6 @@ def _sound(path: Path) -> Iterator[None]:
 def _broken(path: Path, reason: str) -> BrokenPart:
     reason = (reason.splitlines() or ["damaged"])[0]
     return BrokenPart(
-        f"The corpus {path} is not what was written ({reason}): restore it from a copy, or ingest the text "
-        "anew into another atlas."
+        f"The corpus {path} is damaged ({reason}). Restore it from a copy, or ingest the text into another "
+        "atlas."
     )

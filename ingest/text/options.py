@@ -1,4 +1,4 @@
-"""The options by which commands are given a text, the same for all of them."""
+"""Command-line options that select a text, shared by all commands."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,19 +11,19 @@ __all__ = ["text_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Options that say how a text is read.
-_HOW = ("field", "split", "revision", "split_on")
+#: Options that are valid only together with --text.
+_READER_OPTIONS = ("field", "split", "revision", "split_on")
 
 
 def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
-    """Give a command ``text``, a Text or None, and ``tokens``, how many of it are read at most.
+    """Add the arguments ``text`` (a Text or None) and ``tokens`` (the most to read) to a command.
 
     Parameters
     ----------
     without
-        What is read without ``--text``, for its help.
+        The default of ``--text``, for its help.
     what
-        What is done with the text, for the same.
+        How the command uses the text, for the same help.
     """
     options = [
         click.option("--text", metavar="TEXT",
@@ -31,16 +31,16 @@ def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
                      f"{what}. [default: {without}]"),
         click.option("--field", default="text", show_default=True,
                      help="The field that holds the text."),
-        click.option("--split", default="train", show_default=True, help="Of a data set."),
-        click.option("--revision", help="Of a data set."),
+        click.option("--split", default="train", show_default=True, help="Split of a data set."),
+        click.option("--revision", help="Revision of a data set."),
         click.option("--split-on", type=click.Choice(["paragraph", "line", "file"]), default="paragraph",
-                     show_default=True, help="What is a document in a plain text file."),
+                     show_default=True, help="The unit that is one document in a plain text file."),
         click.option("--tokens", type=click.IntRange(1),
-                     help="Stop after the document that reaches this many tokens, as the first model's tokenizer counts; "
-                     "one that would exceed it by more than a tenth is cut."),
+                     help="Stop after the document that reaches this many tokens, counted by the first model's "
+                     "tokenizer. That document is cut if it exceeds the number by more than a tenth."),
     ]  # fmt: skip
 
-    def give(function: F) -> F:
+    def decorate(function: F) -> F:
         @wraps(function)
         def called(
             *args: Any, text: str | None, field: str, split: str, revision: str | None,
@@ -48,24 +48,22 @@ def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
         ) -> Any:  # fmt: skip
             from ingest.text.atlas_corpus import Text
 
-            asked = click.get_current_context()
-            for name in _HOW if text is None else ():
-                if asked.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            context = click.get_current_context()
+            for name in _READER_OPTIONS if text is None else ():
+                if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                     option = f"--{name.replace('_', '-')}"
-                    raise click.UsageError(
-                        f"{option} says how a text is read; name one with --text."
-                    )
+                    raise click.UsageError(f"{option} requires --text; name a text with --text.")
             if text is not None and not text.strip():
                 raise click.UsageError(
-                    "--text was given nothing; a file, a folder or a data set is expected."
+                    "--text is empty; a file, a folder or a data set is expected."
                 )
-            given = None if text is None else Text(
+            request = None if text is None else Text(
                 text, field=field, split=split, revision=revision, split_on=split_on
             )  # fmt: skip
-            return function(*args, text=given, **rest)
+            return function(*args, text=request, **rest)
 
         for option in reversed(options):
             called = option(called)
         return called  # type: ignore[return-value]
 
-    return give
+    return decorate

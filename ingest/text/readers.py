@@ -1,18 +1,18 @@
-"""Readers of texts: a file, a folder, a data set or a list of strings gives documents, one by one.
+"""Readers of texts: iterate over the documents of a file, a folder, a data set or a list of strings.
 
 ====================  ============================================================
-``.txt``, ``.md``     paragraphs, lines or the whole file (``split_on``)
+``.txt``, ``.md``     paragraphs, lines or the complete file (``split_on``)
 ``.jsonl``            the field ``text`` of each line
 ``.parquet``          the column ``text``
-a folder              all such files below it, in the order of their names; not
-                      those of an atlas
+a folder              all such files below it, sorted by name, except those of an
+                      atlas
 ``hf:owner/name``     a data set, read as a stream by the datasets library; with a
                       configuration ``hf:owner/name/config``
 a list of strings     each string
 ====================  ============================================================
 
-All but Parquet may be gzipped (``.gz``). Errors of Arrow, JSON, gzip, the
-operating system and the datasets library are translated here.
+All files but Parquet may be gzipped (``.gz``). This module translates errors of
+Arrow, JSON, gzip, the operating system and the datasets library.
 """
 
 import gzip
@@ -43,7 +43,7 @@ ENDINGS = (".txt", ".txt.gz", ".md", ".md.gz", ".jsonl", ".jsonl.gz", ".parquet"
 """Endings of the files that can be read."""
 
 LONGEST = 2**28
-"""Characters of a document at most: a document is held in memory, and its tokens are too."""
+"""Most characters of a document, since a document and its tokens are held in memory."""
 
 _DATA_SET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*){0,2}", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -51,19 +51,19 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents that are about to be read.
+    """The documents of an opened source.
 
     Parameters
     ----------
     name
-        A name for them, made from the source's.
+        A name, derived from the source.
     source
-        Where they come from, as it is recorded.
+        The source, as it is recorded.
     revision
-        Commit of the data set; None where there is none, or where the hub did not say.
+        Commit of the data set; None if there is none or the hub does not report it.
     documents
-        The texts, read as they are asked for; an empty one where the source has
-        an empty or a null one.
+        The texts, read lazily. An empty or null document of the source gives an
+        empty text.
     """
 
     name: str
@@ -85,71 +85,72 @@ def read(
     Parameters
     ----------
     source
-        A file, a folder, a data set's name or a list of strings; see the module.
-        A name without ``hf:`` is a data set's if there is no file or folder of
-        that name. A folder that ``datasets`` saved is read as a data set.
+        A file, a folder, the name of a data set or a list of strings; see the module.
+        A name without ``hf:`` names a data set if no file or folder has that name.
+        A folder that ``datasets`` saved is read as a data set.
     split
-        Which split of a data set.
+        The split of a data set.
     field
         Field or column that holds the text.
     revision
         Branch, tag or commit of a data set; the newest if None.
     split_on
-        What is a document in ``.txt`` and ``.md`` files: a paragraph (blank
-        lines stand between them), a line, or the whole file.
+        The unit that is one document in ``.txt`` and ``.md`` files: a paragraph
+        (separated by blank lines), a line, or the complete file.
 
     Raises
     ------
     BadInput
-        If there is no such source or it cannot be used; while the documents are
-        read also, for what is wrong in one of them.
+        If there is no such source or it cannot be used. Iterating over the
+        documents also raises it, for an invalid document.
     Missing
-        If a data set is neither on this machine nor within reach.
+        If a data set is neither on this machine nor can be downloaded.
     """
     if split_on not in ("paragraph", "line", "file"):
         raise BadInput(
-            f"A text can be split on 'paragraph', 'line' or 'file', and {split_on!r} was given."
+            f"split_on must be 'paragraph', 'line' or 'file', and {split_on!r} was passed."
         )
     if isinstance(source, str) and source.startswith("hf:"):
         return _data_set(source.removeprefix("hf:"), split=split, field=field, revision=revision)
     if not isinstance(source, (str, Path)):
-        _refuse(revision)
+        _refuse_revision(revision)
         return Texts("texts", "memory", None, _strings(source))
-    if not _is_there(source):
+    if not _exists(source):
         return _by_name(str(source), split=split, field=field, revision=revision)
     path = Path(source).expanduser()
     if _is_saved_data_set(path):
         return _data_set(str(path), split=split, field=field, revision=revision)
-    _refuse(revision)
-    found = _files(path) if path.is_dir() else [path]
-    documents = (text for file in found for text in _reader(file)(file, field, split_on))
+    _refuse_revision(revision)
+    files = _files(path) if path.is_dir() else [path]
+    documents = (text for file in files for text in _reader(file)(file, field, split_on))
     name = path.resolve().name
     ending = "" if path.is_dir() else _ending(path) or ""
     return Texts(name[: len(name) - len(ending)], str(source), None, documents)
 
 
-def _refuse(revision: str | None) -> None:
+def _refuse_revision(revision: str | None) -> None:
     if revision is not None:
         raise BadInput(
-            f"The revision {revision!r} was asked for, and only data sets at the hub have revisions: "
-            "leave it out."
+            f"The revision {revision!r} was requested, but only data sets at the hub have revisions. "
+            "Omit it."
         )
 
 
-def _is_there(source: str | Path) -> bool:
+def _exists(source: str | Path) -> bool:
     try:
         return Path(source).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, no such user: no path at all
+    except (OSError, ValueError, RuntimeError):  # not a path: too long, a NUL, no such user
         return False
 
 
 def _by_name(source: str, *, split: str, field: str, revision: str | None) -> Texts:
-    """Read what is no file or folder: a data set, if its name could be one."""
+    """Open a source that is no file or folder as a data set, if its name is a valid one."""
     if not _DATA_SET.fullmatch(source) or source.lower().endswith(ENDINGS):
-        said = source if len(source) < 200 else f"{source[:100]}…"
+        shown = source if len(source) < 200 else f"{source[:100]}…"
         raise BadInput(
-            f"There is no file or folder {said!r}, and a data set has no such name. Name a file, a folder or "
-            "a data set (hf:owner/name); a text itself is given from Python, as a list of strings."
+            f"There is no file or folder {shown!r}, and it is not a valid name of a data set. Name a file, "
+            "a folder or a data set (hf:owner/name). To pass the text itself, use Python and a list of "
+            "strings."
         )
     try:
         return _data_set(source, split=split, field=field, revision=revision)
@@ -160,26 +161,26 @@ def _by_name(source: str, *, split: str, field: str, revision: str | None) -> Te
 # ------------------------------------------------------------------ documents
 
 
-def _document(value: object, place: str) -> str:
-    """Return a document's text, or say what is wrong with the value found at a place."""
+def _document(value: object, location: str) -> str:
+    """Return the text of a document, or raise ``BadInput`` that names the location of the value."""
     if value is None:
         return ""
     if not isinstance(value, str):
         raise BadInput(
-            f"{place} holds a value of type {type(value).__name__} where a text is expected: name the field "
+            f"{location} holds a value of type {type(value).__name__}, and a text is expected. Name the field "
             "that holds the text."
         )
     if len(value) > LONGEST:
         raise BadInput(
-            f"{place} holds a document of {len(value):,} characters, and {LONGEST:,} is the most: cut it "
-            "into several."
+            f"{location} holds a document of {len(value):,} characters, and at most {LONGEST:,} are allowed. "
+            "Split it into several documents."
         )
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise BadInput(
-            f"{place} holds half of a surrogate pair (U+{ord(value[error.start]):04X}, character "
-            f"{error.start}), which is no character: repair the text, for example with "
+            f"{location} holds half of a surrogate pair (U+{ord(value[error.start]):04X}, character "
+            f"{error.start}), which is not a valid character. Repair the text, for example with "
             "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
         ) from error
     return value
@@ -202,7 +203,8 @@ def _reader(path: Path) -> "Callable[[Path, str, SplitOn], Iterator[str]]":
     ending = _ending(path)
     if ending is None:
         raise BadInput(
-            f"{path} ends in none of {', '.join(ENDINGS)}: rename it if it is one of these, or convert it."
+            f"{path} ends in none of {', '.join(ENDINGS)}. Rename it if it has one of these formats, or "
+            "convert it."
         )
     if ending == ".parquet":
         return _parquet_file
@@ -210,7 +212,7 @@ def _reader(path: Path) -> "Callable[[Path, str, SplitOn], Iterator[str]]":
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the readable files below a folder, in name order; hidden ones and atlases are passed over."""
+    """Return the readable files below a folder, sorted by name, without hidden files and atlases."""
     found: list[Path] = []
 
     def refuse(error: OSError) -> None:
@@ -226,7 +228,7 @@ def _files(folder: Path) -> list[Path]:
     found = [f for f in found if _ending(f)]
     if not found:
         raise BadInput(
-            f"The folder {folder} holds no file that ends in {', '.join(ENDINGS)}: name another folder or "
+            f"The folder {folder} holds no file that ends in {', '.join(ENDINGS)}. Name another folder, or "
             "the file itself."
         )
     return sorted(found, key=lambda f: f.relative_to(folder).parts)
@@ -234,18 +236,18 @@ def _files(folder: Path) -> list[Path]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Translate what goes wrong while a file is read."""
+    """Translate errors of reading a file."""
     try:
         yield
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
         raise BadInput(
-            f"{path} cannot be read ({reason}): check that it is there, whole, and yours to read."
+            f"{path} cannot be read ({reason}): check that it exists, is complete, and that you may read it."
         ) from error
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file without their ends, a byte order mark left out."""
+    """Yield the lines of a UTF-8 file, without line ends and without a byte order mark."""
     with _readable(path), _opened(path) as file:
         offset = 0
         for number, line in enumerate(iter(lambda: file.readline(4 * LONGEST), b""), start=1):
@@ -255,8 +257,8 @@ def _lines(path: Path) -> Iterator[str]:
                 at = len(line) - len(error.object) + error.start
                 raise BadInput(
                     f"{path} is not UTF-8: byte 0x{line[at]:02X} in line {number}, at byte {offset + at:,} of "
-                    "the text, begins no character. Find out its encoding and convert it, for example with "
-                    f"`iconv -f WINDOWS-1252 -t UTF-8`."
+                    "the text, does not begin a character. Convert the file from its encoding, for example "
+                    "with `iconv -f WINDOWS-1252 -t UTF-8`."
                 ) from error
             offset += len(line)
             yield text.removesuffix("\n").removesuffix("\r")
@@ -287,31 +289,32 @@ def _json_file(path: Path, field: str, split_on: SplitOn) -> Iterator[str]:
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
-        place = f"{path}, line {number},"
+        location = f"{path}, line {number},"
         try:
-            said = json.loads(line)
+            row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise BadInput(
-                f'{place} is not JSON ({error}): expected one object a line, such as {{"text": "…"}}.'
+                f"{location} is not JSON ({error}): expected one object per line, such as "
+                '{"text": "…"}.'
             ) from error
-        if not isinstance(said, dict):
+        if not isinstance(row, dict):
             raise BadInput(
-                f"{place} holds a JSON value of type {type(said).__name__}: expected one object a line, such "
-                'as {"text": "…"}.'
+                f"{location} holds a JSON value of type {type(row).__name__}: expected one object per line, "
+                'such as {"text": "…"}.'
             )
-        yield _document(_field(said, field, place), place)
+        yield _document(_field(row, field, location), location)
 
 
-def _field(row: "dict[str, object]", field: str, place: str) -> object:
+def _field(row: "dict[str, object]", field: str, location: str) -> object:
     if field not in row:
-        raise _no_field(place, field, row)
+        raise _no_field(location, field, row)
     return row[field]
 
 
-def _no_field(place: str, field: str, fields: Iterable[str]) -> BadInput:
-    there = ", ".join(map(repr, fields)) or "none"
+def _no_field(location: str, field: str, fields: Iterable[str]) -> BadInput:
+    present = ", ".join(map(repr, fields)) or "none"
     return BadInput(
-        f"{place} has no field {field!r}. Its fields: {there}; name the one with the text."
+        f"{location} has no field {field!r}. Its fields: {present}; name the one with the text."
     )
 
 
@@ -324,21 +327,21 @@ def _parquet_file(path: Path, field: str, split_on: SplitOn) -> Iterator[str]:
         values = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not _is_text(values):
             raise BadInput(
-                f"The column {field!r} of {path} holds {kind} where text is expected. Its columns: "
+                f"The column {field!r} of {path} holds {kind}, and text is expected. Its columns: "
                 f"{', '.join(map(repr, names))}; name the one with the text."
             )
         row = 0
         for batch in file.iter_batches(batch_size=1024, columns=[field]):
             for value in batch.column(0):
-                place = f"{path}, row {row},"
+                location = f"{path}, row {row},"
                 try:
                     text = value.as_py()
                 except UnicodeDecodeError as error:
                     raise BadInput(
-                        f"{place} is not UTF-8 (byte {error.start} of the text): write the file anew from "
-                        "text that is."
+                        f"{location} is not UTF-8 (byte {error.start} of the text). Write the file again "
+                        "from valid UTF-8."
                     ) from error
-                yield _document(text, place)
+                yield _document(text, location)
                 row += 1
 
 
@@ -356,15 +359,15 @@ def _is_saved_data_set(path: Path) -> bool:
 
 
 def _data_set(name: str, *, split: str, field: str, revision: str | None) -> Texts:
-    """Open a data set as a stream, pinned to the commit that its revision stands for now."""
+    """Open a data set as a stream, pinned to the current commit of its revision."""
     if Path(name).is_dir():
-        _refuse(revision)
+        _refuse_revision(revision)
     with _loading(name):
         if _is_saved_data_set(Path(name)):
             stream, pinned = _saved(name, split), None
         else:
             stream, pinned = _streamed(name, split, revision)
-        columns = stream.column_names  # asks for the first row where the hub does not say
+        columns = stream.column_names  # reads the first row if the hub does not report them
     if columns is not None and field not in columns:
         raise _no_field(f"The data set {name!r}", field, columns)
     if columns is not None:
@@ -381,7 +384,7 @@ def _saved(folder: str, split: str) -> "IterableDataset":
     if isinstance(saved, DatasetDict):
         if split not in saved:
             raise BadInput(
-                f"The data set {folder!r} has no split {split!r}. There are: {', '.join(saved)}."
+                f"The data set {folder!r} has no split {split!r}. Its splits: {', '.join(saved)}."
             )
         saved = saved[split]
     return saved.to_iterable_dataset()
@@ -395,14 +398,14 @@ def _streamed(name: str, split: str, revision: str | None) -> "tuple[IterableDat
     if not Path(name).is_dir() and name.count("/") == 2:
         path, config = name.rsplit("/", 1)
     builder = load_dataset_builder(path, config, revision=revision)
-    # The library's hash of a data set from the hub is the commit, out of its cache too.
+    # The library's hash of a data set of the hub is the commit, from its cache too.
     commit = builder.hash if _COMMIT.fullmatch(builder.hash or "") else None
-    # Out of its cache the library gives whatever commit is there.
+    # From its cache the library returns any commit that is stored.
     certain = revision in (None, commit) or (builder.name != "cache" and commit is not None)
     if not certain:
         raise Missing(
-            f"The data set {name!r} is on this machine at commit {commit}, and {revision!r} was asked for: "
-            "repeat with a connection to the hub, or ask for that commit."
+            f"The data set {name!r} is on this machine at commit {commit}, and {revision!r} was requested. "
+            "Repeat with a connection to the hub, or request that commit."
         )
     return builder.as_streaming_dataset(split=split), commit
 
@@ -410,13 +413,13 @@ def _streamed(name: str, split: str, revision: str | None) -> "tuple[IterableDat
 def _rows(stream: "IterableDataset", name: str, field: str) -> Iterator[str]:
     with _loading(name):
         for number, row in enumerate(stream):
-            place = f"The data set {name!r}, row {number},"
-            yield _document(_field(row, field, place), place)
+            location = f"The data set {name!r}, row {number},"
+            yield _document(_field(row, field, location), location)
 
 
 @contextmanager
 def _loading(name: str) -> Iterator[None]:
-    """Translate the errors of the datasets library, and keep it from printing."""
+    """Translate errors of the datasets library, and silence it."""
     import datasets
     from datasets.exceptions import DatasetsError
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that the hub's library uses
@@ -433,7 +436,7 @@ def _loading(name: str) -> Iterator[None]:
             try:
                 yield
             except HTTPError as error:
-                if isinstance(error, OSError):  # an answer of the hub's, which is understood
+                if isinstance(error, OSError):  # a response of the hub, which `reached` translates
                     raise
                 raise ConnectionError(str(error)) from error
             except DatasetsError as error:

@@ -1,7 +1,7 @@
-"""Tokenization: a block's documents become the contexts that a model sees.
+"""Tokenization: convert the documents of a block to the contexts that a model reads.
 
-Documents never share a context. Everything here is a function of the block
-alone, so codes do not depend on how the work was divided.
+Documents never share a context. All results depend on the block alone, so codes
+do not depend on how the work is divided.
 """
 
 import codecs
@@ -33,19 +33,19 @@ __all__ = [
     "tokenize",
 ]
 
-# Padding is masked, so any id does; 0 is in every vocabulary, whereas the pad
-# token of some tokenizers lies beyond their model's embedding.
+# Padding is masked, so any valid id works. 0 is in every vocabulary, but the pad
+# token of some tokenizers is outside their model's embedding.
 PAD_ID = 0
 
 
 @dataclass(frozen=True)
 class ContextSettings:
-    """How text is laid out for a model.
+    """How text is split into contexts.
 
     Parameters
     ----------
     context_size
-        Tokens of a context at most, BOS included.
+        Most tokens of a context, BOS included.
     prepend_bos
         Whether each context begins with BOS.
 
@@ -60,21 +60,21 @@ class ContextSettings:
 
     def __post_init__(self) -> None:
         if self.text_size < 1:
-            bos = " and one is taken by BOS" if self.prepend_bos else ""
+            bos = ", one of them BOS" if self.prepend_bos else ""
             raise BadInput(
-                f"A context of {self.context_size} token(s) was asked for{bos}, which leaves no room for "
-                "text: choose a larger context size."
+                f"A context size of {self.context_size} token(s){bos} leaves no room for text. Choose a "
+                "larger context size."
             )
 
     @property
     def text_size(self) -> int:
-        """Tokens of text that a context holds at most."""
+        """Most tokens of text in a context."""
         return self.context_size - self.prepend_bos
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Contexts that go through the model together, right-padded to the longest of them.
+    """Contexts that go through the model together, right-padded to the longest one.
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ class Batch:
     attention_mask
         int64, (contexts, width). 1 at BOS and text, 0 at padding.
     keep
-        bool, (contexts, width). True at the tokens that are counted: text that is
-        no special token.
+        bool, (contexts, width). True at the tokens that are counted: text without
+        special tokens.
     rows
         int64, one entry for each true value of ``keep`` in row-major order: the row
-        of that token in the block's ``Tokens``.
+        of the token in the ``Tokens`` of the block.
     """
 
     input_ids: NDArray[np.int64]
@@ -98,7 +98,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TokenizedBlock:
-    """The counted tokens of a block in corpus order, and the batches that hold them.
+    """The counted tokens of a block in corpus order, and the batches that contain them.
 
     Each token is in exactly one batch.
     """
@@ -108,19 +108,19 @@ class TokenizedBlock:
 
 
 def check_tokenizer(tokenizer: "PreTrainedTokenizerBase", *, settings: ContextSettings) -> None:
-    """Make sure, before any work, that a tokenizer can do what ``tokenize`` needs.
+    """Check that a tokenizer meets the requirements of ``tokenize``.
 
     Raises
     ------
     Mismatch
-        If it gives no character offsets, or has no BOS where one is wanted.
+        If it returns no character offsets, or has no BOS although the settings need one.
     """
     _backend(tokenizer)
     if settings.prepend_bos and tokenizer.bos_token_id is None:
         raise Mismatch(
-            f"Contexts are to begin with BOS, and the tokenizer {_name(tokenizer)} has no BOS token. If its "
-            "model was trained with another token in that place (often EOS), say so by "
-            "`tokenizer.bos_token = tokenizer.eos_token`; otherwise leave BOS out."
+            f"Contexts must begin with BOS, but the tokenizer {_name(tokenizer)} has no BOS token. If its "
+            "model was trained with another token at that position (often EOS), set "
+            "`tokenizer.bos_token = tokenizer.eos_token`. Otherwise omit BOS."
         )
 
 
@@ -131,13 +131,13 @@ def tokenize(
     settings: ContextSettings,
     batch_tokens: int = 4096,
 ) -> TokenizedBlock:
-    """Tokenize the documents of a block and lay them out in contexts and batches.
+    """Tokenize the documents of a block, and split them into contexts and batches.
 
-    A document longer than a context goes on in the next one. Special tokens that
-    occur in the text are in the model's input and in no statistic; those that a
-    context after the document's first would begin with are left out of the input
-    too, so that ``Tokens.position`` falls exactly where a new context begins. A
-    context of special tokens alone is left out.
+    A document longer than a context continues in the next one. Special tokens that
+    occur in the text are input to the model but are not counted. At the beginning of
+    every context after the first of a document they are excluded from the input too,
+    so ``Tokens.position`` falls exactly where a new context begins. A context of
+    special tokens alone is excluded.
 
     Parameters
     ----------
@@ -148,21 +148,22 @@ def tokenize(
     settings
         Size of the contexts, and whether they begin with BOS.
     batch_tokens
-        Tokens of a batch at most, padding included; a longer context is a batch alone.
+        Most tokens of a batch, padding included; a longer context is a batch alone.
 
     Returns
     -------
     TokenizedBlock
         ``start`` and ``end`` of its tokens are in Unicode code points of the document,
-        as the tokenizer gives them: the space before a word may or may not be covered,
-        a character that takes several tokens is covered by each, and a space that
-        the tokenizer puts before the text covers its first character. The batch of
-        the longest contexts comes last.
+        as the tokenizer reports them. The space before a word may or may not be covered.
+        Each token of a character that takes several covers the character. A space that
+        the tokenizer adds before the text covers the first character. The batch of the
+        longest contexts is last.
 
     Raises
     ------
     Mismatch
-        If the tokenizer gives no character offsets, or has no BOS where one is wanted.
+        If the tokenizer returns no character offsets, or has no BOS although the settings
+        need one.
     """
     check_tokenizer(tokenizer, settings=settings)
     text = _encode(documents, tokenizer)
@@ -175,34 +176,34 @@ def tokenize(
 
 
 def token_counts(documents: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Return how many tokens each text has, special ones not counted.
+    """Return the number of tokens of each text, without special tokens.
 
     Raises
     ------
     Mismatch
-        If the tokenizer gives no character offsets.
+        If the tokenizer returns no character offsets.
     """
     special = _special_ids(tokenizer)
     encodings = _backend(tokenizer).encode_batch_fast(list(documents), add_special_tokens=False)
     ids = [e.ids for e in encodings]
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
     flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum()))
-    kept = np.concatenate([[0], np.cumsum(~np.isin(flat, special))])
+    counted = np.concatenate([[0], np.cumsum(~np.isin(flat, special))])
     ends = np.cumsum(lengths)
-    counts: list[int] = (kept[ends] - kept[ends - lengths]).tolist()
+    counts: list[int] = (counted[ends] - counted[ends - lengths]).tolist()
     return counts
 
 
 def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> list[str]:
-    """Return the text that each token stands for, its leading space kept.
+    """Return the text of each token, with its leading space.
 
-    Bytes that are no whole character are shown as ``<0xE4>``. A number that the
-    vocabulary lacks is shown as ``<7>``.
+    Bytes that do not form a complete character are shown as ``<0xE4>``, and an id that
+    is not in the vocabulary as ``<7>``.
     """
     backend = _backend(tokenizer)
     added = {number: token.content for number, token in tokenizer.added_tokens_decoder.items()}
     parts = b"".join(p.__getstate__() for p in (backend.decoder, backend.pre_tokenizer) if p)
-    read = _of_bytes if b'"ByteLevel"' in parts else _of_pieces
+    read = _byte_token_text if b'"ByteLevel"' in parts else _piece_text
     texts = []
     for number in map(int, ids):
         token = added.get(number) or backend.id_to_token(number)
@@ -215,18 +216,18 @@ def token_texts(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> lis
 
 @dataclass(frozen=True)
 class _Encoded:
-    """Every token of a block, special ones included, one document after another."""
+    """All tokens of a block in corpus order, special ones included."""
 
     ids: NDArray[np.int64]
     offsets: NDArray[np.int32]  # (tokens, 2)
-    ends: NDArray[np.int64]  # one a document: where its tokens end
-    lengths: NDArray[np.int64]  # one a document
+    ends: NDArray[np.int64]  # (documents,): where the tokens of each end
+    lengths: NDArray[np.int64]  # (documents,)
     keep: NDArray[np.bool_]
 
 
 def _encode(documents: "Sequence[Document]", tokenizer: "PreTrainedTokenizerBase") -> _Encoded:
     texts = [d.text for d in documents]
-    # The backend is asked directly: transformers' own call takes twice as long on short documents.
+    # The backend is called directly: transformers' own call takes twice as long on short documents.
     encodings = _backend(tokenizer).encode_batch(texts, add_special_tokens=False)
     lists = [e.ids for e in encodings]
     lengths = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
@@ -239,11 +240,11 @@ def _encode(documents: "Sequence[Document]", tokenizer: "PreTrainedTokenizerBase
 
 
 def _contexts(text: _Encoded, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each context begins among the block's tokens, and how many it holds."""
+    """Return the first token and the number of tokens of each context of the block."""
     total = len(text.ids)
-    # The first counted token at or after each place.
-    places = np.where(text.keep, np.arange(total), total)
-    following = np.minimum.accumulate(places[::-1])[::-1].tolist()
+    # The first counted token at or after each token.
+    positions = np.where(text.keep, np.arange(total), total)
+    following = np.minimum.accumulate(positions[::-1])[::-1].tolist()
     begins: list[int] = []
     ends: list[int] = []
     for begin, end in zip((text.ends - text.lengths).tolist(), text.ends.tolist(), strict=True):
@@ -255,8 +256,8 @@ def _contexts(text: _Encoded, size: int) -> tuple[NDArray[np.int64], NDArray[np.
     first = np.array(begins, dtype=np.int64)
     last = np.array(ends, dtype=np.int64)
     counted = np.concatenate([[0], np.cumsum(text.keep)])
-    some = counted[last] > counted[first]
-    return first[some], (last - first)[some]
+    nonempty = counted[last] > counted[first]
+    return first[nonempty], (last - first)[nonempty]
 
 
 def _tokens(
@@ -267,29 +268,29 @@ def _tokens(
     *,
     bos: int,
 ) -> Tokens:
-    """Return the counted tokens, all of which lie in a context."""
+    """Return the counted tokens; each is in a context."""
     local = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     seen = np.repeat(begins, lengths) + local
     counted = text.keep[seen]
-    kept = seen[counted]
+    rows = seen[counted]
     numbers = np.array([d.number for d in documents], dtype=np.int64)
     before: NDArray[np.int64] = (
         np.cumsum(text.keep) - text.keep
     )  # counted tokens before each, in the block
     first = np.concatenate([before, [text.keep.sum()]])[text.ends - text.lengths]
     return Tokens(
-        token_id=text.ids[kept].astype(np.int32),
-        document=np.repeat(numbers, text.lengths)[kept],
-        index=(before - np.repeat(first, text.lengths))[kept].astype(np.int32),
+        token_id=text.ids[rows].astype(np.int32),
+        document=np.repeat(numbers, text.lengths)[rows],
+        index=(before - np.repeat(first, text.lengths))[rows].astype(np.int32),
         position=(local[counted] + bos).astype(np.int32),
-        start=np.ascontiguousarray(text.offsets[kept, 0]),
-        end=np.ascontiguousarray(text.offsets[kept, 1]),
+        start=np.ascontiguousarray(text.offsets[rows, 0]),
+        end=np.ascontiguousarray(text.offsets[rows, 1]),
     )
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """The contexts of a block, ready to be laid out in batches."""
+    """The contexts of a block, to be grouped into batches."""
 
     text: _Encoded
     begins: NDArray[np.int64]
@@ -297,37 +298,37 @@ class _Layout:
     bos: int | None
 
     def batches(self, batch_tokens: int) -> list[Batch]:
-        """Group contexts of like length, so that little is padding; the longest come last."""
+        """Group contexts of similar length, which minimises padding; the longest come last."""
         widths = self.lengths + (self.bos is not None)
         order = np.argsort(-widths, kind="stable")
         row = np.cumsum(self.text.keep) - 1
-        made = []
+        batches = []
         at = 0
         while at < len(order):
             width = int(widths[order[at]])
             take = max(1, batch_tokens // width)
-            made.append(self._batch(order[at : at + take], width, row))
+            batches.append(self._batch(order[at : at + take], width, row))
             at += take
-        return made[::-1]
+        return batches[::-1]
 
     def _batch(self, contexts: NDArray[np.int64], width: int, row: NDArray[np.int64]) -> Batch:
         column = np.arange(width) - (self.bos is not None)  # -1 is BOS
         filled = column < self.lengths[contexts, None]
         inside = filled & (column >= 0)
-        place = np.where(inside, self.begins[contexts, None] + column, 0)
-        input_ids = np.where(inside, self.text.ids[place], PAD_ID)
+        token = np.where(inside, self.begins[contexts, None] + column, 0)
+        input_ids = np.where(inside, self.text.ids[token], PAD_ID)
         if self.bos is not None:
             input_ids[:, 0] = self.bos
-        keep = inside & self.text.keep[place]
-        return Batch(input_ids, filled.astype(np.int64), keep, row[place[keep]])
+        keep = inside & self.text.keep[token]
+        return Batch(input_ids, filled.astype(np.int64), keep, row[token[keep]])
 
 
 def _backend(tokenizer: "PreTrainedTokenizerBase") -> "Tokenizer":
-    """Return the Rust tokenizer, set to give whole texts back, as transformers sets it."""
+    """Return the Rust tokenizer without truncation and padding, as transformers sets it."""
     if not getattr(tokenizer, "is_fast", False):
         raise Mismatch(
-            f"The tokenizer {_name(tokenizer)} ({type(tokenizer).__name__}) gives no character offsets, which an "
-            "atlas needs: load the model's fast tokenizer, such as AutoTokenizer gives for a folder with a "
+            f"The tokenizer {_name(tokenizer)} ({type(tokenizer).__name__}) returns no character offsets, which an "
+            "atlas needs. Load the model's fast tokenizer: AutoTokenizer returns it for a folder with a "
             "tokenizer.json."
         )
     backend: Tokenizer = tokenizer.backend_tokenizer
@@ -342,15 +343,15 @@ def _name(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 
 def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Return the ids of all special tokens, those without a role (reserved ones) too."""
+    """Return the ids of all special tokens, including reserved ones without a role."""
     added = tokenizer.added_tokens_decoder.items()
     return sorted({*tokenizer.all_special_ids, *(n for n, token in added if token.special)})
 
 
 def _byte_of() -> dict[str, int]:
-    """Return the byte that each character of a byte-level vocabulary stands for.
+    """Return the byte that each character of a byte-level vocabulary represents.
 
-    Printable bytes stand for themselves, the others for the characters from 256 on.
+    Printable bytes represent themselves; the characters from 256 on represent the others.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in set(printable)]
@@ -370,13 +371,13 @@ def _show_bytes(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("atlas.bytes", _show_bytes)
 
 
-def _of_bytes(token: str) -> str:
+def _byte_token_text(token: str) -> str:
     try:
         return bytes(_BYTE_OF[c] for c in token).decode("utf-8", errors="atlas.bytes")
-    except KeyError:  # not of the byte alphabet: a token that was put in by hand
+    except KeyError:  # not of the byte alphabet: a token that was added by hand
         return token
 
 
-def _of_pieces(token: str) -> str:
-    byte = re.fullmatch(r"<0x([0-7][0-9A-F])>", token)  # byte fallback; from 0x80 on a fragment
+def _piece_text(token: str) -> str:
+    byte = re.fullmatch(r"<0x([0-7][0-9A-F])>", token)  # byte fallback; 0x80 and above: a fragment
     return chr(int(byte[1], 16)) if byte else token.replace("▁", " ")
