@@ -1,14 +1,15 @@
-"""Which model this is: a chain of digests that covers every parameter, block by block.
+"""Identity of a model: a chain of digests that covers every parameter, block by block.
 
-The first digest covers what runs before the blocks (embeddings), each further one a
-block and the digest before it. So two models that were opened to different depths
-are compared as far as both go, and one that differs in block 7 only is another model
-for whatever reads behind block 7. The final norm is in no digest: no site reads it.
+The first digest covers the parameters before the blocks (embeddings). Each further
+digest covers one block and the digest before it. Two models that were loaded to
+different depths are therefore compared on the blocks that both have. A model that
+differs in block 7 only is another model for every SAE that reads behind block 7. The
+final norm is in no digest, since no site reads it.
 
 Parts store the chain in their manifest, under ``sources.model.parameters``, as deep
-as they read. Parts of older atlases have none: of these only ``weights``, a sample,
-can be compared. A model that is loaded less deeply than a chain goes is compared by
-the further blocks of its files, read one after the other.
+as they read. Parts of older atlases store no chain; for them only ``weights``, a
+sample, can be compared. If a stored chain has more blocks than are loaded, the other
+blocks are read from the files of the model, one after the other.
 """
 
 import hashlib
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Digests", "blocks_read", "unchecked", "without_digests"]
 
-#: What families call the norm behind the last block.
+#: Names of the norm behind the last block, over all families.
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 
 
 class Digests:
-    """The chain of one loaded model, computed as deep as it is requested.
+    """The chain of one loaded model, computed to the depth that is requested.
 
     Parameters
     ----------
@@ -47,8 +48,8 @@ class Digests:
     files
         The folder of its safetensors files; None if there is none.
     deeper
-        Loads the same model with so many blocks and returns its chain; None for a model
-        in memory, of which all is loaded.
+        Loads the same model with that number of blocks and returns its chain. None for a
+        model in memory, all of which is loaded.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Digests:
         self._chain: list[str] = []
 
     def upto(self, blocks: int) -> tuple[str, ...]:
-        """Return the chain up to a number of blocks, or to all that are loaded.
+        """Return the chain up to a number of blocks, at most the loaded ones.
 
         Returns
         -------
@@ -87,8 +88,8 @@ class Digests:
     def differ_from(self, stored: Sequence[str]) -> bool:
         """Return whether a stored chain belongs to another model.
 
-        Blocks that are not loaded are read from the files. If these do not agree, the model
-        is loaded as deep as the chain goes: files may hold parameters in another form.
+        Blocks that are not loaded are read from the files. If the digests of the files differ,
+        the model is loaded to the depth of the chain: files may hold parameters in another form.
         """
         if not stored:
             return False
@@ -101,10 +102,10 @@ class Digests:
         return differ(self._deeper(blocks).upto(blocks), stored)
 
     def _from_files(self, chain: tuple[str, ...], blocks: int) -> tuple[str, ...]:
-        """Return a chain with blocks added that are in the files only; none if these are not understood.
+        """Extend a chain by blocks that are only in the files; return it unchanged on failure.
 
-        The last loaded block shows which names and number formats the model gives to what its
-        files hold.
+        The last loaded block shows how the names and number formats of the model correspond to
+        those of its files.
         """
         from safetensors import SafetensorError
 
@@ -146,16 +147,16 @@ class _Files:
             # Only files of this folder, whatever the index names.
             names = {Path(name).name for name in read_json_object(index)["weight_map"].values()}
         opened: list[Any] = [safe_open(folder / name, framework="pt") for name in sorted(names)]
-        self._of = {key: file for file in opened for key in file.keys()}  # noqa: SIM118
+        self._file_of = {key: file for file in opened for key in file.keys()}  # noqa: SIM118
 
     def prefixes(self, name: str) -> list[str]:
-        """Return what stands before a name of the model in the files' names."""
-        return [key.removesuffix(name) for key in self._of if f".{key}".endswith(f".{name}")]
+        """Return the prefixes that the files put before a parameter name of the model."""
+        return [key.removesuffix(name) for key in self._file_of if f".{key}".endswith(f".{name}")]
 
     def block(self, prefix: str, like: "Mapping[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
         """Return the tensors of a block, named and formatted like those of another block."""
         return {
-            name: self._of[prefix + name].get_tensor(prefix + name).to(tensor.dtype)
+            name: self._file_of[prefix + name].get_tensor(prefix + name).to(tensor.dtype)
             for name, tensor in like.items()
         }
 
@@ -172,9 +173,9 @@ def _digest(before: str, tensors: "Mapping[str, torch.Tensor]") -> str:
 
 
 def blocks_read(hooks: Iterable[str], *, model: str, layers: int) -> int:
-    """Return how many blocks run before the deepest of some sites is complete.
+    """Return the number of blocks that the deepest of some sites depends on.
 
-    What enters a block depends on no parameter of that block.
+    The input of a block does not depend on the parameters of that block.
     """
     needed = 0
     for hook in hooks:
@@ -185,7 +186,7 @@ def blocks_read(hooks: Iterable[str], *, model: str, layers: int) -> int:
 
 
 def unchecked(sound: "Sound", model: str) -> str:
-    """Return a sentence about SAEs of a model whose parts hold no digests; empty if there are none."""
+    """Return a warning about SAEs of a model whose parts store no digests; empty if there are none."""
     names = [
         part.manifest.name
         for part in sound.of("sae")
@@ -195,12 +196,13 @@ def unchecked(sound: "Sound", model: str) -> str:
     if not names:
         return ""
     return (
-        f"{', '.join(names)}: ingested by a version that recorded only a sample of the model's parameters, "
-        "so that the model is the same could not be checked completely. `atlas ingest --replace` records all."
+        f"{', '.join(names)}: ingested by a version that recorded only a sample of the model's parameters. "
+        "Whether the model is the same could not be checked completely. `atlas ingest --replace` records "
+        "all parameters."
     )
 
 
 def without_digests(manifest: "Manifest") -> "Manifest":
-    """Return a manifest as it was written before atlases stored chains of digests."""
+    """Return a manifest in the form of atlases that did not store chains of digests."""
     model = {k: v for k, v in manifest.sources["model"].items() if k not in ("name", "parameters")}
     return replace(manifest, sources={**manifest.sources, "model": model})

@@ -1,4 +1,4 @@
-"""Language models of transformers, run as far as the deepest place that is read."""
+"""Language models of transformers, run up to the deepest site that is read."""
 
 import hashlib
 import json
@@ -37,16 +37,16 @@ SAMPLE = 1024
 
 @dataclass(frozen=True)
 class Site:
-    """A place in one model where activations are read.
+    """A site of a model, at which activations are read.
 
     Parameters
     ----------
     hook
         Its TransformerLens name.
     layer
-        The block it belongs to, from 0; None at the embedding.
+        The number of its block, from 0; None at the embedding.
     width
-        Length of the vectors there.
+        Length of its vectors.
     """
 
     hook: str
@@ -63,34 +63,34 @@ class LanguageModel:
     name
         Its name in the atlas.
     source
-        Hub name or folder it came from, or ``"memory"``.
+        Its hub name or folder, or ``"memory"``.
     revision
-        Commit of the hub repository, where there is one.
+        Commit of the hub repository, if any.
     architecture
         transformers' name of the family (``model_type``): ``"gemma2"``.
     d_model
         Width of the residual stream.
     layers
-        Number of blocks of the whole model, loaded or not.
+        Number of blocks of the complete model, loaded or not.
     dtype
         Number format it runs in: ``"float32"``.
     device
-        Where it runs.
+        Device it runs on.
     weights
-        SHA-256 (hex) over its configuration (what differs from the defaults of
-        its class; not dtype, caching or library version) and, for the embedding
-        and the first block, names, shapes and up to 1,024 evenly spaced values
-        of each parameter, as float32. It does not depend on how many blocks
-        were loaded; it does on ``dtype``. Models that differ only above the
-        first block have the same: ``parameters`` covers the rest.
+        SHA-256 (hex) over its configuration and a sample of its parameters. Of the
+        configuration it covers the differences from the defaults of its class, without
+        dtype, caching and library version. Of the embedding and the first block it
+        covers names, shapes and up to 1,024 evenly spaced values of each parameter, as
+        float32. It depends on ``dtype``, but not on the number of loaded blocks. It
+        does not cover the other blocks; ``parameters`` does.
     tokenizer
         A fast tokenizer of transformers.
     tokenizer_key
         See the function ``tokenizer_key``.
     base
-        The transformers model without head; it may lack its upper blocks.
+        The transformers model without head, possibly without its upper blocks.
     layout
-        Where its places are.
+        The modules of its sites.
     digests
         Its chain of digests over every parameter; ``parameters`` reads it.
     """
@@ -111,7 +111,7 @@ class LanguageModel:
     digests: Digests
 
     def parameters(self, hooks: Iterable[str]) -> tuple[str, ...]:
-        """Return digests of every parameter that some sites depend on.
+        """Return digests of all parameters that the sites depend on.
 
         Parameters
         ----------
@@ -120,16 +120,15 @@ class LanguageModel:
 
         Returns
         -------
-            One digest of the embeddings and one of each block, each over those before it
-            as well; see ``ingest.model.identity``. Blocks that are not loaded have none.
+            One digest of the embeddings and one of each block, each also covering those before
+            it; see ``ingest.model.identity``. Blocks that are not loaded have no digest.
         """
         return self.digests.upto(blocks_read(hooks, model=self.name, layers=self.layers))
 
     def is_another(self, stored: Sequence[str]) -> bool:
-        """Return whether digests that were stored belong to another model.
+        """Return whether stored digests belong to another model.
 
-        They are compared as deep as they go. Blocks of a model in files that are not loaded
-        are read for it.
+        All stored digests are compared. Blocks that are not loaded are read from the files.
         """
         return self.digests.differ_from(stored[: self.layers + 1])
 
@@ -139,53 +138,53 @@ class LanguageModel:
         return len(self.tokenizer)
 
     def site(self, hook: str) -> Site:
-        """Return the place of this TransformerLens name.
+        """Return the site with this TransformerLens name.
 
         Raises
         ------
         UnknownName
-            If the model has no such place; the nearest names are told.
+            If the model has no such site; the message lists the nearest names.
         Mismatch
-            If this architecture has no such place, or none that is known.
+            If this architecture has no such site, or its module is not known.
         """
         layer, _ = parse_hook(hook, model=self.name, layers=self.layers)
-        return Site(hook, layer, self._spot(hook).width)
+        return Site(hook, layer, self._site_module(hook).width)
 
     def run(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *, hooks: Sequence[str]
     ) -> dict[str, torch.Tensor]:
-        """Run the model as far as the deepest of some places and return what is there.
+        """Run the model up to the deepest of some sites and return their activations.
 
         Parameters
         ----------
         input_ids, attention_mask
             Integers of shape (batch, position); the mask is 0 at padding, which
-            stands at the right.
+            must be at the right.
         hooks
-            Places to read, by TransformerLens name.
+            Sites to read, by TransformerLens name.
 
         Returns
         -------
             By hook, a tensor of shape (batch, position, width) on the model's
-            device, in its number format. At padding its values mean nothing.
+            device, in its number format. Its values at padding are undefined.
 
         Raises
         ------
         UnknownName, Mismatch
-            As ``place`` does, or if the model was opened without the blocks that
+            As ``site`` does, or if the model was opened without the blocks that
             are needed.
         BadInput
             If a token id is not in the model's vocabulary, or a context is longer
-            than the model takes.
+            than the model allows.
         OutOfRoom
             If the batch does not fit into memory.
         """
-        spots = {hook: self._loaded_spot(hook) for hook in hooks}
+        modules = {hook: self._loaded_site_module(hook) for hook in hooks}
         self._check(input_ids)
         with (
             memory_errors(f"a batch of {tuple(input_ids.shape)} tokens in {self.name}"),
             torch.inference_mode(),
-            reading(self.base, spots) as seen,
+            reading(self.base, modules) as seen,
             suppress(DeepestSiteRead),
         ):
             self.base(
@@ -193,33 +192,33 @@ class LanguageModel:
                 attention_mask=attention_mask.to(self.device),
                 use_cache=False,
             )
-        return {hook: seen[hook] for hook in spots}
+        return {hook: seen[hook] for hook in modules}
 
-    def _spot(self, hook: str) -> SiteModule:
+    def _site_module(self, hook: str) -> SiteModule:
         return find_site_module(self.base, self.layout, hook, name=self.name, layers=self.layers)
 
-    def _loaded_spot(self, hook: str) -> SiteModule:
+    def _loaded_site_module(self, hook: str) -> SiteModule:
         layer, _ = parse_hook(hook, model=self.name, layers=self.layers)
         loaded = self.base.config.num_hidden_layers
         if layer is not None and layer >= loaded:
             raise Mismatch(
                 f"{self.name} was opened with its first {loaded} of {self.layers} blocks, so {hook} "
-                "cannot be read: name that hook when opening the model."
+                "cannot be read. Name that hook when opening the model."
             )
-        return self._spot(hook)
+        return self._site_module(hook)
 
     def _check(self, input_ids: torch.Tensor) -> None:
         longest = getattr(self.base.config, "max_position_embeddings", None)
         if longest is not None and input_ids.shape[1] > longest:
             raise BadInput(
-                f"{self.name} takes contexts of at most {longest} tokens, but was given "
-                f"{input_ids.shape[1]}: take shorter contexts."
+                f"{self.name} takes contexts of at most {longest} tokens, and {input_ids.shape[1]} were "
+                "passed. Use shorter contexts."
             )
         rows = embedding_shape(self.base)[0]
         if input_ids.numel() and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < rows:
             raise BadInput(
-                f"{self.name} knows token ids from 0 to {rows - 1}, but was given ids from "
-                f"{int(input_ids.min())} to {int(input_ids.max())}: use the model's own tokenizer."
+                f"{self.name} has token ids from 0 to {rows - 1}, and ids from {int(input_ids.min())} to "
+                f"{int(input_ids.max())} were passed. Use the model's own tokenizer."
             )
 
 
@@ -239,24 +238,23 @@ def open_model(
     Parameters
     ----------
     given
-        A hub name (``"google/gemma-2-2b"``; TransformerLens' short names such as
-        ``"gemma-2-2b"`` too), a demo model's name, a folder, or a model in memory,
-        which is used as it is: it stays whole, and moves only to a device or
-        number format that is asked for.
+        A hub name (``"google/gemma-2-2b"``, or a short name of TransformerLens such
+        as ``"gemma-2-2b"``), the name of a demo model, a folder, or a model in memory.
+        A model in memory keeps all its blocks, and is moved or cast only if ``device``
+        or ``dtype`` requests it.
     name
-        Its name in the atlas; by default the hub name, or the folder's.
+        Its name in the atlas; by default the hub name, or the name of the folder.
     tokenizer
         Its tokenizer, or a hub name or folder to load one from. By default the
-        model's own; a model in memory must be given one.
+        model's own; required for a model in memory.
     hooks
-        Places that will be read. Blocks above the deepest are not loaded; with
-        none named all blocks are.
+        Sites that will be read. Blocks above the deepest one are not loaded. If
+        empty, all blocks are loaded.
     device
-        ``"auto"`` takes cuda, else mps, else cpu, and leaves a model in memory
-        where it is.
+        ``"auto"`` uses cuda, else mps, else cpu; it does not move a model in memory.
     dtype
-        ``"float32"``, ``"bfloat16"`` or ``"float16"``. ``"auto"`` is float32,
-        whatever the files hold, and leaves a model in memory as it is.
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``. ``"auto"`` is float32 for a
+        model from files, and does not cast a model in memory.
     revision
         Branch, tag or commit at the hub.
     kwargs
@@ -265,11 +263,11 @@ def open_model(
     Raises
     ------
     Missing
-        If it is not on this machine and the hub does not give it.
+        If it is not on this machine and cannot be downloaded.
     BadInput
         If it cannot be used: no such folder, weights missing, no fast tokenizer.
     UnknownName, Mismatch
-        If it has no place of a name in ``hooks``, or the tokenizer is another model's.
+        If it has no site of a name in ``hooks``, or the tokenizer is another model's.
     OutOfRoom
         If it does not fit into memory.
     """
@@ -286,13 +284,13 @@ def open_model(
         tokenizer = fast_tokenizer(loaded.path, revision=revision)
     else:
         raise BadInput(
-            f"A {type(given).__name__} in memory was given without its tokenizer: "
-            "give tokenizer=, the tokenizer or the name it is loaded by."
+            f"A {type(given).__name__} in memory was passed without its tokenizer. Pass tokenizer=, "
+            "the tokenizer or its hub name or folder."
         )
     deeper = None
     if isinstance(given, str | Path):
-        how = {"tokenizer": tokenizer, "dtype": dtype, "revision": revision, "kwargs": kwargs}
-        deeper = partial(_digests, given, **how)
+        options = {"tokenizer": tokenizer, "dtype": dtype, "revision": revision, "kwargs": kwargs}
+        deeper = partial(_digests, given, **options)
     digests = Digests(
         loaded.base, layout_of(loaded.base).blocks, files=folder_of_files(loaded), deeper=deeper
     )
@@ -305,8 +303,8 @@ def open_model(
 def tokenizer_key(tokenizer: Any) -> str:
     """Return the first 12 hex digits of the SHA-256 of a fast tokenizer.
 
-    Hashed is its serialisation (vocabulary, merges, normaliser, added tokens) as
-    JSON with sorted keys, without truncation and padding, which calls may change.
+    The hash covers its serialisation (vocabulary, merges, normaliser, added tokens) as
+    JSON with sorted keys. Truncation and padding are excluded, since calls may change them.
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     del content["truncation"], content["padding"]
@@ -314,10 +312,10 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _digests(given: str | Path, blocks: int, **how: Any) -> Digests:
-    """Return the chain of a model that is opened with so many blocks."""
+def _digests(given: str | Path, blocks: int, **options: Any) -> Digests:
+    """Open a model with a number of blocks and return its chain."""
     hook = f"blocks.{blocks - 1}.hook_resid_post"
-    return open_model(given, hooks=[hook], device="cpu", **how).digests
+    return open_model(given, hooks=[hook], device="cpu", **options).digests
 
 
 def _describe(
@@ -330,7 +328,7 @@ def _describe(
     if tokenizer.vocab_size > rows:
         raise Mismatch(
             f"The tokenizer has {tokenizer.vocab_size} tokens, but {name} has vectors for "
-            f"{rows}: give the model's own tokenizer."
+            f"{rows}. Pass the model's own tokenizer."
         )
     return LanguageModel(
         name=name,
@@ -351,9 +349,9 @@ def _describe(
 
 
 def _weights(base: "PreTrainedModel", layout: Layout, config: "PretrainedConfig") -> str:
-    told = config.to_diff_dict()
+    differences = config.to_diff_dict()
     volatile = ("transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
-    settings = {k: v for k, v in told.items() if k not in volatile and not k.startswith("_")}
+    settings = {k: v for k, v in differences.items() if k not in volatile and not k.startswith("_")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     blocks: Any = base.get_submodule(layout.blocks)
     for part in (base.get_input_embeddings(), blocks[0]):

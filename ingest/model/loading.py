@@ -40,7 +40,7 @@ def choose_device(asked: str) -> torch.device:
     Raises
     ------
     BadInput
-        If torch knows no such device, or this machine has none.
+        If torch or this machine has no such device.
     """
     if asked == "auto":
         if torch.cuda.is_available():
@@ -56,26 +56,26 @@ def choose_device(asked: str) -> torch.device:
     return device
 
 
-#: No code of a model's own is run, and no question is asked whether it may be.
+#: Never run code that comes with a model, and never prompt for permission to.
 SAFELY = {"trust_remote_code": False}
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model without head and where it came from.
+    """A loaded model without head, and its source.
 
     Parameters
     ----------
     base
-        The model; it may lack its upper blocks.
+        The model, possibly without its upper blocks.
     config
-        The configuration of the whole of it.
+        The configuration of the complete model.
     name
-        The name it goes by; empty for one made in memory.
+        Its name; empty for a model created in memory.
     source, revision
         As in ``LanguageModel``.
     path
-        Where its tokenizer is found; None for one in memory.
+        Folder or hub name of its tokenizer; None for a model in memory.
     """
 
     base: "PreTrainedModel"
@@ -88,7 +88,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Where:
-    """What to hand to transformers, and how that is told.
+    """The location of a model: the path for transformers, and the names for the atlas.
 
     Parameters
     ----------
@@ -107,31 +107,31 @@ class Where:
 
 
 def locate(given: str | Path) -> Where:
-    """Return where a model is: a model of the demo, a folder, or a repository at the hub.
+    """Return the location of a model: a model of the demo, a folder, or a repository at the hub.
 
     Raises
     ------
     BadInput
-        If it is a path at which there is no model.
+        If it is a path without a model.
     """
     text = str(given)
     if isinstance(given, str) and text in _demo_names():
         return Where(str(DEMO_MODELS / text), text, text, None)
     try:
         folder = Path(given).expanduser()
-    except RuntimeError as error:  # ~somebody who is not on this machine
+    except RuntimeError as error:  # ~user without an account on this machine
         raise BadInput(f"There is no folder {text!r}: {error}") from error
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise BadInput(
-                f"The folder {text!r} holds no config.json: give the folder of a model that "
+                f"The folder {text!r} holds no config.json. Name the folder of a model that "
                 "transformers saved."
             )
         check_model_folder(folder)
         return Where(str(folder), folder.resolve().name, text, None)
     if isinstance(given, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise BadInput(
-            f"There is no folder {text!r}: give a model's folder or its name at the hub."
+            f"There is no folder {text!r}. Name the folder of a model, or its name at the hub."
         )
     repo = text if "/" in text else _hub_name(text)
     return Where(repo, repo, repo, repo)
@@ -142,7 +142,7 @@ def _demo_names() -> list[str]:
 
 
 def _hub_name(short: str) -> str:
-    """Return the hub name behind one of TransformerLens' short names, which SAEs give."""
+    """Return the hub name for a short name of TransformerLens, as metadata of SAEs use them."""
     from transformer_lens.supported_models import MODEL_ALIASES
 
     for official, others in MODEL_ALIASES.items():
@@ -168,16 +168,16 @@ def load_model(
 
     if kwargs.get("trust_remote_code"):
         raise BadInput(
-            "trust_remote_code was requested, and code of a model's own is never run; use a model of an "
-            "architecture that transformers has."
+            "trust_remote_code was requested, and code of a model's own is never run. Use a model of an "
+            "architecture that transformers supports."
         )
     kwargs = {k: v for k, v in kwargs.items() if k not in (*SAFELY, "use_safetensors")}
-    where, to = locate(given), choose_device(device)
+    where, target = locate(given), choose_device(device)
     number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
     with reached("model", where.name, repo=where.repo), unheard():
         config = read_config(where, revision=revision, **kwargs)
-        whole = config.get_text_config()
-        needed = _blocks_needed(hooks, whole, where.name)
+        full_config = config.get_text_config()
+        needed = _blocks_needed(hooks, full_config, where.name)
         if where.repo is None:
             check_model_weights(Path(where.path))
         base, report = AutoModel.from_pretrained(
@@ -190,16 +190,17 @@ def load_model(
             use_safetensors=True,
             **kwargs,
         )
-        base.to(to)
+        base.to(target)
     if report["missing_keys"]:
-        lacking = sorted(report["missing_keys"])
+        missing = sorted(report["missing_keys"])
         raise BadInput(
-            f"The files of the model {where.name!r} lack {len(lacking)} of its parameters, such as "
-            f"{lacking[0]}: they are not whole, or of another model than their config.json."
+            f"The files of the model {where.name!r} lack {len(missing)} of its parameters, such as "
+            f"{missing[0]}. They are incomplete, or belong to another model than their config.json. "
+            "Download or save the model again."
         )
     base.requires_grad_(False).eval()
     commit = _commit(where.repo, revision)
-    return Loaded(_text_part(base), whole, where.name, where.source, commit, where.path)
+    return Loaded(_text_part(base), full_config, where.name, where.source, commit, where.path)
 
 
 def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "PretrainedConfig":
@@ -208,7 +209,7 @@ def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "Pretra
     Raises
     ------
     BadInput
-        If it is of an encoder-decoder.
+        If the model is an encoder-decoder.
     """
     from transformers import AutoConfig
 
@@ -224,12 +225,12 @@ def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "Pretra
 
 
 def adopt_model(given: Any, *, device: str, dtype: str) -> Loaded:
-    """Take a model in memory as it is; the parameters and errors are those of ``open_model``."""
+    """Use a model in memory without a copy; the parameters and errors are those of ``open_model``."""
     from transformers import PreTrainedModel
 
     if not isinstance(given, PreTrainedModel):
         raise BadInput(
-            f"A {type(given).__name__} was given as a model; a transformers model, its name at the "
+            f"A {type(given).__name__} was passed as a model; a transformers model, its name at the "
             "hub or its folder was expected."
         )
     if device != "auto":
@@ -237,19 +238,19 @@ def adopt_model(given: Any, *, device: str, dtype: str) -> Loaded:
     if dtype != "auto":
         given.to(_dtype(dtype))  # type: ignore[arg-type]
     base = _text_part(given.base_model)
-    called = given.name_or_path or ""
-    if called and Path(called).is_dir():
-        called = Path(called).resolve().name
-    return Loaded(base, base.config, called, "memory")
+    name = given.name_or_path or ""
+    if name and Path(name).is_dir():
+        name = Path(name).resolve().name
+    return Loaded(base, base.config, name, "memory")
 
 
 def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
-    """Return a fast tokenizer, loaded if a hub name or folder is given.
+    """Return a fast tokenizer; load it if the argument is a hub name or folder.
 
     Raises
     ------
     Missing, BadInput
-        If it is not to be had, or is not a fast one.
+        If it cannot be loaded, or is not a fast one.
     """
     if isinstance(given, str | Path):
         from transformers import AutoTokenizer
@@ -259,14 +260,14 @@ def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
             given = AutoTokenizer.from_pretrained(name, revision=revision, **SAFELY)
     if not getattr(given, "is_fast", False):
         raise BadInput(
-            f"A {type(given).__name__} was given as tokenizer; a fast tokenizer of transformers "
-            "was expected, as only these tell which characters a token covers."
+            f"A {type(given).__name__} was passed as tokenizer; a fast tokenizer of transformers "
+            "was expected, since only these report which characters a token covers."
         )
     return given
 
 
 def folder_of_files(loaded: Loaded) -> Path | None:
-    """Return the folder that a model's files were loaded from; None if it was not, or is not known."""
+    """Return the folder of the files of a model; None if it was not loaded or the folder is unknown."""
     if loaded.path is None:
         return None
     if Path(loaded.path).is_dir():
@@ -278,24 +279,24 @@ def folder_of_files(loaded: Loaded) -> Path | None:
 
 
 def _commit(repo: str | None, revision: str | None) -> str | None:
-    """Return the commit that was loaded: the cache names the folder of its files by it."""
+    """Return the commit that was loaded, which is the name of its folder in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
     config = repo and try_to_load_from_cache(repo, "config.json", revision=revision)
     return Path(config).parent.name if isinstance(config, str) and config else None
 
 
-def _dtype(asked: str) -> torch.dtype:
-    if asked not in DTYPES:
-        raise BadInput(f"The number format {asked!r} is none of auto, {', '.join(DTYPES)}.")
-    return DTYPES[asked]
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise BadInput(f"The number format {name!r} is none of auto, {', '.join(DTYPES)}.")
+    return DTYPES[name]
 
 
 def _blocks_needed(hooks: Sequence[str], config: "PretrainedConfig", name: str) -> int:
     if not hooks:
         return int(config.num_hidden_layers)
-    places = [parse_hook(hook, model=name, layers=config.num_hidden_layers)[0] for hook in hooks]
-    return 1 + max(0 if layer is None else layer for layer in places)
+    layers = [parse_hook(hook, model=name, layers=config.num_hidden_layers)[0] for hook in hooks]
+    return 1 + max(0 if layer is None else layer for layer in layers)
 
 
 def _first_blocks(config: "PretrainedConfig", blocks: int) -> "PretrainedConfig":
@@ -303,7 +304,7 @@ def _first_blocks(config: "PretrainedConfig", blocks: int) -> "PretrainedConfig"
     config = copy.deepcopy(config)
     text = config.get_text_config()
     if text.model_type == "gpt_neo":
-        return config  # lists its blocks by repeated patterns; small enough to load whole
+        return config  # lists its blocks by repeated patterns; small enough to load all of them
     text.num_hidden_layers = blocks
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:blocks]
@@ -311,13 +312,13 @@ def _first_blocks(config: "PretrainedConfig", blocks: int) -> "PretrainedConfig"
 
 
 def _text_part(base: Any) -> Any:
-    """Return the language model within a model that also sees or hears."""
+    """Return the language model within a multimodal model."""
     return getattr(base, "language_model", base)
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Keep transformers from reporting the head that is left out, and from drawing bars."""
+    """Silence transformers' report on the unused head, and its progress bars."""
     from transformers import utils
 
     logging: Any = utils.logging  # untyped

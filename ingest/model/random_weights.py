@@ -1,4 +1,4 @@
-"""A model of another's shape with the weights it would begin training with: the floor that training must beat."""
+"""Randomly initialised models: a baseline with the shape of a trained model."""
 
 from pathlib import Path
 
@@ -17,31 +17,32 @@ def save_random_weights(
 ) -> Path:
     """Save a model of the same configuration with random weights, and the tokenizer.
 
-    Weights are drawn by transformers as its classes are initialized; the torch generator
-    of the process is left as it was. Of the model only configuration and tokenizer are read.
+    The classes of transformers initialise the weights; the torch generator of the process
+    is not changed. Only configuration and tokenizer of the model are read.
 
     Parameters
     ----------
     model
         A model's name at the hub, a short name of TransformerLens, a folder, or a model of the demo.
     out
-        The folder to make; by default the model's name with ``-random`` behind, here.
+        The folder to create; by default the name of the model with the suffix ``-random``, in
+        the current directory.
     seed
-        Of the draw.
+        Seed of the initialisation.
     revision
-        Of the model at the hub.
+        Revision of the model at the hub.
 
     Returns
     -------
     pathlib.Path
-        The folder, in the number format that the configuration names.
+        The folder; its weights have the number format that the configuration names.
 
     Raises
     ------
     Missing, OutOfRoom
-        If the configuration is not to be had, or the weights do not fit into memory or onto the disk.
+        If the configuration cannot be loaded, or the weights do not fit into memory or on the disk.
     BadInput
-        If it is of no causal language model, or ``out`` is there already.
+        If the model is not a causal language model, or ``out`` exists.
 
     References
     ----------
@@ -53,17 +54,17 @@ def save_random_weights(
     where = locate(model)
     folder = out or Path(f"{where.name.rsplit('/', 1)[-1]}-random")
     if folder.exists() or folder.is_symlink():
-        raise BadInput(f"{folder} is there already; name a new folder.")
+        raise BadInput(f"{folder} already exists; name a new folder.")
     tokenizer = fast_tokenizer(where.path, revision=revision)
     with reached("model", where.name, repo=where.repo):
         config = read_config(where, revision=revision)
-        if hasattr(config, "quantization_config"):  # what is drawn is not quantized
+        if hasattr(config, "quantization_config"):  # random weights are not quantized
             del config.quantization_config
         with torch.random.fork_rng(devices=[]):
-            # That of no GPU: weights are drawn by the processor.
+            # Only the CPU generator is seeded, since the CPU draws the weights.
             torch.default_generator.manual_seed(seed)
             drawn = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    with placed_folder(folder) as beside, unheard():
-        drawn.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+    with placed_folder(folder) as unfinished, unheard():
+        drawn.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
     return folder

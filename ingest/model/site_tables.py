@@ -1,4 +1,4 @@
-"""The tables Site and OF_MODEL of a part: the sites of a model that it is about."""
+"""The tables Site and OF_MODEL of a part: the sites of a model that the part uses."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ __all__ = ["site_tables"]
 
 
 def site_tables(model: str, sites: "Iterable[Site]") -> list[tuple[str, pa.Table]]:
-    """Return the tables Site and OF_MODEL, a row for each site.
+    """Return the tables Site and OF_MODEL, with one row per site.
 
     Parameters
     ----------

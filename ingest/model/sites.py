@@ -1,8 +1,8 @@
-"""Where in a transformers model a TransformerLens hook name is read.
+"""Sites: the modules of a transformers model that correspond to TransformerLens hook names.
 
-A place is the input or the output of one module. Each family of architectures
-is one row of a table of module paths. Of a model in no row only the stream
-itself is known: the embedding, and what goes into and comes out of each block.
+A site is the input or the output of one module. Each family of architectures is
+one row of a table of module paths. For a model in no row only the residual stream
+is known: the embedding, and the input and output of each block.
 """
 
 import re
@@ -39,23 +39,23 @@ Side = Literal["input", "output"]
 class Layout:
     """Module paths of a family: ``blocks`` within the model, all others within a block.
 
-    A place a family does not have, or where it is not known, is None.
+    The path of a site is None if the family does not have the site or its module is not known.
 
     Parameters
     ----------
     blocks
         The list of blocks. A block's input is ``hook_resid_pre``, its output ``hook_resid_post``.
     attn_out
-        Its output is what attention adds to the stream: ``hook_attn_out``.
+        Its output is the vector that attention adds to the stream: ``hook_attn_out``.
     mid
         Its input is the stream after attention: ``hook_resid_mid``. None where
         attention and MLP read the same stream.
     mlp_out
-        Its output is what the MLP adds to the stream: ``hook_mlp_out``.
+        Its output is the vector that the MLP adds to the stream: ``hook_mlp_out``.
     post
         Its input is the MLP's hidden layer: ``mlp.hook_post``.
     z
-        Its input is the heads' outputs side by side: ``attn.hook_z``, flat.
+        Its input is the concatenated outputs of the heads: ``attn.hook_z``, flat.
     """
 
     blocks: str
@@ -74,7 +74,7 @@ _LLAMA = Layout(
     post="mlp.down_proj",
     z="self_attn.o_proj",
 )
-# Gemma 2 and 3 norm what attention and MLP give before it is added.
+# Gemma 2 and 3 normalise the outputs of attention and MLP before adding them to the stream.
 _GEMMA2 = replace(
     _LLAMA,
     attn_out="post_attention_layernorm",
@@ -87,7 +87,7 @@ _GPT2 = Layout(
 _NEOX = Layout(
     blocks="layers",
     attn_out="attention",
-    mid="post_attention_layernorm",  # taken away by layout_of where the blocks are parallel
+    mid="post_attention_layernorm",  # layout_of removes it where the blocks are parallel
     mlp_out="mlp",
     post="mlp.dense_4h_to_h",
     z="attention.dense",
@@ -111,8 +111,8 @@ LAYOUTS: dict[str, Layout] = {
     "qwen3": _LLAMA,
 }
 
-#: What follows ``blocks.L.`` in a hook name: the layout's field (None: the block itself), and the side read.
-#: In the order in which they are computed.
+#: By the part of a hook name after ``blocks.L.``: the field of the layout (None: the block
+#: itself) and the side read, in the order of computation.
 _WITHIN: dict[str, tuple[str | None, Side]] = {
     "hook_resid_pre": (None, "input"),
     "attn.hook_z": ("z", "input"),
@@ -126,7 +126,7 @@ _WITHIN: dict[str, tuple[str | None, Side]] = {
 
 @dataclass(frozen=True)
 class SiteModule:
-    """One place in a loaded model: the module, the side read, and the vectors' length."""
+    """A site in a loaded model: the module, the side read, and the length of the vectors."""
 
     module: "nn.Module"
     side: Side
@@ -139,7 +139,7 @@ def parse_hook(hook: str, *, model: str, layers: int) -> tuple[int | None, str]:
     Raises
     ------
     UnknownName
-        If it is no place in a model of so many blocks; the nearest names are told.
+        If a model of ``layers`` blocks has no such site; the message lists the nearest names.
     """
     if hook == "hook_embed":
         return None, hook
@@ -148,7 +148,7 @@ def parse_hook(hook: str, *, model: str, layers: int) -> tuple[int | None, str]:
         return int(match[1]), match[2]
     known = [f"blocks.{layer}.{rest}" for layer in range(layers) for rest in _WITHIN]
     raise UnknownName(
-        f"place in {model}",
+        f"site of {model}",
         hook,
         known=["hook_embed", *known],
         hint=f"The model has blocks 0 to {layers - 1}.",
@@ -156,7 +156,9 @@ def parse_hook(hook: str, *, model: str, layers: int) -> tuple[int | None, str]:
 
 
 def depth(hook: str, *, model: str, layers: int) -> tuple[int, int]:
-    """Return how late a place is computed, to be compared: what leaves a block is what enters the next.
+    """Return the depth of a site as a sortable key.
+
+    The output of a block has the same depth as the input of the next one.
 
     Raises
     ------
@@ -170,12 +172,12 @@ def depth(hook: str, *, model: str, layers: int) -> tuple[int, int]:
 
 
 def layout_of(base: "PreTrainedModel") -> Layout:
-    """Return the row of a model without head, or what can be told of one in no row.
+    """Return the layout of a model without head; of an unknown architecture, its blocks alone.
 
     Raises
     ------
     Mismatch
-        If no list of blocks is found in the model.
+        If the model has no unique list of blocks.
     """
     config = base.config
     known = LAYOUTS.get(config.model_type)
@@ -189,17 +191,17 @@ def layout_of(base: "PreTrainedModel") -> Layout:
 def find_site_module(
     base: "PreTrainedModel", layout: Layout, hook: str, *, name: str, layers: int
 ) -> SiteModule:
-    """Return the module to read for a hook name in a model of so many blocks.
+    """Return the module to read for a hook name in a model of ``layers`` blocks.
 
-    Where the model was loaded without its upper blocks, the width at one of
-    these is taken from the last block there is.
+    If the block of the site is not loaded, the module and width are those of the last
+    loaded block.
 
     Raises
     ------
     UnknownName
-        If it is no place in such a model.
+        If the model has no such site.
     Mismatch
-        If this architecture has no such place, or none that is known.
+        If this architecture has no such site, or its module is not known.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -222,7 +224,7 @@ def find_site_module(
 
 
 def embedding_shape(base: "PreTrainedModel") -> tuple[int, int]:
-    """Return the number of token ids a model knows and the width of their vectors."""
+    """Return the number of token ids of a model and the width of their embeddings."""
     embedding: Any = base.get_input_embeddings()
     rows, width = embedding.weight.shape
     return int(rows), int(width)
@@ -235,64 +237,64 @@ def _no_such_site(config: "PretrainedConfig", hook: str, name: str) -> str:
             "stream. Use hook_resid_pre or hook_resid_post of that block."
         )
     return (
-        f"{hook} of {name} cannot be read: where it lies in the architecture {config.model_type} "
-        "is not known. Use hook_resid_pre or hook_resid_post of that block, or one of "
-        f"{', '.join(LAYOUTS)}."
+        f"{hook} of {name} cannot be read: its module in the architecture {config.model_type} is not "
+        "known. Use hook_resid_pre or hook_resid_post of that block, or a model of one of these "
+        f"architectures: {', '.join(LAYOUTS)}."
     )
 
 
 def _only_list(base: "PreTrainedModel") -> str:
     from torch import nn
 
-    whole = [
+    lists = [
         name
         for name, child in base.named_children()
         if isinstance(child, nn.ModuleList) and len(child) == base.config.num_hidden_layers
     ]
-    if len(whole) != 1:
+    if len(lists) != 1:
         raise Mismatch(
             f"The blocks of a {type(base).__name__} were not found (architecture "
-            f"{base.config.model_type}). Architectures that are known: {', '.join(LAYOUTS)}."
+            f"{base.config.model_type}). Known architectures: {', '.join(LAYOUTS)}."
         )
-    return whole[0]
+    return lists[0]
 
 
 class DeepestSiteRead(Exception):
-    """All places that were asked for have been read: the way out of a forward pass."""
+    """Raised to end a forward pass once all requested sites have been read."""
 
 
 @contextmanager
 def reading(
     base: "nn.Module", spots: Mapping[str, SiteModule]
 ) -> Iterator[dict[str, "torch.Tensor"]]:
-    """Collect by name what passes some places; at the last of them ``DeepestSiteRead`` ends the pass.
+    """Collect the activations of some sites; raise ``DeepestSiteRead`` at the last one.
 
-    The model is left as it was: without hooks, and with dropout where it was on.
+    Afterwards the hooks are removed and the training mode of each module is restored.
     """
     seen: dict[str, torch.Tensor] = {}
 
-    def see(hook: str, value: Any) -> None:
+    def record(hook: str, value: Any) -> None:
         # A copy: some blocks add to the stream in place afterwards.
         seen[hook] = (value[0] if isinstance(value, tuple) else value).clone()
         if len(seen) == len(spots):
             raise DeepestSiteRead
 
-    def see_input(_: "nn.Module", args: Any, named: Any, *, hook: str) -> None:
-        see(hook, args[0] if args else named["hidden_states"])
+    def record_input(_: "nn.Module", args: Any, named: Any, *, hook: str) -> None:
+        record(hook, args[0] if args else named["hidden_states"])
 
-    def see_output(_: "nn.Module", __: Any, output: Any, *, hook: str) -> None:
-        see(hook, output)
+    def record_output(_: "nn.Module", __: Any, output: Any, *, hook: str) -> None:
+        record(hook, output)
 
     with ExitStack() as undo:
         for module in [module for module in base.modules() if module.training]:
             undo.callback(setattr, module, "training", True)
             module.training = False
-        for hook, spot in spots.items():
-            if spot.side == "input":
-                handle = spot.module.register_forward_pre_hook(
-                    partial(see_input, hook=hook), with_kwargs=True
+        for hook, site in spots.items():
+            if site.side == "input":
+                handle = site.module.register_forward_pre_hook(
+                    partial(record_input, hook=hook), with_kwargs=True
                 )
             else:
-                handle = spot.module.register_forward_hook(partial(see_output, hook=hook))
+                handle = site.module.register_forward_hook(partial(record_output, hook=hook))
             undo.callback(handle.remove)
         yield seen

@@ -1,7 +1,7 @@
-"""What is taken from activations before an SAE reads them, and the file that says it.
+"""Subtractions: vectors subtracted from the activations before an SAE reads them, and their file.
 
-An SAE that reads activations less something is a folder of sae-lens with one more
-file beside its weights, ``subtract.safetensors``, whose metadata name the kind.
+The folder of such an SAE is a folder of sae-lens with one more file next to the
+weights, ``subtract.safetensors``. Its metadata name the kind of subtraction.
 
 ===============  =============================================================
 kind             tensors (float32 but for ``ids``), and more metadata
@@ -11,8 +11,8 @@ kind             tensors (float32 but for ``ids``), and more metadata
 ``components``   ``mean`` (d_in,), ``directions`` (d_in, m), orthonormal
 ``token-means``  ``ids`` (n,) int64, ascending; ``means`` (n, d_in); ``mean`` (d_in,)
                  for all other ids
-``map-and-       those of ``map`` and ``ids``, ``means``: what the map leaves of each id
-token-means``    on average, which is taken away too; 0 for all other ids
+``map-and-       those of ``map``, and ``ids``, ``means``: the mean residual of the map on
+token-means``    each id, which is subtracted too; 0 for all other ids
 ===============  =============================================================
 """
 
@@ -42,47 +42,47 @@ __all__ = [
 
 FILE = "subtract.safetensors"
 
-#: How far the products of directions may be from those of orthonormal ones.
+#: Absolute tolerance of the test that directions are orthonormal.
 TOLERANCE = 1e-3
 
 
 class Subtraction(ABC):
-    """What is taken from activations: of one of the kinds above."""
+    """A vector subtracted from each activation: the base class of the kinds above."""
 
     kind: ClassVar[str]
 
     @property
     @abstractmethod
     def d_in(self) -> int:
-        """Width of the activations it is taken from."""
+        """Width of the activations."""
 
     @property
     def needs(self) -> Mapping[str, int]:
-        """Other places of the model that it needs, and their widths."""
+        """Other sites of the model that it reads, and their widths."""
         return {}
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """What it takes, in words, as the column ``less`` of the table SAE has it."""
+        """A description, as stored in the column ``less`` of the table SAE."""
 
     @abstractmethod
     def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-        """Return what is taken from some activations; the parameters are those of ``apply``."""
+        """Return the vectors to subtract; the parameters are those of ``apply``."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raise ``ValueError`` if the tensors do not make sense together."""
+        """Raise ``ValueError`` if the tensors are inconsistent."""
 
     def apply(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-        """Return activations less what is taken from them.
+        """Return the activations after subtraction.
 
         Parameters
         ----------
         x
             (tokens, d_in), float32.
         others
-            By hook, what is at the places it needs: (tokens, width), float32.
+            By hook, the activations at the other sites it reads: (tokens, width), float32.
         ids
             (tokens,). Token ids.
         """
@@ -90,34 +90,34 @@ class Subtraction(ABC):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return its tensors by name."""
-        said = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in said.items() if isinstance(value, Tensor)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def metadata(self) -> dict[str, str]:
-        """Return what else its file says."""
+        """Return the metadata of its file."""
         return {"kind": self.kind}
 
     def to(self, device: torch.device | str) -> Self:
-        """Return it on a device."""
+        """Return a copy on a device."""
         return replace(self, **{k: v.to(device) for k, v in self.tensors().items()})  # type: ignore[type-var]
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of all of it."""
-        made = hashlib.sha256(repr(sorted(self.metadata().items())).encode())
+        """Return the SHA-256 (hex) of its metadata and tensors."""
+        sha = hashlib.sha256(repr(sorted(self.metadata().items())).encode())
         for name, tensor in sorted(self.tensors().items()):
-            made.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            made.update(tensor.cpu().contiguous().numpy().tobytes())
-        return made.hexdigest()
+            sha.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            sha.update(tensor.cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Map(Subtraction):
-    """An affine map from another place of the model, at the same token.
+    """An affine map from another site of the model, at the same token.
 
     Parameters
     ----------
     source
-        The hook of that place.
+        The hook of that site.
     weight
         (d_source, d_in).
     bias
@@ -131,36 +131,36 @@ class Map(Subtraction):
 
     @property
     def d_in(self) -> int:
-        """Width of the activations it is taken from."""
+        """Width of the activations."""
         return len(self.bias)
 
     @property
     def needs(self) -> Mapping[str, int]:
-        """The place it maps from."""
+        """The site it maps from, and its width."""
         return {self.source: len(self.weight)}
 
     @property
     def words(self) -> str:
-        """What it takes, in words."""
+        """A description, as stored in the atlas."""
         return f"map from {self.source}"
 
     def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-        """Return what the map says of the other place."""
+        """Return the prediction of the map from the other site."""
         return torch.addmm(self.bias, others[self.source], self.weight)
 
     def metadata(self) -> dict[str, str]:
-        """Return what else its file says."""
+        """Return the metadata of its file."""
         return {"kind": self.kind, "source": self.source}
 
     def check(self) -> None:
-        """Raise ``ValueError`` if the tensors do not make sense together."""
+        """Raise ``ValueError`` if the tensors are inconsistent."""
         _shaped(self.bias, "bias", "d_in")
         _shaped(self.weight, "weight", "d_source", len(self.bias))
 
 
 @dataclass(frozen=True, eq=False)
 class Components(Subtraction):
-    """The part of the activations that lies along some directions, about a mean.
+    """The projection of the centred activations onto some directions.
 
     Parameters
     ----------
@@ -176,20 +176,20 @@ class Components(Subtraction):
 
     @property
     def d_in(self) -> int:
-        """Width of the activations it is taken from."""
+        """Width of the activations."""
         return len(self.mean)
 
     @property
     def words(self) -> str:
-        """What it takes, in words."""
+        """A description, as stored in the atlas."""
         return "principal components"
 
     def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-        """Return the part along the directions."""
+        """Return the projection onto the directions."""
         return ((x - self.mean) @ self.directions) @ self.directions.T
 
     def check(self) -> None:
-        """Raise ``ValueError`` if the tensors do not make sense together."""
+        """Raise ``ValueError`` if the tensors are inconsistent."""
         _shaped(self.mean, "mean", "d_in")
         _shaped(self.directions, "directions", len(self.mean), "m")
         products = self.directions.T @ self.directions
@@ -204,11 +204,11 @@ class TokenMeans(Subtraction):
     Parameters
     ----------
     ids
-        (n,), int64. Ids that have a mean; each once, ascending.
+        (n,), int64. Ids that have a mean, unique and ascending.
     means
         (n, d_in). The mean of each.
     mean
-        (d_in,). What is taken on all other ids.
+        (d_in,). The vector subtracted on all other ids.
     """
 
     ids: Tensor
@@ -218,39 +218,39 @@ class TokenMeans(Subtraction):
 
     @property
     def d_in(self) -> int:
-        """Width of the activations it is taken from."""
+        """Width of the activations."""
         return len(self.mean)
 
     @property
     def words(self) -> str:
-        """What it takes, in words."""
+        """A description, as stored in the atlas."""
         return "token means"
 
     def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
         """Return the mean of each token's id."""
-        return _of_ids(self.ids, self.means, ids, other=self.mean)
+        return _lookup(self.ids, self.means, ids, default=self.mean)
 
     def check(self) -> None:
-        """Raise ``ValueError`` if the tensors do not make sense together."""
+        """Raise ``ValueError`` if the tensors are inconsistent."""
         _shaped(self.mean, "mean", "d_in")
         _check_table(self.ids, self.means, d_in=len(self.mean))
 
 
 @dataclass(frozen=True, eq=False)
 class MapAndTokenMeans(Map):
-    """An affine map, and the mean of what it leaves on each token id.
+    """An affine map, and the mean of its residual on each token id.
 
-    Where the source is a function of the token id that is the mean of the activations on
-    each id, if the means are plain; shrunk, ids that are rare are told by the map.
+    If the source is a function of the token id and the means are not shrunk, the sum is the
+    mean of the activations on each id. With shrunk means, the map predicts rare ids.
 
     Parameters
     ----------
     source, weight, bias
         The map.
     ids
-        (n,), int64. Ids that have a mean; each once, ascending.
+        (n,), int64. Ids that have a mean, unique and ascending.
     means
-        (n, d_in). The mean of what the map leaves of each; 0 is taken on all other ids.
+        (n, d_in). The mean residual of the map on each id; it is 0 on all other ids.
     """
 
     ids: Tensor
@@ -259,16 +259,16 @@ class MapAndTokenMeans(Map):
 
     @property
     def words(self) -> str:
-        """What it takes, in words."""
+        """A description, as stored in the atlas."""
         return f"token means over the map from {self.source}"
 
     def taken(self, x: Tensor, others: Mapping[str, Tensor], ids: Tensor) -> Tensor:
-        """Return what the map says, and the mean of what it leaves of each token's id."""
-        none = torch.zeros_like(self.bias)
-        return super().taken(x, others, ids) + _of_ids(self.ids, self.means, ids, other=none)
+        """Return the prediction of the map plus its mean residual on each token id."""
+        zero = torch.zeros_like(self.bias)
+        return super().taken(x, others, ids) + _lookup(self.ids, self.means, ids, default=zero)
 
     def check(self) -> None:
-        """Raise ``ValueError`` if the tensors do not make sense together."""
+        """Raise ``ValueError`` if the tensors are inconsistent."""
         super().check()
         _check_table(self.ids, self.means, d_in=len(self.bias))
 
@@ -283,24 +283,24 @@ def write_subtraction(folder: Path, subtraction: Subtraction) -> None:
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in subtraction.tensors().items()}
-    with placed(folder / FILE) as beside:
-        save_file(tensors, beside, metadata=subtraction.metadata())
+    with placed(folder / FILE) as unfinished:
+        save_file(tensors, unfinished, metadata=subtraction.metadata())
 
 
 def read_subtraction(folder: Path, *, d_in: int) -> Subtraction | None:
-    """Read what is taken before the SAE of a folder reads; None if there is no such file.
+    """Read the subtraction of the SAE in a folder; None if the folder has no such file.
 
     Parameters
     ----------
     folder
         The folder of the SAE.
     d_in
-        Width of what the SAE reads.
+        Width of the activations that the SAE reads.
 
     Raises
     ------
     BadInput
-        If the file cannot be read, or does not say what it should.
+        If the file cannot be read, or its contents are not valid.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -309,48 +309,48 @@ def read_subtraction(folder: Path, *, d_in: int) -> Subtraction | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            said = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise BadInput(
-            f"{path} cannot be read ({error}): copy the folder of the SAE anew."
+            f"{path} cannot be read ({error}). Copy the folder of the SAE again."
         ) from error
     try:
-        made = _made(said, tensors)
-        made.check()
+        subtraction = _from_file(metadata, tensors)
+        subtraction.check()
     except ValueError as error:
         raise BadInput(
-            f"{path} does not say what is taken from the activations before the SAE reads them: {error}. "
-            "Make the file with write_subtraction of ingest.sae.activation_transforms."
+            f"{path} is not a valid subtraction: {error}. Write the file with write_subtraction of "
+            "ingest.sae.activation_transforms."
         ) from error
-    if made.d_in != d_in:
+    if subtraction.d_in != d_in:
         raise BadInput(
-            f"{path} is for activations of {made.d_in} dimensions, and the SAE beside it reads {d_in}: put "
-            "the right file there."
+            f"{path} is for activations of {subtraction.d_in} dimensions, and the SAE next to it reads "
+            f"{d_in}. Replace it by the file of this SAE."
         )
-    return made
+    return subtraction
 
 
-def _made(said: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Subtraction:
-    kind = _KINDS.get(said.get("kind", ""))
+def _from_file(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Subtraction:
+    kind = _KINDS.get(metadata.get("kind", ""))
     if kind is None:
         known = ", ".join(_KINDS)
-        raise ValueError(f"its kind is {said.get('kind')!r}, and one of {known} was expected")
+        raise ValueError(f"its kind is {metadata.get('kind')!r}, and one of {known} was expected")
     texts = {f.name for f in fields(kind) if f.type is str}  # type: ignore[arg-type]
-    wanted = {f.name for f in fields(kind)} - texts  # type: ignore[arg-type]
-    for what, expected, there in (
-        ("tensors", wanted, set(tensors)), ("metadata", texts, texts & set(said)),
+    tensor_names = {f.name for f in fields(kind)} - texts  # type: ignore[arg-type]
+    for group, expected, actual in (
+        ("tensors", tensor_names, set(tensors)), ("metadata", texts, texts & set(metadata)),
     ):  # fmt: skip
-        if there != expected:
+        if actual != expected:
             raise ValueError(
-                f"a file of kind {kind.kind!r} holds the {what} {', '.join(sorted(expected))}, and this one "
-                f"{', '.join(sorted(there)) or 'none'}"
+                f"a file of kind {kind.kind!r} holds the {group} {', '.join(sorted(expected))}, and this one "
+                f"{', '.join(sorted(actual)) or 'none'}"
             )
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"NaN or Inf is in {name}")
     typed = {name: _typed(name, tensor) for name, tensor in tensors.items()}
-    return kind(**typed, **{name: said[name] for name in texts})
+    return kind(**typed, **{name: metadata[name] for name in texts})
 
 
 def _typed(name: str, value: Tensor) -> Tensor:
@@ -359,12 +359,12 @@ def _typed(name: str, value: Tensor) -> Tensor:
     return value.to(torch.int64 if name == "ids" else torch.float32)
 
 
-def _of_ids(known: Tensor, means: Tensor, ids: Tensor, *, other: Tensor) -> Tensor:
-    """Return the row of each id, and another vector where it is not known."""
+def _lookup(known: Tensor, means: Tensor, ids: Tensor, *, default: Tensor) -> Tensor:
+    """Return the row of each id, and a default vector for unknown ids."""
     if not len(known):
-        return other.expand(len(ids), -1)
+        return default.expand(len(ids), -1)
     at = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
-    return torch.where((known[at] == ids)[:, None], means[at], other)
+    return torch.where((known[at] == ids)[:, None], means[at], default)
 
 
 def _check_table(ids: Tensor, means: Tensor, *, d_in: int) -> None:
@@ -375,11 +375,11 @@ def _check_table(ids: Tensor, means: Tensor, *, d_in: int) -> None:
 
 
 def _shaped(tensor: Tensor, name: str, *shape: int | str) -> None:
-    """Raise ``ValueError`` unless a tensor is of a shape; names stand for any length."""
+    """Raise ``ValueError`` unless a tensor has a shape; a name matches any length."""
     fits = len(tensor.shape) == len(shape) and all(
-        isinstance(wanted, str) or wanted == length
-        for wanted, length in zip(shape, tensor.shape, strict=True)
+        isinstance(expected, str) or expected == length
+        for expected, length in zip(shape, tensor.shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join(map(str, shape))
-        raise ValueError(f"{name} is of shape {tuple(tensor.shape)}, and ({wanted}) was expected")
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"{name} is of shape {tuple(tensor.shape)}, and ({expected}) was expected")

@@ -1,4 +1,4 @@
-"""What is known of an SAE: its name, where it came from, where it reads."""
+"""Metadata of an SAE: its name, its source, and the site it reads."""
 
 import hashlib
 import json
@@ -17,47 +17,47 @@ __all__ = ["SaeInfo", "describe", "neuronpedia_url", "slug"]
 
 @dataclass(frozen=True)
 class SaeInfo:
-    """What is known of an SAE.
+    """Metadata of an SAE.
 
     Parameters
     ----------
     name
         Its name in the atlas, a slug.
     source
-        ``release:sae_id``, the folder, a demo SAE's name, or ``"memory"``.
+        ``release:sae_id``, the folder, the name of a demo SAE, or ``"memory"``.
     release, sae_id
-        Where it is in sae-lens' registry, if it came from there.
+        Its entry in sae-lens' registry, if it came from there.
     architecture
         As sae-lens names it.
     d_in, d_sae
-        Width of what it reads, and its number of features.
+        Width of the activations it reads, and its number of features.
     seed
-        Its training seed, if its metadata says.
+        Its training seed, if its metadata contains it.
     neuronpedia_id
         Its name at Neuronpedia, if any: ``"gemma-2-2b/20-gemmascope-res-16k"``.
     model
         Its model, as its metadata names it.
     hook
-        TransformerLens name of the place it reads.
+        TransformerLens name of the site it reads.
     context_size
-        Tokens of a context it was trained on, BOS included, if its metadata says.
+        Tokens of a context it was trained on, BOS included, if its metadata contains it.
     prepend_bos
-        Whether each context begins with BOS; true where its metadata says nothing,
+        Whether each context begins with BOS; true if its metadata does not contain it,
         as in sae-lens.
     dtype
         Number format it runs in.
     weights
         SHA-256 (hex) of its parameters in float32, of the settings that encoding
-        depends on, and of what is taken from the activations before.
+        depends on, and of its subtraction.
     model_kwargs
-        How TransformerLens was told to prepare the model, such as
+        Options with which TransformerLens loaded the model in training, such as
         ``center_writing_weights``.
     dataset
-        Data set it was trained on, if its metadata says.
+        Data set it was trained on, if its metadata contains it.
     less
-        What is taken from the activations before it reads them, in words, if anything is.
+        Description of the subtraction applied to the activations before it reads them, if any.
     needs
-        Other places of the model that are read for that, and the widths expected there.
+        Other sites of the model that the subtraction reads, and the widths expected there.
     """
 
     name: str
@@ -82,19 +82,19 @@ class SaeInfo:
 
     @property
     def hooks(self) -> list[str]:
-        """All places of the model that are read for it, its own first."""
+        """All sites of the model that are read for it, its own first."""
         return [self.hook, *(hook for hook in self.needs if hook != self.hook)]
 
 
 def neuronpedia_url(sae: SaeInfo, idx: int) -> str | None:
-    """Return the address of a feature's page at Neuronpedia, if the SAE is there."""
+    """Return the URL of a feature's page at Neuronpedia, or None if the SAE has no page there."""
     if sae.neuronpedia_id is None:
         return None
     return f"https://www.neuronpedia.org/{sae.neuronpedia_id}/{idx}"
 
 
 def slug(text: str) -> str:
-    """Return a text in lower case with every run of other characters as one ``-``.
+    """Convert a text to lower case, and each run of characters a slug cannot contain to one ``-``.
 
     >>> slug("gpt2-small-res-jb:blocks.8.hook_resid_pre")
     'gpt2-small-res-jb-blocks.8.hook_resid_pre'
@@ -105,23 +105,23 @@ def slug(text: str) -> str:
 def describe(
     loaded: "LoadedSae", *, name: str | None, hook: str | None, model: str | None
 ) -> SaeInfo:
-    """Return what is known of a loaded SAE; the parameters and errors are those of ``open_sae``."""
+    """Return the metadata of a loaded SAE; the parameters and errors are those of ``open_sae``."""
     config, metadata = loaded.sae.cfg, loaded.sae.cfg.metadata
     weights, less = _weights(loaded), loaded.less
-    called = name or slug(loaded.name) or f"{config.architecture()}-{weights[:8]}"
-    if called != slug(called):
+    atlas_name = name or slug(loaded.name) or f"{config.architecture()}-{weights[:8]}"
+    if atlas_name != slug(atlas_name):
         raise BadInput(
-            f"The name {called!r} cannot be an SAE's: use lower-case letters, digits, '.', '_' and "
-            f"'-', such as {slug(called) or 'my-sae'!r}."
+            f"The name {atlas_name!r} is not a valid name of an SAE: use lower-case letters, digits, '.', "
+            f"'_' and '-', such as {slug(atlas_name) or 'my-sae'!r}."
         )
     hook = hook or metadata.hook_name
     if not hook:
         raise BadInput(
-            f"The metadata of the SAE {called!r} does not say where it reads: put hook_name (such "
-            "as 'blocks.5.hook_resid_post') under metadata in its cfg.json, or give hook=."
+            f"The metadata of the SAE {atlas_name!r} does not name the site it reads. Add hook_name (such "
+            "as 'blocks.5.hook_resid_post') under metadata in its cfg.json, or pass hook=."
         )
     return SaeInfo(
-        name=called,
+        name=atlas_name,
         source=loaded.source,
         release=loaded.release,
         sae_id=loaded.sae_id,
@@ -146,8 +146,8 @@ def describe(
 def _weights(loaded: "LoadedSae") -> str:
     sae = loaded.sae
     settings = sae.cfg.to_dict()
-    for elsewhere in ("device", "dtype", "metadata"):
-        settings.pop(elsewhere)
+    for excluded in ("device", "dtype", "metadata"):
+        settings.pop(excluded)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, values in sorted(sae.state_dict().items()):
         digest.update(f"{name} {tuple(values.shape)}".encode())

@@ -1,4 +1,4 @@
-"""SAEs of sae-lens, from its registry, a folder or memory, made ready to encode flat float32."""
+"""Loading of SAEs of sae-lens from its registry, a folder or memory, to encode flat float32 input."""
 
 import os
 import tempfile
@@ -19,14 +19,14 @@ __all__ = ["LoadedSae", "demo_names", "load_sae"]
 
 DEMO_SAES = Path(__file__).parents[1] / "demo" / "saes"
 
-#: Architectures of sae-lens whose codes would not be what this program takes them for.
+#: Architectures of sae-lens that violate the assumptions of this program, and the reason.
 REFUSED = {
     "abstopk": "its activations may be negative",
-    "jumprelu_skip_transcoder": "it reads one place and writes to another",
-    "jumprelu_transcoder": "it reads one place and writes to another",
-    "skip_transcoder": "it reads one place and writes to another",
-    "temporal": "it encodes a whole context at once",
-    "transcoder": "it reads one place and writes to another",
+    "jumprelu_skip_transcoder": "it reads one site and writes to another",
+    "jumprelu_transcoder": "it reads one site and writes to another",
+    "skip_transcoder": "it reads one site and writes to another",
+    "temporal": "it encodes a complete context at once",
+    "transcoder": "it reads one site and writes to another",
 }
 
 #: Normalisations that must have been folded into the weights, as sae-lens does after training.
@@ -35,20 +35,20 @@ UNFOLDED = ("expected_average_only_in", "covariance_whitening")
 
 @dataclass(frozen=True)
 class LoadedSae:
-    """An SAE object of sae-lens and where it came from.
+    """An SAE object of sae-lens, and its source.
 
     Parameters
     ----------
     sae
-        On the CPU, in float32, without gradients, its input flat.
+        The object: on the CPU, in float32, without gradients, with flat input.
     name
-        The name it goes by; empty for one in memory.
+        Its name; empty for one in memory.
     source
-        ``release:sae_id``, the folder, a demo SAE's name, or ``"memory"``.
+        ``release:sae_id``, the folder, the name of a demo SAE, or ``"memory"``.
     release, sae_id
-        Where it is in sae-lens' registry, if it came from there.
+        Its entry in sae-lens' registry, if it came from there.
     less
-        What is taken from the activations before it reads them, if its folder says so.
+        The subtraction applied to the activations before it reads them, if its folder has one.
     """
 
     sae: Any
@@ -60,7 +60,7 @@ class LoadedSae:
 
 
 def demo_names() -> list[str]:
-    """Return the names of the SAEs that come with this program."""
+    """Return the names of the SAEs that are included in this program."""
     return sorted(path.parent.name for path in DEMO_SAES.glob("*/cfg.json"))
 
 
@@ -88,7 +88,7 @@ def _by_name(given: str | Path) -> LoadedSae:
     if folder.is_dir():
         return _from_folder(folder, name=folder.resolve().name, source=text)
     if isinstance(given, Path) or text.startswith((".", "~", os.sep)):
-        raise BadInput(f"There is no folder {text!r}: give the folder of an SAE saved by sae-lens.")
+        raise BadInput(f"There is no folder {text!r}. Name the folder of an SAE saved by sae-lens.")
     release, colon, sae_id = text.partition(":")
     if colon:
         return _from_release(release, sae_id, name=text)
@@ -134,11 +134,14 @@ def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
     if not isinstance(architecture, str) or architecture not in SAE_CLASS_REGISTRY:
         raise BadInput(
             f"The SAE in {folder} is a {architecture!r}, which sae-lens cannot encode with (known: "
-            f"{', '.join(sorted(SAE_CLASS_REGISTRY))}): if it is a training checkpoint, save it "
+            f"{', '.join(sorted(SAE_CLASS_REGISTRY))}). If it is a training checkpoint, save it "
             "with save_inference_model."
         )
     if not (folder / "sae_weights.safetensors").is_file():
-        raise BadInput(f"The folder {folder} holds no sae_weights.safetensors beside its cfg.json.")
+        raise BadInput(
+            f"The folder {folder} holds no sae_weights.safetensors next to its cfg.json. Copy or save the "
+            "SAE again."
+        )
     check_sae_folder(folder, config)
     with reached("SAE", str(folder)), _without_advice():
         sae = SAE.load_from_disk(folder, device="cpu", dtype="float32", converter=_converter)
@@ -152,16 +155,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "cfg.json"
     if not path.exists():
         raise BadInput(
-            f"The folder {folder} holds no cfg.json: give the folder of an SAE saved by sae-lens."
+            f"The folder {folder} holds no cfg.json. Name the folder of an SAE saved by sae-lens."
         )
     return read_json_object(path)
 
 
 def _converter(path: Any, device: str, cfg_overrides: dict[str, Any] | None) -> Any:
-    """Read a folder as sae-lens does, but keep metadata that names no version.
+    """Read a folder as sae-lens does, but retain metadata without a version.
 
-    sae-lens takes such a file for one of its old flat ones and drops the
-    metadata without a word.
+    sae-lens treats such a file as one in its old flat format and drops the
+    metadata silently.
     """
     from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
 
@@ -173,7 +176,7 @@ def _converter(path: Any, device: str, cfg_overrides: dict[str, Any] | None) -> 
 
 
 def _fold_scale(sae: Any, path: Path) -> None:
-    """Fold in the scale that a training checkpoint keeps beside its weights, if it is there."""
+    """Fold the activation scale of a training checkpoint into the weights, if its file exists."""
     if path.is_file():
         scale = read_json_object(path).get("scaling_factor")
         if scale is not None:
@@ -184,12 +187,12 @@ def _fold_scale(sae: Any, path: Path) -> None:
 
 
 def _copied(given: Any) -> Any:
-    """Return a copy of an SAE in memory: what is done to the user's object later does not matter."""
+    """Copy an SAE in memory, so that later changes of the user's object have no effect."""
     from sae_lens import SAE, TrainingSAE
 
     if not isinstance(given, SAE):
         raise BadInput(
-            f"A {type(given).__name__} was given as an SAE; a name, a folder or an SAE object of "
+            f"A {type(given).__name__} was passed as an SAE; a name, a folder or an SAE object of "
             "sae-lens was expected."
         )
     with _without_advice():
@@ -205,29 +208,29 @@ def _copied(given: Any) -> Any:
     return copy.to(device="cpu")
 
 
-# ---------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------- checks
 
 
 def _check(loaded: LoadedSae) -> None:
     config = loaded.sae.cfg
-    who = f"The SAE {loaded.name!r}" if loaded.name else "The SAE in memory"
+    subject = f"The SAE {loaded.name!r}" if loaded.name else "The SAE in memory"
     architecture = config.architecture()
     if architecture in REFUSED:
         raise Mismatch(
-            f"{who} is of architecture {architecture}: {REFUSED[architecture]}, which an atlas "
-            "cannot hold yet. Give a standard, gated, topk or jumprelu SAE."
+            f"{subject} is of architecture {architecture}: {REFUSED[architecture]}. An atlas does not "
+            "support this. Use a standard, gated, topk or jumprelu SAE."
         )
     if config.normalize_activations in UNFOLDED:
         raise BadInput(
-            f"{who} expects its input normalised by numbers that are not in its files "
-            f"({config.normalize_activations}): fold them into its weights first, as sae-lens does "
+            f"{subject} expects its input normalised by numbers that are not in its files "
+            f"({config.normalize_activations}). Fold them into its weights first, as sae-lens does "
             "at the end of training."
         )
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Silence sae-lens' advice on how TransformerLens should load the model: we see to it."""
+    """Silence sae-lens' advice on loading the model in TransformerLens; this package follows it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pre")
         warnings.filterwarnings("ignore", message="norm_scaling_factor not found")

@@ -1,7 +1,7 @@
-"""Short names of well-known SAEs, and the ``release:sae_id`` of sae-lens they stand for.
+"""Short names of well-known SAEs, and their ``release:sae_id`` in sae-lens.
 
-Names are made from a few patterns, so that this table is read without loading
-sae-lens and its registry of thousands of SAEs.
+A few patterns define the names, so the table needs neither sae-lens nor its
+registry of thousands of SAEs.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ __all__ = ["PATTERNS", "Pattern", "short_names"]
 
 @dataclass(frozen=True)
 class Pattern:
-    """A family of SAEs that differ by the block they read: ``{L}`` in ``name`` and ``sae_id``."""
+    """A family of SAEs that differ in the block they read: ``{L}`` in ``name`` and ``sae_id``."""
 
     name: str
     release: str
@@ -25,7 +25,7 @@ def _gemma_scope(name: str, release: str, layers: Iterable[int], width: str) -> 
     return Pattern(name, release, f"layer_{{L}}/width_{width}/canonical", layers)
 
 
-#: Gemma Scope's canonical SAEs (L0 near 100) of 16k features are the plain names, others say their width.
+#: Names of Gemma Scope are its canonical SAEs (L0 near 100). Those without a width have 16k features.
 PATTERNS: tuple[Pattern, ...] = (
     _gemma_scope("gemmascope-l{L}", "gemma-scope-2b-pt-res-canonical", range(26), "16k"),
     _gemma_scope("gemmascope-l{L}-65k", "gemma-scope-2b-pt-res-canonical", range(26), "65k"),
@@ -45,7 +45,7 @@ PATTERNS: tuple[Pattern, ...] = (
 
 @cache
 def short_names() -> dict[str, tuple[str, str]]:
-    """Return every short name with its release and the SAE's name within the release."""
+    """Return the release and the ``sae_id`` of every short name."""
     return {
         pattern.name.format(L=layer): (pattern.release, pattern.sae_id.format(L=layer))
         for pattern in PATTERNS

@@ -1,4 +1,4 @@
-"""How an SAE of an atlas was ingested: its model, opened again as it was, and how text was laid out."""
+"""Records of how the SAEs of an atlas were ingested, and reopening of their models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ __all__ = ["SaeRecord", "open_sae_record", "reopen", "reopen_model"]
 
 @dataclass(frozen=True, eq=False)
 class SaeRecord:
-    """An SAE of an atlas, and what its model was given.
+    """An SAE of an atlas, its model, and the contexts and batches of its ingest.
 
     Parameters
     ----------
     name
         Its name in the atlas.
     sae
-        The part that says who it is.
+        Its part of kind ``sae``.
     row, model
-        Its row of the table SAE, and its model's of the table Model.
+        Its row of the table SAE, and the row of its model in the table Model.
     contexts, batch_tokens
-        How text was laid out for the model.
+        How text was split into contexts and batches.
     parameters
-        Digests of the model's parameters, as deep as any part of the atlas stores them.
+        Digests of the model's parameters, to the greatest depth that a part of the atlas stores.
     """
 
     name: str
@@ -42,7 +42,7 @@ class SaeRecord:
 
 
 def open_sae_record(sound: Sound, name: str) -> SaeRecord:
-    """Find how an SAE was ingested.
+    """Return the record of how an SAE was ingested.
 
     Raises
     ------
@@ -54,10 +54,12 @@ def open_sae_record(sound: Sound, name: str) -> SaeRecord:
     sae = sound.parts[f"sae/{name}"]
     (row,) = sae.table("SAE").to_pylist()
     (model,) = sae.table("Model").to_pylist()
-    said = sae.manifest.settings
-    contexts = ContextSettings(context_size=said["context_size"], prepend_bos=said["prepend_bos"])
+    settings = sae.manifest.settings
+    contexts = ContextSettings(
+        context_size=settings["context_size"], prepend_bos=settings["prepend_bos"]
+    )
     digests = stored_digests((p.manifest for p in sound.parts.values()), model["name"])
-    return SaeRecord(name, sae, row, model, contexts, int(said["batch_tokens"]), digests)
+    return SaeRecord(name, sae, row, model, contexts, int(settings["batch_tokens"]), digests)
 
 
 def reopen_model(
@@ -68,25 +70,25 @@ def reopen_model(
     tokenizer: Any = None,
     device: str = "auto",
 ) -> LanguageModel:
-    """Open a model as deep as is needed, and make sure it is the one that an SAE was ingested with.
+    """Open a model to the required depth, and check that an SAE was ingested with it.
 
     Parameters
     ----------
     ingested
         The SAE.
     given
-        The model, by name, folder or in memory; the one that the atlas notes if None.
+        The model, by name, folder or in memory; the one that the atlas records if None.
     hooks
-        Places that will be read.
+        Sites that will be read.
     tokenizer
         The tokenizer of a model in memory.
     device
-        Where it runs, if it is opened here.
+        The device of a model that is opened here.
 
     Raises
     ------
     BadInput
-        If the model lived in memory, and none is given.
+        If the model was in memory at ingest, and none is passed.
     Mismatch
         If it is another model, or has another tokenizer.
     UnknownName, Missing, OutOfRoom
@@ -108,18 +110,18 @@ def reopen(
     device: str = "auto",
     parameters: Sequence[str] = (),
 ) -> LanguageModel:
-    """Open a model as deep as is needed, and make sure it is the one that an atlas notes.
+    """Open a model to the required depth, and check that it is the one that an atlas records.
 
     Parameters
     ----------
     model
         Its row of the table Model.
     noted
-        What was done with it, as a clause: ``"top was ingested"``.
+        How the model was used, as a clause for messages: ``"top was ingested"``.
     parameters
         Digests of its parameters that parts of the atlas store.
     given, hooks, tokenizer, device
-        As ``reopen_model`` has them, which raises the same.
+        As in ``reopen_model``, which raises the same errors.
     """
     if isinstance(given, LanguageModel):
         opened = given
@@ -130,21 +132,23 @@ def reopen(
             _source(model, noted) if given is None else given,
             name=model["name"], tokenizer=tokenizer, hooks=hooks, device=device, dtype=model["dtype"],
         )  # fmt: skip
-    called = given if isinstance(given, str | Path) else opened.name
+    label = given if isinstance(given, str | Path) else opened.name
     if opened.weights != model["weights"] or opened.is_another(parameters):
         raise Mismatch(
-            f"{called} is not the model that {noted} with (its weights differ); name that one with "
-            "--model."
+            f"{label} is not the model with which {noted} (its weights differ). Name the original model "
+            "with --model."
         )
     if opened.tokenizer_key != model["tokenizer"]:
-        raise Mismatch(f"{called} has another tokenizer than {noted} with; give that one.")
+        raise Mismatch(
+            f"The tokenizer of {label} is not the one with which {noted}. Use the original tokenizer."
+        )
     return opened
 
 
 def _source(model: Mapping[str, Any], noted: str) -> str:
     if model["source"] == "memory":
         raise BadInput(
-            f"The model {model['name']} lived in memory when {noted}; give it with --model, or model= in "
-            "Python."
+            f"The model {model['name']} was in memory when {noted}. Name it with --model, or pass model= "
+            "in Python."
         )
     return str(model["source"])
