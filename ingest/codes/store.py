@@ -1,8 +1,8 @@
-"""Codes: an SAE's sparse activations with the tokens they belong to, block by block.
+"""Codes: the sparse activations of an SAE and their tokens, block by block.
 
-A block holds the non-special tokens of a run of whole documents and, for each,
-the features that are active on it. Codes of a shard lie in one Arrow IPC file,
-one record batch a block, read back by memory map without a copy.
+A block holds the non-special tokens of a run of complete documents, and the active
+features of each token. The codes of a shard are one Arrow IPC file with one record
+batch per block, which is memory-mapped and read without a copy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,21 +41,21 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a block in corpus order; special tokens are left out.
+    """The tokens of a block in corpus order, without special tokens.
 
-    All arrays have one entry a token.
+    All arrays have one entry per token.
 
     Parameters
     ----------
     token_id
         int32. Number in the vocabulary.
     document
-        int64. Number of the document in the corpus; never falls.
+        int64. Number of the document in the corpus; never decreases.
     index
-        int32. Number of the token in its document, special tokens not counted.
+        int32. Number of the token in its document, not counting special tokens.
     position
-        int32. Position in the context as the model sees it (BOS, where there is
-        one, has 0). It falls exactly where a new context begins.
+        int32. Position in the context of the model (BOS, if any, has position 0).
+        It decreases exactly where a new context begins.
     start, end
         int32. Characters of the document that the token covers.
     """
@@ -72,7 +72,7 @@ class Tokens:
 
     @property
     def fresh(self) -> NDArray[np.bool_]:
-        """Which tokens begin a context; bool, one a token."""
+        """Whether each token begins a context; bool, one per token."""
         fresh = np.ones(len(self), dtype=np.bool_)
         fresh[1:] = self.document[1:] != self.document[:-1]
         fresh[1:] |= self.position[1:] <= self.position[:-1]
@@ -81,14 +81,14 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Block:
-    """The codes of one block, in compressed sparse row form: one row a token.
+    """The codes of one block in compressed sparse row form, one row per token.
 
     Parameters
     ----------
     number
         Number of the block in the corpus.
     tokens
-        The tokens, one a row.
+        The tokens, one per row.
     indptr
         int64, rows + 1. Row t holds entries ``indptr[t]:indptr[t + 1]``.
     indices
@@ -116,7 +116,7 @@ class Block:
 
     @cached_property
     def place(self) -> NDArray[np.int64]:
-        """Where each token stands in the corpus, int64: document * 2**32 + index; ascending."""
+        """The position of each token in the corpus, int64: document * 2**32 + index; ascending."""
         return (self.tokens.document << 32) | self.tokens.index.astype(np.int64)
 
     @cached_property
@@ -126,14 +126,14 @@ class Block:
 
 
 def write_shard(path: Path, blocks: Iterable[Block], *, sae: str, d_sae: int, first: int) -> None:
-    """Write the blocks of a shard; the file is whole or not there.
+    """Write the blocks of a shard; the file appears only when complete.
 
     Parameters
     ----------
     path
         The file to write.
     blocks
-        Consecutive blocks, the first of them number ``first``.
+        Consecutive blocks, beginning with number ``first``.
     sae, d_sae
         The SAE's name and its number of features.
     first
@@ -143,8 +143,8 @@ def write_shard(path: Path, blocks: Iterable[Block], *, sae: str, d_sae: int, fi
         {b"format": FORMAT, b"sae": sae.encode(), b"d_sae": b"%d" % d_sae, b"first": b"%d" % first}
     )
     with (
-        placed(path) as beside,
-        pa.OSFile(str(beside), "wb") as sink,
+        placed(path) as unfinished,
+        pa.OSFile(str(unfinished), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
         for block in blocks:
@@ -157,14 +157,17 @@ def read_shard(path: Path) -> Iterator[Block]:
     Raises
     ------
     BrokenPart
-        If the file is not a whole shard of codes.
+        If the file is not a complete shard of codes.
     """
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)
             meta = reader.schema.metadata or {}
             if not reader.schema.equals(_SCHEMA) or meta.get(b"format") != FORMAT:
-                raise BrokenPart(f"{path} is not a file of codes in the format this version reads.")
+                raise BrokenPart(
+                    f"{path} is not a file of codes in the format that this version reads. Run the same "
+                    "`atlas ingest` again with --replace."
+                )
             first, d_sae = int(meta[b"first"]), int(meta[b"d_sae"])
             for i in range(reader.num_record_batches):
                 yield _block(reader.get_batch(i), number=first + i, d_sae=d_sae)
@@ -175,7 +178,7 @@ def read_shard(path: Path) -> Iterator[Block]:
 
 
 def count_rows(path: Path) -> int:
-    """Return how many tokens a shard holds."""
+    """Return the number of tokens of a shard."""
     return sum(len(block) for block in read_shard(path))
 
 

@@ -1,4 +1,4 @@
-"""The stored codes of an SAE of an atlas, opened with one check and one message."""
+"""The stored codes of an SAE of an atlas: their files, after the checks that every study needs."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ __all__ = ["stored_shards"]
 
 
 def stored_shards(folder: Folder, sound: Sound, sae: str, *, what: str) -> list[Path]:
-    """Return the files of an SAE's codes, in order, after a check of their checksums.
+    """Return the files of the codes of an SAE in order, after a check of their checksums.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def stored_shards(folder: Folder, sound: Sound, sae: str, *, what: str) -> list[
     sae
         The name of the SAE.
     what
-        What needs the codes, for the message.
+        The result that needs the codes, for the message.
 
     Raises
     ------

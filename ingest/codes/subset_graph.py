@@ -1,4 +1,4 @@
-"""The graph of an SAE over some documents of its text, with the weights the atlas would give it."""
+"""The co-activation graph of an SAE on a subset of documents, weighted as in the atlas."""
 
 from dataclasses import dataclass
 
@@ -17,17 +17,17 @@ __all__ = ["SubsetGraph", "weighted_edges"]
 
 @dataclass(frozen=True, eq=False)
 class SubsetGraph:
-    """The edges of a graph, in the order of both features.
+    """The edges of a graph, sorted by both features.
 
     Parameters
     ----------
     pairs
         int64, (edges, 2). Lower feature first.
     count
-        int64, (edges,). Tokens among whose most active features both are.
+        int64, (edges,). Number of tokens on which both features are among the k most active.
     weight
-        float64, (edges,). Mean over these tokens of the cosine of both activation columns
-        within the token's block.
+        float64, (edges,). Mean over these tokens of the cosine similarity of the two activation
+        columns within the block of the token.
     """
 
     pairs: NDArray[np.int64]
@@ -38,33 +38,33 @@ class SubsetGraph:
 def weighted_edges(
     folder: Folder, sae: str, *, d_sae: int, documents: NDArray[np.int64] | None = None
 ) -> SubsetGraph:
-    """Make the graph of some documents from kept codes, as the atlas makes that of all.
+    """Compute the graph of some documents from stored codes, by the rule of the atlas' own graph.
 
     Parameters
     ----------
     folder
-        The atlas; the codes of the SAE are kept in it.
+        The atlas; it must store the codes of the SAE.
     sae
         The SAE's name.
     d_sae
-        Its number of features.
+        The number of its features.
     documents
         Numbers of the documents; all if None.
     """
     rule = rule_of(folder, sae)
     counting = Coactivation(k=rule.k, min_count=rule.min_count)
-    # The first of two looks counts pairs and sums their cosines, which is all of it here.
+    # The first of two passes counts pairs and sums their cosines; this graph needs no second pass.
     state = counting.start(0, [], sizes=_sizes(d_sae), looks=2)
     for shard in sorted(folder.codes(sae).glob("*.arrow")):
         for block in read_shard(shard):
             counting.update(state, block if documents is None else of_documents(block, documents))
     key, count, total = sorted_pair_counts.take(state)
-    kept = count >= rule.min_count
-    key, count, total = key[kept], count[kept], total[kept]
+    frequent = count >= rule.min_count
+    key, count, total = key[frequent], count[frequent], total[frequent]
     pairs = np.stack([key >> 32, key & 0xFFFFFFFF], axis=1)
     return SubsetGraph(pairs, count, np.minimum(total / count, 1.0))
 
 
 def _sizes(d_sae: int) -> Sizes:
-    """Return what a look asks for: the number of features; it plans nothing here."""
+    """Return the sizes for one pass, which reads only the number of features."""
     return Sizes(1, d_sae, tokens=0, l0=1.0, vocabulary=1, codes_kept=True)

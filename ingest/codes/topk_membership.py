@@ -1,4 +1,4 @@
-"""The table of tokens and their most active features, read from kept codes; and the edges it gives."""
+"""The table of the k most active features of each token, read from stored codes, and its edges."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -29,7 +29,7 @@ Edges: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Rule:
-    """How an SAE's graph was made: of the ``k`` most active features, pairs met ``min_count`` times."""
+    """The rule of a graph: pairs among the ``k`` most active features, on ``min_count`` tokens or more."""
 
     k: int = 4
     min_count: int = 1
@@ -37,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Membership:
-    """S_t for every token t: the up to k features most active on it, in compressed sparse row form.
+    """S_t for every token t: its k most active features at most, in compressed sparse row form.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ class Membership:
     features
         int32. Features, ascending within a token.
     document
-        int64, one a token. Its document; tokens stand in the order of the corpus.
+        int64, one per token. Its document; tokens are in corpus order.
     active
-        int64, d_sae. On how many of the tokens each feature is active at all.
+        int64, d_sae. Number of tokens on which each feature is active, among the k or not.
     """
 
     indptr: NDArray[np.int64]
@@ -65,19 +65,19 @@ class Membership:
         return len(self.active)
 
     def counts(self) -> NDArray[np.int64]:
-        """Return among the most active of how many tokens each feature is; (d_sae,)."""
+        """Return the number of tokens on which each feature is among the k most active; (d_sae,)."""
         return np.bincount(self.features, minlength=self.d_sae)
 
 
 def rule_of(folder: Folder, sae: str) -> Rule:
-    """Return how the graph of an SAE was made.
+    """Return the rule by which the graph of an SAE was computed.
 
     Raises
     ------
     UnknownName
         If the atlas has no such SAE.
     Missing
-        If it has no edges of it.
+        If the atlas has no edges of the SAE.
     """
     sound = folder.sound()
     if sae not in sound.saes:
@@ -87,8 +87,8 @@ def rule_of(folder: Folder, sae: str) -> Rule:
         raise Missing(
             f"{folder.path} has no co-activation of {sae}; ingest it again with --replace."
         )
-    said = part.manifest.settings
-    return Rule(int(said["k"]), int(said["min_count"]))
+    settings = part.manifest.settings
+    return Rule(int(settings["k"]), int(settings["min_count"]))
 
 
 def open_membership(
@@ -98,7 +98,7 @@ def open_membership(
     tokens: int | None = None,
     documents: NDArray[np.int64] | None = None,
 ) -> Membership:
-    """Read the table of an SAE in an atlas, with the k its graph was made with.
+    """Read the table of an SAE in an atlas, with the k of its graph.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def open_membership(
     sae
         The SAE's name.
     tokens
-        Only the first so many tokens (of the documents); all if None.
+        Read only this many tokens (of the documents), from the first; all if None.
     documents
         Numbers of the documents to read; all if None.
 
@@ -116,7 +116,7 @@ def open_membership(
     UnknownName
         If the atlas has no such SAE.
     Missing
-        If its codes were not kept, or it has no edges.
+        If its codes are not stored, or it has no edges.
     BrokenPart
         If its codes have changed since they were written.
     BadInput
@@ -126,15 +126,15 @@ def open_membership(
     shards = stored_shards(folder, sound, sae, what="The features that are active on each token")
     (row,) = sound.parts[f"sae/{sae}"].table("SAE").to_pylist()
     blocks = (block for shard in shards for block in read_shard(shard))
-    found = read_membership(
+    membership = read_membership(
         blocks, d_sae=int(row["d_sae"]), k=rule.k, tokens=tokens, documents=documents
     )
-    if tokens is not None and len(found) < tokens:
+    if tokens is not None and len(membership) < tokens:
         raise BadInput(
-            f"{tokens:,} tokens of {sae} were asked for, and the atlas has {len(found):,}; "
-            "ask for fewer."
+            f"{tokens:,} tokens of {sae} were requested, and the atlas has {len(membership):,}; "
+            "request fewer."
         )
-    return found
+    return membership
 
 
 def read_membership(
@@ -145,39 +145,39 @@ def read_membership(
     tokens: int | None = None,
     documents: NDArray[np.int64] | None = None,
 ) -> Membership:
-    """Make the table from codes.
+    """Compute the table from codes.
 
-    What is held is 4 bytes for each of up to k features of a token and 16 for the token,
-    twice that while it is put together.
+    A token takes 16 bytes of memory and 4 for each of its features (k at most), and twice as
+    much while the table is built.
 
     Parameters
     ----------
     blocks
-        The codes in the order of the corpus; not kept.
+        The codes in corpus order; read once and not held in memory.
     d_sae
         Number of features.
     k
-        How many features of a token at most; ties go to the lower index.
+        Most features of a token; ties go to the lower index.
     tokens
-        Only the first so many tokens (of the documents); all if None.
+        Read only this many tokens (of the documents), from the first; all if None.
     documents
         Numbers of the documents to read; all if None.
     """
     sizes, features, document = [np.zeros(1, np.int64)], [], []
     active = np.zeros(d_sae, dtype=np.int64)
-    left = tokens
-    for whole in blocks:
-        block = whole if documents is None else of_documents(whole, documents)
-        take = len(block) if left is None else min(left, len(block))
+    remaining = tokens
+    for full_block in blocks:
+        block = full_block if documents is None else of_documents(full_block, documents)
+        take = len(block) if remaining is None else min(remaining, len(block))
         end = int(block.indptr[take])
         codes = pair_counting.codes_of(block)
-        which = pair_counting.chosen(codes, k)[:end]
+        in_top_k = pair_counting.chosen(codes, k)[:end]
         active += np.bincount(codes.indices[:end], minlength=d_sae)
-        sizes.append(np.bincount(block.rows[:end][which], minlength=take))
-        features.append(codes.indices[:end][which])
+        sizes.append(np.bincount(block.rows[:end][in_top_k], minlength=take))
+        features.append(codes.indices[:end][in_top_k])
         document.append(block.tokens.document[:take].copy())
-        left = None if left is None else left - take
-        if left == 0:
+        remaining = None if remaining is None else remaining - take
+        if remaining == 0:
             break
     return Membership(
         indptr=np.cumsum(np.concatenate(sizes)),
@@ -188,7 +188,7 @@ def read_membership(
 
 
 def of_documents(block: Block, documents: NDArray[np.int64]) -> Block:
-    """Return what a block holds of some documents.
+    """Restrict a block to some documents.
 
     Parameters
     ----------
@@ -210,23 +210,23 @@ def of_documents(block: Block, documents: NDArray[np.int64]) -> Block:
 
 
 def edges(membership: Membership, tokens: int | None = None, *, min_count: int = 1) -> Edges:
-    """Return the pairs of features that are both among the most active of a token.
+    """Return the pairs of features that are both among the k most active of a token.
 
     Parameters
     ----------
     membership
         The table.
     tokens
-        Count the first so many tokens only; all if None.
+        Count only this many tokens, from the first; all if None.
     min_count
-        Only pairs met on so many tokens.
+        Return only pairs on at least this many tokens.
 
     Returns
     -------
     pairs
-        int64, (pairs, 2). Lower feature first; in the order of both.
+        int64, (pairs, 2). Lower feature first; sorted by both features.
     count
-        int64, (pairs,). On how many tokens.
+        int64, (pairs,). The number of tokens of each pair.
     """
     indptr = membership.indptr if tokens is None else membership.indptr[: tokens + 1]
     features = membership.features[: indptr[-1]]
@@ -234,9 +234,9 @@ def edges(membership: Membership, tokens: int | None = None, *, min_count: int =
     shape = (len(indptr) - 1, membership.d_sae)
     columns = csr_array((numbers, features, indptr), shape).tocsc()
     codes = pair_counting.Codes(
-        indptr, features, np.zeros(0),  # counting pairs asks for no activation
+        indptr, features, np.zeros(0),  # counting pairs needs no activations
         columns.indptr.astype(np.int64), columns.data, columns.indices.astype(np.int32),
     )  # fmt: skip
     key, count = pair_counting.count_pairs(codes, first=0, end=membership.d_sae)
-    met = count >= min_count
-    return np.stack([key[met] >> 32, key[met] & 0xFFFFFFFF], axis=1), count[met]
+    frequent = count >= min_count
+    return np.stack([key[frequent] >> 32, key[frequent] & 0xFFFFFFFF], axis=1), count[frequent]
