@@ -1,4 +1,4 @@
-"""The activations of a block's batches at some places of a model."""
+"""The activations of a model at some sites, batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -16,22 +16,22 @@ __all__ = ["activations"]
 def activations(
     model: "LanguageModel", text: TokenizedBlock, *, hooks: Sequence[str]
 ) -> Iterator[tuple[Batch, dict[str, torch.Tensor]]]:
-    """Run the model over a block and yield each batch with what is at the places.
+    """Run the model over a block and yield each batch with its activations.
 
     Parameters
     ----------
     model
-        The model, loaded as deep as the deepest place.
+        The model, loaded up to the deepest site.
     text
         The block.
     hooks
-        The places.
+        The sites.
 
     Yields
     ------
     tuple
         The batch, and by hook a tensor (contexts, width of the batch, width of the
-        place) on the model's device; what it holds at padding means nothing.
+        site) on the model's device. Its values at padding are undefined.
     """
     for batch in text.batches:
         ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))

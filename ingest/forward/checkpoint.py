@@ -1,16 +1,16 @@
-"""What an unfinished run of one SAE needs to go on: finished shards, their states, what was asked.
+"""The checkpoint of an unfinished run of one SAE: the request, finished shards and their states.
 
 ::
 
     runs/<sae>-<hash>/
-      request.json             what was asked, for `atlas ingest --resume`
+      request.json             the request, for `atlas ingest --resume`
       codes/shard-00000.arrow  codes of a finished shard
-      shard-00000.npz          states of what reads activations
-      reduced.npz              without kept codes: states of all shards so far
+      shard-00000.npz          states of the reductions over activations
+      reduced.npz              if codes are not stored: states of all shards so far
 
-Every file is placed whole. A shard is finished when both its files are there,
-or when ``reduced.npz`` has counted it in. Each file can be checked: the states of a
-shard hold the SHA-256 of its codes, ``.npz`` files a CRC of each array, and
+Every file appears only when complete. A shard is finished when both its files exist,
+or when ``reduced.npz`` includes it. Each file can be checked: the states of a shard
+hold the SHA-256 of its codes, ``.npz`` files a CRC of each array, and
 ``request.json`` its own SHA-256.
 """
 
@@ -32,28 +32,28 @@ __all__ = ["Checkpoint"]
 
 
 class Checkpoint:
-    """The folder of one SAE's unfinished run."""
+    """The folder of an unfinished run of one SAE."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def codes_folder(self) -> Path:
-        """Where the codes lie until the run has ended."""
+        """The folder of the codes until the run ends."""
         return self.folder / "codes"
 
     def begin(self, request: Mapping[str, Any]) -> None:
-        """Make the folder, if it is not there, and note what was asked."""
+        """Create the folder if it does not exist, and write the request."""
         self.codes_folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "request.json", {**request, "sha256": _digest(request)})
 
     def request(self) -> dict[str, Any]:
-        """Return what was asked.
+        """Return the request.
 
         Raises
         ------
         BrokenPart
-            If the note cannot be read.
+            If its file cannot be read.
         """
         try:
             request = dict(json.loads((self.folder / "request.json").read_text("utf-8")))
@@ -62,33 +62,33 @@ class Checkpoint:
             return request
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise BrokenPart(
-                f"The unfinished run {self.folder} cannot be read ({error}); remove that folder and give "
-                "the whole command again."
+                f"The unfinished run {self.folder} cannot be read ({error}). Remove that folder and repeat "
+                "the complete command."
             ) from error
 
     def shard(self, number: int) -> Path:
-        """Return where the codes of a shard lie."""
+        """Return the path of the codes of a shard."""
         return self.codes_folder / f"shard-{number:05d}.arrow"
 
     def finished(self, number: int) -> bool:
-        """Say whether a shard is finished."""
+        """Return whether a shard is finished."""
         return self.counted_in > number or (
             self.shard(number).exists() and self._states(number).exists()
         )
 
     def save_states(self, number: int, states: Mapping[str, State]) -> None:
-        """Store the states of what reads activations; this finishes the shard."""
+        """Store the states of the reductions over activations; this finishes the shard."""
         codes = np.frombuffer(bytes.fromhex(sha256(self.shard(number))), np.uint8)
         _save(self._states(number), {**states, "": {"codes": codes}})
 
     def states(self, number: int) -> dict[str, State]:
-        """Return the states of what reads activations."""
+        """Return the states of the reductions over activations."""
         states = _load(self._states(number))
         states.pop("", None)
         return states
 
     def drop_damaged(self) -> list[str]:
-        """Remove the files that are damaged, so that their shards are computed again.
+        """Remove damaged files, so that their shards are computed again.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class Checkpoint:
         damaged = []
         for states in sorted(self.folder.glob("shard-*.npz")):
             codes = self.codes_folder / f"{states.stem}.arrow"
-            if codes.exists() and not self._is_whole(states, codes):
+            if codes.exists() and not self._is_intact(states, codes):
                 damaged.append(states)
         if self._reduced.exists():
             try:
@@ -109,27 +109,27 @@ class Checkpoint:
             path.unlink()
         return [path.name for path in damaged]
 
-    def _is_whole(self, states: Path, codes: Path) -> bool:
+    def _is_intact(self, states: Path, codes: Path) -> bool:
         try:
             return _load(states)[""]["codes"].tobytes().hex() == sha256(codes)
         except (BrokenPart, KeyError):
             return False
 
     def count_in(self, states: Mapping[str, State], *, number: int) -> None:
-        """Keep the states of all shards up to this one, and drop its files."""
+        """Store the states of all shards up to this one, and remove the files of this shard."""
         _save(self._reduced, {**states, "": {"shards": np.array(number + 1)}})
         self.shard(number).unlink(missing_ok=True)
         self._states(number).unlink(missing_ok=True)
 
     def reduced(self) -> dict[str, State]:
-        """Return the states kept by ``count_in``; empty before the first."""
+        """Return the states stored by ``count_in``; empty before its first call."""
         states = _load(self._reduced) if self._reduced.exists() else {}
         states.pop("", None)
         return states
 
     @property
     def counted_in(self) -> int:
-        """How many shards ``count_in`` has taken in."""
+        """The number of shards that ``count_in`` has included."""
         return int(_load(self._reduced, only="")[""]["shards"]) if self._reduced.exists() else 0
 
     def end(self) -> None:
@@ -148,33 +148,33 @@ def _save(path: Path, states: Mapping[str, State]) -> None:
     arrays = {
         f"{name}/{key}": array for name, state in states.items() for key, array in state.items()
     }
-    with placed(path) as beside, beside.open("wb") as file:
+    with placed(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _load(path: Path, *, only: str | None = None) -> dict[str, State]:
-    """Read the states of a file, or of one reduction; the others are then not read from disk."""
+    """Read the states of all reductions in a file, or those of one reduction alone."""
     states: dict[str, State] = {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            if not isinstance(kept, np.lib.npyio.NpzFile) or kept.zip is None:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if not isinstance(stored, np.lib.npyio.NpzFile) or stored.zip is None:
                 raise ValueError("it holds one array")
-            for name in kept.files:
+            for name in stored.files:
                 reduction, _, key = name.partition("/")
                 if only is None or reduction == only:
-                    _check_crc(kept.zip, f"{name}.npy")
-                    states.setdefault(reduction, {})[key] = kept[name]
+                    _check_crc(stored.zip, f"{name}.npy")
+                    states.setdefault(reduction, {})[key] = stored[name]
     except (
         OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error
     ) as error:  # fmt: skip
         raise BrokenPart(
-            f"{path} cannot be read ({error}); remove it and run the same command again."
+            f"{path} cannot be read ({error}). Remove it and run the same command again."
         ) from error
     return states
 
 
 def _check_crc(archive: zipfile.ZipFile, name: str) -> None:
-    """Read a member to its end: a damaged header of an array may ask for any amount of memory."""
+    """Read a member to its end before NumPy does: a damaged header may request any amount of memory."""
     with archive.open(name) as file:
         while file.read(1 << 20):
             pass

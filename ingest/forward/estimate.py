@@ -1,4 +1,4 @@
-"""The forecast of a run: tokens, disk and seconds, from the costs measured on a sample."""
+"""The forecast of a run: tokens, disk space and seconds, from costs measured on a sample."""
 
 import shutil
 import time
@@ -13,7 +13,7 @@ from ingest.forward.shard_runner import ShardRunner
 
 __all__ = ["estimate", "forecast"]
 
-#: SAEs whose L0 is reported one by one.
+#: Most SAEs whose L0 is reported individually.
 LISTED = 6
 
 ENTRY_BYTES = 8  # an active feature on a token: uint32 and float32
@@ -21,32 +21,32 @@ TOKEN_BYTES = 36  # a token: six columns and two list offsets
 
 
 def forecast(work: ShardRunner, costs: Costs) -> Forecast:
-    """Return the seconds of a run from its costs.
+    """Compute the seconds of a run from its costs.
 
     Parameters
     ----------
     work
         The run; shards that an interrupted run has finished are not counted.
     costs
-        What a token, a shard and an SAE cost.
+        The costs of a token, a shard and an SAE.
     """
     shares = {name: work.unfinished(name) / max(work.shards, 1) for name in costs.saes}
     seconds = costs.tokens * costs.model * max(shares.values(), default=0.0)
     reduce, stored = {}, work.settings.keep_codes
-    for name, of in costs.saes.items():
+    for name, cost in costs.saes.items():
         seconds += shares[name] * (
-            costs.tokens * (of.encode + of.write) + work.shards * of.write_shard
+            costs.tokens * (cost.encode + cost.write) + work.shards * cost.write_shard
         )
-        reducing = costs.tokens * of.reduce + work.shards * of.reduce_shard
+        reducing = costs.tokens * cost.reduce + work.shards * cost.reduce_shard
         seconds += 0.0 if stored else shares[name] * reducing
         reduce[name] = reducing if stored else 0.0
-    return Forecast(seconds, reduce, {name: of.parts for name, of in costs.saes.items()})
+    return Forecast(seconds, reduce, {name: cost.parts for name, cost in costs.saes.items()})
 
 
 def estimate(
     work: ShardRunner, *, folder: Path, progress: Progress, clock: Clock = time.perf_counter
 ) -> Forecast:
-    """Measure a sample and report tokens, disk and time of what remains of a run.
+    """Measure a sample, and report the tokens, disk space and time of the remaining run.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def estimate(
     progress
         Receives the forecast.
     clock
-        Gives the time in seconds.
+        Returns the time in seconds.
 
     Raises
     ------
     OutOfRoom
-        If the codes would not fit on the disk, or the reductions into memory.
+        If the codes do not fit on the disk, or the reductions into memory.
     """
     costs = measure(work, folder=folder, clock=clock)
     if costs is None:
@@ -79,8 +79,8 @@ def _bytes(work: ShardRunner, costs: Costs) -> int:
         sum(
             costs.tokens
             * (work.unfinished(name) / max(work.shards, 1))
-            * (ENTRY_BYTES * of.l0 + TOKEN_BYTES)
-            for name, of in costs.saes.items()
+            * (ENTRY_BYTES * cost.l0 + TOKEN_BYTES)
+            for name, cost in costs.saes.items()
         )
     )
 
@@ -90,18 +90,18 @@ def _sentence(work: ShardRunner, costs: Costs, expected: Forecast, size: int) ->
     shares = [work.unfinished(name) / max(work.shards, 1) for name in costs.saes]
     stored = "stored" if settings.keep_codes else "dropped shard by shard"
     rest = "" if min(shares) == 1 else f", {max(shares):.0%} of it still to do"
-    # How far workers shorten it is not known before: on one machine they share its CPUs.
+    # The speed-up by workers cannot be predicted: on one machine they share its CPUs.
     one = " in one process, less on workers" if settings.workers or settings.ray else ""
     return (
         f"About {costs.tokens:,} tokens through {group.model.name} ({group.model.device.type}, "
         f"{group.model.dtype}) and {len(group.saes)} SAE(s), L0 about "
-        f"{_l0([of.l0 for of in costs.saes.values()])}{rest}: codes of {_size(size)} ({stored}), "
+        f"{_l0([cost.l0 for cost in costs.saes.values()])}{rest}: codes of {_size(size)} ({stored}), "
         f"about {duration(expected.seconds)}{one}."
     )
 
 
 def _check_disk(work: ShardRunner, size: int, folder: Path) -> None:
-    # A shard's codes go once all shards before it are finished: with workers, some wait.
+    # The codes of a shard are removed once all shards before it are finished; with workers, some wait.
     waiting = 1 + 2 * work.settings.workers
     needed = size
     if not work.settings.keep_codes:
@@ -114,11 +114,11 @@ def _check_disk(work: ShardRunner, size: int, folder: Path) -> None:
         )
 
 
-def _l0(those: list[float]) -> str:
-    """Return the L0 of each SAE, or the range of many."""
-    if len(those) > LISTED:
-        return f"{min(those):.0f} to {max(those):.0f}"
-    return ", ".join(f"{x:.0f}" for x in those)
+def _l0(values: list[float]) -> str:
+    """Format the L0 of each SAE, or their range if there are many SAEs."""
+    if len(values) > LISTED:
+        return f"{min(values):.0f} to {max(values):.0f}"
+    return ", ".join(f"{x:.0f}" for x in values)
 
 
 def _size(n: int) -> str:

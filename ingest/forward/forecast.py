@@ -1,4 +1,4 @@
-"""The seconds that a run is expected to take, by the kind of its work."""
+"""The forecast of a run: its expected seconds, by kind of work."""
 
 import time
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ __all__ = ["Forecast"]
 
 @dataclass(frozen=True)
 class Forecast:
-    """The seconds that a run is expected to take.
+    """The expected seconds of a run.
 
     Parameters
     ----------
     run
-        The pass: tokenizer, model, encoders, fidelity and files of codes; without stored
-        codes the reductions too.
+        The pass: tokenizer, model, encoders, fidelity and files of codes. If codes are not
+        stored, it includes the reductions.
     reduce, parts
         For each SAE: its reductions over stored codes, and its tables.
     """
@@ -28,11 +28,11 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """The total."""
         return self.run + sum(self.reduce.values()) + sum(self.parts.values())
 
     def pace(self, *, progress: Progress, clock: Clock = time.monotonic) -> Pace:
-        """Return what compares the forecast with the work done."""
+        """Return a ``Pace``, which compares the forecast with the finished work."""
         kinds = {
             "run": self.run,
             "reduce": sum(self.reduce.values()),

@@ -1,6 +1,6 @@
-"""What was named, opened and held against each other, before any work is done.
+"""The inputs of an ingest: SAEs and models are opened and checked before any work is done.
 
-SAEs that one run of one model can serve (the same model, context and BOS) make a group.
+SAEs with the same model, context and BOS form a group, which one run of the model serves.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def open_groups(
     settings: Settings,
     progress: Progress,
 ) -> list[Group]:
-    """Open SAEs and their models, check that all fit, and group what one run serves.
+    """Open SAEs and their models, check that they fit, and group the SAEs by run.
 
     Parameters
     ----------
@@ -38,76 +38,76 @@ def open_groups(
     tokenizer
         The tokenizer of a model in memory.
     settings
-        How the ingest is done.
+        The settings of the ingest.
     progress
-        Told where an SAE's metadata name another model.
+        Receives a note if the metadata of an SAE name another model.
 
     Raises
     ------
     BadInput, UnknownName, Missing
-        If something cannot be opened, or two SAEs have one name.
+        If an SAE or model cannot be opened, or two SAEs have the same name.
     Mismatch
-        If an SAE does not fit its model, or a context or the tokenizer does not.
+        If an SAE, its contexts or the tokenizer do not fit the model.
     """
     opened = _open_saes(saes)
     models = _open_models(opened, model, tokenizer, settings)
     members: dict[tuple[object, ContextSettings], list[Autoencoder]] = {}
     for sae in opened:
-        given = _model_of(sae.info, model)
-        check_fit(sae.info, models[given])
+        key = _model_of(sae.info, model)
+        check_fit(sae.info, models[key])
         contexts = _contexts(sae.info, settings)
-        _check_contexts(contexts, sae.info, models[given])
-        _report_other_model(sae.info, models[given], progress)
-        sae.to(models[given].device)
-        members.setdefault((given, contexts), []).append(sae)
+        _check_contexts(contexts, sae.info, models[key])
+        _report_other_model(sae.info, models[key], progress)
+        sae.to(models[key].device)
+        members.setdefault((key, contexts), []).append(sae)
     return [
-        Group(models[given], tuple(those), contexts, settings.batch_tokens)
-        for (given, contexts), those in members.items()
+        Group(models[key], tuple(group), contexts, settings.batch_tokens)
+        for (key, contexts), group in members.items()
     ]
 
 
-def _open_saes(given: Sequence[object]) -> list[Autoencoder]:
-    if not given:
+def _open_saes(saes: Sequence[object]) -> list[Autoencoder]:
+    if not saes:
         raise BadInput("No SAE was named; name at least one with --sae.")
-    opened = [_open_sae(one) for one in given]
+    opened = [_open_sae(sae) for sae in saes]
     names = [sae.info.name for sae in opened]
-    twice = sorted({n for n in names if names.count(n) > 1})
-    if twice:
+    duplicates = sorted({n for n in names if names.count(n) > 1})
+    if duplicates:
         raise BadInput(
-            f"Two of the SAEs have the name {twice[0]!r}; give one another name, as in "
+            f"Two of the SAEs have the name {duplicates[0]!r}; give one another name, as in "
             f"--sae other-name=SOURCE."
         )
     return opened
 
 
-def _open_sae(one: Any) -> Autoencoder:
-    if isinstance(one, Autoencoder):
-        return one
-    if isinstance(one, str) and not Path(one).exists():
-        name, equals, source = one.partition("=")
+def _open_sae(sae: Any) -> Autoencoder:
+    if isinstance(sae, Autoencoder):
+        return sae
+    if isinstance(sae, str) and not Path(sae).exists():
+        name, equals, source = sae.partition("=")
         if equals:
             return open_sae(source, name=name)
-    return open_sae(one)
+    return open_sae(sae)
 
 
 def _open_models(
     saes: Sequence[Autoencoder], model: Any, tokenizer: object | None, settings: Settings
 ) -> dict[object, LanguageModel]:
-    """Open each model once, as deep as its SAEs read."""
+    """Open each model once, up to the deepest site that its SAEs read."""
     hooks: dict[Any, list[str]] = {}
     for sae in saes:
         hooks.setdefault(_model_of(sae.info, model), []).extend(sae.info.hooks)
     return {
-        given: given
-        if isinstance(given, LanguageModel)
+        key: key
+        if isinstance(key, LanguageModel)
         else open_model(
-            given,
+            key,
             tokenizer=tokenizer,
-            hooks=wanted,
+            hooks=sites,
             device=settings.device,
             dtype=settings.dtype,
         )
-        for given, wanted in hooks.items()
+        for key, sites in hooks.items()
     }
 
 
@@ -125,8 +125,8 @@ def _contexts(info: SaeInfo, settings: Settings) -> ContextSettings:
     size = settings.context or info.context_size
     if size is None:
         raise BadInput(
-            f"The metadata of the SAE {info.name} does not say how long its contexts are; "
-            "say it with --context."
+            f"The metadata of the SAE {info.name} does not contain its context size; set it with "
+            "--context."
         )
     return ContextSettings(context_size=size, prepend_bos=info.prepend_bos)
 
@@ -136,13 +136,13 @@ def _check_contexts(contexts: ContextSettings, info: SaeInfo, model: LanguageMod
     longest = getattr(model.base.config, "max_position_embeddings", None)
     if longest is not None and contexts.context_size > longest:
         raise Mismatch(
-            f"{info.name} has contexts of {contexts.context_size} tokens, and {model.name} takes "
-            f"{longest} at most; choose shorter ones with --context."
+            f"{info.name} has contexts of {contexts.context_size} tokens, and {model.name} allows at "
+            f"most {longest}; set a smaller size with --context."
         )
 
 
 def _report_other_model(info: SaeInfo, model: LanguageModel, progress: Progress) -> None:
-    """Say it where an SAE's metadata name another model; names vary, so it is no error."""
+    """Report that the metadata of an SAE name another model; not an error, since names vary."""
     if info.model and _last(info.model) != _last(model.name):
         progress.report(
             f"Note: {info.name} was trained on {info.model}, and is run on {model.name}."

@@ -1,4 +1,4 @@
-"""Final states into parts: what an ingest leaves in the atlas for each SAE."""
+"""Writing of parts: the results that an ingest stores in the atlas for each SAE."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +38,7 @@ class PartWriter:
     group
         The model and its SAEs.
     corpus
-        The text they were run on.
+        The text.
     """
 
     folder: Folder
@@ -46,7 +46,7 @@ class PartWriter:
     corpus: "CorpusInfo"
 
     def sae_manifest(self, info: "SaeInfo") -> Manifest:
-        """Return what the part of kind ``sae`` will say of itself."""
+        """Return the manifest of the part of kind ``sae``."""
         model, contexts = self.group.model, self.group.contexts
         return Manifest(
             kind="sae",
@@ -74,7 +74,7 @@ class PartWriter:
         )
 
     def check_shared(self) -> None:
-        """Make sure, before any work, that the atlas means the same by this model's name.
+        """Check, before any work, that the atlas has no other model of this name.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class PartWriter:
         return {sae.info.name for sae in self.group.saes}
 
     def sae(self, info: "SaeInfo") -> Part:
-        """Write who the SAE is: its own node, its features', and where it belongs."""
+        """Write the part of kind ``sae``: nodes of the SAE and its features, and their edges."""
         return write_part(
             self.folder.part("sae", info.name), self.sae_manifest(info), self._sae_tables(info)
         )
@@ -101,7 +101,7 @@ class PartWriter:
         sae: Part,
         subject: Subject,
     ) -> Part:
-        """Write what a reduction found of an SAE."""
+        """Write the part of a reduction of an SAE."""
         settings = asdict(reduction)  # type: ignore[call-overload]
         manifest = Manifest(
             kind=reduction.name,
@@ -116,7 +116,7 @@ class PartWriter:
         return write_part(self.folder.part(reduction.name, subject.sae), manifest, tables)
 
     def codes(self, folder: Path, *, sae: Part) -> None:
-        """Put the codes of an ended run where they are kept, as one part."""
+        """Move the codes of a finished run into the atlas, as one part."""
         info = sae.manifest
         files = {
             path.stem: TableFile(path.name, count_rows(path), sha256(path))
@@ -132,23 +132,23 @@ class PartWriter:
                 tables=files,
             ),
         )
-        place = self.folder.codes(info.name)
-        discard(place)
-        place.parent.mkdir(exist_ok=True)
-        folder.replace(place)
+        target = self.folder.codes(info.name)
+        discard(target)
+        target.parent.mkdir(exist_ok=True)
+        folder.replace(target)
 
     def drop_codes(self, info: "SaeInfo") -> None:
-        """Remove codes that an earlier ingest of the SAE has kept; they are another's now."""
+        """Remove the codes of an earlier ingest of the SAE, which are out of date."""
         discard(self.folder.codes(info.name))
 
     def _sae_tables(self, info: "SaeInfo") -> "Iterable[tuple[str, pa.Table]]":
         model, corpus = self.group.model, self.corpus
         site = f"{model.name}/{info.hook}"
-        # The same model may have been named by another path before: the first name stays.
-        yield _rows("Model", _model_there(self.folder, model, self._own) or _model_row(model))
+        # The same model may have been loaded from another path before: its first row is retained.
+        yield _rows("Model", _stored_model(self.folder, model, self._own) or _model_row(model))
         yield from site_tables(model.name, [model.site(info.hook)])
-        said = asdict(corpus)
-        yield _rows("Corpus", {p.name: said[p.name] for p in schema.node("Corpus").properties})
+        values = asdict(corpus)
+        yield _rows("Corpus", {p.name: values[p.name] for p in schema.node("Corpus").properties})
         yield _rows("SAE", self._sae_row(info))
         yield "Feature", _features(info)
         yield _rows("READS", {"source": info.name, "target": site})
@@ -174,40 +174,39 @@ class PartWriter:
 
 
 def check_model(folder: Folder, model: "LanguageModel", *, besides: Collection[str]) -> None:
-    """Make sure that SAEs of an atlas, besides some, mean this model by its name.
+    """Check that the SAEs of an atlas, excluding some, have no other model of this name.
 
     Raises
     ------
     Mismatch
-        If one was measured on another model, tokenizer or number format of this name.
+        If an SAE was measured on another model, tokenizer or number format of this name.
     """
-    there, now = _model_there(folder, model, besides), _model_row(model)
+    stored, new = _stored_model(folder, model, besides), _model_row(model)
     others = [
         part.manifest
         for part in folder.sound().parts.values()
         if part.manifest.saes and not {*part.manifest.saes} & {*besides}
-    ]  # a map that touches no SAE becomes stale instead
-    differing = [] if there is None else [
-        k for k in now if k not in ("source", "revision") and now[k] != there[k]
+    ]  # a map that involves no SAE becomes stale instead
+    differing = [] if stored is None else [
+        k for k in new if k not in ("source", "revision") and new[k] != stored[k]
     ]  # fmt: skip
-    if there is not None and differing:
-        said = "; ".join(f"{k}: {there[k]} there, {now[k]} now" for k in differing)
+    if stored is not None and differing:
+        differences = "; ".join(f"{k}: {stored[k]} stored, {new[k]} now" for k in differing)
         raise Mismatch(
-            f"The atlas has another model named {now['name']} ({said}). Use the same model and "
-            "--dtype for all SAEs of an atlas, or begin another with --atlas."
+            f"The atlas has another model named {new['name']} ({differences}). Use the same model and "
+            "--dtype for all SAEs of an atlas, or create another atlas with --atlas."
         )
     if model.is_another(stored_digests(others, model.name)):
         raise Mismatch(
-            f"The atlas has another model named {model.name}: parameters of the two differ, though not "
-            "those of its first block alone. A model goes by the name of its folder: rename that folder, or "
-            "begin another atlas with --atlas."
+            f"The atlas has another model named {model.name}: the parameters of the two differ. A model in "
+            "a folder is named after the folder. Rename that folder, or create another atlas with --atlas."
         )
 
 
-def _model_there(
+def _stored_model(
     folder: Folder, model: "LanguageModel", besides: Collection[str]
 ) -> dict[str, Any] | None:
-    """Return the row of this model that the atlas has from another SAE."""
+    """Return the row of this model that another SAE of the atlas stores."""
     for part in folder.sound().of("sae"):
         row: dict[str, Any] = part.table("Model").to_pylist()[0]
         if row["name"] == model.name and part.manifest.name not in besides:

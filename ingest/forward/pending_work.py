@@ -1,4 +1,4 @@
-"""What an atlas has already of the SAEs that were asked for, and what is left to do."""
+"""Pending work: the runs and reductions that the atlas does not yet have for the requested SAEs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,14 +22,14 @@ R = TypeVar("R", bound=Reduction)
 
 @dataclass(frozen=True)
 class PendingWork:
-    """What is left to do of a group.
+    """The pending work of a group.
 
     Parameters
     ----------
     run
         The SAEs that need a run of the model; None if there are none.
     reduce
-        The SAEs whose kept codes are enough, each with the reductions they lack.
+        The SAEs whose stored codes suffice, each with its missing reductions.
     """
 
     run: Group | None
@@ -44,39 +44,39 @@ def pending_work(
     replace: bool,
     progress: Progress,
 ) -> PendingWork:
-    """Compare what was asked with the sound parts of the atlas.
+    """Compare the request with the sound parts of the atlas.
 
     Raises
     ------
     RequestError
-        If the atlas has an SAE of the same name made otherwise, and it is not to be replaced.
+        If the atlas has a different SAE of the same name, and ``replace`` is false.
     """
     sound = folder.sound()
     run: list[Autoencoder] = []
     reduce: list[tuple[Autoencoder, list[CodeReduction]]] = []
     for sae in delivery.group.saes:
         name = sae.info.name
-        there = sound.parts.get(f"sae/{name}")
-        if there is None or replace:
+        stored = sound.parts.get(f"sae/{name}")
+        if stored is None or replace:
             run.append(sae)
             continue
-        wanted = delivery.sae_manifest(sae.info)
-        if "parameters" not in there.manifest.sources["model"]:
-            wanted = without_digests(wanted)
-        if there.manifest.origin != wanted.origin:
+        requested = delivery.sae_manifest(sae.info)
+        if "parameters" not in stored.manifest.sources["model"]:
+            requested = without_digests(requested)
+        if stored.manifest.origin != requested.origin:
             raise RequestError(
-                f"The atlas has an SAE {name} made otherwise ({there.manifest.difference(wanted)}). Add "
-                "--replace to make it anew, or give this one another name with --sae NAME=SOURCE."
+                f"The atlas has a different SAE {name} ({stored.manifest.difference(requested)}). Add "
+                "--replace to replace it, or give this one another name with --sae NAME=SOURCE."
             )
         has_codes = f"codes/{name}" in sound.parts
         needs_pass = _missing(sound, name, on_activations())
-        lacking = _missing(sound, name, on_codes(settings))
-        if needs_pass or (settings.keep_codes and not has_codes) or (lacking and not has_codes):
+        missing = _missing(sound, name, on_codes(settings))
+        if needs_pass or (settings.keep_codes and not has_codes) or (missing and not has_codes):
             run.append(sae)
-        elif lacking:
-            reduce.append((sae, lacking))
+        elif missing:
+            reduce.append((sae, missing))
         else:
-            progress.report(f"{name} is in the atlas already, with the same text and settings.")
+            progress.report(f"{name} is already in the atlas, with the same text and settings.")
             folder.discard_runs(name)
     if warning := unchecked(sound, delivery.group.model.name):
         progress.report(warning)
@@ -86,11 +86,11 @@ def pending_work(
 
 
 def _missing(sound: Sound, name: str, reductions: Sequence[R]) -> list[R]:
-    """Return the reductions whose part is not there, or was made by other rules."""
-    return [r for r in reductions if not _is_there(sound, name, r)]
+    """Return the reductions whose part is missing, or has other settings or another version."""
+    return [r for r in reductions if not _is_stored(sound, name, r)]
 
 
-def _is_there(sound: Sound, name: str, reduction: Reduction) -> bool:
+def _is_stored(sound: Sound, name: str, reduction: Reduction) -> bool:
     part = sound.parts.get(f"{reduction.name}/{name}")
     if part is None or part.manifest.version != reduction.version:
         return False

@@ -1,4 +1,4 @@
-"""What was asked on the command line, made into an ingest: defaults, data sets, resumption."""
+"""Requests of the command line: their defaults, and resumption of interrupted ones."""
 
 import os
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from ingest.text.atlas_corpus import Text
 
 __all__ = ["folder_for", "resume_all", "run_command"]
 
-# Of the data set an SAE was trained on, when no text and no number was named.
+# Tokens of the data set an SAE was trained on, if neither a text nor a number of tokens is requested.
 DEFAULT_TOKENS = 200_000
 
 
 def folder_for(given: Path | None) -> Path:
-    """Return the folder that was named, the only atlas here, or the one to begin."""
+    """Return the requested folder, the only atlas here, or the folder of a new atlas."""
     if given is not None:
         return folder_of(str(given))
     if "ATLAS" in os.environ or atlases_here():
@@ -45,17 +45,17 @@ def run_command(
     replace: bool,
     progress: Progress,
 ) -> Atlas:
-    """Ingest as asked; without a text, the atlas' own, or the data set the SAE was trained on."""
+    """Ingest as requested; the default text is the atlas' own, or the SAE's training data set."""
     if not saes:
         raise BadInput(
             "No SAE was named; name at least one with --sae, as in --sae gemmascope-l20."
         )
-    begun = (path / "atlas.json").exists() and Folder.open(path).corpus is not None
-    if text is None and not begun:
+    has_corpus = (path / "atlas.json").exists() and Folder.open(path).corpus is not None
+    if text is None and not has_corpus:
         source = _trained_on(saes[0])
         settings = changed(settings, tokens=settings.tokens or DEFAULT_TOKENS)
         progress.report(
-            f"No --text: the first {settings.tokens:,} tokens of {source}, which the SAE saw."
+            f"No --text: using the first {settings.tokens:,} tokens of {source}, the SAE's training data."
         )
         text = Text(source)
     return ingest(
@@ -72,22 +72,22 @@ def run_command(
 
 
 def resume_all(path: Path, *, saes: Sequence[str], progress: Progress) -> Atlas:
-    """Finish every run that was cut short, as it was asked.
+    """Finish every interrupted run with the settings of its request.
 
     Raises
     ------
     RequestError
-        If nothing was cut short, or what was asked lived in memory.
+        If no run was interrupted, or a request used objects in memory.
     """
     if saes:
-        raise BadInput("--resume finishes what was asked before; leave --sae out, or --resume.")
+        raise BadInput("--resume finishes earlier requests; omit either --sae or --resume.")
     requests = [Checkpoint(run).request() for run in Folder.open(path).runs()]
     if not requests:
-        raise RequestError(f"Nothing in {path} was cut short; there is nothing to resume.")
+        raise RequestError(f"No run in {path} was interrupted; there is nothing to resume.")
     for request in {str(r): r for r in requests}.values():
         if request["from_memory"]:
             raise RequestError(
-                "The run that was cut short used objects in memory; call ingest() again with the same ones."
+                "The interrupted run used objects in memory; call ingest() again with the same objects."
             )
         ingest(
             path,
@@ -106,7 +106,7 @@ def _trained_on(sae: str) -> str:
     info = open_sae(sae).info
     if info.dataset is None:
         raise BadInput(
-            f"No text was named, and the metadata of {info.name} does not say what it was trained on; "
-            "name one with --text."
+            f"No text was named, and the metadata of {info.name} does not name its training data; "
+            "name a text with --text."
         )
     return f"hf:{info.dataset}"

@@ -1,8 +1,8 @@
-"""One ingest from request to parts: the order of work.
+"""One ingest, from request to parts.
 
-Open the SAEs and their models and check that all fit; read the text; see what the
-atlas has already; then, for each group of SAEs that one run of a model can serve,
-the pass (each finished shard a checkpoint), the reductions, the parts.
+The steps are: open the SAEs and their models and check that they fit; read the text;
+determine the pending work. Then, for each group of SAEs that one run of a model
+serves: the pass, with a checkpoint per shard; the reductions; the parts.
 """
 
 import hashlib
@@ -53,33 +53,33 @@ def ingest(
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> Atlas:
-    """Run SAEs over a text and write what they do into an atlas.
+    """Run SAEs over a text and write the results to an atlas.
 
     Parameters
     ----------
     atlas
-        The folder of the atlas; a new one is begun if there is none.
+        The folder of the atlas; it is created if it does not exist.
     saes
         Each a short name, ``release:sae_id``, a local folder, or a sae-lens object;
         ``NAME=SOURCE`` gives it another name.
     text
-        What to read. An atlas has one corpus: None takes the one it has.
+        The text to read. An atlas has one corpus: None uses the existing one.
     model
         The model, by name, folder or in memory; each SAE's own if None.
     tokenizer
         The tokenizer of a model in memory.
     settings
-        How it is done.
+        The settings of the ingest.
     match
-        How the SAEs named together are matched in the end, every two of them; None if
-        they are not to be.
+        How every pair of the requested SAEs is matched at the end; None for no
+        matching.
     probe
-        Places in the model from which every feature is predicted in the end, as
+        Sites of the model from which every feature is predicted at the end, as
         ``probe_saes`` does: ``("hook_embed",)``.
     replace
-        Make SAEs anew that the atlas has already.
+        Replace SAEs that the atlas already has.
     progress
-        Told how far the work is.
+        Shows how far the work is.
 
     Returns
     -------
@@ -89,13 +89,13 @@ def ingest(
     Raises
     ------
     AtlasError
-        One of the tree in ``atlas.errors``; nothing finished is lost.
+        One of the classes in ``atlas.errors``; finished work is not lost.
     """
     groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
     for group in groups:
         for site in probe:
             if site != ALL:
-                group.model.site(site)  # a wrong name is told before the work, not after it
+                group.model.site(site)  # reports a wrong name before the work
     request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
     with beginning(Path(atlas)) as folder:
         corpus = own_corpus(
@@ -121,14 +121,14 @@ def _match(
     match: MatchSettings,
     progress: Progress,
 ) -> None:
-    """Match every two of the SAEs, where their codes are there."""
+    """Match every pair of the SAEs whose codes are stored."""
     names = [sae.info.name for sae in saes]
     if len(names) < 2:
         return
     parts = folder.sound().parts
-    if without := [n for n in names if f"codes/{n}" not in parts]:
-        progress.report(f"Not matched, since the codes were not kept: {', '.join(without)}.")
-    names = [n for n in names if n not in without]
+    if skipped := [n for n in names if f"codes/{n}" not in parts]:
+        progress.report(f"Not matched, since the codes are not stored: {', '.join(skipped)}.")
+    names = [n for n in names if n not in skipped]
     if len(names) > 1:
         match_saes(
             folder.path, names, settings=match, memory=settings.memory, keep=True, opened=saes,
@@ -144,13 +144,13 @@ def _probe(
     sites: Sequence[str],
     progress: Progress,
 ) -> None:
-    """Probe the SAEs of a group, where their codes are there."""
+    """Probe the SAEs of a group whose codes are stored."""
     parts = folder.sound().parts
     names = [sae.info.name for sae in group.saes]
-    if without := [n for n in names if f"codes/{n}" not in parts]:
-        progress.report(f"Not probed, since the codes were not kept: {', '.join(without)}.")
-    if names := [n for n in names if n not in without]:
-        # A model that was loaded may lack its upper blocks; one in memory is whole.
+    if skipped := [n for n in names if f"codes/{n}" not in parts]:
+        progress.report(f"Not probed, since the codes are not stored: {', '.join(skipped)}.")
+    if names := [n for n in names if n not in skipped]:
+        # A model from files may be loaded without its upper blocks; one in memory has all blocks.
         probe_saes(
             folder.path, names, sites=sites, memory=settings.memory, device=settings.device,
             model=group.model if group.model.source == "memory" else None, progress=progress,
@@ -158,23 +158,23 @@ def _probe(
 
 
 def _report_stale(folder: Folder, progress: Progress) -> None:
-    """Tell which matches, probes and other parts an SAE made anew has left behind."""
+    """Report the parts that are stale because an SAE was replaced."""
     stale = folder.sound().stale
     for key, why in sorted(stale.items()):
         if not key.startswith(("match/", "probe/")):
-            progress.report(f"Stale by now, and left out of the graph: {key}, since {why}. "
-                         "Make it anew, or remove it with `atlas rm`.")  # fmt: skip
+            progress.report(f"Stale, and excluded from the graph: {key}, since {why}. "
+                         "Compute it again, or remove it with `atlas rm`.")  # fmt: skip
     matches = [key for key in sorted(stale) if key.startswith("match/")]
     if matches:
         named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in matches)
-        progress.report(f"Stale by now, and left out of the graph: the matches of {named}. "
-                     "`atlas match --stale` makes them anew.")  # fmt: skip
+        progress.report(f"Stale, and excluded from the graph: the matches of {named}. "
+                     "`atlas match --stale` computes them again.")  # fmt: skip
     probes = sorted(
         {k.removeprefix("probe/").split("@")[0] for k in stale if k.startswith("probe/")}
     )
     if probes:
-        progress.report(f"Stale by now, and left out of the graph: probes of {', '.join(probes)}. "
-                     "Give `atlas probe` again, as it was given.")  # fmt: skip
+        progress.report(f"Stale, and excluded from the graph: probes of {', '.join(probes)}. "
+                     "Run the same `atlas probe` again.")  # fmt: skip
 
 
 def _ingest_group(
@@ -191,8 +191,8 @@ def _ingest_group(
     delivery.check_shared()
     todo = pending_work(folder, delivery, settings, replace=replace, progress=progress)
     texts = partial(token_texts, group.model.tokenizer)
-    for sae, lacking in todo.reduce:
-        reduce_again(sae, lacking, delivery, settings=settings, texts=texts, progress=progress)
+    for sae, missing in todo.reduce:
+        reduce_again(sae, missing, delivery, settings=settings, texts=texts, progress=progress)
     if todo.run is None:
         return
     runs = {
@@ -202,7 +202,8 @@ def _ingest_group(
     for name, run in runs.items():
         if damaged := run.drop_damaged():
             progress.report(
-                f"The unfinished run of {name} is damaged ({', '.join(damaged)}); that is computed again."
+                f"The unfinished run of {name} is damaged ({', '.join(damaged)}); these shards are computed "
+                "again."
             )
     work = ShardRunner(todo.run, corpus, runs, settings)
     expected = estimate(work, folder=folder.path, progress=progress)
@@ -216,7 +217,7 @@ def _ingest_group(
 
 
 def _run_id(sae: Autoencoder, delivery: PartWriter, settings: Settings) -> str:
-    """Name the run by all that its shards depend on, so that the same command finds it again."""
+    """Return a name that hashes all inputs of the shards, so that the same command finds the run."""
     core = {
         "origin": delivery.sae_manifest(sae.info).origin,
         "shard_blocks": settings.shard_blocks,
@@ -238,23 +239,23 @@ def _request(
     probe: Sequence[str],
     replace: bool,
 ) -> dict[str, Any]:
-    """Note what was asked; what lives in memory only cannot be asked again from disk."""
-    things = [*saes, model, tokenizer]
+    """Return the request to store; a request with objects in memory cannot be resumed from disk."""
+    inputs = [*saes, model, tokenizer]
     return {
-        "saes": [_where(s) for s in saes],
-        "model": _where(model),
+        "saes": [_portable_name(s) for s in saes],
+        "model": _portable_name(model),
         "settings": asdict(settings),
         "match": match and asdict(match),
         "probe": list(probe),
         "replace": replace,
-        "from_memory": not all(isinstance(t, str | Path | None) for t in things),
+        "from_memory": not all(isinstance(i, str | Path | None) for i in inputs),
     }
 
 
-def _where(given: object) -> str | None:
-    """Return a name as it is, and a path so that it holds in any folder."""
-    if not isinstance(given, str | Path):
+def _portable_name(value: object) -> str | None:
+    """Return a name unchanged, and an existing path as an absolute path."""
+    if not isinstance(value, str | Path):
         return None
-    name, equals, source = str(given).rpartition("=")
-    found = Path(source).expanduser()
-    return f"{name}{equals}{found.resolve() if found.exists() else source}"
+    name, equals, source = str(value).rpartition("=")
+    path = Path(source).expanduser()
+    return f"{name}{equals}{path.resolve() if path.exists() else source}"
