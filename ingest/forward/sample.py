@@ -1,7 +1,7 @@
-"""What a run costs per token, shard and SAE: measured on a small part of the text.
+"""The costs of a run per token, shard and SAE, measured on a sample of the text.
 
-The sample goes through the code of the run itself: model, encoder, fidelity, files of
-codes, reductions and tables. Each step runs once before it is timed, since a first call
+The sample uses the code of the run itself: model, encoder, fidelity, files of codes,
+reductions and tables. Each step runs once before it is timed, since the first call
 loads kernels and compiles loops.
 """
 
@@ -31,10 +31,10 @@ from ingest.text.tokenization import Batch, TokenizedBlock, token_texts, tokeniz
 
 __all__ = ["Costs", "SaeCosts", "measure"]
 
-#: Tokens that are run first: enough to keep a device busy, few compared with a real text.
+#: Tokens of the first batch: enough to keep a device busy, few compared with a real text.
 SAMPLE = 1024
 
-#: Share of the text that is run to measure, at most.
+#: Largest share of the text that is used as a sample.
 SHARE = 0.05
 
 #: Seconds after which a measurement is not repeated on more tokens.
@@ -46,7 +46,7 @@ FEW, GROWTH = 256, 4
 
 @dataclass(frozen=True)
 class SaeCosts:
-    """What one SAE costs, in seconds.
+    """The costs of one SAE, in seconds.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class SaeCosts:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a run costs.
+    """The costs of a run.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Costs:
 
 @dataclass
 class _Run:
-    """The sample after model and encoders: seconds and codes."""
+    """The seconds and codes of the sample after the model and the encoders."""
 
     counted: int
     model: float
@@ -108,9 +108,9 @@ def measure(work: ShardRunner, *, folder: Path, clock: Clock = time.perf_counter
     work
         The run.
     folder
-        The atlas, on whose disk files are written to measure.
+        The atlas; files are written to its disk to measure their cost.
     clock
-        Gives the time in seconds.
+        Returns the time in seconds.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def measure(work: ShardRunner, *, folder: Path, clock: Clock = time.perf_counter
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """Give an empty folder on the disk of the atlas; its name marks it as no part of the atlas."""
+    """Yield a scratch folder on the disk of the atlas; its name begins with a dot, so it is no part."""
     path = folder / ".forecast"
     discard(path)
     try:
@@ -159,11 +159,11 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _run(work: ShardRunner, text: TokenizedBlock, *, most: float, clock: Clock) -> _Run:
-    """Run a few contexts, and then batches of the block while that is quick."""
+    """Run a few contexts, and then batches of the block until ``ENOUGH`` seconds have passed."""
     group = work.group
     longest = text.batches[-1]
     few = max(1, int(min(SAMPLE, most)) // longest.input_ids.shape[1])
-    _encode(work, _part(longest, 1), _begin(work), clock=clock)  # loads what a first call loads
+    _encode(work, _part(longest, 1), _begin(work), clock=clock)  # warm-up
     pieces, run = _begin(work)
     batches = [_part(longest, few)]
     _encode(work, batches[0], (pieces, run), clock=clock)
@@ -185,22 +185,22 @@ def _run(work: ShardRunner, text: TokenizedBlock, *, most: float, clock: Clock) 
     return run
 
 
-_Begun = tuple[dict[str, list[Piece]], _Run]
+_Unfinished = tuple[dict[str, list[Piece]], _Run]
 
 
-def _begin(work: ShardRunner) -> _Begun:
+def _begin(work: ShardRunner) -> _Unfinished:
     names = [sae.info.name for sae in work.group.saes]
     return {name: [] for name in names}, _Run(0, 0.0, dict.fromkeys(names, 0.0), {})
 
 
-def _encode(work: ShardRunner, batch: Batch, begun: _Begun, *, clock: Clock) -> None:
-    """Run a batch through the model and every SAE, and add up the seconds of each."""
-    pieces, run = begun
+def _encode(work: ShardRunner, batch: Batch, sample: _Unfinished, *, clock: Clock) -> None:
+    """Run a batch through the model and every SAE, and add the seconds of each."""
+    pieces, run = sample
     group = work.group
     ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
     began = clock()
     read = group.model.run(ids, mask, hooks=group.hooks)
-    if group.model.device.type == "cuda":  # else the first SAE waits for the model
+    if group.model.device.type == "cuda":  # otherwise the first SAE waits for the model
         torch.cuda.synchronize(group.model.device)
     run.model += clock() - began
     run.counted += len(batch.rows)
@@ -229,7 +229,7 @@ def _tokens(tokens: Tokens, rows: "np.ndarray[tuple[int], np.dtype[np.int64]] | 
 
 @dataclass(frozen=True)
 class _Sae:
-    """Measures what comes after the encoder, for one SAE."""
+    """Measures the steps after the encoder, for one SAE."""
 
     work: ShardRunner
     sae: Autoencoder
@@ -263,7 +263,7 @@ class _Sae:
         )  # fmt: skip
 
     def _writing(self, block: Block) -> tuple[float, float, float]:
-        """Return the seconds of writing a token, of writing a shard and of hashing a token."""
+        """Return the seconds to write a token, to write a shard, and to hash a token."""
         run, info = Checkpoint(self.scratch / self.sae.info.name), self.sae.info
         run.begin({})
         states = empty_states(self.sae)
@@ -283,7 +283,7 @@ class _Sae:
         return max(0.0, some - empty) / number, min(empty, some), (self.clock() - began) / number
 
     def _counting_in(self, finals: "_Finals") -> float:
-        """Return the seconds a shard whose codes are dropped takes to be counted in."""
+        """Return the seconds to merge a shard whose codes are dropped into the stored states."""
         if self.work.settings.keep_codes:
             return 0.0
         run = Checkpoint(self.scratch / self.sae.info.name)
@@ -294,28 +294,28 @@ class _Sae:
         return self.clock() - began
 
     def _reducing(self, block: Block) -> "tuple[float, float, list[_Finals]]":
-        """Return the seconds of reducing a token and a shard, and final states of two sizes.
+        """Return the seconds to reduce a token and a shard, and final states of two sizes.
 
-        The sample grows while that is quick: what a block costs whatever its length should
-        not be scaled up by the length of the text.
+        The sample grows until ``ENOUGH`` seconds have passed: the fixed cost of a block must
+        not be scaled by the length of the text.
         """
         enough = ENOUGH / max(1, len(self.work.group.saes))
         number = min(FEW, len(block))
         self._reduce(block, number)
         while True:
-            took = self._reduce(block, number)[0]
-            if number == len(block) or took > enough:
+            seconds = self._reduce(block, number)[0]
+            if number == len(block) or seconds > enough:
                 break
             number = min(GROWTH * number, len(block))
-        # The last size may have been the first to use, and compile, some loop: it runs again.
-        both, whole = self._reduce(block, number)
+        # The last size runs again, since its first run may have compiled a loop.
+        both, full = self._reduce(block, number)
         one, half = self._reduce(block, number, halves=1)
         rest = max(1, number - number // 2)
         token = min(max(both - one, 0.0), one) / rest
-        return token, max(0.0, both - token * number), [half, whole]
+        return token, max(0.0, both - token * number), [half, full]
 
     def _reduce(self, block: Block, number: int, *, halves: int = 2) -> "tuple[float, _Finals]":
-        """Reduce the first tokens as a shard of two blocks, or the first of the two alone."""
+        """Reduce the first tokens as a shard of two blocks, or only the first of the two blocks."""
         half, info = number // 2, self.sae.info
         blocks = [_rows(block, 0, half), replace(_rows(block, half, number), number=1)][:halves]
         path = self.scratch / "sample.arrow"
@@ -329,20 +329,20 @@ class _Sae:
         return seconds, _Finals(number if halves == 2 else half, states)
 
     def _tables(self, finals: "Sequence[_Finals]") -> float:
-        """Return the seconds of the tables of the text.
+        """Return the seconds to compute and write the tables of the text.
 
-        What tables of no tokens take, such as one row a feature and files, does not grow. The
-        rest grows at most as fast as between the two sizes, and may not grow at all once
-        features have all their examples and pairs repeat: the geometric mean is taken.
+        The cost of tables of no tokens, such as one row per feature and the files, is fixed.
+        The rest grows at most as fast as between the two sizes. It may not grow at all once
+        features have all their examples and pairs repeat. The geometric mean of both is used.
         """
-        half, whole = finals
-        fixed = self._table(self._reduce(_none(self.sae), 0)[1])[0]
-        (_, before), (seconds, after) = self._table(half), self._table(whole)
-        more = max(0.0, seconds - fixed)
-        if not (0 < half.tokens < whole.tokens and 0 < before < after):
-            return fixed + more
-        growth = min(1.0, math.log(after / before) / math.log(whole.tokens / half.tokens))
-        return fixed + more * float(max(1.0, self.tokens / whole.tokens) ** (growth / 2))
+        half, full = finals
+        fixed = self._table(self._reduce(_empty_block(self.sae), 0)[1])[0]
+        (_, before), (seconds, after) = self._table(half), self._table(full)
+        variable = max(0.0, seconds - fixed)
+        if not (0 < half.tokens < full.tokens and 0 < before < after):
+            return fixed + variable
+        growth = min(1.0, math.log(after / before) / math.log(full.tokens / half.tokens))
+        return fixed + variable * float(max(1.0, self.tokens / full.tokens) ** (growth / 2))
 
     def _table(self, finals: "_Finals") -> tuple[float, int]:
         """Write the tables of final states; return the seconds and the bytes."""
@@ -354,23 +354,24 @@ class _Sae:
         subject = Subject(info.name, info.d_sae, model.tokenizer_key, texts)
         number, began = 0, self.clock()
         for reduction in on_codes(self.work.settings):
-            with placed_folder(self.scratch / "part") as beside:
+            with placed_folder(self.scratch / "part") as unfinished:
                 for table in reduction.tables(finals.states[reduction.name], subject):
-                    pq.write_table(table.data, beside / f"{table.name}.parquet", compression="zstd")
+                    file = unfinished / f"{table.name}.parquet"
+                    pq.write_table(table.data, file, compression="zstd")
                     number += table.data.nbytes
         return self.clock() - began, number
 
 
 @dataclass(frozen=True)
 class _Finals:
-    """Final states, and the tokens they are of."""
+    """Final states, and the number of their tokens."""
 
     tokens: int
     states: dict[str, list[State]]
 
 
 def _rows(block: Block, start: int, end: int) -> Block:
-    """Return some consecutive tokens of a block."""
+    """Return consecutive tokens of a block."""
     first, last = block.indptr[start], block.indptr[end]
     return Block(
         block.number,
@@ -382,7 +383,7 @@ def _rows(block: Block, start: int, end: int) -> Block:
     )
 
 
-def _none(sae: Autoencoder) -> Block:
-    """Return a block of no tokens."""
+def _empty_block(sae: Autoencoder) -> Block:
+    """Return a block without tokens."""
     tokens = Tokens(*(np.zeros(0, dtype) for dtype in ("i4", "i8", "i4", "i4", "i4", "i4")))
     return join_pieces(0, tokens, [], d_sae=sae.info.d_sae)

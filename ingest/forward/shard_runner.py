@@ -1,4 +1,4 @@
-"""The run of one group of SAEs: every shard once, each finished one a checkpoint, then the parts."""
+"""The run of one group of SAEs: compute and checkpoint every shard, then write the parts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -46,7 +46,7 @@ class ShardRunner:
     runs
         The checkpoint of each SAE, by name.
     settings
-        How it is done.
+        The settings of the ingest.
     """
 
     group: Group
@@ -60,16 +60,16 @@ class ShardRunner:
         return -(-len(self.corpus) // self.settings.shard_blocks)
 
     def unfinished(self, sae: str) -> int:
-        """Return how many shards of an SAE are still to be run."""
+        """Return the number of shards of an SAE that are not finished."""
         return sum(not self.runs[sae].finished(n) for n in range(self.shards))
 
     def run(self, progress: Progress, *, expected: Forecast, pace: Pace) -> None:
-        """Run what is not finished yet, here or on workers.
+        """Run the shards that are not finished, in this process or on workers.
 
         Parameters
         ----------
         progress
-            Told of workers.
+            Receives reports on workers.
         expected
             The forecast.
         pace
@@ -78,7 +78,7 @@ class ShardRunner:
         todo = [shard for shard in map(self._shard, range(self.shards)) if shard.saes]
         done = len(self.corpus) - sum(len(shard.blocks) for shard in todo)
         title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
-        # Of a run that was cut short, finished shards may wait to be counted in.
+        # Finished shards of an interrupted run may still have to be merged.
         self._count_in_finished()
         with (
             self._ready(todo, progress) as compute,
@@ -101,7 +101,7 @@ class ShardRunner:
         expected: Forecast,
         pace: Pace,
     ) -> None:
-        """Reduce an SAE's codes, write its parts, and end its run."""
+        """Reduce the codes of an SAE, write its parts, and end its run."""
         name = sae.info.name
         run = self.runs[name]
         finals = self._finals(sae, run, seconds=expected.reduce.get(name, 0.0), pace=pace)
@@ -118,13 +118,13 @@ class ShardRunner:
         pace.lap("parts", expected.parts.get(name, 0.0))
 
     def _shard(self, number: int) -> Shard:
-        """Return a shard, with the SAEs that lack it."""
+        """Return a shard, with the SAEs for which it is not finished."""
         blocks = shard_blocks(number, size=self.settings.shard_blocks, blocks=len(self.corpus))
-        lacking = [name for name, run in self.runs.items() if not run.finished(number)]
-        return Shard(number, blocks, tuple(lacking))
+        unfinished = [name for name, run in self.runs.items() if not run.finished(number)]
+        return Shard(number, blocks, tuple(unfinished))
 
     def _ready(self, todo: Sequence[Shard], progress: Progress) -> AbstractContextManager[Compute]:
-        """Give what computes shards: this process, or workers if they are asked for and needed."""
+        """Return the function that computes shards: in this process, or on workers if requested."""
         if todo and (self.settings.workers or self.settings.ray):
             from ingest.forward.workers import workers_ready
 
@@ -144,7 +144,7 @@ class ShardRunner:
         run.save_states(shard.number, result.states)
 
     def _count_in_finished(self) -> None:
-        """Without kept codes: count finished shards in, in order, as far as none is missing."""
+        """If codes are not stored, merge finished shards in order, up to the first unfinished one."""
         if self.settings.keep_codes:
             return
         for sae in self.group.saes:
@@ -155,7 +155,7 @@ class ShardRunner:
                 self._count_in(sae, number)
 
     def _count_in(self, sae: Autoencoder, shard: int) -> None:
-        """Reduce a shard into the states kept so far, so that its codes may go."""
+        """Merge the reductions of a shard into the stored states, and remove its codes."""
         run = self.runs[sae.info.name]
         states = run.reduced()
         reductions = on_codes(self.settings)
@@ -192,9 +192,9 @@ class ShardRunner:
         return finals | {name: [state] for name, state in states.items()}
 
     def _sizes(self, sae: Autoencoder, shards: Sequence[Path], *, share: int = 1) -> Sizes:
-        """Measure some shards; ``share`` scales one of so many up to the whole."""
-        kept, words = self.settings.keep_codes, self.group.model.vocabulary
-        return _sizes(sae, shards, vocabulary=words, codes_kept=kept, share=share)
+        """Measure some shards; ``share`` is the factor from their tokens to those of the text."""
+        stored, vocabulary = self.settings.keep_codes, self.group.model.vocabulary
+        return _sizes(sae, shards, vocabulary=vocabulary, codes_kept=stored, share=share)
 
 
 def reduce_again(
@@ -206,7 +206,7 @@ def reduce_again(
     texts: Texts,
     progress: Progress,
 ) -> None:
-    """Make the parts that an SAE lacks from the codes the atlas has kept, without its model."""
+    """Compute the missing parts of an SAE from its stored codes, without its model."""
     parts = delivery.folder.sound().parts
     name = sae.info.name
     parts[f"codes/{name}"].check()

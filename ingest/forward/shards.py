@@ -1,7 +1,7 @@
-"""The pass: a shard's text through the model and its SAEs, into codes and activation states.
+"""The pass over the text: a shard is run through the model and its SAEs, which gives codes and states.
 
-Compute batches are a function of each block alone, so codes do not depend on
-how the work was divided.
+Compute batches depend on their block alone, so codes do not depend on how the work
+is divided.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,16 +41,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Group:
-    """The SAEs that one run of one model serves: the same model, context and BOS.
+    """SAEs with the same model, context and BOS, which one run of the model serves.
 
     Parameters
     ----------
     model
         The model.
     saes
-        The SAEs, all of which fit it.
+        The SAEs, which all fit the model.
     contexts
-        How text is laid out for the model.
+        How text is split into contexts.
     batch_tokens
         Padded tokens of one forward pass.
     """
@@ -62,17 +62,17 @@ class Group:
 
     @property
     def hooks(self) -> list[str]:
-        """The places to read, each once."""
+        """The sites to read, without duplicates."""
         return sorted({hook for sae in self.saes for hook in sae.info.hooks})
 
     def only(self, names: Sequence[str]) -> "Group":
-        """Return the group of some of its SAEs."""
+        """Return the group restricted to some of its SAEs."""
         return replace(self, saes=tuple(sae for sae in self.saes if sae.info.name in names))
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard that is to be computed.
+    """A shard to compute.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Shard:
     blocks
         The numbers of its blocks.
     saes
-        The names of the SAEs that lack it.
+        The names of the SAEs for which it is not finished.
     """
 
     number: int
@@ -91,17 +91,17 @@ class Shard:
 
 @dataclass
 class ShardResult:
-    """What a shard gives for one SAE: its blocks and the states of what reads activations."""
+    """The result of a shard for one SAE: its blocks, and the states of reductions over activations."""
 
     blocks: list[Block] = field(default_factory=list)
     states: dict[str, State] = field(default_factory=dict)
 
 
 Results: TypeAlias = dict[str, ShardResult]
-"""What a shard gives, by the SAE's name."""
+"""The results of a shard, by the name of the SAE."""
 
 Compute: TypeAlias = Callable[[Sequence[Shard], Stage], Iterator[tuple[Shard, Results]]]
-"""Computes shards and yields each as it is finished, in any order; the stage is told of the blocks."""
+"""Computes shards and yields each when it is finished, in any order; advances the stage by blocks."""
 
 
 def shard_blocks(shard: int, *, size: int, blocks: int) -> range:
@@ -125,9 +125,9 @@ def compute_shard(
     blocks
         The blocks of the shard in order: their numbers and documents.
     shard
-        The shard's number, for messages.
+        The number of the shard, for messages.
     stage
-        Told of every block that is done, in fractions.
+        Advances by one for each finished block, in fractions.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def compute_shard(
     Raises
     ------
     BadActivations
-        If the model or an SAE gives NaN or Inf.
+        If the model or an SAE returns NaN or Inf.
     """
     results = {sae.info.name: ShardResult(states=empty_states(sae)) for sae in group.saes}
     for number, documents in blocks:
@@ -168,7 +168,7 @@ def compute_shard(
 
 @dataclass(frozen=True)
 class Piece:
-    """The codes of one compute batch: CSR, and the block's row of each of its rows."""
+    """The codes of one compute batch in CSR form, and the row in the block of each of its rows."""
 
     rows: NDArray[np.int64]
     indptr: NDArray[np.int64]
@@ -177,7 +177,7 @@ class Piece:
 
 
 def empty_states(sae: "Autoencoder") -> dict[str, State]:
-    """Return the states of no tokens, of each reduction over activations."""
+    """Return the initial state of each reduction over activations."""
     sizes = Sizes(
         d_in=sae.info.d_in, d_sae=sae.info.d_sae, tokens=0, l0=0.0, vocabulary=0, codes_kept=False
     )
@@ -187,12 +187,12 @@ def empty_states(sae: "Autoencoder") -> dict[str, State]:
 def encode_batch(
     sae: "Autoencoder", x: torch.Tensor, batch: Batch, *, states: dict[str, State], shard: int
 ) -> Piece:
-    """Encode a batch with an SAE, and take its reconstruction into ``states``.
+    """Encode a batch with an SAE, and update ``states`` with its reconstruction.
 
     Raises
     ------
     BadActivations
-        If the model or the SAE gives NaN or Inf.
+        If the model or the SAE returns NaN or Inf.
     """
     try:
         indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
@@ -200,16 +200,16 @@ def encode_batch(
             reduction.update(states[reduction.name], x, reconstruction)
     except BadActivations as error:
         raise BadActivations(
-            f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was kept.)"
+            f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was stored.)"
         ) from error
     return Piece(batch.rows, indptr, indices, values)
 
 
 def join_pieces(number: int, tokens: Tokens, pieces: Sequence[Piece], *, d_sae: int) -> Block:
-    """Put the rows of the compute batches back into corpus order."""
+    """Concatenate the rows of the compute batches in corpus order."""
     if not pieces:
-        none = np.zeros(len(tokens) + 1, dtype=np.int64)
-        return Block(number, tokens, none, np.zeros(0, np.uint32), np.zeros(0, np.float32), d_sae)
+        empty = np.zeros(len(tokens) + 1, dtype=np.int64)
+        return Block(number, tokens, empty, np.zeros(0, np.uint32), np.zeros(0, np.float32), d_sae)
     lengths = np.concatenate([np.diff(p.indptr) for p in pieces])
     order = np.argsort(np.concatenate([p.rows for p in pieces]), kind="stable")
     begins = np.cumsum(lengths) - lengths

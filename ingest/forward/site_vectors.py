@@ -1,4 +1,4 @@
-"""The vectors at a site: one a token id at the embedding, else one a token, in a scratch file."""
+"""The vectors at a site: one per token id at the embedding, otherwise one per token on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +27,13 @@ _AT_ONCE = 4096
 
 
 def by_id(model: "LanguageModel", ids: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return the embedding's vector of each token id; float32, (ids, d_model)."""
-    found = [np.zeros((0, model.site(EMBEDDING).width), np.float32)]
+    """Return the embedding of each token id; float32, (ids, d_model)."""
+    vectors = [np.zeros((0, model.site(EMBEDDING).width), np.float32)]
     for i in range(0, len(ids), _AT_ONCE):
-        few = torch.from_numpy(ids[i : i + _AT_ONCE].astype(np.int64))[:, None]
-        read = model.run(few, torch.ones_like(few), hooks=[EMBEDDING])[EMBEDDING]
-        found.append(read[:, 0].float().cpu().numpy())
-    return np.concatenate(found)
+        chunk = torch.from_numpy(ids[i : i + _AT_ONCE].astype(np.int64))[:, None]
+        read = model.run(chunk, torch.ones_like(chunk), hooks=[EMBEDDING])[EMBEDDING]
+        vectors.append(read[:, 0].float().cpu().numpy())
+    return np.concatenate(vectors)
 
 
 def by_token(
@@ -47,24 +47,24 @@ def by_token(
     into: Path,
     progress: Progress,
 ) -> dict[str, NDArray[np.float32]]:
-    """Run the model over some texts and keep the vectors at each site, one a token, on disk.
+    """Run the model over some texts and write the vectors at each site to disk, one per token.
 
     Parameters
     ----------
     model
-        The model, loaded as deep as the deepest site.
+        The model, loaded up to the deepest site.
     corpora
         The texts, one after another.
     contexts, batch_tokens
-        How the codes were made, so that the vectors are those the SAE's features saw.
+        The contexts and batches of the codes, so that the vectors are those that the SAE read.
     hooks
         The sites.
     lengths
-        Tokens to take of each text, from its beginning.
+        Number of tokens to use of each text, from its beginning.
     into
         A folder for the files; the caller removes it.
     progress
-        Told how large the files are, and how far the work is.
+        Reports the size of the files, and shows how far the work is.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def by_token(
     check_room(
         into, size, what="The vectors", todo="give fewer --tokens, or probe fewer sites at once"
     )
-    found: dict[str, NDArray[np.float32]] = {
+    vectors: dict[str, NDArray[np.float32]] = {
         hook: np.lib.format.open_memmap(
             into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(rows, model.site(hook).width)
         )
@@ -112,13 +112,13 @@ def by_token(
                     inside = row < end
                     keep = torch.from_numpy(batch.keep).to(model.device)
                     for hook in hooks:
-                        found[hook][row[inside]] = read[hook][keep].float().cpu().numpy()[inside]
+                        vectors[hook][row[inside]] = read[hook][keep].float().cpu().numpy()[inside]
                 stage.advance(min(len(text.tokens), end - at))
                 at += len(text.tokens)
             if at < end:
                 raise Mismatch(
-                    f"The text gives {at - begin:,} tokens, and its codes have {length:,}: ingest the SAE anew "
+                    f"The text has {at - begin:,} tokens, and its codes have {length:,}. Ingest the SAE again "
                     "with --replace."
                 )
             begin = end
-    return found
+    return vectors

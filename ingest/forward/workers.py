@@ -1,17 +1,18 @@
-"""Shards on Ray: computed by several processes or machines, and given back to the one that writes.
+"""Workers on Ray: processes or machines that compute shards and return them to the driver.
 
-The driver puts the group (model and SAEs, as they are in memory) into Ray's object
-store once; each worker takes its copy from there. So all have the same weights,
-models that exist only in memory work, and the machines of a cluster need neither a
-shared file system nor the hub, only this package. A shard's documents (about half a
-MiB) go to a worker, its codes and states come back. One shard a worker is under way,
-so memory is bounded; a worker that dies costs its shard, which another is given.
+The driver puts the group (the model and SAEs in memory) into Ray's object store once,
+and each worker copies it from there. All workers therefore have the same weights, and
+models that exist only in memory work. The machines of a cluster need this package, but
+neither a shared file system nor access to the hub. The driver sends the documents of a
+shard (about half a MiB) to a worker, and receives its codes and states. Each worker
+computes one shard at a time, so memory is bounded. If a worker dies, another worker
+computes its shard.
 
-What holds of the numbers: a shard depends on its blocks alone, so it does not matter
-which worker computes it. On CPUs the last bits of a matrix product may depend on the
-number of threads (seen where the inner dimension is long) and on the kind of CPU:
-with as many threads a worker as the serial run has, on the same machine, the codes
-are the same bit for bit; with fewer they agree to float32 rounding.
+A shard depends on its blocks alone, so it does not matter which worker computes it. On
+CPUs the last bits of a matrix product may depend on the kind of CPU and, if the inner
+dimension is long, on the number of threads. On the same machine and with the same
+number of threads per worker as the serial run, the codes are bitwise equal. With fewer
+threads they agree to float32 rounding.
 """
 
 import logging
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["workers_ready"]
 
-#: Workers that may die over one shard, or while they open the model, before it is given up.
+#: Deaths of workers on one shard, or while opening the model, after which the run fails.
 DEATHS = 3
 
-#: Seconds after which a machine that does not take a connection counts as not there.
+#: Timeout of a connection to a cluster, in seconds.
 REACH = 5.0
 
-#: Seconds without a worker after which it is told that one is waited for.
+#: Seconds without a worker after which the wait is reported.
 PATIENCE = 30.0
 
 
@@ -52,39 +53,39 @@ PATIENCE = 30.0
 def workers_ready(
     group: Group, corpus: "Corpus", settings: "Settings", *, progress: Progress
 ) -> Iterator[Compute]:
-    """Start or reach Ray, and give what computes shards there.
+    """Start Ray or connect to it, and yield the function that computes shards there.
 
-    A Ray that was started here is stopped at the end; a cluster is left. A Ray that
-    this process is connected to already is used, and left connected.
+    If this function started Ray, it stops Ray at the end. It disconnects from a cluster,
+    which keeps running. An existing connection of this process is used and retained.
 
     Parameters
     ----------
     group
-        The model and its SAEs; on the CPU meanwhile, and moved back in the end.
+        The model and its SAEs; moved to the CPU, and back to their device at the end.
     corpus
         The text.
     settings
-        ``workers`` and ``ray`` say where.
+        ``workers`` and ``ray`` select the number of workers and the cluster.
     progress
-        Told of workers that died, and of a cluster smaller than what was asked for.
+        Reports workers that died, and a cluster smaller than requested.
 
     Raises
     ------
     BadInput
         If ``workers`` is below 0, or the model or an SAE cannot be sent.
     Mismatch
-        If the cluster has no GPU and the model is to run on one.
+        If the cluster has no GPU and the model must run on one.
     Missing
-        If Ray is not installed, or does not answer at the address.
+        If Ray is not installed, or does not respond at the address.
     OutOfRoom
         If the model and the SAEs do not fit into Ray's object store.
     """
     if settings.workers < 0:
-        raise BadInput(f"{settings.workers} workers were asked for; ask for 1 or more.")
+        raise BadInput(f"{settings.workers} workers were requested; request 1 or more.")
     with _connected(settings) as (ray, cpus), _on_cpu(group):
         kind = "GPU" if group.model.device.type == "cuda" else "CPU"
         count = _count(ray, settings.workers, kind=kind, progress=progress)
-        threads = max(1, cpus // count)  # so that all together take the CPUs once
+        threads = max(1, cpus // count)  # the threads of all workers together equal the CPUs
         yield _Team(ray, _put(ray, group), corpus, count, threads, kind, progress).compute
 
 
@@ -92,26 +93,26 @@ class _Worker:
     """One process: its copy of the model and the SAEs, and one shard at a time."""
 
     def __init__(self, threads: int) -> None:
-        # Ray would have it that one CPU is one thread.
+        # Ray would set one thread per CPU of the worker.
         torch.set_num_threads(threads)
         self._group: Group | None = None
 
     def open(self, group: "list[Any]") -> None:
-        """Take the group out of the object store and move it to the device it was on."""
+        """Copy the group from the object store, and move it to its original kind of device."""
         import ray
 
-        kept: Group = ray.get(group[0])
-        device = torch.device(kept.model.device.type)  # of GPUs it sees its own alone
-        with memory_errors(f"the model {kept.model.name} in a worker"):
-            _move(kept, device)
-        self._group = replace(kept, model=replace(kept.model, device=device))
+        copy: Group = ray.get(group[0])
+        device = torch.device(copy.model.device.type)  # a worker sees only its own GPU
+        with memory_errors(f"the model {copy.model.name} in a worker"):
+            _move(copy, device)
+        self._group = replace(copy, model=replace(copy.model, device=device))
 
     def compute(
         self, shard: Shard, blocks: "list[tuple[int, Sequence[Document]]]"
     ) -> dict[str, Any]:
         """Compute a shard."""
         if self._group is None:
-            raise RuntimeError("A shard was given to a worker that has not opened the model.")
+            raise RuntimeError("A shard was assigned to a worker that has not opened the model.")
         group = self._group.only(shard.saes)
         with SILENT.stage("") as stage:
             return dict(compute_shard(group, blocks, shard=shard.number, stage=stage))
@@ -119,7 +120,7 @@ class _Worker:
 
 @dataclass
 class _Team:
-    """The workers, and who is doing what."""
+    """The workers, and the current task of each."""
 
     ray: Any
     group: Any
@@ -128,60 +129,59 @@ class _Team:
     threads: int
     kind: str
     progress: Progress
-    doing: dict[Any, tuple[Any, Shard | None]] = field(default_factory=dict)
+    tasks: dict[Any, tuple[Any, Shard | None]] = field(default_factory=dict)
     deaths: Counter[int | None] = field(default_factory=Counter)
 
     def compute(self, shards: Sequence[Shard], stage: Stage) -> Iterator[tuple[Shard, Results]]:
-        """Compute shards, and yield each as it is finished."""
+        """Compute shards, and yield each when it is finished."""
         waiting = deque(shards)
         for _ in range(min(self.count, len(waiting))):
-            self._hire()
+            self._start_worker()
         while waiting or self._busy():
             ended = self._next()
-            worker, shard = self.doing.pop(ended)
+            worker, shard = self.tasks.pop(ended)
             try:
                 results = self._result(ended, shard)
             except self.ray.exceptions.RayError as error:  # it died, or its result is lost
-                self._bury(shard, error)
+                self._count_death(shard, error)
                 if shard is not None:
                     waiting.appendleft(shard)
-                self._hire()
+                self._start_worker()
                 continue
             if waiting:
-                self._give(worker, waiting.popleft())
+                self._assign(worker, waiting.popleft())
             if shard is not None:
                 yield shard, results
                 stage.advance(len(shard.blocks))
 
-    def _hire(self) -> None:
-        """Ask for a worker. It gets a shard when it is ready: the cluster may never have room for it."""
+    def _start_worker(self) -> None:
+        """Request a worker. It gets a shard once it is ready, since the cluster may have no room."""
         gpus = int(self.kind == "GPU")
         kind = self.ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0)(_Worker)
         worker = kind.remote(self.threads)
-        # In a list, so that the worker itself takes it out, and tells what goes wrong there.
-        self.doing[worker.open.remote([self.group])] = (worker, None)
+        # In a list, so that the worker itself fetches the group, and reports errors of that.
+        self.tasks[worker.open.remote([self.group])] = (worker, None)
 
-    def _give(self, worker: Any, shard: Shard) -> None:
+    def _assign(self, worker: Any, shard: Shard) -> None:
         blocks = [(n, self.corpus.block(n)) for n in shard.blocks]
-        self.doing[worker.compute.remote(shard, blocks)] = (worker, shard)
+        self.tasks[worker.compute.remote(shard, blocks)] = (worker, shard)
 
     def _busy(self) -> bool:
-        """Say whether a shard is under way."""
-        return any(shard is not None for _, shard in self.doing.values())
+        """Return whether a worker is computing a shard."""
+        return any(shard is not None for _, shard in self.tasks.values())
 
     def _next(self) -> Any:
-        """Return what ends next."""
-        ended, _ = self.ray.wait(list(self.doing), timeout=None if self._busy() else PATIENCE)
+        """Wait for the next task to end and return it."""
+        ended, _ = self.ray.wait(list(self.tasks), timeout=None if self._busy() else PATIENCE)
         if not ended:
             self.progress.report(
-                f"Still waiting for a worker: each needs a {self.kind} that is free, and has to load "
-                "the model."
+                f"Still waiting for a worker: each needs a free {self.kind}, and must load the model."
             )
-            ended, _ = self.ray.wait(list(self.doing))
+            ended, _ = self.ray.wait(list(self.tasks))
         return ended[0]
 
     def _result(self, ended: Any, shard: Shard | None) -> Results:
-        """Return what a worker gave; an error that came up in it is raised as it was there."""
+        """Return the result of a task, or raise the error that the worker raised."""
         try:
             return self.ray.get(ended) or {}
         except self.ray.exceptions.RayTaskError as error:
@@ -190,30 +190,31 @@ class _Team:
                 _cannot_open(cause)
             raise cause from error
 
-    def _bury(self, shard: Shard | None, error: Exception) -> None:
-        """Count a death, and give up what has cost too many."""
+    def _count_death(self, shard: Shard | None, error: Exception) -> None:
+        """Count the death of a worker, and fail after ``DEATHS`` on the same task."""
         number = None if shard is None else shard.number
         self.deaths[number] += 1
         if self.deaths[number] < DEATHS:
-            doing = "opening the model" if shard is None else f"computing shard {number}"
-            self.progress.report(f"A worker died while {doing}; another takes over.")
+            task = "opening the model" if shard is None else f"computing shard {number}"
+            self.progress.report(f"A worker died while {task}; another takes over.")
             return
         if shard is None:
             if getattr(error, "actor_init_failed", False):
                 _cannot_open(error)
-            what = f"{DEATHS} workers died while they opened the model"
+            task = "opened the model"
         else:
-            what = f"{DEATHS} workers died while they computed shard {number}"
+            task = f"computed shard {number}"
         raise AtlasError(
-            f"{what}. Mostly it is memory: take fewer workers, or machines with more. Finished shards "
-            "are kept, and the same command goes on from there."
+            f"{DEATHS} workers died while they {task}. The usual cause is too little memory: use fewer "
+            "workers, or machines with more memory. Finished shards are stored, and the same command "
+            "resumes from them."
         ) from error
 
 
 def _cannot_open(error: BaseException) -> NoReturn:
     raise Mismatch(
-        f"A worker could not open the model and the SAEs ({_last_line(error)}): every machine of the "
-        "cluster needs the same versions of feature-atlas, torch, transformers and sae-lens."
+        f"A worker could not open the model and the SAEs ({_last_line(error)}). Install the same versions "
+        "of feature-atlas, torch, transformers and sae-lens on every machine of the cluster."
     ) from error
 
 
@@ -224,25 +225,25 @@ def _last_line(error: BaseException) -> str:
 
 @contextmanager
 def _connected(settings: "Settings") -> Iterator[tuple[Any, int]]:
-    """Give Ray and the CPUs it may take; it is left as it was found in the end."""
+    """Yield Ray and the number of CPUs it may use; restore the state of Ray at the end."""
     address = settings.ray
     if address:
-        # Else Ray tries for minutes; it reads this when it is imported.
+        # Otherwise Ray retries for minutes. It reads this variable when it is imported.
         os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
     ray = _import_ray()
     if ray.is_initialized():
         if address:
             raise BadInput(
-                f"The Ray cluster {address} was named, but this process is connected to Ray already: "
-                "leave ray= out to use that, or call ray.shutdown() first."
+                f"The Ray cluster {address} was named, but this process is already connected to Ray. "
+                "Omit ray= to use that connection, or call ray.shutdown() first."
             )
-        yield ray, _there(ray, "CPU")
+        yield ray, _available(ray, "CPU")
         return
-    with _hushed(ray):
+    with _quiet_stdout(ray):
         try:
             if address:
                 _reach(ray, address)
-                yield ray, _there(ray, "CPU")
+                yield ray, _available(ray, "CPU")
             else:
                 _start(ray, settings.workers)
                 yield ray, torch.get_num_threads()
@@ -255,61 +256,62 @@ def _import_ray() -> Any:
         return import_module("ray")
     except ImportError as error:
         raise Missing(
-            "Workers run on Ray, which is not installed: `pip install 'feature-atlas[ray]'`, or leave "
-            "--workers and --ray out."
+            "Workers run on Ray, which is not installed. Run `pip install 'feature-atlas[ray]'`, or omit "
+            "--workers and --ray."
         ) from error
 
 
 def _start(ray: Any, workers: int) -> None:
-    """Start Ray on this machine alone, without telemetry and dashboard."""
+    """Start Ray on this machine only, without telemetry and dashboard."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Else workers have to wait for whatever else runs here, as this process does not.
+    # By default Ray's workers have a lower priority than this process.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # The wording of a change to come that Ray announces on stderr, and that does not concern us.
+    # Silences a notice on stderr about a future change of Ray that has no effect here.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(address="local", num_cpus=workers, include_dashboard=False, **_QUIET)
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
         raise Missing(
-            f"Ray could not be started on this machine ({_last_line(error)}); leave --workers out."
+            f"Ray could not be started on this machine ({_last_line(error)}). Omit --workers."
         ) from error
 
 
 def _reach(ray: Any, address: str) -> None:
-    """Connect to a cluster, soon or not at all."""
+    """Connect to a cluster, or fail within seconds."""
     client = address.startswith("ray://")
     where = address.removeprefix("ray://")
     if address != "auto":
         _check_address(where)
     try:
-        # Ray's core writes what it tries straight to stderr.
+        # Ray's core writes its attempts directly to stderr.
         with _no_stderr():
             ray.init(address=address, **_QUIET)
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, ImportError) as error:
         if client and "ray[client]" in str(error):
             raise Missing(
-                f"{address} is reached by Ray's client, which is not installed: "
+                f"{address} needs Ray's client, which is not installed. Run "
                 "`pip install 'ray[client]'`."
             ) from error
         raise Missing(
-            f"No Ray cluster was reached at {address} ({_last_line(error)}): check the address, that "
-            "Python and Ray are of the same versions there, and set RAY_AUTH_MODE=token if the "
-            "cluster asks for a token."
+            f"No Ray cluster was reached at {address} ({_last_line(error)}). Check the address, and that "
+            "Python and Ray have the same versions there. If the cluster requires a token, set "
+            "RAY_AUTH_MODE=token."
         ) from error
 
 
 def _check_address(where: str) -> None:
-    """See whether anything listens there, since Ray takes minutes to find that out."""
+    """Check that something listens at an address, since Ray takes minutes to fail."""
     host, _, port = where.rpartition(":")
     if not host or not port.isdecimal():
         raise BadInput(
-            f"{where!r} is no address of a Ray cluster: 'auto', HOST:PORT or ray://HOST:PORT is expected."
+            f"{where!r} is not a valid address of a Ray cluster: 'auto', HOST:PORT or ray://HOST:PORT is "
+            "expected."
         )
     try:
         socket.create_connection((host, int(port)), timeout=REACH).close()
     except (OSError, OverflowError, UnicodeError) as error:
         raise Missing(
-            f"No Ray cluster was reached at {where} ({_last_line(error)}): check the address, and that "
+            f"No Ray cluster was reached at {where} ({_last_line(error)}). Check the address, and that "
             "the cluster runs (`ray status` there)."
         ) from error
 
@@ -318,37 +320,37 @@ _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": "
 
 
 @contextmanager
-def _hushed(ray: Any) -> Iterator[None]:
-    """Keep Ray from telling of dead workers on stdout, which is for results; no setting of its does."""
+def _quiet_stdout(ray: Any) -> Iterator[None]:
+    """Stop Ray from reporting dead workers on stdout, which is for results; Ray has no setting for it."""
     private: Any = getattr(getattr(ray, "_private", None), "worker", None)
-    told = getattr(private, "print_to_stdstream", None)
-    if told is None:  # not this version
+    original = getattr(private, "print_to_stdstream", None)
+    if original is None:  # a version of Ray without this function
         yield
         return
     private.print_to_stdstream = lambda *_, **__: None
     try:
         yield
     finally:
-        private.print_to_stdstream = told
+        private.print_to_stdstream = original
 
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Close the process's stderr for a moment, to code that is not Python's too."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Redirect the stderr of the process to the null device, for native code too."""
+    original = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(original, 2)
+        os.close(original)
+        os.close(null)
 
 
 @contextmanager
 def _on_cpu(group: Group) -> Iterator[None]:
-    """Hold the group on the CPU: workers need the memory of GPUs, and may see other ones."""
+    """Move the group to the CPU for the run: workers need the GPU memory, and may see other GPUs."""
     device = group.model.device
     _move(group, torch.device("cpu"))
     try:
@@ -368,29 +370,31 @@ def _put(ray: Any, group: Group) -> Any:
         return ray.put(group)
     except ray.exceptions.RayError as error:
         raise OutOfRoom(
-            f"The model and the SAEs do not fit into Ray's object store ({_last_line(error)}): take "
-            "fewer SAEs at a time, or leave --workers out."
+            f"The model and the SAEs do not fit into Ray's object store ({_last_line(error)}). Ingest "
+            "fewer SAEs at a time, or omit --workers."
         ) from error
     except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as error:
         reason = _last_line(error.__cause__ or error)
         raise BadInput(
-            f"The model or an SAE cannot be sent to workers ({reason}): name what is loaded, or leave "
-            "workers= and ray= out."
+            f"The model or an SAE cannot be sent to workers ({reason}). Pass names instead of objects, or "
+            "omit workers= and ray=."
         ) from error
 
 
-def _there(ray: Any, kind: str) -> int:
+def _available(ray: Any, kind: str) -> int:
     return int(ray.cluster_resources().get(kind, 0))
 
 
-def _count(ray: Any, asked: int, *, kind: str, progress: Progress) -> int:
-    """Return how many workers there will be: as asked, or as many as there are CPUs or GPUs."""
-    there = _there(ray, kind)
-    if not there:
+def _count(ray: Any, requested: int, *, kind: str, progress: Progress) -> int:
+    """Return the number of workers: as requested, at most one per CPU or GPU of the cluster."""
+    available = _available(ray, kind)
+    if not available:
         raise Mismatch(
-            f"The model is to run on a {kind}, and the machines that Ray has here have none: choose "
-            "another --device, or leave --workers and --ray out."
+            f"The model must run on a {kind}, and the machines of this Ray cluster have none. Choose "
+            "another --device, or omit --workers and --ray."
         )
-    if asked > there:
-        progress.report(f"Ray has {there} {kind}(s) here: {there} worker(s), not {asked}.")
-    return min(asked, there) if asked else there
+    if requested > available:
+        progress.report(
+            f"Ray has {available} {kind}(s): using {available} worker(s) instead of {requested}."
+        )
+    return min(requested, available) if requested else available
