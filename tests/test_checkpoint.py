@@ -1,4 +1,4 @@
-"""A damaged file of an unfinished run is found, and what it held is computed again."""
+"""Damaged files of an unfinished run are detected, and their shards are computed again."""
 
 import json
 
@@ -17,11 +17,11 @@ from ingest.settings import Settings
 
 
 class Stop(Exception):
-    """Ends an ingest in its midst."""
+    """Raised to interrupt an ingest."""
 
 
 class Ends(Silent):
-    """Ends an ingest at one of its reports of progress, and collects what is reported."""
+    """Interrupts an ingest at one of its reports of progress, and collects the reports."""
 
     def __init__(self, left=10**9):
         self.left, self.sentences = left, []
@@ -53,7 +53,7 @@ def run(path, keep, progress):
 
 @pytest.fixture(params=[True, False], ids=["keep", "drop"])
 def unfinished(request, tmp_path):
-    """An atlas whose run stopped after some shards, and how it was asked for."""
+    """Interrupt a run after some shards, and return its atlas and request."""
     run(tmp_path / "whole.atlas", request.param, Silent())
     path = tmp_path / "a.atlas"
     with pytest.raises(Stop):
@@ -79,7 +79,7 @@ def test_damaged_codes_and_states_are_computed_again(unfinished):
     assert any("damaged" in s and "computed again" in s for s in progress.sentences)
 
 
-def test_every_damage_of_states_is_found(tmp_path):
+def test_every_damage_of_states_is_detected(tmp_path):
     kept = Checkpoint(tmp_path / "run")
     kept.begin({})
     kept.shard(0).write_bytes(b"codes")
@@ -94,7 +94,7 @@ def test_every_damage_of_states_is_found(tmp_path):
         states.write_bytes(content)
         if kept.drop_damaged():
             assert not kept.finished(0)
-        else:  # a byte that means nothing, such as a time of the archive
+        else:  # a byte without effect, such as a time of the archive
             found = kept.states(0)["fidelity"]
             assert {k: v.tolist() for k, v in found.items()} == {
                 k: v.tolist() for k, v in wanted["fidelity"].items()
@@ -109,6 +109,6 @@ def test_a_damaged_request_is_reported(tmp_path):
     text = file.read_text("utf-8")
     for damage in (text.replace("10", "11"), text.replace("saes", "sets"), "[1]", "7", text[:20]):
         file.write_text(damage, "utf-8")
-        with pytest.raises(BrokenPart, match="give the whole command again"):
+        with pytest.raises(BrokenPart, match="repeat the complete command"):
             kept.request()
     assert json.loads(text)["sha256"]

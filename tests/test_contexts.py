@@ -58,7 +58,7 @@ def metaspace() -> Tokenizer:
         show_progress=False,
     )
     trained.train_from_iterator(TRAINING, trainer)
-    # The trainer knows no byte fallback: add the bytes to what it found.
+    # The trainer does not support byte fallback: add the bytes to its vocabulary.
     spec = json.loads(trained.to_str())
     vocabulary = spec["model"]["vocab"]
     vocabulary.update({f"<0x{b:02X}>": len(vocabulary) + b for b in range(256)})
@@ -184,7 +184,7 @@ def check(block, docs, tokenizer, size, bos, batch_tokens):
     st.integers(1, 60),
     st.integers(0, 9),
 )
-def test_tokens_and_batches_are_those_of_a_loop(kind, given_texts, size, bos, batch_tokens, first):
+def test_tokens_and_batches_equal_a_loop(kind, given_texts, size, bos, batch_tokens, first):
     tokenizer = TOKENIZERS[kind]
     docs = documents(given_texts, first)
     settings = ContextSettings(context_size=size, prepend_bos=bos)
@@ -203,7 +203,7 @@ def test_a_context_of_one_token_without_bos():
 
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(texts)
-def test_offsets_slice_the_text_that_a_token_stands_for(text):
+def test_offsets_slice_the_text_of_each_token(text):
     for kind in ("byte-level", "byte-level, offsets trimmed"):
         tokenizer = TOKENIZERS[kind]
         block = tokenize(
@@ -212,7 +212,7 @@ def test_offsets_slice_the_text_that_a_token_stands_for(text):
         t = block.tokens
         shown = token_texts(tokenizer, t.token_id.tolist())
         for i, start, end in zip(range(len(t)), t.start, t.end, strict=True):
-            if "<0x" in shown[i]:  # bytes of a character, which the slice holds whole
+            if "<0x" in shown[i]:  # bytes of a character; the slice holds the complete character
                 assert end > start
             elif "trimmed" in kind:
                 assert text[start:end].strip() == shown[i].strip()
@@ -231,7 +231,7 @@ def test_a_character_of_several_tokens_is_covered_by_each():
     assert block.tokens.position.tolist() == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_special_tokens_are_input_and_never_counted():
+def test_special_tokens_are_input_but_not_counted():
     tokenizer = TOKENIZERS["byte-level"]
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token_id
     plain = tokenizer("x", add_special_tokens=False)["input_ids"]
@@ -250,7 +250,7 @@ def test_reserved_special_tokens_without_a_role_are_not_counted():
     assert token_counts(["<|reserved|>x<|reserved|>"], tokenizer) == [1]
 
 
-def test_the_same_whatever_the_tokenizer_was_set_to():
+def test_truncation_and_padding_of_the_tokenizer_have_no_effect():
     settings = ContextSettings(context_size=5, prepend_bos=True)
     docs = documents(["the cat sat on the mat " * 5, "it"])
     expected = tokenize(docs, TOKENIZERS["byte-level"], settings=settings)
@@ -266,7 +266,7 @@ def test_the_same_whatever_the_tokenizer_was_set_to():
 
 
 @pytest.mark.parametrize("docs", [[], documents([" "]), documents(["<|bos|>"])])
-def test_nothing_to_count_is_fine(docs):
+def test_documents_without_counted_tokens(docs):
     settings = ContextSettings(context_size=4, prepend_bos=True)
     block = tokenize(docs, TOKENIZERS["word pieces"], settings=settings)
     assert len(block.tokens) == 0
@@ -292,7 +292,7 @@ def test_many_one_word_documents(tmp_path):
     assert total == 100_000 * per_word
 
 
-def test_no_bos_is_refused_in_a_sentence():
+def test_a_tokenizer_without_bos_is_refused():
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(trim=False))
     settings = ContextSettings(context_size=8, prepend_bos=True)
     with pytest.raises(Mismatch, match="has no BOS token"):
@@ -300,7 +300,7 @@ def test_no_bos_is_refused_in_a_sentence():
     tokenize(documents(["x"]), tokenizer, settings=ContextSettings(8, prepend_bos=False))
 
 
-def test_a_tokenizer_without_offsets_is_refused_in_a_sentence():
+def test_a_tokenizer_without_offsets_is_refused():
     slow = ByT5Tokenizer()
     with pytest.raises(Mismatch, match="no character offsets"):
         tokenize(documents(["x"]), slow, settings=ContextSettings(8, prepend_bos=False))
@@ -375,7 +375,7 @@ def test_real_texts(tmp_path, file, blocks):
         text = {d.number: d.text for d in docs}
         shown = token_texts(tokenizer, block.tokens.token_id.tolist())
         t = block.tokens
-        # The space that this tokenizer puts before a document covers its first character.
+        # The space that this tokenizer adds before a document covers its first character.
         for i in np.nonzero(t.index)[0]:
             covered = text[int(t.document[i])][t.start[i] : t.end[i]]
             assert shown[i].startswith("<0x") or covered.strip(" ") == shown[i].strip(" ")

@@ -17,7 +17,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 class RecordingProgress:
-    """A progress that keeps what it was told."""
+    """A progress that records its reports."""
 
     def __init__(self):
         self.sentences = []
@@ -48,7 +48,7 @@ def all_of(corpus: Corpus) -> list[Document]:
 
 
 def one_each(texts):
-    """A stand-in for a tokenizer: a token a word."""
+    """A stand-in for a tokenizer: one token per word."""
     return [len(text.split()) for text in texts]
 
 
@@ -62,18 +62,18 @@ sizes = st.lists(
 
 @hypothesis_settings(deadline=None)
 @given(sizes, st.sampled_from(["x", "é", "世", "🙂"]))
-def test_blocks_are_runs_of_whole_documents(sizes, character):
+def test_blocks_are_runs_of_complete_documents(sizes, character):
     width = len(character.encode())
     texts = [character * max(1, size // width) for size in sizes]
     blocks = list(cut(texts))
     assert [text for block in blocks for text in block] == texts
     for i, block in enumerate(blocks):
         lengths = [len(text.encode()) for text in block]
-        # Nothing was put into a block that was full.
+        # No document was added to a full block.
         assert sum(lengths[:-1]) < BLOCK_BYTES
         # A long document is alone.
         assert len(block) == 1 or max(lengths) < BLOCK_BYTES
-        # A block that is not full ends the corpus, or stands before a long document.
+        # A block that is not full is the last one, or precedes a long document.
         if sum(lengths) < BLOCK_BYTES and i + 1 < len(blocks):
             assert len(blocks[i + 1][0].encode()) >= BLOCK_BYTES
 
@@ -94,7 +94,7 @@ text_lists = st.lists(
 
 @hypothesis_settings(deadline=None)
 @given(text_lists)
-def test_documents_come_back(tmp_path_factory, texts):
+def test_documents_round_trip(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("corpus")
     made = gather(folder, texts)
     again = Corpus.open(folder / "corpus.parquet")
@@ -117,7 +117,7 @@ def test_order_and_borders_of_documents_matter(tmp_path):
     assert len(ids) == 4
 
 
-def test_the_file_says_blocks_and_documents(tmp_path):
+def test_row_groups_and_rows_match_the_metadata(tmp_path):
     texts = ["x" * 40_000] * 5
     corpus = gather(tmp_path, texts, name="five")
     table = pq.read_table(tmp_path / "corpus.parquet")
@@ -139,24 +139,24 @@ def test_a_file_is_a_source(tmp_path):
     assert (corpus.info.name, corpus.info.source) == ("a", str(tmp_path / "a.txt"))
 
 
-def test_blank_documents_are_left_out_and_counted(tmp_path):
+def test_blank_documents_are_excluded_and_counted(tmp_path):
     recorded = RecordingProgress()
     corpus = gather(tmp_path, ["", "one", " \n\t", "two", "\u2003"], progress=recorded)
     assert [(d.number, d.text) for d in all_of(corpus)] == [(0, "one"), (1, "two")]
     assert corpus.info.empty == 3
-    assert recorded.sentences == ["3 blank documents of memory were left out."]
+    assert recorded.sentences == ["Excluded 3 blank documents of memory."]
     assert recorded.done == 2
 
 
 @pytest.mark.parametrize("texts", [[], [""], [" ", "\n\n"]])
 @pytest.mark.parametrize("tokens", [None, 5])
-def test_nothing_to_read(tmp_path, texts, tokens):
+def test_a_source_without_text_is_refused(tmp_path, texts, tokens):
     with pytest.raises(BadInput, match="There is nothing to read in memory: "):
         gather(tmp_path, texts, tokens=tokens, count=one_each)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_file_has_nothing_to_read(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"")
     with pytest.raises(BadInput, match=r"nothing to read in .*a\.txt: it has no document"):
         gather(tmp_path, tmp_path / "a.txt")
@@ -169,7 +169,7 @@ def test_tokens_stop_after_the_document_that_reaches_them(tmp_path_factory, word
     texts = ["wordy " * n for n in words]
     if tokens > sum(words):
         with pytest.raises(
-            BadInput, match=f"and memory has {sum(words):,}: ask for {sum(words):,} at most"
+            BadInput, match=rf"and memory has {sum(words):,}\. Request {sum(words):,} at most"
         ):
             gather(folder, texts, tokens=tokens, count=one_each)
         assert list(folder.iterdir()) == []
@@ -186,12 +186,12 @@ def test_tokens_stop_after_the_document_that_reaches_them(tmp_path_factory, word
         assert sum(one_each(found)) == tokens
 
 
-def test_one_long_document_is_cut_where_few_tokens_are_wanted(tmp_path):
+def test_a_long_document_is_cut_at_the_token_limit(tmp_path):
     corpus = gather(tmp_path, ["word " * 4000], tokens=100, count=one_each)
     assert [len(d.text.split()) for d in all_of(corpus)] == [100]
 
 
-def test_a_very_long_line_is_not_tokenized_whole(tmp_path):
+def test_only_a_prefix_of_a_very_long_line_is_tokenized(tmp_path):
     counted = []
 
     def count(texts):
@@ -203,7 +203,7 @@ def test_a_very_long_line_is_not_tokenized_whole(tmp_path):
     assert max(counted) == BLOCK_BYTES
 
 
-def test_no_more_is_read_than_is_needed(tmp_path):
+def test_reading_stops_at_the_token_limit(tmp_path):
     class Endless(list):
         def __iter__(self):
             yield from ("word " * 2000 for _ in range(100))
@@ -220,7 +220,7 @@ def test_tokens_need_a_count_and_a_positive_number(tmp_path):
         gather(tmp_path, ["x"], tokens=0, count=one_each)
 
 
-def test_an_error_in_the_source_leaves_nothing(tmp_path):
+def test_an_error_in_the_source_leaves_no_file(tmp_path):
     into = tmp_path / "into"
     into.mkdir()
     gather(into, ["old"])
@@ -231,7 +231,7 @@ def test_an_error_in_the_source_leaves_nothing(tmp_path):
     assert [path.name for path in into.iterdir()] == ["corpus.parquet"]
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_no_file(tmp_path, monkeypatch):
     def full(self, table):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -241,12 +241,12 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_an_unwritable_folder_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"cannot be written to .*no-folder.*No such file"):
         gather(tmp_path / "no-folder", ["x"])
 
 
-def test_a_changed_byte_is_found(tmp_path):
+def test_a_changed_byte_is_detected(tmp_path):
     texts = [f"{i} " + "some words " * 200 for i in range(60)]
     path = gather(tmp_path, texts).path
     sound = path.read_bytes()
@@ -258,7 +258,7 @@ def test_a_changed_byte_is_found(tmp_path):
             corpus.verify()
         except AtlasError as error:
             errors.append(error)
-        else:  # the byte is in the library's own notes, and the documents are as they were
+        else:  # the byte is in the library's own metadata, and the documents are unchanged
             assert [d.text for d in all_of(corpus)] == texts
     assert len(errors) > len(sound) // 7 // 4
     for error in errors:
@@ -271,21 +271,21 @@ def test_a_changed_byte_is_found(tmp_path):
 def test_a_file_cut_short_is_broken(tmp_path, keep):
     path = gather(tmp_path, ["some words"] * 10).path
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BrokenPart, match="is not what was written"):
+    with pytest.raises(BrokenPart, match="is damaged"):
         Corpus.open(path)
 
 
-def test_what_is_no_corpus_is_broken(tmp_path):
+def test_a_file_that_is_no_corpus_is_broken(tmp_path):
     path = tmp_path / "corpus.parquet"
     with pytest.raises(BrokenPart, match="No such file"):
         Corpus.open(path)
     pq.write_table(pa.table({"text": ["x"]}), path)
-    with pytest.raises(BrokenPart, match="is not what was written"):
+    with pytest.raises(BrokenPart, match="is damaged"):
         Corpus.open(path)
 
 
 def rewritten(path: Path, **changes) -> None:
-    """Write the file anew with other words about it."""
+    """Write the file again with other metadata."""
     table = pq.read_table(path)
     said = json.loads(pq.ParquetFile(path).metadata.metadata[b"atlas.corpus"])
     with pq.ParquetWriter(path, table.schema) as writer:
@@ -293,7 +293,7 @@ def rewritten(path: Path, **changes) -> None:
         writer.add_key_value_metadata({"atlas.corpus": json.dumps(said | changes)})
 
 
-def test_a_newer_format_is_told(tmp_path):
+def test_a_newer_format_is_reported(tmp_path):
     path = gather(tmp_path, ["x"]).path
     rewritten(path)
     Corpus.open(path).verify()
@@ -303,22 +303,22 @@ def test_a_newer_format_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"blocks": 2}, {"documents": 5}, {"unknown": 1}])
-def test_other_words_about_the_file_are_broken(tmp_path, change):
+def test_inconsistent_metadata_is_broken(tmp_path, change):
     path = gather(tmp_path, ["x"]).path
     rewritten(path, **change)
-    with pytest.raises(BrokenPart, match="is not what was written"):
+    with pytest.raises(BrokenPart, match="is damaged"):
         Corpus.open(path)
 
 
-def test_other_documents_than_were_written_are_broken(tmp_path):
+def test_changed_documents_are_broken(tmp_path):
     path = gather(tmp_path, ["x"]).path
     rewritten(path, id="0" * 12)
-    with pytest.raises(BrokenPart, match="its documents are not those that were written"):
+    with pytest.raises(BrokenPart, match="the checksum of its documents differs"):
         Corpus.open(path).verify()
 
 
 @pytest.mark.shared
-def test_long_documents_are_blocks_of_their_own(tmp_path):
+def test_each_long_document_is_one_block(tmp_path):
     path = SHARED / "text" / "classic-books-50.jsonl"
     if not path.is_file():
         pytest.skip("../shared/data/text/classic-books-50.jsonl is not there")

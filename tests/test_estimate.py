@@ -1,4 +1,4 @@
-"""The forecast of an ingest, from costs that are passed in: no test depends on the machine."""
+"""The forecast of an ingest from fixed costs, so that no test depends on the machine."""
 
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ DENSE = SaeCosts(
 
 
 def work(*, left, shards=10, stored=True):
-    """Return a run with this many shards still to do for each SAE."""
+    """Return a run with a number of unfinished shards for each SAE."""
     return SimpleNamespace(
         shards=shards,
         unfinished=lambda name: left[name],
@@ -26,7 +26,7 @@ def work(*, left, shards=10, stored=True):
     )
 
 
-def test_all_that_costs_time_is_in_it():
+def test_the_forecast_includes_all_costs():
     costs = Costs(1000, 0.01, {"a": SPARSE})
     found = forecast(work(left={"a": 10}), costs)
     assert found.run == pytest.approx(10 + 2 + 1 + 5)
@@ -35,31 +35,31 @@ def test_all_that_costs_time_is_in_it():
     assert found.seconds == pytest.approx(18 + 5.5 + 7)
 
 
-def test_each_sae_has_its_own_costs_and_one_run_of_the_model_serves_both():
+def test_the_model_is_counted_once_for_two_saes():
     found = forecast(work(left={"a": 10, "b": 10}), Costs(1000, 0.01, {"a": SPARSE, "b": DENSE}))
     assert found.run == pytest.approx(10 + 2 * 8)
     assert found.reduce == pytest.approx({"a": 5.5, "b": 302.5})
 
 
-def test_finished_shards_are_not_run_again_but_reduced():
+def test_finished_shards_are_only_reduced():
     found = forecast(work(left={"a": 5}), Costs(1000, 0.01, {"a": SPARSE}))
     assert found.run == pytest.approx(18 / 2)
     assert found.reduce == pytest.approx({"a": 5.5})
 
 
-def test_codes_that_are_dropped_are_reduced_within_the_run():
+def test_dropped_codes_are_reduced_within_the_run():
     found = forecast(work(left={"a": 10}, stored=False), Costs(1000, 0.01, {"a": SPARSE}))
     assert found.run == pytest.approx(18 + 5.5)
     assert found.reduce == {"a": 0.0}
 
 
 @pytest.mark.parametrize("tokens", [0, 1])
-def test_almost_no_text(tokens):
+def test_a_text_of_few_tokens(tokens):
     found = forecast(work(left={"a": 1}, shards=1), Costs(tokens, 0.01, {"a": SPARSE}))
     assert found.run == pytest.approx(0.5 + 0.013 * tokens)
 
 
-def test_no_sae_to_do():
+def test_a_run_without_saes():
     found = forecast(work(left={}), Costs(1000, 0.01, {}))
     assert found == Forecast(0.0, {}, {})
     assert found.pace(progress=RecordingProgress(), clock=lambda: 0.0).seconds_left == 0.0

@@ -1,4 +1,4 @@
-"""Errors of the hub and of torch come out as one sentence of ours."""
+"""Errors of the hub and of torch are translated to errors of this package."""
 
 import errno
 
@@ -11,7 +11,7 @@ from ingest.error_translation import memory_errors, reached
 
 
 def bare(kind: type[BaseException], message: str = "no") -> BaseException:
-    """Return an error of the hub without the answer of a server that it wants."""
+    """Return an error of the hub without the server response that its class requires."""
     error = kind.__new__(kind, message)
     OSError.__init__(error, message) if isinstance(error, OSError) else None
     return error
@@ -31,7 +31,9 @@ def bare(kind: type[BaseException], message: str = "no") -> BaseException:
         (hub.HfHubHTTPError, "was not given by the hub at https://huggingface.co/a/b: "),
     ],
 )
-def test_what_the_hub_says(kind: type[BaseException], told: str, wrapped: bool) -> None:
+def test_errors_of_the_hub_are_translated(
+    kind: type[BaseException], told: str, wrapped: bool
+) -> None:
     error = bare(kind)
     if wrapped:  # as transformers does
         error = OSError("We couldn't connect to 'https://huggingface.co'")
@@ -44,7 +46,7 @@ def test_what_the_hub_says(kind: type[BaseException], told: str, wrapped: bool) 
     assert "\n" not in sentence
 
 
-def test_what_is_not_the_hubs_fault_is_bad_input() -> None:
+def test_other_errors_are_bad_input() -> None:
     with pytest.raises(BadInput, match=r"'x' cannot be loaded: wrong$"), reached("SAE", "x"):
         raise RuntimeError("wrong\nand much more")
     with pytest.raises(BadInput, match="cannot be loaded: KeyError"), reached("SAE", "x"):

@@ -1,4 +1,4 @@
-"""Folders that are damaged or made to harm give one message: a sample; ``make attack`` tries all of them."""
+"""Damaged or malicious folders give one message. This is a sample; ``make attack`` tries all of them."""
 
 import pytest
 from attacks import folders
@@ -27,7 +27,7 @@ def test_no_code_of_a_folder_is_run(name, tmp_path):
             assert found.note.startswith("exit 2")
 
 
-def test_code_of_a_models_own_cannot_be_asked_for():
+def test_trust_remote_code_is_refused():
     with pytest.raises(BadInput, match="code of a model's own is never run"):
         load_model("tiny-a", hooks=[], device="cpu", dtype="auto", revision=None,
                    kwargs={"trust_remote_code": True})  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whole ingests on a small model: what is written equals a brute force, however the work was cut."""
+"""Complete ingests of a small model: results equal a brute force, for any division of the work."""
 
 import dataclasses
 import json
@@ -95,7 +95,7 @@ def tables(atlas):
 
 
 def assert_close(found, wanted):
-    """Integers and texts equal, floats to 1e-12."""
+    """Check that integers and texts are equal, and floats to 1e-12."""
     assert type(found) is type(wanted)
     if isinstance(wanted, dict):
         assert set(found) == set(wanted)
@@ -134,7 +134,7 @@ def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, 
 
 
 @pytest.mark.slow
-def test_without_kept_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_documents, whole):
+def test_without_stored_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_documents, whole):
     atlas = run(
         tmp_path / "a.atlas", lm, [named(sae, "top")], long_documents,
         settings=Settings(shard_blocks=2, keep_codes=False),
@@ -143,7 +143,7 @@ def test_without_kept_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_doc
     assert not folder.codes("top").exists()
     assert folder.runs() == []
     found, wanted = tables(atlas), tables(whole)
-    for each in (found, wanted):  # samples need a second look at the codes
+    for each in (found, wanted):  # samples need a second pass over the codes
         each["Example"] = [e for e in each["Example"] if e["kind"] == "top"]
         del each["SHOWN_BY"]
     assert_close(found, wanted)
@@ -173,7 +173,7 @@ def test_an_sae_is_added_later_without_the_text(tmp_path, lm, documents):
         assert after[key].manifest.hash == part.manifest.hash
 
 
-def test_the_same_again_does_nothing(tmp_path, lm, sae, documents):
+def test_repeating_an_ingest_has_no_effect(tmp_path, lm, sae, documents):
     said = []
 
     class RecordingProgress:
@@ -185,13 +185,13 @@ def test_the_same_again_does_nothing(tmp_path, lm, sae, documents):
 
     run(tmp_path / "a.atlas", lm, [named(sae, "top")], documents)
     run(tmp_path / "a.atlas", lm, [named(sae, "top")], None, progress=RecordingProgress())
-    assert said == ["top is in the atlas already, with the same text and settings."]
+    assert said == ["top is already in the atlas, with the same text and settings."]
 
 
 def test_another_sae_of_the_same_name_needs_replace(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "top")], documents)
-    with pytest.raises(RequestError, match=r"made otherwise \(sources sae.weights"):
+    with pytest.raises(RequestError, match=r"a different SAE top \(sources sae.weights"):
         run(path, lm, [named(topk(seed=1), "top")], None)
     atlas = run(path, lm, [named(topk(seed=1), "top")], None, replace=True)
     assert Folder.open(path).sound().stale == {}
@@ -199,7 +199,7 @@ def test_another_sae_of_the_same_name_needs_replace(tmp_path, lm, documents):
     assert_close(tables(atlas), tables(alone))
 
 
-def test_another_corpus_is_refused_and_nothing_is_lost(tmp_path, lm, documents):
+def test_another_corpus_is_refused_without_loss(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "one")], documents)
     with pytest.raises(Mismatch, match="is another one"):
@@ -207,14 +207,14 @@ def test_another_corpus_is_refused_and_nothing_is_lost(tmp_path, lm, documents):
     assert run(path, lm, [named(topk(seed=1), "two")], documents).saes == ["one", "two"]
 
 
-def test_what_does_not_fit_is_found_before_any_work(tmp_path, lm, documents):
+def test_an_sae_of_another_width_is_refused_before_any_work(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     with pytest.raises(Mismatch, match="24"):
         run(path, lm, [named(topk(d_in=16), "narrow")], documents)
     assert not path.exists()
 
 
-def test_nan_says_which_sae_and_shard(tmp_path, lm, documents):
+def test_nan_is_reported_with_sae_and_shard(tmp_path, lm, documents):
     import torch
 
     broken = topk()
@@ -248,7 +248,7 @@ def test_the_same_text_by_another_path(tmp_path, lm, documents, monkeypatch):
     assert atlas.table("SAE").num_rows == 2
 
 
-def test_another_model_of_the_same_name_is_found_before_any_work(tmp_path, lm, documents):
+def test_another_model_of_the_same_name_is_refused_before_any_work(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "one")], documents)
     with pytest.raises(Mismatch, match="another model named small"):
@@ -256,9 +256,7 @@ def test_another_model_of_the_same_name_is_found_before_any_work(tmp_path, lm, d
     assert Folder.open(path).runs() == []
 
 
-def test_what_is_missing_is_made_from_kept_codes_without_a_model_run(
-    tmp_path, lm, documents, monkeypatch
-):
+def test_missing_parts_are_computed_from_stored_codes(tmp_path, lm, documents, monkeypatch):
     path = tmp_path / "a.atlas"
     before = tables(run(path, lm, [named(topk(), "top")], documents))
     discard(Folder.open(path).part("examples", "top"))
@@ -266,7 +264,7 @@ def test_what_is_missing_is_made_from_kept_codes_without_a_model_run(
     assert_close(tables(run(path, lm, [named(topk(), "top")], None)), before)
 
 
-def test_other_settings_of_a_reduction_are_not_the_same(tmp_path, lm, documents):
+def test_changed_settings_of_a_reduction_recompute_its_part(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     before = run(path, lm, [named(topk(), "top")], documents).folder.sound().parts
     run(path, lm, [named(topk(), "top")], None, settings=Settings(seed=5))
@@ -275,7 +273,7 @@ def test_other_settings_of_a_reduction_are_not_the_same(tmp_path, lm, documents)
     assert after["statistics/top"].manifest.created == before["statistics/top"].manifest.created
 
 
-def test_dropping_codes_later_leaves_nothing_stale(tmp_path, lm, documents):
+def test_dropping_codes_later_makes_no_part_stale(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "top")], documents)
     run(path, lm, [named(topk(seed=1), "top")], None, replace=True,
@@ -284,14 +282,14 @@ def test_dropping_codes_later_leaves_nothing_stale(tmp_path, lm, documents):
     assert not Folder.open(path).codes("top").exists()
 
 
-def test_too_little_memory_is_said_before_the_work(tmp_path, lm, documents):
+def test_too_little_memory_is_reported_before_the_work(tmp_path, lm, documents):
     with pytest.raises(OutOfRoom, match="memory"):
         run(tmp_path / "a.atlas", lm, [named(topk(), "top")], documents,
             settings=Settings(memory=1000))  # fmt: skip
     assert Folder.open(tmp_path / "a.atlas").runs() == []
 
 
-def test_no_text_and_no_sae(tmp_path, lm):
+def test_a_missing_text_or_sae_is_refused(tmp_path, lm):
     with pytest.raises(BadInput, match="has no text yet; name one with --text"):
         run(tmp_path / "a.atlas", lm, [named(topk(), "one")], None)
     with pytest.raises(BadInput, match="No SAE was named"):
@@ -300,7 +298,7 @@ def test_no_text_and_no_sae(tmp_path, lm):
         run(tmp_path / "a.atlas", lm, [named(topk(), "one"), named(topk(), "one")], ["text"])
 
 
-def test_more_tokens_than_there_are(tmp_path, lm, documents):
+def test_more_tokens_than_the_text_has_are_refused(tmp_path, lm, documents):
     with pytest.raises(BadInput, match=r"1,?000,?000.*\d"):
         run(
             tmp_path / "a.atlas", lm, [named(topk(), "one")], documents,
@@ -323,7 +321,7 @@ def test_tokens_cut_the_text(tmp_path, lm, documents):
     assert atlas.table("SAE")["tokens"].to_pylist() == [sum(counts)]
 
 
-def test_the_manifest_says_where_all_came_from(whole, lm):
+def test_the_manifest_records_the_sources(whole, lm):
     part = whole.folder.sound().parts["sae/top"].manifest
     assert part.settings == {"context_size": CONTEXT, "prepend_bos": True, "batch_tokens": 4096}
     assert part.sources["model"]["weights"] == lm.weights
@@ -334,7 +332,7 @@ def test_the_manifest_says_where_all_came_from(whole, lm):
     assert dataclasses.asdict(Settings())["seed"] == 0
 
 
-def test_from_a_notebook_objects_in_memory_are_enough(tmp_path, documents):
+def test_objects_in_memory_can_be_ingested(tmp_path, documents):
     """A model of transformers, its tokenizer, an SAE of sae-lens and a list of strings."""
     from random_models import random_model, small_tokenizer
 

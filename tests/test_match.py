@@ -334,7 +334,7 @@ def test_codes_that_are_not_kept_are_told(tmp_path, lm, saes):
     ingest(path, saes=saes[:2], text=texts(20), model=lm, settings=Settings(keep_codes=False),
            progress=recorded).close()  # fmt: skip
     assert any(
-        t.startswith("Not matched, since the codes were not kept: one, two")
+        t.startswith("Not matched, since the codes are not stored: one, two")
         for t in recorded.messages
     )
 

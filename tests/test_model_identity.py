@@ -1,4 +1,4 @@
-"""A model is every parameter that a site depends on: another upper weight is another model everywhere."""
+"""Identity of models: another value of any parameter that a site depends on is another model."""
 
 import copy
 import shutil
@@ -48,7 +48,7 @@ def lm():
 
 @pytest.fixture(scope="module")
 def upper(lm):
-    """The model with one weight matrix of its last block negated."""
+    """Return the model with one weight matrix of its last block negated."""
     return edited(lm, negate("layers.1.mlp.down_proj.weight"))
 
 
@@ -59,7 +59,7 @@ def path(lm, tmp_path):
     return path
 
 
-def test_the_sample_does_not_see_an_upper_block_and_the_digests_do(lm, upper):
+def test_digests_but_not_the_sample_cover_an_upper_block(lm, upper):
     assert upper.weights == lm.weights
     assert upper.parameters([FIRST]) == lm.parameters([FIRST])
     assert upper.parameters([LAST]) != lm.parameters([LAST])
@@ -71,7 +71,7 @@ def test_the_sample_does_not_see_an_upper_block_and_the_digests_do(lm, upper):
 @pytest.mark.parametrize(
     "family", ["llama", "gpt2", "gpt_neox", "gemma2", "phi", "qwen3", "gpt_neo"]
 )
-def test_every_parameter_up_to_the_last_block_counts_and_the_final_norm_does_not(family):
+def test_digests_cover_every_parameter_except_the_final_norm(family):
     lm = open_model(random_model(family), name="m", tokenizer=small_tokenizer())
     last = [f"blocks.{lm.layers - 1}.hook_resid_post"]
     norms = {"norm", "ln_f", "final_layer_norm", "final_layernorm"}
@@ -81,13 +81,13 @@ def test_every_parameter_up_to_the_last_block_counts_and_the_final_norm_does_not
         assert same == (name.partition(".")[0] in norms), (name, parameter.shape)
 
 
-def test_what_enters_a_block_does_not_depend_on_it(lm, upper):
+def test_the_input_of_a_block_does_not_depend_on_it(lm, upper):
     hook = ["blocks.1.hook_resid_pre"]
     assert lm.parameters(hook) == lm.parameters([FIRST]) == upper.parameters(hook)
     assert len(lm.parameters(["hook_embed"])) == 1
 
 
-def test_a_model_opened_less_deeply_has_the_same_digests_as_far_as_it_goes(lm, tmp_path):
+def test_a_model_opened_less_deeply_has_a_prefix_of_the_digests(lm, tmp_path):
     lm.base.save_pretrained(tmp_path / "m")
     lm.tokenizer.save_pretrained(tmp_path / "m")
     shallow = open_model(tmp_path / "m", hooks=[FIRST])
@@ -96,7 +96,7 @@ def test_a_model_opened_less_deeply_has_the_same_digests_as_far_as_it_goes(lm, t
     assert open_model(tmp_path / "m").parameters([LAST]) == lm.parameters([LAST])
 
 
-def test_chains_are_compared_as_far_as_both_go():
+def test_chains_are_compared_on_their_common_blocks():
     assert not differ("abc", "ab")
     assert not differ("abc", ())
     assert differ("abc", "aX")
@@ -104,7 +104,7 @@ def test_chains_are_compared_as_far_as_both_go():
 
 
 def saved(whole, folder, **how):
-    """Save a model as its users do, and return its folder, whose name is the model's."""
+    """Save a model as users do, and return its folder, which has the name of the model."""
     whole.save_pretrained(folder, **how)
     small_tokenizer().save_pretrained(folder)
     return folder
@@ -112,7 +112,7 @@ def saved(whole, folder, **how):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Two folders named small: of a model, and of that with one upper weight matrix negated."""
+    """Save two models named small: the second has one upper weight matrix negated."""
     path, whole = tmp_path_factory.mktemp("models"), random_model("llama")
     original = saved(whole, path / "original" / "small")
     with torch.no_grad():
@@ -162,8 +162,8 @@ def test_a_model_is_loaded_deeper_where_its_files_are_not_understood(folders, mo
         assert shallow.is_another(stored) == (path == changed)
 
 
-def test_a_part_that_reads_a_lower_place_refuses_a_changed_model_as_well(folders, tmp_path):
-    """The place needs no parameter that was changed; the SAE that is probed does."""
+def test_a_part_that_reads_a_lower_site_refuses_a_changed_model(folders, tmp_path):
+    """The site does not depend on the changed parameter; the SAE that is probed does."""
     original, changed = map(str, folders)
     path, other = tmp_path / "a.atlas", tmp_path / "b.atlas"
     run(path, original, [named(topk(), "top")], texts(), match=None)
@@ -182,7 +182,7 @@ def test_a_part_that_reads_a_lower_place_refuses_a_changed_model_as_well(folders
 
 
 def test_a_folder_that_was_changed_in_place_is_another_model(folders, tmp_path):
-    """Without --model, the folder that the atlas notes is opened."""
+    """Without --model, the folder that the atlas records is opened."""
     here = tmp_path / "small"
     shutil.copytree(folders[0], here)
     path = tmp_path / "a.atlas"
@@ -202,7 +202,7 @@ def test_a_residual_study_refuses_a_changed_model_before_it_trains(folders, tmp_
         residual_study(path, model=changed, text=texts(), settings=settings)
 
 
-def test_ingest_does_not_take_a_changed_model_for_the_old_one(path, upper):
+def test_ingest_refuses_a_changed_model(path, upper):
     with pytest.raises(RequestError, match=r"sources model\.parameters"):
         run(path, upper, [named(topk(), "top")], texts(), match=None)
     with pytest.raises(Mismatch, match="another model named small"):
@@ -210,7 +210,7 @@ def test_ingest_does_not_take_a_changed_model_for_the_old_one(path, upper):
 
 
 def test_a_changed_upper_block_is_the_same_model_for_an_sae_below_it(path, upper, lm):
-    """Until a part reads deeper, nothing of the atlas depends on that block."""
+    """No part of the atlas depends on that block until a part reads a deeper site."""
     low = path.parent / "low.atlas"
     run(low, lm, [named(topk(hook=FIRST), "low")], texts(), match=None)
     run(low, upper, [named(topk(hook=FIRST), "low")], texts(), match=None)
@@ -226,7 +226,7 @@ def test_probe_and_map_refuse_a_changed_model(path, upper):
         map_sites(path, targets=[LAST], settings=plain, model=upper)
 
 
-def test_a_map_that_goes_deeper_extends_what_is_known_of_a_model(lm, upper, tmp_path):
+def test_a_map_that_reads_deeper_extends_the_stored_digests(lm, upper, tmp_path):
     low = tmp_path / "low.atlas"
     run(low, lm, [named(topk(hook=FIRST), "low")], texts(), match=None)
     assert (
@@ -251,7 +251,7 @@ def contexts_of(lm):
     return ContextSettings(16, prepend_bos=True)
 
 
-def test_a_run_that_was_cut_short_is_not_resumed_with_a_changed_model(lm, upper):
+def test_an_interrupted_run_is_not_resumed_with_a_changed_model(lm, upper):
     sae = open_sae(topk(), name="top")
 
     class Corpus:
@@ -266,10 +266,10 @@ def test_a_run_that_was_cut_short_is_not_resumed_with_a_changed_model(lm, upper)
     assert len(origins) == 2
 
 
-def test_an_atlas_without_digests_works_and_reports_once_that_it_cannot_be_checked(
+def test_an_atlas_without_digests_works_and_reports_the_incomplete_check_once(
     lm, tmp_path, monkeypatch
 ):
-    """With a manifest as the version before wrote it: no name and no digests of the model."""
+    """The manifest has the form of the previous version, without name and digests of the model."""
     path, now = tmp_path / "a.atlas", PartWriter.sae_manifest
     with monkeypatch.context() as before:
         before.setattr(PartWriter, "sae_manifest", lambda d, info: without_digests(now(d, info)))

@@ -1,4 +1,4 @@
-"""Language models: places against two references, the early stop, and what is refused."""
+"""Language models: sites compared with two references, the early stop, and refused input."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +35,7 @@ def names(layer: int, *kinds: str) -> list[str]:
     return [f"blocks.{layer}.{kind}" for kind in kinds]
 
 
-def hook_is_there(model: LanguageModel, hook: str) -> bool:
+def has_site(model: LanguageModel, hook: str) -> bool:
     try:
         model.site(hook)
     except Mismatch:
@@ -64,7 +64,7 @@ def test_stream_equals_hidden_states(family: Any) -> None:
         torch.testing.assert_close(read["hook_embed"], states[0])
 
 
-def test_what_is_written_adds_up_to_the_stream(family: Any) -> None:
+def test_outputs_of_attention_and_mlp_add_up_to_the_stream(family: Any) -> None:
     _, ours = family
     ids, mask = random_ids()
     for layer in range(3):
@@ -73,7 +73,7 @@ def test_what_is_written_adds_up_to_the_stream(family: Any) -> None:
         torch.testing.assert_close(before + attention + mlp, after, rtol=1e-4, atol=1e-4)
 
 
-def test_stream_in_the_middle(family: Any) -> None:
+def test_resid_mid_is_the_stream_after_attention(family: Any) -> None:
     model, ours = family
     ids, mask = random_ids()
     hook = "blocks.1.hook_resid_mid"
@@ -89,7 +89,7 @@ def test_stream_in_the_middle(family: Any) -> None:
     torch.testing.assert_close(before + attention, middle, rtol=1e-4, atol=1e-4)
 
 
-def test_width_of_a_place_is_the_width_of_what_is_read(family: Any) -> None:
+def test_width_of_a_site_is_the_width_of_its_activations(family: Any) -> None:
     _, ours = family
     ids, mask = random_ids()
     hooks = ["hook_embed", *names(2, *STREAM, *WRITES, *INSIDE)]
@@ -102,7 +102,7 @@ def test_width_of_a_place_is_the_width_of_what_is_read(family: Any) -> None:
 @pytest.mark.parametrize(
     "name", ["llama", "gemma2", "gpt2", "gpt_neo", "gpt_neox", "gpt_neox_serial", "phi"]
 )
-def test_places_equal_transformer_lens(name: str) -> None:
+def test_sites_equal_transformer_lens(name: str) -> None:
     model = random_model(name)
     ours, lens = opened(model), hooked(model)
     ids, _ = random_ids(length=16)
@@ -119,7 +119,7 @@ def test_places_equal_transformer_lens(name: str) -> None:
 
 
 def test_block_20_output_is_resid_post_of_block_20_not_19() -> None:
-    """Published code read hidden_states[20], the output of block 19, for layer 20."""
+    """The code of the original study read hidden_states[20], the output of block 19, for layer 20."""
     model = random_model("gemma2", layers=22)
     ids, mask = random_ids()
     read = opened(model).run(ids, mask, hooks=["blocks.20.hook_resid_post"])
@@ -159,13 +159,13 @@ class Counter:
         counts[number] += 1
 
 
-def test_depth_is_the_order_in_which_places_are_computed(family: Any) -> None:
+def test_depth_is_the_order_in_which_sites_are_computed(family: Any) -> None:
     _, ours = family
     hooks = ["hook_embed"]
     for layer in range(ours.layers):
         hooks += [
             hook for hook in names(layer, "hook_resid_pre", *INSIDE, *WRITES, "hook_resid_mid", "hook_resid_post")
-            if hook_is_there(ours, hook)
+            if has_site(ours, hook)
         ]  # fmt: skip
     spots = {
         hook: find_site_module(ours.base, ours.layout, hook, name="m", layers=ours.layers)
@@ -176,7 +176,7 @@ def test_depth_is_the_order_in_which_places_are_computed(family: Any) -> None:
     assert set(seen) == set(hooks)
     met = [depth(hook, model="m", layers=ours.layers) for hook in seen]
     assert met == sorted(met)
-    # Only what leaves a block and enters the next is one place under two names.
+    # Only the output of a block and the input of the next are one site under two names.
     assert len(met) - len(set(met)) == ours.layers - 1
 
 
@@ -191,7 +191,7 @@ def test_depth_is_the_order_in_which_places_are_computed(family: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_forward_stops_after_the_deepest_place(
+def test_forward_stops_after_the_deepest_site(
     name: str, hooks: list[str], begun: list[int], ended: list[int]
 ) -> None:
     model = random_model(name, layers=4)
@@ -201,7 +201,7 @@ def test_forward_stops_after_the_deepest_place(
     assert counter.ended == ended
 
 
-def test_model_in_memory_is_left_as_it_was() -> None:
+def test_model_in_memory_is_not_changed() -> None:
     model = random_model("gpt2").train()
     model.base_model.h[1].eval()
     before = {name: module.training for name, module in model.named_modules()}
@@ -215,7 +215,7 @@ def test_model_in_memory_is_left_as_it_was() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_hooks_are_gone_after_a_failure() -> None:
+def test_hooks_are_removed_after_a_failure() -> None:
     model = random_model("llama")
     ours = opened(model)
     model.base_model.layers[1].mlp.down_proj.weight = torch.nn.Parameter(torch.zeros(24, 7))
@@ -224,7 +224,7 @@ def test_hooks_are_gone_after_a_failure() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_padding_does_not_reach_the_tokens(family: Any) -> None:
+def test_padding_does_not_change_the_tokens(family: Any) -> None:
     _, ours = family
     ids, mask = random_ids()
     short, hook = ids[-1:, :8], "blocks.2.hook_resid_post"
@@ -263,7 +263,7 @@ def test_folder_is_loaded_as_deep_as_needed(name: str, tmp_path: Path) -> None:
     assert ours.site("blocks.2.mlp.hook_post").width == 40
 
 
-def test_language_part_of_a_model_that_sees(tmp_path: Path) -> None:
+def test_language_part_of_a_multimodal_model(tmp_path: Path) -> None:
     model = random_gemma3_with_vision()
     model.save_pretrained(tmp_path)
     small_tokenizer().save_pretrained(tmp_path)
@@ -278,7 +278,7 @@ def test_language_part_of_a_model_that_sees(tmp_path: Path) -> None:
         torch.testing.assert_close(one.run(ids, mask, hooks=[hook])[hook], expected)
 
 
-def test_dtype_is_float32_unless_asked(tmp_path: Path) -> None:
+def test_dtype_is_float32_unless_requested(tmp_path: Path) -> None:
     model = random_model("llama").to(torch.bfloat16)
     model.save_pretrained(tmp_path)
     small_tokenizer().save_pretrained(tmp_path)
@@ -287,12 +287,12 @@ def test_dtype_is_float32_unless_asked(tmp_path: Path) -> None:
     assert half.dtype == "bfloat16"
     read = half.run(*random_ids(), hooks=["blocks.0.hook_resid_post"])
     assert read["blocks.0.hook_resid_post"].dtype == torch.bfloat16
-    assert opened(model).dtype == "bfloat16"  # in memory: left as it is
+    assert opened(model).dtype == "bfloat16"  # a model in memory is not cast
     with pytest.raises(BadInput, match="'int8' is none of auto, float32"):
         open_model(tmp_path, dtype="int8")
 
 
-def test_weights_tell_models_apart() -> None:
+def test_weights_distinguish_models() -> None:
     prints = {opened(random_model("llama", seed=seed)).weights for seed in (0, 1)}
     prints.add(opened(random_model("llama", rms_norm_eps=1e-3)).weights)
     assert len(prints) == 3
@@ -306,7 +306,7 @@ def test_name_of_a_model_in_memory() -> None:
     assert opened(random_model("llama"), name="mine").name == "mine"
 
 
-def test_unknown_architecture_gives_the_stream_alone() -> None:
+def test_unknown_architecture_has_only_the_stream() -> None:
     model = random_model("llama")
     model.config.model_type = "strange"
     ours = opened(model)
@@ -337,7 +337,7 @@ def test_model_without_blocks_is_refused() -> None:
         ("blocks.1.hook_resid_post ", "blocks.1.hook_resid_post"),
     ],
 )
-def test_unknown_place_is_told_with_the_nearest(hook: str, told: str) -> None:
+def test_unknown_site_is_reported_with_the_nearest(hook: str, told: str) -> None:
     ours = opened(random_model("llama"))
     with pytest.raises(UnknownName, match=told.replace(".", r"\.")):
         ours.site(hook)
@@ -345,7 +345,7 @@ def test_unknown_place_is_told_with_the_nearest(hook: str, told: str) -> None:
         ours.run(*random_ids(), hooks=[hook])
 
 
-def test_unknown_place_is_found_before_weights_are_loaded(tmp_path: Path) -> None:
+def test_unknown_site_is_refused_before_weights_are_loaded(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny")
     (folder / "model.safetensors").unlink()
     with pytest.raises(UnknownName):
@@ -356,15 +356,15 @@ def test_token_ids_beyond_the_vocabulary_are_refused() -> None:
     ours = opened(random_model("llama"))
     ids, mask = random_ids()
     ids[0, 0] = 96
-    with pytest.raises(BadInput, match=r"from 0 to 95, .* to 96: use"):
+    with pytest.raises(BadInput, match=r"from 0 to 95, .* to 96 were passed\. Use"):
         ours.run(ids, mask, hooks=["hook_embed"])
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_contexts_longer_than_the_model_takes_are_refused(name: str) -> None:
+def test_contexts_longer_than_the_model_allows_are_refused(name: str) -> None:
     ours = opened(random_model(name))
     ours.run(*random_ids(length=64), hooks=["blocks.0.hook_resid_post"])
-    with pytest.raises(BadInput, match="at most 64 tokens, but was given 65"):
+    with pytest.raises(BadInput, match="at most 64 tokens, and 65 were passed"):
         ours.run(*random_ids(length=65), hooks=["blocks.0.hook_resid_post"])
 
 
@@ -373,12 +373,12 @@ def test_tokenizer_of_a_larger_model_is_refused() -> None:
         opened(random_model("llama", vocab_size=50))
 
 
-def test_bad_models_are_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_invalid_models_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no folder"):
         open_model(tmp_path / "absent")
     with pytest.raises(BadInput, match="holds no config"):
         open_model(tmp_path)
-    with pytest.raises(BadInput, match="A list was given as a model"):
+    with pytest.raises(BadInput, match="A list was passed as a model"):
         open_model([], tokenizer=small_tokenizer())  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="without its tokenizer"):
         open_model(random_model("llama"))
@@ -400,7 +400,7 @@ def test_folder_without_tokenizer_or_weights_is_refused(tmp_path: Path) -> None:
         open_model(tmp_path, device="cpu", tokenizer=small_tokenizer())
 
 
-def test_weights_that_lack_a_block_are_refused(tmp_path: Path) -> None:
+def test_weights_without_a_block_are_refused(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny", layers=2)
     config = random_model("llama", layers=3).config
     config.save_pretrained(folder)

@@ -213,9 +213,9 @@ def test_what_is_missing_or_wrong_is_told(path, lm, tmp_path):
         probe_saes(path, ["tops"], settings=SETTINGS, model=lm)
     with pytest.raises(UnknownName, match=r"blocks\.99\.hook_resid_post"):
         probe_saes(path, ["top"], sites=["blocks.99.hook_resid_post"], settings=SETTINGS, model=lm)
-    with pytest.raises(BadInput, match=r"lived in memory .* --model"):
+    with pytest.raises(BadInput, match=r"was in memory when .* --model"):
         probe_saes(path, ["top"], settings=SETTINGS)
-    with pytest.raises(Mismatch, match="not the model that top was ingested with"):
+    with pytest.raises(Mismatch, match="not the model with which top was ingested"):
         probe_saes(path, ["top"], settings=SETTINGS, model=model(seed=3))
     run(tmp_path / "c.atlas", lm, [named(topk(), "top")], texts(),
         settings=replace_settings(keep_codes=False))  # fmt: skip

@@ -51,7 +51,7 @@ def test_random_weights_have_the_shape_alone(name: str, tmp_path: Path) -> None:
 def test_random_weights_replace_nothing(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny")
     kept = (folder / "model.safetensors").read_bytes()
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="already exists"):
         save_random_weights(folder, folder)
     assert (folder / "model.safetensors").read_bytes() == kept
     with pytest.raises(BadInput, match="no folder"):
@@ -62,7 +62,7 @@ def test_random_weights_replace_nothing(tmp_path: Path) -> None:
         save_random_weights(tmp_path / "t5", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(BadInput, match="is there already"):
+    with pytest.raises(BadInput, match="already exists"):
         save_random_weights(folder, tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     with pytest.raises(BadInput, match="no folder '~nobody-here/m'"):

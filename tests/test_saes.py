@@ -1,4 +1,4 @@
-"""SAEs: codes against dense arithmetic, what metadata says, and what is refused."""
+"""SAEs: codes compared with dense arithmetic, use of the metadata, and refused input."""
 
 import json
 from itertools import pairwise
@@ -36,7 +36,7 @@ def metadata(**more: Any) -> SAEMetadata:
 
 
 def random_sae(kind: str, *, d_in: int = 24, d_sae: int = 40, seed: int = 0, **more: Any) -> Any:
-    """Return an SAE whose every parameter is random; thresholds are above 0."""
+    """Return an SAE with random parameters and thresholds above 0."""
     torch.manual_seed(seed)
     cls, config, own = KINDS[kind]
     sae = cls(config(d_in=d_in, d_sae=d_sae, **(own | {"metadata": metadata()} | more)))
@@ -49,7 +49,7 @@ def random_sae(kind: str, *, d_in: int = 24, d_sae: int = 40, seed: int = 0, **m
 
 
 def by_hand(sae: Any, x: torch.Tensor) -> np.ndarray:
-    """Return dense codes by float64 arithmetic written out, not by sae-lens."""
+    """Compute dense codes in float64 without sae-lens."""
     p = {name: values.detach().double() for name, values in sae.named_parameters()}
     x = x.double() - p["b_dec"] * sae.cfg.apply_b_dec_to_input
     kind = sae.cfg.architecture()
@@ -73,7 +73,7 @@ def vectors(rows: int = 50, *, d_in: int = 24, seed: int = 3) -> torch.Tensor:
 
 
 def dense(codes: Any, d_sae: int = 40) -> np.ndarray:
-    """Return sparse codes as a matrix, after checking their form."""
+    """Check the form of sparse codes and return them as a matrix."""
     indptr, indices, values = codes
     assert (indptr.dtype, indices.dtype, values.dtype) == (np.int64, np.uint32, np.float32)
     assert indptr[0] == 0
@@ -123,14 +123,14 @@ def test_few_rows(kind: str, rows: int, sparse: int, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_with_nothing_active(kind: str) -> None:
+def test_rows_without_active_features(kind: str) -> None:
     theirs = random_sae(kind)
     with torch.no_grad():
         for name in ("b_enc", "b_gate", "b_mag"):
             if getattr(theirs, name, None) is not None:
                 getattr(theirs, name).fill_(-1.0)
     x = vectors()
-    x[::2] = theirs.b_dec.detach()  # what is left of these rows is 0
+    x[::2] = theirs.b_dec.detach()  # these rows are 0 after subtraction of the bias
     codes = dense(open_sae(theirs).codes(x))
     assert (codes[::2] == 0).all()
     assert (codes[1::2] > 0).any()
@@ -140,8 +140,8 @@ def test_rows_with_nothing_active(kind: str) -> None:
     assert len(indices) == 0
 
 
-def test_jumprelu_threshold_counts() -> None:
-    """Published code encoded Gemma Scope with a plain ReLU: L0 of 1,955 instead of 71."""
+def test_jumprelu_threshold_is_applied() -> None:
+    """The code of the original study encoded Gemma Scope with a plain ReLU: L0 of 1,955 instead of 71."""
     theirs = random_sae("jumprelu")
     x = vectors()
     with torch.no_grad():
@@ -187,7 +187,7 @@ def test_any_number_format_is_encoded_in_float32() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_nan_from_the_model_is_told(bad: float) -> None:
+def test_nan_from_the_model_is_reported(bad: float) -> None:
     sae, x = open_sae(random_sae("topk"), name="mine"), vectors()
     x[30, 4] = bad
     with pytest.raises(BadActivations, match=rf"NaN or Inf came out of the model at {HOOK}.* mine"):
@@ -197,7 +197,7 @@ def test_nan_from_the_model_is_told(bad: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nan_in_the_weights_is_told(kind: str) -> None:
+def test_nan_in_the_weights_is_reported(kind: str) -> None:
     theirs = random_sae(kind)
     with torch.no_grad():
         theirs.W_enc[3] = float("nan")
@@ -208,7 +208,7 @@ def test_nan_in_the_weights_is_told(kind: str) -> None:
 def test_input_of_another_shape_is_refused() -> None:
     sae = open_sae(random_sae("standard"), name="mine")
     for x in (vectors(d_in=25), vectors()[0], vectors()[None]):
-        with pytest.raises(Mismatch, match=r"mine was given .* \(tokens, 24\) was expected"):
+        with pytest.raises(Mismatch, match=r"mine was passed .* \(tokens, 24\) was expected"):
             sae.codes(x)
 
 
@@ -222,7 +222,7 @@ def test_normalisation_of_each_vector_is_undone(how: str) -> None:
     torch.testing.assert_close(again, expected)
 
 
-def test_centred_residuals_are_those_of_transformer_lens() -> None:
+def test_centred_residuals_equal_transformer_lens() -> None:
     """gpt2-small-res-jb was trained on a stream without its mean over dimensions."""
     model = random_model("gpt2")
     lens, hook = hooked(model), "blocks.2.hook_resid_pre"
@@ -270,7 +270,7 @@ def test_attention_heads_are_read_flat() -> None:
 # ---------------------------------------------------------------- objects and folders
 
 
-def test_object_in_memory_is_copied_and_left_alone() -> None:
+def test_object_in_memory_is_copied_and_not_changed() -> None:
     theirs = random_sae("jumprelu")
     sae = open_sae(theirs)
     before = dense(sae.codes(vectors()))
@@ -285,7 +285,7 @@ def test_object_in_memory_is_copied_and_left_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_folder_and_object_are_the_same(kind: str, tmp_path: Path) -> None:
+def test_folder_and_object_give_the_same_codes(kind: str, tmp_path: Path) -> None:
     theirs = random_sae(kind, metadata=metadata(seed=7, context_size=32, prepend_bos=False))
     theirs.save_model(tmp_path / "My SAE")
     saved, held = open_sae(tmp_path / "My SAE"), open_sae(theirs)
@@ -300,14 +300,14 @@ def test_folder_and_object_are_the_same(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(dense(saved.codes(vectors())), dense(held.codes(vectors())))
 
 
-def test_weights_tell_parameters_and_settings_apart() -> None:
+def test_weights_distinguish_parameters_and_settings() -> None:
     one = open_sae(random_sae("topk")).info.weights
     assert one == open_sae(random_sae("topk", metadata=metadata(seed=3))).info.weights
     others = [random_sae("topk", seed=1), random_sae("topk", k=6), random_sae("standard")]
     assert len({one, *(open_sae(other).info.weights for other in others)}) == 4
 
 
-def test_training_sae_is_turned_into_what_it_is_saved_as() -> None:
+def test_training_sae_is_converted_to_its_inference_form() -> None:
     torch.manual_seed(0)
     config = sae_lens.BatchTopKTrainingSAEConfig(d_in=24, d_sae=40, k=5, metadata=metadata())
     training = sae_lens.BatchTopKTrainingSAE(config)
@@ -321,8 +321,8 @@ def test_training_sae_is_turned_into_what_it_is_saved_as() -> None:
     assert codes[codes > 0].min() > 0.04
 
 
-def test_metadata_without_a_version_is_kept(tmp_path: Path) -> None:
-    """sae-lens drops it without a word."""
+def test_metadata_without_a_version_is_retained(tmp_path: Path) -> None:
+    """sae-lens drops it silently."""
     random_sae("topk", metadata=metadata(context_size=64)).save_model(tmp_path)
     config = json.loads((tmp_path / "cfg.json").read_text())
     del config["metadata"]["sae_lens_version"]
@@ -346,7 +346,7 @@ def test_flat_configuration_of_old_releases_is_read(tmp_path: Path) -> None:
     np.testing.assert_allclose(dense(sae.codes(vectors())), by_hand(theirs, vectors()), atol=1e-5)
 
 
-def test_scale_kept_beside_a_checkpoint_is_folded_in(tmp_path: Path) -> None:
+def test_scale_of_a_checkpoint_is_folded_in(tmp_path: Path) -> None:
     theirs = random_sae("jumprelu", normalize_activations="expected_average_only_in")
     theirs.save_model(tmp_path)
     with pytest.raises(BadInput, match=r"not in its files \(expected_average_only_in\)"):
@@ -362,9 +362,11 @@ def test_scale_kept_beside_a_checkpoint_is_folded_in(tmp_path: Path) -> None:
     np.testing.assert_allclose(again, decoded / 2.5, atol=1e-5)
 
 
-def test_missing_hook_name_is_refused_or_given(tmp_path: Path) -> None:
+def test_missing_hook_name_is_refused_unless_passed(tmp_path: Path) -> None:
     random_sae("topk", metadata=SAEMetadata()).save_model(tmp_path / "bare")
-    with pytest.raises(BadInput, match=r"'bare' does not say where it reads: put hook_name.*hook="):
+    with pytest.raises(
+        BadInput, match=r"'bare' does not name the site it reads\. Add hook_name.*hook="
+    ):
         open_sae(tmp_path / "bare")
     info = open_sae(tmp_path / "bare", hook=HOOK, model="small").info
     assert (info.hook, info.model, info.prepend_bos, info.seed) == (HOOK, "small", True, None)
@@ -372,7 +374,7 @@ def test_missing_hook_name_is_refused_or_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["My SAE", "a/b", "a:b", "-a", "é"])
 def test_names_are_slugs(name: str) -> None:
-    with pytest.raises(BadInput, match="cannot be an SAE's: use lower-case"):
+    with pytest.raises(BadInput, match="is not a valid name of an SAE: use lower-case"):
         open_sae(random_sae("topk"), name=name)
 
 
@@ -409,13 +411,13 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
         open_sae(tmp_path)
 
 
-def test_architectures_an_atlas_cannot_hold_are_refused() -> None:
+def test_unsupported_architectures_are_refused() -> None:
     config = sae_lens.TranscoderConfig(
         d_in=24, d_sae=40, d_out=24, apply_b_dec_to_input=False, metadata=metadata()
     )
-    with pytest.raises(Mismatch, match="transcoder: it reads one place and writes to another"):
+    with pytest.raises(Mismatch, match="transcoder: it reads one site and writes to another"):
         open_sae(sae_lens.Transcoder(config))
-    with pytest.raises(BadInput, match="A dict was given as an SAE"):
+    with pytest.raises(BadInput, match="A dict was passed as an SAE"):
         open_sae({})
 
 
@@ -431,13 +433,13 @@ def test_architectures_an_atlas_cannot_hold_are_refused() -> None:
         ("gpt2-res-8", "gpt2-res-l8"),
     ],
 )
-def test_unknown_name_is_told_with_the_nearest(given: str, nearest: str) -> None:
+def test_unknown_name_is_reported_with_the_nearest(given: str, nearest: str) -> None:
     with pytest.raises(UnknownName, match=f"'{given}'.*RELEASE:SAE_ID") as told:
         open_sae(given)
     assert nearest in told.value.nearest
 
 
-def test_unknown_release_and_id_are_told_with_the_nearest() -> None:
+def test_unknown_release_and_id_are_reported_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="gpt2-small-res-jb"):
         open_sae("gpt2-small-resjb:blocks.8.hook_resid_pre")
     with pytest.raises(UnknownName, match=r"SAE of gpt2-small-res-jb.*blocks\.8\.hook_resid_pre"):
@@ -504,7 +506,7 @@ def fits(d_in: int, hook: str) -> Autoencoder:
     return open_sae(random_sae("topk", d_in=d_in, metadata=metadata(hook_name=hook)), name="mine")
 
 
-def test_width_is_checked_at_the_place_that_is_read() -> None:
+def test_width_is_checked_at_the_site_that_is_read() -> None:
     model = open_model(random_model("qwen3"), name="small", tokenizer=small_tokenizer())
     for d_in, hook in [(24, HOOK), (40, "blocks.0.mlp.hook_post"), (32, "blocks.2.attn.hook_z")]:
         check_fit(fits(d_in, hook).info, model)

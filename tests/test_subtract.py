@@ -1,4 +1,4 @@
-"""What is taken before an SAE reads: exact against numpy, written and read, and refused when it is wrong."""
+"""Subtractions before an SAE reads: equal to NumPy, written and read, and refused if invalid."""
 
 import dataclasses
 
@@ -76,7 +76,7 @@ def by_numpy(less, x, others, ids):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_taken_equals_numpy(kind):
+def test_subtraction_equals_numpy(kind):
     less, x, source = KINDS[kind](), numbers(30, WIDTH, seed=8), numbers(30, WIDTH, seed=9)
     ids = np.random.default_rng(1).choice([3, 7, 8, 50, 99, 0], 30)
     found = less.apply(
@@ -85,7 +85,7 @@ def test_what_is_taken_equals_numpy(kind):
     np.testing.assert_allclose(found.numpy(), by_numpy(less, x, {SOURCE: source}, ids), atol=1e-5)
 
 
-def test_nothing_to_take():
+def test_a_table_without_ids_subtracts_the_mean():
     x, ids = tensor(4, WIDTH), torch.tensor([1, 2, 3, 4])
     none = Components(tensor(WIDTH), torch.zeros(WIDTH, 0))
     assert torch.equal(none.apply(x, {}, ids), x)
@@ -95,7 +95,7 @@ def test_nothing_to_take():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_written_and_read_it_is_the_same(tmp_path, kind):
+def test_a_subtraction_round_trips(tmp_path, kind):
     less = KINDS[kind]()
     write_subtraction(tmp_path, less)
     there = read_subtraction(tmp_path, d_in=WIDTH)
@@ -131,7 +131,7 @@ def bad_files():
 
 
 @pytest.mark.parametrize(("said", "tensors", "metadata"), list(bad_files()))
-def test_a_bad_file_is_a_sentence(tmp_path, said, tensors, metadata):
+def test_an_invalid_file_is_refused(tmp_path, said, tensors, metadata):
     topk().save_model(tmp_path)
     save_file({k: v.contiguous() for k, v in tensors.items()}, tmp_path / FILE, metadata=metadata)
     with pytest.raises(BadInput, match=said):
@@ -139,17 +139,17 @@ def test_a_bad_file_is_a_sentence(tmp_path, said, tensors, metadata):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_object_of_another_width_is_a_sentence(kind):
+def test_a_subtraction_of_another_width_is_refused(kind):
     with pytest.raises(Mismatch, match="of 30 dimensions, and the SAE x reads 24"):
         open_sae(topk(), name="x", less=KINDS[kind](d_in=30))
     less = KINDS[kind]()
     name = next(k for k, v in less.tensors().items() if v.ndim == 1 and k != "ids")
     broken = dataclasses.replace(less, **{name: less.tensors()[name][None]})
-    with pytest.raises(BadInput, match=r"does not hold together: .* is of shape"):
+    with pytest.raises(BadInput, match=r"are inconsistent: .* is of shape"):
         open_sae(topk(), name="x", less=broken)
 
 
-def test_a_damaged_file_is_a_sentence(tmp_path):
+def test_a_damaged_file_is_refused(tmp_path):
     topk().save_model(tmp_path)
     (tmp_path / FILE).write_bytes(b"no safetensors")
     with pytest.raises(BadInput, match="cannot be read"):
@@ -157,7 +157,7 @@ def test_a_damaged_file_is_a_sentence(tmp_path):
 
 
 def by_hand(documents, lm, sae, less):
-    """Return the codes of an SAE a context at a time, read off transformers' hidden states."""
+    """Compute the codes of an SAE, one context at a time, from transformers' hidden states."""
     tokenizer, found = lm.tokenizer, []
     special = set(tokenizer.all_special_ids)
     for text in documents:
@@ -175,7 +175,7 @@ def by_hand(documents, lm, sae, less):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_ingested_sae_reads_less(tmp_path, kind):
+def test_an_ingested_sae_reads_activations_after_subtraction(tmp_path, kind):
     lm, plain, less, documents = model(), topk(), KINDS[kind](), texts(20)
     plain.save_model(tmp_path / "less")
     write_subtraction(tmp_path / "less", less)
@@ -195,7 +195,7 @@ def test_an_ingested_sae_reads_less(tmp_path, kind):
     assert rows["less"]["weights"] != rows["plain"]["weights"]
 
 
-def test_fvu_is_of_what_it_reads(tmp_path):
+def test_fvu_is_computed_after_subtraction(tmp_path):
     lm, documents = model(), texts(20)
     less = a_map()
     sae = open_sae(topk(), name="less", less=less)
@@ -216,7 +216,7 @@ def test_fvu_is_of_what_it_reads(tmp_path):
     assert atlas.table("SAE")["fvu"][0].as_py() == pytest.approx(float(fvu), rel=1e-4)
 
 
-def test_the_other_place_must_fit_the_model():
+def test_the_other_site_must_fit_the_model():
     lm = model()
     check_fit(open_sae(topk(), name="x", less=a_map()).info, lm)
     with pytest.raises(Mismatch, match="30 dimensions, but hook_embed"):
@@ -225,7 +225,7 @@ def test_the_other_place_must_fit_the_model():
         check_fit(open_sae(topk(), name="x", less=a_map(source="blocks.9.hook_mlp_out")).info, lm)
 
 
-def test_nan_at_the_other_place_is_told():
+def test_nan_at_the_other_site_is_reported():
     sae = open_sae(topk(), name="x", less=a_map())
     at = {HOOK: tensor(1, 4, WIDTH), SOURCE: tensor(1, 4, WIDTH) * np.nan}
     x = sae.reads(at, torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4, dtype=torch.int64))

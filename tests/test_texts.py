@@ -52,9 +52,9 @@ line_texts = st.text(
 
 
 @given(st.lists(st.lists(line_texts, min_size=1, max_size=3).map("\n".join), max_size=4))
-def test_paragraphs_come_back(tmp_path_factory, paragraphs):
+def test_paragraphs_round_trip(tmp_path_factory, paragraphs):
     path = tmp_path_factory.mktemp("texts") / "a.txt"
-    # A byte order mark is no text, so the file begins with one.
+    # A byte order mark is not text, so the file begins with one.
     path.write_bytes(b"\xef\xbb\xbf" + "\n\n".join(paragraphs).encode())
     assert texts_of(path) == paragraphs
 
@@ -66,19 +66,19 @@ def test_nul_and_control_characters_are_text(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".txt", ".jsonl", ".jsonl.gz"])
-def test_invalid_utf8_says_where(tmp_path, ending):
+def test_invalid_utf8_reports_its_position(tmp_path, ending):
     path = write(tmp_path / f"a{ending}", '{"text": "ü"}\n{"text": "caf'.encode() + b'\xe9"}\n')
     with pytest.raises(BadInput, match=r"is not UTF-8: byte 0xE9 in line 2, at byte 28 of .*iconv"):
         texts_of(path)
 
 
-def test_utf16_says_where(tmp_path):
+def test_utf16_reports_its_position(tmp_path):
     path = write(tmp_path / "a.txt", "hello".encode("utf-16"))
     with pytest.raises(BadInput, match="byte 0xFF in line 1, at byte 0"):
         texts_of(path)
 
 
-def test_a_byte_cut_off_after_a_byte_order_mark_says_where(tmp_path):
+def test_a_truncated_character_after_a_byte_order_mark_reports_its_position(tmp_path):
     path = write(tmp_path / "a.txt", b"\xef\xbb\xbfab\xe4\xb8")
     with pytest.raises(BadInput, match="byte 0xE4 in line 1, at byte 5"):
         texts_of(path)
@@ -86,7 +86,7 @@ def test_a_byte_cut_off_after_a_byte_order_mark_says_where(tmp_path):
 
 @pytest.mark.parametrize("ending", [".txt.gz", ".parquet"])
 @pytest.mark.parametrize("keep", [0, 10, 60])
-def test_a_damaged_file_is_told(tmp_path, ending, keep):
+def test_a_damaged_file_is_refused(tmp_path, ending, keep):
     path = tmp_path / f"a{ending}"
     if ending == ".parquet":
         pq.write_table(pa.table({"text": ["one"] * 100}), path)
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_told(tmp_path, ending, keep):
         texts_of(path)
 
 
-def test_a_file_that_is_not_gzipped_is_told(tmp_path):
+def test_a_file_that_is_not_gzipped_is_refused(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_text('{"text": "one"}')
     with pytest.raises(BadInput, match="cannot be read"):
@@ -124,8 +124,8 @@ def test_no_such_file(source, tmp_path, monkeypatch):
     assert len(str(error.value)) < 500
 
 
-def test_a_wrong_way_to_split(tmp_path):
-    with pytest.raises(BadInput, match="'paragraph', 'line' or 'file', and 'word' was given"):
+def test_an_unknown_split_on_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="'paragraph', 'line' or 'file', and 'word' was passed"):
         read(write(tmp_path / "a.txt", "x"), split_on="word")
 
 
@@ -145,7 +145,7 @@ def test_a_file_has_no_revision(tmp_path):
     st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"])), max_size=8),
     st.booleans(),
 )
-def test_jsonl_and_parquet_come_back(tmp_path_factory, texts, escaped):
+def test_jsonl_and_parquet_round_trip(tmp_path_factory, texts, escaped):
     folder = tmp_path_factory.mktemp("texts")
     expected = [text or "" for text in texts]
     lines = [json.dumps({"n": 1, "body": text}, ensure_ascii=escaped) + "\n" for text in texts]
@@ -174,27 +174,27 @@ def test_jsonl_and_parquet_come_back(tmp_path_factory, texts, escaped):
         ),
     ],
 )
-def test_bad_json_lines_say_which(tmp_path, line, said):
+def test_bad_json_lines_are_reported_by_number(tmp_path, line, said):
     with pytest.raises(BadInput, match=said):
         texts_of(write(tmp_path / "a.jsonl", f'{{"text": "fine"}}\n{line}\n'))
 
 
-def test_blank_json_lines_are_nothing(tmp_path):
+def test_blank_json_lines_are_skipped(tmp_path):
     assert texts_of(write(tmp_path / "a.jsonl", '\n{"text": "x"}\n \n')) == ["x"]
 
 
-def test_bad_parquet_columns(tmp_path):
+def test_missing_or_numeric_parquet_columns_are_refused(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"n": [1], "body": ["x"]}), path)
     with pytest.raises(BadInput, match=r"has no field 'text'\. Its fields: 'n', 'body'"):
         texts_of(path)
     with pytest.raises(
-        BadInput, match=r"holds int64 where text is expected\. Its columns: 'n', 'body'"
+        BadInput, match=r"holds int64, and text is expected\. Its columns: 'n', 'body'"
     ):
         texts_of(path, field="n")
 
 
-def test_invalid_utf8_in_parquet_says_where(tmp_path):
+def test_invalid_utf8_in_parquet_reports_its_row(tmp_path):
     bad = pa.Array.from_buffers(
         pa.string(), 2, [None, pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0])), pa.py_buffer(b"ab\xff")]
     )  # fmt: skip
@@ -222,7 +222,7 @@ def test_a_folder_is_read_in_name_order(tmp_path):
     assert list(found.documents) == ["one", "two", "three", "four", "five", "six"]
 
 
-def test_a_folder_with_nothing_to_read(tmp_path):
+def test_a_folder_without_readable_files_is_refused(tmp_path):
     write(tmp_path / "a.csv", "x")
     with pytest.raises(BadInput, match=r"holds no file that ends in \.txt"):
         read(tmp_path)
@@ -250,7 +250,7 @@ def test_a_list_of_strings():
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """Keep the datasets library from the network, its cache in a folder of its own."""
+    """Disable network access of the datasets library, and give it an empty cache."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -267,7 +267,7 @@ def local_data_set(folder: Path) -> Path:
 
 
 def cached_data_set(folder: Path) -> None:
-    """Put a data set in the cache of the datasets library as a download from the hub does."""
+    """Write a data set to the cache of the datasets library as a download from the hub does."""
     local = local_data_set(folder / "stories")
     datasets.load_dataset(str(local), cache_dir=str(folder / "made"))
     (made,) = (folder / "made" / "stories").glob("*/*/*/")
@@ -304,7 +304,7 @@ def test_a_saved_data_set(offline):
     assert texts_of(offline / "dict") == ["one", "two"]
     assert texts_of(str(offline / "dict"), split="test") == ["three"]
     assert texts_of(f"hf:{offline / 'one'}") == ["three"]
-    with pytest.raises(BadInput, match=r"has no split 'nope'\. There are: train, test"):
+    with pytest.raises(BadInput, match=r"has no split 'nope'\. Its splits: train, test"):
         read(offline / "dict", split="nope")
 
 
@@ -322,7 +322,7 @@ def test_a_cached_data_set_is_pinned(offline, monkeypatch, name):
 @pytest.mark.parametrize("revision", ["f" * 40, "v1", "main"])
 def test_another_revision_than_the_cached_one_is_missing(offline, revision):
     cached_data_set(offline)
-    with pytest.raises(Missing, match=f"at commit {COMMIT}, and '{revision}' was asked for"):
+    with pytest.raises(Missing, match=f"at commit {COMMIT}, and '{revision}' was requested"):
         read("hf:owner/stories", revision=revision)
 
 
@@ -348,7 +348,7 @@ def test_the_hub_pins_a_branch_to_its_commit(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["hf:owner/nothing", "nothing"])
-def test_a_data_set_out_of_reach_is_missing(offline, monkeypatch, name):
+def test_a_data_set_that_cannot_be_downloaded_is_missing(offline, monkeypatch, name):
     monkeypatch.chdir(offline)
     with pytest.raises(Missing) as error:
         read(name)
@@ -367,7 +367,7 @@ def test_a_data_set_out_of_reach_is_missing(offline, monkeypatch, name):
         datasets.exceptions.DatasetNotFoundError("broken off"),
     ],
 )
-def test_a_stream_that_breaks_off_is_told(monkeypatch, failure):
+def test_an_interrupted_stream_is_reported(monkeypatch, failure):
     class Stream:
         column_names = None
 
@@ -389,7 +389,7 @@ def test_a_stream_that_breaks_off_is_told(monkeypatch, failure):
         next(documents)
 
 
-def test_the_datasets_library_is_left_as_it_was(offline):
+def test_settings_of_the_datasets_library_are_restored(offline):
     folder = local_data_set(offline / "stories")
     datasets.disable_progress_bars()
     before = datasets.logging.get_verbosity()
@@ -401,7 +401,7 @@ def test_the_datasets_library_is_left_as_it_was(offline):
         datasets.enable_progress_bars()
 
 
-def test_an_atlas_in_a_folder_is_no_text_of_it(tmp_path):
+def test_an_atlas_in_a_folder_is_not_read_as_text(tmp_path):
     (tmp_path / "a.txt").write_text("one document", "utf-8")
     inner = tmp_path / "old.atlas"
     inner.mkdir()

@@ -269,7 +269,7 @@ def test_unknown_things_are_named(path, lm):
         one(path, lm, targets=[])
     with pytest.raises(Mismatch, match="is not the model that"):
         one(path, model(seed=1))
-    with pytest.raises(BadInput, match="lived in memory when other was ingested"):
+    with pytest.raises(BadInput, match="was in memory when other was ingested"):
         one(path, None)
     with pytest.raises(BadInput, match="41 folds"):
         one(path, lm, settings=TranscoderSettings(folds=41))
@@ -796,7 +796,7 @@ def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
         8,
         False,
     )
-    with pytest.raises(BadInput, match="lived in memory when its maps were made"):
+    with pytest.raises(BadInput, match="was in memory when its maps were made"):
         one(path, None, models=["short"], settings=replace(PLAIN, seed=1))
 
 
@@ -968,8 +968,8 @@ def test_the_model_that_counted_comes_first_when_it_is_made_again(tmp_path):
     invoke("transcoder", "b", "--text", str(tmp_path / "t.txt"), "--tokens", "300", "--folds", "3", "--draws", "0",
            "--quiet", "--atlas", str(path))  # fmt: skip
     for words, recorded in (
-        (["--field", "story"], "--field says how a text is read"),
-        (["--text", ""], "given nothing"),
+        (["--field", "story"], "--field requires --text"),
+        (["--text", ""], "--text is empty"),
     ):
         done = CliRunner().invoke(command(), ["transcoder", *words, "--atlas", str(path)])
         assert done.exit_code == 2
