@@ -85,7 +85,7 @@ def test_subtraction_equals_numpy(kind):
     np.testing.assert_allclose(found.numpy(), by_numpy(less, x, {SOURCE: source}, ids), atol=1e-5)
 
 
-def test_a_table_without_ids_subtracts_the_mean():
+def test_empty_subtractions():
     x, ids = tensor(4, WIDTH), torch.tensor([1, 2, 3, 4])
     none = Components(tensor(WIDTH), torch.zeros(WIDTH, 0))
     assert torch.equal(none.apply(x, {}, ids), x)

@@ -75,7 +75,7 @@ def _open_saes(saes: Sequence[object]) -> list[Autoencoder]:
     if duplicates:
         raise BadInput(
             f"Two of the SAEs have the name {duplicates[0]!r}; give one another name, as in "
-            f"--sae other-name=SOURCE."
+            "--sae other-name=SOURCE."
         )
     return opened
 

@@ -1,4 +1,4 @@
-"""The pass over the text: a shard is run through the model and its SAEs, which gives codes and states.
+"""The pass over the text: run shards through the model and its SAEs, and collect codes and states.
 
 Compute batches depend on their block alone, so codes do not depend on how the work
 is divided.

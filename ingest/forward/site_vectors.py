@@ -85,7 +85,7 @@ def by_token(
         "while they are probed."
     )
     check_room(
-        into, size, what="The vectors", todo="give fewer --tokens, or probe fewer sites at once"
+        into, size, what="The vectors", todo="use fewer --tokens, or probe fewer sites at once"
     )
     vectors: dict[str, NDArray[np.float32]] = {
         hook: np.lib.format.open_memmap(

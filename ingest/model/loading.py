@@ -194,8 +194,8 @@ def load_model(
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise BadInput(
-            f"The files of the model {where.name!r} lack {len(missing)} of its parameters, such as "
-            f"{missing[0]}. They are incomplete, or belong to another model than their config.json. "
+            f"{len(missing)} parameters of the model {where.name!r} are missing from its files, such as "
+            f"{missing[0]}. The files are incomplete, or belong to another model than their config.json. "
             "Download or save the model again."
         )
     base.requires_grad_(False).eval()
