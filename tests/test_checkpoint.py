@@ -80,35 +80,35 @@ def test_damaged_codes_and_states_are_computed_again(unfinished):
 
 
 def test_every_damage_of_states_is_detected(tmp_path):
-    kept = Checkpoint(tmp_path / "run")
-    kept.begin({})
-    kept.shard(0).write_bytes(b"codes")
-    kept.save_states(0, {"fidelity": {"sum": np.arange(3.0), "count": np.array(4)}})
+    checkpoint = Checkpoint(tmp_path / "run")
+    checkpoint.begin({})
+    checkpoint.shard(0).write_bytes(b"codes")
+    checkpoint.save_states(0, {"fidelity": {"sum": np.arange(3.0), "count": np.array(4)}})
     states = tmp_path / "run" / "shard-00000.npz"
-    whole = states.read_bytes()
-    assert kept.drop_damaged() == []
-    wanted = kept.states(0)
-    for at in range(len(whole)):
-        content = bytearray(whole)
+    intact = states.read_bytes()
+    assert checkpoint.drop_damaged() == []
+    wanted = checkpoint.states(0)
+    for at in range(len(intact)):
+        content = bytearray(intact)
         content[at] ^= 1 << at % 8
         states.write_bytes(content)
-        if kept.drop_damaged():
-            assert not kept.finished(0)
+        if checkpoint.drop_damaged():
+            assert not checkpoint.finished(0)
         else:  # a byte without effect, such as a time of the archive
-            found = kept.states(0)["fidelity"]
+            found = checkpoint.states(0)["fidelity"]
             assert {k: v.tolist() for k, v in found.items()} == {
                 k: v.tolist() for k, v in wanted["fidelity"].items()
             }
 
 
 def test_a_damaged_request_is_reported(tmp_path):
-    kept = Checkpoint(tmp_path)
-    kept.begin(asked := {"saes": ["a"], "model": None, "settings": {"seed": 10}})
-    assert kept.request() == asked
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.begin(requested := {"saes": ["a"], "model": None, "settings": {"seed": 10}})
+    assert checkpoint.request() == requested
     file = tmp_path / "request.json"
     text = file.read_text("utf-8")
     for damage in (text.replace("10", "11"), text.replace("saes", "sets"), "[1]", "7", text[:20]):
         file.write_text(damage, "utf-8")
         with pytest.raises(BrokenPart, match="repeat the complete command"):
-            kept.request()
+            checkpoint.request()
     assert json.loads(text)["sha256"]

@@ -117,8 +117,8 @@ def by_loop(docs, tokenizer, size, bos):
     special = set(tokenizer.all_special_ids)
     rows, contexts = [], []
     for doc in docs:
-        said = tokenizer(doc.text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, spans = said["input_ids"], said["offset_mapping"]
+        encoding = tokenizer(doc.text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, spans = encoding["input_ids"], encoding["offset_mapping"]
         at, index = 0, 0
         while at < len(ids):
             context = [tokenizer.bos_token_id] if bos else []

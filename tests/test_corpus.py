@@ -287,10 +287,10 @@ def test_a_file_that_is_no_corpus_is_broken(tmp_path):
 def rewritten(path: Path, **changes) -> None:
     """Write the file again with other metadata."""
     table = pq.read_table(path)
-    said = json.loads(pq.ParquetFile(path).metadata.metadata[b"atlas.corpus"])
+    metadata = json.loads(pq.ParquetFile(path).metadata.metadata[b"atlas.corpus"])
     with pq.ParquetWriter(path, table.schema) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({"atlas.corpus": json.dumps(said | changes)})
+        writer.add_key_value_metadata({"atlas.corpus": json.dumps(metadata | changes)})
 
 
 def test_a_newer_format_is_reported(tmp_path):

@@ -19,7 +19,7 @@ def bare(kind: type[BaseException], message: str = "no") -> BaseException:
 
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "message"),
     [
         (hub.GatedRepoError, "is gated: accept its licence at https://huggingface.co/a/b, log in"),
         (hub.RepositoryNotFoundError, "is not at the hub, or you may not read it"),
@@ -32,7 +32,7 @@ def bare(kind: type[BaseException], message: str = "no") -> BaseException:
     ],
 )
 def test_errors_of_the_hub_are_translated(
-    kind: type[BaseException], told: str, wrapped: bool
+    kind: type[BaseException], message: str, wrapped: bool
 ) -> None:
     error = bare(kind)
     if wrapped:  # as transformers does
@@ -42,7 +42,7 @@ def test_errors_of_the_hub_are_translated(
         raise error
     sentence = str(caught.value)
     assert sentence.startswith("The model 'b' ")
-    assert told in sentence
+    assert message in sentence
     assert "\n" not in sentence
 
 
@@ -60,8 +60,8 @@ def test_full_disk_and_full_memory() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OutOfRoom, match="for the model 'b'"), reached("model", "b"):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-    for said in ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"):
+    for message in ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"):
         with pytest.raises(OutOfRoom), memory_errors("a batch"):
-            raise RuntimeError(said)
+            raise RuntimeError(message)
     with pytest.raises(RuntimeError, match="shapes"), memory_errors("a batch"):
         raise RuntimeError("shapes cannot be multiplied")

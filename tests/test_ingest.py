@@ -58,11 +58,11 @@ def test_codes_and_numbers_equal_a_brute_force(tmp_path, lm, sae, documents):
     assert ((found > 0) == (codes > 0)).all()
     np.testing.assert_allclose(found, np.maximum(codes, 0), atol=1e-5)
 
-    said = atlas.table("SAE").to_pylist()[0]
-    assert said["tokens"] == len(ids)
-    assert said["l0"] == pytest.approx((codes > 0).sum() / len(ids))
+    row = atlas.table("SAE").to_pylist()[0]
+    assert row["tokens"] == len(ids)
+    assert row["l0"] == pytest.approx((codes > 0).sum() / len(ids))
     fvu = ((inputs - outputs) ** 2).sum() / ((inputs - inputs.mean(0)) ** 2).sum()
-    assert said["fvu"] == pytest.approx(fvu, rel=1e-5)
+    assert row["fvu"] == pytest.approx(fvu, rel=1e-5)
 
     for feature in atlas.features("top").to_pylist():
         active = codes[codes[:, feature["idx"]] > 0, feature["idx"]]
@@ -174,18 +174,18 @@ def test_an_sae_is_added_later_without_the_text(tmp_path, lm, documents):
 
 
 def test_repeating_an_ingest_has_no_effect(tmp_path, lm, sae, documents):
-    said = []
+    sentences = []
 
     class RecordingProgress:
         def report(self, sentence):
-            said.append(sentence)
+            sentences.append(sentence)
 
         def stage(self, title, **_):
             raise AssertionError(f"work was begun: {title}")
 
     run(tmp_path / "a.atlas", lm, [named(sae, "top")], documents)
     run(tmp_path / "a.atlas", lm, [named(sae, "top")], None, progress=RecordingProgress())
-    assert said == ["top is already in the atlas, with the same text and settings."]
+    assert sentences == ["top is already in the atlas, with the same text and settings."]
 
 
 def test_another_sae_of_the_same_name_needs_replace(tmp_path, lm, documents):

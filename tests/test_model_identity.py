@@ -103,9 +103,9 @@ def test_chains_are_compared_on_their_common_blocks():
     assert differ("abX", "abc")
 
 
-def saved(whole, folder, **how):
+def saved(transformer, folder, **how):
     """Save a model as users do, and return its folder, which has the name of the model."""
-    whole.save_pretrained(folder, **how)
+    transformer.save_pretrained(folder, **how)
     small_tokenizer().save_pretrained(folder)
     return folder
 
@@ -113,11 +113,11 @@ def saved(whole, folder, **how):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Save two models named small: the second has one upper weight matrix negated."""
-    path, whole = tmp_path_factory.mktemp("models"), random_model("llama")
-    original = saved(whole, path / "original" / "small")
+    path, transformer = tmp_path_factory.mktemp("models"), random_model("llama")
+    original = saved(transformer, path / "original" / "small")
     with torch.no_grad():
-        whole.get_parameter("model.layers.1.mlp.down_proj.weight").neg_()
-    return original, saved(whole, path / "changed" / "small")
+        transformer.get_parameter("model.layers.1.mlp.down_proj.weight").neg_()
+    return original, saved(transformer, path / "changed" / "small")
 
 
 def not_loaded_again(lm, monkeypatch):
@@ -130,9 +130,9 @@ def not_loaded_again(lm, monkeypatch):
 @pytest.mark.parametrize("how", [{}, {"max_shard_size": "20KB"}], ids=["one file", "shards"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_blocks_that_are_not_loaded_are_compared_in_the_files(tmp_path, how, dtype, monkeypatch):
-    whole = random_model("llama")
-    path = saved(whole, tmp_path / "small", **how)
-    deepest = f"blocks.{whole.config.num_hidden_layers - 1}.hook_resid_post"
+    transformer = random_model("llama")
+    path = saved(transformer, tmp_path / "small", **how)
+    deepest = f"blocks.{transformer.config.num_hidden_layers - 1}.hook_resid_post"
     stored = open_model(path, dtype=dtype).parameters([deepest])
     shallow = open_model(path, hooks=["hook_embed"], dtype=dtype)
     not_loaded_again(shallow, monkeypatch)
@@ -143,8 +143,8 @@ def test_blocks_that_are_not_loaded_are_compared_in_the_files(tmp_path, how, dty
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "phi", "qwen3", "vision"])
 def test_files_of_every_family_are_understood(tmp_path, family, monkeypatch):
-    whole = random_gemma3_with_vision() if family == "vision" else random_model(family)
-    path = saved(whole, tmp_path / "small")
+    transformer = random_gemma3_with_vision() if family == "vision" else random_model(family)
+    path = saved(transformer, tmp_path / "small")
     stored = open_model(path).parameters(["blocks.2.hook_resid_post"])
     shallow = open_model(path, hooks=["hook_embed"])
     not_loaded_again(shallow, monkeypatch)

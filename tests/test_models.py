@@ -94,9 +94,9 @@ def test_width_of_a_site_is_the_width_of_its_activations(family: Any) -> None:
     ids, mask = random_ids()
     hooks = ["hook_embed", *names(2, *STREAM, *WRITES, *INSIDE)]
     for hook, values in ours.run(ids, mask, hooks=hooks).items():
-        place = ours.site(hook)
-        assert values.shape == (*ids.shape, place.width)
-        assert place.layer == (None if hook == "hook_embed" else 2)
+        site = ours.site(hook)
+        assert values.shape == (*ids.shape, site.width)
+        assert site.layer == (None if hook == "hook_embed" else 2)
 
 
 @pytest.mark.parametrize(
@@ -167,11 +167,11 @@ def test_depth_is_the_order_in_which_sites_are_computed(family: Any) -> None:
             hook for hook in names(layer, "hook_resid_pre", *INSIDE, *WRITES, "hook_resid_mid", "hook_resid_post")
             if has_site(ours, hook)
         ]  # fmt: skip
-    spots = {
+    modules = {
         hook: find_site_module(ours.base, ours.layout, hook, name="m", layers=ours.layers)
         for hook in hooks
     }
-    with reading(ours.base, spots) as seen, suppress(DeepestSiteRead):
+    with reading(ours.base, modules) as seen, suppress(DeepestSiteRead):
         ours.base(random_ids()[0])
     assert set(seen) == set(hooks)
     met = [depth(hook, model="m", layers=ours.layers) for hook in seen]
@@ -247,13 +247,13 @@ def test_folder_is_loaded_as_deep_as_needed(name: str, tmp_path: Path) -> None:
     ours = open_model(folder, hooks=[hook, "hook_embed"], device="cpu")
     assert (ours.name, ours.source, ours.layers, ours.d_model) == ("tiny", str(folder), 3, 24)
     ids, mask = random_ids()
-    whole = opened(model)
+    complete = opened(model)
     torch.testing.assert_close(
-        ours.run(ids, mask, hooks=[hook]), whole.run(ids, mask, hooks=[hook]), rtol=0, atol=0
+        ours.run(ids, mask, hooks=[hook]), complete.run(ids, mask, hooks=[hook]), rtol=0, atol=0
     )
     again = open_model(str(folder), device="cpu")
     assert (again.name, again.source) == (ours.name, ours.source)
-    assert ours.weights == whole.weights == again.weights
+    assert ours.weights == complete.weights == again.weights
     assert not any("lm_head" in n for n, _ in ours.base.named_parameters())
     if name != "gpt_neo":
         blocks = ours.base.get_submodule(ours.layout.blocks)
@@ -328,7 +328,7 @@ def test_model_without_blocks_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hook", "told"),
+    ("hook", "nearest"),
     [
         ("blocks.1.resid_post", "blocks.1.hook_resid_post"),
         ("blocks.3.hook_resid_post", "blocks 0 to 2"),
@@ -337,11 +337,11 @@ def test_model_without_blocks_is_refused() -> None:
         ("blocks.1.hook_resid_post ", "blocks.1.hook_resid_post"),
     ],
 )
-def test_unknown_site_is_reported_with_the_nearest(hook: str, told: str) -> None:
+def test_unknown_site_is_reported_with_the_nearest(hook: str, nearest: str) -> None:
     ours = opened(random_model("llama"))
-    with pytest.raises(UnknownName, match=told.replace(".", r"\.")):
+    with pytest.raises(UnknownName, match=nearest.replace(".", r"\.")):
         ours.site(hook)
-    with pytest.raises(UnknownName, match=told.replace(".", r"\.")):
+    with pytest.raises(UnknownName, match=nearest.replace(".", r"\.")):
         ours.run(*random_ids(), hooks=[hook])
 
 
@@ -404,7 +404,9 @@ def test_weights_without_a_block_are_refused(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny", layers=2)
     config = random_model("llama", layers=3).config
     config.save_pretrained(folder)
-    with pytest.raises(BadInput, match=r"9 parameters .* are missing from its files, such as layers\.2"):
+    with pytest.raises(
+        BadInput, match=r"9 parameters .* are missing from its files, such as layers\.2"
+    ):
         open_model(folder, device="cpu")
 
 

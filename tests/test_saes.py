@@ -434,9 +434,9 @@ def test_unsupported_architectures_are_refused() -> None:
     ],
 )
 def test_unknown_name_is_reported_with_the_nearest(given: str, nearest: str) -> None:
-    with pytest.raises(UnknownName, match=f"'{given}'.*RELEASE:SAE_ID") as told:
+    with pytest.raises(UnknownName, match=f"'{given}'.*RELEASE:SAE_ID") as error:
         open_sae(given)
-    assert nearest in told.value.nearest
+    assert nearest in error.value.nearest
 
 
 def test_unknown_release_and_id_are_reported_with_the_nearest() -> None:

@@ -70,8 +70,8 @@ def by_numpy(less, x, others, ids):
         return x - sum(np.outer((x - mean) @ one, one) for one in directions.T)
     known = dict(zip(less.ids.tolist(), less.means.numpy(), strict=True))
     if less.kind == "map-and-token-means":
-        told = others[less.source] @ less.weight.numpy() + less.bias.numpy()
-        return x - told - np.array([known.get(i, 0 * told[0]) for i in ids.tolist()])
+        predicted = others[less.source] @ less.weight.numpy() + less.bias.numpy()
+        return x - predicted - np.array([known.get(i, 0 * predicted[0]) for i in ids.tolist()])
     return x - np.array([known.get(i, less.mean.numpy()) for i in ids.tolist()])
 
 
@@ -98,9 +98,9 @@ def test_empty_subtractions():
 def test_a_subtraction_round_trips(tmp_path, kind):
     less = KINDS[kind]()
     write_subtraction(tmp_path, less)
-    there = read_subtraction(tmp_path, d_in=WIDTH)
-    assert there.digest() == less.digest()
-    assert (there.words, dict(there.needs)) == (less.words, dict(less.needs))
+    loaded = read_subtraction(tmp_path, d_in=WIDTH)
+    assert loaded.digest() == less.digest()
+    assert (loaded.words, dict(loaded.needs)) == (less.words, dict(less.needs))
     assert len({KINDS[k]().digest() for k in KINDS}) == len(KINDS)
     assert read_subtraction(tmp_path / "elsewhere", d_in=WIDTH) is None
 
@@ -130,11 +130,11 @@ def bad_files():
     yield "shape", {**means, "ids": torch.tensor([3, 4])}, {"kind": "token-means"}
 
 
-@pytest.mark.parametrize(("said", "tensors", "metadata"), list(bad_files()))
-def test_an_invalid_file_is_refused(tmp_path, said, tensors, metadata):
+@pytest.mark.parametrize(("message", "tensors", "metadata"), list(bad_files()))
+def test_an_invalid_file_is_refused(tmp_path, message, tensors, metadata):
     topk().save_model(tmp_path)
     save_file({k: v.contiguous() for k, v in tensors.items()}, tmp_path / FILE, metadata=metadata)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         open_sae(tmp_path)
 
 

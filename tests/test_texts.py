@@ -159,7 +159,7 @@ def test_jsonl_and_parquet_round_trip(tmp_path_factory, texts, escaped):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"text": "x"', "a.jsonl, line 2, is not JSON"),
         ("[" * 100_000, "a.jsonl, line 2, is not JSON"),
@@ -174,8 +174,8 @@ def test_jsonl_and_parquet_round_trip(tmp_path_factory, texts, escaped):
         ),
     ],
 )
-def test_bad_json_lines_are_reported_by_number(tmp_path, line, said):
-    with pytest.raises(BadInput, match=said):
+def test_bad_json_lines_are_reported_by_number(tmp_path, line, message):
+    with pytest.raises(BadInput, match=message):
         texts_of(write(tmp_path / "a.jsonl", f'{{"text": "fine"}}\n{line}\n'))
 
 
@@ -327,23 +327,23 @@ def test_another_revision_than_the_cached_one_is_missing(offline, revision):
 
 
 def test_the_hub_pins_a_branch_to_its_commit(monkeypatch):
-    asked = []
+    requested = []
 
     class Builder:
         hash = COMMIT
         name = "parquet"
 
         def as_streaming_dataset(self, split):
-            asked.append(split)
+            requested.append(split)
             return datasets.Dataset.from_dict({"text": ["one"], "n": [1]}).to_iterable_dataset()
 
     def load_dataset_builder(path, config, *, revision):
-        asked.extend([path, config, revision])
+        requested.extend([path, config, revision])
         return Builder()
 
     monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     found = read("hf:owner/stories/en", split="validation", revision="v1")
-    assert asked == ["owner/stories", "en", "v1", "validation"]
+    assert requested == ["owner/stories", "en", "v1", "validation"]
     assert (found.name, found.revision, list(found.documents)) == ("stories-en", COMMIT, ["one"])
 
 

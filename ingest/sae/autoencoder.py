@@ -292,10 +292,10 @@ def open_sae(
     Parameters
     ----------
     given
-        The name of a demo SAE, a short name (``"gemmascope-l20"``, see ``sae_names``),
-        ``"release:sae_id"`` of sae-lens' registry, ``"owner/repository:folder"`` at the
-        hub, a folder that sae-lens saved, or an SAE object of sae-lens, which is copied.
-        A name takes precedence over a folder of the same name: write ``./name`` for the
+        A name, a folder that sae-lens saved, or an SAE object of sae-lens, which is copied.
+        Names are those of demo SAEs, short names (``"gemmascope-l20"``, see ``sae_names``),
+        ``"release:sae_id"`` of sae-lens' registry and ``"owner/repository:folder"`` at the
+        hub. A name takes precedence over a folder of the same name: write ``./name`` for the
         folder.
     name
         Its name in the atlas: lower-case letters, digits, ``.``, ``_`` and ``-``.
