@@ -278,7 +278,7 @@ def test_an_atlas_without_digests_works_and_reports_the_incomplete_check_once(
     assert all({"name", "parameters"}.isdisjoint(m) for m in written)
     progress = RecordingProgress()
     run(path, lm, [named(topk(), "top")], None, match=None, progress=progress)
-    assert ["is in the atlas already" in s for s in progress.messages] == [True, False]
+    assert ["is already in the atlas" in s for s in progress.messages] == [True, False]
     assert "could not be checked completely" in progress.messages[1]
     progress = RecordingProgress()
     probe_saes(path, ["top"], sites=[LAST], model=lm, progress=progress)

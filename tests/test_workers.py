@@ -306,7 +306,7 @@ def test_a_command_without_the_extra_says_what_to_install(tmp_path, monkeypatch,
 
 
 def test_less_than_no_worker_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="-1 workers were requested"):
+    with pytest.raises(BadInput, match="workers is -1"):
         work(tmp_path / "a.atlas", workers=-1)
 
 
