@@ -306,7 +306,7 @@ def test_features_one_by_one_give_the_same(toy, kinds):
 
 def test_too_little_memory_is_told(toy):
     kept, *_, vectors = toy
-    with pytest.raises(OutOfRoom, match=r"raise --memory, or take fewer --tokens"):
+    with pytest.raises(OutOfRoom, match=r"raise --memory, or use fewer --tokens"):
         probed(kept, [at_embedding(kept, vectors)], memory=1000)
 
 
@@ -454,7 +454,9 @@ def test_no_unit_is_on_both_sides(toy, split, share):
 def test_one_unit_cannot_be_divided(tmp_path):
     kept = kept_of(tmp_path, [np.zeros(30, dtype=int)], np.ones((30, 2)))
     for split, other in (("document", "sample"), ("type", "document")):
-        with pytest.raises(BadInput, match=rf"has 1 .* by {split}: choose --split {other}"):
+        with pytest.raises(
+            BadInput, match=rf"has 1 .* by {split} needs at least 2: choose --split {other}"
+        ):
             training(kept, split, share=0.8, seed=0)
     assert training(kept, "sample", share=0.8, seed=0).sum() == 24
 

@@ -464,7 +464,7 @@ def test_a_number_too_large_for_single_precision_is_told():
     ("fit", "told"),
     [
         (lambda x, y: LogisticProbes().fit(x[0], y), "shape (12,)"),
-        (lambda x, y: LogisticProbes().fit([["a"]], [[1]]), "no array of numbers"),
+        (lambda x, y: LogisticProbes().fit([["a"]], [[1]]), "not an array of numbers"),
         (lambda x, y: LogisticProbes().fit(x, y[:5]), "(400, labels)"),
         (lambda x, y: LogisticProbes().fit(x, y[:, 0]), "(rows, labels)"),
         (lambda x, y: LogisticProbes().fit(x, y * 2), "other than 0 and 1"),

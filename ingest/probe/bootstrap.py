@@ -1,8 +1,8 @@
-"""Intervals of balanced accuracy: documents are drawn anew, and what was told stays as it is.
+"""Bootstrap intervals of balanced accuracy: documents are resampled, predictions are fixed.
 
-Tokens of one document are not independent, so whole documents are drawn, or groups of
-them. All features, and whatever is told of them, meet the same draws, so that a probe and
-its table are compared on the same tokens.
+Tokens of one document are not independent, so complete documents (or clusters of them) are
+resampled. All features and all predictors use the same draws, so a probe and its table are
+compared on the same tokens.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["CLUSTERS", "Limits", "clusters", "limits"]
 Floats: TypeAlias = NDArray[np.float64]
 
 CLUSTERS = 512
-"""Clusters of documents that are drawn from, at most."""
+"""Largest number of clusters of documents."""
 
 _LOW, _HIGH = 0.025, 0.975
 
@@ -30,13 +30,13 @@ class Limits:
     Parameters
     ----------
     low
-        float64, (features,). The lower limit; NaN where there is nothing to draw from.
+        float64, (features,). The lower limit; NaN where it is undefined.
     high
         float64, (features,). The upper limit, likewise.
     draws
-        float32, (draws, features). The score in each draw, NaN where that draw had no token
-        of a class. A draw is of the same clusters for everything that is told of the same
-        tokens with the same seed.
+        float32, (draws, features). The score in each draw; NaN where a class is empty in
+        that draw. With the same tokens and seed, a draw has the same clusters for every
+        predictor.
     """
 
     low: Floats
@@ -45,30 +45,30 @@ class Limits:
 
     @classmethod
     def none(cls, features: int, *, draws: int = 0) -> "Limits":
-        """Return the limits where there is nothing to draw from."""
+        """Return undefined limits (NaN)."""
         nan = np.full(features, np.nan)
         return cls(nan, nan, np.full((draws, features), np.nan, np.float32))
 
 
 def clusters(documents: NDArray[Any], *, at_most: int = CLUSTERS, seed: int) -> NDArray[np.int64]:
-    """Deal documents at random into clusters of as many documents each, give or take one.
+    """Assign documents at random to clusters whose sizes differ by at most one document.
 
     Parameters
     ----------
     documents
-        Integers, one a token. Which document it is of.
+        Integers, one a token. The document of each token.
     at_most
-        How many clusters there may be; with fewer documents, each is one.
+        Largest number of clusters. If there are fewer documents, each is a cluster.
     seed
-        Seed of the deal.
+        Seed of the assignment.
 
     Returns
     -------
     int64, one a token: its cluster, counted from 0.
     """
     distinct, document = np.unique(documents, return_inverse=True)
-    dealt = np.random.default_rng(seed).permutation(len(distinct)) % at_most
-    return dealt.astype(np.int64)[document]
+    cluster = np.random.default_rng(seed).permutation(len(distinct)) % at_most
+    return cluster.astype(np.int64)[document]
 
 
 def limits(
@@ -85,23 +85,23 @@ def limits(
     Parameters
     ----------
     true_positives
-        float64, (clusters, features). Active tokens told active.
+        float64, (clusters, features). Active tokens predicted active.
     positives
         float64, likewise. Active tokens.
     false_positives
-        float64, likewise. Inactive tokens told active.
+        float64, likewise. Inactive tokens predicted active.
     negatives
         float64, likewise. Inactive tokens.
     draws
-        How often clusters are drawn, as many as there are, with replacement. For a
-        feature, a draw without active or without inactive tokens is left out.
+        Number of bootstrap draws. Each draw samples as many clusters as there are, with
+        replacement. A draw without tokens of a class is ignored for that feature.
     seed
-        Seed of the draws: the same for as many clusters.
+        Seed of the draws. Draws depend on it and on the number of clusters only.
 
     Returns
     -------
-    NaN without draws, and where all tokens of a class are in one cluster: what is in one
-    document only says nothing of others.
+    NaN without draws, and where all tokens of a class are in one cluster: then nothing is
+    known about the variation among documents.
     """
     number, features = positives.shape
     alone = ((positives > 0).sum(axis=0) < 2) | ((negatives > 0).sum(axis=0) < 2)
@@ -122,15 +122,15 @@ def limits(
 
 
 def _quantile(ordered: Floats, share: float) -> Floats:
-    """Return the quantile of each column, NaN left out, as ``np.nanquantile`` has it.
+    """Return the quantile of each column without NaN, equal to ``np.nanquantile``.
 
-    That function goes through columns one by one.
+    ``np.nanquantile`` is slower: it loops over columns.
     """
-    there = np.count_nonzero(~np.isnan(ordered), axis=0)
-    place = share * np.maximum(there - 1, 0)
-    below = place.astype(np.int64)
-    above = np.minimum(below + 1, np.maximum(there - 1, 0))
+    numbers = np.count_nonzero(~np.isnan(ordered), axis=0)
+    position = share * np.maximum(numbers - 1, 0)
+    below = position.astype(np.int64)
+    above = np.minimum(below + 1, np.maximum(numbers - 1, 0))
     features = np.arange(ordered.shape[1])
     lower: Floats = ordered[below, features]
     upper: Floats = ordered[above, features]
-    return np.asarray(lower + (upper - lower) * (place - below))
+    return np.asarray(lower + (upper - lower) * (position - below))

@@ -27,18 +27,20 @@ __all__ = ["probe"]
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option("--from", "sites", multiple=True, metavar="SITE",
-              help="A place in the model (hook_embed, blocks.2.hook_resid_post), or all: the embedding and "
-              "the residual stream after every block. Several may be given. [default: hook_embed]")  # fmt: skip
+              help="A site of the model (hook_embed, blocks.2.hook_resid_post), or all: the embedding and "
+              "the residual stream after every block. Can be repeated. [default: hook_embed]")  # fmt: skip
 @click.option("--preset", type=click.Choice(sorted(PRESETS)),
-              help="Settings of a published study; options beside it take precedence.")  # fmt: skip
+              help="Settings of a published study; other options override them.")  # fmt: skip
 @settings_options(ProbeSettings)
 @click.option("--validate", type=click.Path(path_type=Path), metavar="PATH",
-              help="Another atlas of the same SAE, whose text validates; all of this one's text trains.")  # fmt: skip
-@click.option("--model", metavar="MODEL", help="Name or folder. [default: the one the atlas notes]")
+              help="Another atlas of the same SAE, whose text is used for validation; all text of "
+              "this atlas is then used for training.")  # fmt: skip
+@click.option("--model", metavar="MODEL", help="Name or folder. [default: as stored in the atlas]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
-              help="What may be held beside the vectors; less means fewer features at once.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Probe again what was probed already.")
+              help="Memory for fitting, in addition to the vectors; less means fewer features at "
+              "once.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Probe again what is already stored.")
 @atlas_option
 @shared_options
 def probe(
@@ -55,10 +57,10 @@ def probe(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Ask of every feature whether a place in the model predicts when it is active.
+    """Predict from a site of the model on which tokens each feature is active.
 
-    Each score stands beside its ceiling (the best any function of the token could do) and
-    its controls. At the embedding no model is run; elsewhere it is run once for all SAEs.
+    Each score is reported with its ceiling (the best score of any function of the token)
+    and its controls. The embedding needs no model run; other sites need one for all SAEs.
 
     \b
     Examples:
@@ -92,15 +94,15 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         about = f"{row['sae']} at {row['site']} ({row['run']})"
         if row["verdicts"]:
-            said = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-            echo(f"{about}: {said}")
-        for what, number in row["left_out"].items():
+            counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
+            echo(f"{about}: {counts}")
+        for reason, number in row["left_out"].items():
             if number:
-                echo(f"{about}: {number:,} features left out – {what}")
+                echo(f"{about}: {number:,} features excluded – {reason}")
 
 
 def _show_as_published(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Print the table of the publication, which the command `atlas probes` of the room above draws."""
+    """Print the table of the publication with the command `atlas probes` of package analysis."""
     context = click.get_current_context()
     command = context.find_root().command
     show = command.get_command(context, "probes") if isinstance(command, click.Group) else None

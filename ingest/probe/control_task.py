@@ -1,4 +1,4 @@
-"""The control task at a place: what a probe would be trained and scored on if ids swapped their rates."""
+"""The control task at a site: training and validation counts with rates swapped among token ids."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -27,10 +27,10 @@ class Task:
     Parameters
     ----------
     fitted, scored
-        Expected positives and negatives on the rows that are trained on, and scored.
+        Expected positives and negatives on the training rows and on the scored rows.
     seen
-        bool, (scored rows, features). Rows of ids that its own training has seen, where
-        tokens are drawn; None: those that the probe's training has seen.
+        bool, (scored rows, features). Where tokens are sampled: rows of ids in the
+        training sample of this draw. None: use the ids of the probe's training.
     """
 
     fitted: Dense
@@ -39,48 +39,48 @@ class Task:
 
 
 class ControlTask:
-    """Draws control tasks for the features of one SAE, at one place, by one split.
+    """Draws of the control task for the features of one SAE, at one site, for one split.
 
     Parameters
     ----------
-    place
-        What is read.
-    kept
+    site
+        The site that is read.
+    data
         The SAE's codes.
     train
-        bool, (tokens,). The training side.
+        bool, (tokens,). Mask of the training tokens.
     fitted, scored
-        The rows that probes are trained on, and scored.
+        The rows on which probes are trained, and on which they are scored.
     seed
         Seed of the draws.
     """
 
     def __init__(
         self,
-        place: SiteDesign,
-        kept: ProbeData,
+        site: SiteDesign,
+        data: ProbeData,
         train: NDArray[np.bool_],
         *,
         fitted: Rows,
         scored: Rows,
         seed: int,
     ) -> None:
-        self._place, self._kept, self._train = place, kept, train
+        self._site, self._data, self._train = site, data, train
         self._fitted, self._scored, self._seed = fitted, scored, seed
 
     def draw(self, sides: Sides, *, draw: int, features: NDArray[np.int64]) -> Task:
         """Return one draw.
 
-        It is trained on all that is expected of the training side, or on as many tokens of
-        each class as were drawn for the probe; then what is left of all validates, if it
-        does for the probe.
+        Training uses all expected counts of the training side. If the probe was trained on
+        sampled tokens, training uses an equal number of tokens of each class; the remaining
+        tokens are then used for validation if they are for the probe.
         """
-        place, kept = self._place, self._kept
+        site, data = self._site, self._data
         plain = sides
         if sides.drawn is not None:
             plain = natural(self._train, sides.active, features=sides.features)
-        rows = plain.counts(place.row, place.design.rows)
-        types = rows if place.at_embedding else plain.counts(kept.type, len(kept.ids))
+        rows = plain.counts(site.row, site.design.rows)
+        types = rows if site.at_embedding else plain.counts(data.type, len(data.ids))
         swap = permuted(types[0].occurrences + types[1].occurrences, draw=draw, seed=self._seed)
         fitted, scored = (
             self._of_rows(expected, by_type=t, by_row=r, rows=which)
@@ -91,38 +91,41 @@ class ControlTask:
         )  # fmt: skip
         if sides.drawn is None:
             return Task(fitted, scored, None)
-        number = sides.counts(place.row, place.design.rows)[0].active.astype(np.int64)
+        number = sides.counts(site.row, site.design.rows)[0].active.astype(np.int64)
         rngs = [np.random.default_rng([self._seed, 4, draw, f]) for f in features.tolist()]
         if sides.rest:  # rows of both sides are all rows
             fitted = fitted[0] + scored[0], fitted[1] + scored[1]
         drawn = _drawn(fitted[0], number, rngs), _drawn(fitted[1], number, rngs)
         if sides.rest:
-            left = [np.maximum(all_ - taken, 0) for all_, taken in zip(fitted, drawn, strict=True)]
-            scored = left[0], left[1]
+            rest = [np.maximum(all_ - taken, 0) for all_, taken in zip(fitted, drawn, strict=True)]
+            scored = rest[0], rest[1]
         return Task(drawn, scored, self._seen(drawn[0] + drawn[1]))
 
     def _of_rows(self, expected: Any, *, by_type: Counts, by_row: Counts, rows: Rows) -> Dense:
-        """Spread what is expected of token ids over rows of these ids."""
-        of = self._place.row_type[rows.numbers]
+        """Distribute the expected positives of each token id over the rows of that id."""
+        ids = self._site.row_type[rows.numbers]
         tokens = by_row.occurrences[rows.numbers, None].astype(np.float64)
-        in_all = np.maximum(by_type.occurrences[of, None], 1)
-        positives: Floats = expected.tocsr()[of].toarray() * (tokens / in_all)
+        in_all = np.maximum(by_type.occurrences[ids, None], 1)
+        positives: Floats = expected.tocsr()[ids].toarray() * (tokens / in_all)
         return positives, tokens - positives
 
     def _seen(self, trained: Floats) -> NDArray[np.bool_]:
-        """Return which scored rows are of ids among what was trained on, (fitted rows, features)."""
-        types = self._place.row_type
+        """Return which scored rows have an id with trained tokens.
+
+        ``trained`` has tokens, (fitted rows, features).
+        """
+        types = self._site.row_type
         shape = (int(types.max(initial=-1)) + 1, len(self._fitted.numbers))
-        of = (types[self._fitted.numbers], np.arange(shape[1]))
-        each = csr_array(coo_array((np.ones(shape[1]), of), shape=shape))
-        seen: NDArray[np.bool_] = np.asarray(each @ trained)[types[self._scored.numbers]] > 0
+        cells = (types[self._fitted.numbers], np.arange(shape[1]))
+        rows_of_id = csr_array(coo_array((np.ones(shape[1]), cells), shape=shape))
+        seen: NDArray[np.bool_] = np.asarray(rows_of_id @ trained)[types[self._scored.numbers]] > 0
         return seen
 
 
 def _drawn(expected: Floats, number: NDArray[np.int64], rngs: list[np.random.Generator]) -> Floats:
-    """Draw so many tokens of each feature, rows by what is expected of them; (rows, features)."""
-    found = np.empty_like(expected)
+    """Sample ``number`` tokens of each feature from rows in proportion to ``expected``."""
+    sample = np.empty_like(expected)
     for feature, tokens in enumerate(number.tolist()):
         share = expected[:, feature] / expected[:, feature].sum()
-        found[:, feature] = rngs[feature].multinomial(tokens, share)
-    return found
+        sample[:, feature] = rngs[feature].multinomial(tokens, share)
+    return sample

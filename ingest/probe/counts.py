@@ -1,8 +1,8 @@
-"""Counts: how often each key occurs among some tokens, and how often each feature is active on it.
+"""Counts: the tokens of each key, and how many of them activate each feature.
 
-A key is whatever tokens are told apart by: the token id, the position in the context,
-the pair of this token and the one before. Everything a function of the key can know of
-a feature is in its counts, so tables and ceilings (``ingest.probe.token_baselines``) need no token.
+A key is a property of a token: the token id, the position in the context, or the bigram
+of this token and the previous one. The counts determine the score of every function of the
+key. Tables and ceilings (``ingest.probe.token_baselines``) therefore need no single tokens.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class Counts:
     Parameters
     ----------
     occurrences
-        int64, one a key. Tokens with this key; a key of the other side may have none.
+        int64, one a key. Tokens with this key; 0 for a key of the other side only.
     positives
-        float64, (keys, features). Of these, tokens on which the feature is active;
+        float64, (keys, features). Tokens of the key on which the feature is active;
         without stored zeros.
     negatives
-        float64, (keys, features). Tokens on which it is not active, where not all
-        of them count (drawn ones); all others if None.
+        float64, (keys, features). Sampled tokens of the key on which the feature is
+        inactive. If None, all its inactive tokens count.
     """
 
     occurrences: NDArray[np.int64]
@@ -36,17 +36,17 @@ class Counts:
 
     @property
     def tokens(self) -> int:
-        """All tokens of this side."""
+        """Number of tokens on this side."""
         return int(self.occurrences.sum())
 
     @property
     def active(self) -> NDArray[np.float64]:
-        """Active tokens of each feature; (features,)."""
+        """Number of active tokens of each feature; (features,)."""
         return np.asarray(self.positives.sum(axis=0), dtype=np.float64)
 
     @property
     def inactive(self) -> NDArray[np.float64]:
-        """Inactive tokens that count, of each feature; (features,)."""
+        """Number of inactive tokens that count for each feature; (features,)."""
         if self.negatives is None:
             return self.tokens - self.active
         return np.asarray(self.negatives.sum(axis=0), dtype=np.float64)

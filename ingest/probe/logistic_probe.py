@@ -1,6 +1,6 @@
-"""Is the feature active? Logistic probes of a block of features, beside their tables, ceilings and controls.
+"""Logistic probes: predict whether each feature is active, with tables, ceilings and controls.
 
-Columns are those of PREDICTED_FROM in ``atlas.schema``, where each is defined.
+The columns are those of PREDICTED_FROM; ``atlas.schema`` defines each.
 """
 
 from typing import Any, TypeAlias
@@ -34,47 +34,47 @@ Margins: TypeAlias = NDArray[np.floating[Any]]
 
 
 class ActiveProbe:
-    """Probes features of one SAE at one place, by one split.
+    """Logistic probes of the features of one SAE at one site, for one split.
 
     Parameters
     ----------
-    place
-        What is read.
-    kept
+    site
+        The site that is read.
+    data
         The SAE's codes.
     train
-        bool, (tokens,). The training side.
+        bool, (tokens,). Mask of the training tokens.
     settings
-        How it is done.
+        How features are probed.
     split
         Name of the split.
     """
 
     def __init__(
         self,
-        place: SiteDesign,
-        kept: ProbeData,
+        site: SiteDesign,
+        data: ProbeData,
         train: NDArray[np.bool_],
         *,
         settings: ProbeSettings,
         split: str,
     ) -> None:
-        self._place, self._kept, self._train, self._settings = place, kept, train, settings
+        self._site, self._data, self._train, self._settings = site, data, train, settings
         self._rest = settings.draws_from_all(split)
-        # Of ids that training never saw a table knows nothing, and of drawn tokens there are no
-        # intervals: there is nothing to judge by.
-        self._judges = split != "type" and settings.balance == "weight"
+        # A table cannot predict token ids that training never saw, and sampled tokens have no
+        # intervals. In both cases there is no verdict.
+        self._has_verdict = split != "type" and settings.balance == "weight"
         every = np.ones(len(train), dtype=np.bool_)
         self._fitted = self._rows(every if self._rest else train)
         self._scored = self._rows(every if self._rest else ~train)
         self._basis: Spectrum = spectrum(self._fitted.design)
         self._task = ControlTask(
-            place, kept, train, fitted=self._fitted, scored=self._scored, seed=settings.seed
+            site, data, train, fitted=self._fitted, scored=self._scored, seed=settings.seed
         )
-        self._resample = Resample(kept.document, train, draws=settings.draws, seed=settings.seed)
-        self._by_type = self._resample.by(kept.type, len(kept.ids))
+        self._resample = Resample(data.document, train, draws=settings.draws, seed=settings.seed)
+        self._by_type = self._resample.by(data.type, len(data.ids))
         self._by_row = (
-            self._by_type if place.at_embedding else self._resample.by(place.row, place.design.rows)
+            self._by_type if site.at_embedding else self._resample.by(site.row, site.design.rows)
         )
 
     def columns(self, active: Occurrences, features: NDArray[np.int64]) -> Columns:
@@ -83,9 +83,9 @@ class ActiveProbe:
         Parameters
         ----------
         active
-            Where they are active.
+            The tokens on which they are active.
         features
-            int64, (features,). The number of each in the SAE.
+            int64, (features,). The index of each in the SAE.
 
         Returns
         -------
@@ -94,14 +94,14 @@ class ActiveProbe:
             balanced accuracy in each draw of the bootstrap.
         """
         sides = self._sides(active, features)
-        z, columns = self._fit(*sides.counts(self._place.row, self._place.design.rows))
+        z, columns = self._fit(*sides.counts(self._site.row, self._site.design.rows))
         columns |= self._tables(sides)
         columns |= self._controls(sides, z, features=features)
         limits = self._limits(sides, z)
-        for what, name in (("probe", ""), ("table", "token_table_"), ("ceiling", "token_ceiling_")):
-            columns |= {f"{name}low": limits[what].low, f"{name}high": limits[what].high}
+        for key, name in (("probe", ""), ("table", "token_table_"), ("ceiling", "token_ceiling_")):
+            columns |= {f"{name}low": limits[key].low, f"{name}high": limits[key].high}
         columns["draws"] = limits["probe"].draws.T
-        return columns | self._judged(limits, columns)
+        return columns | self._verdicts(limits, columns)
 
     def _sides(self, active: Occurrences, features: NDArray[np.int64]) -> Sides:
         s = self._settings
@@ -111,8 +111,8 @@ class ActiveProbe:
         return subsampled(self._train, active, features=features, share=share, seed=s.seed)
 
     def _rows(self, side: NDArray[np.bool_]) -> Rows:
-        number = np.unique(self._place.row[side])
-        return Rows(self._place.design.take(number), number)
+        number = np.unique(self._site.row[side])
+        return Rows(self._site.design.take(number), number)
 
     def _fit(self, train: Counts, validation: Counts) -> tuple[Margins, Columns]:
         """Train and score the probes; return the margins of validation rows and the scores."""
@@ -159,7 +159,7 @@ class ActiveProbe:
         return torch.from_numpy(1 / (2 * s.c * (train.active + train.inactive)))
 
     def _solve(self, positives: Floats, negatives: Floats, *, tokens: Counts) -> Solution:
-        """Fit a probe to each feature, both classes of which weigh the same."""
+        """Fit a probe to each feature, with equal total weight of both classes."""
         design = self._fitted.design
         target = design.tensor(_share(positives))
         weight = target + design.tensor(_share(negatives))
@@ -171,25 +171,25 @@ class ActiveProbe:
         )  # fmt: skip
 
     def _tables(self, sides: Sides) -> Columns:
-        kept = self._kept
-        train, validation = sides.counts(kept.type, len(kept.ids))
-        found = {
+        data = self._data
+        train, validation = sides.counts(data.type, len(data.ids))
+        scores = {
             "token_table": confusion(table(train), validation),
             "token_ceiling": confusion(best(validation), validation),
             "train_token_ceiling": confusion(best(train), train),
         }
         seen = self._seen_types(train, sides.features)
-        of_seen = (seen * _tokens(validation)).sum(0) / _tokens(validation).sum(0)
-        for what, key in (("position", kept.position), ("bigram", kept.bigram)):
+        seen_share = (seen * _tokens(validation)).sum(0) / _tokens(validation).sum(0)
+        for name, key in (("position", data.position), ("bigram", data.bigram)):
             pair = sides.counts(key, int(key.max(initial=-1)) + 1)
-            found[f"{what}_table"] = confusion(table(pair[0]), pair[1])
-            found[f"{what}_ceiling"] = confusion(best(pair[1]), pair[1])
-        return {k: c.balanced_accuracy for k, c in found.items()} | {
-            "seen_share": np.broadcast_to(of_seen, sides.features)
+            scores[f"{name}_table"] = confusion(table(pair[0]), pair[1])
+            scores[f"{name}_ceiling"] = confusion(best(pair[1]), pair[1])
+        return {k: c.balanced_accuracy for k, c in scores.items()} | {
+            "seen_share": np.broadcast_to(seen_share, sides.features)
         }
 
     def _seen_types(self, train: Counts, features: int) -> NDArray[np.bool_]:
-        """Return which token ids a feature's training has seen; (ids, features) or (ids, 1)."""
+        """Return which token ids occur in a feature's training; (ids, features) or (ids, 1)."""
         if train.negatives is None:
             return train.occurrences[:, None] > 0
         seen: NDArray[np.bool_] = (train.positives + train.negatives).toarray() > 0
@@ -197,10 +197,10 @@ class ActiveProbe:
 
     def _controls(self, sides: Sides, z: Margins, *, features: NDArray[np.int64]) -> Columns:
         """Score probes of control tasks and of shuffled labels, trained as the probe was."""
-        place, kept = self._place, self._kept
-        fitted, scored = sides.counts(place.row, place.design.rows)
-        seen = self._seen_types(sides.counts(kept.type, len(kept.ids))[0], sides.features)
-        seen = seen[place.row_type[self._scored.numbers]]
+        site, data = self._site, self._data
+        fitted, scored = sides.counts(site.row, site.design.rows)
+        seen = self._seen_types(sides.counts(data.type, len(data.ids))[0], sides.features)
+        seen = seen[site.row_type[self._scored.numbers]]
         dense = self._scored.dense(scored)
         draws = range(self._settings.controls)
         scores = [self._control(sides, draw=draw, seen=seen, features=features) for draw in draws]
@@ -215,7 +215,7 @@ class ActiveProbe:
     def _shuffled(
         self, fitted: Counts, dense: tuple[Floats, Floats], *, features: NDArray[np.int64]
     ) -> Floats:
-        """Return how well probes of shuffled labels do: chance."""
+        """Return the balanced accuracy of probes of shuffled labels, about 0.5."""
         positives = shuffled_positives(fitted, features=features, seed=self._settings.seed)
         negatives = None
         if fitted.negatives is not None:
@@ -227,40 +227,40 @@ class ActiveProbe:
     def _control(
         self, sides: Sides, *, draw: int, seen: NDArray[np.bool_], features: NDArray[np.int64]
     ) -> Floats:
-        """Return how well one draw of the control task is learnt, on validation tokens of seen ids."""
+        """Return the balanced accuracy on one draw of the control task, on tokens of seen ids."""
         task = self._task.draw(sides, draw=draw, features=features)
-        tokens = sides.counts(self._place.row, self._place.design.rows)[0]
+        tokens = sides.counts(self._site.row, self._site.design.rows)[0]
         z = self._margins(self._solve(*task.fitted, tokens=tokens))
         seen = seen if task.seen is None else task.seen
         return confusion_of(z, *(x * seen for x in task.scored)).balanced_accuracy
 
-    def _judged(self, limits: dict[str, Limits], found: Columns) -> Columns:
+    def _verdicts(self, limits: dict[str, Limits], scores: Columns) -> Columns:
         judged = judge(
-            probe=found["balanced_accuracy"], probe_limits=limits["probe"],
-            table=found["token_table"], table_limits=limits["table"],
-            ceiling=found["token_ceiling"], ceiling_limits=limits["ceiling"],
-            position=found["position_table"], bigram=found["bigram_table"],
+            probe=scores["balanced_accuracy"], probe_limits=limits["probe"],
+            table=scores["token_table"], table_limits=limits["table"],
+            ceiling=scores["token_ceiling"], ceiling_limits=limits["ceiling"],
+            position=scores["position_table"], bigram=scores["bigram_table"],
             tau=self._settings.tau, delta=self._settings.delta,
-            at_embedding=self._place.at_embedding,
+            at_embedding=self._site.at_embedding,
         )  # fmt: skip
         columns = {"verdict": judged.verdict, "how": judged.how, "context_by": judged.context_by}
-        if not self._judges:
+        if not self._has_verdict:
             return {name: np.full_like(words, None) for name, words in columns.items()}
         return columns
 
     def _limits(self, sides: Sides, z: Margins) -> dict[str, Limits]:
-        if sides.drawn is not None:  # drawn tokens differ from feature to feature: no interval
+        if sides.drawn is not None:  # sampled tokens differ between features: no interval
             return dict.fromkeys(("probe", "table", "ceiling"), Limits.none(sides.features))
-        kept, place, resample = self._kept, self._place, self._resample
+        data, site, resample = self._data, self._site, self._resample
         active = sides.active.take(~self._train[sides.active.token])
-        told = np.zeros((place.design.rows, sides.features), dtype=np.float32)
-        told[self._scored.numbers] = np.heaviside(z, 0.5)
-        train, validation = sides.counts(kept.type, len(kept.ids))
+        predicted = np.zeros((site.design.rows, sides.features), dtype=np.float32)
+        predicted[self._scored.numbers] = np.heaviside(z, 0.5)
+        train, validation = sides.counts(data.type, len(data.ids))
         return {
-            "probe": resample.of_rows(told, self._by_row, row=place.row, active=active),
-            "table": resample.of_keys(table(train), self._by_type, key=kept.type, active=active),
+            "probe": resample.of_rows(predicted, self._by_row, row=site.row, active=active),
+            "table": resample.of_keys(table(train), self._by_type, key=data.type, active=active),
             "ceiling": resample.of_keys(
-                best(validation), self._by_type, key=kept.type, active=active
+                best(validation), self._by_type, key=data.type, active=active
             ),
         }
 
@@ -270,13 +270,13 @@ def _balanced(counts: Counts) -> dict[str, Floats]:
 
 
 def _share(tokens: Floats) -> Floats:
-    """Return what each row weighs of its class, which weighs one half."""
+    """Return the weight of each row, with a total of one half for its class."""
     shares: Floats = 0.5 * tokens / np.maximum(tokens.sum(axis=0), np.finfo(np.float64).tiny)
     return shares
 
 
 def _tokens(counts: Counts) -> Floats:
-    """Return how many tokens of each key count; (keys, features) or (keys, 1)."""
+    """Return the number of tokens of each key that count; (keys, features) or (keys, 1)."""
     if counts.negatives is None:
         return counts.occurrences[:, None].astype(np.float64)
     tokens: Floats = (counts.positives + counts.negatives).toarray()

@@ -1,4 +1,4 @@
-"""The edges a run of probes makes: columns of some features as the table PREDICTED_FROM."""
+"""The table PREDICTED_FROM of a run of probes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from ingest.reduce.arrow_columns import keys
 
 __all__ = ["Run", "edges"]
 
-# Settings that a run's name tells where they are not the default; the number of draws of
-# controls and bootstrap is not told. The last two are of kind 'active' only.
+# Settings that the name of a run includes if they differ from the default. The numbers of
+# control and bootstrap draws are not among them. The last two apply to kind 'active' only.
 _NAMED = (
     "threshold", "tokens", "features", "seed", "train_share", "min_positives", "iterations",
     "tolerance", "tau", "delta",
@@ -26,18 +26,19 @@ _SHORT = {"threshold": "above", "tokens": "first", "train_share": "train"}
 
 @dataclass(frozen=True)
 class Run:
-    """One way of probing: what differs between runs of one SAE at one site.
+    """One run of probes: what differs between runs of one SAE at one site.
 
     Parameters
     ----------
     split
-        ``"document"``, ``"sample"`` or ``"type"``, or ``"corpus"`` where another text validates.
+        ``"document"``, ``"sample"`` or ``"type"``; ``"corpus"`` if another text is used for
+        validation.
     kind
         What is predicted.
     settings
-        How it is done.
+        How features are probed.
     validated_on, corpus
-        Name and id of the other text, if there is one.
+        Name and id of the validation text, if it is another one.
     """
 
     split: str
@@ -48,25 +49,25 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The property ``run`` of its edges: split, kind, penalty, and what else is not default."""
-        s, plain = self.settings, ProbeSettings()
-        told = [
+        """The property ``run`` of its edges: split, kind, penalty and non-default settings."""
+        s, default = self.settings, ProbeSettings()
+        words = [
             self.split,
             self.kind,
-            f"l2={_said(s.penalty)}" if s.c is None else f"C={_said(s.c)}",
+            f"l2={_shortest(s.penalty)}" if s.c is None else f"C={_shortest(s.c)}",
         ]
-        told += [f"on={self.validated_on}"] if self.validated_on else []
+        words += [f"on={self.validated_on}"] if self.validated_on else []
         for name in _NAMED if self.weighs else _NAMED[:-2]:
             value = getattr(s, name)
-            if value != getattr(plain, name):
-                told.append(f"{_SHORT.get(name, name)}={_said(value)}")
-        told += [s.balance] if self.weighs and s.balance != plain.balance else []
-        told += [] if s.scale else ["unscaled"]
-        return "/".join(told)
+            if value != getattr(default, name):
+                words.append(f"{_SHORT.get(name, name)}={_shortest(value)}")
+        words += [s.balance] if self.weighs and s.balance != default.balance else []
+        words += [] if s.scale else ["unscaled"]
+        return "/".join(words)
 
     @property
     def weighs(self) -> bool:
-        """Whether classes are balanced at all."""
+        """Whether classes are balanced."""
         return self.kind == "active"
 
 
@@ -79,27 +80,28 @@ def edges(
     features: NDArray[np.int64],
     generalises: Mapping[int, bool] | None,
 ) -> pa.Table:
-    """Make the table of a run.
+    """Return the table PREDICTED_FROM of a run.
 
     Parameters
     ----------
     run
         The run.
     columns
-        What was found, block by block.
+        The scores of each block of features.
     sae, site
         Names of the SAE and of the site (``model/hook``).
     features
         int64, (features,). Index of each feature, in the order of the blocks.
     generalises
-        For each feature, whether the split by token id says so; None if it was not run.
+        Whether each feature reaches ``tau`` in the split by token id; None if that split
+        was not run.
     """
     schema, count = arrow_schema("PREDICTED_FROM", "probe"), len(features)
-    found: dict[str, Any] = {
+    scores: dict[str, Any] = {
         name: np.concatenate([block[name] for block in columns])
         for name in (columns[0] if columns else {})
     }
-    same = {
+    constant = {
         "target": site,
         "run": run.name,
         "split": run.split,
@@ -114,21 +116,21 @@ def edges(
         if field.name == "generalises":
             values = [None if generalises is None else generalises.get(int(f)) for f in features]
             table[field.name] = pa.array(values, field.type)
-        elif field.name in found:
-            table[field.name] = _array(field.name, found[field.name], field.type)
+        elif field.name in scores:
+            table[field.name] = _array(field.name, scores[field.name], field.type)
         elif field.name not in table:
-            table[field.name] = pa.array([same.get(field.name)] * count, field.type)
+            table[field.name] = pa.array([constant.get(field.name)] * count, field.type)
     return pa.table(table, schema=schema)
 
 
-def _said(value: float | int) -> str:
-    """Return a number as short as it can be without being another one."""
+def _shortest(value: float | int) -> str:
+    """Return the shortest text that reads back as the same number."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
 
 def _array(name: str, values: NDArray[Any], kind: pa.DataType) -> pa.Array:
-    """Return a column; NaN is null, and counts are whole: a half, at a margin of 0, is told rightly."""
+    """Return a column with null for NaN; a half count (margin 0) is rounded in favour of the probe."""
     if values.dtype == object:
         return pa.array(values.tolist(), kind)
     if pa.types.is_floating(kind):

@@ -1,12 +1,12 @@
-"""Presets: ways of probing that others have published, under the name they are known by."""
+"""Presets: the probe settings of published studies, by name."""
 
 from ingest.probe.settings import ProbeSettings
 
 __all__ = ["PRESETS"]
 
 PRESETS: dict[str, ProbeSettings] = {
-    # The published dataset-geometry study: scikit-learn's LogisticRegression(C=10), 2,000
-    # iterations, on as many inactive tokens as active ones, validated on whatever was left.
+    # The dataset-geometry study: scikit-learn's LogisticRegression(C=10) with 2,000 iterations,
+    # trained on equal numbers of active and inactive tokens, validated on the remaining tokens.
     "mats": ProbeSettings(
         splits=("sample",),
         c=10.0,

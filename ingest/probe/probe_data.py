@@ -1,4 +1,4 @@
-"""Kept codes as probes read them: the tokens with all they are told apart by, and where features are active."""
+"""Stored codes for probes: the keys of every token, and the tokens on which features are active."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -20,14 +20,14 @@ _COLUMNS = tuple(f.name for f in fields(Tokens))
 
 @dataclass(frozen=True, eq=False)
 class Occurrences:
-    """The tokens on which some features are active, one entry each; entries of a feature together.
+    """The tokens on which some features are active, sorted by feature and token.
 
     Parameters
     ----------
     token
-        int64. Which token, from 0; ascending within a feature.
+        int64. Number of the token, from 0; ascending within a feature.
     feature
-        int64. Which of the features asked for, from 0; never falls.
+        int64. Position among the requested features, from 0; never decreases.
     value
         float32. The activation, above 0.
     """
@@ -40,14 +40,14 @@ class Occurrences:
         return len(self.token)
 
     def take(self, where: NDArray[np.bool_] | slice) -> "Occurrences":
-        """Return some of the entries."""
+        """Return a subset of the entries."""
         return Occurrences(self.token[where], self.feature[where], self.value[where])
 
 
 class ProbeData:
-    """The codes of an SAE on one text, or on several, one after another.
+    """The codes of an SAE on one or more consecutive texts.
 
-    Tokens are numbered from 0 over all texts; documents are too.
+    Tokens and documents are numbered from 0 over all texts.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class ProbeData:
     d_sae
         Number of features.
     first
-        Only the first so many tokens of each text; all if None.
+        Number of tokens to read from the start of each text; all if None.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class ProbeData:
         read = [self._tokens(shards) for shards in texts]
         self.lengths = [len(one) for one in read]
         self.text = np.repeat(np.arange(len(read)), self.lengths)
-        """int64, one a token: which text it is of."""
+        """int64, one a token: the number of its text."""
         self.ids, self.type = np.unique(
             np.concatenate([one.token_id for one in read]), return_inverse=True
         )
         self.position = np.concatenate([one.position for one in read]).astype(np.int64)
         self.document = _numbered([one.document for one in read])
-        # The first token of a context has no token before it, and is told apart by that.
+        # The first token of a context has no previous token, which makes a bigram of its own.
         self._fresh = np.concatenate([one.fresh for one in read])
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class ProbeData:
 
     @cached_property
     def bigram(self) -> NDArray[np.int64]:
-        """Which pair of this token and the one before it in its context; (tokens,), numbered from 0."""
+        """Number of the bigram (previous token in the context, token); (tokens,), from 0."""
         before = np.concatenate([[0], self.type[:-1] + 1])
         before[self._fresh] = 0
         pair = before * (len(self.ids) + 1) + self.type
@@ -91,30 +91,30 @@ class ProbeData:
     def positives(
         self, sides: Sequence[NDArray[np.bool_]], *, threshold: float
     ) -> list[NDArray[np.int64]]:
-        """Return on how many tokens of each side every feature is active; (d_sae,) each.
+        """Count the tokens of each side on which every feature is active; (d_sae,) each.
 
         Parameters
         ----------
         sides
-            For each side, which tokens are on it; (tokens,).
+            The mask of the tokens of each side; (tokens,).
         threshold
-            Activation above which it counts as active.
+            Activation above which a feature counts as active.
         """
-        found = [np.zeros(self.d_sae, dtype=np.int64) for _ in sides]
+        counts = [np.zeros(self.d_sae, dtype=np.int64) for _ in sides]
         for token, feature, value in self._entries():
-            for total, side in zip(found, sides, strict=True):
-                counted = feature[side[token] & (value > threshold)]
-                total += np.bincount(counted, minlength=self.d_sae)
-        return found
+            for total, side in zip(counts, sides, strict=True):
+                active = feature[side[token] & (value > threshold)]
+                total += np.bincount(active, minlength=self.d_sae)
+        return counts
 
     def occurrences(self, features: NDArray[np.int64], *, threshold: float = 0.0) -> Occurrences:
-        """Look at the codes once for where some features are active, above a threshold."""
+        """Find the tokens on which some features exceed a threshold, in one pass over the codes."""
         number = np.full(self.d_sae, -1, dtype=np.int64)
         number[features] = np.arange(len(features))
         pieces = []
         for token, feature, value in self._entries():
-            wanted = (number[feature] >= 0) & (value > threshold)
-            pieces.append((token[wanted], number[feature[wanted]], value[wanted]))
+            selected = (number[feature] >= 0) & (value > threshold)
+            pieces.append((token[selected], number[feature[selected]], value[selected]))
         token, feature, value = (np.concatenate(column) for column in zip(*pieces, strict=True))
         order = np.argsort(feature, kind="stable")
         return Occurrences(token[order], feature[order], value[order])
@@ -135,22 +135,22 @@ class ProbeData:
 
     def _tokens(self, shards: Sequence[Path]) -> Tokens:
         columns: list[Tokens] = []
-        left = self._first
+        remaining = self._first
         for shard in shards:
             for block in read_shard(shard):
                 t = block.tokens
-                take = len(t) if left is None else min(left, len(t))
+                take = len(t) if remaining is None else min(remaining, len(t))
                 # Copies: the block's arrays are views of a file that is closed.
                 columns.append(Tokens(**{n: getattr(t, n)[:take].copy() for n in _COLUMNS}))
-                left = None if left is None else left - take
+                remaining = None if remaining is None else remaining - take
         return Tokens(**{n: np.concatenate([getattr(c, n) for c in columns]) for n in _COLUMNS})
 
 
 def _numbered(documents: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Number the documents of all texts from 0, without gaps."""
-    begin, found = 0, []
+    begin, numbers = 0, []
     for one in documents:
         number = np.unique(one, return_inverse=True)[1] + begin
         begin = int(number.max(initial=begin - 1)) + 1
-        found.append(number)
-    return np.concatenate(found)
+        numbers.append(number)
+    return np.concatenate(numbers)

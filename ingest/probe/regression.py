@@ -1,8 +1,8 @@
-"""How much of a feature's activation a function of the key predicts.
+"""R² of a feature's activation when it is predicted from the key alone.
 
-Everything follows from sums by key: the mean by training tokens is the table, the mean by
-validation tokens the ceiling, which no function of the key passes on these tokens. On all
-tokens, inactive ones count as 0.
+All scores follow from sums by key. The table predicts the training mean of each key. The
+ceiling predicts its validation mean; no function of the key scores higher on these tokens.
+Over all tokens, inactive ones count as 0.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Sums:
     occurrences
         int64, one a key. Tokens with this key.
     active
-        float64, (keys, features). Of these, active ones; no stored zeros.
+        float64, (keys, features). Active tokens with this key; no stored zeros.
     sums
         float64, (keys, features). Sum of their activations.
     squares
@@ -49,7 +49,7 @@ class Sums:
         return np.asarray(self.sums.sum(axis=0), dtype=np.float64)
 
     def tokens(self, *, active_only: bool = False) -> Floats:
-        """Return how many tokens there are for each feature; (features,)."""
+        """Return the number of tokens for each feature; (features,)."""
         if active_only:
             return np.asarray(self.active.sum(axis=0), dtype=np.float64)
         return np.full(self.squares.shape, float(self.occurrences.sum()))
@@ -69,7 +69,7 @@ def r2_of(errors: Floats, validation: Sums, *, active_only: bool = False) -> Flo
 
     Returns
     -------
-    float64; below 0 if worse than that mean, NaN where activations are all the same.
+    float64; below 0 if worse than that mean, NaN where all activations are equal.
     """
     tokens = np.maximum(validation.tokens(active_only=active_only), 1)
     spread = validation.squares - validation.total**2 / tokens
@@ -78,29 +78,29 @@ def r2_of(errors: Floats, validation: Sums, *, active_only: bool = False) -> Flo
 
 
 def r2_table(train: Sums, validation: Sums, *, active_only: bool = False) -> Floats:
-    """Return R² of training means by key; keys unseen in training: the mean of all of it.
+    """Return R² of training means by key; for unseen keys, the global training mean.
 
     Parameters
     ----------
     train
-        The tokens the means are of.
+        The tokens that determine the means.
     validation
-        The tokens they are held against, of the same keys and features.
+        The tokens that are predicted, with the same keys and features.
     active_only
-        Whether only active tokens are looked at, on both sides.
+        Whether only active tokens are used, on both sides.
 
     Returns
     -------
-    float64, (features,), NaN where validation activations are all the same, or nothing
-    was seen in training.
+    float64, (features,). NaN where all validation activations are equal, or where the
+    feature has no training tokens.
     """
     overall = ratio(train.total, train.tokens(active_only=active_only))
     if active_only:
         seen = _like(train.active, np.ones(train.active.nnz))
         means = csc_array(train.sums.multiply(_like(train.active, 1 / train.active.data)))
         unseen_sum = validation.total - seen.multiply(validation.sums).sum(axis=0)
-        told = seen.multiply(validation.active).sum(axis=0)
-        unseen_tokens = validation.tokens(active_only=True) - told
+        seen_tokens = seen.multiply(validation.active).sum(axis=0)
+        unseen_tokens = validation.tokens(active_only=True) - seen_tokens
         squares = means.multiply(means).multiply(validation.active).sum(axis=0)
     else:
         unseen = (train.occurrences == 0).astype(np.float64)
@@ -115,22 +115,22 @@ def r2_table(train: Sums, validation: Sums, *, active_only: bool = False) -> Flo
 
 
 def r2_ceiling(validation: Sums, *, active_only: bool = False) -> Floats:
-    """Return R² of the means by key of the very tokens they are held against (η²).
+    """Return R² of the validation means by key on the validation tokens themselves (η²).
 
     Parameters
     ----------
     validation
         The tokens.
     active_only
-        Whether only active tokens are looked at.
+        Whether only active tokens are used.
 
     Returns
     -------
-    float64, (features,), NaN where activations are all the same.
+    float64, (features,), NaN where all activations are equal.
     """
     return r2_table(validation, validation, active_only=active_only)
 
 
 def _like(matrix: csc_array, data: Floats) -> csc_array:
-    """Return other data at the same places."""
+    """Return a matrix with the same sparsity pattern and other data."""
     return csc_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -1,4 +1,4 @@
-"""Resampling documents: what was told of validation tokens, added up by cluster of documents."""
+"""Bootstrap over documents: predictions on validation tokens, summed by cluster of documents."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,16 @@ __all__ = ["Resample"]
 
 
 class Resample:
-    """The validation tokens of a split, dealt into clusters of documents.
+    """The validation tokens of a split, in clusters of documents.
 
     Parameters
     ----------
     document
         int64, (tokens,). The document of every token.
     train
-        bool, (tokens,). Which tokens are not of validation.
+        bool, (tokens,). Mask of the training tokens.
     draws, seed
-        Of the bootstrap.
+        Number of draws and seed of the bootstrap.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Resample:
     ) -> None:
         self._draws, self._seed = draws, seed
         self._validation = np.flatnonzero(~train)
-        dealt = clusters(document[self._validation], seed=seed)
-        self.clusters = int(dealt.max(initial=-1)) + 1
+        cluster = clusters(document[self._validation], seed=seed)
+        self.clusters = int(cluster.max(initial=-1)) + 1
         self._cluster = np.full(len(train), -1, dtype=np.int64)
-        self._cluster[self._validation] = dealt
-        self._tokens = np.bincount(dealt, minlength=self.clusters).astype(np.float64)
+        self._cluster[self._validation] = cluster
+        self._tokens = np.bincount(cluster, minlength=self.clusters).astype(np.float64)
 
     def by(self, key: NDArray[np.int64], keys: int) -> csr_array:
         """Count the tokens of each cluster by a key; float64, (clusters, keys)."""
@@ -48,27 +48,30 @@ class Resample:
 
     def of_rows(
         self,
-        told: NDArray[np.floating],
+        predicted: NDArray[np.floating],
         counts: csr_array,
         *,
         row: NDArray[np.int64],
         active: Occurrences,
     ) -> Limits:
-        """Return the interval of what is told of rows.
+        """Return the interval of balanced accuracy of predictions by row.
 
         Parameters
         ----------
-        told
-            (rows, features). 1 active, 0 inactive, 0.5 neither.
+        predicted
+            (rows, features). Predictions: 1 active, 0 inactive, 0.5 no prediction.
         counts
-            Tokens of each cluster by row, as ``by`` gives them.
+            Tokens of each cluster by row, from ``by``.
         row
             int64, (tokens,). The row of each token.
         active
             Occurrences on validation tokens.
         """
         return self._limits(
-            told[row[active.token], active.feature], counts @ told, active, told.shape[1]
+            predicted[row[active.token], active.feature],
+            counts @ predicted,
+            active,
+            predicted.shape[1],
         )
 
     def of_keys(
@@ -79,7 +82,7 @@ class Resample:
         key: NDArray[np.int64],
         active: Occurrences,
     ) -> Limits:
-        """Return the interval of a function of a key; parameters as in ``of_rows``."""
+        """Return the interval of balanced accuracy of a function of a key; see ``of_rows``."""
         return self._limits(
             decision.at(key[active.token], active.feature),
             decision.among(counts),
@@ -89,21 +92,21 @@ class Resample:
 
     def _limits(
         self,
-        of_active: NDArray[np.floating],
-        told: NDArray[np.floating],
+        on_active: NDArray[np.floating],
+        predicted: NDArray[np.floating],
         active: Occurrences,
         features: int,
     ) -> Limits:
-        place = self._cluster[active.token] * features + active.feature
+        cell = self._cluster[active.token] * features + active.feature
         size = self.clusters * features
         shape = (self.clusters, features)
-        weights = of_active.astype(np.float64)
-        hits = np.bincount(place, weights, minlength=size).reshape(shape).astype(np.float64)
-        positives = np.bincount(place, minlength=size).reshape(shape).astype(np.float64)
+        weights = on_active.astype(np.float64)
+        hits = np.bincount(cell, weights, minlength=size).reshape(shape).astype(np.float64)
+        positives = np.bincount(cell, minlength=size).reshape(shape).astype(np.float64)
         return limits(
             true_positives=hits,
             positives=positives,
-            false_positives=told.astype(np.float64) - hits,
+            false_positives=predicted.astype(np.float64) - hits,
             negatives=self._tokens[:, None] - positives,
             draws=self._draws,
             seed=self._seed,

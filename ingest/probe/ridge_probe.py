@@ -1,6 +1,6 @@
-"""How active is the feature? Ridge probes of a block of features, beside their token table and ceiling.
+"""Ridge probes: predict the activation of each feature, compared with its token table and ceiling.
 
-Columns are those of PREDICTED_FROM in ``atlas.schema``, where each is defined.
+The columns are those of PREDICTED_FROM; ``atlas.schema`` defines each.
 """
 
 from typing import TypeAlias
@@ -24,43 +24,43 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 class ActivationProbe:
-    """Regresses the activations of one SAE's features at one place, by one split.
+    """Regression of the activations of one SAE's features on one site, for one split.
 
     Parameters
     ----------
-    place
-        What is read.
-    kept
+    site
+        The site that is read.
+    data
         The SAE's codes.
     train
-        bool, (tokens,). The training side.
+        bool, (tokens,). Mask of the training tokens.
     settings
-        How it is done.
+        How features are probed.
     """
 
     def __init__(
         self,
-        place: SiteDesign,
-        kept: ProbeData,
+        site: SiteDesign,
+        data: ProbeData,
         train: NDArray[np.bool_],
         *,
         settings: ProbeSettings,
     ) -> None:
-        self._place, self._kept, self._train, self._settings = place, kept, train, settings
-        self._rows = [np.unique(place.row[side]) for side in (train, ~train)]
-        self._designs = [place.design.take(rows) for rows in self._rows]
+        self._site, self._data, self._train, self._settings = site, data, train, settings
+        self._rows = [np.unique(site.row[side]) for side in (train, ~train)]
+        self._designs = [site.design.take(rows) for rows in self._rows]
         self._basis = spectrum(self._designs[0])
 
     def columns(self, active: Occurrences, features: NDArray[np.int64]) -> Columns:
-        """Probe a block of features; parameters and what is returned as ``ActiveProbe.columns``."""
+        """Probe a block of features; parameters and result are those of ``ActiveProbe.columns``."""
         sides = natural(self._train, active, features=len(features))
-        train, validation = sides.sums(self._place.row, self._place.design.rows)
-        types = sides.sums(self._kept.type, len(self._kept.ids))
+        train, validation = sides.sums(self._site.row, self._site.design.rows)
+        types = sides.sums(self._data.type, len(self._data.ids))
         solution = self._solve(train, active_only=False)
         on_active = self._solve(train, active_only=True)
-        train_error = self._errors(solution, 0, of=train)
-        error = self._errors(solution, 1, of=validation)
-        active_error = self._errors(on_active, 1, of=validation, active_only=True)
+        train_error = self._errors(solution, 0, sums=train)
+        error = self._errors(solution, 1, sums=validation)
+        active_error = self._errors(on_active, 1, sums=validation, active_only=True)
         train_loss = train_error / train.tokens()
         loss = error / validation.tokens()
         return {
@@ -83,7 +83,7 @@ class ActivationProbe:
         }
 
     def _solve(self, train: Sums, *, active_only: bool) -> Solution:
-        """Fit all tokens, or active ones; activations in units of their root mean square meanwhile."""
+        """Fit on all tokens or on active ones, with activations scaled to root mean square 1."""
         rows, design = self._rows[0], self._designs[0]
         tokens = np.maximum(train.tokens(active_only=active_only), 1)
         unit = np.sqrt(train.squares / tokens)
@@ -94,7 +94,7 @@ class ActivationProbe:
             else train.occurrences[rows, None] / tokens[0]
         )
         target = train.sums[rows].toarray() / (tokens * unit)
-        found = solve(
+        scaled = solve(
             design, design.tensor(weight), design.tensor(target), link="squared",
             penalty=self._settings.penalty / 2,  # the solver's loss is half the mean square
             tolerance=self._settings.gradient_tolerance(self._settings.penalty / 2),
@@ -102,16 +102,19 @@ class ActivationProbe:
         )  # fmt: skip
         back = design.tensor(unit)
         return Solution(
-            found.coef * back[:, None], found.intercept * back, found.iterations, found.converged
+            scaled.coef * back[:, None],
+            scaled.intercept * back,
+            scaled.iterations,
+            scaled.converged,
         )
 
     def _errors(
-        self, solution: Solution, side: int, *, of: Sums, active_only: bool = False
+        self, solution: Solution, side: int, *, sums: Sums, active_only: bool = False
     ) -> Floats:
         """Return the sum of squared errors, (features,): Σ z² - 2 z·x + x²."""
         rows = self._rows[side]
         z = margins(self._designs[side], solution).cpu().numpy().astype(np.float64)
-        tokens = of.active[rows].toarray() if active_only else of.occurrences[rows, None]
-        cross = (z * of.sums[rows].toarray()).sum(0)
-        found: Floats = (z**2 * tokens).sum(0) - 2 * cross + of.squares
-        return found
+        tokens = sums.active[rows].toarray() if active_only else sums.occurrences[rows, None]
+        cross = (z * sums.sums[rows].toarray()).sum(0)
+        errors: Floats = (z**2 * tokens).sum(0) - 2 * cross + sums.squares
+        return errors

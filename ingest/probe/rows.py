@@ -1,4 +1,4 @@
-"""Rows: some of a place's vectors, with the active and inactive tokens that each stands for."""
+"""Rows: a subset of a site's vectors, with the active and inactive tokens of each."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,21 +17,21 @@ Dense: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Some rows of a place.
+    """A subset of the rows of a site.
 
     Parameters
     ----------
     design
         Their vectors.
     numbers
-        int64, (rows,). Which rows of the place they are.
+        int64, (rows,). Their row numbers in the site.
     """
 
     design: Design
     numbers: NDArray[np.int64]
 
     def dense(self, counts: Counts) -> Dense:
-        """Return positives and negatives of each feature on these rows, of counts by row."""
+        """Return the positives and negatives of each feature on these rows, from counts by row."""
         positives = counts.positives[self.numbers].toarray()
         if counts.negatives is None:
             return positives, counts.occurrences[self.numbers, None] - positives

@@ -1,4 +1,4 @@
-"""All runs of one SAE: every place, split and kind, in as few looks at the codes as memory allows."""
+"""All runs of one SAE: every site, split and kind, in as few passes over the codes as memory allows."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,10 +23,10 @@ from ingest.probe.splits import training
 
 __all__ = ["Result", "probe_all"]
 
-#: Features fitted at once, at most: more would not use the cache better.
+#: Largest number of features fitted at once: more would not use the cache better.
 AT_ONCE = 512
 
-#: Bytes that scoring takes for a row and a feature, beside the solver.
+#: Bytes that scoring needs for each row and feature, in addition to the solver.
 SCORING = 64
 
 #: Bytes of an occurrence while it is read and sorted.
@@ -35,11 +35,11 @@ ENTRY = 60
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One run at one site: its table, and why features are not in it.
+    """One run at one site: its table, and the reasons why features were excluded.
 
-    ``left_out`` counts features by reason; ``all`` are those asked for. ``documents`` are those
-    that have a token of validation. ``draws`` has the balanced accuracy of each feature in each
-    draw of the bootstrap; None without intervals.
+    ``left_out`` counts excluded features by reason. ``documents`` is the number of documents
+    with a validation token. ``draws`` has the balanced accuracy of each feature in each draw
+    of the bootstrap; None without intervals.
     """
 
     run: Run
@@ -52,21 +52,21 @@ class Result:
 
 @dataclass(eq=False)
 class _Job:
-    """A run at a place, with the features that can be probed in it, and what has been found."""
+    """A run at a site: the features that can be probed, and their scores so far."""
 
     run: Run
-    place: SiteDesign
+    site: SiteDesign
     probe: ActiveProbe | ActivationProbe
     probed: NDArray[np.bool_]
     left_out: dict[str, int]
     documents: int
-    found: list[Columns] = field(default_factory=list)
+    scores: list[Columns] = field(default_factory=list)
     features: list[NDArray[np.int64]] = field(default_factory=list)
 
 
 def probe_all(
-    kept: ProbeData,
-    places: Sequence[SiteDesign],
+    data: ProbeData,
+    sites: Sequence[SiteDesign],
     *,
     sae: str,
     model: str,
@@ -75,106 +75,106 @@ def probe_all(
     memory: int,
     progress: Progress,
 ) -> list[Result]:
-    """Probe the features of an SAE at some places, by every split and kind of the settings.
+    """Probe the features of an SAE at some sites, for every split and kind of the settings.
 
     Parameters
     ----------
-    kept
-        Its codes.
-    places
-        The places, with their vectors.
+    data
+        The SAE's codes.
+    sites
+        The sites, with their vectors.
     sae, model
         Names of the SAE and of its model.
     settings
-        How it is done.
+        How features are probed.
     validated_on
-        Name and id of the second text of ``kept``, if there is one.
+        Name and id of the second text of ``data``, if there is one.
     memory
-        Bytes that may be held beside the vectors.
+        Bytes that may be used in addition to the vectors.
     progress
-        Told how far it is.
+        Notified of the work.
 
     Raises
     ------
     BadInput
-        If the text cannot be divided as was asked.
+        If the text cannot be divided by a requested split.
     OutOfRoom
         If a single feature does not fit into memory.
     """
-    asked = _asked(kept.d_sae, settings)
-    jobs = list(_jobs(kept, places, settings, asked=asked, validated_on=validated_on))
-    wanted = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
-    step = _block(kept, places, settings, memory=memory)
+    requested = _requested(data.d_sae, settings)
+    jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
+    probed = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
+    step = _block(data, sites, settings, memory=memory)
     total = sum(np.count_nonzero(job.probed) for job in jobs)
     with progress.stage(f"Probing {sae}", total=float(total), unit="features") as stage:
-        for chunk in _chunks(wanted, kept, memory):
-            occurrences = kept.occurrences(chunk, threshold=settings.threshold)
+        for chunk in _chunks(probed, data, memory):
+            occurrences = data.occurrences(chunk, threshold=settings.threshold)
             for block in _blocks(chunk, occurrences, step):
                 for job in jobs:
                     _probe(job, *block, stage=stage)
     return list(_results(jobs, sae=sae, model=model, settings=settings))
 
 
-def _asked(d_sae: int, settings: ProbeSettings) -> NDArray[np.bool_]:
-    """Return which features are asked for."""
-    asked = np.ones(d_sae, dtype=np.bool_)
+def _requested(d_sae: int, settings: ProbeSettings) -> NDArray[np.bool_]:
+    """Return the mask of requested features: all, or a random sample."""
+    requested = np.ones(d_sae, dtype=np.bool_)
     if settings.features is not None and settings.features < d_sae:
-        asked[:] = False
+        requested[:] = False
         rng = np.random.default_rng([settings.seed, 1])
-        asked[rng.choice(d_sae, settings.features, replace=False)] = True
-    return asked
+        requested[rng.choice(d_sae, settings.features, replace=False)] = True
+    return requested
 
 
 def _jobs(
-    kept: ProbeData,
-    places: Sequence[SiteDesign],
+    data: ProbeData,
+    sites: Sequence[SiteDesign],
     settings: ProbeSettings,
     *,
-    asked: NDArray[np.bool_],
+    requested: NDArray[np.bool_],
     validated_on: tuple[str, str] | None,
 ) -> Iterator[_Job]:
-    """Yield every run at every place; those by token id first, since other runs refer to them."""
+    """Yield every run at every site; runs by token id come first, since other runs use them."""
     splits = ["corpus"] if validated_on else sorted(settings.splits, key=lambda s: s != "type")
     for split in splits:
         how: Any = "document" if split == "corpus" else split
-        train = training(kept, how, share=settings.train_share, seed=settings.seed)
-        every = np.ones(len(kept), dtype=np.bool_)
+        train = training(data, how, share=settings.train_share, seed=settings.seed)
+        every = np.ones(len(data), dtype=np.bool_)
         drawn = settings.draws_from_all(split)
         sides = [every] if drawn else [train, ~train]
         least = settings.min_positives
-        if drawn:  # one token at least is drawn of each class, and one is left
+        if drawn:  # each class needs at least one sampled token and one remaining token
             share = settings.train_share
             least = max(least, math.ceil(1 / share), math.ceil(1 / (1 - share)))
-        probed, left_out = _probed(kept, sides, settings, asked=asked, least=least)
-        documents = len(np.unique(kept.document[sides[-1]]))
-        for place in places:
+        probed, left_out = _probed(data, sides, settings, requested=requested, least=least)
+        documents = len(np.unique(data.document[sides[-1]]))
+        for site in sites:
             for kind in settings.kinds:
                 run = Run(split, kind, settings, *(validated_on or ()))
                 probe: ActiveProbe | ActivationProbe
                 if kind == "active":
-                    probe = ActiveProbe(place, kept, train, settings=settings, split=split)
+                    probe = ActiveProbe(site, data, train, settings=settings, split=split)
                 else:
-                    probe = ActivationProbe(place, kept, train, settings=settings)
-                yield _Job(run, place, probe, probed, left_out, documents)
+                    probe = ActivationProbe(site, data, train, settings=settings)
+                yield _Job(run, site, probe, probed, left_out, documents)
 
 
 def _probed(
-    kept: ProbeData,
+    data: ProbeData,
     sides: Sequence[NDArray[np.bool_]],
     settings: ProbeSettings,
     *,
-    asked: NDArray[np.bool_],
+    requested: NDArray[np.bool_],
     least: int,
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Return which features have enough tokens of both kinds on all sides, and why others have not."""
-    active = kept.positives(sides, threshold=settings.threshold)
+    """Return which features have enough tokens of both classes on all sides; count the others."""
+    active = data.positives(sides, threshold=settings.threshold)
     inactive = [np.count_nonzero(side) - on for side, on in zip(sides, active, strict=True)]
-    never = asked & (np.sum(active, axis=0) == 0)
-    few = asked & ~never & (np.min(active, axis=0) < least)
-    always = asked & ~never & ~few & (np.min(inactive, axis=0) < least)
+    never = requested & (np.sum(active, axis=0) == 0)
+    few = requested & ~never & (np.min(active, axis=0) < least)
+    always = requested & ~never & ~few & (np.min(inactive, axis=0) < least)
     above = f" above {settings.threshold:g}" if settings.threshold else ""
     on = " of a side" if len(sides) > 1 else ""
-    return asked & ~(never | few | always), {
+    return requested & ~(never | few | always), {
         f"never active{above}": int(np.count_nonzero(never)),
         f"active on fewer than {least} tokens{on}": int(np.count_nonzero(few)),
         f"inactive on fewer than {least} tokens{on}": int(np.count_nonzero(always)),
@@ -182,14 +182,14 @@ def _probed(
 
 
 def _block(
-    kept: ProbeData, places: Sequence[SiteDesign], settings: ProbeSettings, *, memory: int
+    data: ProbeData, sites: Sequence[SiteDesign], settings: ProbeSettings, *, memory: int
 ) -> int:
-    """Return how many features fit into memory at once."""
-    rows = max(place.design.rows for place in places)
+    """Return the number of features that fit into memory at once."""
+    rows = max(site.design.rows for site in sites)
     if any(settings.draws_from_all(split) for split in settings.splits):
-        # What is left of each key to validate on is then a table of its own.
-        rows = max(rows, int(kept.bigram.max(initial=-1)) + 1)
-    width = max(place.design.width for place in places)
+        # The validation counts of each key are then a dense table.
+        rows = max(rows, int(data.bigram.max(initial=-1)) + 1)
+    width = max(site.design.width for site in sites)
 
     def needed(labels: int) -> int:
         return bytes_needed(rows, width, labels=labels) + SCORING * (rows + 2048) * labels
@@ -198,19 +198,21 @@ def _block(
         if needed(labels) <= memory:
             return labels
     raise OutOfRoom(
-        f"To probe one feature on {rows:,} vectors takes {needed(1) / 2**20:.1f} MiB, and "
-        f"{memory / 2**20:.1f} MiB were given: raise --memory, or take fewer --tokens."
+        f"Probing one feature on {rows:,} vectors needs {needed(1) / 2**20:.1f} MiB, but only "
+        f"{memory / 2**20:.1f} MiB are allowed: raise --memory, or use fewer --tokens."
     )
 
 
-def _chunks(wanted: NDArray[np.int64], kept: ProbeData, memory: int) -> Iterator[NDArray[np.int64]]:
-    """Yield features whose occurrences fit into memory together."""
-    every = np.ones(len(kept), dtype=np.bool_)
-    (count,) = kept.positives((every,), threshold=0.0)
+def _chunks(
+    features: NDArray[np.int64], data: ProbeData, memory: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield groups of features whose occurrences fit into memory."""
+    every = np.ones(len(data), dtype=np.bool_)
+    (count,) = data.positives((every,), threshold=0.0)
     room = max(memory // ENTRY, int(count.max(initial=1)))
-    number = np.cumsum(count[wanted]) // room
+    number = np.cumsum(count[features]) // room
     for n in np.unique(number):
-        yield wanted[number == n]
+        yield features[number == n]
 
 
 def _blocks(
@@ -218,22 +220,22 @@ def _blocks(
 ) -> Iterator[tuple[NDArray[np.int64], Occurrences]]:
     for first in range(0, len(chunk), step):
         ends = np.searchsorted(occurrences.feature, [first, first + step])
-        few = occurrences.take(slice(*ends))
-        yield chunk[first : first + step], Occurrences(few.token, few.feature - first, few.value)
+        part = occurrences.take(slice(*ends))
+        yield chunk[first : first + step], Occurrences(part.token, part.feature - first, part.value)
 
 
 def _probe(
     job: _Job, features: NDArray[np.int64], occurrences: Occurrences, *, stage: Stage
 ) -> None:
-    """Probe those features of a block that have enough tokens in this run."""
+    """Probe the features of a block that have enough tokens in this run."""
     chosen = job.probed[features]
     if not chosen.any():
         return
     number = np.cumsum(chosen) - 1
-    some = occurrences.take(chosen[occurrences.feature])
-    some = Occurrences(some.token, number[some.feature], some.value)
-    with memory_errors(f"probing {int(chosen.sum())} features at once at {job.place.hook}"):
-        job.found.append(job.probe.columns(some, features[chosen]))
+    active = occurrences.take(chosen[occurrences.feature])
+    active = Occurrences(active.token, number[active.feature], active.value)
+    with memory_errors(f"probing {int(chosen.sum())} features at once at {job.site.hook}"):
+        job.scores.append(job.probe.columns(active, features[chosen]))
     job.features.append(features[chosen])
     stage.advance(float(chosen.sum()))
 
@@ -245,21 +247,21 @@ def _results(
     for job in jobs:
         features = np.concatenate([*job.features, np.zeros(0, dtype=np.int64)])
         if job.run.split == "type" and job.run.kind == "active":
-            low = np.concatenate([*(block["low"] for block in job.found), np.zeros(0)])
+            low = np.concatenate([*(block["low"] for block in job.scores), np.zeros(0)])
             known = zip(features.tolist(), low.tolist(), strict=True)
-            by_type[job.place.hook] = {f: x >= settings.tau for f, x in known if x == x}
+            by_type[job.site.hook] = {f: x >= settings.tau for f, x in known if x == x}
         own = job.run.split == "type" or job.run.kind != "active"
         table = edges(
-            job.run, job.found, sae=sae, site=f"{model}/{job.place.hook}", features=features,
-            generalises=None if own else by_type.get(job.place.hook),
+            job.run, job.scores, sae=sae, site=f"{model}/{job.site.hook}", features=features,
+            generalises=None if own else by_type.get(job.site.hook),
         )  # fmt: skip
-        drawn = _draws(job.found, features)
-        yield Result(job.run, job.place.hook, table, job.left_out, job.documents, drawn)
+        drawn = _draws(job.scores, features)
+        yield Result(job.run, job.site.hook, table, job.left_out, job.documents, drawn)
 
 
-def _draws(found: Sequence[Columns], features: NDArray[np.int64]) -> pa.Table | None:
-    """Return the scores in each draw as a table, a row a feature."""
-    drawn = [block["draws"] for block in found if "draws" in block]
+def _draws(columns: Sequence[Columns], features: NDArray[np.int64]) -> pa.Table | None:
+    """Return the scores in each draw as a table with a row for each feature."""
+    drawn = [block["draws"] for block in columns if "draws" in block]
     if not drawn or not drawn[0].shape[1]:
         return None
     scores = np.concatenate(drawn)

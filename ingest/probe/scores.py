@@ -1,6 +1,6 @@
-"""Scores: how well what was told of tokens agrees with where features are active.
+"""Scores of predictions: balanced accuracy, AUROC, logistic loss and related measures.
 
-Rows may stand for several tokens: each has a number of active and of inactive ones.
+A row may stand for several tokens: it has a number of active and of inactive ones.
 """
 
 from collections.abc import Iterator
@@ -20,26 +20,26 @@ Numbers: TypeAlias = NDArray[Any]
 # Numbers of one temporary array: 32 MiB as float64.
 _AT_ONCE = 1 << 22
 
-# Features that a thread turns so that the rows of each lie side by side.
+# Features that a thread transposes at once, so that the rows of each are contiguous.
 _FEATURES = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Tokens by what was told of them and by what they are.
+    """Confusion matrix of each feature.
 
-    A token of which nothing is told counts half as told active, half as told inactive.
+    A token without a prediction counts half as predicted active, half as predicted inactive.
 
     Parameters
     ----------
     true_positives
-        float64, one a feature. Active tokens told active.
+        float64, one a feature. Active tokens predicted active.
     false_positives
-        float64, likewise. Inactive tokens told active.
+        float64, likewise. Inactive tokens predicted active.
     false_negatives
-        float64, likewise. Active tokens told inactive.
+        float64, likewise. Active tokens predicted inactive.
     true_negatives
-        float64, likewise. Inactive tokens told inactive.
+        float64, likewise. Inactive tokens predicted inactive.
     """
 
     true_positives: Floats
@@ -59,18 +59,18 @@ class Confusion:
 
     @property
     def accuracy(self) -> Floats:
-        """Share of tokens told rightly; (features,), NaN without tokens."""
+        """Share of correctly predicted tokens; (features,), NaN without tokens."""
         right = self.true_positives + self.true_negatives
         return ratio(right, self.positives + self.negatives)
 
     @property
     def precision(self) -> Floats:
-        """Share of active tokens among those told active; (features,), NaN if none is."""
+        """Share of active tokens among those predicted active; (features,), NaN if none is."""
         return ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> Floats:
-        """Share of active tokens that are told active; (features,), NaN if none is active."""
+        """Share of active tokens that are predicted active; (features,), NaN if none is active."""
         return ratio(self.true_positives, self.positives)
 
     @property
@@ -85,9 +85,9 @@ class Confusion:
 
     @property
     def balanced_precision(self) -> Floats:
-        """Precision if both classes were of one size; (features,).
+        """Precision if both classes had the same size; (features,).
 
-        NaN where a class is empty or no token is told active.
+        NaN where a class is empty or no token is predicted active.
         """
         hits = self.true_positives * self.negatives
         alarms = self.false_positives * self.positives
@@ -96,7 +96,7 @@ class Confusion:
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
-    """Return ``part / whole``, NaN where the whole is 0 (or less, or NaN)."""
+    """Return ``part / whole``; NaN where ``whole`` is 0, negative or NaN."""
     result = np.full(np.shape(whole), np.nan)
     np.divide(part, whole, out=result, where=whole > 0)
     return result
@@ -107,16 +107,18 @@ def balanced_accuracy(
 ) -> Floats:
     """Return the mean recall of both classes, NaN where one is empty; of any shape.
 
-    It is one quotient of two whole numbers (or halves), so that it is rounded once: of two
-    decisions on the same tokens (up to 9e7 of them) the better one never scores lower, and
-    equally good ones score the same.
+    It is one quotient of two integers (or halves), so it is rounded once. With up to 9e7
+    tokens, the better of two predictions never scores lower, and equally good ones score
+    the same.
     """
     right = true_positives * negatives + (negatives - false_positives) * positives
     return ratio(right, 2 * positives * negatives)
 
 
 def confusion_of(margins: Numbers, positives: Numbers, negatives: Numbers) -> Confusion:
-    """Return what a probe tells: active where its margin is above 0; half where it is 0.
+    """Return the confusion matrix of a probe that predicts active where its margin exceeds 0.
+
+    A margin of 0 counts as half active, half inactive.
 
     Parameters
     ----------
@@ -130,9 +132,9 @@ def confusion_of(margins: Numbers, positives: Numbers, negatives: Numbers) -> Co
     features = margins.shape[1]
     sums = np.zeros((4, features))
     for rows in _slices(margins):
-        told = np.heaviside(margins[rows], 0.5)
+        on = np.heaviside(margins[rows], 0.5)
         for i, (share, tokens) in enumerate(
-            ((told, positives), (told, negatives), (1 - told, positives), (1 - told, negatives))
+            ((on, positives), (on, negatives), (1 - on, positives), (1 - on, negatives))
         ):
             sums[i] += np.einsum("rf,rf->f", share, tokens[rows], dtype=np.float64)
     return Confusion(*sums)
@@ -146,7 +148,7 @@ def logistic_loss(
     pos_weight: Numbers,
     neg_weight: Numbers,
 ) -> Floats:
-    """Return the mean logistic loss in nats, each class with its weight; (features,).
+    """Return the weighted mean logistic loss in nats; (features,).
 
     Parameters
     ----------
@@ -157,21 +159,21 @@ def logistic_loss(
     negatives
         Numbers, (rows, features). Inactive tokens.
     pos_weight
-        Numbers, (features,) or one for all. What an active token weighs.
+        Numbers, (features,) or one for all. Weight of an active token.
     neg_weight
-        Numbers, likewise. What an inactive token weighs.
+        Numbers, likewise. Weight of an inactive token.
 
     Returns
     -------
-    float64; NaN where nothing weighs anything.
+    float64; NaN where all weights are 0.
     """
     features = margins.shape[1]
     loss, weight = np.zeros((2, features)), np.zeros((2, features))
     for rows in _slices(margins):
         margin = margins[rows].astype(np.float64)
-        beyond = np.log1p(np.exp(-np.abs(margin)))
+        smooth = np.log1p(np.exp(-np.abs(margin)))
         for i, (tokens, wrong) in enumerate(((positives, -margin), (negatives, margin))):
-            loss[i] += np.einsum("rf,rf->f", tokens[rows], np.maximum(wrong, 0) + beyond)
+            loss[i] += np.einsum("rf,rf->f", tokens[rows], np.maximum(wrong, 0) + smooth)
             weight[i] += tokens[rows].sum(axis=0, dtype=np.float64)
     return ratio(
         loss[0] * pos_weight + loss[1] * neg_weight,
@@ -209,8 +211,8 @@ def auroc(margins: Numbers, positives: Numbers, negatives: Numbers) -> Floats:
             np.array(positives[:, start:end].T, dtype=np.float64, order="C"),
             np.array(negatives[:, start:end].T, dtype=np.float64, order="C"),
         )
-        for feature, of in enumerate(zip(*slab, strict=True), start):
-            result[feature] = _area(*of)
+        for feature, columns in enumerate(zip(*slab, strict=True), start):
+            result[feature] = _area(*columns)
 
     in_threads(work, [*range(0, features, _FEATURES), features])
     return result
@@ -220,7 +222,7 @@ def _area(margin: Numbers, positives: Floats, negatives: Floats) -> float:
     """Return the area for one feature; float64 or smaller, (rows,) each."""
     order = np.argsort(margin)
     ordered = margin[order]
-    if np.isnan(ordered[-1]):  # NaN stands last
+    if np.isnan(ordered[-1]):  # NaN sorts last
         return float("nan")
     first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     active = np.add.reduceat(positives[order], first)

@@ -1,4 +1,4 @@
-"""The settings of a probe, frozen, and recorded in its part."""
+"""Settings of a probe, recorded in its part."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -9,7 +9,7 @@ from atlas.settings import check_settings, documented, setting
 __all__ = ["Balance", "Kind", "ProbeSettings", "Split"]
 
 FINEST = 1e-6
-"""Smallest tolerance of the gradient: sums in float32 are not known more finely."""
+"""Smallest tolerance of the gradient: the resolution of sums in float32."""
 
 Split: TypeAlias = Literal["document", "sample", "type"]
 Kind: TypeAlias = Literal["active", "activation"]
@@ -21,8 +21,8 @@ Balance: TypeAlias = Literal["weight", "subsample"]
 class ProbeSettings:
     """How features are probed.
 
-    The loss has a second derivative of at least 2λ in every direction of w. So where the
-    solver ends, w lies within ``tolerance * sqrt(width + 1) / 2`` of the optimum.
+    The loss has a second derivative of at least 2λ in every direction of w. Where the solver
+    stops, w is therefore within ``tolerance * sqrt(width + 1) / 2`` of the optimum.
     """
 
     splits: tuple[Split, ...] = setting(
@@ -51,8 +51,8 @@ class ProbeSettings:
         metavar="A",
     )
     balance: Balance = setting(
-        "weight", "Balance the classes by weight, or by drawing as many inactive tokens as active "
-        "ones for each feature."
+        "weight", "Balance the classes by weight, or by sampling equal numbers of active and "
+        "inactive tokens for each feature."
     )  # fmt: skip
     min_positives: int = setting(
         10, "Active tokens that a feature needs on each side of the split.", least=1, metavar="N"
@@ -81,19 +81,19 @@ class ProbeSettings:
     )  # fmt: skip
 
     def gradient_tolerance(self, penalty: float) -> float:
-        """Return the largest component of the gradient at which the solver ends.
+        """Return the largest component of the gradient at which the solver stops.
 
         Parameters
         ----------
         penalty
-            λ; the smallest of those that are solved together.
+            λ; the smallest one in the block of features.
         """
         return max(self.tolerance * penalty, FINEST)
 
     def draws_from_all(self, split: str) -> bool:
-        """Return whether a split's two sides are drawn for each feature by itself, as the source did.
+        """Return whether each feature has its own split, as in the dataset-geometry study.
 
-        All tokens that were not drawn for training then validate.
+        All tokens that were not sampled for training are then used for validation.
         """
         return self.balance == "subsample" and split == "sample"
 
@@ -101,6 +101,6 @@ class ProbeSettings:
         check_settings(self)
         if self.c is not None and "activation" in self.kinds:
             raise BadInput(
-                "c is scikit-learn's C of a logistic regression; for the kind 'activation' give penalty "
-                "instead."
+                "c is scikit-learn's C of a logistic regression; for the kind 'activation' set "
+                "penalty instead."
             )

@@ -1,4 +1,4 @@
-"""The place a probe reads: its vectors, and which of them belongs to each token."""
+"""The site a probe reads: its vectors, and the row of each token."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ __all__ = ["SiteDesign", "root_mean_square"]
 
 @dataclass(frozen=True, eq=False)
 class SiteDesign:
-    """A site's vectors, ready to be probed.
+    """The vectors of a site, with the row of each token.
 
-    At the embedding the vectors are a function of the token id, so a row stands for all
-    tokens of an id, and nothing is lost; elsewhere each token has a row of its own.
+    At the embedding the vectors are a function of the token id, so one row stands for all
+    tokens of an id. At other sites each token has its own row.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class SiteDesign:
     design
         The vectors.
     row
-        int64, (tokens,). Which row each token has.
+        int64, (tokens,). The row of each token.
     row_type
-        int64, (rows,). Which token id each row is of.
+        int64, (rows,). The token id of each row.
     at_embedding
         Whether rows are token ids.
     """
@@ -39,10 +39,10 @@ class SiteDesign:
 
 
 def root_mean_square(x: NDArray[np.floating], *, rows: int = 65_536) -> float:
-    """Return the root mean square over rows and dimensions; of evenly spaced rows, if there are more.
+    """Return the root mean square over rows and dimensions; 1 if all vectors are 0.
 
-    Vectors that are 0 throughout give 1.
+    If there are more than ``rows`` rows, evenly spaced ones are used.
     """
-    some = np.asarray(x[:: max(1, len(x) // rows)], dtype=np.float64)
-    square = float(np.mean(some**2)) if some.size else 0.0
+    sample = np.asarray(x[:: max(1, len(x) // rows)], dtype=np.float64)
+    square = float(np.mean(sample**2)) if sample.size else 0.0
     return square**0.5 if np.isfinite(square) and square > 0 else 1.0

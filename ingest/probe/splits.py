@@ -1,4 +1,4 @@
-"""Splits: which tokens a probe is trained on, and which it is validated on."""
+"""Splits: the division of tokens into training and validation."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,45 +12,45 @@ __all__ = ["training"]
 _UNITS = {"document": "document", "sample": "token", "type": "token id"}
 
 
-def training(kept: ProbeData, how: Split, *, share: float, seed: int) -> NDArray[np.bool_]:
-    """Return which tokens are trained on; the others are validated on.
+def training(data: ProbeData, how: Split, *, share: float, seed: int) -> NDArray[np.bool_]:
+    """Return the mask of training tokens; all other tokens are for validation.
 
-    Where there are two texts, the first is trained on and the second validated on,
+    If there are two texts, the first is for training and the second for validation,
     whatever the split.
 
     Parameters
     ----------
-    kept
+    data
         The tokens.
     how
-        What is kept on one side: a document, a token, or all tokens of one id.
+        The unit that is never divided: a document, a token, or all tokens of one id.
     share
-        Share of the training side: of tokens, or of token ids by ``"type"``.
+        Share of tokens for training; for ``"type"``, the share of token ids.
     seed
         Seed of the division.
 
     Raises
     ------
     BadInput
-        If there is only one unit, so that one side would be empty.
+        If there are fewer than two units, so that one side would be empty.
     """
-    if len(kept.lengths) > 1:
-        first: NDArray[np.bool_] = kept.text == 0
+    if len(data.lengths) > 1:
+        first: NDArray[np.bool_] = data.text == 0
         return first
-    unit = {"document": kept.document, "sample": np.arange(len(kept)), "type": kept.type}[how]
+    unit = {"document": data.document, "sample": np.arange(len(data)), "type": data.type}[how]
     number = int(unit.max(initial=-1)) + 1
     if number < 2:
         other = {"document": "sample", "sample": "document", "type": "document"}[how]
         raise BadInput(
-            f"The text has {number} {_UNITS[how]}, so it cannot be divided by {how}: choose --split {other}, "
-            "or a longer text."
+            f"The text has {number} {_UNITS[how]}, but a split by {how} needs at least 2: "
+            f"choose --split {other}, or a longer text."
         )
     order = np.random.default_rng([seed, *how.encode()]).permutation(number)
     sizes = np.ones(number) if how == "type" else np.bincount(unit, minlength=number)
     before = np.cumsum(sizes[order]) - sizes[order]
     on_training: NDArray[np.bool_] = before < share * sizes.sum()
     on_training[0], on_training[-1] = True, False  # neither side is empty
-    found: NDArray[np.bool_] = np.zeros(number, dtype=np.bool_)
-    found[order[on_training]] = True
-    of_tokens: NDArray[np.bool_] = found[unit]
-    return of_tokens
+    train_units = np.zeros(number, dtype=np.bool_)
+    train_units[order[on_training]] = True
+    train_tokens: NDArray[np.bool_] = train_units[unit]
+    return train_tokens

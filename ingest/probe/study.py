@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "VERSION", "ProbeStudy", "probe_saes"]
 
-#: Raised when the same codes would give other tables.
+#: Increased whenever the same codes give different tables.
 VERSION = 3
 
 ALL = "all"
@@ -44,7 +44,7 @@ ALL = "all"
 
 @dataclass(frozen=True, eq=False)
 class _Other:
-    """A second atlas whose text validates: its folder, its parts, its corpus."""
+    """A second atlas whose text is used for validation: its folder, its parts, its corpus."""
 
     folder: Folder
     sound: Sound
@@ -68,28 +68,28 @@ def probe_saes(
 ) -> Results:
     """Probe sites of a model for the features of SAEs of an atlas, from their stored codes.
 
-    At the embedding no model is run, but for its embedding of the token ids; at other
-    sites it is run once for all SAEs and sites.
+    The embedding needs only the model's embedding of the token ids. For other sites, the
+    model is run once for all SAEs and sites.
 
     Parameters
     ----------
     atlas
         The folder of the atlas.
     saes
-        Names of its SAEs; all whose codes are stored, if None.
+        Names of its SAEs; if None, all whose codes are stored.
     sites, settings, validate, model, tokenizer, device, memory
         See ``ProbeStudy``.
     replace
-        Probe again what is stored already with these settings.
+        Probe again what is already stored with these settings.
     workers
-        Processes that share the work, one for each model at most; 0 computes it here.
+        Number of processes, at most one for each model; 0 computes in this process.
     progress
         Notified of the work.
 
     Returns
     -------
-    A result for each SAE, site and run: how many features were probed and ``left_out``
-    (by reason), means of scores, and how many features got each verdict.
+    A result for each SAE, site and run: the number of probed features, of excluded ones by
+    reason (``left_out``), and of features with each verdict, and mean scores.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def probe_saes(
     BadInput
         If there is nothing to probe, or the text cannot be divided.
     OutOfRoom
-        If a single feature does not fit into memory, or vectors not on the disk.
+        If a single feature does not fit into memory, or the vectors do not fit on the disk.
     """
     study = ProbeStudy(
         settings, tuple(sites), None if validate is None else Path(validate), model, tokenizer,
@@ -125,14 +125,14 @@ class ProbeStudy(Study):
         TransformerLens names of sites, or ``"all"``: the embedding and ``hook_resid_post`` of
         every block.
     validate
-        Another atlas of the same SAEs on another text, which validates: probes are trained
-        on all of this one's.
+        Another atlas of the same SAEs, whose text is used for validation. All tokens of
+        this atlas are then used for training.
     model, tokenizer
         The model, by name, folder or in memory; the one that the atlas stores if None.
     device
         Where vectors are read and probes are trained.
     memory
-        Bytes that fitting a block of features may take, beside the vectors and the codes of
+        Bytes for fitting a block of features, in addition to the vectors and the codes of
         these features; less means smaller blocks.
     """
 
@@ -149,7 +149,7 @@ class ProbeStudy(Study):
 
     @cached_property
     def other(self) -> _Other | None:
-        """The atlas that validates, if one does."""
+        """The atlas used for validation, if there is one."""
         return None if self.validate is None else _open_other(self.validate)
 
     def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
@@ -165,7 +165,7 @@ class ProbeStudy(Study):
         ]
 
     def check(self, tasks: Sequence[Task], at: Workplace) -> None:
-        """Check a model that is given, also if there is nothing to compute."""
+        """Check a user-supplied model, even if there is nothing to compute."""
         if self.model is not None and not tasks:
             for name in at.sound.saes:
                 if f"codes/{name}" in at.sound.parts:
@@ -173,7 +173,7 @@ class ProbeStudy(Study):
                     return
 
     def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
-        """Probe SAEs that one run of one model serves."""
+        """Probe SAEs that share one run of one model."""
         names = list(dict.fromkeys(task.saes[0] for task in tasks))
         subjects = [open_subject(at.folder, at.sound, name) for name in names]
         hooks = list(dict.fromkeys(hook for _, hook in _keys(tasks)))
@@ -186,7 +186,7 @@ class ProbeStudy(Study):
                 yield by_name[name], work.found(subject, result)
 
     def result(self, part: Part) -> StudyResult:
-        """Return what a run found."""
+        """Return the result of a run."""
         summary = _summary(part)
         return StudyResult(
             self.kind, part.manifest.name, summary, verdict=_verdict(summary),
@@ -209,16 +209,16 @@ def _names(at: Workplace, saes: Sequence[str] | None) -> list[str]:
 
 
 def _groups(at: Workplace, names: Sequence[str]) -> list[list[Subject]]:
-    """Return the SAEs that one run of one model serves, together."""
+    """Return the SAEs in groups that share one run of one model."""
     groups: dict[object, list[Subject]] = {}
     for name in names:
         subject = open_subject(at.folder, at.sound, name)
-        groups.setdefault(_served_by(subject), []).append(subject)
+        groups.setdefault(_model_run(subject), []).append(subject)
     return list(groups.values())
 
 
-def _served_by(subject: Subject) -> str:
-    """Return which run of which model serves an SAE."""
+def _model_run(subject: Subject) -> str:
+    """Return a key of the model run that an SAE needs."""
     return repr((subject.model["name"], subject.contexts, subject.batch_tokens))
 
 
@@ -228,7 +228,7 @@ def _task(subject: Subject, hook: str, run: Run) -> Task:
         made_from=(subject.sae.manifest.key,), reads=(f"codes/{subject.name}",),
         recorded={"split": run.split, "kind": run.kind, "validated_on": run.validated_on,
                   "corpus": run.corpus},
-        omitted=("splits", "kinds"), group=_served_by(subject),
+        omitted=("splits", "kinds"), group=_model_run(subject),
     )  # fmt: skip
 
 
@@ -245,18 +245,18 @@ def _open_other(path: Path) -> _Other:
 def _check_other_text(other: _Other, own: Folder) -> None:
     if own.corpus is not None and other.corpus.info.id == own.corpus["id"]:
         raise BadInput(
-            f"{other.folder.path} is about the same text as {own.path}, so it validates nothing; name an "
-            "atlas of another text, or omit --validate to validate on some of the documents."
+            f"{other.folder.path} has the same text as {own.path}, so it validates nothing. Name an atlas "
+            "of another text, or omit --validate to validate on a part of the documents."
         )
 
 
 def _hooks(sites: Sequence[str], subject: Subject) -> list[str]:
     layers = subject.model["layers"]
     every = [EMBEDDING, *(f"blocks.{i}.hook_resid_post" for i in range(layers))]
-    found = [hook for site in sites for hook in (every if site == ALL else [site])]
-    if not found:
-        raise BadInput("No site was named; name one with --from, such as hook_embed.")
-    return list(dict.fromkeys(found))
+    hooks = [hook for site in sites for hook in (every if site == ALL else [site])]
+    if not hooks:
+        raise BadInput("No site was named. Name one with --from, such as hook_embed.")
+    return list(dict.fromkeys(hooks))
 
 
 def _runs(settings: ProbeSettings, other: _Other | None) -> list[Run]:
@@ -275,7 +275,7 @@ def _part_name(sae: str, hook: str, run: Run) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """The probing of SAEs that one run of one model serves."""
+    """The probing of SAEs that share one run of one model."""
 
     at: Workplace
     model: LanguageModel
@@ -285,35 +285,35 @@ class _Work:
     memory: int
 
     def results(
-        self, subjects: Sequence[Subject], wanted: set[tuple[str, str]]
+        self, subjects: Sequence[Subject], requested: set[tuple[str, str]]
     ) -> Iterator[tuple[Subject, Result]]:
-        """Yield each run of each SAE at each of its sites."""
+        """Yield each run of each SAE at each requested site."""
         designs: dict[str, Design] = {}
         first: ProbeData | None = None
         for subject in subjects:
-            kept = self._kept(subject)
+            data = self._data(subject)
             if first is None:
-                first, designs = kept, self._designs(kept, subject)
-            elif kept.lengths != first.lengths or not np.array_equal(kept.ids, first.ids):
+                first, designs = data, self._designs(data, subject)
+            elif data.lengths != first.lengths or not np.array_equal(data.ids, first.ids):
                 raise Mismatch(
-                    f"The codes of {subject.name} are of other tokens than those of {subjects[0].name}; ingest "
-                    "one of them again with --replace."
+                    f"The codes of {subject.name} and {subjects[0].name} are of different tokens. Ingest one "
+                    "of them again with --replace."
                 )
             for hook in self.hooks:
-                if (subject.name, hook) in wanted:
-                    place = self._place(hook, designs[hook], kept)
-                    for result in self._probed(subject, kept, place):
+                if (subject.name, hook) in requested:
+                    site = self._site(hook, designs[hook], data)
+                    for result in self._probed(subject, data, site):
                         yield subject, result
 
-    def _probed(self, subject: Subject, kept: ProbeData, place: SiteDesign) -> Iterator[Result]:
+    def _probed(self, subject: Subject, data: ProbeData, site: SiteDesign) -> Iterator[Result]:
         info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
-            kept, [place], sae=subject.name, model=self.model.name, settings=self.settings,
+            data, [site], sae=subject.name, model=self.model.name, settings=self.settings,
             validated_on=(info.name, info.id) if info else None, memory=self.memory,
             progress=self.at.progress,
         )  # fmt: skip
 
-    def _kept(self, subject: Subject) -> ProbeData:
+    def _data(self, subject: Subject) -> ProbeData:
         texts = [subject.shards]
         if self.other is not None:
             there = open_subject(self.other.folder, self.other.sound, subject.name)
@@ -321,10 +321,10 @@ class _Work:
             texts.append(there.shards)
         return ProbeData(texts, d_sae=int(subject.row["d_sae"]), first=self.settings.tokens)
 
-    def _designs(self, kept: ProbeData, subject: Subject) -> dict[str, Design]:
+    def _designs(self, data: ProbeData, subject: Subject) -> dict[str, Design]:
         vectors: dict[str, Any] = {}
         if EMBEDDING in self.hooks:
-            vectors[EMBEDDING] = by_id(self.model, kept.ids)
+            vectors[EMBEDDING] = by_id(self.model, data.ids)
         if later := [hook for hook in self.hooks if hook != EMBEDDING]:
             own = Corpus.open(self.at.folder.corpus_file)
             vectors |= by_token(
@@ -333,7 +333,7 @@ class _Work:
                 contexts=subject.contexts,
                 batch_tokens=subject.batch_tokens,
                 hooks=later,
-                lengths=kept.lengths,
+                lengths=data.lengths,
                 into=self.at.scratch,
                 progress=self.at.progress,
             )
@@ -345,13 +345,13 @@ class _Work:
             for hook, x in vectors.items()
         }  # fmt: skip
 
-    def _place(self, hook: str, design: Design, kept: ProbeData) -> SiteDesign:
+    def _site(self, hook: str, design: Design, data: ProbeData) -> SiteDesign:
         if hook == EMBEDDING:
-            return SiteDesign(hook, design, kept.type, np.arange(len(kept.ids)), at_embedding=True)
-        return SiteDesign(hook, design, np.arange(len(kept)), kept.type, at_embedding=False)
+            return SiteDesign(hook, design, data.type, np.arange(len(data.ids)), at_embedding=True)
+        return SiteDesign(hook, design, np.arange(len(data)), data.type, at_embedding=False)
 
     def found(self, subject: Subject, result: Result) -> Found:
-        """Return what the part of a run stores."""
+        """Return the tables and sources that the part of a run stores."""
         sources: dict[str, Any] = {
             "left_out": result.left_out, "validated": {"documents": result.documents},
             "model": {
@@ -375,24 +375,24 @@ class _Work:
 
 
 def _summary(part: Part) -> dict[str, Any]:
-    """Return what a run found, as a row of a table."""
+    """Return the results of a run as one row of a table."""
     stored = dict(part.manifest.settings)
     run = Run(
         stored["split"], stored["kind"], read_settings(ProbeSettings, stored),
         *(stored[name] for name in ("validated_on", "corpus") if stored[name] is not None),
     )  # fmt: skip
-    found = part.table("PREDICTED_FROM")
+    edges = part.table("PREDICTED_FROM")
     means = ("balanced_accuracy", "token_table", "token_ceiling", "control", "shuffled", "r2",
              "r2_token_table", "r2_token_ceiling")  # fmt: skip
     (site,) = part.table("Site").to_pylist()
     row: dict[str, Any] = {"sae": part.manifest.saes[0], "site": site["hook"], "run": run.name}
-    row["features"] = found.num_rows
+    row["features"] = edges.num_rows
     for name in means:
-        values = found[name].drop_null().to_numpy()
+        values = edges[name].drop_null().to_numpy()
         row[name] = float(values.mean()) if len(values) else None
-    verdicts = found["verdict"].drop_null().value_counts().to_pylist()
+    verdicts = edges["verdict"].drop_null().value_counts().to_pylist()
     row["verdicts"] = {v["values"]: v["counts"] for v in verdicts}
-    row["not_converged"] = found["converged"].to_pylist().count(False)
+    row["not_converged"] = edges["converged"].to_pylist().count(False)
     row["left_out"] = dict(part.manifest.sources["left_out"])
     return row
 

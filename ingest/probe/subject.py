@@ -1,4 +1,4 @@
-"""The subject of a probe: an SAE of the atlas whose codes were kept, and how its model was run."""
+"""The subject of a probe: an SAE whose codes are stored, and how its model was run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,14 @@ class Subject(SaeRecord):
 
 
 def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
-    """Find what a probe needs of an SAE.
+    """Open the codes and the record of an SAE for probing.
 
     Raises
     ------
     UnknownName
         If the atlas has no such SAE.
     Missing
-        If its codes were not kept.
+        If its codes are not stored.
     BrokenPart
         If its codes have changed since they were written.
     """
@@ -43,14 +43,14 @@ def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
 
 
 def check_same(here: Subject, there: Subject, *, where: Path) -> None:
-    """Make sure that two atlases mean the same SAE and model by a name.
+    """Check that an SAE and its model are the same in two atlases.
 
     Raises
     ------
     Mismatch
-        If they do not.
+        If they differ.
     """
-    for what, mine, other in (
+    for field, mine, other in (
         ("weights", here.row["weights"], there.row["weights"]),
         ("model", here.model["weights"], there.model["weights"]),
         ("model's parameters", differ(here.parameters, there.parameters), False),
@@ -59,6 +59,6 @@ def check_same(here: Subject, there: Subject, *, where: Path) -> None:
     ):
         if mine != other:
             raise Mismatch(
-                f"{here.name} is another SAE in {where} (its {what} differ), so that atlas cannot validate its "
-                "probes; ingest the same SAE there, with the same model and --context."
+                f"{here.name} is another SAE in {where} (its {field} differ), so {where} cannot validate its "
+                "probes. Ingest the same SAE there, with the same model and --context."
             )

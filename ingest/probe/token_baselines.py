@@ -1,12 +1,12 @@
-"""Tables: what the best function of a key tells of every feature.
+"""Token baselines: the best prediction of every feature from a key alone.
 
-The *table* is made of the training counts, as a probe would be. The *ceiling* is made of
-the validation counts themselves: no function of the key does better on them.
+The *table* is fitted to the training counts, as a probe is. The *ceiling* is fitted to the
+validation counts themselves: no function of the key scores higher on them.
 
-Balanced accuracy is 1/2 + 1/2 Σ (P_v / P - N_v / N) over the keys v told active, so the
-best function tells those active whose share of active tokens is larger than their share
-of inactive ones. A key without active tokens never is, so nothing here is ever dense:
-all follows from the keys on which a feature is active.
+Balanced accuracy is 1/2 + 1/2 Σ (P_v / P - N_v / N) over the keys v predicted active. The
+best function therefore predicts a key active if its share of the active tokens exceeds its
+share of the inactive ones. A key without active tokens is always predicted inactive, so all
+matrices are sparse: only keys on which a feature is active matter.
 """
 
 from dataclasses import dataclass
@@ -32,19 +32,18 @@ class Decision:
     Parameters
     ----------
     told
-        float64, (keys, features), sorted indices. 1 where the feature is told active, 0.5
-        where nothing is told, and 0 may be stored too: what is stored holds even at
-        unseen keys.
+        float64, (keys, features), sorted indices. Predictions: 1 active, 0.5 undecided, 0
+        inactive. Stored entries, zeros included, hold at unseen keys too.
     unseen
-        bool, (keys,). Where nothing is stored, a feature is told inactive; at these keys
-        nothing is told.
+        bool, (keys,). Where no entry is stored, the prediction is 0.5 at these keys and 0
+        at all others.
     """
 
     told: csc_array
     unseen: NDArray[np.bool_]
 
     def at(self, keys: Ints, features: Ints) -> Floats:
-        """Return what is told of pairs of a key and a feature: 1, 0.5 or 0; (pairs,).
+        """Return the predictions for pairs of a key and a feature: 1, 0.5 or 0; (pairs,).
 
         Parameters
         ----------
@@ -53,13 +52,13 @@ class Decision:
         features
             int64, (pairs,).
         """
-        place, stored = _find(self.told, keys, features)
+        position, stored = _find(self.told, keys, features)
         result = np.where(self.unseen[keys], 0.5, 0.0)
-        result[stored] = self.told.data[place[stored]]
+        result[stored] = self.told.data[position[stored]]
         return result
 
     def among(self, occurrences: Any) -> Floats:
-        """Return how many tokens are told active; float64, (groups, features).
+        """Count the tokens predicted active; float64, (groups, features).
 
         Parameters
         ----------
@@ -71,24 +70,24 @@ class Decision:
         return np.asarray(occurrences @ shares)[:, None] + stored
 
     def beside(self) -> csc_array:
-        """Return ``told`` less what would be told if nothing were stored; (keys, features)."""
+        """Return ``told`` minus the prediction without stored entries; (keys, features)."""
         told = self.told
         data = told.data - 0.5 * self.unseen[told.indices]
         return csc_array((data, told.indices, told.indptr), shape=told.shape)
 
 
 def table(train: Counts) -> Decision:
-    """Return the function of the key that does best on these tokens.
+    """Return the function of the key with the highest balanced accuracy on these tokens.
 
-    Told active where the share of active tokens that have this key exceeds that of the
-    inactive ones. Nothing is told where they are equal, nor at keys that do not occur.
-    The comparison is exact for up to 3e9 tokens.
+    It predicts active where the key's share of the active tokens exceeds its share of the
+    inactive ones. It is undecided where they are equal, and at keys that do not occur. The
+    comparison is exact for up to 3e9 tokens.
 
     Parameters
     ----------
     train
-        Counts, whole numbers. With drawn ``negatives``, a key occurs for a feature if it
-        has a token that counts for it.
+        Counts, integers. With sampled ``negatives``, a key occurs for a feature if it has a
+        token that counts for it.
     """
     active = _canonical(train.positives)
     if train.negatives is None:
@@ -106,43 +105,43 @@ def table(train: Counts) -> Decision:
         unseen = np.ones(len(train.occurrences), dtype=bool)
     for_active = ones * train.inactive.astype(np.int64)[features]
     against = others * train.active.astype(np.int64)[features]
-    told = np.where(for_active > against, 1.0, np.where(for_active == against, 0.5, 0.0))
-    # With drawn negatives too, a feature that is nowhere active is told inactive.
-    told[ones == 0] = 0
-    parts = (told, pattern.indices, pattern.indptr)
-    result = csc_array(parts, shape=pattern.shape, copy=True)  # the counts stay as they are
+    predicted = np.where(for_active > against, 1.0, np.where(for_active == against, 0.5, 0.0))
+    # A feature that is never active is predicted inactive, also with sampled negatives.
+    predicted[ones == 0] = 0
+    parts = (predicted, pattern.indices, pattern.indptr)
+    result = csc_array(parts, shape=pattern.shape, copy=True)  # the counts must not change
     if train.negatives is None:
-        result.eliminate_zeros()  # what is not stored says the same
+        result.eliminate_zeros()  # a missing entry is the same prediction
     return Decision(result, unseen)
 
 
 def best(validation: Counts) -> Decision:
-    """Return the ceiling: the function of the key that does best on the tokens it is scored on.
+    """Return the ceiling: the best function of the key on the tokens it is scored on.
 
-    It is the table of these counts; the name says what it is held against.
+    It is the table of the validation counts.
     """
     return table(validation)
 
 
 def confusion(decision: Decision, counts: Counts) -> Confusion:
-    """Return how what is told agrees with these tokens.
+    """Return the confusion matrix of the predictions on these tokens.
 
     Parameters
     ----------
     decision
-        What is told; of the same keys and features as ``counts``.
+        The predictions, with the same keys and features as ``counts``.
     counts
         The tokens.
     """
-    beside, shares = decision.beside(), 0.5 * decision.unseen
+    stored, shares = decision.beside(), 0.5 * decision.unseen
     active = counts.positives
-    hits = shares @ active + beside.multiply(active).sum(axis=0)
+    hits = shares @ active + stored.multiply(active).sum(axis=0)
     if counts.negatives is None:
         occurrences = counts.occurrences.astype(np.float64)
-        alarms = shares @ occurrences + occurrences @ beside - hits
+        alarms = shares @ occurrences + occurrences @ stored - hits
     else:
         drawn = counts.negatives
-        alarms = shares @ drawn + beside.multiply(drawn).sum(axis=0)
+        alarms = shares @ drawn + stored.multiply(drawn).sum(axis=0)
     return Confusion(hits, alarms, counts.active - hits, counts.inactive - alarms)
 
 
@@ -155,7 +154,7 @@ def seen_share(train: Counts, validation: Counts) -> float:
 
 
 def _canonical(matrix: csc_array) -> csc_array:
-    """Return the matrix with sorted indices, each once, and no stored zeros; it is not changed."""
+    """Return the matrix with sorted unique indices and without stored zeros; a copy if needed."""
     if matrix.has_canonical_format and matrix.data.all():
         return matrix
     result = matrix.copy()
@@ -171,19 +170,19 @@ def _columns(matrix: csc_array) -> Ints:
 
 
 def _find(matrix: csc_array, rows: NDArray[Any], columns: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Return the place of each entry asked for among the stored ones, and whether it is there."""
+    """Return the position of each requested entry among the stored ones, and whether it is stored."""
     height = matrix.shape[0]
     stored = _columns(matrix) * height + matrix.indices
-    asked = columns * height + rows
-    place = np.searchsorted(stored, asked)
-    there = place < len(stored)
-    there[there] = stored[place[there]] == asked[there]
-    return place, there
+    requested = columns * height + rows
+    position = np.searchsorted(stored, requested)
+    found = position < len(stored)
+    found[found] = stored[position[found]] == requested[found]
+    return position, found
 
 
 def _values(matrix: csc_array, rows: NDArray[Any], columns: Ints) -> Floats:
-    """Return the entries asked for; float64."""
-    place, there = _find(matrix, rows, columns)
-    result = np.zeros(len(place))
-    result[there] = matrix.data[place[there]]
+    """Return the requested entries; float64."""
+    position, stored = _find(matrix, rows, columns)
+    result = np.zeros(len(position))
+    result[stored] = matrix.data[position[stored]]
     return result

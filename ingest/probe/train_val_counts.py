@@ -1,4 +1,4 @@
-"""Sides: the counts of a block of features on training and on validation, by any key of the tokens."""
+"""Sides: counts of a block of features on training and validation tokens, by any key."""
 
 from dataclasses import dataclass, field
 
@@ -15,21 +15,21 @@ __all__ = ["Sides", "natural", "subsampled"]
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Which tokens are counted on either side, and where features of a block are active on them.
+    """The training and validation tokens, and the occurrences of a block of features on them.
 
     Parameters
     ----------
     train
-        bool, (tokens,). Tokens of the training side.
+        bool, (tokens,). Mask of the training tokens.
     active
         The occurrences of the block's features.
     features
-        Features of the block.
+        Number of features in the block.
     drawn
-        Tokens drawn for training, one pair (active, inactive) a feature; all of the training
-        side if None.
+        Training tokens sampled for each feature, as a pair (active, inactive). If None, all
+        tokens of the training side are used.
     rest
-        Whether inactive tokens of the training side that were not drawn are validated on.
+        Whether tokens of the training side that were not sampled are used for validation.
     """
 
     train: NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Sides:
 
     def counts(self, key: NDArray[np.int64], keys: int) -> tuple[Counts, Counts]:
         """Count both sides by a key of the tokens, (tokens,), whose values are below ``keys``."""
-        if id(key) not in self._counted:  # callers keep their keys for as long as sides live
+        if id(key) not in self._counted:  # callers hold their keys for the lifetime of the sides
             self._counted[id(key)] = self._count(key, keys)
         return self._counted[id(key)]
 
@@ -55,20 +55,20 @@ class Sides:
         drawn = Counts(train.occurrences, *chosen)
         if not self.rest:
             return drawn, validation
-        # As the source: whatever was not drawn is validated on.
+        # As in the dataset-geometry study, all tokens that were not sampled are for validation.
         both = train.occurrences + validation.occurrences
         active = csc_array(train.positives + validation.positives)
-        others = both[:, None] - active.toarray() - chosen[1].toarray()
-        left = csc_array(active - chosen[0])
-        left.eliminate_zeros()
-        return drawn, Counts(both, left, csc_array(others))
+        inactive = both[:, None] - active.toarray() - chosen[1].toarray()
+        positives = csc_array(active - chosen[0])
+        positives.eliminate_zeros()
+        return drawn, Counts(both, positives, csc_array(inactive))
 
     def _natural(
-        self, key: NDArray[np.int64], keys: int, side: NDArray[np.bool_], of: NDArray[np.bool_]
+        self, key: NDArray[np.int64], keys: int, side: NDArray[np.bool_], active: NDArray[np.bool_]
     ) -> Counts:
         return Counts(
             np.bincount(key[side], minlength=keys).astype(np.int64),
-            self._by_key(key, keys, self.active.take(of)),
+            self._by_key(key, keys, self.active.take(active)),
         )
 
     def _by_key(self, key: NDArray[np.int64], keys: int, entries: Occurrences) -> csc_array:
@@ -109,21 +109,21 @@ def subsampled(
     share: float | None,
     seed: int,
 ) -> Sides:
-    """Return sides with as many inactive tokens as active ones drawn for training, for each feature.
+    """Return sides with equal numbers of active and inactive training tokens for each feature.
 
     Parameters
     ----------
     train
-        Tokens of the training side.
+        Mask of the training tokens.
     active
         The occurrences of the features.
     features
-        int64, (features,). Number of each feature, so that what is drawn for it does not
-        depend on which others stand beside it.
+        int64, (features,). Index of each feature, so that its sample does not depend on the
+        other features.
     share
-        As the source does, whatever the training side is: this share of the smaller class is
-        drawn of each class from all tokens, and whatever was not drawn is validated on.
-        None: all of the smaller class of the training side.
+        Share of the smaller class that is sampled of each class from all tokens, whatever
+        the training side is; the remaining tokens are for validation. The dataset-geometry
+        study does so. None: all of the smaller class, from the training side.
     seed
         Seed of the draws.
     """

@@ -1,4 +1,4 @@
-"""Verdicts: what the scores of a probe and of its tables say a feature depends on."""
+"""Verdicts: whether a feature depends on the token, on its context, or on more than the token."""
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,7 +16,7 @@ Words: TypeAlias = NDArray[np.object_]
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What is said of each feature.
+    """The verdict on each feature.
 
     Parameters
     ----------
@@ -47,35 +47,37 @@ def judge(
     delta: float,
     at_embedding: bool,
 ) -> Judged:
-    """Return the verdict on each feature; the first that holds.
+    """Return the verdict on each feature: the first one whose condition holds.
 
-    A comparison with NaN does not hold, so that without intervals nothing is decided.
+    A comparison with NaN is false, so without intervals the verdict is ``"undecided"``.
 
     Parameters
     ----------
     probe
         float64, (features,). Balanced accuracy of the probe.
     probe_limits
-        Its interval: ``"beyond token"`` if all of it is above the ceiling.
+        Its interval. The verdict is ``"beyond token"`` if the lower limit exceeds the ceiling.
     table
-        float64, likewise. That of the token table; ``"linear"`` if the probe is no more
-        than ``delta`` below.
+        float64, likewise. Balanced accuracy of the token table. A token feature is
+        ``"linear"`` if the probe is at most ``delta`` below it.
     table_limits
-        Its interval: ``"token"`` if all of it reaches ``tau``.
+        Its interval. The verdict is ``"token"`` if the lower limit reaches ``tau``.
     ceiling
-        float64, likewise. That of the best function of the token on validation.
+        float64, likewise. Balanced accuracy of the best function of the token on validation.
     ceiling_limits
-        Its interval: ``"context"`` if all of it is below ``tau``.
+        Its interval. The verdict is ``"context"`` if the upper limit is below ``tau``.
     position
-        float64, likewise. That of the position table: it tells the context if it reaches ``tau``.
+        float64, likewise. Balanced accuracy of the position table. A context feature is
+        predicted by ``"position"`` if it reaches ``tau``.
     bigram
-        float64, likewise. That of the bigram table, asked where the position does not tell.
+        float64, likewise. Balanced accuracy of the bigram table, used where the position
+        table does not reach ``tau``.
     tau
-        Balanced accuracy that a verdict asks for.
+        Balanced accuracy that a verdict requires.
     delta
-        How near the token table is near enough.
+        Largest difference from the token table for ``"linear"``.
     at_embedding
-        Whether the probe reads the embedding, where nothing is beyond the token.
+        Whether the probe reads the embedding, where ``"beyond token"`` is impossible.
     """
     beyond = (probe_limits.low > ceiling) & (not at_embedding)
     verdict = _first(
@@ -92,7 +94,7 @@ def judge(
 
 
 def _first(*cases: tuple[str, NDArray[Any]], otherwise: str | None = None) -> Words:
-    """Return, for each feature, the word of the first case that holds."""
+    """Return the word of the first case that holds for each feature."""
     result = np.full(len(cases[0][1]), otherwise, dtype=object)
     for word, holds in reversed(cases):
         result[holds] = word

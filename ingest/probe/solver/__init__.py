@@ -1,1 +1,1 @@
-"""Solvers of many regularised regressions at once."""
+"""Solvers for many regularised regressions on shared vectors."""

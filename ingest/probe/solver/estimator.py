@@ -1,4 +1,4 @@
-"""Estimators: probes for many labels at once, with scikit-learn's manners, for arrays in a notebook."""
+"""Estimators: probes for many labels at once, with the interface of scikit-learn."""
 
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 class _Probes(BaseEstimator):  # type: ignore[misc]
-    """What both kinds share: blocks of labels, and what is kept of them."""
+    """Base class of both estimators: fits blocks of labels and stores their coefficients."""
 
     penalty: float
     tol: float
@@ -38,24 +38,24 @@ class _Probes(BaseEstimator):  # type: ignore[misc]
         design = self._design(X)
         if design.width != self.coef_.shape[1]:
             raise BadInput(
-                f"Vectors of {design.width} dimensions were given; the probes were fitted on"
+                f"The vectors have {design.width} dimensions; the probes were fitted on"
                 f" {self.coef_.shape[1]}."
             )
         coef, intercept = torch.from_numpy(self.coef_), torch.from_numpy(self.intercept_)
-        nothing = torch.zeros(0)
-        found = margins(design, Solution(coef, intercept, nothing, nothing))
-        return found.cpu().numpy()
+        empty = torch.zeros(0)
+        z = margins(design, Solution(coef, intercept, empty, empty))
+        return z.cpu().numpy()
 
     def _design(self, X: ArrayLike) -> Design:
-        """Wrap the vectors."""
+        """Return a design of the vectors."""
         if self.dtype not in ("float32", "float64"):
-            raise BadInput(f"dtype={self.dtype!r} was given; expected 'float32' or 'float64'.")
+            raise BadInput(f"dtype is {self.dtype!r}; expected 'float32' or 'float64'.")
         try:
             device = torch.device(self.device)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
             raise BadInput(
-                f"device={self.device!r} cannot be used here; expected one such as 'cpu' or 'cuda'."
+                f"device={self.device!r} cannot be used here; expected a device such as 'cpu' or 'cuda'."
             ) from error
         x = X if isinstance(X, np.ndarray) else _array(X, "vectors")
         if np.issubdtype(x.dtype, np.integer) or x.dtype == np.bool_:
@@ -66,10 +66,10 @@ class _Probes(BaseEstimator):  # type: ignore[misc]
         """Fit block by block; ``targets`` are dense or sparse columns, already weighted."""
         if not (isinstance(self.block, int) and self.block > 0 and self.max_iter > 0):
             raise BadInput(
-                f"block={self.block} and max_iter={self.max_iter} were given; expected 1 or more."
+                f"block is {self.block} and max_iter is {self.max_iter}; expected 1 or more for both."
             )
         if not 0 < self.tol < 1:
-            raise BadInput(f"tol={self.tol} was given; expected a number between 0 and 1.")
+            raise BadInput(f"tol is {self.tol}; expected a number between 0 and 1.")
         dtype = getattr(torch, self.dtype)
         basis = spectrum(design, torch.from_numpy(totals).to(design.device, dtype))
         found = []
@@ -107,22 +107,24 @@ class _Probes(BaseEstimator):  # type: ignore[misc]
 class LogisticProbes(_Probes):
     """L2 logistic regression of many labels on the same vectors.
 
-    Each label minimises its weighted mean loss + penalty · ‖w‖², its intercept free: what
-    ``sklearn.linear_model.LogisticRegression(C=1 / (2 * penalty * sum of weights))`` does for
-    one. A label of one class gets ``w = 0`` and a large intercept, and is told by ``one_class_``.
+    Each label minimises its weighted mean loss + penalty · ‖w‖², without a penalty on the
+    intercept. For one label this is ``sklearn.linear_model.LogisticRegression(C=1 / (2 *
+    penalty * sum of weights))``. A label with one class gets ``w = 0`` and a large intercept;
+    ``one_class_`` marks it.
 
     Parameters
     ----------
     penalty
         λ, above 0.
     class_weight
-        ``"balanced"``: both classes weigh the same, by weighted counts. None: as given.
+        ``"balanced"``: both classes have the same total weight. None: tokens have the weight
+        of their row.
     tol
         A label ends when no component of its gradient is larger.
     max_iter
-        Passes over the vectors at most.
+        Largest number of passes over the vectors.
     device
-        Where it is computed, such as ``"cuda"``.
+        Device of the computation, such as ``"cuda"``.
     dtype
         ``"float32"`` or ``"float64"``.
     block
@@ -133,13 +135,13 @@ class LogisticProbes(_Probes):
     coef_
         (labels, width).
     intercept_
-        float64, (labels,): large where the vectors' mean is.
+        float64, (labels,). Large where the mean of the vectors is large.
     n_iter_
-        int64, (labels,). Passes over the vectors until the label's end.
+        int64, (labels,). Passes over the vectors until the label ended.
     converged_
         bool, (labels,).
     one_class_
-        bool, (labels,). Labels that are active everywhere or nowhere, where rows weigh anything.
+        bool, (labels,). Labels that are active on all rows with weight, or on none.
     """
 
     def __init__(
@@ -162,7 +164,7 @@ class LogisticProbes(_Probes):
         self.block = block
 
     def fit(self, X: ArrayLike, Y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit on rows that stand for themselves.
+        """Fit on rows of one sample each.
 
         Parameters
         ----------
@@ -176,56 +178,54 @@ class LogisticProbes(_Probes):
         Raises
         ------
         BadInput
-            Shapes, labels or weights cannot be used.
+            If shapes, labels or weights are invalid.
         BadActivations
             The vectors hold NaN or Inf.
         """
         labels = _columns(Y, "labels")
         values = _values(labels)
         if not ((values == 0) | (values == 1)).all():
-            raise BadInput("Labels other than 0 and 1 were given; expected bool, or 0 and 1.")
+            raise BadInput("Y has labels other than 0 and 1; expected bool, or 0 and 1.")
         weight = _weights(sample_weight, labels.shape[0], "sample_weight")
         return self.fit_counts(X, _rows_times(labels, weight), weight)
 
     def fit_counts(self, X: ArrayLike, positives: Any, totals: ArrayLike) -> Self:
-        """Fit on rows that stand for many tokens each.
+        """Fit on rows that stand for several tokens each.
 
         Parameters
         ----------
         X
             (rows, width).
         positives
-            (rows, labels). How many of the row's tokens are active; may be sparse.
+            (rows, labels). Number of active tokens of the row; may be sparse.
         totals
-            (rows,). How many tokens the row stands for.
+            (rows,). Number of tokens of the row.
 
         Raises
         ------
         BadInput
-            Shapes or counts cannot be used.
+            If shapes or counts are invalid.
         BadActivations
             The vectors hold NaN or Inf.
         """
         if self.class_weight not in ("balanced", None):
-            raise BadInput(
-                f"class_weight={self.class_weight!r} was given; expected 'balanced' or None."
-            )
+            raise BadInput(f"class_weight is {self.class_weight!r}; expected 'balanced' or None.")
         design = self._design(X)
         counts = _columns(positives, "positives", rows=design.rows)
-        of_rows = _weights(totals, design.rows, "totals")
-        _check_counts(counts, of_rows)
-        self._fit(design, counts, totals=of_rows, link="logistic")
+        tokens = _weights(totals, design.rows, "totals")
+        _check_counts(counts, tokens)
+        self._fit(design, counts, totals=tokens, link="logistic")
         active = np.asarray(counts.sum(axis=0), dtype=np.float64)
-        self.one_class_ = (active <= 0) | _all_active(counts, of_rows)
+        self.one_class_ = (active <= 0) | _all_active(counts, tokens)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Return the probability that each label is active; (rows, labels)."""
-        found: Floats = expit(self.decision_function(X))
-        return found
+        probability: Floats = expit(self.decision_function(X))
+        return probability
 
     def predict(self, X: ArrayLike) -> NDArray[np.bool_]:
-        """Say whether each label is active: its probability is above a half; (rows, labels)."""
+        """Predict active where the probability exceeds 0.5; (rows, labels)."""
         return self.decision_function(X) > 0
 
     def _weighted(self, block: Floats, totals: Floats) -> tuple[Floats, Floats]:
@@ -241,8 +241,9 @@ class LogisticProbes(_Probes):
 class RidgeProbes(_Probes):
     """Ridge regression of many targets on the same vectors.
 
-    Each target minimises its weighted mean squared error / 2 + penalty · ‖w‖², its intercept
-    free: ``sklearn.linear_model.Ridge(alpha=2 * penalty * sum of weights)``.
+    Each target minimises its weighted mean squared error / 2 + penalty · ‖w‖², without a
+    penalty on the intercept, as ``sklearn.linear_model.Ridge(alpha=2 * penalty * sum of
+    weights)``.
 
     Parameters
     ----------
@@ -252,9 +253,9 @@ class RidgeProbes(_Probes):
         A target ends when no component of its gradient is larger, in units of the target's
         standard deviation.
     max_iter
-        Passes over the vectors at most; two are enough as a rule.
+        Largest number of passes over the vectors; two usually suffice.
     device
-        Where it is computed, such as ``"cuda"``.
+        Device of the computation, such as ``"cuda"``.
     dtype
         ``"float32"`` or ``"float64"``.
     block
@@ -265,7 +266,7 @@ class RidgeProbes(_Probes):
     coef_
         (targets, width).
     intercept_
-        float64, (targets,): large where the vectors' mean is.
+        float64, (targets,). Large where the mean of the vectors is large.
     n_iter_
         int64, (targets,).
     converged_
@@ -295,7 +296,7 @@ class RidgeProbes(_Probes):
         Raises
         ------
         BadInput
-            Shapes, targets or weights cannot be used.
+            If shapes, targets or weights are invalid.
         BadActivations
             The vectors hold NaN or Inf.
         """
@@ -306,86 +307,86 @@ class RidgeProbes(_Probes):
         return self
 
     def predict(self, X: ArrayLike) -> Floats:
-        """Return what is predicted; (rows, targets)."""
+        """Return the predicted targets; (rows, targets)."""
         return self.decision_function(X)
 
 
-def _array(given: Any, what: str) -> Floats:
-    """Make an array of numbers."""
+def _array(data: Any, name: str) -> Floats:
+    """Convert to an array of float64."""
     try:
-        return np.asarray(given, dtype=np.float64)
+        return np.asarray(data, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise BadInput(f"The {what} are no array of numbers; expected one.") from error
+        raise BadInput(f"The {name} are not an array of numbers; expected one.") from error
 
 
-def _columns(given: Any, what: str, *, rows: int | None = None) -> Any:
-    """Return a dense array, or a sparse one by columns."""
-    sparse: bool = issparse(given)
-    table: Any = csc_array(given, copy=True) if sparse else _array(given, what)
+def _columns(data: Any, name: str, *, rows: int | None = None) -> Any:
+    """Return a dense array, or a sparse one in CSC format."""
+    sparse: bool = issparse(data)
+    table: Any = csc_array(data, copy=True) if sparse else _array(data, name)
     if table.ndim != 2 or 0 in table.shape or (rows is not None and table.shape[0] != rows):
         expected = "(rows, labels)" if rows is None else f"({rows}, labels)"
-        raise BadInput(f"The {what} are of shape {table.shape}; expected {expected}.")
+        raise BadInput(f"The {name} have shape {table.shape}; expected {expected}.")
     if not np.isfinite(_values(table)).all():
-        raise BadInput(f"The {what} hold NaN or Inf; expected numbers.")
+        raise BadInput(f"The {name} hold NaN or Inf; expected finite numbers.")
     if isinstance(table, csc_array):
         table.sum_duplicates()
     return table
 
 
-def _weights(given: ArrayLike | None, rows: int, what: str) -> Floats:
-    """Return one weight a row."""
-    weights = np.ones(rows) if given is None else _array(given, what)
+def _weights(data: ArrayLike | None, rows: int, name: str) -> Floats:
+    """Return the weight of each row."""
+    weights = np.ones(rows) if data is None else _array(data, name)
     if weights.shape != (rows,) or not (np.isfinite(weights) & (weights >= 0)).all():
         raise BadInput(
-            f"{what} of shape {weights.shape} was given for {rows} rows; expected one number,"
-            " 0 or more, a row."
+            f"For {rows} rows, {name} has shape {weights.shape} or invalid numbers; expected one"
+            " finite number of at least 0 for each row."
         )
     if not weights.any():
-        raise BadInput(f"{what} is 0 everywhere; expected a row of some weight.")
+        raise BadInput(f"{name} is 0 everywhere; expected at least one number above 0.")
     return weights
 
 
 def _dense(table: Any, columns: slice) -> Floats:
     """Return some columns as a new dense array of float64."""
-    some = table[:, columns]
-    return np.array(some.toarray() if isinstance(some, csc_array) else some, dtype=np.float64)
+    part = table[:, columns]
+    return np.array(part.toarray() if isinstance(part, csc_array) else part, dtype=np.float64)
 
 
 def _rows_times(table: Any, weight: Floats) -> Any:
     """Multiply each row by its weight."""
     if not isinstance(table, csc_array):
         return table * weight[:, None]
-    found: csc_array = table.copy()
-    found.data = found.data * weight[found.indices]
-    return found
+    weighted: csc_array = table.copy()
+    weighted.data = weighted.data * weight[weighted.indices]
+    return weighted
 
 
 def _values(table: Any) -> Floats:
-    """Return the numbers of a dense or sparse array, zeros left out or not."""
-    found: Floats = table.data if isinstance(table, csc_array) else table
-    return found
+    """Return the stored numbers of a dense or sparse array."""
+    values: Floats = table.data if isinstance(table, csc_array) else table
+    return values
 
 
 def _check_counts(counts: Any, totals: Floats) -> None:
-    """Raise where a row has fewer tokens than active ones."""
+    """Raise if a row has more active tokens than tokens."""
     if isinstance(counts, csc_array):
         good = ((counts.data >= 0) & (counts.data <= totals[counts.indices])).all()
     else:
         good = ((counts >= 0) & (counts <= totals[:, None])).all()
     if not good:
         raise BadInput(
-            "positives below 0 or above the row's total were given; expected how many of the"
-            " row's tokens are active."
+            "positives has numbers below 0 or above the row's total; expected the number of"
+            " active tokens of each row."
         )
 
 
 def _all_active(counts: Any, totals: Floats) -> NDArray[np.bool_]:
-    """Say which labels are active on all tokens."""
+    """Return which labels are active on all tokens."""
     if not isinstance(counts, csc_array):
         everywhere: NDArray[np.bool_] = (counts == totals[:, None]).all(axis=0)
         return everywhere
     full = (counts.data == totals[counts.indices]) & (counts.data > 0)
     label = np.repeat(np.arange(counts.shape[1]), np.diff(counts.indptr))
     rows = np.bincount(label[full], minlength=counts.shape[1])
-    found: NDArray[np.bool_] = rows == np.count_nonzero(totals)
-    return found
+    all_rows: NDArray[np.bool_] = rows == np.count_nonzero(totals)
+    return all_rows

@@ -1,4 +1,4 @@
-"""Search: L-BFGS of many labels side by side, each with its own history, step and end."""
+"""Search: L-BFGS for many labels in parallel, each with its own history, step size and end."""
 
 import math
 
@@ -11,26 +11,26 @@ from ingest.probe.solver.targets import tiny
 __all__ = ["HISTORY", "Search"]
 
 HISTORY = 10
-DECREASE = 1e-4  # share of the promised decrease that a step must bring
-SLACK = 10  # units in the last place by which a loss may be wrong
-ROUNDING = 32  # units in the last place by which a component of the gradient may be wrong
-SHORTEST = 1e-8  # a label whose step would be shorter is at its numbers' end
+DECREASE = 1e-4  # share of the predicted decrease that a step must reach
+SLACK = 10  # rounding error of a loss, in units in the last place
+ROUNDING = 32  # rounding error of a component of the gradient, in units in the last place
+SHORTEST = 1e-8  # below this step size a label has reached the numerical precision
 PER_LABEL = ("point", "_inverse", "_gamma", "_step", "_direction", "_slope")
 
 
 class Search:
-    """Looks for the least loss of each label, one step tried of each in every pass.
+    """Minimise the loss of each label, with one trial step for each label in every pass.
 
-    A step that is refused is tried again, shorter, in the next pass, while other labels go
-    on. History holds the latest ten passes; a refused step leaves an empty place in it.
+    A rejected step is tried again, shorter, in the next pass, while other labels proceed.
+    The history has the latest ten passes; the entry of a rejected step is zero.
 
     Parameters
     ----------
     losses
-        What is minimised.
+        The losses to minimise.
     tolerance
-        A label is at its end where no component of its gradient is larger, in units of the
-        target's spread.
+        A label ends when no component of its gradient is larger, in units of the standard
+        deviation of the target.
     """
 
     def __init__(self, losses: Losses, *, tolerance: float) -> None:
@@ -47,10 +47,10 @@ class Search:
 
     @property
     def met(self) -> Tensor:
-        """Which labels are where they should end; bool, (labels,).
+        """Which labels have converged; bool, (labels,).
 
-        A label that can go no further has ended there too, if its gradient is no larger
-        than what rounding alone makes of sums of this size.
+        A label that is stuck has converged too, if its gradient does not exceed the
+        rounding error of sums of this size.
         """
         targets, now = self._losses.targets, self._values
         rounding = ROUNDING * torch.finfo(now.loss.dtype).eps * now.size
@@ -59,11 +59,11 @@ class Search:
 
     @property
     def stuck(self) -> Tensor:
-        """Which labels can go no further; bool, (labels,)."""
+        """Which labels cannot make a longer step; bool, (labels,)."""
         return self._step < SHORTEST
 
     def keep(self, kept: Tensor) -> None:
-        """Drop all other labels."""
+        """Retain these labels and drop all others."""
         self._losses = self._losses.keep(kept)
         self._values = self._values.keep(kept)
         self._history = [(s[kept], y[kept], r[kept]) for s, y, r in self._history]
@@ -71,7 +71,7 @@ class Search:
             setattr(self, name, getattr(self, name)[kept])
 
     def advance(self) -> None:
-        """Try a step of every label, and take it where it is good."""
+        """Try a step of every label, and accept it where it is good enough."""
         trial = torch.addcmul(self.point, self._direction, self._step[:, None])
         values = self._losses.at(trial)
         slope = (values.gradient * self._direction).sum(dim=1)
@@ -87,7 +87,7 @@ class Search:
         self._slope = torch.where(good, downhill, self._slope)
 
     def _good(self, loss: Tensor, slope: Tensor) -> Tensor:
-        """Whether the loss falls enough; where rounding hides it, whether its slope tells so."""
+        """Whether the loss decreases enough; where rounding hides it, whether the slope does."""
         now = self._values.loss
         slack = SLACK * torch.finfo(now.dtype).eps * self._values.size
         falls = loss <= now + DECREASE * self._step * self._slope

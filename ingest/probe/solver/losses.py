@@ -1,4 +1,4 @@
-"""Losses: loss and gradient of many labels in one pass over the vectors they share."""
+"""Losses: loss and gradient of many labels in one pass over the shared vectors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from ingest.probe.solver.targets import Targets, tiny
 
 __all__ = ["SCRATCH_CPU", "Losses", "Values"]
 
-SCRATCH_CPU = 2**20  # numbers of a chunk of margins: near the cache, yet few chunks
+SCRATCH_CPU = 2**20  # numbers in a chunk of margins: about the cache size, with few chunks
 SCRATCH_GPU = 2**25
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """Loss, its parts' size, gradient and the gradient's largest component, for each label.
+    """Loss, size of its parts, gradient and largest component of the gradient of each label.
 
-    Points and gradients, (labels, width + 1), have their first coordinates along the
-    eigenvectors; the last is that of the intercept. The largest is found before turning.
+    Points and gradients have shape (labels, width + 1). The first coordinates are along the
+    eigenvectors, the last is the intercept. ``largest`` is computed in the original basis.
     """
 
     loss: Tensor
@@ -30,11 +30,11 @@ class Values:
     largest: Tensor
 
     def keep(self, kept: Tensor) -> "Values":
-        """Return those of some labels."""
+        """Return the values of a subset of labels."""
         return Values(self.loss[kept], self.size[kept], self.gradient[kept], self.largest[kept])
 
     def where(self, good: Tensor, other: "Values") -> "Values":
-        """Return these where good, (labels,), and others elsewhere."""
+        """Return these values where ``good``, (labels,), and ``other`` elsewhere."""
         return Values(
             torch.where(good, self.loss, other.loss),
             torch.where(good, self.size, other.size),
@@ -45,10 +45,10 @@ class Values:
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """The losses of some labels, and what of them does not change.
+    """The losses of some labels, with the sums that do not depend on the point.
 
-    Vectors are centred by the basis, so that nothing is lost where their mean is large; at a
-    point they are taken from the label's own weighted mean.
+    Vectors are centred with the mean of the basis, so that a large mean costs no precision.
+    At a point they are centred with the weighted mean of each label.
 
     Parameters
     ----------
@@ -61,9 +61,10 @@ class Losses:
     penalty
         (labels,).
     means
-        (labels, width) or (1, width). The labels' weighted means, of centred vectors.
+        (labels, width) or (1, width). The labels' weighted means of centred vectors.
     linear
-        (labels, width + 1). Sums of target times centred vector; last, of targets.
+        (labels, width + 1). Sums of target times centred vector; the last column is the sum
+        of targets.
     """
 
     design: Design
@@ -75,7 +76,7 @@ class Losses:
 
     @classmethod
     def of(cls, design: Design, targets: Targets, *, basis: Spectrum, penalty: Tensor) -> "Losses":
-        """Pass over the vectors once, for the means and the linear part of the loss."""
+        """Compute the means and the linear part of the loss in one pass over the vectors."""
         shape, width = targets.target.shape, design.width + 1
         weighted = penalty.new_zeros(targets.weight.shape[1], width)
         linear = penalty.new_zeros(shape[1], width)
@@ -87,7 +88,7 @@ class Losses:
         return cls(design, basis, targets, penalty, means, linear)
 
     def keep(self, kept: Tensor) -> "Losses":
-        """Return some of the labels."""
+        """Return the losses of a subset of labels."""
         shared = len(self.means) == 1 != len(self.linear)
         return Losses(
             self.design,
@@ -99,7 +100,7 @@ class Losses:
         )
 
     def start(self, far: float) -> Tensor:
-        """Return the best points with ``w = 0``; for labels of one class, an intercept of ± far."""
+        """Return the best points with ``w = 0``; labels of one class have the intercept ± far."""
         share = self.linear[:, -1] / self.targets.total
         point = torch.zeros_like(self.linear)
         if not self.targets.logistic:
@@ -112,7 +113,7 @@ class Losses:
         return point
 
     def curvature(self) -> Tensor:
-        """Return the inverse of the loss's second derivatives where ``w = 0``, about."""
+        """Return the approximate inverse of the second derivatives of the loss at ``w = 0``."""
         share = self.linear[:, -1] / self.targets.total
         bend = share * (1 - share) if self.targets.logistic else torch.ones_like(share)
         bend = bend.clamp(min=1e-6)[:, None]
@@ -120,7 +121,7 @@ class Losses:
         return torch.cat([inverse, 1 / bend], dim=1)
 
     def at(self, point: Tensor) -> Values:
-        """Pass over the vectors once: each label's loss and gradient at its point."""
+        """Compute the loss and gradient of each label at its point in one pass over the vectors."""
         vectors, total = self.basis.vectors, self.targets.total
         coef = point[:, :-1] @ vectors.T
         shift = point[:, -1] - (coef * self.means).sum(dim=1)
@@ -137,13 +138,13 @@ class Losses:
         return Values(loss, curved.abs().to(point.dtype) + linear.abs(), gradient, largest)
 
     def _sums(self, both: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sums over rows of the loss but for its linear part, and of the gradient."""
-        many = len(both)
+        """Return the sums over rows of the loss without its linear part, and of the gradient."""
+        labels = len(both)
         gradient = torch.zeros_like(both)
-        curved = torch.zeros(many, dtype=self.design.wide, device=both.device)
-        scratch = both.new_empty(3, _rows_at_once(self.design, many), many)
+        curved = torch.zeros(labels, dtype=self.design.wide, device=both.device)
+        scratch = both.new_empty(3, _rows_at_once(self.design, labels), labels)
         step = _logistic if self.targets.logistic else _squared
-        for rows, x in _with_ones(self.design, self.basis.mean, labels=many):
+        for rows, x in _with_ones(self.design, self.basis.mean, labels=labels):
             z = scratch[0, : len(x)]
             torch.mm(x, both.T, out=z)
             residual, cost = step(z, scratch[1:, : len(x)], *self.targets.of_rows(rows))
@@ -152,7 +153,7 @@ class Losses:
         return curved, gradient
 
     def _linear(self, both: Tensor) -> Tensor:
-        """Return the sum over rows of what is linear in the margins."""
+        """Return the sum over rows of the part that is linear in the margins."""
         linear = (both * self.linear).sum(dim=1)
         if not self.targets.logistic:
             return linear
@@ -160,37 +161,41 @@ class Losses:
         return linear - weighted * self.targets.total
 
 
-def _logistic(z: Tensor, room: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn margins into residuals, and sum -W log p: the loss is that + (W - M) z.
+def _logistic(z: Tensor, buffer: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute residuals in place of the margins, and the sums of -W log p.
 
-    ``log(1 + exp z) = z - log p``, and what is linear in z needs no pass over the rows.
+    The loss is ``-W log p + (W - M) z``, since ``log(1 + exp z) = z - log p``. The part that
+    is linear in z needs no pass over the rows.
     """
-    p = torch.sigmoid(z, out=room[0])
-    log_p = torch.clamp(p, min=tiny(p), out=room[1]).log_()
-    torch.minimum(log_p, z, out=log_p)  # where p is no number any more, log p is z
+    p = torch.sigmoid(z, out=buffer[0])
+    log_p = torch.clamp(p, min=tiny(p), out=buffer[1]).log_()
+    torch.minimum(log_p, z, out=log_p)  # where p underflows, log p is z
     residual = torch.mul(p, weight, out=z).sub_(target)
     if weight.shape[1] == 1:
         return residual, -(weight[:, 0] @ log_p)
     return residual, -log_p.mul_(weight).sum(dim=0)
 
 
-def _squared(z: Tensor, room: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn margins into residuals, and sum W z² / 2: the loss is that - M z."""
-    weighted = torch.mul(z, weight, out=room[0])
+def _squared(z: Tensor, buffer: Tensor, weight: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute residuals in place of the margins, and the sums of W z² / 2.
+
+    The loss is ``W z² / 2 - M z``.
+    """
+    weighted = torch.mul(z, weight, out=buffer[0])
     cost = z.mul_(weighted).sum(dim=0) / 2
     return weighted.sub_(target), cost
 
 
 def _with_ones(design: Design, mean: Tensor, *, labels: int) -> Iterator[tuple[slice, Tensor]]:
-    """Give centred vectors with a column of ones, in chunks whose margins stay in the cache."""
+    """Yield centred vectors with a column of ones, in chunks whose margins fit in the cache."""
     at_once = _rows_at_once(design, labels)
-    room = mean.new_ones(at_once, design.width + 1)
+    buffer = mean.new_ones(at_once, design.width + 1)
     for rows, x in design.chunks(at_once):
-        torch.sub(x, mean, out=room[: len(x), :-1])
-        yield rows, room[: len(x)]
+        torch.sub(x, mean, out=buffer[: len(x), :-1])
+        yield rows, buffer[: len(x)]
 
 
 def _rows_at_once(design: Design, labels: int) -> int:
-    """Return how many rows a chunk has."""
+    """Return the number of rows in a chunk."""
     numbers = SCRATCH_CPU if design.device.type == "cpu" else SCRATCH_GPU
     return min(design.rows, max(1, numbers // max(labels, design.width)))

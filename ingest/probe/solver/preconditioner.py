@@ -1,4 +1,4 @@
-"""Spectrum: mean and covariance of a design's vectors, by which a solver chooses its steps."""
+"""Spectrum: mean and covariance of a design's vectors, the preconditioner of the solver."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ __all__ = ["Spectrum", "spectrum"]
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Mean and covariance of vectors, the latter by its eigenvectors.
+    """Mean of vectors and eigendecomposition of their covariance.
 
     Parameters
     ----------
     mean
         (width,).
     values
-        (width,). Eigenvalues of the covariance, none below 0.
+        (width,). Eigenvalues of the covariance, all at least 0.
     vectors
-        (width, width). Its eigenvectors, one a column.
+        (width, width). Its eigenvectors, as columns.
     """
 
     mean: Tensor
@@ -31,21 +31,21 @@ class Spectrum:
 
 
 def spectrum(design: Design, row_weight: Tensor | None = None) -> Spectrum:
-    """Find the mean and the covariance of the vectors.
+    """Compute the mean and the covariance of the vectors.
 
-    Products are of the design's type, sums of them of its wide one.
+    Products have the design's type, sums have its wide type.
 
     Parameters
     ----------
     design
         The vectors.
     row_weight
-        (rows,). How much each row weighs; all alike if None.
+        (rows,). Weight of each row; equal weights if None.
 
     Raises
     ------
     BadActivations
-        The vectors are too large to be squared.
+        If the squares of the vectors overflow.
     """
     wide = design.wide
     if row_weight is None:

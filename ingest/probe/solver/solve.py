@@ -1,8 +1,8 @@
-"""Solver: L2 logistic and ridge regression, exactly, for many labels at once.
+"""Solver: exact L2 logistic and ridge regression for many labels at once.
 
-All labels share the vectors, so one pass over them serves every label: two products of
-matrices give each label's loss and gradient at a point of its own (``losses``). Around these
-passes each label runs L-BFGS by itself (``search``).
+All labels share the vectors, so one pass over them serves every label. Two matrix products
+give the loss and gradient of each label at its own point (``losses``). Each label runs its
+own L-BFGS on top of these passes (``lbfgs``).
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ __all__ = ["Link", "Solution", "bytes_needed", "margins", "solve"]
 
 Link: TypeAlias = Literal["logistic", "squared"]
 
-COMPACT = 0.8  # labels that have ended are dropped once so few are left
+COMPACT = 0.8  # ended labels are dropped once at most this share of labels is running
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What was found, label by label.
+    """The fitted coefficients of each label.
 
-    Numbers are of the design's wide type, float64 as a rule: where the vectors' mean is far
-    above their spread, ``X w`` and ``b`` are large and cancel, and float32 would not do.
+    Numbers have the design's wide type, usually float64. Where the mean of the vectors is
+    far above their spread, ``X w`` and ``b`` are large and cancel, and float32 is too coarse.
 
     Parameters
     ----------
@@ -39,10 +39,10 @@ class Solution:
     intercept
         (labels,).
     iterations
-        int64, (labels,). Passes over the vectors until the label's end.
+        int64, (labels,). Passes over the vectors until the label ended.
     converged
-        bool, (labels,). Whether no component of the gradient is larger than the tolerance, or
-        than rounding allows (32 units in the last place: 4e-6 in float32).
+        bool, (labels,). Whether no component of the gradient exceeds the tolerance or the
+        rounding error (32 units in the last place: 4e-6 in float32).
     """
 
     coef: Tensor
@@ -52,10 +52,10 @@ class Solution:
 
 
 def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> int:
-    """Return how many bytes ``solve`` takes at most, the vectors left out.
+    """Return the largest number of bytes that ``solve`` uses, without the vectors.
 
-    These are the weights and targets (rows, labels), what is copied of them when labels have
-    ended, and the histories (labels, width).
+    These are the weights and targets (rows, labels), their copies without ended labels, and
+    the histories (labels, width).
     """
     tables = 2 * (1 + COMPACT) * rows * labels
     histories = (2 * HISTORY + 12) * labels * (width + 1)
@@ -66,8 +66,9 @@ def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> in
 def margins(design: Design, solution: Solution) -> Tensor:
     """Return ``X w + b`` of each row and label; (rows, labels), on the design's device.
 
-    Rows with equal vectors get equal margins, on any processor. Vectors are taken from the mean of their chunk, and what that mean adds is held in the
-    wide type, so that a large mean costs no digits.
+    Rows with equal vectors get equal margins, on any processor. The mean of each chunk is
+    subtracted and its contribution computed in the wide type, so that a large mean costs no
+    precision.
     """
     coef = solution.coef.to(design.device, design.wide)
     intercept = solution.intercept.to(design.device, design.wide)
@@ -77,9 +78,9 @@ def margins(design: Design, solution: Solution) -> Tensor:
         mean = x.mean(dim=0)
         at_mean = torch.addmv(intercept, coef, mean.to(design.wide)).to(design.dtype)
         torch.addmm(at_mean, x - mean, weights, out=out[rows])
-    again, first = design.repeats()
-    if len(again):
-        out[torch.from_numpy(again)] = out[torch.from_numpy(first)]
+    repeated, first = design.repeats()
+    if len(repeated):
+        out[torch.from_numpy(repeated)] = out[torch.from_numpy(first)]
     return out
 
 
@@ -94,23 +95,23 @@ def solve(
     max_iterations: int = 200,
     basis: Spectrum | None = None,
 ) -> Solution:
-    """Fit every label by itself.
+    """Fit every label independently.
 
-    Label l minimises, over its ``w`` and ``b``, with ``z = X w + b``:
-    ``(1 / Σ_r W_rl) Σ_r [W_rl log(1 + exp z_r) - M_rl z_r] + penalty_l ‖w‖²``, or with link
-    ``"squared"`` ``W_rl z_r² / 2`` in the place of the logarithm. The first is scikit-learn's
-    ``LogisticRegression(C=1 / (2 * penalty * Σ W))``, the second its
+    Label l minimises over ``w`` and ``b``, with ``z = X w + b``:
+    ``(1 / Σ_r W_rl) Σ_r [W_rl log(1 + exp z_r) - M_rl z_r] + penalty_l ‖w‖²``. With link
+    ``"squared"``, ``W_rl z_r² / 2`` replaces the term with the logarithm. The first is
+    scikit-learn's ``LogisticRegression(C=1 / (2 * penalty * Σ W))``, the second its
     ``Ridge(alpha=2 * penalty * Σ W)``.
 
-    A label ends when no component of its gradient is larger than the tolerance. The gradient
-    is that of the formula above by ``w`` and ``b``, in the units of the vectors as the design
-    gives them, with vectors taken from the label's weighted mean (which changes ``b`` alone).
-    With link "squared" and weights that all labels share, the second pass ends it: the first
-    step is Newton's. There the tolerance is in units of the target's standard deviation.
+    A label ends when no component of its gradient exceeds the tolerance. The gradient is
+    taken with respect to ``w`` and ``b``, in the units of the design's vectors, centred with
+    the label's weighted mean (which changes only ``b``). With link "squared" the tolerance is
+    in units of the target's standard deviation. If all labels then share the weights, the
+    first step is Newton's and the second pass is the last.
 
-    A label without active or without inactive weight has no finite intercept: it gets
-    ``w = 0`` and a ``b`` that just meets the tolerance, log(1 / tolerance + 1) or minus
-    that, in 0 iterations. One without any weight gets 0 and has not converged.
+    A label without active or without inactive weight has no finite intercept. It gets
+    ``w = 0`` and the smallest ``b`` that meets the tolerance, ± log(1 / tolerance + 1), in 0
+    iterations. A label without any weight gets 0 and is not converged.
 
     Parameters
     ----------
@@ -124,44 +125,44 @@ def solve(
     penalty
         One for all, or (labels,). Above 0.
     link
-        What is minimised.
+        The loss.
     tolerance
         See above.
     max_iterations
-        Passes over the vectors at most.
+        Largest number of passes over the vectors.
     basis
-        The mean and covariance of these or of like vectors, to save finding them for each
-        block of labels. It steers the steps, not what they lead to.
+        The mean and covariance of these or of similar vectors, to compute them only once
+        for several blocks of labels. It affects the steps, not the optimum.
 
     Raises
     ------
     BadInput
-        Shapes do not fit each other, or a number is none of the above.
+        If shapes do not match, or a number is out of range.
     """
     weight, target = (t.to(design.device, design.dtype) for t in (weight, target))
     penalties = _penalties(penalty, target)
     targets = look(design, weight, target, logistic=link == "logistic")
-    del weight, target  # so that copies of fewer labels take their place
+    del weight, target  # frees their memory when copies with fewer labels replace them
     if basis is None:
         each = targets.weight @ targets.total.reciprocal()
         basis = spectrum(design, each if bool(each.any()) else None)
     losses = Losses.of(design, targets, basis=basis, penalty=penalties)
-    found, search = _Found(losses), Search(losses, tolerance=tolerance)
+    progress, search = _Progress(losses), Search(losses, tolerance=tolerance)
     del losses, targets
     for iteration in range(max_iterations + 1):
         met = search.met
         ended = met | search.stuck | (iteration == max_iterations)
-        if found.record(search.point, iteration, met=met, ended=ended):
+        if progress.record(search.point, iteration, met=met, ended=ended):
             break
-        kept = found.to_keep()
-        if kept is not None:
-            search.keep(kept)
+        running = progress.to_retain()
+        if running is not None:
+            search.keep(running)
         search.advance()
-    return found.solution()
+    return progress.solution()
 
 
-class _Found:
-    """The solution as it fills, label by label, and which labels are still at work."""
+class _Progress:
+    """The solutions of ended labels, and the labels that are still running."""
 
     def __init__(self, losses: Losses) -> None:
         self._wide, self._vectors = losses.design.wide, losses.basis.vectors
@@ -171,30 +172,30 @@ class _Found:
         self._iterations = torch.zeros_like(losses.linear[:, 0], dtype=torch.int64)
         self._converged = torch.zeros_like(self._iterations, dtype=torch.bool)
         self._running = torch.ones_like(self._converged)
-        # The search holds these labels, some of which may have ended.
-        self._at_work = torch.arange(len(self._points), device=losses.linear.device)
+        # The labels of the search, some of which may have ended.
+        self._searched = torch.arange(len(self._points), device=losses.linear.device)
 
     def record(self, point: Tensor, iteration: int, *, met: Tensor, ended: Tensor) -> bool:
-        """Write down labels that end now; return whether none is left."""
-        now = ended & self._running[self._at_work]
-        which = self._at_work[now]
+        """Store the solutions of labels that end now; return whether all labels have ended."""
+        now = ended & self._running[self._searched]
+        which = self._searched[now]
         self._points[which] = point[now]
         self._iterations[which] = iteration
         self._converged[which] = met[now]
         self._running[which] = False
         return not bool(self._running.any())
 
-    def to_keep(self) -> Tensor | None:
-        """Say which labels of the search to keep, once it pays to drop the others."""
-        running = self._running[self._at_work]
+    def to_retain(self) -> Tensor | None:
+        """Return which labels of the search to retain, once enough others have ended."""
+        running = self._running[self._searched]
         if int(running.sum()) > COMPACT * len(running):
             return None
-        kept = running.nonzero()[:, 0]
-        self._at_work = self._at_work[kept]
-        return kept
+        retained = running.nonzero()[:, 0]
+        self._searched = self._searched[retained]
+        return retained
 
     def solution(self) -> Solution:
-        """Turn the points back, take the means out of the intercepts, and put the levels in."""
+        """Return the solutions in the original basis, with means and levels in the intercepts."""
         coef = (self._points[:, :-1] @ self._vectors.T).to(self._wide)
         intercept = self._points[:, -1] - (coef * self._means).sum(dim=1)
         if self._level is not None:
@@ -204,11 +205,11 @@ class _Found:
 
 def _penalties(penalty: float | Tensor, target: Tensor) -> Tensor:
     """Return the penalty of each label."""
-    given = torch.as_tensor(penalty, dtype=target.dtype, device=target.device)
-    good = bool(((given > 0) & given.isfinite()).all())
-    if given.shape not in ((), target.shape[1:]) or not good:
+    penalties = torch.as_tensor(penalty, dtype=target.dtype, device=target.device)
+    good = bool(((penalties > 0) & penalties.isfinite()).all())
+    if penalties.shape not in ((), target.shape[1:]) or not good:
         raise BadInput(
-            f"A penalty of shape {tuple(given.shape)} was given for {target.shape[1]} labels;"
-            " expected one number above 0, or one for each label."
+            f"For {target.shape[1]} labels, penalty has shape {tuple(penalties.shape)};"
+            " expected one finite number above 0, or one for each label."
         )
-    return given.expand(target.shape[1])
+    return penalties.expand(target.shape[1])

@@ -1,4 +1,4 @@
-"""Targets: the weights and targets of labels, checked, and what they tell before a vector is read."""
+"""Targets: checked weights and targets of labels, with the statistics that need no vectors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from ingest.probe.solver.design import Design
 
 __all__ = ["Targets", "look", "tiny"]
 
-AT_ONCE = 2**20  # numbers looked at together
-ROUNDED = 1 + 1e-5  # a target may be so much larger than its weight
-ALIKE = 10  # units in the last place by which targets that are one number may differ
+AT_ONCE = 2**20  # numbers checked together
+ROUNDED = 1 + 1e-5  # largest ratio of a target to its weight
+EQUAL = 10  # units in the last place by which equal targets may differ
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
     """Weights and targets of some labels.
 
-    Ridge regression takes its targets from their weighted mean, ``level``, row by row as they
-    are read: a mean far above the spread would cost the digits of all that follows.
+    Ridge regression subtracts the weighted mean of the targets, ``level``, from each row as
+    it is read: a mean far above the spread would otherwise cost precision.
 
     Parameters
     ----------
@@ -30,13 +30,14 @@ class Targets:
     target
         (rows, labels).
     total
-        (labels,) or (1,). Sums of weights, no less than the least normal number.
+        (labels,) or (1,). Sums of weights, at least the smallest normal number.
     level
-        (labels,). What targets are taken from; None if logistic.
+        (labels,). The mean that is subtracted from targets; None if logistic.
     spread
         (labels,). Standard deviation of the target; 1 if logistic.
     same
-        bool, (labels,). All active, all inactive, or all one number.
+        bool, (labels,). Whether the target is constant: all active, all inactive, or one
+        number.
     """
 
     weight: Tensor
@@ -48,23 +49,23 @@ class Targets:
 
     @property
     def logistic(self) -> bool:
-        """Whether targets are of classes."""
+        """Whether targets are classes."""
         return self.level is None
 
     @property
     def weighed(self) -> Tensor:
-        """Which labels weigh anything; bool, (labels,) or (1,)."""
+        """Which labels have a total weight above 0; bool, (labels,) or (1,)."""
         return self.total > tiny(self.total)
 
     def of_rows(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return weights and targets of some rows, the latter from their level."""
+        """Return weights and targets of some rows, with the level subtracted."""
         weight, target = self.weight[rows], self.target[rows]
         if self.level is not None:
             target = torch.addcmul(target, weight, self.level, value=-1)
         return weight, target
 
     def keep(self, kept: Tensor) -> "Targets":
-        """Return some of the labels."""
+        """Return a subset of the labels."""
         shared = self.weight.shape[1] == 1 != self.target.shape[1]
         return Targets(
             self.weight if shared else self.weight[:, kept],
@@ -77,7 +78,7 @@ class Targets:
 
 
 def look(design: Design, weight: Tensor, target: Tensor, *, logistic: bool) -> Targets:
-    """Check weights and targets, and look at what they tell.
+    """Check weights and targets, and compute their totals, means and spreads.
 
     Parameters
     ----------
@@ -86,69 +87,70 @@ def look(design: Design, weight: Tensor, target: Tensor, *, logistic: bool) -> T
     weight
         (rows, labels), or (rows, 1) if all labels share them.
     target
-        (rows, labels). Weight times label, summed.
+        (rows, labels). Sum of weight times label over the tokens of the row.
     logistic
-        Whether targets are of classes, so that none is above its weight.
+        Whether targets are classes, so that no target exceeds its weight.
 
     Raises
     ------
     BadInput
-        Shapes do not fit each other, a weight is below 0, or a target cannot be.
+        If shapes do not match, a weight is below 0, or a target is impossible.
     """
     total = _total(design, weight, target)
     for rows in _parts(target):
-        if not _possible(weight[rows], target[rows], logistic=logistic):
+        if not _are_possible(weight[rows], target[rows], logistic=logistic):
             between = " between 0 and its row's weight" if logistic else ", 0 at weight 0"
             raise BadInput(
-                f"A target of rows {rows.start} to {rows.stop - 1} is no number{between};"
-                " give the weighted sum of the row's labels."
+                f"A target of rows {rows.start} to {rows.stop - 1} is not a number{between}."
+                " Pass the weighted sum of the row's labels."
             )
     if logistic:
         one = torch.ones_like(target[0])
         return Targets(weight, target, total, None, one, _one_class(weight, target))
     level = (target.sum(dim=0, dtype=design.wide) / total).to(design.dtype)
     spread = _spread(design, weight, target, total=total, level=level)
-    same = spread <= ALIKE * torch.finfo(level.dtype).eps * level.abs()
+    same = spread <= EQUAL * torch.finfo(level.dtype).eps * level.abs()
     return Targets(weight, target, total, level, spread, same)
 
 
 def tiny(like: Tensor) -> float:
-    """Return the least normal number of the type."""
+    """Return the smallest normal number of the type."""
     return float(torch.finfo(like.dtype).tiny)
 
 
 def _total(design: Design, weight: Tensor, target: Tensor) -> Tensor:
-    """Sum the weights of each label; raise where shapes or weights are no such thing."""
+    """Sum the weights of each label, after a check of shapes and weights."""
     fits = target.ndim == 2 == weight.ndim and len(target) == len(weight) == design.rows
     if not fits or weight.shape[1] not in (1, target.shape[1]) or target.shape[1] == 0:
         raise BadInput(
-            f"Weights of shape {tuple(weight.shape)} and targets of shape {tuple(target.shape)}"
-            f" were given for {design.rows} rows; expected (rows, labels) both, or weights (rows, 1)."
+            f"For {design.rows} rows, weights have shape {tuple(weight.shape)} and targets have shape"
+            f" {tuple(target.shape)}; expected (rows, labels) for both, or (rows, 1) for weights."
         )
     total = weight.sum(dim=0, dtype=design.wide).to(design.dtype)
     if not bool(total.isfinite().all()) or float(weight.min()) < 0:
         raise BadInput(
-            "Weights below 0, NaN or without a finite sum were given; expected 0 or more."
+            "A weight is below 0 or NaN, or the sum of weights is not finite; expected numbers of"
+            " at least 0."
         )
     return total.clamp(min=tiny(total))
 
 
 def _parts(target: Tensor) -> Iterator[slice]:
-    """Give rows in parts, so that what is made of a part stays small."""
+    """Yield rows in parts, so that temporary arrays stay small."""
     step = max(1, AT_ONCE // target.shape[1])
     for first in range(0, len(target), step):
         yield slice(first, min(first + step, len(target)))
 
 
-def _possible(weight: Tensor, target: Tensor, *, logistic: bool) -> bool:
-    """Whether all targets can be; NaN is neither above nor below anything."""
+def _are_possible(weight: Tensor, target: Tensor, *, logistic: bool) -> bool:
+    """Whether all targets are possible; NaN is not, since it fails every comparison."""
     if logistic:
         return bool((target >= 0).all() and (target <= weight * ROUNDED).all())
     return bool(target.isfinite().all() and not target.masked_select(weight == 0).any())
 
 
 def _one_class(weight: Tensor, target: Tensor) -> Tensor:
-    """Say which labels are active everywhere, or nowhere; bool, (labels,)."""
+    """Return which labels are active on all rows or on none; bool, (labels,)."""
     active = torch.zeros_like(target[0], dtype=torch.bool)
     inactive = active.clone()
     for rows in _parts(target):
