@@ -270,7 +270,7 @@ def test_all_tells_what_it_passes_over(copied):
     recorded = RecordingProgress()
     rows = match_saes(copied, settings=FEW, progress=recorded)
     assert [(r["a"], r["b"]) for r in rows] == [("one", "three")]
-    assert "two is skipped: its codes are not stored." in recorded.messages
+    assert any(m.startswith("Skipped two: its codes are not stored.") for m in recorded.messages)
 
 
 def test_filters_tell_what_they_took(copied):
@@ -321,7 +321,7 @@ def test_bad_requests_are_sentences(copied):
         match_saes(copied, ["one", "four"])
     with pytest.raises(BadInput, match="one is named twice"):
         match_saes(copied, ["one", "one"])
-    with pytest.raises(BadInput, match="needs two SAEs or more; there is one"):
+    with pytest.raises(BadInput, match="needs at least two SAEs; there is one"):
         match_saes(copied, ["one"])
     discard(Folder.open(copied).codes("two"))
     with pytest.raises(Missing, match="needs the codes of two, which is missing"):

@@ -370,20 +370,20 @@ def test_codes_of_other_tokens_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["tokens", "words"])
-def test_codes_of_other_blocks_are_refused(tmp_path, how):
+def test_codes_of_other_blocks_are_rejected(tmp_path, how):
     text = Text([["the cat"], ["a cat of", "the cat of the"]])
     rng = np.random.default_rng(4)
     codes = random_codes(rng, tokenized(text, TOKENIZERS[0]), 3)
     whole, half = written(tmp_path, "a", codes), written(tmp_path, "b", codes[:1])
-    with pytest.raises(Mismatch, match="part at block 1"):
+    with pytest.raises(Mismatch, match="differ in the text from block 1 on"):
         align(whole, half, text, how=how)
-    with pytest.raises(Mismatch, match="over 1 blocks, and the text has 2"):
+    with pytest.raises(Mismatch, match="of 1 blocks, but the text has 2"):
         align(half, half, text, how=how)
-    with pytest.raises(Mismatch, match="over 0 blocks, and the text has 2"):
+    with pytest.raises(Mismatch, match="of 0 blocks, but the text has 2"):
         align([], [], text, how=how)
 
 
-def test_codes_of_another_text_are_refused(tmp_path):
+def test_codes_of_another_text_are_rejected(tmp_path):
     text = Text([["the cat"], ["a cat of", "the cat of the"]])
     codes = random_codes(np.random.default_rng(5), tokenized(text, TOKENIZERS[0]), 3)
     a = written(tmp_path, "a", codes)

@@ -235,7 +235,8 @@ def test_codes_in_a_memory_map(tmp_path: object) -> None:
 def test_refusals_say_what_to_do() -> None:
     a = rows_of(np.ones((10, 2)) * np.arange(1, 11)[:, None])
     with pytest.raises(
-        OutOfRoom, match=r"takes at least .* MiB beside the codes.* Allow more with --memory"
+        OutOfRoom,
+        match=r"needs at least .* MiB in addition to the codes.* Allow more with --memory",
     ):
         Correlation(a, a, best=1, min_joint=1, memory=100).pairs()
     with pytest.raises(Mismatch, match="10 and 9 rows"):

@@ -1,1 +1,1 @@
-"""Matches: features of two SAEs that are active on the same tokens, beside nulls."""
+"""Matches: features of two SAEs that are active on the same tokens, compared with nulls."""

@@ -1,10 +1,10 @@
-"""Alignment: the codes of two SAEs, brought to the same units of text.
+"""Alignment: convert the codes of two SAEs to the same units of text.
 
-Where both SAEs' models have one tokenizer, a unit is a token. Otherwise units are words
-(``ingest.match.word_segmentation``), found by the characters that tokens cover: a token that reaches
-over several words, of whichever tokenizer, joins them to one unit, so that each token is
-in one unit or in none, and a feature's activation on a unit is its largest on the unit's
-tokens. Blocks are aligned one by one; no more than one is held beside the result.
+If the models of both SAEs have the same tokenizer, a unit is a token. Otherwise units are
+words (``ingest.match.word_segmentation``), located by the characters that tokens cover. A
+token of either tokenizer that spans several words merges them into one unit, so each token is
+in at most one unit. The activation of a feature on a unit is its largest activation on the
+unit's tokens. Blocks are aligned one by one; only one is in memory besides the result.
 """
 
 import io
@@ -32,7 +32,7 @@ __all__ = ["align"]
 
 Csr: TypeAlias = "tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]]"
 
-_STRANGE = "The codes are not of this text: make them anew with `atlas ingest --replace`."
+_OTHER_TEXT = "The codes are not of this text: compute them again with `atlas ingest --replace`."
 
 
 def align(
@@ -44,12 +44,12 @@ def align(
     documents: NDArray[np.int64] | None = None,
     scratch: Path | None = None,
 ) -> Aligned:
-    """Bring the codes of two SAEs over one corpus to the same units.
+    """Align the codes of two SAEs over one corpus to the same units.
 
     Parameters
     ----------
     a, b
-        The files of codes of either SAE, in corpus order; how they are cut does not matter.
+        The files of codes of either SAE, in corpus order; the division into files may differ.
     corpus
         The text.
     how
@@ -57,22 +57,22 @@ def align(
     documents
         Numbers of the documents to align; all if None.
     scratch
-        A folder in which the result is written and mapped into memory, for codes that are
-        larger than memory; the caller removes it. None keeps the result in memory.
+        A folder for a memory-mapped result, if the codes are larger than memory; the caller
+        removes it. If None, the result is in memory.
 
     Returns
     -------
     Aligned
-        By tokens, all of them. By words, those in which both SAEs have a token; the type
-        of a unit is its spelling; ``left_out`` counts, for either SAE, the tokens of
-        spaces alone and those in whose unit the other has no token (special tokens are
-        in no codes).
+        With ``"tokens"``, all tokens. With ``"words"``, the units in which both SAEs have a
+        token; the type of a unit is its spelling. ``left_out`` counts, for either SAE, the
+        tokens of spaces only, and those whose unit has no token of the other SAE. (Special
+        tokens are in no codes.)
 
     Raises
     ------
     Mismatch
-        If the codes are not over the same blocks of this corpus, or if tokens are to be
-        aligned and are not the same.
+        If the codes are not of the blocks of this corpus, or if ``how`` is ``"tokens"`` and
+        the tokens differ.
     BrokenPart
         If codes cannot be read.
     OutOfRoom
@@ -93,22 +93,24 @@ def align(
 
 
 def _pairs(a: Sequence[Path], b: Sequence[Path], *, blocks: int) -> Iterator[tuple[Block, Block]]:
-    """Yield the blocks of both, side by side."""
+    """Yield the corresponding blocks of both SAEs."""
     both = zip_longest(*((block for p in paths for block in read_shard(p)) for paths in (a, b)))
     number = -1
     for number, (x, y) in enumerate(both):
         if x is None or y is None or not x.number == y.number == number:
-            raise Mismatch(f"The two SAEs' codes part at block {number} of the text. {_STRANGE}")
+            raise Mismatch(
+                f"The codes of the two SAEs differ in the text from block {number} on. {_OTHER_TEXT}"
+            )
         yield x, y
     if number + 1 != blocks:
         raise Mismatch(
-            f"The codes are over {number + 1} blocks, and the text has {blocks}. {_STRANGE}"
+            f"The codes are of {number + 1} blocks, but the text has {blocks}. {_OTHER_TEXT}"
         )
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """The units of one block: the document and the type's own name of each, and the codes."""
+    """The units of one block, with the document and the type name of each, and the codes."""
 
     document: NDArray[np.int64]
     names: Sequence[int] | Sequence[str]
@@ -137,33 +139,33 @@ def _check_same(a: Tokens, b: Tokens) -> None:
     at = int(differs.argmax()) if differs.any() else both
     longer = a if at < len(a) else b
     raise Mismatch(
-        f"The two SAEs' tokens are not the same: they differ from token {longer.index[at]} of document "
-        f"{longer.document[at]} on. Align them by words."
+        f"The tokens of the two SAEs are not the same: they differ from token {longer.index[at]} of "
+        f"document {longer.document[at]} on. Align them by words."
     )
 
 
 def _by_words(x: Block, y: Block, documents: Sequence[Document]) -> _Piece:
     words = find_words([d.text for d in documents])
-    number = documents[0].number
-    touched = [_touched(z.tokens, words, first_document=number) for z in (x, y)]
+    first = documents[0].number
+    touched = [_touched(z.tokens, words, first_document=first) for z in (x, y)]
     unit_of_word = np.cumsum(~_joined(touched, len(words))) - 1
-    there = int(unit_of_word[-1]) + 1 if len(words) else 0
+    count = int(unit_of_word[-1]) + 1 if len(words) else 0
     units = [_units_of(unit_of_word, spans) for spans in touched]
-    # A unit stays if both SAEs have a token in it.
-    kept = np.logical_and(*(np.bincount(u[u >= 0], minlength=there) > 0 for u in units))
-    renumbered = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)  # the last is for none
-    begins = np.searchsorted(unit_of_word, np.flatnonzero(kept))
-    ends = np.searchsorted(unit_of_word, np.flatnonzero(kept), side="right") - 1
+    # Units in which both SAEs have a token are retained.
+    common = np.logical_and(*(np.bincount(u[u >= 0], minlength=count) > 0 for u in units))
+    renumbered = np.append(np.where(common, np.cumsum(common) - 1, -1), -1)  # the last: no unit
+    begins = np.searchsorted(unit_of_word, np.flatnonzero(common))
+    ends = np.searchsorted(unit_of_word, np.flatnonzero(common), side="right") - 1
     start, end = words.start[begins], words.end[ends]
     return _Piece(
-        document=number + np.searchsorted(words.base, start, side="right") - 1,
+        document=first + np.searchsorted(words.base, start, side="right") - 1,
         names=[words.text[i:j] for i, j in zip(start.tolist(), end.tolist(), strict=True)],
-        a=_pooled(x, renumbered[units[0]], int(kept.sum())),
-        b=_pooled(y, renumbered[units[1]], int(kept.sum())),
+        a=_pooled(x, renumbered[units[0]], int(common.sum())),
+        b=_pooled(y, renumbered[units[1]], int(common.sum())),
         left_out={
-            f"{side}: {why}": int(count)
+            f"{side}: {reason}": int(number)
             for side, other, unit in (("a", "b", units[0]), ("b", "a", units[1]))
-            for why, count in (
+            for reason, number in (
                 ("spaces alone", (unit < 0).sum()),
                 (f"no token of {other} there", ((unit >= 0) & (renumbered[unit] < 0)).sum()),
             )
@@ -173,7 +175,7 @@ def _by_words(x: Block, y: Block, documents: Sequence[Document]) -> _Piece:
 
 @dataclass(frozen=True)
 class _Spans:
-    """The words that tokens touch, one entry a token: the first and the last, if any."""
+    """The first and last word that each token overlaps; ``some`` is False if there is none."""
 
     some: NDArray[np.bool_]
     first: NDArray[np.int64]
@@ -183,17 +185,17 @@ class _Spans:
 def _touched(tokens: Tokens, words: Words, *, first_document: int) -> _Spans:
     document = tokens.document - first_document
     if len(tokens) and not 0 <= document.min() <= document.max() < len(words.base) - 1:
-        raise Mismatch(f"A token is in a document that its block does not have. {_STRANGE}")
+        raise Mismatch(f"A token is in a document that its block does not have. {_OTHER_TEXT}")
     start, end = words.base[document] + tokens.start, words.base[document] + tokens.end
     if (end > words.base[document + 1]).any():
-        raise Mismatch(f"A token reaches beyond the end of its document. {_STRANGE}")
+        raise Mismatch(f"A token extends beyond the end of its document. {_OTHER_TEXT}")
     first = np.searchsorted(words.end, start, side="right")
     last = np.searchsorted(words.start, end) - 1
     return _Spans((first <= last) & (start < end), first, last)
 
 
 def _joined(touched: Sequence[_Spans], words: int) -> NDArray[np.bool_]:
-    """Return which words are joined to the word before them, by a token that touches both."""
+    """Return which words are joined to the previous word by a token that overlaps both."""
     change = np.zeros(words + 1, dtype=np.int64)
     for spans in touched:
         change += np.bincount(spans.first[spans.some] + 1, minlength=words + 1)
@@ -202,14 +204,14 @@ def _joined(touched: Sequence[_Spans], words: int) -> NDArray[np.bool_]:
 
 
 def _units_of(unit_of_word: NDArray[np.int64], spans: _Spans) -> NDArray[np.int64]:
-    """Return the unit of each token, -1 where it has none."""
+    """Return the unit of each token; -1 for a token in no unit."""
     unit = np.full(len(spans.some), -1, dtype=np.int64)
     unit[spans.some] = unit_of_word[spans.first[spans.some]]
     return unit
 
 
 def _pooled(block: Block, unit: NDArray[np.int64], units: int) -> Csr:
-    """Return the codes of units: of each feature its largest activation on the unit's tokens."""
+    """Return the codes of units: the largest activation of each feature on the unit's tokens."""
     rows = np.argsort(unit, kind="stable")
     bounds = np.searchsorted(unit[rows], np.arange(units + 1))
     return _largest(rows, bounds, block.indptr, block.indices, block.values, block.d_sae)
@@ -224,7 +226,7 @@ def _largest(
     values: NDArray[np.float32],
     d_sae: int,
 ) -> Csr:
-    """Pool rows ``rows[bounds[u]:bounds[u + 1]]`` into row u; features ascend as in any codes."""
+    """Pool rows ``rows[bounds[u]:bounds[u + 1]]`` into row u, with ascending features."""
     out_indptr = np.zeros(len(bounds), dtype=np.int64)
     out_indices = np.empty(len(indices), dtype=np.uint32)
     out_values = np.empty(len(indices), dtype=np.float32)
@@ -250,7 +252,7 @@ def _largest(
 
 
 class _Column:
-    """An array that grows at its end, in memory or in a file."""
+    """An array to which rows are appended, in memory or in a file."""
 
     def __init__(self, dtype: type[np.generic], path: Path | None, stack: ExitStack) -> None:
         self._dtype = dtype
@@ -260,17 +262,17 @@ class _Column:
     def add(self, array: NDArray[Any]) -> None:
         self._into.write(np.ascontiguousarray(array, dtype=self._dtype).data)
 
-    def whole(self) -> NDArray[Any]:
+    def array(self) -> NDArray[Any]:
         if self._path is None:
             return np.frombuffer(self._into.getbuffer(), dtype=self._dtype)
         self._into.close()
-        if not self._path.stat().st_size:  # which cannot be mapped
+        if not self._path.stat().st_size:  # an empty file cannot be mapped
             return np.empty(0, dtype=self._dtype)
         return np.asarray(np.memmap(self._path, dtype=self._dtype, mode="r"))
 
 
 class _Side:
-    """One SAE's rows as they come."""
+    """The rows of one SAE so far."""
 
     def __init__(self, name: str, scratch: Path | None, stack: ExitStack) -> None:
         self._indptr, self._indices, self._values = (
@@ -289,8 +291,8 @@ class _Side:
         self._values.add(values)
         self._entries += len(indices)
 
-    def whole(self, d_sae: int) -> Rows:
-        return Rows(self._indptr.whole(), self._indices.whole(), self._values.whole(), d_sae)
+    def rows(self, d_sae: int) -> Rows:
+        return Rows(self._indptr.array(), self._indices.array(), self._values.array(), d_sae)
 
 
 class _Result:
@@ -316,6 +318,6 @@ class _Result:
         self._d_sae = d_sae
 
     def aligned(self, how: str) -> Aligned:
-        units = Units(self._document.whole(), self._type.whole())
-        a, b = (s.whole(n) for s, n in zip(self._sides, self._d_sae, strict=True))
+        units = Units(self._document.array(), self._type.array())
+        a, b = (s.rows(n) for s, n in zip(self._sides, self._d_sae, strict=True))
         return Aligned(how, units, a, b, dict(self._left_out))

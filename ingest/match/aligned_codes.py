@@ -1,6 +1,6 @@
-"""Rows: the codes of two SAEs over the same units of text, ready to be correlated.
+"""Aligned codes: the codes of two SAEs over the same units of text.
 
-A unit is a token where both SAEs' models have one tokenizer, else a word; see
+A unit is a token if the models of both SAEs have the same tokenizer, otherwise a word; see
 ``ingest.match.align``.
 """
 
@@ -15,15 +15,15 @@ __all__ = ["Aligned", "Rows", "Units"]
 
 @dataclass(frozen=True)
 class Units:
-    """What was aligned, in corpus order.
+    """The aligned units of text, in corpus order.
 
     Parameters
     ----------
     document
-        int64, one a unit. Number of the document in the corpus; never falls.
+        int64, one a unit. Number of the document in the corpus; never decreases.
     type
-        int32, one a unit. Units of the same token id (or of words spelled alike) have
-        the same number; the numbers run from 0 without gaps.
+        int32, one a unit. Number of the token id, or of the spelling of the word; from 0
+        without gaps.
     """
 
     document: NDArray[np.int64]
@@ -35,12 +35,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Rows:
-    """An SAE's codes over all units, in compressed sparse row form; may lie in a memory map.
+    """An SAE's codes over all units, in compressed sparse row format, possibly memory-mapped.
 
     Parameters
     ----------
     indptr
-        int64, units + 1. Row t holds entries ``indptr[t]:indptr[t + 1]``.
+        int64, units + 1. Row t has the entries ``indptr[t]:indptr[t + 1]``.
     indices
         uint32. Active features, ascending within a row.
     values
@@ -71,7 +71,7 @@ class Aligned:
     a, b
         The codes; both have a row for each unit.
     left_out
-        How many tokens of either SAE are in no unit, by reason.
+        Number of tokens of either SAE that are in no unit, by reason.
     """
 
     alignment: str

@@ -1,4 +1,4 @@
-"""One-to-one matches: partners for as many features as are worth one, of highest total."""
+"""One-to-one matches: an assignment of maximum total correlation above a threshold."""
 
 from heapq import heappop, heappush
 
@@ -19,16 +19,16 @@ def one_to_one(pairs: Pairs, *, threshold: float) -> NDArray[np.bool_]:
     pairs
         The candidates.
     threshold
-        What a feature without partner is worth; a pair at or below it is never chosen.
+        Value of a feature without a partner. A pair at or below it is never chosen.
 
     Returns
     -------
-    Of each pair, whether it is chosen.
+    Whether each pair is chosen.
 
     Notes
     -----
-    Exact: shortest augmenting paths with prices [1]_, over the candidates alone. Where several
-    choices have the same sum, which of them is returned depends on nothing but the pairs.
+    The solution is exact: shortest augmenting paths with prices [1]_, over the candidates
+    only. If several choices have the same sum, the pairs alone determine which is returned.
 
     References
     ----------
@@ -58,10 +58,11 @@ def _partners(
 ) -> NDArray[np.int64]:
     """Return the column of each row, -1 for none.
 
-    Edges of row i are ``ends[i]`` to ``ends[i + 1]``. Prices of rows and columns are never below
-    0 and together never below the weight of an edge between them; edges chosen have no slack, and
-    who has no partner has price 0: so the choice is of highest total. Each row enters by the
-    cheapest path, in slack, to a free column, or to a row that goes without a partner from then on.
+    Edges of row i are ``ends[i]`` to ``ends[i + 1]``. Prices of rows and columns are at least
+    0, and the prices of both ends of an edge add up to at least its weight. Chosen edges have
+    no slack, and rows or columns without a partner have price 0, so the total is maximal.
+    Each row is added along the path of least slack to a free column, or to a row that then
+    loses its partner.
     """
     rows = len(ends) - 1
     of_row, of_column = np.full(rows, -1), np.full(columns, -1)
@@ -88,29 +89,29 @@ def _partners(
             for at in range(ends[row], ends[row + 1]):
                 j = column[at]
                 slack = row_price[row] + column_price[j] - weight[at]
-                there = far + max(slack, 0.0)  # rounding may make it less
-                if there < best and there < cost[j]:
+                total = far + max(slack, 0.0)  # rounding may make the slack negative
+                if total < best and total < cost[j]:
                     if cost[j] == np.inf:
                         reached[n_reached] = j
                         n_reached += 1
-                    cost[j], via[j] = there, row
-                    if there > far:
-                        heappush(heap, (there, j))
+                    cost[j], via[j] = total, row
+                    if total > far:
+                        heappush(heap, (total, j))
                     elif of_column[j] >= 0:
                         near[n_near] = j
                         n_near += 1
-                    else:  # none can be nearer
-                        best, free = there, j
+                    else:  # no free column can be nearer
+                        best, free = total, j
                         break
             if free >= 0:
                 break
             j = -1
-            if n_near > 0:  # no farther than where we are: many, where weights are tied
+            if n_near > 0:  # at the current distance: many columns if weights are tied
                 n_near -= 1
                 j = near[n_near]
             while len(heap) > 0 and j < 0:
                 far, j = heappop(heap)
-                if far > cost[j]:  # a cheaper path was found since
+                if far > cost[j]:  # a cheaper path was found later
                     j = -1
             if j < 0 or far >= best:
                 break

@@ -25,9 +25,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
 _ENTRY = 8  # bytes of an entry of a column: its unit and its activation
-# Bytes a compared unit: its number, and what the nulls hold while they make a draw's order, the
-# number of its type in its document included. Less is held while the draw is correlated, and
-# without draws.
+# Bytes for each compared unit: its number, and the peak memory of the nulls while they compute
+# the order of a draw. Correlating the draw, or no draws, needs less.
 _UNIT = 24 + 36
 _WORTH_A_THREAD = 2**14  # entries
 _MOST_UNITS = 2**31
@@ -35,40 +34,40 @@ _MOST_UNITS = 2**31
 
 @dataclass(frozen=True, eq=False)
 class Correlation:
-    """Two SAEs' codes, made ready to be correlated.
+    """The Pearson correlations between the features of two SAEs.
 
     Parameters
     ----------
     a, b
         The codes; both have a row for each unit.
     best
-        Partners that each feature keeps, in each direction.
+        Number of partners stored for each feature, in each direction.
     min_joint
-        Units on which both must be active for a pair to be a candidate.
+        Units on which both features must be active for a pair to be a candidate.
     allowed_a, allowed_b
-        The features that may be in a candidate pair; None for all.
+        Masks of the features that may be in a candidate pair; None for all.
     kept
         int64, ascending. The units that are compared; None for all.
     memory
-        Bytes to stay within, the codes and what the calls return not counted.
+        Largest number of bytes to use, without the codes and the results.
 
     Raises
     ------
     Mismatch
-        If the codes have not the same number of units.
+        If the codes have different numbers of units.
     OutOfRoom
-        If there are 2**31 units or more; and from ``looks`` and each call, if not even
+        If there are 2**31 units or more. ``looks`` and each call also raise it if not even
         one feature fits into the memory.
 
     Notes
     -----
     A pair is a candidate if both features vary over the units, both are allowed, both are
-    active on ``min_joint`` units or more together, and their correlation is above 0. A
-    feature with the same activation on every unit, none included, has no correlation.
+    active together on at least ``min_joint`` units, and their correlation is above 0. A
+    feature with the same activation on every unit (0 included) has no correlation.
 
-    The features of A are turned into columns, as many at a time as fit into the memory;
-    each such turn is a look at the codes. If all fit, the columns are made once and kept
-    for all calls.
+    The features of A are converted to columns, in groups that fit into the memory. Each
+    group needs one pass over the codes. If all features fit, the columns are computed once
+    and reused by all calls.
     """
 
     a: Rows
@@ -83,20 +82,20 @@ class Correlation:
     def __post_init__(self) -> None:
         if len(self.a) != len(self.b):
             raise Mismatch(
-                f"The codes have {len(self.a):,} and {len(self.b):,} rows; both SAEs need one "
+                f"The codes have {len(self.a):,} and {len(self.b):,} rows; both SAEs need one row "
                 "for each unit. Align them first."
             )
         if len(self.a) >= _MOST_UNITS:
             raise OutOfRoom(
-                f"{len(self.a):,} tokens were given; fewer than {_MOST_UNITS:,} can be matched. "
-                "Match over part of the text."
+                f"The codes have {len(self.a):,} tokens, but fewer than {_MOST_UNITS:,} can be "
+                "matched. Match on a part of the text."
             )
 
     @cached_property
     def units(self) -> Ints:
         """The units that are compared, int64, ascending."""
-        kept = np.arange(len(self.a)) if self.kept is None else self.kept
-        return fixed(kept.astype(np.int64))
+        units = np.arange(len(self.a)) if self.kept is None else self.kept
+        return fixed(units.astype(np.int64))
 
     @cached_property
     def of_a(self) -> Features:
@@ -110,11 +109,11 @@ class Correlation:
 
     @property
     def looks(self) -> int:
-        """How many times each call looks at the codes."""
+        """Number of passes over the codes in each call."""
         return len(self._bounds) - 1
 
     def over(self, kept: Ints) -> "Correlation":
-        """Return the same over some of the units."""
+        """Return the correlation over a subset of the units."""
         return replace(self, kept=kept)
 
     def pairs(self) -> Pairs:
@@ -123,17 +122,17 @@ class Correlation:
         return pairs_of(best_a, best_b, of_a=self.of_a, of_b=self.of_b, units=len(self.units))
 
     def maxima(self, order: Ints) -> tuple[Floats, Floats]:
-        """Return the best correlations when B's rows are put into another order.
+        """Return the best correlations after a permutation of B's rows.
 
         Parameters
         ----------
         order
-            int64, one a compared unit: a permutation. B's row of unit ``order[u]`` stands
-            against A's row of unit u, both counted among the compared ones.
+            int64, one a compared unit: a permutation. B's row of unit ``order[u]`` is paired
+            with A's row of unit u, both numbered among the compared units.
 
         Returns
         -------
-        float64, of each feature of A and of each feature of B; 0 where it has no candidate.
+        float64, for each feature of A and each feature of B; 0 if it has no candidate.
         """
         rows, of_b = fixed(self.units[order]), codes(self.b)
         if self._copied:
@@ -142,43 +141,43 @@ class Correlation:
         return best_a[0][:, 0], best_b[0][:, 0]
 
     def pearson(self, a: Ints, b: Ints) -> Floats:
-        """Return the correlations of these pairs, ascending by (a, b); 0 where no candidate."""
+        """Return the correlations of pairs in order of (a, b); 0 for pairs that are no candidates."""
         out = np.zeros(len(a))
         wanted = np.searchsorted(a, np.arange(self.a.d_sae + 1)), np.asarray(b, dtype=np.int64)
 
-        def of(columns: kernels.Columns, first: int, end: int) -> None:
+        def correlate(columns: kernels.Columns, first: int, end: int) -> None:
             sides = self._sides(columns, self.units, codes(self.b))
             kernels.pearson_of(first, end, *sides, wanted, out)
 
-        self._each(of)
+        self._for_ranges(correlate)
         return out
 
     def _best(
         self, best: int, rows: Ints, of_b: kernels.Codes
     ) -> tuple[kernels.Lists, kernels.Lists]:
-        _ = self.looks  # refuses what does not fit, before anything is held
+        _ = self.looks  # raises if the columns do not fit, before memory is allocated
         best_a = kernels.empty_lists(self.a.d_sae, best)
         best_b = kernels.empty_lists(self.b.d_sae, best)
-        one_at_a_time = threading.Lock()
+        lock = threading.Lock()
 
-        def of(columns: kernels.Columns, first: int, end: int) -> None:
+        def correlate(columns: kernels.Columns, first: int, end: int) -> None:
             own = kernels.empty_lists(self.b.d_sae, best)
             kernels.correlate(first, end, *self._sides(columns, rows, of_b), best_a, own)
-            with one_at_a_time:
+            with lock:
                 kernels.join(best_b, own)
 
-        self._each(of)
+        self._for_ranges(correlate)
         return best_a, best_b
 
-    def _each(self, of: Callable[[kernels.Columns, int, int], None]) -> None:
-        """Call for ranges of A's features, side by side, with columns that hold them."""
+    def _for_ranges(self, work: Callable[[kernels.Columns, int, int], None]) -> None:
+        """Call ``work`` in threads for ranges of A's features, with their columns."""
         for first, end, columns in self._columns():
-            # Finer than there are cores, as no one knows which range will take longest.
+            # More ranges than cores, since the time of each range is not known in advance.
             entries = columns[0][first : end + 1]
             ranges = min(4 * _cores(), 1 + int(entries[-1]) // _WORTH_A_THREAD)
             cuts = np.linspace(entries[0], entries[-1], ranges + 1)
             inner = first + np.searchsorted(entries, cuts[1:-1])
-            in_threads(partial(of, columns), sorted({first, *inner.tolist(), end}))
+            in_threads(partial(work, columns), sorted({first, *inner.tolist(), end}))
 
     def _columns(self) -> Iterator[tuple[int, int, kernels.Columns]]:
         if self.looks == 1:
@@ -192,22 +191,22 @@ class Correlation:
         return self._make_columns(0, self.a.d_sae)
 
     def _make_columns(self, first: int, end: int) -> kernels.Columns:
-        there = np.zeros(self.a.d_sae, dtype=np.bool_)
-        there[first:end] = self.of_a.eligible[first:end]
-        bounds = np.concatenate([[0], np.cumsum(np.where(there, self.of_a.count, 0))])
+        included = np.zeros(self.a.d_sae, dtype=np.bool_)
+        included[first:end] = self.of_a.eligible[first:end]
+        bounds = np.concatenate([[0], np.cumsum(np.where(included, self.of_a.count, 0))])
         return kernels.columns(codes(self.a), self.units, bounds)
 
     @cached_property
     def _bounds(self) -> list[int]:
-        """Where the looks begin and end, in features of A."""
+        """The bounds of the passes, in features of A."""
         entries = np.where(self.of_a.eligible, self.of_a.count, 0)
-        room = (self.memory - self._beside) // _ENTRY
+        room = (self.memory - self._fixed) // _ENTRY
         if len(entries) and room < entries.max():
-            least = self._beside + _ENTRY * int(entries.max())
+            least = self._fixed + _ENTRY * int(entries.max())
             raise OutOfRoom(
                 f"Matching {self.a.d_sae:,} features with {self.b.d_sae:,} over {len(self.units):,} "
-                f"tokens takes at least {least / 2**20:,.1f} MiB beside the codes, and "
-                f"{self.memory / 2**20:,.1f} MiB are left for it. Allow more with --memory."
+                f"tokens needs at least {least / 2**20:,.1f} MiB in addition to the codes, but only "
+                f"{self.memory / 2**20:,.1f} MiB are available. Allow more with --memory."
             )
         done, bounds = np.cumsum(entries), [0]
         while bounds[-1] < len(entries):
@@ -216,13 +215,13 @@ class Correlation:
         return bounds if len(bounds) > 1 else [0, 0]
 
     @property
-    def _beside(self) -> int:
-        """Bytes beside the columns: moments, lists, units, a draw's order, and what threads hold."""
+    def _fixed(self) -> int:
+        """Bytes without the columns: moments, lists, units, the order of a draw, thread buffers."""
         a, b, best = self.a.d_sae, self.b.d_sae, 24 * self.best
         lines = 16 * b * max(1, min(a, kernels.LINES // (16 * max(b, 1))))
         copy = self._copy if self._copied else 0
-        held = (a + b) * (64 + best) + _UNIT * len(self.units) + copy
-        return held + _cores() * (lines + b * best)
+        shared = (a + b) * (64 + best) + _UNIT * len(self.units) + copy
+        return shared + _cores() * (lines + b * best)
 
     @property
     def _copy(self) -> int:
@@ -231,14 +230,14 @@ class Correlation:
 
     @property
     def _copied(self) -> bool:
-        """Whether a draw may copy them: rows that lie in the order they are used in are read faster."""
+        """Whether a draw copies B's codes: rows in the order of their use are read faster."""
         return self._copy <= self.memory // 4
 
     def _sides(
         self, columns: kernels.Columns, rows: Ints, of_b: kernels.Codes
     ) -> tuple[kernels.Columns, kernels.SideA, kernels.Codes, Ints, kernels.SideB, int]:
         a, b = self.of_a, self.of_b
-        # A feature active on most units is centred before it is summed: see loops._fill.
+        # A feature active on most units is centred before it is summed: see kernels._fill.
         often = 2 * a.count > len(self.units)
         shift = np.where(often, a.mean, 0.0)
         total = np.where(often, a.rest, a.mean * len(self.units) + a.rest)

@@ -1,4 +1,4 @@
-"""Cosines between the weights of matched features, where both SAEs read and write one space."""
+"""Cosines between the weights of matched features, where both SAEs share a space."""
 
 import re
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from ingest.sae.autoencoder import Autoencoder, open_sae
 
 __all__ = ["Cosines", "cosines", "decoders"]
 
-# What is read there lies in the residual stream, which all blocks of a model share.
+# Sites whose vectors are in the residual stream, which all blocks of a model share.
 _STREAM = re.compile(r"hook_embed|blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
 
-# Pairs whose vectors are gathered at once: bounds what is held beside the weights.
+# Pairs whose vectors are gathered at once, to limit the memory in addition to the weights.
 _AT_ONCE = 1 << 14
 
 
 class Cosines(NamedTuple):
-    """Cosine of each pair's decoder and encoder vectors; NaN where there is none."""
+    """Cosines of each pair's decoder and encoder vectors; NaN where undefined."""
 
     decoder: NDArray[np.float64]
     encoder: NDArray[np.float64]
@@ -35,21 +35,21 @@ def cosines(
     opened: Sequence[Autoencoder] = (),
     progress: Progress,
 ) -> Cosines:
-    """Compare the weights of pairs of features.
+    """Compute the cosines between the weights of pairs of features.
 
-    Decoder vectors are compared within one model's residual stream or at one site,
-    encoder vectors at one site only.
+    Decoder vectors are compared if both SAEs are at one site or in one residual stream.
+    Encoder vectors are compared at one site only.
 
     Parameters
     ----------
     sides
         The SAEs.
     pairs
-        The feature of either SAE, one a pair.
+        The features of either SAE, one for each pair.
     opened
-        SAEs that are open already; others are opened by the source the atlas notes.
+        SAEs that are already open; others are opened from their stored source.
     progress
-        Told where weights are not at hand.
+        Notified if weights are not available.
     """
     none = np.full(len(pairs[0]), np.nan)
     if not _one_space(sides) or not len(none):
@@ -66,16 +66,16 @@ def cosines(
 def decoders(
     sides: tuple[Side, Side], *, opened: Sequence[Autoencoder] = (), progress: Progress
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Return the decoder vectors of two SAEs, (d_sae, d_in) each, or None where they have no space in common.
+    """Return the decoder vectors of two SAEs, (d_sae, d_in) each; None if they share no space.
 
     Parameters
     ----------
     sides
         The SAEs.
     opened
-        SAEs that are open already; others are opened by the source the atlas notes.
+        SAEs that are already open; others are opened from their stored source.
     progress
-        Told where weights are not at hand; None is returned then, too.
+        Notified if weights are not available; then the result is None, too.
     """
     if not _one_space(sides):
         return None
@@ -101,11 +101,11 @@ def _one_space(sides: tuple[Side, Side]) -> bool:
 
 
 def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:
-    """Return the sae-lens object of a side, or None if it cannot be had as it was."""
+    """Return the sae-lens object of a side; None if the ingested weights are not available."""
     for sae in opened:
         if sae.info.name == side.name and sae.info.weights == side.row["weights"]:
             return sae.sae
-    why = "it lived in memory"
+    why = "the SAE was in memory when it was ingested"
     if side.row["source"] != "memory":
         try:
             sae = open_sae(side.row["source"], name=side.name)
@@ -114,8 +114,8 @@ def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> A
         else:
             if sae.info.weights == side.row["weights"]:
                 return sae.sae
-            why = f"{side.row['source']} has other weights now"
-    progress.report(f"No cosines of weights with {side.name}: {why}")
+            why = f"{side.row['source']} now has other weights than at ingest"
+    progress.report(f"Skipped the cosines of weights with {side.name}: {why}")
     return None
 
 
@@ -124,12 +124,12 @@ def _cosine(
 ) -> NDArray[np.float64]:
     import torch
 
-    found = np.full(len(pairs[0]), np.nan)
-    for i in range(0, len(found), _AT_ONCE):
+    cosine = np.full(len(pairs[0]), np.nan)
+    for i in range(0, len(cosine), _AT_ONCE):
         x, y = (
-            w.detach()[torch.from_numpy(of[i : i + _AT_ONCE]).to(w.device)].double().cpu().numpy()
-            for w, of in zip(weights, pairs, strict=True)
+            w.detach()[torch.from_numpy(row[i : i + _AT_ONCE]).to(w.device)].double().cpu().numpy()
+            for w, row in zip(weights, pairs, strict=True)
         )
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        np.divide((x * y).sum(1), norms, out=found[i : i + _AT_ONCE], where=norms > 0)
-    return found
+        np.divide((x * y).sum(1), norms, out=cosine[i : i + _AT_ONCE], where=norms > 0)
+    return cosine

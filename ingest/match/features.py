@@ -1,4 +1,4 @@
-"""How often the features of an SAE are active over some units, and their centred moments."""
+"""Activation counts and centred moments of the features of an SAE over some units."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,12 +29,12 @@ class Features:
     mean
         float64. Mean activation over all units.
     rest
-        float64. Sum over all units of the deviations from that mean: what rounding left.
+        float64. Sum over all units of the deviations from that mean: its rounding error.
     m2
         float64. Sum of squared deviations from the mean, over all units.
     eligible
-        Whether it can be in a candidate pair: it is allowed, it varies, and it is active
-        on enough units.
+        Whether the feature can be in a candidate pair: it is allowed, its activation varies,
+        and it is active on enough units.
     """
 
     count: Ints
@@ -45,23 +45,23 @@ class Features:
 
     @cached_property
     def scale(self) -> Floats:
-        """1 / the root of ``m2``; 0 for a feature that is not eligible."""
+        """1 / the square root of ``m2``; 0 for a feature that is not eligible."""
         return np.divide(1.0, np.sqrt(self.m2), out=np.zeros(len(self.m2)), where=self.eligible)
 
 
 def features(rows: Rows, units: Ints, *, min_count: int, allowed: Mask | None = None) -> Features:
-    """Return how often each feature is active, and its centred moments, over some units.
+    """Compute the activation counts and centred moments of all features over some units.
 
     Parameters
     ----------
     rows
         The codes.
     units
-        int64. Which of their rows.
+        int64. The rows to use.
     min_count
-        Units on which an eligible feature is active at least.
+        Smallest number of active units of an eligible feature.
     allowed
-        The features that may be eligible; None for all.
+        Mask of the features that may be eligible; None for all.
     """
     units = fixed(units)
     count, total, low, high = kernels.totals(codes(rows), units, rows.d_sae)
@@ -76,12 +76,12 @@ def features(rows: Rows, units: Ints, *, min_count: int, allowed: Mask | None = 
 
 
 def codes(rows: Rows) -> kernels.Codes:
-    """Return an SAE's codes as the compiled loops take them."""
+    """Return an SAE's codes in the form that the compiled loops accept."""
     return fixed(rows.indptr), fixed(rows.indices), fixed(rows.values)
 
 
 def fixed(array: NDArray[Array]) -> NDArray[Array]:
-    """Return a plain read-only view: one compiled form serves memory maps and arrays alike."""
+    """Return a plain read-only view, so that one compiled form serves arrays and memory maps."""
     view = np.asarray(array).view(np.ndarray)
     view.flags.writeable = False
     return view

@@ -1,4 +1,4 @@
-"""A side of a match: an SAE of the atlas whose codes were kept, and what filters ask of its features."""
+"""Inputs of a match: an SAE with its stored codes, and the properties that filters use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from ingest.codes.stored import stored_shards
 
 __all__ = ["TOP_TOKENS", "Side", "open_side"]
 
-#: Commonest tokens of a feature that filters look at, as in the published pipeline.
+#: Number of most frequent tokens of a feature that filters use, as in the published pipeline.
 TOP_TOKENS = 5
 
 
@@ -30,7 +30,7 @@ class Side:
     name
         Its name in the atlas.
     sae, tokens
-        The parts that say who it is, and on which tokens its features are active.
+        Its parts of kind ``sae`` and ``tokens``.
     shards
         Its codes.
     row
@@ -53,40 +53,40 @@ class Side:
 
     @property
     def bytes(self) -> int:
-        """What its codes take on disk."""
+        """Size of its codes on disk."""
         return sum(path.stat().st_size for path in self.shards)
 
     @cached_property
     def wordless(self) -> NDArray[np.bool_]:
-        """Which features have a token without letter or digit among their commonest; (d_sae,)."""
+        """Which features have a frequent token without letters and digits; (d_sae,)."""
         share = self.tokens.table("Feature")["wordless_share"].to_numpy()
-        some: NDArray[np.bool_] = np.nan_to_num(share) > 0
-        return some
+        wordless: NDArray[np.bool_] = np.nan_to_num(share) > 0
+        return wordless
 
     @cached_property
     def top_texts(self) -> list[frozenset[str]]:
-        """The texts of each feature's commonest tokens, spaces around them taken away."""
+        """The texts of each feature's most frequent tokens, without surrounding spaces."""
         fires = self.tokens.table("FIRES_ON")
         fires = fires.filter(pc.less(fires["rank"], TOP_TOKENS))
         token = self.tokens.table("Token")
         at = pc.index_in(fires["target"], value_set=token["id"].combine_chunks())
         texts = [text.strip() for text in token["text"].take(at).to_pylist()]
         features = [int(id.rpartition("/")[2]) for id in fires["source"].to_pylist()]
-        found: list[set[str]] = [set() for _ in range(self.d_sae)]
+        top: list[set[str]] = [set() for _ in range(self.d_sae)]
         for feature, text in zip(features, texts, strict=True):
-            found[feature].add(text)
-        return [frozenset(one - {""}) for one in found]
+            top[feature].add(text)
+        return [frozenset(one - {""}) for one in top]
 
 
 def open_side(folder: Folder, sound: Sound, name: str) -> Side:
-    """Find what a match needs of an SAE.
+    """Open the codes and the parts of an SAE for matching.
 
     Raises
     ------
     UnknownName
         If the atlas has no such SAE.
     Missing
-        If its codes were not kept, or its tokens are not counted.
+        If its codes are not stored, or its tokens are not counted.
     BrokenPart
         If its codes have changed since they were written.
     """

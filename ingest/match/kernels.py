@@ -1,13 +1,12 @@
 """The compiled loops of correlation: moments, columns, and products of two SAEs' codes.
 
-Codes are given as ``(indptr, indices, values)``. Units are numbered 0, 1, … among those
-that are compared; ``rows[u]`` is the row of unit u in the codes.
+Codes are tuples ``(indptr, indices, values)``. Units are numbered 0, 1, … among the compared
+ones; ``rows[u]`` is the row of unit u in the codes.
 
-Products are made for a few features of A at a time: for each unit on which feature i is
-active, the active features of B's row there are added to i's line of ``d_B`` sums, which
-is then read off. Lines and a stretch of units stay in the processor's cache together.
-Nothing of the size d_A x d_B is ever held, and a line is bit for bit the same however
-the features are divided among threads.
+Products are computed for a few features of A at a time. Each feature i has a line of ``d_B``
+sums. For each unit on which i is active, the active features of B's row are added to the line.
+The lines and a range of units fit into the processor's cache together. No array has the size
+d_A x d_B, and a line is bitwise independent of the division of features among threads.
 """
 
 from typing import TypeAlias
@@ -38,29 +37,29 @@ Columns: TypeAlias = tuple[Ints, NDArray[np.uint32], NDArray[np.float32]]
 SideA: TypeAlias = tuple[Floats, Floats, Floats]
 SideB: TypeAlias = tuple[Floats, Floats]
 
-# Where B's rows hold together fewer entries than this share of d_B, they are walked a
-# second time to read off and clear the sums, instead of going through all d_B.
+# If B's rows together have fewer entries than this share of d_B, a second pass over them reads
+# and clears the sums, instead of a pass over all d_B.
 _FEW = 0.25
 
-# Bytes of the lines that are filled together, and the shortest stretch of units.
+# Bytes of the lines that are filled together, and the shortest range of units.
 LINES = 8 << 20
 _SHORTEST = 4096
 
-# The best partners of each feature, in arrays of shape features x best: correlations (falling;
-# 0 where there is no partner), partners and joint counts. Of equal correlations the partner of
-# lower index stands first, so lists do not depend on the order in which their pairs came.
+# The best partners of each feature, in arrays of shape features x best: correlations (descending;
+# 0 without a partner), partners and joint counts. Ties are sorted by the index of the partner, so
+# lists do not depend on the order in which pairs are added.
 Lists: TypeAlias = tuple[Floats, Ints, Ints]
 
 
 def empty_lists(features: int, best: int) -> Lists:
-    """Return the lists of no pairs."""
+    """Return empty lists."""
     shape = features, best
     return np.zeros(shape), np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
 
 
 @compiled
 def keep(lists: Lists, feature: int, r: float, partner: int, joint: int) -> None:
-    """Put a pair into the list of a feature, if it is among the best; its r is above 0."""
+    """Insert a pair with r > 0 into the list of a feature, if it is among the best."""
     pearson, partners, joints = lists
     at = pearson.shape[1]
     while at > 0 and (
@@ -79,7 +78,7 @@ def keep(lists: Lists, feature: int, r: float, partner: int, joint: int) -> None
 
 @compiled
 def join(lists: Lists, more: Lists) -> None:
-    """Put all pairs of other lists of the same features into these."""
+    """Insert all pairs of other lists of the same features into these lists."""
     pearson, partners, joints = more
     for feature in range(pearson.shape[0]):
         for k in range(pearson.shape[1]):
@@ -91,7 +90,7 @@ def join(lists: Lists, more: Lists) -> None:
 def totals(
     codes: Codes, rows: Ints, d_sae: int
 ) -> tuple[Ints, Floats, NDArray[np.float32], NDArray[np.float32]]:
-    """Return for each feature how often it is active, its sum, its lowest and highest activation."""
+    """Return the count, sum, minimum and maximum of the activations of each feature."""
     indptr, indices, values = codes
     count, total = np.zeros(d_sae, np.int64), np.zeros(d_sae)
     low, high = np.full(d_sae, np.inf, np.float32), np.zeros(d_sae, np.float32)
@@ -121,7 +120,7 @@ def deviations(codes: Codes, rows: Ints, mean: Floats) -> tuple[Floats, Floats]:
 
 @compiled
 def columns(codes: Codes, rows: Ints, bounds: Ints) -> Columns:
-    """Turn rows into columns, by counting sort.
+    """Convert rows to columns by counting sort.
 
     Parameters
     ----------
@@ -130,12 +129,12 @@ def columns(codes: Codes, rows: Ints, bounds: Ints) -> Columns:
     rows
         Their rows, one a unit.
     bounds
-        d_sae + 1. Feature i has entries ``bounds[i]:bounds[i + 1]`` of the result: as many
-        as there are, or none, and then it is left out.
+        d_sae + 1. Feature i has the entries ``bounds[i]:bounds[i + 1]`` of the result: all
+        of its entries, or none, which excludes it.
 
     Returns
     -------
-    The bounds, and for each entry its unit (ascending) and activation.
+    The bounds, and the unit (ascending) and activation of each entry.
     """
     indptr, indices, values = codes
     at = bounds[:-1].copy()
@@ -152,7 +151,7 @@ def columns(codes: Codes, rows: Ints, bounds: Ints) -> Columns:
 
 @compiled
 def gathered(codes: Codes, rows: Ints) -> Codes:
-    """Return a copy of the codes with these rows in this order, for rows that jump about."""
+    """Return a copy of the codes with the rows in this order, for sequential reading."""
     indptr, indices, values = codes
     ends = np.zeros(len(rows) + 1, np.int64)
     for u in range(len(rows)):
@@ -186,13 +185,13 @@ def _fill(
     codes: Codes,
     rows: Ints,
 ) -> tuple[int, int]:
-    """Add a feature of A times each feature of B, over a stretch of units, to a line.
+    """Add the products of a feature of A with each feature of B, over a range of units, to a line.
 
-    The feature's column goes from ``column[0]`` to ``column[1]``; returned are where the
-    stretch ends in it, and how many additions were made.
+    The feature's column goes from ``column[0]`` to ``column[1]``. The result is the end of the
+    range in it, and the number of additions.
 
-    A feature of A with a shift is one active on most units. It is summed over all units
-    with its mean taken off first, because its mean may be a thousand times its spread.
+    A feature of A with a shift is active on most units. It is summed over all units after its
+    mean is subtracted, because its mean may be a thousand times its spread.
     """
     _, unit, value = a
     k, end = column
@@ -215,10 +214,10 @@ def _fill(
 def _fill_all(
     lines: Floats, first: int, end: int, a: Columns, side_a: SideA, codes: Codes, rows: Ints
 ) -> Ints:
-    """Fill the empty lines of features [first, end) of A; return how many additions each took.
+    """Fill the empty lines of features [first, end) of A; return the number of additions of each.
 
-    A stretch is so long that each line is added to twice per entry it has: shorter ones
-    would fetch lines more often than they use them.
+    A range of units is long enough that each entry of a line gets about two additions. Shorter
+    ranges would load lines into the cache more often than they use them.
     """
     bounds = a[0]
     shift, _, scale = side_a
@@ -241,7 +240,7 @@ def _fill_all(
 
 @compiled
 def _pearson(product: float, total: float, scale: float, mean: float, scale_b: float) -> float:
-    """Return the correlation that a sum of products comes to; 0 where it is not above 0."""
+    """Return the correlation of a sum of products; 0 if it is negative."""
     return float(min(max((product - total * mean) * scale * scale_b, 0.0), 1.0))
 
 
@@ -258,7 +257,7 @@ def correlate(
     best_a: Lists,
     best_b: Lists,
 ) -> None:
-    """Correlate features [first, end) of A with all of B; keep the best of each in two lists.
+    """Correlate features [first, end) of A with all of B; store the best of each in two lists.
 
     Parameters
     ----------
@@ -267,25 +266,25 @@ def correlate(
     a
         Their columns.
     side_a
-        For each feature of A: what is taken off it (``shift``), the sum of what is left
-        over all units, and 1 / the root of its sum of squared deviations; the latter 0
-        for a feature that is no candidate.
+        For each feature of A: the shift that is subtracted from it, the sum of the shifted
+        values over all units, and its scale, 1 / the square root of its sum of squared
+        deviations (0 if it is not eligible).
     codes
         B's codes.
     rows
-        The row of B's codes that stands against each unit.
+        The row of B's codes that is paired with each unit.
     side_b
-        For each feature of B its mean and its scale, as above.
+        The mean and the scale of each feature of B.
     min_joint
-        Units on which both are active, at least.
+        Smallest number of units on which both features are active.
     best_a, best_b
-        Lists as ``ingest.match.lists`` keeps them; they are changed.
+        The lists of best partners (``Lists``), changed in place.
     """
     shift, total, scale = side_a
     bounds, unit, _ = a
     mean, scales = side_b
     indptr, indices, _ = codes
-    kept_a, kept_b, d_b = best_a[0], best_b[0], len(mean)
+    list_a, list_b, d_b = best_a[0], best_b[0], len(mean)
     at_once = min(max(1, LINES // (16 * max(d_b, 1))), end - first)
     lines = np.zeros((at_once, d_b, 2))
     added = np.zeros(0, np.int64)
@@ -302,14 +301,14 @@ def correlate(
                 j = indices[e]
                 if line[j, 1] >= min_joint:
                     r = _pearson(line[j, 0], total[i], scale[i], mean[j], scales[j])
-                    if r > 0 and r >= min(kept_a[i, -1], kept_b[j, -1]):
+                    if r > 0 and r >= min(list_a[i, -1], list_b[j, -1]):
                         keep(best_a, i, r, j, int(line[j, 1]))
                         keep(best_b, j, r, i, int(line[j, 1]))
                 line[j, 0] = line[j, 1] = 0
         for j in range(0 if few else d_b):
             if line[j, 1] >= min_joint:
                 r = _pearson(line[j, 0], total[i], scale[i], mean[j], scales[j])
-                if r > 0 and r >= min(kept_a[i, -1], kept_b[j, -1]):
+                if r > 0 and r >= min(list_a[i, -1], list_b[j, -1]):
                     keep(best_a, i, r, j, int(line[j, 1]))
                     keep(best_b, j, r, i, int(line[j, 1]))
             line[j, 0] = line[j, 1] = 0
@@ -328,17 +327,17 @@ def pearson_of(
     wanted: tuple[Ints, Ints],
     out: Floats,
 ) -> None:
-    """Correlate chosen pairs of features [first, end) of A; arguments as of ``correlate``.
+    """Correlate requested pairs of features [first, end) of A with features of B.
 
     Parameters
     ----------
     first, end, a, side_a, codes, rows, side_b, min_joint
-        See there.
+        As in ``correlate``.
     wanted
-        Feature i of A is asked for with the features ``wanted[1][wanted[0][i] :
-        wanted[0][i + 1]]`` of B.
+        The requested partners of feature i of A are ``wanted[1][wanted[0][i] :
+        wanted[0][i + 1]]``.
     out
-        One a wanted pair; filled with the correlation, 0 where it is no candidate.
+        The correlation of each requested pair, filled in place; 0 if it is no candidate.
     """
     shift, total, scale = side_a
     start, partner = wanted

@@ -1,27 +1,28 @@
-"""Three nulls for matches: does each of them find a best match as good?
+"""Three permutation nulls for matches.
 
-**Shifted documents** asks whether two features are synchronous. Each document of B is
-turned by one random offset, the same for all features, so that what each feature does
-within a document, and what documents are about, stays, and only the timing is lost. An
-offset of 0 is as likely as any other, so that the turns are a group and p is exact.
-Documents of one unit cannot be turned: they are left out of the null and of the
-correlation it is held against, so that both are of the same units.
+**Shifted documents** tests whether two features are synchronous. Each document of B is
+shifted circularly by one random offset, the same for all features. This preserves the
+activation pattern of each feature within a document and the topics of documents; only the
+timing is lost. All offsets, 0 included, are equally likely, so the shifts are a group and p is
+exact. Documents of one unit cannot be shifted. They are excluded from the null and from the
+correlation that is compared with it, so both are computed on the same units.
 
-**Shuffled occurrences** asks whether a match says more than that both features like the
-same tokens. B's rows are shuffled among the units of one type, over the whole corpus. A
-type seen once stays where it is: on it the shared token explains all there is.
+**Shuffled occurrences** tests whether a match is more than a preference of both features for
+the same tokens. B's rows are shuffled among the units of one type, over the complete corpus.
+A unit whose type occurs once cannot move: there the shared token explains everything.
 
-**Shuffled within documents** asks whether a match says more than that both features like
-the same tokens in the same documents. B's rows are shuffled among the units of one type in
-one document. A unit that is the only one of its type in its document cannot move. A pair
-whose activations lie mostly on such units has no power under this null: its draws equal
-what is observed, and ``fixed`` reports the share.
+**Shuffled within documents** tests whether a match is more than a preference for the same
+tokens in the same documents. B's rows are shuffled among the units of one type in one
+document. A unit that is the only one of its type in its document cannot move. If the
+activations of a pair are mostly on such units, the null has no power for it: its draws equal
+the observed correlation. ``fixed`` reports the share of such activations.
 
-A match was chosen as the best of many, so each draw gives the *best* correlation of each
-feature: p is the share of draws, the observed one counted in, whose best is as good.
+A match is the best of many candidates, so each draw gives the *best* correlation of each
+feature. The p-value is the share of draws, including the observed data, whose best correlation
+is at least as high.
 
-Few draws give no small p. ``p_pooled`` compares with the draws of all features that are active
-about as often: see ``ingest.match.pooling``.
+Few draws cannot give a small p. ``p_pooled`` compares with the draws of all features of
+similar frequency: see ``ingest.match.pooling``.
 """
 
 import math
@@ -59,48 +60,47 @@ Order: TypeAlias = Callable[[np.random.Generator], Ints]
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """What a null says of the matches.
+    """Statistics of the matches under one null.
 
     Parameters
     ----------
     p
-        float64, one a pair; NaN without draws. Share of draws whose best match, of either
-        end, is as good: of both ends' shares the larger.
+        float64, one a pair; NaN without draws. Share of draws whose best correlation is at
+        least as high; the larger of the shares at both ends.
     p_pooled
-        float64, likewise. Share of the draws of all eligible features of the same SAE and pool
-        that stand as far above their feature's other draws: in standard deviations, the
-        variance being that of these draws plus the mean of all features active as often within
-        a factor of two. A pool has the features of one octave of activation counts, or of
-        several. ``p`` if there are fewer than 3 draws.
+        float64, likewise. The p-value among the draws of all eligible features of the same SAE
+        and pool; the larger of both ends. Draws and observed values are standardised by the
+        feature's other draws. To their variance, the mean variance of the features with the
+        same octave of activation counts is added. A pool has the features of one or several
+        octaves. Equal to ``p`` if there are fewer than 3 draws.
     q
-        float64, likewise. Benjamini-Hochberg q-value of ``p_pooled`` among all pairs and
-        all eligible features, of either SAE, without a pair; the latter have p = 1.
+        float64, likewise. Benjamini-Hochberg q-value of ``p_pooled``. The hypotheses are all
+        pairs, and all eligible features of either SAE without a pair, which have p = 1.
     floor_pooled
-        float64, likewise. Lowest ``p_pooled`` possible for the pair: 1 / (1 + draws x features
-        of the pool), of both ends the larger; 1 if an end is not eligible.
+        float64, likewise. Lowest possible ``p_pooled`` of the pair: 1 / (1 + draws x features
+        of the pool), the larger of both ends; 1 if an end is not eligible.
     expected
-        float64, likewise. Mean over draws of the best correlation, of the end where it is
-        higher: what the null explains of the match.
+        float64, likewise. Mean best correlation over draws, at the end where it is higher: the
+        part of the correlation that the null explains.
     threshold
         Correlation that the best match of an eligible feature of either SAE exceeds in 5%
-        of cases; NaN without draws or features.
+        of draws; NaN without draws or features.
     best_a, best_b
-        Best correlation under the null, in the mean over draws and over allowed features
-        that are ever active (0 where there is no candidate); NaN without draws or features.
+        Mean best correlation under the null, over draws and over allowed active features (0
+        without a candidate); NaN without draws or features.
     floor
-        Lowest p possible.
+        Lowest possible p.
     draws_needed
         Smallest number of draws with which 10 matches (all, if there are fewer) at the lowest
-        ``p_pooled`` possible get q <= 0.05; None if all pairs have p = 1 whatever the draws.
+        possible ``p_pooled`` reach q <= 0.05; None if all pairs have p = 1 with any number.
     matches_needed
-        Smallest number of matches at their lowest ``p_pooled`` possible that get q <= 0.05 with
-        this number of draws; None if no number of them does, or without draws.
+        Smallest number of matches at their lowest possible ``p_pooled`` that reach q <= 0.05
+        with these draws; None if no number does, or without draws.
     left_out
-        Documents of one unit, which this null says nothing about.
+        Number of documents of one unit, which this null excludes.
     fixed
-        float64, one a pair; None but for the null that shuffles within documents. Share of
-        activations on units that cannot move: of both ends the larger. There with or without
-        draws.
+        float64, one a pair. Share of activations on units that cannot move; the larger of
+        both ends. Present even without draws; None for the other two nulls.
     """
 
     p: Floats
@@ -127,20 +127,20 @@ def shifted_documents(
     seed: int,
     stage: Stage | None = None,
 ) -> Null:
-    """Hold matches against documents turned by random offsets.
+    """Compare matches with documents shifted circularly by random offsets.
 
     Parameters
     ----------
     correlation
-        What the matches were found by, over all units.
+        The correlation of all units that found the matches.
     units
         The units.
     pairs
         The matches.
     draws, seed
-        How many draws, and what they are made from; each has a seed of its own.
+        Number of draws, and their seed; each draw has a seed of its own.
     stage
-        Told of each draw.
+        Notified of each draw.
     """
     starts = np.flatnonzero(changes(units.document))
     lengths = np.diff(starts, append=len(units))
@@ -168,20 +168,20 @@ def shuffled_occurrences(
     seed: int,
     stage: Stage | None = None,
 ) -> Null:
-    """Hold matches against rows shuffled among units of one type.
+    """Compare matches with rows shuffled among units of one type.
 
     Parameters
     ----------
     correlation
-        What the matches were found by, over all units.
+        The correlation of all units that found the matches.
     units
         The units.
     pairs
         The matches.
     draws, seed
-        How many draws, and what they are made from; each has a seed of its own.
+        Number of draws, and their seed; each draw has a seed of its own.
     stage
-        Told of each draw.
+        Notified of each draw.
     """
     by_type = np.argsort(units.type, kind="stable")
     return _null(
@@ -207,13 +207,13 @@ def shuffled_within_documents(
     Parameters
     ----------
     correlation
-        The codes, over all units, as the matches were found.
+        The correlation of all units that found the matches.
     units
         The units.
     pairs
         The matches.
     draws, seed
-        How many draws, and their seed; each draw has a seed of its own.
+        Number of draws, and their seed; each draw has a seed of its own.
     stage
         Notified of each draw.
     """
@@ -233,7 +233,7 @@ def shuffled_within_documents(
 
 
 def types_in_documents(units: Units) -> NDArray[np.int32]:
-    """Return a number for each unit, equal for units of one type in one document; from 0, no gaps."""
+    """Number the pairs of type and document of all units, from 0 without gaps."""
     order = np.lexsort((units.type, units.document))
     first = changes(units.document[order]) | changes(units.type[order])
     group = np.empty(len(units), dtype=np.int32)
@@ -242,27 +242,27 @@ def types_in_documents(units: Units) -> NDArray[np.int32]:
 
 
 def shifted(lengths: Ints, rng: np.random.Generator) -> Ints:
-    """Return the units of documents of these lengths, each document turned by a random offset."""
+    """Return the units of documents of these lengths, each document shifted by a random offset."""
     start = np.repeat(np.cumsum(lengths) - lengths, lengths)
     offset = np.repeat(rng.integers(0, lengths), lengths)
     length = np.repeat(lengths, lengths)
-    turned: Ints = start + (np.arange(len(start)) - start + offset) % length
-    return turned
+    order: Ints = start + (np.arange(len(start)) - start + offset) % length
+    return order
 
 
 def shuffled(
     type: NDArray[np.int32], rng: np.random.Generator, *, by_type: Ints | None = None
 ) -> Ints:
-    """Return the units in an order that is random among units of one type.
+    """Return the units after a random permutation within each type.
 
     Parameters
     ----------
     type
         int32, one a unit.
     rng
-        Source of the order.
+        Random generator of the permutation.
     by_type
-        The units in order of their types, if known.
+        The units sorted by type, if known.
     """
     order = np.empty(len(type), dtype=np.int64)
     mixed = rng.permutation(len(type))
@@ -273,7 +273,7 @@ def shuffled(
 
 @dataclass(frozen=True)
 class _Draws:
-    """The draws of a null: its number, how many, the seed, and how one is made."""
+    """The draws of a null: its id, the number of draws, the seed, and the function of a draw."""
 
     null: int
     number: int
@@ -281,7 +281,7 @@ class _Draws:
     order: Order
 
     def __getitem__(self, draw: int) -> Ints:
-        """Return one draw, whichever were made before it."""
+        """Return one draw, independently of all others."""
         return self.order(np.random.default_rng((self.seed, self.null, draw)))
 
 
@@ -296,17 +296,17 @@ def _null(
 ) -> Null:
     best_a, best_b = _maxima(correlation, draws, stage)
     a, b = correlation.of_a, correlation.of_b
-    claimed = claims(
+    tested = claims(
         End(best_a, pairs.a, a.count, a.eligible),
         End(best_b, pairs.b, b.count, b.eligible),
         observed,
     )
     drawn = draws.number > 0
     return Null(
-        **vars(claimed),
+        **vars(tested),
         expected=np.maximum(best_a.mean(0)[pairs.a], best_b.mean(0)[pairs.b])
         if drawn
-        else claimed.p,
+        else tested.p,
         threshold=_threshold(
             np.concatenate([best_a[:, a.eligible], best_b[:, b.eligible]], axis=1)
         ),
@@ -328,10 +328,10 @@ def _maxima(correlation: Correlation, draws: _Draws, stage: Stage | None) -> tup
     return best_a, best_b
 
 
-def _share_on(units: Ints, rows: Rows, of: Features) -> Floats:
-    """Return for each feature the share of its activations that lie on these units; 0 if it has none."""
-    there, *_ = kernels.totals(codes(rows), fixed(units), rows.d_sae)
-    return np.divide(there, of.count, out=np.zeros(len(there)), where=of.count > 0)
+def _share_on(units: Ints, rows: Rows, every: Features) -> Floats:
+    """Return the share of each feature's activations on these units; 0 if it is never active."""
+    count, *_ = kernels.totals(codes(rows), fixed(units), rows.d_sae)
+    return np.divide(count, every.count, out=np.zeros(len(count)), where=every.count > 0)
 
 
 def _threshold(best: Floats) -> float:

@@ -1,4 +1,4 @@
-"""The pairs of features that are among each other's best, with what is known of each pair."""
+"""Pairs of features that are among each other's best matches, with their statistics."""
 
 from dataclasses import dataclass, fields
 from typing import TypeAlias
@@ -31,13 +31,15 @@ class Pairs:
     joint
         int64. Units on which both are active.
     rank_ab
-        int64. How many features of B correlate better with a; -1 if b is not among a's best.
+        int64. Number of features of B that correlate better with a; -1 if b is not among
+        a's best.
     rank_ba
-        int64. How many features of A correlate better with b; -1 if a is not among b's best.
+        int64. Number of features of A that correlate better with b; -1 if a is not among
+        b's best.
     claims_on_a
-        int64. Features of B whose best is a.
+        int64. Number of features of B whose best match is a.
     claims_on_b
-        int64. Features of A whose best is b.
+        int64. Number of features of A whose best match is b.
     """
 
     a: Ints
@@ -55,17 +57,17 @@ class Pairs:
 
     @property
     def mutual(self) -> Mask:
-        """Whether each is the other's best."""
+        """Whether each feature is the best match of the other."""
         best: Mask = (self.rank_ab == 0) & (self.rank_ba == 0)
         return best
 
     def take(self, which: Mask) -> "Pairs":
-        """Return some of the pairs; ranks and claims stay what they were among all."""
+        """Return a subset of the pairs; ranks and claims still refer to all pairs."""
         return Pairs(*(getattr(self, f.name)[which] for f in fields(self)))
 
 
 def pairs_of(best_a: Lists, best_b: Lists, *, of_a: Features, of_b: Features, units: int) -> Pairs:
-    """Return all pairs that are in either side's lists.
+    """Return all pairs that are in the lists of either side.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def pairs_of(best_a: Lists, best_b: Lists, *, of_a: Features, of_b: Features, un
     of_a, of_b
         The features.
     units
-        How many units were compared.
+        Number of compared units.
     """
     d_a, d_b = len(of_a.count), len(of_b.count)
     (a_of_a, rank_ab), (b_of_b, rank_ba) = np.nonzero(best_a[0]), np.nonzero(best_b[0])
@@ -107,7 +109,7 @@ def pairs_of(best_a: Lists, best_b: Lists, *, of_a: Features, of_b: Features, un
 
 def _phi(joint: Ints, c_a: Ints, c_b: Ints, *, units: int) -> Floats:
     roots = np.sqrt(c_a) * np.sqrt(units - c_a) * np.sqrt(c_b) * np.sqrt(units - c_b)
-    over = units * joint - c_a * c_b  # in integers: units are fewer than 2**31, both fit
+    over = units * joint - c_a * c_b  # exact in int64, since there are fewer than 2**31 units
     phi = np.full(len(joint), np.nan)
     np.divide(over, roots, out=phi, where=roots > 0)
     return phi

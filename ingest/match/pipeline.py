@@ -1,7 +1,7 @@
 """One match from codes to tables: align, correlate, draw the nulls, filter, assign.
 
-What is kept of each pair and of the two SAEs is described in ``atlas.schema`` under
-MATCHES and COMPARED_WITH; what a p means, in ``docs/decisions/0006``.
+``atlas.schema`` describes the stored properties under MATCHES and COMPARED_WITH;
+``docs/decisions/0006`` defines the p-values.
 """
 
 from collections.abc import Sequence
@@ -38,12 +38,12 @@ from ingest.text.corpus import Corpus
 
 __all__ = ["VERSION", "compare"]
 
-#: Raised when the same codes would give other tables. 2: the null within documents, and p_pooled
-#: over merged octaves.
+#: Increased whenever the same codes give different tables. 2: the null within documents, and
+#: p_pooled over merged octaves.
 VERSION = 2
 
-#: Where more of the activations than this cannot move within documents, that null has no power:
-#: the match is undecided unless the rest of the activations clears the null.
+#: If more than this share of the activations cannot move within documents, that null has no
+#: power: the match is undecided unless the remaining activations are significant.
 MOSTLY = 0.5
 
 Sides: TypeAlias = tuple[Side, Side]
@@ -51,7 +51,7 @@ Sides: TypeAlias = tuple[Side, Side]
 
 @dataclass(frozen=True, eq=False)
 class _Match:
-    """What was found of a pair of SAEs."""
+    """The results of matching a pair of SAEs."""
 
     aligned: Aligned
     work: Correlation
@@ -87,25 +87,25 @@ def compare(
     settings
         How they are matched.
     memory
-        Bytes that may be held beside the lists of matches and the draws' best correlations:
-        the codes, if they take a quarter of it at most (else they are mapped from
-        ``scratch``), and what correlating takes.
+        Bytes of memory, in addition to the lists of matches and the best correlations of
+        the draws. It includes the codes if they take at most a quarter of it; otherwise
+        they are mapped from ``scratch``.
     scratch
         A folder for codes that do not fit; the caller removes it.
     documents
-        Numbers of the documents to match on; all if None. The manifest does not tell of them:
-        what is found on some documents is no part of an atlas.
+        Numbers of the documents to match on; all if None. The manifest does not record them,
+        so matches on some documents must not be stored in an atlas.
     opened
-        SAEs that are open already.
+        SAEs that are already open.
     progress
-        Told how far it is.
+        Notified of the work.
 
     Raises
     ------
     Mismatch
-        If tokens are to be aligned, and the tokenizers differ.
+        If the settings require tokens, but the tokenizers differ.
     OutOfRoom
-        If it cannot be done in this memory.
+        If the match does not fit into this memory.
     """
     a, b = sides
     how = _alignment(sides, settings)
@@ -126,19 +126,19 @@ def compare(
         pairs = work.pairs()
     shifts, shuffles, within = _nulls(work, aligned, pairs, settings=settings, progress=progress)
     shared = _shared_tokens(sides, pairs)
-    kept, left_out = _filtered(pairs, shared, settings)
+    passed, left_out = _filtered(pairs, shared, settings)
     left_out |= _features_left_out(allowed) | dict(aligned.left_out)
     left_out["documents of one token, in the shifted-documents null"] = shifts.left_out
-    for what, number in left_out.items():
+    for reason, number in left_out.items():
         if number:
-            progress.report(f"{a.name} (a) and {b.name} (b), left out – {what}: {number:,}")
+            progress.report(f"{a.name} (a) and {b.name} (b), excluded – {reason}: {number:,}")
     if few := too_few_draws(settings.draws, *_needed((shifts, shuffles, within))):
         progress.report(f"{a.name} and {b.name}: {few}")
-    every, pairs, shared = pairs, pairs.take(kept), shared[kept]
+    every, pairs, shared = pairs, pairs.take(passed), shared[passed]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(
         aligned, work, every, pairs, shared, one_to_one(pairs, threshold=threshold),
-        _take(shifts, kept), _take(shuffles, kept), _take(within, kept),
+        _take(shifts, passed), _take(shuffles, passed), _take(within, passed),
         cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
     )  # fmt: skip
     return Found(_tables(sides, found, settings), sources={"left_out": left_out})
@@ -148,8 +148,8 @@ def _alignment(sides: Sides, settings: MatchSettings) -> Any:
     same = sides[0].tokenizer == sides[1].tokenizer
     if settings.align == "tokens" and not same:
         raise Mismatch(
-            f"{sides[0].name} and {sides[1].name} have different tokenizers, so that they have no "
-            "tokens in common; leave --align out, or say --align words."
+            f"{sides[0].name} and {sides[1].name} have different tokenizers, so their tokens cannot "
+            "be aligned. Omit --align, or use --align words."
         )
     return ("tokens" if same else "words") if settings.align == "auto" else settings.align
 
@@ -180,14 +180,14 @@ def _shared_tokens(sides: Sides, pairs: Pairs) -> NDArray[np.int64]:
 def _filtered(
     pairs: Pairs, shared: NDArray[np.int64], settings: MatchSettings
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Return which pairs pass the filters, and how many each filter takes, by itself and all together."""
+    """Return which pairs pass all filters, and the number that each filter excludes."""
     passes = {
         "pairs below min_pearson": pairs.pearson >= settings.min_pearson,
         "pairs below min_shared": shared >= settings.min_shared,
     }
-    kept = np.logical_and.reduce(list(passes.values()))
-    took = {what: int(np.count_nonzero(~each)) for what, each in passes.items()}
-    return kept, took | {"pairs in all": int(np.count_nonzero(~kept))}
+    passed = np.logical_and.reduce(list(passes.values()))
+    excluded = {reason: int(np.count_nonzero(~mask)) for reason, mask in passes.items()}
+    return passed, excluded | {"pairs in all": int(np.count_nonzero(~passed))}
 
 
 def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str, int]:
@@ -198,10 +198,10 @@ def _features_left_out(allowed: Sequence[NDArray[np.bool_] | None]) -> dict[str,
     }
 
 
-def _take(null: Null, kept: NDArray[np.bool_]) -> Null:
-    of_pairs = ["p", "p_pooled", "q", "floor_pooled", "expected"]
-    of_pairs += ["fixed"] * (null.fixed is not None)
-    return replace(null, **{name: getattr(null, name)[kept] for name in of_pairs})
+def _take(null: Null, selected: NDArray[np.bool_]) -> Null:
+    per_pair = ["p", "p_pooled", "q", "floor_pooled", "expected"]
+    per_pair += ["fixed"] * (null.fixed is not None)
+    return replace(null, **{name: getattr(null, name)[selected] for name in per_pair})
 
 
 def _tables(sides: Sides, found: _Match, settings: MatchSettings) -> list[tuple[str, pa.Table]]:
@@ -294,15 +294,18 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
 def _beyond_token(
     found: _Match, synchronous: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which matches clear all three nulls, and which clear two where the third has no power."""
+    """Return the matches significant under all three nulls, and those undecided in the third.
+
+    A match is undecided if the third null has no power for it.
+    """
     more = synchronous & (found.shuffles.q <= SIGNIFICANT)
     within, fixed = found.within.q <= SIGNIFICANT, found.within.fixed
-    assert fixed is not None  # that null always reports it
+    assert fixed is not None  # the null within documents always has it
     return more & within, more & ~within & (fixed > MOSTLY)
 
 
 def _needed(nulls: Sequence[Null]) -> tuple[int | None, int | None]:
-    """Return the draws, and the matches, that the most demanding null needs for q <= 0.05."""
+    """Return the numbers of draws and matches that the most demanding null needs for q <= 0.05."""
     draws = [null.draws_needed for null in nulls if null.draws_needed is not None]
     matches = [null.matches_needed for null in nulls if null.matches_needed is not None]
     return max(draws, default=None), max(matches) if len(matches) == len(nulls) else None
@@ -314,7 +317,7 @@ def _mean_best(
     count: NDArray[np.int64],
     allowed: NDArray[np.bool_] | None,
 ) -> float | None:
-    """Return the mean, over live features that may match, of the best correlation; 0 without one."""
+    """Return the mean best correlation over active allowed features (0 without a candidate)."""
     live = count > 0 if allowed is None else (count > 0) & allowed
     if not live.any():
         return None

@@ -1,17 +1,17 @@
-"""Pooled p: a match against the draws of all features that are active about as often.
+"""Pooled p-values: a match compared with the draws of all features of similar frequency.
 
-A feature's own draws give no p below 1 / (1 + draws). The draws of several features together
-give a lower one. Correlations of different features are not comparable: under some nulls the
-best correlation of one feature is high in every draw, and that of another is low. What is
-compared is how far a value is above the feature's other draws, in standard deviations. A
-feature may have a candidate in one draw only, and then no variance of its own: the mean
-variance of the features that are active as often (within a factor of two) is added to each.
+The draws of a single feature give no p below 1 / (1 + draws). The draws of several features
+together give a lower one. Their correlations are not comparable directly: under some nulls the
+best correlation of one feature is high in every draw, and that of another is low. Each value is
+therefore standardised: its distance from the feature's other draws, in standard deviations. A
+feature with a candidate in only one draw has no variance of its own. The mean variance of the
+features of similar frequency (within a factor of two) is therefore added to each.
 
-The pools begin as octaves of the activation count. An octave of a few features gives no p that
-Benjamini and Hochberg's procedure could call significant. So the smallest pool is merged with
-the smaller of its neighbours until each is large enough that ``TRUE_MATCHES`` matches at the
-lowest p possible would be called significant, or until one pool remains. The pools depend
-on counts and on the number of hypotheses only, so that p is as valid as for fixed pools.
+The pools begin as octaves of the activation count. In an octave of few features, no p can be
+significant after the Benjamini-Hochberg correction. The smallest pool is therefore merged with
+the smaller of its neighbours. Merging stops when in each pool ``TRUE_MATCHES`` matches at the
+lowest possible p are significant, or when one pool remains. The pools depend only on counts and
+on the number of hypotheses, so p is as valid as for fixed pools.
 """
 
 from dataclasses import dataclass
@@ -40,22 +40,22 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-#: A match with a q of at most this is called significant.
+#: Largest q of a significant match.
 SIGNIFICANT = 0.05
 
-_ONE_IN = 20  # 1 / SIGNIFICANT, in whole numbers
+_ONE_IN = 20  # 1 / SIGNIFICANT, as an integer
 
-#: So many matches at the lowest p possible are to be significant.
+#: Number of matches at the lowest possible p that must be significant.
 TRUE_MATCHES = 10
 
-# A draw that changes nothing a pair can see (a feature that depends on the token alone, in
-# the second null) adds the same products in another order: the last digits differ.
+# A draw may leave the correlation of a pair unchanged (a feature that depends on the token alone,
+# in the second null), but adds the same products in another order, so the last digits differ.
 AS_GOOD = 1e-9
 
-# Draws that differ by less than this have the same value: rounding.
+# Draws that differ by less than this are equal up to rounding.
 _LEAST = 1e-12
 
-#: Fewer draws have no standard deviation without one of them, and are not pooled.
+#: Smallest number of draws for pooling: fewer have no standard deviation without one of them.
 FEWEST = 3
 
 
@@ -68,7 +68,7 @@ class End:
     best
         float64, draws x features. Best correlation of each feature under each draw.
     feature
-        int64, one a pair. Which feature it is.
+        int64, one a pair. The feature of the pair.
     count
         int64, one a feature. Units on which it is active.
     eligible
@@ -82,7 +82,7 @@ class End:
 
     @property
     def unmatched(self) -> int:
-        """How many eligible features are in no pair."""
+        """Number of eligible features in no pair."""
         alone = self.eligible.copy()
         alone[self.feature] = False
         return int(alone.sum())
@@ -90,7 +90,7 @@ class End:
 
 @dataclass(frozen=True, eq=False)
 class Claims:
-    """What can be claimed of the pairs.
+    """The p-values and q-values of the pairs.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Claims:
 
 
 def claims(a: End, b: End, observed: Floats) -> Claims:
-    """Return p, pooled p and q of pairs, and what the number of draws allows.
+    """Return p, pooled p and q of pairs, with their lowest possible values.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def claims(a: End, b: End, observed: Floats) -> Claims:
 
 
 def octaves(count: Ints, eligible: Mask) -> Ints:
-    """Number features by the octave of their counts; -1 for those not eligible."""
+    """Return the octave of the count of each feature; -1 for those not eligible."""
     _, above = np.frexp(count.astype(np.float64))
     return np.where(eligible, above, -1).astype(np.int64)
 
@@ -159,7 +159,7 @@ def merged(octave: Ints, *, enough: int) -> Ints:
     octave
         int64, one a feature; -1 for features in no pool.
     enough
-        Features a pool needs.
+        Smallest number of features in a pool.
 
     Returns
     -------
@@ -167,31 +167,31 @@ def merged(octave: Ints, *, enough: int) -> Ints:
 
     Notes
     -----
-    The smallest pool is merged first, with the smaller of the pools below and above; of equal
-    ones, the lower.
+    The smallest pool is merged first, with the smaller of its two neighbours. Ties go to the
+    lower pool.
     """
-    there, member, size = np.unique(octave[octave >= 0], return_inverse=True, return_counts=True)
-    sizes, pool = size.tolist(), np.arange(len(there))
+    distinct, member, size = np.unique(octave[octave >= 0], return_inverse=True, return_counts=True)
+    sizes, pool = size.tolist(), np.arange(len(distinct))
     while len(sizes) > 1 and min(sizes) < enough:
         one = sizes.index(min(sizes))
         below = one == len(sizes) - 1 or (one > 0 and sizes[one - 1] <= sizes[one + 1])
         lower = one - below
         sizes[lower : lower + 2] = [sizes[lower] + sizes[lower + 1]]
         pool[pool > lower] -= 1
-    found = np.full(len(octave), -1, dtype=np.int64)
-    found[octave >= 0] = pool[member]
-    return found
+    pools = np.full(len(octave), -1, dtype=np.int64)
+    pools[octave >= 0] = pool[member]
+    return pools
 
 
 def own_p(best: Floats, feature: Ints, observed: Floats) -> Floats:
-    """Return the share of draws of the pair's own feature that are as good."""
+    """Return the share of the feature's own draws that are at least as high as observed."""
     as_good = best[:, feature] >= observed - AS_GOOD
     p: Floats = (1 + as_good.sum(axis=0)) / (1 + len(best))
     return p
 
 
 def pooled_p(end: End, observed: Floats, *, octave: Ints, pools: Ints) -> Floats:
-    """Return the share of draws of a pool's features that stand as far above their other draws.
+    """Return the share of draws of the pool that are at least as extreme as observed.
 
     Parameters
     ----------
@@ -200,18 +200,18 @@ def pooled_p(end: End, observed: Floats, *, octave: Ints, pools: Ints) -> Floats
     observed
         float64, one a pair. Its correlation.
     octave
-        int64, one a feature. Features of one octave have their mean variance added.
+        int64, one a feature. The mean variance of the octave is added to that of the feature.
     pools
-        int64, one a feature. Features whose draws are compared; p is 1 for those of pool -1.
+        int64, one a feature. Draws are compared within a pool; p is 1 in pool -1.
     """
     best, feature = end.best, end.feature
     draws = len(best)
     if draws < FEWEST:
         return own_p(best, feature, observed)
     common = _common(best, octave)
-    drawn = _drawn(best, common)
+    null_scores = _null_scores(best, common)
     own = best[:, feature]
-    above = _standing(
+    score = _standardised(
         observed - AS_GOOD,
         own.mean(axis=0),
         own.var(axis=0, ddof=1),
@@ -220,13 +220,13 @@ def pooled_p(end: End, observed: Floats, *, octave: Ints, pools: Ints) -> Floats
     )
     p = np.ones(len(feature))
     for one in range(int(pools.max(initial=-1)) + 1):
-        pool, here = np.sort(drawn[:, pools == one], axis=None), pools[feature] == one
-        p[here] = (1 + len(pool) - np.searchsorted(pool, above[here])) / (1 + len(pool))
+        pool, here = np.sort(null_scores[:, pools == one], axis=None), pools[feature] == one
+        p[here] = (1 + len(pool) - np.searchsorted(pool, score[here])) / (1 + len(pool))
     return p
 
 
 def too_few_draws(draws: int, draws_needed: int | None, matches_needed: int | None) -> str | None:
-    """Return a sentence if there are draws, but too few for 10 matches to get q <= 0.05."""
+    """Return a warning if there are too few draws for 10 matches to reach q <= 0.05, else None."""
     if not draws or draws_needed is None or draws >= draws_needed:
         return None
     unless = f" unless at least {matches_needed:,} features match" if matches_needed else ""
@@ -237,9 +237,9 @@ def too_few_draws(draws: int, draws_needed: int | None, matches_needed: int | No
 
 
 def _entries_needed(possible: int, hypotheses: int) -> int:
-    """Return the draws that a pool needs, over all its features, for its lowest p to be significant.
+    """Return the number of draws, over all features of a pool, that make its lowest p significant.
 
-    ``possible`` are the pairs that can have a p below 1.
+    ``possible`` is the number of pairs that can have a p below 1.
     """
     k = min(TRUE_MATCHES, possible)
     # 1 / (1 + n) < 0.05 k / hypotheses; where both are equal, q may exceed 0.05 by rounding.
@@ -247,7 +247,7 @@ def _entries_needed(possible: int, hypotheses: int) -> int:
 
 
 def _floors(end: End, pools: Ints) -> Floats:
-    """Return the lowest pooled p possible of each pair, of one end; 1 where it is in no pool."""
+    """Return the lowest possible pooled p of each pair at one end; 1 if it is in no pool."""
     draws = len(end.best)
     features = np.bincount(pools[pools >= 0], minlength=1) if draws >= FEWEST else np.array([1])
     pool = np.where(pools >= 0, pools if draws >= FEWEST else 0, 0)
@@ -256,14 +256,14 @@ def _floors(end: End, pools: Ints) -> Floats:
 
 
 def _matches_needed(floor: Floats, hypotheses: int) -> int | None:
-    """Return how many matches at their lowest p possible are significant; None if all are not."""
+    """Return the smallest number of significant matches at their lowest p; None if no number is."""
     number, inverse = np.arange(1, len(floor) + 1), np.rint(1 / np.sort(floor))
     enough = inverse * number > _ONE_IN * hypotheses
     return int(number[enough][0]) if enough.any() else None
 
 
 def _common(best: Floats, octave: Ints) -> Floats:
-    """Return the mean variance of the draws of the features of each feature's octave."""
+    """Return, for each feature, the mean variance of draws in its octave."""
     variance = best.var(axis=0, ddof=1)
     _, member = np.unique(octave, return_inverse=True)
     total = np.bincount(member, variance)
@@ -271,24 +271,24 @@ def _common(best: Floats, octave: Ints) -> Floats:
     return common
 
 
-def _drawn(best: Floats, common: Floats) -> Floats:
-    """Return how far each draw of each feature stands above the feature's other draws."""
+def _null_scores(best: Floats, common: Floats) -> Floats:
+    """Return each draw of each feature, standardised by the feature's other draws."""
     draws = len(best)
     mean = best.mean(axis=0)
-    # Without a draw, the mean and the sum of squares of the others are (Welford):
+    # Mean and sum of squares of the other draws, by Welford's update:
     others = mean - (best - mean) / (draws - 1)
     squares = best.var(axis=0) * draws - (best - mean) * (best - others)
     variance = np.maximum(squares, 0) / (draws - 2)
-    return _standing(best, others, variance, draws=draws - 1, common=common)
+    return _standardised(best, others, variance, draws=draws - 1, common=common)
 
 
-def _standing(
+def _standardised(
     value: Floats, mean: Floats, variance: Floats, *, draws: int, common: Floats
 ) -> Floats:
-    """Return how far a value lies above so many draws, in standard deviations of one more."""
+    """Return the distance of a value from the mean of draws, in predictive standard deviations."""
     spread = np.sqrt((variance + common) * (1 + 1 / draws))
-    above: Floats = (value - mean) / np.maximum(spread, np.sqrt(_LEAST))
-    return above
+    score: Floats = (value - mean) / np.maximum(spread, np.sqrt(_LEAST))
+    return score
 
 
 def _q(p: Floats, unmatched: int) -> Floats:

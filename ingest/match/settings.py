@@ -1,4 +1,4 @@
-"""The settings of a match, frozen, and recorded in its part."""
+"""Settings of a match, recorded in its part."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -15,10 +15,10 @@ Alignment: TypeAlias = Literal["auto", "tokens", "words"]
 class MatchSettings:
     """How two SAEs are matched."""
 
-    best: int = setting(3, "Matches stored of each feature, in each direction.", least=1)
+    best: int = setting(3, "Matches stored for each feature, in each direction.", least=1)
     min_joint: int = setting(
-        10, "Tokens on which both features of a pair must be active: one shared token alone gives "
-        "a correlation of 1.", least=1, metavar="N",
+        10, "Tokens on which both features of a pair must be active. A single shared token would "
+        "give a correlation of 1.", least=1, metavar="N",
     )  # fmt: skip
     draws: int = setting(
         20, "Draws of each null; the lowest p is 1 / (1 + draws), and 0 means no null.", least=0
@@ -28,10 +28,12 @@ class MatchSettings:
         "auto", "Compare tokens or words; auto compares words where the tokenizers differ."
     )
     wordless: bool = setting(
-        True, "Include features with a token without letter or digit among their five commonest."
+        True,
+        "Include features that have a token without letters and digits among their five most "
+        "frequent tokens.",
     )
     min_shared: int = setting(
-        0, "Tokens that the five commonest of both features must have in common.",
+        0, "Number of tokens that the five most frequent tokens of both features must share.",
         least=0, most=5, metavar="N",
     )  # fmt: skip
     min_pearson: float = setting(0.0, "Lowest correlation of a match.", least=0, most=1)

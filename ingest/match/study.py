@@ -1,4 +1,4 @@
-"""The study of matches: which pairs of SAEs are matched, and what a match of two means."""
+"""The study of matches: the pairs of SAEs to match, and the match of two SAEs."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -28,25 +28,26 @@ __all__ = ["MatchStudy", "match_documents", "match_name", "match_saes"]
 
 
 def match_name(a: str, b: str) -> str:
-    """Return the name of the part that matches two SAEs: theirs, sorted, with a ``+`` between."""
+    """Return the name of the part that matches two SAEs: the sorted names joined by ``+``."""
     return "+".join(sorted((a, b)))
 
 
 @dataclass(frozen=True)
 class MatchStudy(Study):
-    """Match every two of some SAEs from their stored codes.
+    """Match every pair of some SAEs from their stored codes.
 
     Parameters
     ----------
     settings
         How they are matched.
     memory
-        Bytes of memory beside the lists of matches and the draws' best correlations.
+        Bytes of memory, in addition to the lists of matches and the best correlations of
+        the draws.
     stale
-        Only pairs whose match is stale, broken or of another version, each with the settings
-        that it had.
+        Match only pairs whose match is stale, broken or of another version, each with its
+        stored settings.
     opened
-        SAEs that are open already, whose weights are not read again.
+        SAEs that are already open, whose weights are not read again.
     """
 
     kind: ClassVar[str] = "match"
@@ -72,7 +73,7 @@ class MatchStudy(Study):
         )  # fmt: skip
 
     def result(self, part: Part) -> Result:
-        """Return the properties of the edge COMPARED_WITH, and how much was left out."""
+        """Return the properties of the edge COMPARED_WITH, and the exclusions by reason."""
         (row,) = part.table("COMPARED_WITH").to_pylist()
         summary = {"a": row.pop("source"), "b": row.pop("target"), **row}
         summary["left_out"] = dict(part.manifest.sources["left_out"])
@@ -107,20 +108,20 @@ def match_saes(
     opened: Sequence[Autoencoder] = (),
     progress: Progress = SILENT,
 ) -> Results:
-    """Match every two of some SAEs of an atlas from their stored codes; no model is run.
+    """Match every pair of some SAEs of an atlas from their stored codes, without a model.
 
     Parameters
     ----------
     atlas
         The folder of the atlas.
     saes
-        Names of two SAEs or more; all whose codes are stored, if None.
+        Names of at least two SAEs; if None, all whose codes are stored.
     settings, memory, stale, opened
         See ``MatchStudy``.
     replace
-        Match again what is stored already with these settings.
+        Match again pairs that are stored with these settings.
     keep
-        Keep what is stored already with other settings.
+        Retain matches that are stored with other settings.
     progress
         Notified of the work.
 
@@ -152,7 +153,7 @@ def match_documents(
     memory: int = 4 * 2**30,
     progress: Progress = SILENT,
 ) -> pa.Table:
-    """Match two SAEs of an atlas on some documents only; nothing is written into the atlas.
+    """Match two SAEs of an atlas on some documents, without storing the result.
 
     Parameters
     ----------
@@ -165,23 +166,23 @@ def match_documents(
     settings
         How they are matched.
     memory
-        Bytes that may be held, as in ``match_saes``.
+        Bytes of memory, as in ``match_saes``.
     progress
-        Told how far the work is.
+        Notified of the work.
 
     Returns
     -------
-    The table MATCHES that a match of these documents alone would have; as there, the edges
-    run from the SAE whose name sorts first.
+    The table MATCHES of these documents. As in an atlas, the edges start at the SAE whose
+    name sorts first.
 
     Raises
     ------
     UnknownName
         If the atlas has no SAE of a name.
     Missing
-        If the codes of one were not kept.
+        If the codes of one are not stored.
     BadInput
-        If it is one SAE twice.
+        If both names are the same.
     """
     sound = folder.sound()
     (names,) = _pairs(sound, [sae_a, sae_b], progress)
@@ -210,13 +211,15 @@ def _pairs(
     if len(unique) < len(names):
         twice = sorted(n for n in unique if names.count(n) > 1)[0]
         raise BadInput(
-            f"{twice} is named twice, and an SAE is not matched with itself; name two SAEs."
+            f"{twice} is named twice, but an SAE is not matched with itself. Name two different SAEs."
         )
     if saes is None:
         names = [name for name in names if _has_codes(sound, name, progress)]
     if len(names) < 2:
         which = "SAEs whose codes are stored" if saes is None else "SAEs"
-        raise BadInput(f"A match needs two {which} or more; there is {', '.join(names) or 'none'}.")
+        raise BadInput(
+            f"A match needs at least two {which}; there is {', '.join(names) or 'none'}."
+        )
     for a, b in itertools.combinations(names, 2):
         yield min(a, b), max(a, b)
 
@@ -224,7 +227,10 @@ def _pairs(
 def _has_codes(sound: Sound, name: str, progress: Progress) -> bool:
     stored = f"codes/{name}" in sound.parts
     if not stored:
-        progress.report(f"{name} is skipped: its codes are not stored.")
+        progress.report(
+            f"Skipped {name}: its codes are not stored. "
+            f"To store them, run `atlas ingest --sae {name} --keep-codes --replace`."
+        )
     return stored
 
 

@@ -1,11 +1,11 @@
-"""Words: where they begin and end in texts, told by the kinds of characters alone.
+"""Words: segmentation of texts by Unicode character class.
 
-A word is a run of letters and digits. A letter of a script written without spaces
-(Han, kana, Thai, …), an emoji and any other sign are each a word of their own; so is
-the apostrophe: ``don't`` is three words, which a tokenizer that has ``'t`` joins to
-two, and ``l'homme`` is not one. Marks, invisible signs and skin tones go with the
-character before them, and what a zero-width joiner joins is one word: a composed
-emoji is not cut. Spaces are in no word.
+A word is a run of letters and digits. A letter of a script written without spaces (Han,
+kana, Thai, …), an emoji and any other symbol is a word by itself. So is the apostrophe:
+``don't`` is three words, which a tokenizer with the token ``'t`` joins to two. Marks,
+invisible characters and skin tones belong to the previous character. Characters that a
+zero-width joiner connects are one word, so composed emoji are not split. Spaces are in no
+word.
 """
 
 import unicodedata
@@ -31,14 +31,14 @@ _WITHOUT_SPACES = (
 
 @dataclass(frozen=True)
 class Words:
-    """The words of some texts, in order; none is of two texts.
+    """The words of some texts, in order; no word spans two texts.
 
     Parameters
     ----------
     text
         The texts joined.
     base
-        int64, texts + 1. Where each text begins in ``text``, and where the last ends.
+        int64, texts + 1. The start of each text in ``text``, and the end of the last.
     start, end
         int64, one a word. The characters (code points) of ``text`` that it covers.
     """
@@ -65,20 +65,20 @@ def find_words(texts: Sequence[str]) -> Words:
 
 
 def _begins(text: str, fresh: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return at which characters a word begins, and which are in one."""
+    """Return the masks of characters that begin a word, and of characters in a word."""
     chars = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    found, which = np.unique(chars, return_inverse=True)
-    kind = np.array([_kind(int(code)) for code in found], dtype=np.uint8)[which]
-    # What extends is of the kind of the last character before it that does not; where there
-    # is none, or a space, it begins a word like a letter.
-    holds = (kind != _EXTENDS) | fresh
-    holds[1:] |= kind[:-1] == _SPACE
-    kind = kind[np.maximum.accumulate(np.where(holds, np.arange(len(kind)), 0))]
+    distinct, which = np.unique(chars, return_inverse=True)
+    kind = np.array([_kind(int(code)) for code in distinct], dtype=np.uint8)[which]
+    # An extending character gets the kind of the last character that does not extend. After
+    # a space, or at the start of a text, it begins a word like a letter.
+    base = (kind != _EXTENDS) | fresh
+    base[1:] |= kind[:-1] == _SPACE
+    kind = kind[np.maximum.accumulate(np.where(base, np.arange(len(kind)), 0))]
     kind[kind == _EXTENDS] = _LETTER
-    goes_on = ~holds
-    goes_on[1:] |= (kind[1:] == _LETTER) & (kind[:-1] == _LETTER) | (chars[:-1] == _JOINER)
+    continues = ~base
+    continues[1:] |= (kind[1:] == _LETTER) & (kind[:-1] == _LETTER) | (chars[:-1] == _JOINER)
     inside = kind != _SPACE
-    return inside & (fresh | ~goes_on), inside
+    return inside & (fresh | ~continues), inside
 
 
 @cache
