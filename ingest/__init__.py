@@ -1,4 +1,4 @@
-"""What reads text, activations or codes: texts, models and SAEs go in, parts come out.
+"""Package ingest: compute the parts of an atlas from texts, models and SAEs.
 
 >>> from ingest import ingest                                  # doctest: +SKIP
 >>> atlas = ingest("notes.atlas", saes=[sae], model=model, tokenizer=tokenizer,
@@ -37,7 +37,7 @@ __all__ = [
     "save_random_weights",
 ]
 
-_PLACES = {
+_MODULES = {
     "LogisticProbes": "ingest.probe.solver.estimator",
     "MatchSettings": "ingest.match.settings",
     "Planted": "ingest.synthetic",
@@ -54,6 +54,6 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

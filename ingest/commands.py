@@ -1,4 +1,4 @@
-"""The commands of this room: `atlas demo`, `ingest`, `match` and `random-weights`, those of its inner rooms, and what it tells the doctor."""
+"""The commands of package ingest (`atlas demo`, `ingest`, `match`, `random-weights`, `probe`) and its doctor checks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,13 +32,13 @@ __all__ = ["ROOM"]
 
 @click.command()
 @click.option("--atlas", "-a", "where", default="demo.atlas", show_default=True, metavar="PATH",
-              type=click.Path(path_type=Path), help="The folder to make.")  # fmt: skip
+              type=click.Path(path_type=Path), help="The folder to create.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @shared_options
 def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
-    """Make a small atlas to look at: two tiny models, six SAEs, a text one of the models wrote.
+    """Create a small example atlas: two tiny models, six SAEs and a text.
 
-    All of it comes with the package; nothing is downloaded.
+    The data are included in the package; nothing is downloaded.
 
     \b
     Example:
@@ -59,25 +59,25 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 @click.command()
 @click.option("--sae", "saes", multiple=True, metavar="SAE",
               help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, or a folder; "
-              "NAME=SAE gives it another name. Several "
-              "of one model are served by one run of it.")  # fmt: skip
-@text_options("the text the atlas has, else the data set the SAE was trained on")
+              "NAME=SAE gives it another name. Can be repeated; SAEs of one model share one run "
+              "of it.")  # fmt: skip
+@text_options("the text of the atlas, else the data set the SAE was trained on")
 @click.option("--model", metavar="MODEL", help="Name or folder. [default: the SAE's own]")
 @click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
               help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
-@click.option("--store", metavar="URL", help="Push to this Neo4j server at the end.")
+@click.option("--store", metavar="URL", help="Push the atlas to this Neo4j server at the end.")
 @settings_options(Settings)
 @click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
-              help="What the states of the reductions may take.")  # fmt: skip
+              help="Memory for the states of the reductions.")  # fmt: skip
 @click.option("--match/--no-match", "matched", default=True, show_default=True,
-              help="Match every two of the SAEs named, as `atlas match` does.")  # fmt: skip
+              help="Match every pair of the named SAEs, as `atlas match` does.")  # fmt: skip
 @settings_options(MatchSettings, only=("draws",))
 @click.option("--probe", "probed", multiple=True, metavar="SITE",
-              help="Predict every feature from this place in the model, as `atlas probe` does: "
+              help="Predict every feature from this site of the model, as `atlas probe` does: "
               "hook_embed, blocks.2.hook_resid_post, all.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Make SAEs anew that the atlas has already.")
+@click.option("--replace", is_flag=True, help="Ingest again SAEs that the atlas already has.")
 @click.option(
-    "--resume", is_flag=True, help="Finish what was begun and cut short, as it was asked."
+    "--resume", is_flag=True, help="Finish interrupted ingests with their original settings."
 )
 @shared_options
 def ingest(
@@ -97,9 +97,9 @@ def ingest(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Run a model and its SAEs over a text once, and write what they do into an atlas.
+    """Run a model and its SAEs over a text once, and store the results in an atlas.
 
-    If it is cut short, the same command goes on where it stopped.
+    If the command is interrupted, run it again to continue where it stopped.
 
     \b
     Examples:
@@ -142,14 +142,14 @@ def ingest(
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--all", "every", is_flag=True, help="Every two SAEs of the atlas.")
+@click.option("--all", "every", is_flag=True, help="Match every pair of SAEs of the atlas.")
 @click.option("--stale", is_flag=True,
-              help="Pairs matched before, of which one SAE has been made anew since, each with "
-              "the settings it had: options below that say how do not count.")  # fmt: skip
+              help="Match again pairs of which one SAE was ingested again after the match, each "
+              "with its stored settings; the options for settings are ignored.")  # fmt: skip
 @settings_options(MatchSettings)
 @click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
-              help="What may be held beside the lists of matches; less means more looks at the codes.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Match again what is matched already.")
+              help="Memory in addition to the lists of matches; less means more passes over the codes.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Match again pairs that are already matched.")
 @atlas_option
 @shared_options
 def match(
@@ -163,11 +163,11 @@ def match(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Match the features of SAEs of an atlas by what they are active on; no model is run.
+    """Match the features of SAEs by the tokens on which they are active, without a model.
 
-    Every two of the SAEs named are matched from their kept codes: other seeds, widths,
-    layers, architectures and models. Filters leave nothing out in silence: what each of
-    them took is told.
+    Every pair of the named SAEs is matched from the stored codes. Seeds, widths, layers,
+    architectures and models may differ. The command reports how many pairs each filter
+    excludes.
 
     \b
     Examples:
@@ -180,7 +180,7 @@ def match(
     from ingest.match.study import match_saes
 
     if bool(saes) + every + stale != 1:
-        raise BadInput("Name two SAEs or more, or give --all or --stale; one of the three.")
+        raise BadInput("Expected exactly one of: two SAEs or more, --all, --stale.")
     settings = MatchSettings(**chosen_settings(MatchSettings, options))
     rows = match_saes(
         folder_of(which_atlas(where)), saes or None, settings=settings, memory=int(memory * 2**30),
@@ -197,9 +197,9 @@ def match(
         for row in rows:
             if few := too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"]):
                 echo(f"{row['a']} and {row['b']}: {few}")
-            for what, number in row["left_out"].items():
+            for reason, number in row["left_out"].items():
                 if number:
-                    echo(f"left out of {row['a']} (a) and {row['b']} (b) – {what}: {number:,}")
+                    echo(f"excluded from {row['a']} (a) and {row['b']} (b) – {reason}: {number:,}")
 
     emit(rows, as_json=as_json, show=show)
 
@@ -207,22 +207,23 @@ def match(
 @click.command("random-weights")
 @click.argument("model")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="The folder to make. [default: the model's name with -random behind]")  # fmt: skip
+              help="The folder to create. [default: the model's name with suffix -random]")  # fmt: skip
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1), help="Of the draw."
-)
-@click.option("--revision", help="Of the model at the hub.")
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1),
+    help="Seed of the weights.",
+)  # fmt: skip
+@click.option("--revision", help="Revision of the model at the hub.")
 @shared_options
 def random_weights(
     model: str, out: Path | None, seed: int, revision: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Save a model of MODEL's shape with random weights: the floor that training must beat.
+    """Save a copy of MODEL with random weights, as a baseline for a trained model.
 
-    It has the configuration and the tokenizer of MODEL, and the weights that transformers
-    begins with. Only these two are read of MODEL, not its weights.
+    It has the configuration and the tokenizer of MODEL, and the initial weights of
+    transformers. The weights of MODEL are not read.
 
     \b
-    Example, what training does to what a layer tells of the token:
+    Example: the effect of training on how well a layer predicts the token
       atlas random-weights gpt2
       atlas transcoder --model gpt2 --model ./gpt2-random --to all
       atlas report geometry --floor gpt2-random
@@ -242,7 +243,7 @@ def _next_commands(where: Path) -> str:
             "Try next:",
             f"  atlas query features_of_token --param token=' sad'{at}",
             f"  atlas query examples_of_feature --param feature=tiny-a-l1-s0/561{at}",
-            f"  atlas query{at}            # every question there is",
+            f"  atlas query{at}            # the list of all queries",
         ]
     )
 

@@ -1,10 +1,10 @@
-"""Loops compiled to machine code, and spread over threads.
+"""Compilation of loops to machine code, and their execution in threads.
 
-A compiled function lets go of the interpreter's lock, so plain threads run it side by
-side. Each thread gets a range of its own, so that results do not depend on their number.
+A compiled function releases the interpreter's lock, so plain threads run it in parallel.
+Each thread gets its own range, so results do not depend on the number of threads.
 
-What is kept on disk is checked against the file that holds the function, and no other:
-compiled functions call only such as stand in their own file.
+The cache on disk is checked against the source file of the function only. Compiled
+functions must therefore call only functions in the same file.
 """
 
 import itertools
@@ -21,15 +21,15 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def compiled(function: F) -> F:
-    """Compile a function of NumPy arrays and numbers at its first call; kept on disk for the next."""
+    """Compile a function of NumPy arrays and numbers at its first call, with a cache on disk."""
     try:
         return cast(F, numba.njit(nogil=True, cache=True)(function))
-    except RuntimeError:  # there is no folder to keep it in, as in some containers
+    except RuntimeError:  # no folder for the cache is writable, as in some containers
         return cast(F, numba.njit(nogil=True)(function))
 
 
 def in_threads(work: Callable[[int, int], None], bounds: Sequence[int]) -> None:
-    """Call ``work(bounds[i], bounds[i + 1])`` for every i, as many at a time as there are cores."""
+    """Call ``work(bounds[i], bounds[i + 1])`` for every i, in one thread for each core."""
     ranges = list(itertools.pairwise(bounds))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(lambda ends: work(*ends), ranges):

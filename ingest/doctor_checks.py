@@ -1,4 +1,4 @@
-"""What this room tells the doctor: the device, the demo, and whether the text and the runs are whole."""
+"""Checks of package ingest for `atlas doctor`: the device, the demo, the text, the parts and the matches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +11,12 @@ __all__ = ["checks"]
 
 
 def checks(path: Path | None) -> Iterator[Check]:
-    """Yield what this room finds.
+    """Yield the checks of the installation and of an atlas.
 
     Parameters
     ----------
     path
-        The folder of the atlas asked about; None for the installation alone.
+        The folder of the atlas; None to check the installation only.
     """
     yield _device()
     yield _demo()
@@ -27,34 +27,34 @@ def checks(path: Path | None) -> Iterator[Check]:
 
 
 def _incomplete(path: Path) -> Iterator[Check]:
-    """Tell SAEs that lack a part that every ingest makes."""
+    """Report SAEs without a part that every ingest writes."""
     from ingest.reduce import on_activations, on_codes
     from ingest.settings import Settings
 
     try:
         sound = Folder.open(path).sound()
     except AtlasError:
-        return  # the room below has told it
+        return  # package atlas reports it
     kinds = [r.name for r in (*on_codes(Settings()), *on_activations())]
     for name in sound.saes:
-        lacking = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
-        if lacking:
+        missing = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
+        if missing:
             yield Check(
                 f"{path}: {name}",
                 "note",
-                f"incomplete: it has no sound part of kind {', '.join(lacking)}",
-                "Give the command that made it again.",
+                f"incomplete: it has no valid part of kind {', '.join(missing)}",
+                "Run the command that ingested it again.",
             )
 
 
 def _stale_matches(path: Path) -> Iterator[Check]:
-    """Report matches that are stale or of an older version, and how to compute them again."""
+    """Report matches that are stale or of an older version."""
     from ingest.match.pipeline import VERSION
 
     try:
         sound = Folder.open(path).sound()
     except AtlasError:
-        return  # the room below has told it
+        return  # package atlas reports it
     stale = sound.stale
     if count := sum(key.startswith("match/") for key in stale):
         yield Check(f"{path}: matches", "note", f"{count} stale", "Run `atlas match --stale`.")
@@ -77,7 +77,7 @@ def _device() -> Check:
         return Check("device", "ok", f"cuda: {names}")
     if torch.backends.mps.is_available():
         return Check("device", "ok", "mps")
-    return Check("device", "ok", f"cpu, {torch.get_num_threads()} threads; no GPU is seen")
+    return Check("device", "ok", f"cpu, {torch.get_num_threads()} threads; no GPU was found")
 
 
 def _demo() -> Check:
@@ -87,9 +87,9 @@ def _demo() -> Check:
     folder = text.parent
     saes = len(list(folder.glob("saes/*/cfg.json")))
     if saes and text.is_file():
-        return Check("demo", "ok", f"{saes} SAEs and a text come with the package")
+        return Check("demo", "ok", f"{saes} SAEs and a text are included in the package")
     return Check(
-        "demo", "fault", f"the demo models are not in {folder}", "Install the package anew."
+        "demo", "fault", f"the demo models are not in {folder}", "Install the package again."
     )
 
 
@@ -110,7 +110,7 @@ def _text(path: Path) -> Iterator[Check]:
             f"{path}: text",
             "fault",
             "corpus.parquet is not the text that atlas.json names",
-            "Put the right file back; results already there are not touched by this.",
+            "Restore the original file; the stored results are not affected.",
         )
     else:
         info = corpus.info

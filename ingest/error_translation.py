@@ -1,4 +1,4 @@
-"""Errors of the hub, of transformers and of torch, told in this program's own words."""
+"""Translation of errors of the hub, transformers and torch to errors of this program."""
 
 import errno
 import logging
@@ -12,31 +12,31 @@ __all__ = ["memory_errors", "reached"]
 
 @contextmanager
 def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
-    """Translate whatever goes wrong while something is fetched or loaded.
+    """Translate errors during a download or while a file is loaded.
 
     Parameters
     ----------
     what, name
-        What is loaded, as a noun, and how it was named: ``"model"``, ``"gpt2"``.
+        The kind of object, as a noun, and its name: ``"model"``, ``"gpt2"``.
     repo
         Its repository at the hub; None for a local folder.
 
     Raises
     ------
     Missing
-        If it is not on this machine and the hub does not give it.
+        If it is not on this machine and cannot be downloaded from the hub.
     BadInput
-        If it is there and cannot be used.
+        If it cannot be loaded.
     OutOfRoom
         If it does not fit into memory or onto the disk.
     """
     from huggingface_hub.errors import EntryNotFoundError
     from safetensors import SafetensorError
 
-    # The hub tells of each retry; the one sentence at the end says it all.
-    chatter = logging.getLogger("huggingface_hub")
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
+    # The hub logs every retry; the error message at the end suffices.
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with memory_errors(f"the {what} {name!r}"):
             yield
@@ -48,16 +48,16 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise OutOfRoom(
-                f"The disk is full: the {what} {name!r} could not be fetched. Make room or set "
+                f"The disk is full: the {what} {name!r} could not be downloaded. Free some space, or set "
                 "HF_HOME to a folder on another disk."
             ) from error
-        hub = _hub_says(error, f"The {what} {name!r}", repo)
-        if hub:
-            raise Missing(hub) from error
+        hub_error = _hub_message(error, f"The {what} {name!r}", repo)
+        if hub_error:
+            raise Missing(hub_error) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadInput(f"The {what} {name!r} cannot be loaded: {reason}") from error
     finally:
-        chatter.setLevel(level)
+        logger.setLevel(level)
 
 
 @contextmanager
@@ -74,19 +74,19 @@ def memory_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # CPU and MPS say it by a plain RuntimeError.
-        lacking = ("out of memory", "can't allocate memory", "not enough memory")
+        # CPU and MPS report it by a plain RuntimeError.
+        phrases = ("out of memory", "can't allocate memory", "not enough memory")
         plain = type(error) is RuntimeError
-        if plain and not any(words in str(error) for words in lacking):
+        if plain and not any(phrase in str(error) for phrase in phrases):
             raise
         raise OutOfRoom(
-            f"Memory does not suffice for {what}: take a number format of two bytes "
+            f"Memory does not suffice for {what}: use a number format of two bytes "
             "(dtype 'bfloat16'), a smaller model or another device."
         ) from error
 
 
-def _hub_says(error: BaseException, subject: str, repo: str | None) -> str:
-    """Return a sentence if the hub is what failed, found along the chain of causes."""
+def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
+    """Return a message if the chain of causes has an error of the hub, else an empty string."""
     from huggingface_hub import constants
     from huggingface_hub import errors as hub
 
@@ -98,26 +98,28 @@ def _hub_says(error: BaseException, subject: str, repo: str | None) -> str:
     at = f" at https://huggingface.co/{repo}" if repo else ""
     if caused_by(hub.GatedRepoError):
         return (
-            f"{subject} is gated: accept its licence{at}, log in with `hf auth login`, then repeat."
+            f"{subject} is gated: accept its licence{at}, log in with `hf auth login`, then run the "
+            "command again."
         )
     if caused_by(hub.RepositoryNotFoundError):
         return (
-            f"{subject} is not at the hub, or you may not read it: check the name{at}, "
+            f"{subject} is not at the hub, or you have no access to it: check the name{at}, "
             "and log in with `hf auth login` if it is private."
         )
     if caused_by(hub.RevisionNotFoundError):
-        return f"{subject} has no such revision: see which there are{at}."
+        return f"{subject} does not have this revision: see the available ones{at}."
     if caused_by(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
         why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the hub was not reached"
         return (
             f"{subject} is not in this machine's hub cache ({constants.HF_HUB_CACHE}) and {why}: "
-            "repeat with a connection (where the repository is gated, first accept its licence"
-            f"{at} and log in with `hf auth login`), or set HF_HOME to a folder whose cache has it."
+            "run the command again with a connection (if the repository is gated, first accept its "
+            f"licence{at} and log in with `hf auth login`), or set HF_HOME to a folder with it in its "
+            "cache."
         )
     if caused_by(hub.EntryNotFoundError):
-        return f"{subject} lacks a file that is needed: see what there is{at}."
+        return f"{subject} has no file that this command needs: see its files{at}."
     if caused_by(hub.HfHubHTTPError):
-        return f"{subject} was not given by the hub{at}: {str(error).splitlines()[0]}"
+        return f"{subject} could not be downloaded from the hub{at}: {str(error).splitlines()[0]}"
     return ""
 
 

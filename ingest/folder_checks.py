@@ -1,9 +1,9 @@
-"""Check the files of an SAE or a model folder before any of them is loaded.
+"""Checks of an SAE or model folder before any of its files is loaded.
 
-Folders come from outside. Their JSON may be of any shape and depth, their weights may
-disagree with it, and older formats of weights are pickles, which run code when they
-are read. All of this is found here, from the configuration and from the headers of
-safetensors files, before memory is set aside and before a library sees the folder.
+Folders are untrusted. Their JSON may have any shape and depth, their weights may contradict
+it, and older formats of weights are pickles, which run code when they are loaded. The checks
+read only the configuration and the headers of safetensors files. They run before memory is
+allocated and before a library opens the folder.
 """
 
 import json
@@ -17,9 +17,9 @@ from atlas.errors import BadInput
 __all__ = ["check_model_folder", "check_model_weights", "check_sae_folder", "read_json_object"]
 
 LARGEST_JSON = 64 << 20
-"""Bytes of a configuration; real ones have some kilobytes."""
+"""Largest size of a configuration in bytes; real ones have a few kilobytes."""
 WIDEST = 1 << 24
-"""Largest width of an SAE or a model: 16 million, some hundred times that of any published one."""
+"""Largest width of an SAE or a model: 16 million."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -29,7 +29,7 @@ def _whole(low: int, high: int) -> Rule:
     def fits(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
-    return fits, f"a whole number from {low:,} to {high:,}"
+    return fits, f"an integer from {low:,} to {high:,}"
 
 
 def _number(value: Any) -> bool:
@@ -39,14 +39,14 @@ def _number(value: Any) -> bool:
 
 _TEXT: Rule = (
     lambda v: isinstance(v, str) and len(v) < 4096 and v.isprintable(),
-    "a text of one line",
+    "a string of one line",
 )
 _YES_NO: Rule = (lambda v: isinstance(v, bool), "true or false")
 _NUMBER: Rule = (_number, "a finite number")
 _OBJECT: Rule = (lambda v: isinstance(v, dict), "a JSON object")
 _TEXTS: Rule = (
     lambda v: isinstance(v, list) and all(isinstance(t, str) for t in v),
-    "a list of texts",
+    "a list of strings",
 )
 
 _SAE: Mapping[str, Rule] = {
@@ -97,79 +97,80 @@ def read_json_object(path: Path) -> dict[str, Any]:
     Raises
     ------
     BadInput
-        If it cannot be read, is too large or nested too deeply, or holds something else.
+        If it cannot be read, is too large, is nested too deeply, or is not an object.
     """
     try:
         if not path.is_file():
-            raise BadInput(f"{path} is no file; a JSON file was expected.")
+            raise BadInput(f"{path} is not a file; expected a JSON file.")
         if (size := path.stat().st_size) > LARGEST_JSON:
             raise BadInput(
-                f"{path} has {size >> 20:,} MiB; a configuration of at most {LARGEST_JSON >> 20} MiB was "
-                "expected."
+                f"{path} has {size >> 20:,} MiB; expected a configuration of at most "
+                f"{LARGEST_JSON >> 20} MiB."
             )
-        found = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:  # a text that is not UTF-8 is a ValueError
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadInput(f"{path} is not JSON ({reason}); copy the folder again.") from error
+        raise BadInput(f"{path} is not valid JSON ({reason}); copy the folder again.") from error
     except OSError as error:
         raise BadInput(
             f"{path} cannot be read ({error.strerror}); copy the folder again."
         ) from error
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} holds {_short(found)}; a JSON object was expected.")
-    return found
+    if not isinstance(content, dict):
+        raise BadInput(f"{path} holds {_short(content)}; expected a JSON object.")
+    return content
 
 
 def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
-    """Check the configuration of an SAE and that its weights are those it describes.
+    """Check the configuration of an SAE, and the shapes of its weights against it.
 
     Parameters
     ----------
     folder
         The folder, with ``sae_weights.safetensors``.
     config
-        What its ``cfg.json`` holds.
+        The content of its ``cfg.json``.
 
     Raises
     ------
     BadInput
-        If a field is of the wrong type or out of range, or a tensor of another shape.
+        If a field has the wrong type or is out of range, or a tensor has another shape.
     """
     path = folder / "cfg.json"
     _check(config, _SAE, path)
     _check(config.get("metadata") or {}, _METADATA, path, "metadata.")
     for name in ("d_in", "d_sae"):
         if config.get(name) is None:
-            raise BadInput(f"{path} has no {name}; a whole number was expected.")
-    for name in ("metadata", "k"):  # optional, and not null where they are
+            raise BadInput(f"{path} has no {name}; expected an integer.")
+    for name in ("metadata", "k"):  # optional, but never null
         if name in config and config[name] is None:
             raise BadInput(f"{path} has {name} null; remove it, or copy the folder again.")
     d_in, d_sae = config["d_in"], config["d_sae"]
     d_out = config.get("d_out", d_in)  # of transcoders
     if config.get("k") is not None and config["k"] > d_sae:
         raise BadInput(
-            f"{path} has k {config['k']:,}, but the SAE has {d_sae:,} features; k is at most that."
+            f"{path} has k {config['k']:,}, but the SAE has {d_sae:,} features; expected a k of at "
+            "most that."
         )
     weights = folder / "sae_weights.safetensors"
     shapes = _shapes(weights)
-    wanted = {
+    expected = {
         "W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_enc": (d_sae,), "b_dec": (d_out,),
         "threshold": (d_sae,), "b_gate": (d_sae,), "b_mag": (d_sae,), "r_mag": (d_sae,),
     }  # fmt: skip
     for name, shape in shapes.items():
-        if name in wanted and shape != wanted[name]:
+        if name in expected and shape != expected[name]:
             raise BadInput(
-                f"{weights}: {name} has shape {shape}, and {wanted[name]} was expected of an SAE with d_in "
-                f"{d_in:,} and d_sae {d_sae:,}; the two files are of different SAEs."
+                f"{weights}: {name} has shape {shape}; expected {expected[name]} for an SAE with d_in "
+                f"{d_in:,} and d_sae {d_sae:,}. The two files are of different SAEs."
             )
     if "W_dec" not in shapes:
-        raise BadInput(f"{weights} holds no W_dec; an SAE saved by sae-lens has one.")
+        raise BadInput(f"{weights} has no W_dec; expected an SAE saved by sae-lens.")
     if (folder / "activation_scaler.json").exists():
         scale = read_json_object(folder / "activation_scaler.json").get("scaling_factor")
         if scale is not None and not (_number(scale) and scale > 0):
             raise BadInput(
-                f"{folder / 'activation_scaler.json'} has scaling_factor {_short(scale)}; a number above 0 was "
-                "expected."
+                f"{folder / 'activation_scaler.json'} has scaling_factor {_short(scale)}; expected a "
+                "number above 0."
             )
 
 
@@ -179,7 +180,7 @@ def check_model_folder(folder: Path) -> None:
     Raises
     ------
     BadInput
-        If a field is of the wrong type or out of range, or it names code of its own.
+        If a field has the wrong type or is out of range, or the model requires its own code.
     """
     path = folder / "config.json"
     config = read_json_object(path)
@@ -188,13 +189,13 @@ def check_model_folder(folder: Path) -> None:
         _check(config["text_config"], _MODEL, path, "text_config.")
     if config.get("auto_map") is not None:
         raise BadInput(
-            f"{path} names code of its own (auto_map), which is never run; a model of an architecture that "
-            "transformers has was expected."
+            f"{path} names code of its own (auto_map), which is never run; expected a model of an "
+            "architecture that transformers has."
         )
 
 
 def check_model_weights(folder: Path) -> None:
-    """Check that the weights of a model folder are safetensors, and their headers sound.
+    """Check that the weights of a model folder are safetensors with valid headers.
 
     Raises
     ------
@@ -206,9 +207,10 @@ def check_model_weights(folder: Path) -> None:
         if pickled:
             raise BadInput(
                 f"The folder {folder} has its weights in {pickled[0]}, a format that may run code when it is "
-                "read; safetensors was expected. Save it again with save_pretrained, in a place you trust."
+                "loaded; expected safetensors. Save the model again with save_pretrained, on a machine that "
+                "may run that code."
             )
-        raise BadInput(f"The folder {folder} holds no weights (*.safetensors).")
+        raise BadInput(f"The folder {folder} has no weights; expected *.safetensors.")
     for file in sorted(folder.glob("*.safetensors")):
         _shapes(file)
 
@@ -220,13 +222,13 @@ def _check(
         value = config.get(name)
         if value is not None and not fits(value):
             raise BadInput(
-                f"{path} has {prefix}{name} {_short(value)}; {expected} was expected. Correct the file, or copy "
+                f"{path} has {prefix}{name} {_short(value)}; expected {expected}. Correct the file, or copy "
                 "the folder again."
             )
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes in the header of a safetensors file, which is checked against its size."""
+    """Return the shapes in the header of a safetensors file, after a check against its size."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -235,14 +237,14 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError, ValueError) as error:
         raise BadInput(
-            f"{path} cannot be read ({error}): it is damaged, or no safetensors file. Copy it again."
+            f"{path} cannot be read ({error}): it is damaged, or not a safetensors file. Copy it again."
         ) from error
 
 
 def _short(value: Any) -> str:
-    """Return a value for a message, cut to a line."""
+    """Return a value for a message, cut to 60 characters."""
     try:
         text = repr(value)
-    except (RecursionError, ValueError):  # a number of thousands of digits has no text
+    except (RecursionError, ValueError):  # an integer of thousands of digits has no repr
         text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}…"

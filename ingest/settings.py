@@ -1,4 +1,4 @@
-"""The settings of one ingest, frozen, and recorded in what it writes."""
+"""Settings of an ingest, recorded in the parts that it writes."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -13,11 +13,11 @@ Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 @documented
 @dataclass(frozen=True)
 class Settings:
-    """How an ingest is done."""
+    """Settings of an ingest."""
 
     tokens: int | None = setting(
-        None, "Number of tokens of a new text; the document that reaches it is the last, and one that "
-        "exceeds it by more than a tenth is cut.", flag=None, least=1, metavar="N", shown="all",
+        None, "Number of tokens of a new text. The document that reaches it is the last; it is cut if "
+        "it exceeds the number by more than a tenth.", flag=None, least=1, metavar="N", shown="all",
     )  # fmt: skip
     context: int | None = setting(
         None, "Tokens of a context, BOS included.", least=2, metavar="N", shown="the SAE's"
@@ -37,17 +37,17 @@ class Settings:
     )  # fmt: skip
     batch_tokens: int = setting(4096, "Padded tokens of one forward pass.", flag=None, least=1)
     memory: int = setting(
-        4 * 2**30, "Bytes that the states of the reductions may take.", flag=None, least=1
+        4 * 2**30, "Bytes of memory for the states of the reductions.", flag=None, least=1
     )
     seed: int = setting(0, "Seed of the sampled examples.", least=0)
     k: int = setting(4, "Most active features of a token that co-activation counts.", least=1)
     min_count: int = setting(
-        1, "Tokens among whose most active features a pair must be, to be a co-activation edge.",
-        least=1,
+        1, "Number of tokens that must have both features among their most active ones, for a "
+        "co-activation edge.", least=1,
     )  # fmt: skip
     workers: int = setting(
-        0, "Processes that share the shards, on Ray; each holds the model and its SAEs. Results do not "
-        "depend on it, but for float32 rounding where workers run fewer threads.",
+        0, "Number of Ray processes that share the shards; each loads the model and its SAEs. Results "
+        "do not depend on it, except for float32 rounding if workers run fewer threads.",
         least=0, metavar="N", shown="none; with --ray, all the cluster has",
     )  # fmt: skip
     ray: str | None = setting(

@@ -396,7 +396,7 @@ def test_folder_without_tokenizer_or_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="it is damaged, or no safetensors file"):
         open_model(tmp_path, device="cpu", tokenizer=small_tokenizer())
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(BadInput, match="holds no weights"):
+    with pytest.raises(BadInput, match="has no weights"):
         open_model(tmp_path, device="cpu", tokenizer=small_tokenizer())
 
 

@@ -389,7 +389,7 @@ def test_folders_that_hold_no_sae_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is not JSON"):
         open_sae(tmp_path)
     (tmp_path / "cfg.json").write_text("[]")
-    with pytest.raises(BadInput, match="a JSON object was expected"):
+    with pytest.raises(BadInput, match="expected a JSON object"):
         open_sae(tmp_path)
     (tmp_path / "cfg.json").write_text('{"architecture": "batchtopk"}')
     with pytest.raises(BadInput, match=r"'batchtopk'.* save_inference_model"):

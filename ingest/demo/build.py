@@ -1,4 +1,4 @@
-"""The demo: the models, SAEs and text that come with the package, ingested; and a table of an atlas."""
+"""The demo: ingest the models, SAEs and text of the package, and summarise an atlas."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,7 @@ DEMO_SAES = (
     "tiny-b-l1-s0",
 )
 
-# Another seed, width, layer and model; the seeds and the width give a chain of three.
+# Pairs that differ in seed, width, layer or model; the first three form a triangle.
 DEMO_MATCHES = (
     ("tiny-a-l1-s0", "tiny-a-l1-s1"),
     ("tiny-a-l1-s0", "tiny-a-l1-wide"),
@@ -34,26 +34,26 @@ DEMO_MATCHES = (
     ("tiny-a-l1-s0", "tiny-b-l1-s0"),
 )
 
-# Both seeds, so that one may ask which features only one of them finds predictable.
+# Both seeds, to compare which features are predictable in only one of them.
 DEMO_PROBED = ("tiny-a-l1-s0", "tiny-a-l1-s1")
 
 
 def demo_text() -> Text:
-    """Return the text that comes with the package."""
+    """Return the text of the package."""
     return Text(Path(str(files("ingest.demo") / "text.jsonl")), name="demo")
 
 
 def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
-    """Ingest the demo SAEs over the demo text, match some of them, and probe the embedding for two.
+    """Ingest the demo SAEs over the demo text, match some pairs, and probe two from the embedding.
 
     Parameters
     ----------
     path
         The folder of the atlas.
     device
-        Where to compute.
+        Device of the computation.
     progress
-        Told how far it is.
+        Notified of the work.
     """
     ingest(
         path, saes=DEMO_SAES, text=demo_text(), settings=Settings(device=device), match=None,
@@ -68,7 +68,7 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
 
 
 def overview(atlas: Atlas) -> list[dict[str, Any]]:
-    """Return a row for each SAE of an atlas: where it reads, and how well it does."""
+    """Return a row for each SAE of an atlas: its site, size and reconstruction error."""
     return [
         {
             "sae": sae["name"],
