@@ -22,13 +22,16 @@ def bare(kind: type[BaseException], message: str = "no") -> BaseException:
     ("kind", "message"),
     [
         (hub.GatedRepoError, "is gated: accept its licence at https://huggingface.co/a/b, log in"),
-        (hub.RepositoryNotFoundError, "is not at the hub, or you may not read it"),
+        (hub.RepositoryNotFoundError, "is not at the hub, or you have no access to it"),
         (hub.RevisionNotFoundError, "does not have this revision"),
         (hub.LocalEntryNotFoundError, "is not in this machine's hub cache"),
-        (hub.OfflineModeIsEnabled, "set HF_HOME to a folder whose cache has it"),
+        (hub.OfflineModeIsEnabled, "set HF_HOME to a folder with it in its cache"),
         (ConnectionError, "the hub was not reached"),
         (hub.EntryNotFoundError, "has no file that this command needs"),
-        (hub.HfHubHTTPError, "could not be downloaded from the hub at https://huggingface.co/a/b: "),
+        (
+            hub.HfHubHTTPError,
+            "could not be downloaded from the hub at https://huggingface.co/a/b: ",
+        ),
     ],
 )
 def test_errors_of_the_hub_are_translated(

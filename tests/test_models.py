@@ -393,7 +393,7 @@ def test_folder_without_tokenizer_or_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="tokenizer"):
         open_model(tmp_path, device="cpu")
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(BadInput, match="it is damaged, or no safetensors file"):
+    with pytest.raises(BadInput, match="it is damaged, or not a safetensors file"):
         open_model(tmp_path, device="cpu", tokenizer=small_tokenizer())
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(BadInput, match="has no weights"):

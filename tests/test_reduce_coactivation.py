@@ -301,7 +301,7 @@ def test_the_plan_by_width_tokens_and_kept_codes() -> None:
     wide = replace(BIG, d_sae=131_072)
     assert reduction.plan(wide, memory=4 << 30).looks == 2
     assert reduction.plan(replace(BIG, d_sae=4096, codes_kept=False), memory=4 << 30).looks == 1
-    with pytest.raises(OutOfRoom, match="keep the codes"):
+    with pytest.raises(OutOfRoom, match="Use --keep-codes"):
         reduction.plan(replace(wide, codes_kept=False), memory=4 << 30)
     with pytest.raises(OutOfRoom, match="at least"):
         reduction.plan(BIG, memory=1 << 20)
@@ -311,7 +311,7 @@ def test_more_edges_than_there_is_room_for_are_refused_with_what_to_do() -> None
     blocks = random_blocks(np.random.default_rng(2), [[200]] * 9, d_sae=80, l0=20)
     sizes = sizes_of(blocks, 80)
     edges = edges_of(in_looks(Coactivation(k=12), blocks, 80, 2)).num_rows
-    with pytest.raises(OutOfRoom, match="Ask for a higher min_count or a lower k"):
+    with pytest.raises(OutOfRoom, match="Use a higher --min-count or a lower --k"):
         reduce(Coactivation(k=12), blocks, sizes=sizes, memory=56 * edges)
     fewer = Coactivation(k=12, min_count=30)
     assert fewer.plan(sizes, memory=56 * edges).looks > 2

@@ -23,7 +23,7 @@ class Large:
 
 
 def test_small_sizes_are_told():
-    with pytest.raises(OutOfRoom, match=r"large take 0\.8 MiB for 2,048 .* 0\.5 MiB are allowed"):
+    with pytest.raises(OutOfRoom, match=r"large need 0\.8 MiB for 2,048 .* 0\.5 MiB are allowed"):
         plan_all([Large()], SIZES, memory=2**19)
 
 

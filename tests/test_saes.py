@@ -386,7 +386,7 @@ def test_folders_that_hold_no_sae_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"holds no cfg\.json"):
         open_sae(tmp_path)
     (tmp_path / "cfg.json").write_text("{")
-    with pytest.raises(BadInput, match="is not JSON"):
+    with pytest.raises(BadInput, match="is not valid JSON"):
         open_sae(tmp_path)
     (tmp_path / "cfg.json").write_text("[]")
     with pytest.raises(BadInput, match="expected a JSON object"):
@@ -396,7 +396,7 @@ def test_folders_that_hold_no_sae_are_refused(tmp_path: Path) -> None:
         open_sae(tmp_path)
     random_sae("topk").save_model(tmp_path)
     (tmp_path / "sae_weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(BadInput, match="it is damaged, or no safetensors file"):
+    with pytest.raises(BadInput, match="it is damaged, or not a safetensors file"):
         open_sae(tmp_path)
     (tmp_path / "sae_weights.safetensors").unlink()
     with pytest.raises(BadInput, match=r"holds no sae_weights\.safetensors"):
@@ -407,7 +407,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     random_sae("topk").save_model(tmp_path)
     config = json.loads((tmp_path / "cfg.json").read_text()) | {"d_sae": 41}
     (tmp_path / "cfg.json").write_text(json.dumps(config))
-    with pytest.raises(BadInput, match=r"W_dec has shape \(40, 24\), and \(41, 24\) was expected"):
+    with pytest.raises(BadInput, match=r"W_dec has shape \(40, 24\); expected \(41, 24\)"):
         open_sae(tmp_path)
 
 

@@ -1,7 +1,7 @@
-"""Reductions of codes and activations, exact under any split of the work.
+"""Reductions of codes and activations, exact under any division of the work.
 
-To add one: write its file, add its line to ``on_codes`` or ``on_activations``, and describe what it
-fills in ``atlas.schema``.
+To add a reduction, write its module, list it in ``on_codes`` or ``on_activations``, and describe
+its columns in ``atlas.schema``.
 """
 
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ __all__ = ["on_activations", "on_codes"]
 
 
 def on_codes(settings: "Settings") -> "tuple[CodeReduction, ...]":
-    """Return the reductions over codes that every ingest makes."""
+    """Return the reductions over codes that every ingest computes."""
     from ingest.reduce.coactivation import Coactivation
     from ingest.reduce.examples import Examples
     from ingest.reduce.statistics import Statistics
     from ingest.reduce.tokens import TokenCounts
 
-    # Token counts come last: they take what memory is left, in several looks if it is little.
+    # Token counts are last: they use the remaining memory, in several passes if it is small.
     return (
         Statistics(),
         Examples(seed=settings.seed),
@@ -30,7 +30,7 @@ def on_codes(settings: "Settings") -> "tuple[CodeReduction, ...]":
 
 
 def on_activations() -> "tuple[ActivationReduction, ...]":
-    """Return the reductions over activations that every ingest makes, within the pass."""
+    """Return the reductions over activations that every ingest computes during the forward pass."""
     from ingest.reduce.fidelity import Fidelity
 
     return (Fidelity(),)

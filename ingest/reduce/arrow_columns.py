@@ -1,4 +1,4 @@
-"""Arrow columns of the tables that reductions make, without a Python loop over rows."""
+"""Arrow columns for the tables of reductions, without a Python loop over rows."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ __all__ = ["graph_table", "keys", "nullable"]
 
 
 def keys(prefix: str, *numbers: NDArray[np.integer]) -> pa.Array:
-    """Return the strings ``prefix/number`` or ``prefix/number/number``, one a row."""
+    """Return the strings ``prefix/number`` or ``prefix/number/number`` of all rows."""
     parts = [pc.cast(pa.array(n.astype(np.int64)), pa.string()) for n in numbers]
     return pc.binary_join_element_wise(prefix, *parts, "/")
 
@@ -25,7 +25,7 @@ def nullable(values: NDArray[np.float64], *, null: NDArray[np.bool_]) -> pa.Arra
 
 
 def graph_table(name: str, kind: str, columns: Mapping[str, object]) -> Table:
-    """Return a table of the schema from columns in any order, exactly typed.
+    """Return a table with the exact types of the schema, from columns in any order.
 
     Parameters
     ----------

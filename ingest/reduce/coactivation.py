@@ -1,4 +1,4 @@
-"""Coactivation: which features of an SAE are active together, and how strongly."""
+"""Coactivation: pairs of features of an SAE that are active together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,15 +29,14 @@ _COUNTS = ("tokens", "active", "chosen", "ahead", "squares")
 class Coactivation:
     """Pairs of features that are together among the ``k`` most active of ``min_count`` tokens.
 
-    Ties go to the lower index, and only active features are among the most active. Besides
-    the count of such tokens, an edge tells how often and how strongly both are active at
-    all. These joint counts are made in a second look, for the pairs that have become edges;
-    where codes are not kept, for all pairs there could be, in memory that grows with the
-    square of the width.
+    Ties go to the lower index; inactive features are never chosen. In addition to the count of
+    such tokens, an edge has statistics of all tokens on which both features are active. These
+    joint counts are computed in a second pass, for the edges only. If codes are not stored,
+    they are computed for all possible pairs, in memory quadratic in the number of features.
 
-    Where the pairs might not fit, the first look only counts, each of several looks that
-    follow takes a range of lower features and leaves what has become an edge, and the last
-    look makes the joint counts.
+    If the pairs might not fit into memory, the first pass only counts. Each of several further
+    passes finds the edges of a range of lower features. The last pass computes the joint
+    counts.
 
     Table: ``CO_ACTIVATES``.
     """
@@ -51,46 +50,46 @@ class Coactivation:
     def __post_init__(self) -> None:
         if self.k < 1 or self.min_count < 1:
             raise BadInput(
-                f"Co-activation was asked for with k={self.k} and min_count={self.min_count}; "
-                "both must be 1 or more."
+                f"Co-activation has k={self.k} and min_count={self.min_count}; both must be 1 or more."
             )
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
-        """One look without kept codes, two with them, more where pairs might not fit.
+        """Return one pass without stored codes, two with them, or more if pairs might not fit.
 
-        Of the memory it takes half at most if codes are kept, since what comes after it
-        wants some too. One or two looks have room for any codes of these sizes. Three or
-        more have room to find the edges; only the codes can tell whether these fit, and
-        ``start`` refuses them if not.
+        If codes are stored, it uses at most half of the memory, since later reductions need
+        some too. One or two passes suffice for any codes of these sizes. Three or more can
+        find the edges, but the number of edges depends on the codes: ``start`` raises if they
+        do not fit.
 
         Raises
         ------
         OutOfRoom
-            If the codes are not kept and all pairs there could be do not fit, or if the
-            pairs of one lower feature might not.
+            If the codes are not stored and all possible pairs do not fit, or if the pairs of
+            one lower feature might not fit.
         """
         return self._room(sizes).plan(memory)
 
     def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
-        """Return the empty state of a look, which has one or more of three things.
+        """Return the empty state of a pass, with one or more of three groups of arrays.
 
-        The first look: ``tokens``, int64; per feature, ``active``, tokens on which it is,
-        ``chosen``, tokens among whose most active it is, and ``ahead``, pairs of chosen
-        features in which it is the lower, int64; and ``squares``, float64, of its activations.
+        First pass: ``tokens``, int64. For each feature, int64: ``active``, the number of its
+        active tokens; ``chosen``, the number of tokens among whose most active features it is;
+        ``ahead``, the number of pairs of chosen features in which it is the lower. And
+        ``squares``, float64, the sum of its squared activations.
 
-        A look at pairs: ``range``, [first, last + 1) of lower features, and their pairs with
-        counts and cosines times counts, see ``runs``; once the look has ended, these become
-        arrays ``key``, ``count`` and ``total`` of edges.
+        Passes over pairs: ``range``, [first, last + 1) of lower features, and their pairs with
+        counts and cosines times counts (see ``sorted_pair_counts``). After the pass, these
+        become the arrays ``key``, ``count`` and ``total`` of edges.
 
-        The last look: ``joint``, int64, tokens on which both are active, and ``product``,
-        float64, the sum of products of activations; for edges, with their ``key`` and where
-        those of each lower feature begin (``at``), or, if it is the only look, for all pairs
-        in the order of the upper triangle.
+        Last pass: ``joint``, int64, the number of tokens on which both features are active,
+        and ``product``, float64, the sum of products of activations. They are for edges, with
+        their ``key`` and the start of each lower feature (``at``). In a single pass they are
+        for all pairs, in the order of the upper triangle.
 
         Raises
         ------
         OutOfRoom
-            If there are more edges than three looks or more have room for.
+            If there are more edges than the plan has memory for.
         """
         for state in before:
             self._end(state)
@@ -111,7 +110,7 @@ class Coactivation:
         return begun
 
     def update(self, state: Arrays, block: Block) -> None:
-        """Take one block in."""
+        """Add one block to the state."""
         if "tokens" in state:
             state["tokens"] += len(block)
         first, end = state.get("range", (0, 0))
@@ -132,7 +131,7 @@ class Coactivation:
             _add_joint(state, codes)
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
-        """Return the state of both."""
+        """Merge two states."""
         for name in (*_COUNTS, "joint", "product"):
             if name in a:
                 a[name] += b[name]
@@ -141,7 +140,7 @@ class Coactivation:
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
-        """Make the CO_ACTIVATES edges, in the order of both features."""
+        """Yield the CO_ACTIVATES edges, sorted by both features."""
         for state in finals:
             self._end(state)
         edges, counts = _edges(finals), finals[0]
@@ -167,7 +166,7 @@ class Coactivation:
         return EdgeRoom(sizes, self.k, self.min_count)
 
     def _end(self, state: Arrays) -> None:
-        """Turn the pairs of an ended look, in place, into edges."""
+        """Replace the pairs of a finished pass by its edges, in place."""
         if "runs" in state:
             key, count, total = sorted_pair_counts.take(state)
             edge = count >= self.min_count
@@ -176,12 +175,12 @@ class Coactivation:
 
 
 def _edges(states: Sequence[Arrays]) -> Arrays:
-    """Return the state that holds the edges, after moving them all into one."""
-    held = [state for state in states if "count" in state]
-    if len(held) > 1:
+    """Return the state with all edges, after moving them into one state."""
+    with_edges = [state for state in states if "count" in state]
+    if len(with_edges) > 1:
         for name in ("key", "count", "total"):
-            held[0][name] = np.concatenate([state.pop(name) for state in held])
-    return held[0]
+            with_edges[0][name] = np.concatenate([state.pop(name) for state in with_edges])
+    return with_edges[0]
 
 
 def _known(key: NDArray[np.int64], d_sae: int) -> Arrays:
@@ -206,7 +205,7 @@ def _add_joint(state: Arrays, codes: pair_counting.Codes) -> None:
 def _joint(
     state: Arrays, i: NDArray[np.int64], j: NDArray[np.int64], *, d_sae: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the joint counts and sums of products of the edges, from the last look's state."""
+    """Return the joint counts and sums of products of the edges, from the last pass."""
     if "at" in state:
         return state["joint"], state["product"]
     where = i * (2 * d_sae - i - 1) // 2 + j - i - 1
@@ -231,7 +230,7 @@ def _run(
 def _phi(
     m: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], *, tokens: int
 ) -> "pa.Array":
-    """Return phi of being active, null where a feature is active on all tokens.
+    """Return the phi coefficient of being active; null if a feature is active on all tokens.
 
     Products of two counts are exact in 64 bits; products of four are not.
     """

@@ -1,4 +1,4 @@
-"""The tables of Examples: what survived, in order, as Arrow lists of tokens and activations."""
+"""The tables of Examples: the survivors in order, as Arrow lists of tokens and activations."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,26 +15,26 @@ from ingest.reduce.protocol import Subject, Table
 
 __all__ = ["tables"]
 
-# Rows made at once: keeps the texts of a chunk far below what 32-bit offsets can hold.
+# Rows computed at once, so that the texts of a chunk are far below the limit of 32-bit offsets.
 _AT_ONCE = 1 << 16
 
 
 def tables(
     kind: str, finals: Sequence[Arrays], subject: Subject, *, fifths: int
 ) -> Iterator[Table]:
-    """Make the Example nodes and the SHOWN_BY edges.
+    """Yield the Example nodes and the SHOWN_BY edges.
 
     Parameters
     ----------
     kind
         The kind of part.
     finals
-        Survivors of the top (a group is a feature), and, if there are two, of the sample
-        (a group is a fifth of a feature).
+        Survivors of the top (a group is a feature) and, if there are two states, of the
+        sample (a group is a fifth of a feature).
     subject
         The SAE.
     fifths
-        Groups of the sample a feature.
+        Number of groups of the sample for each feature.
     """
     feature, section, source, slot = _in_order(finals, fifths)
     rank = ranks(feature)
@@ -42,18 +42,18 @@ def tables(
     kinds = pa.array(["top", *(f"fifth {i + 1}" for i in range(fifths))])
     parts = [arrow_schema("Example", kind).empty_table()]
     for i in range(0, len(feature), _AT_ONCE):
-        some = slice(i, i + _AT_ONCE)
-        row = _rows(finals, source[some], slot[some])
+        chunk = slice(i, i + _AT_ONCE)
+        row = _rows(finals, source[chunk], slot[chunk])
         shown = np.arange(row["tokens"].shape[1]) < row["length"][:, None]
         offsets = pa.array(np.concatenate([[0], np.cumsum(row["length"])]).astype(np.int32))
         tokens = pa.ListArray.from_arrays(offsets, vocabulary(row["tokens"][shown]))
         activations = row["activations"].astype(np.float64)
         columns = {
-            "id": keys(subject.sae, feature[some], rank[some]),
+            "id": keys(subject.sae, feature[chunk], rank[chunk]),
             "sae": pa.repeat(subject.sae, len(row["peak"])),
-            "idx": feature[some],
-            "rank": rank[some],
-            "kind": kinds.take(pa.array(section[some])),
+            "idx": feature[chunk],
+            "rank": rank[chunk],
+            "kind": kinds.take(pa.array(section[chunk])),
             "activation": activations[np.arange(len(activations)), row["peak"]],
             "text": pc.binary_join(tokens, ""),
             "tokens": tokens,
@@ -69,7 +69,7 @@ def tables(
 
 
 def _in_order(finals: Sequence[Arrays], fifths: int) -> tuple[NDArray[np.int64], ...]:
-    """Return feature, section (0 is the top), which final, and slot in it, in the order shown."""
+    """Return feature, section (0 is the top), number of the state and slot, in display order."""
     parts = []
     for source, state in enumerate(finals):
         slot, group, _ = top_k.sort(state)
@@ -83,7 +83,7 @@ def _in_order(finals: Sequence[Arrays], fifths: int) -> tuple[NDArray[np.int64],
 
 
 def _rows(finals: Sequence[Arrays], source: NDArray[np.int64], slot: NDArray[np.int64]) -> Arrays:
-    """Return some rows of the finals as columns."""
+    """Return some rows of the final states as columns."""
     out = {}
     for name in ("place", "start", "peak", "length", "tokens", "activations"):
         out[name] = finals[0][name][np.where(source == 0, slot, 0)]
@@ -93,7 +93,7 @@ def _rows(finals: Sequence[Arrays], source: NDArray[np.int64], slot: NDArray[np.
 
 
 class _Vocabulary:
-    """The texts of the tokens that occur, looked up once each."""
+    """The texts of the tokens that occur, each decoded once."""
 
     def __init__(self, finals: Sequence[Arrays], subject: Subject) -> None:
         used = [state["tokens"][: state["used"][0]] for state in finals]

@@ -1,4 +1,4 @@
-"""Examples: the text on which each feature is most active, and a sample of the rest."""
+"""Examples: the texts on which each feature is most active, and a sample of its other texts."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ _TOP_KEY = np.uint32(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class Examples:
-    """Per feature the ``n`` tokens of highest activation, and ``sample`` of each fifth.
+    """For each feature, the ``n`` tokens of highest activation, and ``sample`` tokens of each fifth.
 
-    Ties go to the earlier place in the corpus. The sample, a second look where codes are
-    kept, takes tokens by lowest hash of (seed, feature, place) from each fifth of (0,
-    largest activation], those left out that are among the top already. Each comes with
-    up to ``before`` and ``after`` tokens of its context.
+    Ties go to the earlier position in the corpus. The sample needs a second pass over stored
+    codes. From each fifth of (0, largest activation] it takes the tokens of lowest hash of
+    (seed, feature, position), without the top tokens. Each example has up to ``before`` and
+    ``after`` tokens of its context.
 
     Tables: ``Example`` and ``SHOWN_BY``.
     """
@@ -49,22 +49,23 @@ class Examples:
     def __post_init__(self) -> None:
         if self.n < 1 or min(self.sample, self.before, self.after) < 0:
             raise BadInput(
-                f"Examples were asked for with n={self.n}, sample={self.sample}, before="
-                f"{self.before}, after={self.after}; n must be 1 or more, the others 0 or more."
+                f"Examples has n={self.n}, sample={self.sample}, before={self.before}, after="
+                f"{self.after}; n must be 1 or more, the others 0 or more."
             )
 
     @property
     def window(self) -> top_k.Window:
-        """The text kept around a peak."""
+        """The text stored around a peak."""
         return top_k.Window(self.before, self.after)
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
-        """One look, and one for the sample where codes are kept; bytes of both states.
+        """Return one pass, or two if codes are stored (for the sample), and the bytes of both.
 
         Raises
         ------
         OutOfRoom
-            If the examples do not fit: they are in the tables, so no division helps.
+            If the examples do not fit. All of them are in the tables, so more passes do not
+            help.
         """
         looks = 2 if sizes.codes_kept and self.sample else 1
         active = math.ceil(sizes.tokens * sizes.l0)
@@ -76,18 +77,19 @@ class Examples:
         need = fixed + math.ceil(1.25 * rows * top_k.row_bytes(self.window))
         if need > memory:
             raise OutOfRoom(
-                f"{rows:,} examples of {self.window.width} tokens take {need / 2**20:,.1f} MiB "
-                f"of memory, and {memory / 2**20:,.1f} MiB are left for them; allow more with "
-                "--memory (code that makes Examples itself can ask for fewer or shorter examples)."
+                f"{rows:,} examples of {self.window.width} tokens need {need / 2**20:,.1f} MiB "
+                f"of memory, but only {memory / 2**20:,.1f} MiB are available. Raise --memory "
+                "(code that constructs Examples can use fewer or shorter examples)."
             )
         return Plan(looks=looks, bytes=need)
 
     def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
-        """Return the empty state of a look.
+        """Return the empty state of a pass.
 
-        Rows are as in ``survivors``; a group is a feature, or one of its fifths. The second
-        look also holds, per feature: ``max`` (float64), and ``floor`` and ``floor_place``,
-        the activation and the place of the last of the top n (0 if all are in the top).
+        Rows are as in ``top_k``; a group is a feature, or one of its fifths. The state of the
+        second pass also has, for each feature: ``max`` (float64), and ``floor`` and
+        ``floor_place``, the activation and position of the last of the top n (0 if all its
+        tokens are in the top).
         """
         if look == 0:
             return top_k.empty(sizes.d_sae, self.window)
@@ -95,29 +97,29 @@ class Examples:
         return state | _known_top(before[0], sizes.d_sae, n=self.n)
 
     def update(self, state: Arrays, block: Block) -> None:
-        """Take one block in."""
+        """Add one block to the state."""
         if "max" in state:
             entry, group, key = self._sampled(state, block)
             n = self.sample
         else:
             entry, group = np.arange(len(block.values)), block.indices.astype(np.int64)
-            # Bits of positive floats are in the order of the floats.
+            # The bits of positive floats sort like the floats.
             key, n = _TOP_KEY - block.values.view(np.uint32), self.n
         top_k.admit(state, block, entry=entry, group=group, key=key, n=n, window=self.window)
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
-        """Return the state of both."""
+        """Merge two states."""
         top_k.join(a, b, n=self.sample if "max" in a else self.n)
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
-        """Make the Example nodes and the SHOWN_BY edges: top first, then fifth 1 to 5."""
+        """Yield the Example nodes and the SHOWN_BY edges: the top, then fifths 1 to 5."""
         return tables(self.name, finals, subject, fifths=FIFTHS)
 
     def _sampled(
         self, state: Arrays, block: Block
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
-        """Return the entries outside the top, with their fifths and hashes."""
+        """Return the entries outside the top, with their groups and hashes."""
         feature, place = block.indices.astype(np.int64), block.place[block.rows]
         floor = state["floor"][feature]
         tied = (block.values == floor) & (place > state["floor_place"][feature])
@@ -130,7 +132,7 @@ class Examples:
 
 
 def _known_top(top: Arrays, d_sae: int, *, n: int) -> Arrays:
-    """Return what the second look must know of the first: see ``Examples.start``."""
+    """Return the statistics of the top that the second pass needs; see ``Examples.start``."""
     slot, feature, key = top_k.sort(top)
     value = (_TOP_KEY - key).view(np.float32)
     best = np.zeros(d_sae)

@@ -1,4 +1,4 @@
-"""What room co-activation needs: the most that codes can ask for, and ranges of equal room."""
+"""The memory of co-activation: upper limits for codes of some size, and ranges of equal memory."""
 
 import math
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from ingest.reduce.protocol import Plan, Sizes
 
 __all__ = ["EdgeRoom", "equal_range", "possible_pairs"]
 
-# A joint count and a sum of products, int64 and float64; those of all shards so far stand
-# beside those of the shard at hand.
+# A joint count (int64) and a sum of products (float64), once for all previous shards and once
+# for the current shard.
 _JOINT_BYTES = 2 * 16
 
 _EDGE_BYTES = sorted_pair_counts.ENTRY_BYTES + _JOINT_BYTES
 
-# int64 or float64 numbers of each feature: active, chosen, ahead, squares, and twice ``at``.
+# Numbers of 8 bytes for each feature: active, chosen, ahead, squares, and twice ``at``.
 _FEATURE_NUMBERS = 6
 
 
 @dataclass(frozen=True)
 class EdgeRoom:
-    """Bytes that co-activation takes, given the sizes of the codes and its settings.
+    """Bytes that co-activation needs for codes of some size.
 
-    Looks are as in ``Coactivation``: one for all possible pairs; two for pairs and then
-    edges; or one that counts, some for a range of pairs each, and one for edges.
+    Passes are those of ``Coactivation``: one for all possible pairs; two for pairs and then
+    edges; or one that counts, one for each range of pairs, and one for edges.
     """
 
     sizes: Sizes
@@ -36,16 +36,16 @@ class EdgeRoom:
 
     @property
     def met(self) -> int:
-        """The most pairs of chosen features that all tokens together can hold.
+        """Largest number of pairs of chosen features in all tokens together.
 
-        A token with n of them has n (n - 1) / 2 pairs, and n is k at most.
+        A token with n chosen features has n (n - 1) / 2 pairs, and n is at most k.
         """
         n = min(self.k, self.sizes.d_sae)
         return math.ceil(self.sizes.tokens * min(n, self.sizes.l0) * (n - 1) / 2)
 
     @property
     def fixed(self) -> int:
-        """Bytes of all that does not grow with pairs."""
+        """Bytes that do not depend on the number of pairs."""
         return 8 * _FEATURE_NUMBERS * (self.sizes.d_sae + 1)
 
     @property
@@ -55,7 +55,7 @@ class EdgeRoom:
 
     @property
     def one_feature(self) -> int:
-        """Bytes of the pairs in which one feature is the lower."""
+        """Bytes of the pairs in which one feature has the lower index."""
         n = min(self.k, self.sizes.d_sae)
         return sorted_pair_counts.most_bytes(self.sizes.tokens * (n - 1), self.sizes.d_sae - 1)
 
@@ -66,16 +66,16 @@ class EdgeRoom:
         return _EDGE_BYTES * min(self.met // self.min_count, pairs)
 
     def plan(self, memory: int) -> Plan:
-        """Return the looks and bytes; see ``Coactivation.plan``."""
+        """Return the number of passes and bytes; see ``Coactivation.plan``."""
         width = f"Co-activation of {self.sizes.d_sae:,} features"
-        allowed = f"{memory / 2**20:,.1f} MiB are left for it"
+        allowed = f"but only {memory / 2**20:,.1f} MiB are available"
         if not self.sizes.codes_kept:
             need = self.fixed + self.runs + _JOINT_BYTES * possible_pairs(self.sizes.d_sae)
             if need > memory:
                 raise OutOfRoom(
-                    f"{width} without kept codes takes {need / 2**20:,.1f} MiB of memory, and "
-                    f"{allowed}; keep the codes, so that they can be looked at twice, or allow "
-                    "more memory."
+                    f"{width} without stored codes needs {need / 2**20:,.1f} MiB of memory, "
+                    f"{allowed}. Use --keep-codes, so that the codes can be read twice, or raise "
+                    "--memory."
                 )
             return Plan(looks=1, bytes=need)
         need = self.fixed + max(self.runs, self.edges)
@@ -85,49 +85,50 @@ class EdgeRoom:
         if at_once <= 0:
             least = 2 * (self.fixed + 2 * (self.one_feature + 1))
             raise OutOfRoom(
-                f"{width} takes {least / 2**20:,.1f} MiB of memory at least, and {allowed}; allow "
-                "more memory."
+                f"{width} needs at least {least / 2**20:,.1f} MiB of memory, {allowed}. Raise "
+                "--memory."
             )
         looks = math.ceil(self.runs / at_once) + 2
         return Plan(looks=looks, bytes=self.fixed + self.set_aside(looks))
 
     def set_aside(self, looks: int) -> int:
-        """Return the bytes that three looks or more have for pairs: half a range, half edges."""
+        """Return the bytes that three or more passes have for pairs: half a range, half edges."""
         return 2 * (math.ceil(self.runs / (looks - 2)) + self.one_feature)
 
     def check(self, edges: int, *, looks: int) -> None:
-        """See that the edges found so far fit into what so many looks have set aside.
+        """Check that the edges so far fit into the memory that the plan has for them.
 
         Raises
         ------
         OutOfRoom
-            If they do not.
+            If they do not fit.
         """
         need, room = edges * _EDGE_BYTES, self.set_aside(looks)
         if need > room:
             raise OutOfRoom(
-                f"{edges:,} pairs of features or more are together among the {self.k} most active "
-                f"of {self.min_count} tokens or more; as edges they take {need / 2**20:,.1f} MiB of "
-                f"memory, and {room / 2**20:,.1f} MiB were set aside. Ask for a higher min_count or "
-                "a lower k, or allow more memory; the codes are kept and need not be made again."
+                f"At least {edges:,} pairs of features are together among the {self.k} most active "
+                f"of at least {self.min_count} tokens. As edges they need {need / 2**20:,.1f} MiB of "
+                f"memory, but only {room / 2**20:,.1f} MiB are planned. Use a higher --min-count or "
+                "a lower --k, or raise --memory. The codes are stored and need not be computed again."
             )
 
 
 def possible_pairs(d_sae: int) -> int:
-    """Return how many pairs so many features make."""
+    """Return the number of pairs of features."""
     return d_sae * (d_sae - 1) // 2
 
 
 def equal_range(ahead: NDArray[np.int64], number: int, *, ranges: int) -> NDArray[np.int64]:
-    """Return [first, last + 1) of one of several ranges of lower features of like room.
+    """Return [first, last + 1) of one of several ranges of features that need similar memory.
 
     Parameters
     ----------
     ahead
-        In how many pairs each feature was the lower: it keeps no more of them, nor more
-        than twice the features of higher index (see ``runs.most_bytes``).
+        Number of pairs in which each feature has the lower index. A feature stores at most
+        these, and at most twice the number of features of higher index (see
+        ``sorted_pair_counts.most_bytes``).
     number, ranges
-        Which range, of how many.
+        The number of the range, and the number of ranges.
     """
     d_sae = len(ahead)
     most = np.cumsum(np.minimum(ahead, 2 * np.arange(d_sae - 1, -1, -1)))

@@ -1,4 +1,4 @@
-"""Means and sums of squared deviations, merged without losing digits."""
+"""Means and sums of squared deviations that merge without loss of precision."""
 
 from typing import NamedTuple
 
@@ -11,18 +11,17 @@ __all__ = ["Moments"]
 
 
 class Moments(NamedTuple):
-    """Number, mean and sum of squared deviations from it, entry by entry.
+    """Count, mean and sum of squared deviations of each entry.
 
-    The mean is ``mean + rest``: Chan's formula works with differences of means, and
-    where the spread is far below the mean, the digits lost in rounding the mean to
-    64 bits would be digits of the spread.
+    The mean is ``mean + rest``. Chan's formula uses differences of means. If the spread is far
+    below the mean, the rounding error of a 64-bit mean would be comparable to the spread.
 
     Parameters
     ----------
     number
-        int64. How many were seen; any shape that broadcasts to the others.
+        int64. Number of values; any shape that broadcasts to the others.
     mean, rest
-        float64. The mean, rounded, and what rounding left out.
+        float64. The rounded mean, and its rounding error.
     m2
         float64. Sum of squared deviations from the mean.
     """
@@ -40,15 +39,15 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, state: Arrays) -> "Moments":
-        """Take them from a state, where they lie under the names of the fields."""
+        """Read the moments from a state, by the names of the fields."""
         return cls(*(state[name] for name in cls._fields))
 
     def into(self, state: Arrays) -> None:
-        """Put them into a state."""
+        """Write the moments to a state."""
         state.update(self._asdict())
 
     def join(self, other: "Moments") -> "Moments":
-        """Return the moments of both sets of numbers together (Chan et al.)."""
+        """Return the moments of the union of both sets of numbers (Chan et al.)."""
         number = self.number + other.number
         share = other.number / np.maximum(number, 1)
         delta = (other.mean - self.mean) + (other.rest - self.rest)
@@ -56,7 +55,7 @@ class Moments(NamedTuple):
         low = self.rest + delta * share
         mean = self.mean + low
         back = mean - self.mean
-        rest = (self.mean - (mean - back)) + (low - back)  # what this sum rounds off (Knuth)
+        rest = (self.mean - (mean - back)) + (low - back)  # rounding error of the sum (Knuth)
         fresh = self.number == 0
         return Moments(
             number,

@@ -1,9 +1,9 @@
-"""Which features of a block are active together: compiled loops over pairs of its entries.
+"""Pairs of features that are active together in a block: compiled loops over its entries.
 
-All loops go feature by feature: down a column, and from each of its entries along the
-rest of that token's row, which holds the features of higher index. So a pair (i, j) is
-met at i < j, everything about feature i stays at hand, and threads that take ranges of
-features never write to the same place.
+All loops run over features: down a column, and from each of its entries along the remainder of
+the token's row, which has the features of higher index. A pair (i, j) thus occurs at i < j,
+the data of feature i stay in the cache, and threads for ranges of features never write to the
+same element.
 """
 
 import os
@@ -19,7 +19,7 @@ from ingest.compilation import compiled, in_threads
 
 __all__ = ["Codes", "add_all", "add_known", "chosen", "codes_of", "count_pairs", "part"]
 
-# More ranges than threads, since features differ in work; fewer where there is little of it.
+# More ranges than threads, since features need different times; fewer for small blocks.
 _RANGES = 4 * (os.cpu_count() or 1)
 _ENTRIES_WORTH_A_RANGE = 4096
 
@@ -30,15 +30,15 @@ class Codes(NamedTuple):
     Parameters
     ----------
     indptr
-        int64, rows + 1. Where each row's entries begin.
+        int64, rows + 1. The start of each row's entries.
     indices
         int32. The feature of each entry, ascending within a row.
     values
         float64. Its activation.
     column
-        int64, d_sae + 1. Where each feature's entries begin in ``entry`` and ``row``.
+        int64, d_sae + 1. The start of each feature's entries in ``entry`` and ``row``.
     entry, row
-        int32. The entries feature by feature, and the row of each.
+        int32. The entries sorted by feature, and the row of each.
     """
 
     indptr: NDArray[np.int64]
@@ -55,7 +55,7 @@ class Codes(NamedTuple):
 
     @property
     def ahead(self) -> NDArray[np.int64]:
-        """How many entries of its row come after each."""
+        """Number of entries after each entry in its row."""
         number = np.diff(self.indptr)
         return np.repeat(self.indptr[1:], number) - np.arange(len(self.values)) - 1
 
@@ -66,7 +66,7 @@ class Codes(NamedTuple):
     def sums(self, weights: NDArray[Any]) -> NDArray[np.float64]:
         """Return the sum, by feature, of a weight of each entry."""
         total = np.bincount(self.indices, weights=weights, minlength=self.d_sae)
-        return total.astype(np.float64, copy=False)  # of nothing, NumPy returns integers
+        return total.astype(np.float64, copy=False)  # for no entries, NumPy returns integers
 
 
 def codes_of(block: Block) -> Codes:
@@ -76,7 +76,7 @@ def codes_of(block: Block) -> Codes:
 
 
 def part(codes: Codes, which: NDArray[np.bool_]) -> Codes:
-    """Return some of the entries only."""
+    """Return a subset of the entries."""
     indptr = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(which)])[codes.indptr]
     return _by_column(indptr, codes.indices[which], codes.values[which], d_sae=codes.d_sae)
 
@@ -91,9 +91,10 @@ def chosen(codes: Codes, k: int) -> NDArray[np.bool_]:
 def count_pairs(
     codes: Codes, *, first: int, end: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs that occur, and on how many rows each.
+    """Return the pairs that occur, and the number of rows of each.
 
-    Only pairs whose lower feature is in [first, end). Keys are ``i << 32 | j``, ascending.
+    Only pairs whose lower feature is in [first, end) are counted. Keys are ``i << 32 | j``,
+    ascending.
     """
     at = np.zeros(codes.d_sae + 1, dtype=np.int64)
     _each_range(codes, lambda a, b: _count_partners(codes, max(a, first), min(b, end), at[1:]))
@@ -112,22 +113,24 @@ def add_known(
     joint: NDArray[np.int64],
     product: NDArray[np.float64],
 ) -> None:
-    """Add what the block holds of known pairs.
+    """Add the joint counts and products of known pairs in a block.
 
     Parameters
     ----------
     codes
         The block.
     key, at
-        The pairs' keys, ascending, and where those of each lower feature begin (d_sae + 1).
+        The ascending keys of the pairs, and the start of those of each lower feature
+        (d_sae + 1).
     joint, product
-        Added to: rows that hold both features, and the sum of products of activations.
+        Changed in place: the number of rows with both features, and the sum of products of
+        activations.
     """
     _each_range(codes, lambda a, b: _add_known(codes, a, b, key, at, joint, product))
 
 
 def add_all(codes: Codes, *, joint: NDArray[np.int64], product: NDArray[np.float64]) -> None:
-    """Add what the block holds of all pairs, which lie row by row of the upper triangle."""
+    """Add the joint counts and products of all pairs, in row order of the upper triangle."""
     _each_range(codes, lambda a, b: _add_all(codes, a, b, joint, product))
 
 
@@ -138,7 +141,7 @@ def _by_column(
     *,
     d_sae: int,
 ) -> Codes:
-    """Turn rows into columns of entry numbers, by SciPy's counting sort."""
+    """Convert rows to columns of entry numbers, by SciPy's counting sort."""
     numbers = np.arange(len(values), dtype=np.int32)
     columns = csr_array((numbers, indices, indptr), (len(indptr) - 1, d_sae)).tocsc()
     column, row = columns.indptr.astype(np.int64), columns.indices.astype(np.int32)
@@ -146,7 +149,7 @@ def _by_column(
 
 
 def _each_range(codes: Codes, work: Callable[[int, int], None]) -> None:
-    """Work on ranges of features with about as many entries each."""
+    """Call ``work`` in threads for ranges of features with similar numbers of entries."""
     ranges = min(_RANGES, len(codes.entry) // _ENTRIES_WORTH_A_RANGE)
     if ranges < 2:
         work(0, codes.d_sae)
@@ -160,7 +163,7 @@ def _each_range(codes: Codes, work: Callable[[int, int], None]) -> None:
 def _choose(
     indptr: NDArray[np.int64], values: NDArray[np.float64], k: int, which: NDArray[np.bool_]
 ) -> None:
-    top = np.empty(k)  # the k largest so far, falling
+    top = np.empty(k)  # the k largest so far, descending
     for t in range(len(indptr) - 1):
         begin, end = indptr[t], indptr[t + 1]
         if end - begin <= k:
@@ -231,7 +234,7 @@ def _add_known(
     joint: NDArray[np.int64],
     product: NDArray[np.float64],
 ) -> None:
-    times = np.zeros(len(codes.column) - 1, dtype=np.int64)  # 1 more than met, for partners of i
+    times = np.zeros(len(codes.column) - 1, dtype=np.int64)  # count + 1, for known partners of i
     total = np.zeros(len(codes.column) - 1)
     for i in range(first, end):
         if at[i] == at[i + 1] or codes.column[i] == codes.column[i + 1]:
@@ -272,7 +275,7 @@ def _add_all(
                     n += 1
                 times[j] += 1
                 total[j] += codes.values[e] * codes.values[f]
-        before = i * (2 * d_sae - i - 1) // 2 - i - 1  # pair (i, j) lies at before + j
+        before = i * (2 * d_sae - i - 1) // 2 - i - 1  # pair (i, j) is at before + j
         for j in met[:n]:
             joint[before + j] += times[j]
             product[before + j] += total[j]

@@ -1,4 +1,4 @@
-"""The pairs of a feature and a token that a block holds."""
+"""Counts of the pairs of feature and token in a block."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ __all__ = ["token_run"]
 
 
 def token_run(block: Block, *, first: int, end: int) -> Run:
-    """Return the run of the features in [first, end), see ``runs``.
+    """Return the run of the features in [first, end); see ``sorted_pair_counts``.
 
-    Keys are ``feature << 32 | token``; a total is the sum of the activations.
+    Keys are ``feature << 32 | token``; totals are sums of activations.
     """
     by_token = np.argsort(block.tokens.token_id, kind="stable")
     token = block.tokens.token_id[by_token].astype(np.int64)

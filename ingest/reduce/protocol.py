@@ -1,12 +1,12 @@
-"""What a reduction is: plan, start, update, merge, tables.
+"""The protocol of reductions: plan, start, update, merge, tables.
 
-A reduction turns an SAE's codes (or, within the pass, activations) into the
-tables of one part. It never sees how the work was divided: any split of the
-blocks, each started afresh and merged in shard order, gives the whole; integers
-equal, floats to 1e-12.
+A reduction computes the tables of one part from an SAE's codes or, during the forward pass,
+from activations. The result does not depend on the division of the work: states of any
+subsets of the blocks, merged in shard order, give the same result (integers exactly, floats
+to 1e-12).
 
-A *state* is a dict of NumPy arrays, so that it can be saved as the checkpoint
-of unfinished work. Counts are int64, products and moments float64.
+A *state* is a dict of NumPy arrays, so it can be saved as a checkpoint of unfinished work.
+Counts are int64, products and moments float64.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -38,20 +38,20 @@ State: TypeAlias = dict[str, NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the work is, as far as it is known before it begins.
+    """The size of the work, as known before it begins.
 
     Parameters
     ----------
     d_in, d_sae
-        Width of what the SAE reads, and its number of features.
+        Width of the SAE's input, and its number of features.
     tokens
-        Tokens to be counted, at most.
+        Largest number of tokens.
     l0
-        Expected active features per token.
+        Expected number of active features per token.
     vocabulary
-        Tokens in the tokenizer's vocabulary.
+        Number of tokens in the tokenizer's vocabulary.
     codes_kept
-        Whether a second look at the codes is possible.
+        Whether the codes are stored, so that a second pass is possible.
     """
 
     d_in: int
@@ -64,7 +64,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """How often a reduction looks at the codes, and the bytes its state takes at most."""
+    """The number of passes (``looks``) of a reduction over the codes, and the limit of its bytes."""
 
     looks: int
     bytes: int
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the tables are about: the names that keys are made of.
+    """The SAE that tables describe, with the names that are used in keys.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Subject:
     tokenizer
         The tokenizer's key (first 12 hex digits of its SHA-256).
     texts
-        Gives the text that each of some token ids stands for.
+        Function that returns the texts of token ids.
     """
 
     sae: str
@@ -96,9 +96,9 @@ class Subject:
 class Table:
     """One table of a part.
 
-    ``name`` is a table of the schema (``"Feature"``; the data then has its key and
-    the columns this kind owns, see ``schema.arrow_schema(name, kind)``), or any
-    lower-case name for data that stays out of the graph.
+    ``name`` is a table of the schema, such as ``"Feature"``, or any lower-case name for data
+    outside the graph. A table of the schema has its key and the columns of this kind of part
+    (see ``schema.arrow_schema(name, kind)``).
     """
 
     name: str
@@ -106,47 +106,47 @@ class Table:
 
 
 class Reduction(Protocol):
-    """What all reductions have in common."""
+    """The common interface of all reductions."""
 
     @property
     def name(self) -> str:
-        """The kind of part it makes."""
+        """The kind of part that it writes."""
 
     @property
     def version(self) -> int:
-        """Raised when the same codes would give other tables."""
+        """Increased whenever the same codes give different tables."""
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
-        """Say how many looks and bytes it takes, at most ``memory`` bytes if it can.
+        """Return the number of passes and bytes, within ``memory`` bytes if possible.
 
         Raises
         ------
         OutOfRoom
-            If it cannot be done in this memory, or needs codes that are not kept.
+            If it does not fit into this memory, or needs codes that are not stored.
         """
 
     def merge(self, a: State, b: State) -> State:
         """Return the state of a's blocks followed by b's; either may be consumed."""
 
     def tables(self, finals: Sequence[State], subject: Subject) -> Iterable[Table]:
-        """Turn the final state of each look into tables."""
+        """Compute the tables from the final state of each pass."""
 
 
 class CodeReduction(Reduction, Protocol):
     """A reduction over an SAE's codes. Settings are its frozen dataclass fields."""
 
     def start(self, look: int, before: Sequence[State], *, sizes: Sizes, looks: int) -> State:
-        """Return the empty state of a look, given the final states of the looks before."""
+        """Return the empty state of a pass, from the final states of the previous passes."""
 
     def update(self, state: State, block: "Block") -> None:
-        """Take one block in, changing the state in place."""
+        """Add one block to the state, in place."""
 
 
 class ActivationReduction(Reduction, Protocol):
-    """A reduction over activations and their reconstruction; one look, within the pass."""
+    """A reduction over activations and their reconstruction, during the forward pass."""
 
     def start(self, sizes: Sizes) -> State:
         """Return the empty state."""
 
     def update(self, state: State, inputs: "torch.Tensor", reconstruction: "torch.Tensor") -> None:
-        """Take some tokens in; both tensors are float32 of shape (tokens, d_in), in any order."""
+        """Add a batch of tokens; both tensors are float32 of shape (tokens, d_in), in any order."""

@@ -1,4 +1,4 @@
-"""Codes into final states: each reduction looks as often as it planned, merged in shard order."""
+"""Computation of final states from codes, in the planned passes, merged in shard order."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,24 @@ __all__ = ["fold_shard", "plan_all", "reduce_shards"]
 
 
 def plan_all(reductions: Sequence[CodeReduction], sizes: Sizes, *, memory: int) -> dict[str, Plan]:
-    """Ask every reduction for its plan, the memory shared among them.
+    """Return the plan of every reduction; they share the memory.
 
     Raises
     ------
     OutOfRoom
-        If one of them cannot be done in this memory.
+        If one of them does not fit into the remaining memory.
     """
     plans: dict[str, Plan] = {}
-    left = memory
+    remaining = memory
     for reduction in reductions:
-        plan = reduction.plan(sizes, memory=left)
+        plan = reduction.plan(sizes, memory=remaining)
         plans[reduction.name] = plan
-        left -= plan.bytes
-        if left < 0:
+        remaining -= plan.bytes
+        if remaining < 0:
             raise OutOfRoom(
-                f"The states of {', '.join(plans)} take {(memory - left) / 2**20:,.1f} MiB for "
-                f"{sizes.d_sae:,} features, and {memory / 2**20:,.1f} MiB are allowed; raise --memory."
+                f"The states of {', '.join(plans)} need {(memory - remaining) / 2**20:,.1f} MiB for "
+                f"{sizes.d_sae:,} features, but only {memory / 2**20:,.1f} MiB are allowed; raise "
+                "--memory."
             )
     return plans
 
@@ -43,32 +44,32 @@ def reduce_shards(
     sizes: Sizes,
     stage: Stage,
 ) -> dict[str, list[State]]:
-    """Reduce kept codes.
+    """Reduce stored codes.
 
     Parameters
     ----------
     shards
         The files of codes, in corpus order.
     reductions, plans
-        What to compute, and how often each looks.
+        The reductions, and the number of passes of each.
     sizes
-        How large the codes are.
+        Size of the codes.
     stage
-        Told of every shard looked at.
+        Notified of every shard.
 
     Returns
     -------
     dict
-        The final state of each look, by the reduction's name.
+        The final state of each pass, by the reduction's name.
     """
     finals: dict[str, list[State]] = {r.name: [] for r in reductions}
     for look in range(max(plan.looks for plan in plans.values())):
-        looking = [r for r in reductions if plans[r.name].looks > look]
+        active = [r for r in reductions if plans[r.name].looks > look]
         states: dict[str, State] = {}
         for path in shards:
-            fold_shard(states, path, looking, plans=plans, sizes=sizes, before=finals)
+            fold_shard(states, path, active, plans=plans, sizes=sizes, before=finals)
             stage.advance()
-        for reduction in looking:
+        for reduction in active:
             finals[reduction.name].append(states[reduction.name])
     return finals
 
@@ -82,9 +83,9 @@ def fold_shard(
     sizes: Sizes,
     before: Mapping[str, Sequence[State]],
 ) -> None:
-    """Merge one shard into the states, which are begun if they are empty.
+    """Merge one shard into the states; an empty dict of states is filled.
 
-    Reductions know nothing of each other, so each block is given to all of them at once.
+    Reductions are independent, so each block is passed to all of them in parallel.
     """
     fresh = {
         r.name: r.start(len(before[r.name]), before[r.name], sizes=sizes, looks=plans[r.name].looks)

@@ -1,10 +1,9 @@
-"""Counts and sums by pair, sparse, in sorted runs.
+"""Sparse counts and sums by pair, in sorted runs.
 
-A pair is an int64 key ``a << 32 | b``. A run holds ascending keys with their int64
-counts and float64 totals. A state holds runs of falling size under ``key.0``,
-``count.0``, ``total.0``, ``key.1``, …: a new run is joined with the one before it
-only when that is not twice as long, so that each number is moved a few times in
-all, and not once a block.
+A pair is an int64 key ``a << 32 | b``. A run has ascending keys with int64 counts and float64
+totals. A state has runs of decreasing size under ``key.0``, ``count.0``, ``total.0``,
+``key.1``, … A new run is merged with the previous one only if that is less than twice as long.
+Each number is therefore moved a few times in total, instead of once for each block.
 """
 
 from typing import TypeAlias
@@ -21,23 +20,23 @@ Run: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]
 
 ENTRY_BYTES = 24
 
-_NOTHING: Run = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+_EMPTY: Run = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
 
 _FIELDS = ("key", "count", "total")
 
 
 def most_bytes(entries: int, pairs: int) -> int:
-    """Return the bytes of a state at most, given how many entries and distinct pairs there are.
+    """Return the largest size in bytes of a state with these numbers of entries and distinct pairs.
 
-    A pair may be in several runs, but these are together at most twice as long as the
-    longest, and no longer than the entries they count. While runs are joined, what comes
-    of it is held beside them.
+    A pair may be in several runs. Together they are at most twice as long as the longest, and
+    have at most as many keys as there are entries. While runs are merged, the result is in
+    memory together with them.
     """
     return 2 * ENTRY_BYTES * min(entries, 2 * pairs)
 
 
 def empty() -> Arrays:
-    """Return the state of no pairs: no runs."""
+    """Return a state without runs."""
     return {"runs": np.zeros(1, dtype=np.int64)}
 
 
@@ -57,8 +56,8 @@ def join(a: Arrays, b: Arrays) -> None:
 
 
 def take(state: Arrays) -> Run:
-    """Return all pairs as one run, leaving none in the state."""
-    run = _NOTHING
+    """Return all pairs as one run, and remove them from the state."""
+    run = _EMPTY
     while state["runs"][0]:
         run = _joined(_pop(state), run)
     return run
@@ -75,32 +74,32 @@ def _joined(a: Run, b: Run) -> Run:
 
 @compiled
 def _distinct(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
-    """Return how many different keys two ascending runs have."""
+    """Return the number of distinct keys of two ascending runs."""
     i = j = n = 0
     while i < len(a) and j < len(b):
-        here, there = a[i], b[j]
-        i += here <= there
-        j += there <= here
+        key_a, key_b = a[i], b[j]
+        i += key_a <= key_b
+        j += key_b <= key_a
         n += 1
     return n + (len(a) - i) + (len(b) - j)
 
 
 @compiled
 def _merge(a: Run, b: Run, into: Run) -> None:
-    """Merge two ascending runs; of a key that is in both, counts and totals are added, a's first."""
+    """Merge two ascending runs; counts and totals of common keys are added, those of a first."""
     i = j = 0
     for n in range(len(into[0])):
-        mine = j == len(b[0]) or (i < len(a[0]) and a[0][i] <= b[0][j])
-        theirs = i == len(a[0]) or (j < len(b[0]) and b[0][j] <= a[0][i])
-        if mine:
+        from_a = j == len(b[0]) or (i < len(a[0]) and a[0][i] <= b[0][j])
+        from_b = i == len(a[0]) or (j < len(b[0]) and b[0][j] <= a[0][i])
+        if from_a:
             into[0][n], into[1][n], into[2][n] = a[0][i], a[1][i], a[2][i]
-            if theirs:
+            if from_b:
                 into[1][n] += b[1][j]
                 into[2][n] += b[2][j]
         else:
             into[0][n], into[1][n], into[2][n] = b[0][j], b[1][j], b[2][j]
-        i += mine
-        j += theirs
+        i += from_a
+        j += from_b
 
 
 def _put(state: Arrays, run: Run) -> None:

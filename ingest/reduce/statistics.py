@@ -1,4 +1,4 @@
-"""Statistics: how often and how strongly each feature of an SAE is active."""
+"""Statistics: counts, moments and histograms of the activations of each feature."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -31,30 +31,30 @@ def half_octave(values: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def lower_edge(bins: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return where bins begin: ``2**(k / 2 - 1)``, so edges never depend on the data."""
+    """Return the lower edges of bins, ``2**(k / 2 - 1)``, which do not depend on the data."""
     return np.ldexp(np.where(bins % 2, math.sqrt(0.5), 0.5), bins // 2)
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Per feature: count, mean, deviation, largest activation and a histogram of activations.
+    """For each feature: count, mean, deviation, largest activation and a histogram of activations.
 
-    Tables: ``Feature``, ``SAE`` and ``histogram`` (idx, lower, upper, count: activations in
-    [lower, upper), half-octaves whose edges are powers of the square root of 2; bins that
-    hold none are left out).
+    Tables: ``Feature``, ``SAE`` and ``histogram`` (idx, lower, upper, count: the number of
+    activations in [lower, upper)). The edges of bins are powers of the square root of 2; empty
+    bins are omitted.
     """
 
     name: ClassVar[str] = "statistics"
     version: ClassVar[int] = 1
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
-        """One look; five numbers and at most a full histogram a feature."""
+        """Return one pass, with five numbers and at most a full histogram for each feature."""
         return Plan(looks=1, bytes=8 * sizes.d_sae * (5 + _MOST_BINS))
 
     def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
-        """Return the state of no tokens.
+        """Return an empty state.
 
-        ``histogram`` is int64 of shape (d_sae, bins), and ``lowest`` the number of its
+        ``histogram`` is int64 of shape (d_sae, bins), and ``lowest`` is the number of its
         first bin.
         """
         state: Arrays = {
@@ -67,15 +67,15 @@ class Statistics:
         return state
 
     def update(self, state: Arrays, block: Block) -> None:
-        """Take one block in."""
+        """Add one block to the state."""
         d_sae = len(state["max"])
         feature = block.indices.astype(np.int64)
         values = block.values.astype(np.float64)
         count = np.bincount(feature, minlength=d_sae)
-        some = np.maximum(count, 1)
-        mean = np.bincount(feature, weights=values, minlength=d_sae) / some
+        divisor = np.maximum(count, 1)
+        mean = np.bincount(feature, weights=values, minlength=d_sae) / divisor
         off = values - mean[feature]
-        rest = np.bincount(feature, weights=off, minlength=d_sae) / some
+        rest = np.bincount(feature, weights=off, minlength=d_sae) / divisor
         m2 = np.bincount(feature, weights=off**2, minlength=d_sae).astype(np.float64)
         Moments.of(state).join(Moments(count, mean, rest, m2)).into(state)
         state["tokens"] = state["tokens"] + len(block)
@@ -88,7 +88,7 @@ class Statistics:
             _add_histogram(state, flat.reshape(d_sae, width), int(lowest))
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
-        """Return the state of both."""
+        """Merge two states."""
         Moments.of(a).join(Moments.of(b)).into(a)
         a["tokens"] = a["tokens"] + b["tokens"]
         a["max"] = np.maximum(a["max"], b["max"])
@@ -96,12 +96,12 @@ class Statistics:
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
-        """Make the columns of Feature and SAE, and the histogram."""
+        """Yield the columns of Feature and SAE, and the histogram."""
         (state,) = finals
         moments = Moments.of(state)
         tokens, count = int(state["tokens"][0]), moments.number
         dead = count == 0
-        every = np.full(len(count), tokens == 0)
+        no_tokens = np.full(len(count), tokens == 0)
         deviation = np.sqrt(moments.m2 / np.maximum(count, 1))
         yield graph_table(
             "Feature",
@@ -109,7 +109,7 @@ class Statistics:
             {
                 "id": keys(subject.sae, np.arange(len(count))),
                 "active_tokens": count,
-                "frequency": nullable(count / max(tokens, 1), null=every),
+                "frequency": nullable(count / max(tokens, 1), null=no_tokens),
                 "mean_activation": nullable(moments.mean + moments.rest, null=dead),
                 "std_activation": nullable(deviation, null=dead),
                 "max_activation": nullable(state["max"].astype(np.float64), null=dead),
@@ -131,7 +131,7 @@ class Statistics:
 
 
 def _add_histogram(state: Arrays, other: NDArray[np.int64], lowest: int) -> None:
-    """Add bins that begin at number ``lowest``, widening the state's where they reach beyond."""
+    """Add bins that begin at number ``lowest``; the histogram of the state grows if necessary."""
     mine = state["histogram"]
     if not other.shape[1]:
         return

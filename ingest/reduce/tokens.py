@@ -1,4 +1,4 @@
-"""TokenCounts: the tokens that each feature is active on most often."""
+"""TokenCounts: the most frequent tokens of each feature."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["TokenCounts"]
 
-# Commonest tokens that say whether a feature is about words.
-_COMMONEST = 5
+# Number of most frequent tokens that determine the wordless share of a feature.
+_FREQUENT = 5
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Per feature the ``top`` tokens it is active on most often (ties: the lower token id).
+    """The ``top`` tokens on which each feature is most often active (ties: the lower token id).
 
-    Every pair of a feature and a token that occurs is counted, so memory grows with
-    distinct pairs. Where they would not fit, each of several looks takes a range of
-    features, and cuts the states of the looks before to what the tables need.
+    Every occurring pair of feature and token is counted, so memory grows with the number of
+    distinct pairs. If they do not fit, each of several passes counts a range of features, and
+    reduces the states of the previous passes to the tokens that the tables need.
 
-    Tables: ``Token`` (those that an edge names), ``FIRES_ON`` and ``Feature``.
+    Tables: ``Token`` (the targets of edges), ``FIRES_ON`` and ``Feature``.
     """
 
     name: ClassVar[str] = "tokens"
@@ -44,15 +44,16 @@ class TokenCounts:
 
     def __post_init__(self) -> None:
         if self.top < 1:
-            raise BadInput(f"top={self.top} tokens a feature were asked for; ask for 1 or more.")
+            raise BadInput(f"TokenCounts has top={self.top}; expected 1 or more.")
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
-        """As many looks as ranges of features that fit; one look if codes are not kept.
+        """Return one pass for each range of features that fits; one pass if codes are not stored.
 
         Raises
         ------
         OutOfRoom
-            If one look does not fit and the codes are not kept, or nothing fits.
+            If one pass does not fit and the codes are not stored, or not even one feature
+            fits.
         """
         entries, possible = math.ceil(sizes.tokens * sizes.l0), sizes.d_sae * sizes.vocabulary
         most = sorted_pair_counts.most_bytes(entries, possible)
@@ -61,54 +62,55 @@ class TokenCounts:
         need = occurrences + most
         if need <= memory:
             return Plan(looks=1, bytes=need)
-        said = (
+        problem = (
             f"Counting the tokens of {sizes.d_sae:,} features over {sizes.tokens:,} tokens may "
-            f"take {need / 2**20:,.0f} MiB of memory, and {memory / 2**20:,.0f} MiB are allowed"
+            f"need {need / 2**20:,.0f} MiB of memory, but only {memory / 2**20:,.0f} MiB are allowed"
         )
         if not sizes.codes_kept:
             raise OutOfRoom(
-                f"{said}; allow more memory, take fewer tokens, or keep the codes, so that it "
-                "can be done in several looks."
+                f"{problem}. Raise --memory, use fewer tokens, or use --keep-codes, so that several "
+                "passes are possible."
             )
-        # What the tables need of the looks before stays.
-        fixed = occurrences + min(24 * self._kept * sizes.d_sae, most) + 8 * sizes.d_sae
+        # The tokens that the tables need of the previous passes stay in memory.
+        fixed = occurrences + min(24 * self._top * sizes.d_sae, most) + 8 * sizes.d_sae
         if fixed + per_feature > memory:
-            raise OutOfRoom(f"{said}, too little even for a feature at a time; allow more memory.")
+            raise OutOfRoom(f"{problem}, which is too little for a single feature. Raise --memory.")
         at_once = max(1, math.floor((memory - fixed) / max(per_feature, 1)))
         looks = math.ceil(sizes.d_sae / at_once)
         wide = math.ceil(sizes.d_sae / looks)
         return Plan(looks=looks, bytes=fixed + math.ceil(per_feature * wide))
 
     def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
-        """Return the empty state of a look at its range of features.
+        """Return the empty state of a pass over a range of features.
 
-        ``occurrences`` (int64, vocabulary; the first look's) counts each token, with or
-        without features; ``range`` is [first, last + 1); the rest is the counts, see ``runs``.
+        ``occurrences`` (int64, vocabulary; in the first pass only) counts each token, with or
+        without features. ``range`` is [first, last + 1). The other arrays are the counts, see
+        ``sorted_pair_counts``.
         """
         for state in before:
-            _cut(state, self._kept)
+            _cut(state, self._top)
         wide = math.ceil(sizes.d_sae / looks)
         bounds = np.minimum(np.array([look, look + 1]) * wide, sizes.d_sae)
         occurrences = np.zeros(sizes.vocabulary if look == 0 else 0, dtype=np.int64)
         return {"range": bounds, "occurrences": occurrences, **sorted_pair_counts.empty()}
 
     def update(self, state: Arrays, block: Block) -> None:
-        """Take one block in."""
+        """Add one block to the state."""
         if vocabulary := len(state["occurrences"]):
             state["occurrences"] += np.bincount(block.tokens.token_id, minlength=vocabulary)
         first, end = state["range"]
         sorted_pair_counts.push(state, token_run(block, first=int(first), end=int(end)))
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
-        """Return the state of both."""
+        """Merge two states."""
         a["occurrences"] = a["occurrences"] + b["occurrences"]
         sorted_pair_counts.join(a, b)
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
-        """Make the Token nodes, the FIRES_ON edges, each feature's top token and wordless share."""
+        """Yield the Token nodes, the FIRES_ON edges, and the top token and wordless share."""
         for state in finals:
-            _cut(state, self._kept)
+            _cut(state, self._top)
         key, count, total, active = (
             np.concatenate([state[name] for state in finals])
             for name in ("key", "count", "total", "active")
@@ -135,7 +137,7 @@ class TokenCounts:
         best = np.zeros(len(active), dtype=np.int64)
         best[feature[rank == 0]] = which[rank == 0]
         dead = active == 0
-        common = rank < _COMMONEST
+        common = rank < _FREQUENT
         columns = {
             "id": keys(subject.sae, np.arange(len(active))),
             "top_token": pa.array(texts, pa.string()).take(pa.array(best, mask=dead)),
@@ -147,15 +149,15 @@ class TokenCounts:
         yield graph_table("Feature", self.name, columns)
 
     @property
-    def _kept(self) -> int:
-        """Tokens of each feature that the tables need."""
-        return max(self.top, _COMMONEST)
+    def _top(self) -> int:
+        """Number of tokens of each feature that the tables need."""
+        return max(self.top, _FREQUENT)
 
 
 def _tokens(
     which: NDArray[np.int64], named: NDArray[np.int64], *, texts: Sequence[str], subject: Subject
 ) -> Table:
-    """Make the Token nodes of some of the named tokens."""
+    """Return the Token nodes of some of the named tokens."""
     columns = {
         "id": keys(subject.tokenizer, named[which]),
         "tokenizer": [subject.tokenizer] * len(which),
@@ -166,20 +168,20 @@ def _tokens(
 
 
 def _wordless(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Say of each text whether it holds no letter and no digit."""
+    """Return which texts have no letter and no digit."""
     return np.array([not any(map(str.isalnum, text)) for text in texts], dtype=np.bool_)
 
 
 def _share(
     yes: NDArray[np.bool_], group: NDArray[np.int64], *, features: int
 ) -> NDArray[np.float64]:
-    """Return the share of true ones in each group, 0 in an empty one."""
+    """Return the share of True in each group; 0 for an empty group."""
     size = np.bincount(group, minlength=features)
     return np.bincount(group[yes], minlength=features) / np.maximum(size, 1)
 
 
 def _cut(state: Arrays, top: int) -> None:
-    """Cut a final state, in place, to each feature's top tokens and its active tokens."""
+    """Reduce a final state, in place, to each feature's top tokens and its number of active tokens."""
     if "active" in state:
         return
     key, count, total = sorted_pair_counts.take(state)
@@ -187,7 +189,7 @@ def _cut(state: Arrays, top: int) -> None:
     first, end = state["range"]
     active = np.zeros(int(end - first), dtype=np.int64)
     np.add.at(active, feature - first, count)
-    # The keys ascend by token within a feature, so a stable sort leaves ties in order.
+    # The keys ascend by token within a feature, so a stable sort preserves their order in ties.
     by = np.argsort((feature << 32) - count, kind="stable")
     by = by[ranks(feature) < top]
     state.update(active=active, key=key[by], count=count[by], total=total[by])

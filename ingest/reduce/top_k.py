@@ -1,10 +1,9 @@
-"""Survivors: the best few rows of each group, with the text around them.
+"""Top k: the best rows of each group (survivors), with the text around them.
 
-Every row belongs to a group and has a 31- or 32-bit key, the lower the better; ties
-go to the earlier place. Rows lie in no order, in arrays that grow with the number
-of survivors, and a row that is beaten gives its slot to the one that beats it.
-Blocks come in corpus order, and so do states that are joined: of equal keys the
-one that is there already wins.
+Every row belongs to a group and has a 31- or 32-bit key; lower keys are better. Ties go to the
+earlier position. Rows are unsorted, in arrays that grow with the number of survivors. A new
+row takes the slot of a row that it replaces. Blocks, and states that are merged, come in
+corpus order, so of equal keys the existing one wins.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ingest.reduce.arrays import Arrays, by_feature, changes, ranks
 
 __all__ = ["Window", "admit", "empty", "join", "row_bytes", "sort"]
 
-# Rows whose windows are gathered at once: bounds what is held beside the state.
+# Rows whose windows are gathered at once, to limit the memory in addition to the state.
 _AT_ONCE = 1 << 14
 
 _ANY = np.uint32(0xFFFFFFFF)
@@ -25,30 +24,30 @@ _ANY = np.uint32(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class Window:
-    """How many tokens are shown before and after the peak, within its context."""
+    """The number of tokens shown before and after the peak, within its context."""
 
     before: int
     after: int
 
     @property
     def width(self) -> int:
-        """Tokens of a whole window."""
+        """Number of tokens of a complete window."""
         return self.before + 1 + self.after
 
 
 def row_bytes(window: Window) -> int:
-    """Return the bytes that a survivor takes."""
+    """Return the size of a survivor in bytes."""
     return sum(column.nbytes for column in _columns(1, window).values())
 
 
 def empty(groups: int, window: Window) -> Arrays:
-    """Return the state of no rows.
+    """Return an empty state.
 
-    Row columns, of which the first ``used`` rows count: ``order`` (uint64, group << 32 |
-    key), ``place`` (int64, as Block.place), ``start`` (int32, character of the document),
-    ``peak`` and ``length`` (int32, within the window), ``tokens`` (int32) and
-    ``activations`` (float32), both (rows, width), filled from the left. ``bar`` (uint32,
-    groups) is the key that a newcomer must beat.
+    Columns, of which the first ``used`` rows are valid: ``order`` (uint64, group << 32 | key),
+    ``place`` (int64, as Block.place), ``start`` (int32, character in the document), ``peak``
+    and ``length`` (int32, within the window), ``tokens`` (int32) and ``activations``
+    (float32), both (rows, width), filled from the left. ``bar`` (uint32, groups) is the key
+    that a new row must be below.
     """
     bar = np.full(groups, _ANY)
     return {"used": np.zeros(1, dtype=np.int64), "bar": bar, **_columns(0, window)}
@@ -64,12 +63,12 @@ def admit(
     n: int,
     window: Window,
 ) -> None:
-    """Take in those entries of a block that are among the best n of their group.
+    """Add the entries of a block that are among the best n of their group.
 
     Parameters
     ----------
     state
-        The survivors so far, all from earlier places.
+        The survivors so far, all from earlier positions.
     block
         The block.
     entry
@@ -77,26 +76,26 @@ def admit(
     group, key
         The group and the key of each.
     n
-        Survivors of a group.
+        Number of survivors of a group.
     window
-        What to keep of the text around them.
+        The text to store around them.
     """
     beats = np.flatnonzero(key < state["bar"][group])
     order = (group[beats].astype(np.uint64) << np.uint64(32)) | key[beats]
-    some = _best(order, len(state["bar"]), n=n)
-    if not len(some):
+    best = _best(order, len(state["bar"]), n=n)
+    if not len(best):
         return
-    order, entry = order[some], entry[beats[some]]
+    order, entry = order[best], entry[beats[best]]
     row = block.rows[entry]
     fresh, slots = _seat(state, order, block.place[row], n=n)
     gather = _Gather(block, window)
     for i in range(0, len(fresh), _AT_ONCE):
-        some, slot = fresh[i : i + _AT_ONCE], slots[i : i + _AT_ONCE]
-        gather(state, slot, row[some], block.indices[entry[some]].astype(np.int64))
+        chunk, slot = fresh[i : i + _AT_ONCE], slots[i : i + _AT_ONCE]
+        gather(state, slot, row[chunk], block.indices[entry[chunk]].astype(np.int64))
 
 
 def join(a: Arrays, b: Arrays, *, n: int) -> None:
-    """Take b's survivors, all from later places, into a."""
+    """Add b's survivors, all from later positions, to a."""
     used = int(b["used"][0])
     order = b["order"][:used]
     beats = np.flatnonzero(_key(order) < a["bar"][_group(order)])
@@ -106,7 +105,7 @@ def join(a: Arrays, b: Arrays, *, n: int) -> None:
 
 
 def sort(state: Arrays) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
-    """Return slot, group and key of all survivors, by group, the best first."""
+    """Return slot, group and key of all survivors, sorted by group and key."""
     used = int(state["used"][0])
     order = state["order"][:used]
     slot = _sorted(order, state["place"][:used])
@@ -135,20 +134,23 @@ def _columns(rows: int, window: Window) -> Arrays:
 
 
 def _sorted(order: NDArray[np.uint64], place: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return what sorts by order, then place: as np.lexsort, but only ties are sorted twice."""
+    """Return the indices that sort by order, then place, like np.lexsort but faster.
+
+    Only ties are sorted twice.
+    """
     by = np.argsort(order)
-    again = ~changes(order[by])
-    again[:-1] |= again[1:]
-    tied = by[again]
-    by[again] = tied[np.lexsort((place[tied], order[tied]))]
+    ties = ~changes(order[by])
+    ties[:-1] |= ties[1:]
+    tied = by[ties]
+    by[ties] = tied[np.lexsort((place[tied], order[tied]))]
     return by
 
 
 def _best(order: NDArray[np.uint64], groups: int, *, n: int) -> NDArray[np.int64]:
-    """Return which are among the best n of their group, all ties included.
+    """Return the indices of the best n of each group, with all ties.
 
-    Sorting the numbers alone is many times faster than sorting with places, and of a
-    shard's first block most entries go.
+    Sorting without positions is many times faster, and excludes most entries of a shard's
+    first block.
     """
     ascending = np.sort(order)
     last = ascending[ranks(_group(ascending)) == n - 1]
@@ -160,7 +162,7 @@ def _best(order: NDArray[np.uint64], groups: int, *, n: int) -> NDArray[np.int64
 def _seat(
     state: Arrays, order: NDArray[np.uint64], place: NDArray[np.int64], *, n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose who of the newcomers stays, and where; returns these newcomers and their slots."""
+    """Select the new rows that survive; return their indices and their slots."""
     used = int(state["used"][0])
     touched = np.zeros(len(state["bar"]), dtype=np.bool_)
     touched[_group(order)] = True
@@ -173,7 +175,7 @@ def _seat(
     state["bar"][_group(every[last])] = _key(every[last])
     stays, leaves = by[rank < n], by[rank >= n]
     fresh = stays[stays >= len(old)] - len(old)
-    # Whoever leaves was beaten by a newcomer, so there are never more free slots than these.
+    # Every removed row was replaced by a new one, so there are at most as many free slots.
     free = old[leaves[leaves < len(old)]]
     grown = len(fresh) - len(free)
     _grow(state, used + grown)
@@ -199,7 +201,7 @@ class _Gather:
 
     def __init__(self, block: Block, window: Window) -> None:
         self.block, self.window = block, window
-        # Feature by feature, so that a feature's activations on a window lie together.
+        # Sorted by feature, so that a feature's activations on a window are contiguous.
         self.columns = by_feature(block)
         widths = np.diff(self.columns.indptr)
         self.sorted = np.repeat(np.arange(block.d_sae) * len(block), widths) + self.columns.indices
