@@ -1,8 +1,8 @@
-"""Courses: on which tokens features of a kind are active, drawn stretch by stretch.
+"""Activation patterns: random samples of the tokens on which features of a kind are active.
 
-But for ``Anywhere``, a kind first has *places*, such as the occurrences of some words; on
-each of its places a feature is active with one chance, its rate over the share of places,
-so that the rate comes out as asked whatever the places are.
+Except for ``Anywhere``, a feature has candidate *positions*, such as the occurrences of some
+words. It is active on each of them with the same probability: its rate divided by the share of
+candidate positions. Its expected rate is therefore as specified for any positions.
 """
 
 from collections.abc import Sequence
@@ -32,25 +32,25 @@ Entries: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Pairs of a token of the stretch and a feature of the kind, each pair once."""
 
 DENSITY = 0.5
-"""Share of its places on which a feature is to be active, about; at least half of that."""
+"""Approximate share of its candidate positions on which a feature is active; at least half of it."""
 
 
 class ActivationPattern(Protocol):
-    """Where the features of a kind are active."""
+    """The tokens on which the features of a kind are active."""
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
-        """Draw it for some documents."""
+        """Sample the pattern in some documents."""
 
 
 @dataclass(frozen=True)
 class Anywhere:
-    """Each token alike, independently; ``rates`` is float64, one a feature."""
+    """Any token, independently and with equal probability; ``rates`` is float64, one a feature."""
 
     rates: NDArray[np.float64]
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
-        """Draw it for some documents."""
-        # As many points as a Poisson process has: a cell holds one or more with chance `rate`.
+        """Sample the pattern in some documents."""
+        # Points of a Poisson process: a cell has one or more with probability `rate`.
         points = rng.poisson(-np.log1p(-self.rates) * len(stretch))
         feature = np.repeat(np.arange(len(points)), points)
         cells = np.sort(rng.integers(0, len(stretch), len(feature)) * len(points) + feature)
@@ -60,14 +60,14 @@ class Anywhere:
 
 
 class Index:
-    """Which features have chosen a value, such as a word or a document.
+    """Inverted index from a value, such as a word or a document, to the features that chose it.
 
     Parameters
     ----------
     chosen
         The values of each feature.
     values
-        How many values there are.
+        Number of values.
     """
 
     def __init__(self, chosen: Sequence[NDArray[np.int64]], values: int) -> None:
@@ -78,41 +78,41 @@ class Index:
         self._begins = np.cumsum(self._counts) - self._counts
 
     def find(self, values: NDArray[np.int64]) -> Entries:
-        """Return, for some values, each place and each feature that has chosen its value."""
-        place, step = _spans(self._counts[values])
-        return place, self._features[self._begins[values[place]] + step]
+        """Return the pairs of position in ``values`` and feature that chose the value there."""
+        position, step = _spans(self._counts[values])
+        return position, self._features[self._begins[values[position]] + step]
 
 
 def _spans(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count from 0 to each length: which length it is, and the count."""
+    """Return, for ranges of these lengths, the number of the range and the offset in it."""
     which = np.repeat(np.arange(len(lengths)), lengths)
     return which, np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
 @dataclass(frozen=True)
 class OnValues:
-    """Where a token's ``type`` or ``index`` is one that the feature has chosen."""
+    """Tokens whose ``type`` or ``index`` the feature has chosen."""
 
     of: Literal["type", "index"]
     index: Index
     chances: NDArray[np.float64]
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
-        """Draw it for some documents."""
-        return _some(self.index.find(getattr(stretch, self.of)), self.chances, rng)
+        """Sample the pattern in some documents."""
+        return _sampled(self.index.find(getattr(stretch, self.of)), self.chances, rng)
 
 
 @dataclass(frozen=True)
 class OnWordsInDocuments:
-    """On occurrences of the feature's words in its documents; ``documents`` is bool, documents x features."""
+    """Occurrences of the feature's words in its documents; ``documents`` is (documents, features)."""
 
     words: Index
     documents: NDArray[np.bool_]
     chances: NDArray[np.float64]
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
-        """Draw it for some documents."""
-        return _some(self.sites(stretch), self.chances, rng)
+        """Sample the pattern in some documents."""
+        return _sampled(self.sites(stretch), self.chances, rng)
 
     def sites(self, stretch: Stretch) -> Entries:
         """Return all occurrences of its words in its documents."""
@@ -123,22 +123,22 @@ class OnWordsInDocuments:
 
 @dataclass(frozen=True)
 class AfterTriggers:
-    """On up to ``reach`` tokens after an occurrence of a word of the feature's, in its document."""
+    """Up to ``reach`` tokens after an occurrence of a trigger word, in the same document."""
 
     index: Index
     reach: int
     chances: NDArray[np.float64]
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
-        """Draw it for some documents."""
-        return _some(self.places(stretch), self.chances, rng)
+        """Sample the pattern in some documents."""
+        return _sampled(self.places(stretch), self.chances, rng)
 
     def places(self, stretch: Stretch) -> Entries:
-        """Return all tokens that a trigger reaches."""
+        """Return all tokens in reach of a trigger."""
         token, feature = self.index.find(stretch.type)
         order = np.lexsort((token, feature))
         token, feature = token[order], feature[order]
-        # A run ends where the next of the same feature begins, or with the document.
+        # A run ends at the next trigger of the same feature, or with the document.
         ends = (stretch.begins + stretch.lengths)[stretch.document[token] - stretch.first]
         ends[:-1] = np.where(
             feature[1:] == feature[:-1], np.minimum(ends[:-1], token[1:] + 1), ends[:-1]
@@ -149,9 +149,10 @@ class AfterTriggers:
 
 @dataclass(frozen=True)
 class InBursts:
-    """In one burst in each of the feature's documents, which goes on at its begin when it ends.
+    """One burst in each of the feature's documents, circular at the end of the document.
 
-    Bursts begin anywhere, so that a circular shift of a document changes no probability.
+    Bursts begin at a uniform position, so a circular shift of a document changes no
+    probability.
     """
 
     index: Index
@@ -159,26 +160,26 @@ class InBursts:
     chances: NDArray[np.float64]
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
-        """Draw it for some documents."""
+        """Sample the pattern in some documents."""
         documents = np.arange(len(stretch.lengths))
         document, feature = self.index.find(stretch.first + documents)
         lengths = stretch.lengths[document]
         begin = rng.integers(0, lengths)
         burst, step = _spans(_burst(lengths, self.burst))
         at = (begin[burst] + step) % lengths[burst]
-        return _some((stretch.begins[document[burst]] + at, feature[burst]), self.chances, rng)
+        return _sampled((stretch.begins[document[burst]] + at, feature[burst]), self.chances, rng)
 
 
 def _burst(lengths: NDArray[np.int64], share: float) -> NDArray[np.int64]:
-    """Return the tokens of a burst in documents of some lengths."""
+    """Return the number of tokens of a burst in documents of some lengths."""
     tokens: NDArray[np.int64] = np.ceil(lengths * share).astype(np.int64)
     return tokens
 
 
-def _some(entries: Entries, chances: NDArray[np.float64], rng: np.random.Generator) -> Entries:
+def _sampled(entries: Entries, chances: NDArray[np.float64], rng: np.random.Generator) -> Entries:
     token, feature = entries
-    kept = rng.random(len(token)) < chances[feature]
-    return token[kept], feature[kept]
+    active = rng.random(len(token)) < chances[feature]
+    return token[active], feature[active]
 
 
 def _choose(
@@ -188,23 +189,23 @@ def _choose(
     *,
     tokens: int,
 ) -> list[NDArray[np.int64]]:
-    """Choose values at random for features, enough to have the places that they need.
+    """Choose random values for each feature, with enough candidate positions for its rate.
 
     Parameters
     ----------
     rates
         Share of all tokens on which each feature is to be active.
     sizes
-        The places that each value gives, in tokens.
+        Number of candidate positions of each value.
     rng
-        What they are drawn from.
+        Random generator of the choice.
     tokens
         Number of all tokens.
 
     Returns
     -------
     list of array
-        The values of each feature; none gives more places than are needed if others do.
+        The values of each feature. Values with more positions than it needs are avoided.
     """
     chosen = []
     for rate in rates:
@@ -219,20 +220,20 @@ def _choose(
 def _chances(
     rates: NDArray[np.float64], places: NDArray[np.int64], *, tokens: int, kind: str
 ) -> NDArray[np.float64]:
-    """Return the chance of each feature on each of its places.
+    """Return the probability that each feature is active on a candidate position.
 
     Raises
     ------
     BadInput
-        If a feature has too few places for its rate.
+        If a feature has too few candidate positions for its rate.
     """
-    found: NDArray[np.float64] = rates * tokens / np.maximum(places, 1)
-    if (found > 1).any():
+    chances: NDArray[np.float64] = rates * tokens / np.maximum(places, 1)
+    if (chances > 1).any():
         raise BadInput(
-            f"The text has too few places for a {kind} feature of the rate {rates.max():.3g}: ask for a "
-            "lower rate, or for a longer text of more words, longer bursts or a longer reach."
+            f"The text has too few positions for a {kind} feature of the rate {rates.max():.3g}: use a "
+            "lower rate, a longer text with more words, longer bursts or a longer reach."
         )
-    return found
+    return chances
 
 
 def plant(
@@ -243,7 +244,7 @@ def plant(
     text: PlantedText,
     settings: PlantedSettings,
 ) -> ActivationPattern:
-    """Choose where the features of a kind may be active.
+    """Choose the candidate positions of the features of a kind.
 
     Parameters
     ----------
@@ -252,7 +253,7 @@ def plant(
     rates
         Share of all tokens on which each feature is to be active.
     rng
-        What the choice is drawn from.
+        Random generator of the choice.
     text
         The text.
     settings
@@ -261,7 +262,7 @@ def plant(
     Raises
     ------
     BadInput
-        If a feature has too few places for its rate.
+        If a feature has too few candidate positions for its rate.
     """
     if kind in ("shared", "private"):
         return Anywhere(rates)
@@ -281,11 +282,11 @@ def plant(
     if kind == "context":
         triggered = AfterTriggers(index, settings.reach, np.ones(0))
         stretches = map(text.stretch, range(text.blocks))
-        found = (np.bincount(triggered.places(s)[1], minlength=len(rates)) for s in stretches)
-        chances = _chances(rates, np.sum(list(found), axis=0), tokens=tokens, kind=kind)
+        counts = [np.bincount(triggered.places(s)[1], minlength=len(rates)) for s in stretches]
+        chances = _chances(rates, np.sum(counts, axis=0), tokens=tokens, kind=kind)
         return AfterTriggers(index, settings.reach, chances)
-    places = np.array([sizes[values].sum() for values in chosen], dtype=np.int64)
-    chances = _chances(rates, places, tokens=tokens, kind=kind)
+    positions = np.array([sizes[values].sum() for values in chosen], dtype=np.int64)
+    chances = _chances(rates, positions, tokens=tokens, kind=kind)
     if kind == "bursty":
         return InBursts(index, settings.burst, chances)
     return OnValues("type" if kind == "token" else "index", index, chances)
@@ -294,11 +295,11 @@ def plant(
 def _on_words_in_documents(
     rates: NDArray[np.float64], rng: np.random.Generator, *, whole: Stretch
 ) -> OnWordsInDocuments:
-    """Choose words and, for each feature, half of the documents."""
+    """Choose words, and a random half of the documents, for each feature."""
     sizes, tokens = np.bincount(whole.type), len(whole)
     words = Index(_choose(2 * rates, sizes, rng, tokens=tokens), len(sizes))
     documents = rng.random((len(whole.lengths), len(rates))) < 0.5
-    found = OnWordsInDocuments(words, documents, np.ones(0))
-    sites = np.bincount(found.sites(whole)[1], minlength=len(rates))
-    chances = _chances(rates, sites, tokens=tokens, kind="token_document")
+    candidates = OnWordsInDocuments(words, documents, np.ones(0))
+    positions = np.bincount(candidates.sites(whole)[1], minlength=len(rates))
+    chances = _chances(rates, positions, tokens=tokens, kind="token_document")
     return OnWordsInDocuments(words, documents, chances)

@@ -1,4 +1,4 @@
-"""The generator: one text and several SAEs' codes on it, block by block, with their truth."""
+"""The generator: one text and the codes of several SAEs on it, with their ground truth."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,52 +23,51 @@ __all__ = ["Planted"]
 
 T = TypeVar("T", bound=np.generic)
 
-#: Kinds whose features of all SAEs see one course.
+#: Kinds whose features have a common pattern in all SAEs.
 _COMMON = ("shared", "context")
 
 #: Standard deviation of the logarithm of activations.
 _HEIGHT = 0.5
 
 #: Streams of random numbers; those of the SAEs follow.
-_PLAN, _COURSES, _SAES = 0, 1, 2
+_PLAN, _PATTERNS, _SAES = 0, 1, 2
 
-#: No feature is active on a larger share of tokens, in expectation.
+#: Largest expected share of tokens on which a feature is active.
 _MOST = 0.4
 
 
 class Planted:
-    """Texts and SAEs whose features are known; equal for equal settings.
+    """Texts and SAEs whose features are known; equal settings give equal results.
 
     The n-th feature of a kind in one SAE is the counterpart of the n-th in every other:
 
     ==============  =======================================================================
-    shared          One course, on any tokens. Each SAE misses some of it and adds noise.
-    context         One course as well, on the tokens that follow certain words in a
-                    document.
-    private         Any tokens, in each SAE by itself: counterparts have nothing in common.
-    token           Occurrences of the same words, on each by a draw of either SAE's own:
-                    more alike than chance, and no more than the shared words explain.
-    position        The same places of documents, on each by a draw of either SAE's own.
-                    Matching takes these for shared: none of its nulls holds the place fixed.
-    bursty          Bursts in the same documents, which begin anywhere, in each SAE by
-                    itself: together more often than chance (lift > 1), and yet
-                    unsynchronised.
-    token_document  Occurrences of the same words in the same documents, on each by a draw
-                    of either SAE's own: no more alike than words and documents explain.
+    shared          A common pattern, on any tokens. Each SAE misses a part of it and adds
+                    noise.
+    context         A common pattern on the tokens that follow certain words in a document.
+    private         Any tokens, independently in each SAE: counterparts are independent.
+    token           Occurrences of the same words, sampled independently in each SAE: the
+                    shared words explain the correlation of counterparts.
+    position        The same positions in documents, sampled independently in each SAE.
+                    Matching finds these as shared: none of its nulls preserves positions.
+    bursty          Bursts in the same documents, at independent positions in each SAE: more
+                    often together than independent features (lift > 1), but not synchronous.
+    token_document  Occurrences of the same words in the same documents, sampled
+                    independently in each SAE: words and documents explain the correlation.
     ==============  =======================================================================
 
-    Features of each SAE are shuffled. Every feature of a kind has the same expected rate
+    The features of each SAE are shuffled. All features of a kind have the same expected rate
     (unless ``spread`` is set), and activations are log-normal.
 
     Parameters
     ----------
     settings
-        What is planted.
+        Size and composition.
 
     Raises
     ------
     BadInput
-        If the text has too few places for a feature of the rate asked for.
+        If the text has too few positions for a feature of its rate.
     """
 
     def __init__(self, settings: PlantedSettings = PlantedSettings()) -> None:  # noqa: B008 - frozen
@@ -76,17 +75,17 @@ class Planted:
         rng = np.random.default_rng([settings.seed, _PLAN])
         self.text = PlantedText(settings, rng)
         self._rates = {kind: self._drawn_rates(kind, rng) for kind in KINDS}
-        self._courses = {k: self._planted(k, rng) for k in KINDS if settings.number(k)}
+        self._patterns = {k: self._planted(k, rng) for k in KINDS if settings.number(k)}
         self._kind = np.repeat(KINDS, [settings.number(kind) for kind in KINDS])
         self._feature = {sae: rng.permutation(settings.d_sae) for sae in settings.saes}
 
     @classmethod
     def make(cls, seed: int = 0, **settings: Any) -> "Planted":
-        """Plant with these of the settings in ``PlantedSettings``."""
+        """Create planted SAEs from fields of ``PlantedSettings``."""
         return cls(PlantedSettings(seed=seed, **settings))
 
     def blocks(self, sae: str) -> Iterator[Block]:
-        """Yield an SAE's codes; each block is drawn when it is asked for."""
+        """Yield an SAE's codes; each block is generated when it is requested."""
         name = self._checked(sae)
         return (self._block(name, number) for number in range(self.text.blocks))
 
@@ -103,34 +102,34 @@ class Planted:
 
     @property
     def units(self) -> Units:
-        """The tokens."""
-        whole = self.text.whole
-        _, type = np.unique(whole.type, return_inverse=True)
-        return Units(whole.document, type.astype(np.int32))
+        """The tokens of the text."""
+        text = self.text.whole
+        _, type = np.unique(text.type, return_inverse=True)
+        return Units(text.document, type.astype(np.int32))
 
     def kinds(self, sae: str) -> NDArray[np.str_]:
         """Return the kind of each feature; (d_sae,)."""
         return self._shuffled(sae, self._kind)
 
     def rates(self, sae: str) -> NDArray[np.float64]:
-        """Return the share of tokens on which each feature is active, expected; (d_sae,)."""
+        """Return the expected share of tokens on which each feature is active; (d_sae,)."""
         return self._shuffled(sae, np.concatenate(list(self._rates.values())))
 
     def pairs(self, *kinds: str, saes: tuple[str, str] | None = None) -> NDArray[np.int64]:
-        """Return the counterparts of some kinds, (features, 2): one column an SAE.
+        """Return the counterparts of some kinds, (features, 2), with a column for each SAE.
 
-        ``saes`` are the first two, if None.
+        If ``saes`` is None, the first two are used.
         """
         for kind in kinds:
             if kind not in KINDS:
                 raise UnknownName("kind of planted features", kind, known=KINDS)
         chosen = np.isin(self._kind, kinds)
-        of = [self._checked(sae) for sae in saes or self.settings.saes[:2]]
-        return np.stack([self._feature[sae][chosen] for sae in of], axis=1)
+        names = [self._checked(sae) for sae in saes or self.settings.saes[:2]]
+        return np.stack([self._feature[sae][chosen] for sae in names], axis=1)
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """The counterparts in the first two SAEs that see the same, (features, 2)."""
+        """The counterparts with a common pattern in the first two SAEs, (features, 2)."""
         return self.pairs(*_COMMON)
 
     def write(
@@ -140,16 +139,16 @@ class Planted:
         settings: "Settings | None" = None,
         progress: Progress = SILENT,
     ) -> "Atlas":
-        """Write an atlas of the SAEs, their codes kept, with all that is reduced from codes.
+        """Write an atlas of the SAEs, with their codes and all reductions of codes.
 
         Parameters
         ----------
         folder
-            Where; a new folder.
+            A new or empty folder.
         settings
-            How codes are reduced, as in an ingest; the defaults if None.
+            Settings of the reductions, as in an ingest; the defaults if None.
         progress
-            Told how far the work is.
+            Notified of the work.
 
         Raises
         ------
@@ -166,9 +165,9 @@ class Planted:
         return sae
 
     def _shuffled(self, sae: str, values: NDArray[T]) -> NDArray[T]:
-        found = np.empty_like(values)
-        found[self._feature[self._checked(sae)]] = values
-        return found
+        shuffled = np.empty_like(values)
+        shuffled[self._feature[self._checked(sae)]] = values
+        return shuffled
 
     def _drawn_rates(self, kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
         spread, mean = self.settings.spread, self.settings.rate_of(kind)
@@ -195,20 +194,20 @@ class Planted:
         )
 
     def _entries(self, sae: str, number: int, stretch: Stretch) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield token, feature (not shuffled yet) and activation of the entries of each kind."""
+        """Yield token, feature (before the shuffle) and activation of the entries of each kind."""
         seed, stream = self.settings.seed, _SAES + self.settings.saes.index(sae)
-        common = np.random.default_rng([seed, _COURSES, number])
+        common = np.random.default_rng([seed, _PATTERNS, number])
         own = np.random.default_rng([seed, stream, number])
         first = 0
-        for kind, course in self._courses.items():
+        for kind, pattern in self._patterns.items():
             if kind in _COMMON:
-                token, feature = course.draw(stretch, common)
+                token, feature = pattern.draw(stretch, common)
                 height = _HEIGHT * common.standard_normal(len(token))
                 seen = own.random(len(token)) >= self.settings.miss
                 token, feature, height = token[seen], feature[seen], height[seen]
                 height = height + self.settings.noise * own.standard_normal(len(token))
             else:
-                token, feature = course.draw(stretch, own)
+                token, feature = pattern.draw(stretch, own)
                 height = _HEIGHT * own.standard_normal(len(token))
             yield token, first + feature, np.exp(height)
             first += self.settings.number(kind)

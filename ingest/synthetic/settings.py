@@ -1,4 +1,4 @@
-"""The settings of planted SAEs, frozen."""
+"""Settings of planted SAEs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,49 +9,50 @@ from ingest.sae.info import slug
 __all__ = ["KINDS", "PlantedSettings"]
 
 KINDS = ("shared", "context", "private", "token", "position", "bursty", "token_document")
-"""Kinds of features; ``ingest.synthetic.Planted`` says what each is."""
+"""Kinds of features; ``ingest.synthetic.Planted`` defines each."""
 
 
 @dataclass(frozen=True)
 class PlantedSettings:
-    """What is planted.
+    """Size and composition of planted SAEs.
 
     Parameters
     ----------
     seed
-        Seed of everything.
+        Seed of the text and of all SAEs.
     saes
-        Names of the SAEs. All have as many features of each kind.
+        Names of the SAEs. All have the same number of features of each kind.
     documents
         Number of documents.
     document_length
-        Mean tokens of a document; each has between half and one and a half times as many.
+        Mean number of tokens in a document; each has between 0.5 and 1.5 times this number.
     context_size
-        Tokens of a context; there is no BOS.
+        Number of tokens in a context; there is no BOS.
     vocabulary
-        Words of the vocabulary, one a token; the n-th has a frequency in proportion to 1/n.
+        Number of words, each a token; the n-th has a frequency proportional to 1/n.
     shared, context, private, token, position, bursty, token_document
-        Features of each kind an SAE.
+        Number of features of each kind in an SAE.
     rate
-        Share of all tokens on which a feature is active, expected.
+        Expected share of all tokens on which a feature is active.
     rates
-        The same for kinds of another rate.
+        The rate of kinds with another one.
     spread
-        Standard deviation of the logarithm of features' rates within a kind, around that
-        mean; counterparts have the same rate. No rate exceeds 0.4.
+        Standard deviation of the logarithm of the rates within a kind, around that mean.
+        Counterparts have the same rate. No rate exceeds 0.4.
     miss
-        Share of a common course (of kinds shared and context) that each SAE misses.
+        Share of a common pattern (kinds shared and context) that each SAE misses.
     noise
-        Standard deviation of the logarithm of an activation where SAEs see the same.
+        Standard deviation of the logarithm of an SAE's noise on activations of a common
+        pattern.
     reach
-        Tokens after a trigger on which a context feature may be active.
+        Number of tokens after a trigger on which a context feature may be active.
     burst
-        Share of its document that a burst takes.
+        Length of a burst, as a share of its document.
 
     Raises
     ------
     BadInput
-        If a number is out of range, or a kind or name is not possible.
+        If a number is out of range, or a kind or name is invalid.
     """
 
     seed: int = 0
@@ -85,21 +86,21 @@ class PlantedSettings:
         self._check("burst", 0 < self.burst <= 1, "above 0 and up to 1")
         rates = [self.rate, *self.rates.values()]
         self._check("rate", all(0 < r <= 0.25 for r in rates), "above 0 and up to 0.25")
-        self._check("shared", self.d_sae > 0, "one feature or more, of whichever kind,")
+        self._check("shared", self.d_sae > 0, "at least one feature of any kind")
         named = len(set(self.saes)) == len(self.saes) and all(n and n == slug(n) for n in self.saes)
         self._check("saes", bool(self.saes) and named, "different names in lower-case letters")
 
-    def _check(self, name: str, fine: bool, possible: str) -> None:
-        if not fine:
-            raise BadInput(f"{name}={getattr(self, name)!r} was asked for; {possible} is possible.")
+    def _check(self, name: str, valid: bool, expected: str) -> None:
+        if not valid:
+            raise BadInput(f"{name} is {getattr(self, name)!r}; expected {expected}.")
 
     @property
     def d_sae(self) -> int:
-        """Features of an SAE."""
+        """Number of features of an SAE."""
         return sum(self.number(kind) for kind in KINDS)
 
     def number(self, kind: str) -> int:
-        """Return how many features of a kind an SAE has."""
+        """Return the number of features of a kind in an SAE."""
         return int(getattr(self, kind))
 
     def rate_of(self, kind: str) -> float:

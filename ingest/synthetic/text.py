@@ -1,4 +1,4 @@
-"""Planted texts: documents of made-up words, each word a token, cut into blocks as a corpus is."""
+"""Planted texts: documents of artificial words, each a token, divided into blocks like a corpus."""
 
 import itertools
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ _SYLLABLES = [c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"]
 
 @dataclass(frozen=True)
 class Stretch:
-    """The tokens of some whole documents.
+    """The tokens of some complete documents.
 
     Parameters
     ----------
     type
-        int64, one a token. Its word.
+        int64, one a token. Number of its word.
     document
         int64, one a token. Number of its document in the text.
     index
@@ -31,7 +31,7 @@ class Stretch:
     first
         Number of the first document.
     begins, lengths
-        int64, one a document. Its first token within the stretch, and its tokens.
+        int64, one a document. Its first token within the stretch, and its number of tokens.
     """
 
     type: NDArray[np.int64]
@@ -46,14 +46,14 @@ class Stretch:
 
 
 class PlantedText:
-    """Documents of words drawn by Zipf's law, independently.
+    """Documents of independent words with frequencies by Zipf's law.
 
     Parameters
     ----------
     settings
-        Its size.
+        The size of the text.
     rng
-        What it is drawn from.
+        Random generator of the text.
     """
 
     def __init__(self, settings: PlantedSettings, rng: np.random.Generator) -> None:
@@ -64,7 +64,7 @@ class PlantedText:
         weights = 1 / np.arange(1, settings.vocabulary + 1)
         edges = np.cumsum(weights / weights.sum())
         drawn = np.searchsorted(edges, rng.random(self._ends[-1]), side="right")
-        # The numbers of words say nothing of how common they are.
+        # The numbers of words are independent of their frequencies.
         order = rng.permutation(settings.vocabulary)
         self._types = order[np.minimum(drawn, settings.vocabulary - 1)].astype(np.int32)
         self.words = _words(settings.vocabulary)
@@ -81,7 +81,7 @@ class PlantedText:
         return len(self._cuts) - 1
 
     def documents(self) -> Iterator[str]:
-        """Yield the documents: words with a space between."""
+        """Yield the documents: words separated by spaces."""
         for begin, end in itertools.pairwise(self._ends.tolist()):
             yield " ".join(map(self.words.__getitem__, self._types[begin:end].tolist()))
 
@@ -95,7 +95,7 @@ class PlantedText:
         return self._stretch(0, len(self.lengths))
 
     def tokens(self, stretch: Stretch) -> Tokens:
-        """Return the tokens of a stretch as codes hold them; spaces are in none."""
+        """Return the tokens of a stretch in the format of codes; spaces are in no token."""
         length = len(self.words[0])
         start = stretch.index * (length + 1)
         return Tokens(
@@ -122,9 +122,9 @@ class PlantedText:
 
 
 def _words(number: int) -> list[str]:
-    """Return so many different words, all of one length, made of syllables."""
+    """Return distinct words of equal length, composed of syllables."""
     syllables = 2
     while len(_SYLLABLES) ** syllables < number:
         syllables += 1
-    made = itertools.product(_SYLLABLES, repeat=syllables)
-    return ["".join(parts) for parts in itertools.islice(made, number)]
+    words = itertools.product(_SYLLABLES, repeat=syllables)
+    return ["".join(parts) for parts in itertools.islice(words, number)]

@@ -1,4 +1,4 @@
-"""Planted SAEs as an atlas: the parts that an ingest would write, with no model behind them."""
+"""Planted SAEs as an atlas: the parts that an ingest writes, without a model."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ HOOK = "hook_embed"
 
 
 class PlantedCodes(Protocol):
-    """What is written: ``Planted``, which imports this module for its method ``write``."""
+    """The interface of ``Planted``, which imports this module for its method ``write``."""
 
     settings: PlantedSettings
 
@@ -49,7 +49,7 @@ def write_atlas(
 ) -> Atlas:
     """Write an atlas; see ``Planted.write``."""
     if path.exists() and any(path.iterdir()):
-        raise BadInput(f"{path} is not empty; name a new folder for the planted atlas.")
+        raise BadInput(f"{path} is not empty; name a new or empty folder for the planted atlas.")
     settings = settings or Settings(context=planted.settings.context_size)
     folder = Folder.create(path)
     with folder.writing():
@@ -88,7 +88,7 @@ def _write_sae(
     reduce_again(
         sae, on_codes(settings), delivery, settings=settings, texts=texts, progress=progress
     )
-    # No activations were read, and the parts that tell of them say so.
+    # No activations were read, so the parts of activations have 0 tokens.
     none = Sizes(sae.info.d_in, sae.info.d_sae, tokens=0, l0=0, vocabulary=0, codes_kept=True)
     subject = Subject(name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
     for reduction in on_activations():
@@ -96,7 +96,7 @@ def _write_sae(
 
 
 def _info(planted: PlantedCodes, name: str) -> SaeInfo:
-    said = f"{planted.settings} {name}"
+    identity = f"{planted.settings} {name}"
     return SaeInfo(
         name=name,
         source="memory",
@@ -112,13 +112,13 @@ def _info(planted: PlantedCodes, name: str) -> SaeInfo:
         context_size=planted.settings.context_size,
         prepend_bos=False,
         dtype="float32",
-        weights=hashlib.sha256(said.encode()).hexdigest(),
+        weights=hashlib.sha256(identity.encode()).hexdigest(),
         model_kwargs={},
     )
 
 
 def _group(planted: PlantedCodes, saes: list[SimpleNamespace], settings: Settings) -> Group:
-    """Return what parts say of the model, though there is none that could be run."""
+    """Return a placeholder for the model, with the properties that parts record."""
     words = "\n".join(planted.text.words)
     model = SimpleNamespace(
         name=MODEL,
