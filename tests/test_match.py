@@ -115,7 +115,7 @@ def test_one_to_one_is_an_assignment_above_the_null(made):
         assert all(matches(made, a, b)[k]["pearson"] > row["null_threshold"] for k in chosen)
 
 
-def test_an_equal_sae_is_found_whole(made, saes):
+def test_an_equal_sae_is_matched_completely(made, saes):
     found = matches(made, "one", "three")
     live = {i for i, column in enumerate(dense(made, "one").T) if (column > 0).sum() >= 3}
     twins = {i for (i, j), m in found.items() if i == j and m["pearson"] > 1 - 1e-9}
@@ -246,7 +246,7 @@ def test_what_is_there_is_not_made_again(copied, lm, saes):
     assert json.loads(path.read_text())["settings"]["draws"] == 4
 
 
-def test_wordless_features_are_left_out_on_request(copied):
+def test_wordless_features_are_excluded_on_request(copied):
     parts = Folder.open(copied).sound().parts
     wordless = {
         name: {
@@ -265,7 +265,7 @@ def test_wordless_features_are_left_out_on_request(copied):
     assert row["left_out"]["wordless features of a"] == len(wordless["one"])
 
 
-def test_all_tells_what_it_passes_over(copied):
+def test_all_reports_skipped_saes(copied):
     discard(Folder.open(copied).codes("two"))
     recorded = RecordingProgress()
     rows = match_saes(copied, settings=FEW, progress=recorded)
@@ -273,7 +273,7 @@ def test_all_tells_what_it_passes_over(copied):
     assert any(m.startswith("Skipped two: its codes are not stored.") for m in recorded.messages)
 
 
-def test_filters_tell_what_they_took(copied):
+def test_filters_report_excluded_pairs(copied):
     settings = replace(FEW, min_pearson=0.3)
     (row,) = match_saes(copied, ["one", "two"], settings=settings)
     kept = matches(copied, "one", "two")
@@ -316,7 +316,7 @@ def test_without_draws_there_is_no_p(copied):
     )
 
 
-def test_bad_requests_are_sentences(copied):
+def test_bad_requests_give_clear_messages(copied):
     with pytest.raises(UnknownName, match="No SAE is named 'four'"):
         match_saes(copied, ["one", "four"])
     with pytest.raises(BadInput, match="one is named twice"):
@@ -324,11 +324,11 @@ def test_bad_requests_are_sentences(copied):
     with pytest.raises(BadInput, match="needs at least two SAEs; there is one"):
         match_saes(copied, ["one"])
     discard(Folder.open(copied).codes("two"))
-    with pytest.raises(Missing, match="needs the codes of two, which is missing"):
+    with pytest.raises(Missing, match="codes of two"):
         match_saes(copied, ["one", "two"])
 
 
-def test_codes_that_are_not_kept_are_told(tmp_path, lm, saes):
+def test_codes_that_are_not_stored_are_reported(tmp_path, lm, saes):
     recorded = RecordingProgress()
     path = tmp_path / "dropped.atlas"
     ingest(path, saes=saes[:2], text=texts(20), model=lm, settings=Settings(keep_codes=False),
@@ -385,7 +385,7 @@ def test_the_command_warns_where_draws_are_too_few_for_any_match(copied):
 
 
 @pytest.mark.parametrize("words", [[], ["one", "--all"], ["--all", "--stale"]])
-def test_the_command_wants_one_way_of_naming(copied, words):
+def test_the_command_needs_exactly_one_selection(copied, words):
     done = CliRunner().invoke(command(), ["match", *words, "--atlas", str(copied)])
     assert done.exit_code != 0
-    assert "one of the three" in str(done.exception or done.output)
+    assert "exactly one of" in str(done.exception or done.output)

@@ -349,7 +349,7 @@ def test_a_real_corpus_is_read_block_by_block(tmp_path, monkeypatch):
     np.testing.assert_array_equal(dense(found.a), [u[2] for u in units])
 
 
-def test_codes_of_other_tokens_are_refused(tmp_path):
+def test_codes_of_other_tokens_are_rejected(tmp_path):
     text = Text([["the cat"], ["a cat of", "the cat of the"]])
     rng = np.random.default_rng(3)
     mine = tokenized(text, TOKENIZERS[0])
@@ -393,7 +393,7 @@ def test_codes_of_another_text_are_rejected(tmp_path):
         align(a, a, Text([["the cat"], ["a cat of"]]), how="words")
 
 
-def test_a_broken_shard_is_said_so(tmp_path):
+def test_a_broken_shard_is_reported(tmp_path):
     broken = tmp_path / "a.arrow"
     broken.write_bytes(b"not codes")
     with pytest.raises(BrokenPart):

@@ -204,7 +204,7 @@ def test_means_far_above_the_spread(ratio: float, silent: int) -> None:
     np.testing.assert_allclose(c.pearson(*every), r.ravel(), atol=1e-9, rtol=0)
 
 
-def test_kept_units_and_allowed_features_only() -> None:
+def test_selected_units_and_allowed_features_only() -> None:
     rng = np.random.default_rng(9)
     a, b = random_dense(rng, 120, 8, rate=0.3), random_dense(rng, 120, 9, rate=0.3)
     kept = np.flatnonzero(rng.random(120) < 0.6)
@@ -232,7 +232,7 @@ def test_codes_in_a_memory_map(tmp_path: object) -> None:
     np.testing.assert_array_equal(mine.pearson, theirs.pearson)
 
 
-def test_refusals_say_what_to_do() -> None:
+def test_errors_report_what_to_do() -> None:
     a = rows_of(np.ones((10, 2)) * np.arange(1, 11)[:, None])
     with pytest.raises(
         OutOfRoom,

@@ -266,7 +266,7 @@ def test_a_pair_that_cannot_move_within_documents_claims_nothing() -> None:
     assert np.isnan(none.q).all()
 
 
-def test_documents_of_one_unit_are_left_out_of_both_and_counted() -> None:
+def test_documents_of_one_unit_are_excluded_from_both_and_counted() -> None:
     rng = np.random.default_rng(7)
     lengths = np.array([1, 8, 1, 1, 15, 10, 1])
     a, b = small(rng, lengths.sum())
@@ -292,7 +292,7 @@ def test_documents_of_one_unit_are_left_out_of_both_and_counted() -> None:
     np.testing.assert_allclose(observed[here], r[pairs.a, pairs.b][here], atol=1e-12)
 
 
-def test_no_draws_say_nothing() -> None:
+def test_no_draws_give_no_p() -> None:
     a, b = small(np.random.default_rng(8), 30)
     correlation = correlated(a, b)
     pairs = correlation.pairs()

@@ -43,7 +43,7 @@ def codes(some):
 
 
 @pytest.mark.parametrize("sae", ["a", "b"])
-def test_features_are_as_frequent_as_asked(some, codes, sae):
+def test_features_have_the_specified_rates(some, codes, sae):
     tokens, rates = len(some.units), some.rates(sae)
     kinds = some.kinds(sae)
     assert {k: (kinds == k).sum() for k in KINDS} == dict.fromkeys(KINDS, 5) | {"private": 8}
@@ -89,7 +89,7 @@ def test_what_is_shared_correlates_and_nothing_else(some, codes):
     assert np.abs(found[rest]).max() < 5 / np.sqrt(len(some.units))
 
 
-def test_a_common_course_is_missed_as_often_as_asked(some, codes):
+def test_a_common_pattern_is_missed_at_the_specified_rate(some, codes):
     for a, b in some.truth:
         x, y = codes["a"][:, a] > 0, codes["b"][:, b] > 0
         seen = (x & y).sum() / x.sum()
@@ -306,7 +306,7 @@ def written(tmp_path_factory, some):
     return path, some.write(path, settings=Settings(shard_blocks=2))
 
 
-def test_the_written_atlas_says_what_was_planted(written, some, codes):
+def test_the_written_atlas_has_the_planted_features(written, some, codes):
     path, atlas = written
     assert [sae["name"] for sae in atlas.table("SAE").to_pylist()] == ["a", "b"]
     assert not Folder.open(path).sound().stale
@@ -368,7 +368,7 @@ def test_a_planted_atlas_of_one_kind_opens(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+def test_the_code_of_the_page_prints_the_documented_output(tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[1] / "docs" / "planted.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (said,) = re.findall(r"It prints:\n\n```\n(.*?)```", page, re.DOTALL)

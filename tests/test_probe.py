@@ -304,7 +304,7 @@ def test_features_one_by_one_give_the_same(toy, kinds):
                     assert edge[name] == value, name
 
 
-def test_too_little_memory_is_told(toy):
+def test_too_little_memory_is_an_error(toy):
     kept, *_, vectors = toy
     with pytest.raises(OutOfRoom, match=r"raise --memory, or use fewer --tokens"):
         probed(kept, [at_embedding(kept, vectors)], memory=1000)
@@ -318,7 +318,7 @@ def test_same_seed_same_edges_and_another_draws_anew(toy):
     assert not tables[0]["positives"].equals(tables[2]["positives"])
 
 
-def test_features_and_tokens_are_taken_as_asked(toy):
+def test_requested_features_and_tokens_are_used(toy):
     kept, _documents, _, _dense, vectors = toy
     (result,) = probed(kept, [at_embedding(kept, vectors)], replace(FAST, features=3))
     left = sum(result.left_out.values())
@@ -335,7 +335,7 @@ def test_first_tokens_only(tmp_path, toy):
         assert edge["positives"] + edge["train_positives"] == (dense[:1001, f] > 0).sum()
 
 
-def test_threshold_tells_what_is_active(toy):
+def test_threshold_defines_active_tokens(toy):
     kept, _, _, dense, vectors = toy
     (result,) = probed(kept, [at_embedding(kept, vectors)], replace(FAST, threshold=1.0))
     for f, edge in rows(result).items():
@@ -461,7 +461,7 @@ def test_one_unit_cannot_be_divided(tmp_path):
     assert training(kept, "sample", share=0.8, seed=0).sum() == 24
 
 
-def test_nan_in_the_vectors_is_told(toy):
+def test_nan_in_the_vectors_is_an_error(toy):
     kept, *_, vectors = toy
     broken = vectors.copy()
     broken[3, 1] = np.nan
@@ -477,7 +477,7 @@ def test_nan_in_the_vectors_is_told(toy):
         {"tokens": 0}, {"c": -1.0}, {"controls": -1},
     ],
 )  # fmt: skip
-def test_settings_that_mean_nothing_are_refused(wrong):
+def test_invalid_settings_are_rejected(wrong):
     with pytest.raises(BadInput):
         ProbeSettings(**wrong)
 

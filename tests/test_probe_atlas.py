@@ -78,7 +78,7 @@ def test_vectors_are_those_of_the_model_at_each_token(path, lm, hook, state):
         assert edge["target"] == f"small/{hook}"
 
 
-def test_the_draws_behind_the_intervals_are_kept(path, lm):
+def test_the_bootstrap_draws_are_stored(path, lm):
     probe_saes(path, ["top", "other"], settings=SETTINGS, model=lm)
     parts = {p.manifest.saes[0]: p for p in Folder.open(path).sound().of("probe")}
     kept = {name: part.table("draws").to_pylist() for name, part in parts.items()}
@@ -95,7 +95,7 @@ def test_the_draws_behind_the_intervals_are_kept(path, lm):
                     assert np.nanquantile(drawn, share) == pytest.approx(wanted, abs=1e-6)
 
 
-def test_how_many_documents_validated_is_kept(path, lm):
+def test_the_number_of_validation_documents_is_stored(path, lm):
     splits = ("document", "sample", "type")
     probe_saes(path, ["top"], settings=replace(SETTINGS, splits=splits, draws=0), model=lm)
     kept = kept_of(path)
@@ -128,7 +128,7 @@ def test_site_that_no_sae_reads_is_in_the_graph(path, lm):
     assert len({r["n"] for r in found}) == 1
 
 
-def test_second_time_nothing_is_done_and_other_settings_replace(path, lm):
+def test_a_second_run_does_nothing_and_other_settings_replace(path, lm):
     probe_saes(path, ["top"], settings=SETTINGS, model=lm)
     (part,) = (Folder.open(path).path / "parts" / "probe").iterdir()
     before = read_manifest(part).manifest
@@ -140,7 +140,7 @@ def test_second_time_nothing_is_done_and_other_settings_replace(path, lm):
     assert read_manifest(part).manifest.settings["controls"] == 2
 
 
-def test_probes_of_an_sae_made_anew_are_stale_and_said_so(path, lm):
+def test_probes_of_a_reingested_sae_are_reported_as_stale(path, lm):
     probe_saes(path, None, settings=SETTINGS, model=lm)
     assert len(edges(path)) > 10 < len(edges(path, "other"))
     recorded = RecordingProgress()
@@ -185,7 +185,7 @@ def test_another_sae_cannot_validate(path, lm, tmp_path):
         probe_saes(path, ["top"], settings=SETTINGS, validate=path, model=lm)
 
 
-def test_a_wrong_site_is_told_before_an_ingest_begins(lm, tmp_path):
+def test_a_wrong_site_is_reported_before_an_ingest_begins(lm, tmp_path):
     with pytest.raises(UnknownName, match=r"blocks\.99"):
         run(
             tmp_path / "g.atlas",
@@ -208,7 +208,7 @@ def test_only_missing_sites_are_probed(path, lm):
         assert (part / "manifest.json").stat().st_mtime_ns == written
 
 
-def test_what_is_missing_or_wrong_is_told(path, lm, tmp_path):
+def test_missing_or_wrong_inputs_are_reported(path, lm, tmp_path):
     with pytest.raises(UnknownName, match="tops"):
         probe_saes(path, ["tops"], settings=SETTINGS, model=lm)
     with pytest.raises(UnknownName, match=r"blocks\.99\.hook_resid_post"):
@@ -232,7 +232,7 @@ def replace_settings(**more):
     return Settings(**more)
 
 
-def test_one_document_is_told(lm, tmp_path):
+def test_a_text_of_one_document_is_reported(lm, tmp_path):
     run(tmp_path / "d.atlas", lm, [named(topk(), "top")], [" ".join(texts())], match=None)
     with pytest.raises(BadInput, match=r"has 1 document, .* --split sample"):
         probe_saes(tmp_path / "d.atlas", settings=SETTINGS, model=lm)

@@ -276,7 +276,7 @@ def test_ridge_where_targets_are_far_above_their_spread(own_weights, dtype):
         np.testing.assert_allclose(found.intercept[label], theirs.intercept_, atol=atol[label])
 
 
-def test_a_tolerance_out_of_reach_is_told():
+def test_a_tolerance_out_of_reach_is_reported():
     _, x, y = made(11)
     probes = LogisticProbes(1e-3, tol=1e-12, max_iter=50).fit(x, y)
     assert not probes.converged_.any()
@@ -399,7 +399,7 @@ def test_one_row():
     assert RidgeProbes(1e-3).fit(x, [[7.0]]).predict(x).tolist() == [[7.0]]
 
 
-def test_vectors_that_are_all_alike():
+def test_vectors_that_are_all_equal():
     x = np.full((30, 4), 2.0)
     y = (np.arange(30) < 10)[:, None]
     probes = LogisticProbes(1e-3, class_weight=None).fit(x, y)
@@ -430,7 +430,7 @@ def test_huge_vectors_and_small_penalties_stay_finite():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("keep", [0, None])
-def test_vectors_that_are_no_numbers_are_refused(tmp_path, bad, keep):
+def test_vectors_with_nan_or_inf_are_rejected(tmp_path, bad, keep):
     _, x, y = made(19)
     x[123, 4] = bad
     with pytest.raises(BadActivations, match="Row 123 of the vectors"):
@@ -450,12 +450,12 @@ def test_arrays_that_torch_cannot_share():
     assert Design(frozen).kept
 
 
-def test_squares_too_large_for_single_precision_are_told():
+def test_squares_too_large_for_single_precision_are_reported():
     with pytest.raises(BadActivations, match="root mean square"):
         LogisticProbes().fit(np.array([[1e30], [-1e30]]), [[1], [0]])
 
 
-def test_a_number_too_large_for_single_precision_is_told():
+def test_a_number_too_large_for_single_precision_is_reported():
     with pytest.raises(BadActivations, match="float32"):
         Design(np.array([[1e300]]))
 

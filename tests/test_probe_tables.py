@@ -169,7 +169,7 @@ def test_a_margin_of_zero_counts_half():
     assert found.false_positives == found.true_negatives == 1.5
 
 
-def test_nothing_told_active_has_no_precision():
+def test_precision_is_nan_without_positive_predictions():
     found = confusion_of(np.full((4, 1), -1.0), np.eye(4)[:, :1], 1 - np.eye(4)[:, :1])
     assert np.isnan(found.precision).all()
     assert np.isnan(found.balanced_precision).all()
@@ -268,7 +268,7 @@ def test_probes_with_fractional_margins_never_score_above_the_ceiling():
         assert not np.any(probe > ceiling)
 
 
-def test_equal_shares_are_told_by_integers():
+def test_equal_shares_are_found_by_integer_arithmetic():
     """1/3 of each class, which floats need not find equal; and a difference floats cannot see."""
     train = counted([10, 20], [[3], [6]])
     assert as_dense(table(train)).tolist() == [[0.5], [0.5]]
@@ -288,7 +288,7 @@ def test_a_feature_active_nowhere_or_everywhere():
 
 
 @pytest.mark.parametrize("drawn", [False, True])
-def test_counts_are_left_as_they_are(drawn):
+def test_counts_are_not_changed(drawn):
     counts, same = (random_counts(np.random.default_rng(1), drawn=drawn) for _ in range(2))
     confusion(table(counts), counts)
     control_positives(counts, counts, permuted(counts.occurrences, draw=0, seed=0))
@@ -298,7 +298,7 @@ def test_counts_are_left_as_they_are(drawn):
             np.testing.assert_array_equal(getattr(now, part), getattr(before, part))
 
 
-def test_one_key_tells_nothing():
+def test_one_key_predicts_nothing():
     only = counted([10], [[3, 0]])
     assert as_dense(table(only)).tolist() == [[0.5, 0]]
     assert confusion(table(only), only).balanced_accuracy[0] == 0.5

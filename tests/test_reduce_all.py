@@ -53,7 +53,7 @@ def test_a_state_saved_and_loaded_goes_on(
 
 
 @REDUCTIONS
-def test_tables_of_the_graph_are_typed_as_the_schema_says(
+def test_tables_of_the_graph_have_the_types_of_the_schema(
     reduction: CodeReduction, blocks: list[Block]
 ) -> None:
     for made in reduction.tables(

@@ -135,7 +135,7 @@ def test_every_edge_as_by_hand(
 
 @settings(deadline=None)
 @given(codes(), st.data())
-def test_any_split_and_any_number_of_looks_is_the_whole(
+def test_any_split_and_number_of_passes_gives_the_same_result(
     given_codes: tuple[list[Block], int], data: st.DataObject
 ) -> None:
     blocks, d_sae = given_codes
@@ -277,7 +277,7 @@ def test_states_stay_within_the_plan(cuts: Sequence[int]) -> None:
     assert max(looked) >= 5
 
 
-def test_ranges_hold_alike_however_the_pairs_lie() -> None:
+def test_ranges_have_similar_size_for_any_distribution_of_pairs() -> None:
     ahead = np.array([1000, 0, 0, 3, 5, 0, 40, 2, 1, 9, 1, 0])
     most = np.minimum(ahead, 2 * np.arange(11, -1, -1))
     for ranges in range(1, 15):
@@ -288,7 +288,7 @@ def test_ranges_hold_alike_however_the_pairs_lie() -> None:
             assert most[first:end].sum() <= most.sum() / ranges + most.max()
 
 
-def test_the_plan_by_width_tokens_and_kept_codes() -> None:
+def test_the_plan_by_width_tokens_and_stored_codes() -> None:
     reduction = Coactivation()
     two = reduction.plan(BIG, memory=4 << 30)
     assert two.looks == 2
@@ -307,7 +307,7 @@ def test_the_plan_by_width_tokens_and_kept_codes() -> None:
         reduction.plan(BIG, memory=1 << 20)
 
 
-def test_more_edges_than_there_is_room_for_are_refused_with_what_to_do() -> None:
+def test_too_many_edges_for_memory_are_rejected_with_advice() -> None:
     blocks = random_blocks(np.random.default_rng(2), [[200]] * 9, d_sae=80, l0=20)
     sizes = sizes_of(blocks, 80)
     edges = edges_of(in_looks(Coactivation(k=12), blocks, 80, 2)).num_rows
@@ -322,6 +322,6 @@ def test_more_edges_than_there_is_room_for_are_refused_with_what_to_do() -> None
 
 
 @pytest.mark.parametrize("wrong", [{"k": 0}, {"min_count": 0}])
-def test_settings_below_one_are_refused(wrong: dict[str, int]) -> None:
+def test_settings_below_one_are_rejected(wrong: dict[str, int]) -> None:
     with pytest.raises(BadInput, match="must be 1 or more"):
         Coactivation(**wrong)

@@ -131,7 +131,9 @@ def test_the_sample_is_from_each_fifth_and_not_from_the_top(
 
 @settings(deadline=None)
 @given(codes(), st.data())
-def test_any_split_is_the_whole(given_codes: tuple[list[Block], int], data: st.DataObject) -> None:
+def test_any_split_gives_the_same_result(
+    given_codes: tuple[list[Block], int], data: st.DataObject
+) -> None:
     blocks, d_sae = given_codes
     cuts = data.draw(st.lists(st.integers(0, len(blocks)), max_size=4))
     assert_same(run(SMALL, blocks, d_sae), run(SMALL, blocks, d_sae, cuts=cuts), rtol=0)
@@ -156,7 +158,7 @@ def test_larger_codes_under_splits(ties: bool) -> None:
                 assert r[name] == value
 
 
-def test_the_sample_is_seeded_and_even_over_places() -> None:
+def test_the_sample_is_seeded_and_uniform_over_positions() -> None:
     """Of 400 places of equal activation each is as likely: later ones as the earlier."""
     blocks = random_blocks(np.random.default_rng(0), [[100]] * 4, d_sae=40, l0=0)
     blocks = [_everywhere(b) for b in blocks]
@@ -198,7 +200,7 @@ def test_states_stay_within_the_plan_and_small_where_features_are_rare() -> None
     assert len(final["order"]) < 10
 
 
-def test_looks_and_refusals() -> None:
+def test_passes_and_rejected_plans() -> None:
     sizes = sizes_of(random_blocks(np.random.default_rng(0), [[50]], d_sae=9, l0=2), 9)
     assert Examples(seed=0).plan(sizes, memory=1 << 30).looks == 2
     assert Examples(seed=0, sample=0).plan(sizes, memory=1 << 30).looks == 1
@@ -211,7 +213,7 @@ def test_looks_and_refusals() -> None:
             Examples(seed=0, **wrong)
 
 
-def test_nothing_active_gives_empty_tables_typed_as_the_schema_says() -> None:
+def test_no_activity_gives_empty_tables_with_the_types_of_the_schema() -> None:
     blocks = random_blocks(np.random.default_rng(0), [[], [5, 0]], d_sae=4, l0=0)
     for name, table in as_dict(run(SMALL, blocks, 4)).items():
         assert table.num_rows == 0

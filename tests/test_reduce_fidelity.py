@@ -75,7 +75,7 @@ def test_fvu_is_the_formula_in_fractions_for_any_split(
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 200), max_size=5))
-def test_any_split_is_the_whole_and_dimensions_agree_with_sklearn(
+def test_any_split_gives_the_same_result_and_dimensions_agree_with_sklearn(
     seed: int, cuts: list[int]
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -107,7 +107,7 @@ def test_no_tokens_and_nothing_that_varies_are_null() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["inputs", "reconstruction", "both"])
-def test_nan_and_inf_are_refused_and_leave_the_state(bad: float, where: str) -> None:
+def test_nan_and_inf_are_rejected_and_do_not_change_the_state(bad: float, where: str) -> None:
     reduction = Fidelity()
     good = torch.arange(6, dtype=torch.float32).reshape(3, 2)
     broken = good.clone()
@@ -131,7 +131,7 @@ def test_perfect_and_mean_reconstructions_anchor_the_scale() -> None:
     assert as_dict(tables(x, mean, 13))["SAE"]["fvu"][0].as_py() == pytest.approx(1, rel=1e-6)
 
 
-def test_tables_are_typed_as_the_schema_says_and_the_plan_holds() -> None:
+def test_tables_have_the_types_of_the_schema_and_the_plan_suffices() -> None:
     x = np.ones((4, 3), dtype=np.float32)
     assert tables(x, x)[0].data.schema.equals(arrow_schema("SAE", "fidelity"))
     plan = Fidelity().plan(Sizes(3, 1, 4, 1.0, 1, True), memory=1 << 20)

@@ -85,7 +85,9 @@ def test_histogram_counts_what_lies_between_its_edges(
 
 @settings(deadline=None)
 @given(codes(), st.data())
-def test_any_split_is_the_whole(given_codes: tuple[list[Block], int], data: st.DataObject) -> None:
+def test_any_split_gives_the_same_result(
+    given_codes: tuple[list[Block], int], data: st.DataObject
+) -> None:
     blocks, d_sae = given_codes
     sizes = sizes_of(blocks, d_sae)
     cuts = data.draw(st.lists(st.integers(0, len(blocks)), max_size=4))
@@ -140,7 +142,7 @@ def test_constant_activations_have_no_spread() -> None:
     assert row["mean_activation"] == row["max_activation"] == float(np.float32(0.1))
 
 
-def test_tables_are_typed_as_the_schema_says_and_the_plan_holds() -> None:
+def test_tables_have_the_types_of_the_schema_and_the_plan_suffices() -> None:
     blocks = random_blocks(np.random.default_rng(1), [[20]], d_sae=8, l0=3, ties=True)
     sizes = sizes_of(blocks, 8)
     finals = reduce(Statistics(), blocks, sizes=sizes)

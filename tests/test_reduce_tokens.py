@@ -87,7 +87,7 @@ def test_every_edge_as_by_hand(given_codes: tuple[list[Block], int], top: int) -
 
 @settings(deadline=None)
 @given(codes(), st.data())
-def test_any_split_and_any_number_of_looks_is_the_whole(
+def test_any_split_and_number_of_passes_gives_the_same_result(
     given_codes: tuple[list[Block], int], data: st.DataObject
 ) -> None:
     blocks, d_sae = given_codes
@@ -165,7 +165,7 @@ def test_pairs_that_come_again_take_no_more_room() -> None:
     assert sum(v.nbytes for v in final.values()) <= plan.bytes
 
 
-def test_a_plan_that_does_not_fit_takes_more_looks_or_is_refused() -> None:
+def test_a_plan_that_does_not_fit_takes_more_passes_or_is_rejected() -> None:
     reduction = TokenCounts()
     whole = reduction.plan(BIG, memory=1 << 40)
     assert whole.looks == 1
@@ -190,6 +190,6 @@ def test_no_active_feature_leaves_no_edges() -> None:
         assert table.schema.equals(arrow_schema(name, "tokens"))
 
 
-def test_a_top_of_none_is_refused() -> None:
+def test_a_top_of_none_is_rejected() -> None:
     with pytest.raises(BadInput, match="top=0"):
         TokenCounts(top=0)

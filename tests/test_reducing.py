@@ -22,12 +22,12 @@ class Large:
         return Plan(looks=1, bytes=3 * 2**18)
 
 
-def test_small_sizes_are_told():
+def test_small_sizes_are_reported_in_mib():
     with pytest.raises(OutOfRoom, match=r"large need 0\.8 MiB for 2,048 .* 0\.5 MiB are allowed"):
         plan_all([Large()], SIZES, memory=2**19)
 
 
-def test_what_the_refusal_of_examples_advises_is_an_option():
+def test_the_error_of_examples_advises_an_existing_option():
     with pytest.raises(OutOfRoom) as refused:
         plan_all([Examples(seed=0)], SIZES, memory=10 * 2**20)
     advised = re.findall(r"--[a-z-]+", str(refused.value))

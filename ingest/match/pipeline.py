@@ -55,7 +55,7 @@ class _Match:
 
     aligned: Aligned
     work: Correlation
-    every: Pairs
+    all_pairs: Pairs
     pairs: Pairs
     shared: NDArray[np.int64]
     chosen: NDArray[np.bool_]
@@ -134,10 +134,10 @@ def compare(
             progress.report(f"{a.name} (a) and {b.name} (b), excluded – {reason}: {number:,}")
     if few := too_few_draws(settings.draws, *_needed((shifts, shuffles, within))):
         progress.report(f"{a.name} and {b.name}: {few}")
-    every, pairs, shared = pairs, pairs.take(passed), shared[passed]
+    all_pairs, pairs, shared = pairs, pairs.take(passed), shared[passed]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(
-        aligned, work, every, pairs, shared, one_to_one(pairs, threshold=threshold),
+        aligned, work, all_pairs, pairs, shared, one_to_one(pairs, threshold=threshold),
         _take(shifts, passed), _take(shuffles, passed), _take(within, passed),
         cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
     )  # fmt: skip
@@ -251,7 +251,7 @@ def _matches(sides: Sides, found: _Match) -> Any:
 
 
 def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
-    pairs, every, work = found.pairs, found.every, found.work
+    pairs, all_pairs, work = found.pairs, found.all_pairs, found.work
     shifts, shuffles, within = found.shifts, found.shuffles, found.within
     synchronous = found.chosen & (shifts.q <= SIGNIFICANT)
     beyond, undecided = _beyond_token(found, synchronous)
@@ -269,8 +269,8 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
         "significant": int(np.count_nonzero(synchronous)) if drawn else None,
         "beyond_token": int(np.count_nonzero(beyond)) if drawn else None,
         "undecided": int(np.count_nonzero(undecided)) if drawn else None,
-        "best_ab": _mean_best(every, every.rank_ab, work.of_a.count, work.allowed_a),
-        "best_ba": _mean_best(every, every.rank_ba, work.of_b.count, work.allowed_b),
+        "best_ab": _mean_best(all_pairs, all_pairs.rank_ab, work.of_a.count, work.allowed_a),
+        "best_ba": _mean_best(all_pairs, all_pairs.rank_ba, work.of_b.count, work.allowed_b),
         "null_best_ab": _number(shifts.best_a),
         "null_best_ba": _number(shifts.best_b),
         "token_null_best_ab": _number(shuffles.best_a),

@@ -64,9 +64,9 @@ class ActiveProbe:
         # A table cannot predict token ids that training never saw, and sampled tokens have no
         # intervals. In both cases there is no verdict.
         self._has_verdict = split != "type" and settings.balance == "weight"
-        every = np.ones(len(train), dtype=np.bool_)
-        self._fitted = self._rows(every if self._rest else train)
-        self._scored = self._rows(every if self._rest else ~train)
+        all_tokens = np.ones(len(train), dtype=np.bool_)
+        self._fitted = self._rows(all_tokens if self._rest else train)
+        self._scored = self._rows(all_tokens if self._rest else ~train)
         self._basis: Spectrum = spectrum(self._fitted.design)
         self._task = ControlTask(
             site, data, train, fitted=self._fitted, scored=self._scored, seed=settings.seed

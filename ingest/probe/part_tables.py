@@ -137,6 +137,6 @@ def _array(name: str, values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(values.astype(np.float64), kind, mask=np.isnan(values))
     if pa.types.is_integer(kind):
         none = np.isnan(values.astype(np.float64))
-        whole = np.ceil(values) if name.startswith("true_") else np.floor(values)
-        return pa.array(np.where(none, 0, whole).astype(np.int64), kind, mask=none)
+        rounded = np.ceil(values) if name.startswith("true_") else np.floor(values)
+        return pa.array(np.where(none, 0, rounded).astype(np.int64), kind, mask=none)
     return pa.array(values, kind)

@@ -138,9 +138,9 @@ def _jobs(
     for split in splits:
         how: Any = "document" if split == "corpus" else split
         train = training(data, how, share=settings.train_share, seed=settings.seed)
-        every = np.ones(len(data), dtype=np.bool_)
+        all_tokens = np.ones(len(data), dtype=np.bool_)
         drawn = settings.draws_from_all(split)
-        sides = [every] if drawn else [train, ~train]
+        sides = [all_tokens] if drawn else [train, ~train]
         least = settings.min_positives
         if drawn:  # each class needs at least one sampled token and one remaining token
             share = settings.train_share
@@ -207,8 +207,8 @@ def _chunks(
     features: NDArray[np.int64], data: ProbeData, memory: int
 ) -> Iterator[NDArray[np.int64]]:
     """Yield groups of features whose occurrences fit into memory."""
-    every = np.ones(len(data), dtype=np.bool_)
-    (count,) = data.positives((every,), threshold=0.0)
+    all_tokens = np.ones(len(data), dtype=np.bool_)
+    (count,) = data.positives((all_tokens,), threshold=0.0)
     room = max(memory // ENTRY, int(count.max(initial=1)))
     number = np.cumsum(count[features]) // room
     for n in np.unique(number):

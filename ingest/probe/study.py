@@ -316,9 +316,9 @@ class _Work:
     def _data(self, subject: Subject) -> ProbeData:
         texts = [subject.shards]
         if self.other is not None:
-            there = open_subject(self.other.folder, self.other.sound, subject.name)
-            check_same(subject, there, where=self.other.folder.path)
-            texts.append(there.shards)
+            validation = open_subject(self.other.folder, self.other.sound, subject.name)
+            check_same(subject, validation, where=self.other.folder.path)
+            texts.append(validation.shards)
         return ProbeData(texts, d_sae=int(subject.row["d_sae"]), first=self.settings.tokens)
 
     def _designs(self, data: ProbeData, subject: Subject) -> dict[str, Design]:

@@ -42,7 +42,7 @@ def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
     return Subject(**vars(ingested), shards=shards)
 
 
-def check_same(here: Subject, there: Subject, *, where: Path) -> None:
+def check_same(subject: Subject, counterpart: Subject, *, where: Path) -> None:
     """Check that an SAE and its model are the same in two atlases.
 
     Raises
@@ -51,14 +51,14 @@ def check_same(here: Subject, there: Subject, *, where: Path) -> None:
         If they differ.
     """
     for field, mine, other in (
-        ("weights", here.row["weights"], there.row["weights"]),
-        ("model", here.model["weights"], there.model["weights"]),
-        ("model's parameters", differ(here.parameters, there.parameters), False),
-        ("tokenizer", here.model["tokenizer"], there.model["tokenizer"]),
-        ("contexts", here.contexts, there.contexts),
+        ("weights", subject.row["weights"], counterpart.row["weights"]),
+        ("model", subject.model["weights"], counterpart.model["weights"]),
+        ("model's parameters", differ(subject.parameters, counterpart.parameters), False),
+        ("tokenizer", subject.model["tokenizer"], counterpart.model["tokenizer"]),
+        ("contexts", subject.contexts, counterpart.contexts),
     ):
         if mine != other:
             raise Mismatch(
-                f"{here.name} is another SAE in {where} (its {field} differ), so {where} cannot validate its "
+                f"{subject.name} is another SAE in {where} (its {field} differ), so {where} cannot validate its "
                 "probes. Ingest the same SAE there, with the same model and --context."
             )

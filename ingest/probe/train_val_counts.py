@@ -142,7 +142,7 @@ def subsampled(
         off[on] = False
         on_drawn.append(_entries(rng.choice(on, number, replace=False), feature))
         off_drawn.append(_entries(rng.choice(np.flatnonzero(off), number, replace=False), feature))
-    drawn = (_together(on_drawn), _together(off_drawn))
+    drawn = (_concatenated(on_drawn), _concatenated(off_drawn))
     return Sides(train, active, len(features), drawn, rest=share is not None)
 
 
@@ -152,7 +152,7 @@ def _entries(token: NDArray[np.int64], feature: int) -> Occurrences:
     )
 
 
-def _together(many: list[Occurrences]) -> Occurrences:
+def _concatenated(parts: list[Occurrences]) -> Occurrences:
     return Occurrences(
-        *(np.concatenate([getattr(one, n) for one in many]) for n in ("token", "feature", "value"))
+        *(np.concatenate([getattr(one, n) for one in parts]) for n in ("token", "feature", "value"))
     )

@@ -132,19 +132,19 @@ class Statistics:
 
 def _add_histogram(state: Arrays, other: NDArray[np.int64], lowest: int) -> None:
     """Add bins that begin at number ``lowest``; the histogram of the state grows if necessary."""
-    mine = state["histogram"]
+    own = state["histogram"]
     if not other.shape[1]:
         return
-    if not mine.shape[1]:
+    if not own.shape[1]:
         state["histogram"], state["lowest"] = other, np.array([lowest])
         return
-    here = int(state["lowest"][0])
-    first = min(here, lowest)
-    last = max(here + mine.shape[1], lowest + other.shape[1])
-    if (first, last) != (here, here + mine.shape[1]):
-        mine = np.pad(mine, ((0, 0), (here - first, last - here - mine.shape[1])))
-        state["histogram"], state["lowest"] = mine, np.array([first])
-    mine[:, lowest - first : lowest - first + other.shape[1]] += other
+    begin = int(state["lowest"][0])
+    first = min(begin, lowest)
+    last = max(begin + own.shape[1], lowest + other.shape[1])
+    if (first, last) != (begin, begin + own.shape[1]):
+        own = np.pad(own, ((0, 0), (begin - first, last - begin - own.shape[1])))
+        state["histogram"], state["lowest"] = own, np.array([first])
+    own[:, lowest - first : lowest - first + other.shape[1]] += other
 
 
 def _histogram_table(state: Arrays) -> Table:

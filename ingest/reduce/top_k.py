@@ -167,12 +167,12 @@ def _seat(
     touched = np.zeros(len(state["bar"]), dtype=np.bool_)
     touched[_group(order)] = True
     old = np.flatnonzero(touched[_group(state["order"][:used])])
-    every = np.concatenate([state["order"][old], order])
-    by = _sorted(every, np.concatenate([state["place"][old], place]))
-    group = _group(every[by])
+    candidates = np.concatenate([state["order"][old], order])
+    by = _sorted(candidates, np.concatenate([state["place"][old], place]))
+    group = _group(candidates[by])
     rank = ranks(group)
     last = by[rank == n - 1]
-    state["bar"][_group(every[last])] = _key(every[last])
+    state["bar"][_group(candidates[last])] = _key(candidates[last])
     stays, leaves = by[rank < n], by[rank >= n]
     fresh = stays[stays >= len(old)] - len(old)
     # Every removed row was replaced by a new one, so there are at most as many free slots.

@@ -218,7 +218,7 @@ def _choose(
 
 
 def _chances(
-    rates: NDArray[np.float64], places: NDArray[np.int64], *, tokens: int, kind: str
+    rates: NDArray[np.float64], positions: NDArray[np.int64], *, tokens: int, kind: str
 ) -> NDArray[np.float64]:
     """Return the probability that each feature is active on a candidate position.
 
@@ -227,7 +227,7 @@ def _chances(
     BadInput
         If a feature has too few candidate positions for its rate.
     """
-    chances: NDArray[np.float64] = rates * tokens / np.maximum(places, 1)
+    chances: NDArray[np.float64] = rates * tokens / np.maximum(positions, 1)
     if (chances > 1).any():
         raise BadInput(
             f"The text has too few positions for a {kind} feature of the rate {rates.max():.3g}: use a "
@@ -266,17 +266,17 @@ def plant(
     """
     if kind in ("shared", "private"):
         return Anywhere(rates)
-    whole, tokens = text.whole, len(text)
+    stretch, tokens = text.whole, len(text)
     if kind == "token_document":
-        return _on_words_in_documents(rates, rng, whole=whole)
+        return _on_words_in_documents(rates, rng, stretch=stretch)
     if kind == "context":
         every = Index([np.array([word]) for word in range(len(text.words))], len(text.words))
-        _, word = AfterTriggers(every, settings.reach, np.ones(0)).places(whole)
+        _, word = AfterTriggers(every, settings.reach, np.ones(0)).places(stretch)
         sizes = np.bincount(word, minlength=len(text.words))
     elif kind == "bursty":
-        sizes = _burst(whole.lengths, settings.burst)
+        sizes = _burst(stretch.lengths, settings.burst)
     else:
-        sizes = np.bincount(whole.type if kind == "token" else whole.index)
+        sizes = np.bincount(stretch.type if kind == "token" else stretch.index)
     chosen = _choose(rates, sizes, rng, tokens=tokens)
     index = Index(chosen, len(sizes))
     if kind == "context":
@@ -293,13 +293,13 @@ def plant(
 
 
 def _on_words_in_documents(
-    rates: NDArray[np.float64], rng: np.random.Generator, *, whole: Stretch
+    rates: NDArray[np.float64], rng: np.random.Generator, *, stretch: Stretch
 ) -> OnWordsInDocuments:
     """Choose words, and a random half of the documents, for each feature."""
-    sizes, tokens = np.bincount(whole.type), len(whole)
+    sizes, tokens = np.bincount(stretch.type), len(stretch)
     words = Index(_choose(2 * rates, sizes, rng, tokens=tokens), len(sizes))
-    documents = rng.random((len(whole.lengths), len(rates))) < 0.5
+    documents = rng.random((len(stretch.lengths), len(rates))) < 0.5
     candidates = OnWordsInDocuments(words, documents, np.ones(0))
-    positions = np.bincount(candidates.sites(whole)[1], minlength=len(rates))
+    positions = np.bincount(candidates.sites(stretch)[1], minlength=len(rates))
     chances = _chances(rates, positions, tokens=tokens, kind="token_document")
     return OnWordsInDocuments(words, documents, chances)

@@ -180,7 +180,7 @@ class LogisticProbes(_Probes):
         BadInput
             If shapes, labels or weights are invalid.
         BadActivations
-            The vectors hold NaN or Inf.
+            If the vectors hold NaN or Inf.
         """
         labels = _columns(Y, "labels")
         values = _values(labels)
@@ -206,7 +206,7 @@ class LogisticProbes(_Probes):
         BadInput
             If shapes or counts are invalid.
         BadActivations
-            The vectors hold NaN or Inf.
+            If the vectors hold NaN or Inf.
         """
         if self.class_weight not in ("balanced", None):
             raise BadInput(f"class_weight is {self.class_weight!r}; expected 'balanced' or None.")
@@ -298,7 +298,7 @@ class RidgeProbes(_Probes):
         BadInput
             If shapes, targets or weights are invalid.
         BadActivations
-            The vectors hold NaN or Inf.
+            If the vectors hold NaN or Inf.
         """
         design = self._design(X)
         targets = _columns(Y, "targets", rows=design.rows)

@@ -59,16 +59,16 @@ class Search:
 
     @property
     def stuck(self) -> Tensor:
-        """Which labels cannot make a longer step; bool, (labels,)."""
+        """Which labels have a step below ``SHORTEST``; bool, (labels,)."""
         return self._step < SHORTEST
 
-    def keep(self, kept: Tensor) -> None:
+    def keep(self, labels: Tensor) -> None:
         """Retain these labels and drop all others."""
-        self._losses = self._losses.keep(kept)
-        self._values = self._values.keep(kept)
-        self._history = [(s[kept], y[kept], r[kept]) for s, y, r in self._history]
+        self._losses = self._losses.keep(labels)
+        self._values = self._values.keep(labels)
+        self._history = [(s[labels], y[labels], r[labels]) for s, y, r in self._history]
         for name in PER_LABEL:
-            setattr(self, name, getattr(self, name)[kept])
+            setattr(self, name, getattr(self, name)[labels])
 
     def advance(self) -> None:
         """Try a step of every label, and accept it where it is good enough."""

@@ -29,9 +29,11 @@ class Values:
     gradient: Tensor
     largest: Tensor
 
-    def keep(self, kept: Tensor) -> "Values":
+    def keep(self, labels: Tensor) -> "Values":
         """Return the values of a subset of labels."""
-        return Values(self.loss[kept], self.size[kept], self.gradient[kept], self.largest[kept])
+        return Values(
+            self.loss[labels], self.size[labels], self.gradient[labels], self.largest[labels]
+        )
 
     def where(self, good: Tensor, other: "Values") -> "Values":
         """Return these values where ``good``, (labels,), and ``other`` elsewhere."""
@@ -87,16 +89,16 @@ class Losses:
         means = weighted[:, :-1] / targets.total[:, None]
         return cls(design, basis, targets, penalty, means, linear)
 
-    def keep(self, kept: Tensor) -> "Losses":
+    def keep(self, labels: Tensor) -> "Losses":
         """Return the losses of a subset of labels."""
         shared = len(self.means) == 1 != len(self.linear)
         return Losses(
             self.design,
             self.basis,
-            self.targets.keep(kept),
-            self.penalty[kept],
-            self.means if shared else self.means[kept],
-            self.linear[kept],
+            self.targets.keep(labels),
+            self.penalty[labels],
+            self.means if shared else self.means[labels],
+            self.linear[labels],
         )
 
     def start(self, far: float) -> Tensor:

@@ -64,16 +64,16 @@ class Targets:
             target = torch.addcmul(target, weight, self.level, value=-1)
         return weight, target
 
-    def keep(self, kept: Tensor) -> "Targets":
+    def keep(self, labels: Tensor) -> "Targets":
         """Return a subset of the labels."""
         shared = self.weight.shape[1] == 1 != self.target.shape[1]
         return Targets(
-            self.weight if shared else self.weight[:, kept],
-            self.target[:, kept],
-            self.total if shared else self.total[kept],
-            None if self.level is None else self.level[kept],
-            self.spread[kept],
-            self.same[kept],
+            self.weight if shared else self.weight[:, labels],
+            self.target[:, labels],
+            self.total if shared else self.total[labels],
+            None if self.level is None else self.level[labels],
+            self.spread[labels],
+            self.same[labels],
         )
 
 
