@@ -195,7 +195,8 @@ def match(
         if not rows:
             echo("Nothing to match: no match of this atlas is stale.")
         for row in rows:
-            if few := too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"]):
+            few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
+            if few and not row["beyond_token"]:
                 echo(f"{row['a']} and {row['b']}: {few}")
             for reason, number in row["left_out"].items():
                 if number:

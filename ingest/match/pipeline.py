@@ -132,7 +132,9 @@ def compare(
     for reason, number in left_out.items():
         if number:
             progress.report(f"{a.name} (a) and {b.name} (b), excluded – {reason}: {number:,}")
-    if few := too_few_draws(settings.draws, *_needed((shifts, shuffles, within))):
+    nulls = (shifts, shuffles, within)
+    found_some = all((null.q <= SIGNIFICANT).any() for null in nulls)
+    if not found_some and (few := too_few_draws(settings.draws, *_needed(nulls))):
         progress.report(f"{a.name} and {b.name}: {few}")
     all_pairs, pairs, shared = pairs, pairs.take(passed), shared[passed]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
