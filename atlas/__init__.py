@@ -1,4 +1,4 @@
-"""The feature atlas: what an atlas is, where it is kept, and how people reach it.
+"""Open and query a feature atlas, stored in a folder or on a server.
 
 >>> from atlas import Atlas                                    # doctest: +SKIP
 >>> atlas = Atlas.open("demo.atlas")                           # or "neo4j://localhost"

@@ -1,4 +1,4 @@
-"""``Atlas``: one object to ask an atlas questions, whether a folder or on a server."""
+"""``Atlas``: read and query an atlas, in a folder or on a server."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,18 +26,18 @@ __all__ = ["Atlas"]
 class Atlas:
     """An atlas, open for reading.
 
-    Made by ``Atlas.open``; usable as a context manager.
+    Create one with ``Atlas.open``. It is a context manager.
 
     Parameters
     ----------
     url
-        Where it is: a path, or the URL of a server without its password.
+        The path of a folder, or the URL of a server without its password.
     folder
-        Its folder; None on a server.
+        The folder of the atlas; None on a server.
     store
-        Its store; None for a folder whose embedded view has not been needed yet.
+        The graph store; None for a folder whose embedded view is not built yet.
     progress
-        Told how far the building of the embedded view is.
+        Reports progress while the embedded view is built.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Atlas:
         url
             The path of a folder, or ``neo4j://…``, ``neo4j+s://…``, ``bolt://…``.
         username, password
-            For a server; from ``NEO4J_USERNAME`` and ``NEO4J_PASSWORD`` if not given.
+            Login of a server; by default ``NEO4J_USERNAME`` and ``NEO4J_PASSWORD``.
         database
-            For a server: which database, its default one if not given.
+            Database of a server; its default database if None.
         progress
-            Told how far long work is.
+            Reports the progress of long work.
 
         Raises
         ------
@@ -92,14 +92,14 @@ class Atlas:
 
     @property
     def saes(self) -> list[str]:
-        """The names of the SAEs in it."""
+        """Sorted names of the SAEs in the atlas."""
         if self.folder is None:
             return sorted(self.store.contents())
         return self._sound().saes
 
     @property
     def store(self) -> Store:
-        """The graph store; a folder's embedded view is built at the first use."""
+        """The graph store; for a folder, the embedded view is built on first use."""
         if self._store is None:
             assert self.folder is not None
             name = f"graph-{graph_fingerprint(self._sound())}.kuzu"
@@ -115,26 +115,26 @@ class Atlas:
         Raises
         ------
         RequestError
-            If the atlas is open on a server, which keeps no parts.
+            If the atlas is on a server, which stores no parts.
         """
         if self.folder is None:
             raise RequestError(
-                f"{self.url} is a server; the parts lie in the folder of the atlas. Open that folder."
+                f"{self.url} is a server, which stores no parts; open the folder of the atlas instead."
             )
         if self._graph is None:
             self._graph = assemble(self.folder, self._sound())
         return self._graph
 
     def table(self, name: str, *, sae: str | None = None) -> "pa.Table":
-        """Return one table, rows in the order of their keys.
+        """Return one table, sorted by its keys.
 
         Parameters
         ----------
         name
             A node or edge table of the schema (``"Feature"``, ``"FIRES_ON"``), or a
-            table that parts keep beside the graph (``"histogram"``; folders only).
+            table that parts store outside the graph (``"histogram"``; folders only).
         sae
-            Only the rows that belong to this SAE. Nodes that SAEs share are given whole.
+            Return only the rows of this SAE. Tables of shared nodes are returned complete.
 
         Raises
         ------
@@ -146,14 +146,14 @@ class Atlas:
                 "SAE", sae, known=self.saes, hint=f"`atlas list` shows what {self.url} holds."
             )
         if name[:1].islower():
-            return self._beside(name, sae)
+            return self._extra_table(name, sae)
         schema.table(name)
         if self.folder is None:
             return self.store.table(name, sae)
         return rows_of(name, sae, assemble_table(name, self._sound()))
 
     def features(self, sae: str) -> "pa.Table":
-        """Return the features of an SAE, in the order of their index."""
+        """Return the features of an SAE, sorted by index."""
         return self.table("Feature", sae=sae).sort_by("idx")
 
     def graph(
@@ -164,11 +164,11 @@ class Atlas:
         Parameters
         ----------
         sae
-            The SAE's name. Vertex i is feature i; features without an edge are vertices too.
+            Name of the SAE. Vertex i is feature i; isolated features are vertices too.
         kind
-            The library whose graph it is.
+            Graph library of the result.
         min_count
-            Only edges with at least this ``count``.
+            Include only edges with at least this ``count``.
 
         Raises
         ------
@@ -188,18 +188,18 @@ class Atlas:
         timeout: float = 60,
         limits: Limits | None = None,
     ) -> "pa.Table":
-        """Run a reading Cypher query, on the embedded store in a process of its own.
+        """Run a read-only Cypher query; on the embedded store, in a separate process.
 
         Parameters
         ----------
         cypher
             The query.
         params
-            A value for every ``$name`` in it.
+            A value for every ``$name`` in the query.
         timeout
-            Seconds after which it is given up.
+            Time limit in seconds.
         limits
-            Seconds, memory and rows it may take, in place of ``timeout``; by default
+            Limits on time, memory and rows, which replace ``timeout``; by default
             2 GiB and a million rows.
 
         Raises
@@ -215,31 +215,31 @@ class Atlas:
         Parameters
         ----------
         name
-            Its name; ``queries.names()`` and ``atlas query`` list them.
+            Name of the query; ``queries.names()`` and ``atlas query`` list them.
         timeout
-            Seconds after which it is given up.
+            Time limit in seconds.
         **params
-            Its parameters; those left out take the default the query states.
+            Parameters of the query; missing ones take the default of the query.
 
         Raises
         ------
         UnknownName
-            If there is no query of this name, or nothing of a name in its parameters.
+            If no query has this name, or a parameter names an unknown SAE, feature, site or model.
         BadInput
-            If a parameter is missing, unknown, of the wrong type, or none of its choices; or if
-            the answer is not known, because two SAEs were never matched.
+            If a parameter is missing, unknown, of the wrong type, or not one of its choices; or if
+            two SAEs were never matched, so that the answer is unknown.
         """
         return self.answer(named(name, params), limits=Limits(timeout=timeout))
 
     def answer(self, question: Question, *, limits: Limits | None = None) -> "pa.Table":
-        """Answer a question: a named query, which runs in this process, or Cypher of a user.
+        """Answer a question: a named query, which runs in this process, or a user's Cypher.
 
         Parameters
         ----------
         question
-            What ``atlas.named_queries`` made of a name and its parameters, or of a query.
+            A named query with its parameters, or Cypher; see ``atlas.named_queries``.
         limits
-            Seconds, memory and rows it may take; a named query has a limit on time only.
+            Limits on time, memory and rows; a named query has a time limit only.
 
         Raises
         ------
@@ -257,20 +257,22 @@ class Atlas:
         return answer
 
     def check_names(self, question: Question) -> None:
-        """Tell an answer that has no rows from a question that cannot be answered.
+        """Check that the names in a named query exist and that its SAEs were matched.
+
+        Call this when an answer has no rows, to find out whether the question was valid.
 
         Parameters
         ----------
         question
-            A named query, filled in: its header says which parameters are names, and which
-            two SAEs must have been matched. Cypher of one's own passes.
+            A named query with its parameters. Its header declares which parameters are names
+            and which two SAEs must have been matched. A user's Cypher is not checked.
 
         Raises
         ------
         UnknownName
-            If there is no SAE, feature, site or model of a name given.
+            If no SAE, feature, site or model has a name in the parameters.
         BadInput
-            If nothing is known of two SAEs, because they were never matched.
+            If two SAEs were never matched, so that the answer is unknown.
         """
         if question.query is None:
             return
@@ -297,18 +299,18 @@ class Atlas:
             raise UnknownName(kind, name, known=known)
 
     def _check_matched(self, one: str, other: str) -> None:
-        """Raise BadInput unless the one was matched with the other; ``""``: with any."""
+        """Raise BadInput unless two SAEs were matched; ``other=""`` means any SAE."""
         if one == other:
-            raise BadInput(f"{one} was named twice; an SAE is not matched with itself.")
+            raise BadInput(f"{one} is named twice; name two different SAEs.")
         cypher = "MATCH (s:SAE {name: $one})-[:COMPARED_WITH]-(o:SAE) RETURN o.name AS name"
         found = self.store.query(cypher, {"one": one})["name"].to_pylist()
         if other in found or (found and not other):
             return
-        whom, what = (other, other) if other else ("another SAE", "OTHER")
-        then = "" if self.folder else ", in the folder of the atlas; then push it again"
+        partner, argument = (other, other) if other else ("another SAE", "OTHER")
+        then = "" if self.folder else " in the folder of the atlas, then push it again"
         raise BadInput(
-            f"{one} was never matched with {whom}, so what they have in common is not known; "
-            f"match them: `atlas match {one} {what}`{then}."
+            f"{one} was never matched with {partner}, so the answer is unknown; "
+            f"run `atlas match {one} {argument}`{then}."
         )
 
     def _check_feature(self, id: str) -> None:
@@ -319,11 +321,11 @@ class Atlas:
         ][0].as_py()
         if not idx.isdecimal() or int(idx) >= count:
             raise UnknownName(
-                "feature", id, hint=f"Those of {sae} are {sae}/0 to {sae}/{count - 1}."
+                "feature", id, hint=f"The features of {sae} are {sae}/0 to {sae}/{count - 1}."
             )
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -343,7 +345,7 @@ class Atlas:
         return f"Atlas({self.url!r}, saes={self.saes})"
 
     def _drop_older_views(self, current: str) -> None:
-        """Remove views of parts that are no longer so; who has one open keeps it."""
+        """Remove views of older parts; a process that has one open can still read it."""
         assert self.folder is not None
         from atlas.stores.kuzu import discard_view
 
@@ -359,12 +361,12 @@ class Atlas:
             self._seen = self.folder.sound()
         return self._seen
 
-    def _beside(self, name: str, sae: str | None) -> "pa.Table":
+    def _extra_table(self, name: str, sae: str | None) -> "pa.Table":
         import pyarrow as pa
 
         if self.folder is None:
             raise RequestError(
-                f"The table {name!r} is kept in the folder of the atlas, not on a server."
+                f"The table {name!r} is not stored on a server; open the folder of the atlas instead."
             )
         parts = [p for p in self._sound().parts.values() if p.manifest.kind != "codes"]
         wanted = [p for p in parts if sae is None or sae in p.manifest.saes]

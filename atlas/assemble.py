@@ -1,6 +1,6 @@
-"""Sound parts joined into the schema's node and edge tables.
+"""Join sound parts into the node and edge tables of the schema.
 
-The kind that owns a table makes its rows; other kinds add columns, joined by
+The kind that owns a table writes its rows; other kinds add columns, joined by
 key. Nodes that several SAEs share (their model, the corpus, tokens) occur once.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["assemble", "assemble_table", "fingerprints", "graph_fingerprint", "r
 
 
 def fingerprints(sound: Sound) -> dict[str, str]:
-    """Return, for each SAE, the hash of all sound parts that touch it and fill tables of the graph."""
+    """Return, for each SAE, a hash of all its sound parts that fill tables of the graph."""
     touching: dict[str, list[str]] = {name: [] for name in sound.saes}
     for key, part in sorted(sound.parts.items()):
         if _fills_graph(part):
@@ -38,14 +38,14 @@ def fingerprints(sound: Sound) -> dict[str, str]:
 
 
 def _fills_graph(part: Part) -> bool:
-    """Return whether a part has a table of the schema; codes and results of some studies have none."""
+    """Return whether a part has a table of the schema; codes and some studies have none."""
     return any(not name[0].islower() for name in part.manifest.tables)
 
 
 def graph_fingerprint(sound: Sound) -> str:
-    """Return one hash, 16 hex digits, for all that a view of the atlas is made from.
+    """Return one hash, 16 hex digits, of everything that a view of the atlas is built from.
 
-    Parts that touch no SAE are in it too: what they add, SAEs share.
+    The hash also covers parts that touch no SAE, because they add shared nodes and edges.
     """
     lines = [f"{name} {hash}" for name, hash in sorted(fingerprints(sound).items())]
     lines += [
@@ -64,13 +64,13 @@ def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
     folder
         The atlas.
     sound
-        Its sound parts, if they are known already.
+        Its sound parts, if already read.
 
     Raises
     ------
     BrokenPart
         If a file of a sound part has changed, two parts disagree about a shared
-        node, or an edge ends at a node that is not there.
+        node, or an edge ends at a missing node.
     """
     sound = sound or folder.sound()
     tables = {of.name: assemble_table(of.name, sound) for of in TABLES}
@@ -80,15 +80,15 @@ def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
 
 
 def assemble_table(name: str, sound: Sound) -> "pa.Table":
-    """Join one table from the sound parts that fill it; others are not read."""
+    """Join one table from the sound parts that fill it, without reading other parts."""
     return _table(schema.table(name), sound)
 
 
 def rows_of(name: str, sae: str | None, data: "pa.Table") -> "pa.Table":
-    """Return a table's rows in the order of their keys, all or those of one SAE.
+    """Return the rows of a table, sorted by key: all rows, or those of one SAE.
 
-    The rows of an SAE are those whose key begins with its name, and the edges that
-    leave them; nodes that SAEs share are given whole.
+    The rows of an SAE are the nodes whose key begins with its name, and the edges that
+    leave them. Tables of shared nodes are returned complete.
     """
     of = schema.table(name)
     if sae is not None:
@@ -101,7 +101,7 @@ def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
     import pyarrow.compute as pc
 
     source = schema.node(of.source) if isinstance(of, Edge) else of
-    key = data[of.keys[0]]  # of an edge: the key of what it leaves
+    key = data[of.keys[0]]  # for an edge: the key of its source
     if source.shared:
         return pa.array(np.full(data.num_rows, isinstance(of, Node)))
     return pc.or_(pc.equal(key, sae), pc.starts_with(key, f"{sae}/"))
@@ -110,20 +110,20 @@ def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
 def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
     import pyarrow as pa
 
-    made = [t for kind in (of.owner, *of.also) for t in _all(sound, of, kind)]
-    base = pa.concat_tables(made) if made else schema.arrow_schema(of.name, of.owner).empty_table()
-    base = _once(of, base)
+    rows = [t for kind in (of.owner, *of.also) for t in _tables_of(sound, of, kind)]
+    base = pa.concat_tables(rows) if rows else schema.arrow_schema(of.name, of.owner).empty_table()
+    base = _unique(of, base)
     if of.name == "Model":
         base = _with_described(base, sound)
     for kind in sorted(schema.owners(of) - {of.owner}):
-        base = _joined(of, base, _all(sound, of, kind), kind=kind)
+        base = _joined(of, base, _tables_of(sound, of, kind), kind=kind)
     return base.select(schema.arrow_schema(of.name).names).cast(schema.arrow_schema(of.name))
 
 
-def _all(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
-    """Return what parts of a kind hold of a table.
+def _tables_of(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
+    """Return one table from each part of a kind.
 
-    Columns that a part is older than, or had when they meant something else, are null.
+    A column is null if the part is older than the column or its current meaning.
     """
     import pyarrow as pa
 
@@ -141,9 +141,9 @@ def _all(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
 
 
 def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
-    """Add the models that no SAE reads, as the parts about them describe them.
+    """Add the models that no SAE reads, as described by the parts about them.
 
-    Where the same model was found at several places, the first part's word stands.
+    If several parts describe the same model, the first description is used.
     """
     import pyarrow as pa
 
@@ -157,16 +157,16 @@ def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
     return models
 
 
-def _once(of: Node | Edge, data: "pa.Table") -> "pa.Table":
-    """Keep each key's first row; rows of one key that differ are a fault."""
+def _unique(of: Node | Edge, data: "pa.Table") -> "pa.Table":
+    """Return one row per key; raise BrokenPart if rows of one key differ."""
     codes = _key_codes(of, data)
     _, first, back = np.unique(codes, return_index=True, return_inverse=True)
     if len(first) == data.num_rows:
         return data
     if not data.equals(data.take(first[back])):
         raise BrokenPart(
-            f"Two SAEs of this atlas disagree about a {of.name} of the same name. Ingest one of them anew "
-            "with --replace, so that both are measured with the same model and tokenizer."
+            f"Two SAEs of this atlas describe a {of.name} of the same name differently. Ingest one of them "
+            "again with --replace, so that both use the same model and tokenizer."
         )
     return data.take(np.sort(first))
 
@@ -181,7 +181,7 @@ def _key_codes(of: Node | Edge, data: "pa.Table") -> "np.ndarray[tuple[int], np.
 
 
 def _joined(of: Node | Edge, base: "pa.Table", added: "list[pa.Table]", *, kind: str) -> "pa.Table":
-    """Add the columns a kind fills; rows it does not know get nulls."""
+    """Add the columns that a kind fills; rows without a value get nulls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -205,9 +205,9 @@ def _check_ends(edge: Edge, tables: "dict[str, pa.Table]") -> None:
 
     for end, label in (("source", edge.source), ("target", edge.target)):
         keys = tables[label][schema.node(label).key].combine_chunks()
-        there = pc.is_in(tables[edge.type][end], value_set=keys)
-        if not pc.all(there, min_count=0).as_py():
+        known = pc.is_in(tables[edge.type][end], value_set=keys)
+        if not pc.all(known, min_count=0).as_py():
             raise BrokenPart(
-                f"An edge {edge.type} ends at a {label} that no sound part holds; run `atlas doctor` to see "
-                "which part is missing."
+                f"An edge {edge.type} ends at a {label} that is in no sound part; run `atlas doctor` to find "
+                "the missing part."
             )

@@ -1,7 +1,7 @@
-"""Writing files and folders so that they are whole or not there.
+"""Write files and folders atomically: complete or not at all.
 
-Everything is written beside its place and renamed into it. A full disk is
-translated here, and only here.
+Everything is written under a temporary name in the same directory and then renamed.
+Only this module translates the error of a full disk.
 """
 
 import errno
@@ -28,17 +28,17 @@ __all__ = [
 
 
 def is_leftover(path: Path) -> bool:
-    """Say whether a file or folder was left beside its place by a process that was killed."""
+    """Return whether a file or folder is a temporary one that a killed process did not remove."""
     return path.name.startswith(".")
 
 
-def _beside(path: Path, why: str) -> Path:
-    return path.with_name(f".{path.name}.{why}")
+def _temporary(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
 
 
 @contextmanager
 def enough_room(path: Path) -> Iterator[None]:
-    """Translate a full disk, met while writing ``path``, into ``OutOfRoom``."""
+    """Raise ``OutOfRoom`` if the disk is full while ``path`` is written."""
     try:
         yield
     except OSError as error:
@@ -46,55 +46,55 @@ def enough_room(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             free = shutil.disk_usage(_existing(path)).free
             raise OutOfRoom(
-                f"The disk is full: {path} could not be written ({free / 2**20:.0f} MiB are free). Nothing "
-                "that was finished is lost; free some space and run the same command again."
+                f"The disk is full: {path} could not be written ({free / 2**20:.0f} MiB are free). Finished "
+                "work is stored; free some space and run the same command again."
             ) from error
         raise
 
 
 @contextmanager
 def placed(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write a file at, and rename it into place at the end.
+    """Yield a temporary path to write a file at, and rename it to ``path`` at the end.
 
-    If the block raises, nothing is placed and what was written is removed.
+    If the block raises, the temporary file is removed and ``path`` is unchanged.
     """
-    beside = _beside(path, "new")
+    temporary = _temporary(path, "new")
     try:
         with enough_room(path):
-            yield beside
-            _flush(beside)
-            beside.replace(path)
+            yield temporary
+            _flush(temporary)
+            temporary.replace(path)
             _flush(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def placed_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder beside ``path`` to fill, and rename it into place at the end.
+    """Yield a new temporary folder to fill, and rename it to ``path`` at the end.
 
-    A folder that stands there is moved away first: between the two renames the
-    place is empty, never half full.
+    An existing folder is moved away first. Between the two renames, ``path`` does not
+    exist; it is never incomplete.
     """
-    beside = _beside(path, "new")
-    discard(beside)
+    temporary = _temporary(path, "new")
+    discard(temporary)
     try:
         with enough_room(path):
-            beside.mkdir(parents=True)
-            yield beside
-            for file in beside.iterdir():
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.iterdir():
                 _flush(file)
-            _flush(beside)
+            _flush(temporary)
             discard(path)
-            beside.replace(path)
+            temporary.replace(path)
             _flush(path.parent)
     finally:
-        discard(beside)
+        discard(temporary)
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a folder, which is gone from its name at once; nothing there is fine."""
-    away = _beside(path, "old")
+    """Remove a file or a folder if it exists; the name is free at once."""
+    away = _temporary(path, "old")
     if path.is_dir() and not path.is_symlink():
         if away.exists():
             shutil.rmtree(away)
@@ -105,9 +105,9 @@ def discard(path: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file into place, sorted and indented."""
-    with placed(path) as beside:
-        beside.write_text(
+    """Write a JSON file atomically, sorted and indented."""
+    with placed(path) as temporary:
+        temporary.write_text(
             json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
         )
 

@@ -1,4 +1,4 @@
-"""What is installed, what answers, whether an atlas is sound, and what to do about what is not."""
+"""Check the installation, the server and an atlas, and report how to repair faults."""
 
 import os
 import platform
@@ -19,12 +19,12 @@ __all__ = ["checks", "examine", "print_checks"]
 
 
 def examine(where: str | None) -> list[Check]:
-    """Ask every room what it finds.
+    """Run the checks of every room.
 
     Parameters
     ----------
     where
-        A folder, a server, or None for $ATLAS or the only atlas here, if there is one.
+        A folder or a server; if None, $ATLAS or the only atlas in the current folder.
     """
     where = where or os.environ.get("ATLAS") or _only_one_here()
     found: list[Check] = []
@@ -32,7 +32,7 @@ def examine(where: str | None) -> list[Check]:
     if where is None:
         here = ", ".join(atlases_here()) or "none"
         found.append(
-            Check("atlas", "note", f"none was named ({here} here)", "Name one with --atlas.")
+            Check("atlas", "note", f"none is selected ({here} here)", "Name one with --atlas.")
         )
     elif is_server(where):
         found += _server(where)
@@ -40,36 +40,37 @@ def examine(where: str | None) -> list[Check]:
         path = Path(where)
     for room in find_rooms():
         if isinstance(room, Failed):
-            found.append(Check(f"room {room.name}", "fault", room.reason, "Install it anew."))
+            found.append(Check(f"room {room.name}", "fault", room.reason, "Install it again."))
         else:
             found += _of_room(room, path)
     return found
 
 
 def checks(path: Path | None) -> Iterator[Check]:
-    """Yield what this room finds: the installation, a server named by NEO4J_URI, and the atlas."""
+    """Yield the checks of the installation, of the server in NEO4J_URI, and of the atlas."""
     where = f"{sys.executable}, {platform.system()} {platform.machine()}"
     yield Check("Python", "ok", f"{platform.python_version()} ({where})")
-    there = installed()
-    said = ", ".join(f"{name} {version}" for name, version in there.items())
-    yield Check("libraries", "ok", f"{said}; the atlas runs from {Path(atlas.__file__).parents[1]}")
-    if missing := [name for name in LIBRARIES if name not in there]:
+    versions = installed()
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    source = Path(atlas.__file__).parents[1]
+    yield Check("libraries", "ok", f"{listed}; the atlas runs from {source}")
+    if missing := [name for name in LIBRARIES if name not in versions]:
         yield Check(
             "libraries",
             "fault",
             f"{', '.join(missing)} not installed",
-            "Install feature-atlas anew.",
+            "Install feature-atlas again.",
         )
     if uri := os.environ.get("NEO4J_URI"):
         yield from _server(uri)
     else:
-        yield Check("server", "ok", "none is named (NEO4J_URI is not set)")
+        yield Check("server", "ok", "none is selected (NEO4J_URI is not set)")
     if path is not None:
         yield from _folder(path)
 
 
 def print_checks(found: Iterable[Check], *, faults_only: bool = False) -> None:
-    """Print what was found, a line each, with what to do below it."""
+    """Print each check on one line, with the remedy below it."""
     signs = {"ok": "ok   ", "note": "note ", "fault": "FAULT"}
     for check in found:
         if faults_only and check.state != "fault":
@@ -80,12 +81,12 @@ def print_checks(found: Iterable[Check], *, faults_only: bool = False) -> None:
 
 
 def _of_room(room: Room, path: Path | None) -> list[Check]:
-    """Ask a room; one whose libraries are broken is what a doctor is for."""
+    """Return the checks of a room; a broken library in it becomes a fault."""
     try:
         return list(room.checks(path))
     except (ImportError, OSError, RuntimeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        return [Check(f"room {room.name}", "fault", said, "Install feature-atlas anew.")]
+        reason = f"{type(error).__name__}: {error}"
+        return [Check(f"room {room.name}", "fault", reason, "Install feature-atlas again.")]
 
 
 def _only_one_here() -> str | None:
@@ -119,8 +120,8 @@ def _folder(path: Path) -> Iterator[Check]:
     text = (folder.corpus or {}).get("name", "none yet")
     yield Check(str(path), "ok", f"uuid {folder.uuid}, corpus {text}")
     sound = folder.sound()
-    whole = 0
-    again = "Give the command that made it again, with --replace."
+    intact = 0
+    again = "Run the command that computed it again, with --replace."
     for key, reason in sound.broken.items():
         yield Check(f"{path}: {key}", "fault", reason, again)
     for key, reason in sound.stale.items():
@@ -128,30 +129,30 @@ def _folder(path: Path) -> Iterator[Check]:
     for key, part in sound.parts.items():
         try:
             part.check()
-            whole += 1
+            intact += 1
         except AtlasError as error:
             yield Check(f"{path}: {key}", "fault", str(error), again)
     total = len(sound.parts) + len(sound.broken) + len(sound.stale)
-    if whole == total:
-        yield Check(f"{path}: parts", "ok", f"{whole} sound, every checksum holds")
+    if intact == total:
+        yield Check(f"{path}: parts", "ok", f"{intact} sound, all checksums match")
     else:
-        yield Check(f"{path}: parts", "note", f"{whole} of {total} sound")
+        yield Check(f"{path}: parts", "note", f"{intact} of {total} sound")
     for view in sorted(folder.cache.glob("graph-*.kuzu")):
         if not KuzuStore(view).is_sound(whole=True):
             yield Check(
                 f"{path}: {view.name}",
                 "fault",
-                "the embedded view is not the one that was built (its checksum differs or is missing)",
+                "the embedded view has changed since it was built (its checksum differs or is missing)",
                 f"Remove {view}; the next query builds it again from the parts.",
             )
     views = [p.name for p in folder.cache.glob("graph-*.kuzu")]
-    said = f"the embedded view is built ({', '.join(views)})" if views else "no embedded view yet"
-    yield Check(f"{path}: store", "ok", f"{said}; the first query builds what it needs")
+    state = f"the embedded view is built ({', '.join(views)})" if views else "no embedded view yet"
+    yield Check(f"{path}: store", "ok", f"{state}; queries build it when needed")
     for run in folder.runs():
         done = len(list(run.glob("codes/*.arrow")))
         yield Check(
             f"{path}: {run.name}",
             "note",
-            f"an ingest that was not finished ({done} shard(s) of codes are there)",
-            "Give the same command again, or `atlas ingest --resume`.",
+            f"an unfinished ingest ({done} shard(s) of codes are stored)",
+            "Run the same command again, or `atlas ingest --resume`.",
         )

@@ -1,4 +1,4 @@
-"""The co-activation edges that a small server keeps, as ``atlas push --edges-per-feature`` asks for."""
+"""Select the co-activation edges for a small server (``atlas push --edges-per-feature``)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,20 +19,20 @@ __all__ = ["trimmed"]
 def trimmed(graph: Graph, edges_per_feature: int) -> Graph:
     """Return the graph with only the heaviest co-activation edges of every feature.
 
-    An edge stays if it is among the ``edges_per_feature`` of highest weight of at
-    least one of its ends; of equal weights the higher count comes first, then the
-    lower index at the other end. So no feature is cut off from its own best edges,
-    and one that is among the best of many keeps more.
+    An edge is retained if it is among the ``edges_per_feature`` heaviest edges of at
+    least one of its ends. Ties in weight go to the higher count, then to the lower
+    index at the other end. A feature therefore retains its own heaviest edges, and
+    also the edges that are among the heaviest of its neighbours.
 
-    An SAE that loses edges gets another fingerprint, which holds the number: a
-    store then shows something else of it.
+    An SAE that loses edges gets a new fingerprint, computed from the old one and
+    ``edges_per_feature``, so that a store replaces it.
 
     Parameters
     ----------
     graph
         The graph.
     edges_per_feature
-        How many edges of each feature stay for its own sake.
+        Number of edges to retain for each feature.
 
     Raises
     ------
@@ -43,11 +43,11 @@ def trimmed(graph: Graph, edges_per_feature: int) -> Graph:
         raise BadInput(f"--edges-per-feature is {edges_per_feature}; give 0 or more.")
     edges, features = graph.tables["CO_ACTIVATES"], graph.tables["Feature"]
     ends = _ends(edges, features)
-    stays = _best(edges, ends, _numbers(features["idx"]), edges_per_feature)
-    saes = features["sae"].take(ends[0][~stays]).unique().to_pylist()
+    retained = _heaviest(edges, ends, _numbers(features["idx"]), edges_per_feature)
+    saes = features["sae"].take(ends[0][~retained]).unique().to_pylist()
     return replace(
         graph,
-        tables={**graph.tables, "CO_ACTIVATES": edges.filter(stays)},
+        tables={**graph.tables, "CO_ACTIVATES": edges.filter(retained)},
         fingerprints=_marked(graph.fingerprints, saes, edges_per_feature),
     )
 
@@ -55,31 +55,31 @@ def trimmed(graph: Graph, edges_per_feature: int) -> Graph:
 def _ends(
     edges: "pa.Table", features: "pa.Table"
 ) -> "tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]":
-    """Return the rows of the features that edges leave and reach."""
+    """Return the row numbers of the source and target feature of each edge."""
     import pyarrow.compute as pc
 
     known = features["id"].combine_chunks()
     return tuple(_numbers(pc.index_in(edges[end], value_set=known)) for end in ("source", "target"))
 
 
-def _best(
+def _heaviest(
     edges: "pa.Table",
     ends: "tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]",
     idx: "np.ndarray[tuple[int], np.dtype[np.int64]]",
     most: int,
 ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Say of each edge whether it is among the ``most`` best of one of its ends."""
+    """Return for each edge whether it is among the ``most`` heaviest of one of its ends."""
     source, target = ends
     weight, count = (_or_last(edges[name]) for name in ("weight", "count"))
-    stays = np.zeros(edges.num_rows, dtype=bool)
-    # Every edge is seen from both ends: from `near`, in the order of rank.
+    retained = np.zeros(edges.num_rows, dtype=bool)
+    # Every edge is ranked at both of its ends: at `near`, from heaviest to lightest.
     near, far = np.concatenate([source, target]), np.concatenate([target, source])
     order = np.lexsort((idx[far], -np.tile(count, 2), -np.tile(weight, 2), near))
     near = near[order]
     begins = np.flatnonzero(np.r_[True, near[1:] != near[:-1]]) if near.size else near
     rank = np.arange(near.size) - np.repeat(begins, np.diff(np.r_[begins, near.size]))
-    stays[order[rank < most] % max(1, edges.num_rows)] = True
-    return stays
+    retained[order[rank < most] % max(1, edges.num_rows)] = True
+    return retained
 
 
 def _or_last(column: "pa.ChunkedArray") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -88,7 +88,7 @@ def _or_last(column: "pa.ChunkedArray") -> "np.ndarray[tuple[int], np.dtype[np.f
 
 
 def _marked(prints: Mapping[str, str], saes: list[str], most: int) -> dict[str, str]:
-    """Return fingerprints that tell what was left out."""
+    """Return fingerprints that distinguish the pruned SAEs from complete ones."""
     return {
         name: hashlib.sha256(f"{hash} edges_per_feature={most}".encode()).hexdigest()
         if name in saes

@@ -1,26 +1,26 @@
-"""Every error a user can meet, in one tree.
+"""All errors that users can meet, in one class hierarchy.
 
 ::
 
     AtlasError                 something failed                        exit 1
-    ├── RequestError           the request cannot be met as given      exit 2
+    ├── RequestError           the request cannot be met               exit 2
     │   ├── UnknownName        no SAE, site, query or part of that name
     │   ├── BadInput           a file, text or option that cannot be used
-    │   └── Mismatch           things that do not belong together
-    ├── BadActivations         NaN or Inf came out of a model or an SAE
-    ├── BrokenPart             a file of the atlas is not what was written
+    │   └── Mismatch           inputs that do not belong together
+    ├── BadActivations         a model or an SAE returned NaN or Inf
+    ├── BrokenPart             a file of the atlas is damaged or missing
     ├── NewerFormat            the atlas was written by a newer version
     ├── Locked                 another process is writing this atlas
     ├── OutOfRoom              disk or memory is full
     ├── Missing                a model, SAE or data set is not on this machine
-    └── StoreError             a graph store said no
+    └── StoreError             a graph store failed or refused
         ├── StoreUnreachable   no server answers
         ├── StoreDenied        the server refused the login
         └── QueryFailed        the store could not run the query     exit 2
 
-Every message says what was given, what was expected and what to do. Foreign
-errors (driver, hub, Arrow, operating system) are translated where the foreign
-library is called, in one place each.
+Every message states the input, what was expected and what to do. Errors of other
+libraries (driver, hub, Arrow, operating system) are translated where the library is
+called, in one module each.
 """
 
 import difflib
@@ -46,13 +46,13 @@ __all__ = [
 
 
 class AtlasError(Exception):
-    """Something failed; the message is one sentence for a person."""
+    """Base class of all errors; the message is written for users."""
 
     exit_code = 1
 
 
 class RequestError(AtlasError):
-    """The request cannot be met as it was given."""
+    """The request cannot be met."""
 
     exit_code = 2
 
@@ -63,28 +63,28 @@ class UnknownName(RequestError):
     Parameters
     ----------
     what
-        What was looked for, as a noun: ``"SAE"``.
+        What the name stands for, as a noun: ``"SAE"``.
     given
-        The name that was given.
+        The unknown name.
     known
-        The names there are; the nearest ones are told.
+        The known names; the message lists the nearest ones.
     hint
-        What to do, when the nearest names do not say it.
+        What to do, if the nearest names do not suffice.
     """
 
     def __init__(self, what: str, given: str, *, known: Iterable[str] = (), hint: str = "") -> None:
         names = sorted(set(known))
         near = difflib.get_close_matches(given, names, n=5, cutoff=0.5)
         if near:
-            told = f" Nearest: {', '.join(near)}."
+            listed = f" Nearest: {', '.join(near)}."
         elif names:
             more = " …" if len(names) > 10 else ""
-            told = f" There are: {', '.join(names[:10])}{more}."
+            listed = f" There are: {', '.join(names[:10])}{more}."
         elif hint:
-            told = ""
+            listed = ""
         else:
-            told = " There are none."
-        super().__init__(f"No {what} is named {given!r}.{told}{' ' + hint if hint else ''}")
+            listed = " There are none."
+        super().__init__(f"No {what} is named {given!r}.{listed}{' ' + hint if hint else ''}")
         self.given = given
         self.nearest = near
 
@@ -94,15 +94,15 @@ class BadInput(RequestError):
 
 
 class Mismatch(RequestError):
-    """Two things do not belong together, such as an SAE and a model of another width."""
+    """Two inputs do not belong together, such as an SAE and a model of another width."""
 
 
 class BadActivations(AtlasError):
-    """NaN or Inf came out of a model or an SAE."""
+    """A model or an SAE returned NaN or Inf."""
 
 
 class BrokenPart(AtlasError):
-    """A file of the atlas is not what was written."""
+    """A file of the atlas is damaged or missing."""
 
 
 class NewerFormat(AtlasError):
@@ -118,11 +118,11 @@ class OutOfRoom(AtlasError):
 
 
 class Missing(AtlasError):
-    """A model, SAE, data set, codes or cluster is neither on this machine nor within reach."""
+    """A model, SAE, data set, codes or cluster is neither on this machine nor reachable."""
 
 
 class StoreError(AtlasError):
-    """A graph store said no."""
+    """A graph store failed or refused a request."""
 
 
 class StoreUnreachable(StoreError):
@@ -130,7 +130,7 @@ class StoreUnreachable(StoreError):
 
 
 class StoreDenied(StoreError):
-    """The server refused the login or the right to do this."""
+    """The server refused the login or the permission."""
 
 
 class QueryFailed(StoreError):

@@ -1,4 +1,4 @@
-"""The graph's tables as files: Parquet, CSV with lists as JSON, or what Neo4j's importer reads."""
+"""Write the tables of the graph as Parquet, as CSV, or for Neo4j's importer."""
 
 import json
 from pathlib import Path
@@ -28,11 +28,11 @@ def export_tables(
     where
         The atlas: a path or the URL of a server.
     folder
-        Where to; made if it is not there.
+        Output folder, created if missing.
     form
         ``"parquet"`` or ``"csv"``.
     progress
-        Told of every table.
+        Reports every table.
 
     Returns
     -------
@@ -49,8 +49,8 @@ def export_tables(
         with progress.stage("Writing tables", total=len(TABLES), unit="tables") as stage:
             for of in TABLES:
                 data = atlas.table(of.name)
-                with placed(folder / f"{of.name}.{form}") as beside:
-                    _write(data, beside, form=form)
+                with placed(folder / f"{of.name}.{form}") as temporary:
+                    _write(data, temporary, form=form)
                 written[of.name] = data.num_rows
                 stage.advance()
     return written
@@ -59,17 +59,17 @@ def export_tables(
 def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) -> dict[str, int]:
     """Write an atlas for ``neo4j-admin database import``: Parquet files and ``import.sh``.
 
-    The database it makes holds what a push would leave on a server, but for
-    constraints and indexes, which the next push makes, and empty texts.
+    The imported database equals the result of a push, with two exceptions: constraints
+    and indexes, which the next push creates, and empty texts, which become null.
 
     Parameters
     ----------
     path
         The folder of the atlas.
     folder
-        Where to; made if it is not there.
+        Output folder, created if missing.
     progress
-        Told of every table.
+        Reports every table.
 
     Returns
     -------
@@ -82,22 +82,22 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
     atlas = Folder.open(path)
     sound = atlas.sound()
     for key, reason in sound.stale.items():
-        progress.report(f"{key} is stale and left out: {reason}.")
+        progress.report(f"Excluded {key}, which is stale: {reason}.")
     graph = assemble(atlas, sound)
     if empty := empty_texts(graph):
-        progress.report(f"Neo4j's importer leaves empty texts out; they will be null: {empty:,}.")
+        progress.report(f"Neo4j's importer drops empty texts: {empty:,} become null.")
     names: list[tuple[Node | Edge, str]] = []
     written: dict[str, int] = {}
     with enough_room(folder), progress.stage("Writing tables", unit="tables") as stage:
         folder.mkdir(parents=True, exist_ok=True)
         for file in import_files(graph):
-            with placed(folder / file.name) as beside:
-                _write(file.rows, beside, form="parquet")
+            with placed(folder / file.name) as temporary:
+                _write(file.rows, temporary, form="parquet")
             names.append((file.of, file.name))
             written[file.of.name] = file.rows.num_rows
             stage.advance()
-        with placed(folder / "import.sh") as beside:
-            beside.write_text(import_script(names), "utf-8")
+        with placed(folder / "import.sh") as temporary:
+            temporary.write_text(import_script(names), "utf-8")
     return written
 
 
@@ -117,7 +117,7 @@ def _write(data: "pa.Table", path: Path, *, form: str) -> None:
 
 
 def _flat(data: "pa.Table") -> "pa.Table":
-    """Write lists as JSON, which CSV can hold, and mark text that looks like a formula."""
+    """Convert lists to JSON for CSV, and mark text that looks like a formula."""
     import pyarrow as pa
 
     for i, field in enumerate(data.schema):
