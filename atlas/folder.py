@@ -1,4 +1,4 @@
-"""The folder of an atlas: what lies where, who may write, and which parts are sound.
+"""The folder of an atlas: its layout, its write lock, and which of its parts are sound.
 
 ::
 
@@ -8,7 +8,7 @@
       parts/<kind>/<name>/    Parquet tables and manifest.json
       codes/<sae>/            Arrow files, one a shard, and manifest.json
       saes/<name>/            SAEs that were trained here, as sae-lens saves them
-      runs/<id>/              what an unfinished run needs to go on
+      runs/<id>/              state from which an unfinished run resumes
       cache/                  the embedded view; may be removed at any time
       lock                    held by the process that writes
 """
@@ -30,21 +30,21 @@ __all__ = ["DESCRIBED", "Folder", "Sound", "models_of"]
 ATLAS = "atlas.json"
 
 DESCRIBED = "model"
-"""The table in which a part that touches no SAE describes its model, as the table Model would."""
+"""The table, with the columns of Model, in which a part that touches no SAE describes its model."""
 
 
 @dataclass(frozen=True)
 class Sound:
-    """The parts of an atlas as they stand now.
+    """The parts of an atlas, divided into sound, stale and broken ones.
 
     Parameters
     ----------
     parts
-        Those that may be loaded, by ``kind/name``.
+        Parts that may be loaded, by ``kind/name``.
     stale
-        Those whose ancestor is gone or another by now, each with the reason.
+        Parts whose ancestor is missing or has changed, each with the reason.
     broken
-        Those whose manifest cannot be read, each with the reason.
+        Parts whose manifest cannot be read, each with the reason.
     """
 
     parts: Mapping[str, Part]
@@ -67,9 +67,9 @@ class Folder:
     Use ``Folder.open`` for one that exists and ``Folder.create`` for a new one.
     """
 
-    def __init__(self, path: Path, said: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
         self.path = path
-        self._said = dict(said)
+        self._record = dict(record)
 
     @classmethod
     def open(cls, path: Path) -> "Folder":
@@ -78,102 +78,104 @@ class Folder:
         Raises
         ------
         BadInput
-            If there is no atlas there.
+            If there is no atlas at this path.
         NewerFormat
             If a newer version wrote it.
         """
         try:
-            said = json.loads((path / ATLAS).read_text("utf-8"))
-            newer = said["format"] > FORMAT
-            said["uuid"], said["name"], said["corpus"]
+            record = json.loads((path / ATLAS).read_text("utf-8"))
+            newer = record["format"] > FORMAT
+            record["uuid"], record["name"], record["corpus"]
         except FileNotFoundError:
             raise BadInput(
-                f"There is no atlas at {path}. `atlas demo` makes one to look at, "
-                "`atlas ingest` makes one of your own; `--atlas PATH` names another."
+                f"There is no atlas at {path}. Create a demo with `atlas demo` or your own with "
+                "`atlas ingest`, or select another folder with `--atlas PATH`."
             ) from None
         except NotADirectoryError:
-            raise BadInput(f"{path} is a file; an atlas is a folder.") from None
+            raise BadInput(f"{path} is a file; select the folder of an atlas.") from None
         except (ValueError, KeyError, TypeError) as error:
             raise BrokenPart(
-                f"{path / ATLAS} cannot be read ({error}); it is not what was written."
+                f"{path / ATLAS} cannot be read ({error}); it was changed or damaged after it was written."
             ) from error
         if newer:
             raise NewerFormat(
-                f"{path} has format {said['format']}, and this version reads up to {FORMAT}. "
+                f"{path} has format {record['format']}, but this version reads formats up to {FORMAT}. "
                 "Install a newer feature-atlas."
             )
-        return cls(path, said)
+        return cls(path, record)
 
     @classmethod
     def create(cls, path: Path) -> "Folder":
-        """Open the atlas at ``path``, or begin an empty one there."""
+        """Open the atlas at ``path``, or create an empty one."""
         if (path / ATLAS).exists():
             return cls.open(path)
         if path.exists() and (
             not path.is_dir()
             or any(f.name != "lock" and not is_leftover(f) for f in path.iterdir())
         ):
-            raise BadInput(f"{path} is not empty and not an atlas; name a new folder with --atlas.")
+            raise BadInput(
+                f"{path} is not empty and not an atlas; select a new folder with --atlas."
+            )
         path.mkdir(parents=True, exist_ok=True)
-        said = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
-        folder = cls(path, said)
+        record = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
+        folder = cls(path, record)
         with folder.writing():
-            if (path / ATLAS).exists():  # another process has begun it meanwhile
+            if (path / ATLAS).exists():  # another process has created it meanwhile
                 return cls.open(path)
-            write_json(path / ATLAS, said)
+            write_json(path / ATLAS, record)
         return folder
 
     @property
     def uuid(self) -> str:
-        """The atlas' own name among all atlases."""
-        return str(self._said["uuid"])
+        """Unique id of the atlas."""
+        return str(self._record["uuid"])
 
     @property
     def name(self) -> str:
-        """The atlas' name for people."""
-        return str(self._said["name"])
+        """Name of the atlas."""
+        return str(self._record["name"])
 
     @property
     def corpus(self) -> Mapping[str, Any] | None:
-        """What ``atlas.json`` says of the corpus; None before the first text is read."""
-        return self._said["corpus"]  # type: ignore[no-any-return]
+        """The corpus as recorded in ``atlas.json``; None before the first text is read."""
+        return self._record["corpus"]  # type: ignore[no-any-return]
 
     def check_corpus(self, corpus: Mapping[str, Any]) -> None:
-        """Make sure that the atlas is about this corpus, or about none yet.
+        """Check that the atlas has this corpus, or none yet.
 
         Raises
         ------
         Mismatch
-            If it is about another one.
+            If the atlas has another corpus.
         """
         if self.corpus is not None and self.corpus["id"] != corpus["id"]:
             raise Mismatch(
-                f"{self.path} is about the corpus {self.corpus['name']!r} ({self.corpus['documents']} "
-                f"documents, id {self.corpus['id']}), and the text given is another one "
-                f"({corpus['documents']} documents, id {corpus['id']}). An atlas has one corpus: leave "
-                "out --text to use its own, or name another folder with --atlas."
+                f"The corpus of {self.path} is {self.corpus['name']!r} ({self.corpus['documents']} "
+                f"documents, id {self.corpus['id']}), but the input text is another one "
+                f"({corpus['documents']} documents, id {corpus['id']}). An atlas has one corpus: omit "
+                "--text to use the stored one, or select another folder with --atlas."
             )
 
     def set_corpus(self, corpus: Mapping[str, Any]) -> None:
-        """Record the corpus this atlas is about, if it has none yet.
+        """Record the corpus of this atlas, if it has none yet.
 
-        The caller holds the right to write. ``atlas.json`` is read again first: another
+        The caller holds the write lock. ``atlas.json`` is read again first, because another
         process may have recorded a corpus after this one opened the folder.
         """
-        self._said = Folder.open(self.path)._said
+        self._record = Folder.open(self.path)._record
         self.check_corpus(corpus)
         if self.corpus is None:
-            self._said["corpus"] = dict(corpus)
-            write_json(self.path / ATLAS, self._said)
+            self._record["corpus"] = dict(corpus)
+            write_json(self.path / ATLAS, self._record)
 
     @property
     def corpus_file(self) -> Path:
-        """Where the documents lie."""
+        """File of the documents."""
         return self.path / "corpus.parquet"
 
     @property
     def cache(self) -> Path:
-        """Where views that may be rebuilt lie."""
+        """Folder of the embedded views, which can be rebuilt at any time."""
         return self.path / "cache"
 
     def part(self, kind: str, name: str) -> Path:
@@ -193,35 +195,35 @@ class Folder:
         return _folders(self.path / "runs")
 
     def discard_runs(self, sae: str, *, but: Path | None = None) -> None:
-        """Remove what unfinished runs of an SAE have left, except one."""
+        """Remove the files of unfinished runs of an SAE, except those of the run ``but``."""
         for run in self.runs():
             if run.name.rpartition("-")[0] == sae and run != but:
                 discard(run)
 
     def part_folders(self) -> list[Path]:
-        """Return the folder of every part, codes too, by kind and name."""
+        """Return the folder of every part, including codes, by kind and name."""
         found = [f for kind in _folders(self.path / "parts") for f in _folders(kind)]
         return found + _folders(self.path / "codes")
 
     def all_parts(self) -> tuple[list[Part], dict[str, str]]:
-        """Read every manifest: the parts, sound or stale, and why others cannot be read."""
+        """Read every manifest; return the readable parts, and the errors of the others by key."""
         parts: list[Part] = []
         broken: dict[str, str] = {}
-        for place in self.part_folders():
+        for folder in self.part_folders():
             try:
-                parts.append(read_manifest(place))
+                parts.append(read_manifest(folder))
             except (BrokenPart, NewerFormat) as error:
-                broken[f"{place.parent.name}/{place.name}"] = str(error)
+                broken[f"{folder.parent.name}/{folder.name}"] = str(error)
         return parts, broken
 
     def sound(self) -> Sound:
-        """Return the parts that may be loaded, and why the others may not.
+        """Return the parts that may be loaded, and the reasons why the others may not.
 
-        Parts are read in any order: one is stale if an ancestor is missing, has
-        another hash, or is itself stale. One that touches no SAE is about a model: it is
-        stale while a sound SAE reads another model of that name, or, where none reads one
-        of that name, if the part does not describe the model, or describes another one
-        than a part before it.
+        A part is stale if an ancestor is missing, has another hash, or is itself stale.
+
+        A part that touches no SAE is about a model. It is stale while a sound SAE reads
+        another model of the same name. If no SAE reads a model of this name, the part is
+        stale unless it describes the model as the first part about it does.
         """
         found, broken = self.all_parts()
         parts = {p.manifest.key: p for p in found}
@@ -239,17 +241,17 @@ class Folder:
         return Sound({k: p for k, p in parts.items() if k not in stale}, stale, broken)
 
     def remove(self, part: Part) -> None:
-        """Remove a part; those made from it are stale from then on."""
+        """Remove a part; parts computed from it become stale."""
         discard(part.folder)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the right to write while the block runs.
+        """Hold the write lock of the folder while the block runs.
 
         Raises
         ------
         Locked
-            If another process has it.
+            If another process holds it.
         """
         from filelock import FileLock, Timeout
 
@@ -258,8 +260,8 @@ class Folder:
             lock.acquire()
         except Timeout:
             raise Locked(
-                f"Another process is writing {self.path}; wait until it has finished, or use another "
-                "folder with --atlas."
+                f"Another process is writing {self.path}; wait until it has finished, or select "
+                "another folder with --atlas."
             ) from None
         try:
             yield
@@ -274,12 +276,12 @@ def _folders(path: Path) -> list[Path]:
 
 
 def models_of(saes: Iterable[Part]) -> set[tuple[str, str, str]]:
-    """Return name, weights and tokenizer of the models that SAEs read, of which parts may be."""
+    """Return name, weights and tokenizer of each model that the SAEs read."""
     found = set()
     for part in saes:
         try:
             (row,) = part.table("Model").to_pylist()
-        except BrokenPart:  # told by whoever loads the SAE
+        except BrokenPart:  # reported when the SAE is loaded
             continue
         found.add((row["name"], row["weights"], row["tokenizer"]))
     return found
@@ -288,7 +290,7 @@ def models_of(saes: Iterable[Part]) -> set[tuple[str, str, str]]:
 def _of_other_models(
     parts: Mapping[str, Part], models: Collection[tuple[str, str, str]]
 ) -> dict[str, str]:
-    """Say which parts about models are about others than those that bear their names here."""
+    """Report which parts describe a model that differs from the model of that name in the atlas."""
     known: dict[str, set[Any]] = {}
     for identity in models:
         known.setdefault(identity[0], set()).add(identity)
@@ -298,18 +300,18 @@ def _of_other_models(
         if DESCRIBED in part.manifest.tables:
             known.setdefault(about[key].get("name"), {_identity(about[key])})
     stale = {}
-    for key, said in about.items():
-        name = said.get("name")
+    for key, model in about.items():
+        name = model.get("name")
         if name not in known:
             stale[key] = f"no SAE here reads the model {name}, and the part does not describe it"
-        elif _identity(said) not in known[name]:
-            who = "SAEs here read" if name in read else "another part here is about"
-            stale[key] = f"{who} another model named {name} (other weights, or another tokenizer)"
+        elif _identity(model) not in known[name]:
+            user = "SAEs here read" if name in read else "another part here is about"
+            stale[key] = f"{user} another model named {name} (other weights, or another tokenizer)"
     return stale
 
 
 def _of_changed_models(parts: Mapping[str, Part], saes: Iterable[Part]) -> dict[str, str]:
-    """Report which parts about models belong to models whose upper parameters differ."""
+    """Report which parts about models belong to a model whose deeper parameters differ."""
     manifests = [part.manifest for part in saes]
     stale = {}
     for key, part in parts.items():
@@ -320,16 +322,16 @@ def _of_changed_models(parts: Mapping[str, Part], saes: Iterable[Part]) -> dict[
     return stale
 
 
-def _identity(said: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(said.get(n) for n in ("name", "weights", "tokenizer"))
+def _identity(model: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(model.get(n) for n in ("name", "weights", "tokenizer"))
 
 
 def _stale(part: Part, parts: Mapping[str, Part], stale: Mapping[str, str]) -> str | None:
     for ancestor, wanted in part.manifest.made_from.items():
         if ancestor not in parts:
-            return f"{ancestor}, which it was made from, is gone"
+            return f"its input {ancestor} is missing"
         if parts[ancestor].manifest.hash != wanted:
-            return f"{ancestor}, which it was made from, has been made anew since"
+            return f"its input {ancestor} has been computed again since"
         if ancestor in stale:
-            return f"{ancestor}, which it was made from, is stale"
+            return f"its input {ancestor} is stale"
     return None

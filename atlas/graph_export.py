@@ -1,4 +1,4 @@
-"""Co-activation graphs as files that Gephi, Cytoscape, igraph and networkx read: GraphML and GEXF."""
+"""Write co-activation graphs as GraphML or GEXF, for Gephi, Cytoscape, igraph and networkx."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ GraphForm: TypeAlias = Literal["graphml", "gexf"]
 
 FORMS: tuple[GraphForm, ...] = ("graphml", "gexf")
 
-#: XML knows no control characters but tabs and ends of lines, and reads a carriage return back as
-#: another; these become their Unicode pictures (␀, ␁, …), and what is no character becomes �.
+#: XML allows no control characters except tabs and line ends, and converts carriage returns. They
+#: become their Unicode pictures (␀, ␁, …); code points that are no characters become �.
 _PICTURES = {
     **{c: 0x2400 + c for c in range(32) if chr(c) not in "\t\n"},
     **dict.fromkeys([*range(0xD800, 0xE000), 0xFFFE, 0xFFFF], 0xFFFD),
@@ -37,24 +37,24 @@ def export_graphs(
 ) -> dict[str, dict[str, int]]:
     """Write the co-activation graph of each SAE into a folder, as ``<sae>.graphml`` or ``.gexf``.
 
-    A node stands for every feature, its ``label`` is the feature's ``id``; nodes and edges
-    bear all other properties of Feature and CO_ACTIVATES, and lack those that are null. The
-    library that writes holds a whole graph in memory, some kilobytes for each edge.
+    Each feature is a node, whose ``label`` is the feature's ``id``. Nodes and edges have all
+    other properties of Feature and CO_ACTIVATES that are not null. networkx holds the
+    complete graph in memory, a few kilobytes per edge.
 
     Parameters
     ----------
     where
         The atlas: a path or the URL of a server.
     folder
-        Where to; made if it is not there.
+        Output folder, created if missing.
     form
         ``"graphml"`` or ``"gexf"``.
     saes
-        Names of SAEs; all if none is given.
+        Names of SAEs; all if empty.
     min_count
-        Only edges of features that were together among the most active of so many tokens.
+        Include only edges with at least this ``count``.
     progress
-        Told of every graph.
+        Reports every graph.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def export_graphs(
     Raises
     ------
     UnknownName
-        If there is no SAE of a name.
+        If the atlas has no SAE of a name.
     BadInput
         If ``folder`` is a file.
     """
@@ -82,25 +82,28 @@ def export_graphs(
         ):
             for name, graph in graphs:
                 folder.mkdir(parents=True, exist_ok=True)
-                _plain(graph)
-                with placed(folder / f"{name}.{form}") as beside:
-                    _write(graph, beside, form=form)
+                _make_writable(graph)
+                with placed(folder / f"{name}.{form}") as temporary:
+                    _write(graph, temporary, form=form)
                 written[name] = {"nodes": len(graph), "edges": graph.number_of_edges()}
                 stage.advance()
     return written
 
 
-def _plain(graph: "networkx.Graph[int]") -> None:
-    """Make of each property what both formats can hold; ``id`` means another thing in them."""
-    for _, said in graph.nodes(data=True):
-        said["label"] = said.pop("id")
-    for of in (graph.nodes, graph.edges):
-        for *_, said in of(data=True):
-            for name, value in list(said.items()):
+def _make_writable(graph: "networkx.Graph[int]") -> None:
+    """Convert properties in place to values that both formats can hold.
+
+    ``id`` becomes ``label``, because both formats use ``id`` for the node itself.
+    """
+    for _, attributes in graph.nodes(data=True):
+        attributes["label"] = attributes.pop("id")
+    for view in (graph.nodes, graph.edges):
+        for *_, attributes in view(data=True):
+            for name, value in list(attributes.items()):
                 if value is None:
-                    del said[name]
+                    del attributes[name]
                 elif isinstance(value, str):
-                    said[name] = value.translate(_PICTURES)
+                    attributes[name] = value.translate(_PICTURES)
 
 
 def _write(graph: "networkx.Graph[int]", path: Path, *, form: GraphForm) -> None:

@@ -1,4 +1,4 @@
-"""The co-activation graph of an SAE, as igraph and networkx hold graphs."""
+"""Convert the co-activation graph of an SAE to igraph or networkx."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,21 +15,21 @@ __all__ = ["edge_ends", "igraph_of", "networkx_of"]
 
 
 class AtlasTables(Protocol):
-    """The part of ``atlas.Atlas`` that graphs are made from; that class imports this module."""
+    """The methods of ``atlas.Atlas`` that this module needs, which that class imports."""
 
     @property
     def url(self) -> str:
-        """Where the atlas is."""
+        """Path or URL of the atlas."""
 
     def features(self, sae: str) -> "pa.Table":
-        """Return the nodes Feature of an SAE."""
+        """Return the Feature nodes of an SAE."""
 
     def table(self, name: str, *, sae: str | None = None) -> "pa.Table":
         """Return a table of the graph."""
 
 
 def edge_ends(edges: "pa.Table") -> "NDArray[np.int64]":
-    """Return the index of both features of each edge CO_ACTIVATES; int64, (edges, 2)."""
+    """Return the feature indices of each CO_ACTIVATES edge, as int64 of shape (edges, 2)."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -41,29 +41,29 @@ def edge_ends(edges: "pa.Table") -> "NDArray[np.int64]":
 
 
 def igraph_of(atlas: AtlasTables, sae: str, *, min_count: int = 1) -> "igraph.Graph":
-    """Return an SAE's graph: a vertex for every feature, also those without an edge.
+    """Return the co-activation graph of an SAE as an igraph graph.
 
     Parameters
     ----------
     atlas
         The atlas.
     sae
-        The SAE's name.
+        Name of the SAE.
     min_count
-        Only edges of pairs that were among the most active features of so many tokens.
+        Include only edges with at least this ``count``.
 
     Returns
     -------
     igraph.Graph
-        Undirected; vertex i is feature i. Vertices bear the properties of Feature, edges
-        those of CO_ACTIVATES, as attributes.
+        Undirected; vertex i is feature i, and isolated features are vertices too. Vertices
+        have the properties of Feature as attributes, edges those of CO_ACTIVATES.
 
     Raises
     ------
     UnknownName
-        If there is no such SAE.
+        If the atlas has no such SAE.
     BadInput
-        If its features are not in the atlas.
+        If the atlas has no features of the SAE.
     """
     import igraph
 
@@ -77,7 +77,7 @@ def igraph_of(atlas: AtlasTables, sae: str, *, min_count: int = 1) -> "igraph.Gr
 
 
 def networkx_of(atlas: AtlasTables, sae: str, *, min_count: int = 1) -> "networkx.Graph[int]":
-    """Return an SAE's graph as networkx holds it; see ``igraph_of``."""
+    """Return the co-activation graph of an SAE as a networkx graph; see ``igraph_of``."""
     import networkx
 
     nodes, edges = _tables(atlas, sae, min_count)
@@ -94,6 +94,8 @@ def _tables(atlas: AtlasTables, sae: str, min_count: int) -> "tuple[pa.Table, pa
 
     nodes = atlas.features(sae)
     if not nodes.num_rows:
-        raise BadInput(f"{sae} has no features in {atlas.url}; ingest it again with --replace.")
+        raise BadInput(
+            f"{atlas.url} stores no features of {sae}; ingest the SAE again with --replace."
+        )
     edges = atlas.table("CO_ACTIVATES", sae=sae)
     return nodes, edges.filter(pc.greater_equal(edges["count"], min_count))

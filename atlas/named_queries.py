@@ -1,4 +1,4 @@
-"""A question, ready to be asked: Cypher and a value for every parameter in it."""
+"""Questions to an atlas: Cypher with a value for every parameter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ __all__ = ["Question", "named"]
 
 @dataclass(frozen=True)
 class Question:
-    """Cypher and a value for every parameter in it.
+    """Cypher with a value for every parameter.
 
     Parameters
     ----------
     cypher
-        The Cypher.
+        The query in Cypher.
     params
-        The values, by name.
+        Values of the parameters, by name.
     query
-        The named query it is; None for Cypher of one's own.
+        The named query; None for a user's own Cypher.
     """
 
     cypher: str
@@ -36,14 +36,14 @@ def named(name: str, given: Mapping[str, Any]) -> Question:
     Raises
     ------
     UnknownName
-        If there is no query of this name.
+        If no query has this name.
     BadInput
-        If a parameter is missing, unknown, of the wrong type, or none of its choices.
+        If a parameter is missing, unknown, of the wrong type, or not one of its choices.
     """
     try:
         query = queries.get(name)
     except LookupError:
-        hint = "`atlas query` lists them all."
+        hint = "`atlas query` lists all queries."
         raise UnknownName("query", name, known=queries.names(), hint=hint) from None
     try:
         return Question(query.cypher, query.fill(given), query)

@@ -1,4 +1,4 @@
-"""How long work takes: a forecast, and its correction by the work that is done."""
+"""Forecast how long work takes, and correct the forecast by the measured pace."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,33 +11,33 @@ from atlas.progress import SILENT, Progress, Stage
 __all__ = ["Clock", "Pace", "duration", "rough"]
 
 Clock: TypeAlias = Callable[[], float]
-"""Returns seconds that never go backwards; tests pass their own."""
+"""A monotonic clock in seconds; tests pass their own."""
 
 SHARE = 0.05
-"""Share of the work that has to be done before the forecast is judged: less is mostly start-up."""
+"""Share of the work after which the forecast is checked; before it, start-up dominates."""
 
 FACTOR = 1.5
-"""How far the measured pace may be from the forecast without a message."""
+"""Ratio of measured to forecast time, either way, up to which no message is printed."""
 
 WORTH = 30.0
-"""Seconds by which the end has to move before a message is worth reading."""
+"""Smallest change of the remaining time, in seconds, that is reported."""
 
 
 class Pace:
-    """Compares a forecast with the work that is done, and corrects the time that remains.
+    """Compare a forecast with the measured pace, and correct the remaining time.
 
-    Work is of several kinds, such as running a model and reducing codes. The measured pace
-    of a kind corrects the remainder of that kind only: a slow model says nothing about the
-    reductions.
+    Work has several kinds, such as running a model and reducing codes. The measured pace
+    of a kind corrects the remaining time of that kind only, because the pace of a model
+    does not predict the pace of the reductions.
 
     Parameters
     ----------
     forecast
-        Seconds expected for each kind of work.
+        Forecast seconds of each kind of work.
     progress
-        Receives the corrected forecast, once at most.
+        Receives the corrected forecast, at most once.
     clock
-        Gives the time in seconds.
+        Returns the time in seconds.
     """
 
     def __init__(
@@ -57,23 +57,23 @@ class Pace:
 
     @property
     def forecast(self) -> float:
-        """The seconds that were expected for all of the work."""
+        """Forecast seconds of all work."""
         return sum(self._forecast.values())
 
     @property
     def seconds_left(self) -> float:
-        """The seconds that the rest takes at the pace measured so far."""
-        return sum(map(self._left, self._forecast))
+        """Remaining seconds at the measured pace."""
+        return sum(map(self._remaining, self._forecast))
 
     @property
     def title(self) -> str:
-        """The remaining time for the title of a stage; empty until work is measured."""
+        """Remaining time, for the title of a stage; empty until work is measured."""
         if not any(self._done.values()) or self.seconds_left < WORTH:
             return ""
-        return f" (about {duration(self.seconds_left)} left in all)"
+        return f" (about {duration(self.seconds_left)} remaining in total)"
 
     def skip(self) -> None:
-        """Begin a lap, so that the time since the last one counts for no work."""
+        """Begin a lap; the time since the last one is not counted as work."""
         self._since = self._clock()
 
     def lap(self, kind: str, seconds: float) -> None:
@@ -82,9 +82,9 @@ class Pace:
         Parameters
         ----------
         kind
-            The kind of work, one of those in the forecast. It took the time since the last lap.
+            Kind of work, as in the forecast. The work took the time since the last lap.
         seconds
-            The seconds that were expected for this piece.
+            Forecast seconds of this piece.
         """
         now = self._clock()
         self._spent[kind] += now - self._since
@@ -110,35 +110,35 @@ class Pace:
         title, total, unit
             As for ``Progress.stage``; the remaining time of all work is added to the title.
         kind, seconds
-            The kind of work, and the seconds expected for this stage.
+            Kind of work, and forecast seconds of this stage.
         done
-            How much of ``total`` an earlier run has done.
+            Amount of ``total`` that an earlier run finished.
         """
         with self._progress.stage(f"{title}{self.title}", total=total, unit=unit) as stage:
             stage.advance(done)
             self.skip()
             yield _Timed(stage, self, kind, seconds / (total - done) if total > done else 0.0)
-            self.lap(kind, 0.0)  # what came after the last advance
+            self.lap(kind, 0.0)  # the time after the last advance
 
-    def _left(self, kind: str) -> float:
+    def _remaining(self, kind: str) -> float:
         rest = max(0.0, self._forecast[kind] - self._done[kind])
         if not self._done[kind]:
             return rest
         return rest * self._spent[kind] / self._done[kind]
 
     def _correct(self) -> None:
-        """Report the corrected time once, if it is far from the forecast."""
+        """Report the corrected time once, if it differs much from the forecast."""
         expected, done = self.forecast, sum(self._done.values())
         if self._corrected or done < SHARE * expected:
             return
-        left = self.seconds_left
-        total = sum(self._spent.values()) + left
+        remaining = self.seconds_left
+        total = sum(self._spent.values()) + remaining
         far = total > FACTOR * expected or FACTOR * total < expected
-        if far and abs(left - max(0.0, expected - done)) >= WORTH:
+        if far and abs(remaining - max(0.0, expected - done)) >= WORTH:
             self._corrected = True
             self._progress.report(
-                f"Measured pace: about {duration(left)} left. The forecast for all of this work was "
-                f"{duration(expected)}; {duration(total)} are expected now."
+                f"At the measured pace, about {duration(remaining)} remain. The forecast was "
+                f"{duration(expected)} in total; the corrected forecast is {duration(total)}."
             )
 
 
@@ -152,13 +152,13 @@ class _Timed:
     seconds: float
 
     def advance(self, by: float = 1) -> None:
-        """Record that this much more is done."""
+        """Add ``by`` to the finished work."""
         self.stage.advance(by)
         self.pace.lap(self.kind, by * self.seconds)
 
 
 def duration(seconds: float) -> str:
-    """Return a length of time in words, as precise as a forecast can be.
+    """Return a duration in words, rounded to the precision of a forecast.
 
     Examples
     --------
@@ -172,11 +172,11 @@ def duration(seconds: float) -> str:
 
 
 def rough(seconds: float) -> str:
-    """Return a forecast that rests on no measurement, as a range.
+    """Return an unmeasured forecast as a range.
 
     Examples
     --------
     >>> rough(60)
-    'roughly 30 seconds to 3 minutes, by a first guess'
+    'roughly 30 seconds to 3 minutes (not yet measured)'
     """
-    return f"roughly {duration(seconds / 2)} to {duration(seconds * 3)}, by a first guess"
+    return f"roughly {duration(seconds / 2)} to {duration(seconds * 3)} (not yet measured)"

@@ -1,10 +1,10 @@
-"""Parts: the immutable results an atlas is made of, each a folder of Parquet tables.
+"""Parts: the immutable results that an atlas consists of, each a folder of Parquet tables.
 
-A part is of one *kind* (``sae``, ``statistics``, …) and bears a name. Its
-``manifest.json`` says what it was made from and how, and holds the checksums
-of its tables. The *hash* of a part covers its tables, settings and ancestors,
-not when or where it was written; a part whose ancestor has another hash by now
-is *stale* and not loaded. The format is written down in ``docs/format.md``.
+A part has a *kind* (``sae``, ``statistics``, …) and a name. Its ``manifest.json``
+records the inputs, the settings and the checksums of its tables. The *hash* of a part
+covers its tables, settings and ancestors, but not the time and place of writing. A part
+is *stale*, and not loaded, once the hash of an ancestor changes. ``docs/format.md``
+specifies the format.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ _ORIGIN = ("settings", "sources", "dtypes")
 
 @dataclass(frozen=True)
 class TableFile:
-    """One table of a part: its file, its rows, and the SHA-256 of the file."""
+    """One table of a part: file name, number of rows, and SHA-256 of the file."""
 
     file: str
     rows: int
@@ -57,32 +57,32 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a part says of itself.
+    """The metadata of a part, stored in ``manifest.json``.
 
     Parameters
     ----------
     kind, name
-        Which part it is.
+        Kind and name of the part.
     version
-        Version of the code that defines this kind's numbers.
+        Version of the code that defines the numbers of this kind.
     saes
-        The SAEs it touches.
+        SAEs that the part describes.
     settings
-        The settings it was made with.
+        Settings of the computation.
     seed
-        Seed of anything random in it.
+        Random seed.
     sources
-        Where models, SAEs and texts came from, with revisions and hashes.
+        Sources of models, SAEs and texts, with revisions and hashes.
     dtypes
         Number formats of the computation.
     versions
-        Versions of the libraries that made it; not part of the hash.
+        Versions of the libraries used; not part of the hash.
     made_from
-        ``kind/name`` of each ancestor to its hash.
+        Hash of each ancestor, by ``kind/name``.
     tables
-        Its tables by name.
+        Tables by name.
     created
-        When it was written, UTC; not part of the hash.
+        Time of writing, UTC; not part of the hash.
     format
         Version of the folder format.
     """
@@ -103,17 +103,17 @@ class Manifest:
 
     @property
     def key(self) -> str:
-        """Its name among all parts: ``kind/name``."""
+        """Unique name of the part: ``kind/name``."""
         return f"{self.kind}/{self.name}"
 
     @property
     def origin(self) -> str:
-        """SHA-256 over what it was made of and how: settings, formats, and the hashes of its sources."""
+        """SHA-256 of settings, number formats and the hashes of the sources."""
         core = {name: _origin(getattr(self, name)) for name in _ORIGIN}
         return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
 
     def difference(self, other: "Manifest") -> str:
-        """Say in words what another manifest of this part was made of or with instead."""
+        """Describe how settings, formats and sources differ in another manifest of this part."""
         mine, others = (
             {
                 f"{name} {key}": value
@@ -123,16 +123,16 @@ class Manifest:
             for m in (self, other)
         )
         return "; ".join(
-            f"{key}: {_short(mine.get(key))} there, {_short(others.get(key))} now"
+            f"{key}: {_short(mine.get(key))} stored, {_short(others.get(key))} now"
             for key in sorted(mine | others)
             if mine.get(key) != others.get(key)
         )
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 over what it holds and was made from, as 64 hex digits."""
-        said = asdict(self)
-        core = {name: said[name] for name in _HASHED}
+        """SHA-256 of tables, settings, sources and ancestors, as 64 hex digits."""
+        fields = asdict(self)
+        core = {name: fields[name] for name in _HASHED}
         core["tables"] = {name: (t.rows, t.sha256) for name, t in self.tables.items()}
         return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
 
@@ -145,7 +145,7 @@ class Part:
     manifest: Manifest
 
     def table(self, name: str) -> "pa.Table":
-        """Read one of its tables, held against its checksum.
+        """Read one table and verify its checksum.
 
         Raises
         ------
@@ -160,20 +160,20 @@ class Part:
         entry = self.manifest.tables[name]
         path = self.folder / entry.file
         try:
-            # A file of Python's would be released by a thread of Arrow, which aborts at exit.
+            # An Arrow thread would release a Python file, which aborts the process at exit.
             with pa.OSFile(str(path)) as file:
-                # One handle for both: between two, another process may replace the part.
+                # One handle for both, because another process may replace the part in between.
                 if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                     file.seek(0)
                     return pq.read_table(file)
         except (OSError, pa.ArrowException) as error:
             if path.exists():
                 raise _broken(self, f"{path.name} cannot be read ({error})") from error
-        self._check(name)  # reports what is wrong
+        self._check(name)  # raises with the reason
         raise _broken(self, f"its table {name} changed while it was read")
 
     def check(self) -> None:
-        """Hold every file against its checksum.
+        """Verify the checksum of every file.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class Part:
         problem = None
         try:
             if sha256(path) != entry.sha256:
-                problem = f"its table {name} is not what was written (the checksum differs)"
+                problem = f"its table {name} has changed since it was written (the checksum differs)"
         except FileNotFoundError:
             problem = f"its table {name} is missing"
         except OSError as error:
@@ -199,7 +199,7 @@ class Part:
             raise _broken(self, problem)
 
     def _check_not_replaced(self) -> None:
-        """Report a part that another process has replaced since this manifest was read.
+        """Raise if another process has replaced the part since this manifest was read.
 
         Raises
         ------
@@ -209,27 +209,27 @@ class Part:
         try:
             replaced = read_manifest(self.folder).manifest.hash != self.manifest.hash
         except (BrokenPart, NewerFormat) as error:
-            # Not asked of the file system once more: the new part may be there by now.
+            # Use the original cause: the new part may exist by now.
             replaced = isinstance(error.__cause__, FileNotFoundError)
         if replaced:
             raise Locked(
-                f"The part {self.manifest.key} was replaced or removed by another process while it was read; "
-                "give the command again, once the other one has finished."
+                f"Another process replaced or removed the part {self.manifest.key} while it was read; wait "
+                "until that process has finished, then run the command again."
             )
 
 
 @dataclass(frozen=True)
 class UnwrittenPart(Part):
-    """A part in memory, of an atlas that cannot be written; ``data`` are its tables by name."""
+    """A part in memory, for an atlas that cannot be written; ``data`` has its tables by name."""
 
     data: "Mapping[str, pa.Table]" = field(default_factory=dict)
 
     def table(self, name: str) -> "pa.Table":
-        """Return one of its tables."""
+        """Return one table."""
         return self.data[name]
 
     def check(self) -> None:
-        """Return: there are no files to check."""
+        """Do nothing, because there are no files to check."""
 
 
 def unwritten_part(manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> UnwrittenPart:
@@ -238,50 +238,48 @@ def unwritten_part(manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]")
     Parameters
     ----------
     manifest
-        Its manifest; ``tables`` is filled in here.
+        Manifest of the part; ``tables`` is filled in here.
     tables
-        Its tables by name, checked as ``write_part`` checks them.
+        Tables by name, validated as in ``write_part``.
     """
-    data = {name: _held_against_schema(manifest.kind, name, table) for name, table in tables}
+    data = {name: _checked_table(manifest.kind, name, table) for name, table in tables}
     files = {name: TableFile("", table.num_rows, "") for name, table in data.items()}
     return UnwrittenPart(Path(), replace(manifest, tables=files), data)
 
 
 def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa.Table]]") -> Part:
-    """Write a part and rename it into place.
+    """Write a part atomically.
 
     Parameters
     ----------
     folder
         The folder of the part, ``parts/<kind>/<name>``.
     manifest
-        What it says of itself; ``tables``, ``created`` and ``versions`` are filled in here.
+        Manifest of the part; ``tables``, ``created`` and ``versions`` are filled in here.
     tables
-        Its tables by name. Those of the schema are held against it.
+        Tables by name. Tables of the graph are validated against the schema.
 
     Raises
     ------
     BrokenPart
-        If a table has other columns than the schema gives to this kind.
+        If the columns of a table differ from those that the schema assigns to this kind.
     OutOfRoom
         If the disk is full.
     """
     import pyarrow.parquet as pq
 
     files: dict[str, TableFile] = {}
-    with placed_folder(folder) as beside:
+    with placed_folder(folder) as temporary:
         for name, data in tables:
-            path = beside / f"{name}.parquet"
-            pq.write_table(
-                _held_against_schema(manifest.kind, name, data), path, compression="zstd"
-            )
+            path = temporary / f"{name}.parquet"
+            pq.write_table(_checked_table(manifest.kind, name, data), path, compression="zstd")
             files[name] = TableFile(path.name, data.num_rows, sha256(path))
-        whole = write_manifest(beside, replace(manifest, tables=files))
-    return Part(folder, whole)
+        complete = write_manifest(temporary, replace(manifest, tables=files))
+    return Part(folder, complete)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write a manifest into a folder whose tables are there already, and return it dated.
+    """Write the manifest of a folder whose tables are already written, and return it.
 
     ``created``, ``versions`` and the hash are filled in here.
     """
@@ -300,53 +298,53 @@ def read_manifest(folder: Path) -> Part:
     NewerFormat
         If a newer version wrote it.
     BrokenPart
-        If the manifest is missing, unreadable, or not the one that was written.
+        If the manifest is missing, unreadable, or changed since it was written.
     """
     path = folder / MANIFEST
     try:
-        said = json.loads(path.read_text("utf-8"))
-        if said["format"] > FORMAT:
+        fields = json.loads(path.read_text("utf-8"))
+        if fields["format"] > FORMAT:
             raise NewerFormat(
-                f"{folder} has format {said['format']}, and this version reads up to {FORMAT}. "
+                f"{folder} has format {fields['format']}, but this version reads formats up to {FORMAT}. "
                 "Install a newer feature-atlas."
             )
-        told = said.pop("hash")
-        said["tables"] = {name: TableFile(**entry) for name, entry in said["tables"].items()}
-        manifest = Manifest(**{**said, "saes": tuple(said["saes"])})
+        stored_hash = fields.pop("hash")
+        fields["tables"] = {name: TableFile(**entry) for name, entry in fields["tables"].items()}
+        manifest = Manifest(**{**fields, "saes": tuple(fields["saes"])})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BrokenPart(
             f"The manifest {path} cannot be read ({type(error).__name__}: {error}). Remove that folder and "
-            "run the command that made it again."
+            "run the command that computed it again."
         ) from error
-    if manifest.hash != told:
+    if manifest.hash != stored_hash:
         raise BrokenPart(
-            f"The manifest {path} is not the one that was written. Make the part again."
+            f"The manifest {path} has changed since it was written. Compute the part again with --replace."
         )
     return Part(folder, manifest)
 
 
 def _short(value: Any) -> Any:
-    """Return a value for a message; of a chain of digests the last covers the others."""
+    """Shorten a value for a message; the last digest of a chain covers the others."""
     return f"…{value[-1]}" if isinstance(value, list) and value else value
 
 
 def differ(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether two chains belong to different models, as far as both go."""
-    both = min(len(one), len(other))
-    return both > 0 and one[both - 1] != other[both - 1]
+    """Return whether two chains of digests differ within their common length."""
+    common = min(len(one), len(other))
+    return common > 0 and one[common - 1] != other[common - 1]
 
 
 def stored_digests(manifests: Iterable[Manifest], model: str) -> tuple[str, ...]:
-    """Return the deepest chain that parts store of the model of a name; empty if none does."""
-    said = [m.sources.get("model", {}) for m in manifests]
-    chains = [tuple(s.get("parameters", ())) for s in said if s.get("name") == model]
+    """Return the longest chain of digests that parts store for a model; empty if none does."""
+    models = [m.sources.get("model", {}) for m in manifests]
+    chains = [tuple(s.get("parameters", ())) for s in models if s.get("name") == model]
     return max(chains, key=len, default=())
 
 
-def _origin(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten one level and leave out names and addresses: the hashes identify the sources."""
+def _origin(field: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten one level and drop names and addresses, because the hashes identify the sources."""
     flat: dict[str, Any] = {}
-    for key, value in said.items():
+    for key, value in field.items():
         if isinstance(value, Mapping):
             flat |= {f"{key}.{k}": v for k, v in value.items() if k not in ("source", "name")}
         else:
@@ -354,20 +352,20 @@ def _origin(said: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _held_against_schema(kind: str, name: str, data: "pa.Table") -> "pa.Table":
+def _checked_table(kind: str, name: str, data: "pa.Table") -> "pa.Table":
     if name[0].islower():
         return data
     wanted = schema.arrow_schema(name, kind)
     if data.schema.names != wanted.names:
         raise BrokenPart(
-            f"A part of kind {kind!r} fills {', '.join(wanted.names)} of {name}; "
-            f"it was given {', '.join(data.schema.names)}."
+            f"The table {name} has the columns {', '.join(data.schema.names)}; expected for a part of kind "
+            f"{kind!r}: {', '.join(wanted.names)}."
         )
     return data.cast(wanted)
 
 
-def _broken(part: Part, what: str) -> BrokenPart:
+def _broken(part: Part, problem: str) -> BrokenPart:
     return BrokenPart(
-        f"The part {part.manifest.key} is broken: {what}. Give the command that made it again, with "
-        f"--replace; the rest of the atlas is untouched."
+        f"The part {part.manifest.key} is broken: {problem}. Run the command that computed it again, with "
+        f"--replace; other parts are not affected."
     )

@@ -1,7 +1,8 @@
-"""Rooms: how commands and doctor checks are found without lower rooms knowing upper ones.
+"""Rooms: plugins that add commands and doctor checks.
 
-Each room is an entry point of the group ``atlas.rooms`` that names a ``Room``.
-Anyone can add one; a room that fails to import costs one warning line.
+Each room is an entry point of the group ``atlas.rooms`` that names a ``Room``, so that
+lower rooms need not import upper ones. Any package can add a room. A room that fails to
+import causes one line of warning.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,18 +18,18 @@ __all__ = ["Check", "Failed", "Room", "find_rooms"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing the doctor looked at.
+    """One check of ``atlas doctor``.
 
     Parameters
     ----------
     about
-        What was looked at.
+        Subject of the check.
     state
-        ``"ok"``, ``"note"`` (worth knowing) or ``"fault"`` (something is wrong).
+        ``"ok"``, ``"note"`` (no action needed) or ``"fault"``.
     said
-        What was found.
+        Result of the check.
     todo
-        What to do about it.
+        Remedy, if there is one.
     """
 
     about: str
@@ -39,10 +40,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Room:
-    """One room of the house: its commands, and what it can tell the doctor.
+    """A room: its commands and its checks for ``atlas doctor``.
 
-    ``checks`` takes the folder of the atlas asked about, or None for the
-    installation alone.
+    ``checks`` takes the folder of an atlas, or None to check the installation only.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Room:
 
 @dataclass(frozen=True)
 class Failed:
-    """A room that could not be imported, and why."""
+    """A room that could not be imported, with the reason."""
 
     name: str
     reason: str
 
 
 def find_rooms() -> Iterator[Room | Failed]:
-    """Yield every installed room in the order of their names."""
+    """Yield every installed room, sorted by name."""
     for entry in sorted(entry_points(group="atlas.rooms"), key=lambda e: e.name):
         try:
             yield entry.load()

@@ -1,6 +1,6 @@
-"""How long work tells how far it is: a protocol, a silent one and one that draws bars.
+"""Progress of long work: a protocol, a silent implementation and progress bars.
 
-Work takes a ``Progress`` and never prints. Bars go to stderr, results to stdout.
+Functions take a ``Progress`` and never print. Bars go to stderr, results to stdout.
 """
 
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ __all__ = ["SILENT", "Bars", "Progress", "Silent", "Stage"]
 
 
 class Stage(Protocol):
-    """One stretch of work under way."""
+    """One stage of running work."""
 
     def advance(self, by: float = 1) -> None:
-        """Say that this much more is done."""
+        """Add ``by`` to the finished work."""
 
 
 class Progress(Protocol):
-    """Tells how far work is."""
+    """Receives the progress of work."""
 
     def stage(
         self, title: str, *, total: float | None = None, unit: str = ""
     ) -> AbstractContextManager[Stage]:
-        """Begin a stretch of work of a known length, or an unknown one (None)."""
+        """Begin a stage of ``total`` units; None if the total is unknown."""
 
     def report(self, sentence: str) -> None:
-        """Tell something worth knowing, such as an estimate before work."""
+        """Report a message, such as a time estimate."""
 
 
 class _SilentStage:
@@ -42,15 +42,15 @@ class _SilentStage:
 
 
 class Silent:
-    """Says nothing."""
+    """Discard all progress."""
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
-        """Begin a stretch of work."""
+        """Begin a stage."""
         yield _SilentStage()
 
     def report(self, sentence: str) -> None:
-        """Tell nobody."""
+        """Discard a message."""
 
 
 SILENT = Silent()
@@ -66,7 +66,7 @@ class _Bar:
 
 
 class Bars:
-    """Draws a bar for each stage on stderr; one plain line where stderr is no terminal."""
+    """Draw a bar for each stage on stderr, or one plain line if stderr is not a terminal."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -75,7 +75,7 @@ class Bars:
 
     @contextmanager
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
-        """Begin a stretch of work and draw its bar until it ends."""
+        """Begin a stage and draw its bar until it ends."""
         from rich import progress as rp
 
         title = shown(title)
@@ -88,7 +88,7 @@ class Bars:
             rp.BarColumn(),
             rp.TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}" if total else unit),
             rp.TimeElapsedColumn(),
-            rp.TextColumn("left"),
+            rp.TextColumn("remaining"),
             rp.TimeRemainingColumn(),
             console=self._console,
         ) as bars:

@@ -1,4 +1,4 @@
-"""Making a server show an atlas: assemble, plan, sync; and the names it has there."""
+"""Push an atlas to a server: assemble its graph, plan the changes, and write them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,52 +29,52 @@ def push_atlas(
     dry_run: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Make a server show what an atlas holds.
+    """Update a server to the contents of an atlas.
 
     Parameters
     ----------
     path
         The folder of the atlas.
     url
-        The server.
+        URL of the server.
     username, password, database
-        How to log in, and where to.
+        Login and database of the server.
     names
-        ``SAE=NAME`` for SAEs that bear another name there; give them at every push.
+        ``SAE=NAME`` for SAEs with another name on the server; pass them at every push.
     edges_per_feature
-        Keep only CO_ACTIVATES edges that are among so many heaviest of at least one of
-        their ends; give it at every push. All edges if None.
+        Push only CO_ACTIVATES edges that are among this number of heaviest edges of at
+        least one of their ends; pass it at every push. All edges if None.
     dry_run
-        Only work out what would change.
+        Compute the changes without writing them.
     progress
-        Told how far it is.
+        Reports progress.
 
     Returns
     -------
     dict
         ``added``, ``replaced``, ``removed``, ``kept``: names of SAEs; ``shared``: whether
-        edges between what SAEs share, such as maps between sites, differ; ``rows`` to write
-        and the estimated ``seconds``; ``left_out``: CO_ACTIVATES edges of the atlas that
-        the server does not show; ``url``.
+        edges between shared nodes, such as maps between sites, differ; ``rows`` to write
+        and the estimated ``seconds``; ``left_out``: number of CO_ACTIVATES edges that were
+        not pushed; ``url``.
 
     Raises
     ------
     BadInput, UnknownName
-        If the URL is no server's, or a name or number cannot be used.
+        If the URL is not that of a server, or a name or number is invalid.
     Mismatch
-        If another atlas has an SAE of the same name there.
+        If another atlas on the server has an SAE of the same name.
     StoreError
-        If the server does not answer, refuses the login, or is lost on the way. Each
-        SAE is then shown as it was or as it should be; the same call goes on.
+        If the server does not answer, refuses the login, or the connection is lost. The
+        server then shows the old or the new version of each SAE; repeat the call to finish.
     """
     if not is_server(url):
         raise BadInput(
-            f"{url!r} is not the URL of a server; expected neo4j://…, neo4j+s://… or bolt://…."
+            f"{url!r} is not the URL of a server; expected neo4j://…, neo4j+s://… or bolt://…"
         )
     folder = Folder.open(path)
     sound = folder.sound()
     for key, reason in sound.stale.items():
-        progress.report(f"{key} is stale and left out: {reason}.")
+        progress.report(f"Excluded {key}, which is stale: {reason}.")
     graph = renamed(assemble(folder, sound), read_names(names, saes=sound.saes))
     graph, left_out = _trimmed(graph, edges_per_feature, progress)
     store = open_server(url, username=username, password=password, database=database)
@@ -82,7 +82,7 @@ def push_atlas(
         plan = store.plan(graph)
         if plan.changes:
             progress.report(f"{plan.rows:,} nodes and edges to write, {rough(plan.seconds)}.")
-        if not dry_run:  # without changes too: a push that was killed may have left something
+        if not dry_run:  # even without changes, to clean up after a killed push
             store.sync(plan, progress)
         return {
             "url": store.url,
@@ -100,13 +100,13 @@ def push_atlas(
 
 
 def _trimmed(graph: Graph, edges_per_feature: int | None, progress: Progress) -> tuple[Graph, int]:
-    """Return the graph as it is to be shown, and how many edges that leaves out."""
+    """Return the pruned graph, and the number of edges removed from it."""
     if edges_per_feature is None:
         return graph, 0
-    whole, graph = graph, trimmed(graph, edges_per_feature)
-    every, kept = (g.tables["CO_ACTIVATES"].num_rows for g in (whole, graph))
+    complete, graph = graph, trimmed(graph, edges_per_feature)
+    total, retained = (g.tables["CO_ACTIVATES"].num_rows for g in (complete, graph))
     progress.report(
-        f"{every - kept:,} of {every:,} CO_ACTIVATES edges are left out: those not among the "
-        f"{edges_per_feature} heaviest of one of their features."
+        f"Excluded {total - retained:,} of {total:,} CO_ACTIVATES edges, which are not among the "
+        f"{edges_per_feature} heaviest of either of their features."
     )
-    return graph, every - kept
+    return graph, total - retained

@@ -1,4 +1,4 @@
-"""Removing SAEs from an atlas, and parts that touch none."""
+"""Remove SAEs, and parts that touch no SAE, from an atlas."""
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -13,93 +13,97 @@ __all__ = ["alone", "remove_saes", "touching"]
 
 
 def touching(path: Path, saes: Sequence[str]) -> list[str]:
-    """Return ``kind/name`` of every part that touches one of the SAEs, codes too.
+    """Return ``kind/name`` of every part that touches one of the SAEs, including codes.
 
     Parameters
     ----------
     path
         The folder of the atlas.
     saes
-        SAEs by name; and parts that touch no SAE, by ``kind/name``, where ``*`` stands for
-        anything (``transcoder/random@*``).
+        Names of SAEs, and ``kind/name`` of parts that touch no SAE, where ``*`` matches
+        any text (``transcoder/random@*``).
 
     Raises
     ------
     UnknownName
-        If the atlas has no part that touches an SAE of this name, or none of that key.
+        If the atlas has no part of an SAE of this name, or no part of this key.
     """
-    return [_key(place) for place in _places(Folder.open(path), saes)]
+    return [_key(folder) for folder in _part_folders(Folder.open(path), saes)]
 
 
 def remove_saes(path: Path, saes: Sequence[str]) -> list[str]:
     """Remove every part that touches one of the SAEs, and return their keys.
 
-    The part that says who the SAE is goes first: should the work be cut short,
-    what is left is stale, and not half an SAE.
+    The part of kind ``sae`` is removed first. If the process is interrupted, the
+    remaining parts are stale, and the atlas never loads an incomplete SAE.
     """
     folder = Folder.open(path)
     with folder.writing():
-        places = sorted(_places(folder, saes), key=lambda p: p.parent.name != "sae")
-        for place in places:
-            discard(place)
+        removed = sorted(_part_folders(folder, saes), key=lambda p: p.parent.name != "sae")
+        for part_folder in removed:
+            discard(part_folder)
         for name in saes:
             folder.discard_runs(name)
-    return [_key(place) for place in places]
+    return [_key(part_folder) for part_folder in removed]
 
 
 def alone(path: Path) -> list[str]:
-    """Return ``kind/name`` of the parts that stand in an atlas without any SAE; none if it has one."""
+    """Return the keys of all parts of an atlas that has no SAE; empty if it has one."""
     parts = Folder.open(path).all_parts()[0]
     if any(part.manifest.saes for part in parts):
         return []
     return sorted(part.manifest.key for part in parts)
 
 
-def _places(folder: Folder, saes: Sequence[str]) -> list[Path]:
-    """Return the folders of the parts that touch the SAEs; a broken part goes by its folder's name.
+def _part_folders(folder: Folder, saes: Sequence[str]) -> list[Path]:
+    """Return the folders of the parts that touch the SAEs.
 
-    With the last SAE of a model go the parts about that model, which touch no SAE.
+    A broken part belongs to the SAE after which its folder is named. The parts about a
+    model, which touch no SAE, are included with the last SAE of that model.
     """
     parts = folder.all_parts()[0]
-    named = [place for key in saes if "/" in key for place in _alone(parts, key)]
+    named = [path for key in saes if "/" in key for path in _without_sae(parts, key)]
     saes = [name for name in saes if "/" not in name]
     touched = {part.folder: set(part.manifest.saes) for part in parts}
-    touches = {place: touched.get(place, {place.name}) for place in folder.part_folders()}
+    touches = {path: touched.get(path, {path.name}) for path in folder.part_folders()}
     known = set().union(*touches.values())
     for name in saes:
         if name not in known:
-            raise UnknownName("SAE", name, known=known, hint="`atlas list` shows them.")
-    alone = _models_left_alone(folder, parts, saes) if not all(touches.values()) else set()
+            raise UnknownName("SAE", name, known=known, hint="`atlas list` shows all SAEs.")
+    unused = _models_without_sae(folder, parts, saes) if not all(touches.values()) else set()
     about = {
         p.folder
         for p in parts
-        if not p.manifest.saes and p.manifest.sources.get("model", {}).get("name") in alone
+        if not p.manifest.saes and p.manifest.sources.get("model", {}).get("name") in unused
     }
     about |= set(named)
-    return [place for place, names in touches.items() if names & set(saes) or place in about]
+    return [path for path, names in touches.items() if names & set(saes) or path in about]
 
 
-def _alone(parts: Sequence[Part], key: str) -> Iterator[Path]:
-    """Yield the folders of the parts that touch no SAE and have this key."""
-    alone = {part.manifest.key: part.folder for part in parts if not part.manifest.saes}
-    found = [folder for name, folder in alone.items() if fnmatchcase(name, key)]
+def _without_sae(parts: Sequence[Part], key: str) -> Iterator[Path]:
+    """Yield the folders of the parts that touch no SAE and match this key."""
+    known = {part.manifest.key: part.folder for part in parts if not part.manifest.saes}
+    found = [folder for name, folder in known.items() if fnmatchcase(name, key)]
     if not found:
         raise UnknownName(
-            "part that touches no SAE", key, known=alone, hint="The other parts go with their SAEs."
+            "part that touches no SAE",
+            key,
+            known=known,
+            hint="Other parts are removed with their SAEs.",
         )
     yield from found
 
 
-def _models_left_alone(folder: Folder, parts: Sequence[Part], saes: Sequence[str]) -> set[str]:
-    """Return the models that the SAEs read and no other does; none if one of the others cannot be read."""
+def _models_without_sae(folder: Folder, parts: Sequence[Part], saes: Sequence[str]) -> set[str]:
+    """Return the models that only these SAEs read; empty if another SAE cannot be read."""
     sound = {p.manifest.name: p for p in parts if p.manifest.kind == "sae"}
-    left = {f.name for f in folder.part_folders() if f.parent.name == "sae"} - set(saes)
+    remaining = {f.name for f in folder.part_folders() if f.parent.name == "sae"} - set(saes)
     models = {name: {m for m, *_ in models_of([p])} for name, p in sound.items()}
-    if not all(models.get(name) for name in left):
+    if not all(models.get(name) for name in remaining):
         return set()
     read = set().union(*(models[name] for name in saes if name in models))
-    return read - set().union(*(models[name] for name in left))
+    return read - set().union(*(models[name] for name in remaining))
 
 
-def _key(place: Path) -> str:
-    return f"{place.parent.name}/{place.name}"
+def _key(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"

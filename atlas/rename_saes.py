@@ -1,4 +1,4 @@
-"""Other names for SAEs in an assembled graph, as ``atlas push --as`` asks for."""
+"""Rename SAEs in an assembled graph (``atlas push --as``)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,17 @@ def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     BadInput
-        If a pair is malformed or two SAEs would share a name.
+        If a pair is malformed or two SAEs would have the same name.
     UnknownName
-        If there is no such SAE.
+        If the atlas has no such SAE.
     """
     names: dict[str, str] = {}
     for each in given:
         old, equals, new = each.partition("=")
         if not (equals and old and _SLUG.fullmatch(new)):
             raise BadInput(
-                f"--as takes SAE=NAME, and got {each!r}; a name has lower-case letters, digits, '.', '_' and '-'."
+                f"--as got {each!r}; expected SAE=NAME, where NAME has lower-case letters, digits, '.', '_' "
+                "and '-'."
             )
         if old not in saes:
             raise UnknownName("SAE", old, known=saes)
@@ -43,13 +44,13 @@ def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
     after = [names.get(s, s) for s in saes]
     if len(set(after)) < len(after):
         raise BadInput(
-            f"With these names two SAEs would have the same: {', '.join(sorted(after))}."
+            f"Two SAEs would have the same name: {', '.join(sorted(after))}. Pass --as with distinct names."
         )
     return names
 
 
 def renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
-    """Return the graph with some SAEs renamed, in every key that holds their name."""
+    """Return the graph with some SAEs renamed, in every key that contains their name."""
     if not names:
         return graph
     tables = {name: _table(schema.table(name), data, names) for name, data in graph.tables.items()}

@@ -1,4 +1,4 @@
-"""Results of studies: one kind of object for the command line, notebooks, pages and reports."""
+"""Results of studies, for the command line, notebooks, pages and reports."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -14,22 +14,22 @@ _SHOWN_ROWS = 20
 
 
 class Result(Mapping[str, Any]):
-    """What a study found for one SAE, pair or site.
+    """The result of a study for one SAE, pair or site.
 
-    It is a mapping: ``result["modularity"]`` is a number of its summary.
+    A result is a mapping: ``result["modularity"]`` is a number of its summary.
 
     Parameters
     ----------
     kind, name
-        The part that holds it: ``match``, ``a+b``.
+        Kind and name of the part that stores it: ``match``, ``a+b``.
     summary
-        The main numbers, by name.
+        Main numbers, by name.
     verdict
-        Sentences that state what the numbers mean, computed from them.
+        Sentences that interpret the numbers, computed from them.
     tables
-        The names of its tables, and a function that reads one.
+        Names of the tables, and a function that reads one.
     draw
-        Returns its plot; None if it has none.
+        Returns the plot; None if there is none.
     """
 
     def __init__(
@@ -60,36 +60,36 @@ class Result(Mapping[str, Any]):
         return len(self.summary)
 
     def table(self, name: str) -> "pa.Table":
-        """Return one of its tables.
+        """Return one table.
 
         Raises
         ------
         KeyError
-            If it has no table of this name.
+            If the result has no table of this name.
         """
         if self._read is None or name not in self.tables:
             raise KeyError(
-                f"{self.kind} {self.name} has no table {name!r}, but {list(self.tables)}"
+                f"{self.kind} {self.name} has no table {name!r}; its tables are {list(self.tables)}"
             )
         return self._read(name)
 
     def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
-        """Return one of its tables, or its summary as one row, as a data frame."""
+        """Return one table, or the summary as one row, as a data frame."""
         if table is not None:
             frame: pd.DataFrame = self.table(table).to_pandas()
             return frame
         return Results([self]).to_pandas()
 
     def plot(self) -> Any:
-        """Return its plot, an Altair chart.
+        """Return the plot as an Altair chart.
 
         Raises
         ------
         NotImplementedError
-            If a result of this kind has no plot.
+            If results of this kind have no plot.
         """
         if self._draw is None:
-            raise NotImplementedError(f"A result of the kind {self.kind!r} has no plot.")
+            raise NotImplementedError(f"Results of the kind {self.kind!r} have no plot.")
         return self._draw()
 
     def __repr__(self) -> str:
@@ -118,11 +118,11 @@ class Results(list[Result]):
 
     @property
     def verdict(self) -> list[str]:
-        """The sentences of all results."""
+        """The verdict sentences of all results."""
         return [sentence for one in self for sentence in one.verdict]
 
     def to_pandas(self, table: str | None = None) -> "pd.DataFrame":
-        """Return the summaries, a row each, or one table of all results, below each other."""
+        """Return the summaries, one row each, or one table concatenated over all results."""
         import pandas as pd
 
         if table is None:

@@ -1,9 +1,9 @@
-"""Text of others (tokens, labels, names), made safe for where it is shown.
+"""Make untrusted text (tokens, labels, names) safe to print or export.
 
-Tokens, documents, labels and names of SAEs and models come from outside and may hold
-anything: escape sequences that a terminal obeys, marks that reverse the direction of
-writing, text that a spreadsheet takes for a formula. HTML is escaped where it is
-written (``analysis.plot_style``, ``analysis.residual.report.html_page``).
+Tokens, documents, labels and names of SAEs and models come from outside. They may contain
+escape sequences for terminals, marks that reverse the writing direction, or text that a
+spreadsheet evaluates as a formula. HTML is escaped where it is written
+(``analysis.plot_style``, ``analysis.residual.report.html_page``).
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["csv_text", "json_line", "shown"]
 
-# What acts on a terminal or on the order of the text around it, beyond the C0 controls.
+# Code points beyond the C0 controls that control a terminal or the order of surrounding text.
 _ACTING = (
     *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F),
     *range(0x2066, 0x206A), 0xFEFF,
@@ -22,11 +22,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def shown(text: str) -> str:
-    r"""Return text without what a terminal obeys.
+    r"""Return text without control characters for terminals.
 
-    C0 controls become their Unicode pictures (␛ for an escape); C1 controls, marks of
+    C0 controls become their Unicode pictures (␛ for an escape). C1 controls, marks of
     writing direction, line separators and lone surrogates become escapes. Tabs and line
-    ends stay.
+    ends are unchanged.
 
     Examples
     --------
@@ -39,15 +39,15 @@ def shown(text: str) -> str:
 
 
 def json_line(value: Any) -> str:
-    """Return JSON on one line, readable and exact, with what acts on a terminal as escapes."""
+    """Return JSON on one line, with control characters for terminals as escapes."""
     return json.dumps(value, ensure_ascii=False).translate(_ESCAPES)
 
 
 def csv_text(text: str) -> str:
-    """Return text for a cell of a CSV file that a spreadsheet may open.
+    """Return text for a cell of a CSV file that is safe to open in a spreadsheet.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front, as
-    spreadsheets themselves mark text. A single character is no formula.
+    A text that looks like a formula gets a leading apostrophe, by which spreadsheets mark
+    text. A single character is not a formula.
 
     References
     ----------

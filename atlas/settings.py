@@ -1,7 +1,7 @@
-"""Settings of studies: frozen dataclasses whose fields carry help, range and command-line flag.
+"""Settings of studies: frozen dataclasses whose fields declare help, range and flag.
 
-A field is written once; its check, its option on the command line and the option that a
-report prints are made from it.
+The check of a value, the command-line option and the command printed by reports are
+generated from each field.
 
 >>> from dataclasses import dataclass
 >>> from atlas.settings import check_settings, setting
@@ -46,27 +46,29 @@ class Setting:
     Parameters
     ----------
     name
-        The name of the field.
+        Name of the field.
     type
-        ``int``, ``float``, ``str`` or ``bool``: of the value, or of each item of a tuple.
+        Type of the value, or of each item of a tuple: ``int``, ``float``, ``str`` or ``bool``.
     default
-        The default value.
+        Default value.
     help
-        What it does, in one sentence; shown by ``--help``.
+        Effect of the setting, in one sentence; shown by ``--help``.
     flag
-        The option on the command line without its dashes; None if only Python has it.
+        Command-line option without its dashes; None if there is no option.
     many
         Whether the value is a tuple.
     optional
         Whether the value may be None.
     choices
         Values of a ``Literal``; empty for other types.
-    least, most, above, below
-        Range of a number: bounds included, bounds excluded; None for no bound.
+    least, most
+        Inclusive bounds of a number; None for no bound.
+    above, below
+        Exclusive bounds of a number; None for no bound.
     metavar
-        Stands for the value in the help.
+        Name of the value in the help.
     shown
-        Stands for the default in the help; the default itself if None.
+        Default as shown in the help; the default itself if None.
     """
 
     name: str
@@ -86,11 +88,11 @@ class Setting:
 
     @property
     def expected(self) -> str:
-        """What a value must be, for messages."""
+        """Description of valid values, for messages."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        what = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-        return what[self.type] + self._range()
+        nouns = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        return nouns[self.type] + self._range()
 
     def _range(self) -> str:
         if self.least is not None and self.most is not None:
@@ -109,7 +111,7 @@ class Setting:
         return f", {' and '.join(parts)}" if parts else ""
 
     def accepts(self, value: object) -> bool:
-        """Return whether a single value has the type and lies in the range."""
+        """Return whether a single value has the right type and is within the range."""
         if self.choices:
             return value in self.choices
         if self.type in (str, bool):
@@ -145,19 +147,19 @@ def setting(
     Parameters
     ----------
     default
-        The default value.
+        Default value.
     help
         One sentence for ``--help``.
     flag
-        The option without dashes; the name of the field with dashes if empty, none if None.
+        Option without dashes; by default derived from the field name. None for no option.
     least, most
-        Bounds, included.
+        Inclusive bounds.
     above, below
-        Bounds, excluded.
+        Exclusive bounds.
     metavar
-        Stands for the value in the help.
+        Name of the value in the help.
     shown
-        Stands for the default in the help, such as ``"all"`` for None.
+        Default as shown in the help, such as ``"all"`` for None.
     """
     known = {
         "help": help, "flag": flag, "least": least, "most": most, "above": above,
@@ -167,7 +169,7 @@ def setting(
 
 
 def documented(cls: type[S]) -> type[S]:
-    """Add the help of each field to the docstring of a settings class, in numpydoc's form."""
+    """Append the help of each field to the docstring of a settings class, in numpydoc format."""
     lines = [cls.__doc__ or "", "", "    Parameters", "    ----------"]
     for one in settings_of(cls):
         lines += [f"    {one.name}", f"        {one.help}"]
@@ -184,7 +186,7 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
     Raises
     ------
     TypeError
-        If a field was not made by ``setting``, or has a type that no option can have.
+        If a field was not declared with ``setting``, or has an unsupported type.
     """
     if cls not in _known:
         hints = get_type_hints(cls)
@@ -200,7 +202,7 @@ def check_settings(settings: Any) -> None:
     Raises
     ------
     BadInput
-        If a value has another type or lies outside of its range.
+        If a value has the wrong type or is outside its range.
     """
     for one in settings_of(type(settings)):
         value = getattr(settings, one.name)
@@ -214,14 +216,14 @@ def check_settings(settings: Any) -> None:
 
 
 def read_settings(cls: type[S], stored: Mapping[str, Any]) -> S:
-    """Return settings from a manifest; fields that it lacks get their defaults.
+    """Return settings from a manifest; missing fields get their defaults.
 
     Parameters
     ----------
     cls
         The settings class.
     stored
-        Values by name, as JSON gives them; names that the class lacks are ignored.
+        Values by name, as read from JSON; unknown names are ignored.
     """
     values = {}
     for one in settings_of(cls):
@@ -233,7 +235,7 @@ def read_settings(cls: type[S], stored: Mapping[str, Any]) -> S:
 
 def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) -> Setting:
     if _KEY not in metadata:
-        raise TypeError(f"The field {name} has no help; make it with atlas.settings.setting.")
+        raise TypeError(f"The field {name} has no help; declare it with atlas.settings.setting.")
     known = dict(metadata[_KEY])
     if known["flag"] == "":
         known["flag"] = name.replace("_", "-")
@@ -243,7 +245,10 @@ def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) ->
     choices = tuple(_literals(inner))
     kind = str if choices else inner
     if kind not in (int, float, str, bool):
-        raise TypeError(f"The field {name} is of type {hint}, which is no type of a setting.")
+        raise TypeError(
+            f"The field {name} has the type {hint}; expected int, float, str, bool, a Literal, or a tuple "
+            "of one of these."
+        )
     return Setting(
         name=name, type=kind, default=default, many=many, optional=optional, choices=choices, **known
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Files that are needed while something is computed: a folder for them, and whether the disk has room."""
+"""Temporary files of a computation: a scratch folder, and a check of free disk space."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,32 +15,32 @@ __all__ = ["check_room", "scratch"]
 
 @contextmanager
 def scratch(folder: Folder, what: str) -> Iterator[Path]:
-    """Give an empty folder in an atlas' cache, which is removed at the end.
+    """Yield an empty folder in the cache of an atlas, and remove it at the end.
 
     Parameters
     ----------
     folder
         The atlas, whose lock is held.
     what
-        What it is for: what a killed process left of that name is removed first.
+        Purpose of the folder. Folders of a killed process with the same purpose are removed.
     """
     folder.cache.mkdir(exist_ok=True)
-    for left in folder.cache.glob(f"{what}-*"):
-        discard(left)
-    with TemporaryDirectory(prefix=f"{what}-", dir=folder.cache) as made:
-        yield Path(made)
+    for leftover in folder.cache.glob(f"{what}-*"):
+        discard(leftover)
+    with TemporaryDirectory(prefix=f"{what}-", dir=folder.cache) as created:
+        yield Path(created)
 
 
 def check_room(into: Path, size: int, *, what: str, todo: str) -> None:
-    """Make sure that the disk has room for so many bytes.
+    """Check that the disk has ``size`` bytes free.
 
     Raises
     ------
     OutOfRoom
-        If it has not.
+        If it has less.
     """
     free = shutil.disk_usage(into).free
     if size > free:
         raise OutOfRoom(
-            f"{what} take {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free at {into}: {todo}."
+            f"{what} need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at {into}: {todo}."
         )

@@ -1,4 +1,4 @@
-"""Which versions of the libraries that matter are installed, without importing them."""
+"""Installed versions of the main libraries, read without importing them."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ LIBRARIES = (
 
 @cache
 def installed() -> dict[str, str]:
-    """Return the installed version of each library; those not there are left out."""
+    """Return the version of each installed library."""
     found: dict[str, str] = {}
     for name in LIBRARIES:
         try:
