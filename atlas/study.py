@@ -1,9 +1,9 @@
-"""How every study runs: inputs, checks, the part that stores its result, and the result.
+"""Run studies: check their inputs, compute their tasks, and store one part per task.
 
 A study is a class with a ``kind``, a ``version``, settings and three methods: ``tasks`` names the
-SAEs, pairs or sites, ``run`` computes one, and ``result`` reads a part. The runner does the
-rest: it locks the folder, checks names and inputs, skips what is stored already, runs the
-tasks here or in other processes, and writes a part for each.
+SAEs, pairs or sites, ``run`` computes one task, and ``result`` reads a part. ``run_study`` locks
+the folder, checks names and inputs, skips stored results, runs the tasks here or in other
+processes, and writes the parts.
 """
 
 import multiprocessing
@@ -44,11 +44,11 @@ __all__ = [
 
 INPUTS = {
     "codes": "`atlas ingest --keep-codes --replace` stores them",
-    "match": "`atlas match` makes it",
-    "graph": "`atlas communities` makes it",
-    "probe": "`atlas probe` makes it",
+    "match": "`atlas match` computes it",
+    "graph": "`atlas communities` computes it",
+    "probe": "`atlas probe` computes it",
 }
-"""How a part of a kind is made; parts of other kinds come with every ingest."""
+"""Command that computes each kind of part; parts of other kinds are written by every ingest."""
 
 
 #: Seconds between two reports of how many tasks are done.
@@ -57,22 +57,22 @@ _SILENCE = 10.0
 
 @dataclass(frozen=True)
 class Task:
-    """What one part of a study is about.
+    """One task of a study, whose result is one part.
 
     Parameters
     ----------
     name
-        The name of the part.
+        Name of the part.
     saes
-        The SAEs that it touches.
+        SAEs that the part describes.
     settings
-        The settings of this task.
+        Settings of this task.
     made_from
-        Keys of the parts that it reads, ``kind/name``; the part is stale once one changes.
+        Keys of its input parts, ``kind/name``; the result is stale once one changes.
     reads
-        Keys of parts that it reads besides, such as codes, which may be removed later.
+        Keys of further input parts, such as codes, that may be removed later.
     recorded
-        What the manifest stores beside the settings.
+        Values that the manifest stores in addition to the settings.
     omitted
         Names of settings that the manifest does not store.
     group
@@ -96,13 +96,13 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Name of the task in messages."""
         return " and ".join(self.saes) or self.name
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a task found: the tables of its part, and what else the manifest stores."""
+    """The result of a task: the tables of its part, and further entries of the manifest."""
 
     tables: "Iterable[tuple[str, pa.Table]]"
     sources: Mapping[str, Any] = field(default_factory=dict)
@@ -111,22 +111,22 @@ class Found:
 
 
 class Workplace:
-    """Where a task runs.
+    """The environment of a task: the atlas, a scratch folder and the progress.
 
     Parameters
     ----------
     folder
         The folder of the atlas; None if the atlas is on a server.
     sound
-        Its sound parts; none on a server.
+        Sound parts of the atlas; none on a server.
     scratch
         An empty folder, removed at the end.
     progress
-        Notified of the work.
+        Reports progress.
     server
-        The open atlas, if it is on a server; only studies with an optional part run there.
+        The open atlas, if it is on a server; only studies with an optional part support it.
     obstacle
-        Why results cannot be stored, as a clause; None if they can.
+        Reason why results cannot be stored, as a clause; None if they can.
     """
 
     def __init__(
@@ -161,7 +161,9 @@ class Workplace:
             If the atlas is on a server.
         """
         if self._folder is None:
-            raise RequestError(f"{self.atlas.url} is a server; this needs the folder of the atlas.")
+            raise RequestError(
+                f"{self.atlas.url} is a server; select the folder of the atlas instead."
+            )
         return self._folder
 
     @cached_property
@@ -175,24 +177,24 @@ class Workplace:
 
 
 class Study(ABC):
-    """A study: what its parts are, how one is computed, and what it means."""
+    """Base class of studies: defines the tasks, computes one, and interprets its result."""
 
     kind: ClassVar[str]
     """Kind of the parts that store its results."""
     version: ClassVar[int]
-    """Raised when the same inputs would give other tables."""
+    """Version of the computation; increase it when the same inputs give other tables."""
     optional_part: ClassVar[bool] = False
     """Whether results are also returned where they cannot be stored.
 
-    That is the case on a server, in a folder that another process writes, and in a folder that
-    is read-only.
+    Results cannot be stored on a server, in a folder that another process writes, and in a
+    read-only folder.
     """
 
     @contextmanager
     def opening(self, path: Path) -> Iterator[Folder]:
-        """Open the atlas and hold the right to write in it.
+        """Open the atlas and hold its write lock.
 
-        A study that may begin an atlas overrides this.
+        A study that can create an atlas overrides this.
         """
         folder = Folder.open(path)
         with folder.writing():
@@ -211,7 +213,7 @@ class Study(ABC):
         """
 
     def check(self, tasks: Sequence[Task], at: Workplace) -> None:  # noqa: B027 - optional
-        """Check what was given before any work.
+        """Check the inputs before any computation.
 
         Parameters
         ----------
@@ -262,27 +264,27 @@ def run_study(
     ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
-    """Run a study on an atlas; what is stored already is read.
+    """Run a study on an atlas; stored results are read, not computed again.
 
     Parameters
     ----------
     study
         The study.
     atlas
-        The folder of the atlas; a study with an optional part also takes a server.
+        The folder of the atlas; a study with an optional part also accepts a server.
     saes
-        Names of its SAEs; all that the study can use, if None.
+        Names of SAEs; all that the study can use, if None.
     replace
-        Compute again what is stored already with these settings.
+        Recompute results that are stored with the same settings.
     keep
-        Keep what is stored already with other settings.
+        Return results that are stored with other settings, instead of replacing them.
     workers
-        Processes that share the tasks; 0 computes them here. Results do not depend on it.
+        Number of worker processes; 0 computes in this process. Results do not depend on it.
     ray
-        Address of a Ray cluster that shares the tasks, instead of processes here; its
-        machines must reach the folder under the same path.
+        Address of a Ray cluster that computes the tasks instead of local processes; its
+        machines must see the folder under the same path.
     progress
-        Notified of the work.
+        Reports progress.
 
     Returns
     -------
@@ -293,7 +295,7 @@ def run_study(
     UnknownName
         If the atlas has no SAE of a name.
     Missing
-        If a part that a task reads is missing.
+        If an input part of a task is missing.
     Locked
         If another process writes into the folder, unless the part is optional.
     """
@@ -325,41 +327,41 @@ def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
 
 
 def check_inputs(keys: Iterable[str], sound: Sound, *, what: str) -> None:
-    """Make sure that parts are there.
+    """Check that parts are stored and sound.
 
     Raises
     ------
     Missing
-        If one is not; the message names the command that makes it.
+        If a part is missing; the message names the command that computes it.
     """
     for key in keys:
         if key not in sound.parts:
             kind, _, name = key.partition("/")
-            how = INPUTS.get(kind, "`atlas ingest --replace` makes it")
-            stale = f" ({sound.stale[key]})" if key in sound.stale else ""
-            raise Missing(f"{what} needs the {kind} of {name}, which is missing{stale}; {how}.")
+            remedy = INPUTS.get(kind, "`atlas ingest --replace` computes it")
+            state = f"stale ({sound.stale[key]})" if key in sound.stale else "missing"
+            raise Missing(f"{what} needs the {kind} of {name}, which is {state}; {remedy}.")
 
 
 def usable_saes(
     sound: Sound, kinds: Sequence[str], *, what: str, progress: Progress
 ) -> Iterator[str]:
-    """Yield the SAEs that have parts of some kinds; report which are skipped.
+    """Yield the SAEs that have parts of all these kinds; report skipped SAEs.
 
     Raises
     ------
     BadInput
-        If there is none.
+        If no SAE has them.
     """
-    some = False
+    any_usable = False
     for name in sound.saes:
         missing = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
         if missing:
-            how = INPUTS.get(missing[0], "`atlas ingest --replace` makes it")
-            progress.report(f"{name} is skipped: it has no {' and no '.join(missing)}; {how}.")
+            remedy = INPUTS.get(missing[0], "`atlas ingest --replace` computes it")
+            progress.report(f"Skipped {name}: it has no {' and no '.join(missing)}; {remedy}.")
         else:
-            some = True
+            any_usable = True
             yield name
-    if not some:
+    if not any_usable:
         raise BadInput(f"{what} needs an SAE with {' and '.join(kinds)}; this atlas has none.")
 
 
@@ -371,7 +373,7 @@ def computed(
     workers: int = 0,
     ray: str | None = None,
 ) -> "Iterator[tuple[Task, Found]]":
-    """Yield each task of some groups with what it found, computed here or by workers."""
+    """Yield each task with its result, computed in this process or by workers."""
     if len(groups) > 1 and (workers or ray is not None):
         yield from _computed_by_workers(study, groups, at, workers=workers, ray=ray)
         return
@@ -390,10 +392,10 @@ def computed(
 def _computed_by_workers(
     study: Study, groups: Sequence[Sequence[Task]], at: Workplace, *, workers: int, ray: str | None
 ) -> Iterator[tuple[Task, Found]]:
-    """Yield each task with what it found, in the order of the groups.
+    """Yield each task with its result, in the order of the groups.
 
-    A worker opens the folder itself and returns tables; only the process that holds the lock
-    writes parts, so they are the same whoever computed them. The study must be picklable.
+    A worker opens the folder itself and returns tables. Only the process that holds the lock
+    writes parts, so they do not depend on the worker. The study must be picklable.
     """
     work = [(study, list(group), at.folder.path) for group in groups]
     with at.progress.stage(f"{study.kind} on workers", total=len(work), unit="groups") as stage:
@@ -412,7 +414,7 @@ def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[tuple[T
         import ray
     except ImportError:
         raise Missing(
-            "Ray is not installed; `pip install 'feature-atlas[ray]'` installs it, and --workers needs none."
+            "Ray is not installed; run `pip install 'feature-atlas[ray]'`, or use --workers instead."
         ) from None
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     remote = ray.remote(_compute)
@@ -436,7 +438,11 @@ def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
 def _workplace(
     study: Study, atlas: "str | Path | Atlas", progress: Progress
 ) -> Iterator[Workplace]:
-    """Yield where a study runs: a locked folder, or for an optional part also another or a server."""
+    """Yield the environment of a study.
+
+    This is a locked folder; for a study with an optional part, also a server or a folder that
+    cannot be written.
+    """
     from atlas.api import Atlas
     from atlas.stores.opening import is_server
 
@@ -445,10 +451,12 @@ def _workplace(
             atlas = stack.enter_context(Atlas.open(str(atlas), progress=progress))
         if isinstance(atlas, Atlas) and atlas.folder is None:
             if not study.optional_part:
-                raise RequestError(f"{atlas.url} is a server; this needs the folder of the atlas.")
+                raise RequestError(
+                    f"{atlas.url} is a server; select the folder of the atlas instead."
+                )
             room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
-            why = f"{atlas.url} is a server"
-            yield Workplace(None, Sound({}), room, progress, server=atlas, obstacle=why)
+            reason = f"{atlas.url} is a server"
+            yield Workplace(None, Sound({}), room, progress, server=atlas, obstacle=reason)
             return
         path = Path(atlas.url if isinstance(atlas, Atlas) else atlas)
         obstacle = None
@@ -469,7 +477,7 @@ def _workplace(
 
 
 def _tasks(study: Study, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
-    """Return the tasks of a study, after a check that their inputs are stored."""
+    """Return the tasks of a study, and check that their inputs are stored."""
     tasks = list(study.tasks(at, saes))
     if at.on_server:
         return [replace(task, made_from=(), reads=()) for task in tasks]
@@ -480,20 +488,21 @@ def _tasks(study: Study, at: Workplace, saes: Sequence[str] | None) -> list[Task
 
 
 def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Part | None:
-    """Return the part that a task needs not compute again; None if it must."""
+    """Return the stored part of a task; None if it must be computed."""
     part = at.sound.parts.get(f"{study.kind}/{task.name}")
     if part is None or replace or part.manifest.version != study.version:
         return None
-    what = f"The {study.kind} of {task.title} is stored already, with"
+    stored = f"The {study.kind} of {task.title} is already stored with"
     if study.is_current(part, task):
-        at.progress.report(f"{what} the same settings.")
+        at.progress.report(f"{stored} the same settings.")
         return part
-    at.progress.report(f"{what} other settings{'' if keep or at.obstacle else '; it is replaced'}.")
+    replaced = "" if keep or at.obstacle else "; it is replaced"
+    at.progress.report(f"{stored} other settings{replaced}.")
     return part if keep else None
 
 
 def _part(study: Study, task: Task, found: Found, at: Workplace) -> Part:
-    """Return the part that stores what a task found; in memory only if it cannot be written."""
+    """Store the result of a task as a part; in memory only if it cannot be written."""
     manifest = Manifest(
         kind=study.kind,
         name=task.name,
@@ -511,5 +520,5 @@ def _part(study: Study, task: Task, found: Found, at: Workplace) -> Part:
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as they are read back from a manifest: tuples are lists."""
+    """Return settings as read from a manifest, with tuples as lists."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()}

@@ -1,4 +1,4 @@
-"""The commands of this room: what an atlas holds, asking it, and moving it to a server or a file."""
+"""Commands that list, query, push, export, remove and check an atlas."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ OVERVIEW = ("sae", "model", "hook", "architecture", "d_sae", "tokens", "l0", "fv
 @atlas_option
 @shared_options
 def list_(where: str | None, as_json: bool, quiet: bool) -> None:
-    """List the SAEs of an atlas with their most important numbers.
+    """List the SAEs of an atlas with their main numbers.
 
     \b
     Example:
@@ -44,9 +44,9 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
         def show() -> None:
             print_table(rows, columns=OVERVIEW)
             if not quiet and not rows:
-                echo("There is no SAE in this atlas; `atlas ingest` puts some in.", err=True)
+                echo("This atlas has no SAE; add one with `atlas ingest`.", err=True)
             if not quiet and alone:
-                echo(f"Models that no SAE of it reads: {', '.join(alone)}.", err=True)
+                echo(f"Models that no SAE of this atlas reads: {', '.join(alone)}.", err=True)
 
         emit(rows, as_json=as_json, show=show)
 
@@ -55,21 +55,21 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="A parameter.")
 @click.option(
-    "--cypher", "-c", help="A query of your own instead of a named one; it may only read."
+    "--cypher", "-c", help="A read-only Cypher query of your own, instead of a named query."
 )
 @click.option(
     "--timeout",
     default=60.0,
     show_default=True,
     callback=finite,
-    help="Seconds before it is given up.",
+    help="Time limit of the query in seconds.",
 )
 @click.option(
     "--max-rows",
     type=click.IntRange(1),
     default=100_000,
     show_default=True,
-    help="Rows that the answer of --cypher may have.",
+    help="Maximum number of rows for --cypher.",
 )
 @click.option(
     "--memory",
@@ -77,7 +77,7 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
     default=2048,
     show_default=True,
     metavar="MIB",
-    help="Memory that --cypher may use.",
+    help="Memory limit for --cypher.",
 )
 @atlas_option
 @shared_options
@@ -92,9 +92,9 @@ def query(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Ask an atlas a question: a named one, or Cypher of your own.
+    """Run a named query, or your own Cypher, on an atlas.
 
-    Without NAME and --cypher, the named questions are listed.
+    Without NAME and --cypher, list the named queries.
 
     \b
     Examples:
@@ -131,15 +131,15 @@ def query(
 
 @click.command()
 @click.argument("saes", nargs=-1, required=True, metavar="{SAE | KIND/NAME}...")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @atlas_option
 @shared_options
 def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet: bool) -> None:
-    """Remove SAEs from an atlas: their parts and their codes.
+    """Remove SAEs from an atlas, with their parts and codes.
 
-    The maps of a model go with the last SAE that reads it. Maps of a model that no SAE
-    reads stay until they are named as KIND/NAME, where * stands for anything. Before
-    anything is removed, all of it is listed.
+    Removing the last SAE of a model also removes the maps of that model. To remove maps of
+    a model that no SAE reads, name them as KIND/NAME, where * matches any text. The command
+    lists all parts and asks for confirmation before it removes them.
 
     \b
     Examples:
@@ -161,7 +161,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     )
     if left and not quiet:
         echo(
-            f"No SAE is left, and {len(left)} part(s) about models are: {', '.join(left)}.",
+            f"No SAE remains. {len(left)} part(s) about models remain: {', '.join(left)}.",
             err=True,
         )
 
@@ -169,19 +169,23 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
 @click.command()
 @click.argument("url", envvar="NEO4J_URI")
 @click.option("--username", envvar="NEO4J_USERNAME", show_envvar=True, help="Default: neo4j.")
-@click.option("--password", envvar="NEO4J_PASSWORD", show_envvar=True, help="Better given there.")
-@click.option("--database", help="Which database of the server.")
+@click.option("--password", envvar="NEO4J_PASSWORD", show_envvar=True, help="Prefer the variable.")
+@click.option("--database", help="Database of the server.")
 @click.option(
-    "--as", "names", multiple=True, metavar="SAE=NAME", help="Another name on the server."
+    "--as",
+    "names",
+    multiple=True,
+    metavar="SAE=NAME",
+    help="Push SAE under another name; repeat this option at every push.",
 )
 @click.option(
     "--edges-per-feature",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Leave out CO_ACTIVATES edges that are not among the N heaviest of one of their features; "
-    "for small servers. Give it at every push.",
+    help="Push only CO_ACTIVATES edges that are among the N heaviest of one of their features, "
+    "for small servers; repeat this option at every push.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--dry-run", is_flag=True, help="Report the changes without writing them.")
 @atlas_option
 @shared_options
 def push(
@@ -196,12 +200,12 @@ def push(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Make a Neo4j server show what the atlas holds.
+    """Update a Neo4j server to the contents of an atlas.
 
-    Only SAEs that differ are written, one at a time; whoever asks the server
-    meanwhile sees each either whole as it was or whole as it will be. A push that
-    was cut off is finished by the same command. A big atlas is loaded several times
-    faster into a new database: see `atlas export --for neo4j-admin`.
+    Only SAEs that differ are written, one at a time. During a push, readers see either
+    the old or the new version of an SAE, never a mixture. To finish an interrupted push,
+    run the same command again. `atlas export --for neo4j-admin` loads a large atlas into
+    a new database several times faster.
 
     \b
     Examples:
@@ -228,9 +232,9 @@ def push(
             if done[verb]:
                 echo(f"{would}{verb}: {', '.join(done[verb])}")
         if done["shared"]:
-            echo(f"{would}replaced: what SAEs share, such as maps between sites")
+            echo(f"{would}replaced: edges between shared nodes, such as maps between sites")
         if not any(done[verb] for verb in ("added", "replaced", "removed", "shared")):
-            echo("The server shows this atlas already.")
+            echo("The server is up to date with this atlas.")
 
     emit(done, as_json=as_json, show=show)
 
@@ -239,13 +243,13 @@ def push(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--format", "form", default="parquet", show_default=True,
               type=click.Choice(["parquet", "csv", "graphml", "gexf"]),
-              help="Of the files: tables as Parquet or CSV, or co-activation graphs as GraphML or GEXF.")  # fmt: skip
+              help="File format: tables as Parquet or CSV, or co-activation graphs as GraphML or GEXF.")  # fmt: skip
 @click.option("--sae", "saes", multiple=True, metavar="NAME",
-              help="With graphml and gexf: only the graph of this SAE; may be given again.")  # fmt: skip
+              help="With graphml and gexf: only the graph of this SAE; repeat for several SAEs.")  # fmt: skip
 @click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="With graphml and gexf: only edges counted on so many tokens.")  # fmt: skip
+              help="With graphml and gexf: only edges with a count of at least N tokens.")  # fmt: skip
 @click.option("--for", "reader", type=click.Choice(["neo4j-admin"]),
-              help="Write what `neo4j-admin database import` reads, and the script that runs it.")  # fmt: skip
+              help="Write files and a script for `neo4j-admin database import`.")  # fmt: skip
 @atlas_option
 @shared_options
 def export(
@@ -258,12 +262,12 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write the graph into FOLDER: its tables, one file for each kind of node and edge.
+    """Write the tables of the graph to FOLDER, one file for each kind of node and edge.
 
-    In CSV, lists are written as JSON. GraphML and GEXF, for Gephi, Cytoscape and other
-    programs, hold the co-activation graph of one SAE a file. With --for neo4j-admin, FOLDER
-    also gets `import.sh`, which makes a Neo4j database of the files: the fastest way to load
-    a big atlas. A database made so is like one that was pushed to.
+    In CSV, lists are written as JSON. GraphML and GEXF files, for Gephi, Cytoscape and other
+    programs, contain the co-activation graph of one SAE each. With --for neo4j-admin, the
+    command also writes `import.sh`, which imports the files into a Neo4j database. This is the
+    fastest way to load a large atlas, and the database equals the result of a push.
 
     \b
     Examples:
@@ -277,7 +281,7 @@ def export(
     progress = make_progress(quiet=quiet)
     if form == "graphml" or form == "gexf":
         if reader:
-            raise click.UsageError("--for neo4j-admin writes Parquet; leave out --format.")
+            raise click.UsageError("--for neo4j-admin writes Parquet; omit --format.")
         graphs = export_graphs(
             which_atlas(where), folder, form=form, saes=saes, min_count=min_count, progress=progress
         )
@@ -285,11 +289,11 @@ def export(
         emit(graphs, as_json=as_json, show=lambda: print_table(rows))
         return
     if saes or min_count > 1:
-        raise click.UsageError("--sae and --min-count are for --format graphml and gexf.")
+        raise click.UsageError("--sae and --min-count require --format graphml or gexf.")
     if reader is None:
         written = export_tables(which_atlas(where), folder, form=form, progress=progress)
     elif form != "parquet":
-        raise click.UsageError("--for neo4j-admin writes Parquet; leave out --format.")
+        raise click.UsageError("--for neo4j-admin writes Parquet; omit --format.")
     else:
         written = export_for_import(folder_of(which_atlas(where)), folder, progress=progress)
     emit(
@@ -304,9 +308,9 @@ def export(
 @shared_options
 @click.pass_context
 def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) -> None:
-    """Say what is installed, what answers, and whether an atlas is sound; and what to do.
+    """Check the installation, the server and an atlas, and report how to repair faults.
 
-    Leaves with exit status 1 if something is wrong.
+    The exit status is 1 if there is a fault.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Examples as people read them: the text, with the token it is about marked."""
+"""Format text examples for reading, with the peak token marked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,10 @@ _NEEDED = frozenset({"text", "tokens", "peak"})
 
 
 def marked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of an answer as it is shown to people.
+    """Return a row of an answer in a readable form.
 
-    Where it is an example (it has ``text``, ``tokens`` and ``peak``), the peak token
-    stands in ``[[ ]]`` in the text, and the columns that say the same token by token
-    are left out. Other rows are as they were.
+    In a row that is an example (with ``text``, ``tokens`` and ``peak``), the text has the
+    peak token in ``[[ ]]``, and the columns by token are dropped. Other rows are unchanged.
     """
     if not row.keys() >= _NEEDED or row["tokens"] is None:
         return dict(row)

@@ -1,4 +1,4 @@
-"""The command ``atlas``: the commands of all rooms, and the one rim where errors become sentences."""
+"""The command ``atlas``: the commands of all rooms, and the conversion of errors to messages."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ __all__ = ["command", "main"]
 
 
 class _Rooms(click.Group):
-    """A group whose commands come from the rooms, listed in the order they give."""
+    """A group that lists its commands in the order in which the rooms define them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -25,15 +25,17 @@ def command() -> click.Group:
     group = _Rooms(
         "atlas",
         help="An atlas of the features that sparse autoencoders find in language models.\n\n"
-        "Begin with `atlas demo`, which makes a small atlas to look at; then `atlas ingest` "
-        "makes one of your own model, SAEs and text.",
-        epilog="Results go to stdout, progress to stderr. Exit status: 0 done, 1 it failed, 2 asked wrongly.",
+        "Start with `atlas demo`, which creates a small example atlas. `atlas ingest` creates "
+        "an atlas of your own model, SAEs and text.",
+        epilog="Results go to stdout, progress to stderr. Exit status: 0 success, 1 failure, 2 invalid request.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     group = click.version_option(package_name="feature-atlas")(group)
     for room in find_rooms():
         if isinstance(room, Failed):
-            click.echo(f"atlas: the room {room.name!r} cannot be used ({room.reason})", err=True)
+            click.echo(
+                f"atlas: the room {room.name!r} cannot be imported ({room.reason})", err=True
+            )
             continue
         for each in room.commands:
             group.add_command(each)
@@ -41,7 +43,7 @@ def command() -> click.Group:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command and leave with its exit status."""
+    """Run the command and exit with its status."""
     args = list(sys.argv[1:] if argv is None else argv)
     sys.exit(_run(args))
 
@@ -50,39 +52,39 @@ def _run(args: list[str]) -> int:
     try:
         status = command().main(args, prog_name="atlas", standalone_mode=False)
     except click.ClickException as error:
-        _complain(args, type(error).__name__, error.format_message(), usage=error)
+        _print_error(args, type(error).__name__, error.format_message(), usage=error)
         return error.exit_code
     except AtlasError as error:
-        _complain(args, type(error).__name__, str(error))
+        _print_error(args, type(error).__name__, str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _complain(
+        _print_error(
             args,
             "Interrupted",
-            "Stopped. Nothing finished is lost; the same command goes on from there.",
+            "Interrupted. Finished work is stored; run the same command again to continue.",
         )
         return 1
     except OSError as error:
         if isinstance(error, BrokenPipeError):
-            return _reader_left()
-        where = f" {error.filename}" if error.filename else ""
-        _complain(
+            return _closed_pipe()
+        target = f" {error.filename}" if error.filename else ""
+        _print_error(
             args,
             "OSError",
-            f"The system refused{where}: {error.strerror or error}. Nothing finished is lost; once that is "
-            "mended (rights, space, the path), the same command goes on.",
+            f"The system refused{target}: {error.strerror or error}. Finished work is stored; check "
+            "permissions, free space and the path, then run the same command again.",
         )
         return 1
     return status if isinstance(status, int) else 0
 
 
-def _reader_left() -> int:
-    # Keep Python from complaining once more at exit.
+def _closed_pipe() -> int:
+    # Prevent a second error message from Python at exit.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
-def _complain(
+def _print_error(
     args: list[str], kind: str, sentence: str, usage: click.ClickException | None = None
 ) -> None:
     if "--json" in args:

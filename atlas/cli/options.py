@@ -1,4 +1,4 @@
-"""Options of commands, made from the fields of settings classes; and the options that settings stand for.
+"""Convert settings classes to command-line options, and settings to the words of a command.
 
 >>> from atlas.cli.options import flags_for
 >>> from ingest.match.settings import MatchSettings
@@ -21,17 +21,17 @@ _METAVARS: dict[type, str] = {int: "N", float: "X", str: "TEXT"}
 
 
 def settings_options(cls: type, *, only: Collection[str] = ()) -> Callable[[F], F]:
-    """Return a decorator that gives a command an option for each setting that has a flag.
+    """Return a decorator that adds an option to a command for each setting with a flag.
 
-    The values reach the command under the names of the fields; None or an empty tuple means
-    that the option was not used.
+    The command receives the values under the names of the fields. None or an empty tuple
+    means that the option was not used.
 
     Parameters
     ----------
     cls
         The settings class.
     only
-        Names of the fields that get an option; all that have a flag, if empty.
+        Names of the fields that get an option; all fields with a flag, if empty.
     """
 
     def decorate(function: F) -> F:
@@ -44,7 +44,7 @@ def settings_options(cls: type, *, only: Collection[str] = ()) -> Callable[[F], 
 
 
 def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields whose options were used, with their values.
+    """Return the values of the options that were used, by field name.
 
     Parameters
     ----------
@@ -64,18 +64,18 @@ def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
 def flags_for(
     cls: type, stored: Mapping[str, Any], *, every: bool = False, without: Collection[str] = ()
 ) -> list[str]:
-    """Return the words of the command line that stand for settings.
+    """Return the command-line words for stored settings.
 
     Parameters
     ----------
     cls
         The settings class.
     stored
-        Values by name, as a manifest has them.
+        Values by name, as in a manifest.
     every
-        Whether options at their defaults are written too.
+        Whether to include options at their defaults.
     without
-        Names of fields that are left out.
+        Names of fields to exclude.
     """
     words = []
     for one in settings_of(cls):
@@ -102,7 +102,7 @@ def _option(one: Setting) -> Callable[[F], F]:
         multiple=one.many,
         type=_type(one),
         metavar=one.metavar or (None if one.choices or one.type is bool else _METAVARS[one.type]),
-        help=f"{one.help}{' Several may be named.' if one.many else ''} [default: {_default(one)}]",
+        help=f"{one.help}{' May be repeated.' if one.many else ''} [default: {_default(one)}]",
     )
 
 
@@ -119,11 +119,11 @@ def _type(one: Setting) -> Any:
     open_ = {"min_open": one.least is None and low is not None,
              "max_open": one.most is None and high is not None}  # fmt: skip
     if one.type is int:
-        return click.IntRange(_whole(low), _whole(high), **open_)
+        return click.IntRange(_integer(low), _integer(high), **open_)
     return click.FloatRange(low, high, **open_)
 
 
-def _whole(bound: float | None) -> int | None:
+def _integer(bound: float | None) -> int | None:
     return None if bound is None else int(bound)
 
 
@@ -137,7 +137,7 @@ def _default(one: Setting) -> str:
 
 
 def _word(one: Setting, value: Any) -> str:
-    """Return a value as a word of the command line: a choice has dashes for spaces."""
+    """Return a value as a command-line word; spaces in choices become dashes."""
     if one.choices:
         return str(value).replace(" ", "-")
     return f"{value:g}" if one.type is float and value == float(f"{value:g}") else str(value)

@@ -1,4 +1,4 @@
-"""What commands print: one JSON envelope, or tables for people; and the options they share."""
+"""Output of commands as JSON or tables, and the options that commands share."""
 
 import math
 import os
@@ -27,10 +27,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def shared_options(function: F) -> F:
-    """Give a command ``--json`` and ``--quiet``."""
-    function = click.option("--quiet", "-q", is_flag=True, help="No progress, no remarks.")(
-        function
-    )
+    """Add ``--json`` and ``--quiet`` to a command."""
+    function = click.option(
+        "--quiet", "-q", is_flag=True, help="Print no progress and no remarks."
+    )(function)
     return click.option(
         "--json",
         "as_json",
@@ -40,38 +40,39 @@ def shared_options(function: F) -> F:
 
 
 def atlas_option(function: F) -> F:
-    """Give a command ``--atlas``."""
+    """Add ``--atlas`` to a command."""
     return click.option(
         "--atlas",
         "-a",
         "where",
         metavar="PATH|URL",
-        help="The atlas: a folder, or neo4j://… [default: $ATLAS, or the only *.atlas folder here]",
+        help="Folder or URL (neo4j://…) of the atlas. "
+        "[default: $ATLAS, or the only *.atlas folder here]",
     )(function)
 
 
 def atlases_here() -> list[str]:
-    """Return the folders of atlases in the current folder."""
+    """Return the atlases in the current folder."""
     return sorted(str(p.parent) for p in Path().glob("*.atlas/atlas.json"))
 
 
 def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Refuse NaN and infinities, which click takes for numbers, and what is not above 0."""
+    """Reject NaN and infinities, which click accepts as numbers, and values of 0 or less."""
     if not (math.isfinite(value) and value > 0):
-        raise click.BadParameter(f"{value} was given; a number above 0 is expected.")
+        raise click.BadParameter(f"got {value}; expected a finite number above 0.")
     return value
 
 
-def which_atlas(given: str | None) -> str:
-    """Return the atlas that was named, or the only one there is.
+def which_atlas(selected: str | None) -> str:
+    """Return the selected atlas, $ATLAS, or the only atlas in the current folder.
 
     Raises
     ------
     BadInput
-        If none was named and there is none here, or more than one.
+        If no atlas is selected and the current folder has none or several.
     """
-    if given:
-        return given
+    if selected:
+        return selected
     if named := os.environ.get("ATLAS"):
         return named
     here = atlases_here()
@@ -79,31 +80,32 @@ def which_atlas(given: str | None) -> str:
         return here[0]
     if here:
         raise BadInput(
-            f"There are several atlases here ({', '.join(here)}); name one with --atlas."
+            f"There are several atlases here ({', '.join(here)}); select one with --atlas."
         )
     raise BadInput(
-        "There is no *.atlas folder here; name one with --atlas, or make one with `atlas demo` or `atlas ingest`."
+        "There is no *.atlas folder here; select one with --atlas, or create one with `atlas demo` or "
+        "`atlas ingest`."
     )
 
 
 def folder_of(where: str) -> Path:
-    """Return the folder of an atlas that is to be changed or pushed.
+    """Return the folder of an atlas, for commands that need one.
 
     Raises
     ------
     BadInput
-        If a server was named: what is computed lies in folders.
+        If the atlas is on a server.
     """
     if "://" in where or where.startswith(("neo4j:/", "bolt:/")):
         raise BadInput(
-            f"{where} is a server, and this needs the folder of the atlas; name it with --atlas. "
-            "`atlas push` makes a server show it."
+            f"{where} is a server, but this command needs the folder of the atlas; select it with --atlas. "
+            "`atlas push` then updates the server."
         )
     return Path(where)
 
 
 def make_progress(*, quiet: bool) -> Progress:
-    """Return bars on stderr, or silence."""
+    """Return progress bars on stderr, or silent progress."""
     if quiet:
         return SILENT
     from atlas.progress import Bars
@@ -112,7 +114,7 @@ def make_progress(*, quiet: bool) -> Progress:
 
 
 def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = True) -> None:
-    """Print a result: the envelope, or what ``show`` prints for people."""
+    """Print a result as JSON, or call ``show``."""
     if as_json:
         click.echo(json_line({"ok": ok, "result": _plain(result)}))
     else:
@@ -122,9 +124,9 @@ def emit(result: Any, *, as_json: bool, show: Callable[[], None], ok: bool = Tru
 def print_table(
     rows: Sequence[Mapping[str, Any]], *, title: str = "", columns: Sequence[str] | None = None
 ) -> None:
-    """Print rows as a table on stdout, nothing if there are none.
+    """Print rows as a table on stdout; print nothing without rows.
 
-    Wide values are folded in a terminal, never in a pipe.
+    Wide values are folded in a terminal, but not in a pipe.
     """
     if not rows:
         return
@@ -156,17 +158,17 @@ def _cell(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, list):
         return " ".join(_cell(v) for v in value)
-    # Line breaks would tear the table; they are shown as signs.
+    # Line breaks and tabs would break the layout of the table.
     return shown(str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
-    """Print a line that may hold names or tokens of others."""
+    """Print a line that may contain untrusted names or tokens."""
     click.echo(shown(text), err=err)
 
 
 def _plain(value: Any) -> Any:
-    """Turn what JSON has no word for (NaN, infinities) into null."""
+    """Convert NaN and infinities, which JSON does not allow, to null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

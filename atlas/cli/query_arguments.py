@@ -1,4 +1,4 @@
-"""Questions as they are typed on the command line, read and listed."""
+"""Parse the arguments of ``atlas query``, and list the named queries."""
 
 import json
 from collections.abc import Sequence
@@ -13,30 +13,30 @@ __all__ = ["list_questions", "read_question"]
 
 
 def read_question(name: str | None, cypher: str | None, params: Sequence[str]) -> Question:
-    """Make a question of what was typed on the command line.
+    """Return the question that the arguments of ``atlas query`` specify.
 
     Parameters
     ----------
     name
-        The name of a query, or None.
+        Name of a query, or None.
     cypher
-        A query of one's own, or None.
+        The user's own query, or None.
     params
-        ``name=value`` each; for a query of one's own, a value that reads as JSON is
-        that, anything else is a string.
+        Parameters as ``name=value``. For the user's own query, a value that is valid JSON
+        is parsed; any other value is a string.
     """
-    given: dict[str, str] = {}
+    values: dict[str, str] = {}
     for each in params:
         key, equals, value = each.partition("=")
         if not equals:
-            raise BadInput(f"--param takes NAME=VALUE, and got {each!r}.")
-        given[key] = value
+            raise BadInput(f"--param got {each!r}; expected NAME=VALUE.")
+        values[key] = value
     if name is not None and cypher is not None:
-        raise BadInput("Give the name of a query or --cypher, not both.")
+        raise BadInput("Got the name of a query and --cypher; expected only one of them.")
     if cypher is None:
         assert name is not None
-        return named(name, given)
-    return Question(cypher, {key: _read(value) for key, value in given.items()})
+        return named(name, values)
+    return Question(cypher, {key: _read(value) for key, value in values.items()})
 
 
 def list_questions(*, as_json: bool) -> None:
@@ -52,7 +52,7 @@ def list_questions(*, as_json: bool) -> None:
 
     def show() -> None:
         print_table(rows)
-        echo("\nAsk one: atlas query NAME --param PARAMETER=VALUE", err=True)
+        echo("\nTo run a query: atlas query NAME --param PARAMETER=VALUE", err=True)
 
     emit(rows, as_json=as_json, show=show)
 

@@ -1,6 +1,6 @@
-"""A command for a study: options from its settings, verdict first, then a table.
+"""Generate the command of a study: options from its settings, then verdict and table.
 
-A study that needs no more than names of SAEs gets its whole command from here.
+A study whose only arguments are names of SAEs needs no other code for its command.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def study_command(
     Parameters
     ----------
     name
-        The name of the command.
+        Name of the command.
     function
         ``module:function`` that runs the study; it is imported when the command runs. It
         takes the atlas, names of SAEs, and the keywords ``settings``, ``replace``,
@@ -40,18 +40,18 @@ def study_command(
     settings
         The settings class.
     help
-        What it does, with an example.
+        Help text with an example.
     columns
-        Numbers of the summary that are printed; all that are not lists, if empty.
+        Columns of the summary to print; all columns without lists, if empty.
     """
 
     @click.command(name, help=help)
     @click.argument("saes", nargs=-1, metavar="[SAE]...")
     @settings_options(settings)
     @click.option("--workers", type=click.IntRange(0), default=0, metavar="N",
-                  help="Processes that share the work. [default: none]")  # fmt: skip
-    @click.option("--ray", metavar="ADDRESS", help="A Ray cluster that shares the work.")
-    @click.option("--replace", is_flag=True, help="Compute again what is stored already.")
+                  help="Number of worker processes. [default: none]")  # fmt: skip
+    @click.option("--ray", metavar="ADDRESS", help="Address of a Ray cluster to run on.")
+    @click.option("--replace", is_flag=True, help="Recompute stored results.")
     @atlas_option
     @shared_options
     def command(saes: tuple[str, ...], **options: Any) -> None:
