@@ -1,9 +1,8 @@
-"""Graph stores: one protocol, and the engines behind it.
+"""Graph stores: one protocol with an embedded and a server implementation.
 
-A store takes assembled tables and knows no kinds of parts. ``open_store``
-chooses the engine by URL: a path is the embedded store, ``neo4j://``,
-``neo4j+s://``, ``bolt://`` and their kin a server. One conformance suite runs
-on both.
+A store receives assembled tables and does not depend on kinds of parts. ``open_store``
+chooses the engine by URL: a path means the embedded store, and ``neo4j://``,
+``neo4j+s://`` or ``bolt://`` a server. The same conformance tests run on both.
 """
 
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ Param: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[floa
 Params: TypeAlias = Mapping[str, Param]
 
 MAX_TIMEOUT = 1_000_000
-"""Seconds, some eleven days: what every engine and system call can count in milliseconds."""
+"""Largest time limit in seconds (11 days), which all engines can count in milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,13 @@ class Graph:
     atlas
         The uuid of the atlas.
     name
-        Its name, for messages.
+        Name of the atlas, for messages.
     tables
-        An Arrow table for every node and edge table of the schema (empty ones
-        included), columns as ``schema.arrow_schema(name)`` gives them. Every
-        source and target of an edge is a node of these tables.
+        An Arrow table for every node and edge table of the schema, including empty
+        ones, with the columns of ``schema.arrow_schema(name)``. Every source and target
+        of an edge is a node of these tables.
     fingerprints
-        For each SAE the hash of all sound parts that touch it.
+        For each SAE, the hash of all its sound parts.
     """
 
     atlas: str
@@ -52,17 +51,17 @@ class Graph:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one query of a user may take.
+    """Limits of one user query.
 
     Parameters
     ----------
     timeout
         Seconds.
     memory
-        Bytes. Holds on the embedded store where the system can limit a process
+        Bytes. Applies to the embedded store where the system can limit a process
         (Linux); a server has its own limit, ``db.memory.transaction.max``.
     rows
-        Rows of the answer; a query that has more fails and reports so.
+        Maximum rows of the answer; a query with more rows fails.
     """
 
     timeout: float = 60.0
@@ -70,21 +69,21 @@ class Limits:
     rows: int = 1_000_000
 
     def __post_init__(self) -> None:
-        """Check the numbers: to an engine, 0 means no limit at all."""
+        """Check the numbers, because an engine takes 0 for no limit."""
         if not 0 < self.timeout <= MAX_TIMEOUT:
             raise BadInput(
-                f"The time limit of a query is {self.timeout} seconds; give more than 0 and at most "
+                f"The time limit of a query is {self.timeout} seconds; expected more than 0 and at most "
                 f"{MAX_TIMEOUT:,}."
             )
         if self.memory < 1 or self.rows < 1:
             raise BadInput(
-                f"The limits of a query are {self.memory} bytes and {self.rows} rows; give at least 1."
+                f"The limits of a query are {self.memory} bytes and {self.rows} rows; expected at least 1."
             )
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a store holds of one SAE."""
+    """The version of an SAE that a store shows: its atlas and fingerprint."""
 
     atlas: str
     fingerprint: str
@@ -92,21 +91,21 @@ class Loaded:
 
 @dataclass(frozen=True)
 class SyncPlan:
-    """What a sync would change, worked out before anything is touched.
+    """The changes of a sync, computed before anything is written.
 
     Parameters
     ----------
     graph
-        What should be there at the end.
+        The graph that the store shows after the sync.
     add, replace, remove, keep
-        Names of SAEs: new ones, those whose fingerprint differs, those the atlas
-        dropped, and those that are as they should be.
+        Names of SAEs: new ones, changed ones (their fingerprint differs), removed ones,
+        and unchanged ones.
     shared
-        Whether edges between nodes that SAEs share, such as a model's sites, differ.
+        Whether edges between shared nodes, such as maps between sites, differ.
     rows
-        How many nodes and edges will be written.
+        Number of nodes and edges to write.
     seconds
-        A rough estimate of the time this takes.
+        Rough forecast of the duration.
     """
 
     graph: Graph
@@ -120,21 +119,21 @@ class SyncPlan:
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether the sync changes anything."""
         return bool(self.add or self.replace or self.remove or self.shared)
 
 
 class Store(Protocol):
-    """A place where graphs are kept and asked."""
+    """A database that stores graphs and answers queries."""
 
     url: str
-    """Where it is, without the password."""
+    """Path or URL, without the password."""
 
     def contents(self) -> Mapping[str, Loaded]:
-        """Return what is visible: SAE name to its atlas and fingerprint."""
+        """Return the atlas and fingerprint of each SAE that the store shows, by SAE name."""
 
     def plan(self, graph: Graph) -> SyncPlan:
-        """Work out what a sync would change.
+        """Compute the changes of a sync.
 
         Raises
         ------
@@ -143,24 +142,24 @@ class Store(Protocol):
         """
 
     def sync(self, plan: SyncPlan, progress: "Progress") -> None:
-        """Make the store show the planned graph, one SAE swapped at a time, each whole or not at all."""
+        """Write the planned graph, one SAE at a time; each SAE is swapped atomically."""
 
     def query(
         self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
     ) -> "pa.Table":
-        """Run a reading query.
+        """Run a read-only query.
 
         Parameters
         ----------
         cypher
-            The query; writing is refused.
+            The query; a query that writes is refused.
         params
-            A value for every ``$name`` in it, and for no other.
+            A value for every ``$name`` in the query, and no others.
         timeout
-            Seconds after which the query is given up.
+            Time limit in seconds.
         limits
-            For a query that a user typed: limits on time (in place of ``timeout``),
-            memory and rows that hold whatever the query does.
+            For a user's query: enforced limits on time (instead of ``timeout``), memory
+            and rows.
 
         Raises
         ------
@@ -169,15 +168,15 @@ class Store(Protocol):
         """
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
-        """Return one node or edge table, rows in the order of their keys.
+        """Return one node or edge table, sorted by its keys.
 
         Parameters
         ----------
         name
             A table of the schema.
         sae
-            Only the rows that belong to this SAE (for an edge: that leave it).
+            Return only the rows of this SAE; for edges, those whose source belongs to it.
         """
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""

@@ -1,17 +1,18 @@
-"""Which Cypher a store runs: one guard for both engines, applied before an engine sees the text.
+"""Check Cypher queries before an engine runs them; both engines use the same check.
 
-The engines refuse to write in their reading mode, but each lets other things
-through: kuzu exports databases, loads extensions and reads any file; Neo4j lists
-its configuration and fetches any URL. The guard therefore works with lists of what
-is allowed: clauses, procedures and functions.
+In read-only mode the engines refuse to write, but each allows other side effects:
+kuzu exports databases, loads extensions and reads any file; Neo4j lists its
+configuration and fetches any URL. The check therefore uses lists of allowed clauses,
+procedures and functions.
 
-Two programs that split a text into words differently can be played off against
-each other, so the guard accepts only text that both engines read alike. It refuses
-what they read differently: Unicode escapes (Neo4j decodes them before it splits
-the text, kuzu does not), line ends other than ``\\n`` and ``\\r\\n``, a ``*`` inside a
-comment, characters outside ASCII that are in no string, comment or quoted name.
-Each store has a second gate of its own: kuzu prepares the query, which admits one
-statement, and Neo4j explains it, which names its operators.
+A query could bypass the check if an engine split it into tokens differently. The check
+therefore accepts only text that both engines split in the same way. It refuses Unicode
+escapes (Neo4j decodes them before it splits the text, kuzu does not), line ends other
+than ``\\n`` and ``\\r\\n``, a ``*`` inside a comment, and characters outside ASCII that
+are not in a string, comment or quoted name.
+
+Each store adds a second check: kuzu prepares the query, which allows only one statement,
+and Neo4j explains it, which lists its operators.
 """
 
 import math
@@ -26,17 +27,17 @@ from atlas.stores import Param
 
 __all__ = ["PROCEDURES", "WRITES", "checked"]
 
-WRITES = "The query writes, and an atlas is only read by queries; `atlas ingest` and `atlas rm` change it."
+WRITES = "The query writes, but queries are read-only; use `atlas ingest` or `atlas rm` to change an atlas."
 """The message for a query that writes."""
 
 MAX_DEPTH = 60
-"""Nested brackets and CASEs, and signs in a row: some thousands of them end an engine's process."""
+"""Limit of nested brackets and CASEs, and of signs in a row; thousands of them crash an engine."""
 MAX_TOKENS = 5_000
-"""Words, signs and values of a query: engines recurse over long chains of operators as well."""
+"""Limit of words, signs and values, because engines also recurse over long chains of operators."""
 MAX_BRACES = 10
-"""Nested subqueries: Neo4j plans each twice as long as the one around it, and no time limit ends that."""
+"""Limit of nested subqueries; planning time in Neo4j, which has no limit, doubles with each level."""
 MAX_XOR = 10
-"""XORs of a query: Neo4j writes them out as ANDs and ORs, which doubles with each."""
+"""Limit of XORs; Neo4j expands them to ANDs and ORs, whose number doubles with each XOR."""
 
 _TOKEN = re.compile(
     r"""
@@ -61,12 +62,12 @@ _READING = frozenset({"MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL"})
 _WRITING = frozenset(
     {"CREATE", "MERGE", "SET", "DELETE", "DETACH", "REMOVE", "DROP", "COPY", "ALTER", "FOREACH", "INSERT"}
 )  # fmt: skip
-# Words that begin a command or change what a clause may do; none is needed to read the graph.
+# Words that begin a command or change the effect of a clause; reading the graph needs none.
 _OUTSIDE = _words(
     "ADD ATTACH BEGIN CHECKPOINT COMMENT COMMIT CONCURRENT DENY DETACH EXPORT EXTENSION GRANT IMPORT INSTALL "
     "LOAD MACRO PERIODIC RENAME REVOKE ROLLBACK SHOW TERMINATE TRANSACTION TRANSACTIONS UNINSTALL UPDATE USE"
 )
-# Words of the language that may stand before a parenthesis; any other word there is a function.
+# Keywords that may precede a parenthesis; any other word before one is a function.
 _BEFORE_PARENTHESIS = _words(
     "ACYCLIC AND AS ASC BY CALL CASE CONTAINS DESC DISTINCT ELSE IN IS LIMIT MATCH NOT ON OR PATH PATHS RETURN "
     "SHORTEST SKIP THEN TRAIL UNION UNWIND WHEN WHERE WITH XOR YIELD"
@@ -77,9 +78,9 @@ PROCEDURES = _words(
     "db.schema.visualization db.index.fulltext.querynodes db.index.fulltext.queryrelationships "
     "db.index.vector.querynodes db.index.vector.queryrelationships"
 )
-"""Procedures that a query may call, in lower case: they read the graph or its schema."""
+"""Procedures that a query may call, in lower case; they only read the graph or its schema."""
 _FUNCTIONS = _words(
-    # of both engines, or of one of them
+    # functions of either engine
     "abs acos all allshortestpaths any asin atan atan2 avg btrim cast cbrt ceil ceiling char_length "
     "character_length coalesce collect concat concat_ws constant_or_null cos cosh cot coth count count_if "
     "cost degrees e elementid element_at end_node endnode ends_with epoch_ms even exists exp factorial floor "
@@ -115,26 +116,25 @@ class _Token:
 
     @property
     def word(self) -> str:
-        """The word in capitals; empty for anything else."""
+        """The word in capitals; empty for other tokens."""
         return self.text.upper() if self.kind == "word" else ""
 
 
 def checked(cypher: str, params: Mapping[str, Param]) -> dict[str, Param]:
-    """Return the parameters as an engine takes them, once query and parameters are fit to run.
+    """Check a query and its parameters, and return the parameters for an engine.
 
     Parameters
     ----------
     cypher
         The query.
     params
-        A value for every ``$name`` in it. NumPy's integers are taken as integers.
+        A value for every ``$name`` in the query. NumPy integers are converted.
 
     Raises
     ------
     QueryFailed
-        If it is empty, holds several statements, does anything but read the
-        graph, is nested too deeply, or if parameters are missing, unknown to it
-        or of another type.
+        If the query is empty, has several statements, does not only read the graph, or is
+        nested too deeply; or if parameters are missing, unknown or of another type.
     """
     tokens = _statement(list(_tokens(cypher)))
     _check_size(tokens)
@@ -143,32 +143,32 @@ def checked(cypher: str, params: Mapping[str, Param]) -> dict[str, Param]:
     wanted = {t.text[1:] for t in tokens if t.kind == "parameter"}
     if missing := sorted(wanted - set(params)):
         raise QueryFailed(
-            f"The query needs a value for {_list(missing)}; give it with `--param name=value`."
+            f"The query needs a value for {_list(missing)}; set it with `--param name=value`."
         )
     if extra := sorted(set(params) - wanted):
-        takes = f"it takes {_list(sorted(wanted))}" if wanted else "it takes none"
-        raise QueryFailed(f"The query has no parameter {_list(extra)}; {takes}.")
+        expected = f"its parameters are {_list(sorted(wanted))}" if wanted else "it has none"
+        raise QueryFailed(f"The query has no parameter {_list(extra)}; {expected}.")
     return {name: _value(name, value) for name, value in params.items()}
 
 
 def _tokens(cypher: str) -> Iterator[_Token]:
-    """Split a query into what counts: no spaces and no comments.
+    """Split a query into tokens, without spaces and comments.
 
     Raises
     ------
     QueryFailed
-        If the engines might split it in another way.
+        If the engines might split it differently.
     """
     text = cypher.replace("\r\n", "\n")
     if re.search(r"\\[uU]", text):
         raise QueryFailed(
-            "The query holds a Unicode escape (\\u), which engines read differently; write the character "
+            "The query contains a Unicode escape (\\u), which engines read differently; write the character "
             "itself, or pass the text as a parameter."
         )
     if odd := re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", text):
         raise QueryFailed(
-            f"The query holds the control character U+{ord(odd[0]):04X}, which may end a line in one engine "
-            "and not in another; remove it, or pass the text as a parameter."
+            f"The query contains the control character U+{ord(odd[0]):04X}, which engines read differently; "
+            "remove it, or pass the text as a parameter."
         )
     at = 0
     while at < len(text):
@@ -181,28 +181,28 @@ def _tokens(cypher: str) -> Iterator[_Token]:
 
 
 def _unreadable(text: str, at: int) -> str:
-    """Describe the text that is no token."""
+    """Return the message for text that is not a token."""
     rest, character = text[at : at + 2], text[at]
     if rest == "/*":
-        return "A comment of the query has no end or holds another `*`; write it with // on lines of its own."
+        return "A comment of the query has no end or contains another `*`; begin comment lines with // instead."
     if character in "'\"`":
         return (
-            f"The text that begins with {text[at : at + 20]!r} is not closed, or holds a backslash that is "
+            f"The text that begins with {text[at : at + 20]!r} is not closed, or contains a backslash that is "
             "not one of \\\\ \\' \\\" \\b \\f \\n \\r \\t; close it, or pass it as a parameter."
         )
     if character.isdigit() or character == "$":
         return (
-            f"The query holds {text[at : at + 20]!r}, which engines split differently; put a space after the "
-            "number, or name the parameter with letters, digits and _, a letter first."
+            f"The query contains {text[at : at + 20]!r}, which engines split differently; put a space after "
+            "the number, or use a parameter name of letters, digits and _ that begins with a letter."
         )
     return (
-        f"The query failed: {character!r} (U+{ord(character):04X}) is no sign of the language; outside of "
-        "strings and `quoted names` a query is plain ASCII."
+        f"The query failed: {character!r} (U+{ord(character):04X}) is not part of Cypher; outside strings "
+        "and `quoted names`, use plain ASCII."
     )
 
 
 def _statement(tokens: Sequence[_Token]) -> list[_Token]:
-    """Return the one statement that the text holds."""
+    """Return the only statement of the text."""
     statements: list[list[_Token]] = [[]]
     for token in tokens:
         if token.text == ";":
@@ -212,15 +212,15 @@ def _statement(tokens: Sequence[_Token]) -> list[_Token]:
     full = [s for s in statements if s]
     if not full:
         raise QueryFailed(
-            "The query is empty; give one, such as `MATCH (s:SAE) RETURN s.name AS sae`."
+            "The query is empty; write one, such as `MATCH (s:SAE) RETURN s.name AS sae`."
         )
     if len(full) > 1:
-        raise QueryFailed(f"The text holds {len(full)} statements; give one query at a time.")
+        raise QueryFailed(f"The text has {len(full)} statements; run one query at a time.")
     return full[0]
 
 
 def _check_size(tokens: Sequence[_Token]) -> None:
-    """Refuse what is nested so deeply, or is so long, that an engine may not survive it."""
+    """Refuse queries whose nesting or length may crash an engine."""
     depth = row = deepest = braces = 0
     for token in tokens:
         if token.text in ("(", "[", "{") or token.word == "CASE":
@@ -232,21 +232,20 @@ def _check_size(tokens: Sequence[_Token]) -> None:
         braces += (token.text == "{") - (token.text == "}")
         if braces > MAX_BRACES:
             raise QueryFailed(
-                f"The query nests more than {MAX_BRACES} subqueries or maps, and {MAX_BRACES} are allowed; "
-                "write it flatter."
+                f"The query nests more than {MAX_BRACES} subqueries or maps, the limit; reduce the nesting."
             )
     if deepest > MAX_DEPTH:
         raise QueryFailed(
-            f"The query is nested {deepest} levels deep, and {MAX_DEPTH} are allowed; write it flatter."
+            f"The query is nested {deepest} levels deep; at most {MAX_DEPTH} are allowed. Reduce the nesting."
         )
     if (xors := sum(t.word == "XOR" for t in tokens)) > MAX_XOR:
         raise QueryFailed(
-            f"The query has {xors} XOR, and {MAX_XOR} are allowed; compare with = or <> instead."
+            f"The query has {xors} XOR; at most {MAX_XOR} are allowed. Compare with = or <> instead."
         )
     if len(tokens) > MAX_TOKENS:
         raise QueryFailed(
-            f"The query has {len(tokens):,} words and signs, and {MAX_TOKENS:,} are allowed; pass long lists "
-            "as parameters."
+            f"The query has {len(tokens):,} words and signs; at most {MAX_TOKENS:,} are allowed. Pass long "
+            "lists as parameters."
         )
 
 
@@ -257,8 +256,7 @@ def _check_clauses(tokens: Sequence[_Token]) -> None:
         raise QueryFailed(WRITES)
     if first.word not in _READING:
         raise QueryFailed(
-            f"The query begins with {first.text[:20]!r}; a reading query begins with "
-            f"{', '.join(sorted(_READING))}."
+            f"The query begins with {first.text[:20]!r}; expected one of {', '.join(sorted(_READING))}."
         )
     for before, token in pairwise(tokens):
         if before.text in (".", ":"):  # a property, a label, or an edge type
@@ -267,13 +265,13 @@ def _check_clauses(tokens: Sequence[_Token]) -> None:
             raise QueryFailed(WRITES)
         if token.word in _OUTSIDE:
             raise QueryFailed(
-                f"The query holds the word {token.text}, which reaches outside the graph; remove it, or put it "
-                f"in backticks (`{token.text}`) if it is a name."
+                f"The query contains the word {token.text}, which has effects outside the graph; remove it, or "
+                f"put it in backticks (`{token.text}`) if it is a name."
             )
 
 
 def _check_calls(tokens: Sequence[_Token]) -> None:
-    """Refuse procedures and functions that are not in the lists."""
+    """Refuse procedures and functions that are not allowed."""
     for at, token in enumerate(tokens):
         after = tokens[at + 1].text if at + 1 < len(tokens) else ""
         before = tokens[at - 1].text if at else ""
@@ -293,7 +291,7 @@ def _check_procedure(tokens: Sequence[_Token]) -> None:
         name, at = name + ".", at + 2
     if name.lower() not in PROCEDURES:
         raise QueryFailed(
-            f"The query calls {name or 'something without a name'}, and queries may call only "
+            f"The query calls {name or 'a procedure without a name'}; queries may call only "
             f"{', '.join(sorted(PROCEDURES))}."
         )
 
@@ -310,8 +308,8 @@ def _check_function(tokens: Sequence[_Token], at: int) -> None:
     name = ".".join(parts)
     if name.lower() not in _FUNCTIONS:
         raise QueryFailed(
-            f"The query uses the function {name}, which is none of those that queries may use; they are the "
-            "engines' own functions that compute a value from values."
+            f"The query uses the function {name}, which is not allowed; use the engine's built-in functions "
+            "that compute a value from values."
         )
 
 
@@ -321,7 +319,7 @@ def _value(name: str, value: Param) -> Param:
         kinds = {_kind(v) for v in values if v is not None}
         if len(kinds) > 1:
             raise QueryFailed(
-                f"The parameter ${name} is a list of {' and '.join(sorted(kinds))}; give a list of one type."
+                f"The parameter ${name} is a list of {' and '.join(sorted(kinds))}; pass a list of one type."
             )
         return values  # type: ignore[return-value]
     return _single(name, value)
@@ -330,24 +328,24 @@ def _value(name: str, value: Param) -> Param:
 def _single(name: str, value: object) -> str | int | float | bool | None:
     if isinstance(value, str) and not _is_unicode(value):
         raise QueryFailed(
-            f"The parameter ${name} is {value[:40]!r}, which is no Unicode text; give it in UTF-8."
+            f"The parameter ${name} is {value[:40]!r}, which is not valid Unicode; pass it in UTF-8."
         )
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, numbers.Integral):
         if int(value) in _INT64:
             return int(value)
-        raise QueryFailed(f"The parameter ${name} is {value}, which is no 64-bit integer.")
+        raise QueryFailed(f"The parameter ${name} is {value}; expected a 64-bit integer.")
     if isinstance(value, numbers.Real) and not math.isnan(float(value)):
         return float(value)
     raise QueryFailed(
-        f"The parameter ${name} is {value!r}; a parameter is a text, a number, true, false, null or a "
-        "list of texts or numbers."
+        f"The parameter ${name} is {value!r}; expected a text, a number, true, false, null, or a list of "
+        "texts or numbers."
     )
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether a text has a form in UTF-8: half of a surrogate pair has none."""
+    """Return whether a text can be encoded in UTF-8; a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,16 +1,15 @@
-"""The embedded store: one kuzu file, a cache that is built from a graph and then only read.
+"""The embedded store: one kuzu file, a read-only cache that is built from a graph.
 
-The file is built beside its place and moved into it whole, so a reader never
-meets half of one and an open reader keeps what it opened. Nothing is ever
-changed in it: kuzu erases tables when a transaction with a COPY is rolled back,
-and building all of it takes seconds. What it holds (SAE, atlas, fingerprint) is
-kept as the comment of the table ``SAE``, where no query meets it.
+The file is built under a temporary name and then renamed. A reader never sees an
+incomplete file, and an open reader continues to read the old one. A file is never
+modified, because kuzu erases tables when a transaction with a COPY is rolled back, and a
+complete build takes only seconds. The contents (SAE, atlas, fingerprint) are stored in
+the comment of the table ``SAE``, which queries do not see.
 
-kuzu's pages have no checksum, and a changed byte can change an answer without an
-error. So the file's SHA-256 is stored next to it (``graph-….kuzu.sum``) and checked at
-open: always for files up to 64 MiB, for larger ones when size or time of change
-differ. Damage to a larger file that leaves both as they were is found by
-``atlas doctor``, which always reads the whole file.
+kuzu's pages have no checksum, so a changed byte can change an answer without an error.
+The SHA-256 of the file is therefore stored next to it (``graph-….kuzu.sum``) and verified
+when the file is opened: always for files up to 64 MiB, and for larger files if size or
+modification time differ. ``atlas doctor`` verifies the complete file in any case.
 """
 
 import errno
@@ -46,12 +45,12 @@ __all__ = ["KuzuSettings", "KuzuStore", "discard_view"]
 
 FORMAT = 1
 ALWAYS_HASHED = 64 << 20
-"""Size up to which a file is read whole at each open, in bytes: some 50 ms."""
+"""Size in bytes up to which each open verifies the checksum, which takes about 50 ms."""
 BASE_BYTES, BYTES_PER_BYTE = 32 << 20, 3.0
-"""Room a build needs: measured are 12 MiB and 2.2 to 3.0 times the bytes of the tables."""
+"""Disk space of a build; measured are 12 MiB plus 2.2 to 3.0 times the bytes of the tables."""
 SECONDS_A_BYTE = 0.085e-6
-"""A first guess for Arrow data of any table; the pace of the first batches corrects it."""
-BATCH_BYTES = 16 << 20  # of nodes in one COPY: a pace is known after the first
+"""Initial estimate for Arrow data of any table; the pace of the first batches corrects it."""
+BATCH_BYTES = 16 << 20  # of nodes in one COPY; the first batch measures the pace
 TYPES = {
     "string": "STRING", "int64": "INT64", "double": "DOUBLE", "bool": "BOOL",
     "string[]": "STRING[]", "double[]": "DOUBLE[]",
@@ -60,12 +59,12 @@ TYPES = {
 
 @dataclass(frozen=True)
 class KuzuSettings:
-    """What the embedded store may use.
+    """Resource limits of the embedded store.
 
     Parameters
     ----------
     buffer_pool
-        Memory for its pages, in bytes; kuzu's own default would be 80% of the machine's.
+        Memory for pages, in bytes; kuzu's default is 80% of the machine's memory.
     wait
         Seconds to wait for another process that builds the same file.
     """
@@ -75,7 +74,7 @@ class KuzuSettings:
 
 
 def engine() -> Any:
-    """Return the module of the engine: kuzu, or where it has no wheel the fork with its interface."""
+    """Return the module of the engine: kuzu, or its fork ladybug where kuzu has no wheel."""
     try:
         return importlib.import_module("kuzu")
     except ImportError:
@@ -83,7 +82,7 @@ def engine() -> Any:
 
 
 def discard_view(path: Path) -> None:
-    """Remove a view and what a build of it may have left, unless a process builds it now."""
+    """Remove a view and temporary files of its build, unless a process is building it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(f"{path}.lock", timeout=0)
@@ -94,9 +93,9 @@ def discard_view(path: Path) -> None:
 
 
 class KuzuStore:
-    """An atlas in one file, read in place.
+    """The graph of an atlas in one kuzu file.
 
-    Made by ``KuzuStore.open``. Several processes may read the file at once.
+    Create one with ``KuzuStore.open``. Several processes can read the file at once.
     """
 
     def __init__(self, path: Path, *, settings: KuzuSettings = KuzuSettings()) -> None:
@@ -114,23 +113,23 @@ class KuzuStore:
         settings: KuzuSettings = KuzuSettings(),
         progress: Progress = SILENT,
     ) -> "KuzuStore":
-        """Open a file; build it first if it is not there or cannot be read.
+        """Open a file; build it first if it is missing or cannot be read.
 
         Parameters
         ----------
         path
             The file.
         graph
-            Gives what to build it from; without it a file that is not sound is refused.
+            Returns the graph to build from; if None, a missing or damaged file is an error.
         settings
-            Memory and patience.
+            Limits on memory and waiting time.
         progress
-            Told how far the building is.
+            Reports the progress of the build.
 
         Raises
         ------
         StoreError
-            If the file is missing or damaged and no graph is given.
+            If the file is missing or damaged and ``graph`` is None.
         Locked
             If another process does not finish building it.
         OutOfRoom
@@ -141,43 +140,43 @@ class KuzuStore:
             return store
         if graph is None:
             raise StoreError(
-                f"{path} is missing or damaged; open the folder of its atlas, and it is built anew."
+                f"{path} is missing or damaged; open the folder of its atlas to build it again."
             )
         with store._building():
             if not store._opens():  # another process may have built it meanwhile
                 if path.exists():
-                    progress.report(f"{path.name} is damaged or incomplete; building it again.")
+                    progress.report(f"{path.name} is damaged or incomplete and is built again.")
                 store._build(graph(), progress)
                 store._database = store._read_only()
         return store
 
     def contents(self) -> dict[str, Loaded]:
-        """Return what it holds: SAE name to its atlas and fingerprint."""
-        said = self._said()
-        return {} if said is None else {name: Loaded(*loaded) for name, loaded in said.items()}
+        """Return the atlas and fingerprint of each SAE, by SAE name."""
+        stored = self._stored_saes()
+        return {} if stored is None else {name: Loaded(*loaded) for name, loaded in stored.items()}
 
     def plan(self, graph: Graph) -> SyncPlan:
-        """Work out what a sync would change; whatever it is, the whole file is built anew.
+        """Compute the changes of a sync; any change rebuilds the complete file.
 
         Raises
         ------
         Mismatch
             If the file is the view of another atlas.
         """
-        there = self.contents()
-        if foreign := sorted(n for n, loaded in there.items() if loaded.atlas != graph.atlas):
+        current = self.contents()
+        if foreign := sorted(n for n, loaded in current.items() if loaded.atlas != graph.atlas):
             raise Mismatch(
-                f"{self.url} is the view of another atlas, which owns {', '.join(foreign)}; a file shows "
-                f"one atlas. Name another file for {graph.name!r}, or rename with --as on a server."
+                f"{self.url} is the view of another atlas, which owns {', '.join(foreign)}; a file stores "
+                f"one atlas. Use another file for {graph.name!r}, or push to a server with --as."
             )
-        plan = replace(compare(graph, there), shared=self._differs(graph))
+        plan = replace(compare(graph, current), shared=self._shared_edges_differ(graph))
         if not plan.changes:
             return plan
         rows = sum(t.num_rows for t in graph.tables.values())
         return replace(plan, rows=rows, seconds=_seconds(graph))
 
     def sync(self, plan: SyncPlan, progress: Progress) -> None:
-        """Build the file of the planned graph and put it in place of this one."""
+        """Build the file of the planned graph and replace this one."""
         if not plan.changes:
             return
         with self._building():
@@ -188,10 +187,10 @@ class KuzuStore:
     def query(
         self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
     ) -> "pa.Table":
-        """Run a reading query; see ``Store.query``.
+        """Run a read-only query; see ``Store.query``.
 
-        Nodes and edges come as structs of their properties. With ``limits`` the query
-        runs in a process of its own.
+        Nodes and edges are returned as structs of their properties. With ``limits`` the
+        query runs in a separate process.
         """
         values = checked(cypher, params)
         if limits is not None:
@@ -199,14 +198,14 @@ class KuzuStore:
                 raise StoreError(f"{self.url} is closed; open it again.")
             if (
                 self._path.exists()
-            ):  # files are named by their content, so it is the one opened here
+            ):  # files are named by their content, so this is still the opened one
                 return query_apart(self._path, cypher, values, limits=limits)
-        # A view that a newer one has replaced lives on in this process only.
+        # Only this process can still read a view that a newer one has replaced.
         limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
         return self.answer(cypher, values, limits=limits)
 
     def answer(self, cypher: str, values: Mapping[str, Any], *, limits: Limits) -> "pa.Table":
-        """Run a query that ``checked`` has passed in this process, which limits its time and rows only."""
+        """Run a checked query in this process, with limits on time and rows only."""
         with self._connected() as connection, self._translated(limits.timeout):
             connection.set_query_timeout(max(1, int(limits.timeout * 1000)))
             result = _answer(connection, cypher, values)
@@ -215,35 +214,35 @@ class KuzuStore:
             return _plain(result)
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
-        """Return one node or edge table, rows in the order of their keys; see ``Store.table``."""
+        """Return one node or edge table, sorted by its keys; see ``Store.table``."""
         of = schema.table(name)
         cypher, params = _reading(of, sae)
         with self._connected() as connection, self._translated(0):
             return in_order(of, _answer(connection, cypher, params).get_as_arrow())
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._database is not None:
             self._database.close()
             self._database = None
 
-    def _differs(self, graph: Graph) -> bool:
-        """Say whether edges between nodes that SAEs share are others than the graph's."""
+    def _shared_edges_differ(self, graph: Graph) -> bool:
+        """Return whether edges between shared nodes differ from those of the graph."""
         return any(
             not self.table(of.name).equals(in_order(of, graph.tables[of.name]))
             for of in shared_edges()
         )
 
     def _opens(self) -> bool:
-        """Open the file if it is a whole one of ours.
+        """Open the file; return False if it is not a complete view.
 
-        An empty file opens as a new database, so opening alone proves nothing.
+        kuzu opens an empty file as a new database, so further checks are needed.
         """
         if not self._path.is_file() or self._path.stat().st_size == 0 or not self.is_sound():
             return False
         try:
             self._database = self._read_only()
-            if self._said() is not None:
+            if self._stored_saes() is not None:
                 return True
         except StoreError:
             pass
@@ -251,31 +250,31 @@ class KuzuStore:
         return False
 
     def is_sound(self, *, whole: bool = False) -> bool:
-        """Return whether the file is the one that was built.
+        """Return whether the file is unchanged since it was built.
 
         Parameters
         ----------
         whole
-            Read all of it, even if it is large and size and time of change are as they were.
+            Verify the checksum even of a large file whose size and modification time match.
         """
         try:
-            noted = json.loads(_sum_of(self._path).read_text("utf-8"))
+            stored = json.loads(_sum_of(self._path).read_text("utf-8"))
             now = _stamp(self._path)
-            same = now == (noted["size"], noted["changed"])
+            same = now == (stored["size"], stored["changed"])
             if same and not whole and now[0] > ALWAYS_HASHED:
                 return True
-            return bool(now[0] == noted["size"] and sha256(self._path) == noted["sha256"])
+            return bool(now[0] == stored["size"] and sha256(self._path) == stored["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def _said(self) -> dict[str, list[str]] | None:
-        """Return what the comment of the table SAE says; None if it is not ours."""
+    def _stored_saes(self) -> dict[str, list[str]] | None:
+        """Return the contents that the comment of the table SAE stores; None if it is invalid."""
         with self._connected() as connection, self._translated(0):
             rows = _answer(connection, "CALL show_tables() RETURN name, comment").get_all()
         comments = [comment for name, comment in rows if name == "SAE"]
         try:
-            said = json.loads(comments[0])
-            return dict(said["saes"]) if said["format"] == FORMAT else None
+            record = json.loads(comments[0])
+            return dict(record["saes"]) if record["format"] == FORMAT else None
         except (IndexError, KeyError, TypeError, ValueError):
             return None
 
@@ -288,14 +287,14 @@ class KuzuStore:
                 str(path),
                 buffer_pool_size=self._settings.buffer_pool,
                 max_db_size=1
-                << 38,  # address space a reader sets aside; the default, 8 TB, is much
+                << 38,  # address space that a reader reserves; the default is 8 TB
                 read_only=read_only,
             )
         return database
 
     @contextmanager
     def _connected(self) -> "Iterator[kuzu.Connection]":
-        """Give a connection of one's own: it costs 0.3 ms, and none may be used by two threads."""
+        """Yield a new connection, which takes 0.3 ms; threads must not share one."""
         if self._database is None:
             raise StoreError(f"{self.url} is closed; open it again.")
         connection = engine().Connection(self._database)
@@ -324,7 +323,7 @@ class KuzuStore:
             lock.release()
 
     def _build(self, graph: Graph, progress: Progress) -> None:
-        """Build the file beside its place, then move it there."""
+        """Build the file under a temporary name, then rename it."""
         new = self._path.with_name(f"{self._path.name}.new")
         with self._writing():
             _discard(new)
@@ -343,24 +342,24 @@ class KuzuStore:
                 digest = sha256(new)
                 os.replace(new, self._path)
                 size, changed = _stamp(self._path)
-                noted = {"size": size, "changed": changed, "sha256": digest}
-                write_json(_sum_of(self._path), noted)
+                stored = {"size": size, "changed": changed, "sha256": digest}
+                write_json(_sum_of(self._path), stored)
         finally:
             _discard(new)
 
     def _check_room(self, graph: Graph) -> None:
-        """Refuse to build on a disk that is too full: kuzu ends the process when it meets that."""
+        """Check free disk space before a build, because kuzu ends the process on a full disk."""
         needed = BASE_BYTES + int(BYTES_PER_BYTE * sum(t.nbytes for t in graph.tables.values()))
         free = shutil.disk_usage(self._path.parent).free
         if free < needed:
             raise OutOfRoom(
-                f"The embedded view {self._path} needs about {needed >> 20:,} MiB of disk while it is built, "
-                f"and {free >> 20:,} MiB are free; make room and try again. The atlas itself is complete."
+                f"Building the embedded view {self._path} needs about {needed >> 20:,} MiB of disk, but only "
+                f"{free >> 20:,} MiB are free; free some space and try again. The atlas itself is complete."
             )
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn what the operating system says to writing into our words."""
+        """Translate errors of the operating system while writing."""
         try:
             yield
         except OSError as error:
@@ -368,36 +367,36 @@ class KuzuStore:
                 raise
             kind = OutOfRoom if error.errno == errno.ENOSPC else StoreError
             raise kind(
-                f"{self._path} could not be written ({error.strerror}); it is a cache in the folder of the "
-                "atlas: see that the disk has room and that you may write there."
+                f"{self._path}, a cache in the folder of the atlas, could not be written ({error.strerror}); "
+                "check free disk space and write permissions."
             ) from error
 
     @contextmanager
     def _translated(self, timeout: float) -> Iterator[None]:
-        """Turn kuzu's errors, all of which are RuntimeError, into ours."""
+        """Translate kuzu's errors, all of which are RuntimeError."""
         try:
             yield
         except RuntimeError as error:
             raise _translation(str(error), self.url, timeout) from error
 
 
-def _translation(said: str, url: str, timeout: float) -> AtlasError:
-    first = said.splitlines()[0] if said else "no reason given"
+def _translation(message: str, url: str, timeout: float) -> AtlasError:
+    first = message.splitlines()[0] if message else "no reason reported"
     short = first.split(" expecting {")[0].partition("exception: ")[2] or first
-    if "read-only database" in said:
+    if "read-only database" in message:
         return QueryFailed(WRITES)
-    if said.startswith("Interrupted"):
+    if message.startswith("Interrupted"):
         return QueryFailed(too_slow(timeout))
-    if "bad_alloc" in said or "bad allocation" in said:
-        return OutOfRoom("The query needs more memory than it may use; ask for less.")
-    if "buffer pool is full" in said:
+    if "bad_alloc" in message or "bad allocation" in message:
+        return OutOfRoom("The query needs more memory than its limit; request less data.")
+    if "buffer pool is full" in message:
         return OutOfRoom(
-            f"The query or table needs more memory than the store may use ({short}) Ask for less, or "
-            "raise KuzuSettings.buffer_pool."
+            f"The query or table needs more memory than the limit of the store ({short}) Request less data, "
+            "or increase KuzuSettings.buffer_pool."
         )
-    if "No space left" in said:
+    if "No space left" in message:
         return OutOfRoom(
-            f"The disk is full, so {url} could not be written; make room and try again."
+            f"The disk is full, so {url} could not be written; free some space and try again."
         )
     damaged = (
         "not a valid Kuzu database",
@@ -405,8 +404,10 @@ def _translation(said: str, url: str, timeout: float) -> AtlasError:
         "storage version",
         "UNREACHABLE",
     )
-    if said.startswith(("IO exception", "Cannot create")) or any(d in said for d in damaged):
-        return StoreError(f"{url} cannot be read ({short}); remove it, and it is built anew.")
+    if message.startswith(("IO exception", "Cannot create")) or any(d in message for d in damaged):
+        return StoreError(
+            f"{url} cannot be read ({short}); remove it, and the next query builds it again."
+        )
     return QueryFailed(f"The query failed: {short.rstrip('.')}.")
 
 
@@ -417,7 +418,7 @@ def _columns(properties: tuple[Property, ...]) -> str:
 def _answer(
     connection: "kuzu.Connection", cypher: str, params: Mapping[str, Any] | None = None
 ) -> "kuzu.QueryResult":
-    # Only a prepared query is sure to be one statement: `execute` of a text runs several.
+    # Preparing allows only one statement, while `execute` of a text runs several.
     connection.init_connection()
     values = dict(params or {})
     prepared = engine().PreparedStatement(connection, cypher, values)
@@ -425,7 +426,7 @@ def _answer(
         raise RuntimeError(prepared.get_error_message())
     answer = connection.execute(prepared, values)
     if isinstance(answer, list):
-        raise QueryFailed("The text holds several statements; give one query at a time.")
+        raise QueryFailed("The text has several statements; run one query at a time.")
     return answer
 
 
@@ -444,15 +445,15 @@ def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
     try:
         _copy(connection, graph, progress, pace=pace)
         atlas = graph.atlas
-        said = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
-        text = json.dumps(said).replace("\\", "\\\\").replace("'", "\\'")
+        record = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
+        text = json.dumps(record).replace("\\", "\\\\").replace("'", "\\'")
         connection.execute(f"COMMENT ON TABLE `SAE` IS '{text}'")
     finally:
         connection.close()
 
 
 def _copy(connection: "kuzu.Connection", graph: Graph, progress: Progress, *, pace: Pace) -> None:
-    """Create all tables and fill them; the forecast is corrected by the batches copied so far."""
+    """Create and fill all tables; the copied batches correct the forecast."""
     total = sum(t.num_rows for t in graph.tables.values())
     with progress.stage(f"building the store of {graph.name}", total=total, unit="rows") as stage:
         for of in tables():
@@ -460,7 +461,8 @@ def _copy(connection: "kuzu.Connection", graph: Graph, progress: Progress, *, pa
             rows = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
             for batch in _batches(rows) if isinstance(of, Node) else [rows]:
                 if batch.num_rows:
-                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": _full(batch)})
+                    rows_to_copy = _without_empty_chunks(batch)
+                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": rows_to_copy})
                 stage.advance(batch.num_rows)
                 pace.lap("copy", SECONDS_A_BYTE * batch.nbytes)
 
@@ -477,15 +479,15 @@ def _seconds(graph: Graph) -> float:
     return SECONDS_A_BYTE * float(sum(t.nbytes for t in graph.tables.values()))
 
 
-def _full(rows: "pa.Table") -> "pa.Table":
-    """Return rows without chunks that are empty: at one of them a COPY may end."""
+def _without_empty_chunks(rows: "pa.Table") -> "pa.Table":
+    """Drop empty chunks, because a COPY may end at one."""
     import pyarrow as pa
 
     return pa.Table.from_batches((b for b in rows.to_batches() if b.num_rows), rows.schema)
 
 
 def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
-    """Return the query for a table, and its parameters."""
+    """Return the query that reads a table, and its parameters."""
     if isinstance(of, Node):
         column, match, at = sae_column(of), f"MATCH (n:`{of.label}`)", "n"
         wanted = [f"n.`{p.name}` AS `{p.name}`" for p in of.properties]
@@ -499,25 +501,27 @@ def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
     if sae is not None and column is not None:
         where, params = f" WHERE {at}.`{column}` = $sae", {"sae": sae}
     elif sae is not None and isinstance(of, Edge):
-        where = " WHERE false"  # an edge between nodes that SAEs share leaves none of them
+        where = " WHERE false"  # an edge between shared nodes belongs to no SAE
     return f"{match}{where} RETURN {', '.join(wanted)}", params
 
 
 def _plain(result: "kuzu.QueryResult") -> "pa.Table":
-    """Return kuzu's answer with the types that every store gives."""
+    """Convert kuzu's answer to the types that all stores return."""
     import pyarrow as pa
 
     names, kinds = result.get_column_names(), result.get_column_data_types()
     if len(set(names)) < len(names):
-        raise QueryFailed("Two columns of the answer have one name; name them with AS.")
+        raise QueryFailed("Two columns of the answer have the same name; rename one with AS.")
     if "RECURSIVE_REL" in kinds:
         raise QueryFailed("A path cannot be a column; return properties of its nodes and edges.")
-    # kuzu allocates a whole chunk of each column at once, a million rows by default.
+    # kuzu allocates one chunk per column in advance, a million rows by default.
     data = result.get_as_arrow(min(max(1, result.get_num_tuples()), 100_000))
     try:
         columns = [_column(data[name]) for name in names]
     except pa.ArrowInvalid as error:
-        raise QueryFailed(f"A number of the answer does not fit into 64 bits ({error}).") from error
+        raise QueryFailed(
+            f"A number of the answer does not fit into 64 bits ({error}); convert it in the query."
+        ) from error
     return pa.table(columns, names=names)
 
 
@@ -530,7 +534,7 @@ def _column(column: "pa.ChunkedArray") -> "pa.ChunkedArray":
 
 
 def _type(type: "pa.DataType") -> "pa.DataType":
-    """Return the type of the schema that holds values of a type of kuzu's."""
+    """Return the schema type for a kuzu type."""
     import pyarrow as pa
 
     if pa.types.is_integer(type) or (pa.types.is_decimal(type) and type.scale == 0):
@@ -549,26 +553,26 @@ def _has_struct(type: "pa.DataType") -> bool:
 
 
 def _bare(value: Any) -> Any:
-    """Return a node or an edge without kuzu's own fields."""
+    """Return a node or an edge without kuzu's internal fields."""
     if isinstance(value, dict):
         return {k: _bare(v) for k, v in value.items() if not k.startswith("_")}
     return [_bare(v) for v in value] if isinstance(value, list) else value
 
 
 def _sum_of(path: Path) -> Path:
-    """Return the file that holds the checksum of a view."""
+    """Return the file that stores the checksum of a view."""
     return path.with_name(f"{path.name}.sum")
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and time of change, which differ when a file was written to."""
+    """Return size and modification time of a file."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
 
 
 def _discard(path: Path, *, leave: Path | None = None) -> None:
-    """Remove a database file and what kuzu may have left beside it."""
+    """Remove a database file and kuzu's auxiliary files, except ``leave``."""
     for suffix in ("", ".wal", ".shadow", ".tmp", ".wal.checkpoint"):
-        beside = path.with_name(path.name + suffix)
-        if beside != leave:
-            beside.unlink(missing_ok=True)
+        file = path.with_name(path.name + suffix)
+        if file != leave:
+            file.unlink(missing_ok=True)

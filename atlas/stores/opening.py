@@ -1,4 +1,4 @@
-"""Which store a URL means: a path is the embedded one, ``neo4j://`` and its kin a server."""
+"""Open the store of a URL: a path is the embedded store, ``neo4j://…`` or ``bolt://…`` a server."""
 
 import os
 from collections.abc import Callable
@@ -12,19 +12,19 @@ __all__ = ["is_server", "open_embedded", "open_server", "open_store"]
 
 
 def is_server(url: str) -> bool:
-    """Return whether this names a server and not a path."""
+    """Return whether a URL names a server, not a path."""
     return "://" in url
 
 
 def open_embedded(
     path: Path, *, graph: Callable[[], Graph] | None = None, progress: Progress = SILENT
 ) -> Store:
-    """Open the embedded store at a path, built from the graph if it is not there yet.
+    """Open the embedded store at a path; build it from the graph if it is missing.
 
     Raises
     ------
     StoreError
-        If it is missing or damaged and no graph is given.
+        If it is missing or damaged and ``graph`` is None.
     Locked
         If another process does not finish building it.
     """
@@ -46,17 +46,17 @@ def open_server(
     ----------
     url
         ``neo4j://``, ``neo4j+s://``, ``neo4j+ssc://``, ``bolt://``, ``bolt+s://`` or
-        ``bolt+ssc://``; ``NEO4J_URI`` if not given.
+        ``bolt+ssc://``; ``NEO4J_URI`` if None.
     username, password, database
-        ``NEO4J_USERNAME`` (or neo4j), ``NEO4J_PASSWORD`` and ``NEO4J_DATABASE`` (or the
-        server's default) if not given.
+        If None: ``NEO4J_USERNAME`` (or neo4j), ``NEO4J_PASSWORD`` and ``NEO4J_DATABASE`` (or
+        the default of the server).
 
     Raises
     ------
     BadInput
-        If no URL is given, or one of another kind, or there is no such database.
+        If the URL is missing or of another kind, or the database does not exist.
     StoreUnreachable, StoreDenied
-        If no server answers there, or it refuses the login.
+        If the server does not answer or refuses the login.
     """
     from atlas.stores.neo4j.connection import Bolt
     from atlas.stores.neo4j.store import Neo4jStore
@@ -64,7 +64,7 @@ def open_server(
     url = url or os.environ.get("NEO4J_URI")
     if not url:
         raise BadInput(
-            "No server is named; give its URL, such as neo4j://localhost, or set NEO4J_URI."
+            "No server is selected; pass its URL, such as neo4j://localhost, or set NEO4J_URI."
         )
     bolt = Bolt(
         url,
@@ -84,7 +84,7 @@ def open_store(
     graph: Callable[[], Graph] | None = None,
     progress: Progress = SILENT,
 ) -> Store:
-    """Open the store that a URL means; see ``open_embedded`` and ``open_server``."""
+    """Open the store of a URL; see ``open_embedded`` and ``open_server``."""
     if is_server(str(url)):
         return open_server(str(url), username=username, password=password, database=database)
     return open_embedded(Path(url), graph=graph, progress=progress)

@@ -1,8 +1,8 @@
-"""Which rows of a graph belong to which SAE, and which are shared: derived from the schema alone.
+"""Divide the rows of a graph into those of each SAE and shared ones, by the schema alone.
 
 A node table with a column ``sae`` (and ``SAE`` itself) is owned: each row belongs
-to one SAE. The other nodes are shared. An edge belongs to every SAE that one of
-its ends belongs to, and is shared if both ends are.
+to one SAE. The other nodes are shared. An edge belongs to the SAEs of its ends, and is
+shared if both ends are.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -22,7 +22,7 @@ __all__ = ["Bundle", "Size", "Slices", "is_shared", "owned_nodes", "shared_edges
 
 
 def owned_nodes() -> list[Node]:
-    """Return the node tables whose rows belong to SAEs, ``SAE`` among them."""
+    """Return the node tables whose rows belong to SAEs, including ``SAE``."""
     return [n for n in schema.NODES if sae_column(n) is not None]
 
 
@@ -48,9 +48,9 @@ class Bundle:
     Parameters
     ----------
     of
-        Their table.
+        The edge table.
     source, target
-        The SAEs their ends belong to; None where the ends are shared nodes.
+        SAEs of the source and target nodes; None for shared nodes.
     rows
         The edges.
     """
@@ -61,15 +61,15 @@ class Bundle:
     rows: "pa.Table"
 
 
-# A first guess for driver and server on two cores they share: 10,000 edges of CO_ACTIVATES (8
-# numbers) a second, 27,000 edges without properties, 6,000 examples of 32 tokens. The pace of
-# the first batches corrects it, so only the ratios matter for long.
+# Initial estimates for driver and server on the same two cores, per second: 10,000 edges
+# CO_ACTIVATES (8 numbers), 27,000 edges without properties, or 6,000 examples of 32 tokens. The
+# pace of the first batches corrects them, so only the ratios matter later.
 SECONDS_A_ROW, SECONDS_A_VALUE, SECONDS_A_BYTE = 20e-6, 7e-6, 0.07e-6
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is to be written: nodes and edges, their values, and the bytes of Arrow data."""
+    """Amount of data to write: number of rows, number of values, and bytes of Arrow data."""
 
     rows: int = 0
     values: int = 0
@@ -82,7 +82,7 @@ class Size:
 
     @property
     def seconds(self) -> float:
-        """A rough forecast of writing this much to a server."""
+        """Rough forecast of the time to write the data to a server."""
         return (
             SECONDS_A_ROW * self.rows + SECONDS_A_VALUE * self.values + SECONDS_A_BYTE * self.bytes
         )
@@ -92,7 +92,7 @@ class Size:
 
 
 class Slices:
-    """A graph, cut by SAE.
+    """A graph, divided by SAE.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class Slices:
         return data.filter(pc.equal(data[sae_column(of)], sae))
 
     def edges(self, of: Edge, sae: str, *, among: Collection[str]) -> Iterator[Bundle]:
-        """Yield the edges that touch an SAE and else only shared nodes and these SAEs'."""
+        """Yield the edges of an SAE whose other end is shared or belongs to the SAEs ``among``."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -128,13 +128,13 @@ class Slices:
                 yield Bundle(of, pair["s"], pair["t"], self._tables[of.type].filter(both))
 
     def size(self, sae: str, *, among: Collection[str]) -> Size:
-        """Return how much belongs to an SAE: its nodes, and its edges as ``edges`` yields them."""
+        """Return the size of the nodes of an SAE and of its edges, as ``edges`` yields them."""
         tables = [self.nodes(n, sae) for n in owned_nodes()]
         tables += [b.rows for e in schema.EDGES for b in self.edges(e, sae, among=among)]
         return Size.of(tables)
 
     def _find_owner(self, of: Edge, end: str) -> "pa.ChunkedArray":
-        """Return, for each edge, the SAE its source or target belongs to."""
+        """Return, for each edge, the SAE of its source or target."""
         import pyarrow as pa
         import pyarrow.compute as pc
 

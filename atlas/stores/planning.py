@@ -1,4 +1,4 @@
-"""What a sync would change: the SAEs of a graph compared with those a store shows."""
+"""Plan a sync: compare the SAEs of a graph with those of a store."""
 
 from collections.abc import Mapping
 
@@ -9,26 +9,26 @@ __all__ = ["compare"]
 
 
 def compare(graph: Graph, there: Mapping[str, Loaded]) -> SyncPlan:
-    """Return the plan that makes a store show a graph, rows and seconds still to be filled in.
+    """Return the plan of a sync, without the number of rows and the forecast.
 
     Parameters
     ----------
     graph
-        What should be there.
+        The graph to write.
     there
-        What is there of the same atlas.
+        Current SAEs of the same atlas in the store.
 
     Raises
     ------
     BadInput
-        If the graph's fingerprints are not those of its SAEs.
+        If the names of the fingerprints and of the SAEs differ.
     """
     wanted = graph.fingerprints
     rows = set(graph.tables["SAE"]["name"].to_pylist())
     if odd := sorted(rows ^ set(wanted)):
         raise BadInput(
-            f"The graph of {graph.name!r} has a fingerprint or a row, but not both, for {', '.join(odd)}; "
-            "give both for every SAE."
+            f"The graph of {graph.name!r} has only a fingerprint or only a row for {', '.join(odd)}; "
+            "expected both for every SAE."
         )
     both = sorted(set(wanted) & set(there))
     return SyncPlan(

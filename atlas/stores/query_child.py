@@ -1,4 +1,4 @@
-"""The child process that answers one query on an embedded view; see ``atlas.stores.query_process``."""
+"""Child process that runs one query on an embedded view; see ``atlas.stores.query_process``."""
 
 import json
 import os
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 OVERHEAD = 1 << 30
-"""Address space that threads and the answer take besides what a query may use, in bytes."""
+"""Address space for threads and the answer in addition to the limit of the query, in bytes."""
 LATENESS = 0.5
-"""Seconds that the engine has to report a time limit itself before the process ends."""
+"""Seconds after the time limit in which the engine can report it before the process ends."""
 INTERVAL = 0.1
 """Seconds between two measurements of the process's memory."""
-_ANSWERING = threading.Lock()  # never released: the first thread to have it writes the one answer
+_ANSWERING = threading.Lock()  # never released: the first thread writes the only answer
 
 
 def main() -> int:
-    """Answer one request; the exit status is 1 if it failed with an error of ours."""
+    """Answer one request; the exit status is 1 after an ``AtlasError`` or too little memory."""
     request = json.loads(sys.stdin.buffer.read())
     limits = Limits(timeout=request["timeout"], memory=request["memory"], rows=request["rows"])
     try:
@@ -60,10 +60,10 @@ def _answer(request: Mapping[str, Any], limits: Limits) -> "pa.Table":
 
 
 def _limit_memory(memory: int) -> None:
-    """Refuse this process more memory than it has now and may use, where the system can."""
+    """Limit the memory of this process to its current use plus ``memory``, where possible."""
     try:
         import resource
-    except ImportError:  # Windows has no such limit; time and rows are limited there as well
+    except ImportError:  # Windows has no memory limit; limits on time and rows still apply
         return
     try:
         with open("/proc/self/statm") as file:
@@ -75,14 +75,14 @@ def _limit_memory(memory: int) -> None:
 
 
 def _limit_time(timeout: float) -> None:
-    """Let the system end this process when its time is over; on Windows the parent alone does."""
+    """Let the system end this process at the time limit; on Windows only the parent ends it."""
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, timeout + LATENESS)
 
 
 def _watch(memory: int) -> None:
-    """End this process with a message once it has used its memory, for macOS has no such limit.
+    """End this process with a message if it exceeds its memory; macOS has no such limit itself.
 
     kuzu releases Python's lock while it runs a query, but not while it prepares one.
     """
@@ -94,7 +94,7 @@ def _watch(memory: int) -> None:
 
 
 def _most_memory() -> int:
-    """Return the most memory this process has had, in bytes; 0 where the system does not report it."""
+    """Return the peak memory of this process in bytes; 0 if the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

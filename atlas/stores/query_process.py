@@ -1,13 +1,13 @@
-"""Run a user's query on an embedded view in a process of its own, with limits that hold.
+"""Run a user's query on an embedded view in a separate process, with enforced limits.
 
-kuzu checks its time limit between operators only, and nothing bounds the memory of
-a list that a query builds, so a query typed by a user could fill the machine or end
-the process. Here it can only end a child: the parent stops the child when its time
-is over, the operating system refuses it memory, and a crash becomes a message.
-Named queries of the package run in the process itself, which saves the start.
+kuzu checks its time limit only between operators, and does not limit the memory of a
+list that a query builds. A user's query could therefore exhaust the machine or crash the
+process. In a child process, the parent enforces the time limit, the operating system
+limits the memory, and a crash becomes a message. Named queries of the package run in the
+calling process, which saves the start of a child.
 
-The request goes to the child's standard input as JSON; the answer comes back as an
-Arrow stream, or as the JSON of an error.
+The child reads the request from standard input as JSON. It returns the answer as an
+Arrow stream, or an error as JSON.
 """
 
 import json
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 __all__ = ["query_apart", "too_large", "too_many_rows", "too_slow"]
 
 GRACE = 5.0
-"""Seconds beyond a query's own limit before its process is ended: start and transfer."""
+"""Seconds for start and transfer, after which a process is ended in addition to its limit."""
 ALLOCATORS = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "2",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Libraries that set aside much address space at once, and crash if it is refused, do not."""
+"""Environment in which libraries reserve little address space; else they crash at the limit."""
 
 
 def query_apart(
@@ -67,13 +67,13 @@ def query_apart(
         "timeout": limits.timeout, "memory": limits.memory, "rows": limits.rows,
     }  # fmt: skip
     child = subprocess.Popen(
-        # -P: no module of the folder that the user happens to be in is imported.
+        # -P: do not import modules from the current folder.
         [sys.executable, "-P", "-m", "atlas.stores.query_child"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=os.environ | ALLOCATORS | {"PYTHONPATH": _import_path()},
     )  # fmt: skip
     try:
-        answer, said = child.communicate(
+        answer, log = child.communicate(
             json.dumps(request).encode(), timeout=limits.timeout + GRACE
         )
     except subprocess.TimeoutExpired:
@@ -87,19 +87,19 @@ def query_apart(
     if child.returncode == 1 and answer:
         failure = json.loads(answer)
         raise _error(failure["type"], failure["message"])
-    reason = said.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+    reason = log.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
     if child.returncode == -getattr(signal, "SIGALRM", 0):
         raise QueryFailed(too_slow(limits.timeout))
-    if b"bad_alloc" in said or b"MemoryError" in said:
+    if b"bad_alloc" in log or b"MemoryError" in log:
         raise OutOfRoom(too_large(limits.memory))
     raise QueryFailed(
-        f"The engine ended while it ran the query ({_ending(child.returncode)}: {reason[0][:200]}); the atlas "
-        "is unharmed. Write the query in a simpler form."
+        f"The engine crashed while it ran the query ({_ending(child.returncode)}: {reason[0][:200]}); the "
+        "atlas is unchanged. Simplify the query."
     )
 
 
 def _ending(code: int) -> str:
-    """Return how a process ended: the name of the signal, or its exit status."""
+    """Return the signal that ended a process, or its exit status."""
     try:
         return signal.Signals(-code).name
     except ValueError:
@@ -107,7 +107,7 @@ def _ending(code: int) -> str:
 
 
 def _import_path() -> str:
-    """Return where the child finds this package, and what the parent was given."""
+    """Return the import path of this package and of the parent process."""
     here = str(Path(atlas.__file__).parents[1])
     return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
 
@@ -115,29 +115,29 @@ def _import_path() -> str:
 def too_slow(timeout: float) -> str:
     """Return the message for a query that took too long."""
     return (
-        f"The query took longer than {timeout:g} seconds and was given up; ask for less, or give it "
-        "more time with --timeout."
+        f"The query took longer than its limit of {timeout:g} seconds and was stopped; request less data, or "
+        "increase the limit with --timeout."
     )
 
 
 def too_large(memory: int) -> str:
     """Return the message for a query that needs too much memory."""
     return (
-        f"The query needs more than {memory >> 20:,} MiB of memory, its limit; ask for less, or raise the "
-        "limit with --memory."
+        f"The query needs more memory than its limit of {memory >> 20:,} MiB; request less data, or increase "
+        "the limit with --memory."
     )
 
 
 def too_many_rows(rows: int) -> str:
     """Return the message for an answer with too many rows."""
     return (
-        f"The answer has more than {rows:,} rows, its limit; add LIMIT to the query, or raise the limit "
-        "with --max-rows."
+        f"The answer has more rows than the limit of {rows:,}; add LIMIT to the query, or increase the "
+        "limit with --max-rows."
     )
 
 
 def _error(name: str, message: str) -> AtlasError:
-    """Return an error of the child as one of the parent."""
+    """Return the error that the child reported."""
     kind = getattr(errors, name, QueryFailed)
     error = kind.__new__(kind)
     Exception.__init__(error, message)

@@ -1,4 +1,4 @@
-"""The rows of a table as every store gives them: the schema's types, in the order of the keys."""
+"""Bring tables to a common form for all stores: the types of the schema, sorted by key."""
 
 from typing import TYPE_CHECKING
 
@@ -17,18 +17,17 @@ def tables() -> tuple[Node | Edge, ...]:
 
 
 def sae_column(of: Node) -> str | None:
-    """Return the column that says which SAE a node belongs to; None where SAEs share it."""
+    """Return the column that names the SAE of a node; None for shared nodes."""
     if of.shared:
         return None
     return of.key if of.label == "SAE" else "sae"
 
 
 def in_order(of: Node | Edge, data: "pa.Table") -> "pa.Table":
-    """Return rows with exactly the schema's columns, sorted.
+    """Return rows with exactly the columns of the schema, sorted by key.
 
-    The keys come first; where edges share both ends, their other columns decide
-    (lists do not), so that the order does not depend on the engine. Texts are
-    ordered by their code points.
+    Edges with the same ends are sorted by their other columns except lists, so that the
+    order does not depend on the engine. Texts are sorted by code points.
     """
     wanted = schema.arrow_schema(of.name)
     lists = {p.name for p in of.properties if p.type.endswith("[]")}
