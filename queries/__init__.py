@@ -1,10 +1,10 @@
-"""Named questions to an atlas, one Cypher file each.
+"""Named queries on an atlas, one Cypher file each.
 
 >>> import queries
 >>> queries.get("tokens_of_feature").fill({"feature": "tiny-a-l1-s0/7", "limit": "5"})
 {'feature': 'tiny-a-l1-s0/7', 'limit': 5}
 
-A file is one statement with a header of comments, and can be pasted as it is into
+A file is one statement with a header of comments. It can be pasted unchanged into
 Neo4j Browser, which then shows its table::
 
     // title: Tokens of a feature
@@ -18,35 +18,37 @@ Neo4j Browser, which then shows its table::
     ORDER BY rank
     LIMIT 20 /* $limit */
 
-A parameter stands in the query once, as a value followed by its name in a comment:
-Browser runs the value, which a person edits in place; ``Query.cypher`` has ``$feature``
-instead. (Lines of ``:param`` before the query do not serve: Browser 5 takes them with
-``;`` as several statements, and shows no table for any of them.) ``such as`` says that
-a parameter must be given, ``default`` that it may be. In place of a type, ``SAE``,
-``feature``, ``site`` or ``model`` says that the text is the name of one: an answer without
-rows is then told from a name that nothing bears. Two lines of the header that not every
-query has::
+A parameter occurs in the query once, as a value followed by its name in a comment.
+Browser runs the query with the value, which a user can edit; ``Query.cypher`` has
+``$feature`` instead. Lines of ``:param`` before the query do not work, because Browser 5
+treats them as several statements and shows no table.
 
-    // param by (string, default 'weight', or 'count', 'lift'): no other value is taken
+``such as`` marks a required parameter, ``default`` an optional one. Instead of a type,
+``SAE``, ``feature``, ``site`` or ``model`` declares that the text is a name. An unknown
+name is then reported, and not mistaken for an answer without rows. Two kinds of header
+lines are optional::
+
+    // param by (string, default 'weight', or 'count', 'lift'): no other value is allowed
     // matched: sae_a, sae_b
 
-The second says that nothing is known of these two SAEs unless they were matched.
+The second declares that the query needs a match of these two SAEs.
 
-Rules for every query, so that kuzu and Neo4j answer the same and nobody sees half of
-an SAE on a server:
+Rules for every query, so that kuzu and Neo4j return equal answers and no query sees an
+incomplete SAE on a server:
 
-- Scalars and lists of them are returned, never nodes. ``ORDER BY`` is total.
-- Features and SAEs carry their label; tokens, examples, sites, models and corpora are
-  reached through them. But for maps between sites (``MAPS_TO``), which need no SAE.
-- What the two do differently stays out: ``log``, ``substring``, ``list[i]``, ``labels``,
+- Return scalars and lists of scalars, never nodes. ``ORDER BY`` must be total.
+- Features and SAEs have their label. Reach tokens, examples, sites, models and corpora
+  through them, except in maps between sites (``MAPS_TO``), which need no SAE.
+- Avoid what the engines do differently: ``log``, ``substring``, ``list[i]``, ``labels``,
   ``id``, ``round`` with one argument, sums (of integers: another type; of floats: another
-  order), ``min`` or ``max`` beside ``count(DISTINCT ..)``, paths of variable length,
+  order), ``min`` or ``max`` with ``count(DISTINCT ..)``, paths of variable length,
   comprehensions, ``WITH .. ORDER BY`` without ``LIMIT``.
-- A mean is rounded, ``round(avg(..), 6)``: its last digits depend on the order of the rows.
-- ``collect`` of nothing is null in kuzu: write ``coalesce(.., [])``.
-- After an OPTIONAL MATCH a bare bool in ``CASE WHEN`` may take the wrong rows in kuzu: write
-  ``= true``. It plans a long chain of MATCH clauses slowly: put a ``WITH`` between them. An
-  OPTIONAL MATCH that goes on from a node of another fails: look the node up again by its key.
+- Round means, ``round(avg(..), 6)``, because the last digits depend on the order of rows.
+- ``collect`` of no rows is null in kuzu: write ``coalesce(.., [])``.
+- After an OPTIONAL MATCH, a bare bool in ``CASE WHEN`` may select wrong rows in kuzu: write
+  ``= true``. kuzu plans a long chain of MATCH clauses slowly: put a ``WITH`` between them. An
+  OPTIONAL MATCH that continues from a node of another one fails: match the node again by its
+  key.
 """
 
 from functools import cache
@@ -68,14 +70,14 @@ __all__ = [
 
 
 class UnknownQuery(LookupError):
-    """There is no query of this name.
+    """No query has this name.
 
     Parameters
     ----------
     name
-        The name that was given.
+        The unknown name.
     known
-        The names there are.
+        Names of all queries.
     """
 
     def __init__(self, name: str, known: list[str]) -> None:
@@ -86,7 +88,7 @@ class UnknownQuery(LookupError):
 
 @cache
 def every() -> tuple[Query, ...]:
-    """Return all queries, in the order of their names."""
+    """Return all queries, sorted by name."""
     files = [f for f in resources.files(__name__).iterdir() if f.name.endswith(".cypher")]
     found = (parse(f.name.removesuffix(".cypher"), f.read_text(encoding="utf-8")) for f in files)
     return tuple(sorted(found, key=lambda q: q.name))
@@ -103,7 +105,7 @@ def get(name: str) -> Query:
     Raises
     ------
     UnknownQuery
-        If there is none.
+        If no query has this name.
     """
     for query in every():
         if query.name == name:

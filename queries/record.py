@@ -1,4 +1,4 @@
-"""One named query as a record: read from its file, and given values for its parameters."""
+"""Parse a named query from its file, and fill in its parameters."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ _MARKED = re.compile(rf"({_LITERAL}) /\* \$(\w+) \*/")
 
 
 class BadParameters(ValueError):
-    """A query was given a parameter it does not have, or not one that it needs, or a wrong value."""
+    """A parameter of a query is unknown, missing or has an invalid value."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Parameter:
     Parameters
     ----------
     name
-        Its name: ``$name`` in the query.
+        Name of the parameter: ``$name`` in the query.
     type
         ``string``, ``int64``, ``double``, ``bool``, or a list of the first three (``string[]``).
     meaning
-        What it says, in one line.
+        Description in one line.
     example
-        A value that makes sense; what the file has when it is pasted.
+        A valid value, which the file contains.
     required
-        Whether it must be given; if not, ``example`` is its default.
+        Whether a value is required; if not, ``example`` is the default.
     names
-        What a value is the name of, ``SAE``, ``feature``, ``site`` or ``model``; None: of nothing.
+        Kind of name: ``SAE``, ``feature``, ``site`` or ``model``; None if it is not a name.
     choices
-        The values there are, the default first; empty: any.
+        Allowed values, the default first; empty if any value is allowed.
     """
 
     name: str
@@ -62,23 +62,23 @@ class Parameter:
 
     @property
     def told(self) -> str:
-        """Its name and example or default, for a message."""
+        """Name and example or default, for messages."""
         return f"{self.name} ({'such as' if self.required else 'default'} {self.example!r})"
 
     def value(self, given: object) -> Value:
-        """Return a given value in this parameter's type; strings are read as a person types them.
+        """Convert an input value to the type of this parameter; strings are parsed.
 
         Raises
         ------
         BadParameters
-            If the value cannot be one of this type, or is none of the choices.
+            If the value cannot be converted, or is not one of the choices.
         """
         if self.required and given == "":  # no name is empty, and engines differ on CONTAINS ''
-            raise BadParameters(f"The parameter {self.told} is empty; give it a value.")
+            raise BadParameters(f"The parameter {self.told} is empty; pass a value.")
         if self.choices and given not in self.choices:
             raise BadParameters(
-                f"The parameter {self.name} should be one of "
-                f"{', '.join(map(repr, self.choices))}; {given!r} was given."
+                f"The parameter {self.name} is {given!r}; expected one of "
+                f"{', '.join(map(repr, self.choices))}."
             )
         try:
             if self.type.endswith("[]"):
@@ -86,14 +86,14 @@ class Parameter:
             return _READ[self.type](given)
         except (ValueError, TypeError):
             raise BadParameters(
-                f"The parameter {self.name} should be {_SAID[self.type]}, such as "
-                f"{self.example!r}; {given!r} was given."
+                f"The parameter {self.name} is {given!r}; expected {_NOUNS[self.type]}, such as "
+                f"{self.example!r}."
             ) from None
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a query's answer: name, type (as in ``Parameter``) and meaning."""
+    """One column of the answer of a query: name, type (as in ``Parameter``) and meaning."""
 
     name: str
     type: str
@@ -107,20 +107,20 @@ class Query:
     Parameters
     ----------
     name
-        Name of its file, without the ending.
+        Name of the file, without the extension.
     title
         A few words for a list.
     question
-        The question it answers, in one line.
+        The question that it answers, in one line.
     parameters, columns
-        What it takes, and what its answer holds.
+        Its parameters, and the columns of its answer.
     matched
-        Pairs of parameters that name two SAEs (a feature names its own), which must have been
-        matched: else nothing is known of what is asked.
+        Pairs of parameters that name two SAEs, directly or by a feature. The query has an
+        answer only if these SAEs were matched.
     cypher
-        What a driver runs, with ``$name`` for each parameter.
+        The query for a driver, with ``$name`` for each parameter.
     text
-        The file as it is: can be pasted into Neo4j Browser.
+        The unchanged file, which can be pasted into Neo4j Browser.
     """
 
     name: str
@@ -133,27 +133,28 @@ class Query:
     text: str
 
     def fill(self, given: Mapping[str, object]) -> dict[str, Value]:
-        """Return a value for every parameter: the given one in its type, else the default.
+        """Return a value for every parameter: the converted input value, or the default.
 
         Parameters
         ----------
         given
-            Values by name. Strings, as a command line gives them, are converted: a
-            list is written as JSON, or with commas between its items.
+            Input values by name. Strings, as from a command line, are parsed; a list is
+            written as JSON or as items separated by commas.
 
         Raises
         ------
         BadParameters
-            If a parameter is unknown, missing, not of its type, or none of its choices.
+            If a parameter is unknown, missing, of the wrong type, or not one of its choices.
         """
         names = [p.name for p in self.parameters]
         if unknown := [n for n in given if n not in names]:
-            told = ", ".join(p.told for p in self.parameters)
+            listed = ", ".join(p.told for p in self.parameters)
             raise BadParameters(
                 f"The query {self.name!r} has no parameter {', '.join(map(repr, unknown))}; "
-                + (f"it has: {told}." if told else "it takes none.")
+                + (f"it has: {listed}." if listed else "it has none.")
             )
-        if missing := [p.told for p in self.parameters if p.required and p.name not in given]:
+        required = [p for p in self.parameters if p.required]
+        if missing := [p.told for p in required if p.name not in given]:
             raise BadParameters(f"The query {self.name!r} needs a value for: {', '.join(missing)}.")
         return {p.name: p.value(given.get(p.name, p.example)) for p in self.parameters}
 
@@ -164,18 +165,18 @@ def parse(name: str, text: str) -> Query:
     Parameters
     ----------
     name
-        Its name.
+        Name of the query.
     text
-        The file, in the form that the docstring of ``queries`` describes.
+        The file, in the format that the docstring of ``queries`` describes.
 
     Raises
     ------
     ValueError
-        If a line of the header cannot be read, or header and query do not agree.
+        If a line of the header cannot be parsed, or header and query disagree.
     """
     lines = text.splitlines()
     size = next((i for i, line in enumerate(lines) if not line.startswith("//")), len(lines))
-    said: dict[str, str] = {}
+    fields: dict[str, str] = {}
     parameters: list[Parameter] = []
     columns: list[Column] = []
     matched: list[tuple[str, str]] = []
@@ -187,18 +188,21 @@ def parse(name: str, text: str) -> Query:
         elif found := _COLUMN.fullmatch(line):
             columns.append(Column(*found.groups()))
         elif found := re.fullmatch(r"// (title|question): (.+)", line):
-            said[found[1]] = found[2]
+            fields[found[1]] = found[2]
         else:
-            raise ValueError(f"{name}.cypher: this line of the header cannot be read: {line}")
+            raise ValueError(f"{name}.cypher: this line of the header cannot be parsed: {line}")
     body = "\n".join(lines[size:]).strip() + "\n"
-    _check(name, body, said, parameters)
-    namers = {p.name for p in parameters if p.names in ("SAE", "feature")}
-    if strange := {word for pair in matched for word in pair} - namers:
-        raise ValueError(f"{name}.cypher: no SAE is named by: {', '.join(sorted(strange))}")
+    _check(name, body, fields, parameters)
+    name_an_sae = {p.name for p in parameters if p.names in ("SAE", "feature")}
+    if wrong := {word for pair in matched for word in pair} - name_an_sae:
+        raise ValueError(
+            f"{name}.cypher: the line 'matched' expects parameters that name an SAE or a feature; got "
+            f"{', '.join(sorted(wrong))}"
+        )
     return Query(
         name=name,
-        title=said["title"],
-        question=said["question"],
+        title=fields["title"],
+        question=fields["question"],
         parameters=tuple(parameters),
         columns=tuple(columns),
         matched=tuple(matched),
@@ -223,21 +227,21 @@ def _parameter(
     )
 
 
-def _check(name: str, body: str, said: Mapping[str, str], parameters: list[Parameter]) -> None:
-    """Raise ValueError unless the header is whole and its parameters are those of the query."""
-    if lacking := {"title", "question"} - said.keys():
-        raise ValueError(f"{name}.cypher: the header lacks: {', '.join(sorted(lacking))}")
+def _check(name: str, body: str, fields: Mapping[str, str], parameters: list[Parameter]) -> None:
+    """Raise ValueError unless the header is complete and declares the query's parameters."""
+    if missing := {"title", "question"} - fields.keys():
+        raise ValueError(f"{name}.cypher: the header has no {', '.join(sorted(missing))}")
     marked = [(word, _literal(literal)) for literal, word in _MARKED.findall(body)]
     declared = [(p.name, p.example) for p in parameters]
     if sorted(marked, key=str) != sorted(declared, key=str):
         raise ValueError(
             f"{name}.cypher: the header declares {declared}, but the query marks {marked}; "
-            "each parameter is marked once, with the value that the header gives"
+            "mark each parameter once, with the value in the header"
         )
 
 
 def _literal(text: str) -> Value:
-    """Return the value of a Cypher literal; those used here are Python's but for the bools."""
+    """Return the value of a Cypher literal; except for bools, it is a Python literal too."""
     value: Value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     return value
 
@@ -289,7 +293,7 @@ _READ: dict[str, Callable[[object], Value]] = {
     "bool": _bool,
 }
 
-_SAID = {
+_NOUNS = {
     "string": "a text",
     "int64": "a whole number",
     "double": "a number",

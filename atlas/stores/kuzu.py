@@ -391,7 +391,7 @@ def _translation(message: str, url: str, timeout: float) -> AtlasError:
         return OutOfRoom("The query needs more memory than its limit; request less data.")
     if "buffer pool is full" in message:
         return OutOfRoom(
-            f"The query or table needs more memory than the limit of the store ({short}) Request less data, "
+            f"The query or table needs more memory than the limit of the store ({short}); request less data, "
             "or increase KuzuSettings.buffer_pool."
         )
     if "No space left" in message:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["query_apart", "too_large", "too_many_rows", "too_slow"]
 
 GRACE = 5.0
-"""Seconds for start and transfer, after which a process is ended in addition to its limit."""
+"""Seconds added to the time limit of a query for start and transfer, before its process is ended."""
 ALLOCATORS = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "2",

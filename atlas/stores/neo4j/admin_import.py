@@ -1,10 +1,9 @@
-"""A graph in the form that ``neo4j-admin database import`` reads: what a push would leave on a server.
+"""Convert a graph to files for ``neo4j-admin database import``, equivalent to a push.
 
-The importer takes Parquet files whose columns are named ``name:type``. The
-bookkeeping of a push comes with them (see ``generations`` and ``shared``), so
-the store answers from an imported database, and a push of the same atlas finds
-nothing to do there. Constraints and indexes cannot be imported; the first push
-makes them.
+The importer reads Parquet files whose columns are named ``name:type``. The files include
+the bookkeeping of a push (see ``staged_swap`` and ``shared_nodes``), so that the store can
+read an imported database, and a push of the same atlas changes nothing. Constraints and
+indexes cannot be imported; the first push creates them.
 """
 
 import shlex
@@ -39,7 +38,7 @@ class ImportFile:
     of
         The node or edge table.
     rows
-        Its rows, columns named as the importer reads them.
+        Rows of the table, with the column names of the importer.
     """
 
     of: Node | Edge
@@ -47,7 +46,7 @@ class ImportFile:
 
     @property
     def name(self) -> str:
-        """The name of the file."""
+        """Name of the file."""
         return f"{self.of.name}.parquet"
 
 
@@ -57,7 +56,7 @@ def import_files(graph: Graph) -> Iterator[ImportFile]:
     Parameters
     ----------
     graph
-        The graph. Each of its SAEs becomes a generation of its own.
+        The graph. Each SAE becomes a separate generation.
     """
     generations = {name: uuid.uuid4().hex for name in sorted(graph.fingerprints)}
     for of in tables():
@@ -66,7 +65,7 @@ def import_files(graph: Graph) -> Iterator[ImportFile]:
 
 
 def empty_texts(graph: Graph) -> int:
-    """Return how many texts are empty: the importer takes an empty text for none."""
+    """Return the number of empty texts, which the importer converts to null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -75,9 +74,9 @@ def empty_texts(graph: Graph) -> int:
 
 
 def import_script(files: Sequence[tuple[Node | Edge, str]]) -> str:
-    """Return the shell script that imports files which lie beside it.
+    """Return the shell script that imports the files in its own folder.
 
-    A bare name will not do: Neo4j 2026 asks for the parent of each path.
+    Paths begin with ``./``, because Neo4j 2026 needs the parent of each path.
 
     Parameters
     ----------
@@ -99,21 +98,21 @@ def import_script(files: Sequence[tuple[Node | Edge, str]]) -> str:
 
 _SCRIPT = """\
 #!/bin/sh
-# Makes a Neo4j database of the files beside this script. Tested with Neo4j 5.26.31 and
-# 2026.09.0; ones older than 5.26 may not read lists from Parquet.
+# Imports the files in the folder of this script into a Neo4j database. Tested with Neo4j
+# 5.26.31 and 2026.09.0; versions before 5.26 may not read lists from Parquet.
 #
 #   sh import.sh neo4j
 #
-# `neo4j` is the name of the database. Stop the server first, and run this as the
-# user it runs as. Where the database exists already, even empty, add
-# --overwrite-destination=true: everything in it is then lost. Other options of
-# `neo4j-admin database import full` are passed on too; NEO4J_ADMIN names
-# another neo4j-admin.
+# `neo4j` is the name of the database. First stop the server, and run this script as the
+# user of the server. If the database exists, even empty, add
+# --overwrite-destination=true, which deletes its contents. Other options of
+# `neo4j-admin database import full` are passed on too. To use another neo4j-admin,
+# set NEO4J_ADMIN.
 #
-# Then start the server, and run `atlas push` with its URL: it makes the constraints
-# and indexes, which cannot be imported, and finds nothing else to do.
+# Then start the server, and run `atlas push` with its URL. The push creates the
+# constraints and indexes, which cannot be imported, and changes nothing else.
 set -eu
-[ $# -gt 0 ] || { echo "Name the database to make: sh $0 neo4j" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "Expected the name of the database: sh $0 neo4j" >&2; exit 2; }
 cd "$(dirname "$0")"
 """
 
@@ -127,7 +126,7 @@ def _form(of: Node | Edge, graph: Graph, generations: dict[str, str]) -> "pa.Tab
 
 
 def _names(of: Node | Edge) -> list[str]:
-    """Return the columns' names for the importer, in the schema's order."""
+    """Return the column names of the importer, in the order of the schema."""
     if isinstance(of, Edge):
         ends = [f":START_ID({of.source})", f":END_ID({of.target})"]
         return ends + [f"{p.name}:{TYPES[p.type]}" for p in of.properties]
@@ -140,7 +139,7 @@ def _names(of: Node | Edge) -> list[str]:
 def _bookkeeping(
     of: Node | Edge, graph: Graph, generations: dict[str, str]
 ) -> "dict[str, pa.Array]":
-    """Return the private columns a push would write."""
+    """Return the internal columns that a push would write."""
     import pyarrow as pa
 
     data = graph.tables[of.name]

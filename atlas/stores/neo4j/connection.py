@@ -1,7 +1,6 @@
-"""The connection to a Neo4j server: login, reading, writing, and its errors in our words.
+"""The connection to a Neo4j server: login, reading, writing, and translation of errors.
 
-The password is handed to the driver and kept nowhere else: it is in no URL,
-message or log.
+Only the driver receives the password. No URL, message or log contains it.
 """
 
 import logging
@@ -44,20 +43,21 @@ __all__ = ["SCHEMES", "Answer", "Bolt"]
 
 SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 
-# The driver logs what it retries and what servers remark; what matters is in our errors.
+# The driver logs retries and remarks of servers; the errors of this module suffice.
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)
 
 TRIES = 5
 LATENESS = 2.0
-"""Seconds that a server has to report a time limit itself before its connection is closed."""
+"""Seconds after the time limit in which the server can report it before the connection closes."""
 T = TypeVar("T")
 
 
-class _Unsaid(list[Any]):
-    """Rows whose ``repr`` is short: the driver writes parameters out for its log, read or not.
+class _ShortRepr(list[Any]):
+    """Rows with a short ``repr``.
 
-    That alone took longer than sending them.
+    The driver formats all parameters for its log, even if nothing is logged. This would
+    take longer than sending them.
     """
 
     def __repr__(self) -> str:
@@ -66,30 +66,30 @@ class _Unsaid(list[Any]):
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows a query gave, as the driver's values."""
+    """The rows of an answer, as values of the driver."""
 
     names: list[str]
     rows: list[list[Any]]
 
 
 class Bolt:
-    """A login at one database of a server.
+    """A connection to one database of a server.
 
     Parameters
     ----------
     url
-        Its address, by one of ``SCHEMES``, without name and password.
+        URL with one of ``SCHEMES``, without user name and password.
     username, password
-        The login; without a password none is offered.
+        The login; not sent if the password is None.
     database
-        Which database; the login's own if None.
+        Name of the database; the default database of the user if None.
 
     Raises
     ------
     BadInput
-        If the URL is of another kind or holds a login, or there is no such database.
+        If the URL is of another kind or contains a login, or the database does not exist.
     StoreUnreachable, StoreDenied
-        If no server answers, or it refuses the login.
+        If the server does not answer or refuses the login.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class Bolt:
         self._connect = connect
         with self._translated():
             self._driver = self._connect()
-        # On a cluster a session may read from another server than the last one wrote to;
-        # bookmarks make it wait until that server has what was written.
+        # On a cluster, a session may read from another server than the one last written to.
+        # Bookmarks make it wait until that server has the written data.
         self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
         try:
             with self._translated(), self._session(neo4j.READ_ACCESS) as session:
@@ -136,30 +136,30 @@ class Bolt:
         steady: str = "RETURN 0",
         strict: bool = False,
     ) -> Answer:
-        """Run a query in a reading transaction.
+        """Run a query in a read transaction.
 
         Parameters
         ----------
         cypher, params
             The query.
         timeout
-            Seconds after which it is given up.
+            Time limit in seconds.
         steady
-            A query whose answer must be the same before and after: Neo4j shows a
-            long query what is committed while it runs, so it is run again if it was not.
+            A query whose answer must be equal before and after. If it is not, the query
+            runs again, because Neo4j shows a long query what is committed meanwhile.
         rows
-            How many rows the answer may have.
+            Maximum number of rows of the answer.
         strict
-            For a user's query: refuse it before it runs if the server's plan writes,
-            loads a file or calls a procedure that is not allowed; refuse labels and
-            edge types that neither server nor schema knows.
+            For a user's query: refuse it before it runs if the plan of the server writes,
+            loads a file or calls a procedure that is not allowed. Also refuse labels and
+            edge types that neither the server nor the schema has.
 
         Raises
         ------
         QueryFailed
             If it is wrong, writes, runs longer than ``timeout`` seconds or has too many rows.
         Locked
-            If the server never keeps still.
+            If the contents of the server change during every try.
         """
 
         def ask() -> Answer:
@@ -170,7 +170,7 @@ class Bolt:
                             plan = transaction.run(f"EXPLAIN {cypher}", dict(params or {}))
                             _check_plan(plan.consume())
                         before = transaction.run(steady).values()
-                        result = transaction.run(cypher, _unsaid(params))
+                        result = transaction.run(cypher, _with_short_repr(params))
                         answer = Answer(list(result.keys()), _values(result, rows))
                         summary = result.consume()
                         if strict:
@@ -178,8 +178,8 @@ class Bolt:
                         if transaction.run(steady).values() == before:
                             return answer
             raise Locked(
-                f"{self.url} was changed each of the {TRIES} times the query ran; ask again when the push "
-                "that is going on has ended."
+                f"{self.url} changed during each of {TRIES} tries of the query; run the query again after the "
+                "current push has finished."
             )
 
         if strict and timeout is not None:
@@ -187,10 +187,10 @@ class Bolt:
         return ask()
 
     def _in_time(self, limit: float, work: Callable[[], Answer]) -> Answer:
-        """Do the work in a thread; when it takes too long, close the connections under it.
+        """Run the work in a thread; close its connections if it takes too long.
 
-        Neo4j ends a query at its time limit, but not while it plans it, and one long
-        list is sent to its end.
+        Neo4j enforces its time limit while a query runs, but not during planning or while it
+        sends one long list.
         """
         done: list[Answer | BaseException] = []
 
@@ -213,18 +213,18 @@ class Bolt:
         return done[0]
 
     def write(self, cypher: str, params: Mapping[str, Any] | None = None) -> Any:
-        """Run a writing statement in a transaction of its own; return its first value, if any.
+        """Run a write statement in its own transaction; return its first value, if any.
 
-        It is not tried twice: the caller counts what was written, and a statement
-        that was carried out although its answer was lost would count double.
+        It is not retried. The caller counts the written rows, and a statement that was
+        committed although its answer was lost would be counted twice.
         """
         with self._translated(), self._session(neo4j.WRITE_ACCESS) as session:
-            # Not session.execute_write: statements with `IN TRANSACTIONS` open their own.
-            record = session.run(cypher, _unsaid(params)).single(strict=False)
+            # Not session.execute_write, because `IN TRANSACTIONS` opens its own transactions.
+            record = session.run(cypher, _with_short_repr(params)).single(strict=False)
             return record[0] if record else None
 
     def together(self, work: Callable[[neo4j.Transaction], T]) -> T:
-        """Do several statements in one transaction: all of them or, if it raises, none."""
+        """Run several statements in one transaction, which is rolled back if one raises."""
         with (
             self._translated(),
             self._session(neo4j.WRITE_ACCESS) as session,
@@ -236,15 +236,15 @@ class Bolt:
 
     @contextmanager
     def alone(self, *, wait: float) -> Iterator[None]:
-        """Keep every other writer of atlases out of this database until the block ends.
+        """Hold the write lock for atlases in this database until the block ends.
 
-        The lock is a node in a transaction that stays open and is never committed:
-        a server rolls it back when its client dies, so no lock outlives its owner.
+        The lock is a node in an open transaction that is never committed. The server
+        rolls the transaction back when its client dies, so a lock never outlives its owner.
 
         Raises
         ------
         Locked
-            If another one writes for longer than ``wait`` seconds.
+            If another process holds the lock for longer than ``wait`` seconds.
         """
         with self._session(neo4j.WRITE_ACCESS) as session:
             with self._translated():
@@ -256,9 +256,9 @@ class Bolt:
     def _locked(self, session: neo4j.Session, wait: float) -> neo4j.Transaction:
         """Return a transaction that holds the lock and has no time limit.
 
-        A time limit holds for a transaction's whole life, so waiting has one of its
-        own, and the lock is taken once it is seen to be free. Those who wait do so
-        one after the other (``turn``), so nobody takes it in between.
+        A time limit applies to the complete life of a transaction. A separate transaction
+        therefore waits for the lock with a time limit, and the final one takes it when it is
+        free. Waiting processes queue for ``turn``, so that none takes the lock in between.
         """
         session.run(
             "CREATE CONSTRAINT `atlas_lock` IF NOT EXISTS FOR (l:AtlasLock) REQUIRE l.name IS UNIQUE"
@@ -270,8 +270,8 @@ class Bolt:
                 waiting.begin_transaction(timeout=wait + 5) as turn,
             ):
                 _take(turn, "turn")
-                left = max(0.1, end - time.monotonic())
-                with session.begin_transaction(timeout=left) as probe:
+                remaining = max(0.1, end - time.monotonic())
+                with session.begin_transaction(timeout=remaining) as probe:
                     _take(probe, "sync")
                     probe.rollback()
                 transaction = session.begin_transaction(timeout=0)
@@ -287,7 +287,7 @@ class Bolt:
 
     @contextmanager
     def _session(self, access: str, strict: bool = False) -> Iterator[neo4j.Session]:
-        """Give a session, and close it; what it left open on a lost connection the server ends."""
+        """Yield a session and close it; after a lost connection, the server ends its transactions."""
         session = self._driver.session(
             notifications_min_severity="WARNING" if strict else "OFF",
             database=self.database,
@@ -298,28 +298,28 @@ class Bolt:
         try:
             yield session
         finally:
-            for _ in range(2):  # the first breaks off, unclosed, where a rollback fails
+            for _ in range(2):  # the first close stops early if a rollback fails
                 with suppress(Neo4jError, DriverError, OSError):
                     session.close()
 
     @contextmanager
     def _translated(self, timeout: float | None = None) -> Iterator[None]:
-        """Turn the driver's and the server's errors into ours."""
+        """Translate errors of the driver and the server."""
         try:
             yield
         except Neo4jError as error:
-            raise self._said_by_server(error, timeout) from error
+            raise self._server_error(error, timeout) from error
         except (DriverError, OSError) as error:
-            raise self._said_by_driver(error) from error
+            raise self._driver_error(error) from error
 
-    def _said_by_driver(self, error: Exception) -> AtlasError:
+    def _driver_error(self, error: Exception) -> AtlasError:
         reason = (str(error).splitlines() or [type(error).__name__])[-1].rstrip(".")
         if isinstance(error, ConfigurationError):
             return BadInput(f"{self.url} cannot be used: {reason}.")
         if isinstance(error, ServiceUnavailable | SessionExpired | OSError):
             if self._answered:
                 return StoreUnreachable(
-                    f"The connection to {self.url} was lost ({reason}); what it shows is whole. Run the "
+                    f"The connection to {self.url} was lost ({reason}); the SAEs on it are complete. Run the "
                     "same command again once the server answers."
                 )
             return StoreUnreachable(
@@ -328,22 +328,22 @@ class Bolt:
             )
         return StoreError(f"The connection to {self.url} failed: {reason}.")
 
-    def _said_by_server(self, error: Neo4jError, timeout: float | None) -> AtlasError:
+    def _server_error(self, error: Neo4jError, timeout: float | None) -> AtlasError:
         code = error.code or ""
-        said = (error.message or str(error)).splitlines()[0].rstrip(".")
+        message = (error.message or str(error)).splitlines()[0].rstrip(".")
         if code.endswith("CredentialsExpired"):
             return StoreDenied(
-                f"{self.url} wants a new password before anything else; log in once with Neo4j Browser or "
-                "cypher-shell and set one."
+                f"{self.url} requires a new password; log in once with Neo4j Browser or cypher-shell and set "
+                "one."
             )
         if isinstance(error, AuthError) or ".Security." in code:
             return StoreDenied(
-                f"{self.url} refused the login ({said}); check NEO4J_USERNAME and NEO4J_PASSWORD."
+                f"{self.url} refused the login ({message}); check NEO4J_USERNAME and NEO4J_PASSWORD."
             )
         if code.endswith("DatabaseNotFound"):
             return BadInput(
-                f"{self.url} has no database {self.database!r}; name another one with --database, or "
-                "leave it out for the login's own."
+                f"{self.url} has no database {self.database!r}; select another one with --database, or "
+                "omit the option to use the default database."
             )
         if code.endswith(("AccessMode", "ForbiddenOnReadOnlyDatabase")):
             return QueryFailed(WRITES)
@@ -351,19 +351,20 @@ class Bolt:
             return QueryFailed(too_slow(timeout))
         if "OutOfMemory" in code or "MemoryPool" in code:
             return OutOfRoom(
-                f"{self.url} ran out of memory ({said}); ask for less, or give the server a larger heap."
+                f"{self.url} ran out of memory ({message}); request less data, or increase the heap of the "
+                "server."
             )
         if ".TransientError." in code or ".DatabaseError." in code:
-            return StoreError(f"{self.url} could not go on ({said}); try again.")
-        return QueryFailed(f"The query failed: {said}.")
+            return StoreError(f"{self.url} could not complete the request ({message}); try again.")
+        return QueryFailed(f"The query failed: {message}.")
 
 
-def _unsaid(params: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {k: _Unsaid(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
+def _with_short_repr(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {k: _ShortRepr(v) if isinstance(v, list) else v for k, v in (params or {}).items()}
 
 
 def _values(result: neo4j.Result, rows: int) -> list[list[Any]]:
-    """Fetch an answer; more rows than the limit are an error, and are not fetched."""
+    """Fetch an answer; raise without fetching the rest if it has more rows than the limit."""
     values: list[list[Any]] = []
     for record in result:
         if len(values) == rows:
@@ -373,12 +374,12 @@ def _values(result: neo4j.Result, rows: int) -> list[list[Any]]:
 
 
 def _check_plan(summary: neo4j.ResultSummary) -> None:
-    """Refuse a query by what the server would do for it, whatever its text looks like.
+    """Refuse a query by the server's plan, independently of its text.
 
     Raises
     ------
     QueryFailed
-        If it writes, loads a file, or calls a procedure that is not allowed.
+        If the plan writes, loads a file, or calls a procedure that is not allowed.
     """
     if summary.query_type != "r":
         raise QueryFailed(WRITES)
@@ -393,7 +394,8 @@ def _check_plan(summary: neo4j.ResultSummary) -> None:
             operator == "ProcedureCall" and called.lower() not in PROCEDURES
         ):
             raise QueryFailed(
-                f"The query would run {operator} ({details[:80]}), which reaches outside the graph; remove it."
+                f"The query would run {operator} ({details[:80]}), which has effects outside the graph; "
+                "remove it."
             )
 
 
@@ -402,31 +404,31 @@ def _take(transaction: neo4j.Transaction, name: str) -> None:
 
 
 def _is_timeout(error: Neo4jError) -> bool:
-    """Return whether a transaction was ended for its time, at work or waiting for a lock."""
+    """Return whether a transaction reached its time limit, running or waiting for a lock."""
     code = (error.code or "").rpartition(".")[2]
     return "TimedOut" in code or code in ("Terminated", "LockClientStopped")
 
 
 def _checked(url: str) -> str:
-    """Return the URL if it is one of a server and holds no login."""
+    """Return the URL; raise BadInput if it has another scheme or contains a login."""
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in SCHEMES:
         raise BadInput(
-            f"{shown} is no address of a Neo4j server; it begins with {', '.join(SCHEMES)}."
+            f"{shown} is not the URL of a Neo4j server; expected one of the schemes {', '.join(SCHEMES)}."
         )
     if "@" in parts.netloc:
         raise BadInput(
-            f"The URL of {shown} holds a login; give it as NEO4J_USERNAME and NEO4J_PASSWORD instead, "
-            "where no list of processes shows it."
+            f"The URL of {shown} contains a login, which lists of processes show; set NEO4J_USERNAME and "
+            "NEO4J_PASSWORD instead."
         )
     return url
 
 
 def _check_labels(summary: neo4j.ResultSummary) -> None:
-    """Refuse labels, edge types and properties that neither server nor schema knows.
+    """Refuse labels, edge types and properties that neither the server nor the schema has.
 
-    Neo4j answers a misspelt name with no rows and a warning, kuzu with an error.
+    For a misspelt name, Neo4j returns no rows and a warning, while kuzu returns an error.
     """
     properties = {p.name for of in schema.TABLES for p in of.properties}
     names = {

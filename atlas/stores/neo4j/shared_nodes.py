@@ -1,9 +1,9 @@
 """Nodes and edges that SAEs and atlases share on a server, such as models and tokens.
 
-Each remembers in ``_atlases`` which atlases hold it; one that no atlas holds any
-more is deleted. A shared node's key is its name, so two atlases may describe one
-differently (their folder of a model, say); the description pushed last is shown,
-and it is said. Only these nodes are ever changed in place.
+Each stores in ``_atlases`` the atlases that use it, and is deleted when no atlas uses it.
+Two atlases may describe the same node differently, such as the folder of a model, because
+its key is its name. The server then shows the last pushed description, and the push reports
+it. Only these nodes are ever changed in place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ _LEAVE = "SET x._atlases = [a IN x._atlases WHERE a <> $me] WITH x WHERE size(x.
 
 
 class Shared:
-    """What one atlas shares with others on a server.
+    """Writes the shared nodes and edges of one atlas on a server.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Shared:
         self._graph = graph
 
     def differ(self) -> bool:
-        """Say whether the edges that this atlas holds are others than the graph's."""
+        """Return whether the shared edges of this atlas differ from those of the graph."""
         return any(
             {repr(row) for row in _rows(self._graph.tables[of.type])}
             != {repr(row) for *row, _, mine in self._edges(of) if mine}
@@ -51,27 +51,28 @@ class Shared:
         )
 
     def add(self, progress: Progress) -> None:
-        """Write the shared rows that are not there, or are there otherwise."""
+        """Write the shared rows that are missing or different on the server."""
         for node in shared_nodes():
             self._add_nodes(node, progress)
         for edge in shared_edges():
             self._add_edges(edge)
 
     def drop(self) -> None:
-        """Let go of shared rows that the graph no longer has; delete those nobody holds."""
+        """Release shared rows that the graph no longer has; delete those that no atlas uses."""
         for edge in shared_edges():
             wanted = {repr(row) for row in _rows(self._graph.tables[edge.type])}
             found = self._edges(edge)
             gone = [id for *row, id, mine in found if mine and repr(row) not in wanted]
-            self._let_go(edge, gone)
+            self._release_edges(edge, gone)
         for node in shared_nodes():
             keys = set(self._graph.tables[node.label][node.key].to_pylist())
-            held = self._bolt.ask(
+            used = self._bolt.ask(
                 f"MATCH (n:`{node.label}`) WHERE $me IN n._atlases RETURN collect(n.`{node.key}`)",
                 {"me": self._graph.atlas},
             ).rows[0][0]
-            gone = [key for key in held if key not in keys]
-            self._leave(f"MATCH (x:`{node.label}` {{`{node.key}`: k}})", "DETACH DELETE x", gone)
+            gone = [key for key in used if key not in keys]
+            match = f"MATCH (x:`{node.label}` {{`{node.key}`: k}})"
+            self._release(match, "DETACH DELETE x", gone)
 
     def _add_nodes(self, of: Node, progress: Progress) -> None:
         names = [of.key, *(p.name for p in of.properties if p.name != of.key)]
@@ -85,15 +86,16 @@ class Shared:
                 "size(coalesce(n._atlases, []))])",
                 {"keys": [row[0] for row in batch], "me": self._graph.atlas},
             ).rows[0][0]
-            there = {row[0]: row for row in found}
-            fresh = [row for row in batch if there.get(row[0], [])[:-1] != [*row, True]]
+            current = {row[0]: row for row in found}
+            fresh = [row for row in batch if current.get(row[0], [])[:-1] != [*row, True]]
             for row in fresh:
-                *said, mine, holders = there.get(row[0], [*row, False, 0])
-                if said != row and holders > mine:
-                    differ = [n for n, a, b in zip(names, said, row, strict=True) if a != b]
+                *stored, mine, users = current.get(row[0], [*row, False, 0])
+                if stored != row and users > mine:
+                    differ = [n for n, a, b in zip(names, stored, row, strict=True) if a != b]
                     progress.report(
                         f"Another atlas on this server describes the {of.label} {row[0]!r} differently "
-                        f"({', '.join(differ)}); the description of {self._graph.name!r} is shown now."
+                        f"({', '.join(differ)}); the server now shows the description of "
+                        f"{self._graph.name!r}."
                     )
             self._bolt.write(
                 f"UNWIND $rows AS r MERGE (n:`{of.label}` {{`{of.key}`: r[0]}}) "
@@ -102,15 +104,15 @@ class Shared:
             )
 
     def _add_edges(self, of: Edge) -> None:
-        """Write edges; a row says all of an edge, so one that differs in anything is another.
+        """Write edges; two edges are equal only if all keys and properties are.
 
-        One of the same keys that said something else goes first: for a moment neither is there.
+        An outdated edge with the same keys is deleted first, so for a moment neither exists.
         """
         source, target = schema.node(of.source), schema.node(of.target)
         wanted = list(_rows(self._graph.tables[of.type]))
-        there = self._edges(of)
-        self._let_go(of, _outdated(of, there, wanted))
-        found = {repr(row): (id, mine) for *row, id, mine in there}
+        current = self._edges(of)
+        self._release_edges(of, _outdated(of, current, wanted))
+        found = {repr(row): (id, mine) for *row, id, mine in current}
         me = self._graph.atlas
         self._bolt.write(
             f"UNWIND $rows AS r MATCH (a:`{source.label}` {{`{source.key}`: r[0]}}) "
@@ -126,7 +128,7 @@ class Shared:
         )
 
     def _edges(self, of: Edge) -> list[list[Any]]:
-        """Return the edges of atlases: both keys, properties, element id, whether they are mine."""
+        """Return edges as rows: both keys, properties, element id, whether this atlas uses it."""
         source, target = schema.node(of.source), schema.node(of.target)
         columns = "".join(f"e.`{p.name}`, " for p in of.properties)
         return self._bolt.ask(
@@ -135,27 +137,27 @@ class Shared:
             {"me": self._graph.atlas},
         ).rows
 
-    def _let_go(self, of: Edge, ids: Sequence[str]) -> None:
+    def _release_edges(self, of: Edge, ids: Sequence[str]) -> None:
         match = f"MATCH ()-[x:`{of.type}`]->() WHERE elementId(x) = k"
-        self._leave(match, "DELETE x", ids)
+        self._release(match, "DELETE x", ids)
 
-    def _leave(self, match: str, delete: str, keys: Sequence[str]) -> None:
-        left = iter(keys)
-        while some := list(islice(left, BATCH_ROWS)):
+    def _release(self, match: str, delete: str, keys: Sequence[str]) -> None:
+        remaining = iter(keys)
+        while batch := list(islice(remaining, BATCH_ROWS)):
             self._bolt.write(
                 f"UNWIND $keys AS k {match} {_LEAVE} {delete}",
-                {"keys": some, "me": self._graph.atlas},
+                {"keys": batch, "me": self._graph.atlas},
             )
 
 
-def _outdated(of: Edge, there: Sequence[list[Any]], wanted: Sequence[list[Any]]) -> list[str]:
-    """Return the ids of my edges that say something else than a wanted one of the same keys."""
+def _outdated(of: Edge, current: Sequence[list[Any]], wanted: Sequence[list[Any]]) -> list[str]:
+    """Return the ids of edges of this atlas that differ from a wanted edge with the same keys."""
     names = schema.arrow_schema(of.type).names
     at = [names.index(key) for key in of.keys]
     now = {tuple(row[i] for i in at): repr(row) for row in wanted}
     return [
         id
-        for *row, id, mine in there
+        for *row, id, mine in current
         if mine and now.get(tuple(row[i] for i in at), repr(row)) != repr(row)
     ]
 

@@ -1,21 +1,20 @@
-"""SAEs on a Neo4j server, one generation of each shown: staged, swapped, swept.
+"""Replace SAEs on a Neo4j server atomically: stage, swap, sweep.
 
-What belongs to an SAE is written as a *generation*, marked ``_generation`` on
-every node. Its SAE and Features carry a staging label (``FeatureStaged``) until
-one transaction takes the label of the old generation away (``FeatureRetired``)
-and gives it to the new one. So a query that asks for ``:Feature`` or ``:SAE``
-sees all of the old or all of the new. Only these two labels flip: flipping a
-hundred times as many examples would not fit into one transaction. The other
-owned nodes (Example) keep their label, have no unique key, and are told apart
-by their generation; a query reaches them through a Feature.
+The nodes of an SAE are written as a *generation*, with the property ``_generation``. Its
+SAE and Feature nodes have a staging label (``FeatureStaged``) at first. One transaction
+then retires the old generation (``FeatureRetired``) and relabels the new one as
+``Feature``. A query for ``:Feature`` or ``:SAE`` therefore sees only the old or only the
+new generation. Only these two labels flip, because a hundred times as many examples would
+not fit into one transaction. The other owned nodes (Example) do not change their label,
+have no unique key, and are distinguished by their generation. Queries reach them through
+a Feature.
 
-The SAE node is the record of its generation: written first, deleted last. So
-whatever a killed process left can be found and swept, at any time, by anyone
-who holds the lock.
+The SAE node is the record of its generation: it is written first and deleted last. Any
+process that holds the lock can therefore find and delete what a killed process wrote.
 
-An edge to another SAE's node is written only if that SAE already shows what the
-graph says of it; else it comes with the other one's swap. So it may be absent
-for a while, never wrong.
+An edge to a node of another SAE is written only if the server shows the current version
+of that SAE. Otherwise it is written when the other SAE is swapped. Such an edge may be
+missing for a while, but is never wrong.
 """
 
 import uuid
@@ -39,19 +38,19 @@ if TYPE_CHECKING:
 __all__ = ["FLIPS", "Generations", "batches", "define", "flips", "groups", "properties"]
 
 FLIPS = ("SAE", "Feature")
-"""The labels that a swap moves, the record of the generation first."""
+"""The labels that a swap changes, the record of the generation first."""
 
-BATCH_BYTES = 2 << 20  # of Arrow data in one transaction: some 10,000 edges, or 1,000 examples
+BATCH_BYTES = 2 << 20  # of Arrow data in one transaction: about 10,000 edges or 1,000 examples
 BATCH_ROWS = 10_000
 
 
 def flips(of: Node) -> bool:
-    """Return whether a label is shown by flipping it."""
+    """Return whether a swap changes the label of a node table."""
     return of.label in FLIPS
 
 
 def define(bolt: Bolt) -> None:
-    """Make the constraints and indexes that the schema asks for, and wait until they work."""
+    """Create the constraints and indexes of the schema, and wait until they are online."""
     for of in schema.NODES:
         unique = flips(of) or of in shared_nodes()
         if unique:
@@ -67,7 +66,7 @@ def define(bolt: Bolt) -> None:
 
 
 class Generations:
-    """Writes the SAEs of one graph to one server, each swapped whole.
+    """Writes the SAEs of one graph to one server, and swaps each atomically.
 
     Parameters
     ----------
@@ -84,10 +83,10 @@ class Generations:
         self._bolt = bolt
         self._graph = graph
         self._slices = Slices(graph)
-        self._shown: dict[str, str] = {}  # SAEs that show what the graph says -> their generation
+        self._shown: dict[str, str] = {}  # up-to-date SAEs -> their generation
 
     def keep(self, names: Sequence[str]) -> None:
-        """Take SAEs as they stand."""
+        """Record the generations of unchanged SAEs."""
         rows = self._bolt.ask(
             "MATCH (s:SAE) WHERE s.name IN $names RETURN s.name, s._generation",
             {"names": list(names)},
@@ -95,7 +94,7 @@ class Generations:
         self._shown.update(dict(rows))
 
     def rows(self, name: str) -> int:
-        """Return how many nodes and edges ``show`` would write for an SAE now."""
+        """Return the number of nodes and edges that ``show`` would write for an SAE now."""
         return self._slices.size(name, among=self._shown).rows
 
     def show(self, name: str, stage: Stage) -> None:
@@ -104,7 +103,7 @@ class Generations:
         Raises
         ------
         StoreError
-            If what was written is not what was to be written.
+            If the number of written rows is not the expected one.
         """
         new = uuid.uuid4().hex
         owned = sorted(owned_nodes(), key=lambda n: n.label != "SAE")  # the record comes first
@@ -116,14 +115,14 @@ class Generations:
         self._shown[name] = new
 
     def hide(self, name: str) -> None:
-        """Take an SAE out of sight."""
+        """Retire an SAE, so that queries no longer see it."""
         self._bolt.together(lambda transaction: self._flip(transaction, name, None, {}))
 
     def sweep(self, stage: Stage) -> None:
-        """Delete every generation that is not shown, whoever left it.
+        """Delete every staged or retired generation, of any process.
 
-        Deleting goes in many transactions; the record goes last, so that a sweep
-        that is cut short is taken up by the next.
+        Deletion takes many transactions. The record is deleted last, so that the next sweep
+        continues an interrupted one.
         """
         for state in ("Staged", "Retired"):
             found = self._bolt.ask(f"MATCH (s:`SAE{state}`) RETURN s._generation").rows
@@ -134,10 +133,10 @@ class Generations:
                     stage.advance(0)
 
     def _delete(self, node: str, generation: str) -> None:
-        """Delete nodes, their edges first: nodes of many edges in one transaction fill the heap."""
-        for pattern, what in ((f"{node}-[x]->()", "x"), (f"{node}<-[x]-()", "x"), (node, "n")):
+        """Delete nodes after their edges; both in one transaction could exhaust the heap."""
+        for pattern, name in ((f"{node}-[x]->()", "x"), (f"{node}<-[x]-()", "x"), (node, "n")):
             self._bolt.write(
-                f"MATCH {pattern} CALL ({what}) {{ DELETE {what} }} IN TRANSACTIONS OF 10000 ROWS",
+                f"MATCH {pattern} CALL ({name}) {{ DELETE {name} }} IN TRANSACTIONS OF 10000 ROWS",
                 {"generation": generation},
             )
 
@@ -158,13 +157,13 @@ class Generations:
         return int(data.num_rows)
 
     def _edges(self, bundle: Bundle, name: str, generation: str, stage: Stage) -> None:
-        """Write edges, grouped by the end that has fewer nodes: one look-up serves a group."""
+        """Write edges, grouped by the end with fewer nodes, which needs one look-up per group."""
         of, data = bundle.of, bundle.rows
         ends = {"source": (of.source, bundle.source), "target": (of.target, bundle.target)}
         near, far = ends
         if len(data["target"].unique()) < len(data["source"].unique()):
             near, far = far, near
-        alive = self._shown | {name: generation}
+        generations = self._shown | {name: generation}
         edge = f"[e:`{of.type}` {properties(of.properties, at=1)}]"
         pattern = f"(a)-{edge}->(b)" if near == "source" else f"(b)-{edge}->(a)"
         cypher = (
@@ -172,7 +171,10 @@ class Generations:
             f"UNWIND g[1] AS r {_match('b', 'r[0]', *ends[far], staged=name)} "
             f"CREATE {pattern} RETURN count(e)"
         )
-        fixed = {"a": alive.get(ends[near][1] or ""), "b": alive.get(ends[far][1] or "")}
+        fixed = {
+            "a": generations.get(ends[near][1] or ""),
+            "b": generations.get(ends[far][1] or ""),
+        }
         columns = [near, far, *(p.name for p in of.properties)]
         for batch in batches(data.sort_by(near), columns):
             self._write(cypher, {"groups": groups(batch), **fixed}, len(batch), of.type)
@@ -180,21 +182,21 @@ class Generations:
             self._lap(data, len(batch))
 
     def _lap(self, data: "pa.Table", rows: int) -> None:
-        """Record that some rows of a table are written."""
+        """Record that some rows of a table have been written."""
         self._pace.lap("push", Size.of([data]).seconds * rows / data.num_rows)
 
-    def _write(self, cypher: str, params: Mapping[str, Any], rows: int, what: str) -> None:
+    def _write(self, cypher: str, params: Mapping[str, Any], rows: int, table: str) -> None:
         written = self._bolt.write(cypher, params)
         if written != rows:
             raise StoreError(
-                f"{self._bolt.url} took {written} of {rows} rows of {what}: something else changes its "
-                "nodes. What is shown is unchanged; see that nothing else writes there and try again."
+                f"{self._bolt.url} wrote {written} of {rows} rows of {table}, because another program changes "
+                "its nodes. Queries still see the old version; stop the other program and try again."
             )
 
     def _flip(
         self, transaction: "neo4j.Transaction", name: str, new: str | None, count: Mapping[str, int]
     ) -> None:
-        """Retire what is shown of an SAE and show the new generation."""
+        """Retire the current generation of an SAE and show the new one."""
         for label in FLIPS:
             column = sae_column(schema.node(label))
             transaction.run(
@@ -209,18 +211,18 @@ class Generations:
             ).single(strict=True)[0]
             if shown != count[label]:
                 raise StoreError(
-                    f"{self._bolt.url} holds {shown} of {count[label]} staged rows of {label}: something "
-                    "else changes its nodes. What is shown is unchanged; try again."
+                    f"{self._bolt.url} has {shown} of {count[label]} staged rows of {label}, because another "
+                    "program changes its nodes. Queries still see the old version; try again."
                 )
 
 
 def properties(of: Sequence[Property], *, at: int = 0) -> str:
-    """Return the map of properties in a statement, taken from the row ``r`` from place ``at`` on."""
+    """Return the Cypher map of properties, read from the row ``r`` beginning at index ``at``."""
     return "{" + ", ".join(f"`{p.name}`: r[{i}]" for i, p in enumerate(of, at)) + "}"
 
 
 def batches(data: "pa.Table", columns: Sequence[str]) -> Iterator[list[list[Any]]]:
-    """Yield the rows of a table as lists, as many at a time as a transaction should hold."""
+    """Yield the rows of a table as lists, in batches for one transaction each."""
     each = max(1, data.nbytes // max(1, data.num_rows))
     size = max(1, min(BATCH_ROWS, BATCH_BYTES // each))
     for start in range(0, data.num_rows, size):
@@ -229,7 +231,7 @@ def batches(data: "pa.Table", columns: Sequence[str]) -> Iterator[list[list[Any]
 
 
 def groups(rows: Sequence[list[Any]]) -> list[list[Any]]:
-    """Group neighbouring rows of one first value: ``[a, b, …]`` to ``[a, [[b, …], …]]``."""
+    """Group adjacent rows with the same first value: ``[a, b, …]`` to ``[a, [[b, …], …]]``."""
     found: list[list[Any]] = []
     for first, *rest in rows:
         if not found or found[-1][0] != first:
@@ -239,9 +241,9 @@ def groups(rows: Sequence[list[Any]]) -> list[list[Any]]:
 
 
 def _match(at: str, value: str, label: str, sae: str | None, *, staged: str) -> str:
-    """Return the look-up of one end, by its key and, where it is owned, its generation.
+    """Return the Cypher look-up of one end, by its key and, for owned nodes, its generation.
 
-    The index is named since a plan made while a label is empty may not use it.
+    It names the index, because a plan made while a label is empty may not use it.
     """
     of = schema.node(label)
     if flips(of) and sae == staged:

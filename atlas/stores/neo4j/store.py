@@ -1,6 +1,6 @@
-"""The store on a Neo4j server, which several atlases may share.
+"""The store on a Neo4j server, which several atlases can share.
 
-How an SAE is swapped is told in ``generations``, what atlases share in ``shared``.
+``staged_swap`` describes how an SAE is replaced, ``shared_nodes`` what atlases share.
 """
 
 import sys
@@ -31,7 +31,7 @@ __all__ = ["Neo4jStore"]
 SECONDS_A_ROW_GONE = 45e-6
 SECONDS_A_SWAP = 2.0
 SHOWN = "MATCH (s:SAE) RETURN s.name, s._generation ORDER BY s.name"
-"""What changes whenever an SAE is swapped."""
+"""A query whose answer changes whenever an SAE is swapped."""
 
 
 class Neo4jStore:
@@ -51,22 +51,22 @@ class Neo4jStore:
         self._wait = wait
 
     def contents(self) -> dict[str, Loaded]:
-        """Return what is shown, of all atlases: SAE name to its atlas and fingerprint."""
+        """Return the atlas and fingerprint of each SAE of all atlases, by SAE name."""
         rows = self._bolt.ask(
             "MATCH (s:SAE) RETURN s.name, s._atlas, s._fingerprint ORDER BY s.name"
         ).rows
         return {name: Loaded(atlas or "", fingerprint or "") for name, atlas, fingerprint in rows}
 
     def plan(self, graph: Graph) -> SyncPlan:
-        """Work out what a sync would change; see ``Store.plan``."""
-        there = self.contents()
-        others = {n: loaded.atlas for n, loaded in there.items() if loaded.atlas != graph.atlas}
+        """Compute the changes of a sync; see ``Store.plan``."""
+        current = self.contents()
+        others = {n: loaded.atlas for n, loaded in current.items() if loaded.atlas != graph.atlas}
         if taken := sorted(set(others) & set(graph.fingerprints)):
             raise Mismatch(
                 f"{self.url} shows {', '.join(taken)} of another atlas ({others[taken[0]] or 'unknown'}), "
                 f"and {graph.name!r} has an SAE of the same name; push it under another name with --as."
             )
-        plan = compare(graph, {n: loaded for n, loaded in there.items() if n not in others})
+        plan = compare(graph, {n: loaded for n, loaded in current.items() if n not in others})
         plan = replace(plan, shared=Shared(self._bolt, graph).differ())
         if not plan.changes:
             return plan
@@ -74,27 +74,27 @@ class Neo4jStore:
         size = Size.of(graph.tables[e.type] for e in shared_edges())
         if swaps or plan.remove:
             size += Size.of(graph.tables[n.label] for n in shared_nodes())
-        for name in swaps:  # in the order of ``sync``: an edge comes with the later of its SAEs
+        for name in swaps:  # in the order of ``sync``: the later SAE of an edge writes it
             size += slices.size(name, among=shown)
             shown.add(name)
         gone = (*plan.replace, *plan.remove)
         seconds = size.seconds
-        seconds += SECONDS_A_ROW_GONE * self._held(gone)
+        seconds += SECONDS_A_ROW_GONE * self._shown_rows(gone)
         seconds += SECONDS_A_SWAP * (len(swaps) + len(plan.remove))
         return replace(plan, rows=size.rows, seconds=seconds)
 
     def sync(self, plan: SyncPlan, progress: Progress) -> None:
-        """Make the server show the planned graph; see ``Store.sync``.
+        """Write the planned graph to the server; see ``Store.sync``.
 
-        It works the plan out anew once no one else can write, clears what a killed
-        sync left behind, and may itself be killed at any moment: the next one goes on.
+        The plan is computed again under the lock, and data of killed syncs is deleted. A
+        sync may be killed at any moment; the next one continues.
 
         Raises
         ------
         Locked
-            If another process is writing there.
+            If another process is writing to the database.
         Mismatch
-            If another atlas has taken a name since.
+            If another atlas has taken the name of an SAE meanwhile.
         """
         graph = plan.graph
         with self._bolt.alone(wait=self._wait):
@@ -102,7 +102,7 @@ class Neo4jStore:
             plan = self.plan(graph)
             pace = Pace({"push": plan.seconds}, progress=progress)
             generations, shared = Generations(self._bolt, graph, pace), Shared(self._bolt, graph)
-            with progress.stage("clearing what an unfinished push left") as stage:
+            with progress.stage("cleaning up after unfinished pushes") as stage:
                 generations.sweep(stage)
             if plan.changes:
                 shared.add(progress)
@@ -125,9 +125,9 @@ class Neo4jStore:
     def query(
         self, cypher: str, params: Params, *, timeout: float = 60, limits: Limits | None = None
     ) -> "pa.Table":
-        """Run a reading query; see ``Store.query``.
+        """Run a read-only query; see ``Store.query``.
 
-        Nodes and edges come as structs of their properties.
+        Nodes and edges are returned as structs of their properties.
         """
         values = checked(cypher, params)
         limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
@@ -137,7 +137,7 @@ class Neo4jStore:
         return _arrow(answer.names, answer.rows)
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
-        """Return one node or edge table, rows in the order of their keys; see ``Store.table``."""
+        """Return one node or edge table, sorted by its keys; see ``Store.table``."""
         import pyarrow as pa
 
         of = schema.table(name)
@@ -148,8 +148,8 @@ class Neo4jStore:
         arrays = [pa.array(c, type=f.type) for c, f in zip(columns, wanted, strict=True)]
         return in_order(of, pa.table(arrays, names=wanted.names))
 
-    def _held(self, names: Sequence[str]) -> int:
-        """Return about how many nodes and edges are shown of SAEs."""
+    def _shown_rows(self, names: Sequence[str]) -> int:
+        """Return the approximate number of nodes and edges that the server shows of SAEs."""
         answer = self._bolt.ask(
             "MATCH (f:Feature) WHERE f.sae IN $names "
             "RETURN sum(1 + COUNT { (f)--() } + COUNT { (f)-[:SHOWN_BY]->() })",
@@ -158,17 +158,16 @@ class Neo4jStore:
         return int(answer.rows[0][0])
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._bolt.close()
 
 
 def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
-    """Return the query for a table, and its parameters.
+    """Return the query that reads a table, and its parameters.
 
-    Each record of the answer is a list of rows, since the driver takes 60
-    microseconds for a record, however much is in it. What is put into one list
-    fits into the server's memory: the nodes of an SAE that flip (or all that are
-    shared), or the edges of a node.
+    Each record of the answer is a list of rows, because the driver takes 60 microseconds
+    per record of any size. One list fits into the memory of the server: it has the
+    flipping nodes of an SAE, all shared nodes of a table, or the edges of a node.
     """
     if isinstance(of, Node):
         cypher = _reading_nodes(of, only=sae is not None)
@@ -186,13 +185,13 @@ def _reading_nodes(of: Node, *, only: bool) -> str:
     if flips(of):
         same = f"MATCH (n:`{of.label}` {{`{column}`: s.name}})"
         return f"MATCH (s:SAE){where} RETURN COLLECT {{ {same} RETURN {row} }}"
-    # No label tells the generation that is shown from one that is not.
+    # The label of these nodes does not distinguish the shown generation from others.
     same = f"MATCH (n:`{of.label}` {{_generation: s._generation}})"
     return f"MATCH (s:SAE){where} {same} RETURN [{row}]"
 
 
 def _reading_edges(of: Edge, *, only: bool) -> str:
-    """Return the query for edges, grouped by source, or by the SAE all of an SAE's nodes lead to."""
+    """Return the query for edges, grouped by source, or by the target if it is an SAE."""
     ends = {"a": schema.node(of.source), "b": schema.node(of.target)}
     near, far = ("b", "a") if of.target == "SAE" else ("a", "b")
     where: dict[str, list[str]] = {"a": [], "b": []}
@@ -201,15 +200,15 @@ def _reading_edges(of: Edge, *, only: bool) -> str:
     if owned and not any(flips(end) for end in ends.values()):
         begin = "MATCH (s:SAE) "
         where[owned[0]].append(f"{owned[0]}._generation = s._generation")
-    if only:  # an edge between nodes that SAEs share leaves none of them
+    if only:  # an edge between shared nodes belongs to no SAE
         where["a"].append("false" if column is None else f"a.`{column}` = $sae")
     keys = {at: f"{at}.`{end.key}`" for at, end in ends.items()}
     row = f"[{', '.join([keys['a'], keys['b'], *(f'e.`{p.name}`' for p in of.properties)])}]"
-    said = {at: f" WHERE {' AND '.join(terms)}" if terms else "" for at, terms in where.items()}
+    clauses = {at: f" WHERE {' AND '.join(terms)}" if terms else "" for at, terms in where.items()}
     edges = f"(a)-[e:`{of.type}`]->(b)".replace(f"({far})", f"({far}:`{ends[far].label}`)")
     return (
-        f"{begin}MATCH ({near}:`{ends[near].label}`){said[near]} "
-        f"RETURN COLLECT {{ MATCH {edges}{said[far]} RETURN {row} }}"
+        f"{begin}MATCH ({near}:`{ends[near].label}`){clauses[near]} "
+        f"RETURN COLLECT {{ MATCH {edges}{clauses[far]} RETURN {row} }}"
     )
 
 
@@ -225,7 +224,7 @@ def _arrow(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> "pa.Table":
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise QueryFailed(
-                f"The column {name!r} of the answer cannot be put into a table ({reason}); return texts, "
+                f"The column {name!r} of the answer cannot be converted to a table ({reason}); return texts, "
                 "numbers or lists of one type."
             ) from error
     return pa.table(arrays, names=list(names))
