@@ -189,7 +189,9 @@ class Part:
         problem = None
         try:
             if sha256(path) != entry.sha256:
-                problem = f"its table {name} has changed since it was written (the checksum differs)"
+                problem = (
+                    f"its table {name} has changed since it was written (the checksum differs)"
+                )
         except FileNotFoundError:
             problem = f"its table {name} is missing"
         except OSError as error:

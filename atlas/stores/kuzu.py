@@ -286,8 +286,7 @@ class KuzuStore:
             database: kuzu.Database = engine().Database(
                 str(path),
                 buffer_pool_size=self._settings.buffer_pool,
-                max_db_size=1
-                << 38,  # address space that a reader reserves; the default is 8 TB
+                max_db_size=1 << 38,  # address space that a reader reserves; the default is 8 TB
                 read_only=read_only,
             )
         return database
