@@ -805,7 +805,7 @@ def test_a_second_run_reads_the_part(path, monkeypatch):
     assert part.manifest.settings["codes"] == ["one", "two"]
     monkeypatch.setattr(study, "compare_pairs", None)  # nothing is computed
     (again,), spoken = compared(path, "two", "one")
-    assert any("stored already, with the same settings" in line for line in spoken)
+    assert any("already stored with the same settings" in line for line in spoken)
     assert comparison_of(again).reported == whole.reported
     assert again.plot().to_dict() == first.plot().to_dict()
     assert again.to_pandas("rows").equals(first.to_pandas("rows"))

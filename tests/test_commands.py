@@ -98,13 +98,13 @@ def test_cypher_of_ones_own(atlas):
     ("words", "sentence"),
     [
         (["query", "feature_crad"], "Nearest: feature_card"),
-        (["query", "feature_card", "--param", "x"], "takes NAME=VALUE"),
+        (["query", "feature_card", "--param", "x"], "expected NAME=VALUE"),
         (["query", "feature_card", "-p", "feature=tiny-a-l1-s0/9999"], "to tiny-a-l1-s0/767"),
         (["query", "feature_card", "-p", "feature=tiny-a-l1-s0"], "to tiny-a-l1-s0/767"),
         (["query", "dead_features", "-p", "sae=tiny-a-l1-s9"], "Nearest: tiny-a-l1-s0"),
         (["query", "saes_at_site", "-p", "site=tiny-a/blocks.7"], "tiny-a/blocks.1"),
         (["query", "feature_card", "--param", "x=1"], "feature"),
-        (["query", "feature_card", "--cypher", "RETURN 1"], "not both"),
+        (["query", "feature_card", "--cypher", "RETURN 1"], "only one of them"),
         (["query", "--cypher", "MATCH (f:Feature RETURN f"], ""),
         (["query", "--cypher", "CREATE (:Feature {id: 'x'})"], ""),
         (["query", "--cypher", "MATCH (f:Feature {id: $id}) RETURN f.idx"], "id"),
@@ -166,7 +166,7 @@ def table_of(path):
 def test_doctor_finds_it_sound(atlas):
     code, out, _ = atlas("doctor")
     assert code == 0
-    assert "every checksum holds" in out
+    assert "all checksums match" in out
     about = {c["about"] for c in result(atlas("doctor", "--json"))}
     assert {"Python", "libraries", "device", "demo"} <= about
 
@@ -178,7 +178,10 @@ def test_doctor_finds_a_changed_byte_and_the_rest_goes_on(atlas, here):
     try:
         code, out, _ = atlas("doctor")
         assert code == 1
-        assert "examples/tiny-a-l1-s0 is broken: its table Example is not what was written" in out
+        assert (
+            "examples/tiny-a-l1-s0 is broken: its table Example has changed since it was written"
+            in out
+        )
         code, _, err = atlas("export", "anywhere")
         assert code == 1
         assert "--replace" in err
@@ -203,7 +206,7 @@ def test_rm_takes_an_sae_and_what_was_made_from_it(atlas, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody answers the question
     code, _, err = atlas("rm", "tiny-a-l0-s0")
     assert code == 1
-    assert "Nothing finished is lost" in err
+    assert "Finished work is stored" in err
     removed = result(atlas("rm", "tiny-a-l0-s0", "--yes", "--json"))["removed"]
     assert set(removed) == {
         f"{k}/tiny-a-l0-s0"

@@ -605,7 +605,7 @@ def test_communities_are_recomputed_only_on_request(path):
     recorded = RecordingProgress()
     assert graph_features(path, ["top"], settings=FEW, progress=recorded) == first
     assert part.stat().st_mtime_ns == before
-    assert "stored already" in recorded.messages[0]
+    assert "already stored" in recorded.messages[0]
     graph_features(path, ["top"], settings=FEW, replace=True)
     assert part.stat().st_mtime_ns != before
     assert json.loads(part.read_text())["hash"] == said["hash"]  # the same numbers
@@ -676,7 +676,7 @@ def test_bad_input(path):
         graph_features(path, ["top"])
     recorded = RecordingProgress()
     assert [r["sae"] for r in graph_features(path, settings=FEW, progress=recorded)] == ["two"]
-    assert recorded.messages[0].startswith("top is skipped: it has no coactivation")
+    assert recorded.messages[0].startswith("Skipped top: it has no coactivation")
 
 
 # The commands

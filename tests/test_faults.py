@@ -61,7 +61,7 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_parts(
         if (path / "atlas.json").exists():  # between, nothing is broken: at most unfinished
             found = told(path)
             assert [c for c in found if c.state == "fault"] == []
-            unfinished = [c for c in found if "not finished" in c.said]
+            unfinished = [c for c in found if "unfinished" in c.said]
             assert len(unfinished) == len(Folder.open(path).runs())
     done = start(path, keep)
     _, errors = done.communicate()
@@ -86,7 +86,7 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path, start):
     assert running.returncode != 0
     runs = [c for c in checks(path) if c.state == "note"]
     assert runs
-    assert "not finished" in runs[0].said
+    assert "unfinished" in runs[0].said
     done = start(path)
     _, errors = done.communicate()
     assert done.returncode == 0, errors

@@ -403,7 +403,7 @@ def test_a_second_run_reads_the_part(own):
     recorded = RecordingProgress()
     again = graph_statistics(own, ["one"], settings=FEW, progress=recorded)
     assert recorded.messages == [
-        "The graph_statistics of one is stored already, with the same settings."
+        "The graph_statistics of one is already stored with the same settings."
     ]
     assert dict(again[0]) == dict(first[0])
     graph_statistics(own, ["one"], settings=replace(FEW, tokens=first[0]["tokens"]))
@@ -434,7 +434,7 @@ def test_the_command_prints_the_same_json_from_the_part(own, capsys):
     _, first, _ = asked(own, capsys, *words)
     _, again, said = asked(own, capsys, *words)
     assert again == first
-    assert "stored already" in said
+    assert "already stored" in said
     with Atlas.open(own) as atlas:
         graphs = at_equal_tokens(atlas, ["one", "two"])
     wanted = {

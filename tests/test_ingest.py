@@ -234,7 +234,7 @@ def test_another_hook_is_another_sae(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [open_sae(topk(), name="top")], documents)
     with pytest.raises(
-        RequestError, match=r"sources sae.hook: blocks.1.hook_resid_post there, blocks.0"
+        RequestError, match=r"sources sae.hook: blocks.1.hook_resid_post stored, blocks.0"
     ):
         run(path, lm, [open_sae(topk(), name="top", hook="blocks.0.hook_resid_post")], None)
 

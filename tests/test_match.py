@@ -192,7 +192,7 @@ def test_an_sae_made_anew_leaves_its_matches_stale(copied, lm):
 
 def rewrite_as_version_1(path, name, monkeypatch):
     """Write a match as the program did that had two nulls; its schema had fewer columns."""
-    monkeypatch.setattr("atlas.parts._held_against_schema", lambda kind, name, data: data)
+    monkeypatch.setattr("atlas.parts._checked_table", lambda kind, name, data: data)
     folder = Folder.open(path)
     (part,) = (p for p in folder.sound().of("match") if p.manifest.name == name)
     new = ("token_document", "fixed_share", "undecided", "token_p_floor", "draws_", "matches_")

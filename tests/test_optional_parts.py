@@ -117,7 +117,7 @@ def test_results_of_a_server_are_returned(folder, monkeypatch):
     result = run_study(CountStudy(), Served(folder), ["two"], progress=recorded)
     assert features(result) == [2]
     assert recorded.messages == ["neo4j://somewhere is a server, so the results are not stored."]
-    with pytest.raises(RequestError, match="needs the folder"):
+    with pytest.raises(RequestError, match="select the folder of the atlas"):
         run_study(StrictStudy(), Served(folder))
     monkeypatch.setattr(Atlas, "open", lambda url, **_: Served(folder))
     assert features(run_study(CountStudy(), "neo4j://somewhere")) == [3, 2]

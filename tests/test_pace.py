@@ -51,9 +51,9 @@ def test_a_forecast_that_holds_is_not_corrected(clock, recorded, actual):
 @pytest.mark.parametrize(
     ("actual", "said"),
     [
-        (100.0, "Measured pace: about 2.6 hours left. The forecast for all of this work was "
-                "17 minutes; 2.8 hours are expected now."),
-        (1.0, "Measured pace: about 95 seconds left"),
+        (100.0, "At the measured pace, about 2.6 hours remain. The forecast was 17 minutes in total; "
+                "the corrected forecast is 2.8 hours."),
+        (1.0, "At the measured pace, about 95 seconds remain"),
     ],
 )  # fmt: skip
 def test_a_forecast_that_is_far_off_is_corrected_once(clock, recorded, actual, said):
@@ -69,7 +69,7 @@ def test_the_pace_of_one_kind_leaves_the_other_as_it_was(clock):
     pace = Pace({"model": 100.0, "reduce": 40.0}, clock=clock)
     work(pace, clock, "model", pieces=5, forecast=10.0, actual=30.0)
     assert pace.seconds_left == pytest.approx(150.0 + 40.0)
-    assert pace.title == " (about 3 minutes left in all)"
+    assert pace.title == " (about 3 minutes remaining in total)"
 
 
 def test_a_later_kind_of_work_may_correct_it_too(clock, recorded):

@@ -60,7 +60,7 @@ def test_a_changed_byte_is_found(folder):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BrokenPart, match=r"sae/one is broken: its table Feature is not what was"):
+    with pytest.raises(BrokenPart, match=r"sae/one is broken: its table Feature has changed"):
         assemble(folder)
 
 
@@ -74,7 +74,7 @@ def test_a_missing_file_is_found(folder):
     ("change", "reason"),
     [
         (lambda said: said.update(format=2), "this version reads up to 1"),
-        (lambda said: said.update(seed=7), "is not the one that was written"),
+        (lambda said: said.update(seed=7), "has changed since it was written"),
         (lambda said: said.pop("tables"), "cannot be read"),
         (lambda said: said.update(unheard_of=1), "cannot be read"),
     ],
@@ -101,7 +101,7 @@ def test_a_manifest_cut_short_is_told_and_the_sae_can_be_removed(folder):
 
 def test_a_kind_fills_its_own_columns_only(folder):
     table = filled("Feature", "sae", [{"id": "x/0", "sae": "x", "idx": 0}])
-    with pytest.raises(BrokenPart, match="'statistics' fills id, active_tokens"):
+    with pytest.raises(BrokenPart, match="part of kind 'statistics': id, active_tokens"):
         write_part(
             folder.part("statistics", "x"), Manifest("statistics", "x"), [("Feature", table)]
         )
@@ -159,7 +159,7 @@ def test_saes_that_disagree_about_a_shared_node_are_refused(folder):
     tables = [(name, part.table(name)) for name in part.manifest.tables if name != "Model"]
     model = filled("Model", "sae", [{"name": "m", "d_model": 5}])
     write_part(other, Manifest("sae", "two", saes=("two",)), [*tables, ("Model", model)])
-    with pytest.raises(BrokenPart, match="disagree about a Model"):
+    with pytest.raises(BrokenPart, match="describe a Model of the same name differently"):
         assemble(folder)
 
 
@@ -177,7 +177,7 @@ def test_a_part_whose_ancestor_was_made_anew_is_stale(folder):
     write_sae(folder, "one", 4)
     sound = folder.sound()
     assert "statistics/one" not in sound.parts
-    assert "has been made anew since" in sound.stale["statistics/one"]
+    assert "has been computed again since" in sound.stale["statistics/one"]
     assert assemble(folder).tables["Feature"].column("active_tokens").null_count == 6
 
 
@@ -248,7 +248,7 @@ def test_opening_what_is_no_atlas(tmp_path):
     with pytest.raises(BadInput, match="There is no atlas at"):
         Folder.open(tmp_path / "none.atlas")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInput, match="is a file; an atlas is a folder"):
+    with pytest.raises(BadInput, match="is a file; select the folder of an atlas"):
         Folder.open(tmp_path / "file")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
@@ -259,7 +259,7 @@ def test_opening_what_is_no_atlas(tmp_path):
 def test_a_newer_atlas_is_refused(folder):
     path = folder.path / "atlas.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
-    with pytest.raises(NewerFormat, match="has format 2, and this version reads up to 1"):
+    with pytest.raises(NewerFormat, match="has format 2, but this version reads formats up to 1"):
         Folder.open(folder.path)
 
 
@@ -271,7 +271,7 @@ def test_a_broken_atlas_json_is_told(folder):
 
 def test_an_atlas_has_one_corpus(folder):
     folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 3})
-    with pytest.raises(Mismatch, match=r"about the corpus .text.*is another one.*--atlas"):
+    with pytest.raises(Mismatch, match=r"The corpus of .* is .text.*is another one.*--atlas"):
         folder.set_corpus({"id": "decaf0", "name": "other", "documents": 4})
 
 

@@ -135,7 +135,7 @@ def test_a_second_run_does_nothing_and_other_settings_replace(path, lm):
     recorded = RecordingProgress()
     probe_saes(path, ["top"], settings=SETTINGS, progress=recorded)  # the model is not needed
     assert read_manifest(part).manifest.created == before.created
-    assert any("is stored already, with the same settings" in s for s in recorded.messages)
+    assert any("is already stored with the same settings" in s for s in recorded.messages)
     probe_saes(path, ["top"], settings=replace(SETTINGS, controls=2), model=lm)
     assert read_manifest(part).manifest.settings["controls"] == 2
 

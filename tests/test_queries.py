@@ -492,7 +492,7 @@ def test_saes_that_were_never_matched_are_no_empty_answer(asked, query):
         said = str(caught.value)
         assert f"{sae} was never matched with {EMBED}" in said
         assert f"`atlas match {sae} {EMBED}`" in said
-        with pytest.raises(BadInput, match=f"{sae} was named twice"):
+        with pytest.raises(BadInput, match=f"{sae} is named twice"):
             atlas.ask(query.name, **{**required(query), other: sae})
 
 
@@ -596,16 +596,19 @@ MATCH (s:SAE {name: 'a' /* $sae */}) WHERE true /* $on */ RETURN s.name AS x ORD
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("// title: T\n", ""), "lacks: title"),
-        (("// question: Q?\n", ""), "lacks: question"),
-        (("(string, such as 'a')", "(text, such as 'a')"), "cannot be read: // param sae"),
-        (("// column x (string): it", "// column x: it"), "cannot be read: // column x: it"),
+        (("// title: T\n", ""), "the header has no title"),
+        (("// question: Q?\n", ""), "the header has no question"),
+        (("(string, such as 'a')", "(text, such as 'a')"), "cannot be parsed: // param sae"),
+        (("// column x (string): it", "// column x: it"), "cannot be parsed: // column x: it"),
         (("'a' /* $sae */", "'a'"), "marks"),
         (("'a' /* $sae */", "'b' /* $sae */"), "marks"),
         (("// param on (bool, default true): whether\n", ""), "marks"),
-        (("// column x", "// matched: sae, on\n// column x"), "no SAE is named by: on, sae"),
-        (("// column x", "// matched: sae\n// column x"), "cannot be read: // matched: sae"),
-        (("default true)", "default true, or false)"), "cannot be read: // param on"),
+        (
+            ("// column x", "// matched: sae, on\n// column x"),
+            "name an SAE or a feature; got on, sae",
+        ),
+        (("// column x", "// matched: sae\n// column x"), "cannot be parsed: // matched: sae"),
+        (("default true)", "default true, or false)"), "cannot be parsed: // param on"),
     ],
 )
 def test_a_faulty_file_is_refused(change, said):
@@ -653,15 +656,15 @@ def test_fill_takes_defaults_and_reads_what_a_command_line_gives():
             "The query 'token_detectors' has no parameter 'sea'; it has: sae (such as 'tiny-a-l1-s0'), "
             "min_share (default 0.5), min_rate (default 0.5), limit (default 20).",
         ),
-        ({"sae": ""}, "The parameter sae (such as 'tiny-a-l1-s0') is empty; give it a value."),
-        ({"sae": 7}, "The parameter sae should be a text, such as 'tiny-a-l1-s0'; 7 was given."),
-        ({"sae": None}, "None was given."),
-        ({"sae": "a", "limit": "many"}, "limit should be a whole number, such as 20; 'many' was given."),
-        ({"sae": "a", "limit": 2.0}, "2.0 was given."),
-        ({"sae": "a", "limit": True}, "True was given."),
-        ({"sae": "a", "limit": 2**63}, "was given."),
-        ({"sae": "a", "min_rate": "nan"}, "min_rate should be a number, such as 0.5; 'nan' was given."),
-        ({"sae": "a", "min_rate": True}, "True was given."),
+        ({"sae": ""}, "The parameter sae (such as 'tiny-a-l1-s0') is empty; pass a value."),
+        ({"sae": 7}, "The parameter sae is 7; expected a text, such as 'tiny-a-l1-s0'."),
+        ({"sae": None}, "sae is None; expected"),
+        ({"sae": "a", "limit": "many"}, "limit is 'many'; expected a whole number, such as 20."),
+        ({"sae": "a", "limit": 2.0}, "limit is 2.0; expected"),
+        ({"sae": "a", "limit": True}, "limit is True; expected"),
+        ({"sae": "a", "limit": 2**63}, f"limit is {2**63}; expected"),
+        ({"sae": "a", "min_rate": "nan"}, "min_rate is 'nan'; expected a number, such as 0.5."),
+        ({"sae": "a", "min_rate": True}, "min_rate is True; expected"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_refused_in_a_sentence(given, said):
@@ -680,8 +683,8 @@ def test_only_the_choices_are_taken(name):
     for choice in choices:
         assert query.fill({**required(query), "by": choice})["by"] == choice
     said = (
-        "The parameter by should be one of 'weight', 'count', 'cosine', 'jaccard', 'phi', 'lift'; "
-        "'wight' was given."
+        "The parameter by is 'wight'; expected one of 'weight', 'count', 'cosine', 'jaccard', 'phi', "
+        "'lift'."
     )
     with pytest.raises(BadInput, match=re.escape(said)) as caught:
         named(name, {**required(query), "by": "wight"})
@@ -691,9 +694,9 @@ def test_only_the_choices_are_taken(name):
 def test_wrong_lists_and_truths_are_refused():
     tokens = queries.get("features_of_tokens")
     for given in (7, [1], '["a"', '["a", 1]', ["a", None]):
-        with pytest.raises(queries.BadParameters, match="tokens should be a list of texts"):
+        with pytest.raises(queries.BadParameters, match="expected a list of texts"):
             tokens.fill({"tokens": given})
-    with pytest.raises(queries.BadParameters, match="on should be true or false"):
+    with pytest.raises(queries.BadParameters, match="on is 'maybe'; expected true or false"):
         parse("good", GOOD).fill({"sae": "a", "on": "maybe"})
-    with pytest.raises(queries.BadParameters, match="has no parameter 'x'; it takes none"):
+    with pytest.raises(queries.BadParameters, match="has no parameter 'x'; it has none"):
         queries.get("saes").fill({"x": 1})

@@ -72,7 +72,7 @@ def test_each_task_gets_a_part_with_what_it_was_made_from(path):
     recorded = RecordingProgress()
     results = run_study(CountStudy(CountSettings(2)), path, progress=recorded)
     assert results.rows == [{"sae": "a", "letters": 2}, {"sae": "ab", "letters": 4}]
-    assert "abc is skipped: it has no tokens" in recorded.messages[0]
+    assert "Skipped abc: it has no tokens" in recorded.messages[0]
     sound = Folder.open(path).sound()
     part = sound.parts["count/ab"]
     assert part.manifest.version == 2
@@ -89,7 +89,7 @@ def test_what_is_stored_with_the_same_settings_is_read(path):
     recorded = RecordingProgress()
     (result,) = run_study(CountStudy(fail=True), path, ["a"], progress=recorded)
     assert result["letters"] == 1
-    assert recorded.messages == ["The count of a is stored already, with the same settings."]
+    assert recorded.messages == ["The count of a is already stored with the same settings."]
     other = CountStudy(CountSettings(3), fail=True)
     assert run_study(other, path, ["a"], keep=True)[0]["letters"] == 1
     with pytest.raises(BadInput, match="as asked"):

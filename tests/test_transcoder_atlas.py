@@ -250,7 +250,7 @@ def test_what_is_there_is_not_made_again(path, lm):
     recorded = RecordingProgress()
     assert one(path, None, progress=recorded) == first  # nothing is opened
     assert len(recorded.messages) == 1
-    assert recorded.messages[0].endswith("is stored already, with the same settings.")
+    assert recorded.messages[0].endswith("is already stored with the same settings.")
     again = one(path, lm, settings=TranscoderSettings(penalties=(1.0,), draws=0, folds=3))
     assert again["penalty"] > first["penalty"]
     assert part_of(path).manifest.hash != hash
@@ -906,9 +906,9 @@ def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
         assert atlas.table("Model")["name"].to_pylist() == ["small"]
     recorded = RecordingProgress()
     assert one(path, lm, progress=recorded) == row
-    assert "is stored already" in recorded.messages[-1]
+    assert "is already stored" in recorded.messages[-1]
     assert one(path, lm, text=texts()) == row
-    with pytest.raises(Mismatch, match="the text given is another one"):
+    with pytest.raises(Mismatch, match="the input text is another one"):
         one(path, lm, text=texts(seed=5))
     assert one(path, lm) == row
 
@@ -990,7 +990,7 @@ def test_the_command_begins_an_atlas(tmp_path, monkeypatch):
     found = json.loads(report.stdout)["result"]["maps"]
     assert {row["floor"] for row in found} == {"trained-random"}
     listed = invoke("list")
-    assert "There is no SAE in this atlas" in listed.stderr
+    assert "This atlas has no SAE" in listed.stderr
     assert "Models that no SAE of it reads: trained, trained-random." in listed.stderr
     page = Path("geometry.html").read_text("utf-8")
     assert "--text t.txt" in page
