@@ -144,7 +144,7 @@ CORPUS = {"id": "one", "name": "one", "documents": 1}
 def test_a_corpus_that_another_process_recorded_meanwhile_is_not_overwritten(tmp_path):
     late = Folder.create(tmp_path / "a.atlas")
     Folder.open(tmp_path / "a.atlas").set_corpus(CORPUS)
-    with pytest.raises(Mismatch, match="The corpus of .* is 'one'"):
+    with pytest.raises(Mismatch, match=r"The corpus of .* is 'one'"):
         late.set_corpus(CORPUS | {"id": "two"})
     assert Folder.open(tmp_path / "a.atlas").corpus == CORPUS
 

@@ -202,4 +202,4 @@ def test_a_room_that_cannot_be_imported_costs_one_line(monkeypatch, capsys):
     monkeypatch.setattr(plugins, "entry_points", lambda group: [*real, broken])
     group = main.command()
     assert "list" in group.commands
-    assert "the room 'loft' cannot be used" in capsys.readouterr().err
+    assert "the room 'loft' cannot be imported" in capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_a_missing_file_is_found(folder):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda said: said.update(format=2), "this version reads up to 1"),
+        (lambda said: said.update(format=2), "this version reads formats up to 1"),
         (lambda said: said.update(seed=7), "has changed since it was written"),
         (lambda said: said.pop("tables"), "cannot be read"),
         (lambda said: said.update(unheard_of=1), "cannot be read"),

@@ -857,7 +857,7 @@ def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path)
     assert all(row["floor_r2_weighted"] is not None for row in maps)
     done = invoke("rm", "top", "--yes", *where)
     assert f"transcoder/model@{EMBED}@" in done.stdout
-    assert "No SAE is left, and 3 part(s) about models are" in done.stderr
+    assert "No SAE remains. 3 part(s) about models remain" in done.stderr
     assert answer(*where) == here
     wrong = CliRunner().invoke(command(), ["rm", "transcoder/flor@*", "--yes", *where])
     assert isinstance(wrong.exception, UnknownName)
@@ -991,6 +991,6 @@ def test_the_command_begins_an_atlas(tmp_path, monkeypatch):
     assert {row["floor"] for row in found} == {"trained-random"}
     listed = invoke("list")
     assert "This atlas has no SAE" in listed.stderr
-    assert "Models that no SAE of it reads: trained, trained-random." in listed.stderr
+    assert "Models that no SAE of this atlas reads: trained, trained-random." in listed.stderr
     page = Path("geometry.html").read_text("utf-8")
     assert "--text t.txt" in page
