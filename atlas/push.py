@@ -52,10 +52,10 @@ def push_atlas(
     Returns
     -------
     dict
-        ``added``, ``replaced``, ``removed``, ``kept``: names of SAEs; ``shared``: whether
-        edges between shared nodes, such as maps between sites, differ; ``rows`` to write
-        and the estimated ``seconds``; ``left_out``: number of CO_ACTIVATES edges that were
-        not pushed; ``url``.
+        ``added``, ``replaced``, ``removed`` and ``kept`` are names of SAEs. ``shared`` is
+        whether edges between shared nodes, such as maps between sites, differ. ``rows`` and
+        ``seconds`` are the number of rows to write and the estimated time. ``left_out`` is
+        the number of excluded CO_ACTIVATES edges, ``url`` the server.
 
     Raises
     ------

@@ -367,7 +367,7 @@ EDGES: tuple[Edge, ...] = (
         P("r2_active", "double", "as `r2`, trained and validated on active tokens only"),
         P("r2_active_token_table", "double", "as `r2_token_table`, on active tokens only"),
         P("r2_active_token_ceiling", "double", "as `r2_token_ceiling`, on active tokens only; near 1 if most ids occur once"),
-        P("verdict", "string", "'token': the lower limit of the token table reaches `tau`; 'beyond token': the lower limit of the probe exceeds the ceiling (at later sites); 'context': the upper limit of the ceiling is below `tau`; else 'undecided'"),
+        P("verdict", "string", "'token' if the lower limit of `token_table` reaches `tau`; 'beyond token' if the lower limit of the probe exceeds `token_ceiling` (later sites only); 'context' if the upper limit of `token_ceiling` is below `tau`; else 'undecided'"),
         P("how", "string", "for verdict 'token': 'linear' if this probe, at this penalty, is within `delta` of the token table, else 'lookup'"),
         P("context_by", "string", "for verdict 'context': 'position' or 'bigram' if that table reaches `tau`; else null"),
         P("generalises", "bool", "whether the lower limit of a probe trained on other token ids still reaches `tau`; null if that split was not run"),

@@ -12,7 +12,7 @@ Neo4j Browser, which then shows its table::
     // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
     // param limit (int64, default 20): number of rows at most
     // column rank (int64): 0 is the token it is active on most often
-    // column token (string): text of the token, its leading space kept
+    // column token (string): text of the token, including a leading space
     MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[r:FIRES_ON]->(t:Token)
     RETURN r.rank AS rank, t.text AS token
     ORDER BY rank
@@ -39,10 +39,11 @@ incomplete SAE on a server:
 - Return scalars and lists of scalars, never nodes. ``ORDER BY`` must be total.
 - Features and SAEs have their label. Reach tokens, examples, sites, models and corpora
   through them, except in maps between sites (``MAPS_TO``), which need no SAE.
-- Avoid what the engines do differently: ``log``, ``substring``, ``list[i]``, ``labels``,
-  ``id``, ``round`` with one argument, sums (of integers: another type; of floats: another
-  order), ``min`` or ``max`` with ``count(DISTINCT ..)``, paths of variable length,
-  comprehensions, ``WITH .. ORDER BY`` without ``LIMIT``.
+- Avoid functions that differ between the engines: ``log``, ``substring``, ``list[i]``,
+  ``labels``, ``id``, and ``round`` with one argument. Sums differ too: of integers in type,
+  of floats in order.
+- Avoid clauses that differ: ``min`` or ``max`` with ``count(DISTINCT ..)``, paths of variable
+  length, comprehensions, and ``WITH .. ORDER BY`` without ``LIMIT``.
 - Round means, ``round(avg(..), 6)``, because the last digits depend on the order of rows.
 - ``collect`` of no rows is null in kuzu: write ``coalesce(.., [])``.
 - After an OPTIONAL MATCH, a bare bool in ``CASE WHEN`` may select wrong rows in kuzu: write

@@ -7,9 +7,9 @@ procedures and functions.
 
 A query could bypass the check if an engine split it into tokens differently. The check
 therefore accepts only text that both engines split in the same way. It refuses Unicode
-escapes (Neo4j decodes them before it splits the text, kuzu does not), line ends other
-than ``\\n`` and ``\\r\\n``, a ``*`` inside a comment, and characters outside ASCII that
-are not in a string, comment or quoted name.
+escapes, which only Neo4j decodes before it splits the text. It also refuses line ends
+other than ``\\n`` and ``\\r\\n``, a ``*`` inside a comment, and characters outside ASCII
+that are not in a string, comment or quoted name.
 
 Each store adds a second check: kuzu prepares the query, which allows only one statement,
 and Neo4j explains it, which lists its operators.

@@ -7,9 +7,9 @@ complete build takes only seconds. The contents (SAE, atlas, fingerprint) are st
 the comment of the table ``SAE``, which queries do not see.
 
 kuzu's pages have no checksum, so a changed byte can change an answer without an error.
-The SHA-256 of the file is therefore stored next to it (``graph-….kuzu.sum``) and verified
-when the file is opened: always for files up to 64 MiB, and for larger files if size or
-modification time differ. ``atlas doctor`` verifies the complete file in any case.
+The SHA-256 of the file is therefore stored next to it (``graph-….kuzu.sum``). Opening
+verifies it, for files above 64 MiB only if size or modification time differ.
+``atlas doctor`` always verifies it.
 """
 
 import errno

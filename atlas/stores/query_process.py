@@ -36,7 +36,7 @@ ALLOCATORS = {
     "MALLOC_ARENA_MAX": "2",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Environment in which libraries reserve little address space; else they crash at the limit."""
+"""Variables that make libraries reserve little address space, so that they work under the limit."""
 
 
 def query_apart(
