@@ -73,7 +73,7 @@ def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
         node, or an edge ends at a missing node.
     """
     sound = sound or folder.sound()
-    tables = {of.name: assemble_table(of.name, sound) for of in TABLES}
+    tables = {spec.name: assemble_table(spec.name, sound) for spec in TABLES}
     for edge in EDGES:
         _check_ends(edge, tables)
     return Graph(folder.uuid, folder.name, tables, fingerprints(sound))
@@ -90,37 +90,39 @@ def rows_of(name: str, sae: str | None, data: "pa.Table") -> "pa.Table":
     The rows of an SAE are the nodes whose key begins with its name, and the edges that
     leave them. Tables of shared nodes are returned complete.
     """
-    of = schema.table(name)
+    spec = schema.table(name)
     if sae is not None:
-        data = data.filter(_belongs(of, data, sae))
-    return in_order(of, data)
+        data = data.filter(_belongs(spec, data, sae))
+    return in_order(spec, data)
 
 
-def _belongs(of: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
+def _belongs(spec: Node | Edge, data: "pa.Table", sae: str) -> "pa.Array":
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    source = schema.node(of.source) if isinstance(of, Edge) else of
-    key = data[of.keys[0]]  # for an edge: the key of its source
+    source = schema.node(spec.source) if isinstance(spec, Edge) else spec
+    key = data[spec.keys[0]]  # for an edge: the key of its source
     if source.shared:
-        return pa.array(np.full(data.num_rows, isinstance(of, Node)))
+        return pa.array(np.full(data.num_rows, isinstance(spec, Node)))
     return pc.or_(pc.equal(key, sae), pc.starts_with(key, f"{sae}/"))
 
 
-def _table(of: Node | Edge, sound: Sound) -> "pa.Table":
+def _table(spec: Node | Edge, sound: Sound) -> "pa.Table":
     import pyarrow as pa
 
-    rows = [t for kind in (of.owner, *of.also) for t in _tables_of(sound, of, kind)]
-    base = pa.concat_tables(rows) if rows else schema.arrow_schema(of.name, of.owner).empty_table()
-    base = _unique(of, base)
-    if of.name == "Model":
+    rows = [t for kind in (spec.owner, *spec.also) for t in _tables_of(sound, spec, kind)]
+    base = (
+        pa.concat_tables(rows) if rows else schema.arrow_schema(spec.name, spec.owner).empty_table()
+    )
+    base = _unique(spec, base)
+    if spec.name == "Model":
         base = _with_described(base, sound)
-    for kind in sorted(schema.owners(of) - {of.owner}):
-        base = _joined(of, base, _tables_of(sound, of, kind), kind=kind)
-    return base.select(schema.arrow_schema(of.name).names).cast(schema.arrow_schema(of.name))
+    for kind in sorted(schema.owners(spec) - {spec.owner}):
+        base = _joined(spec, base, _tables_of(sound, spec, kind), kind=kind)
+    return base.select(schema.arrow_schema(spec.name).names).cast(schema.arrow_schema(spec.name))
 
 
-def _tables_of(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
+def _tables_of(sound: Sound, spec: Node | Edge, kind: str) -> "list[pa.Table]":
     """Return one table from each part of a kind.
 
     A column is null if the part is older than the column or its current meaning.
@@ -129,14 +131,14 @@ def _tables_of(sound: Sound, of: Node | Edge, kind: str) -> "list[pa.Table]":
 
     tables = []
     for part in sound.of(kind):
-        if of.name in part.manifest.tables:
-            data = part.table(of.name)
-            changed = {p.name for p in of.properties if p.since > part.manifest.version}
+        if spec.name in part.manifest.tables:
+            data = part.table(spec.name)
+            changed = {p.name for p in spec.properties if p.since > part.manifest.version}
             data = data.drop_columns(sorted(changed & set(data.column_names)))
-            for field in schema.arrow_schema(of.name, kind):
+            for field in schema.arrow_schema(spec.name, kind):
                 if field.name not in data.column_names:
                     data = data.append_column(field.name, pa.nulls(data.num_rows, field.type))
-            tables.append(data.select(schema.arrow_schema(of.name, kind).names))
+            tables.append(data.select(schema.arrow_schema(spec.name, kind).names))
     return tables
 
 
@@ -157,41 +159,43 @@ def _with_described(models: "pa.Table", sound: Sound) -> "pa.Table":
     return models
 
 
-def _unique(of: Node | Edge, data: "pa.Table") -> "pa.Table":
+def _unique(spec: Node | Edge, data: "pa.Table") -> "pa.Table":
     """Return one row per key; raise BrokenPart if rows of one key differ."""
-    codes = _key_codes(of, data)
+    codes = _key_codes(spec, data)
     _, first, back = np.unique(codes, return_index=True, return_inverse=True)
     if len(first) == data.num_rows:
         return data
     if not data.equals(data.take(first[back])):
         raise BrokenPart(
-            f"Two SAEs of this atlas describe a {of.name} of the same name differently. Ingest one of them "
+            f"Two SAEs of this atlas describe a {spec.name} of the same name differently. Ingest one of them "
             "again with --replace, so that both use the same model and tokenizer."
         )
     return data.take(np.sort(first))
 
 
-def _key_codes(of: Node | Edge, data: "pa.Table") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _key_codes(spec: Node | Edge, data: "pa.Table") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """Return a number for each row, equal for rows of equal keys."""
     codes = np.zeros(data.num_rows, dtype=np.int64)
-    for key in of.keys:
+    for key in spec.keys:
         column = data[key].combine_chunks().dictionary_encode()
         codes = codes * (len(column.dictionary) + 1) + column.indices.to_numpy(zero_copy_only=False)
     return codes
 
 
-def _joined(of: Node | Edge, base: "pa.Table", added: "list[pa.Table]", *, kind: str) -> "pa.Table":
+def _joined(
+    spec: Node | Edge, base: "pa.Table", added: "list[pa.Table]", *, kind: str
+) -> "pa.Table":
     """Add the columns that a kind fills; rows without a value get nulls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted = schema.arrow_schema(of.name, kind)
-    names = [n for n in wanted.names if n not in of.keys]
-    if len(of.keys) != 1:
+    wanted = schema.arrow_schema(spec.name, kind)
+    names = [n for n in wanted.names if n not in spec.keys]
+    if len(spec.keys) != 1:
         raise NotImplementedError("columns are joined to nodes only; an edge has one owner")
     if added:
         more = pa.concat_tables(added)
-        at = pc.index_in(base[of.keys[0]], value_set=more[of.keys[0]].combine_chunks())
+        at = pc.index_in(base[spec.keys[0]], value_set=more[spec.keys[0]].combine_chunks())
         columns = [more[n].take(at) for n in names]
     else:
         columns = [pa.nulls(base.num_rows, wanted.field(n).type) for n in names]

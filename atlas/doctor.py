@@ -121,17 +121,17 @@ def _folder(path: Path) -> Iterator[Check]:
     yield Check(str(path), "ok", f"uuid {folder.uuid}, corpus {text}")
     sound = folder.sound()
     intact = 0
-    again = "Run the command that computed it again, with --replace."
+    remedy = "Run the command that computed it again, with --replace."
     for key, reason in sound.broken.items():
-        yield Check(f"{path}: {key}", "fault", reason, again)
+        yield Check(f"{path}: {key}", "fault", reason, remedy)
     for key, reason in sound.stale.items():
-        yield Check(f"{path}: {key}", "fault", f"stale, and not loaded: {reason}", again)
+        yield Check(f"{path}: {key}", "fault", f"stale, and not loaded: {reason}", remedy)
     for key, part in sound.parts.items():
         try:
             part.check()
             intact += 1
         except AtlasError as error:
-            yield Check(f"{path}: {key}", "fault", str(error), again)
+            yield Check(f"{path}: {key}", "fault", str(error), remedy)
     total = len(sound.parts) + len(sound.broken) + len(sound.stale)
     if intact == total:
         yield Check(f"{path}: parts", "ok", f"{intact} sound, all checksums match")

@@ -47,11 +47,11 @@ def export_tables(
         folder.mkdir(parents=True, exist_ok=True)
 
         with progress.stage("Writing tables", total=len(TABLES), unit="tables") as stage:
-            for of in TABLES:
-                data = atlas.table(of.name)
-                with placed(folder / f"{of.name}.{form}") as temporary:
+            for spec in TABLES:
+                data = atlas.table(spec.name)
+                with placed(folder / f"{spec.name}.{form}") as temporary:
                     _write(data, temporary, form=form)
-                written[of.name] = data.num_rows
+                written[spec.name] = data.num_rows
                 stage.advance()
     return written
 

@@ -58,20 +58,20 @@ def renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
     return replace(graph, tables=tables, fingerprints=prints)
 
 
-def _table(of: Node | Edge, data: "pa.Table", names: Mapping[str, str]) -> "pa.Table":
+def _table(spec: Node | Edge, data: "pa.Table", names: Mapping[str, str]) -> "pa.Table":
     import pyarrow as pa
 
     for i, column in enumerate(data.schema.names):
-        if _holds_sae(of, column):
+        if _holds_sae(spec, column):
             new = [_new(value, names) for value in data.column(i).to_pylist()]
             data = data.set_column(i, data.schema.field(i), pa.array(new, pa.string()))
     return data
 
 
-def _holds_sae(of: Node | Edge, column: str) -> bool:
-    if isinstance(of, Edge):
-        return {"source": of.source, "target": of.target}.get(column) in _OWNED
-    return of.label in _OWNED and column in (of.key, "sae")
+def _holds_sae(spec: Node | Edge, column: str) -> bool:
+    if isinstance(spec, Edge):
+        return {"source": spec.source, "target": spec.target}.get(column) in _OWNED
+    return spec.label in _OWNED and column in (spec.key, "sae")
 
 
 def _new(key: str, names: Mapping[str, str]) -> str:

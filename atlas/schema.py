@@ -418,7 +418,7 @@ EDGES: tuple[Edge, ...] = (
 
 TABLES: tuple[Node | Edge, ...] = (*NODES, *EDGES)
 
-_BY_NAME = {of.name: of for of in TABLES}
+_BY_NAME = {spec.name: spec for spec in TABLES}
 
 
 def table(name: str) -> Node | Edge:
@@ -488,10 +488,10 @@ def arrow_schema(name: str, owner: str | None = None) -> "pa.Schema":
         "string[]": pa.list_(pa.string()),
         "double[]": pa.list_(pa.float64()),
     }
-    of = table(name)
+    spec = table(name)
     return pa.schema(
         [
-            pa.field(p.name, kinds[p.type], nullable=p.name not in of.keys)
-            for p in columns(of, owner=owner)
+            pa.field(p.name, kinds[p.type], nullable=p.name not in spec.keys)
+            for p in columns(spec, owner=owner)
         ]
     )

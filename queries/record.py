@@ -246,44 +246,44 @@ def _literal(text: str) -> Value:
     return value
 
 
-def _string(given: object) -> str:
-    if not isinstance(given, str):
+def _string(value: object) -> str:
+    if not isinstance(value, str):
         raise TypeError
-    return given
-
-
-def _int64(given: object) -> int:
-    if isinstance(given, bool):
-        raise TypeError
-    value = int(given) if isinstance(given, str) else operator.index(given)  # type: ignore[arg-type]
-    if not -(2**63) <= value < 2**63:
-        raise ValueError
     return value
 
 
-def _double(given: object) -> float:
-    if isinstance(given, bool):
+def _int64(value: object) -> int:
+    if isinstance(value, bool):
         raise TypeError
-    value = float(given)  # type: ignore[arg-type]
-    if not math.isfinite(value):
+    number = int(value) if isinstance(value, str) else operator.index(value)  # type: ignore[arg-type]
+    if not -(2**63) <= number < 2**63:
         raise ValueError
+    return number
+
+
+def _double(value: object) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _bool(value: object) -> bool:
+    if value in ("true", "false"):
+        return value == "true"
+    if not isinstance(value, bool):
+        raise TypeError
     return value
 
 
-def _bool(given: object) -> bool:
-    if given in ("true", "false"):
-        return given == "true"
-    if not isinstance(given, bool):
+def _list(value: object, parse_item: Callable[[object], Value]) -> Value:
+    if isinstance(value, str):
+        value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+    if not isinstance(value, list | tuple):
         raise TypeError
-    return given
-
-
-def _list(given: object, read: Callable[[object], Value]) -> Value:
-    if isinstance(given, str):
-        given = json.loads(given) if given.lstrip().startswith("[") else given.split(",")
-    if not isinstance(given, list | tuple):
-        raise TypeError
-    return [read(item) for item in given]  # type: ignore[return-value]
+    return [parse_item(item) for item in value]  # type: ignore[return-value]
 
 
 _READ: dict[str, Callable[[object], Value]] = {

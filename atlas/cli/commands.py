@@ -153,15 +153,15 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     if not yes:
         click.confirm(f"Remove {', '.join(keys)} from {path}?", abort=True, err=True)
     removed = remove_saes(path, saes)
-    left = alone(path)
+    remaining = alone(path)
     emit(
-        {"removed": removed, "left": left},
+        {"removed": removed, "left": remaining},
         as_json=as_json,
         show=lambda: echo(f"Removed {', '.join(removed)}."),
     )
-    if left and not quiet:
+    if remaining and not quiet:
         echo(
-            f"No SAE remains. {len(left)} part(s) about models remain: {', '.join(left)}.",
+            f"No SAE remains. {len(remaining)} part(s) about models remain: {', '.join(remaining)}.",
             err=True,
         )
 

@@ -215,10 +215,10 @@ class KuzuStore:
 
     def table(self, name: str, sae: str | None = None) -> "pa.Table":
         """Return one node or edge table, sorted by its keys; see ``Store.table``."""
-        of = schema.table(name)
-        cypher, params = _reading(of, sae)
+        spec = schema.table(name)
+        cypher, params = _reading(spec, sae)
         with self._connected() as connection, self._translated(0):
-            return in_order(of, _answer(connection, cypher, params).get_as_arrow())
+            return in_order(spec, _answer(connection, cypher, params).get_as_arrow())
 
     def close(self) -> None:
         """Close the file."""
@@ -229,8 +229,8 @@ class KuzuStore:
     def _shared_edges_differ(self, graph: Graph) -> bool:
         """Return whether edges between shared nodes differ from those of the graph."""
         return any(
-            not self.table(of.name).equals(in_order(of, graph.tables[of.name]))
-            for of in shared_edges()
+            not self.table(spec.name).equals(in_order(spec, graph.tables[spec.name]))
+            for spec in shared_edges()
         )
 
     def _opens(self) -> bool:
@@ -429,13 +429,11 @@ def _answer(
     return answer
 
 
-def _definition(of: Node | Edge) -> str:
-    if isinstance(of, Node):
-        return (
-            f"CREATE NODE TABLE `{of.label}` ({_columns(of.properties)}, PRIMARY KEY (`{of.key}`))"
-        )
-    columns = f", {_columns(of.properties)}" if of.properties else ""
-    return f"CREATE REL TABLE `{of.type}` (FROM `{of.source}` TO `{of.target}`{columns})"
+def _definition(spec: Node | Edge) -> str:
+    if isinstance(spec, Node):
+        return f"CREATE NODE TABLE `{spec.label}` ({_columns(spec.properties)}, PRIMARY KEY (`{spec.key}`))"
+    columns = f", {_columns(spec.properties)}" if spec.properties else ""
+    return f"CREATE REL TABLE `{spec.type}` (FROM `{spec.source}` TO `{spec.target}`{columns})"
 
 
 def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
@@ -455,13 +453,13 @@ def _copy(connection: "kuzu.Connection", graph: Graph, progress: Progress, *, pa
     """Create and fill all tables; the copied batches correct the forecast."""
     total = sum(t.num_rows for t in graph.tables.values())
     with progress.stage(f"building the store of {graph.name}", total=total, unit="rows") as stage:
-        for of in tables():
-            connection.execute(_definition(of))
-            rows = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
-            for batch in _batches(rows) if isinstance(of, Node) else [rows]:
+        for spec in tables():
+            connection.execute(_definition(spec))
+            rows = graph.tables[spec.name].select(schema.arrow_schema(spec.name).names)
+            for batch in _batches(rows) if isinstance(spec, Node) else [rows]:
                 if batch.num_rows:
                     rows_to_copy = _without_empty_chunks(batch)
-                    connection.execute(f"COPY `{of.name}` FROM $rows", {"rows": rows_to_copy})
+                    connection.execute(f"COPY `{spec.name}` FROM $rows", {"rows": rows_to_copy})
                 stage.advance(batch.num_rows)
                 pace.lap("copy", SECONDS_A_BYTE * batch.nbytes)
 
@@ -485,21 +483,21 @@ def _without_empty_chunks(rows: "pa.Table") -> "pa.Table":
     return pa.Table.from_batches((b for b in rows.to_batches() if b.num_rows), rows.schema)
 
 
-def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
+def _reading(spec: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
     """Return the query that reads a table, and its parameters."""
-    if isinstance(of, Node):
-        column, match, at = sae_column(of), f"MATCH (n:`{of.label}`)", "n"
-        wanted = [f"n.`{p.name}` AS `{p.name}`" for p in of.properties]
+    if isinstance(spec, Node):
+        column, match, at = sae_column(spec), f"MATCH (n:`{spec.label}`)", "n"
+        wanted = [f"n.`{p.name}` AS `{p.name}`" for p in spec.properties]
     else:
-        source, target = schema.node(of.source), schema.node(of.target)
+        source, target = schema.node(spec.source), schema.node(spec.target)
         column, at = sae_column(source), "a"
-        match = f"MATCH (a:`{of.source}`)-[e:`{of.type}`]->(b:`{of.target}`)"
+        match = f"MATCH (a:`{spec.source}`)-[e:`{spec.type}`]->(b:`{spec.target}`)"
         wanted = [f"a.`{source.key}` AS source", f"b.`{target.key}` AS target"]
-        wanted += [f"e.`{p.name}` AS `{p.name}`" for p in of.properties]
+        wanted += [f"e.`{p.name}` AS `{p.name}`" for p in spec.properties]
     where, params = "", {}
     if sae is not None and column is not None:
         where, params = f" WHERE {at}.`{column}` = $sae", {"sae": sae}
-    elif sae is not None and isinstance(of, Edge):
+    elif sae is not None and isinstance(spec, Edge):
         where = " WHERE false"  # an edge between shared nodes belongs to no SAE
     return f"{match}{where} RETURN {', '.join(wanted)}", params
 

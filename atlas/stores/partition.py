@@ -133,13 +133,13 @@ class Slices:
         tables += [b.rows for e in schema.EDGES for b in self.edges(e, sae, among=among)]
         return Size.of(tables)
 
-    def _find_owner(self, of: Edge, end: str) -> "pa.ChunkedArray":
+    def _find_owner(self, spec: Edge, end: str) -> "pa.ChunkedArray":
         """Return, for each edge, the SAE of its source or target."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        node = schema.node(of.source if end == "source" else of.target)
-        edges, column = self._tables[of.type], sae_column(node)
+        node = schema.node(spec.source if end == "source" else spec.target)
+        edges, column = self._tables[spec.type], sae_column(node)
         if column is None:
             return pa.chunked_array([pa.nulls(edges.num_rows, pa.string())])
         nodes = self._tables[node.label]

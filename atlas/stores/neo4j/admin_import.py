@@ -59,9 +59,9 @@ def import_files(graph: Graph) -> Iterator[ImportFile]:
         The graph. Each SAE becomes a separate generation.
     """
     generations = {name: uuid.uuid4().hex for name in sorted(graph.fingerprints)}
-    for of in tables():
-        if graph.tables[of.name].num_rows:
-            yield ImportFile(of, _form(of, graph, generations))
+    for spec in tables():
+        if graph.tables[spec.name].num_rows:
+            yield ImportFile(spec, _form(spec, graph, generations))
 
 
 def empty_texts(graph: Graph) -> int:
@@ -84,8 +84,8 @@ def import_script(files: Sequence[tuple[Node | Edge, str]]) -> str:
         The table and the name of each file.
     """
     options = [
-        f"--{'nodes' if isinstance(of, Node) else 'relationships'}={of.name}=./{name}"
-        for of, name in files
+        f"--{'nodes' if isinstance(spec, Node) else 'relationships'}={spec.name}=./{name}"
+        for spec, name in files
     ]
     lines = [
         'exec "${NEO4J_ADMIN:-neo4j-admin}" database import full "$@"',
@@ -117,40 +117,40 @@ cd "$(dirname "$0")"
 """
 
 
-def _form(of: Node | Edge, graph: Graph, generations: dict[str, str]) -> "pa.Table":
-    data = graph.tables[of.name].select(schema.arrow_schema(of.name).names)
-    data = data.rename_columns(_names(of))
-    for name, values in _bookkeeping(of, graph, generations).items():
+def _form(spec: Node | Edge, graph: Graph, generations: dict[str, str]) -> "pa.Table":
+    data = graph.tables[spec.name].select(schema.arrow_schema(spec.name).names)
+    data = data.rename_columns(_names(spec))
+    for name, values in _bookkeeping(spec, graph, generations).items():
         data = data.append_column(name, values)
     return data
 
 
-def _names(of: Node | Edge) -> list[str]:
+def _names(spec: Node | Edge) -> list[str]:
     """Return the column names of the importer, in the order of the schema."""
-    if isinstance(of, Edge):
-        ends = [f":START_ID({of.source})", f":END_ID({of.target})"]
-        return ends + [f"{p.name}:{TYPES[p.type]}" for p in of.properties]
+    if isinstance(spec, Edge):
+        ends = [f":START_ID({spec.source})", f":END_ID({spec.target})"]
+        return ends + [f"{p.name}:{TYPES[p.type]}" for p in spec.properties]
     return [
-        f"{p.name}:ID({of.label})" if p.name == of.key else f"{p.name}:{TYPES[p.type]}"
-        for p in of.properties
+        f"{p.name}:ID({spec.label})" if p.name == spec.key else f"{p.name}:{TYPES[p.type]}"
+        for p in spec.properties
     ]
 
 
 def _bookkeeping(
-    of: Node | Edge, graph: Graph, generations: dict[str, str]
+    spec: Node | Edge, graph: Graph, generations: dict[str, str]
 ) -> "dict[str, pa.Array]":
     """Return the internal columns that a push would write."""
     import pyarrow as pa
 
-    data = graph.tables[of.name]
-    column = None if isinstance(of, Edge) else sae_column(of)
+    data = graph.tables[spec.name]
+    column = None if isinstance(spec, Edge) else sae_column(spec)
     if column is None:
-        shared = is_shared(of) if isinstance(of, Edge) else True
+        shared = is_shared(spec) if isinstance(spec, Edge) else True
         holders = pa.array([[graph.atlas]] * data.num_rows, pa.list_(pa.string()))
         return {"_atlases:string[]": holders} if shared else {}
     names = data[column].to_pylist()
     found = {"_generation:string": pa.array([generations[n] for n in names])}
-    if of.name == "SAE":
+    if spec.name == "SAE":
         found["_atlas:string"] = pa.array([graph.atlas] * len(names))
         found["_fingerprint:string"] = pa.array([graph.fingerprints[n] for n in names])
     return found

@@ -430,14 +430,14 @@ def _check_labels(summary: neo4j.ResultSummary) -> None:
 
     For a misspelt name, Neo4j returns no rows and a warning, while kuzu returns an error.
     """
-    properties = {p.name for of in schema.TABLES for p in of.properties}
+    properties = {p.name for spec in schema.TABLES for p in spec.properties}
     names = {
         "01N50": ("node label", {n.label for n in schema.NODES}),
         "01N51": ("edge type", {e.type for e in schema.EDGES}),
         "01N52": ("property", properties),
     }
     for status in summary.gql_status_objects:
-        what, known = names.get(status.gql_status, ("", properties))
+        kind, known = names.get(status.gql_status, ("", properties))
         named = re.search(r"`([^`]+)`", status.status_description)
-        if what and named and named[1] not in known:
-            raise QueryFailed(str(UnknownName(what, named[1], known=known)))
+        if kind and named and named[1] not in known:
+            raise QueryFailed(str(UnknownName(kind, named[1], known=known)))

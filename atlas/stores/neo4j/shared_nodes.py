@@ -45,9 +45,9 @@ class Shared:
     def differ(self) -> bool:
         """Return whether the shared edges of this atlas differ from those of the graph."""
         return any(
-            {repr(row) for row in _rows(self._graph.tables[of.type])}
-            != {repr(row) for *row, _, mine in self._edges(of) if mine}
-            for of in shared_edges()
+            {repr(row) for row in _rows(self._graph.tables[spec.type])}
+            != {repr(row) for *row, _, mine in self._edges(spec) if mine}
+            for spec in shared_edges()
         )
 
     def add(self, progress: Progress) -> None:
@@ -74,14 +74,14 @@ class Shared:
             match = f"MATCH (x:`{node.label}` {{`{node.key}`: k}})"
             self._release(match, "DETACH DELETE x", gone)
 
-    def _add_nodes(self, of: Node, progress: Progress) -> None:
-        names = [of.key, *(p.name for p in of.properties if p.name != of.key)]
+    def _add_nodes(self, spec: Node, progress: Progress) -> None:
+        names = [spec.key, *(p.name for p in spec.properties if p.name != spec.key)]
         columns = ", ".join(f"n.`{n}`" for n in names)
         sets = ", ".join(f"n.`{n}` = r[{i}]" for i, n in enumerate(names))
         join = _JOIN.format("coalesce(n._atlases, [])")
-        for batch in batches(self._graph.tables[of.label], names):
+        for batch in batches(self._graph.tables[spec.label], names):
             found = self._bolt.ask(
-                f"UNWIND $keys AS k MATCH (n:`{of.label}` {{`{of.key}`: k}}) "
+                f"UNWIND $keys AS k MATCH (n:`{spec.label}` {{`{spec.key}`: k}}) "
                 f"RETURN collect([{columns}, $me IN coalesce(n._atlases, []), "
                 "size(coalesce(n._atlases, []))])",
                 {"keys": [row[0] for row in batch], "me": self._graph.atlas},
@@ -93,52 +93,52 @@ class Shared:
                 if stored != row and users > mine:
                     differ = [n for n, a, b in zip(names, stored, row, strict=True) if a != b]
                     progress.report(
-                        f"Another atlas on this server describes the {of.label} {row[0]!r} differently "
+                        f"Another atlas on this server describes the {spec.label} {row[0]!r} differently "
                         f"({', '.join(differ)}); the server now shows the description of "
                         f"{self._graph.name!r}."
                     )
             self._bolt.write(
-                f"UNWIND $rows AS r MERGE (n:`{of.label}` {{`{of.key}`: r[0]}}) "
+                f"UNWIND $rows AS r MERGE (n:`{spec.label}` {{`{spec.key}`: r[0]}}) "
                 f"SET {sets}, n._atlases = {join}",
                 {"rows": fresh, "me": self._graph.atlas},
             )
 
-    def _add_edges(self, of: Edge) -> None:
+    def _add_edges(self, spec: Edge) -> None:
         """Write edges; two edges are equal only if all keys and properties are.
 
         An outdated edge with the same keys is deleted first, so for a moment neither exists.
         """
-        source, target = schema.node(of.source), schema.node(of.target)
-        wanted = list(_rows(self._graph.tables[of.type]))
-        current = self._edges(of)
-        self._release_edges(of, _outdated(of, current, wanted))
+        source, target = schema.node(spec.source), schema.node(spec.target)
+        wanted = list(_rows(self._graph.tables[spec.type]))
+        current = self._edges(spec)
+        self._release_edges(spec, _outdated(spec, current, wanted))
         found = {repr(row): (id, mine) for *row, id, mine in current}
         me = self._graph.atlas
         self._bolt.write(
             f"UNWIND $rows AS r MATCH (a:`{source.label}` {{`{source.key}`: r[0]}}) "
             f"MATCH (b:`{target.label}` {{`{target.key}`: r[1]}}) "
-            f"CREATE (a)-[e:`{of.type}` {properties(of.properties, at=2)}]->(b) SET e._atlases = [$me]",
+            f"CREATE (a)-[e:`{spec.type}` {properties(spec.properties, at=2)}]->(b) SET e._atlases = [$me]",
             {"rows": [row for row in wanted if repr(row) not in found], "me": me},
         )
         join = [found[k][0] for k in map(repr, wanted) if k in found and not found[k][1]]
         self._bolt.write(
-            f"UNWIND $ids AS id MATCH ()-[e:`{of.type}`]->() WHERE elementId(e) = id "
+            f"UNWIND $ids AS id MATCH ()-[e:`{spec.type}`]->() WHERE elementId(e) = id "
             f"SET e._atlases = {_JOIN.format('e._atlases')}",
             {"ids": join, "me": me},
         )
 
-    def _edges(self, of: Edge) -> list[list[Any]]:
+    def _edges(self, spec: Edge) -> list[list[Any]]:
         """Return edges as rows: both keys, properties, element id, whether this atlas uses it."""
-        source, target = schema.node(of.source), schema.node(of.target)
-        columns = "".join(f"e.`{p.name}`, " for p in of.properties)
+        source, target = schema.node(spec.source), schema.node(spec.target)
+        columns = "".join(f"e.`{p.name}`, " for p in spec.properties)
         return self._bolt.ask(
-            f"MATCH (a:`{of.source}`)-[e:`{of.type}`]->(b:`{of.target}`) WHERE e._atlases IS NOT NULL "
+            f"MATCH (a:`{spec.source}`)-[e:`{spec.type}`]->(b:`{spec.target}`) WHERE e._atlases IS NOT NULL "
             f"RETURN a.`{source.key}`, b.`{target.key}`, {columns}elementId(e), $me IN e._atlases",
             {"me": self._graph.atlas},
         ).rows
 
-    def _release_edges(self, of: Edge, ids: Sequence[str]) -> None:
-        match = f"MATCH ()-[x:`{of.type}`]->() WHERE elementId(x) = k"
+    def _release_edges(self, spec: Edge, ids: Sequence[str]) -> None:
+        match = f"MATCH ()-[x:`{spec.type}`]->() WHERE elementId(x) = k"
         self._release(match, "DELETE x", ids)
 
     def _release(self, match: str, delete: str, keys: Sequence[str]) -> None:
@@ -150,10 +150,10 @@ class Shared:
             )
 
 
-def _outdated(of: Edge, current: Sequence[list[Any]], wanted: Sequence[list[Any]]) -> list[str]:
+def _outdated(spec: Edge, current: Sequence[list[Any]], wanted: Sequence[list[Any]]) -> list[str]:
     """Return the ids of edges of this atlas that differ from a wanted edge with the same keys."""
-    names = schema.arrow_schema(of.type).names
-    at = [names.index(key) for key in of.keys]
+    names = schema.arrow_schema(spec.type).names
+    at = [names.index(key) for key in spec.keys]
     now = {tuple(row[i] for i in at): repr(row) for row in wanted}
     return [
         id

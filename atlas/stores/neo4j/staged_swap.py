@@ -51,17 +51,17 @@ def flips(of: Node) -> bool:
 
 def define(bolt: Bolt) -> None:
     """Create the constraints and indexes of the schema, and wait until they are online."""
-    for of in schema.NODES:
-        unique = flips(of) or of in shared_nodes()
+    for spec in schema.NODES:
+        unique = flips(spec) or spec in shared_nodes()
         if unique:
-            _constrain(bolt, of.label, of.key)
+            _constrain(bolt, spec.label, spec.key)
         else:
-            _index(bolt, of.label, of.key)
-            _index(bolt, of.label, "_generation")
-        if flips(of):
-            _index(bolt, f"{of.label}Staged", of.key)
-            if sae_column(of) != of.key:
-                _index(bolt, of.label, sae_column(of) or "")
+            _index(bolt, spec.label, spec.key)
+            _index(bolt, spec.label, "_generation")
+        if flips(spec):
+            _index(bolt, f"{spec.label}Staged", spec.key)
+            if sae_column(spec) != spec.key:
+                _index(bolt, spec.label, sae_column(spec) or "")
     bolt.write("CALL db.awaitIndexes(600)")
 
 
@@ -107,7 +107,7 @@ class Generations:
         """
         new = uuid.uuid4().hex
         owned = sorted(owned_nodes(), key=lambda n: n.label != "SAE")  # the record comes first
-        count = {of.label: self._nodes(of, name, new, stage) for of in owned}
+        count = {spec.label: self._nodes(spec, name, new, stage) for spec in owned}
         for edge in schema.EDGES:
             for bundle in self._slices.edges(edge, name, among=self._shown):
                 self._edges(bundle, name, new, stage)
@@ -127,8 +127,8 @@ class Generations:
         for state in ("Staged", "Retired"):
             found = self._bolt.ask(f"MATCH (s:`SAE{state}`) RETURN s._generation").rows
             for (generation,) in found:
-                for of in sorted(owned_nodes(), key=lambda n: n.label == "SAE"):
-                    label = f"{of.label}{state}" if flips(of) else of.label
+                for spec in sorted(owned_nodes(), key=lambda n: n.label == "SAE"):
+                    label = f"{spec.label}{state}" if flips(spec) else spec.label
                     self._delete(f"(n:`{label}` {{_generation: $generation}})", generation)
                     stage.advance(0)
 
@@ -140,31 +140,31 @@ class Generations:
                 {"generation": generation},
             )
 
-    def _nodes(self, of: Node, name: str, generation: str, stage: Stage) -> int:
-        data = self._slices.nodes(of, name)
-        label = f"{of.label}Staged" if flips(of) else of.label
+    def _nodes(self, spec: Node, name: str, generation: str, stage: Stage) -> int:
+        data = self._slices.nodes(spec, name)
+        label = f"{spec.label}Staged" if flips(spec) else spec.label
         private = {"_generation": generation}
-        if of.label == "SAE":
+        if spec.label == "SAE":
             private |= {"_atlas": self._graph.atlas, "_fingerprint": self._graph.fingerprints[name]}
         cypher = (
-            f"UNWIND $rows AS r CREATE (n:`{label}` {properties(of.properties)}) SET n += $private "
+            f"UNWIND $rows AS r CREATE (n:`{label}` {properties(spec.properties)}) SET n += $private "
             "RETURN count(n)"
         )
-        for batch in batches(data, schema.arrow_schema(of.label).names):
-            self._write(cypher, {"rows": batch, "private": private}, len(batch), of.label)
+        for batch in batches(data, schema.arrow_schema(spec.label).names):
+            self._write(cypher, {"rows": batch, "private": private}, len(batch), spec.label)
             stage.advance(len(batch))
             self._lap(data, len(batch))
         return int(data.num_rows)
 
     def _edges(self, bundle: Bundle, name: str, generation: str, stage: Stage) -> None:
         """Write edges, grouped by the end with fewer nodes, which needs one look-up per group."""
-        of, data = bundle.of, bundle.rows
-        ends = {"source": (of.source, bundle.source), "target": (of.target, bundle.target)}
+        spec, data = bundle.of, bundle.rows
+        ends = {"source": (spec.source, bundle.source), "target": (spec.target, bundle.target)}
         near, far = ends
         if len(data["target"].unique()) < len(data["source"].unique()):
             near, far = far, near
         generations = self._shown | {name: generation}
-        edge = f"[e:`{of.type}` {properties(of.properties, at=1)}]"
+        edge = f"[e:`{spec.type}` {properties(spec.properties, at=1)}]"
         pattern = f"(a)-{edge}->(b)" if near == "source" else f"(b)-{edge}->(a)"
         cypher = (
             f"UNWIND $groups AS g {_match('a', 'g[0]', *ends[near], staged=name)} "
@@ -175,9 +175,9 @@ class Generations:
             "a": generations.get(ends[near][1] or ""),
             "b": generations.get(ends[far][1] or ""),
         }
-        columns = [near, far, *(p.name for p in of.properties)]
+        columns = [near, far, *(p.name for p in spec.properties)]
         for batch in batches(data.sort_by(near), columns):
-            self._write(cypher, {"groups": groups(batch), **fixed}, len(batch), of.type)
+            self._write(cypher, {"groups": groups(batch), **fixed}, len(batch), spec.type)
             stage.advance(len(batch))
             self._lap(data, len(batch))
 
@@ -245,11 +245,11 @@ def _match(at: str, value: str, label: str, sae: str | None, *, staged: str) -> 
 
     It names the index, because a plan made while a label is empty may not use it.
     """
-    of = schema.node(label)
-    if flips(of) and sae == staged:
+    spec = schema.node(label)
+    if flips(spec) and sae == staged:
         label = f"{label}Staged"
     where = "" if sae is None else f" WHERE {at}._generation = ${at}"
-    return f"MATCH ({at}:`{label}` {{`{of.key}`: {value}}}) USING INDEX {at}:`{label}`(`{of.key}`){where}"
+    return f"MATCH ({at}:`{label}` {{`{spec.key}`: {value}}}) USING INDEX {at}:`{label}`(`{spec.key}`){where}"
 
 
 def _constrain(bolt: Bolt, label: str, key: str) -> None:

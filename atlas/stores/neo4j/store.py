@@ -140,13 +140,13 @@ class Neo4jStore:
         """Return one node or edge table, sorted by its keys; see ``Store.table``."""
         import pyarrow as pa
 
-        of = schema.table(name)
-        cypher, params = _reading(of, sae)
+        spec = schema.table(name)
+        cypher, params = _reading(spec, sae)
         rows = chain.from_iterable(r[0] for r in self._bolt.ask(cypher, params, steady=SHOWN).rows)
         wanted = schema.arrow_schema(name)
         columns = list(zip(*rows, strict=True)) or [()] * len(wanted)
         arrays = [pa.array(c, type=f.type) for c, f in zip(columns, wanted, strict=True)]
-        return in_order(of, pa.table(arrays, names=wanted.names))
+        return in_order(spec, pa.table(arrays, names=wanted.names))
 
     def _shown_rows(self, names: Sequence[str]) -> int:
         """Return the approximate number of nodes and edges that the server shows of SAEs."""
@@ -162,38 +162,38 @@ class Neo4jStore:
         self._bolt.close()
 
 
-def _reading(of: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
+def _reading(spec: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
     """Return the query that reads a table, and its parameters.
 
     Each record of the answer is a list of rows, because the driver takes 60 microseconds
     per record of any size. One list fits into the memory of the server: it has the
     flipping nodes of an SAE, all shared nodes of a table, or the edges of a node.
     """
-    if isinstance(of, Node):
-        cypher = _reading_nodes(of, only=sae is not None)
+    if isinstance(spec, Node):
+        cypher = _reading_nodes(spec, only=sae is not None)
     else:
-        cypher = _reading_edges(of, only=sae is not None)
+        cypher = _reading_edges(spec, only=sae is not None)
     return cypher, {} if sae is None else {"sae": sae}
 
 
-def _reading_nodes(of: Node, *, only: bool) -> str:
-    row = f"[{', '.join(f'n.`{p.name}`' for p in of.properties)}]"
-    column = sae_column(of)
+def _reading_nodes(spec: Node, *, only: bool) -> str:
+    row = f"[{', '.join(f'n.`{p.name}`' for p in spec.properties)}]"
+    column = sae_column(spec)
     where = " WHERE s.name = $sae" if only else ""
     if column is None:
-        return f"MATCH (n:`{of.label}`) RETURN collect({row})"
-    if flips(of):
-        same = f"MATCH (n:`{of.label}` {{`{column}`: s.name}})"
+        return f"MATCH (n:`{spec.label}`) RETURN collect({row})"
+    if flips(spec):
+        same = f"MATCH (n:`{spec.label}` {{`{column}`: s.name}})"
         return f"MATCH (s:SAE){where} RETURN COLLECT {{ {same} RETURN {row} }}"
     # The label of these nodes does not distinguish the shown generation from others.
-    same = f"MATCH (n:`{of.label}` {{_generation: s._generation}})"
+    same = f"MATCH (n:`{spec.label}` {{_generation: s._generation}})"
     return f"MATCH (s:SAE){where} {same} RETURN [{row}]"
 
 
-def _reading_edges(of: Edge, *, only: bool) -> str:
+def _reading_edges(spec: Edge, *, only: bool) -> str:
     """Return the query for edges, grouped by source, or by the target if it is an SAE."""
-    ends = {"a": schema.node(of.source), "b": schema.node(of.target)}
-    near, far = ("b", "a") if of.target == "SAE" else ("a", "b")
+    ends = {"a": schema.node(spec.source), "b": schema.node(spec.target)}
+    near, far = ("b", "a") if spec.target == "SAE" else ("a", "b")
     where: dict[str, list[str]] = {"a": [], "b": []}
     begin, column = "", sae_column(ends["a"])
     owned = [at for at, end in ends.items() if sae_column(end) is not None]
@@ -203,9 +203,9 @@ def _reading_edges(of: Edge, *, only: bool) -> str:
     if only:  # an edge between shared nodes belongs to no SAE
         where["a"].append("false" if column is None else f"a.`{column}` = $sae")
     keys = {at: f"{at}.`{end.key}`" for at, end in ends.items()}
-    row = f"[{', '.join([keys['a'], keys['b'], *(f'e.`{p.name}`' for p in of.properties)])}]"
+    row = f"[{', '.join([keys['a'], keys['b'], *(f'e.`{p.name}`' for p in spec.properties)])}]"
     clauses = {at: f" WHERE {' AND '.join(terms)}" if terms else "" for at, terms in where.items()}
-    edges = f"(a)-[e:`{of.type}`]->(b)".replace(f"({far})", f"({far}:`{ends[far].label}`)")
+    edges = f"(a)-[e:`{spec.type}`]->(b)".replace(f"({far})", f"({far}:`{ends[far].label}`)")
     return (
         f"{begin}MATCH ({near}:`{ends[near].label}`){clauses[near]} "
         f"RETURN COLLECT {{ MATCH {edges}{clauses[far]} RETURN {row} }}"
@@ -237,7 +237,7 @@ def _bare(value: Any) -> Any:
 
     if isinstance(value, GraphNode | Relationship):
         names = value.labels if isinstance(value, GraphNode) else {value.type}
-        known = [p.name for of in tables() if of.name in names for p in of.properties]
+        known = [p.name for spec in tables() if spec.name in names for p in spec.properties]
         return {name: value.get(name) for name in known or sorted(value.keys())}
     if isinstance(value, Path):
         raise QueryFailed("A path cannot be a column; return properties of its nodes and edges.")
