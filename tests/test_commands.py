@@ -123,7 +123,7 @@ def test_cypher_of_ones_own(atlas):
         (["export", "stories.jsonl"], "is a file"),
     ],
 )
-def test_asked_wrongly_is_exit_2_and_one_sentence(atlas, words, sentence):
+def test_an_invalid_request_is_exit_2_and_one_sentence(atlas, words, sentence):
     code, out, err = atlas(*words)
     assert (code, out) == (2, "")
     assert sentence in err
@@ -200,7 +200,7 @@ def test_several_atlases_must_be_named(atlas, here):
         (here / "t.atlas" / "atlas.json").unlink()
 
 
-def test_rm_takes_an_sae_and_what_was_made_from_it(atlas, monkeypatch):
+def test_rm_removes_an_sae_and_the_parts_computed_from_it(atlas, monkeypatch):
     assert atlas("ingest", "--sae", "tiny-a-l0-s0", "-q")[0] == 0
     assert len(result(atlas("list", "--json"))) == 2
     monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody answers the question

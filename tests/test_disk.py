@@ -14,7 +14,7 @@ def fail(placing, write):
         raise ValueError("half way")
 
 
-def test_a_file_is_placed_at_the_end(tmp_path):
+def test_a_file_appears_under_its_name_at_the_end(tmp_path):
     with placed(tmp_path / "a.txt") as beside:
         beside.write_text("new")
         assert not (tmp_path / "a.txt").exists()
@@ -23,7 +23,7 @@ def test_a_file_is_placed_at_the_end(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_failure_leaves_what_was_there(tmp_path):
+def test_a_failure_preserves_the_existing_file(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(ValueError, match="half way"):
         fail(placed(tmp_path / "a.txt"), lambda beside: beside.write_text("new"))
@@ -31,7 +31,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_is_placed_and_replaced_whole(tmp_path):
+def test_a_folder_is_created_and_replaced_atomically(tmp_path):
     for content in ("one", "two"):
         with placed_folder(tmp_path / "kind" / "name") as beside:
             (beside / f"{content}.txt").write_text(content)
@@ -39,7 +39,7 @@ def test_a_folder_is_placed_and_replaced_whole(tmp_path):
     assert [f.name for f in (tmp_path / "kind").iterdir()] == ["name"]
 
 
-def test_a_failure_keeps_the_folder_that_was_there(tmp_path):
+def test_a_failure_preserves_the_existing_folder(tmp_path):
     with placed_folder(tmp_path / "name") as beside:
         (beside / "old.txt").write_text("old")
     with pytest.raises(ValueError, match="half way"):

@@ -62,7 +62,7 @@ def test_no_machine_or_registry_is_named():
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.+!-]+", line), line
 
 
-def test_the_demo_table_says_what_was_measured():
+def test_the_demo_table_equals_the_measurements():
     page = (ROOT / "examples" / "README.md").read_text("utf-8")
     facts = json.loads((ROOT / "ingest" / "demo" / "facts.json").read_text("utf-8"))
     for model in facts["models"].values():

@@ -82,7 +82,7 @@ def test_no_two_files_import_each_other_in_a_circle():
     assert not [c for c in networkx.strongly_connected_components(graph) if len(c) > 1]
 
 
-def test_queries_needs_the_standard_library_only():
+def test_queries_imports_only_the_standard_library():
     names = {n for path in (ROOT / "queries").rglob("*.py") for n in imports(path)}
     assert names <= set(sys.stdlib_module_names) | {"queries"}
 
@@ -121,7 +121,7 @@ def test_every_command_has_help_and_an_example():
                 assert option.help, f"{name} --{option.name}"
 
 
-def test_every_module_says_its_duty():
+def test_every_module_has_a_docstring():
     for room in ROOMS:
         for path in (ROOT / room).rglob("*.py"):
             assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), path
@@ -148,7 +148,7 @@ def test_public_functions_take_at_most_three_positional_arguments():
     assert not too_many
 
 
-def test_the_error_tree_is_drawn_whole():
+def test_the_error_tree_in_the_docstring_is_complete():
     classes = {
         name: kind
         for name, kind in vars(errors).items()
@@ -161,7 +161,7 @@ def test_the_error_tree_is_drawn_whole():
         assert kind.exit_code in (1, 2)
 
 
-def test_unknown_names_tell_the_nearest():
+def test_unknown_names_report_the_nearest():
     error = UnknownName(
         "SAE", "gemascope-l20", known=["gemmascope-l20", "gpt2"], hint="Look there."
     )

@@ -92,7 +92,7 @@ UNSOUND = {
 
 
 @pytest.mark.parametrize("kind", UNSOUND)
-def test_an_unsound_file_is_refused_or_built_anew(path: Path, kind: str) -> None:
+def test_an_unsound_file_is_refused_or_built_again(path: Path, kind: str) -> None:
     path.parent.mkdir()
     UNSOUND[kind](path)
     with pytest.raises(StoreError, match="is missing or damaged; open the folder of its atlas"):
@@ -102,13 +102,13 @@ def test_an_unsound_file_is_refused_or_built_anew(path: Path, kind: str) -> None
     store.close()
 
 
-def test_a_missing_file_is_refused_and_not_made(path: Path) -> None:
+def test_a_missing_file_is_refused_and_not_created(path: Path) -> None:
     with pytest.raises(StoreError, match="is missing or damaged"):
         KuzuStore.open(path)
     assert not path.exists()
 
 
-def test_a_log_left_beside_it_is_not_replayed(path: Path) -> None:
+def test_the_log_of_an_older_file_is_not_replayed(path: Path) -> None:
     path.parent.mkdir()
     for suffix in (".wal", ".new", ".new.wal", ".shadow"):
         path.with_name(path.name + suffix).write_bytes(b"left by a killed process" * 400)
@@ -120,7 +120,7 @@ def test_a_log_left_beside_it_is_not_replayed(path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_graph_that_cannot_be_built_leaves_what_was_there(path: Path) -> None:
+def test_a_failed_build_preserves_the_current_file(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     bad = make_graph({"a1": "v2"})
     doubled = bad.tables["Feature"].take([0, 0])
@@ -142,7 +142,7 @@ def test_a_file_shows_one_atlas(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_several_processes_read_and_keep_what_they_opened(path: Path) -> None:
+def test_several_processes_read_the_file_that_they_opened(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     readers = [
         subprocess.Popen(
@@ -191,7 +191,7 @@ def test_a_build_elsewhere_is_waited_for_and_then_refused(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_too_little_memory_is_said(path: Path) -> None:
+def test_too_little_memory_is_reported(path: Path) -> None:
     KuzuStore.open(path, graph=make_graph).close()
     store = KuzuStore.open(path, settings=KuzuSettings(buffer_pool=16 << 20))
     with pytest.raises(OutOfRoom, match=r"KuzuSettings\.buffer_pool"):
@@ -200,7 +200,7 @@ def test_too_little_memory_is_said(path: Path) -> None:
     store.close()
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"could not be written \(File exists\)"):
         KuzuStore.open(tmp_path / "file" / "graph.kuzu", graph=make_graph)
@@ -220,7 +220,7 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(path.parent.glob("*.new*"))
 
 
-def test_a_closed_store_says_so(path: Path) -> None:
+def test_a_closed_store_raises(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     store.close()
     with pytest.raises(StoreError, match="is closed; open it again"):
@@ -245,7 +245,7 @@ def test_threads_ask_at_the_same_time(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_names_of_many_saes_are_kept(path: Path) -> None:
+def test_names_of_many_saes_are_stored(path: Path) -> None:
     graph = make_graph({f"a{i}": 'it\'s \\ "v" é\n' for i in range(200)}, features=1)
     store = KuzuStore.open(path, graph=lambda: graph)
     assert {n: loaded.fingerprint for n, loaded in store.contents().items()} == graph.fingerprints

@@ -47,7 +47,7 @@ def test_a_table_of_several_kinds_has_the_columns_of_all(folder):
     ]
 
 
-def test_the_hash_says_what_not_when(tmp_path):
+def test_the_hash_covers_content_and_not_time(tmp_path):
     first = small_atlas(tmp_path / "a.atlas").sound().parts
     second = small_atlas(tmp_path / "b.atlas").sound().parts
     assert {k: p.manifest.hash for k, p in first.items()} == {
@@ -79,7 +79,7 @@ def test_a_missing_file_is_found(folder):
         (lambda said: said.update(unheard_of=1), "cannot be read"),
     ],
 )
-def test_a_part_with_a_changed_manifest_is_left_out_and_told(folder, change, reason):
+def test_a_part_with_a_changed_manifest_is_broken_and_reported(folder, change, reason):
     path = folder.part("sae", "one") / "manifest.json"
     said = json.loads(path.read_text())
     change(said)
@@ -91,7 +91,7 @@ def test_a_part_with_a_changed_manifest_is_left_out_and_told(folder, change, rea
     assert assemble(folder).tables["Feature"]["sae"].unique().to_pylist() == ["two"]
 
 
-def test_a_manifest_cut_short_is_told_and_the_sae_can_be_removed(folder):
+def test_a_truncated_manifest_is_reported_and_the_sae_can_be_removed(folder):
     path = folder.part("sae", "one") / "manifest.json"
     path.write_text(path.read_text()[:100])
     assert "cannot be read" in folder.sound().broken["sae/one"]
@@ -173,7 +173,7 @@ def test_an_edge_to_nothing_is_refused(folder):
         assemble(folder)
 
 
-def test_a_part_whose_ancestor_was_made_anew_is_stale(folder):
+def test_a_part_whose_ancestor_was_computed_again_is_stale(folder):
     write_sae(folder, "one", 4)
     sound = folder.sound()
     assert "statistics/one" not in sound.parts
@@ -181,7 +181,7 @@ def test_a_part_whose_ancestor_was_made_anew_is_stale(folder):
     assert assemble(folder).tables["Feature"].column("active_tokens").null_count == 6
 
 
-def test_a_part_whose_ancestor_is_gone_is_stale_and_so_are_its_heirs(folder):
+def test_a_part_with_a_missing_ancestor_and_its_descendants_are_stale(folder):
     statistics = read_manifest(folder.part("statistics", "one"))
     heir = Manifest("notes", "one", saes=("one",),
                     made_from={"statistics/one": statistics.manifest.hash})  # fmt: skip
@@ -244,7 +244,7 @@ def test_a_writer_killed_at_the_first_file_blocks_nobody(tmp_path):
     assert Folder.create(tmp_path / "a.atlas").corpus is None
 
 
-def test_opening_what_is_no_atlas(tmp_path):
+def test_opening_a_path_that_is_not_an_atlas_is_refused(tmp_path):
     with pytest.raises(BadInput, match="There is no atlas at"):
         Folder.open(tmp_path / "none.atlas")
     (tmp_path / "file").write_text("x")
@@ -263,7 +263,7 @@ def test_a_newer_atlas_is_refused(folder):
         Folder.open(folder.path)
 
 
-def test_a_broken_atlas_json_is_told(folder):
+def test_a_broken_atlas_json_is_reported(folder):
     (folder.path / "atlas.json").write_text("{")
     with pytest.raises(BrokenPart, match="cannot be read"):
         Folder.open(folder.path)

@@ -101,7 +101,7 @@ def test_json_in_a_script_reads_back_as_it_was():
     assert not any(c in text for c in "<>&\u2028")
 
 
-def test_a_report_escapes_what_it_shows():
+def test_a_report_escapes_untrusted_text():
     rows = [{"name": t} for t in HOSTILE]
     text = page(
         HOSTILE[0], [table(rows, {"name": HOSTILE[1]}, caption=HOSTILE[2]), paragraphs(*HOSTILE)]
@@ -111,7 +111,7 @@ def test_a_report_escapes_what_it_shows():
     assert (found.scripts, found.handlers) == ([], [])
 
 
-def test_no_output_for_people_reaches_a_terminal_with_what_it_obeys(capsys):
+def test_printed_output_has_no_control_characters(capsys):
     print_table([{"token": t} for t in HOSTILE], title=HOSTILE[5])
     Bars().report(" ".join(HOSTILE))
     with Bars().stage(HOSTILE[5]):
@@ -123,7 +123,7 @@ def test_no_output_for_people_reaches_a_terminal_with_what_it_obeys(capsys):
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_error_shows_what_was_typed_without_obeying_it(as_json, capsys):
+def test_an_error_escapes_control_characters_of_the_input(as_json, capsys):
     with pytest.raises(SystemExit):
         main(["query", HOSTILE[5], *(["--json"] if as_json else [])])
     out, err = capsys.readouterr()

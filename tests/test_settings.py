@@ -60,7 +60,7 @@ class Example:
         ({"hidden": 3}, "hidden is 3; expected a text."),
     ],
 )
-def test_a_value_out_of_range_is_refused_with_what_was_expected(values, message):
+def test_a_value_out_of_range_is_refused_with_the_expected_range(values, message):
     with pytest.raises(BadInput) as error:
         Example(**values)
     assert message in str(error.value)
@@ -112,7 +112,7 @@ def test_options_written_from_settings_give_the_same_settings():
     assert "--share" in flags_for(Example, asdict(Example()), every=True)
 
 
-def test_a_manifest_of_another_version_gives_defaults_for_what_it_lacks():
+def test_missing_fields_of_a_manifest_get_their_defaults():
     stored = {"count": 2, "rates": [0.5], "gone": 1}
     assert read_settings(Example, stored) == Example(count=2, rates=(0.5,))
 

@@ -88,13 +88,13 @@ def test_lists_of_properties(filled: Store) -> None:
     assert found.sort_by("id")["t"].to_pylist() == wanted
 
 
-def test_a_whole_node_is_its_properties(filled: Store) -> None:
+def test_a_returned_node_is_its_properties(filled: Store) -> None:
     wanted = next(r for r in rows_of(make_graph(), "Feature") if r["id"] == "a1/0")
     found = filled.query("MATCH (f:Feature {id: 'a1/0'}) RETURN f", {})
     assert found.to_pylist() == [{"f": wanted}]
 
 
-def test_a_whole_edge_is_its_properties(filled: Store) -> None:
+def test_a_returned_edge_is_its_properties(filled: Store) -> None:
     wanted = rows_of(make_graph(), "FIRES_ON")
     found = filled.query(
         "MATCH (f:Feature)-[e:FIRES_ON]->(t:Token) RETURN f.id AS f, t.id AS t, e", {}
@@ -144,7 +144,7 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
         ("MATCH p = (:Feature)-[:IN_SAE]->(:SAE) RETURN p", {}, "A path cannot be a column"),
     ],
 )  # fmt: skip
-def test_a_bad_query_is_told_in_one_sentence(
+def test_a_bad_query_is_reported_in_one_sentence(
     filled: Store, cypher: str, params: dict[str, object], said: str
 ) -> None:
     with pytest.raises(QueryFailed, match=said) as failure:
@@ -214,9 +214,7 @@ def test_a_query_that_writes_is_refused(filled: Store, cypher: str) -> None:
         "RETURN 'not closed",
     ],
 )
-def test_what_reaches_outside_the_graph_is_refused(
-    filled: Store, cypher: str, tmp_path: Path
-) -> None:
+def test_effects_outside_the_graph_are_refused(filled: Store, cypher: str, tmp_path: Path) -> None:
     with pytest.raises(QueryFailed):
         filled.query(cypher.replace("{0}", f"{tmp_path}/out.csv"), {})
     assert not list(tmp_path.glob("out*"))
@@ -259,7 +257,7 @@ def test_a_query_nested_too_deeply_is_refused_before_an_engine_reads_it(
         ("RETURN $1a AS x", "split differently"),
     ],
 )
-def test_what_engines_plan_too_long_or_split_differently_is_refused(
+def test_queries_that_engines_plan_too_long_or_split_differently_are_refused(
     filled: Store, cypher: str, said: str
 ) -> None:
     with pytest.raises(QueryFailed, match=said):
@@ -354,7 +352,7 @@ def test_a_child_that_crashes_is_reported_in_one_message(
         store.close()
 
 
-def test_a_long_query_is_given_up(filled: Store) -> None:
+def test_a_long_query_is_stopped(filled: Store) -> None:
     cypher = (
         "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b RETURN sum(a % 7 + b % 11) AS n"
     )

@@ -38,7 +38,7 @@ def test_an_empty_store_gives_empty_tables(store: Store) -> None:
 
 
 @pytest.mark.parametrize("nulls", [0.0, 0.3, 1.0])
-def test_tables_are_what_was_put_in(store: Store, nulls: float) -> None:
+def test_tables_equal_the_input(store: Store, nulls: float) -> None:
     graph = make_graph(nulls=nulls, features=12)
     put(store, graph)
     assert_shows(store, graph)
@@ -65,7 +65,7 @@ def test_an_unknown_table_is_named(store: Store) -> None:
         store.table("Featur")
 
 
-def test_rows_in_slices_and_chunks_are_loaded_as_they_stand(store: Store) -> None:
+def test_rows_in_slices_and_chunks_are_loaded_in_order(store: Store) -> None:
     graph = make_graph()
     tables = {n: t.slice(0, 3) for n, t in graph.tables.items()}
     chunked = {
@@ -79,7 +79,7 @@ def test_rows_in_slices_and_chunks_are_loaded_as_they_stand(store: Store) -> Non
 # ---- plan and sync
 
 
-def test_a_plan_tells_new_changed_dropped_and_kept(store: Store) -> None:
+def test_a_plan_lists_new_changed_removed_and_unchanged_saes(store: Store) -> None:
     put(store, make_graph({"a1": "v1", "a2": "v1", "b1": "v1"}))
     plan = store.plan(make_graph({"a1": "v1", "a2": "v2", "c1": "v1"}))
     assert (plan.add, plan.replace, plan.remove, plan.keep) == (("c1",), ("a2",), ("b1",), ("a1",))
@@ -120,7 +120,7 @@ V1 = {"a1": "v1", "a2": "v1", "b1": "v1"}
 
 
 @pytest.mark.parametrize("nulls", [0.0, 1.0])
-def test_edges_between_features_are_what_was_put_in(store: Store, nulls: float) -> None:
+def test_edges_between_features_equal_the_input(store: Store, nulls: float) -> None:
     graph = edge_graph(V1, nulls=nulls)
     assert all(graph.tables[name].num_rows for name in FEATURE_EDGES)
     put(store, graph)
@@ -163,7 +163,7 @@ def test_matches_of_a_partner_that_does_not_change_are_pushed_once(store: Store)
     assert_shows(store, after)
 
 
-def test_edges_are_asked_in_both_directions(store: Store) -> None:
+def test_edges_are_queried_in_both_directions(store: Store) -> None:
     graph = edge_graph(V1)
     put(store, graph)
     for name, other in (("CO_ACTIVATES", "a2"), ("MATCHES", "a1"), ("MATCHES", "b1")):
@@ -280,7 +280,7 @@ def test_maps_follow_their_model(store: Store) -> None:
     assert store.table("MAPS_TO").num_rows == 0
 
 
-def test_nodes_nobody_shares_any_more_are_gone(store: Store) -> None:
+def test_unused_shared_nodes_are_deleted(store: Store) -> None:
     put(store, make_graph(("a1", "a2", "b1")))
     assert set(store.table("Model")["name"].to_pylist()) == {"model a", "model b"}
     put(store, make_graph(("a1", "a2")))
@@ -310,7 +310,7 @@ def test_a_name_of_another_atlas_is_refused(store: Store) -> None:
     assert_shows(store, mine)
 
 
-def test_a_sync_tells_how_far_it_is(store: Store) -> None:
+def test_a_sync_reports_its_progress(store: Store) -> None:
     class Heard:
         def __init__(self) -> None:
             self.done, self.total = Counter[str](), {}

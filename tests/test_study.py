@@ -68,7 +68,7 @@ def path(tmp_path):
     return folder.path
 
 
-def test_each_task_gets_a_part_with_what_it_was_made_from(path):
+def test_each_task_gets_a_part_that_records_its_inputs(path):
     recorded = RecordingProgress()
     results = run_study(CountStudy(CountSettings(2)), path, progress=recorded)
     assert results.rows == [{"sae": "a", "letters": 2}, {"sae": "ab", "letters": 4}]
@@ -84,7 +84,7 @@ def test_each_task_gets_a_part_with_what_it_was_made_from(path):
     assert not list(Folder.open(path).cache.iterdir())
 
 
-def test_what_is_stored_with_the_same_settings_is_read(path):
+def test_a_result_stored_with_the_same_settings_is_read(path):
     run_study(CountStudy(), path, ["a"])
     recorded = RecordingProgress()
     (result,) = run_study(CountStudy(fail=True), path, ["a"], progress=recorded)
