@@ -72,7 +72,7 @@ def test_control_characters_and_nulls_are_written_soundly(tmp_path, monkeypatch,
         0, id="a/0", top_token="\x00\x1b<&>\t☃\r\n\ufffe\uffff\ud800", dead=False, frequency=None
     )
     graph.add_node(1, id="a/1", top_token="", dead=True, frequency=0.5)
-    graph_export._plain(graph)
+    graph_export._make_writable(graph)
     graph_export._write(graph, tmp_path / "g", form=form)
     found = READ[form](tmp_path / "g")
     assert found.nodes[0]["top_token"] == "\u2400\u241b<&>\t☃␍\n\ufffd\ufffd\ufffd"
