@@ -615,7 +615,7 @@ def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
 
 def test_other_settings_are_refused_under_the_same_name(whole, lm, documents):
     path, _ = whole
-    with pytest.raises(RequestError, match="k: 4 stored, 3 now"):
+    with pytest.raises(RequestError, match="k: 4 there, 3 now"):
         study(path, lm, documents, dataclasses.replace(SETTINGS, k=3))
 
 
