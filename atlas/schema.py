@@ -205,7 +205,7 @@ NODES: tuple[Node, ...] = (
         P("size", "int64", "number of features", "features"),
         P("edges", "int64", "edges between its features", "edges"),
         P("inner_share", "double", "weight of its inner edges / weight of all edges of its features, each end counted; weighted as by `weighted_by`"),
-        P("conductance", "double", "weight of the edges that leave it / the smaller of the weights inside and outside; null if one of these is 0"),
+        P("conductance", "double", "weight of the edges that leave it / the smaller of the total edge weights of its features and of all others; null if one of these is 0"),
         P("tokens", "string[]", "texts of the tokens that distinguish it most from other communities, most distinctive first"),
         P("weighted_by", "string", "edge weight of the community search: 'total' (`count` × `weight`), 'weight', 'count', or 'none'"),
         P("min_count", "int64", "lowest `count` of the edges in the community search", "tokens"),

@@ -169,7 +169,9 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
 @click.command()
 @click.argument("url", envvar="NEO4J_URI")
 @click.option("--username", envvar="NEO4J_USERNAME", show_envvar=True, help="Default: neo4j.")
-@click.option("--password", envvar="NEO4J_PASSWORD", show_envvar=True, help="Prefer the variable.")
+@click.option(
+    "--password", envvar="NEO4J_PASSWORD", show_envvar=True, help="Prefer the environment variable."
+)
 @click.option("--database", help="Database of the server.")
 @click.option(
     "--as",
