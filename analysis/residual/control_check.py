@@ -1,27 +1,30 @@
-"""Whether components take away as much of the target as the map does, to be a control of it."""
+"""Check that the components control removes as much variance of the target as the map."""
 
 from collections.abc import Sequence
 
 __all__ = ["NEARLY", "unlike"]
 
-#: By how much of what the map takes away components may differ from it and be told of as its like.
+#: Largest relative difference between the variance removed by components and by the map.
 NEARLY = 0.1
 
 
 def unlike(shares: Sequence[float], taken: float) -> str:
-    """Say why components do not take away as much as the map does; empty if they do.
+    """Return why components are not a valid control of the map; empty if they are.
 
     Parameters
     ----------
     shares
-        Share of the target's variance that each draw takes away.
+        Share of the target's variance that each draw removes.
     taken
-        That which the map takes away.
+        Share that the map removes.
     """
     if taken <= 0:
-        return f"the map takes nothing away ({taken:.1%} of the variance)"
+        return f"the map removes no variance ({taken:.1%})"
     apart = [share for share in shares if abs(share - taken) > NEARLY * taken]
     if not apart:
         return ""
-    told = ", ".join(f"{share:.1%}" for share in apart)
-    return f"of {len(shares)} draw(s) {len(apart)} take another share of the variance away ({told}, and the map {taken:.1%})"
+    listed = ", ".join(f"{share:.1%}" for share in apart)
+    return (
+        f"{len(apart)} of {len(shares)} draw(s) remove a different share of the variance than the map ({listed}; "
+        f"the map removes {taken:.1%})"
+    )

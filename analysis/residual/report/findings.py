@@ -1,4 +1,4 @@
-"""What an atlas knows of its dataset geometry, gathered once for the report: maps, study, differences, verdicts."""
+"""The data of a report on dataset geometry: maps, residual study, differences of arms, verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 
 __all__ = ["Findings", "Mapped", "find", "verdicts_of"]
 
-#: The controls that the headline rests on: any such share taken away, and the token itself.
+#: The controls of the headline: random components removed, and token means removed.
 CONTROL, EXTREME = "components", "token-means"
 
-#: Columns of MAPS_TO that are told beside those of the sweep.
+#: Columns of MAPS_TO that are reported in addition to those of the sweep.
 _ERRORS = ("mse_in_sample", "mse_with_bos")
 
 
-#: Settings of maps that say how text is laid out: they come from an SAE.
+#: Settings of maps on the layout of the text, which come from an SAE.
 _LAYOUT = ("context_size", "prepend_bos", "batch_tokens")
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """The maps of one model that were made with the same settings, so that one command makes them.
+    """The maps of one model that share their settings, so that one command reproduces them.
 
     Parameters
     ----------
     model
-        Its name in the atlas.
+        Name of the model in the atlas.
     source
-        Name or folder it was opened from; ``"memory"``, or None where that is not known.
+        Name or folder the model was opened from; ``"memory"``, or None if unknown.
     read
-        Whether an SAE of the atlas reads it.
+        Whether an SAE of the atlas reads the model.
     targets
-        Hooks mapped to; ``all`` stands for the residual stream after every block.
+        Target hooks; ``all`` stands for the residual stream after every block.
     settings
-        As the parts hold them, but for how text is laid out.
+        Settings as stored in the parts, without the layout of the text.
     like
-        The SAE whose layout of the text they have, where it is not the default.
+        The SAE whose text layout the maps use, if it is not the default.
     """
 
     model: str
@@ -68,12 +68,12 @@ class Mapped:
 
 @dataclass(frozen=True)
 class SaeRecord:
-    """What an SAE was made from that no study trained.
+    """The origin of an SAE that no study trained.
 
     Parameters
     ----------
     source, model
-        Where it and the model it reads came from; ``"memory"``, or None where that is not known.
+        Origin of the SAE and of the model that it reads; ``"memory"``, or None if unknown.
     """
 
     source: str | None
@@ -87,37 +87,37 @@ class Findings:
     Parameters
     ----------
     atlas
-        Its name.
+        Name of the atlas.
     corpus
-        What it says of its text.
+        Stored record of the text of the atlas.
     source
-        Hook that is mapped and probed from.
+        Hook of the site that is mapped and probed from.
     maps
         Rows of the layer sweep, for all models.
     edges
-        The edges MAPS_TO from that hook, as they are.
+        The stored edges MAPS_TO from that hook.
     verdicts_by_layer
         Rows of verdicts by model and layer, of one run.
     study
         The residual study, if there is one.
     arms, scores, matches
-        Rows that describe its arms, the scores of their probes as the source told its own, and
-        the matches between them.
+        Rows on the arms of the study, on the scores of their probes in the form of the original
+        study, and on the matches between arms.
     differences
-        Those of the study, of two arms that were probed each.
+        Differences between pairs of probed arms.
     verdicts
-        Residual against baseline, components and token means, in this order; none without a
-        study.
+        Comparisons of residual with baseline, components and token means, in this order; empty
+        without a study.
     headline
-        What the last two force; empty without a study.
+        The last two verdicts in words; empty without a study.
     asked
-        The options that the report was asked with, by their names on the command line.
+        Options of the report, by their names on the command line.
     mapped
-        How the maps were made, by model and settings.
+        Settings of the maps, by model.
     ingested
-        What the SAEs were made from that no study trained, by name; the first that was made comes first.
+        Origin of each SAE that no study trained, by name, in order of creation.
     floors
-        The model of random weights that was named for a model.
+        The random-weight baseline of each model, by name of the model.
     """
 
     atlas: str
@@ -139,7 +139,7 @@ class Findings:
     floors: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
-        """Return the difference of two arms, if both were probed."""
+        """Return the difference between two arms, or None if one was not probed."""
         return next((d for d in self.differences if (d.one, d.other) == (one, other)), None)
 
 
@@ -153,19 +153,19 @@ def find(
     margin: float = MARGIN,
     strata: int = 5,
 ) -> Findings:
-    """Gather what a report says.
+    """Compute all numbers of a report.
 
     Parameters
     ----------
     atlas
-        The atlas, a folder.
+        The atlas, opened from a folder.
     study
-        Name of its residual study; the first one if None.
+        Name of the residual study; the first one if None.
     site
-        Hook that was mapped and probed from; if None, the source of the study, or the
-        embedding where there is no study.
+        Hook that is mapped and probed from; if None, the source of the study, or the
+        embedding if there is no study.
     run
-        Which probes of the study's SAEs; see ``open_study``.
+        Run of the probes of the study's SAEs; see ``open_study``.
     floors
         Models of random weights; see ``floors_beside``.
     margin
@@ -175,12 +175,12 @@ def find(
 
     Raises
     ------
-    RequestError
-        If the atlas is on a server, which keeps no parts.
+    Asked
+        If the atlas is on a server, which stores no parts.
     """
     if atlas.folder is None:
         raise RequestError(
-            f"{atlas.url} is a server, and studies lie in the folder of the atlas; name that folder."
+            f"{atlas.url} is a server, but studies are stored in the folder of the atlas; pass that folder."
         )
     folder = atlas.folder
     sound = folder.sound()
@@ -192,15 +192,15 @@ def find(
     edges = [
         row for row in atlas.table("MAPS_TO").to_pylist() if row["source"].endswith(f"/{site}")
     ]
-    told = {row["source"].rpartition("/")[0] for row in edges}
+    models = {row["source"].rpartition("/")[0] for row in edges}
     if len(probes):
-        told |= {one.rpartition("/")[0] for one in probes["site_id"] if one.endswith(f"/{site}")}
-    beside = floors_beside(atlas, floors, told=told, source=site)
-    by_layer = verdict_rows(probes, source=site, without=less, floors=beside) if len(probes) else []
-    maps = sweep_rows(atlas, source=site, floors=beside)
+        models |= {one.rpartition("/")[0] for one in probes["site_id"] if one.endswith(f"/{site}")}
+    baselines = floors_beside(atlas, floors, told=models, source=site)
+    by_layer = verdict_rows(probes, source=site, without=less, floors=baselines) if len(probes) else []
+    maps = sweep_rows(atlas, source=site, floors=baselines)
     differences = [] if opened is None else _differences(opened, strata)
     verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
-    of = {verdict.control: verdict for verdict in verdicts}
+    by_control = {verdict.control: verdict for verdict in verdicts}
     marks = {} if opened is None else {p.sae: token_marks(sound, p.sae) for p in opened.probed}
     return Findings(
         atlas=folder.name,
@@ -215,16 +215,16 @@ def find(
         matches=[] if opened is None else match_rows(sound, opened),
         differences=differences,
         verdicts=verdicts,
-        headline=headline(of[CONTROL], of[EXTREME], source=place_of(site)) if verdicts else "",
+        headline=headline(by_control[CONTROL], by_control[EXTREME], source=place_of(site)) if verdicts else "",
         asked=asked,
         mapped=_mapped(atlas, sound, site),
         ingested=_ingested(sound),
-        floors=beside,
+        floors=baselines,
     )
 
 
 def _mapped(atlas: "Atlas", sound: "Sound", site: str) -> list[Mapped]:
-    """Return how the maps from a place were made."""
+    """Return model, targets and settings of each group of maps from a site."""
     layers = {row["name"]: row["layers"] for row in atlas.table("Model").to_pylist()}
     readers: dict[str, list[str]] = {}
     for row in sorted(atlas.table("SAE").to_pylist(), key=lambda row: str(row["name"])):
@@ -233,22 +233,22 @@ def _mapped(atlas: "Atlas", sound: "Sound", site: str) -> list[Mapped]:
     for part in sound.of("transcoder"):
         edges = part.table("MAPS_TO").to_pylist()
         hooks = [e["target"].rpartition("/")[2] for e in edges if e["source"].endswith(f"/{site}")]
-        model, said = part.manifest.sources["model"], dict(part.manifest.settings)
-        key = model["name"], repr(sorted(said.items()))
-        found.setdefault(key, (model, said, []))[2].extend(hooks)
+        model, settings = part.manifest.sources["model"], dict(part.manifest.settings)
+        key = model["name"], repr(sorted(settings.items()))
+        found.setdefault(key, (model, settings, []))[2].extend(hooks)
     return [
         Mapped(
             model["name"], model.get("source"), model["name"] in readers,
             _targets(hooks, site, layers.get(model["name"])),
-            {k: v for k, v in said.items() if k not in _LAYOUT},
-            _like(sound, said, readers.get(model["name"], [])),
+            {k: v for k, v in settings.items() if k not in _LAYOUT},
+            _like(sound, settings, readers.get(model["name"], [])),
         )
-        for model, said, hooks in found.values() if hooks
+        for model, settings, hooks in found.values() if hooks
     ]  # fmt: skip
 
 
 def _targets(hooks: Sequence[str], site: str, layers: int | None) -> tuple[str, ...]:
-    """Return the targets as the command names them."""
+    """Return the targets as options of the command."""
     every = [f"blocks.{i}.hook_resid_post" for i in range(layers or 0)]
     every = [hook for hook in every if hook != site]
     if not every or not set(every) <= set(hooks):
@@ -256,23 +256,23 @@ def _targets(hooks: Sequence[str], site: str, layers: int | None) -> tuple[str, 
     return ("all", *sorted(set(hooks) - set(every)))
 
 
-def _like(sound: "Sound", said: Mapping[str, Any], readers: Sequence[str]) -> str | None:
-    """Return an SAE whose layout of the text maps have, unless the one taken by default has it."""
-    wanted = {name: said.get(name) for name in _LAYOUT}
-    of = {sae: sound.parts[f"sae/{sae}"].manifest.settings for sae in sound.saes}
-    same = [sae for sae in of if {name: of[sae].get(name) for name in _LAYOUT} == wanted]
+def _like(sound: "Sound", settings: Mapping[str, Any], readers: Sequence[str]) -> str | None:
+    """Return an SAE with the same text layout as the maps; None if the default SAE has it."""
+    wanted = {name: settings.get(name) for name in _LAYOUT}
+    by_sae = {sae: sound.parts[f"sae/{sae}"].manifest.settings for sae in sound.saes}
+    same = [sae for sae in by_sae if {name: by_sae[sae].get(name) for name in _LAYOUT} == wanted]
     usual = next(iter(readers or sound.saes), None)
     return None if None in wanted.values() or not same or usual in same else same[0]
 
 
 def _ingested(sound: "Sound") -> dict[str, SaeRecord]:
-    """Return what the SAEs were made from that no study trained."""
+    """Return the origin of each SAE that no study trained."""
     trained = {sae for part in sound.of("residual") for sae in part.manifest.saes}
     first = sorted(sound.of("sae"), key=lambda part: part.manifest.created)
-    of = {part.manifest.name: part.manifest.sources for part in first}
+    origins = {part.manifest.name: part.manifest.sources for part in first}
     return {
-        sae: SaeRecord(said.get("sae", {}).get("source"), said.get("model", {}).get("source"))
-        for sae, said in of.items()
+        sae: SaeRecord(origin.get("sae", {}).get("source"), origin.get("model", {}).get("source"))
+        for sae, origin in origins.items()
         if sae not in trained
     }
 
@@ -280,14 +280,14 @@ def _ingested(sound: "Sound") -> dict[str, SaeRecord]:
 def verdicts_of(
     study: Study, differences: Sequence[Difference], margin: float = MARGIN
 ) -> list[Verdict]:
-    """Return the verdict against each of the other arms, or say what it lacks."""
+    """Return the verdict of the comparison of residual with each other arm."""
     found = {d.other: d for d in differences if d.one == "residual"}
     return [
         judge(
             found.get(arm),
             margin=margin,
             against=arm,
-            why=_lacking(study, arm),
+            why=_missing(study, arm),
             unfit=_unfit(study, arm),
         )
         for arm in AGAINST
@@ -295,54 +295,60 @@ def verdicts_of(
 
 
 def _unfit(study: Study, arm: str) -> str:
-    """Say why an arm is no control of what the map takes away; empty if it is."""
+    """Return why an arm is not a valid control of the map; empty if it is."""
     if arm == EXTREME and study.old_means:
         return (
-            "its token means were made by an earlier version, and `atlas residual` with --replace makes "
-            "them anew"
+            "its token means were computed by an earlier version; recompute them with `atlas residual` and "
+            "--replace"
         )
     if arm == EXTREME and study.all_prior:
         at_embedding = study.read_from == EMBEDDING
-        no_more = "no more away than the map does" if at_embedding else "nothing of the token away"
-        return f"its token means take {no_more}, as the token told nothing beyond on documents left out"
+        return (
+            "its token means remove no more than the map does, because the token id predicted nothing beyond "
+            "the map on held-out documents"
+            if at_embedding
+            else "its token means remove no token information, because the token id predicted nothing beyond "
+            "the overall mean on held-out documents"
+        )
     if arm == EXTREME and not study.chosen:
-        return "by how much its token means are shrunk could not be chosen, for lack of documents"
+        return "there were too few documents to choose the shrinkage of its token means"
     if arm == CONTROL and "removed_share" in study.arms:
-        return _taken_apart(study.arms)
+        return _component_mismatch(study.arms)
     return ""
 
 
-def _taken_apart(arms: pd.DataFrame) -> str:
-    """Say if components hold another share than the map took, or the same ones were drawn each time."""
+def _component_mismatch(arms: pd.DataFrame) -> str:
+    """Return how the components differ from the map in removed variance, or that all draws are equal."""
     taken = arms.loc[arms["arm"] == "residual", "removed_share"].mean()
     control = arms[arms["arm"] == CONTROL].drop_duplicates(["draw", "removed_share"])
-    if taken != taken or not len(control):  # an arm is not there
+    if taken != taken or not len(control):  # an arm is missing
         return ""
     if why := unlike(control["removed_share"].tolist(), taken):
         return why
     by_seed = arms[arms["arm"] == CONTROL].groupby("seed")["removed_share"]
     several = by_seed.nunique()[by_seed.size() > 1]
     if len(several) and (several == 1).all():
-        return "all draws of the control took the very same share away, so they are of the same directions"
+        return "all draws of the control removed exactly the same share of the variance, so they chose the same directions"
     return ""
 
 
-def _lacking(study: Study, arm: str) -> str:
+def _missing(study: Study, arm: str) -> str:
+    """Return which SAEs or probes of a comparison are missing."""
     trained = set(study.arms["arm"])
-    if lacking := [name for name in ("residual", arm) if name not in trained]:
-        return f"the study has no SAEs of {' and '.join(lacking)}"
-    lacking = [name for name in ("residual", arm) if not study.of(name)]
-    return f"the SAEs of {' and '.join(lacking)} were not probed from {study.site}"
+    if missing := [name for name in ("residual", arm) if name not in trained]:
+        return f"the study has no SAEs of {' and '.join(missing)}"
+    missing = [name for name in ("residual", arm) if not study.of(name)]
+    return f"the SAEs of {' and '.join(missing)} were not probed from {study.site}"
 
 
 def _with_errors(
     maps: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the rows of the sweep with the errors that it leaves out."""
-    of = {(edge["target"], edge["run"]): edge for edge in edges}
+    """Return the rows of the sweep with the mean squared errors of their edges."""
+    edge_of = {(edge["target"], edge["run"]): edge for edge in edges}
     return [
         dict(row)
-        | {name: of[f"{row['model']}/{row['target']}", row["run"]][name] for name in _ERRORS}
+        | {name: edge_of[f"{row['model']}/{row['target']}", row["run"]][name] for name in _ERRORS}
         for row in maps
     ]
 
@@ -357,7 +363,7 @@ def _differences(study: Study, strata: int) -> list[Difference]:
 
 
 def _one_run(rows: Sequence[Mapping[str, Any]], study: Study | None) -> list[Mapping[str, Any]]:
-    """Return the rows of the study's run, or of the first by document."""
+    """Return the rows of the study's run, or of the first run that splits by document."""
     runs = sorted({row["run"] for row in rows}, key=lambda r: (not r.startswith("document"), r))
     if not runs:
         return []

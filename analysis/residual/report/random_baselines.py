@@ -1,4 +1,4 @@
-"""Floors: which model of random weights stands beside which other, by shape."""
+"""Random-weight baselines (floors): assign each to the models of the same shape."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,32 +14,32 @@ __all__ = ["floors_beside"]
 def floors_beside(
     atlas: "Atlas", floors: Sequence[str], *, told: set[str], source: str = "hook_embed"
 ) -> dict[str, str]:
-    """Return the floor of each model that has one: that of its width and number of blocks.
+    """Return the floor of each model: the random-weight model of equal width and number of blocks.
 
     Parameters
     ----------
     atlas
         The atlas.
     floors
-        Names of models of random weights.
+        Names of models with random weights.
     told
-        Models of which there is something to tell: maps from the source, or probes.
+        Models with maps from the source, or with probes.
     source
-        TransformerLens name of the place mapped and probed from; for the hint of an error.
+        TransformerLens name of the site mapped and probed from; for the hint of an error.
 
     Raises
     ------
     UnknownName
-        If there is nothing to tell of a floor.
+        If a floor has neither maps nor probes.
     BadInput
-        If a floor has the shape of no other model, or two floors have the same shape.
+        If no other model has the shape of a floor, or two floors have the same shape.
     """
     for name in floors:
         if name not in told:
             raise UnknownName(
                 "model with maps or probes", name, known=told,
-                hint=f"`atlas transcoder --model {name}=FOLDER --from {source}` makes maps of it, "
-                "`atlas residual --model FOLDER` SAEs that are probed.",
+                hint=f"Run `atlas transcoder --model {name}=FOLDER --from {source}` to compute its maps, or "
+                "`atlas residual --model FOLDER` to train and probe SAEs on it.",
             )  # fmt: skip
     rows = atlas.table("Model").to_pylist()
     shape = {row["name"]: (row["d_model"], row["layers"]) for row in rows}
@@ -49,15 +49,15 @@ def floors_beside(
             f"The floors {twice[0]} and {of_shape[shape[twice[0]]]} have the same shape; name one floor for "
             "each shape."
         )
-    beside = {
+    floor_of = {
         name: of_shape[shape[name]]
         for name in sorted(told - set(floors))
         if shape[name] in of_shape
     }
-    if unused := set(floors) - set(beside.values()):
+    if unused := set(floors) - set(floor_of.values()):
         raise BadInput(
-            f"No other model of this atlas has the width and blocks of {', '.join(sorted(unused))}, so it is "
-            "no floor of any; name a model of random weights made from the same configuration "
-            "(`atlas random-weights MODEL` makes one)."
+            f"No other model of this atlas has the width and number of blocks of {', '.join(sorted(unused))}. "
+            "Name a model with random weights and the configuration of the trained model; "
+            "`atlas random-weights MODEL` writes one."
         )
-    return beside
+    return floor_of

@@ -1,4 +1,4 @@
-"""What a report on dataset geometry says in words: the question, what may be concluded and what not."""
+"""Text of a report on dataset geometry: the question, the conclusions, and their limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,134 +23,134 @@ __all__ = [
 ]
 
 ASKS: dict[str, str] = {
-    "baseline": "what the source claimed; true almost by construction",
-    "components": "is it more than taking any such share away does?",
-    "token-means": "is it more than taking the token itself away does?",
+    "baseline": "the claim of the original study; true almost by construction",
+    "components": "is the effect larger than that of removing any equal share of the variance?",
+    "token-means": "is the effect larger than that of removing the token?",
 }
-"""What each comparison asks, in order."""
+"""The question of each comparison, in order."""
 
 HOW = (
-    "Each difference compares features of like frequency: features of both arms are divided into strata of "
-    "validation positives, and the differences of strata are weighted by the features both arms have there. "
-    "The replicate is the training seed. The interval adds the variance among seeds, that over "
-    "documents (bootstrap draws, the same documents for every SAE and both sides) and that over draws of "
-    "components, and lies Student's t away. The sign-flip p is exact up to 20 seeds, and of 9,999 drawn flips "
-    "above; with n seeds it is never below 2 / 2ⁿ, so that six are needed for p < .05. `plain` is the difference "
-    "without strata."
+    "Each difference compares features of similar frequency. The features of both arms are divided into strata by "
+    "the number of validation positives. The difference is the mean over strata, weighted by the number of features "
+    "of both arms. The replicate is the training seed. The 95% interval uses Student's t and the sum of three "
+    "variances: among seeds, over bootstrap draws of documents (the same for every SAE), and over draws of "
+    "components. The sign-flip p is exact up to 20 seeds; above, it uses 9,999 random flips. With n seeds it is at "
+    "least 2 / 2ⁿ, so p < .05 needs six seeds. `plain` is the difference without strata."
 )
 
 
 def place(found: Findings) -> str:
-    """Return what the source is called."""
+    """Return the name of the source in sentences."""
     return place_of(found.source)
 
 
 def question(found: Findings) -> tuple[str, str, str]:
-    """Return what the report asks, how it is answered, and what token means say here."""
+    """Return the question of the report, the method, and the limits of the token-means control."""
     source = place(found)
     study = found.study
-    of = source if study is None or study.read_from == found.source else study.read_from
+    mapped = source if study is None or study.read_from == found.source else study.read_from
     return (
-        f"A deep layer of a language model holds much that {of} holds already. How much of it is an "
-        f"affine image of {of}? And of what remains when that image is taken away: are the features that "
-        f"a sparse autoencoder finds in it harder to predict from {source}?",
-        "Harder than features of the whole layer they are almost by construction: what is left of a least-squares "
-        "fit is uncorrelated with what it was fitted on. So SAEs are trained in the same way on two controls, the "
-        "layer less randomly chosen principal components of as much variance, and the layer less the mean of each "
-        "token id. The first says what taking away any such share does; the second, what taking the token itself "
-        "away does. The verdict rests on both.",
+        f"A deep layer of a language model contains much information that {mapped} contains already. How much of "
+        f"its variance does an affine map of {mapped} explain? Sparse autoencoders (SAEs) are then trained on the "
+        f"residual of this map. Are their features harder to predict from {source} than other features?",
+        "Residual features are harder to predict than features of the full layer almost by construction: the "
+        "residual of a least-squares fit is uncorrelated with its input. Therefore SAEs are also trained on two "
+        "controls. The components control removes random principal components of equal variance, and measures the "
+        "effect of removing any such share. The token-means control removes the mean of each token id, and measures "
+        "the effect of removing the token. The headline uses both controls.",
         means_here(found),
     )
 
 
 def means_here(found: Findings) -> str:
-    """Say what a verdict against token means leaves open at this source."""
+    """Return what a verdict against the token-means control leaves open at this source."""
     if found.study is not None and found.study.read_from != found.source:
         return (
-            f"The map that was taken away is from {found.study.read_from}, and probes read {place(found)}: maps told "
-            "of below are others, and a verdict against token means may come of what either place holds."
+            f"The residual removes a map from {found.study.read_from}, but the probes read {place(found)}, and the "
+            f"maps below start there too. A verdict against token means may be due to information at either site."
         )
     if found.source == EMBEDDING:
         return (
-            "From the embedding the map is a function of the token, and so are the token means. A verdict against "
-            "them says how well features are predicted, and may come of means that are poor for rare ids; "
-            "whether the map or the token means predict more of the layer is told by R² held out, below."
+            "From the embedding, both the map and the token means are functions of the token. A verdict against "
+            "token means concerns how well features are predicted, and may be due to poor means of rare ids. The "
+            "held-out R² below shows whether the map or the token means predict more of the layer."
         )
     return (
-        f"{found.source} may hold more than the token, and probes read it there too. Harder than with token means "
-        "may come of that, or of means that are poor for rare ids. Not harder does not say that the map takes away "
-        "only what the token tells: it may pass the token means in R² held out, below, all the same."
+        f"{found.source} may contain more than the token, and the probes read that too. A verdict of harder than the "
+        "token-means control may be due to this, or to poor means of rare ids. A verdict of not harder does not "
+        "imply that the map removes only token information: its held-out R² below may still exceed that of the "
+        "token means."
     )
 
 
 def reads(study: Study) -> dict[str, str]:
-    """Return what the SAEs of each arm read, in the order they are shown."""
+    """Return a description of the input of each arm's SAEs, in the order of display."""
     if study.old_means:
-        how = ", as an earlier version made it"
+        how = ", computed by an earlier version"
     elif study.all_prior:
-        how = f", which is {_prior(study)}: the token told nothing beyond it"
+        how = f", which equals {_prior(study)}: the token id predicted nothing beyond it"
     else:
         how = f", shrunk towards {_prior(study)}"
         if study.shrunk is not None:
             more = "token" if study.shrunk == 1 else "tokens"
-            how += f" (as if {study.shrunk:g} more {more} of each id were that)"
+            how += f" (with the weight of {study.shrunk:g} {more} of each id)"
         elif not study.chosen:
-            how += " (as if one more token of each id were that; there were too few documents to choose)"
+            how += " (with the weight of one token of each id; there were too few documents to choose)"
     return ARMS | {EXTREME: ARMS[EXTREME] + how}
 
 
 def _prior(study: Study) -> str:
-    """Return what token means are shrunk towards."""
+    """Return the prior that token means are shrunk towards."""
     at_embedding = study.read_from == EMBEDDING
-    return "what the map predicts of that id" if at_embedding else "the mean of all"
+    return "the prediction of the map for that id" if at_embedding else "the overall mean"
 
 
 def best_by_token(source: str) -> str:
-    """Return what the score of the best function of the token id on validation is called."""
+    """Return the name of the score of the best function of the token id on validation."""
     return "token ceiling" if source == EMBEDDING else "best by token id"
 
 
 def ceiling(found: Findings) -> str:
-    """Say what bounds the map, if anything does."""
+    """Return whether the token's η² bounds the R² of the map."""
     if found.source != EMBEDDING:
-        return "From here a map may pass the token's η², as the source holds more than the token."
-    return "In sample, no map of the embedding passes the token's η²: that is a ceiling, held-out figures have none."
+        return "From this site, a map may exceed the token's η², because the site contains more than the token."
+    return "In sample, the token's η² is a ceiling for every map of the embedding; held-out R² has no such ceiling."
 
 
 def floor_of_verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Set the verdicts on the deepest features of each model beside those of its floor."""
-    said = [
-        "A floor is a model of random weights, with SAEs trained on its own activations: what its features show as well "
-        "needs no training. Shares are of the features that pass the filter."
+    """Compare the verdicts on the deepest features of each model with those of its random-weight floor."""
+    sentences = [
+        "A floor is a model with random weights, and SAEs trained on its activations. A result that the floor shows "
+        "too does not require a trained model. Shares are of the features that pass the filter."
     ]
     there = [row for row in rows if row["floor"] is not None]
     there.sort(key=lambda row: -1 if row["layer"] is None else row["layer"])
     deepest = {row["model"]: row for row in there}
     for model, row in deepest.items():
         layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
-        said.append(
-            f"At {layer} of {model}, {row['token']:.1%} of {row['features']:,} features are told by the token and "
-            f"{row['context']:.1%} by context; at that of {row['floor']}, {row['floor_token']:.1%} and "
-            f"{row['floor_context']:.1%} of {row['floor_features']:,}."
+        sentences.append(
+            f"At {layer} of {model}, {row['token']:.1%} of {row['features']:,} features have the verdict token and "
+            f"{row['context']:.1%} the verdict context. At the same layer of the floor {row['floor']}, these are "
+            f"{row['floor_token']:.1%} and {row['floor_context']:.1%} of {row['floor_features']:,} features."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def matched(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return what the table of counterparts says, by which pairs it has."""
-    said = "One-to-one counterparts with q ≤ .05."
+    """Return the caption of the table of counterparts."""
+    caption = "One-to-one counterparts with q ≤ .05."
     if any(row["one"] == row["other"] == "baseline" for row in rows):
-        said += " Baselines of other seeds say what two trainings share anyhow."
+        caption += " Pairs of baselines with different seeds show how much two training runs share in any case."
     if all(row["seeds"] == "same" for row in rows):
-        said += (
-            " There are only pairs of one seed, which begin from the same weights and see the same tokens: they "
-            "share more than other trainings would."
+        caption += (
+            " All pairs have the same seed, and so the same initial weights and the same training tokens. They share "
+            "more than independent training runs would."
         )
-    return said
+    return caption
 
 
 def may(found: Findings) -> list[str]:
-    """Return what the numbers allow to be said, a sentence or two each."""
+    """Return the conclusions that the numbers support, in a few sentences each."""
     said = []
     for edge in _of_study(found):
         from analysis.transcoder.conclusion import conclusion
@@ -168,63 +168,67 @@ def may(found: Findings) -> list[str]:
 
 
 def _of_means(found: Findings) -> str:
-    """Say what is left where token means were taken away."""
+    """Describe the residual of the token-means control."""
     study = found.study
     if study is None or study.old_means:
-        return "The token means were made by an earlier version, and are not those that are taken away now."
+        return "The token means were computed by an earlier version, and differ from those of the present version."
     if study.all_prior:
-        return f"The token means are {_prior(study)}, and nothing else."
-    said = "Token means are means on the documents of the map"
+        return f"The token means equal {_prior(study)}."
+    fitted = "Token means are computed on the documents of the map"
     if study.shrunk == 0:
-        return f"{said}: of ids seen there often the mean is gone, and of rare ids a mean of few tokens."
+        return f"{fitted}. They remove the mean of frequent ids; for rare ids they remove a noisy mean of few tokens."
     rare = (
-        "of rarer ids what is left is nearly what the map leaves"
+        "for rarer ids the residual is nearly that of the map"
         if study.read_from == EMBEDDING
-        else "of rarer ids what their tokens tell is still there in part"
+        else "for rarer ids part of the token information remains"
     )
-    many = "" if study.shrunk is None else f" than {study.shrunk:g}"
-    return f"{said}, shrunk towards {_prior(study)}: of ids with many more tokens{many} there the mean is gone, {rare}."
+    many = "many" if study.shrunk is None else f"many more than {study.shrunk:g}"
+    return (
+        f"{fitted} and shrunk towards {_prior(study)}. The mean is removed for ids with {many} tokens in these "
+        f"documents; {rare}."
+    )
 
 
 def may_not(found: Findings) -> list[str]:
-    """Return what must not be concluded, each with its reason."""
+    """Return the conclusions that the numbers do not support, each with its reason."""
     said = []
     if (own := found.difference("residual", "baseline")) and own.mean is not None:
         said.append(
-            f"That residual features score {own.mean:+.4f} against the baseline's proves nothing by itself: "
-            "the fit makes it so. It is the controls that say whether it is more than that."
+            f"The difference of {own.mean:+.4f} between residual and baseline proves nothing by itself, because the "
+            "fit implies such a difference. Only the comparison with the controls can show more."
         )
     if (against := found.difference("residual", CONTROL)) and against.mean is not None:
         said.append(
-            "Should they be harder than with random components taken away, that says that it matters what was "
-            "taken away. It does not say that what is left is more than the features of a layer without what "
-            "the token tells: that is what token means are for."
+            "A verdict of harder than the components control shows that it matters which variance is removed. It "
+            "does not show that the residual differs from a layer without token information; the token-means "
+            "control tests that."
         )
     if found.study is not None and found.differences:
         said += _of_differences(found)
         said.append(
-            "The documents of the map and of training, and the division of the probes' documents, are the same for "
-            "all seeds: intervals are for these, and say nothing of another division."
+            "All seeds share the documents of the map, the training documents and the split of the probes' "
+            "documents. The intervals do not cover the choice of another split."
         )
         said.append(
-            "The means of arms are over the features that pass the filter, and others pass in each arm; strata "
-            "of positives make them alike in frequency, and in nothing else."
+            "The mean of each arm is over the features that pass the filter, which differ between arms. Strata of "
+            "validation positives match these features in frequency only."
         )
         said.append(
-            "Probes were held fixed when documents were drawn anew: an interval says nothing of probes trained "
-            "on other documents."
+            "The bootstrap over documents keeps the probes fixed. The intervals do not cover probes that are "
+            "trained on other documents."
         )
     said += [
-        f"What no affine map of {place(found)} predicts has not been shown to be computed by the model: "
-        "the token means say what a function of the token still does, and the tokens around it do more.",
-        "An R² in sample, or one whose tokens include BOS, says little: see the columns beside the held-out one.",
-        "One text, and the models named here: nothing is said of others.",
+        f"The residual of an affine map of {place(found)} is not shown to be computed by the model. Nonlinear "
+        "functions of the token can predict part of it, as token means show, and the surrounding tokens can predict "
+        "more.",
+        "An R² in sample, or with BOS among its tokens, is not evidence; compare it with the held-out R² next to it.",
+        "The results hold for one text and the models named here.",
     ]
     return said
 
 
 def _of_study(found: Findings) -> Sequence[Mapping[str, Any]]:
-    """Return the maps to the study's target, or the deepest one of each model."""
+    """Return the edges of the maps to the study's target, or to the deepest site of each model."""
     edges = [e for e in found.edges if e["method"] == "closed form"] or list(found.edges)
     if found.study is not None and (target := found.study.settings.get("target")):
         edges = [e for e in edges if e["target"].endswith(f"/{target}")] or edges
@@ -240,47 +244,46 @@ def _of_study(found: Findings) -> Sequence[Mapping[str, Any]]:
 
 
 def _removed(found: Findings) -> str:
-    """Say what share of the target's variance each arm went without."""
+    """Return the share of the target's variance that each arm removes."""
     if found.study is None or "removed_share" not in found.study.arms:
         return ""
     means = found.study.arms.groupby("arm")["removed_share"].mean()
-    told = [f"{arm} {means[arm]:.1%}" for arm in ("residual", CONTROL, EXTREME) if arm in means]
-    if not told:
+    shares = [f"{arm} {means[arm]:.1%}" for arm in ("residual", CONTROL, EXTREME) if arm in means]
+    if not shares:
         return ""
-    return (
-        f"Of the variance of the layer on the training documents was taken away: {', '.join(told)}."
-    )
+    return f"Share of the layer's variance removed on the training documents: {', '.join(shares)}."
 
 
 def _of_differences(found: Findings) -> list[str]:
+    """Return the limits that follow from the number of seeds and of bootstrap draws."""
     said = []
     differences: Sequence[Difference] = [d for d in found.differences if d.mean is not None]
     carries = found.difference("residual", CONTROL)
     seeds = 0 if carries is None else carries.seeds
     if seeds == 1:
         said.append(
-            "There is one training seed, so the intervals are over documents alone: another training run "
-            "could give another sign."
+            "There is one training seed, so the intervals cover documents only. Another training run could give "
+            "the opposite sign."
         )
     elif 1 < seeds < 6:
         said.append(
-            f"There are {seeds} training seeds: the sign-flip test cannot reach p < .05 with fewer than six."
+            f"There are {seeds} training seeds; the sign-flip test needs at least six to reach p < .05."
         )
     if any("documents" not in d.resampled for d in differences):
         said.append(
-            "Some probes have no draws of documents, so documents are in no interval there."
+            "Some probes have no bootstrap draws of documents; their intervals do not cover documents."
         )
     return said
 
 
 def _passed(found: Findings) -> str:
-    """Say how the share of features that pass the filter differs between arms."""
+    """Return the share of features that pass the filter, by arm."""
     rows = {row["arm"]: row for row in found.arms}
-    told = [
+    shares = [
         f"{arm} {rows[arm]['passed'].mean:.1%}"
         for arm in ("baseline", "residual", CONTROL, EXTREME)
         if arm in rows and rows[arm]["passed"].mean is not None
     ]
-    if len(told) < 2:
+    if len(shares) < 2:
         return ""
-    return f"Of their features pass the filter: {', '.join(told)}. That is a result of its own."
+    return f"Share of features that pass the filter: {', '.join(shares)}. A difference here is a result of its own."

@@ -1,4 +1,4 @@
-"""A residual study as it lies in an atlas: its arms, and the probes of each of their SAEs."""
+"""Read a residual study from an atlas: its arms, and the probes of their SAEs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -30,21 +30,21 @@ __all__ = [
     "studies",
 ]
 
-#: The arms in the order they are shown, with what each reads.
+#: The arms in the order of display, with the input of each.
 ARMS: dict[str, str] = {
     "baseline": "the target's activations",
-    "residual": "the target less what the affine map from the source predicts",
-    "components": "the target less randomly chosen principal components of as much variance",
-    "token-means": "the target less the mean of each token id",
+    "residual": "the target minus the prediction of the affine map from the source",
+    "components": "the target minus random principal components of equal variance",
+    "token-means": "the target minus the mean of each token id",
 }
 
-#: Study parts below this version have token means that were shrunk otherwise, or not at all.
+#: Study parts below this version have token means with another shrinkage, or with none.
 SHRUNK_SINCE = 3
 
-#: Where is probed from if a study does not say.
+#: Default site of the probes.
 EMBEDDING = "hook_embed"
 
-#: Which differences are told: the residual's, those of the controls, and what carries the verdict.
+#: Pairs of arms whose difference is reported: each arm with the baseline, then residual with the controls.
 PAIRS: tuple[tuple[str, str], ...] = (
     ("residual", "baseline"),
     ("components", "baseline"),
@@ -63,19 +63,19 @@ class Probed:
     sae, arm, seed, draw
         As in the study's table of arms.
     features
-        How many the SAE has.
+        Number of features of the SAE.
     asked
-        Of these, how many the filter was put to: all, or those drawn.
+        Number of these features that the filter was applied to: all, or a random sample.
     left_out
-        How many did not pass the filter, by reason.
+        Number of features that did not pass the filter, by reason.
     table
-        A row for each feature that was probed: the columns of PREDICTED_FROM, and ``idx``.
+        A row for each probed feature: the columns of PREDICTED_FROM, and ``idx``.
     draws
-        float32, (draws, rows of the table). Balanced accuracy over draws of documents; None
-        where there were none.
+        float32, (draws, rows of the table). Balanced accuracy over bootstrap draws of documents;
+        None if there are no draws.
     documents
-        Validation documents, or clusters of them, that were drawn from; None where the probes
-        are of a version that did not tell.
+        Number of validation documents, or clusters of them, in the bootstrap; None if the
+        version of the probes did not record it.
     """
 
     sae: str
@@ -91,11 +91,11 @@ class Probed:
 
     @property
     def passed(self) -> float:
-        """Share of its features that pass the filter."""
+        """Share of the SAE's features that pass the filter."""
         return len(self.table) / self.asked if self.asked else float("nan")
 
     def sample(self, score: str = "balanced_accuracy") -> Sample:
-        """Return the scores for a comparison; only balanced accuracy has draws of documents."""
+        """Return the scores for a comparison; only balanced accuracy has bootstrap draws."""
         values = self.table[score].to_numpy(float)
         there = ~np.isnan(values)
         draws = self.draws if score == "balanced_accuracy" else None
@@ -116,31 +116,31 @@ class Study:
     Parameters
     ----------
     name
-        Its name in the atlas.
+        Name of the study in the atlas.
     settings
-        As its part holds them, those within others as ``probe.tau``.
+        Settings as stored in its part; nested ones have names such as ``probe.tau``.
     sources
-        Where its model and documents came from, as its part says.
+        Origin of its model and documents, as stored in its part.
     arms
-        A row an SAE, as RESIDUAL's part holds it.
+        Table of arms of the study's part, with a row for each SAE.
     split
-        How documents were divided: role, documents, tokens.
+        Split of the documents: role, documents, tokens.
     site
-        The place that was asked for.
+        The requested site of the probes.
     run
-        Which probes from there; empty if none of its SAEs was probed so.
+        Run of the probes from that site; empty if no SAE of the study has one.
     probed
-        The SAEs that were probed so, by arm and seed.
+        SAEs with probes of that run, by arm and seed.
     unprobed
-        Names of those that were not.
+        Names of the SAEs without probes of that run.
     runs
-        All runs that any of its SAEs was probed by from that site.
+        All runs of the study's SAEs from that site.
     others
-        The other studies of the atlas.
+        Names of the other studies of the atlas.
     version
-        Of its part.
+        Version of the study's part.
     probing
-        The settings of that run, as the probes' parts hold them, and ``seed``; empty if there is none.
+        Stored settings of that run, and ``seed``; empty if there is no run.
     """
 
     name: str
@@ -163,30 +163,30 @@ class Study:
 
     @property
     def arms_there(self) -> list[str]:
-        """The arms that were probed, in the order they are shown."""
+        """The probed arms, in the order of display."""
         there = {p.arm for p in self.probed}
         return [arm for arm in ARMS if arm in there] + sorted(there - set(ARMS))
 
     @property
     def old_means(self) -> bool:
-        """Whether its token means were made by an earlier version."""
+        """Whether an earlier version computed the token means."""
         return self.version < SHRUNK_SINCE
 
     @property
     def shrunk(self) -> float | None:
-        """Tokens of the prior mixed into the mean of each token id; None if not known."""
-        said = self.sources.get("token_means", {}).get("shrunk")
-        return None if said is None or self.old_means else float(said)
+        """Weight of the prior in each token mean, in tokens; None if unknown."""
+        stored = self.sources.get("token_means", {}).get("shrunk")
+        return None if stored is None or self.old_means else float(stored)
 
     @property
     def chosen(self) -> bool:
-        """Whether that could be chosen; if not, one token of the prior was taken."""
-        said = self.sources.get("token_means", {"shrunk": 0.0})
-        return self.old_means or said.get("shrunk") is not None
+        """Whether the shrinkage could be chosen; otherwise the prior has the weight of one token."""
+        stored = self.sources.get("token_means", {"shrunk": 0.0})
+        return self.old_means or stored.get("shrunk") is not None
 
     @property
     def read_from(self) -> str:
-        """The source of its map."""
+        """The source of the study's map."""
         return str(self.settings.get("source", EMBEDDING))
 
     @property
@@ -196,7 +196,7 @@ class Study:
 
 
 def place_of(site: str) -> str:
-    """Return what a place in the model is called in sentences."""
+    """Return the name of a site in sentences."""
     return "the embedding" if site == EMBEDDING else site
 
 
@@ -219,28 +219,28 @@ def open_study(
     folder
         The atlas.
     name
-        Of the study; the first one if None.
+        Name of the study; the first one if None.
     site
-        TransformerLens name of the place that was probed; the study's source if None.
+        TransformerLens name of the probed site; the study's source if None.
     run
-        Which probes, or how their names begin; if None, of those by document that ask whether a
-        feature is active, the run that most of its SAEs have.
+        Run of the probes, or the start of its name. If None, the runs that split by document and
+        predict whether a feature is active; of these, the run that most SAEs have.
 
     Returns
     -------
-    None if no name was given and the atlas has no study.
+    None if no name was passed and the atlas has no study.
 
     Raises
     ------
     UnknownName
         If there is no study of that name.
     Mismatch
-        If its SAEs were probed with settings that differ, so that draws cannot be paired.
+        If its SAEs were probed with different settings, so that draws cannot be paired.
     """
     sound = folder.sound()
     parts = {part.manifest.name: part for part in sound.of("residual")}
     if name is not None and name not in parts:
-        raise UnknownName("residual study", name, known=parts, hint="`atlas residual` makes one.")
+        raise UnknownName("residual study", name, known=parts, hint="Run `atlas residual` to create one.")
     if not parts:
         return None
     part = parts[name or sorted(parts)[0]]
@@ -287,18 +287,20 @@ def _probes(sound: Sound, saes: Sequence[str], site: str) -> dict[str, dict[str,
 
 
 def _run(part: Part) -> str:
-    """Return the run of probes; where no feature passed the filter, from how they were probed."""
+    """Return the run of the probes; if no feature passed the filter, derive it from the settings."""
     table = part.table("PREDICTED_FROM")
     if table.num_rows:
         return str(table["run"][0].as_py())
-    said = part.manifest.settings
-    of = {f.name: said[f.name] for f in fields(ProbeSettings) if f.name in said}
-    how = ProbeSettings(splits=("document",), kinds=(said["kind"],), **of)
-    return Run(said["split"], said["kind"], how, said.get("validated_on"), said.get("corpus")).name
+    stored = part.manifest.settings
+    known = {f.name: stored[f.name] for f in fields(ProbeSettings) if f.name in stored}
+    settings = ProbeSettings(splits=("document",), kinds=(stored["kind"],), **known)
+    return Run(
+        stored["split"], stored["kind"], settings, stored.get("validated_on"), stored.get("corpus")
+    ).name
 
 
 def _chosen(found: Mapping[str, Mapping[str, Part]], run: str | None) -> str:
-    """Return the run that most SAEs have of those asked for; empty if there is none."""
+    """Return the requested run that most SAEs have; empty if there is none."""
     begins = "document/active" if run is None else run
     counts: dict[str, int] = {}
     for of in found.values():
@@ -319,9 +321,9 @@ def _check_same(found: Mapping[str, Mapping[str, Part]], run: str) -> None:
         differ = sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
         if differ or parts[0].manifest.seed != part.manifest.seed:
             raise Mismatch(
-                f"{part.manifest.name} and {parts[0].manifest.name} were probed with other settings "
-                f"({', '.join(differ) or 'seed'}), so they cannot be compared; probe all SAEs of the study in "
-                "one `atlas probe` with --replace."
+                f"{part.manifest.name} and {parts[0].manifest.name} were probed with different settings "
+                f"({', '.join(differ) or 'seed'}), so they cannot be compared. Probe all SAEs of the study with "
+                "one `atlas probe --replace`."
             )
 
 
@@ -334,13 +336,13 @@ def _in_order(arms: pd.DataFrame) -> Iterable[dict[str, Any]]:
 
 
 def _probed(row: Mapping[str, Any], part: Part, sound: Sound) -> Probed:
-    said = part.manifest.sources
+    sources = part.manifest.sources
     drawn = part.table("draws") if "draws" in part.manifest.tables else None
     return from_tables(
         row, part.table("PREDICTED_FROM"), drawn,
         features=sound.parts[f"sae/{row['sae']}"].manifest.tables["Feature"].rows,
-        left_out={k: int(v) for k, v in said.get("left_out", {}).items()},
-        documents=said.get("validated", {}).get("documents"),
+        left_out={k: int(v) for k, v in sources.get("left_out", {}).items()},
+        documents=sources.get("validated", {}).get("documents"),
     )  # fmt: skip
 
 
@@ -353,20 +355,20 @@ def from_tables(
     left_out: Mapping[str, int],
     documents: int | None,
 ) -> Probed:
-    """Return the probes of one SAE from their tables, whatever the order of their rows.
+    """Read the probes of one SAE from their tables, in any order of rows.
 
     Parameters
     ----------
     row
-        Of the study's table of arms: ``sae``, ``arm``, ``seed`` and ``draw``.
+        Row of the study's table of arms: ``sae``, ``arm``, ``seed`` and ``draw``.
     predicted, draws
         The tables PREDICTED_FROM and ``draws``, the latter if there is one.
     features
-        Of the SAE.
+        Number of features of the SAE.
     left_out
-        Features that did not pass the filter, by reason.
+        Number of features that did not pass the filter, by reason.
     documents
-        Documents that have a token of validation; None if that is not known.
+        Number of documents with a validation token; None if unknown.
     """
     table: pd.DataFrame = predicted.to_pandas()
     idx = [int(source.rpartition("/")[2]) for source in table["source"]]
@@ -384,12 +386,12 @@ def from_tables(
 def _draws(
     table: pa.Table | None, features: "np.ndarray[Any, np.dtype[np.int64]]"
 ) -> "np.ndarray[Any, np.dtype[np.float32]] | None":
-    """Return the draws of documents in the order of the features; (draws, features)."""
+    """Return the bootstrap draws in the order of the features; (draws, features)."""
     if table is None or not len(features):
         return None
     lists = table["balanced_accuracy"].combine_chunks()
     scores = lists.flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
     order = np.argsort(table["feature"].to_numpy())
-    place = np.searchsorted(table["feature"].to_numpy()[order], features)
-    drawn: np.ndarray[Any, np.dtype[np.float32]] = scores[order[place]].T.astype(np.float32)
+    position = np.searchsorted(table["feature"].to_numpy()[order], features)
+    drawn: np.ndarray[Any, np.dtype[np.float32]] = scores[order[position]].T.astype(np.float32)
     return drawn

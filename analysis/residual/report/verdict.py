@@ -1,10 +1,11 @@
-"""The verdict on a residual study: three comparisons, and a headline of two clauses that says no more.
+"""Verdicts of a residual study: three comparisons of arms, and a headline that reports two of them.
 
-That residual features are harder to predict than the baseline's proves nothing, since what
-is left of a least-squares fit is uncorrelated with what it was fitted on by construction. They
-are held against features of a layer without random components of as much variance, which say
-what taking any such share away does, and against those of a layer without token means, which
-say what taking the token itself away does. The headline rests on these two.
+The residual of a least-squares fit is uncorrelated with its input by construction. That residual
+features are harder to predict than baseline features therefore proves nothing. Two controls
+test for more. The components control removes random principal components of equal variance,
+and so measures the effect of removing any such share. The token-means control removes the mean
+of each token id, and so measures the effect of removing the token. The headline reports these
+two comparisons.
 """
 
 from collections.abc import Sequence
@@ -32,41 +33,41 @@ __all__ = [
 
 AGAINST: dict[str, str] = {
     "baseline": "the baseline",
-    "components": "the components",
-    "token-means": "with token means",
+    "components": "the components control",
+    "token-means": "the token-means control",
 }
-"""What residual features are held against, in order, and how a sentence goes on after "harder than"."""
+"""The arms that residual features are compared with, in order, and their names in sentences."""
 
 MARGIN = 0.01
-"""Smallest difference that is worth telling; the source's whole claim was one of 0.0133."""
+"""Smallest difference that matters; the original study reported a difference of 0.0133."""
 
 _LEVEL = 0.05
 _LEAST_SEEDS = 6  # 2 / 2^6 = .031 is the first floor below .05
-# From so many on the sign-flip test has nearly the power of the t interval: where the latter tells
-# four times in five, both together do in .57 of runs at 6 seeds, .74 at 7, .76 at 9, .78 at 10, .79
-# at 12 (1,500 runs of normal differences each). Of fewer seeds, nearly all must have one sign.
+# From this number of seeds on, the sign-flip test has nearly the power of the t interval. Where the
+# interval has power .8, both tests together have .57 at 6 seeds, .74 at 7, .76 at 9, .78 at 10 and
+# .79 at 12 (1,500 runs of normal differences each). With fewer seeds, nearly all need one sign.
 _ENOUGH_SEEDS = 10
-_MOST = 10_000  # seeds, draws, or times the documents that are looked at
+_MOST = 10_000  # limit of the search for a size: seeds, draws, or factor of documents
 _POWER = 0.8
 LEAST_DOCUMENTS = 20
-"""Fewest validation documents that a verdict may rest on: of fewer, intervals are too narrow."""
+"""Smallest number of validation documents for a verdict; intervals over fewer are too narrow."""
 
 Kind = Literal["harder", "not harder", "cannot tell"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size at which a difference as large as the margin is told four times in five.
+    """A sample size that detects a difference as large as the margin with 80% power.
 
     Parameters
     ----------
     seeds
-        Training seeds of each arm; None where one seed says nothing of others' variance.
+        Training seeds of each arm; None if one seed gives no estimate of their variance.
     draws
-        Draws (of random components) that all seeds have; None where their variance is not known.
+        Draws of random components that all seeds share; None if their variance is unknown.
     documents
-        By what factor validation documents would have to grow; 1 where there are enough, None
-        where one seed cannot tell.
+        Factor by which the validation documents must grow: 1 if there are enough, None if there
+        is only one seed.
     """
 
     seeds: int | None
@@ -76,47 +77,53 @@ class Size:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the numbers force.
+    """The verdict of one comparison.
 
     Parameters
     ----------
     kind
-        ``"harder"``: the interval is below 0 and the sign-flip p below .05. ``"not harder"``: the
-        interval is above minus the margin, and so says the sign-flip test. Else ``"cannot tell"``.
+        ``"harder"``: the interval is below 0 and the sign-flip p is below .05. ``"not harder"``:
+        the interval is above minus the margin, and the sign-flip test rejects a difference of
+        minus the margin. Otherwise ``"cannot tell"``.
     control
-        The arm it was held against; empty if there was none.
+        The arm that residual features are compared with; empty if there is none.
     sentence
-        The verdict for people.
+        The verdict in words.
     size
-        At which a difference as large as the margin is told; None where that is not known.
+        Sample size that detects a difference as large as the margin; None if unknown.
     clause
-        The verdict as the headline has it, up to "than".
+        The start of the headline's sentence on this comparison, up to "than".
     """
 
     kind: Kind
     control: str
     sentence: str
     size: Size | None = None
-    clause: str = "cannot be told to be harder or not"
+    clause: str = "this study cannot tell whether residual features are harder to predict"
 
 
 def headline(components: Verdict, means: Verdict, *, source: str) -> str:
-    """Return one sentence of two clauses, each no more than its verdict.
+    """Return the headline: the source of the probes, and a sentence for each of two verdicts.
 
     Parameters
     ----------
     components
-        The verdict on residual features against those without random components.
+        The verdict of the comparison with the components control.
     means
-        The verdict against those without token means.
+        The verdict of the comparison with the token-means control.
     source
-        What the place that was probed from is called.
+        Name of the probed site in sentences.
     """
     return (
-        f"To predict from {source}, what an SAE finds in what is left {components.clause} than where as much "
-        f"variance was taken away at random (components), and {means.clause} than where the token means were "
-        "taken away (token-means)."
+        f"Probes predict features from {source}. {_capitalized(components.clause)} than features of the "
+        "components control (random principal components of equal variance removed). "
+        f"{_capitalized(means.clause)} than features of the token-means control (the mean of each token id "
+        "removed)."
     )
+
+
+def _capitalized(clause: str) -> str:
+    return clause[:1].upper() + clause[1:]
 
 
 def judge(
@@ -132,15 +139,15 @@ def judge(
     Parameters
     ----------
     found
-        Residual less control; None where no control was trained and probed.
+        Residual minus control; None if no control was trained and probed.
     margin
         Smallest difference that matters, in balanced accuracy.
     against
-        The control, where there is no difference.
+        The control, if there is no difference.
     why
-        What is lacking, where there is no difference.
+        What is missing, if there is no difference.
     unfit
-        Why what was trained is no control; there is no verdict then.
+        Why the trained arm is not a valid control; the verdict is then ``"cannot tell"``.
 
     Raises
     ------
@@ -148,79 +155,79 @@ def judge(
         If the margin is not above 0.
     """
     if not 0 < margin < 1:
-        raise BadInput(f"margin={margin} was asked for; it lies between 0 and 1, both excluded.")
+        raise BadInput(f"margin={margin} was input; expected a number above 0 and below 1.")
     if found is None or found.mean is None:
         if found is not None:
             why = (
-                f"no features of residual and {found.other} pass the filter with like positives"
+                f"residual and {found.other} have no features in a common frequency stratum that pass the filter"
                 if found.seeds_left_out
-                else f"no common seed: residual and {found.other} were not trained and probed with one of the same"
+                else f"residual and {found.other} have no common seed among their trained and probed SAEs"
             )
         name = against if found is None else found.other
         return Verdict("cannot tell", name, f"Cannot tell: {why}.")
-    scored = f"residual features score {_direction(found.mean)} ({_told(found)}"
-    if lacking := unfit or _undrawn(found):
-        return Verdict("cannot tell", found.other, f"Cannot tell: {lacking}. Here {scored}).")
+    scored = f"residual features score {_direction(found.mean)} ({_evidence(found)}"
+    if reason := unfit or _documents_missing(found):
+        return Verdict("cannot tell", found.other, f"Cannot tell: {reason}. Here {scored}).")
     size = size_to_tell(found, margin=margin)
     than = AGAINST.get(found.other, f"the control {found.other!r}")
-    clause = "cannot be told at this size to be harder or not"
+    clause = "this sample is too small to tell whether residual features are harder to predict"
     kind: Kind = "cannot tell"
     if found.documents is not None and found.documents < LEAST_DOCUMENTS:
-        said = (
-            f"Cannot tell at this size: the probes were validated on {found.documents} documents, and intervals "
-            f"over fewer than {LEAST_DOCUMENTS} are too narrow. Here {scored})."
+        sentence = (
+            f"Cannot tell at this sample size: the probes were validated on {found.documents} documents, and "
+            f"intervals over fewer than {LEAST_DOCUMENTS} documents are too narrow. Here {scored})."
         )
     elif _below(found, 0.0):
         kind = "harder"
         slightly = (
-            f", by less than {margin:g}" if found.low is not None and found.low > -margin else ""
+            f"by less than {margin:g}" if found.low is not None and found.low > -margin else ""
         )
-        clause = f"is harder{slightly}{',' * bool(slightly)}"
-        said = f"Harder than {than}{slightly}: {scored})."
+        clause = f"residual features are harder to predict{f' ({slightly})' * bool(slightly)}"
+        sentence = f"Harder than {than}{f', {slightly}' * bool(slightly)}: {scored})."
     elif (shifted := _not_lower(found, margin)) is not None:
-        kind, clause = "not harder", f"is not harder, by {margin:g} or more,"
-        said = (
-            f"Not harder than {than}: {scored}; that they are lower by {margin:g}: sign-flip p = {shifted:.3g}), "
-            f"so they are not lower by {margin:g} or more."
+        kind = "not harder"
+        clause = f"residual features are not harder to predict (by {margin:g} or more)"
+        sentence = (
+            f"Not harder than {than} by {margin:g} or more: {scored}). The sign-flip test rejects that they "
+            f"score lower by {margin:g} (p = {shifted:.3g})."
         )
     else:
-        said = f"Cannot tell at this size whether harder than {than}: {scored})."
-    told = f"{said} {_size_told(found, size, margin, kind=kind)}"
-    return Verdict(kind, found.other, told, size, clause)
+        sentence = f"Cannot tell at this sample size whether residual features are harder than {than}: {scored})."
+    sentence = f"{sentence} {_power_sentence(found, size, margin, kind=kind)}"
+    return Verdict(kind, found.other, sentence, size, clause)
 
 
-def _undrawn(found: Difference) -> str:
-    """Say why the interval speaks of no documents that are known; empty if it does."""
+def _documents_missing(found: Difference) -> str:
+    """Return why the interval does not cover a known number of documents; empty if it does."""
     if found.documents is None and found.document_variance is not None:
         return (
-            "the probes do not say on how many documents they were validated, as they were made by an earlier "
+            "the number of validation documents is unknown, because the probes were computed by an earlier "
             "version"
         )
     if "documents" not in found.resampled:
-        return "documents were not drawn anew for the probes of both sides, so the interval says nothing of others"
+        return "an arm has no bootstrap draws of documents, so the interval does not cover the variance over documents"
     return ""
 
 
 def size_to_tell(found: Difference, *, margin: float = MARGIN) -> Size:
-    """Return the size at which a difference as large as the margin is told with 80% power.
+    """Return the sample size that detects a difference as large as the margin with 80% power.
 
-    The variances among seeds, of documents and of draws are taken as observed, and their degrees
-    of freedom as the interval has them. From the present size on, six seeds and 20 documents at
-    least, whichever part of the variance is largest grows by a twentieth (a seed or a draw at
-    least), until the limit of the interval and the share of runs beyond it fit into the margin. Of
-    fewer than ten seeds all must be likely to have one sign, or ten are asked for: the sign-flip test
-    tells less often than the interval there.
+    The search uses the observed variances among seeds, documents and draws, with the degrees of
+    freedom of the interval. It starts from the present size, with at least six seeds and 20
+    documents. Each step enlarges the sample of the largest variance by a twentieth (at least one
+    seed or draw), until the power is reached. Below ten seeds the sign-flip test has less power
+    than the interval. Ten seeds are therefore returned, unless fewer are likely to share one sign.
 
     Parameters
     ----------
     found
         A difference.
     margin
-        The difference that is to be told: from 0, or from one of its size.
+        The difference to detect.
 
     Returns
     -------
-    The present size where that is enough.
+    The present size if it is sufficient.
     """
     if found.seed_variance is None:
         return Size(None, None, None)
@@ -250,7 +257,7 @@ def size_to_tell(found: Difference, *, margin: float = MARGIN) -> Size:
 
 
 def _one_sign(variance: float, seeds: int, margin: float) -> bool:
-    """Say whether all seeds are of one sign four times in five, if the mean is the margin."""
+    """Return whether all seeds have one sign in 80% of studies, if the mean is the margin."""
     sd = float(np.sqrt(variance))
     return sd == 0 or float(norm.cdf(margin / sd)) ** seeds >= _POWER
 
@@ -266,13 +273,14 @@ def _below(found: Difference, limit: float) -> bool:
 
 
 def _not_lower(found: Difference, margin: float) -> float | None:
-    """Return the p of the sign-flip test against the margin, if that and the interval say "not lower by it"."""
+    """Return p of the sign-flip test against minus the margin, if it and the interval reject that difference."""
     shifted = sign_flip(list(found.by_seed.values()), shift=margin)
     above = found.seeds > 1 and found.low is not None and found.low > -margin
     return shifted if above and shifted < _LEVEL else None
 
 
-def _told(found: Difference) -> str:
+def _evidence(found: Difference) -> str:
+    """Return interval, seeds and p of a difference in words."""
     seeds = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
     if found.low is None or found.high is None:
         return f"{seeds}, no interval"
@@ -285,17 +293,21 @@ def _direction(mean: float) -> str:
     return f"{'lower' if mean < 0 else 'higher'} by {abs(mean):.4f}" if mean else "the same"
 
 
-def _size_told(found: Difference, size: Size, margin: float, *, kind: Kind) -> str:
+def _power_sentence(found: Difference, size: Size, margin: float, *, kind: Kind) -> str:
+    """Return a sentence on the sample size that has 80% power."""
     if size.seeds is None:
         return (
-            "One seed says nothing of how training runs differ; six are the least for which the "
-            "sign-flip test can reach p < .05."
+            "One seed gives no estimate of the variance among training runs; the sign-flip test needs at least "
+            "six seeds to reach p < .05."
         )
     if (size.seeds, size.draws or found.draws, size.documents) == (found.seeds, found.draws, 1.0):
-        between = "; what was seen lies where neither can be said" * (kind == "cannot tell")
-        return f"By the variance seen here, this size tells a difference of {margin:g} four times in five{between}."
+        neither = " The observed difference supports neither verdict." * (kind == "cannot tell")
+        return (
+            f"Given the observed variance, this sample size detects a difference of {margin:g} with 80% power."
+            f"{neither}"
+        )
     parts = [
-        f"{size.seeds} seeds" if size.seeds > found.seeds else f"the {size.seeds} seeds there are"
+        f"{size.seeds} seeds" if size.seeds > found.seeds else f"the present {size.seeds} seeds"
     ]
     if size.draws is not None and size.draws > found.draws:
         parts.append(f"{size.draws} draws of the control")
@@ -306,11 +318,11 @@ def _size_told(found: Difference, size: Size, margin: float, *, kind: Kind) -> s
     if found.seeds < _LEAST_SEEDS:
         apart = found.high is not None and found.low is not None and found.low * found.high > 0
         few = (
-            f"{'The interval leaves out 0, but fewer' if apart else 'Fewer'} than {_LEAST_SEEDS} seeds cannot "
-            "reach p < .05 whatever they show. "
+            f"{'The interval excludes 0, but the' if apart else 'The'} sign-flip test cannot reach p < .05 with "
+            f"fewer than {_LEAST_SEEDS} seeds. "
         )
     return (
-        f"{few}To tell a difference of {margin:g} four times in five takes, by the variance seen here, about "
+        f"{few}Given the observed variance, detecting a difference of {margin:g} with 80% power requires about "
         f"{_joined(parts)}{more}."
     )
 
