@@ -1,4 +1,4 @@
-"""Dataset geometry: differences, verdicts, marks, sweep and report; the faults of the published code, shown."""
+"""Dataset geometry: differences, verdicts, metrics, sweep and report; faults of the published code."""
 
 import itertools
 import json
@@ -168,7 +168,7 @@ def test_strata_take_away_a_difference_of_frequencies_alone():
     assert found.plain == pytest.approx(0.15)
 
 
-def test_a_stratum_empty_on_a_side_is_left_out_and_told():
+def test_a_stratum_empty_in_one_arm_is_excluded_and_reported():
     one = Sample(0, np.array([0.8, 0.8, 0.1]), np.array([10, 10, 900]))
     other = Sample(0, np.array([0.7]), np.array([10]))
     found = difference([one], [other], strata=2)
@@ -176,7 +176,7 @@ def test_a_stratum_empty_on_a_side_is_left_out_and_told():
     assert found.outside == pytest.approx(1 / 4)
 
 
-def test_one_seed_speaks_of_documents_alone():
+def test_interval_of_one_seed_covers_documents_only():
     rng = np.random.default_rng(0)
     found = difference([sample(rng, 0)], [sample(rng, 0)])
     assert (found.seed_variance, found.resampled) == (None, ("documents",))
@@ -453,28 +453,32 @@ def test_verdicts():
     six = dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05]))
     harder = judge(made(six, half=0.01))
     assert harder.kind == "harder"
-    assert "Harder than the components: residual features score lower by 0.0467" in harder.sentence
-    assert "To tell a difference of 0.01 four times in five takes" in harder.sentence
+    assert "Harder than the components control: residual features score lower by 0.0467" in harder.sentence
+    assert "detecting a difference of 0.01 with 80% power requires" in harder.sentence
     assert (
-        "this size tells a difference of 0.1 four times in five."
+        "this sample size detects a difference of 0.1 with 80% power."
         in judge(made({k: 4 * v for k, v in six.items()}, half=0.02), margin=0.1).sentence
     )
     assert harder.size == size_to_tell(made(six, half=0.01))
-    for other, than in (("baseline", "the baseline"), ("token-means", "with token means")):
+    for other, than in (("baseline", "the baseline"), ("token-means", "the token-means control")):
         assert judge(made(six, half=0.01, other=other)).sentence.startswith(f"Harder than {than}:")
     higher = judge(made({k: -v for k, v in six.items()}, half=0.01))
     assert higher.kind == "not harder"
-    assert "lower by 0.01: sign-flip p = 0.0312" in higher.sentence
+    assert higher.sentence.startswith("Not harder than the components control by 0.01 or more:")
+    assert "rejects that they score lower by 0.01 (p = 0.0312)" in higher.sentence
     near = dict(enumerate([0.001, -0.001, 0.002, -0.002, 0.001, 0.0]))
     assert judge(made(near, half=0.005)).kind == "not harder"
     assert judge(made(near, half=0.02)).kind == "cannot tell"
     five = dict(itertools.islice(six.items(), 5))  # no test of five seeds reaches .05
     told = judge(made(five, half=0.01))
     assert told.kind == "cannot tell"
-    assert "The interval leaves out 0, but fewer than 6 seeds" in told.sentence
+    assert (
+        "The interval excludes 0, but the sign-flip test cannot reach p < .05 with fewer than 6 seeds"
+        in told.sentence
+    )
     one = judge(made({0: -0.2}, half=0.01))
     assert (one.kind, one.size.seeds) == ("cannot tell", None)
-    assert "One seed says nothing" in one.sentence
+    assert "One seed gives no estimate of the variance among training runs" in one.sentence
     lacking = judge(None, against="components")
     assert (lacking.control, lacking.sentence) == (
         "components", "Cannot tell: no control was trained and probed.",
@@ -484,8 +488,8 @@ def test_verdicts():
         judge(None, margin=0)
 
 
-def test_the_sources_own_numbers_cannot_tell():
-    """A difference of -0.0133 with t = -0.63 was called a proof; there were no controls and one run."""
+def test_numbers_of_the_original_study_cannot_tell():
+    """It called a difference of -0.0133 (t = -0.63) a proof, without controls and with one run."""
     error = 0.0133 / 0.63
     theirs = Difference(
         "residual", "baseline", {0: -0.0133}, mean=-0.0133, low=-0.0133 - 1.96 * error,
@@ -495,7 +499,7 @@ def test_the_sources_own_numbers_cannot_tell():
     assert theirs.low < 0 < theirs.high
     found = judge(theirs)
     assert found.kind == "cannot tell"
-    assert "One seed says nothing" in found.sentence
+    assert "One seed gives no estimate of the variance among training runs" in found.sentence
 
 
 KINDS = {
@@ -505,36 +509,39 @@ KINDS = {
 }
 
 THINGS = {
-    "components": "than where as much variance was taken away at random (components)",
-    "token-means": "than where the token means were taken away (token-means)",
+    "components": "than features of the components control (random principal components of equal variance removed)",
+    "token-means": "than features of the token-means control (the mean of each token id removed)",
 }
 CLAUSES = {
-    "harder": "is harder than",
-    "not harder": "is not harder, by 0.01 or more, than",
-    "cannot tell": "cannot be told at this size to be harder or not than",
+    "harder": "Residual features are harder to predict than",
+    "not harder": "Residual features are not harder to predict (by 0.01 or more) than",
+    "cannot tell": "This sample is too small to tell whether residual features are harder to predict than",
 }
-#: What no verdict of ours forces, whatever the numbers.
+#: Claims that no verdict supports.
 TOO_MUCH = (
     "no more than",
     "any such share",
     "leaves less",
     "takes away",
+    "removes",
     "what the token tells",
+    "what the token predicts",
+    "explains",
     "proves",
     "because",
 )
 
 
 def clauses(said):
-    """Return both clauses of a headline; nothing else is in it."""
+    """Return the source and both sentences of a headline; nothing else is in it."""
     parts = re.fullmatch(
-        r"To predict from (.*?), what an SAE finds in what is left (.*), and (.*)\.", said
+        r"Probes predict features from (.*?)\. ([A-Z].*? removed\))\. ([A-Z].*? removed\))\.", said
     )
     return parts.group(1), parts.group(2), parts.group(3)
 
 
 @pytest.mark.parametrize(("components", "means"), list(itertools.product(KINDS, KINDS)))
-def test_the_headline_is_two_verdicts_and_nothing_more(components, means):
+def test_the_headline_reports_two_verdicts_and_nothing_more(components, means):
     found = [judge(KINDS[components]), judge(replace(KINDS[means], other="token-means"))]
     assert [v.kind for v in found] == [components, means]
     said = headline(*found, source="the embedding")
@@ -548,13 +555,14 @@ def test_the_headline_is_two_verdicts_and_nothing_more(components, means):
 @pytest.mark.parametrize(
     ("center", "half", "margin", "clause"),
     [
-        (-0.002, 0.001, 0.01, "is harder, by less than 0.01,"),
-        (-0.0085, 0.0005, 0.01, "is harder, by less than 0.01,"),
-        (-0.0105, 0.001, 0.01, "is harder"),
-        (-0.004, 0.0055, 0.01, "is not harder, by 0.01 or more,"),
-        (-0.004, 0.0065, 0.01, "cannot be told at this size to be harder or not"),
-        (0.05, 0.01, 0.01, "is not harder, by 0.01 or more,"),
-        (-0.002, 0.001, 0.001, "is harder"),
+        (-0.002, 0.001, 0.01, "residual features are harder to predict (by less than 0.01)"),
+        (-0.0085, 0.0005, 0.01, "residual features are harder to predict (by less than 0.01)"),
+        (-0.0105, 0.001, 0.01, "residual features are harder to predict"),
+        (-0.004, 0.0055, 0.01, "residual features are not harder to predict (by 0.01 or more)"),
+        (-0.004, 0.0065, 0.01,
+         "this sample is too small to tell whether residual features are harder to predict"),
+        (0.05, 0.01, 0.01, "residual features are not harder to predict (by 0.01 or more)"),
+        (-0.002, 0.001, 0.001, "residual features are harder to predict"),
     ],
 )
 def test_clauses_at_the_edges(center, half, margin, clause):
@@ -564,19 +572,22 @@ def test_clauses_at_the_edges(center, half, margin, clause):
     assert {v.clause for v in of} == {clause}
     said = headline(*of, source="s")
     for told, control in zip(clauses(said)[1:], THINGS, strict=True):
-        assert told == f"{clause} {THINGS[control]}"
+        assert told == f"{clause[0].upper()}{clause[1:]} {THINGS[control]}"
     assert not [claim for claim in TOO_MUCH if claim in said]
     slight = "by less than" in clause
     assert all(("by less than" in v.sentence) == slight for v in of)
     # None of the other verdicts is hinted at, nor that the residual is easier.
     assert "easier" not in said
-    for other in {"is harder", "is not harder", "cannot be told"} - {clause.split(",")[0]}:
-        assert f"{other} " not in f"{said} " or clause.startswith(other)
+    starts = ("residual features are harder", "residual features are not harder", "this sample is")
+    for other in starts:
+        capital = other[0].upper() + other[1:]
+        assert (capital in said) == clause.startswith(other)
+        assert said.count(capital) in (0, 2)
 
 
 @pytest.mark.parametrize("largest", ["seeds", "documents", "draws"])
-def test_the_size_told_would_tell_four_times_in_five(largest):
-    """Differences as large as the margin are made at the size told, and told in 80% of runs."""
+def test_reported_size_has_80_percent_power(largest):
+    """Simulate differences as large as the margin at the reported size; 80% are detected."""
     variance = {"seeds": 4e-5, "documents": 2e-6, "draws": 2e-6}
     variance[largest] *= 8
     now = replace(
@@ -610,13 +621,13 @@ def test_the_size_told_would_tell_four_times_in_five(largest):
     assert 0.76 <= power <= 0.9
 
 
-def test_no_size_is_told_that_is_there_already():
+def test_no_larger_size_is_reported_if_the_present_one_suffices():
     near = made(dict(enumerate([-0.006, -0.005, -0.0065, -0.006, -0.0055, -0.0045])), half=0.0063)
     found = judge(near)
     assert found.kind == "cannot tell"
     assert (found.size.seeds, found.size.documents) == (6, 1)
-    assert "this size tells a difference of 0.01 four times in five" in found.sentence
-    assert "takes" not in found.sentence
+    assert "this sample size detects a difference of 0.01 with 80% power" in found.sentence
+    assert "requires" not in found.sentence
     more = judge(replace(near, by_seed=dict(enumerate([0.05, -0.08] * 4)), seed_variance=5e-3))
     assert more.size.seeds > 8
 
@@ -632,12 +643,12 @@ def test_too_few_documents_are_no_verdict():
     assert judge(replace(six, documents=4)).size.documents >= 5
 
 
-def test_probes_that_do_not_say_their_documents_are_no_verdict():
+def test_probes_without_a_number_of_documents_give_no_verdict():
     six = made(dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05])), half=0.01)
     found = judge(replace(six, documents=None))
     assert found.kind == "cannot tell"
-    assert "made by an earlier version" in found.sentence
-    assert found.clause == "cannot be told to be harder or not"
+    assert "computed by an earlier version" in found.sentence
+    assert found.clause == "this study cannot tell whether residual features are harder to predict"
 
 
 def test_no_verdict_without_draws_of_documents():
@@ -647,7 +658,7 @@ def test_no_verdict_without_draws_of_documents():
         assert bare.high < 0
         found = judge(bare)
         assert found.kind == "cannot tell"
-        assert "documents were not drawn anew for the probes of both sides" in found.sentence
+        assert "an arm has no bootstrap draws of documents" in found.sentence
     rng = np.random.default_rng(0)
     one = [sample(rng, s) for s in range(6)]
     other = [sample(rng, s, shift=0.4, draws=0) for s in range(6)]  # drawn on one side alone
@@ -657,7 +668,7 @@ def test_no_verdict_without_draws_of_documents():
     assert judge(found).kind == "cannot tell"
 
 
-def test_documents_are_known_if_all_say_them():
+def test_documents_are_known_if_known_for_all():
     rng = np.random.default_rng(0)
     of = [replace(sample(rng, s), documents=n) for s, n in ((0, 40), (1, None), (0, 30), (1, 50))]
     assert difference(of[:1], of[2:]).documents == 30
@@ -681,12 +692,12 @@ def test_a_control_that_is_none_gives_no_verdict():
     assert found.sentence.startswith(
         "Cannot tell: it took nothing away. Here residual features score lower"
     )
-    assert found.clause == "cannot be told to be harder or not"
+    assert found.clause == "this study cannot tell whether residual features are harder to predict"
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.9, 1.2, 1.7, 2.5])
-def test_seeds_told_suffice_for_the_sign_flip_test_too(ratio):
-    """Differences of the margin are made at the seeds told; interval and sign-flip test are both asked."""
+def test_reported_seeds_suffice_for_interval_and_sign_flip_test(ratio):
+    """Simulate differences of the margin with the reported number of seeds."""
     sd = 0.01 / ratio
     values = np.array([1, -1, 1, -1, 1, -1]) * sd * math.sqrt(5 / 6)
     size = size_to_tell(made(dict(enumerate(values)), half=0.05))
@@ -782,15 +793,21 @@ def test_arms_whose_features_all_fail_the_filter_are_probed(tmp_path):
     done = asked_of_command("geometry", made_of.path, "--out", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
-    assert "no features of residual and components pass the filter" in text
-    assert "no features of residual and token-means pass the filter" in text
+    assert (
+        "residual and components have no features in a common frequency stratum that pass the filter"
+        in text
+    )
+    assert (
+        "residual and token-means have no features in a common frequency stratum that pass the filter"
+        in text
+    )
     assert "residual 0.0%" in text
-    assert "Not probed" not in text
+    assert "Excluded below" not in text
     assert "There are 0" not in text
 
 
 @pytest.mark.slow
-def test_a_study_of_another_source_is_looked_at_there(tmp_path):
+def test_report_uses_the_source_site_of_the_study(tmp_path):
     source = "blocks.0.hook_resid_post"
     made_of = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, source=source)
     with Atlas.open(made_of.path) as atlas:
@@ -801,8 +818,8 @@ def test_a_study_of_another_source_is_looked_at_there(tmp_path):
         "Cannot tell: the SAEs of residual and components were not probed from hook_embed."
     )
     text = html(mine, where="s.atlas")
-    assert "ceiling" not in text.replace("which is no ceiling", "")
-    assert f"{source} may hold more than the token" in text
+    assert "ceiling" not in text.replace("This is not a ceiling", "")
+    assert f"{source} may contain more than the token" in text
     assert "best by token id" in text
     assert "the embedding" not in text
     assert "--from hook_embed" not in text
@@ -821,7 +838,7 @@ def test_other_studies_are_named(tmp_path):
     with Atlas.open(made_of.path) as atlas:
         found = find(atlas, study="study")
     assert found.study.others == ("another",)
-    assert "the atlas has others, which --study names: another" in html(found, where="s.atlas")
+    assert "To report on another study of this atlas, pass --study: another" in html(found, where="s.atlas")
 
 
 def test_probes_of_other_settings_are_not_compared(tmp_path):
@@ -834,7 +851,7 @@ def test_probes_of_other_settings_are_not_compared(tmp_path):
     rmtree(place)
     said = replace(part.manifest, settings=dict(part.manifest.settings) | {"tau": 0.9}, tables={})
     write_part(place, said, tables)
-    with pytest.raises(Mismatch, match=r"other settings \(tau\)"):
+    with pytest.raises(Mismatch, match=r"different settings \(tau\)"):
         open_study(made_of)
 
 
@@ -879,10 +896,10 @@ def test_arms_are_described(found):
         ("baseline", "cannot tell"), ("components", "cannot tell"), ("token-means", "cannot tell"),
     ]  # fmt: skip
     for clause in clauses(found.headline)[1:]:
-        assert clause.startswith("cannot be told at this size to be harder or not than")
+        assert clause.startswith("This sample is too small to tell whether residual features are")
 
 
-def test_scores_are_told_as_the_source_told_its_own(found):
+def test_scores_have_the_form_of_the_original_study(found):
     rows = {(row["arm"], row["score"]): row for row in found.scores}
     assert len(rows) == 2 * 4
     for (arm, score), row in rows.items():
@@ -900,12 +917,12 @@ def test_scores_are_told_as_the_source_told_its_own(found):
         }
 
 
-def test_probes_of_an_earlier_version_are_read_and_made_anew_by_the_command_told(tmp_path):
+def test_probes_of_an_earlier_version_are_read_and_recomputed_by_the_printed_command(tmp_path):
     made_of = study_atlas(tmp_path / "s.atlas", seeds=2, features=12, documents=None)
     with Atlas.open(made_of.path) as atlas:
         found = find(atlas)
     assert found.difference("residual", "components").documents is None
-    assert all("made by an earlier version" in v.sentence for v in found.verdicts)
+    assert all("computed by an earlier version" in v.sentence for v in found.verdicts)
     ((why, lines),) = without_verdict(found, "my atlas")
     assert "Probes of 10 SAEs" in why
     ((name, how),) = parsed(lines)
@@ -927,9 +944,9 @@ def test_the_command_has_the_options_of_the_chosen_run(folder):
         found.study, probing=said | {"seed": 3}, sources={"model": {"source": "memory"}}
     )
     ((why, lines),) = without_verdict(replace(found, study=study), "my atlas")
-    assert "no draws of documents" in why
+    assert "no bootstrap draws of documents" in why
     notes, line = lines[:-1], lines[-1]
-    assert [("scale", "memory", "Another atlas")[i] in note for i, note in enumerate(notes)] == [
+    assert [("scale", "memory", "validated on another atlas")[i] in note for i, note in enumerate(notes)] == [
         True
     ] * 3
     line = line.replace("--validate PATH", f"--validate {folder.path}")
@@ -952,7 +969,7 @@ def six(tmp_path_factory):
         return find(atlas)
 
 
-def test_many_saes_are_told_by_arm_and_folded(six):
+def test_many_saes_are_summarized_by_arm_and_folded(six):
     arms = six.study.arms
     assert len(arms) > 16
     text = html(six, where="s.atlas", drawn={})
@@ -980,9 +997,9 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
     of = verdicts_of(study, six.differences)
     _, components, means = of
     assert (components.kind, means.kind) == ("harder", "cannot tell")
-    assert "its token means were made by an earlier version" in means.sentence
+    assert "its token means were computed by an earlier version" in means.sentence
     found = replace(six, study=study, verdicts=of, headline=headline(components, means, source="s"))
-    assert clauses(found.headline)[2].startswith("cannot be told to be harder or not than")
+    assert clauses(found.headline)[2].startswith("This study cannot tell whether residual features")
     ((_, lines),) = without_verdict(found, "my atlas")
     ((name, how),) = parsed(lines)
     assert (name, how["replace"], how["name"], str(how["where"])) == (
@@ -996,10 +1013,10 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "prior", "takes"),
-    [("hook_embed", "what the map predicts of that id", "no more away than the map does"),
-     ("blocks.0.hook_resid_post", "the mean of all", "nothing of the token away")],
+    [("hook_embed", "the prediction of the map for that id", "remove no more than the map does"),
+     ("blocks.0.hook_resid_post", "the overall mean", "remove no token information")],
 )  # fmt: skip
-def test_how_far_token_means_are_shrunk_is_told(tmp_path, source, prior, takes):
+def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
     for shrunk in (8.0, 1e12):
         made_of = study_atlas(
             tmp_path / f"{shrunk}.atlas", seeds=2, features=12, source=source, shrunk=shrunk
@@ -1008,12 +1025,12 @@ def test_how_far_token_means_are_shrunk_is_told(tmp_path, source, prior, takes):
             found = find(atlas)
         text = html(found, where="s.atlas", drawn={})
         if shrunk > 1e11:
-            assert f"which is {prior}: the token told nothing beyond it" in text
-            assert "more tokens of each id" not in text
-            assert "the mean is gone" not in text
+            assert f"which equals {prior}: the token id predicted nothing beyond it" in text
+            assert "tokens of each id" not in text
+            assert "The mean is removed" not in text
         else:
-            assert f"shrunk towards {prior} (as if 8 more tokens of each id were that)" in text
-            assert "of ids with many more tokens than 8 there the mean is gone" in text
+            assert f"shrunk towards {prior} (with the weight of 8 tokens of each id)" in text
+            assert "The mean is removed for ids with many more than 8 tokens" in text
         told = [takes in v.sentence for v in found.verdicts]
         assert told == [False, False, shrunk > 1e11]
         assert without_verdict(found, "s.atlas") == []
@@ -1021,14 +1038,14 @@ def test_how_far_token_means_are_shrunk_is_told(tmp_path, source, prior, takes):
 
 @pytest.mark.parametrize(
     ("residual", "components", "apart", "said"),
-    [(0.4, 0.2, 0.001, r"take another share of the variance away \(20\.\d%.*, and the map 40\.0%\)"),
-     (0.4, 0.45, 0.001, r"take another share of the variance away \(45\.\d%.*, and the map 40\.0%\)"),
-     (0.0, 0.0, 0.001, "the map takes nothing away"),
-     (0.0, 0.0, 0.0, "the map takes nothing away"),
-     (0.4, 0.39, 0.0, "all draws of the control took the very same share away"),
+    [(0.4, 0.2, 0.001, r"remove a different share of the variance than the map \(20\.\d%.*; the map removes 40\.0%\)"),
+     (0.4, 0.45, 0.001, r"remove a different share of the variance than the map \(45\.\d%.*; the map removes 40\.0%\)"),
+     (0.0, 0.0, 0.001, "the map removes no variance"),
+     (0.0, 0.0, 0.0, "the map removes no variance"),
+     (0.4, 0.39, 0.0, "all draws of the control removed exactly the same share of the variance"),
      (0.4, 0.37, 0.001, None)],
 )  # fmt: skip
-def test_components_that_took_something_else_are_no_control(six, residual, components, apart, said):
+def test_components_that_remove_another_share_are_no_control(six, residual, components, apart, said):
     arms = six.study.arms.copy()
     share = arms["arm"].map({"residual": residual, "components": components})
     arms["removed_share"] = share.fillna(0.5) + arms["draw"].fillna(0) * apart
@@ -1039,7 +1056,7 @@ def test_components_that_took_something_else_are_no_control(six, residual, compo
     if said is not None:
         assert re.search(said, control.sentence)
         told = headline(control, means, source="s")
-        assert clauses(told)[1].startswith("cannot be told to be harder or not than")
+        assert clauses(told)[1].startswith("This study cannot tell whether residual features are")
 
 
 def test_sweep_and_floor(tmp_path):
@@ -1075,7 +1092,7 @@ def test_sweep_and_floor(tmp_path):
         assert verdict_rows(load(atlas), without=["baseline-s0"]) == []
 
 
-def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
+def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
     made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
     add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
     add_probes(made_of, "of-random", [0, 1, 2, 3], scores=np.array([0.9, 0.85, 0.6, 0.75]),
@@ -1099,9 +1116,11 @@ def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
         assert "--floor random" in commands(found, "a")[-1]
         text = html(found, where="a")
         drawn = figures(found)["verdicts"][0].to_dict()
-    assert "at that of random, 50.0% and 25.0% of 4." in text
+    assert (
+        "At the same layer of the floor random, these are 50.0% and 25.0% of 4 features." in text
+    )
     assert "No SAE of the floor" not in text
-    assert "No map of the floor random to layer 0, layer 1 is" in text  # maps are of m alone
+    assert "This atlas has no map of the floor random to layer 0, layer 1;" in text  # maps of m only
     assert "floor: random weights" in str(drawn)
     table = verdict_table(found.verdicts_by_layer)
     drawn_shares = table.set_index(["weights", "verdict"])["share"]
@@ -1110,7 +1129,7 @@ def test_verdicts_stand_beside_those_of_random_weights(tmp_path):
     assert drawn_shares["floor: random weights"].sum() == pytest.approx(1)
 
 
-def test_the_deepest_layer_is_told_beside_its_floor_and_not_the_embedding():
+def test_the_deepest_layer_is_compared_with_its_floor():
     plain = {"features": 2, "token": 1.0, "context": 0.0, "floor": "r", "floor_features": 3,
              "floor_token": 0.5, "floor_context": 0.5, "model": "m"}  # fmt: skip
     rows = [plain | {"layer": layer} for layer in (None, 3, 0)]
@@ -1118,7 +1137,7 @@ def test_the_deepest_layer_is_told_beside_its_floor_and_not_the_embedding():
     assert "At the embedding of m" in floor_of_verdicts(rows[:1])
 
 
-def test_a_floor_with_maps_alone_says_nothing_of_verdicts(tmp_path):
+def test_a_floor_with_maps_only_has_no_verdicts(tmp_path):
     made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
     add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
     add_maps(made_of, "random", r2=0.25)
@@ -1130,19 +1149,19 @@ def test_a_floor_with_maps_alone_says_nothing_of_verdicts(tmp_path):
     (row,) = found.verdicts_by_layer
     assert (row["floor"], row["floor_token"], row["floor_features"]) == (None, None, None)
     assert {row["floor"] for row in found.maps} == {"random"}
-    assert "A floor is a model of random weights" not in text
-    assert "No SAE of the floor random at layer 1 was probed" in text
-    assert "No map of the floor" not in text
+    assert "A floor is a model with random weights" not in text
+    assert "No SAE of the floor random at layer 1 has probes" in text
+    assert "no map of the floor" not in text
     assert "floor: random weights" not in str(drawn)
 
 
-def test_verdicts_are_told_where_there_are_no_maps(tmp_path):
+def test_verdicts_are_reported_without_maps(tmp_path):
     made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
     rmtree(made_of.path / "parts" / "transcoder")
     with Atlas.open(made_of.path) as atlas:
         text = html(find(atlas), where="a")
-    assert "No map is in this atlas" in text
-    assert "What the token tells of features, by layer" in text
+    assert "This atlas has no map;" in text
+    assert "How well the token predicts features, by layer" in text
     assert "Verdicts by layer (shares of probed features)" in text
 
 
@@ -1171,7 +1190,7 @@ def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measure
 
 
 class Page(HTMLParser):
-    """Counts what a page holds, and what it would ask of a network."""
+    """Count the tags of a page, and collect the addresses that it would load."""
 
     VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
 
@@ -1199,7 +1218,7 @@ def asked_of_command(*words):
 
 
 @pytest.mark.slow
-def test_the_report_is_one_page_that_asks_for_nothing(folder, tmp_path):
+def test_the_report_is_a_self_contained_page(folder, tmp_path):
     out = tmp_path / "r.html"
     done = asked_of_command(
         "geometry", folder.path, "--out", out, "--figures", tmp_path / "figures"
@@ -1220,7 +1239,7 @@ def test_the_report_is_one_page_that_asks_for_nothing(folder, tmp_path):
     ]
     assert order == sorted(order)
     assert "earlier version" not in text
-    for wanted in ("Cannot tell at this size", "proves nothing by itself", "atlas residual", "≥ 95%",
+    for wanted in ("Cannot tell at this sample size", "proves nothing by itself", "atlas residual", "≥ 95%",
                    "token means, held out", "closed form", "residual − components", TARGET):  # fmt: skip
         assert wanted in text, wanted
     names = sorted(p.name for p in (tmp_path / "figures").iterdir())
@@ -1233,9 +1252,9 @@ def test_the_report_as_json(folder, tmp_path):
         "--json", "geometry", "--atlas", folder.path, "--out", tmp_path / "r.html"
     )
     said = json.loads(done.stdout)["result"]
-    assert said["headline"].startswith("To predict from the embedding, what an SAE finds")
+    assert said["headline"].startswith("Probes predict features from the embedding. ")
     assert [v["control"] for v in said["verdicts"]] == ["baseline", "components", "token-means"]
-    assert all(v["asks"] and "four times in five" in v["sentence"] for v in said["verdicts"])
+    assert all(v["asks"] and "with 80% power" in v["sentence"] for v in said["verdicts"])
     assert {"r2_published", "mse", "mse_with_bos", "bos_share"} <= set(said["maps"][0])
     assert {row["score"] for row in said["scores"]} == {"accuracy", "balanced_accuracy"}
     assert [(d["one"], d["other"]) for d in said["differences"]][3] == ("residual", "components")
@@ -1269,7 +1288,7 @@ def parsed(lines):
     return found
 
 
-def test_the_commands_make_it_again(folder):
+def test_the_commands_reproduce_the_report(folder):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas, run="document/active", margin=0.02, strata=3)
     (one, how), (two, _), (three, again) = parsed(commands(found, "my atlas"))
@@ -1286,7 +1305,7 @@ def test_the_commands_make_it_again(folder):
     assert (again["margin"], again["strata"], again["site"]) == (0.02, 3, None)
 
 
-def test_models_mapped_alike_are_one_command(folder):
+def test_models_with_equal_settings_are_mapped_by_one_command(folder):
     usual = asdict(TranscoderSettings())
     alike = {k: list(v) if isinstance(v, tuple) else v for k, v in usual.items()} | {
         "documents": None
@@ -1321,7 +1340,7 @@ def test_models_mapped_alike_are_one_command(folder):
         assert said in notes
 
 
-def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder):
+def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folder):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
     said = found.study.settings | {"map_share": 0.3, "train_share": 0.5, "folds": 7, "epochs": 9,
@@ -1334,7 +1353,7 @@ def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder
         lines = commands(replace(found, study=study), "a")
         assert parsed(lines)[0][1]["text"] is None
         assert not any("machine" in line for line in lines)
-        told = [line.split()[1] for line in lines if "no option says" in line]
+        told = [line.split()[1] for line in lines if "no option for this" in line]
         assert sorted(told) == ["epochs", "folds", "map_share", "penalties", "probe.draws"]
 
 
@@ -1342,7 +1361,7 @@ def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder
     ("corpus", "ingested", "said"),
     [
         ({"source": "/x/ingest/demo/text.jsonl"}, {n: SaeRecord(n, n[:6]) for n in DEMO_SAES},
-         "begun by `atlas demo --atlas a`"),
+         "created by `atlas demo --atlas a`"),
         ({"source": "t.txt", "tokens_asked": 9, "field": "text", "split_on": "line"},
          {"n": SaeRecord("./s"), "k": SaeRecord("memory")},
          "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`"),
@@ -1356,7 +1375,7 @@ def test_settings_no_option_says_are_told_and_the_demo_s_text_is_left_out(folder
         ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
     ],
 )  # fmt: skip
-def test_how_the_atlas_was_begun_is_a_note(folder, corpus, ingested, said):
+def test_how_the_atlas_was_created_is_a_note(folder, corpus, ingested, said):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
     lines = commands(replace(found, corpus=corpus, ingested=ingested), "a")
@@ -1366,7 +1385,7 @@ def test_how_the_atlas_was_begun_is_a_note(folder, corpus, ingested, said):
 
 
 @pytest.mark.slow
-def test_the_printed_transcoder_line_maps_a_fresh_atlas_alike(tmp_path):
+def test_the_printed_transcoder_command_reproduces_the_maps(tmp_path):
     for seed, name in ((0, "trained"), (1, "floor")):
         random_model("llama", seed=seed).save_pretrained(tmp_path / name)
         small_tokenizer().save_pretrained(tmp_path / name)
@@ -1418,7 +1437,7 @@ def test_a_real_study_is_reported(tmp_path):
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert Page(text).open == []
-    for wanted in ("was taken away: residual", "for these, and say nothing of another division"):
+    for wanted in ("removed on the training documents: residual", "do not cover the choice of another split"):
         assert wanted in text, wanted
     lines = commands(found, str(path))
     assert [line.split(" was")[0] for line in lines[:2]] == ["# The model", "# The text"]
@@ -1427,18 +1446,18 @@ def test_a_real_study_is_reported(tmp_path):
     assert how["name"] == study.name
 
 
-def test_the_report_says_what_is_missing(tmp_path):
+def test_the_report_names_missing_data(tmp_path):
     bare = small_atlas(tmp_path / "bare.atlas")
     done = asked_of_command("geometry", bare.path, "--out", tmp_path / "r.html")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
-    assert "No residual study is in this atlas" in text
+    assert "This atlas has no residual study;" in text
     command = f"atlas transcoder --from hook_embed --to all --atlas {bare.path}"
     assert f"<code>{command}</code>" in text
     Page(text)
 
 
-def test_bad_words_are_refused(folder, tmp_path):
+def test_invalid_options_are_refused(folder, tmp_path):
     done = asked_of_command("geometry", folder.path, "--out", tmp_path / "r.pdf")
     assert isinstance(done.exception, BadInput)
     assert asked_of_command("geometry", folder.path, "--out", tmp_path / "r.png").exit_code == 2

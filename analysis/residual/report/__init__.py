@@ -1,1 +1,1 @@
-"""The report on maps, residual SAEs and their controls."""
+"""Report on affine maps, residual SAEs and their controls."""

@@ -1,4 +1,4 @@
-"""The sections of a report on dataset geometry that go by layer: affine maps, and verdicts on features."""
+"""Sections by layer of a report on dataset geometry: affine maps, and verdicts on features."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,74 +18,75 @@ _MAPS = {
 }  # fmt: skip
 
 _OTHERWISE = {
-    "model": "model", "target": "target", "method": "method", "r2": "held out, mean of dimensions",
+    "model": "model", "target": "target", "method": "method", "r2": "held out, mean over dimensions",
     "r2_in_sample_weighted": "in sample", "token_eta2_weighted": "η² of the token id, in sample",
     "token_omega2_weighted": "the same corrected (ω²)", "r2_with_bos_weighted": "held out, with BOS",
-    "r2_published": "as published", "bos_share": "share of error on BOS", "mse": "MSE per dimension",
+    "r2_published": "as in the original study", "bos_share": "share of error on BOS", "mse": "MSE per dimension",
     "mse_in_sample": "in sample", "mse_with_bos": "held out, with BOS", "variance": "variance",
 }  # fmt: skip
 
 
 def maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
-    """Return how much of each layer the affine maps explain, as parts of the page."""
-    said = [
+    """Return the section on the share of each layer that affine maps explain."""
+    parts = [
         f"<h2>How much of a layer is an affine image of {html_page.cell(report_text.place(found))}</h2>"
     ]
     if not found.maps:
         return [
-            *said,
+            *parts,
             html_page.missing("map", f"atlas transcoder --from {found.source} --to all", where),
         ]
     rows = [
         dict(row) | {"between": html_page.between(row["r2_low"], row["r2_high"])}
         for row in found.maps
     ]
-    said.append(html_page.paragraphs(
-        "R² is held out by document. Beside it: what means of each token id predict, also held out, which is no "
-        "ceiling, as rare ids have poor means; random weights of the same shape where they were named; and "
-        "what the source published: in sample, one mean for all dimensions, BOS among the tokens. "
+    parts.append(html_page.paragraphs(
+        "R² is held out by document. For comparison, the table has the held-out R² of the mean of each token id. "
+        "This is not a ceiling, because rare ids have poor means. The table also has the same map of a model with "
+        "random weights, if one was named. The second table includes the R² of the original study, computed in "
+        "sample, with one mean for all dimensions and BOS among the tokens. "
         + report_text.ceiling(found)
     ))  # fmt: skip
-    said.append(
+    parts.append(
         html_page.table(
             rows, _MAPS, caption=f"Affine maps from {found.source}, R² variance-weighted"
         )
     )
-    said.append(html_page.table(
-        rows, _OTHERWISE, caption="R² of the same maps counted otherwise, and what inflates it"
+    parts.append(html_page.table(
+        rows, _OTHERWISE, caption="Other R² of the same maps, and numbers that show how they are inflated"
     ))  # fmt: skip
     for floor, places in _without_floor(found, found.maps).items():
         command = f"atlas transcoder --model {floor}=FOLDER --from {found.source} --to all"
-        said.append(html_page.missing(f"map of the floor {floor} to {places}", command, where))
-    return said + html_page.figures(drawn, "sweep")
+        parts.append(html_page.missing(f"map of the floor {floor} to {places}", command, where))
+    return parts + html_page.figures(drawn, "sweep")
 
 
 def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return at which layers a floor that was named does not stand beside its model, by floor."""
-    lacking: dict[str, list[str]] = {}
+    """Return the layers at which the floor of a model has no row, by floor."""
+    missing: dict[str, list[str]] = {}
     for row in rows:
         if row["floor"] is None and (floor := found.floors.get(row["model"])):
             layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
-            lacking.setdefault(floor, []).append(layer)
-    return {floor: ", ".join(dict.fromkeys(layers)) for floor, layers in lacking.items()}
+            missing.setdefault(floor, []).append(layer)
+    return {floor: ", ".join(dict.fromkeys(layers)) for floor, layers in missing.items()}
 
 
 def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
-    """Return the verdicts on the features of each layer, as parts of the page."""
+    """Return the section on the verdicts on the features of each layer."""
     rows = found.verdicts_by_layer
     if not rows:
         return []
-    said = ["<h2>What the token tells of features, by layer</h2>"]
+    parts = ["<h2>How well the token predicts features, by layer</h2>"]
     floors = any(row["floor"] for row in rows)
     if floors:
-        said.append(html_page.paragraphs(report_text.floor_of_verdicts(rows)))
+        parts.append(html_page.paragraphs(report_text.floor_of_verdicts(rows)))
     for floor, places in _without_floor(found, rows).items():
-        said.append(html_page.paragraphs(
-            f"No SAE of the floor {floor} at {places} was probed as those of the model were; `atlas residual` trains "
-            "some: with the text and the settings of the model's own.", kind="missing",
+        parts.append(html_page.paragraphs(
+            f"No SAE of the floor {floor} at {places} has probes with the settings of the model's probes. To train "
+            "and probe SAEs of the floor, run `atlas residual` with the text and settings of the model's SAEs.",
+            kind="missing",
         ))  # fmt: skip
-    # Each number has that of the floor at its side, so that no table need be scrolled for it.
-    shares = ["features", *(name for name in VERDICTS if _is_there(name, rows))]
+    shares = ["features", *(name for name in VERDICTS if _occurs(name, rows))]
     none = [name for name in VERDICTS if name not in shares]
     scores = {
         "saes": "SAEs", "balanced_accuracy": "balanced accuracy", "token_table": "token table",
@@ -93,26 +94,26 @@ def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: 
     }  # fmt: skip
     begin = {"model": "model", "layer": "layer"}
     caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
-    caption += f"; none is {' or '.join(none)}" if none else ""
-    first = _beside({"features": "probed features"} | {n: n for n in shares[1:]}, floors=floors)
-    said.append(html_page.table(rows, begin | first, caption=caption))
-    said.append(
+    caption += f"; no feature has the verdict {' or '.join(none)}" if none else ""
+    first = _with_floor({"features": "probed features"} | {n: n for n in shares[1:]}, floors=floors)
+    parts.append(html_page.table(rows, begin | first, caption=caption))
+    parts.append(
         html_page.table(
             rows,
-            begin | _beside(scores, floors=floors),
-            caption="How well the same features are predicted",
+            begin | _with_floor(scores, floors=floors),
+            caption="Scores of the probes of the same features",
         )
     )
-    return [*said, *html_page.figures(drawn, "verdicts")]
+    return [*parts, *html_page.figures(drawn, "verdicts")]
 
 
-def _is_there(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Say whether any feature has a verdict, of a model or of its floor."""
+def _occurs(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether any feature of a model or of its floor has a verdict."""
     return any(row[verdict] or row[f"floor_{verdict}"] for row in rows)
 
 
-def _beside(columns: Mapping[str, str], *, floors: bool) -> dict[str, str]:
-    """Return columns, each with that of the floor at its side where there are floors."""
+def _with_floor(columns: Mapping[str, str], *, floors: bool) -> dict[str, str]:
+    """Return columns, each followed by the column of the floor if there are floors."""
     out = {}
     for name, title in columns.items():
         out[name] = title

@@ -1,4 +1,4 @@
-"""The command `atlas report geometry`: the report on transcoders, residual SAEs and their controls."""
+"""Command `atlas report geometry`: report on transcoders, residual SAEs and their controls."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,38 +27,38 @@ __all__ = ["report"]
 @shared_options
 @click.pass_context
 def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
-    """Write reports: a question, its tables beside their controls, pictures, and what they allow to say.
+    """Write a report: a question, tables with controls, figures, and conclusions.
 
     \b
     Example:
       atlas report geometry demo.atlas --out geometry.html
     """
     # So that `atlas report --json geometry` means the same as `atlas report geometry --json`.
-    given = {"as_json": as_json, "quiet": quiet}
-    ctx.default_map = dict.fromkeys(report.commands, given)
+    shared = {"as_json": as_json, "quiet": quiet}
+    ctx.default_map = dict.fromkeys(report.commands, shared)
 
 
 @report.command("geometry")
 @click.argument("given", required=False, metavar="[ATLAS]")
 @click.option("--out", "-o", default="geometry.html", show_default=True, metavar="FILE",
               type=click.Path(dir_okay=False, path_type=Path),
-              help="The page; it needs no network and no other file.")  # fmt: skip
+              help="HTML page to write; it needs no network and no other file.")  # fmt: skip
 @click.option("--figures", metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path),
-              help="Write the pictures there too.")  # fmt: skip
+              help="Also write the figures to this folder.")  # fmt: skip
 @click.option("--format", "formats", multiple=True, default=("png", "svg"), show_default=True,
               type=click.Choice(["png", "svg", "html"]),
-              help="Of these pictures; several may be named.")  # fmt: skip
-@click.option("--study", metavar="NAME", help="Which residual study. [default: the first]")
+              help="Format of these figures; can be repeated.")  # fmt: skip
+@click.option("--study", metavar="NAME", help="Residual study. [default: the first]")
 @click.option("--from", "site", metavar="SITE",
-              help="The place mapped and probed from. [default: the source of the study, else hook_embed]")  # fmt: skip
+              help="Site that is mapped and probed from. [default: the source of the study, else hook_embed]")  # fmt: skip
 @click.option("--run", metavar="RUN",
-              help="Which probes of the study, or how their names begin. [default: by document]")  # fmt: skip
+              help="Run of the study's probes, or the start of its name. [default: by document]")  # fmt: skip
 @click.option("--floor", "floors", multiple=True, metavar="MODEL",
-              help="A model of random weights, to stand beside those of its shape; several may be named.")  # fmt: skip
+              help="Model with random weights, as a baseline for models of its shape; can be repeated.")  # fmt: skip
 @click.option("--margin", default=0.01, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Smallest difference of balanced accuracy that matters: 'not harder' means by less.")  # fmt: skip
+              help="Smallest difference of balanced accuracy that matters; 'not harder' excludes this difference.")  # fmt: skip
 @click.option("--strata", default=5, show_default=True, type=click.IntRange(1),
-              help="Strata of validation positives within which features are compared.")  # fmt: skip
+              help="Number of strata by validation positives within which features are compared.")  # fmt: skip
 @atlas_option
 @shared_options
 def geometry(
@@ -77,9 +77,9 @@ def geometry(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Report how much of a layer is an affine image of the embedding, and whether the rest is harder to predict.
+    """Report how much of a layer an affine map of the embedding explains, and if the residual is harder to predict.
 
-    Works with whatever the atlas has, and says which command makes what is missing.
+    The report uses the data that the atlas has, and names the command that computes missing data.
 
     \b
     Examples:
@@ -96,15 +96,15 @@ def geometry(
     named = which_atlas(_one(given, where))
     if check_path(out).suffix.lower() != ".html":
         raise click.BadParameter(
-            f"{out} was given; the page's name ends in .html.", param_hint="--out"
+            f"The file is {out}; expected a name that ends in .html.", param_hint="--out"
         )
     with Atlas.open(folder_of(named), progress=make_progress(quiet=quiet)) as atlas:
         found = find(
             atlas, study=study, site=site, run=run, floors=floors, margin=margin, strata=strata
         )
     drawn = draw(found)
-    with placed(out) as beside:
-        beside.write_text(html(found, where=named, drawn=drawn), "utf-8")
+    with placed(out) as temporary:
+        temporary.write_text(html(found, where=named, drawn=drawn), "utf-8")
     written = [str(out)]
     if figures is not None:
         written += [str(path) for path in write_figures(drawn, figures, formats=formats)]
@@ -117,13 +117,13 @@ def geometry(
 
 def _one(given: str | None, where: str | None) -> str | None:
     if given and where and given != where:
-        raise click.UsageError(f"Two atlases were named, {given} and --atlas {where}; name one.")
+        raise click.UsageError(f"Two atlases were input, {given} and --atlas {where}; pass one.")
     return given or where
 
 
 def _show(found: "Findings", written: list[str]) -> None:
     if not found.verdicts:
-        echo("No residual study is in this atlas; `atlas residual` makes one.")
+        echo("This atlas has no residual study; run `atlas residual` to create one.")
     else:
         echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
     rows: list[dict[str, Any]] = [

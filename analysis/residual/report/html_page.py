@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it: tables, drawn figures, and how they look on a phone and on paper."""
+"""Self-contained HTML page of tables and SVG figures, for screens, phones and print."""
 
 import io
 import math
@@ -74,23 +74,23 @@ $body
 
 
 def page(title: str, sections: Sequence[str]) -> str:
-    """Return the page; sections are HTML, the title is text."""
+    """Return the page; sections are HTML, the title is plain text."""
     return _PAGE.substitute(title=escape(title), body="\n".join(sections))
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, caption: str) -> str:
-    """Return rows as a table that can be moved sideways where it is wider than the page.
+    """Return rows as a table that scrolls horizontally if it is wider than the page.
 
     Parameters
     ----------
     rows
         Values by name; numbers, text, None or ``Mean``.
     columns
-        Names of the values, with what to write above them; columns without any value are left out.
+        Names of the values, with their headings; columns without any value are excluded.
     caption
-        What the table says.
+        Caption of the table.
     """
-    shown = [n for n in columns if any(_there(row.get(n)) for row in rows)] or list(columns)
+    shown = [n for n in columns if any(_present(row.get(n)) for row in rows)] or list(columns)
     head = "".join(f'<th scope="col">{escape(columns[n])}</th>' for n in shown)
     body = "\n".join("<tr>" + "".join(_td(row.get(n)) for n in shown) + "</tr>" for row in rows)
     return (
@@ -100,13 +100,13 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, capt
 
 
 def figure(chart: Chart, *, name: str, caption: str) -> str:
-    """Return a chart drawn as SVG within the page; ``name`` is its own among the page's figures."""
+    """Return a chart as inline SVG; ``name`` must be unique among the figures of the page."""
     buffer = io.StringIO()
     with alt.data_transformers.enable("default", max_rows=None):
         chart.save(buffer, format="svg")
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
-    # Figures of one page must not share names of what they clip by; and names of namespaces go.
+    # Clip paths need ids that are unique in the page; inline SVG needs no namespaces.
     drawn = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', drawn)
     drawn = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", drawn)
     drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn)
@@ -115,43 +115,43 @@ def figure(chart: Chart, *, name: str, caption: str) -> str:
 
 
 def figures(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
-    """Return the pictures of these names that there are."""
-    there = [name for name in names if name in drawn]
-    return [figure(drawn[name][0], name=name, caption=drawn[name][1]) for name in there]
+    """Return the figures of these names that exist."""
+    present = [name for name in names if name in drawn]
+    return [figure(drawn[name][0], name=name, caption=drawn[name][1]) for name in present]
 
 
 def folded(summary: str, section: str) -> str:
-    """Return a section that is opened by a click on its summary; on paper only the summary is there."""
+    """Return a section that a click on its summary opens; print shows the summary only."""
     return f"<details><summary>{escape(summary)}</summary>\n{section}\n</details>"
 
 
 def paragraphs(*texts: str, kind: str = "") -> str:
-    """Return texts as paragraphs; what is between backticks is shown as code."""
+    """Return texts as paragraphs; text between backticks is shown as code."""
     opened = f'<p class="{kind}">' if kind else "<p>"
     return "\n".join(f"{opened}{_ticked(text)}</p>" for text in texts)
 
 
 def missing(what: str, command: str, where: str) -> str:
-    """Say what an atlas lacks, and which command makes it."""
+    """Return a paragraph that names missing data, and the command that computes them."""
     return paragraphs(
-        f"No {what} is in this atlas; `{command} --atlas {shlex.quote(where)}` makes it.",
+        f"This atlas has no {what}; run `{command} --atlas {shlex.quote(where)}` to compute it.",
         kind="missing",
     )
 
 
 def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> str:
-    """Return the verdict: a headline, and what it rests on in order.
+    """Return the verdict: a headline, and the comparisons in order.
 
     Parameters
     ----------
     headline
-        One sentence.
+        The headline.
     of
-        For each comparison its name, what it asks, and its verdict.
+        Name, question and verdict of each comparison.
     """
     items = "\n".join(
-        f'<li><b>{escape(name)}</b> <span class="asks">({escape(asks)})</span><br>{_ticked(said)}</li>'
-        for name, asks, said in of
+        f'<li><b>{escape(name)}</b> <span class="asks">({escape(asks)})</span><br>{_ticked(sentence)}</li>'
+        for name, asks, sentence in of
     )
     return f'<div class="verdict">\n<p>{_ticked(headline)}</p>\n<ol>\n{items}\n</ol></div>'
 
@@ -162,17 +162,17 @@ def notes(texts: Sequence[str]) -> str:
 
 
 def code(lines: Sequence[str]) -> str:
-    """Return lines of commands."""
+    """Return lines of commands as a code block."""
     return "<pre><code>" + escape("\n".join(lines)) + "</code></pre>"
 
 
 def cell(value: Any) -> str:
-    """Return a value as text; a mean has its interval after it."""
+    """Return a value as text; a mean is followed by its interval."""
     if isinstance(value, Mean):
         if value.low is None or value.high is None:
             return cell(value.mean)
         return f"{cell(value.mean)} ({cell(value.low)} to {cell(value.high)})"
-    if not _there(value):
+    if not _present(value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -184,19 +184,19 @@ def cell(value: Any) -> str:
 
 
 def between(low: float | None, high: float | None) -> str | None:
-    """Return an interval as it is shown."""
+    """Return an interval as text."""
     return None if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def _td(value: Any) -> str:
     if isinstance(value, Mean) and value.low is not None:
-        told = f'{cell(value.mean)} <span class="interval">({cell(value.low)} to {cell(value.high)})</span>'
-        return f"<td>{told}</td>"
+        text = f'{cell(value.mean)} <span class="interval">({cell(value.low)} to {cell(value.high)})</span>'
+        return f"<td>{text}</td>"
     words = ' class="words"' if isinstance(value, str) else ""
     return f"<td{words}>{escape(cell(value))}</td>"
 
 
-def _there(value: Any) -> bool:
+def _present(value: Any) -> bool:
     if isinstance(value, Mean):
         return value.mean is not None
     return value is not None and not (isinstance(value, float) and math.isnan(value))

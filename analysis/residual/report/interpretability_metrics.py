@@ -1,4 +1,4 @@
-"""Marks of interpretability beside the arms of a study: tokens, verdicts, matches."""
+"""Interpretability metrics of the arms of a study: tokens, verdicts, matches."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ from atlas.parts import Part
 
 __all__ = ["MARKS", "arm_rows", "least_entropy", "match_rows", "score_rows", "token_marks"]
 
-#: Means told of each arm's features: what it is, and whether only probed features have it.
+#: Metrics whose mean over the features of an arm is reported, with their headings.
 MARKS: dict[str, str] = {
-    "top_share": "share of a feature's active tokens that are its commonest one",
-    "entropy": "entropy of its tokens in bits, at least",
-    "tokens": "2 to that entropy: tokens it is on, effectively, at least",
+    "top_share": "share of a feature's active tokens that have its most frequent id",
+    "entropy": "entropy of its token ids in bits (lower bound)",
+    "tokens": "effective number of token ids: 2 to that entropy (lower bound)",
 }
 
 _SCORES = (
@@ -30,51 +30,51 @@ _SCORES = (
 def least_entropy(
     counts: NDArray[np.int64], of: NDArray[np.intp], totals: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the least entropy, in bits, that each feature's tokens can have.
+    """Return a lower bound of the entropy, in bits, of each feature's token ids.
 
-    Where only its commonest tokens are kept, the rest lies on tokens of at most the least
-    count kept; entropy is least if they are as few as that allows. It is exact where all
-    are kept.
+    Only the most frequent ids of a feature may be stored. Each other id then has at most the
+    smallest stored count, and entropy is smallest if the other ids are as few as possible. The
+    bound is exact if all ids are stored.
 
     Parameters
     ----------
     counts
-        int64, (tokens kept,), above 0. How often a feature is active on one of its tokens.
+        int64, (stored ids,), above 0. Number of active tokens of a feature with one id.
     of
-        intp, likewise. Which feature it is.
+        intp, (stored ids,). Index of the feature.
     totals
-        int64, (features,). How often each is active.
+        int64, (features,). Number of active tokens of each feature.
 
     Returns
     -------
-    float64, (features,). NaN where no token is kept.
+    float64, (features,). NaN if no id is stored.
     """
-    kept = np.bincount(of, counts, minlength=len(totals)).astype(np.int64)
+    stored = np.bincount(of, counts, minlength=len(totals)).astype(np.int64)
     least = np.full(len(totals), np.iinfo(np.int64).max)
     np.minimum.at(least, of, counts)
-    full, last = np.divmod(totals - kept, least)
+    full, last = np.divmod(totals - stored, least)
     known = np.bincount(of, _surprise(counts, totals[of]), minlength=len(totals))
     entropy = known + full * _surprise(least, totals) + _surprise(last, totals)
-    return np.where(kept > 0, entropy, np.nan)
+    return np.where(stored > 0, entropy, np.nan)
 
 
 def _surprise(counts: NDArray[np.int64], totals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return -p log2 p of counts / totals, 0 where either is 0 or there are more than the total."""
-    there = (counts > 0) & (counts < totals)
-    p = np.divide(counts, totals, out=np.ones(len(counts)), where=there)
+    """Return -p log2 p for p = counts / totals; 0 if the count is 0 or not below the total."""
+    inside = (counts > 0) & (counts < totals)
+    p = np.divide(counts, totals, out=np.ones(len(counts)), where=inside)
     return np.asarray(-p * np.log2(p)) + 0.0  # no -0
 
 
 def token_marks(sound: Sound, sae: str) -> pd.DataFrame:
-    """Return what the tokens of each live feature say of it.
+    """Return the token metrics of each live feature.
 
     Returns
     -------
     table
-        ``idx``, ``active_tokens``, ``top_share``, ``entropy`` (bits) and ``tokens``, both lower
-        bounds where only the commonest tokens are kept, and ``kept``: the share of its activity
-        that the tokens kept hold. Features without kept tokens are left out; no rows if the
-        atlas has no tokens of the SAE.
+        ``idx``, ``active_tokens``, ``top_share``, ``entropy`` (bits), ``tokens`` and ``kept``,
+        the share of active tokens with a stored id. ``entropy`` and ``tokens`` are lower bounds
+        if only the most frequent ids are stored. Features without stored ids are excluded; no
+        rows if the atlas has no token ids of the SAE.
     """
     columns = ["idx", "active_tokens", "top_share", "entropy", "tokens", "kept"]
     if f"tokens/{sae}" not in sound.parts or f"statistics/{sae}" not in sound.parts:
@@ -88,16 +88,16 @@ def token_marks(sound: Sound, sae: str) -> pd.DataFrame:
     np.maximum.at(most, of, counts)
     entropy = least_entropy(counts, of, totals)
     live = np.flatnonzero(most)
-    kept = np.bincount(of, counts, minlength=len(totals))
+    stored = np.bincount(of, counts, minlength=len(totals))
     of_live = totals[live]
     return pd.DataFrame({
         "idx": live, "active_tokens": of_live, "top_share": most[live] / of_live,
-        "entropy": entropy[live], "tokens": 2 ** entropy[live], "kept": kept[live] / of_live,
+        "entropy": entropy[live], "tokens": 2 ** entropy[live], "kept": stored[live] / of_live,
     })  # fmt: skip
 
 
 def _by_index(statistics: Part) -> NDArray[np.int64]:
-    """Return on how many tokens each feature is active, by its index."""
+    """Return the number of active tokens of each feature, by index."""
     table = statistics.table("Feature").select(["id", "active_tokens"])
     index = [int(id.rpartition("/")[2]) for id in table["id"].to_pylist()]
     totals = np.zeros(len(index), dtype=np.int64)
@@ -106,33 +106,33 @@ def _by_index(statistics: Part) -> NDArray[np.int64]:
 
 
 def arm_rows(study: Study, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Describe each arm: features, filter, scores, verdicts and marks, as means over seeds.
+    """Summarize each arm by means over seeds: features, filter, scores, verdicts and token metrics.
 
-    Draws of one seed are averaged first, so that every seed weighs the same.
+    Draws of one seed are averaged first, so that all seeds have equal weight.
 
     Parameters
     ----------
     study
         The study.
     marks
-        What ``token_marks`` returned, by SAE; may be empty.
+        Results of ``token_marks`` by SAE; may be empty.
 
     Returns
     -------
     rows
-        For each arm: ``arm``, ``saes``, ``seeds``, ``features`` (of an SAE), ``probed`` (mean), and
-        as ``Mean`` each: ``passed`` (share of features that pass the filter), the scores, the
-        share of each verdict as ``verdict <name>``, and the names of ``MARKS``.
+        For each arm: ``arm``, ``saes``, ``seeds``, ``features`` (of an SAE), ``probed`` (mean).
+        Further columns are of type ``Mean``: ``passed`` (share of features that pass the
+        filter), the scores, the share of each verdict as ``verdict <name>``, and ``MARKS``.
     """
     rows = []
     for arm in study.arms_there:
-        of = study.of(arm)
-        numbers = pd.DataFrame([_numbers(probed, marks.get(probed.sae)) for probed in of])
-        seeds = numbers.groupby([probed.seed for probed in of]).mean()
+        saes = study.of(arm)
+        numbers = pd.DataFrame([_numbers(probed, marks.get(probed.sae)) for probed in saes])
+        seeds = numbers.groupby([probed.seed for probed in saes]).mean()
         row: dict[str, Any] = {
-            "arm": arm, "saes": len(of), "seeds": len(seeds),
-            "features": int(np.mean([probed.features for probed in of])),
-            "probed": round(float(np.mean([len(probed.table) for probed in of]))),
+            "arm": arm, "saes": len(saes), "seeds": len(seeds),
+            "features": int(np.mean([probed.features for probed in saes])),
+            "probed": round(float(np.mean([len(probed.table) for probed in saes]))),
         }  # fmt: skip
         for name in map(str, numbers):
             by_seed = zip(seeds.index.tolist(), seeds[name].tolist(), strict=True)
@@ -142,37 +142,37 @@ def arm_rows(study: Study, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, 
     return rows
 
 
-def _numbers(of: Probed, marks: pd.DataFrame | None) -> dict[str, float]:
-    """Return what is told of one SAE."""
-    said = {"passed": of.passed}
-    said |= {name: _mean(of.table[name]) for name in _SCORES}
-    said |= {f"verdict {name}": _mean(of.table["verdict"] == name) for name in VERDICTS}
-    return said | {name: _mean([] if marks is None else marks[name]) for name in MARKS}
+def _numbers(probed: Probed, marks: pd.DataFrame | None) -> dict[str, float]:
+    """Return the numbers of one SAE that are averaged over seeds."""
+    numbers = {"passed": probed.passed}
+    numbers |= {name: _mean(probed.table[name]) for name in _SCORES}
+    numbers |= {f"verdict {name}": _mean(probed.table["verdict"] == name) for name in VERDICTS}
+    return numbers | {name: _mean([] if marks is None else marks[name]) for name in MARKS}
 
 
 def score_rows(study: Study) -> list[dict[str, Any]]:
-    """Tell the scores of each arm's probes as the source told its own, over all its SAEs together.
+    """Summarize the scores of each arm's probes in the form of the original study, over all SAEs.
 
-    The source's accuracy was taken where most tokens are inactive, so that it is nearly the
-    share of inactive tokens told rightly; balanced accuracy stands beside it.
+    The original study reported accuracy on data in which most tokens are inactive. That accuracy
+    is nearly the specificity, so balanced accuracy is reported too.
 
     Returns
     -------
     rows
         For each arm and score: ``arm``, ``score`` (``"accuracy"`` or ``"balanced_accuracy"``),
-        ``features`` (that were asked), ``probes`` (of those that passed the filter and have the
-        score), ``mean``, ``median``, ``sd`` (population: ddof 0), null without probes, and
-        ``ladder``: for each of 95, 90, 85, 80 and 75 percent the ``count`` and ``share`` of
-        probes that score so much or more.
+        ``features`` (that the filter was applied to), ``probes`` (with that score), ``mean``,
+        ``median``, ``sd`` (population: ddof 0), null without probes, and ``ladder``: for each of
+        95, 90, 85, 80 and 75 percent, the ``count`` and ``share`` of probes with at least this
+        score.
     """
     rows = []
     for arm in study.arms_there:
-        of = study.of(arm)
+        saes = study.of(arm)
         for score in ("accuracy", "balanced_accuracy"):
-            values = pd.concat([probed.table[score] for probed in of]).astype(float).dropna()
+            values = pd.concat([probed.table[score] for probed in saes]).astype(float).dropna()
             n = len(values)
             rows.append({
-                "arm": arm, "score": score, "features": sum(p.asked for p in of), "probes": n,
+                "arm": arm, "score": score, "features": sum(p.asked for p in saes), "probes": n,
                 "mean": float(values.mean()) if n else None,
                 "median": float(values.median()) if n else None,
                 "sd": float(values.std(ddof=0)) if n else None,
@@ -185,24 +185,24 @@ def score_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def match_rows(sound: Sound, study: Study, *, max_q: float = 0.05) -> list[dict[str, Any]]:
-    """Say how many features have a one-to-one counterpart, for every two arms that were matched.
+    """Count the features with a one-to-one counterpart, for every pair of matched arms.
 
-    Two baselines of other seeds are the measure of what two trainings share anyhow.
+    Two baselines with different seeds show how much two training runs share in any case.
 
     Parameters
     ----------
     sound
         The parts of the atlas.
     study
-        The study; all its SAEs are looked at, probed or not.
+        The study; all its SAEs are used, with or without probes.
     max_q
-        Largest q of a counterpart.
+        Largest q-value of a counterpart.
 
     Returns
     -------
     rows
         ``one``, ``other`` (arms), ``seeds`` ('same' or 'other' training seeds), ``pairs`` (of SAEs),
-        and means over them: ``counterparts``, ``share`` (of the live features of the SAE that has
+        and means over pairs: ``counterparts``, ``share`` (of the live features of the SAE with
         fewer), ``pearson`` (of the counterparts) and ``null_threshold``.
     """
     of_sae = {row["sae"]: row for row in study.arms.to_dict("records")}
@@ -217,28 +217,28 @@ def match_rows(sound: Sound, study: Study, *, max_q: float = 0.05) -> list[dict[
                 key = (ends[0]["arm"], ends[1]["arm"], same)
                 groups.setdefault(key, []).append(_matched(sound, part, row, max_q))
     return [
-        {"one": one, "other": other, "seeds": seeds, "pairs": len(of),
-         **{name: _mean([row[name] for row in of]) for name in of[0]}}
-        for (one, other, seeds), of in sorted(
+        {"one": one, "other": other, "seeds": seeds, "pairs": len(pairs),
+         **{name: _mean([row[name] for row in pairs]) for name in pairs[0]}}
+        for (one, other, seeds), pairs in sorted(
             groups.items(), key=lambda g: (_rank(g[0][0]), _rank(g[0][1]), g[0][2] != "same")
         )
     ]  # fmt: skip
 
 
 def _matched(sound: Sound, part: Part, row: dict[str, Any], max_q: float) -> dict[str, Any]:
-    """Return the counterparts of two SAEs."""
+    """Return the number, share and mean correlation of the counterparts of two SAEs."""
     table = part.table("MATCHES").select(["source", "target", "pearson", "one_to_one", "q"])
     frame: pd.DataFrame = table.to_pandas()
     prefixes = (frame["source"].str.startswith(row["source"] + "/")
                 & frame["target"].str.startswith(row["target"] + "/"))  # fmt: skip
-    kept = frame[prefixes & (frame["one_to_one"] == True) & (frame["q"] <= max_q)]  # noqa: E712
+    chosen = frame[prefixes & (frame["one_to_one"] == True) & (frame["q"] <= max_q)]  # noqa: E712
     live = [
         int(np.count_nonzero(_by_index(sound.parts[f"statistics/{row[end]}"])))
         for end in ("source", "target")
     ]
     return {
-        "counterparts": len(kept), "share": len(kept) / min(live) if min(live) else float("nan"),
-        "pearson": _mean(kept["pearson"]), "null_threshold": row["null_threshold"],
+        "counterparts": len(chosen), "share": len(chosen) / min(live) if min(live) else float("nan"),
+        "pearson": _mean(chosen["pearson"]), "null_threshold": row["null_threshold"],
     }  # fmt: skip
 
 
@@ -247,5 +247,5 @@ def _rank(arm: str) -> int:
 
 
 def _mean(values: Any) -> float:
-    there = pd.Series(values, dtype="float64").dropna()
-    return float(there.mean()) if len(there) else float("nan")
+    finite = pd.Series(values, dtype="float64").dropna()
+    return float(finite.mean()) if len(finite) else float("nan")

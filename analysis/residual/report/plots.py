@@ -1,4 +1,4 @@
-"""Pictures of a residual study and of the layer sweep: distributions, boxes, differences, R² by layer."""
+"""Figures of a residual study and of the layer sweep: distributions, boxes, differences, R² by layer."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,10 @@ _WIDTH = 400
 
 
 def draw_distributions(study: Study) -> Chart:
-    """Draw how balanced accuracy is distributed over the features of each arm, all seeds together.
+    """Draw histograms of balanced accuracy over the features of each arm, for all seeds together.
 
-    Shares of features are drawn, as arms differ in how many features pass the filter.
+    The histograms show shares, because the number of features that pass the filter differs
+    between arms.
     """
     scores = {
         arm: values
@@ -73,7 +74,7 @@ def draw_distributions(study: Study) -> Chart:
 
 
 def draw_boxes(study: Study) -> Chart:
-    """Draw box plots of the scores of each arm, with what the token id tells of its features beside."""
+    """Draw box plots of the probe scores of each arm, with the scores of the token id."""
     shown = {
         "balanced_accuracy": "probe",
         "token_table": "token table",
@@ -105,21 +106,21 @@ def draw_boxes(study: Study) -> Chart:
     middles = base.mark_tick(color="black", thickness=2, size=12).encode(x="median:Q")
     return alt.layer(whiskers, boxes, middles).properties(
         width=_WIDTH, height=alt.Step(18),
-        title=heading("Scores by arm, beside what the token id can tell", *_where(study),
+        title=heading("Scores by arm: probes and token id", *_where(study),
                       "box: quartiles and median; line: 5th to 95th percentile"),
     )  # fmt: skip
 
 
 def draw_differences(found: Sequence[Difference]) -> Chart:
     """Draw the differences between arms with their intervals, and the difference of each seed."""
-    there = [d for d in found if d.mean is not None]
-    order = [_named(d) for d in there]
+    known = [d for d in found if d.mean is not None]
+    order = [_named(d) for d in known]
     rows = pd.DataFrame([
-        {"pair": _named(d), "mean": d.mean, "low": d.low, "high": d.high} for d in there
+        {"pair": _named(d), "mean": d.mean, "low": d.low, "high": d.high} for d in known
     ])  # fmt: skip
     seeds = pd.DataFrame([
         {"pair": _named(d), "seed": seed, "difference": value}
-        for d in there for seed, value in d.by_seed.items()
+        for d in known for seed, value in d.by_seed.items()
     ])  # fmt: skip
     y = alt.Y("pair:N", title=None, sort=order)
     axis = alt.Axis(title="difference of mean balanced accuracy", tickCount=6)
@@ -146,18 +147,18 @@ def draw_differences(found: Sequence[Difference]) -> Chart:
 def sweep_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the points of the sweep's lines, of one run for each model and target.
 
-    The closed form goes before other methods, and of its runs the one that has most of the
-    model's targets, so that a line is of one run wherever that is possible.
+    The closed form has priority over other methods, and of its runs the one with most of the
+    model's targets, so that each line shows one run if possible.
 
     Parameters
     ----------
     rows
-        What ``analysis.residual.report.sweep.sweep_rows`` returned.
+        Result of ``analysis.residual.report.sweep.sweep_rows``.
 
     Returns
     -------
     table
-        A row a point; no rows if nothing was measured after a block.
+        A row for each point; no rows if no target is the output of a block.
     """
     post = [row for row in rows if row["target"].endswith("hook_resid_post")]
     targets = Counter((row["model"], row["run"]) for row in post)
@@ -176,14 +177,14 @@ def sweep_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def draw_sweep(rows: Sequence[Mapping[str, Any]], *, source: str = "hook_embed") -> Chart:
-    """Draw what affine maps explain of each layer, with token means and floor, a panel a model.
+    """Draw R² of affine maps by layer, with token means and floor, in a panel for each model.
 
     Parameters
     ----------
     rows
-        What ``analysis.residual.report.sweep.sweep_rows`` returned; ``sweep_table`` has rows of them.
+        Result of ``analysis.residual.report.sweep.sweep_rows``, with rows in ``sweep_table``.
     source
-        The place mapped from.
+        The source site.
     """
     table = sweep_table(rows)
     order = [name for name in _LINES if name in set(table["line"])]
@@ -211,18 +212,18 @@ def draw_sweep(rows: Sequence[Mapping[str, Any]], *, source: str = "hook_embed")
         columns=1,
     )  # fmt: skip
     return drawn.properties(
-        title=heading(f"How much of each layer is an affine image of {source}",
+        title=heading(f"R² of affine maps from {source} by layer",
                       "band: 95% interval over documents of the held-out R²")
     )  # fmt: skip
 
 
 def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
-    """Draw the share of verdicts by the layer whose features were probed, a panel a model.
+    """Draw the share of each verdict by layer of the features, in a panel for each model.
 
     Parameters
     ----------
     rows
-        What ``analysis.residual.report.sweep.verdict_rows`` returned, of one run.
+        Result of ``analysis.residual.report.sweep.verdict_rows``, of one run.
     """
     table = verdict_table(rows)
     layers = list(table.sort_values("rank")["layer"].drop_duplicates())
@@ -251,19 +252,19 @@ def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
 
 
 def verdict_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return a row for each share that is drawn: of the model's features, and of its floor's.
+    """Return a row for each share in the figure, of the model and of its floor.
 
     Parameters
     ----------
     rows
-        As ``draw_verdicts`` takes them.
+        As for ``draw_verdicts``.
     """
     return pd.DataFrame([
         {"model": row["model"], "layer": "embedding" if row["layer"] is None else f"{row['layer']}",
-         "rank": -1 if row["layer"] is None else row["layer"], "verdict": name, "place": place,
+         "rank": -1 if row["layer"] is None else row["layer"], "verdict": name, "place": position,
          "weights": weights, "share": row[f"{before}{name}"]}
         for row in rows for before, weights in (("", "this model"), ("floor_", "floor: random weights"))
-        for place, name in enumerate(VERDICTS) if row[f"{before}{name}"] is not None
+        for position, name in enumerate(VERDICTS) if row[f"{before}{name}"] is not None
     ])  # fmt: skip
 
 
@@ -272,11 +273,11 @@ def _bins(
 ) -> pd.DataFrame:
     counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
     seeds = len({p.seed for p in study.of(arm)})
-    told = (
+    summary = (
         f"mean {scores.mean():.3f}, n = {len(scores):,} features, {seeds} seed{'s' * (seeds > 1)}"
     )
     return pd.DataFrame({
-        "arm": arm, "panel": f"{arm} ({told})", "low": edges[:-1], "high": edges[1:],
+        "arm": arm, "panel": f"{arm} ({summary})", "low": edges[:-1], "high": edges[1:],
         "share": counts / max(1, len(scores)), "mean": scores.mean(),
     })  # fmt: skip
 
@@ -294,8 +295,8 @@ def _where(study: Study) -> tuple[str, ...]:
     return (f"study {study.name}, probed from {study.site}", f"run {study.run}; 0.5 is chance")
 
 
-def _named(of: Difference) -> str:
-    return f"{of.one} − {of.other}"
+def _named(difference: Difference) -> str:
+    return f"{difference.one} − {difference.other}"
 
 
 def _colour(arms: Sequence[str], **more: Any) -> alt.Color:
@@ -310,5 +311,5 @@ def _layer(row: Mapping[str, Any]) -> int:
 
 
 def _floor(values: "np.ndarray[Any, np.dtype[np.float64]]") -> float:
-    """Return where an axis of scores begins: 0.4, or a round number below the lowest score."""
+    """Return the lower limit of an axis of scores: 0.4, or a round number below the lowest score."""
     return min(0.4, max(0.0, float(np.floor(values.min() * 10 + 1e-9) / 10)))

@@ -1,4 +1,4 @@
-"""The report on dataset geometry: one HTML page that opens offline, and its figures as files."""
+"""Report on dataset geometry: a self-contained HTML page, and its figures as files."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,36 +33,36 @@ _SCORES = {
 
 _DIFFERENCES = {
     "pair": "difference", "mean": "mean", "between": "95% interval", "resampled": "resampled",
-    "seeds": "seeds", "p": "sign-flip p", "p_floor": "least p possible",
+    "seeds": "seeds", "p": "sign-flip p", "p_floor": "smallest possible p",
 }  # fmt: skip
 
 _BEHIND = {
-    "pair": "difference", "plain": "plain", "outside": "features in no common stratum",
+    "pair": "difference", "plain": "plain", "outside": "share of features in no common stratum",
     "standard_error": "standard error", "degrees": "degrees of freedom", "seed_variance": "variance among seeds",
     "document_variance": "variance over documents", "draw_variance": "variance over draws",
 }  # fmt: skip
 
-#: As many SAEs are told one by one; more are told by arm.
+#: Largest number of SAEs that are listed individually; more are summarized by arm.
 _MANY = 16
 
-#: What may differ between the SAEs of an arm.
+#: Columns that may differ between the SAEs of an arm.
 _OF_SAE = ("steps", "final_loss", "input_variance", "removed_share", "shrunk")
 
 
 def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
-    """Return the pictures of a report by name, each with what it shows."""
+    """Return the figures of a report by name, each with its caption."""
     drawn: dict[str, tuple[Chart, str]] = {}
     study = found.study
     if len(plots.sweep_table(found.maps)):
         drawn["sweep"] = (
             plots.draw_sweep(found.maps, source=found.source),
-            f"R² of affine maps from {found.source} by layer, beside token means and random weights where there are any.",
+            f"R² of affine maps from {found.source} by layer, with token means and random weights if available.",
         )
     if found.verdicts_by_layer:
         drawn["verdicts"] = (
             plots.draw_verdicts(found.verdicts_by_layer),
-            "Verdicts on the features of SAEs that read the activations as they are, by layer, beside those of "
-            "random weights where there are any.",
+            "Verdicts on the features of SAEs that read the full activations, by layer, with random weights if "
+            "available.",
         )
     if study is not None and any(len(p.table) for p in study.probed):
         drawn["distributions"] = (
@@ -71,12 +71,12 @@ def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
         )
         drawn["boxes"] = (
             plots.draw_boxes(study),
-            f"The same as boxes, beside the token table and the {report_text.best_by_token(study.site)} of the same features.",
+            f"The same scores as box plots, with the token table and the {report_text.best_by_token(study.site)} of the same features.",
         )
     if any(d.mean is not None for d in found.differences):
         drawn["differences"] = (
             plots.draw_differences(found.differences),
-            "Differences between arms; the verdict rests on residual − components and residual − token-means.",
+            "Differences between arms; the headline uses residual − components and residual − token-means.",
         )
     return drawn
 
@@ -84,21 +84,21 @@ def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
 def write_figures(
     drawn: Mapping[str, tuple[Chart, str]], folder: Path, *, formats: Sequence[str] = ("png", "svg")
 ) -> list[Path]:
-    """Write the pictures of a report into a folder, which is made if it is not there.
+    """Write the figures of a report to a folder, which is created if it does not exist.
 
     Raises
     ------
     BadInput
-        If there is no such format, or the folder cannot be made.
+        If the format is unknown, or the folder cannot be created.
     """
     for each in formats:
         if f".{each}" not in FORMATS:
-            raise BadInput(f"There is no format {each!r}; there are {', '.join(FORMATS)}.")
+            raise BadInput(f"The format {each!r} is unknown; expected one of {', '.join(FORMATS)}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(
-            f"The folder {folder} cannot be made ({error.strerror}); name another."
+            f"The folder {folder} cannot be created ({error.strerror}); pass another."
         ) from error
     return [
         save(chart, folder / f"{name}.{each}")
@@ -115,11 +115,11 @@ def html(
     Parameters
     ----------
     found
-        What was found.
+        The numbers of the report.
     where
-        How the atlas is named in commands.
+        Path of the atlas in commands.
     drawn
-        Its pictures, where they were drawn already.
+        The figures, if they were drawn already.
     """
     drawn = figures(found) if drawn is None else drawn
     return html_page.page(
@@ -135,13 +135,13 @@ def html(
             *_differences(found, drawn),
             *_marks(found, where),
             *_conclusions(found),
-            "<h2>To make it again</h2>", html_page.code(reproduce_commands.commands(found, where)),
+            "<h2>Commands to reproduce this report</h2>", html_page.code(reproduce_commands.commands(found, where)),
         ],
     )  # fmt: skip
 
 
 def numbers(found: Findings) -> dict[str, Any]:
-    """Return all numbers of a report, as JSON has them."""
+    """Return all numbers of a report as JSON data."""
     return {
         "atlas": found.atlas,
         "study": None if found.study is None else found.study.name,
@@ -164,56 +164,56 @@ def numbers(found: Findings) -> dict[str, Any]:
 def _verdict(found: Findings, where: str) -> list[str]:
     if not found.verdicts:
         return []
-    of = [
+    rows = [
         (f"residual − {v.control}", report_text.ASKS[v.control], v.sentence) for v in found.verdicts
     ]
-    said = [html_page.comparisons(found.headline, of)]
+    parts = [html_page.comparisons(found.headline, rows)]
     for why, commands in reproduce_commands.without_verdict(found, where):
-        said += [html_page.paragraphs(why, kind="missing"), html_page.code(commands)]
-    return said
+        parts += [html_page.paragraphs(why, kind="missing"), html_page.code(commands)]
+    return parts
 
 
 def _setting(found: Findings, where: str) -> list[str]:
     corpus = found.corpus
     text = (
         f"Text: {corpus.get('name', '–')}, {html_page.cell(corpus.get('documents'))} documents. "
-        f"Mapped and probed from `{found.source}`."
+        f"Source of maps and probes: `{found.source}`."
     )
-    said = ["<h2>The setting</h2>", html_page.paragraphs(text)]
+    parts = ["<h2>Data and settings</h2>", html_page.paragraphs(text)]
     study = found.study
     if study is None:
         command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
-        return [*said, html_page.missing("residual study", command, where)]
+        return [*parts, html_page.missing("residual study", command, where)]
     if study.others:
-        said.append(html_page.paragraphs(
-            f"This is the study {study.name}; the atlas has others, which --study names: "
+        parts.append(html_page.paragraphs(
+            f"This report is on the study {study.name}. To report on another study of this atlas, pass --study: "
             f"{', '.join(study.others)}.", kind="missing",
         ))  # fmt: skip
-    said.append(
+    parts.append(
         html_page.notes([f"{arm}: {reads}." for arm, reads in report_text.reads(study).items()])
     )
     if len(study.split):
-        said.append(html_page.table(
+        parts.append(html_page.table(
             study.split.to_dict("records"),  # type: ignore[arg-type]
-            {str(name): str(name) for name in study.split}, caption="Documents by what they were used for",
+            {str(name): str(name) for name in study.split}, caption="Documents by use",
         ))  # fmt: skip
-    said += _saes(study.arms)
-    told = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
-    said.append(html_page.paragraphs(f"Settings of the study: {'; '.join(told)}.", kind="small"))
+    parts += _saes(study.arms)
+    settings = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
+    parts.append(html_page.paragraphs(f"Settings of the study: {'; '.join(settings)}.", kind="small"))
     if study.unprobed:
-        said.append(html_page.paragraphs(
-            f"Not probed so from {study.site}, and in nothing below: {', '.join(study.unprobed)}. "
-            f"`atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas {shlex.quote(where)}` "
-            "probes them.",
+        parts.append(html_page.paragraphs(
+            f"Excluded below, because they have no probes of this run from {study.site}: {', '.join(study.unprobed)}. "
+            f"To probe them, run `atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas "
+            f"{shlex.quote(where)}`.",
             kind="missing",
         ))  # fmt: skip
-    return said
+    return parts
 
 
 def _saes(arms: pd.DataFrame) -> list[str]:
-    """Return the table of SAEs: folded below one of arms where there are many."""
+    """Return the table of SAEs; if there are many, folded below a table of arms."""
     rows = [_arm_of(row) for row in arms.to_dict("records")]
-    each = _told_once(rows, "The SAEs")
+    each = _common_in_caption(rows, "The SAEs")
     if len(rows) <= _MANY:
         return [each]
     ranges = []
@@ -225,55 +225,55 @@ def _saes(arms: pd.DataFrame) -> list[str]:
         html_page.table(
             ranges,
             {n: n.replace("_", " ") for n in ranges[0]},
-            caption="The SAEs of each arm, least to most",
+            caption="The SAEs of each arm, minimum to maximum",
         ),
         html_page.folded(f"All {len(rows)} SAEs", each),
     ]
 
 
-def _told_once(rows: Sequence[Mapping[str, Any]], what: str) -> str:
-    """Return a table; what all rows have in common is told in its caption."""
+def _common_in_caption(rows: Sequence[Mapping[str, Any]], what: str) -> str:
+    """Return a table whose caption has the values that all rows share."""
     same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
-    told = [f"{n.replace('_', ' ')} {html_page.cell(v)}" for n, v in same.items() if v is not None]
-    caption = what + (f"; all have {', '.join(told)}" if told else "")
+    common = [f"{n.replace('_', ' ')} {html_page.cell(v)}" for n, v in same.items() if v is not None]
+    caption = what + (f"; all have {', '.join(common)}" if common else "")
     columns = {n: n.replace("_", " ") for n in rows[0] if n not in same}
     return html_page.table(rows, columns, caption=caption)
 
 
-def _range(of: pd.Series) -> str | None:
-    """Return the least and the greatest of a column, or the one value it has."""
-    there = of.dropna()
-    if not len(there):
+def _range(column: pd.Series) -> str | None:
+    """Return minimum and maximum of a column, or its single value."""
+    finite = column.dropna()
+    if not len(finite):
         return None
-    least, most = html_page.cell(there.min().item()), html_page.cell(there.max().item())
+    least, most = html_page.cell(finite.min().item()), html_page.cell(finite.max().item())
     return least if least == most else f"{least} to {most}"
 
 
 def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
     if found.study is None:
         return []
-    said = ["<h2>How well features are predicted</h2>"]
+    parts = ["<h2>How well features are predicted</h2>"]
     if not found.arms:
         saes = " ".join(found.study.arms["sae"])
         command = f"atlas probe {saes} --from {found.source}"
-        return [*said, html_page.missing("probe of its SAEs", command, where)]
+        return [*parts, html_page.missing("probe of the study's SAEs", command, where)]
     columns = _ARMS | {"token_ceiling": report_text.best_by_token(found.source)}
-    said.append(html_page.table(
+    parts.append(html_page.table(
         found.arms, columns,
-        caption=f"Means over seeds, with 95% intervals over seeds only where there are several. Run {found.study.run}; "
-        "balanced accuracy 0.5 is chance",
+        caption="Means over seeds, with 95% intervals over seeds if there are several. "
+        f"Run {found.study.run}; a random probe has balanced accuracy 0.5",
     ))  # fmt: skip
     rungs = {rung: f"≥ {rung}" for row in found.scores[:1] for rung in row["ladder"]}
-    said.append(html_page.table(
+    parts.append(html_page.table(
         [_scored(row) for row in found.scores], _SCORES | rungs,
-        caption="Scores of all SAEs of an arm together, as the source told its own. Most tokens are inactive, so "
-        "accuracy is nearly the share of these told rightly",
+        caption="Scores of all SAEs of an arm together, in the form of the original study. Most tokens are inactive, so "
+        "accuracy is nearly the specificity",
     ))  # fmt: skip
     verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
-    said.append(
+    parts.append(
         html_page.table(found.arms, verdicts, caption="Share of probed features by verdict")
     )
-    return said + html_page.figures(drawn, "distributions", "boxes")
+    return parts + html_page.figures(drawn, "distributions", "boxes")
 
 
 def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
@@ -287,13 +287,13 @@ def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> lis
     ]
     names = {"pair": "difference"} | {str(s): f"seed {s}" for s in seeds}
     return [
-        "<h2>Is it harder?</h2>",
+        "<h2>Are residual features harder to predict?</h2>",
         html_page.paragraphs(report_text.HOW),
         html_page.table(
             rows, _DIFFERENCES, caption="Differences of mean balanced accuracy between arms"
         ),
-        html_page.table(each, names, caption="The same for each seed"),
-        html_page.table(rows, _BEHIND, caption="What the intervals are made of"),
+        html_page.table(each, names, caption="The same differences for each seed"),
+        html_page.table(rows, _BEHIND, caption="Standard errors and variances behind the intervals"),
         *html_page.figures(drawn, "differences"),
     ]
 
@@ -301,47 +301,48 @@ def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> lis
 def _marks(found: Findings, where: str) -> list[str]:
     if not found.arms and not found.matches:
         return []
-    said = ["<h2>Marks of interpretability</h2>"]
+    parts = ["<h2>Interpretability metrics</h2>"]
     if any(row[name].mean is not None for row in found.arms for name in MARKS):
-        said.append(html_page.table(
+        parts.append(html_page.table(
             found.arms, {"arm": "arm"} | MARKS,
-            caption="Over live features. Entropy is a lower bound where only a feature's commonest tokens are kept",
+            caption="Means over live features. Entropy is a lower bound if only the most frequent ids of a feature are stored",
         ))  # fmt: skip
     if not found.matches:
         assert found.study is not None
         pair = " ".join(
             found.study.arms[found.study.arms["arm"].isin(["baseline", "residual"])]["sae"]
         )
-        return [*said, html_page.missing("match between its SAEs", f"atlas match {pair}", where)]
+        return [*parts, html_page.missing("match between the study's SAEs", f"atlas match {pair}", where)]
     columns = {
         "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
         "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
-        "null_threshold": "r by chance",
+        "null_threshold": "r under the null",
     }  # fmt: skip
-    said.append(html_page.table(found.matches, columns, caption=report_text.matched(found.matches)))
-    return said
+    parts.append(html_page.table(found.matches, columns, caption=report_text.matched(found.matches)))
+    return parts
 
 
 def _conclusions(found: Findings) -> list[str]:
     return [
-        "<h2>What may be concluded</h2>",
+        "<h2>Conclusions</h2>",
         html_page.notes(
-            report_text.may(found) or ["Nothing yet: neither maps nor a study are in this atlas."]
+            report_text.may(found) or ["None: this atlas has neither maps nor a residual study."]
         ),
-        "<h2>What may not</h2>",
+        "<h2>Limits of these conclusions</h2>",
         html_page.notes(report_text.may_not(found)),
     ]
 
 
-def _row(of: Difference) -> dict[str, Any]:
-    return asdict(of) | {
-        "pair": f"{of.one} − {of.other}", "seeds": of.seeds, "between": html_page.between(of.low, of.high),
-        "resampled": " and ".join(of.resampled) or "nothing",
+def _row(difference: Difference) -> dict[str, Any]:
+    return asdict(difference) | {
+        "pair": f"{difference.one} − {difference.other}", "seeds": difference.seeds,
+        "between": html_page.between(difference.low, difference.high),
+        "resampled": " and ".join(difference.resampled) or "nothing",
     }  # fmt: skip
 
 
 def _scored(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the table of scores, with how many probes reach each rung."""
+    """Return a row of the table of scores, with the number of probes at each threshold."""
     rungs = {
         rung: str(on["count"]) + ("" if on["share"] is None else f" ({on['share']:.0%})")
         for rung, on in row["ladder"].items()
@@ -350,6 +351,6 @@ def _scored(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arm_of(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a row of the table of arms; a draw that there is none of is no number."""
+    """Return a row of the table of arms, with None instead of NaN for a missing draw."""
     draw = row.get("draw")
     return dict(row) | {"draw": None if draw is None or draw != draw else int(draw)}

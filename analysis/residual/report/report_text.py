@@ -123,9 +123,9 @@ def floor_of_verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
         "A floor is a model with random weights, and SAEs trained on its activations. A result that the floor shows "
         "too does not require a trained model. Shares are of the features that pass the filter."
     ]
-    there = [row for row in rows if row["floor"] is not None]
-    there.sort(key=lambda row: -1 if row["layer"] is None else row["layer"])
-    deepest = {row["model"]: row for row in there}
+    with_floor = [row for row in rows if row["floor"] is not None]
+    with_floor.sort(key=lambda row: -1 if row["layer"] is None else row["layer"])
+    deepest = {row["model"]: row for row in with_floor}
     for model, row in deepest.items():
         layer = "the embedding" if row["layer"] is None else f"layer {row['layer']}"
         sentences.append(
@@ -151,20 +151,20 @@ def matched(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def may(found: Findings) -> list[str]:
     """Return the conclusions that the numbers support, in a few sentences each."""
-    said = []
+    sentences = []
     for edge in _of_study(found):
         from analysis.transcoder.conclusion import conclusion
 
-        said.append(conclusion(edge))
+        sentences.append(conclusion(edge))
     if found.headline:
-        said.append(found.headline)
+        sentences.append(found.headline)
     if (extreme := found.difference("residual", EXTREME)) and extreme.mean is not None:
-        said.append(_of_means(found))
+        sentences.append(_of_means(found))
     if removed := _removed(found):
-        said.append(removed)
+        sentences.append(removed)
     if passed := _passed(found):
-        said.append(passed)
-    return said
+        sentences.append(passed)
+    return sentences
 
 
 def _of_means(found: Findings) -> str:
@@ -191,40 +191,40 @@ def _of_means(found: Findings) -> str:
 
 def may_not(found: Findings) -> list[str]:
     """Return the conclusions that the numbers do not support, each with its reason."""
-    said = []
+    sentences = []
     if (own := found.difference("residual", "baseline")) and own.mean is not None:
-        said.append(
+        sentences.append(
             f"The difference of {own.mean:+.4f} between residual and baseline proves nothing by itself, because the "
             "fit implies such a difference. Only the comparison with the controls can show more."
         )
     if (against := found.difference("residual", CONTROL)) and against.mean is not None:
-        said.append(
+        sentences.append(
             "A verdict of harder than the components control shows that it matters which variance is removed. It "
             "does not show that the residual differs from a layer without token information; the token-means "
             "control tests that."
         )
     if found.study is not None and found.differences:
-        said += _of_differences(found)
-        said.append(
+        sentences += _of_differences(found)
+        sentences.append(
             "All seeds share the documents of the map, the training documents and the split of the probes' "
             "documents. The intervals do not cover the choice of another split."
         )
-        said.append(
+        sentences.append(
             "The mean of each arm is over the features that pass the filter, which differ between arms. Strata of "
             "validation positives match these features in frequency only."
         )
-        said.append(
+        sentences.append(
             "The bootstrap over documents keeps the probes fixed. The intervals do not cover probes that are "
             "trained on other documents."
         )
-    said += [
+    sentences += [
         f"The residual of an affine map of {place(found)} is not shown to be computed by the model. Nonlinear "
         "functions of the token can predict part of it, as token means show, and the surrounding tokens can predict "
         "more.",
         "An R² in sample, or with BOS among its tokens, is not evidence; compare it with the held-out R² next to it.",
         "The results hold for one text and the models named here.",
     ]
-    return said
+    return sentences
 
 
 def _of_study(found: Findings) -> Sequence[Mapping[str, Any]]:
@@ -256,24 +256,24 @@ def _removed(found: Findings) -> str:
 
 def _of_differences(found: Findings) -> list[str]:
     """Return the limits that follow from the number of seeds and of bootstrap draws."""
-    said = []
+    sentences = []
     differences: Sequence[Difference] = [d for d in found.differences if d.mean is not None]
     carries = found.difference("residual", CONTROL)
     seeds = 0 if carries is None else carries.seeds
     if seeds == 1:
-        said.append(
+        sentences.append(
             "There is one training seed, so the intervals cover documents only. Another training run could give "
             "the opposite sign."
         )
     elif 1 < seeds < 6:
-        said.append(
+        sentences.append(
             f"There are {seeds} training seeds; the sign-flip test needs at least six to reach p < .05."
         )
     if any("documents" not in d.resampled for d in differences):
-        said.append(
+        sentences.append(
             "Some probes have no bootstrap draws of documents; their intervals do not cover documents."
         )
-    return said
+    return sentences
 
 
 def _passed(found: Findings) -> str:

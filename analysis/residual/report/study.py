@@ -97,13 +97,13 @@ class Probed:
     def sample(self, score: str = "balanced_accuracy") -> Sample:
         """Return the scores for a comparison; only balanced accuracy has bootstrap draws."""
         values = self.table[score].to_numpy(float)
-        there = ~np.isnan(values)
+        finite = ~np.isnan(values)
         draws = self.draws if score == "balanced_accuracy" else None
         return Sample(
             self.seed,
-            values[there],
-            self.table["positives"].to_numpy(np.int64)[there],
-            None if draws is None else draws[:, there],
+            values[finite],
+            self.table["positives"].to_numpy(np.int64)[finite],
+            None if draws is None else draws[:, finite],
             self.draw,
             self.documents,
         )
@@ -164,8 +164,8 @@ class Study:
     @property
     def arms_there(self) -> list[str]:
         """The probed arms, in the order of display."""
-        there = {p.arm for p in self.probed}
-        return [arm for arm in ARMS if arm in there] + sorted(there - set(ARMS))
+        probed = {p.arm for p in self.probed}
+        return [arm for arm in ARMS if arm in probed] + sorted(probed - set(ARMS))
 
     @property
     def old_means(self) -> bool:
