@@ -453,7 +453,10 @@ def test_verdicts():
     six = dict(enumerate([-0.05, -0.04, -0.06, -0.05, -0.03, -0.05]))
     harder = judge(made(six, half=0.01))
     assert harder.kind == "harder"
-    assert "Harder than the components control: residual features score lower by 0.0467" in harder.sentence
+    assert (
+        "Harder than the components control: residual features score lower by 0.0467"
+        in harder.sentence
+    )
     assert "detecting a difference of 0.01 with 80% power requires" in harder.sentence
     assert (
         "this sample size detects a difference of 0.1 with 80% power."
@@ -559,8 +562,12 @@ def test_the_headline_reports_two_verdicts_and_nothing_more(components, means):
         (-0.0085, 0.0005, 0.01, "residual features are harder to predict (by less than 0.01)"),
         (-0.0105, 0.001, 0.01, "residual features are harder to predict"),
         (-0.004, 0.0055, 0.01, "residual features are not harder to predict (by 0.01 or more)"),
-        (-0.004, 0.0065, 0.01,
-         "this sample is too small to tell whether residual features are harder to predict"),
+        (
+            -0.004,
+            0.0065,
+            0.01,
+            "this sample is too small to tell whether residual features are harder to predict",
+        ),
         (0.05, 0.01, 0.01, "residual features are not harder to predict (by 0.01 or more)"),
         (-0.002, 0.001, 0.001, "residual features are harder to predict"),
     ],
@@ -838,7 +845,9 @@ def test_other_studies_are_named(tmp_path):
     with Atlas.open(made_of.path) as atlas:
         found = find(atlas, study="study")
     assert found.study.others == ("another",)
-    assert "To report on another study of this atlas, pass --study: another" in html(found, where="s.atlas")
+    assert "To report on another study of this atlas, pass --study: another" in html(
+        found, where="s.atlas"
+    )
 
 
 def test_probes_of_other_settings_are_not_compared(tmp_path):
@@ -946,9 +955,9 @@ def test_the_command_has_the_options_of_the_chosen_run(folder):
     ((why, lines),) = without_verdict(replace(found, study=study), "my atlas")
     assert "no bootstrap draws of documents" in why
     notes, line = lines[:-1], lines[-1]
-    assert [("scale", "memory", "validated on another atlas")[i] in note for i, note in enumerate(notes)] == [
-        True
-    ] * 3
+    assert [
+        ("scale", "memory", "validated on another atlas")[i] in note for i, note in enumerate(notes)
+    ] == [True] * 3
     line = line.replace("--validate PATH", f"--validate {folder.path}")
     ((_, how),) = parsed([line])
     assert (how["penalty"], how["c"], how["threshold"], how["balance"]) == (
@@ -1045,7 +1054,9 @@ def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
      (0.4, 0.39, 0.0, "all draws of the control removed exactly the same share of the variance"),
      (0.4, 0.37, 0.001, None)],
 )  # fmt: skip
-def test_components_that_remove_another_share_are_no_control(six, residual, components, apart, said):
+def test_components_that_remove_another_share_are_no_control(
+    six, residual, components, apart, said
+):
     arms = six.study.arms.copy()
     share = arms["arm"].map({"residual": residual, "components": components})
     arms["removed_share"] = share.fillna(0.5) + arms["draw"].fillna(0) * apart
@@ -1116,11 +1127,11 @@ def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
         assert "--floor random" in commands(found, "a")[-1]
         text = html(found, where="a")
         drawn = figures(found)["verdicts"][0].to_dict()
-    assert (
-        "At the same layer of the floor random, these are 50.0% and 25.0% of 4 features." in text
-    )
+    assert "At the same layer of the floor random, these are 50.0% and 25.0% of 4 features." in text
     assert "No SAE of the floor" not in text
-    assert "This atlas has no map of the floor random to layer 0, layer 1;" in text  # maps of m only
+    assert (
+        "This atlas has no map of the floor random to layer 0, layer 1;" in text
+    )  # maps of m only
     assert "floor: random weights" in str(drawn)
     table = verdict_table(found.verdicts_by_layer)
     drawn_shares = table.set_index(["weights", "verdict"])["share"]
@@ -1437,7 +1448,10 @@ def test_a_real_study_is_reported(tmp_path):
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text("utf-8")
     assert Page(text).open == []
-    for wanted in ("removed on the training documents: residual", "do not cover the choice of another split"):
+    for wanted in (
+        "removed on the training documents: residual",
+        "do not cover the choice of another split",
+    ):
         assert wanted in text, wanted
     lines = commands(found, str(path))
     assert [line.split(" was")[0] for line in lines[:2]] == ["# The model", "# The text"]

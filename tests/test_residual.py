@@ -1,4 +1,4 @@
-"""Residual studies: what is taken away, SAEs trained alike, documents apart, resumption, refusals."""
+"""Residual studies: subtractions, training of SAEs, split of documents, resumption, errors."""
 
 import dataclasses
 import json
@@ -40,8 +40,8 @@ ELSEWHERE = dataclasses.replace(SETTINGS, source="blocks.0.hook_resid_pre")
 PROBE = ProbeSettings(splits=("document",), controls=0, draws=10, min_positives=3)
 
 
-class Said:
-    """Progress that keeps what is said."""
+class Recorded:
+    """Progress that records reports."""
 
     def __init__(self):
         self.lines = []
@@ -65,10 +65,10 @@ def rows(
     d_target=10,
     documents=12,
 ):
-    """Return tokens whose target is an affine map of the source, and noise of unlike sizes.
+    """Return tokens whose target is an affine map of the source, plus noise of different sizes.
 
-    The source is a vector of the id and a ``wobble``; ``beyond`` is what the id tells of the
-    target beside the map.
+    The source is a vector of the id plus noise of size ``wobble``; ``beyond`` is the size of the
+    effect of the id on the target that the map does not explain.
     """
     draw = np.random.default_rng(seed)
     ids = draw.integers(0, types, n)
@@ -94,10 +94,10 @@ def share_left(x, of):
     return float(x.var(0).sum() / of.var(0).sum())
 
 
-# ---------------------------------------------------------------- what is taken away
+# ---------------------------------------------------------------- subtractions
 
 
-def test_the_map_is_ridge_regression_and_the_means_are_means():
+def test_the_map_is_ridge_regression_and_token_means_are_shrunk_means():
     from sklearn.linear_model import Ridge
 
     known = rows()
@@ -143,7 +143,7 @@ def halves_error(known, shrunk, *, penalty=None):
 
 
 @pytest.mark.parametrize(("noise", "permuted"), [(0.5, False), (8, False), (0.5, True), (0, False)])
-def test_token_means_are_shrunk_by_what_predicts_the_other_half_best(noise, permuted):
+def test_shrinkage_minimizes_the_error_on_the_other_half(noise, permuted):
     known = rows(500, noise=noise)
     if permuted:
         known = dataclasses.replace(known, ids=np.random.default_rng(0).permutation(known.ids))
@@ -156,8 +156,8 @@ def test_token_means_are_shrunk_by_what_predicts_the_other_half_best(noise, perm
         assert found < 2
 
 
-def test_means_of_ids_that_say_nothing_put_nothing_into_what_is_left():
-    """Plain means of few tokens are noise, which then can be predicted from the id."""
+def test_means_of_uninformative_ids_do_not_make_the_residual_predictable():
+    """Subtracting plain means of few tokens makes the residual predictable from the id."""
     known, other = rows(400, noise=3), rows(4000, seed=1, noise=3)
     mixed = np.random.default_rng(0).permutation
     known = dataclasses.replace(known, ids=mixed(known.ids))
@@ -197,8 +197,8 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
     )
 
 
-def test_of_rare_ids_token_means_leave_nothing_linear_that_the_map_takes():
-    """What shrinking to the mean of all leaves of a rare id could be read off the embedding."""
+def test_token_means_leave_nothing_linear_of_rare_ids():
+    """Shrinking rare ids to the overall mean leaves a component that is linear in the embedding."""
     known, other = (
         rows(n, seed=seed, types=400, wobble=0, beyond=0.5, noise=1.5)
         for n, seed in ((800, 0), (20000, 1))
@@ -215,15 +215,15 @@ def test_of_rare_ids_token_means_leave_nothing_linear_that_the_map_takes():
     assert share[SOURCE] < 0.01 < 0.05 < share[ELSEWHERE.source]
 
 
-def test_all_documents_in_one_half_say_that_nothing_was_chosen():
+def test_no_shrinkage_is_chosen_if_all_documents_are_in_one_half():
     known = rows(documents=6)
     known = dataclasses.replace(known, documents=known.documents % 3 * 2)  # folds 0, 2 and 4
     fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
     assert fitted.shrunk is None
 
 
-def test_a_map_that_has_seen_few_tokens_does_not_hide_what_ids_tell():
-    """Least squares leaves of both halves what cancels, which would speak for too much shrinkage."""
+def test_a_map_fitted_on_few_tokens_does_not_cause_too_much_shrinkage():
+    """Least-squares residuals of both halves cancel, which would favour too much shrinkage."""
     wide = {"types": 120, "wobble": 0, "beyond": 0.5, "noise": 1, "d_source": 60}
     known, other = rows(1500, **wide), rows(20000, seed=1, **wide)
     fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
@@ -244,8 +244,8 @@ def test_a_map_that_has_seen_few_tokens_does_not_hide_what_ids_tell():
     assert error(fitted.shrunk) <= 1.005 * best
 
 
-def test_a_map_that_takes_nothing_leaves_the_controls_baselines_and_says_so(tmp_path):
-    """Ids permuted among tokens: the source tells nothing, and no component is as small as nothing."""
+def test_a_map_that_removes_nothing_makes_controls_equal_to_baselines(tmp_path):
+    """The source is permuted among tokens, so it predicts nothing, and no component is chosen."""
     known, other = (
         dataclasses.replace(r, source=np.random.default_rng(9).permutation(r.source))
         for r in (rows(2000), rows(2000, seed=1))
@@ -263,7 +263,7 @@ def test_a_map_that_takes_nothing_leaves_the_controls_baselines_and_says_so(tmp_
     assert torch.equal(again.apply(torch.ones(3, 10), {}, torch.zeros(3)), torch.ones(3, 10))
 
 
-def test_the_components_are_principal_and_take_what_the_map_takes():
+def test_the_components_are_principal_and_remove_as_much_as_the_map():
     known, other = rows(2000), rows(2000, seed=1)
     fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
     y = known.target.astype(np.float64)
@@ -283,7 +283,7 @@ def test_the_components_are_principal_and_take_what_the_map_takes():
         assert one.share <= taken + 1e-9
 
 
-def test_many_small_components_come_near():
+def test_many_small_components_approximate_the_share_of_the_map():
     known = rows(3000, d_source=20, d_target=60)
     settings = dataclasses.replace(SETTINGS, draws=4)
     fitted = fit_all(known.chunks(), settings, progress=SILENT)
@@ -295,7 +295,7 @@ def test_many_small_components_come_near():
 # ---------------------------------------------------------------- training
 
 
-def test_arms_of_a_seed_see_the_same_tokens_in_the_same_order(monkeypatch):
+def test_arms_of_a_seed_have_the_same_tokens_in_the_same_order(monkeypatch):
     seen = {}
     original = Activations.rows
 
@@ -336,14 +336,14 @@ def test_arms_of_a_seed_see_the_same_tokens_in_the_same_order(monkeypatch):
     )
 
 
-def test_batches_look_at_all_tokens_in_turn():
+def test_batches_cover_all_tokens_in_each_epoch():
     looks = list(islice(batches(10, 5, seed=3), 4))
     assert sorted(np.concatenate(looks[:2])) == list(range(10))
     assert sorted(np.concatenate(looks[2:])) == list(range(10))
     assert not np.array_equal(looks[0], looks[2])
 
 
-def test_scale_and_mean_change_nothing_but_scale_and_mean():
+def test_training_is_invariant_to_scale_and_mean():
     """The same data, 100 times as large and far from 0, gives the same SAE, as large."""
     known = rows()
     moved = dataclasses.replace(known, target=known.target * 128 + 1024)
@@ -357,7 +357,7 @@ def test_scale_and_mean_change_nothing_but_scale_and_mean():
     assert float(error[0]) == pytest.approx(plain.facts.final_loss, rel=0.2)
 
 
-def test_codes_are_those_of_what_is_left():
+def test_codes_are_those_of_the_residual():
     known = rows()
     fitted = fit_all(rows(seed=1).chunks(), SETTINGS, progress=SILENT)
     arm = Arm("residual", 0, less=fitted.map)
@@ -372,7 +372,7 @@ def test_codes_are_those_of_what_is_left():
     np.testing.assert_allclose(dense, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_a_look_finds_mean_and_variance_of_what_each_reads():
+def test_look_returns_mean_and_variance_of_each_input():
     known = rows()
     fitted = fit_all(rows(seed=1).chunks(), SETTINGS, progress=SILENT)
     two = dataclasses.replace(SETTINGS, seeds=2, draws=0)
@@ -387,10 +387,10 @@ def test_a_look_finds_mean_and_variance_of_what_each_reads():
     }
 
 
-# ---------------------------------------------------------------- activations that are kept
+# ---------------------------------------------------------------- stored activations
 
 
-def test_activations_that_are_kept_are_used_only_where_they_were_read_alike(tmp_path, lm):
+def test_stored_activations_are_used_only_with_equal_settings(tmp_path, lm):
     documents = Corpus.gather(texts(12, seed=5), tmp_path / "text.parquet")
     contexts = ContextSettings(CONTEXT, prepend_bos=True)
 
@@ -436,7 +436,7 @@ def test_one_seed_has_no_pair_across_seeds():
 
 
 @pytest.mark.parametrize(("seeds", "bases"), [(2, 1), (3, 3), (7, 3)])
-def test_a_few_pairs_are_across_seeds_and_none_is_there_twice(seeds, bases):
+def test_a_few_pairs_are_across_seeds_and_no_pair_is_repeated(seeds, bases):
     found = all_pairs(named(seeds))
     assert len({frozenset(pair) for pair in found}) == len(found)
     assert sum(one[-2:] == other[-2:] for one, other in found) == 4 * seeds
@@ -450,7 +450,7 @@ def test_a_few_pairs_are_across_seeds_and_none_is_there_twice(seeds, bases):
 # ---------------------------------------------------------------- documents
 
 
-def test_documents_are_on_one_side_whatever_there_is_besides():
+def test_the_role_of_a_document_depends_on_its_text_only():
     documents = texts(400, seed=3) + texts(50, seed=3)
     division = Division(SETTINGS)
     sides = {text: division.role(text) for text in documents}
@@ -465,7 +465,7 @@ def test_documents_are_on_one_side_whatever_there_is_besides():
     assert any(other.role(t) != side for t, side in sides.items())
 
 
-# ---------------------------------------------------------------- whole studies
+# ---------------------------------------------------------------- complete studies
 
 
 @pytest.fixture(scope="module")
@@ -476,7 +476,7 @@ def lm():
 @pytest.fixture(scope="module")
 def documents():
     found = texts(120, seed=2, words=(10, 30))
-    return [*found, *found[:10]]  # some are there twice
+    return [*found, *found[:10]]  # some are repeated
 
 
 def study(path, lm, documents, settings=SETTINGS, **options):
@@ -490,7 +490,7 @@ def whole(tmp_path_factory, lm, documents):
     return path, study(path, lm, documents, match=MatchSettings(draws=1))
 
 
-def test_a_study_leaves_saes_probes_matches_and_its_part(whole, lm):
+def test_a_study_stores_saes_probes_matches_and_its_part(whole, lm):
     path, found = whole
     name = "small-l1-from-embed"
     assert found["study"] == name
@@ -540,7 +540,7 @@ def test_a_study_leaves_saes_probes_matches_and_its_part(whole, lm):
     assert columns == {frozenset(arms[0]) | {"fvu", "l0", "dead_share"}}
 
 
-def test_a_folder_of_a_study_ingests_elsewhere_as_any_other(whole, tmp_path, lm):
+def test_an_sae_of_a_study_can_be_ingested_into_another_atlas(whole, tmp_path, lm):
     from ingest.forward.run import ingest
 
     path, _ = whole
@@ -561,7 +561,7 @@ def weights(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["_fit", "write_sae", "ingest", "probe_saes"])
-def test_cut_short_and_given_again_it_ends_the_same(
+def test_an_interrupted_study_resumes_with_the_same_result(
     whole, tmp_path, lm, documents, monkeypatch, at
 ):
     from analysis.residual import evaluate, train_arms
@@ -602,7 +602,7 @@ def test_cut_short_and_given_again_it_ends_the_same(
         assert first == second
 
 
-def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
+def test_repeating_a_study_computes_nothing(whole, lm, documents, monkeypatch):
     from analysis.residual import train_arms
 
     path, found = whole
@@ -615,26 +615,28 @@ def test_given_again_nothing_is_made_anew(whole, lm, documents, monkeypatch):
 
 def test_other_settings_are_refused_under_the_same_name(whole, lm, documents):
     path, _ = whole
-    with pytest.raises(RequestError, match="k: 4 there, 3 now"):
+    with pytest.raises(RequestError, match="k: 4 stored, 3 now"):
         study(path, lm, documents, dataclasses.replace(SETTINGS, k=3))
 
 
-def test_an_atlas_with_a_corpus_keeps_it(tmp_path, lm, documents):
+def test_a_study_does_not_change_an_existing_corpus(tmp_path, lm, documents):
     from small_ingest import topk
 
     from ingest.forward.run import ingest
     from ingest.sae.autoencoder import open_sae
 
-    path, said = tmp_path / "a.atlas", Said()
+    path, recorded = tmp_path / "a.atlas", Recorded()
     own = documents[:40]
     ingest(path, saes=[open_sae(topk(), name="x")], text=own, model=lm).close()
     corpus = Folder.open(path).corpus["id"]
     settings = dataclasses.replace(SETTINGS, draws=0)
-    study(path, lm, documents, settings, progress=said)
+    study(path, lm, documents, settings, progress=recorded)
     folder = Folder.open(path)
     assert folder.corpus["id"] == corpus
     twice = sum(d in set(own) for d in documents)
-    assert any(f"{twice} of 130 documents are in the atlas already" in line for line in said.lines)
+    assert any(
+        f"{twice} of 130 documents are in the atlas already" in line for line in recorded.lines
+    )
     split = folder.sound().parts["residual/small-l1-from-embed"].table("split").to_pylist()
     assert {r["role"]: r["documents"] for r in split}["corpus"] == 40
     assert sum(r["documents"] for r in split) == 130 - twice + 40
@@ -643,7 +645,7 @@ def test_an_atlas_with_a_corpus_keeps_it(tmp_path, lm, documents):
         study(path, lm, own, settings, name="other")
 
 
-# ---------------------------------------------------------------- refusals
+# ---------------------------------------------------------------- errors
 
 
 def test_source_equals_target_is_refused():
@@ -651,40 +653,40 @@ def test_source_equals_target_is_refused():
         ResidualSettings(HOOK, HOOK)
 
 
-def test_a_residual_of_nothing_is_refused(tmp_path, lm, documents):
+def test_a_zero_residual_is_refused(tmp_path, lm, documents):
     same = dataclasses.replace(SETTINGS, source="blocks.1.hook_resid_pre",
                                target="blocks.0.hook_resid_post")  # fmt: skip
-    said = Said()
-    with pytest.raises(BadInput, match=r"\(R² 1\): nothing is left"):
-        study(tmp_path / "a.atlas", lm, documents, same, progress=said, match=MatchSettings())
-    assert "blocks.1.hook_resid_pre is not earlier in the model than blocks.0" in said.lines[0]
-    (estimate,) = [line for line in said.lines if "for training" in line]
+    recorded = Recorded()
+    with pytest.raises(BadInput, match=r"R² of the map .* is 1 on .* is zero"):
+        study(tmp_path / "a.atlas", lm, documents, same, progress=recorded, match=MatchSettings())
+    assert "blocks.1.hook_resid_pre is not earlier in the model than blocks.0" in recorded.lines[0]
+    (estimate,) = [line for line in recorded.lines if "for training" in line]
     assert "all 5 SAEs are ingested" in estimate
     assert "4 pairs" in estimate
-    assert not list(tmp_path.glob("a.atlas/saes/*"))  # told before the baseline was trained
+    assert not list(tmp_path.glob("a.atlas/saes/*"))  # raised before the baseline is trained
 
 
-def test_the_text_of_the_package_is_recorded_without_its_place():
+def test_the_text_of_the_package_is_recorded_without_its_path():
     assert asked(demo_text())["source"] == DEMO_TEXT
     assert asked(Text("mine.jsonl"))["source"] == "mine.jsonl"
 
 
-def test_no_such_layer_is_told_before_any_work(tmp_path, lm, documents):
+def test_an_unknown_layer_is_reported_before_any_work(tmp_path, lm, documents):
     with pytest.raises(UnknownName, match=r"blocks\.7\.hook_resid_post"):
         study(tmp_path / "a.atlas", lm, documents,
               dataclasses.replace(SETTINGS, target="blocks.7.hook_resid_post"))  # fmt: skip
     assert not (tmp_path / "a.atlas").exists()
 
 
-def test_too_short_a_text_is_told_and_leaves_nothing(tmp_path, lm):
-    with pytest.raises(BadInput, match="too few of them fell 0 to the "):
+def test_too_short_a_text_is_refused_and_creates_no_atlas(tmp_path, lm):
+    with pytest.raises(BadInput, match="the split has too few: 0 for "):
         study(tmp_path / "a.atlas", lm, ["one document of words"])
-    with pytest.raises(BadInput, match=r"[012] to the map side \(3 needed\)"):
+    with pytest.raises(BadInput, match=r"[012] for map \(3 needed\)"):
         study(tmp_path / "a.atlas", lm, texts(5, seed=1))
     assert not (tmp_path / "a.atlas").exists()
 
 
-def test_nan_is_told(tmp_path, documents):
+def test_nan_is_refused(tmp_path, documents):
     broken = model()
     with torch.no_grad():
         broken.base.layers[1].mlp.down_proj.weight[0, 0] = float("nan")
@@ -692,26 +694,26 @@ def test_nan_is_told(tmp_path, documents):
         study(tmp_path / "a.atlas", broken, documents)
 
 
-def test_fewer_tokens_than_dimensions_is_ridge_and_says_so():
-    said = Said()
+def test_fewer_tokens_than_dimensions_force_a_ridge_penalty():
+    recorded = Recorded()
     few = rows(20, d_source=40, documents=6)
-    fitted = fit_all(few.chunks(), SETTINGS, progress=said)
-    assert any("only ridge penalties above 0" in line for line in said.lines)
+    fitted = fit_all(few.chunks(), SETTINGS, progress=recorded)
+    assert any("only ridge penalties above 0" in line for line in recorded.lines)
     assert fitted.penalty > 0
     assert torch.isfinite(fitted.map.weight).all()
 
 
-def test_constant_dimensions_are_counted_and_said():
-    said, known = Said(), rows()
+def test_constant_dimensions_are_counted_and_reported():
+    recorded, known = Recorded(), rows()
     still = dataclasses.replace(known, target=np.hstack([known.target, np.ones_like(known.target)]))
-    fitted = fit_all(still.chunks(), SETTINGS, progress=said)
+    fitted = fit_all(still.chunks(), SETTINGS, progress=recorded)
     assert fitted.constant == known.target.shape[1]
-    assert any("do not vary" in line for line in said.lines)
+    assert any("do not vary" in line for line in recorded.lines)
     made = trained(Arm("residual", 0, None, fitted.map), still)
     assert np.isfinite(made.facts.final_loss)
     flat = dataclasses.replace(known, target=np.ones_like(known.target))
     with pytest.raises(BadInput, match="is the same on all"):
-        fit_all(flat.chunks(), SETTINGS, progress=said)
+        fit_all(flat.chunks(), SETTINGS, progress=recorded)
 
 
 @pytest.mark.parametrize(
@@ -719,14 +721,14 @@ def test_constant_dimensions_are_counted_and_said():
     [{"k": 0}, {"seeds": 0}, {"map_share": 0.6}, {"map_share": 0.0}, {"learning_rate": -1.0},
      {"penalties": ()}, {"batch": 0}, {"context": 1}],
 )  # fmt: skip
-def test_settings_that_make_no_sense_are_refused(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(BadInput):
         dataclasses.replace(SETTINGS, **wrong)
     with pytest.raises(BadInput, match="cannot have 4 active"):
         dataclasses.replace(SETTINGS, d_sae=3).features(24)
 
 
-def test_the_command_says_it_in_json(tmp_path, lm, documents):
+def test_the_command_prints_json(tmp_path, lm, documents):
     from click.testing import CliRunner
 
     from atlas.cli.main import command
@@ -742,5 +744,10 @@ def test_the_command_says_it_in_json(tmp_path, lm, documents):
              "--batch", "64", "--train-tokens", "640", "--no-match", "--json", "--quiet"]  # fmt: skip
     done = CliRunner().invoke(command(), words)
     assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)["result"]
-    assert [a["arm"] for a in said["arms"]] == ["baseline", "residual", "token-means", "components"]
+    result = json.loads(done.stdout)["result"]
+    assert [a["arm"] for a in result["arms"]] == [
+        "baseline",
+        "residual",
+        "token-means",
+        "components",
+    ]

@@ -1,4 +1,4 @@
-"""Residual SAEs: trained on a site less an affine prediction of it, beside controls.
+"""Residual SAEs, trained on a site minus an affine prediction of it, and their controls.
 
 >>> from analysis.residual import ResidualSettings
 >>> ResidualSettings("hook_embed", "blocks.1.hook_resid_post", seeds=2, draws=5).saes

@@ -1,6 +1,6 @@
-"""Activations at the source and the target of a study: streamed, and kept in scratch files to train on.
+"""Activations at source and target of a study: streamed, or stored in scratch files for training.
 
-What is left of the target is never stored: it is made of these, batch by batch.
+The residual of the target is never stored; it is computed from these batch by batch.
 """
 
 import json
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Activations", "Reader", "Rows", "keep"]
 
-#: Tokens that are read at once where all are looked through.
+#: Tokens in a chunk when all tokens are read.
 AT_ONCE = 8192
 
 
 class Rows(NamedTuple):
-    """Some tokens: float32 (tokens, width) at the source and the target, and int64 (tokens,)."""
+    """Activations of tokens, float32 (tokens, width), with ids and documents, int64 (tokens,)."""
 
     source: Tensor
     target: Tensor
@@ -47,7 +47,7 @@ class Activations:
     Parameters
     ----------
     source, target
-        float32, (tokens, width of the place).
+        float32, (tokens, width of the site).
     ids
         int64, (tokens,). Token ids.
     documents
@@ -63,12 +63,12 @@ class Activations:
         return len(self.ids)
 
     def chunks(self) -> Iterator[Rows]:
-        """Yield all tokens in order, some at a time."""
+        """Yield all tokens in order, in chunks."""
         for i in range(0, len(self), AT_ONCE):
             yield self.rows(slice(i, i + AT_ONCE))
 
     def rows(self, which: "slice | NDArray[np.int64]") -> Rows:
-        """Return some tokens."""
+        """Return selected tokens."""
         source, target, ids = (
             torch.from_numpy(np.array(values[which]))
             for values in (self.source, self.target, self.ids)
@@ -77,22 +77,22 @@ class Activations:
 
 
 def left(less: Subtraction | None, rows: Rows, *, source: str) -> Tensor:
-    """Return what an SAE reads of some tokens: the target less what is taken from it."""
+    """Return the input of an SAE: the target minus the subtraction ``less``, if any."""
     return rows.target if less is None else less.apply(rows.target, {source: rows.source}, rows.ids)
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A model, the two places that are read in it, and how text is laid out for it.
+    """A model, the two sites that are read from it, and its text layout.
 
     Parameters
     ----------
     model
-        The model, loaded as deep as the deeper place.
+        The model, loaded up to the deeper site.
     source, target
         The hooks.
     contexts, batch_tokens
-        How text is laid out.
+        Settings of contexts and batches.
     """
 
     model: "LanguageModel"
@@ -102,12 +102,12 @@ class Reader:
     batch_tokens: int
 
     def stream(self, corpus: Corpus, *, title: str, progress: Progress) -> Iterator[Rows]:
-        """Run the model over some documents and yield their tokens, batch by batch.
+        """Run the model on documents and yield their tokens batch by batch.
 
         Raises
         ------
         BadActivations
-            If NaN or Inf comes out of the model.
+            If the model outputs NaN or Inf.
         """
         with progress.stage(title, total=len(corpus), unit="blocks") as stage:
             for number in range(len(corpus)):
@@ -120,7 +120,7 @@ class Reader:
                 ):
                     mask = torch.from_numpy(batch.keep).to(self.model.device)
                     source, target = (
-                        self._sound(at[hook][mask].float().cpu(), hook)
+                        self._finite(at[hook][mask].float().cpu(), hook)
                         for hook in (self.source, self.target)
                     )
                     ids = torch.from_numpy(batch.input_ids[batch.keep])
@@ -128,7 +128,7 @@ class Reader:
                 stage.advance()
 
     def origin(self) -> dict[str, Any]:
-        """Return all that activations depend on besides the documents."""
+        """Return everything that activations depend on except the documents."""
         return {
             "model": self.model.weights,
             "parameters": list(self.model.parameters([self.source, self.target])),
@@ -140,10 +140,10 @@ class Reader:
             "batch_tokens": self.batch_tokens,
         }
 
-    def _sound(self, x: Tensor, hook: str) -> Tensor:
+    def _finite(self, x: Tensor, hook: str) -> Tensor:
         if not torch.isfinite(x).all():
             raise BadActivations(
-                f"NaN or Inf came out of {self.model.name} at {hook}: run the model in float32 (dtype "
+                f"The activations of {self.model.name} at {hook} have NaN or Inf. Run the model in float32 (dtype "
                 "'float32')."
             )
         return x
@@ -155,33 +155,33 @@ _FILES = {"source": "<f4", "target": "<f4", "ids": "<i8", "documents": "<i8"}
 def keep(
     reader: Reader, corpus: Corpus, into: Path, *, tokens: int, progress: Progress
 ) -> Activations:
-    """Keep the activations of some documents in a scratch folder, or open those kept there before.
+    """Store the activations of documents in a scratch folder, or open them if stored already.
 
-    Those of other documents, or read otherwise (model, hooks, contexts), are made anew.
+    Activations of other documents, or of another model, hook or layout, are computed again.
 
     Parameters
     ----------
     reader
-        The model and its places.
+        The model and its sites.
     corpus
         The documents.
     into
-        The folder: there once it is whole.
+        The folder; it appears only when it is complete.
     tokens
-        Tokens of the documents.
+        Number of tokens of the documents.
     progress
-        Told how large the files are, and how far the work is.
+        Receives the size of the files and the progress.
 
     Raises
     ------
     OutOfRoom
-        If the disk has no room for them.
+        If the disk has too little free space.
     BadInput
         If the documents have no token.
     """
     widths = [reader.model.site(h).width for h in (reader.source, reader.target)]
     wanted = {"corpus": corpus.info.id, "widths": widths, **reader.origin()}
-    if not (into / "kept.json").exists() or _said(into) != wanted:
+    if not (into / "kept.json").exists() or _stored_origin(into) != wanted:
         _make_room(into, size=tokens * (4 * sum(widths) + 16), progress=progress)
         with placed_folder(into) as folder:
             _write(reader, corpus, folder, progress)
@@ -194,7 +194,7 @@ def keep(
     )  # fmt: skip
 
 
-def _said(folder: Path) -> object:
+def _stored_origin(folder: Path) -> object:
     return json.loads((folder / "kept.json").read_text("utf-8"))
 
 
@@ -202,19 +202,19 @@ def _make_room(into: Path, *, size: int, progress: Progress) -> None:
     import shutil
 
     progress.report(
-        f"The activations to train on take {size / 2**30:.1f} GiB of disk until the SAEs are trained."
+        f"The training activations need {size / 2**30:.1f} GiB of disk until the SAEs are trained."
     )
     into.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(into.parent).free
     if size > free:
         raise OutOfRoom(
-            f"The activations take {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free at "
-            f"{into.parent}: give fewer --tokens, or an --atlas on another disk."
+            f"The training activations need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at "
+            f"{into.parent}. Pass fewer --tokens, or an --atlas on another disk."
         )
 
 
 def _write(reader: Reader, corpus: Corpus, folder: Path, progress: Progress) -> None:
-    title = f"{reader.model.name}: activations to train on"
+    title = f"{reader.model.name}: training activations"
     count = 0
     with (
         (folder / "source").open("wb") as source,
@@ -230,5 +230,5 @@ def _write(reader: Reader, corpus: Corpus, folder: Path, progress: Progress) -> 
             count += len(rows.ids)
     if not count:
         raise BadInput(
-            f"The documents to train on ({corpus.info.name}) have no token: give a longer text."
+            f"The training documents ({corpus.info.name}) have no token. Pass a longer text."
         )

@@ -1,4 +1,4 @@
-"""The command `atlas residual`, and its options."""
+"""Command `atlas residual` and its options."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,19 @@ __all__ = ["residual"]
 
 @click.command()
 @click.option("--model", required=True, metavar="MODEL", help="Name or folder of the model.")
-@text_options("the text of `atlas demo`", what="; its documents are divided")
+@text_options("the text of `atlas demo`", what="; its documents are split")
 @settings_options(ResidualSettings)
-@click.option("--name", metavar="NAME", help="Of the study. [default: of the model and the places]")
+@click.option(
+    "--name", metavar="NAME", help="Name of the study. [default: from the model and the sites]"
+)
 @click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
-              help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
+              help="Folder of the atlas. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
 @click.option("--match/--no-match", "matched", default=True, show_default=True,
-              help="Match each baseline with the other SAEs of its seed, and a few with those of another.")  # fmt: skip
+              help="Match each baseline with the other SAEs of its seed, and a few with SAEs of another seed.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-@click.option("--replace", is_flag=True, help="Make a study anew that was made otherwise.")
+@click.option(
+    "--replace", is_flag=True, help="Replace a study of this name that has other settings."
+)
 @shared_options
 def residual(
     model: str,
@@ -41,11 +45,12 @@ def residual(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train SAEs on what an affine map from an earlier place leaves of a later one, with controls.
+    """Train SAEs on the residual of an affine map from an earlier to a later site, with controls.
 
-    A baseline on the place itself, SAEs on it less the map, less random principal components
-    of the same variance, and less the means of tokens, all trained alike. All are put into
-    the atlas and probed at the earlier place. If it is cut short, the same command goes on.
+    For each seed, the command trains SAEs on the later site (baseline), on the residual of the
+    map, and on two controls: the site minus random principal components of equal variance, and
+    minus the mean of each token id. All SAEs are ingested and probed from the earlier site. To
+    resume after an interruption, run the same command again.
 
     \b
     Examples:
@@ -71,7 +76,7 @@ def _show(found: dict[str, Any]) -> None:
     rows = [
         {
             "sae": row["sae"],
-            "variance taken": row["removed_share"],
+            "variance removed": row["removed_share"],
             "FVU": row["fvu"],
             "L0": row["l0"],
             "dead share": row["dead_share"],
@@ -80,10 +85,8 @@ def _show(found: dict[str, Any]) -> None:
         }
         for row in found["arms"]
     ]
-    print_table(
-        rows, title=f"{found['study']}: what each SAE reads, and how its features are probed"
-    )
+    print_table(rows, title=f"{found['study']}: SAEs and the mean score of their probes")
     echo(
-        "Features of least squares' residuals are harder to predict by construction: hold the residual "
-        "against the components and the token means, not against the baseline alone."
+        "The features of a least-squares residual are harder to predict by construction. Compare residual with "
+        "components and token-means, not only with baseline."
     )

@@ -1,4 +1,4 @@
-"""What training the SAEs of a study will take, measured before it begins."""
+"""Estimate the training time of a study's SAEs before training starts."""
 
 import time
 from dataclasses import dataclass, replace
@@ -15,12 +15,12 @@ from ingest.text.tokenization import tokenize
 
 __all__ = ["report_estimate"]
 
-#: Steps by which the time of training is measured; the first takes longer.
+#: Steps in the measurement of training time; the median excludes the slower first step.
 STEPS = 6
 
 
 def report_estimate(study: StudyContext, divided: Divided, *, saes: int, after: str) -> None:
-    """Tell what training will take, measured on one batch of text and a few steps."""
+    """Report the time for activations and training, from one batch of text and a few steps."""
     reader, settings = study.reader, study.settings
     text = tokenize(
         divided.corpora["training"].block(0), reader.model.tokenizer,
@@ -39,8 +39,8 @@ def report_estimate(study: StudyContext, divided: Divided, *, saes: int, after: 
     training = _step_time(study) * steps * saes
     width = reader.model.site(settings.target).width
     study.progress.report(
-        f"{saes} SAE(s) of {settings.features(width):,} features to train, {steps:,} steps each: about "
-        f"{duration(passes)} for the activations and {duration(training)} for training. {after}"
+        f"{saes} SAE(s) of {settings.features(width):,} features are trained for {steps:,} steps each. This takes "
+        f"about {duration(passes)} for the activations and {duration(training)} for training. {after}"
     )
 
 
@@ -49,10 +49,10 @@ def _step_time(study: StudyContext) -> float:
 
     width = study.reader.model.site(study.settings.target).width
     draw = np.random.default_rng(0)
-    some = draw.standard_normal((study.settings.batch, width), dtype=np.float32)
-    none = np.zeros(len(some), dtype=np.int64)
-    few = Activations(some, some, none, none)
-    settings = replace(study.settings, train_tokens=STEPS * len(some))
+    noise = draw.standard_normal((study.settings.batch, width), dtype=np.float32)
+    zeros = np.zeros(len(noise), dtype=np.int64)
+    few = Activations(noise, noise, zeros, zeros)
+    settings = replace(study.settings, train_tokens=STEPS * len(noise))
     arm, clock = Arm("baseline", 0), _Clock([])
     train(
         arm, few, settings, read=look([arm], few, settings)[arm.label], metadata={}, stage=clock,
@@ -63,10 +63,10 @@ def _step_time(study: StudyContext) -> float:
 
 @dataclass(frozen=True)
 class _Clock:
-    """A stage that notes when each step ended."""
+    """A progress stage that records the time of each step."""
 
     times: list[float]
 
     def advance(self, by: float = 1) -> None:
-        """Note the time."""
+        """Record the time."""
         self.times.append(time.perf_counter())

@@ -1,4 +1,4 @@
-"""The SAEs of a study measured alike: ingested, probed from the source, and matched."""
+"""Evaluate the SAEs of a study: ingest them, probe them from the source, and match them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,13 +21,13 @@ CROSSED = 3
 
 
 def after(study: StudyContext) -> str:
-    """Say what comes after training; how long it takes is not measured."""
+    """Return a sentence on the steps after training, whose duration is not estimated."""
     arms = {study.sae_name(arm): (arm, None) for arm in all_arms(study.settings)}
     pairs = 0 if study.match is None else len(all_pairs(arms))
-    matched = f", and {pairs} pairs of them are matched" if pairs else ""
+    matched = f", and {pairs} pairs of SAEs are matched" if pairs else ""
     return (
-        f"After that all {len(arms)} SAEs are ingested, their features are probed from "
-        f"{study.settings.source}{matched}: that takes longer, by how much was not measured."
+        f"Then all {len(arms)} SAEs are ingested, and their features are probed from "
+        f"{study.settings.source}{matched}. The time of these steps is not estimated."
     )
 
 
@@ -61,23 +61,23 @@ def measure(
 
 
 def _stale(study: StudyContext, opened: Sequence[Any]) -> bool:
-    """Say whether the atlas has other SAEs of these names, which are to be replaced."""
+    """Return whether the atlas has other SAEs of these names, which must be replaced."""
     parts = study.folder.sound().parts
-    there = {
+    stored = {
         name: parts[f"sae/{name}"].table("SAE")["weights"][0].as_py()
         for name in (sae.info.name for sae in opened)
         if f"sae/{name}" in parts
     }
     return study.replace and any(
-        there.get(s.info.name, s.info.weights) != s.info.weights for s in opened
+        stored.get(s.info.name, s.info.weights) != s.info.weights for s in opened
     )
 
 
 def all_pairs(trained: Mapping[str, tuple[Arm, Facts | None]]) -> list[tuple[str, str]]:
-    """Return each baseline with the other SAEs of its seed, and a few with those of the next.
+    """Pair each baseline with the other SAEs of its seed, and a few with SAEs of the next seed.
 
-    SAEs of a seed begin with the same weights, which alone makes counterparts. Across seeds
-    they do not, and two baselines say what two trainings share anyhow.
+    SAEs of one seed share their initial weights, which alone causes counterparts. Pairs across
+    seeds do not; two baselines show how much two training runs share in any case.
     """
     bases = {arm.seed: name for name, (arm, _) in trained.items() if arm.name == "baseline"}
     same = [(bases[arm.seed], name) for name, (arm, _) in trained.items() if arm.name != "baseline"]
@@ -91,18 +91,18 @@ def all_pairs(trained: Mapping[str, tuple[Arm, Facts | None]]) -> list[tuple[str
     ]
     once = {
         frozenset(pair): pair for pair in [*same, *crossed]
-    }  # of two seeds, each is the other's next
+    }  # with two seeds, each follows the other
     return list(once.values())
 
 
 def _of_pairs(pairs: Sequence[tuple[str, str]], trained: Mapping[str, tuple[Arm, Facts]]) -> str:
-    """Say what is matched with what."""
+    """Return a sentence on the number of matched pairs within and across seeds."""
     seeds = {name: arm.seed for name, (arm, _) in trained.items()}
     crossed = sum(seeds[one] != seeds[other] for one, other in pairs)
-    said = f"{len(pairs) - crossed} pairs of SAEs of one seed are matched"
+    same = f"Matching {len(pairs) - crossed} pairs of SAEs of one seed"
     if crossed:
-        return f"{said}, and {crossed} of two seeds, which do not share their first weights."
+        return f"{same}, and {crossed} pairs of two seeds, which do not share initial weights."
     return (
-        f"{said}; they share their first weights, which alone makes counterparts. With two seeds or more "
-        "some pairs across seeds are matched too."
+        f"{same}. They share their initial weights, which alone causes counterparts. With two or more seeds, "
+        "pairs across seeds are matched too."
     )

@@ -1,4 +1,4 @@
-"""What is taken from the target: an affine map of the source, random components as large, token means."""
+"""Fit the subtractions from the target: an affine map, random components of equal variance, token means."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from ingest.sae.activation_transforms import Components, Map, MapAndTokenMeans, 
 
 __all__ = ["Drawn", "Fitted", "draw_components", "fit_all", "variance"]
 
-#: Orders of the components that are tried for a draw, and the share of the whole variance that is near.
+#: Random orders of components tried for a draw, and the tolerance as a share of the total variance.
 TRIES, NEAR = 100, 0.002
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What was fitted on the documents of the map.
+    """Map, components and token means, fitted on the documents of the map.
 
     Parameters
     ----------
@@ -35,25 +35,24 @@ class Fitted:
     mean
         (target,). Mean of the target.
     directions
-        (target, target). Principal components of the target, one a column, by variance.
+        (target, target). Principal components of the target in columns, by variance.
     token_means
-        The mean of the target on each token id, shrunk: from the embedding towards what the
-        map says of the id, from elsewhere towards the mean of all. The plain mean of a rare
-        id is noise for the most part: taken away, it would put into what is left something
-        that the id tells, which was not there before. And what shrinking to the mean of all
-        leaves of rare ids is nearly linear in the embedding, where a map would have taken it.
+        Shrunk mean of the target for each token id. From the embedding, the prior is the
+        prediction of the map for the id; from other sites, it is the overall mean. The plain
+        mean of a rare id is mostly noise, and subtracting it would make the residual
+        predictable from the id. Shrinking rare ids towards the overall mean leaves a component
+        that is almost linear in the embedding, and a linear probe can recover it.
     shrunk
-        How many tokens of that are mixed into the mean of each id, chosen as the map's
-        penalty is: by what predicts documents left out best. None if all documents fell
-        into one half, and it could not be chosen.
+        Weight of the prior in each token mean, in tokens, chosen by the error on held-out
+        documents. None if all documents fell into one half, so that it could not be chosen.
     penalty
         The map's penalty, in units of the mean variance of the source's dimensions.
     r2
-        In sample: 1 - squared error / centred sum of squares, over all dimensions.
+        In-sample R²: 1 - squared error / centred sum of squares, over all dimensions.
     tokens, documents
-        Those it was fitted on.
+        Number of tokens and documents in the fit.
     constant
-        Dimensions of the target that do not vary.
+        Number of constant dimensions of the target.
     """
 
     map: Map
@@ -69,9 +68,9 @@ class Fitted:
 
 
 def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progress) -> Fitted:
-    """Fit the map, the principal components and the token means in one look at some tokens.
+    """Fit the map, the principal components and the token means in one pass over tokens.
 
-    Memory does not grow with the number of tokens, but with that of distinct ids.
+    Memory grows with the number of distinct ids, not with the number of tokens.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
     settings
         The source, folds and penalties.
     progress
-        Told where there are fewer tokens than dimensions, or dimensions that do not vary.
+        Receives warnings on too few tokens and on constant dimensions.
 
     Raises
     ------
@@ -92,22 +91,22 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
         sums.add(few)
     if len(sums.documents) < 3:
         raise BadInput(
-            f"The map is fitted on {len(sums.documents)} document(s) with text, and 3 or more are needed, to "
-            "choose its penalty by documents left out: give a longer text, or a larger map_share."
+            f"The map has {len(sums.documents)} document(s) with text; expected 3 or more, because its penalty is "
+            "chosen on held-out documents. Pass a longer text, or a larger map_share."
         )
     folds = [m for m in (s.moments("target") for s in sums.maps.values()) if m.n]
     whole, target = joined(folds), sums.target.moments("")
     if not float(torch.trace(target.xx)) > 0:
         raise BadInput(
-            f"{settings.target} is the same on all {whole.n:,} tokens the map is fitted on: there is nothing "
-            "to train an SAE on."
+            f"{settings.target} is the same on all {whole.n:,} tokens of the map, so there is nothing to train an "
+            "SAE on. Choose another target."
         )
     line, penalty = _line(folds, whole, settings, progress)
     constant = int((whole.yy == 0).sum())
     if constant:
         progress.report(
-            f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they weigh "
-            "nothing in what follows."
+            f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they do not "
+            "contribute to the results."
         )
     mapped = Map(settings.source, line.weight.float(), line.bias.float())
     table = _table(sums, line, target.x, settings, penalty=penalty)
@@ -129,25 +128,25 @@ def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progr
 def _table(
     sums: "_Sums", line: Line, mean: Tensor, settings: ResidualSettings, *, penalty: float
 ) -> TokenTable:
-    """Return the token means about what the map says of an id, or about the mean of all."""
+    """Return the token means relative to the prediction of the map, or to the overall mean."""
     halves = [joined(some) for half in (0, 1) if (some := sums.half(half))]
-    if len(halves) < 2:  # all documents fell into folds of one half, and nothing is chosen
+    if len(halves) < 2:  # all documents are in one half, and no shrinkage is chosen
         halves = 2 * halves
     if settings.source != EMBEDDING:
         first, second = (half.y for half in halves)
         return sums.means.table(lambda _: mean, halves=(lambda _: first, lambda _: second))
-    one, two = (_told(fit(half, spectrum(half.xx), penalty)) for half in halves)
-    return sums.means.table(_told(line), halves=(one, two))
+    one, two = (_prediction(fit(half, spectrum(half.xx), penalty)) for half in halves)
+    return sums.means.table(_prediction(line), halves=(one, two))
 
 
-def _told(line: Line) -> Prior:
-    """Return what makes of vectors what the map does."""
+def _prediction(line: Line) -> Prior:
+    """Return the function that applies a map."""
     weight, bias = line.weight, line.bias
     return lambda x: x @ weight + bias
 
 
 def _token_means(table: TokenTable, mapped: Map, mean: Tensor) -> TokenMeans | MapAndTokenMeans:
-    """Return the token means as they are taken away."""
+    """Return the token means as a subtraction."""
     if mapped.source != EMBEDDING:
         return TokenMeans(table.ids, (mean + table.off).float(), mean.float())
     return MapAndTokenMeans(mapped.source, mapped.weight, mapped.bias, table.ids, table.off.float())
@@ -156,16 +155,16 @@ def _token_means(table: TokenTable, mapped: Map, mean: Tensor) -> TokenMeans | M
 def _line(
     folds: list[Moments], whole: Moments, settings: ResidualSettings, progress: Progress
 ) -> tuple[Line, float]:
-    """Return the map of all tokens, and its penalty, chosen by cross-validation."""
+    """Return the map fitted on all tokens, and its penalty, chosen by cross-validation."""
     penalties: tuple[float, ...] = settings.penalties
     if whole.n <= len(whole.x):
         penalties = tuple(p for p in penalties if p > 0) or (1e-3,)
         progress.report(
-            f"The map has {len(whole.x):,} dimensions to read and {whole.n:,} tokens to fit on, fewer than it "
-            "takes: only ridge penalties above 0 are tried. Give a longer text for a map to be relied on."
+            f"The map has {len(whole.x):,} input dimensions, but only {whole.n:,} tokens to fit; only ridge "
+            "penalties above 0 are tried. Pass a longer text for a reliable map."
         )
     spectra = Spectra(lambda fold: folds[fold])
-    if len(folds) < 3:  # all documents fell into two folds
+    if len(folds) < 3:  # all documents are in two folds
         penalty = next((p for p in penalties if p > 0), penalties[0])
     else:
         _, penalty = choose(folds, spectra, penalties)
@@ -173,7 +172,7 @@ def _line(
 
 
 class _Sums:
-    """Everything that is summed over the tokens."""
+    """All sums over the tokens."""
 
     def __init__(self, folds: int) -> None:
         self.folds = folds
@@ -183,7 +182,7 @@ class _Sums:
         self.target = Stream(0, {})
 
     def add(self, rows: Rows) -> None:
-        """Add some tokens; a document's number says its fold."""
+        """Add tokens; the number of a document determines its fold."""
         if not self.maps:
             widths = rows.source.shape[1], rows.target.shape[1]
             self.maps = {f: Stream(widths[0], {"target": widths[1]}) for f in range(self.folds)}
@@ -210,7 +209,7 @@ class Drawn:
     less
         The components.
     share
-        Share of the target's variance on the training documents that lies along them.
+        Share of the target's variance along them, on the training documents.
     """
 
     less: Components
@@ -220,14 +219,14 @@ class Drawn:
 def variance(
     activations: Activations, read: Callable[[Rows], Tensor]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and variance of each dimension of what is made of all tokens.
+    """Return mean and variance of each dimension of a function of the activations.
 
     Parameters
     ----------
     activations
         The tokens.
     read
-        Makes (tokens, dimensions) of some.
+        Computes (tokens, dimensions) from rows of activations.
     """
     n, mean, m2 = 0, np.zeros(1), np.zeros(1)
     for rows in activations.chunks():
@@ -242,16 +241,16 @@ def variance(
 def draw_components(
     fitted: Fitted, activations: Activations, settings: ResidualSettings
 ) -> tuple[list[Drawn], float]:
-    """Draw random components that take away as much variance as the map does.
+    """Draw random components that remove as much variance as the map.
 
-    Both are measured on the training documents, on which neither was fitted.
+    Both variances are measured on the training documents, on which neither was fitted.
 
     Returns
     -------
     list of Drawn
-        One a draw.
+        One for each draw.
     float
-        The share of the target's variance that the map takes away.
+        The share of the target's variance that the map removes.
     """
     _, whole = variance(activations, lambda rows: rows.target)
     _, rest = variance(activations, lambda rows: left(fitted.map, rows, source=settings.source))
@@ -270,10 +269,10 @@ def draw_components(
 def _chosen(
     shares: NDArray[np.float64], wanted: float, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw components whose shares add up to what is wanted, as nearly as random orders give it.
+    """Draw components whose shares of variance add up to about ``wanted``, and no more.
 
-    Along a random order each is taken that still fits; of several orders the first that
-    comes near is used, else the nearest.
+    In a random order, each component that still fits is taken. The first order within the
+    tolerance is used, or else the order with the smallest gap.
     """
     best, gap = np.zeros(0, dtype=np.int64), np.inf
     for _ in range(TRIES):

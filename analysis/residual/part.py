@@ -1,4 +1,4 @@
-"""A study's part: its settings, where all came from, its SAEs, and how documents were divided."""
+"""Write the part of a residual study: settings, origins, SAEs, and the split of documents."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,19 +19,19 @@ from ingest.text.corpus import Corpus, CorpusInfo
 __all__ = ["STUDY", "asked", "write_study"]
 
 STUDY = "residual"
-"""The kind of a study's part."""
+"""Kind of the part of a residual study."""
 
-#: Raised when the same texts and settings would give other numbers. Token means of version 1
-#: were not shrunk, those of version 2 towards the mean of all only.
+#: Increased when the same texts and settings give other numbers. Token means were not shrunk in
+#: version 1, and only towards the overall mean in version 2.
 VERSION = 3
 
 
 def write_study(
     study: StudyContext, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
 ) -> list[dict[str, Any]]:
-    """Write the study's part, and return the rows of its table of SAEs with what they are like."""
+    """Write the study's part, and return the rows of its table of SAEs with their measurements."""
     parts = study.folder.sound().parts
-    said = {name: parts[f"sae/{name}"].manifest for name in trained}
+    manifests = {name: parts[f"sae/{name}"].manifest for name in trained}
     arms = [
         {"sae": name, "arm": arm.name, "seed": arm.seed, "draw": arm.draw, "k": study.settings.k,
          **asdict(facts)}
@@ -65,7 +65,7 @@ def write_study(
             )},
         },
         dtypes={"model": model.dtype, "sae": "float32", "device": model.device.type},
-        made_from={m.key: m.hash for m in said.values()},
+        made_from={m.key: m.hash for m in manifests.values()},
     )  # fmt: skip
     counted = parts[f"statistics/{next(iter(trained))}"].table("SAE")["tokens"][0].as_py()
     tables = [("arms", _arms_table(arms)), ("split", _split_table(study, divided, counted))]
@@ -74,7 +74,7 @@ def write_study(
 
 
 def asked(text: Text) -> dict[str, Any]:
-    """Return the text as it was asked for, so that the same can be asked for again."""
+    """Return the user's description of the text, so that the text can be read again."""
     source = str(text.source) if isinstance(text.source, str | Path) else "memory"
     if source == str(demo_text().source):
         source = DEMO_TEXT
@@ -85,7 +85,7 @@ def asked(text: Text) -> dict[str, Any]:
 
 
 def _measured(parts: Mapping[str, Any], sae: str) -> dict[str, Any]:
-    """Return what an ingest found of an SAE."""
+    """Return FVU, L0 and share of dead features of an SAE."""
     fvu = parts[f"fidelity/{sae}"].table("SAE")["fvu"][0].as_py()
     (row,) = parts[f"statistics/{sae}"].table("SAE").to_pylist()
     return {"fvu": fvu} | {name: row[name] for name in ("l0", "dead_share")}
@@ -100,7 +100,7 @@ def _arms_table(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def _infos(study: StudyContext, divided: Divided) -> dict[Role, CorpusInfo]:
-    """Return what the documents of each side are; the corpus is the atlas' own by now."""
+    """Return the corpus record of each role; the role ``corpus`` is stored in the atlas by now."""
     own = Corpus.open(study.folder.corpus_file)
     return {role: divided.corpora.get(role, own).info for role in ROLES[:-1]} | {
         ROLES[-1]: own.info
@@ -108,7 +108,7 @@ def _infos(study: StudyContext, divided: Divided) -> dict[Role, CorpusInfo]:
 
 
 def _split_table(study: StudyContext, divided: Divided, counted: int) -> pa.Table:
-    """Return the sides: documents and tokens of each."""
+    """Return the table of roles, with documents and tokens of each."""
     rows = [
         {"role": role, "documents": info.documents, "tokens": divided.tokens.get(role, counted)}
         for role, info in _infos(study, divided).items()

@@ -1,7 +1,8 @@
-"""The folders of a study's SAEs: where they lie, when one is finished, what its training told.
+"""Store the SAEs of a study with their training record, and check if one is already trained.
 
-Each lies in ``saes/<name>/`` of the atlas, as sae-lens saved it, with ``subtract.safetensors``
-where it reads less than the target, and ``training.json``. It is there once it is whole.
+Each SAE is stored in ``saes/<name>/`` of the atlas, in the format of sae-lens, with
+``training.json``, and ``subtract.safetensors`` if it has a subtraction. The folder appears only
+when it is complete.
 """
 
 import json
@@ -20,54 +21,54 @@ _NOTE = "training.json"
 
 
 def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | None:
-    """Return what the training of a finished SAE told; None if it is to be trained.
+    """Return the training record of a finished SAE; None if it must be trained.
 
     Parameters
     ----------
     folder
-        Its folder.
+        Folder of the SAE.
     origin
-        All that its training depends on.
+        Everything that its training depends on.
     replace
-        Train it anew if it was trained otherwise.
+        Train the SAE again if it was trained with another origin.
 
     Raises
     ------
     Asked
-        If it was trained otherwise, and is not to be replaced.
+        If it was trained with another origin, and ``replace`` is false.
     BrokenPart
-        If what it says of its training cannot be read.
+        If its training record cannot be read.
     """
     path = folder / _NOTE
     if not path.exists():
         return None
     try:
-        said = json.loads(path.read_text("utf-8"))
-        there, facts = said["origin"], Facts(**said["facts"])
+        record = json.loads(path.read_text("utf-8"))
+        stored, facts = record["origin"], Facts(**record["facts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BrokenPart(
-            f"{path} cannot be read ({error}); remove the folder {folder} and give the same command again."
+            f"{path} cannot be read ({error}). Remove the folder {folder} and run the same command again."
         ) from error
     now = json.loads(json.dumps(origin))
-    if "parameters" not in there:  # trained before studies recorded them; `model` is a sample
+    if "parameters" not in stored:  # trained before studies recorded them; `model` is a sample
         now.pop("parameters", None)
-    if there == now:
+    if stored == now:
         return facts
     if replace:
         return None
-    differing = sorted(k for k in {*there, *now} if there.get(k) != now.get(k))
-    told = "; ".join(f"{k}: {there.get(k)} there, {now.get(k)} now" for k in differing)
+    differing = sorted(k for k in {*stored, *now} if stored.get(k) != now.get(k))
+    changes = "; ".join(f"{k}: {stored.get(k)} stored, {now.get(k)} now" for k in differing)
     raise RequestError(
-        f"{folder} holds an SAE of a study of this name that was made otherwise ({told}). Add --replace to make "
-        "the study anew, or give this one another name with --name."
+        f"{folder} has an SAE of a study of this name with other settings ({changes}). To replace that study, pass "
+        "--replace; to keep it, pass another --name."
     )
 
 
 def write_sae(folder: Path, arm: Arm, trained: Trained, *, origin: dict[str, Any]) -> None:
-    """Write a trained SAE, whole or not at all."""
+    """Write a trained SAE; an interruption leaves no partial folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with placed_folder(folder) as beside:
-        trained.sae.save_inference_model(beside)
+    with placed_folder(folder) as temporary:
+        trained.sae.save_inference_model(temporary)
         if arm.less is not None:
-            write_subtraction(beside, arm.less)
-        write_json(beside / _NOTE, {"origin": origin, "facts": asdict(trained.facts)})
+            write_subtraction(temporary, arm.less)
+        write_json(temporary / _NOTE, {"origin": origin, "facts": asdict(trained.facts)})

@@ -1,4 +1,4 @@
-"""The settings of a residual study, frozen, and recorded in its part."""
+"""Settings of a residual study, frozen, and stored in its part."""
 
 from dataclasses import dataclass
 
@@ -9,39 +9,39 @@ from ingest.probe.settings import ProbeSettings
 
 __all__ = ["ALL_PRIOR", "DEMO_TEXT", "MATCH", "PROBE", "SHRINKAGES", "ResidualSettings"]
 
-#: Features for each dimension of the target, unless it is said, and the most by that rule.
+#: Default number of features for each dimension of the target, and its maximum.
 EXPANSION, MOST_FEATURES = 8, 16_384
 
-#: So many tokens of the prior that they leave nothing else of the mean of any id.
+#: A weight of the prior, in tokens, at which every token mean equals its prior.
 ALL_PRIOR = 1e12
 
-#: How features are probed unless it is said. Arms are compared with arms, so control tasks, which
-#: would cost as much again five times, are left out.
+#: Default settings of probes. Arms are compared with each other, so control tasks are omitted;
+#: they would multiply the cost by six.
 PROBE = ProbeSettings(splits=("document",), controls=0)
 
-#: How SAEs are matched, unless it is said.
+#: Default settings of matches.
 MATCH = MatchSettings(draws=10)
 
-#: What a study's part calls the text of the package, whose path is another on each machine.
+#: Name of the package's text in a study's part, since its path differs between machines.
 DEMO_TEXT = "atlas demo"
 
-#: Tokens of the prior that may be mixed into the mean of each id.
+#: Weights of the prior in each token mean to choose from, in tokens.
 SHRINKAGES = (0.0, *(2.0**i for i in range(-3, 15)), ALL_PRIOR)
 
 
 @documented
 @dataclass(frozen=True)
 class ResidualSettings:
-    """How SAEs are trained on a site less what an affine map from another site predicts of it.
+    """Settings to train SAEs on a site minus the prediction of an affine map from another site.
 
-    Documents that neither the map nor the SAEs are fitted on are the corpus of the atlas.
-    Where the atlas has a corpus already, both shares are scaled to make up all documents
-    that are not in it.
+    Documents that neither the map nor the SAEs are fitted on become the corpus of the atlas.
+    If the atlas already has a corpus, both shares are scaled to cover all documents outside
+    it.
     """
 
     source: str = setting("hook_embed", "Site that the map reads.", flag="from", metavar="SITE")
     target: str = setting(
-        "", "Site that the SAEs read, less the prediction of the map: blocks.1.hook_resid_post.",
+        "", "Site that the SAEs read, minus the prediction of the map: blocks.1.hook_resid_post.",
         flag="to", metavar="SITE", shown="required",
     )  # fmt: skip
     d_sae: int | None = setting(
@@ -111,7 +111,7 @@ class ResidualSettings:
 
     @property
     def saes(self) -> int:
-        """How many SAEs are trained: a baseline, a residual, a token-means one and the draws, by seed."""
+        """Number of SAEs: for each seed a baseline, a residual, a token-means one and the draws."""
         return self.seeds * (3 + self.draws)
 
     def features(self, width: int) -> int:
@@ -120,16 +120,16 @@ class ResidualSettings:
         Raises
         ------
         BadInput
-            If fewer features were asked for than are active on each token.
+            If the number of features is below the number of active features per token.
         """
         d_sae = self.d_sae or min(EXPANSION * width, max(MOST_FEATURES, width))
         if d_sae < self.k:
             raise BadInput(
-                f"SAEs of {d_sae} features cannot have {self.k} active on each token: ask for a larger d_sae or "
+                f"SAEs of {d_sae} features cannot have {self.k} active features per token. Choose a larger d_sae or "
                 "a smaller k."
             )
         return d_sae
 
     def steps(self, tokens: int) -> int:
-        """Return the training steps of each SAE, of documents of so many tokens."""
+        """Return the training steps of each SAE for documents with ``tokens`` tokens."""
         return max(1, (self.train_tokens or self.epochs * tokens) // min(self.batch, tokens))

@@ -1,4 +1,4 @@
-"""The documents of a text divided: some for the map, some for training, the rest for the atlas."""
+"""Split the documents of a text: for the map, for training, and for the corpus of the atlas."""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,23 +21,23 @@ __all__ = ["LEAST", "ROLES", "Division", "Role", "divide"]
 Role: TypeAlias = Literal["map", "training", "corpus"]
 
 ROLES: tuple[Role, ...] = ("map", "training", "corpus")
-"""What documents are for: to fit what is taken away, to train SAEs, to measure them."""
+"""Roles of documents: to fit the map and the controls, to train SAEs, to evaluate SAEs."""
 
 LEAST: dict[Role, int] = {"map": 3, "training": 1, "corpus": 2}
-"""Documents that each needs: a map leaves some out to choose its penalty, probes validate on some."""
+"""Smallest number of documents of each role; maps and probes need held-out documents."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """The side of each document, by its text alone: copies of a text are on one side.
+    """Role of each document, which depends on its text only, so that copies share a role.
 
     Parameters
     ----------
     settings
         The shares and the seed.
     known
-        Digests of the documents of an atlas that has its corpus already. They are on no
-        side, and no others go to the corpus.
+        Digests of the documents in the corpus of an existing atlas. These documents have no
+        role, and no other document gets the role ``corpus``.
     """
 
     settings: ResidualSettings
@@ -45,38 +45,38 @@ class Division:
 
     @staticmethod
     def digest(text: str) -> bytes:
-        """Return what stands for a text among those known."""
+        """Return the digest of a text."""
         return hashlib.sha256(text.encode()).digest()[:16]
 
     def role(self, text: str) -> Role | None:
-        """Return the side of a document; None if it is in the atlas already."""
+        """Return the role of a document; None if it is in the atlas already."""
         shares = self.settings.map_share, self.settings.train_share
         if self.known is None:
             if self._number(text, "corpus") >= sum(shares):
                 return "corpus"
         elif self.digest(text) in self.known:
             return None
-        # Drawn apart from the above: so documents stay on their sides once the corpus is there.
+        # An independent draw, so that roles do not change once the atlas has a corpus.
         return "map" if self._number(text, "map") * sum(shares) < shares[0] else "training"
 
     def _number(self, text: str, purpose: str) -> float:
-        """Return a number from 0 to 1, drawn for a text."""
+        """Return a pseudorandom number from 0 to 1 for a text."""
         drawn = hashlib.sha256(f"{self.settings.split_seed} {purpose} ".encode() + text.encode())
         return int.from_bytes(drawn.digest()[:8], "big") / 2**64
 
 
 @dataclass(frozen=True, eq=False)
 class Divided:
-    """A text that has been divided.
+    """A text after the split.
 
     Parameters
     ----------
     corpora
-        By role, the documents: those of ``"corpus"`` only where the atlas had none.
+        Documents by role; ``"corpus"`` only if the atlas had no corpus.
     left_out
-        Documents that were in the atlas already.
+        Number of documents that were in the atlas already.
     tokens
-        By role, the tokens.
+        Number of tokens by role.
     """
 
     corpora: dict[Role, Corpus]
@@ -94,7 +94,7 @@ def divide(
     into: Path,
     progress: Progress,
 ) -> Divided:
-    """Divide the documents of a text into files.
+    """Split the documents of a text into a file for each role.
 
     Parameters
     ----------
@@ -105,18 +105,19 @@ def divide(
     own
         The corpus of the atlas, if it has one.
     mine
-        Whether that came from such a division before: it is then not told as left out.
+        Whether that corpus came from this split; its documents are then not reported as
+        excluded.
     tokenizer
-        Counts the tokens of each side.
+        Counts the tokens of each role.
     into
-        A folder for the files.
+        Folder for the files.
     progress
-        Told how many documents were in the atlas already.
+        Receives the number of documents that were in the atlas already.
 
     Raises
     ------
     BadInput
-        If a side would have fewer documents than it needs, or no token.
+        If a role has too few documents, or no token.
     """
     known = None if own is None else frozenset(map(Division.digest, _texts(own)))
     division = Division(settings, known)
@@ -126,35 +127,34 @@ def divide(
     left_out = found.pop(None) * (not mine)
     if left_out:
         progress.report(
-            f"{left_out:,} of {whole.info.documents:,} documents are in the atlas already, and are left out "
-            "of fitting and training."
+            f"{left_out:,} of {whole.info.documents:,} documents are in the atlas already; they are excluded from "
+            "fitting and training."
         )
     wanted: list[Role] = [r for r in ROLES if own is None or r != "corpus"]
     _check_enough(whole, {role: found[role] for role in wanted}, sum(found.values()))
     if own is not None and own.info.documents < LEAST["corpus"]:
         raise BadInput(
-            f"The atlas' corpus has {own.info.documents} document, and probes need {LEAST['corpus']} or more, to "
-            "be fitted on some and validated on others: begin a new atlas with a longer text."
+            f"The corpus of the atlas has {own.info.documents} document; expected {LEAST['corpus']} or more, because "
+            "probes are fitted and validated on different documents. Create a new atlas with a longer text."
         )
-    made = Divided({}, left_out)
+    divided = Divided({}, left_out)
     for role in wanted:
-        made.corpora[role] = _gathered(whole, division, role, into / f"{role}.parquet")
-        made.tokens[role] = _count(made.corpora[role], tokenizer)
-        if not made.tokens[role]:
+        divided.corpora[role] = _gathered(whole, division, role, into / f"{role}.parquet")
+        divided.tokens[role] = _count(divided.corpora[role], tokenizer)
+        if not divided.tokens[role]:
             raise BadInput(
-                f"The documents of {whole.info.source} that fell to the {role} side have no token: give a longer "
-                "text."
+                f"The {role} documents of {whole.info.source} have no token. Pass a longer text."
             )
-    return made
+    return divided
 
 
-def _check_enough(whole: Corpus, found: dict[Role, int], there: int) -> None:
-    few = [f"{n} to the {role} side ({LEAST[role]} needed)" for role, n in found.items()
+def _check_enough(whole: Corpus, found: dict[Role, int], total: int) -> None:
+    few = [f"{n} for {role} ({LEAST[role]} needed)" for role, n in found.items()
            if n < LEAST[role]]  # fmt: skip
     if few:
         raise BadInput(
-            f"{whole.info.source} has {there:,} documents that are not in the atlas, and too few of them fell "
-            f"{', '.join(few)}: give a text of more documents (--split-on divides a file into more), or other "
+            f"{whole.info.source} has {total:,} documents that are not in the atlas, and the split has too few: "
+            f"{', '.join(few)}. Pass a text with more documents (--split-on splits a file into more), or other "
             "shares."
         )
 

@@ -1,7 +1,8 @@
-"""A residual study from texts to parts: fit, train, ingest, probe and match, and go on where it stopped.
+"""Run a residual study from texts to parts: fit, train, ingest, probe and match.
 
-What is finished is kept: documents once divided, activations, each trained SAE, and all that
-ingesting, probing and matching keep. The same command goes on from there and ends the same.
+Finished steps are stored: the split of documents, activations, each trained SAE, and the
+results of ingesting, probing and matching. After an interruption, the same command resumes
+there, with the same result.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["residual_study"]
 
-#: Contexts, unless it is said.
+#: Default length of contexts.
 CONTEXT = 256
 
 
@@ -52,51 +53,51 @@ def residual_study(
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Train SAEs on a place, on it less what another tells of it, and on controls; measure all alike.
+    """Train SAEs on a site, on the residual of a map from another site, and on controls; evaluate all.
 
     Parameters
     ----------
     atlas
-        The folder of the atlas; a new one is begun if there is none. One that has its
-        corpus already keeps it: the SAEs are measured on that.
+        The folder of the atlas; a new one is created if it does not exist. If the atlas has a
+        corpus, the SAEs are evaluated on it.
     model, tokenizer
-        The model, by name, folder or in memory; the tokenizer of one in memory.
+        The model, by name, folder or in memory; the tokenizer of a model in memory.
     text
-        What the map is fitted on, the SAEs are trained on, and a new atlas is about: its
-        documents are divided.
+        The text, whose documents are split for the map, for training, and for the corpus of a
+        new atlas.
     settings
-        Places, sizes, shares, seeds.
+        Sites, sizes, shares, seeds.
     device
-        Where it is computed.
+        Device of the computation.
     name
-        Name of the study, a slug; made of the model and the places if None.
+        Name of the study, a slug; derived from the model and the sites if None.
     probe
-        How all SAEs' features are predicted from the source.
+        Settings of the probes from the source.
     match
-        How baselines are matched with SAEs of their own seed, and a few with those of another
-        where there is one; None: not at all.
+        Settings of the matches of baselines with SAEs of the same and of another seed; None
+        for no matches.
     replace
-        Make a study of this name anew that was made otherwise.
+        Replace a study of this name that has other settings.
     progress
-        Told how far it is.
+        Receives the progress.
 
     Returns
     -------
     dict
         ``study`` (its name), ``arms`` (the rows of that table, with FVU, L0 and share of dead
-        features), ``probes`` and ``matches`` (as ``probe_saes`` and ``match_saes`` tell).
+        features), ``probes`` and ``matches`` (results of ``probe_saes`` and ``match_saes``).
 
     Raises
     ------
     AtlasError
-        One of the tree in ``atlas.errors``; nothing finished is lost.
+        A subclass of it from ``atlas.errors``; finished steps are not lost.
     """
     reader = _reader(model, tokenizer, settings, device)
-    called = name or _called(reader)
-    if called != slug(called):
+    study_name = name or _default_name(reader)
+    if study_name != slug(study_name):
         raise BadInput(
-            f"The name {called!r} cannot be a study's: use lower-case letters, digits, '.', '_' and '-', such "
-            f"as {slug(called) or 'my-study'!r}."
+            f"The name of the study is {study_name!r}; expected lower-case letters, digits, '.', '_' and '-', such "
+            f"as {slug(study_name) or 'my-study'!r}."
         )
     source, target = (
         depth(hook, model=reader.model.name, layers=reader.model.layers)
@@ -104,13 +105,13 @@ def residual_study(
     )
     if source >= target:
         progress.report(
-            f"{reader.source} is not earlier in the model than {reader.target}: that a feature is harder to "
-            "predict from there does not say that the model computes it after that place."
+            f"{reader.source} is not earlier in the model than {reader.target}. A feature that is harder to predict "
+            "from this source is not thereby computed after it."
         )
-    given = text if isinstance(text, Text) else Text(text)
+    source_text = text if isinstance(text, Text) else Text(text)
     with beginning(Path(atlas)) as folder:
         study = StudyContext(
-            folder, called, reader=reader, text=given, settings=settings, probe=probe,
+            folder, study_name, reader=reader, text=source_text, settings=settings, probe=probe,
             match=match, device=device, replace=replace, progress=progress,
         )  # fmt: skip
         check_model(folder, reader.model, besides={study.sae_name(a) for a in all_arms(settings)})
@@ -133,7 +134,7 @@ def _reader(
     context = settings.context or min(CONTEXT, longest or CONTEXT)
     if longest is not None and context > longest:
         raise Mismatch(
-            f"Contexts of {context} tokens were asked for, and {opened.name} takes {longest} at most."
+            f"Contexts have {context} tokens; expected at most {longest}, the limit of {opened.name}."
         )
     contexts = ContextSettings(context, prepend_bos=opened.tokenizer.bos_token_id is not None)
     check_tokenizer(opened.tokenizer, settings=contexts)
@@ -141,8 +142,8 @@ def _reader(
     return Reader(opened, settings.source, settings.target, contexts, settings.batch_tokens)
 
 
-def _called(reader: Reader) -> str:
-    """Name a study by its model and places: ``tiny-a-l1-from-embed``."""
+def _default_name(reader: Reader) -> str:
+    """Return a name from model and sites: ``tiny-a-l1-from-embed``."""
     model = reader.model.name.rstrip("/").split("/")[-1]
     return slug(f"{model}-{_short(reader.target)}-from-{_short(reader.source)}")
 
@@ -155,7 +156,7 @@ def _short(hook: str) -> str:
 
 
 def _divide(study: StudyContext) -> Divided:
-    """Read and divide the text; in a new atlas, put down its corpus."""
+    """Read and split the text; in a new atlas, store its corpus."""
     folder, settings, text = study.folder, study.settings, study.text
     study.scratch.mkdir(parents=True, exist_ok=True)
     whole = Corpus.gather(
@@ -170,13 +171,13 @@ def _divide(study: StudyContext) -> Divided:
         progress=study.progress,
     )  # fmt: skip
     if own is None:
-        made = divided.corpora["corpus"]
-        made.path.replace(folder.corpus_file)
-        folder.set_corpus({**asdict(made.info), "tokens_asked": None, "study": study.name})
-    sides = {"map": "for the map", "training": "to train on", "corpus": "to measure on"}
-    told = [
-        f"{sides[role]} {corpus.info.documents:,} ({divided.tokens[role]:,} tokens)"
+        corpus = divided.corpora["corpus"]
+        corpus.path.replace(folder.corpus_file)
+        folder.set_corpus({**asdict(corpus.info), "tokens_asked": None, "study": study.name})
+    uses = {"map": "for the map", "training": "for training", "corpus": "for evaluation"}
+    counts = [
+        f"{corpus.info.documents:,} {uses[role]} ({divided.tokens[role]:,} tokens)"
         for role, corpus in divided.corpora.items()
     ]
-    study.progress.report(f"Documents {', '.join(told)}; none is on two sides.")
+    study.progress.report(f"Documents: {', '.join(counts)}. These sets are disjoint.")
     return divided

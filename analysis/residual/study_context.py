@@ -1,4 +1,4 @@
-"""A study that was begun: what all of its steps know, and where its things lie."""
+"""Context of a running residual study: its settings and its folders."""
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -17,24 +17,24 @@ __all__ = ["StudyContext"]
 
 @dataclass(frozen=True, eq=False)
 class StudyContext:
-    """What all steps of a study know.
+    """Settings and folders that all steps of a study share.
 
     Parameters
     ----------
     folder, name
-        The atlas, and the study's name in it.
+        The atlas, and the name of the study.
     reader
         Reads source and target.
     text
-        The text as it was asked for.
+        The text, as input by the user.
     settings, probe, match
-        What is trained, how it is probed, and how it is matched; not at all if None.
+        Settings of training, probes and matches; ``match`` is None for no matches.
     device
-        As it was asked for.
+        Device, as input by the user.
     replace
-        Whether what was made otherwise under this name is made anew.
+        Whether to replace a study of this name that has other settings.
     progress
-        Told how far it is.
+        Receives the progress.
     """
 
     folder: Folder
@@ -51,7 +51,7 @@ class StudyContext:
 
     @property
     def scratch(self) -> Path:
-        """Where it keeps what it needs until its SAEs are trained."""
+        """Folder of temporary files until the SAEs are trained."""
         return self.folder.cache / f"residual-{self.name}"
 
     def sae_name(self, arm: Arm) -> str:

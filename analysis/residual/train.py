@@ -1,4 +1,4 @@
-"""The SAEs of a study, trained by sae-lens' own trainer: all alike but for what they read."""
+"""Train the SAEs of a study with the trainer of sae-lens; only their inputs differ."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,27 +31,27 @@ __all__ = [
     "train",
 ]
 
-#: Share of the target's variance below which what is left counts as nothing.
+#: Share of the target's variance below which a residual counts as zero.
 NOTHING_LEFT = 1e-6
 
-#: The scores that ``final_loss`` is the mean of: those of the last steps, of so many.
+#: Number of last steps whose mean loss is ``final_loss``.
 LAST = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """One SAE that is to be trained.
+    """One SAE to train.
 
     Parameters
     ----------
     name
         ``"baseline"``, ``"residual"``, ``"components"`` or ``"token-means"``.
     seed
-        Of its weights, and of the order of the tokens.
+        Seed of the weights and of the order of tokens.
     draw
-        Which draw of components.
+        Number of the draw of components; None in other arms.
     less
-        What is taken from the target before it reads it.
+        Subtraction from the target before the SAE reads it.
     """
 
     name: str
@@ -61,46 +61,46 @@ class Arm:
 
     @property
     def label(self) -> str:
-        """What its SAE's name ends in: ``components2-s0``."""
+        """End of the SAE's name: ``components2-s0``."""
         return f"{self.name}{'' if self.draw is None else self.draw}-s{self.seed}"
 
 
 def all_arms(
     settings: ResidualSettings, fitted: Fitted | None = None, drawn: Sequence[Drawn] = ()
 ) -> list[Arm]:
-    """Return the SAEs of a study; without what they read less, if nothing is fitted yet."""
-    of: list[tuple[str, int | None, Subtraction | None]] = [
+    """Return all SAEs of a study; without subtractions if they are not fitted yet."""
+    arms: list[tuple[str, int | None, Subtraction | None]] = [
         ("baseline", None, None),
         ("residual", None, fitted.map if fitted else None),
         ("token-means", None, fitted.token_means if fitted else None),
     ]
-    of += [
+    arms += [
         ("components", draw, drawn[draw].less if drawn else None) for draw in range(settings.draws)
     ]
     return [
-        Arm(name, seed, draw, less) for seed in range(settings.seeds) for name, draw, less in of
+        Arm(name, seed, draw, less) for seed in range(settings.seeds) for name, draw, less in arms
     ]
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What training an SAE tells.
+    """Training record of an SAE.
 
     Parameters
     ----------
     d_sae, steps, train_tokens
-        Features, steps, and tokens of all steps.
+        Number of features, of steps, and of tokens in all steps.
     final_loss
-        Squared error of the last steps / variance of what it reads.
+        Squared error of the last steps / variance of the input.
     input_variance
-        Mean variance of a dimension of what it reads, on the training documents.
+        Mean variance over the dimensions of the input, on the training documents.
     removed_share
-        Share of the target's variance that was taken away, there.
+        Share of the target's variance that the subtraction removes, on the training documents.
     train_documents
-        Documents it was trained on.
+        Number of training documents.
     shrunk
-        Of token means: tokens of the prior mixed into the mean of each id; None if it could
-        not be chosen, and of the others.
+        Weight of the prior in each token mean, in tokens; None if it could not be chosen, and in
+        other arms.
     """
 
     d_sae: int
@@ -115,14 +115,14 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What an SAE reads, over all training tokens.
+    """Moments of an SAE's input over all training tokens.
 
     Parameters
     ----------
     mean, variance
-        (d_in,). Of each dimension.
+        (d_in,). Mean and variance of each dimension.
     removed_share
-        Share of the target's variance that was taken away.
+        Share of the target's variance that the subtraction removes.
     """
 
     mean: NDArray[np.float64]
@@ -132,7 +132,7 @@ class Read:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained SAE of sae-lens, and what its training tells."""
+    """A trained SAE of sae-lens, and its training record."""
 
     sae: "TopKTrainingSAE"
     facts: Facts
@@ -141,7 +141,7 @@ class Trained:
 def look(
     arms: Iterable[Arm], activations: Activations, settings: ResidualSettings
 ) -> dict[str, Read]:
-    """Return what each of some SAEs would read, by label: one look at the tokens for all seeds.
+    """Return the moments of the input of each SAE, by label, in one pass for all seeds.
 
     Parameters
     ----------
@@ -155,17 +155,17 @@ def look(
     Raises
     ------
     BadInput
-        If nothing is left for one of them to read.
+        If the input of an SAE has no variance.
     """
     whole = float(variance(activations, lambda rows: rows.target)[1].sum())
     seen: dict[tuple[str, int | None], Read] = {}
-    found = {}
+    reads = {}
     for arm in arms:
         key = arm.name, arm.draw
         if key not in seen:
             seen[key] = _look(arm, activations, settings, whole)
-        found[arm.label] = seen[key]
-    return found
+        reads[arm.label] = seen[key]
+    return reads
 
 
 def _look(arm: Arm, activations: Activations, settings: ResidualSettings, whole: float) -> Read:
@@ -186,31 +186,31 @@ def train(
 ) -> Trained:
     """Train one SAE.
 
-    By one rule for all arms, what it reads is centred on its own mean and divided by its own
-    root mean square while it is trained: so the learning rate means the same to each. Both
-    are folded into its weights at the end.
+    In all arms, the input is centred on its mean and divided by its root mean square during
+    training, so that the learning rate has the same effect. Both are folded into the weights
+    at the end.
 
     Parameters
     ----------
     arm
-        What it reads, and its seed.
+        Input and seed of the SAE.
     activations
         The training documents.
     settings
         Sizes, steps and rates.
     read
-        What ``look`` found of what it reads.
+        Moments of the input, from ``look``.
     metadata
-        What its configuration says of the model and its contexts.
+        Metadata of the model and its contexts for the configuration of the SAE.
     stage
-        Told of each step.
+        Advanced at each step.
     device
-        Where it is trained.
+        Device of the training.
 
     Raises
     ------
     BadActivations
-        If NaN comes up in training.
+        If the loss becomes NaN.
     """
     mean, scale = read.mean, float(np.sqrt(read.variance.mean()))
     steps, batch = settings.steps(len(activations)), min(settings.batch, len(activations))
@@ -231,22 +231,22 @@ def train(
     )
     if not np.isfinite(facts.final_loss):
         raise BadActivations(
-            f"The training of {arm.label} ended in NaN or Inf: take a lower learning rate."
+            f"The training of {arm.label} ended in NaN or Inf. Choose a lower learning rate."
         )
     return Trained(sae, facts)
 
 
 def batches(tokens: int, batch: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield full batches of token numbers for ever, each look at the tokens in a new order.
+    """Yield full batches of token numbers without end, in a new order in each epoch.
 
-    The order depends on the seed alone, so it is that of every arm of this seed.
+    The order depends on the seed only, so all arms of a seed share it.
     """
-    look = 0
+    epoch = 0
     while True:
-        order = np.random.default_rng([seed, look]).permutation(tokens)
+        order = np.random.default_rng([seed, epoch]).permutation(tokens)
         for i in range(0, tokens - batch + 1, batch):
             yield np.sort(order[i : i + batch])  # sorted: less seeking on disk
-        look += 1
+        epoch += 1
 
 
 def _inputs(
@@ -257,7 +257,7 @@ def _inputs(
     mean: NDArray[np.float64],
     scale: float,
 ) -> Iterator[Tensor]:
-    """Yield what the SAE reads, centred and scaled, for ever."""
+    """Yield batches of the SAE's input, centred and scaled, without end."""
     middle = torch.from_numpy(mean).float()
     size = min(settings.batch, len(activations))
     for which in batches(len(activations), size, seed=arm.seed):
@@ -268,15 +268,15 @@ def _inputs(
 def _check_left(arm: Arm, rest: float, whole: float, settings: ResidualSettings) -> None:
     if not whole > 0:
         raise BadInput(
-            f"{settings.target} is the same on all training tokens: there is nothing to train an SAE on."
+            f"{settings.target} is the same on all training tokens, so there is nothing to train an SAE on. Choose another target."
         )
     if rest <= NOTHING_LEFT * whole:
         taken = "token means" if arm.name == "token-means" else "the map"
         raise BadInput(
-            f"{taken.capitalize()} from {settings.source} explain all of {settings.target} (R² 1): nothing is "
-            f"left to train the SAE {arm.label} on. Take a target further from the source."
+            f"The R² of {taken} from {settings.source} is 1 on {settings.target}, so the residual for the SAE "
+            f"{arm.label} is zero. Choose a target further from the source."
             if arm.name != "components"
-            else f"The components of {arm.label} hold all variance of {settings.target}: nothing is left."
+            else f"The components of {arm.label} have all variance of {settings.target}, so the residual is zero."
         )
 
 
@@ -299,7 +299,9 @@ def _new(
         apply_b_dec_to_input=True,
         metadata=SAEMetadata(**metadata, hook_name=settings.target, seed=arm.seed),
     )
-    return TopKTrainingSAE(config).to(device)  # made on the CPU: the same weights anywhere
+    return TopKTrainingSAE(config).to(
+        device
+    )  # created on the CPU, for the same weights on all devices
 
 
 def _fit(
@@ -326,7 +328,7 @@ def _fit(
         dead_feature_window=max(1, min(200, steps // 4)),
         logger=LoggingConfig(log_to_wandb=False),
     )
-    # Its own loop draws a bar on stderr; the steps are the same.
+    # The trainer's own loop prints a progress bar; the steps are the same.
     trainer: SAETrainer[Any, Any] = SAETrainer(cfg=config, sae=sae, data_provider=inputs)
     losses = []
     for step in range(steps):
@@ -341,7 +343,7 @@ def _fit(
 
 @torch.no_grad()
 def _fold(sae: "TopKTrainingSAE", mean: NDArray[np.float64], scale: float) -> None:
-    """Make an SAE of centred and scaled activations one of the activations themselves."""
+    """Fold mean and scale of the input into the weights of an SAE."""
     middle = torch.from_numpy(mean).to(sae.b_dec)
     sae.W_enc.data /= scale
     sae.W_dec.data *= scale

@@ -1,4 +1,4 @@
-"""The SAEs of a study: which are trained already, what the others read, and their training."""
+"""Train all SAEs of a study that are not trained yet."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,25 +16,25 @@ from ingest.sae.activation_transforms import MapAndTokenMeans
 
 __all__ = ["train_all"]
 
-#: Raised, for an arm, when the same texts and settings would give other SAEs. Token means of
-#: version 1 were not shrunk, those of version 2 towards the mean of all only.
+#: Increased, for an arm, when the same texts and settings give other SAEs. Token means were not
+#: shrunk in version 1, and only towards the overall mean in version 2.
 VERSIONS = {"baseline": 1, "residual": 1, "components": 1, "token-means": 3}
 
 
 def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str, tuple[Arm, Facts]]:
-    """Train the SAEs that are not finished, and return what each training told, by SAE.
+    """Train the SAEs that are not finished, and return the training record of each, by name.
 
-    What comes ``after`` is told before it begins.
+    The sentence ``after`` on the next steps is reported before training starts.
     """
     done: dict[str, tuple[Arm, Facts]] = {}
     todo = []
     for arm in all_arms(study.settings):
         origin = _origin(study, divided, arm)
-        there = finished(study.place(arm), origin, replace=study.replace)
-        if there is None:
+        facts = finished(study.place(arm), origin, replace=study.replace)
+        if facts is None:
             todo.append(arm.label)
         else:
-            done[study.sae_name(arm)] = arm, there
+            done[study.sae_name(arm)] = arm, facts
     if done:
         study.progress.report(f"{len(done)} of {study.settings.saes} SAEs are trained already.")
     if not todo:
@@ -43,7 +43,7 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
     fitted, drawn, training = _fit(study, divided)
     arms = all_arms(study.settings, fitted, drawn)
     steps = study.settings.steps(len(training))
-    # Whatever refuses one of them does so before any is trained.
+    # Invalid inputs raise an error before the first SAE is trained.
     reads = look([arm for arm in arms if arm.label in todo], training, study.settings)
     for number, arm in enumerate(arms, start=1):
         if arm.label not in todo:
@@ -62,7 +62,7 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
 
 
 def _fit(study: StudyContext, divided: Divided) -> tuple[Fitted, list[Drawn], Activations]:
-    """Fit what is taken away, and say how much it is."""
+    """Fit the subtractions, and report the share of the variance that they remove."""
     reader, settings, corpora = study.reader, study.settings, divided.corpora
     training = keep(
         reader, corpora["training"], study.scratch / "activations",
@@ -74,41 +74,41 @@ def _fit(study: StudyContext, divided: Divided) -> tuple[Fitted, list[Drawn], Ac
     fitted = fit_all(rows, settings, progress=study.progress)
     drawn, taken = draw_components(fitted, training, settings)
     near = (
-        "; the components drawn for the controls "
-        + ", ".join(f"{d.share:.1%} ({d.less.directions.shape[1]})" for d in drawn)
+        "; the draws of components remove "
+        + ", ".join(f"{d.share:.1%} ({d.less.directions.shape[1]} components)" for d in drawn)
         if drawn
         else ""
     )
     study.progress.report(
-        f"The map from {settings.source} takes away {taken:.1%} of the variance of {settings.target} on the "
-        f"training documents ({fitted.r2:.1%} where it was fitted){near}. {_of_means(fitted)}"
+        f"The map from {settings.source} removes {taken:.1%} of the variance of {settings.target} on the training "
+        f"documents ({fitted.r2:.1%} in sample){near}. {_of_means(fitted)}"
     )
     if drawn and (why := unlike([d.share for d in drawn], taken)):
-        study.progress.report(f"The components are no control of the map: {why}.")
+        study.progress.report(f"The components are not a valid control of the map: {why}.")
     return fitted, drawn, training
 
 
 def _of_means(fitted: Fitted) -> str:
-    """Say how far token means were shrunk."""
+    """Return a sentence on the shrinkage of the token means."""
     prior = (
-        "what the map says of it"
+        "the prediction of the map"
         if isinstance(fitted.token_means, MapAndTokenMeans)
-        else "the mean of all"
+        else "the overall mean"
     )
     if fitted.shrunk is None:
-        return f"One token of {prior} is mixed into the mean of each token id; there are too few documents to choose."
+        return f"Token means are shrunk towards {prior} with the weight of one token; there are too few documents to choose it."
     if fitted.shrunk == ALL_PRIOR:
-        return f"On documents left out the token tells nothing beyond that: the mean of each token id is {prior}."
-    return f"Into the mean of each token id are mixed {fitted.shrunk:g} tokens of {prior}."
+        return f"On held-out documents the token id predicts nothing beyond {prior}, so token means equal it."
+    return f"Token means are shrunk towards {prior} with the weight of {fitted.shrunk:g} token(s)."
 
 
 def _origin(study: StudyContext, divided: Divided, arm: Arm) -> dict[str, Any]:
-    """Return all that the training of an SAE depends on; other seeds and draws do not count."""
-    said = asdict(study.settings)
-    for elsewhere in ("seeds", "draws", "text_tokens"):
-        del said[elsewhere]
+    """Return everything that the training of an SAE depends on."""
+    settings = asdict(study.settings)
+    for name in ("seeds", "draws", "text_tokens"):  # numbers of SAEs, and covered by the documents
+        del settings[name]
     model = study.reader.model
-    return said | {
+    return settings | {
         "version": VERSIONS[arm.name],
         "arm": arm.label,
         "model": model.weights,
@@ -121,7 +121,7 @@ def _origin(study: StudyContext, divided: Divided, arm: Arm) -> dict[str, Any]:
 
 
 def _metadata(study: StudyContext) -> dict[str, Any]:
-    """Return what an SAE's configuration says of its model and contexts."""
+    """Return the metadata of model and contexts for the configuration of an SAE."""
     model, contexts = study.reader.model, study.reader.contexts
     return {
         "model_name": model.name if model.source == "memory" else model.source,

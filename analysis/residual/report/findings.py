@@ -196,7 +196,9 @@ def find(
     if len(probes):
         models |= {one.rpartition("/")[0] for one in probes["site_id"] if one.endswith(f"/{site}")}
     baselines = floors_beside(atlas, floors, told=models, source=site)
-    by_layer = verdict_rows(probes, source=site, without=less, floors=baselines) if len(probes) else []
+    by_layer = (
+        verdict_rows(probes, source=site, without=less, floors=baselines) if len(probes) else []
+    )
     maps = sweep_rows(atlas, source=site, floors=baselines)
     differences = [] if opened is None else _differences(opened, strata)
     verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
@@ -215,7 +217,9 @@ def find(
         matches=[] if opened is None else match_rows(sound, opened),
         differences=differences,
         verdicts=verdicts,
-        headline=headline(by_control[CONTROL], by_control[EXTREME], source=place_of(site)) if verdicts else "",
+        headline=headline(by_control[CONTROL], by_control[EXTREME], source=place_of(site))
+        if verdicts
+        else "",
         asked=asked,
         mapped=_mapped(atlas, sound, site),
         ingested=_ingested(sound),

@@ -199,7 +199,9 @@ def _setting(found: Findings, where: str) -> list[str]:
         ))  # fmt: skip
     parts += _saes(study.arms)
     settings = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
-    parts.append(html_page.paragraphs(f"Settings of the study: {'; '.join(settings)}.", kind="small"))
+    parts.append(
+        html_page.paragraphs(f"Settings of the study: {'; '.join(settings)}.", kind="small")
+    )
     if study.unprobed:
         parts.append(html_page.paragraphs(
             f"Excluded below, because they have no probes of this run from {study.site}: {', '.join(study.unprobed)}. "
@@ -234,7 +236,9 @@ def _saes(arms: pd.DataFrame) -> list[str]:
 def _common_in_caption(rows: Sequence[Mapping[str, Any]], what: str) -> str:
     """Return a table whose caption has the values that all rows share."""
     same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
-    common = [f"{n.replace('_', ' ')} {html_page.cell(v)}" for n, v in same.items() if v is not None]
+    common = [
+        f"{n.replace('_', ' ')} {html_page.cell(v)}" for n, v in same.items() if v is not None
+    ]
     caption = what + (f"; all have {', '.join(common)}" if common else "")
     columns = {n: n.replace("_", " ") for n in rows[0] if n not in same}
     return html_page.table(rows, columns, caption=caption)
@@ -293,7 +297,9 @@ def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> lis
             rows, _DIFFERENCES, caption="Differences of mean balanced accuracy between arms"
         ),
         html_page.table(each, names, caption="The same differences for each seed"),
-        html_page.table(rows, _BEHIND, caption="Standard errors and variances behind the intervals"),
+        html_page.table(
+            rows, _BEHIND, caption="Standard errors and variances behind the intervals"
+        ),
         *html_page.figures(drawn, "differences"),
     ]
 
@@ -312,13 +318,18 @@ def _marks(found: Findings, where: str) -> list[str]:
         pair = " ".join(
             found.study.arms[found.study.arms["arm"].isin(["baseline", "residual"])]["sae"]
         )
-        return [*parts, html_page.missing("match between the study's SAEs", f"atlas match {pair}", where)]
+        return [
+            *parts,
+            html_page.missing("match between the study's SAEs", f"atlas match {pair}", where),
+        ]
     columns = {
         "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
         "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
         "null_threshold": "r under the null",
     }  # fmt: skip
-    parts.append(html_page.table(found.matches, columns, caption=report_text.matched(found.matches)))
+    parts.append(
+        html_page.table(found.matches, columns, caption=report_text.matched(found.matches))
+    )
     return parts
 
 

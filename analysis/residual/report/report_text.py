@@ -95,7 +95,9 @@ def reads(study: Study) -> dict[str, str]:
             more = "token" if study.shrunk == 1 else "tokens"
             how += f" (with the weight of {study.shrunk:g} {more} of each id)"
         elif not study.chosen:
-            how += " (with the weight of one token of each id; there were too few documents to choose)"
+            how += (
+                " (with the weight of one token of each id; there were too few documents to choose)"
+            )
     return ARMS | {EXTREME: ARMS[EXTREME] + how}
 
 

@@ -240,7 +240,9 @@ def open_study(
     sound = folder.sound()
     parts = {part.manifest.name: part for part in sound.of("residual")}
     if name is not None and name not in parts:
-        raise UnknownName("residual study", name, known=parts, hint="Run `atlas residual` to create one.")
+        raise UnknownName(
+            "residual study", name, known=parts, hint="Run `atlas residual` to create one."
+        )
     if not parts:
         return None
     part = parts[name or sorted(parts)[0]]
