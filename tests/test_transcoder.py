@@ -54,7 +54,7 @@ def assert_same(found, wanted, rtol=1e-12):
 
 
 @pytest.mark.parametrize("source", [0, 1, 9, 600])
-def test_streamed_moments_are_those_of_the_whole(source):
+def test_streamed_moments_equal_those_of_all_rows(source):
     """In pieces of any size, the smallest put by; 600 takes more than one strip."""
     rng = np.random.default_rng(0)
     x, y = data(rng, 500, max(source, 1), 3)
@@ -71,7 +71,7 @@ def test_streamed_moments_are_those_of_the_whole(source):
 @given(
     cuts=st.lists(st.integers(0, 120), max_size=5), seed=st.integers(0, 99), shift=st.integers(0, 4)
 )
-def test_any_split_merged_in_any_order_is_the_whole(cuts, seed, shift):
+def test_moments_of_any_split_join_in_any_order(cuts, seed, shift):
     rng = np.random.default_rng(seed)
     x, y = data(rng, 120, 4, 3)
     x += 10.0**shift
@@ -89,7 +89,7 @@ def test_any_split_merged_in_any_order_is_the_whole(cuts, seed, shift):
     assert_same(streams[0].moments(""), by_numpy(x[rows], y[rows]))
 
 
-def test_a_spread_far_below_the_mean_keeps_its_digits():
+def test_a_spread_far_below_the_mean_has_full_precision():
     """A massive dimension, as some models have: mean 3,000, spread 0.001."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(1000, 2)) * 1e-3 + 3000
@@ -152,7 +152,9 @@ def test_a_source_of_lower_rank_gives_the_least_map(kind):
 def test_nan_is_refused():
     x = torch.ones(70, 2)
     x[3, 1] = torch.nan
-    with pytest.raises(BadActivations, match="NaN or Inf came out of the model"):
+    with pytest.raises(
+        BadActivations, match="activations at the source of the map have NaN or Inf"
+    ):
         spectrum(Moments.of(x, x).xx)
 
 
@@ -366,7 +368,7 @@ def test_noise_has_an_eta2_and_no_omega2():
 @hypothesis_settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), ids=st.integers(2, 40), tokens=st.integers(30, 200),
        penalty=st.sampled_from([0.0, 1e-8, 1e-2, 1.0]))  # fmt: skip
-def test_in_sample_no_map_from_the_embedding_passes_eta2(seed, ids, tokens, penalty):
+def test_in_sample_no_map_from_the_embedding_exceeds_eta2(seed, ids, tokens, penalty):
     made = Made(seed, ids=ids, tokens=tokens, source=6)
     said, _ = scores(made.measured, "t", made.closed_form((penalty,)))
     assert said["r2_in_sample_weighted"] <= said["token_eta2_weighted"] + 1e-12
@@ -419,7 +421,7 @@ def test_a_site_maps_to_itself_without_error():
     assert said["bos_share"] is None
 
 
-def test_few_tokens_leave_no_map_without_a_penalty():
+def test_few_tokens_exclude_a_penalty_of_0():
     made = Made(tokens=40, ids=30, source=35)
     maps = made.closed_form((0.0, 1e-4, 1e-2))
     assert maps.rank < 35
@@ -499,7 +501,7 @@ def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, at_once):
     assert sums.of_ids("t", [5], np.zeros(0, np.int64)).sums.shape == (0, 2)
 
 
-def test_sums_in_a_file_are_never_read_whole(tmp_path):
+def test_sums_in_a_file_are_read_in_blocks(tmp_path):
     """Of 40,000 rows of 64 numbers, 20 MB, a score of token means holds some blocks."""
     made = Made(tokens=40_000, ids=2, bos=False, at_embedding=False, target=64, repeats=False)
     keys, count = made.measured.counts.keys, made.measured.counts.count
@@ -528,7 +530,7 @@ def massive(rng, n=4000):
     return x, y.astype(np.float32)
 
 
-def test_what_is_kept_scores_as_what_is_scored():
+def test_the_float32_map_scores_as_the_fitted_map():
     """Kept in float32, and applied in float32; scored in float64 from moments."""
     x, y = massive(np.random.default_rng(0))
     moments = Moments.of(tensor(x), tensor(y))
@@ -550,7 +552,7 @@ def test_what_is_kept_scores_as_what_is_scored():
     assert float(1 - errors.sum() / moments.yy.sum()) == pytest.approx(float(scored), abs=1e-6)
 
 
-def test_a_kept_map_is_read_again_and_an_older_one_too(tmp_path):
+def test_a_stored_map_is_read_and_an_older_one_too(tmp_path):
     x, y = massive(np.random.default_rng(1), 200)
     moments = Moments.of(tensor(x), tensor(y))
     kept = Affine.of(fit(moments, spectrum(moments.xx), 0.0), source="m/a", target="m/b")
@@ -581,12 +583,12 @@ def test_a_kept_map_is_read_again_and_an_older_one_too(tmp_path):
      {"penalties": (float("nan"),)}, {"rates": (0.0,)}, {"method": "sgd"}, {"draws": -1},
      {"epochs": 0}],
 )  # fmt: skip
-def test_settings_that_cannot_be_are_refused(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(BadInput):
         TranscoderSettings(**wrong)
 
 
-def test_documents_are_dealt_evenly_and_by_seed():
+def test_documents_are_assigned_evenly_and_by_seed():
     documents = np.array([3, 5, 6, 8, 9])
     dealt = deal(documents, among=11, number=2, seed=1)
     assert (dealt >= 0).nonzero()[0].tolist() == documents.tolist()
@@ -600,7 +602,7 @@ def test_a_map_refuses_vectors_of_another_width():
     affine = Affine("m/a", "m/b", weight, np.ones(2, np.float32))
     x = torch.tensor([[1.0, 0.0, 2.0]], dtype=torch.float64)
     assert affine.apply(x).tolist() == [[9.0, 12.0]]
-    with pytest.raises(Mismatch, match="takes vectors of 3 dimensions, and got 2"):
+    with pytest.raises(Mismatch, match="have 2 dimensions; expected 3"):
         affine.apply(torch.ones(4, 2))
 
 

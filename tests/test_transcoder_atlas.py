@@ -173,7 +173,7 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
     np.testing.assert_allclose(affine.apply(torch.tensor(x)).numpy(), wanted.predict(x), atol=2e-4)
 
 
-def test_the_source_s_fault_bos_in_the_mean_and_in_sample(path, lm):
+def test_fault_of_the_original_study_bos_in_the_mean_and_in_sample(path, lm):
     """One massive coordinate of BOS lifts what was published, and is no text."""
     embedding = lm.base.get_input_embeddings().weight
     bos = lm.tokenizer.bos_token_id
@@ -218,8 +218,8 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     assert not list(Folder.open(path).cache.glob("transcoder-*"))
 
 
-def test_too_little_memory_is_said(path, lm):
-    with pytest.raises(OutOfRoom, match=r"Moments of hook_embed and .* raise --memory"):
+def test_too_little_memory_is_reported(path, lm):
+    with pytest.raises(OutOfRoom, match=r"Moments of hook_embed and .* Increase --memory"):
         one(path, lm, memory=1000)
 
 
@@ -235,7 +235,7 @@ def test_some_documents_only(path, lm, seen):
     one(path, lm)  # beside the map of all documents
     with Atlas.open(path) as atlas:
         assert atlas.table("MAPS_TO").num_rows == 2
-    with pytest.raises(BadInput, match="documents 0 to 39, and document 40 was asked for"):
+    with pytest.raises(BadInput, match="Document 40 was input; expected numbers from 0 to 39"):
         one(path, lm, documents=np.array([1, 2, 40]))
     with pytest.raises(BadInput, match="2 document"):
         one(path, lm, documents=np.array([1, 2]))
@@ -244,7 +244,7 @@ def test_some_documents_only(path, lm, seen):
 # ---- what is there already
 
 
-def test_what_is_there_is_not_made_again(path, lm):
+def test_a_stored_map_is_not_computed_again(path, lm):
     first = one(path, lm)
     hash = part_of(path).manifest.hash
     recorded = RecordingProgress()
@@ -256,7 +256,7 @@ def test_what_is_there_is_not_made_again(path, lm):
     assert part_of(path).manifest.hash != hash
 
 
-def test_unknown_things_are_named(path, lm):
+def test_unknown_names_are_refused(path, lm):
     with pytest.raises(UnknownName, match=r"No model is named 'smal'\. Nearest: small"):
         one(path, lm, models=["smal"])
     with pytest.raises(UnknownName, match=r"blocks\.9\.hook_resid_post"):
@@ -265,7 +265,7 @@ def test_unknown_things_are_named(path, lm):
         one(path, lm, like="tip")
     with pytest.raises(UnknownName, match="No model is named 'large'"):
         one(path, lm, like="top", models=["large"])
-    with pytest.raises(BadInput, match="No target was named"):
+    with pytest.raises(BadInput, match="No target was input"):
         one(path, lm, targets=[])
     with pytest.raises(Mismatch, match="is not the model that"):
         one(path, model(seed=1))
@@ -275,12 +275,12 @@ def test_unknown_things_are_named(path, lm):
         one(path, lm, settings=TranscoderSettings(folds=41))
 
 
-def test_an_atlas_without_text_or_model_is_told(tmp_path, lm):
+def test_an_atlas_without_text_or_model_is_refused(tmp_path, lm):
     folder = Folder.create(tmp_path / "e.atlas")
     with pytest.raises(BadInput, match="has no text yet"):
         one(folder.path, lm)
     folder.set_corpus(asdict(Corpus.gather(texts(), folder.corpus_file).info))
-    with pytest.raises(BadInput, match="no SAE in this atlas, so no model"):
+    with pytest.raises(BadInput, match="has no SAE, and so no model"):
         one(folder.path, None)
 
 
@@ -292,7 +292,7 @@ def test_nan_is_refused(path, lm, monkeypatch):
         return {hook: torch.where(x > x.quantile(0.9), torch.nan, x) for hook, x in read.items()}
 
     monkeypatch.setattr(type(lm), "run", broken)
-    with pytest.raises(BadActivations, match=f"NaN or Inf came out of small at {HOOK}"):
+    with pytest.raises(BadActivations, match=f"activations of small at {HOOK} have NaN or Inf"):
         one(path, lm)
     assert not Folder.open(path).sound().of("transcoder")
 
@@ -331,7 +331,7 @@ def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, se
     assert not list(Folder.open(path).cache.glob("adam-*"))
 
 
-def test_room_on_the_disk_is_looked_for_before_the_model_is_run(path, lm, monkeypatch):
+def test_disk_space_is_checked_before_the_model_runs(path, lm, monkeypatch):
     asked = []
 
     def full(into, size, **recorded):
@@ -349,9 +349,7 @@ def test_room_on_the_disk_is_looked_for_before_the_model_is_run(path, lm, monkey
 
 
 @pytest.mark.parametrize("cut", ["in the first map", "in a later one"])
-def test_a_training_that_was_cut_short_goes_on_to_the_same_map(
-    path, lm, monkeypatch, tmp_path, cut
-):
+def test_an_interrupted_training_resumes_with_the_same_map(path, lm, monkeypatch, tmp_path, cut):
     other = tmp_path / "b.atlas"
     shutil.copytree(path, other)
     wanted = one(other, lm, settings=ADAM)
@@ -392,7 +390,7 @@ def trained(data, tmp_path, *, rate=1e-2, name="c.pt", **options):
         )  # fmt: skip
 
 
-def test_adam_comes_to_the_least_squares_and_stops(tmp_path):
+def test_adam_converges_to_least_squares_and_stops(tmp_path):
     data = rows_of(np.random.default_rng(0))
     found = trained(data, tmp_path, patience=4, epochs=200)
     assert found.steps < 200 * 19
@@ -403,12 +401,12 @@ def test_adam_comes_to_the_least_squares_and_stops(tmp_path):
     assert found.error == pytest.approx(((recorded - data.y[300:]) ** 2).mean(), rel=1e-5)
 
 
-def test_a_rate_that_is_too_high_is_told(tmp_path):
-    with pytest.raises(BadActivations, match="give a lower --rate"):
+def test_too_high_a_rate_is_refused(tmp_path):
+    with pytest.raises(BadActivations, match="Pass a lower --rate"):
         trained(rows_of(np.random.default_rng(0)), tmp_path, rate=1e30)
 
 
-def test_a_checkpoint_that_is_damaged_is_told(tmp_path):
+def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "c.pt").write_bytes(b"no checkpoint")
     with pytest.raises(BrokenPart, match="remove that file"):
         trained(rows_of(np.random.default_rng(0)), tmp_path)
@@ -437,7 +435,7 @@ def test_the_graph_holds_the_map_between_the_sites(path, lm):
     assert trimmed(graph, 1).tables["MAPS_TO"].to_pylist() == [stored(row)]
 
 
-def test_a_map_of_an_older_version_lacks_what_is_newer(path, lm):
+def test_a_map_of_an_older_version_has_no_newer_columns(path, lm):
     row = one(path, lm, settings=TranscoderSettings(penalties=(1e-3,), draws=20, folds=3))
     part = part_of(path)
     newer = [n for n in row if n in ("rate", "token_r2_low", "token_r2_high") or "difference" in n]
@@ -530,7 +528,7 @@ def part_of_target(path):
 
 
 def test_a_map_reads_only_parts_of_its_kind(path, lm):
-    with pytest.raises(BadInput, match="sae/top holds no map"):
+    with pytest.raises(BadInput, match="sae/top has no map"):
         Affine.read(read_manifest(Folder.open(path).part("sae", "top")))
 
 
@@ -555,7 +553,7 @@ def on_disk(tmp_path, lm):
     return tmp_path / "c.atlas"
 
 
-def test_the_command_prints_scores_beside_ceilings_and_a_sentence(on_disk, capsys):
+def test_the_command_prints_scores_and_conclusions(on_disk, capsys):
     words = ["transcoder", "--atlas", str(on_disk), "--to", "all", "--folds", "3", "--penalty", "0.001",
              "--draws", "20"]  # fmt: skip
     with pytest.raises(SystemExit) as done:
@@ -564,22 +562,22 @@ def test_the_command_prints_scores_beside_ceilings_and_a_sentence(on_disk, capsy
     out = capsys.readouterr().out
     assert "r2_weighted" in out
     assert "token_r2_weighted" in out
-    assert out.count("an affine map predicts") == 3
+    assert out.count("an affine map explains") == 3
     with pytest.raises(SystemExit):
         main([*words, "--json", "--quiet"])
-    said = json.loads(capsys.readouterr().out)["result"]
-    assert [row["method"] for row in said] == ["closed form"] * 3
-    assert all("conclusion" in row for row in said)
+    rows = json.loads(capsys.readouterr().out)["result"]
+    assert [row["method"] for row in rows] == ["closed form"] * 3
+    assert all("conclusion" in row for row in rows)
 
 
-def test_the_command_asks_wrongly(on_disk):
+def test_the_command_refuses_invalid_options(on_disk):
     group = command()
     for words in (["--method", "sgd"], ["--folds", "x"], ["--memory", "0"]):
         done = CliRunner().invoke(group, ["transcoder", "--atlas", str(on_disk), *words])
         assert done.exit_code == 2
 
 
-SAID = {
+EDGE = {
     "source": "m/hook_embed", "target": "m/blocks.1.hook_resid_post", "r2_weighted": 0.4, "r2_low": 0.39,
     "r2_high": 0.41, "token_r2_weighted": 0.5, "penalty": 0.1, "fit_tokens": 1000, "rank": 10,
     "r2_in_sample_weighted": 0.405, "bos_share": 0.01, "r2_published": 0.41, "method": "closed form",
@@ -589,7 +587,7 @@ SAID = {
 
 
 def differs(low, high, **more):
-    """The map is more than the means, by so much."""
+    """Properties of an edge whose difference from the token means has this interval."""
     return {"token_difference": (low + high) / 2, "token_difference_low": low,
             "token_difference_high": high, **more}  # fmt: skip
 
@@ -599,69 +597,78 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("changed", "expected"),
     [
-        ({}, "tells less than the token alone"),
-        ({}, "The map less the means: -10.0% (95% interval -11.0% to -9.0%, the same documents drawn"),
-        ({"method": "adam"}, "this training told less than the token"),
+        ({}, "predicts less than the token id alone"),
+        ({}, "Map minus token means: -10.0% (95% interval -11.0% to -9.0%, paired over documents"),
+        ({"method": "adam"}, "This trained map predicts less than the token id"),
         # The interval of the map alone holds the token's score here, that of the difference does not.
-        ({"token_r2_weighted": 0.4}, "tells less than the token alone"),
-        (differs(-0.01, 0.01), "cannot be told apart"),
-        (dict.fromkeys(differs(0, 0)) | {"r2_low": None, "r2_high": None}, "No interval was drawn, so"),
-        (dict.fromkeys(differs(0, 0)), "of the difference; map again with --replace"),
+        ({"token_r2_weighted": 0.4}, "predicts less than the token id alone"),
+        (differs(-0.01, 0.01), "the two are not distinguishable"),
+        (dict.fromkeys(differs(0, 0)) | {"r2_low": None, "r2_high": None}, "No interval was computed, so"),
+        (dict.fromkeys(differs(0, 0)), "No interval of the difference is stored, so"),
         (differs(0.01, 0.02), "means of rare ids are poor"),
-        # The means of a function of the id, where ids are rare: eta2 is not passed.
-        (differs(0.01, 0.02, source="m/blocks.0.hook_resid_pre"), "need say no more"),
+        # The source is a function of the id, and ids are rare: R² does not exceed eta2.
+        (differs(0.01, 0.02, source="m/blocks.0.hook_resid_pre"), "does not show information beyond the token id"),
         (
             differs(0.09, 0.11, token_eta2_weighted=0.35, source="m/blocks.0.hook_resid_post"),
-            "holds, linearly, more than which token",
+            "contains linear information beyond the token id",
         ),
-        ({"source": "m/blocks.0.hook_resid_post"}, "tells less than the token alone"),
+        ({"source": "m/blocks.0.hook_resid_post"}, "predicts less than the token id alone"),
         ({"fit_tokens": 60}, "60 tokens are few for 10 directions"),
-        (FEW, "64 tokens to fit on are fewer than the 96 dimensions of the source, so only ridge can"),
-        (FEW, "tells less than the token alone"),  # with a penalty
-        (FEW | {"fit_tokens": 96}, "96 tokens to fit on are no more than the 96 dimensions"),
+        (FEW, "64 tokens, fewer than the 96 dimensions of the source, so only ridge penalties can"),
+        (FEW, "predicts less than the token id alone"),  # with a penalty
+        (FEW | {"fit_tokens": 96}, "96 tokens, no more than the 96 dimensions"),
         (FEW | {"fit_tokens": 97}, "97 tokens are few for 63 directions"),
-        (FEW | {"penalty": 0.0}, "Nothing is said of which is more: without a penalty, so few tokens"),
+        (FEW | {"penalty": 0.0}, "The two are not compared: without a penalty, so few tokens"),
         # Tokens enough, of fewer ids than there are dimensions.
         (
             {"penalty": 0.0, "fit_tokens": 5000, "rank": 40, "source_width": 96},
-            "without a penalty, 40 directions in 96 dimensions of the source may leave the map open",
+            "without a penalty, 40 directions in 96 dimensions of the source may not determine the map",
         ),
-        (FEW | {"penalty": 0.0}, "so only ridge can be tried"),
-        (FEW | {"penalty": 0.0, "fit_tokens": 97, "rank": 96}, "tells less than the token alone"),
-        (FEW | {"penalty": None, "method": "adam"}, "this training told less than the token"),
-        ({"r2_in_sample_weighted": 0.6}, "On the tokens it was fitted on it is 60.0%"),
-        ({"r2_published": 0.9, "bos_share": None}, "counted (one mean, in sample)"),
-        ({"bos_share": 0.5, "r2_published": 0.9}, "50% of the error of a map with BOS lies on BOS"),
-        ({"r2_published": 0.9}, "it would be 90.0%"),
+        (FEW | {"penalty": 0.0}, "so only ridge penalties can be tried"),
+        (FEW | {"penalty": 0.0, "fit_tokens": 97, "rank": 96}, "predicts less than the token id alone"),
+        (FEW | {"penalty": None, "method": "adam"}, "This trained map predicts less than the token id"),
+        ({"r2_in_sample_weighted": 0.6}, "In sample, the map explains 60.0%"),
+        ({"r2_published": 0.9, "bos_share": None}, "original study (one mean, in sample)"),
+        ({"bos_share": 0.5, "r2_published": 0.9}, "BOS has 50% of the error of a map with BOS"),
+        ({"r2_published": 0.9}, "original study (with BOS, one mean, in sample), R² is 90.0%"),
         ({"r2_weighted": None}, "no dimension of the target varies"),
     ],
 )  # fmt: skip
-def test_the_sentence_says_what_the_numbers_allow(given, said):
-    assert said in conclusion(SAID | given)
+def test_conclusions_follow_from_the_numbers(changed, expected):
+    assert expected in conclusion(EDGE | changed)
 
 
 @pytest.mark.parametrize("difference", [(-0.5, -0.3), (-0.01, 0.01), (0.01, 0.02), (0.3, 0.5)])
-def test_no_map_is_set_against_the_means_where_it_is_open(difference):
-    """Without a penalty few tokens, or many of few ids, are fitted by many maps, all alike well."""
+def test_an_undetermined_map_is_not_compared_with_the_means(difference):
+    """Without a penalty, many maps fit few tokens, or tokens of few ids, equally well."""
     few_ids = {"penalty": 0.0, "fit_tokens": 5000, "rank": 40, "source_width": 96}
-    said = conclusion(SAID | FEW | {"penalty": 0.0} | differs(*difference))
-    said += conclusion(SAID | few_ids | differs(*difference))
-    for other in ("tells less", "told apart", "passes the means", "holds, linearly", "few for"):
-        assert other not in said
+    text = conclusion(EDGE | FEW | {"penalty": 0.0} | differs(*difference))
+    text += conclusion(EDGE | few_ids | differs(*difference))
+    assert text.count("The two are not compared") == 2
+    for other in (
+        "predicts less",
+        "not distinguishable",
+        "beyond the token id",
+        "Map minus",
+        "few for",
+    ):
+        assert other not in text
 
 
-def test_few_tokens_are_told_of_an_atlas(path, lm):
-    """A document to a fold, which has fewer tokens than the source's 40 dimensions."""
+def test_few_tokens_are_reported_for_an_atlas(path, lm):
+    """Each fold has one document, with fewer tokens than the source's 40 dimensions."""
     for penalty, open_ in ((0.0, True), (1e-3, False)):
         row = one(
             path, lm, source="blocks.0.mlp.hook_post", documents=np.arange(2),
             settings=TranscoderSettings(penalties=(penalty,), folds=2, draws=20),
         )  # fmt: skip
         assert row["fit_tokens"] < row["source_width"] == 40
-        assert ("Nothing is said of which is more" in conclusion(row)) == open_
-        assert "fewer than the 40 dimensions of the source, so only ridge can" in conclusion(row)
+        assert ("The two are not compared: without" in conclusion(row)) == open_
+        assert "fewer than the 40 dimensions of the source, so only ridge penalties" in conclusion(
+            row
+        )
 
 
 def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):
@@ -700,7 +707,7 @@ def saved(folder, lm):
 
 
 @pytest.mark.slow
-def test_a_model_that_no_sae_reads_is_mapped_beside_the_others(path, lm, tmp_path):
+def test_a_model_that_no_sae_reads_is_mapped_too(path, lm, tmp_path):
     """And found by the report, the query and the stores; from then on it is a model of the atlas."""
     trained = one(path, lm)
     random = saved(tmp_path / "random", model(seed=1))
@@ -736,24 +743,24 @@ def test_a_model_that_no_sae_reads_is_mapped_beside_the_others(path, lm, tmp_pat
     assert not Folder.open(path).sound().stale
 
 
-def test_models_of_one_name_and_other_weights_are_told_apart(path, lm, tmp_path):
+def test_models_of_one_name_and_different_weights_are_distinguished(path, lm, tmp_path):
     tuned = saved(
         tmp_path / "small", model(seed=1)
     )  # a finetune, say, in a folder of the same name
     with pytest.raises(
-        Mismatch, match=r"weights, .* differ\): give it another name, as in --model other="
+        Mismatch, match=r"weights, .* differ\). Pass another name, as in --model other="
     ):
         one(path, str(tuned))
     row = one(path, f"tuned={tuned}")
     assert row["target"] == f"tuned/{HOOK}"
-    with pytest.raises(Mismatch, match="is not the model that its maps were made with"):
+    with pytest.raises(Mismatch, match="is not the model that its maps were computed with"):
         one(path, f"tuned={saved(tmp_path / 'third', model(seed=2))}")
     copied = saved(tmp_path / "copy", lm)
     assert one(path, str(copied))["target"] == f"small/{HOOK}"  # the same model, elsewhere
     assert one(path, f"copy={copied}")["target"] == f"copy/{HOOK}"  # unless it is to be another
-    with pytest.raises(BadInput, match="Two of the models given are tuned"):
+    with pytest.raises(BadInput, match="Two --model options have the name tuned"):
         map_sites(path, targets=[HOOK], settings=PLAIN, model=[f"tuned={tuned}", str(tuned)])
-    with pytest.raises(BadInput, match="the name 'a b' was given"):
+    with pytest.raises(BadInput, match="has the name 'a b'; expected NAME=FOLDER"):
         one(path, f"a b={tuned}")
 
 
@@ -796,7 +803,7 @@ def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
         8,
         False,
     )
-    with pytest.raises(BadInput, match="was in memory when its maps were made"):
+    with pytest.raises(BadInput, match="when its maps were computed"):
         one(path, None, models=["short"], settings=replace(PLAIN, seed=1))
 
 
@@ -913,7 +920,7 @@ def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
     assert one(path, lm) == row
 
 
-def test_so_many_tokens_are_read_as_the_first_model_counts_them(tmp_path, lm):
+def test_the_first_model_counts_the_tokens(tmp_path, lm):
     documents = texts()
     ids = [lm.tokenizer(each, add_special_tokens=False)["input_ids"] for each in documents]
     special = lm.tokenizer.all_special_ids  # <unk> stands for digits
@@ -929,14 +936,14 @@ def test_so_many_tokens_are_read_as_the_first_model_counts_them(tmp_path, lm):
         one(tmp_path / "a.atlas", lm, tokens=100)
 
 
-def test_no_atlas_is_left_where_there_is_no_text(tmp_path, lm):
+def test_an_error_creates_no_atlas(tmp_path, lm):
     path = tmp_path / "a.atlas"
     with pytest.raises(BadInput):
         one(path, lm)
     for given, error in (
         ({"text": "absent.txt"}, "absent"),
         ({"text": ["  "]}, "blank|empty|no document|nothing"),
-        ({"text": texts(), "model": None}, "name one with --model"),
+        ({"text": texts(), "model": None}, "pass one with --model"),
         ({"text": texts(), "targets": ["blocks.7.hook_resid_post"]}, "blocks.7"),
         ({"text": texts(), "source": "nonsense"}, "nonsense"),
         ({"text": texts(), "like": "absent"}, "absent"),
@@ -949,8 +956,8 @@ def test_no_atlas_is_left_where_there_is_no_text(tmp_path, lm):
         assert not path.exists(), given
 
 
-def test_the_model_that_counted_comes_first_when_it_is_made_again(tmp_path):
-    """The tokenizers count otherwise, so another order would cut another text."""
+def test_the_reproduced_command_starts_with_the_model_that_counted_tokens(tmp_path):
+    """The tokenizers count differently, so another order would cut another text."""
     for name, vocabulary in (("b", 96), ("a", 40)):
         lm = random_model("llama", seed=1)
         lm.save_pretrained(tmp_path / name)
@@ -976,7 +983,7 @@ def test_the_model_that_counted_comes_first_when_it_is_made_again(tmp_path):
         assert recorded in done.output + done.stderr
 
 
-def test_the_command_begins_an_atlas(tmp_path, monkeypatch):
+def test_the_command_creates_an_atlas(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved(tmp_path / "trained", model())
     Path("t.txt").write_text("\n\n".join(texts()), "utf-8")

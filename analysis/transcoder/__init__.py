@@ -1,1 +1,1 @@
-"""Affine maps between sites of a model, beside what the token predicts."""
+"""Affine maps between sites of a model, compared with predictions from the token id."""

@@ -1,4 +1,4 @@
-"""One look at the text: moments of the source and every target by fold, and sums by token id."""
+"""One pass over the text: moments of the source and all targets by fold, and sums by token id."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,16 +19,15 @@ __all__ = ["Measured", "bytes_needed", "measure", "wide_device"]
 
 
 def wide_device(device: torch.device) -> torch.device:
-    """Return where float64 is computed: there, or the processor where that is not known."""
+    """Return the device for float64: the same device, or the CPU if it has no float64."""
     return torch.device("cpu") if device.type == "mps" else device
 
 
 def bytes_needed(source: int, targets: Sequence[int], *, folds: int, at_embedding: bool) -> int:
-    """Return the bytes that moments of every fold take, BOS apart; sums by token id come on top.
+    """Return the bytes for the moments of all folds, with and without BOS, without sums by token id.
 
-    At the embedding the source's products, and those with one target at a time, follow from
-    the sums and the vectors of ids, a block of which is held; elsewhere token means read them
-    so.
+    At the embedding, the products of the source, and those with one target at a time, are
+    computed from the sums and vectors of a block of ids.
     """
     one = max(targets)
     block = 8 * BLOCK * 6 * (source + one)
@@ -39,24 +38,24 @@ def bytes_needed(source: int, targets: Sequence[int], *, folds: int, at_embeddin
 
 
 class Measured:
-    """What maps between a source and its targets are fitted to and scored on.
+    """Moments and sums that maps between a source and its targets are fitted to and scored on.
 
-    At the embedding the source is a function of the token id, so its moments follow from
-    the sums by id, exactly; elsewhere they were streamed.
+    At the embedding, the source is a function of the token id, so its moments follow exactly
+    from the sums by id. At other sites they are accumulated from the activations.
 
     Parameters
     ----------
     source
-        The source's name.
+        Name of the source.
     counts
         Tokens by slot and id.
     tokens
         Sums of the targets by slot and id.
     streams
-        Moments by slot; of the source they hold nothing where it is a function of the id.
+        Moments by slot; without the source if it is a function of the id.
     vectors
-        At the embedding, gives the source's vectors of token ids, (ids, source); None
-        elsewhere.
+        At the embedding, a function from token ids to the source's vectors, (ids, source); None
+        at other sites.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Measured:
         return bool(self.counts.by_slot[1::2].any())
 
     def text(self, target: str, fold: int) -> Moments:
-        """Return the moments of a fold, BOS left out."""
+        """Return the moments of a fold without BOS."""
         return self._moments(target, 2 * fold)
 
     def bos(self, target: str, fold: int) -> Moments:
@@ -92,33 +91,33 @@ class Measured:
         return self._moments(target, 2 * fold + 1)
 
     def both(self, target: str, fold: int) -> Moments:
-        """Return the moments of a fold, BOS among its tokens."""
+        """Return the moments of a fold with BOS."""
         return joined([self.text(target, fold), self.bos(target, fold)])
 
     def target(self, target: str, fold: int) -> Moments:
-        """Return the moments of a target alone over a fold, BOS left out."""
+        """Return the moments of a target alone over a fold without BOS."""
         return self._streams[2 * fold].target(target)
 
     def sides(self, target: str, *folds: Sequence[int]) -> Iterator[tuple[Tokens, ...]]:
-        """Yield the tokens of some sides by id, a block of ids at a time, BOS left out.
+        """Yield the tokens of sets of folds by id without BOS, a block of ids at a time.
 
         Parameters
         ----------
         target
             The target.
         folds
-            The folds of each side.
+            The folds of each set.
         """
         return self.tokens.blocks(target, *([2 * f for f in each] for each in folds))
 
     def _moments(self, target: str, slot: int) -> Moments:
-        if self._last[0] != target:  # those of one target are kept
+        if self._last[0] != target:  # cache the moments of one target
             self._last = (target, {})
         if slot not in self._last[1]:
-            self._last[1][slot] = self._made(target, slot)
+            self._last[1][slot] = self._computed(target, slot)
         return self._last[1][slot]
 
-    def _made(self, target: str, slot: int) -> Moments:
+    def _computed(self, target: str, slot: int) -> Moments:
         spread = self._streams[slot].moments(target)
         if self._vectors is None:
             return spread
@@ -132,9 +131,9 @@ class Measured:
         target
             The target.
         slot
-            Which tokens.
+            Slot of the tokens.
         spread
-            Moments of the target over them; of the source they hold nothing.
+            Moments of the target over these tokens, without the source.
         """
         if slot not in self._sources:
             self._sources[slot] = self._source(slot, spread.y)
@@ -146,7 +145,7 @@ class Measured:
         return replace(spread, x=mean, xx=xx, xy=xy)
 
     def _source(self, slot: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and products of the source over a slot's tokens, the same for every target."""
+        """Return mean and products of the source over the tokens of a slot, for all targets."""
         ids, count = self.counts.of(slot)
         width = self._vectors_of(self.tokens.ids[:1]).shape[1]
         mean, xx = like.new_zeros(width), like.new_zeros(width, width)
@@ -174,20 +173,20 @@ def measure(
     scratch: Path | None,
     progress: Progress,
 ) -> Measured:
-    """Run the model over the text once and sum up what is seen.
+    """Run the model over the text once, and accumulate moments and sums by token id.
 
     Parameters
     ----------
     text
         The text.
     source, targets
-        Places, by TransformerLens name.
+        Sites, by TransformerLens name.
     counts
-        Its tokens.
+        Counts of the tokens of the text.
     scratch
-        A folder for the sums by token id; None: they are kept in memory.
+        Folder for the sums by token id; None stores them in memory.
     progress
-        Told how far it is.
+        Receives the progress.
     """
     model = text.model
     widths: Mapping[str, int] = {hook: model.site(hook).width for hook in targets}

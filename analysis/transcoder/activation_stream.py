@@ -1,4 +1,4 @@
-"""The text as transcoders read it: every counted token and every BOS, its fold, and the activations there."""
+"""Stream the text for transcoders: tokens and BOS with their folds and activations."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,43 +23,43 @@ __all__ = ["Counts", "Rows", "Text", "deal"]
 
 
 def deal(documents: NDArray[np.int64], *, among: int, number: int, seed: int) -> NDArray[np.int64]:
-    """Deal documents at random, as many to each or one more.
+    """Assign documents at random to groups whose sizes differ by at most one.
 
     Parameters
     ----------
     documents
-        Numbers of those that are dealt.
+        Numbers of the documents to assign.
     among
-        Documents there are.
+        Total number of documents.
     number
-        To how many they are dealt, from 0.
+        Number of groups.
     seed
-        Seed of the deal.
+        Seed of the assignment.
 
     Returns
     -------
-    int64, (among,): to which each document went; -1 for those that were not dealt.
+    int64, (among,): the group of each document, from 0; -1 for documents without a group.
     """
-    dealt = np.full(among, -1, dtype=np.int64)
+    group = np.full(among, -1, dtype=np.int64)
     shuffled = np.random.default_rng(seed).permutation(documents)
-    dealt[shuffled] = np.arange(len(documents)) % number
-    return dealt
+    group[shuffled] = np.arange(len(documents)) % number
+    return group
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Tokens of one batch, and the activations there.
+    """Tokens of one batch, and their activations.
 
     Parameters
     ----------
     ids
         int64, (rows,). Token ids.
     document
-        int64, (rows,). Documents.
+        int64, (rows,). Document of each token.
     slot
-        int64, (rows,). ``2 · fold``, and 1 more for BOS.
+        int64, (rows,). ``2 · fold``, plus 1 for BOS.
     read
-        By hook, (rows, width), on the model's device and in its number format.
+        Activations by hook, (rows, width), on the model's device and in its dtype.
     """
 
     ids: NDArray[np.int64]
@@ -71,14 +71,14 @@ class Rows:
         return len(self.ids)
 
     def by_slot(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each slot that occurs, with its rows' places as a tensor."""
+        """Yield each slot that occurs, with the indices of its rows as a tensor."""
         for slot in np.unique(self.slot):
             yield int(slot), torch.from_numpy(np.flatnonzero(self.slot == slot))
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """How many tokens there are, by slot and id.
+    """Number of tokens by slot and id.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Counts:
     keys
         int64. ``id · slots + slot`` of each pair that occurs, ascending.
     count
-        int64. Tokens of each.
+        int64. Number of tokens of each pair.
     """
 
     slots: int
@@ -96,18 +96,18 @@ class Counts:
 
     @property
     def by_slot(self) -> NDArray[np.int64]:
-        """Tokens of each slot; (slots,)."""
+        """Number of tokens of each slot; (slots,)."""
         found = np.bincount(self.keys % self.slots, weights=self.count, minlength=self.slots)
         return found.astype(np.int64)
 
     def of(self, slot: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the ids of a slot, ascending, and the tokens of each."""
-        there = self.keys % self.slots == slot
-        return self.keys[there] // self.slots, self.count[there]
+        """Return the ids of a slot, ascending, and the number of tokens of each."""
+        own = self.keys % self.slots == slot
+        return self.keys[own] // self.slots, self.count[own]
 
 
 class Text:
-    """A corpus as a model was given it, its documents dealt into folds.
+    """A corpus with its text layout for a model, and documents assigned to folds.
 
     Parameters
     ----------
@@ -116,18 +116,18 @@ class Text:
     model
         The model.
     contexts, batch_tokens
-        How text is laid out.
+        Settings of contexts and batches.
     documents
-        Numbers of the documents to take; all if None.
+        Numbers of the documents to use; all if None.
     folds
-        Into how many folds they are dealt.
+        Number of folds.
     seed
-        Seed of the deal.
+        Seed of the assignment to folds.
 
     Raises
     ------
     BadInput
-        If there are fewer documents than folds, or none of a number.
+        If there are fewer documents than folds, or a number of no document.
     """
 
     def __init__(
@@ -146,19 +146,19 @@ class Text:
         self._contexts, self._batch_tokens = contexts, batch_tokens
         every = np.arange(corpus.info.documents)
         self.documents = every if documents is None else np.unique(documents)
-        if strange := np.setdiff1d(self.documents, every)[:1].tolist():
+        if unknown := np.setdiff1d(self.documents, every)[:1].tolist():
             raise BadInput(
-                f"The text has documents 0 to {len(every) - 1}, and document {strange[0]} was asked for."
+                f"Document {unknown[0]} was input; expected numbers from 0 to {len(every) - 1}."
             )
         if len(self.documents) < folds:
             raise BadInput(
-                f"{len(self.documents)} document(s) cannot be dealt into {folds} folds; take fewer --folds, or "
-                "a text of more documents: a score is of documents that the map has not seen."
+                f"{len(self.documents)} document(s) cannot be split into {folds} folds, because maps are scored on "
+                "held-out documents. Pass fewer --folds, or a text with more documents."
             )
         self.fold = deal(self.documents, among=len(every), number=folds, seed=seed)
 
     def count(self) -> Counts:
-        """Count the tokens of each slot and id, without the model.
+        """Count the tokens of each slot and id; this does not run the model.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class Text:
         counts = Counts(slots, keys, count)
         if not counts.by_slot[::2].all():
             raise BadInput(
-                f"One of {self.folds} folds of documents has no token that counts; take fewer --folds."
+                f"One of {self.folds} folds of documents has no token except BOS and padding. Pass fewer --folds."
             )
         return counts
 
@@ -192,14 +192,14 @@ class Text:
         Parameters
         ----------
         hooks
-            Places to read.
+            Sites to read.
         title, total, progress
-            What is told: of so many tokens, BOS among them.
+            Title and total of the progress, in tokens with BOS.
 
         Raises
         ------
         BadActivations
-            If the model gives NaN or Inf.
+            If the model outputs NaN or Inf.
         """
         with progress.stage(title, total=total, unit="tokens") as stage:
             for text in self._blocks():
@@ -207,20 +207,20 @@ class Text:
                     ids, document, slot, taken = self._cells(text, batch)
                     if len(ids):
                         where = torch.from_numpy(taken).to(self.model.device)
-                        found = {hook: read[hook][where] for hook in hooks}
-                        _check(found, self.model.name)
-                        yield Rows(ids, document, slot, found)
+                        selected = {hook: read[hook][where] for hook in hooks}
+                        _check(selected, self.model.name)
+                        yield Rows(ids, document, slot, selected)
                         stage.advance(len(ids))
 
     def scratch(
         self, hooks: Sequence[str], into: Path, *, counts: Counts, progress: Progress
     ) -> "Scratch":
-        """Run the model once and keep what is read in files, one a place.
+        """Run the model once, and store its activations in a file for each site.
 
         Raises
         ------
         OutOfRoom
-            If the disk has no room for them.
+            If the disk has too little free space.
         """
         total = int(counts.count.sum())
         widths = {hook: self.model.site(hook).width for hook in hooks}
@@ -251,8 +251,8 @@ class Text:
     def _cells(
         self, text: TokenizedBlock, batch: Batch
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Return id, document and slot of a batch's tokens, and where they stand in it."""
-        number = batch.keep.sum(axis=1)  # each context has a token that counts
+        """Return id, document and slot of a batch's tokens, and their mask in the batch."""
+        number = batch.keep.sum(axis=1)  # each context has at least one counted token
         first = text.tokens.document[batch.rows[np.cumsum(number) - number]]
         taken = batch.keep.copy()
         taken[:, 0] |= self._contexts.prepend_bos
@@ -264,7 +264,7 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Scratch:
-    """Activations in files, which the caller removes.
+    """Activations in files, which the caller deletes.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ class Scratch:
 
 def _check(read: Mapping[str, Tensor], model: str) -> None:
     for hook, x in read.items():
-        if not bool(x.sum(dtype=torch.float32).isfinite()):  # one look, where isfinite takes two
+        if not bool(x.sum(dtype=torch.float32).isfinite()):  # one pass; isfinite needs two
             raise BadActivations(
-                f"NaN or Inf came out of {model} at {hook}; run it in float32, or leave that site out."
+                f"The activations of {model} at {hook} have NaN or Inf. Run it in float32, or omit that site."
             )

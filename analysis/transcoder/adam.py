@@ -1,4 +1,4 @@
-"""Affine maps by Adam, as the source trained them; a training that was cut short goes on where it was."""
+"""Train affine maps with Adam, as in the original study; an interrupted training can be resumed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from atlas.progress import Progress, Stage
 
 __all__ = ["Data", "Trained", "adam", "train"]
 
-#: Rows read at once where all are read.
+#: Rows in a block when all rows are read.
 AT_ONCE = 16_384
 
 
@@ -30,14 +30,14 @@ class Data:
     Parameters
     ----------
     x, y
-        float32, (rows, source) and (rows, target); mapped from disk, as a rule.
+        float32, (rows, source) and (rows, target); usually mapped from disk.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
 
     def take(self, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return some rows as tensors."""
+        """Return selected rows as tensors."""
         return (
             torch.from_numpy(self.x[rows]).to(device),
             torch.from_numpy(self.y[rows]).to(device),
@@ -46,9 +46,10 @@ class Data:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained map, its mean squared error on the rows that told when to stop, its steps and rate.
+    """A trained map, its mean squared error on the stopping rows, its steps and learning rate.
 
-    The map is that of the epoch with the least error there; steps are those up to it.
+    The map is that of the epoch with the smallest error on the stopping rows; steps are counted
+    up to this epoch.
     """
 
     line: Line
@@ -68,32 +69,32 @@ def train(
     checkpoint: Path,
     stage: Stage,
 ) -> Trained:
-    """Train one map: a linear layer, mean squared error, Adam.
+    """Train a linear layer with Adam on the mean squared error.
 
-    After each epoch everything that is needed to go on is placed in ``checkpoint``, so the
-    result is the same whether the training was cut short or not.
+    After each epoch the complete state is written to ``checkpoint``, so an interruption does
+    not change the result.
 
     Parameters
     ----------
     data
         All rows.
     fit_rows, stop_rows
-        int64. Rows to train on, and rows that tell when to stop.
+        int64. Training rows, and rows for early stopping.
     rate
         The learning rate.
     settings
-        Tokens of a step, epochs, patience and seed.
+        Batch size, epochs, patience and seed.
     device
-        Where it is trained.
+        Device of the training.
     checkpoint
-        The file; the caller removes it.
+        File of the checkpoint; the caller deletes it.
     stage
-        Told of every epoch.
+        Advanced at every epoch.
 
     Raises
     ------
     BadActivations
-        If the error is no number: the learning rate is too high.
+        If the error is not finite, because the learning rate is too high.
     BrokenPart
         If the checkpoint cannot be read.
     """
@@ -101,7 +102,7 @@ def train(
         torch.manual_seed(settings.seed)
         layer = nn.Linear(data.x.shape[1], data.y.shape[1]).to(device)
     optimizer = torch.optim.Adam(layer.parameters(), lr=rate)
-    at = _Place(layer, optimizer)
+    at = _State(layer, optimizer)
     if checkpoint.exists():
         at.load(checkpoint, device)
         stage.advance(at.epoch)
@@ -124,8 +125,8 @@ def train(
 
 
 @dataclass(eq=False)
-class _Place:
-    """Where a training is."""
+class _State:
+    """State of a training."""
 
     layer: nn.Linear
     optimizer: torch.optim.Optimizer
@@ -141,7 +142,7 @@ class _Place:
     def end_epoch(self, error: float) -> None:
         if not np.isfinite(error):
             raise BadActivations(
-                f"The error of the map is no number after {self.steps} steps of Adam; give a lower --rate."
+                f"The error of the map is not finite after {self.steps} steps of Adam. Pass a lower --rate."
             )
         self.epoch += 1
         self.idle += 1
@@ -156,16 +157,16 @@ class _Place:
             "best": self.best,
             **{name: getattr(self, name) for name in self._NUMBERS},
         }
-        with placed(path) as beside:
-            torch.save(state, beside)
+        with placed(path) as temporary:
+            torch.save(state, temporary)
 
     def load(self, path: Path, device: torch.device) -> None:
         try:
             state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
             raise BrokenPart(
-                f"The training that was cut short cannot be read from {path} ({error}); remove that file, and "
-                "it begins anew."
+                f"The checkpoint of an interrupted training, {path}, cannot be read ({error}). To restart the "
+                "training, remove that file."
             ) from error
         self.layer.load_state_dict(state["layer"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -175,7 +176,7 @@ class _Place:
 
 
 def _error(layer: nn.Linear, data: Data, rows: NDArray[np.int64], device: torch.device) -> float:
-    """Return the mean squared error on some rows."""
+    """Return the mean squared error on selected rows."""
     total: float = 0.0
     with torch.no_grad():
         for begin in range(0, len(rows), AT_ONCE):
@@ -197,28 +198,28 @@ def adam(
     title: str,
     progress: Progress,
 ) -> Maps:
-    """Train maps without and with BOS; the first fold is scored, the second tells when to stop.
+    """Train maps without and with BOS; the first fold is for scores, the second for early stopping.
 
     Parameters
     ----------
     data
         All rows.
     slot
-        int64, (rows,). Twice the fold of each row, and 1 more for BOS.
+        int64, (rows,). Twice the fold of each row, plus 1 for BOS.
     settings
-        How it is done.
+        Settings of the training.
     device
-        Where maps are trained.
+        Device of the training.
     wide
-        Where they are scored.
+        Device of the scores, in float64.
     checkpoints
-        A folder for what is needed to go on.
+        Folder for checkpoints.
     mean
-        (source,), float64. A point about which maps are told, once trained.
+        (source,), float64. Reference point of the trained maps.
     rank
-        Of the source on what maps are trained on.
+        Rank of the source on the training tokens.
     title, progress
-        What is told.
+        Title and progress.
     """
     fold, bos = slot // 2, slot % 2 == 1
     on = tuple(range(2, settings.folds))
@@ -227,8 +228,8 @@ def adam(
         fit_rows, stop_rows = (np.flatnonzero(among & part) for part in (fold >= 2, fold == 1))
         trials = []
         for rate in settings.rates:
-            said = f"{title}, {name}, learning rate {rate:g}"
-            with progress.stage(said, total=settings.epochs, unit="epochs") as stage:
+            label = f"{title}, {name}, learning rate {rate:g}"
+            with progress.stage(label, total=settings.epochs, unit="epochs") as stage:
                 trials.append(train(
                     data, fit_rows=fit_rows, stop_rows=stop_rows, rate=rate, settings=settings,
                     device=device, checkpoint=checkpoints / f"{name}-{rate!r}.pt", stage=stage,

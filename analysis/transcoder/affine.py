@@ -1,4 +1,4 @@
-"""An affine map as a part of an atlas holds it, to be read and used."""
+"""A stored affine map between two sites."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,10 +29,10 @@ class Affine:
     weight
         float32, (source width, target width).
     bias
-        float32, (target width,). What it gives at the point ``at``.
+        float32, (target width,). Value of the map at the point ``at``.
     at
-        float32, (source width,). A point near the data: where a dimension of the source has
-        a large mean, a bias that undoes it would lose digits. None: 0.
+        float32, (source width,). Reference point near the data; None means 0. If the source has
+        a large mean, a bias at 0 would lose digits.
     """
 
     source: str
@@ -43,7 +43,7 @@ class Affine:
 
     @classmethod
     def of(cls, line: "Line", *, source: str, target: str) -> "Affine":
-        """Return a fitted map as it is kept."""
+        """Convert a fitted map to float32 for storage."""
         weight, at, bias = (value.cpu().numpy() for value in line.single())
         return cls(source, target, weight, bias, at)
 
@@ -56,13 +56,13 @@ class Affine:
         BadInput
             If the part is of another kind.
         BrokenPart
-            If its tables are not what was written.
+            If its tables differ from those that were written.
         """
         if part.manifest.kind != "transcoder":
-            raise BadInput(f"{part.manifest.key} holds no map; a part of kind transcoder does.")
+            raise BadInput(f"{part.manifest.key} has no map; expected a part of kind transcoder.")
         (edge,) = part.table("MAPS_TO").select(["source", "target"]).to_pylist()
         rows = part.table("map")["row"].combine_chunks()
-        values = np.array(rows.flatten()).reshape(len(rows), -1)  # a copy, which may be written to
+        values = np.array(rows.flatten()).reshape(len(rows), -1)  # a writable copy
         ends = edge["source"], edge["target"]
         if "point" not in part.manifest.tables:
             return cls(*ends, values[:-1], values[-1])
@@ -74,9 +74,9 @@ class Affine:
         """Return the tables of its part.
 
         ``map``
-            A row for each dimension of the source, and last what the map gives at 0.
+            A row for each dimension of the source, and last the value of the map at 0.
         ``point``
-            ``at`` (side ``source``) and ``bias`` (side ``target``), which keep more digits
+            ``at`` (side ``source``) and ``bias`` (side ``target``), which have more precision
             than that last row.
         """
         at = np.zeros(len(self.weight), np.float32) if self.at is None else self.at
@@ -90,7 +90,7 @@ class Affine:
         ]
 
     def apply(self, x: "Tensor") -> "Tensor":
-        """Return what the map predicts of vectors at the source.
+        """Predict the target from vectors at the source.
 
         Parameters
         ----------
@@ -105,14 +105,14 @@ class Affine:
         Raises
         ------
         Mismatch
-            If the vectors have another width than the source.
+            If the width of the vectors differs from that of the source.
         """
         import torch
 
         if x.shape[-1] != len(self.weight):
             raise Mismatch(
-                f"The map from {self.source} takes vectors of {len(self.weight)} dimensions, and got "
-                f"{x.shape[-1]}."
+                f"The vectors have {x.shape[-1]} dimensions; expected {len(self.weight)}, the width of "
+                f"{self.source}."
             )
         weight, bias = (torch.from_numpy(a).to(x.device) for a in (self.weight, self.bias))
         if self.at is not None:

@@ -1,4 +1,4 @@
-"""The command `atlas transcoder`, and its options."""
+"""Command `atlas transcoder` and its options."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,27 +34,27 @@ _SHOWN = (
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--from", "source", default="hook_embed", show_default=True, metavar="SITE",
-              help="The place in the model that is mapped from.")  # fmt: skip
+              help="Source site of the maps.")  # fmt: skip
 @click.option("--to", "targets", multiple=True, metavar="SITE",
-              help="A place that is mapped to (blocks.2.hook_resid_post), or all: the residual stream "
-              "after every block. Several may be given; one run of the model serves all. [default: all]")  # fmt: skip
+              help="Target site (blocks.2.hook_resid_post), or all: the residual stream after every block. Can be "
+              "repeated; the model runs once for all targets. [default: all]")  # fmt: skip
 @settings_options(TranscoderSettings)
 @text_options(
-    "that of the atlas", what="; with it and --model a new atlas is begun, which needs no SAE"
+    "that of the atlas", what="; with --model, it creates a new atlas, which needs no SAE"
 )
 @click.option("--like", metavar="SAE",
-              help="Lay text out as it was for this SAE. [default: the first that reads the model, else the "
-              "first of the atlas]")  # fmt: skip
+              help="Use the text layout of this SAE. [default: the first SAE that reads the model, else the first "
+              "of the atlas]")  # fmt: skip
 @click.option("--model", "given_models", multiple=True, metavar="[NAME=]MODEL",
-              help="A model by name or folder, as what it is called in the atlas or under a NAME; several may "
-              "be given. One that no SAE of the atlas reads is mapped beside the others, on the same text. "
-              "[default: those the atlas notes]")  # fmt: skip
+              help="Model by name or folder, optionally with its NAME in the atlas; can be repeated. A model that no "
+              "SAE of the atlas reads is mapped on the same text as the others. [default: the stored sources of "
+              "the atlas's models]")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
-              help="What moments may take; less means more runs of the model.")  # fmt: skip
-@click.option("--replace", is_flag=True, help="Map again what was mapped already.")
+              help="Memory limit of moments; a lower limit requires more runs of the model.")  # fmt: skip
+@click.option("--replace", is_flag=True, help="Compute maps again that are stored already.")
 @click.option("--atlas", "-a", "where", metavar="PATH",
-              help="The folder. [default: $ATLAS, the only *.atlas here, else, with --text, features.atlas]")  # fmt: skip
+              help="Folder of the atlas. [default: $ATLAS, the only *.atlas here, else, with --text, features.atlas]")  # fmt: skip
 @shared_options
 def transcoder(
     models: tuple[str, ...],
@@ -72,15 +72,15 @@ def transcoder(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Ask how much of a place in a MODEL is an affine image of another.
+    """Measure how much of a site in a MODEL an affine map of another site explains.
 
-    Each R² is held out by document and stands beside what the means of each token id
-    predict: at the embedding, that is what any function of the token could do.
+    Each R² is held out by document, and compared with the R² of the means of each token id,
+    which estimate the best function of the token.
 
-    MODEL is one of the atlas: one that its SAEs read, or one mapped before. Others are
-    given with --model: a floor of random weights, say, or models side by side. What an
-    atlas calls by one name has one set of weights; a finetune in a folder of the same name
-    is given as NAME=FOLDER. `atlas rm 'transcoder/NAME@*'` removes the maps of a model.
+    MODEL is a model of the atlas: one that its SAEs read, or one mapped before. Pass other
+    models with --model, such as a baseline with random weights. In an atlas, a name stands for
+    one set of weights; pass a finetuned model in a folder of the same name as NAME=FOLDER. To
+    remove the maps of a model, run `atlas rm 'transcoder/NAME@*'`.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def transcoder(
     from analysis.transcoder.study import map_sites
     from ingest.forward.request import folder_for
 
-    # With a text an atlas may be begun.
+    # Only a text can create a new atlas.
     path = folder_for(Path(where) if where else None) if text else folder_of(which_atlas(where))
     settings = TranscoderSettings(**chosen_settings(TranscoderSettings, options))
     rows = map_sites(
@@ -100,8 +100,8 @@ def transcoder(
         settings=settings, like=like, model=list(given_models), device=device,
         memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
     )  # fmt: skip
-    said = [dict(row) | {"conclusion": " ".join(row.verdict)} for row in rows]
-    emit(said, as_json=as_json, show=lambda: _show(said))
+    shown = [dict(row) | {"conclusion": " ".join(row.verdict)} for row in rows]
+    emit(shown, as_json=as_json, show=lambda: _show(shown))
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

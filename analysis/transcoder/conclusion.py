@@ -1,4 +1,4 @@
-"""What the numbers of a map allow to be said, in words."""
+"""Conclusions from the scores of an affine map, in words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,74 +7,76 @@ __all__ = ["conclusion"]
 
 
 def conclusion(edge: Mapping[str, Any]) -> str:
-    """Return what may be concluded from an edge MAPS_TO.
+    """Return the conclusions that an edge MAPS_TO supports.
 
     Parameters
     ----------
     edge
-        Its properties, ``source`` and ``target``, and ``source_width`` (dimensions of the
-        source) where it is known: without it, it is not said that tokens are fewer.
+        Properties of the edge, ``source`` and ``target``, and ``source_width`` (dimensions of the
+        source) if known; too few tokens are reported only with this width.
     """
     about = f"{edge['source']} -> {edge['target'].rpartition('/')[2]}"
     score, token = edge["r2_weighted"], edge["token_r2_weighted"]
     if edge["source"] == edge["target"]:
-        return f"{about}: the same site, so the map is the identity and nothing is left."
+        return f"{about}: source and target are the same site, so the map is the identity and the residual is 0."
     if score is None:
         return f"{about}: no dimension of the target varies, so there is nothing to predict."
-    said = [f"{about}: an affine map predicts {score:.1%} of the variance held out{_between(edge)}"]
+    first = f"{about}: an affine map explains {score:.1%} of the held-out variance{_between(edge)}"
     if token is None:
-        return said[0] + "."
-    said.append(f"; the means of each token id predict {token:.1%}. ")
-    said.append(_beside(edge))
-    said.append(_weak(edge))
-    return "".join(said)
+        return f"{first}."
+    means = f"; the means of token ids explain {token:.1%}. "
+    return first + means + _comparison(edge) + _caveats(edge)
 
 
 def _between(edge: Mapping[str, Any]) -> str:
     low, high = edge["r2_low"], edge["r2_high"]
-    return "" if low is None else f" (95% interval {low:.1%} to {high:.1%}, the map held fixed)"
+    return "" if low is None else f" (95% interval {low:.1%} to {high:.1%}, with the map fixed)"
 
 
-def _beside(edge: Mapping[str, Any]) -> str:
+def _comparison(edge: Mapping[str, Any]) -> str:
     """Compare the map with the token means, by the interval of their difference."""
-    if open_by := _open_by(edge):
+    if reason := _undetermined_by(edge):
         return (
-            f"Nothing is said of which is more: without a penalty, {open_by} may leave the map open; "
-            "leave out --penalty, or give one above 0."
+            f"The two are not compared: without a penalty, {reason} may not determine the map. Omit --penalty, or "
+            "pass one above 0."
         )
     low, high = edge.get("token_difference_low"), edge.get("token_difference_high")
     if low is None or high is None:
-        again = "" if edge["r2_low"] is None else " of the difference; map again with --replace"
-        return f"No interval was drawn{again}, so nothing is said of which is more."
-    said = (
-        f"The map less the means: {edge['token_difference']:+.1%} (95% interval {low:+.1%} to {high:+.1%}, the same "
-        "documents drawn for both). "
+        if edge["r2_low"] is None:
+            return "No interval was computed, so the two are not compared."
+        return (
+            "No interval of the difference is stored, so the two are not compared; to compute it, map again with "
+            "--replace."
+        )
+    difference = (
+        f"Map minus token means: {edge['token_difference']:+.1%} (95% interval {low:+.1%} to {high:+.1%}, paired over "
+        "documents). "
     )
     if low <= 0 <= high:
-        return said + "At this size the two cannot be told apart."
+        return difference + "At this sample size the two are not distinguishable."
     if high < 0 and edge["method"] == "adam":
-        return said + (
-            "So this training told less than the token; the closed form says what a map can tell."
+        return difference + (
+            "This trained map predicts less than the token id; the closed form shows what an affine map can predict."
         )
     if high < 0:
-        return said + "So an affine map of the source tells less than the token alone."
+        return difference + "An affine map of the source predicts less than the token id alone."
     inside = edge["token_eta2_weighted"]
     if edge["source"].endswith("/hook_embed") or inside is None or edge["r2_low"] <= inside:
-        return said + (
-            "That the map passes the means need say no more than which token it is: means of rare ids "
-            "are poor, and more text would raise them."
+        return difference + (
+            "This does not show information beyond the token id, because the means of rare ids are poor; more text "
+            "would raise them."
         )
-    return said + "So the source holds, linearly, more than which token it is."
+    return difference + "The source contains linear information beyond the token id."
 
 
 def _underdetermined(edge: Mapping[str, Any]) -> bool:
-    """Say whether the tokens of a fold, which lose one to the mean, are too few for one least squares."""
+    """Return whether a fit has too few tokens, minus one for the mean, for a unique least-squares map."""
     width = edge.get("source_width")
     return edge["penalty"] is not None and width is not None and edge["fit_tokens"] <= width
 
 
-def _open_by(edge: Mapping[str, Any]) -> str:
-    """Say what leaves a map without penalty open, if anything does."""
+def _undetermined_by(edge: Mapping[str, Any]) -> str:
+    """Return why a map without penalty may not be unique; empty if it is."""
     if edge["penalty"] != 0:
         return ""
     if _underdetermined(edge):
@@ -82,30 +84,35 @@ def _open_by(edge: Mapping[str, Any]) -> str:
     width = edge.get("source_width")
     if width is None or edge["rank"] >= width:
         return ""
-    # Few ids at the embedding, or a dimension that never varies.
+    # The embedding has few distinct ids, or a dimension is constant.
     return f"{edge['rank']:,} directions in {width:,} dimensions of the source"
 
 
-def _weak(edge: Mapping[str, Any]) -> str:
-    said = ""
+def _caveats(edge: Mapping[str, Any]) -> str:
+    """Return sentences on few tokens, overfitting and BOS, each with a leading space."""
+    caveats = ""
     if _underdetermined(edge):
         few = "fewer" if edge["fit_tokens"] < edge["source_width"] else "no more"
-        said += (
-            f" {edge['fit_tokens']:,} tokens to fit on are {few} than the {edge['source_width']:,} "
-            "dimensions of the source, so only ridge can be tried; more text would raise the share."
+        caveats += (
+            f" The fit has {edge['fit_tokens']:,} tokens, {few} than the {edge['source_width']:,} dimensions of the "
+            "source, so only ridge penalties can be tried; more text would raise the share."
         )
     elif edge["penalty"] is not None and edge["fit_tokens"] <= 10 * edge["rank"]:
-        said += (
+        caveats += (
             f" {edge['fit_tokens']:,} tokens are few for {edge['rank']:,} directions of the source; more "
             "text would raise the share."
         )
     inside = edge["r2_in_sample_weighted"]
     if inside is not None and inside - edge["r2_weighted"] > 0.02:
-        said += f" On the tokens it was fitted on it is {inside:.1%}."
+        caveats += f" In sample, the map explains {inside:.1%}."
     share, published = edge["bos_share"], edge["r2_published"]
     if share is not None and share > 0.05:
-        said += f" {share:.0%} of the error of a map with BOS lies on BOS."
+        caveats += f" BOS has {share:.0%} of the error of a map with BOS."
     if published is not None and abs(published - edge["r2_weighted"]) > 0.02:
-        bos = "" if share is None else "BOS in, "
-        said += f" As the source counted ({bos}one mean, in sample) it would be {published:.1%}."
-    return said + " What is left is not thereby computed: see the controls of `atlas residual`."
+        bos = "" if share is None else "with BOS, "
+        caveats += (
+            f" In the form of the original study ({bos}one mean, in sample), R² is {published:.1%}."
+        )
+    return caveats + (
+        " The residual is not thereby computed by the model; see the controls of `atlas residual`."
+    )

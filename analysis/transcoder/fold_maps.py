@@ -1,4 +1,4 @@
-"""The maps between two sites: those that are scored on what they have not seen, and the one that is kept."""
+"""Maps between two sites: those scored on held-out folds, and the stored map."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["Fitted", "Maps", "closed_form"]
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A map, the folds it was fitted on, and the fold it is scored on."""
+    """A map, the folds of its fit, and the folds of its score."""
 
     line: Line
     on: tuple[int, ...]
@@ -28,17 +28,17 @@ class Maps:
     Parameters
     ----------
     held_out
-        Maps that are scored on folds they were not fitted on, each fold once at most.
+        Maps scored on held-out folds, each fold at most once.
     whole
-        The map that is kept, scored on what it was fitted on.
+        The stored map, scored in sample.
     bos_held_out, bos_whole
-        The same with BOS among the tokens; empty and None where there is no BOS.
+        The same with BOS among the tokens; empty and None without BOS.
     penalty
-        λ of ``whole``, as it is added to the source's covariance; None for Adam.
+        λ of ``whole``, which is added to the source's covariance; None for Adam.
     steps, rate
-        Steps of Adam, and its learning rate; None for the closed form.
+        Steps and learning rate of Adam; None for the closed form.
     rank
-        Of the source on the tokens that ``whole`` was fitted on.
+        Rank of the source on the tokens of the fit of ``whole``.
     """
 
     held_out: tuple[Fitted, ...]
@@ -59,9 +59,9 @@ def closed_form(
     text: Spectra,
     both: Spectra,
 ) -> Maps:
-    """Fit the maps of least squared error plus penalty.
+    """Fit maps by ridge regression in closed form.
 
-    With BOS the penalties are those chosen without.
+    The maps with BOS use the penalties that are chosen without BOS.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def closed_form(
     target
         The target.
     penalties
-        To choose from, in units of the mean variance of the source's dimensions. Where the
-        tokens leave directions of the source open, 0 is taken only if it is the only one.
+        Penalties to choose from, in units of the mean variance of the source's dimensions. If
+        the source has rank below its width, 0 is used only if it is the only one.
     text, both
         Spectra of the source, without and with BOS.
     """
@@ -84,8 +84,8 @@ def closed_form(
     nested, last = choose(moments, text, penalties)
 
     def fitted(spectra: Spectra, bos: bool) -> tuple[tuple[Fitted, ...], Fitted]:
-        of = measured.both if bos else measured.text
-        own = [of(target, f) for f in every] if bos else moments
+        moments_of = measured.both if bos else measured.text
+        own = [moments_of(target, f) for f in every] if bos else moments
 
         def one(on: tuple[int, ...], penalty: float, scored: tuple[int, ...]) -> Fitted:
             return Fitted(fit(joined([own[f] for f in on]), spectra.of(on), penalty), on, scored)
@@ -112,5 +112,5 @@ def _same(measured: Measured, target: str, rank: int) -> Maps:
     return Maps(held, whole, (), None, 0.0, None, rank)
 
 
-def _but(folds: tuple[int, ...], left: int) -> tuple[int, ...]:
-    return tuple(f for f in folds if f != left)
+def _but(folds: tuple[int, ...], excluded: int) -> tuple[int, ...]:
+    return tuple(f for f in folds if f != excluded)

@@ -1,4 +1,4 @@
-"""A second look at the text: errors of maps and token means by document, for intervals of their R²."""
+"""Second pass over the text: errors of maps and token means by document, for intervals of R²."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from atlas.progress import Progress
 
 __all__ = ["GROUPS", "Held", "intervals"]
 
-#: Groups that documents are dealt into: as good as single ones, and their sums stay small.
+#: Number of document groups in the bootstrap, which limits the memory for sums.
 GROUPS = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """A map in float32, as ``Line.single`` gives it, and the folds it was fitted and is scored on."""
+    """A map in float32, from ``Line.single``, with the folds of its fit and of its score."""
 
     weight: Tensor
     x: Tensor
@@ -33,16 +33,16 @@ class Held:
 
     @classmethod
     def of(cls, fitted: Fitted) -> "Held":
-        """Return what is needed of a map."""
+        """Convert a fitted map."""
         return cls(*fitted.line.single(), fitted.on, fitted.scored)
 
     def to(self, device: torch.device) -> "Held":
-        """Return it on a device."""
+        """Return the map on a device."""
         weight, x, y = (t.to(device) for t in (self.weight, self.x, self.y))
         return replace(self, weight=weight, x=x, y=y)
 
     def errors(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the squared error on each of some tokens; float64, (tokens,)."""
+        """Return the squared error on each token; float64, (tokens,)."""
         return ((x - self.x) @ self.weight + self.y - y).square().sum(1).cpu().double()
 
 
@@ -55,32 +55,32 @@ def intervals(
     seed: int,
     progress: Progress,
 ) -> dict[str, Limits]:
-    """Return the 95% intervals of each target's variance-weighted R², BOS left out.
+    """Compute the 95% interval of each target's variance-weighted R², without BOS.
 
-    Documents, or groups of them where there are more than 512, are drawn anew; maps and
-    token means stay as they are, and each token is told by those that are scored on its fold.
+    The bootstrap resamples documents, or groups of them if there are more than 512. Maps and
+    token means stay fixed; each token is predicted by those that are scored on its fold.
 
     Parameters
     ----------
     text
         The text.
     measured
-        What was summed up at the first look.
+        Moments and sums of the first pass.
     maps
-        By target: its maps.
+        Maps by target.
     draws
-        Draws of the bootstrap; with 0 nothing is read.
+        Draws of the bootstrap; with 0, the model does not run.
     seed
         Seed of the groups and the draws.
     progress
-        Told how far it is.
+        Receives the progress.
     """
     if draws == 0:
         return dict.fromkeys(maps, Limits())
     group = deal(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
     sums = {
-        target: _Sums(measured, target, [each.to(text.model.device) for each in those])
-        for target, those in maps.items()
+        target: _Sums(measured, target, [each.to(text.model.device) for each in held])
+        for target, held in maps.items()
     }
     hooks = list(dict.fromkeys([measured.source, *maps]))
     title = f"{text.model.name}: intervals of {len(maps)} map(s)"
@@ -97,18 +97,18 @@ class _Sums:
     def __init__(self, measured: Measured, target: str, maps: Sequence[Held]) -> None:
         self._measured, self._target = measured, target
         self._map = {f: each for each in maps for f in each.scored}
-        # Of the tokens that each map was fitted on: the mean, for ids that do not occur there.
+        # The mean over the tokens of each fit replaces the mean of ids that do not occur there.
         self._mean = {
             f: joined([measured.target(target, g) for g in each.on]).y.cpu()
             for f, each in self._map.items()
         }
-        # Sums are of what is left of a vector near the mean, whose size would cost digits.
+        # Sums are of deviations from a vector near the mean, to keep precision.
         self._near = next(iter(self._mean.values()))
         self._scalars = torch.zeros(GROUPS, 4, dtype=torch.float64)
         self._sums = torch.zeros(GROUPS, len(self._near), dtype=torch.float64)
 
     def add(self, rows: Rows, group: NDArray[np.int64]) -> None:
-        """Add the tokens of a batch; ``group`` says for each of which group it is."""
+        """Add the tokens of a batch; ``group`` has the group of each token."""
         for slot, where in rows.by_slot():
             fold = slot // 2
             if slot % 2 or fold not in self._map:
@@ -117,17 +117,17 @@ class _Sums:
             at = where.to(y.device)
             x, y = rows.read[self._measured.source][at].float(), y[at].float()
             error = self._map[fold].errors(x, y)
-            left = y.cpu().double()
-            token_error = self._token_errors(fold, rows.ids[where.numpy()], left)
-            left -= self._near
-            squares = left.square().sum(1)
+            deviation = y.cpu().double()
+            token_error = self._token_errors(fold, rows.ids[where.numpy()], deviation)
+            deviation -= self._near
+            squares = deviation.square().sum(1)
             scalars = torch.stack([torch.ones_like(error), error, token_error, squares], 1)
             to = torch.from_numpy(group[where.numpy()])
             self._scalars.index_add_(0, to, scalars)
-            self._sums.index_add_(0, to, left)
+            self._sums.index_add_(0, to, deviation)
 
     def _token_errors(self, fold: int, ids: NDArray[np.int64], y: Tensor) -> Tensor:
-        """Return the squared error of the token means on each of some tokens."""
+        """Return the squared error of the token means on each token."""
         each, at = np.unique(ids, return_inverse=True)
         slots = [2 * g for g in self._map[fold].on]
         train = self._measured.tokens.of_ids(self._target, slots, each)
@@ -135,6 +135,6 @@ class _Sums:
         return (means[torch.from_numpy(at)] - y).square().sum(1)
 
     def groups(self) -> Groups:
-        """Return the sums."""
+        """Return the sums over groups."""
         n, error, token_error, squares = self._scalars.T.numpy()
         return Groups(n, error, token_error, self._sums.numpy(), squares)

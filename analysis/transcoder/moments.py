@@ -1,7 +1,7 @@
-"""Moments of a source and its targets, streamed in float64: what least squares needs of the tokens.
+"""Accumulate the moments of a source and its targets in float64, for least squares.
 
-Nothing here grows with the number of tokens. Moments are centred, and are joined by
-Chan's formula, so the digits of a small spread about a large mean are not lost.
+Memory does not grow with the number of tokens. Moments are centred and joined by Chan's
+formula, which keeps the precision of a small spread about a large mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from torch import Tensor
 
 __all__ = ["Moments", "Stream", "joined"]
 
-#: Rows that are put by before they are added: a product of few rows costs as much as one of many.
+#: Smallest number of rows in a product; fewer rows are collected first, for speed.
 FEW = 64
 
-#: Columns of a strip of the source's products, of which only the upper triangle is made.
+#: Columns in a strip of the source's products, of which only the upper triangle is computed.
 STRIP = 512
 
 
@@ -66,7 +66,7 @@ class Moments:
         )
 
     def about(self, x: Tensor, y: Tensor) -> "Moments":
-        """Return the sums of products about other points than the means."""
+        """Return the sums of products about the points ``x`` and ``y`` instead of the means."""
         dx, dy = self.x - x, self.y - y
         return Moments(
             self.n,
@@ -78,9 +78,9 @@ class Moments:
         )
 
 
-def joined(those: Sequence[Moments]) -> Moments:
+def joined(parts: Sequence[Moments]) -> Moments:
     """Return the moments of several sets of tokens together."""
-    return reduce(Moments.join, those)
+    return reduce(Moments.join, parts)
 
 
 class Stream:
@@ -89,11 +89,11 @@ class Stream:
     Parameters
     ----------
     source
-        Width of the source; 0 where its moments follow from something else.
+        Width of the source; 0 if its moments are computed elsewhere.
     targets
         Width of each target, by name.
     device
-        Where they are kept; it knows float64.
+        Device of the moments; it must support float64.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Stream:
 
     @staticmethod
     def bytes_needed(source: int, targets: Sequence[int]) -> int:
-        """Return the bytes that one takes."""
+        """Return the bytes of a stream."""
         width = sum(targets)
         return 8 * (source * (source + width) + 2 * width) + 4 * FEW * (source + width)
 
@@ -129,13 +129,13 @@ class Stream:
         """Return the moments of both sets of rows together."""
         both = Stream(len(self._x), {k: len(v) for k, v in self._y.items()}, device=self._device)
         for name in self._y:
-            made = self.moments(name).join(other.moments(name))
-            both._y[name], both._xy[name], both._yy[name] = made.y, made.xy, made.yy
-            both.n, both._x, both._xx = made.n, made.x, made.xx
+            own = self.moments(name).join(other.moments(name))
+            both._y[name], both._xy[name], both._yy[name] = own.y, own.xy, own.yy
+            both.n, both._x, both._xx = own.n, own.x, own.xx
         return both
 
     def moments(self, target: str) -> Moments:
-        """Return the moments of the source and one target; no copy, so they change with rows added later."""
+        """Return the moments of the source and one target as views, which change with added rows."""
         self._flush()
         self._mirror()
         return Moments(
@@ -143,7 +143,7 @@ class Stream:
         )
 
     def target(self, name: str) -> Moments:
-        """Return the moments of a target alone; of the source they hold nothing."""
+        """Return the moments of a target, without the source."""
         self._flush()
         none = self._x[:0]
         return Moments(
@@ -179,9 +179,10 @@ class Stream:
         self.n += number
 
     def _deviations(self, x: Tensor, mean: Tensor, *, share: float, weight: float) -> Tensor:
-        """Return rows less their own mean, and one row more for what joining them adds; move the mean.
+        """Return rows minus their mean, with an extra row for the join, and update the mean in place.
 
-        The products of that row are those of Chan's formula, so a join costs no pass of its own.
+        The products of the extra row are the terms of Chan's formula, so a join needs no extra
+        pass.
         """
         z = torch.empty(len(x) + 1, x.shape[1], dtype=torch.float64, device=self._device)
         z[:-1] = x

@@ -1,4 +1,4 @@
-"""How well maps predict: R² and errors from moments, what token ids alone predict, and intervals."""
+"""Scores of maps: R² and errors from moments, scores of token means, and intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ __all__ = ["Groups", "Limits", "Scored", "limits", "means_of", "scores", "token_
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Errors of maps over some tokens.
+    """Errors of maps over a set of tokens.
 
     Parameters
     ----------
     n
-        Tokens.
+        Number of tokens.
     error
         float64, (target,). Sum of squared errors.
     total
         float64, (target,). Sum of squared deviations from the mean of these tokens.
     mean
-        float64, (target,). That mean.
+        float64, (target,). Mean of these tokens.
     """
 
     n: int
@@ -41,18 +41,20 @@ class Scored:
 
     @property
     def r2(self) -> float | None:
-        """Mean over dimensions that vary; None if none does."""
-        there = varies(self.n, self.mean, self.total)
-        return float((1 - self.error[there] / self.total[there]).mean()) if there.any() else None
+        """Mean R² over the dimensions that vary; None if none does."""
+        varying = varies(self.n, self.mean, self.total)
+        if not varying.any():
+            return None
+        return float((1 - self.error[varying] / self.total[varying]).mean())
 
     @property
     def weighted(self) -> float | None:
-        """Both sums taken over all dimensions; None if none varies."""
+        """Variance-weighted R²: both sums are over all dimensions; None if none varies."""
         return _share(self.error, self.total) if self.constant < len(self.total) else None
 
     @property
     def published(self) -> float | None:
-        """Deviations taken from one mean of all dimensions."""
+        """R² of the original study, with deviations from a single mean of all dimensions."""
         total = self.total.sum() + self.n * ((self.mean - self.mean.mean()) ** 2).sum()
         return 1 - float(self.error.sum() / total) if float(total) > 0 else None
 
@@ -63,17 +65,17 @@ class Scored:
 
     @property
     def constant(self) -> int:
-        """Dimensions that do not vary."""
+        """Number of dimensions that do not vary."""
         return int((~varies(self.n, self.mean, self.total)).sum())
 
 
 def varies(n: int, mean: Tensor, total: Tensor) -> Tensor:
-    """Say of which dimensions the spread is more than float32's rounding of the mean; (target,)."""
+    """Return which dimensions vary by more than float32 rounding of the mean; (target,)."""
     return total > n * (torch.finfo(torch.float32).eps * mean) ** 2
 
 
 def _score(maps: Sequence[Fitted], moments: Callable[[int], Moments]) -> Scored:
-    """Score maps on their folds, all tokens together."""
+    """Score maps on their folds, for all tokens together."""
     folds = [(each.line, moments(f)) for each in maps for f in each.scored]
     error = torch.stack([squared_error(line, m) for line, m in folds]).sum(0)
     whole = joined([_target(m) for _, m in folds])
@@ -83,7 +85,7 @@ def _score(maps: Sequence[Fitted], moments: Callable[[int], Moments]) -> Scored:
 def scores(
     measured: Measured, target: str, maps: Maps
 ) -> tuple[dict[str, object], dict[str, Tensor]]:
-    """Return the properties of an edge MAPS_TO that scores make, and scores by dimension.
+    """Return the scores in an edge MAPS_TO, and scores by dimension.
 
     Parameters
     ----------
@@ -97,10 +99,10 @@ def scores(
     Returns
     -------
     dict
-        Properties by name; what needs BOS is None where there is none.
+        Properties by name; those with BOS are None without BOS.
     dict
-        float64, (target,) each: ``variance``, ``mse``, ``r2`` and ``r2_in_sample``, NaN
-        where a dimension does not vary.
+        float64, (target,) each: ``variance``, ``mse``, ``r2`` and ``r2_in_sample``, NaN for
+        dimensions that do not vary.
     """
 
     def text(f: int) -> Moments:
@@ -108,7 +110,7 @@ def scores(
 
     held, seen = _score(maps.held_out, text), _score([maps.whole], text)
     number = measured.counts.by_slot[::2]
-    said: dict[str, object] = {
+    properties: dict[str, object] = {
         "tokens": int(number.sum()),
         "fit_tokens": round(np.mean([number[list(m.on)].sum() for m in maps.held_out])),
         "folds": sum(len(m.scored) for m in maps.held_out),
@@ -118,21 +120,21 @@ def scores(
         "constant_dimensions": seen.constant, "penalty": maps.penalty, "steps": maps.steps,
         "rank": maps.rank, "rate": maps.rate,
     }  # fmt: skip
-    said |= token_scores(measured, target, maps) | _with_bos(measured, target, maps)
-    if (token := said["token_r2_weighted"]) is not None and held.weighted is not None:
+    properties |= token_scores(measured, target, maps) | _with_bos(measured, target, maps)
+    if (token := properties["token_r2_weighted"]) is not None and held.weighted is not None:
         assert isinstance(token, float)
-        said["token_difference"] = held.weighted - token
+        properties["token_difference"] = held.weighted - token
     if maps.bos_whole is None:
-        said["r2_published"] = seen.published
-    there = varies(seen.n, seen.mean, seen.total) & varies(held.n, held.mean, held.total)
+        properties["r2_published"] = seen.published
+    varying = varies(seen.n, seen.mean, seen.total) & varies(held.n, held.mean, held.total)
     nan = torch.full_like(seen.total, torch.nan)
     by_dimension = {
         "variance": seen.total / seen.n,
         "mse": held.error / held.n,
-        "r2": torch.where(there, 1 - held.error / held.total, nan),
-        "r2_in_sample": torch.where(there, 1 - seen.error / seen.total, nan),
+        "r2": torch.where(varying, 1 - held.error / held.total, nan),
+        "r2_in_sample": torch.where(varying, 1 - seen.error / seen.total, nan),
     }
-    return said, by_dimension
+    return properties, by_dimension
 
 
 def _with_bos(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
@@ -151,7 +153,7 @@ def _with_bos(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
 
 
 def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
-    """Return what the means of each token id predict, on the tokens that the maps are scored on."""
+    """Return the scores of token means on the tokens that the maps are scored on."""
     folds, errors, known = [], [], 0.0
     for each in maps.held_out:
         mean = joined([measured.target(target, f) for f in each.on]).y.cpu()
@@ -159,11 +161,11 @@ def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, objec
             spread = measured.target(target, f)
             error, centre = spread.yy.cpu().clone(), spread.y.cpu()
             for train, side in measured.sides(target, each.on, [f]):
-                told, seen = means_of(train, side.ids, otherwise=mean)
+                means, seen = means_of(train, side.ids, otherwise=mean)
                 known += float(side.count[torch.from_numpy(seen)].sum())
-                told -= centre
+                means -= centre
                 sums = side.sums - side.count[:, None] * centre
-                error += (told * (side.count[:, None] * told - 2 * sums)).sum(0)
+                error += (means * (side.count[:, None] * means - 2 * sums)).sum(0)
             folds.append(spread)
             errors.append(error)
     whole = joined(folds)
@@ -176,16 +178,16 @@ def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, objec
 def means_of(
     train: Tokens, ids: NDArray[np.int64], *, otherwise: Tensor
 ) -> tuple[Tensor, NDArray[np.bool_]]:
-    """Return the mean of each id on some tokens, and which ids occur there.
+    """Return the mean of each id over the training tokens, and which ids occur there.
 
     Parameters
     ----------
     train
-        The tokens.
+        The training tokens.
     ids
         The ids.
     otherwise
-        (target,). The mean of all, for an id that does not occur.
+        (target,). The overall mean, for ids that do not occur.
 
     Returns
     -------
@@ -193,8 +195,8 @@ def means_of(
     """
     at, seen = train.find(ids)
     means = otherwise.repeat(len(ids), 1)
-    there = torch.from_numpy(at[seen])
-    means[torch.from_numpy(seen)] = train.sums[there] / train.count[there, None]
+    rows = torch.from_numpy(at[seen])
+    means[torch.from_numpy(seen)] = train.sums[rows] / train.count[rows, None]
     return means, seen
 
 
@@ -208,7 +210,7 @@ def _eta2(measured: Measured, target: str, folds: Sequence[int]) -> dict[str, ob
         ids += len(side.ids)
     if total <= 0:
         return {"token_eta2_weighted": None, "token_omega2_weighted": None}
-    # Where each id occurs once, nothing tells noise from ids.
+    # If each id occurs once, noise and id effects are not distinguishable.
     within = (total - between) / (whole.n - ids) if whole.n > ids else None
     omega = None if within is None else (between - (ids - 1) * within) / (total + within)
     return {"token_eta2_weighted": between / total, "token_omega2_weighted": omega}
@@ -216,19 +218,19 @@ def _eta2(measured: Measured, target: str, folds: Sequence[int]) -> dict[str, ob
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Sums over groups of documents, for draws of documents.
+    """Sums over groups of documents, for the bootstrap.
 
     Parameters
     ----------
     n
-        float64, (groups,). Tokens.
+        float64, (groups,). Number of tokens.
     error, token_error
-        float64, (groups,). Squared errors of the map and of the token means, all dimensions
-        summed.
+        float64, (groups,). Squared errors of the map and of the token means, summed over
+        dimensions.
     sums
-        float64, (groups, target). Sums of the target, less any one vector.
+        float64, (groups, target). Sums of the target minus any fixed vector.
     squares
-        float64, (groups,). Squares of the same, all dimensions summed.
+        float64, (groups,). Squares of the same, summed over dimensions.
     """
 
     n: NDArray[np.float64]
@@ -238,20 +240,20 @@ class Groups:
     squares: NDArray[np.float64]
 
 
-#: Lower and upper limit of an interval; None where none could be drawn.
+#: Lower and upper limit of an interval; None if it could not be computed.
 Interval: TypeAlias = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """95% intervals of variance-weighted R², documents drawn anew, the same for all three.
+    """95% bootstrap intervals of variance-weighted R², with the same documents for all three.
 
     Parameters
     ----------
     map, token
-        Of the map, and of the token means.
+        R² of the map, and of the token means.
     difference
-        Of the map's less that of the token means.
+        R² of the map minus that of the token means.
     """
 
     map: Interval = (None, None)
@@ -260,31 +262,31 @@ class Limits:
 
 
 def limits(groups: Groups, *, draws: int, seed: int) -> Limits:
-    """Return the intervals, groups of documents drawn anew.
+    """Compute intervals by a bootstrap over groups of documents.
 
     Parameters
     ----------
     groups
         Sums over the groups.
     draws
-        How often groups are drawn, as many as there are, with replacement.
+        Number of bootstrap draws of all groups, with replacement.
     seed
         Seed of the draws.
 
     Returns
     -------
-    All None without draws, and where there are fewer than two groups.
+    All None without draws, or with fewer than two groups.
     """
-    there = groups.n > 0
-    number = int(there.sum())
+    filled = groups.n > 0
+    number = int(filled.sum())
     if draws == 0 or number < 2:
         return Limits()
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
     n, error, token_error, squares = (
-        weights @ a[there] for a in (groups.n, groups.error, groups.token_error, groups.squares)
+        weights @ a[filled] for a in (groups.n, groups.error, groups.token_error, groups.squares)
     )
-    total = squares - ((weights @ groups.sums[there]) ** 2).sum(1) / n
+    total = squares - ((weights @ groups.sums[filled]) ** 2).sum(1) / n
     some = total > 0
     if not some.any():
         return Limits()
@@ -303,5 +305,5 @@ def _share(error: Tensor, total: Tensor) -> float:
 
 
 def _target(m: Moments) -> Moments:
-    """Return the moments of the target alone."""
+    """Return the moments of the target, without the source."""
     return Moments(m.n, m.x[:0], m.y, m.xx[:0, :0], m.xy[:0], m.yy)

@@ -1,4 +1,4 @@
-"""The settings of a transcoder, frozen, and recorded in its part."""
+"""Settings of affine maps, frozen, and stored in their parts."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -14,15 +14,16 @@ Method: TypeAlias = Literal["closed form", "adam"]
 @documented
 @dataclass(frozen=True)
 class TranscoderSettings:
-    """How affine maps are fitted and scored.
+    """Settings of the fit and the scores of affine maps.
 
-    With the closed form each fold is scored by a map that was fitted on the others. With
-    Adam the first fold is scored, the second selects the rate and the epoch, and the rest
-    is trained on.
+    With the closed form, each fold is scored with a map that is fitted on the others. With
+    Adam, the first fold is for scores, the second selects rate and epoch, and the others are
+    for training.
     """
 
     method: Method = setting(
-        "closed form", "Ridge regression from moments, or gradient descent as the source did."
+        "closed form",
+        "Ridge regression from moments, or gradient descent as in the original study.",
     )
     folds: int = setting(5, "Number of folds of documents.", least=2, metavar="N")
     penalties: tuple[float, ...] = setting(
@@ -33,7 +34,7 @@ class TranscoderSettings:
     )  # fmt: skip
     seed: int = setting(0, "Seed of folds, draws and training.", least=0)
     draws: int = setting(
-        1000, "Bootstrap draws of documents; 0 means no interval and one run of the model less.",
+        1000, "Bootstrap draws of documents; 0 means no interval, and saves one run of the model.",
         least=0, metavar="N",
     )  # fmt: skip
     rates: tuple[float, ...] = setting(
@@ -43,7 +44,7 @@ class TranscoderSettings:
     batch: int = setting(256, "Tokens of a step of Adam.", least=1, metavar="N")
     epochs: int = setting(20, "Largest number of epochs of Adam.", least=1, metavar="N")
     patience: int = setting(
-        3, "Adam stops after so many epochs without a lower error on the second fold.",
+        3, "Adam stops after this number of epochs without a lower error on the second fold.",
         least=1, metavar="N",
     )  # fmt: skip
 
@@ -52,6 +53,6 @@ class TranscoderSettings:
         few = 3 if self.method == "adam" or len(self.penalties) > 1 else 2
         if self.folds < few:
             raise BadInput(
-                f"{self.folds} fold(s) were asked for; {few} or more are needed: some to fit on, one to "
-                f"score{' and one to choose by' if few == 3 else ''}."
+                f"folds is {self.folds}; expected {few} or more, for the fit, for the score"
+                f"{' and for the selection' if few == 3 else ''}."
             )

@@ -16,20 +16,20 @@ __all__ = ["Line", "Spectra", "Spectrum", "choose", "fit", "spectrum", "squared_
 class Line:
     """An affine map ``(vector - x) @ weight + y``, in float64.
 
-    It is told about a point near the data: a bias that has to undo a large mean of the
-    source would lose the digits of what varies.
+    Its reference point is near the data, because a bias at 0 would lose precision if the source
+    has a large mean.
 
     Parameters
     ----------
     weight
         (source, target).
     x
-        (source,). The point, as a rule the mean of the source.
+        (source,). The reference point, usually the mean of the source.
     y
-        (target,). What the map gives there.
+        (target,). Value of the map at the reference point.
     same
-        Whether source and target are one site: the map then changes nothing and has no
-        error, which rounding would not quite give.
+        Whether source and target are the same site. The map is then the identity, with an
+        error of exactly 0.
     """
 
     weight: Tensor
@@ -39,17 +39,17 @@ class Line:
 
     @property
     def bias(self) -> Tensor:
-        """What the map gives at 0; (target,)."""
+        """Value of the map at 0; (target,)."""
         return self.y - self.x @ self.weight
 
     def about(self, x: Tensor) -> "Line":
-        """Return the same map, told about another point."""
+        """Return the same map with another reference point."""
         return replace(self, x=x, y=self.y + (x - self.x) @ self.weight)
 
     def single(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return weight, point, and what the map gives there, in float32.
+        """Return weight, reference point, and the value there, in float32.
 
-        The point is rounded first, so that its rounding changes nothing.
+        The point is rounded before the value is computed, so this rounding adds no error.
         """
         line = self.about(self.x.float().double())
         return line.weight.float(), line.x.float(), line.y.float()
@@ -57,18 +57,18 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The source's centred sums of products, by their eigenvectors.
+    """Eigendecomposition of the source's centred sums of products.
 
     Parameters
     ----------
     values
         (source,). Eigenvalues, ascending, none below 0.
     vectors
-        (source, source). Eigenvectors, one a column.
+        (source, source). Eigenvectors in columns.
     rank
-        How many eigenvalues stand out from rounding.
+        Number of eigenvalues above rounding error.
     unit
-        What a penalty of 1 adds to an eigenvalue: the mean of the eigenvalues.
+        Number that a penalty of 1 adds to each eigenvalue: the mean of the eigenvalues.
     """
 
     values: Tensor
@@ -79,13 +79,13 @@ class Spectrum:
     def inverse(self, penalty: float) -> Tensor:
         """Return the inverse of each eigenvalue with the penalty added; (source,).
 
-        Without a penalty, directions in which the source does not vary get 0: of all
-        maps of least error that is the smallest.
+        Without a penalty, directions in which the source does not vary get 0, which selects
+        the least-squares map of smallest norm.
         """
         if penalty == 0.0:
-            kept = torch.arange(len(self.values), device=self.values.device)
-            kept = kept >= len(self.values) - self.rank
-            return torch.where(kept, 1 / torch.where(kept, self.values, 1.0), 0.0)
+            index = torch.arange(len(self.values), device=self.values.device)
+            varying = index >= len(self.values) - self.rank
+            return torch.where(varying, 1 / torch.where(varying, self.values, 1.0), 0.0)
         return 1 / (self.values + penalty * self.unit) if self.unit else self.values
 
 
@@ -95,34 +95,34 @@ def spectrum(xx: Tensor) -> Spectrum:
     Raises
     ------
     BadActivations
-        If they hold NaN or Inf.
+        If they have NaN or Inf.
     """
     if not bool(xx.isfinite().all()):
         raise BadActivations(
-            "NaN or Inf came out of the model at the source of the map; `atlas doctor` and a run in float32 "
-            "may tell where they come from."
+            "The activations at the source of the map have NaN or Inf. To find the cause, run `atlas doctor`, or "
+            "run the model in float32."
         )
     if not len(xx):
         return Spectrum(xx.new_zeros(0), xx, 0, 0.0)
     values, vectors = torch.linalg.eigh(xx)
     values = values.clamp(min=0)
-    # What numpy.linalg.matrix_rank takes for rounding.
+    # The tolerance of numpy.linalg.matrix_rank.
     rounding = float(values[-1]) * len(values) * torch.finfo(values.dtype).eps
     return Spectrum(values, vectors, int((values > rounding).sum()), float(values.mean()))
 
 
 def fit(moments: Moments, of: Spectrum, penalty: float) -> Line:
-    """Return the map of least squared error plus penalty.
+    """Fit a map by ridge regression.
 
     Parameters
     ----------
     moments
-        Of the tokens it is fitted on.
+        Moments of the tokens.
     of
-        The spectrum of their source.
+        Spectrum of their source.
     penalty
-        In units of the mean variance of the source's dimensions: scikit-learn's ``alpha``
-        is ``penalty * of.unit``. The bias is free.
+        Penalty in units of the mean variance of the source's dimensions: scikit-learn's ``alpha``
+        is ``penalty * of.unit``. The bias is not penalized.
     """
     turned = of.vectors.T @ moments.xy
     weight = of.vectors @ (of.inverse(penalty)[:, None] * turned)
@@ -130,22 +130,22 @@ def fit(moments: Moments, of: Spectrum, penalty: float) -> Line:
 
 
 def squared_error(line: Line, moments: Moments) -> Tensor:
-    """Return a map's sum of squared errors in each dimension, over any tokens; (target,)."""
+    """Return the sum of squared errors of a map in each dimension; (target,)."""
     if line.same:
         return torch.zeros_like(moments.yy)
-    # The errors' own mean, and what is left about it.
+    # The mean of the errors, and the squared deviations from it.
     offset = moments.y - line.y - (moments.x - line.x) @ line.weight
-    left = moments.yy - (line.weight * (2 * moments.xy - moments.xx @ line.weight)).sum(0)
-    return left.clamp(min=0) + moments.n * offset**2
+    residual = moments.yy - (line.weight * (2 * moments.xy - moments.xx @ line.weight)).sum(0)
+    return residual.clamp(min=0) + moments.n * offset**2
 
 
 class Spectra:
-    """Spectra of the source on any folds together, each worked out once.
+    """Cache of spectra of the source over sets of folds.
 
     Parameters
     ----------
     products
-        Gives the moments of a fold; of these only the source's are used.
+        Function from a fold to its moments, of which only the source's are used.
     """
 
     def __init__(self, products: Callable[[int], Moments]) -> None:
@@ -153,7 +153,7 @@ class Spectra:
         self._known: dict[frozenset[int], Spectrum] = {}
 
     def of(self, folds: Iterable[int]) -> Spectrum:
-        """Return the spectrum of the source on these folds together."""
+        """Return the spectrum of the source over a set of folds."""
         key = frozenset(folds)
         if key not in self._known:
             sources = (_source(self._products(f)) for f in sorted(key))
@@ -169,21 +169,21 @@ def choose(
     Parameters
     ----------
     moments
-        Of each fold.
+        Moments of each fold.
     spectra
-        Of the source.
+        Spectra of the source.
     penalties
-        Those to choose from; of equal ones the first is taken.
+        Penalties to choose from; ties are resolved by the first.
 
     Returns
     -------
     list of float
-        For each fold the penalty for a map that is scored there: of maps fitted on all
-        folds but this and another, that of least error on the other, summed over others.
-        So it knows nothing of the fold.
+        The penalty for the map that is scored on each fold. It has the smallest error of maps
+        fitted without this fold and one other fold, on that other fold, summed over all others.
+        The choice is therefore independent of the scored fold.
     float
-        The penalty for a map of all tokens: of maps fitted on all folds but one, that of
-        least error on this one, summed over all.
+        The penalty for the map of all tokens. It has the smallest error of maps fitted without
+        one fold, on that fold, summed over all folds.
     """
     every = range(len(moments))
     if len(penalties) == 1:
@@ -208,10 +208,10 @@ def _errors(
     *,
     held: Sequence[int],
 ) -> dict[int, Tensor]:
-    """Return the squared error on each fold held out, for every penalty, all dimensions summed.
+    """Return the squared error on each held-out fold for every penalty, summed over dimensions.
 
-    In the basis of the eigenvectors a map is the same for every penalty but for a factor a
-    row, so errors of all penalties cost as much as one.
+    In the eigenbasis, penalties change a map only by a factor for each row, so the errors for
+    all penalties cost as much as those for one.
     """
     train, of = joined([moments[f] for f in fitted]), spectra.of(fitted)
     turned = of.vectors.T @ train.xy
@@ -229,5 +229,5 @@ def _errors(
 
 
 def _source(m: Moments) -> Moments:
-    """Return the moments of the source alone."""
+    """Return the moments of the source, without the target."""
     return Moments(m.n, m.x, m.y[:0], m.xx, m.xy[:, :0], m.yy[:0])

@@ -1,4 +1,4 @@
-"""The study of affine maps between sites: which models and sites, how maps are fitted, scored and stored."""
+"""Study of affine maps between sites: select models and sites, then fit, score and store maps."""
 
 import hashlib
 import re
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "VERSION", "TranscoderStudy", "map_sites"]
 
-#: Raised when the same text would give other numbers, or more of them.
+#: Increased when the same text gives other numbers, or more of them.
 VERSION = 2
 
 ALL = "all"
@@ -85,16 +85,16 @@ def map_sites(
 ) -> Results:
     """Fit affine maps from one site of a model to others, over the text of an atlas.
 
-    The model is run once for all targets, and once more for intervals; activations are
-    never stored whole (with Adam they are, in files that are removed at the end).
+    The model runs once for all targets, and once more for intervals. Activations are stored
+    only for Adam, in files that are removed at the end.
 
     Parameters
     ----------
     atlas
-        The folder of the atlas; a new one is begun if there is none and a text is given.
+        The folder of the atlas; with a text, a new one is created if it does not exist.
     models
         Names of models of the atlas: those that its SAEs read, and those that were mapped
-        before; if None those given with ``model``, else all.
+        before. If None, the models of ``model``, or else all.
     replace
         Compute again what is stored already with these settings.
     progress
@@ -110,22 +110,22 @@ def map_sites(
     Raises
     ------
     UnknownName
-        If the atlas has no model or SAE of a name, or the model no such site.
+        If the atlas has no model or SAE of this name, or the model has no such site.
     Missing
         If the model is not available.
     Mismatch
-        If a model is another one than the atlas has by that name.
+        If the atlas has another model of the same name.
     BadInput
         If there are too few documents, or nothing to map.
     BadActivations
-        If the model gives NaN or Inf, or Adam diverges.
+        If the model outputs NaN or Inf, or Adam diverges.
     OutOfRoom
-        If moments do not fit into memory, or files on the disk.
+        If moments do not fit into memory, or files do not fit on the disk.
     """
-    given = [] if model is None else model if isinstance(model, list) else [model]
+    passed = [] if model is None else model if isinstance(model, list) else [model]
     study = TranscoderStudy(
         settings, models, text=text, tokens=tokens, source=source, targets=targets, like=like,
-        documents=documents, models_given=given, tokenizer=tokenizer, device=device, memory=memory,
+        documents=documents, models_given=passed, tokenizer=tokenizer, device=device, memory=memory,
     )  # fmt: skip
     return run_study(study, atlas, replace=replace, progress=progress)
 
@@ -137,32 +137,31 @@ class TranscoderStudy(Study):
     Parameters
     ----------
     settings
-        How maps are fitted and scored.
+        Settings of the fit and the scores.
     models
-        Names of models of the atlas; if None those given, else all.
+        Names of models of the atlas; if None, those of ``models_given``, or else all.
     text, tokens
-        The text, and the number of tokens of it, as the tokenizer of the first model counts
-        them (the first of ``models``, else of ``models_given``); the text of the atlas if
-        None.
+        The text, and its number of tokens as counted by the tokenizer of the first model
+        (the first of ``models``, or else of ``models_given``); the text of the atlas if None.
     source
-        TransformerLens name of the site that is mapped from.
+        TransformerLens name of the source site.
     targets
-        Sites that are mapped to, or ``"all"``: ``hook_resid_post`` of every block.
+        Target sites, or ``"all"``: ``hook_resid_post`` of every block.
     like
-        An SAE of the atlas: text is laid out as it was for this one. By default the
-        first, by name, that reads the model; where none does, the first of the atlas,
-        contexts no longer than the model takes.
+        SAE of the atlas whose text layout is used. The default is the first SAE, by name, that
+        reads the model. If none does, it is the first of the atlas, with contexts limited to
+        the length that the model accepts.
     documents
         Numbers of the documents to fit and score on; all if None.
     models_given, tokenizer
-        Models by name, folder, ``"NAME=FOLDER"`` or in memory. One whose weights and
-        tokenizer are those of a model of the atlas is that model; others are mapped beside
-        it, also if no SAE reads them. The atlas opens its own from their stored sources.
+        Models by name, folder, ``"NAME=FOLDER"`` or in memory. A model with the weights and
+        tokenizer of a model of the atlas is that model. Other models are added, even if no
+        SAE reads them. The atlas opens its own models from their stored sources.
     device
-        Where the model is run and maps are trained.
+        Device of the model and of training.
     memory
-        Bytes that moments and what is solved with them may take; less means more runs of
-        the model, and sums by token id in a file.
+        Memory limit in bytes for moments and solvers. A lower limit requires more runs of the
+        model, and sums by token id in a file.
     """
 
     kind: ClassVar[str] = "transcoder"
@@ -185,15 +184,15 @@ class TranscoderStudy(Study):
 
     @contextmanager
     def opening(self, path: Path) -> Iterator[Folder]:
-        """Open the atlas, or begin one if a text is given."""
+        """Open the atlas, or create one if there is a text."""
         if self.text is None:
-            Folder.open(path)  # so that none is begun
+            Folder.open(path)  # raises an error if there is no atlas
         with beginning(path) as folder:
             yield folder
 
     def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each target of each model."""
-        # Models, sites and SAEs are looked up, and missing ones reported, before a text is read.
+        # Missing models, sites and SAEs are reported before a text is read.
         found = subjects(
             at.sound, self.models, self.models_given, like=self.like, tokenizer=self.tokenizer,
             progress=at.progress,
@@ -214,7 +213,7 @@ class TranscoderStudy(Study):
         ]
 
     def is_current(self, part: Part, task: Task) -> bool:
-        """Return whether a part is what the task would compute, of a model of the same weights."""
+        """Return whether a part has the result of the task, for a model of the same weights."""
         weights = self._subjects[task.group].model["weights"]
         stored = part.manifest.sources["model"]["weights"]
         return bool(stored == weights) and super().is_current(part, task)
@@ -266,12 +265,12 @@ def _hooks(
         for hook in ([h for h in every if h != source] if target == ALL else [target])
     ]
     if not found:
-        raise BadInput("No target was named; name one with --to, such as blocks.1.hook_resid_post.")
+        raise BadInput("No target was input; pass one with --to, such as blocks.1.hook_resid_post.")
     for hook in (source, *found):
         parse_hook(hook, model=name, layers=layers)
     if settings.method == "adam" and source in found:
         raise BadInput(
-            f"{source} is both source and target, so there is nothing to train; name another --to."
+            f"{source} is both source and target, so there is nothing to train. Pass another --to."
         )
     return list(dict.fromkeys(found))
 
@@ -299,7 +298,7 @@ class _Work:
     def task(self, target: str) -> "_MapTask":
         """Return the task of one target."""
         return _MapTask(
-            self.part_name(target), (), self.settings, recorded=self.said(),
+            self.part_name(target), (), self.settings, recorded=self.stored_settings(),
             omitted=tuple(one.name for one in settings_of(TranscoderSettings)),
             group=self.model_name, target=target,
         )  # fmt: skip
@@ -323,8 +322,8 @@ class _Work:
         name = f"{self.model_name}@{self.source}@{target}@{self.run_name}"
         return re.sub(r"[^A-Za-z0-9@._=-]", "-", name)
 
-    def said(self) -> dict[str, Any]:
-        """Return the settings as a manifest holds them."""
+    def stored_settings(self) -> dict[str, Any]:
+        """Return the settings in the form of a manifest."""
         own = {name: getattr(self.settings, name) for name in _OF_METHOD[self.settings.method]}
         own = {k: list(v) if isinstance(v, tuple) else v for k, v in own.items()}
         some = None if self.documents is None else _documents(self.documents)
@@ -332,7 +331,7 @@ class _Work:
         return own | layout | {"documents": some}
 
     def origin(self) -> dict[str, Any]:
-        """Return the sources as a manifest holds them."""
+        """Return the sources in the form of a manifest."""
         names = ("name", "source", "revision", "weights", "tokenizer")
         assert self.folder.corpus is not None
         return {
@@ -342,7 +341,7 @@ class _Work:
         }
 
     def run(self, model: LanguageModel, targets: Sequence[str]) -> Iterator[tuple[str, Found]]:
-        """Yield the maps to some targets, as many from one run of the model as memory allows."""
+        """Yield the maps to all targets, in as few runs of the model as memory allows."""
         self.parameters = model.parameters([self.source, *targets])
         text = Text(
             Corpus.open(self.folder.corpus_file), model, contexts=self.subject.contexts,
@@ -350,10 +349,10 @@ class _Work:
             folds=self.settings.folds, seed=self.settings.seed,
         )  # fmt: skip
         counts = text.count()
-        together = self._together(model, targets, counts)
+        groups = self._groups(model, targets, counts)
         into = self.at.scratch
-        self._check_disk(model, together, counts, into)
-        for group in together:
+        self._check_disk(model, groups, counts, into)
+        for group in groups:
             with TemporaryDirectory(dir=into) as files:
                 yield from self._run(text, group, counts, Path(files))
 
@@ -376,18 +375,18 @@ class _Work:
             discard(self._checkpoints(target))
 
     def _scored(self, measured: Measured, target: str, maps: Maps) -> "_Scored":
-        """Score the maps to a target, and return what is needed of them from then on."""
-        said, by_dimension = scores(measured, target, maps)
+        """Score the maps to a target, and return the stored map, scores and held-out maps."""
+        properties, by_dimension = scores(measured, target, maps)
         affine = Affine.of(
             maps.whole.line, source=f"{self.model_name}/{self.source}", target=f"{self.model_name}/{target}",
         )  # fmt: skip
         dimensions = pa.table({k: pa.array(v.cpu().numpy()) for k, v in by_dimension.items()})
-        return _Scored(affine, said, dimensions, [Held.of(each) for each in maps.held_out])
+        return _Scored(affine, properties, dimensions, [Held.of(each) for each in maps.held_out])
 
     def _maps(
         self, text: Text, measured: Measured, targets: Sequence[str], into: Path
     ) -> Iterator[tuple[str, Maps]]:
-        """Yield the maps to each target; those of one target are held at a time."""
+        """Yield the maps to each target; only those of one target are in memory."""
         if self.settings.method == "adam":
             yield from self._trained(text, measured, targets, into)
             return
@@ -409,7 +408,7 @@ class _Work:
         self, text: Text, measured: Measured, targets: Sequence[str], into: Path
     ) -> Iterator[tuple[str, Maps]]:
         hooks = list(dict.fromkeys([self.source, *targets]))
-        kept = text.scratch(hooks, into, counts=measured.counts, progress=self.progress)
+        stored = text.scratch(hooks, into, counts=measured.counts, progress=self.progress)
         device = text.model.device
         fitted = range(2, self.settings.folds)
         rank = Spectra(lambda f: measured.text(targets[0], f)).of(fitted).rank
@@ -418,62 +417,64 @@ class _Work:
             checkpoints = self._checkpoints(target)
             checkpoints.mkdir(parents=True, exist_ok=True)
             yield target, adam(
-                Data(kept.read[self.source], kept.read[target]), kept.slot, settings=self.settings,
+                Data(stored.read[self.source], stored.read[target]), stored.slot, settings=self.settings,
                 device=device, wide=wide_device(device), checkpoints=checkpoints, mean=mean,
                 rank=rank, title=f"{self.model_name}: {target}", progress=self.progress,
             )  # fmt: skip
 
     def _checkpoints(self, target: str) -> Path:
-        """Return where an unfinished training lies; another setting, text or model has another place."""
-        core = repr((self.part_name(target), sorted(self.said().items(), key=str), self.origin()))
+        """Return the folder of checkpoints, which depends on settings, text and model."""
+        core = repr(
+            (self.part_name(target), sorted(self.stored_settings().items(), key=str), self.origin())
+        )
         return self.folder.cache / f"adam-{hashlib.sha256(core.encode()).hexdigest()[:12]}"
 
     def _check_disk(
-        self, model: LanguageModel, together: "Sequence[_Group]", counts: Counts, into: Path
+        self, model: LanguageModel, groups: "Sequence[_Group]", counts: Counts, into: Path
     ) -> None:
-        """Make sure that what is kept in files has room, before the model is run; say what it is.
+        """Check the free disk space before the model runs, and report the size of files.
 
         Raises
         ------
         OutOfRoom
-            If the disk has none.
+            If the disk has too little free space.
         """
         total, adams = int(counts.count.sum()), self.settings.method == "adam"
         most, sums = 0, 0
-        for group in together:
+        for group in groups:
             hooks = dict.fromkeys([self.source, *group.targets])
             activations = adams * 4 * total * sum(model.site(hook).width for hook in hooks)
             sums = max(sums, group.in_file * group.sums)
             most = max(most, activations + group.in_file * group.sums)
         what = "The activations and sums by token id" if adams else "The sums by token id"
-        todo = "name fewer sites at once" + (", or take --method closed-form" if adams else "")
+        todo = "pass fewer sites at once" + (", or --method closed-form" if adams else "")
         check_room(into, most, what=what, todo=todo)
         if sums:
             self.progress.report(
-                f"The sums by token id take {sums / 2**30:.1f} GiB, more than --memory leaves for them; they "
-                "are kept in a file."
+                f"The sums by token id need {sums / 2**30:.1f} GiB, which exceeds --memory; they are stored in a "
+                "file."
             )
         if adams:
             self.progress.report(
-                f"The activations of {total:,} tokens take {most / 2**30:.1f} GiB of disk while maps are trained. "
-                "If that is cut short, the same command goes on after the last whole epoch."
+                f"The activations of {total:,} tokens need {most / 2**30:.1f} GiB of disk during training. After an "
+                "interruption, the same command resumes after the last complete epoch."
             )
 
-    def _together(
+    def _groups(
         self, model: LanguageModel, targets: Sequence[str], counts: Counts
     ) -> "list[_Group]":
-        """Divide the targets into as many looks at the text as memory asks for.
+        """Divide the targets into groups, each for one pass over the text within the memory limit.
 
         Raises
         ------
         OutOfRoom
-            If not even one fits.
+            If a single target exceeds the limit.
         """
         source, folds = model.site(self.source).width, self.settings.folds
         widths = {target: model.site(target).width for target in targets}
 
         def needed(some: Sequence[str]) -> int:
-            """Return what is held but for the sums by token id, which may lie in a file."""
+            """Return the bytes in memory, without sums by token id, which may be in a file."""
             each = [widths[t] for t in some]
             moments = bytes_needed(source, each, folds=folds, at_embedding=self.source == EMBEDDING)
             return moments + _solving(source, max(each), self.settings) + _held(source, each, folds)
@@ -482,16 +483,16 @@ class _Work:
         for target in targets:
             if needed([target]) > self.memory:
                 raise OutOfRoom(
-                    f"Moments of {self.source} and {target} in {folds} folds take "
-                    f"{needed([target]) / 2**30:.1f} GiB, and {self.memory / 2**30:.1f} GiB were given: raise "
-                    "--memory, take fewer --folds, or give one --penalty."
+                    f"Moments of {self.source} and {target} in {folds} folds need "
+                    f"{needed([target]) / 2**30:.1f} GiB, but --memory is {self.memory / 2**30:.1f} GiB. Increase "
+                    "--memory, or pass fewer --folds or a single --penalty."
                 )
             if groups[-1] and needed([*groups[-1], target]) > self.memory:
                 groups.append([])
             groups[-1].append(target)
         if len(groups) > 1:
             self.progress.report(
-                f"Moments of {len(targets)} sites take more than --memory; the text is read {len(groups)} times."
+                f"Moments of {len(targets)} sites exceed --memory; the model runs over the text {len(groups)} times."
             )
         found = []
         for some in groups:
@@ -500,7 +501,7 @@ class _Work:
         return found
 
     def _found(self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits) -> Found:
-        edge = dict(scored.said) | {
+        edge = dict(scored.properties) | {
             "source": scored.affine.source, "target": scored.affine.target,
             "run": self.run_name, "method": self.settings.method, "corpus": self.corpus_id,
         }  # fmt: skip
@@ -522,7 +523,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Group:
-    """Targets that one look at the text serves, bytes of their sums by token id, and where these lie."""
+    """Targets of one pass over the text, the bytes of their sums, and whether these are in a file."""
 
     targets: tuple[str, ...]
     sums: int
@@ -531,22 +532,24 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """What is kept of a target's maps: the one that is written, what is said of them, and those that are held out."""
+    """Results for a target: the stored map, its scores, and the held-out maps."""
 
     affine: Affine
-    said: Mapping[str, object]
+    properties: Mapping[str, object]
     dimensions: pa.Table
     held: Sequence[Held]
 
 
 def _solving(source: int, target: int, settings: TranscoderSettings) -> int:
-    """Return the bytes that maps to one target take while they are fitted and scored.
+    """Return the bytes to fit and score the maps to one target.
 
-    With the closed form these are, in float64: the spectra of the source on all choices of
-    folds, moments with BOS, the maps, and what a decomposition and a score need.
+    With the closed form, these are in float64: spectra of the source for all sets of folds,
+    moments with BOS, the maps, and the workspace of a decomposition and a score.
     """
     folds = settings.folds
-    if settings.method == "adam":  # a map, its best, and Adam's two; one spectrum, and scores
+    if (
+        settings.method == "adam"
+    ):  # the map, its best state and Adam's two moments; a spectrum; scores
         return 8 * (6 * source * source + 8 * source * target)
     pairs = folds * (folds - 1) // 2 if len(settings.penalties) > 1 else 0
     spectra, maps = pairs + 2 * (folds + 1), 2 * (folds + 1)
@@ -554,12 +557,12 @@ def _solving(source: int, target: int, settings: TranscoderSettings) -> int:
 
 
 def _held(source: int, targets: Sequence[int], folds: int) -> int:
-    """Return the bytes that stay of the maps to all targets of a look: float32, and sums by group."""
+    """Return the bytes for the maps to all targets of a pass in float32, and their sums by group."""
     return sum(targets) * (4 * (folds + 1) * source + 8 * GROUPS)
 
 
 def _documents(documents: NDArray[np.int64]) -> str:
-    """Return a name for a choice of documents."""
+    """Return a name for a selection of documents."""
     chosen = np.unique(documents)
     digest = hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()[:8]
     return f"documents={len(chosen)}-{digest}"

@@ -1,4 +1,4 @@
-"""Which models are mapped, and how text is laid out for each: those of the atlas, and others beside them."""
+"""Select the models to map, from the atlas or passed by the user, with their text layouts."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "subjects"]
 
-#: Tokens of a context where no SAE says it.
+#: Default length of contexts without an SAE.
 CONTEXT = 256
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
@@ -32,20 +32,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model to be mapped.
+    """A model to map.
 
     Parameters
     ----------
     model
-        Its row of the table Model.
+        Row of the table Model.
     noted
-        What was done with it, as a clause: ``"top was ingested"``.
+        The step that recorded the model, as a clause: ``"top was ingested"``.
     contexts, batch_tokens
-        How text is laid out for it.
+        Settings of contexts and batches.
     given
-        What it is opened from, if it was given: so only one model is in memory at a time.
+        Source passed by the user. The model is opened from it later, so that only one model is
+        in memory.
     parameters
-        Digests of its parameters that parts of the atlas store.
+        Digests of its parameters, as stored in parts of the atlas.
     """
 
     model: Mapping[str, Any]
@@ -56,14 +57,14 @@ class Subject:
     parameters: tuple[str, ...] = ()
 
     def open(self, *, hooks: Sequence[str], tokenizer: object | None, device: str) -> LanguageModel:
-        """Return the model, opened as deep as some places.
+        """Open the model up to the deepest of the hooks.
 
         Raises
         ------
         BadInput
-            If it lived in memory, and was not given.
+            If the model was in memory, and was not passed again.
         Mismatch
-            If it is no longer the one that the atlas notes, or has no BOS where one is wanted.
+            If it differs from the model that the atlas recorded, or lacks a BOS that contexts need.
         UnknownName, Missing, OutOfRoom
             As ``open_model`` does.
         """
@@ -80,7 +81,7 @@ class Subject:
         return opened
 
     def table(self, opened: LanguageModel) -> pa.Table:
-        """Return the table ``model`` of its parts: its node, and what contexts it takes."""
+        """Return the table ``model`` of its parts: its node, and its limits of contexts."""
         longest, bos = _takes(opened)
         row = dict(self.model) | {"longest": longest, "bos": bos}
         fields = [("longest", pa.int64()), ("bos", pa.bool_())]
@@ -96,76 +97,76 @@ def subjects(
     tokenizer: object | None,
     progress: Progress,
 ) -> list[Subject]:
-    """Find the models to be mapped.
+    """Select the models to map.
 
-    A model that was given is one of the atlas if its weights and tokenizer are, whatever it
-    is called there; else it is new, under its own name or the one it was given with.
+    A passed model is a model of the atlas if its weights and tokenizer are equal, whatever its
+    name there. Otherwise it is new, under its own name or the name that was passed with it.
 
     Parameters
     ----------
     sound
         The atlas.
     names
-        Models of the atlas, or of those given. If None: those given, else the one that
-        ``like`` reads, else all of the atlas.
+        Names of models of the atlas or of passed models. If None, the passed models, or else
+        the model that ``like`` reads, or else all of the atlas.
     given
         Models by name, folder, ``NAME=FOLDER``, or in memory.
     like
-        An SAE: text is laid out as it was for this one. If None: for the first that reads
-        the model, else for the first of the atlas.
+        SAE whose text layout is used. If None, the first that reads the model, or else the
+        first of the atlas.
     tokenizer
-        Of models in memory.
+        Tokenizer of models in memory.
     progress
-        Told how text is laid out for a model that is new.
+        Receives the text layout of new models.
 
     Raises
     ------
     UnknownName
-        If there is no model or SAE of a name.
+        If there is no model or SAE of this name.
     Mismatch
-        If a model given has the name of another one of the atlas.
+        If a passed model has the name of another model of the atlas.
     BadInput
-        If there is no model at all, or two of those given have one name.
+        If there is no model, or two passed models have the same name.
     """
     layout = _Layout(sound, like)
     known = {each.model["name"]: each for each in _known(sound, layout)}
     found: dict[str, Subject] = {}
     for one in given:
-        opened, source, named = _look(one, layout.dtype, tokenizer)
+        opened, source, named = _open_embedding(one, layout.dtype, tokenizer)
         each = _same(opened, known, named) or _new(opened, known, layout, progress)
         if each.model["name"] in found:
             raise BadInput(
-                f"Two of the models given are {each.model['name']}; where they are two, name one as in "
+                f"Two --model options have the name {each.model['name']}; pass another name for one of them, as in "
                 f"--model other={opened.source}."
             )
         found[each.model["name"]] = replace(each, given=source)
     every = known | found
     for name in names or ():
         if name not in every:
-            hint = "`--model FOLDER` maps one that the atlas does not have."
+            hint = "To map a model that is not in the atlas, pass --model FOLDER."
             raise UnknownName("model", name, known=every, hint=hint)
     if not every:
-        raise BadInput("There is no SAE in this atlas, so no model; name one with --model.")
+        raise BadInput("This atlas has no SAE, and so no model; pass one with --model.")
     if names is None and not found:
         names = list(known) if like is None else [layout.like.model["name"]]  # type: ignore[union-attr]
     return [every[name] for name in dict.fromkeys([*(names or ()), *found])]
 
 
 class _Layout:
-    """How text is laid out: as for an SAE, or, without any, by default."""
+    """Text layout: that of an SAE, or the default if there is no SAE."""
 
     def __init__(self, sound: Sound, like: str | None) -> None:
         name = like or next(iter(sound.saes), None)
-        self.asked = like is not None
+        self.requested = like is not None
         self.like: SaeRecord | None = None if name is None else open_sae_record(sound, name)
 
     @property
     def dtype(self) -> str:
-        """The number format in which models are opened that are beside those of SAEs."""
+        """The dtype of models that no SAE reads."""
         return "auto" if self.like is None else str(self.like.model["dtype"])
 
     def of(self, longest: int | None, bos: bool) -> tuple[ContextSettings, int]:
-        """Return it for a model that no SAE reads: contexts as long as it takes, with BOS if it has one."""
+        """Return the layout for a model that no SAE reads, within its context length and with its BOS."""
         contexts, batch = ContextSettings(CONTEXT, prepend_bos=True), Settings().batch_tokens
         if self.like is not None:
             contexts, batch = self.like.contexts, self.like.batch_tokens
@@ -174,13 +175,13 @@ class _Layout:
 
 
 def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
-    """Yield the models of the atlas: those that SAEs read, then those that were mapped alone."""
+    """Yield the models of the atlas: those that SAEs read, then those that were only mapped."""
     seen = set()
     for name in sound.saes:
         own = open_sae_record(sound, name)
         if own.model["name"] not in seen:
             seen.add(own.model["name"])
-            like = layout.like if layout.asked and layout.like is not None else own
+            like = layout.like if layout.requested and layout.like is not None else own
             yield Subject(
                 own.model, f"{name} was ingested", like.contexts, like.batch_tokens,
                 parameters=own.parameters,
@@ -193,12 +194,12 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
                 seen.add(row["name"])
                 digests = stored_digests((p.manifest for p in sound.parts.values()), row["name"])
                 yield Subject(
-                    row, "its maps were made", *layout.of(longest, bos), parameters=digests
+                    row, "its maps were computed", *layout.of(longest, bos), parameters=digests
                 )
 
 
-def _look(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel, Any, bool]:
-    """Open the first block of a model; return it, what it is opened from, and whether it was named."""
+def _open_embedding(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel, Any, bool]:
+    """Open a model up to its embedding; return it, its source, and whether a name was passed."""
     if isinstance(one, LanguageModel):
         return one, one, False
     name = None
@@ -206,21 +207,21 @@ def _look(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel, Any, boo
         name, _, one = one.partition("=")
         if not _NAME.fullmatch(name):
             raise BadInput(
-                f"--model takes NAME=FOLDER, and the name {name!r} was given; a name has letters, digits, "
-                "'.', '_' and '-'."
+                f"--model has the name {name!r}; expected NAME=FOLDER with a name of letters, digits, '.', '_' and "
+                "'-'."
             )
     opened = open_model(one, name=name, tokenizer=tokenizer, hooks=[EMBEDDING], dtype=dtype)
     return opened, one, name is not None
 
 
 def _takes(opened: LanguageModel) -> tuple[int | None, bool]:
-    """Return how long contexts may be, if it is limited, and whether the tokenizer has BOS."""
+    """Return the largest length of contexts, if any, and whether the tokenizer has BOS."""
     longest = getattr(opened.base.config, "max_position_embeddings", None)
     return longest, opened.tokenizer.bos_token_id is not None
 
 
 def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> Subject | None:
-    """Return the model of the atlas that this is: of its name, or, if none was given, of any."""
+    """Return the equal model of the atlas, if any; if a name was passed, with this name."""
     same = [
         each
         for each in known.values()
@@ -235,24 +236,26 @@ def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> S
 def _new(
     opened: LanguageModel, known: Mapping[str, Subject], layout: _Layout, progress: Progress
 ) -> Subject:
-    """Return a model that the atlas does not have, unless it has another one of that name."""
+    """Return a new model; raise an error if the atlas has another model of that name."""
     if other := known.get(opened.name):
         what = (
-            "weights, or the format they are read in,"
+            "weights, or their dtype,"
             if other.model["weights"] != opened.weights or opened.is_another(other.parameters)
             else "tokenizer"
         )
         raise Mismatch(
-            f"{opened.name} is not the model that {other.noted} with in this atlas (its {what} differ): give "
-            f"it another name, as in --model other={opened.source}."
+            f"{opened.name} is not the model that {other.noted} with in this atlas (its {what} differ). Pass "
+            f"another name, as in --model other={opened.source}."
         )
     contexts, batch = layout.of(*_takes(opened))
     names = (p.name for p in node("Model").properties if p.name != "tokenizer")
     row = {name: getattr(opened, name) for name in names}
-    as_for = "" if layout.like is None else f" as for {layout.like.name}, as far as it takes them"
-    begins = " that begin with BOS" if contexts.prepend_bos else ", without BOS"
+    as_for = (
+        "" if layout.like is None else f", as for {layout.like.name} within the limits of the model"
+    )
+    begins = " with BOS" if contexts.prepend_bos else " without BOS"
     progress.report(
-        f"No SAE of this atlas reads {opened.name}; it gets contexts of {contexts.context_size} tokens"
+        f"No SAE of this atlas reads {opened.name}; its contexts have {contexts.context_size} tokens"
         f"{begins}{as_for}."
     )
-    return Subject(row | {"tokenizer": opened.tokenizer_key}, "it was given", contexts, batch)
+    return Subject(row | {"tokenizer": opened.tokenizer_key}, "it was passed", contexts, batch)

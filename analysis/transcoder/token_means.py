@@ -1,6 +1,6 @@
-"""Sums of the targets by fold and token id: what token means, and maps from the embedding, need.
+"""Sums of the targets by fold and token id, for token means and maps from the embedding.
 
-The sums may be larger than memory, in a file: they are read a block of ids at a time.
+The sums may be in a file and larger than memory; they are read a block of ids at a time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +14,22 @@ from torch import Tensor
 
 __all__ = ["BLOCK", "TokenSums", "Tokens"]
 
-#: Ids whose sums are read at once.
+#: Number of ids in a block.
 BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The tokens of one side that share an id.
+    """Sums over the tokens of a set of folds, by token id.
 
     Parameters
     ----------
     ids
-        int64, (ids,). Which ids; each once, ascending.
+        int64, (ids,). Unique ids, ascending.
     count
-        float64, (ids,). Tokens of each.
+        float64, (ids,). Number of tokens of each id.
     sums
-        float64, (ids, target). Sum of the target over them.
+        float64, (ids, target). Sum of the target over the tokens of each id.
     """
 
     ids: NDArray[np.int64]
@@ -37,7 +37,7 @@ class Tokens:
     sums: Tensor
 
     def find(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Return where some ids stand, (n,), and which are there at all, (n,)."""
+        """Return the positions of ids, (n,), and which ids occur, (n,)."""
         if not len(self.ids):
             return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
         at = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
@@ -50,15 +50,15 @@ class TokenSums:
     Parameters
     ----------
     keys
-        int64. ``id · slots + slot`` of each pair; each once, ascending.
+        int64. ``id · slots + slot`` of each pair; unique, ascending.
     count
-        int64. Tokens of each pair.
+        int64. Number of tokens of each pair.
     slots
         Number of slots.
     widths
         Width of each target, by name.
     into
-        A folder for the sums, where they do not fit into memory; None: in memory.
+        Folder for sums that do not fit into memory; None stores them in memory.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class TokenSums:
 
     @staticmethod
     def bytes_needed(keys: int, width: int) -> int:
-        """Return the bytes that the sums take, in memory or in a file."""
+        """Return the bytes of the sums, in memory or in a file."""
         return 8 * keys * width
 
     @property
@@ -103,16 +103,16 @@ class TokenSums:
     def blocks(
         self, name: str, *sides: Sequence[int], at_once: int = BLOCK
     ) -> Iterator[tuple[Tokens, ...]]:
-        """Yield the tokens of some sides, a block of ids at a time, the same ids for all sides.
+        """Yield the tokens of sets of slots, a block of ids at a time, with the same ids for all sets.
 
         Parameters
         ----------
         name
             The target.
         sides
-            Slots that are taken together, for each side.
+            Slots of each set.
         at_once
-            Ids of a block, at most.
+            Largest number of ids in a block.
         """
         ids = self.ids
         for i in range(0, len(ids), at_once):
@@ -122,19 +122,19 @@ class TokenSums:
             yield tuple(self._tokens(name, rows, slots) for slots in sides)
 
     def of_ids(self, name: str, slots: Sequence[int], ids: NDArray[np.int64]) -> Tokens:
-        """Return the tokens of some slots together, of these ids only; (ids,) ascending."""
+        """Return the tokens of a set of slots for selected ids; (ids,) ascending."""
         keys = (ids[:, None] * self._slots + np.sort(np.array(slots))).ravel()
         at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         return self._tokens(name, at[self._keys[at] == keys], slots)
 
     def _tokens(self, name: str, rows: NDArray[np.int64], slots: Sequence[int]) -> Tokens:
-        """Sum up those of some rows, ascending, that are of the slots, one slot after another."""
+        """Sum the rows, ascending, that belong to the slots, one slot after another."""
         slot = self._keys[rows] % self._slots
         ids = np.unique(self._keys[rows[np.isin(slot, slots)]] // self._slots)
         count = np.zeros(len(ids))
         sums = np.zeros((len(ids), self._sums[name].shape[1]))
         for each in slots:
-            own = rows[slot == each]  # each id once
+            own = rows[slot == each]  # ids are unique
             at = np.searchsorted(ids, self._keys[own] // self._slots)
             count[at] += self._count[own]
             sums[at] += self._sums[name][own]
