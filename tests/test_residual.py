@@ -660,7 +660,7 @@ def test_a_zero_residual_is_refused(tmp_path, lm, documents):
     with pytest.raises(BadInput, match=r"R² of the map .* is 1 on .* is zero"):
         study(tmp_path / "a.atlas", lm, documents, same, progress=recorded, match=MatchSettings())
     assert "blocks.1.hook_resid_pre is not earlier in the model than blocks.0" in recorded.lines[0]
-    (estimate,) = [line for line in recorded.lines if "for training" in line]
+    (estimate,) = [line for line in recorded.lines if "steps each" in line]
     assert "all 5 SAEs are ingested" in estimate
     assert "4 pairs" in estimate
     assert not list(tmp_path.glob("a.atlas/saes/*"))  # raised before the baseline is trained

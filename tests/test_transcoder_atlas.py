@@ -204,7 +204,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     apart = map_sites(
         path, targets=["all"], settings=PLAIN, model=lm, memory=15 * 10**6, replace=True, progress=recorded
     )  # fmt: skip
-    assert "the text is read 3 times" in " ".join(recorded.messages)
+    assert "the model runs over the text 3 times" in " ".join(recorded.messages)
     assert apart == whole
     monkeypatch.setattr(study, "bytes_needed", lambda *_, **__: 0)
     monkeypatch.setattr(study, "_solving", lambda *_: 0)
@@ -213,7 +213,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     on_disk = map_sites(
         path, targets=["all"], settings=PLAIN, model=lm, memory=1, replace=True, progress=recorded
     )
-    assert "they are kept in a file" in recorded.messages[0]
+    assert "they are stored in a file" in recorded.messages[0]
     assert on_disk == whole
     assert not list(Folder.open(path).cache.glob("transcoder-*"))
 
@@ -300,7 +300,7 @@ def test_nan_is_refused(path, lm, monkeypatch):
 def test_a_site_maps_to_itself(path, lm):
     row = one(path, lm, source=HOOK, targets=[HOOK], settings=TranscoderSettings(draws=5))
     assert (row["r2"], row["mse"], row["r2_low"]) == (1.0, 0.0, 1.0)
-    assert "nothing is left" in conclusion(row)
+    assert "the map is the identity and the residual is 0" in conclusion(row)
     with pytest.raises(BadInput, match="nothing to train"):
         one(path, lm, source=HOOK, targets=[HOOK], settings=TranscoderSettings(method="adam"))
 
@@ -796,14 +796,14 @@ def test_contexts_are_as_long_as_the_model_takes(path, lm, tmp_path):
     tokenizer.bos_token = None
     recorded = RecordingProgress()
     row = one(path, open_model(short, name="short", tokenizer=tokenizer), progress=recorded)
-    assert "contexts of 8 tokens, without BOS as for other" in recorded.messages[0]
+    assert "contexts have 8 tokens without BOS, as for other" in recorded.messages[0]
     assert row["r2_with_bos"] is None
     part = next(p for p in Folder.open(path).sound().of("transcoder"))
     assert (part.manifest.settings["context_size"], part.manifest.settings["prepend_bos"]) == (
         8,
         False,
     )
-    with pytest.raises(BadInput, match="when its maps were computed"):
+    with pytest.raises(BadInput, match="in memory when its maps were computed"):
         one(path, None, models=["short"], settings=replace(PLAIN, seed=1))
 
 
@@ -812,9 +812,7 @@ def test_an_atlas_of_a_text_alone(tmp_path, lm):
     folder.set_corpus(asdict(Corpus.gather(texts(), folder.corpus_file).info))
     recorded = RecordingProgress()
     row = one(folder.path, str(saved(tmp_path / "m", lm)), progress=recorded)
-    assert (
-        "contexts of 64 tokens that begin with BOS." in recorded.messages[0]
-    )  # 256, were it longer
+    assert "contexts have 64 tokens with BOS." in recorded.messages[0]  # the default is 256
     with Atlas.open(folder.path) as atlas:
         assert atlas.saes == []
         assert atlas.table("Model")["name"].to_pylist() == ["m"]
