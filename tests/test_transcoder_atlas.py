@@ -714,7 +714,7 @@ def test_a_model_that_no_sae_reads_is_mapped_too(path, lm, tmp_path):
     recorded = RecordingProgress()
     row = one(path, str(random), progress=recorded)
     assert (
-        "No SAE of this atlas reads random; it gets contexts of 16 tokens that begin with BOS"
+        "No SAE of this atlas reads random; its contexts have 16 tokens with BOS"
         in recorded.messages[0]
     )
     assert (row["source"], row["tokens"]) == (f"random/{EMBED}", trained["tokens"])
