@@ -11,7 +11,7 @@ RUN = "document/active/l2=0.001"
 TARGET = "blocks.1.hook_resid_post"
 EFFECTS = {"baseline": 0.0, "components": 0.0, "residual": -0.06, "token-means": -0.1}
 REMOVED = {"baseline": 0.0, "residual": 0.4, "components": 0.4, "token-means": 0.5}
-APART = 0.001  # how much more each draw of components takes away
+APART = 0.001  # increase of the removed share from one draw of components to the next
 LAYERS = {"hook_embed": None, "blocks.0.hook_resid_post": 0, TARGET: 1}
 
 

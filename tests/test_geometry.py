@@ -454,7 +454,7 @@ def test_verdicts():
     harder = judge(made(six, half=0.01))
     assert harder.kind == "harder"
     assert (
-        "Harder than the components control: residual features score lower by 0.0467"
+        "Harder than the components control: the mean balanced accuracy of residual features is lower by 0.0467"
         in harder.sentence
     )
     assert "detecting a difference of 0.01 with 80% power requires" in harder.sentence
@@ -468,7 +468,7 @@ def test_verdicts():
     higher = judge(made({k: -v for k, v in six.items()}, half=0.01))
     assert higher.kind == "not harder"
     assert higher.sentence.startswith("Not harder than the components control by 0.01 or more:")
-    assert "rejects that they score lower by 0.01 (p = 0.0312)" in higher.sentence
+    assert "The sign-flip test rejects a difference of -0.01 (p = 0.0312)." in higher.sentence
     near = dict(enumerate([0.001, -0.001, 0.002, -0.002, 0.001, 0.0]))
     assert judge(made(near, half=0.005)).kind == "not harder"
     assert judge(made(near, half=0.02)).kind == "cannot tell"
@@ -697,7 +697,7 @@ def test_a_control_that_is_none_gives_no_verdict():
     found = judge(KINDS["harder"], unfit="it took nothing away")
     assert found.kind == "cannot tell"
     assert found.sentence.startswith(
-        "Cannot tell: it took nothing away. Here residual features score lower"
+        "Cannot tell: it took nothing away. Here the mean balanced accuracy of residual features is lower"
     )
     assert found.clause == "this study cannot tell whether residual features are harder to predict"
 

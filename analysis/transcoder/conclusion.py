@@ -114,5 +114,5 @@ def _caveats(edge: Mapping[str, Any]) -> str:
             f" In the form of the original study ({bos}one mean, in sample), R² is {published:.1%}."
         )
     return caveats + (
-        " The residual is not thereby computed by the model; see the controls of `atlas residual`."
+        " This does not show that the model computes the residual; see the controls of `atlas residual`."
     )

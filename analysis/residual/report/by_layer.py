@@ -29,7 +29,7 @@ _OTHERWISE = {
 def maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
     """Return the section on the share of each layer that affine maps explain."""
     parts = [
-        f"<h2>How much of a layer is an affine image of {html_page.cell(report_text.place(found))}</h2>"
+        f"<h2>Variance of each layer explained by an affine map of {html_page.cell(report_text.place(found))}</h2>"
     ]
     if not found.maps:
         return [

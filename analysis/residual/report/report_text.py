@@ -76,9 +76,9 @@ def means_here(found: Findings) -> str:
             "held-out R² below shows whether the map or the token means predict more of the layer."
         )
     return (
-        f"{found.source} may contain more than the token, and the probes read that too. A verdict of harder than the "
-        "token-means control may be due to this, or to poor means of rare ids. A verdict of not harder does not "
-        "imply that the map removes only token information: its held-out R² below may still exceed that of the "
+        f'{found.source} may contain more than the token, and the probes read that too. A "harder" verdict '
+        'against the token-means control may be due to this, or to poor means of rare ids. A "not harder" verdict '
+        "does not imply that the map removes only token information: its held-out R² below may still exceed that of the "
         "token means."
     )
 
@@ -201,7 +201,7 @@ def may_not(found: Findings) -> list[str]:
         )
     if (against := found.difference("residual", CONTROL)) and against.mean is not None:
         sentences.append(
-            "A verdict of harder than the components control shows that it matters which variance is removed. It "
+            'A "harder" verdict against the components control shows that it matters which variance is removed. It '
             "does not show that the residual differs from a layer without token information; the token-means "
             "control tests that."
         )
@@ -223,7 +223,7 @@ def may_not(found: Findings) -> list[str]:
         f"The residual of an affine map of {place(found)} is not shown to be computed by the model. Nonlinear "
         "functions of the token can predict part of it, as token means show, and the surrounding tokens can predict "
         "more.",
-        "An R² in sample, or with BOS among its tokens, is not evidence; compare it with the held-out R² next to it.",
+        "An R² in sample, or with BOS among its tokens, is usually inflated; use the held-out R² next to it.",
         "The results hold for one text and the models named here.",
     ]
     return sentences
@@ -288,4 +288,4 @@ def _passed(found: Findings) -> str:
     ]
     if len(shares) < 2:
         return ""
-    return f"Share of features that pass the filter: {', '.join(shares)}. A difference here is a result of its own."
+    return f"Share of features that pass the filter: {', '.join(shares)}. A difference between arms in this share is itself a result."

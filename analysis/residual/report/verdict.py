@@ -165,7 +165,7 @@ def judge(
             )
         name = against if found is None else found.other
         return Verdict("cannot tell", name, f"Cannot tell: {why}.")
-    scored = f"residual features score {_direction(found.mean)} ({_evidence(found)}"
+    scored = f"the mean balanced accuracy of residual features is {_direction(found.mean)} ({_evidence(found)}"
     if reason := unfit or _documents_missing(found):
         return Verdict("cannot tell", found.other, f"Cannot tell: {reason}. Here {scored}).")
     size = size_to_tell(found, margin=margin)
@@ -188,8 +188,8 @@ def judge(
         kind = "not harder"
         clause = f"residual features are not harder to predict (by {margin:g} or more)"
         sentence = (
-            f"Not harder than {than} by {margin:g} or more: {scored}). The sign-flip test rejects that they "
-            f"score lower by {margin:g} (p = {shifted:.3g})."
+            f"Not harder than {than} by {margin:g} or more: {scored}). The sign-flip test rejects a "
+            f"difference of -{margin:g} (p = {shifted:.3g})."
         )
     else:
         sentence = f"Cannot tell at this sample size whether residual features are harder than {than}: {scored})."
