@@ -89,7 +89,7 @@ def stratum(positives, ends):
 
 
 def weighted_by_hand(a, b, ends, scores_a, scores_b):
-    """The weighted mean over strata of the difference of means; None where no stratum is common."""
+    """Return the weighted mean over strata of the difference of means; None without a common stratum."""
     top = bottom = 0.0
     for h in range(len(ends) + 1):
         of_a = [i for i, p in enumerate(a.positives) if stratum(p, ends) == h]
@@ -160,7 +160,7 @@ def test_one_stratum_is_the_plain_difference():
 
 
 def test_strata_take_away_a_difference_of_frequencies_alone():
-    """Scores follow positives alone; one side has more of the common features."""
+    """Scores depend on positives only; one arm has more of the frequent features."""
     one = Sample(0, np.array([0.6] * 10 + [0.9] * 30), np.array([10] * 10 + [100] * 30))
     other = Sample(0, np.array([0.6] * 30 + [0.9] * 10), np.array([10] * 30 + [100] * 10))
     found = difference([one], [other])
@@ -263,7 +263,7 @@ def test_mean_over_seeds_is_students():
 
 
 def made_run(rng, *, seeds=6, features=10, documents=20, length=50, types=20):
-    """Return two arms whose features are drawn alike, scored by token tables, as in a tiny run.
+    """Return two arms with features of one distribution, scored by token tables, as in a tiny run.
 
     Each feature's rates by token type are those of a fixed list, permuted among types, so
     that nothing tells the arms apart. All are scored on the same validation documents.
@@ -372,7 +372,7 @@ def test_truth_7_through_the_real_fit_training_and_probes(tmp_path, elsewhere):
 
 @pytest.mark.slow
 def test_ids_that_tell_are_found_by_the_same_tiny_study(tmp_path):
-    """Against a truth 7 that holds because nothing is ever found: here the residual is harder."""
+    """Check that the tiny study can detect a difference: here the residual is harder."""
     run = tiny_run(
         0, tmp_path, permuted=False, seeds=3, arms=("residual", "baseline", "token-means")
     )
@@ -382,7 +382,7 @@ def test_ids_that_tell_are_found_by_the_same_tiny_study(tmp_path):
 
 
 def test_quantiles_of_resampled_seeds_cover_too_little():
-    """Why limits are Student's t away: of five seeds, plain bootstrap quantiles are too narrow."""
+    """Bootstrap quantiles of five seeds are too narrow; intervals by Student's t are not."""
     rng = np.random.default_rng(0)
     plain, ours = [], []
     for _ in range(400):
@@ -416,7 +416,7 @@ def test_interval_covers_where_documents_are_shared(seeds):
 
 @pytest.mark.parametrize("documents", [5, 10])
 def test_interval_covers_where_documents_are_few(documents):
-    """One seed, so the interval is of documents alone: normal limits would cover .84 and .91."""
+    """With one seed, the interval covers documents only; normal limits would cover .84 and .91."""
     rng = np.random.default_rng(documents)
     weights = rng.multinomial(documents, [1 / documents] * documents, size=200) / documents
     known, unknown = 0, 0
@@ -720,7 +720,7 @@ def test_reported_seeds_suffice_for_interval_and_sign_flip_test(ratio):
 
 
 def least_by_hand(counts, total):
-    """The least entropy over every way to spread what is left on tokens no commoner than those kept."""
+    """Return the smallest entropy over all distributions of the other counts among rarer tokens."""
 
     def ways(rest, most):
         if rest == 0:
@@ -1284,7 +1284,7 @@ def test_names_are_escaped(tmp_path):
 
 
 def parsed(lines):
-    """Return the options of each printed command as the command line reads them; notes are left out."""
+    """Return the parsed options of each printed command, without notes."""
     found = []
     for line in lines:
         if not line.startswith("#"):
@@ -1424,7 +1424,7 @@ def test_the_printed_transcoder_command_reproduces_the_maps(tmp_path):
 
 @pytest.mark.slow
 def test_a_real_study_is_reported(tmp_path):
-    """From texts to the page: the study's own part, not one made by hand."""
+    """Run a study from texts to the page, instead of a part written by hand."""
     path = tmp_path / "a b.atlas"
     settings = ResidualSettings(
         "hook_embed", HOOK, d_sae=32, k=4, seeds=2, draws=2, epochs=1, batch=64, context=CONTEXT
@@ -1483,7 +1483,7 @@ def test_invalid_options_are_refused(folder, tmp_path):
 
 
 def test_fault_layer_index_off_by_one():
-    """hidden_states[20] was read for layer 20: it is what block 19 gives."""
+    """hidden_states[20] was read for layer 20, but it is the output of block 19."""
     model = random_model("gemma2", layers=3)
     ids, mask = random_ids()
     hook = "blocks.1.hook_resid_post"
@@ -1497,7 +1497,7 @@ def test_fault_layer_index_off_by_one():
 
 
 def toy_text(*, bos=40, tokens=1000, types=50, width=6, seed=0):
-    """Return token ids, embeddings and a target that the token explains by half; BOS is huge in one place."""
+    """Return token ids, embeddings and a target half explained by the token; BOS has a huge coordinate."""
     rng = np.random.default_rng(seed)
     vectors, means = rng.normal(size=(types, width + 1)), rng.normal(size=(types, width))
     vectors[:, width] = (
@@ -1511,14 +1511,14 @@ def toy_text(*, bos=40, tokens=1000, types=50, width=6, seed=0):
 
 
 def scored(x, y, *, line=None):
-    """Score an affine map on some rows, by what the transcoder is made of."""
+    """Score an affine map on rows with the functions of the transcoder."""
     moments = Moments.of(torch.tensor(x), torch.tensor(y))
     line = line or fit(moments, spectrum(moments.xx), 0.0)
     return Scored(moments.n, squared_error(line, moments), moments.yy, moments.y), line
 
 
 def test_fault_bos_in_the_mean():
-    """40 BOS tokens among 10,240 held half of the squared error, and nearly all variance."""
+    """40 BOS tokens among 10,240 had half of the squared error, and nearly all variance."""
     ids, x, y = toy_text()
     whole, _ = scored(x, y)
     text = ids > 0
@@ -1536,7 +1536,7 @@ def test_fault_bos_in_the_mean():
 
 
 def test_fault_r2_in_sample():
-    """R² was taken on the tokens fitted on: noise alone is then explained."""
+    """R² was computed in sample, where a map explains even noise."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(400, 100)), rng.normal(size=(400, 5))
     inside, line = scored(x[:200], y[:200])
@@ -1549,7 +1549,7 @@ def test_fault_r2_in_sample():
 
 
 def test_fault_validation_balance():
-    """Training was balanced and validation held all else, up to 99.9% inactive: accuracy is specificity."""
+    """Training was balanced but validation up to 99.9% inactive, so accuracy is specificity."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(20_000, 8))
     active = rng.random(20_000) < 0.002  # of which x says nothing
@@ -1575,7 +1575,7 @@ def test_fault_validation_balance():
 
 
 def test_fault_threshold_left_out():
-    """JumpReLU was encoded as a plain ReLU: most of what it called active is not."""
+    """JumpReLU was encoded as a plain ReLU, which marks inactive features as active."""
     theirs = random_sae("jumprelu")
     x = vectors()
     with torch.no_grad():

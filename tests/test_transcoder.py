@@ -1,4 +1,4 @@
-"""Affine maps from moments: against numpy, scikit-learn and brute force, and where things degenerate."""
+"""Affine maps from moments: comparison with numpy, scikit-learn and brute force; degenerate cases."""
 
 import tracemalloc
 
@@ -55,7 +55,7 @@ def assert_same(found, wanted, rtol=1e-12):
 
 @pytest.mark.parametrize("source", [0, 1, 9, 600])
 def test_streamed_moments_equal_those_of_all_rows(source):
-    """In pieces of any size, the smallest put by; 600 takes more than one strip."""
+    """Chunks have any size, and small ones are collected first; width 600 needs two strips."""
     rng = np.random.default_rng(0)
     x, y = data(rng, 500, max(source, 1), 3)
     x, x32, y32 = x[:, :source], x.astype(np.float32)[:, :source], y.astype(np.float32)
@@ -341,7 +341,7 @@ def test_token_means_are_those_of_a_table(repeats):
 
 
 def test_noise_has_an_eta2_and_no_omega2():
-    """The share of the token id in sample is not 0 for noise; corrected, it is about 0."""
+    """For noise, the in-sample η² of the token id is above 0; the corrected ω² is about 0."""
     made = Made(seed=5, tokens=3000, ids=600)
     made.y[:] = np.random.default_rng(6).normal(size=made.y.shape)
     sums = TokenSums(
@@ -502,7 +502,7 @@ def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, at_once):
 
 
 def test_sums_in_a_file_are_read_in_blocks(tmp_path):
-    """Of 40,000 rows of 64 numbers, 20 MB, a score of token means holds some blocks."""
+    """A score of token means reads blocks of 40,000 rows of 64 numbers (20 MB), not all."""
     made = Made(tokens=40_000, ids=2, bos=False, at_embedding=False, target=64, repeats=False)
     keys, count = made.measured.counts.keys, made.measured.counts.count
     sums = TokenSums(keys, count, slots=6, widths={"t": 64}, into=tmp_path)
@@ -523,7 +523,7 @@ def test_sums_in_a_file_are_read_in_blocks(tmp_path):
 
 
 def massive(rng, n=4000):
-    """A source with one coordinate of mean 1e4 and spread 1, which tells of the target."""
+    """A source with one coordinate of mean 1e4 and spread 1, which predicts the target."""
     mean = np.array([1e4, 0, 0, 0])
     x = (rng.normal(size=(n, 4)) + mean).astype(np.float32)
     y = (x - mean) @ rng.normal(size=(4, 3)) + 0.01 * rng.normal(size=(n, 3)) + 5
@@ -531,7 +531,7 @@ def massive(rng, n=4000):
 
 
 def test_the_float32_map_scores_as_the_fitted_map():
-    """Kept in float32, and applied in float32; scored in float64 from moments."""
+    """The stored map is applied in float32, and the fitted map is scored in float64."""
     x, y = massive(np.random.default_rng(0))
     moments = Moments.of(tensor(x), tensor(y))
     line = fit(moments, spectrum(moments.xx), 0.0)
@@ -607,7 +607,7 @@ def test_a_map_refuses_vectors_of_another_width():
 
 
 def test_maps_of_adam_are_scored_on_their_own_fold():
-    """Any map may be scored: here one that was fitted on the third fold alone."""
+    """A map that was fitted on the third fold alone is scored on another fold."""
     made = Made()
     weight, bias = torch.randn(4, 3).double(), torch.randn(3).double()
     line = Line(weight, torch.zeros(4).double(), bias).about(torch.ones(4).double())

@@ -1,4 +1,4 @@
-"""Transcoders of an atlas: its text and model, Adam cut short, its parts, its graph, the command line."""
+"""Transcoders of an atlas: text and models, interrupted Adam, parts, graph, command line."""
 
 import json
 import shlex
@@ -85,7 +85,7 @@ def one(path, lm, **options):
 
 
 def stored(row):
-    """Return an edge as it lies in the atlas, without the width that is told beside it."""
+    """Return an edge as stored in the atlas, without the added source width."""
     return {k: v for k, v in row.items() if k != "source_width"}
 
 
@@ -174,7 +174,7 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
 
 
 def test_fault_of_the_original_study_bos_in_the_mean_and_in_sample(path, lm):
-    """One massive coordinate of BOS lifts what was published, and is no text."""
+    """One massive coordinate of BOS raises the published R², though BOS is no text."""
     embedding = lm.base.get_input_embeddings().weight
     bos = lm.tokenizer.bos_token_id
     before = embedding[bos].clone()
@@ -672,7 +672,7 @@ def test_few_tokens_are_reported_for_an_atlas(path, lm):
 
 
 def test_maps_stay_while_another_sae_may_read_the_model(tmp_path):
-    """Also one that cannot be read just now; and removing SAEs of another model takes none."""
+    """This includes a broken SAE; removing SAEs of another model removes no map."""
     folder = small_atlas(tmp_path / "a.atlas")
     said = {"model": {"name": "m", "weights": None, "tokenizer": None}}
     write_part(folder.part("transcoder", "m@x"), Manifest("transcoder", "m@x", sources=said), [])
@@ -708,7 +708,7 @@ def saved(folder, lm):
 
 @pytest.mark.slow
 def test_a_model_that_no_sae_reads_is_mapped_too(path, lm, tmp_path):
-    """And found by the report, the query and the stores; from then on it is a model of the atlas."""
+    """Report, query and stores find its map, and it becomes a model of the atlas."""
     trained = one(path, lm)
     random = saved(tmp_path / "random", model(seed=1))
     recorded = RecordingProgress()
@@ -779,7 +779,7 @@ def test_a_map_alone_is_stale_once_an_sae_reads_another_model_of_its_name(path, 
 
 
 def test_where_the_same_model_lay_does_not_make_two_of_it(path, lm, tmp_path):
-    """Mapped alone from one folder, then read by an SAE from another."""
+    """The model is mapped from one folder, then read by an SAE from another folder."""
     one(path, f"new={saved(tmp_path / 'here', model(seed=1))}")
     opened = open_model(str(saved(tmp_path / "there", model(seed=1))), name="new")
     run(path, opened, [named(topk(), "late")], None, match=None)
@@ -848,7 +848,7 @@ def with_floor(on_disk, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path):
-    """Mapped, asked, reported and removed."""
+    """The map is computed, queried, reported and removed."""
     path, said = with_floor
     where = ["--atlas", str(path)]
     assert [row["source"] for row in said] == [f"model/{EMBED}"] * 3 + [f"floor/{EMBED}"] * 3
@@ -898,7 +898,7 @@ def test_a_model_that_no_sae_reads_is_pushed(with_floor, neo4j_url, neo4j_auth, 
 
 
 def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
-    """The same maps as in an atlas that an ingest began, text laid out alike: as long as the model takes."""
+    """The maps equal those of an ingested atlas with the same text layout."""
     began = run(tmp_path / "i.atlas", lm, [named(topk(), "top")], texts(), match=None,
                 settings=Settings(context=64))  # fmt: skip
     wanted = one(began.folder.path, lm)

@@ -157,21 +157,23 @@ def look(
     BadInput
         If the input of an SAE has no variance.
     """
-    whole = float(variance(activations, lambda rows: rows.target)[1].sum())
+    total = float(variance(activations, lambda rows: rows.target)[1].sum())
     seen: dict[tuple[str, int | None], Read] = {}
     reads = {}
     for arm in arms:
         key = arm.name, arm.draw
         if key not in seen:
-            seen[key] = _look(arm, activations, settings, whole)
+            seen[key] = _input_moments(arm, activations, settings, total)
         reads[arm.label] = seen[key]
     return reads
 
 
-def _look(arm: Arm, activations: Activations, settings: ResidualSettings, whole: float) -> Read:
+def _input_moments(
+    arm: Arm, activations: Activations, settings: ResidualSettings, total: float
+) -> Read:
     mean, spread = variance(activations, lambda rows: left(arm.less, rows, source=settings.source))
-    _check_left(arm, float(spread.sum()), whole, settings)
-    return Read(mean, spread, 1 - float(spread.sum()) / whole)
+    _check_residual(arm, float(spread.sum()), total, settings)
+    return Read(mean, spread, 1 - float(spread.sum()) / total)
 
 
 def train(
@@ -265,12 +267,12 @@ def _inputs(
         yield (x - middle) / scale
 
 
-def _check_left(arm: Arm, rest: float, whole: float, settings: ResidualSettings) -> None:
-    if not whole > 0:
+def _check_residual(arm: Arm, rest: float, total: float, settings: ResidualSettings) -> None:
+    if not total > 0:
         raise BadInput(
             f"{settings.target} is the same on all training tokens, so there is nothing to train an SAE on. Choose another target."
         )
-    if rest <= NOTHING_LEFT * whole:
+    if rest <= NOTHING_LEFT * total:
         taken = "token means" if arm.name == "token-means" else "the map"
         raise BadInput(
             f"The R² of {taken} from {settings.source} is 1 on {settings.target}, so the residual for the SAE "

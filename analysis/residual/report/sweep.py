@@ -48,7 +48,7 @@ def sweep_rows(
     rows
         For each model, target and run, by depth: ``model``, ``target`` (hook), ``layer`` (null at
         the embedding), ``depth`` (blocks before the target / blocks of the model), columns of
-        MAPS_TO, ``of_token_means`` (``r2_weighted`` / ``token_r2_weighted``), ``floor`` (name of the
+        MAPS_TO, ``of_token_means`` (``r2_weighted`` / ``token_r2_weighted``). Then ``floor`` (name of the
         random-weight model, if it has such a map), ``floor_r2_weighted``,
         ``floor_token_r2_weighted`` and ``above_floor`` (difference of ``r2_weighted``). Columns
         of the floor are null if there is none.
