@@ -34,7 +34,7 @@ def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | 
 
     Raises
     ------
-    Asked
+    RequestError
         If it was trained with another origin, and ``replace`` is false.
     BrokenPart
         If its training record cannot be read.

@@ -175,7 +175,7 @@ def find(
 
     Raises
     ------
-    Asked
+    RequestError
         If the atlas is on a server, which stores no parts.
     """
     if atlas.folder is None:
