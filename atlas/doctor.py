@@ -10,10 +10,10 @@ import atlas
 from atlas.cli.output import atlases_here, echo
 from atlas.errors import AtlasError, StoreDenied, StoreError
 from atlas.folder import Folder
+from atlas.parts import LIBRARIES, installed
 from atlas.plugins import Check, Failed, Room, find_rooms
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import is_server, open_server
-from atlas.versions import LIBRARIES, installed
 
 __all__ = ["checks", "examine", "print_checks"]
 

@@ -12,14 +12,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.atomic_files import placed_folder, sha256, write_json
 from atlas.errors import BrokenPart, Locked, NewerFormat
-from atlas.versions import installed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,12 +31,37 @@ __all__ = [
     "TableFile",
     "UnwrittenPart",
     "differ",
+    "installed",
     "read_manifest",
     "stored_digests",
     "unwritten_part",
     "write_manifest",
     "write_part",
 ]
+
+LIBRARIES = (
+    "feature-atlas",
+    "numpy",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "sae-lens",
+    "kuzu",
+    "neo4j",
+)
+
+
+@cache
+def installed() -> dict[str, str]:
+    """Return the version of each installed library."""
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
 
 FORMAT = 1
 MANIFEST = "manifest.json"

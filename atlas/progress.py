@@ -3,10 +3,11 @@
 Functions take a ``Progress`` and never print. Bars go to stderr, results to stdout.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from atlas.safe_text import shown
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-__all__ = ["SILENT", "Bars", "Progress", "Silent", "Stage"]
+__all__ = ["SILENT", "Bars", "Clock", "Pace", "Progress", "Silent", "Stage", "duration", "rough"]
 
 
 class Stage(Protocol):
@@ -97,3 +98,175 @@ class Bars:
     def report(self, sentence: str) -> None:
         """Print a line above the bars."""
         self._console.print(shown(sentence), highlight=False, soft_wrap=True)
+
+
+Clock: TypeAlias = Callable[[], float]
+"""A monotonic clock in seconds; tests pass their own."""
+
+SHARE = 0.05
+"""Share of the work after which the forecast is checked; before it, start-up dominates."""
+
+FACTOR = 1.5
+"""Ratio of measured to forecast time, either way, up to which no message is printed."""
+
+WORTH = 30.0
+"""Smallest change of the remaining time, in seconds, that is reported."""
+
+
+class Pace:
+    """Compare a forecast with the measured pace, and correct the remaining time.
+
+    Work has several kinds, such as running a model and reducing codes. The measured pace
+    of a kind corrects the remaining time of that kind only, because the pace of a model
+    does not predict the pace of the reductions.
+
+    Parameters
+    ----------
+    forecast
+        Forecast seconds of each kind of work.
+    progress
+        Receives the corrected forecast, at most once.
+    clock
+        Returns the time in seconds.
+    """
+
+    def __init__(
+        self,
+        forecast: Mapping[str, float],
+        *,
+        progress: Progress = SILENT,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._forecast = dict(forecast)
+        self._done = dict.fromkeys(forecast, 0.0)
+        self._spent = dict.fromkeys(forecast, 0.0)
+        self._progress = progress
+        self._clock = clock
+        self._since = clock()
+        self._corrected = False
+
+    @property
+    def forecast(self) -> float:
+        """Forecast seconds of all work."""
+        return sum(self._forecast.values())
+
+    @property
+    def seconds_left(self) -> float:
+        """Remaining seconds at the measured pace."""
+        return sum(map(self._remaining, self._forecast))
+
+    @property
+    def title(self) -> str:
+        """Remaining time, for the title of a stage; empty until work is measured."""
+        if not any(self._done.values()) or self.seconds_left < WORTH:
+            return ""
+        return f" (about {duration(self.seconds_left)} remaining in total)"
+
+    def skip(self) -> None:
+        """Begin a lap; the time since the last one is not counted as work."""
+        self._since = self._clock()
+
+    def lap(self, kind: str, seconds: float) -> None:
+        """Record that a piece of work is done.
+
+        Parameters
+        ----------
+        kind
+            Kind of work, as in the forecast. The work took the time since the last lap.
+        seconds
+            Forecast seconds of this piece.
+        """
+        now = self._clock()
+        self._spent[kind] += now - self._since
+        self._done[kind] += seconds
+        self._since = now
+        self._correct()
+
+    @contextmanager
+    def stage(
+        self,
+        title: str,
+        *,
+        kind: str,
+        seconds: float,
+        total: float,
+        done: float = 0.0,
+        unit: str = "",
+    ) -> Iterator[Stage]:
+        """Begin a stage of the progress, whose advances are laps.
+
+        Parameters
+        ----------
+        title, total, unit
+            As for ``Progress.stage``; the remaining time of all work is added to the title.
+        kind, seconds
+            Kind of work, and forecast seconds of this stage.
+        done
+            Amount of ``total`` that an earlier run finished.
+        """
+        with self._progress.stage(f"{title}{self.title}", total=total, unit=unit) as stage:
+            stage.advance(done)
+            self.skip()
+            yield _Timed(stage, self, kind, seconds / (total - done) if total > done else 0.0)
+            self.lap(kind, 0.0)  # the time after the last advance
+
+    def _remaining(self, kind: str) -> float:
+        rest = max(0.0, self._forecast[kind] - self._done[kind])
+        if not self._done[kind]:
+            return rest
+        return rest * self._spent[kind] / self._done[kind]
+
+    def _correct(self) -> None:
+        """Report the corrected time once, if it differs much from the forecast."""
+        expected, done = self.forecast, sum(self._done.values())
+        if self._corrected or done < SHARE * expected:
+            return
+        remaining = self.seconds_left
+        total = sum(self._spent.values()) + remaining
+        far = total > FACTOR * expected or FACTOR * total < expected
+        if far and abs(remaining - max(0.0, expected - done)) >= WORTH:
+            self._corrected = True
+            self._progress.report(
+                f"At the measured pace, about {duration(remaining)} remain. The forecast was "
+                f"{duration(expected)} in total; the corrected forecast is {duration(total)}."
+            )
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A stage whose advances are laps of a pace."""
+
+    stage: Stage
+    pace: Pace
+    kind: str
+    seconds: float
+
+    def advance(self, by: float = 1) -> None:
+        """Add ``by`` to the finished work."""
+        self.stage.advance(by)
+        self.pace.lap(self.kind, by * self.seconds)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words, rounded to the precision of a forecast.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(70), duration(600), duration(9000)
+    ('1 second', '70 seconds', '10 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        number = max(1, round(seconds))
+        return f"{number} second{'s' if number > 1 else ''}"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def rough(seconds: float) -> str:
+    """Return an unmeasured forecast as a range.
+
+    Examples
+    --------
+    >>> rough(60)
+    'roughly 30 seconds to 3 minutes (not yet measured)'
+    """
+    return f"roughly {duration(seconds / 2)} to {duration(seconds * 3)} (not yet measured)"

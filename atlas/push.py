@@ -1,20 +1,176 @@
 """Push an atlas to a server: assemble its graph, plan the changes, and write them."""
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from atlas import schema
 from atlas.assemble import assemble
-from atlas.edge_pruning import trimmed
-from atlas.errors import BadInput
+from atlas.errors import BadInput, UnknownName
 from atlas.folder import Folder
-from atlas.pace import rough
-from atlas.progress import SILENT, Progress
-from atlas.rename_saes import read_names, renamed
+from atlas.progress import SILENT, Progress, rough
+from atlas.schema import NODES, Edge, Node
 from atlas.stores import Graph
 from atlas.stores.opening import is_server, open_server
 
-__all__ = ["push_atlas"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["push_atlas", "read_names", "renamed", "trimmed"]
+
+
+def trimmed(graph: Graph, edges_per_feature: int) -> Graph:
+    """Return the graph with only the heaviest co-activation edges of every feature.
+
+    An edge is retained if it is among the ``edges_per_feature`` heaviest edges of at
+    least one of its ends. Ties in weight go to the higher count, then to the lower
+    index at the other end. A feature therefore retains its own heaviest edges, and
+    also the edges that are among the heaviest of its neighbours.
+
+    An SAE that loses edges gets a new fingerprint, computed from the old one and
+    ``edges_per_feature``, so that a store replaces it.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+    edges_per_feature
+        Number of edges to retain for each feature.
+
+    Raises
+    ------
+    BadInput
+        If ``edges_per_feature`` is negative.
+    """
+    if edges_per_feature < 0:
+        raise BadInput(f"--edges-per-feature is {edges_per_feature}; give 0 or more.")
+    edges, features = graph.tables["CO_ACTIVATES"], graph.tables["Feature"]
+    ends = _ends(edges, features)
+    retained = _heaviest(edges, ends, _numbers(features["idx"]), edges_per_feature)
+    saes = features["sae"].take(ends[0][~retained]).unique().to_pylist()
+    return replace(
+        graph,
+        tables={**graph.tables, "CO_ACTIVATES": edges.filter(retained)},
+        fingerprints=_marked(graph.fingerprints, saes, edges_per_feature),
+    )
+
+
+def _ends(
+    edges: "pa.Table", features: "pa.Table"
+) -> "tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]":
+    """Return the row numbers of the source and target feature of each edge."""
+    import pyarrow.compute as pc
+
+    known = features["id"].combine_chunks()
+    return tuple(_numbers(pc.index_in(edges[end], value_set=known)) for end in ("source", "target"))
+
+
+def _heaviest(
+    edges: "pa.Table",
+    ends: "tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]",
+    idx: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+    most: int,
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """Return for each edge whether it is among the ``most`` heaviest of one of its ends."""
+    source, target = ends
+    weight, count = (_or_last(edges[name]) for name in ("weight", "count"))
+    retained = np.zeros(edges.num_rows, dtype=bool)
+    # Every edge is ranked at both of its ends: at `near`, from heaviest to lightest.
+    near, far = np.concatenate([source, target]), np.concatenate([target, source])
+    order = np.lexsort((idx[far], -np.tile(count, 2), -np.tile(weight, 2), near))
+    near = near[order]
+    begins = np.flatnonzero(np.r_[True, near[1:] != near[:-1]]) if near.size else near
+    rank = np.arange(near.size) - np.repeat(begins, np.diff(np.r_[begins, near.size]))
+    retained[order[rank < most] % max(1, edges.num_rows)] = True
+    return retained
+
+
+def _or_last(column: "pa.ChunkedArray") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    values = np.asarray(column.to_numpy(), dtype=np.float64)
+    return np.where(np.isnan(values), -np.inf, values)
+
+
+def _marked(prints: Mapping[str, str], saes: list[str], most: int) -> dict[str, str]:
+    """Return fingerprints that distinguish the pruned SAEs from complete ones."""
+    return {
+        name: hashlib.sha256(f"{hash} edges_per_feature={most}".encode()).hexdigest()
+        if name in saes
+        else hash
+        for name, hash in prints.items()
+    }
+
+
+def _numbers(column: "pa.ChunkedArray") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    return np.asarray(column.to_numpy(), dtype=np.int64)
+
+
+# Nodes whose key begins with the name of their SAE, and the SAE itself.
+_OWNED = frozenset(n.label for n in NODES if not n.shared)
+_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
+    """Read ``SAE=NAME`` pairs.
+
+    Raises
+    ------
+    BadInput
+        If a pair is malformed or two SAEs would have the same name.
+    UnknownName
+        If the atlas has no such SAE.
+    """
+    names: dict[str, str] = {}
+    for each in given:
+        old, equals, new = each.partition("=")
+        if not (equals and old and _SLUG.fullmatch(new)):
+            raise BadInput(
+                f"--as got {each!r}; expected SAE=NAME, where NAME has lower-case letters, digits, '.', '_' "
+                "and '-'."
+            )
+        if old not in saes:
+            raise UnknownName("SAE", old, known=saes)
+        names[old] = new
+    after = [names.get(s, s) for s in saes]
+    if len(set(after)) < len(after):
+        raise BadInput(
+            f"Two SAEs would have the same name: {', '.join(sorted(after))}. Pass --as with distinct names."
+        )
+    return names
+
+
+def renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """Return the graph with some SAEs renamed, in every key that contains their name."""
+    if not names:
+        return graph
+    tables = {name: _table(schema.table(name), data, names) for name, data in graph.tables.items()}
+    prints = {names.get(sae, sae): hash for sae, hash in graph.fingerprints.items()}
+    return replace(graph, tables=tables, fingerprints=prints)
+
+
+def _table(spec: Node | Edge, data: "pa.Table", names: Mapping[str, str]) -> "pa.Table":
+    import pyarrow as pa
+
+    for i, column in enumerate(data.schema.names):
+        if _holds_sae(spec, column):
+            new = [_new(value, names) for value in data.column(i).to_pylist()]
+            data = data.set_column(i, data.schema.field(i), pa.array(new, pa.string()))
+    return data
+
+
+def _holds_sae(spec: Node | Edge, column: str) -> bool:
+    if isinstance(spec, Edge):
+        return {"source": spec.source, "target": spec.target}.get(column) in _OWNED
+    return spec.label in _OWNED and column in (spec.key, "sae")
+
+
+def _new(key: str, names: Mapping[str, str]) -> str:
+    sae, slash, rest = key.partition("/")
+    return f"{names.get(sae, sae)}{slash}{rest}"
 
 
 def push_atlas(

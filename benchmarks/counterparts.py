@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
+from analysis.graph_matching.evaluate import anchored
 from analysis.graph_matching.faq_baseline import beside_faq
 from analysis.graph_matching.graphs import NodeGraph
-from analysis.graph_matching.methods import anchored
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings

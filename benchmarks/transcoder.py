@@ -32,7 +32,7 @@ from torch import nn
 
 from analysis.transcoder.accumulate import Measured, measure
 from analysis.transcoder.activation_stream import Text
-from analysis.transcoder.fold_maps import closed_form
+from analysis.transcoder.affine import closed_form
 from analysis.transcoder.moments import Stream
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra

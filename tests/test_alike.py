@@ -23,9 +23,9 @@ from test_optional_parts import Served
 from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
+from analysis.graph_comparison.conserved import Rewired
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
-from analysis.graph_comparison.document_graphs import null_linked
-from analysis.graph_comparison.linked import Linked
+from analysis.graph_comparison.linked import Linked, null_linked
 from analysis.graph_comparison.matched_features import (
     Partners,
     movable,
@@ -36,7 +36,6 @@ from analysis.graph_comparison.matched_features import (
 from analysis.graph_comparison.metrics import distance_rows
 from analysis.graph_comparison.plots import draw
 from analysis.graph_comparison.report import alike, compare_saes
-from analysis.graph_comparison.rewired import Rewired
 from analysis.graph_comparison.rows import RANGE, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of

@@ -17,11 +17,17 @@ from analysis.graph_matching import report, study
 from analysis.graph_matching.baselines import activation_scores, correlations, decoder_scores
 from analysis.graph_matching.commands import counterparts as command
 from analysis.graph_matching.documents import split
-from analysis.graph_matching.evaluate import drawn_anchors, evaluate
+from analysis.graph_matching.evaluate import METHODS, anchored, drawn_anchors, evaluate, mispaired
 from analysis.graph_matching.faq_baseline import beside_faq, faq
-from analysis.graph_matching.graphs import NodeGraph, graph_of_membership, node_graph
-from analysis.graph_matching.intervals import intervals
-from analysis.graph_matching.methods import METHODS, anchored, mispaired
+from analysis.graph_matching.graphs import (
+    STATISTICS,
+    NodeGraph,
+    embedded,
+    graph_of_membership,
+    local,
+    node_graph,
+    propagated,
+)
 from analysis.graph_matching.plots import draw, draw_curve
 from analysis.graph_matching.ranks import first, rank
 from analysis.graph_matching.seeded_matching import _standing_out
@@ -41,9 +47,9 @@ from analysis.graph_matching.tables import (
     by_anchors,
     by_frequency,
     by_method,
+    intervals,
     mean_agreement,
 )
-from analysis.graph_matching.vectors import STATISTICS, embedded, local, propagated
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
 from ingest import MatchSettings, Settings, ingest
@@ -180,7 +186,7 @@ def test_at_least_one_pair_is_known_and_one_unknown():
 
 
 def test_wrong_partners_are_wrong(monkeypatch):
-    import analysis.graph_matching.methods as methods
+    import analysis.graph_matching.evaluate as methods
 
     subject, seen = planted(80), []
     real = methods.match
@@ -198,7 +204,7 @@ def test_wrong_partners_are_wrong(monkeypatch):
 
 
 def test_wrong_partners_have_similar_frequency(monkeypatch):
-    import analysis.graph_matching.methods as methods
+    import analysis.graph_matching.evaluate as methods
 
     subject, seen = planted(150), []
     monkeypatch.setattr(methods, "anchored", lambda *_, anchors, **__: seen.append(anchors))

@@ -35,10 +35,9 @@ from analysis.residual.report.arm_difference import (
     sign_flip,
 )
 from analysis.residual.report.commands import report
-from analysis.residual.report.findings import Mapped, SaeRecord, find, verdicts_of
+from analysis.residual.report.findings import Mapped, SaeRecord, find, floors_beside, verdicts_of
 from analysis.residual.report.interpretability_metrics import least_entropy, match_rows, token_marks
 from analysis.residual.report.plots import draw_sweep, sweep_table, verdict_table
-from analysis.residual.report.random_baselines import floors_beside
 from analysis.residual.report.report import figures, html
 from analysis.residual.report.report_text import floor_of_verdicts
 from analysis.residual.report.reproduce_commands import commands, without_verdict

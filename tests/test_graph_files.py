@@ -6,7 +6,7 @@ import pytest
 from small_ingest import model, texts, topk
 from test_ingest import named, run
 
-from atlas import graph_export
+from atlas import export
 from atlas.api import Atlas
 from atlas.cli.main import main
 from atlas.errors import BadInput, UnknownName
@@ -30,10 +30,10 @@ def said(row, *, without=()):
     return {k: v for k, v in row.items() if v not in EMPTY and k not in without}
 
 
-@pytest.mark.parametrize("form", graph_export.FORMS)
+@pytest.mark.parametrize("form", export.FORMS)
 @pytest.mark.parametrize("min_count", [1, 3])
 def test_a_file_holds_what_the_tables_hold(path, tmp_path, form, min_count):
-    written = graph_export.export_graphs(
+    written = export.export_graphs(
         str(path), tmp_path, form=form, saes=["top"], min_count=min_count
     )
     with Atlas.open(path) as atlas:
@@ -52,7 +52,7 @@ def test_a_file_holds_what_the_tables_hold(path, tmp_path, form, min_count):
 
 
 def test_igraph_reads_the_graphml(path, tmp_path):
-    written = graph_export.export_graphs(str(path), tmp_path)
+    written = export.export_graphs(str(path), tmp_path)
     assert set(written) == {"top", "other"}
     for name, sizes in written.items():
         graph = igraph.Graph.Read_GraphML(str(tmp_path / f"{name}.graphml"))
@@ -65,15 +65,15 @@ def test_igraph_reads_the_graphml(path, tmp_path):
             ]
 
 
-@pytest.mark.parametrize("form", graph_export.FORMS)
+@pytest.mark.parametrize("form", export.FORMS)
 def test_control_characters_and_nulls_are_written_soundly(tmp_path, monkeypatch, form):
     graph = networkx.Graph()
     graph.add_node(
         0, id="a/0", top_token="\x00\x1b<&>\t☃\r\n\ufffe\uffff\ud800", dead=False, frequency=None
     )
     graph.add_node(1, id="a/1", top_token="", dead=True, frequency=0.5)
-    graph_export._make_writable(graph)
-    graph_export._write(graph, tmp_path / "g", form=form)
+    export._make_writable(graph)
+    export._write_graph(graph, tmp_path / "g", form=form)
     found = READ[form](tmp_path / "g")
     assert found.nodes[0]["top_token"] == "\u2400\u241b<&>\t☃␍\n\ufffd\ufffd\ufffd"
     assert found.nodes[0]["dead"] is False
@@ -83,11 +83,11 @@ def test_control_characters_and_nulls_are_written_soundly(tmp_path, monkeypatch,
 
 def test_what_was_asked_wrongly_is_told(path, tmp_path, capsys):
     with pytest.raises(UnknownName, match="tops"):
-        graph_export.export_graphs(str(path), tmp_path / "x", saes=["tops"])
+        export.export_graphs(str(path), tmp_path / "x", saes=["tops"])
     assert not (tmp_path / "x").exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="is a file"):
-        graph_export.export_graphs(str(path), tmp_path / "file")
+        export.export_graphs(str(path), tmp_path / "file")
     for words in (
         ["--sae", "top"],
         ["--min-count", "2"],

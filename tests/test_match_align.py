@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import ingest.text.corpus
 from atlas.errors import BrokenPart, Mismatch
 from ingest.codes.store import Block, Tokens, write_shard
-from ingest.match.align import align
-from ingest.match.word_segmentation import find_words
+from ingest.match.align import align, find_words
 from ingest.text.corpus import Corpus, Document
 from ingest.text.tokenization import ContextSettings, tokenize
 

@@ -3,7 +3,7 @@
 import pytest
 from recording_progress import RecordingProgress
 
-from atlas.pace import Pace, duration
+from atlas.progress import Pace, duration
 
 
 class Hand:

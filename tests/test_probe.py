@@ -10,17 +10,14 @@ from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
 
 from atlas.errors import BadActivations, BadInput, OutOfRoom
 from atlas.progress import SILENT
-from ingest.probe.controls import control_positives, permuted
-from ingest.probe.counts import Counts
+from ingest.probe.control_task import control_positives, permuted
 from ingest.probe.part_tables import Run
-from ingest.probe.presets import PRESETS
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.schedule import probe_all
-from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import SiteDesign, root_mean_square
+from ingest.probe.settings import PRESETS, ProbeSettings
+from ingest.probe.site_design import Counts, SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
-from ingest.probe.splits import training
-from ingest.probe.train_val_counts import natural
+from ingest.probe.train_val_counts import natural, training
 
 # Below 1e-5 the rounding of a float32 gradient decides whether the solver ends, and threads change that.
 FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=9e-4)

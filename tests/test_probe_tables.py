@@ -18,10 +18,10 @@ from sklearn.metrics import (
 )
 
 from ingest.probe.bootstrap import Limits, clusters, limits
-from ingest.probe.controls import control_positives, permuted, shuffled_positives
-from ingest.probe.counts import Counts
+from ingest.probe.control_task import control_positives, permuted, shuffled_positives
 from ingest.probe.regression import Sums, r2_ceiling, r2_table
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
+from ingest.probe.site_design import Counts
 from ingest.probe.token_baselines import best, confusion, seen_share, table
 from ingest.probe.verdicts import judge
 

@@ -18,8 +18,7 @@ from atlas.errors import BadInput, OutOfRoom
 from atlas.schema import arrow_schema
 from ingest.codes.store import Block, Tokens
 from ingest.reduce import pair_counting
-from ingest.reduce.coactivation import Coactivation
-from ingest.reduce.memory_plan import equal_range
+from ingest.reduce.coactivation import Coactivation, equal_range
 from ingest.reduce.protocol import Sizes, State, Table
 
 INTEGERS = ("source", "target", "count", "joint_count")

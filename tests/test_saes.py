@@ -19,8 +19,7 @@ from ingest.model.language_model import open_model
 from ingest.sae import autoencoder
 from ingest.sae.autoencoder import Autoencoder, check_fit, neuronpedia_url, open_sae
 from ingest.sae.info import slug
-from ingest.sae.loading import demo_names
-from ingest.sae.names import PATTERNS, short_names
+from ingest.sae.loading import PATTERNS, demo_names, short_names
 
 HOOK = "blocks.1.hook_resid_post"
 KINDS = {

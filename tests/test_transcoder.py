@@ -14,11 +14,9 @@ from small_parts import filled
 
 from analysis.transcoder.accumulate import Measured
 from analysis.transcoder.activation_stream import Counts, deal
-from analysis.transcoder.affine import Affine
-from analysis.transcoder.fold_maps import Fitted, Maps, closed_form
-from analysis.transcoder.intervals import Held
+from analysis.transcoder.affine import Affine, Fitted, Maps, closed_form
 from analysis.transcoder.moments import Moments, Stream, joined
-from analysis.transcoder.scores import Groups, Limits, limits, scores, token_scores
+from analysis.transcoder.scores import Groups, Held, Limits, limits, scores, token_scores
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
 from analysis.transcoder.token_means import BLOCK, TokenSums

@@ -37,7 +37,6 @@ from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
 from atlas.atomic_files import sha256
 from atlas.cli.main import command, main
-from atlas.edge_pruning import trimmed
 from atlas.errors import (
     BadActivations,
     BadInput,
@@ -49,6 +48,7 @@ from atlas.errors import (
 )
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_manifest, write_part
+from atlas.push import trimmed
 from atlas.remove import remove_saes, touching
 from ingest.model.language_model import open_model
 from ingest.sae.record import open_sae_record, reopen_model

@@ -8,8 +8,8 @@ import pytest
 from edge_graphs import edge_graph
 
 from atlas import schema
-from atlas.edge_pruning import trimmed
 from atlas.errors import BadInput
+from atlas.push import trimmed
 
 
 def tied_graph(seed, features=12):

@@ -7,10 +7,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.communities.numbering import by_size
 from analysis.graph.igraph_conversion import as_igraph, checked_weights, seeded
 
-__all__ = ["Partition", "partition"]
+__all__ = ["Partition", "by_size", "partition"]
+
+
+def by_size(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Renumber groups in descending order of size; ties are in order of the lowest node.
+
+    Parameters
+    ----------
+    groups
+        (nodes,). The group of each node; any integers.
+    """
+    _, first, back, size = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    rank = np.empty(len(size), dtype=np.int64)
+    rank[np.lexsort((first, -size))] = np.arange(len(size))
+    return rank[back]
 
 
 @dataclass(frozen=True, eq=False)

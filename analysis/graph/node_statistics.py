@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.communities.numbering import by_size
+from analysis.communities.leiden import by_size
 from analysis.graph.graph_statistics import EXACT_STEPS, SOURCES
 from analysis.graph.igraph_conversion import as_igraph, checked_weights
 from atlas.errors import BadInput

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.graph.igraph_conversion import as_igraph
+from analysis.statistics.bipartite_null import swapped
 from atlas.errors import BadInput
+from ingest.codes.topk_membership import Membership, edges
 
 if TYPE_CHECKING:
     import igraph
 
-__all__ = ["Linked"]
+__all__ = ["Linked", "null_linked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +91,19 @@ class Linked:
             total = np.bincount(self.pairs.ravel(), weights=both, minlength=self.nodes)
             numbers["strength"] = total.astype(np.float64)
         return numbers
+
+
+def null_linked(membership: Membership, seed: int, *, min_count: int) -> Linked:
+    """Draw a graph from the bipartite null; it has no weights.
+
+    Parameters
+    ----------
+    membership
+        The most active features of each token.
+    seed
+        Seed of the draw.
+    min_count
+        Smallest count of an edge.
+    """
+    drawn = swapped(membership, seed, within_documents=False)
+    return Linked(membership.d_sae, edges(drawn, min_count=min_count)[0])

@@ -11,8 +11,7 @@ from analysis.communities.detection import edge_weights
 from analysis.communities.settings import Weight
 from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison.communities import Labels, communities
-from analysis.graph_comparison.document_graphs import null_linked
-from analysis.graph_comparison.linked import Linked
+from analysis.graph_comparison.linked import Linked, null_linked
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.statistics.document_splits import Halving, halve
 from analysis.statistics.document_subset import document_subset

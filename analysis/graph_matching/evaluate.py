@@ -2,21 +2,140 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from analysis.graph_matching.methods import Scored, anchored, mispaired, without_anchors
+from analysis.graph_matching.graphs import NodeGraph, embedded, propagated
 from analysis.graph_matching.ranks import Ranks, first, rank
-from analysis.graph_matching.seeded_matching import TOLERANCE
+from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import Subject
 
-__all__ = ["Outcome", "drawn_anchors", "evaluate"]
+__all__ = [
+    "METHODS",
+    "Outcome",
+    "Scored",
+    "anchored",
+    "drawn_anchors",
+    "evaluate",
+    "mispaired",
+    "without_anchors",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
+
+METHODS = {
+    "chance": "candidates in a random order",
+    "frequency": "nearest log frequency",
+    "structure, local": "cosine of vectors of node statistics",
+    "structure, local + frequency": "the same with log frequency",
+    "structure, propagated": "cosine of node statistics and their means over neighbours",
+    "structure, propagated + frequency": "the same with log frequency",
+    "structure, matched": "pairs found by vectors taken in as anchors, round by round; none is known",
+    "anchors, walks alone": "walks to the known pairs, once",
+    "anchors, matched": "walks to known pairs and to pairs found, with vectors, round by round",
+    "anchors paired at random": "walks to the known nodes, each paired with the counterpart of another",
+    "activation correlation": "Pearson correlation on the documents of both graphs",
+    "decoder cosine": "cosine of decoder vectors",
+}  # fmt: skip
+"""All methods, with the score that each ranks candidates by."""
+
+# Size of the groups of anchors with similar frequency within which partners are permuted.
+_NEAR = 20
+
+
+class Scored(NamedTuple):
+    """Scores of a method, (queries, candidates), and the largest difference that counts as a tie."""
+
+    method: str
+    scores: NDArray[np.floating]
+    tolerance: float
+
+
+def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterator[Scored]:
+    """Yield the scores of methods without anchors, for the nodes of the truth and live nodes of B."""
+    a, b, queries = subject.a, subject.b, subject.truth[:, 0]
+    shape = len(queries), len(b.live)
+    yield Scored("chance", np.zeros(shape, np.float32), 0.0)
+    yield Scored("frequency", -np.abs(_log_rate(a)[queries, None] - _log_rate(b)[b.live]), 1e-9)
+    for name, depth in (("local", 0), ("propagated", settings.depth)):
+        for frequency in (False, True):
+            one, two = _vectors(subject, settings, depth=depth, frequency=frequency)
+            method = f"structure, {name}{' + frequency' if frequency else ''}"
+            yield Scored(method, one[np.searchsorted(a.live, queries)] @ two.T, 1e-9)
+    none = np.zeros((0, 2), dtype=np.int64)
+    yield Scored("structure, matched", anchored(subject, settings, anchors=none), TOLERANCE)
+    for name, scores in subject.others.items():
+        yield Scored(name, scores[:, b.live], 1e-9)
+
+
+def anchored(
+    subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints, alone: bool = False
+) -> NDArray[np.float32]:
+    """Score the other nodes of the truth against the other live nodes of B, with anchors.
+
+    Parameters
+    ----------
+    subject
+        The graphs and the truth.
+    settings
+        Settings of the matching.
+    anchors
+        int64, (anchors, 2). The known pairs.
+    alone
+        Whether to use only walks to the known pairs, without vectors and rounds.
+    """
+    a, b = subject.a, subject.b
+    free = np.setdiff1d(a.live, anchors[:, 0]), np.setdiff1d(b.live, anchors[:, 1])
+    vectors: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None)
+    if not alone:
+        one, two = _vectors(subject, settings, depth=settings.depth, frequency=False)
+        vectors = one[np.searchsorted(a.live, free[0])], two[np.searchsorted(b.live, free[1])]
+    scores = match(
+        Nodes(a, free[0], anchors[:, 0], vectors[0]),
+        Nodes(b, free[1], anchors[:, 1], vectors[1]),
+        settings,
+        rounds=0 if alone else None,
+    )
+    queries = subject.truth[~np.isin(subject.truth[:, 0], anchors[:, 0]), 0]
+    of_queries: NDArray[np.float32] = scores[np.searchsorted(free[0], queries)]
+    return of_queries
+
+
+def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints,
+              rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
+    """Score by walks alone, with each anchor paired with the partner of another anchor.
+
+    Partners are permuted among anchors of similar frequency. The known nodes and the candidates
+    are the same as in ``anchored``. At least two anchors are needed.
+    """
+    partners = anchors[:, 1]
+    wrong = anchors.copy()
+    order = np.argsort(subject.b.active[partners], kind="stable")
+    for near in np.array_split(order, max(1, len(order) // _NEAR)):
+        mixed = rng.permutation(near)
+        wrong[mixed, 1] = partners[np.roll(mixed, 1)]
+    return anchored(subject, settings, anchors=wrong, alone=True)
+
+
+def _vectors(
+    subject: Subject, settings: GraphMatchingSettings, *, depth: int, frequency: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Compute the vectors of the live nodes of both graphs."""
+    one, two = (
+        propagated(g, depth=depth, standard=settings.standard, frequency=frequency)[g.live]
+        for g in (subject.a, subject.b)
+    )
+    return embedded(one, two)
+
+
+def _log_rate(graph: NodeGraph) -> NDArray[np.float64]:
+    rate: NDArray[np.float64] = np.log(np.maximum(graph.active, 1) / max(graph.tokens, 1))
+    return rate
+
 
 # The first ranks of these methods are random, so agreement with them has no meaning.
 _RANDOM_FIRST = ("chance", "anchors paired at random")

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import quadratic_assignment
 
-from analysis.graph_matching.graphs import NodeGraph
+from analysis.graph_matching.graphs import NodeGraph, embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import Subject
-from analysis.graph_matching.vectors import embedded, propagated
 
 __all__ = ["NODES", "Beside", "beside_faq", "faq"]
 

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from analysis.graph_matching.evaluate import Outcome, drawn_anchors, evaluate
+from analysis.graph_matching.evaluate import METHODS, Outcome, anchored, drawn_anchors, evaluate
 from analysis.graph_matching.faq_baseline import beside_faq
-from analysis.graph_matching.methods import METHODS, anchored
+from analysis.graph_matching.graphs import embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings, vector_grid, walk_grid
@@ -21,7 +21,6 @@ from analysis.graph_matching.tables import (
     by_method,
     mean_agreement,
 )
-from analysis.graph_matching.vectors import embedded, propagated
 from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress, Stage

@@ -15,9 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.graph_matching.graphs import NodeGraph
+from analysis.graph_matching.graphs import NodeGraph, unit
 from analysis.graph_matching.settings import GraphMatchingSettings
-from analysis.graph_matching.vectors import unit
 
 __all__ = ["TOLERANCE", "Nodes", "match"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.graph_matching.methods import METHODS
+from analysis.graph_matching.evaluate import METHODS
 from analysis.graph_matching.ranks import MEASURES
 
 __all__ = ["report_of", "tables_of"]

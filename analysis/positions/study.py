@@ -19,8 +19,7 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
-from ingest.codes.store import read_shard
-from ingest.codes.stored import stored_shards
+from ingest.codes.store import read_shard, stored_shards
 
 __all__ = ["PositionStudy", "activation_by_position", "by_position"]
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from atlas.atomic_files import placed_folder, write_json
 from atlas.errors import BadActivations, BadInput, OutOfRoom
 from atlas.progress import Progress
-from ingest.forward.activations import activations
+from ingest.forward.site_vectors import activations
 from ingest.sae.activation_transforms import Subtraction
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import ContextSettings, tokenize

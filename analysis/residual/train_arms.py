@@ -1,20 +1,168 @@
 """Train all SAEs of a study that are not trained yet."""
 
-from dataclasses import asdict, replace
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from analysis.residual.activations import Activations, keep
-from analysis.residual.control_check import unlike
-from analysis.residual.estimate import report_estimate
 from analysis.residual.fit import Drawn, Fitted, draw_components, fit_all
-from analysis.residual.sae_store import finished, write_sae
 from analysis.residual.settings import ALL_PRIOR
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
-from analysis.residual.train import Arm, Facts, all_arms, look, train
-from ingest.sae.activation_transforms import MapAndTokenMeans
+from analysis.residual.train import Arm, Facts, Trained, all_arms, look, train
+from atlas.atomic_files import placed_folder, write_json
+from atlas.errors import BrokenPart, RequestError
+from atlas.progress import duration
+from ingest.sae.activation_transforms import MapAndTokenMeans, write_subtraction
+from ingest.text.tokenization import tokenize
 
-__all__ = ["train_all"]
+__all__ = ["NEARLY", "finished", "report_estimate", "train_all", "unlike", "write_sae"]
+
+#: Largest relative difference between the variance removed by components and by the map.
+NEARLY = 0.1
+
+
+def unlike(shares: Sequence[float], taken: float) -> str:
+    """Return why components are not a valid control of the map; empty if they are.
+
+    Parameters
+    ----------
+    shares
+        Share of the target's variance that each draw removes.
+    taken
+        Share that the map removes.
+    """
+    if taken <= 0:
+        return f"the map removes no variance ({taken:.1%})"
+    apart = [share for share in shares if abs(share - taken) > NEARLY * taken]
+    if not apart:
+        return ""
+    listed = ", ".join(f"{share:.1%}" for share in apart)
+    return (
+        f"{len(apart)} of {len(shares)} draw(s) remove a different share of the variance than the map ({listed}; "
+        f"the map removes {taken:.1%})"
+    )
+
+
+_NOTE = "training.json"
+
+
+def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | None:
+    """Return the training record of a finished SAE; None if it must be trained.
+
+    Parameters
+    ----------
+    folder
+        Folder of the SAE.
+    origin
+        Everything that its training depends on.
+    replace
+        Train the SAE again if it was trained with another origin.
+
+    Raises
+    ------
+    RequestError
+        If it was trained with another origin, and ``replace`` is false.
+    BrokenPart
+        If its training record cannot be read.
+    """
+    path = folder / _NOTE
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        stored, facts = record["origin"], Facts(**record["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BrokenPart(
+            f"{path} cannot be read ({error}). Remove the folder {folder} and run the same command again."
+        ) from error
+    now = json.loads(json.dumps(origin))
+    if "parameters" not in stored:  # trained before studies recorded them; `model` is a sample
+        now.pop("parameters", None)
+    if stored == now:
+        return facts
+    if replace:
+        return None
+    differing = sorted(k for k in {*stored, *now} if stored.get(k) != now.get(k))
+    changes = "; ".join(f"{k}: {stored.get(k)} stored, {now.get(k)} now" for k in differing)
+    raise RequestError(
+        f"{folder} has an SAE of a study of this name with other settings ({changes}). To replace that study, pass "
+        "--replace; to keep it, pass another --name."
+    )
+
+
+def write_sae(folder: Path, arm: Arm, trained: Trained, *, origin: dict[str, Any]) -> None:
+    """Write a trained SAE; an interruption leaves no partial folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with placed_folder(folder) as temporary:
+        trained.sae.save_inference_model(temporary)
+        if arm.less is not None:
+            write_subtraction(temporary, arm.less)
+        write_json(temporary / _NOTE, {"origin": origin, "facts": asdict(trained.facts)})
+
+
+#: Steps in the measurement of training time; the median excludes the slower first step.
+STEPS = 6
+
+
+def report_estimate(study: StudyContext, divided: Divided, *, saes: int, after: str) -> None:
+    """Report the time for activations and training, from one batch of text and a few steps."""
+    reader, settings = study.reader, study.settings
+    text = tokenize(
+        divided.corpora["training"].block(0), reader.model.tokenizer,
+        settings=reader.contexts, batch_tokens=reader.batch_tokens,
+    )  # fmt: skip
+    if not text.batches:
+        return
+    batch = text.batches[-1]
+    ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
+    hooks = [settings.source, settings.target]
+    began = time.perf_counter()
+    reader.model.run(ids, mask, hooks=hooks)
+    passes = (time.perf_counter() - began) / max(int(batch.keep.sum()), 1)
+    passes *= divided.tokens["map"] + divided.tokens["training"]
+    steps = settings.steps(divided.tokens["training"])
+    training = _step_time(study) * steps * saes
+    width = reader.model.site(settings.target).width
+    study.progress.report(
+        f"{saes} SAE(s) of {settings.features(width):,} features are trained for {steps:,} steps each. This takes "
+        f"about {duration(passes)} for the activations and {duration(training)} for training. {after}"
+    )
+
+
+def _step_time(study: StudyContext) -> float:
+    """Return the seconds of a training step, measured on random numbers."""
+
+    width = study.reader.model.site(study.settings.target).width
+    draw = np.random.default_rng(0)
+    noise = draw.standard_normal((study.settings.batch, width), dtype=np.float32)
+    zeros = np.zeros(len(noise), dtype=np.int64)
+    few = Activations(noise, noise, zeros, zeros)
+    settings = replace(study.settings, train_tokens=STEPS * len(noise))
+    arm, clock = Arm("baseline", 0), _Clock([])
+    train(
+        arm, few, settings, read=look([arm], few, settings)[arm.label], metadata={}, stage=clock,
+        device=study.reader.model.device,
+    )  # fmt: skip
+    return float(np.median(np.diff(clock.times)))
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """A progress stage that records the time of each step."""
+
+    times: list[float]
+
+    def advance(self, by: float = 1) -> None:
+        """Record the time."""
+        self.times.append(time.perf_counter())
+
 
 #: Increased, for an arm, when the same texts and settings give other SAEs. Token means were not
 #: shrunk in version 1, and only towards the overall mean in version 2.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Progress
-from ingest.forward.activations import activations
+from ingest.forward.site_vectors import activations
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 

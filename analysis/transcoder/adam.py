@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.transcoder.fold_maps import Fitted, Maps
+from analysis.transcoder.affine import Fitted, Maps
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line
 from atlas.atomic_files import placed

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from analysis.transcoder.accumulate import Measured, bytes_needed, measure, wide_device
 from analysis.transcoder.activation_stream import Counts, Text
 from analysis.transcoder.adam import Data, adam
-from analysis.transcoder.affine import Affine
+from analysis.transcoder.affine import Affine, Maps, closed_form
 from analysis.transcoder.conclusion import conclusion
-from analysis.transcoder.fold_maps import Maps, closed_form
-from analysis.transcoder.intervals import GROUPS, Held, intervals
 from analysis.transcoder.moments import joined
-from analysis.transcoder.scores import Limits, scores
+from analysis.transcoder.scores import GROUPS, Held, Limits, intervals, scores
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
 from analysis.transcoder.subjects import Subject, subjects

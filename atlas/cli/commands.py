@@ -277,8 +277,7 @@ def export(
       atlas export graphs --format gexf --sae tiny-a-l1-s0 --min-count 5
       atlas export import --for neo4j-admin && sh import/import.sh neo4j
     """
-    from atlas.export import export_for_import, export_tables
-    from atlas.graph_export import export_graphs
+    from atlas.export import export_for_import, export_graphs, export_tables
 
     progress = make_progress(quiet=quiet)
     if form == "graphml" or form == "gexf":

@@ -27,8 +27,7 @@ from typing import TYPE_CHECKING, Any
 from atlas import schema
 from atlas.atomic_files import sha256, write_json
 from atlas.errors import AtlasError, Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
-from atlas.pace import Pace
-from atlas.progress import SILENT, Progress
+from atlas.progress import SILENT, Pace, Progress
 from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
 from atlas.stores.cypher import WRITES, checked

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from atlas.atomic_files import placed
 from atlas.errors import BrokenPart
+from atlas.folder import Folder, Sound
+from atlas.study import check_inputs, check_saes
 
-__all__ = ["Block", "Tokens", "count_rows", "read_shard", "write_shard"]
+__all__ = ["Block", "Tokens", "count_rows", "read_shard", "stored_shards", "write_shard"]
 
 FORMAT = b"1"
 
@@ -207,3 +209,30 @@ def _block(batch: pa.RecordBatch, *, number: int, d_sae: int) -> Block:
         values=activations.values.to_numpy(),
         d_sae=d_sae,
     )
+
+
+def stored_shards(folder: Folder, sound: Sound, sae: str, *, what: str) -> list[Path]:
+    """Return the files of the codes of an SAE in order, after a check of their checksums.
+
+    Parameters
+    ----------
+    folder, sound
+        The atlas, and its sound parts.
+    sae
+        The name of the SAE.
+    what
+        The result that needs the codes, for the message.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of this name.
+    Missing
+        If its codes are not stored.
+    BrokenPart
+        If its codes have changed since they were written.
+    """
+    check_saes(sound, [sae])
+    check_inputs([f"codes/{sae}"], sound, what=what)
+    sound.parts[f"codes/{sae}"].check()
+    return sorted(folder.codes(sae).glob("*.arrow"))

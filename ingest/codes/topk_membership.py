@@ -10,8 +10,7 @@ from scipy.sparse import csr_array
 
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
-from ingest.codes.store import Block, Tokens, read_shard
-from ingest.codes.stored import stored_shards
+from ingest.codes.store import Block, Tokens, read_shard, stored_shards
 from ingest.reduce import pair_counting
 
 __all__ = [

@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 from atlas.errors import OutOfRoom
-from atlas.pace import Clock, duration
-from atlas.progress import Progress
+from atlas.progress import Clock, Progress, duration
 from ingest.forward.forecast import Forecast
 from ingest.forward.sample import Costs, measure
 from ingest.forward.shard_runner import ShardRunner

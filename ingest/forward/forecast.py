@@ -3,8 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from atlas.pace import Clock, Pace
-from atlas.progress import Progress
+from atlas.progress import Clock, Pace, Progress
 
 __all__ = ["Forecast"]
 

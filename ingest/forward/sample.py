@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from atlas.atomic_files import discard, placed_folder, sha256
-from atlas.pace import Clock
-from atlas.progress import SILENT
+from atlas.progress import SILENT, Clock
 from ingest.codes.store import Block, Tokens, write_shard
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.shard_runner import ShardRunner

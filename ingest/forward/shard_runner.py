@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from atlas.pace import Pace
-from atlas.progress import Progress, Stage
+from atlas.progress import Pace, Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.forecast import Forecast

@@ -1,6 +1,6 @@
 """The vectors at a site: one per token id at the embedding, otherwise one per token on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,39 @@ from numpy.typing import NDArray
 from atlas.errors import Mismatch
 from atlas.progress import Progress
 from atlas.temp_storage import check_room
-from ingest.forward.activations import activations
 from ingest.text.corpus import Corpus
-from ingest.text.tokenization import ContextSettings, tokenize
+from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["EMBEDDING", "by_id", "by_token"]
+__all__ = ["EMBEDDING", "activations", "by_id", "by_token"]
+
+
+def activations(
+    model: "LanguageModel", text: TokenizedBlock, *, hooks: Sequence[str]
+) -> Iterator[tuple[Batch, dict[str, torch.Tensor]]]:
+    """Run the model over a block and yield each batch with its activations.
+
+    Parameters
+    ----------
+    model
+        The model, loaded up to the deepest site.
+    text
+        The block.
+    hooks
+        The sites.
+
+    Yields
+    ------
+    tuple
+        The batch, and by hook a tensor (contexts, width of the batch, width of the
+        site) on the model's device. Its values at padding are undefined.
+    """
+    for batch in text.batches:
+        ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
+        yield batch, model.run(ids, mask, hooks=hooks)
+
 
 #: The site whose vectors are a function of the token id.
 EMBEDDING = "hook_embed"

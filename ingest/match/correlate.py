@@ -15,8 +15,7 @@ from atlas.errors import Mismatch, OutOfRoom
 from ingest.compilation import in_threads
 from ingest.match import kernels
 from ingest.match.aligned_codes import Rows
-from ingest.match.features import Features, codes, features, fixed
-from ingest.match.pairs import Pairs, pairs_of
+from ingest.match.pairs import Features, Pairs, codes, features, fixed, pairs_of
 
 __all__ = ["Correlation"]
 

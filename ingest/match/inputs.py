@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from atlas.folder import Folder, Sound
 from atlas.parts import Part
 from atlas.study import check_inputs
-from ingest.codes.stored import stored_shards
+from ingest.codes.store import stored_shards
 
 __all__ = ["TOP_TOKENS", "Side", "open_side"]
 

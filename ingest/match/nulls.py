@@ -37,8 +37,7 @@ from atlas.progress import Stage
 from ingest.match import kernels
 from ingest.match.aligned_codes import Rows, Units
 from ingest.match.correlate import Correlation
-from ingest.match.features import Features, codes, fixed
-from ingest.match.pairs import Pairs
+from ingest.match.pairs import Features, Pairs, codes, fixed
 from ingest.match.pooling import End, claims
 from ingest.reduce.arrays import changes
 

@@ -18,8 +18,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
-from ingest.probe.presets import PRESETS
-from ingest.probe.settings import ProbeSettings
+from ingest.probe.settings import PRESETS, ProbeSettings
 
 __all__ = ["probe"]
 

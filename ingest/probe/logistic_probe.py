@@ -10,16 +10,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from ingest.probe.bootstrap import Limits
-from ingest.probe.control_task import ControlTask
-from ingest.probe.controls import shuffled_positives
-from ingest.probe.counts import Counts
+from ingest.probe.bootstrap import Limits, Resample
+from ingest.probe.control_task import ControlTask, shuffled_positives
 from ingest.probe.probe_data import Occurrences, ProbeData
-from ingest.probe.resample import Resample
-from ingest.probe.rows import Rows
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import SiteDesign
+from ingest.probe.site_design import Counts, Rows, SiteDesign
 from ingest.probe.solver.preconditioner import Spectrum, spectrum
 from ingest.probe.solver.solve import Solution, margins, solve
 from ingest.probe.token_baselines import best, confusion, table

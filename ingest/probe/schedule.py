@@ -19,7 +19,7 @@ from ingest.probe.ridge_probe import ActivationProbe
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.solve import bytes_needed
-from ingest.probe.splits import training
+from ingest.probe.train_val_counts import training
 
 __all__ = ["Result", "probe_all"]
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from atlas.errors import BadInput
 from atlas.settings import check_settings, documented, setting
 
-__all__ = ["Balance", "Kind", "ProbeSettings", "Split"]
+__all__ = ["PRESETS", "Balance", "Kind", "ProbeSettings", "Split"]
 
 FINEST = 1e-6
 """Smallest tolerance of the gradient: the resolution of sums in float32."""
@@ -104,3 +104,20 @@ class ProbeSettings:
                 "c is scikit-learn's C of a logistic regression; for the kind 'activation' set "
                 "penalty instead."
             )
+
+
+PRESETS: dict[str, ProbeSettings] = {
+    # The dataset-geometry study: scikit-learn's LogisticRegression(C=10) with 2,000 iterations,
+    # trained on equal numbers of active and inactive tokens, validated on the remaining tokens.
+    "mats": ProbeSettings(
+        splits=("sample",),
+        c=10.0,
+        scale=False,
+        threshold=0.1,
+        balance="subsample",
+        features=100,
+        tokens=10_240,
+        iterations=2000,
+    ),
+}
+"""Settings by name."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from atlas.errors import Mismatch
 from atlas.folder import Folder, Sound
 from atlas.parts import differ
-from ingest.codes.stored import stored_shards
+from ingest.codes.store import stored_shards
 from ingest.sae.record import SaeRecord, open_sae_record
 
 __all__ = ["Subject", "check_same", "open_subject"]

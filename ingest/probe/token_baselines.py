@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from ingest.probe.counts import Counts
 from ingest.probe.scores import Confusion
+from ingest.probe.site_design import Counts
 
 __all__ = ["Decision", "best", "confusion", "seen_share", "table"]
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis.probe.tables import load
-from analysis.residual.control_check import unlike
 from analysis.residual.report.arm_difference import Difference, difference
 from analysis.residual.report.interpretability_metrics import (
     arm_rows,
@@ -15,17 +14,70 @@ from analysis.residual.report.interpretability_metrics import (
     score_rows,
     token_marks,
 )
-from analysis.residual.report.random_baselines import floors_beside
 from analysis.residual.report.study import EMBEDDING, PAIRS, Study, open_study, place_of
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import AGAINST, MARGIN, Verdict, headline, judge
-from atlas.errors import RequestError
+from analysis.residual.train_arms import unlike
+from atlas.errors import BadInput, RequestError, UnknownName
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
     from atlas.folder import Sound
 
-__all__ = ["Findings", "Mapped", "find", "verdicts_of"]
+__all__ = ["Findings", "Mapped", "find", "floors_beside", "verdicts_of"]
+
+
+def floors_beside(
+    atlas: "Atlas", floors: Sequence[str], *, told: set[str], source: str = "hook_embed"
+) -> dict[str, str]:
+    """Return the floor of each model: the random-weight model of equal width and number of blocks.
+
+    Parameters
+    ----------
+    atlas
+        The atlas.
+    floors
+        Names of models with random weights.
+    told
+        Models with maps from the source, or with probes.
+    source
+        TransformerLens name of the site mapped and probed from; for the hint of an error.
+
+    Raises
+    ------
+    UnknownName
+        If a floor has neither maps nor probes.
+    BadInput
+        If no other model has the shape of a floor, or two floors have the same shape.
+    """
+    for name in floors:
+        if name not in told:
+            raise UnknownName(
+                "model with maps or probes", name, known=told,
+                hint=f"Run `atlas transcoder --model {name}=FOLDER --from {source}` to compute its maps, or "
+                "`atlas residual --model FOLDER` to train and probe SAEs on it.",
+            )  # fmt: skip
+    rows = atlas.table("Model").to_pylist()
+    shape = {row["name"]: (row["d_model"], row["layers"]) for row in rows}
+    of_shape = {shape[floor]: floor for floor in floors}
+    if twice := [name for name in floors if of_shape[shape[name]] != name]:
+        raise BadInput(
+            f"The floors {twice[0]} and {of_shape[shape[twice[0]]]} have the same shape; name one floor for "
+            "each shape."
+        )
+    floor_of = {
+        name: of_shape[shape[name]]
+        for name in sorted(told - set(floors))
+        if shape[name] in of_shape
+    }
+    if unused := set(floors) - set(floor_of.values()):
+        raise BadInput(
+            f"No other model of this atlas has the width and number of blocks of {', '.join(sorted(unused))}. "
+            "Name a model with random weights and the configuration of the trained model; "
+            "`atlas random-weights MODEL` writes one."
+        )
+    return floor_of
+
 
 #: The controls of the headline: random components removed, and token means removed.
 CONTROL, EXTREME = "components", "token-means"

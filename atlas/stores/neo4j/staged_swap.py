@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.errors import StoreError
-from atlas.pace import Pace
-from atlas.progress import Stage
+from atlas.progress import Pace, Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt

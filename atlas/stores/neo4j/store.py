@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.errors import Mismatch, QueryFailed
-from atlas.pace import Pace
-from atlas.progress import Progress
+from atlas.progress import Pace, Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
 from atlas.stores.cypher import checked
