@@ -1,29 +1,23 @@
-"""Run studies: check their inputs, compute their tasks, and store one part per task.
+"""The protocol of studies: what a study defines, and what its runner passes to it.
 
 A study is a class with a ``kind``, a ``version``, settings and three methods: ``tasks`` names the
-SAEs, pairs or sites, ``run`` computes one task, and ``result`` reads a part. ``run_study`` locks
-the folder, checks names and inputs, skips stored results, runs the tasks here or in other
-processes, and writes the parts.
+SAEs, pairs or sites, ``run`` computes one task, and ``result`` reads a part.
+``atlas.study_runner.run_study`` does the rest.
 """
 
-import multiprocessing
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from atlas.errors import BadInput, Locked, Missing, RequestError, UnknownName
+from atlas.errors import BadInput, Missing, RequestError, UnknownName
 from atlas.folder import Folder, Sound
-from atlas.parts import Manifest, Part, unwritten_part, write_part
-from atlas.progress import SILENT, Progress, Stage
-from atlas.results import Result, Results
-from atlas.temp_storage import scratch
+from atlas.parts import Part
+from atlas.progress import Progress
+from atlas.results import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,8 +32,6 @@ __all__ = [
     "Workplace",
     "check_inputs",
     "check_saes",
-    "computed",
-    "run_study",
 ]
 
 INPUTS = {
@@ -49,10 +41,6 @@ INPUTS = {
     "probe": "`atlas probe` computes it",
 }
 """Command that computes each kind of part; parts of other kinds are written by every ingest."""
-
-
-#: Seconds between two reports of how many tasks are done.
-_SILENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -253,65 +241,6 @@ class Study(ABC):
         )
 
 
-def run_study(
-    study: Study,
-    atlas: "str | Path | Atlas",
-    saes: Sequence[str] | None = None,
-    *,
-    replace: bool = False,
-    keep: bool = False,
-    workers: int = 0,
-    ray: str | None = None,
-    progress: Progress = SILENT,
-) -> Results:
-    """Run a study on an atlas; stored results are read, not computed again.
-
-    Parameters
-    ----------
-    study
-        The study.
-    atlas
-        The folder of the atlas; a study with an optional part also accepts a server.
-    saes
-        Names of SAEs; all that the study can use, if None.
-    replace
-        Recompute results that are stored with the same settings.
-    keep
-        Return results that are stored with other settings, instead of replacing them.
-    workers
-        Number of worker processes; 0 computes in this process. Results do not depend on it.
-    ray
-        Address of a Ray cluster that computes the tasks instead of local processes; its
-        machines must see the folder under the same path.
-    progress
-        Reports progress.
-
-    Returns
-    -------
-    A result for each task.
-
-    Raises
-    ------
-    UnknownName
-        If the atlas has no SAE of a name.
-    Missing
-        If an input part of a task is missing.
-    Locked
-        If another process writes into the folder, unless the part is optional.
-    """
-    with _workplace(study, atlas, progress) as at:
-        tasks = _tasks(study, at, saes)
-        parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
-        missing = [task for task in tasks if parts[task.name] is None]
-        study.check(missing, at)
-        todo = study.groups(missing)
-        if todo and at.obstacle is not None:
-            progress.report(f"{at.obstacle}, so the results are not stored.")
-        for task, found in computed(study, todo, at, workers=workers, ray=ray):
-            parts[task.name] = _part(study, task, found, at)
-    return Results([study.result(part) for part in parts.values() if part is not None])
-
-
 def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
     """Return names of SAEs without repetitions.
 
@@ -363,160 +292,6 @@ def usable_saes(
             yield name
     if not any_usable:
         raise BadInput(f"{what} needs an SAE with {' and '.join(kinds)}; this atlas has none.")
-
-
-def computed(
-    study: Study,
-    groups: Sequence[Sequence[Task]],
-    at: Workplace,
-    *,
-    workers: int = 0,
-    ray: str | None = None,
-) -> "Iterator[tuple[Task, Found]]":
-    """Yield each task with its result, computed in this process or by workers."""
-    if len(groups) > 1 and (workers or ray is not None):
-        yield from _computed_by_workers(study, groups, at, workers=workers, ray=ray)
-        return
-    began = reported = time.monotonic()
-    for number, group in enumerate(groups):
-        yield from study.run_group(group, at)
-        now = time.monotonic()
-        if number + 1 < len(groups) and now - reported > _SILENCE:
-            rest = (now - began) / (number + 1) * (len(groups) - number - 1)
-            at.progress.report(
-                f"{study.kind}: {number + 1} of {len(groups)} done, about {rest / 60:.1f} minutes remain."
-            )
-            reported = now
-
-
-def _computed_by_workers(
-    study: Study, groups: Sequence[Sequence[Task]], at: Workplace, *, workers: int, ray: str | None
-) -> Iterator[tuple[Task, Found]]:
-    """Yield each task with its result, in the order of the groups.
-
-    A worker opens the folder itself and returns tables. Only the process that holds the lock
-    writes parts, so they do not depend on the worker. The study must be picklable.
-    """
-    work = [(study, list(group), at.folder.path) for group in groups]
-    with at.progress.stage(f"{study.kind} on workers", total=len(work), unit="groups") as stage:
-        if ray is not None:
-            yield from _on_ray(work, ray, stage)
-            return
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(work)), mp_context=spawn) as pool:
-            for done in pool.map(_compute, work):
-                yield from done
-                stage.advance()
-
-
-def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[tuple[Task, Found]]:
-    try:
-        import ray
-    except ImportError:
-        raise Missing(
-            "Ray is not installed; run `pip install 'feature-atlas[ray]'`, or use --workers instead."
-        ) from None
-    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    remote = ray.remote(_compute)
-    for answer in [remote.remote(item) for item in work]:
-        yield from ray.get(answer)
-        stage.advance()
-
-
-def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
-    study, tasks, path = work
-    folder = Folder.open(path)
-    with TemporaryDirectory(prefix=f"atlas-{study.kind}-") as room:
-        at = Workplace(folder, folder.sound(), Path(room), SILENT)
-        return [
-            (task, replace(found, tables=list(found.tables)))
-            for task, found in study.run_group(tasks, at)
-        ]
-
-
-@contextmanager
-def _workplace(
-    study: Study, atlas: "str | Path | Atlas", progress: Progress
-) -> Iterator[Workplace]:
-    """Yield the environment of a study.
-
-    This is a locked folder; for a study with an optional part, also a server or a folder that
-    cannot be written.
-    """
-    from atlas.api import Atlas
-    from atlas.stores.opening import is_server
-
-    with ExitStack() as stack:
-        if not isinstance(atlas, Atlas) and study.optional_part and is_server(str(atlas)):
-            atlas = stack.enter_context(Atlas.open(str(atlas), progress=progress))
-        if isinstance(atlas, Atlas) and atlas.folder is None:
-            if not study.optional_part:
-                raise RequestError(
-                    f"{atlas.url} is a server; select the folder of the atlas instead."
-                )
-            room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
-            reason = f"{atlas.url} is a server"
-            yield Workplace(None, Sound({}), room, progress, server=atlas, obstacle=reason)
-            return
-        path = Path(atlas.url if isinstance(atlas, Atlas) else atlas)
-        obstacle = None
-        try:
-            folder = stack.enter_context(study.opening(path))
-            room = stack.enter_context(scratch(folder, study.kind))
-        except (Locked, OSError) as error:
-            if not study.optional_part:
-                raise
-            folder = Folder.open(path)
-            room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
-            obstacle = (
-                f"Another process is writing {folder.path}"
-                if isinstance(error, Locked)
-                else f"No file can be written in {folder.path}"
-            )
-        yield Workplace(folder, folder.sound(), room, progress, obstacle=obstacle)
-
-
-def _tasks(study: Study, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
-    """Return the tasks of a study, and check that their inputs are stored."""
-    tasks = list(study.tasks(at, saes))
-    if at.on_server:
-        return [replace(task, made_from=(), reads=()) for task in tasks]
-    for task in tasks:
-        keys = [*task.made_from, *task.reads]
-        check_inputs(keys, at.sound, what=f"The {study.kind} of {task.title}")
-    return tasks
-
-
-def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Part | None:
-    """Return the stored part of a task; None if it must be computed."""
-    part = at.sound.parts.get(f"{study.kind}/{task.name}")
-    if part is None or replace or part.manifest.version != study.version:
-        return None
-    stored = f"The {study.kind} of {task.title} is already stored with"
-    if study.is_current(part, task):
-        at.progress.report(f"{stored} the same settings.")
-        return part
-    replaced = "" if keep or at.obstacle else "; it is replaced"
-    at.progress.report(f"{stored} other settings{replaced}.")
-    return part if keep else None
-
-
-def _part(study: Study, task: Task, found: Found, at: Workplace) -> Part:
-    """Store the result of a task as a part; in memory only if it cannot be written."""
-    manifest = Manifest(
-        kind=study.kind,
-        name=task.name,
-        version=study.version,
-        saes=task.saes,
-        settings=task.stored_settings,
-        seed=found.seed if found.seed is not None else getattr(task.settings, "seed", None),
-        sources=found.sources,
-        dtypes=found.dtypes,
-        made_from={key: at.sound.parts[key].manifest.hash for key in task.made_from},
-    )
-    if at.obstacle is not None:
-        return unwritten_part(manifest, found.tables)
-    return write_part(at.folder.part(study.kind, task.name), manifest, found.tables)
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

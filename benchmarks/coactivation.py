@@ -30,7 +30,7 @@ import numpy as np
 from atlas.progress import SILENT
 from ingest.codes.store import Block, Tokens, read_shard, write_shard
 from ingest.reduce.coactivation import Coactivation
-from ingest.reduce.protocol import Sizes, Subject
+from ingest.reduce.protocol import ReducedSae, Sizes
 from ingest.reduce.runner import plan_all, reduce_shards
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def reduce_files(paths: list[Path], shape: Shape, *, k: int, memory: int) -> dic
     """Time the reduction from files to the table of edges."""
     reduction = Coactivation(k=k)
     compile_loops(reduction)
-    subject = Subject("synthetic", shape.d_sae, "none", lambda ids: [""] * len(ids))
+    subject = ReducedSae("synthetic", shape.d_sae, "none", lambda ids: [""] * len(ids))
     l0 = sum(len(b.values) for path in paths for b in read_shard(path)) / shape.tokens
     sizes = Sizes(1, shape.d_sae, shape.tokens, l0, 1, True)
     began, cpu = time.perf_counter(), time.process_time()

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.coactivation import Shape, apart, block, peak_gib, table
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.correlate import Correlation
 
 COLUMNS = 100  # of B, a block, in the source
@@ -134,7 +134,7 @@ def z_scored(columns):  # type: ignore[no-untyped-def]
     return columns
 
 
-def filled(rows: Rows, first: int, end: int):  # type: ignore[no-untyped-def]
+def filled(rows: CodeRows, first: int, end: int):  # type: ignore[no-untyped-def]
     """Return some columns of the codes as a dense tensor."""
     import torch
 
@@ -146,10 +146,10 @@ def filled(rows: Rows, first: int, end: int):  # type: ignore[no-untyped-def]
     return out
 
 
-def codes(shape: Shape, seed: int) -> Rows:
+def codes(shape: Shape, seed: int) -> CodeRows:
     """Make an SAE's codes."""
     made = block(np.random.default_rng(seed), 0, shape)
-    return Rows(made.indptr, made.indices, made.values, made.d_sae)
+    return CodeRows(made.indptr, made.indices, made.values, made.d_sae)
 
 
 def compile_loops() -> None:

@@ -20,7 +20,7 @@ from analysis.graph_matching.graphs import NodeGraph
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings
-from analysis.graph_matching.subject import Subject, shuffled
+from analysis.graph_matching.subject import MatchedGraphs, shuffled
 from benchmarks.graphs import planted
 
 FAQ_NODES = (100, 200, 400, 800)
@@ -59,7 +59,7 @@ def main() -> None:
               f"recall@1 {both.faq:.3f} and {both.matching:.3f}")  # fmt: skip
 
 
-def copies(nodes: int, edges: int, *, noise: float, seed: int) -> Subject:
+def copies(nodes: int, edges: int, *, noise: float, seed: int) -> MatchedGraphs:
     """Return two noisy copies of a graph with communities, hubs, and nodes without an edge."""
     rng = np.random.default_rng(seed)
     pairs = np.array(planted(nodes, edges, seed=seed).get_edgelist(), dtype=np.int64)
@@ -77,7 +77,7 @@ def copies(nodes: int, edges: int, *, noise: float, seed: int) -> Subject:
         graphs.append(NodeGraph(moved[inner], weight[at[inner]], live, 1_000_000))
     both = np.flatnonzero((graphs[0].active > 0) & (graphs[1].active > 0))
     truth = rng.permutation(both)
-    return shuffled(Subject(graphs[0], graphs[1], np.column_stack([truth, truth])), seed=seed)
+    return shuffled(MatchedGraphs(graphs[0], graphs[1], np.column_stack([truth, truth])), seed=seed)
 
 
 def arguments() -> argparse.Namespace:

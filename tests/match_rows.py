@@ -4,15 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.correlate import Correlation
 from ingest.match.pairs import Pairs
 
 
-def rows_of(dense: NDArray[np.floating]) -> Rows:
+def rows_of(dense: NDArray[np.floating]) -> CodeRows:
     """The codes of a dense array, units x features."""
     codes = csr_array(dense.astype(np.float32))
-    return Rows(
+    return CodeRows(
         codes.indptr.astype(np.int64), codes.indices.astype(np.uint32), codes.data, dense.shape[1]
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ingest.codes.store import Block, Tokens
-from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject, Table
+from ingest.reduce.protocol import CodeReduction, ReducedSae, Sizes, State, Table
 
 TIES = np.array([1e-30, 0.5, 1.0, 1.0000001, 3.0, 1e30], dtype=np.float32)
 
@@ -20,8 +20,8 @@ def text_of(token: int) -> str:
     return f" t{token}"
 
 
-def subject(d_sae: int) -> Subject:
-    return Subject("toy", d_sae, "abc", lambda ids: [text_of(i) for i in ids])
+def subject(d_sae: int) -> ReducedSae:
+    return ReducedSae("toy", d_sae, "abc", lambda ids: [text_of(i) for i in ids])
 
 
 def sizes_of(blocks: Sequence[Block], d_sae: int, **changes: object) -> Sizes:

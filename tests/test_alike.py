@@ -39,7 +39,7 @@ from analysis.graph_comparison.report import alike, compare_saes
 from analysis.graph_comparison.rows import RANGE, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of
-from analysis.graph_comparison.subjects import Subject, read_subjects
+from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.graph_comparison.summary import conclude
 from analysis.statistics.document_splits import halve
 from analysis.statistics.document_subset import document_subset
@@ -389,7 +389,9 @@ def subject_of(pairs, active):
     edges_, active = np.array(pairs, dtype=np.int64), np.array(active)
     ones = np.ones(len(edges_), dtype=np.int64)
     of = CoactivationGraph("x", 10, 10, edges_, ones, ones.astype(float), active, 1, None)
-    return Subject(of, Linked(len(active), edges_), [], [], [], [], ComparisonSettings(draws=3))
+    return ComparedGraph(
+        of, Linked(len(active), edges_), [], [], [], [], ComparisonSettings(draws=3)
+    )
 
 
 def test_dead_features_change_no_distance():

@@ -35,7 +35,7 @@ from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.stored_report import report_of, tables_of
 from analysis.graph_matching.study import find_counterparts, report_of_result
 from analysis.graph_matching.subject import (
-    Subject,
+    MatchedGraphs,
     shared_min_count,
     shuffled,
     subject_of,
@@ -56,7 +56,7 @@ from ingest import MatchSettings, Settings, ingest
 from ingest.codes.store import read_shard
 from ingest.codes.topk_membership import Rule, open_membership
 from ingest.match.align import align
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.cosines import decoders
 from ingest.match.inputs import open_side
 from ingest.match.study import match_documents
@@ -86,7 +86,7 @@ def planted(nodes=150, *, noise=0.0, seed=0, keep_active=True):
     a = NodeGraph(pairs, weight, active, 10_000)
     b = NodeGraph(np.array(list(kept)), np.array(list(kept.values())), other, 10_000)
     same = np.arange(nodes)
-    return shuffled(Subject(a, b, np.column_stack([same, same])), seed=seed)
+    return shuffled(MatchedGraphs(a, b, np.column_stack([same, same])), seed=seed)
 
 
 def outcomes(subject, shares=(0.1,), settings=PLAIN, **more):
@@ -134,7 +134,7 @@ def test_wrong_pairs_of_anchors_find_no_more_than_chance():
 def test_labels_carry_no_information():
     made = planted(noise=0.1, seed=3)
     others = {"given": np.random.default_rng(0).random((150, 150)).astype(np.float32)}
-    made = Subject(made.a, made.b, made.truth, others)
+    made = MatchedGraphs(made.a, made.b, made.truth, others)
     one, two = (outcomes(shuffled(made, seed=seed)) for seed in (1, 2))
     assert one.keys() == two.keys() >= {("given", 0.0), ("given", 0.1)}
     for key in one:
@@ -152,7 +152,7 @@ def test_indistinguishable_nodes_are_found_at_random(jumps):
     same = np.arange(nodes)
     for standard in ("normal", "z"):
         settings = GraphMatchingSettings(standard=standard)
-        subject = shuffled(Subject(a, b, np.column_stack([same, same])), seed=5)
+        subject = shuffled(MatchedGraphs(a, b, np.column_stack([same, same])), seed=5)
         for outcome in evaluate(subject, settings, shares=()):
             assert (outcome.ranks.scores[:, 0] == 1 / nodes).all(), outcome.method
             assert not outcome.ranks.told.any()
@@ -344,7 +344,7 @@ def test_vectors_of_empty_graphs():
     one, two = embedded(found, found)
     assert (one == 0).all()
     assert (two == 0).all()
-    subject = Subject(empty, empty, np.array([[0, 0], [2, 2]]))
+    subject = MatchedGraphs(empty, empty, np.array([[0, 0], [2, 2]]))
     for outcome in evaluate(subject, PLAIN, shares=(0.5,)):
         if "frequency" not in outcome.method and not outcome.share:
             assert (outcome.ranks.scores[:, 0] == 0.5).all()
@@ -363,7 +363,7 @@ def test_plain_graphs_are_taken():
     with pytest.raises(BadInput, match="4 nodes"):
         node_graph(made, active=np.ones(3))
     with pytest.raises(BadInput, match="never active"):
-        Subject(node_graph(made, active=np.array([1, 0, 1, 1])), g, np.array([[1, 1]]))
+        MatchedGraphs(node_graph(made, active=np.array([1, 0, 1, 1])), g, np.array([[1, 1]]))
 
 
 def test_a_part_of_a_graph():
@@ -546,7 +546,7 @@ def test_activations_are_correlated_on_the_documents_named(made, planted_saes):
 
 
 def test_features_that_are_never_active_have_no_correlation():
-    none = Rows(np.zeros(4, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32), 3)
+    none = CodeRows(np.zeros(4, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32), 3)
     assert (correlations(none, none, np.array([0, 2])) == -1).all()
 
 

@@ -12,7 +12,8 @@ from small_parts import small_atlas
 from atlas.api import Atlas
 from atlas.errors import Locked, RequestError
 from atlas.results import Result
-from atlas.study import Found, Study, Task, run_study
+from atlas.study import Found, Study, Task
+from atlas.study_runner import run_study
 
 
 @dataclass(frozen=True)

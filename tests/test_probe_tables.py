@@ -17,7 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from ingest.probe.bootstrap import Limits, clusters, limits
+from ingest.probe.bootstrap import Intervals, clusters, limits
 from ingest.probe.control_task import control_positives, permuted, shuffled_positives
 from ingest.probe.regression import Sums, r2_ceiling, r2_table
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
@@ -377,7 +377,7 @@ def test_limits_equal_a_loop():
 
 def limits_of(low, high):
     """Return an interval that was not drawn."""
-    return Limits(low, high, np.zeros((0, len(low)), np.float32))
+    return Intervals(low, high, np.zeros((0, len(low)), np.float32))
 
 
 def test_the_draws_are_those_of_the_interval():

@@ -12,7 +12,8 @@ from atlas.folder import Folder
 from atlas.parts import Manifest, write_part
 from atlas.results import Result, Results
 from atlas.settings import check_settings, setting
-from atlas.study import Found, Study, Task, check_saes, run_study, usable_saes
+from atlas.study import Found, Study, Task, check_saes, usable_saes
+from atlas.study_runner import run_study
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from analysis.transcoder.accumulate import Measured
 from analysis.transcoder.activation_stream import Counts, deal
 from analysis.transcoder.affine import Affine, Fitted, Maps, closed_form
 from analysis.transcoder.moments import Moments, Stream, joined
-from analysis.transcoder.scores import Groups, Held, Limits, limits, scores, token_scores
+from analysis.transcoder.scores import Groups, Held, MapIntervals, limits, scores, token_scores
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
 from analysis.transcoder.token_means import BLOCK, TokenSums
@@ -459,11 +459,11 @@ def test_the_intervals_are_those_of_drawing_rows_group_by_group():
     ):
         assert interval == pytest.approx(one, abs=near)
     assert np.ptp(found.difference) < np.ptp(found.map) / 3
-    assert limits(groups, draws=0, seed=3) == Limits()
+    assert limits(groups, draws=0, seed=3) == MapIntervals()
     one = Groups(
         groups.n[:1], groups.error[:1], groups.token_error[:1], groups.sums[:1], groups.squares[:1]
     )
-    assert limits(one, draws=10, seed=3) == Limits()
+    assert limits(one, draws=10, seed=3) == MapIntervals()
 
 
 # ---- sums by token id

@@ -12,7 +12,7 @@ from test_ingest import assert_close, named, run, tables
 
 from atlas.api import Atlas
 from ingest.codes.store import Block, Tokens
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlation
 from ingest.match.nulls import (
@@ -127,7 +127,7 @@ def reordered(rows, order):
     lengths = np.diff(rows.indptr)[order]
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     entry = np.repeat(rows.indptr[order] - indptr[:-1], lengths) + np.arange(indptr[-1])
-    return Rows(indptr, rows.indices[entry], rows.values[entry], rows.d_sae)
+    return CodeRows(indptr, rows.indices[entry], rows.values[entry], rows.d_sae)
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_2_a_permuted_copy_gives_the_permutation_and_a_shifted_one_nothing():
     a, new = planted.rows("a"), np.random.default_rng(0).permutation(30)
     row = np.repeat(np.arange(len(a)), np.diff(a.indptr))
     order = np.lexsort((new[a.indices], row))
-    copy = Rows(a.indptr, new[a.indices[order]].astype(np.uint32), a.values[order], 30)
+    copy = CodeRows(a.indptr, new[a.indices[order]].astype(np.uint32), a.values[order], 30)
     pairs = correlated(a, copy).pairs()
     chosen = one_to_one(pairs, threshold=0.5)
     found = dict(zip(pairs.a[chosen].tolist(), pairs.b[chosen].tolist(), strict=True))

@@ -28,7 +28,8 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
+from atlas.study import Found, Study, Task, Workplace, check_saes, usable_saes
+from atlas.study_runner import run_study
 from ingest.codes.topk_membership import edges
 
 __all__ = ["CommunityStudy", "graph_features"]

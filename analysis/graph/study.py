@@ -15,7 +15,8 @@ from atlas.api import Atlas
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, run_study, usable_saes
+from atlas.study import Found, Study, Task, Workplace, usable_saes
+from atlas.study_runner import run_study
 
 __all__ = ["GraphStatisticsStudy", "all_rows", "graph_statistics"]
 

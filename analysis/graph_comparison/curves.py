@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.graph_comparison.subjects import Subject
+from analysis.graph_comparison.subjects import ComparedGraph
 
 __all__ = ["CURVES", "WHAT", "curves_of"]
 
@@ -21,7 +21,7 @@ CURVES = pa.schema({
 _POINTS = 300  # largest number of points of a curve; more are not visible
 
 
-def curves_of(a: Subject, b: Subject) -> pa.Table:
+def curves_of(a: ComparedGraph, b: ComparedGraph) -> pa.Table:
     """Compute the distribution functions of two SAEs and of one null graph of each.
 
     Parameters

@@ -20,7 +20,7 @@ from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.matched_features import Partners, movable
 from analysis.graph_comparison.rows import INTERVAL, RANGE, STANDARD_ERROR, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
-from analysis.graph_comparison.subjects import Subject
+from analysis.graph_comparison.subjects import ComparedGraph
 from analysis.statistics.permutation import permutation_p
 from atlas.progress import SILENT, Progress
 
@@ -44,7 +44,7 @@ _SHARES = {
 }
 
 
-def distance_rows(a: Subject, b: Subject) -> list[Row]:
+def distance_rows(a: ComparedGraph, b: ComparedGraph) -> list[Row]:
     """Compute distances between distributions of degree, clustering, core number and strength.
 
     Distributions are over live features. Distances over all tokens are compared with the
@@ -63,7 +63,11 @@ def distance_rows(a: Subject, b: Subject) -> list[Row]:
 
 
 def _distances_of(
-    a: Subject, b: Subject, statistic: str, ends: NDArray[np.float64], s: ComparisonSettings
+    a: ComparedGraph,
+    b: ComparedGraph,
+    statistic: str,
+    ends: NDArray[np.float64],
+    s: ComparisonSettings,
 ) -> list[Row]:
     """Compute the distances of one statistic, over all tokens and over halves of the documents."""
 
@@ -71,7 +75,7 @@ def _distances_of(
         found = None if x is None or y is None else distances(x, y, ends=ends)
         return [] if found is None else [getattr(found, name) for name in MEASURES]
 
-    def of(subject: Subject, graph: Linked) -> Floats | None:
+    def of(subject: ComparedGraph, graph: Linked) -> Floats | None:
         return _of(subject, graph, statistic) if _has(graph, statistic) else None
 
     x, y = _of(a, a.whole, statistic), _of(b, b.whole, statistic)
@@ -127,7 +131,7 @@ def _has(graph: Linked, statistic: str) -> bool:
     return statistic == _OVER_MEAN or statistic in graph.numbers
 
 
-def _of(subject: Subject, graph: Linked, statistic: str) -> Floats:
+def _of(subject: ComparedGraph, graph: Linked, statistic: str) -> Floats:
     """Return a statistic of the live features; the mean degree is over live features too."""
     name = _DEGREE if statistic == _OVER_MEAN else statistic
     values: Floats = graph.numbers[name][subject.live]
@@ -150,7 +154,7 @@ def _column(rows: Sequence[Sequence[float]], i: int) -> NDArray[np.float64]:
     return np.array([row[i] for row in rows if row], dtype=np.float64)
 
 
-def coverage_rows(a: Subject, b: Subject, partners: Partners) -> list[Row]:
+def coverage_rows(a: ComparedGraph, b: ComparedGraph, partners: Partners) -> list[Row]:
     """Return the shares of matched features and of edges with both ends matched."""
     rows = []
     for side, subject, features in (("A", a, partners.a), ("B", b, partners.b)):
@@ -163,8 +167,8 @@ def coverage_rows(a: Subject, b: Subject, partners: Partners) -> list[Row]:
 
 
 def conserved_rows(
-    a: Subject,
-    b: Subject,
+    a: ComparedGraph,
+    b: ComparedGraph,
     partners: Partners,
     *,
     stratum: Labels,
@@ -263,7 +267,9 @@ def _sizes(panels: Sequence[edges.Panel], r_bins: int) -> list[int]:
     return [round(n) for n in [*total[:3], part[0], *total[3:]]]
 
 
-def community_rows(a: Subject, b: Subject, partners: Partners, *, stratum: Labels) -> list[Row]:
+def community_rows(
+    a: ComparedGraph, b: ComparedGraph, partners: Partners, *, stratum: Labels
+) -> list[Row]:
     """Measure the overlap of communities under the matches; see ``conserved_rows``."""
     x, y = _runs(a.communities, partners.a), _runs(b.communities, partners.b)
     complete = _community_row([(x, y)], stratum, a.settings)
@@ -301,7 +307,11 @@ def _community_row(
 
 
 def _community_halves(
-    a: Subject, b: Subject, both: Sequence[tuple[Any, Any]], partners: Partners, stratum: Labels
+    a: ComparedGraph,
+    b: ComparedGraph,
+    both: Sequence[tuple[Any, Any]],
+    partners: Partners,
+    stratum: Labels,
 ) -> Row:
     """Return the row over halves; halvings without an overlap are excluded from value and null."""
     f, g = partners.a, partners.b

@@ -22,7 +22,7 @@ from analysis.graph_comparison.metrics import (
     distance_rows,
 )
 from analysis.graph_comparison.settings import ComparisonSettings
-from analysis.graph_comparison.subjects import Subject, read_subjects
+from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.graph_comparison.summary import conclude
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
@@ -165,7 +165,7 @@ def compare_pairs(
 
 
 def _compare(
-    a: Subject, b: Subject, partners: Partners | None, missing: str | None, s: ComparisonSettings,
+    a: ComparedGraph, b: ComparedGraph, partners: Partners | None, missing: str | None, s: ComparisonSettings,
     progress: Progress,
 ) -> Comparison:  # fmt: skip
     notes = _notes(a, b)
@@ -209,7 +209,7 @@ def _chosen(s: ComparisonSettings) -> str:
     }[s.matches]
 
 
-def _notes(a: Subject, b: Subject) -> list[str]:
+def _notes(a: ComparedGraph, b: ComparedGraph) -> list[str]:
     notes = []
     wanted = a.settings.halves
     for of, of_halves in ((a.of, a.halves), (b.of, b.halves)):

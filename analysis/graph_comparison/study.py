@@ -14,7 +14,8 @@ from atlas.folder import Sound
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, run_study, usable_saes
+from atlas.study import Found, Study, Task, Workplace, usable_saes
+from atlas.study_runner import run_study
 from ingest.codes.topk_membership import rule_of
 from ingest.match.study import match_name
 

@@ -22,11 +22,11 @@ from atlas.progress import SILENT, Progress
 from ingest.codes.subset_graph import weighted_edges
 from ingest.codes.topk_membership import edges, rule_of
 
-__all__ = ["Subject", "read_subjects"]
+__all__ = ["ComparedGraph", "read_subjects"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ComparedGraph:
     """The graphs of one SAE.
 
     Parameters
@@ -75,7 +75,7 @@ class Subject:
 
 def read_subjects(
     atlas: Atlas, saes: Sequence[str], settings: ComparisonSettings, *, progress: Progress = SILENT
-) -> list[Subject]:
+) -> list[ComparedGraph]:
     """Read the graphs of SAEs at equal numbers of tokens, split documents, and draw nulls.
 
     Parameters
@@ -133,7 +133,7 @@ def _documents(of: CoactivationGraph) -> NDArray[np.int64]:
 
 def _subject(
     atlas: Atlas, of: CoactivationGraph, halvings: Sequence[Halving], s: ComparisonSettings
-) -> Subject:
+) -> ComparedGraph:
     nulls: list[Linked] = []
     half_nulls: list[Linked] = []
     half_tokens: list[int] = []
@@ -145,7 +145,7 @@ def _subject(
             half = document_subset(of.membership, second)
             half_nulls.append(null_linked(half, one, min_count=of.min_count))
         half_tokens = [int(np.isin(of.membership.document, d).sum()) for h in halvings for d in h]
-    return Subject(
+    return ComparedGraph(
         of=of,
         whole=_whole(atlas, of, s.weight),
         halves=[(_half(atlas, of, x, s.weight), _half(atlas, of, y, s.weight)) for x, y in halvings],

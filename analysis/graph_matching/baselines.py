@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.match.align import align
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.cosines import decoders
 from ingest.match.inputs import open_side
 from ingest.text.corpus import Corpus
@@ -61,7 +61,7 @@ def activation_scores(
         return correlations(aligned.a, aligned.b, features)
 
 
-def correlations(a: Rows, b: Rows, features: NDArray[np.int64]) -> Scores:
+def correlations(a: CodeRows, b: CodeRows, features: NDArray[np.int64]) -> Scores:
     """Compute Pearson correlations of selected features of A with all features of B."""
     one, two = (
         csr_array((x.values.astype(np.float64), x.indices.astype(np.int64), x.indptr),

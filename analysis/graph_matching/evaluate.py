@@ -12,7 +12,7 @@ from analysis.graph_matching.graphs import NodeGraph, embedded, propagated
 from analysis.graph_matching.ranks import Ranks, first, rank
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
-from analysis.graph_matching.subject import Subject
+from analysis.graph_matching.subject import MatchedGraphs
 
 __all__ = [
     "METHODS",
@@ -55,7 +55,7 @@ class Scored(NamedTuple):
     tolerance: float
 
 
-def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterator[Scored]:
+def without_anchors(subject: MatchedGraphs, settings: GraphMatchingSettings) -> Iterator[Scored]:
     """Yield the scores of methods without anchors, for the nodes of the truth and live nodes of B."""
     a, b, queries = subject.a, subject.b, subject.truth[:, 0]
     shape = len(queries), len(b.live)
@@ -73,7 +73,7 @@ def without_anchors(subject: Subject, settings: GraphMatchingSettings) -> Iterat
 
 
 def anchored(
-    subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints, alone: bool = False
+    subject: MatchedGraphs, settings: GraphMatchingSettings, *, anchors: Ints, alone: bool = False
 ) -> NDArray[np.float32]:
     """Score the other nodes of the truth against the other live nodes of B, with anchors.
 
@@ -105,7 +105,7 @@ def anchored(
     return of_queries
 
 
-def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Ints,
+def mispaired(subject: MatchedGraphs, settings: GraphMatchingSettings, *, anchors: Ints,
               rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
     """Score by walks alone, with each anchor paired with the partner of another anchor.
 
@@ -122,7 +122,7 @@ def mispaired(subject: Subject, settings: GraphMatchingSettings, *, anchors: Int
 
 
 def _vectors(
-    subject: Subject, settings: GraphMatchingSettings, *, depth: int, frequency: bool
+    subject: MatchedGraphs, settings: GraphMatchingSettings, *, depth: int, frequency: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Compute the vectors of the live nodes of both graphs."""
     one, two = (
@@ -185,7 +185,7 @@ def drawn_anchors(truth: Ints, share: float, *, seed: int, repeat: int = 0) -> N
 
 
 def evaluate(
-    subject: Subject,
+    subject: MatchedGraphs,
     settings: GraphMatchingSettings,
     *,
     shares: Sequence[float],
@@ -234,7 +234,7 @@ def evaluate(
 
 
 def _with_anchors(
-    subject: Subject, settings: GraphMatchingSettings, anchors: Ints, rng: np.random.Generator
+    subject: MatchedGraphs, settings: GraphMatchingSettings, anchors: Ints, rng: np.random.Generator
 ) -> Iterator[Scored]:
     yield Scored(
         "anchors, walks alone", anchored(subject, settings, anchors=anchors, alone=True), TOLERANCE
@@ -246,7 +246,7 @@ def _with_anchors(
 
 
 def _outcome(
-    subject: Subject,
+    subject: MatchedGraphs,
     scored: Scored,
     known: NDArray[np.bool_],
     *,

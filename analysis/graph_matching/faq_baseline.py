@@ -11,7 +11,7 @@ from analysis.graph_matching.graphs import NodeGraph, embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
-from analysis.graph_matching.subject import Subject
+from analysis.graph_matching.subject import MatchedGraphs
 
 __all__ = ["NODES", "Beside", "beside_faq", "faq"]
 
@@ -41,7 +41,7 @@ class Beside:
 
 
 def beside_faq(
-    subject: Subject,
+    subject: MatchedGraphs,
     settings: GraphMatchingSettings,
     *,
     share: float,

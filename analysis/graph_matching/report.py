@@ -12,7 +12,7 @@ from analysis.graph_matching.graphs import embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings, vector_grid, walk_grid
-from analysis.graph_matching.subject import Subject, shared_min_count, subject_of
+from analysis.graph_matching.subject import MatchedGraphs, shared_min_count, subject_of
 from analysis.graph_matching.summary import conclusions
 from analysis.graph_matching.tables import (
     agreement,
@@ -113,7 +113,10 @@ def check_chosen_on(sae_a: str, sae_b: str, settings: GraphMatchingSettings) -> 
 
 
 def report(
-    subjects: Iterable[Subject], settings: GraphMatchingSettings, *, stage: Stage | None = None
+    subjects: Iterable[MatchedGraphs],
+    settings: GraphMatchingSettings,
+    *,
+    stage: Stage | None = None,
 ) -> dict[str, Any]:
     """Evaluate every method on the repeats, and compute the tables.
 
@@ -166,7 +169,7 @@ def report(
     }
 
 
-def _graph_rows(subject: Subject, repeat: int) -> list[Row]:
+def _graph_rows(subject: MatchedGraphs, repeat: int) -> list[Row]:
     return [
         {"repeat": repeat, "side": side, "tokens": g.tokens, "live": len(g.live),
          "edges": len(g.pairs), "isolates": int(np.sum(g.strength[g.live] == 0))}
@@ -175,7 +178,7 @@ def _graph_rows(subject: Subject, repeat: int) -> list[Row]:
 
 
 def choose(
-    subject: Subject, base: GraphMatchingSettings
+    subject: MatchedGraphs, base: GraphMatchingSettings
 ) -> tuple[GraphMatchingSettings, list[Row]]:
     """Return the grid settings with the highest mean reciprocal rank, and rows for all settings.
 

@@ -22,9 +22,9 @@ from atlas.study import (
     Task,
     Workplace,
     check_saes,
-    run_study,
     usable_saes,
 )
+from atlas.study_runner import run_study
 
 __all__ = ["GraphMatchingStudy", "find_counterparts", "report_of_result"]
 

@@ -18,7 +18,7 @@ from ingest.match.settings import MatchSettings
 from ingest.match.study import match_documents
 from ingest.text.corpus import Corpus
 
-__all__ = ["SIGNIFICANT", "Subject", "shared_min_count", "shuffled", "subject_of", "truth_of"]
+__all__ = ["SIGNIFICANT", "MatchedGraphs", "shared_min_count", "shuffled", "subject_of", "truth_of"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -27,7 +27,7 @@ SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class MatchedGraphs:
     """Two graphs and their true counterparts.
 
     Parameters
@@ -58,7 +58,7 @@ class Subject:
             )
 
 
-def shuffled(subject: Subject, *, seed: int, repeat: int = 0) -> Subject:
+def shuffled(subject: MatchedGraphs, *, seed: int, repeat: int = 0) -> MatchedGraphs:
     """Permute the nodes of B at random, so that indices carry no information."""
     label = np.random.default_rng([seed, repeat, 1]).permutation(len(subject.b))
     where = np.argsort(label)
@@ -81,7 +81,7 @@ def subject_of(
     min_count: int = 1,
     others: bool = True,
     progress: Progress = SILENT,
-) -> Subject:
+) -> MatchedGraphs:
     """Compute the graphs and truth of two SAEs from three disjoint sets of documents.
 
     Parameters
@@ -139,7 +139,9 @@ def subject_of(
         cosines = decoder_scores(folder, sae_a, sae_b, features=truth[:, 0], progress=progress)
         if cosines is not None:
             known["decoder cosine"] = cosines
-    return shuffled(Subject(graph_a, graph_b, truth, known, left_out), seed=seed, repeat=repeat)
+    return shuffled(
+        MatchedGraphs(graph_a, graph_b, truth, known, left_out), seed=seed, repeat=repeat
+    )
 
 
 def shared_min_count(folder: Folder, sae_a: str, sae_b: str, *, at_least: int = 1) -> int:

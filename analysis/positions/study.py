@@ -18,7 +18,8 @@ from analysis.positions.settings import PositionSettings
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
+from atlas.study import Found, Study, Task, Workplace, check_saes, usable_saes
+from atlas.study_runner import run_study
 from ingest.codes.store import read_shard, stored_shards
 
 __all__ = ["PositionStudy", "activation_by_position", "by_position"]
@@ -98,7 +99,7 @@ def activation_by_position(
     settings
         Number and seed of the random orders.
     replace, workers, ray, progress
-        See ``atlas.study.run_study``.
+        See ``atlas.study_runner.run_study``.
 
     Returns
     -------

@@ -25,13 +25,13 @@ from ingest.text.tokenization import ContextSettings, tokenize
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Activations", "Reader", "Rows", "keep"]
+__all__ = ["ActivationRows", "Activations", "Reader", "keep"]
 
 #: Tokens in a chunk when all tokens are read.
 AT_ONCE = 8192
 
 
-class Rows(NamedTuple):
+class ActivationRows(NamedTuple):
     """Activations of tokens, float32 (tokens, width), with ids and documents, int64 (tokens,)."""
 
     source: Tensor
@@ -62,21 +62,21 @@ class Activations:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def chunks(self) -> Iterator[Rows]:
+    def chunks(self) -> Iterator[ActivationRows]:
         """Yield all tokens in order, in chunks."""
         for i in range(0, len(self), AT_ONCE):
             yield self.rows(slice(i, i + AT_ONCE))
 
-    def rows(self, which: "slice | NDArray[np.int64]") -> Rows:
+    def rows(self, which: "slice | NDArray[np.int64]") -> ActivationRows:
         """Return selected tokens."""
         source, target, ids = (
             torch.from_numpy(np.array(values[which]))
             for values in (self.source, self.target, self.ids)
         )
-        return Rows(source, target, ids, self.documents[which])
+        return ActivationRows(source, target, ids, self.documents[which])
 
 
-def left(less: Subtraction | None, rows: Rows, *, source: str) -> Tensor:
+def left(less: Subtraction | None, rows: ActivationRows, *, source: str) -> Tensor:
     """Return the input of an SAE: the target minus the subtraction ``less``, if any."""
     return rows.target if less is None else less.apply(rows.target, {source: rows.source}, rows.ids)
 
@@ -101,7 +101,7 @@ class Reader:
     contexts: ContextSettings
     batch_tokens: int
 
-    def stream(self, corpus: Corpus, *, title: str, progress: Progress) -> Iterator[Rows]:
+    def stream(self, corpus: Corpus, *, title: str, progress: Progress) -> Iterator[ActivationRows]:
         """Run the model on documents and yield their tokens batch by batch.
 
         Raises
@@ -124,7 +124,7 @@ class Reader:
                         for hook in (self.source, self.target)
                     )
                     ids = torch.from_numpy(batch.input_ids[batch.keep])
-                    yield Rows(source, target, ids, text.tokens.document[batch.rows])
+                    yield ActivationRows(source, target, ids, text.tokens.document[batch.rows])
                 stage.advance()
 
     def origin(self) -> dict[str, Any]:

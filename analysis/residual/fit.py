@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.residual.activations import Activations, Rows, left
+from analysis.residual.activations import ActivationRows, Activations, left
 from analysis.residual.means import Prior, Sums, TokenTable
 from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.moments import Moments, Stream, joined
@@ -67,7 +67,9 @@ class Fitted:
     constant: int
 
 
-def fit_all(rows: Iterable[Rows], settings: ResidualSettings, *, progress: Progress) -> Fitted:
+def fit_all(
+    rows: Iterable[ActivationRows], settings: ResidualSettings, *, progress: Progress
+) -> Fitted:
     """Fit the map, the principal components and the token means in one pass over tokens.
 
     Memory grows with the number of distinct ids, not with the number of tokens.
@@ -181,7 +183,7 @@ class _Sums:
         self.means = Sums()
         self.target = Stream(0, {})
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: ActivationRows) -> None:
         """Add tokens; the number of a document determines its fold."""
         if not self.maps:
             widths = rows.source.shape[1], rows.target.shape[1]
@@ -217,7 +219,7 @@ class Drawn:
 
 
 def variance(
-    activations: Activations, read: Callable[[Rows], Tensor]
+    activations: Activations, read: Callable[[ActivationRows], Tensor]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and variance of each dimension of a function of the activations.
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from analysis.residual.activations import Rows
+from analysis.residual.activations import ActivationRows
 from analysis.residual.settings import SHRINKAGES
 
 __all__ = ["Prior", "Sums", "TokenTable"]
@@ -48,7 +48,7 @@ class Sums:
         self._counts = torch.zeros(0, 2, dtype=torch.float64)
         self._sources = torch.zeros(0, 0)
 
-    def add(self, rows: Rows, halves: Tensor) -> None:
+    def add(self, rows: ActivationRows, halves: Tensor) -> None:
         """Add tokens; ``halves``, int64 (tokens,), are 0 or 1."""
         each, at = torch.unique(rows.ids, return_inverse=True)
         to = torch.tensor([self._row.setdefault(i, len(self._row)) for i in each.tolist()])

@@ -19,7 +19,7 @@ from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tok
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Counts", "Rows", "Text", "deal"]
+__all__ = ["Counts", "StreamRows", "Text", "deal"]
 
 
 def deal(documents: NDArray[np.int64], *, among: int, number: int, seed: int) -> NDArray[np.int64]:
@@ -47,7 +47,7 @@ def deal(documents: NDArray[np.int64], *, among: int, number: int, seed: int) ->
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class StreamRows:
     """Tokens of one batch, and their activations.
 
     Parameters
@@ -186,7 +186,7 @@ class Text:
 
     def rows(
         self, hooks: Sequence[str], *, title: str, total: int, progress: Progress
-    ) -> Iterator[Rows]:
+    ) -> Iterator[StreamRows]:
         """Run the model over the text and yield its tokens, a batch at a time.
 
         Parameters
@@ -209,7 +209,7 @@ class Text:
                         where = torch.from_numpy(taken).to(self.model.device)
                         selected = {hook: read[hook][where] for hook in hooks}
                         _check(selected, self.model.name)
-                        yield Rows(ids, document, slot, selected)
+                        yield StreamRows(ids, document, slot, selected)
                         stage.advance(len(ids))
 
     def scratch(

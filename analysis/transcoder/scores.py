@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.transcoder.accumulate import Measured
-from analysis.transcoder.activation_stream import Rows, Text, deal
+from analysis.transcoder.activation_stream import StreamRows, Text, deal
 from analysis.transcoder.affine import Fitted, Maps
 from analysis.transcoder.moments import Moments, joined
 from analysis.transcoder.solve import squared_error
@@ -21,7 +21,7 @@ __all__ = [
     "GROUPS",
     "Groups",
     "Held",
-    "Limits",
+    "MapIntervals",
     "Scored",
     "intervals",
     "limits",
@@ -259,7 +259,7 @@ Interval: TypeAlias = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Limits:
+class MapIntervals:
     """95% bootstrap intervals of variance-weighted R², with the same documents for all three.
 
     Parameters
@@ -275,7 +275,7 @@ class Limits:
     difference: Interval = (None, None)
 
 
-def limits(groups: Groups, *, draws: int, seed: int) -> Limits:
+def limits(groups: Groups, *, draws: int, seed: int) -> MapIntervals:
     """Compute intervals by a bootstrap over groups of documents.
 
     Parameters
@@ -294,7 +294,7 @@ def limits(groups: Groups, *, draws: int, seed: int) -> Limits:
     filled = groups.n > 0
     number = int(filled.sum())
     if draws == 0 or number < 2:
-        return Limits()
+        return MapIntervals()
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
     n, error, token_error, squares = (
@@ -303,13 +303,13 @@ def limits(groups: Groups, *, draws: int, seed: int) -> Limits:
     total = squares - ((weights @ groups.sums[filled]) ** 2).sum(1) / n
     some = total > 0
     if not some.any():
-        return Limits()
+        return MapIntervals()
 
     def between(share: NDArray[np.float64]) -> Interval:
         low, high = np.quantile(share[some] / total[some], [0.025, 0.975])
         return float(low), float(high)
 
-    return Limits(
+    return MapIntervals(
         between(total - error), between(total - token_error), between(token_error - error)
     )
 
@@ -360,7 +360,7 @@ def intervals(
     draws: int,
     seed: int,
     progress: Progress,
-) -> dict[str, Limits]:
+) -> dict[str, MapIntervals]:
     """Compute the 95% interval of each target's variance-weighted R², without BOS.
 
     The bootstrap resamples documents, or groups of them if there are more than 512. Maps and
@@ -382,7 +382,7 @@ def intervals(
         Receives the progress.
     """
     if draws == 0:
-        return dict.fromkeys(maps, Limits())
+        return dict.fromkeys(maps, MapIntervals())
     group = deal(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
     sums = {
         target: _Sums(measured, target, [each.to(text.model.device) for each in held])
@@ -413,7 +413,7 @@ class _Sums:
         self._scalars = torch.zeros(GROUPS, 4, dtype=torch.float64)
         self._sums = torch.zeros(GROUPS, len(self._near), dtype=torch.float64)
 
-    def add(self, rows: Rows, group: NDArray[np.int64]) -> None:
+    def add(self, rows: StreamRows, group: NDArray[np.int64]) -> None:
         """Add the tokens of a batch; ``group`` has the group of each token."""
         for slot, where in rows.by_slot():
             fold = slot // 2

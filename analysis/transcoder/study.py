@@ -19,10 +19,10 @@ from analysis.transcoder.adam import Data, adam
 from analysis.transcoder.affine import Affine, Maps, closed_form
 from analysis.transcoder.conclusion import conclusion
 from analysis.transcoder.moments import joined
-from analysis.transcoder.scores import GROUPS, Held, Limits, intervals, scores
+from analysis.transcoder.scores import GROUPS, Held, MapIntervals, intervals, scores
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
-from analysis.transcoder.subjects import Subject, subjects
+from analysis.transcoder.subjects import MappedModel, subjects
 from analysis.transcoder.token_means import TokenSums
 from atlas.atomic_files import discard
 from atlas.errors import BadInput, OutOfRoom
@@ -32,7 +32,8 @@ from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.schema import arrow_schema
 from atlas.settings import settings_of
-from atlas.study import Found, Study, Task, Workplace, run_study
+from atlas.study import Found, Study, Task, Workplace
+from atlas.study_runner import run_study
 from atlas.temp_storage import check_room
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
@@ -178,7 +179,7 @@ class TranscoderStudy(Study):
     tokenizer: object | None = None
     device: str = "auto"
     memory: int = 2 * 2**30
-    _subjects: dict[str, Subject] = field(default_factory=dict, init=False)
+    _subjects: dict[str, MappedModel] = field(default_factory=dict, init=False)
 
     @contextmanager
     def opening(self, path: Path) -> Iterator[Folder]:
@@ -236,7 +237,7 @@ class TranscoderStudy(Study):
             tables=(part.manifest.tables, part.table),
         )  # fmt: skip
 
-    def _open(self, subject: Subject, hooks: Sequence[str]) -> LanguageModel:
+    def _open(self, subject: MappedModel, hooks: Sequence[str]) -> LanguageModel:
         return subject.open(hooks=hooks, tokenizer=self.tokenizer, device=self.device)
 
     def _work(self, name: str, at: Workplace) -> "_Work":
@@ -253,7 +254,7 @@ class _MapTask(Task):
 
 
 def _hooks(
-    source: str, targets: Sequence[str], subject: Subject, settings: TranscoderSettings
+    source: str, targets: Sequence[str], subject: MappedModel, settings: TranscoderSettings
 ) -> list[str]:
     name, layers = subject.model["name"], subject.model["layers"]
     every = [f"blocks.{i}.hook_resid_post" for i in range(layers)]
@@ -278,7 +279,7 @@ class _Work:
     """The maps from one source of one model."""
 
     at: Workplace
-    subject: Subject
+    subject: MappedModel
     source: str
     settings: TranscoderSettings
     documents: NDArray[np.int64] | None
@@ -498,7 +499,9 @@ class _Work:
             found.append(_Group(tuple(some), sums, in_file=needed(some) + sums > self.memory))
         return found
 
-    def _found(self, model: LanguageModel, target: str, scored: "_Scored", limits: Limits) -> Found:
+    def _found(
+        self, model: LanguageModel, target: str, scored: "_Scored", limits: MapIntervals
+    ) -> Found:
         edge = dict(scored.properties) | {
             "source": scored.affine.source, "target": scored.affine.target,
             "run": self.run_name, "method": self.settings.method, "corpus": self.corpus_id,

@@ -22,7 +22,7 @@ from ingest.text.tokenization import ContextSettings, check_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Subject", "subjects"]
+__all__ = ["MappedModel", "subjects"]
 
 #: Default length of contexts without an SAE.
 CONTEXT = 256
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class MappedModel:
     """A model to map.
 
     Parameters
@@ -96,7 +96,7 @@ def subjects(
     like: str | None,
     tokenizer: object | None,
     progress: Progress,
-) -> list[Subject]:
+) -> list[MappedModel]:
     """Select the models to map.
 
     A passed model is a model of the atlas if its weights and tokenizer are equal, whatever its
@@ -130,7 +130,7 @@ def subjects(
     """
     layout = _Layout(sound, like)
     known = {each.model["name"]: each for each in _known(sound, layout)}
-    found: dict[str, Subject] = {}
+    found: dict[str, MappedModel] = {}
     for one in given:
         opened, source, named = _open_embedding(one, layout.dtype, tokenizer)
         each = _same(opened, known, named) or _new(opened, known, layout, progress)
@@ -174,7 +174,7 @@ class _Layout:
         return ContextSettings(size, prepend_bos=contexts.prepend_bos and bos), batch
 
 
-def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
+def _known(sound: Sound, layout: _Layout) -> Iterator[MappedModel]:
     """Yield the models of the atlas: those that SAEs read, then those that were only mapped."""
     seen = set()
     for name in sound.saes:
@@ -182,7 +182,7 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
         if own.model["name"] not in seen:
             seen.add(own.model["name"])
             like = layout.like if layout.requested and layout.like is not None else own
-            yield Subject(
+            yield MappedModel(
                 own.model, f"{name} was ingested", like.contexts, like.batch_tokens,
                 parameters=own.parameters,
             )  # fmt: skip
@@ -193,7 +193,7 @@ def _known(sound: Sound, layout: _Layout) -> Iterator[Subject]:
             if row["name"] not in seen:
                 seen.add(row["name"])
                 digests = stored_digests((p.manifest for p in sound.parts.values()), row["name"])
-                yield Subject(
+                yield MappedModel(
                     row, "its maps were computed", *layout.of(longest, bos), parameters=digests
                 )
 
@@ -220,7 +220,9 @@ def _takes(opened: LanguageModel) -> tuple[int | None, bool]:
     return longest, opened.tokenizer.bos_token_id is not None
 
 
-def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> Subject | None:
+def _same(
+    opened: LanguageModel, known: Mapping[str, MappedModel], named: bool
+) -> MappedModel | None:
     """Return the equal model of the atlas, if any; if a name was passed, with this name."""
     same = [
         each
@@ -234,8 +236,8 @@ def _same(opened: LanguageModel, known: Mapping[str, Subject], named: bool) -> S
 
 
 def _new(
-    opened: LanguageModel, known: Mapping[str, Subject], layout: _Layout, progress: Progress
-) -> Subject:
+    opened: LanguageModel, known: Mapping[str, MappedModel], layout: _Layout, progress: Progress
+) -> MappedModel:
     """Return a new model; raise an error if the atlas has another model of that name."""
     if other := known.get(opened.name):
         what = (
@@ -258,4 +260,4 @@ def _new(
         f"No SAE of this atlas reads {opened.name}; its contexts have {contexts.context_size} tokens"
         f"{begins}{as_for}."
     )
-    return Subject(row | {"tokenizer": opened.tokenizer_key}, "it was passed", contexts, batch)
+    return MappedModel(row | {"tokenizer": opened.tokenizer_key}, "it was passed", contexts, batch)

@@ -15,7 +15,7 @@ from atlas.folder import Folder
 from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from ingest.codes.store import count_rows
 from ingest.model.site_tables import site_tables
-from ingest.reduce.protocol import Reduction, State, Subject
+from ingest.reduce.protocol import ReducedSae, Reduction, State
 from ingest.sae.info import neuronpedia_url
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class PartWriter:
         finals: Sequence[State],
         *,
         sae: Part,
-        subject: Subject,
+        subject: ReducedSae,
     ) -> Part:
         """Write the part of a reduction of an SAE."""
         settings = asdict(reduction)  # type: ignore[call-overload]

@@ -23,7 +23,7 @@ from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.shard_runner import ShardRunner
 from ingest.forward.shards import Piece, empty_states, encode_batch, join_pieces
 from ingest.reduce import on_codes
-from ingest.reduce.protocol import Sizes, State, Subject
+from ingest.reduce.protocol import ReducedSae, Sizes, State
 from ingest.reduce.runner import plan_all, reduce_shards
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.tokenization import Batch, TokenizedBlock, token_texts, tokenize
@@ -350,7 +350,7 @@ class _Sae:
         model = self.work.group.model
         texts = partial(token_texts, model.tokenizer)
         info = self.sae.info
-        subject = Subject(info.name, info.d_sae, model.tokenizer_key, texts)
+        subject = ReducedSae(info.name, info.d_sae, model.tokenizer_key, texts)
         number, began = 0, self.clock()
         for reduction in on_codes(self.work.settings):
             with placed_folder(self.scratch / "part") as unfinished:

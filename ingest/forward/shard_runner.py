@@ -21,7 +21,7 @@ from ingest.forward.shards import (
     shard_blocks,
 )
 from ingest.reduce import on_activations, on_codes
-from ingest.reduce.protocol import CodeReduction, Sizes, State, Subject
+from ingest.reduce.protocol import CodeReduction, ReducedSae, Sizes, State
 from ingest.reduce.runner import fold_shard, plan_all, reduce_shards
 from ingest.sae.autoencoder import Autoencoder
 from ingest.settings import Settings
@@ -226,8 +226,8 @@ def reduce_again(
         )
 
 
-def _subject(sae: Autoencoder, delivery: PartWriter, texts: Texts) -> Subject:
-    return Subject(sae.info.name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
+def _subject(sae: Autoencoder, delivery: PartWriter, texts: Texts) -> ReducedSae:
+    return ReducedSae(sae.info.name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
 
 
 def _reduce(

@@ -26,7 +26,7 @@ from atlas.errors import Mismatch
 from ingest.codes.store import Block, Tokens, read_shard
 from ingest.codes.topk_membership import of_documents
 from ingest.compilation import compiled
-from ingest.match.aligned_codes import Aligned, Rows, Units
+from ingest.match.aligned_codes import Aligned, CodeRows, Units
 from ingest.text.corpus import Corpus, Document
 
 __all__ = ["Words", "align", "find_words"]
@@ -369,8 +369,8 @@ class _Side:
         self._values.add(values)
         self._entries += len(indices)
 
-    def rows(self, d_sae: int) -> Rows:
-        return Rows(self._indptr.array(), self._indices.array(), self._values.array(), d_sae)
+    def rows(self, d_sae: int) -> CodeRows:
+        return CodeRows(self._indptr.array(), self._indices.array(), self._values.array(), d_sae)
 
 
 class _Result:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Aligned", "Rows", "Units"]
+__all__ = ["Aligned", "CodeRows", "Units"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Rows:
+class CodeRows:
     """An SAE's codes over all units, in compressed sparse row format, possibly memory-mapped.
 
     Parameters
@@ -76,6 +76,6 @@ class Aligned:
 
     alignment: str
     units: Units
-    a: Rows
-    b: Rows
+    a: CodeRows
+    b: CodeRows
     left_out: Mapping[str, int] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from atlas.errors import Mismatch, OutOfRoom
 from ingest.compilation import in_threads
 from ingest.match import kernels
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.pairs import Features, Pairs, codes, features, fixed, pairs_of
 
 __all__ = ["Correlation"]
@@ -69,8 +69,8 @@ class Correlation:
     and reused by all calls.
     """
 
-    a: Rows
-    b: Rows
+    a: CodeRows
+    b: CodeRows
     best: int
     min_joint: int
     memory: int

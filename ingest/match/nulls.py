@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from atlas.progress import Stage
 from ingest.match import kernels
-from ingest.match.aligned_codes import Rows, Units
+from ingest.match.aligned_codes import CodeRows, Units
 from ingest.match.correlate import Correlation
 from ingest.match.pairs import Features, Pairs, codes, fixed
 from ingest.match.pooling import End, claims
@@ -327,7 +327,7 @@ def _maxima(correlation: Correlation, draws: _Draws, stage: Stage | None) -> tup
     return best_a, best_b
 
 
-def _share_on(units: Ints, rows: Rows, every: Features) -> Floats:
+def _share_on(units: Ints, rows: CodeRows, every: Features) -> Floats:
     """Return the share of each feature's activations on these units; 0 if it is never active."""
     count, *_ = kernels.totals(codes(rows), fixed(units), rows.d_sae)
     return np.divide(count, every.count, out=np.zeros(len(count)), where=every.count > 0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.match import kernels
-from ingest.match.aligned_codes import Rows
+from ingest.match.aligned_codes import CodeRows
 from ingest.match.kernels import Lists
 
 __all__ = ["Features", "Pairs", "codes", "features", "fixed", "pairs_of"]
@@ -50,7 +50,9 @@ class Features:
         return np.divide(1.0, np.sqrt(self.m2), out=np.zeros(len(self.m2)), where=self.eligible)
 
 
-def features(rows: Rows, units: Ints, *, min_count: int, allowed: Mask | None = None) -> Features:
+def features(
+    rows: CodeRows, units: Ints, *, min_count: int, allowed: Mask | None = None
+) -> Features:
     """Compute the activation counts and centred moments of all features over some units.
 
     Parameters
@@ -76,7 +78,7 @@ def features(rows: Rows, units: Ints, *, min_count: int, allowed: Mask | None = 
     return Features(count, mean, rest, m2, eligible if allowed is None else eligible & allowed)
 
 
-def codes(rows: Rows) -> kernels.Codes:
+def codes(rows: CodeRows) -> kernels.Codes:
     """Return an SAE's codes in the form that the compiled loops accept."""
     return fixed(rows.indptr), fixed(rows.indices), fixed(rows.values)
 

@@ -17,7 +17,8 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, Workplace, check_saes, run_study
+from atlas.study import Found, Study, Task, Workplace, check_saes
+from atlas.study_runner import run_study
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, compare
 from ingest.match.settings import MatchSettings

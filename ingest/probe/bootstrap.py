@@ -16,7 +16,7 @@ from ingest.probe.probe_data import Occurrences
 from ingest.probe.scores import balanced_accuracy
 from ingest.probe.token_baselines import Decision
 
-__all__ = ["CLUSTERS", "Limits", "Resample", "clusters", "limits"]
+__all__ = ["CLUSTERS", "Intervals", "Resample", "clusters", "limits"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ _LOW, _HIGH = 0.025, 0.975
 
 
 @dataclass(frozen=True, eq=False)
-class Limits:
+class Intervals:
     """The 95% interval of each feature.
 
     Parameters
@@ -47,7 +47,7 @@ class Limits:
     draws: NDArray[np.float32]
 
     @classmethod
-    def none(cls, features: int, *, draws: int = 0) -> "Limits":
+    def none(cls, features: int, *, draws: int = 0) -> "Intervals":
         """Return undefined limits (NaN)."""
         nan = np.full(features, np.nan)
         return cls(nan, nan, np.full((draws, features), np.nan, np.float32))
@@ -82,7 +82,7 @@ def limits(
     negatives: Floats,
     draws: int,
     seed: int,
-) -> Limits:
+) -> Intervals:
     """Return the interval between the 2.5% and 97.5% quantiles over draws of clusters.
 
     Parameters
@@ -109,7 +109,7 @@ def limits(
     number, features = positives.shape
     alone = ((positives > 0).sum(axis=0) < 2) | ((negatives > 0).sum(axis=0) < 2)
     if draws == 0 or alone.all():
-        return Limits.none(features, draws=draws)
+        return Intervals.none(features, draws=draws)
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
     scores = balanced_accuracy(
@@ -121,7 +121,7 @@ def limits(
     scores[:, alone] = np.nan
     drawn = scores.astype(np.float32)
     scores.sort(axis=0)  # NaN last
-    return Limits(_quantile(scores, _LOW), _quantile(scores, _HIGH), drawn)
+    return Intervals(_quantile(scores, _LOW), _quantile(scores, _HIGH), drawn)
 
 
 def _quantile(ordered: Floats, share: float) -> Floats:
@@ -181,7 +181,7 @@ class Resample:
         *,
         row: NDArray[np.int64],
         active: Occurrences,
-    ) -> Limits:
+    ) -> Intervals:
         """Return the interval of balanced accuracy of predictions by row.
 
         Parameters
@@ -209,7 +209,7 @@ class Resample:
         *,
         key: NDArray[np.int64],
         active: Occurrences,
-    ) -> Limits:
+    ) -> Intervals:
         """Return the interval of balanced accuracy of a function of a key; see ``of_rows``."""
         return self._limits(
             decision.at(key[active.token], active.feature),
@@ -224,7 +224,7 @@ class Resample:
         predicted: NDArray[np.floating],
         active: Occurrences,
         features: int,
-    ) -> Limits:
+    ) -> Intervals:
         cell = self._cluster[active.token] * features + active.feature
         size = self.clusters * features
         shape = (self.clusters, features)

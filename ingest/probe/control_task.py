@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csc_array, csr_array
 
 from ingest.probe.probe_data import ProbeData
-from ingest.probe.site_design import Counts, Dense, Rows, SiteDesign
+from ingest.probe.site_design import Counts, Dense, ProbedRows, SiteDesign
 from ingest.probe.train_val_counts import Sides, natural
 
 __all__ = ["ControlTask", "Task", "control_positives", "permuted", "shuffled_positives"]
@@ -191,8 +191,8 @@ class ControlTask:
         data: ProbeData,
         train: NDArray[np.bool_],
         *,
-        fitted: Rows,
-        scored: Rows,
+        fitted: ProbedRows,
+        scored: ProbedRows,
         seed: int,
     ) -> None:
         self._site, self._data, self._train = site, data, train
@@ -231,7 +231,9 @@ class ControlTask:
             scored = rest[0], rest[1]
         return Task(drawn, scored, self._seen(drawn[0] + drawn[1]))
 
-    def _of_rows(self, expected: Any, *, by_type: Counts, by_row: Counts, rows: Rows) -> Dense:
+    def _of_rows(
+        self, expected: Any, *, by_type: Counts, by_row: Counts, rows: ProbedRows
+    ) -> Dense:
         """Distribute the expected positives of each token id over the rows of that id."""
         ids = self._site.row_type[rows.numbers]
         tokens = by_row.occurrences[rows.numbers, None].astype(np.float64)

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from ingest.probe.bootstrap import Limits, Resample
+from ingest.probe.bootstrap import Intervals, Resample
 from ingest.probe.control_task import ControlTask, shuffled_positives
 from ingest.probe.probe_data import Occurrences, ProbeData
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.site_design import Counts, Rows, SiteDesign
+from ingest.probe.site_design import Counts, ProbedRows, SiteDesign
 from ingest.probe.solver.preconditioner import Spectrum, spectrum
 from ingest.probe.solver.solve import Solution, margins, solve
 from ingest.probe.token_baselines import best, confusion, table
@@ -106,9 +106,9 @@ class ActiveProbe:
         share = s.train_share if self._rest else None
         return subsampled(self._train, active, features=features, share=share, seed=s.seed)
 
-    def _rows(self, side: NDArray[np.bool_]) -> Rows:
+    def _rows(self, side: NDArray[np.bool_]) -> ProbedRows:
         number = np.unique(self._site.row[side])
-        return Rows(self._site.design.take(number), number)
+        return ProbedRows(self._site.design.take(number), number)
 
     def _fit(self, train: Counts, validation: Counts) -> tuple[Margins, Columns]:
         """Train and score the probes; return the margins of validation rows and the scores."""
@@ -230,7 +230,7 @@ class ActiveProbe:
         seen = seen if task.seen is None else task.seen
         return confusion_of(z, *(x * seen for x in task.scored)).balanced_accuracy
 
-    def _verdicts(self, limits: dict[str, Limits], scores: Columns) -> Columns:
+    def _verdicts(self, limits: dict[str, Intervals], scores: Columns) -> Columns:
         judged = judge(
             probe=scores["balanced_accuracy"], probe_limits=limits["probe"],
             table=scores["token_table"], table_limits=limits["table"],
@@ -244,9 +244,9 @@ class ActiveProbe:
             return {name: np.full_like(words, None) for name, words in columns.items()}
         return columns
 
-    def _limits(self, sides: Sides, z: Margins) -> dict[str, Limits]:
+    def _limits(self, sides: Sides, z: Margins) -> dict[str, Intervals]:
         if sides.drawn is not None:  # sampled tokens differ between features: no interval
-            return dict.fromkeys(("probe", "table", "ceiling"), Limits.none(sides.features))
+            return dict.fromkeys(("probe", "table", "ceiling"), Intervals.none(sides.features))
         data, site, resample = self._data, self._site, self._resample
         active = sides.active.take(~self._train[sides.active.token])
         predicted = np.zeros((site.design.rows, sides.features), dtype=np.float32)

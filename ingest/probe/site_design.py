@@ -9,7 +9,7 @@ from scipy.sparse import csc_array
 
 from ingest.probe.solver.design import Design
 
-__all__ = ["Counts", "Dense", "Rows", "SiteDesign", "root_mean_square"]
+__all__ = ["Counts", "Dense", "ProbedRows", "SiteDesign", "root_mean_square"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ Dense: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ProbedRows:
     """A subset of the rows of a site.
 
     Parameters

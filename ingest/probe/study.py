@@ -15,7 +15,8 @@ from atlas.progress import SILENT, Progress
 from atlas.results import Result as StudyResult
 from atlas.results import Results
 from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, Workplace, check_saes, run_study, usable_saes
+from atlas.study import Found, Study, Task, Workplace, check_saes, usable_saes
+from atlas.study_runner import run_study
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -26,7 +27,7 @@ from ingest.probe.schedule import Result, probe_all
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
-from ingest.probe.subject import Subject, check_same, open_subject
+from ingest.probe.subject import ProbedSae, check_same, open_subject
 from ingest.sae.record import reopen_model
 from ingest.text.corpus import Corpus
 
@@ -193,7 +194,7 @@ class ProbeStudy(Study):
             tables=(part.manifest.tables, part.table),
         )  # fmt: skip
 
-    def _open(self, subject: Subject, hooks: Sequence[str], at: Workplace) -> LanguageModel:
+    def _open(self, subject: ProbedSae, hooks: Sequence[str], at: Workplace) -> LanguageModel:
         opened = reopen_model(
             subject, self.model, hooks=hooks, tokenizer=self.tokenizer, device=self.device
         )
@@ -208,21 +209,21 @@ def _names(at: Workplace, saes: Sequence[str] | None) -> list[str]:
     return list(usable_saes(at.sound, ("codes",), what="A probe", progress=at.progress))
 
 
-def _groups(at: Workplace, names: Sequence[str]) -> list[list[Subject]]:
+def _groups(at: Workplace, names: Sequence[str]) -> list[list[ProbedSae]]:
     """Return the SAEs in groups that share one run of one model."""
-    groups: dict[object, list[Subject]] = {}
+    groups: dict[object, list[ProbedSae]] = {}
     for name in names:
         subject = open_subject(at.folder, at.sound, name)
         groups.setdefault(_model_run(subject), []).append(subject)
     return list(groups.values())
 
 
-def _model_run(subject: Subject) -> str:
+def _model_run(subject: ProbedSae) -> str:
     """Return a key of the model run that an SAE needs."""
     return repr((subject.model["name"], subject.contexts, subject.batch_tokens))
 
 
-def _task(subject: Subject, hook: str, run: Run) -> Task:
+def _task(subject: ProbedSae, hook: str, run: Run) -> Task:
     return Task(
         _part_name(subject.name, hook, run), (subject.name,), run.settings,
         made_from=(subject.sae.manifest.key,), reads=(f"codes/{subject.name}",),
@@ -250,7 +251,7 @@ def _check_other_text(other: _Other, own: Folder) -> None:
         )
 
 
-def _hooks(sites: Sequence[str], subject: Subject) -> list[str]:
+def _hooks(sites: Sequence[str], subject: ProbedSae) -> list[str]:
     layers = subject.model["layers"]
     every = [EMBEDDING, *(f"blocks.{i}.hook_resid_post" for i in range(layers))]
     hooks = [hook for site in sites for hook in (every if site == ALL else [site])]
@@ -285,8 +286,8 @@ class _Work:
     memory: int
 
     def results(
-        self, subjects: Sequence[Subject], requested: set[tuple[str, str]]
-    ) -> Iterator[tuple[Subject, Result]]:
+        self, subjects: Sequence[ProbedSae], requested: set[tuple[str, str]]
+    ) -> Iterator[tuple[ProbedSae, Result]]:
         """Yield each run of each SAE at each requested site."""
         designs: dict[str, Design] = {}
         first: ProbeData | None = None
@@ -305,7 +306,7 @@ class _Work:
                     for result in self._probed(subject, data, site):
                         yield subject, result
 
-    def _probed(self, subject: Subject, data: ProbeData, site: SiteDesign) -> Iterator[Result]:
+    def _probed(self, subject: ProbedSae, data: ProbeData, site: SiteDesign) -> Iterator[Result]:
         info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
             data, [site], sae=subject.name, model=self.model.name, settings=self.settings,
@@ -313,7 +314,7 @@ class _Work:
             progress=self.at.progress,
         )  # fmt: skip
 
-    def _data(self, subject: Subject) -> ProbeData:
+    def _data(self, subject: ProbedSae) -> ProbeData:
         texts = [subject.shards]
         if self.other is not None:
             validation = open_subject(self.other.folder, self.other.sound, subject.name)
@@ -321,7 +322,7 @@ class _Work:
             texts.append(validation.shards)
         return ProbeData(texts, d_sae=int(subject.row["d_sae"]), first=self.settings.tokens)
 
-    def _designs(self, data: ProbeData, subject: Subject) -> dict[str, Design]:
+    def _designs(self, data: ProbeData, subject: ProbedSae) -> dict[str, Design]:
         vectors: dict[str, Any] = {}
         if EMBEDDING in self.hooks:
             vectors[EMBEDDING] = by_id(self.model, data.ids)
@@ -350,7 +351,7 @@ class _Work:
             return SiteDesign(hook, design, data.type, np.arange(len(data.ids)), at_embedding=True)
         return SiteDesign(hook, design, np.arange(len(data)), data.type, at_embedding=False)
 
-    def found(self, subject: Subject, result: Result) -> Found:
+    def found(self, subject: ProbedSae, result: Result) -> Found:
         """Return the tables and sources that the part of a run stores."""
         sources: dict[str, Any] = {
             "left_out": result.left_out, "validated": {"documents": result.documents},

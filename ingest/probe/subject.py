@@ -9,11 +9,11 @@ from atlas.parts import differ
 from ingest.codes.store import stored_shards
 from ingest.sae.record import SaeRecord, open_sae_record
 
-__all__ = ["Subject", "check_same", "open_subject"]
+__all__ = ["ProbedSae", "check_same", "open_subject"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject(SaeRecord):
+class ProbedSae(SaeRecord):
     """An SAE to be probed.
 
     Parameters
@@ -25,7 +25,7 @@ class Subject(SaeRecord):
     shards: list[Path]
 
 
-def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
+def open_subject(folder: Folder, sound: Sound, name: str) -> ProbedSae:
     """Open the codes and the record of an SAE for probing.
 
     Raises
@@ -39,10 +39,10 @@ def open_subject(folder: Folder, sound: Sound, name: str) -> Subject:
     """
     ingested = open_sae_record(sound, name)
     shards = stored_shards(folder, sound, name, what=f"A probe of {name}")
-    return Subject(**vars(ingested), shards=shards)
+    return ProbedSae(**vars(ingested), shards=shards)
 
 
-def check_same(subject: Subject, counterpart: Subject, *, where: Path) -> None:
+def check_same(subject: ProbedSae, counterpart: ProbedSae, *, where: Path) -> None:
     """Check that an SAE and its model are the same in two atlases.
 
     Raises

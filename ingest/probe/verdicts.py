@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.probe.bootstrap import Limits
+from ingest.probe.bootstrap import Intervals
 
 __all__ = ["Judged", "judge"]
 
@@ -36,11 +36,11 @@ class Judged:
 def judge(
     *,
     probe: Floats,
-    probe_limits: Limits,
+    probe_limits: Intervals,
     table: Floats,
-    table_limits: Limits,
+    table_limits: Intervals,
     ceiling: Floats,
-    ceiling_limits: Limits,
+    ceiling_limits: Intervals,
     position: Floats,
     bigram: Floats,
     tau: float,

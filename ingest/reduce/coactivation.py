@@ -13,7 +13,7 @@ from ingest.codes.store import Block
 from ingest.reduce import pair_counting, sorted_pair_counts
 from ingest.reduce.arrays import Arrays
 from ingest.reduce.arrow_columns import graph_table, keys, nullable
-from ingest.reduce.protocol import Plan, Sizes, Subject, Table
+from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -263,7 +263,7 @@ class Coactivation:
             sorted_pair_counts.join(a, b)
         return a
 
-    def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
+    def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the CO_ACTIVATES edges, sorted by both features."""
         for state in finals:
             self._end(state)

@@ -16,7 +16,7 @@ from ingest.codes.store import Block
 from ingest.reduce import top_k
 from ingest.reduce.arrays import Arrays, ranks
 from ingest.reduce.arrow_columns import graph_table, keys
-from ingest.reduce.protocol import Plan, Sizes, Subject, Table
+from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import CodeReduction
@@ -28,7 +28,7 @@ _AT_ONCE = 1 << 16
 
 
 def tables(
-    kind: str, finals: Sequence[Arrays], subject: Subject, *, fifths: int
+    kind: str, finals: Sequence[Arrays], subject: ReducedSae, *, fifths: int
 ) -> Iterator[Table]:
     """Yield the Example nodes and the SHOWN_BY edges.
 
@@ -103,7 +103,7 @@ def _rows(finals: Sequence[Arrays], source: NDArray[np.int64], slot: NDArray[np.
 class _Vocabulary:
     """The texts of the tokens that occur, each decoded once."""
 
-    def __init__(self, finals: Sequence[Arrays], subject: Subject) -> None:
+    def __init__(self, finals: Sequence[Arrays], subject: ReducedSae) -> None:
         used = [state["tokens"][: state["used"][0]] for state in finals]
         seen = np.zeros(1 + max((t.max() for t in used if t.size), default=0), dtype=np.bool_)
         for tokens in used:
@@ -209,7 +209,7 @@ class Examples:
         top_k.join(a, b, n=self.sample if "max" in a else self.n)
         return a
 
-    def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
+    def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the Example nodes and the SHOWN_BY edges: the top, then fifths 1 to 5."""
         return tables(self.name, finals, subject, fifths=FIFTHS)
 

@@ -12,7 +12,7 @@ from atlas.errors import BadActivations
 from ingest.reduce.arrays import Arrays
 from ingest.reduce.arrow_columns import graph_table, nullable
 from ingest.reduce.moments import Moments
-from ingest.reduce.protocol import Plan, Sizes, Subject, Table
+from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ class Fidelity:
         a["residual"] = a["residual"] + b["residual"]
         return a
 
-    def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
+    def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the SAE's FVU, and the statistics of each dimension."""
         (state,) = finals
         moments = Moments.of(state)

@@ -26,10 +26,10 @@ __all__ = [
     "ActivationReduction",
     "CodeReduction",
     "Plan",
+    "ReducedSae",
     "Reduction",
     "Sizes",
     "State",
-    "Subject",
     "Table",
 ]
 
@@ -71,7 +71,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ReducedSae:
     """The SAE that tables describe, with the names that are used in keys.
 
     Parameters
@@ -128,7 +128,7 @@ class Reduction(Protocol):
     def merge(self, a: State, b: State) -> State:
         """Return the state of a's blocks followed by b's; either may be consumed."""
 
-    def tables(self, finals: Sequence[State], subject: Subject) -> Iterable[Table]:
+    def tables(self, finals: Sequence[State], subject: ReducedSae) -> Iterable[Table]:
         """Compute the tables from the final state of each pass."""
 
 

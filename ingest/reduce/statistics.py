@@ -13,7 +13,7 @@ from ingest.codes.store import Block
 from ingest.reduce.arrays import Arrays
 from ingest.reduce.arrow_columns import graph_table, keys, nullable
 from ingest.reduce.moments import Moments
-from ingest.reduce.protocol import Plan, Sizes, Subject, Table
+from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import CodeReduction
@@ -95,7 +95,7 @@ class Statistics:
         _add_histogram(a, b["histogram"], int(b["lowest"][0]))
         return a
 
-    def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
+    def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the columns of Feature and SAE, and the histogram."""
         (state,) = finals
         moments = Moments.of(state)

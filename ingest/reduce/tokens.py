@@ -15,7 +15,7 @@ from ingest.reduce import sorted_pair_counts
 from ingest.reduce.arrays import Arrays, ranks
 from ingest.reduce.arrow_columns import graph_table, keys, nullable
 from ingest.reduce.pairs import token_run
-from ingest.reduce.protocol import Plan, Sizes, Subject, Table
+from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import CodeReduction
@@ -107,7 +107,7 @@ class TokenCounts:
         sorted_pair_counts.join(a, b)
         return a
 
-    def tables(self, finals: Sequence[Arrays], subject: Subject) -> Iterator[Table]:
+    def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the Token nodes, the FIRES_ON edges, and the top token and wordless share."""
         for state in finals:
             _cut(state, self._top)
@@ -155,7 +155,7 @@ class TokenCounts:
 
 
 def _tokens(
-    which: NDArray[np.int64], named: NDArray[np.int64], *, texts: Sequence[str], subject: Subject
+    which: NDArray[np.int64], named: NDArray[np.int64], *, texts: Sequence[str], subject: ReducedSae
 ) -> Table:
     """Return the Token nodes of some of the named tokens."""
     columns = {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from atlas.errors import UnknownName
 from atlas.progress import SILENT, Progress
 from ingest.codes.store import Block
-from ingest.match.aligned_codes import Rows, Units
+from ingest.match.aligned_codes import CodeRows, Units
 from ingest.synthetic.activation_patterns import ActivationPattern, plant
 from ingest.synthetic.settings import KINDS, PlantedSettings
 from ingest.synthetic.text import PlantedText, Stretch
@@ -89,11 +89,11 @@ class Planted:
         name = self._checked(sae)
         return (self._block(name, number) for number in range(self.text.blocks))
 
-    def rows(self, sae: str) -> Rows:
+    def rows(self, sae: str) -> CodeRows:
         """Return an SAE's codes in memory."""
         blocks = list(self.blocks(sae))
         active = [np.diff(block.indptr) for block in blocks]
-        return Rows(
+        return CodeRows(
             np.concatenate([[0], np.cumsum(np.concatenate(active))]).astype(np.int64),
             np.concatenate([block.indices for block in blocks]),
             np.concatenate([block.values for block in blocks]),

@@ -17,7 +17,7 @@ from ingest.forward.shard_runner import reduce_again
 from ingest.forward.shards import Group, shard_blocks
 from ingest.model.language_model import Site
 from ingest.reduce import on_activations, on_codes
-from ingest.reduce.protocol import Sizes, Subject
+from ingest.reduce.protocol import ReducedSae, Sizes
 from ingest.sae.info import SaeInfo
 from ingest.settings import Settings
 from ingest.synthetic.settings import PlantedSettings
@@ -90,7 +90,7 @@ def _write_sae(
     )
     # No activations were read, so the parts of activations have 0 tokens.
     none = Sizes(sae.info.d_in, sae.info.d_sae, tokens=0, l0=0, vocabulary=0, codes_kept=True)
-    subject = Subject(name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
+    subject = ReducedSae(name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
     for reduction in on_activations():
         delivery.reduction(reduction, [reduction.start(none)], sae=part, subject=subject)
 
