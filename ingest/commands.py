@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -149,6 +149,7 @@ def ingest(
 @settings_options(MatchSettings)
 @click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
               help="Memory in addition to the lists of matches; less means more passes over the codes.")  # fmt: skip
+@worker_options
 @click.option("--replace", is_flag=True, help="Match again pairs that are already matched.")
 @atlas_option
 @shared_options
@@ -158,6 +159,8 @@ def match(
     stale: bool,
     memory: float,
     replace: bool,
+    workers: int,
+    ray: str | None,
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -184,7 +187,7 @@ def match(
     settings = MatchSettings(**chosen_settings(MatchSettings, options))
     rows = match_saes(
         folder_of(which_atlas(where)), saes or None, settings=settings, memory=int(memory * 2**30),
-        stale=stale, replace=replace, progress=make_progress(quiet=quiet),
+        stale=stale, replace=replace, workers=workers, ray=ray, progress=make_progress(quiet=quiet),
     )  # fmt: skip
     shown = ("a", "b", "alignment", "tokens", "matches", "mutual", "one_to_one", "significant",
              "beyond_token", "undecided", "best_ab", "null_best_ab", "token_null_best_ab",

@@ -389,3 +389,13 @@ def test_the_command_needs_exactly_one_selection(copied, words):
     done = CliRunner().invoke(command(), ["match", *words, "--atlas", str(copied)])
     assert done.exit_code != 0
     assert "exactly one of" in str(done.exception or done.output)
+
+
+def test_workers_match_as_one_process_does(copied):
+    """Three pairs by two processes: the same parts, bit by bit."""
+    keys = ["match/one+two", "match/one+three", "match/three+two"]
+    match_saes(copied, settings=FEW, replace=True)
+    alone = {key: Folder.open(copied).sound().parts[key].manifest.hash for key in keys}
+    rows = match_saes(copied, settings=FEW, replace=True, workers=2)
+    assert {key: Folder.open(copied).sound().parts[key].manifest.hash for key in keys} == alone
+    assert len(rows) == 3

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from analysis.communities.settings import CommunitySettings
-from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -42,6 +42,7 @@ _AGREEMENTS = {
 @settings_options(CommunitySettings)
 @click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
               help="Number of communities shown per SAE, the largest first.")  # fmt: skip
+@worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @atlas_option
 @shared_options
@@ -50,6 +51,8 @@ def communities(
     *,
     top: int,
     replace: bool,
+    workers: int,
+    ray: str | None,
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -73,7 +76,7 @@ def communities(
 
     settings = CommunitySettings(**chosen_settings(CommunitySettings, options))
     results = graph_features(
-        folder_of(which_atlas(where)), saes, settings=settings, replace=replace,
+        folder_of(which_atlas(where)), saes, settings=settings, replace=replace, workers=workers, ray=ray,
         progress=make_progress(quiet=quiet),
     )  # fmt: skip
     rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]

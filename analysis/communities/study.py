@@ -115,6 +115,7 @@ def graph_features(
     settings: CommunitySettings = CommunitySettings(),  # noqa: B008 - frozen
     replace: bool = False,
     workers: int = 0,
+    ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
     """Compute node statistics and communities of SAEs' graphs; see ``CommunityStudy``.
@@ -129,8 +130,8 @@ def graph_features(
         Settings of the computation.
     replace
         Recompute results that are stored with these settings.
-    workers
-        Number of worker processes; 0 computes in this process.
+    workers, ray
+        See ``atlas.study_runner.run_study``.
     progress
         Progress reporter.
 
@@ -150,7 +151,9 @@ def graph_features(
         If a part or the codes have changed since they were written.
     """
     study = CommunityStudy(settings)
-    return run_study(study, atlas, saes, replace=replace, workers=workers, progress=progress)
+    return run_study(
+        study, atlas, saes, replace=replace, workers=workers, ray=ray, progress=progress
+    )
 
 
 def _verdict(row: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from analysis.graph.settings import GraphStatisticsSettings
-from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -49,6 +49,7 @@ _ROWS = {
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(GraphStatisticsSettings)
+@worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @atlas_option
 @shared_options
@@ -56,6 +57,8 @@ def stats(
     saes: tuple[str, ...],
     *,
     replace: bool,
+    workers: int,
+    ray: str | None,
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -78,7 +81,13 @@ def stats(
     progress = make_progress(quiet=quiet)
     settings = GraphStatisticsSettings(**chosen_settings(GraphStatisticsSettings, options))
     results = graph_statistics(
-        which_atlas(where), saes, settings=settings, replace=replace, progress=progress
+        which_atlas(where),
+        saes,
+        settings=settings,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
     )
     for row in results:
         if row["tokens"] < row["counted"]:

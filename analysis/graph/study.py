@@ -152,6 +152,7 @@ def graph_statistics(
     settings: GraphStatisticsSettings = GraphStatisticsSettings(),  # noqa: B008 - frozen
     replace: bool = False,
     workers: int = 0,
+    ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
     """Describe the co-activation graphs of SAEs at equal numbers of tokens.
@@ -169,8 +170,8 @@ def graph_statistics(
         Settings of the statistics.
     replace
         Recompute results that are stored with these settings.
-    workers
-        Number of worker processes; 0 computes in this process.
+    workers, ray
+        See ``atlas.study_runner.run_study``.
     progress
         Progress reporter.
 
@@ -190,7 +191,9 @@ def graph_statistics(
         If an SAE was counted over more tokens than another and its codes are not stored.
     """
     study = GraphStatisticsStudy(settings)
-    return run_study(study, atlas, saes, replace=replace, workers=workers, progress=progress)
+    return run_study(
+        study, atlas, saes, replace=replace, workers=workers, ray=ray, progress=progress
+    )
 
 
 def all_rows(results: Results) -> dict[str, list[dict[str, Any]]]:

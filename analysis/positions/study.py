@@ -188,8 +188,11 @@ def _verdict(sae: str, rows: Sequence[dict[str, Any]]) -> list[str]:
         return [f"{sae}: the stored codes have no tokens."]
     first = rows[0]
     where = "inside" if first["null_low"] <= first["l0"] <= first["null_high"] else "outside"
+    last = first["last"]
+    positions = (
+        f"position {last}" if first["first"] == last else f"positions {first['first']} to {last}"
+    )
     return [
-        f"{sae}: {first['l0']:.1f} active features per token at positions {first['first']} to "
-        f"{first['last']}, {where} the 95% range of shuffled tokens ({first['null_low']:.1f} to "
+        f"{sae}: {first['l0']:.1f} active features per token at {positions}, {where} the 95% range of shuffled tokens ({first['null_low']:.1f} to "
         f"{first['null_high']:.1f}, p = {first['p']:.3g})."
     ]

@@ -13,7 +13,7 @@ import click
 
 from atlas.settings import Setting, settings_of
 
-__all__ = ["chosen_settings", "flags_for", "settings_options"]
+__all__ = ["chosen_settings", "flags_for", "settings_options", "worker_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +41,17 @@ def settings_options(cls: type, *, only: Collection[str] = ()) -> Callable[[F], 
         return function
 
     return decorate
+
+
+def worker_options(function: F) -> F:
+    """Add ``--workers`` and ``--ray`` to a command whose tasks other processes can share."""
+    function = click.option(
+        "--ray", metavar="ADDRESS", help="Address of a Ray cluster that shares the tasks."
+    )(function)
+    return click.option(
+        "--workers", type=click.IntRange(0), default=0, metavar="N",
+        help="Processes that share the tasks. [default: none]",
+    )(function)  # fmt: skip
 
 
 def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -48,9 +48,7 @@ def study_command(
     @click.command(name, help=help)
     @click.argument("saes", nargs=-1, metavar="[SAE]...")
     @settings_options(settings)
-    @click.option("--workers", type=click.IntRange(0), default=0, metavar="N",
-                  help="Number of worker processes. [default: none]")  # fmt: skip
-    @click.option("--ray", metavar="ADDRESS", help="Address of a Ray cluster to run on.")
+    @worker_options
     @click.option("--replace", is_flag=True, help="Recompute stored results.")
     @atlas_option
     @shared_options

@@ -107,6 +107,8 @@ def match_saes(
     replace: bool = False,
     keep: bool = False,
     opened: Sequence[Autoencoder] = (),
+    workers: int = 0,
+    ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
     """Match every pair of some SAEs of an atlas from their stored codes, without a model.
@@ -123,6 +125,8 @@ def match_saes(
         Match again pairs that are stored with these settings.
     keep
         Retain matches that are stored with other settings.
+    workers, ray
+        See ``atlas.study_runner.run_study``.
     progress
         Notified of the work.
 
@@ -141,7 +145,9 @@ def match_saes(
         If there is nothing to match.
     """
     study = MatchStudy(settings, memory, stale, tuple(opened))
-    return run_study(study, atlas, saes, replace=replace, keep=keep, progress=progress)
+    return run_study(
+        study, atlas, saes, replace=replace, keep=keep, workers=workers, ray=ray, progress=progress
+    )
 
 
 def match_documents(

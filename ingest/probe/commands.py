@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.options import chosen_settings, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -39,6 +39,7 @@ __all__ = ["probe"]
 @click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
               help="Memory for fitting, in addition to the vectors; less means fewer features at "
               "once.")  # fmt: skip
+@worker_options
 @click.option("--replace", is_flag=True, help="Probe again what is already stored.")
 @atlas_option
 @shared_options
@@ -51,6 +52,8 @@ def probe(
     device: str,
     memory: float,
     replace: bool,
+    workers: int,
+    ray: str | None,
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -79,7 +82,7 @@ def probe(
     rows = probe_saes(
         path, saes or None, sites=sites or ("hook_embed",),
         settings=changed(settings, **chosen), validate=validate, model=model, device=device,
-        memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
+        memory=int(memory * 2**30), replace=replace, workers=workers, ray=ray, progress=make_progress(quiet=quiet),
     )  # fmt: skip
     emit(rows, as_json=as_json, show=lambda: _show(rows))
     if preset and not as_json:

@@ -65,6 +65,7 @@ def probe_saes(
     memory: int = 2 * 2**30,
     replace: bool = False,
     workers: int = 0,
+    ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
     """Probe sites of a model for the features of SAEs of an atlas, from their stored codes.
@@ -82,8 +83,8 @@ def probe_saes(
         See ``ProbeStudy``.
     replace
         Probe again what is already stored with these settings.
-    workers
-        Number of processes, at most one for each model; 0 computes in this process.
+    workers, ray
+        See ``atlas.study_runner.run_study``.
     progress
         Notified of the work.
 
@@ -110,7 +111,7 @@ def probe_saes(
         device, memory,
     )  # fmt: skip
     return run_study(
-        study, atlas, saes or None, replace=replace, workers=workers, progress=progress
+        study, atlas, saes or None, replace=replace, workers=workers, ray=ray, progress=progress
     )
 
 
