@@ -413,7 +413,7 @@ def test_the_table_of_some_documents(made):
     assert m.active.tolist() == [active[i] for i in range(40)]
     assert len(open_membership(folder, "top", documents=some, tokens=5)) == 5
     assert len(open_membership(folder, "top", documents=np.array([10**9]))) == 0
-    with pytest.raises(BadInput, match="ask for fewer"):
+    with pytest.raises(BadInput, match="request fewer"):
         open_membership(folder, "top", documents=some, tokens=len(whole))
 
 

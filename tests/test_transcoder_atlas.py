@@ -930,7 +930,7 @@ def test_the_first_model_counts_the_tokens(tmp_path, lm):
     assert row["tokens"] == counted[last]
     assert one(tmp_path / "cut.atlas", lm, text=documents, tokens=200)["tokens"] == 200
     assert Folder.open(tmp_path / "cut.atlas").corpus["documents"] == last + 1
-    with pytest.raises(Mismatch, match="--tokens cuts a new text"):
+    with pytest.raises(Mismatch, match="--tokens applies to a new text"):
         one(tmp_path / "a.atlas", lm, tokens=100)
 
 
