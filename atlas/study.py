@@ -8,7 +8,7 @@ SAEs, pairs or sites, ``run`` computes one task, and ``result`` reads a part.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,6 +32,8 @@ __all__ = [
     "Workplace",
     "check_inputs",
     "check_saes",
+    "selected_saes",
+    "usable_saes",
 ]
 
 INPUTS = {
@@ -178,6 +180,9 @@ class Study(ABC):
     read-only folder.
     """
 
+    codes_removable: ClassVar[bool] = False
+    """Whether a part that records ``codes: true`` stays current after the codes are removed."""
+
     @contextmanager
     def opening(self, path: Path) -> Iterator[Folder]:
         """Open the atlas and hold its write lock.
@@ -234,6 +239,8 @@ class Study(ABC):
     def is_current(self, part: Part, task: Task) -> bool:
         """Return whether a sound part is what the task would compute."""
         stored = part.manifest
+        if self.codes_removable and stored.settings.get("codes"):
+            task = replace(task, recorded={**task.recorded, "codes": True})
         return (
             stored.version == self.version
             and dict(stored.settings) == _as_json(task.stored_settings)
@@ -241,8 +248,8 @@ class Study(ABC):
         )
 
 
-def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
-    """Return names of SAEs without repetitions.
+def check_saes(atlas: "Sound | Atlas", saes: Sequence[str]) -> list[str]:
+    """Return names of SAEs of an atlas, or of its sound parts, without repetitions.
 
     Raises
     ------
@@ -250,8 +257,8 @@ def check_saes(sound: Sound, saes: Sequence[str]) -> list[str]:
         If the atlas has no SAE of a name.
     """
     for name in saes:
-        if name not in sound.saes:
-            raise UnknownName("SAE", name, known=sound.saes, hint="`atlas list` shows them.")
+        if name not in atlas.saes:
+            raise UnknownName("SAE", name, known=atlas.saes, hint="`atlas list` shows them.")
     return list(dict.fromkeys(saes))
 
 
@@ -266,9 +273,8 @@ def check_inputs(keys: Iterable[str], sound: Sound, *, what: str) -> None:
     for key in keys:
         if key not in sound.parts:
             kind, _, name = key.partition("/")
-            remedy = INPUTS.get(kind, "`atlas ingest --replace` computes it")
             state = f"stale ({sound.stale[key]})" if key in sound.stale else "missing"
-            raise Missing(f"{what} needs the {kind} of {name}, which is {state}; {remedy}.")
+            raise Missing(f"{what} needs the {kind} of {name}, which is {state}; {_remedy(kind)}.")
 
 
 def usable_saes(
@@ -285,13 +291,28 @@ def usable_saes(
     for name in sound.saes:
         missing = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
         if missing:
-            remedy = INPUTS.get(missing[0], "`atlas ingest --replace` computes it")
-            progress.report(f"Skipped {name}: it has no {' and no '.join(missing)}; {remedy}.")
+            progress.report(
+                f"Skipped {name}: it has no {' and no '.join(missing)}; {_remedy(missing[0])}."
+            )
         else:
             any_usable = True
             yield name
     if not any_usable:
         raise BadInput(f"{what} needs an SAE with {' and '.join(kinds)}; this atlas has none.")
+
+
+def selected_saes(
+    at: Workplace, saes: Sequence[str] | None, kinds: Sequence[str], *, what: str
+) -> list[str]:
+    """Return the selected SAEs after a check, or, if None, all that have parts of some kinds."""
+    if saes is None:
+        return list(usable_saes(at.sound, kinds, what=what, progress=at.progress))
+    return check_saes(at.sound, saes)
+
+
+def _remedy(kind: str) -> str:
+    """Return how a missing part of a kind is computed, as a clause."""
+    return INPUTS.get(kind, "`atlas ingest --replace` computes it")
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The study of communities: node statistics and communities of an SAE's co-activation graph."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, Workplace, check_saes, usable_saes
+from atlas.study import Found, Study, Task, Workplace, selected_saes
 from atlas.study_runner import run_study
 from ingest.codes.topk_membership import edges
 
@@ -56,12 +56,13 @@ class CommunityStudy(Study):
 
     kind: ClassVar[str] = "graph"
     version: ClassVar[int] = 3
+    codes_removable: ClassVar[bool] = True
 
     settings: CommunitySettings
 
     def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
-        names = check_saes(at.sound, saes) if saes else self._usable(at)
+        names = selected_saes(at, saes or None, _READS[1:], what="A graph")
         return [
             Task(
                 name, (name,), self.settings,
@@ -94,18 +95,6 @@ class CommunityStudy(Study):
             self.kind, part.manifest.name, summary, verdict=_verdict(summary),
             tables=(part.manifest.tables, part.table),
         )  # fmt: skip
-
-    def is_current(self, part: Part, task: Task) -> bool:
-        """Return whether a sound part is what the task would compute.
-
-        A part that was computed with codes stays current after the codes are removed.
-        """
-        if part.manifest.settings.get("codes"):
-            task = replace(task, recorded={"codes": True})
-        return super().is_current(part, task)
-
-    def _usable(self, at: Workplace) -> list[str]:
-        return list(usable_saes(at.sound, _READS[1:], what="A graph", progress=at.progress))
 
 
 def graph_features(

@@ -76,6 +76,7 @@ class GraphStatisticsStudy(Study):
 
     kind: ClassVar[str] = "graph_statistics"
     version: ClassVar[int] = 1
+    codes_removable: ClassVar[bool] = True
     optional_part: ClassVar[bool] = True
 
     settings: GraphStatisticsSettings
@@ -124,15 +125,6 @@ class GraphStatisticsStudy(Study):
             verdict=_verdict(summary, part.table("nulls").to_pylist()),
             tables=(part.manifest.tables, part.table),
         )  # fmt: skip
-
-    def is_current(self, part: Part, task: Task) -> bool:
-        """Return whether a sound part is what the task would compute.
-
-        A part that was computed with codes stays current after the codes are removed.
-        """
-        if part.manifest.settings.get("codes"):
-            task = replace(task, recorded={"codes": True})
-        return super().is_current(part, task)
 
     @property
     def _needs_codes(self) -> bool:

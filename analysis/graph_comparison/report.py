@@ -25,8 +25,9 @@ from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.graph_comparison.summary import conclude
 from atlas.api import Atlas
-from atlas.errors import BadInput, Missing, UnknownName
+from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress
+from atlas.study import check_saes
 
 __all__ = ["alike", "check_names", "check_some_matched", "compare_pairs", "compare_saes"]
 
@@ -97,10 +98,7 @@ def check_names(atlas: Atlas, saes: Sequence[str]) -> list[str]:
             f"Two SAEs or more are needed; selected: {' '.join(names) or 'none'}. "
             "Run `atlas list` to see the SAEs of the atlas."
         )
-    for name in names:
-        if name not in atlas.saes:
-            raise UnknownName("SAE", name, known=atlas.saes, hint="`atlas list` shows them.")
-    return names
+    return check_saes(atlas, names)
 
 
 def unmatched(atlas: Atlas, pairs: Sequence[Pair], s: ComparisonSettings) -> dict[Pair, str]:

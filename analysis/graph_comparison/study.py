@@ -63,10 +63,6 @@ class GraphComparisonStudy(Study):
         among = [] if at.on_server else _among(at, names)
         return [_task(at.sound, a, b, among, self.settings) for a, b in combinations(names, 2)]
 
-    def groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
-        """Return all tasks in one group, since pairs share the halves and nulls of their SAEs."""
-        return [list(tasks)] if tasks else []
-
     def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
         """Compare the pairs."""
         pairs = [(task.saes[0], task.saes[1]) for task in tasks]
@@ -158,6 +154,7 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
         ),
         reads=tuple(f"codes/{name}" for name in codes),
         recorded={"codes": sorted(codes), "among": list(among)},
+        group="all pairs",  # they share the halves and the nulls of their SAEs
     )  # fmt: skip
 
 

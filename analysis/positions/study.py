@@ -18,7 +18,7 @@ from analysis.positions.settings import PositionSettings
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, check_saes, usable_saes
+from atlas.study import Found, Study, Task, Workplace, selected_saes
 from atlas.study_runner import run_study
 from ingest.codes.store import read_shard, stored_shards
 
@@ -39,11 +39,7 @@ class PositionStudy(Study):
 
     def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
-        names = (
-            usable_saes(at.sound, ("codes",), what="A study of positions", progress=at.progress)
-            if saes is None
-            else check_saes(at.sound, saes)
-        )
+        names = selected_saes(at, saes, ("codes",), what="A study of positions")
         return [
             Task(n, (n,), self.settings, made_from=(f"sae/{n}",), reads=(f"codes/{n}",))
             for n in names

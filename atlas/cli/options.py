@@ -72,9 +72,7 @@ def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def flags_for(
-    cls: type, stored: Mapping[str, Any], *, every: bool = False, without: Collection[str] = ()
-) -> list[str]:
+def flags_for(cls: type, stored: Mapping[str, Any], *, every: bool = False) -> list[str]:
     """Return the command-line words for stored settings.
 
     Parameters
@@ -85,12 +83,10 @@ def flags_for(
         Values by name, as in a manifest.
     every
         Whether to include options at their defaults.
-    without
-        Names of fields to exclude.
     """
     words = []
     for one in settings_of(cls):
-        if one.flag is None or one.name in without or one.name not in stored:
+        if one.flag is None or one.name not in stored:
             continue
         value = stored[one.name]
         value = tuple(value) if one.many and value is not None else value

@@ -15,7 +15,7 @@ from atlas.progress import SILENT, Progress
 from atlas.results import Result as StudyResult
 from atlas.results import Results
 from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, Workplace, check_saes, usable_saes
+from atlas.study import Found, Study, Task, Workplace, selected_saes
 from atlas.study_runner import run_study
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
@@ -160,7 +160,7 @@ class ProbeStudy(Study):
             _check_other_text(self.other, at.folder)
         return [
             _task(subject, hook, run)
-            for group in _groups(at, _names(at, saes))
+            for group in _groups(at, selected_saes(at, saes, ("codes",), what="A probe"))
             for subject in group
             for hook in _hooks(self.sites, subject)
             for run in _runs(self.settings, self.other)
@@ -202,12 +202,6 @@ class ProbeStudy(Study):
         if warning := unchecked(at.sound, opened.name):
             at.progress.report(warning)
         return opened
-
-
-def _names(at: Workplace, saes: Sequence[str] | None) -> list[str]:
-    if saes is not None:
-        return check_saes(at.sound, saes)
-    return list(usable_saes(at.sound, ("codes",), what="A probe", progress=at.progress))
 
 
 def _groups(at: Workplace, names: Sequence[str]) -> list[list[ProbedSae]]:
