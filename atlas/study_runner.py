@@ -10,10 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from atlas.errors import Locked, Missing, RequestError
+from atlas.errors import Locked, RequestError
 from atlas.folder import Folder, Sound
 from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
+from atlas.ray_connection import connected
 from atlas.results import Results
 from atlas.study import Found, Study, Task, Workplace, check_inputs
 from atlas.temp_storage import scratch
@@ -131,17 +132,11 @@ def _computed_by_workers(
 
 
 def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[tuple[Task, Found]]:
-    try:
-        import ray
-    except ImportError:
-        raise Missing(
-            "Ray is not installed; run `pip install 'feature-atlas[ray]'`, or use --workers instead."
-        ) from None
-    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    remote = ray.remote(_compute)
-    for answer in [remote.remote(item) for item in work]:
-        yield from ray.get(answer)
-        stage.advance()
+    with connected(address) as (ray, _):
+        remote = ray.remote(_compute)
+        for answer in [remote.remote(item) for item in work]:
+            yield from ray.get(answer)
+            stage.advance()
 
 
 def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:

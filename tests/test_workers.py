@@ -11,6 +11,7 @@ import types
 from importlib.util import find_spec
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from marked_model import BLOCKS, MARKED_BLOCK, documents, light_saes, marked
@@ -20,6 +21,8 @@ from small_ingest import model, topk
 from atlas.cli.main import main
 from atlas.errors import AtlasError, BadActivations, BadInput, Mismatch, Missing
 from atlas.folder import Folder
+from atlas.parts import Manifest, write_part
+from atlas.study_runner import run_study
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
@@ -323,3 +326,23 @@ def test_ray_is_not_imported_unless_asked_for():
     code = "import sys, ingest.forward.workers, ingest.forward.shard_runner; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.slow
+def test_tasks_of_a_study_run_on_a_cluster_too(tmp_path, cluster):
+    from test_study import CountSettings, CountStudy
+
+    folder = Folder.create(tmp_path / "x.atlas")
+    for name in ("a", "b"):
+        for kind in ("sae", "tokens"):
+            manifest = Manifest(kind=kind, name=name, saes=(name,))
+            write_part(folder.part(kind, name), manifest, [("x", pa.table({"n": [1]}))])
+    study = CountStudy(CountSettings(2))
+    with pytest.raises(Missing, match=r"No Ray cluster was reached at 127\.0\.0\.1:1"):
+        run_study(study, folder.path, ray="127.0.0.1:1")
+    with pytest.raises(BadInput, match="not a valid address"):
+        run_study(study, folder.path, ray="nowhere")
+    assert run_study(study, folder.path, ray=cluster).rows == [
+        {"sae": "a", "letters": 2},
+        {"sae": "b", "letters": 2},
+    ]

@@ -15,21 +15,18 @@ number of threads per worker as the serial run, the codes are bitwise equal. Wit
 threads they agree to float32 rounding.
 """
 
-import logging
-import os
 import pickle
-import socket
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from atlas.errors import AtlasError, BadInput, Mismatch, Missing, OutOfRoom
+from atlas.errors import AtlasError, BadInput, Mismatch, OutOfRoom
 from atlas.progress import SILENT, Progress, Stage
+from atlas.ray_connection import connected, last_line
 from ingest.error_translation import memory_errors
 from ingest.forward.shards import Compute, Group, Results, Shard, compute_shard
 
@@ -42,8 +39,6 @@ __all__ = ["workers_ready"]
 #: Deaths of workers on one shard, or while opening the model, after which the run fails.
 DEATHS = 3
 
-#: Timeout of a connection to a cluster, in seconds.
-REACH = 5.0
 
 #: Seconds without a worker after which the wait is reported.
 PATIENCE = 30.0
@@ -82,7 +77,8 @@ def workers_ready(
     """
     if settings.workers < 0:
         raise BadInput(f"{settings.workers} workers were requested; request 1 or more.")
-    with _connected(settings) as (ray, cpus), _on_cpu(group):
+    with connected(settings.ray, settings.workers) as (ray, started), _on_cpu(group):
+        cpus = torch.get_num_threads() if started else _available(ray, "CPU")
         kind = "GPU" if group.model.device.type == "cuda" else "CPU"
         count = _count(ray, settings.workers, kind=kind, progress=progress)
         threads = max(1, cpus // count)  # the threads of all workers together equal the CPUs
@@ -213,139 +209,9 @@ class _Team:
 
 def _cannot_open(error: BaseException) -> NoReturn:
     raise Mismatch(
-        f"A worker could not open the model and the SAEs ({_last_line(error)}). Install the same versions "
+        f"A worker could not open the model and the SAEs ({last_line(error)}). Install the same versions "
         "of feature-atlas, torch, transformers and sae-lens on every machine of the cluster."
     ) from error
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
-@contextmanager
-def _connected(settings: "Settings") -> Iterator[tuple[Any, int]]:
-    """Yield Ray and the number of CPUs it may use; restore the state of Ray at the end."""
-    address = settings.ray
-    if address:
-        # Otherwise Ray retries for minutes. It reads this variable when it is imported.
-        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "2")
-    ray = _import_ray()
-    if ray.is_initialized():
-        if address:
-            raise BadInput(
-                f"The Ray cluster {address} was named, but this process is already connected to Ray. "
-                "Omit ray= to use that connection, or call ray.shutdown() first."
-            )
-        yield ray, _available(ray, "CPU")
-        return
-    with _quiet_stdout(ray):
-        try:
-            if address:
-                _reach(ray, address)
-                yield ray, _available(ray, "CPU")
-            else:
-                _start(ray, settings.workers)
-                yield ray, torch.get_num_threads()
-        finally:
-            ray.shutdown()
-
-
-def _import_ray() -> Any:
-    try:
-        return import_module("ray")
-    except ImportError as error:
-        raise Missing(
-            "Workers run on Ray, which is not installed. Run `pip install 'feature-atlas[ray]'`, or omit "
-            "--workers and --ray."
-        ) from error
-
-
-def _start(ray: Any, workers: int) -> None:
-    """Start Ray on this machine only, without telemetry and dashboard."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # By default Ray's workers have a lower priority than this process.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    # Silences a notice on stderr about a future change of Ray that has no effect here.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, **_QUIET)
-    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
-        raise Missing(
-            f"Ray could not be started on this machine ({_last_line(error)}). Omit --workers."
-        ) from error
-
-
-def _reach(ray: Any, address: str) -> None:
-    """Connect to a cluster, or fail within seconds."""
-    client = address.startswith("ray://")
-    where = address.removeprefix("ray://")
-    if address != "auto":
-        _check_address(where)
-    try:
-        # Ray's core writes its attempts directly to stderr.
-        with _no_stderr():
-            ray.init(address=address, **_QUIET)
-    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError, ImportError) as error:
-        if client and "ray[client]" in str(error):
-            raise Missing(
-                f"{address} needs Ray's client, which is not installed. Run "
-                "`pip install 'ray[client]'`."
-            ) from error
-        raise Missing(
-            f"No Ray cluster was reached at {address} ({_last_line(error)}). Check the address, and that "
-            "Python and Ray have the same versions there. If the cluster requires a token, set "
-            "RAY_AUTH_MODE=token."
-        ) from error
-
-
-def _check_address(where: str) -> None:
-    """Check that something listens at an address, since Ray takes minutes to fail."""
-    host, _, port = where.rpartition(":")
-    if not host or not port.isdecimal():
-        raise BadInput(
-            f"{where!r} is not a valid address of a Ray cluster: 'auto', HOST:PORT or ray://HOST:PORT is "
-            "expected."
-        )
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH).close()
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise Missing(
-            f"No Ray cluster was reached at {where} ({_last_line(error)}). Check the address, and that "
-            "the cluster runs (`ray status` there)."
-        ) from error
-
-
-_QUIET = {"logging_level": logging.ERROR, "log_to_driver": False, "namespace": "feature-atlas"}
-
-
-@contextmanager
-def _quiet_stdout(ray: Any) -> Iterator[None]:
-    """Stop Ray from reporting dead workers on stdout, which is for results; Ray has no setting for it."""
-    private: Any = getattr(getattr(ray, "_private", None), "worker", None)
-    original = getattr(private, "print_to_stdstream", None)
-    if original is None:  # a version of Ray without this function
-        yield
-        return
-    private.print_to_stdstream = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        private.print_to_stdstream = original
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Redirect the stderr of the process to the null device, for native code too."""
-    original = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(original, 2)
-        os.close(original)
-        os.close(null)
 
 
 @contextmanager
@@ -370,11 +236,11 @@ def _put(ray: Any, group: Group) -> Any:
         return ray.put(group)
     except ray.exceptions.RayError as error:
         raise OutOfRoom(
-            f"The model and the SAEs do not fit into Ray's object store ({_last_line(error)}). Ingest "
+            f"The model and the SAEs do not fit into Ray's object store ({last_line(error)}). Ingest "
             "fewer SAEs at a time, or omit --workers."
         ) from error
     except (TypeError, AttributeError, ValueError, RuntimeError, pickle.PicklingError) as error:
-        reason = _last_line(error.__cause__ or error)
+        reason = last_line(error.__cause__ or error)
         raise BadInput(
             f"The model or an SAE cannot be sent to workers ({reason}). Pass names instead of objects, or "
             "omit workers= and ray=."
