@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import altair as alt
 
-from atlas.atomic_files import placed
+from atlas.atomic_files import atomic_file
 from atlas.errors import BadInput
 
 __all__ = ["FORMATS", "Chart", "check_path", "heading", "save"]
@@ -79,7 +79,7 @@ def save(chart: Chart, path: str | Path) -> Path:
     """
     path = check_path(path)
     form = FORMATS[path.suffix.lower()]
-    with alt.data_transformers.enable("default", max_rows=None), placed(path) as temporary:
+    with alt.data_transformers.enable("default", max_rows=None), atomic_file(path) as temporary:
         if form == "html":
             temporary.write_text(_page(chart), "utf-8")
         else:

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 
 __all__ = [
+    "atomic_file",
+    "atomic_folder",
     "discard",
-    "enough_room",
+    "disk_errors",
     "is_leftover",
-    "placed",
-    "placed_folder",
     "sha256",
     "write_json",
 ]
@@ -37,15 +37,15 @@ def _temporary(path: Path, suffix: str) -> Path:
 
 
 @contextmanager
-def enough_room(path: Path) -> Iterator[None]:
-    """Raise ``OutOfRoom`` if the disk is full while ``path`` is written."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise ``OutOfSpace`` if the disk is full while ``path`` is written."""
     try:
         yield
     except OSError as error:
         # Arrow's own I/O errors carry the reason in the text only.
         if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             free = shutil.disk_usage(_existing(path)).free
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"The disk is full: {path} could not be written ({free / 2**20:.0f} MiB are free). Finished "
                 "work is stored; free some space and run the same command again."
             ) from error
@@ -53,14 +53,14 @@ def enough_room(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def placed(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write a file at, and rename it to ``path`` at the end.
 
     If the block raises, the temporary file is removed and ``path`` is unchanged.
     """
     temporary = _temporary(path, "new")
     try:
-        with enough_room(path):
+        with disk_errors(path):
             yield temporary
             _flush(temporary)
             temporary.replace(path)
@@ -70,7 +70,7 @@ def placed(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def placed_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder to fill, and rename it to ``path`` at the end.
 
     An existing folder is moved away first. Between the two renames, ``path`` does not
@@ -79,7 +79,7 @@ def placed_folder(path: Path) -> Iterator[Path]:
     temporary = _temporary(path, "new")
     discard(temporary)
     try:
-        with enough_room(path):
+        with disk_errors(path):
             temporary.mkdir(parents=True)
             yield temporary
             for file in temporary.iterdir():
@@ -106,7 +106,7 @@ def discard(path: Path) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically, sorted and indented."""
-    with placed(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(
             json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
         )

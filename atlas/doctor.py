@@ -75,7 +75,7 @@ def print_checks(found: Iterable[Check], *, faults_only: bool = False) -> None:
     for check in found:
         if faults_only and check.state != "fault":
             continue
-        echo(f"{signs[check.state]}  {check.about}: {check.said}")
+        echo(f"{signs[check.state]}  {check.about}: {check.message}")
         if check.todo:
             echo(f"       → {check.todo}")
 
@@ -138,7 +138,7 @@ def _folder(path: Path) -> Iterator[Check]:
     else:
         yield Check(f"{path}: parts", "note", f"{intact} of {total} sound")
     for view in sorted(folder.cache.glob("graph-*.kuzu")):
-        if not KuzuStore(view).is_sound(whole=True):
+        if not KuzuStore(view).is_sound(complete=True):
             yield Check(
                 f"{path}: {view.name}",
                 "fault",

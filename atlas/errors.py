@@ -11,7 +11,7 @@
     ├── BrokenPart             a file of the atlas is damaged or missing
     ├── NewerFormat            the atlas was written by a newer version
     ├── Locked                 another process is writing this atlas
-    ├── OutOfRoom              disk or memory is full
+    ├── OutOfSpace              disk or memory is full
     ├── Missing                a model, SAE or data set is not on this machine
     └── StoreError             a graph store failed or refused
         ├── StoreUnreachable   no server answers
@@ -35,7 +35,7 @@ __all__ = [
     "Mismatch",
     "Missing",
     "NewerFormat",
-    "OutOfRoom",
+    "OutOfSpace",
     "QueryFailed",
     "RequestError",
     "StoreDenied",
@@ -64,7 +64,7 @@ class UnknownName(RequestError):
     ----------
     what
         What the name stands for, as a noun: ``"SAE"``.
-    given
+    requested
         The unknown name.
     known
         The known names; the message lists the nearest ones.
@@ -72,9 +72,11 @@ class UnknownName(RequestError):
         What to do, if the nearest names do not suffice.
     """
 
-    def __init__(self, what: str, given: str, *, known: Iterable[str] = (), hint: str = "") -> None:
+    def __init__(
+        self, what: str, requested: str, *, known: Iterable[str] = (), hint: str = ""
+    ) -> None:
         names = sorted(set(known))
-        near = difflib.get_close_matches(given, names, n=5, cutoff=0.5)
+        near = difflib.get_close_matches(requested, names, n=5, cutoff=0.5)
         if near:
             listed = f" Nearest: {', '.join(near)}."
         elif names:
@@ -84,8 +86,8 @@ class UnknownName(RequestError):
             listed = ""
         else:
             listed = " There are none."
-        super().__init__(f"No {what} is named {given!r}.{listed}{' ' + hint if hint else ''}")
-        self.given = given
+        super().__init__(f"No {what} is named {requested!r}.{listed}{' ' + hint if hint else ''}")
+        self.given = requested
         self.nearest = near
 
 
@@ -113,7 +115,7 @@ class Locked(AtlasError):
     """Another process is writing this atlas."""
 
 
-class OutOfRoom(AtlasError):
+class OutOfSpace(AtlasError):
     """Disk or memory is full."""
 
 

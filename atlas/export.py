@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from atlas.assemble import assemble
-from atlas.atomic_files import enough_room, placed
+from atlas.atomic_files import atomic_file, disk_errors
 from atlas.errors import BadInput
 from atlas.folder import Folder
 from atlas.graphs import networkx_of
@@ -46,13 +46,13 @@ def export_tables(
 
     _check_folder(folder)
     written: dict[str, int] = {}
-    with Atlas.open(where, progress=progress) as atlas, enough_room(folder):
+    with Atlas.open(where, progress=progress) as atlas, disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
         with progress.stage("Writing tables", total=len(TABLES), unit="tables") as stage:
             for spec in TABLES:
                 data = atlas.table(spec.name)
-                with placed(folder / f"{spec.name}.{form}") as temporary:
+                with atomic_file(folder / f"{spec.name}.{form}") as temporary:
                     _write(data, temporary, form=form)
                 written[spec.name] = data.num_rows
                 stage.advance()
@@ -91,15 +91,15 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
         progress.report(f"Neo4j's importer drops empty texts: {empty:,} become null.")
     names: list[tuple[Node | Edge, str]] = []
     written: dict[str, int] = {}
-    with enough_room(folder), progress.stage("Writing tables", unit="tables") as stage:
+    with disk_errors(folder), progress.stage("Writing tables", unit="tables") as stage:
         folder.mkdir(parents=True, exist_ok=True)
         for file in import_files(graph):
-            with placed(folder / file.name) as temporary:
+            with atomic_file(folder / file.name) as temporary:
                 _write(file.rows, temporary, form="parquet")
             names.append((file.of, file.name))
             written[file.of.name] = file.rows.num_rows
             stage.advance()
-        with placed(folder / "import.sh") as temporary:
+        with atomic_file(folder / "import.sh") as temporary:
             temporary.write_text(import_script(names), "utf-8")
     return written
 
@@ -199,13 +199,13 @@ def export_graphs(
         names = list(dict.fromkeys(saes)) or atlas.saes
         graphs = ((name, networkx_of(atlas, name, min_count=min_count)) for name in names)
         with (
-            enough_room(folder),
+            disk_errors(folder),
             progress.stage("Writing graphs", total=len(names), unit="graphs") as stage,
         ):
             for name, graph in graphs:
                 folder.mkdir(parents=True, exist_ok=True)
                 _make_writable(graph)
-                with placed(folder / f"{name}.{form}") as temporary:
+                with atomic_file(folder / f"{name}.{form}") as temporary:
                     _write_graph(graph, temporary, form=form)
                 written[name] = {"nodes": len(graph), "edges": graph.number_of_edges()}
                 stage.advance()

@@ -30,7 +30,7 @@ class Question:
     query: queries.Query | None = None
 
 
-def named(name: str, given: Mapping[str, Any]) -> Question:
+def named(name: str, passed: Mapping[str, Any]) -> Question:
     """Return a named query with its parameters filled in.
 
     Raises
@@ -46,6 +46,6 @@ def named(name: str, given: Mapping[str, Any]) -> Question:
         hint = "`atlas query` lists all queries."
         raise UnknownName("query", name, known=queries.names(), hint=hint) from None
     try:
-        return Question(query.cypher, query.fill(given), query)
+        return Question(query.cypher, query.fill(passed), query)
     except ValueError as error:
         raise BadInput(str(error)) from None

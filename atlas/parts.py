@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.atomic_files import placed_folder, sha256, write_json
+from atlas.atomic_files import atomic_folder, sha256, write_json
 from atlas.errors import BrokenPart, Locked, NewerFormat
 
 if TYPE_CHECKING:
@@ -290,13 +290,13 @@ def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa
     ------
     BrokenPart
         If the columns of a table differ from those that the schema assigns to this kind.
-    OutOfRoom
+    OutOfSpace
         If the disk is full.
     """
     import pyarrow.parquet as pq
 
     files: dict[str, TableFile] = {}
-    with placed_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         for name, data in tables:
             path = temporary / f"{name}.parquet"
             pq.write_table(_checked_table(manifest.kind, name, data), path, compression="zstd")

@@ -26,7 +26,7 @@ class Check:
         Subject of the check.
     state
         ``"ok"``, ``"note"`` (no action needed) or ``"fault"``.
-    said
+    message
         Result of the check.
     todo
         Remedy, if there is one.
@@ -34,7 +34,7 @@ class Check:
 
     about: str
     state: Literal["ok", "note", "fault"]
-    said: str
+    message: str
     todo: str = ""
 
 

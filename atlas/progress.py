@@ -151,16 +151,16 @@ class Pace:
         return sum(self._forecast.values())
 
     @property
-    def seconds_left(self) -> float:
+    def seconds_remaining(self) -> float:
         """Remaining seconds at the measured pace."""
         return sum(map(self._remaining, self._forecast))
 
     @property
     def title(self) -> str:
         """Remaining time, for the title of a stage; empty until work is measured."""
-        if not any(self._done.values()) or self.seconds_left < WORTH:
+        if not any(self._done.values()) or self.seconds_remaining < WORTH:
             return ""
-        return f" (about {duration(self.seconds_left)} remaining in total)"
+        return f" (about {duration(self.seconds_remaining)} remaining in total)"
 
     def skip(self) -> None:
         """Begin a lap; the time since the last one is not counted as work."""
@@ -221,7 +221,7 @@ class Pace:
         expected, done = self.forecast, sum(self._done.values())
         if self._corrected or done < SHARE * expected:
             return
-        remaining = self.seconds_left
+        remaining = self.seconds_remaining
         total = sum(self._spent.values()) + remaining
         far = total > FACTOR * expected or FACTOR * total < expected
         if far and abs(remaining - max(0.0, expected - done)) >= WORTH:

@@ -114,7 +114,7 @@ _OWNED = frozenset(n.label for n in NODES if not n.shared)
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
+def read_names(requested: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
     """Read ``SAE=NAME`` pairs.
 
     Raises
@@ -125,7 +125,7 @@ def read_names(given: Sequence[str], *, saes: Sequence[str]) -> dict[str, str]:
         If the atlas has no such SAE.
     """
     names: dict[str, str] = {}
-    for each in given:
+    for each in requested:
         old, equals, new = each.partition("=")
         if not (equals and old and _SLUG.fullmatch(new)):
             raise BadInput(

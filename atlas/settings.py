@@ -55,7 +55,7 @@ class Setting:
         Effect of the setting, in one sentence; shown by ``--help``.
     flag
         Command-line option without its dashes; None if there is no option.
-    many
+    multiple
         Whether the value is a tuple.
     optional
         Whether the value may be None.
@@ -76,7 +76,7 @@ class Setting:
     default: Any
     help: str
     flag: str | None
-    many: bool
+    multiple: bool
     optional: bool
     choices: tuple[str, ...]
     least: float | None
@@ -208,9 +208,9 @@ def check_settings(settings: Any) -> None:
         value = getattr(settings, one.name)
         if value is None and one.optional:
             continue
-        if one.many and not (isinstance(value, tuple | list) and value):
+        if one.multiple and not (isinstance(value, tuple | list) and value):
             raise BadInput(f"{one.name} is {value!r}; expected one or more, each {one.expected}.")
-        for each in value if one.many else (value,):
+        for each in value if one.multiple else (value,):
             if not one.accepts(each):
                 raise BadInput(f"{one.name} is {each!r}; expected {one.expected}.")
 
@@ -229,7 +229,7 @@ def read_settings(cls: type[S], stored: Mapping[str, Any]) -> S:
     for one in settings_of(cls):
         if one.name in stored:
             value = stored[one.name]
-            values[one.name] = tuple(value) if one.many and value is not None else value
+            values[one.name] = tuple(value) if one.multiple and value is not None else value
     return cls(**values)
 
 
@@ -240,8 +240,8 @@ def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) ->
     if known["flag"] == "":
         known["flag"] = name.replace("_", "-")
     hints, optional = _without_none(hint)
-    many = get_origin(hints) is tuple
-    inner = get_args(hints)[0] if many else hints
+    multiple = get_origin(hints) is tuple
+    inner = get_args(hints)[0] if multiple else hints
     choices = tuple(_literals(inner))
     kind = str if choices else inner
     if kind not in (int, float, str, bool):
@@ -250,7 +250,7 @@ def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) ->
             "of one of these."
         )
     return Setting(
-        name=name, type=kind, default=default, many=many, optional=optional, choices=choices, **known
+        name=name, type=kind, default=default, multiple=multiple, optional=optional, choices=choices, **known
     )  # fmt: skip
 
 

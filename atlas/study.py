@@ -29,7 +29,7 @@ __all__ = [
     "Found",
     "Study",
     "Task",
-    "Workplace",
+    "TaskContext",
     "check_inputs",
     "check_saes",
     "selected_saes",
@@ -100,7 +100,7 @@ class Found:
     seed: int | None = None
 
 
-class Workplace:
+class TaskContext:
     """The environment of a task: the atlas, a scratch folder and the progress.
 
     Parameters
@@ -194,7 +194,7 @@ class Study(ABC):
             yield folder
 
     @abstractmethod
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> Sequence[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> Sequence[Task]:
         """Return the tasks: one for each part.
 
         Parameters
@@ -205,7 +205,7 @@ class Study(ABC):
             Names of SAEs; all that can be used, if None.
         """
 
-    def check(self, tasks: Sequence[Task], at: Workplace) -> None:  # noqa: B027 - optional
+    def check(self, tasks: Sequence[Task], at: TaskContext) -> None:  # noqa: B027 - optional
         """Check the inputs before any computation.
 
         Parameters
@@ -216,7 +216,7 @@ class Study(ABC):
             The atlas.
         """
 
-    def run(self, task: Task, at: Workplace) -> Found:
+    def run(self, task: Task, at: TaskContext) -> Found:
         """Compute one task."""
         raise NotImplementedError(f"The study {self.kind} has neither run nor run_group.")
 
@@ -227,7 +227,7 @@ class Study(ABC):
             groups.setdefault(task.group or task.name, []).append(task)
         return list(groups.values())
 
-    def run_group(self, tasks: Sequence[Task], at: Workplace) -> "Iterator[tuple[Task, Found]]":
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> "Iterator[tuple[Task, Found]]":
         """Compute the tasks of a group; each is stored as soon as it is yielded."""
         for task in tasks:
             yield task, self.run(task, at)
@@ -302,7 +302,7 @@ def usable_saes(
 
 
 def selected_saes(
-    at: Workplace, saes: Sequence[str] | None, kinds: Sequence[str], *, what: str
+    at: TaskContext, saes: Sequence[str] | None, kinds: Sequence[str], *, what: str
 ) -> list[str]:
     """Return the selected SAEs after a check, or, if None, all that have parts of some kinds."""
     if saes is None:

@@ -16,7 +16,7 @@ from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected
 from atlas.results import Results
-from atlas.study import Found, Study, Task, Workplace, check_inputs
+from atlas.study import Found, Study, Task, TaskContext, check_inputs
 from atlas.temp_storage import scratch
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run_study(
     saes: Sequence[str] | None = None,
     *,
     replace: bool = False,
-    keep: bool = False,
+    reuse: bool = False,
     workers: int = 0,
     ray: str | None = None,
     progress: Progress = SILENT,
@@ -51,7 +51,7 @@ def run_study(
         Names of SAEs; all that the study can use, if None.
     replace
         Recompute results that are stored with the same settings.
-    keep
+    reuse
         Return results that are stored with other settings, instead of replacing them.
     workers
         Number of worker processes; 0 computes in this process. Results do not depend on it.
@@ -76,7 +76,7 @@ def run_study(
     """
     with _workplace(study, atlas, progress) as at:
         tasks = _tasks(study, at, saes)
-        parts = {t.name: _stored(study, t, at, replace=replace, keep=keep) for t in tasks}
+        parts = {t.name: _stored(study, t, at, replace=replace, reuse=reuse) for t in tasks}
         missing = [task for task in tasks if parts[task.name] is None]
         study.check(missing, at)
         todo = study.groups(missing)
@@ -90,7 +90,7 @@ def run_study(
 def computed(
     study: Study,
     groups: Sequence[Sequence[Task]],
-    at: Workplace,
+    at: TaskContext,
     *,
     workers: int = 0,
     ray: str | None = None,
@@ -112,7 +112,12 @@ def computed(
 
 
 def _computed_by_workers(
-    study: Study, groups: Sequence[Sequence[Task]], at: Workplace, *, workers: int, ray: str | None
+    study: Study,
+    groups: Sequence[Sequence[Task]],
+    at: TaskContext,
+    *,
+    workers: int,
+    ray: str | None,
 ) -> Iterator[tuple[Task, Found]]:
     """Yield each task with its result, in the order of the groups.
 
@@ -143,7 +148,7 @@ def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
     study, tasks, path = work
     folder = Folder.open(path)
     with TemporaryDirectory(prefix=f"atlas-{study.kind}-") as room:
-        at = Workplace(folder, folder.sound(), Path(room), SILENT)
+        at = TaskContext(folder, folder.sound(), Path(room), SILENT)
         return [
             (task, replace(found, tables=list(found.tables)))
             for task, found in study.run_group(tasks, at)
@@ -153,7 +158,7 @@ def _compute(work: tuple[Study, list[Task], Path]) -> list[tuple[Task, Found]]:
 @contextmanager
 def _workplace(
     study: Study, atlas: "str | Path | Atlas", progress: Progress
-) -> Iterator[Workplace]:
+) -> Iterator[TaskContext]:
     """Yield the environment of a study.
 
     This is a locked folder; for a study with an optional part, also a server or a folder that
@@ -172,7 +177,7 @@ def _workplace(
                 )
             room = Path(stack.enter_context(TemporaryDirectory(prefix=f"atlas-{study.kind}-")))
             reason = f"{atlas.url} is a server"
-            yield Workplace(None, Sound({}), room, progress, server=atlas, obstacle=reason)
+            yield TaskContext(None, Sound({}), room, progress, server=atlas, obstacle=reason)
             return
         path = Path(atlas.url if isinstance(atlas, Atlas) else atlas)
         obstacle = None
@@ -189,10 +194,10 @@ def _workplace(
                 if isinstance(error, Locked)
                 else f"No file can be written in {folder.path}"
             )
-        yield Workplace(folder, folder.sound(), room, progress, obstacle=obstacle)
+        yield TaskContext(folder, folder.sound(), room, progress, obstacle=obstacle)
 
 
-def _tasks(study: Study, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+def _tasks(study: Study, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
     """Return the tasks of a study, and check that their inputs are stored."""
     tasks = list(study.tasks(at, saes))
     if at.on_server:
@@ -203,7 +208,9 @@ def _tasks(study: Study, at: Workplace, saes: Sequence[str] | None) -> list[Task
     return tasks
 
 
-def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: bool) -> Part | None:
+def _stored(
+    study: Study, task: Task, at: TaskContext, *, replace: bool, reuse: bool
+) -> Part | None:
     """Return the stored part of a task; None if it must be computed."""
     part = at.sound.parts.get(f"{study.kind}/{task.name}")
     if part is None or replace or part.manifest.version != study.version:
@@ -212,12 +219,12 @@ def _stored(study: Study, task: Task, at: Workplace, *, replace: bool, keep: boo
     if study.is_current(part, task):
         at.progress.report(f"{stored} the same settings.")
         return part
-    replaced = "" if keep or at.obstacle else "; it is replaced"
+    replaced = "" if reuse or at.obstacle else "; it is replaced"
     at.progress.report(f"{stored} other settings{replaced}.")
-    return part if keep else None
+    return part if reuse else None
 
 
-def _part(study: Study, task: Task, found: Found, at: Workplace) -> Part:
+def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:
     """Store the result of a task as a part; in memory only if it cannot be written."""
     manifest = Manifest(
         kind=study.kind,

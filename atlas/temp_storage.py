@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from atlas.atomic_files import discard
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from atlas.folder import Folder
 
-__all__ = ["check_room", "scratch"]
+__all__ = ["check_space", "scratch"]
 
 
 @contextmanager
@@ -31,16 +31,16 @@ def scratch(folder: Folder, what: str) -> Iterator[Path]:
         yield Path(created)
 
 
-def check_room(into: Path, size: int, *, what: str, todo: str) -> None:
+def check_space(into: Path, size: int, *, what: str, todo: str) -> None:
     """Check that the disk has ``size`` bytes free.
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If it has less.
     """
     free = shutil.disk_usage(into).free
     if size > free:
-        raise OutOfRoom(
+        raise OutOfSpace(
             f"{what} need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at {into}: {todo}."
         )

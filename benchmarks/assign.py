@@ -20,7 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from benchmarks.coactivation import apart, peak_gib, table
+from benchmarks.coactivation import in_subprocess, peak_gib, table
 from ingest.match.assign import one_to_one
 from ingest.match.pairs import Pairs
 
@@ -35,23 +35,25 @@ def main() -> None:
     parser.add_argument("--peers-at", type=int, default=4096, help="features, for all solvers")
     parser.add_argument("--sparse-at", type=int, help="features, for SciPy's sparse solver")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args()
-    if asked.sparse_at:
-        found = [apart(of, asked.sparse_at, asked.candidates) for of in (sparse, scipy_sparse)]
+    args = parser.parse_args()
+    if args.sparse_at:
+        found = [
+            in_subprocess(of, args.sparse_at, args.candidates) for of in (sparse, scipy_sparse)
+        ]
         names, same = ("ours", "SciPy, sparse"), found
     else:
         found = [
-            apart(sparse, asked.at, asked.candidates),
-            apart(sparse, asked.at, asked.candidates, tied=True),
-            apart(sparse, asked.peers_at, asked.candidates),
-            apart(scipy_sparse, asked.peers_at, asked.candidates),
-            apart(dense, asked.peers_at, asked.candidates),
+            in_subprocess(sparse, args.at, args.candidates),
+            in_subprocess(sparse, args.at, args.candidates, tied=True),
+            in_subprocess(sparse, args.peers_at, args.candidates),
+            in_subprocess(scipy_sparse, args.peers_at, args.candidates),
+            in_subprocess(dense, args.peers_at, args.candidates),
         ]
         names = ("ours, at size", "the same, two weights", "ours", "SciPy, sparse", "SciPy, dense")
         same = found[2:]
     if not np.allclose([row["total"] for row in same], same[0]["total"], rtol=1e-9):
         raise SystemExit("The solvers reach different totals.")
-    if asked.json:
+    if args.json:
         print(json.dumps(dict(zip(names, found, strict=True)), indent=2))
         return
     print("Rows:", "; ".join(names))

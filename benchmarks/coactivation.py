@@ -53,15 +53,15 @@ class Shape:
 
 def main() -> None:
     """Run what the command line asks for."""
-    asked = arguments()
-    if asked.growth:
-        found = growth(asked)
-    elif asked.at_size:
+    args = arguments()
+    if args.growth:
+        found = growth(args)
+    elif args.at_size:
         shape = Shape(1_000_000, 131_072, 64)
-        found = [measured(shape, k=asked.k, memory=asked.memory)]
+        found = [measured(shape, k=args.k, memory=args.memory)]
     else:
-        found = [ratio(Shape(asked.tokens, asked.d_sae, asked.l0), asked)]
-    if asked.json:
+        found = [ratio(Shape(args.tokens, args.d_sae, args.l0), args)]
+    if args.json:
         print(json.dumps(found, indent=2))
         return
     table(found)
@@ -85,19 +85,19 @@ def arguments() -> argparse.Namespace:
 # ---------------------------------------------------------------- the two sides
 
 
-def ratio(shape: Shape, asked: argparse.Namespace) -> dict[str, object]:
+def ratio(shape: Shape, args: argparse.Namespace) -> dict[str, object]:
     """Time the loop and the reduction on the same codes."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = apart(make, shape, Path(folder))
-        ours = apart(reduce_files, paths, shape, k=asked.k, memory=asked.memory)
-        loop = apart(time_loop, paths[0], k=asked.k, sample=asked.sample)
+        paths = in_subprocess(make, shape, Path(folder))
+        ours = in_subprocess(reduce_files, paths, shape, k=args.k, memory=args.memory)
+        loop = in_subprocess(time_loop, paths[0], k=args.k, sample=args.sample)
     # What the loop takes for the whole text, from what it takes for a token of the sample.
     whole = loop["seconds_a_token"] * shape.tokens
     return {
         "tokens": shape.tokens,
         "d_sae": shape.d_sae,
         "l0": ours["l0"],
-        "loop_sampled_tokens": asked.sample,
+        "loop_sampled_tokens": args.sample,
         "loop_seconds_scaled": whole,
         "ours_seconds": ours["seconds"],
         "ratio": whole / ours["seconds"],
@@ -157,7 +157,7 @@ def reduce_files(paths: list[Path], shape: Shape, *, k: int, memory: int) -> dic
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu,
         "peak_gib": peak_gib(),
-        "looks": plans["coactivation"].looks,
+        "looks": plans["coactivation"].passes,
         "planned_gib": plans["coactivation"].bytes / 2**30,
         "edges": edges.data.num_rows,
         "table_gib": edges.data.nbytes / 2**30,
@@ -168,29 +168,29 @@ def compile_loops(reduction: Coactivation) -> None:
     """Run once on a few tokens, so that compiling is not timed."""
     shape = Shape(100, 50, 5)
     sizes = Sizes(1, 50, 100, 5.0, 1, True)
-    first = reduction.start(0, [], sizes=sizes, looks=2)
+    first = reduction.start(0, [], sizes=sizes, passes=2)
     reduction.update(first, block(np.random.default_rng(0), 0, shape))
-    second = reduction.start(1, [first], sizes=sizes, looks=2)
+    second = reduction.start(1, [first], sizes=sizes, passes=2)
     reduction.update(second, block(np.random.default_rng(0), 0, shape))
 
 
 # ---------------------------------------------------------------- growth
 
 
-def growth(asked: argparse.Namespace) -> list[dict[str, object]]:
+def growth(args: argparse.Namespace) -> list[dict[str, object]]:
     """Measure over tokens at one width, and over width at one number of tokens."""
-    over_tokens = [Shape(asked.tokens * times, asked.d_sae, asked.l0) for times in (1, 4, 16)]
+    over_tokens = [Shape(args.tokens * times, args.d_sae, args.l0) for times in (1, 4, 16)]
     over_width = [
-        Shape(asked.tokens, asked.d_sae * times // 4, asked.l0) for times in (1, 2, 4, 8, 16)
+        Shape(args.tokens, args.d_sae * times // 4, args.l0) for times in (1, 2, 4, 8, 16)
     ]
-    return [measured(s, k=asked.k, memory=asked.memory) for s in [*over_tokens, *over_width]]
+    return [measured(s, k=args.k, memory=args.memory) for s in [*over_tokens, *over_width]]
 
 
 def measured(shape: Shape, *, k: int, memory: int) -> dict[str, object]:
     """Make codes and reduce them, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        paths = apart(make, shape, Path(folder))
-        found = apart(reduce_files, paths, shape, k=k, memory=memory)
+        paths = in_subprocess(make, shape, Path(folder))
+        found = in_subprocess(reduce_files, paths, shape, k=k, memory=memory)
     return {
         "tokens": shape.tokens,
         "d_sae": shape.d_sae,
@@ -200,7 +200,7 @@ def measured(shape: Shape, *, k: int, memory: int) -> dict[str, object]:
     }
 
 
-def apart(work: Callable[..., T], *args: object, **kwargs: object) -> T:
+def in_subprocess(work: Callable[..., T], *args: object, **kwargs: object) -> T:
     """Call in a fresh process, so that its peak memory is its own."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:

@@ -20,7 +20,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.coactivation import Shape, apart, block, peak_gib, table
+from benchmarks.coactivation import Shape, block, in_subprocess, peak_gib, table
 from ingest.match.aligned_codes import CodeRows
 from ingest.match.correlate import Correlation
 
@@ -33,10 +33,10 @@ Floats = NDArray[np.float64]
 
 def main() -> None:
     """Run what the command line asks for."""
-    asked = arguments()
-    shape = Shape(asked.tokens, asked.features, asked.l0)
-    found = growth(shape, asked) if asked.growth else [ratio(shape, asked)]
-    if asked.json:
+    args = arguments()
+    shape = Shape(args.tokens, args.features, args.l0)
+    found = growth(shape, args) if args.growth else [ratio(shape, args)]
+    if args.json:
         print(json.dumps(found, indent=2))
         return
     table(found)
@@ -58,10 +58,10 @@ def arguments() -> argparse.Namespace:
 # ---------------------------------------------------------------- the two sides
 
 
-def ratio(shape: Shape, asked: argparse.Namespace) -> dict[str, object]:
+def ratio(shape: Shape, args: argparse.Namespace) -> dict[str, object]:
     """Time both sides on the same codes, and hold their best correlations together."""
-    ours, best = apart(correlate, shape, memory=asked.memory)
-    theirs, expected = apart(dense, shape, blocks=asked.blocks)
+    ours, best = in_subprocess(correlate, shape, memory=args.memory)
+    theirs, expected = in_subprocess(dense, shape, blocks=args.blocks)
     apart_by = np.abs(best[: len(expected)] - expected).max()
     if apart_by > TOLERANCE:
         raise SystemExit(f"The best correlations differ by {apart_by:g}.")
@@ -75,7 +75,7 @@ def ratio(shape: Shape, asked: argparse.Namespace) -> dict[str, object]:
         "dense_peak_gib": theirs["peak_gib"],
         # Both SAEs' z-scores, as the source holds them; the run above holds one block of B.
         "dense_gib_by_arithmetic": 2 * shape.tokens * shape.d_sae * 4 / 2**30,
-        "blocks_run": asked.blocks,
+        "blocks_run": args.blocks,
         "greatest_difference": float(apart_by),
     }
 
@@ -92,7 +92,7 @@ def correlate(shape: Shape, *, memory: int) -> tuple[dict[str, float], Floats]:
         "cpu_seconds": time.process_time() - cpu,
         "peak_gib": peak_gib(),
         "codes_gib": sum(x.indices.nbytes + x.values.nbytes for x in (a, b)) / 2**30,
-        "looks": work.looks,
+        "looks": work.passes,
         "pairs": len(pairs),
     }
     best = np.zeros(shape.d_sae)
@@ -161,12 +161,16 @@ def compile_loops() -> None:
 # ---------------------------------------------------------------- growth
 
 
-def growth(shape: Shape, asked: argparse.Namespace) -> list[dict[str, object]]:
+def growth(shape: Shape, args: argparse.Namespace) -> list[dict[str, object]]:
     """Measure over tokens at one width, and over width at one number of tokens."""
     over_tokens = [Shape(shape.tokens * times, shape.d_sae, shape.l0) for times in (1, 4, 16)]
     over_width = [Shape(shape.tokens, shape.d_sae * times // 4, shape.l0) for times in (1, 2, 4, 8)]
     return [
-        {"tokens": s.tokens, "features": s.d_sae, **apart(correlate, s, memory=asked.memory)[0]}
+        {
+            "tokens": s.tokens,
+            "features": s.d_sae,
+            **in_subprocess(correlate, s, memory=args.memory)[0],
+        }
         for s in [*over_tokens, *over_width]
     ]
 

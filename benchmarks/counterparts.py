@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from analysis.graph_matching.evaluate import anchored
-from analysis.graph_matching.faq_baseline import beside_faq
+from analysis.graph_matching.faq_baseline import compare_with_faq
 from analysis.graph_matching.graphs import NodeGraph
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
@@ -28,11 +28,11 @@ FAQ_NODES = (100, 200, 400, 800)
 
 def main() -> None:
     """Make the graphs, and time both methods."""
-    asked = arguments()
-    subject = copies(asked.nodes, asked.edges, noise=asked.noise, seed=asked.seed)
+    args = arguments()
+    subject = copies(args.nodes, args.edges, noise=args.noise, seed=args.seed)
     print(
-        f"{asked.nodes:,} nodes, {len(subject.a.live):,} live, {asked.edges:,} edges, "
-        f"{asked.noise:.0%} of them elsewhere in either copy"
+        f"{args.nodes:,} nodes, {len(subject.a.live):,} live, {args.edges:,} edges, "
+        f"{args.noise:.0%} of them elsewhere in either copy"
     )
     settings = GraphMatchingSettings()
     for share in (0.01, 0.1, 0.5):
@@ -47,12 +47,12 @@ def main() -> None:
             print(f"{len(anchors):6,} anchors, {name:20} {took:8.1f} s  recall@1 {found[0]:.3f}, @10 {found[1]:.3f}")  # fmt: skip
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"memory at most {peak:.1f} GiB")
-    if asked.without_faq:
+    if args.without_faq:
         return
     for nodes in FAQ_NODES:
         began = time.perf_counter()
-        both = beside_faq(
-            subject, settings, share=0.1, rng=np.random.default_rng(asked.seed), nodes=nodes
+        both = compare_with_faq(
+            subject, settings, share=0.1, rng=np.random.default_rng(args.seed), nodes=nodes
         )
         took = time.perf_counter() - began
         print(f"{nodes:6,} nodes, {both.anchors} anchors: FAQ and walks {took:8.1f} s  "

@@ -28,23 +28,23 @@ INSIDE = 0.7  # of the edges
 
 def main() -> None:
     """Make the graph, time the whole table, then each number in both libraries."""
-    asked = arguments()
-    graph = planted(asked.nodes, asked.edges, seed=asked.seed)
+    args = arguments()
+    graph = planted(args.nodes, args.edges, seed=args.seed)
     began = time.perf_counter()
-    found = describe(graph, seed=asked.seed)
+    found = describe(graph, seed=args.seed)
     took = time.perf_counter() - began
     print(f"{found.nodes:,} nodes, {found.edges:,} edges: the whole table in {took:.1f} s")
     print(
         f"clustering {found.average_clustering:.4f}, modularity {found.modularity:.4f}, path length "
         f"{found.path_length:.4f} ± {found.path_length_error or 0:.1g} from {found.path_sources:,} nodes"
     )
-    if asked.without_networkx:
+    if args.without_networkx:
         return
     other: networkx.Graph[int] = networkx.Graph()
     other.add_nodes_from(range(found.nodes))
     other.add_edges_from(graph.get_edgelist())
     print(f"{'':24}{'igraph s':>10}{'networkx s':>12}{'ratio':>8}  values")
-    for name, ours, theirs in measures(graph, other, asked.seed):
+    for name, ours, theirs in measures(graph, other, args.seed):
         (a, one), (b, two) = timed(ours), timed(theirs)
         print(f"{name:24}{a:10.3f}{b:12.3f}{b / a:8.1f}  {one:.6g}, {two:.6g}")
 

@@ -29,7 +29,7 @@ def main() -> None:
         again = open_model(folder, dtype=given.dtype)
         report("in memory", whole, seconds(lambda: again.parameters([deepest])))
         report("one block in memory, the others in files", whole,
-               seconds(lambda: shallow.is_another(stored)))  # fmt: skip
+               seconds(lambda: shallow.differs_from(stored)))  # fmt: skip
         alone = b"\1" * size(whole)
         report("SHA-256 alone", whole, seconds(lambda: hashlib.sha256(alone)))
 

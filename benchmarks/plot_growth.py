@@ -25,9 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", required=True, help="an .svg, .png or .html file")
-    asked = parser.parse_args()
-    out = check_path(asked.out)
-    rows = [panels(file.stem, json.loads(file.read_text("utf-8"))) for file in asked.files]
+    args = parser.parse_args()
+    out = check_path(args.out)
+    rows = [panels(file.stem, json.loads(file.read_text("utf-8"))) for file in args.files]
     save(alt.vconcat(*rows), out)
 
 

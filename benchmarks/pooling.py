@@ -228,10 +228,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="*", metavar="validity|discovery|power")
     parser.add_argument("--sets", type=int, default=200)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     tables = {"validity": validity, "discovery": discovery, "power": power}
-    for name in asked.what or tables:
-        tables[name](asked.sets)
+    for name in args.what or tables:
+        tables[name](args.sets)
 
 
 if __name__ == "__main__":

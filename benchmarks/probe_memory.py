@@ -35,11 +35,11 @@ def write_codes(
     rate = np.cumsum(1 / np.arange(1, ids + 1) ** 0.8)
     for number, first in enumerate(range(0, tokens, BLOCK)):
         n = min(BLOCK, tokens - first)
-        place = np.arange(first, first + n)
-        index = (place % DOCUMENT).astype(np.int32)
+        position = np.arange(first, first + n)
+        index = (position % DOCUMENT).astype(np.int32)
         words = Tokens(
             token_id=np.searchsorted(rate / rate[-1], rng.random(n)).astype(np.int32),
-            document=place // DOCUMENT, index=index, position=index % 128 + 1,
+            document=position // DOCUMENT, index=index, position=index % 128 + 1,
             start=index, end=index + 1,
         )  # fmt: skip
         features = np.sort(rng.integers(0, d_sae, (n, l0)), axis=1)
@@ -71,26 +71,26 @@ def main() -> None:
     parser.add_argument("--d-model", type=int, default=2304)
     parser.add_argument("--features", type=int, default=1024)
     parser.add_argument("--memory", type=float, default=2.0, help="GiB, as of `atlas probe`.")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         shards = write_codes(
-            Path(folder), rng, tokens=asked.tokens, d_sae=asked.d_sae, l0=asked.l0, ids=asked.ids
+            Path(folder), rng, tokens=args.tokens, d_sae=args.d_sae, l0=args.l0, ids=args.ids
         )
         size = sum(path.stat().st_size for path in shards) / 2**30
         before = peak()
-        kept = ProbeData([shards], d_sae=asked.d_sae)
-        x = rng.standard_normal((len(kept.ids), asked.d_model), dtype=np.float32)
-        place = SiteDesign(
+        kept = ProbeData([shards], d_sae=args.d_sae)
+        x = rng.standard_normal((len(kept.ids), args.d_model), dtype=np.float32)
+        site = SiteDesign(
             "hook_embed", Design(x, scale=1.01), kept.type, np.arange(len(kept.ids)),
             at_embedding=True,
         )  # fmt: skip
         del x
         began = time.perf_counter()
-        settings = ProbeSettings(features=asked.features, controls=1, iterations=3)
+        settings = ProbeSettings(features=args.features, controls=1, iterations=3)
         probe_all(
-            kept, [place], sae="random", model="m", settings=settings, validated_on=None,
-            memory=int(asked.memory * 2**30), progress=SILENT,
+            kept, [site], sae="random", model="m", settings=settings, validated_on=None,
+            memory=int(args.memory * 2**30), progress=SILENT,
         )  # fmt: skip
         seconds = time.perf_counter() - began
     print(f"{'codes on disk, GiB':34} {size:.2f}")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
-from benchmarks.coactivation import apart, peak_gib, table
+from benchmarks.coactivation import in_subprocess, peak_gib, table
 
 PENALTY = 1e-3
 FULL = {"tokens": 2_550_000, "types": 60_000, "labels": 16_384, "width": 2_304}
@@ -56,17 +56,17 @@ def main() -> None:
     """Run what the command line asks for."""
     # Threads that wait give way: the machine may be shared, and both sides gain.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    asked = arguments()
-    shape = Shape(asked.tokens, asked.labels, asked.width, asked.vocabulary, asked.l0)
-    if asked.gpu:
-        found = [apart(on_gpu)]
-    elif asked.memory:
-        found = [apart(memory, shape, labels=16_384)]
+    args = arguments()
+    shape = Shape(args.tokens, args.labels, args.width, args.vocabulary, args.l0)
+    if args.gpu:
+        found = [in_subprocess(on_gpu)]
+    elif args.memory:
+        found = [in_subprocess(memory, shape, labels=16_384)]
     else:
-        found = ratios(shape, asked)
-    for row in [json.dumps(found, indent=2)] if asked.json else []:
+        found = ratios(shape, args)
+    for row in [json.dumps(found, indent=2)] if args.json else []:
         print(row)
-    if not asked.json:
+    if not args.json:
         for row in found:
             table([row])
 
@@ -91,24 +91,24 @@ def arguments() -> argparse.Namespace:
 # ---------------------------------------------------------------- the two sides
 
 
-def ratios(shape: Shape, asked: argparse.Namespace) -> list[dict[str, object]]:
+def ratios(shape: Shape, args: argparse.Namespace) -> list[dict[str, object]]:
     """Time all sides on the same tokens, and hold what they find together."""
-    sample = np.linspace(0, shape.labels - 1, asked.sample).astype(int)
-    ours, scores, passes = apart(all_at_once, shape, sample=sample)
+    sample = np.linspace(0, shape.labels - 1, args.sample).astype(int)
+    ours, scores, passes = in_subprocess(all_at_once, shape, sample=sample)
     found: list[dict[str, object]] = [{"ours": 1, **ours}]
     for collapsed in (False, True):
-        theirs, their_scores = apart(loop, shape, sample=sample, collapsed=collapsed)
+        theirs, their_scores = in_subprocess(loop, shape, sample=sample, collapsed=collapsed)
         for unit in ("seconds", "cpu_seconds"):
             theirs[unit] *= shape.labels / len(sample)
             theirs[f"ratio_{unit}"] = theirs[unit] / ours[unit]
         theirs["balanced_accuracy_differs_by"] = float(np.abs(scores - their_scores).max())
         found.append({"collapsed": int(collapsed), **theirs})
-    rate = asked.gpu_tflops * 1e12 * asked.share
+    rate = args.gpu_tflops * 1e12 * args.share
     flops = 4.0 * FULL["width"] * FULL["labels"] * passes
     found.append(
         {
-            "extrapolated_gpu_tflops": asked.gpu_tflops,
-            "share_reached": asked.share,
+            "extrapolated_gpu_tflops": args.gpu_tflops,
+            "share_reached": args.share,
             "passes": passes,
             "seconds_collapsed": flops * FULL["types"] / rate,
             "seconds_all_tokens": flops * FULL["tokens"] / rate,

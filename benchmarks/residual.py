@@ -23,17 +23,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.residual.activations import Reader, keep
+from analysis.residual.activations import Reader, store_activations
 from analysis.residual.fit import draw_components, fit_all
 from analysis.residual.report.findings import find
 from analysis.residual.report.report import html
 from analysis.residual.settings import ResidualSettings
 from analysis.residual.study import residual_study
-from analysis.residual.train import all_arms, look, train
+from analysis.residual.train import all_arms, read_inputs, train
 from analysis.transcoder.study import map_sites
 from atlas.api import Atlas
 from atlas.progress import SILENT, Stage
-from benchmarks.whole_ingest import SHAPES, random_model, random_text
+from benchmarks.full_ingest import SHAPES, random_model, random_text
 from ingest.demo.build import demo_text
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.text.corpus import Corpus
@@ -142,10 +142,10 @@ def _parts(model: LanguageModel, tokens: int, folder: Path) -> None:
     reader = Reader(model, SOURCE, TARGET, ContextSettings(256, prepend_bos=True), 4096)
     rows = reader.stream(corpus, title="", progress=SILENT)
     fitted = fit_all(rows, settings, progress=SILENT)
-    kept = keep(reader, corpus, folder / "kept", tokens=tokens, progress=SILENT)
+    kept = store_activations(reader, corpus, folder / "kept", tokens=tokens, progress=SILENT)
     drawn, _ = draw_components(fitted, kept, settings)
     arms = all_arms(settings, fitted, drawn)
-    reads = look(arms, kept, settings)
+    reads = read_inputs(arms, kept, settings)
     with SILENT.stage("") as stage:
         for arm in arms:
             train(arm, kept, settings, read=reads[arm.label], metadata={}, stage=stage)
@@ -176,13 +176,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--memory", action="store_true")
-    asked = parser.parse_args()
-    if not asked.memory:
-        if asked.shape is None:
-            whole(asked.tokens, asked.draws, device=asked.device)
+    args = parser.parse_args()
+    if not args.memory:
+        if args.shape is None:
+            whole(args.tokens, args.draws, device=args.device)
         else:
-            given = random_setting(asked.shape, asked.tokens, asked.device)
-            whole(asked.tokens, asked.draws, device=asked.device, given=given)
+            given = random_setting(args.shape, args.tokens, args.device)
+            whole(args.tokens, args.draws, device=args.device, given=given)
         return
     for tokens in (37_500, 75_000, 150_000, 300_000):
         process = multiprocessing.get_context("spawn").Process(target=memory, args=(tokens,))

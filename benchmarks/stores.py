@@ -220,12 +220,12 @@ def main() -> None:
     parser.add_argument("--url", help="a Neo4j server; login in NEO4J_USERNAME, NEO4J_PASSWORD")
     parser.add_argument("--no-neo4j", action="store_true")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    found = {"cores": os.cpu_count(), "kuzu": measure_kuzu(make_graph(asked.features, asked.edges))}
-    for server in () if asked.no_neo4j else servers(asked.url):
-        graph = make_graph(asked.features, asked.neo4j_edges)
-        found["neo4j"] = measure_neo4j(server, graph, sample=asked.sample)
-    if asked.json:
+    args = parser.parse_args()
+    found = {"cores": os.cpu_count(), "kuzu": measure_kuzu(make_graph(args.features, args.edges))}
+    for server in () if args.no_neo4j else servers(args.url):
+        graph = make_graph(args.features, args.neo4j_edges)
+        found["neo4j"] = measure_neo4j(server, graph, sample=args.sample)
+    if args.json:
         print(json.dumps(found, indent=2))
     else:
         show(found)

@@ -38,7 +38,7 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
 from analysis.transcoder.token_means import TokenSums
 from atlas.progress import SILENT
-from benchmarks.whole_ingest import SHAPES, Shape, random_model, random_text
+from benchmarks.full_ingest import SHAPES, Shape, random_model, random_text
 from benchmarks.within import clocks, timed
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.text.corpus import Corpus
@@ -221,23 +221,23 @@ def main() -> None:
     parser.add_argument("--model", default="tiny-a", help="Of `adam`.")
     parser.add_argument("--text", default="ingest/demo/text.jsonl", help="Of `adam`.")
     parser.add_argument("--to", default="blocks.1.hook_resid_post", help="Of `adam`.")
-    asked = parser.parse_args()
-    shape = SHAPES[asked.shape]
-    shape = replace(shape, tokens=asked.tokens or shape.tokens)
-    if asked.what == "peak":
+    args = parser.parse_args()
+    shape = SHAPES[args.shape]
+    shape = replace(shape, tokens=args.tokens or shape.tokens)
+    if args.what == "peak":
         print(peak(shape))
         return
-    if asked.what == "adam":
-        model = open_model(asked.model, hooks=[asked.to])
+    if args.what == "adam":
+        model = open_model(args.model, hooks=[args.to])
         with tempfile.TemporaryDirectory() as folder:
-            corpus = Corpus.gather(asked.text, Path(folder) / "corpus.parquet")
-            print(json.dumps(adam(model, corpus, asked.to, epochs=asked.epochs), indent=1))
+            corpus = Corpus.gather(args.text, Path(folder) / "corpus.parquet")
+            print(json.dumps(adam(model, corpus, args.to, epochs=args.epochs), indent=1))
         return
-    if asked.what == "memory":
-        found = memory(asked.shape, shape.tokens)
+    if args.what == "memory":
+        found = memory(args.shape, shape.tokens)
     else:
-        found = moments(shape, repeats=asked.repeats)
-    print(json.dumps({"shape": asked.shape} | found, indent=1))
+        found = moments(shape, repeats=args.repeats)
+    print(json.dumps({"shape": args.shape} | found, indent=1))
 
 
 if __name__ == "__main__":

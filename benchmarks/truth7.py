@@ -54,12 +54,12 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=4, help="training seeds of a study")
     parser.add_argument("--first", type=int, default=0, help="seed of the first study")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    for form in asked.form or ["embedding", "elsewhere"]:
+    for form in args.form or ["embedding", "elsewhere"]:
         began = time.process_time()
-        runs = [one(asked.first + i, form, asked.seeds) for i in range(asked.runs)]
-        spent = (time.process_time() - began) / asked.runs
+        runs = [one(args.first + i, form, args.seeds) for i in range(args.runs)]
+        spent = (time.process_time() - began) / args.runs
         taken = [run.taken for run in runs]
         ends = f"from {min(taken):.3f} to {max(taken):.3f}"
         print(f"{form}: variance taken {np.mean(taken):.3f} ({ends}), {spent:.1f} s each")

@@ -45,14 +45,14 @@ def feature_lines(
     One line with how often it is active and its strongest tokens, and two with
     places, the token between double brackets.
     """
-    values, places = codes.topk(STRONGEST)
-    tokens = Counter(tokenizer.decode([int(ids[place])]) for place in places[values > 0])
+    values, positions = codes.topk(STRONGEST)
+    tokens = Counter(tokenizer.decode([int(ids[position])]) for position in positions[values > 0])
     common = ", ".join(f"{token!r} x{count}" for token, count in tokens.most_common(6))
     lines = [f"active at {float((codes > 0).float().mean()):.3%}: {common}"]
-    for place in places[:12:6].tolist():
-        before = tokenizer.decode(ids[max(0, place - AROUND) : place].tolist())
-        after = tokenizer.decode(ids[place + 1 : place + 5].tolist())
-        here = tokenizer.decode([int(ids[place])])
+    for position in positions[:12:6].tolist():
+        before = tokenizer.decode(ids[max(0, position - AROUND) : position].tolist())
+        after = tokenizer.decode(ids[position + 1 : position + 5].tolist())
+        here = tokenizer.decode([int(ids[position])])
         lines.append(f"    {before}[[{here}]]{after}".replace("\n", "\\n"))
     return lines
 
@@ -80,8 +80,8 @@ def show(out: Path, name: str, number: int) -> None:
     alive = torch.nonzero((codes > 0).sum(0) >= STRONGEST).flatten()
     chosen = alive[torch.linspace(0, len(alive) - 1, number).long()]
     for feature in chosen.tolist():
-        first, *places = feature_lines(codes[:, feature], ids, tokenizer)
-        print(f"{feature} {first}", *places, sep="\n")
+        first, *positions = feature_lines(codes[:, feature], ids, tokenizer)
+        print(f"{feature} {first}", *positions, sep="\n")
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from atlas.errors import AtlasError, BadInput, Missing, OutOfRoom
+from atlas.errors import AtlasError, BadInput, Missing, OutOfSpace
 
 __all__ = ["memory_errors", "reached"]
 
@@ -27,7 +27,7 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
         If it is not on this machine and cannot be downloaded from the hub.
     BadInput
         If it cannot be loaded.
-    OutOfRoom
+    OutOfSpace
         If it does not fit into memory or onto the disk.
     """
     from huggingface_hub.errors import EntryNotFoundError
@@ -47,7 +47,7 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
         SafetensorError, EntryNotFoundError,
     ) as error:  # fmt: skip
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"The disk is full: the {what} {name!r} could not be downloaded. Free some space, or set "
                 "HF_HOME to a folder on another disk."
             ) from error
@@ -66,7 +66,7 @@ def memory_errors(what: str) -> Iterator[None]:
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If memory does not suffice for ``what``.
     """
     import torch
@@ -79,7 +79,7 @@ def memory_errors(what: str) -> Iterator[None]:
         plain = type(error) is RuntimeError
         if plain and not any(phrase in str(error) for phrase in phrases):
             raise
-        raise OutOfRoom(
+        raise OutOfSpace(
             f"Memory does not suffice for {what}: use a number format of two bytes "
             "(dtype 'bfloat16'), a smaller model or another device."
         ) from error

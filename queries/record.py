@@ -61,11 +61,11 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     @property
-    def told(self) -> str:
+    def name_and_example(self) -> str:
         """Name and example or default, for messages."""
         return f"{self.name} ({'such as' if self.required else 'default'} {self.example!r})"
 
-    def value(self, given: object) -> Value:
+    def value(self, passed: object) -> Value:
         """Convert an input value to the type of this parameter; strings are parsed.
 
         Raises
@@ -73,20 +73,20 @@ class Parameter:
         BadParameters
             If the value cannot be converted, or is not one of the choices.
         """
-        if self.required and given == "":  # no name is empty, and engines differ on CONTAINS ''
-            raise BadParameters(f"The parameter {self.told} is empty; pass a value.")
-        if self.choices and given not in self.choices:
+        if self.required and passed == "":  # no name is empty, and engines differ on CONTAINS ''
+            raise BadParameters(f"The parameter {self.name_and_example} is empty; pass a value.")
+        if self.choices and passed not in self.choices:
             raise BadParameters(
-                f"The parameter {self.name} is {given!r}; expected one of "
+                f"The parameter {self.name} is {passed!r}; expected one of "
                 f"{', '.join(map(repr, self.choices))}."
             )
         try:
             if self.type.endswith("[]"):
-                return _list(given, _READ[self.type[:-2]])
-            return _READ[self.type](given)
+                return _list(passed, _READ[self.type[:-2]])
+            return _READ[self.type](passed)
         except (ValueError, TypeError):
             raise BadParameters(
-                f"The parameter {self.name} is {given!r}; expected {_NOUNS[self.type]}, such as "
+                f"The parameter {self.name} is {passed!r}; expected {_NOUNS[self.type]}, such as "
                 f"{self.example!r}."
             ) from None
 
@@ -132,12 +132,12 @@ class Query:
     cypher: str
     text: str
 
-    def fill(self, given: Mapping[str, object]) -> dict[str, Value]:
+    def fill(self, passed: Mapping[str, object]) -> dict[str, Value]:
         """Return a value for every parameter: the converted input value, or the default.
 
         Parameters
         ----------
-        given
+        passed
             Input values by name. Strings, as from a command line, are parsed; a list is
             written as JSON or as items separated by commas.
 
@@ -147,16 +147,16 @@ class Query:
             If a parameter is unknown, missing, of the wrong type, or not one of its choices.
         """
         names = [p.name for p in self.parameters]
-        if unknown := [n for n in given if n not in names]:
-            listed = ", ".join(p.told for p in self.parameters)
+        if unknown := [n for n in passed if n not in names]:
+            listed = ", ".join(p.name_and_example for p in self.parameters)
             raise BadParameters(
                 f"The query {self.name!r} has no parameter {', '.join(map(repr, unknown))}; "
                 + (f"it has: {listed}." if listed else "it has none.")
             )
         required = [p for p in self.parameters if p.required]
-        if missing := [p.told for p in required if p.name not in given]:
+        if missing := [p.name_and_example for p in required if p.name not in passed]:
             raise BadParameters(f"The query {self.name!r} needs a value for: {', '.join(missing)}.")
-        return {p.name: p.value(given.get(p.name, p.example)) for p in self.parameters}
+        return {p.name: p.value(passed.get(p.name, p.example)) for p in self.parameters}
 
 
 def parse(name: str, text: str) -> Query:

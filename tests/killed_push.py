@@ -52,7 +52,7 @@ def together(self: Bolt, work: Callable[[Any], Any]) -> Any:
 def main() -> None:
     moment, versions = sys.argv[1], json.loads(sys.argv[2])
     if moment == "commit":
-        Bolt.together = together  # type: ignore[method-assign]
+        Bolt.transact = together  # type: ignore[method-assign]
     store = open_server()
     store.sync(
         store.plan(edge_graph(versions)), Deadly(float("inf" if moment == "commit" else moment))

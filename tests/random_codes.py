@@ -128,13 +128,13 @@ def reduce(
     memory: int = 1 << 40,
 ) -> list[State]:
     """Run all looks, the blocks cut into shards before each number in ``cuts``."""
-    looks = reduction.plan(sizes, memory=memory).looks
+    passes = reduction.plan(sizes, memory=memory).passes
     bounds = [0, *sorted(cuts), len(blocks)]
     finals: list[State] = []
-    for look in range(looks):
+    for pass_index in range(passes):
         states = []
         for a, b in itertools.pairwise(bounds):
-            state = reduction.start(look, finals, sizes=sizes, looks=looks)
+            state = reduction.start(pass_index, finals, sizes=sizes, passes=passes)
             for block in blocks[a:b]:
                 reduction.update(state, block)
             states.append(state)

@@ -81,7 +81,7 @@ def test_damaged_codes_and_states_are_computed_again(unfinished):
 
 def test_every_damage_of_states_is_detected(tmp_path):
     checkpoint = Checkpoint(tmp_path / "run")
-    checkpoint.begin({})
+    checkpoint.start({})
     checkpoint.shard(0).write_bytes(b"codes")
     checkpoint.save_states(0, {"fidelity": {"sum": np.arange(3.0), "count": np.array(4)}})
     states = tmp_path / "run" / "shard-00000.npz"
@@ -103,7 +103,7 @@ def test_every_damage_of_states_is_detected(tmp_path):
 
 def test_a_damaged_request_is_reported(tmp_path):
     checkpoint = Checkpoint(tmp_path)
-    checkpoint.begin(requested := {"saes": ["a"], "model": None, "settings": {"seed": 10}})
+    checkpoint.start(requested := {"saes": ["a"], "model": None, "settings": {"seed": 10}})
     assert checkpoint.request() == requested
     file = tmp_path / "request.json"
     text = file.read_text("utf-8")

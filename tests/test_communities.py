@@ -25,8 +25,8 @@ from analysis.communities.leiden import partition
 from analysis.communities.partner_diversity import (
     Partners,
     _conclusion,
-    by_chance,
     diversity_test,
+    null_diversity,
     partner_diversity,
     partners_among,
 )
@@ -214,19 +214,22 @@ def test_planted_tokens_name_their_community():
         for token in {0: (30, 31), 1: (40,), -1: (50,)}[int(label)]:
             rows.append((feature, token, 0.15))
     feature, token, share = (np.array(column) for column in zip(*rows, strict=True))
-    named = c.set_apart(labels, feature, token, share=share)
+    named = c.distinguishing_tokens(labels, feature, token, share=share)
     assert [sorted(names[:2]) for names in named[:1]] == [[30, 31]]
     assert named[1][0] == 40
     assert all(50 not in names for names in named)
     assert all(len(names) <= 3 for names in named)  # what is common names none
-    assert c.set_apart(labels, feature, token, share=share, most=1) == [named[0][:1], [40]]
+    assert c.distinguishing_tokens(labels, feature, token, share=share, most=1) == [
+        named[0][:1],
+        [40],
+    ]
 
 
 def test_no_characteristic_tokens():
     none = np.zeros(0, dtype=np.int64)
-    assert c.set_apart(np.full(3, -1), none, none, share=np.zeros(0)) == []
-    assert c.set_apart(np.array([0, 0, 1]), none, none, share=np.zeros(0)) == [[], []]
-    one = c.set_apart(np.array([0, 1]), np.array([0]), np.array([0]), share=np.ones(1))
+    assert c.distinguishing_tokens(np.full(3, -1), none, none, share=np.zeros(0)) == []
+    assert c.distinguishing_tokens(np.array([0, 0, 1]), none, none, share=np.zeros(0)) == [[], []]
+    one = c.distinguishing_tokens(np.array([0, 1]), np.array([0]), np.array([0]), share=np.ones(1))
     assert one == [[], []]  # a token that is all there is sets nothing apart
 
 
@@ -300,8 +303,8 @@ def told_of(m):
     pairs, count = edges(m)
     return diversity_test(
         m.active, np.bincount(pairs.ravel(), minlength=m.d_sae),
-        partners_among(pairs, count, nodes=m.d_sae), null=by_chance(m, draws=3),
-        within=by_chance(m, draws=3, within_documents=True), seed=0,
+        partners_among(pairs, count, nodes=m.d_sae), null=null_diversity(m, draws=3),
+        within=null_diversity(m, draws=3, within_documents=True), seed=0,
     )  # fmt: skip
 
 
@@ -356,7 +359,7 @@ def test_bursts_are_undecided():
 
 def test_meetings_include_pairs_below_min_count():
     m = in_bursts(np.random.default_rng(3), documents=20, tokens=30)
-    one, more = (by_chance(m, min_count=n, draws=2) for n in (1, 6))
+    one, more = (null_diversity(m, min_count=n, draws=2) for n in (1, 6))
     np.testing.assert_array_equal(one.among, more.among)
     assert (more.degree < one.degree).any()
 

@@ -37,7 +37,7 @@ def test_ports_are_bound_to_this_machine(server: dict) -> None:
     assert all(p.startswith("127.0.0.1:") for p in server["ports"])
 
 
-def test_memory_health_and_volumes_are_said(server: dict) -> None:
+def test_memory_health_and_volumes_are_configured(server: dict) -> None:
     settings = server["environment"]
     for name in ("heap_initial__size", "heap_max__size", "pagecache_size"):
         assert re.fullmatch(r"\$\{\w+:-\d+[gm]\}", settings[f"NEO4J_server_memory_{name}"])

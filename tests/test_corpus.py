@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from atlas.errors import AtlasError, BadInput, BrokenPart, NewerFormat, OutOfRoom
+from atlas.errors import AtlasError, BadInput, BrokenPart, NewerFormat, OutOfSpace
 from ingest.text.corpus import BLOCK_BYTES, Corpus, Document, cut
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -236,7 +236,7 @@ def test_a_full_disk_is_reported_and_leaves_no_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
-    with pytest.raises(OutOfRoom, match=r"The disk is full: .*corpus\.parquet"):
+    with pytest.raises(OutOfSpace, match=r"The disk is full: .*corpus\.parquet"):
         gather(tmp_path, ["x"])
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from recording_progress import RecordingProgress
 from store_graphs import make_graph
 
 from atlas.doctor import checks
-from atlas.errors import BrokenPart, Locked, Mismatch, OutOfRoom
+from atlas.errors import BrokenPart, Locked, Mismatch, OutOfSpace
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_part
 from atlas.stores.kuzu import KuzuStore, discard_view
@@ -52,7 +52,7 @@ def test_a_damaged_view_is_built_again_and_answers_as_before(view, seed):
     assert progress.messages == ["graph-0.kuzu is damaged or incomplete and is built again."]
     store.close()
     fresh.close()
-    assert KuzuStore(view).is_sound(whole=True)
+    assert KuzuStore(view).is_sound(complete=True)
     assert len(view.read_bytes()) == len(whole)
 
 
@@ -67,7 +67,7 @@ def test_a_large_view_is_read_whole_only_when_size_or_time_differ(view, monkeypa
     assert not KuzuStore(view).is_sound()
     os.utime(view, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert KuzuStore(view).is_sound()  # what the check at open cannot see
-    assert not KuzuStore(view).is_sound(whole=True)  # doctor does
+    assert not KuzuStore(view).is_sound(complete=True)  # doctor does
 
 
 def test_doctor_finds_a_damaged_view(tmp_path):
@@ -91,10 +91,10 @@ def test_a_view_that_was_copied_with_its_checksum_is_sound(view, tmp_path):
     assert KuzuStore(copied / view.name).is_sound()
 
 
-def test_no_view_is_begun_on_a_disk_that_is_too_full(tmp_path, monkeypatch):
+def test_no_view_is_built_on_a_disk_that_is_too_full(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("atlas.stores.kuzu.shutil.disk_usage", lambda _: usage(1, 1, 1 << 20))
-    with pytest.raises(OutOfRoom, match=r"needs about 32 MiB of disk, but only 1 MiB are free"):
+    with pytest.raises(OutOfSpace, match=r"needs about 32 MiB of disk, but only 1 MiB are free"):
         KuzuStore.open(tmp_path / "graph-0.kuzu", graph=make_graph)
     assert {p.name for p in tmp_path.iterdir()} <= {"graph-0.kuzu.lock"}
 
@@ -174,7 +174,7 @@ def test_nothing_is_written_while_another_process_has_the_right_to(tmp_path):
     assert not (path / "atlas.json").exists()
 
 
-def test_a_part_is_replaced_between_two_looks_of_a_reader(tmp_path, monkeypatch):
+def test_a_part_is_replaced_between_two_reads(tmp_path, monkeypatch):
     """The part is absent when its manifest is read again, and the new one is there just after."""
     import atlas.parts
 
@@ -193,7 +193,7 @@ def test_a_part_is_replaced_between_two_looks_of_a_reader(tmp_path, monkeypatch)
         old.table("t")
 
 
-def test_what_a_killed_build_of_another_view_left_is_removed_unless_it_is_under_way(view):
+def test_files_of_a_killed_build_are_removed_but_not_those_of_a_running_one(view):
     from filelock import FileLock
 
     left = [view.with_name(f"{view.name}{s}") for s in (".new", ".new.wal", ".wal")]

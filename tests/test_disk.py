@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from atlas.atomic_files import discard, is_leftover, placed, placed_folder, sha256
-from atlas.errors import OutOfRoom
+from atlas.atomic_files import atomic_file, atomic_folder, discard, is_leftover, sha256
+from atlas.errors import OutOfSpace
 
 
 def fail(placing, write):
@@ -15,7 +15,7 @@ def fail(placing, write):
 
 
 def test_a_file_appears_under_its_name_at_the_end(tmp_path):
-    with placed(tmp_path / "a.txt") as beside:
+    with atomic_file(tmp_path / "a.txt") as beside:
         beside.write_text("new")
         assert not (tmp_path / "a.txt").exists()
         assert is_leftover(beside)
@@ -26,25 +26,25 @@ def test_a_file_appears_under_its_name_at_the_end(tmp_path):
 def test_a_failure_preserves_the_existing_file(tmp_path):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(ValueError, match="half way"):
-        fail(placed(tmp_path / "a.txt"), lambda beside: beside.write_text("new"))
+        fail(atomic_file(tmp_path / "a.txt"), lambda beside: beside.write_text("new"))
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_a_folder_is_created_and_replaced_atomically(tmp_path):
     for content in ("one", "two"):
-        with placed_folder(tmp_path / "kind" / "name") as beside:
+        with atomic_folder(tmp_path / "kind" / "name") as beside:
             (beside / f"{content}.txt").write_text(content)
     assert [f.name for f in (tmp_path / "kind" / "name").iterdir()] == ["two.txt"]
     assert [f.name for f in (tmp_path / "kind").iterdir()] == ["name"]
 
 
 def test_a_failure_preserves_the_existing_folder(tmp_path):
-    with placed_folder(tmp_path / "name") as beside:
+    with atomic_folder(tmp_path / "name") as beside:
         (beside / "old.txt").write_text("old")
     with pytest.raises(ValueError, match="half way"):
         fail(
-            placed_folder(tmp_path / "name"), lambda beside: (beside / "new.txt").write_text("new")
+            atomic_folder(tmp_path / "name"), lambda beside: (beside / "new.txt").write_text("new")
         )
     assert [f.name for f in (tmp_path / "name").iterdir()] == ["old.txt"]
     assert [f.name for f in tmp_path.iterdir()] == ["name"]
@@ -59,14 +59,14 @@ def test_a_failure_preserves_the_existing_folder(tmp_path):
 )
 def test_a_full_disk_is_one_sentence(tmp_path, error):
     with (
-        pytest.raises(OutOfRoom, match=r"The disk is full: .*a.txt could not be written"),
-        placed(tmp_path / "a.txt"),
+        pytest.raises(OutOfSpace, match=r"The disk is full: .*a.txt could not be written"),
+        atomic_file(tmp_path / "a.txt"),
     ):
         raise error
 
 
 def test_other_errors_pass(tmp_path):
-    with pytest.raises(PermissionError), placed(tmp_path / "a.txt"):
+    with pytest.raises(PermissionError), atomic_file(tmp_path / "a.txt"):
         raise PermissionError(errno.EACCES, "no")
 
 
@@ -79,7 +79,7 @@ def test_discard_takes_files_folders_and_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sha256_is_the_known_one(tmp_path):
+def test_sha256_equals_a_published_digest(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -62,4 +62,4 @@ def test_a_text_of_few_tokens(tokens):
 def test_a_run_without_saes():
     found = forecast(work(left={}), Costs(1000, 0.01, {}))
     assert found == Forecast(0.0, {}, {})
-    assert found.pace(progress=RecordingProgress(), clock=lambda: 0.0).seconds_left == 0.0
+    assert found.pace(progress=RecordingProgress(), clock=lambda: 0.0).seconds_remaining == 0.0

@@ -12,7 +12,7 @@ from fork_server import ForkServer
 from slow_ingest import work
 
 from atlas.doctor import checks
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from atlas.folder import Folder
 from ingest import doctor_checks
 
@@ -61,7 +61,7 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_parts(
         if (path / "atlas.json").exists():  # between, nothing is broken: at most unfinished
             found = told(path)
             assert [c for c in found if c.state == "fault"] == []
-            unfinished = [c for c in found if "unfinished" in c.said]
+            unfinished = [c for c in found if "unfinished" in c.message]
             assert len(unfinished) == len(Folder.open(path).runs())
     done = start(path, keep)
     _, errors = done.communicate()
@@ -86,7 +86,7 @@ def test_ctrl_c_leaves_what_is_finished(tmp_path, start):
     assert running.returncode != 0
     runs = [c for c in checks(path) if c.state == "note"]
     assert runs
-    assert "unfinished" in runs[0].said
+    assert "unfinished" in runs[0].message
     done = start(path)
     _, errors = done.communicate()
     assert done.returncode == 0, errors
@@ -106,7 +106,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path):
     if mount.returncode:
         pytest.skip(f"cannot mount a small file system here: {mount.stderr.strip()}")
     try:
-        with pytest.raises(OutOfRoom, match="free"):
+        with pytest.raises(OutOfSpace, match="free"):
             work(place / "a.atlas")
         assert not [c for c in checks(place / "a.atlas") if c.state == "fault"]
         subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
@@ -126,7 +126,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.slow
-def test_resume_finishes_what_was_asked(tmp_path, monkeypatch, capsys):
+def test_resume_finishes_the_request(tmp_path, monkeypatch, capsys):
     """By the command line, with --tokens and --replace, from another folder."""
     from atlas.cli.main import main
 
@@ -147,7 +147,7 @@ def test_resume_finishes_what_was_asked(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_second_writer_is_told(tmp_path, start):
+def test_a_second_writer_gets_an_error(tmp_path, start):
     from atlas.errors import Locked
 
     path = tmp_path / "a.atlas"

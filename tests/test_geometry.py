@@ -35,15 +35,19 @@ from analysis.residual.report.arm_difference import (
     sign_flip,
 )
 from analysis.residual.report.commands import report
-from analysis.residual.report.findings import Mapped, SaeRecord, find, floors_beside, verdicts_of
-from analysis.residual.report.interpretability_metrics import least_entropy, match_rows, token_marks
+from analysis.residual.report.findings import Mapped, SaeRecord, assign_floors, find, verdicts_of
+from analysis.residual.report.interpretability_metrics import (
+    least_entropy,
+    match_rows,
+    token_metrics,
+)
 from analysis.residual.report.plots import draw_sweep, sweep_table, verdict_table
 from analysis.residual.report.report import figures, html
 from analysis.residual.report.report_text import floor_of_verdicts
 from analysis.residual.report.reproduce_commands import commands, without_verdict
 from analysis.residual.report.study import open_study
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
-from analysis.residual.report.verdict import headline, judge, size_to_tell
+from analysis.residual.report.verdict import detectable_size, headline, judge
 from analysis.residual.settings import DEMO_TEXT, PROBE, ResidualSettings
 from analysis.residual.study import residual_study
 from analysis.transcoder.moments import Moments
@@ -370,7 +374,7 @@ def test_truth_7_through_the_real_fit_training_and_probes(tmp_path, elsewhere):
 
 
 @pytest.mark.slow
-def test_ids_that_tell_are_found_by_the_same_tiny_study(tmp_path):
+def test_a_planted_effect_of_ids_is_found_by_the_tiny_study(tmp_path):
     """Check that the tiny study can detect a difference: here the residual is harder."""
     run = tiny_run(
         0, tmp_path, permuted=False, seeds=3, arms=("residual", "baseline", "token-means")
@@ -461,7 +465,7 @@ def test_verdicts():
         "this sample size detects a difference of 0.1 with 80% power."
         in judge(made({k: 4 * v for k, v in six.items()}, half=0.02), margin=0.1).sentence
     )
-    assert harder.size == size_to_tell(made(six, half=0.01))
+    assert harder.size == detectable_size(made(six, half=0.01))
     for other, than in (("baseline", "the baseline"), ("token-means", "the token-means control")):
         assert judge(made(six, half=0.01, other=other)).sentence.startswith(f"Harder than {than}:")
     higher = judge(made({k: -v for k, v in six.items()}, half=0.01))
@@ -490,7 +494,7 @@ def test_verdicts():
         judge(None, margin=0)
 
 
-def test_numbers_of_the_original_study_cannot_tell():
+def test_numbers_of_the_original_study_allow_no_verdict():
     """It called a difference of -0.0133 (t = -0.63) a proof, without controls and with one run."""
     error = 0.0133 / 0.63
     theirs = Difference(
@@ -600,7 +604,7 @@ def test_reported_size_has_80_percent_power(largest):
         made(dict(enumerate([0.03, -0.03, 0.02, -0.01])), half=0.05), seed_variance=variance["seeds"],
         document_variance=variance["documents"], documents=30, draw_variance=variance["draws"], draws=3,
     )  # fmt: skip
-    size = size_to_tell(now, margin=0.01)
+    size = detectable_size(now, margin=0.01)
     assert size.seeds >= 6
     assert (size.seeds, size.draws, size.documents) > (now.seeds, now.draws, 1)
     if largest == "documents":
@@ -674,7 +678,7 @@ def test_no_verdict_without_draws_of_documents():
     assert judge(found).kind == "cannot tell"
 
 
-def test_documents_are_known_if_known_for_all():
+def test_the_number_of_documents_needs_all_seeds():
     rng = np.random.default_rng(0)
     of = [replace(sample(rng, s), documents=n) for s, n in ((0, 40), (1, None), (0, 30), (1, 50))]
     assert difference(of[:1], of[2:]).documents == 30
@@ -706,7 +710,7 @@ def test_reported_seeds_suffice_for_interval_and_sign_flip_test(ratio):
     """Simulate differences of the margin with the reported number of seeds."""
     sd = 0.01 / ratio
     values = np.array([1, -1, 1, -1, 1, -1]) * sd * math.sqrt(5 / 6)
-    size = size_to_tell(made(dict(enumerate(values)), half=0.05))
+    size = detectable_size(made(dict(enumerate(values)), half=0.05))
     rng, told, runs = np.random.default_rng(0), 0, 300
     for _ in range(runs):
         x = rng.normal(-0.01, sd, size.seeds)
@@ -770,7 +774,7 @@ def test_a_study_is_read_with_its_probes(folder):
     assert len(study.probed) == 10
     assert study.unprobed == ()
     one = study.of("components")[1]
-    assert (one.sae, one.seed, one.draw, one.asked) == ("components-s0-d1", 0, 1, 30)
+    assert (one.sae, one.seed, one.draw, one.requested) == ("components-s0-d1", 0, 1, 30)
     assert one.passed == 20 / 30
     # Draws are of the features they are said to be of: their means are near the scores.
     drawn = one.sample()
@@ -863,8 +867,8 @@ def test_probes_of_other_settings_are_not_compared(tmp_path):
         open_study(made_of)
 
 
-def test_marks_of_tokens(folder):
-    marks = token_marks(folder.sound(), "baseline-s0")
+def test_token_metrics(folder):
+    marks = token_metrics(folder.sound(), "baseline-s0")
     assert 0 not in set(marks["idx"])  # dead
     part = folder.sound().parts["tokens/baseline-s0"].table("FIRES_ON").to_pandas()
     mine = part[part["source"] == "baseline-s0/3"]
@@ -872,7 +876,7 @@ def test_marks_of_tokens(folder):
     assert row["top_share"] == mine["count"].max() / row["active_tokens"]
     assert row["kept"] == pytest.approx(mine["share"].sum())
     assert row["entropy"] <= math.log2(4)
-    assert token_marks(folder.sound(), "absent").empty
+    assert token_metrics(folder.sound(), "absent").empty
 
 
 def test_matches_between_arms(folder):
@@ -940,7 +944,7 @@ def test_probes_of_an_earlier_version_are_read_and_recomputed_by_the_printed_com
     )  # fmt: skip
     # As the probes' own parts say: the study's settings hold none here.
     assert (how["draws"], how["kinds"], how["seed"]) == (50, ("active",), None)
-    assert lines[-1] in unescape(html(found, where="my atlas", drawn={}))
+    assert lines[-1] in unescape(html(found, where="my atlas", charts={}))
 
 
 def test_the_command_has_the_options_of_the_chosen_run(folder):
@@ -980,7 +984,7 @@ def six(tmp_path_factory):
 def test_many_saes_are_summarized_by_arm_and_folded(six):
     arms = six.study.arms
     assert len(arms) > 16
-    text = html(six, where="s.atlas", drawn={})
+    text = html(six, where="s.atlas", charts={})
     by_arm, each = text.split(f"<summary>All {len(arms)} SAEs</summary>")
     assert all(name not in by_arm and name in each for name in arms["sae"])
     for arm in set(arms["arm"]):
@@ -990,7 +994,7 @@ def test_many_saes_are_summarized_by_arm_and_folded(six):
                   and f"<td>{len(losses)}<" in line]  # fmt: skip
         assert f">{told}<" in row
     few = replace(six.study, arms=arms[arms["seed"] < 2])
-    text = html(replace(six, study=few), where="s.atlas", drawn={})
+    text = html(replace(six, study=few), where="s.atlas", charts={})
     assert "<details>" not in text
     assert all(name in text for name in few.arms["sae"])
 
@@ -1013,7 +1017,7 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
     assert (name, how["replace"], how["name"], str(how["where"])) == (
         "residual", True, "study", "my atlas",
     )  # fmt: skip
-    text = html(found, where="my atlas", drawn={})
+    text = html(found, where="my atlas", charts={})
     assert "shrunk" not in text
     assert lines[-1] in unescape(text)
 
@@ -1031,7 +1035,7 @@ def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
         )
         with Atlas.open(made_of.path) as atlas:
             found = find(atlas)
-        text = html(found, where="s.atlas", drawn={})
+        text = html(found, where="s.atlas", charts={})
         if shrunk > 1e11:
             assert f"which equals {prior}: the token id predicted nothing beyond it" in text
             assert "tokens of each id" not in text
@@ -1074,7 +1078,7 @@ def test_sweep_and_floor(tmp_path):
     add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
     add_maps(made_of, "random", r2=0.25)
     with Atlas.open(made_of.path) as atlas:
-        floors = floors_beside(atlas, ["random"], told={"m", "random"})
+        floors = assign_floors(atlas, ["random"], available={"m", "random"})
         assert floors == {"m": "random"}
         rows = sweep_rows(atlas, floors=floors)
         assert [(r["model"], r["layer"], r["depth"]) for r in rows] == [
@@ -1087,13 +1091,13 @@ def test_sweep_and_floor(tmp_path):
         assert {r["model"] for r in sweep_rows(atlas)} == {"m", "random"}
         assert sweep_rows(atlas, source="blocks.0.hook_resid_post") == []
         with pytest.raises(UnknownName, match="absent"):
-            floors_beside(atlas, ["absent"], told={"m", "random"})
+            assign_floors(atlas, ["absent"], available={"m", "random"})
         with pytest.raises(
             BadInput, match=r"floors random and m have the same shape|floors m and random"
         ):
-            floors_beside(atlas, ["m", "random"], told={"m", "random"})
+            assign_floors(atlas, ["m", "random"], available={"m", "random"})
         with pytest.raises(BadInput, match="No other model of this atlas has the width"):
-            floors_beside(atlas, ["random"], told={"random"})
+            assign_floors(atlas, ["random"], available={"random"})
         shares = verdict_rows(load(atlas))
         (row,) = shares
         assert (row["model"], row["layer"], row["saes"], row["features"]) == ("m", 1, 1, 8)
@@ -1307,7 +1311,7 @@ def test_the_commands_reproduce_the_report(folder):
     assert (how["field"], how["split_on"], how["matched"]) == ("body", "line", False)
     assert (how["seeds"], how["draws"], how["k"], str(how["where"])) == (2, 2, 8, "my atlas")
     assert how["target"] == TARGET
-    assert (again["given"], again["study"], again["run"]) == (
+    assert (again["passed"], again["study"], again["run"]) == (
         "my atlas",
         "study",
         "document/active",
@@ -1339,10 +1343,10 @@ def test_models_with_equal_settings_are_mapped_by_one_command(folder):
     ]), "my atlas")  # fmt: skip
     (_, one), (_, two) = (p for p in parsed(lines) if p[0] == "transcoder")
     assert (one["models"], one["targets"], one["method"]) == (("m",), ("all",), None)
-    assert one["given_models"] == ("/some/random", "floor=/some/random")
+    assert one["model_paths"] == ("/some/random", "floor=/some/random")
     assert {one[n] for n in ("folds", "draws", "seed", "like")} == {None}
     assert (one["penalties"], one["rates"], one["where"]) == ((), (), "my atlas")
-    assert (two["models"], two["given_models"]) == ((), ("MODEL", "lost=MODEL"))
+    assert (two["models"], two["model_paths"]) == ((), ("MODEL", "lost=MODEL"))
     assert (two["method"], two["folds"], two["draws"], two["seed"]) == ("adam", 4, 0, 5)
     assert (two["rates"], two["targets"], two["like"]) == ((0.1, 0.01), ("a", "b"), "one")
     notes = " ".join(line for line in lines if line.startswith("#"))
@@ -1573,7 +1577,7 @@ def test_fault_validation_balance():
     assert never.balanced_accuracy[0] == 0.5
 
 
-def test_fault_threshold_left_out():
+def test_fault_threshold_omitted():
     """JumpReLU was encoded as a plain ReLU, which marks inactive features as active."""
     theirs = random_sae("jumprelu")
     x = vectors()

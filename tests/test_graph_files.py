@@ -81,7 +81,7 @@ def test_control_characters_and_nulls_are_written_soundly(tmp_path, monkeypatch,
     assert found.nodes[1]["frequency"] == 0.5
 
 
-def test_what_was_asked_wrongly_is_told(path, tmp_path, capsys):
+def test_wrong_requests_get_an_error(path, tmp_path, capsys):
     with pytest.raises(UnknownName, match="tops"):
         export.export_graphs(str(path), tmp_path / "x", saes=["tops"])
     assert not (tmp_path / "x").exists()

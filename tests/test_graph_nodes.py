@@ -90,7 +90,7 @@ def test_an_estimate_is_near_on_a_larger_graph():
     assert found.betweenness.sum() == pytest.approx(exact.sum(), rel=0.05)
 
 
-def test_bad_input_is_told():
+def test_bad_input_gets_an_error():
     graph = nx.path_graph(3)
     with pytest.raises(BadInput, match="one for each of 2 edges"):
         node_statistics(graph, weights=np.ones(3))

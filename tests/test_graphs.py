@@ -39,6 +39,6 @@ def test_both_libraries_hold_what_the_tables_hold(path, min_count):
         assert edge.attributes() == other.edges[edge.tuple] == wanted
 
 
-def test_unknown_sae_is_told(path):
+def test_an_unknown_sae_gets_an_error(path):
     with Atlas.open(path) as atlas, pytest.raises(UnknownName, match="tops"):
         atlas.graph("tops")

@@ -8,7 +8,7 @@ import pytest
 from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, topk
 
 from atlas.atomic_files import discard
-from atlas.errors import BadActivations, BadInput, Mismatch, OutOfRoom, RequestError
+from atlas.errors import BadActivations, BadInput, Mismatch, OutOfSpace, RequestError
 from atlas.folder import Folder
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
@@ -283,7 +283,7 @@ def test_dropping_codes_later_makes_no_part_stale(tmp_path, lm, documents):
 
 
 def test_too_little_memory_is_reported_before_the_work(tmp_path, lm, documents):
-    with pytest.raises(OutOfRoom, match="memory"):
+    with pytest.raises(OutOfSpace, match="memory"):
         run(tmp_path / "a.atlas", lm, [named(topk(), "top")], documents,
             settings=Settings(memory=1000))  # fmt: skip
     assert Folder.open(tmp_path / "a.atlas").runs() == []

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 from store_graphs import OTHER, assert_shows, make_graph, put
 
-from atlas.errors import Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
+from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT
 from atlas.stores import Graph
 from atlas.stores.kuzu import KuzuSettings, KuzuStore
@@ -194,7 +194,7 @@ def test_a_build_elsewhere_is_waited_for_and_then_refused(path: Path) -> None:
 def test_too_little_memory_is_reported(path: Path) -> None:
     KuzuStore.open(path, graph=make_graph).close()
     store = KuzuStore.open(path, settings=KuzuSettings(buffer_pool=16 << 20))
-    with pytest.raises(OutOfRoom, match=r"KuzuSettings\.buffer_pool"):
+    with pytest.raises(OutOfSpace, match=r"KuzuSettings\.buffer_pool"):
         store.query("UNWIND range(1, 1000000) AS x RETURN collect(x) AS l", {})
     assert_shows(store, make_graph())
     store.close()
@@ -213,7 +213,7 @@ def test_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", full)
-        with pytest.raises(OutOfRoom, match="No space left on device"):
+        with pytest.raises(OutOfSpace, match="No space left on device"):
             put(store, make_graph({"a1": "v2"}))
     assert_shows(store, make_graph())
     store.close()
@@ -227,7 +227,7 @@ def test_a_closed_store_raises(path: Path) -> None:
         store.contents()
 
 
-def test_threads_ask_at_the_same_time(path: Path) -> None:
+def test_threads_query_at_the_same_time(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     found: list[int] = []
 

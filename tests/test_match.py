@@ -173,7 +173,7 @@ def test_the_part_does_not_depend_on_memory(made, copied):
         assert a.drop_columns(list(skip)).equals(b.drop_columns(list(skip)))
 
 
-def test_an_sae_made_anew_leaves_its_matches_stale(copied, lm):
+def test_an_sae_ingested_again_makes_its_matches_stale(copied, lm):
     other = open_sae(topk(seed=5, d_sae=40), name="one")
     ingest(copied, saes=[other], model=lm, replace=True).close()
     sound = Folder.open(copied).sound()
@@ -226,7 +226,7 @@ def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(c
         asked = {"sae_a": "one", "sae_b": "two", "limit": 1000, "max_q": 1.0}
         assert atlas.ask("matches_beyond_token", **asked).num_rows == 0
     (note,) = (c for c in doctor_checks.checks(copied) if c.about.endswith(": matches"))
-    assert "1 of an older version" in note.said
+    assert "1 of an older version" in note.message
     assert note.todo == "Run `atlas match --stale`."
     (row,) = match_saes(copied, stale=True)
     assert row["beyond_token"] is not None

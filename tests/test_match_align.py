@@ -89,7 +89,7 @@ def test_words_hold_every_character_but_spaces_once(texts):
         ("", []),
     ],
 )
-def test_words_of_known_texts(text, words):
+def test_words_of_example_texts(text, words):
     found = find_words([text])
     assert [text[i:j] for i, j in zip(found.start, found.end, strict=True)] == words
 

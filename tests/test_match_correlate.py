@@ -11,7 +11,7 @@ from match_rows import correlated, random_dense, rows_of
 from numpy.typing import NDArray
 from random_codes import codes
 
-from atlas.errors import Mismatch, OutOfRoom
+from atlas.errors import Mismatch, OutOfSpace
 from ingest.codes.store import Block
 from ingest.match import kernels
 from ingest.match.assign import one_to_one
@@ -64,9 +64,9 @@ def least_memory(c: Correlation) -> int:
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            assert Correlation(c.a, c.b, best=c.best, min_joint=1, memory=middle).looks
+            assert Correlation(c.a, c.b, best=c.best, min_joint=1, memory=middle).passes
             high = middle
-        except OutOfRoom:
+        except OutOfSpace:
             low = middle
     return high
 
@@ -78,7 +78,7 @@ def test_equals_numpy_at_every_memory(d_a: int, d_b: int, best: int, min_joint: 
     a, b = random_dense(rng, 150, d_a, rate=0.1), random_dense(rng, 150, d_b, rate=0.1)
     b[:, 0] += a[:, 1]
     whole = correlated(a, b, best=best, min_joint=min_joint)
-    assert whole.looks == 1
+    assert whole.passes == 1
     found = whole.pairs()
     check(found, *brute(a, b, min_joint), best)
     order = rng.permutation(150)
@@ -88,15 +88,15 @@ def test_equals_numpy_at_every_memory(d_a: int, d_b: int, best: int, min_joint: 
     np.testing.assert_allclose(best_b, r.max(axis=0), atol=1e-12)
 
     least = least_memory(whole)
-    looks = set()
+    passes = set()
     for memory in (least, least + 200, least + 1000):
         pieces = Correlation(whole.a, whole.b, best=best, min_joint=min_joint, memory=memory)
-        looks.add(pieces.looks)
+        passes.add(pieces.passes)
         again = pieces.pairs()
         for name in Pairs.__dataclass_fields__:  # bit for bit
             np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
         np.testing.assert_array_equal(pieces.maxima(order)[1], best_b)
-    assert max(looks) > 2
+    assert max(passes) > 2
 
 
 @settings(max_examples=40, deadline=None)
@@ -235,7 +235,7 @@ def test_codes_in_a_memory_map(tmp_path: object) -> None:
 def test_errors_report_what_to_do() -> None:
     a = rows_of(np.ones((10, 2)) * np.arange(1, 11)[:, None])
     with pytest.raises(
-        OutOfRoom,
+        OutOfSpace,
         match=r"needs at least .* MiB in addition to the codes.* Allow more with --memory",
     ):
         Correlation(a, a, best=1, min_joint=1, memory=100).pairs()
@@ -251,7 +251,7 @@ def test_lists_do_not_depend_on_the_order_in_which_pairs_come() -> None:
         rng.shuffle(pairs := list(pairs))
         kept, half = kernels.empty_lists(1, 5), kernels.empty_lists(1, 5)
         for n, pair in enumerate(pairs):
-            kernels.keep(kept if n % 2 else half, *pair)
+            kernels.insert(kept if n % 2 else half, *pair)
         kernels.join(kept, half)
         assert list(zip(kept[0][0], kept[1][0], strict=True)) == first
         assert (kept[2] == kept[1] + 100).all()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pooled_by_hand import claims_by_hand
 from scipy.stats import chisquare
 
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from ingest.match.aligned_codes import Units
 from ingest.match.correlate import Correlation
 from ingest.match.nulls import (
@@ -464,8 +464,8 @@ def test_draws_stay_within_the_least_memory_that_matching_accepts(null) -> None:
 
     def fits(memory: int) -> bool:
         try:
-            return work(memory).looks > 0
-        except OutOfRoom:
+            return work(memory).passes > 0
+        except OutOfSpace:
             return False
 
     least = bisect_left(range(1 << 26), True, key=fits)

@@ -63,9 +63,9 @@ def test_digests_but_not_the_sample_cover_an_upper_block(lm, upper):
     assert upper.weights == lm.weights
     assert upper.parameters([FIRST]) == lm.parameters([FIRST])
     assert upper.parameters([LAST]) != lm.parameters([LAST])
-    assert upper.is_another(lm.parameters([LAST]))
-    assert not upper.is_another(lm.parameters([FIRST]))
-    assert not lm.is_another(())
+    assert upper.differs_from(lm.parameters([LAST]))
+    assert not upper.differs_from(lm.parameters([FIRST]))
+    assert not lm.differs_from(())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_model_opened_less_deeply_has_a_prefix_of_the_digests(lm, tmp_path):
     lm.tokenizer.save_pretrained(tmp_path / "m")
     shallow = open_model(tmp_path / "m", hooks=[FIRST])
     assert shallow.parameters([LAST]) == lm.parameters([FIRST])
-    assert not shallow.is_another(lm.parameters([LAST]))
+    assert not shallow.differs_from(lm.parameters([LAST]))
     assert open_model(tmp_path / "m").parameters([LAST]) == lm.parameters([LAST])
 
 
@@ -138,7 +138,7 @@ def test_blocks_that_are_not_loaded_are_compared_in_the_files(tmp_path, how, dty
     not_loaded_again(shallow, monkeypatch)
     assert shallow.base.config.num_hidden_layers == 1
     assert len(stored) == 4
-    assert not shallow.is_another(stored)
+    assert not shallow.differs_from(stored)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "phi", "qwen3", "vision"])
@@ -149,7 +149,7 @@ def test_files_of_every_family_are_understood(tmp_path, family, monkeypatch):
     shallow = open_model(path, hooks=["hook_embed"])
     not_loaded_again(shallow, monkeypatch)
     assert len(stored) == 4
-    assert not shallow.is_another(stored)
+    assert not shallow.differs_from(stored)
 
 
 def test_a_model_is_loaded_deeper_where_its_files_are_not_understood(folders, monkeypatch):
@@ -157,9 +157,9 @@ def test_a_model_is_loaded_deeper_where_its_files_are_not_understood(folders, mo
     stored = open_model(original).parameters([LAST])
     for path in folders:
         shallow = open_model(path, hooks=["hook_embed"])
-        assert shallow.is_another(stored) == (path == changed)
+        assert shallow.differs_from(stored) == (path == changed)
         monkeypatch.setattr(shallow.digests, "_files", None)
-        assert shallow.is_another(stored) == (path == changed)
+        assert shallow.differs_from(stored) == (path == changed)
 
 
 def test_a_part_that_reads_a_lower_site_refuses_a_changed_model(folders, tmp_path):
@@ -181,7 +181,7 @@ def test_a_part_that_reads_a_lower_site_refuses_a_changed_model(folders, tmp_pat
     run(other, changed, [named(topk(hook=FIRST), "low")], None, match=None)  # nothing goes deeper
 
 
-def test_a_folder_that_was_changed_in_place_is_another_model(folders, tmp_path):
+def test_a_changed_folder_is_another_model(folders, tmp_path):
     """Without --model, the folder that the atlas records is opened."""
     here = tmp_path / "small"
     shutil.copytree(folders[0], here)

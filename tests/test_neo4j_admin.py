@@ -119,7 +119,7 @@ def test_files_are_named_as_the_importer_reads_them():
     assert len({r["_generation:string"] for r in saes.values()}) == 2
 
 
-def test_tables_without_rows_are_left_out(command, tmp_path):
+def test_tables_without_rows_are_omitted(command, tmp_path):
     graph = edge_graph({"a1": "v1"})  # nothing to compare it with
     code, out, err = command(graph, "export", "import", "--for", "neo4j-admin")
     assert code == 0, err
@@ -132,7 +132,7 @@ def test_tables_without_rows_are_left_out(command, tmp_path):
     assert pq.read_table(tmp_path / "import" / "Feature.parquet").num_rows == 7
 
 
-def test_empty_texts_are_counted_and_said(command):
+def test_empty_texts_are_counted_and_reported(command):
     graph = edge_graph({"a1": "v1"})
     texts = [v for t in graph.tables.values() for c in t.columns
              if pa.types.is_string(c.type) for v in c.to_pylist()]  # fmt: skip
@@ -142,7 +142,7 @@ def test_empty_texts_are_counted_and_said(command):
     assert f"drops empty texts: {texts.count('')} become null" in err
 
 
-def test_the_script_asks_for_a_database_and_hands_options_on(tmp_path):
+def test_the_script_requires_a_database_and_forwards_options(tmp_path):
     files = [(f.of, f.name) for f in import_files(edge_graph({"a1": "v1"}))]
     (tmp_path / "import.sh").write_text(import_script(files), "utf-8")
     admin = tmp_path / "neo4j-admin"

@@ -52,7 +52,7 @@ def leftovers(ask: Callable[..., list[list[Any]]]) -> list[list[Any]]:
     )
 
 
-def test_keys_are_unique_and_looked_up_by_index(
+def test_keys_are_unique_and_found_by_index(
     open_neo4j: Open, ask: Callable[..., list[list[Any]]]
 ) -> None:
     put(open_neo4j(), make_graph())
@@ -73,7 +73,9 @@ def test_keys_are_unique_and_looked_up_by_index(
     }
 
 
-def test_what_is_kept_is_not_touched(open_neo4j: Open, ask: Callable[..., list[list[Any]]]) -> None:
+def test_retained_saes_are_not_written(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
     store = open_neo4j()
     put(store, make_graph({"a1": "v1", "a2": "v1"}))
     kept = (
@@ -117,13 +119,13 @@ def test_two_atlases_live_side_by_side(
     assert ask("MATCH (n) RETURN count(n)") == [[0]]
 
 
-def test_a_shared_node_described_otherwise_is_said(open_neo4j: Open) -> None:
+def test_a_shared_node_with_other_properties_is_reported(open_neo4j: Open) -> None:
     class Heard(Silent):
         def __init__(self) -> None:
-            self.said: list[str] = []
+            self.sentences: list[str] = []
 
         def report(self, sentence: str) -> None:
-            self.said.append(sentence)
+            self.sentences.append(sentence)
 
     store = open_neo4j()
     put(store, make_graph(("a1",)))
@@ -135,8 +137,8 @@ def test_a_shared_node_described_otherwise_is_said(open_neo4j: Open) -> None:
     }
     other = type(other)(other.atlas, other.name, tables, other.fingerprints)
     store.sync(store.plan(other), heard := Heard())
-    assert len(heard.said) == 1
-    assert "describes the Model 'model a' differently (source)" in heard.said[0]
+    assert len(heard.sentences) == 1
+    assert "describes the Model 'model a' differently (source)" in heard.sentences[0]
     assert store.table("Model").to_pylist() == models
 
 
@@ -287,7 +289,7 @@ def test_a_killed_push_is_finished_by_the_next(
     assert leftovers(ask) == []
 
 
-def test_what_another_atlas_left_half_done_is_swept_too(
+def test_unfinished_rows_of_another_atlas_are_swept_too(
     empty_neo4j: Server, open_neo4j: Open, ask: Callable[..., list[list[Any]]]
 ) -> None:
     env = {"NEO4J_URI": empty_neo4j.url, "NEO4J_PASSWORD": empty_neo4j.password}
@@ -308,13 +310,13 @@ def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
     store = open_neo4j()
     before = make_graph({"a1": "v1"})
     put(store, before)
-    work = Bolt.together
+    work = Bolt.transact
 
     def meddled(self: Bolt, statements: Any) -> Any:
         ask("MATCH (f:FeatureStaged {idx: 3}) DETACH DELETE f")
         return work(self, statements)
 
-    monkeypatch.setattr(Bolt, "together", meddled)
+    monkeypatch.setattr(Bolt, "transact", meddled)
     with pytest.raises(StoreError, match="has 6 of 7 staged rows of Feature"):
         put(store, make_graph({"a1": "v2"}))
     monkeypatch.undo()
@@ -372,7 +374,7 @@ def test_a_server_that_is_not_there() -> None:
     assert "NEO4J_URI" in str(failure.value)
 
 
-def test_a_wrong_password_is_refused_and_told_to_nobody(
+def test_a_wrong_password_is_refused_and_not_printed(
     empty_neo4j: Server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)

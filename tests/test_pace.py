@@ -35,7 +35,7 @@ def work(pace, clock, kind, *, pieces, forecast, actual):
 
 def test_before_any_work_the_forecast_remains(clock, recorded):
     pace = Pace({"model": 60.0, "reduce": 40.0}, progress=recorded, clock=clock)
-    assert pace.seconds_left == pace.forecast == 100.0
+    assert pace.seconds_remaining == pace.forecast == 100.0
     assert pace.title == ""
     assert recorded.messages == []
 
@@ -45,7 +45,7 @@ def test_a_forecast_that_holds_is_not_corrected(clock, recorded, actual):
     pace = Pace({"model": 1000.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=100, forecast=10.0, actual=actual)
     assert recorded.messages == []
-    assert pace.seconds_left == 0.0
+    assert pace.seconds_remaining == 0.0
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_forecast_that_is_far_off_is_corrected_once(clock, recorded, actual, s
 def test_the_pace_of_one_kind_leaves_the_other_as_it_was(clock):
     pace = Pace({"model": 100.0, "reduce": 40.0}, clock=clock)
     work(pace, clock, "model", pieces=5, forecast=10.0, actual=30.0)
-    assert pace.seconds_left == pytest.approx(150.0 + 40.0)
+    assert pace.seconds_remaining == pytest.approx(150.0 + 40.0)
     assert pace.title == " (about 3 minutes remaining in total)"
 
 
@@ -91,22 +91,22 @@ def test_time_between_pieces_counts_for_none(clock):
     clock.now += 500.0
     pace.skip()
     work(pace, clock, "model", pieces=1, forecast=1.0, actual=1.0)
-    assert pace.seconds_left == pytest.approx(9.0)
+    assert pace.seconds_remaining == pytest.approx(9.0)
 
 
 def test_no_work_at_all(clock, recorded):
     pace = Pace({"rows": 0.0}, progress=recorded, clock=clock)
-    assert pace.seconds_left == 0.0
+    assert pace.seconds_remaining == 0.0
     clock.now += 100.0
     pace.lap("rows", 0.0)
-    assert pace.seconds_left == 0.0
+    assert pace.seconds_remaining == 0.0
     assert recorded.messages == []
 
 
 def test_more_work_than_expected(clock):
     pace = Pace({"rows": 10.0}, clock=clock)
     work(pace, clock, "rows", pieces=3, forecast=10.0, actual=1.0)
-    assert pace.seconds_left == 0.0
+    assert pace.seconds_remaining == 0.0
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_features_of_words_in_documents_share_these_and_no_more(some, codes):
 
 
 def test_position_features_are_active_at_some_positions(some, codes):
-    index = some.text.whole.index
+    index = some.text.complete.index
     for a, b in some.pairs("position"):
         at_a, at_b = (set(index[codes[s][:, f] > 0].tolist()) for s, f in (("a", a), ("b", b)))
         assert len(at_a ^ at_b) <= 0.1 * len(at_a | at_b)
@@ -157,12 +157,12 @@ def test_documents_of_bursts_may_be_shifted():
     a, b = (dense(planted.rows(sae)) for sae in ("a", "b"))
     i, j = planted.pairs("bursty").T
     a, b = a[:, i].astype(np.float64), b[:, j].astype(np.float64)
-    whole, rng = planted.text.whole, np.random.default_rng(0)
+    whole, rng = planted.text.complete, np.random.default_rng(0)
     seen = (a * b).sum(0)  # shifts change neither mean nor variance
     reached = np.zeros(len(i))
     for _ in range(19):
         by = rng.integers(0, whole.lengths)[whole.document]
-        lengths, begins = whole.lengths[whole.document], whole.begins[whole.document]
+        lengths, begins = whole.lengths[whole.document], whole.starts[whole.document]
         reached += (a * b[begins + (whole.index + by) % lengths]).sum(0) >= seen
     p = (1 + reached) / 20
     assert np.mean(p <= 0.1) == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 300))
@@ -173,8 +173,8 @@ def test_a_trigger_reaches_what_a_loop_over_tokens_finds():
     planted = Planted.make(4, documents=20, document_length=30, vocabulary=12)
     words = [np.array([1, 5]), np.array([0]), np.array([], dtype=int)]
     course = AfterTriggers(Index(words, 12), 4, np.ones(3))
-    whole = planted.text.whole
-    token, feature = course.places(whole)
+    whole = planted.text.complete
+    token, feature = course.positions(whole)
     expected = {
         (t, f)
         for t in range(len(whole))
@@ -193,14 +193,14 @@ def test_a_trigger_reaches_what_a_loop_over_tokens_finds():
 
 def test_bursts_begin_anywhere_and_go_round():
     planted = Planted.make(5, documents=4000, document_length=9)
-    whole = planted.text.whole
+    whole = planted.text.complete
     course = InBursts(Index([np.arange(4000)], 4000), 0.5, np.ones(1))
     token, _ = course.draw(whole, np.random.default_rng(0))
     active = np.zeros(len(whole), dtype=bool)
     active[token] = True
     assert active.sum() == len(token) == np.ceil(whole.lengths / 2).sum()
     begins = np.zeros(9)
-    for begin, length in zip(whole.begins, whole.lengths, strict=True):
+    for begin, length in zip(whole.starts, whole.lengths, strict=True):
         one = active[begin : begin + length]
         starts = np.flatnonzero(one & ~np.roll(one, 1))
         assert len(starts) == 1  # in a circle
@@ -243,7 +243,7 @@ def test_blocks_hold_the_rows(some, codes):
             text = documents[tokens.document[t]]
             word = text[tokens.start[t] : tokens.end[t]]
             assert word == some.text.words[tokens.token_id[t]] == text.split()[tokens.index[t]]
-        assert (np.diff(block.place) > 0).all()
+        assert (np.diff(block.location) > 0).all()
         fresh = np.flatnonzero(np.diff(block.context, prepend=-1))
         np.testing.assert_array_equal(tokens.index[fresh] % some.settings.context_size, 0)
         ids.append(tokens.token_id)

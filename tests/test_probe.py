@@ -8,10 +8,10 @@ from probed_text import at_embedding, kept_of, later, positions, random_text, wr
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, r2_score, roc_auc_score
 
-from atlas.errors import BadActivations, BadInput, OutOfRoom
+from atlas.errors import BadActivations, BadInput, OutOfSpace
 from atlas.progress import SILENT
 from ingest.probe.control_task import control_positives, permuted
-from ingest.probe.part_tables import Run
+from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.schedule import probe_all
 from ingest.probe.settings import PRESETS, ProbeSettings
@@ -290,7 +290,7 @@ def test_features_one_by_one_give_the_same(toy, kinds):
     for memory in (1 << 30, 1 << 26, 1 << 23):
         try:
             (found,) = probed(kept, [at_embedding(kept, vectors)], settings, memory=memory)
-        except OutOfRoom:
+        except OutOfSpace:
             assert memory < 1 << 26
             continue
         for f, edge in rows(found).items():
@@ -303,11 +303,11 @@ def test_features_one_by_one_give_the_same(toy, kinds):
 
 def test_too_little_memory_is_an_error(toy):
     kept, *_, vectors = toy
-    with pytest.raises(OutOfRoom, match=r"raise --memory, or use fewer --tokens"):
+    with pytest.raises(OutOfSpace, match=r"raise --memory, or use fewer --tokens"):
         probed(kept, [at_embedding(kept, vectors)], memory=1000)
 
 
-def test_same_seed_same_edges_and_another_draws_anew(toy):
+def test_same_seed_same_edges_and_another_seed_other_samples(toy):
     kept, *_, vectors = toy
     place = at_embedding(kept, vectors)
     tables = [probed(kept, [place], replace(FAST, seed=s))[0].table for s in (0, 0, 1)]
@@ -383,13 +383,13 @@ def test_names_of_runs_differ_where_probes_differ():
             ("tolerance", 0.1), ("c", 3.0),
         )
     ]  # fmt: skip
-    names = [Run("document", "active", s).name for s in (plain, *others)]
+    names = [ProbeRun("document", "active", s).name for s in (plain, *others)]
     assert len(set(names)) == len(names)
     assert names[0] == "document/active/l2=0.001"
 
 
 @pytest.mark.parametrize("preset", [FAST, replace(PRESETS["mats"], features=None, controls=1)])
-def test_what_a_feature_gets_does_not_depend_on_those_beside_it(toy, preset):
+def test_results_of_a_feature_do_not_depend_on_other_features(toy, preset):
     """Draws of labels, tokens and controls are each feature's own."""
     kept, *_, vectors = toy
     few = rows(probed(kept, [at_embedding(kept, vectors)], replace(preset, features=4))[0])

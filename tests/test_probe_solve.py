@@ -17,7 +17,7 @@ from ingest.probe.solver.estimator import LogisticProbes, RidgeProbes
 from ingest.probe.solver.losses import Losses
 from ingest.probe.solver.preconditioner import spectrum
 from ingest.probe.solver.solve import Solution, bytes_needed, margins, solve
-from ingest.probe.solver.targets import look
+from ingest.probe.solver.targets import read_targets
 
 EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
 
@@ -59,7 +59,7 @@ def test_loss_is_right_however_far_the_margins(far, dtype):
     weight = rng.random((50, 3))
     target = weight * y
     design = Design(x, dtype=dtype)
-    targets = look(
+    targets = read_targets(
         design, *(torch.from_numpy(t).to(dtype) for t in (weight, target)), logistic=True
     )
     basis = spectrum(design)
@@ -235,7 +235,7 @@ def test_single_precision_holds_where_means_are_far_above_spreads():
     x[:, :4] += [1000, -1000, 1000, 500]
     x = x.astype(np.float32)
     wide = x.astype(np.float64)
-    design = Design(x, at_once=300)
+    design = Design(x, per_chunk=300)
     ones, target = torch.ones(len(x), 1), torch.from_numpy(y)
     found = solve(design, ones, target, penalty=1e-3, tolerance=1e-5)
     assert found.converged.all()
@@ -306,8 +306,8 @@ def test_a_file_in_chunks_is_the_array_in_memory(tmp_path, scale):
     target = weight * torch.from_numpy(y)
     whole = Design(np.array(there, dtype=np.float64) / scale, dtype=torch.float64)
     kept = Design(there, dtype=torch.float64, scale=scale)
-    parts = Design(there, dtype=torch.float64, scale=scale, at_once=37, keep=0)
-    assert (whole.kept, kept.kept, parts.kept) == (True, True, False)
+    parts = Design(there, dtype=torch.float64, scale=scale, per_chunk=37, store_bytes=0)
+    assert (whole.is_stored, kept.is_stored, parts.is_stored) == (True, True, False)
     found = [solve(d, weight, target, penalty=1e-3, tolerance=1e-9) for d in (whole, kept, parts)]
     for other, design in zip(found[1:], (kept, parts), strict=True):
         torch.testing.assert_close(other.coef, found[0].coef, atol=1e-6, rtol=0)
@@ -320,7 +320,7 @@ def test_a_file_in_chunks_is_the_array_in_memory(tmp_path, scale):
 def test_chunks_and_rows_of_a_design(tmp_path, keep):
     x = np.arange(40.0).reshape(20, 2)
     np.save(tmp_path / "x.npy", x)
-    design = Design(np.load(tmp_path / "x.npy", mmap_mode="r"), at_once=7, keep=keep)
+    design = Design(np.load(tmp_path / "x.npy", mmap_mode="r"), per_chunk=7, store_bytes=keep)
     assert [(s.start, s.stop) for s, _ in design.chunks()] == [(0, 7), (7, 14), (14, 20)]
     assert max(len(part) for _, part in design.chunks(3)) == 3
     mask = np.arange(20) % 3 == 0
@@ -335,7 +335,7 @@ def test_chunks_and_rows_of_a_design(tmp_path, keep):
 def test_spectrum_is_that_of_the_covariance():
     rng, x, _ = made(14, mean=3.0)
     weight = rng.exponential(size=len(x))
-    found = spectrum(Design(x, dtype=torch.float64, at_once=50), torch.from_numpy(weight))
+    found = spectrum(Design(x, dtype=torch.float64, per_chunk=50), torch.from_numpy(weight))
     covariance = np.cov(x.T, aweights=weight, ddof=0)
     again = found.vectors * found.values @ found.vectors.T
     np.testing.assert_allclose(again, covariance, atol=1e-10)
@@ -437,7 +437,7 @@ def test_vectors_with_nan_or_inf_are_rejected(tmp_path, bad, keep):
         LogisticProbes().fit(x, y)
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(BadActivations, match="Row 123"):
-        Design(np.load(tmp_path / "x.npy", mmap_mode="r"), at_once=50, keep=keep)
+        Design(np.load(tmp_path / "x.npy", mmap_mode="r"), per_chunk=50, store_bytes=keep)
 
 
 def test_arrays_that_torch_cannot_share():
@@ -447,7 +447,7 @@ def test_arrays_that_torch_cannot_share():
         np.testing.assert_array_equal(got, x)
     frozen = x.copy()
     frozen.flags.writeable = False
-    assert Design(frozen).kept
+    assert Design(frozen).is_stored
 
 
 def test_squares_too_large_for_single_precision_are_reported():
@@ -557,7 +557,7 @@ def test_equal_vectors_get_equal_margins_whatever_the_product_does_to_the_last_b
     distinct = rng.normal(size=(40, 9))
     distinct[3], distinct[5] = 0.0, -0.0
     which = rng.integers(0, 40, 600)
-    design = Design(distinct[which], dtype=dtype, at_once=130)
+    design = Design(distinct[which], dtype=dtype, per_chunk=130)
     coef = torch.tensor(rng.normal(size=(4, 9)))
     nothing = torch.zeros(4)
     solution = Solution(coef, torch.zeros(4, dtype=torch.float64), nothing, nothing)

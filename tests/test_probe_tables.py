@@ -83,8 +83,8 @@ def exact(told, active, inactive):
 
 
 def as_dense(decision):
-    keys, features = np.indices(decision.told.shape)
-    return decision.at(keys.ravel(), features.ravel()).reshape(decision.told.shape)
+    keys, features = np.indices(decision.predicted.shape)
+    return decision.at(keys.ravel(), features.ravel()).reshape(decision.predicted.shape)
 
 
 # Scores
@@ -178,7 +178,7 @@ def test_precision_is_nan_without_positive_predictions():
 
 def test_rows_in_runs_add_up(rows, monkeypatch):
     whole = confusion_of(*rows), logistic_loss(*rows, pos_weight=2, neg_weight=1)
-    monkeypatch.setattr("ingest.probe.scores._AT_ONCE", 37 * 7)
+    monkeypatch.setattr("ingest.probe.scores._CHUNK", 37 * 7)
     parts = confusion_of(*rows), logistic_loss(*rows, pos_weight=2, neg_weight=1)
     for name, value in vars(whole[0]).items():
         np.testing.assert_array_equal(getattr(parts[0], name), value)

@@ -50,7 +50,7 @@ def test_push_then_both_answer_the_same(command, neo4j_url):
     assert (again["added"], again["replaced"], again["kept"]) == ([], [], ["one", "two"])
 
 
-def test_only_what_differs_is_pushed_and_what_is_gone_is_removed(command, tmp_path):
+def test_only_changed_saes_are_pushed_and_removed_ones_deleted(command, tmp_path):
     command("push")
     folder = Folder.open(tmp_path / "a.atlas")
     write_statistics(folder, read_manifest(folder.part("sae", "one")), [1, 1, 1])
@@ -153,7 +153,7 @@ def test_doctor_and_export_on_a_server(command, neo4j_url, tmp_path):
     assert result(command("export", str(tmp_path / "there"), "-a", neo4j_url)) == here
 
 
-def test_a_wrong_password_is_told(command, monkeypatch, neo4j_url):
+def test_a_wrong_password_is_reported(command, monkeypatch, neo4j_url):
     monkeypatch.setenv("NEO4J_PASSWORD", "not-this-one")
     code, out, _ = command("push")
     assert code == 1

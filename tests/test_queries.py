@@ -623,7 +623,7 @@ def test_a_faulty_file_is_refused(change, said):
 # Names and values
 
 
-def test_an_unknown_name_is_told_with_the_known_ones():
+def test_an_unknown_name_is_reported_with_the_valid_ones():
     with pytest.raises(queries.UnknownQuery, match="No query is named 'feature_crad'") as caught:
         queries.get("feature_crad")
     assert isinstance(caught.value, LookupError)

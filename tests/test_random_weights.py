@@ -69,7 +69,7 @@ def test_random_weights_replace_nothing(tmp_path: Path) -> None:
         save_random_weights("~nobody-here/m", tmp_path / "out")
 
 
-def test_what_is_drawn_is_not_quantized(tmp_path: Path) -> None:
+def test_random_weights_are_not_quantized(tmp_path: Path) -> None:
     _, folder = saved(tmp_path / "tiny")
     said = json.loads((folder / "config.json").read_text("utf-8"))
     said["quantization_config"] = {"quant_method": "gptq", "bits": 4}

@@ -39,7 +39,7 @@ def test_codes_read_back_from_a_file_give_the_same(
 def test_a_state_saved_and_loaded_goes_on(
     reduction: CodeReduction, blocks: list[Block], tmp_path: Path
 ) -> None:
-    sizes = sizes_of(blocks, 25, codes_kept=False)
+    sizes = sizes_of(blocks, 25, codes_stored=False)
     whole = reduce(reduction, blocks, sizes=sizes)
     (state,) = reduce(reduction, blocks[:2], sizes=sizes)
     np.savez(tmp_path / "state.npz", **state)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from random_codes import assert_same, codes, random_blocks, reduce, sizes_of, subject
 
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from atlas.schema import arrow_schema
 from ingest.codes.store import Block, Tokens
 from ingest.reduce import pair_counting
@@ -25,7 +25,7 @@ INTEGERS = ("source", "target", "count", "joint_count")
 FLOATS = ("expected", "weight", "cosine", "jaccard", "phi", "lift")
 
 # One look at all pairs; pairs and then edges; counts, then so many ranges, then edges.
-LOOKS = (1, 2, 3, 4, 6)
+PASSES = (1, 2, 3, 4, 6)
 
 BIG = Sizes(64, 16_384, 1_000_000, 70.0, 5000, True)
 
@@ -88,17 +88,17 @@ def cosine(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(x @ y / np.sqrt(x @ x) / np.sqrt(y @ y))
 
 
-def in_looks(
-    reduction: Coactivation, blocks: Sequence[Block], d_sae: int, looks: int, *, cuts: object = ()
+def in_passes(
+    reduction: Coactivation, blocks: Sequence[Block], d_sae: int, passes: int, *, cuts: object = ()
 ) -> list[Table]:
     """Make the tables in so many looks, given sizes that leave room for any edges."""
     sizes = sizes_of(blocks, d_sae, tokens=10**6)
     bounds = [0, *sorted(cuts), len(blocks)]  # type: ignore[call-overload]
     finals: list[State] = []
-    for look in range(looks):
+    for pass_index in range(passes):
         whole = None
         for a, b in itertools.pairwise(bounds):
-            state = reduction.start(look, finals, sizes=sizes, looks=looks)
+            state = reduction.start(pass_index, finals, sizes=sizes, passes=passes)
             for block in blocks[a:b]:
                 reduction.update(state, block)
             whole = state if whole is None else reduction.merge(whole, state)
@@ -123,12 +123,12 @@ def assert_as_by_hand(found: pa.Table, expected: list[dict]) -> None:
 
 
 @settings(deadline=None)
-@given(codes(), st.integers(1, 8), st.integers(1, 3), st.sampled_from(LOOKS))
+@given(codes(), st.integers(1, 8), st.integers(1, 3), st.sampled_from(PASSES))
 def test_every_edge_as_by_hand(
-    given_codes: tuple[list[Block], int], k: int, min_count: int, looks: int
+    given_codes: tuple[list[Block], int], k: int, min_count: int, passes: int
 ) -> None:
     blocks, d_sae = given_codes
-    found = edges_of(in_looks(Coactivation(k, min_count), blocks, d_sae, looks))
+    found = edges_of(in_passes(Coactivation(k, min_count), blocks, d_sae, passes))
     assert_as_by_hand(found, by_hand(blocks, d_sae, k=k, min_count=min_count))
 
 
@@ -140,17 +140,17 @@ def test_any_split_and_number_of_passes_gives_the_same_result(
     blocks, d_sae = given_codes
     reduction = Coactivation(k=3)
     cuts = data.draw(st.lists(st.integers(0, len(blocks)), max_size=4))
-    looks = data.draw(st.sampled_from(LOOKS))
-    one = in_looks(reduction, blocks, d_sae, 2)
-    assert_same(one, in_looks(reduction, blocks, d_sae, looks, cuts=cuts))
+    passes = data.draw(st.sampled_from(PASSES))
+    one = in_passes(reduction, blocks, d_sae, 2)
+    assert_same(one, in_passes(reduction, blocks, d_sae, passes, cuts=cuts))
 
 
-@pytest.mark.parametrize("looks", [1, 2, 3, 4])
-def test_larger_codes_against_numpy_split_at_every_block(looks: int) -> None:
+@pytest.mark.parametrize("passes", [1, 2, 3, 4])
+def test_larger_codes_against_numpy_split_at_every_block(passes: int) -> None:
     blocks = random_blocks(
         np.random.default_rng(5), [[90, 60]] * 7, d_sae=60, l0=12, always=True, ties=True
     )
-    found = edges_of(in_looks(Coactivation(5, 2), blocks, 60, looks, cuts=range(1, 7)))
+    found = edges_of(in_passes(Coactivation(5, 2), blocks, 60, passes, cuts=range(1, 7)))
     assert found.num_rows > 300
     assert_as_by_hand(found, by_hand(blocks, 60, k=5, min_count=2))
 
@@ -158,10 +158,10 @@ def test_larger_codes_against_numpy_split_at_every_block(looks: int) -> None:
 @pytest.mark.parametrize("ranges", [1, 3, 1000])
 def test_threads_do_not_matter(ranges: int, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = random_blocks(np.random.default_rng(5), [[90, 60]] * 2, d_sae=60, l0=12)
-    one = in_looks(Coactivation(), blocks, 60, 1) + in_looks(Coactivation(), blocks, 60, 2)
+    one = in_passes(Coactivation(), blocks, 60, 1) + in_passes(Coactivation(), blocks, 60, 2)
     monkeypatch.setattr(pair_counting, "_RANGES", ranges)
     monkeypatch.setattr(pair_counting, "_ENTRIES_WORTH_A_RANGE", 1)
-    other = in_looks(Coactivation(), blocks, 60, 1) + in_looks(Coactivation(), blocks, 60, 2)
+    other = in_passes(Coactivation(), blocks, 60, 1) + in_passes(Coactivation(), blocks, 60, 2)
     assert_same(one, other, rtol=0)
 
 
@@ -179,7 +179,7 @@ def test_a_loop_over_tokens_gives_the_same_counts_and_weights() -> None:
             for i, j in ((top[a], top[b]), (top[b], top[a])):
                 count[i, j] += 1
                 weight[i, j] += similar[a, b]
-    found = edges_of(in_looks(Coactivation(k=4), [block_of(acts)], 12, 2)).to_pydict()
+    found = edges_of(in_passes(Coactivation(k=4), [block_of(acts)], 12, 2)).to_pydict()
     i, j = np.nonzero(np.triu(count))
     assert found["source"] == [f"toy/{x}" for x in i]
     assert found["target"] == [f"toy/{x}" for x in j]
@@ -187,7 +187,7 @@ def test_a_loop_over_tokens_gives_the_same_counts_and_weights() -> None:
     np.testing.assert_allclose(found["weight"], weight[i, j] / count[i, j], rtol=1e-12)
 
 
-@pytest.mark.parametrize("looks", LOOKS)
+@pytest.mark.parametrize("passes", PASSES)
 @pytest.mark.parametrize(
     "acts",
     [
@@ -198,21 +198,23 @@ def test_a_loop_over_tokens_gives_the_same_counts_and_weights() -> None:
     ],
     ids=["no token", "nothing active", "one feature active", "one feature"],
 )
-def test_codes_without_pairs_make_no_edges(acts: NDArray[np.float64], looks: int) -> None:
-    found = edges_of(in_looks(Coactivation(), [block_of(acts)], acts.shape[1], looks))
+def test_codes_without_pairs_make_no_edges(acts: NDArray[np.float64], passes: int) -> None:
+    found = edges_of(in_passes(Coactivation(), [block_of(acts)], acts.shape[1], passes))
     assert found.num_rows == 0
-    assert edges_of(in_looks(Coactivation(), [], acts.shape[1], looks)).num_rows == 0
+    assert edges_of(in_passes(Coactivation(), [], acts.shape[1], passes)).num_rows == 0
 
 
 def test_one_of_the_most_active_makes_no_pair() -> None:
     blocks = random_blocks(np.random.default_rng(5), [[50]], d_sae=9, l0=5)
-    assert edges_of(in_looks(Coactivation(k=1), blocks, 9, 2)).num_rows == 0
+    assert edges_of(in_passes(Coactivation(k=1), blocks, 9, 2)).num_rows == 0
 
 
-@pytest.mark.parametrize("looks", [1, 2, 3])
-def test_equal_features_are_one_and_one_always_active_has_no_phi(looks: int) -> None:
+@pytest.mark.parametrize("passes", [1, 2, 3])
+def test_equal_features_are_one_and_one_always_active_has_no_phi(passes: int) -> None:
     acts = np.array([[1.5, 1.5, 3.0], [0.1, 0.1, 2.0], [0.0, 0.0, 7.0]])
-    same, first, second = edges_of(in_looks(Coactivation(), [block_of(acts)], 3, looks)).to_pylist()
+    same, first, second = edges_of(
+        in_passes(Coactivation(), [block_of(acts)], 3, passes)
+    ).to_pylist()
     assert same == {
         "source": "toy/0", "target": "toy/1", "count": 2, "expected": pytest.approx(4 / 3),
         "weight": pytest.approx(1.0), "cosine": 1.0, "joint_count": 2, "jaccard": 1.0,
@@ -224,7 +226,7 @@ def test_equal_features_are_one_and_one_always_active_has_no_phi(looks: int) -> 
 
 def test_ties_go_to_the_lower_index_and_fewer_than_k_are_all() -> None:
     acts = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 2.0, 1.0]])
-    found = edges_of(in_looks(Coactivation(k=2), [block_of(acts)], 4, 2)).to_pydict()
+    found = edges_of(in_passes(Coactivation(k=2), [block_of(acts)], 4, 2)).to_pydict()
     assert list(zip(found["source"], found["target"], strict=True)) == [
         ("toy/0", "toy/1"),
         ("toy/2", "toy/3"),
@@ -240,7 +242,7 @@ def test_phi_of_three_million_tokens_against_python_integers(kept: bool) -> None
     on = rng.random((tokens, 3), dtype=np.float32) < np.array([0.5, 0.3, 0.98], dtype=np.float32)
     on[:, 1] |= on[:, 0] & (np.arange(tokens) % 3 == 0)
     blocks = [block_of(a, n) for n, a in enumerate(np.split(on, 30))]
-    sizes = sizes_of(blocks, 3, codes_kept=kept)
+    sizes = sizes_of(blocks, 3, codes_stored=kept)
     finals = reduce(Coactivation(), blocks, sizes=sizes)
     found = edges_of(list(Coactivation().tables(finals, subject(3)))).to_pydict()
     for n, (i, j) in enumerate(itertools.combinations(range(3), 2)):
@@ -259,21 +261,21 @@ def test_phi_of_three_million_tokens_against_python_integers(kept: bool) -> None
 def test_states_stay_within_the_plan(cuts: Sequence[int]) -> None:
     # Features of very different rates, so that equal ranges of features would not do.
     blocks = random_blocks(np.random.default_rng(2), [[200]] * 9, d_sae=80, l0=8)
-    reduction, looked, tables = Coactivation(k=6, min_count=4), set(), []
+    reduction, passes_seen, tables = Coactivation(k=6, min_count=4), set(), []
     for kept, memory in ((True, 1 << 30), (False, 1 << 30), (True, 250_000), (True, 210_000)):
-        sizes = sizes_of(blocks, 80, codes_kept=kept)
+        sizes = sizes_of(blocks, 80, codes_stored=kept)
         plan = reduction.plan(sizes, memory=memory)
         assert plan.bytes <= (memory // 2 if kept else memory)
         finals = reduce(reduction, blocks, sizes=sizes, cuts=cuts, memory=memory)
-        assert len(finals) == plan.looks
-        for n in range(plan.looks):  # with what is held of the looks before
+        assert len(finals) == plan.passes
+        for n in range(plan.passes):  # with what is held of the looks before
             held = {id(v): v for f in finals[: n + 1] for v in f.values()}
             assert sum(v.nbytes for v in held.values()) <= plan.bytes
-        looked.add(plan.looks)
+        passes_seen.add(plan.passes)
         tables.append(list(reduction.tables(finals, subject(80))))
         assert_same(tables[0], tables[-1])
-    assert {1, 2} < looked
-    assert max(looked) >= 5
+    assert {1, 2} < passes_seen
+    assert max(passes_seen) >= 5
 
 
 def test_ranges_have_similar_size_for_any_distribution_of_pairs() -> None:
@@ -290,33 +292,33 @@ def test_ranges_have_similar_size_for_any_distribution_of_pairs() -> None:
 def test_the_plan_by_width_tokens_and_stored_codes() -> None:
     reduction = Coactivation()
     two = reduction.plan(BIG, memory=4 << 30)
-    assert two.looks == 2
+    assert two.passes == 2
     assert two.bytes < 360 << 20  # six pairs a token
     rare = replace(BIG, l0=0.1)
     assert reduction.plan(rare, memory=4 << 30).bytes < 20 << 20
     many = replace(BIG, tokens=50_000_000)
-    assert reduction.plan(many, memory=4 << 30).looks > 2
+    assert reduction.plan(many, memory=4 << 30).passes > 2
     assert reduction.plan(many, memory=4 << 30).bytes <= 2 << 30
     wide = replace(BIG, d_sae=131_072)
-    assert reduction.plan(wide, memory=4 << 30).looks == 2
-    assert reduction.plan(replace(BIG, d_sae=4096, codes_kept=False), memory=4 << 30).looks == 1
-    with pytest.raises(OutOfRoom, match="Use --keep-codes"):
-        reduction.plan(replace(wide, codes_kept=False), memory=4 << 30)
-    with pytest.raises(OutOfRoom, match="at least"):
+    assert reduction.plan(wide, memory=4 << 30).passes == 2
+    assert reduction.plan(replace(BIG, d_sae=4096, codes_stored=False), memory=4 << 30).passes == 1
+    with pytest.raises(OutOfSpace, match="Use --keep-codes"):
+        reduction.plan(replace(wide, codes_stored=False), memory=4 << 30)
+    with pytest.raises(OutOfSpace, match="at least"):
         reduction.plan(BIG, memory=1 << 20)
 
 
 def test_too_many_edges_for_memory_are_rejected_with_advice() -> None:
     blocks = random_blocks(np.random.default_rng(2), [[200]] * 9, d_sae=80, l0=20)
     sizes = sizes_of(blocks, 80)
-    edges = edges_of(in_looks(Coactivation(k=12), blocks, 80, 2)).num_rows
-    with pytest.raises(OutOfRoom, match="Use a higher --min-count or a lower --k"):
+    edges = edges_of(in_passes(Coactivation(k=12), blocks, 80, 2)).num_rows
+    with pytest.raises(OutOfSpace, match="Use a higher --min-count or a lower --k"):
         reduce(Coactivation(k=12), blocks, sizes=sizes, memory=56 * edges)
     fewer = Coactivation(k=12, min_count=30)
-    assert fewer.plan(sizes, memory=56 * edges).looks > 2
+    assert fewer.plan(sizes, memory=56 * edges).passes > 2
     assert_same(
         list(fewer.tables(reduce(fewer, blocks, sizes=sizes, memory=56 * edges), subject(80))),
-        in_looks(fewer, blocks, 80, 2),
+        in_passes(fewer, blocks, 80, 2),
     )
 
 

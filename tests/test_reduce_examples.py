@@ -21,7 +21,7 @@ from random_codes import (
     text_of,
 )
 
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from atlas.schema import arrow_schema
 from ingest.codes.store import Block, Tokens
 from ingest.reduce.examples import Examples
@@ -31,7 +31,7 @@ SMALL = Examples(seed=3, n=2, sample=2, before=2, after=1)
 
 
 def run(reduction: Examples, blocks: list[Block], d_sae: int, **options: Any) -> list[Table]:
-    sizes = sizes_of(blocks, d_sae, codes_kept=options.pop("kept", True))
+    sizes = sizes_of(blocks, d_sae, codes_stored=options.pop("kept", True))
     finals = reduce(reduction, blocks, sizes=sizes, **options)
     return list(reduction.tables(finals, subject(d_sae)))
 
@@ -193,7 +193,7 @@ def test_states_stay_within_the_plan_and_small_where_features_are_rare() -> None
     plan = reduction.plan(sizes, memory=1 << 40)
     for cuts in ((), range(1, 9)):
         finals = reduce(reduction, blocks, sizes=sizes, cuts=cuts)
-        assert len(finals) == plan.looks == 2
+        assert len(finals) == plan.passes == 2
         assert sum(v.nbytes for f in finals for v in f.values()) <= plan.bytes
     rare = random_blocks(np.random.default_rng(2), [[50]], d_sae=200, l0=0.1)
     (final, _) = reduce(reduction, rare, sizes=sizes_of(rare, 200))
@@ -202,11 +202,11 @@ def test_states_stay_within_the_plan_and_small_where_features_are_rare() -> None
 
 def test_passes_and_rejected_plans() -> None:
     sizes = sizes_of(random_blocks(np.random.default_rng(0), [[50]], d_sae=9, l0=2), 9)
-    assert Examples(seed=0).plan(sizes, memory=1 << 30).looks == 2
-    assert Examples(seed=0, sample=0).plan(sizes, memory=1 << 30).looks == 1
-    kept = replace(sizes, codes_kept=False)
-    assert Examples(seed=0).plan(kept, memory=1 << 30).looks == 1
-    with pytest.raises(OutOfRoom, match="fewer or shorter examples"):
+    assert Examples(seed=0).plan(sizes, memory=1 << 30).passes == 2
+    assert Examples(seed=0, sample=0).plan(sizes, memory=1 << 30).passes == 1
+    kept = replace(sizes, codes_stored=False)
+    assert Examples(seed=0).plan(kept, memory=1 << 30).passes == 1
+    with pytest.raises(OutOfSpace, match="fewer or shorter examples"):
         Examples(seed=0).plan(sizes, memory=1000)
     for wrong in ({"n": 0}, {"sample": -1}, {"before": -1}, {"after": -1}):
         with pytest.raises(BadInput, match="n must be 1 or more"):

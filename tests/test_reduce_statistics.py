@@ -68,7 +68,7 @@ def test_every_feature_as_by_hand(given_codes: tuple[list[Block], int]) -> None:
 
 @settings(deadline=None)
 @given(codes())
-def test_histogram_counts_what_lies_between_its_edges(
+def test_histogram_counts_values_between_its_edges(
     given_codes: tuple[list[Block], int],
 ) -> None:
     blocks, d_sae = given_codes

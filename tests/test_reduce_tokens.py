@@ -21,7 +21,7 @@ from random_codes import (
     text_of,
 )
 
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from atlas.schema import arrow_schema
 from ingest.codes.store import Block
 from ingest.reduce.protocol import Sizes
@@ -97,7 +97,7 @@ def test_any_split_and_number_of_passes_gives_the_same_result(
     memory = data.draw(st.integers(0, 1 << 10))
     try:
         reduction.plan(sizes, memory=memory)
-    except OutOfRoom:
+    except OutOfSpace:
         memory = 1 << 20
     one = reduce(reduction, blocks, sizes=sizes)
     other = reduce(reduction, blocks, sizes=sizes, cuts=cuts, memory=memory)
@@ -106,16 +106,16 @@ def test_any_split_and_number_of_passes_gives_the_same_result(
     )
 
 
-@pytest.mark.parametrize("looks", [1, 3, 40])
-def test_larger_codes_against_pandas(looks: int) -> None:
+@pytest.mark.parametrize("passes", [1, 3, 40])
+def test_larger_codes_against_pandas(passes: int) -> None:
     rng = np.random.default_rng(5)
     blocks = random_blocks(
         rng, [[40, 80]] * 9, d_sae=40, l0=8, vocabulary=200, always=True, ties=True
     )
     sizes = sizes_of(blocks, 40)
     reduction = TokenCounts(top=10)
-    least = next(m for m in range(1 << 30) if _looks(reduction, sizes, m << 5) <= looks) << 5
-    assert reduction.plan(sizes, memory=least).looks == looks
+    least = next(m for m in range(1 << 30) if _passes(reduction, sizes, m << 5) <= passes) << 5
+    assert reduction.plan(sizes, memory=least).passes == passes
     finals = reduce(reduction, blocks, sizes=sizes, cuts=[2, 3, 7], memory=least)
     toy = replace(subject(40), texts=lambda ids: [odd_text(i) for i in ids])
     tables = as_dict(list(reduction.tables(finals, toy)))
@@ -135,10 +135,10 @@ def test_larger_codes_against_pandas(looks: int) -> None:
     assert (found[found["source"] == "toy/0"]["rate"] == 1.0).all()
 
 
-def _looks(reduction: TokenCounts, sizes: Sizes, memory: int) -> float:
+def _passes(reduction: TokenCounts, sizes: Sizes, memory: int) -> float:
     try:
-        return reduction.plan(sizes, memory=memory).looks
-    except OutOfRoom:
+        return reduction.plan(sizes, memory=memory).passes
+    except OutOfSpace:
         return float("inf")
 
 
@@ -150,7 +150,7 @@ def test_states_stay_within_the_plan(cuts: tuple[int, ...]) -> None:
         plan = TokenCounts().plan(sizes, memory=memory)
         assert plan.bytes <= memory
         finals = reduce(TokenCounts(), blocks, sizes=sizes, cuts=cuts, memory=memory)
-        assert len(finals) == plan.looks
+        assert len(finals) == plan.passes
         assert max(sum(v.nbytes for v in f.values()) for f in finals) <= plan.bytes
 
 
@@ -168,14 +168,14 @@ def test_pairs_that_come_again_take_no_more_room() -> None:
 def test_a_plan_that_does_not_fit_takes_more_passes_or_is_rejected() -> None:
     reduction = TokenCounts()
     whole = reduction.plan(BIG, memory=1 << 40)
-    assert whole.looks == 1
+    assert whole.passes == 1
     half = reduction.plan(BIG, memory=whole.bytes // 2)
-    assert half.looks >= 2
+    assert half.passes >= 2
     assert half.bytes <= whole.bytes // 2
-    with pytest.raises(OutOfRoom, match="or use --keep-codes"):
-        reduction.plan(replace(BIG, codes_kept=False), memory=whole.bytes // 2)
-    assert reduction.plan(replace(BIG, codes_kept=False), memory=whole.bytes).looks == 1
-    with pytest.raises(OutOfRoom, match="a single feature"):
+    with pytest.raises(OutOfSpace, match="or use --keep-codes"):
+        reduction.plan(replace(BIG, codes_stored=False), memory=whole.bytes // 2)
+    assert reduction.plan(replace(BIG, codes_stored=False), memory=whole.bytes).passes == 1
+    with pytest.raises(OutOfSpace, match="a single feature"):
         reduction.plan(BIG, memory=1000)
 
 

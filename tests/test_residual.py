@@ -11,14 +11,19 @@ from safetensors.torch import load_file
 from small_ingest import CONTEXT, HOOK, model, texts
 
 from analysis.residual import train as training
-from analysis.residual.activations import Activations, Reader, keep, left
+from analysis.residual.activations import (
+    Activations,
+    Reader,
+    store_activations,
+    subtract_prediction,
+)
 from analysis.residual.evaluate import all_pairs
 from analysis.residual.fit import draw_components, fit_all
-from analysis.residual.part import asked
+from analysis.residual.part import text_settings
 from analysis.residual.settings import DEMO_TEXT, SHRINKAGES, ResidualSettings
 from analysis.residual.split import Division
 from analysis.residual.study import residual_study
-from analysis.residual.train import Arm, all_arms, batches, look, train
+from analysis.residual.train import Arm, all_arms, batches, read_inputs, train
 from atlas.api import Atlas
 from atlas.errors import BadActivations, BadInput, RequestError, UnknownName
 from atlas.folder import Folder
@@ -86,7 +91,7 @@ def rows(
 
 def trained(arm, known, settings=SETTINGS):
     with SILENT.stage("") as stage:
-        read = look([arm], known, settings)[arm.label]
+        read = read_inputs([arm], known, settings)[arm.label]
         return train(arm, known, settings, read=read, metadata={}, stage=stage)
 
 
@@ -167,7 +172,9 @@ def test_means_of_uninformative_ids_do_not_make_the_residual_predictable():
     plain = torch.from_numpy(np.stack([known.target[known.ids == int(i)].mean(0) for i in each]))
     told = []
     for less in (means, dataclasses.replace(means, ids=each, means=plain)):
-        x = np.concatenate([left(less, r, source=SOURCE).numpy() for r in other.chunks()])
+        x = np.concatenate(
+            [subtract_prediction(less, r, source=SOURCE).numpy() for r in other.chunks()]
+        )
         of_ids = np.stack([x[other.ids == int(i)].mean(0) for i in each])
         told.append(of_ids.var(0).sum() / x.var(0).sum())
     assert told[1] > 2 * told[0]
@@ -183,7 +190,10 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
     errors = [halves_error(known, s, penalty=fitted.penalty) for s in SHRINKAGES]
     assert fitted.shrunk == SHRINKAGES[int(np.argmin(errors))]
     taken = y - np.concatenate(
-        [left(fitted.token_means, r, source=SOURCE).double().numpy() for r in known.chunks()]
+        [
+            subtract_prediction(fitted.token_means, r, source=SOURCE).double().numpy()
+            for r in known.chunks()
+        ]
     )
     for token in np.unique(known.ids):
         mine = known.ids == token
@@ -193,7 +203,8 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
                          np.array([999]), np.zeros(1, np.int64))  # fmt: skip
     (one,) = unseen.chunks()
     assert torch.allclose(
-        left(fitted.token_means, one, source=SOURCE), left(fitted.map, one, source=SOURCE)
+        subtract_prediction(fitted.token_means, one, source=SOURCE),
+        subtract_prediction(fitted.map, one, source=SOURCE),
     )
 
 
@@ -207,7 +218,10 @@ def test_token_means_leave_nothing_linear_of_rare_ids():
     for settings in (SETTINGS, ELSEWHERE):
         fitted = fit_all(known.chunks(), settings, progress=SILENT)
         x = np.concatenate(
-            [left(fitted.token_means, r, source=settings.source).numpy() for r in other.chunks()]
+            [
+                subtract_prediction(fitted.token_means, r, source=settings.source).numpy()
+                for r in other.chunks()
+            ]
         )
         source = np.c_[other.source, np.ones(len(other))]
         told = source @ np.linalg.lstsq(source, x, rcond=None)[0]
@@ -228,12 +242,15 @@ def test_a_map_fitted_on_few_tokens_does_not_cause_too_much_shrinkage():
     known, other = rows(1500, **wide), rows(20000, seed=1, **wide)
     fitted = fit_all(known.chunks(), SETTINGS, progress=SILENT)
     (own,) = known.chunks()
-    of_map = left(fitted.map, own, source=SOURCE).double().numpy()
+    of_map = subtract_prediction(fitted.map, own, source=SOURCE).double().numpy()
 
     def error(shrunk):
         """Squared error on other text, by hand."""
         left_there = np.concatenate(
-            [left(fitted.map, r, source=SOURCE).double().numpy() for r in other.chunks()]
+            [
+                subtract_prediction(fitted.map, r, source=SOURCE).double().numpy()
+                for r in other.chunks()
+            ]
         )
         for token in np.unique(known.ids):
             mine = known.ids == token
@@ -275,7 +292,9 @@ def test_the_components_are_principal_and_remove_as_much_as_the_map():
     assert taken == pytest.approx(1 - share_left(residual, other.target), abs=1e-5)
     assert len(drawn) == SETTINGS.draws
     for one in drawn:
-        x = torch.cat([left(one.less, r, source=SOURCE) for r in other.chunks()]).numpy()
+        x = torch.cat(
+            [subtract_prediction(one.less, r, source=SOURCE) for r in other.chunks()]
+        ).numpy()
         p = one.less.directions.numpy()
         by_hand = other.target - (other.target - fitted.mean.numpy()) @ p @ p.T
         np.testing.assert_allclose(x, by_hand, atol=1e-4)
@@ -365,18 +384,18 @@ def test_codes_are_those_of_the_residual():
     residual = known.target - (known.source @ arm.less.weight.numpy() + arm.less.bias.numpy())
     with torch.no_grad():
         wanted = made.sae.encode(torch.from_numpy(residual)).numpy()
-    found = torch.cat([left(arm.less, r, source=SOURCE) for r in known.chunks()])
+    found = torch.cat([subtract_prediction(arm.less, r, source=SOURCE) for r in known.chunks()])
     codes = open_sae(made.sae, name=arm.label, less=arm.less).codes(found)
     dense = np.zeros((len(known), 32))
     dense[np.repeat(np.arange(len(known)), np.diff(codes.indptr)), codes.indices] = codes.values
     np.testing.assert_allclose(dense, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_look_returns_mean_and_variance_of_each_input():
+def test_read_inputs_returns_mean_and_variance_of_each_input():
     known = rows()
     fitted = fit_all(rows(seed=1).chunks(), SETTINGS, progress=SILENT)
     two = dataclasses.replace(SETTINGS, seeds=2, draws=0)
-    found = look(all_arms(two, fitted), known, two)
+    found = read_inputs(all_arms(two, fitted), known, two)
     residual = known.target - (known.source @ fitted.map.weight.numpy() + fitted.map.bias.numpy())
     read = found["residual-s1"]
     np.testing.assert_allclose(read.mean, residual.mean(0), atol=1e-4)
@@ -398,7 +417,7 @@ def test_stored_activations_are_used_only_with_equal_settings(tmp_path, lm):
         reader = Reader(lm, SOURCE, HOOK, contexts, 256)
         reader = dataclasses.replace(reader, **other)
         folder = tmp_path / into
-        return keep(reader, documents, folder, tokens=1000, progress=SILENT)
+        return store_activations(reader, documents, folder, tokens=1000, progress=SILENT)
 
     first = kept()
     stamp = (tmp_path / "a" / "source").stat().st_ino
@@ -667,8 +686,8 @@ def test_a_zero_residual_is_refused(tmp_path, lm, documents):
 
 
 def test_the_text_of_the_package_is_recorded_without_its_path():
-    assert asked(demo_text())["source"] == DEMO_TEXT
-    assert asked(Text("mine.jsonl"))["source"] == "mine.jsonl"
+    assert text_settings(demo_text())["source"] == DEMO_TEXT
+    assert text_settings(Text("mine.jsonl"))["source"] == "mine.jsonl"
 
 
 def test_an_unknown_layer_is_reported_before_any_work(tmp_path, lm, documents):

@@ -15,7 +15,7 @@ from analysis.plot_style import ScriptSafe, save
 from analysis.residual.report.html_page import page, paragraphs, table
 from atlas.cli.main import main
 from atlas.cli.output import print_table
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from atlas.export import _write
 from atlas.progress import Bars
 from atlas.safe_text import csv_text, json_line, shown
@@ -163,7 +163,7 @@ def test_a_picture_that_cannot_be_written_leaves_no_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(alt.Chart, "save", full)
-    with pytest.raises(OutOfRoom, match="The disk is full"):
+    with pytest.raises(OutOfSpace, match="The disk is full"):
         save(chart, tmp_path / "p.svg")
     assert (tmp_path / "p.svg").read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["p.svg"]

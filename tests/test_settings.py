@@ -123,7 +123,7 @@ def test_every_setting_has_a_sentence_of_help_and_its_default_is_valid(cls):
         assert one.help[0].isupper() or one.help[0] in "λ", one.name
         assert one.help.endswith("."), one.name
         assert one.help in cls.__doc__, one.name
-        for value in one.default if one.many else (one.default,):
+        for value in one.default if one.multiple else (one.default,):
             unset = (one.optional and value is None) or one.shown == "required"
             assert unset or one.accepts(value), one.name
 

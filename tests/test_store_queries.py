@@ -14,7 +14,7 @@ from neo4j_server import Server, wipe
 from store_graphs import assert_shows, make_graph, put, rows_of
 
 from atlas import schema
-from atlas.errors import AtlasError, BadInput, OutOfRoom, QueryFailed
+from atlas.errors import AtlasError, BadInput, OutOfSpace, QueryFailed
 from atlas.stores import Limits, Store
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import open_server
@@ -327,7 +327,7 @@ def test_a_query_that_builds_a_huge_list_ends_within_its_limits(tmp_path: Path) 
     """On the embedded store; a server limits its own memory."""
     store = KuzuStore.open(tmp_path / "graph.kuzu", graph=make_graph)
     try:
-        with pytest.raises((QueryFailed, OutOfRoom), match=r"limit|longer than"):
+        with pytest.raises((QueryFailed, OutOfSpace), match=r"limit|longer than"):
             store.query(
                 "UNWIND range(1, 1000000000) AS x RETURN count(x) AS n",
                 {},

@@ -92,7 +92,7 @@ def test_a_result_stored_with_the_same_settings_is_read(path):
     assert result["letters"] == 1
     assert recorded.messages == ["The count of a is already stored with the same settings."]
     other = CountStudy(CountSettings(3), fail=True)
-    assert run_study(other, path, ["a"], keep=True)[0]["letters"] == 1
+    assert run_study(other, path, ["a"], reuse=True)[0]["letters"] == 1
     with pytest.raises(BadInput, match="as asked"):
         run_study(other, path, ["a"])
     with pytest.raises(BadInput, match="as asked"):

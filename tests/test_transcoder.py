@@ -16,7 +16,14 @@ from analysis.transcoder.accumulate import Measured
 from analysis.transcoder.activation_stream import Counts, deal
 from analysis.transcoder.affine import Affine, Fitted, Maps, closed_form
 from analysis.transcoder.moments import Moments, Stream, joined
-from analysis.transcoder.scores import Groups, Held, MapIntervals, limits, scores, token_scores
+from analysis.transcoder.scores import (
+    Groups,
+    MapIntervals,
+    ScoringMap,
+    limits,
+    scores,
+    token_scores,
+)
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
 from analysis.transcoder.token_means import BLOCK, TokenSums
@@ -412,7 +419,7 @@ def test_a_site_maps_to_itself_without_error():
     same = Measured("t", counts=made.measured.counts, tokens=sums, streams=streams, vectors=None)
     made.measured = same
     maps = made.closed_form((0.0, 1.0))
-    assert torch.equal(maps.whole.line.weight, torch.eye(3, dtype=torch.float64))
+    assert torch.equal(maps.full.line.weight, torch.eye(3, dtype=torch.float64))
     said, _ = scores(same, "t", maps)
     assert said["r2"] == said["r2_in_sample_weighted"] == said["r2_with_bos"] == 1.0
     assert said["mse"] == 0.0
@@ -470,8 +477,8 @@ def test_the_intervals_are_those_of_drawing_rows_group_by_group():
 
 
 @pytest.mark.parametrize("in_file", [True, False])
-@pytest.mark.parametrize("at_once", [1, 5, 1000])
-def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, at_once):
+@pytest.mark.parametrize("per_chunk", [1, 5, 1000])
+def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, per_chunk):
     rng = np.random.default_rng(0)
     ids, slot, y = rng.integers(0, 40, 300) * 3, rng.integers(0, 6, 300), rng.normal(size=(300, 2))
     keys, count = np.unique(ids * 6 + slot, return_counts=True)
@@ -479,8 +486,8 @@ def test_sums_by_token_are_the_same_block_by_block(tmp_path, in_file, at_once):
     for rows in np.array_split(np.arange(300), 7):
         sums.add(ids[rows], slot[rows], {"t": tensor(y[rows])})
     sides = [[0, 2, 4], [1], []]
-    found = list(sums.blocks("t", *sides, at_once=at_once))
-    assert all(len(side.ids) <= at_once for few in found for side in few)
+    found = list(sums.blocks("t", *sides, per_chunk=per_chunk))
+    assert all(len(side.ids) <= per_chunk for few in found for side in few)
     for i, slots in enumerate(sides):
         there = np.isin(slot, slots)
         assert (
@@ -546,7 +553,7 @@ def test_the_float32_map_scores_as_the_fitted_map():
     )
     assert abs(kept) < 1e-8
     assert abs(lost) > 1e-7
-    errors = Held.of(Fitted(line, (0,), (1,))).errors(tensor(x), tensor(y))
+    errors = ScoringMap.of(Fitted(line, (0,), (1,))).errors(tensor(x), tensor(y))
     assert float(1 - errors.sum() / moments.yy.sum()) == pytest.approx(float(scored), abs=1e-6)
 
 

@@ -43,7 +43,7 @@ from atlas.errors import (
     BrokenPart,
     Mismatch,
     Missing,
-    OutOfRoom,
+    OutOfSpace,
     UnknownName,
 )
 from atlas.folder import Folder
@@ -219,7 +219,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
 
 
 def test_too_little_memory_is_reported(path, lm):
-    with pytest.raises(OutOfRoom, match=r"Moments of hook_embed and .* Increase --memory"):
+    with pytest.raises(OutOfSpace, match=r"Moments of hook_embed and .* Increase --memory"):
         one(path, lm, memory=1000)
 
 
@@ -336,11 +336,11 @@ def test_disk_space_is_checked_before_the_model_runs(path, lm, monkeypatch):
 
     def full(into, size, **recorded):
         asked.append(size)
-        raise OutOfRoom(recorded["what"])
+        raise OutOfSpace(recorded["what"])
 
-    monkeypatch.setattr(study, "check_room", full)
+    monkeypatch.setattr(study, "check_space", full)
     monkeypatch.setattr(type(lm), "run", None)
-    with pytest.raises(OutOfRoom, match="The activations"):
+    with pytest.raises(OutOfSpace, match="The activations"):
         one(path, lm, settings=ADAM)
     monkeypatch.undo()
     row = one(path, lm, settings=ADAM)
@@ -484,7 +484,7 @@ def test_a_map_goes_with_the_last_sae_of_its_model(path, lm):
     assert not sound.stale
 
 
-def test_a_map_stands_alone_once_its_saes_are_gone(path, lm):
+def test_a_map_stays_when_its_saes_are_removed(path, lm):
     row = one(path, lm)
     for name in ("top", "other"):
         shutil.rmtree(Folder.open(path).part("sae", name))  # as if removed by hand

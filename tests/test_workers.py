@@ -39,10 +39,10 @@ class Heard:
     """Keeps what it is told, and how far each stage came."""
 
     def __init__(self):
-        self.said, self.stages = [], {}
+        self.sentences, self.stages = [], {}
 
     def report(self, sentence):
-        self.said.append(sentence)
+        self.sentences.append(sentence)
 
     def stage(self, title, **_):
         self._title = title
@@ -159,14 +159,12 @@ def test_workers_make_the_same_parts(tmp_path, cluster):
     work(tmp_path / "b.atlas", model(), saes=saes, ray=cluster, workers=2, progress=heard)
     assert parts(tmp_path / "b.atlas") == parts(tmp_path / "a.atlas")
     assert Folder.open(tmp_path / "b.atlas").runs() == []
-    assert [s for s in heard.said if "died" in s] == []
+    assert [s for s in heard.sentences if "died" in s] == []
     assert heard.stages["small: 2 SAE(s)"] == BLOCKS
 
 
 @pytest.mark.slow
-def test_a_run_begun_alone_is_finished_by_workers_and_a_killed_one_costs_its_shard(
-    tmp_path, cluster, wanted, capfd
-):
+def test_workers_finish_a_run_and_a_killed_worker_costs_its_shard(tmp_path, cluster, wanted, capfd):
     """Without kept codes: shards after that of the killed one wait to be counted in."""
     path = tmp_path / "a.atlas"
     with pytest.raises(KeyboardInterrupt):
@@ -189,7 +187,7 @@ def test_a_run_begun_alone_is_finished_by_workers_and_a_killed_one_costs_its_sha
         over.set()
         killer.join()
     assert len(killed) == 1
-    assert [s for s in heard.said if "died" in s] == [
+    assert [s for s in heard.sentences if "died" in s] == [
         f"A worker died while computing shard {MARKED_BLOCK}; another takes over."
     ]
     assert parts(path) == wanted[False]
@@ -197,7 +195,7 @@ def test_a_run_begun_alone_is_finished_by_workers_and_a_killed_one_costs_its_sha
 
 
 @pytest.mark.slow
-def test_a_run_begun_by_workers_is_finished_alone(tmp_path, wanted):
+def test_one_process_finishes_a_run_of_workers(tmp_path, wanted):
     """By a Ray started here, which is gone afterwards."""
     import ray
 
@@ -209,7 +207,7 @@ def test_a_run_begun_by_workers_is_finished_alone(tmp_path, wanted):
     heard = Heard()
     work(path, progress=heard)
     assert parts(path) == wanted[True]
-    assert any("still to do" in sentence for sentence in heard.said)
+    assert any("still to do" in sentence for sentence in heard.sentences)
 
 
 @pytest.fixture
@@ -240,7 +238,7 @@ def test_an_error_in_a_worker_arrives_as_itself(tmp_path, cluster):
     with pytest.raises(ZeroDivisionError, match="the model would not") as foreign:
         work(tmp_path / "a.atlas", marked("refuse"), ray=cluster, workers=3, progress=heard)
     assert foreign.type is ZeroDivisionError
-    assert "Ray has 2 CPU(s): using 2 worker(s) instead of 3." in heard.said
+    assert "Ray has 2 CPU(s): using 2 worker(s) instead of 3." in heard.sentences
 
 
 @pytest.mark.slow
@@ -322,7 +320,7 @@ def test_less_than_no_worker_is_refused(tmp_path):
         work(tmp_path / "a.atlas", workers=-1)
 
 
-def test_ray_is_not_imported_unless_asked_for():
+def test_ray_is_imported_only_for_workers():
     code = "import sys, ingest.forward.workers, ingest.forward.shard_runner; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from probed_text import at_embedding, kept_of
 
-from analysis.residual.activations import Activations, left
+from analysis.residual.activations import Activations, subtract_prediction
 from analysis.residual.fit import draw_components, fit_all
 from analysis.residual.report.arm_difference import difference
 from analysis.residual.report.study import from_tables
 from analysis.residual.settings import ResidualSettings
-from analysis.residual.train import all_arms, look, train
+from analysis.residual.train import all_arms, read_inputs, train
 from atlas.progress import SILENT
 from ingest.probe.schedule import probe_all
 from ingest.probe.settings import ProbeSettings
@@ -105,7 +105,7 @@ def tiny_run(
     fitted = fit_all(sides["map"].chunks(), settings, progress=SILENT)
     drawn, taken = draw_components(fitted, sides["training"], settings)
     those = [arm for arm in all_arms(settings, fitted, drawn) if arm.name in arms]
-    reads = look(those, sides["training"], settings)
+    reads = read_inputs(those, sides["training"], settings)
     probed = []
     for arm in those:
         with SILENT.stage("") as stage:
@@ -126,7 +126,7 @@ def _probe(arm, sae, corpus, world, folder, *, source):
     """Encode the documents measured on, write the codes, and probe them at the embedding."""
     opened = open_sae(sae, name=arm.label, less=arm.less)
     (rows,) = corpus.chunks()
-    codes = opened.codes(left(arm.less, rows, source=source))
+    codes = opened.codes(subtract_prediction(arm.less, rows, source=source))
     dense = np.zeros((len(corpus), opened.info.d_sae), np.float32)
     dense[np.repeat(np.arange(len(corpus)), np.diff(codes.indptr)), codes.indices] = codes.values
     kept = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)

@@ -10,8 +10,16 @@ from scipy.sparse import csr_array
 from analysis.communities.settings import Weight
 
 __all__ = [
-    "Shape", "agreement", "best_overlap", "edge_weights", "halves", "inner_edges", "mean_overlap", "permuted",
-    "set_apart", "shape",
+    "Shape",
+    "agreement",
+    "best_overlap",
+    "distinguishing_tokens",
+    "edge_weights",
+    "halves",
+    "inner_edges",
+    "mean_overlap",
+    "permuted",
+    "shape",
 ]  # fmt: skip
 
 Labels = NDArray[np.int64]
@@ -207,7 +215,7 @@ def halves(
     return found
 
 
-def set_apart(
+def distinguishing_tokens(
     labels: Labels,
     features: NDArray[np.int64],
     tokens: NDArray[np.int64],

@@ -13,7 +13,12 @@ from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import Membership, edges
 
 __all__ = [
-    "MEETINGS", "DiversityTest", "Partners", "by_chance", "diversity_test", "partner_diversity",
+    "MEETINGS",
+    "DiversityTest",
+    "Partners",
+    "diversity_test",
+    "null_diversity",
+    "partner_diversity",
     "partners_among",
 ]  # fmt: skip
 
@@ -174,7 +179,7 @@ def partners_among(
     return found
 
 
-def by_chance(
+def null_diversity(
     membership: Membership,
     *,
     min_count: int = 1,

@@ -21,7 +21,7 @@ __all__ = ["draw_communities"]
 _SIDE = 760  # of the plot, in pixels
 _LINES = 60  # largest number of lines between communities
 _NAMED = 3  # number of tokens printed on a disc
-_APART = 1.2  # as a share of the sum of two radii
+_SEPARATION = 1.2  # as a share of the sum of two radii
 _STEPS = 400
 
 _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
@@ -68,7 +68,7 @@ def draw_communities(
     label = features["community"].to_numpy(zero_copy_only=False)
     between = _between(atlas.table("CO_ACTIVATES", sae=sae), label, shown["number"].to_numpy())
     radius = np.sqrt(shown["size"].to_numpy(dtype=np.float64))
-    centre = _apart(_layout(between, seed=seed), radius)
+    centre = _separated(_layout(between, seed=seed), radius)
     points = _points(atlas, sae, features, shown, centre=centre, radius=radius, most=most)
     omitted = len(found) - len(shown)
     title = heading(
@@ -114,14 +114,14 @@ def _layout(between: NDArray[np.float64], *, seed: int) -> NDArray[np.float64]:
     return centred
 
 
-def _apart(positions: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
+def _separated(positions: NDArray[np.float64], radius: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scale positions to the size of the discs, and push discs apart until none overlap."""
     n = len(positions)
     if n < 2:
         return positions
     spread = np.sqrt((positions**2).sum(axis=1).mean()) or 1.0
     at: NDArray[np.float64] = positions / spread * np.sqrt((radius**2).sum()) * 0.9
-    need = (radius[:, None] + radius) * _APART
+    need = (radius[:, None] + radius) * _SEPARATION
     for _ in range(_STEPS):
         away = at[:, None] - at
         far = np.sqrt((away**2).sum(axis=2))

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.communities.detection import edge_weights, inner_edges, set_apart, shape
+from analysis.communities.detection import distinguishing_tokens, edge_weights, inner_edges, shape
 from analysis.communities.leiden import Partition, partition
 from analysis.communities.partner_diversity import (
     DiversityTest,
     Partners,
-    by_chance,
     diversity_test,
+    null_diversity,
     partner_diversity,
     partners_among,
 )
@@ -28,7 +28,7 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, Workplace, selected_saes
+from atlas.study import Found, Study, Task, TaskContext, selected_saes
 from atlas.study_runner import run_study
 from ingest.codes.topk_membership import edges
 
@@ -60,7 +60,7 @@ class CommunityStudy(Study):
 
     settings: CommunitySettings
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
         names = selected_saes(at, saes or None, _READS[1:], what="A graph")
         return [
@@ -72,7 +72,7 @@ class CommunityStudy(Study):
             for name in names
         ]  # fmt: skip
 
-    def run(self, task: Task, at: Workplace) -> Found:
+    def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the node statistics and communities of one SAE."""
         if not task.recorded["codes"]:
             at.progress.report(
@@ -182,7 +182,7 @@ class _Communities:
     tokens: list[list[str]]
 
     @classmethod
-    def compute(cls, task: Task, at: Workplace) -> "_Communities":
+    def compute(cls, task: Task, at: TaskContext) -> "_Communities":
         sae, settings, folder, progress = task.name, task.settings, at.folder, at.progress
         codes = task.recorded["codes"]
         of = read_graph(folder, sae, min_count=settings.min_count, codes=codes)
@@ -198,7 +198,7 @@ class _Communities:
         null = test = None
         if of.membership is not None:
             null, within = (
-                by_chance(
+                null_diversity(
                     of.membership, min_count=of.min_count, within_documents=inside,
                     draws=settings.draws, seed=settings.seed, progress=progress,
                     title=f"Partners in null graphs of {sae}" + (", within documents" if inside else ""),
@@ -320,5 +320,7 @@ def _named(part: Part, labels: NDArray[np.int64], *, most: int) -> list[list[str
     numbers = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     ids = coded.dictionary.to_pylist()
     features = edge_ends(fires.select(["source", "source"]).rename_columns(["source", "target"]))
-    named = set_apart(labels, features[:, 0], numbers, share=fires["share"].to_numpy(), most=most)
+    named = distinguishing_tokens(
+        labels, features[:, 0], numbers, share=fires["share"].to_numpy(), most=most
+    )
     return [[text[ids[token]] for token in tokens] for tokens in named]

@@ -24,7 +24,7 @@ __all__ = ["GraphStatistics", "describe"]
 EXACT_STEPS = 500_000_000
 SOURCES = 256
 
-_AT_ONCE = 32  # sources per call to igraph
+_CHUNK = 32  # sources per call to igraph
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,11 @@ def _path_length(
     n = g.vcount()
     if n * g.ecount() <= exact_steps or sources >= n:
         return float(g.average_path_length()), None, n
-    drawn = np.random.default_rng(seed).choice(n, size=sources, replace=False).tolist()
+    chosen = np.random.default_rng(seed).choice(n, size=sources, replace=False).tolist()
     means = np.concatenate(
         [
-            np.array(g.distances(source=drawn[at : at + _AT_ONCE])).sum(axis=1) / (n - 1)
-            for at in range(0, sources, _AT_ONCE)
+            np.array(g.distances(source=chosen[at : at + _CHUNK])).sum(axis=1) / (n - 1)
+            for at in range(0, sources, _CHUNK)
         ]
     )
     error = means.std(ddof=1) / np.sqrt(sources) * np.sqrt(1 - sources / n) if sources > 1 else None

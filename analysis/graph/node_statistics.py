@@ -92,16 +92,18 @@ def node_statistics(
     values = checked_weights(g, weights)
     degree = np.array(g.degree(), dtype=np.int64)
     component = np.array(g.connected_components(mode="weak").membership, dtype=np.int64)
-    drawn, exact = _sources(degree, g.ecount(), seed=seed, exact_steps=exact_steps, sources=sources)
+    chosen, exact = _sources(
+        degree, g.ecount(), seed=seed, exact_steps=exact_steps, sources=sources
+    )
     return NodeStatistics(
         degree=degree,
         strength=np.array(g.strength(weights=values), dtype=np.float64),
         clustering=np.array(g.transitivity_local_undirected(mode="zero"), dtype=np.float64),
         pagerank=np.array(g.pagerank(weights=values, damping=DAMPING) if n else [], np.float64),
         core=np.array(g.coreness(), dtype=np.int64),
-        betweenness=_betweenness(g, degree, drawn),
+        betweenness=_betweenness(g, degree, chosen),
         component=by_size(component),
-        sources=len(drawn),
+        sources=len(chosen),
         exact=exact,
     )
 
@@ -119,7 +121,7 @@ def _sources(
 
 
 def _betweenness(
-    g: "igraph.Graph", degree: NDArray[np.int64], drawn: NDArray[np.int64]
+    g: "igraph.Graph", degree: NDArray[np.int64], chosen: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Estimate betweenness as a share of pairs, from the shortest paths from some nodes.
 
@@ -130,8 +132,8 @@ def _betweenness(
     if n < 3 or not linked:
         return np.zeros(n)
     # igraph halves sums over ordered pairs in undirected graphs.
-    over = 2 * np.array(g.betweenness(directed=False, sources=drawn.tolist()))
-    walked = np.full(n, len(drawn))
-    walked[drawn] -= 1
+    over = 2 * np.array(g.betweenness(directed=False, sources=chosen.tolist()))
+    walked = np.full(n, len(chosen))
+    walked[chosen] -= 1
     share: NDArray[np.float64] = over * (linked - 1) / walked / ((n - 1) * (n - 2))
     return share

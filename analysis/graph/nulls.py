@@ -18,7 +18,15 @@ from ingest.codes.topk_membership import Membership, edges
 if TYPE_CHECKING:
     import igraph
 
-__all__ = ["COMPARED", "NULLS", "Drawn", "bipartite", "compare", "configuration", "numbers_of"]
+__all__ = [
+    "COMPARED",
+    "NULLS",
+    "NullSummary",
+    "bipartite",
+    "compare",
+    "configuration",
+    "numbers_of",
+]
 
 Numbers: TypeAlias = dict[str, float | None]
 
@@ -45,7 +53,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Drawn:
+class NullSummary:
     """One statistic of a graph, compared with its values in null graphs.
 
     Parameters
@@ -147,7 +155,7 @@ def compare(
     seed: int = 0,
     progress: Progress = SILENT,
     title: str = "Null graphs",
-) -> list[Drawn]:
+) -> list[NullSummary]:
     """Compare the statistics of a graph with those of null graphs.
 
     Parameters
@@ -169,7 +177,7 @@ def compare(
         for one in _seeds(seed, draws):
             drawn.append(measure(draw(one), one))
             stage.advance()
-    return [_drawn(name, observed[name], [d.get(name) for d in drawn]) for name in observed]
+    return [_summarize(name, observed[name], [d.get(name) for d in drawn]) for name in observed]
 
 
 def _seeds(seed: int, draws: int) -> Iterator[int]:
@@ -177,17 +185,17 @@ def _seeds(seed: int, draws: int) -> Iterator[int]:
         yield int(each)
 
 
-def _drawn(name: str, observed: float | None, values: Sequence[float | None]) -> Drawn:
+def _summarize(name: str, observed: float | None, values: Sequence[float | None]) -> NullSummary:
     null = np.array([v for v in values if v is not None], dtype=np.float64)
     if not len(null) or observed is None:
-        return Drawn(name, observed, len(null))
+        return NullSummary(name, observed, len(null))
     mean = float(null.mean())
     low, high = (float(np.quantile(null, q)) for q in (0.025, 0.975))
     sd = float(null.std(ddof=1)) if len(null) > 1 else None
     if sd is not None and sd <= _ROUNDING * abs(mean):
         sd = 0.0
     z = (observed - mean) / sd if sd else None
-    return Drawn(name, observed, len(null), mean, sd, low, high, z, _where(observed, null))
+    return NullSummary(name, observed, len(null), mean, sd, low, high, z, _where(observed, null))
 
 
 def _where(observed: float, null: NDArray[np.float64]) -> str:

@@ -15,7 +15,7 @@ from atlas.api import Atlas
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, usable_saes
+from atlas.study import Found, Study, Task, TaskContext, usable_saes
 from atlas.study_runner import run_study
 
 __all__ = ["GraphStatisticsStudy", "all_rows", "graph_statistics"]
@@ -81,7 +81,7 @@ class GraphStatisticsStudy(Study):
 
     settings: GraphStatisticsSettings
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
         names = list(dict.fromkeys(saes or ())) or self._usable(at)
         tokens, min_count = equal_scale(
@@ -97,7 +97,7 @@ class GraphStatisticsStudy(Study):
             for name in names
         ]  # fmt: skip
 
-    def run(self, task: Task, at: Workplace) -> Found:
+    def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the statistics of one SAE."""
         how = task.settings
         of = read_graph(
@@ -130,7 +130,7 @@ class GraphStatisticsStudy(Study):
     def _needs_codes(self) -> bool:
         return self.settings.curves or self.settings.nulls not in ("none", "configuration")
 
-    def _usable(self, at: Workplace) -> list[str]:
+    def _usable(self, at: TaskContext) -> list[str]:
         if at.on_server:
             return at.atlas.saes
         kinds = ("statistics", "coactivation")

@@ -292,11 +292,11 @@ def permute(
     """
     rng = np.random.default_rng(seed)
 
-    def again() -> Floats:
+    def resample() -> Floats:
         number = permuted(stratum, rng)
         return measure([Panel(x.a, x.b.renumbered(number)) for x in panels], r_bins=r_bins).flat
 
-    return _drawn(again, draws, "Matches permuted", progress)
+    return _repeat(resample, draws, "Matches permuted", progress)
 
 
 def rewire(
@@ -326,14 +326,14 @@ def rewire(
         Rewired(x.b.ends, x.b.features, seed=one) for x, one in zip(panels, seeds, strict=True)
     ]
 
-    def again() -> Floats:
+    def resample() -> Floats:
         drawn = []
         for x, graph in zip(panels, graphs, strict=True):
             ends = graph.draw()
             drawn.append(Panel(x.a, Induced(x.b.features, ends, _lower(r, ends), None)))
         return measure(drawn, r_bins=r_bins).flat
 
-    return _drawn(again, draws, "Edges swapped", progress)
+    return _repeat(resample, draws, "Edges swapped", progress)
 
 
 def intervals(panels: Sequence[Panel], *, r_bins: int, draws: int, seed: int) -> Floats:
@@ -356,11 +356,11 @@ def intervals(panels: Sequence[Panel], *, r_bins: int, draws: int, seed: int) ->
     rng = np.random.default_rng(seed)
     n = panels[0].a.features
 
-    def again() -> Floats:
+    def resample() -> Floats:
         times = np.bincount(rng.integers(0, max(n, 1), n), minlength=n).astype(np.float64)
         return measure(panels, r_bins=r_bins, times=times).flat
 
-    return _drawn(again, draws, "Features resampled", SILENT)
+    return _repeat(resample, draws, "Features resampled", SILENT)
 
 
 def covered(graph: Linked, features: NDArray[np.int64]) -> float | None:
@@ -375,11 +375,11 @@ def panel(a: Linked, b: Linked, partners: Partners) -> Panel:
     return Panel(induced(a, partners.a, partners.r), induced(b, partners.b, partners.r))
 
 
-def _drawn(again: Callable[[], Floats], draws: int, title: str, progress: Progress) -> Floats:
+def _repeat(resample: Callable[[], Floats], draws: int, title: str, progress: Progress) -> Floats:
     found = []
     with progress.stage(title, total=draws, unit="draws") as stage:
         for _ in range(draws):
-            found.append(again())
+            found.append(resample())
             stage.advance()
     return np.array(found)
 

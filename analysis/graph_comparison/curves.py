@@ -36,7 +36,7 @@ def curves_of(a: ComparedGraph, b: ComparedGraph) -> pa.Table:
     rows = []
     for what in WHAT:
         for side, subject in (("A", a), ("B", b)):
-            graphs = [(False, subject.whole), *((True, g) for g in subject.nulls[:1])]
+            graphs = [(False, subject.full), *((True, g) for g in subject.nulls[:1])]
             for null, graph in graphs:
                 points = _function(graph.numbers[what][subject.live], what)
                 rows += [

@@ -53,10 +53,10 @@ def distance_rows(a: ComparedGraph, b: ComparedGraph) -> list[Row]:
     """
     s = a.settings
     rows: list[Row] = []
-    for statistic in (_DEGREE, _OVER_MEAN, *(n for n in a.whole.numbers if n != _DEGREE)):
-        if not (_has(a.whole, statistic) and _has(b.whole, statistic)):
+    for statistic in (_DEGREE, _OVER_MEAN, *(n for n in a.full.numbers if n != _DEGREE)):
+        if not (_has(a.full, statistic) and _has(b.full, statistic)):
             continue
-        x, y = _of(a, a.whole, statistic), _of(b, b.whole, statistic)
+        x, y = _of(a, a.full, statistic), _of(b, b.full, statistic)
         ends = bins_of(x, y, bars=s.bars, log=statistic in _COUNTED)
         rows += _distances_of(a, b, statistic, ends, s)
     return rows
@@ -78,7 +78,7 @@ def _distances_of(
     def of(subject: ComparedGraph, graph: Linked) -> Floats | None:
         return _of(subject, graph, statistic) if _has(graph, statistic) else None
 
-    x, y = _of(a, a.whole, statistic), _of(b, b.whole, statistic)
+    x, y = _of(a, a.full, statistic), _of(b, b.full, statistic)
     observed = between(x, y)
     limits = bootstrap(x, y, ends=ends, draws=s.draws, seed=s.seed)
     nulls = [between(x, of(b, g)) for g in b.nulls] + [between(of(a, g), y) for g in a.nulls]
@@ -162,7 +162,7 @@ def coverage_rows(a: ComparedGraph, b: ComparedGraph, partners: Partners) -> lis
         rows.append(Row("coverage", f"share of {side}'s live features matched", of="features", n=live,
                         value=len(partners) / live if live else None))  # fmt: skip
         rows.append(Row("coverage", f"share of {side}'s edges with both ends matched", of="edges",
-                        n=len(subject.whole), value=edges.covered(subject.whole, features)))  # fmt: skip
+                        n=len(subject.full), value=edges.covered(subject.full, features)))  # fmt: skip
     return rows
 
 
@@ -191,7 +191,7 @@ def conserved_rows(
         Progress reporter.
     """
     s = a.settings
-    rows = _conserved([edges.panel(a.whole, b.whole, partners)], partners, stratum, s, progress)
+    rows = _conserved([edges.panel(a.full, b.full, partners)], partners, stratum, s, progress)
     both = list(zip(a.halves, b.halves, strict=False))
     if not both:
         return rows
@@ -295,7 +295,7 @@ def _community_row(
 ) -> Row:
     """Return the mean overlap over pairs of graphs, with its null distribution."""
     n = [int(np.sum((x[0] >= 0) & (y[0] >= 0))) for x, y in pairs]
-    values = _known([overlap(x, y) for x, y in pairs])
+    values = _present([overlap(x, y) for x, y in pairs])
     row = Row("communities", "adjusted mutual information", of="features",
               n=round(float(np.mean(n))) if n else 0, null="matches permuted in strata")  # fmt: skip
     if not n or len(values) < len(pairs):
@@ -319,12 +319,12 @@ def _community_halves(
     values = [overlap(x, y) for x, y in pairs]
     known = [pair for pair, value in zip(pairs, values, strict=True) if value is not None]
     row = _community_row(known, stratum, a.settings)
-    same = _known([overlap(_runs(x, f), _runs(y, g)) for (x, _), (y, _) in both])
-    own = _known([
+    same = _present([overlap(_runs(x, f), _runs(y, g)) for (x, _), (y, _) in both])
+    own = _present([
         overlap(_runs(x, of), _runs(y, of))
         for subject, of in ((a, f), (b, g)) for x, y in subject.half_communities
     ])  # fmt: skip
-    ends = range_of("value", _known(values), share=1)
+    ends = range_of("value", _present(values), share=1)
     note = row.note
     if 0 < len(known) < len(both):
         note = f"{len(both) - len(known)} of {len(both)} halvings have no community structure on both sides"
@@ -336,7 +336,7 @@ def _community_halves(
     )  # fmt: skip
 
 
-def _known(values: Sequence[float | None]) -> Floats:
+def _present(values: Sequence[float | None]) -> Floats:
     return np.array([v for v in values if v is not None], dtype=np.float64)
 
 

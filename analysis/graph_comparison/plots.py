@@ -39,8 +39,8 @@ def draw(found: Sequence[Comparison]) -> Chart:
             charts.append(draw_conserved(one))
         if any(row.kind == "communities" and row.value is not None for row in one.rows):
             charts.append(draw_communities(one))
-        rows.append(_apart(alt.hconcat(*charts)))
-    return _apart(alt.vconcat(*rows))
+        rows.append(_concatenated(alt.hconcat(*charts)))
+    return _concatenated(alt.vconcat(*rows))
 
 
 def draw_distribution(one: Comparison, *, what: str) -> Chart:
@@ -192,7 +192,7 @@ def draw_communities(one: Comparison) -> Chart:
     )  # fmt: skip
 
 
-def _apart(charts: alt.HConcatChart | alt.VConcatChart) -> Chart:
+def _concatenated(charts: alt.HConcatChart | alt.VConcatChart) -> Chart:
     """Give every plot its own legend."""
     apart: Chart = charts.resolve_scale(color="independent", strokeDash="independent")
     return apart

@@ -177,7 +177,7 @@ def _compare(
         )
     else:
         rows += coverage_rows(a, b, partners)
-        stratum = strata(b.of.active[partners.b], b.whole.degree[partners.b],
+        stratum = strata(b.of.active[partners.b], b.full.degree[partners.b],
                          frequency_bins=s.frequency_bins, degree_bins=s.degree_bins)  # fmt: skip
         notes += _strata_notes(stratum, s)
         rows += conserved_rows(a, b, partners, stratum=stratum, progress=progress)

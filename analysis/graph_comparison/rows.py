@@ -92,19 +92,19 @@ class Row:
     note: str | None = None
 
 
-def range_of(name: str, drawn: NDArray[np.float64], *, share: float = 0.95) -> dict[str, Any]:
+def range_of(name: str, samples: NDArray[np.float64], *, share: float = 0.95) -> dict[str, Any]:
     """Return the mean and the limits of draws as fields; None if no draw has a value.
 
     Parameters
     ----------
     name
         Prefix of the fields: ``name_mean``, ``name_low``, ``name_high``.
-    drawn
+    samples
         (draws,). NaN for a draw without a value.
     share
         Central share of draws between the limits; 1 for the minimum and the maximum.
     """
-    values = drawn[np.isfinite(drawn)]
+    values = samples[np.isfinite(samples)]
     if not len(values):
         return dict.fromkeys((f"{name}_mean", f"{name}_low", f"{name}_high"))
     low, high = quantile_interval(values, share=share)

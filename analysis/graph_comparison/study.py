@@ -14,7 +14,7 @@ from atlas.folder import Sound
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, usable_saes
+from atlas.study import Found, Study, Task, TaskContext, usable_saes
 from atlas.study_runner import run_study
 from ingest.codes.topk_membership import rule_of
 from ingest.match.study import match_name
@@ -42,7 +42,7 @@ class GraphComparisonStudy(Study):
 
     settings: ComparisonSettings
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair.
 
         Raises
@@ -63,7 +63,7 @@ class GraphComparisonStudy(Study):
         among = [] if at.on_server else _among(at, names)
         return [_task(at.sound, a, b, among, self.settings) for a, b in combinations(names, 2)]
 
-    def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Compare the pairs."""
         pairs = [(task.saes[0], task.saes[1]) for task in tasks]
         among = [name for task in tasks for name in task.recorded["among"]]
@@ -158,7 +158,7 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
     )  # fmt: skip
 
 
-def _among(at: Workplace, names: Sequence[str]) -> list[str]:
+def _among(at: TaskContext, names: Sequence[str]) -> list[str]:
     """Return the SAEs that determine the number of tokens and the smallest count of a pair.
 
     The list is empty if all SAEs have the same tokens and the same smallest count. The result of

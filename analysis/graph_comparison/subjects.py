@@ -33,7 +33,7 @@ class ComparedGraph:
     ----------
     of
         The graph as read from the atlas.
-    whole
+    full
         The graph of all documents, with weights.
     halves
         The graphs of both halves of the documents, for each halving; empty without codes.
@@ -47,7 +47,7 @@ class ComparedGraph:
     """
 
     of: CoactivationGraph
-    whole: Linked
+    full: Linked
     halves: Sequence[tuple[Linked, Linked]]
     nulls: Sequence[Linked]
     half_nulls: Sequence[Linked]
@@ -62,7 +62,7 @@ class ComparedGraph:
     @cached_property
     def communities(self) -> list[Labels]:
         """The communities of the graph of all documents, for each run."""
-        return self._communities(self.whole)
+        return self._communities(self.full)
 
     @cached_property
     def half_communities(self) -> list[tuple[list[Labels], list[Labels]]]:
@@ -147,7 +147,7 @@ def _subject(
         half_tokens = [int(np.isin(of.membership.document, d).sum()) for h in halvings for d in h]
     return ComparedGraph(
         of=of,
-        whole=_whole(atlas, of, s.weight),
+        full=_full_graph(atlas, of, s.weight),
         halves=[(_half(atlas, of, x, s.weight), _half(atlas, of, y, s.weight)) for x, y in halvings],
         nulls=nulls,
         half_nulls=half_nulls,
@@ -156,7 +156,7 @@ def _subject(
     )  # fmt: skip
 
 
-def _whole(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
+def _full_graph(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
     """Return the graph with weights; cosines are over all tokens counted in the atlas."""
     table = atlas.table("CO_ACTIVATES", sae=of.sae)
     key = _key(edge_ends(table))

@@ -101,8 +101,8 @@ def _communities(row: Row | None, draws: int) -> str:
     )
 
 
-def _clearly(is_so: bool, word: str) -> str:
-    return word if is_so else f"not clearly {word}"
+def _clearly(condition: bool, word: str) -> str:
+    return word if condition else f"not clearly {word}"
 
 
 def _beyond(ps: Sequence[float | None], draws: int) -> str:

@@ -23,7 +23,7 @@ Scores: TypeAlias = NDArray[np.float32]
 # Features that are active together on fewer tokens are not candidates, as in a match.
 _JOINT = 10
 
-_AT_ONCE = 512  # features of A
+_CHUNK = 512  # features of A
 
 
 def activation_scores(
@@ -77,13 +77,13 @@ def correlations(a: CodeRows, b: CodeRows, features: NDArray[np.int64]) -> Score
     )
     on = csr_array((np.ones(len(two.data)), two.indices, two.indptr), shape=two.shape)
     out = np.full((len(features), b.d_sae), -1, dtype=np.float32)
-    for i in range(0, len(features), _AT_ONCE):
-        some = columns[:, i : i + _AT_ONCE].T.tocsr()
+    for i in range(0, len(features), _CHUNK):
+        some = columns[:, i : i + _CHUNK].T.tocsr()
         together = csr_array((np.ones(len(some.data)), some.indices, some.indptr), shape=some.shape)
         joint = (together @ on).toarray()
-        covariance = (some @ two).toarray() / units - np.outer(mean_a[i : i + _AT_ONCE], mean_b)
-        spread = np.outer(spread_a[i : i + _AT_ONCE], spread_b)
-        np.divide(covariance, spread, out=out[i : i + _AT_ONCE],
+        covariance = (some @ two).toarray() / units - np.outer(mean_a[i : i + _CHUNK], mean_b)
+        spread = np.outer(spread_a[i : i + _CHUNK], spread_b)
+        np.divide(covariance, spread, out=out[i : i + _CHUNK],
                   where=(joint >= _JOINT) & (spread > 0), casting="same_kind")  # fmt: skip
     return out
 

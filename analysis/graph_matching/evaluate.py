@@ -19,9 +19,9 @@ __all__ = [
     "Outcome",
     "Scored",
     "anchored",
-    "drawn_anchors",
     "evaluate",
     "mispaired",
+    "sample_anchors",
     "without_anchors",
 ]
 
@@ -157,7 +157,7 @@ class Outcome:
         int64, (queries,). Number of tokens on which the node is active.
     ranks
         Ranks of the true counterparts.
-    places
+    first_ranks
         float64, (queries, candidates). Shares of the first rank. None if they were not requested,
         or if agreement with the method has no meaning.
     true
@@ -172,10 +172,10 @@ class Outcome:
     active: Ints
     ranks: Ranks
     true: Ints
-    places: csr_array | None = field(default=None, repr=False)
+    first_ranks: csr_array | None = field(default=None, repr=False)
 
 
-def drawn_anchors(truth: Ints, share: float, *, seed: int, repeat: int = 0) -> NDArray[np.bool_]:
+def sample_anchors(truth: Ints, share: float, *, seed: int, repeat: int = 0) -> NDArray[np.bool_]:
     """Draw the known pairs of the truth; a larger share includes those of a smaller one."""
     known = np.zeros(len(truth), dtype=np.bool_)
     number = min(len(truth) - 1, max(1, round(share * len(truth)))) if share else 0
@@ -189,7 +189,7 @@ def evaluate(
     settings: GraphMatchingSettings,
     *,
     shares: Sequence[float],
-    places_at: float | None = None,
+    first_ranks_at: float | None = None,
     seed: int = 0,
     repeat: int = 0,
 ) -> Iterator[Outcome]:
@@ -206,13 +206,13 @@ def evaluate(
         Settings of the methods.
     shares
         Shares of the truth that are known; 0 is always included.
-    places_at
+    first_ranks_at
         The share at which first ranks are stored, for the agreement of methods.
     seed, repeat
         Seed of the anchors, and the number of the repeat.
     """
     knowns = {
-        share: drawn_anchors(subject.truth, share, seed=seed, repeat=repeat)
+        share: sample_anchors(subject.truth, share, seed=seed, repeat=repeat)
         for share in dict.fromkeys([0.0, *shares])
     }
     live = subject.b.live
@@ -221,7 +221,7 @@ def evaluate(
             columns = ~np.isin(live, subject.truth[known, 1])
             part = Scored(scored.method, scored.scores[~known][:, columns], scored.tolerance)
             yield _outcome(
-                subject, part, known, share=share, repeat=repeat, store=share == places_at
+                subject, part, known, share=share, repeat=repeat, store=share == first_ranks_at
             )
     rng = np.random.default_rng([seed, repeat, 3])
     for share, known in knowns.items():
@@ -229,7 +229,7 @@ def evaluate(
             continue
         for part in _with_anchors(subject, settings, subject.truth[known], rng):
             yield _outcome(
-                subject, part, known, share=share, repeat=repeat, store=share == places_at
+                subject, part, known, share=share, repeat=repeat, store=share == first_ranks_at
             )
 
 

@@ -13,7 +13,7 @@ from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.subject import MatchedGraphs
 
-__all__ = ["NODES", "Beside", "beside_faq", "faq"]
+__all__ = ["NODES", "FaqComparison", "compare_with_faq", "faq"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -22,7 +22,7 @@ NODES = 200
 
 
 @dataclass(frozen=True)
-class Beside:
+class FaqComparison:
     """The results of both methods on subgraphs in which every node has a counterpart.
 
     Parameters
@@ -40,14 +40,14 @@ class Beside:
     chance: float
 
 
-def beside_faq(
+def compare_with_faq(
     subject: MatchedGraphs,
     settings: GraphMatchingSettings,
     *,
     share: float,
     rng: np.random.Generator,
     nodes: int = NODES,
-) -> Beside:
+) -> FaqComparison:
     """Sample nodes that have a counterpart, and match their subgraphs by both methods.
 
     Parameters
@@ -81,7 +81,7 @@ def beside_faq(
     )  # fmt: skip
     scores = match(one, two, settings)[np.searchsorted(free[0], rest[:, 0])]
     ranks = rank(scores, np.searchsorted(free[1], rest[:, 1]), tolerance=TOLERANCE)
-    return Beside(
+    return FaqComparison(
         nodes, known,
         faq=float(np.mean(partner[rest[:, 0]] == rest[:, 1])),
         matching=float(ranks.scores[:, 0].mean()),

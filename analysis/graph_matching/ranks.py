@@ -15,7 +15,7 @@ TOPS = (1, 10, 100)
 #: The columns of ``Ranks.scores``.
 MEASURES = (*(f"recall@{k}" for k in TOPS), "mrr")
 
-_AT_ONCE = 1 << 24  # scores compared at once
+_CHUNK = 1 << 24  # scores compared at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Ranks:
         return Ranks(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @property
-    def told(self) -> NDArray[np.bool_]:
+    def informative(self) -> NDArray[np.bool_]:
         """Whether the scores of a query distinguish the true candidate from any other."""
         return self.equal < self.candidates
 
@@ -74,7 +74,7 @@ def rank(
         on its order.
     """
     better, equal = (np.zeros(len(true), dtype=np.int64) for _ in range(2))
-    step = max(1, _AT_ONCE // max(1, scores.shape[1]))
+    step = max(1, _CHUNK // max(1, scores.shape[1]))
     for i in range(0, len(true), step):
         some = slice(i, i + step)
         part = scores[some]

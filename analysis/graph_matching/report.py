@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from analysis.graph_matching.evaluate import METHODS, Outcome, anchored, drawn_anchors, evaluate
-from analysis.graph_matching.faq_baseline import beside_faq
+from analysis.graph_matching.evaluate import METHODS, Outcome, anchored, evaluate, sample_anchors
+from analysis.graph_matching.faq_baseline import compare_with_faq
 from analysis.graph_matching.graphs import embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
@@ -142,14 +142,16 @@ def report(
         left_out.append(subject.left_out)
         graphs += _graph_rows(subject, repeat)
         here = list(
-            evaluate(subject, settings, shares=shares, places_at=table, seed=seed, repeat=repeat)
+            evaluate(
+                subject, settings, shares=shares, first_ranks_at=table, seed=seed, repeat=repeat
+            )
         )
         agreements.append(agreement(here))
-        outcomes += [replace(one, places=None) for one in here]
+        outcomes += [replace(one, first_ranks=None) for one in here]
         rng = np.random.default_rng([seed, repeat, 4])
         against_faq += [
             {"share": share, "repeat": repeat}
-            | asdict(beside_faq(subject, settings, share=share, rng=rng))
+            | asdict(compare_with_faq(subject, settings, share=share, rng=rng))
             for share in dict.fromkeys([0.0, *shares])
         ]
         if stage is not None:
@@ -200,7 +202,7 @@ def choose(
         )
         if mrr > most:
             best, most = settings, mrr
-    known = drawn_anchors(subject.truth, _ONE_TABLE, seed=base.seed)
+    known = sample_anchors(subject.truth, _ONE_TABLE, seed=base.seed)
     candidates = np.setdiff1d(subject.b.live, subject.truth[known, 1])
     true, base, most = np.searchsorted(candidates, subject.truth[~known, 1]), best, -1.0
     for settings in walk_grid(base):

@@ -30,7 +30,7 @@ TOLERANCE = 2e-5
 # Number of best scores of the row and of the column whose mean is subtracted from a score.
 _NEAREST = 10
 
-_AT_ONCE = 1 << 24
+_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def match(
             for side, pairs in ((a, found[0]), (b, found[1]))
         ))  # fmt: skip
         if not last:
-            i, j = _standing_out(scores, share=(number + 1) / rounds, most=settings.most)
+            i, j = _distinct_best(scores, share=(number + 1) / rounds, most=settings.most)
             found = a.free[i], b.free[j]
     return scores
 
@@ -130,7 +130,7 @@ def _relative(a: Scores, b: Scores) -> Scores:
 
 
 def _strips(scores: Scores) -> list[Scores]:
-    step = max(1, _AT_ONCE // max(1, scores.shape[1]))
+    step = max(1, _CHUNK // max(1, scores.shape[1]))
     return [scores[i : i + step] for i in range(0, max(len(scores), 1), step)]
 
 
@@ -145,7 +145,7 @@ def _mean_nearest(scores: Scores) -> Scores:
     return mean
 
 
-def _standing_out(scores: Scores, *, share: float, most: int) -> tuple[Ints, Ints]:
+def _distinct_best(scores: Scores, *, share: float, most: int) -> tuple[Ints, Ints]:
     """Return the share of mutual best pairs with the largest margins.
 
     A best score that ties with the second best is excluded, so no pair depends on its index.

@@ -20,7 +20,7 @@ from atlas.study import (
     Found,
     Study,
     Task,
-    Workplace,
+    TaskContext,
     check_saes,
     usable_saes,
 )
@@ -49,7 +49,7 @@ class GraphMatchingStudy(Study):
 
     settings: GraphMatchingSettings
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair of SAEs, in the order of selection.
 
         Raises
@@ -76,7 +76,7 @@ class GraphMatchingStudy(Study):
             check_saes(at.sound, self.settings.pair)
         return [self._task(a, b) for a, b in combinations(saes, 2)]
 
-    def run(self, task: Task, at: Workplace) -> Found:
+    def run(self, task: Task, at: TaskContext) -> Found:
         """Find the counterparts of one pair."""
         a, b = task.saes
         found = counterparts(at.folder, a, b, settings=task.settings, progress=at.progress)

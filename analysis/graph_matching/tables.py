@@ -22,7 +22,7 @@ __all__ = [
     "mean_agreement",
 ]
 
-_AT_ONCE = 1 << 23
+_CHUNK = 1 << 23
 
 
 def intervals(
@@ -55,15 +55,18 @@ def intervals(
     means = []
     left = draws
     while left:
-        some = min(left, max(1, _AT_ONCE // len(values)))
-        weight = _drawn(queries, some, rng)[:, of_query] * _drawn(repeats, some, rng)[:, of_repeat]
+        some = min(left, max(1, _CHUNK // len(values)))
+        weight = (
+            _resampled_means(queries, some, rng)[:, of_query]
+            * _resampled_means(repeats, some, rng)[:, of_repeat]
+        )
         total = weight.sum(axis=1, keepdims=True)
         means.append((weight @ values)[total[:, 0] > 0] / total[total[:, 0] > 0])
         left -= some
     return quantile_interval(np.concatenate(means))
 
 
-def _drawn(number: int, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _resampled_means(number: int, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
     if number == 1:
         return np.ones((draws, 1))
     return rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
@@ -98,7 +101,7 @@ def by_method(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
             "queries": float(np.mean([len(one.query) for one in several])),
             "candidates": float(np.mean([one.ranks.candidates.mean() for one in several])),
             "repeats": len(several),
-            "coverage": float(np.concatenate([one.ranks.told for one in several]).mean()),
+            "coverage": float(np.concatenate([one.ranks.informative for one in several]).mean()),
         }
         for column, name in enumerate(MEASURES):
             row |= {name: float(scores[:, column].mean()),
@@ -174,7 +177,9 @@ def agreement(outcomes: Iterable[Outcome]) -> list[Row]:
     are permuted among the queries. ``both_right`` is the share of queries for which both are
     right, and ``both_right_if_independent`` is its expected value for independent methods.
     """
-    stored = [(one.method, one.places, one.true) for one in outcomes if one.places is not None]
+    stored = [
+        (one.method, one.first_ranks, one.true) for one in outcomes if one.first_ranks is not None
+    ]
     return [
         {"one": one, "two": two} | dict(zip(_AGREEMENT, _agree(a, b, true), strict=True))
         for (one, a, true), (two, b, _) in combinations(stored, 2)

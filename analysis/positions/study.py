@@ -18,7 +18,7 @@ from analysis.positions.settings import PositionSettings
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, Workplace, selected_saes
+from atlas.study import Found, Study, Task, TaskContext, selected_saes
 from atlas.study_runner import run_study
 from ingest.codes.store import read_shard, stored_shards
 
@@ -37,7 +37,7 @@ class PositionStudy(Study):
 
     settings: PositionSettings
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
         names = selected_saes(at, saes, ("codes",), what="A study of positions")
         return [
@@ -45,7 +45,7 @@ class PositionStudy(Study):
             for n in names
         ]
 
-    def run(self, task: Task, at: Workplace) -> Found:
+    def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the table of one SAE."""
         shards = stored_shards(at.folder, at.sound, task.name, what="A study of positions")
         position, document, l0, total = _read(shards)

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas.atomic_files import placed_folder, write_json
-from atlas.errors import BadActivations, BadInput, OutOfRoom
+from atlas.atomic_files import atomic_folder, write_json
+from atlas.errors import BadActivations, BadInput, OutOfSpace
 from atlas.progress import Progress
 from ingest.forward.site_vectors import activations
 from ingest.sae.activation_transforms import Subtraction
@@ -25,10 +25,10 @@ from ingest.text.tokenization import ContextSettings, tokenize
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["ActivationRows", "Activations", "Reader", "keep"]
+__all__ = ["ActivationRows", "Activations", "Reader", "store_activations"]
 
 #: Tokens in a chunk when all tokens are read.
-AT_ONCE = 8192
+CHUNK = 8192
 
 
 class ActivationRows(NamedTuple):
@@ -64,8 +64,8 @@ class Activations:
 
     def chunks(self) -> Iterator[ActivationRows]:
         """Yield all tokens in order, in chunks."""
-        for i in range(0, len(self), AT_ONCE):
-            yield self.rows(slice(i, i + AT_ONCE))
+        for i in range(0, len(self), CHUNK):
+            yield self.rows(slice(i, i + CHUNK))
 
     def rows(self, which: "slice | NDArray[np.int64]") -> ActivationRows:
         """Return selected tokens."""
@@ -76,7 +76,7 @@ class Activations:
         return ActivationRows(source, target, ids, self.documents[which])
 
 
-def left(less: Subtraction | None, rows: ActivationRows, *, source: str) -> Tensor:
+def subtract_prediction(less: Subtraction | None, rows: ActivationRows, *, source: str) -> Tensor:
     """Return the input of an SAE: the target minus the subtraction ``less``, if any."""
     return rows.target if less is None else less.apply(rows.target, {source: rows.source}, rows.ids)
 
@@ -152,7 +152,7 @@ class Reader:
 _FILES = {"source": "<f4", "target": "<f4", "ids": "<i8", "documents": "<i8"}
 
 
-def keep(
+def store_activations(
     reader: Reader, corpus: Corpus, into: Path, *, tokens: int, progress: Progress
 ) -> Activations:
     """Store the activations of documents in a scratch folder, or open them if stored already.
@@ -174,7 +174,7 @@ def keep(
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If the disk has too little free space.
     BadInput
         If the documents have no token.
@@ -182,8 +182,8 @@ def keep(
     widths = [reader.model.site(h).width for h in (reader.source, reader.target)]
     wanted = {"corpus": corpus.info.id, "widths": widths, **reader.origin()}
     if not (into / "kept.json").exists() or _stored_origin(into) != wanted:
-        _make_room(into, size=tokens * (4 * sum(widths) + 16), progress=progress)
-        with placed_folder(into) as folder:
+        _check_space(into, size=tokens * (4 * sum(widths) + 16), progress=progress)
+        with atomic_folder(into) as folder:
             _write(reader, corpus, folder, progress)
             write_json(folder / "kept.json", wanted)
     found = {name: np.memmap(into / name, dtype=kind, mode="r") for name, kind in _FILES.items()}
@@ -198,7 +198,7 @@ def _stored_origin(folder: Path) -> object:
     return json.loads((folder / "kept.json").read_text("utf-8"))
 
 
-def _make_room(into: Path, *, size: int, progress: Progress) -> None:
+def _check_space(into: Path, *, size: int, progress: Progress) -> None:
     import shutil
 
     progress.report(
@@ -207,7 +207,7 @@ def _make_room(into: Path, *, size: int, progress: Progress) -> None:
     into.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(into.parent).free
     if size > free:
-        raise OutOfRoom(
+        raise OutOfSpace(
             f"The training activations need {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free at "
             f"{into.parent}. Pass fewer --tokens, or an --atlas on another disk."
         )

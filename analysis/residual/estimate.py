@@ -9,7 +9,7 @@ import torch
 from analysis.residual.activations import Activations
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
-from analysis.residual.train import Arm, look, train
+from analysis.residual.train import Arm, read_inputs, train
 from atlas.progress import duration
 from ingest.text.tokenization import tokenize
 
@@ -55,7 +55,7 @@ def _step_time(study: StudyContext) -> float:
     settings = replace(study.settings, train_tokens=STEPS * len(noise))
     arm, clock = Arm("baseline", 0), _Clock([])
     train(
-        arm, few, settings, read=look([arm], few, settings)[arm.label], metadata={}, stage=clock,
+        arm, few, settings, read=read_inputs([arm], few, settings)[arm.label], metadata={}, stage=clock,
         device=study.reader.model.device,
     )  # fmt: skip
     return float(np.median(np.diff(clock.times)))

@@ -36,7 +36,7 @@ def measure(
 ) -> dict[str, Any]:
     """Ingest, probe and match all SAEs, and write the study's part."""
     path, model = study.folder.path, study.reader.model
-    opened = [open_sae(study.place(arm), name=name) for name, (arm, _) in trained.items()]
+    opened = [open_sae(study.sae_folder(arm), name=name) for name, (arm, _) in trained.items()]
     ingest(
         path, saes=opened, model=model, match=None, replace=_stale(study, opened),
         settings=Settings(device=study.device, batch_tokens=study.settings.batch_tokens),

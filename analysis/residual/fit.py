@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.residual.activations import ActivationRows, Activations, left
+from analysis.residual.activations import ActivationRows, Activations, subtract_prediction
 from analysis.residual.means import Prior, Sums, TokenTable
 from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.moments import Moments, Stream, joined
@@ -18,7 +18,7 @@ from atlas.progress import Progress
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.sae.activation_transforms import Components, Map, MapAndTokenMeans, TokenMeans
 
-__all__ = ["Drawn", "Fitted", "draw_components", "fit_all", "variance"]
+__all__ = ["Fitted", "RandomComponents", "draw_components", "fit_all", "variance"]
 
 #: Random orders of components tried for a draw, and the tolerance as a share of the total variance.
 TRIES, NEAR = 100, 0.002
@@ -97,22 +97,22 @@ def fit_all(
             "chosen on held-out documents. Pass a longer text, or a larger map_share."
         )
     folds = [m for m in (s.moments("target") for s in sums.maps.values()) if m.n]
-    whole, target = joined(folds), sums.target.moments("")
+    pooled, target = joined(folds), sums.target.moments("")
     if not float(torch.trace(target.xx)) > 0:
         raise BadInput(
-            f"{settings.target} is the same on all {whole.n:,} tokens of the map, so there is nothing to train an "
+            f"{settings.target} is the same on all {pooled.n:,} tokens of the map, so there is nothing to train an "
             "SAE on. Choose another target."
         )
-    line, penalty = _line(folds, whole, settings, progress)
-    constant = int((whole.yy == 0).sum())
+    line, penalty = _line(folds, pooled, settings, progress)
+    constant = int((pooled.yy == 0).sum())
     if constant:
         progress.report(
-            f"{constant:,} of {len(whole.yy):,} dimensions of {settings.target} do not vary; they do not "
+            f"{constant:,} of {len(pooled.yy):,} dimensions of {settings.target} do not vary; they do not "
             "contribute to the results."
         )
     mapped = Map(settings.source, line.weight.float(), line.bias.float())
     table = _table(sums, line, target.x, settings, penalty=penalty)
-    predicted = (line.weight * (2 * whole.xy - whole.xx @ line.weight)).sum()
+    predicted = (line.weight * (2 * pooled.xy - pooled.xx @ line.weight)).sum()
     return Fitted(
         map=mapped,
         mean=target.x.float(),
@@ -120,8 +120,8 @@ def fit_all(
         token_means=_token_means(table, mapped, target.x),
         shrunk=table.shrunk,
         penalty=penalty,
-        r2=float(predicted / whole.yy.sum()),
-        tokens=whole.n,
+        r2=float(predicted / pooled.yy.sum()),
+        tokens=pooled.n,
         documents=len(sums.documents),
         constant=constant,
     )
@@ -155,14 +155,14 @@ def _token_means(table: TokenTable, mapped: Map, mean: Tensor) -> TokenMeans | M
 
 
 def _line(
-    folds: list[Moments], whole: Moments, settings: ResidualSettings, progress: Progress
+    folds: list[Moments], pooled: Moments, settings: ResidualSettings, progress: Progress
 ) -> tuple[Line, float]:
     """Return the map fitted on all tokens, and its penalty, chosen by cross-validation."""
     penalties: tuple[float, ...] = settings.penalties
-    if whole.n <= len(whole.x):
+    if pooled.n <= len(pooled.x):
         penalties = tuple(p for p in penalties if p > 0) or (1e-3,)
         progress.report(
-            f"The map has {len(whole.x):,} input dimensions, but only {whole.n:,} tokens to fit; only ridge "
+            f"The map has {len(pooled.x):,} input dimensions, but only {pooled.n:,} tokens to fit; only ridge "
             "penalties above 0 are tried. Pass a longer text for a reliable map."
         )
     spectra = Spectra(lambda fold: folds[fold])
@@ -170,7 +170,7 @@ def _line(
         penalty = next((p for p in penalties if p > 0), penalties[0])
     else:
         _, penalty = choose(folds, spectra, penalties)
-    return fit(whole, spectra.of(range(len(folds))), penalty), penalty
+    return fit(pooled, spectra.of(range(len(folds))), penalty), penalty
 
 
 class _Sums:
@@ -203,7 +203,7 @@ class _Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class RandomComponents:
     """A draw of components.
 
     Parameters
@@ -242,7 +242,7 @@ def variance(
 
 def draw_components(
     fitted: Fitted, activations: Activations, settings: ResidualSettings
-) -> tuple[list[Drawn], float]:
+) -> tuple[list[RandomComponents], float]:
     """Draw random components that remove as much variance as the map.
 
     Both variances are measured on the training documents, on which neither was fitted.
@@ -254,17 +254,19 @@ def draw_components(
     float
         The share of the target's variance that the map removes.
     """
-    _, whole = variance(activations, lambda rows: rows.target)
-    _, rest = variance(activations, lambda rows: left(fitted.map, rows, source=settings.source))
+    _, pooled = variance(activations, lambda rows: rows.target)
+    _, rest = variance(
+        activations, lambda rows: subtract_prediction(fitted.map, rows, source=settings.source)
+    )
     _, along = variance(activations, lambda r: (r.target - fitted.mean) @ fitted.directions)
-    total = float(whole.sum())
+    total = float(pooled.sum())
     taken = 1 - float(rest.sum()) / total
     drawn = []
     for draw in range(settings.draws):
         generator = np.random.default_rng([settings.split_seed, draw])
         chosen = _chosen(along / total, taken, generator)
         less = Components(fitted.mean, fitted.directions[:, torch.from_numpy(chosen)].contiguous())
-        drawn.append(Drawn(less, float(along[chosen].sum() / total)))
+        drawn.append(RandomComponents(less, float(along[chosen].sum() / total)))
     return drawn, taken
 
 

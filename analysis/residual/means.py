@@ -16,7 +16,7 @@ __all__ = ["Prior", "Sums", "TokenTable"]
 Prior: TypeAlias = Callable[[Tensor], Tensor]
 
 #: Token ids in a block, which limits the memory for copies of their sums.
-AT_ONCE = 4096
+CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class Sums:
     def _residuals(self, prior: Prior) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield sums of residuals of the prior, (ids, halves, target), and counts, (ids, halves)."""
         rows = torch.tensor([self._row[i] for i in sorted(self._row)])
-        for some in torch.split(rows, AT_ONCE):
+        for some in torch.split(rows, CHUNK):
             counts = self._counts[some]
             mean = prior(self._sources[some].double()).reshape(-1, 1, self._sums.shape[2])
             yield self._sums[some] - counts[:, :, None] * mean, counts

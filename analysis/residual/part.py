@@ -16,7 +16,7 @@ from ingest.demo.build import demo_text
 from ingest.text.atlas_corpus import Text
 from ingest.text.corpus import Corpus, CorpusInfo
 
-__all__ = ["STUDY", "asked", "write_study"]
+__all__ = ["STUDY", "text_settings", "write_study"]
 
 STUDY = "residual"
 """Kind of the part of a residual study."""
@@ -56,7 +56,7 @@ def write_study(
             "model": {"name": model.name, "source": model.source, "revision": model.revision,
                       "weights": model.weights,
                       "parameters": list(model.parameters([study.reader.source, study.reader.target]))},
-            "text": asked(study.text),
+            "text": text_settings(study.text),
             **{role: {"corpus": info.id, "source": info.source}
                for role, info in _infos(study, divided).items()},
             "left_out": {"documents in the atlas already": divided.left_out},
@@ -73,7 +73,7 @@ def write_study(
     return [row | _measured(parts, row["sae"]) for row in arms]
 
 
-def asked(text: Text) -> dict[str, Any]:
+def text_settings(text: Text) -> dict[str, Any]:
     """Return the user's description of the text, so that the text can be read again."""
     source = str(text.source) if isinstance(text.source, str | Path) else "memory"
     if source == str(demo_text().source):

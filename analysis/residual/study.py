@@ -159,14 +159,14 @@ def _divide(study: StudyContext) -> Divided:
     """Read and split the text; in a new atlas, store its corpus."""
     folder, settings, text = study.folder, study.settings, study.text
     study.scratch.mkdir(parents=True, exist_ok=True)
-    whole = Corpus.gather(
+    full_text = Corpus.gather(
         text.source, study.scratch / "text.parquet", name=text.name, revision=text.revision,
         split=text.split, field=text.field, split_on=text.split_on, tokens=settings.text_tokens,
         count=partial(token_counts, tokenizer=study.reader.model.tokenizer), progress=study.progress,
     )  # fmt: skip
     own = None if folder.corpus is None else Corpus.open(folder.corpus_file)
     divided = divide(
-        whole, settings, own=own, tokenizer=study.reader.model.tokenizer,
+        full_text, settings, own=own, tokenizer=study.reader.model.tokenizer,
         into=study.scratch, mine=folder.corpus is not None and folder.corpus.get("study") == study.name,
         progress=study.progress,
     )  # fmt: skip

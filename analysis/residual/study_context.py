@@ -58,6 +58,6 @@ class StudyContext:
         """Return the name of an arm's SAE."""
         return f"{self.name}-{arm.label}"
 
-    def place(self, arm: Arm) -> Path:
+    def sae_folder(self, arm: Arm) -> Path:
         """Return the folder of an arm's SAE."""
         return self.folder.path / "saes" / self.sae_name(arm)

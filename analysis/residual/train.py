@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.residual.activations import Activations, left
-from analysis.residual.fit import Drawn, Fitted, variance
+from analysis.residual.activations import Activations, subtract_prediction
+from analysis.residual.fit import Fitted, RandomComponents, variance
 from analysis.residual.settings import ResidualSettings
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Stage
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from sae_lens import TopKTrainingSAE
 
 __all__ = [
-    "NOTHING_LEFT",
+    "NO_RESIDUAL",
     "Arm",
     "Facts",
     "Read",
     "Trained",
     "all_arms",
     "batches",
-    "look",
+    "read_inputs",
     "train",
 ]
 
 #: Share of the target's variance below which a residual counts as zero.
-NOTHING_LEFT = 1e-6
+NO_RESIDUAL = 1e-6
 
 #: Number of last steps whose mean loss is ``final_loss``.
 LAST = 20
@@ -66,7 +66,7 @@ class Arm:
 
 
 def all_arms(
-    settings: ResidualSettings, fitted: Fitted | None = None, drawn: Sequence[Drawn] = ()
+    settings: ResidualSettings, fitted: Fitted | None = None, drawn: Sequence[RandomComponents] = ()
 ) -> list[Arm]:
     """Return all SAEs of a study; without subtractions if they are not fitted yet."""
     arms: list[tuple[str, int | None, Subtraction | None]] = [
@@ -138,7 +138,7 @@ class Trained:
     facts: Facts
 
 
-def look(
+def read_inputs(
     arms: Iterable[Arm], activations: Activations, settings: ResidualSettings
 ) -> dict[str, Read]:
     """Return the moments of the input of each SAE, by label, in one pass for all seeds.
@@ -171,7 +171,9 @@ def look(
 def _input_moments(
     arm: Arm, activations: Activations, settings: ResidualSettings, total: float
 ) -> Read:
-    mean, spread = variance(activations, lambda rows: left(arm.less, rows, source=settings.source))
+    mean, spread = variance(
+        activations, lambda rows: subtract_prediction(arm.less, rows, source=settings.source)
+    )
     _check_residual(arm, float(spread.sum()), total, settings)
     return Read(mean, spread, 1 - float(spread.sum()) / total)
 
@@ -201,7 +203,7 @@ def train(
     settings
         Sizes, steps and rates.
     read
-        Moments of the input, from ``look``.
+        Moments of the input, from ``read_inputs``.
     metadata
         Metadata of the model and its contexts for the configuration of the SAE.
     stage
@@ -263,7 +265,7 @@ def _inputs(
     middle = torch.from_numpy(mean).float()
     size = min(settings.batch, len(activations))
     for which in batches(len(activations), size, seed=arm.seed):
-        x = left(arm.less, activations.rows(which), source=settings.source)
+        x = subtract_prediction(arm.less, activations.rows(which), source=settings.source)
         yield (x - middle) / scale
 
 
@@ -272,7 +274,7 @@ def _check_residual(arm: Arm, rest: float, total: float, settings: ResidualSetti
         raise BadInput(
             f"{settings.target} is the same on all training tokens, so there is nothing to train an SAE on. Choose another target."
         )
-    if rest <= NOTHING_LEFT * total:
+    if rest <= NO_RESIDUAL * total:
         taken = "token means" if arm.name == "token-means" else "the map"
         raise BadInput(
             f"The R² of {taken} from {settings.source} is 1 on {settings.target}, so the residual for the SAE "

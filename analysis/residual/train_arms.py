@@ -6,14 +6,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.residual.activations import Activations, keep
+from analysis.residual.activations import Activations, store_activations
 from analysis.residual.estimate import report_estimate
-from analysis.residual.fit import Drawn, Fitted, draw_components, fit_all
+from analysis.residual.fit import Fitted, RandomComponents, draw_components, fit_all
 from analysis.residual.settings import ALL_PRIOR
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
-from analysis.residual.train import Arm, Facts, Trained, all_arms, look, train
-from atlas.atomic_files import placed_folder, write_json
+from analysis.residual.train import Arm, Facts, Trained, all_arms, read_inputs, train
+from atlas.atomic_files import atomic_folder, write_json
 from atlas.errors import BrokenPart, RequestError
 from ingest.sae.activation_transforms import MapAndTokenMeans, write_subtraction
 
@@ -95,7 +95,7 @@ def finished(folder: Path, origin: dict[str, Any], *, replace: bool) -> Facts | 
 def write_sae(folder: Path, arm: Arm, trained: Trained, *, origin: dict[str, Any]) -> None:
     """Write a trained SAE; an interruption leaves no partial folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with placed_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         trained.sae.save_inference_model(temporary)
         if arm.less is not None:
             write_subtraction(temporary, arm.less)
@@ -116,7 +116,7 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
     todo = []
     for arm in all_arms(study.settings):
         origin = _origin(study, divided, arm)
-        facts = finished(study.place(arm), origin, replace=study.replace)
+        facts = finished(study.sae_folder(arm), origin, replace=study.replace)
         if facts is None:
             todo.append(arm.label)
         else:
@@ -130,7 +130,7 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
     arms = all_arms(study.settings, fitted, drawn)
     steps = study.settings.steps(len(training))
     # Invalid inputs raise an error before the first SAE is trained.
-    reads = look([arm for arm in arms if arm.label in todo], training, study.settings)
+    reads = read_inputs([arm for arm in arms if arm.label in todo], training, study.settings)
     for number, arm in enumerate(arms, start=1):
         if arm.label not in todo:
             continue
@@ -142,15 +142,17 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
             )  # fmt: skip
         if arm.name == "token-means":
             trained = replace(trained, facts=replace(trained.facts, shrunk=fitted.shrunk))
-        write_sae(study.place(arm), arm, trained, origin=_origin(study, divided, arm))
+        write_sae(study.sae_folder(arm), arm, trained, origin=_origin(study, divided, arm))
         done[study.sae_name(arm)] = arm, trained.facts
     return {study.sae_name(arm): done[study.sae_name(arm)] for arm in arms}
 
 
-def _fit(study: StudyContext, divided: Divided) -> tuple[Fitted, list[Drawn], Activations]:
+def _fit(
+    study: StudyContext, divided: Divided
+) -> tuple[Fitted, list[RandomComponents], Activations]:
     """Fit the subtractions, and report the share of the variance that they remove."""
     reader, settings, corpora = study.reader, study.settings, divided.corpora
-    training = keep(
+    training = store_activations(
         reader, corpora["training"], study.scratch / "activations",
         tokens=divided.tokens["training"], progress=study.progress,
     )  # fmt: skip

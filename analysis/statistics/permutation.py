@@ -9,17 +9,17 @@ __all__ = ["permutation_p"]
 _ROUNDING = 1e-12
 
 
-def permutation_p(seen: float, drawn: NDArray[np.float64]) -> float | None:
+def permutation_p(seen: float, samples: NDArray[np.float64]) -> float | None:
     """Return the one-sided p-value, (1 + draws at least as high) / (1 + draws), or None.
 
     Parameters
     ----------
     seen
         The observed statistic; NaN gives None.
-    drawn
+    samples
         (draws,). The statistic of each draw; NaN is ignored, and no finite draw gives None.
     """
-    values = drawn[np.isfinite(drawn)]
+    values = samples[np.isfinite(samples)]
     if not np.isfinite(seen) or not len(values):
         return None
     as_high = values >= seen - _ROUNDING * abs(seen)

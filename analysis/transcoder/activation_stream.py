@@ -219,7 +219,7 @@ class Text:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If the disk has too little free space.
         """
         total = int(counts.count.sum())

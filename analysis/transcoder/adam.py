@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from analysis.transcoder.affine import Fitted, Maps
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line
-from atlas.atomic_files import placed
+from atlas.atomic_files import atomic_file
 from atlas.errors import BadActivations, BrokenPart
 from atlas.progress import Progress, Stage
 
 __all__ = ["Data", "Trained", "adam", "train"]
 
 #: Rows in a block when all rows are read.
-AT_ONCE = 16_384
+CHUNK = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ class _State:
             "best": self.best,
             **{name: getattr(self, name) for name in self._NUMBERS},
         }
-        with placed(path) as temporary:
+        with atomic_file(path) as temporary:
             torch.save(state, temporary)
 
     def load(self, path: Path, device: torch.device) -> None:
@@ -179,8 +179,8 @@ def _error(layer: nn.Linear, data: Data, rows: NDArray[np.int64], device: torch.
     """Return the mean squared error on selected rows."""
     total: float = 0.0
     with torch.no_grad():
-        for begin in range(0, len(rows), AT_ONCE):
-            x, y = data.take(rows[begin : begin + AT_ONCE], device)
+        for begin in range(0, len(rows), CHUNK):
+            x, y = data.take(rows[begin : begin + CHUNK], device)
             total += (layer(x) - y).square().mean(1).cpu().double().sum().item()
     return total / len(rows)
 
@@ -242,8 +242,8 @@ def adam(
         return Fitted(line, on, (0,)), Fitted(line, on, on)
 
     text = best(~bos, "without-bos")
-    held, whole = fitted(text)
+    held, full = fitted(text)
     if not bos.any():
-        return Maps((held,), whole, (), None, None, text.steps, rank, text.rate)
-    bos_held, bos_whole = fitted(best(np.ones_like(bos), "with-bos"))
-    return Maps((held,), whole, (bos_held,), bos_whole, None, text.steps, rank, text.rate)
+        return Maps((held,), full, (), None, None, text.steps, rank, text.rate)
+    bos_held, bos_full = fitted(best(np.ones_like(bos), "with-bos"))
+    return Maps((held,), full, (bos_held,), bos_full, None, text.steps, rank, text.rate)

@@ -142,22 +142,22 @@ class Maps:
     ----------
     held_out
         Maps scored on held-out folds, each fold at most once.
-    whole
+    full
         The stored map, scored in sample.
-    bos_held_out, bos_whole
+    bos_held_out, bos_full
         The same with BOS among the tokens; empty and None without BOS.
     penalty
-        λ of ``whole``, which is added to the source's covariance; None for Adam.
+        λ of ``full``, which is added to the source's covariance; None for Adam.
     steps, rate
         Steps and learning rate of Adam; None for the closed form.
     rank
-        Rank of the source on the tokens of the fit of ``whole``.
+        Rank of the source on the tokens of the fit of ``full``.
     """
 
     held_out: tuple[Fitted, ...]
-    whole: Fitted
+    full: Fitted
     bos_held_out: tuple[Fitted, ...]
-    bos_whole: Fitted | None
+    bos_full: Fitted | None
     penalty: float | None
     steps: int | None
     rank: int
@@ -206,11 +206,11 @@ def closed_form(
         held = tuple(one(_but(every, f), nested[f], (f,)) for f in every)
         return held, one(every, last, every)
 
-    held, whole = fitted(text, bos=False)
+    held, full = fitted(text, bos=False)
     n = sum(m.n for m in moments)
-    bos_held, bos_whole = fitted(both, bos=True) if measured.has_bos else ((), None)
+    bos_held, bos_full = fitted(both, bos=True) if measured.has_bos else ((), None)
     return Maps(
-        held, whole, bos_held, bos_whole, last * text.of(every).unit / n, None, text.of(every).rank
+        held, full, bos_held, bos_full, last * text.of(every).unit / n, None, text.of(every).rank
     )
 
 
@@ -219,10 +219,10 @@ def _same(measured: Measured, target: str, rank: int) -> Maps:
     zero = torch.zeros_like(measured.text(target, 0).y)
     line = Line(torch.diag(zero + 1), zero, zero, same=True)
     held = tuple(Fitted(line, _but(every, f), (f,)) for f in every)
-    whole = Fitted(line, every, every)
+    full = Fitted(line, every, every)
     if measured.has_bos:
-        return Maps(held, whole, held, whole, 0.0, None, rank)
-    return Maps(held, whole, (), None, 0.0, None, rank)
+        return Maps(held, full, held, full, 0.0, None, rank)
+    return Maps(held, full, (), None, 0.0, None, rank)
 
 
 def _but(folds: tuple[int, ...], excluded: int) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ _SHOWN = (
 @click.option("--like", metavar="SAE",
               help="Use the text layout of this SAE. [default: the first SAE that reads the model, else the first "
               "of the atlas]")  # fmt: skip
-@click.option("--model", "given_models", multiple=True, metavar="[NAME=]MODEL",
+@click.option("--model", "model_paths", multiple=True, metavar="[NAME=]MODEL",
               help="Model by name or folder, optionally with its NAME in the atlas; can be repeated. A model that no "
               "SAE of the atlas reads is mapped on the same text as the others. [default: the stored sources of "
               "the atlas's models]")  # fmt: skip
@@ -63,7 +63,7 @@ def transcoder(
     text: "Text | None",
     tokens: int | None,
     like: str | None,
-    given_models: tuple[str, ...],
+    model_paths: tuple[str, ...],
     device: str,
     memory: float,
     replace: bool,
@@ -97,7 +97,7 @@ def transcoder(
     settings = TranscoderSettings(**chosen_settings(TranscoderSettings, options))
     rows = map_sites(
         path, models or None, text=text, tokens=tokens, source=source, targets=targets or ("all",),
-        settings=settings, like=like, model=list(given_models), device=device,
+        settings=settings, like=like, model=list(model_paths), device=device,
         memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
     )  # fmt: skip
     shown = [dict(row) | {"conclusion": " ".join(row.verdict)} for row in rows]

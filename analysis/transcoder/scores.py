@@ -20,9 +20,9 @@ from atlas.progress import Progress
 __all__ = [
     "GROUPS",
     "Groups",
-    "Held",
     "MapIntervals",
     "Scored",
+    "ScoringMap",
     "intervals",
     "limits",
     "means_of",
@@ -92,8 +92,8 @@ def _score(maps: Sequence[Fitted], moments: Callable[[int], Moments]) -> Scored:
     """Score maps on their folds, for all tokens together."""
     folds = [(each.line, moments(f)) for each in maps for f in each.scored]
     error = torch.stack([squared_error(line, m) for line, m in folds]).sum(0)
-    whole = joined([_target(m) for _, m in folds])
-    return Scored(whole.n, error, whole.yy, whole.y)
+    pooled = joined([_target(m) for _, m in folds])
+    return Scored(pooled.n, error, pooled.yy, pooled.y)
 
 
 def scores(
@@ -122,7 +122,7 @@ def scores(
     def text(f: int) -> Moments:
         return measured.text(target, f)
 
-    held, seen = _score(maps.held_out, text), _score([maps.whole], text)
+    held, seen = _score(maps.held_out, text), _score([maps.full], text)
     number = measured.counts.by_slot[::2]
     properties: dict[str, object] = {
         "tokens": int(number.sum()),
@@ -138,7 +138,7 @@ def scores(
     if (token := properties["token_r2_weighted"]) is not None and held.weighted is not None:
         assert isinstance(token, float)
         properties["token_difference"] = held.weighted - token
-    if maps.bos_whole is None:
+    if maps.bos_full is None:
         properties["r2_published"] = seen.published
     varying = varies(seen.n, seen.mean, seen.total) & varies(held.n, held.mean, held.total)
     nan = torch.full_like(seen.total, torch.nan)
@@ -152,12 +152,12 @@ def scores(
 
 
 def _with_bos(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
-    if maps.bos_whole is None:
+    if maps.bos_full is None:
         names = ("r2_with_bos", "r2_with_bos_weighted", "mse_with_bos", "bos_share")
         return dict.fromkeys(names)
     held = _score(maps.bos_held_out, lambda f: measured.both(target, f))
-    seen = _score([maps.bos_whole], lambda f: measured.both(target, f))
-    alone = _score([maps.bos_whole], lambda f: measured.bos(target, f))
+    seen = _score([maps.bos_full], lambda f: measured.both(target, f))
+    alone = _score([maps.bos_full], lambda f: measured.bos(target, f))
     error = float(seen.error.sum())
     return {
         "r2_with_bos": held.r2, "r2_with_bos_weighted": held.weighted, "mse_with_bos": held.mse,
@@ -182,11 +182,11 @@ def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, objec
                 error += (means * (side.count[:, None] * means - 2 * sums)).sum(0)
             folds.append(spread)
             errors.append(error)
-    whole = joined(folds)
-    held = Scored(whole.n, torch.stack(errors).sum(0), whole.yy.cpu(), whole.y.cpu())
+    pooled = joined(folds)
+    held = Scored(pooled.n, torch.stack(errors).sum(0), pooled.yy.cpu(), pooled.y.cpu())
     return {
         "token_r2": held.r2, "token_r2_weighted": held.weighted, "seen_share": known / held.n,
-    } | _eta2(measured, target, maps.whole.on)  # fmt: skip
+    } | _eta2(measured, target, maps.full.on)  # fmt: skip
 
 
 def means_of(
@@ -215,8 +215,8 @@ def means_of(
 
 
 def _eta2(measured: Measured, target: str, folds: Sequence[int]) -> dict[str, object]:
-    whole = joined([measured.target(target, f) for f in folds])
-    mean, total = whole.y.cpu(), float(whole.yy.sum())
+    pooled = joined([measured.target(target, f) for f in folds])
+    mean, total = pooled.y.cpu(), float(pooled.yy.sum())
     between, ids = 0.0, 0
     for (side,) in measured.sides(target, folds):
         centred = side.sums - side.count[:, None] * mean
@@ -225,7 +225,7 @@ def _eta2(measured: Measured, target: str, folds: Sequence[int]) -> dict[str, ob
     if total <= 0:
         return {"token_eta2_weighted": None, "token_omega2_weighted": None}
     # If each id occurs once, noise and id effects are not distinguishable.
-    within = (total - between) / (whole.n - ids) if whole.n > ids else None
+    within = (total - between) / (pooled.n - ids) if pooled.n > ids else None
     omega = None if within is None else (between - (ids - 1) * within) / (total + within)
     return {"token_eta2_weighted": between / total, "token_omega2_weighted": omega}
 
@@ -328,7 +328,7 @@ GROUPS = 512
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class ScoringMap:
     """A map in float32, from ``Line.single``, with the folds of its fit and of its score."""
 
     weight: Tensor
@@ -338,11 +338,11 @@ class Held:
     scored: tuple[int, ...]
 
     @classmethod
-    def of(cls, fitted: Fitted) -> "Held":
+    def of(cls, fitted: Fitted) -> "ScoringMap":
         """Convert a fitted map."""
         return cls(*fitted.line.single(), fitted.on, fitted.scored)
 
-    def to(self, device: torch.device) -> "Held":
+    def to(self, device: torch.device) -> "ScoringMap":
         """Return the map on a device."""
         weight, x, y = (t.to(device) for t in (self.weight, self.x, self.y))
         return replace(self, weight=weight, x=x, y=y)
@@ -355,7 +355,7 @@ class Held:
 def intervals(
     text: Text,
     measured: Measured,
-    maps: Mapping[str, Sequence[Held]],
+    maps: Mapping[str, Sequence[ScoringMap]],
     *,
     draws: int,
     seed: int,
@@ -400,7 +400,7 @@ def intervals(
 class _Sums:
     """Sums over groups of documents for one target."""
 
-    def __init__(self, measured: Measured, target: str, maps: Sequence[Held]) -> None:
+    def __init__(self, measured: Measured, target: str, maps: Sequence[ScoringMap]) -> None:
         self._measured, self._target = measured, target
         self._map = {f: each for each in maps for f in each.scored}
         # The mean over the tokens of each fit replaces the mean of ids that do not occur there.

@@ -19,22 +19,22 @@ from analysis.transcoder.adam import Data, adam
 from analysis.transcoder.affine import Affine, Maps, closed_form
 from analysis.transcoder.conclusion import conclusion
 from analysis.transcoder.moments import joined
-from analysis.transcoder.scores import GROUPS, Held, MapIntervals, intervals, scores
+from analysis.transcoder.scores import GROUPS, MapIntervals, ScoringMap, intervals, scores
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
 from analysis.transcoder.subjects import MappedModel, subjects
 from analysis.transcoder.token_means import TokenSums
 from atlas.atomic_files import discard
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from atlas.folder import DESCRIBED, Folder
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.schema import arrow_schema
 from atlas.settings import settings_of
-from atlas.study import Found, Study, Task, Workplace
+from atlas.study import Found, Study, Task, TaskContext
 from atlas.study_runner import run_study
-from atlas.temp_storage import check_room
+from atlas.temp_storage import check_space
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from ingest.text.atlas_corpus import Text as OwnText
 
-    _Given: TypeAlias = str | Path | PreTrainedModel | LanguageModel
+    _ModelSource: TypeAlias = str | Path | PreTrainedModel | LanguageModel
 
 __all__ = ["ALL", "VERSION", "TranscoderStudy", "map_sites"]
 
@@ -75,7 +75,7 @@ def map_sites(
     settings: TranscoderSettings = TranscoderSettings(),  # noqa: B008 - frozen
     like: str | None = None,
     documents: NDArray[np.int64] | None = None,
-    model: "_Given | list[_Given] | None" = None,
+    model: "_ModelSource | list[_ModelSource] | None" = None,
     tokenizer: object | None = None,
     device: str = "auto",
     memory: int = 2 * 2**30,
@@ -118,13 +118,13 @@ def map_sites(
         If there are too few documents, or nothing to map.
     BadActivations
         If the model outputs NaN or Inf, or Adam diverges.
-    OutOfRoom
+    OutOfSpace
         If moments do not fit into memory, or files do not fit on the disk.
     """
     passed = [] if model is None else model if isinstance(model, list) else [model]
     study = TranscoderStudy(
         settings, models, text=text, tokens=tokens, source=source, targets=targets, like=like,
-        documents=documents, models_given=passed, tokenizer=tokenizer, device=device, memory=memory,
+        documents=documents, passed_models=passed, tokenizer=tokenizer, device=device, memory=memory,
     )  # fmt: skip
     return run_study(study, atlas, replace=replace, progress=progress)
 
@@ -138,10 +138,10 @@ class TranscoderStudy(Study):
     settings
         Settings of the fit and the scores.
     models
-        Names of models of the atlas; if None, those of ``models_given``, or else all.
+        Names of models of the atlas; if None, those of ``passed_models``, or else all.
     text, tokens
         The text, and its number of tokens as counted by the tokenizer of the first model
-        (the first of ``models``, or else of ``models_given``); the text of the atlas if None.
+        (the first of ``models``, or else of ``passed_models``); the text of the atlas if None.
     source
         TransformerLens name of the source site.
     targets
@@ -152,7 +152,7 @@ class TranscoderStudy(Study):
         the length that the model accepts.
     documents
         Numbers of the documents to fit and score on; all if None.
-    models_given, tokenizer
+    passed_models, tokenizer
         Models by name, folder, ``"NAME=FOLDER"`` or in memory. A model with the weights and
         tokenizer of a model of the atlas is that model. Other models are added, even if no
         SAE reads them. The atlas opens its own models from their stored sources.
@@ -175,7 +175,7 @@ class TranscoderStudy(Study):
     targets: Sequence[str] = (ALL,)
     like: str | None = None
     documents: NDArray[np.int64] | None = None
-    models_given: Sequence[Any] = ()
+    passed_models: Sequence[Any] = ()
     tokenizer: object | None = None
     device: str = "auto"
     memory: int = 2 * 2**30
@@ -189,11 +189,11 @@ class TranscoderStudy(Study):
         with beginning(path) as folder:
             yield folder
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each target of each model."""
         # Missing models, sites and SAEs are reported before a text is read.
         found = subjects(
-            at.sound, self.models, self.models_given, like=self.like, tokenizer=self.tokenizer,
+            at.sound, self.models, self.passed_models, like=self.like, tokenizer=self.tokenizer,
             progress=at.progress,
         )  # fmt: skip
         hooks = [_hooks(self.source, self.targets, one, self.settings) for one in found]
@@ -217,7 +217,7 @@ class TranscoderStudy(Study):
         stored = part.manifest.sources["model"]["weights"]
         return bool(stored == weights) and super().is_current(part, task)
 
-    def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Fit and score the maps of one model."""
         name = tasks[0].group
         by_target = {task.target: task for task in tasks if isinstance(task, _MapTask)}
@@ -240,7 +240,7 @@ class TranscoderStudy(Study):
     def _open(self, subject: MappedModel, hooks: Sequence[str]) -> LanguageModel:
         return subject.open(hooks=hooks, tokenizer=self.tokenizer, device=self.device)
 
-    def _work(self, name: str, at: Workplace) -> "_Work":
+    def _work(self, name: str, at: TaskContext) -> "_Work":
         return _Work(
             at, self._subjects[name], self.source, self.settings, self.documents, self.memory
         )
@@ -278,7 +278,7 @@ def _hooks(
 class _Work:
     """The maps from one source of one model."""
 
-    at: Workplace
+    at: TaskContext
     subject: MappedModel
     source: str
     settings: TranscoderSettings
@@ -366,7 +366,7 @@ class _Work:
         done = {target: self._scored(measured, target, maps)
                 for target, maps in self._maps(text, measured, group.targets, into)}  # fmt: skip
         found = intervals(
-            text, measured, {t: each.held for t, each in done.items()},
+            text, measured, {t: each.scoring_maps for t, each in done.items()},
             draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
         )  # fmt: skip
         for target, each in done.items():
@@ -377,10 +377,12 @@ class _Work:
         """Score the maps to a target, and return the stored map, scores and held-out maps."""
         properties, by_dimension = scores(measured, target, maps)
         affine = Affine.of(
-            maps.whole.line, source=f"{self.model_name}/{self.source}", target=f"{self.model_name}/{target}",
+            maps.full.line, source=f"{self.model_name}/{self.source}", target=f"{self.model_name}/{target}",
         )  # fmt: skip
         dimensions = pa.table({k: pa.array(v.cpu().numpy()) for k, v in by_dimension.items()})
-        return _Scored(affine, properties, dimensions, [Held.of(each) for each in maps.held_out])
+        return _Scored(
+            affine, properties, dimensions, [ScoringMap.of(each) for each in maps.held_out]
+        )
 
     def _maps(
         self, text: Text, measured: Measured, targets: Sequence[str], into: Path
@@ -435,7 +437,7 @@ class _Work:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If the disk has too little free space.
         """
         total, adams = int(counts.count.sum()), self.settings.method == "adam"
@@ -447,7 +449,7 @@ class _Work:
             most = max(most, activations + group.in_file * group.sums)
         what = "The activations and sums by token id" if adams else "The sums by token id"
         todo = "pass fewer sites at once" + (", or --method closed-form" if adams else "")
-        check_room(into, most, what=what, todo=todo)
+        check_space(into, most, what=what, todo=todo)
         if sums:
             self.progress.report(
                 f"The sums by token id need {sums / 2**30:.1f} GiB, which exceeds --memory; they are stored in a "
@@ -466,7 +468,7 @@ class _Work:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If a single target exceeds the limit.
         """
         source, folds = model.site(self.source).width, self.settings.folds
@@ -481,7 +483,7 @@ class _Work:
         groups: list[list[str]] = [[]]
         for target in targets:
             if needed([target]) > self.memory:
-                raise OutOfRoom(
+                raise OutOfSpace(
                     f"Moments of {self.source} and {target} in {folds} folds need "
                     f"{needed([target]) / 2**30:.1f} GiB, but --memory is {self.memory / 2**30:.1f} GiB. Increase "
                     "--memory, or pass fewer --folds or a single --penalty."
@@ -538,7 +540,7 @@ class _Scored:
     affine: Affine
     properties: Mapping[str, object]
     dimensions: pa.Table
-    held: Sequence[Held]
+    scoring_maps: Sequence[ScoringMap]
 
 
 def _solving(source: int, target: int, settings: TranscoderSettings) -> int:

@@ -42,7 +42,7 @@ class MappedModel:
         The step that recorded the model, as a clause: ``"top was ingested"``.
     contexts, batch_tokens
         Settings of contexts and batches.
-    given
+    passed
         Source passed by the user. The model is opened from it later, so that only one model is
         in memory.
     parameters
@@ -53,7 +53,7 @@ class MappedModel:
     noted: str
     contexts: ContextSettings
     batch_tokens: int
-    given: Any = None
+    passed: Any = None
     parameters: tuple[str, ...] = ()
 
     def open(self, *, hooks: Sequence[str], tokenizer: object | None, device: str) -> LanguageModel:
@@ -65,12 +65,12 @@ class MappedModel:
             If the model was in memory, and was not passed again.
         Mismatch
             If it differs from the model that the atlas recorded, or lacks a BOS that contexts need.
-        UnknownName, Missing, OutOfRoom
+        UnknownName, Missing, OutOfSpace
             As ``open_model`` does.
         """
         opened = reopen(
             self.model,
-            self.given,
+            self.passed,
             noted=self.noted,
             hooks=hooks,
             tokenizer=tokenizer,
@@ -91,7 +91,7 @@ class MappedModel:
 def subjects(
     sound: Sound,
     names: Sequence[str] | None,
-    given: "Sequence[str | Path | PreTrainedModel | LanguageModel]",
+    passed: "Sequence[str | Path | PreTrainedModel | LanguageModel]",
     *,
     like: str | None,
     tokenizer: object | None,
@@ -109,7 +109,7 @@ def subjects(
     names
         Names of models of the atlas or of passed models. If None, the passed models, or else
         the model that ``like`` reads, or else all of the atlas.
-    given
+    passed
         Models by name, folder, ``NAME=FOLDER``, or in memory.
     like
         SAE whose text layout is used. If None, the first that reads the model, or else the
@@ -129,9 +129,9 @@ def subjects(
         If there is no model, or two passed models have the same name.
     """
     layout = _Layout(sound, like)
-    known = {each.model["name"]: each for each in _known(sound, layout)}
+    known = {each.model["name"]: each for each in _stored_models(sound, layout)}
     found: dict[str, MappedModel] = {}
-    for one in given:
+    for one in passed:
         opened, source, named = _open_embedding(one, layout.dtype, tokenizer)
         each = _same(opened, known, named) or _new(opened, known, layout, progress)
         if each.model["name"] in found:
@@ -139,7 +139,7 @@ def subjects(
                 f"Two --model options have the name {each.model['name']}; pass another name for one of them, as in "
                 f"--model other={opened.source}."
             )
-        found[each.model["name"]] = replace(each, given=source)
+        found[each.model["name"]] = replace(each, passed=source)
     every = known | found
     for name in names or ():
         if name not in every:
@@ -174,7 +174,7 @@ class _Layout:
         return ContextSettings(size, prepend_bos=contexts.prepend_bos and bos), batch
 
 
-def _known(sound: Sound, layout: _Layout) -> Iterator[MappedModel]:
+def _stored_models(sound: Sound, layout: _Layout) -> Iterator[MappedModel]:
     """Yield the models of the atlas: those that SAEs read, then those that were only mapped."""
     seen = set()
     for name in sound.saes:
@@ -229,7 +229,7 @@ def _same(
         for each in known.values()
         if (each.model["weights"], each.model["tokenizer"])
         == (opened.weights, opened.tokenizer_key)
-        and not opened.is_another(each.parameters)
+        and not opened.differs_from(each.parameters)
         and (not named or each.model["name"] == opened.name)
     ]
     return min(same, key=lambda each: each.model["name"] != opened.name, default=None)
@@ -242,7 +242,7 @@ def _new(
     if other := known.get(opened.name):
         what = (
             "weights, or their dtype,"
-            if other.model["weights"] != opened.weights or opened.is_another(other.parameters)
+            if other.model["weights"] != opened.weights or opened.differs_from(other.parameters)
             else "tokenizer"
         )
         raise Mismatch(

@@ -101,7 +101,7 @@ class TokenSums:
             torch.from_numpy(self._sums[name]).index_add_(0, row, y.to("cpu", torch.float64))
 
     def blocks(
-        self, name: str, *sides: Sequence[int], at_once: int = BLOCK
+        self, name: str, *sides: Sequence[int], per_chunk: int = BLOCK
     ) -> Iterator[tuple[Tokens, ...]]:
         """Yield the tokens of sets of slots, a block of ids at a time, with the same ids for all sets.
 
@@ -111,12 +111,12 @@ class TokenSums:
             The target.
         sides
             Slots of each set.
-        at_once
+        per_chunk
             Largest number of ids in a block.
         """
         ids = self.ids
-        for i in range(0, len(ids), at_once):
-            low, high = ids[i], ids[min(i + at_once, len(ids)) - 1] + 1
+        for i in range(0, len(ids), per_chunk):
+            low, high = ids[i], ids[min(i + per_chunk, len(ids)) - 1] + 1
             begin, end = np.searchsorted(self._keys, [low * self._slots, high * self._slots])
             rows = np.arange(begin, end)
             yield tuple(self._tokens(name, rows, slots) for slots in sides)

@@ -322,7 +322,7 @@ def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) ->
     checks = examine(where)
     sound = all(c.state != "fault" for c in checks)
     emit(
-        [vars(c) for c in checks],
+        [{"about": c.about, "state": c.state, "said": c.message, "todo": c.todo} for c in checks],
         as_json=as_json,
         show=lambda: print_checks(checks, faults_only=quiet),
         ok=sound,

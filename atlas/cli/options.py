@@ -89,13 +89,13 @@ def flags_for(cls: type, stored: Mapping[str, Any], *, every: bool = False) -> l
         if one.flag is None or one.name not in stored:
             continue
         value = stored[one.name]
-        value = tuple(value) if one.many and value is not None else value
+        value = tuple(value) if one.multiple and value is not None else value
         if value is None or (value == one.default and not every):
             continue
         if one.type is bool:
             words.append(f"--{one.flag}" if value else f"--no-{one.flag}")
             continue
-        for each in value if one.many else (value,):
+        for each in value if one.multiple else (value,):
             words += [f"--{one.flag}", _word(one, each)]
     return words
 
@@ -106,10 +106,10 @@ def _option(one: Setting) -> Callable[[F], F]:
         names,
         one.name,
         default=None,
-        multiple=one.many,
+        multiple=one.multiple,
         type=_type(one),
         metavar=one.metavar or (None if one.choices or one.type is bool else _METAVARS[one.type]),
-        help=f"{one.help}{' May be repeated.' if one.many else ''} [default: {_default(one)}]",
+        help=f"{one.help}{' May be repeated.' if one.multiple else ''} [default: {_default(one)}]",
     )
 
 
@@ -139,7 +139,7 @@ def _default(one: Setting) -> str:
         return one.shown
     if one.type is bool:
         return one.flag if one.default else f"no-{one.flag}"  # type: ignore[return-value]
-    values = one.default if one.many else (one.default,)
+    values = one.default if one.multiple else (one.default,)
     return " and ".join("none" if v is None else _word(one, v) for v in values)
 
 
@@ -154,6 +154,6 @@ def _from_word(one: Setting, value: Any) -> Any:
     if not one.choices:
         return value
     by_word = {_word(one, c): c for c in one.choices}
-    if one.many:
+    if one.multiple:
         return tuple(by_word[v] for v in value)
     return by_word[value]

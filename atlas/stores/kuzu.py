@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 from atlas import schema
 from atlas.atomic_files import sha256, write_json
-from atlas.errors import AtlasError, Locked, Mismatch, OutOfRoom, QueryFailed, StoreError
+from atlas.errors import AtlasError, Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT, Pace, Progress
 from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
 from atlas.stores.cypher import WRITES, checked
 from atlas.stores.partition import shared_edges
 from atlas.stores.planning import compare
-from atlas.stores.query_process import query_apart, too_many_rows, too_slow
+from atlas.stores.query_process import query_in_subprocess, too_many_rows, too_slow
 from atlas.stores.tables import in_order, sae_column, tables
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class KuzuStore:
             If the file is missing or damaged and ``graph`` is None.
         Locked
             If another process does not finish building it.
-        OutOfRoom
+        OutOfSpace
             If disk or memory is full.
         """
         store = cls(path, settings=settings)
@@ -198,7 +198,7 @@ class KuzuStore:
             if (
                 self._path.exists()
             ):  # files are named by their content, so this is still the opened one
-                return query_apart(self._path, cypher, values, limits=limits)
+                return query_in_subprocess(self._path, cypher, values, limits=limits)
         # Only this process can still read a view that a newer one has replaced.
         limits = limits or Limits(timeout=timeout, rows=sys.maxsize)
         return self.answer(cypher, values, limits=limits)
@@ -248,19 +248,19 @@ class KuzuStore:
         self.close()
         return False
 
-    def is_sound(self, *, whole: bool = False) -> bool:
+    def is_sound(self, *, complete: bool = False) -> bool:
         """Return whether the file is unchanged since it was built.
 
         Parameters
         ----------
-        whole
+        complete
             Verify the checksum even of a large file whose size and modification time match.
         """
         try:
             stored = json.loads(_sum_of(self._path).read_text("utf-8"))
             now = _stamp(self._path)
             same = now == (stored["size"], stored["changed"])
-            if same and not whole and now[0] > ALWAYS_HASHED:
+            if same and not complete and now[0] > ALWAYS_HASHED:
                 return True
             return bool(now[0] == stored["size"] and sha256(self._path) == stored["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -325,7 +325,7 @@ class KuzuStore:
         new = self._path.with_name(f"{self._path.name}.new")
         with self._writing():
             _discard(new)
-        self._check_room(graph)
+        self._check_space(graph)
         try:
             database = self._opened(new, read_only=False)
             try:
@@ -345,12 +345,12 @@ class KuzuStore:
         finally:
             _discard(new)
 
-    def _check_room(self, graph: Graph) -> None:
+    def _check_space(self, graph: Graph) -> None:
         """Check free disk space before a build, because kuzu ends the process on a full disk."""
         needed = BASE_BYTES + int(BYTES_PER_BYTE * sum(t.nbytes for t in graph.tables.values()))
         free = shutil.disk_usage(self._path.parent).free
         if free < needed:
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"Building the embedded view {self._path} needs about {needed >> 20:,} MiB of disk, but only "
                 f"{free >> 20:,} MiB are free; free some space and try again. The atlas itself is complete."
             )
@@ -363,7 +363,7 @@ class KuzuStore:
         except OSError as error:
             if error.errno is None:  # filelock's Timeout is one as well
                 raise
-            kind = OutOfRoom if error.errno == errno.ENOSPC else StoreError
+            kind = OutOfSpace if error.errno == errno.ENOSPC else StoreError
             raise kind(
                 f"{self._path}, a cache in the folder of the atlas, could not be written ({error.strerror}); "
                 "check free disk space and write permissions."
@@ -386,14 +386,14 @@ def _translation(message: str, url: str, timeout: float) -> AtlasError:
     if message.startswith("Interrupted"):
         return QueryFailed(too_slow(timeout))
     if "bad_alloc" in message or "bad allocation" in message:
-        return OutOfRoom("The query needs more memory than its limit; request less data.")
+        return OutOfSpace("The query needs more memory than its limit; request less data.")
     if "buffer pool is full" in message:
-        return OutOfRoom(
+        return OutOfSpace(
             f"The query or table needs more memory than the limit of the store ({short}); request less data, "
             "or increase KuzuSettings.buffer_pool."
         )
     if "No space left" in message:
-        return OutOfRoom(
+        return OutOfSpace(
             f"The disk is full, so {url} could not be written; free some space and try again."
         )
     damaged = (

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.errors import AtlasError, OutOfRoom
+from atlas.errors import AtlasError, OutOfSpace
 from atlas.stores import Limits
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.query_process import too_large
@@ -40,7 +40,7 @@ def main() -> int:
         return 1
     except MemoryError:
         message = too_large(limits.memory)
-        _write(json.dumps({"type": "OutOfRoom", "message": message}).encode())
+        _write(json.dumps({"type": "OutOfSpace", "message": message}).encode())
         return 1
     _write(_stream(answer))
     return 0
@@ -53,8 +53,8 @@ def _answer(request: Mapping[str, Any], limits: Limits) -> "pa.Table":
     threading.Thread(target=_watch, args=(limits.memory,), daemon=True).start()
     try:
         return store.answer(request["cypher"], request["values"], limits=limits)
-    except OutOfRoom:
-        raise OutOfRoom(too_large(limits.memory)) from None
+    except OutOfSpace:
+        raise OutOfSpace(too_large(limits.memory)) from None
     finally:
         store.close()
 
@@ -89,7 +89,7 @@ def _watch(memory: int) -> None:
     before = _most_memory()
     while _most_memory() - before <= memory + OVERHEAD:
         time.sleep(INTERVAL)
-    _write(json.dumps({"type": "OutOfRoom", "message": too_large(memory)}).encode())
+    _write(json.dumps({"type": "OutOfSpace", "message": too_large(memory)}).encode())
     os._exit(1)
 
 

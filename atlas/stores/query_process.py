@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING
 
 import atlas
 from atlas import errors
-from atlas.errors import AtlasError, OutOfRoom, QueryFailed
+from atlas.errors import AtlasError, OutOfSpace, QueryFailed
 from atlas.stores import Limits, Param
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["query_apart", "too_large", "too_many_rows", "too_slow"]
+__all__ = ["query_in_subprocess", "too_large", "too_many_rows", "too_slow"]
 
 GRACE = 5.0
 """Seconds added to the time limit of a query for start and transfer, before its process is ended."""
@@ -39,7 +39,7 @@ ALLOCATORS = {
 """Variables that make libraries reserve little address space, so that they work under the limit."""
 
 
-def query_apart(
+def query_in_subprocess(
     path: Path, cypher: str, values: Mapping[str, Param], *, limits: Limits
 ) -> "pa.Table":
     """Run a checked query on an embedded view in a child process.
@@ -57,7 +57,7 @@ def query_apart(
     ------
     QueryFailed
         If the query is wrong, takes too long, or its answer has too many rows.
-    OutOfRoom
+    OutOfSpace
         If it needs more memory than the limit.
     """
     import pyarrow as pa
@@ -91,7 +91,7 @@ def query_apart(
     if child.returncode == -getattr(signal, "SIGALRM", 0):
         raise QueryFailed(too_slow(limits.timeout))
     if b"bad_alloc" in log or b"MemoryError" in log:
-        raise OutOfRoom(too_large(limits.memory))
+        raise OutOfSpace(too_large(limits.memory))
     raise QueryFailed(
         f"The engine crashed while it ran the query ({_ending(child.returncode)}: {reason[0][:200]}); the "
         "atlas is unchanged. Simplify the query."

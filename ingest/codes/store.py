@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atlas.atomic_files import placed
+from atlas.atomic_files import atomic_file
 from atlas.errors import BrokenPart
 from atlas.folder import Folder, Sound
 from atlas.study import check_inputs, check_saes
@@ -117,7 +117,7 @@ class Block:
         return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.indptr))
 
     @cached_property
-    def place(self) -> NDArray[np.int64]:
+    def location(self) -> NDArray[np.int64]:
         """The position of each token in the corpus, int64: document * 2**32 + index; ascending."""
         return (self.tokens.document << 32) | self.tokens.index.astype(np.int64)
 
@@ -145,7 +145,7 @@ def write_shard(path: Path, blocks: Iterable[Block], *, sae: str, d_sae: int, fi
         {b"format": FORMAT, b"sae": sae.encode(), b"d_sae": b"%d" % d_sae, b"first": b"%d" % first}
     )
     with (
-        placed(path) as unfinished,
+        atomic_file(path) as unfinished,
         pa.OSFile(str(unfinished), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):

@@ -54,7 +54,7 @@ def weighted_edges(
     rule = rule_of(folder, sae)
     counting = Coactivation(k=rule.k, min_count=rule.min_count)
     # The first of two passes counts pairs and sums their cosines; this graph needs no second pass.
-    state = counting.start(0, [], sizes=_sizes(d_sae), looks=2)
+    state = counting.start(0, [], sizes=_sizes(d_sae), passes=2)
     for shard in sorted(folder.codes(sae).glob("*.arrow")):
         for block in read_shard(shard):
             counting.update(state, block if documents is None else of_documents(block, documents))
@@ -67,4 +67,4 @@ def weighted_edges(
 
 def _sizes(d_sae: int) -> Sizes:
     """Return the sizes for one pass, which reads only the number of features."""
-    return Sizes(1, d_sae, tokens=0, l0=1.0, vocabulary=1, codes_kept=True)
+    return Sizes(1, d_sae, tokens=0, l0=1.0, vocabulary=1, codes_stored=True)

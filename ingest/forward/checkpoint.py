@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.atomic_files import discard, placed, sha256, write_json
+from atlas.atomic_files import atomic_file, discard, sha256, write_json
 from atlas.errors import BrokenPart
 from ingest.reduce.protocol import State
 
@@ -42,7 +42,7 @@ class Checkpoint:
         """The folder of the codes until the run ends."""
         return self.folder / "codes"
 
-    def begin(self, request: Mapping[str, Any]) -> None:
+    def start(self, request: Mapping[str, Any]) -> None:
         """Create the folder if it does not exist, and write the request."""
         self.codes_folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "request.json", {**request, "sha256": _digest(request)})
@@ -148,7 +148,7 @@ def _save(path: Path, states: Mapping[str, State]) -> None:
     arrays = {
         f"{name}/{key}": array for name, state in states.items() for key, array in state.items()
     }
-    with placed(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_file(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 

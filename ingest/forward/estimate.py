@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from atlas.progress import Clock, Progress, duration
 from ingest.forward.forecast import Forecast
 from ingest.forward.sample import Costs, measure
@@ -60,7 +60,7 @@ def estimate(
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If the codes do not fit on the disk, or the reductions into memory.
     """
     costs = measure(work, folder=folder, clock=clock)
@@ -107,7 +107,7 @@ def _check_disk(work: ShardRunner, size: int, folder: Path) -> None:
         needed = min(size, size * waiting // max(work.shards, 1))
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OutOfRoom(
+        raise OutOfSpace(
             f"The codes will take about {_size(needed)}, and {_size(free)} are free at {folder}. Use "
             "--no-keep-codes, fewer --tokens, or an --atlas on another disk."
         )

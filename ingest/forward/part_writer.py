@@ -196,7 +196,7 @@ def check_model(folder: Folder, model: "LanguageModel", *, besides: Collection[s
             f"The atlas has another model named {new['name']} ({differences}). Use the same model and "
             "--dtype for all SAEs of an atlas, or create another atlas with --atlas."
         )
-    if model.is_another(stored_digests(others, model.name)):
+    if model.differs_from(stored_digests(others, model.name)):
         raise Mismatch(
             f"The atlas has another model named {model.name}: the parameters of the two differ. A model in "
             "a folder is named after the folder. Rename that folder, or create another atlas with --atlas."

@@ -24,10 +24,10 @@ __all__ = ["folder_for", "resume_all", "run_command"]
 DEFAULT_TOKENS = 200_000
 
 
-def folder_for(given: Path | None) -> Path:
+def folder_for(requested: Path | None) -> Path:
     """Return the requested folder, the only atlas here, or the folder of a new atlas."""
-    if given is not None:
-        return folder_of(str(given))
+    if requested is not None:
+        return folder_of(str(requested))
     if "ATLAS" in os.environ or atlases_here():
         return folder_of(which_atlas(None))
     return Path("features.atlas")

@@ -21,7 +21,7 @@ from ingest.forward.estimate import estimate
 from ingest.forward.inputs import open_groups
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.pending_work import pending_work
-from ingest.forward.shard_runner import ShardRunner, reduce_again
+from ingest.forward.shard_runner import ShardRunner, recompute_reductions
 from ingest.forward.shards import Group
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
@@ -131,7 +131,7 @@ def _match(
     names = [n for n in names if n not in skipped]
     if len(names) > 1:
         match_saes(
-            folder.path, names, settings=match, memory=settings.memory, keep=True, opened=saes,
+            folder.path, names, settings=match, memory=settings.memory, reuse=True, opened=saes,
             progress=progress,
         )  # fmt: skip
 
@@ -192,7 +192,9 @@ def _ingest_group(
     todo = pending_work(folder, delivery, settings, replace=replace, progress=progress)
     texts = partial(token_texts, group.model.tokenizer)
     for sae, missing in todo.reduce:
-        reduce_again(sae, missing, delivery, settings=settings, texts=texts, progress=progress)
+        recompute_reductions(
+            sae, missing, delivery, settings=settings, texts=texts, progress=progress
+        )
     if todo.run is None:
         return
     runs = {
@@ -209,7 +211,7 @@ def _ingest_group(
     expected = estimate(work, folder=folder.path, progress=progress)
     for name, run in runs.items():
         folder.discard_runs(name, but=run.folder)
-        run.begin(request)
+        run.start(request)
     pace = expected.pace(progress=progress)
     work.run(progress, expected=expected, pace=pace)
     for sae in todo.run.saes:

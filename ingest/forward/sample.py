@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atlas.atomic_files import discard, placed_folder, sha256
+from atlas.atomic_files import atomic_folder, discard, sha256
 from atlas.progress import SILENT, Clock
 from ingest.codes.store import Block, Tokens, write_shard
 from ingest.forward.checkpoint import Checkpoint
@@ -118,7 +118,7 @@ def measure(work: ShardRunner, *, folder: Path, clock: Clock = time.perf_counter
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If the reductions do not fit into memory.
     """
     group, corpus = work.group, work.corpus
@@ -258,13 +258,13 @@ class _Sae:
         info = self.sae.info
         return Sizes(
             d_in=info.d_in, d_sae=info.d_sae, tokens=self.tokens, l0=self.l0,
-            vocabulary=self.work.group.model.vocabulary, codes_kept=self.work.settings.keep_codes,
+            vocabulary=self.work.group.model.vocabulary, codes_stored=self.work.settings.keep_codes,
         )  # fmt: skip
 
     def _writing(self, block: Block) -> tuple[float, float, float]:
         """Return the seconds to write a token, to write a shard, and to hash a token."""
         run, info = Checkpoint(self.scratch / self.sae.info.name), self.sae.info
-        run.begin({})
+        run.start({})
         states = empty_states(self.sae)
         number = max(len(block), 1)
 
@@ -353,7 +353,7 @@ class _Sae:
         subject = ReducedSae(info.name, info.d_sae, model.tokenizer_key, texts)
         number, began = 0, self.clock()
         for reduction in on_codes(self.work.settings):
-            with placed_folder(self.scratch / "part") as unfinished:
+            with atomic_folder(self.scratch / "part") as unfinished:
                 for table in reduction.tables(finals.states[reduction.name], subject):
                     file = unfinished / f"{table.name}.parquet"
                     pq.write_table(table.data, file, compression="zstd")

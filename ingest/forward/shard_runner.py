@@ -27,7 +27,7 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.settings import Settings
 from ingest.text.corpus import Corpus
 
-__all__ = ["ShardRunner", "reduce_again"]
+__all__ = ["ShardRunner", "recompute_reductions"]
 
 Texts: TypeAlias = Callable[[Sequence[int]], list[str]]
 
@@ -193,10 +193,10 @@ class ShardRunner:
     def _sizes(self, sae: Autoencoder, shards: Sequence[Path], *, share: int = 1) -> Sizes:
         """Measure some shards; ``share`` is the factor from their tokens to those of the text."""
         stored, vocabulary = self.settings.keep_codes, self.group.model.vocabulary
-        return _sizes(sae, shards, vocabulary=vocabulary, codes_kept=stored, share=share)
+        return _sizes(sae, shards, vocabulary=vocabulary, codes_stored=stored, share=share)
 
 
-def reduce_again(
+def recompute_reductions(
     sae: Autoencoder,
     reductions: Sequence[CodeReduction],
     delivery: PartWriter,
@@ -213,7 +213,7 @@ def reduce_again(
     finals = _reduce(
         shards,
         reductions,
-        _sizes(sae, shards, vocabulary=delivery.group.model.vocabulary, codes_kept=True),
+        _sizes(sae, shards, vocabulary=delivery.group.model.vocabulary, codes_stored=True),
         memory=settings.memory,
         title=name,
         seconds=0.0,
@@ -241,8 +241,8 @@ def _reduce(
     pace: Pace,
 ) -> dict[str, list[State]]:
     plans = plan_all(reductions, sizes, memory=memory)
-    looks = max(plan.looks for plan in plans.values())
-    total = looks * len(shards)
+    passes = max(plan.passes for plan in plans.values())
+    total = passes * len(shards)
     with pace.stage(
         f"{title}: reducing", kind="reduce", seconds=seconds, total=total, unit="shards"
     ) as stage:
@@ -254,7 +254,7 @@ def _sizes(
     shards: Sequence[Path],
     *,
     vocabulary: int,
-    codes_kept: bool,
+    codes_stored: bool,
     share: int = 1,
 ) -> Sizes:
     tokens = entries = 0
@@ -268,7 +268,7 @@ def _sizes(
         tokens=tokens * share,
         l0=entries / tokens if tokens else 0.0,
         vocabulary=vocabulary,
-        codes_kept=codes_kept,
+        codes_stored=codes_stored,
     )
 
 

@@ -179,7 +179,7 @@ class Piece:
 def empty_states(sae: "Autoencoder") -> dict[str, State]:
     """Return the initial state of each reduction over activations."""
     sizes = Sizes(
-        d_in=sae.info.d_in, d_sae=sae.info.d_sae, tokens=0, l0=0.0, vocabulary=0, codes_kept=False
+        d_in=sae.info.d_in, d_sae=sae.info.d_sae, tokens=0, l0=0.0, vocabulary=0, codes_stored=False
     )
     return {r.name: r.start(sizes) for r in on_activations()}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import Mismatch
 from atlas.progress import Progress
-from atlas.temp_storage import check_room
+from atlas.temp_storage import check_space
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 
@@ -48,14 +48,14 @@ def activations(
 #: The site whose vectors are a function of the token id.
 EMBEDDING = "hook_embed"
 
-_AT_ONCE = 4096
+_CHUNK = 4096
 
 
 def by_id(model: "LanguageModel", ids: NDArray[np.integer]) -> NDArray[np.float32]:
     """Return the embedding of each token id; float32, (ids, d_model)."""
     vectors = [np.zeros((0, model.site(EMBEDDING).width), np.float32)]
-    for i in range(0, len(ids), _AT_ONCE):
-        chunk = torch.from_numpy(ids[i : i + _AT_ONCE].astype(np.int64))[:, None]
+    for i in range(0, len(ids), _CHUNK):
+        chunk = torch.from_numpy(ids[i : i + _CHUNK].astype(np.int64))[:, None]
         read = model.run(chunk, torch.ones_like(chunk), hooks=[EMBEDDING])[EMBEDDING]
         vectors.append(read[:, 0].float().cpu().numpy())
     return np.concatenate(vectors)
@@ -98,7 +98,7 @@ def by_token(
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If the disk has no room for them.
     Mismatch
         If a text has fewer tokens than its codes.
@@ -109,7 +109,7 @@ def by_token(
         f"The vectors of {rows:,} tokens at {len(hooks)} site(s) take {size / 2**30:.1f} GiB of disk "
         "while they are probed."
     )
-    check_room(
+    check_space(
         into, size, what="The vectors", todo="use fewer --tokens, or probe fewer sites at once"
     )
     vectors: dict[str, NDArray[np.float32]] = {

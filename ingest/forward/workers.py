@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from atlas.errors import AtlasError, BadInput, Mismatch, OutOfRoom
+from atlas.errors import AtlasError, BadInput, Mismatch, OutOfSpace
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected, last_line
 from ingest.error_translation import memory_errors
@@ -72,7 +72,7 @@ def workers_ready(
         If the cluster has no GPU and the model must run on one.
     Missing
         If Ray is not installed, or does not respond at the address.
-    OutOfRoom
+    OutOfSpace
         If the model and the SAEs do not fit into Ray's object store.
     """
     if settings.workers < 0:
@@ -235,7 +235,7 @@ def _put(ray: Any, group: Group) -> Any:
     try:
         return ray.put(group)
     except ray.exceptions.RayError as error:
-        raise OutOfRoom(
+        raise OutOfSpace(
             f"The model and the SAEs do not fit into Ray's object store ({last_line(error)}). Ingest "
             "fewer SAEs at a time, or omit --workers."
         ) from error

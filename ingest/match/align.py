@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.atomic_files import enough_room
+from atlas.atomic_files import disk_errors
 from atlas.errors import Mismatch
 from ingest.codes.store import Block, Tokens, read_shard
 from ingest.codes.topk_membership import of_documents
@@ -71,13 +71,15 @@ def find_words(texts: Sequence[str]) -> Words:
     base = np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
     fresh = np.zeros(len(text), dtype=np.bool_)
     fresh[base[:-1][base[:-1] < len(text)]] = True
-    begins, inside = _begins(text, fresh)
+    begins, inside = _word_starts(text, fresh)
     after = np.ones_like(begins)  # whether the word, if any, ends after this character
     after[:-1] = begins[1:] | ~inside[1:]
     return Words(text, base, np.flatnonzero(begins), np.flatnonzero(inside & after) + 1)
 
 
-def _begins(text: str, fresh: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _word_starts(
+    text: str, fresh: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the masks of characters that begin a word, and of characters in a word."""
     chars = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     distinct, which = np.unique(chars, return_inverse=True)
@@ -153,12 +155,12 @@ def align(
         the tokens differ.
     BrokenPart
         If codes cannot be read.
-    OutOfRoom
+    OutOfSpace
         If the disk of ``scratch`` is full.
     """
     with ExitStack() as stack:
         if scratch is not None:
-            stack.enter_context(enough_room(scratch))
+            stack.enter_context(disk_errors(scratch))
         result = _Result(scratch, stack)
         for x, y in _pairs(a, b, blocks=len(corpus)):
             if documents is not None:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.errors import Mismatch, OutOfRoom
+from atlas.errors import Mismatch, OutOfSpace
 from ingest.compilation import in_threads
 from ingest.match import kernels
 from ingest.match.aligned_codes import CodeRows
@@ -45,7 +45,7 @@ class Correlation:
         Units on which both features must be active for a pair to be a candidate.
     allowed_a, allowed_b
         Masks of the features that may be in a candidate pair; None for all.
-    kept
+    retained
         int64, ascending. The units that are compared; None for all.
     memory
         Largest number of bytes to use, without the codes and the results.
@@ -54,8 +54,8 @@ class Correlation:
     ------
     Mismatch
         If the codes have different numbers of units.
-    OutOfRoom
-        If there are 2**31 units or more. ``looks`` and each call also raise it if not even
+    OutOfSpace
+        If there are 2**31 units or more. ``passes`` and each call also raise it if not even
         one feature fits into the memory.
 
     Notes
@@ -76,7 +76,7 @@ class Correlation:
     memory: int
     allowed_a: Mask | None = None
     allowed_b: Mask | None = None
-    kept: Ints | None = None
+    retained: Ints | None = None
 
     def __post_init__(self) -> None:
         if len(self.a) != len(self.b):
@@ -85,7 +85,7 @@ class Correlation:
                 "for each unit. Align them first."
             )
         if len(self.a) >= _MOST_UNITS:
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"The codes have {len(self.a):,} tokens, but fewer than {_MOST_UNITS:,} can be "
                 "matched. Match on a part of the text."
             )
@@ -93,7 +93,7 @@ class Correlation:
     @cached_property
     def units(self) -> Ints:
         """The units that are compared, int64, ascending."""
-        units = np.arange(len(self.a)) if self.kept is None else self.kept
+        units = np.arange(len(self.a)) if self.retained is None else self.retained
         return fixed(units.astype(np.int64))
 
     @cached_property
@@ -107,13 +107,13 @@ class Correlation:
         return features(self.b, self.units, min_count=self.min_joint, allowed=self.allowed_b)
 
     @property
-    def looks(self) -> int:
+    def passes(self) -> int:
         """Number of passes over the codes in each call."""
         return len(self._bounds) - 1
 
-    def over(self, kept: Ints) -> "Correlation":
+    def over(self, retained: Ints) -> "Correlation":
         """Return the correlation over a subset of the units."""
-        return replace(self, kept=kept)
+        return replace(self, retained=retained)
 
     def pairs(self) -> Pairs:
         """Return the best candidates of each feature of A, and of each feature of B."""
@@ -154,7 +154,7 @@ class Correlation:
     def _best(
         self, best: int, rows: Ints, of_b: kernels.Codes
     ) -> tuple[kernels.Lists, kernels.Lists]:
-        _ = self.looks  # raises if the columns do not fit, before memory is allocated
+        _ = self.passes  # raises if the columns do not fit, before memory is allocated
         best_a = kernels.empty_lists(self.a.d_sae, best)
         best_b = kernels.empty_lists(self.b.d_sae, best)
         lock = threading.Lock()
@@ -179,7 +179,7 @@ class Correlation:
             in_threads(partial(work, columns), sorted({first, *inner.tolist(), end}))
 
     def _columns(self) -> Iterator[tuple[int, int, kernels.Columns]]:
-        if self.looks == 1:
+        if self.passes == 1:
             yield 0, self.a.d_sae, self._all_columns
             return
         for first, end in itertools.pairwise(self._bounds):
@@ -202,7 +202,7 @@ class Correlation:
         room = (self.memory - self._fixed) // _ENTRY
         if len(entries) and room < entries.max():
             least = self._fixed + _ENTRY * int(entries.max())
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"Matching {self.a.d_sae:,} features with {self.b.d_sae:,} over {len(self.units):,} "
                 f"tokens needs at least {least / 2**20:,.1f} MiB in addition to the codes, but only "
                 f"{self.memory / 2**20:,.1f} MiB are available. Allow more with --memory."

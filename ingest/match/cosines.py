@@ -18,7 +18,7 @@ __all__ = ["Cosines", "cosines", "decoders"]
 _STREAM = re.compile(r"hook_embed|blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
 
 # Pairs whose vectors are gathered at once, to limit the memory in addition to the weights.
-_AT_ONCE = 1 << 14
+_CHUNK = 1 << 14
 
 
 class Cosines(NamedTuple):
@@ -125,11 +125,11 @@ def _cosine(
     import torch
 
     cosine = np.full(len(pairs[0]), np.nan)
-    for i in range(0, len(cosine), _AT_ONCE):
+    for i in range(0, len(cosine), _CHUNK):
         x, y = (
-            w.detach()[torch.from_numpy(row[i : i + _AT_ONCE]).to(w.device)].double().cpu().numpy()
+            w.detach()[torch.from_numpy(row[i : i + _CHUNK]).to(w.device)].double().cpu().numpy()
             for w, row in zip(weights, pairs, strict=True)
         )
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        np.divide((x * y).sum(1), norms, out=cosine[i : i + _AT_ONCE], where=norms > 0)
+        np.divide((x * y).sum(1), norms, out=cosine[i : i + _CHUNK], where=norms > 0)
     return cosine

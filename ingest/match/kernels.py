@@ -24,8 +24,8 @@ __all__ = [
     "deviations",
     "empty_lists",
     "gathered",
+    "insert",
     "join",
-    "keep",
     "pearson_of",
     "totals",
 ]
@@ -58,7 +58,7 @@ def empty_lists(features: int, best: int) -> Lists:
 
 
 @compiled
-def keep(lists: Lists, feature: int, r: float, partner: int, joint: int) -> None:
+def insert(lists: Lists, feature: int, r: float, partner: int, joint: int) -> None:
     """Insert a pair with r > 0 into the list of a feature, if it is among the best."""
     pearson, partners, joints = lists
     at = pearson.shape[1]
@@ -83,7 +83,9 @@ def join(lists: Lists, more: Lists) -> None:
     for feature in range(pearson.shape[0]):
         for k in range(pearson.shape[1]):
             if pearson[feature, k] > 0:
-                keep(lists, feature, pearson[feature, k], partners[feature, k], joints[feature, k])
+                insert(
+                    lists, feature, pearson[feature, k], partners[feature, k], joints[feature, k]
+                )
 
 
 @compiled
@@ -285,16 +287,16 @@ def correlate(
     mean, scales = side_b
     indptr, indices, _ = codes
     list_a, list_b, d_b = best_a[0], best_b[0], len(mean)
-    at_once = min(max(1, LINES // (16 * max(d_b, 1))), end - first)
-    lines = np.zeros((at_once, d_b, 2))
+    per_chunk = min(max(1, LINES // (16 * max(d_b, 1))), end - first)
+    lines = np.zeros((per_chunk, d_b, 2))
     added = np.zeros(0, np.int64)
     for i in range(first, end):
-        if (i - first) % at_once == 0:
-            added = _fill_all(lines, i, min(i + at_once, end), a, side_a, codes, rows)
+        if (i - first) % per_chunk == 0:
+            added = _fill_all(lines, i, min(i + per_chunk, end), a, side_a, codes, rows)
         if scale[i] == 0:
             continue
-        line = lines[(i - first) % at_once]
-        few = shift[i] == 0 and added[(i - first) % at_once] < _FEW * d_b
+        line = lines[(i - first) % per_chunk]
+        few = shift[i] == 0 and added[(i - first) % per_chunk] < _FEW * d_b
         for k in range(bounds[i], bounds[i + 1] if few else bounds[i]):
             row = rows[unit[k]]
             for e in range(indptr[row], indptr[row + 1]):
@@ -302,15 +304,15 @@ def correlate(
                 if line[j, 1] >= min_joint:
                     r = _pearson(line[j, 0], total[i], scale[i], mean[j], scales[j])
                     if r > 0 and r >= min(list_a[i, -1], list_b[j, -1]):
-                        keep(best_a, i, r, j, int(line[j, 1]))
-                        keep(best_b, j, r, i, int(line[j, 1]))
+                        insert(best_a, i, r, j, int(line[j, 1]))
+                        insert(best_b, j, r, i, int(line[j, 1]))
                 line[j, 0] = line[j, 1] = 0
         for j in range(0 if few else d_b):
             if line[j, 1] >= min_joint:
                 r = _pearson(line[j, 0], total[i], scale[i], mean[j], scales[j])
                 if r > 0 and r >= min(list_a[i, -1], list_b[j, -1]):
-                    keep(best_a, i, r, j, int(line[j, 1]))
-                    keep(best_b, j, r, i, int(line[j, 1]))
+                    insert(best_a, i, r, j, int(line[j, 1]))
+                    insert(best_b, j, r, i, int(line[j, 1]))
             line[j, 0] = line[j, 1] = 0
 
 

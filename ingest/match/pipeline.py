@@ -104,7 +104,7 @@ def compare(
     ------
     Mismatch
         If the settings require tokens, but the tokenizers differ.
-    OutOfRoom
+    OutOfSpace
         If the match does not fit into this memory.
     """
     a, b = sides

@@ -132,7 +132,7 @@ def claims(a: End, b: End, observed: Floats) -> Claims:
     for end in (a, b):
         octave = octaves(end.count, end.eligible)
         pools = merged(octave, enough=-(-enough // draws))
-        floors.append(_floors(end, pools))
+        floors.append(_smallest_p(end, pools))
         pooled.append(pooled_p(end, observed, octave=octave, pools=pools))
     p_pooled, floor = np.maximum(*pooled), np.maximum(*floors)
     return Claims(
@@ -246,7 +246,7 @@ def _entries_needed(possible: int, hypotheses: int) -> int:
     return _ONE_IN * hypotheses // k if k else 0
 
 
-def _floors(end: End, pools: Ints) -> Floats:
+def _smallest_p(end: End, pools: Ints) -> Floats:
     """Return the lowest possible pooled p of each pair at one end; 1 if it is in no pool."""
     draws = len(end.best)
     features = np.bincount(pools[pools >= 0], minlength=1) if draws >= FEWEST else np.array([1])

@@ -17,7 +17,7 @@ from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, Workplace, check_saes
+from atlas.study import Found, Study, Task, TaskContext, check_saes
 from atlas.study_runner import run_study
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, compare
@@ -59,13 +59,13 @@ class MatchStudy(Study):
     stale: bool = False
     opened: Sequence[Autoencoder] = ()
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair."""
         if self.stale:
             return [_task(*pair, how) for pair, how in self._stale(at)]
         return [_task(a, b, self.settings) for a, b in _pairs(at.sound, saes, at.progress)]
 
-    def run(self, task: Task, at: Workplace) -> Found:
+    def run(self, task: Task, at: TaskContext) -> Found:
         """Match one pair."""
         a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
         return compare(
@@ -83,7 +83,7 @@ class MatchStudy(Study):
             tables=(part.manifest.tables, part.table),
         )  # fmt: skip
 
-    def _stale(self, at: Workplace) -> Iterator[tuple[tuple[str, str], MatchSettings]]:
+    def _stale(self, at: TaskContext) -> Iterator[tuple[tuple[str, str], MatchSettings]]:
         parts, broken = at.folder.all_parts()
         stored = {p.manifest.key: p.manifest for p in parts if p.manifest.kind == self.kind}
         older = {key for key, manifest in stored.items() if manifest.version != VERSION}
@@ -105,7 +105,7 @@ def match_saes(
     memory: int = 4 * 2**30,
     stale: bool = False,
     replace: bool = False,
-    keep: bool = False,
+    reuse: bool = False,
     opened: Sequence[Autoencoder] = (),
     workers: int = 0,
     ray: str | None = None,
@@ -123,7 +123,7 @@ def match_saes(
         See ``MatchStudy``.
     replace
         Match again pairs that are stored with these settings.
-    keep
+    reuse
         Retain matches that are stored with other settings.
     workers, ray
         See ``atlas.study_runner.run_study``.
@@ -146,7 +146,14 @@ def match_saes(
     """
     study = MatchStudy(settings, memory, stale, tuple(opened))
     return run_study(
-        study, atlas, saes, replace=replace, keep=keep, workers=workers, ray=ray, progress=progress
+        study,
+        atlas,
+        saes,
+        replace=replace,
+        reuse=reuse,
+        workers=workers,
+        ray=ray,
+        progress=progress,
     )
 
 

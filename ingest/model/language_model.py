@@ -125,7 +125,7 @@ class LanguageModel:
         """
         return self.digests.upto(blocks_read(hooks, model=self.name, layers=self.layers))
 
-    def is_another(self, stored: Sequence[str]) -> bool:
+    def differs_from(self, stored: Sequence[str]) -> bool:
         """Return whether stored digests belong to another model.
 
         All stored digests are compared. Blocks that are not loaded are read from the files.
@@ -176,7 +176,7 @@ class LanguageModel:
         BadInput
             If a token id is not in the model's vocabulary, or a context is longer
             than the model allows.
-        OutOfRoom
+        OutOfSpace
             If the batch does not fit into memory.
         """
         modules = {hook: self._loaded_site_module(hook) for hook in hooks}
@@ -223,7 +223,7 @@ class LanguageModel:
 
 
 def open_model(
-    given: "str | Path | PreTrainedModel",
+    model_or_name: "str | Path | PreTrainedModel",
     *,
     name: str | None = None,
     tokenizer: Any = None,
@@ -237,7 +237,7 @@ def open_model(
 
     Parameters
     ----------
-    given
+    model_or_name
         A hub name (``"google/gemma-2-2b"``, or a short name of TransformerLens such
         as ``"gemma-2-2b"``), the name of a demo model, a folder, or a model in memory.
         A model in memory keeps all its blocks, and is moved or cast only if ``device``
@@ -268,29 +268,34 @@ def open_model(
         If it cannot be used: no such folder, weights missing, no fast tokenizer.
     UnknownName, Mismatch
         If it has no site of a name in ``hooks``, or the tokenizer is another model's.
-    OutOfRoom
+    OutOfSpace
         If it does not fit into memory.
     """
     hooks = list(hooks)
-    if isinstance(given, str | Path):
+    if isinstance(model_or_name, str | Path):
         loaded = load_model(
-            given, hooks=hooks, device=device, dtype=dtype, revision=revision, kwargs=kwargs or {}
+            model_or_name,
+            hooks=hooks,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            kwargs=kwargs or {},
         )
     else:
-        loaded = adopt_model(given, device=device, dtype=dtype)
+        loaded = adopt_model(model_or_name, device=device, dtype=dtype)
     if tokenizer is not None:
         tokenizer = fast_tokenizer(tokenizer)
     elif loaded.path is not None:
         tokenizer = fast_tokenizer(loaded.path, revision=revision)
     else:
         raise BadInput(
-            f"A {type(given).__name__} in memory was passed without its tokenizer. Pass tokenizer=, "
+            f"A {type(model_or_name).__name__} in memory was passed without its tokenizer. Pass tokenizer=, "
             "the tokenizer or its hub name or folder."
         )
     deeper = None
-    if isinstance(given, str | Path):
+    if isinstance(model_or_name, str | Path):
         options = {"tokenizer": tokenizer, "dtype": dtype, "revision": revision, "kwargs": kwargs}
-        deeper = partial(_digests, given, **options)
+        deeper = partial(_digests, model_or_name, **options)
     digests = Digests(
         loaded.base, layout_of(loaded.base).blocks, files=folder_of_files(loaded), deeper=deeper
     )
@@ -312,10 +317,10 @@ def tokenizer_key(tokenizer: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _digests(given: str | Path, blocks: int, **options: Any) -> Digests:
+def _digests(model_or_name: str | Path, blocks: int, **options: Any) -> Digests:
     """Open a model with a number of blocks and return its chain."""
     hook = f"blocks.{blocks - 1}.hook_resid_post"
-    return open_model(given, hooks=[hook], device="cpu", **options).digests
+    return open_model(model_or_name, hooks=[hook], device="cpu", **options).digests
 
 
 def _describe(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Loaded",
-    "Where",
+    "ModelLocation",
     "adopt_model",
     "choose_device",
     "fast_tokenizer",
@@ -27,14 +27,14 @@ __all__ = [
     "load_model",
     "locate",
     "read_config",
-    "unheard",
+    "silenced",
 ]
 
 DEMO_MODELS = Path(__file__).parents[1] / "demo" / "models"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def choose_device(asked: str) -> torch.device:
+def choose_device(requested: str) -> torch.device:
     """Return a device by name; ``"auto"`` is cuda, else mps, else cpu.
 
     Raises
@@ -42,16 +42,16 @@ def choose_device(asked: str) -> torch.device:
     BadInput
         If torch or this machine has no such device.
     """
-    if asked == "auto":
+    if requested == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(asked)
+        device = torch.device(requested)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BadInput(
-            f"The device {asked!r} is not on this machine: use 'auto', 'cpu', 'cuda' or 'mps'."
+            f"The device {requested!r} is not on this machine: use 'auto', 'cpu', 'cuda' or 'mps'."
         ) from error
     return device
 
@@ -87,7 +87,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Where:
+class ModelLocation:
     """The location of a model: the path for transformers, and the names for the atlas.
 
     Parameters
@@ -106,7 +106,7 @@ class Where:
     repo: str | None
 
 
-def locate(given: str | Path) -> Where:
+def locate(model_or_name: str | Path) -> ModelLocation:
     """Return the location of a model: a model of the demo, a folder, or a repository at the hub.
 
     Raises
@@ -114,11 +114,11 @@ def locate(given: str | Path) -> Where:
     BadInput
         If it is a path without a model.
     """
-    text = str(given)
-    if isinstance(given, str) and text in _demo_names():
-        return Where(str(DEMO_MODELS / text), text, text, None)
+    text = str(model_or_name)
+    if isinstance(model_or_name, str) and text in _demo_names():
+        return ModelLocation(str(DEMO_MODELS / text), text, text, None)
     try:
-        folder = Path(given).expanduser()
+        folder = Path(model_or_name).expanduser()
     except RuntimeError as error:  # ~user without an account on this machine
         raise BadInput(f"There is no folder {text!r}: {error}") from error
     if folder.is_dir():
@@ -128,13 +128,13 @@ def locate(given: str | Path) -> Where:
                 "transformers saved."
             )
         check_model_folder(folder)
-        return Where(str(folder), folder.resolve().name, text, None)
-    if isinstance(given, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        return ModelLocation(str(folder), folder.resolve().name, text, None)
+    if isinstance(model_or_name, Path) or text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise BadInput(
             f"There is no folder {text!r}. Name the folder of a model, or its name at the hub."
         )
     repo = text if "/" in text else _hub_name(text)
-    return Where(repo, repo, repo, repo)
+    return ModelLocation(repo, repo, repo, repo)
 
 
 def _demo_names() -> list[str]:
@@ -152,7 +152,7 @@ def _hub_name(short: str) -> str:
 
 
 def load_model(
-    given: str | Path,
+    model_or_name: str | Path,
     *,
     hooks: Sequence[str],
     device: str,
@@ -172,9 +172,9 @@ def load_model(
             "architecture that transformers supports."
         )
     kwargs = {k: v for k, v in kwargs.items() if k not in (*SAFELY, "use_safetensors")}
-    where, target = locate(given), choose_device(device)
+    where, target = locate(model_or_name), choose_device(device)
     number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
-    with reached("model", where.name, repo=where.repo), unheard():
+    with reached("model", where.name, repo=where.repo), silenced():
         config = read_config(where, revision=revision, **kwargs)
         full_config = config.get_text_config()
         needed = _blocks_needed(hooks, full_config, where.name)
@@ -203,7 +203,7 @@ def load_model(
     return Loaded(_text_part(base), full_config, where.name, where.source, commit, where.path)
 
 
-def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "PretrainedConfig":
+def read_config(where: ModelLocation, *, revision: str | None, **kwargs: Any) -> "PretrainedConfig":
     """Return the configuration of a causal language model; call it within ``reached``.
 
     Raises
@@ -224,27 +224,27 @@ def read_config(where: Where, *, revision: str | None, **kwargs: Any) -> "Pretra
     return config
 
 
-def adopt_model(given: Any, *, device: str, dtype: str) -> Loaded:
+def adopt_model(model_or_name: Any, *, device: str, dtype: str) -> Loaded:
     """Use a model in memory without a copy; the parameters and errors are those of ``open_model``."""
     from transformers import PreTrainedModel
 
-    if not isinstance(given, PreTrainedModel):
+    if not isinstance(model_or_name, PreTrainedModel):
         raise BadInput(
-            f"A {type(given).__name__} was passed as a model; a transformers model, its name at the "
+            f"A {type(model_or_name).__name__} was passed as a model; a transformers model, its name at the "
             "hub or its folder was expected."
         )
     if device != "auto":
-        given.to(choose_device(device))  # type: ignore[arg-type]
+        model_or_name.to(choose_device(device))  # type: ignore[arg-type]
     if dtype != "auto":
-        given.to(_dtype(dtype))  # type: ignore[arg-type]
-    base = _text_part(given.base_model)
-    name = given.name_or_path or ""
+        model_or_name.to(_dtype(dtype))  # type: ignore[arg-type]
+    base = _text_part(model_or_name.base_model)
+    name = model_or_name.name_or_path or ""
     if name and Path(name).is_dir():
         name = Path(name).resolve().name
     return Loaded(base, base.config, name, "memory")
 
 
-def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
+def fast_tokenizer(model_or_name: Any, *, revision: str | None = None) -> Any:
     """Return a fast tokenizer; load it if the argument is a hub name or folder.
 
     Raises
@@ -252,18 +252,18 @@ def fast_tokenizer(given: Any, *, revision: str | None = None) -> Any:
     Missing, BadInput
         If it cannot be loaded, or is not a fast one.
     """
-    if isinstance(given, str | Path):
+    if isinstance(model_or_name, str | Path):
         from transformers import AutoTokenizer
 
-        name = str(given)
-        with reached("tokenizer", name, repo=None if Path(name).is_dir() else name), unheard():
-            given = AutoTokenizer.from_pretrained(name, revision=revision, **SAFELY)
-    if not getattr(given, "is_fast", False):
+        name = str(model_or_name)
+        with reached("tokenizer", name, repo=None if Path(name).is_dir() else name), silenced():
+            model_or_name = AutoTokenizer.from_pretrained(name, revision=revision, **SAFELY)
+    if not getattr(model_or_name, "is_fast", False):
         raise BadInput(
-            f"A {type(given).__name__} was passed as tokenizer; a fast tokenizer of transformers "
+            f"A {type(model_or_name).__name__} was passed as tokenizer; a fast tokenizer of transformers "
             "was expected, since only these report which characters a token covers."
         )
-    return given
+    return model_or_name
 
 
 def folder_of_files(loaded: Loaded) -> Path | None:
@@ -317,7 +317,7 @@ def _text_part(base: Any) -> Any:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silence transformers' report on the unused head, and its progress bars."""
     from transformers import utils
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from atlas.atomic_files import placed_folder
+from atlas.atomic_files import atomic_folder
 from atlas.errors import BadInput
 from ingest.error_translation import reached
-from ingest.model.loading import fast_tokenizer, locate, read_config, unheard
+from ingest.model.loading import fast_tokenizer, locate, read_config, silenced
 
 __all__ = ["save_random_weights"]
 
@@ -39,7 +39,7 @@ def save_random_weights(
 
     Raises
     ------
-    Missing, OutOfRoom
+    Missing, OutOfSpace
         If the configuration cannot be loaded, or the weights do not fit into memory or on the disk.
     BadInput
         If the model is not a causal language model, or ``out`` exists.
@@ -64,7 +64,7 @@ def save_random_weights(
             # Only the CPU generator is seeded, since the CPU draws the weights.
             torch.default_generator.manual_seed(seed)
             drawn = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    with placed_folder(folder) as unfinished, unheard():
+    with atomic_folder(folder) as unfinished, silenced():
         drawn.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
     return folder

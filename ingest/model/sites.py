@@ -265,7 +265,7 @@ class DeepestSiteRead(Exception):
 
 @contextmanager
 def reading(
-    base: "nn.Module", spots: Mapping[str, SiteModule]
+    base: "nn.Module", sites: Mapping[str, SiteModule]
 ) -> Iterator[dict[str, "torch.Tensor"]]:
     """Collect the activations of some sites; raise ``DeepestSiteRead`` at the last one.
 
@@ -276,7 +276,7 @@ def reading(
     def record(hook: str, value: Any) -> None:
         # A copy: some blocks add to the stream in place afterwards.
         seen[hook] = (value[0] if isinstance(value, tuple) else value).clone()
-        if len(seen) == len(spots):
+        if len(seen) == len(sites):
             raise DeepestSiteRead
 
     def record_input(_: "nn.Module", args: Any, named: Any, *, hook: str) -> None:
@@ -289,7 +289,7 @@ def reading(
         for module in [module for module in base.modules() if module.training]:
             undo.callback(setattr, module, "training", True)
             module.training = False
-        for hook, site in spots.items():
+        for hook, site in sites.items():
             if site.side == "input":
                 handle = site.module.register_forward_pre_hook(
                     partial(record_input, hook=hook), with_kwargs=True

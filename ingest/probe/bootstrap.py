@@ -215,7 +215,7 @@ class Resample:
             decision.at(key[active.token], active.feature),
             decision.among(counts),
             active,
-            decision.told.shape[1],
+            decision.predicted.shape[1],
         )
 
     def _limits(

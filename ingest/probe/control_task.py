@@ -225,7 +225,7 @@ class ControlTask:
         rngs = [np.random.default_rng([self._seed, 4, draw, f]) for f in features.tolist()]
         if sides.rest:  # rows of both sides are all rows
             fitted = fitted[0] + scored[0], fitted[1] + scored[1]
-        drawn = _drawn(fitted[0], number, rngs), _drawn(fitted[1], number, rngs)
+        drawn = _sampled(fitted[0], number, rngs), _sampled(fitted[1], number, rngs)
         if sides.rest:
             rest = [np.maximum(all_ - taken, 0) for all_, taken in zip(fitted, drawn, strict=True)]
             scored = rest[0], rest[1]
@@ -254,7 +254,9 @@ class ControlTask:
         return seen
 
 
-def _drawn(expected: Floats, number: NDArray[np.int64], rngs: list[np.random.Generator]) -> Floats:
+def _sampled(
+    expected: Floats, number: NDArray[np.int64], rngs: list[np.random.Generator]
+) -> Floats:
     """Sample ``number`` tokens of each feature from rows in proportion to ``expected``."""
     sample = np.empty_like(expected)
     for feature, tokens in enumerate(number.tolist()):

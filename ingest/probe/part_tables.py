@@ -13,7 +13,7 @@ from ingest.probe.logistic_probe import Columns
 from ingest.probe.settings import Kind, ProbeSettings
 from ingest.reduce.arrow_columns import keys
 
-__all__ = ["Run", "edges"]
+__all__ = ["ProbeRun", "edges"]
 
 # Settings that the name of a run includes if they differ from the default. The numbers of
 # control and bootstrap draws are not among them. The last two apply to kind 'active' only.
@@ -25,7 +25,7 @@ _SHORT = {"threshold": "above", "tokens": "first", "train_share": "train"}
 
 
 @dataclass(frozen=True)
-class Run:
+class ProbeRun:
     """One run of probes: what differs between runs of one SAE at one site.
 
     Parameters
@@ -72,7 +72,7 @@ class Run:
 
 
 def edges(
-    run: Run,
+    run: ProbeRun,
     columns: Sequence[Columns],
     *,
     sae: str,

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from atlas.progress import Progress, Stage
 from ingest.error_translation import memory_errors
 from ingest.probe.logistic_probe import ActiveProbe, Columns
-from ingest.probe.part_tables import Run, edges
+from ingest.probe.part_tables import ProbeRun, edges
 from ingest.probe.probe_data import Occurrences, ProbeData
 from ingest.probe.ridge_probe import ActivationProbe
 from ingest.probe.settings import ProbeSettings
@@ -24,7 +24,7 @@ from ingest.probe.train_val_counts import training
 __all__ = ["Result", "probe_all"]
 
 #: Largest number of features fitted at once: more would not use the cache better.
-AT_ONCE = 512
+CHUNK = 512
 
 #: Bytes that scoring needs for each row and feature, in addition to the solver.
 SCORING = 64
@@ -42,7 +42,7 @@ class Result:
     of the bootstrap; None without intervals.
     """
 
-    run: Run
+    run: ProbeRun
     hook: str
     table: pa.Table
     left_out: dict[str, int]
@@ -54,7 +54,7 @@ class Result:
 class _Job:
     """A run at a site: the features that can be probed, and their scores so far."""
 
-    run: Run
+    run: ProbeRun
     site: SiteDesign
     probe: ActiveProbe | ActivationProbe
     probed: NDArray[np.bool_]
@@ -98,7 +98,7 @@ def probe_all(
     ------
     BadInput
         If the text cannot be divided by a requested split.
-    OutOfRoom
+    OutOfSpace
         If a single feature does not fit into memory.
     """
     requested = _requested(data.d_sae, settings)
@@ -149,7 +149,7 @@ def _jobs(
         documents = len(np.unique(data.document[sides[-1]]))
         for site in sites:
             for kind in settings.kinds:
-                run = Run(split, kind, settings, *(validated_on or ()))
+                run = ProbeRun(split, kind, settings, *(validated_on or ()))
                 probe: ActiveProbe | ActivationProbe
                 if kind == "active":
                     probe = ActiveProbe(site, data, train, settings=settings, split=split)
@@ -194,10 +194,10 @@ def _block(
     def needed(labels: int) -> int:
         return bytes_needed(rows, width, labels=labels) + SCORING * (rows + 2048) * labels
 
-    for labels in (AT_ONCE >> i for i in range(10)):
+    for labels in (CHUNK >> i for i in range(10)):
         if needed(labels) <= memory:
             return labels
-    raise OutOfRoom(
+    raise OutOfSpace(
         f"Probing one feature on {rows:,} vectors needs {needed(1) / 2**20:.1f} MiB, but only "
         f"{memory / 2**20:.1f} MiB are allowed: raise --memory, or use fewer --tokens."
     )

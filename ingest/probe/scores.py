@@ -18,7 +18,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Numbers: TypeAlias = NDArray[Any]
 
 # Numbers of one temporary array: 32 MiB as float64.
-_AT_ONCE = 1 << 22
+_CHUNK = 1 << 22
 
 # Features that a thread transposes at once, so that the rows of each are contiguous.
 _FEATURES = 16
@@ -95,10 +95,10 @@ class Confusion:
         return np.where(empty, np.nan, ratio(hits, hits + alarms))
 
 
-def ratio(part: Floats, whole: Floats) -> Floats:
-    """Return ``part / whole``; NaN where ``whole`` is 0, negative or NaN."""
-    result = np.full(np.shape(whole), np.nan)
-    np.divide(part, whole, out=result, where=whole > 0)
+def ratio(part: Floats, total: Floats) -> Floats:
+    """Return ``part / total``; NaN where ``total`` is 0, negative or NaN."""
+    result = np.full(np.shape(total), np.nan)
+    np.divide(part, total, out=result, where=total > 0)
     return result
 
 
@@ -234,6 +234,6 @@ def _area(margin: Numbers, positives: Floats, negatives: Floats) -> float:
 def _slices(margins: Numbers) -> Iterator[slice]:
     """Yield runs of rows that fit into one temporary array."""
     rows, features = margins.shape
-    step = max(1, _AT_ONCE // max(1, features))
+    step = max(1, _CHUNK // max(1, features))
     for start in range(0, rows, step):
         yield slice(start, start + step)

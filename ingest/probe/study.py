@@ -15,13 +15,13 @@ from atlas.progress import SILENT, Progress
 from atlas.results import Result as StudyResult
 from atlas.results import Results
 from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, Workplace, selected_saes
+from atlas.study import Found, Study, Task, TaskContext, selected_saes
 from atlas.study_runner import run_study
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.site_tables import site_tables
-from ingest.probe.part_tables import Run
+from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.schedule import Result, probe_all
 from ingest.probe.settings import ProbeSettings
@@ -44,7 +44,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True, eq=False)
-class _Other:
+class _ValidationAtlas:
     """A second atlas whose text is used for validation: its folder, its parts, its corpus."""
 
     folder: Folder
@@ -103,7 +103,7 @@ def probe_saes(
         If the model is not the one that was ingested.
     BadInput
         If there is nothing to probe, or the text cannot be divided.
-    OutOfRoom
+    OutOfSpace
         If a single feature does not fit into memory, or the vectors do not fit on the disk.
     """
     study = ProbeStudy(
@@ -150,11 +150,11 @@ class ProbeStudy(Study):
     memory: int = 2 * 2**30
 
     @cached_property
-    def other(self) -> _Other | None:
+    def other(self) -> _ValidationAtlas | None:
         """The atlas used for validation, if there is one."""
         return None if self.validate is None else _open_other(self.validate)
 
-    def tasks(self, at: Workplace, saes: Sequence[str] | None) -> list[Task]:
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE, site and run."""
         if self.other is not None:
             _check_other_text(self.other, at.folder)
@@ -166,7 +166,7 @@ class ProbeStudy(Study):
             for run in _runs(self.settings, self.other)
         ]
 
-    def check(self, tasks: Sequence[Task], at: Workplace) -> None:
+    def check(self, tasks: Sequence[Task], at: TaskContext) -> None:
         """Check a user-supplied model, even if there is nothing to compute."""
         if self.model is not None and not tasks:
             for name in at.sound.saes:
@@ -174,7 +174,7 @@ class ProbeStudy(Study):
                     self._open(open_subject(at.folder, at.sound, name), [EMBEDDING], at)
                     return
 
-    def run_group(self, tasks: Sequence[Task], at: Workplace) -> Iterator[tuple[Task, Found]]:
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Probe SAEs that share one run of one model."""
         names = list(dict.fromkeys(task.saes[0] for task in tasks))
         subjects = [open_subject(at.folder, at.sound, name) for name in names]
@@ -195,7 +195,7 @@ class ProbeStudy(Study):
             tables=(part.manifest.tables, part.table),
         )  # fmt: skip
 
-    def _open(self, subject: ProbedSae, hooks: Sequence[str], at: Workplace) -> LanguageModel:
+    def _open(self, subject: ProbedSae, hooks: Sequence[str], at: TaskContext) -> LanguageModel:
         opened = reopen_model(
             subject, self.model, hooks=hooks, tokenizer=self.tokenizer, device=self.device
         )
@@ -204,7 +204,7 @@ class ProbeStudy(Study):
         return opened
 
 
-def _groups(at: Workplace, names: Sequence[str]) -> list[list[ProbedSae]]:
+def _groups(at: TaskContext, names: Sequence[str]) -> list[list[ProbedSae]]:
     """Return the SAEs in groups that share one run of one model."""
     groups: dict[object, list[ProbedSae]] = {}
     for name in names:
@@ -218,7 +218,7 @@ def _model_run(subject: ProbedSae) -> str:
     return repr((subject.model["name"], subject.contexts, subject.batch_tokens))
 
 
-def _task(subject: ProbedSae, hook: str, run: Run) -> Task:
+def _task(subject: ProbedSae, hook: str, run: ProbeRun) -> Task:
     return Task(
         _part_name(subject.name, hook, run), (subject.name,), run.settings,
         made_from=(subject.sae.manifest.key,), reads=(f"codes/{subject.name}",),
@@ -233,12 +233,12 @@ def _keys(tasks: Sequence[Task]) -> list[tuple[str, str]]:
     return [(task.saes[0], task.name.split("@")[1]) for task in tasks]
 
 
-def _open_other(path: Path) -> _Other:
+def _open_other(path: Path) -> _ValidationAtlas:
     folder = Folder.open(path)
-    return _Other(folder, folder.sound(), Corpus.open(folder.corpus_file))
+    return _ValidationAtlas(folder, folder.sound(), Corpus.open(folder.corpus_file))
 
 
-def _check_other_text(other: _Other, own: Folder) -> None:
+def _check_other_text(other: _ValidationAtlas, own: Folder) -> None:
     if own.corpus is not None and other.corpus.info.id == own.corpus["id"]:
         raise BadInput(
             f"{other.folder.path} has the same text as {own.path}, so it validates nothing. Name an atlas "
@@ -255,17 +255,17 @@ def _hooks(sites: Sequence[str], subject: ProbedSae) -> list[str]:
     return list(dict.fromkeys(hooks))
 
 
-def _runs(settings: ProbeSettings, other: _Other | None) -> list[Run]:
+def _runs(settings: ProbeSettings, other: _ValidationAtlas | None) -> list[ProbeRun]:
     info = None if other is None else other.corpus.info
     splits = settings.splits if info is None else ("corpus",)
     return [
-        Run(split, kind, settings, *((info.name, info.id) if info else ()))
+        ProbeRun(split, kind, settings, *((info.name, info.id) if info else ()))
         for split in splits
         for kind in settings.kinds
     ]
 
 
-def _part_name(sae: str, hook: str, run: Run) -> str:
+def _part_name(sae: str, hook: str, run: ProbeRun) -> str:
     return f"{sae}@{hook}@{run.name.replace('/', '-')}"
 
 
@@ -273,11 +273,11 @@ def _part_name(sae: str, hook: str, run: Run) -> str:
 class _Work:
     """The probing of SAEs that share one run of one model."""
 
-    at: Workplace
+    at: TaskContext
     model: LanguageModel
     hooks: Sequence[str]
     settings: ProbeSettings
-    other: _Other | None
+    other: _ValidationAtlas | None
     memory: int
 
     def results(
@@ -373,7 +373,7 @@ class _Work:
 def _summary(part: Part) -> dict[str, Any]:
     """Return the results of a run as one row of a table."""
     stored = dict(part.manifest.settings)
-    run = Run(
+    run = ProbeRun(
         stored["split"], stored["kind"], read_settings(ProbeSettings, stored),
         *(stored[name] for name in ("validated_on", "corpus") if stored[name] is not None),
     )  # fmt: skip

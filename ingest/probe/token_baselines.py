@@ -31,7 +31,7 @@ class Decision:
 
     Parameters
     ----------
-    told
+    predicted
         float64, (keys, features), sorted indices. Predictions: 1 active, 0.5 undecided, 0
         inactive. Stored entries, zeros included, hold at unseen keys too.
     unseen
@@ -39,7 +39,7 @@ class Decision:
         at all others.
     """
 
-    told: csc_array
+    predicted: csc_array
     unseen: NDArray[np.bool_]
 
     def at(self, keys: Ints, features: Ints) -> Floats:
@@ -52,9 +52,9 @@ class Decision:
         features
             int64, (pairs,).
         """
-        position, stored = _find(self.told, keys, features)
+        position, stored = _find(self.predicted, keys, features)
         result = np.where(self.unseen[keys], 0.5, 0.0)
-        result[stored] = self.told.data[position[stored]]
+        result[stored] = self.predicted.data[position[stored]]
         return result
 
     def among(self, occurrences: Any) -> Floats:
@@ -66,14 +66,14 @@ class Decision:
             Sparse numbers, (groups, keys). Tokens of each group by key.
         """
         shares = 0.5 * self.unseen
-        stored = csc_array(occurrences @ self.beside()).toarray()
+        stored = csc_array(occurrences @ self.relative_to_default()).toarray()
         return np.asarray(occurrences @ shares)[:, None] + stored
 
-    def beside(self) -> csc_array:
-        """Return ``told`` minus the prediction without stored entries; (keys, features)."""
-        told = self.told
-        data = told.data - 0.5 * self.unseen[told.indices]
-        return csc_array((data, told.indices, told.indptr), shape=told.shape)
+    def relative_to_default(self) -> csc_array:
+        """Return ``predicted`` minus the prediction without stored entries; (keys, features)."""
+        predicted = self.predicted
+        data = predicted.data - 0.5 * self.unseen[predicted.indices]
+        return csc_array((data, predicted.indices, predicted.indptr), shape=predicted.shape)
 
 
 def table(train: Counts) -> Decision:
@@ -133,7 +133,7 @@ def confusion(decision: Decision, counts: Counts) -> Confusion:
     counts
         The tokens.
     """
-    stored, shares = decision.beside(), 0.5 * decision.unseen
+    stored, shares = decision.relative_to_default(), 0.5 * decision.unseen
     active = counts.positives
     hits = shares @ active + stored.multiply(active).sum(axis=0)
     if counts.negatives is None:

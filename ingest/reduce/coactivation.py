@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from ingest.codes.store import Block
 from ingest.reduce import pair_counting, sorted_pair_counts
 from ingest.reduce.arrays import Arrays
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ingest.reduce.protocol import CodeReduction
 
-__all__ = ["Coactivation", "EdgeRoom", "equal_range", "possible_pairs"]
+__all__ = ["Coactivation", "EdgeMemory", "equal_range", "possible_pairs"]
 
 # A joint count (int64) and a sum of products (float64), once for all previous shards and once
 # for the current shard.
@@ -33,7 +33,7 @@ _FEATURE_NUMBERS = 6
 
 
 @dataclass(frozen=True)
-class EdgeRoom:
+class EdgeMemory:
     """Bytes that co-activation needs for codes of some size.
 
     Passes are those of ``Coactivation``: one for all possible pairs; two for pairs and then
@@ -79,43 +79,43 @@ class EdgeRoom:
         """Return the number of passes and bytes; see ``Coactivation.plan``."""
         width = f"Co-activation of {self.sizes.d_sae:,} features"
         allowed = f"but only {memory / 2**20:,.1f} MiB are available"
-        if not self.sizes.codes_kept:
+        if not self.sizes.codes_stored:
             need = self.fixed + self.runs + _JOINT_BYTES * possible_pairs(self.sizes.d_sae)
             if need > memory:
-                raise OutOfRoom(
+                raise OutOfSpace(
                     f"{width} without stored codes needs {need / 2**20:,.1f} MiB of memory, "
                     f"{allowed}. Use --keep-codes, so that the codes can be read twice, or raise "
                     "--memory."
                 )
-            return Plan(looks=1, bytes=need)
+            return Plan(passes=1, bytes=need)
         need = self.fixed + max(self.runs, self.edges)
         if need <= memory // 2:
-            return Plan(looks=2, bytes=need)
-        at_once = (memory // 2 - self.fixed) // 2 - self.one_feature
-        if at_once <= 0:
+            return Plan(passes=2, bytes=need)
+        per_chunk = (memory // 2 - self.fixed) // 2 - self.one_feature
+        if per_chunk <= 0:
             least = 2 * (self.fixed + 2 * (self.one_feature + 1))
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"{width} needs at least {least / 2**20:,.1f} MiB of memory, {allowed}. Raise "
                 "--memory."
             )
-        looks = math.ceil(self.runs / at_once) + 2
-        return Plan(looks=looks, bytes=self.fixed + self.set_aside(looks))
+        passes = math.ceil(self.runs / per_chunk) + 2
+        return Plan(passes=passes, bytes=self.fixed + self.set_aside(passes))
 
-    def set_aside(self, looks: int) -> int:
+    def set_aside(self, passes: int) -> int:
         """Return the bytes that three or more passes have for pairs: half a range, half edges."""
-        return 2 * (math.ceil(self.runs / (looks - 2)) + self.one_feature)
+        return 2 * (math.ceil(self.runs / (passes - 2)) + self.one_feature)
 
-    def check(self, edges: int, *, looks: int) -> None:
+    def check(self, edges: int, *, passes: int) -> None:
         """Check that the edges so far fit into the memory that the plan has for them.
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If they do not fit.
         """
-        need, room = edges * _EDGE_BYTES, self.set_aside(looks)
+        need, room = edges * _EDGE_BYTES, self.set_aside(passes)
         if need > room:
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"At least {edges:,} pairs of features are together among the {self.k} most active "
                 f"of at least {self.min_count} tokens. As edges they need {need / 2**20:,.1f} MiB of "
                 f"memory, but only {room / 2**20:,.1f} MiB are planned. Use a higher --min-count or "
@@ -187,13 +187,15 @@ class Coactivation:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If the codes are not stored and all possible pairs do not fit, or if the pairs of
             one lower feature might not fit.
         """
-        return self._room(sizes).plan(memory)
+        return self._edge_memory(sizes).plan(memory)
 
-    def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
+    def start(
+        self, pass_index: int, before: Sequence[Arrays], *, sizes: Sizes, passes: int
+    ) -> Arrays:
         """Return the empty state of a pass, with one or more of three groups of arrays.
 
         First pass: ``tokens``, int64. For each feature, int64: ``active``, the number of its
@@ -212,25 +214,29 @@ class Coactivation:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If there are more edges than the plan has memory for.
         """
         for state in before:
             self._end(state)
-        if looks > 2:
+        if passes > 2:
             edges = sum(len(state["count"]) for state in before if "count" in state)
-            self._room(sizes).check(edges, looks=looks)
+            self._edge_memory(sizes).check(edges, passes=passes)
         begun: Arrays = {}
-        if look == 0:
+        if pass_index == 0:
             begun |= {name: np.zeros(sizes.d_sae, dtype=np.int64) for name in _COUNTS}
             begun |= {"tokens": np.zeros(1, dtype=np.int64), "squares": np.zeros(sizes.d_sae)}
-        if look == 0 and looks <= 2:
+        if pass_index == 0 and passes <= 2:
             begun |= {"range": np.array([0, sizes.d_sae]), **sorted_pair_counts.empty()}
-        elif 0 < look < looks - 1:
-            bounds = equal_range(before[0]["ahead"], look - 1, ranges=looks - 2)
+        elif 0 < pass_index < passes - 1:
+            bounds = equal_range(before[0]["ahead"], pass_index - 1, ranges=passes - 2)
             begun |= {"range": bounds, **sorted_pair_counts.empty()}
-        if look == looks - 1:
-            begun |= _known(_edges(before)["key"], sizes.d_sae) if look else _all(sizes.d_sae)
+        if pass_index == passes - 1:
+            begun |= (
+                _features_of_keys(_edges(before)["key"], sizes.d_sae)
+                if pass_index
+                else _all(sizes.d_sae)
+            )
         return begun
 
     def update(self, state: Arrays, block: Block) -> None:
@@ -286,8 +292,8 @@ class Coactivation:
         }
         yield graph_table("CO_ACTIVATES", self.name, columns)
 
-    def _room(self, sizes: Sizes) -> EdgeRoom:
-        return EdgeRoom(sizes, self.k, self.min_count)
+    def _edge_memory(self, sizes: Sizes) -> EdgeMemory:
+        return EdgeMemory(sizes, self.k, self.min_count)
 
     def _end(self, state: Arrays) -> None:
         """Replace the pairs of a finished pass by its edges, in place."""
@@ -307,7 +313,7 @@ def _edges(states: Sequence[Arrays]) -> Arrays:
     return with_edges[0]
 
 
-def _known(key: NDArray[np.int64], d_sae: int) -> Arrays:
+def _features_of_keys(key: NDArray[np.int64], d_sae: int) -> Arrays:
     at = np.searchsorted(key, np.arange(d_sae + 1) << 32)
     joint, product = np.zeros(len(key), dtype=np.int64), np.zeros(len(key))
     return {"key": key, "at": at, "joint": joint, "product": product}
@@ -321,7 +327,7 @@ def _all(d_sae: int) -> Arrays:
 def _add_joint(state: Arrays, codes: pair_counting.Codes) -> None:
     joint, product = state["joint"], state["product"]
     if "at" in state:
-        pair_counting.add_known(codes, state["key"], state["at"], joint=joint, product=product)
+        pair_counting.add_to_keys(codes, state["key"], state["at"], joint=joint, product=product)
     else:
         pair_counting.add_all(codes, joint=joint, product=product)
 
@@ -346,7 +352,7 @@ def _run(
 ) -> sorted_pair_counts.Run:
     """Return the pairs of a block's chosen features, with counts and cosines times counts."""
     key, count = pair_counting.count_pairs(top, first=first, end=end)
-    state = _known(key, codes.d_sae)
+    state = _features_of_keys(key, codes.d_sae)
     _add_joint(state, codes)
     return key, count, count * state["product"] / (norm[key >> 32] * norm[key & 0xFFFFFFFF])
 

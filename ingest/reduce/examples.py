@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from atlas.schema import arrow_schema
 from ingest.codes.store import Block
 from ingest.reduce import top_k
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["FIFTHS", "Examples", "tables"]
 
 # Rows computed at once, so that the texts of a chunk are far below the limit of 32-bit offsets.
-_AT_ONCE = 1 << 16
+_CHUNK = 1 << 16
 
 
 def tables(
@@ -49,8 +49,8 @@ def tables(
     vocabulary = _Vocabulary(finals, subject)
     kinds = pa.array(["top", *(f"fifth {i + 1}" for i in range(fifths))])
     parts = [arrow_schema("Example", kind).empty_table()]
-    for i in range(0, len(feature), _AT_ONCE):
-        chunk = slice(i, i + _AT_ONCE)
+    for i in range(0, len(feature), _CHUNK):
+        chunk = slice(i, i + _CHUNK)
         row = _rows(finals, source[chunk], slot[chunk])
         shown = np.arange(row["tokens"].shape[1]) < row["length"][:, None]
         offsets = pa.array(np.concatenate([[0], np.cumsum(row["length"])]).astype(np.int32))
@@ -160,27 +160,29 @@ class Examples:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If the examples do not fit. All of them are in the tables, so more passes do not
             help.
         """
-        looks = 2 if sizes.codes_kept and self.sample else 1
+        passes = 2 if sizes.codes_stored and self.sample else 1
         active = math.ceil(sizes.tokens * sizes.l0)
         rows, fixed = min(sizes.d_sae * self.n, active), 4 * sizes.d_sae
-        if looks == 2:
+        if passes == 2:
             rows += min(sizes.d_sae * FIFTHS * self.sample, active)
             fixed += (4 * FIFTHS + 8 + 4 + 8) * sizes.d_sae
         # Arrays grow by a quarter, so a fifth of them may be empty.
         need = fixed + math.ceil(1.25 * rows * top_k.row_bytes(self.window))
         if need > memory:
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"{rows:,} examples of {self.window.width} tokens need {need / 2**20:,.1f} MiB "
                 f"of memory, but only {memory / 2**20:,.1f} MiB are available. Raise --memory "
                 "(code that constructs Examples can use fewer or shorter examples)."
             )
-        return Plan(looks=looks, bytes=need)
+        return Plan(passes=passes, bytes=need)
 
-    def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
+    def start(
+        self, pass_index: int, before: Sequence[Arrays], *, sizes: Sizes, passes: int
+    ) -> Arrays:
         """Return the empty state of a pass.
 
         Rows are as in ``top_k``; a group is a feature, or one of its fifths. The state of the
@@ -188,10 +190,10 @@ class Examples:
         ``floor_place``, the activation and position of the last of the top n (0 if all its
         tokens are in the top).
         """
-        if look == 0:
+        if pass_index == 0:
             return top_k.empty(sizes.d_sae, self.window)
         state = top_k.empty(sizes.d_sae * FIFTHS, self.window)
-        return state | _known_top(before[0], sizes.d_sae, n=self.n)
+        return state | _first_pass_top(before[0], sizes.d_sae, n=self.n)
 
     def update(self, state: Arrays, block: Block) -> None:
         """Add one block to the state."""
@@ -217,7 +219,7 @@ class Examples:
         self, state: Arrays, block: Block
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32]]:
         """Return the entries outside the top, with their groups and hashes."""
-        feature, place = block.indices.astype(np.int64), block.place[block.rows]
+        feature, place = block.indices.astype(np.int64), block.location[block.rows]
         floor = state["floor"][feature]
         tied = (block.values == floor) & (place > state["floor_place"][feature])
         entry = np.flatnonzero((block.values < floor) | tied)
@@ -228,7 +230,7 @@ class Examples:
         return entry, group, key.astype(np.uint32)
 
 
-def _known_top(top: Arrays, d_sae: int, *, n: int) -> Arrays:
+def _first_pass_top(top: Arrays, d_sae: int, *, n: int) -> Arrays:
     """Return the statistics of the top that the second pass needs; see ``Examples.start``."""
     slot, feature, key = top_k.sort(top)
     value = (_TOP_KEY - key).view(np.float32)

@@ -38,7 +38,7 @@ class Fidelity:
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
         """Return one pass, with four numbers for each dimension."""
-        return Plan(looks=1, bytes=8 * (4 * sizes.d_in + 1))
+        return Plan(passes=1, bytes=8 * (4 * sizes.d_in + 1))
 
     def start(self, sizes: Sizes) -> Arrays:
         """Return the state of no tokens; ``residual`` is float64 of shape (d_in,)."""

@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from ingest.codes.store import Block
 from ingest.compilation import compiled, in_threads
 
-__all__ = ["Codes", "add_all", "add_known", "chosen", "codes_of", "count_pairs", "part"]
+__all__ = ["Codes", "add_all", "add_to_keys", "chosen", "codes_of", "count_pairs", "part"]
 
 # More ranges than threads, since features need different times; fewer for small blocks.
 _RANGES = 4 * (os.cpu_count() or 1)
@@ -105,7 +105,7 @@ def count_pairs(
     return key, count
 
 
-def add_known(
+def add_to_keys(
     codes: Codes,
     key: NDArray[np.int64],
     at: NDArray[np.int64],
@@ -126,7 +126,7 @@ def add_known(
         Changed in place: the number of rows with both features, and the sum of products of
         activations.
     """
-    _each_range(codes, lambda a, b: _add_known(codes, a, b, key, at, joint, product))
+    _each_range(codes, lambda a, b: _add_to_keys(codes, a, b, key, at, joint, product))
 
 
 def add_all(codes: Codes, *, joint: NDArray[np.int64], product: NDArray[np.float64]) -> None:
@@ -225,7 +225,7 @@ def _pairs(
 
 
 @compiled
-def _add_known(
+def _add_to_keys(
     codes: Codes,
     first: int,
     end: int,

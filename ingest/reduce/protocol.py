@@ -50,7 +50,7 @@ class Sizes:
         Expected number of active features per token.
     vocabulary
         Number of tokens in the tokenizer's vocabulary.
-    codes_kept
+    codes_stored
         Whether the codes are stored, so that a second pass is possible.
     """
 
@@ -59,14 +59,14 @@ class Sizes:
     tokens: int
     l0: float
     vocabulary: int
-    codes_kept: bool
+    codes_stored: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The number of passes (``looks``) of a reduction over the codes, and the limit of its bytes."""
+    """The number of passes of a reduction over the codes, and the limit of its bytes."""
 
-    looks: int
+    passes: int
     bytes: int
 
 
@@ -121,7 +121,7 @@ class Reduction(Protocol):
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If it does not fit into this memory, or needs codes that are not stored.
         """
 
@@ -135,7 +135,9 @@ class Reduction(Protocol):
 class CodeReduction(Reduction, Protocol):
     """A reduction over an SAE's codes. Settings are its frozen dataclass fields."""
 
-    def start(self, look: int, before: Sequence[State], *, sizes: Sizes, looks: int) -> State:
+    def start(
+        self, pass_index: int, before: Sequence[State], *, sizes: Sizes, passes: int
+    ) -> State:
         """Return the empty state of a pass, from the final states of the previous passes."""
 
     def update(self, state: State, block: "Block") -> None:

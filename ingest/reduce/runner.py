@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from atlas.progress import Stage
 from ingest.codes.store import read_shard
 from ingest.reduce.protocol import CodeReduction, Plan, Sizes, State
@@ -18,7 +18,7 @@ def plan_all(reductions: Sequence[CodeReduction], sizes: Sizes, *, memory: int) 
 
     Raises
     ------
-    OutOfRoom
+    OutOfSpace
         If one of them does not fit into the remaining memory.
     """
     plans: dict[str, Plan] = {}
@@ -28,7 +28,7 @@ def plan_all(reductions: Sequence[CodeReduction], sizes: Sizes, *, memory: int) 
         plans[reduction.name] = plan
         remaining -= plan.bytes
         if remaining < 0:
-            raise OutOfRoom(
+            raise OutOfSpace(
                 f"The states of {', '.join(plans)} need {(memory - remaining) / 2**20:,.1f} MiB for "
                 f"{sizes.d_sae:,} features, but only {memory / 2**20:,.1f} MiB are allowed; raise "
                 "--memory."
@@ -63,8 +63,8 @@ def reduce_shards(
         The final state of each pass, by the reduction's name.
     """
     finals: dict[str, list[State]] = {r.name: [] for r in reductions}
-    for look in range(max(plan.looks for plan in plans.values())):
-        active = [r for r in reductions if plans[r.name].looks > look]
+    for pass_index in range(max(plan.passes for plan in plans.values())):
+        active = [r for r in reductions if plans[r.name].passes > pass_index]
         states: dict[str, State] = {}
         for path in shards:
             fold_shard(states, path, active, plans=plans, sizes=sizes, before=finals)
@@ -88,7 +88,9 @@ def fold_shard(
     Reductions are independent, so each block is passed to all of them in parallel.
     """
     fresh = {
-        r.name: r.start(len(before[r.name]), before[r.name], sizes=sizes, looks=plans[r.name].looks)
+        r.name: r.start(
+            len(before[r.name]), before[r.name], sizes=sizes, passes=plans[r.name].passes
+        )
         for r in reductions
     }
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -49,9 +49,11 @@ class Statistics:
 
     def plan(self, sizes: Sizes, *, memory: int) -> Plan:
         """Return one pass, with five numbers and at most a full histogram for each feature."""
-        return Plan(looks=1, bytes=8 * sizes.d_sae * (5 + _MOST_BINS))
+        return Plan(passes=1, bytes=8 * sizes.d_sae * (5 + _MOST_BINS))
 
-    def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
+    def start(
+        self, pass_index: int, before: Sequence[Arrays], *, sizes: Sizes, passes: int
+    ) -> Arrays:
         """Return an empty state.
 
         ``histogram`` is int64 of shape (d_sae, bins), and ``lowest`` is the number of its

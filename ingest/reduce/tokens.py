@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atlas.errors import BadInput, OutOfRoom
+from atlas.errors import BadInput, OutOfSpace
 from ingest.codes.store import Block
 from ingest.reduce import sorted_pair_counts
 from ingest.reduce.arrays import Arrays, ranks
@@ -51,7 +51,7 @@ class TokenCounts:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If one pass does not fit and the codes are not stored, or not even one feature
             fits.
         """
@@ -61,26 +61,30 @@ class TokenCounts:
         occurrences = 8 * (sizes.vocabulary + 3)
         need = occurrences + most
         if need <= memory:
-            return Plan(looks=1, bytes=need)
+            return Plan(passes=1, bytes=need)
         problem = (
             f"Counting the tokens of {sizes.d_sae:,} features over {sizes.tokens:,} tokens may "
             f"need {need / 2**20:,.0f} MiB of memory, but only {memory / 2**20:,.0f} MiB are allowed"
         )
-        if not sizes.codes_kept:
-            raise OutOfRoom(
+        if not sizes.codes_stored:
+            raise OutOfSpace(
                 f"{problem}. Raise --memory, use fewer tokens, or use --keep-codes, so that several "
                 "passes are possible."
             )
         # The tokens that the tables need of the previous passes stay in memory.
         fixed = occurrences + min(24 * self._top * sizes.d_sae, most) + 8 * sizes.d_sae
         if fixed + per_feature > memory:
-            raise OutOfRoom(f"{problem}, which is too little for a single feature. Raise --memory.")
-        at_once = max(1, math.floor((memory - fixed) / max(per_feature, 1)))
-        looks = math.ceil(sizes.d_sae / at_once)
-        wide = math.ceil(sizes.d_sae / looks)
-        return Plan(looks=looks, bytes=fixed + math.ceil(per_feature * wide))
+            raise OutOfSpace(
+                f"{problem}, which is too little for a single feature. Raise --memory."
+            )
+        per_chunk = max(1, math.floor((memory - fixed) / max(per_feature, 1)))
+        passes = math.ceil(sizes.d_sae / per_chunk)
+        wide = math.ceil(sizes.d_sae / passes)
+        return Plan(passes=passes, bytes=fixed + math.ceil(per_feature * wide))
 
-    def start(self, look: int, before: Sequence[Arrays], *, sizes: Sizes, looks: int) -> Arrays:
+    def start(
+        self, pass_index: int, before: Sequence[Arrays], *, sizes: Sizes, passes: int
+    ) -> Arrays:
         """Return the empty state of a pass over a range of features.
 
         ``occurrences`` (int64, vocabulary; in the first pass only) counts each token, with or
@@ -89,9 +93,9 @@ class TokenCounts:
         """
         for state in before:
             _cut(state, self._top)
-        wide = math.ceil(sizes.d_sae / looks)
-        bounds = np.minimum(np.array([look, look + 1]) * wide, sizes.d_sae)
-        occurrences = np.zeros(sizes.vocabulary if look == 0 else 0, dtype=np.int64)
+        wide = math.ceil(sizes.d_sae / passes)
+        bounds = np.minimum(np.array([pass_index, pass_index + 1]) * wide, sizes.d_sae)
+        occurrences = np.zeros(sizes.vocabulary if pass_index == 0 else 0, dtype=np.int64)
         return {"range": bounds, "occurrences": occurrences, **sorted_pair_counts.empty()}
 
     def update(self, state: Arrays, block: Block) -> None:

@@ -17,7 +17,7 @@ from ingest.reduce.arrays import Arrays, by_feature, changes, ranks
 __all__ = ["Window", "admit", "empty", "join", "row_bytes", "sort"]
 
 # Rows whose windows are gathered at once, to limit the memory in addition to the state.
-_AT_ONCE = 1 << 14
+_CHUNK = 1 << 14
 
 _ANY = np.uint32(0xFFFFFFFF)
 
@@ -44,7 +44,7 @@ def empty(groups: int, window: Window) -> Arrays:
     """Return an empty state.
 
     Columns, of which the first ``used`` rows are valid: ``order`` (uint64, group << 32 | key),
-    ``place`` (int64, as Block.place), ``start`` (int32, character in the document), ``peak``
+    ``place`` (int64, as Block.location), ``start`` (int32, character in the document), ``peak``
     and ``length`` (int32, within the window), ``tokens`` (int32) and ``activations``
     (float32), both (rows, width), filled from the left. ``bar`` (uint32, groups) is the key
     that a new row must be below.
@@ -87,10 +87,10 @@ def admit(
         return
     order, entry = order[best], entry[beats[best]]
     row = block.rows[entry]
-    fresh, slots = _seat(state, order, block.place[row], n=n)
+    fresh, slots = _seat(state, order, block.location[row], n=n)
     gather = _Gather(block, window)
-    for i in range(0, len(fresh), _AT_ONCE):
-        chunk, slot = fresh[i : i + _AT_ONCE], slots[i : i + _AT_ONCE]
+    for i in range(0, len(fresh), _CHUNK):
+        chunk, slot = fresh[i : i + _CHUNK], slots[i : i + _CHUNK]
         gather(state, slot, row[chunk], block.indices[entry[chunk]].astype(np.int64))
 
 

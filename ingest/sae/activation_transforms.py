@@ -26,7 +26,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from atlas.atomic_files import placed
+from atlas.atomic_files import atomic_file
 from atlas.errors import BadInput
 
 __all__ = [
@@ -63,7 +63,7 @@ class Subtraction(ABC):
 
     @property
     @abstractmethod
-    def words(self) -> str:
+    def description(self) -> str:
         """A description, as stored in the column ``less`` of the table SAE."""
 
     @abstractmethod
@@ -140,7 +140,7 @@ class Map(Subtraction):
         return {self.source: len(self.weight)}
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """A description, as stored in the atlas."""
         return f"map from {self.source}"
 
@@ -180,7 +180,7 @@ class Components(Subtraction):
         return len(self.mean)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """A description, as stored in the atlas."""
         return "principal components"
 
@@ -222,7 +222,7 @@ class TokenMeans(Subtraction):
         return len(self.mean)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """A description, as stored in the atlas."""
         return "token means"
 
@@ -258,7 +258,7 @@ class MapAndTokenMeans(Map):
     kind: ClassVar[str] = "map-and-token-means"
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """A description, as stored in the atlas."""
         return f"token means over the map from {self.source}"
 
@@ -283,7 +283,7 @@ def write_subtraction(folder: Path, subtraction: Subtraction) -> None:
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in subtraction.tensors().items()}
-    with placed(folder / FILE) as unfinished:
+    with atomic_file(folder / FILE) as unfinished:
         save_file(tensors, unfinished, metadata=subtraction.metadata())
 
 

@@ -79,7 +79,7 @@ class Autoencoder:
 
         Raises
         ------
-        OutOfRoom
+        OutOfSpace
             If it does not fit there.
         """
         with memory_errors(f"the SAE {self.info.name} on {device}"):
@@ -149,7 +149,7 @@ class Autoencoder:
             If an input or an activation is NaN or Inf, or an activation is below 0.
         Mismatch
             If ``x`` is not of shape (tokens, d_in).
-        OutOfRoom
+        OutOfSpace
             If a chunk does not fit into memory.
         """
         return _joined([self._sparse(z) for z, _ in self._chunks(x)])
@@ -279,7 +279,7 @@ def _joined(chunks: list[Codes]) -> Codes:
 
 
 def open_sae(
-    given: Any,
+    sae_or_name: Any,
     *,
     name: str | None = None,
     hook: str | None = None,
@@ -291,7 +291,7 @@ def open_sae(
 
     Parameters
     ----------
-    given
+    sae_or_name
         A name, a folder that sae-lens saved, or an SAE object of sae-lens, which is copied.
         Names are those of demo SAEs, short names (``"gemmascope-l20"``, see ``sae_names``),
         ``"release:sae_id"`` of sae-lens' registry and ``"owner/repository:folder"`` at the
@@ -319,10 +319,10 @@ def open_sae(
         If it cannot be used: incomplete, not saved by sae-lens, no hook name.
     Mismatch
         If an atlas does not support its architecture, or ``less`` has another width.
-    OutOfRoom
+    OutOfSpace
         If it does not fit into memory.
     """
-    loaded = load_sae(given)
+    loaded = load_sae(sae_or_name)
     if less is not None:
         loaded = replace(loaded, less=less)
     info = describe(loaded, name=name, hook=hook, model=model)

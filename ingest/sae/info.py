@@ -138,7 +138,7 @@ def describe(
         weights=weights,
         model_kwargs=dict(metadata.model_from_pretrained_kwargs or {}),
         dataset=metadata.dataset_path,
-        less=less.words if less else None,
+        less=less.description if less else None,
         needs=dict(less.needs) if less else {},
     )
 

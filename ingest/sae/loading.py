@@ -107,30 +107,30 @@ def demo_names() -> list[str]:
     return sorted(path.parent.name for path in DEMO_SAES.glob("*/cfg.json"))
 
 
-def load_sae(given: Any) -> LoadedSae:
+def load_sae(sae_or_name: Any) -> LoadedSae:
     """Load an SAE; the forms and errors are those of ``open_sae``."""
-    if isinstance(given, str | Path):
-        loaded = _by_name(given)
+    if isinstance(sae_or_name, str | Path):
+        loaded = _by_name(sae_or_name)
     else:
-        loaded = LoadedSae(_copied(given), "", "memory")
+        loaded = LoadedSae(_copied(sae_or_name), "", "memory")
     _check(loaded)
     loaded.sae.turn_off_forward_pass_hook_z_reshaping()
     loaded.sae.requires_grad_(False).eval()
     return loaded
 
 
-def _by_name(given: str | Path) -> LoadedSae:
-    text = str(given)
-    if isinstance(given, str):
+def _by_name(sae_or_name: str | Path) -> LoadedSae:
+    text = str(sae_or_name)
+    if isinstance(sae_or_name, str):
         if text in demo_names():
             return _from_folder(DEMO_SAES / text, name=text, source=text)
         if text in short_names():
             release, sae_id = short_names()[text]
             return _from_release(release, sae_id, name=text)
-    folder = Path(given).expanduser()
+    folder = Path(sae_or_name).expanduser()
     if folder.is_dir():
         return _from_folder(folder, name=folder.resolve().name, source=text)
-    if isinstance(given, Path) or text.startswith((".", "~", os.sep)):
+    if isinstance(sae_or_name, Path) or text.startswith((".", "~", os.sep)):
         raise BadInput(f"There is no folder {text!r}. Name the folder of an SAE saved by sae-lens.")
     release, colon, sae_id = text.partition(":")
     if colon:
@@ -229,24 +229,26 @@ def _fold_scale(sae: Any, path: Path) -> None:
 # ---------------------------------------------------------------- memory
 
 
-def _copied(given: Any) -> Any:
+def _copied(sae_or_name: Any) -> Any:
     """Copy an SAE in memory, so that later changes of the user's object have no effect."""
     from sae_lens import SAE, TrainingSAE
 
-    if not isinstance(given, SAE):
+    if not isinstance(sae_or_name, SAE):
         raise BadInput(
-            f"A {type(given).__name__} was passed as an SAE; a name, a folder or an SAE object of "
+            f"A {type(sae_or_name).__name__} was passed as an SAE; a name, a folder or an SAE object of "
             "sae-lens was expected."
         )
     with _without_advice():
-        if isinstance(given, TrainingSAE):
+        if isinstance(sae_or_name, TrainingSAE):
             # sae-lens turns training SAEs (batch top-k, ...) into inference ones only on disk.
             with tempfile.TemporaryDirectory() as folder:
-                given.save_inference_model(folder)
+                sae_or_name.save_inference_model(folder)
                 return SAE.load_from_disk(folder, device="cpu", dtype="float32")
-        config = {**given.cfg.to_dict(), "device": "meta", "dtype": "float32"}
+        config = {**sae_or_name.cfg.to_dict(), "device": "meta", "dtype": "float32"}
         copy = SAE.from_dict(config)
-    state = {k: v.detach().to("cpu", copy=True).float() for k, v in given.state_dict().items()}
+    state = {
+        k: v.detach().to("cpu", copy=True).float() for k, v in sae_or_name.state_dict().items()
+    }
     copy.load_state_dict(state, assign=True)
     return copy.to(device="cpu")
 

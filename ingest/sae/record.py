@@ -64,7 +64,7 @@ def open_sae_record(sound: Sound, name: str) -> SaeRecord:
 
 def reopen_model(
     ingested: SaeRecord,
-    given: Any = None,
+    model_or_name: Any = None,
     *,
     hooks: Sequence[str],
     tokenizer: Any = None,
@@ -76,7 +76,7 @@ def reopen_model(
     ----------
     ingested
         The SAE.
-    given
+    model_or_name
         The model, by name, folder or in memory; the one that the atlas records if None.
     hooks
         Sites that will be read.
@@ -91,18 +91,18 @@ def reopen_model(
         If the model was in memory at ingest, and none is passed.
     Mismatch
         If it is another model, or has another tokenizer.
-    UnknownName, Missing, OutOfRoom
+    UnknownName, Missing, OutOfSpace
         As ``open_model`` does.
     """
     return reopen(
-        ingested.model, given, noted=f"{ingested.name} was ingested", hooks=hooks,
+        ingested.model, model_or_name, noted=f"{ingested.name} was ingested", hooks=hooks,
         tokenizer=tokenizer, device=device, parameters=ingested.parameters,
     )  # fmt: skip
 
 
 def reopen(
     model: Mapping[str, Any],
-    given: Any = None,
+    model_or_name: Any = None,
     *,
     noted: str,
     hooks: Sequence[str],
@@ -120,20 +120,20 @@ def reopen(
         How the model was used, as a clause for messages: ``"top was ingested"``.
     parameters
         Digests of its parameters that parts of the atlas store.
-    given, hooks, tokenizer, device
+    model_or_name, hooks, tokenizer, device
         As in ``reopen_model``, which raises the same errors.
     """
-    if isinstance(given, LanguageModel):
-        opened = given
+    if isinstance(model_or_name, LanguageModel):
+        opened = model_or_name
         for hook in hooks:
             opened.site(hook)
     else:
         opened = open_model(
-            _source(model, noted) if given is None else given,
+            _source(model, noted) if model_or_name is None else model_or_name,
             name=model["name"], tokenizer=tokenizer, hooks=hooks, device=device, dtype=model["dtype"],
         )  # fmt: skip
-    label = given if isinstance(given, str | Path) else opened.name
-    if opened.weights != model["weights"] or opened.is_another(parameters):
+    label = model_or_name if isinstance(model_or_name, str | Path) else opened.name
+    if opened.weights != model["weights"] or opened.differs_from(parameters):
         raise Mismatch(
             f"{label} is not the model with which {noted} (its weights differ). Name the original model "
             "with --model."

@@ -131,15 +131,15 @@ class AfterTriggers:
 
     def draw(self, stretch: Stretch, rng: np.random.Generator) -> Entries:
         """Sample the pattern in some documents."""
-        return _sampled(self.places(stretch), self.chances, rng)
+        return _sampled(self.positions(stretch), self.chances, rng)
 
-    def places(self, stretch: Stretch) -> Entries:
+    def positions(self, stretch: Stretch) -> Entries:
         """Return all tokens in reach of a trigger."""
         token, feature = self.index.find(stretch.type)
         order = np.lexsort((token, feature))
         token, feature = token[order], feature[order]
         # A run ends at the next trigger of the same feature, or with the document.
-        ends = (stretch.begins + stretch.lengths)[stretch.document[token] - stretch.first]
+        ends = (stretch.starts + stretch.lengths)[stretch.document[token] - stretch.first]
         ends[:-1] = np.where(
             feature[1:] == feature[:-1], np.minimum(ends[:-1], token[1:] + 1), ends[:-1]
         )
@@ -167,7 +167,7 @@ class InBursts:
         begin = rng.integers(0, lengths)
         burst, step = _spans(_burst(lengths, self.burst))
         at = (begin[burst] + step) % lengths[burst]
-        return _sampled((stretch.begins[document[burst]] + at, feature[burst]), self.chances, rng)
+        return _sampled((stretch.starts[document[burst]] + at, feature[burst]), self.chances, rng)
 
 
 def _burst(lengths: NDArray[np.int64], share: float) -> NDArray[np.int64]:
@@ -266,12 +266,12 @@ def plant(
     """
     if kind in ("shared", "private"):
         return Anywhere(rates)
-    stretch, tokens = text.whole, len(text)
+    stretch, tokens = text.complete, len(text)
     if kind == "token_document":
         return _on_words_in_documents(rates, rng, stretch=stretch)
     if kind == "context":
         every = Index([np.array([word]) for word in range(len(text.words))], len(text.words))
-        _, word = AfterTriggers(every, settings.reach, np.ones(0)).places(stretch)
+        _, word = AfterTriggers(every, settings.reach, np.ones(0)).positions(stretch)
         sizes = np.bincount(word, minlength=len(text.words))
     elif kind == "bursty":
         sizes = _burst(stretch.lengths, settings.burst)
@@ -282,7 +282,7 @@ def plant(
     if kind == "context":
         triggered = AfterTriggers(index, settings.reach, np.ones(0))
         stretches = map(text.stretch, range(text.blocks))
-        counts = [np.bincount(triggered.places(s)[1], minlength=len(rates)) for s in stretches]
+        counts = [np.bincount(triggered.positions(s)[1], minlength=len(rates)) for s in stretches]
         chances = _chances(rates, np.sum(counts, axis=0), tokens=tokens, kind=kind)
         return AfterTriggers(index, settings.reach, chances)
     positions = np.array([sizes[values].sum() for values in chosen], dtype=np.int64)

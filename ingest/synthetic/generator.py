@@ -74,7 +74,7 @@ class Planted:
         self.settings = settings
         rng = np.random.default_rng([settings.seed, _PLAN])
         self.text = PlantedText(settings, rng)
-        self._rates = {kind: self._drawn_rates(kind, rng) for kind in KINDS}
+        self._rates = {kind: self._sample_rates(kind, rng) for kind in KINDS}
         self._patterns = {k: self._planted(k, rng) for k in KINDS if settings.number(k)}
         self._kind = np.repeat(KINDS, [settings.number(kind) for kind in KINDS])
         self._feature = {sae: rng.permutation(settings.d_sae) for sae in settings.saes}
@@ -103,7 +103,7 @@ class Planted:
     @property
     def units(self) -> Units:
         """The tokens of the text."""
-        text = self.text.whole
+        text = self.text.complete
         _, type = np.unique(text.type, return_inverse=True)
         return Units(text.document, type.astype(np.int32))
 
@@ -169,7 +169,7 @@ class Planted:
         shuffled[self._feature[self._checked(sae)]] = values
         return shuffled
 
-    def _drawn_rates(self, kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    def _sample_rates(self, kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
         spread, mean = self.settings.spread, self.settings.rate_of(kind)
         off = spread * rng.standard_normal(self.settings.number(kind)) - spread**2 / 2
         return np.minimum(mean * np.exp(off), _MOST)

@@ -30,7 +30,7 @@ class Stretch:
         int64, one a token. Number of the token in its document.
     first
         Number of the first document.
-    begins, lengths
+    starts, lengths
         int64, one a document. Its first token within the stretch, and its number of tokens.
     """
 
@@ -38,7 +38,7 @@ class Stretch:
     document: NDArray[np.int64]
     index: NDArray[np.int64]
     first: int
-    begins: NDArray[np.int64]
+    starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class PlantedText:
         return self._stretch(self._cuts[block], self._cuts[block + 1])
 
     @property
-    def whole(self) -> Stretch:
+    def complete(self) -> Stretch:
         """All documents."""
         return self._stretch(0, len(self.lengths))
 
@@ -109,14 +109,14 @@ class PlantedText:
 
     def _stretch(self, first: int, end: int) -> Stretch:
         lengths = self.lengths[first:end]
-        begins = self._ends[first:end] - self._ends[first]
+        starts = self._ends[first:end] - self._ends[first]
         size = int(lengths.sum())
         return Stretch(
             type=self._types[self._ends[first] : self._ends[end]].astype(np.int64),
             document=np.repeat(np.arange(first, end), lengths),
-            index=np.arange(size) - np.repeat(begins, lengths),
+            index=np.arange(size) - np.repeat(starts, lengths),
             first=first,
-            begins=begins,
+            starts=starts,
             lengths=lengths,
         )
 

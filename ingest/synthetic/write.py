@@ -13,7 +13,7 @@ from atlas.folder import Folder
 from atlas.progress import Progress
 from ingest.codes.store import Block, write_shard
 from ingest.forward.part_writer import PartWriter
-from ingest.forward.shard_runner import reduce_again
+from ingest.forward.shard_runner import recompute_reductions
 from ingest.forward.shards import Group, shard_blocks
 from ingest.model.language_model import Site
 from ingest.reduce import on_activations, on_codes
@@ -85,11 +85,11 @@ def _write_sae(
     def texts(ids: Sequence[int]) -> list[str]:
         return [words[i] for i in ids]
 
-    reduce_again(
+    recompute_reductions(
         sae, on_codes(settings), delivery, settings=settings, texts=texts, progress=progress
     )
     # No activations were read, so the parts of activations have 0 tokens.
-    none = Sizes(sae.info.d_in, sae.info.d_sae, tokens=0, l0=0, vocabulary=0, codes_kept=True)
+    none = Sizes(sae.info.d_in, sae.info.d_sae, tokens=0, l0=0, vocabulary=0, codes_stored=True)
     subject = ReducedSae(name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
     for reduction in on_activations():
         delivery.reduction(reduction, [reduction.start(none)], sae=part, subject=subject)

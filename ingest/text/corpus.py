@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.atomic_files import placed
+from atlas.atomic_files import atomic_file
 from atlas.errors import BadInput, BrokenPart, NewerFormat
 from atlas.progress import SILENT, Progress
 from ingest.text import readers
@@ -138,7 +138,7 @@ class Corpus:
             If the source cannot be used, is empty, or has fewer tokens than requested.
         Missing
             If a data set is neither on this machine nor can be downloaded.
-        OutOfRoom
+        OutOfSpace
             If the disk is full.
         """
         if tokens is not None and tokens < 1:
@@ -155,7 +155,7 @@ class Corpus:
             blocks = _until(blocks, tokens, count, source=texts.source)
         with (
             _write_errors(into),
-            placed(into) as unfinished,
+            atomic_file(into) as unfinished,
             unfinished.open("wb") as file,
             _Writer(file) as writer,
             progress.stage("Reading the text", unit="documents") as stage,

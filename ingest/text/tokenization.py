@@ -167,10 +167,10 @@ def tokenize(
     """
     check_tokenizer(tokenizer, settings=settings)
     text = _encode(documents, tokenizer)
-    begins, lengths = _contexts(text, settings.text_size)
-    tokens = _tokens(text, begins, lengths, documents, bos=int(settings.prepend_bos))
+    starts, lengths = _contexts(text, settings.text_size)
+    tokens = _tokens(text, starts, lengths, documents, bos=int(settings.prepend_bos))
     layout = _Layout(
-        text, begins, lengths, tokenizer.bos_token_id if settings.prepend_bos else None
+        text, starts, lengths, tokenizer.bos_token_id if settings.prepend_bos else None
     )
     return TokenizedBlock(tokens, tuple(layout.batches(batch_tokens)))
 
@@ -245,15 +245,15 @@ def _contexts(text: _Encoded, size: int) -> tuple[NDArray[np.int64], NDArray[np.
     # The first counted token at or after each token.
     positions = np.where(text.keep, np.arange(total), total)
     following = np.minimum.accumulate(positions[::-1])[::-1].tolist()
-    begins: list[int] = []
+    starts: list[int] = []
     ends: list[int] = []
     for begin, end in zip((text.ends - text.lengths).tolist(), text.ends.tolist(), strict=True):
         at = begin
         while at < end:
-            begins.append(at)
+            starts.append(at)
             ends.append(min(at + size, end))
             at = following[at + size] if at + size < end else end
-    first = np.array(begins, dtype=np.int64)
+    first = np.array(starts, dtype=np.int64)
     last = np.array(ends, dtype=np.int64)
     counted = np.concatenate([[0], np.cumsum(text.keep)])
     nonempty = counted[last] > counted[first]
@@ -262,7 +262,7 @@ def _contexts(text: _Encoded, size: int) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _tokens(
     text: _Encoded,
-    begins: NDArray[np.int64],
+    starts: NDArray[np.int64],
     lengths: NDArray[np.int64],
     documents: "Sequence[Document]",
     *,
@@ -270,7 +270,7 @@ def _tokens(
 ) -> Tokens:
     """Return the counted tokens; each is in a context."""
     local = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    seen = np.repeat(begins, lengths) + local
+    seen = np.repeat(starts, lengths) + local
     counted = text.keep[seen]
     rows = seen[counted]
     numbers = np.array([d.number for d in documents], dtype=np.int64)
@@ -293,7 +293,7 @@ class _Layout:
     """The contexts of a block, to be grouped into batches."""
 
     text: _Encoded
-    begins: NDArray[np.int64]
+    starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     bos: int | None
 
@@ -315,7 +315,7 @@ class _Layout:
         column = np.arange(width) - (self.bos is not None)  # -1 is BOS
         filled = column < self.lengths[contexts, None]
         inside = filled & (column >= 0)
-        token = np.where(inside, self.begins[contexts, None] + column, 0)
+        token = np.where(inside, self.starts[contexts, None] + column, 0)
         input_ids = np.where(inside, self.text.ids[token], PAD_ID)
         if self.bos is not None:
             input_ids[:, 0] = self.bos

@@ -108,7 +108,7 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
                 continue
             read = "hidden-4711" in repr(answer.to_pylist())
             made = [n for n in os.listdir(folder) if not n.startswith(("graph.kuzu", "secret"))]
-            same = store.is_sound(whole=True) and all(
+            same = store.is_sound(complete=True) and all(
                 store.table(n).equals(t) for n, t in whole.items()
             )
             fine = same and not read and not made

@@ -26,10 +26,10 @@ _OTHERWISE = {
 }  # fmt: skip
 
 
-def maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
+def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
     """Return the section on the share of each layer that affine maps explain."""
     parts = [
-        f"<h2>Variance of each layer explained by an affine map of {html_page.cell(report_text.place(found))}</h2>"
+        f"<h2>Variance of each layer explained by an affine map of {html_page.cell(report_text.source_name(found))}</h2>"
     ]
     if not found.maps:
         return [
@@ -58,7 +58,7 @@ def maps(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str)
     for floor, places in _without_floor(found, found.maps).items():
         command = f"atlas transcoder --model {floor}=FOLDER --from {found.source} --to all"
         parts.append(html_page.missing(f"map of the floor {floor} to {places}", command, where))
-    return parts + html_page.figures(drawn, "sweep")
+    return parts + html_page.figures(charts, "sweep")
 
 
 def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -71,7 +71,7 @@ def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[s
     return {floor: ", ".join(dict.fromkeys(layers)) for floor, layers in missing.items()}
 
 
-def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
+def verdicts(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
     """Return the section on the verdicts on the features of each layer."""
     rows = found.verdicts_by_layer
     if not rows:
@@ -104,7 +104,7 @@ def verdicts(found: Findings, drawn: Mapping[str, tuple[Chart, str]], *, where: 
             caption="Scores of the probes of the same features",
         )
     )
-    return [*parts, *html_page.figures(drawn, "verdicts")]
+    return [*parts, *html_page.figures(charts, "verdicts")]
 
 
 def _occurs(verdict: str, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.atomic_files import placed
+from atlas.atomic_files import atomic_file
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -39,7 +39,7 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
 
 
 @report.command("geometry")
-@click.argument("given", required=False, metavar="[ATLAS]")
+@click.argument("passed", required=False, metavar="[ATLAS]")
 @click.option("--out", "-o", default="geometry.html", show_default=True, metavar="FILE",
               type=click.Path(dir_okay=False, path_type=Path),
               help="HTML page to write; it needs no network and no other file.")  # fmt: skip
@@ -62,7 +62,7 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
 @atlas_option
 @shared_options
 def geometry(
-    given: str | None,
+    passed: str | None,
     *,
     out: Path,
     figures: Path | None,
@@ -93,7 +93,7 @@ def geometry(
     from analysis.residual.report.report import html, numbers, write_figures
     from atlas.api import Atlas
 
-    named = which_atlas(_one(given, where))
+    named = which_atlas(_one(passed, where))
     if check_path(out).suffix.lower() != ".html":
         raise click.BadParameter(
             f"The file is {out}; expected a name that ends in .html.", param_hint="--out"
@@ -102,12 +102,12 @@ def geometry(
         found = find(
             atlas, study=study, site=site, run=run, floors=floors, margin=margin, strata=strata
         )
-    drawn = draw(found)
-    with placed(out) as temporary:
-        temporary.write_text(html(found, where=named, drawn=drawn), "utf-8")
+    charts = draw(found)
+    with atomic_file(out) as temporary:
+        temporary.write_text(html(found, where=named, charts=charts), "utf-8")
     written = [str(out)]
     if figures is not None:
-        written += [str(path) for path in write_figures(drawn, figures, formats=formats)]
+        written += [str(path) for path in write_figures(charts, figures, formats=formats)]
     emit(
         numbers(found) | {"written": written},
         as_json=as_json,
@@ -115,10 +115,10 @@ def geometry(
     )
 
 
-def _one(given: str | None, where: str | None) -> str | None:
-    if given and where and given != where:
-        raise click.UsageError(f"Two atlases were input, {given} and --atlas {where}; pass one.")
-    return given or where
+def _one(passed: str | None, where: str | None) -> str | None:
+    if passed and where and passed != where:
+        raise click.UsageError(f"Two atlases were input, {passed} and --atlas {where}; pass one.")
+    return passed or where
 
 
 def _show(found: "Findings", written: list[str]) -> None:

@@ -12,9 +12,9 @@ from analysis.residual.report.interpretability_metrics import (
     arm_rows,
     match_rows,
     score_rows,
-    token_marks,
+    token_metrics,
 )
-from analysis.residual.report.study import EMBEDDING, PAIRS, Study, open_study, place_of
+from analysis.residual.report.study import EMBEDDING, PAIRS, Study, open_study, site_name
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import AGAINST, MARGIN, Verdict, headline, judge
 from analysis.residual.train_arms import unlike
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from atlas.api import Atlas
     from atlas.folder import Sound
 
-__all__ = ["Findings", "Mapped", "find", "floors_beside", "verdicts_of"]
+__all__ = ["Findings", "Mapped", "assign_floors", "find", "verdicts_of"]
 
 
-def floors_beside(
-    atlas: "Atlas", floors: Sequence[str], *, told: set[str], source: str = "hook_embed"
+def assign_floors(
+    atlas: "Atlas", floors: Sequence[str], *, available: set[str], source: str = "hook_embed"
 ) -> dict[str, str]:
     """Return the floor of each model: the random-weight model of equal width and number of blocks.
 
@@ -38,7 +38,7 @@ def floors_beside(
         The atlas.
     floors
         Names of models with random weights.
-    told
+    available
         Models with maps from the source, or with probes.
     source
         TransformerLens name of the site mapped and probed from; for the hint of an error.
@@ -51,9 +51,9 @@ def floors_beside(
         If no other model has the shape of a floor, or two floors have the same shape.
     """
     for name in floors:
-        if name not in told:
+        if name not in available:
             raise UnknownName(
-                "model with maps or probes", name, known=told,
+                "model with maps or probes", name, known=available,
                 hint=f"Run `atlas transcoder --model {name}=FOLDER --from {source}` to compute its maps, or "
                 "`atlas residual --model FOLDER` to train and probe SAEs on it.",
             )  # fmt: skip
@@ -67,7 +67,7 @@ def floors_beside(
         )
     floor_of = {
         name: of_shape[shape[name]]
-        for name in sorted(told - set(floors))
+        for name in sorted(available - set(floors))
         if shape[name] in of_shape
     }
     if unused := set(floors) - set(floor_of.values()):
@@ -162,7 +162,7 @@ class Findings:
         without a study.
     headline
         The last two verdicts in words; empty without a study.
-    asked
+    options
         Options of the report, by their names on the command line.
     mapped
         Settings of the maps, by model.
@@ -185,7 +185,7 @@ class Findings:
     differences: Sequence[Difference]
     verdicts: Sequence[Verdict]
     headline: str
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     mapped: Sequence[Mapped] = ()
     ingested: Mapping[str, SaeRecord] = field(default_factory=dict)
     floors: Mapping[str, str] = field(default_factory=dict)
@@ -219,7 +219,7 @@ def find(
     run
         Run of the probes of the study's SAEs; see ``open_study``.
     floors
-        Models of random weights; see ``floors_beside``.
+        Models of random weights; see ``assign_floors``.
     margin
         Smallest difference that matters; see ``judge``.
     strata
@@ -237,7 +237,7 @@ def find(
     folder = atlas.folder
     sound = folder.sound()
     opened = open_study(folder, study, site=site, run=run)
-    asked = {"run": run, "margin": margin, "strata": strata}
+    options = {"run": run, "margin": margin, "strata": strata}
     site = site or (EMBEDDING if opened is None else opened.site)
     less = [s["name"] for s in atlas.table("SAE").to_pylist() if s["less"] is not None]
     probes = load(atlas)
@@ -247,7 +247,7 @@ def find(
     models = {row["source"].rpartition("/")[0] for row in edges}
     if len(probes):
         models |= {one.rpartition("/")[0] for one in probes["site_id"] if one.endswith(f"/{site}")}
-    baselines = floors_beside(atlas, floors, told=models, source=site)
+    baselines = assign_floors(atlas, floors, available=models, source=site)
     by_layer = (
         verdict_rows(probes, source=site, without=less, floors=baselines) if len(probes) else []
     )
@@ -255,7 +255,7 @@ def find(
     differences = [] if opened is None else _differences(opened, strata)
     verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
     by_control = {verdict.control: verdict for verdict in verdicts}
-    marks = {} if opened is None else {p.sae: token_marks(sound, p.sae) for p in opened.probed}
+    metrics = {} if opened is None else {p.sae: token_metrics(sound, p.sae) for p in opened.probed}
     return Findings(
         atlas=folder.name,
         corpus=folder.corpus or {},
@@ -264,15 +264,15 @@ def find(
         edges=edges,
         verdicts_by_layer=_one_run(by_layer, opened),
         study=opened,
-        arms=[] if opened is None else arm_rows(opened, marks),
+        arms=[] if opened is None else arm_rows(opened, metrics),
         scores=[] if opened is None else score_rows(opened),
         matches=[] if opened is None else match_rows(sound, opened),
         differences=differences,
         verdicts=verdicts,
-        headline=headline(by_control[CONTROL], by_control[EXTREME], source=place_of(site))
+        headline=headline(by_control[CONTROL], by_control[EXTREME], source=site_name(site))
         if verdicts
         else "",
-        asked=asked,
+        options=options,
         mapped=_mapped(atlas, sound, site),
         ingested=_ingested(sound),
         floors=baselines,

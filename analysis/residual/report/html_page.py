@@ -114,10 +114,10 @@ def figure(chart: Chart, *, name: str, caption: str) -> str:
     return f"<figure>\n{drawn}\n<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def figures(drawn: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
+def figures(charts: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
     """Return the figures of these names that exist."""
-    present = [name for name in names if name in drawn]
-    return [figure(drawn[name][0], name=name, caption=drawn[name][1]) for name in present]
+    present = [name for name in names if name in charts]
+    return [figure(charts[name][0], name=name, caption=charts[name][1]) for name in present]
 
 
 def folded(summary: str, section: str) -> str:

@@ -13,10 +13,17 @@ from analysis.residual.report.study import ARMS, Probed, Study
 from atlas.folder import Sound
 from atlas.parts import Part
 
-__all__ = ["MARKS", "arm_rows", "least_entropy", "match_rows", "score_rows", "token_marks"]
+__all__ = [
+    "TOKEN_METRICS",
+    "arm_rows",
+    "least_entropy",
+    "match_rows",
+    "score_rows",
+    "token_metrics",
+]
 
 #: Metrics whose mean over the features of an arm is reported, with their headings.
-MARKS: dict[str, str] = {
+TOKEN_METRICS: dict[str, str] = {
     "top_share": "share of a feature's active tokens that have its most frequent id",
     "entropy": "entropy of its token ids in bits (lower bound)",
     "tokens": "effective number of token ids: 2 to that entropy (lower bound)",
@@ -65,7 +72,7 @@ def _surprise(counts: NDArray[np.int64], totals: NDArray[np.int64]) -> NDArray[n
     return np.asarray(-p * np.log2(p)) + 0.0  # no -0
 
 
-def token_marks(sound: Sound, sae: str) -> pd.DataFrame:
+def token_metrics(sound: Sound, sae: str) -> pd.DataFrame:
     """Return the token metrics of each live feature.
 
     Returns
@@ -105,7 +112,7 @@ def _by_index(statistics: Part) -> NDArray[np.int64]:
     return totals
 
 
-def arm_rows(study: Study, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+def arm_rows(study: Study, metrics: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Summarize each arm by means over seeds: features, filter, scores, verdicts and token metrics.
 
     Draws of one seed are averaged first, so that all seeds have equal weight.
@@ -114,20 +121,20 @@ def arm_rows(study: Study, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, 
     ----------
     study
         The study.
-    marks
-        Results of ``token_marks`` by SAE; may be empty.
+    metrics
+        Results of ``token_metrics`` by SAE; may be empty.
 
     Returns
     -------
     rows
         For each arm: ``arm``, ``saes``, ``seeds``, ``features`` (of an SAE), ``probed`` (mean).
         Further columns are of type ``Mean``: ``passed`` (share of features that pass the
-        filter), the scores, the share of each verdict as ``verdict <name>``, and ``MARKS``.
+        filter), the scores, the share of each verdict as ``verdict <name>``, and ``TOKEN_METRICS``.
     """
     rows = []
     for arm in study.arms_there:
         saes = study.of(arm)
-        numbers = pd.DataFrame([_numbers(probed, marks.get(probed.sae)) for probed in saes])
+        numbers = pd.DataFrame([_numbers(probed, metrics.get(probed.sae)) for probed in saes])
         seeds = numbers.groupby([probed.seed for probed in saes]).mean()
         row: dict[str, Any] = {
             "arm": arm, "saes": len(saes), "seeds": len(seeds),
@@ -142,12 +149,14 @@ def arm_rows(study: Study, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, 
     return rows
 
 
-def _numbers(probed: Probed, marks: pd.DataFrame | None) -> dict[str, float]:
+def _numbers(probed: Probed, metrics: pd.DataFrame | None) -> dict[str, float]:
     """Return the numbers of one SAE that are averaged over seeds."""
     numbers = {"passed": probed.passed}
     numbers |= {name: _mean(probed.table[name]) for name in _SCORES}
     numbers |= {f"verdict {name}": _mean(probed.table["verdict"] == name) for name in VERDICTS}
-    return numbers | {name: _mean([] if marks is None else marks[name]) for name in MARKS}
+    return numbers | {
+        name: _mean([] if metrics is None else metrics[name]) for name in TOKEN_METRICS
+    }
 
 
 def score_rows(study: Study) -> list[dict[str, Any]]:
@@ -172,7 +181,7 @@ def score_rows(study: Study) -> list[dict[str, Any]]:
             values = pd.concat([probed.table[score] for probed in saes]).astype(float).dropna()
             n = len(values)
             rows.append({
-                "arm": arm, "score": score, "features": sum(p.asked for p in saes), "probes": n,
+                "arm": arm, "score": score, "features": sum(p.requested for p in saes), "probes": n,
                 "mean": float(values.mean()) if n else None,
                 "median": float(values.median()) if n else None,
                 "sd": float(values.std(ddof=0)) if n else None,

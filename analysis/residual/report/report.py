@@ -14,7 +14,7 @@ from analysis.residual.report import by_layer, html_page, report_text, reproduce
 from analysis.residual.report import plots as plots
 from analysis.residual.report.arm_difference import Difference
 from analysis.residual.report.findings import Findings
-from analysis.residual.report.interpretability_metrics import MARKS
+from analysis.residual.report.interpretability_metrics import TOKEN_METRICS
 from atlas.errors import BadInput
 
 __all__ = ["figures", "html", "numbers", "write_figures"]
@@ -51,38 +51,41 @@ _OF_SAE = ("steps", "final_loss", "input_variance", "removed_share", "shrunk")
 
 def figures(found: Findings) -> dict[str, tuple[Chart, str]]:
     """Return the figures of a report by name, each with its caption."""
-    drawn: dict[str, tuple[Chart, str]] = {}
+    charts: dict[str, tuple[Chart, str]] = {}
     study = found.study
     if len(plots.sweep_table(found.maps)):
-        drawn["sweep"] = (
+        charts["sweep"] = (
             plots.draw_sweep(found.maps, source=found.source),
             f"R² of affine maps from {found.source} by layer, with token means and random weights if available.",
         )
     if found.verdicts_by_layer:
-        drawn["verdicts"] = (
+        charts["verdicts"] = (
             plots.draw_verdicts(found.verdicts_by_layer),
             "Verdicts on the features of SAEs that read the full activations, by layer, with random weights if "
             "available.",
         )
     if study is not None and any(len(p.table) for p in study.probed):
-        drawn["distributions"] = (
+        charts["distributions"] = (
             plots.draw_distributions(study),
             "Balanced accuracy of the probes of each arm's features.",
         )
-        drawn["boxes"] = (
+        charts["boxes"] = (
             plots.draw_boxes(study),
             f"The same scores as box plots, with the token table and the {report_text.best_by_token(study.site)} of the same features.",
         )
     if any(d.mean is not None for d in found.differences):
-        drawn["differences"] = (
+        charts["differences"] = (
             plots.draw_differences(found.differences),
             "Differences between arms; the headline uses residual − components and residual − token-means.",
         )
-    return drawn
+    return charts
 
 
 def write_figures(
-    drawn: Mapping[str, tuple[Chart, str]], folder: Path, *, formats: Sequence[str] = ("png", "svg")
+    charts: Mapping[str, tuple[Chart, str]],
+    folder: Path,
+    *,
+    formats: Sequence[str] = ("png", "svg"),
 ) -> list[Path]:
     """Write the figures of a report to a folder, which is created if it does not exist.
 
@@ -102,13 +105,13 @@ def write_figures(
         ) from error
     return [
         save(chart, folder / f"{name}.{each}")
-        for name, (chart, _) in drawn.items()
+        for name, (chart, _) in charts.items()
         for each in formats
     ]
 
 
 def html(
-    found: Findings, *, where: str, drawn: Mapping[str, tuple[Chart, str]] | None = None
+    found: Findings, *, where: str, charts: Mapping[str, tuple[Chart, str]] | None = None
 ) -> str:
     """Return the report as one page.
 
@@ -118,10 +121,10 @@ def html(
         The numbers of the report.
     where
         Path of the atlas in commands.
-    drawn
+    charts
         The figures, if they were drawn already.
     """
-    drawn = figures(found) if drawn is None else drawn
+    charts = figures(found) if charts is None else charts
     return html_page.page(
         f"Dataset geometry of {found.atlas}",
         [
@@ -129,11 +132,11 @@ def html(
             *_verdict(found, where),
             "<h2>The question</h2>", html_page.paragraphs(*report_text.question(found)),
             *_setting(found, where),
-            *by_layer.maps(found, drawn, where=where),
-            *by_layer.verdicts(found, drawn, where=where),
-            *_arms(found, drawn, where),
-            *_differences(found, drawn),
-            *_marks(found, where),
+            *by_layer.maps(found, charts, where=where),
+            *by_layer.verdicts(found, charts, where=where),
+            *_arms(found, charts, where),
+            *_differences(found, charts),
+            *_metrics(found, where),
             *_conclusions(found),
             "<h2>Commands to reproduce this report</h2>", html_page.code(reproduce_commands.commands(found, where)),
         ],
@@ -253,7 +256,7 @@ def _range(column: pd.Series) -> str | None:
     return least if least == most else f"{least} to {most}"
 
 
-def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
+def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
     if found.study is None:
         return []
     parts = ["<h2>How well features are predicted</h2>"]
@@ -277,10 +280,10 @@ def _arms(found: Findings, drawn: Mapping[str, tuple[Chart, str]], where: str) -
     parts.append(
         html_page.table(found.arms, verdicts, caption="Share of probed features by verdict")
     )
-    return parts + html_page.figures(drawn, "distributions", "boxes")
+    return parts + html_page.figures(charts, "distributions", "boxes")
 
 
-def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> list[str]:
+def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> list[str]:
     if not found.differences or found.study is None:
         return []
     rows = [_row(d) for d in found.differences]
@@ -300,17 +303,17 @@ def _differences(found: Findings, drawn: Mapping[str, tuple[Chart, str]]) -> lis
         html_page.table(
             rows, _BEHIND, caption="Standard errors and variances behind the intervals"
         ),
-        *html_page.figures(drawn, "differences"),
+        *html_page.figures(charts, "differences"),
     ]
 
 
-def _marks(found: Findings, where: str) -> list[str]:
+def _metrics(found: Findings, where: str) -> list[str]:
     if not found.arms and not found.matches:
         return []
     parts = ["<h2>Interpretability metrics</h2>"]
-    if any(row[name].mean is not None for row in found.arms for name in MARKS):
+    if any(row[name].mean is not None for row in found.arms for name in TOKEN_METRICS):
         parts.append(html_page.table(
-            found.arms, {"arm": "arm"} | MARKS,
+            found.arms, {"arm": "arm"} | TOKEN_METRICS,
             caption="Means over live features. Entropy is a lower bound if only the most frequent ids of a feature are stored",
         ))  # fmt: skip
     if not found.matches:

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.residual.report.arm_difference import Difference
 from analysis.residual.report.findings import CONTROL, EXTREME, Findings
-from analysis.residual.report.study import ARMS, EMBEDDING, Study, place_of
+from analysis.residual.report.study import ARMS, EMBEDDING, Study, site_name
 
 __all__ = [
     "ASKS",
@@ -17,9 +17,9 @@ __all__ = [
     "may",
     "may_not",
     "means_here",
-    "place",
     "question",
     "reads",
+    "source_name",
 ]
 
 ASKS: dict[str, str] = {
@@ -39,14 +39,14 @@ HOW = (
 )
 
 
-def place(found: Findings) -> str:
+def source_name(found: Findings) -> str:
     """Return the name of the source in sentences."""
-    return place_of(found.source)
+    return site_name(found.source)
 
 
 def question(found: Findings) -> tuple[str, str, str]:
     """Return the question of the report, the method, and the limits of the token-means control."""
-    source = place(found)
+    source = source_name(found)
     study = found.study
     mapped = source if study is None or study.read_from == found.source else study.read_from
     return (
@@ -66,7 +66,7 @@ def means_here(found: Findings) -> str:
     """Return what a verdict against the token-means control leaves open at this source."""
     if found.study is not None and found.study.read_from != found.source:
         return (
-            f"The residual removes a map from {found.study.read_from}, but the probes read {place(found)}, and the "
+            f"The residual removes a map from {found.study.read_from}, but the probes read {source_name(found)}, and the "
             f"maps below start there too. A verdict against token means may be due to information at either site."
         )
     if found.source == EMBEDDING:
@@ -220,7 +220,7 @@ def may_not(found: Findings) -> list[str]:
             "trained on other documents."
         )
     sentences += [
-        f"The residual of an affine map of {place(found)} is not shown to be computed by the model. Nonlinear "
+        f"The residual of an affine map of {source_name(found)} is not shown to be computed by the model. Nonlinear "
         "functions of the token can predict part of it, as token means show, and the surrounding tokens can predict "
         "more.",
         "An R² in sample, or with BOS among its tokens, is usually inflated; use the held-out R² next to it.",

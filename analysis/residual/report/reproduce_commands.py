@@ -79,7 +79,7 @@ def commands(found: Findings, where: str) -> list[str]:
     """Return the commands that reproduce the atlas and its report; notes begin with ``#``."""
     study = found.study
     named = ["--atlas", where]
-    lines = _begun(found, where)
+    lines = _first_commands(found, where)
     lines += [] if study is None else _residual(study, where)
     text: list[str] = []
     if not found.ingested and found.corpus.get("study") is None:
@@ -93,14 +93,14 @@ def commands(found: Findings, where: str) -> list[str]:
     usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
     options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
     options += [("floor", name) for name in dict.fromkeys(found.floors.values())]
-    options += [("from", None if found.source == usual else found.source), *found.asked.items()]
+    options += [("from", None if found.source == usual else found.source), *found.options.items()]
     words = [
         word for name, value in options if value is not None for word in (f"--{name}", str(value))
     ]
     return [*lines, shlex.join(["atlas", "report", "geometry", where, *words])]
 
 
-def _begun(found: Findings, where: str) -> list[str]:
+def _first_commands(found: Findings, where: str) -> list[str]:
     """Return notes on how the atlas was created, and on the SAEs that no study trained."""
     corpus, study, ingested = found.corpus, found.study, dict(found.ingested)
     by = corpus.get("study")

@@ -14,7 +14,7 @@ from atlas.errors import Mismatch, UnknownName
 from atlas.folder import Folder, Sound
 from atlas.parts import Part
 from ingest.probe.bootstrap import CLUSTERS
-from ingest.probe.part_tables import Run
+from ingest.probe.part_tables import ProbeRun
 from ingest.probe.settings import ProbeSettings
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "Study",
     "from_tables",
     "open_study",
-    "place_of",
+    "site_name",
     "studies",
 ]
 
@@ -64,7 +64,7 @@ class Probed:
         As in the study's table of arms.
     features
         Number of features of the SAE.
-    asked
+    requested
         Number of these features that the filter was applied to: all, or a random sample.
     left_out
         Number of features that did not pass the filter, by reason.
@@ -83,7 +83,7 @@ class Probed:
     seed: int
     draw: int | None
     features: int
-    asked: int
+    requested: int
     left_out: Mapping[str, int]
     table: pd.DataFrame
     draws: "np.ndarray[Any, np.dtype[np.float32]] | None"
@@ -92,7 +92,7 @@ class Probed:
     @property
     def passed(self) -> float:
         """Share of the SAE's features that pass the filter."""
-        return len(self.table) / self.asked if self.asked else float("nan")
+        return len(self.table) / self.requested if self.requested else float("nan")
 
     def sample(self, score: str = "balanced_accuracy") -> Sample:
         """Return the scores for a comparison; only balanced accuracy has bootstrap draws."""
@@ -195,7 +195,7 @@ class Study:
         return self.shrunk is not None and self.shrunk >= ALL_PRIOR
 
 
-def place_of(site: str) -> str:
+def site_name(site: str) -> str:
     """Return the name of a site in sentences."""
     return "the embedding" if site == EMBEDDING else site
 
@@ -296,7 +296,7 @@ def _run(part: Part) -> str:
     stored = part.manifest.settings
     known = {f.name: stored[f.name] for f in fields(ProbeSettings) if f.name in stored}
     settings = ProbeSettings(splits=("document",), kinds=(stored["kind"],), **known)
-    return Run(
+    return ProbeRun(
         stored["split"], stored["kind"], settings, stored.get("validated_on"), stored.get("corpus")
     ).name
 

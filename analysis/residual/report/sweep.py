@@ -41,7 +41,7 @@ def sweep_rows(
         TransformerLens name of the source site.
     floors
         Random-weight baseline of each model, by name of the model. Floors have no rows of their
-        own; see ``floors_beside``.
+        own; see ``assign_floors``.
 
     Returns
     -------

@@ -26,9 +26,9 @@ __all__ = [
     "Kind",
     "Size",
     "Verdict",
+    "detectable_size",
     "headline",
     "judge",
-    "size_to_tell",
 ]
 
 AGAINST: dict[str, str] = {
@@ -168,7 +168,7 @@ def judge(
     scored = f"the mean balanced accuracy of residual features is {_direction(found.mean)} ({_evidence(found)}"
     if reason := unfit or _documents_missing(found):
         return Verdict("cannot tell", found.other, f"Cannot tell: {reason}. Here {scored}).")
-    size = size_to_tell(found, margin=margin)
+    size = detectable_size(found, margin=margin)
     than = AGAINST.get(found.other, f"the control {found.other!r}")
     clause = "this sample is too small to tell whether residual features are harder to predict"
     kind: Kind = "cannot tell"
@@ -209,7 +209,7 @@ def _documents_missing(found: Difference) -> str:
     return ""
 
 
-def size_to_tell(found: Difference, *, margin: float = MARGIN) -> Size:
+def detectable_size(found: Difference, *, margin: float = MARGIN) -> Size:
     """Return the sample size that detects a difference as large as the margin with 80% power.
 
     The search uses the observed variances among seeds, documents and draws, with the degrees of

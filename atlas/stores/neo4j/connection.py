@@ -29,7 +29,7 @@ from atlas.errors import (
     AtlasError,
     BadInput,
     Locked,
-    OutOfRoom,
+    OutOfSpace,
     QueryFailed,
     StoreDenied,
     StoreError,
@@ -223,7 +223,7 @@ class Bolt:
             record = session.run(cypher, _with_short_repr(params)).single(strict=False)
             return record[0] if record else None
 
-    def together(self, work: Callable[[neo4j.Transaction], T]) -> T:
+    def transact(self, work: Callable[[neo4j.Transaction], T]) -> T:
         """Run several statements in one transaction, which is rolled back if one raises."""
         with (
             self._translated(),
@@ -350,7 +350,7 @@ class Bolt:
         if _is_timeout(error) and timeout is not None:
             return QueryFailed(too_slow(timeout))
         if "OutOfMemory" in code or "MemoryPool" in code:
-            return OutOfRoom(
+            return OutOfSpace(
                 f"{self.url} ran out of memory ({message}); request less data, or increase the heap of the "
                 "server."
             )

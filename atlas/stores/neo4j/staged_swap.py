@@ -84,7 +84,7 @@ class Generations:
         self._slices = Slices(graph)
         self._shown: dict[str, str] = {}  # up-to-date SAEs -> their generation
 
-    def keep(self, names: Sequence[str]) -> None:
+    def retain(self, names: Sequence[str]) -> None:
         """Record the generations of unchanged SAEs."""
         rows = self._bolt.ask(
             "MATCH (s:SAE) WHERE s.name IN $names RETURN s.name, s._generation",
@@ -110,12 +110,12 @@ class Generations:
         for edge in schema.EDGES:
             for bundle in self._slices.edges(edge, name, among=self._shown):
                 self._edges(bundle, name, new, stage)
-        self._bolt.together(lambda transaction: self._flip(transaction, name, new, count))
+        self._bolt.transact(lambda transaction: self._flip(transaction, name, new, count))
         self._shown[name] = new
 
     def hide(self, name: str) -> None:
         """Retire an SAE, so that queries no longer see it."""
-        self._bolt.together(lambda transaction: self._flip(transaction, name, None, {}))
+        self._bolt.transact(lambda transaction: self._flip(transaction, name, None, {}))
 
     def sweep(self, stage: Stage) -> None:
         """Delete every staged or retired generation, of any process.

@@ -105,7 +105,7 @@ class Neo4jStore:
                 generations.sweep(stage)
             if plan.changes:
                 shared.add(progress)
-                generations.keep(plan.keep)
+                generations.retain(plan.keep)
                 pace.skip()
             for name in plan.remove:
                 with progress.stage(f"removing {name}{pace.title}") as stage:

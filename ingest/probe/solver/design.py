@@ -12,8 +12,8 @@ from atlas.errors import BadActivations, BadInput
 
 __all__ = ["Design"]
 
-KEPT_BYTES = 2 * 2**30  # largest array on disk that is copied to the memory of a CPU
-KEPT_SHARE = 0.5  # share of the free memory of a GPU that a copy may use
+STORED_BYTES = 2 * 2**30  # largest array on disk that is copied to the memory of a CPU
+STORED_SHARE = 0.5  # share of the free memory of a GPU that a copy may use
 CHUNK_BYTES = 64 * 2**20  # read from disk at once
 
 
@@ -33,9 +33,9 @@ class Design:
         Type of the chunks.
     scale
         Number by which vectors are divided.
-    at_once
+    per_chunk
         Rows read at once; if None, the number of rows in 64 MiB.
-    keep
+    store_bytes
         Bytes that may be stored on the device; if None, 2 GiB for an array on disk, or half
         of the free memory of a GPU. An array in memory that needs no conversion is shared.
 
@@ -55,8 +55,8 @@ class Design:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         scale: float = 1.0,
-        at_once: int | None = None,
-        keep: int | None = None,
+        per_chunk: int | None = None,
+        store_bytes: int | None = None,
     ) -> None:
         if x.ndim != 2 or 0 in x.shape or not np.issubdtype(x.dtype, np.floating):
             raise BadInput(
@@ -70,10 +70,10 @@ class Design:
         self.scale = scale
         self._x = x
         self._index: NDArray[np.int64] | None = None
-        self._at_once = at_once or max(1, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
-        self._kept: torch.Tensor | None = None
+        self._per_chunk = per_chunk or max(1, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
+        self._stored: torch.Tensor | None = None
         self._repeats: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
-        self._read_all(keep)
+        self._read_all(store_bytes)
 
     @property
     def rows(self) -> int:
@@ -91,9 +91,9 @@ class Design:
         return self.dtype if self.device.type == "mps" else torch.float64
 
     @property
-    def kept(self) -> bool:
+    def is_stored(self) -> bool:
         """Whether the complete array is on the device."""
-        return self._kept is not None
+        return self._stored is not None
 
     def chunks(self, at_most: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the vectors in order, in chunks on the device.
@@ -107,9 +107,9 @@ class Design:
         ------
         The slice of rows, and its vectors (rows of the slice, width), which are read-only.
         """
-        for first in range(0, self.rows, self._at_once):
-            read = slice(first, min(first + self._at_once, self.rows))
-            vectors = self._read(read) if self._kept is None else self._kept[read]
+        for first in range(0, self.rows, self._per_chunk):
+            read = slice(first, min(first + self._per_chunk, self.rows))
+            vectors = self._read(read) if self._stored is None else self._stored[read]
             for start in range(0, len(vectors), at_most or len(vectors)):
                 part = vectors[start : start + (at_most or len(vectors))]
                 yield slice(first + start, first + start + len(part)), part
@@ -154,8 +154,8 @@ class Design:
         other.__dict__.update(self.__dict__)
         other._repeats = None
         other._index = chosen if self._index is None else self._index[chosen]
-        if self._kept is not None:
-            other._kept = self._kept[torch.from_numpy(chosen).to(self.device)]
+        if self._stored is not None:
+            other._stored = self._stored[torch.from_numpy(chosen).to(self.device)]
         return other
 
     def _read(self, rows: slice) -> torch.Tensor:
@@ -167,13 +167,13 @@ class Design:
         tensor = tensor.to(self.device, self.dtype)
         return tensor if self.scale == 1 else tensor / self.scale
 
-    def _read_all(self, keep: int | None) -> None:
+    def _read_all(self, store_bytes: int | None) -> None:
         """Check every number, and copy the array to the device if it fits."""
         nbytes = self.rows * self.width * self.dtype.itemsize
         shared = self._shares_memory()
-        kept = None
-        if not shared and nbytes <= self._room(keep):
-            kept = torch.empty(self.rows, self.width, dtype=self.dtype, device=self.device)
+        stored = None
+        if not shared and nbytes <= self._budget(store_bytes):
+            stored = torch.empty(self.rows, self.width, dtype=self.dtype, device=self.device)
         for rows, part in self.chunks():
             # The sum is cheaper to check, but may be Inf without NaN or Inf among the numbers.
             if not bool(part.sum().isfinite()) and not bool(part.isfinite().all()):
@@ -182,9 +182,9 @@ class Design:
                     f"Row {bad} of the vectors holds NaN or Inf (as {self.dtype}); expected "
                     "finite numbers. Exclude the row, or run the model in float32."
                 )
-            if kept is not None:
-                kept[rows] = part
-        self._kept = torch.from_numpy(self._x) if shared else kept
+            if stored is not None:
+                stored[rows] = part
+        self._stored = torch.from_numpy(self._x) if shared else stored
 
     def _shares_memory(self) -> bool:
         """Whether chunks can share the memory of the array."""
@@ -195,13 +195,13 @@ class Design:
             and self._x.dtype == torch.empty(0, dtype=self.dtype).numpy().dtype
         )
 
-    def _room(self, keep: int | None) -> int:
+    def _budget(self, store_bytes: int | None) -> int:
         """Return the number of bytes that may be stored on the device."""
-        if keep is not None:
-            return keep
+        if store_bytes is not None:
+            return store_bytes
         if self.device.type == "cuda":
-            return int(KEPT_SHARE * torch.cuda.mem_get_info(self.device)[0])
-        return KEPT_BYTES
+            return int(STORED_SHARE * torch.cuda.mem_get_info(self.device)[0])
+        return STORED_BYTES
 
 
 def _fit_for_torch(x: NDArray[np.floating[Any]]) -> bool:

@@ -62,10 +62,10 @@ class Search:
         """Which labels have a step below ``SHORTEST``; bool, (labels,)."""
         return self._step < SHORTEST
 
-    def keep(self, labels: Tensor) -> None:
+    def select(self, labels: Tensor) -> None:
         """Retain these labels and drop all others."""
-        self._losses = self._losses.keep(labels)
-        self._values = self._values.keep(labels)
+        self._losses = self._losses.select(labels)
+        self._values = self._values.select(labels)
         self._history = [(s[labels], y[labels], r[labels]) for s, y, r in self._history]
         for name in PER_LABEL:
             setattr(self, name, getattr(self, name)[labels])

@@ -29,7 +29,7 @@ class Values:
     gradient: Tensor
     largest: Tensor
 
-    def keep(self, labels: Tensor) -> "Values":
+    def select(self, labels: Tensor) -> "Values":
         """Return the values of a subset of labels."""
         return Values(
             self.loss[labels], self.size[labels], self.gradient[labels], self.largest[labels]
@@ -89,13 +89,13 @@ class Losses:
         means = weighted[:, :-1] / targets.total[:, None]
         return cls(design, basis, targets, penalty, means, linear)
 
-    def keep(self, labels: Tensor) -> "Losses":
+    def select(self, labels: Tensor) -> "Losses":
         """Return the losses of a subset of labels."""
         shared = len(self.means) == 1 != len(self.linear)
         return Losses(
             self.design,
             self.basis,
-            self.targets.keep(labels),
+            self.targets.select(labels),
             self.penalty[labels],
             self.means if shared else self.means[labels],
             self.linear[labels],
@@ -144,7 +144,7 @@ class Losses:
         labels = len(both)
         gradient = torch.zeros_like(both)
         curved = torch.zeros(labels, dtype=self.design.wide, device=both.device)
-        scratch = both.new_empty(3, _rows_at_once(self.design, labels), labels)
+        scratch = both.new_empty(3, _rows_per_chunk(self.design, labels), labels)
         step = _logistic if self.targets.logistic else _squared
         for rows, x in _with_ones(self.design, self.basis.mean, labels=labels):
             z = scratch[0, : len(x)]
@@ -190,14 +190,14 @@ def _squared(z: Tensor, buffer: Tensor, weight: Tensor, target: Tensor) -> tuple
 
 def _with_ones(design: Design, mean: Tensor, *, labels: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield centred vectors with a column of ones, in chunks whose margins fit in the cache."""
-    at_once = _rows_at_once(design, labels)
-    buffer = mean.new_ones(at_once, design.width + 1)
-    for rows, x in design.chunks(at_once):
+    per_chunk = _rows_per_chunk(design, labels)
+    buffer = mean.new_ones(per_chunk, design.width + 1)
+    for rows, x in design.chunks(per_chunk):
         torch.sub(x, mean, out=buffer[: len(x), :-1])
         yield rows, buffer[: len(x)]
 
 
-def _rows_at_once(design: Design, labels: int) -> int:
+def _rows_per_chunk(design: Design, labels: int) -> int:
     """Return the number of rows in a chunk."""
     numbers = SCRATCH_CPU if design.device.type == "cpu" else SCRATCH_GPU
     return min(design.rows, max(1, numbers // max(labels, design.width)))

@@ -16,7 +16,7 @@ from ingest.probe.solver.design import Design
 from ingest.probe.solver.lbfgs import HISTORY, Search
 from ingest.probe.solver.losses import SCRATCH_CPU, Losses
 from ingest.probe.solver.preconditioner import Spectrum, spectrum
-from ingest.probe.solver.targets import look
+from ingest.probe.solver.targets import read_targets
 
 __all__ = ["Link", "Solution", "bytes_needed", "margins", "solve"]
 
@@ -141,7 +141,7 @@ def solve(
     """
     weight, target = (t.to(design.device, design.dtype) for t in (weight, target))
     penalties = _penalties(penalty, target)
-    targets = look(design, weight, target, logistic=link == "logistic")
+    targets = read_targets(design, weight, target, logistic=link == "logistic")
     del weight, target  # frees their memory when copies with fewer labels replace them
     if basis is None:
         each = targets.weight @ targets.total.reciprocal()
@@ -156,7 +156,7 @@ def solve(
             break
         running = progress.to_retain()
         if running is not None:
-            search.keep(running)
+            search.select(running)
         search.advance()
     return progress.solution()
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from atlas.errors import BadInput
 from ingest.probe.solver.design import Design
 
-__all__ = ["Targets", "look", "tiny"]
+__all__ = ["Targets", "read_targets", "tiny"]
 
-AT_ONCE = 2**20  # numbers checked together
+CHUNK = 2**20  # numbers checked together
 ROUNDED = 1 + 1e-5  # largest ratio of a target to its weight
 EQUAL = 10  # units in the last place by which equal targets may differ
 
@@ -64,7 +64,7 @@ class Targets:
             target = torch.addcmul(target, weight, self.level, value=-1)
         return weight, target
 
-    def keep(self, labels: Tensor) -> "Targets":
+    def select(self, labels: Tensor) -> "Targets":
         """Return a subset of the labels."""
         shared = self.weight.shape[1] == 1 != self.target.shape[1]
         return Targets(
@@ -77,7 +77,7 @@ class Targets:
         )
 
 
-def look(design: Design, weight: Tensor, target: Tensor, *, logistic: bool) -> Targets:
+def read_targets(design: Design, weight: Tensor, target: Tensor, *, logistic: bool) -> Targets:
     """Check weights and targets, and compute their totals, means and spreads.
 
     Parameters
@@ -137,7 +137,7 @@ def _total(design: Design, weight: Tensor, target: Tensor) -> Tensor:
 
 def _parts(target: Tensor) -> Iterator[slice]:
     """Yield rows in parts, so that temporary arrays stay small."""
-    step = max(1, AT_ONCE // target.shape[1])
+    step = max(1, CHUNK // target.shape[1])
     for first in range(0, len(target), step):
         yield slice(first, min(first + step, len(target)))
 

@@ -5,12 +5,12 @@ import re
 import pytest
 
 from atlas.cli.main import command
-from atlas.errors import OutOfRoom
+from atlas.errors import OutOfSpace
 from ingest.reduce.examples import Examples
 from ingest.reduce.protocol import Plan, Sizes
 from ingest.reduce.runner import plan_all
 
-SIZES = Sizes(d_in=64, d_sae=2048, tokens=10_000, l0=5.0, vocabulary=100, codes_kept=False)
+SIZES = Sizes(d_in=64, d_sae=2048, tokens=10_000, l0=5.0, vocabulary=100, codes_stored=False)
 
 
 class Large:
@@ -19,16 +19,16 @@ class Large:
     name = "large"
 
     def plan(self, sizes, *, memory):
-        return Plan(looks=1, bytes=3 * 2**18)
+        return Plan(passes=1, bytes=3 * 2**18)
 
 
 def test_small_sizes_are_reported_in_mib():
-    with pytest.raises(OutOfRoom, match=r"large need 0\.8 MiB for 2,048 .* 0\.5 MiB are allowed"):
+    with pytest.raises(OutOfSpace, match=r"large need 0\.8 MiB for 2,048 .* 0\.5 MiB are allowed"):
         plan_all([Large()], SIZES, memory=2**19)
 
 
 def test_the_error_of_examples_advises_an_existing_option():
-    with pytest.raises(OutOfRoom) as refused:
+    with pytest.raises(OutOfSpace) as refused:
         plan_all([Examples(seed=0)], SIZES, memory=10 * 2**20)
     advised = re.findall(r"--[a-z-]+", str(refused.value))
     options = {name for option in command().commands["ingest"].params for name in option.opts}

@@ -17,8 +17,8 @@ from analysis.graph_matching import report, study
 from analysis.graph_matching.baselines import activation_scores, correlations, decoder_scores
 from analysis.graph_matching.commands import counterparts as command
 from analysis.graph_matching.documents import split
-from analysis.graph_matching.evaluate import METHODS, anchored, drawn_anchors, evaluate, mispaired
-from analysis.graph_matching.faq_baseline import beside_faq, faq
+from analysis.graph_matching.evaluate import METHODS, anchored, evaluate, mispaired, sample_anchors
+from analysis.graph_matching.faq_baseline import compare_with_faq, faq
 from analysis.graph_matching.graphs import (
     STATISTICS,
     NodeGraph,
@@ -30,7 +30,7 @@ from analysis.graph_matching.graphs import (
 )
 from analysis.graph_matching.plots import draw, draw_curve
 from analysis.graph_matching.ranks import first, rank
-from analysis.graph_matching.seeded_matching import _standing_out
+from analysis.graph_matching.seeded_matching import _distinct_best
 from analysis.graph_matching.settings import GraphMatchingSettings
 from analysis.graph_matching.stored_report import report_of, tables_of
 from analysis.graph_matching.study import find_counterparts, report_of_result
@@ -155,7 +155,7 @@ def test_indistinguishable_nodes_are_found_at_random(jumps):
         subject = shuffled(MatchedGraphs(a, b, np.column_stack([same, same])), seed=5)
         for outcome in evaluate(subject, settings, shares=()):
             assert (outcome.ranks.scores[:, 0] == 1 / nodes).all(), outcome.method
-            assert not outcome.ranks.told.any()
+            assert not outcome.ranks.informative.any()
 
 
 def test_chance_is_exact():
@@ -169,20 +169,20 @@ def test_chance_is_exact():
 def test_anchors_are_neither_queries_nor_candidates():
     subject = planted(80, noise=0.3)
     for (method, share), outcome in outcomes(subject, shares=(0.1, 0.5)).items():
-        known = drawn_anchors(subject.truth, share, seed=0)
+        known = sample_anchors(subject.truth, share, seed=0)
         assert known.sum() == outcome.anchors == round(share * 80)
         assert set(outcome.query) == set(subject.truth[~known, 0])
         assert (outcome.ranks.candidates == 80 - known.sum()).all(), method
         candidates = np.setdiff1d(subject.b.live, subject.truth[known, 1])
         assert (candidates[outcome.true] == subject.truth[~known, 1]).all()
-    few, many = (drawn_anchors(subject.truth, share, seed=0) for share in (0.1, 0.5))
+    few, many = (sample_anchors(subject.truth, share, seed=0) for share in (0.1, 0.5))
     assert (many | ~few).all()
 
 
-def test_at_least_one_pair_is_known_and_one_unknown():
+def test_at_least_one_pair_is_an_anchor_and_one_a_query():
     truth = np.column_stack([np.arange(5)] * 2)
-    assert drawn_anchors(truth, 0.001, seed=0).sum() == 1
-    assert drawn_anchors(truth, 0.999, seed=0).sum() == 4
+    assert sample_anchors(truth, 0.001, seed=0).sum() == 1
+    assert sample_anchors(truth, 0.999, seed=0).sum() == 4
 
 
 def test_wrong_partners_are_wrong(monkeypatch):
@@ -214,23 +214,23 @@ def test_wrong_partners_have_similar_frequency(monkeypatch):
     assert max(abs(of[one] - place[row]) for row, one in enumerate(seen[0][:, 1].tolist())) < 20
 
 
-def test_a_single_known_pair_is_never_paired_wrongly():
+def test_a_single_anchor_is_never_paired_wrongly():
     found = outcomes(planted(30), shares=(0.01, 0.1))
     assert ("anchors, matched", 0.01) in found
     assert ("anchors paired at random", 0.01) not in found
     assert ("anchors paired at random", 0.1) in found
 
 
-def test_pairs_that_tie_in_a_row_or_a_column_do_not_stand_out():
+def test_pairs_that_tie_in_a_row_or_a_column_are_not_distinct():
     clear = np.eye(3, dtype=np.float32)
-    assert [x.tolist() for x in _standing_out(clear, share=1, most=9)] == [[0, 1, 2], [0, 1, 2]]
+    assert [x.tolist() for x in _distinct_best(clear, share=1, most=9)] == [[0, 1, 2], [0, 1, 2]]
     row, column = clear.copy(), clear.copy()
     row[0, 1] = 0.999999  # as good as the best of row 0, by all the digits that count
     column[1, 0] = 0.999999  # of column 0
     column[1, 1] = 2
     for scores in (row, column):
-        assert 0 not in _standing_out(scores, share=1, most=9)[0]
-        assert 2 in _standing_out(scores, share=1, most=9)[0]
+        assert 0 not in _distinct_best(scores, share=1, most=9)[0]
+        assert 2 in _distinct_best(scores, share=1, most=9)[0]
 
 
 def test_walks_equal_a_brute_force():
@@ -383,12 +383,12 @@ def test_faq_finds_a_copy():
     truth = subject.truth
     found = faq(subject.a, subject.b, anchors=truth[:10])
     assert np.mean(found[truth[:, 0]] == truth[:, 1]) > 0.9
-    both = beside_faq(subject, PLAIN, share=0.25, rng=np.random.default_rng(0))
+    both = compare_with_faq(subject, PLAIN, share=0.25, rng=np.random.default_rng(0))
     assert (both.nodes, both.anchors, both.chance) == (40, 10, 1 / 30)
     assert both.faq > 0.9
     assert both.matching > 0.9
     few = replace(subject, truth=truth[:4])
-    one = beside_faq(few, PLAIN, share=0.99, rng=np.random.default_rng(0))
+    one = compare_with_faq(few, PLAIN, share=0.99, rng=np.random.default_rng(0))
     assert (one.nodes, one.anchors, one.chance) == (4, 3, 1)
 
 
@@ -411,7 +411,7 @@ def test_repeats_of_a_query_are_no_new_queries():
 
 def test_tables_are_means_over_outcomes():
     subject = planted(60, noise=0.3)
-    found = list(evaluate(subject, PLAIN, shares=(0.1,), places_at=0.1))
+    found = list(evaluate(subject, PLAIN, shares=(0.1,), first_ranks_at=0.1))
     by = {(o.method, o.share): o for o in found}
     for row in by_method(found):
         scores = by[row["method"], row["share"]].ranks.scores
@@ -422,7 +422,7 @@ def test_tables_are_means_over_outcomes():
     assert sum(row["gain"] * row["queries"] for row in rows) / 60 == pytest.approx(gain)
     assert sum(row["queries"] for row in rows) == 60
     for row in agreement(found):
-        one, two = (by[row[name], 0.1].places.toarray() for name in ("one", "two"))
+        one, two = (by[row[name], 0.1].first_ranks.toarray() for name in ("one", "two"))
         same = [float(x @ y) for x in one for y in two]
         assert row["same_first"] == pytest.approx(
             np.mean([x @ y for x, y in zip(one, two, strict=True)])

@@ -100,7 +100,7 @@ def test_a_subtraction_round_trips(tmp_path, kind):
     write_subtraction(tmp_path, less)
     loaded = read_subtraction(tmp_path, d_in=WIDTH)
     assert loaded.digest() == less.digest()
-    assert (loaded.words, dict(loaded.needs)) == (less.words, dict(less.needs))
+    assert (loaded.description, dict(loaded.needs)) == (less.description, dict(less.needs))
     assert len({KINDS[k]().digest() for k in KINDS}) == len(KINDS)
     assert read_subtraction(tmp_path / "elsewhere", d_in=WIDTH) is None
 
@@ -191,7 +191,7 @@ def test_an_ingested_sae_reads_activations_after_subtraction(tmp_path, kind):
         row += len(block)
     np.testing.assert_allclose(codes, by_hand(documents, lm, plain, less), atol=1e-4)
     rows = {r["name"]: r for r in (p.table("SAE").to_pylist()[0] for p in folder.sound().of("sae"))}
-    assert (rows["less"]["less"], rows["plain"]["less"]) == (less.words, None)
+    assert (rows["less"]["less"], rows["plain"]["less"]) == (less.description, None)
     assert rows["less"]["weights"] != rows["plain"]["weights"]
 
 

@@ -8,10 +8,10 @@ SAE has the L0 asked for and frequencies of features differ a hundredfold. Its f
 independent and its words come in any order, so nearly all pairs become edges: far more
 than of a trained SAE on real text, which ``--model``, ``--sae`` and ``--text`` measure.
 
-    python -m benchmarks.whole_ingest --shape gemma-2-2b
-    python -m benchmarks.whole_ingest --shape gemma-2-2b --layers 21 --dtype bfloat16 --device cuda
-    python -m benchmarks.whole_ingest --shape stories3m
-    python -m benchmarks.whole_ingest --model FOLDER --sae FOLDER --text FILE --tokens 100000
+    python -m benchmarks.full_ingest --shape gemma-2-2b
+    python -m benchmarks.full_ingest --shape gemma-2-2b --layers 21 --dtype bfloat16 --device cuda
+    python -m benchmarks.full_ingest --shape stories3m
+    python -m benchmarks.full_ingest --model FOLDER --sae FOLDER --text FILE --tokens 100000
 """
 
 import argparse
@@ -119,15 +119,15 @@ def random_sae(shape: Shape, model: LanguageModel, batches: list[Batch]) -> Auto
     return open_sae(sae.eval(), name="random").to(model.device)
 
 
-def given(asked: argparse.Namespace) -> tuple[LanguageModel, Autoencoder, list[str]]:
+def given(args: argparse.Namespace) -> tuple[LanguageModel, Autoencoder, list[str]]:
     """Return the model, the SAE and the first documents of the text that were named."""
-    sae = open_sae(asked.sae)
-    model = open_model(asked.model, hooks=[sae.info.hook], dtype=asked.dtype, device=asked.device)
+    sae = open_sae(args.sae)
+    model = open_model(args.model, hooks=[sae.info.hook], dtype=args.dtype, device=args.device)
     texts, tokens = [], 0
-    for text in open_texts(asked.text).documents:
+    for text in open_texts(args.text).documents:
         texts.append(text)
         tokens += len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
-        if tokens >= (asked.tokens or 100_000):
+        if tokens >= (args.tokens or 100_000):
             break
     return model, sae, texts
 
@@ -174,24 +174,24 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="Instead of the shape's own number.")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    if len({bool(x) for x in (asked.model, asked.sae, asked.text)}) > 1:
+    args = parser.parse_args()
+    if len({bool(x) for x in (args.model, args.sae, args.text)}) > 1:
         parser.error("--model, --sae and --text go together.")
-    shape = SHAPES[asked.shape]
-    if asked.tokens:
-        shape = replace(shape, tokens=asked.tokens)
-    if asked.layers:
+    shape = SHAPES[args.shape]
+    if args.tokens:
+        shape = replace(shape, tokens=args.tokens)
+    if args.layers:
         shape = replace(
             shape,
-            config=shape.config | {"num_hidden_layers": asked.layers},
-            hook=f"blocks.{asked.layers - 1}.hook_resid_post",
+            config=shape.config | {"num_hidden_layers": args.layers},
+            hook=f"blocks.{args.layers - 1}.hook_resid_post",
         )
-    if asked.model:
-        model, sae, texts = given(asked)
+    if args.model:
+        model, sae, texts = given(args)
         context = sae.info.context_size or shape.context
     else:
         model, sae, texts = (
-            random_model(shape, asked.dtype, device=asked.device),
+            random_model(shape, args.dtype, device=args.device),
             None,
             random_text(shape),
         )
@@ -200,16 +200,16 @@ def main() -> None:
     documents = [Document(i, text) for i, text in enumerate(texts)]
     batches = list(
         tokenize(
-            documents, model.tokenizer, settings=contexts, batch_tokens=asked.batch_tokens
+            documents, model.tokenizer, settings=contexts, batch_tokens=args.batch_tokens
         ).batches
     )
-    sae = sae.to(asked.device) if sae else random_sae(shape, model, batches)
-    whole(model, sae, texts[:8], asked.batch_tokens)  # compiles what is compiled once on a machine
-    seconds, bare, edges, l0 = whole(model, sae, texts, asked.batch_tokens)
+    sae = sae.to(args.device) if sae else random_sae(shape, model, batches)
+    whole(model, sae, texts[:8], args.batch_tokens)  # compiles what is compiled once on a machine
+    seconds, bare, edges, l0 = whole(model, sae, texts, args.batch_tokens)
     tokens = int(sum(np.count_nonzero(b.keep) for b in batches))
     ratio = (seconds / bare).tolist()
     result = {
-        "shape": asked.model or asked.shape, "device": asked.device, "dtype": asked.dtype,
+        "shape": args.model or args.shape, "device": args.device, "dtype": args.dtype,
         "tokens": tokens, "d_sae": sae.info.d_sae, "edges": edges,
         "l0": round(l0, 1),
         "bare_us_per_token": round(float(1e6 * bare[0] / tokens), 1),
@@ -217,7 +217,7 @@ def main() -> None:
         "ingest_tokens_per_second": round(tokens / seconds[0]),
         "ratio": round(ratio[0], 3), "ratio_of_processor_time": round(ratio[1], 3),
     }  # fmt: skip
-    if asked.json:
+    if args.json:
         print(json.dumps(result))
     else:
         for key, value in result.items():

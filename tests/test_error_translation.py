@@ -6,7 +6,7 @@ import pytest
 import torch
 from huggingface_hub import errors as hub
 
-from atlas.errors import BadInput, Missing, OutOfRoom, UnknownName
+from atlas.errors import BadInput, Missing, OutOfSpace, UnknownName
 from ingest.error_translation import memory_errors, reached
 
 
@@ -59,12 +59,12 @@ def test_other_errors_are_bad_input() -> None:
 
 
 def test_full_disk_and_full_memory() -> None:
-    with pytest.raises(OutOfRoom, match="disk is full"), reached("model", "b", repo="a/b"):
+    with pytest.raises(OutOfSpace, match="disk is full"), reached("model", "b", repo="a/b"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OutOfRoom, match="for the model 'b'"), reached("model", "b"):
+    with pytest.raises(OutOfSpace, match="for the model 'b'"), reached("model", "b"):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
     for message in ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory"):
-        with pytest.raises(OutOfRoom), memory_errors("a batch"):
+        with pytest.raises(OutOfSpace), memory_errors("a batch"):
             raise RuntimeError(message)
     with pytest.raises(RuntimeError, match="shapes"), memory_errors("a batch"):
         raise RuntimeError("shapes cannot be multiplied")
