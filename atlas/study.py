@@ -98,6 +98,8 @@ class Found:
     sources: Mapping[str, Any] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
+    made_from: tuple[str, ...] = ()
+    """Keys of parts that the task itself wrote; the result is stale once one changes."""
 
 
 class TaskContext:
@@ -179,6 +181,9 @@ class Study(ABC):
     Results cannot be stored on a server, in a folder that another process writes, and in a
     read-only folder.
     """
+
+    resumes: ClassVar[bool] = False
+    """Whether ``run`` skips the steps that are stored, so that it also runs for a stored part."""
 
     codes_removable: ClassVar[bool] = False
     """Whether a part that records ``codes: true`` stays current after the codes are removed."""

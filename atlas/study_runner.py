@@ -22,7 +22,7 @@ from atlas.temp_storage import scratch
 if TYPE_CHECKING:
     from atlas.api import Atlas
 
-__all__ = ["computed", "run_study"]
+__all__ = ["computed", "run_locked", "run_study"]
 
 #: Seconds between two reports of how many tasks are done.
 _SILENCE = 10.0
@@ -75,16 +75,62 @@ def run_study(
         If another process writes into the folder, unless the part is optional.
     """
     with _workplace(study, atlas, progress) as at:
-        tasks = _tasks(study, at, saes)
-        parts = {t.name: _stored(study, t, at, replace=replace, reuse=reuse) for t in tasks}
-        missing = [task for task in tasks if parts[task.name] is None]
-        study.check(missing, at)
-        todo = study.groups(missing)
-        if todo and at.obstacle is not None:
-            progress.report(f"{at.obstacle}, so the results are not stored.")
-        for task, found in computed(study, todo, at, workers=workers, ray=ray):
-            parts[task.name] = _part(study, task, found, at)
+        return _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
+
+
+def run_locked(
+    study: Study,
+    folder: Folder,
+    saes: Sequence[str] | None = None,
+    *,
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> Results:
+    """Run a study in a folder whose write lock is held, such as within another study.
+
+    Parameters
+    ----------
+    study
+        The study.
+    folder
+        The folder of the atlas; the caller holds its lock.
+    saes, replace, progress
+        See ``run_study``.
+
+    Returns
+    -------
+    A result for each task.
+    """
+    with scratch(folder, _scratch_name(study)) as room:
+        at = TaskContext(folder, folder.sound(), room, progress)
+        return _run(study, at, saes, replace=replace)
+
+
+def _run(
+    study: Study,
+    at: TaskContext,
+    saes: Sequence[str] | None,
+    *,
+    replace: bool = False,
+    reuse: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+) -> Results:
+    tasks = _tasks(study, at, saes)
+    parts = {t.name: _stored(study, t, at, replace=replace, reuse=reuse) for t in tasks}
+    missing = [task for task in tasks if parts[task.name] is None]
+    study.check(missing, at)
+    todo = study.groups(missing)
+    if todo and at.obstacle is not None:
+        at.progress.report(f"{at.obstacle}, so the results are not stored.")
+    for task, found in computed(study, todo, at, workers=workers, ray=ray):
+        parts[task.name] = _part(study, task, found, at)
     return Results([study.result(part) for part in parts.values() if part is not None])
+
+
+def _scratch_name(study: Study) -> str:
+    """Return the name of a scratch folder, which differs from those of the views ``graph-*``."""
+    return f"study-{study.kind}"
 
 
 def computed(
@@ -183,7 +229,7 @@ def _workplace(
         obstacle = None
         try:
             folder = stack.enter_context(study.opening(path))
-            room = stack.enter_context(scratch(folder, study.kind))
+            room = stack.enter_context(scratch(folder, _scratch_name(study)))
         except (Locked, OSError) as error:
             if not study.optional_part:
                 raise
@@ -213,7 +259,7 @@ def _stored(
 ) -> Part | None:
     """Return the stored part of a task; None if it must be computed."""
     part = at.sound.parts.get(f"{study.kind}/{task.name}")
-    if part is None or replace or part.manifest.version != study.version:
+    if part is None or replace or study.resumes or part.manifest.version != study.version:
         return None
     stored = f"The {study.kind} of {task.title} is already stored with"
     if study.is_current(part, task):
@@ -226,6 +272,7 @@ def _stored(
 
 def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:
     """Store the result of a task as a part; in memory only if it cannot be written."""
+    inputs = at.folder.sound().parts if found.made_from else at.sound.parts
     manifest = Manifest(
         kind=study.kind,
         name=task.name,
@@ -235,7 +282,7 @@ def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:
         seed=found.seed if found.seed is not None else getattr(task.settings, "seed", None),
         sources=found.sources,
         dtypes=found.dtypes,
-        made_from={key: at.sound.parts[key].manifest.hash for key in task.made_from},
+        made_from={key: inputs[key].manifest.hash for key in (*task.made_from, *found.made_from)},
     )
     if at.obstacle is not None:
         return unwritten_part(manifest, found.tables)

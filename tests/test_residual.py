@@ -28,6 +28,7 @@ from atlas.api import Atlas
 from atlas.errors import BadActivations, BadInput, RequestError, UnknownName
 from atlas.folder import Folder
 from atlas.progress import SILENT
+from atlas.results import Result
 from ingest.demo.build import demo_text
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
@@ -559,6 +560,24 @@ def test_a_study_stores_saes_probes_matches_and_its_part(whole, lm):
     assert columns == {frozenset(arms[0]) | {"fvu", "l0", "dead_share"}}
 
 
+def test_the_result_shows_the_stored_probes_and_matches(whole):
+    path, found = whole
+    sound = Folder.open(path).sound()
+    assert isinstance(found, Result)
+    assert [row["sae"] for row in found["probes"]] == [row["sae"] for row in found["arms"]]
+    for row in found["probes"]:
+        name = next(k for k in sound.parts if k.startswith(f"probe/{row['sae']}@{SOURCE}@"))
+        scores = sound.parts[name].table("PREDICTED_FROM")["balanced_accuracy"].drop_null()
+        assert row["balanced_accuracy"] == pytest.approx(np.mean(scores.to_pylist()))
+    assert {f"match/{m['a']}+{m['b']}" for m in found["matches"]} == {
+        key for key in sound.parts if key.startswith("match/")
+    }
+    baseline = next(r for r in found["probes"] if "baseline" in r["sae"])["balanced_accuracy"]
+    assert f"{baseline:.3f} for baseline" in found.verdict[0]
+    assert found.table("arms").num_rows == len(found["arms"]) == 5
+    assert found.to_pandas("split")["documents"].sum() == 130
+
+
 def test_an_sae_of_a_study_can_be_ingested_into_another_atlas(whole, tmp_path, lm):
     from ingest.forward.run import ingest
 
@@ -570,16 +589,12 @@ def test_an_sae_of_a_study_can_be_ingested_into_another_atlas(whole, tmp_path, l
     assert (row["weights"], row["less"]) == (there["weights"], there["less"])
 
 
-class Stop(Exception):
-    """Stands for Ctrl-C."""
-
-
 def weights(path):
     return {f.relative_to(path): load_file(f) for f in sorted(path.glob("saes/*/*.safetensors"))}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", ["_fit", "write_sae", "ingest", "probe_saes"])
+@pytest.mark.parametrize("at", ["_fit", "write_sae", "ingest_locked", "run_locked"])
 def test_an_interrupted_study_resumes_with_the_same_result(
     whole, tmp_path, lm, documents, monkeypatch, at
 ):
@@ -607,7 +622,7 @@ def test_an_interrupted_study_resumes_with_the_same_result(
 
     monkeypatch.setattr(train_arms, "train", counting)
     study(again, lm, documents)
-    left_to_train = {"_fit": 5, "write_sae": 3, "ingest": 0, "probe_saes": 0}[at]
+    left_to_train = {"_fit": 5, "write_sae": 3, "ingest_locked": 0, "run_locked": 0}[at]
     assert len(begun) == len(set(begun)) == left_to_train
     made, wanted = weights(again), weights(path)
     assert set(made) == set(wanted)

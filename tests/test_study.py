@@ -13,7 +13,7 @@ from atlas.parts import Manifest, write_part
 from atlas.results import Result, Results
 from atlas.settings import check_settings, setting
 from atlas.study import Found, Study, Task, check_saes, usable_saes
-from atlas.study_runner import run_study
+from atlas.study_runner import run_locked, run_study
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,46 @@ def test_missing_names_and_inputs_are_one_sentence(path):
     folder = Folder.open(path)
     with folder.writing(), pytest.raises(Locked):
         run_study(CountStudy(), path)
+
+
+@dataclass(frozen=True)
+class TwiceStudy(CountStudy):
+    """Counts within another study, and refers to the part that this writes."""
+
+    kind: ClassVar[str] = "twice"
+    resumes: ClassVar[bool] = True
+
+    def run(self, task, at):
+        (one,) = run_locked(CountStudy(), at.folder, task.saes, progress=at.progress)
+        assert at.scratch.is_dir()
+        table = pa.table({"letters": [2 * one["letters"]]})
+        return Found([("letters", table)], made_from=(f"count/{task.name}",))
+
+
+def test_a_study_runs_another_study_under_one_lock(path):
+    folder = Folder.open(path)
+    (result,) = run_study(TwiceStudy(), path, ["ab"])
+    assert result["letters"] == 4
+    parts = folder.sound().parts
+    assert parts["twice/ab"].manifest.made_from == {
+        key: parts[key].manifest.hash for key in ("sae/ab", "tokens/ab", "count/ab")
+    }
+    recorded = RecordingProgress()
+    (again,) = run_study(TwiceStudy(), path, ["ab"], progress=recorded)
+    assert dict(again) == dict(result)
+    assert recorded.messages == ["The count of ab is already stored with the same settings."]
+    run_study(CountStudy(CountSettings(3)), path, ["ab"])
+    assert "twice/ab" in folder.sound().stale
+
+
+def test_a_run_removes_its_scratch_folder_but_no_view(path):
+    class GraphStudy(CountStudy):
+        kind: ClassVar[str] = "graph"
+
+    view = Folder.open(path).cache / "graph-0123456789abcdef.kuzu"
+    view.mkdir(parents=True)
+    run_study(GraphStudy(), path, ["a"])
+    assert list(view.parent.iterdir()) == [view]
 
 
 def test_workers_give_the_same_parts(path, tmp_path):

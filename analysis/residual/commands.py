@@ -11,6 +11,7 @@ from atlas.cli.output import echo, emit, make_progress, print_table, shared_opti
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
+    from atlas.results import Result
     from ingest.text.atlas_corpus import Text
 
 __all__ = ["residual"]
@@ -68,10 +69,12 @@ def residual(
         match=MATCH if matched else None, replace=replace,
         progress=make_progress(quiet=quiet),
     )  # fmt: skip
-    emit(found, as_json=as_json, show=lambda: _show(found))
+    emit(found.summary, as_json=as_json, show=lambda: _show(found))
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: "Result") -> None:
+    for sentence in found.verdict:
+        echo(sentence)
     scores = {row["sae"]: row for row in found["probes"]}
     rows = [
         {

@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.residual.part import write_study
-from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, all_arms
-from atlas.atomic_files import discard
-from ingest.forward.run import ingest
-from ingest.match.study import match_saes
-from ingest.probe.study import probe_saes
+from atlas.study_runner import run_locked
+from ingest.forward.run import ingest_locked
+from ingest.match.study import MatchStudy
+from ingest.probe.study import ProbeStudy
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 
-__all__ = ["after", "all_pairs", "measure"]
+__all__ = ["after", "all_pairs", "evaluate"]
 
 #: Baselines that are matched across seeds.
 CROSSED = 3
@@ -31,33 +29,27 @@ def after(study: StudyContext) -> str:
     )
 
 
-def measure(
-    study: StudyContext, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
-) -> dict[str, Any]:
-    """Ingest, probe and match all SAEs, and write the study's part."""
-    path, model = study.folder.path, study.reader.model
+def evaluate(study: StudyContext, trained: Mapping[str, tuple[Arm, Facts]]) -> None:
+    """Ingest, probe and match all SAEs of a study, in a folder whose write lock is held."""
+    folder, model, progress = study.folder, study.reader.model, study.progress
     opened = [open_sae(study.sae_folder(arm), name=name) for name, (arm, _) in trained.items()]
-    ingest(
-        path, saes=opened, model=model, match=None, replace=_stale(study, opened),
-        settings=Settings(device=study.device, batch_tokens=study.settings.batch_tokens),
-        progress=study.progress,
-    ).close()  # fmt: skip
-    probes = probe_saes(
-        path, list(trained), sites=[study.settings.source], settings=study.probe, model=model,
-        device=study.device, replace=study.replace, progress=study.progress,
-    )  # fmt: skip
-    matches: list[Any] = []
+    settings = Settings(device=study.device, batch_tokens=study.settings.batch_tokens)
+    ingest_locked(
+        folder,
+        saes=opened,
+        model=model,
+        settings=settings,
+        replace=_stale(study, opened),
+        progress=progress,
+    )
+    probes = ProbeStudy(study.probe, (study.settings.source,), model=model, device=study.device)
+    run_locked(probes, folder, list(trained), replace=study.replace, progress=progress)
     if study.match is not None:
         pairs = all_pairs(trained)
-        study.progress.report(_of_pairs(pairs, trained))
+        progress.report(_of_pairs(pairs, trained))
+        matches = MatchStudy(study.match, opened=tuple(opened))
         for pair in pairs:
-            matches += match_saes(
-                path, pair, settings=study.match, opened=opened, progress=study.progress
-            )
-    with study.folder.writing():
-        rows = write_study(study, divided, trained)
-    discard(study.scratch)
-    return {"study": study.name, "arms": rows, "probes": probes, "matches": matches}
+            run_locked(matches, folder, pair, progress=progress)
 
 
 def _stale(study: StudyContext, opened: Sequence[Any]) -> bool:

@@ -1,22 +1,32 @@
-"""Write the part of a residual study: settings, origins, SAEs, and the split of documents."""
+"""The part of a residual study: origins, SAEs, the split of documents, and the result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from analysis.residual.evaluate import all_pairs
 from analysis.residual.settings import DEMO_TEXT
 from analysis.residual.split import ROLES, Divided, Role
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts
-from atlas.parts import Manifest, write_part
+from atlas.folder import Folder, Sound
+from atlas.parts import Part
+from atlas.results import Result, Results
+from atlas.settings import read_settings
+from atlas.study import Found
 from ingest.demo.build import demo_text
+from ingest.match.settings import MatchSettings
+from ingest.match.study import MatchStudy, match_name
+from ingest.probe.settings import ProbeSettings
+from ingest.probe.study import stored_probes
 from ingest.text.atlas_corpus import Text
 from ingest.text.corpus import Corpus, CorpusInfo
 
-__all__ = ["STUDY", "text_settings", "write_study"]
+__all__ = ["STUDY", "VERSION", "found_of", "result_of", "text_settings"]
 
 STUDY = "residual"
 """Kind of the part of a residual study."""
@@ -26,51 +36,110 @@ STUDY = "residual"
 VERSION = 3
 
 
-def write_study(
+def found_of(
     study: StudyContext, divided: Divided, trained: Mapping[str, tuple[Arm, Facts]]
-) -> list[dict[str, Any]]:
-    """Write the study's part, and return the rows of its table of SAEs with their measurements."""
+) -> Found:
+    """Return the tables of a study's part, with the origins of its SAEs."""
     parts = study.folder.sound().parts
-    manifests = {name: parts[f"sae/{name}"].manifest for name in trained}
     arms = [
-        {"sae": name, "arm": arm.name, "seed": arm.seed, "draw": arm.draw, "k": study.settings.k,
-         **asdict(facts)}
+        {
+            "sae": name,
+            "arm": arm.name,
+            "seed": arm.seed,
+            "draw": arm.draw,
+            "k": study.settings.k,
+            **asdict(facts),
+        }
         for name, (arm, facts) in trained.items()
-    ]  # fmt: skip
-    model = study.reader.model
-    settings = asdict(study.settings) | {
-        "probe": asdict(study.probe),
-        "match": None if study.match is None else asdict(study.match),
-        "model": model.name,
-        "contexts": asdict(study.reader.contexts),
-        "device": study.device,
-    }
-    manifest = Manifest(
-        kind=STUDY,
-        name=study.name,
-        version=VERSION,
-        saes=tuple(trained),
-        settings=settings,
-        seed=study.settings.split_seed,
-        sources={
-            "model": {"name": model.name, "source": model.source, "revision": model.revision,
-                      "weights": model.weights,
-                      "parameters": list(model.parameters([study.reader.source, study.reader.target]))},
-            "text": text_settings(study.text),
-            **{role: {"corpus": info.id, "source": info.source}
-               for role, info in _infos(study, divided).items()},
-            "left_out": {"documents in the atlas already": divided.left_out},
-            "token_means": {"shrunk": next(
-                (f.shrunk for arm, f in trained.values() if arm.name == "token-means"), None
-            )},
+    ]
+    reader, model = study.reader, study.reader.model
+    shrunk = [f.shrunk for arm, f in trained.values() if arm.name == "token-means"]
+    sources: dict[str, Any] = {
+        "model": {
+            "name": model.name,
+            "source": model.source,
+            "revision": model.revision,
+            "weights": model.weights,
+            "parameters": list(model.parameters([reader.source, reader.target])),
         },
-        dtypes={"model": model.dtype, "sae": "float32", "device": model.device.type},
-        made_from={m.key: m.hash for m in manifests.values()},
-    )  # fmt: skip
+        "text": text_settings(study.text),
+        **{
+            role: {"corpus": info.id, "source": info.source}
+            for role, info in _infos(study, divided).items()
+        },
+        "left_out": {"documents in the atlas already": divided.left_out},
+        "token_means": {"shrunk": next(iter(shrunk), None)},
+    }
     counted = parts[f"statistics/{next(iter(trained))}"].table("SAE")["tokens"][0].as_py()
-    tables = [("arms", _arms_table(arms)), ("split", _split_table(study, divided, counted))]
-    write_part(study.folder.part(STUDY, study.name), manifest, tables)
-    return [row | _measured(parts, row["sae"]) for row in arms]
+    return Found(
+        [("arms", _arms_table(arms)), ("split", _split_table(study, divided, counted))],
+        sources=sources,
+        dtypes={"model": model.dtype, "sae": "float32", "device": model.device.type},
+        seed=study.settings.split_seed,
+        made_from=tuple(f"sae/{name}" for name in trained),
+    )
+
+
+def result_of(part: Part) -> Result:
+    """Return the result of a stored study, with the stored probes and matches of its SAEs.
+
+    Parameters
+    ----------
+    part
+        The part of the study, in the folder of its atlas.
+    """
+    stored = part.manifest.settings
+    sound = Folder.open(part.folder.parents[2]).sound()
+    arms = [row | _measured(sound.parts, row["sae"]) for row in part.table("arms").to_pylist()]
+    probes = stored_probes(
+        sound,
+        part.manifest.saes,
+        site=stored["source"],
+        settings=read_settings(ProbeSettings, stored["probe"]),
+    )
+    summary = {
+        "study": part.manifest.name,
+        "arms": arms,
+        "probes": probes.rows,
+        "matches": _matches(sound, arms, stored["match"]).rows,
+    }
+    return Result(
+        STUDY,
+        part.manifest.name,
+        summary,
+        verdict=_verdict(summary, stored["source"]),
+        tables=(part.manifest.tables, part.table),
+    )
+
+
+def _matches(
+    sound: Sound, arms: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None
+) -> Results:
+    """Return the stored matches of a study; none if its SAEs were not matched."""
+    if settings is None:
+        return Results()
+    by_name: dict[str, tuple[Arm, Facts | None]] = {
+        row["sae"]: (Arm(row["arm"], row["seed"], row["draw"]), None) for row in arms
+    }
+    study = MatchStudy(read_settings(MatchSettings, settings))
+    keys = (f"match/{match_name(a, b)}" for a, b in all_pairs(by_name))
+    return Results(study.result(sound.parts[key]) for key in keys if key in sound.parts)
+
+
+def _verdict(summary: Mapping[str, Any], source: str) -> list[str]:
+    """State the mean balanced accuracy of the probes of each arm."""
+    arm_of = {row["sae"]: row["arm"] for row in summary["arms"]}
+    scores: dict[str, list[float]] = {}
+    for row in summary["probes"]:
+        if row["balanced_accuracy"] is not None:
+            scores.setdefault(arm_of[row["sae"]], []).append(row["balanced_accuracy"])
+    if not scores:
+        return [f"{summary['study']}: no feature could be probed from {source}."]
+    means = ", ".join(f"{np.mean(values):.3f} for {arm}" for arm, values in scores.items())
+    return [
+        f"{summary['study']}: mean balanced accuracy of probes from {source} is {means}. "
+        "`atlas report geometry` tests the differences."
+    ]
 
 
 def text_settings(text: Text) -> dict[str, Any]:

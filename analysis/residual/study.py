@@ -1,25 +1,33 @@
-"""Run a residual study from texts to parts: fit, train, ingest, probe and match.
+"""Residual studies from texts to parts: fit, train, ingest, probe and match.
 
 Finished steps are stored: the split of documents, activations, each trained SAE, and the
 results of ingesting, probing and matching. After an interruption, the same command resumes
 there, with the same result.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from analysis.residual.activations import Reader
-from analysis.residual.evaluate import after, measure
+from analysis.residual.evaluate import after, evaluate
+from analysis.residual.part import STUDY, VERSION, found_of, result_of
 from analysis.residual.settings import MATCH, PROBE, ResidualSettings
 from analysis.residual.split import Divided, divide
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import all_arms
 from analysis.residual.train_arms import train_all
+from atlas.atomic_files import discard
 from atlas.errors import BadInput, Mismatch
+from atlas.folder import Folder
+from atlas.parts import Part
 from atlas.progress import SILENT, Progress
+from atlas.results import Result
+from atlas.study import Found, Study, Task, TaskContext
+from atlas.study_runner import run_study
 from ingest.forward.part_writer import check_model
 from ingest.match.settings import MatchSettings
 from ingest.model.language_model import LanguageModel, open_model
@@ -33,7 +41,7 @@ from ingest.text.tokenization import ContextSettings, check_tokenizer, token_cou
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["residual_study"]
+__all__ = ["ResidualStudy", "residual_study"]
 
 #: Default length of contexts.
 CONTEXT = 256
@@ -52,7 +60,7 @@ def residual_study(
     match: MatchSettings | None = MATCH,
     replace: bool = False,
     progress: Progress = SILENT,
-) -> dict[str, Any]:
+) -> Result:
     """Train SAEs on a site, on the residual of a map from another site, and on controls; evaluate all.
 
     Parameters
@@ -60,13 +68,62 @@ def residual_study(
     atlas
         The folder of the atlas; a new one is created if it does not exist. If the atlas has a
         corpus, the SAEs are evaluated on it.
+    model, text, settings, tokenizer, device, name, probe, match
+        See ``ResidualStudy``.
+    replace
+        Replace a study of this name that has other settings.
+    progress
+        Receives the progress.
+
+    Returns
+    -------
+    A result with ``study`` (its name), ``arms`` (the rows of that table, with FVU, L0 and share
+    of dead features), ``probes`` and ``matches`` (rows of the results of ``probe_saes`` and
+    ``match_saes``).
+
+    Raises
+    ------
+    AtlasError
+        A subclass of it from ``atlas.errors``; finished steps are not lost.
+
+    Examples
+    --------
+    >>> from analysis import ResidualSettings, residual_study             # doctest: +SKIP
+    >>> settings = ResidualSettings("hook_embed", "blocks.1.hook_resid_post")
+    >>> residual_study("x.atlas", model="tiny-a", text="stories.jsonl",   # doctest: +SKIP
+    ...                settings=settings)
+    """
+    study = ResidualStudy(
+        settings,
+        model=model,
+        text=text,
+        tokenizer=tokenizer,
+        device=device,
+        name=name,
+        probe=probe,
+        match=match,
+        replace=replace,
+    )
+    (result,) = run_study(study, atlas, replace=replace, progress=progress)
+    return result
+
+
+@dataclass(eq=False)
+class ResidualStudy(Study):
+    """Train SAEs on a site, on the residual of a map from another site, and on controls.
+
+    The study has one task. Its SAEs are trained, ingested, probed from the source and matched;
+    each step is stored.
+
+    Parameters
+    ----------
+    settings
+        Sites, sizes, shares, seeds.
     model, tokenizer
         The model, by name, folder or in memory; the tokenizer of a model in memory.
     text
         The text, whose documents are split for the map, for training, and for the corpus of a
         new atlas.
-    settings
-        Sites, sizes, shares, seeds.
     device
         Device of the computation.
     name
@@ -78,46 +135,95 @@ def residual_study(
         for no matches.
     replace
         Replace a study of this name that has other settings.
-    progress
-        Receives the progress.
-
-    Returns
-    -------
-    dict
-        ``study`` (its name), ``arms`` (the rows of that table, with FVU, L0 and share of dead
-        features), ``probes`` and ``matches`` (results of ``probe_saes`` and ``match_saes``).
-
-    Raises
-    ------
-    AtlasError
-        A subclass of it from ``atlas.errors``; finished steps are not lost.
     """
-    reader = _reader(model, tokenizer, settings, device)
-    study_name = name or _default_name(reader)
-    if study_name != slug(study_name):
-        raise BadInput(
-            f"The name of the study is {study_name!r}; expected lower-case letters, digits, '.', '_' and '-', such "
-            f"as {slug(study_name) or 'my-study'!r}."
+
+    kind: ClassVar[str] = STUDY
+    version: ClassVar[int] = VERSION
+    resumes: ClassVar[bool] = True
+
+    settings: ResidualSettings
+    _: KW_ONLY
+    model: Any
+    text: Any
+    tokenizer: object | None = None
+    device: str = "auto"
+    name: str | None = None
+    probe: ProbeSettings = PROBE
+    match: MatchSettings | None = MATCH
+    replace: bool = False
+    _divided: Divided = field(init=False, repr=False)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The model and the sites that are read."""
+        return _reader(self.model, self.tokenizer, self.settings, self.device)
+
+    @contextmanager
+    def opening(self, path: Path) -> Iterator[Folder]:
+        """Open the atlas, or create one; the model and the name are checked first."""
+        self._context_name()
+        with beginning(path) as folder:
+            yield folder
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return the only task, after the text is read and split."""
+        reader, context = self.reader, self._context(at)
+        source, target = (
+            depth(hook, model=reader.model.name, layers=reader.model.layers)
+            for hook in (reader.source, reader.target)
         )
-    source, target = (
-        depth(hook, model=reader.model.name, layers=reader.model.layers)
-        for hook in (reader.source, reader.target)
-    )
-    if source >= target:
-        progress.report(
-            f"{reader.source} is not earlier in the model than {reader.target}. A feature that is harder to predict "
-            "from this source is not thereby computed after it."
+        if source >= target:
+            at.progress.report(
+                f"{reader.source} is not earlier in the model than {reader.target}. A feature that is harder to predict "
+                "from this source is not thereby computed after it."
+            )
+        names = tuple(context.sae_name(arm) for arm in all_arms(self.settings))
+        check_model(at.folder, reader.model, besides=set(names))
+        self._divided = _divide(context)
+        recorded = {
+            "probe": asdict(self.probe),
+            "match": None if self.match is None else asdict(self.match),
+            "model": reader.model.name,
+            "contexts": asdict(reader.contexts),
+            "device": self.device,
+        }
+        return [Task(context.name, names, self.settings, recorded=recorded)]
+
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
+        """Train and evaluate the SAEs; temporary files are removed once the part is stored."""
+        (task,) = tasks
+        context = self._context(at)
+        trained = train_all(context, self._divided, after=after(context))
+        evaluate(context, trained)
+        yield task, found_of(context, self._divided, trained)
+        discard(context.scratch)
+
+    def result(self, part: Part) -> Result:
+        """Return the SAEs of the study, their probes and their matches."""
+        return result_of(part)
+
+    def _context_name(self) -> str:
+        name = self.name or _default_name(self.reader)
+        if name != slug(name):
+            raise BadInput(
+                f"The name of the study is {name!r}; expected lower-case letters, digits, '.', '_' and '-', such "
+                f"as {slug(name) or 'my-study'!r}."
+            )
+        return name
+
+    def _context(self, at: TaskContext) -> StudyContext:
+        return StudyContext(
+            at.folder,
+            self._context_name(),
+            reader=self.reader,
+            text=self.text if isinstance(self.text, Text) else Text(self.text),
+            settings=self.settings,
+            probe=self.probe,
+            match=self.match,
+            device=self.device,
+            replace=self.replace,
+            progress=at.progress,
         )
-    source_text = text if isinstance(text, Text) else Text(text)
-    with beginning(Path(atlas)) as folder:
-        study = StudyContext(
-            folder, study_name, reader=reader, text=source_text, settings=settings, probe=probe,
-            match=match, device=device, replace=replace, progress=progress,
-        )  # fmt: skip
-        check_model(folder, reader.model, besides={study.sae_name(a) for a in all_arms(settings)})
-        divided = _divide(study)
-        facts = train_all(study, divided, after=after(study))
-    return measure(study, divided, facts)
 
 
 def _reader(

@@ -37,7 +37,7 @@ from ingest.text.tokenization import token_texts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "ingest_locked"]
 
 
 def ingest(
@@ -98,20 +98,61 @@ def ingest(
                 group.model.site(site)  # reports a wrong name before the work
     request = _request(saes, model, tokenizer, settings, match=match, probe=probe, replace=replace)
     with beginning(Path(atlas)) as folder:
-        corpus = own_corpus(
-            folder, text, tokens=settings.tokens, tokenizer=groups[0].model.tokenizer,
-            model=groups[0].model.name, progress=progress,
-        )  # fmt: skip
-        for group in groups:
-            _ingest_group(
-                folder, group, corpus, settings, request=request, replace=replace, progress=progress
-            )
+        _ingest_groups(
+            folder, groups, text, settings, request=request, replace=replace, progress=progress
+        )
     if match is not None:
         _match(folder, [s for g in groups for s in g.saes], settings, match, progress)
     for group in groups if probe else ():
         _probe(folder, group, settings, sites=probe, progress=progress)
     _report_stale(folder, progress)
     return Atlas.open(folder.path, progress=progress)
+
+
+def ingest_locked(
+    folder: Folder,
+    *,
+    saes: Sequence[Autoencoder],
+    model: LanguageModel,
+    settings: Settings,
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> None:
+    """Run SAEs over the text of an atlas whose write lock is held, such as within a study.
+
+    Parameters
+    ----------
+    folder
+        The folder of the atlas; the caller holds its lock.
+    saes, model, settings, replace, progress
+        See ``ingest``. The SAEs are neither matched nor probed.
+    """
+    groups = open_groups(saes, model, tokenizer=None, settings=settings, progress=progress)
+    request = _request(saes, model, None, settings, match=None, probe=(), replace=replace)
+    _ingest_groups(
+        folder, groups, None, settings, request=request, replace=replace, progress=progress
+    )
+    _report_stale(folder, progress)
+
+
+def _ingest_groups(
+    folder: Folder,
+    groups: Sequence[Group],
+    text: "Text | str | Path | Sequence[str] | None",
+    settings: Settings,
+    *,
+    request: dict[str, Any],
+    replace: bool,
+    progress: Progress,
+) -> None:
+    corpus = own_corpus(
+        folder, text, tokens=settings.tokens, tokenizer=groups[0].model.tokenizer,
+        model=groups[0].model.name, progress=progress,
+    )  # fmt: skip
+    for group in groups:
+        _ingest_group(
+            folder, group, corpus, settings, request=request, replace=replace, progress=progress
+        )
 
 
 def _match(

@@ -34,7 +34,7 @@ from ingest.text.corpus import Corpus
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL", "VERSION", "ProbeStudy", "probe_saes"]
+__all__ = ["ALL", "VERSION", "ProbeStudy", "probe_saes", "stored_probes"]
 
 #: Increased whenever the same codes give different tables.
 VERSION = 3
@@ -202,6 +202,28 @@ class ProbeStudy(Study):
         if warning := unchecked(at.sound, opened.name):
             at.progress.report(warning)
         return opened
+
+
+def stored_probes(
+    sound: Sound, saes: Sequence[str], *, site: str, settings: ProbeSettings
+) -> Results:
+    """Return the stored results of the runs of some settings, without computation.
+
+    Parameters
+    ----------
+    sound
+        The sound parts of an atlas.
+    saes
+        Names of SAEs.
+    site
+        The probed site.
+    settings
+        Settings that name the runs.
+    """
+    study = ProbeStudy(settings, (site,))
+    names = (_part_name(sae, site, run) for sae in saes for run in _runs(settings, None))
+    parts = (sound.parts.get(f"{study.kind}/{name}") for name in names)
+    return Results(study.result(part) for part in parts if part is not None)
 
 
 def _groups(at: TaskContext, names: Sequence[str]) -> list[list[ProbedSae]]:
