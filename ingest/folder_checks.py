@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput
+from atlas.floors import ROLES
 
-__all__ = ["check_model_folder", "check_model_weights", "check_sae_folder", "read_json_object"]
+__all__ = [
+    "check_model_folder",
+    "check_model_weights",
+    "check_sae_folder",
+    "check_training_record",
+    "read_json_object",
+]
 
 LARGEST_JSON = 64 << 20
 """Largest size of a configuration in bytes; real ones have a few kilobytes."""
@@ -74,6 +81,12 @@ _METADATA: Mapping[str, Rule] = {
     "dataset_path": _TEXT,
     "model_from_pretrained_kwargs": _OBJECT,
     "sae_lens_version": _TEXT,
+}
+_TRAINING: Mapping[str, Rule] = {
+    "role": (lambda v: isinstance(v, str) and v in ROLES, f"one of {', '.join(ROLES)}"),
+    "floor_of": _TEXT,
+    "seed": _whole(-(1 << 63), (1 << 63) - 1),
+    "settings": _OBJECT,
 }
 _MODEL: Mapping[str, Rule] = {
     "model_type": _TEXT,
@@ -172,6 +185,17 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
                 f"{folder / 'activation_scaler.json'} has scaling_factor {_short(scale)}; expected a "
                 "number above 0."
             )
+
+
+def check_training_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Check the content of the ``training.json`` of an SAE.
+
+    Raises
+    ------
+    BadInput
+        If a field has the wrong type or is out of range.
+    """
+    _check(content, _TRAINING, path)
 
 
 def check_model_folder(folder: Path) -> None:

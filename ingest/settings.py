@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from atlas.floors import Role
 from atlas.settings import check_settings, documented, setting
 
 __all__ = ["Dtype", "Settings"]
@@ -44,6 +45,14 @@ class Settings:
     min_count: int = setting(
         1, "Number of tokens that must have both features among their most active ones, for a "
         "co-activation edge.", least=1,
+    )  # fmt: skip
+    role: Role | None = setting(
+        None, "Role of the SAEs: trained, or a floor whose decoder, encoder or both were never trained.",
+        shown="the one in their training.json",
+    )  # fmt: skip
+    floor_of: str | None = setting(
+        None, "Name of the trained SAE of which the SAEs are floors.", metavar="SAE",
+        shown="the one in their training.json",
     )  # fmt: skip
     workers: int = setting(
         0, "Number of Ray processes that share the shards; each loads the model and its SAEs. Results "

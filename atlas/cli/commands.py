@@ -16,11 +16,15 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.floors import role_shown
 from atlas.plugins import Room
 
 __all__ = ["ROOM"]
 
-OVERVIEW = ("sae", "model", "hook", "architecture", "d_sae", "tokens", "l0", "fvu", "dead_share")
+OVERVIEW = (
+    "sae", "role", "floor_of", "model", "hook", "architecture", "d_sae", "tokens", "l0", "fvu",
+    "dead_share",
+)  # fmt: skip
 
 
 @click.command("list")
@@ -42,7 +46,9 @@ def list_(where: str | None, as_json: bool, quiet: bool) -> None:
         alone = sorted(models - {r["model"] for r in rows})
 
         def show() -> None:
-            print_table(rows, columns=OVERVIEW)
+            shown = [{**row, "role": role_shown(row)} for row in rows]
+            unused = {c for c in ("role", "floor_of") if not any(row[c] for row in shown)}
+            print_table(shown, columns=[c for c in OVERVIEW if c not in unused])
             if not quiet and not rows:
                 echo("This atlas has no SAE; add one with `atlas ingest`.", err=True)
             if not quiet and alone:

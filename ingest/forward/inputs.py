@@ -4,6 +4,7 @@ SAEs with the same model, context and BOS form a group, which one run of the mod
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from atlas.progress import Progress
 from ingest.forward.shards import Group
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.sae.autoencoder import Autoencoder, check_fit, open_sae
-from ingest.sae.info import SaeInfo
+from ingest.sae.info import SaeInfo, slug
 from ingest.settings import Settings
 from ingest.text.tokenization import ContextSettings, check_tokenizer
 
@@ -50,6 +51,8 @@ def open_groups(
         If an SAE, its contexts or the tokenizer do not fit the model.
     """
     opened = _open_saes(saes)
+    for sae in opened:
+        sae.info = _with_role(sae.info, settings)
     models = _open_models(opened, model, tokenizer, settings)
     members: dict[tuple[object, ContextSettings], list[Autoencoder]] = {}
     for sae in opened:
@@ -88,6 +91,22 @@ def _open_sae(sae: Any) -> Autoencoder:
         if equals:
             return open_sae(source, name=name)
     return open_sae(sae)
+
+
+def _with_role(info: SaeInfo, settings: Settings) -> SaeInfo:
+    """Return the metadata of an SAE with the requested role, or else its recorded one."""
+    role, floor_of = settings.role or info.role, settings.floor_of or info.floor_of
+    if floor_of is not None and floor_of != slug(floor_of):
+        raise BadInput(
+            f"floor_of is {floor_of!r}; expected the name of an SAE in an atlas, such as "
+            f"{slug(floor_of) or 'my-sae'!r}."
+        )
+    if floor_of == info.name:
+        raise BadInput(
+            f"The SAE {info.name} is named as a floor of itself; name the trained SAE of which it is a "
+            "floor with --floor-of, or give the floor another name with --sae NAME=SOURCE."
+        )
+    return replace(info, role=role, floor_of=floor_of)
 
 
 def _open_models(

@@ -59,6 +59,8 @@ class PartWriter:
                     "weights": info.weights,
                     "hook": info.hook,
                     "model_kwargs": dict(info.model_kwargs),
+                    # Only if recorded, so that SAEs of older atlases are recognised.
+                    **{k: v for k in ("role", "floor_of") if (v := getattr(info, k)) is not None},
                 },
                 "model": {
                     "name": model.name,
@@ -162,11 +164,12 @@ class PartWriter:
             name: getattr(info, name)
             for name in (
                 "name", "source", "release", "sae_id", "architecture", "d_in", "d_sae", "seed",
-                "neuronpedia_id", "hook", "less", "dtype", "weights",
+                "neuronpedia_id", "hook", "less", "dtype", "weights", "role", "floor_of",
             )
         }  # fmt: skip
         return own | {
             "atlas": self.folder.uuid,
+            "random_model": self.group.model.random or None,
             "model": self.group.model.name,
             "context_size": contexts.context_size,
             "prepend_bos": contexts.prepend_bos,

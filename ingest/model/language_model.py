@@ -15,6 +15,7 @@ from atlas.errors import BadInput, Mismatch
 from ingest.error_translation import memory_errors
 from ingest.model.identity import Digests, blocks_read
 from ingest.model.loading import Loaded, adopt_model, fast_tokenizer, folder_of_files, load_model
+from ingest.model.random_weights import has_random_weights
 from ingest.model.sites import (
     DeepestSiteRead,
     Layout,
@@ -93,6 +94,8 @@ class LanguageModel:
         The modules of its sites.
     digests
         Its chain of digests over every parameter; ``parameters`` reads it.
+    random
+        Whether its folder is marked as one whose weights ``atlas random-weights`` drew.
     """
 
     name: str
@@ -109,6 +112,7 @@ class LanguageModel:
     base: "PreTrainedModel"
     layout: Layout
     digests: Digests
+    random: bool = False
 
     def parameters(self, hooks: Iterable[str]) -> tuple[str, ...]:
         """Return digests of all parameters that the sites depend on.
@@ -350,6 +354,7 @@ def _describe(
         base=base,
         layout=layout,
         digests=digests,
+        random=has_random_weights(folder_of_files(loaded)),
     )
 
 

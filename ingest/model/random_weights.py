@@ -4,12 +4,20 @@ from pathlib import Path
 
 import torch
 
-from atlas.atomic_files import atomic_folder
+from atlas.atomic_files import atomic_folder, write_json
 from atlas.errors import BadInput
 from ingest.error_translation import reached
 from ingest.model.loading import fast_tokenizer, locate, read_config, silenced
 
-__all__ = ["save_random_weights"]
+__all__ = ["MARK", "has_random_weights", "save_random_weights"]
+
+MARK = "random-weights.json"
+"""File that marks the folder of a model with random weights; it records the model and the seed."""
+
+
+def has_random_weights(folder: Path | None) -> bool:
+    """Return whether a folder of a model carries the mark of ``save_random_weights``."""
+    return folder is not None and (folder / MARK).is_file()
 
 
 def save_random_weights(
@@ -67,4 +75,5 @@ def save_random_weights(
     with atomic_folder(folder) as unfinished, silenced():
         drawn.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
+        write_json(unfinished / MARK, {"model": where.name, "seed": seed, "revision": revision})
     return folder

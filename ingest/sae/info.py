@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import BadInput
+from atlas.floors import Role
 
 if TYPE_CHECKING:
     from ingest.sae.loading import LoadedSae
@@ -58,6 +59,10 @@ class SaeInfo:
         Description of the subtraction applied to the activations before it reads them, if any.
     needs
         Other sites of the model that the subtraction reads, and the widths expected there.
+    role
+        How its weights were obtained, if its ``training.json`` states it; see ``atlas.floors``.
+    floor_of
+        Name of the trained SAE of which it is a floor, if any.
     """
 
     name: str
@@ -79,6 +84,8 @@ class SaeInfo:
     dataset: str | None = None
     less: str | None = None
     needs: Mapping[str, int] = field(default_factory=dict)
+    role: Role | None = None
+    floor_of: str | None = None
 
     @property
     def hooks(self) -> list[str]:
@@ -107,7 +114,7 @@ def describe(
 ) -> SaeInfo:
     """Return the metadata of a loaded SAE; the parameters and errors are those of ``open_sae``."""
     config, metadata = loaded.sae.cfg, loaded.sae.cfg.metadata
-    weights, less = _weights(loaded), loaded.less
+    weights, less, training = _weights(loaded), loaded.less, loaded.training
     atlas_name = name or slug(loaded.name) or f"{config.architecture()}-{weights[:8]}"
     if atlas_name != slug(atlas_name):
         raise BadInput(
@@ -128,7 +135,7 @@ def describe(
         architecture=config.architecture(),
         d_in=int(config.d_in),
         d_sae=int(config.d_sae),
-        seed=metadata.seed,
+        seed=training.seed if metadata.seed is None and training else metadata.seed,
         neuronpedia_id=metadata.neuronpedia_id,
         model=model or metadata.model_name,
         hook=hook,
@@ -140,6 +147,8 @@ def describe(
         dataset=metadata.dataset_path,
         less=less.description if less else None,
         needs=dict(less.needs) if less else {},
+        role=training.role if training else None,
+        floor_of=slug(training.floor_of) if training and training.floor_of else None,
     )
 
 

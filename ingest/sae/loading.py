@@ -14,6 +14,7 @@ from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest.error_translation import reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
+from ingest.sae.training_record import TrainingRecord, read_training_record
 
 __all__ = ["PATTERNS", "LoadedSae", "Pattern", "demo_names", "load_sae", "short_names"]
 
@@ -92,6 +93,8 @@ class LoadedSae:
         Its entry in sae-lens' registry, if it came from there.
     less
         The subtraction applied to the activations before it reads them, if its folder has one.
+    training
+        Its record of training, if its folder has one.
     """
 
     sae: Any
@@ -100,6 +103,7 @@ class LoadedSae:
     release: str | None = None
     sae_id: str | None = None
     less: Subtraction | None = None
+    training: TrainingRecord | None = None
 
 
 def demo_names() -> list[str]:
@@ -191,7 +195,7 @@ def _from_folder(folder: Path, *, name: str, source: str) -> LoadedSae:
     if sae.cfg.normalize_activations == "expected_average_only_in":
         _fold_scale(sae, folder / "activation_scaler.json")
     less = read_subtraction(folder, d_in=int(sae.cfg.d_in))
-    return LoadedSae(sae, name, source, less=less)
+    return LoadedSae(sae, name, source, less=less, training=read_training_record(folder))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -132,6 +132,7 @@ def _group(planted: PlantedCodes, saes: list[SimpleNamespace], settings: Setting
         device=SimpleNamespace(type="cpu"),
         tokenizer_key=hashlib.sha256(words.encode()).hexdigest()[:12],
         vocabulary=len(planted.text.words),
+        random=False,
         site=lambda hook: Site(hook, None, 1),
         parameters=lambda hooks: (),
     )
