@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ingest.settings import Settings as Settings
     from ingest.synthetic import Planted as Planted
     from ingest.synthetic import PlantedSettings as PlantedSettings
+    from ingest.synthetic.known_features import save_synthetic as save_synthetic
+    from ingest.synthetic.known_settings import SyntheticSettings as SyntheticSettings
     from ingest.text.atlas_corpus import Text as Text
 
 __all__ = [
@@ -30,11 +32,13 @@ __all__ = [
     "ProbeSettings",
     "RidgeProbes",
     "Settings",
+    "SyntheticSettings",
     "Text",
     "ingest",
     "match_saes",
     "probe_saes",
     "save_random_weights",
+    "save_synthetic",
 ]
 
 _MODULES = {
@@ -45,11 +49,13 @@ _MODULES = {
     "ProbeSettings": "ingest.probe.settings",
     "RidgeProbes": "ingest.probe.solver.estimator",
     "Settings": "ingest.settings",
+    "SyntheticSettings": "ingest.synthetic.known_settings",
     "Text": "ingest.text.atlas_corpus",
     "ingest": "ingest.forward.run",
     "match_saes": "ingest.match.study",
     "probe_saes": "ingest.probe.study",
     "save_random_weights": "ingest.model.random_weights",
+    "save_synthetic": "ingest.synthetic.known_features",
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands of package ingest (`atlas demo`, `ingest`, `match`, `random-weights`, `probe`) and its doctor checks."""
+"""The commands of package ingest (`atlas demo`, `ingest`, `match`, `random-weights`, `synthetic`, `probe`) and its doctor checks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +22,7 @@ from atlas.plugins import Check, Room
 from ingest.match.settings import MatchSettings
 from ingest.probe.commands import probe
 from ingest.settings import Settings
+from ingest.synthetic.known_settings import SyntheticSettings
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
@@ -239,6 +240,31 @@ def random_weights(
          show=lambda: echo(f"{folder}: {model} with random weights of seed {seed}."))  # fmt: skip
 
 
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@settings_options(SyntheticSettings)
+@shared_options
+def synthetic(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Save a model whose activations are sums of known features, to test SAEs and measures.
+
+    FOLDER is a model that every command reads, with a text for an atlas, a text for training,
+    and `truth`, an SAE whose codes are the activations of the true features.
+
+    \b
+    Example:
+      atlas synthetic synth --features 256 --width 64
+      atlas ingest --model synth --sae synth/truth --text synth/text.jsonl --atlas synth.atlas
+    """
+    from ingest.synthetic.known_features import save_synthetic
+
+    settings = SyntheticSettings(**chosen_settings(SyntheticSettings, options))
+    save_synthetic(folder, settings)
+    emit({"folder": str(folder)}, as_json=as_json, show=lambda: echo(
+        f"{folder}: {settings.features} features in {settings.width} dimensions; the site of their sums is "
+        "blocks.0.hook_mlp_out."
+    ))  # fmt: skip
+
+
 def _next_commands(where: Path) -> str:
     at = "" if str(where) == "demo.atlas" else f" --atlas {where}"
     return "\n".join(
@@ -258,4 +284,4 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest, match, probe, random_weights), _checks)
+ROOM = Room("ingest", (demo, ingest, match, probe, random_weights, synthetic), _checks)

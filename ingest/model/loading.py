@@ -213,6 +213,9 @@ def read_config(where: ModelLocation, *, revision: str | None, **kwargs: Any) ->
     """
     from transformers import AutoConfig
 
+    from ingest.model.synthetic_features import register
+
+    register()
     config: PretrainedConfig = AutoConfig.from_pretrained(
         where.path, revision=revision, **SAFELY, **kwargs
     )

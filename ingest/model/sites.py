@@ -109,6 +109,8 @@ LAYOUTS: dict[str, Layout] = {
     "phi": _PHI,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
+    # Not a language model: ingest.model.synthetic_features.
+    "synthetic_features": Layout(blocks="layers", mlp_out="mlp", post="mlp.down_proj"),
 }
 
 #: By the part of a hook name after ``blocks.L.``: the field of the layout (None: the block

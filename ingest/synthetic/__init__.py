@@ -1,4 +1,4 @@
-"""Planted SAEs: synthetic texts and codes with known ground truth, to test measures without a model.
+"""Synthetic data with known ground truth: planted SAEs, and models with known features.
 
 >>> from ingest.synthetic import Planted, PlantedSettings
 >>> planted = Planted(PlantedSettings(seed=1, shared=8, private=12))
@@ -8,7 +8,24 @@ True
 8
 """
 
-from ingest.synthetic.generator import Planted
-from ingest.synthetic.settings import KINDS, PlantedSettings
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ingest.synthetic.generator import Planted as Planted
+    from ingest.synthetic.settings import KINDS as KINDS
+    from ingest.synthetic.settings import PlantedSettings as PlantedSettings
 
 __all__ = ["KINDS", "Planted", "PlantedSettings"]
+
+_MODULES = {
+    "KINDS": "ingest.synthetic.settings",
+    "Planted": "ingest.synthetic.generator",
+    "PlantedSettings": "ingest.synthetic.settings",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
