@@ -312,7 +312,7 @@ def told_of(m):
 @pytest.mark.parametrize("rare_broad", [True, False])
 def test_planted_diversity_is_detected(rare_broad):
     found = told_of(narrow_or_broad(np.random.default_rng(0), rare_broad=rare_broad))
-    assert ("goes down with" if rare_broad else "goes up with") in found.conclusion
+    assert ("decreases with" if rare_broad else "increases with") in found.conclusion
     assert "guess" not in found.conclusion
     assert (found.rho < 0) == rare_broad
     assert found.low < found.rho < found.high
@@ -366,9 +366,9 @@ def test_meetings_include_pairs_below_min_count():
 
 def test_conclusion_reports_an_interval_below_the_null():
     said = _conclusion((0.1, 0.05, 0.15), (0.4, 0.5), (0.3, 0.4), [A_BIN, A_BIN])
-    assert said.startswith("Undecided: the interval lies below chance but not below 0")
+    assert said.startswith("Undecided: the interval lies below both nulls but not below 0")
     said = _conclusion((0.1, -0.05, 0.15), (-0.1, 0.1), (-0.1, 0.1), [A_BIN, A_BIN])
-    assert said.startswith("Undecided: the interval does not clear chance")
+    assert said.startswith("Undecided: the interval overlaps the range of the nulls")
 
 
 def test_partners_of_few_features_or_none():
@@ -542,7 +542,7 @@ def test_few_documents_have_no_halves(monkeypatch, documents):
     assert row["ami_halves"] is row["ami_null"] is row["ami_documents"] is None
     assert row["ami_runs"] is not None
     assert row["halves_note"] == recorded.messages[0]
-    assert f"it has {documents}." in recorded.messages[0]
+    assert f"has {documents}." in recorded.messages[0]
 
 
 def test_summary_counts_undefined_agreements():

@@ -84,7 +84,7 @@ class DiversityTest:
         The same rows for the features whose degree deviates most from its value predicted by
         frequency: the top and bottom fifth of residuals in a regression on ranks.
     conclusion
-        The result, in one sentence.
+        The result, in sentences.
     """
 
     features: int
@@ -389,29 +389,30 @@ def _conclusion(
     ends = [end for end in (*chance, *documents) if end is not None]
     if value is None or low is None or high is None or len(ends) < 4:
         return (
-            f"Too few features have {MEETINGS} meetings, or all have the same partners or as many "
-            "tokens, so nothing can be said."
+            f"Too few features have {MEETINGS} meetings, or all have the same frequency or number of "
+            "partners. The dependence on frequency is not tested."
         )
     least, most = min(ends), max(ends)
     details = (
-        f"Spearman {value:+.2f}, 95% interval {low:+.2f} to {high:+.2f}; by chance {ends[0]:+.2f} to "
-        f"{ends[1]:+.2f}, within documents {ends[2]:+.2f} to {ends[3]:+.2f}; median of partners "
-        f"among {MEETINGS} meetings: {_partners(bins[0])}; {_partners(bins[-1])}"
+        f"The Spearman correlation is {value:+.2f} (95% interval {low:+.2f} to {high:+.2f}). It is "
+        f"{ends[0]:+.2f} to {ends[1]:+.2f} under the bipartite null and {ends[2]:+.2f} to {ends[3]:+.2f} "
+        f"under the null within documents. Median number of partners: {_partners(bins[0])}; "
+        f"{_partners(bins[-1])}."
     )
-    over = f"Over all features with {MEETINGS} meetings or more, the number of different partners"
+    partners = f"The number of different partners in {MEETINGS} meetings"
     if high < min(0.0, least):
-        return f"{over} goes down with frequency, more than by chance ({details})."
+        return f"{partners} decreases with frequency, more than under both nulls. {details}"
     if low > max(0.0, most):
-        return f"{over} goes up with frequency, more than by chance ({details})."
+        return f"{partners} increases with frequency, more than under both nulls. {details}"
     if high < least:
-        return f"Undecided: the interval lies below chance but not below 0 ({details})."
+        return f"Undecided: the interval lies below both nulls but not below 0. {details}"
     if low > most:
-        return f"Undecided: the interval lies above chance but not above 0 ({details})."
-    return f"Undecided: the interval does not clear chance ({details})."
+        return f"Undecided: the interval lies above both nulls but not above 0. {details}"
+    return f"Undecided: the interval overlaps the range of the nulls. {details}"
 
 
 def _partners(row: Mapping[str, Any]) -> str:
     return (
-        f"{row['among']:.0f} of features active on {row['active_from']:,} to {row['active_to']:,} tokens "
-        f"(by chance {row['among_by_chance']:.0f}, within documents {row['among_within_documents']:.0f})"
+        f"{row['among']:.0f} for features active on {row['active_from']:,} to {row['active_to']:,} tokens "
+        f"({row['among_by_chance']:.0f} and {row['among_within_documents']:.0f} under the nulls)"
     )

@@ -120,13 +120,16 @@ def stability(
     ami_runs = [agreement(labels, other) for other in runs]
     overlap = mean_overlap(labels, runs)
     if membership is None:
-        note = f"The codes of {sae} were not kept, so there are no halves of the text."
+        note = (
+            f"Communities of halves of the documents are not compared: the codes of {sae} are not "
+            "stored. `atlas ingest --keep-codes --replace` stores them."
+        )
         return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
     documents = np.unique(membership.document)
     if len(documents) < DOCUMENTS:
         note = (
-            f"Halves of the text of {sae} are left out: of {DOCUMENTS} documents or more they "
-            f"would say something, and it has {len(documents)}."
+            f"Communities of halves of the documents are not compared: {DOCUMENTS} documents or "
+            f"more are needed, and {sae} has {len(documents)}."
         )
         progress.report(note)
         return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
@@ -147,7 +150,9 @@ def stability(
     null_agreement: dict[bool, list[float | None]] = {False: [], True: []}
     null: list[NDArray[np.float64]] = []
     splits = halves(documents, settings.splits, seed=settings.seed)
-    with progress.stage(f"Halves of the text of {sae}", total=len(splits), unit="splits") as stage:
+    with progress.stage(
+        f"Halves of the documents of {sae}", total=len(splits), unit="splits"
+    ) as stage:
         for split in splits:
             found.append((half(split[0]), half(split[1])))
             for within in (False, True):

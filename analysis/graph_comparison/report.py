@@ -169,11 +169,11 @@ def _compare(
     notes = _notes(a, b)
     rows = distance_rows(a, b)
     if partners is None:
-        notes.append(f"Neither edges nor communities are compared: {missing}")
+        notes.append(f"Edges and communities are not compared: {missing}")
     elif not len(partners):
         notes.append(
-            f"No match of {a.of.sae} and {b.of.sae} is {_chosen(s)}, so neither edges nor communities "
-            "are compared; match again with more --draws, or choose other --matches."
+            f"No match of {a.of.sae} and {b.of.sae} is {_chosen(s)}, so edges and communities "
+            "are not compared. Run `atlas match` with more --draws, or select other --matches."
         )
     else:
         rows += coverage_rows(a, b, partners)
@@ -216,17 +216,17 @@ def _notes(a: ComparedGraph, b: ComparedGraph) -> list[str]:
         elif not len(of.pairs):
             notes.append(f"{of.sae} has no edges at a count of {of.min_count:,} or more.")
         if of.tokens < of.counted:
-            notes.append(f"{of.sae} was counted over {of.counted:,} tokens; this is its graph over "
+            notes.append(f"{of.sae} was counted over {of.counted:,} tokens; its graph here is over "
                          f"the first {of.tokens:,}.")  # fmt: skip
         if of.membership is None:
-            notes.append(f"The codes of {of.sae} are not at hand, so its documents cannot be divided "
-                         "and no bipartite null drawn; `atlas ingest --keep-codes` stores them.")  # fmt: skip
+            notes.append(f"The codes of {of.sae} are not available, so there are no halves and no "
+                         "bipartite null; `atlas ingest --keep-codes --replace` stores them.")  # fmt: skip
         elif not (a.halves and b.halves):
-            notes.append(f"The documents that {of.sae} shares with the others are too few, or of too "
-                         "unequal lengths, to be divided into halves of similar numbers of tokens.")  # fmt: skip
+            notes.append(f"There are no halves: the documents that {of.sae} shares with the others are "
+                         "too few, or too unequal in length.")  # fmt: skip
         elif len(of_halves) < wanted:
             notes.append(f"{wanted - len(of_halves)} of {wanted} halvings of the documents of {of.sae} were "
-                         "dropped, as their halves had too unequal numbers of tokens.")  # fmt: skip
+                         "excluded, because their halves differ too much in tokens.")  # fmt: skip
     return notes
 
 
@@ -234,7 +234,7 @@ def _strata_notes(stratum: NDArray[np.int64], s: ComparisonSettings) -> list[str
     _, size = np.unique(stratum, return_counts=True)
     alone = int(np.sum(size == 1))
     return [
-        f"{len(stratum):,} matches are permuted in {len(size):,} strata (at most {s.frequency_bins} quantiles "
-        f"of frequency, {s.degree_bins} of degree within each); {alone:,} of them cannot move, being alone "
-        "in a stratum."
+        f"{len(stratum):,} matches are permuted within {len(size):,} strata (at most {s.frequency_bins} quantiles "
+        f"of frequency, {s.degree_bins} of degree within each). Permutations do not move the {alone:,} matches "
+        "that are alone in a stratum."
     ]

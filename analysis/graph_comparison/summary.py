@@ -62,7 +62,7 @@ def _distance(row: Row | None, name: str) -> str:
         return text + ("" if of_null is None else f"; {of_null:.3f} from the bipartite null") + "."
     if of_self is not None and row.itself_high is not None:
         more = _clearly(row.low > row.itself_high, "more")
-        text += f", {more} than halves of one SAE do ({of_self:.3f})"
+        text += f", {more} than between halves of one SAE ({of_self:.3f})"
     if of_null is not None and row.null_low is not None:
         less = _clearly(row.high < row.null_low, "less")
         text += f", {less} than from the bipartite null ({of_null:.3f})"
@@ -71,33 +71,36 @@ def _distance(row: Row | None, name: str) -> str:
 
 def _edges(one: Row | None, two: Row | None, draws: int) -> str:
     if one is None or two is None or one.value is None or two.value is None:
-        return "No edge of A or of B has both ends matched, so none can be conserved."
-    text = f"Of edges with both ends matched, {one.value:.1%} of A's and {two.value:.1%} of B's are conserved"
+        return "No edge of A or of B has both ends matched, so conservation is not measured."
+    text = f"Of the edges with both ends matched, {one.value:.1%} of A's and {two.value:.1%} of B's are conserved"
     if one.text == "halves":
         text += " over other documents"
     ps = [one.p, one.rewired_p, two.p, two.rewired_p]
-    text += f": {_beyond(ps, draws)}"
+    text += f", {_beyond(ps, draws, 'both nulls')}"
     if one.null_mean is not None and two.null_mean is not None:
-        text += f" ({one.null_mean:.1%} and {two.null_mean:.1%} by permuted matches"
+        text += f" (permuted matches: {one.null_mean:.1%} and {two.null_mean:.1%}"
         if one.rewired_mean is not None and two.rewired_mean is not None:
-            text += f", {one.rewired_mean:.1%} and {two.rewired_mean:.1%} by swapped edges"
-        text += f"; p {_p(ps)})"
+            text += f"; swapped edges: {one.rewired_mean:.1%} and {two.rewired_mean:.1%}"
+        text += f"; p = {_p(ps)})"
     return text + _both_short_of(one, two) + "."
 
 
 def _communities(row: Row | None, draws: int) -> str:
     if row is None or row.value is None:
         return "Communities cannot be compared."
-    text = f"Communities overlap by an AMI of {row.value:.2f}: {_beyond([row.p], draws)}"
+    text = (
+        f"Communities agree with an AMI of {row.value:.2f}, {_beyond([row.p], draws, 'the null')}"
+    )
     if row.null_mean is not None:
-        text += f" ({row.null_mean:.2f}; p {_p([row.p])})"
+        text += f" (permuted matches: {row.null_mean:.2f}; p = {_p([row.p])})"
     less = _is_less(row)
     if less is None:
         return text + "."
     if (row.halvings or 0) < _FEWEST:
         return text + f"; {row.itself_mean:.2f} between halves of one SAE ({_TOO_FEW})."
     return (
-        text + f", and {_clearly(less, 'less')} than of halves of one SAE ({row.itself_mean:.2f})."
+        text
+        + f", and {_clearly(less, 'less')} than between halves of one SAE ({row.itself_mean:.2f})."
     )
 
 
@@ -105,16 +108,14 @@ def _clearly(condition: bool, word: str) -> str:
     return word if condition else f"not clearly {word}"
 
 
-def _beyond(ps: Sequence[float | None], draws: int) -> str:
+def _beyond(ps: Sequence[float | None], draws: int, nulls: str) -> str:
     """State whether a number exceeds all its nulls; every null must have a p-value."""
     if 1 / (1 + draws) > _LEVEL:
-        return f"not tested against chance, which needs 19 draws or more instead of {draws:,}"
+        return f"not tested against a null, which needs 19 draws or more instead of {draws:,}"
     known = [p for p in ps if p is not None]
     if len(known) < len(ps):
-        return (
-            "not tested against chance, as permutations within strata leave most matches unchanged"
-        )
-    return f"{_clearly(max(known) <= _LEVEL, 'more')} than chance"
+        return "not tested against a null, because permutations within strata hardly change the matches"
+    return f"{_clearly(max(known) <= _LEVEL, 'more')} than under {nulls}"
 
 
 def _p(ps: Sequence[float | None]) -> str:
@@ -134,7 +135,7 @@ def _both_short_of(one: Row, two: Row) -> str:
     if None in less:
         return ""
     own = f"{one.itself_mean:.1%} and {two.itself_mean:.1%}"
-    text = f"than halves of one SAE have with each other ({own})"
+    text = f"than between halves of one SAE ({own})"
     if less[0] == less[1]:
         return f", and {_clearly(bool(less[0]), 'less')} {text}"
     sides = [f"{_clearly(bool(x), 'less')} of {side}'s" for x, side in zip(less, "AB", strict=True)]

@@ -32,22 +32,24 @@ def conclusions(found: Mapping[str, Any]) -> list[str]:
 def _truth(found: Mapping[str, Any]) -> list[str]:
     numbers, left = found["truth"], sum(found["left_out"])
     sentences = [
-        f"The truth: {_from_to(numbers)} one-to-one matches of {found['a']} and {found['b']} that clear "
-        "both nulls on documents that neither graph has seen. It is made of correlations of activations, "
-        "so that activation correlation shows how well it repeats, and is no rival."
+        f"The true pairs are {_from_to(numbers)} one-to-one matches of {found['a']} and {found['b']}, "
+        "significant under both nulls on documents that neither graph uses. Matches are correlations of "
+        "activations. So the row of activation correlation only shows how well they replicate."
     ]
     if min(numbers) < _FEW:
-        sentences.append(f"With {min(numbers)} queries, all numbers are rough.")
+        sentences.append(f"With only {min(numbers)} queries, all numbers are imprecise.")
     if left:
-        sentences.append(f"{left:,} true pairs, over all repeats, are of features never active on the "
-                    "documents of a graph, and are excluded.")  # fmt: skip
+        sentences.append(f"{left:,} true pairs, over all repeats, are excluded, because one of their "
+                    "features is never active on the documents of its graph.")  # fmt: skip
     return sentences
 
 
 def _settings(found: Mapping[str, Any]) -> list[str]:
     how = ", ".join(f"{name} {value}" for name, value in found["settings"].items())
     if found["chosen"] is None:
-        return [f"Nothing was chosen: these are the settings as passed or by default ({how})."]
+        return [
+            f"Settings were not chosen on another pair; they were passed or are defaults ({how})."
+        ]
     return [
         f"Settings were chosen on {' and '.join(found['chosen']['on'])}, by mean reciprocal rank "
         f"over {len(found['chosen']['tried'])} settings tried ({how})."
@@ -59,14 +61,14 @@ def _structure(rows: Mapping[Any, Any]) -> list[str]:
     for method in ("structure, local", "structure, propagated", "structure, matched"):
         row = rows[method, 0.0]
         beyond = row["recall@10 low"] > base["recall@10 high"]
-        word = "finds more than" if beyond else "does not clearly find more than"
+        word = "more than" if beyond else "not clearly more than"
         sentences.append(
-            f"{method}: recall@10 {_with_interval(row, 'recall@10')}; it {word} frequency alone, "
-            f"{_with_interval(base, 'recall@10')}; chance is {rows['chance', 0.0]['recall@10']:.3f}."
+            f"{method}: recall@10 is {_with_interval(row, 'recall@10')}, {word} with frequency alone, "
+            f"{_with_interval(base, 'recall@10')}. Chance is {rows['chance', 0.0]['recall@10']:.3f}."
         )
         if row["recall@1"] < 0.5:
             sentences.append(
-                f"{method}: its first answer is wrong for {1 - row['recall@1']:.1%} of the queries."
+                f"{method}: its first candidate is wrong for {1 - row['recall@1']:.1%} of the queries."
             )
     return sentences
 
@@ -77,11 +79,13 @@ def _bins(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         all_bins = [row for row in rows if row["method"] == method]
         bad = [row for row in all_bins if row["low"] <= 0]
         if bad and len(bad) == len(all_bins):
-            sentences.append(f"{method}: no sure gain over frequency in any fifth of the features.")
+            sentences.append(
+                f"{method}: no clear gain over frequency in any of the frequency groups."
+            )
         elif bad:
             bins = ", ".join(f"{row['active from']:,} to {row['to']:,}" for row in bad)
             sentences.append(
-                f"{method}: no sure gain over frequency for features active on {bins} tokens."
+                f"{method}: no clear gain over frequency for features active on {bins} tokens."
             )
     return sentences
 
@@ -95,8 +99,8 @@ def _anchors(rows: Mapping[Any, Any], gains: Sequence[Mapping[str, Any]]) -> lis
         word = "more than" if low > 0 else "less than" if high < 0 else "not clearly more than"
         sentences.append(
             f"With {row['anchors']:.0f} counterparts known ({share:.0%}), recall@1 is {_with_interval(row, 'recall@1')} "
-            f"and recall@10 {_with_interval(row, 'recall@10')}, {word} the {without['recall@10']:.3f} with none "
-            f"known, for the same queries and candidates: the difference is {_with_interval(gain, 'recall@10')}."
+            f"and recall@10 {_with_interval(row, 'recall@10')}. That is {word} {without['recall@10']:.3f}, the recall@10 "
+            f"with none known for the same queries; the difference is {_with_interval(gain, 'recall@10')}."
         )
     return sentences
 
@@ -109,13 +113,13 @@ def _null(rows: Mapping[Any, Any]) -> list[str]:
         base, chance = rows["frequency", share], rows["chance", share]["recall@10"]
         if row["recall@10 low"] > max(chance, base["recall@10"]):
             sentences.append(
-                f"With {share:.0%} as anchors and each paired wrongly, walks find "
+                f"Control: with {share:.0%} as anchors, each paired wrongly, walks have a recall@10 of "
                 f"{_with_interval(row, 'recall@10')}, more than frequency alone ({base['recall@10']:.3f}) and chance "
-                f"({chance:.3f}): so much of what walks find needs no known pair."
+                f"({chance:.3f}). This much of their recall needs no correct pair."
             )
         else:
             sentences.append(
-                f"With {share:.0%} as anchors and each paired wrongly, walks find "
+                f"Control: with {share:.0%} as anchors, each paired wrongly, walks have a recall@10 of "
                 f"{_with_interval(row, 'recall@10')}, not clearly more than frequency alone "
                 f"({base['recall@10']:.3f}) or chance ({chance:.3f})."
             )
@@ -126,7 +130,7 @@ def _missing(rows: Mapping[Any, Any]) -> list[str]:
     sentences = []
     if not any(method == "decoder cosine" for method, _ in rows):
         sentences.append("Decoder vectors are not compared: the SAEs write into different spaces, or their "
-                    "weights are not at hand.")  # fmt: skip
+                    "weights are not available.")  # fmt: skip
     for (method, share), row in rows.items():
         if not share and method != "chance" and row["coverage"] < 1:
             sentences.append(
