@@ -1,13 +1,16 @@
-"""How fast a model is identified: parameters in memory, and those of blocks that only its files hold.
+"""How fast a model is identified: parameters in memory, blocks only in its files, unchanged files.
 
 Run ``python -m benchmarks.model_digests``. SHA-256 alone over as many bytes is the bare limit.
+Files count as unchanged two seconds after they were written, so the benchmark waits that long.
 """
 
 import argparse
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ingest.model.language_model import LanguageModel, open_model
@@ -30,8 +33,22 @@ def main() -> None:
         report("in memory", whole, seconds(lambda: again.parameters([deepest])))
         report("one block in memory, the others in files", whole,
                seconds(lambda: shallow.differs_from(stored)))  # fmt: skip
+        with_cache(Path(folder), deepest, dtype=given.dtype)
         alone = b"\1" * size(whole)
         report("SHA-256 alone", whole, seconds(lambda: hashlib.sha256(alone)))
+
+
+def with_cache(folder: Path, deepest: str, *, dtype: str) -> None:
+    """Measure two runs of a command on unchanged files: the first writes the cache."""
+    time.sleep(2.1)
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        first, later = (open_model(folder, dtype=dtype, cached_digests=True) for _ in range(2))
+        report("first run with a cache", first, seconds(partial(first.parameters, [deepest])))
+        report("next run with a cache", later, seconds(partial(later.parameters, [deepest])))
+        shallow = open_model(folder, hooks=["hook_embed"], dtype=dtype, cached_digests=True)
+        compared = seconds(partial(shallow.differs_from, first.parameters([deepest])))
+        report("next run with a cache, one block in memory", first, compared)
 
 
 def save(folder: Path, *, width: int, layers: int) -> None:
@@ -62,7 +79,7 @@ def seconds(work: Callable[[], object]) -> float:
 def report(what: str, model: LanguageModel, taken: float) -> None:
     """Print how fast it was."""
     bytes_ = size(model)
-    print(f"{what}: {bytes_ / 1e9:.2f} GB in {taken:.2f} s, {bytes_ / taken / 1e9:.2f} GB/s")
+    print(f"{what}: {bytes_ / 1e9:.2f} GB in {taken:.4f} s, {bytes_ / taken / 1e9:.2f} GB/s")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import os
 # Before NumPy, torch and numba are imported: two test processes on two cores, one thread each.
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+# Tests leave the cache folder of the user alone; those of the cache set a folder of their own.
+os.environ["ATLAS_NO_DIGEST_CACHE"] = "1"
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

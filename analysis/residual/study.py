@@ -232,7 +232,9 @@ def _reader(
     hooks = [settings.source, settings.target]
     opened = (
         model if isinstance(model, LanguageModel)
-        else open_model(model, tokenizer=tokenizer, hooks=hooks, device=device)
+        else open_model(
+            model, tokenizer=tokenizer, hooks=hooks, device=device, cached_digests=True
+        )
     )  # fmt: skip
     for hook in hooks:
         opened.site(hook)

@@ -210,7 +210,9 @@ def _open_embedding(one: Any, dtype: str, tokenizer: Any) -> tuple[LanguageModel
                 f"--model has the name {name!r}; expected NAME=FOLDER with a name of letters, digits, '.', '_' and "
                 "'-'."
             )
-    opened = open_model(one, name=name, tokenizer=tokenizer, hooks=[EMBEDDING], dtype=dtype)
+    opened = open_model(
+        one, name=name, tokenizer=tokenizer, hooks=[EMBEDDING], dtype=dtype, cached_digests=True
+    )
     return opened, one, name is not None
 
 

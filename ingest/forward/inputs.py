@@ -125,6 +125,7 @@ def _open_models(
             hooks=sites,
             device=settings.device,
             dtype=settings.dtype,
+            cached_digests=True,
         )
         for key, sites in hooks.items()
     }

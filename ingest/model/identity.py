@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from atlas.folder import Sound
     from atlas.parts import Manifest
+    from ingest.model.digest_cache import DigestCache
 
 __all__ = ["Digests", "blocks_read", "unchecked", "without_digests"]
 
@@ -50,6 +51,8 @@ class Digests:
     deeper
         Loads the same model with that number of blocks and returns its chain. None for a
         model in memory, all of which is loaded.
+    cache
+        The stored chain of its files. None if the parameters may differ from the files.
     """
 
     def __init__(
@@ -59,10 +62,11 @@ class Digests:
         *,
         files: Path | None = None,
         deeper: "Callable[[int], Digests] | None" = None,
+        cache: "DigestCache | None" = None,
     ) -> None:
         self._base, self._blocks = base, blocks
-        self._files, self._deeper = files, deeper
-        self._chain: list[str] = []
+        self._files, self._deeper, self._cache = files, deeper, cache
+        self._chain: list[str] = []  # from the cache, it may have blocks that are not loaded
 
     def upto(self, blocks: int) -> tuple[str, ...]:
         """Return the chain up to a number of blocks, at most the loaded ones.
@@ -72,6 +76,15 @@ class Digests:
             At most ``blocks + 1`` digests, each the first 32 hex digits of a SHA-256 over
             names, shapes, number formats and bytes of parameters and persistent buffers.
         """
+        loaded: Any = self._base.get_submodule(self._blocks)
+        deepest = min(blocks, len(loaded))
+        if not self._chain and self._cache is not None:
+            self._chain.extend(self._cache.read())
+        if len(self._chain) <= deepest:
+            self._extend(loaded, deepest)
+        return tuple(self._chain[: deepest + 1])
+
+    def _extend(self, loaded: Any, deepest: int) -> None:
         if not self._chain:
             outside = {
                 name: value
@@ -80,10 +93,10 @@ class Digests:
                 and name.partition(".")[0] not in FINAL_NORMS
             }
             self._chain.append(_digest("", outside))
-        loaded: Any = self._base.get_submodule(self._blocks)
-        for number in range(len(self._chain) - 1, min(blocks, len(loaded))):
+        for number in range(len(self._chain) - 1, deepest):
             self._chain.append(_digest(self._chain[-1], loaded[number].state_dict()))
-        return tuple(self._chain[: blocks + 1])
+        if self._cache is not None:
+            self._cache.write(self._chain)
 
     def differ_from(self, stored: Sequence[str]) -> bool:
         """Return whether a stored chain belongs to another model.
@@ -97,7 +110,12 @@ class Digests:
         chain = self.upto(blocks)
         if differ(chain, stored) or len(chain) == len(stored) or self._deeper is None:
             return differ(chain, stored)
+        if len(self._chain) >= len(stored):
+            return differ(self._chain, stored)
         if self._from_files(chain, blocks) == tuple(stored):
+            if self._cache is not None:
+                self._chain = list(stored)
+                self._cache.write(self._chain)
             return False
         return differ(self._deeper(blocks).upto(blocks), stored)
 

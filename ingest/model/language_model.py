@@ -236,6 +236,7 @@ def open_model(
     dtype: str = "auto",
     revision: str | None = None,
     kwargs: Mapping[str, Any] | None = None,
+    cached_digests: bool = False,
 ) -> LanguageModel:
     """Open a causal language model of transformers.
 
@@ -263,6 +264,9 @@ def open_model(
         Branch, tag or commit at the hub.
     kwargs
         More arguments for transformers' ``from_pretrained``.
+    cached_digests
+        Take its digests from the cache while its files are unchanged. Only for a caller that
+        never changes its parameters; they are not compared with the files.
 
     Raises
     ------
@@ -298,10 +302,20 @@ def open_model(
         )
     deeper = None
     if isinstance(model_or_name, str | Path):
-        options = {"tokenizer": tokenizer, "dtype": dtype, "revision": revision, "kwargs": kwargs}
+        options = {
+            "tokenizer": tokenizer,
+            "dtype": dtype,
+            "revision": revision,
+            "kwargs": kwargs,
+            "cached_digests": cached_digests,
+        }
         deeper = partial(_digests, model_or_name, **options)
     digests = Digests(
-        loaded.base, layout_of(loaded.base).blocks, files=folder_of_files(loaded), deeper=deeper
+        loaded.base,
+        layout_of(loaded.base).blocks,
+        files=folder_of_files(loaded),
+        deeper=deeper,
+        cache=loaded.cache if cached_digests else None,
     )
     model = _describe(loaded, name=name, tokenizer=tokenizer, digests=digests)
     for hook in hooks:

@@ -1,6 +1,7 @@
 """Models and tokenizers of transformers, from the hub, a folder or memory."""
 
 import copy
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from atlas.errors import BadInput
 from ingest.error_translation import reached
 from ingest.folder_checks import check_model_folder, check_model_weights
+from ingest.model.digest_cache import DigestCache, files_state
 from ingest.model.sites import parse_hook
 
 if TYPE_CHECKING:
@@ -76,6 +78,8 @@ class Loaded:
         As in ``LanguageModel``.
     path
         Folder or hub name of its tokenizer; None for a model in memory.
+    cache
+        The stored digests of its files; None if they cannot be used.
     """
 
     base: "PreTrainedModel"
@@ -84,6 +88,7 @@ class Loaded:
     source: str
     revision: str | None = None
     path: str | None = None
+    cache: DigestCache | None = None
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,7 @@ def load_model(
     kwargs = {k: v for k, v in kwargs.items() if k not in (*SAFELY, "use_safetensors")}
     where, target = locate(model_or_name), choose_device(device)
     number_format = torch.float32 if dtype == "auto" else _dtype(dtype)
+    began, before = time.time_ns(), files_state(_folder(where.path, revision))
     with reached("model", where.name, repo=where.repo), silenced():
         config = read_config(where, revision=revision, **kwargs)
         full_config = config.get_text_config()
@@ -200,7 +206,11 @@ def load_model(
         )
     base.requires_grad_(False).eval()
     commit = _commit(where.repo, revision)
-    return Loaded(_text_part(base), full_config, where.name, where.source, commit, where.path)
+    after = None if kwargs else files_state(_folder(where.path, commit or revision))
+    cache = DigestCache.of(before, after, dtype=str(number_format), began=began)
+    return Loaded(
+        _text_part(base), full_config, where.name, where.source, commit, where.path, cache
+    )
 
 
 def read_config(where: ModelLocation, *, revision: str | None, **kwargs: Any) -> "PretrainedConfig":
@@ -271,13 +281,15 @@ def fast_tokenizer(model_or_name: Any, *, revision: str | None = None) -> Any:
 
 def folder_of_files(loaded: Loaded) -> Path | None:
     """Return the folder of the files of a model; None if it was not loaded or the folder is unknown."""
-    if loaded.path is None:
-        return None
-    if Path(loaded.path).is_dir():
-        return Path(loaded.path)
+    return None if loaded.path is None else _folder(loaded.path, loaded.revision)
+
+
+def _folder(path: str, revision: str | None) -> Path | None:
+    if Path(path).is_dir():
+        return Path(path)
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(loaded.path, "config.json", revision=loaded.revision)
+    config = try_to_load_from_cache(path, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
 
 

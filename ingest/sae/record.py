@@ -131,6 +131,7 @@ def reopen(
         opened = open_model(
             _source(model, noted) if model_or_name is None else model_or_name,
             name=model["name"], tokenizer=tokenizer, hooks=hooks, device=device, dtype=model["dtype"],
+            cached_digests=True,
         )  # fmt: skip
     label = model_or_name if isinstance(model_or_name, str | Path) else opened.name
     if opened.weights != model["weights"] or opened.differs_from(parameters):
