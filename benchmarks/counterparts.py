@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
+from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph_matching.evaluate import anchored
 from analysis.graph_matching.faq_baseline import compare_with_faq
-from analysis.graph_matching.graphs import NodeGraph
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings
@@ -63,7 +63,7 @@ def copies(nodes: int, edges: int, *, noise: float, seed: int) -> MatchedGraphs:
     """Return two noisy copies of a graph with communities, hubs, and nodes without an edge."""
     rng = np.random.default_rng(seed)
     pairs = np.array(planted(nodes, edges, seed=seed).get_edgelist(), dtype=np.int64)
-    weight = np.ceil(rng.pareto(1.0, len(pairs)))
+    weight = np.ceil(rng.pareto(1.0, len(pairs))).astype(np.int64)
     active = np.bincount(pairs.ravel(), minlength=nodes)
     linked = np.flatnonzero(active)
     graphs = []
@@ -74,7 +74,10 @@ def copies(nodes: int, edges: int, *, noise: float, seed: int) -> MatchedGraphs:
         moved, at = np.unique(moved, axis=0, return_index=True)
         inner = moved[:, 0] != moved[:, 1]
         live = np.where(np.bincount(moved.ravel(), minlength=nodes) > 0, active, 0)
-        graphs.append(NodeGraph(moved[inner], weight[at[inner]], live, 1_000_000))
+        graph = CoactivationGraph(
+            pairs=moved[inner], count=weight[at[inner]], active=live, tokens=1_000_000
+        )
+        graphs.append(graph.weighted("count"))
     both = np.flatnonzero((graphs[0].active > 0) & (graphs[1].active > 0))
     truth = rng.permutation(both)
     return shuffled(MatchedGraphs(graphs[0], graphs[1], np.column_stack([truth, truth])), seed=seed)

@@ -33,12 +33,16 @@ from analysis.communities.partner_diversity import (
 from analysis.communities.settings import CommunitySettings
 from analysis.communities.stability import Stability, stability
 from analysis.communities.study import graph_features
+from analysis.graph.coactivation_graph import (
+    CoactivationGraph,
+    graph_of_documents,
+    graph_of_membership,
+)
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.progress import SILENT
 from ingest.codes.store import read_shard
-from ingest.codes.subset_graph import SubsetGraph, weighted_edges
 from ingest.codes.topk_membership import Membership, edges, open_membership, read_membership
 from ingest.settings import Settings
 
@@ -180,14 +184,19 @@ def test_agreement_and_overlap_by_hand():
 
 
 def test_edge_weights():
-    count, weight = np.array([1, 4]), np.array([0.5, 0.25])
-    found = {
-        by: c.edge_weights(by, count, weight).tolist()
-        for by in ("total", "weight", "count", "none")
-    }
-    assert found == {
+    graph = CoactivationGraph(
+        pairs=np.array([[0, 1], [1, 2]]), count=np.array([1, 4]), active=np.array([5, 6, 7]),
+        tokens=9, weight=np.array([0.5, 0.25]),
+    )  # fmt: skip
+    wanted = {
         "total": [0.5, 1.0], "weight": [0.5, 0.25], "count": [1.0, 4.0], "none": [1.0, 1.0],
     }  # fmt: skip
+    assert {by: graph.edge_weights(by).tolist() for by in wanted} == wanted
+    assert graph.weighted("total").weight.tolist() == wanted["total"]
+    assert graph.weighted("none").weight is None
+    without = replace(graph, weight=None)
+    assert without.edge_weights("weight").tolist() == [1.0, 1.0]
+    assert without.edge_weights("total").tolist() == [1.0, 4.0]
 
 
 def test_halves_share_no_document():
@@ -423,7 +432,7 @@ def test_the_table_of_some_documents(made):
 def test_weights_of_all_documents_are_those_of_the_atlas(made):
     with Atlas.open(made) as atlas:
         table = atlas.table("CO_ACTIVATES", sae="top")
-    found = weighted_edges(Folder.open(made), "top", d_sae=40)
+    found = graph_of_documents(Folder.open(made), "top")
     wanted = {
         (e["source"], e["target"]): (e["count"], pytest.approx(e["weight"], rel=1e-12))
         for e in table.to_pylist()
@@ -436,7 +445,7 @@ def test_weights_of_all_documents_are_those_of_the_atlas(made):
 def test_weights_of_some_documents_by_brute_force(made):
     folder = Folder.open(made)
     some = np.unique(open_membership(folder, "top").document)[1::2]
-    found = weighted_edges(folder, "top", d_sae=40, documents=some)
+    found = graph_of_documents(folder, "top", documents=some)
     count, total = Counter(), Counter()
     for shard in sorted(folder.codes("top").glob("*.arrow")):
         for block in read_shard(shard):
@@ -453,6 +462,9 @@ def test_weights_of_some_documents_by_brute_force(made):
             count.update(n)
     assert [tuple(p) for p in found.pairs.tolist()] == sorted(count)
     assert found.count.tolist() == [count[p] for p in sorted(count)]
+    subset = open_membership(folder, "top", documents=some)
+    assert found.active.tolist() == subset.active.tolist()
+    assert found.tokens == len(subset)
     np.testing.assert_allclose(found.weight, [total[p] / count[p] for p in sorted(count)])
 
 
@@ -460,20 +472,12 @@ def test_stability_has_its_nulls(made):
     folder = Folder.open(made)
     m = open_membership(folder, "top")
     pairs, count = edges(m)
-    graph = igraph.Graph(n=40, edges=pairs)
-    weights = count.astype(float)
-    labels = partition(graph, weights=weights).labels
-    settings = replace(FEW, weight="count")
-    found = stability(
-        labels,
-        pairs,
-        weights,
-        settings=settings,
-        min_count=1,
-        folder=folder,
-        sae="top",
-        membership=m,
+    labels = partition(igraph.Graph(n=40, edges=pairs), weights=count.astype(float)).labels
+    graph = CoactivationGraph(
+        pairs=pairs, count=count, active=m.active, tokens=len(m), sae="top", membership=m
     )
+    settings = replace(FEW, weight="count")
+    found = stability(labels, graph, settings=settings, folder=folder)
     assert len(found.runs) == len(found.halves) == len(found.null) == labels.max() + 1
     assert ((found.runs > 0) & (found.runs <= 1)).all()
     assert len(found.ami_runs) == len(found.ami_halves) == 2
@@ -484,16 +488,7 @@ def test_stability_has_its_nulls(made):
     assert found.ami_halves[0] == pytest.approx(c.agreement(*halved))
     recorded = found.summary()
     assert recorded["ami_halves_low"] <= recorded["ami_halves"] <= recorded["ami_halves_high"]
-    without = stability(
-        labels,
-        pairs,
-        weights,
-        settings=settings,
-        min_count=1,
-        folder=folder,
-        sae="top",
-        membership=None,
-    )
+    without = stability(labels, replace(graph, membership=None), settings=settings, folder=folder)
     assert without.halves is without.null is None
     assert without.summary()["ami_halves"] is None
 
@@ -501,22 +496,20 @@ def test_stability_has_its_nulls(made):
 def of_table(m, monkeypatch, *, progress=SILENT):
     """Stability of a table without an atlas: the cosines of its edges count as 1."""
 
-    def of_documents(folder, sae, *, d_sae, documents):
+    def of_documents(folder, sae, *, documents, min_count):
         kept = np.isin(m.document, documents)
         sizes = np.diff(m.indptr)
         some = Membership(
             np.append(0, np.cumsum(sizes[kept])), m.features[np.repeat(kept, sizes)],
             m.document[kept], m.active,
         )  # fmt: skip
-        pairs, count = edges(some)
-        return SubsetGraph(pairs, count, np.ones(len(count)))
+        return graph_of_membership(some)
 
-    monkeypatch.setattr("analysis.communities.stability.weighted_edges", of_documents)
-    pairs, count = edges(m)
-    labels = partition(igraph.Graph(n=m.d_sae, edges=pairs), weights=count).labels
+    monkeypatch.setattr("analysis.communities.stability.graph_of_documents", of_documents)
+    graph = replace(graph_of_membership(m), sae="x", membership=m)
+    labels = partition(graph.graph, weights=graph.count).labels
     return stability(
-        labels, pairs, count.astype(float), settings=replace(FEW, weight="count", splits=4),
-        min_count=1, folder=None, sae="x", membership=m, progress=progress,
+        labels, graph, settings=replace(FEW, weight="count", splits=4), folder=None, progress=progress
     )  # fmt: skip
 
 

@@ -25,7 +25,6 @@ from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
 from analysis.graph_comparison.conserved import Rewired
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
-from analysis.graph_comparison.linked import Linked, null_linked
 from analysis.graph_comparison.matched_features import (
     Partners,
     movable,
@@ -41,8 +40,7 @@ from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.graph_comparison.summary import conclude
-from analysis.statistics.document_splits import halve
-from analysis.statistics.document_subset import document_subset
+from analysis.statistics.document_splits import document_subset, halve
 from analysis.statistics.permutation import permutation_p
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
@@ -134,7 +132,14 @@ def test_a_distance_has_its_standard_error_on_either_side():
 
 
 def linked(g, weight=None):
-    return Linked.of(g, weight=weight)
+    return CoactivationGraph.of(g, weight=weight)
+
+
+def with_edges(nodes, pairs):
+    """Return an unweighted graph."""
+    ones = np.ones(len(pairs), dtype=np.int64)
+    active = np.ones(nodes, dtype=np.int64)
+    return CoactivationGraph(pairs=pairs, count=ones, active=active, tokens=1)
 
 
 def brute(ga, gb, partners):
@@ -222,7 +227,7 @@ def test_the_vertex_bootstrap_covers():
         pairs = np.array([e for e in itertools.combinations(range(n), 2) if rng.random() < 0.3])
         kept = rng.random(len(pairs)) < keep[pairs[:, 0]] * keep[pairs[:, 1]]
         same = Partners(np.arange(n), np.arange(n), np.ones(n))
-        panel = conserved.panel(Linked(n, pairs), Linked(n, pairs[kept]), same)
+        panel = conserved.panel(with_edges(n, pairs), with_edges(n, pairs[kept]), same)
         drawn = conserved.intervals([panel], r_bins=1, draws=100, seed=seed)[:, 0]
         low, high = np.quantile(drawn, [0.025, 0.975])
         covered += low <= 0.65**2 <= high
@@ -235,27 +240,30 @@ def graph_of_seed(seed, n=80):
     size = rng.lognormal(0, 0.8, n)
     chance = 1 - np.exp(-0.08 * np.outer(size, size))
     pairs = np.array([e for e in itertools.combinations(range(n), 2) if rng.random() < chance[e]])
-    return Linked(n, pairs), size, rng
+    return with_edges(n, pairs), size, rng
 
 
 def noisy_copy(a, rng, noise):
     """Return A with nodes renamed and a share of edges laid anywhere, and the names."""
-    name = rng.permutation(a.nodes)
-    kept = a.pairs[rng.random(len(a)) >= noise]
-    free = sorted(set(itertools.combinations(range(a.nodes), 2)) - set(map(tuple, kept.tolist())))
-    more = rng.choice(free, len(a) - len(kept), replace=False).reshape(-1, 2)
+    name = rng.permutation(a.features)
+    kept = a.pairs[rng.random(len(a.pairs)) >= noise]
+    free = sorted(
+        set(itertools.combinations(range(a.features), 2)) - set(map(tuple, kept.tolist()))
+    )
+    more = rng.choice(free, len(a.pairs) - len(kept), replace=False).reshape(-1, 2)
     pairs = np.concatenate([kept, more])
-    return Linked(a.nodes, np.sort(name[pairs], axis=1)), name
+    return with_edges(a.features, np.sort(name[pairs], axis=1)), name
 
 
 def planted(seed, noise, *, draws=39, degrees_kept=False):
     a, size, rng = graph_of_seed(seed)
     if degrees_kept:
-        name = rng.permutation(a.nodes)
-        b = Linked(a.nodes, np.sort(name[Rewired(a.pairs, a.nodes, seed=seed).draw()], axis=1))
+        name = rng.permutation(a.features)
+        drawn = Rewired(a.pairs, a.features, seed=seed).draw()
+        b = with_edges(a.features, np.sort(name[drawn], axis=1))
     else:
         b, name = noisy_copy(a, rng, noise)
-    partners = Partners(np.arange(a.nodes), name, rng.random(a.nodes))
+    partners = Partners(np.arange(a.features), name, rng.random(a.features))
     frequency = np.rint(100 * size).astype(int)
     stratum = strata(frequency, b.degree[name], frequency_bins=2, degree_bins=10)
     panels = [conserved.panel(a, b, partners)]
@@ -305,11 +313,11 @@ def test_rewired_null_ignores_degrees():
 
 def test_rewired_graphs_are_simple_with_the_same_degrees():
     a, _, _ = graph_of_seed(1)
-    rewired = Rewired(a.pairs, a.nodes, seed=0)
-    drawn = [Linked(a.nodes, rewired.draw()) for _ in range(3)]
+    rewired = Rewired(a.pairs, a.features, seed=0)
+    drawn = [with_edges(a.features, rewired.draw()) for _ in range(3)]
     for g in drawn:
         assert np.array_equal(g.degree, a.degree)
-        assert len(np.unique(g.pairs, axis=0)) == len(a)
+        assert len(np.unique(g.pairs, axis=0)) == len(a.pairs)
         assert np.all(g.pairs[:, 0] < g.pairs[:, 1])
     assert not np.array_equal(drawn[0].pairs, drawn[1].pairs)
     for few in ([], [(0, 1)]):
@@ -374,24 +382,21 @@ def test_graphs_of_either_library_and_weights_that_fit():
     g = nx.relabel_nodes(nx.path_graph(4), dict(enumerate("dabc")))
     one = linked(g, np.array([1.0, 2.0, 4.0]))
     assert one.degree.tolist() == [1, 2, 2, 1]
-    assert one.numbers["strength"].tolist() == [1, 3, 6, 4]
-    assert one.numbers["clustering"].tolist() == [0, 0, 0, 0]
+    assert one.strength.tolist() == [1, 3, 6, 4]
+    assert one.clustering.tolist() == [0, 0, 0, 0]
     with pytest.raises(BadInput, match="2 weights and 3 edges"):
         linked(g, np.ones(2))
     none = linked(nx.empty_graph(3))
-    assert {name: v.tolist() for name, v in none.numbers.items()} == dict.fromkeys(
-        ("degree", "clustering", "core"), [0.0] * 3
-    )
+    for name in ("degree", "clustering", "core", "strength"):
+        assert getattr(none, name).tolist() == [0.0] * 3
 
 
 def subject_of(pairs, active):
     """Return a subject without halves or nulls."""
     edges_, active = np.array(pairs, dtype=np.int64), np.array(active)
     ones = np.ones(len(edges_), dtype=np.int64)
-    of = CoactivationGraph("x", 10, 10, edges_, ones, ones.astype(float), active, 1, None)
-    return ComparedGraph(
-        of, Linked(len(active), edges_), [], [], [], [], ComparisonSettings(draws=3)
-    )
+    of = CoactivationGraph(pairs=edges_, count=ones, active=active, tokens=10, counted=10, sae="x")
+    return ComparedGraph(of, of, [], [], [], [], ComparisonSettings(draws=3))
 
 
 def test_dead_features_change_no_distance():
@@ -412,7 +417,7 @@ def test_dead_features_change_no_distance():
 
 
 def blocks(n, groups, seed):
-    return Linked.of(nx.planted_partition_graph(groups, n, 0.7, 0.03, seed=seed))
+    return linked(nx.planted_partition_graph(groups, n, 0.7, 0.03, seed=seed))
 
 
 def test_overlap_detects_equal_but_not_shuffled_blocks():
@@ -517,9 +522,6 @@ def test_document_subset_is_the_table_of_its_documents():
     met = {p for r in kept for p in itertools.combinations(r, 2)}
     assert set(map(tuple, edges(found)[0].tolist())) == met
     assert len(document_subset(m, np.zeros(0, int))) == 0
-    drawn = null_linked(m, 1, min_count=1)
-    assert drawn.nodes == 11
-    assert drawn.weight is None
 
 
 # Rows and what they say

@@ -13,21 +13,14 @@ import pytest
 from click.testing import CliRunner
 from small_ingest import model, texts, topk
 
+from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_membership
 from analysis.graph_matching import report, study
 from analysis.graph_matching.baselines import activation_scores, correlations, decoder_scores
 from analysis.graph_matching.commands import counterparts as command
 from analysis.graph_matching.documents import split
 from analysis.graph_matching.evaluate import METHODS, anchored, evaluate, mispaired, sample_anchors
 from analysis.graph_matching.faq_baseline import compare_with_faq, faq
-from analysis.graph_matching.graphs import (
-    STATISTICS,
-    NodeGraph,
-    embedded,
-    graph_of_membership,
-    local,
-    node_graph,
-    propagated,
-)
+from analysis.graph_matching.node_vectors import STATISTICS, embedded, local, propagated
 from analysis.graph_matching.plots import draw, draw_curve
 from analysis.graph_matching.ranks import first, rank
 from analysis.graph_matching.seeded_matching import _distinct_best
@@ -70,21 +63,27 @@ PLAIN = GraphMatchingSettings()
 # Planted graphs
 
 
+def counted_graph(pairs, count, active):
+    """Return a graph over 10,000 tokens, with counts as weights."""
+    graph = CoactivationGraph(pairs=pairs, count=count, active=active, tokens=10_000)
+    return graph.weighted("count")
+
+
 def planted(nodes=150, *, noise=0.0, seed=0, keep_active=True):
     """Two copies of a graph of power-law degrees; a share of B's edges lies anywhere instead."""
     rng = np.random.default_rng(seed)
     made = networkx.powerlaw_cluster_graph(nodes, 5, 0.3, seed=seed)
     pairs = np.sort(np.array(made.edges()), axis=1)
-    weight = rng.integers(1, 50, len(pairs)).astype(float)
+    weight = rng.integers(1, 50, len(pairs))
     active = rng.integers(50, 5000, nodes)
     lost = rng.random(len(pairs)) < noise
     kept = {tuple(pair): w for pair, w in zip(pairs[~lost].tolist(), weight[~lost], strict=True)}
     while len(kept) < len(pairs):
         one, two = sorted(rng.choice(nodes, 2, replace=False).tolist())
-        kept.setdefault((one, two), float(rng.integers(1, 50)))
+        kept.setdefault((one, two), int(rng.integers(1, 50)))
     other = active if keep_active else rng.permutation(active)
-    a = NodeGraph(pairs, weight, active, 10_000)
-    b = NodeGraph(np.array(list(kept)), np.array(list(kept.values())), other, 10_000)
+    a = counted_graph(pairs, weight, active)
+    b = counted_graph(np.array(list(kept)), np.array(list(kept.values())), other)
     same = np.arange(nodes)
     return shuffled(MatchedGraphs(a, b, np.column_stack([same, same])), seed=seed)
 
@@ -148,7 +147,7 @@ def test_labels_carry_no_information():
 def test_indistinguishable_nodes_are_found_at_random(jumps):
     nodes = 30
     ring = networkx.circulant_graph(nodes, jumps)
-    a, b = node_graph(ring), node_graph(ring)
+    a, b = (CoactivationGraph.of(ring).weighted("count") for _ in range(2))
     same = np.arange(nodes)
     for standard in ("normal", "z"):
         settings = GraphMatchingSettings(standard=standard)
@@ -331,13 +330,13 @@ def test_propagation_equals_a_loop():
 
 def test_normal_scores_know_ranks_only():
     g = planted(40).a
-    heavier = NodeGraph(g.pairs, g.weight, g.active**2, g.tokens)
+    heavier = replace(g, active=g.active**2)
     one, two = (propagated(x, depth=0, standard="normal", frequency=True) for x in (g, heavier))
     assert np.allclose(one, two)
 
 
 def test_vectors_of_empty_graphs():
-    empty = NodeGraph(np.zeros((0, 2), int), np.zeros(0), np.array([3, 0, 4]), 10)
+    empty = counted_graph(np.zeros((0, 2), int), np.zeros(0, int), np.array([3, 0, 4]))
     for standard in ("normal", "z"):
         found = propagated(empty, depth=2, standard=standard)
         assert (found == 0).all()
@@ -353,17 +352,19 @@ def test_vectors_of_empty_graphs():
 def test_plain_graphs_are_taken():
     made = igraph.Graph(n=4, edges=[(0, 1), (1, 2)])
     made.es["count"] = [2, 5]
-    g = node_graph(made)
+    of = CoactivationGraph.of
+    g = of(made).weighted("count")
     assert g.strength.tolist() == [2, 7, 5, 0]
-    assert node_graph(networkx.path_graph(3)).strength.tolist() == [1, 2, 1]
-    made.es["count"] = [2, 0]
-    with pytest.raises(BadInput, match="not above 0"):
-        node_graph(made)
+    assert of(networkx.path_graph(3)).strength.tolist() == [1, 2, 1]
+    for wrong in (0, 0.5, -1, float("inf")):
+        made.es["count"] = [2, wrong]
+        with pytest.raises(BadInput, match="whole number above 0"):
+            of(made)
     made.es["count"] = [2, 5]
     with pytest.raises(BadInput, match="4 nodes"):
-        node_graph(made, active=np.ones(3))
+        of(made, active=np.ones(3))
     with pytest.raises(BadInput, match="never active"):
-        MatchedGraphs(node_graph(made, active=np.array([1, 0, 1, 1])), g, np.array([[1, 1]]))
+        MatchedGraphs(of(made, active=np.array([1, 0, 1, 1])), g, np.array([[1, 1]]))
 
 
 def test_a_part_of_a_graph():
@@ -510,8 +511,8 @@ def test_graphs_and_truth_are_of_disjoint_documents(made):
     sets = split(180, seed=4, repeat=1)
     assert sorted(np.concatenate(sets).tolist()) == list(range(180))
     subject = subject_of(made, "one", "two", seed=4, repeat=1, draws=20)
-    a = graph_of_membership(open_membership(made, "one", documents=sets.a))
-    b = graph_of_membership(open_membership(made, "two", documents=sets.b))
+    a = graph_of_membership(open_membership(made, "one", documents=sets.a)).weighted("count")
+    b = graph_of_membership(open_membership(made, "two", documents=sets.b)).weighted("count")
     assert (subject.a.pairs == a.pairs).all()
     assert (subject.a.active == a.active).all()
     assert sorted(subject.b.active.tolist()) == sorted(b.active.tolist())

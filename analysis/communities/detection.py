@@ -7,14 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from analysis.communities.settings import Weight
-
 __all__ = [
     "Shape",
     "agreement",
     "best_overlap",
     "distinguishing_tokens",
-    "edge_weights",
     "halves",
     "inner_edges",
     "mean_overlap",
@@ -45,26 +42,6 @@ class Shape:
     edges: NDArray[np.int64]
     inner_share: NDArray[np.float64]
     conductance: NDArray[np.float64]
-
-
-def edge_weights(
-    by: Weight, count: NDArray[np.int64], weight: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return edge weights for community detection; see ``CommunitySettings.weight``.
-
-    Parameters
-    ----------
-    by
-        The kind of weight.
-    count, weight
-        Number of tokens and mean cosine of each edge; (edges,) each.
-    """
-    if by == "weight":
-        return weight
-    if by == "none":
-        return np.ones(len(count))
-    counts = count.astype(np.float64)
-    return counts * weight if by == "total" else counts
 
 
 def shape(labels: Labels, pairs: NDArray[np.int64], weights: NDArray[np.float64]) -> Shape:

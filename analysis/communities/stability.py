@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 
 from analysis.communities.detection import (
     agreement,
-    edge_weights,
     halves,
     mean_overlap,
     permuted,
 )
 from analysis.communities.leiden import partition
 from analysis.communities.settings import CommunitySettings
+from analysis.graph.coactivation_graph import (
+    CoactivationGraph,
+    graph_of_documents,
+    graph_of_membership,
+)
 from analysis.statistics.bipartite_null import swapped
-from analysis.statistics.document_subset import document_subset
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
-from ingest.codes.subset_graph import weighted_edges
-from ingest.codes.topk_membership import Membership, edges
+from ingest.codes.topk_membership import Membership
 
 __all__ = ["DOCUMENTS", "Stability", "stability"]
 
@@ -82,14 +84,10 @@ class Stability:
 
 def stability(
     labels: Labels,
-    pairs: NDArray[np.int64],
-    weights: NDArray[np.float64],
+    graph: CoactivationGraph,
     *,
     settings: CommunitySettings,
-    min_count: int,
     folder: Folder,
-    sae: str,
-    membership: Membership | None,
     progress: Progress = SILENT,
 ) -> Stability:
     """Compare communities with those of other Leiden runs, document halves and null graphs.
@@ -101,22 +99,19 @@ def stability(
     ----------
     labels
         The community of each feature, computed with the seed of the settings.
-    pairs, weights
-        Edges and their weights.
+    graph
+        The graph of the SAE. Without a membership, halves are omitted.
     settings
         Number of runs and splits, and the kind of edge weight.
-    min_count
-        Smallest count of an edge, as in the graph.
-    folder, sae
-        The atlas and the SAE; its codes are read for each half.
-    membership
-        The most active features of each token; None without codes, which omits the halves.
+    folder
+        The atlas; the codes are read for each half.
     progress
         Progress reporter.
     """
-    n = len(labels)
+    sae, membership = graph.sae, graph.membership
+    weights = graph.edge_weights(settings.weight)
     seeds = np.random.SeedSequence([settings.seed, 1]).generate_state(settings.runs).tolist()
-    runs = [_partition(pairs, weights, nodes=n, seed=seed) for seed in seeds]
+    runs = [partition(graph.graph, weights=weights, seed=seed).labels for seed in seeds]
     ami_runs = [agreement(labels, other) for other in runs]
     overlap = mean_overlap(labels, runs)
     if membership is None:
@@ -134,16 +129,17 @@ def stability(
         progress.report(note)
         return Stability(overlap, None, None, ami_runs, (), (), (), (), note)
 
-    def half(documents: NDArray[np.int64]) -> Labels:
-        found = weighted_edges(folder, sae, d_sae=n, documents=documents)
-        edge = found.count >= min_count
-        w = edge_weights(settings.weight, found.count[edge], found.weight[edge])
-        return _partition(found.pairs[edge], w, nodes=n, seed=settings.seed)
+    def labels_of(some: CoactivationGraph) -> Labels:
+        weights = some.edge_weights(settings.weight)
+        return partition(some.graph, weights=weights, seed=settings.seed).labels
 
-    def drawn(table: Membership) -> Labels:
-        some, count = edges(table, min_count=min_count)
-        w = edge_weights(settings.weight, count, np.ones(len(count)))
-        return _partition(some, w, nodes=n, seed=settings.seed)
+    def half(documents: NDArray[np.int64]) -> Labels:
+        return labels_of(
+            graph_of_documents(folder, sae, documents=documents, min_count=graph.min_count)
+        )
+
+    def drawn(table: Membership, documents: NDArray[np.int64] | None = None) -> Labels:
+        return labels_of(graph_of_membership(table, min_count=graph.min_count, documents=documents))
 
     rng = np.random.default_rng([settings.seed, 2])
     found: list[tuple[Labels, Labels]] = []
@@ -157,7 +153,7 @@ def stability(
             found.append((half(split[0]), half(split[1])))
             for within in (False, True):
                 table = swapped(membership, int(rng.integers(2**32)), within_documents=within)
-                both = [drawn(document_subset(table, some)) for some in split]
+                both = [drawn(table, some) for some in split]
                 null_agreement[within].append(agreement(*both))
                 if not within:
                     null.append(_null_overlap(labels, drawn(table), both))
@@ -188,11 +184,3 @@ def _null_overlap(labels: Labels, drawn: Labels, halves: Sequence[Labels]) -> ND
     nearest = np.abs(size[:, None] - drawn_size).argmin(axis=1)
     overlap: NDArray[np.float64] = mean_overlap(drawn, halves)[nearest]
     return overlap
-
-
-def _partition(
-    pairs: NDArray[np.int64], weights: NDArray[np.float64], *, nodes: int, seed: int
-) -> Labels:
-    import igraph
-
-    return partition(igraph.Graph(n=nodes, edges=pairs), weights=weights, seed=seed).labels

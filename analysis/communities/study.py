@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.communities.detection import distinguishing_tokens, edge_weights, inner_edges, shape
+from analysis.communities.detection import distinguishing_tokens, inner_edges, shape
 from analysis.communities.leiden import Partition, partition
 from analysis.communities.partner_diversity import (
     DiversityTest,
@@ -189,12 +189,9 @@ class _Communities:
         nodes = node_statistics(
             of.graph, weights=of.weight, seed=settings.seed, sources=settings.sources
         )
-        weights = edge_weights(settings.weight, of.count, of.weight)
+        weights = of.edge_weights(settings.weight)
         found = partition(of.graph, weights=weights, seed=settings.seed)
-        stable = stability(
-            found.labels, of.pairs, weights, settings=settings, min_count=of.min_count,
-            folder=folder, sae=sae, membership=of.membership, progress=progress,
-        )  # fmt: skip
+        stable = stability(found.labels, of, settings=settings, folder=folder, progress=progress)
         null = test = None
         if of.membership is not None:
             null, within = (

@@ -1,65 +1,138 @@
 """The co-activation graph of an SAE: edges, weights and token counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
+from analysis.communities.settings import Weight
+from analysis.graph.igraph_conversion import as_igraph
+from analysis.statistics.document_splits import document_subset
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing
 from atlas.folder import Folder
 from atlas.graphs import edge_ends
-from ingest.codes.topk_membership import Membership, edges, open_membership, rule_of
+from ingest.codes.store import read_shard
+from ingest.codes.topk_membership import (
+    Membership,
+    edges,
+    of_documents,
+    open_membership,
+    rule_of,
+)
+from ingest.reduce import sorted_pair_counts
+from ingest.reduce.coactivation import Coactivation
+from ingest.reduce.protocol import Sizes
 
 if TYPE_CHECKING:
     import igraph
     import pyarrow as pa
 
-__all__ = ["CoactivationGraph", "at_equal_tokens", "equal_scale", "has_codes", "read_graph"]
+__all__ = [
+    "CoactivationGraph",
+    "at_equal_tokens",
+    "equal_scale",
+    "graph_of_documents",
+    "graph_of_membership",
+    "has_codes",
+    "read_graph",
+]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class CoactivationGraph:
-    """The co-activation graph of an SAE.
+    """A co-activation graph: of an SAE, of a subset of its documents, or of a null.
 
     Parameters
     ----------
-    sae
-        The name of the SAE.
-    tokens, counted
-        Number of tokens of this graph, from the start of the corpus; and number of tokens
-        counted in the atlas.
     pairs
-        int64, (edges, 2). The two features of each edge.
+        int64, (edges, 2). The two features of each edge; unique, without loops.
     count
         int64, (edges,). Number of tokens with both features among their most active ones.
-    weight
-        float64, (edges,). Mean cosine of the two features, over all tokens counted in the atlas.
     active
         int64, (features,). Number of tokens on which each feature is active.
+    tokens
+        Number of tokens of the graph.
+    weight
+        float64, (edges,). Weight of each edge: the mean cosine of its features, until
+        ``weighted`` replaces it. None for a graph without weights, such as a null graph.
+    sae
+        The name of the SAE; empty for other graphs.
+    counted
+        Number of tokens counted in the atlas, if it was read from one.
     min_count
         Smallest count of an edge.
     membership
         The most active features of each token; None if codes are not stored or were not read.
     """
 
-    sae: str
-    tokens: int
-    counted: int
     pairs: NDArray[np.int64]
     count: NDArray[np.int64]
-    weight: NDArray[np.float64]
     active: NDArray[np.int64]
-    min_count: int
-    membership: Membership | None
+    tokens: int
+    weight: NDArray[np.float64] | None = None
+    sae: str = ""
+    counted: int = 0
+    min_count: int = 1
+    membership: Membership | None = None
+
+    @classmethod
+    def of(
+        cls,
+        graph: Any,
+        *,
+        weight: NDArray[np.float64] | None = None,
+        active: NDArray[np.int64] | None = None,
+    ) -> "CoactivationGraph":
+        """Convert a graph of igraph or networkx, with nodes and edges in the same order.
+
+        Parameters
+        ----------
+        graph
+            An undirected graph. In igraph, the edge attribute ``count`` is the number of tokens
+            of each edge; otherwise it is 1.
+        weight
+            float64, (edges,). Weights of the edges.
+        active
+            int64, (nodes,). Number of active tokens of each node; None for 1.
+
+        Raises
+        ------
+        BadInput
+            If it is not a graph, is directed, or has loops or multiple edges. Also if a count is
+            not a whole number above 0, or there is not one weight per edge or one number of
+            active tokens per node.
+        """
+        g = as_igraph(graph)
+        pairs = np.array(g.get_edgelist(), dtype=np.int64).reshape(-1, 2)
+        if weight is not None and len(weight) != len(pairs):
+            raise BadInput(
+                f"There are {len(weight):,} weights and {len(pairs):,} edges; pass one weight per edge."
+            )
+        active = np.ones(g.vcount(), dtype=np.int64) if active is None else np.asarray(active)
+        if active.shape != (g.vcount(),):
+            raise BadInput(
+                f"The graph has {g.vcount()} nodes, but `active` has the shape {active.shape}; expected "
+                "one number per node."
+            )
+        return cls(
+            pairs=np.sort(pairs, axis=1), count=_counts(g), active=active,
+            tokens=int(active.max(initial=1)), weight=weight,
+        )  # fmt: skip
 
     @property
     def features(self) -> int:
-        """Number of features of the SAE."""
+        """Number of features, with or without edges."""
         return len(self.active)
+
+    @cached_property
+    def live(self) -> NDArray[np.int64]:
+        """int64, ascending. The features that are active on a token."""
+        return np.flatnonzero(self.active > 0)
 
     @cached_property
     def graph(self) -> "igraph.Graph":
@@ -67,6 +140,153 @@ class CoactivationGraph:
         import igraph
 
         return igraph.Graph(n=self.features, edges=self.pairs)
+
+    @cached_property
+    def degree(self) -> NDArray[np.int64]:
+        """int64, (features,). Number of edges of each feature."""
+        return np.bincount(self.pairs.ravel(), minlength=self.features)
+
+    @cached_property
+    def clustering(self) -> NDArray[np.float64]:
+        """float64, (features,). Share of pairs of neighbours with an edge; 0 for fewer than two."""
+        local = self.graph.transitivity_local_undirected(mode="zero")
+        return np.array(local, dtype=np.float64)
+
+    @cached_property
+    def core(self) -> NDArray[np.int64]:
+        """int64, (features,). Core number of each feature."""
+        return np.array(self.graph.coreness(), dtype=np.int64)
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """float64, (features, features). The symmetric weight matrix; 1 without weights."""
+        weight = np.ones(len(self.pairs)) if self.weight is None else self.weight
+        one, two = self.pairs.T
+        ends = np.concatenate([one, two]), np.concatenate([two, one])
+        return csr_array(
+            (np.concatenate([weight, weight]), ends), shape=(self.features, self.features)
+        )
+
+    @cached_property
+    def strength(self) -> NDArray[np.float64]:
+        """float64, (features,). Sum of the weights of each feature's edges."""
+        weight = np.ones(len(self.pairs)) if self.weight is None else self.weight
+        total = np.bincount(
+            self.pairs.ravel(), weights=np.repeat(weight, 2), minlength=self.features
+        )
+        return total.astype(np.float64)
+
+    @cached_property
+    def steps(self) -> csr_array:
+        """Transition probabilities of the random walk: rows of ``matrix`` divided by their sums."""
+        return csr_array(
+            self.matrix.multiply(1 / np.where(self.strength > 0, self.strength, 1)[:, None])
+        )
+
+    def edge_weights(self, by: Weight) -> NDArray[np.float64]:
+        """Return edge weights for community detection; (edges,).
+
+        Parameters
+        ----------
+        by
+            The kind of weight; see ``CommunitySettings.weight``. All are 1 for ``"none"``, and a
+            missing mean cosine counts as 1.
+        """
+        cosine = np.ones(len(self.pairs)) if self.weight is None else self.weight
+        if by == "weight":
+            return cosine
+        if by == "none":
+            return np.ones(len(self.pairs))
+        counts = self.count.astype(np.float64)
+        return counts * cosine if by == "total" else counts
+
+    def weighted(self, by: Weight) -> "CoactivationGraph":
+        """Return the graph with these edge weights; without weights for ``"none"``."""
+        return replace(self, weight=None if by == "none" else self.edge_weights(by))
+
+    def relabelled(self, label: NDArray[np.int64]) -> "CoactivationGraph":
+        """Relabel feature i as ``label[i]``; without a membership."""
+        active = np.empty_like(self.active)
+        active[label] = self.active
+        return replace(self, pairs=label[self.pairs], active=active, membership=None)
+
+    def among(self, features: NDArray[np.int64]) -> "CoactivationGraph":
+        """Return the subgraph induced by ``features``, in their order; without a membership."""
+        number = np.full(self.features, -1, dtype=np.int64)
+        number[features] = np.arange(len(features))
+        inner = (number[self.pairs] >= 0).all(axis=1)
+        return replace(
+            self, pairs=number[self.pairs[inner]], count=self.count[inner],
+            active=self.active[features], weight=None if self.weight is None else self.weight[inner],
+            membership=None,
+        )  # fmt: skip
+
+
+def graph_of_membership(
+    membership: Membership, *, min_count: int = 1, documents: NDArray[np.int64] | None = None
+) -> CoactivationGraph:
+    """Compute the graph from the most active features of each token; it has no weights.
+
+    Parameters
+    ----------
+    membership
+        The most active features of each token.
+    min_count
+        Smallest count of an edge.
+    documents
+        Numbers of the documents to count; all if None. ``active`` remains that of all tokens.
+    """
+    if documents is not None:
+        membership = document_subset(membership, documents)
+    pairs, count = edges(membership, min_count=min_count)
+    return CoactivationGraph(
+        pairs=pairs, count=count, active=membership.active, tokens=len(membership), min_count=min_count
+    )  # fmt: skip
+
+
+def graph_of_documents(
+    folder: Folder, sae: str, *, documents: NDArray[np.int64] | None = None, min_count: int = 1
+) -> CoactivationGraph:
+    """Compute the graph of a subset of documents from stored codes, weighted as in the atlas.
+
+    Parameters
+    ----------
+    folder
+        The atlas; it must store the codes of the SAE.
+    sae
+        The name of the SAE.
+    documents
+        Numbers of the documents; all if None.
+    min_count
+        Smallest count of an edge. If the minimum of the atlas is larger, that is used.
+
+    Returns
+    -------
+    The graph, with edges sorted by both features. The weight of an edge is the mean, over its
+    tokens, of the cosine of the two activation columns within the block of the token.
+    """
+    rule = rule_of(folder, sae)
+    min_count = max(min_count, rule.min_count)
+    (row,) = folder.sound().parts[f"sae/{sae}"].table("SAE").to_pylist()
+    counting = Coactivation(k=rule.k, min_count=rule.min_count)
+    # A pass reads only the number of features from the sizes.
+    sizes = Sizes(1, int(row["d_sae"]), tokens=0, l0=1.0, vocabulary=1, codes_stored=True)
+    # The first of two passes counts pairs and sums their cosines; this graph needs no second pass.
+    state = counting.start(0, [], sizes=sizes, looks=2)
+    active, tokens = np.zeros(int(row["d_sae"]), dtype=np.int64), 0
+    for shard in sorted(folder.codes(sae).glob("*.arrow")):
+        for full_block in read_shard(shard):
+            block = full_block if documents is None else of_documents(full_block, documents)
+            counting.update(state, block)
+            active += np.bincount(block.indices, minlength=len(active))
+            tokens += len(block)
+    key, count, total = sorted_pair_counts.take(state)
+    frequent = count >= min_count
+    key, count, total = key[frequent], count[frequent], total[frequent]
+    return CoactivationGraph(
+        pairs=np.stack([key >> 32, key & 0xFFFFFFFF], axis=1), count=count, active=active,
+        tokens=tokens, weight=np.minimum(total / count, 1.0), sae=sae, min_count=min_count,
+    )  # fmt: skip
 
 
 def read_graph(
@@ -131,8 +351,9 @@ def read_graph(
         # Every edge over a subset of the tokens is also an edge over all of them.
         weight = weight[order[np.searchsorted(key[order], _key(pairs))]]
     return CoactivationGraph(
-        sae, tokens or counted, counted, pairs, count, weight, active, min_count, membership
-    )
+        pairs=pairs, count=count, active=active, tokens=tokens or counted, weight=weight, sae=sae,
+        counted=counted, min_count=min_count, membership=membership,
+    )  # fmt: skip
 
 
 def at_equal_tokens(
@@ -262,6 +483,18 @@ def _edges(atlas: Atlas | Folder, sae: str) -> "pa.Table":
     if isinstance(atlas, Folder):
         return atlas.sound().parts[f"coactivation/{sae}"].table("CO_ACTIVATES")
     return atlas.table("CO_ACTIVATES", sae=sae)
+
+
+def _counts(g: "igraph.Graph") -> NDArray[np.int64]:
+    """Return the edge attribute ``count``, or 1 for each edge."""
+    if "count" not in g.es.attributes():
+        return np.ones(g.ecount(), dtype=np.int64)
+    count = np.asarray(g.es["count"], dtype=np.float64)
+    if not (np.isfinite(count) & (count >= 1) & (count == np.rint(count))).all():
+        raise BadInput(
+            "The `count` of an edge is not a whole number above 0. Set it to one, or remove the edge."
+        )
+    return count.astype(np.int64)
 
 
 def _key(pairs: NDArray[np.int64]) -> NDArray[np.int64]:

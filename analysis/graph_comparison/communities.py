@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.communities.detection import agreement
 from analysis.communities.leiden import partition
-from analysis.graph_comparison.linked import Linked
+from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph_comparison.matched_features import permuted
 
 __all__ = ["communities", "jackknife", "overlap", "overlap_null", "own_overlap"]
@@ -20,7 +20,7 @@ _GROUPS = 20
 _Z = 1.959964  # 97.5% quantile of the normal distribution
 
 
-def communities(graph: Linked, *, runs: int, seed: int) -> list[Labels]:
+def communities(graph: CoactivationGraph, *, runs: int, seed: int) -> list[Labels]:
     """Detect communities with several runs of Leiden's method; -1 for nodes without an edge.
 
     Parameters

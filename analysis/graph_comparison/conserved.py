@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from analysis.graph_comparison.linked import Linked
+from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph_comparison.matched_features import Partners, permuted
 from atlas.progress import SILENT, Progress
 from ingest.compilation import compiled
@@ -197,7 +197,7 @@ class Measured:
         return np.concatenate([self.total, self.by_r.ravel()])
 
 
-def induced(graph: Linked, features: NDArray[np.int64], r: Floats) -> Induced:
+def induced(graph: CoactivationGraph, features: NDArray[np.int64], r: Floats) -> Induced:
     """Return the edges of a graph with both ends matched.
 
     Parameters
@@ -209,7 +209,7 @@ def induced(graph: Linked, features: NDArray[np.int64], r: Floats) -> Induced:
     r
         float64, (matches,). Correlation of each match.
     """
-    number = np.full(graph.nodes, -1, dtype=np.int64)
+    number = np.full(graph.features, -1, dtype=np.int64)
     number[features] = np.arange(len(features))
     ends = number[graph.pairs]
     both = (ends >= 0).all(axis=1)
@@ -363,14 +363,14 @@ def intervals(panels: Sequence[Panel], *, r_bins: int, draws: int, seed: int) ->
     return _repeat(resample, draws, "Features resampled", SILENT)
 
 
-def covered(graph: Linked, features: NDArray[np.int64]) -> float | None:
+def covered(graph: CoactivationGraph, features: NDArray[np.int64]) -> float | None:
     """Return the share of a graph's edges with both ends matched; None without edges."""
-    if not len(graph):
+    if not len(graph.pairs):
         return None
     return float(np.isin(graph.pairs, features).all(axis=1).mean())
 
 
-def panel(a: Linked, b: Linked, partners: Partners) -> Panel:
+def panel(a: CoactivationGraph, b: CoactivationGraph, partners: Partners) -> Panel:
     """Return the edges of two graphs between matched features."""
     return Panel(induced(a, partners.a, partners.r), induced(b, partners.b, partners.r))
 

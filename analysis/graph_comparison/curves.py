@@ -38,7 +38,7 @@ def curves_of(a: ComparedGraph, b: ComparedGraph) -> pa.Table:
         for side, subject in (("A", a), ("B", b)):
             graphs = [(False, subject.full), *((True, g) for g in subject.nulls[:1])]
             for null, graph in graphs:
-                points = _function(graph.numbers[what][subject.live], what)
+                points = _function(getattr(graph, what)[subject.live].astype(np.float64), what)
                 rows += [
                     {"what": what, "side": side, "null": null, "value": x, "share": y}
                     for x, y in zip(*points, strict=True)

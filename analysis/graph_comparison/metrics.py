@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph_comparison import conserved as edges
 from analysis.graph_comparison.communities import (
     Labels,
@@ -16,7 +17,6 @@ from analysis.graph_comparison.communities import (
     own_overlap,
 )
 from analysis.graph_comparison.distances import MEASURES, bins_of, bootstrap, distances
-from analysis.graph_comparison.linked import Linked
 from analysis.graph_comparison.matched_features import Partners, movable
 from analysis.graph_comparison.rows import INTERVAL, RANGE, STANDARD_ERROR, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
@@ -30,6 +30,7 @@ Floats = NDArray[np.float64]
 
 _DEGREE, _OVER_MEAN = "degree", "degree over mean"
 _COUNTED = (_DEGREE, _OVER_MEAN, "core", "strength")  # compared with logarithmic bins
+_STATISTICS = (_DEGREE, _OVER_MEAN, "clustering", "core", "strength")
 _NAMES = {
     "ks": "Kolmogorov-Smirnov",
     "wasserstein": "1-Wasserstein",
@@ -53,7 +54,7 @@ def distance_rows(a: ComparedGraph, b: ComparedGraph) -> list[Row]:
     """
     s = a.settings
     rows: list[Row] = []
-    for statistic in (_DEGREE, _OVER_MEAN, *(n for n in a.full.numbers if n != _DEGREE)):
+    for statistic in _STATISTICS:
         if not (_has(a.full, statistic) and _has(b.full, statistic)):
             continue
         x, y = _of(a, a.full, statistic), _of(b, b.full, statistic)
@@ -75,7 +76,7 @@ def _distances_of(
         found = None if x is None or y is None else distances(x, y, ends=ends)
         return [] if found is None else [getattr(found, name) for name in MEASURES]
 
-    def of(subject: ComparedGraph, graph: Linked) -> Floats | None:
+    def of(subject: ComparedGraph, graph: CoactivationGraph) -> Floats | None:
         return _of(subject, graph, statistic) if _has(graph, statistic) else None
 
     x, y = _of(a, a.full, statistic), _of(b, b.full, statistic)
@@ -127,14 +128,14 @@ def _distance_note(statistic: str, measure: str, *, bins: int, empty: bool) -> s
     return "; ".join(notes) or None
 
 
-def _has(graph: Linked, statistic: str) -> bool:
-    return statistic == _OVER_MEAN or statistic in graph.numbers
+def _has(graph: CoactivationGraph, statistic: str) -> bool:
+    return statistic != "strength" or graph.weight is not None
 
 
-def _of(subject: ComparedGraph, graph: Linked, statistic: str) -> Floats:
+def _of(subject: ComparedGraph, graph: CoactivationGraph, statistic: str) -> Floats:
     """Return a statistic of the live features; the mean degree is over live features too."""
     name = _DEGREE if statistic == _OVER_MEAN else statistic
-    values: Floats = graph.numbers[name][subject.live]
+    values: Floats = getattr(graph, name)[subject.live].astype(np.float64)
     if statistic == _OVER_MEAN and values.any():
         values = values / values.mean()
     return values
@@ -162,7 +163,7 @@ def coverage_rows(a: ComparedGraph, b: ComparedGraph, partners: Partners) -> lis
         rows.append(Row("coverage", f"share of {side}'s live features matched", of="features", n=live,
                         value=len(partners) / live if live else None))  # fmt: skip
         rows.append(Row("coverage", f"share of {side}'s edges with both ends matched", of="edges",
-                        n=len(subject.full), value=edges.covered(subject.full, features)))  # fmt: skip
+                        n=len(subject.full.pairs), value=edges.covered(subject.full, features)))  # fmt: skip
     return rows
 
 

@@ -7,20 +7,20 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.communities.detection import edge_weights
-from analysis.communities.settings import Weight
-from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
+from analysis.graph.coactivation_graph import (
+    CoactivationGraph,
+    at_equal_tokens,
+    graph_of_documents,
+    graph_of_membership,
+)
 from analysis.graph_comparison.communities import Labels, communities
-from analysis.graph_comparison.linked import Linked, null_linked
 from analysis.graph_comparison.settings import ComparisonSettings
-from analysis.statistics.document_splits import Halving, halve
-from analysis.statistics.document_subset import document_subset
+from analysis.statistics.bipartite_null import swapped
+from analysis.statistics.document_splits import Halving, document_subset, halve
 from atlas.api import Atlas
 from atlas.errors import Mismatch
-from atlas.graphs import edge_ends
 from atlas.progress import SILENT, Progress
-from ingest.codes.subset_graph import weighted_edges
-from ingest.codes.topk_membership import edges, rule_of
+from ingest.codes.topk_membership import Membership, rule_of
 
 __all__ = ["ComparedGraph", "read_subjects"]
 
@@ -47,10 +47,10 @@ class ComparedGraph:
     """
 
     of: CoactivationGraph
-    full: Linked
-    halves: Sequence[tuple[Linked, Linked]]
-    nulls: Sequence[Linked]
-    half_nulls: Sequence[Linked]
+    full: CoactivationGraph
+    halves: Sequence[tuple[CoactivationGraph, CoactivationGraph]]
+    nulls: Sequence[CoactivationGraph]
+    half_nulls: Sequence[CoactivationGraph]
     half_tokens: Sequence[int]
     settings: ComparisonSettings
 
@@ -69,7 +69,7 @@ class ComparedGraph:
         """The communities of the graphs of both halves, for each halving."""
         return [(self._communities(x), self._communities(y)) for x, y in self.halves]
 
-    def _communities(self, graph: Linked) -> list[Labels]:
+    def _communities(self, graph: CoactivationGraph) -> list[Labels]:
         return communities(graph, runs=self.settings.leiden_runs, seed=self.settings.seed)
 
 
@@ -134,67 +134,45 @@ def _documents(of: CoactivationGraph) -> NDArray[np.int64]:
 def _subject(
     atlas: Atlas, of: CoactivationGraph, halvings: Sequence[Halving], s: ComparisonSettings
 ) -> ComparedGraph:
-    nulls: list[Linked] = []
-    half_nulls: list[Linked] = []
+    nulls: list[CoactivationGraph] = []
+    half_nulls: list[CoactivationGraph] = []
     half_tokens: list[int] = []
     if of.membership is not None:
         seeds = np.random.SeedSequence(s.seed).generate_state(2 * s.null_graphs).tolist()
-        nulls = [null_linked(of.membership, one, min_count=of.min_count)
-                 for one in seeds[: s.null_graphs]]  # fmt: skip
+        nulls = [
+            _null(of.membership, one, min_count=of.min_count) for one in seeds[: s.null_graphs]
+        ]
         for one, (_, second) in zip(seeds[s.null_graphs :], halvings, strict=False):
             half = document_subset(of.membership, second)
-            half_nulls.append(null_linked(half, one, min_count=of.min_count))
+            half_nulls.append(_null(half, one, min_count=of.min_count))
         half_tokens = [int(np.isin(of.membership.document, d).sum()) for h in halvings for d in h]
     return ComparedGraph(
         of=of,
-        full=_full_graph(atlas, of, s.weight),
-        halves=[(_half(atlas, of, x, s.weight), _half(atlas, of, y, s.weight)) for x, y in halvings],
+        full=of.weighted(s.weight),
+        halves=[(_half(atlas, of, x, s), _half(atlas, of, y, s)) for x, y in halvings],
         nulls=nulls,
         half_nulls=half_nulls,
         half_tokens=half_tokens,
         settings=s,
-    )  # fmt: skip
-
-
-def _full_graph(atlas: Atlas, of: CoactivationGraph, weights: Weight) -> Linked:
-    """Return the graph with weights; cosines are over all tokens counted in the atlas."""
-    table = atlas.table("CO_ACTIVATES", sae=of.sae)
-    key = _key(edge_ends(table))
-    order = np.argsort(key)
-    # Every edge over a subset of the tokens is also in the table.
-    at = order[np.searchsorted(key[order], _key(of.pairs))]
-    count = table["count"].to_numpy()[at]
-    if of.tokens < of.counted:
-        assert of.membership is not None  # a cut graph is computed from it
-        count = edges(of.membership, min_count=of.min_count)[1]
-    cosine = table["weight"].to_numpy()[at]
-    return _linked(of, of.pairs, count, cosine, weights)
+    )
 
 
 def _half(
-    atlas: Atlas, of: CoactivationGraph, documents: NDArray[np.int64], weights: Weight
-) -> Linked:
+    atlas: Atlas, of: CoactivationGraph, documents: NDArray[np.int64], s: ComparisonSettings
+) -> CoactivationGraph:
     """Return the graph of a subset of documents, with weights from these documents."""
     assert atlas.folder is not None
     assert of.membership is not None
-    if weights in ("none", "count"):  # these weights need no second pass over the codes
-        pairs, count = edges(document_subset(of.membership, documents), min_count=of.min_count)
-        return _linked(of, pairs, count, np.ones(len(count)), weights)
-    table = weighted_edges(atlas.folder, of.sae, d_sae=len(of.active), documents=documents)
-    edge = table.count >= of.min_count
-    return _linked(of, table.pairs[edge], table.count[edge], table.weight[edge], weights)
+    if s.weight in ("none", "count"):  # these weights need no second pass over the codes
+        found = graph_of_membership(of.membership, min_count=of.min_count, documents=documents)
+    else:
+        found = graph_of_documents(
+            atlas.folder, of.sae, documents=documents, min_count=of.min_count
+        )
+    return found.weighted(s.weight)
 
 
-def _linked(
-    of: CoactivationGraph,
-    pairs: NDArray[np.int64],
-    count: NDArray[np.int64],
-    cosine: NDArray[np.float64],
-    weights: Weight,
-) -> Linked:
-    weight = None if weights == "none" else edge_weights(weights, count, cosine)
-    return Linked(len(of.active), pairs, weight)
-
-
-def _key(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (pairs[:, 0] << 32) + pairs[:, 1]
+def _null(membership: Membership, seed: int, *, min_count: int) -> CoactivationGraph:
+    """Draw a graph from the bipartite null; it has no weights."""
+    drawn = swapped(membership, seed, within_documents=False)
+    return graph_of_membership(drawn, min_count=min_count)

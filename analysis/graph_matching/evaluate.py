@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from analysis.graph_matching.graphs import NodeGraph, embedded, propagated
+from analysis.graph.coactivation_graph import CoactivationGraph
+from analysis.graph_matching.node_vectors import embedded, propagated
 from analysis.graph_matching.ranks import Ranks, first, rank
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
@@ -132,7 +133,7 @@ def _vectors(
     return embedded(one, two)
 
 
-def _log_rate(graph: NodeGraph) -> NDArray[np.float64]:
+def _log_rate(graph: CoactivationGraph) -> NDArray[np.float64]:
     rate: NDArray[np.float64] = np.log(np.maximum(graph.active, 1) / max(graph.tokens, 1))
     return rate
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import quadratic_assignment
 
-from analysis.graph_matching.graphs import NodeGraph, embedded, propagated
+from analysis.graph.coactivation_graph import CoactivationGraph
+from analysis.graph_matching.node_vectors import embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE, Nodes, match
 from analysis.graph_matching.settings import GraphMatchingSettings
@@ -89,7 +90,7 @@ def compare_with_faq(
     )  # fmt: skip
 
 
-def faq(a: NodeGraph, b: NodeGraph, *, anchors: Ints) -> Ints:
+def faq(a: CoactivationGraph, b: CoactivationGraph, *, anchors: Ints) -> Ints:
     """Match two graphs with equally many nodes by SciPy's FAQ; return the node of B per node of A.
 
     Edge weights are log(1 + weight), since weights differ by factors of a thousand.

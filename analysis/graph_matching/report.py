@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.graph_matching.evaluate import METHODS, Outcome, anchored, evaluate, sample_anchors
 from analysis.graph_matching.faq_baseline import compare_with_faq
-from analysis.graph_matching.graphs import embedded, propagated
+from analysis.graph_matching.node_vectors import embedded, propagated
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings, vector_grid, walk_grid

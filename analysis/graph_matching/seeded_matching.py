@@ -15,7 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.graph_matching.graphs import NodeGraph, unit
+from analysis.graph.coactivation_graph import CoactivationGraph
+from analysis.graph_matching.node_vectors import unit
 from analysis.graph_matching.settings import GraphMatchingSettings
 
 __all__ = ["TOLERANCE", "Nodes", "match"]
@@ -50,7 +51,7 @@ class Nodes:
         use only walks.
     """
 
-    graph: NodeGraph
+    graph: CoactivationGraph
     free: Ints
     anchors: Ints
     vectors: Floats | None = None
@@ -110,7 +111,7 @@ def _profiles(side: Nodes, anchors: Ints, walks: int) -> Iterator[Scores]:
     """Yield the profiles of the free nodes over the anchors, for each walk length."""
     graph = side.graph
     steps = graph.steps.astype(np.float32)
-    reached = np.zeros((len(graph), len(anchors)), dtype=np.float32)
+    reached = np.zeros((graph.features, len(anchors)), dtype=np.float32)
     reached[anchors, np.arange(len(anchors))] = 1
     share = graph.strength[anchors] / max(graph.strength.sum(), 1.0)
     anywhere = np.where(share > 0, share, 1).astype(np.float32)

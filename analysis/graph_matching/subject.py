@@ -7,9 +7,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_membership
 from analysis.graph_matching.baselines import activation_scores, decoder_scores
 from analysis.graph_matching.documents import split
-from analysis.graph_matching.graphs import NodeGraph, graph_of_membership
 from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
@@ -33,7 +33,7 @@ class MatchedGraphs:
     Parameters
     ----------
     a, b
-        The graphs.
+        The graphs; the weight of an edge is its count.
     truth
         int64, (pairs, 2). Live nodes of A and their counterparts in B, one-to-one.
     others
@@ -43,8 +43,8 @@ class MatchedGraphs:
         Number of true pairs excluded because a node is not live in its graph.
     """
 
-    a: NodeGraph
-    b: NodeGraph
+    a: CoactivationGraph
+    b: CoactivationGraph
     truth: Ints
     others: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     left_out: int = 0
@@ -60,7 +60,7 @@ class MatchedGraphs:
 
 def shuffled(subject: MatchedGraphs, *, seed: int, repeat: int = 0) -> MatchedGraphs:
     """Permute the nodes of B at random, so that indices carry no information."""
-    label = np.random.default_rng([seed, repeat, 1]).permutation(len(subject.b))
+    label = np.random.default_rng([seed, repeat, 1]).permutation(subject.b.features)
     where = np.argsort(label)
     return replace(
         subject,
@@ -118,7 +118,9 @@ def subject_of(
     sets = split(Corpus.open(folder.corpus_file).info.documents, seed=seed, repeat=repeat)
     min_count = shared_min_count(folder, sae_a, sae_b, at_least=min_count)
     graph_a, graph_b = (
-        graph_of_membership(open_membership(folder, name, documents=documents), min_count=min_count)
+        graph_of_membership(
+            open_membership(folder, name, documents=documents), min_count=min_count
+        ).weighted("count")
         for name, documents in ((sae_a, sets.a), (sae_b, sets.b))
     )
     truth = truth_of(folder, sae_a, sae_b, documents=sets.truth,

@@ -1,11 +1,14 @@
-"""Random splits of documents: into sets of equal size, or into halves with equally many tokens."""
+"""Random splits of documents into sets or halves, and restriction of a table to a set of documents."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Halving", "halve", "split"]
+from ingest.codes.topk_membership import Membership
+
+__all__ = ["Halving", "document_subset", "halve", "split"]
 
 _FEWEST = 4  # documents
 
@@ -80,6 +83,26 @@ def halve(documents: Sequence[NDArray[np.int64]], count: int, *, seed: int) -> l
         for halvings, (one, two) in zip(result, retained, strict=True):
             halvings.append((np.array(one, dtype=np.int64), np.array(two, dtype=np.int64)))
     return result
+
+
+def document_subset(membership: Membership, documents: NDArray[np.int64]) -> Membership:
+    """Return the tokens of a subset of documents; ``active`` remains that of all tokens.
+
+    Parameters
+    ----------
+    membership
+        The most active features of each token.
+    documents
+        Numbers of the documents.
+    """
+    selected = np.isin(membership.document, documents)
+    sizes = np.diff(membership.indptr)
+    return replace(
+        membership,
+        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes[selected])]),
+        features=membership.features[np.repeat(selected, sizes)],
+        document=membership.document[selected],
+    )
 
 
 def _shuffled(documents: NDArray[np.int64], seed: int, repeat: int) -> NDArray[np.int64]:
