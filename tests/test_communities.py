@@ -38,6 +38,7 @@ from analysis.graph.coactivation_graph import (
     graph_of_documents,
     graph_of_membership,
 )
+from analysis.statistics.document_splits import split
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
@@ -107,14 +108,14 @@ def test_leiden_recovers_planted_blocks():
 
 def test_planted_blocks_are_stable_over_halves_and_random_ones_are_not():
     rng = np.random.default_rng(0)
-    split = c.halves(np.arange(40), 1, seed=0)[0]
+    halves = split(np.arange(40), 2, seed=0)
     made = blocks_membership(rng, blocks=4, features=80, tokens=3000, mixed=0.2)
-    found, labels = half_agreement(made, split)
+    found, labels = half_agreement(made, halves)
     assert found > 0.95
     truth = np.arange(80) % 4
     assert c.agreement(labels[0], truth) > 0.95
     without, labels = half_agreement(
-        blocks_membership(rng, blocks=4, features=80, tokens=3000, mixed=1.0), split
+        blocks_membership(rng, blocks=4, features=80, tokens=3000, mixed=1.0), halves
     )
     null = [c.agreement(c.permuted(labels[0], rng), labels[1]) for _ in range(50)]
     assert min(null) <= without <= max(null)
@@ -201,12 +202,14 @@ def test_edge_weights():
 
 def test_halves_share_no_document():
     documents = np.array([3, 5, 8, 9, 11])
-    splits = c.halves(documents, 3, seed=1)
+    splits = [split(documents, 2, seed=1, repeat=i) for i in range(8)]
     for one, two in splits:
         assert sorted([*one, *two]) == documents.tolist()
-        assert (len(one), len(two)) == (2, 3)
+        assert (len(one), len(two)) == (3, 2)
+        assert (np.diff(one) > 0).all()
+        assert (np.diff(two) > 0).all()
     assert len({tuple(one) for one, _ in splits}) > 1
-    again = c.halves(documents, 3, seed=1)
+    again = [split(documents, 2, seed=1, repeat=i) for i in range(8)]
     assert [a.tolist() for a, _ in again] == [a.tolist() for a, _ in splits]
 
 
@@ -482,7 +485,7 @@ def test_stability_has_its_nulls(made):
     assert ((found.runs > 0) & (found.runs <= 1)).all()
     assert len(found.ami_runs) == len(found.ami_halves) == 2
     halved = []
-    for half in c.halves(np.unique(m.document), 2, seed=0)[0]:
+    for half in split(np.unique(m.document), 2, seed=0):
         some, times = edges(open_membership(folder, "top", documents=half))
         halved.append(partition(igraph.Graph(n=40, edges=some), weights=times).labels)
     assert found.ami_halves[0] == pytest.approx(c.agreement(*halved))

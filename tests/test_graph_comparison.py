@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import random
 from dataclasses import replace
 from shutil import rmtree
 
@@ -23,15 +24,8 @@ from test_optional_parts import Served
 from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
-from analysis.graph_comparison.conserved import Rewired
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
-from analysis.graph_comparison.matched_features import (
-    Partners,
-    movable,
-    permuted,
-    read_partners,
-    strata,
-)
+from analysis.graph_comparison.matched_features import Partners, read_partners
 from analysis.graph_comparison.metrics import distance_rows
 from analysis.graph_comparison.plots import draw
 from analysis.graph_comparison.report import alike, compare_saes
@@ -41,7 +35,8 @@ from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.graph_comparison.summary import conclude
 from analysis.statistics.document_splits import document_subset, halve
-from analysis.statistics.permutation import permutation_p
+from analysis.statistics.nulls import movable, permuted_within, rewired, strata
+from analysis.statistics.permutation import exceedance_p, permutation_p
 from atlas.api import Atlas
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
@@ -255,11 +250,15 @@ def noisy_copy(a, rng, noise):
     return with_edges(a.features, np.sort(name[pairs], axis=1)), name
 
 
+def edges_of(graph):
+    return np.sort(np.array(graph.get_edgelist(), dtype=np.int64).reshape(-1, 2), axis=1)
+
+
 def planted(seed, noise, *, draws=39, degrees_kept=False):
     a, size, rng = graph_of_seed(seed)
     if degrees_kept:
         name = rng.permutation(a.features)
-        drawn = Rewired(a.pairs, a.features, seed=seed).draw()
+        drawn = edges_of(next(rewired(a.graph, seed=seed)))
         b = with_edges(a.features, np.sort(name[drawn], axis=1))
     else:
         b, name = noisy_copy(a, rng, noise)
@@ -278,14 +277,14 @@ def planted(seed, noise, *, draws=39, degrees_kept=False):
 def test_conserved_share_falls_from_one_to_the_nulls_with_noise():
     shares = []
     for noise in (0.0, 0.3, 0.7, 1.0):
-        share, permuted_, rewired = planted(5, noise)
+        share, permuted_, rewired_ = planted(5, noise)
         shares.append(share)
         if noise < 1:
-            assert permutation_p(share, permuted_) == permutation_p(share, rewired) == 1 / 40
+            assert permutation_p(share, permuted_) == permutation_p(share, rewired_) == 1 / 40
     assert shares[0] == 1
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] == pytest.approx(permuted_.mean(), abs=4 * permuted_.std())
-    assert shares[-1] == pytest.approx(rewired.mean(), abs=4 * rewired.std())
+    assert shares[-1] == pytest.approx(rewired_.mean(), abs=4 * rewired_.std())
 
 
 def test_nulls_are_calibrated_under_total_noise():
@@ -303,7 +302,7 @@ def test_nulls_are_calibrated_under_total_noise():
 
 def test_rewired_null_ignores_degrees():
     found = [planted(i, 1.0, degrees_kept=True) for i in range(40)]
-    p = np.array([permutation_p(share, rewired) for share, _, rewired in found])
+    p = np.array([permutation_p(share, drawn) for share, _, drawn in found])
     for level in (0.1, 0.25, 0.5):
         assert (p <= level).mean() <= level + 3 * math.sqrt(level * (1 - level) / len(p))
     # Strata keep most of what degrees give: the permuted share is near, though often a bit below.
@@ -313,22 +312,29 @@ def test_rewired_null_ignores_degrees():
 
 def test_rewired_graphs_are_simple_with_the_same_degrees():
     a, _, _ = graph_of_seed(1)
-    rewired = Rewired(a.pairs, a.features, seed=0)
-    drawn = [with_edges(a.features, rewired.draw()) for _ in range(3)]
+    chain = rewired(a.graph, seed=0)
+    drawn = [with_edges(a.features, edges_of(next(chain))) for _ in range(3)]
     for g in drawn:
         assert np.array_equal(g.degree, a.degree)
         assert len(np.unique(g.pairs, axis=0)) == len(a.pairs)
         assert np.all(g.pairs[:, 0] < g.pairs[:, 1])
     assert not np.array_equal(drawn[0].pairs, drawn[1].pairs)
+    again = rewired(a.graph, seed=0)
+    state = random.getstate()
+    for one in drawn:
+        assert np.array_equal(edges_of(next(again)), one.pairs)
+    assert random.getstate() == state
     for few in ([], [(0, 1)]):
-        pairs = np.array(few, dtype=np.int64).reshape(-1, 2)
-        assert np.array_equal(Rewired(pairs, 3, seed=0).draw(), pairs)
+        graph = with_edges(3, np.array(few, dtype=np.int64).reshape(-1, 2)).graph
+        assert next(rewired(graph, seed=0)).get_edgelist() == few
 
 
 def test_rewired_graphs_are_uniform():
     pairs = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)])  # the cycles of five: twelve
-    rewired = Rewired(pairs, 5, seed=0)
-    seen = [tuple(map(tuple, np.unique(rewired.draw(), axis=0).tolist())) for _ in range(2400)]
+    chain = rewired(with_edges(5, pairs).graph, seed=0)
+    seen = [
+        tuple(map(tuple, np.unique(edges_of(next(chain)), axis=0).tolist())) for _ in range(2400)
+    ]
     times = [seen.count(one) for one in set(seen)]
     assert len(times) == 12
     assert stats.chisquare(times).pvalue > 1e-3
@@ -346,7 +352,7 @@ def test_strata_preserve_frequency_and_degree():
     for one in np.unique(stratum // 5):
         here = [degree[stratum == 5 * one + i] for i in range(5)]
         assert all(x.max() < y.min() for x, y in itertools.pairwise(h for h in here if len(h)))
-    moved = permuted(stratum, np.random.default_rng(1))
+    moved = permuted_within(stratum, np.random.default_rng(1))
     assert np.array_equal(stratum[moved], stratum)
     assert sorted(moved.tolist()) == list(range(400))
     assert np.mean(moved == np.arange(400)) < 0.2
@@ -354,7 +360,7 @@ def test_strata_preserve_frequency_and_degree():
     assert len(np.unique(alike_)) == 1
     assert len(strata(np.zeros(0, int), np.zeros(0, int), frequency_bins=2, degree_bins=2)) == 0
     # All orders of a stratum are alike.
-    seen = [tuple(permuted(np.zeros(3, int), rng).tolist()) for _ in range(1200)]
+    seen = [tuple(permuted_within(np.zeros(3, int), rng).tolist()) for _ in range(1200)]
     assert stats.chisquare([seen.count(o) for o in itertools.permutations(range(3))]).pvalue > 1e-3
 
 
@@ -531,6 +537,8 @@ def test_draws_by_hand():
     drawn = np.array([1.0, 2.0, 3.0, math.nan])
     assert permutation_p(3.0, drawn) == 2 / 4
     assert permutation_p(4.0, drawn) == 1 / 4
+    assert exceedance_p(0, 3) == 1 / 4
+    assert exceedance_p(np.array([0, 3, 1]), 3).tolist() == [0.25, 1.0, 0.5]
     assert permutation_p(math.nan, drawn) is None
     assert permutation_p(1.0, np.array([math.nan])) is None
     assert range_of("x", drawn) == {"x_mean": 2.0, "x_low": pytest.approx(1.05),

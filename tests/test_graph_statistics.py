@@ -27,7 +27,7 @@ from analysis.graph.distributions import correlate, modes
 from analysis.graph.graph_statistics import describe
 from analysis.graph.growth import growth
 from analysis.graph.igraph_conversion import seeded
-from analysis.graph.nulls import bipartite, compare, configuration, numbers_of
+from analysis.graph.null_comparison import bipartite, compare, configuration, numbers_of
 from analysis.graph.plots import draw
 from analysis.graph.settings import GraphStatisticsSettings
 from analysis.graph.study import all_rows, graph_statistics

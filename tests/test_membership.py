@@ -12,7 +12,7 @@ from scipy import stats
 from small_ingest import model, texts, topk
 from test_ingest import named, run
 
-from analysis.statistics.bipartite_null import swapped
+from analysis.statistics.nulls import swapped
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing, UnknownName
 from ingest.codes.topk_membership import Membership, edges, open_membership, read_membership

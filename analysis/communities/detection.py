@@ -12,7 +12,6 @@ __all__ = [
     "agreement",
     "best_overlap",
     "distinguishing_tokens",
-    "halves",
     "inner_edges",
     "mean_overlap",
     "permuted",
@@ -169,27 +168,6 @@ def permuted(labels: Labels, rng: np.random.Generator) -> Labels:
     drawn = labels.copy()
     drawn[labels >= 0] = rng.permutation(labels[labels >= 0])
     return drawn
-
-
-def halves(
-    documents: NDArray[np.int64], splits: int, *, seed: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split documents into random halves, repeatedly.
-
-    Parameters
-    ----------
-    documents
-        Unique document numbers. If their number is odd, the second half has one more.
-    splits, seed
-        Number of splits, and the seed.
-    """
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(splits):
-        drawn = rng.permutation(documents)
-        middle = len(drawn) // 2
-        found.append((np.sort(drawn[:middle]), np.sort(drawn[middle:])))
-    return found
 
 
 def distinguishing_tokens(

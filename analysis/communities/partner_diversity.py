@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from analysis.statistics.bipartite_null import swapped
+from analysis.statistics.intervals import bootstrap_samples, quantile_interval
+from analysis.statistics.nulls import swapped
 from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import Membership, edges
 
@@ -192,7 +193,7 @@ def null_diversity(
     """Count the partners of each feature in graphs drawn from the bipartite null.
 
     Features are swapped between tokens, which preserves the number of features of each token
-    and the number of tokens of each feature; see ``analysis.statistics.bipartite_null.swapped``.
+    and the number of tokens of each feature; see ``analysis.statistics.nulls.swapped``.
 
     Parameters
     ----------
@@ -299,11 +300,10 @@ def _interval(active: NDArray[np.int64], value: NDArray[np.float64], *, seed: in
     rho = _spearman(active, value)
     if rho is None:
         return None, None, None
-    n = len(value)
-    drawn = np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))
+    drawn = bootstrap_samples(len(value), _RESAMPLES, seed=seed)
     again = [r for at in drawn if (r := _spearman(active[at], value[at])) is not None]
-    low, high = np.quantile(again, [0.025, 0.975]).tolist()
-    return rho, low, high
+    low, high = quantile_interval(np.array(again))
+    return rho, float(low), float(high)
 
 
 def _range(found: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -361,8 +361,8 @@ def _row(
 ) -> dict[str, Any]:
     """Return the table row of a group of features."""
     here = among[at]
-    again = np.random.default_rng(seed).integers(0, len(here), (_RESAMPLES, len(here)))
-    low, high = np.quantile(np.median(here[again], axis=1), [0.025, 0.975]).tolist()
+    again = bootstrap_samples(len(here), _RESAMPLES, seed=seed)
+    low, high = (float(x) for x in quantile_interval(np.median(here[again], axis=1)))
     return {
         "group": name,
         "features": int(at.sum()),

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from analysis.communities.detection import (
     agreement,
-    halves,
     mean_overlap,
     permuted,
 )
@@ -20,7 +19,8 @@ from analysis.graph.coactivation_graph import (
     graph_of_documents,
     graph_of_membership,
 )
-from analysis.statistics.bipartite_null import swapped
+from analysis.statistics.document_splits import split
+from analysis.statistics.nulls import swapped
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import Membership
@@ -145,15 +145,15 @@ def stability(
     found: list[tuple[Labels, Labels]] = []
     null_agreement: dict[bool, list[float | None]] = {False: [], True: []}
     null: list[NDArray[np.float64]] = []
-    splits = halves(documents, settings.splits, seed=settings.seed)
+    splits = [split(documents, 2, seed=settings.seed, repeat=i) for i in range(settings.splits)]
     with progress.stage(
         f"Halves of the documents of {sae}", total=len(splits), unit="splits"
     ) as stage:
-        for split in splits:
-            found.append((half(split[0]), half(split[1])))
+        for one, two in splits:
+            found.append((half(one), half(two)))
             for within in (False, True):
                 table = swapped(membership, int(rng.integers(2**32)), within_documents=within)
-                both = [drawn(table, some) for some in split]
+                both = [drawn(table, some) for some in (one, two)]
                 null_agreement[within].append(agreement(*both))
                 if not within:
                     null.append(_null_overlap(labels, drawn(table), both))

@@ -55,7 +55,7 @@ class CommunityStudy(Study):
     """
 
     kind: ClassVar[str] = "graph"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     codes_removable: ClassVar[bool] = True
 
     settings: CommunitySettings

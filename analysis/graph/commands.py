@@ -166,7 +166,7 @@ def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
 
 
 def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
-    from analysis.graph.nulls import NULLS
+    from analysis.graph.null_comparison import NULLS
 
     sae, null = key
     echo(f"\n{sae}, null {null!r}: {NULLS[null]}")

@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.statistics.permutation import exceedance_p
 from atlas.errors import BadInput
 from ingest.compilation import compiled
 
@@ -84,7 +85,7 @@ def dip_test(values: NDArray[np.float64], *, draws: int = 1999, seed: int = 0) -
     size = min(len(values), _NULL_SIZE)
     null = _null(size, draws, seed)
     exceed = int(np.sum(null * np.sqrt(size) >= found * np.sqrt(len(values))))
-    return DipTest(found, (1 + exceed) / (1 + draws), len(values))
+    return DipTest(found, exceedance_p(exceed, draws), len(values))
 
 
 @cache

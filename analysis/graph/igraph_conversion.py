@@ -73,11 +73,15 @@ def checked_weights(
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed igraph's random numbers within the context; then restore Python's generator."""
+def seeded(seed: int | random.Random) -> Iterator[None]:
+    """Seed igraph's random numbers within the context; then restore Python's generator.
+
+    With a generator in place of a seed, its sequence continues from one context to the next.
+    """
     import igraph
 
-    igraph.set_random_number_generator(random.Random(seed))
+    generator = seed if isinstance(seed, random.Random) else random.Random(seed)
+    igraph.set_random_number_generator(generator)
     try:
         yield
     finally:

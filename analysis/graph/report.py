@@ -10,7 +10,7 @@ from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph.distributions import correlate, modes
 from analysis.graph.graph_statistics import describe
 from analysis.graph.growth import growth
-from analysis.graph.nulls import (
+from analysis.graph.null_comparison import (
     NULLS,
     Numbers,
     bipartite,

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from analysis.graph import report
 from analysis.graph.coactivation_graph import CoactivationGraph, equal_scale, has_codes, read_graph
-from analysis.graph.nulls import NULLS
+from analysis.graph.null_comparison import NULLS
 from analysis.graph.settings import GraphStatisticsSettings
 from atlas.api import Atlas
 from atlas.parts import Part

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from analysis.communities.detection import agreement
 from analysis.communities.leiden import partition
 from analysis.graph.coactivation_graph import CoactivationGraph
-from analysis.graph_comparison.matched_features import permuted
+from analysis.statistics.intervals import jackknife_interval
+from analysis.statistics.nulls import permuted_within
 
 __all__ = ["communities", "jackknife", "overlap", "overlap_null", "own_overlap"]
 
@@ -17,7 +18,6 @@ Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _GROUPS = 20
-_Z = 1.959964  # 97.5% quantile of the normal distribution
 
 
 def communities(graph: CoactivationGraph, *, runs: int, seed: int) -> list[Labels]:
@@ -78,7 +78,7 @@ def overlap_null(
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
-        number = permuted(stratum, rng)
+        number = permuted_within(stratum, rng)
         found.append(_mean([overlap(a, [y[number] for y in b]) for a, b in pairs]))
     return np.array([np.nan if one is None else one for one in found])
 
@@ -106,8 +106,8 @@ def jackknife(a: Sequence[Labels], b: Sequence[Labels], *, seed: int) -> tuple[f
     values = np.array([v for v in without if v is not None])
     if complete is None or n < _GROUPS or len(values) < _GROUPS:
         return None
-    error = np.sqrt((_GROUPS - 1) * values.var())
-    return float(complete - _Z * error), float(min(complete + _Z * error, 1.0))
+    low, high = jackknife_interval(complete, values)
+    return low, min(high, 1.0)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from analysis.graph.coactivation_graph import CoactivationGraph
-from analysis.graph_comparison.matched_features import Partners, permuted
+from analysis.graph_comparison.matched_features import Partners
+from analysis.statistics.nulls import permuted_within, rewired
 from atlas.progress import SILENT, Progress
-from ingest.compilation import compiled
 
 __all__ = [
     "MEASURED",
     "Induced",
     "Measured",
     "Panel",
-    "Rewired",
     "covered",
     "induced",
     "intervals",
@@ -27,70 +26,6 @@ __all__ = [
     "permute",
     "rewire",
 ]
-
-SWAPS = 5  # attempted swaps per edge and draw
-FIRST = 10  # additional swaps per edge before the first draw, to leave the original graph
-
-
-class Rewired:
-    """A sampler of random simple graphs with the degrees of a graph.
-
-    A swap replaces random edges a–b and c–d by a–d and c–b, unless one of these exists or is a
-    loop. A refused swap counts as a step, so after many steps all graphs with these degrees are
-    equally likely. Each draw starts from the previous one.
-
-    The sampler uses ``nodes`` squared bytes: 270 MB for 16,384 nodes. A comparison has one
-    sampler per halving in memory, with the matched features as nodes.
-
-    Parameters
-    ----------
-    ends
-        int64, (edges, 2). The unique edges of the graph.
-    nodes
-        Number of nodes.
-    seed
-        Seed of the draws.
-    """
-
-    def __init__(self, ends: NDArray[np.int64], nodes: int, *, seed: int) -> None:
-        self._ends = np.sort(ends, axis=1)
-        self._adjacent = np.zeros((nodes, nodes), dtype=np.bool_)
-        self._adjacent[self._ends[:, 0], self._ends[:, 1]] = True
-        self._rng = np.random.default_rng(seed)
-        self._swap(FIRST)
-
-    def draw(self) -> NDArray[np.int64]:
-        """Draw the edges of the next graph, lower node first; (edges, 2)."""
-        self._swap(SWAPS)
-        return self._ends.copy()
-
-    def _swap(self, swaps: int) -> None:
-        if len(self._ends) > 1:
-            _swap_all(self._rng, self._ends, self._adjacent, swaps)
-
-
-@compiled
-def _swap_all(
-    rng: np.random.Generator, ends: NDArray[np.int64], adjacent: NDArray[np.bool_], swaps: int
-) -> None:
-    edges = len(ends)
-    for _ in range(swaps * edges):
-        e, f = int(rng.random() * edges), int(rng.random() * edges)
-        a, b, c, d = ends[e, 0], ends[e, 1], ends[f, 0], ends[f, 1]
-        if rng.random() < 0.5:
-            c, d = d, c
-        if a == d or b == c:
-            continue
-        p, q, r, s = min(a, d), max(a, d), min(b, c), max(b, c)
-        # Edges with a common node swap into each other, so this also refuses them.
-        if adjacent[p, q] or adjacent[r, s]:
-            continue
-        adjacent[min(a, b), max(a, b)] = False
-        adjacent[min(c, d), max(c, d)] = False
-        adjacent[p, q] = True
-        adjacent[r, s] = True
-        ends[e, 0], ends[e, 1], ends[f, 0], ends[f, 1] = p, q, r, s
-
 
 #: Conserved shares of A's edges and of B's edges, their Jaccard index, and the rank correlation
 #: of the weights of conserved edges.
@@ -293,7 +228,7 @@ def permute(
     rng = np.random.default_rng(seed)
 
     def resample() -> Floats:
-        number = permuted(stratum, rng)
+        number = permuted_within(stratum, rng)
         return measure([Panel(x.a, x.b.renumbered(number)) for x in panels], r_bins=r_bins).flat
 
     return _repeat(resample, draws, "Matches permuted", progress)
@@ -321,15 +256,18 @@ def rewire(
         float64, (draws, 4 + 2 · r_bins); NaN for the rank correlation, since swapped edges have
         no weights.
     """
+    import igraph
+
     seeds = np.random.SeedSequence(seed).generate_state(len(panels)).tolist()
     graphs = [
-        Rewired(x.b.ends, x.b.features, seed=one) for x, one in zip(panels, seeds, strict=True)
+        rewired(igraph.Graph(n=x.b.features, edges=x.b.ends), seed=one)
+        for x, one in zip(panels, seeds, strict=True)
     ]
 
     def resample() -> Floats:
         drawn = []
         for x, graph in zip(panels, graphs, strict=True):
-            ends = graph.draw()
+            ends = _sorted(np.array(next(graph).get_edgelist(), dtype=np.int64).reshape(-1, 2))
             drawn.append(Panel(x.a, Induced(x.b.features, ends, _lower(r, ends), None)))
         return measure(drawn, r_bins=r_bins).flat
 

@@ -1,24 +1,19 @@
-"""Matched features of two SAEs, and permutations of matches within strata."""
+"""Matched features of two SAEs."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from analysis.graph_comparison.settings import Chosen
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.graphs import edge_ends
 
-__all__ = ["Partners", "check_matched", "movable", "permuted", "read_partners", "strata"]
+__all__ = ["Partners", "check_matched", "read_partners"]
 
 Ints = NDArray[np.int64]
-
-_HELD = 5  # smallest mean number of matches per stratum
-_ORDERS = 20  # smallest number of permutations for p = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,60 +106,3 @@ def read_partners(
         ends = ends[:, ::-1]
     order = np.argsort(ends[:, 0], kind="stable")
     return Partners(ends[order, 0], ends[order, 1], table["pearson"].to_numpy()[met][order])
-
-
-def strata(frequency: Ints, degree: Ints, *, frequency_bins: int, degree_bins: int) -> Ints:
-    """Divide features by quantiles of frequency, and within each by quantiles of degree.
-
-    Parameters
-    ----------
-    frequency, degree
-        (features,) each.
-    frequency_bins, degree_bins
-        Number of quantiles. It is reduced, first for degree, if strata would have fewer than
-        about five features on average, since a single feature in a stratum cannot move.
-
-    Returns
-    -------
-    stratum
-        int64, (features,). The stratum of each feature.
-    """
-    few = len(frequency) / _HELD
-    degree_bins = max(1, min(degree_bins, round(few / frequency_bins)))
-    frequency_bins = max(1, min(frequency_bins, round(few / degree_bins)))
-    outer = _quantile(frequency, frequency_bins)
-    stratum = np.zeros(len(frequency), dtype=np.int64)
-    for one in np.unique(outer):
-        here = outer == one
-        stratum[here] = one * degree_bins + _quantile(degree[here], degree_bins)
-    return stratum
-
-
-def movable(stratum: Ints) -> bool:
-    """Return whether permutations within strata are a valid test.
-
-    They are not valid if most features are alone in their stratum, or if there are fewer than
-    twenty permutations, since matches then hardly change.
-
-    Parameters
-    ----------
-    stratum
-        int64, (features,).
-    """
-    _, size = np.unique(stratum, return_counts=True)
-    orders = math.prod(min(math.factorial(min(n, _ORDERS)), _ORDERS) for n in size.tolist())
-    return bool(2 * np.sum(size == 1) <= len(stratum)) and orders >= _ORDERS
-
-
-def permuted(stratum: Ints, rng: np.random.Generator) -> Ints:
-    """Draw a permutation within strata; (features,)."""
-    order = np.argsort(stratum, kind="stable")
-    found = np.empty(len(stratum), dtype=np.int64)
-    found[order] = np.lexsort((rng.random(len(stratum)), stratum))
-    return found
-
-
-def _quantile(values: Ints, bins: int) -> Ints:
-    """Return the quantile of each value; tied values are in the same one."""
-    share = (rankdata(values) - 0.5) / max(len(values), 1)
-    return np.minimum((share * bins).astype(np.int64), bins - 1)

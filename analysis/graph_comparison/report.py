@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.graph_comparison.comparison import Comparison
 from analysis.graph_comparison.curves import curves_of
-from analysis.graph_comparison.matched_features import (
-    Partners,
-    check_matched,
-    read_partners,
-    strata,
-)
+from analysis.graph_comparison.matched_features import Partners, check_matched, read_partners
 from analysis.graph_comparison.metrics import (
     community_rows,
     conserved_rows,
@@ -24,6 +19,7 @@ from analysis.graph_comparison.metrics import (
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.graph_comparison.summary import conclude
+from analysis.statistics.nulls import strata
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress

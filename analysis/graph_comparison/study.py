@@ -37,7 +37,7 @@ class GraphComparisonStudy(Study):
     """
 
     kind: ClassVar[str] = "graph_comparison"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     optional_part: ClassVar[bool] = True
 
     settings: ComparisonSettings

@@ -15,8 +15,8 @@ from analysis.graph.coactivation_graph import (
 )
 from analysis.graph_comparison.communities import Labels, communities
 from analysis.graph_comparison.settings import ComparisonSettings
-from analysis.statistics.bipartite_null import swapped
 from analysis.statistics.document_splits import Halving, document_subset, halve
+from analysis.statistics.nulls import swapped
 from atlas.api import Atlas
 from atlas.errors import Mismatch
 from atlas.progress import SILENT, Progress

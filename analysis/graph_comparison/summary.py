@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.graph_comparison.rows import RANGE, Row
+from analysis.statistics.permutation import exceedance_p
 
 __all__ = ["conclude"]
 
@@ -110,7 +111,7 @@ def _clearly(condition: bool, word: str) -> str:
 
 def _beyond(ps: Sequence[float | None], draws: int, nulls: str) -> str:
     """State whether a number exceeds all its nulls; every null must have a p-value."""
-    if 1 / (1 + draws) > _LEVEL:
+    if exceedance_p(0, draws) > _LEVEL:
         return f"not tested against a null, which needs 19 draws or more instead of {draws:,}"
     known = [p for p in ps if p is not None]
     if len(known) < len(ps):

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 
 from analysis.graph_matching.evaluate import Outcome
 from analysis.graph_matching.ranks import MEASURES
-from analysis.statistics.intervals import quantile_interval
+from analysis.statistics.intervals import bootstrap_weights, quantile_interval
 
 __all__ = [
     "BINS",
@@ -56,20 +56,12 @@ def intervals(
     left = draws
     while left:
         some = min(left, max(1, _CHUNK // len(values)))
-        weight = (
-            _resampled_means(queries, some, rng)[:, of_query]
-            * _resampled_means(repeats, some, rng)[:, of_repeat]
-        )
+        weight = bootstrap_weights(queries, some, rng)[:, of_query]
+        weight = weight * bootstrap_weights(repeats, some, rng)[:, of_repeat]
         total = weight.sum(axis=1, keepdims=True)
         means.append((weight @ values)[total[:, 0] > 0] / total[total[:, 0] > 0])
         left -= some
     return quantile_interval(np.concatenate(means))
-
-
-def _resampled_means(number: int, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    if number == 1:
-        return np.ones((draws, 1))
-    return rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
 
 
 Row: TypeAlias = dict[str, Any]

@@ -15,6 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.positions.settings import PositionSettings
+from analysis.statistics.intervals import quantile_interval
+from analysis.statistics.permutation import exceedance_p
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
@@ -149,8 +151,8 @@ def by_position(
         null[draw] = np.bincount(group[by_document], weights=l0[order]) / tokens
     centre = null.mean(axis=0)
     further = np.abs(null - centre) >= np.abs(observed - centre) - 1e-12
-    low, high = np.quantile(null, (0.025, 0.975), axis=0)
-    p = (1 + further.sum(axis=0)) / (1 + draws)
+    low, high = quantile_interval(null)
+    p = exceedance_p(further.sum(axis=0), draws)
     return [
         {
             "first": int(position[group == i].min()), "last": int(position[group == i].max()),

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.statistics.intervals import bootstrap_weights, quantile_interval
 from analysis.transcoder.accumulate import Measured
 from analysis.transcoder.activation_stream import StreamRows, Text, deal
 from analysis.transcoder.affine import Fitted, Maps
@@ -296,7 +297,7 @@ def limits(groups: Groups, *, draws: int, seed: int) -> MapIntervals:
     if draws == 0 or number < 2:
         return MapIntervals()
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
+    weights = bootstrap_weights(number, draws, rng)
     n, error, token_error, squares = (
         weights @ a[filled] for a in (groups.n, groups.error, groups.token_error, groups.squares)
     )
@@ -306,7 +307,7 @@ def limits(groups: Groups, *, draws: int, seed: int) -> MapIntervals:
         return MapIntervals()
 
     def between(share: NDArray[np.float64]) -> Interval:
-        low, high = np.quantile(share[some] / total[some], [0.025, 0.975])
+        low, high = quantile_interval(share[some] / total[some])
         return float(low), float(high)
 
     return MapIntervals(

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from analysis.statistics.permutation import exceedance_p
 from atlas.errors import BadInput
 
 __all__ = ["Difference", "Mean", "Sample", "difference", "mean_over_seeds", "sign_flip", "spread"]
@@ -245,7 +246,7 @@ def sign_flip(differences: Sequence[float], *, shift: float = 0.0) -> float:
     if len(values) > _MOST:
         signs = np.random.default_rng(0).choice([-1.0, 1.0], (_FLIPS, len(values)))
         far = np.count_nonzero(np.abs(signs @ values) >= enough)
-        return float((1 + far) / (1 + _FLIPS))
+        return exceedance_p(int(far), _FLIPS)
     sums = np.zeros(1)
     for value in np.abs(values):
         sums = np.concatenate([sums + value, sums - value])
@@ -253,7 +254,7 @@ def sign_flip(differences: Sequence[float], *, shift: float = 0.0) -> float:
 
 
 def _least_p(seeds: int) -> float:
-    return 2.0 ** (1 - seeds) if seeds <= _MOST else 1 / (1 + _FLIPS)
+    return 2.0 ** (1 - seeds) if seeds <= _MOST else exceedance_p(0, _FLIPS)
 
 
 def _documents(samples: Sequence[Sample], seeds: Sequence[int]) -> int | None:

@@ -1,4 +1,4 @@
-"""Null models of co-activation graphs, which preserve token and feature counts, or degrees."""
+"""Comparison of the statistics of a co-activation graph with those of null graphs."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.graph.coactivation_graph import graph_of_membership
 from analysis.graph.distributions import correlate
 from analysis.graph.graph_statistics import EXACT_STEPS, SOURCES, describe
-from analysis.graph.igraph_conversion import as_igraph, seeded
-from analysis.statistics.bipartite_null import swapped
+from analysis.statistics.intervals import quantile_interval
+from analysis.statistics.nulls import rewired, swapped
 from atlas.progress import SILENT, Progress
-from ingest.codes.topk_membership import Membership, edges
+from ingest.codes.topk_membership import Membership
 
 if TYPE_CHECKING:
     import igraph
@@ -45,8 +46,6 @@ COMPARED = (
     "average_clustering", "clustering_over_density", "transitivity", "assortativity", "k_core", "path_length",
     "modularity", "communities", "degree_frequency_pearson", "degree_frequency_spearman",
 )  # fmt: skip
-
-_SWAPS = 10  # attempted swaps per edge
 
 # The same sum in a different order must not compare as different.
 _ROUNDING = 1e-12
@@ -116,13 +115,10 @@ def bipartite(
     membership: Membership, *, within_documents: bool, min_count: int = 1
 ) -> Callable[[int], "igraph.Graph"]:
     """Return a function from a seed to a graph of the bipartite null; see ``swapped``."""
-    import igraph
 
     def draw(seed: int) -> "igraph.Graph":
-        pairs, _ = edges(
-            swapped(membership, seed, within_documents=within_documents), min_count=min_count
-        )
-        return igraph.Graph(n=membership.d_sae, edges=pairs)
+        drawn = swapped(membership, seed, within_documents=within_documents)
+        return graph_of_membership(drawn, min_count=min_count).graph
 
     return draw
 
@@ -130,18 +126,12 @@ def bipartite(
 def configuration(graph: "igraph.Graph") -> Callable[[int], "igraph.Graph"]:
     """Return a function from a seed to a random simple graph with the same degrees.
 
-    Edges a–b and c–d become a–d and c–b, unless one of these exists; there are ten attempts per
-    edge. This is the weakest null: it ignores that a token links all its features to each
-    other.
+    This is the weakest null: it ignores that a token links all its features to each other. See
+    ``rewired``.
     """
-    original = as_igraph(graph)
 
     def draw(seed: int) -> "igraph.Graph":
-        g = original.copy()
-        if g.ecount() > 1:
-            with seeded(seed):
-                g.rewire(n=_SWAPS * g.ecount())
-        return g
+        return next(rewired(graph, seed=seed))
 
     return draw
 
@@ -177,7 +167,7 @@ def compare(
         for one in _seeds(seed, draws):
             drawn.append(measure(draw(one), one))
             stage.advance()
-    return [_summarize(name, observed[name], [d.get(name) for d in drawn]) for name in observed]
+    return [_drawn(name, observed[name], [d.get(name) for d in drawn]) for name in observed]
 
 
 def _seeds(seed: int, draws: int) -> Iterator[int]:
@@ -185,12 +175,12 @@ def _seeds(seed: int, draws: int) -> Iterator[int]:
         yield int(each)
 
 
-def _summarize(name: str, observed: float | None, values: Sequence[float | None]) -> NullSummary:
+def _drawn(name: str, observed: float | None, values: Sequence[float | None]) -> NullSummary:
     null = np.array([v for v in values if v is not None], dtype=np.float64)
     if not len(null) or observed is None:
         return NullSummary(name, observed, len(null))
     mean = float(null.mean())
-    low, high = (float(np.quantile(null, q)) for q in (0.025, 0.975))
+    low, high = (float(limit) for limit in quantile_interval(null))
     sd = float(null.std(ddof=1)) if len(null) > 1 else None
     if sd is not None and sd <= _ROUNDING * abs(mean):
         sd = 0.0
