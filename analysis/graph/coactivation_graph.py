@@ -272,7 +272,7 @@ def graph_of_documents(
     # A pass reads only the number of features from the sizes.
     sizes = Sizes(1, int(row["d_sae"]), tokens=0, l0=1.0, vocabulary=1, codes_stored=True)
     # The first of two passes counts pairs and sums their cosines; this graph needs no second pass.
-    state = counting.start(0, [], sizes=sizes, looks=2)
+    state = counting.start(0, [], sizes=sizes, passes=2)
     active, tokens = np.zeros(int(row["d_sae"]), dtype=np.int64), 0
     for shard in sorted(folder.codes(sae).glob("*.arrow")):
         for full_block in read_shard(shard):
