@@ -87,7 +87,7 @@ class UnknownName(RequestError):
         else:
             listed = " There are none."
         super().__init__(f"No {what} is named {requested!r}.{listed}{' ' + hint if hint else ''}")
-        self.given = requested
+        self.requested = requested
         self.nearest = near
 
 

@@ -476,7 +476,7 @@ def test_a_name_that_nothing_bears_is_refused(asked, name, parameter):
     for absent in ("absent", f"{S0}/999") if kind == "feature" else ("absent",):
         with pytest.raises(UnknownName, match=r"^No (SAE|feature|site|model) is named") as caught:
             Atlas("x", store=asked[0]).ask(name, **{**required(query), parameter: absent})
-        assert caught.value.given == absent
+        assert caught.value.requested == absent
         assert caught.value.exit_code == 2
 
 

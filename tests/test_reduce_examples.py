@@ -105,7 +105,7 @@ def test_the_sample_is_from_each_fifth_and_not_from_the_top(
     top = as_dict(run(SMALL, blocks, d_sae, kept=False))["Example"].to_pylist()
     assert [r for r in rows if r["kind"] == "top"] == top
     places = {
-        (int(b.tokens.document[t]), int(b.tokens.start[t])): int(b.place[t])
+        (int(b.tokens.document[t]), int(b.tokens.start[t])): int(b.location[t])
         for b in blocks
         for t in range(len(b))
     }
