@@ -12,7 +12,7 @@ import numpy as np
 from atlas import schema
 from atlas.errors import BrokenPart
 from atlas.folder import DESCRIBED, Folder, Sound
-from atlas.parts import Part
+from atlas.parts import Part, stored_digests
 from atlas.schema import EDGES, TABLES, Edge, Node
 from atlas.stores import Graph
 from atlas.stores.tables import in_order
@@ -76,7 +76,9 @@ def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
     tables = {spec.name: assemble_table(spec.name, sound) for spec in TABLES}
     for edge in EDGES:
         _check_ends(edge, tables)
-    return Graph(folder.uuid, folder.name, tables, fingerprints(sound))
+    manifests = [part.manifest for part in sound.parts.values()]
+    models = {name: stored_digests(manifests, name) for name in tables["Model"]["name"].to_pylist()}
+    return Graph(folder.uuid, folder.name, tables, fingerprints(sound), models)
 
 
 def assemble_table(name: str, sound: Sound) -> "pa.Table":

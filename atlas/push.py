@@ -218,7 +218,8 @@ def push_atlas(
     BadInput, UnknownName
         If the URL is not that of a server, or a name or number is invalid.
     Mismatch
-        If another atlas on the server has an SAE of the same name.
+        If another atlas on the server has an SAE of the same name, or another model of the same
+        name.
     StoreError
         If the server does not answer, refuses the login, or the connection is lost. The
         server then shows the old or the new version of each SAE; repeat the call to finish.

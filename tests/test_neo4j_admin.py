@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,11 +100,14 @@ def test_an_imported_database_is_as_one_pushed_to(command, own_neo4j, tmp_path, 
 
 def test_files_are_named_as_the_importer_reads_them():
     graph = edge_graph({"a1": "v1", "b1": "v2"})
+    graph = replace(graph, models={"model a": ("d0", "d1")})
     files = {f.of.name: f.rows for f in import_files(graph)}
     assert files["Feature"].schema.names[:3] == ["id:ID(Feature)", "sae:string", "idx:long"]
     assert files["Feature"].schema.names[-1] == "_generation:string"
     assert {"tokens:string[]", "activations:double[]"} < set(files["Example"].schema.names)
     assert files["Token"]["_atlases:string[]"].to_pylist()[0] == [graph.atlas]
+    models = {r["name:ID(Model)"]: r["_parameters:string[]"] for r in files["Model"].to_pylist()}
+    assert models == {"model a": [f"{graph.atlas} d0 d1"], "model b": []}
     edges = files["CO_ACTIVATES"]
     assert edges.schema.names[:3] == [":START_ID(Feature)", ":END_ID(Feature)", "count:long"]
     assert (

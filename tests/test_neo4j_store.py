@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import neo4j
+import pyarrow as pa
 import pytest
 from edge_graphs import assert_edges_belong, assert_whole, edge_graph
 from neo4j_server import Server, free_port
@@ -20,7 +22,7 @@ from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
 from atlas import schema
 from atlas.errors import BadInput, Locked, Mismatch, StoreDenied, StoreError, StoreUnreachable
 from atlas.progress import SILENT, Silent
-from atlas.stores import Store
+from atlas.stores import Graph, Store
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 from atlas.stores.opening import is_server, open_server, open_store
@@ -140,6 +142,91 @@ def test_a_shared_node_with_other_properties_is_reported(open_neo4j: Open) -> No
     assert len(heard.sentences) == 1
     assert "describes the Model 'model a' differently (source)" in heard.sentences[0]
     assert store.table("Model").to_pylist() == models
+
+
+def with_models(graph: Graph, chain: str, **changed: str) -> Graph:
+    """Return a graph whose models have a chain of digests, and other values in some columns."""
+    rows = [row | changed for row in graph.tables["Model"].to_pylist()]
+    table = pa.Table.from_pylist(rows, schema=schema.arrow_schema("Model"))
+    return replace(
+        graph,
+        tables=dict(graph.tables) | {"Model": table},
+        models={row["name"]: chain.split() for row in rows},
+    )
+
+
+@pytest.mark.parametrize(
+    ("chain", "changed", "refused"),
+    [
+        ("x0 x1 x2", {}, ""),
+        ("x0 x1", {}, ""),  # it has read less deeply
+        ("x0 x1 x2 x3", {}, ""),
+        ("", {}, ""),  # an older atlas
+        ("x0 x1 y2", {}, "weights"),  # differs only above block 0
+        ("x0 x1 y2 y3", {}, "weights"),
+        ("x0 x1 x2", {"weights": "other"}, "weights"),
+        ("", {"weights": "other"}, "weights"),
+        ("x0 x1 x2", {"tokenizer": "other"}, "tokenizer"),
+        ("y0", {"tokenizer": "other"}, "weights and tokenizer"),
+        ("x0 x1 x2", {"source": "elsewhere"}, ""),
+    ],
+)
+def test_two_models_of_one_name_never_share_a_node(
+    open_neo4j: Open, chain: str, changed: dict[str, str], refused: str
+) -> None:
+    store = open_neo4j()
+    first = with_models(make_graph(("a1",)), "x0 x1 x2")
+    put(store, first)
+    second = make_graph(("a2",), atlas=OTHER, name="second")
+    second = with_models(second, chain, **changed)
+    if not refused:
+        put(store, second)
+        assert set(store.contents()) == {"a1", "a2"}
+        put(store, first)
+        return
+    with pytest.raises(Mismatch, match=f"'model a'.*its {refused} differ.*--database"):
+        store.plan(second)
+    assert_shows(store, first)
+    put(store, make_graph(()))  # the first atlas leaves, and the name is free
+    put(store, second)
+    with pytest.raises(Mismatch, match="of another atlas"):
+        store.plan(first)
+
+
+def test_a_model_of_one_atlas_may_change_and_is_compared_after_each_push(open_neo4j: Open) -> None:
+    store, again = open_neo4j(), make_graph({"a1": "v2"})
+    put(store, with_models(make_graph(("a1",)), "x0 x1"))
+    put(store, with_models(again, "y0 y1"))
+    other = make_graph(("a2",), atlas=OTHER, name="second")
+    with pytest.raises(Mismatch, match="weights"):
+        store.plan(with_models(other, "x0 x1"))
+    put(store, with_models(other, "y0"))
+    put(store, with_models(again, "y0 y1 y2"))  # a study went deeper, and changed no SAE
+    with pytest.raises(Mismatch, match="weights"):
+        store.plan(with_models(other, "y0 y1 z2"))
+    put(store, make_graph(()))
+    put(store, with_models(other, "y0 y1 z2"))  # what only the first atlas had read is forgotten
+
+
+def test_an_older_server_learns_the_digests_with_the_next_push(open_neo4j: Open) -> None:
+    store, older = open_neo4j(), make_graph(("a1",))
+    put(store, older)
+    other = with_models(make_graph(("a2",), atlas=OTHER, name="second"), "y0 y1")
+    store.plan(other)
+    put(store, with_models(older, "x0 x1"))
+    with pytest.raises(Mismatch, match="weights"):
+        store.plan(other)
+
+
+def test_of_two_models_pushed_after_one_plan_the_second_is_refused(open_neo4j: Open) -> None:
+    first, second = open_neo4j(), open_neo4j()
+    mine = with_models(make_graph(("a1",)), "x0 x1")
+    plan = first.plan(mine)
+    theirs = with_models(make_graph(("a2",), atlas=OTHER, name="second"), "x0 y1")
+    put(second, theirs)
+    with pytest.raises(Mismatch, match="weights"):
+        first.sync(plan, SILENT)
+    assert_shows(first, theirs)
 
 
 def test_a_name_taken_after_the_plan_is_refused(open_neo4j: Open) -> None:

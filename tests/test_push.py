@@ -3,12 +3,18 @@
 import json
 
 import pytest
+from small_ingest import model, texts, topk
 from small_parts import filled, small_atlas, write_sae, write_statistics
 from test_commands import result
+from test_ingest import named, run
+from test_model_identity import edited, negate
 
 from atlas.cli.main import main
+from atlas.errors import Mismatch
 from atlas.folder import Folder
 from atlas.parts import Manifest, read_manifest, write_part
+from atlas.push import push_atlas
+from atlas.stores.opening import open_server
 
 pytestmark = pytest.mark.neo4j
 
@@ -73,6 +79,25 @@ def test_a_name_owned_by_another_atlas_is_refused_and_as_renames(command, tmp_pa
     assert names == ["due", "one", "two", "uno"]
     rows = result(command("query", "--cypher", CYPHER, "-a", neo4j_url))
     assert [r["frequency"] for r in rows if r["sae"] == "uno"] == [0.4] * 4
+
+
+def test_a_model_that_differs_above_the_first_block_is_refused(
+    command, tmp_path, neo4j_url, neo4j_auth
+):
+    login = {"username": neo4j_auth[0], "password": neo4j_auth[1]}
+    lm = model()
+    upper = edited(lm, negate("layers.1.mlp.down_proj.weight"))
+    for name, each in (("first", lm), ("second", upper)):
+        run(tmp_path / f"{name}.atlas", each, [named(topk(), name)], texts(), match=None)
+    push_atlas(tmp_path / "first.atlas", neo4j_url, **login)
+    with pytest.raises(Mismatch, match=r"'small'.*its weights differ"):
+        push_atlas(tmp_path / "second.atlas", neo4j_url, **login)
+    code, out, _ = command("push", "-a", str(tmp_path / "second.atlas"), "--dry-run")
+    assert code == 2
+    assert "its weights differ" in out
+    store = open_server(neo4j_url, **login)
+    assert set(store.contents()) == {"first"}
+    store.close()
 
 
 def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):

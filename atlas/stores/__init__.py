@@ -5,7 +5,7 @@ chooses the engine by URL: a path means the embedded store, and ``neo4j://``,
 ``neo4j+s://`` or ``bolt://`` a server. The same conformance tests run on both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -41,12 +41,16 @@ class Graph:
         of an edge is a node of these tables.
     fingerprints
         For each SAE, the hash of all its sound parts.
+    models
+        For each model, the chain of digests of its parameters; see ``docs/format.md``. A
+        model of an older atlas has none.
     """
 
     atlas: str
     name: str
     tables: "Mapping[str, pa.Table]"
     fingerprints: Mapping[str, str]
+    models: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

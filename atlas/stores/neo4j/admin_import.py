@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from atlas import schema
 from atlas.schema import Edge, Node, Type
 from atlas.stores import Graph
+from atlas.stores.neo4j.shared_nodes import parameters
 from atlas.stores.partition import is_shared
 from atlas.stores.tables import sae_column, tables
 
@@ -146,8 +147,12 @@ def _bookkeeping(
     column = None if isinstance(spec, Edge) else sae_column(spec)
     if column is None:
         shared = is_shared(spec) if isinstance(spec, Edge) else True
-        holders = pa.array([[graph.atlas]] * data.num_rows, pa.list_(pa.string()))
-        return {"_atlases:string[]": holders} if shared else {}
+        texts = pa.list_(pa.string())
+        found = {"_atlases:string[]": pa.array([[graph.atlas]] * data.num_rows, texts)}
+        if spec.name == "Model":
+            chains = [parameters(graph).get(name, []) for name in data["name"].to_pylist()]
+            found["_parameters:string[]"] = pa.array(chains, texts)
+        return found if shared else {}
     names = data[column].to_pylist()
     found = {"_generation:string": pa.array([generations[n] for n in names])}
     if spec.name == "SAE":

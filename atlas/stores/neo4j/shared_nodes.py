@@ -4,6 +4,10 @@ Each stores in ``_atlases`` the atlases that use it, and is deleted when no atla
 Two atlases may describe the same node differently, such as the folder of a model, because
 its key is its name. The server then shows the last pushed description, and the push reports
 it. Only these nodes are ever changed in place.
+
+A model whose parameters or tokenizer differ is another model, so a push that would give two
+models one node is refused. For this, ``_parameters`` of a Model stores the digests of every
+atlas that uses it, as the uuid and the digests of the chain, separated by spaces.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,6 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
+from atlas.errors import Mismatch
+from atlas.parts import differ
 from atlas.progress import Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph
@@ -21,7 +27,7 @@ from atlas.stores.partition import shared_edges, shared_nodes
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Shared"]
+__all__ = ["Shared", "parameters"]
 
 _JOIN = "CASE WHEN $me IN {0} THEN {0} ELSE {0} + $me END"
 _LEAVE = "SET x._atlases = [a IN x._atlases WHERE a <> $me] WITH x WHERE size(x._atlases) = 0"
@@ -48,6 +54,55 @@ class Shared:
             {repr(row) for row in _rows(self._graph.tables[spec.type])}
             != {repr(row) for *row, _, mine in self._edges(spec) if mine}
             for spec in shared_edges()
+        )
+
+    def check_models(self) -> None:
+        """Compare the models with those that other atlases have under the same names.
+
+        Raises
+        ------
+        Mismatch
+            If the weights, any parameter that both have read, or the tokenizer differ.
+        """
+        rows = {row["name"]: row for row in self._graph.tables["Model"].to_pylist()}
+        found = self._bolt.ask(
+            "UNWIND $names AS k MATCH (n:Model {name: k}) "
+            "WHERE any(a IN coalesce(n._atlases, []) WHERE a <> $me) "
+            "RETURN n.name, n.weights, n.tokenizer, "
+            "[c IN coalesce(n._parameters, []) WHERE NOT c STARTS WITH $me "
+            "AND split(c, ' ')[0] IN n._atlases]",
+            {"names": list(rows), "me": self._graph.atlas},
+        ).rows
+        for name, weights, tokenizer, chains in found:
+            mine = self._graph.models.get(name, ())
+            deeper = any(differ(mine, chain.split()[1:]) for chain in chains)
+            what = [
+                word
+                for word, other in (
+                    ("weights", deeper or weights != rows[name]["weights"]),
+                    ("tokenizer", tokenizer != rows[name]["tokenizer"]),
+                )
+                if other
+            ]
+            if what:
+                raise Mismatch(
+                    f"{self._bolt.url} shows a model named {name!r} of another atlas, and the model of that name "
+                    f"in {self._graph.name!r} is another one: its {' and '.join(what)} differ. Push to another "
+                    "database with --database, or ingest with the model under another name."
+                )
+
+    def record_models(self) -> None:
+        """Store the digests of the models of this atlas on the server."""
+        me = self._graph.atlas
+        self._bolt.write(
+            "UNWIND $rows AS r MATCH (n:Model {name: r[0]}) WITH r, n, "
+            "[c IN coalesce(n._parameters, []) WHERE NOT c STARTS WITH $me "
+            "AND split(c, ' ')[0] IN n._atlases] + r[1] AS chains "
+            "WHERE n._parameters IS NULL OR n._parameters <> chains SET n._parameters = chains",
+            {
+                "rows": [[name, chains] for name, chains in parameters(self._graph).items()],
+                "me": me,
+            },
         )
 
     def add(self, progress: Progress) -> None:
@@ -148,6 +203,15 @@ class Shared:
                 f"UNWIND $keys AS k {match} {_LEAVE} {delete}",
                 {"keys": batch, "me": self._graph.atlas},
             )
+
+
+def parameters(graph: Graph) -> dict[str, list[str]]:
+    """Return for each model what a graph adds to its ``_parameters``."""
+    return {
+        name: [" ".join([graph.atlas, *chain])]
+        for name in graph.tables["Model"]["name"].to_pylist()
+        if (chain := graph.models.get(name))
+    }
 
 
 def _outdated(spec: Edge, current: Sequence[list[Any]], wanted: Sequence[list[Any]]) -> list[str]:

@@ -66,7 +66,9 @@ class Neo4jStore:
                 f"and {graph.name!r} has an SAE of the same name; push it under another name with --as."
             )
         plan = compare(graph, {n: loaded for n, loaded in current.items() if n not in others})
-        plan = replace(plan, shared=Shared(self._bolt, graph).differ())
+        shared = Shared(self._bolt, graph)
+        shared.check_models()
+        plan = replace(plan, shared=shared.differ())
         if not plan.changes:
             return plan
         slices, shown, swaps = Slices(graph), set(plan.keep), (*plan.replace, *plan.add)
@@ -93,7 +95,8 @@ class Neo4jStore:
         Locked
             If another process is writing to the database.
         Mismatch
-            If another atlas has taken the name of an SAE meanwhile.
+            If another atlas has taken the name of an SAE meanwhile, or has another model of the
+            same name.
         """
         graph = plan.graph
         with self._bolt.alone(wait=self._wait):
@@ -105,6 +108,8 @@ class Neo4jStore:
                 generations.sweep(stage)
             if plan.changes:
                 shared.add(progress)
+            shared.record_models()
+            if plan.changes:
                 generations.retain(plan.keep)
                 pace.skip()
             for name in plan.remove:
