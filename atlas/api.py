@@ -1,10 +1,11 @@
 """``Atlas``: read and query an atlas, in a folder or on a server."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from atlas import schema
 from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Atlas"]
+
+T = TypeVar("T")
 
 
 class Atlas:
@@ -102,12 +105,19 @@ class Atlas:
         """The graph store; for a folder, the embedded view is built on first use."""
         if self._store is None:
             assert self.folder is not None
-            name = f"graph-{graph_fingerprint(self._sound())}.kuzu"
-            self._store = open_embedded(
-                self.folder.cache / name, graph=self.graph_tables, progress=self._progress
-            )
-            self._drop_older_views(name)
+            self._store = self._read(self._view)
         return self._store
+
+    def _view(self, sound: Sound) -> Store:
+        assert self.folder is not None
+        name = f"graph-{graph_fingerprint(sound)}.kuzu"
+        store = open_embedded(
+            self.folder.cache / name,
+            graph=lambda: self._assembled(sound),
+            progress=self._progress,
+        )
+        self._drop_older_views(name)
+        return store
 
     def graph_tables(self) -> Graph:
         """Return the assembled tables of a folder.
@@ -121,8 +131,12 @@ class Atlas:
             raise RequestError(
                 f"{self.url} is a server, which stores no parts; open the folder of the atlas instead."
             )
+        return self._read(self._assembled)
+
+    def _assembled(self, sound: Sound) -> Graph:
+        assert self.folder is not None
         if self._graph is None:
-            self._graph = assemble(self.folder, self._sound())
+            self._graph = assemble(self.folder, sound)
         return self._graph
 
     def table(self, name: str, *, sae: str | None = None) -> "pa.Table":
@@ -150,7 +164,7 @@ class Atlas:
         schema.table(name)
         if self.folder is None:
             return self.store.table(name, sae)
-        return rows_of(name, sae, assemble_table(name, self._sound()))
+        return rows_of(name, sae, self._read(partial(assemble_table, name)))
 
     def features(self, sae: str) -> "pa.Table":
         """Return the features of an SAE, sorted by index."""
@@ -361,19 +375,35 @@ class Atlas:
             self._seen = self.folder.sound()
         return self._seen
 
-    def _extra_table(self, name: str, sae: str | None) -> "pa.Table":
-        import pyarrow as pa
+    def _read(self, work: Callable[[Sound], T]) -> T:
+        """Read parts of the folder; once more, if another process replaced them meanwhile."""
+        assert self.folder is not None
 
+        def noted(sound: Sound) -> T:
+            if sound is not self._seen:
+                self._seen, self._graph = sound, None
+            return work(sound)
+
+        return self.folder.read(noted, seen=self._sound())
+
+    def _extra_table(self, name: str, sae: str | None) -> "pa.Table":
         if self.folder is None:
             raise RequestError(
                 f"The table {name!r} is not stored on a server; open the folder of the atlas instead."
             )
-        parts = [p for p in self._sound().parts.values() if p.manifest.kind != "codes"]
-        wanted = [p for p in parts if sae is None or sae in p.manifest.saes]
-        found = [(p.manifest.name, p.table(name)) for p in wanted if name in p.manifest.tables]
-        if not found:
-            known = {t for p in parts for t in p.manifest.tables}
-            raise UnknownName("table", name, known=known)
-        named = [t.add_column(0, "part", pa.array([n] * t.num_rows, pa.string())) for n, t in found]
-        # Parts of several kinds may have a table of this name, with other columns.
-        return pa.concat_tables(named, promote_options="permissive")
+        return self._read(partial(_extra_rows, name, sae))
+
+
+def _extra_rows(name: str, sae: str | None, sound: Sound) -> "pa.Table":
+    """Return the rows of a table that parts store outside the graph, with the name of their part."""
+    import pyarrow as pa
+
+    parts = [p for p in sound.parts.values() if p.manifest.kind != "codes"]
+    wanted = [p for p in parts if sae is None or sae in p.manifest.saes]
+    found = [(p.manifest.name, p.table(name)) for p in wanted if name in p.manifest.tables]
+    if not found:
+        known = {t for p in parts for t in p.manifest.tables}
+        raise UnknownName("table", name, known=known)
+    named = [t.add_column(0, "part", pa.array([n] * t.num_rows, pa.string())) for n, t in found]
+    # Parts of several kinds may have a table of this name, with other columns.
+    return pa.concat_tables(named, promote_options="permissive")

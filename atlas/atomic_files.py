@@ -85,23 +85,31 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for file in temporary.iterdir():
                 _flush(file)
             _flush(temporary)
-            discard(path)
+            away = _move_away(path)
             temporary.replace(path)
             _flush(path.parent)
+            if away is not None:  # last, so that a reader misses the folder only for a moment
+                shutil.rmtree(away)
     finally:
         discard(temporary)
 
 
 def discard(path: Path) -> None:
     """Remove a file or a folder if it exists; the name is free at once."""
-    away = _temporary(path, "old")
-    if path.is_dir() and not path.is_symlink():
-        if away.exists():
-            shutil.rmtree(away)
-        path.rename(away)
+    if away := _move_away(path):
         shutil.rmtree(away)
-    else:
+
+
+def _move_away(path: Path) -> Path | None:
+    """Free a name: rename a folder and return its new path, or remove a file."""
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return None
+    away = _temporary(path, "old")
+    if away.exists():
+        shutil.rmtree(away)
+    path.rename(away)
+    return away
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

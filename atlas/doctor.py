@@ -8,9 +8,9 @@ from pathlib import Path
 
 import atlas
 from atlas.cli.output import atlases_here, echo
-from atlas.errors import AtlasError, StoreDenied, StoreError
+from atlas.errors import AtlasError, Locked, StoreDenied, StoreError
 from atlas.folder import Folder
-from atlas.parts import LIBRARIES, installed
+from atlas.parts import LIBRARIES, installed, read_manifest
 from atlas.plugins import Check, Failed, Room, find_rooms
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import is_server, open_server
@@ -128,7 +128,10 @@ def _folder(path: Path) -> Iterator[Check]:
         yield Check(f"{path}: {key}", "fault", f"stale, and not loaded: {reason}", remedy)
     for key, part in sound.parts.items():
         try:
-            part.check()
+            try:
+                part.check()
+            except Locked:  # replaced while it was checked
+                read_manifest(part.folder).check()
             intact += 1
         except AtlasError as error:
             yield Check(f"{path}: {key}", "fault", str(error), remedy)

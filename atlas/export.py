@@ -83,10 +83,9 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
 
     _check_folder(folder)
     atlas = Folder.open(path)
-    sound = atlas.sound()
+    sound, graph = atlas.read(lambda sound: (sound, assemble(atlas, sound)))
     for key, reason in sound.stale.items():
         progress.report(f"Excluded {key}, which is stale: {reason}.")
-    graph = assemble(atlas, sound)
     if empty := empty_texts(graph):
         progress.report(f"Neo4j's importer drops empty texts: {empty:,} become null.")
     names: list[tuple[Node | Edge, str]] = []

@@ -15,17 +15,19 @@
 
 import json
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from atlas.atomic_files import discard, is_leftover, write_json
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
 from atlas.parts import FORMAT, Part, differ, read_manifest, stored_digests
 
 __all__ = ["DESCRIBED", "Folder", "Sound", "models_of"]
+
+T = TypeVar("T")
 
 ATLAS = "atlas.json"
 
@@ -211,7 +213,7 @@ class Folder:
         broken: dict[str, str] = {}
         for folder in self.part_folders():
             try:
-                parts.append(read_manifest(folder))
+                parts.append(_manifest(folder))
             except (BrokenPart, NewerFormat) as error:
                 broken[f"{folder.parent.name}/{folder.name}"] = str(error)
         return parts, broken
@@ -239,6 +241,35 @@ class Folder:
             saes = [p for key, p in parts.items() if p.manifest.kind == "sae" and key not in stale]
             stale |= _of_other_models(about, models_of(saes)) | _of_changed_models(about, saes)
         return Sound({k: p for k, p in parts.items() if k not in stale}, stale, broken)
+
+    def read(self, work: Callable[[Sound], T], *, seen: Sound | None = None) -> T:
+        """Do some reading without the write lock, which another process may hold meanwhile.
+
+        If a part cannot be read because it was replaced or removed, all manifests are read
+        again and the work is repeated once. The result is computed from one set of manifests.
+
+        Parameters
+        ----------
+        work
+            Reads tables of the sound parts.
+        seen
+            The sound parts, if already read.
+
+        Raises
+        ------
+        BrokenPart
+            If a part is damaged.
+        Locked
+            If another process replaced or removed a part a second time.
+        """
+        seen = seen or self.sound()
+        try:
+            return work(seen)
+        except (BrokenPart, Locked):
+            now = self.sound()
+            if _hashes(now) == _hashes(seen):
+                raise
+            return work(now)
 
     def remove(self, part: Part) -> None:
         """Remove a part; parts computed from it become stale."""
@@ -273,6 +304,20 @@ def _folders(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     return sorted(f for f in path.iterdir() if f.is_dir() and not is_leftover(f))
+
+
+def _manifest(folder: Path) -> Part:
+    """Read the manifest of a part; twice, if the part was just being replaced."""
+    try:
+        return read_manifest(folder)
+    except BrokenPart as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        return read_manifest(folder)
+
+
+def _hashes(sound: Sound) -> dict[str, str]:
+    return {key: part.manifest.hash for key, part in sound.parts.items()}
 
 
 def models_of(saes: Iterable[Part]) -> set[tuple[str, str, str]]:

@@ -229,10 +229,10 @@ def push_atlas(
             f"{url!r} is not the URL of a server; expected neo4j://…, neo4j+s://… or bolt://…"
         )
     folder = Folder.open(path)
-    sound = folder.sound()
+    sound, graph = folder.read(lambda sound: (sound, assemble(folder, sound)))
     for key, reason in sound.stale.items():
         progress.report(f"Excluded {key}, which is stale: {reason}.")
-    graph = renamed(assemble(folder, sound), read_names(names, saes=sound.saes))
+    graph = renamed(graph, read_names(names, saes=sound.saes))
     graph, left_out = _trimmed(graph, edges_per_feature, progress)
     store = open_server(url, username=username, password=password, database=database)
     try:
