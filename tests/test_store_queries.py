@@ -343,7 +343,7 @@ def test_a_child_that_crashes_is_reported_in_one_message(
 ) -> None:
     store = KuzuStore.open(tmp_path / "graph.kuzu", graph=make_graph)
     try:
-        monkeypatch.setattr("atlas.stores.query_process.sys.executable", "/bin/false")
+        monkeypatch.setattr("atlas.stores.child_process.sys.executable", "/bin/false")
         with pytest.raises(
             QueryFailed, match=r"The engine crashed while it ran the query \(exit 1"
         ):

@@ -3,7 +3,8 @@
 The file is built under a temporary name and then renamed. A reader never sees an
 incomplete file, and an open reader continues to read the old one. A file is never
 modified, because kuzu erases tables when a transaction with a COPY is rolled back, and a
-complete build takes only seconds. The contents (SAE, atlas, fingerprint) are stored in
+complete build takes only seconds. A child process builds it, because a full disk may end
+that process. The contents (SAE, atlas, fingerprint) are stored in
 the comment of the table ``SAE``, which queries do not see.
 
 kuzu's pages have no checksum, so a changed byte can change an answer without an error.
@@ -13,28 +14,29 @@ verifies it, for files above 64 MiB only if size or modification time differ.
 """
 
 import errno
-import importlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.atomic_files import sha256, write_json
-from atlas.errors import AtlasError, Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
-from atlas.progress import SILENT, Pace, Progress
-from atlas.schema import Edge, Node, Property
+from atlas.atomic_files import atomic_file, discard, sha256, write_json
+from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
+from atlas.progress import SILENT, Progress
+from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
-from atlas.stores.cypher import WRITES, checked
+from atlas.stores.cypher import checked
+from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
+from atlas.stores.kuzu_engine import engine, open_database, translation
 from atlas.stores.partition import shared_edges
 from atlas.stores.planning import compare
-from atlas.stores.query_process import query_in_subprocess, too_many_rows, too_slow
-from atlas.stores.tables import in_order, sae_column, tables
+from atlas.stores.query_process import query_in_subprocess, too_many_rows
+from atlas.stores.tables import in_order, sae_column
 
 if TYPE_CHECKING:
     import kuzu
@@ -42,18 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KuzuSettings", "KuzuStore", "discard_view"]
 
-FORMAT = 1
 ALWAYS_HASHED = 64 << 20
 """Size in bytes up to which each open verifies the checksum, which takes about 50 ms."""
-BASE_BYTES, BYTES_PER_BYTE = 32 << 20, 3.0
-"""Disk space of a build; measured are 12 MiB plus 2.2 to 3.0 times the bytes of the tables."""
-SECONDS_A_BYTE = 0.085e-6
-"""Initial estimate for Arrow data of any table; the pace of the first batches corrects it."""
-BATCH_BYTES = 16 << 20  # of nodes in one COPY; the first batch measures the pace
-TYPES = {
-    "string": "STRING", "int64": "INT64", "double": "DOUBLE", "bool": "BOOL",
-    "string[]": "STRING[]", "double[]": "DOUBLE[]",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,22 +64,14 @@ class KuzuSettings:
     wait: float = 600.0
 
 
-def engine() -> Any:
-    """Return the module of the engine: kuzu, or its fork ladybug where kuzu has no wheel."""
-    try:
-        return importlib.import_module("kuzu")
-    except ImportError:
-        return importlib.import_module("ladybug")
-
-
 def discard_view(path: Path) -> None:
     """Remove a view and temporary files of its build, unless a process is building it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(f"{path}.lock", timeout=0)
     with suppress(Timeout), lock:
-        for each in (path, path.with_name(f"{path.name}.new")):
-            _discard(each)
+        _discard(path)
+        _discard_unfinished(path)
         _sum_of(path).unlink(missing_ok=True)
 
 
@@ -145,7 +129,8 @@ class KuzuStore:
             if not store._opens():  # another process may have built it meanwhile
                 if path.exists():
                     progress.report(f"{path.name} is damaged or incomplete and is built again.")
-                store._build(graph(), progress)
+                with store._builder() as child:
+                    store._build(child, graph(), progress)
                 store._database = store._read_only()
         return store
 
@@ -172,14 +157,14 @@ class KuzuStore:
         if not plan.changes:
             return plan
         rows = sum(t.num_rows for t in graph.tables.values())
-        return replace(plan, rows=rows, seconds=_seconds(graph))
+        return replace(plan, rows=rows, seconds=seconds(graph))
 
     def sync(self, plan: SyncPlan, progress: Progress) -> None:
         """Build the file of the planned graph and replace this one."""
         if not plan.changes:
             return
-        with self._building():
-            self._build(plan.graph, progress)
+        with self._building(), self._builder() as child:
+            self._build(child, plan.graph, progress)
             self.close()
             self._database = self._read_only()
 
@@ -278,17 +263,8 @@ class KuzuStore:
             return None
 
     def _read_only(self) -> "kuzu.Database":
-        return self._opened(self._path, read_only=True)
-
-    def _opened(self, path: Path, *, read_only: bool) -> "kuzu.Database":
         with self._translated(0):
-            database: kuzu.Database = engine().Database(
-                str(path),
-                buffer_pool_size=self._settings.buffer_pool,
-                max_db_size=1 << 38,  # address space that a reader reserves; the default is 8 TB
-                read_only=read_only,
-            )
-        return database
+            return open_database(self._path, buffer_pool=self._settings.buffer_pool, read_only=True)
 
     @contextmanager
     def _connected(self) -> "Iterator[kuzu.Connection]":
@@ -320,40 +296,40 @@ class KuzuStore:
         finally:
             lock.release()
 
-    def _build(self, graph: Graph, progress: Progress) -> None:
-        """Build the file under a temporary name, then rename it."""
-        new = self._path.with_name(f"{self._path.name}.new")
-        with self._writing():
-            _discard(new)
-        self._check_space(graph)
-        try:
-            database = self._opened(new, read_only=False)
-            try:
-                with self._translated(0):
-                    _load(database, graph, progress)
-            finally:
-                database.close()
-            with self._writing():
-                _discard(
-                    self._path, leave=self._path
-                )  # a log there would be replayed into the file
-                digest = sha256(new)
-                os.replace(new, self._path)
-                size, changed = _stamp(self._path)
-                stored = {"size": size, "changed": changed, "sha256": digest}
-                write_json(_sum_of(self._path), stored)
-        finally:
-            _discard(new)
+    def _builder(self) -> AbstractContextManager[Builder]:
+        return builder(self._path, buffer_pool=self._settings.buffer_pool)
 
-    def _check_space(self, graph: Graph) -> None:
-        """Check free disk space before a build, because kuzu ends the process on a full disk."""
-        needed = BASE_BYTES + int(BYTES_PER_BYTE * sum(t.nbytes for t in graph.tables.values()))
-        free = shutil.disk_usage(self._path.parent).free
-        if free < needed:
-            raise OutOfSpace(
-                f"Building the embedded view {self._path} needs about {needed >> 20:,} MiB of disk, but only "
-                f"{free >> 20:,} MiB are free; free some space and try again. The atlas itself is complete."
+    def _build(self, child: Builder, graph: Graph, progress: Progress) -> None:
+        """Build the file in a temporary folder, then rename it."""
+        with self._writing():
+            _discard_unfinished(self._path)
+            check_space(self._path, graph)
+            # The folder has a new name, because the child of a killed process may still write.
+            folder = TemporaryDirectory(
+                prefix=f"{_unfinished(self._path)}-",
+                dir=self._path.parent,
+                ignore_cleanup_errors=True,
             )
+        with folder:
+            new = Path(folder.name) / self._path.name
+            child.build(new, graph, progress)
+            with self._writing():
+                self._replace_by(new)
+
+    def _replace_by(self, new: Path) -> None:
+        """Rename a complete file to the name of this one, after its checksum is stored."""
+        size, changed = _stamp(new)
+        stored = {"size": size, "changed": changed, "sha256": sha256(new)}
+        try:
+            write_json(_sum_of(self._path), stored)
+            with atomic_file(self._path) as temporary:
+                new.rename(temporary)
+                # A log there would be replayed into the file.
+                _discard(self._path, leave=self._path)
+        except BaseException:
+            if not self._path.exists():
+                _sum_of(self._path).unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -375,42 +351,7 @@ class KuzuStore:
         try:
             yield
         except RuntimeError as error:
-            raise _translation(str(error), self.url, timeout) from error
-
-
-def _translation(message: str, url: str, timeout: float) -> AtlasError:
-    first = message.splitlines()[0] if message else "no reason reported"
-    short = first.split(" expecting {")[0].partition("exception: ")[2] or first
-    if "read-only database" in message:
-        return QueryFailed(WRITES)
-    if message.startswith("Interrupted"):
-        return QueryFailed(too_slow(timeout))
-    if "bad_alloc" in message or "bad allocation" in message:
-        return OutOfSpace("The query needs more memory than its limit; request less data.")
-    if "buffer pool is full" in message:
-        return OutOfSpace(
-            f"The query or table needs more memory than the limit of the store ({short}); request less data, "
-            "or increase KuzuSettings.buffer_pool."
-        )
-    if "No space left" in message:
-        return OutOfSpace(
-            f"The disk is full, so {url} could not be written; free some space and try again."
-        )
-    damaged = (
-        "not a valid Kuzu database",
-        "past the end of the file",
-        "storage version",
-        "UNREACHABLE",
-    )
-    if message.startswith(("IO exception", "Cannot create")) or any(d in message for d in damaged):
-        return StoreError(
-            f"{url} cannot be read ({short}); remove it, and the next query builds it again."
-        )
-    return QueryFailed(f"The query failed: {short.rstrip('.')}.")
-
-
-def _columns(properties: tuple[Property, ...]) -> str:
-    return ", ".join(f"`{p.name}` {TYPES[p.type]}" for p in properties)
+            raise translation(str(error), self.url, timeout) from error
 
 
 def _answer(
@@ -426,60 +367,6 @@ def _answer(
     if isinstance(answer, list):
         raise QueryFailed("The text has several statements; run one query at a time.")
     return answer
-
-
-def _definition(spec: Node | Edge) -> str:
-    if isinstance(spec, Node):
-        return f"CREATE NODE TABLE `{spec.label}` ({_columns(spec.properties)}, PRIMARY KEY (`{spec.key}`))"
-    columns = f", {_columns(spec.properties)}" if spec.properties else ""
-    return f"CREATE REL TABLE `{spec.type}` (FROM `{spec.source}` TO `{spec.target}`{columns})"
-
-
-def _load(database: "kuzu.Database", graph: Graph, progress: Progress) -> None:
-    connection = engine().Connection(database)
-    pace = Pace({"copy": _seconds(graph)}, progress=progress)
-    try:
-        _copy(connection, graph, progress, pace=pace)
-        atlas = graph.atlas
-        record = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
-        text = json.dumps(record).replace("\\", "\\\\").replace("'", "\\'")
-        connection.execute(f"COMMENT ON TABLE `SAE` IS '{text}'")
-    finally:
-        connection.close()
-
-
-def _copy(connection: "kuzu.Connection", graph: Graph, progress: Progress, *, pace: Pace) -> None:
-    """Create and fill all tables; the copied batches correct the forecast."""
-    total = sum(t.num_rows for t in graph.tables.values())
-    with progress.stage(f"building the store of {graph.name}", total=total, unit="rows") as stage:
-        for spec in tables():
-            connection.execute(_definition(spec))
-            rows = graph.tables[spec.name].select(schema.arrow_schema(spec.name).names)
-            for batch in _batches(rows) if isinstance(spec, Node) else [rows]:
-                if batch.num_rows:
-                    rows_to_copy = _without_empty_chunks(batch)
-                    connection.execute(f"COPY `{spec.name}` FROM $rows", {"rows": rows_to_copy})
-                stage.advance(batch.num_rows)
-                pace.lap("copy", SECONDS_A_BYTE * batch.nbytes)
-
-
-def _batches(rows: "pa.Table") -> "list[pa.Table]":
-    """Cut a table into batches of about ``BATCH_BYTES``."""
-    number = max(1, -(-rows.nbytes // BATCH_BYTES))
-    size = max(1, -(-rows.num_rows // number))
-    return [rows.slice(start, size) for start in range(0, max(1, rows.num_rows), size)]
-
-
-def _seconds(graph: Graph) -> float:
-    """Return a rough forecast of a build."""
-    return SECONDS_A_BYTE * float(sum(t.nbytes for t in graph.tables.values()))
-
-
-def _without_empty_chunks(rows: "pa.Table") -> "pa.Table":
-    """Drop empty chunks, because a COPY may end at one."""
-    import pyarrow as pa
-
-    return pa.Table.from_batches((b for b in rows.to_batches() if b.num_rows), rows.schema)
 
 
 def _reading(spec: Node | Edge, sae: str | None) -> tuple[str, dict[str, Any]]:
@@ -572,3 +459,16 @@ def _discard(path: Path, *, leave: Path | None = None) -> None:
         file = path.with_name(path.name + suffix)
         if file != leave:
             file.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> str:
+    """Return how the names of temporary files and folders of a build begin."""
+    return f".{path.name}.new"
+
+
+def _discard_unfinished(path: Path) -> None:
+    """Remove the files of builds that a killed process did not finish."""
+    _discard(path.with_name(f"{path.name}.new"))  # the name in earlier versions
+    for each in path.parent.iterdir():
+        if each.name.startswith(_unfinished(path)):
+            discard(each)

@@ -11,18 +11,15 @@ Arrow stream, or an error as JSON.
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import atlas
-from atlas import errors
-from atlas.errors import AtlasError, OutOfSpace, QueryFailed
+from atlas.errors import OutOfSpace, QueryFailed
 from atlas.stores import Limits, Param
+from atlas.stores.child_process import ending, last_line, reported, start
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,12 +63,7 @@ def query_in_subprocess(
         "path": str(path), "cypher": cypher, "values": dict(values),
         "timeout": limits.timeout, "memory": limits.memory, "rows": limits.rows,
     }  # fmt: skip
-    child = subprocess.Popen(
-        # -P: do not import modules from the current folder.
-        [sys.executable, "-P", "-m", "atlas.stores.query_child"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | ALLOCATORS | {"PYTHONPATH": _import_path()},
-    )  # fmt: skip
+    child = start("atlas.stores.query_child", variables=ALLOCATORS)
     try:
         answer, log = child.communicate(
             json.dumps(request).encode(), timeout=limits.timeout + GRACE
@@ -86,30 +78,15 @@ def query_in_subprocess(
             return reader.read_all()
     if child.returncode == 1 and answer:
         failure = json.loads(answer)
-        raise _error(failure["type"], failure["message"])
-    reason = log.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise reported(failure["type"], failure["message"])
     if child.returncode == -getattr(signal, "SIGALRM", 0):
         raise QueryFailed(too_slow(limits.timeout))
     if b"bad_alloc" in log or b"MemoryError" in log:
         raise OutOfSpace(too_large(limits.memory))
     raise QueryFailed(
-        f"The engine crashed while it ran the query ({_ending(child.returncode)}: {reason[0][:200]}); the "
+        f"The engine crashed while it ran the query ({ending(child.returncode)}: {last_line(log)}); the "
         "atlas is unchanged. Simplify the query."
     )
-
-
-def _ending(code: int) -> str:
-    """Return the signal that ended a process, or its exit status."""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"exit {code}"
-
-
-def _import_path() -> str:
-    """Return the import path of this package and of the parent process."""
-    here = str(Path(atlas.__file__).parents[1])
-    return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
 
 
 def too_slow(timeout: float) -> str:
@@ -134,11 +111,3 @@ def too_many_rows(rows: int) -> str:
         f"The answer has more rows than the limit of {rows:,}; add LIMIT to the query, or increase the "
         "limit with --max-rows."
     )
-
-
-def _error(name: str, message: str) -> AtlasError:
-    """Return the error that the child reported."""
-    kind = getattr(errors, name, QueryFailed)
-    error = kind.__new__(kind)
-    Exception.__init__(error, message)
-    return error  # type: ignore[no-any-return]
