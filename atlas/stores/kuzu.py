@@ -15,7 +15,6 @@ verifies it, for files above 64 MiB only if size or modification time differ.
 
 import errno
 import json
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
