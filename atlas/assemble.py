@@ -167,20 +167,29 @@ def _unique(spec: Node | Edge, data: "pa.Table") -> "pa.Table":
     _, first, back = np.unique(codes, return_index=True, return_inverse=True)
     if len(first) == data.num_rows:
         return data
-    if not data.equals(data.take(first[back])):
+    if not data.equals(data.take(_as_arrow(first[back]))):
         raise BrokenPart(
             f"Two SAEs of this atlas describe a {spec.name} of the same name differently. Ingest one of them "
             "again with --replace, so that both use the same model and tokenizer."
         )
-    return data.take(np.sort(first))
+    return data.take(_as_arrow(np.sort(first)))
+
+
+def _as_arrow(numbers: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> "pa.Array":
+    """Return numbers as an Arrow array; ``pyarrow.array`` would import pandas."""
+    import pyarrow as pa
+
+    buffer = pa.py_buffer(np.ascontiguousarray(numbers, dtype=np.int64))
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, buffer])
 
 
 def _key_codes(spec: Node | Edge, data: "pa.Table") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
     """Return a number for each row, equal for rows of equal keys."""
     codes = np.zeros(data.num_rows, dtype=np.int64)
     for key in spec.keys:
-        column = data[key].combine_chunks().dictionary_encode()
-        codes = codes * (len(column.dictionary) + 1) + column.indices.to_numpy(zero_copy_only=False)
+        column = data[key].combine_chunks().dictionary_encode("encode")
+        # Unlike `to_numpy`, this does not import pandas.
+        codes = codes * (len(column.dictionary) + 1) + np.from_dlpack(column.indices)
     return codes
 
 

@@ -190,7 +190,8 @@ class Part:
                 # One handle for both, because another process may replace the part in between.
                 if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                     file.seek(0)
-                    return pq.read_table(file)
+                    # `read_table` would import pyarrow.dataset and pandas.
+                    return pq.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             if path.exists():
                 raise _broken(self, f"{path.name} cannot be read ({error})") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import networkx
 import pytest
+from small_parts import small_atlas
 
 import atlas.errors as errors
 from atlas.errors import AtlasError, UnknownName
@@ -107,6 +108,25 @@ def test_help_is_light(words):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("heavy: []")
+
+
+def test_list_and_query_load_only_the_store(tmp_path):
+    path = small_atlas(tmp_path / "s.atlas").path
+    named_query = ["query", "most_frequent_features", "--param", "sae=one"]
+    for words, allowed in ((["list"], set()), (named_query, {"kuzu"})):
+        done = run(*words, "--atlas", str(path))
+        assert done.returncode == 0, done.stderr
+        code = (
+            "import sys\n"
+            "from atlas.cli.main import command\n"
+            f"command().main({[*words, '--atlas', str(path), '--quiet']!r}, standalone_mode=False)\n"
+            f"print('heavy:', [m for m in {(*HEAVY, 'pyarrow.dataset', 'scipy')!r} if m in sys.modules])\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        heavy = set(ast.literal_eval(done.stdout.rstrip().rpartition("heavy: ")[2]))
+        assert heavy - {"pyarrow", "numpy"} == allowed
 
 
 def test_every_command_has_help_and_an_example():
