@@ -235,6 +235,18 @@ positions = study_command(
     "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
 )  # fmt: skip
 
+#: Functions that plot results, by kind of study.
+_PLOTS = {
+    "graph": "analysis.communities.plots:draw_result",
+    "graph_comparison": "analysis.graph_comparison.plots:draw_result",
+    "graph_matching": "analysis.graph_matching.plots:draw_result",
+    "graph_statistics": "analysis.graph.plots:draw_result",
+    "match": "analysis.match.plots:draw",
+    "positions": "analysis.positions.plots:draw",
+    "probe": "analysis.probe.plots:draw_result",
+    "transcoder": "analysis.transcoder.plots:draw",
+}
+
 ROOM = Room(
     "analysis",
     (
@@ -250,4 +262,5 @@ ROOM = Room(
         positions,
     ),
     lambda path: (),
+    _PLOTS,
 )

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import altair as alt
+import pandas as pd
 
 from atlas.atomic_files import atomic_file
 from atlas.errors import BadInput
 
-__all__ = ["FORMATS", "Chart", "check_path", "heading", "save"]
+__all__ = ["FORMATS", "Chart", "check_path", "finished", "heading", "save"]
 
 Chart: TypeAlias = (
     alt.Chart
@@ -30,30 +31,49 @@ FORMATS: dict[str, Literal["png", "svg", "html"]] = {
 
 _INK = "#333333"
 
+#: The configuration that all plots share.
+_CONFIG: dict[str, Any] = {
+    "background": "white",
+    "font": "sans-serif",
+    "padding": 12,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal",
+        "gridColor": "#eeeeee", "domainColor": "#999999", "tickColor": "#999999",
+        "labelLimit": 320, "titlePadding": 8,
+    },
+    "legend": {"labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal", "labelLimit": 320},
+    "title": {
+        "anchor": "start", "color": _INK, "fontSize": 13, "subtitleColor": "#666666",
+        "subtitleFontSize": 11, "offset": 10,
+    },
+    "bar": {"color": "#4c78a8"},
+    "concat": {"spacing": 36},
+}  # fmt: skip
 
-@alt.theme.register("atlas", enable=True)
-def _theme() -> alt.theme.ThemeConfig:
-    """Return the theme that all plots share."""
-    return {
-        "config": {
-            "background": "white",
-            "font": "sans-serif",
-            "padding": 12,
-            "view": {"stroke": None},
-            "axis": {
-                "labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal",
-                "gridColor": "#eeeeee", "domainColor": "#999999", "tickColor": "#999999",
-                "labelLimit": 320, "titlePadding": 8,
-            },
-            "legend": {"labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal", "labelLimit": 320},
-            "title": {
-                "anchor": "start", "color": _INK, "fontSize": 13, "subtitleColor": "#666666",
-                "subtitleFontSize": 11, "offset": 10,
-            },
-            "bar": {"color": "#4c78a8"},
-            "concat": {"spacing": 36},
-        }
-    }  # fmt: skip
+
+def finished(chart: Chart) -> Chart:
+    """Return a plot with the common style and with all its rows.
+
+    The plot does not depend on settings of Altair, whose default refuses to show more than 5,000
+    rows, and does not change them.
+    """
+    styled: Chart = _with_rows(chart).configure(**_CONFIG)
+    return styled
+
+
+def _with_rows(chart: Any) -> Any:
+    """Return a chart that contains its tables as rows."""
+    found = chart.copy(deep=False)
+    if isinstance(found.data, pd.DataFrame):
+        found.data = alt.to_values(found.data)
+    for name in ("layer", "hconcat", "vconcat", "concat"):
+        charts = getattr(found, name, alt.Undefined)
+        if isinstance(charts, list):
+            setattr(found, name, [_with_rows(one) for one in charts])
+    if isinstance(found, alt.FacetChart):
+        found.spec = _with_rows(found.spec)
+    return found
 
 
 def heading(text: str, *more: str) -> alt.TitleParams:
@@ -79,7 +99,8 @@ def save(chart: Chart, path: str | Path) -> Path:
     """
     path = check_path(path)
     form = FORMATS[path.suffix.lower()]
-    with alt.data_transformers.enable("default", max_rows=None), atomic_file(path) as temporary:
+    chart = finished(chart)
+    with atomic_file(path) as temporary:
         if form == "html":
             temporary.write_text(_page(chart), "utf-8")
         else:

@@ -1,19 +1,20 @@
-"""Rooms: plugins that add commands and doctor checks.
+"""Rooms: plugins that add commands, plots and doctor checks.
 
 Each room is an entry point of the group ``atlas.rooms`` that names a ``Room``, so that
 lower rooms need not import upper ones. Any package can add a room. A room that fails to
 import causes one line of warning.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
-__all__ = ["Check", "Failed", "Room", "find_rooms"]
+__all__ = ["Check", "Failed", "Room", "find_plotter", "find_rooms"]
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,25 @@ class Check:
 
 @dataclass(frozen=True)
 class Room:
-    """A room: its commands and its checks for ``atlas doctor``.
+    """A room: its commands, its checks for ``atlas doctor``, and its plots.
 
-    ``checks`` takes the folder of an atlas, or None to check the installation only.
+    Parameters
+    ----------
+    name
+        Name of the room.
+    commands
+        Commands, in the order of the help.
+    checks
+        Takes the folder of an atlas, or None to check the installation only.
+    plots
+        Function that plots a result, as ``module:function``, by kind of study. It takes an
+        ``atlas.results.Result`` and returns an Altair chart.
     """
 
     name: str
     commands: tuple[click.Command, ...]
     checks: Callable[[Path | None], Iterable[Check]]
+    plots: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,3 +84,13 @@ def find_rooms() -> Iterator[Room | Failed]:
             ValueError,
         ) as error:
             yield Failed(entry.name, f"{type(error).__name__}: {error}")
+
+
+def find_plotter(kind: str) -> Callable[[Any], Any] | None:
+    """Return the function that plots results of a kind of study; None if no room has one."""
+    for room in find_rooms():
+        if isinstance(room, Room) and kind in room.plots:
+            module, _, name = room.plots[kind].partition(":")
+            plotter: Callable[[Any], Any] = getattr(import_module(module), name)
+            return plotter
+    return None

@@ -28,8 +28,12 @@ class Result(Mapping[str, Any]):
         Sentences that interpret the numbers, computed from them.
     tables
         Names of the tables, and a function that reads one.
-    draw
-        Returns the plot; None if there is none.
+
+    Attributes
+    ----------
+    atlas
+        Folder or URL of the atlas, for plots that also show properties of features; None if
+        unknown. ``atlas.study_runner.run_study`` sets it.
     """
 
     def __init__(
@@ -40,7 +44,6 @@ class Result(Mapping[str, Any]):
         *,
         verdict: Sequence[str] = (),
         tables: "tuple[Iterable[str], Callable[[str], pa.Table]] | None" = None,
-        draw: Callable[[], Any] | None = None,
     ) -> None:
         self.kind = kind
         self.name = name
@@ -48,7 +51,7 @@ class Result(Mapping[str, Any]):
         self.verdict = tuple(verdict)
         self.tables = tuple(tables[0]) if tables is not None else ()
         self._read = tables[1] if tables is not None else None
-        self._draw = draw
+        self.atlas: str | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self.summary[key]
@@ -81,16 +84,21 @@ class Result(Mapping[str, Any]):
         return Results([self]).to_pandas()
 
     def plot(self) -> Any:
-        """Return the plot as an Altair chart.
+        """Return the plot as an Altair chart, drawn by the function that a room registers.
 
         Raises
         ------
         NotImplementedError
             If results of this kind have no plot.
+        BadInput
+            If the result has nothing to plot; the message states why.
         """
-        if self._draw is None:
+        from atlas.plugins import find_plotter
+
+        plotter = find_plotter(self.kind)
+        if plotter is None:
             raise NotImplementedError(f"Results of the kind {self.kind!r} have no plot.")
-        return self._draw()
+        return plotter(self)
 
     def __repr__(self) -> str:
         first = f": {self.verdict[0]}" if self.verdict else ""

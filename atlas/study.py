@@ -158,6 +158,11 @@ class TaskContext:
             )
         return self._folder
 
+    @property
+    def url(self) -> str:
+        """Path of the folder of the atlas, or URL of its server."""
+        return self.atlas.url if self._folder is None else str(self._folder.path)
+
     @cached_property
     def atlas(self) -> "Atlas":
         """The atlas, open for reading tables, in a folder or on a server."""

@@ -125,7 +125,10 @@ def _run(
         at.progress.report(f"{at.obstacle}, so the results are not stored.")
     for task, found in computed(study, todo, at, workers=workers, ray=ray):
         parts[task.name] = _part(study, task, found, at)
-    return Results([study.result(part) for part in parts.values() if part is not None])
+    results = Results([study.result(part) for part in parts.values() if part is not None])
+    for result in results:
+        result.atlas = at.url
+    return results
 
 
 def _scratch_name(study: Study) -> str:

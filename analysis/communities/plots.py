@@ -8,15 +8,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.graph.igraph_conversion import seeded
-from analysis.plot_style import Chart, heading
+from analysis.plot_style import Chart, finished, heading
 from atlas.api import Atlas
 from atlas.errors import Missing
 from atlas.graphs import edge_ends
+from atlas.results import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["draw_communities"]
+__all__ = ["draw_communities", "draw_result"]
 
 _SIDE = 760  # of the plot, in pixels
 _LINES = 60  # largest number of lines between communities
@@ -82,6 +83,23 @@ def draw_communities(
         "Linked discs tend to be near each other; the axes have no meaning.",
     )
     return _chart(points, shown, between, centre, radius, title=title)
+
+
+def draw_result(result: Result) -> Chart:
+    """Plot the communities of a result of ``analysis.communities.study.graph_features``.
+
+    Raises
+    ------
+    Missing
+        If all communities are too small, or the atlas does not contain the result any more.
+    """
+    if result.atlas is None:
+        raise Missing(
+            f"The plot of communities needs the edges of {result['sae']}, and the result has no atlas. "
+            "Set `result.atlas` to the folder of the atlas."
+        )
+    with Atlas.open(result.atlas) as atlas:
+        return finished(draw_communities(atlas, result["sae"]))
 
 
 def _between(

@@ -1,6 +1,7 @@
-"""Plots of co-activation graphs: degree, frequency, scatter plot, and growth over tokens."""
+"""Plots of co-activation graphs: degree, frequency, scatter plot, growth over tokens, and nulls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -10,14 +11,26 @@ from numpy.typing import NDArray
 from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph.distributions import correlate
 from analysis.graph.growth import growth
-from analysis.plot_style import Chart, heading
+from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
+from atlas.results import Result
 
-__all__ = ["KINDS", "draw", "draw_growth", "draw_histogram", "draw_scatter"]
+__all__ = ["KINDS", "draw", "draw_growth", "draw_histogram", "draw_result", "draw_scatter"]
 
 KINDS = ("page", "degree", "log-degree", "frequency", "scatter", "growth")
 
 _WIDTH, _HEIGHT, _BARS = 300, 200, 40
+
+#: Statistics that are compared with nulls, with axis titles.
+_STATISTICS = {
+    "edges": "edges",
+    "average_clustering": "average clustering",
+    "modularity": "modularity",
+    "assortativity": "degree assortativity",
+    "path_length": "mean path length (edges)",
+    "degree_frequency_spearman": "Spearman, degree and frequency",
+}
+_OBSERVED, _NULL = "#e45756", "#4c78a8"
 
 
 def draw(graphs: Sequence[CoactivationGraph], *, kind: str = "page") -> Chart:
@@ -143,6 +156,74 @@ def draw_growth(graphs: Sequence[CoactivationGraph]) -> Chart:
             "Growth over tokens needs codes, but none are stored. Ingest with --keep-codes "
             "--replace, and open the atlas from its folder."
         )
+    return _growth(rows)
+
+
+def draw_result(result: Result) -> Chart:
+    """Plot graph statistics of an SAE next to their values under nulls, and growth if computed.
+
+    Parameters
+    ----------
+    result
+        A result of ``analysis.graph.study.graph_statistics``.
+
+    Raises
+    ------
+    BadInput
+        If the result has neither null graphs nor growth.
+    """
+    nulls = pd.DataFrame(result.table("nulls").to_pylist()).reindex(
+        columns=["null", "statistic", "observed", "mean", "low", "high", "draws"]
+    )
+    nulls = nulls[nulls["statistic"].isin(_STATISTICS)].dropna(subset=["observed", "mean"])
+    curves = result.table("curves").to_pylist() if "curves" in result.tables else []
+    rows = [_nulls(result, nulls)] if len(nulls) else []
+    rows += [_growth(curves)] if curves else []
+    if not rows:
+        raise BadInput(
+            f"No statistic of {result['sae']} has a value under a null, so there is nothing to compare. "
+            f"`atlas stats {result['sae']} --nulls all` draws nulls; `atlas plot graphs {result['sae']}` "
+            "plots degrees."
+        )
+    return finished(alt.vconcat(*rows).resolve_scale(color="independent"))
+
+
+def _nulls(result: Result, nulls: pd.DataFrame) -> Chart:
+    """Return a panel for each statistic: its value, and its range under each null."""
+    names = [name for name in _STATISTICS if name in set(nulls["statistic"])]
+    panels = [_panel(nulls[nulls["statistic"] == name], title=_STATISTICS[name]) for name in names]
+    missing = [title for name, title in _STATISTICS.items() if name not in names]
+    chart: alt.ConcatChart = alt.concat(*panels, columns=3).properties(title=heading(
+        f"Co-activation graph of {result['sae']} compared with null graphs",
+        f"n = {result['nodes']:,} features over {result['tokens']:,} tokens; {int(nulls['draws'].max()):,} "
+        "draws of each null",
+        "line: observed; point and bar: mean and central 95% of draws"
+        + (f"; undefined: {', '.join(missing)}" if missing else ""),
+    ))  # fmt: skip
+    return chart
+
+
+def _panel(of: pd.DataFrame, *, title: str) -> Chart:
+    legend = alt.Scale(domain=["observed", "null graphs"], range=[_OBSERVED, _NULL])
+    colour = alt.Color("what:N", title=None, scale=legend, legend=alt.Legend(orient="bottom"))
+    base = alt.Chart(of.assign(what="null graphs"), width=220, height=alt.Step(24))
+    observed = alt.Chart(of.head(1).assign(what="observed"))
+    x = alt.Scale(zero=False, padding=12)
+    y = alt.Y("null:N", title="null", sort=list(of["null"]))
+    tip = ["null:N", *(alt.Tooltip(f"{n}:Q", format=".4~g") for n in ("observed", "mean", "low", "high"))]  # fmt: skip
+    ticks = alt.Axis(format="~s" if of["observed"].abs().max() >= 1000 else "~g", tickCount=5)
+    return alt.layer(
+        base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", scale=x, title=title, axis=ticks), x2="high:Q", y=y, color=colour
+        ),
+        base.mark_point(filled=True, size=50, opacity=1).encode(
+            x=alt.X("mean:Q", scale=x), y=y, color=colour, tooltip=tip
+        ),
+        observed.mark_rule(strokeWidth=2).encode(x=alt.X("observed:Q", scale=x), color=colour),
+    )
+
+
+def _growth(rows: Sequence[Mapping[str, Any]]) -> Chart:
     shown = (
         ("edges", "Edges", "edges"),
         ("isolates", "Features without an edge", "features"),

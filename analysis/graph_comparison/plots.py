@@ -8,10 +8,11 @@ import pandas as pd
 
 from analysis.graph_comparison.comparison import Comparison
 from analysis.graph_comparison.rows import Row
-from analysis.plot_style import Chart, heading
+from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
+from atlas.results import Result
 
-__all__ = ["draw", "draw_communities", "draw_conserved", "draw_distribution"]
+__all__ = ["draw", "draw_communities", "draw_conserved", "draw_distribution", "draw_result"]
 
 _WIDTH, _HEIGHT = 300, 210
 _A, _B, _NULL, _OWN, _CHANCE = "#4c78a8", "#e45756", "#bbbbbb", "#54a24b", "#888888"
@@ -41,6 +42,23 @@ def draw(found: Sequence[Comparison]) -> Chart:
             charts.append(draw_communities(one))
         rows.append(_concatenated(alt.hconcat(*charts)))
     return _concatenated(alt.vconcat(*rows))
+
+
+def draw_result(result: Result) -> Chart:
+    """Plot a result of ``analysis.graph_comparison.study.compare_graphs``.
+
+    Raises
+    ------
+    BadInput
+        If the result has no distribution.
+    """
+    one = Comparison.read(result["a"], result["b"], result.table)
+    if not one.curves.num_rows:
+        raise BadInput(
+            f"The comparison of {one.a} and {one.b} has no distribution, so there is nothing to plot. "
+            f"`atlas compare {one.a} {one.b} --replace` computes it."
+        )
+    return finished(draw([one]))
 
 
 def draw_distribution(one: Comparison, *, what: str) -> Chart:

@@ -130,15 +130,10 @@ def comparison_of(result: Result) -> Comparison:
 
 
 def _result(one: Comparison) -> Result:
-    def draw() -> object:
-        from analysis.graph_comparison.plots import draw
-
-        return draw([one])
-
     tables = one.tables
     return Result(
         GraphComparisonStudy.kind, f"{one.a}+{one.b}", one.summary, verdict=[one.conclusion],
-        tables=(tables, tables.__getitem__), draw=draw,
+        tables=(tables, tables.__getitem__),
     )  # fmt: skip
 
 

@@ -6,9 +6,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from analysis.plot_style import Chart, heading
+from analysis.graph_matching.stored_report import report_of
+from analysis.plot_style import Chart, finished, heading
+from atlas.errors import BadInput
+from atlas.results import Result
 
-__all__ = ["draw", "draw_curve", "draw_kinds"]
+__all__ = ["draw", "draw_curve", "draw_kinds", "draw_result"]
 
 _WIDTH, _HEIGHT = 460, 280
 _LINES = {
@@ -27,6 +30,23 @@ def draw(found: Mapping[str, Any]) -> Chart:
         color="independent"
     )
     return page
+
+
+def draw_result(result: Result) -> Chart:
+    """Plot a result of ``analysis.graph_matching.study.find_counterparts``.
+
+    Raises
+    ------
+    BadInput
+        If no method was evaluated.
+    """
+    found = report_of(result.table)
+    if not found["methods"]:
+        raise BadInput(
+            f"No method was evaluated for {found['a']} and {found['b']}, so there is nothing to plot. "
+            f"`atlas counterparts {found['a']} {found['b']} --replace` evaluates them."
+        )
+    return finished(draw(found))
 
 
 def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:

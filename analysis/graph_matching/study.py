@@ -148,16 +148,11 @@ def report_of_result(result: Result) -> dict[str, object]:
 def _result(tables: dict[str, pa.Table]) -> Result:
     found = report_of(tables.__getitem__)
 
-    def draw() -> object:
-        from analysis.graph_matching.plots import draw
-
-        return draw(found)
-
     summary = {
         name: found[name]
         for name in ("a", "b", "repeats", "truth", "left_out", "table_share", "min_count")
     }
     return Result(
         GraphMatchingStudy.kind, f"{found['a']}+{found['b']}", summary, verdict=found["sentences"],
-        tables=(tables, tables.__getitem__), draw=draw,
+        tables=(tables, tables.__getitem__),
     )  # fmt: skip

@@ -11,11 +11,22 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from analysis.plot_style import Chart, heading
-from analysis.probe.tables import RUNGS, VERDICTS, ladder, sweep
-from atlas.errors import BadInput
+from analysis.plot_style import Chart, finished, heading
+from analysis.probe.tables import RUNGS, VERDICTS, ladder, load, sweep
+from atlas.api import Atlas
+from atlas.errors import BadInput, Missing
+from atlas.results import Result
 
-__all__ = ["KINDS", "draw", "draw_distribution", "draw_ladder", "draw_scatter", "draw_splits"]
+__all__ = [
+    "KINDS",
+    "draw",
+    "draw_activation",
+    "draw_distribution",
+    "draw_ladder",
+    "draw_result",
+    "draw_scatter",
+    "draw_splits",
+]
 
 SCORES = {
     "accuracy": "accuracy of the probe, natural prevalence",
@@ -74,6 +85,36 @@ def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -
     if kind == "splits":
         return draw_splits(shown)
     return _stacked([_ONE_GROUP[kind](of) for of in _groups(shown)])
+
+
+def draw_result(result: Result) -> Chart:
+    """Plot the scores of a result of ``ingest.probe.study.probe_saes`` against the token ceiling.
+
+    Raises
+    ------
+    BadInput
+        If no probe has both a score and a ceiling.
+    Missing
+        If the result has no atlas.
+    """
+    if result.atlas is None:
+        raise Missing(
+            f"The plot of probes needs the features of {result['sae']}, and the result has no atlas. "
+            "Set `result.atlas` to the folder of the atlas."
+        )
+    with Atlas.open(result.atlas) as atlas:
+        of = load(atlas, saes=[result["sae"]], sites=[result["site"]], run=result["run"])
+    active = bool((of["kind"] == "active").any())
+    score, ceiling = (
+        ("balanced_accuracy", "token_ceiling") if active else ("r2", "r2_token_ceiling")
+    )
+    if not of[[score, ceiling]].notna().all(axis=1).any():
+        raise BadInput(
+            f"No probe of {result['sae']} at {result['site']} (run {result['run']}) has both a score and a "
+            "token ceiling, so there is nothing to plot. `atlas probe` reports why features are excluded."
+        )
+    of = of.dropna(subset=[score])
+    return finished(draw_scatter(of) if active else draw_activation(of))
 
 
 def draw_distribution(of: pd.DataFrame) -> Chart:
@@ -158,15 +199,50 @@ def draw_scatter(of: pd.DataFrame) -> Chart:
         )
         .add_params(chosen, _zoom(_named("zoom", of)))
     )
-    ends = pd.DataFrame({"x": [low, 1.01]})
-    diagonal = (
-        alt.Chart(ends).mark_line(color="#555555", strokeDash=[4, 3], strokeWidth=1)
-        .encode(x=alt.X("x:Q", scale=scale), y=alt.Y("x:Q", scale=scale))
-    )  # fmt: skip
     counts = ", ".join(f"{v} {n:,}" for v, n in _verdict_counts(of) if n)
     note = "above the dashed line: better than any prediction from the token id"
     title = _title("Score against ceiling", of, counts, note)
-    return alt.layer(diagonal, points).properties(width=_WIDTH, height=_WIDTH, title=title)
+    return alt.layer(_diagonal(low, scale), points).properties(
+        width=_WIDTH, height=_WIDTH, title=title
+    )
+
+
+def draw_activation(of: pd.DataFrame) -> Chart:
+    """Plot the R² of each feature's probe of its activation against its token ceiling.
+
+    Parameters
+    ----------
+    of
+        Rows of one SAE, site and run, of kind 'activation'.
+    """
+    names = ["feature", "top_token", "r2", "r2_token_ceiling", "r2_token_table", "frequency"]
+    data = of.dropna(subset=["r2_token_ceiling"])[names].copy()
+    data["top_token"] = [_visible(token) for token in data["top_token"]]
+    low = min(0.0, *(float(np.floor(data[n].min() * 10) / 10) for n in ("r2", "r2_token_ceiling")))
+    # Few probes predict worse than the mean by far; they are drawn at the edge.
+    low = max(low, -1.0)
+    data["shown"] = data["r2"].clip(lower=low)
+    below = int((data["r2"] < low).sum())
+    scale = _scores(low)
+    points = (
+        alt.Chart(data)
+        .mark_circle(clip=True, stroke=None, color=_VERDICT_COLOURS["token"], opacity=_opacity(len(data)))
+        .encode(
+            x=alt.X("r2_token_ceiling:Q", axis=_ticks("token ceiling (R²)"), scale=scale),
+            y=alt.Y("shown:Q", axis=_ticks("R² of the probe"), scale=scale),
+            size=_size(data),
+            tooltip=["feature:N", alt.Tooltip("top_token:N", title="top token"),
+                     *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("r2", "r2_token_ceiling", "r2_token_table"))],
+        )
+        .add_params(_zoom(_named("zoom", of)))
+    )  # fmt: skip
+    notes = ["above the dashed line: better than any prediction from the token id"]
+    if below:
+        notes.append(f"{below:,} below {low:g} are drawn at {low:g}")
+    title = _title("Score against ceiling", of, *notes)
+    return alt.layer(_diagonal(low, scale), points).properties(
+        width=_WIDTH, height=_WIDTH, title=title
+    )
 
 
 def draw_ladder(of: pd.DataFrame) -> Chart:
@@ -343,6 +419,16 @@ def _title(text: str, of: pd.DataFrame, *more: str) -> alt.TitleParams:
 def _scores(low: float) -> alt.Scale:
     # The domain extends beyond 1, so that points at 1 are not clipped.
     return alt.Scale(domain=[low, 1.01], nice=False, zero=False)
+
+
+def _diagonal(low: float, scale: alt.Scale) -> alt.Chart:
+    """Return a dashed line of equal coordinates."""
+    line: alt.Chart = (
+        alt.Chart(pd.DataFrame({"x": [low, 1.01]}))
+        .mark_line(color="#555555", strokeDash=[4, 3], strokeWidth=1)
+        .encode(x=alt.X("x:Q", scale=scale), y=alt.Y("x:Q", scale=scale))
+    )
+    return line
 
 
 def _size(data: pd.DataFrame) -> Any:

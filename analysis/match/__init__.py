@@ -1,0 +1,1 @@
+"""The plot of a match of two SAEs."""

@@ -1,0 +1,55 @@
+"""The plot of positions: active features per token by position, next to shuffled tokens."""
+
+import altair as alt
+import pandas as pd
+
+from analysis.plot_style import Chart, finished, heading
+from atlas.errors import BadInput
+from atlas.results import Result
+
+__all__ = ["draw"]
+
+_WIDTH, _HEIGHT = 420, 240
+_COLOURS = {"observed": "#4c78a8", "shuffled tokens, 95% range": "#cccccc"}
+
+
+def draw(result: Result) -> Chart:
+    """Plot a result of ``analysis.positions.study.activation_by_position``.
+
+    Raises
+    ------
+    BadInput
+        If the stored codes have no tokens.
+    """
+    rows = result.table("positions").to_pylist()
+    if not rows:
+        raise BadInput(
+            f"The stored codes of {result['sae']} have no tokens, so there is nothing to plot."
+        )
+    observed, null = _COLOURS
+    frame = pd.DataFrame(rows).assign(
+        label=[str(r["first"]) if r["first"] == r["last"] else f"{r['first']}–{r['last']}" for r in rows],
+        observed=observed, null=null,
+    )  # fmt: skip
+    scale = alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
+    legend = alt.Legend(orient="bottom", title=None)
+    x = alt.X("label:O", sort=list(frame["label"]), title="position in the context (tokens)",
+              axis=alt.Axis(labelAngle=0))  # fmt: skip
+    y = alt.Scale(zero=False, nice=True, padding=8)
+    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
+    title = heading(
+        f"Active features by position, {result['sae']}",
+        f"n = {int(frame['tokens'].sum()):,} tokens",
+    )
+    return finished(
+        alt.layer(
+            base.mark_bar(size=18).encode(
+                x=x, y=alt.Y("null_low:Q", scale=y, title="active features per token"),
+                y2="null_high:Q", color=alt.Color("null:N", scale=scale, legend=legend)),
+            base.mark_line(point=True).encode(
+                x=x, y=alt.Y("l0:Q", scale=y), color=alt.Color("observed:N", scale=scale, legend=legend),
+                tooltip=["label:O", "tokens:Q", alt.Tooltip("l0:Q", format=".4~g"),
+                         alt.Tooltip("null_low:Q", format=".4~g"), alt.Tooltip("null_high:Q", format=".4~g"),
+                         alt.Tooltip("p:Q", format=".3~g")]),
+        ).properties(title=title)
+    )  # fmt: skip
