@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ingest.synthetic.known_features import save_synthetic as save_synthetic
     from ingest.synthetic.known_settings import SyntheticSettings as SyntheticSettings
     from ingest.text.atlas_corpus import Text as Text
+    from ingest.train.run import train as train
+    from ingest.train.settings import TrainSettings as TrainSettings
 
 __all__ = [
     "LogisticProbes",
@@ -34,11 +36,13 @@ __all__ = [
     "Settings",
     "SyntheticSettings",
     "Text",
+    "TrainSettings",
     "ingest",
     "match_saes",
     "probe_saes",
     "save_random_weights",
     "save_synthetic",
+    "train",
 ]
 
 _MODULES = {
@@ -51,11 +55,13 @@ _MODULES = {
     "Settings": "ingest.settings",
     "SyntheticSettings": "ingest.synthetic.known_settings",
     "Text": "ingest.text.atlas_corpus",
+    "TrainSettings": "ingest.train.settings",
     "ingest": "ingest.forward.run",
     "match_saes": "ingest.match.study",
     "probe_saes": "ingest.probe.study",
     "save_random_weights": "ingest.model.random_weights",
     "save_synthetic": "ingest.synthetic.known_features",
+    "train": "ingest.train.run",
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands of package ingest (`atlas demo`, `ingest`, `match`, `random-weights`, `synthetic`, `probe`) and its doctor checks."""
+"""The commands of package ingest and its doctor checks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +24,7 @@ from ingest.probe.commands import probe
 from ingest.settings import Settings
 from ingest.synthetic.known_settings import SyntheticSettings
 from ingest.text.options import text_options
+from ingest.train.commands import train
 
 if TYPE_CHECKING:
     from ingest.text.atlas_corpus import Text
@@ -284,4 +285,4 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, ingest, match, probe, random_weights, synthetic), _checks)
+ROOM = Room("ingest", (demo, train, ingest, match, probe, random_weights, synthetic), _checks)

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _READER_OPTIONS = ("field", "split", "revision", "split_on")
 
 
-def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
+def text_options(without: str, *, what: str = "", tokens: bool = True) -> Callable[[F], F]:
     """Add the arguments ``text`` (a Text or None) and ``tokens`` (the most to read) to a command.
 
     Parameters
@@ -24,6 +24,8 @@ def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
         The default of ``--text``, for its help.
     what
         How the command uses the text, for the same help.
+    tokens
+        Whether to add ``--tokens``; false for a command that defines it otherwise.
     """
     options = [
         click.option("--text", metavar="TEXT",
@@ -62,7 +64,7 @@ def text_options(without: str, *, what: str = "") -> Callable[[F], F]:
             )  # fmt: skip
             return function(*args, text=request, **rest)
 
-        for option in reversed(options):
+        for option in reversed(options if tokens else options[:-1]):
             called = option(called)
         return called  # type: ignore[return-value]
 

@@ -1,0 +1,1 @@
+"""Training: SAEs over sites, widths, seeds and architectures, with floors, in one run of the model."""

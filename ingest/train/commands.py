@@ -1,0 +1,101 @@
+"""The command `atlas train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.output import echo, emit, make_progress, print_table, shared_options
+from ingest.text.options import text_options
+from ingest.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from ingest.text.atlas_corpus import Text
+
+__all__ = ["train"]
+
+#: Columns of the table on a terminal; ``--json`` has all.
+SHOWN = (
+    "sae",
+    "fvu",
+    "l0",
+    "dead_share",
+    "ce_model",
+    "ce_spliced",
+    "ce_error_term",
+    "ce_zero",
+    "ce_mean",
+    "recovered_zero",
+    "recovered_mean",
+    "kl_spliced",
+)
+
+
+@click.command()
+@click.option("--model", required=True, metavar="MODEL", help="Name or folder of a language model.")
+@text_options("required", tokens=False)
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder for the SAEs.",
+)
+@settings_options(TrainSettings)
+@click.option(
+    "--ingest",
+    "atlas",
+    type=click.Path(path_type=Path),
+    metavar="ATLAS",
+    help="Ingest the SAEs into this atlas at the end. A new atlas gets the held-out documents as "
+    "its corpus.",
+)
+@click.option("--replace", is_flag=True, help="Replace SAEs that were trained with other settings.")
+@shared_options
+def train(
+    model: str,
+    text: "Text | None",
+    out: Path,
+    atlas: Path | None,
+    replace: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Train SAEs on the activations of a model, all of them in one run of the model.
+
+    One SAE is trained for each combination of --site, --width, --k, --architecture and --seed,
+    each of which may be repeated. --baseline adds floors: SAEs that learned less, or nothing.
+    If the command is interrupted, run it again to continue where it stopped. Its result is a
+    folder of sae-lens for each SAE, and their quality on held-out documents.
+
+    \b
+    Examples:
+      atlas train --model ./my-model --text stories.jsonl --site blocks.2.hook_resid_post
+        --width 768 --width 3072 --seed 0 --seed 1 --tokens 2000000 --out saes
+      atlas train --model ./my-model --text stories.jsonl --site blocks.2.hook_mlp_out
+        --width 768 --baseline frozen-decoder --baseline untrained --out saes --ingest my.atlas
+    """
+    from atlas.errors import BadInput
+    from ingest.train.run import train as run
+
+    if text is None:
+        raise BadInput("No text was named; name a file, a folder or a data set with --text.")
+    settings = TrainSettings(**chosen_settings(TrainSettings, options))
+    rows = run(
+        out,
+        model=model,
+        text=text,
+        settings=settings,
+        atlas=atlas,
+        replace=replace,
+        progress=make_progress(quiet=quiet),
+    )
+
+    def show() -> None:
+        print_table([{name: row.get(name) for name in SHOWN} for row in rows])
+        echo(f"Losses are in nats per token. The SAEs are in {out}.")
+
+    emit(rows, as_json=as_json, show=show)
