@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from analysis.graph_comparison.study import compare_graphs as compare_graphs
     from analysis.graph_matching.settings import GraphMatchingSettings as GraphMatchingSettings
     from analysis.graph_matching.study import find_counterparts as find_counterparts
+    from analysis.ground_truth.settings import GroundTruthSettings as GroundTruthSettings
+    from analysis.ground_truth.study import compare_with_truth as compare_with_truth
     from analysis.positions.settings import PositionSettings as PositionSettings
     from analysis.positions.study import activation_by_position as activation_by_position
     from analysis.residual.settings import ResidualSettings as ResidualSettings
@@ -28,11 +30,13 @@ __all__ = [
     "ComparisonSettings",
     "GraphMatchingSettings",
     "GraphStatisticsSettings",
+    "GroundTruthSettings",
     "PositionSettings",
     "ResidualSettings",
     "TranscoderSettings",
     "activation_by_position",
     "compare_graphs",
+    "compare_with_truth",
     "find_counterparts",
     "graph_features",
     "graph_statistics",
@@ -45,11 +49,13 @@ _MODULES = {
     "ComparisonSettings": "analysis.graph_comparison.settings",
     "GraphMatchingSettings": "analysis.graph_matching.settings",
     "GraphStatisticsSettings": "analysis.graph.settings",
+    "GroundTruthSettings": "analysis.ground_truth.settings",
     "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
+    "compare_with_truth": "analysis.ground_truth.study",
     "find_counterparts": "analysis.graph_matching.study",
     "graph_features": "analysis.communities.study",
     "graph_statistics": "analysis.graph.study",

@@ -9,6 +9,7 @@ from analysis.communities.commands import communities, plot_communities
 from analysis.graph.commands import plot_graphs, stats
 from analysis.graph_comparison.commands import compare
 from analysis.graph_matching.commands import counterparts
+from analysis.ground_truth.settings import GroundTruthSettings
 from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
@@ -246,6 +247,15 @@ _PLOTS = {
     "probe": "analysis.probe.plots:draw_result",
     "transcoder": "analysis.transcoder.plots:draw",
 }
+truth = study_command(
+    "truth", "analysis.ground_truth.study:compare_with_truth", GroundTruthSettings,
+    help="Compare SAEs of a synthetic model with its true features: directions, edges and parents."
+    "\n\n`atlas synthetic` saves such a model; ingest its SAE `truth` with the others."
+    "\n\n\b\nExample:\n  atlas truth --atlas synth.atlas",
+    columns=("sae", "live", "recovered", "f1", "chance_f1", "mean_cosine", "chance_mean_cosine",
+             "activity_f1", "edge_precision", "edge_chance", "edge_recall", "parent_precision",
+             "parent_chance", "parent_recall"),
+)  # fmt: skip
 
 ROOM = Room(
     "analysis",
@@ -260,6 +270,7 @@ ROOM = Room(
         residual,
         report,
         positions,
+        truth,
     ),
     lambda path: (),
     _PLOTS,

@@ -8,16 +8,28 @@ from numpy.typing import NDArray
 from ingest.compilation import compiled
 from ingest.match.pairs import Pairs
 
-__all__ = ["one_to_one"]
+__all__ = ["assign", "one_to_one"]
 
 
 def one_to_one(pairs: Pairs, *, threshold: float) -> NDArray[np.bool_]:
     """Choose pairs that share no feature, of the highest sum of (pearson - threshold).
 
+    The parameters are those of ``assign``.
+    """
+    return assign(pairs.a, pairs.b, pairs.pearson, threshold=threshold)
+
+
+def assign(
+    a: NDArray[np.int64], b: NDArray[np.int64], value: NDArray[np.floating], *, threshold: float
+) -> NDArray[np.bool_]:
+    """Choose pairs that share no feature, of the highest sum of (value - threshold).
+
     Parameters
     ----------
-    pairs
-        The candidates.
+    a, b
+        The two features of each candidate pair.
+    value
+        The value of each pair, such as a correlation.
     threshold
         Value of a feature without a partner. A pair at or below it is never chosen.
 
@@ -35,15 +47,15 @@ def one_to_one(pairs: Pairs, *, threshold: float) -> NDArray[np.bool_]:
     .. [1] R. Jonker and A. Volgenant, "A Shortest Augmenting Path Algorithm for Dense and Sparse
        Linear Assignment Problems", Computing 38, 1987.
     """
-    chosen = np.zeros(len(pairs), dtype=np.bool_)
-    worth = np.flatnonzero(pairs.pearson > threshold)
+    chosen = np.zeros(len(a), dtype=np.bool_)
+    worth = np.flatnonzero(value > threshold)
     if not len(worth):
         return chosen
-    rows, row = np.unique(pairs.a[worth], return_inverse=True)
-    columns, column = np.unique(pairs.b[worth], return_inverse=True)
+    rows, row = np.unique(a[worth], return_inverse=True)
+    columns, column = np.unique(b[worth], return_inverse=True)
     order = np.lexsort((column, row))
     ends = np.searchsorted(row[order], np.arange(len(rows) + 1))
-    weight = (pairs.pearson[worth] - threshold).astype(np.float64)
+    weight = (value[worth] - threshold).astype(np.float64)
     of_row = _partners(ends, column[order], weight[order], len(columns))
     chosen[worth[of_row[row] == column]] = True
     return chosen

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from atlas.errors import AtlasError
 from atlas.progress import Progress
 from ingest.match.inputs import Side
-from ingest.sae.autoencoder import Autoencoder, open_sae
+from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import reopen_sae
 
 __all__ = ["Cosines", "cosines", "decoders"]
 
@@ -102,20 +103,10 @@ def _one_space(sides: tuple[Side, Side]) -> bool:
 
 def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:
     """Return the sae-lens object of a side; None if the ingested weights are not available."""
-    for sae in opened:
-        if sae.info.name == side.name and sae.info.weights == side.row["weights"]:
-            return sae.sae
-    why = "the SAE was in memory when it was ingested"
-    if side.row["source"] != "memory":
-        try:
-            sae = open_sae(side.row["source"], name=side.name)
-        except AtlasError as error:
-            why = str(error)
-        else:
-            if sae.info.weights == side.row["weights"]:
-                return sae.sae
-            why = f"{side.row['source']} now has other weights than at ingest"
-    progress.report(f"Skipped the cosines of weights with {side.name}: {why}")
+    try:
+        return reopen_sae(side.row, opened).sae
+    except AtlasError as error:
+        progress.report(f"Skipped the cosines of weights with {side.name}: {error}")
     return None
 
 

@@ -14,7 +14,7 @@ Features are independent between the tokens of a context.
 """
 
 import hashlib
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -123,7 +123,6 @@ class SyntheticFeatures(PreTrainedModel):
     """The model; see the module."""
 
     config_class = SyntheticFeaturesConfig
-    _no_split_modules: ClassVar = ["_Block"]
 
     def __init__(self, config: SyntheticFeaturesConfig) -> None:
         super().__init__(config)

@@ -9,9 +9,10 @@ from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.folder import Sound
 from atlas.parts import Part, stored_digests
 from ingest.model.language_model import LanguageModel, open_model
+from ingest.sae.autoencoder import Autoencoder, open_sae
 from ingest.text.tokenization import ContextSettings
 
-__all__ = ["SaeRecord", "open_sae_record", "reopen", "reopen_model"]
+__all__ = ["SaeRecord", "open_sae_record", "reopen", "reopen_model", "reopen_sae"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,41 @@ def open_sae_record(sound: Sound, name: str) -> SaeRecord:
     )
     digests = stored_digests((p.manifest for p in sound.parts.values()), model["name"])
     return SaeRecord(name, sae, row, model, contexts, int(settings["batch_tokens"]), digests)
+
+
+def reopen_sae(row: Mapping[str, Any], opened: Sequence[Autoencoder] = ()) -> Autoencoder:
+    """Open an SAE of an atlas, and check that its weights are those that were ingested.
+
+    Parameters
+    ----------
+    row
+        Its row of the table SAE.
+    opened
+        SAEs that are already open; others are opened from their stored source.
+
+    Raises
+    ------
+    BadInput
+        If it was in memory at ingest and is not open, or its source cannot be used.
+    Mismatch
+        If its source now has other weights.
+    Missing, OutOfSpace
+        As ``open_sae`` does.
+    """
+    for sae in opened:
+        if sae.info.name == row["name"] and sae.info.weights == row["weights"]:
+            return sae
+    if row["source"] == "memory":
+        raise BadInput(
+            f"The SAE {row['name']} was in memory when it was ingested; pass it in Python with opened=."
+        )
+    sae = open_sae(row["source"], name=row["name"])
+    if sae.info.weights != row["weights"]:
+        raise Mismatch(
+            f"The SAE {row['name']} now has other weights in {row['source']} than at ingest; ingest it again "
+            "with --replace."
+        )
+    return sae
 
 
 def reopen_model(

@@ -1,0 +1,1 @@
+"""Recovery of known features by the SAEs of a synthetic model."""
