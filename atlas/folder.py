@@ -108,24 +108,57 @@ class Folder:
 
     @classmethod
     def create(cls, path: Path) -> "Folder":
-        """Open the atlas at ``path``, or create an empty one."""
+        """Open the atlas at ``path``, or create an empty one.
+
+        Several processes may create the same atlas at once: one creates it, and each of the
+        others opens it or reports that the folder is locked.
+
+        Raises
+        ------
+        BadInput
+            If the path is a file, or a folder with other files.
+        Locked
+            If another process is just creating the atlas.
+        """
+        if atlas := cls._existing(path):
+            return atlas
+        try:
+            path.mkdir(parents=True, exist_ok=True)  # the lock is a file in it
+        except (FileExistsError, NotADirectoryError):
+            raise _no_folder(path) from None
+        record = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
+        folder = cls(path, record)
+        try:
+            with folder.writing():
+                if atlas := cls._existing(path):  # another process has created it meanwhile
+                    return atlas
+                write_json(path / ATLAS, record)
+        except Locked:
+            if atlas := cls._existing(path):
+                return atlas
+            raise
+        return folder
+
+    @classmethod
+    def _existing(cls, path: Path) -> "Folder | None":
+        """Open the atlas at a path; None if there is nothing yet.
+
+        The files are listed first: all others are written after ``atlas.json``, so a folder
+        that holds others and no ``atlas.json`` is not an atlas that is just being created.
+        """
+        try:
+            files = [f for f in path.iterdir() if f.name != "lock" and not is_leftover(f)]
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise _no_folder(path) from None
         if (path / ATLAS).exists():
             return cls.open(path)
-        if path.exists() and (
-            not path.is_dir()
-            or any(f.name != "lock" and not is_leftover(f) for f in path.iterdir())
-        ):
+        if files:
             raise BadInput(
                 f"{path} is not empty and not an atlas; select a new folder with --atlas."
             )
-        path.mkdir(parents=True, exist_ok=True)
-        record = {"format": FORMAT, "uuid": str(uuid.uuid4()), "name": path.stem, "corpus": None}
-        folder = cls(path, record)
-        with folder.writing():
-            if (path / ATLAS).exists():  # another process has created it meanwhile
-                return cls.open(path)
-            write_json(path / ATLAS, record)
-        return folder
+        return None
 
     @property
     def uuid(self) -> str:
@@ -298,6 +331,10 @@ class Folder:
             yield
         finally:
             lock.release()
+
+
+def _no_folder(path: Path) -> BadInput:
+    return BadInput(f"{path} is a file, or below one; select a new folder with --atlas.")
 
 
 def _folders(path: Path) -> list[Path]:

@@ -59,6 +59,8 @@ def beginning(path: Path) -> Iterator[Folder]:
     created = not path.exists()
     folder = Folder.create(path)
     with folder.writing():
+        folder = Folder.open(path)  # another process may have written since it was created
+        created = created and folder.corpus is None
         try:
             yield folder
         except BaseException:
