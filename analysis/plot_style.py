@@ -11,8 +11,9 @@ import pandas as pd
 
 from atlas.atomic_files import atomic_file
 from atlas.errors import BadInput
+from atlas.safe_text import shown
 
-__all__ = ["FORMATS", "Chart", "check_path", "finished", "heading", "save"]
+__all__ = ["FORMATS", "Chart", "check_path", "drawable", "finished", "heading", "save"]
 
 Chart: TypeAlias = (
     alt.Chart
@@ -104,8 +105,28 @@ def save(chart: Chart, path: str | Path) -> Path:
         if form == "html":
             temporary.write_text(_page(chart), "utf-8")
         else:
-            chart.save(temporary, format=form, scale_factor=2)
+            drawable(chart).save(temporary, format=form, scale_factor=2)
     return path
+
+
+def drawable(chart: Chart) -> Chart:
+    """Return a chart for PNG or SVG, with control characters in its texts replaced.
+
+    XML cannot hold them, and vl-convert aborts the process.
+    """
+    spec = chart.to_dict()
+    safe = _shown(spec)
+    return chart if safe == spec else type(chart).from_dict(safe, validate=False)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    if isinstance(value, dict):
+        return {_shown(key): _shown(each) for key, each in value.items()}
+    return value
 
 
 class ScriptSafe(json.JSONEncoder):

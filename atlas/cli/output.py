@@ -138,7 +138,8 @@ def print_table(
     console = Console()
     if not console.is_terminal:
         console = Console(width=10_000, no_color=True)
-    table = Table(title=shown(title) or None, title_justify="left", box=None, pad_edge=False)
+    heading = Text(shown(title)) if title else None  # a Text, since a string may hold markup
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

@@ -9,7 +9,7 @@ from html import escape
 from string import Template
 from typing import Any
 
-from analysis.plot_style import Chart, finished
+from analysis.plot_style import Chart, drawable, finished
 from analysis.residual.report.arm_difference import Mean
 
 __all__ = [
@@ -100,7 +100,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, capt
 def figure(chart: Chart, *, name: str, caption: str) -> str:
     """Return a chart as inline SVG; ``name`` must be unique among the figures of the page."""
     buffer = io.StringIO()
-    finished(chart).save(buffer, format="svg")
+    drawable(finished(chart)).save(buffer, format="svg")
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     # Clip paths need ids that are unique in the page; inline SVG needs no namespaces.
