@@ -1,16 +1,24 @@
-"""Temporary files of a computation: a scratch folder, and a check of free disk space."""
+"""Temporary files of a computation: a scratch folder, arrays in files, and a check of disk space."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
 
-from atlas.atomic_files import discard
+from atlas.atomic_files import discard, disk_errors
 from atlas.errors import OutOfSpace
 from atlas.folder import Folder
 
-__all__ = ["check_space", "scratch"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Scalar = TypeVar("Scalar", bound=np.generic)
+
+__all__ = ["check_space", "mapped_array", "scratch"]
 
 
 @contextmanager
@@ -23,12 +31,48 @@ def scratch(folder: Folder, what: str) -> Iterator[Path]:
         The atlas, whose lock is held.
     what
         Purpose of the folder. Folders of a killed process with the same purpose are removed.
+
+    Raises
+    ------
+    OutOfSpace
+        If the disk is full while the folder is used.
     """
-    folder.cache.mkdir(exist_ok=True)
-    for leftover in folder.cache.glob(f"{what}-*"):
-        discard(leftover)
-    with TemporaryDirectory(prefix=f"{what}-", dir=folder.cache) as created:
-        yield Path(created)
+    with disk_errors(folder.cache):
+        folder.cache.mkdir(exist_ok=True)
+        for leftover in folder.cache.glob(f"{what}-*"):
+            discard(leftover)
+        with TemporaryDirectory(prefix=f"{what}-", dir=folder.cache) as created:
+            yield Path(created)
+
+
+def mapped_array(path: Path, shape: tuple[int, ...], dtype: "type[Scalar]") -> "NDArray[Scalar]":
+    """Return a new array of zeros in a file, mapped into memory.
+
+    The disk space is reserved first. Without this, the system would end the process with
+    SIGBUS when the disk is full while the array is filled.
+
+    Parameters
+    ----------
+    path
+        The file, in the format of ``numpy.save``.
+    shape, dtype
+        Of the array.
+
+    Raises
+    ------
+    OutOfSpace
+        If the disk has too little room.
+    """
+    import numpy as np
+
+    with disk_errors(path):
+        array: NDArray[Scalar] = np.lib.format.open_memmap(
+            path, mode="w+", dtype=dtype, shape=shape
+        )
+        if array.nbytes and hasattr(os, "posix_fallocate"):  # macOS and Windows have none
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def check_space(into: Path, size: int, *, what: str, todo: str) -> None:

@@ -1,11 +1,15 @@
 """Files and folders are placed whole or not at all; a full disk is one sentence."""
 
 import errno
+import os
 
+import numpy as np
 import pytest
 
 from atlas.atomic_files import atomic_file, atomic_folder, discard, is_leftover, sha256
 from atlas.errors import OutOfSpace
+from atlas.folder import Folder
+from atlas.temp_storage import mapped_array, scratch
 
 
 def fail(placing, write):
@@ -77,6 +81,36 @@ def test_discard_takes_files_folders_and_nothing(tmp_path):
     for name in ("file", "folder", "nothing"):
         discard(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mapped_array_has_its_disk_space_before_it_is_filled(tmp_path):
+    array = mapped_array(tmp_path / "a.npy", (1000, 30), np.float64)
+    assert array.shape == (1000, 30)
+    assert array.dtype == np.float64
+    assert not array.any()
+    if hasattr(os, "posix_fallocate"):
+        assert (tmp_path / "a.npy").stat().st_blocks * 512 >= array.nbytes
+    array[:] = 1.5
+    array.flush()
+    assert (np.load(tmp_path / "a.npy") == 1.5).all()
+    assert mapped_array(tmp_path / "b.npy", (0, 3), np.float32).shape == (0, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system reserves no space")
+def test_a_mapped_array_without_room_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OutOfSpace, match=r"The disk is full: .*a.npy could not be written"):
+        mapped_array(tmp_path / "a.npy", (10, 3), np.float32)
+
+
+def test_a_full_disk_in_a_scratch_folder_is_one_sentence(tmp_path):
+    folder = Folder.create(tmp_path / "a.atlas")
+    with pytest.raises(OutOfSpace, match="The disk is full"), scratch(folder, "test"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(folder.cache.iterdir()) == []
 
 
 def test_sha256_equals_a_published_digest(tmp_path):

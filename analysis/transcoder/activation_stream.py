@@ -12,6 +12,7 @@ from torch import Tensor
 
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Progress
+from atlas.temp_storage import mapped_array
 from ingest.forward.site_vectors import activations
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
@@ -225,9 +226,7 @@ class Text:
         total = int(counts.count.sum())
         widths = {hook: self.model.site(hook).width for hook in hooks}
         files = {
-            hook: np.lib.format.open_memmap(
-                into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(total, width)
-            )
+            hook: mapped_array(into / f"{hook}.npy", (total, width), np.float32)
             for hook, width in widths.items()
         }
         slot, at = np.zeros(total, np.int64), 0

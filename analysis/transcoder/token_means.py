@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atlas.temp_storage import mapped_array
+
 __all__ = ["BLOCK", "TokenSums", "Tokens"]
 
 #: Number of ids in a block.
@@ -77,9 +79,7 @@ class TokenSums:
             self._sums[name] = (
                 np.zeros(shape)
                 if into is None
-                else np.lib.format.open_memmap(
-                    into / f"sums-{name}.npy", mode="w+", dtype=np.float64, shape=shape
-                )
+                else mapped_array(into / f"sums-{name}.npy", shape, np.float64)
             )
 
     @staticmethod

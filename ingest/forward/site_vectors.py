@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import Mismatch
 from atlas.progress import Progress
-from atlas.temp_storage import check_space
+from atlas.temp_storage import check_space, mapped_array
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 
@@ -113,9 +113,7 @@ def by_token(
         into, size, what="The vectors", todo="use fewer --tokens, or probe fewer sites at once"
     )
     vectors: dict[str, NDArray[np.float32]] = {
-        hook: np.lib.format.open_memmap(
-            into / f"{hook}.npy", mode="w+", dtype=np.float32, shape=(rows, model.site(hook).width)
-        )
+        hook: mapped_array(into / f"{hook}.npy", (rows, model.site(hook).width), np.float32)
         for hook in hooks
     }
     begin = 0
