@@ -1,12 +1,11 @@
 """What an attack runs on a small disk, in a fork that ``ForkServer`` starts.
 
-Words: action, atlas, folder of an export, and the folder of a complete atlas. The last line
-printed is JSON: the result of a finished action, or the message of its error.
+Words: action, atlas, and the folder of an export. The last line printed is JSON: the result
+of a finished action, or the message of its error.
 """
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -109,9 +108,7 @@ def digest(table):
 
 def main(words):
     """Run one action; any error but an ``AtlasError`` ends the fork with a traceback."""
-    action, atlas, into, complete = words
-    if complete and not Path(atlas).exists():
-        shutil.copytree(complete, atlas)
+    action, atlas, into = words
     try:
         outcome = {"result": ACTIONS[action](Path(atlas), Path(into))}
     except AtlasError as error:
