@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +41,9 @@ ENOUGH = 0.5
 
 #: Tokens of the first measurement of the reductions, and the factor to the next.
 FEW, GROWTH = 256, 4
+
+#: Runs of about the last size of that measurement.
+REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -295,37 +298,41 @@ class _Sae:
     def _reducing(self, block: Block) -> "tuple[float, float, list[_Finals]]":
         """Return the seconds to reduce a token and a shard, and final states of two sizes.
 
-        The sample grows until ``ENOUGH`` seconds have passed: the fixed cost of a block must
-        not be scaled by the length of the text.
+        The sample is one block, which grows until ``ENOUGH`` seconds have passed and it has
+        its share of the text. The cost of a token is the difference to half of the block:
+        the fixed cost of a block must not be scaled by the length of the text, and a token
+        of a dense SAE costs more in a longer block, where more pairs of features occur.
         """
         enough = ENOUGH / max(1, len(self.work.group.saes))
+        most = int(SHARE * self.tokens / REPEATS)
         number = min(FEW, len(block))
         self._reduce(block, number)
         while True:
             seconds = self._reduce(block, number)[0]
-            if number == len(block) or seconds > enough:
+            if number == len(block) or (seconds > enough and number >= most):
                 break
             number = min(GROWTH * number, len(block))
+            if seconds > enough:
+                number = min(number, most)
         # The last size runs again, since its first run may have compiled a loop.
-        both, full = self._reduce(block, number)
-        one, half = self._reduce(block, number, halves=1)
-        rest = max(1, number - number // 2)
-        token = min(max(both - one, 0.0), one) / rest
-        return token, max(0.0, both - token * number), [half, full]
+        again, full = self._reduce(block, number)
+        one, half = self._reduce(block, number // 2)
+        complete = min(seconds, again)
+        token = max(complete - one, 0.0) / max(1, number - number // 2)
+        return token, max(0.0, complete - token * number), [half, full]
 
-    def _reduce(self, block: Block, number: int, *, halves: int = 2) -> "tuple[float, _Finals]":
-        """Reduce the first tokens as a shard of two blocks, or only the first of the two blocks."""
-        half, info = number // 2, self.sae.info
-        blocks = [_rows(block, 0, half), replace(_rows(block, half, number), number=1)][:halves]
+    def _reduce(self, block: Block, number: int) -> "tuple[float, _Finals]":
+        """Reduce the first tokens as a shard of one block."""
+        info = self.sae.info
         path = self.scratch / "sample.arrow"
-        write_shard(path, blocks, sae=info.name, d_sae=info.d_sae, first=0)
+        write_shard(path, [_rows(block, 0, number)], sae=info.name, d_sae=info.d_sae, first=0)
         reductions = on_codes(self.work.settings)
         plans = plan_all(reductions, self._sizes, memory=self.work.settings.memory)
         with SILENT.stage("") as stage:
             began = self.clock()
             states = reduce_shards([path], reductions, plans, sizes=self._sizes, stage=stage)
             seconds = self.clock() - began
-        return seconds, _Finals(number if halves == 2 else half, states)
+        return seconds, _Finals(number, states)
 
     def _tables(self, finals: "Sequence[_Finals]") -> float:
         """Return the seconds to compute and write the tables of the text.
