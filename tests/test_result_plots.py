@@ -30,7 +30,7 @@ from atlas.plugins import Room, find_plotter, find_rooms
 from atlas.results import Result
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
-from ingest.probe.study import ProbeStudy
+from ingest.probe.study import ProbeStudy, _verdict
 
 
 def result_of(kind, summary, tables=()):
@@ -248,6 +248,19 @@ def test_probes_of_activations_without_scores_or_alone(tmp_path):
     alone.atlas = None
     with pytest.raises(Missing, match="the result has no atlas"):
         alone.plot()
+
+
+def test_every_probe_result_has_a_verdict():
+    row = dict.fromkeys(("balanced_accuracy", "token_ceiling", "r2", "r2_token_ceiling"))
+    row |= {"sae": "one", "site": EMBED, "run": "r", "features": 4, "verdicts": {}}
+    for given, words in (
+        ({}, "no feature has a score."),
+        ({"verdicts": {"token": 3, "context": 1}}, "1 context, 3 token."),
+        ({"balanced_accuracy": 0.75}, "mean balanced accuracy 0.750 of 4 features."),
+        ({"r2": -0.5, "r2_token_ceiling": 0.25},
+         "mean R² -0.500 of 4 features; mean token ceiling 0.250."),
+    ):  # fmt: skip
+        assert _verdict(row | given) == [f"one at hook_embed (r): {words}"]
 
 
 # Graph statistics

@@ -1,1 +1,1 @@
-"""The plot of a match of two SAEs."""
+"""Plot of the matches of two SAEs."""

@@ -416,7 +416,17 @@ def _summary(part: Part) -> dict[str, Any]:
 
 
 def _verdict(row: dict[str, Any]) -> list[str]:
-    if not row["verdicts"]:
-        return []
-    counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-    return [f"{row['sae']} at {row['site']} ({row['run']}): {counts}."]
+    about = f"{row['sae']} at {row['site']} ({row['run']})"
+    if row["verdicts"]:
+        counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
+        return [f"{about}: {counts}."]
+    for score, ceiling, title in (
+        ("balanced_accuracy", "token_ceiling", "balanced accuracy"),
+        ("r2", "r2_token_ceiling", "R²"),
+    ):
+        if row[score] is not None:
+            limit = "" if row[ceiling] is None else f"; mean token ceiling {row[ceiling]:.3f}"
+            return [
+                f"{about}: mean {title} {row[score]:.3f} of {row['features']:,} features{limit}."
+            ]
+    return [f"{about}: no feature has a score."]
