@@ -1,12 +1,13 @@
 """Results of studies, for the command line, notebooks, pages and reports."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from html import escape
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from jinja2 import Template
 
 __all__ = ["Result", "Results"]
 
@@ -105,15 +106,8 @@ class Result(Mapping[str, Any]):
         return f"<{self.kind} {self.name}{first}>"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{escape(str(key))}</th><td>{escape(_short(value))}</td></tr>"
-            for key, value in self.summary.items()
-        )
-        return (
-            f"<b>{escape(self.kind)} {escape(self.name)}</b>"
-            f"{''.join(f'<p>{escape(sentence)}</p>' for sentence in self.verdict)}"
-            f"<table>{rows}</table>"
-        )
+        rows = [(key, _short(value)) for key, value in self.summary.items()]
+        return _template().render(result=self, rows=rows)
 
 
 class Results(list[Result]):
@@ -146,6 +140,19 @@ class Results(list[Result]):
         more = len(self) - _SHOWN_ROWS
         shown = "".join(one._repr_html_() for one in self[:_SHOWN_ROWS])
         return shown + (f"<p>… and {more:,} more</p>" if more > 0 else "")
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment
+
+    return Environment(autoescape=True).from_string(
+        "<b>{{ result.kind }} {{ result.name }}</b>"
+        "{% for sentence in result.verdict %}<p>{{ sentence }}</p>{% endfor %}"
+        "<table>{% for key, value in rows %}"
+        "<tr><th>{{ key }}</th><td>{{ value }}</td></tr>"
+        "{% endfor %}</table>"
+    )
 
 
 def _short(value: Any) -> str:

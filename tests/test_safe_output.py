@@ -1,6 +1,7 @@
 """Tokens, labels and names of others do nothing but appear: in pages, terminals, tables and files."""
 
 import json
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,12 +13,22 @@ from neo4j_browser import NoBrowser, find_chromium
 
 import atlas
 from analysis.plot_style import ScriptSafe, save
-from analysis.residual.report.html_page import page, paragraphs, table
+from analysis.residual.report.html_page import (
+    code,
+    comparisons,
+    folded,
+    heading,
+    notes,
+    page,
+    paragraphs,
+    table,
+)
 from atlas.cli.main import main
 from atlas.cli.output import print_table
 from atlas.errors import OutOfSpace
 from atlas.export import _write
 from atlas.progress import Bars
+from atlas.results import Result, Results
 from atlas.safe_text import csv_text, json_line, shown
 
 HOSTILE = [
@@ -116,12 +127,28 @@ def test_json_in_a_script_reads_back_as_it_was():
 
 def test_a_report_escapes_untrusted_text():
     rows = [{"name": t} for t in HOSTILE]
+    threes = [(a, a, a) for a in HOSTILE]
     text = page(
-        HOSTILE[0], [table(rows, {"name": HOSTILE[1]}, caption=HOSTILE[2]), paragraphs(*HOSTILE)]
-    )
+        HOSTILE[0],
+        [
+            table(rows, {"name": HOSTILE[1]}, caption=HOSTILE[2]), paragraphs(*HOSTILE), notes(HOSTILE),
+            code(HOSTILE), comparisons(HOSTILE[0], threes), *map(heading, HOSTILE),
+            *(folded(each, notes([each])) for each in HOSTILE), *HOSTILE,
+        ],
+    )  # fmt: skip
     found = Scripts()
     found.feed(text)
     assert (found.scripts, found.handlers) == ([], [])
+
+
+def test_a_result_in_a_notebook_escapes_untrusted_text():
+    result = Result(HOSTILE[0], HOSTILE[1], dict.fromkeys(HOSTILE, HOSTILE[2]), verdict=HOSTILE)
+    text = Results([result])._repr_html_()
+    found = Scripts()
+    found.feed(text)
+    assert (found.scripts, found.handlers) == ([], [])
+    for each in HOSTILE:
+        assert unescape(text).count(f"<p>{each}</p>") == 1
 
 
 def test_printed_output_has_no_control_characters(capsys):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from analysis.plot_style import Chart
 from analysis.probe.tables import VERDICTS
 from analysis.residual.report import html_page, report_text
@@ -26,10 +28,12 @@ _OTHERWISE = {
 }  # fmt: skip
 
 
-def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
+def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[Markup]:
     """Return the section on the share of each layer that affine maps explain."""
     parts = [
-        f"<h2>Variance of each layer explained by an affine map of {html_page.cell(report_text.source_name(found))}</h2>"
+        html_page.heading(
+            f"Variance of each layer explained by an affine map of {report_text.source_name(found)}"
+        )
     ]
     if not found.maps:
         return [
@@ -71,12 +75,14 @@ def _without_floor(found: Findings, rows: Sequence[Mapping[str, Any]]) -> dict[s
     return {floor: ", ".join(dict.fromkeys(layers)) for floor, layers in missing.items()}
 
 
-def verdicts(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[str]:
+def verdicts(
+    found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str
+) -> list[Markup]:
     """Return the section on the verdicts on the features of each layer."""
     rows = found.verdicts_by_layer
     if not rows:
         return []
-    parts = ["<h2>How well the token predicts features, by layer</h2>"]
+    parts = [html_page.heading("How well the token predicts features, by layer")]
     floors = any(row["floor"] for row in rows)
     if floors:
         parts.append(html_page.paragraphs(report_text.floor_of_verdicts(rows)))

@@ -5,9 +5,12 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from html import escape
-from string import Template
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from analysis.plot_style import Chart, drawable, finished
 from analysis.residual.report.arm_difference import Mean
@@ -20,6 +23,7 @@ __all__ = [
     "figure",
     "figures",
     "folded",
+    "heading",
     "missing",
     "notes",
     "page",
@@ -27,56 +31,18 @@ __all__ = [
     "table",
 ]
 
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 48rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h3 { font-size: 1rem; margin-bottom: .3rem; }
-.verdict { border-left: .3rem solid #e08a3c; background: #fdf6ee; padding: .6rem 1rem; }
-.verdict ol { margin: .6rem 0 0; padding-left: 1.2rem; } .verdict li { margin-bottom: .6rem; }
-.verdict > p { font-weight: 600; margin: .2rem 0; } .verdict b { white-space: nowrap; } .asks { color: #555; }
-.missing { border-left: .3rem solid #999; background: #f5f5f5; padding: .6rem 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: #555; padding: .3rem 0; }
-caption div { max-width: min(46rem, calc(100vw - 2rem)); }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #e5e5e5; text-align: right; vertical-align: top; }
-th { font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-td.words { text-align: left; white-space: nowrap; }
-.interval { color: #666; display: block; white-space: nowrap; }
-figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
-figcaption, .small { color: #555; font-size: .88rem; }
-pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .84rem; }
-details { margin: .6rem 0; } summary { cursor: pointer; color: #555; font-size: .88rem; }
-code { overflow-wrap: anywhere; }
-@media print {
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  caption div { max-width: none; } .scroll { overflow: visible; } table { font-size: 7.5pt; } td.words { white-space: normal; } th, td { padding: .15rem .3rem; }
-  figure, tr, .verdict li { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
-  pre { white-space: pre-wrap; }
-}
-</style>
-</head>
-<body><main>
-$body
-</main></body>
-</html>
-""")
+
+def page(title: str, sections: Sequence[Markup]) -> str:
+    """Return the page, with the title as its heading; sections of plain text are escaped."""
+    return _environment().get_template("page.html").render(title=title, sections=sections)
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """Return the page; sections are HTML, the title is plain text."""
-    return _PAGE.substitute(title=escape(title), body="\n".join(sections))
+def heading(text: str) -> Markup:
+    """Return the heading of a section."""
+    return _part("heading", text)
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, caption: str) -> str:
+def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, caption: str) -> Markup:
     """Return rows as a table that scrolls horizontally if it is wider than the page.
 
     Parameters
@@ -89,46 +55,41 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, capt
         Caption of the table.
     """
     shown = [n for n in columns if any(_present(row.get(n)) for row in rows)] or list(columns)
-    head = "".join(f'<th scope="col">{escape(columns[n])}</th>' for n in shown)
-    body = "\n".join("<tr>" + "".join(_td(row.get(n)) for n in shown) + "</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><caption><div>{escape(caption)}</div></caption>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    cells = [[_cell(row.get(n)) for n in shown] for row in rows]
+    return _part("table", [columns[n] for n in shown], cells, caption)
 
 
-def figure(chart: Chart, *, name: str, caption: str) -> str:
+def figure(chart: Chart, *, name: str, caption: str) -> Markup:
     """Return a chart as inline SVG; ``name`` must be unique among the figures of the page."""
     buffer = io.StringIO()
     drawable(finished(chart)).save(buffer, format="svg")
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") + len("<svg") :]
     # Clip paths need ids that are unique in the page; inline SVG needs no namespaces.
-    drawn = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', drawn)
-    drawn = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", drawn)
-    drawn = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawn)
-    drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    return f"<figure>\n{drawn}\n<figcaption>{escape(caption)}</figcaption></figure>"
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    # Vega escapes the text of a chart.
+    return _part("figure", Markup(svg), name, caption)
 
 
-def figures(charts: Mapping[str, tuple[Chart, str]], *names: str) -> list[str]:
+def figures(charts: Mapping[str, tuple[Chart, str]], *names: str) -> list[Markup]:
     """Return the figures of these names that exist."""
     present = [name for name in names if name in charts]
     return [figure(charts[name][0], name=name, caption=charts[name][1]) for name in present]
 
 
-def folded(summary: str, section: str) -> str:
+def folded(summary: str, section: Markup) -> Markup:
     """Return a section that a click on its summary opens; print shows the summary only."""
-    return f"<details><summary>{escape(summary)}</summary>\n{section}\n</details>"
+    return _part("folded", summary, section)
 
 
-def paragraphs(*texts: str, kind: str = "") -> str:
+def paragraphs(*texts: str, kind: str = "") -> Markup:
     """Return texts as paragraphs; text between backticks is shown as code."""
-    opened = f'<p class="{kind}">' if kind else "<p>"
-    return "\n".join(f"{opened}{_ticked(text)}</p>" for text in texts)
+    return _part("paragraphs", texts, kind)
 
 
-def missing(what: str, command: str, where: str) -> str:
+def missing(what: str, command: str, where: str) -> Markup:
     """Return a paragraph that names missing data, and the command that computes them."""
     return paragraphs(
         f"This atlas has no {what}; run `{command} --atlas {shlex.quote(where)}` to compute it.",
@@ -136,7 +97,7 @@ def missing(what: str, command: str, where: str) -> str:
     )
 
 
-def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> str:
+def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> Markup:
     """Return the verdict: a headline, and the comparisons in order.
 
     Parameters
@@ -146,21 +107,17 @@ def comparisons(headline: str, of: Sequence[tuple[str, str, str]]) -> str:
     of
         Name, question and verdict of each comparison.
     """
-    items = "\n".join(
-        f'<li><b>{escape(name)}</b> <span class="asks">({escape(asks)})</span><br>{_ticked(sentence)}</li>'
-        for name, asks, sentence in of
-    )
-    return f'<div class="verdict">\n<p>{_ticked(headline)}</p>\n<ol>\n{items}\n</ol></div>'
+    return _part("comparisons", headline, of)
 
 
-def notes(texts: Sequence[str]) -> str:
+def notes(texts: Sequence[str]) -> Markup:
     """Return texts as a list."""
-    return "<ul>\n" + "\n".join(f"<li>{_ticked(text)}</li>" for text in texts) + "\n</ul>"
+    return _part("notes", texts)
 
 
-def code(lines: Sequence[str]) -> str:
+def code(lines: Sequence[str]) -> Markup:
     """Return lines of commands as a code block."""
-    return "<pre><code>" + escape("\n".join(lines)) + "</code></pre>"
+    return _part("code", lines)
 
 
 def cell(value: Any) -> str:
@@ -185,12 +142,18 @@ def between(low: float | None, high: float | None) -> str | None:
     return None if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
-def _td(value: Any) -> str:
+class _Cell(NamedTuple):
+    """The text of a cell, its interval, and whether it is left-aligned words."""
+
+    text: str
+    interval: str = ""
+    words: bool = False
+
+
+def _cell(value: Any) -> _Cell:
     if isinstance(value, Mean) and value.low is not None:
-        text = f'{cell(value.mean)} <span class="interval">({cell(value.low)} to {cell(value.high)})</span>'
-        return f"<td>{text}</td>"
-    words = ' class="words"' if isinstance(value, str) else ""
-    return f"<td{words}>{escape(cell(value))}</td>"
+        return _Cell(cell(value.mean), f"{cell(value.low)} to {cell(value.high)}")
+    return _Cell(cell(value), words=isinstance(value, str))
 
 
 def _present(value: Any) -> bool:
@@ -199,6 +162,18 @@ def _present(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
-def _ticked(text: str) -> str:
-    pieces = escape(text).split("`")
-    return "".join(f"<code>{p}</code>" if i % 2 else p for i, p in enumerate(pieces))
+@cache
+def _environment() -> Environment:
+    """Return the templates beside this module; values are escaped unless they are ``Markup``."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+
+
+def _part(name: str, *values: Any) -> Markup:
+    """Render one macro of the templates."""
+    macros = _environment().get_template("parts.html").module
+    rendered: Markup = getattr(macros, name)(*values)
+    return rendered

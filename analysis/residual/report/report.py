@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from analysis.plot_style import FORMATS, Chart, save
 from analysis.probe.tables import VERDICTS
@@ -128,9 +129,8 @@ def html(
     return html_page.page(
         f"Dataset geometry of {found.atlas}",
         [
-            f"<h1>{html_page.paragraphs(f'Dataset geometry of {found.atlas}')[3:-4]}</h1>",
             *_verdict(found, where),
-            "<h2>The question</h2>", html_page.paragraphs(*report_text.question(found)),
+            html_page.heading("The question"), html_page.paragraphs(*report_text.question(found)),
             *_setting(found, where),
             *by_layer.maps(found, charts, where=where),
             *by_layer.verdicts(found, charts, where=where),
@@ -138,7 +138,7 @@ def html(
             *_differences(found, charts),
             *_metrics(found, where),
             *_conclusions(found),
-            "<h2>Commands to reproduce this report</h2>", html_page.code(reproduce_commands.commands(found, where)),
+            html_page.heading("Commands to reproduce this report"), html_page.code(reproduce_commands.commands(found, where)),
         ],
     )  # fmt: skip
 
@@ -164,7 +164,7 @@ def numbers(found: Findings) -> dict[str, Any]:
     }
 
 
-def _verdict(found: Findings, where: str) -> list[str]:
+def _verdict(found: Findings, where: str) -> list[Markup]:
     if not found.verdicts:
         return []
     rows = [
@@ -176,13 +176,13 @@ def _verdict(found: Findings, where: str) -> list[str]:
     return parts
 
 
-def _setting(found: Findings, where: str) -> list[str]:
+def _setting(found: Findings, where: str) -> list[Markup]:
     corpus = found.corpus
     text = (
         f"Text: {corpus.get('name', '–')}, {html_page.cell(corpus.get('documents'))} documents. "
         f"Source of maps and probes: `{found.source}`."
     )
-    parts = ["<h2>Data and settings</h2>", html_page.paragraphs(text)]
+    parts = [html_page.heading("Data and settings"), html_page.paragraphs(text)]
     study = found.study
     if study is None:
         command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
@@ -215,7 +215,7 @@ def _setting(found: Findings, where: str) -> list[str]:
     return parts
 
 
-def _saes(arms: pd.DataFrame) -> list[str]:
+def _saes(arms: pd.DataFrame) -> list[Markup]:
     """Return the table of SAEs; if there are many, folded below a table of arms."""
     rows = [_arm_of(row) for row in arms.to_dict("records")]
     each = _common_in_caption(rows, "The SAEs")
@@ -236,7 +236,7 @@ def _saes(arms: pd.DataFrame) -> list[str]:
     ]
 
 
-def _common_in_caption(rows: Sequence[Mapping[str, Any]], what: str) -> str:
+def _common_in_caption(rows: Sequence[Mapping[str, Any]], what: str) -> Markup:
     """Return a table whose caption has the values that all rows share."""
     same = {n: v for n, v in rows[0].items() if len(rows) > 1 and all(r[n] == v for r in rows)}
     common = [
@@ -256,10 +256,10 @@ def _range(column: pd.Series) -> str | None:
     return least if least == most else f"{least} to {most}"
 
 
-def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) -> list[str]:
+def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) -> list[Markup]:
     if found.study is None:
         return []
-    parts = ["<h2>How well features are predicted</h2>"]
+    parts = [html_page.heading("How well features are predicted")]
     if not found.arms:
         saes = " ".join(found.study.arms["sae"])
         command = f"atlas probe {saes} --from {found.source}"
@@ -283,7 +283,7 @@ def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) 
     return parts + html_page.figures(charts, "distributions", "boxes")
 
 
-def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> list[str]:
+def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> list[Markup]:
     if not found.differences or found.study is None:
         return []
     rows = [_row(d) for d in found.differences]
@@ -294,7 +294,7 @@ def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> li
     ]
     names = {"pair": "difference"} | {str(s): f"seed {s}" for s in seeds}
     return [
-        "<h2>Are residual features harder to predict?</h2>",
+        html_page.heading("Are residual features harder to predict?"),
         html_page.paragraphs(report_text.HOW),
         html_page.table(
             rows, _DIFFERENCES, caption="Differences of mean balanced accuracy between arms"
@@ -307,10 +307,10 @@ def _differences(found: Findings, charts: Mapping[str, tuple[Chart, str]]) -> li
     ]
 
 
-def _metrics(found: Findings, where: str) -> list[str]:
+def _metrics(found: Findings, where: str) -> list[Markup]:
     if not found.arms and not found.matches:
         return []
-    parts = ["<h2>Interpretability metrics</h2>"]
+    parts = [html_page.heading("Interpretability metrics")]
     if any(row[name].mean is not None for row in found.arms for name in TOKEN_METRICS):
         parts.append(html_page.table(
             found.arms, {"arm": "arm"} | TOKEN_METRICS,
@@ -336,13 +336,13 @@ def _metrics(found: Findings, where: str) -> list[str]:
     return parts
 
 
-def _conclusions(found: Findings) -> list[str]:
+def _conclusions(found: Findings) -> list[Markup]:
     return [
-        "<h2>Conclusions</h2>",
+        html_page.heading("Conclusions"),
         html_page.notes(
             report_text.may(found) or ["None: this atlas has neither maps nor a residual study."]
         ),
-        "<h2>Limits of these conclusions</h2>",
+        html_page.heading("Limits of these conclusions"),
         html_page.notes(report_text.may_not(found)),
     ]
 
