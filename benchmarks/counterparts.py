@@ -15,8 +15,7 @@ import time
 import numpy as np
 
 from analysis.graph.coactivation_graph import CoactivationGraph
-from analysis.graph_matching.evaluate import anchored
-from analysis.graph_matching.faq_baseline import compare_with_faq
+from analysis.graph_matching.evaluate import anchored, compare_with_faq
 from analysis.graph_matching.ranks import rank
 from analysis.graph_matching.seeded_matching import TOLERANCE
 from analysis.graph_matching.settings import GraphMatchingSettings

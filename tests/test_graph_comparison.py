@@ -24,16 +24,15 @@ from test_optional_parts import Served
 from analysis.graph.coactivation_graph import CoactivationGraph, at_equal_tokens
 from analysis.graph_comparison import communities, conserved, study
 from analysis.graph_comparison.commands import compare
+from analysis.graph_comparison.comparison import RANGE, Row, range_of
 from analysis.graph_comparison.distances import bins_of, bootstrap, distances
 from analysis.graph_comparison.matched_features import Partners, read_partners
 from analysis.graph_comparison.metrics import distance_rows
 from analysis.graph_comparison.plots import draw
-from analysis.graph_comparison.report import alike, compare_saes
-from analysis.graph_comparison.rows import RANGE, Row, range_of
+from analysis.graph_comparison.report import alike, compare_saes, conclude
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
-from analysis.graph_comparison.summary import conclude
 from analysis.statistics.document_splits import document_subset, halve
 from analysis.statistics.nulls import movable, permuted_within, rewired, strata
 from analysis.statistics.permutation import exceedance_p, permutation_p

@@ -15,26 +15,34 @@ from small_ingest import model, texts, topk
 
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_membership
 from analysis.graph_matching import report, study
-from analysis.graph_matching.baselines import activation_scores, correlations, decoder_scores
 from analysis.graph_matching.commands import counterparts as command
-from analysis.graph_matching.documents import split
-from analysis.graph_matching.evaluate import METHODS, anchored, evaluate, mispaired, sample_anchors
-from analysis.graph_matching.faq_baseline import compare_with_faq, faq
+from analysis.graph_matching.evaluate import (
+    METHODS,
+    anchored,
+    compare_with_faq,
+    evaluate,
+    faq,
+    mispaired,
+    sample_anchors,
+)
 from analysis.graph_matching.node_vectors import STATISTICS, embedded, local, propagated
 from analysis.graph_matching.plots import draw, draw_curve
 from analysis.graph_matching.ranks import first, rank
+from analysis.graph_matching.report import conclusions
 from analysis.graph_matching.seeded_matching import _distinct_best
 from analysis.graph_matching.settings import GraphMatchingSettings
-from analysis.graph_matching.stored_report import report_of, tables_of
-from analysis.graph_matching.study import find_counterparts, report_of_result
+from analysis.graph_matching.study import find_counterparts, report_of, report_of_result, tables_of
 from analysis.graph_matching.subject import (
     MatchedGraphs,
+    activation_scores,
+    correlations,
+    decoder_scores,
     shared_min_count,
     shuffled,
+    split,
     subject_of,
     truth_of,
 )
-from analysis.graph_matching.summary import conclusions
 from analysis.graph_matching.tables import (
     agreement,
     by_anchors,

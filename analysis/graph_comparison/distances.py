@@ -1,15 +1,39 @@
-"""Distances between the distributions of two samples, such as degrees or clustering."""
+"""Distances between two distributions, such as degrees, and distribution functions to plot."""
 
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ks_2samp, wasserstein_distance
 
-__all__ = ["MEASURES", "Distances", "bins_of", "bootstrap", "distances"]
+from analysis.graph_comparison.subjects import ComparedGraph
+
+__all__ = [
+    "CURVES",
+    "MEASURES",
+    "WHAT",
+    "Distances",
+    "bins_of",
+    "bootstrap",
+    "curves_of",
+    "distances",
+]
 
 Floats = NDArray[np.float64]
+
+#: The plotted distributions.
+WHAT = ("degree", "clustering")
+
+#: Columns of a table of curves. ``side`` is A or B. ``null`` marks a bipartite null graph.
+#: ``share`` is the share of live features at or below ``value``.
+CURVES = pa.schema({
+    "what": pa.string(), "side": pa.string(), "null": pa.bool_(), "value": pa.float64(),
+    "share": pa.float64(),
+})  # fmt: skip
+
+_POINTS = 300  # largest number of points of a curve; more are not visible
 
 
 @dataclass(frozen=True)
@@ -135,3 +159,40 @@ def _ks(x: Floats, y: Floats) -> float:
 def _js(p: Floats, q: Floats) -> float:
     with np.errstate(invalid="ignore"):  # rounding can make a small divergence negative
         return float(np.nan_to_num(jensenshannon(p, q)))
+
+
+def curves_of(a: ComparedGraph, b: ComparedGraph) -> pa.Table:
+    """Compute the distribution functions of two SAEs and of one null graph of each.
+
+    Parameters
+    ----------
+    a, b
+        The SAEs.
+
+    Returns
+    -------
+    Rows as in ``CURVES``.
+    """
+    rows = []
+    for what in WHAT:
+        for side, subject in (("A", a), ("B", b)):
+            graphs = [(False, subject.full), *((True, g) for g in subject.nulls[:1])]
+            for null, graph in graphs:
+                points = _function(getattr(graph, what)[subject.live].astype(np.float64), what)
+                rows += [
+                    {"what": what, "side": side, "null": null, "value": x, "share": y}
+                    for x, y in zip(*points, strict=True)
+                ]
+    return pa.Table.from_pylist(rows, schema=CURVES)
+
+
+def _function(values: NDArray[np.float64], statistic: str) -> tuple[list[float], list[float]]:
+    """Return the distribution function at its steps, or on a grid if there are too many steps."""
+    x = np.unique(np.append(values, 0.0))
+    if len(x) > _POINTS:
+        top = x[-1]
+        grid = np.expm1(np.linspace(0, np.log1p(top), _POINTS)) if statistic == "degree" else (
+            np.linspace(0, top, _POINTS))  # fmt: skip
+        x = np.unique(np.append(grid, [0.0, top]))
+    share = np.searchsorted(np.sort(values), x, side="right") / max(len(values), 1)
+    return x.tolist(), share.tolist()

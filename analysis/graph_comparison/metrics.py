@@ -16,9 +16,9 @@ from analysis.graph_comparison.communities import (
     overlap_null,
     own_overlap,
 )
+from analysis.graph_comparison.comparison import INTERVAL, RANGE, STANDARD_ERROR, Row, range_of
 from analysis.graph_comparison.distances import MEASURES, bins_of, bootstrap, distances
 from analysis.graph_comparison.matched_features import Partners
-from analysis.graph_comparison.rows import INTERVAL, RANGE, STANDARD_ERROR, Row, range_of
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.subjects import ComparedGraph
 from analysis.statistics.nulls import movable

@@ -6,8 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from analysis.graph_comparison.comparison import Comparison
-from analysis.graph_comparison.rows import Row
+from analysis.graph_comparison.comparison import Comparison, Row
 from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.results import Result

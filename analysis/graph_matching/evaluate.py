@@ -1,4 +1,4 @@
-"""Evaluation of all methods by the rank of the true counterpart, with and without anchors."""
+"""Evaluation of all methods by the rank of the true counterpart, and a comparison with SciPy's FAQ."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import quadratic_assignment
 from scipy.sparse import csr_array
 
 from analysis.graph.coactivation_graph import CoactivationGraph
@@ -17,16 +18,24 @@ from analysis.graph_matching.subject import MatchedGraphs
 
 __all__ = [
     "METHODS",
+    "NODES",
+    "FaqComparison",
     "Outcome",
     "Scored",
     "anchored",
+    "compare_with_faq",
     "evaluate",
+    "faq",
     "mispaired",
     "sample_anchors",
     "without_anchors",
 ]
 
 Ints: TypeAlias = NDArray[np.int64]
+
+#: Nodes of the subgraphs for FAQ; the time of FAQ is cubic in their number.
+NODES = 200
+
 
 METHODS = {
     "chance": "candidates in a random order",
@@ -46,6 +55,9 @@ METHODS = {
 
 # Size of the groups of anchors with similar frequency within which partners are permuted.
 _NEAR = 20
+
+# The first ranks of these methods are random, so agreement with them has no meaning.
+_RANDOM_FIRST = ("chance", "anchors paired at random")
 
 
 class Scored(NamedTuple):
@@ -136,10 +148,6 @@ def _vectors(
 def _log_rate(graph: CoactivationGraph) -> NDArray[np.float64]:
     rate: NDArray[np.float64] = np.log(np.maximum(graph.active, 1) / max(graph.tokens, 1))
     return rate
-
-
-# The first ranks of these methods are random, so agreement with them has no meaning.
-_RANDOM_FIRST = ("chance", "anchors paired at random")
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,3 +272,83 @@ def _outcome(
         rank(scored.scores, true, tolerance=scored.tolerance), true,
         csr_array(first(scored.scores, tolerance=scored.tolerance)) if store else None,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FaqComparison:
+    """The results of both methods on subgraphs in which every node has a counterpart.
+
+    Parameters
+    ----------
+    nodes, anchors
+        Number of nodes of each subgraph, and of known ones.
+    faq, matching, chance
+        Recall@1 of the unknown nodes, for each method and for random ranks.
+    """
+
+    nodes: int
+    anchors: int
+    faq: float
+    matching: float
+    chance: float
+
+
+def compare_with_faq(
+    subject: MatchedGraphs,
+    settings: GraphMatchingSettings,
+    *,
+    share: float,
+    rng: np.random.Generator,
+    nodes: int = NODES,
+) -> FaqComparison:
+    """Sample nodes that have a counterpart, and match their subgraphs by both methods.
+
+    Parameters
+    ----------
+    subject
+        The graphs and the truth.
+    settings
+        Settings of the matching.
+    share
+        Share of nodes that are known; at least one is unknown.
+    rng
+        Random generator.
+    nodes
+        Largest number of nodes.
+    """
+    nodes = min(nodes, len(subject.truth))
+    drawn = subject.truth[rng.choice(len(subject.truth), size=nodes, replace=False)]
+    a, b = (np.sort(side) for side in drawn.T)
+    truth = np.column_stack([np.searchsorted(a, drawn[:, 0]), np.searchsorted(b, drawn[:, 1])])
+    graphs = subject.a.among(a), subject.b.among(b)
+    known = min(nodes - 1, max(1, round(share * nodes))) if share else 0
+    anchors, rest = truth[:known], truth[known:]
+    partner = faq(*graphs, anchors=anchors)
+    vectors = embedded(
+        *(propagated(g, depth=settings.depth, standard=settings.standard) for g in graphs)
+    )
+    free = [np.setdiff1d(np.arange(nodes), side) for side in anchors.T]
+    one, two = (
+        Nodes(g, f, k, v[f])
+        for g, f, k, v in zip(graphs, free, anchors.T, vectors, strict=True)
+    )  # fmt: skip
+    scores = match(one, two, settings)[np.searchsorted(free[0], rest[:, 0])]
+    ranks = rank(scores, np.searchsorted(free[1], rest[:, 1]), tolerance=TOLERANCE)
+    return FaqComparison(
+        nodes, known,
+        faq=float(np.mean(partner[rest[:, 0]] == rest[:, 1])),
+        matching=float(ranks.scores[:, 0].mean()),
+        chance=1 / len(rest),
+    )  # fmt: skip
+
+
+def faq(a: CoactivationGraph, b: CoactivationGraph, *, anchors: Ints) -> Ints:
+    """Match two graphs with equally many nodes by SciPy's FAQ; return the node of B per node of A.
+
+    Edge weights are log(1 + weight), since weights differ by factors of a thousand.
+    """
+    one, two = (np.log1p(g.matrix.toarray()) for g in (a, b))
+    assignment = quadratic_assignment(
+        one, two, method="faq", options={"maximize": True, "partial_match": anchors}
+    )
+    return np.asarray(assignment.col_ind, dtype=np.int64)

@@ -1,29 +1,53 @@
-"""The input of a matching: two graphs, the second with shuffled labels, and the truth."""
+"""The input of a matching: graphs and truth from disjoint documents, and scores of baselines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_membership
-from analysis.graph_matching.baselines import activation_scores, decoder_scores
-from analysis.graph_matching.documents import split
+from analysis.statistics import document_splits
 from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import open_membership, rule_of
+from ingest.match.align import align
+from ingest.match.aligned_codes import CodeRows
+from ingest.match.cosines import decoders
+from ingest.match.inputs import open_side
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_documents
 from ingest.text.corpus import Corpus
 
-__all__ = ["SIGNIFICANT", "MatchedGraphs", "shared_min_count", "shuffled", "subject_of", "truth_of"]
+__all__ = [
+    "SIGNIFICANT",
+    "MatchedGraphs",
+    "Sets",
+    "activation_scores",
+    "correlations",
+    "decoder_scores",
+    "shared_min_count",
+    "shuffled",
+    "split",
+    "subject_of",
+    "truth_of",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
+Scores: TypeAlias = NDArray[np.float32]
 
 #: Largest q of a match of the truth, under both nulls.
 SIGNIFICANT = 0.05
+
+# Features that are active together on fewer tokens are not candidates, as in a match.
+_JOINT = 10
+
+_CHUNK = 512  # features of A
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,3 +218,120 @@ def truth_of(
             "Ingest more text, or increase --draws."
         )
     return np.column_stack(ends if sae_a < sae_b else ends[::-1])
+
+
+class Sets(NamedTuple):
+    """Disjoint sets of document numbers, each in ascending order."""
+
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    truth: NDArray[np.int64]
+
+
+def split(documents: int, *, seed: int, repeat: int = 0) -> Sets:
+    """Split documents at random into three sets of equal size.
+
+    Parameters
+    ----------
+    documents
+        Number of documents.
+    seed, repeat
+        Seed of the split, and the number of the repeat.
+
+    Raises
+    ------
+    BadInput
+        If there are fewer than three, or the seed is below 0.
+    """
+    if seed < 0:
+        raise BadInput(f"seed is {seed}; expected 0 or more.")
+    if documents < 3:
+        raise BadInput(
+            f"The text has {documents} documents, but counterparts need at least three: one for each "
+            "graph and one for the truth. Ingest more documents."
+        )
+    return Sets(*document_splits.split(np.arange(documents), 3, seed=seed, repeat=repeat))
+
+
+def activation_scores(
+    folder: Folder,
+    sae_a: str,
+    sae_b: str,
+    *,
+    features: NDArray[np.int64],
+    documents: NDArray[np.int64],
+) -> Scores:
+    """Compute Pearson correlations of selected features of A with all features of B.
+
+    Parameters
+    ----------
+    folder
+        The atlas.
+    sae_a, sae_b
+        The SAEs.
+    features
+        Features of A.
+    documents
+        Numbers of the documents to use.
+
+    Returns
+    -------
+    float32, (features, features of B). -1 for pairs that are not candidates of a match.
+    """
+    sound = folder.sound()
+    a, b = (open_side(folder, sound, name) for name in (sae_a, sae_b))
+    with TemporaryDirectory(prefix="counterparts-") as scratch:
+        aligned = align(
+            a.shards, b.shards, Corpus.open(folder.corpus_file), documents=documents,
+            how="tokens" if a.tokenizer == b.tokenizer else "words", scratch=Path(scratch),
+        )  # fmt: skip
+        return correlations(aligned.a, aligned.b, features)
+
+
+def correlations(a: CodeRows, b: CodeRows, features: NDArray[np.int64]) -> Scores:
+    """Compute Pearson correlations of selected features of A with all features of B."""
+    one, two = (
+        csr_array((x.values.astype(np.float64), x.indices.astype(np.int64), x.indptr),
+                  shape=(len(x), x.d_sae))
+        for x in (a, b)
+    )  # fmt: skip
+    units = max(len(a), 1)
+    columns = one.tocsc()[:, features]
+    mean_a, mean_b = columns.sum(axis=0) / units, two.sum(axis=0) / units
+    spread_a, spread_b = (
+        np.sqrt(np.maximum(x.power(2).sum(axis=0) / units - mean**2, 0))
+        for x, mean in ((columns, mean_a), (two, mean_b))
+    )
+    on = csr_array((np.ones(len(two.data)), two.indices, two.indptr), shape=two.shape)
+    out = np.full((len(features), b.d_sae), -1, dtype=np.float32)
+    for i in range(0, len(features), _CHUNK):
+        some = columns[:, i : i + _CHUNK].T.tocsr()
+        together = csr_array((np.ones(len(some.data)), some.indices, some.indptr), shape=some.shape)
+        joint = (together @ on).toarray()
+        covariance = (some @ two).toarray() / units - np.outer(mean_a[i : i + _CHUNK], mean_b)
+        spread = np.outer(spread_a[i : i + _CHUNK], spread_b)
+        np.divide(covariance, spread, out=out[i : i + _CHUNK],
+                  where=(joint >= _JOINT) & (spread > 0), casting="same_kind")  # fmt: skip
+    return out
+
+
+def decoder_scores(
+    folder: Folder,
+    sae_a: str,
+    sae_b: str,
+    *,
+    features: NDArray[np.int64],
+    progress: Progress = SILENT,
+) -> Scores | None:
+    """Compute cosines of decoder vectors of selected features of A with all features of B.
+
+    The result is None if the SAEs write into different spaces or weights are not available.
+    """
+    sound = folder.sound()
+    sides = open_side(folder, sound, sae_a), open_side(folder, sound, sae_b)
+    vectors = decoders(sides, progress=progress)
+    if vectors is None:
+        return None
+    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in vectors)
+    scores: Scores = a[features] @ b.T
+    return scores
