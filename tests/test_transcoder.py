@@ -12,8 +12,9 @@ from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.metrics import r2_score
 from small_parts import filled
 
+from analysis.statistics.document_splits import document_groups
 from analysis.transcoder.accumulate import Measured
-from analysis.transcoder.activation_stream import Counts, deal
+from analysis.transcoder.activation_stream import Counts
 from analysis.transcoder.affine import Affine, Fitted, Maps, closed_form
 from analysis.transcoder.moments import Moments, Stream, joined
 from analysis.transcoder.scores import (
@@ -595,11 +596,13 @@ def test_invalid_settings_are_refused(wrong):
 
 def test_documents_are_assigned_evenly_and_by_seed():
     documents = np.array([3, 5, 6, 8, 9])
-    dealt = deal(documents, among=11, number=2, seed=1)
+    dealt = document_groups(documents, among=11, number=2, seed=1)
     assert (dealt >= 0).nonzero()[0].tolist() == documents.tolist()
     assert sorted(np.bincount(dealt[documents]).tolist()) == [2, 3]
-    assert (dealt == deal(documents, among=11, number=2, seed=1)).all()
-    assert any((dealt != deal(documents, among=11, number=2, seed=s)).any() for s in range(2, 9))
+    assert (dealt == document_groups(documents, among=11, number=2, seed=1)).all()
+    assert any(
+        (dealt != document_groups(documents, among=11, number=2, seed=s)).any() for s in range(2, 9)
+    )
 
 
 def test_a_map_refuses_vectors_of_another_width():

@@ -1,4 +1,4 @@
-"""Random splits of documents into sets or halves, and restriction of a table to a set of documents."""
+"""Random splits of documents into sets, halves or groups, and restriction of a table to a set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ingest.codes.topk_membership import Membership
 
-__all__ = ["Halving", "document_subset", "halve", "split"]
+__all__ = ["Halving", "document_groups", "document_subset", "halve", "split"]
 
 _FEWEST = 4  # documents
 
@@ -83,6 +83,32 @@ def halve(documents: Sequence[NDArray[np.int64]], count: int, *, seed: int) -> l
         for halvings, (one, two) in zip(result, retained, strict=True):
             halvings.append((np.array(one, dtype=np.int64), np.array(two, dtype=np.int64)))
     return result
+
+
+def document_groups(
+    documents: NDArray[np.int64], *, among: int, number: int, seed: int
+) -> NDArray[np.int64]:
+    """Assign documents at random to groups whose sizes differ by at most one.
+
+    Parameters
+    ----------
+    documents
+        Numbers of the documents to assign.
+    among
+        Total number of documents.
+    number
+        Number of groups.
+    seed
+        Seed of the assignment.
+
+    Returns
+    -------
+    int64, (among,): the group of each document, from 0; -1 for documents without a group.
+    """
+    group = np.full(among, -1, dtype=np.int64)
+    shuffled = np.random.default_rng(seed).permutation(documents)
+    group[shuffled] = np.arange(len(documents)) % number
+    return group
 
 
 def document_subset(membership: Membership, documents: NDArray[np.int64]) -> Membership:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.statistics.document_splits import document_groups
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Progress
 from atlas.temp_storage import mapped_array
@@ -20,31 +21,7 @@ from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tok
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Counts", "StreamRows", "Text", "deal"]
-
-
-def deal(documents: NDArray[np.int64], *, among: int, number: int, seed: int) -> NDArray[np.int64]:
-    """Assign documents at random to groups whose sizes differ by at most one.
-
-    Parameters
-    ----------
-    documents
-        Numbers of the documents to assign.
-    among
-        Total number of documents.
-    number
-        Number of groups.
-    seed
-        Seed of the assignment.
-
-    Returns
-    -------
-    int64, (among,): the group of each document, from 0; -1 for documents without a group.
-    """
-    group = np.full(among, -1, dtype=np.int64)
-    shuffled = np.random.default_rng(seed).permutation(documents)
-    group[shuffled] = np.arange(len(documents)) % number
-    return group
+__all__ = ["Counts", "StreamRows", "Text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +133,7 @@ class Text:
                 f"{len(self.documents)} document(s) cannot be split into {folds} folds, because maps are scored on "
                 "held-out documents. Pass fewer --folds, or a text with more documents."
             )
-        self.fold = deal(self.documents, among=len(every), number=folds, seed=seed)
+        self.fold = document_groups(self.documents, among=len(every), number=folds, seed=seed)
 
     def count(self) -> Counts:
         """Count the tokens of each slot and id; this does not run the model.

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.statistics.document_splits import document_groups
 from analysis.statistics.intervals import bootstrap_weights, quantile_interval
 from analysis.transcoder.accumulate import Measured
-from analysis.transcoder.activation_stream import StreamRows, Text, deal
+from analysis.transcoder.activation_stream import StreamRows, Text
 from analysis.transcoder.affine import Fitted, Maps
 from analysis.transcoder.moments import Moments, joined
 from analysis.transcoder.solve import squared_error
@@ -384,7 +385,7 @@ def intervals(
     """
     if draws == 0:
         return dict.fromkeys(maps, MapIntervals())
-    group = deal(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
+    group = document_groups(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
     sums = {
         target: _Sums(measured, target, [each.to(text.model.device) for each in held])
         for target, held in maps.items()
