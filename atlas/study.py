@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlas.errors import BadInput, Missing, RequestError, UnknownName
 from atlas.folder import Folder, Sound
+from atlas.forecast import Cost
 from atlas.parts import Part
 from atlas.progress import Progress
 from atlas.results import Result
@@ -241,6 +242,27 @@ class Study(ABC):
         """Compute the tasks of a group; each is stored as soon as it is yielded."""
         for task in tasks:
             yield task, self.run(task, at)
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost | None:
+        """Return the cost of a task, measured on a sample of its work; None for no forecast.
+
+        A forecast takes less than a second, or less than 5% of the work.
+        """
+        return None
+
+    def forecast_group(self, tasks: Sequence[Task], at: TaskContext) -> list[Cost] | None:
+        """Return the cost of each task of a group, in the order in which tasks finish.
+
+        A study whose tasks share work overrides this: the shared work belongs to the task
+        that finishes first after it.
+        """
+        costs = []
+        for task in tasks:
+            cost = self.forecast(task, at)
+            if cost is None:
+                return None
+            costs.append(cost)
+        return costs
 
     @abstractmethod
     def result(self, part: Part) -> Result:

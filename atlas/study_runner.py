@@ -1,8 +1,7 @@
 """Run a study: lock the folder, check inputs, skip stored results, compute, write parts."""
 
 import multiprocessing
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import Locked, RequestError
 from atlas.folder import Folder, Sound
+from atlas.forecast import Forecast
 from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from atlas.api import Atlas
 
 __all__ = ["computed", "run_locked", "run_study"]
-
-#: Seconds between two reports of how many tasks are done.
-_SILENCE = 10.0
 
 
 def run_study(
@@ -123,7 +120,8 @@ def _run(
     todo = study.groups(missing)
     if todo and at.obstacle is not None:
         at.progress.report(f"{at.obstacle}, so the results are not stored.")
-    for task, found in computed(study, todo, at, workers=workers, ray=ray):
+    forecast = _forecast(study, todo, at, processes=workers if ray is None else 1)
+    for task, found in computed(study, todo, at, workers=workers, ray=ray, forecast=forecast):
         parts[task.name] = _part(study, task, found, at)
     results = Results([study.result(part) for part in parts.values() if part is not None])
     for result in results:
@@ -143,21 +141,37 @@ def computed(
     *,
     workers: int = 0,
     ray: str | None = None,
+    forecast: Forecast | None = None,
 ) -> "Iterator[tuple[Task, Found]]":
     """Yield each task with its result, computed in this process or by workers."""
+    forecast = forecast or Forecast(study.kind, None, groups=len(groups), progress=at.progress)
+    forecast.begin()
     if len(groups) > 1 and (workers or ray is not None):
-        yield from _computed_by_workers(study, groups, at, workers=workers, ray=ray)
-        return
-    began = reported = time.monotonic()
-    for number, group in enumerate(groups):
-        yield from study.run_group(group, at)
-        now = time.monotonic()
-        if number + 1 < len(groups) and now - reported > _SILENCE:
-            rest = (now - began) / (number + 1) * (len(groups) - number - 1)
-            at.progress.report(
-                f"{study.kind}: {number + 1} of {len(groups)} done, about {rest / 60:.1f} minutes remain."
-            )
-            reported = now
+        done: Iterable[Iterable[tuple[Task, Found]]] = _computed_by_workers(
+            study, groups, at, workers=workers, ray=ray
+        )
+    else:
+        done = (study.run_group(group, at) for group in groups)
+    for number, group in enumerate(done):
+        for task, result in enumerate(group):
+            forecast.task_done(number, task)
+            yield result
+        forecast.group_done()
+
+
+def _forecast(
+    study: Study, groups: Sequence[Sequence[Task]], at: TaskContext, *, processes: int
+) -> Forecast | None:
+    """Return the forecast of a study; None if nobody reads it or the atlas has no folder."""
+    if not groups or at.on_server or at.progress is SILENT:
+        return None
+    return Forecast.measured(
+        study.kind,
+        lambda number: study.forecast_group(groups[number], at),
+        sizes=[len(group) for group in groups],
+        processes=processes,
+        progress=at.progress,
+    )
 
 
 def _computed_by_workers(
@@ -167,8 +181,8 @@ def _computed_by_workers(
     *,
     workers: int,
     ray: str | None,
-) -> Iterator[tuple[Task, Found]]:
-    """Yield each task with its result, in the order of the groups.
+) -> Iterator[list[tuple[Task, Found]]]:
+    """Yield the tasks of each group with their results.
 
     A worker opens the folder itself and returns tables. Only the process that holds the lock
     writes parts, so they do not depend on the worker. The study must be picklable.
@@ -181,15 +195,15 @@ def _computed_by_workers(
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(work)), mp_context=spawn) as pool:
             for done in pool.map(_compute, work):
-                yield from done
+                yield done
                 stage.advance()
 
 
-def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[tuple[Task, Found]]:
+def _on_ray(work: Sequence[Any], address: str, stage: Stage) -> Iterator[list[tuple[Task, Found]]]:
     with connected(address) as (ray, _):
         remote = ray.remote(_compute)
         for answer in [remote.remote(item) for item in work]:
-            yield from ray.get(answer)
+            yield ray.get(answer)
             stage.advance()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from analysis.graph_matching.stored_report import report_of
+from analysis.graph_matching.study import report_of
 from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
 from atlas.results import Result

@@ -5,8 +5,9 @@ Positions are those in the model's context. They are grouped by powers of two: 1
 preserves the topic of each document and removes the effect of position.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,14 +18,21 @@ from numpy.typing import NDArray
 from analysis.positions.settings import PositionSettings
 from analysis.statistics.intervals import quantile_interval
 from analysis.statistics.permutation import exceedance_p
+from atlas.forecast import Cost, timed
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.study import Found, Study, Task, TaskContext, selected_saes
 from atlas.study_runner import run_study
-from ingest.codes.store import read_shard, stored_shards
+from ingest.codes.store import Block, count_rows, read_shard, stored_shards
 
 __all__ = ["PositionStudy", "activation_by_position", "by_position"]
+
+#: Blocks of codes that are read for the forecast, and most tokens of its sample.
+_BLOCKS, _ENOUGH = 4, 300_000
+
+#: Bytes for each token: four columns, and the arrays of one random order.
+_BYTES = 96
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -46,6 +54,31 @@ class PositionStudy(Study):
             Task(n, (n,), self.settings, made_from=(f"sae/{n}",), reads=(f"codes/{n}",))
             for n in names
         ]
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from the first blocks of its codes and one order."""
+        shards = stored_shards(at.folder, at.sound, task.name, what="A study of positions")
+        read = list(islice((block for shard in shards for block in read_shard(shard)), _BLOCKS))
+        tokens = sum(count_rows(shard) for shard in shards)
+        some = sum(map(len, read))
+        if not some:
+            return Cost(0.0)
+        reading = timed(lambda: _columns(read)) * tokens / some
+        position, document, l0, total = _columns(read)
+        # A draw sorts the tokens, so its cost for each token grows with their number.
+        copies = min(_ENOUGH, tokens) // some + 1
+        position, l0, total = np.tile(position, copies), np.tile(l0, copies), np.tile(total, copies)
+        document = np.concatenate([document + i * (document.max() + 1) for i in range(copies)])
+
+        def draw(draws: int) -> float:
+            return timed(
+                lambda: by_position(position, document, l0=l0, total=total, draws=draws, seed=0)
+            )
+
+        once, share = draw(1), tokens / (some * copies)
+        each = max(draw(3) - once, 1e-9) / 2
+        seconds = reading + share * (once + each * (self.settings.draws - 1))
+        return Cost(seconds, bytes=_BYTES * tokens)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the table of one SAE."""
@@ -166,14 +199,18 @@ def by_position(
 
 def _read(shards: Sequence[Path]) -> tuple[Ints, Ints, Ints, Floats]:
     """Read the position, document, L0 and sum of activations of every token."""
+    return _columns(block for shard in shards for block in read_shard(shard))
+
+
+def _columns(read: Iterable[Block]) -> tuple[Ints, Ints, Ints, Floats]:
+    """Return the position, document, L0 and sum of activations of every token of some blocks."""
     blocks: list[tuple[Any, ...]] = [
         (
             block.tokens.position.astype(np.int64), block.tokens.document,
             np.diff(block.indptr),
             np.bincount(block.rows, weights=block.values, minlength=len(block)),
         )
-        for shard in shards
-        for block in read_shard(shard)
+        for block in read
     ]  # fmt: skip
     if not blocks:
         return (*(np.empty(0, dtype=np.int64) for _ in range(3)), np.empty(0))  # type: ignore[return-value]

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atlas.errors import BadInput
 from atlas.folder import Folder, Sound
+from atlas.forecast import Cost, timed
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
@@ -26,6 +27,10 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 
 __all__ = ["MatchStudy", "match_documents", "match_name", "match_saes"]
+
+
+#: Denominators of the shares of the documents that a forecast is measured on.
+_SAMPLES = (48, 16)
 
 
 def match_name(a: str, b: str) -> str:
@@ -64,6 +69,45 @@ class MatchStudy(Study):
         if self.stale:
             return [_task(*pair, how) for pair, how in self._stale(at)]
         return [_task(a, b, self.settings) for a, b in _pairs(at.sound, saes, at.progress)]
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one pair, from matches on two samples of the documents.
+
+        The cost is linear in the number of documents, with and without draws.
+        """
+        sides = (
+            open_side(at.folder, at.sound, task.saes[0]),
+            open_side(at.folder, at.sound, task.saes[1]),
+        )
+        corpus = Corpus.open(at.folder.corpus_file)
+        documents = corpus.info.documents
+        order = np.random.default_rng(0).permutation(documents)
+
+        def seconds(number: int, draws: int) -> float:
+            with TemporaryDirectory(dir=at.scratch) as scratch:
+                return timed(
+                    lambda: compare(
+                        sides,
+                        corpus,
+                        replace(task.settings, draws=draws),
+                        memory=self.memory,
+                        scratch=Path(scratch),
+                        documents=np.sort(order[:number]),
+                        opened=self.opened,
+                        progress=SILENT,
+                    )
+                )
+
+        few, more = (max(1, documents // share) for share in _SAMPLES)
+        draws = task.settings.draws
+        seconds(few, 1)  # the first call compiles loops
+        without = [seconds(few, 0), seconds(more, 0)]
+        drawn = [seconds(few, 1), seconds(more, 1)]
+        each = [max(one - none, 0.0) for one, none in zip(drawn, without, strict=True)]
+        total = [none + draws * one for none, one in zip(without, each, strict=True)]
+        slope = max(0.0, total[1] - total[0]) / max(more - few, 1)
+        size = 2 * sum(side.bytes for side in sides)
+        return Cost(total[1] + slope * (documents - more), bytes=size)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Match one pair."""

@@ -1,0 +1,129 @@
+"""Forecasts of studies: reported before the work, corrected during it, measured on samples."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import pytest
+from recording_progress import RecordingProgress
+
+from atlas.folder import Folder
+from atlas.forecast import Cost, Forecast, total_cost
+from atlas.results import Result
+from atlas.study import Found, Study, Task
+from atlas.study_runner import run_study
+
+
+class Clock:
+    """A clock that only the test advances."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@dataclass(frozen=True)
+class FixedStudy(Study):
+    """A study whose forecast is set by the test."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        pass
+
+    kind: ClassVar[str] = "fixed"
+    version: ClassVar[int] = 1
+    costs: tuple[Cost | None, ...] = ()
+
+    def tasks(self, at, saes):
+        return [
+            Task(f"t{i}", (), self.Settings(), recorded={"n": i}) for i in range(len(self.costs))
+        ]
+
+    def forecast(self, task, at):
+        return self.costs[task.recorded["n"]]
+
+    def run(self, task, at):
+        return Found([("x", pa.table({"n": [task.recorded["n"]]}))])
+
+    def result(self, part):
+        return Result(self.kind, part.manifest.name, {"name": part.manifest.name})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return Folder.create(tmp_path / "x.atlas").path
+
+
+def test_the_runner_reports_the_forecast_before_the_work(path):
+    recorded = RecordingProgress()
+    costs = (Cost(30, 2**20), Cost(10, 3 * 2**20), Cost(0.4, 0))
+    run_study(FixedStudy(costs), path, progress=recorded)
+    assert recorded.messages == ["fixed: about 40 seconds and 3 MiB of memory for 3 tasks."]
+    recorded = RecordingProgress()
+    run_study(FixedStudy((Cost(30), None)), path, replace=True, progress=recorded)
+    assert recorded.messages == []
+
+
+def test_costs_add_seconds_and_take_the_largest_memory():
+    assert total_cost([]) == Cost(0.0, 0)
+    assert total_cost([Cost(1, 5), Cost(2, 3)]) == Cost(3.0, 5)
+
+
+def test_the_forecast_is_corrected_as_tasks_finish():
+    clock, recorded = Clock(), RecordingProgress()
+    costs = [[Cost(60.0)], [Cost(60.0)], [Cost(60.0)]]
+    forecast = Forecast("f", costs, groups=3, progress=recorded, clock=clock)
+    forecast.begin()
+    assert recorded.messages.pop() == "f: about 3 minutes and 1 MiB of memory for 3 tasks."
+    clock.now += 180  # three times the forecast
+    forecast.task_done(0, 0)
+    forecast.group_done()
+    assert recorded.messages == [
+        "At the measured pace, about 6 minutes remain. The forecast was 3 minutes in total; the "
+        "corrected forecast is 9 minutes.",
+        "f: 1 of 3 done, about 6 minutes remain.",
+    ]
+
+
+def test_without_a_forecast_the_remaining_time_is_that_of_the_finished_groups():
+    clock, recorded = Clock(), RecordingProgress()
+    forecast = Forecast("f", None, groups=4, progress=recorded, clock=clock)
+    forecast.begin()
+    clock.now += 20
+    forecast.task_done(0, 0)
+    forecast.group_done()
+    clock.now += 5
+    forecast.group_done()
+    assert recorded.messages == ["f: 1 of 4 done, about 60 seconds remain."]
+
+
+def test_groups_beyond_the_budget_count_as_the_mean_of_the_measured():
+    clock, measured = Clock(), []
+
+    def measure(number):
+        measured.append(number)
+        clock.now += 1.0
+        return [Cost(10.0, 7), Cost(30.0, 9)]
+
+    recorded = RecordingProgress()
+    forecast = Forecast.measured(
+        "f", measure, sizes=[2, 2, 1], processes=2, progress=recorded, clock=clock
+    )
+    assert measured == [0]
+    forecast.begin()
+    # (40 + 40 + 20) / 2
+    assert recorded.messages == [
+        "f: about 50 seconds and 1 MiB of memory for 5 tasks in 2 processes."
+    ]
+
+
+def test_workers_correct_the_forecast_group_by_group():
+    clock, recorded = Clock(), RecordingProgress()
+    costs = [[Cost(60.0)]] * 4
+    forecast = Forecast("f", costs, groups=4, processes=8, progress=recorded, clock=clock)
+    forecast.begin()
+    assert recorded.messages == [
+        "f: about 60 seconds and 1 MiB of memory for 4 tasks in 4 processes."
+    ]
