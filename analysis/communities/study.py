@@ -21,8 +21,10 @@ from analysis.communities.partner_diversity import (
 )
 from analysis.communities.settings import CommunitySettings
 from analysis.communities.stability import Stability, stability
-from analysis.graph.coactivation_graph import CoactivationGraph, read_graph
+from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_documents, read_graph
+from analysis.graph.draw_cost import TokenSample
 from analysis.graph.node_statistics import NodeStatistics, node_statistics
+from atlas.forecast import Cost, timed
 from atlas.graphs import edge_ends
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
@@ -36,6 +38,9 @@ __all__ = ["CommunityStudy", "graph_features"]
 
 #: Kinds of parts that the study reads.
 _READS = ("sae", "statistics", "tokens", "coactivation")
+
+#: Draws of null partners in a forecast.
+_SAMPLE_DRAWS = 2
 
 _SOME = 3  # smallest size of a community that is more than a pair
 
@@ -71,6 +76,46 @@ class CommunityStudy(Study):
             )
             for name in names
         ]  # fmt: skip
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from its own graph and null graphs over few tokens."""
+        how, folder, sae = task.settings, at.folder, task.name
+        graphs: list[CoactivationGraph] = []
+        seconds = timed(
+            lambda: graphs.append(read_graph(folder, sae, min_count=how.min_count, codes=False))
+        )
+        (of,) = graphs
+        weights = of.edge_weights(how.weight)
+        seconds += timed(
+            lambda: node_statistics(of.graph, weights=of.weight, seed=how.seed, sources=how.sources)
+        )
+        leiden = timed(lambda: partition(of.graph, weights=weights, seed=how.seed))
+        seconds += (1 + how.runs) * leiden
+        if not task.recorded["codes"]:
+            return Cost(seconds, of.pairs.nbytes)
+        sample = TokenSample(folder, sae, tokens=of.tokens, min_count=of.min_count)
+        for within in (False, True):
+            drawn = sample.draw(within_documents=within, measure=lambda g: partition(g, seed=0))
+            # A split has the graphs of both halves; without regard to documents, also of both together.
+            seconds += how.splits * (drawn.swap * 2 + drawn.graph * (2 if within else 3))
+            some = timed(lambda: self._partners(sample, within=within))  # noqa: B023 - called at once
+            seconds += how.draws * some * sample.scale / _SAMPLE_DRAWS
+        halves = timed(lambda: graph_of_documents(folder, sae, documents=sample.documents))
+        seconds += how.splits * (halves * sample.scale + 2 * leiden)
+        return Cost(seconds + sample.reading, sample.bytes + of.pairs.nbytes)
+
+    @staticmethod
+    def _partners(sample: TokenSample, *, within: bool) -> Partners:
+        """Draw partners of features over the tokens of a sample."""
+        return null_diversity(
+            sample.sample,
+            min_count=sample.min_count,
+            within_documents=within,
+            draws=_SAMPLE_DRAWS,
+            seed=0,
+            progress=SILENT,
+            title="",
+        )
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the node statistics and communities of one SAE."""

@@ -3,20 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from analysis.graph import report
 from analysis.graph.coactivation_graph import CoactivationGraph, equal_scale, has_codes, read_graph
-from analysis.graph.null_comparison import NULLS
+from analysis.graph.draw_cost import TokenSample
+from analysis.graph.null_comparison import NULLS, configuration, numbers_of
 from analysis.graph.settings import GraphStatisticsSettings
 from atlas.api import Atlas
+from atlas.forecast import Cost, timed
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
 from atlas.study import Found, Study, Task, TaskContext, usable_saes
 from atlas.study_runner import run_study
+
+if TYPE_CHECKING:
+    import igraph
 
 __all__ = ["GraphStatisticsStudy", "all_rows", "graph_statistics"]
 
@@ -96,6 +101,42 @@ class GraphStatisticsStudy(Study):
             )
             for name in names
         ]  # fmt: skip
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from its own statistics and null graphs over few tokens."""
+        how, folder = task.settings, at.folder
+        graphs: list[CoactivationGraph] = []
+        seconds = timed(
+            lambda: graphs.append(
+                read_graph(
+                    folder, task.name, min_count=how.min_count, tokens=how.tokens, codes=False
+                )
+            )
+        )
+        (of,) = graphs
+        seconds += timed(lambda: report.summary(of, seed=how.seed))
+        nulls = [] if how.nulls == "none" or not len(of.pairs) else [how.nulls or "all"]
+        nulls = list(NULLS) if nulls == ["all"] else nulls
+        if not nulls and not how.curves:
+            return Cost(seconds, of.pairs.nbytes)
+
+        def measure(graph: "igraph.Graph") -> object:
+            return numbers_of(graph, of.active, seed=how.seed)
+
+        measured = timed(lambda: measure(of.graph))
+        if "configuration" in nulls:
+            draw = configuration(of.graph)
+            seconds += how.draws * (timed(lambda: draw(1)) + measured)
+        if not (self._needs_codes and has_codes(folder, task.name)):
+            return Cost(seconds + measured, of.pairs.nbytes)
+        sample = TokenSample(folder, task.name, tokens=of.tokens, min_count=of.min_count)
+        for name, within in (("bipartite", False), ("documents", True)):
+            if name in nulls:
+                drawn = sample.draw(within_documents=within, measure=measure)
+                seconds += how.draws * drawn.seconds
+        if how.curves:  # all tokens, a half, a quarter and so on
+            seconds += 2 * sample.draw(within_documents=True, measure=lambda g: g.degree()).seconds
+        return Cost(seconds + measured + sample.reading, sample.bytes + of.pairs.nbytes)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the statistics of one SAE."""
