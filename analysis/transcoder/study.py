@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -27,6 +27,7 @@ from analysis.transcoder.token_means import TokenSums
 from atlas.atomic_files import discard
 from atlas.errors import BadInput, OutOfSpace
 from atlas.folder import DESCRIBED, Folder
+from atlas.forecast import Cost, timed
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result, Results
@@ -54,6 +55,10 @@ __all__ = ["ALL", "VERSION", "TranscoderStudy", "map_sites"]
 
 #: Increased when the same text gives other numbers, or more of them.
 VERSION = 2
+
+#: Denominator of the share of documents in the smaller sample of a forecast, its fewest documents
+#: for each fold, and the size of the larger sample relative to it.
+_SAMPLE, _LEAST, _LARGER = 64, 4, 3
 
 ALL = "all"
 """Stands for the residual stream after every block."""
@@ -180,6 +185,7 @@ class TranscoderStudy(Study):
     device: str = "auto"
     memory: int = 2 * 2**30
     _subjects: dict[str, MappedModel] = field(default_factory=dict, init=False)
+    _opened: dict[str, LanguageModel] = field(default_factory=dict, init=False, repr=False)
 
     @contextmanager
     def opening(self, path: Path) -> Iterator[Folder]:
@@ -217,11 +223,55 @@ class TranscoderStudy(Study):
         stored = part.manifest.sources["model"]["weights"]
         return bool(stored == weights) and super().is_current(part, task)
 
+    def forecast_group(self, tasks: Sequence[Task], at: TaskContext) -> list[Cost] | None:
+        """Return the cost of the maps of one model, from maps on two samples of the documents.
+
+        The cost is linear in the number of documents. There is no forecast for fewer documents
+        than the samples need.
+        """
+        name = tasks[0].group
+        targets = [task.target for task in tasks if isinstance(task, _MapTask)]
+        documents = self.documents
+        if documents is None:
+            documents = np.arange(Corpus.open(at.folder.corpus_file).info.documents)
+        few = max(_LEAST * self.settings.folds, len(documents) // _SAMPLE)
+        more = _LARGER * few
+        if len(documents) < 2 * more:
+            return None
+        opened = self._open(self._subjects[name], [self.source, *targets])
+        self._opened[name] = opened
+        mixed = np.random.default_rng(0).permutation(documents)
+
+        def seconds(number: int, some: Sequence[str]) -> float:
+            with TemporaryDirectory(dir=at.scratch) as scratch:
+                quiet = TaskContext(at.folder, at.sound, Path(scratch), SILENT)
+                work = replace(self._work(name, quiet), documents=np.sort(mixed[:number]))
+                return timed(lambda: list(work.run(opened, some)))
+
+        seconds(few, targets[:1])  # the first call loads kernels
+        first, second = seconds(few, targets), seconds(more, targets)
+        slope = max(0.0, second - first) / (more - few)
+        total = second + slope * (len(documents) - more)
+        widths = [opened.site(target).width for target in targets]
+        source = opened.site(self.source).width
+        size = bytes_needed(
+            source, widths, folds=self.settings.folds, at_embedding=self.source == EMBEDDING
+        )
+        size += _solving(source, max(widths), self.settings)
+        # All maps of a pass over the text are finished together.
+        return [Cost(total, min(size, self.memory)), *(Cost(0.0) for _ in targets[1:])]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for a worker, which opens the models itself."""
+        return {**vars(self), "_opened": {}}
+
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Fit and score the maps of one model."""
         name = tasks[0].group
         by_target = {task.target: task for task in tasks if isinstance(task, _MapTask)}
-        opened = self._open(self._subjects[name], [self.source, *by_target])
+        opened = self._opened.pop(name, None) or self._open(
+            self._subjects[name], [self.source, *by_target]
+        )
         if warning := unchecked(at.sound, name):
             at.progress.report(warning)
         for target, found in self._work(name, at).run(opened, list(by_target)):

@@ -1,15 +1,18 @@
 """The study of probes: which SAEs, sites and runs, and the model that reads the sites."""
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder, Sound
+from atlas.forecast import Cost
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
 from atlas.results import Result as StudyResult
@@ -17,12 +20,14 @@ from atlas.results import Results
 from atlas.settings import read_settings
 from atlas.study import Found, Study, Task, TaskContext, selected_saes
 from atlas.study_runner import run_study
+from ingest.codes.store import count_rows
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.site_tables import site_tables
 from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
+from ingest.probe.sample import Sampled, probed_features, sampled, sampled_tokens
 from ingest.probe.schedule import Result, probe_all
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
@@ -148,6 +153,11 @@ class ProbeStudy(Study):
     tokenizer: object | None = None
     device: str = "auto"
     memory: int = 2 * 2**30
+    _models: dict[str, LanguageModel] = field(default_factory=dict, init=False, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for a worker, which opens the model itself."""
+        return {**vars(self), "_models": {}}
 
     @cached_property
     def other(self) -> _ValidationAtlas | None:
@@ -174,12 +184,53 @@ class ProbeStudy(Study):
                     self._open(open_subject(at.folder, at.sound, name), [EMBEDDING], at)
                     return
 
+    def forecast_group(self, tasks: Sequence[Task], at: TaskContext) -> list[Cost]:
+        """Return the cost of each task, from a few features of the first SAE.
+
+        All runs of an SAE at a site finish together. The cost of a site other than the
+        embedding is measured on a few tokens, and linear in their number.
+        """
+        keys = _keys(tasks)
+        hooks = list(dict.fromkeys(hook for _, hook in keys))
+        subject = open_subject(at.folder, at.sound, keys[0][0])
+        model = self._open(subject, hooks, at)
+        self._models[tasks[0].group] = model
+        later = [hook for hook in hooks if hook != EMBEDDING]
+        tokens = sum(count_rows(shard) for shard in subject.shards)
+        tokens = min(tokens, self.settings.tokens or tokens)
+        costs: dict[str, Sampled] = {}
+        reading = 0.0
+        for some in ([EMBEDDING] if EMBEDDING in hooks else [], later):
+            if not some:
+                continue
+            n = tokens if some == [EMBEDDING] else sampled_tokens(tokens)
+            with TemporaryDirectory(dir=at.scratch) as scratch:
+                quiet = TaskContext(at.folder, at.sound, Path(scratch), SILENT)
+                settings = replace(self.settings, tokens=n)
+                work = _Work(quiet, model, some, settings, self.other, self.memory)
+                one, vectors = work.sampled(subject)
+            scale = tokens / n
+            reading += vectors * scale
+            costs |= dict.fromkeys(some, Sampled(one.setup * scale, one.feature * scale))
+        found = []
+        size = (
+            4 * sum(model.site(hook).width for hook in hooks) * tokens * bool(later) + self.memory
+        )
+        seen: set[tuple[str, str]] = set()
+        for key in keys:
+            cost, number = costs[key[1]], probed_features(at.sound, key[0], self.settings)
+            seconds = 0.0 if key in seen else cost.setup + number * cost.feature
+            seen.add(key)
+            found.append(Cost(seconds + reading, bytes=size))
+            reading = 0.0  # the vectors are read before the first task
+        return found
+
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Probe SAEs that share one run of one model."""
         names = list(dict.fromkeys(task.saes[0] for task in tasks))
         subjects = [open_subject(at.folder, at.sound, name) for name in names]
         hooks = list(dict.fromkeys(hook for _, hook in _keys(tasks)))
-        model = self._open(subjects[0], hooks, at)
+        model = self._models.pop(tasks[0].group, None) or self._open(subjects[0], hooks, at)
         work = _Work(at, model, hooks, self.settings, self.other, self.memory)
         by_name = {task.name: task for task in tasks}
         for subject, result in work.results(subjects, set(_keys(tasks))):
@@ -323,7 +374,35 @@ class _Work:
                     for result in self._probed(subject, data, site):
                         yield subject, result
 
-    def _probed(self, subject: ProbedSae, data: ProbeData, site: SiteDesign) -> Iterator[Result]:
+    def sampled(self, subject: ProbedSae) -> tuple[Sampled, float]:
+        """Measure the probes of a few features at the last site, and the reading of its tokens.
+
+        Returns
+        -------
+        tuple
+            The cost of the probes, and the seconds for the vectors of all sites.
+        """
+        began = time.perf_counter()
+        data = self._data(subject)
+        designs = self._designs(data, subject)
+        reading = time.perf_counter() - began
+        site = self._site(self.hooks[-1], designs[self.hooks[-1]], data)
+
+        def probe(features: int) -> list[Result]:
+            settings = replace(self.settings, features=features)
+            return list(replace(self, settings=settings)._probed(subject, data, site))
+
+        probe(1)  # the first call compiles loops
+        cost = sampled(probe, features=data.d_sae)
+        return cost, reading
+
+    def _probed(
+        self,
+        subject: ProbedSae,
+        data: ProbeData,
+        site: SiteDesign,
+        progress: Progress | None = None,
+    ) -> Iterator[Result]:
         info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
             data, [site], sae=subject.name, model=self.model.name, settings=self.settings,
