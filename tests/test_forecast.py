@@ -1,17 +1,20 @@
 """Forecasts of studies: reported before the work, corrected during it, measured on samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from recording_progress import RecordingProgress
 
 from atlas.folder import Folder
 from atlas.forecast import Cost, Forecast, total_cost
+from atlas.progress import SILENT
 from atlas.results import Result
-from atlas.study import Found, Study, Task
+from atlas.study import Found, Study, Task, TaskContext
 from atlas.study_runner import run_study
+from ingest.synthetic import Planted, PlantedSettings
 
 
 class Clock:
@@ -127,3 +130,77 @@ def test_workers_correct_the_forecast_group_by_group():
     assert recorded.messages == [
         "f: about 60 seconds and 1 MiB of memory for 4 tasks in 4 processes."
     ]
+
+
+# ---------------------------------------------------------------- forecasts of the studies
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A planted atlas of two SAEs with codes."""
+    where = tmp_path_factory.mktemp("forecast") / "p.atlas"
+    Planted(PlantedSettings(seed=1, shared=8, private=12)).write(where).close()
+    return where
+
+
+def forecasts(study, path, tmp_path, monkeypatch, *modules):
+    """Return the cost of the first task, with a clock that counts the timed calls only."""
+    calls = []
+
+    def timed(work):
+        calls.append(work())
+        return float(len(calls))
+
+    for module in modules:
+        monkeypatch.setattr(module, "timed", timed)
+    folder = Folder.open(path)
+    at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
+    saes = [part.manifest.name for part in folder.sound().of("sae")][:2]
+    return study.forecast_group([study.tasks(at, saes)[0]], at)[0]
+
+
+def cases():
+    from analysis.communities import study as communities
+    from analysis.communities.settings import CommunitySettings
+    from analysis.graph import draw_cost
+    from analysis.graph import study as graph
+    from analysis.graph.settings import GraphStatisticsSettings
+    from analysis.positions import study as positions
+    from analysis.positions.settings import PositionSettings
+    from ingest.match import study as match
+    from ingest.match.settings import MatchSettings
+
+    return {
+        "positions": (positions.PositionStudy, PositionSettings(draws=20), (positions,), ["draws"]),
+        "match": (match.MatchStudy, MatchSettings(draws=3), (match,), ["draws"]),
+        "communities": (communities.CommunityStudy, CommunitySettings(), (communities, draw_cost),
+                        ["draws", "splits", "runs"]),
+        "statistics": (graph.GraphStatisticsStudy, GraphStatisticsSettings(), (graph, draw_cost),
+                       ["draws"]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["positions", "match", "communities", "statistics"])
+def test_forecasts_are_finite_and_grow_with_the_settings(name, planted, tmp_path, monkeypatch):
+    study, settings, modules, growing = cases()[name]
+    first = forecasts(study(settings), planted, tmp_path, monkeypatch, *modules)
+    assert np.isfinite(first.seconds)
+    assert first.seconds > 0
+    assert first.bytes > 0
+    for field in growing:
+        more = replace(settings, **{field: 4 * getattr(settings, field)})
+        cost = forecasts(study(more), planted, tmp_path, monkeypatch, *modules)
+        assert cost.seconds > first.seconds, field
+
+
+def test_the_forecast_is_on_stderr_and_not_in_the_json(planted):
+    from click.testing import CliRunner
+
+    from atlas.cli.main import command
+
+    words = ["positions", "--draws", "10", "--json", "--replace", "--atlas", str(planted)]
+    quiet, loud = (CliRunner().invoke(command(), [*words, *more]) for more in (["--quiet"], []))
+    assert loud.exit_code == quiet.exit_code == 0, loud.output
+    assert loud.stdout == quiet.stdout
+    assert "positions: about" in loud.stderr
+    assert not quiet.stderr
