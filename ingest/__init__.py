@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ingest.synthetic.known_features import save_synthetic as save_synthetic
     from ingest.synthetic.known_settings import SyntheticSettings as SyntheticSettings
     from ingest.text.atlas_corpus import Text as Text
-    from ingest.train.run import train as train
+    from ingest.train.run import train_saes as train_saes
     from ingest.train.settings import TrainSettings as TrainSettings
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "probe_saes",
     "save_random_weights",
     "save_synthetic",
-    "train",
+    "train_saes",
 ]
 
 _MODULES = {
@@ -61,7 +61,7 @@ _MODULES = {
     "probe_saes": "ingest.probe.study",
     "save_random_weights": "ingest.model.random_weights",
     "save_synthetic": "ingest.synthetic.known_features",
-    "train": "ingest.train.run",
+    "train_saes": "ingest.train.run",
 }
 
 

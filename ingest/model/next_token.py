@@ -169,19 +169,32 @@ def open_next_token_model(
         As ``open_model`` does.
     """
     if not isinstance(given, str | Path):
-        if given.get_output_embeddings() is None:
+        untyped: Any = given
+        if untyped.get_output_embeddings() is None:
             raise Mismatch(
                 f"{model.name} was passed as a {type(given).__name__}, which has no head; pass a causal "
                 "language model, such as one of AutoModelForCausalLM."
             )
         return NextTokenModel(model.name, given)
+    causal, report = _loaded(model, given)
+    if report["missing_keys"]:
+        raise Mismatch(
+            f"The files of {model.name} lack {sorted(report['missing_keys'])[0]}; expected a causal language model "
+            "with its head. Save the model with its head."
+        )
+    causal.requires_grad_(False).eval()
+    return NextTokenModel(model.name, causal)
+
+
+def _loaded(model: "LanguageModel", given: str | Path) -> Any:
+    """Return the model of transformers with its head, and the report on its parameters."""
     from transformers import AutoModelForCausalLM
 
     where = locate(given)
     with reached("model", where.name, repo=where.repo), silenced():
         if where.repo is None:
             check_model_weights(Path(where.path))
-        causal, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             where.path,
             dtype=getattr(torch, model.dtype),
             revision=model.revision,
@@ -189,11 +202,5 @@ def open_next_token_model(
             **SAFELY,
             use_safetensors=True,
         )
-        causal.to(model.device)
-    if report["missing_keys"]:
-        raise Mismatch(
-            f"The files of {where.name} lack {sorted(report['missing_keys'])[0]}; expected a causal language model "
-            "with its head. Save the model with its head."
-        )
-    causal.requires_grad_(False).eval()
-    return NextTokenModel(model.name, causal)
+        loaded[0].to(model.device)
+    return loaded

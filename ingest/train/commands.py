@@ -79,12 +79,12 @@ def train(
         --width 768 --baseline frozen-decoder --baseline untrained --out saes --ingest my.atlas
     """
     from atlas.errors import BadInput
-    from ingest.train.run import train as run
+    from ingest.train.run import train_saes
 
     if text is None:
         raise BadInput("No text was named; name a file, a folder or a data set with --text.")
     settings = TrainSettings(**chosen_settings(TrainSettings, options))
-    rows = run(
+    rows = train_saes(
         out,
         model=model,
         text=text,

@@ -21,7 +21,10 @@ from ingest.train.trainer import Step, new_trainer, restore, state_of, take_step
 if TYPE_CHECKING:
     from sae_lens import SAETrainer
 
-__all__ = ["Job", "Last", "Plan"]
+__all__ = ["UNFINISHED", "Job", "Last", "Plan"]
+
+#: Folder of the checkpoints within the folder of the SAEs.
+UNFINISHED = ".unfinished"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Job:
     @property
     def checkpoint(self) -> Path:
         """File of its state."""
-        return self.plan.out / ".unfinished" / f"{self.spec.name}.pt"
+        return self.plan.out / UNFINISHED / f"{self.spec.name}.pt"
 
     @property
     def done(self) -> int:

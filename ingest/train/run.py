@@ -1,6 +1,5 @@
 """Training of SAEs, from texts to folders: one run of the model serves all of them."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.atomic_files import discard, write_json
 from atlas.errors import BadInput, Locked, Mismatch
 from atlas.folder import Folder
-from atlas.progress import SILENT, Pace, Progress, Stage, duration
+from atlas.progress import SILENT, Progress
 from ingest.folder_checks import read_json_object
 from ingest.forward.run import ingest
 from ingest.model.language_model import LanguageModel, open_model
@@ -18,9 +17,8 @@ from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 from ingest.text.atlas_corpus import Text
 from ingest.text.tokenization import ContextSettings, check_tokenizer
-from ingest.train import forecast
-from ingest.train.buffer import Buffers
-from ingest.train.job import Job, Plan
+from ingest.train.job import UNFINISHED, Job, Plan
+from ingest.train.loop import train_all
 from ingest.train.quality import quality
 from ingest.train.record import is_finished, origin_of, sources_of
 from ingest.train.settings import TrainSettings
@@ -28,24 +26,17 @@ from ingest.train.specs import all_specs
 from ingest.train.text import TrainingText, read_text
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
-__all__ = ["train"]
+__all__ = ["train_saes"]
 
 #: Default length of contexts.
 CONTEXT = 256
 
-#: Seconds after which a checkpoint of an SAE is written, at the end of a buffer.
-CHECKPOINT_SECONDS = 20.0
-
-#: Seconds between two reports of losses.
-REPORT_SECONDS = 10.0
-
 _QUALITY = "quality.json"
 
 
-def train(
+def train_saes(
     out: str | Path,
     *,
     model: "str | Path | PreTrainedModel | LanguageModel",
@@ -97,51 +88,55 @@ def train(
 
     Examples
     --------
-    >>> from ingest import TrainSettings, train
+    >>> from ingest import TrainSettings, train_saes
     >>> settings = TrainSettings(sites=("blocks.0.hook_resid_post",), widths=(512, 2048), seeds=(0, 1))
-    >>> rows = train("saes", model="./my-model", text="stories.jsonl", settings=settings)  # doctest: +SKIP
+    >>> rows = train_saes("saes", model="./my-model", text="stories.jsonl", settings=settings)  # doctest: +SKIP
     """
     folder = Path(out)
     _check_folder(folder)
     opened = _open(model, tokenizer, settings)
     contexts = _contexts(opened, settings)
-    specs = all_specs(opened, settings)
+    all_specs(opened, settings)  # reports wrong names and sizes before the text is read
     request = text if isinstance(text, Text) else Text(text)
-    with _writing(folder):
+    with _writing(folder) as scratch:
         read = read_text(
-            request,
-            folder / ".text.parquet",
-            settings=settings,
-            tokenizer=opened.tokenizer,
-            progress=progress,
+            request, scratch, settings=settings, tokenizer=opened.tokenizer, progress=progress
         )
-        steps = settings.steps or (
-            (settings.tokens or read.epoch_tokens * settings.epochs) // settings.batch
-        )
-        plan = Plan(
-            folder,
-            settings,
-            steps,
-            _metadata(opened, contexts),
-            sources_of(opened, read),
-            opened.device,
-        )
-        jobs = [
-            Job(s, plan, origin_of(s, opened, read, settings, contexts=contexts, steps=steps))
-            for s in specs
-        ]
+        jobs = _jobs(folder, opened, read, contexts, settings)
         todo = [j for j in jobs if not is_finished(j.folder, j.origin, replace=replace)]
         if len(todo) < len(jobs):
             progress.report(f"{len(jobs) - len(todo)} of {len(jobs)} SAEs are trained already.")
         if todo:
-            _train_all(todo, plan, opened, read, contexts, progress)
-            discard(folder / ".unfinished")
-        rows = _quality(jobs, opened, _given_head(model, head), read, plan, contexts, progress)
+            train_all(todo, opened, read, contexts=contexts, progress=progress)
+            discard(folder / UNFINISHED)
+        complete = head if isinstance(model, LanguageModel) else model
+        rows = _quality(jobs, opened, complete, read, contexts, settings, progress)
         if atlas is not None:
             source = model if isinstance(model, str | Path) else opened
             _ingest(Path(atlas), jobs, read, source, settings, replace=replace, progress=progress)
-        (folder / ".text.parquet").unlink(missing_ok=True)
     return rows
+
+
+def _jobs(
+    folder: Path,
+    model: LanguageModel,
+    text: TrainingText,
+    contexts: ContextSettings,
+    settings: TrainSettings,
+) -> list[Job]:
+    """Return the SAEs of the settings, with what their training depends on."""
+    tokens = settings.tokens or text.epoch_tokens * settings.epochs
+    steps = settings.steps or tokens // settings.batch
+    metadata = {
+        "model_name": model.name if model.source == "memory" else model.source,
+        "context_size": contexts.context_size,
+        "prepend_bos": contexts.prepend_bos,
+    }
+    plan = Plan(folder, settings, steps, metadata, sources_of(model, text), model.device)
+    return [
+        Job(spec, plan, origin_of(spec, model, text, settings, contexts=contexts, steps=steps))
+        for spec in all_specs(model, settings)
+    ]
 
 
 def _ingest(
@@ -172,136 +167,16 @@ def _ingest(
     )
 
 
-def _train_all(
-    todo: Sequence[Job],
-    plan: Plan,
-    model: LanguageModel,
-    text: TrainingText,
-    contexts: ContextSettings,
-    progress: Progress,
-) -> None:
-    """Train the SAEs that are not finished, buffer by buffer."""
-    settings = plan.settings
-    per_buffer = max(1, settings.buffer // settings.batch)
-    size = min(per_buffer, plan.steps) * settings.batch
-    buffers = Buffers(
-        model,
-        text,
-        tuple(dict.fromkeys(j.spec.site for j in todo)),
-        contexts=contexts,
-        batch_tokens=settings.batch_tokens,
-        size=size,
-        total=plan.steps * settings.batch,
-    )
-    resumed = sum(job.resume() for job in todo)
-    if resumed:
-        first = min(j.done for j in todo)
-        progress.report(
-            f"Continuing from the checkpoints of {resumed} SAE(s), the earliest at step {first:,} of {plan.steps:,}."
-        )
-    numbers = [
-        n for n in range(len(buffers)) if any(_needs(j, n, size, settings.batch) for j in todo)
-    ]
-    costs = forecast.measure(todo, buffers, plan)
-    seconds = forecast.report(
-        todo, costs, buffers, plan, tokens=sum(map(buffers.rows, numbers)), progress=progress
-    )
-    pace = Pace(seconds, progress=progress)
-    total = sum(j.steps - j.done for j in todo)
-    run = _Run(todo, plan, pace, costs, progress)
-    with progress.stage(f"Training {len(todo)} SAE(s)", total=total, unit="steps") as stage:
-        for number in numbers:
-            pace.skip()
-            filled = buffers.fill(number)
-            pace.lap("model", costs.token * buffers.rows(number))
-            run.buffer(number, size, filled, stage)
-
-
-def _needs(job: Job, number: int, size: int, batch: int) -> bool:
-    """Return whether an SAE has steps to take on a buffer, or takes its initial weights from it."""
-    begins = number * size // batch
-    return (not job.begun and number == 0) or (job.done <= begins < job.steps)
-
-
-class _Run:
-    """The loop over the SAEs of a buffer: steps, checkpoints, reports and finished folders."""
-
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        plan: Plan,
-        pace: Pace,
-        costs: forecast.Costs,
-        progress: Progress,
-    ) -> None:
-        self._jobs, self._plan, self._pace = list(jobs), plan, pace
-        self._costs, self._progress = costs, progress
-        now = time.monotonic()
-        self._saved = dict.fromkeys((j.spec.name for j in jobs), now)
-        self._reported = now
-
-    def buffer(self, number: int, size: int, filled: "dict[str, Tensor]", stage: Stage) -> None:
-        """Train all SAEs on a buffer."""
-        batch = self._plan.settings.batch
-        for job in self._jobs:
-            if not _needs(job, number, size, batch):
-                continue
-            x = filled[job.spec.site]
-            if not job.begun:
-                job.begin(x)
-            before = job.done
-            if job.steps:
-                job.take(x, number, stage.advance)
-            if job.done == job.steps:
-                job.finish()
-                self._lap(job, job.steps - before)
-                continue
-            self._lap(job, job.done - before)
-            self._save(job)
-        self._report((number * size + len(next(iter(filled.values())))) // batch)
-
-    def _lap(self, job: Job, steps: int) -> None:
-        self._pace.lap("train", steps * self._costs.step[job.spec.name])
-
-    def _save(self, job: Job) -> None:
-        now = time.monotonic()
-        if now - self._saved[job.spec.name] >= CHECKPOINT_SECONDS:
-            job.save()
-            self._saved[job.spec.name] = now
-
-    def _report(self, step: int) -> None:
-        """Report losses and the remaining time, at most once in some seconds."""
-        now = time.monotonic()
-        found = [j.last for j in self._jobs if j.last is not None]
-        if not found or (now - self._reported < REPORT_SECONDS and step < self._plan.steps):
-            return
-        self._reported = now
-        fvu = sorted(last.fvu for last in found)
-        l0, dead = (
-            sum(getattr(last, name) for last in found) / len(found) for name in ("l0", "dead_share")
-        )
-        left = (
-            ""
-            if step == self._plan.steps
-            else f"; about {duration(self._pace.seconds_remaining)} remain"
-        )
-        self._progress.report(
-            f"Step {step:,} of {self._plan.steps:,}: FVU {fvu[0]:.3f} to {fvu[-1]:.3f}, mean L0 {l0:.1f}, mean dead "
-            f"share {dead:.1%}{left}."
-        )
-
-
 def _quality(
     jobs: Sequence[Job],
     model: LanguageModel,
     given: "str | Path | PreTrainedModel | None",
     text: TrainingText,
-    plan: Plan,
     contexts: ContextSettings,
+    settings: TrainSettings,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Return the rows of all SAEs; measure those that are not measured yet."""
-    settings = plan.settings
     key = {"text": text.corpus.info.id, "tokens": settings.quality_tokens}
     todo = [j for j in jobs if settings.quality_tokens and _stored(j, key) is None]
     if todo:
@@ -354,14 +229,6 @@ def _head(
         return None
 
 
-def _given_head(
-    model: Any, head: "PreTrainedModel | None"
-) -> "str | Path | PreTrainedModel | None":
-    if head is not None:
-        return head
-    return None if isinstance(model, LanguageModel) else model
-
-
 def _open(model: Any, tokenizer: object | None, settings: TrainSettings) -> LanguageModel:
     if isinstance(model, LanguageModel):
         return model
@@ -383,14 +250,6 @@ def _contexts(model: LanguageModel, settings: TrainSettings) -> ContextSettings:
     return contexts
 
 
-def _metadata(model: LanguageModel, contexts: ContextSettings) -> dict[str, Any]:
-    return {
-        "model_name": model.name if model.source == "memory" else model.source,
-        "context_size": contexts.context_size,
-        "prepend_bos": contexts.prepend_bos,
-    }
-
-
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file; name a folder for the SAEs with --out.")
@@ -402,8 +261,8 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder; explain an interruption of the user."""
+def _writing(folder: Path) -> Iterator[Path]:
+    """Hold the lock of the folder, and yield a file for the text, which is removed at the end."""
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -415,7 +274,9 @@ def _writing(folder: Path) -> Iterator[None]:
             f"Another process trains SAEs in {folder}; wait until it has finished, or name another folder with "
             "--out."
         ) from None
+    text = folder / ".text.parquet"
     try:
-        yield
+        yield text
     finally:
+        text.unlink(missing_ok=True)
         lock.release()

@@ -18,7 +18,7 @@ Floor: TypeAlias = Literal["frozen-decoder", "frozen-encoder", "untrained"]
 @documented
 @dataclass(frozen=True)
 class TrainSettings:
-    """Settings of ``train``.
+    """Settings of ``train_saes``.
 
     One SAE is trained for each combination of site, width, k, architecture and seed, and
     one floor of it for each baseline.
