@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atlas.progress import Progress
+from atlas.progress import SILENT, Progress
 from ingest.reduce.fidelity import Fidelity
 from ingest.reduce.protocol import Sizes
 from ingest.text.corpus import Document
@@ -72,7 +72,7 @@ def quality(
     contexts: ContextSettings,
     batch_tokens: int,
     most: int,
-    progress: Progress,
+    progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """Measure SAEs on held-out documents.
 
