@@ -12,10 +12,14 @@ import pytest
 import sae_lens
 import small_training
 import torch
+from click.testing import CliRunner
+from random_models import small_tokenizer
 from sae_lens import SAE
 from safetensors.torch import load_file
 from small_training import SITES, hashes, settings, texts, trained
 
+from atlas.api import Atlas
+from atlas.cli.main import command as atlas_command
 from atlas.errors import BadActivations, BadInput, OutOfSpace, RequestError, UnknownName
 from ingest.sae.autoencoder import open_sae
 from ingest.train import job as jobs
@@ -357,3 +361,86 @@ def test_the_package_exports_the_training():
     assert ingest.train_saes is run.train_saes
     assert isinstance(settings(), ingest.TrainSettings)
     assert small_training.model() is not None
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Return the folder of the tiny model, and a text file."""
+    folder = tmp_path_factory.mktemp("saved")
+    small_training.model().save_pretrained(folder / "model")
+    small_tokenizer().save_pretrained(folder / "model")
+    lines = [json.dumps({"text": text}) for text in texts()]
+    (folder / "text.jsonl").write_text("\n".join(lines), "utf-8")
+    return folder / "model", folder / "text.jsonl"
+
+
+def command(saved, out, *more):
+    model, text = saved
+    args = ["train", "--model", str(model), "--text", str(text), "--out", str(out)]
+    small = ["--batch", "64", "--buffer", "512", "--context", "16", "--device", "cpu"]
+    return CliRunner().invoke(atlas_command(), [*args, *small, *more])
+
+
+def test_the_command_trains_and_ingests(saved, tmp_path):
+    options = [
+        "--site",
+        SITES[0],
+        "--width",
+        "32",
+        "--k",
+        "4",
+        "--steps",
+        "20",
+        "--baseline",
+        "untrained",
+    ]
+    atlas = tmp_path / "small.atlas"
+    done = command(saved, tmp_path / "saes", *options, "--ingest", str(atlas), "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["result"]
+    assert [row["role"] for row in rows] == ["trained", "untrained"]
+    assert rows[1]["floor_of"] == rows[0]["sae"]
+    assert all(row["ce_error_term"] == pytest.approx(row["ce_model"], abs=1e-6) for row in rows)
+    with Atlas.open(atlas) as opened:
+        assert opened.saes == [row["sae"] for row in rows]
+        found = {row["name"]: row for row in opened.table("SAE").to_pylist()}
+    # The corpus is the held-out text, so the numbers are those of the table.
+    for row in rows:
+        assert found[row["sae"]]["l0"] == row["l0"] == 4
+        assert found[row["sae"]]["fvu"] == pytest.approx(row["fvu"], rel=1e-6)
+    again = command(saved, tmp_path / "saes", *options, "--ingest", str(atlas))
+    assert again.exit_code == 0, again.output
+    assert rows[0]["sae"] in again.stdout
+
+
+def test_the_command_reports_what_is_missing(saved, tmp_path):
+    done = command(saved, tmp_path / "saes", "--width", "32")
+    assert done.exit_code == 1
+    assert "No site is named" in str(done.exception)
+    done = command(saved, tmp_path / "saes", "--site", SITES[0], "--width", "none")
+    assert done.exit_code == 2
+
+
+def test_the_forecast_comes_before_the_training(saved, tmp_path):
+    model, text = saved
+    progress = StopAt(0)
+    with pytest.raises(Stop):
+        run.train_saes(
+            tmp_path,
+            model=str(model),
+            text=str(text),
+            settings=settings(baselines=("untrained",)),
+            progress=progress,
+        )
+    (forecast,) = [s for s in progress.reports if s.startswith("Forecast for 4 SAE(s) of 40 steps")]
+    assert "MiB of disk during the training" in forecast
+
+
+def test_a_disk_that_is_too_small_is_reported_before_the_training(tmp_path, monkeypatch):
+    import atlas.temp_storage
+
+    monkeypatch.setattr(
+        atlas.temp_storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)
+    )
+    with pytest.raises(OutOfSpace, match=r"4 SAE\(s\) and their checkpoints need .* --out"):
+        trained(tmp_path, seeds=(0, 1))
