@@ -48,6 +48,8 @@ def test_partners_equal_the_dense_assignment(true, learned):
     found = partners.partner >= 0
     np.testing.assert_allclose(partners.cosine[found], (a @ b.T)[found, partners.partner[found]])
     np.testing.assert_allclose(partners.best, (a @ b.T).max(axis=1))
+    np.testing.assert_array_equal(partners.nearest, (a @ b.T).argmax(axis=0))
+    np.testing.assert_allclose(partners.nearest_cosine, (a @ b.T).max(axis=0))
 
 
 def test_mean_cosine_equals_sae_lens_where_all_are_candidates():

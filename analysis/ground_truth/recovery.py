@@ -47,11 +47,18 @@ class Partners:
     best
         float64, (true features,). Highest cosine with any feature of the SAE, which other true
         features may share; 0 if the SAE has no live feature.
+    nearest
+        int64, (live features,). The true feature nearest to each live feature of the SAE; several
+        may have the same one.
+    nearest_cosine
+        float64, (live features,). Its cosine.
     """
 
     partner: Ints
     cosine: Floats
     best: Floats
+    nearest: Ints
+    nearest_cosine: Floats
 
 
 def candidates(true: Floats, learned: Floats, n: int) -> tuple[Ints, Ints, Floats]:
@@ -93,17 +100,14 @@ def find_partners(true: Floats, learned: Floats, live: Ints, *, n: int) -> Partn
     n
         Number of nearest directions that are candidates; see ``candidates``.
     """
-    none = np.full(len(true), -1)
-    cosine, best = np.zeros(len(true)), np.zeros(len(true))
-    if not len(live):
-        return Partners(none, cosine, best)
+    partner, cosine = np.full(len(true), -1), np.zeros(len(true))
     row, column, value = candidates(true, learned[live], n)
-    best[:] = -1
-    np.maximum.at(best, row, value)
     chosen = assign(row, column, value, threshold=0.0)
-    none[row[chosen]] = live[column[chosen]]
+    partner[row[chosen]] = live[column[chosen]]
     cosine[row[chosen]] = value[chosen]
-    return Partners(none, cosine, best)
+    _, best = _highest(row, column, value, len(true))
+    nearest, nearest_cosine = _highest(column, row, value, len(live))
+    return Partners(partner, cosine, best, nearest, nearest_cosine)
 
 
 def recovery_scores(partners: Partners, *, live: int, threshold: float) -> dict[str, Any]:
@@ -300,6 +304,15 @@ def _keys(pairs: Ints, size: int, *, directed: bool) -> Ints:
     return keys
 
 
+def _highest(of: Ints, other: Ints, value: Floats, size: int) -> tuple[Ints, Floats]:
+    """Return, for each feature, the other feature of its highest value, and that value."""
+    at = np.lexsort((other, -value, of))
+    first = at[np.diff(of[at], prepend=-1) > 0]
+    found, highest = np.full(size, -1), np.zeros(size)
+    found[of[first]], highest[of[first]] = other[first], value[first]
+    return found, highest
+
+
 def _unit(rows: Floats) -> Floats:
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: Floats = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
@@ -309,6 +322,8 @@ def _unit(rows: Floats) -> Floats:
 def _nearest(rows: Floats, others: Floats, n: int) -> tuple[Ints, Ints]:
     """Return each row with its ``n`` nearest rows of ``others``."""
     n = min(n, len(others))
+    if not n:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     step = max(1, _CHUNK // max(len(others), 1))
     found = [
         np.argpartition(-(rows[i : i + step] @ others.T), n - 1, axis=1)[:, :n]

@@ -119,6 +119,7 @@ class GroundTruthStudy(Study):
             ("scores", pa.Table.from_pylist([scores], schema=_SCORES)),
             ("rates", pa.Table.from_pylist(rates)),
             ("true_features", found.table()),
+            ("features", found.live_table()),
         ])  # fmt: skip
 
     def result(self, part: Part) -> Result:
@@ -172,7 +173,8 @@ def compare_with_truth(
 
     Returns
     -------
-    A result for each SAE. Its table ``true_features`` has a row for each true feature, and
+    A result for each SAE. Its table ``true_features`` has a row for each true feature,
+    ``features`` one for each live feature of the SAE with its nearest true feature, and
     ``rates`` the recall by octave of the rate.
 
     Examples
@@ -256,6 +258,16 @@ class _Compared:
                 "best_cosine": self.partners.best,
                 "recovered": self.partners.cosine > self.settings.cosine,
                 **{f"activity_{name}": values for name, values in self._activity().items()},
+            }
+        )
+
+    def live_table(self) -> pa.Table:
+        """Return a row for each live feature of the SAE: its nearest true feature."""
+        return pa.table(
+            {
+                "idx": self.live,
+                "nearest": self.partners.nearest,
+                "cosine": self.partners.nearest_cosine,
             }
         )
 
