@@ -62,7 +62,7 @@ def probes(
     """Report how well linear probes predict feature activity, with ceilings and controls.
 
     Scores are on validation tokens. Accuracy at natural prevalence is high for any rare
-    feature; chance level of balanced accuracy is 0.5. Without --by, up to three groups (an
+    feature; chance level of balanced accuracy is 0.5. Floors of the named SAEs are included. Without --by, up to three groups (an
     SAE, a site and a run) are also printed in detail, with counts of features by accuracy.
 
     \b
@@ -174,9 +174,12 @@ def _loaded(
     from analysis.probe.tables import load
     from atlas.api import Atlas
     from atlas.errors import BadInput
+    from atlas.floors import floors_of
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
-        table = load(atlas, saes=saes, sites=sites, run=run)
+        rows = atlas.table("SAE").to_pylist()
+        floors = [floor for sae in saes for floor in floors_of(rows, sae)]
+        table = load(atlas, saes=tuple(dict.fromkeys((*saes, *floors))), sites=sites, run=run)
         if not len(table):
             name = saes[0] if len(saes) == 1 else "SAE"
             owner = f" of {', '.join(saes)}" if saes else ""

@@ -5,10 +5,14 @@ weights. Its value of a statistic shows which part of the value of a trained SAE
 training.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any, Literal, TypeAlias, get_args
 
-__all__ = ["ROLES", "Role", "floors_of", "is_floor", "role_shown"]
+from atlas.folder import Sound
+from atlas.parts import Part
+
+__all__ = ["ROLES", "Role", "floor_parts", "floors_of", "is_floor", "role_shown", "stored_floors"]
 
 Role: TypeAlias = Literal["trained", "frozen-decoder", "frozen-encoder", "untrained"]
 
@@ -73,3 +77,66 @@ def floors_of(rows: Iterable[Mapping[str, Any]], sae: str) -> list[str]:
         and all(row.get(key) == by_name[sae].get(key) for key in ("model", "hook", "d_sae"))
     ]
     return sorted(own or similar)
+
+
+def stored_floors(sound: Sound) -> list[dict[str, Any]]:
+    """Return the rows of the table SAE of an atlas that has floors; none if it has no floor.
+
+    Only the manifests are read if no SAE is a floor.
+    """
+    if not any(_marked(part) for part in sound.of("sae")):
+        return []
+    return [row for part in sound.of("sae") for row in part.table("SAE").to_pylist()]
+
+
+def floor_parts(
+    sound: Sound, parts: Sequence[Part], rows: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Part], list[str]]:
+    """Find the parts that are the same results for the floors of their SAEs.
+
+    Parameters
+    ----------
+    sound
+        The sound parts of the atlas.
+    parts
+        Parts of one kind, each about one SAE or more.
+    rows
+        Rows of the table SAE.
+
+    Returns
+    -------
+    parts
+        By name, the stored parts of this kind of which at least one SAE is replaced by a floor
+        of it, without those in ``parts``.
+    missing
+        Names of floors of which no such part is stored, sorted.
+    """
+    own = {part.manifest.name for part in parts}
+    found: dict[str, Part] = {}
+    floors: set[str] = set()
+    for part in parts:
+        saes = part.manifest.saes
+        choices = [(sae, *floors_of(rows, sae)) for sae in saes]
+        floors |= {name for choice in choices for name in choice[1:]}
+        wanted = {frozenset(names) for names in product(*choices)} - {frozenset(saes)}
+        for other in sound.of(part.manifest.kind) if wanted else ():
+            manifest = other.manifest
+            if frozenset(manifest.saes) in wanted and _rest(other) == _rest(part):
+                found[manifest.name] = other
+    seen = {sae for part in (*parts, *found.values()) for sae in part.manifest.saes}
+    return {n: p for n, p in found.items() if n not in own}, sorted(floors - seen)
+
+
+def _marked(part: Part) -> bool:
+    """Return whether the manifest of an SAE marks it as a floor."""
+    sources = part.manifest.sources
+    sae, model = sources.get("sae", {}), sources.get("model", {})
+    return is_floor({"role": sae.get("role"), "random_model": model.get("random")})
+
+
+def _rest(part: Part) -> str:
+    """Return the name of a part without the names of its SAEs, such as the site of a probe."""
+    rest = part.manifest.name
+    for sae in sorted(part.manifest.saes, key=len, reverse=True):
+        rest = rest.replace(sae, "", 1)
+    return rest

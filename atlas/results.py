@@ -53,6 +53,8 @@ class Result(Mapping[str, Any]):
         self.tables = tuple(tables[0]) if tables is not None else ()
         self._read = tables[1] if tables is not None else None
         self.atlas: str | None = None
+        self.floor = False
+        """Whether it was added because it is about a floor of a selected SAE."""
 
     def __getitem__(self, key: str) -> Any:
         return self.summary[key]
@@ -103,7 +105,8 @@ class Result(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         first = f": {self.verdict[0]}" if self.verdict else ""
-        return f"<{self.kind} {self.name}{first}>"
+        floor = " (floor)" if self.floor else ""
+        return f"<{self.kind} {self.name}{floor}{first}>"
 
     def _repr_html_(self) -> str:
         rows = [(key, _short(value)) for key, value in self.summary.items()]
@@ -111,7 +114,7 @@ class Result(Mapping[str, Any]):
 
 
 class Results(list[Result]):
-    """The results of a study, one for each SAE, pair or site."""
+    """The results of a study, one for each SAE, pair or site; those of floors are last."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:

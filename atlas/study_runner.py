@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import Locked, RequestError
+from atlas.floors import floor_parts, is_floor, role_shown, stored_floors
 from atlas.folder import Folder, Sound
 from atlas.forecast import Forecast
 from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected
-from atlas.results import Results
+from atlas.results import Result, Results
 from atlas.study import Found, Study, Task, TaskContext, check_inputs
 from atlas.temp_storage import scratch
 
@@ -60,7 +61,8 @@ def run_study(
 
     Returns
     -------
-    A result for each task.
+    A result for each task, then the stored results of this study for the floors of its SAEs; these
+    have ``floor`` true, the keys ``role`` and ``floor_of`` in their summary, and a sentence more.
 
     Raises
     ------
@@ -72,7 +74,10 @@ def run_study(
         If another process writes into the folder, unless the part is optional.
     """
     with _workplace(study, atlas, progress) as at:
-        return _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
+        parts = _run(study, at, saes, replace=replace, reuse=reuse, workers=workers, ray=ray)
+        found = _results(study, parts, at)
+        found.extend(_floors(study, parts, at))
+        return found
 
 
 def run_locked(
@@ -100,7 +105,7 @@ def run_locked(
     """
     with scratch(folder, _scratch_name(study)) as room:
         at = TaskContext(folder, folder.sound(), room, progress)
-        return _run(study, at, saes, replace=replace)
+        return _results(study, _run(study, at, saes, replace=replace), at)
 
 
 def _run(
@@ -112,7 +117,8 @@ def _run(
     reuse: bool = False,
     workers: int = 0,
     ray: str | None = None,
-) -> Results:
+) -> list[Part]:
+    """Run the tasks that are not stored, and return the parts of all."""
     tasks = _tasks(study, at, saes)
     parts = {t.name: _stored(study, t, at, replace=replace, reuse=reuse) for t in tasks}
     missing = [task for task in tasks if parts[task.name] is None]
@@ -123,7 +129,11 @@ def _run(
     forecast = _forecast(study, todo, at, processes=workers if ray is None else 1)
     for task, found in computed(study, todo, at, workers=workers, ray=ray, forecast=forecast):
         parts[task.name] = _part(study, task, found, at)
-    results = Results([study.result(part) for part in parts.values() if part is not None])
+    return [part for part in parts.values() if part is not None]
+
+
+def _results(study: Study, parts: Sequence[Part], at: TaskContext) -> Results:
+    results = Results([study.result(part) for part in parts])
     for result in results:
         result.atlas = at.url
     return results
@@ -285,6 +295,26 @@ def _stored(
     replaced = "" if reuse or at.obstacle else "; it is replaced"
     at.progress.report(f"{stored} other settings{replaced}.")
     return part if reuse else None
+
+
+def _floors(study: Study, parts: Sequence[Part], at: TaskContext) -> Iterator[Result]:
+    """Yield the stored results for the floors of the SAEs; report floors that have none."""
+    rows = stored_floors(at.sound) if parts else []
+    by_name = {row["name"]: row for row in rows}
+    found, missing = floor_parts(at.sound, parts, rows) if rows else ({}, [])
+    if missing:
+        at.progress.report(
+            f"The atlas has floors without this result: {', '.join(missing)}. Run the same command on them "
+            "to compare."
+        )
+    for _, part in sorted(found.items()):
+        (result,) = _results(study, [part], at)
+        floors = [by_name[sae] for sae in part.manifest.saes if is_floor(by_name[sae])]
+        sentences = [f"{row['name']} is a floor ({role_shown(row)})." for row in floors]
+        result.floor, result.verdict = True, (*sentences, *result.verdict)
+        result.summary["role"] = "; ".join(str(role_shown(row)) for row in floors)
+        result.summary["floor_of"] = "; ".join(row["floor_of"] or "" for row in floors)
+        yield result
 
 
 def _part(study: Study, task: Task, found: Found, at: TaskContext) -> Part:

@@ -78,4 +78,8 @@ def _imported(path: str) -> Callable[..., Any]:
 
 
 def _plain_columns(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return [k for k, v in rows[0].items() if not isinstance(v, list | dict)] if rows else []
+    if not rows:
+        return []
+    columns = [k for k, v in rows[0].items() if not isinstance(v, list | dict)]
+    # The last rows are those of floors, if any.
+    return [*columns, *(n for n in ("role", "floor_of") if n in rows[-1] and n not in columns)]

@@ -69,6 +69,7 @@ class PartWriter:
                     "weights": model.weights,
                     "parameters": list(model.parameters(info.hooks)),
                     "tokenizer": model.tokenizer_key,
+                    **({"random": True} if model.random else {}),
                 },
                 "corpus": {"id": self.corpus.id, "source": self.corpus.source},
             },

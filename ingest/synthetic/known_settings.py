@@ -33,11 +33,11 @@ class SyntheticSettings:
     )  # fmt: skip
     factors: int = setting(8, "Number of common factors of the correlation.", least=1)
     trees: int = setting(
-        32, "Number of trees of features: a child is active only where its parent is. 0 for none.",
+        16, "Number of trees of features: a child is active only where its parent is. 0 for none.",
         least=0,
     )  # fmt: skip
     children: int = setting(3, "Children of each parent.", least=2)
-    depth: int = setting(2, "Generations below the root of a tree.", least=1, most=8)
+    depth: int = setting(1, "Generations below the root of a tree.", least=1, most=8)
     exclusive: float = setting(
         0.5, "Share of parents of whose children at most one is active.", least=0, most=1
     )

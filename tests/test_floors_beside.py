@@ -1,0 +1,105 @@
+"""Studies show the stored results of floors beside those of the selected SAEs."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from recording_progress import RecordingProgress
+from small_ingest import model, texts, topk
+
+from analysis import (
+    ComparisonSettings,
+    GraphStatisticsSettings,
+    PositionSettings,
+    activation_by_position,
+    compare_graphs,
+    graph_features,
+    graph_statistics,
+)
+from atlas.cli.main import command
+from atlas.floors import floor_parts
+from atlas.folder import Folder
+from ingest import MatchSettings, Settings, ingest, match_saes
+from ingest.sae.autoencoder import open_sae
+
+MATCH = MatchSettings(draws=3, min_joint=2)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """An atlas of two SAEs and an untrained floor of the first."""
+    path, lm = tmp_path_factory.mktemp("floors") / "a.atlas", model()
+    saes = [open_sae(topk(seed=s), name=n) for s, n in enumerate(["one", "two"])]
+    ingest(path, saes=saes, text=texts(30), model=lm, match=None).close()
+    floor = open_sae(topk(seed=9), name="floor")
+    ingest(path, saes=[floor], model=lm, settings=Settings(role="untrained", floor_of="one"),
+           match=None).close()  # fmt: skip
+    return path
+
+
+def names(results):
+    return [(result.name, result.floor) for result in results]
+
+
+def test_a_study_of_one_sae(path):
+    recorded = RecordingProgress()
+    settings = PositionSettings(draws=3)
+    alone = activation_by_position(path, ["one"], settings=settings, progress=recorded)
+    assert names(alone) == [("one", False)]
+    assert any("floors without this result: floor." in m for m in recorded.messages)
+    activation_by_position(path, ["floor"], settings=settings)
+    both = activation_by_position(path, ["one"], settings=settings)
+    assert names(both) == [("one", False), ("floor", True)]
+    assert (both[1]["role"], both[1]["floor_of"]) == ("untrained", "one")
+    assert both[1].verdict[0] == "floor is a floor (untrained)."
+    assert "role" not in both[0]
+    # The floor is not repeated if it is selected, and has no floors of its own.
+    assert names(activation_by_position(path, ["one", "floor"], settings=settings)) == [
+        ("one", False), ("floor", False),
+    ]  # fmt: skip
+    assert names(activation_by_position(path, ["floor"], settings=settings)) == [("floor", False)]
+    assert names(activation_by_position(path, ["two"], settings=settings)) == [("two", False)]
+    done = CliRunner().invoke(
+        command(), ["positions", "one", "--draws", "3", "-a", str(path), "--json"]
+    )
+    assert [row.get("floor_of") for row in json.loads(done.stdout)["result"]] == [None, "one"]
+    shown = (
+        CliRunner().invoke(command(), ["positions", "one", "--draws", "3", "-a", str(path)]).stdout
+    )
+    assert "floor_of" in shown
+    assert "untrained" in shown
+
+
+def test_studies_of_pairs_and_graphs(path):
+    match_saes(path, ["one", "two"], settings=MATCH)
+    match_saes(path, ["floor", "two"], settings=MATCH)
+    assert names(match_saes(path, ["one", "two"], settings=MATCH)) == [
+        ("one+two", False), ("floor+two", True),
+    ]  # fmt: skip
+    for study, settings in [
+        (graph_statistics, GraphStatisticsSettings(draws=2)),
+        (graph_features, None),
+    ]:
+        chosen = {} if settings is None else {"settings": settings}
+        study(path, ["floor"], **chosen)
+        assert names(study(path, ["one"], **chosen)) == [("one", False), ("floor", True)]
+
+
+@pytest.mark.slow
+def test_comparisons(path):
+    settings = ComparisonSettings(draws=2)
+    for pair in (["one", "two"], ["floor", "two"]):
+        match_saes(path, pair, settings=MATCH)
+    compare_graphs(path, ["floor", "two"], settings=settings)
+    found = compare_graphs(path, ["one", "two"], settings=settings)
+    assert [result.floor for result in found] == [False, True]
+
+
+def test_parts_are_compared_only_with_the_same_result(path):
+    sound = Folder.open(path).sound()
+    rows = [{"name": "one"}, {"name": "floor", "role": "untrained", "floor_of": "one"}]
+    parts = [sound.parts["statistics/one"]]
+    found, missing = floor_parts(sound, parts, rows)
+    assert (list(found), missing) == (["floor"], [])
+    assert floor_parts(sound, [], rows) == ({}, [])
+    assert floor_parts(sound, parts, [{"name": "one"}]) == ({}, [])
