@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.coactivation import Shape, block, in_subprocess, peak_gib, table
 from ingest.match.aligned_codes import CodeRows
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 
 COLUMNS = 100  # of B, a block, in the source
 CHUNK = 10_000  # rows that the source multiplies at a time
@@ -85,7 +85,7 @@ def correlate(shape: Shape, *, memory: int) -> tuple[dict[str, float], Floats]:
     compile_loops()
     a, b = codes(shape, 1), codes(shape, 2)
     began, cpu = time.perf_counter(), time.process_time()
-    work = Correlation(a, b, best=3, min_joint=1, memory=memory)
+    work = Correlator(a, b, best=3, min_joint=1, memory=memory)
     pairs = work.pairs()
     found = {
         "seconds": time.perf_counter() - began,
@@ -155,7 +155,7 @@ def codes(shape: Shape, seed: int) -> CodeRows:
 def compile_loops() -> None:
     """Run once on a few tokens, so that compiling is not timed."""
     a = codes(Shape(100, 50, 5), 0)
-    Correlation(a, a, best=3, min_joint=1, memory=2**30).pairs()
+    Correlator(a, a, best=3, min_joint=1, memory=2**30).pairs()
 
 
 # ---------------------------------------------------------------- growth

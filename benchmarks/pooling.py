@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.errors import BadInput
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.nulls import (
     Null,
     shifted_documents,
@@ -62,7 +62,7 @@ POWER_SETS = {10: 8, 60: 6}
 Shares = NDArray[np.float64]
 
 
-class Remembering(Correlation):
+class Remembering(Correlator):
     """A correlation that computes each draw once."""
 
     @cached_property

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.transcoder.accumulate import Measured, measure
-from analysis.transcoder.activation_stream import Text
+from analysis.transcoder.accumulate import MapMoments, measure
+from analysis.transcoder.activation_stream import TextStream
 from analysis.transcoder.affine import closed_form
 from analysis.transcoder.moments import Stream
 from analysis.transcoder.settings import TranscoderSettings
@@ -47,10 +47,10 @@ from ingest.text.tokenization import ContextSettings
 FOLDS = 5
 
 
-def layout(model: LanguageModel, shape: Shape, folder: Path) -> Text:
+def layout(model: LanguageModel, shape: Shape, folder: Path) -> TextStream:
     """Return random text, laid out for the model."""
     corpus = Corpus.gather(random_text(shape), folder / "corpus.parquet")
-    return Text(
+    return TextStream(
         corpus, model, contexts=ContextSettings(context_size=shape.context, prepend_bos=True),
         batch_tokens=4096, documents=None, folds=FOLDS, seed=0,
     )  # fmt: skip
@@ -87,7 +87,7 @@ def moments(shape: Shape, *, repeats: int) -> dict[str, object]:
 def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dict[str, object]:
     """Compare the closed form with Adam, from the same activations in memory."""
     with tempfile.TemporaryDirectory() as folder:
-        text = Text(
+        text = TextStream(
             corpus, model, contexts=ContextSettings(context_size=256, prepend_bos=True),
             batch_tokens=4096, documents=None, folds=FOLDS, seed=0,
         )  # fmt: skip
@@ -101,7 +101,7 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
             rows = begin + np.flatnonzero(slots == slot)
             streams[slot].add(torch.from_numpy(x[rows]), {"y": torch.from_numpy(y[rows])})
     none = TokenSums(counts.keys, counts.count, slots=counts.slots, widths={})
-    measured = Measured("x", counts=counts, tokens=none, streams=streams, vectors=None)
+    measured = MapMoments("x", counts=counts, tokens=none, streams=streams, vectors=None)
     maps = closed_form(
         measured, "y", penalties=TranscoderSettings().penalties,
         text=Spectra(lambda f: measured.text("y", f)),

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from ingest.match.aligned_codes import CodeRows
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.pairs import Pairs
 
 
@@ -26,10 +26,10 @@ def random_dense(
     return (active * np.exp(rng.standard_normal((units, d_sae)))).astype(np.float32)
 
 
-def correlated(a: NDArray[np.floating], b: NDArray[np.floating], **settings: object) -> Correlation:
+def correlated(a: NDArray[np.floating], b: NDArray[np.floating], **settings: object) -> Correlator:
     """Two dense arrays, ready to be correlated."""
     asked = {"best": 3, "min_joint": 1, "memory": 1 << 28, **settings}
-    return Correlation(rows_of(a), rows_of(b), **asked)  # type: ignore[arg-type]
+    return Correlator(rows_of(a), rows_of(b), **asked)  # type: ignore[arg-type]
 
 
 def pairs_with(a: NDArray[np.int64], b: NDArray[np.int64], pearson: NDArray[np.float64]) -> Pairs:

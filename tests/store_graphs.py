@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from atlas import schema
 from atlas.progress import SILENT
-from atlas.stores import Graph, Loaded, Store
+from atlas.stores import Graph, Store, StoredSae
 
 ATLAS = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
@@ -190,4 +190,4 @@ def assert_shows(store: Store, graph: Graph) -> None:
         found = store.table(name)
         assert found.schema.equals(schema.arrow_schema(name)), name
         assert found.to_pylist() == rows_of(graph, name), name
-    assert store.contents() == {s: Loaded(graph.atlas, f) for s, f in graph.fingerprints.items()}
+    assert store.contents() == {s: StoredSae(graph.atlas, f) for s, f in graph.fingerprints.items()}

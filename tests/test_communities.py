@@ -23,7 +23,7 @@ from analysis.communities.commands import communities as command
 from analysis.communities.commands import plot_communities
 from analysis.communities.leiden import partition
 from analysis.communities.partner_diversity import (
-    Partners,
+    PartnerCounts,
     _conclusion,
     diversity_test,
     null_diversity,
@@ -384,7 +384,7 @@ def test_conclusion_reports_an_interval_below_the_null():
 
 
 def test_partners_of_few_features_or_none():
-    null = Partners(np.zeros((2, 3), np.int64), np.full((2, 3), np.nan))
+    null = PartnerCounts(np.zeros((2, 3), np.int64), np.full((2, 3), np.nan))
     found = diversity_test(
         np.array([4, 0, 1]), np.zeros(3, np.int64), np.full(3, np.nan), null=null, within=null
     )

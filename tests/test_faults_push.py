@@ -15,7 +15,7 @@ from test_neo4j_store import leftovers
 
 from atlas.cli.main import main
 from atlas.progress import Silent
-from atlas.stores import Loaded
+from atlas.stores import StoredSae
 from atlas.stores.opening import open_server
 
 pytestmark = [pytest.mark.neo4j, pytest.mark.slow]
@@ -96,7 +96,7 @@ def test_a_lost_connection(empty_neo4j, push):
 
 
 def shown(graph):
-    return {s: Loaded(graph.atlas, f) for s, f in graph.fingerprints.items()}
+    return {s: StoredSae(graph.atlas, f) for s, f in graph.fingerprints.items()}
 
 
 class Deadly(Silent):

@@ -35,7 +35,7 @@ from analysis.residual.report.arm_difference import (
     sign_flip,
 )
 from analysis.residual.report.commands import report
-from analysis.residual.report.findings import Mapped, SaeRecord, assign_floors, find, verdicts_of
+from analysis.residual.report.findings import IngestedSae, Mapped, assign_floors, find, verdicts_of
 from analysis.residual.report.interpretability_metrics import (
     least_entropy,
     match_rows,
@@ -51,7 +51,7 @@ from analysis.residual.report.verdict import detectable_size, headline, judge
 from analysis.residual.settings import DEMO_TEXT, PROBE, ResidualSettings
 from analysis.residual.study import residual_study
 from analysis.transcoder.moments import Moments
-from analysis.transcoder.scores import Scored
+from analysis.transcoder.scores import MapScores
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import fit, spectrum, squared_error
 from atlas.api import Atlas
@@ -1374,17 +1374,17 @@ def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folde
 @pytest.mark.parametrize(
     ("corpus", "ingested", "said"),
     [
-        ({"source": "/x/ingest/demo/text.jsonl"}, {n: SaeRecord(n, n[:6]) for n in DEMO_SAES},
+        ({"source": "/x/ingest/demo/text.jsonl"}, {n: IngestedSae(n, n[:6]) for n in DEMO_SAES},
          "created by `atlas demo --atlas a`"),
         ({"source": "t.txt", "tokens_asked": 9, "field": "text", "split_on": "line"},
-         {"n": SaeRecord("./s"), "k": SaeRecord("memory")},
+         {"n": IngestedSae("./s"), "k": IngestedSae("memory")},
          "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`"),
         # A command for each model; the first of them brings the text.
         ({"source": "t.jsonl", "field": "story", "split": "train", "split_on": "paragraph"},
-         {"n": SaeRecord("r:n", "m"), "k": SaeRecord("./k", "memory"), "o": SaeRecord("r:o", "m")},
+         {"n": IngestedSae("r:n", "m"), "k": IngestedSae("./k", "memory"), "o": IngestedSae("r:o", "m")},
          "`atlas ingest --atlas a --sae n=r:n --sae o=r:o --model m --text t.jsonl --field story`, "
          "then `atlas ingest --atlas a --sae ./k --model MODEL`"),
-        ({"study": "study"}, {"n": SaeRecord("n", "m")},
+        ({"study": "study"}, {"n": IngestedSae("n", "m")},
          "Other SAEs were ingested too: `atlas ingest --atlas a --sae n --model m`"),
         ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
     ],
@@ -1517,7 +1517,7 @@ def scored(x, y, *, line=None):
     """Score an affine map on rows with the functions of the transcoder."""
     moments = Moments.of(torch.tensor(x), torch.tensor(y))
     line = line or fit(moments, spectrum(moments.xx), 0.0)
-    return Scored(moments.n, squared_error(line, moments), moments.yy, moments.y), line
+    return MapScores(moments.n, squared_error(line, moments), moments.yy, moments.y), line
 
 
 def test_fault_bos_in_the_mean():

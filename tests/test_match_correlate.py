@@ -15,7 +15,7 @@ from atlas.errors import Mismatch, OutOfSpace
 from ingest.codes.store import Block
 from ingest.match import kernels
 from ingest.match.assign import one_to_one
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.pairs import Pairs
 
 Dense = NDArray[np.float64]
@@ -58,13 +58,13 @@ def check(found: Pairs, r: Dense, joint: NDArray[np.int64], best: int, tol: floa
     assert found.claims_on_a.tolist() == [firsts_a.count(i) for i, _ in pairs]
 
 
-def least_memory(c: Correlation) -> int:
+def least_memory(c: Correlator) -> int:
     """The least memory in which these can be correlated, by bisection."""
     low, high = 0, 1 << 30
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            assert Correlation(c.a, c.b, best=c.best, min_joint=1, memory=middle).passes
+            assert Correlator(c.a, c.b, best=c.best, min_joint=1, memory=middle).passes
             high = middle
         except OutOfSpace:
             low = middle
@@ -90,7 +90,7 @@ def test_equals_numpy_at_every_memory(d_a: int, d_b: int, best: int, min_joint: 
     least = least_memory(whole)
     passes = set()
     for memory in (least, least + 200, least + 1000):
-        pieces = Correlation(whole.a, whole.b, best=best, min_joint=min_joint, memory=memory)
+        pieces = Correlator(whole.a, whole.b, best=best, min_joint=min_joint, memory=memory)
         passes.add(pieces.passes)
         again = pieces.pairs()
         for name in Pairs.__dataclass_fields__:  # bit for bit
@@ -227,8 +227,8 @@ def test_codes_in_a_memory_map(tmp_path: object) -> None:
     for path, array in zip(paths, (a.indptr, a.indices, a.values), strict=True):
         np.save(path, array)
     mapped = type(a)(*(np.load(path, mmap_mode="r") for path in paths), d_sae=10)
-    mine = Correlation(mapped, mapped, best=1, min_joint=1, memory=1 << 28).pairs()
-    theirs = Correlation(a, a, best=1, min_joint=1, memory=1 << 28).pairs()
+    mine = Correlator(mapped, mapped, best=1, min_joint=1, memory=1 << 28).pairs()
+    theirs = Correlator(a, a, best=1, min_joint=1, memory=1 << 28).pairs()
     np.testing.assert_array_equal(mine.pearson, theirs.pearson)
 
 
@@ -238,9 +238,9 @@ def test_errors_report_what_to_do() -> None:
         OutOfSpace,
         match=r"needs at least .* MiB in addition to the codes.* Allow more with --memory",
     ):
-        Correlation(a, a, best=1, min_joint=1, memory=100).pairs()
+        Correlator(a, a, best=1, min_joint=1, memory=100).pairs()
     with pytest.raises(Mismatch, match="10 and 9 rows"):
-        Correlation(a, rows_of(np.ones((9, 2))), best=1, min_joint=1, memory=1 << 28)
+        Correlator(a, rows_of(np.ones((9, 2))), best=1, min_joint=1, memory=1 << 28)
 
 
 def test_lists_do_not_depend_on_the_order_in_which_pairs_come() -> None:

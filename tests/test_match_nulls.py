@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 
 from atlas.errors import OutOfSpace
 from ingest.match.aligned_codes import Units
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.nulls import (
     Null,
     shifted,
@@ -420,7 +420,7 @@ def test_rare_shared_features_are_found_at_the_default_draws() -> None:
         bursty=0,
         rate=0.004,
     )
-    correlation = Correlation(
+    correlation = Correlator(
         planted.rows("a"), planted.rows("b"), best=3, min_joint=3, memory=1 << 30
     )
     pairs = correlation.pairs()
@@ -437,7 +437,7 @@ def test_few_shared_features_of_any_frequency_are_found_at_the_default_draws(nul
     text = {"documents": 250, "document_length": 120, "vocabulary": 2000}
     others = {"private": 50, "context": 0, "token": 0, "position": 0, "bursty": 0}
     planted = Planted.make(1, **text, shared=10, **others, spread=1.5, rate=0.0325)
-    correlation = Correlation(
+    correlation = Correlator(
         planted.rows("a"), planted.rows("b"), best=3, min_joint=3, memory=1 << 30
     )
     pairs = correlation.pairs()
@@ -459,8 +459,8 @@ def test_draws_stay_within_the_least_memory_that_matching_accepts(null) -> None:
     rows, rng = rows_of(active), np.random.default_rng(0)
     text = Units(np.arange(units) // 50, rng.integers(0, 300, units).astype(np.int32))
 
-    def work(memory: int) -> Correlation:
-        return Correlation(rows, rows, best=1, min_joint=1, memory=memory)
+    def work(memory: int) -> Correlator:
+        return Correlator(rows, rows, best=1, min_joint=1, memory=memory)
 
     def fits(memory: int) -> bool:
         try:

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 
 from ingest.probe.bootstrap import Intervals, clusters, limits
 from ingest.probe.control_task import control_positives, permuted, shuffled_positives
-from ingest.probe.regression import Sums, r2_ceiling, r2_table
+from ingest.probe.regression import ActivationSums, r2_ceiling, r2_table
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
 from ingest.probe.site_design import Counts
 from ingest.probe.token_baselines import best, confusion, seen_share, table
@@ -638,7 +638,7 @@ def random_tokens(rng, tokens=60, keys=10, features=6):
 
 def summed(key, values, keys=10):
     one_hot = np.eye(keys)[key]
-    return Sums(
+    return ActivationSums(
         np.bincount(key, minlength=keys),
         csc_array(one_hot.T @ (values > 0)),
         csc_array(one_hot.T @ values),

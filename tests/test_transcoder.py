@@ -13,9 +13,9 @@ from sklearn.metrics import r2_score
 from small_parts import filled
 
 from analysis.statistics.document_splits import document_groups
-from analysis.transcoder.accumulate import Measured
-from analysis.transcoder.activation_stream import Counts
-from analysis.transcoder.affine import Affine, Fitted, Maps, closed_form
+from analysis.transcoder.accumulate import MapMoments
+from analysis.transcoder.activation_stream import SlotCounts
+from analysis.transcoder.affine import Affine, FittedMap, Maps, closed_form
 from analysis.transcoder.moments import Moments, Stream, joined
 from analysis.transcoder.scores import (
     Groups,
@@ -234,8 +234,12 @@ class Made:
             x = self.x[rows][:, :0] if at_embedding else self.x[rows]
             streams[-1].add(tensor(x), {"t": tensor(self.y[rows])})
         vectors = (lambda ids: tensor(self.table[ids])) if at_embedding else None
-        self.measured = Measured(
-            "s", counts=Counts(slots, keys, count), tokens=sums, streams=streams, vectors=vectors
+        self.measured = MapMoments(
+            "s",
+            counts=SlotCounts(slots, keys, count),
+            tokens=sums,
+            streams=streams,
+            vectors=vectors,
         )
 
     def rows(self, *, folds=None, bos=False):
@@ -359,7 +363,7 @@ def test_noise_has_an_eta2_and_no_omega2():
         streams.append(Stream(0, {"t": 3}))
         rows = made.slot == slot
         streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
-    noise = Measured(
+    noise = MapMoments(
         "s", counts=made.measured.counts, tokens=sums, streams=streams,
         vectors=lambda ids: tensor(made.table[ids]),
     )  # fmt: skip
@@ -391,7 +395,7 @@ def test_dimensions_that_do_not_vary_are_in_no_mean():
         streams.append(Stream(0, {"t": 3}))
         rows = made.slot == slot
         streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
-    made.measured = Measured("s", counts=made.measured.counts, tokens=sums, streams=streams,
+    made.measured = MapMoments("s", counts=made.measured.counts, tokens=sums, streams=streams,
                              vectors=lambda ids: tensor(made.table[ids]))  # fmt: skip
     said, by_dimension = scores(made.measured, "t", made.closed_form())
     assert said["constant_dimensions"] == 1
@@ -417,7 +421,7 @@ def test_a_site_maps_to_itself_without_error():
         streams.append(Stream(3, {"t": 3}))
         streams[-1].add(x, {"t": x})
     sums = made.measured.tokens
-    same = Measured("t", counts=made.measured.counts, tokens=sums, streams=streams, vectors=None)
+    same = MapMoments("t", counts=made.measured.counts, tokens=sums, streams=streams, vectors=None)
     made.measured = same
     maps = made.closed_form((0.0, 1.0))
     assert torch.equal(maps.full.line.weight, torch.eye(3, dtype=torch.float64))
@@ -554,7 +558,7 @@ def test_the_float32_map_scores_as_the_fitted_map():
     )
     assert abs(kept) < 1e-8
     assert abs(lost) > 1e-7
-    errors = ScoringMap.of(Fitted(line, (0,), (1,))).errors(tensor(x), tensor(y))
+    errors = ScoringMap.of(FittedMap(line, (0,), (1,))).errors(tensor(x), tensor(y))
     assert float(1 - errors.sum() / moments.yy.sum()) == pytest.approx(float(scored), abs=1e-6)
 
 
@@ -620,7 +624,7 @@ def test_maps_of_adam_are_scored_on_their_own_fold():
     weight, bias = torch.randn(4, 3).double(), torch.randn(3).double()
     line = Line(weight, torch.zeros(4).double(), bias).about(torch.ones(4).double())
     torch.testing.assert_close(line.bias, bias)
-    maps = Maps((Fitted(line, (2,), (0,)),), Fitted(line, (2,), (2,)), (), None, None, 8, 4)
+    maps = Maps((FittedMap(line, (2,), (0,)),), FittedMap(line, (2,), (2,)), (), None, None, 8, 4)
     said, _ = scores(made.measured, "t", maps)
     rows, fitted = made.rows(folds=[0]), made.rows(folds=[2])
     told = made.x.astype(float) @ line.weight.numpy() + line.bias.numpy()

@@ -14,7 +14,7 @@ from atlas.api import Atlas
 from ingest.codes.store import Block, Tokens
 from ingest.match.aligned_codes import CodeRows
 from ingest.match.assign import one_to_one
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.nulls import (
     shifted_documents,
     shuffled_occurrences,
@@ -119,7 +119,7 @@ def test_contexts_are_as_long_as_the_metadata_says():
 
 
 def correlated(a, b, *, min_joint=5):
-    return Correlation(a, b, best=3, min_joint=min_joint, memory=1 << 30)
+    return Correlator(a, b, best=3, min_joint=min_joint, memory=1 << 30)
 
 
 def reordered(rows, order):

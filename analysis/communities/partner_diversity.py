@@ -16,7 +16,7 @@ from ingest.codes.topk_membership import Membership, edges
 __all__ = [
     "MEETINGS",
     "DiversityTest",
-    "Partners",
+    "PartnerCounts",
     "diversity_test",
     "null_diversity",
     "partner_diversity",
@@ -36,7 +36,7 @@ Interval: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Partners:
+class PartnerCounts:
     """Partners of each feature in null graphs.
 
     Parameters
@@ -188,8 +188,8 @@ def null_diversity(
     draws: int = 5,
     seed: int = 0,
     progress: Progress = SILENT,
-    title: str = "Partners in null graphs",
-) -> Partners:
+    title: str = "PartnerCounts in null graphs",
+) -> PartnerCounts:
     """Count the partners of each feature in graphs drawn from the bipartite null.
 
     Features are swapped between tokens, which preserves the number of features of each token
@@ -218,7 +218,7 @@ def null_diversity(
             degrees[i] = np.bincount(pairs[count >= min_count].ravel(), minlength=n)
             among[i] = partners_among(pairs, count, nodes=n)
             stage.advance()
-    return Partners(degrees, among)
+    return PartnerCounts(degrees, among)
 
 
 def diversity_test(
@@ -226,8 +226,8 @@ def diversity_test(
     degree: NDArray[np.int64],
     among: NDArray[np.float64],
     *,
-    null: Partners,
-    within: Partners,
+    null: PartnerCounts,
+    within: PartnerCounts,
     seed: int = 0,
 ) -> DiversityTest:
     """Test whether the number of different partners of a feature depends on its frequency.
@@ -355,8 +355,8 @@ def _row(
     degree: NDArray[np.int64],
     among: NDArray[np.float64],
     *,
-    null: Partners,
-    within: Partners,
+    null: PartnerCounts,
+    within: PartnerCounts,
     seed: int,
 ) -> dict[str, Any]:
     """Return the table row of a group of features."""

@@ -13,7 +13,7 @@ from analysis.communities.detection import distinguishing_tokens, inner_edges, s
 from analysis.communities.leiden import Partition, partition
 from analysis.communities.partner_diversity import (
     DiversityTest,
-    Partners,
+    PartnerCounts,
     diversity_test,
     null_diversity,
     partner_diversity,
@@ -105,7 +105,7 @@ class CommunityStudy(Study):
         return Cost(seconds + sample.reading, sample.bytes + of.pairs.nbytes)
 
     @staticmethod
-    def _partners(sample: TokenSample, *, within: bool) -> Partners:
+    def _partners(sample: TokenSample, *, within: bool) -> PartnerCounts:
         """Draw partners of features over the tokens of a sample."""
         return null_diversity(
             sample.sample,
@@ -222,7 +222,7 @@ class _Communities:
     weights: NDArray[np.float64]
     stability: Stability
     diversity: NDArray[np.float64]
-    null: Partners | None
+    null: PartnerCounts | None
     test: DiversityTest | None
     tokens: list[list[str]]
 

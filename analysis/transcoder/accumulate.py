@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.transcoder.activation_stream import Counts, Text
+from analysis.transcoder.activation_stream import SlotCounts, TextStream
 from analysis.transcoder.moments import Moments, Stream, joined
-from analysis.transcoder.token_means import BLOCK, Tokens, TokenSums
+from analysis.transcoder.token_means import BLOCK, TokenBlock, TokenSums
 from atlas.progress import Progress
 from ingest.forward.site_vectors import EMBEDDING, by_id
 
-__all__ = ["Measured", "bytes_needed", "measure", "wide_device"]
+__all__ = ["MapMoments", "bytes_needed", "measure", "wide_device"]
 
 
 def wide_device(device: torch.device) -> torch.device:
@@ -37,7 +37,7 @@ def bytes_needed(source: int, targets: Sequence[int], *, folds: int, at_embeddin
     return 2 * folds * Stream.bytes_needed(0, targets) + products + block
 
 
-class Measured:
+class MapMoments:
     """Moments and sums that maps between a source and its targets are fitted to and scored on.
 
     At the embedding, the source is a function of the token id, so its moments follow exactly
@@ -62,7 +62,7 @@ class Measured:
         self,
         source: str,
         *,
-        counts: Counts,
+        counts: SlotCounts,
         tokens: TokenSums,
         streams: Sequence[Stream],
         vectors: Callable[[NDArray[np.int64]], Tensor] | None,
@@ -98,7 +98,7 @@ class Measured:
         """Return the moments of a target alone over a fold without BOS."""
         return self._streams[2 * fold].target(target)
 
-    def sides(self, target: str, *folds: Sequence[int]) -> Iterator[tuple[Tokens, ...]]:
+    def sides(self, target: str, *folds: Sequence[int]) -> Iterator[tuple[TokenBlock, ...]]:
         """Yield the tokens of sets of folds by id without BOS, a block of ids at a time.
 
         Parameters
@@ -165,14 +165,14 @@ class Measured:
 
 
 def measure(
-    text: Text,
+    text: TextStream,
     source: str,
     targets: Sequence[str],
     *,
-    counts: Counts,
+    counts: SlotCounts,
     scratch: Path | None,
     progress: Progress,
-) -> Measured:
+) -> MapMoments:
     """Run the model over the text once, and accumulate moments and sums by token id.
 
     Parameters
@@ -206,7 +206,7 @@ def measure(
             ys = {hook: y[at].to(device) for hook, y in seen.items()}
             x = rows.read[source][at].to(device) if own else torch.zeros(len(at), 0, device=device)
             streams[slot].add(x, ys)
-    return Measured(
+    return MapMoments(
         source, counts=counts, tokens=tokens, streams=streams,
         vectors=(lambda ids: torch.from_numpy(by_id(model, ids))) if at_embedding else None,
     )  # fmt: skip

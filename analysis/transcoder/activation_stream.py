@@ -21,7 +21,7 @@ from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tok
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Counts", "StreamRows", "Text"]
+__all__ = ["SlotCounts", "StreamRows", "TextStream"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class StreamRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Counts:
+class SlotCounts:
     """Number of tokens by slot and id.
 
     Parameters
@@ -84,7 +84,7 @@ class Counts:
         return self.keys[own] // self.slots, self.count[own]
 
 
-class Text:
+class TextStream:
     """A corpus with its text layout for a model, and documents assigned to folds.
 
     Parameters
@@ -135,7 +135,7 @@ class Text:
             )
         self.fold = document_groups(self.documents, among=len(every), number=folds, seed=seed)
 
-    def count(self) -> Counts:
+    def count(self) -> SlotCounts:
         """Count the tokens of each slot and id; this does not run the model.
 
         Raises
@@ -155,7 +155,7 @@ class Text:
             keys, at = np.unique(np.concatenate(found), return_inverse=True)
             total = np.bincount(at, weights=np.concatenate(weights), minlength=len(keys))
             count = total.astype(np.int64)
-        counts = Counts(slots, keys, count)
+        counts = SlotCounts(slots, keys, count)
         if not counts.by_slot[::2].all():
             raise BadInput(
                 f"One of {self.folds} folds of documents has no token except BOS and padding. Pass fewer --folds."
@@ -191,7 +191,7 @@ class Text:
                         stage.advance(len(ids))
 
     def scratch(
-        self, hooks: Sequence[str], into: Path, *, counts: Counts, progress: Progress
+        self, hooks: Sequence[str], into: Path, *, counts: SlotCounts, progress: Progress
     ) -> "Scratch":
         """Run the model once, and store its activations in a file for each site.
 

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.transcoder.affine import Fitted, Maps
+from analysis.transcoder.affine import FittedMap, Maps
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line
 from atlas.atomic_files import atomic_file
 from atlas.errors import BadActivations, BrokenPart
 from atlas.progress import Progress, Stage
 
-__all__ = ["Data", "Trained", "adam", "train"]
+__all__ = ["Data", "TrainedLine", "adam", "train"]
 
 #: Rows in a block when all rows are read.
 CHUNK = 16_384
@@ -45,7 +45,7 @@ class Data:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
+class TrainedLine:
     """A trained map, its mean squared error on the stopping rows, its steps and learning rate.
 
     The map is that of the epoch with the smallest error on the stopping rows; steps are counted
@@ -68,7 +68,7 @@ def train(
     device: torch.device,
     checkpoint: Path,
     stage: Stage,
-) -> Trained:
+) -> TrainedLine:
     """Train a linear layer with Adam on the mean squared error.
 
     After each epoch the complete state is written to ``checkpoint``, so an interruption does
@@ -121,7 +121,7 @@ def train(
     stage.advance(settings.epochs - at.epoch)
     weight, bias = (value.cpu().double() for value in at.best)
     line = Line(weight.T, weight.new_zeros(weight.shape[1]), bias)
-    return Trained(line, at.error, at.best_steps, rate)
+    return TrainedLine(line, at.error, at.best_steps, rate)
 
 
 @dataclass(eq=False)
@@ -224,7 +224,7 @@ def adam(
     fold, bos = slot // 2, slot % 2 == 1
     on = tuple(range(2, settings.folds))
 
-    def best(among: NDArray[np.bool_], name: str) -> Trained:
+    def best(among: NDArray[np.bool_], name: str) -> TrainedLine:
         fit_rows, stop_rows = (np.flatnonzero(among & part) for part in (fold >= 2, fold == 1))
         trials = []
         for rate in settings.rates:
@@ -236,10 +236,10 @@ def adam(
                 ))  # fmt: skip
         return min(trials, key=lambda t: t.error)
 
-    def fitted(trained: Trained) -> tuple[Fitted, Fitted]:
+    def fitted(trained: TrainedLine) -> tuple[FittedMap, FittedMap]:
         weight, x, y = (t.to(wide) for t in (trained.line.weight, trained.line.x, trained.line.y))
         line = Line(weight, x, y).about(mean.to(wide))
-        return Fitted(line, on, (0,)), Fitted(line, on, on)
+        return FittedMap(line, on, (0,)), FittedMap(line, on, on)
 
     text = best(~bos, "without-bos")
     held, full = fitted(text)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from analysis.transcoder.accumulate import Measured
+from analysis.transcoder.accumulate import MapMoments
 from analysis.transcoder.moments import joined
 from analysis.transcoder.solve import Line, Spectra, choose, fit
 from atlas.errors import BadInput, Mismatch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from analysis.transcoder.solve import Line
 
-__all__ = ["Affine", "Fitted", "Maps", "closed_form"]
+__all__ = ["Affine", "FittedMap", "Maps", "closed_form"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted:
+class FittedMap:
     """A map, the folds of its fit, and the folds of its score."""
 
     line: Line
@@ -154,10 +154,10 @@ class Maps:
         Rank of the source on the tokens of the fit of ``full``.
     """
 
-    held_out: tuple[Fitted, ...]
-    full: Fitted
-    bos_held_out: tuple[Fitted, ...]
-    bos_full: Fitted | None
+    held_out: tuple[FittedMap, ...]
+    full: FittedMap
+    bos_held_out: tuple[FittedMap, ...]
+    bos_full: FittedMap | None
     penalty: float | None
     steps: int | None
     rank: int
@@ -165,7 +165,7 @@ class Maps:
 
 
 def closed_form(
-    measured: Measured,
+    measured: MapMoments,
     target: str,
     *,
     penalties: Sequence[float],
@@ -196,12 +196,12 @@ def closed_form(
         penalties = [p for p in penalties if p] or penalties
     nested, last = choose(moments, text, penalties)
 
-    def fitted(spectra: Spectra, bos: bool) -> tuple[tuple[Fitted, ...], Fitted]:
+    def fitted(spectra: Spectra, bos: bool) -> tuple[tuple[FittedMap, ...], FittedMap]:
         moments_of = measured.both if bos else measured.text
         own = [moments_of(target, f) for f in every] if bos else moments
 
-        def one(on: tuple[int, ...], penalty: float, scored: tuple[int, ...]) -> Fitted:
-            return Fitted(fit(joined([own[f] for f in on]), spectra.of(on), penalty), on, scored)
+        def one(on: tuple[int, ...], penalty: float, scored: tuple[int, ...]) -> FittedMap:
+            return FittedMap(fit(joined([own[f] for f in on]), spectra.of(on), penalty), on, scored)
 
         held = tuple(one(_but(every, f), nested[f], (f,)) for f in every)
         return held, one(every, last, every)
@@ -214,12 +214,12 @@ def closed_form(
     )
 
 
-def _same(measured: Measured, target: str, rank: int) -> Maps:
+def _same(measured: MapMoments, target: str, rank: int) -> Maps:
     every = tuple(range(measured.folds))
     zero = torch.zeros_like(measured.text(target, 0).y)
     line = Line(torch.diag(zero + 1), zero, zero, same=True)
-    held = tuple(Fitted(line, _but(every, f), (f,)) for f in every)
-    full = Fitted(line, every, every)
+    held = tuple(FittedMap(line, _but(every, f), (f,)) for f in every)
+    full = FittedMap(line, every, every)
     if measured.has_bos:
         return Maps(held, full, held, full, 0.0, None, rank)
     return Maps(held, full, (), None, 0.0, None, rank)

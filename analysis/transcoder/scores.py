@@ -11,19 +11,19 @@ from torch import Tensor
 
 from analysis.statistics.document_splits import document_groups
 from analysis.statistics.intervals import bootstrap_weights, quantile_interval
-from analysis.transcoder.accumulate import Measured
-from analysis.transcoder.activation_stream import StreamRows, Text
-from analysis.transcoder.affine import Fitted, Maps
+from analysis.transcoder.accumulate import MapMoments
+from analysis.transcoder.activation_stream import StreamRows, TextStream
+from analysis.transcoder.affine import FittedMap, Maps
 from analysis.transcoder.moments import Moments, joined
 from analysis.transcoder.solve import squared_error
-from analysis.transcoder.token_means import Tokens
+from analysis.transcoder.token_means import TokenBlock
 from atlas.progress import Progress
 
 __all__ = [
     "GROUPS",
     "Groups",
     "MapIntervals",
-    "Scored",
+    "MapScores",
     "ScoringMap",
     "intervals",
     "limits",
@@ -35,7 +35,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class MapScores:
     """Errors of maps over a set of tokens.
 
     Parameters
@@ -90,16 +90,16 @@ def varies(n: int, mean: Tensor, total: Tensor) -> Tensor:
     return total > n * (torch.finfo(torch.float32).eps * mean) ** 2
 
 
-def _score(maps: Sequence[Fitted], moments: Callable[[int], Moments]) -> Scored:
+def _score(maps: Sequence[FittedMap], moments: Callable[[int], Moments]) -> MapScores:
     """Score maps on their folds, for all tokens together."""
     folds = [(each.line, moments(f)) for each in maps for f in each.scored]
     error = torch.stack([squared_error(line, m) for line, m in folds]).sum(0)
     pooled = joined([_target(m) for _, m in folds])
-    return Scored(pooled.n, error, pooled.yy, pooled.y)
+    return MapScores(pooled.n, error, pooled.yy, pooled.y)
 
 
 def scores(
-    measured: Measured, target: str, maps: Maps
+    measured: MapMoments, target: str, maps: Maps
 ) -> tuple[dict[str, object], dict[str, Tensor]]:
     """Return the scores in an edge MAPS_TO, and scores by dimension.
 
@@ -153,7 +153,7 @@ def scores(
     return properties, by_dimension
 
 
-def _with_bos(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
+def _with_bos(measured: MapMoments, target: str, maps: Maps) -> dict[str, object]:
     if maps.bos_full is None:
         names = ("r2_with_bos", "r2_with_bos_weighted", "mse_with_bos", "bos_share")
         return dict.fromkeys(names)
@@ -168,7 +168,7 @@ def _with_bos(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
     }  # fmt: skip
 
 
-def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, object]:
+def token_scores(measured: MapMoments, target: str, maps: Maps) -> dict[str, object]:
     """Return the scores of token means on the tokens that the maps are scored on."""
     folds, errors, known = [], [], 0.0
     for each in maps.held_out:
@@ -185,14 +185,14 @@ def token_scores(measured: Measured, target: str, maps: Maps) -> dict[str, objec
             folds.append(spread)
             errors.append(error)
     pooled = joined(folds)
-    held = Scored(pooled.n, torch.stack(errors).sum(0), pooled.yy.cpu(), pooled.y.cpu())
+    held = MapScores(pooled.n, torch.stack(errors).sum(0), pooled.yy.cpu(), pooled.y.cpu())
     return {
         "token_r2": held.r2, "token_r2_weighted": held.weighted, "seen_share": known / held.n,
     } | _eta2(measured, target, maps.full.on)  # fmt: skip
 
 
 def means_of(
-    train: Tokens, ids: NDArray[np.int64], *, otherwise: Tensor
+    train: TokenBlock, ids: NDArray[np.int64], *, otherwise: Tensor
 ) -> tuple[Tensor, NDArray[np.bool_]]:
     """Return the mean of each id over the training tokens, and which ids occur there.
 
@@ -216,7 +216,7 @@ def means_of(
     return means, seen
 
 
-def _eta2(measured: Measured, target: str, folds: Sequence[int]) -> dict[str, object]:
+def _eta2(measured: MapMoments, target: str, folds: Sequence[int]) -> dict[str, object]:
     pooled = joined([measured.target(target, f) for f in folds])
     mean, total = pooled.y.cpu(), float(pooled.yy.sum())
     between, ids = 0.0, 0
@@ -340,7 +340,7 @@ class ScoringMap:
     scored: tuple[int, ...]
 
     @classmethod
-    def of(cls, fitted: Fitted) -> "ScoringMap":
+    def of(cls, fitted: FittedMap) -> "ScoringMap":
         """Convert a fitted map."""
         return cls(*fitted.line.single(), fitted.on, fitted.scored)
 
@@ -355,8 +355,8 @@ class ScoringMap:
 
 
 def intervals(
-    text: Text,
-    measured: Measured,
+    text: TextStream,
+    measured: MapMoments,
     maps: Mapping[str, Sequence[ScoringMap]],
     *,
     draws: int,
@@ -387,7 +387,7 @@ def intervals(
         return dict.fromkeys(maps, MapIntervals())
     group = document_groups(text.documents, among=len(text.fold), number=GROUPS, seed=seed + 1)
     sums = {
-        target: _Sums(measured, target, [each.to(text.model.device) for each in held])
+        target: _GroupSums(measured, target, [each.to(text.model.device) for each in held])
         for target, held in maps.items()
     }
     hooks = list(dict.fromkeys([measured.source, *maps]))
@@ -399,10 +399,10 @@ def intervals(
     return {t: limits(each.groups(), draws=draws, seed=seed) for t, each in sums.items()}
 
 
-class _Sums:
+class _GroupSums:
     """Sums over groups of documents for one target."""
 
-    def __init__(self, measured: Measured, target: str, maps: Sequence[ScoringMap]) -> None:
+    def __init__(self, measured: MapMoments, target: str, maps: Sequence[ScoringMap]) -> None:
         self._measured, self._target = measured, target
         self._map = {f: each for each in maps for f in each.scored}
         # The mean over the tokens of each fit replaces the mean of ids that do not occur there.

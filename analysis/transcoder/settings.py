@@ -41,7 +41,7 @@ class TranscoderSettings:
         (1e-4, 3e-4, 1e-3, 3e-3), "Learning rate of Adam. Of several, the one with the least error on "
         "the second fold.", flag="rate", above=0, metavar="R",
     )  # fmt: skip
-    batch: int = setting(256, "Tokens of a step of Adam.", least=1, metavar="N")
+    batch: int = setting(256, "TokenBlock of a step of Adam.", least=1, metavar="N")
     epochs: int = setting(20, "Largest number of epochs of Adam.", least=1, metavar="N")
     patience: int = setting(
         3, "Adam stops after this number of epochs without a lower error on the second fold.",

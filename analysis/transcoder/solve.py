@@ -9,7 +9,7 @@ from torch import Tensor
 from analysis.transcoder.moments import Moments, joined
 from atlas.errors import BadActivations
 
-__all__ = ["Line", "Spectra", "Spectrum", "choose", "fit", "spectrum", "squared_error"]
+__all__ = ["Line", "SourceSpectrum", "Spectra", "choose", "fit", "spectrum", "squared_error"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Line:
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class SourceSpectrum:
     """Eigendecomposition of the source's centred sums of products.
 
     Parameters
@@ -89,7 +89,7 @@ class Spectrum:
         return 1 / (self.values + penalty * self.unit) if self.unit else self.values
 
 
-def spectrum(xx: Tensor) -> Spectrum:
+def spectrum(xx: Tensor) -> SourceSpectrum:
     """Decompose the source's centred sums of products.
 
     Raises
@@ -103,15 +103,15 @@ def spectrum(xx: Tensor) -> Spectrum:
             "run the model in float32."
         )
     if not len(xx):
-        return Spectrum(xx.new_zeros(0), xx, 0, 0.0)
+        return SourceSpectrum(xx.new_zeros(0), xx, 0, 0.0)
     values, vectors = torch.linalg.eigh(xx)
     values = values.clamp(min=0)
     # The tolerance of numpy.linalg.matrix_rank.
     rounding = float(values[-1]) * len(values) * torch.finfo(values.dtype).eps
-    return Spectrum(values, vectors, int((values > rounding).sum()), float(values.mean()))
+    return SourceSpectrum(values, vectors, int((values > rounding).sum()), float(values.mean()))
 
 
-def fit(moments: Moments, of: Spectrum, penalty: float) -> Line:
+def fit(moments: Moments, of: SourceSpectrum, penalty: float) -> Line:
     """Fit a map by ridge regression.
 
     Parameters
@@ -150,9 +150,9 @@ class Spectra:
 
     def __init__(self, products: Callable[[int], Moments]) -> None:
         self._products = products
-        self._known: dict[frozenset[int], Spectrum] = {}
+        self._known: dict[frozenset[int], SourceSpectrum] = {}
 
-    def of(self, folds: Iterable[int]) -> Spectrum:
+    def of(self, folds: Iterable[int]) -> SourceSpectrum:
         """Return the spectrum of the source over a set of folds."""
         key = frozenset(folds)
         if key not in self._known:

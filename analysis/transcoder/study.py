@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.transcoder.accumulate import Measured, bytes_needed, measure, wide_device
-from analysis.transcoder.activation_stream import Counts, Text
+from analysis.transcoder.accumulate import MapMoments, bytes_needed, measure, wide_device
+from analysis.transcoder.activation_stream import SlotCounts, TextStream
 from analysis.transcoder.adam import Data, adam
 from analysis.transcoder.affine import Affine, Maps, closed_form
 from analysis.transcoder.conclusion import conclusion
@@ -392,7 +392,7 @@ class _Work:
     def run(self, model: LanguageModel, targets: Sequence[str]) -> Iterator[tuple[str, Found]]:
         """Yield the maps to all targets, in as few runs of the model as memory allows."""
         self.parameters = model.parameters([self.source, *targets])
-        text = Text(
+        text = TextStream(
             Corpus.open(self.folder.corpus_file), model, contexts=self.subject.contexts,
             batch_tokens=self.subject.batch_tokens, documents=self.documents,
             folds=self.settings.folds, seed=self.settings.seed,
@@ -406,7 +406,7 @@ class _Work:
                 yield from self._run(text, group, counts, Path(files))
 
     def _run(
-        self, text: Text, group: "_Group", counts: Counts, into: Path
+        self, text: TextStream, group: "_Group", counts: SlotCounts, into: Path
     ) -> Iterator[tuple[str, Found]]:
         """Yield the maps of one group of targets."""
         measured = measure(
@@ -423,7 +423,7 @@ class _Work:
             yield target, self._found(text.model, target, each, found[target])
             discard(self._checkpoints(target))
 
-    def _scored(self, measured: Measured, target: str, maps: Maps) -> "_Scored":
+    def _scored(self, measured: MapMoments, target: str, maps: Maps) -> "_Scored":
         """Score the maps to a target, and return the stored map, scores and held-out maps."""
         properties, by_dimension = scores(measured, target, maps)
         affine = Affine.of(
@@ -435,7 +435,7 @@ class _Work:
         )
 
     def _maps(
-        self, text: Text, measured: Measured, targets: Sequence[str], into: Path
+        self, text: TextStream, measured: MapMoments, targets: Sequence[str], into: Path
     ) -> Iterator[tuple[str, Maps]]:
         """Yield the maps to each target; only those of one target are in memory."""
         if self.settings.method == "adam":
@@ -456,7 +456,7 @@ class _Work:
                 stage.advance()
 
     def _trained(
-        self, text: Text, measured: Measured, targets: Sequence[str], into: Path
+        self, text: TextStream, measured: MapMoments, targets: Sequence[str], into: Path
     ) -> Iterator[tuple[str, Maps]]:
         hooks = list(dict.fromkeys([self.source, *targets]))
         stored = text.scratch(hooks, into, counts=measured.counts, progress=self.progress)
@@ -481,7 +481,7 @@ class _Work:
         return self.folder.cache / f"adam-{hashlib.sha256(core.encode()).hexdigest()[:12]}"
 
     def _check_disk(
-        self, model: LanguageModel, groups: "Sequence[_Group]", counts: Counts, into: Path
+        self, model: LanguageModel, groups: "Sequence[_Group]", counts: SlotCounts, into: Path
     ) -> None:
         """Check the free disk space before the model runs, and report the size of files.
 
@@ -512,7 +512,7 @@ class _Work:
             )
 
     def _groups(
-        self, model: LanguageModel, targets: Sequence[str], counts: Counts
+        self, model: LanguageModel, targets: Sequence[str], counts: SlotCounts
     ) -> "list[_Group]":
         """Divide the targets into groups, each for one pass over the text within the memory limit.
 

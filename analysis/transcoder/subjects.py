@@ -128,7 +128,7 @@ def subjects(
     BadInput
         If there is no model, or two passed models have the same name.
     """
-    layout = _Layout(sound, like)
+    layout = _TextLayout(sound, like)
     known = {each.model["name"]: each for each in _stored_models(sound, layout)}
     found: dict[str, MappedModel] = {}
     for one in passed:
@@ -152,7 +152,7 @@ def subjects(
     return [every[name] for name in dict.fromkeys([*(names or ()), *found])]
 
 
-class _Layout:
+class _TextLayout:
     """Text layout: that of an SAE, or the default if there is no SAE."""
 
     def __init__(self, sound: Sound, like: str | None) -> None:
@@ -174,7 +174,7 @@ class _Layout:
         return ContextSettings(size, prepend_bos=contexts.prepend_bos and bos), batch
 
 
-def _stored_models(sound: Sound, layout: _Layout) -> Iterator[MappedModel]:
+def _stored_models(sound: Sound, layout: _TextLayout) -> Iterator[MappedModel]:
     """Yield the models of the atlas: those that SAEs read, then those that were only mapped."""
     seen = set()
     for name in sound.saes:
@@ -238,7 +238,7 @@ def _same(
 
 
 def _new(
-    opened: LanguageModel, known: Mapping[str, MappedModel], layout: _Layout, progress: Progress
+    opened: LanguageModel, known: Mapping[str, MappedModel], layout: _TextLayout, progress: Progress
 ) -> MappedModel:
     """Return a new model; raise an error if the atlas has another model of that name."""
     if other := known.get(opened.name):

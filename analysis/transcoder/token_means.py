@@ -14,14 +14,14 @@ from torch import Tensor
 
 from atlas.temp_storage import mapped_array
 
-__all__ = ["BLOCK", "TokenSums", "Tokens"]
+__all__ = ["BLOCK", "TokenBlock", "TokenSums"]
 
 #: Number of ids in a block.
 BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class Tokens:
+class TokenBlock:
     """Sums over the tokens of a set of folds, by token id.
 
     Parameters
@@ -102,7 +102,7 @@ class TokenSums:
 
     def blocks(
         self, name: str, *sides: Sequence[int], per_chunk: int = BLOCK
-    ) -> Iterator[tuple[Tokens, ...]]:
+    ) -> Iterator[tuple[TokenBlock, ...]]:
         """Yield the tokens of sets of slots, a block of ids at a time, with the same ids for all sets.
 
         Parameters
@@ -121,13 +121,13 @@ class TokenSums:
             rows = np.arange(begin, end)
             yield tuple(self._tokens(name, rows, slots) for slots in sides)
 
-    def of_ids(self, name: str, slots: Sequence[int], ids: NDArray[np.int64]) -> Tokens:
+    def of_ids(self, name: str, slots: Sequence[int], ids: NDArray[np.int64]) -> TokenBlock:
         """Return the tokens of a set of slots for selected ids; (ids,) ascending."""
         keys = (ids[:, None] * self._slots + np.sort(np.array(slots))).ravel()
         at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         return self._tokens(name, at[self._keys[at] == keys], slots)
 
-    def _tokens(self, name: str, rows: NDArray[np.int64], slots: Sequence[int]) -> Tokens:
+    def _tokens(self, name: str, rows: NDArray[np.int64], slots: Sequence[int]) -> TokenBlock:
         """Sum the rows, ascending, that belong to the slots, one slot after another."""
         slot = self._keys[rows] % self._slots
         ids = np.unique(self._keys[rows[np.isin(slot, slots)]] // self._slots)
@@ -138,4 +138,4 @@ class TokenSums:
             at = np.searchsorted(ids, self._keys[own] // self._slots)
             count[at] += self._count[own]
             sums[at] += self._sums[name][own]
-        return Tokens(ids, torch.from_numpy(count), torch.from_numpy(sums))
+        return TokenBlock(ids, torch.from_numpy(count), torch.from_numpy(sums))

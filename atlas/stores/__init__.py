@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from atlas.progress import Progress
 
-__all__ = ["Graph", "Limits", "Loaded", "Param", "Params", "Store", "SyncPlan"]
+__all__ = ["Graph", "Limits", "Param", "Params", "Store", "StoredSae", "SyncPlan"]
 
 Param: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[float] | None"
 Params: TypeAlias = Mapping[str, Param]
@@ -86,7 +86,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class StoredSae:
     """The version of an SAE that a store shows: its atlas and fingerprint."""
 
     atlas: str
@@ -133,7 +133,7 @@ class Store(Protocol):
     url: str
     """Path or URL, without the password."""
 
-    def contents(self) -> Mapping[str, Loaded]:
+    def contents(self) -> Mapping[str, StoredSae]:
         """Return the atlas and fingerprint of each SAE that the store shows, by SAE name."""
 
     def plan(self, graph: Graph) -> SyncPlan:

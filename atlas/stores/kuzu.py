@@ -28,7 +28,7 @@ from atlas.atomic_files import atomic_file, discard, sha256, write_json
 from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT, Progress
 from atlas.schema import Edge, Node
-from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
+from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
@@ -133,10 +133,12 @@ class KuzuStore:
                 store._database = store._read_only()
         return store
 
-    def contents(self) -> dict[str, Loaded]:
+    def contents(self) -> dict[str, StoredSae]:
         """Return the atlas and fingerprint of each SAE, by SAE name."""
         stored = self._stored_saes()
-        return {} if stored is None else {name: Loaded(*loaded) for name, loaded in stored.items()}
+        return (
+            {} if stored is None else {name: StoredSae(*loaded) for name, loaded in stored.items()}
+        )
 
     def plan(self, graph: Graph) -> SyncPlan:
         """Compute the changes of a sync; any change rebuilds the complete file.

@@ -18,7 +18,15 @@ from atlas.stores.tables import sae_column
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Bundle", "Size", "Slices", "is_shared", "owned_nodes", "shared_edges", "shared_nodes"]
+__all__ = [
+    "Bundle",
+    "SliceSize",
+    "Slices",
+    "is_shared",
+    "owned_nodes",
+    "shared_edges",
+    "shared_nodes",
+]
 
 
 def owned_nodes() -> list[Node]:
@@ -68,7 +76,7 @@ SECONDS_A_ROW, SECONDS_A_VALUE, SECONDS_A_BYTE = 20e-6, 7e-6, 0.07e-6
 
 
 @dataclass(frozen=True)
-class Size:
+class SliceSize:
     """Amount of data to write: number of rows, number of values, and bytes of Arrow data."""
 
     rows: int = 0
@@ -76,7 +84,7 @@ class Size:
     bytes: int = 0
 
     @classmethod
-    def of(cls, tables: "Iterable[pa.Table]") -> "Size":
+    def of(cls, tables: "Iterable[pa.Table]") -> "SliceSize":
         """Return the size of some tables."""
         return sum((cls(t.num_rows, t.num_rows * t.num_columns, t.nbytes) for t in tables), cls())
 
@@ -87,8 +95,10 @@ class Size:
             SECONDS_A_ROW * self.rows + SECONDS_A_VALUE * self.values + SECONDS_A_BYTE * self.bytes
         )
 
-    def __add__(self, other: "Size") -> "Size":
-        return Size(self.rows + other.rows, self.values + other.values, self.bytes + other.bytes)
+    def __add__(self, other: "SliceSize") -> "SliceSize":
+        return SliceSize(
+            self.rows + other.rows, self.values + other.values, self.bytes + other.bytes
+        )
 
 
 class Slices:
@@ -127,11 +137,11 @@ class Slices:
                 both = pc.and_(_is(source, pair["s"]), _is(target, pair["t"]))
                 yield Bundle(of, pair["s"], pair["t"], self._tables[of.type].filter(both))
 
-    def size(self, sae: str, *, among: Collection[str]) -> Size:
+    def size(self, sae: str, *, among: Collection[str]) -> SliceSize:
         """Return the size of the nodes of an SAE and of its edges, as ``edges`` yields them."""
         tables = [self.nodes(n, sae) for n in owned_nodes()]
         tables += [b.rows for e in schema.EDGES for b in self.edges(e, sae, among=among)]
-        return Size.of(tables)
+        return SliceSize.of(tables)
 
     def _find_owner(self, spec: Edge, end: str) -> "pa.ChunkedArray":
         """Return, for each edge, the SAE of its source or target."""

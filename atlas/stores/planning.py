@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from atlas.errors import BadInput
-from atlas.stores import Graph, Loaded, SyncPlan
+from atlas.stores import Graph, StoredSae, SyncPlan
 
 __all__ = ["compare"]
 
 
-def compare(graph: Graph, there: Mapping[str, Loaded]) -> SyncPlan:
+def compare(graph: Graph, there: Mapping[str, StoredSae]) -> SyncPlan:
     """Return the plan of a sync, without the number of rows and the forecast.
 
     Parameters

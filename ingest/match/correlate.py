@@ -17,7 +17,7 @@ from ingest.match import kernels
 from ingest.match.aligned_codes import CodeRows
 from ingest.match.pairs import Features, Pairs, codes, features, fixed, pairs_of
 
-__all__ = ["Correlation"]
+__all__ = ["Correlator"]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -32,7 +32,7 @@ _MOST_UNITS = 2**31
 
 
 @dataclass(frozen=True, eq=False)
-class Correlation:
+class Correlator:
     """The Pearson correlations between the features of two SAEs.
 
     Parameters
@@ -111,7 +111,7 @@ class Correlation:
         """Number of passes over the codes in each call."""
         return len(self._bounds) - 1
 
-    def over(self, retained: Ints) -> "Correlation":
+    def over(self, retained: Ints) -> "Correlator":
         """Return the correlation over a subset of the units."""
         return replace(self, retained=retained)
 

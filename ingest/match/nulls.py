@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from atlas.progress import Stage
 from ingest.match import kernels
 from ingest.match.aligned_codes import CodeRows, Units
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.pairs import Features, Pairs, codes, fixed
 from ingest.match.pooling import End, claims
 from ingest.reduce.arrays import changes
@@ -118,7 +118,7 @@ class Null:
 
 
 def shifted_documents(
-    correlation: Correlation,
+    correlation: Correlator,
     units: Units,
     pairs: Pairs,
     *,
@@ -159,7 +159,7 @@ def shifted_documents(
 
 
 def shuffled_occurrences(
-    correlation: Correlation,
+    correlation: Correlator,
     units: Units,
     pairs: Pairs,
     *,
@@ -193,7 +193,7 @@ def shuffled_occurrences(
 
 
 def shuffled_within_documents(
-    correlation: Correlation,
+    correlation: Correlator,
     units: Units,
     pairs: Pairs,
     *,
@@ -285,7 +285,7 @@ class _Draws:
 
 
 def _null(
-    correlation: Correlation,
+    correlation: Correlator,
     pairs: Pairs,
     observed: Floats,
     *,
@@ -316,7 +316,7 @@ def _null(
     )
 
 
-def _maxima(correlation: Correlation, draws: _Draws, stage: Stage | None) -> tuple[Floats, Floats]:
+def _maxima(correlation: Correlator, draws: _Draws, stage: Stage | None) -> tuple[Floats, Floats]:
     """Return the best correlation of each feature under each draw, draws x features."""
     best_a = np.empty((draws.number, correlation.a.d_sae))
     best_b = np.empty((draws.number, correlation.b.d_sae))

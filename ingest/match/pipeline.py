@@ -20,7 +20,7 @@ from atlas.study import Found
 from ingest.match.align import align
 from ingest.match.aligned_codes import Aligned
 from ingest.match.assign import one_to_one
-from ingest.match.correlate import Correlation
+from ingest.match.correlate import Correlator
 from ingest.match.cosines import Cosines, cosines
 from ingest.match.inputs import Side
 from ingest.match.nulls import (
@@ -54,7 +54,7 @@ class _Match:
     """The results of matching a pair of SAEs."""
 
     aligned: Aligned
-    work: Correlation
+    work: Correlator
     all_pairs: Pairs
     pairs: Pairs
     shared: NDArray[np.int64]
@@ -116,7 +116,7 @@ def compare(
             how=how, documents=documents, scratch=None if small else scratch,
         )  # fmt: skip
     allowed = [None if settings.wordless else ~side.wordless for side in sides]
-    work = Correlation(
+    work = Correlator(
         aligned.a, aligned.b, best=min(settings.best, max(a.d_sae, b.d_sae)),
         min_joint=settings.min_joint,
         memory=memory - (a.bytes + b.bytes if small else 0),
@@ -157,7 +157,7 @@ def _alignment(sides: Sides, settings: MatchSettings) -> Any:
 
 
 def _nulls(
-    work: Correlation,
+    work: Correlator,
     aligned: Aligned,
     pairs: Pairs,
     *,

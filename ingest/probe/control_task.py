@@ -11,7 +11,7 @@ from ingest.probe.probe_data import ProbeData
 from ingest.probe.site_design import Counts, Dense, ProbedRows, SiteDesign
 from ingest.probe.train_val_counts import Sides, natural
 
-__all__ = ["ControlTask", "Task", "control_positives", "permuted", "shuffled_positives"]
+__all__ = ["ControlDraw", "ControlTask", "control_positives", "permuted", "shuffled_positives"]
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -151,7 +151,7 @@ Pair: TypeAlias = tuple[Counts, Counts]
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ControlDraw:
     """One draw of the control task.
 
     Parameters
@@ -198,7 +198,7 @@ class ControlTask:
         self._site, self._data, self._train = site, data, train
         self._fitted, self._scored, self._seed = fitted, scored, seed
 
-    def draw(self, sides: Sides, *, draw: int, features: NDArray[np.int64]) -> Task:
+    def draw(self, sides: Sides, *, draw: int, features: NDArray[np.int64]) -> ControlDraw:
         """Return one draw.
 
         Training uses all expected counts of the training side. If the probe was trained on
@@ -220,7 +220,7 @@ class ControlTask:
             )
         )  # fmt: skip
         if sides.drawn is None:
-            return Task(fitted, scored, None)
+            return ControlDraw(fitted, scored, None)
         number = sides.counts(site.row, site.design.rows)[0].active.astype(np.int64)
         rngs = [np.random.default_rng([self._seed, 4, draw, f]) for f in features.tolist()]
         if sides.rest:  # rows of both sides are all rows
@@ -229,7 +229,7 @@ class ControlTask:
         if sides.rest:
             rest = [np.maximum(all_ - taken, 0) for all_, taken in zip(fitted, drawn, strict=True)]
             scored = rest[0], rest[1]
-        return Task(drawn, scored, self._seen(drawn[0] + drawn[1]))
+        return ControlDraw(drawn, scored, self._seen(drawn[0] + drawn[1]))
 
     def _of_rows(
         self, expected: Any, *, by_type: Counts, by_row: Counts, rows: ProbedRows

@@ -14,7 +14,7 @@ from scipy.sparse import csc_array
 
 from ingest.probe.scores import ratio
 
-__all__ = ["Sums", "r2_ceiling", "r2_of", "r2_table"]
+__all__ = ["ActivationSums", "r2_ceiling", "r2_of", "r2_table"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class ActivationSums:
     """Activations of one side of a split, added up by key.
 
     Parameters
@@ -55,7 +55,7 @@ class Sums:
         return np.full(self.squares.shape, float(self.occurrences.sum()))
 
 
-def r2_of(errors: Floats, validation: Sums, *, active_only: bool = False) -> Floats:
+def r2_of(errors: Floats, validation: ActivationSums, *, active_only: bool = False) -> Floats:
     """Return 1 - squared errors / squared distances from the validation mean; (features,).
 
     Parameters
@@ -77,7 +77,9 @@ def r2_of(errors: Floats, validation: Sums, *, active_only: bool = False) -> Flo
     return 1 - ratio(errors, spread)
 
 
-def r2_table(train: Sums, validation: Sums, *, active_only: bool = False) -> Floats:
+def r2_table(
+    train: ActivationSums, validation: ActivationSums, *, active_only: bool = False
+) -> Floats:
     """Return R² of training means by key; for unseen keys, the global training mean.
 
     Parameters
@@ -114,7 +116,7 @@ def r2_table(train: Sums, validation: Sums, *, active_only: bool = False) -> Flo
     return r2_of(validation.squares - 2 * products + squares, validation, active_only=active_only)
 
 
-def r2_ceiling(validation: Sums, *, active_only: bool = False) -> Floats:
+def r2_ceiling(validation: ActivationSums, *, active_only: bool = False) -> Floats:
     """Return R² of the validation means by key on the validation tokens themselves (η²).
 
     Parameters

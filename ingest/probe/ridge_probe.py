@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ingest.probe.logistic_probe import Columns
 from ingest.probe.probe_data import Occurrences, ProbeData
-from ingest.probe.regression import Sums, r2_ceiling, r2_of, r2_table
+from ingest.probe.regression import ActivationSums, r2_ceiling, r2_of, r2_table
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.preconditioner import spectrum
@@ -82,7 +82,7 @@ class ActivationProbe:
             "converged": (solution.converged & on_active.converged).cpu().numpy(),
         }
 
-    def _solve(self, train: Sums, *, active_only: bool) -> Solution:
+    def _solve(self, train: ActivationSums, *, active_only: bool) -> Solution:
         """Fit on all tokens or on active ones, with activations scaled to root mean square 1."""
         rows, design = self._rows[0], self._designs[0]
         tokens = np.maximum(train.tokens(active_only=active_only), 1)
@@ -109,7 +109,7 @@ class ActivationProbe:
         )
 
     def _errors(
-        self, solution: Solution, side: int, *, sums: Sums, active_only: bool = False
+        self, solution: Solution, side: int, *, sums: ActivationSums, active_only: bool = False
     ) -> Floats:
         """Return the sum of squared errors, (features,): Σ z² - 2 z·x + x²."""
         rows = self._rows[side]

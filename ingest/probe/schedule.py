@@ -21,7 +21,7 @@ from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.solve import bytes_needed
 from ingest.probe.train_val_counts import training
 
-__all__ = ["Result", "probe_all"]
+__all__ = ["ProbeResult", "probe_all"]
 
 #: Largest number of features fitted at once: more would not use the cache better.
 CHUNK = 512
@@ -34,7 +34,7 @@ ENTRY = 60
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
+class ProbeResult:
     """One run at one site: its table, and the reasons why features were excluded.
 
     ``left_out`` counts excluded features by reason. ``documents`` is the number of documents
@@ -74,7 +74,7 @@ def probe_all(
     validated_on: tuple[str, str] | None,
     memory: int,
     progress: Progress,
-) -> list[Result]:
+) -> list[ProbeResult]:
     """Probe the features of an SAE at some sites, for every split and kind of the settings.
 
     Parameters
@@ -242,7 +242,7 @@ def _probe(
 
 def _results(
     jobs: Sequence[_Job], *, sae: str, model: str, settings: ProbeSettings
-) -> Iterator[Result]:
+) -> Iterator[ProbeResult]:
     by_type: dict[str, dict[int, bool]] = {}
     for job in jobs:
         features = np.concatenate([*job.features, np.zeros(0, dtype=np.int64)])
@@ -256,7 +256,7 @@ def _results(
             generalises=None if own else by_type.get(job.site.hook),
         )  # fmt: skip
         drawn = _draws(job.scores, features)
-        yield Result(job.run, job.site.hook, table, job.left_out, job.documents, drawn)
+        yield ProbeResult(job.run, job.site.hook, table, job.left_out, job.documents, drawn)
 
 
 def _draws(columns: Sequence[Columns], features: NDArray[np.int64]) -> pa.Table | None:

@@ -28,7 +28,7 @@ from ingest.model.site_tables import site_tables
 from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.sample import Sampled, probed_features, sampled, sampled_tokens
-from ingest.probe.schedule import Result, probe_all
+from ingest.probe.schedule import ProbeResult, probe_all
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
@@ -207,7 +207,7 @@ class ProbeStudy(Study):
             with TemporaryDirectory(dir=at.scratch) as scratch:
                 quiet = TaskContext(at.folder, at.sound, Path(scratch), SILENT)
                 settings = replace(self.settings, tokens=n)
-                work = _Work(quiet, model, some, settings, self.other, self.memory)
+                work = _ProbeWork(quiet, model, some, settings, self.other, self.memory)
                 one, vectors = work.sampled(subject)
             scale = tokens / n
             reading += vectors * scale
@@ -231,7 +231,7 @@ class ProbeStudy(Study):
         subjects = [open_subject(at.folder, at.sound, name) for name in names]
         hooks = list(dict.fromkeys(hook for _, hook in _keys(tasks)))
         model = self._models.pop(tasks[0].group, None) or self._open(subjects[0], hooks, at)
-        work = _Work(at, model, hooks, self.settings, self.other, self.memory)
+        work = _ProbeWork(at, model, hooks, self.settings, self.other, self.memory)
         by_name = {task.name: task for task in tasks}
         for subject, result in work.results(subjects, set(_keys(tasks))):
             name = _part_name(subject.name, result.hook, result.run)
@@ -343,7 +343,7 @@ def _part_name(sae: str, hook: str, run: ProbeRun) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
+class _ProbeWork:
     """The probing of SAEs that share one run of one model."""
 
     at: TaskContext
@@ -355,7 +355,7 @@ class _Work:
 
     def results(
         self, subjects: Sequence[ProbedSae], requested: set[tuple[str, str]]
-    ) -> Iterator[tuple[ProbedSae, Result]]:
+    ) -> Iterator[tuple[ProbedSae, ProbeResult]]:
         """Yield each run of each SAE at each requested site."""
         designs: dict[str, Design] = {}
         first: ProbeData | None = None
@@ -388,7 +388,7 @@ class _Work:
         reading = time.perf_counter() - began
         site = self._site(self.hooks[-1], designs[self.hooks[-1]], data)
 
-        def probe(features: int) -> list[Result]:
+        def probe(features: int) -> list[ProbeResult]:
             settings = replace(self.settings, features=features)
             return list(replace(self, settings=settings)._probed(subject, data, site))
 
@@ -402,7 +402,7 @@ class _Work:
         data: ProbeData,
         site: SiteDesign,
         progress: Progress | None = None,
-    ) -> Iterator[Result]:
+    ) -> Iterator[ProbeResult]:
         info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
             data, [site], sae=subject.name, model=self.model.name, settings=self.settings,
@@ -447,7 +447,7 @@ class _Work:
             return SiteDesign(hook, design, data.type, np.arange(len(data.ids)), at_embedding=True)
         return SiteDesign(hook, design, np.arange(len(data)), data.type, at_embedding=False)
 
-    def found(self, subject: ProbedSae, result: Result) -> Found:
+    def found(self, subject: ProbedSae, result: ProbeResult) -> Found:
         """Return the tables and sources that the part of a run stores."""
         sources: dict[str, Any] = {
             "left_out": result.left_out, "validated": {"documents": result.documents},

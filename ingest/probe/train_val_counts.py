@@ -8,7 +8,7 @@ from scipy.sparse import coo_array, csc_array
 
 from atlas.errors import BadInput
 from ingest.probe.probe_data import Occurrences, ProbeData
-from ingest.probe.regression import Sums
+from ingest.probe.regression import ActivationSums
 from ingest.probe.settings import Split
 from ingest.probe.site_design import Counts
 
@@ -78,7 +78,7 @@ class Sides:
         where = (key[entries.token], entries.feature)
         return csc_array(coo_array((ones, where), shape=(keys, self.features)))
 
-    def sums(self, key: NDArray[np.int64], keys: int) -> tuple[Sums, Sums]:
+    def sums(self, key: NDArray[np.int64], keys: int) -> tuple[ActivationSums, ActivationSums]:
         """Add up activations of both sides by a key of the tokens; see ``counts``."""
         both = self.counts(key, keys)
         train, validation = (
@@ -89,13 +89,15 @@ class Sides:
 
     def _sums(
         self, key: NDArray[np.int64], keys: int, side: NDArray[np.bool_], counts: Counts
-    ) -> Sums:
+    ) -> ActivationSums:
         entries = self.active.take(side[self.active.token])
         values = entries.value.astype(np.float64)
         where = (key[entries.token], entries.feature)
         total = csc_array(coo_array((values, where), shape=(keys, self.features)))
         squares = np.bincount(entries.feature, values**2, minlength=self.features)
-        return Sums(counts.occurrences, counts.positives, total, squares.astype(np.float64))
+        return ActivationSums(
+            counts.occurrences, counts.positives, total, squares.astype(np.float64)
+        )
 
 
 def natural(train: NDArray[np.bool_], active: Occurrences, *, features: int) -> Sides:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from atlas.errors import BadActivations
 from ingest.reduce.arrays import Arrays
 from ingest.reduce.arrow_columns import graph_table, nullable
-from ingest.reduce.moments import Moments
+from ingest.reduce.moments import FeatureMoments
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Fidelity:
     def start(self, sizes: Sizes) -> Arrays:
         """Return the state of no tokens; ``residual`` is float64 of shape (d_in,)."""
         state: Arrays = {"residual": np.zeros(sizes.d_in)}
-        Moments.empty(sizes.d_in, counts=1).into(state)
+        FeatureMoments.empty(sizes.d_in, counts=1).into(state)
         return state
 
     def update(self, state: Arrays, inputs: "torch.Tensor", reconstruction: "torch.Tensor") -> None:
@@ -67,20 +67,20 @@ class Fidelity:
                 "NaN or Inf is in the SAE's reconstruction of finite activations. Check the "
                 "SAE's weights and run it in float32."
             )
-        batch = Moments(np.array([len(inputs)]), mean, rest, m2)
-        Moments.of(state).join(batch).into(state)
+        batch = FeatureMoments(np.array([len(inputs)]), mean, rest, m2)
+        FeatureMoments.of(state).join(batch).into(state)
         state["residual"] = state["residual"] + residual
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
         """Merge two states."""
-        Moments.of(a).join(Moments.of(b)).into(a)
+        FeatureMoments.of(a).join(FeatureMoments.of(b)).into(a)
         a["residual"] = a["residual"] + b["residual"]
         return a
 
     def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the SAE's FVU, and the statistics of each dimension."""
         (state,) = finals
-        moments = Moments.of(state)
+        moments = FeatureMoments.of(state)
         residual = state["residual"].astype(np.float64)
         total = float(moments.m2.sum())
         fvu = float(residual.sum()) / total if total > 0 else None

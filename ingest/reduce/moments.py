@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from ingest.reduce.arrays import Arrays
 
-__all__ = ["Moments"]
+__all__ = ["FeatureMoments"]
 
 
-class Moments(NamedTuple):
+class FeatureMoments(NamedTuple):
     """Count, mean and sum of squared deviations of each entry.
 
     The mean is ``mean + rest``. Chan's formula uses differences of means. If the spread is far
@@ -32,13 +32,13 @@ class Moments(NamedTuple):
     m2: NDArray[np.float64]
 
     @classmethod
-    def empty(cls, width: int, *, counts: int) -> "Moments":
+    def empty(cls, width: int, *, counts: int) -> "FeatureMoments":
         """Return the moments of no numbers: ``width`` entries, ``counts`` separate counts."""
         zeros = np.zeros(width)
         return cls(np.zeros(counts, dtype=np.int64), zeros, zeros.copy(), zeros.copy())
 
     @classmethod
-    def of(cls, state: Arrays) -> "Moments":
+    def of(cls, state: Arrays) -> "FeatureMoments":
         """Read the moments from a state, by the names of the fields."""
         return cls(*(state[name] for name in cls._fields))
 
@@ -46,7 +46,7 @@ class Moments(NamedTuple):
         """Write the moments to a state."""
         state.update(self._asdict())
 
-    def join(self, other: "Moments") -> "Moments":
+    def join(self, other: "FeatureMoments") -> "FeatureMoments":
         """Return the moments of the union of both sets of numbers (Chan et al.)."""
         number = self.number + other.number
         share = other.number / np.maximum(number, 1)
@@ -57,7 +57,7 @@ class Moments(NamedTuple):
         back = mean - self.mean
         rest = (self.mean - (mean - back)) + (low - back)  # rounding error of the sum (Knuth)
         fresh = self.number == 0
-        return Moments(
+        return FeatureMoments(
             number,
             np.where(fresh, other.mean, mean),
             np.where(fresh, other.rest, rest),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ingest.codes.store import Block
 from ingest.reduce.arrays import Arrays
 from ingest.reduce.arrow_columns import graph_table, keys, nullable
-from ingest.reduce.moments import Moments
+from ingest.reduce.moments import FeatureMoments
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Statistics:
             "histogram": np.zeros((sizes.d_sae, 0), dtype=np.int64),
             "lowest": np.zeros(1, dtype=np.int64),
         }
-        Moments.empty(sizes.d_sae, counts=sizes.d_sae).into(state)
+        FeatureMoments.empty(sizes.d_sae, counts=sizes.d_sae).into(state)
         return state
 
     def update(self, state: Arrays, block: Block) -> None:
@@ -79,7 +79,7 @@ class Statistics:
         off = values - mean[feature]
         rest = np.bincount(feature, weights=off, minlength=d_sae) / divisor
         m2 = np.bincount(feature, weights=off**2, minlength=d_sae).astype(np.float64)
-        Moments.of(state).join(Moments(count, mean, rest, m2)).into(state)
+        FeatureMoments.of(state).join(FeatureMoments(count, mean, rest, m2)).into(state)
         state["tokens"] = state["tokens"] + len(block)
         np.maximum.at(state["max"], feature, block.values)
         if len(values):
@@ -91,7 +91,7 @@ class Statistics:
 
     def merge(self, a: Arrays, b: Arrays) -> Arrays:
         """Merge two states."""
-        Moments.of(a).join(Moments.of(b)).into(a)
+        FeatureMoments.of(a).join(FeatureMoments.of(b)).into(a)
         a["tokens"] = a["tokens"] + b["tokens"]
         a["max"] = np.maximum(a["max"], b["max"])
         _add_histogram(a, b["histogram"], int(b["lowest"][0]))
@@ -100,7 +100,7 @@ class Statistics:
     def tables(self, finals: Sequence[Arrays], subject: ReducedSae) -> Iterator[Table]:
         """Yield the columns of Feature and SAE, and the histogram."""
         (state,) = finals
-        moments = Moments.of(state)
+        moments = FeatureMoments.of(state)
         tokens, count = int(state["tokens"][0]), moments.number
         dead = count == 0
         no_tokens = np.full(len(count), tokens == 0)

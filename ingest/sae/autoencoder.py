@@ -18,7 +18,7 @@ from ingest.sae.loading import load_sae
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Autoencoder", "Codes", "SaeInfo", "check_fit", "neuronpedia_url", "open_sae"]
+__all__ = ["Autoencoder", "SaeInfo", "SparseCodes", "check_fit", "neuronpedia_url", "open_sae"]
 
 #: Bytes that encoding a chunk may take in addition to its input.
 CHUNK_BYTES = 256 * 2**20
@@ -31,7 +31,7 @@ PEAK = 4
 SPARSE = 32
 
 
-class Codes(NamedTuple):
+class SparseCodes(NamedTuple):
     """Sparse codes in compressed sparse row form, one row per token.
 
     Row t holds entries ``indptr[t]:indptr[t + 1]``; ``indices`` ascend within a
@@ -135,7 +135,7 @@ class Autoencoder:
             decoded: torch.Tensor = self.sae.decode(z.to(self.device, torch.float32))
             return decoded
 
-    def codes(self, x: torch.Tensor) -> Codes:
+    def codes(self, x: torch.Tensor) -> SparseCodes:
         """Encode vectors chunk by chunk and return their sparse codes.
 
         Parameters
@@ -172,7 +172,7 @@ class Autoencoder:
                 parts.append(decoded + mean)
         return (*_joined(codes), torch.cat(parts))
 
-    def _decoded(self, codes: Codes, *, like: torch.Tensor) -> torch.Tensor:
+    def _decoded(self, codes: SparseCodes, *, like: torch.Tensor) -> torch.Tensor:
         """Decode sparse codes; ``like`` has the shape and device of the dense ones."""
         by_rows = type(self.sae).decode in _plain_decoders()
         sparse = _Rows(codes, like) if by_rows else _as_tensor(codes, like=like)
@@ -207,7 +207,7 @@ class Autoencoder:
         mean = x.mean(-1, keepdim=True)
         return x - mean, mean
 
-    def _sparse(self, z: torch.Tensor) -> Codes:
+    def _sparse(self, z: torch.Tensor) -> SparseCodes:
         rows, width = z.shape
         # On the CPU NumPy finds nonzero entries eight times faster than torch does.
         find = _active_by_numpy if z.device.type == "cpu" else _active_by_torch
@@ -218,7 +218,7 @@ class Autoencoder:
                 "damaged, or do not match its metadata."
             )
         indptr = np.searchsorted(positions, np.arange(rows + 1) * width)
-        return Codes(indptr.astype(np.int64), (positions % width).astype(np.uint32), values)
+        return SparseCodes(indptr.astype(np.int64), (positions % width).astype(np.uint32), values)
 
 
 def _active_by_numpy(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -243,7 +243,7 @@ def _plain_decoders() -> frozenset[object]:
 class _Rows:
     """Sparse codes multiplied by a decoder row by row: twice as fast as with a sparse tensor."""
 
-    def __init__(self, codes: Codes, like: torch.Tensor) -> None:
+    def __init__(self, codes: SparseCodes, like: torch.Tensor) -> None:
         self._indptr, self._indices, self._values = (
             torch.from_numpy(part).to(like.device)
             for part in (codes.indptr, codes.indices.astype(np.int64), codes.values)
@@ -256,7 +256,7 @@ class _Rows:
         )  # fmt: skip
 
 
-def _as_tensor(codes: Codes, *, like: torch.Tensor) -> torch.Tensor:
+def _as_tensor(codes: SparseCodes, *, like: torch.Tensor) -> torch.Tensor:
     """Return codes as a sparse tensor with the shape and device of the dense ones."""
     rows = np.repeat(np.arange(len(like)), np.diff(codes.indptr))
     positions = torch.from_numpy(np.stack([rows, codes.indices.astype(np.int64)]))
@@ -269,9 +269,9 @@ def _as_tensor(codes: Codes, *, like: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _joined(chunks: list[Codes]) -> Codes:
+def _joined(chunks: list[SparseCodes]) -> SparseCodes:
     counts = np.concatenate([np.diff(chunk.indptr) for chunk in chunks])
-    return Codes(
+    return SparseCodes(
         np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         np.concatenate([chunk.indices for chunk in chunks]),
         np.concatenate([chunk.values for chunk in chunks]),

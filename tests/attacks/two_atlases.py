@@ -9,7 +9,7 @@ from edge_graphs import edge_graph
 from store_graphs import ATLAS, OTHER, put
 
 from atlas import schema
-from atlas.stores import Graph, Loaded
+from atlas.stores import Graph, StoredSae
 from attacks import Try
 from attacks.servers import Attacked, serving
 
@@ -49,7 +49,7 @@ def difference(server: Attacked, graphs: list[Graph]) -> str:
         rows = {tuple(row[k] for k in of.keys): row for row in table.to_pylist()}
         if server.store.table(of.name).to_pylist() != [rows[key] for key in sorted(rows)]:
             return f"{of.name} differs"
-    wanted = {s: Loaded(g.atlas, f) for g in graphs for s, f in g.fingerprints.items()}
+    wanted = {s: StoredSae(g.atlas, f) for g in graphs for s, f in g.fingerprints.items()}
     if server.store.contents() != wanted:
         return "other SAEs are shown"
     return server.left()

@@ -14,7 +14,7 @@ from analysis.residual.report.interpretability_metrics import (
     score_rows,
     token_metrics,
 )
-from analysis.residual.report.study import EMBEDDING, PAIRS, Study, open_study, site_name
+from analysis.residual.report.study import EMBEDDING, PAIRS, ResidualStudy, open_study, site_name
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import AGAINST, MARGIN, Verdict, headline, judge
 from analysis.residual.train_arms import unlike
@@ -119,7 +119,7 @@ class Mapped:
 
 
 @dataclass(frozen=True)
-class SaeRecord:
+class IngestedSae:
     """The origin of an SAE that no study trained.
 
     Parameters
@@ -178,7 +178,7 @@ class Findings:
     maps: Sequence[Mapping[str, Any]]
     edges: Sequence[Mapping[str, Any]]
     verdicts_by_layer: Sequence[Mapping[str, Any]]
-    study: Study | None
+    study: ResidualStudy | None
     arms: Sequence[Mapping[str, Any]]
     scores: Sequence[Mapping[str, Any]]
     matches: Sequence[Mapping[str, Any]]
@@ -187,7 +187,7 @@ class Findings:
     headline: str
     options: Mapping[str, Any] = field(default_factory=dict)
     mapped: Sequence[Mapped] = ()
-    ingested: Mapping[str, SaeRecord] = field(default_factory=dict)
+    ingested: Mapping[str, IngestedSae] = field(default_factory=dict)
     floors: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
@@ -321,20 +321,20 @@ def _like(sound: "Sound", settings: Mapping[str, Any], readers: Sequence[str]) -
     return None if None in wanted.values() or not same or usual in same else same[0]
 
 
-def _ingested(sound: "Sound") -> dict[str, SaeRecord]:
+def _ingested(sound: "Sound") -> dict[str, IngestedSae]:
     """Return the origin of each SAE that no study trained."""
     trained = {sae for part in sound.of("residual") for sae in part.manifest.saes}
     first = sorted(sound.of("sae"), key=lambda part: part.manifest.created)
     origins = {part.manifest.name: part.manifest.sources for part in first}
     return {
-        sae: SaeRecord(origin.get("sae", {}).get("source"), origin.get("model", {}).get("source"))
+        sae: IngestedSae(origin.get("sae", {}).get("source"), origin.get("model", {}).get("source"))
         for sae, origin in origins.items()
         if sae not in trained
     }
 
 
 def verdicts_of(
-    study: Study, differences: Sequence[Difference], margin: float = MARGIN
+    study: ResidualStudy, differences: Sequence[Difference], margin: float = MARGIN
 ) -> list[Verdict]:
     """Return the verdict of the comparison of residual with each other arm."""
     found = {d.other: d for d in differences if d.one == "residual"}
@@ -350,7 +350,7 @@ def verdicts_of(
     ]
 
 
-def _unfit(study: Study, arm: str) -> str:
+def _unfit(study: ResidualStudy, arm: str) -> str:
     """Return why an arm is not a valid control of the map; empty if it is."""
     if arm == EXTREME and study.old_means:
         return (
@@ -388,7 +388,7 @@ def _component_mismatch(arms: pd.DataFrame) -> str:
     return ""
 
 
-def _missing(study: Study, arm: str) -> str:
+def _missing(study: ResidualStudy, arm: str) -> str:
     """Return which SAEs or probes of a comparison are missing."""
     trained = set(study.arms["arm"])
     if missing := [name for name in ("residual", arm) if name not in trained]:
@@ -409,7 +409,7 @@ def _with_errors(
     ]
 
 
-def _differences(study: Study, strata: int) -> list[Difference]:
+def _differences(study: ResidualStudy, strata: int) -> list[Difference]:
     samples = {arm: [p.sample() for p in study.of(arm)] for arm in study.arms_there}
     return [
         difference(samples[one], samples[other], names=(one, other), strata=strata)
@@ -418,7 +418,9 @@ def _differences(study: Study, strata: int) -> list[Difference]:
     ]
 
 
-def _one_run(rows: Sequence[Mapping[str, Any]], study: Study | None) -> list[Mapping[str, Any]]:
+def _one_run(
+    rows: Sequence[Mapping[str, Any]], study: ResidualStudy | None
+) -> list[Mapping[str, Any]]:
     """Return the rows of the study's run, or of the first run that splits by document."""
     runs = sorted({row["run"] for row in rows}, key=lambda r: (not r.startswith("document"), r))
     if not runs:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from analysis.probe.tables import RUNGS, VERDICTS, ladder
 from analysis.residual.report.arm_difference import mean_over_seeds
-from analysis.residual.report.study import ARMS, Probed, Study
+from analysis.residual.report.study import ARMS, Probed, ResidualStudy
 from atlas.folder import Sound
 from atlas.parts import Part
 
@@ -112,7 +112,7 @@ def _by_index(statistics: Part) -> NDArray[np.int64]:
     return totals
 
 
-def arm_rows(study: Study, metrics: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+def arm_rows(study: ResidualStudy, metrics: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Summarize each arm by means over seeds: features, filter, scores, verdicts and token metrics.
 
     Draws of one seed are averaged first, so that all seeds have equal weight.
@@ -159,7 +159,7 @@ def _numbers(probed: Probed, metrics: pd.DataFrame | None) -> dict[str, float]:
     }
 
 
-def score_rows(study: Study) -> list[dict[str, Any]]:
+def score_rows(study: ResidualStudy) -> list[dict[str, Any]]:
     """Summarize the scores of each arm's probes in the form of the original study, over all SAEs.
 
     The original study reported accuracy on data in which most tokens are inactive. That accuracy
@@ -193,7 +193,7 @@ def score_rows(study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def match_rows(sound: Sound, study: Study, *, max_q: float = 0.05) -> list[dict[str, Any]]:
+def match_rows(sound: Sound, study: ResidualStudy, *, max_q: float = 0.05) -> list[dict[str, Any]]:
     """Count the features with a one-to-one counterpart, for every pair of matched arms.
 
     Two baselines with different seeds show how much two training runs share in any case.

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.plot_style import Chart, heading
 from analysis.probe.tables import VERDICTS
 from analysis.residual.report.arm_difference import Difference
-from analysis.residual.report.study import EMBEDDING, Study
+from analysis.residual.report.study import EMBEDDING, ResidualStudy
 
 __all__ = [
     "draw_boxes",
@@ -38,7 +38,7 @@ _LINES = {
 _WIDTH = 400
 
 
-def draw_distributions(study: Study) -> Chart:
+def draw_distributions(study: ResidualStudy) -> Chart:
     """Draw histograms of balanced accuracy over the features of each arm, for all seeds together.
 
     The histograms show shares, because the number of features that pass the filter differs
@@ -73,7 +73,7 @@ def draw_distributions(study: Study) -> Chart:
     )
 
 
-def draw_boxes(study: Study) -> Chart:
+def draw_boxes(study: ResidualStudy) -> Chart:
     """Draw box plots of the probe scores of each arm, with the scores of the token id."""
     shown = {
         "balanced_accuracy": "probe",
@@ -269,7 +269,7 @@ def verdict_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _bins(
-    study: Study, arm: str, scores: "np.ndarray[Any, np.dtype[np.float64]]", edges: Any
+    study: ResidualStudy, arm: str, scores: "np.ndarray[Any, np.dtype[np.float64]]", edges: Any
 ) -> pd.DataFrame:
     counts, _ = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)
     seeds = len({p.seed for p in study.of(arm)})
@@ -291,7 +291,7 @@ def _box(arm: str, score: str, values: "np.ndarray[Any, np.dtype[np.float64]]") 
     }
 
 
-def _where(study: Study) -> tuple[str, ...]:
+def _where(study: ResidualStudy) -> tuple[str, ...]:
     return (f"study {study.name}, probed from {study.site}", f"run {study.run}; 0.5 is chance")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.residual.report.arm_difference import Difference
 from analysis.residual.report.findings import CONTROL, EXTREME, Findings
-from analysis.residual.report.study import ARMS, EMBEDDING, Study, site_name
+from analysis.residual.report.study import ARMS, EMBEDDING, ResidualStudy, site_name
 
 __all__ = [
     "ASKS",
@@ -83,7 +83,7 @@ def means_here(found: Findings) -> str:
     )
 
 
-def reads(study: Study) -> dict[str, str]:
+def reads(study: ResidualStudy) -> dict[str, str]:
     """Return a description of the input of each arm's SAEs, in the order of display."""
     if study.old_means:
         how = ", computed by an earlier version"
@@ -101,7 +101,7 @@ def reads(study: Study) -> dict[str, str]:
     return ARMS | {EXTREME: ARMS[EXTREME] + how}
 
 
-def _prior(study: Study) -> str:
+def _prior(study: ResidualStudy) -> str:
     """Return the prior that token means are shrunk towards."""
     at_embedding = study.read_from == EMBEDDING
     return "the prediction of the map for that id" if at_embedding else "the overall mean"

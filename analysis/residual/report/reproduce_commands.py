@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
-from analysis.residual.report.findings import EXTREME, Findings, Mapped, SaeRecord
-from analysis.residual.report.study import EMBEDDING, Study
+from analysis.residual.report.findings import EXTREME, Findings, IngestedSae, Mapped
+from analysis.residual.report.study import EMBEDDING, ResidualStudy
 from analysis.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import flags_for
@@ -55,7 +55,7 @@ def without_verdict(found: Findings, where: str) -> list[tuple[str, list[str]]]:
     return reasons
 
 
-def _probe(study: Study, saes: Sequence[str], where: str) -> list[str]:
+def _probe(study: ResidualStudy, saes: Sequence[str], where: str) -> list[str]:
     """Return the command that probes SAEs with the settings of the chosen run; notes come first."""
     usual, stored = ProbeSettings(), dict(study.probing)
     without_flag = {name: getattr(usual, name) for name in ("scale", "train_share", "tolerance")}
@@ -137,12 +137,12 @@ def _short(model: str | None) -> str:
     return (model or "").rstrip("/").rsplit("/", 1)[-1]
 
 
-def _are_demo(ingested: Mapping[str, SaeRecord]) -> bool:
+def _are_demo(ingested: Mapping[str, IngestedSae]) -> bool:
     """Return whether all SAEs of `atlas demo` are present, each from the package."""
     return all(name in ingested and ingested[name].source == name for name in DEMO_SAES)
 
 
-def _saes_of(model: str | None, ingested: Mapping[str, SaeRecord], notes: list[str]) -> list[str]:
+def _saes_of(model: str | None, ingested: Mapping[str, IngestedSae], notes: list[str]) -> list[str]:
     """Return the options that name the SAEs of a model, and the model."""
     words = []
     for sae, one in ingested.items():
@@ -242,7 +242,7 @@ def _changed(stored: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, A
 _OF_TEXT = {"field": "field", "split": "split", "revision": "revision", "split_on": "split-on"}
 
 
-def _residual(study: Study, where: str) -> list[str]:
+def _residual(study: ResidualStudy, where: str) -> list[str]:
     """Return the command that trains, ingests, probes and matches the SAEs of a study.
 
     Objects that were in memory have no path for a command; a note before the command reports this.

@@ -23,7 +23,7 @@ __all__ = [
     "PAIRS",
     "SHRUNK_SINCE",
     "Probed",
-    "Study",
+    "ResidualStudy",
     "from_tables",
     "open_study",
     "site_name",
@@ -110,7 +110,7 @@ class Probed:
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
+class ResidualStudy:
     """A residual study.
 
     Parameters
@@ -211,7 +211,7 @@ def open_study(
     *,
     site: str | None = None,
     run: str | None = None,
-) -> Study | None:
+) -> ResidualStudy | None:
     """Return a residual study with the probes of its SAEs.
 
     Parameters
@@ -261,7 +261,7 @@ def open_study(
     _check_same(found, chosen)
     of_run = next((of[chosen].manifest for of in found.values() if chosen in of), None)
     unprobed = tuple(sae for sae in arms["sae"] if chosen not in found.get(sae, {}))
-    return Study(
+    return ResidualStudy(
         part.manifest.name, settings, part.manifest.sources, arms, split, site, chosen, probed,
         unprobed, runs, tuple(sorted(parts.keys() - {part.manifest.name})),
         part.manifest.version, {} if of_run is None else dict(of_run.settings) | {"seed": of_run.seed},

@@ -27,7 +27,7 @@ from atlas.progress import Pace, Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt
-from atlas.stores.partition import Bundle, Size, Slices, owned_nodes, shared_nodes
+from atlas.stores.partition import Bundle, Slices, SliceSize, owned_nodes, shared_nodes
 from atlas.stores.tables import sae_column
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Generations:
 
     def _lap(self, data: "pa.Table", rows: int) -> None:
         """Record that some rows of a table have been written."""
-        self._pace.lap("push", Size.of([data]).seconds * rows / data.num_rows)
+        self._pace.lap("push", SliceSize.of([data]).seconds * rows / data.num_rows)
 
     def _write(self, cypher: str, params: Mapping[str, Any], rows: int, table: str) -> None:
         written = self._bolt.write(cypher, params)

@@ -13,12 +13,12 @@ from atlas import schema
 from atlas.errors import Mismatch, QueryFailed
 from atlas.progress import Pace, Progress
 from atlas.schema import Edge, Node
-from atlas.stores import Graph, Limits, Loaded, Params, SyncPlan
+from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.shared_nodes import Shared
 from atlas.stores.neo4j.staged_swap import Generations, define, flips
-from atlas.stores.partition import Size, Slices, shared_edges, shared_nodes
+from atlas.stores.partition import Slices, SliceSize, shared_edges, shared_nodes
 from atlas.stores.planning import compare
 from atlas.stores.tables import in_order, sae_column, tables
 
@@ -49,12 +49,14 @@ class Neo4jStore:
         self._bolt = bolt
         self._wait = wait
 
-    def contents(self) -> dict[str, Loaded]:
+    def contents(self) -> dict[str, StoredSae]:
         """Return the atlas and fingerprint of each SAE of all atlases, by SAE name."""
         rows = self._bolt.ask(
             "MATCH (s:SAE) RETURN s.name, s._atlas, s._fingerprint ORDER BY s.name"
         ).rows
-        return {name: Loaded(atlas or "", fingerprint or "") for name, atlas, fingerprint in rows}
+        return {
+            name: StoredSae(atlas or "", fingerprint or "") for name, atlas, fingerprint in rows
+        }
 
     def plan(self, graph: Graph) -> SyncPlan:
         """Compute the changes of a sync; see ``Store.plan``."""
@@ -72,9 +74,9 @@ class Neo4jStore:
         if not plan.changes:
             return plan
         slices, shown, swaps = Slices(graph), set(plan.keep), (*plan.replace, *plan.add)
-        size = Size.of(graph.tables[e.type] for e in shared_edges())
+        size = SliceSize.of(graph.tables[e.type] for e in shared_edges())
         if swaps or plan.remove:
-            size += Size.of(graph.tables[n.label] for n in shared_nodes())
+            size += SliceSize.of(graph.tables[n.label] for n in shared_nodes())
         for name in swaps:  # in the order of ``sync``: the later SAE of an edge writes it
             size += slices.size(name, among=shown)
             shown.add(name)
