@@ -15,7 +15,7 @@ from atlas.folder import DESCRIBED, Folder, Sound
 from atlas.parts import Part, stored_digests
 from atlas.schema import EDGES, TABLES, Edge, Node
 from atlas.stores import Graph
-from atlas.stores.tables import in_order
+from atlas.stores.partition import in_order
 
 if TYPE_CHECKING:
     import pyarrow as pa

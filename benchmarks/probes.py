@@ -241,8 +241,7 @@ def on_gpu() -> dict[str, float]:
     """Run the full size on a GPU: labels of collapsed rows, in blocks of 2,048."""
     import torch
 
-    from ingest.probe.solver.design import Design
-    from ingest.probe.solver.preconditioner import spectrum
+    from ingest.probe.solver.design import Design, spectrum
     from ingest.probe.solver.solve import solve
 
     if not torch.cuda.is_available():

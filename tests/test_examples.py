@@ -1,6 +1,6 @@
 """Examples are shown with the token they are about marked."""
 
-from atlas.cli.examples import marked
+from atlas.cli.query_arguments import marked
 
 
 def test_the_peak_is_marked_and_its_columns_go():

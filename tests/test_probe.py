@@ -12,12 +12,11 @@ from atlas.errors import BadActivations, BadInput, OutOfSpace
 from atlas.progress import SILENT
 from ingest.probe.control_task import control_positives, permuted
 from ingest.probe.part_tables import ProbeRun
-from ingest.probe.probe_data import ProbeData
+from ingest.probe.probe_data import ProbeData, natural, training
 from ingest.probe.schedule import probe_all
 from ingest.probe.settings import PRESETS, ProbeSettings
 from ingest.probe.site_design import Counts, SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
-from ingest.probe.train_val_counts import natural, training
 
 # Below 1e-5 the rounding of a float32 gradient decides whether the solver ends, and threads change that.
 FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=9e-4)

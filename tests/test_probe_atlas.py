@@ -16,10 +16,9 @@ from atlas.cli.main import main
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
 from atlas.parts import read_manifest
-from ingest.probe.probe_data import ProbeData
+from ingest.probe.probe_data import ProbeData, training
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.study import probe_saes
-from ingest.probe.train_val_counts import training
 
 SETTINGS = ProbeSettings(splits=("document",), controls=1, draws=20, scale=False, tolerance=1e-6)
 

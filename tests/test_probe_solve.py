@@ -12,12 +12,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from atlas.errors import BadActivations, BadInput
 from ingest.probe.settings import ProbeSettings
-from ingest.probe.solver.design import Design
+from ingest.probe.solver.design import Design, spectrum
 from ingest.probe.solver.estimator import LogisticProbes, RidgeProbes
-from ingest.probe.solver.losses import Losses
-from ingest.probe.solver.preconditioner import spectrum
+from ingest.probe.solver.losses import Losses, read_targets
 from ingest.probe.solver.solve import Solution, bytes_needed, margins, solve
-from ingest.probe.solver.targets import read_targets
 
 EXACT = {"dtype": "float64", "tol": 1e-9, "max_iter": 1000}
 

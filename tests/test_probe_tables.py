@@ -19,11 +19,17 @@ from sklearn.metrics import (
 
 from ingest.probe.bootstrap import Intervals, clusters, limits
 from ingest.probe.control_task import control_positives, permuted, shuffled_positives
-from ingest.probe.regression import ActivationSums, r2_ceiling, r2_table
-from ingest.probe.scores import auroc, confusion_of, logistic_loss
+from ingest.probe.logistic_probe import judge
+from ingest.probe.scores import (
+    ActivationSums,
+    auroc,
+    confusion_of,
+    logistic_loss,
+    r2_ceiling,
+    r2_table,
+)
 from ingest.probe.site_design import Counts
 from ingest.probe.token_baselines import best, confusion, seen_share, table
-from ingest.probe.verdicts import judge
 
 
 def counted(occurrences, positives, negatives=None):

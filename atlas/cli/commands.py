@@ -116,7 +116,7 @@ def query(
         return
     question = read_question(name, cypher, params)
     from atlas.api import Atlas
-    from atlas.cli.examples import marked
+    from atlas.cli.query_arguments import marked
     from atlas.stores import Limits
 
     progress = make_progress(quiet=quiet)

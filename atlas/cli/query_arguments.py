@@ -1,7 +1,7 @@
 """Parse the arguments of ``atlas query``, and list the named queries."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import queries
@@ -9,7 +9,23 @@ from atlas.cli.output import echo, emit, print_table
 from atlas.errors import BadInput
 from atlas.named_queries import Question, named
 
-__all__ = ["list_questions", "read_question"]
+__all__ = ["list_questions", "marked", "read_question"]
+
+_NEEDED = frozenset({"text", "tokens", "peak"})
+
+
+def marked(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of an answer in a readable form.
+
+    In a row that is an example (with ``text``, ``tokens`` and ``peak``), the text has the
+    peak token in ``[[ ]]``, and the columns by token are dropped. Other rows are unchanged.
+    """
+    if not row.keys() >= _NEEDED or row["tokens"] is None:
+        return dict(row)
+    tokens, peak = row["tokens"], row["peak"]
+    text = f"{''.join(tokens[:peak])}[[{tokens[peak]}]]{''.join(tokens[peak + 1 :])}"
+    shown = {k: v for k, v in row.items() if k not in ("tokens", "activations", "peak")}
+    return shown | {"text": text}
 
 
 def read_question(name: str | None, cypher: str | None, params: Sequence[str]) -> Question:

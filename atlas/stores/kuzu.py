@@ -32,10 +32,9 @@ from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
-from atlas.stores.partition import shared_edges
+from atlas.stores.partition import in_order, sae_column, shared_edges
 from atlas.stores.planning import compare
 from atlas.stores.query_process import query_in_subprocess, too_many_rows
-from atlas.stores.tables import in_order, sae_column
 
 if TYPE_CHECKING:
     import kuzu

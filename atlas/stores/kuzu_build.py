@@ -21,7 +21,7 @@ from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph
 from atlas.stores.child_process import ending, last_line, start
 from atlas.stores.kuzu_engine import translation
-from atlas.stores.tables import tables
+from atlas.stores.partition import tables
 
 if TYPE_CHECKING:
     import pyarrow as pa

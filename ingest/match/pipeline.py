@@ -32,7 +32,7 @@ from ingest.match.nulls import (
 from ingest.match.pairs import Pairs
 from ingest.match.pooling import SIGNIFICANT, too_few_draws
 from ingest.match.settings import MatchSettings
-from ingest.reduce.arrow_columns import graph_table, keys
+from ingest.reduce.arrays import graph_table, keys
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 

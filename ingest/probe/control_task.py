@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csc_array, csr_array
 
-from ingest.probe.probe_data import ProbeData
+from ingest.probe.probe_data import ProbeData, Sides, natural
 from ingest.probe.site_design import Counts, Dense, ProbedRows, SiteDesign
-from ingest.probe.train_val_counts import Sides, natural
 
 __all__ = ["ControlDraw", "ControlTask", "control_positives", "permuted", "shuffled_positives"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from atlas.schema import arrow_schema
 from ingest.probe.logistic_probe import Columns
 from ingest.probe.settings import Kind, ProbeSettings
-from ingest.reduce.arrow_columns import keys
+from ingest.reduce.arrays import keys
 
 __all__ = ["ProbeRun", "edges"]
 

@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from ingest.probe.logistic_probe import Columns
-from ingest.probe.probe_data import Occurrences, ProbeData
-from ingest.probe.regression import ActivationSums, r2_ceiling, r2_of, r2_table
+from ingest.probe.probe_data import Occurrences, ProbeData, natural
+from ingest.probe.scores import ActivationSums, r2_ceiling, r2_of, r2_table
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign
-from ingest.probe.solver.preconditioner import spectrum
+from ingest.probe.solver.design import spectrum
 from ingest.probe.solver.solve import Solution, margins, solve
-from ingest.probe.train_val_counts import natural
 
 __all__ = ["ActivationProbe"]
 

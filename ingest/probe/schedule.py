@@ -14,12 +14,11 @@ from atlas.progress import Progress, Stage
 from ingest.error_translation import memory_errors
 from ingest.probe.logistic_probe import ActiveProbe, Columns
 from ingest.probe.part_tables import ProbeRun, edges
-from ingest.probe.probe_data import Occurrences, ProbeData
+from ingest.probe.probe_data import Occurrences, ProbeData, training
 from ingest.probe.ridge_probe import ActivationProbe
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign
 from ingest.probe.solver.solve import bytes_needed
-from ingest.probe.train_val_counts import training
 
 __all__ = ["ProbeResult", "probe_all"]
 

@@ -13,14 +13,14 @@ import numpy as np
 from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder, Sound
 from atlas.forecast import Cost
-from atlas.parts import Part
+from atlas.parts import Part, differ
 from atlas.progress import SILENT, Progress
 from atlas.results import Result as StudyResult
 from atlas.results import Results
 from atlas.settings import read_settings
 from atlas.study import Found, Study, Task, TaskContext, selected_saes
 from atlas.study_runner import run_study
-from ingest.codes.store import count_rows
+from ingest.codes.store import count_rows, stored_shards
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
@@ -32,14 +32,75 @@ from ingest.probe.schedule import ProbeResult, probe_all
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
-from ingest.probe.subject import ProbedSae, check_same, open_subject
-from ingest.sae.record import reopen_model
+from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
 from ingest.text.corpus import Corpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL", "VERSION", "ProbeStudy", "probe_saes", "stored_probes"]
+__all__ = [
+    "ALL",
+    "VERSION",
+    "ProbeStudy",
+    "ProbedSae",
+    "check_same",
+    "open_subject",
+    "probe_saes",
+    "stored_probes",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class ProbedSae(SaeRecord):
+    """An SAE to be probed.
+
+    Parameters
+    ----------
+    shards
+        Its codes.
+    """
+
+    shards: list[Path]
+
+
+def open_subject(folder: Folder, sound: Sound, name: str) -> ProbedSae:
+    """Open the codes and the record of an SAE for probing.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no such SAE.
+    Missing
+        If its codes are not stored.
+    BrokenPart
+        If its codes have changed since they were written.
+    """
+    ingested = open_sae_record(sound, name)
+    shards = stored_shards(folder, sound, name, what=f"A probe of {name}")
+    return ProbedSae(**vars(ingested), shards=shards)
+
+
+def check_same(subject: ProbedSae, counterpart: ProbedSae, *, where: Path) -> None:
+    """Check that an SAE and its model are the same in two atlases.
+
+    Raises
+    ------
+    Mismatch
+        If they differ.
+    """
+    for what, mine, other in (
+        ("weights", subject.row["weights"], counterpart.row["weights"]),
+        ("model", subject.model["weights"], counterpart.model["weights"]),
+        ("model's parameters", differ(subject.parameters, counterpart.parameters), False),
+        ("tokenizer", subject.model["tokenizer"], counterpart.model["tokenizer"]),
+        ("contexts", subject.contexts, counterpart.contexts),
+    ):
+        if mine != other:
+            raise Mismatch(
+                f"{subject.name} is another SAE in {where} (its {what} differ), so {where} cannot validate its "
+                "probes. Ingest the same SAE there, with the same model and --context."
+            )
+
 
 #: Increased whenever the same codes give different tables.
 VERSION = 3

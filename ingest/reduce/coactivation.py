@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from atlas.errors import BadInput, OutOfSpace
 from ingest.codes.store import Block
 from ingest.reduce import pair_counting, sorted_pair_counts
-from ingest.reduce.arrays import Arrays
-from ingest.reduce.arrow_columns import graph_table, keys, nullable
+from ingest.reduce.arrays import Arrays, graph_table, keys, nullable
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from atlas.errors import BadInput, OutOfSpace
 from atlas.schema import arrow_schema
 from ingest.codes.store import Block
 from ingest.reduce import top_k
-from ingest.reduce.arrays import Arrays, ranks
-from ingest.reduce.arrow_columns import graph_table, keys
+from ingest.reduce.arrays import Arrays, graph_table, keys, ranks
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 
 if TYPE_CHECKING:

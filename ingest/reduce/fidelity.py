@@ -9,8 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from atlas.errors import BadActivations
-from ingest.reduce.arrays import Arrays
-from ingest.reduce.arrow_columns import graph_table, nullable
+from ingest.reduce.arrays import Arrays, graph_table, nullable
 from ingest.reduce.moments import FeatureMoments
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 

@@ -10,8 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ingest.codes.store import Block
-from ingest.reduce.arrays import Arrays
-from ingest.reduce.arrow_columns import graph_table, keys, nullable
+from ingest.reduce.arrays import Arrays, graph_table, keys, nullable
 from ingest.reduce.moments import FeatureMoments
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
 

@@ -12,15 +12,33 @@ from numpy.typing import NDArray
 from atlas.errors import BadInput, OutOfSpace
 from ingest.codes.store import Block
 from ingest.reduce import sorted_pair_counts
-from ingest.reduce.arrays import Arrays, ranks
-from ingest.reduce.arrow_columns import graph_table, keys, nullable
-from ingest.reduce.pairs import token_run
+from ingest.reduce.arrays import Arrays, by_feature, changes, graph_table, keys, nullable, ranks
 from ingest.reduce.protocol import Plan, ReducedSae, Sizes, Table
+from ingest.reduce.sorted_pair_counts import Run
 
 if TYPE_CHECKING:
     from ingest.reduce.protocol import CodeReduction
 
-__all__ = ["TokenCounts"]
+__all__ = ["TokenCounts", "token_run"]
+
+
+def token_run(block: Block, *, first: int, end: int) -> Run:
+    """Return the run of the features in [first, end); see ``sorted_pair_counts``.
+
+    Keys are ``feature << 32 | token``; totals are sums of activations.
+    """
+    by_token = np.argsort(block.tokens.token_id, kind="stable")
+    token = block.tokens.token_id[by_token].astype(np.int64)
+    columns = by_feature(block, by_token)
+    begin, stop = columns.indptr[first], columns.indptr[end]
+    feature = np.repeat(np.arange(first, end), np.diff(columns.indptr[first : end + 1]))
+    key = (feature << 32) | token[columns.indices[begin:stop]]
+    starts = np.flatnonzero(changes(key))
+    if not len(starts):
+        return key, np.zeros(0, dtype=np.int64), np.zeros(0)
+    total = np.add.reduceat(columns.data[begin:stop], starts, dtype=np.float64)
+    return key[starts], np.diff(starts, append=len(key)), total
+
 
 # Number of most frequent tokens that determine the wordless share of a feature.
 _FREQUENT = 5

@@ -16,8 +16,7 @@ from atlas import schema
 from atlas.schema import Edge, Node, Type
 from atlas.stores import Graph
 from atlas.stores.neo4j.shared_nodes import parameters
-from atlas.stores.partition import is_shared
-from atlas.stores.tables import sae_column, tables
+from atlas.stores.partition import is_shared, sae_column, tables
 
 if TYPE_CHECKING:
     import pyarrow as pa

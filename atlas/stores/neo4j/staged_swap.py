@@ -27,8 +27,7 @@ from atlas.progress import Pace, Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
 from atlas.stores.neo4j.connection import Bolt
-from atlas.stores.partition import Bundle, Slices, SliceSize, owned_nodes, shared_nodes
-from atlas.stores.tables import sae_column
+from atlas.stores.partition import Bundle, Slices, SliceSize, owned_nodes, sae_column, shared_nodes
 
 if TYPE_CHECKING:
     import neo4j

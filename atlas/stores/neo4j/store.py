@@ -18,9 +18,16 @@ from atlas.stores.cypher import checked
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.shared_nodes import Shared
 from atlas.stores.neo4j.staged_swap import Generations, define, flips
-from atlas.stores.partition import Slices, SliceSize, shared_edges, shared_nodes
+from atlas.stores.partition import (
+    Slices,
+    SliceSize,
+    in_order,
+    sae_column,
+    shared_edges,
+    shared_nodes,
+    tables,
+)
 from atlas.stores.planning import compare
-from atlas.stores.tables import in_order, sae_column, tables
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from atlas.errors import BadActivations, BadInput
 
-__all__ = ["Design"]
+__all__ = ["Design", "Spectrum", "spectrum"]
 
 STORED_BYTES = 2 * 2**30  # largest array on disk that is copied to the memory of a CPU
 STORED_SHARE = 0.5  # share of the free memory of a GPU that a copy may use
@@ -208,3 +210,61 @@ def _fit_for_torch(x: NDArray[np.floating[Any]]) -> bool:
     """Whether a tensor can share the array's memory: no file, no odd strides or bytes."""
     ordinary = x.flags.writeable and x.flags.c_contiguous and not isinstance(x, np.memmap)
     return ordinary and x.dtype.isnative and x.dtype.itemsize <= 8
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Mean of vectors and eigendecomposition of their covariance.
+
+    Parameters
+    ----------
+    mean
+        (width,).
+    values
+        (width,). Eigenvalues of the covariance, all at least 0.
+    vectors
+        (width, width). Its eigenvectors, as columns.
+    """
+
+    mean: Tensor
+    values: Tensor
+    vectors: Tensor
+
+
+def spectrum(design: Design, row_weight: Tensor | None = None) -> Spectrum:
+    """Compute the mean and the covariance of the vectors.
+
+    Products have the design's type, sums have its wide type.
+
+    Parameters
+    ----------
+    design
+        The vectors.
+    row_weight
+        (rows,). Weight of each row; equal weights if None.
+
+    Raises
+    ------
+    BadActivations
+        If the squares of the vectors overflow.
+    """
+    wide = design.wide
+    if row_weight is None:
+        row_weight = torch.ones(design.rows, dtype=design.dtype, device=design.device)
+    share = (row_weight.to(wide) / row_weight.sum(dtype=wide)).to(design.dtype)
+    mean = torch.zeros(design.width, dtype=wide, device=design.device)
+    for rows, x in design.chunks():
+        mean += share[rows] @ x
+    covariance = torch.zeros(design.width, design.width, dtype=wide, device=design.device)
+    for rows, x in design.chunks():
+        centred = x - mean.to(design.dtype)
+        covariance += centred.T @ (centred * share[rows, None])
+    if not bool(covariance.isfinite().all()):
+        raise BadActivations(
+            f"The squares of the vectors are too large for {design.dtype}; divide the vectors by"
+            " their root mean square, or compute in float64."
+        )
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    return Spectrum(
+        mean.to(design.dtype), values.clamp(min=0).to(design.dtype), vectors.to(design.dtype)
+    )

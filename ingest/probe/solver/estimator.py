@@ -11,8 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from atlas.errors import BadInput
-from ingest.probe.solver.design import Design
-from ingest.probe.solver.preconditioner import Spectrum, spectrum
+from ingest.probe.solver.design import Design, Spectrum, spectrum
 from ingest.probe.solver.solve import Link, Solution, margins, solve
 
 __all__ = ["LogisticProbes", "RidgeProbes"]
