@@ -1,4 +1,4 @@
-"""Parse the arguments of ``atlas query``, and list the named queries."""
+"""Parse the arguments of ``atlas query``, list the named queries, and mark peak tokens in examples."""
 
 import json
 from collections.abc import Mapping, Sequence

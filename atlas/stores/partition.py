@@ -2,7 +2,7 @@
 
 A node table with a column ``sae`` (and ``SAE`` itself) is owned: each row belongs
 to one SAE. The other nodes are shared. An edge belongs to the SAEs of its ends, and is
-shared if both ends are.
+shared if both ends are. Tables have a common form in all stores: the types of the schema, sorted by key.
 """
 
 from collections.abc import Collection, Iterable, Iterator

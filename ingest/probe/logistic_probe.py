@@ -1,6 +1,7 @@
 """Logistic probes: predict whether each feature is active, with tables, ceilings and controls.
 
-The columns are those of PREDICTED_FROM; ``atlas.schema`` defines each.
+The columns are those of PREDICTED_FROM; ``atlas.schema`` defines each. The verdict of a feature
+reports whether it depends on the token, on its context, or on more than the token.
 """
 
 from dataclasses import dataclass

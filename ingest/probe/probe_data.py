@@ -1,4 +1,7 @@
-"""Stored codes for probes: the keys of every token, and the tokens on which features are active."""
+"""Stored codes for probes: the keys of every token, and the tokens on which features are active.
+
+``Sides`` are counts of a block of features on training and validation tokens, by any key.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields

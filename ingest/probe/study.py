@@ -1,4 +1,4 @@
-"""The study of probes: which SAEs, sites and runs, and the model that reads the sites."""
+"""The study of probes: SAEs with stored codes, sites and runs, and the model that reads the sites."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Array functions for reductions: runs of equal values, and codes by feature."""
+"""Arrays and Arrow columns of reductions: runs of equal values, codes by feature, keys, tables."""
 
 from collections.abc import Mapping
 from typing import Any, TypeAlias

@@ -1,4 +1,7 @@
-"""Design: the vectors of a site, in memory or on disk, read by a solver in chunks."""
+"""Design: the vectors of a site, in memory or on disk, read by a solver in chunks.
+
+Their mean and covariance (``spectrum``) are the preconditioner of the solver.
+"""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Losses: loss and gradient of many labels in one pass over the shared vectors."""
+"""Losses: loss and gradient of many labels in one pass over the shared vectors.
+
+``Targets`` are the checked weights and targets of labels, with the statistics that need no vectors.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

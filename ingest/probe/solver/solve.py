@@ -2,7 +2,7 @@
 
 All labels share the vectors, so one pass over them serves every label. Two matrix products
 give the loss and gradient of each label at its own point (``losses``). Each label runs its
-own L-BFGS on top of these passes (``lbfgs``).
+own L-BFGS on top of these passes (``Search``), with its own history, step size and end.
 """
 
 import math
