@@ -1,5 +1,5 @@
-// title: Features told beyond the token
-// question: Which features does a later site tell better than the token alone ever could?
+// title: Features predicted beyond the token
+// question: Which features does a later site predict better than any function of the token could?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param site (site, such as 'tiny-a/blocks.1.hook_resid_post'): site probed, not the embedding
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`

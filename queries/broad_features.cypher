@@ -1,7 +1,7 @@
 // title: Broadest features
-// question: Which features of an SAE are spread over many tokens, with no token that stands out?
+// question: Which features of an SAE are active on many tokens, none of them dominant?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
-// param min_tokens (int64, default 10): only features active on at least so many tokens
+// param min_tokens (int64, default 10): only features active on at least N tokens
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column token (string): the token it is active on most often

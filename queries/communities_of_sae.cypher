@@ -1,19 +1,19 @@
 // title: Communities of an SAE
 // question: Which groups of features are active together, and how stable are these groups?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
-// param min_size (int64, default 3): only communities of at least so many features
+// param min_size (int64, default 3): only communities of at least N features
 // param limit (int64, default 50): number of rows at most
 // column community (int64): number of the community; 0 is the largest
 // column size (int64): features in it
-// column tokens (string[]): tokens that set it apart from the others, most first
+// column tokens (string[]): tokens that distinguish it from the others, most first
 // column edges (int64): edges between its features
 // column inner_share (double): weight of these / of all edges its features have, both by ends
 // column conductance (double): weight of the edges that leave it / weight of the lesser side
-// column weighted_by (string): what an edge weighed where communities were sought
-// column min_count (int64): only edges of at least so many tokens together were taken
-// column stability (double): overlap with the likest community of Leiden runs of other seeds
+// column weighted_by (string): edge weight used to find communities
+// column min_count (int64): only edges of at least N tokens were used
+// column stability (double): overlap with the most similar community of Leiden runs of other seeds
 // column stability_halves (double): the same of halves of the documents; null if it has none
-// column stability_null (double): the same of a community of like size in a graph by chance
+// column stability_null (double): the same of a community of similar size in a null graph
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[:IN_COMMUNITY]->(c:Community)
 WHERE c.size >= 3 /* $min_size */

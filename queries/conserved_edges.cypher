@@ -2,8 +2,8 @@
 // question: Which pairs are active together in one SAE, and their counterparts in another too?
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
-// param min_count (int64, default 3): only edges of the one SAE of at least so many tokens
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
+// param min_count (int64, default 3): only edges of the one SAE of at least N tokens
 // param limit (int64, default 100): number of rows at most
 // matched: sae_a, sae_b
 // column one_a (string): the one feature of the pair

@@ -2,7 +2,7 @@
 // question: Which features of the other SAE are the best match of several of the one?
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE, whose features claim
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE, whose features are claimed
-// param min_claims (int64, default 2): only features claimed by at least so many
+// param min_claims (int64, default 2): only features claimed by at least N
 // param limit (int64, default 100): number of rows at most
 // matched: sae_a, sae_b
 // column claimed (string): the feature of the other SAE
@@ -11,7 +11,7 @@
 // column claimant (string): one of these
 // column claimant_token (string): the token the claimant is active on most often
 // column pearson (double): correlation of both activations
-// column rank_back (int64): 0: the claimant is its best in return; null if not among the best kept
+// column rank_back (int64): 0: the claimant is its best in return; null if not stored
 // column one_to_one (bool): whether the assignment gave it to this claimant
 MATCH (one:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[m:MATCHES]-(b:Feature)-[:IN_SAE]->(two:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})

@@ -1,5 +1,5 @@
 // title: Context features
-// question: Which features of an SAE does the token alone not tell, whatever one makes of it?
+// question: Which features of an SAE can no function of the token predict?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
@@ -8,7 +8,7 @@
 // column top_token (string): the token it is active on most often
 // column token_ceiling (double): best score of any function of the token id; 0.5 is chance
 // column token_ceiling_high (double): upper limit of its 95% interval
-// column context_by (string): 'position' or 'bigram' where that table tells; null where neither
+// column context_by (string): 'position' or 'bigram' where that table predicts it; null: neither
 // column position_table (double): score of a table of training counts by position
 // column bigram_table (double): the same by this token and the one before it
 // column balanced_accuracy (double): score of the probe

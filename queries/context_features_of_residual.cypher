@@ -1,10 +1,10 @@
 // title: Context features of the residual only
-// question: Which features does the token not tell in a residual SAE only, not in the baseline?
-// param sae (SAE, such as 'tiny-a-l1-s0'): SAE that reads what is left of the activations
+// question: Which features need context in the residual SAE only, not in the baseline SAE?
+// param sae (SAE, such as 'tiny-a-l1-s0'): SAE that reads the residual of the activations
 // param sae_baseline (SAE, such as 'tiny-a-l1-s1'): SAE that reads the activations as they are
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
 // param limit (int64, default 100): number of rows at most
 // matched: sae, sae_baseline
 // column feature (string): the feature of the residual

@@ -1,13 +1,13 @@
 // title: Counterpart of a community
-// question: In which communities of another SAE do the counterparts of this one's features lie?
+// question: In which communities of another SAE are the counterparts of a community's features?
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param community (int64, default 0): number of the community in the one SAE
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
-// param max_token_q (double, default 0.05): the same of the shuffle within tokens; 1.0 asks nothing
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
+// param max_token_q (double, default 0.05): the same of the shuffle within tokens; 1.0 for all
 // matched: sae_a, sae_b
 // column other (int64): number of the community in the other SAE
-// column tokens (string[]): tokens that set that one apart
+// column tokens (string[]): tokens that distinguish that community
 // column size (int64): features in that one
 // column pairs (int64): one-to-one matches between both communities
 // column share (double): `pairs` / matches of this community

@@ -1,17 +1,17 @@
 // title: Counterparts of a feature
-// question: Which features of other SAEs (seed, width, layer, model) are active where this is?
+// question: Which features of other SAEs (seed, width, layer, model) are active on the same tokens?
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // matched: feature, sae
 // column sae (string): the other SAE
 // column model (string): the model it reads
-// column hook (string): the place in the model, by TransformerLens name
+// column hook (string): the site, by TransformerLens name
 // column counterpart (string): its feature
 // column top_token (string): the token the counterpart is active on most often
 // column pearson (double): correlation of both activations
-// column rank (int64): 0: nothing in its SAE correlates better with this feature; null if not kept
-// column rank_back (int64): 0: nothing in this feature's SAE does with it; null if not kept
+// column rank (int64): 0: no feature of its SAE correlates better with this one; null: not stored
+// column rank_back (int64): 0: no feature of this SAE correlates better with it; null: not stored
 // column mutual (bool): each is the other's best
 // column one_to_one (bool): they are partners in the best assignment of one SAE to the other
 // column claims (int64): features of this feature's SAE whose best match is the counterpart

@@ -4,7 +4,7 @@
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
-// column rank (int64): place among the feature's examples, 0 for its highest activation
+// column rank (int64): rank among the feature's examples, 0 for its highest activation
 // column activation (double): the activation at the peak
 // column text (string): the example
 // column top_token (string): the token the feature is active on most often

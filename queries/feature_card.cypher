@@ -1,10 +1,10 @@
 // title: Card of a feature
-// question: What is known about this feature?
+// question: What does the atlas store about this feature?
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // column feature (string): the feature
 // column sae (string): its SAE
 // column model (string): the model the SAE reads
-// column hook (string): the place in the model, by TransformerLens name
+// column hook (string): the site, by TransformerLens name
 // column frequency (double): share of tokens on which it is active
 // column active_tokens (int64): tokens on which it is active
 // column mean_activation (double): mean activation where active; null if dead

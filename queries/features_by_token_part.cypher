@@ -4,10 +4,10 @@
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
-// column token (string): text of the token, its leading space kept
+// column token (string): text of the token, its leading space included
 // column share (double): share of the feature's active tokens that are this token
 // column count (int64): times the feature is active on the token
-// column rank (int64): place among the feature's tokens, 0 for the commonest
+// column rank (int64): rank among the feature's tokens, 0 for the commonest
 MATCH (t:Token)<-[r:FIRES_ON]-(f:Feature)-[:IN_SAE]->(s:SAE)
 WHERE toLower(t.text) CONTAINS toLower('ing' /* $text */) AND '' /* $sae */ IN ['', s.name]
 RETURN f.id AS feature, t.text AS token, r.share AS share, r.count AS count, r.rank AS rank

@@ -1,5 +1,5 @@
 // title: Features of a token
-// question: Which features have this very token among their commonest, by share times rate?
+// question: Which features have exactly this token among their commonest, by share times rate?
 // param token (string, such as ' girl'): text of the token, its leading space included
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
@@ -7,7 +7,7 @@
 // column share (double): share of the feature's active tokens that are this token
 // column rate (double): share of the token's occurrences on which the feature is active
 // column count (int64): times the feature is active on the token
-// column rank (int64): place among the feature's tokens, 0 for the commonest
+// column rank (int64): rank among the feature's tokens, 0 for the commonest
 // column mean_activation (double): mean activation on the token, where active
 MATCH (t:Token {text: ' girl' /* $token */})<-[r:FIRES_ON]-(f:Feature)-[:IN_SAE]->(s:SAE)
 WHERE '' /* $sae */ IN ['', s.name]

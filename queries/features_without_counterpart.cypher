@@ -1,8 +1,8 @@
 // title: Features without a counterpart
-// question: Which live features of an SAE have none in another it was matched with, and why?
+// question: Which live features of an SAE have no counterpart in another SAE, and why?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param other (SAE, such as 'tiny-a-l1-s1'): name of the SAE that might have counterparts
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
 // param limit (int64, default 100): number of rows at most
 // matched: sae, other
 // column feature (string): the feature

@@ -1,8 +1,8 @@
 // title: First sites of an SAE's features
-// question: How early in the model can one tell where each feature is active, as well as anywhere?
+// question: Which is the first site that predicts each feature about as well as the best site?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
-// param delta (double, default 0.02): how near a feature's best score is near enough
+// param delta (double, default 0.02): largest difference from the feature's best score
 // param limit (int64, default 100): number of rows at most
 // column feature (string): the feature
 // column top_token (string): the token it is active on most often
@@ -24,11 +24,11 @@ WITH f, run, best, sites, p.id AS id, 10 * coalesce(p.layer, -1) + CASE
        WHEN p.hook ENDS WITH 'hook_resid_pre' THEN 0 WHEN p.hook ENDS WITH 'attn.hook_z' THEN 1
        WHEN p.hook ENDS WITH 'hook_attn_out' THEN 2 WHEN p.hook ENDS WITH 'hook_resid_mid' THEN 3
        WHEN p.hook ENDS WITH 'mlp.hook_post' THEN 4 WHEN p.hook ENDS WITH 'hook_mlp_out' THEN 5
-       WHEN p.hook ENDS WITH 'hook_resid_post' THEN 6 ELSE 7 END AS place
-WITH f, run, best, sites, min(place) AS first, collect({place: place, id: id}) AS near
+       WHEN p.hook ENDS WITH 'hook_resid_post' THEN 6 ELSE 7 END AS depth
+WITH f, run, best, sites, min(depth) AS first, collect({depth: depth, id: id}) AS near
 UNWIND near AS one
 WITH f, run, best, sites, first, one
-WHERE one.place = first
+WHERE one.depth = first
 WITH f, run, best, sites, first, min(one.id) AS site
 MATCH (f)-[e:PREDICTED_FROM]->(p:Site {id: site})
 WHERE e.run = run

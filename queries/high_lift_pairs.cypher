@@ -1,5 +1,5 @@
 // title: Pairs of high lift on few tokens
-// question: Which pairs have a lift that rests on a few tokens, so that chance may be all there is?
+// question: Which pairs have a high lift from only a few tokens, which may be due to chance?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_lift (double, default 5.0): smallest lift
 // param max_joint (int64, default 10): most tokens on which both are active
@@ -9,11 +9,11 @@
 // column feature_b (string): the other feature
 // column token_b (string): the token that one is active on most often
 // column lift (double): `joint_count` / `expected_joint`
-// column joint_count (int64): tokens on which both are active: all that the lift rests on
+// column joint_count (int64): tokens on which both are active: the basis of the lift
 // column expected_joint (double): the same by chance; far below 1, one shared token is a high lift
 // column active_a (int64): tokens on which the one is active
 // column active_b (int64): tokens on which the other is active
-// column phi (double): phi coefficient of being active, which few tokens do not make high so easily
+// column phi (double): phi coefficient of being active, less inflated by few tokens than lift
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[r:CO_ACTIVATES]->(g:Feature)
 WHERE r.lift >= 5.0 /* $min_lift */ AND r.joint_count <= 10 /* $max_joint */

@@ -1,7 +1,7 @@
 // title: Hubs
-// question: Which features co-activate with most others, for how often they are active?
+// question: Which features co-activate with more features than their frequency explains?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
-// param min_degree (int64, default 10): only features with at least so many partners
+// param min_degree (int64, default 10): only features with at least N partners
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column top_token (string): the token it is active on most often

@@ -1,5 +1,5 @@
 // title: Lookup features
-// question: Which features does the token tell, and the probe of the site does not?
+// question: Which features does the token predict, but the linear probe of the site does not?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
@@ -10,7 +10,7 @@
 // column token_table (double): score of a table of training counts by token id
 // column short_by (double): `token_table` - `balanced_accuracy`
 // column token_ceiling (double): best score of any function of the token id
-// column generalises (bool): still told on token ids not trained on; null where not tried
+// column generalises (bool): also predictable on token ids not trained on; null: not tested
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[e:PREDICTED_FROM]->(p:Site {id: 'tiny-a/hook_embed' /* $site */})
 WHERE e.run = 'document/active/l2=0.001' /* $run */ AND e.verdict = 'token' AND e.how = 'lookup'

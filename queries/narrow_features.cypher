@@ -1,7 +1,7 @@
 // title: Narrow features
-// question: Which features have many partners, and share their tokens with a few of them only?
+// question: Which features have many partners, but are mostly active with a few of them?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
-// param min_degree (int64, default 10): only features with at least so many partners
+// param min_degree (int64, default 10): only features with at least N partners
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
 // column top_token (string): the token it is active on most often

@@ -1,10 +1,10 @@
 // title: Predictable, but not in the other SAE
-// question: Which features does the token tell, though not their counterpart in another SAE?
+// question: Which features does the token predict, but not their counterpart in another SAE?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param other (SAE, such as 'tiny-a-l1-s1'): name of an SAE it was matched with
 // param site (site, such as 'tiny-a/hook_embed'): site probed; of another model, the same hook
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
 // param limit (int64, default 100): number of rows at most
 // matched: sae, other
 // column feature (string): the feature

@@ -1,5 +1,5 @@
 // title: Probes of a feature
-// question: From which places in the model can one tell where this feature is active, and how well?
+// question: From which sites of the model is this feature predictable, and how well?
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // column site (string): the site probed, as `model/hook name`
 // column layer (int64): the block of the site, from 0; null at the embedding
@@ -13,11 +13,11 @@
 // column control (double): mean score of probes of random tasks on token ids
 // column selectivity (double): the probe's score on the same tokens - `control`
 // column r2 (double): of an amount: share of the activation's variance predicted
-// column r2_token_ceiling (double): the most that any function of the token id predicts of it
+// column r2_token_ceiling (double): the most that any function of the token id predicts
 // column verdict (string): 'token', 'beyond token', 'context' or 'undecided'; null for an amount
 // column how (string): for 'token': 'linear' or 'lookup'
-// column context_by (string): for 'context': 'position' or 'bigram', if either tells
-// column generalises (bool): still told on token ids not trained on; null where not tried
+// column context_by (string): for 'context': 'position' or 'bigram', if either predicts it
+// column generalises (bool): also predictable on token ids not trained on; null: not tested
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[e:PREDICTED_FROM]->(p:Site)
 RETURN p.id AS site, p.layer AS layer, e.run AS run, e.positives AS positives,
        e.balanced_accuracy AS balanced_accuracy, e.low AS low, e.high AS high,

@@ -1,13 +1,13 @@
 // title: Residual features with a counterpart
-// question: Which features of an SAE trained on a residual does the baseline SAE have too?
-// param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads what is left of the activations
+// question: Which features of a residual SAE have a counterpart in the baseline SAE?
+// param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads the residual of the activations
 // param sae_baseline (SAE, such as 'tiny-a-l1-s0'): SAE that reads the activations as they are
 // param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included
 // param limit (int64, default 100): number of rows at most
 // matched: sae, sae_baseline
 // column feature (string): the feature of the residual
 // column top_token (string): the token it is active on most often
-// column less (string): what was taken from the activations that its SAE reads; null: nothing
+// column less (string): what is subtracted from the activations that its SAE reads; null: nothing
 // column counterpart (string): its one-to-one counterpart in the baseline
 // column counterpart_token (string): the token that one is active on most often
 // column pearson (double): correlation of both activations

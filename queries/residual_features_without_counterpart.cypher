@@ -1,15 +1,15 @@
 // title: Residual features without a counterpart
-// question: Which live features of an SAE trained on a residual has the baseline SAE none like?
-// param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads what is left of the activations
+// question: Which live features of a residual SAE have no counterpart in the baseline SAE?
+// param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads the residual of the activations
 // param sae_baseline (SAE, such as 'tiny-a-l1-s0'): SAE that reads the activations as they are
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
 // param limit (int64, default 100): number of rows at most
 // matched: sae, sae_baseline
 // column feature (string): the feature of the residual
 // column top_token (string): the token it is active on most often
-// column less (string): what was taken from the activations that its SAE reads; null: nothing
+// column less (string): what is subtracted from the activations that its SAE reads; null: nothing
 // column active_tokens (int64): tokens on which it is active; on few, a match is hard to show
 // column best_pearson (double): correlation with its best match in the baseline; null: none
 // column balanced_accuracy (double): score of its probe; null: not probed

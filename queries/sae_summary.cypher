@@ -5,8 +5,8 @@
 // column source (string): where its weights came from
 // column architecture (string): standard, gated, topk, jumprelu, …
 // column model (string): the model it reads
-// column hook (string): the place in the model, by TransformerLens name
-// column layer (int64): the block of the place, from 0; null at the embedding
+// column hook (string): the site, by TransformerLens name
+// column layer (int64): the block of the site, from 0; null at the embedding
 // column d_in (int64): width of what it reads
 // column d_sae (int64): number of features
 // column seed (int64): training seed, if known

@@ -2,7 +2,7 @@
 // question: Which SAEs are in the atlas, and how good are they?
 // column sae (string): name of the SAE
 // column model (string): the model it reads
-// column hook (string): the place in the model, by TransformerLens name
+// column hook (string): the site, by TransformerLens name
 // column architecture (string): standard, gated, topk, jumprelu, …
 // column d_sae (int64): number of features
 // column tokens (int64): tokens counted

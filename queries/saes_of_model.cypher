@@ -1,8 +1,8 @@
 // title: SAEs of a model
 // question: Which SAEs read this model, and where, from the first block to the last?
 // param model (model, such as 'tiny-a'): name of the model
-// column layer (int64): the block of the place, from 0; null at the embedding
-// column hook (string): the place in the model, by TransformerLens name
+// column layer (int64): the block of the site, from 0; null at the embedding
+// column hook (string): the site, by TransformerLens name
 // column sae (string): name of the SAE
 // column architecture (string): standard, gated, topk, jumprelu, …
 // column d_sae (int64): number of features

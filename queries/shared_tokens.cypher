@@ -3,7 +3,7 @@
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param limit (int64, default 20): number of rows at most
-// column token (string): text of the token, its leading space kept
+// column token (string): text of the token, its leading space included
 // column feature_a (string): the feature of the one SAE
 // column feature_b (string): the feature of the other SAE
 // column share_a (double): share of `feature_a`'s active tokens that are the token

@@ -1,8 +1,8 @@
 // title: Sites with SAEs
-// question: Which places in which models does the atlas know, and how many SAEs read each?
+// question: Which sites of which models does the atlas store, and how many SAEs read each?
 // column site (string): the site, as `model/hook name`
 // column model (string): name of the model
-// column layer (int64): the block of the place, from 0; null at the embedding
+// column layer (int64): the block of the site, from 0; null at the embedding
 // column width (int64): length of the vectors there
 // column saes (int64): number of SAEs that read it
 MATCH (s:SAE)-[:READS]->(p:Site)-[:OF_MODEL]->(m:Model)

@@ -2,7 +2,7 @@
 // question: Which pairs of features of an SAE are most strongly active together?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param by (string, default 'weight', or 'count', 'cosine', 'jaccard', 'phi', 'lift'): the order
-// param min_count (int64, default 10): only edges of at least so many tokens
+// param min_count (int64, default 10): only edges of at least N tokens
 // param limit (int64, default 20): number of rows at most
 // column feature_a (string): the one feature
 // column token_a (string): the token it is active on most often
@@ -10,12 +10,12 @@
 // column token_b (string): the token that one is active on most often
 // column weight (double): mean cosine of both activations around the tokens of `count`
 // column count (int64): tokens among whose most active features both are
-// column expected (double): `count` expected by chance; a `count` near it says little
+// column expected (double): `count` expected by chance; a `count` near it is no evidence
 // column cosine (double): cosine of both activations over all tokens
 // column joint_count (int64): tokens on which both are active
 // column jaccard (double): `joint_count` / tokens on which either is active
 // column phi (double): phi coefficient of being active; null where one always is, and then last
-// column lift (double): `joint_count` / what chance gives; high by chance where that is below a few
+// column lift (double): `joint_count` / its expected value; unreliable where that is below a few
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
 MATCH (f)-[r:CO_ACTIVATES]->(g:Feature)
 WHERE r.count >= 10 /* $min_count */

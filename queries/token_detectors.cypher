@@ -1,11 +1,11 @@
 // title: Token detectors
-// question: Which features of an SAE are active whenever a token occurs, and hardly elsewhere?
+// question: Which features of an SAE are active whenever a token occurs, and on few other tokens?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_share (double, default 0.5): smallest share of the feature's active tokens
 // param min_rate (double, default 0.5): smallest share of the token's occurrences
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature
-// column token (string): text of the token, its leading space kept
+// column token (string): text of the token, its leading space included
 // column share (double): share of the feature's active tokens that are this token
 // column rate (double): share of the token's occurrences on which the feature is active
 // column count (int64): times the feature is active on the token

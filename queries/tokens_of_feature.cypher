@@ -3,7 +3,7 @@
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 20): number of rows at most
 // column rank (int64): 0 is the token it is active on most often
-// column token (string): text of the token, its leading space kept
+// column token (string): text of the token, its leading space included
 // column count (int64): times the feature is active on it
 // column share (double): `count` / all tokens the feature is active on
 // column rate (double): `count` / times the token occurs

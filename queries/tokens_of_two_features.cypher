@@ -2,7 +2,7 @@
 // question: Which tokens are among the commonest of both features (of any SAEs, by their text)?
 // param feature_a (feature, such as 'tiny-a-l1-s0/7'): the one feature, as `sae/index`
 // param feature_b (feature, such as 'tiny-a-l1-s0/1'): the other feature
-// column token (string): text of the token, its leading space kept
+// column token (string): text of the token, its leading space included
 // column rank_a (int64): 0 is the token the one is active on most often
 // column rank_b (int64): the same of the other
 // column share_a (double): share of the one's active tokens that are the token

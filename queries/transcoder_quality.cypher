@@ -1,5 +1,5 @@
 // title: Quality of transcoders
-// question: How much of each site is an affine image of another, and how much do tokens alone tell?
+// question: How much of each site do an affine map of another site and the token id predict?
 // param model (model, such as 'tiny-a'): name of the model
 // column source_layer (int64): block of the site that is mapped from; null at the embedding
 // column source (string): that site, as `model/hook name`
@@ -13,7 +13,7 @@
 // column token_r2_weighted (double): what the means of each token id predict, held out
 // column token_r2_low (double): lower limit of its 95% interval
 // column token_r2_high (double): upper limit of its 95% interval
-// column token_difference (double): `r2_weighted` - `token_r2_weighted`; below 0 tokens tell more
+// column token_difference (double): `r2_weighted` - `token_r2_weighted`; below 0: ids predict more
 // column token_difference_low (double): lower limit of its 95% interval, the same documents in both
 // column token_difference_high (double): upper limit of its 95% interval
 // column r2 (double): mean over dimensions, held out
@@ -22,8 +22,8 @@
 // column token_eta2_weighted (double): in sample, what no map from the embedding can pass
 // column token_omega2_weighted (double): the same corrected for the number of ids
 // column r2_with_bos_weighted (double): with BOS among the tokens
-// column r2_published (double): as the source did: BOS in, one mean of all dimensions, in sample
-// column bos_share (double): share of the error of the map with BOS that lies on BOS
+// column r2_published (double): as in the original study: BOS, a mean of all dimensions, in sample
+// column bos_share (double): share of the error of the map with BOS that is on BOS tokens
 MATCH (m:Model {name: 'tiny-a' /* $model */})<-[:OF_MODEL]-(a:Site)-[e:MAPS_TO]->(b:Site)
 RETURN DISTINCT
        a.layer AS source_layer, a.id AS source, b.layer AS target_layer, b.id AS target,

@@ -2,8 +2,8 @@
 // question: Which pairs are active together in one SAE, but not their counterparts in another?
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
-// param max_q (double, default 0.05): largest q of a counterpart; 1.0 takes those not tested too
-// param min_count (int64, default 3): only edges of at least so many tokens
+// param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested
+// param min_count (int64, default 3): only edges of at least N tokens
 // param limit (int64, default 100): number of rows at most
 // matched: sae_a, sae_b
 // column one_a (string): the one feature of the pair
@@ -13,7 +13,7 @@
 // column two_b (string): the counterpart of the other there: the two have no edge
 // column weight_a (double): weight of the edge in the one SAE
 // column count_a (int64): tokens of the edge in the one SAE
-// column expected_a (double): `count_a` expected by chance; a `count_a` near it says little
+// column expected_a (double): `count_a` expected by chance; a `count_a` near it is no evidence
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae_a */})<-[:IN_SAE]-(a:Feature)
 MATCH (a)-[m:MATCHES]-(c:Feature)-[:IN_SAE]->(o:SAE {name: 'tiny-a-l1-s1' /* $sae_b */})
 WITH a, c, o, m, 0.05 /* $max_q */ AS max_q

@@ -1,12 +1,12 @@
 // title: Verdicts on the features of an SAE
-// question: How many features of an SAE are told by the token, need context, or are undecided?
+// question: How many features of an SAE depend on the token, need context, or are undecided?
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // column site (string): the site probed, as `model/hook name`
 // column layer (int64): the block of the site, from 0; null at the embedding
 // column run (string): which probe, as `split/kind/l2=penalty`
 // column verdict (string): 'token', 'beyond token', 'context' or 'undecided'; null for an amount
 // column how (string): for 'token': 'linear' or 'lookup'
-// column context_by (string): for 'context': 'position' or 'bigram', if either tells
+// column context_by (string): for 'context': 'position' or 'bigram', if either predicts it
 // column features (int64): number of features
 // column balanced_accuracy (double): mean of their scores
 MATCH (s:SAE {name: 'tiny-a-l1-s0' /* $sae */})<-[:IN_SAE]-(f:Feature)
