@@ -29,7 +29,12 @@ from analysis.graph_comparison.distances import bins_of, bootstrap, distances
 from analysis.graph_comparison.matched_features import Partners, read_partners
 from analysis.graph_comparison.metrics import distance_rows
 from analysis.graph_comparison.plots import draw
-from analysis.graph_comparison.report import alike, compare_saes, conclude
+from analysis.graph_comparison.report import (
+    check_names,
+    check_some_matched,
+    compare_pairs,
+    conclude,
+)
 from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
@@ -618,6 +623,18 @@ FEW = ComparisonSettings(draws=9, halves=2, null_graphs=1, leiden_runs=2, matche
                     frequency_bins=2, degree_bins=2)  # fmt: skip
 
 
+def compare_saes(atlas, saes, *, settings=None):
+    """Compare all pairs of SAEs, without the storage of the study."""
+    chosen, names = settings or ComparisonSettings(), check_names(atlas, saes)
+    check_some_matched(atlas, names, chosen)
+    return list(compare_pairs(atlas, list(itertools.combinations(names, 2)), chosen, names=names))
+
+
+def compare_two(atlas, a, b, *, settings=None):
+    (found,) = compare_saes(atlas, [a, b], settings=settings)
+    return found
+
+
 def pick(found, kind, measure, text="all"):
     (row,) = [r for r in found.rows if (r.kind, r.measure, r.text) == (kind, measure, text)]
     return row
@@ -625,7 +642,7 @@ def pick(found, kind, measure, text="all"):
 
 def test_a_copy_with_features_in_another_order_is_the_same_graph(path):
     with Atlas.open(path) as atlas:
-        found = alike(atlas, "one", "copy", settings=FEW)
+        found = compare_two(atlas, "one", "copy", settings=FEW)
         partners = read_partners(atlas, "one", "copy", matches="one-to-one")
         other_way = read_partners(atlas, "copy", "one", matches="one-to-one")
     assert np.array_equal(ORDER[partners.b], partners.a)
@@ -647,8 +664,8 @@ def test_a_copy_with_features_in_another_order_is_the_same_graph(path):
 
 def test_rows_have_no_nan_and_are_the_same_again(path):
     with Atlas.open(path) as atlas:
-        found = alike(atlas, "one", "two", settings=FEW)
-        again = alike(atlas, "one", "two", settings=FEW)
+        found = compare_two(atlas, "one", "two", settings=FEW)
+        again = compare_two(atlas, "one", "two", settings=FEW)
         edges_of_one = atlas.graph("one").ecount()
     assert found.reported == again.reported
     assert "nan" not in json.dumps(found.reported).lower()
@@ -702,13 +719,13 @@ def test_the_command(path, tmp_path):
 
 def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
     with Atlas.open(path) as atlas:
-        found = alike(atlas, "one", "dead", settings=FEW)
+        found = compare_two(atlas, "one", "dead", settings=FEW)
         assert any("No feature of dead is ever active" in note for note in found.notes)
         assert "No match of one and dead is one to one" in " ".join(found.notes)
         assert {row.value for row in found.rows} == {None}
         assert all(row.note == "no live feature on one side" for row in found.rows)
         draw([found])
-        bare = alike(atlas, "one", "two", settings=replace(FEW, min_count=10**6))
+        bare = compare_two(atlas, "one", "two", settings=replace(FEW, min_count=10**6))
     assert any("no edges at a count of 1,000,000" in note for note in bare.notes)
     assert pick(bare, "conserved", "share of A's edges").value is None
     assert "so conservation is not measured" in bare.conclusion
@@ -720,7 +737,7 @@ def test_an_sae_that_is_all_dead_and_one_without_edges(path, tmp_path):
 def test_weights_of_every_kind(path):
     with Atlas.open(path) as atlas:
         for weight in ("count", "weight", "none"):
-            found = alike(atlas, "one", "copy", settings=replace(FEW, weight=weight))
+            found = compare_two(atlas, "one", "copy", settings=replace(FEW, weight=weight))
             row = pick(found, "conserved", "rank correlation of weights")
             if weight == "none":
                 assert (row.value, row.note) == (None, "edges have no weights")
@@ -733,7 +750,7 @@ def test_missing_matches_report_the_command(tmp_path):
     saes = [named(topk(seed=s), n) for s, n in ((0, "one"), (1, "two"), (2, "three"))]
     run(made, model(), saes, texts(10), match=None, settings=Settings(keep_codes=True))
     with Atlas.open(made) as atlas, pytest.raises(Missing, match="run `atlas match one two`"):
-        alike(atlas, "one", "two")
+        compare_two(atlas, "one", "two")
     error, _ = asked(made, "one", "two", "three")
     assert "run `atlas match one two`" in str(error)
 
@@ -745,7 +762,7 @@ def test_pairs_without_matches_among_others_have_their_distances(tmp_path):
     run(made, model(), [named(topk(seed=2), "three")], texts(10), match=None)
     with Atlas.open(made) as atlas:
         with pytest.raises(Missing, match="--draws 20 --replace"):
-            alike(atlas, "one", "two")
+            compare_two(atlas, "one", "two")
         found = compare_saes(atlas, ["one", "two", "three"], settings=FEW)
     assert [any(r.kind == "conserved" for r in one.rows) for one in found] == [True, False, False]
     assert "run `atlas match one three`" in " ".join(found[1].notes)
@@ -760,7 +777,7 @@ def test_without_codes_a_note_reports_missing_halves(tmp_path):
         if codes.exists():
             rmtree(codes)
     with Atlas.open(made) as atlas:
-        found = alike(atlas, "one", "two", settings=FEW)
+        found = compare_two(atlas, "one", "two", settings=FEW)
     assert {row.text for row in found.rows} == {"all"}
     assert "The codes of one are not available" in " ".join(found.notes)
     assert pick(found, "conserved", "Jaccard").value is not None
@@ -805,7 +822,7 @@ def compared(path, *saes, **how):
 def test_a_second_run_reads_the_part(path, monkeypatch):
     (first,), _ = compared(path, "two", "one")
     with Atlas.open(path) as atlas:
-        whole = alike(atlas, "two", "one", settings=FEW)
+        whole = compare_two(atlas, "two", "one", settings=FEW)
     assert comparison_of(first).reported == whole.reported
     assert first.verdict == (whole.conclusion,)
     part = Folder.open(path).sound().parts["graph_comparison/two+one"]

@@ -25,68 +25,13 @@ from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress
 from atlas.study import check_saes
 
-__all__ = [
-    "alike",
-    "check_names",
-    "check_some_matched",
-    "compare_pairs",
-    "compare_saes",
-    "conclude",
-]
+__all__ = ["check_names", "check_some_matched", "compare_pairs", "conclude"]
 
 Pair = tuple[str, str]
 
 _LEVEL = 0.05
 _FEWEST = 3  # fewest halvings for a comparison of ranges
 _TOO_FEW = f"fewer than {_FEWEST} halvings, so they are not compared"
-
-
-def alike(
-    atlas: Atlas, a: str, b: str, *, settings: ComparisonSettings | None = None,
-    progress: Progress = SILENT,
-) -> Comparison:  # fmt: skip
-    """Compare the graphs of two SAEs; see ``compare_saes``."""
-    (found,) = compare_saes(atlas, [a, b], settings=settings, progress=progress)
-    return found
-
-
-def compare_saes(
-    atlas: Atlas,
-    saes: Sequence[str],
-    *,
-    settings: ComparisonSettings | None = None,
-    progress: Progress = SILENT,
-) -> list[Comparison]:
-    """Compare the graphs of all pairs of SAEs at equal numbers of tokens, without storing results.
-
-    Parameters
-    ----------
-    atlas
-        The atlas. A server has no codes, so halves and bipartite nulls are omitted.
-    saes
-        Names of two or more SAEs.
-    settings
-        Settings of the comparison.
-    progress
-        Progress reporter.
-
-    Raises
-    ------
-    BadInput
-        If fewer than two SAEs are selected.
-    UnknownName
-        If the atlas has no SAE of a name.
-    Missing
-        If no pair of them is matched.
-    Mismatch
-        If an SAE was counted over more tokens than another and its codes are not stored, or if
-        the graphs have different numbers of features per token (k).
-    """
-    s = settings or ComparisonSettings()
-    names = check_names(atlas, saes)
-    check_some_matched(atlas, names, s)
-    pairs = list(combinations(names, 2))
-    return list(compare_pairs(atlas, pairs, s, names=names, progress=progress))
 
 
 def check_names(atlas: Atlas, saes: Sequence[str]) -> list[str]:
