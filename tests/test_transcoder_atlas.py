@@ -215,7 +215,7 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     )
     assert "they are stored in a file" in recorded.messages[0]
     assert on_disk == whole
-    assert not list(Folder.open(path).cache.glob("transcoder-*"))
+    assert not list(Folder.open(path).cache.glob("study-*"))
 
 
 def test_too_little_memory_is_reported(path, lm):
