@@ -154,11 +154,11 @@ def test_probes_of_a_reingested_sae_are_reported_as_stale(path, lm):
 
 
 def test_scratch_of_a_killed_probe_is_removed(path, lm):
-    left = path / "cache" / "probe-left"
+    left = path / "cache" / "study-probe-left"
     left.mkdir(parents=True)
     (left / "x.npy").write_bytes(b"x")
     probe_saes(path, ["top"], settings=SETTINGS, model=lm)
-    assert not list((path / "cache").glob("probe-*"))
+    assert not list((path / "cache").glob("study-*"))
 
 
 def test_another_atlas_validates(path, lm, tmp_path):
