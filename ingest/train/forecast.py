@@ -40,9 +40,7 @@ class Costs:
     step: dict[str, float]
 
 
-def measure(
-    jobs: Sequence[Job], buffers: Buffers, plan: "Plan", *, clock: Clock = time.perf_counter
-) -> Costs:
+def measure(jobs: Sequence[Job], buffers: Buffers, *, clock: Clock = time.perf_counter) -> Costs:
     """Measure the model on a batch, and one SAE of each shape on a few steps.
 
     Parameters
@@ -51,11 +49,10 @@ def measure(
         The SAEs to train.
     buffers
         The source of activations.
-    plan
-        What the SAEs have in common.
     clock
         Returns the time in seconds.
     """
+    plan = jobs[0].plan
     rows, seconds = buffers.sample(clock)
     number = max(1, len(next(iter(rows.values()))))
     steps: dict[tuple[object, ...], float] = {}
@@ -94,7 +91,6 @@ def report(
     jobs: Sequence[Job],
     costs: Costs,
     buffers: Buffers,
-    plan: "Plan",
     *,
     tokens: int,
     progress: Progress,
@@ -107,8 +103,8 @@ def report(
         The SAEs to train.
     costs
         The measured costs.
-    buffers, plan
-        As for ``measure``.
+    buffers
+        The source of activations.
     tokens
         Tokens that the model still has to read.
     progress
@@ -124,6 +120,7 @@ def report(
     OutOfSpace
         If the disk has less room than the run needs.
     """
+    plan = jobs[0].plan
     seconds = {
         "model": costs.token * tokens,
         "train": sum(costs.step[j.spec.name] * (j.steps - j.done) for j in jobs),

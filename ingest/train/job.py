@@ -12,7 +12,7 @@ from torch import Tensor
 from atlas.atomic_files import atomic_file, atomic_folder, write_json
 from atlas.errors import BadActivations, BadInput
 from ingest.train.buffer import batches
-from ingest.train.record import NOTE, training_record
+from ingest.train.record import NOTE, Last, training_record
 from ingest.train.saes import CALIBRATION, centre, freeze, limit_activity, new_sae
 from ingest.train.settings import TrainSettings
 from ingest.train.specs import SaeSpec
@@ -21,7 +21,7 @@ from ingest.train.trainer import Step, new_trainer, restore, state_of, take_step
 if TYPE_CHECKING:
     from sae_lens import SAETrainer
 
-__all__ = ["UNFINISHED", "Job", "Last", "Plan"]
+__all__ = ["UNFINISHED", "Job", "Plan"]
 
 #: Folder of the checkpoints within the folder of the SAEs.
 UNFINISHED = ".unfinished"
@@ -53,25 +53,6 @@ class Plan:
     metadata: dict[str, Any]
     sources: dict[str, Any]
     device: torch.device
-
-
-@dataclass(frozen=True)
-class Last:
-    """The last buffer of an SAE in training.
-
-    Parameters
-    ----------
-    fvu
-        Squared error of its steps / centred sum of squares of its inputs.
-    l0
-        Active features per token of its last batch.
-    dead_share
-        Share of features that were not active in many steps.
-    """
-
-    fvu: float
-    l0: float
-    dead_share: float
 
 
 class Job:
@@ -151,7 +132,10 @@ class Job:
         scale = d_in**0.5 / max(float(x.norm(dim=1).mean(dtype=torch.float64)), 1e-12)
         trainer.activation_scaler.scaling_factor = scale
         centre(sae, x.mean(0, dtype=torch.float64) * scale)
-        if self.spec.role in ("untrained", "frozen-encoder"):
+        if (
+            self.spec.role in ("untrained", "frozen-encoder")
+            or self.spec.architecture == "jumprelu"
+        ):
             few = x[:: max(1, len(x) // CALIBRATION)]
             limit_activity(sae, self.spec, few * scale)
         self._trainer = trainer

@@ -73,9 +73,9 @@ def train_all(
     numbers = [
         n for n in range(len(buffers)) if any(_needs(j, n, size, settings.batch) for j in todo)
     ]
-    costs = forecast.measure(todo, buffers, plan)
+    costs = forecast.measure(todo, buffers)
     seconds = forecast.report(
-        todo, costs, buffers, plan, tokens=sum(map(buffers.rows, numbers)), progress=progress
+        todo, costs, buffers, tokens=sum(map(buffers.rows, numbers)), progress=progress
     )
     pace = Pace(seconds, progress=progress)
     total = sum(j.steps - j.done for j in todo)
@@ -85,7 +85,7 @@ def train_all(
             pace.skip()
             filled = buffers.fill(number)
             pace.lap("model", costs.token * buffers.rows(number))
-            run.buffer(number, size, filled, stage)
+            run.buffer(number, size=size, filled=filled, stage=stage)
 
 
 def _needs(job: Job, number: int, size: int, batch: int) -> bool:
@@ -111,7 +111,7 @@ class _Run:
         self._saved = dict.fromkeys((j.spec.name for j in jobs), now)
         self._reported = now
 
-    def buffer(self, number: int, size: int, filled: "dict[str, Tensor]", stage: Stage) -> None:
+    def buffer(self, number: int, *, size: int, filled: "dict[str, Tensor]", stage: Stage) -> None:
         """Train all SAEs on a buffer."""
         batch = self._plan.settings.batch
         for job in self._jobs:

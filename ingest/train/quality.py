@@ -183,8 +183,8 @@ class _Measured:
             for hook in self._zero:
                 x, at = read[hook], keep.to(read[hook].device)
                 mean = self._means[hook].to(x.dtype)
-                losses.add(self._zero[hook], hook, at, torch.zeros_like(mean))
-                losses.add(self._mean[hook], hook, at, mean)
+                losses.add(self._zero[hook], hook, at=at, values=torch.zeros_like(mean))
+                losses.add(self._mean[hook], hook, at=at, values=mean)
         for sae, sums in zip(self._saes, self._sums, strict=True):
             self._add_sae(sae, sums, read, keep, ids, losses)
 
@@ -210,8 +210,9 @@ class _Measured:
         at = keep.to(site.device)
         # An SAE on activations less a subtraction reconstructs that difference.
         spliced = site[at].float() + (decoded - x)
-        losses.add(sums.spliced, hook, at, spliced.to(site.dtype))
-        losses.add(sums.with_error, hook, at, (spliced + (x - decoded)).to(site.dtype))
+        losses.add(sums.spliced, hook, at=at, values=spliced.to(site.dtype))
+        whole = (spliced + (x - decoded)).to(site.dtype)
+        losses.add(sums.with_error, hook, at=at, values=whole)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the row of each SAE."""
@@ -259,7 +260,7 @@ class _Losses:
         self.number = len(self._next)
         self.own = self._loss(self._log_p)
 
-    def add(self, effect: _Effect, hook: str, at: Tensor, values: Tensor) -> None:
+    def add(self, effect: _Effect, hook: str, *, at: Tensor, values: Tensor) -> None:
         """Add the loss and the divergence with new activations at the tokens ``at``."""
 
         def edit(x: Tensor) -> Tensor:

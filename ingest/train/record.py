@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,9 @@ from ingest.train.specs import SaeSpec
 if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
     from ingest.text.tokenization import ContextSettings
-    from ingest.train.job import Last
     from ingest.train.text import TrainingText
 
-__all__ = ["NOTE", "is_finished", "origin_of", "sources_of", "training_record"]
+__all__ = ["NOTE", "Last", "is_finished", "origin_of", "sources_of", "training_record"]
 
 NOTE = "training.json"
 
@@ -42,12 +41,31 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Last:
+    """The last buffer of an SAE in training.
+
+    Parameters
+    ----------
+    fvu
+        Squared error of its steps / centred sum of squares of its inputs.
+    l0
+        Active features per token of its last batch.
+    dead_share
+        Share of features that were not active in many steps.
+    """
+
+    fvu: float
+    l0: float
+    dead_share: float
+
+
 def origin_of(
     spec: SaeSpec,
     model: "LanguageModel",
     text: "TrainingText",
-    settings: TrainSettings,
     *,
+    settings: TrainSettings,
     contexts: "ContextSettings",
     steps: int,
 ) -> dict[str, Any]:
@@ -93,7 +111,7 @@ def training_record(
     sources: Mapping[str, Any],
     *,
     steps: int,
-    last: "Last | None",
+    last: Last | None,
 ) -> dict[str, Any]:
     """Return the content of ``training.json``.
 

@@ -134,7 +134,11 @@ def _jobs(
     }
     plan = Plan(folder, settings, steps, metadata, sources_of(model, text), model.device)
     return [
-        Job(spec, plan, origin_of(spec, model, text, settings, contexts=contexts, steps=steps))
+        Job(
+            spec,
+            plan,
+            origin_of(spec, model, text, settings=settings, contexts=contexts, steps=steps),
+        )
         for spec in all_specs(model, settings)
     ]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["SPARSITY", "centre", "freeze", "limit_activity", "new_sae", "seeded"]
 
 #: Default coefficient of the sparsity loss.
-SPARSITY: dict[Architecture, float] = {"jumprelu": 1.0, "standard": 2.0, "gated": 1.0}
+SPARSITY: dict[Architecture, float] = {"jumprelu": 1.0, "standard": 4.0, "gated": 5.0}
 
 #: Number of nested widths of a matryoshka SAE; each is half of the next.
 LEVELS = 4
@@ -103,6 +103,8 @@ def _class(spec: SaeSpec, *, weight: float, warm_up: int, steps: int) -> Any:
                 "jumprelu_sparsity_loss_mode": "quadratic",
                 "target_l0": float(spec.k),
                 "l0_coefficient": weight,
+                # Thresholds alone move by the learning rate at most, too slowly to reach the target.
+                "jumprelu_ste_to_input": True,
                 "l0_warm_up_steps": warm_up,
             }
         case "standard":

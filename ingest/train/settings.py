@@ -75,7 +75,7 @@ class TrainSettings:
         "Coefficient of the sparsity loss of jumprelu (quadratic in L0), standard and gated "
         "(L1) SAEs.",
         least=0,
-        shown="1 for jumprelu, 2 for standard, 1 for gated",
+        shown="1 for jumprelu, 4 for standard, 5 for gated",
     )
     buffer: int = setting(131_072, "Tokens in memory, among which the order is random.", least=1)
     order_seed: int = setting(0, "Seed of the order of the text, common to all SAEs.", least=0)
