@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
+    from analysis.floors.settings import FloorSettings as FloorSettings
+    from analysis.floors.study import compare_with_floors as compare_with_floors
     from analysis.graph.settings import GraphStatisticsSettings as GraphStatisticsSettings
     from analysis.graph.study import graph_statistics as graph_statistics
     from analysis.graph_comparison.settings import ComparisonSettings as ComparisonSettings
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CommunitySettings",
     "ComparisonSettings",
+    "FloorSettings",
     "GraphMatchingSettings",
     "GraphStatisticsSettings",
     "GroundTruthSettings",
@@ -36,6 +39,7 @@ __all__ = [
     "TranscoderSettings",
     "activation_by_position",
     "compare_graphs",
+    "compare_with_floors",
     "compare_with_truth",
     "find_counterparts",
     "graph_features",
@@ -46,6 +50,7 @@ __all__ = [
 
 _MODULES = {
     "CommunitySettings": "analysis.communities.settings",
+    "FloorSettings": "analysis.floors.settings",
     "ComparisonSettings": "analysis.graph_comparison.settings",
     "GraphMatchingSettings": "analysis.graph_matching.settings",
     "GraphStatisticsSettings": "analysis.graph.settings",
@@ -55,6 +60,7 @@ _MODULES = {
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
+    "compare_with_floors": "analysis.floors.study",
     "compare_with_truth": "analysis.ground_truth.study",
     "find_counterparts": "analysis.graph_matching.study",
     "graph_features": "analysis.communities.study",

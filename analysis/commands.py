@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from analysis.communities.commands import communities, plot_communities
+from analysis.floors.commands import floors
 from analysis.graph.commands import plot_graphs, stats
 from analysis.graph_comparison.commands import compare
 from analysis.graph_matching.commands import counterparts
@@ -274,6 +275,7 @@ ROOM = Room(
         report,
         positions,
         truth,
+        floors,
     ),
     lambda path: (),
     _PLOTS,

@@ -99,7 +99,7 @@ def floor_parts(
     sound
         The sound parts of the atlas.
     parts
-        Parts of one kind, each about one SAE or more.
+        Parts of one kind. Parts about more than two SAEs have no counterparts.
     rows
         Rows of the table SAE.
 
@@ -116,6 +116,8 @@ def floor_parts(
     floors: set[str] = set()
     for part in parts:
         saes = part.manifest.saes
+        if len(saes) > 2:  # about a family, floors included
+            continue
         choices = [(sae, *floors_of(rows, sae)) for sae in saes]
         floors |= {name for choice in choices for name in choice[1:]}
         wanted = {frozenset(names) for names in product(*choices)} - {frozenset(saes)}

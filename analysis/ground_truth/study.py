@@ -116,7 +116,7 @@ class GroundTruthStudy(Study):
             counts.active[0] / max(counts.tokens, 1), partners, threshold=settings.cosine
         )
         return Found([
-            ("scores", pa.Table.from_pylist([scores], schema=_SCORES)),
+            ("summary", pa.Table.from_pylist([scores], schema=_SCORES)),
             ("rates", pa.Table.from_pylist(rates)),
             ("true_features", found.table()),
             ("features", found.live_table()),
@@ -124,7 +124,7 @@ class GroundTruthStudy(Study):
 
     def result(self, part: Part) -> Result:
         """Return the scores."""
-        (scores,) = part.table("scores").to_pylist()
+        (scores,) = part.table("summary").to_pylist()
         summary = {"sae": part.manifest.saes[0], **scores}
         return Result(
             self.kind, part.manifest.name, summary,

@@ -1,0 +1,1 @@
+"""Statistics that distinguish trained SAEs from their floors."""

@@ -1,0 +1,169 @@
+"""The statistics of an SAE that the atlas stores: of each live feature, and of the SAE.
+
+A statistic that a later study adds to the schema or to its table ``summary`` is included
+without a change here.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from atlas import schema
+from atlas.api import Atlas
+from atlas.folder import Sound
+from atlas.parts import Part
+
+__all__ = ["KINDS", "SaeValues", "input_keys", "sae_values"]
+
+Floats = NDArray[np.float64]
+
+KINDS = ("statistics", "fidelity", "tokens", "graph")
+"""Kinds of parts that fill properties of features and SAEs."""
+
+#: Numbers that are names, or settings of a study.
+_NO_STATISTICS = frozenset(
+    ("idx", "seed", "component", "community", "tokens", "min_count", "draws", "d_in", "d_sae")
+)
+
+
+@dataclass(frozen=True)
+class SaeValues:
+    """The statistics of one SAE.
+
+    Parameters
+    ----------
+    features
+        By statistic, the values of the features that have one: float64.
+    sae
+        By statistic, its value.
+    """
+
+    features: dict[str, Floats] = field(default_factory=dict)
+    sae: dict[str, float] = field(default_factory=dict)
+
+
+def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -> SaeValues:
+    """Read the statistics of an SAE.
+
+    Parameters
+    ----------
+    atlas, sound
+        The atlas and its sound parts.
+    sae
+        The name of the SAE.
+    others
+        SAEs of other seeds; ``best_match`` is the highest correlation of a feature with one of
+        theirs, 0 without a match.
+
+    Returns
+    -------
+    SaeValues
+        Numeric properties of Feature and SAE that parts fill; balanced accuracy of probes by
+        site and run; ``best_match``; and the numbers in the tables ``summary`` of other studies,
+        as ``kind.number``. Dead features have no values.
+    """
+    found = SaeValues()
+    features = atlas.features(sae)
+    live = pc.fill_null(pc.invert(features["dead"]), fill_value=False)
+    features = features.filter(live)
+    for name in _numeric("Feature"):
+        found.features[name] = _finite(features[name].to_numpy())
+    (row,) = atlas.table("SAE", sae=sae).to_pylist()
+    found.sae.update({n: float(row[n]) for n in _numeric("SAE") if row[n] is not None})
+    found.features.update(_probes(sound, sae, set(features["id"].to_pylist())))
+    if (best := _best_match(sound, sae, others, features["idx"].to_numpy())) is not None:
+        found.features["best_match"] = best
+    for part in _summaries(sound, sae):
+        (summary,) = part.table("summary").to_pylist()
+        found.sae.update(
+            {
+                f"{part.manifest.kind}.{name}": float(value)
+                for name, value in summary.items()
+                if isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and name not in _NO_STATISTICS
+            }
+        )
+    return SaeValues(
+        {name: values for name, values in found.features.items() if len(values)}, found.sae
+    )
+
+
+def input_keys(sound: Sound, sae: str, *, others: Iterable[str]) -> list[str]:
+    """Return the keys of the sound parts that ``sae_values`` reads."""
+    keys = [f"{kind}/{sae}" for kind in ("sae", *KINDS)]
+    found = [key for key in keys if key in sound.parts]
+    found += [part.manifest.key for part in _of(sound, "probe", sae)]
+    found += [part.manifest.key for part in _matches(sound, sae, others)]
+    return found + [part.manifest.key for part in _summaries(sound, sae)]
+
+
+def _numeric(label: str) -> list[str]:
+    """Return the numeric properties of a node that parts other than ``sae`` fill."""
+    return [
+        p.name
+        for p in schema.node(label).properties
+        if p.owner and p.type in ("int64", "double") and p.name not in _NO_STATISTICS
+    ]
+
+
+def _finite(values: NDArray[np.generic]) -> Floats:
+    numbers: Floats = values.astype(np.float64)
+    return numbers[np.isfinite(numbers)]
+
+
+def _of(sound: Sound, kind: str, sae: str) -> list[Part]:
+    return [part for part in sound.of(kind) if part.manifest.saes == (sae,)]
+
+
+def _probes(sound: Sound, sae: str, live: set[str]) -> dict[str, Floats]:
+    """Return the balanced accuracies of probes, by site and run."""
+    found: dict[str, list[float]] = {}
+    for part in _of(sound, "probe", sae):
+        edges = part.table("PREDICTED_FROM").select(
+            ["source", "target", "run", "balanced_accuracy"]
+        )
+        for row in edges.to_pylist():
+            if row["source"] in live and row["balanced_accuracy"] is not None:
+                site = row["target"].rpartition("/")[2]
+                name = f"probe from {site}, {row['run']}"
+                found.setdefault(name, []).append(row["balanced_accuracy"])
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def _matches(sound: Sound, sae: str, others: Iterable[str]) -> list[Part]:
+    wanted = {frozenset((sae, other)) for other in others if other != sae}
+    return [part for part in sound.of("match") if frozenset(part.manifest.saes) in wanted]
+
+
+def _best_match(
+    sound: Sound, sae: str, others: Iterable[str], live: NDArray[np.int64]
+) -> Floats | None:
+    """Return the highest correlation of each live feature with one of another seed."""
+    parts = _matches(sound, sae, others)
+    if not parts:
+        return None
+    best = np.zeros(int(live.max(initial=-1)) + 1)
+    for part in parts:
+        edges = part.table("MATCHES")
+        for end in ("source", "target"):
+            prefix = f"{sae}/"
+            own = edges.filter(pc.starts_with(edges[end], prefix))
+            index = np.array(
+                [int(key.removeprefix(prefix)) for key in own[end].to_pylist()], dtype=np.int64
+            )
+            inside = index < len(best)
+            np.maximum.at(best, index[inside], own["pearson"].to_numpy()[inside])
+    values: Floats = best[live]
+    return values
+
+
+def _summaries(sound: Sound, sae: str) -> Iterator[Part]:
+    """Yield the parts of other studies about the SAE alone that have a table ``summary``."""
+    for _, part in sorted(sound.parts.items()):
+        entry = part.manifest.tables.get("summary")
+        if part.manifest.saes == (sae,) and entry is not None and entry.rows == 1:
+            yield part

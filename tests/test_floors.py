@@ -1,0 +1,205 @@
+"""Which statistics distinguish trained SAEs from floors: sklearn and SciPy as references, and a small atlas."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from small_ingest import model, texts, topk
+
+from analysis import FloorSettings, compare_with_floors, graph_features
+from analysis.floors.separation import auc, mean_over_seeds
+from analysis.floors.study import separated
+from atlas.api import Atlas
+from atlas.cli.main import command
+from atlas.errors import BadInput, UnknownName
+from ingest import MatchSettings, ProbeSettings, Settings, ingest, match_saes, probe_saes
+from ingest.sae.autoencoder import open_sae
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=30),
+    st.lists(st.integers(0, 5), min_size=1, max_size=30),
+)
+def test_auc_equals_sklearn_with_ties(one, other):
+    labels = [1] * len(one) + [0] * len(other)
+    expected = roc_auc_score(labels, one + other)
+    assert auc(np.array(one, float), np.array(other, float)) == pytest.approx(expected)
+
+
+def test_auc_of_degenerate_groups():
+    none, some = np.empty(0), np.array([1.0])
+    assert auc(none, some) is None
+    assert auc(some, none) is None
+    assert auc(some, some) == 0.5
+    assert auc(np.ones(5), np.ones(3)) == 0.5
+    assert auc(np.array([2.0]), some) == 1
+    assert auc(np.array([-np.inf]), some) == 0
+
+
+@pytest.mark.parametrize("values", [[0.2, 0.4], [0.1, 0.5, 0.6, 0.9]])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_means_over_seeds_equal_scipy(values, level):
+    mean = mean_over_seeds(values, level=level)
+    low, high = stats.t.interval(level, len(values) - 1, np.mean(values), stats.sem(values))
+    assert (mean.value, mean.low, mean.high) == pytest.approx((np.mean(values), low, high))
+
+
+def test_means_of_few_or_equal_seeds():
+    assert mean_over_seeds([], level=0.95).value is None
+    one = mean_over_seeds([2.0], level=0.95)
+    assert (one.value, one.low, one.high, one.seeds) == (2, None, None, 1)
+    equal = mean_over_seeds([1.0, 1.0, 1.0], level=0.95)
+    assert (equal.low, equal.high) == (1, 1)
+
+
+# ---------------------------------------------------------------- a small atlas
+
+
+def sae(name, seed, *, scale=1.0, k=5):
+    """Return a random SAE whose activations are scaled, as a stand-in for an effect of training."""
+    made = topk(seed=seed, k=k)
+    made.W_enc.data *= scale
+    made.b_enc.data *= scale
+    return open_sae(made, name=name)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """Three "trained" SAEs of larger activations, two floors of each, and an SAE without floors."""
+    path, lm = tmp_path_factory.mktemp("floors") / "a.atlas", model()
+    trained = [sae(f"t{s}", s, scale=8.0) for s in range(3)]
+    lone = open_sae(topk(d_sae=24, seed=5), name="lone")
+    ingest(path, saes=[*trained, lone], text=texts(40), model=lm, match=None,
+           settings=Settings(role="trained")).close()  # fmt: skip
+    for role, offset in (("untrained", 10), ("frozen-decoder", 20)):
+        for s in range(3):
+            floor = sae(f"{role}-{s}", offset + s)
+            settings = Settings(role=role, floor_of=f"t{s}")
+            ingest(path, saes=[floor], model=lm, settings=settings, match=None).close()
+    return path
+
+
+def by_statistic(result, role, of="features"):
+    rows = result.table("statistics").to_pylist()
+    return {r["statistic"]: r for r in rows if r["role"] == role and r["of"] == of}
+
+
+def test_rows_equal_values_by_hand(path):
+    (result,) = compare_with_floors(path)
+    assert result["trained"] == ["t0", "t1", "t2"]
+    assert set(result["floors"]) == {"untrained", "frozen-decoder"}
+    with Atlas.open(path) as atlas:
+        features = atlas.table("Feature").to_pandas().query("not dead")
+        saes = atlas.table("SAE").to_pandas().set_index("name")
+    rows = by_statistic(result, "untrained")
+    for statistic in ("max_activation", "frequency", "std_activation"):
+        values = {n: g[statistic].to_numpy() for n, g in features.groupby("sae")}
+        areas = [
+            roc_auc_score([1] * len(values[f"t{s}"]) + [0] * len(values[f"untrained-{s}"]),
+                          [*values[f"t{s}"], *values[f"untrained-{s}"]])
+            for s in range(3)
+        ]  # fmt: skip
+        half = 4.302653 * np.std(areas, ddof=1) / 3**0.5  # the 97.5% quantile of t with 2 degrees
+        low, high = np.mean(areas) - half, np.mean(areas) + half
+        row = rows[statistic]
+        assert (row["auc"], row["auc_low"], row["auc_high"]) == pytest.approx(
+            (np.mean(areas), low, high)
+        )
+        row = rows[statistic]
+        assert (row["auc"], row["auc_low"], row["auc_high"]) == pytest.approx(
+            (np.mean(areas), low, high)
+        )
+        assert row["trained"] == pytest.approx(np.mean([values[f"t{s}"].mean() for s in range(3)]))
+        assert row["floor"] == pytest.approx(
+            np.mean([values[f"untrained-{s}"].mean() for s in range(3)])
+        )
+        assert (row["trained_seeds"], row["floor_seeds"]) == (3, 3)
+    of_saes = by_statistic(result, "untrained", of="SAE")
+    assert of_saes["l0"]["auc"] == 0.5  # TopK: exactly k everywhere
+    assert of_saes["fvu"]["trained"] == pytest.approx(saes.loc[["t0", "t1", "t2"], "fvu"].mean())
+
+
+def test_a_planted_effect_separates_and_others_do_not(path):
+    (result,) = compare_with_floors(path)
+    rows = result.table("statistics").to_pylist()
+    for role in ("untrained", "frozen-decoder"):
+        names = [row["statistic"] for row in separated(rows, role)]
+        assert {"max_activation", "mean_activation"} <= set(names)
+        # Scaling changes no order of activations in a TopK SAE of random weights.
+        assert by_statistic(result, role)["frequency"]["auc"] == pytest.approx(0.5, abs=0.15)
+    assert result["separating"]["untrained"] >= 2
+    assert "have an AUC whose interval excludes 0.5: " in result.verdict[0]
+
+
+def test_later_studies_add_statistics(path):
+    names = ["t0", "t1", "untrained-0", "untrained-1"]
+    before = set(by_statistic(compare_with_floors(path)[0], "untrained"))
+    graph_features(path, names)
+    for pair in (names[:2], names[2:]):
+        match_saes(path, pair, settings=MatchSettings(draws=2, min_joint=2))
+    probe_saes(
+        path, ["t0", "untrained-0"], model=model(), settings=ProbeSettings(controls=0, draws=20)
+    )
+    (result,) = compare_with_floors(path)
+    rows = by_statistic(result, "untrained")
+    added = set(rows) - before
+    assert {"degree", "pagerank", "best_match"} <= added
+    assert any(name.startswith("probe from hook_embed, document/") for name in added)
+    assert "graph.modularity" in by_statistic(result, "untrained", of="SAE")
+    with Atlas.open(path) as atlas:
+        edges = atlas.table("MATCHES").to_pandas()
+        live = atlas.table("Feature", sae="t0").to_pandas().query("not dead")["id"]
+    best = edges.groupby("source")["pearson"].max()
+    with_other = [best.get(id, 0.0) for id in live]
+    edges_t1 = edges[edges["target"].str.startswith("t1/")]
+    best_t1 = edges_t1.groupby("target")["pearson"].max()
+    with Atlas.open(path) as atlas:
+        live_t1 = atlas.table("Feature", sae="t1").to_pandas().query("not dead")["id"]
+    expected = np.mean([np.mean(with_other), np.mean([best_t1.get(id, 0.0) for id in live_t1])])
+    assert rows["best_match"]["trained"] == pytest.approx(expected)
+
+
+def test_one_seed_has_no_interval(path):
+    (result,) = compare_with_floors(path, ["t0"])
+    row = by_statistic(result, "untrained")["max_activation"]
+    assert (row["auc_low"], row["trained_seeds"], row["floor_seeds"]) == (None, 1, 1)
+    assert row["auc"] > 0.9
+    assert separated(result.table("statistics").to_pylist(), "untrained") == []
+    assert "one trained seed" in result.verdict[0]
+    assert by_statistic(result, "untrained", of="SAE")["fvu"]["auc"] is None
+
+
+def test_dead_features_and_saes_without_floors(path, tmp_path):
+    with pytest.raises(BadInput, match="No selected SAE has a floor"):
+        compare_with_floors(path, ["lone"])
+    with pytest.raises(UnknownName):
+        compare_with_floors(path, ["absent"])
+    with pytest.raises(BadInput, match="level"):
+        FloorSettings(level=1)
+    silent = topk(seed=3)
+    silent.W_enc.data.zero_()
+    silent.b_enc.data.fill_(-1.0)
+    other, lm = tmp_path / "b.atlas", model()
+    ingest(other, saes=[sae("alive", 1)], text=texts(5), model=lm, match=None).close()
+    ingest(other, saes=[open_sae(silent, name="dead")], model=lm, match=None,
+           settings=Settings(role="untrained", floor_of="alive")).close()  # fmt: skip
+    (result,) = compare_with_floors(other)
+    row = by_statistic(result, "untrained")["frequency"]
+    assert (row["auc"], row["floor"]) == (None, None)
+    assert row["trained"] > 0
+    assert "no statistic of features is stored for both" in result.verdict[0]
+
+
+def test_the_command_prints_every_statistic(path):
+    shown = CliRunner().invoke(command(), ["floors", "-a", str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "trained and untrained" in shown.stdout
+    assert "max_activation" in shown.stdout
+    done = CliRunner().invoke(command(), ["floors", "t0", "-a", str(path), "--json"])
+    (row,) = json.loads(done.stdout)["result"]
+    assert {r["statistic"] for r in row["rows"]} >= {"frequency", "fvu"}
