@@ -20,7 +20,7 @@ BLOCKS = 4
 MARKED_BLOCK = 2
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Marked(LanguageModel):
     """Reads an embedding, and where a text says one word over and over, does ``act`` first."""
 

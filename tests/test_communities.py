@@ -634,7 +634,7 @@ def test_without_codes(tmp_path):
     run(path, model(), [named(topk(k=8), "top")], texts(20), settings=Settings(keep_codes=False))
     recorded = RecordingProgress()
     (row,) = graph_features(path, settings=FEW, progress=recorded)
-    assert "codes of top are not stored" in recorded.messages[0]
+    assert any("codes of top are not stored" in message for message in recorded.messages)
     assert row["ami_runs"] is not None
     assert row["ami_halves"] is row["ami_null"] is row["partners_rho"] is None
     assert row["partners_bins"] == []

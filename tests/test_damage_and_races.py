@@ -93,7 +93,7 @@ def test_a_view_that_was_copied_with_its_checksum_is_sound(view, tmp_path):
 
 def test_no_view_is_built_on_a_disk_that_is_too_full(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("atlas.stores.kuzu.shutil.disk_usage", lambda _: usage(1, 1, 1 << 20))
+    monkeypatch.setattr("atlas.stores.kuzu_build.shutil.disk_usage", lambda _: usage(1, 1, 1 << 20))
     with pytest.raises(OutOfSpace, match=r"needs about 32 MiB of disk, but only 1 MiB are free"):
         KuzuStore.open(tmp_path / "graph-0.kuzu", graph=make_graph)
     assert {p.name for p in tmp_path.iterdir()} <= {"graph-0.kuzu.lock"}

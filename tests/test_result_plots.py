@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from analysis.graph_comparison.curves import CURVES
 from drawn_charts import axis_titles, marks, row_values, titles
 from small_ingest import model, texts, topk
 from small_parts import filled
@@ -19,6 +18,7 @@ from analysis.communities.plots import draw_result as draw_communities
 from analysis.communities.study import graph_features
 from analysis.graph.study import _CURVE_ROWS, _NULL_ROWS
 from analysis.graph_comparison.comparison import Comparison, Row
+from analysis.graph_comparison.distances import CURVES
 from analysis.graph_matching.ranks import MEASURES
 from analysis.graph_matching.study import tables_of
 from analysis.match.plots import claims

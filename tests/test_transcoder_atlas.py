@@ -23,9 +23,9 @@ import queries
 from analysis.residual.report.findings import find
 from analysis.residual.report.reproduce_commands import commands
 from analysis.residual.report.sweep import sweep_rows
+from analysis.statistics.document_splits import document_groups
 from analysis.transcoder import adam as adam_module
 from analysis.transcoder import study
-from analysis.transcoder.activation_stream import deal
 from analysis.transcoder.adam import Data, train
 from analysis.transcoder.affine import Affine
 from analysis.transcoder.conclusion import conclusion
@@ -126,7 +126,7 @@ def ridge(x, y, penalty=1e-3):
 def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, target):
     row = one(path, lm, source=source, targets=[target], settings=TranscoderSettings(
         penalties=(1e-3,), draws=4000, folds=3))  # fmt: skip
-    fold = deal(np.arange(40), among=40, number=3, seed=0)[seen["document"]]
+    fold = document_groups(np.arange(40), among=40, number=3, seed=0)[seen["document"]]
     x, y, text = seen[source], seen[target], ~seen["bos"]
     assert row["tokens"] == text.sum()
 
@@ -314,7 +314,7 @@ ADAM = TranscoderSettings(
 
 def test_adam_does_not_beat_least_squares_on_what_it_was_trained_on(path, lm, seen):
     row = one(path, lm, settings=ADAM)
-    fold = deal(np.arange(40), among=40, number=5, seed=0)[seen["document"]]
+    fold = document_groups(np.arange(40), among=40, number=5, seed=0)[seen["document"]]
     fitted = ~seen["bos"] & (fold >= 2)
     affine = Affine.read(part_of(path))
     x, y = seen[EMBED], seen[HOOK]
