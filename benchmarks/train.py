@@ -111,6 +111,7 @@ def one_by_one(texts: list[str], wanted: TrainSettings, width: int) -> np.ndarra
             lr=wanted.learning_rate,
             lr_warm_up_steps=min(100, steps // 10),
             lr_decay_steps=steps // 2,
+            dead_feature_window=max(1, min(200, steps // 4)),
             device="cpu",
             seed=seed,
             logger=LoggingConfig(log_to_wandb=False),

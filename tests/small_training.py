@@ -3,12 +3,14 @@
 import hashlib
 import random
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from random_models import TEXT, random_model, small_tokenizer
 
 from atlas.errors import AtlasError
+from atlas.progress import Silent
 from ingest.train import loop
 from ingest.train.run import train_saes
 from ingest.train.settings import TrainSettings
@@ -76,12 +78,22 @@ FAMILY = {
 }
 
 
+class Lines(Silent):
+    """Progress that prints a line for each unit of work."""
+
+    @contextmanager
+    def stage(self, title, *, total=None, unit=""):
+        yield self
+
+    def advance(self, by=1):
+        print("one", flush=True)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = 0.0
-    print("started", flush=True)
     try:
-        trained(sys.argv[1], **FAMILY)
+        trained(sys.argv[1], progress=Lines(), **FAMILY)
     except AtlasError as error:
         print(error, file=sys.stderr)
         sys.exit(1)

@@ -196,6 +196,39 @@ def test_every_architecture_loads_in_sae_lens_and_here(tmp_path):
         assert row["l0"] is not None
 
 
+def test_every_kind_of_site_can_be_trained_on(tmp_path):
+    within = (
+        "hook_resid_pre",
+        "attn.hook_z",
+        "hook_attn_out",
+        "hook_resid_mid",
+        "mlp.hook_post",
+        "hook_mlp_out",
+        "hook_resid_post",
+    )
+    sites = ("hook_embed", *(f"blocks.1.{name}" for name in within))
+    rows = trained(tmp_path, sites=sites, widths=(64,), steps=8)
+    assert [row["site"] for row in rows] == list(sites)
+    for row in rows:
+        assert open_sae(row["folder"]).info.hook == row["site"]
+        assert row["l0"] == 4
+        assert row["ce_error_term"] == pytest.approx(row["ce_model"], abs=1e-6)
+        assert row["ce_zero"] != row["ce_model"]
+
+
+def test_a_run_preserves_checkpoints_of_other_saes(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Stop):
+        trained(tmp_path, seeds=(0,), progress=StopAt(60))
+    stored = hashes(tmp_path / ".unfinished")
+    assert stored
+    (tmp_path / ".unfinished" / ".leftover.pt.new").write_bytes(b"of a killed process")
+    trained(tmp_path, seeds=(1,))
+    assert hashes(tmp_path / ".unfinished") == stored
+    trained(tmp_path, seeds=(0,))
+    assert not (tmp_path / ".unfinished").exists()
+
+
 def test_training_lowers_the_error(tmp_path):
     rows = trained(tmp_path, sites=SITES[:1], baselines=("untrained",), steps=150)
     fvu = {r["role"]: r["fvu"] for r in rows}

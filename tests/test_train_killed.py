@@ -12,43 +12,41 @@ import pytest
 from small_training import hashes
 
 PROGRAM = Path(__file__).with_name("small_training.py")
-KILLS = int(os.environ.get("ATLAS_TRAIN_KILLS", "4"))
+KILLS = int(os.environ.get("ATLAS_TRAIN_KILLS", "3"))
 
 pytestmark = pytest.mark.slow
 
 
-def run(out, *, seconds=None):
-    """Run the program; kill it some seconds after it has begun to work. Return whether it ended."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def run(out, *, lines=None, pause=0.0):
+    """Run the program, kill it some time after some lines of progress; return whether it ended."""
     with subprocess.Popen(
         [sys.executable, str(PROGRAM), str(out)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as running:
         assert running.stdout is not None
-        running.stdout.readline()
-        if seconds is not None:
-            time.sleep(seconds)
-            running.send_signal(signal.SIGKILL)
-        _, errors = running.communicate()
-    assert seconds is not None or running.returncode == 0, errors.decode()[-2000:]
+        for number, _ in enumerate(running.stdout):
+            if lines is not None and number >= lines:
+                time.sleep(pause)
+                running.send_signal(signal.SIGKILL)
+                break
+        running.communicate()
     return running.returncode == 0
 
 
 def test_kills_at_random_moments_end_in_the_same_bytes(tmp_path):
-    began = time.monotonic()
-    run(tmp_path / "whole")
-    whole_seconds = time.monotonic() - began
+    assert run(tmp_path / "whole")
     wanted = hashes(tmp_path / "whole")
     assert sum(name.endswith("sae_weights.safetensors") for name in wanted) == 36
     draw = random.Random(KILLS)
-    out, killed, states = tmp_path / "cut", 0, set()
+    out, states, ended = tmp_path / "cut", [], False
     for _ in range(KILLS):
-        ended = run(out, seconds=draw.random() * whole_seconds * 0.5)
-        killed += not ended
-        states.add(frozenset(hashes(out).items()) if out.exists() else None)
-    run(out)
-    print(f"{killed} kills, {len(states)} different states on disk")
-    assert killed
+        # The training prints 2,304 lines; a killed run continues near its last one.
+        ended = run(out, lines=draw.randint(0, 4000 // KILLS), pause=draw.random() * 0.05)
+        states.append(frozenset(hashes(out).items()))
+        if ended:
+            break
+    assert run(out)
+    print(f"{len(states) - ended} kills, {len(set(states))} different states on disk")
     assert hashes(out) == wanted

@@ -1,7 +1,9 @@
 """Train the SAEs of a study with the trainer of sae-lens; only their inputs differ."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from analysis.residual.settings import ResidualSettings
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Stage
 from ingest.sae.activation_transforms import Subtraction
+from ingest.train.saes import seeded
+from ingest.train.trainer import Step, new_trainer, take_steps
 
 if TYPE_CHECKING:
     from sae_lens import TopKTrainingSAE
@@ -294,18 +298,16 @@ def _new(
     from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.saes.sae import SAEMetadata
 
-    torch.manual_seed(arm.seed)
-    config = TopKTrainingSAEConfig(
-        d_in=d_in,
-        d_sae=settings.features(d_in),
-        k=settings.k,
-        normalize_activations="none",
-        apply_b_dec_to_input=True,
-        metadata=SAEMetadata(**metadata, hook_name=settings.target, seed=arm.seed),
-    )
-    return TopKTrainingSAE(config).to(
-        device
-    )  # created on the CPU, for the same weights on all devices
+    config = {
+        "d_in": d_in,
+        "d_sae": settings.features(d_in),
+        "k": settings.k,
+        "normalize_activations": "none",
+        "apply_b_dec_to_input": True,
+        "metadata": SAEMetadata(**metadata, hook_name=settings.target, seed=arm.seed),
+    }
+    sae: TopKTrainingSAE = seeded((TopKTrainingSAE, TopKTrainingSAEConfig), arm.seed, config)
+    return sae.to(device)  # created on the CPU, for the same weights on all devices
 
 
 def _fit(
@@ -318,31 +320,16 @@ def _fit(
     stage: Stage,
 ) -> list[float]:
     """Run the trainer step by step, and return the squared errors of the last steps."""
-    from sae_lens import LoggingConfig, SAETrainer
-    from sae_lens.config import SAETrainerConfig
+    trainer = new_trainer(sae, steps=steps, batch=batch, learning_rate=settings.learning_rate)
+    losses: deque[float] = deque(maxlen=LAST)
 
-    config = SAETrainerConfig(
-        total_training_samples=steps * batch,
-        train_batch_size_samples=batch,
-        device=str(sae.device),
-        lr=settings.learning_rate,
-        lr_end=settings.learning_rate / 20,
-        lr_warm_up_steps=min(100, steps // 10),
-        lr_decay_steps=steps // 2,
-        dead_feature_window=max(1, min(200, steps // 4)),
-        logger=LoggingConfig(log_to_wandb=False),
-    )
-    # The trainer's own loop prints a progress bar; the steps are the same.
-    trainer: SAETrainer[Any, Any] = SAETrainer(cfg=config, sae=sae, data_provider=inputs)
-    losses = []
-    for step in range(steps):
-        done = trainer.step(next(inputs))
-        trainer.n_training_steps += 1
-        if step >= steps - LAST:
-            losses.append(float(done.losses["mse_loss"].detach()))
+    def after(step: Step) -> None:
+        losses.append(float(step.mse))
         stage.advance()
+
+    take_steps(trainer, islice(inputs, steps), after=after)
     trainer.set_final_sae_metadata()
-    return losses
+    return list(losses)
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from atlas.errors import BadActivations
 from atlas.progress import Clock
 from ingest.error_translation import memory_errors
 from ingest.forward.site_vectors import activations
-from ingest.text.tokenization import ContextSettings, TokenizedBlock, tokenize
+from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 from ingest.train.text import TrainingText
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class Buffers:
         self._contexts, self._batch_tokens = contexts, batch_tokens
         self.size, self.total = size, total
         self._memory: dict[str, Tensor] = {}
-        self._rest: tuple[int, dict[str, Tensor]] | None = None
+        self._row = -1  # the next row of the open stream
+        self._parts: Iterator[dict[str, Tensor]] = iter(())
+        self._rest: dict[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return -(-self.total // self.size)
@@ -86,19 +88,21 @@ class Buffers:
         OutOfSpace
             If the buffer does not fit into memory.
         """
-        rows, done = self.rows(number), 0
+        row, rows, done = number * self.size, self.rows(number), 0
         with memory_errors(f"a buffer of {self.size:,} tokens at {len(self._hooks)} site(s)"):
             self._allocate(rows)
-        for part in self._stream(number * self.size):
-            size = _length(part)
-            taken = min(size, rows - done)
+        if self._row != row:
+            self._parts, self._rest = self._stream(row), None
+        self._row = -1  # until the buffer is complete
+        while done < rows:
+            part = next(self._parts) if self._rest is None else self._rest
+            taken = min(_length(part), rows - done)
             for hook, x in part.items():
                 self._memory[hook][done : done + taken] = x[:taken]
             done += taken
-            if done == rows:
-                at = (number + 1) * self.size
-                self._rest = at, {hook: x[taken:] for hook, x in part.items()}
-                break
+            whole = taken == _length(part)
+            self._rest = None if whole else {hook: x[taken:] for hook, x in part.items()}
+        self._row = row + rows
         return {hook: self._memory[hook][:rows] for hook in self._hooks}
 
     @property
@@ -114,8 +118,7 @@ class Buffers:
             began = clock()
             ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
             read = self._model.run(ids, mask, hooks=self._hooks)
-            kept = torch.from_numpy(batch.keep).to(self._model.device)
-            rows = {hook: self._finite(read[hook][kept].float(), hook) for hook in self._hooks}
+            rows = self._selected(batch, read)
             seconds = clock() - began
         return rows, seconds
 
@@ -127,25 +130,28 @@ class Buffers:
             self._memory[hook] = torch.empty(rows, width, device=self._model.device)
 
     def _stream(self, row: int) -> Iterator[dict[str, Tensor]]:
-        """Yield the activations of training tokens from a row on, block by block."""
-        if self._rest is not None and self._rest[0] == row:
-            rest = self._rest[1]
-            if _length(rest):
-                yield rest
-            row += _length(rest)
-        for block, skipped in self._text.blocks_from(row):
-            rows = self._block(block)
-            yield {hook: x[skipped:] for hook, x in rows.items()}
+        """Yield the activations of training tokens from a row on, batch by batch."""
+        for block, before in self._text.blocks_from(row):
+            skipped = before
+            text = self._tokenized(block)
+            for batch, read in activations(self._model, text, hooks=self._hooks):
+                rows = self._selected(batch, read)
+                size = _length(rows)
+                if skipped < size:
+                    yield {hook: x[skipped:] for hook, x in rows.items()}
+                skipped = max(0, skipped - size)
 
-    def _block(self, block: int) -> dict[str, Tensor]:
-        """Run the model over the training documents of a block."""
-        text = self._tokenized(block)
-        parts: dict[str, list[Tensor]] = {hook: [] for hook in self._hooks}
-        for batch, read in activations(self._model, text, hooks=self._hooks):
-            kept = torch.from_numpy(batch.keep).to(self._model.device)
-            for hook in self._hooks:
-                parts[hook].append(self._finite(read[hook][kept].float(), hook))
-        return {hook: torch.cat(each) for hook, each in parts.items()}
+    def _selected(self, batch: Batch, read: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the activations of the tokens that SAEs read."""
+        kept = torch.from_numpy(batch.keep).to(self._model.device)
+        rows = {hook: read[hook][kept].float() for hook in self._hooks}
+        for hook, x in rows.items():
+            if not bool(x.sum().isfinite()):
+                raise BadActivations(
+                    f"The activations of {self._model.name} at {hook} have NaN or Inf. Run the model in float32, or "
+                    "omit that site."
+                )
+        return rows
 
     def _tokenized(self, block: int) -> TokenizedBlock:
         return tokenize(
@@ -154,14 +160,6 @@ class Buffers:
             settings=self._contexts,
             batch_tokens=self._batch_tokens,
         )
-
-    def _finite(self, x: Tensor, hook: str) -> Tensor:
-        if not bool(x.sum().isfinite()):
-            raise BadActivations(
-                f"The activations of {self._model.name} at {hook} have NaN or Inf. Run the model in float32, or "
-                "omit that site."
-            )
-        return x
 
 
 def _length(part: dict[str, Tensor]) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from atlas.atomic_files import atomic_file, atomic_folder, write_json
 from atlas.errors import BadActivations, BadInput
+from ingest.folder_checks import read_json_object
 from ingest.train.buffer import batches
 from ingest.train.record import NOTE, Last, training_record
 from ingest.train.saes import CALIBRATION, centre, freeze, limit_activity, new_sae
@@ -201,7 +202,8 @@ class Job:
             trainer.sae.fold_activation_norm_scaling_factor(scale)
         trainer.set_final_sae_metadata()
         with atomic_folder(self.folder) as unfinished:
-            trainer.sae.save_inference_model(unfinished)
+            _, config = trainer.sae.save_inference_model(unfinished)
+            write_json(config, read_json_object(config))  # sorted, since its order is random
             record = training_record(
                 self.spec, self.origin, self.plan.sources, steps=self.steps, last=self.last
             )

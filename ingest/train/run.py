@@ -1,7 +1,7 @@
 """Training of SAEs, from texts to folders: one run of the model serves all of them."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +108,8 @@ def train_saes(
             progress.report(f"{len(jobs) - len(todo)} of {len(jobs)} SAEs are trained already.")
         if todo:
             train_all(todo, opened, read, contexts=contexts, progress=progress)
-            discard(folder / UNFINISHED)
+            with suppress(OSError):  # it may have checkpoints of other SAEs
+                (folder / UNFINISHED).rmdir()
         complete = head if isinstance(model, LanguageModel) else model
         rows = _quality(jobs, opened, complete, read, contexts, settings, progress)
         if atlas is not None:
@@ -279,6 +280,12 @@ def _writing(folder: Path) -> Iterator[Path]:
             "--out."
         ) from None
     text = folder / ".text.parquet"
+    for leftover in (
+        *folder.glob(".*.new"),
+        *folder.glob(".*.old"),
+        *folder.glob(f"{UNFINISHED}/.*"),
+    ):
+        discard(leftover)  # a killed process could not remove them
     try:
         yield text
     finally:

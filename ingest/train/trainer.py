@@ -116,5 +116,6 @@ def restore(trainer: "SAETrainer[Any, Any]", state: dict[str, Any]) -> None:
     for name, scheduler in trainer.coefficient_schedulers.items():
         scheduler.load_state_dict(state["coefficients"][name])
     for name in _COUNTERS:
-        setattr(trainer, name, state["counters"][name])
+        now, stored = getattr(trainer, name), state["counters"][name]
+        setattr(trainer, name, stored.to(now.device) if isinstance(now, Tensor) else stored)
     trainer.activation_scaler.scaling_factor = state["scale"]
