@@ -1,0 +1,1 @@
+"""Maps of features in two dimensions, and the nearest features by direction."""
