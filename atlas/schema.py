@@ -200,6 +200,8 @@ NODES: tuple[Node, ...] = (
         P("partners_expected", "double", "`degree` expected under the bipartite null, for the number of tokens on which the feature is among the k most active: mean over drawn graphs; null without codes", "features", "graph"),
         P("partner_diversity", "double", "entropy of its tokens with each partner (by `count`) / log of `degree`; null below two partners", "", "graph"),
         P("community", "int64", "number of its community in the SAE, 0 is the largest; null for isolated features", "", "graph"),
+        P("map_x", "double", "horizontal position on the UMAP of its SAE; only distances to near features have a meaning. Null if dead, or without a direction or neighbours", "", "feature_map"),
+        P("map_y", "double", "vertical position on that map", "", "feature_map"),
     )),
     Node("Community", "id", "Features of an SAE that co-activate more with each other than with other features (Leiden's method).", "graph", (
         P("id", "string", "`sae/number`"),
@@ -251,6 +253,12 @@ EDGES: tuple[Edge, ...] = (
         P("mean_activation", "double", "mean activation over these occurrences", "activation"),
     )),
     Edge("SHOWN_BY", "Feature", "Example", "The example shows what the feature is active on.", "examples"),
+    Edge("NEAR_DIRECTION", "Feature", "Feature", "The decoder row of the target is among the nearest to that of the source, of the live features of one SAE in the same space; found by comparing all pairs.", "near_direction", (
+        P("cosine", "double", "cosine of both decoder rows"),
+        P("rank", "int64", "0 is the nearest of the target's SAE"),
+        P("p", "double", "share of random draws in which the nearest of as many random rows has at least this cosine; the rows have the mean and covariance of features of similar frequency; null without draws"),
+        P("q", "double", "Benjamini-Hochberg value of `p` over all edges between both SAEs in this direction; null without draws"),
+    )),
     Edge("CO_ACTIVATES", "Feature", "Feature", "Both features are among the k most active of the same tokens; stored once, from the lower index; query it undirected.", "coactivation", (
         P("count", "int64", "tokens on which both are among the k most active features", "tokens"),
         P("expected", "double", "`count` expected if both were among the k most active independently, at their observed rates", "tokens"),
