@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from analysis.feature_map.neighbours import Floats, Ints, Neighbours, Rows
+from analysis.feature_map.neighbours import Floats, Ints, Neighbours, Rows, is_sparse
 from atlas.errors import BadInput
 
 __all__ = ["StateMap", "UmapSettings", "aligned_coordinates", "map_coordinates", "principal_axes"]
@@ -62,9 +61,9 @@ def principal_axes(rows: Rows, *, seed: int = 0) -> tuple[Floats, Floats]:
     if n < 2:
         return points, explained
     small = min(n, width) <= 10
-    if small and sparse.issparse(rows):
+    if small and is_sparse(rows):
         rows = rows.toarray()
-    if not sparse.issparse(rows):
+    if not is_sparse(rows):
         rows = rows.astype(np.float64)
     solver = PCA(min(2, n, width), svd_solver="full" if small else "arpack", random_state=seed)
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
@@ -102,7 +101,7 @@ def map_coordinates(
         return start.copy()
     known = near.index[:, :k]
     cosine = near.cosine[:, :k]
-    if sparse.issparse(rows):
+    if is_sparse(rows):
         known = np.where(cosine > 0, known, -1)
     # UMAP counts each point as its own first neighbour, and skips the index -1.
     index = np.column_stack([np.arange(n), known]).astype(np.int32)

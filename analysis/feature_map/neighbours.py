@@ -1,7 +1,8 @@
 """Exact nearest rows by cosine, block by block, for dense and sparse rows."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from scipy import sparse
 __all__ = [
     "Neighbours",
     "cosine_blocks",
+    "is_sparse",
     "nearest",
     "nearest_points",
     "row_cosines",
@@ -28,11 +30,23 @@ _CELLS = 1 << 24
 _DECIMALS = 12
 
 
-class Neighbours(NamedTuple):
-    """The nearest rows of each row, nearest first; rows with fewer neighbours end with -1 and NaN."""
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest rows of each row, nearest first.
+
+    Parameters
+    ----------
+    index, cosine
+        int64 and float64, (rows, neighbours).
+    """
 
     index: Ints
     cosine: Floats
+
+
+def is_sparse(rows: Any) -> bool:
+    """Return whether rows are a SciPy sparse array."""
+    return bool(sparse.issparse(rows))
 
 
 def unit_rows(rows: Any) -> tuple[Rows, Ints]:
@@ -56,7 +70,7 @@ def unit_rows(rows: Any) -> tuple[Rows, Ints]:
     >>> unit.tolist(), which.tolist()
     ([[0.6000000238418579, 0.800000011920929]], [0])
     """
-    if sparse.issparse(rows):
+    if is_sparse(rows):
         rows = sparse.csr_array(rows, dtype=np.float64)
         length = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
     else:
@@ -67,7 +81,7 @@ def unit_rows(rows: Any) -> tuple[Rows, Ints]:
                            where=(np.isfinite(largest) & (largest > 0))[:, None])  # fmt: skip
         rows, length = scaled, np.linalg.norm(scaled, axis=1)
     which = np.flatnonzero(np.isfinite(length) & (length > 0))
-    if sparse.issparse(rows):
+    if is_sparse(rows):
         unit = sparse.diags_array(1.0 / length[which]) @ rows[which]
         return sparse.csr_array(unit, dtype=np.float32), which
     return (rows[which] / length[which, None]).astype(np.float32), which
@@ -101,12 +115,12 @@ def nearest(a: Rows, b: Rows | None = None, *, k: int) -> Neighbours:
     """
     others = a if b is None else b
     k = max(min(k, others.shape[0] - (b is None)), 0)
-    index = np.full((a.shape[0], k), -1, dtype=np.int64)
-    cosine = np.full((a.shape[0], k), np.nan)
+    index = np.empty((a.shape[0], k), dtype=np.int64)
+    cosine = np.empty((a.shape[0], k))
     if not k:
         return Neighbours(index, cosine)
     # Bound of the error of a float32 inner product of unit vectors, for both compared values.
-    terms = a.shape[1] if not sparse.issparse(a) else int(np.diff(a.indptr).max(initial=0))
+    terms = a.shape[1] if not is_sparse(a) else int(np.diff(a.indptr).max(initial=0))
     margin = 2.0 * (terms + 4) * float(np.finfo(np.float32).eps)
     for start, block in cosine_blocks(a, others):
         if b is None:
@@ -139,10 +153,10 @@ def cosine_blocks(
         Number of cosines in a block, at most, unless B has more rows.
     """
     step = max(1, cells // max(b.shape[0], 1))
-    transposed = sparse.csc_array(b.T) if sparse.issparse(b) else b.T
+    transposed = sparse.csc_array(b.T) if is_sparse(b) else b.T
     for start in range(0, a.shape[0], step):
         block = a[start : start + step] @ transposed
-        yield start, block.toarray() if sparse.issparse(block) else block
+        yield start, block.toarray() if is_sparse(block) else block
 
 
 def row_cosines(a: Rows, b: Rows, i: Ints, j: Ints) -> Floats:
@@ -156,11 +170,11 @@ def row_cosines(a: Rows, b: Rows, i: Ints, j: Ints) -> Floats:
         Row of A and row of B, one of each for a pair.
     """
     found = np.empty(len(i))
-    step = max(1, (1 << 22) // max(a.shape[1], 1)) if not sparse.issparse(a) else 1 << 14
+    step = max(1, (1 << 22) // max(a.shape[1], 1)) if not is_sparse(a) else 1 << 14
     for start in range(0, len(i), step):
         at = slice(start, start + step)
         x, y = a[i[at]], b[j[at]]
-        if sparse.issparse(x):
+        if is_sparse(x):
             product = x.astype(np.float64).multiply(y.astype(np.float64)).sum(axis=1)
             found[at] = np.asarray(product).ravel()
         else:
@@ -188,5 +202,5 @@ def nearest_points(points: Floats, *, k: int) -> Ints:
     _, found = KDTree(points).query(points, k=np.arange(1, k + 2))
     own = found == np.arange(n)[:, None]
     own[~own.any(axis=1), -1] = True
-    rest: Ints = found[~own].reshape(n, k).astype(np.int64)
+    rest: Ints = np.asarray(found)[~own].reshape(n, k).astype(np.int64)
     return rest

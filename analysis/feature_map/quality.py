@@ -100,7 +100,7 @@ def trustworthiness(rows: Rows, drawn: Ints, *, most: int = SAMPLE, seed: int = 
             wanted = cosines[drawn[row]]
             rank = n - np.searchsorted(sorted_cosines, wanted, side="right") + 1
             penalty += int(np.maximum(rank - k, 0).sum())
-    return 1.0 - 2.0 * penalty / (len(chosen) * k * (2 * n - 3 * k - 1))
+    return float(1.0 - 2.0 * penalty / (len(chosen) * k * (2 * n - 3 * k - 1)))
 
 
 def overlap(one: Ints, two: Ints) -> float | None:
