@@ -1,0 +1,1 @@
+"""Spectra of weight matrices: singular values of SAEs and of the models they read."""
