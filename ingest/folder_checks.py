@@ -20,6 +20,7 @@ __all__ = [
     "check_model_weights",
     "check_sae_folder",
     "check_training_record",
+    "is_one_line",
     "read_json_object",
 ]
 
@@ -44,10 +45,12 @@ def _number(value: Any) -> bool:
     return numeric and math.isfinite(value)
 
 
-_TEXT: Rule = (
-    lambda v: isinstance(v, str) and len(v) < 4096 and v.isprintable(),
-    "a string of one line",
-)
+def is_one_line(value: Any) -> bool:
+    """Return whether a value is a string of one line, without control characters."""
+    return isinstance(value, str) and len(value) < 4096 and value.isprintable()
+
+
+_TEXT: Rule = (is_one_line, "a string of one line")
 _YES_NO: Rule = (lambda v: isinstance(v, bool), "true or false")
 _NUMBER: Rule = (_number, "a finite number")
 _OBJECT: Rule = (lambda v: isinstance(v, dict), "a JSON object")

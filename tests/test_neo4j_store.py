@@ -515,6 +515,26 @@ def test_a_login_in_the_url_is_refused_and_not_repeated() -> None:
     assert "s3cret-word" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "bolt://[x]",
+        "bolt://[x",
+        "bolt://a:b",
+        "bolt://[::1]:x",
+        "bolt://a:-1",
+        "neo4j://a:65536",
+        "bolt://neo4j:s3cret-word@[x]",
+        "bolt://neo4j:s3cret-word",
+    ],
+)
+def test_a_malformed_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(BadInput, match=r"URL of the server is malformed.*port.*IPv6") as failure:
+        open_store(url)
+    assert url not in str(failure.value)
+    assert failure.value.__suppress_context__  # the error of urllib may contain the password
+
+
 def test_no_url_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NEO4J_URI", raising=False)
     with pytest.raises(BadInput, match="NEO4J_URI"):

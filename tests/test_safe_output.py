@@ -153,20 +153,32 @@ def test_a_result_in_a_notebook_escapes_untrusted_text():
 
 def test_printed_output_has_no_control_characters(capsys):
     print_table([{"token": t} for t in HOSTILE], title=" ".join(HOSTILE))
+    print_table([dict.fromkeys(HOSTILE, 1)])
     Bars().report(" ".join(HOSTILE))
     with Bars().stage(HOSTILE[5]):
         pass
     out, err = capsys.readouterr()
     assert not any(c in out + err for c in ACTING)
-    assert out.count("[red]x[/red]") == 2
+    assert out.count("[red]x[/red]") == 3
     assert "[red]x[/red]" in err
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_an_error_escapes_control_characters_of_the_input(as_json, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["query", HOSTILE[5]],
+        [HOSTILE[5]],
+        ["list", HOSTILE[7]],
+        ["list", f"--{HOSTILE[6]}"],
+        ["query", "--format", HOSTILE[9] + HOSTILE[5]],
+    ],
+)
+def test_an_error_escapes_control_characters_of_the_input(words, as_json, capsys):
     with pytest.raises(SystemExit):
-        main(["query", HOSTILE[5], *(["--json"] if as_json else [])])
+        main([*words, *(["--json"] if as_json else [])])
     out, err = capsys.readouterr()
+    assert out + err
     assert not any(c in out + err for c in ACTING)
 
 

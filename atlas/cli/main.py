@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import StringIO
 
 import click
 
+from atlas.cli.output import echo
 from atlas.errors import AtlasError
 from atlas.plugins import Failed, find_rooms
-from atlas.safe_text import json_line, shown
+from atlas.safe_text import json_line
 
 __all__ = ["command", "main"]
 
@@ -33,9 +35,7 @@ def command() -> click.Group:
     group = click.version_option(package_name="feature-atlas")(group)
     for room in find_rooms():
         if isinstance(room, Failed):
-            click.echo(
-                f"atlas: the room {room.name!r} cannot be imported ({room.reason})", err=True
-            )
+            echo(f"atlas: the room {room.name!r} cannot be imported ({room.reason})", err=True)
             continue
         for each in room.commands:
             group.add_command(each)
@@ -90,6 +90,8 @@ def _print_error(
     if "--json" in args:
         click.echo(json_line({"ok": False, "error": {"type": kind, "message": sentence}}))
     elif usage is not None and isinstance(usage, click.UsageError):
-        usage.show()
+        message = StringIO()
+        usage.show(message)
+        echo(message.getvalue().rstrip("\n"), err=True)
     else:
-        click.echo(f"atlas: {shown(sentence)}", err=True)
+        echo(f"atlas: {sentence}", err=True)

@@ -142,7 +142,7 @@ def print_table(
     table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
     for name in names:
         numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(_cell(name)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(name))) for name in names))
     console.print(table)

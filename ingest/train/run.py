@@ -9,7 +9,7 @@ from atlas.atomic_files import discard, write_json
 from atlas.errors import BadInput, Locked, Mismatch
 from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
-from ingest.folder_checks import read_json_object
+from ingest.folder_checks import is_one_line, read_json_object
 from ingest.forward.run import ingest
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.model.next_token import NextTokenModel, open_next_token_model
@@ -95,6 +95,7 @@ def train_saes(
     folder = Path(out)
     _check_folder(folder)
     opened = _open(model, tokenizer, settings)
+    _check_name(opened)
     contexts = _contexts(opened, settings)
     all_specs(opened, settings)  # reports wrong names and sizes before the text is read
     request = text if isinstance(text, Text) else Text(text)
@@ -129,7 +130,7 @@ def _jobs(
     tokens = settings.tokens or text.epoch_tokens * settings.epochs
     steps = settings.steps or tokens // settings.batch
     metadata = {
-        "model_name": model.name if model.source == "memory" else model.source,
+        "model_name": _recorded_name(model),
         "context_size": contexts.context_size,
         "prepend_bos": contexts.prepend_bos,
     }
@@ -253,6 +254,19 @@ def _contexts(model: LanguageModel, settings: TrainSettings) -> ContextSettings:
     contexts = ContextSettings(context, prepend_bos=model.tokenizer.bos_token_id is not None)
     check_tokenizer(model.tokenizer, settings=contexts)
     return contexts
+
+
+def _recorded_name(model: LanguageModel) -> str:
+    """Return the name of the model in the configuration of an SAE."""
+    return model.name if model.source == "memory" else model.source
+
+
+def _check_name(model: LanguageModel) -> None:
+    if not is_one_line(name := _recorded_name(model)):
+        raise BadInput(
+            f"The model is named {name!r}; expected a name of one line without control characters, as SAEs record "
+            "it. Rename its folder."
+        )
 
 
 def _check_folder(folder: Path) -> None:

@@ -410,8 +410,16 @@ def _is_timeout(error: Neo4jError) -> bool:
 
 
 def _checked(url: str) -> str:
-    """Return the URL; raise BadInput if it has another scheme or contains a login."""
-    parts = urlsplit(url)
+    """Return the URL; raise BadInput if it is malformed, has another scheme or contains a login."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # checked when it is read
+    except ValueError:
+        # Neither the message nor its cause shows the URL, which may contain a password.
+        raise BadInput(
+            "The URL of the server is malformed: its port must be a number up to 65535, and brackets may only "
+            "enclose an IPv6 address. Pass a URL such as neo4j://localhost or bolt://[::1]:7687."
+        ) from None
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in SCHEMES:
         raise BadInput(
