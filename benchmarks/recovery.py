@@ -2,8 +2,10 @@
 
 Four synthetic models differ in the correlation and the trees of their features. SAEs of several widths, k,
 numbers of tokens and seeds are trained on them, beside floors, and ingested with the true features.
-The first table has their scores (`atlas truth`). The second table counts MATCHES edges with
-q <= .05 between two SAEs, and how many of them join features of the same true feature.
+The first table has their scores (`atlas truth`). The second one has the shares of children, of
+sums of parent and child, and of other features that are the direction of a feature. The third
+counts MATCHES edges with q <= .05 between two SAEs, and how many of them join features of the
+same true feature.
 
     python -m benchmarks.recovery
     python -m benchmarks.recovery --tokens 100000 --keep FOLDER
@@ -31,6 +33,7 @@ from atlas.floors import Role
 from ingest import MatchSettings, SyntheticSettings, ingest, match_saes, save_synthetic
 from ingest.model.language_model import open_model
 from ingest.model.synthetic_features import SUM_HOOK
+from ingest.sae.autoencoder import open_sae
 from ingest.text.corpus import Document
 from ingest.text.tokenization import ContextSettings, tokenize
 
@@ -196,6 +199,31 @@ def calibration(path: Path, one: Spec, other: Spec) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def absorbed(path: Path, wanted: Sequence[Spec]) -> list[dict[str, Any]]:
+    """Count children whose own direction, or whose sum with the parent, is that of a feature."""
+    sums = open_model(path.parent / "synthetic", device="cpu").base.sums
+    true, parent = sums.down_proj.weight.T, sums.parent
+    child = (parent >= 0).nonzero().squeeze(1)
+    free = torch.ones(len(parent), dtype=torch.bool)
+    free[child] = free[parent[child]] = False
+    directions = {
+        "children": true[child],
+        "sums of parent and child": true[child] + true[parent[child]],
+        "parents": true[parent[child].unique()],
+        "features of no tree": true[free],
+    }
+    rows = []
+    for spec in wanted:
+        decoder = open_sae(path.parent / "saes" / spec.name).sae.W_dec
+        learned = torch.nn.functional.normalize(decoder, dim=1)
+        row: dict[str, Any] = {"seed": spec.seed}
+        for name, rows_of in directions.items():
+            best = (torch.nn.functional.normalize(rows_of, dim=1) @ learned.T).amax(1)
+            row[name] = float((best > STANDS_FOR).float().mean())
+        rows.append(row)
+    return rows
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Return rows as a Markdown table."""
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
@@ -258,6 +286,8 @@ def main() -> None:
             for a, b in (("trained",) * 2, ("trained", "frozen-decoder"), ("frozen-decoder",) * 2,
                          ("untrained",) * 2)
         ]  # fmt: skip
+        print()
+        print(table(absorbed(paths[base.world], [replace(base, seed=seed) for seed in (0, 1)])))
         print()
         print(table([row for pair in pairs for row in calibration(paths[base.world], *pair)]))
 
