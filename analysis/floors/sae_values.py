@@ -23,9 +23,21 @@ Floats = NDArray[np.float64]
 KINDS = ("statistics", "fidelity", "tokens", "graph")
 """Kinds of parts that fill properties of features and SAEs."""
 
-#: Numbers that are names, or settings of a study.
+#: Numbers that are names, settings of a study, or another number times a constant.
 _NO_STATISTICS = frozenset(
-    ("idx", "seed", "component", "community", "tokens", "min_count", "draws", "d_in", "d_sae")
+    (
+        "idx",
+        "seed",
+        "component",
+        "community",
+        "tokens",
+        "active_tokens",
+        "dead",
+        "min_count",
+        "draws",
+        "d_in",
+        "d_sae",
+    )
 )
 
 
