@@ -122,6 +122,32 @@ class Edge:
 
 P = Property
 
+
+def _similarities() -> Iterator[Property]:
+    """Yield the properties of COMPARED_WITH that the study of similarity fills."""
+    spaces = {"decoder": "decoder rows", "activation": "activations on the same tokens"}
+    measures = {
+        "svcca": "SVCCA (components of 99% of the variance by default)",
+        "cca": "mean canonical correlation; null for too few points",
+        "cka": "debiased linear CKA of standardised columns",
+        "procrustes": "similarity after the best rotation and scaling; 1 minus its square is the residual",
+        "rsa": "Spearman correlation of cosine dissimilarities",
+        "knn_jaccard": "mean Jaccard index of nearest neighbours (10 by default)",
+        "mutual_nearest": "share of pairs that are each other's nearest neighbours; null for different spaces",
+    }
+    owner = "similarity"
+    yield P("similarity_pairs", "int64", "distinct one-to-one pairs whose activations were compared", "edges", owner=owner)
+    yield P("similarity_draws", "int64", "shuffled pairings of each null of similarity", "draws", owner=owner)
+    yield P("unique_ab", "double", "different best partners of the features of the source / features with a partner", owner=owner)
+    yield P("unique_ba", "double", "the same from the target", owner=owner)
+    for space, what in spaces.items():
+        for name, meaning in measures.items():
+            full = f"{space}_{name}"
+            yield P(full, "double", f"{meaning}; of the {what} of one-to-one matches", owner=owner)
+            yield P(f"{full}_null", "double", f"mean of `{full}` over shuffled pairings", owner=owner)
+            yield P(f"{full}_p", "double", f"(1 + shuffled pairings with `{full}` at least as high) / (1 + draws)", owner=owner)
+
+
 # fmt: off
 NODES: tuple[Node, ...] = (
     Node("Model", "name", "A language model.", "sae", (
@@ -329,6 +355,7 @@ EDGES: tuple[Edge, ...] = (
         P("p_floor", "double", "lowest possible `p`: 1 / (1 + draws); each match stores the floor of its `p_pooled`"),
         P("draws_needed", "int64", "smallest number of draws with which 10 matches at the lowest possible `p_pooled` reach q <= 0.05 in each null; null if no number suffices", "draws"),
         P("matches_needed", "int64", "number of matches at the lowest possible `p_pooled` needed to reach q <= 0.05 in each null with these draws; null if no number suffices", "edges"),
+        *_similarities(),
     )),
     Edge("SPLITS_INTO", "Feature", "Feature", "The source, a feature of an SAE, is a parent of the target, a feature of a wider SAE at the same site: decoder cosine and joint tokens both exceed their nulls, and the source is active on most tokens of the target.", "splitting", (
         P("decoder_cosine", "double", "cosine of the decoder vectors"),
