@@ -13,7 +13,7 @@ from ingest.match.inputs import Side
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import reopen_sae
 
-__all__ = ["Cosines", "cosines", "decoders"]
+__all__ = ["Cosines", "cosines", "decoder_rows", "decoders", "one_space"]
 
 # Sites whose vectors are in the residual stream, which all blocks of a model share.
 _STREAM = re.compile(r"hook_embed|blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
@@ -53,7 +53,7 @@ def cosines(
         Notified if weights are not available.
     """
     none = np.full(len(pairs[0]), np.nan)
-    if not _one_space(sides) or not len(none):
+    if not one_space(sides) or not len(none):
         return Cosines(none, none)
     weights: list[Any] = [_weights(side, opened, progress) for side in sides]
     decoders = [w.W_dec for w in weights if hasattr(w, "W_dec")]
@@ -78,15 +78,28 @@ def decoders(
     progress
         Notified if weights are not available; then the result is None, too.
     """
-    if not _one_space(sides):
+    if not one_space(sides):
         return None
-    first, second = (_weights(side, opened, progress) for side in sides)
-    if first is None or second is None:
+    a, b = (decoder_rows(side, opened=opened, progress=progress) for side in sides)
+    return None if a is None or b is None else (a, b)
+
+
+def decoder_rows(
+    side: Side, *, opened: Sequence[Autoencoder] = (), progress: Progress
+) -> NDArray[np.float32] | None:
+    """Return the decoder vectors of an SAE, (d_sae, d_in); None if its weights are not available.
+
+    Parameters
+    ----------
+    side
+        The SAE.
+    opened, progress
+        As in ``decoders``.
+    """
+    weights = _weights(side, opened, progress)
+    if weights is None or not hasattr(weights, "W_dec"):
         return None
-    if not (hasattr(first, "W_dec") and hasattr(second, "W_dec")):
-        return None
-    a, b = (np.asarray(w.W_dec.detach().float().cpu().numpy()) for w in (first, second))
-    return a, b
+    return np.asarray(weights.W_dec.detach().float().cpu().numpy())
 
 
 def _one_site(sides: tuple[Side, Side]) -> bool:
@@ -94,8 +107,14 @@ def _one_site(sides: tuple[Side, Side]) -> bool:
     return bool(a["model"] == b["model"] and a["hook"] == b["hook"])
 
 
-def _one_space(sides: tuple[Side, Side]) -> bool:
-    """Return whether decoder vectors can be compared: at one site, or in one residual stream."""
+def one_space(sides: tuple[Side, Side]) -> bool:
+    """Return whether decoder vectors can be compared: at one site, or in one residual stream.
+
+    Parameters
+    ----------
+    sides
+        The SAEs.
+    """
     a, b = (side.row for side in sides)
     one_stream = a["model"] == b["model"] and all(_STREAM.fullmatch(r["hook"]) for r in (a, b))
     return _one_site(sides) or one_stream
