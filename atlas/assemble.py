@@ -202,17 +202,23 @@ def _joined(
 
     wanted = schema.arrow_schema(spec.name, kind)
     names = [n for n in wanted.names if n not in spec.keys]
-    if len(spec.keys) != 1:
-        raise NotImplementedError("columns are joined to nodes only; an edge has one owner")
     if added:
         more = pa.concat_tables(added)
-        at = pc.index_in(base[spec.keys[0]], value_set=more[spec.keys[0]].combine_chunks())
+        at = pc.index_in(_key(spec, base), value_set=_key(spec, more).combine_chunks())
         columns = [more[n].take(at) for n in names]
     else:
         columns = [pa.nulls(base.num_rows, wanted.field(n).type) for n in names]
     for n, column in zip(names, columns, strict=True):
         base = base.append_column(n, column)
     return base
+
+
+def _key(spec: Node | Edge, data: "pa.Table") -> "pa.ChunkedArray":
+    """Return one text for each row, equal for rows of equal keys; keys have no null character."""
+    import pyarrow.compute as pc
+
+    columns = [data[key] for key in spec.keys]
+    return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "\0")
 
 
 def _check_ends(edge: Edge, tables: "dict[str, pa.Table]") -> None:

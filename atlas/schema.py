@@ -136,16 +136,40 @@ def _similarities() -> Iterator[Property]:
         "mutual_nearest": "share of pairs that are each other's nearest neighbours; null for different spaces",
     }
     owner = "similarity"
-    yield P("similarity_pairs", "int64", "distinct one-to-one pairs whose activations were compared", "edges", owner=owner)
-    yield P("similarity_draws", "int64", "shuffled pairings of each null of similarity", "draws", owner=owner)
-    yield P("unique_ab", "double", "different best partners of the features of the source / features with a partner", owner=owner)
+    yield P(
+        "similarity_pairs",
+        "int64",
+        "distinct one-to-one pairs whose activations were compared",
+        "edges",
+        owner=owner,
+    )
+    yield P(
+        "similarity_draws",
+        "int64",
+        "shuffled pairings of each null of similarity",
+        "draws",
+        owner=owner,
+    )
+    yield P(
+        "unique_ab",
+        "double",
+        "different best partners of the features of the source / features with a partner",
+        owner=owner,
+    )
     yield P("unique_ba", "double", "the same from the target", owner=owner)
     for space, what in spaces.items():
         for name, meaning in measures.items():
             full = f"{space}_{name}"
             yield P(full, "double", f"{meaning}; of the {what} of one-to-one matches", owner=owner)
-            yield P(f"{full}_null", "double", f"mean of `{full}` over shuffled pairings", owner=owner)
-            yield P(f"{full}_p", "double", f"(1 + shuffled pairings with `{full}` at least as high) / (1 + draws)", owner=owner)
+            yield P(
+                f"{full}_null", "double", f"mean of `{full}` over shuffled pairings", owner=owner
+            )
+            yield P(
+                f"{full}_p",
+                "double",
+                f"(1 + shuffled pairings with `{full}` at least as high) / (1 + draws)",
+                owner=owner,
+            )
 
 
 # fmt: off
