@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from analysis.positions.study import activation_by_position as activation_by_position
     from analysis.residual.settings import ResidualSettings as ResidualSettings
     from analysis.residual.study import residual_study as residual_study
+    from analysis.similarity.settings import SimilaritySettings as SimilaritySettings
+    from analysis.similarity.study import compare_spaces as compare_spaces
     from analysis.transcoder.settings import TranscoderSettings as TranscoderSettings
     from analysis.transcoder.study import map_sites as map_sites
 
@@ -36,9 +38,11 @@ __all__ = [
     "GroundTruthSettings",
     "PositionSettings",
     "ResidualSettings",
+    "SimilaritySettings",
     "TranscoderSettings",
     "activation_by_position",
     "compare_graphs",
+    "compare_spaces",
     "compare_with_floors",
     "compare_with_truth",
     "find_counterparts",
@@ -57,10 +61,12 @@ _MODULES = {
     "GroundTruthSettings": "analysis.ground_truth.settings",
     "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
+    "SimilaritySettings": "analysis.similarity.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
     "compare_with_floors": "analysis.floors.study",
+    "compare_spaces": "analysis.similarity.study",
     "compare_with_truth": "analysis.ground_truth.study",
     "find_counterparts": "analysis.graph_matching.study",
     "graph_features": "analysis.communities.study",

@@ -14,6 +14,7 @@ from analysis.ground_truth.settings import GroundTruthSettings
 from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
+from analysis.similarity.commands import similarity
 from analysis.transcoder.commands import transcoder
 from atlas.cli.output import (
     atlas_option,
@@ -249,6 +250,7 @@ _PLOTS = {
     "match": "analysis.match.plots:draw",
     "positions": "analysis.positions.plots:draw",
     "probe": "analysis.probe.plots:draw_result",
+    "similarity": "analysis.similarity.plots:draw",
     "transcoder": "analysis.transcoder.plots:draw",
 }
 truth = study_command(
@@ -274,6 +276,7 @@ ROOM = Room(
         residual,
         report,
         positions,
+        similarity,
         truth,
         floors,
     ),

@@ -1,0 +1,278 @@
+"""Comparison of two SAEs on matched pairs: rows of values with their nulls.
+
+Decoder rows are compared with features as points. Activations are compared twice. With
+features as points, each feature is described by its activations on all tokens; RSA, neighbours
+and mutual nearest neighbours are computed. With tokens as points, each token is described by
+the activations of the matched features; SVCCA, CCA, CKA and Procrustes are computed. There, the
+pairing of tokens is shuffled: each document of B is shifted by a random offset.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from analysis.similarity.measures import (
+    Similarity,
+    cosine_similarities,
+    shuffles,
+    subspace_similarities,
+)
+from analysis.similarity.pairs import (
+    Directions,
+    MatchedPairs,
+    distinct,
+    frequency_strata,
+    sample_like,
+    subsets,
+)
+from analysis.similarity.settings import SimilaritySettings
+from analysis.statistics.intervals import quantile_interval
+from analysis.statistics.nulls import movable, permuted_within
+from analysis.statistics.permutation import permutation_p
+from ingest.match.nulls import shifted
+
+__all__ = ["FULL", "Row", "Spaces", "comparison", "document_shifts", "row_of", "token_rows"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Mask: TypeAlias = NDArray[np.bool_]
+Row: TypeAlias = dict[str, Any]
+
+FULL = "one-to-one"
+"""Name of the set of all one-to-one pairs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spaces:
+    """Two SAEs with their pairs, decoder vectors and activations.
+
+    Parameters
+    ----------
+    directions
+        The pairs.
+    decoders
+        (d_sae, d_in) of either SAE; None if the weights of one are not available.
+    one_space
+        Whether both decoders are in one space.
+    codes
+        Sparse activations of either SAE, (units, d_sae), over the same units.
+    lengths
+        int64. Number of units of each document, in order.
+    wordless
+        bool, (d_sae,) of either SAE. Whether a frequent token of the feature has no letter and
+        no digit.
+    """
+
+    directions: Directions
+    decoders: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    one_space: bool
+    codes: tuple[sparse.csc_array, sparse.csc_array]
+    lengths: Ints
+    wordless: tuple[Mask, Mask]
+
+    def profiles(self, pairs: MatchedPairs) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """Return the activations of paired features, sparse (pairs, units) of either SAE."""
+        return (
+            sparse.csr_array(self.codes[0][:, pairs.a].T),
+            sparse.csr_array(self.codes[1][:, pairs.b].T),
+        )
+
+    def strata(self, pairs: MatchedPairs, bins: int) -> Ints:
+        """Return the frequency stratum of each pair."""
+        a, b = (np.diff(one.indptr).astype(np.int64) for one in self.codes)
+        return frequency_strata(a[pairs.a], b[pairs.b], bins=bins)
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The features of one set of pairs as points: decoder rows, or activations."""
+
+    name: str
+    x: Any
+    y: Any
+    pairs: MatchedPairs
+    one_space: bool
+    settings: SimilaritySettings
+    stratum: Ints = field(repr=False)
+
+    def __getitem__(self, which: Ints) -> "_View":
+        return _View(
+            self.name, self.x[which], self.y[which], self.pairs[which], self.one_space,
+            self.settings, self.stratum[which],
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def similarities(self, orders: Sequence[Ints]) -> list[Similarity]:
+        how = self.settings
+        found = cosine_similarities(
+            self.x, self.y, orders, k=how.neighbours, seed=how.seed, one_space=self.one_space
+        )
+        if self.name == "decoder":
+            found += subspace_similarities(self.x, self.y, orders, variance=how.variance)
+        return found
+
+
+def comparison(
+    spaces: Spaces, settings: SimilaritySettings, advance: Callable[[], None] = lambda: None
+) -> Iterator[Row]:
+    """Yield a row for each space, subset and measure.
+
+    Parameters
+    ----------
+    spaces
+        The SAEs.
+    settings
+        Draws, neighbours and sizes of samples.
+    advance
+        Called after each set of pairs.
+    """
+    pairs = spaces.directions.one_to_one
+    for view in _views(spaces, pairs, settings):
+        yield from _full_rows(view)
+        advance()
+        yield from _subset_rows(view, spaces)
+        advance()
+        for name, own in (
+            ("best of A", spaces.directions.a_to_b),
+            ("best of B", spaces.directions.b_to_a),
+        ):
+            for other in _views(spaces, own, settings):
+                if other.name == view.name and len(other):
+                    yield from _rows(_sampled(other, settings.subset_pairs), name, len(other))
+            advance()
+    x, y = (one.T.tocsc() for one in spaces.profiles(pairs))
+    yield from token_rows((x, y), spaces.lengths, settings, space="activations")
+    advance()
+
+
+def _views(spaces: Spaces, pairs: MatchedPairs, settings: SimilaritySettings) -> Iterator[_View]:
+    """Yield decoder rows and activations of pairs, without zero and duplicate points."""
+    stratum = spaces.strata(pairs, settings.frequency_bins)
+    if spaces.decoders is not None:
+        x, y = spaces.decoders[0][pairs.a], spaces.decoders[1][pairs.b]
+        kept = np.flatnonzero(distinct(x) & distinct(y))
+        yield _View("decoder", x, y, pairs, spaces.one_space, settings, stratum)[kept]
+    a, b = spaces.profiles(pairs)
+    kept = np.flatnonzero(distinct(a) & distinct(b))
+    yield _View("activations", a, b, pairs, True, settings, stratum)[kept]
+
+
+def _full_rows(view: _View) -> Iterator[Row]:
+    """Yield the rows of all one-to-one pairs, with pairs shuffled within bins of frequency."""
+    how, rng = view.settings, np.random.default_rng([view.settings.seed, 1])
+    orders = shuffles(len(view), how.draws, seed=how.seed)
+    binned = (
+        [permuted_within(view.stratum, rng) for _ in range(how.frequency_draws)]
+        if len(view) and movable(view.stratum)
+        else []
+    )
+    for one in view.similarities([*orders, *binned]):
+        row = row_of(view.name, FULL, one, one.draws[: how.draws], available=len(view))
+        yield row | _null("frequency", one.value, one.draws[how.draws :])
+
+
+def _subset_rows(view: _View, spaces: Spaces) -> Iterator[Row]:
+    """Yield the rows of subsets, with random matched pairs of equal number and frequency."""
+    how = view.settings
+    wordless = spaces.wordless[0][view.pairs.a] | spaces.wordless[1][view.pairs.b]
+    for number, (name, which) in enumerate(subsets(view.pairs, wordless=wordless)):
+        if not len(which):
+            continue
+        rng = np.random.default_rng([how.seed, 2, number])
+        chosen = _sample(which, how.subset_pairs, rng)
+        rows = list(_rows(view[chosen], name, len(which)))
+        drawn: dict[str, list[float]] = {row["measure"]: [] for row in rows}
+        for _ in range(how.frequency_draws):
+            for one in view[sample_like(chosen, view.stratum, rng)].similarities([]):
+                drawn[one.measure].append(np.nan if one.value is None else one.value)
+        for row in rows:
+            yield row | _null("matched", row["value"], np.array(drawn[row["measure"]]))
+
+
+def _rows(view: _View, subset: str, available: int) -> Iterator[Row]:
+    orders = shuffles(len(view), view.settings.draws, seed=view.settings.seed)
+    for one in view.similarities(orders):
+        yield row_of(view.name, subset, one, one.draws, available=available)
+
+
+def _sampled(view: _View, most: int) -> _View:
+    rng = np.random.default_rng([view.settings.seed, 3])
+    return view[_sample(np.arange(len(view)), most, rng)]
+
+
+def _sample(which: Ints, most: int, rng: np.random.Generator) -> Ints:
+    return which if len(which) <= most else np.sort(rng.choice(which, size=most, replace=False))
+
+
+def document_shifts(lengths: Ints, draws: int, *, seed: int) -> list[Ints]:
+    """Return the order of the units after each document is shifted by a random offset."""
+    rng = np.random.default_rng([seed, 4])
+    return [shifted(lengths, rng) for _ in range(draws)]
+
+
+def token_rows(
+    sides: tuple[Any, Any],
+    lengths: Ints,
+    settings: SimilaritySettings,
+    *,
+    space: str,
+    subset: str = FULL,
+) -> Iterator[Row]:
+    """Yield the rows with tokens as points.
+
+    Parameters
+    ----------
+    sides
+        (units, pairs) each, dense or sparse. Column i of one is paired with column i of the other.
+    lengths
+        int64. Number of units of each document.
+    settings
+        Draws and the largest number of columns.
+    space, subset
+        Names for the rows.
+    """
+    units, available = sides[0].shape
+    if not available or not units:
+        return
+    chosen = _sample(
+        np.arange(available), settings.columns, np.random.default_rng([settings.seed, 5])
+    )
+    dense = [
+        one[:, chosen].toarray() if isinstance(one, sparse.csc_array) else one[:, chosen]
+        for one in sides
+    ]
+    orders = document_shifts(lengths, settings.draws, seed=settings.seed)
+    for one in subspace_similarities(dense[0], dense[1], orders, variance=settings.variance):
+        yield row_of(space, subset, one, one.draws, available=available) | {
+            "points": "tokens",
+            "pairs": len(chosen),
+        }
+
+
+def row_of(space: str, subset: str, one: Similarity, draws: Floats, *, available: int) -> Row:
+    """Return a row of the table ``rows``."""
+    return {
+        "space": space, "subset": subset, "points": "features", "measure": one.measure,
+        "pairs": one.n, "available": available, "n": one.n, "columns_a": one.columns[0],
+        "columns_b": one.columns[1], "value": one.value, **_null("", one.value, draws),
+        "note": one.note or None,
+    }  # fmt: skip
+
+
+def _null(name: str, value: float | None, draws: Floats) -> Row:
+    """Return the mean, the 95% range and p of the draws of a null."""
+    prefix = f"{name}_" if name else ""
+    finite = draws[np.isfinite(draws)]
+    if value is None or not len(finite):
+        return {f"{prefix}{key}": None for key in ("null", "null_low", "null_high", "p")}
+    low, high = quantile_interval(finite)
+    return {
+        f"{prefix}null": float(finite.mean()), f"{prefix}null_low": float(low),
+        f"{prefix}null_high": float(high), f"{prefix}p": permutation_p(value, finite),
+    }  # fmt: skip

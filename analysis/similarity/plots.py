@@ -1,0 +1,149 @@
+"""Plots of similarity: the measures of one pair with their nulls, and heatmaps of many pairs."""
+
+from collections.abc import Sequence
+
+import altair as alt
+import pandas as pd
+
+from analysis.plot_style import Chart, finished, heading
+from analysis.similarity.comparison import FULL
+from analysis.similarity.grid import grid, sites_of
+from analysis.similarity.measures import MEASURES
+from atlas.api import Atlas
+from atlas.errors import BadInput
+from atlas.results import Result
+
+__all__ = ["draw", "draw_heatmaps"]
+
+_CELL = 34
+_COLOURS = {"value": "#4c78a8", "shuffled pairing, mean and 95% range": "#aaaaaa"}
+_LABELS = {"svcca": "SVCCA", "cca": "CCA", "cka": "linear CKA", "procrustes": "Procrustes",
+           "rsa": "RSA", "knn_jaccard": "kNN-Jaccard", "mutual_nearest": "mutual nearest"}  # fmt: skip
+_SIGNIFICANT = 0.05
+
+
+def draw(result: Result) -> Chart:
+    """Plot the measures of one pair with their nulls, a panel for each space.
+
+    Parameters
+    ----------
+    result
+        A result of ``analysis.similarity.study.compare_spaces``.
+
+    Raises
+    ------
+    BadInput
+        If no measure is defined.
+    """
+    rows = [r for r in result.table("rows").to_pylist() if r["value"] is not None and r["p"]]
+    full = [r for r in rows if r["subset"] == FULL or r["space"].startswith("model")]
+    if not full:
+        raise BadInput(
+            f"{result['a']} and {result['b']} have too few pairs for any measure, so there is nothing to plot."
+        )
+    value, null = _COLOURS
+    frame = pd.DataFrame(full).assign(
+        label=[_LABELS[r["measure"]] for r in full], value_colour=value, null_colour=null
+    )
+    scale = alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
+    legend = alt.Legend(orient="bottom", title=None)
+    y = alt.Y("label:N", sort=[_LABELS[m] for m in MEASURES], title=None)
+    panels = []
+    for space in dict.fromkeys(frame["space"]):
+        own = frame[frame["space"] == space]
+        base = alt.Chart(own, width=260, height=22 * own["label"].nunique())
+        x = alt.X("value:Q", title="similarity")
+        tips = ["measure:N", "points:N", "pairs:Q",
+                *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "p", "frequency_null",
+                                                                "frequency_p"))]  # fmt: skip
+        panels.append(
+            alt.layer(
+                base.mark_bar(size=8).encode(
+                    y=y, x=alt.X("null_low:Q", title="similarity"), x2="null_high:Q",
+                    color=alt.Color("null_colour:N", scale=scale, legend=legend)),
+                base.mark_tick(size=16, thickness=2).encode(
+                    y=y, x="null:Q", color=alt.Color("null_colour:N", scale=scale, legend=legend)),
+                base.mark_point(filled=True, size=70).encode(
+                    y=y, x=x, color=alt.Color("value_colour:N", scale=scale, legend=legend), tooltip=tips),
+            ).properties(title=heading(space, f"{int(own['pairs'].max()):,} pairs"))
+        )  # fmt: skip
+    title = heading(
+        f"Similarity of {result['a']} and {result['b']}",
+        f"one-to-one matches, {result['tokens']:,} tokens",
+    )
+    return finished(alt.hconcat(*panels, title=title))
+
+
+def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASURES) -> Chart:
+    """Plot value, null, excess and q of many pairs, SAEs by SAEs, in the order of layers.
+
+    Rows are the SAEs of the model whose name sorts first. Within one model, both halves of
+    the heatmap are drawn.
+
+    Parameters
+    ----------
+    results
+        Results of one atlas.
+    measures
+        Measures to plot; undefined ones are dropped.
+
+    Raises
+    ------
+    BadInput
+        If no measure is defined.
+    """
+    rows = [row for row in grid(results) if row["measure"] in measures]
+    if not rows:
+        raise BadInput("No pair has enough matches for any measure, so there is nothing to plot.")
+    with Atlas.open(str(results[0].atlas)) as atlas:
+        names = {name for row in rows for name in (row["a"], row["b"])}
+        saes = [row for row in atlas.table("SAE").to_pylist() if row["name"] in names]
+    order = sites_of(saes)
+    ordered = sorted(order, key=lambda name: order[name])
+    cells = []
+    for row in rows:
+        a, b = sorted((row["a"], row["b"]), key=lambda name: order[name])
+        cells.append({**row, "a": a, "b": b})
+        if order[a][0] == order[b][0]:
+            cells.append({**row, "a": b, "b": a})
+    frame = pd.DataFrame(cells)
+    across = len({order[row["a"]][0] for row in rows} | {order[row["b"]][0] for row in rows}) > 1
+    shown = [_panel_row(frame, space, measure, ordered) for space in dict.fromkeys(frame["space"])
+             for measure in measures
+             if len(frame[(frame["space"] == space) & (frame["measure"] == measure)])]  # fmt: skip
+    title = heading(
+        "Similarity of " + ("models, layer by layer" if across else "SAEs"),
+        f"{len(results):,} pairs of SAEs; a dot marks q <= {_SIGNIFICANT} over all pairs",
+    )
+    return finished(alt.vconcat(*shown, title=title))
+
+
+def _panel_row(frame: pd.DataFrame, space: str, measure: str, ordered: Sequence[str]) -> Chart:
+    """Return the heatmaps of one measure: value, shuffled pairing and excess on one scale."""
+    own = frame[(frame["space"] == space) & (frame["measure"] == measure)]
+    rows = [name for name in ordered if name in set(own["a"])]
+    columns = [name for name in ordered if name in set(own["b"])]
+    numbers = own[["value", "null", "excess"]]
+    scale = alt.Scale(
+        scheme="viridis", domain=[float(min(0, numbers.min().min())), float(numbers.max().max())]
+    )
+    charts = []
+    for number, (name, what) in enumerate(
+        (("value", "value"), ("null", "shuffled pairing"), ("excess", "value - shuffled"))
+    ):
+        base = alt.Chart(own, width=_CELL * len(columns), height=_CELL * len(rows)).encode(
+            x=alt.X("b:N", sort=columns, title=None, axis=alt.Axis(labelAngle=-45)),
+            y=alt.Y("a:N", sort=rows, title=None, axis=None if number else alt.Axis()),
+        )
+        tips = ["a:N", "b:N", "pairs:Q",
+                *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "excess", "p", "q"))]  # fmt: skip
+        layers: list[alt.Chart] = [
+            base.mark_rect().encode(
+                color=alt.Color(f"{name}:Q", scale=scale, title=_LABELS[measure]), tooltip=tips
+            )
+        ]
+        if name == "excess":
+            marked = base.transform_filter(alt.datum.q <= _SIGNIFICANT)
+            layers.append(marked.mark_point(filled=True, size=26, color="white", opacity=1))
+        charts.append(alt.layer(*layers).properties(title=f"{_LABELS[measure]}, {space}: {what}"))
+    return alt.hconcat(*charts)

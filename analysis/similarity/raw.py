@@ -1,0 +1,151 @@
+"""Activations of two models without SAEs: their dimensions are paired as features are."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from analysis.similarity.pairs import distinct
+from analysis.similarity.settings import RawSite
+from atlas.errors import BadInput, Mismatch
+from atlas.folder import Sound
+from atlas.progress import Progress
+from ingest.forward.site_vectors import by_token
+from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
+from ingest.text.corpus import Corpus
+
+__all__ = ["pair_dimensions", "raw_activations", "raw_hook"]
+
+Floats: TypeAlias = NDArray[np.float32]
+
+_BLOCK = re.compile(r"blocks\.(\d+)\.")
+_HOOKS = {
+    "stream": "blocks.{}.hook_resid_post",
+    "mlp": "blocks.{}.hook_mlp_out",
+    "neurons": "blocks.{}.mlp.hook_post",
+}
+
+
+def raw_hook(hook: str, raw: RawSite) -> str:
+    """Return the site that is compared for an SAE at a site.
+
+    Parameters
+    ----------
+    hook
+        The site of the SAE.
+    raw
+        The kind of site.
+
+    Raises
+    ------
+    BadInput
+        If the SAE reads no block.
+
+    Examples
+    --------
+    >>> raw_hook("blocks.1.hook_resid_post", "neurons")
+    'blocks.1.mlp.hook_post'
+    """
+    if raw == "site":
+        return hook
+    block = _BLOCK.match(hook)
+    if block is None:
+        raise BadInput(
+            f"An SAE at {hook} reads no block, so --raw {raw} has no site there; use --raw site."
+        )
+    return _HOOKS[raw].format(block[1])
+
+
+def raw_activations(
+    sound: Sound,
+    saes: Sequence[str],
+    corpus: Corpus,
+    *,
+    raw: RawSite,
+    tokens: int,
+    into: Path,
+    progress: Progress,
+) -> tuple[Floats, Floats]:
+    """Run the models of two SAEs on the first tokens of the text.
+
+    Parameters
+    ----------
+    sound
+        Sound parts of the atlas.
+    saes
+        Names of both SAEs.
+    corpus
+        The text.
+    raw
+        The kind of site.
+    tokens
+        Number of tokens.
+    into
+        A scratch folder.
+    progress
+        Reports progress.
+
+    Returns
+    -------
+    float32, (tokens, width of the site) of either model.
+
+    Raises
+    ------
+    Mismatch
+        If the tokenizers of the models differ, or a model is not the one of the ingest.
+    """
+    records = [open_sae_record(sound, name) for name in saes]
+    if records[0].model["tokenizer"] != records[1].model["tokenizer"]:
+        raise Mismatch(
+            f"{saes[0]} and {saes[1]} have models with different tokenizers, so the activations of "
+            "their models are not on the same tokens. Omit --raw."
+        )
+    hooks = [raw_hook(str(record.row["hook"]), raw) for record in records]
+    found = [
+        _activations(record, hook, corpus, tokens=tokens, into=into / str(i), progress=progress)
+        for i, (record, hook) in enumerate(zip(records, hooks, strict=True))
+    ]
+    return found[0], found[1]
+
+
+def _activations(
+    record: SaeRecord, hook: str, corpus: Corpus, *, tokens: int, into: Path, progress: Progress
+) -> Floats:
+    into.mkdir(parents=True, exist_ok=True)
+    model = reopen_model(record, hooks=[hook])
+    read = by_token(
+        model, [corpus], contexts=record.contexts, batch_tokens=record.batch_tokens,
+        hooks=[hook], lengths=[tokens], into=into, progress=progress,
+    )  # fmt: skip
+    return read[hook]
+
+
+def pair_dimensions(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Pair dimensions one to one, so that the sum of their correlations is highest.
+
+    Parameters
+    ----------
+    x, y
+        float32, (tokens, width).
+
+    Returns
+    -------
+    float32, (tokens, pairs) of either side, centred. Constant and duplicate dimensions, and
+    pairs with a correlation of 0 or less, are excluded.
+    """
+    sides = []
+    for one in (x, y):
+        centred = np.asarray(one, dtype=np.float32) - one.mean(axis=0, dtype=np.float64)
+        centred = centred.astype(np.float32)
+        varies = np.ptp(one, axis=0) > 0
+        varies[varies] = distinct(np.ascontiguousarray(centred[:, varies].T))
+        sides.append(centred[:, varies])
+    scaled = [one / np.linalg.norm(one, axis=0) for one in sides]
+    correlation = (scaled[0].T @ scaled[1]).astype(np.float64)
+    a, b = linear_sum_assignment(correlation, maximize=True)
+    positive = correlation[a, b] > 0
+    return sides[0][:, a[positive]], sides[1][:, b[positive]]

@@ -1,0 +1,253 @@
+"""The study of similarity on a planted atlas: pairs, subsets, nulls, the command and its messages."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from scipy import sparse
+
+from analysis.similarity.comparison import document_shifts, token_rows
+from analysis.similarity.grid import grid
+from analysis.similarity.measures import MEASURES, rsa
+from analysis.similarity.pairs import distinct, frequency_strata, read_pairs, sample_like, subsets
+from analysis.similarity.plots import draw_heatmaps
+from analysis.similarity.raw import pair_dimensions, raw_hook
+from analysis.similarity.settings import SimilaritySettings
+from analysis.similarity.study import compare_spaces
+from atlas.api import Atlas
+from atlas.cli.main import command
+from atlas.errors import BadInput, Missing, UnknownName
+from atlas.folder import Folder
+from ingest.match.study import match_saes
+from ingest.synthetic import Planted, PlantedSettings
+
+FAST = SimilaritySettings(draws=19, frequency_draws=9)
+
+
+def matches(rows):
+    """Return a table MATCHES from (a, b, r, one_to_one, rank_ab, rank_ba)."""
+    names = ("a", "b", "pearson", "one_to_one", "rank_ab", "rank_ba")
+    found = [dict(zip(names, row, strict=True)) for row in rows]
+    return pa.Table.from_pylist(
+        [{**row, "source": f"x/{row['a']}", "target": f"y/{row['b']}"} for row in found]
+    )
+
+
+# Pairs
+
+
+def test_fault_many_features_with_one_partner():
+    # The published pipeline paired 16,384 features with 8,097 different ones, so that decoder rows
+    # occurred several times and raised RSA, CKA and the overlap of neighbours.
+    rows = [(a, 7, 0.2 + 0.1 * a, a == 3, 1, 1 if a == 3 else 2) for a in range(4)]
+    found = read_pairs(matches([*rows, (4, 8, 0.9, True, 1, 1)]))
+    assert found.one_to_one.a.tolist() == [3, 4]
+    assert found.a_to_b.a.tolist() == [3, 4]  # feature 7 is in one pair, its best
+    assert found.a_to_b.b.tolist() == [7, 8]
+    assert found.unique_ab == 2 / 5
+    assert found.unique_ba == 1.0
+
+
+def test_fault_nan_correlations():
+    # The published code replaced NaN by -inf and still returned the pairs.
+    rows = [
+        (0, 0, float("nan"), True, 1, 1),
+        (1, 1, 0.5, True, 1, 1),
+        (2, 2, float("inf"), True, 1, 1),
+    ]
+    found = read_pairs(matches(rows))
+    for pairs in (found.one_to_one, found.a_to_b, found.b_to_a):
+        assert pairs.a.tolist() == [1]
+
+
+def test_no_matches():
+    found = read_pairs(matches([(0, 0, 0.5, False, None, None)]))
+    assert len(found.one_to_one) == len(found.a_to_b) == 0
+    assert found.unique_ab is None
+
+
+@pytest.mark.parametrize("form", [np.asarray, lambda x: sparse.csr_array(np.asarray(x))])
+def test_zero_and_duplicate_rows_are_excluded(form):
+    rows = form([[1.0, 2], [0, 0], [1, 2], [2, 1], [0, 3], [3, 0]])
+    assert distinct(rows).tolist() == [True, False, False, True, True, True]
+    assert not distinct(np.array([[np.nan, 1.0], [np.inf, 1.0]])).any()
+    assert distinct(np.array([[0.0, 1.0], [-0.0, 1.0]])).tolist() == [True, False]
+
+
+def test_subsets_by_hand():
+    pairs = read_pairs(
+        matches([(i, i, r, True, 1, 1) for i, r in enumerate((0.1, 0.9, 0.5))])
+    ).one_to_one
+    found = dict(subsets(pairs, wordless=np.array([True, False, True])))
+    assert {name: which.tolist() for name, which in found.items()} == {
+        "top half by r": [1, 2],
+        "top tenth by r": [1],
+        "with punctuation": [0, 2],
+        "without punctuation": [1],
+    }
+
+
+def test_random_pairs_have_the_same_number_in_each_stratum():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 1000, 200)
+    stratum = frequency_strata(counts, counts, bins=4)
+    assert len(np.unique(stratum)) == 4
+    chosen = rng.choice(200, 30, replace=False)
+    for _ in range(5):
+        drawn = sample_like(chosen, stratum, rng)
+        assert len(np.unique(drawn)) == 30
+        assert sorted(stratum[drawn]) == sorted(stratum[chosen])
+
+
+def test_tokens_move_only_within_their_document():
+    lengths = np.array([1, 4, 7])
+    for order in document_shifts(lengths, 5, seed=0):
+        document = np.repeat(np.arange(3), lengths)
+        assert (document[order] == document).all()
+        assert (np.diff(order[1:5]) % 4 == 1).all()
+
+
+def test_synchronous_columns_exceed_shifted_documents_and_others_do_not():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 6))
+    lengths = np.full(20, 30)
+    same = list(token_rows((x, x + rng.normal(size=x.shape)), lengths, FAST, space="s"))
+    other = list(token_rows((x, rng.normal(size=x.shape)), lengths, FAST, space="s"))
+    assert [row["p"] for row in same] == [0.05] * 4
+    assert all(row["p"] > 0.05 for row in other)
+
+
+# Raw sites
+
+
+def test_dimensions_are_paired_by_correlation():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 5)) + 3
+    order = rng.permutation(5)
+    y = (2 * x + 0.01 * rng.normal(size=x.shape))[:, order]
+    a, b = pair_dimensions(
+        np.hstack([x, np.ones((500, 1))]).astype(np.float32), y.astype(np.float32)
+    )
+    assert a.shape == b.shape == (500, 5)
+    assert all(np.corrcoef(a[:, i], b[:, i])[0, 1] > 0.99 for i in range(5))
+    assert np.abs(a.mean(0)).max() < 1e-5
+
+
+def test_sites_of_models():
+    assert raw_hook("blocks.3.hook_mlp_out", "stream") == "blocks.3.hook_resid_post"
+    assert raw_hook("hook_embed", "site") == "hook_embed"
+    with pytest.raises(BadInput, match="reads no block"):
+        raw_hook("hook_embed", "neurons")
+
+
+# The study
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    where = tmp_path_factory.mktemp("similarity") / "planted.atlas"
+    Planted(PlantedSettings(seed=1, shared=40, private=12)).write(where).close()
+    return where
+
+
+@pytest.fixture(scope="module")
+def results(path):
+    if not any(p.manifest.kind == "match" for p in Folder.open(path).sound().parts.values()):
+        match_saes(path)
+    return compare_spaces(path, settings=FAST)
+
+
+def test_values_equal_the_measures_on_the_stored_codes(path, results):
+    (result,) = results
+    rows = {(r["space"], r["subset"], r["measure"]): r for r in result.table("rows").to_pylist()}
+    full = rows["activations", "one-to-one", "rsa"]
+    folder = Folder.open(path)
+    found = []
+    matched = folder.sound().parts[f"match/{result.name}"].table("MATCHES").to_pylist()
+    matched = [m for m in matched if m["one_to_one"]]
+    from ingest.codes.store import read_shard
+
+    for name, end in ((result["a"], "source"), (result["b"], "target")):
+        dense = []
+        for file in sorted(folder.codes(name).glob("*.arrow")):
+            for block in read_shard(file):
+                one = np.zeros((len(block), block.d_sae))
+                one[block.rows, block.indices] = block.values
+                dense.append(one)
+        features = [int(m[end].rpartition("/")[2]) for m in matched]
+        found.append(np.concatenate(dense)[:, features].T)
+    assert full["n"] == len(matched)
+    assert full["value"] == pytest.approx(rsa(*found), abs=1e-8)
+    assert result["activation_rsa"] == full["value"]
+
+
+def test_planted_pairs_exceed_both_nulls(results):
+    (result,) = results
+    rows = result.table("rows").to_pylist()
+    full = [r for r in rows if r["subset"] == "one-to-one" and r["space"] == "activations"]
+    assert {r["measure"] for r in full} == set(MEASURES)
+    assert all(r["p"] == 0.05 for r in full if r["p"] is not None)
+    assert next(r for r in full if r["measure"] == "mutual_nearest")["value"] > 0.9
+    assert "exceed shuffled pairings" in " ".join(result.verdict)
+
+
+def test_few_pairs_are_flagged(results):
+    (result,) = results
+    few = [r for r in result.table("rows").to_pylist() if r["n"] < 30]
+    assert few
+    assert all(r["note"] for r in few)
+
+
+def test_values_are_on_compared_with(path, results):
+    with Atlas.open(path) as atlas:
+        (edge,) = atlas.table("COMPARED_WITH").to_pylist()
+    assert edge["activation_rsa"] == results[0]["activation_rsa"]
+    assert edge["activation_rsa_p"] == 0.05
+    assert edge["one_to_one"] is not None
+
+
+def test_grid_has_excess_and_q(results):
+    rows = grid([results[0], results[0]])
+    assert all(r["excess"] == pytest.approx(r["value"] - r["null"]) for r in rows)
+    assert all(r["q"] == pytest.approx(r["p"]) for r in rows)  # equal p-values
+    spec = draw_heatmaps(results).to_dict()
+    assert len(spec["vconcat"]) == len({(r["space"], r["measure"]) for r in rows})
+    assert results[0].plot().to_dict()["hconcat"]
+
+
+def test_the_command_prints_values_with_nulls(path, results):
+    names = [results[0]["a"], results[0]["b"]]
+    how = ["--draws", "19", "--frequency-draws", "9", "-q", "-a", str(path)]
+    done = CliRunner().invoke(command(), ["similarity", *names, *how, "--json"])
+    assert done.exit_code == 0, done.output
+    (pair,) = json.loads(done.stdout)["result"]["pairs"]
+    assert pair["activation_rsa"] == results[0]["activation_rsa"]
+    shown = CliRunner().invoke(command(), ["similarity", "--all", *how])
+    assert shown.exit_code == 0, shown.output
+    assert "knn_jaccard" in shown.stdout
+
+
+def test_messages(path, results, tmp_path):
+    name = results[0]["a"]
+    with pytest.raises(BadInput, match="needs two different SAEs"):
+        compare_spaces(path, [name], settings=FAST)
+    with pytest.raises(UnknownName):
+        compare_spaces(path, [name, "nobody"], settings=FAST)
+    done = CliRunner().invoke(command(), ["similarity", "-a", str(path)])
+    assert "--all" in str(done.exception)
+
+
+def test_unmatched_saes_name_the_command(tmp_path):
+    where = tmp_path / "unmatched.atlas"
+    Planted(PlantedSettings(seed=2, shared=4, private=2)).write(where).close()
+    folder = Folder.open(where)
+    import shutil
+
+    shutil.rmtree(folder.path / "parts" / "match", ignore_errors=True)
+    names = folder.sound().saes
+    with pytest.raises(Missing, match="atlas match"):
+        compare_spaces(where, names, settings=FAST)
+    with pytest.raises(Missing, match="atlas match"):
+        compare_spaces(where, settings=FAST)
