@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
+    from analysis.feature_map.direction_study import nearest_directions as nearest_directions
+    from analysis.feature_map.embedding import StateMap as StateMap
+    from analysis.feature_map.settings import DirectionSettings as DirectionSettings
+    from analysis.feature_map.settings import MapSettings as MapSettings
+    from analysis.feature_map.study import map_features as map_features
     from analysis.floors.settings import FloorSettings as FloorSettings
     from analysis.floors.study import compare_with_floors as compare_with_floors
     from analysis.graph.settings import GraphStatisticsSettings as GraphStatisticsSettings
@@ -32,13 +37,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CommunitySettings",
     "ComparisonSettings",
+    "DirectionSettings",
     "FloorSettings",
     "GraphMatchingSettings",
     "GraphStatisticsSettings",
     "GroundTruthSettings",
+    "MapSettings",
     "PositionSettings",
     "ResidualSettings",
     "SimilaritySettings",
+    "StateMap",
     "TranscoderSettings",
     "activation_by_position",
     "compare_graphs",
@@ -48,7 +56,9 @@ __all__ = [
     "find_counterparts",
     "graph_features",
     "graph_statistics",
+    "map_features",
     "map_sites",
+    "nearest_directions",
     "residual_study",
 ]
 
@@ -56,12 +66,15 @@ _MODULES = {
     "CommunitySettings": "analysis.communities.settings",
     "FloorSettings": "analysis.floors.settings",
     "ComparisonSettings": "analysis.graph_comparison.settings",
+    "DirectionSettings": "analysis.feature_map.settings",
     "GraphMatchingSettings": "analysis.graph_matching.settings",
     "GraphStatisticsSettings": "analysis.graph.settings",
     "GroundTruthSettings": "analysis.ground_truth.settings",
+    "MapSettings": "analysis.feature_map.settings",
     "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
     "SimilaritySettings": "analysis.similarity.settings",
+    "StateMap": "analysis.feature_map.embedding",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
@@ -71,7 +84,9 @@ _MODULES = {
     "find_counterparts": "analysis.graph_matching.study",
     "graph_features": "analysis.communities.study",
     "graph_statistics": "analysis.graph.study",
+    "map_features": "analysis.feature_map.study",
     "map_sites": "analysis.transcoder.study",
+    "nearest_directions": "analysis.feature_map.direction_study",
     "residual_study": "analysis.residual.study",
 }
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from analysis.communities.commands import communities, plot_communities
+from analysis.feature_map.commands import map_command
+from analysis.feature_map.settings import DirectionSettings
 from analysis.floors.commands import floors
 from analysis.graph.commands import plot_graphs, stats
 from analysis.graph_comparison.commands import compare
@@ -241,8 +243,16 @@ positions = study_command(
     "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
 )  # fmt: skip
 
+directions = study_command(
+    "directions", "analysis.feature_map.direction_study:nearest_directions", DirectionSettings,
+    help="Find the features with the nearest decoder directions, within an SAE and across SAEs."
+    "\n\nAll pairs are compared. Random directions of matched covariance are the null. The results "
+    "are edges NEAR_DIRECTION.\n\n\b\nExample:\n  atlas directions tiny-a-l1-s0 tiny-a-l1-s1",
+)  # fmt: skip
+
 #: Functions that plot results, by kind of study.
 _PLOTS = {
+    "feature_map": "analysis.feature_map.plots:draw",
     "graph": "analysis.communities.plots:draw_result",
     "graph_comparison": "analysis.graph_comparison.plots:draw_result",
     "graph_matching": "analysis.graph_matching.plots:draw_result",
@@ -279,6 +289,8 @@ ROOM = Room(
         similarity,
         truth,
         floors,
+        map_command,
+        directions,
     ),
     lambda path: (),
     _PLOTS,

@@ -307,7 +307,7 @@ EDGES: tuple[Edge, ...] = (
         P("cosine", "double", "cosine of both decoder rows"),
         P("rank", "int64", "0 is the nearest of the target's SAE"),
         P("p", "double", "share of random draws in which the nearest of as many random rows has at least this cosine; the rows have the mean and covariance of features of similar frequency; null without draws"),
-        P("q", "double", "Benjamini-Hochberg value of `p` over all edges between both SAEs in this direction; null without draws"),
+        P("q", "double", "Benjamini-Hochberg value of `p` over the edges of this rank between both SAEs in this direction; null without draws"),
     )),
     Edge("CO_ACTIVATES", "Feature", "Feature", "Both features are among the k most active of the same tokens; stored once, from the lower index; query it undirected.", "coactivation", (
         P("count", "int64", "tokens on which both are among the k most active features", "tokens"),

@@ -131,7 +131,7 @@ class SimilarityStudy(Study):
         spaces = Spaces(
             directions,
             None if first is None or second is None else (first, second),
-            one_space((a, b)),
+            one_space(a.row, b.row),
             (_columns(aligned.a), _columns(aligned.b)),
             lengths.astype(np.int64),
             (a.wordless, b.wordless),

@@ -1,7 +1,7 @@
 """Cosines between the weights of matched features, where both SAEs share a space."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ def cosines(
         Notified if weights are not available.
     """
     none = np.full(len(pairs[0]), np.nan)
-    if not one_space(sides) or not len(none):
+    if not one_space(*(side.row for side in sides)) or not len(none):
         return Cosines(none, none)
     weights: list[Any] = [_weights(side, opened, progress) for side in sides]
     decoders = [w.W_dec for w in weights if hasattr(w, "W_dec")]
@@ -78,7 +78,7 @@ def decoders(
     progress
         Notified if weights are not available; then the result is None, too.
     """
-    if not one_space(sides):
+    if not one_space(*(side.row for side in sides)):
         return None
     a, b = (decoder_rows(side, opened=opened, progress=progress) for side in sides)
     return None if a is None or b is None else (a, b)
@@ -102,22 +102,21 @@ def decoder_rows(
     return np.asarray(weights.W_dec.detach().float().cpu().numpy())
 
 
-def _one_site(sides: tuple[Side, Side]) -> bool:
-    a, b = (side.row for side in sides)
-    return bool(a["model"] == b["model"] and a["hook"] == b["hook"])
-
-
-def one_space(sides: tuple[Side, Side]) -> bool:
+def one_space(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Return whether decoder vectors can be compared: at one site, or in one residual stream.
 
     Parameters
     ----------
-    sides
-        The SAEs.
+    a, b
+        Rows of the table SAE.
     """
+    one_stream = all(_STREAM.fullmatch(row["hook"]) for row in (a, b))
+    return bool(a["model"] == b["model"] and (a["hook"] == b["hook"] or one_stream))
+
+
+def _one_site(sides: tuple[Side, Side]) -> bool:
     a, b = (side.row for side in sides)
-    one_stream = a["model"] == b["model"] and all(_STREAM.fullmatch(r["hook"]) for r in (a, b))
-    return _one_site(sides) or one_stream
+    return bool(a["model"] == b["model"] and a["hook"] == b["hook"])
 
 
 def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:

@@ -1,0 +1,218 @@
+"""The study of nearest directions: features whose decoder rows have the highest cosine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from scipy.stats import false_discovery_control
+
+from analysis.feature_map.features import FeatureRows, decoder_rows
+from analysis.feature_map.neighbours import Floats, nearest
+from analysis.feature_map.null import direction_p, frequency_groups
+from analysis.feature_map.settings import DirectionSettings
+from atlas.forecast import Cost, timed
+from atlas.parts import Part
+from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
+from atlas.schema import arrow_schema
+from atlas.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.study_runner import run_study
+from ingest.match.cosines import one_space
+from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import open_sae_record
+
+__all__ = ["SIGNIFICANT", "DirectionStudy", "nearest_directions"]
+
+#: Largest q of a direction that is nearer than random ones.
+SIGNIFICANT = 0.05
+
+_READS = ("sae", "statistics")
+
+#: Rows that are compared for the forecast.
+_SOME = 64
+
+_SUMMARY = pa.schema([
+    ("source", pa.string()), ("target", pa.string()), ("features", pa.int64()),
+    ("candidates", pa.int64()), ("excluded", pa.int64()), ("neighbours", pa.int64()),
+    ("median_cosine", pa.float64()), ("significant", pa.int64()),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DirectionStudy(Study):
+    """Find the nearest directions of the features of SAEs, within an SAE and across SAEs.
+
+    The results are edges NEAR_DIRECTION.
+
+    Parameters
+    ----------
+    settings
+        Settings of the search.
+    opened
+        SAEs that were in memory at ingest.
+    """
+
+    kind: ClassVar[str] = "near_direction"
+    version: ClassVar[int] = 1
+
+    settings: DirectionSettings
+    opened: tuple[Autoencoder, ...] = ()
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE, and for each pair of SAEs that share a space."""
+        names = selected_saes(at, saes, _READS, what="A search for nearest directions")
+        groups: list[tuple[str, ...]] = [(name,) for name in names]
+        if self.settings.across:
+            row = {name: open_sae_record(at.sound, name).row for name in names}
+            groups += [
+                (a, b) for a, b in combinations(sorted(names), 2) if one_space(row[a], row[b])
+            ]
+        return [
+            Task("+".join(group), group, self.settings, omitted=("across",),
+                 made_from=tuple(f"{kind}/{name}" for name in group for kind in _READS))
+            for group in groups
+        ]  # fmt: skip
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one task, from the comparison of some rows with all."""
+        a, b = self._sides(task, at)
+        if not len(a) or not len(b):
+            return Cost(0.0)
+        k, directions = self.settings.neighbours, len(task.saes)
+        seconds = timed(lambda: nearest(a.rows[:_SOME], b.rows, k=k)) * len(a) / min(_SOME, len(a))
+        null = timed(lambda: (a.rows[:_SOME] @ b.rows.T).max(axis=1)) * 4096 / _SOME
+        return Cost(directions * (seconds + self.settings.draws * null), bytes=64 * k * len(a))
+
+    def run(self, task: Task, at: TaskContext) -> Found:
+        """Compute the edges of one SAE or pair."""
+        a, b = self._sides(task, at)
+        sides = [(a, None)] if a is b else [(a, b), (b, a)]
+        found = [_edges(one, other, self.settings) for one, other in sides]
+        return Found([
+            ("NEAR_DIRECTION", pa.concat_tables([edges for edges, _ in found])),
+            ("summary", pa.Table.from_pylist([row for _, row in found], schema=_SUMMARY)),
+        ])  # fmt: skip
+
+    def _sides(self, task: Task, at: TaskContext) -> tuple[FeatureRows, FeatureRows]:
+        sides = [decoder_rows(at, name, self.opened) for name in task.saes]
+        return sides[0], sides[-1]
+
+    def result(self, part: Part) -> Result:
+        """Return the numbers of features and significant neighbours, in each direction."""
+        rows = part.table("summary").to_pylist()
+        summary: dict[str, Any] = {
+            "saes": " and ".join(part.manifest.saes), **rows[0],
+            "significant_back": rows[1]["significant"] if len(rows) > 1 else None,
+        }  # fmt: skip
+        return Result(
+            self.kind, part.manifest.name, summary, verdict=[_verdict(row) for row in rows],
+            tables=(part.manifest.tables, part.table),
+        )  # fmt: skip
+
+
+def nearest_directions(
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    settings: DirectionSettings = DirectionSettings(),  # noqa: B008 - frozen
+    opened: Sequence[Autoencoder] = (),
+    replace: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+    progress: Progress = SILENT,
+) -> Results:
+    """Find the features with the nearest decoder directions, by comparing all pairs.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    saes
+        Names of SAEs. Default: all.
+    settings
+        Number of neighbours, and the random rows for p.
+    opened
+        SAEs that were in memory at ingest; others are opened from their stored source.
+    replace, workers, ray, progress
+        See ``atlas.study_runner.run_study``.
+
+    Returns
+    -------
+    A result for each SAE, and for each pair of SAEs at one site or in one residual stream. Its
+    table ``NEAR_DIRECTION`` has the edges.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    BadInput, Mismatch
+        If the weights of an SAE are not available, or are not those that were ingested.
+
+    Examples
+    --------
+    >>> from analysis import nearest_directions                 # doctest: +SKIP
+    >>> nearest_directions("demo.atlas", ["tiny-a-l1-s0"])      # doctest: +SKIP
+    """
+    study = DirectionStudy(settings, tuple(opened))
+    return run_study(
+        study, atlas, saes, replace=replace, workers=workers, ray=ray, progress=progress
+    )
+
+
+def _edges(
+    a: FeatureRows, b: FeatureRows | None, settings: DirectionSettings
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the edges from A to B (to A, if None), and their summary."""
+    others = a if b is None else b
+    near = nearest(a.rows, None if b is None else b.rows, k=settings.neighbours)
+    p = direction_p(
+        a.rows, others.rows, near.cosine,
+        groups=frequency_groups(others.frequency, width=others.rows.shape[1]),
+        draws=settings.draws, seed=settings.seed, within=b is None,
+    )  # fmt: skip
+    q = _q(p)
+    n, k = near.index.shape
+    columns = {
+        "source": np.repeat(a.ids, k), "target": others.ids[near.index.ravel()],
+        "cosine": near.cosine.ravel(), "rank": np.tile(np.arange(k), n), "p": p.ravel(),
+        "q": q.ravel(),
+    }  # fmt: skip
+    wanted = arrow_schema("NEAR_DIRECTION")
+    table = pa.Table.from_arrays(
+        [pa.array(columns[f.name], f.type, from_pandas=True) for f in wanted], schema=wanted
+    )
+    sides = [a] if b is None else [a, b]
+    return table, {
+        "source": a.sae, "target": others.sae, "features": n,
+        "candidates": max(len(others) - (b is None), 0),
+        "excluded": sum(side.features - len(side) for side in sides), "neighbours": k,
+        "median_cosine": float(np.median(near.cosine[:, 0])) if n and k else None,
+        "significant": int((q[:, 0] <= SIGNIFICANT).sum()) if k and settings.draws else None,
+    }  # fmt: skip
+
+
+def _q(p: Floats) -> Floats:
+    """Return Benjamini-Hochberg values over the edges of each rank; NaN without a p."""
+    if not p.size or np.isnan(p).any():
+        return np.full(p.shape, np.nan)
+    q: Floats = false_discovery_control(p, axis=0)
+    return q
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    pair = (
+        row["source"] if row["source"] == row["target"] else f"{row['source']} to {row['target']}"
+    )
+    if not row["features"] or not row["neighbours"]:
+        return f"{pair}: too few live features with a direction for a nearest direction."
+    start = f"{pair}: the median cosine of the nearest direction is {row['median_cosine']:.3f}"
+    if row["significant"] is None:
+        return f"{start}; no null was drawn."
+    return (
+        f"{start}; {row['significant']:,} of {row['features']:,} features have one nearer than random "
+        f"directions of the same covariance (q <= {SIGNIFICANT})."
+    )

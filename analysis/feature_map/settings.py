@@ -1,0 +1,57 @@
+"""Settings of maps of features and of nearest directions."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from atlas.settings import check_settings, documented, setting
+
+__all__ = ["DirectionSettings", "Layout", "MapSettings", "Space"]
+
+Space: TypeAlias = Literal["decoder", "activation"]
+Layout: TypeAlias = Literal["each", "joint"]
+
+
+@documented
+@dataclass(frozen=True)
+class MapSettings:
+    """Settings of ``analysis.feature_map.study.map_features``."""
+
+    space: Space = setting(
+        "decoder", "Vectors of the features: decoder directions, or activations over the text."
+    )
+    layout: Layout = setting(
+        "each",
+        "One map for each SAE, or one joint map for each pair of SAEs.",
+    )
+    neighbours: int = setting(
+        15, "Number of nearest features, in UMAP and in the measures of quality.", least=2
+    )
+    min_dist: float = setting(
+        0.1, "Smallest distance of points in UMAP.", least=0.0, most=1.0, metavar="DISTANCE"
+    )
+    repeats: int = setting(
+        2, "Number of maps of other seeds, for the agreement over seeds.", least=0
+    )
+    tokens: int = setting(
+        100_000, "Tokens of the activations, at most; a random sample of more.", least=1
+    )
+    seed: int = setting(0, "Seed of the map and of all samples.", least=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@documented
+@dataclass(frozen=True)
+class DirectionSettings:
+    """Settings of ``analysis.feature_map.direction_study.nearest_directions``."""
+
+    neighbours: int = setting(10, "Number of nearest directions of each feature.", least=1)
+    across: bool = setting(True, "Also compare SAEs with each other, where they share a space.")
+    draws: int = setting(
+        20, "Number of sets of random rows of matched covariance, for p; 0 for none.", least=0
+    )
+    seed: int = setting(0, "Seed of the random rows.", least=0)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
