@@ -88,7 +88,7 @@ class Task:
     @property
     def title(self) -> str:
         """Name of the task in messages."""
-        return " and ".join(self.saes) or self.name
+        return " and ".join(self.saes) if 0 < len(self.saes) <= 2 else self.name
 
 
 @dataclass(frozen=True)
