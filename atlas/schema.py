@@ -226,6 +226,11 @@ NODES: tuple[Node, ...] = (
         P("dead", "int64", "features never active in the tokens counted", "features", "statistics"),
         P("dead_share", "double", "`dead` / `d_sae`", "", "statistics"),
         P("fvu", "double", "fraction of variance unexplained: residual / centred sum of squares; null if the activations do not vary", "", "fidelity"),
+        P("decoder_participation_ratio", "double", "(Σλ)² / Σλ² of the variances λ of the live decoder directions (unit length, centred); null for fewer than three", "dimensions", "spectra"),
+        P("decoder_participation_p", "double", "two-sided p of it against isotropic directions", "", "spectra"),
+        P("decoder_stable_rank", "double", "Σλ / largest λ", "dimensions", "spectra"),
+        P("decoder_slope", "double", "slope of log λ against log rank, in the range of ranks of the study", "", "spectra"),
+        P("decoder_mean_share", "double", "share of the sum of squares of these directions that is due to their mean", "", "spectra"),
     )),
     Node("Feature", "id", "One feature (latent) of an SAE.", "sae", (
         P("id", "string", "`sae/idx`"),
