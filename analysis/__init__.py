@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from analysis.residual.study import residual_study as residual_study
     from analysis.similarity.settings import SimilaritySettings as SimilaritySettings
     from analysis.similarity.study import compare_spaces as compare_spaces
+    from analysis.spectra.settings import SpectrumSettings as SpectrumSettings
+    from analysis.spectra.study import measure_spectra as measure_spectra
     from analysis.transcoder.settings import TranscoderSettings as TranscoderSettings
     from analysis.transcoder.study import map_sites as map_sites
 
@@ -46,6 +48,7 @@ __all__ = [
     "PositionSettings",
     "ResidualSettings",
     "SimilaritySettings",
+    "SpectrumSettings",
     "StateMap",
     "TranscoderSettings",
     "activation_by_position",
@@ -58,6 +61,7 @@ __all__ = [
     "graph_statistics",
     "map_features",
     "map_sites",
+    "measure_spectra",
     "nearest_directions",
     "residual_study",
 ]
@@ -75,6 +79,7 @@ _MODULES = {
     "ResidualSettings": "analysis.residual.settings",
     "SimilaritySettings": "analysis.similarity.settings",
     "StateMap": "analysis.feature_map.embedding",
+    "SpectrumSettings": "analysis.spectra.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
@@ -87,6 +92,7 @@ _MODULES = {
     "map_features": "analysis.feature_map.study",
     "map_sites": "analysis.transcoder.study",
     "nearest_directions": "analysis.feature_map.direction_study",
+    "measure_spectra": "analysis.spectra.study",
     "residual_study": "analysis.residual.study",
 }
 

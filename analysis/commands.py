@@ -17,6 +17,7 @@ from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
 from analysis.similarity.commands import similarity
+from analysis.spectra.commands import spectra
 from analysis.transcoder.commands import transcoder
 from atlas.cli.output import (
     atlas_option,
@@ -261,6 +262,7 @@ _PLOTS = {
     "positions": "analysis.positions.plots:draw",
     "probe": "analysis.probe.plots:draw_result",
     "similarity": "analysis.similarity.plots:draw",
+    "spectra": "analysis.spectra.plots:draw",
     "transcoder": "analysis.transcoder.plots:draw",
 }
 truth = study_command(
@@ -291,6 +293,7 @@ ROOM = Room(
         floors,
         map_command,
         directions,
+        spectra,
     ),
     lambda path: (),
     _PLOTS,

@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from analysis.spectra.spectrum import compare_with_nulls, spectrum_distance, spectrum_of
-from analysis.statistics.direction_nulls import NULLS, draw_directions, unit_rows
+from analysis.spectra.spectrum import (
+    compare_with_nulls,
+    distance_of_halves,
+    spectrum_distance,
+    spectrum_of,
+)
+from analysis.statistics.direction_nulls import (
+    NULLS,
+    _orthonormal,
+    _root,
+    draw_directions,
+    unit_rows,
+)
 from analysis.statistics.permutation import max_statistic_p, permutation_p, two_sided_p
 
 
@@ -53,7 +64,7 @@ def test_isotropic_null_has_the_participation_ratio_of_random_matrix_theory():
     rows, columns = 400, 60
     found = {
         r["statistic"]: r
-        for r in compare_with_nulls(directions(rows, columns), draws=20, seed=1, fit=(0.05, 0.5))
+        for r in compare_with_nulls(directions(rows, columns), draws=20, seed=1, fit=(0.05, 0.5))[0]
         if r["null"] == "isotropic"
     }
     # Marchenko and Pastur: the mean squared eigenvalue is 1 + columns / rows.
@@ -64,26 +75,47 @@ def test_isotropic_null_has_the_participation_ratio_of_random_matrix_theory():
 
 def test_low_dimensional_directions_differ_from_isotropic_ones_and_not_from_their_covariance():
     x = directions(300, 20, scale=np.r_[np.ones(4), np.full(16, 0.05)])
-    rows = compare_with_nulls(x, draws=39, seed=0, fit=(0.05, 0.5))
+    rows, _ = compare_with_nulls(x, draws=39, seed=0, fit=(0.05, 0.5))
     p = {(r["null"], r["statistic"]): r["p"] for r in rows}
     assert len(p) == 3 * 4 + 1
     assert p["isotropic", "participation_ratio"] == p["isotropic", "stable_rank"] == 0.05
     assert p["isotropic", "distance"] == 0.025
-    low, high = (
-        next(r[k] for r in rows if r["null"] == "covariance" and r["statistic"] == "stable_rank")
-        for k in ("null_low", "null_high")
+    (low, observed, high), p_covariance = next(
+        ([r[k] for k in ("null_low", "observed", "null_high")], r["p"])
+        for r in rows
+        if r["null"] == "covariance" and r["statistic"] == "participation_ratio"
     )
-    assert low < 4.5
-    assert high < 5  # 4 dimensions, less those of the isotropic null (20)
+    assert 0.9 * observed < low < high < 1.1 * observed  # by construction, so there is no test
+    assert p_covariance is None
 
 
 def test_dependent_columns_differ_from_permuted_columns():
     rng = np.random.default_rng(0)
     x = unit_rows(rng.normal(size=(300, 5)) @ rng.normal(size=(5, 20)))
-    rows = compare_with_nulls(x, draws=39, seed=0, fit=(0.05, 0.5))
+    rows, _ = compare_with_nulls(x, draws=39, seed=0, fit=(0.05, 0.5))
     p = {(r["null"], r["statistic"]): r["p"] for r in rows}
     assert p["permuted", "distance"] == 0.025
     assert p["permuted", "participation_ratio"] == 0.05
+
+
+def test_distance_of_halves_is_above_that_of_two_samples_of_one_distribution():
+    scale = np.linspace(0.1, 1, 12)
+    a, b = (directions(400, 12, seed=s, scale=scale) for s in (0, 1))
+    between = spectrum_distance(spectrum_of(a).singular_values, spectrum_of(b).singular_values)
+    other = spectrum_of(directions(400, 12, seed=2)).singular_values
+    limit = distance_of_halves(a, draws=40, seed=0)
+    assert between < limit < spectrum_distance(spectrum_of(a).singular_values, other)
+    assert distance_of_halves(a[:5], draws=3, seed=0) is None
+
+
+@pytest.mark.parametrize("shape", [(6, 20), (1, 4), (2, 2)])
+@pytest.mark.parametrize("null", NULLS)
+def test_fewer_rows_than_columns_can_be_drawn(shape, null):
+    x = directions(*shape)
+    (drawn,) = draw_directions(x, null, draws=1, seed=0)
+    assert np.isfinite(drawn).all()
+    assert drawn.shape[1] == shape[1]
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1)
 
 
 @pytest.mark.parametrize("null", NULLS)
@@ -97,19 +129,21 @@ def test_draws_preserve_what_the_null_names(null):
     for one in drawn:
         assert one.shape == x.shape
         np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1)
+    if null == "covariance":  # before scaling to unit length, mean and covariance are exact
+        raw = _orthonormal(500, 6, np.random.default_rng(0)) @ _root(x - x.mean(axis=0))
+        np.testing.assert_allclose(raw.mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(np.cov(raw.T), np.cov(x.T), atol=1e-12)
     if null == "isotropic":
         assert np.abs(drawn[0].mean(axis=0)).max() < 0.1
     else:
         np.testing.assert_allclose(drawn[0].mean(axis=0), x.mean(axis=0), atol=0.1)
-    if null == "covariance":
-        np.testing.assert_allclose(np.cov(drawn[0].T), np.cov(x.T), atol=0.08)
 
 
 def test_random_directions_rarely_differ_from_isotropic_ones():
     p = [
         next(
             r["p"]
-            for r in compare_with_nulls(directions(40, 6, seed=s), draws=19, seed=s, fit=(0, 1))
+            for r in compare_with_nulls(directions(40, 6, seed=s), draws=19, seed=s, fit=(0, 1))[0]
             if r["null"] == "isotropic" and r["statistic"] == "distance"
         )
         for s in range(60)
@@ -122,7 +156,7 @@ def test_p_of_random_directions_is_uniform_over_400_sets():
     found = [
         {r["statistic"]: r["p"] for r in rows if r["null"] == "isotropic"}
         for s in range(400)
-        for rows in [compare_with_nulls(directions(40, 6, seed=s), draws=19, seed=s, fit=(0, 1))]
+        for rows, _ in [compare_with_nulls(directions(40, 6, seed=s), draws=19, seed=s, fit=(0, 1))]
     ]
     for statistic in ("distance", "participation_ratio", "stable_rank", "slope", "mean_share"):
         p = np.array([one[statistic] for one in found])
@@ -137,7 +171,7 @@ def test_degenerate_directions():
     line = spectrum_of(np.array([[1.0, 0], [-1, 0], [1, 0], [-1, 0]]))
     assert line.participation_ratio == pytest.approx(1)
     assert line.power_law is None
-    rows = compare_with_nulls(np.tile([[0.6, 0.8]], (5, 1)), draws=20, seed=0, fit=(0.05, 0.5))
+    rows, _ = compare_with_nulls(np.tile([[0.6, 0.8]], (5, 1)), draws=20, seed=0, fit=(0.05, 0.5))
     unknown = [r["p"] for r in rows if r["statistic"] in ("participation_ratio", "slope")]
     assert unknown == [None] * len(unknown)
 

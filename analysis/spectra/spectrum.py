@@ -16,6 +16,7 @@ __all__ = [
     "STATISTICS",
     "Spectrum",
     "compare_with_nulls",
+    "distance_of_halves",
     "spectrum_distance",
     "spectrum_of",
 ]
@@ -160,7 +161,7 @@ def spectrum_distance(one: Floats, other: Floats) -> float:
 
 def compare_with_nulls(
     directions: Floats, *, draws: int, seed: int, fit: tuple[float, float]
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, Floats]]:
     """Compare the spectrum of directions with spectra of random directions.
 
     Parameters
@@ -174,15 +175,19 @@ def compare_with_nulls(
 
     Returns
     -------
-    list of dict
+    rows
         A row for each null and statistic: ``null``, ``statistic``, ``observed``, ``null_mean``,
         ``null_low`` and ``null_high`` (2.5% and 97.5% quantiles) and ``p``. The tests of
         ``STATISTICS`` are two-sided. The statistic ``distance`` is the distance of a spectrum
         from the mean of the others, one-sided. ``mean_share`` is compared with the isotropic
-        null alone, because the others preserve the mean.
+        null alone, because the others preserve the mean. The null of equal covariance has the
+        same spectrum, except for the scaling of its rows; its p is None.
+    means
+        By null, the mean normalised spectrum of its draws, (values,).
     """
     own = spectrum_of(directions, fit=fit)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    means: dict[str, Floats] = {}
     for null in NULLS:
         spectra = [
             spectrum_of(drawn, fit=fit)
@@ -194,7 +199,41 @@ def compare_with_nulls(
                 rows.append(_row(null, name, _number(own.summary()[name]), np.array(values)))
         seen, samples = _distances(own, spectra)
         rows.append(_row(null, "distance", seen, samples))
-    return rows
+        size = min(len(one.singular_values) for one in spectra)
+        means[null] = np.mean([one.normalised[:size] for one in spectra], axis=0)
+    return rows, means
+
+
+def distance_of_halves(directions: Floats, *, draws: int, seed: int) -> float | None:
+    """Return a distance of spectra that is within sampling error.
+
+    Parameters
+    ----------
+    directions
+        float64, (rows, columns). Rows of unit length.
+    draws, seed
+        Number of random splits of the rows into halves, and their seed.
+
+    Returns
+    -------
+    float or None
+        The distance between the spectra of two random halves that 2.5% of the splits exceed.
+        None if a half has fewer than ``FEWEST`` rows. Halves have more sampling error than all
+        rows, so that this is an upper limit for two sets of as many rows.
+    """
+    half = len(directions) // 2
+    if half < FEWEST:
+        return None
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(draws):
+        order = rng.permutation(len(directions))
+        one, other = (
+            spectrum_of(directions[rows]).singular_values
+            for rows in (order[:half], order[half : 2 * half])
+        )
+        found.append(spectrum_distance(one, other))
+    return float(quantile_interval(np.array(found))[1])
 
 
 def _distances(own: Spectrum, drawn: list[Spectrum]) -> tuple[float, Floats]:
@@ -213,6 +252,7 @@ def _row(null: str, name: str, seen: float, samples: Floats) -> dict[str, Any]:
     finite = samples[np.isfinite(samples)]
     low, high = map(float, quantile_interval(finite)) if len(finite) else (np.nan, np.nan)
     test = permutation_p if name == "distance" else two_sided_p
+    p = None if null == "covariance" else test(seen, samples)
     return {
         "null": null,
         "statistic": name,
@@ -220,7 +260,7 @@ def _row(null: str, name: str, seen: float, samples: Floats) -> dict[str, Any]:
         "null_mean": _or_none(finite.mean() if len(finite) else np.nan),
         "null_low": _or_none(low),
         "null_high": _or_none(high),
-        "p": test(seen, samples),
+        "p": p,
     }
 
 

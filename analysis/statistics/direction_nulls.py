@@ -5,12 +5,13 @@ what it is due to:
 
 ==============  ===========================================================================
 isotropic       nothing but the number of rows and columns
-covariance      mean and covariance, by a Gaussian: no clusters, no loops, no sparse parts
+covariance      mean and covariance. The draw is Gaussian, conditional on the mean and the
+                covariance of the data, which it has exactly: no clusters, no loops
 permuted        the values of each column: no dependence between columns
 ==============  ===========================================================================
 
-Rows of a draw are scaled to unit length like those of the data. The mean and the covariance
-are therefore preserved only approximately.
+Rows of a draw are then scaled to unit length like those of the data, which changes the
+preserved values slightly.
 """
 
 from collections.abc import Iterator
@@ -73,22 +74,29 @@ def draw_directions(
     """
     rng = np.random.default_rng([seed, NULLS.index(null)])
     rows, columns = directions.shape
-    mean, root = np.zeros(columns), np.empty((0, columns))
-    if null == "covariance" and rows:
-        mean = directions.mean(axis=0)
-        root = _root(directions - mean)
+    mean = directions.mean(axis=0) if rows else np.zeros(columns)
+    root = _root(directions - mean) if null == "covariance" else np.empty((0, columns))
     for _ in range(draws):
         if null == "permuted":
             yield unit_rows(rng.permuted(directions, axis=0))
         elif null == "covariance":
-            yield unit_rows(rng.standard_normal((rows, len(root))) @ root + mean)
+            yield unit_rows(_orthonormal(rows, len(root), rng) @ root + mean)
         else:
             yield unit_rows(rng.standard_normal((rows, columns)))
 
 
 def _root(centred: Floats) -> Floats:
-    """Return a matrix R of which R.T @ R is the covariance of centred rows; (rank, columns)."""
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    """Return a matrix R of which R.T @ R is the scatter of centred rows; (rank, columns)."""
+    values, vectors = np.linalg.eigh(centred.T @ centred)
     positive = values > values.max(initial=0.0) * 1e-12
     root: Floats = np.sqrt(values[positive])[:, None] * vectors[:, positive].T
     return root
+
+
+def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> Floats:
+    """Draw orthonormal columns of sum 0, uniformly; at most ``rows`` - 1 of them."""
+    z = rng.standard_normal((rows, columns))
+    q, r = np.linalg.qr(z - z.mean(axis=0))
+    # With positive diagonal, the factorisation is unique and Q is uniform.
+    orthonormal: Floats = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+    return orthonormal

@@ -1,0 +1,309 @@
+"""Spectra of the decoder and the encoder of SAEs, and of the model's own matrix at their site."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from analysis.spectra.settings import SpectrumSettings
+from analysis.spectra.spectrum import (
+    FEWEST,
+    Spectrum,
+    compare_with_nulls,
+    distance_of_halves,
+    spectrum_distance,
+    spectrum_of,
+)
+from analysis.spectra.verdict import verdict_of
+from analysis.statistics.direction_nulls import NULLS, unit_rows
+from analysis.statistics.live_directions import live_directions
+from atlas import schema
+from atlas.errors import AtlasError
+from atlas.forecast import Cost, timed
+from atlas.parts import Part
+from atlas.progress import SILENT, Progress
+from atlas.results import Result, Results
+from atlas.study import Found, Study, Task, TaskContext, selected_saes
+from atlas.study_runner import run_study
+from ingest.model.own_matrix import own_matrix
+from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import open_sae_record, reopen_model
+
+__all__ = ["MATRICES", "SpectrumStudy", "measure_spectra"]
+
+Floats = NDArray[np.float64]
+
+MATRICES = ("decoder", "encoder", "model")
+"""Matrices of which the spectra are computed; the last is the model's own at the site."""
+
+WHAT = "A study of spectra"
+
+
+@dataclass(frozen=True)
+class SpectrumStudy(Study):
+    """Measure the spectra of the weights of one SAE at a time."""
+
+    kind: ClassVar[str] = "spectra"
+    version: ClassVar[int] = 1
+
+    settings: SpectrumSettings
+    opened: tuple[Autoencoder, ...] = ()
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE."""
+        names = selected_saes(at, saes, ("statistics",), what=WHAT)
+        return [
+            Task(n, (n,), self.settings, made_from=(f"sae/{n}", f"statistics/{n}")) for n in names
+        ]
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from a spectrum of some rows of its decoder and encoder."""
+        row = open_sae_record(at.sound, task.name).row
+        rows, columns = int(row["d_sae"]), int(row["d_in"])
+        some = min(rows, 2 * columns)
+        sample = np.random.default_rng(0).standard_normal((some, columns))
+        once = timed(lambda: spectrum_of(unit_rows(sample)))
+        # Of the decoder and the encoder: the nulls, and two halves, which are one more spectrum.
+        spectra = 2 * (len(NULLS) + 1) * (1 + self.settings.draws)
+        return Cost(once * rows / some * spectra, bytes=4 * 8 * rows * columns)
+
+    def run(self, task: Task, at: TaskContext) -> Found:
+        """Compute the tables of one SAE."""
+        found = {
+            name: _measured(name, source, rows, self.settings)
+            for name, source, rows in self._matrices(task.name, at)
+        }
+        nulls = [row for one in found.values() for row in one.nulls]
+        known = [row for row in nulls if row["p"] is not None]
+        if known:
+            adjusted = false_discovery_control([row["p"] for row in known])
+            for row, q in zip(known, adjusted, strict=True):
+                row["q"] = float(q)
+        summary = {one.row["matrix"]: one.row for one in found.values()}
+        return Found(
+            [
+                ("SAE", _graph_row(task.name, summary["decoder"], nulls)),
+                ("matrices", pa.Table.from_pylist(list(summary.values()), schema=_MATRICES)),
+                ("nulls", pa.Table.from_pylist(nulls, schema=_NULLS)),
+                ("spectra", pa.concat_tables([one.table for one in found.values()])),
+                ("distances", pa.Table.from_pylist(list(_between(found)), schema=_DISTANCES)),
+            ]
+        )
+
+    def result(self, part: Part) -> Result:
+        """Return the numbers of the decoder, and its distances from the other matrices."""
+        rows = {row["matrix"]: row for row in part.table("matrices").to_pylist()}
+        nulls = part.table("nulls").to_pylist()
+        distances = part.table("distances").to_pylist()
+        sae = part.manifest.saes[0]
+        own = rows["decoder"]
+        summary: dict[str, Any] = {
+            "sae": sae,
+            "directions": own["rows"],
+            "dimensions": own["columns"],
+        }
+        summary |= {
+            name: own[name]
+            for name in (
+                "participation_ratio",
+                "stable_rank",
+                "slope",
+                "fit_first",
+                "fit_last",
+                "mean_share",
+            )
+        }
+        summary |= {
+            f"{row['null']}_p": row["p"]
+            for row in nulls
+            if row["matrix"] == "decoder" and row["statistic"] == "distance"
+        }
+        for name in ("encoder", "model"):
+            summary[f"{name}_participation_ratio"] = rows[name]["participation_ratio"]
+            summary[f"{name}_distance"] = next(
+                (
+                    row["distance"]
+                    for row in distances
+                    if {row["one"], row["other"]} == {"decoder", name}
+                ),
+                None,
+            )
+        return Result(
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=verdict_of(sae, rows, nulls),
+            tables=(part.manifest.tables, part.table),
+        )
+
+    def _matrices(self, sae: str, at: TaskContext) -> Iterator[tuple[str, str, Floats | str]]:
+        """Yield name, source and rows of each matrix; instead of missing rows, the reason."""
+        live = live_directions(at.sound, sae, opened=self.opened)
+        yield "decoder", "W_dec", live.decoder
+        yield "encoder", "W_enc", live.encoder if live.encoder is not None else "It has none."
+        record = open_sae_record(at.sound, sae)
+        hook = str(record.row["hook"])
+        try:
+            source, rows = own_matrix(reopen_model(record, hooks=[hook], device="cpu"), hook)
+        except AtlasError as error:
+            at.progress.report(f"{sae} is not compared with the model's own matrix. {error}")
+            yield "model", "", str(error)
+        else:
+            yield "model", source, rows
+
+
+def measure_spectra(
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    settings: SpectrumSettings = SpectrumSettings(),  # noqa: B008 - frozen
+    opened: Sequence[Autoencoder] = (),
+    replace: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+    progress: Progress = SILENT,
+) -> Results:
+    """Measure how many dimensions the directions of SAEs span, compared with random directions.
+
+    Rows of the decoder, columns of the encoder and rows of the model's own matrix at the site
+    (of the last MLP, in a residual stream) are scaled to unit length and centred. Features that
+    are never active are excluded.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    saes
+        Names of SAEs. Default: all.
+    settings
+        Number of draws from the nulls, and the range in which the slope is fitted.
+    opened
+        SAEs that were in memory when they were ingested, open.
+    replace, workers, ray, progress
+        See ``atlas.study_runner.run_study``.
+
+    Returns
+    -------
+    A result for each SAE. Its table ``matrices`` has a row for each matrix, ``nulls`` one for
+    each matrix, null and statistic, with p and q (Benjamini-Hochberg over the SAE), ``spectra``
+    the singular values, and ``distances`` the Wasserstein distances between the normalised
+    spectra. ``analysis.spectra.distances.compare_spectra`` compares SAEs.
+
+    Examples
+    --------
+    >>> from analysis import measure_spectra                          # doctest: +SKIP
+    >>> measure_spectra("demo.atlas").to_pandas()                     # doctest: +SKIP
+    """
+    return run_study(
+        SpectrumStudy(settings, tuple(opened)),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A matrix: its row of the table ``matrices``, its tests, singular values and table."""
+
+    row: dict[str, Any]
+    nulls: list[dict[str, Any]]
+    spectrum: Spectrum | None
+    table: pa.Table
+
+
+def _measured(
+    matrix: str, source: str, rows: Floats | str, settings: SpectrumSettings
+) -> _Measured:
+    row: dict[str, Any] = {"matrix": matrix, "source": source}
+    if isinstance(rows, str):
+        return _Measured(row | {"missing": rows}, [], None, _SPECTRA.empty_table())
+    unit = unit_rows(rows)
+    row |= {"rows": len(unit), "columns": unit.shape[1]}
+    if len(unit) < FEWEST:
+        reason = f"A spectrum needs {FEWEST} directions or more."
+        return _Measured(row | {"missing": reason}, [], None, _SPECTRA.empty_table())
+    spectrum = spectrum_of(unit, fit=settings.fit)
+    nulls, means = compare_with_nulls(
+        unit, draws=settings.draws, seed=settings.seed, fit=settings.fit
+    )
+    law = spectrum.power_law
+    row |= spectrum.summary()
+    row["sampling"] = distance_of_halves(unit, draws=settings.draws, seed=settings.seed)
+    row |= {"slope_r2": law[1] if law else None}
+    row |= dict(zip(("fit_first", "fit_last"), spectrum.fitted, strict=True))
+    size = len(spectrum.singular_values)
+    columns: dict[str, Any] = {
+        "matrix": [matrix] * size,
+        "rank": np.arange(1, size + 1),
+        "singular_value": spectrum.singular_values,
+        "normalised": spectrum.normalised,
+    }
+    for null in NULLS:
+        # A draw with a row of zeros has one singular value less.
+        columns[null] = np.concatenate([means[null], np.zeros(size - len(means[null]))])
+    tests = [{"matrix": matrix, **test} for test in nulls]
+    return _Measured(row, tests, spectrum, pa.table(columns, schema=_SPECTRA))
+
+
+def _between(found: Mapping[str, _Measured]) -> Iterator[dict[str, Any]]:
+    for one, other in combinations(MATRICES, 2):
+        a, b = found[one].spectrum, found[other].spectrum
+        if a is not None and b is not None:
+            distance = spectrum_distance(a.singular_values, b.singular_values)
+            yield {"one": one, "other": other, "distance": distance}
+
+
+def _graph_row(
+    sae: str, decoder: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]
+) -> pa.Table:
+    names = ("participation_ratio", "stable_rank", "slope", "mean_share")
+    row = {"name": sae} | {f"decoder_{name}": decoder.get(name) for name in names}
+    row["decoder_participation_p"] = next(
+        (
+            test["p"]
+            for test in nulls
+            if (test["matrix"], test["null"], test["statistic"])
+            == ("decoder", "isotropic", "participation_ratio")
+        ),
+        None,
+    )
+    return pa.Table.from_pylist([row], schema=schema.arrow_schema("SAE", "spectra"))
+
+
+_MATRICES = pa.schema(
+    [("matrix", pa.string()), ("source", pa.string()), ("missing", pa.string())]
+    + [(name, pa.int64()) for name in ("rows", "columns", "fit_first", "fit_last")]
+    + [
+        (name, pa.float64())
+        for name in (
+            "participation_ratio",
+            "stable_rank",
+            "slope",
+            "slope_r2",
+            "mean_share",
+            "sampling",
+        )
+    ]
+)
+_NULLS = pa.schema(
+    [(name, pa.string()) for name in ("matrix", "null", "statistic")]
+    + [
+        (name, pa.float64())
+        for name in ("observed", "null_mean", "null_low", "null_high", "p", "q")
+    ]
+)
+_SPECTRA = pa.schema(
+    [("matrix", pa.string()), ("rank", pa.int64())]
+    + [(name, pa.float64()) for name in ("singular_value", "normalised", *NULLS)]
+)
+_DISTANCES = pa.schema([("one", pa.string()), ("other", pa.string()), ("distance", pa.float64())])
