@@ -101,7 +101,7 @@ class Manifest:
     dtypes
         Number formats of the computation.
     versions
-        Versions of the libraries used; not part of the hash.
+        Versions of the libraries used, and how numbers were computed; not part of the hash.
     made_from
         Hash of each ancestor, by ``kind/name``.
     tables
@@ -283,7 +283,8 @@ def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa
     folder
         The folder of the part, ``parts/<kind>/<name>``.
     manifest
-        Manifest of the part; ``tables``, ``created`` and ``versions`` are filled in here.
+        Manifest of the part; ``tables`` and ``created`` are filled in here, and ``versions`` is
+        completed.
     tables
         Tables by name. Tables of the graph are validated against the schema.
 
@@ -309,10 +310,12 @@ def write_part(folder: Path, manifest: Manifest, tables: "Iterable[tuple[str, pa
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest of a folder whose tables are already written, and return it.
 
-    ``created``, ``versions`` and the hash are filled in here.
+    ``created`` and the hash are filled in here, and ``versions`` is completed.
     """
     dated = replace(
-        manifest, versions=installed(), created=datetime.now(UTC).isoformat(timespec="seconds")
+        manifest,
+        versions={**manifest.versions, **installed()},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     write_json(folder / MANIFEST, asdict(dated) | {"hash": dated.hash})
     return dated

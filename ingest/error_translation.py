@@ -2,12 +2,13 @@
 
 import errno
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from atlas.errors import AtlasError, BadInput, Missing, OutOfSpace
 
-__all__ = ["memory_errors", "reached"]
+__all__ = ["FEWER", "SMALLER", "memory_errors", "reached"]
 
 
 @contextmanager
@@ -60,29 +61,68 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
         logger.setLevel(level)
 
 
+#: What to do if memory does not suffice for a model.
+SMALLER = "use a number format of two bytes (dtype 'bfloat16'), a smaller model or another device"
+
+#: What to do if memory does not suffice for the tokens of a batch.
+FEWER = "use a smaller batch_tokens, fewer SAEs at a time, or another device"
+
+
 @contextmanager
-def memory_errors(what: str) -> Iterator[None]:
-    """Translate a device's out-of-memory error.
+def memory_errors(what: str, *, todo: str = SMALLER) -> Iterator[None]:
+    """Translate a device's out-of-memory error, and release the memory of the failed attempt.
+
+    Parameters
+    ----------
+    what
+        What needed the memory, as a noun.
+    todo
+        What the user can do.
 
     Raises
     ------
     OutOfSpace
-        If memory does not suffice for ``what``.
+        If memory does not suffice for ``what``. Other errors are raised unchanged.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _release(error)
+        raise OutOfSpace(f"Memory does not suffice for {what}: {todo}.") from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error reports that memory did not suffice.
+
+    Subclasses of RuntimeError report other errors: a device assert (``AcceleratorError``), an
+    operation that does not exist (``NotImplementedError``), a singular matrix
+    (``LinAlgError``). Only ``AcceleratorError`` can also report memory, in its first words.
     """
     import torch
 
-    try:
-        yield
-    except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # CPU and MPS report it by a plain RuntimeError.
-        phrases = ("out of memory", "can't allocate memory", "not enough memory")
-        plain = type(error) is RuntimeError
-        if plain and not any(phrase in str(error) for phrase in phrases):
-            raise
-        raise OutOfSpace(
-            f"Memory does not suffice for {what}: use a number format of two bytes "
-            "(dtype 'bfloat16'), a smaller model or another device."
-        ) from error
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    message = str(error)
+    accelerator = getattr(torch, "AcceleratorError", None)  # not in older versions of torch
+    if accelerator is not None and isinstance(error, accelerator):
+        return message.startswith("CUDA error: out of memory")
+    # A CPU, MPS and the libraries of CUDA report it by a plain RuntimeError.
+    phrases = (
+        "out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED",
+    )  # fmt: skip
+    return type(error) is RuntimeError and any(phrase in message for phrase in phrases)
+
+
+def _release(error: BaseException) -> None:
+    """Free the tensors of the failed functions, which the error would retain."""
+    import torch
+
+    for cause in _causes(error):
+        traceback.clear_frames(cause.__traceback__)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:

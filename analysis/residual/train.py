@@ -16,6 +16,8 @@ from analysis.residual.fit import Fitted, RandomComponents, variance
 from analysis.residual.settings import ResidualSettings
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Stage
+from ingest.error_translation import memory_errors
+from ingest.precision import ieee_float32
 from ingest.sae.activation_transforms import Subtraction
 from ingest.train.saes import seeded
 from ingest.train.trainer import Step, new_trainer, take_steps
@@ -222,12 +224,17 @@ def train(
     """
     mean, scale = read.mean, float(np.sqrt(read.variance.mean()))
     steps, batch = settings.steps(len(activations)), min(settings.batch, len(activations))
-    sae = _new(arm, settings, len(mean), metadata, device)
-    losses = _fit(
-        sae, _inputs(arm, activations, settings, mean=mean, scale=scale),
-        settings, batch=batch, steps=steps, stage=stage,
-    )  # fmt: skip
-    _fold(sae, mean, scale)
+    todo = "use a smaller batch, fewer features or another device"
+    with (
+        memory_errors(f"training {arm.label} on {batch} tokens at a time", todo=todo),
+        ieee_float32(),
+    ):
+        sae = _new(arm, settings, len(mean), metadata, device)
+        losses = _fit(
+            sae, _inputs(arm, activations, settings, mean=mean, scale=scale),
+            settings, batch=batch, steps=steps, stage=stage,
+        )  # fmt: skip
+        _fold(sae, mean, scale)
     facts = Facts(
         d_sae=sae.cfg.d_sae,
         steps=steps,

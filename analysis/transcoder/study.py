@@ -36,11 +36,13 @@ from atlas.settings import settings_of
 from atlas.study import Found, Study, Task, TaskContext
 from atlas.study_runner import run_study
 from atlas.temp_storage import check_space
+from ingest.error_translation import memory_errors
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked
 from ingest.model.language_model import LanguageModel
 from ingest.model.site_tables import site_tables
 from ingest.model.sites import parse_hook
+from ingest.precision import ieee_float32
 from ingest.text.atlas_corpus import beginning, own_corpus
 from ingest.text.corpus import Corpus
 
@@ -409,16 +411,21 @@ class _Work:
         self, text: TextStream, group: "_Group", counts: SlotCounts, into: Path
     ) -> Iterator[tuple[str, Found]]:
         """Yield the maps of one group of targets."""
-        measured = measure(
-            text, self.source, group.targets, counts=counts, progress=self.progress,
-            scratch=into if group.in_file else None,
-        )  # fmt: skip
-        done = {target: self._scored(measured, target, maps)
-                for target, maps in self._maps(text, measured, group.targets, into)}  # fmt: skip
-        found = intervals(
-            text, measured, {t: each.scoring_maps for t, each in done.items()},
-            draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
-        )  # fmt: skip
+        needed = f"the maps from {self.source} to {len(group.targets)} site(s)"
+        with (
+            memory_errors(needed, todo="map fewer sites at a time, or use another device"),
+            ieee_float32(),
+        ):
+            measured = measure(
+                text, self.source, group.targets, counts=counts, progress=self.progress,
+                scratch=into if group.in_file else None,
+            )  # fmt: skip
+            done = {target: self._scored(measured, target, maps)
+                    for target, maps in self._maps(text, measured, group.targets, into)}  # fmt: skip
+            found = intervals(
+                text, measured, {t: each.scoring_maps for t, each in done.items()},
+                draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
+            )  # fmt: skip
         for target, each in done.items():
             yield target, self._found(text.model, target, each, found[target])
             discard(self._checkpoints(target))

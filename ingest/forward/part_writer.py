@@ -15,6 +15,7 @@ from atlas.folder import Folder
 from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from ingest.codes.store import count_rows
 from ingest.model.site_tables import site_tables
+from ingest.precision import arithmetic
 from ingest.reduce.protocol import ReducedSae, Reduction, State
 from ingest.sae.info import neuronpedia_url
 
@@ -74,6 +75,8 @@ class PartWriter:
                 "corpus": {"id": self.corpus.id, "source": self.corpus.source},
             },
             dtypes={"model": model.dtype, "sae": info.dtype, "device": model.device.type},
+            # Not part of the hash, so parts of older versions are not stale.
+            versions=arithmetic(model.device),
         )
 
     def check_shared(self) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from atlas.errors import BadActivations
 from atlas.progress import Stage
 from ingest.codes.store import Block, Tokens
+from ingest.error_translation import FEWER, memory_errors
 from ingest.reduce import on_activations
 from ingest.reduce.protocol import Sizes, State
 from ingest.text.tokenization import Batch, ContextSettings, tokenize
@@ -196,8 +197,11 @@ def encode_batch(
     """
     try:
         indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
-        for reduction in on_activations():
-            reduction.update(states[reduction.name], x, reconstruction)
+        with memory_errors(
+            f"the fidelity of {len(x)} tokens of the SAE {sae.info.name}", todo=FEWER
+        ):
+            for reduction in on_activations():
+                reduction.update(states[reduction.name], x, reconstruction)
     except BadActivations as error:
         raise BadActivations(
             f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was stored.)"

@@ -229,6 +229,9 @@ def _move(group: Group, device: torch.device) -> None:
     group.model.base.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the types
     for sae in group.saes:
         sae.to(device)
+    if device.type == "cpu" and torch.cuda.is_available():
+        # Otherwise this process reserves the memory that the workers need.
+        torch.cuda.empty_cache()
 
 
 def _put(ray: Any, group: Group) -> Any:

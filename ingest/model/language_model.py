@@ -26,6 +26,7 @@ from ingest.model.sites import (
     parse_hook,
     reading,
 )
+from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -187,6 +188,7 @@ class LanguageModel:
         self._check(input_ids)
         with (
             memory_errors(f"a batch of {tuple(input_ids.shape)} tokens in {self.name}"),
+            ieee_float32(),
             torch.inference_mode(),
             reading(self.base, modules) as seen,
             suppress(DeepestSiteRead),

@@ -13,6 +13,7 @@ from ingest.error_translation import memory_errors, reached
 from ingest.folder_checks import check_model_weights
 from ingest.model.loading import SAFELY, locate, silenced
 from ingest.model.sites import SiteModule, find_site_module, layout_of, parse_hook
+from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,6 +73,7 @@ class NextTokenModel:
         device = self.causal.device
         with (
             memory_errors(f"the logits of {tuple(input_ids.shape)} tokens in {self.name}"),
+            ieee_float32(),
             torch.inference_mode(),
             self._edited(edits or {}),
         ):

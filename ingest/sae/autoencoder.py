@@ -1,6 +1,7 @@
 """Sparse autoencoders: opening them, and computing codes with sae-lens' own encoders."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from atlas.errors import BadActivations, BadInput, Mismatch
-from ingest.error_translation import memory_errors
+from ingest.error_translation import FEWER, memory_errors
+from ingest.precision import ieee_float32
 from ingest.sae.activation_transforms import Subtraction
 from ingest.sae.info import SaeInfo, describe, neuronpedia_url
 from ingest.sae.loading import load_sae
@@ -105,7 +107,7 @@ class Autoencoder:
         -------
             Shape (tokens, d_in), float32.
         """
-        with torch.inference_mode():
+        with self._computing("the activations"):
             vectors = {hook: at[hook][keep.to(at[hook].device)].float() for hook in self.info.hooks}
             x = vectors[self.info.hook]
             if self.less is None:
@@ -121,7 +123,7 @@ class Autoencoder:
         Mismatch
             If ``x`` is not of shape (tokens, d_in).
         """
-        with torch.inference_mode():
+        with self._computing(f"encoding {len(x)} tokens"):
             encoded: torch.Tensor = self.sae.encode(self._input(x)[0])
             return encoded
 
@@ -131,7 +133,7 @@ class Autoencoder:
         If the SAE reads centred vectors, the reconstruction is centred too. If it
         normalises each vector, the codes must be those it encoded last.
         """
-        with torch.inference_mode():
+        with self._computing(f"decoding {len(z)} tokens"):
             decoded: torch.Tensor = self.sae.decode(z.to(self.device, torch.float32))
             return decoded
 
@@ -152,7 +154,11 @@ class Autoencoder:
         OutOfSpace
             If a chunk does not fit into memory.
         """
-        return _joined([self._sparse(z) for z, _ in self._chunks(x)])
+        codes = []
+        for z, _ in self._chunks(x):
+            with self._computing(f"the codes of {len(z)} tokens"):
+                codes.append(self._sparse(z))
+        return _joined(codes)
 
     def codes_and_reconstruction(
         self, x: torch.Tensor
@@ -165,12 +171,20 @@ class Autoencoder:
         """
         codes, parts = [], []
         for z, mean in self._chunks(x):
-            codes.append(self._sparse(z))
-            few = len(codes[-1].values) * SPARSE <= z.numel()
-            with torch.inference_mode():
+            with self._computing(f"decoding {len(z)} tokens"):
+                codes.append(self._sparse(z))
+                few = len(codes[-1].values) * SPARSE <= z.numel()
                 decoded = self._decoded(codes[-1], like=z) if few else self.sae.decode(z)
                 parts.append(decoded + mean)
-        return (*_joined(codes), torch.cat(parts))
+        with self._computing(f"the reconstruction of {len(x)} tokens"):
+            return (*_joined(codes), torch.cat(parts))
+
+    @contextmanager
+    def _computing(self, what: str) -> Iterator[None]:
+        """Compute in IEEE float32, without gradients; errors of memory name the SAE."""
+        memory = memory_errors(f"{what} of the SAE {self.info.name}", todo=FEWER)
+        with memory, ieee_float32(), torch.inference_mode():
+            yield
 
     def _decoded(self, codes: SparseCodes, *, like: torch.Tensor) -> torch.Tensor:
         """Decode sparse codes; ``like`` has the shape and device of the dense ones."""
@@ -182,17 +196,16 @@ class Autoencoder:
     def _chunks(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor | float]]:
         """Yield the dense codes of each chunk, and the mean that was subtracted from its input."""
         rows = max(1, CHUNK_BYTES // (4 * PEAK * self.info.d_sae))
-        with memory_errors(f"encoding {rows} tokens at a time with {self.info.name}"):
-            for part in torch.split(x, rows):
-                with torch.inference_mode():
-                    vectors, mean = self._input(part)
-                    if not torch.isfinite(vectors).all():
-                        raise BadActivations(
-                            f"NaN or Inf came out of the model at {self.info.hook}, which the SAE "
-                            f"{self.info.name} reads. Run the model in float32 (dtype 'float32')."
-                        )
-                    z = self.sae.encode(vectors)
-                yield z, mean
+        for part in torch.split(x, rows):
+            with self._computing(f"encoding {len(part)} tokens"):
+                vectors, mean = self._input(part)
+                if not torch.isfinite(vectors).all():
+                    raise BadActivations(
+                        f"NaN or Inf came out of the model at {self.info.hook}, which the SAE "
+                        f"{self.info.name} reads. Run the model in float32 (dtype 'float32')."
+                    )
+                z = self.sae.encode(vectors)
+            yield z, mean
 
     def _input(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Return the input of the encoder, and the mean that was subtracted from it."""

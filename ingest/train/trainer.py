@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ingest.error_translation import memory_errors
+from ingest.precision import ieee_float32
+
 if TYPE_CHECKING:
     from sae_lens import SAETrainer, TrainingSAE
 
 __all__ = ["Step", "new_trainer", "restore", "state_of", "take_steps"]
+
+#: What to do if memory does not suffice for a training step.
+_TODO = "use a smaller --batch, narrower or fewer SAEs, or another device"
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,17 @@ def take_steps(
         Inputs, each (tokens of a step, d_in).
     after
         Called after each step.
+
+    Raises
+    ------
+    OutOfSpace
+        If a step does not fit into memory.
     """
     for x in batches:
         trainer.maybe_reset_sparsity()
-        done = trainer.step(x)
+        needed = f"training {trainer.sae.cfg.d_sae:,} features on {len(x):,} tokens at a time"
+        with memory_errors(needed, todo=_TODO), ieee_float32():
+            done = trainer.step(x)
         trainer.n_training_steps += 1
         after(Step(done.losses["mse_loss"].detach(), done.feature_acts.detach()))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atlas.errors import BadActivations, BadInput
+from ingest.precision import ieee_float32
 
 __all__ = ["Design", "Spectrum", "spectrum"]
 
@@ -234,6 +235,7 @@ class Spectrum:
     vectors: Tensor
 
 
+@ieee_float32()
 def spectrum(design: Design, row_weight: Tensor | None = None) -> Spectrum:
     """Compute the mean and the covariance of the vectors.
 

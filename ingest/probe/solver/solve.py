@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from atlas.errors import BadInput
+from ingest.precision import ieee_float32
 from ingest.probe.solver.design import Design, Spectrum, spectrum
 from ingest.probe.solver.losses import SCRATCH_CPU, Losses, read_targets, tiny
 
@@ -172,6 +173,7 @@ def bytes_needed(rows: int, width: int, *, labels: int, itemsize: int = 4) -> in
     return int(itemsize * (tables + histories + scratch) + 8 * 4 * width**2)
 
 
+@ieee_float32()
 def margins(design: Design, solution: Solution) -> Tensor:
     """Return ``X w + b`` of each row and label; (rows, labels), on the design's device.
 
@@ -193,6 +195,7 @@ def margins(design: Design, solution: Solution) -> Tensor:
     return out
 
 
+@ieee_float32()
 def solve(
     design: Design,
     weight: Tensor,

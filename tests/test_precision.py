@@ -1,0 +1,139 @@
+"""float32 products are IEEE float32 whatever the process was set to, and the setting is restored."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from random_models import random_ids, random_model, small_tokenizer
+from small_ingest import HOOK, model, texts, topk
+from test_saes import random_sae, vectors
+
+from atlas.folder import Folder
+from ingest.forward.run import ingest
+from ingest.model.language_model import open_model
+from ingest.model.next_token import NextTokenModel
+from ingest.precision import ieee_float32
+from ingest.probe.solver.design import Design
+from ingest.probe.solver.solve import margins, solve
+from ingest.sae.autoencoder import open_sae
+
+
+@pytest.fixture
+def fast() -> Iterator[None]:
+    """A process in which products may use TF32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    assert torch.get_float32_matmul_precision() == "high"
+    assert torch.backends.cuda.matmul.allow_tf32
+    torch.set_float32_matmul_precision(before)
+
+
+def recording(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[bool]:
+    """Record whether TF32 is allowed in each call of a function."""
+    original, found = getattr(owner, name), []
+
+    def recorded(*args: Any, **named: Any) -> Any:
+        found.append(torch.backends.cuda.matmul.allow_tf32)
+        return original(*args, **named)
+
+    monkeypatch.setattr(owner, name, recorded)
+    return found
+
+
+def test_inside_the_setting_is_ieee_and_errors_restore_it(fast: None) -> None:
+    found = []
+
+    def fail() -> None:
+        found.append(torch.get_float32_matmul_precision())
+        found.extend([torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32])
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), ieee_float32():
+        fail()
+    assert found == ["highest", False, False]
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="an older torch"
+)
+def test_the_newer_interface_of_torch_is_restored() -> None:
+    # In a process of its own, since torch does not forget that both interfaces were used.
+    code = """
+import torch
+from ingest.precision import ieee_float32
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+for _ in range(2):
+    with ieee_float32():
+        assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        torch.ones(2, 2) @ torch.ones(2, 2)
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_the_environment_does_not_decide() -> None:
+    code = """
+import torch
+from ingest.precision import ieee_float32
+assert torch.backends.cuda.matmul.allow_tf32
+with ieee_float32():
+    assert not torch.backends.cuda.matmul.allow_tf32
+assert torch.backends.cuda.matmul.allow_tf32
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1],
+        env=os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+    )  # fmt: skip
+
+
+def test_the_model_runs_in_ieee(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recording(monkeypatch, torch.nn.functional, "linear")
+    ids, mask = random_ids()
+    open_model(random_model("llama"), name="small", tokenizer=small_tokenizer()).run(
+        ids, mask, hooks=[HOOK]
+    )
+    NextTokenModel("small", random_model("llama")).logits(ids, mask)
+    assert len(found) > 20
+    assert not any(found)
+
+
+def test_saes_run_in_ieee(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae = open_sae(random_sae("jumprelu"))
+    found = [recording(monkeypatch, sae.sae, name) for name in ("encode", "decode")]
+    x = vectors()
+    sae.codes(x)
+    sae.codes_and_reconstruction(x)
+    sae.decode(sae.encode(x))
+    for calls in found:
+        assert calls
+        assert not any(calls)
+
+
+def test_solvers_run_in_ieee(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = recording(monkeypatch, Design, "chunks")
+    rng = np.random.default_rng(0)
+    design = Design(rng.normal(size=(200, 5)).astype(np.float32))
+    target = torch.from_numpy(rng.integers(0, 2, size=(200, 3)).astype(np.float32))
+    margins(design, solve(design, torch.ones(200, 1), target, penalty=1e-3))
+    assert len(found) > 3
+    assert not any(found[1:])  # the first call checks the numbers
+
+
+def test_the_manifest_records_it_without_a_change_of_its_hash(tmp_path: Path) -> None:
+    path = tmp_path / "a.atlas"
+    ingest(path, saes=[open_sae(topk(), name="top")], text=texts(), model=model())
+    manifest = Folder.open(path).sound().parts["sae/top"].manifest
+    assert manifest.versions["float32 products"] == "ieee"
+    assert manifest.versions["torch"] == version("torch")
+    older = {k: v for k, v in manifest.versions.items() if k != "float32 products"}
+    assert replace(manifest, versions=older).hash == manifest.hash
+    assert replace(manifest, versions=older).origin == manifest.origin
