@@ -258,7 +258,7 @@ def test_an_interrupted_run_is_not_resumed_with_a_changed_model(lm, upper):
         id, source = "c", "memory"
 
     origins = {
-        PartWriter(None, Group(m, (sae,), contexts_of(m), 64), Corpus())
+        PartWriter(None, None, Group(m, (sae,), contexts_of(m), 64), Corpus())
         .sae_manifest(sae.info)
         .origin
         for m in (lm, upper)

@@ -178,7 +178,7 @@ class ResidualStudy(Study):
                 "from this source is not thereby computed after it."
             )
         names = tuple(context.sae_name(arm) for arm in all_arms(self.settings))
-        check_model(at.folder, reader.model, besides=set(names))
+        check_model(at.sound, reader.model, besides=set(names))
         self._divided = _divide(context)
         recorded = {
             "probe": asdict(self.probe),

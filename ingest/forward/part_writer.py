@@ -11,7 +11,7 @@ import pyarrow as pa
 from atlas import schema
 from atlas.atomic_files import discard, sha256
 from atlas.errors import Mismatch
-from atlas.folder import Folder
+from atlas.folder import Folder, Sound
 from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from ingest.codes.store import count_rows
 from ingest.model.site_tables import site_tables
@@ -36,6 +36,8 @@ class PartWriter:
     ----------
     folder
         The atlas.
+    sound
+        The sound parts of the atlas before any of these parts is written.
     group
         The model and its SAEs.
     corpus
@@ -43,6 +45,7 @@ class PartWriter:
     """
 
     folder: Folder
+    sound: Sound
     group: "Group"
     corpus: "CorpusInfo"
 
@@ -87,7 +90,7 @@ class PartWriter:
         Mismatch
             As ``check_model`` does.
         """
-        check_model(self.folder, self.group.model, besides=self._own)
+        check_model(self.sound, self.group.model, besides=self._own)
 
     @property
     def _own(self) -> set[str]:
@@ -151,7 +154,7 @@ class PartWriter:
         model, corpus = self.group.model, self.corpus
         site = f"{model.name}/{info.hook}"
         # The same model may have been loaded from another path before: its first row is retained.
-        yield _rows("Model", _stored_model(self.folder, model, self._own) or _model_row(model))
+        yield _rows("Model", _stored_model(self.sound, model, self._own) or _model_row(model))
         yield from site_tables(model.name, [model.site(info.hook)])
         values = asdict(corpus)
         yield _rows("Corpus", {p.name: values[p.name] for p in schema.node("Corpus").properties})
@@ -180,7 +183,7 @@ class PartWriter:
         }
 
 
-def check_model(folder: Folder, model: "LanguageModel", *, besides: Collection[str]) -> None:
+def check_model(sound: Sound, model: "LanguageModel", *, besides: Collection[str]) -> None:
     """Check that the SAEs of an atlas, excluding some, have no other model of this name.
 
     Raises
@@ -188,10 +191,10 @@ def check_model(folder: Folder, model: "LanguageModel", *, besides: Collection[s
     Mismatch
         If an SAE was measured on another model, tokenizer or number format of this name.
     """
-    stored, new = _stored_model(folder, model, besides), _model_row(model)
+    stored, new = _stored_model(sound, model, besides), _model_row(model)
     others = [
         part.manifest
-        for part in folder.sound().parts.values()
+        for part in sound.parts.values()
         if part.manifest.saes and not {*part.manifest.saes} & {*besides}
     ]  # a map that involves no SAE becomes stale instead
     differing = [] if stored is None else [
@@ -211,10 +214,10 @@ def check_model(folder: Folder, model: "LanguageModel", *, besides: Collection[s
 
 
 def _stored_model(
-    folder: Folder, model: "LanguageModel", besides: Collection[str]
+    sound: Sound, model: "LanguageModel", besides: Collection[str]
 ) -> dict[str, Any] | None:
     """Return the row of this model that another SAE of the atlas stores."""
-    for part in folder.sound().of("sae"):
+    for part in sound.of("sae"):
         row: dict[str, Any] = part.table("Model").to_pylist()[0]
         if row["name"] == model.name and part.manifest.name not in besides:
             return row

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
 from atlas.errors import RequestError
-from atlas.folder import Folder, Sound
+from atlas.folder import Sound
 from atlas.progress import Progress
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import Group
@@ -37,7 +37,6 @@ class PendingWork:
 
 
 def pending_work(
-    folder: Folder,
     delivery: PartWriter,
     settings: Settings,
     *,
@@ -51,7 +50,7 @@ def pending_work(
     RequestError
         If the atlas has a different SAE of the same name, and ``replace`` is false.
     """
-    sound = folder.sound()
+    sound = delivery.sound
     run: list[Autoencoder] = []
     reduce: list[tuple[Autoencoder, list[CodeReduction]]] = []
     for sae in delivery.group.saes:
@@ -77,7 +76,7 @@ def pending_work(
             reduce.append((sae, missing))
         else:
             progress.report(f"{name} is already in the atlas, with the same text and settings.")
-            folder.discard_runs(name)
+            delivery.folder.discard_runs(name)
     if warning := unchecked(sound, delivery.group.model.name):
         progress.report(warning)
     group = delivery.group

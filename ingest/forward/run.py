@@ -228,9 +228,9 @@ def _ingest_group(
     replace: bool,
     progress: Progress,
 ) -> None:
-    delivery = PartWriter(folder, group, corpus.info)
+    delivery = PartWriter(folder, folder.sound(), group, corpus.info)
     delivery.check_shared()
-    todo = pending_work(folder, delivery, settings, replace=replace, progress=progress)
+    todo = pending_work(delivery, settings, replace=replace, progress=progress)
     texts = partial(token_texts, group.model.tokenizer)
     for sae, missing in todo.reduce:
         recompute_reductions(

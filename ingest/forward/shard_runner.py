@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from atlas.parts import read_manifest
 from atlas.progress import Pace, Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
@@ -206,10 +207,9 @@ def recompute_reductions(
     progress: Progress,
 ) -> None:
     """Compute the missing parts of an SAE from its stored codes, without its model."""
-    parts = delivery.folder.sound().parts
-    name = sae.info.name
-    parts[f"codes/{name}"].check()
-    shards = sorted(delivery.folder.codes(name).glob("*.arrow"))
+    name, folder = sae.info.name, delivery.folder
+    read_manifest(folder.codes(name)).check()
+    shards = sorted(folder.codes(name).glob("*.arrow"))
     finals = _reduce(
         shards,
         reductions,
@@ -219,11 +219,9 @@ def recompute_reductions(
         seconds=0.0,
         pace=Pace({"reduce": 0.0}, progress=progress),
     )
-    subject = _subject(sae, delivery, texts)
+    part, subject = read_manifest(folder.part("sae", name)), _subject(sae, delivery, texts)
     for reduction in reductions:
-        delivery.reduction(
-            reduction, finals[reduction.name], sae=parts[f"sae/{name}"], subject=subject
-        )
+        delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
 
 
 def _subject(sae: Autoencoder, delivery: PartWriter, texts: Texts) -> ReducedSae:

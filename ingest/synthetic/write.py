@@ -58,8 +58,9 @@ def write_atlas(
         folder.set_corpus(asdict(corpus.info))
         saes = [SimpleNamespace(info=_info(planted, name)) for name in planted.settings.saes]
         group = _group(planted, saes, settings)
+        delivery = PartWriter(folder, folder.sound(), group, corpus.info)
         for sae in saes:
-            _write_sae(planted, sae, PartWriter(folder, group, corpus.info), settings, progress)
+            _write_sae(planted, sae, delivery, settings, progress)
     return Atlas.open(path, progress=progress)
 
 
