@@ -5,11 +5,14 @@
 // column hook (string): the site, by TransformerLens name
 // column architecture (string): standard, gated, topk, jumprelu, …
 // column d_sae (int64): number of features
+// column role (string): trained, or the kind of floor; null if not recorded
+// column floor_of (string): the trained SAE of which it is a floor
 // column tokens (int64): tokens counted
 // column l0 (double): mean number of active features per token
 // column fvu (double): fraction of variance unexplained
 // column dead_share (double): share of features never active
 MATCH (s:SAE)
 RETURN s.name AS sae, s.model AS model, s.hook AS hook, s.architecture AS architecture,
-       s.d_sae AS d_sae, s.tokens AS tokens, s.l0 AS l0, s.fvu AS fvu, s.dead_share AS dead_share
+       s.d_sae AS d_sae, s.role AS role, s.floor_of AS floor_of, s.tokens AS tokens, s.l0 AS l0,
+       s.fvu AS fvu, s.dead_share AS dead_share
 ORDER BY sae

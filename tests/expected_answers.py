@@ -68,7 +68,18 @@ def first(place: Row) -> int:
 def saes(w):
     rows = sorted(w.SAE, key=lambda s: s["name"])
     return pick(
-        rows, "name", "model", "hook", "architecture", "d_sae", "tokens", "l0", "fvu", "dead_share"
+        rows,
+        "name",
+        "model",
+        "hook",
+        "architecture",
+        "d_sae",
+        "role",
+        "floor_of",
+        "tokens",
+        "l0",
+        "fvu",
+        "dead_share",
     )
 
 
