@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from analysis.similarity.study import compare_spaces as compare_spaces
     from analysis.spectra.settings import SpectrumSettings as SpectrumSettings
     from analysis.spectra.study import measure_spectra as measure_spectra
+    from analysis.splitting.settings import SplittingSettings as SplittingSettings
+    from analysis.splitting.study import find_splits as find_splits
     from analysis.transcoder.settings import TranscoderSettings as TranscoderSettings
     from analysis.transcoder.study import map_sites as map_sites
 
@@ -49,6 +51,7 @@ __all__ = [
     "ResidualSettings",
     "SimilaritySettings",
     "SpectrumSettings",
+    "SplittingSettings",
     "StateMap",
     "TranscoderSettings",
     "activation_by_position",
@@ -57,6 +60,7 @@ __all__ = [
     "compare_with_floors",
     "compare_with_truth",
     "find_counterparts",
+    "find_splits",
     "graph_features",
     "graph_statistics",
     "map_features",
@@ -80,6 +84,7 @@ _MODULES = {
     "SimilaritySettings": "analysis.similarity.settings",
     "StateMap": "analysis.feature_map.embedding",
     "SpectrumSettings": "analysis.spectra.settings",
+    "SplittingSettings": "analysis.splitting.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
@@ -87,6 +92,7 @@ _MODULES = {
     "compare_spaces": "analysis.similarity.study",
     "compare_with_truth": "analysis.ground_truth.study",
     "find_counterparts": "analysis.graph_matching.study",
+    "find_splits": "analysis.splitting.study",
     "graph_features": "analysis.communities.study",
     "graph_statistics": "analysis.graph.study",
     "map_features": "analysis.feature_map.study",

@@ -18,6 +18,7 @@ from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
 from analysis.similarity.commands import similarity
 from analysis.spectra.commands import spectra
+from analysis.splitting.commands import splitting
 from analysis.transcoder.commands import transcoder
 from atlas.cli.output import (
     atlas_option,
@@ -263,6 +264,7 @@ _PLOTS = {
     "probe": "analysis.probe.plots:draw_result",
     "similarity": "analysis.similarity.plots:draw",
     "spectra": "analysis.spectra.plots:draw",
+    "splitting": "analysis.splitting.plots:draw",
     "transcoder": "analysis.transcoder.plots:draw",
 }
 truth = study_command(
@@ -289,6 +291,7 @@ ROOM = Room(
         report,
         positions,
         similarity,
+        splitting,
         truth,
         floors,
         map_command,

@@ -11,6 +11,7 @@ from splitting_trees import known_tree, rows_of, scores, tokens_of
 from analysis.splitting.containment import Columns, joint_counts, joint_p, parent_counts
 from analysis.splitting.directions import (
     direction_p,
+    draws_needed,
     nearest_parents,
     principal_axes,
     random_rotation,
@@ -394,3 +395,14 @@ def test_columns_list_the_tokens_of_each_feature():
     for i in range(7):
         tokens = columns.token[columns.bounds[i] : columns.bounds[i + 1]]
         assert tokens.tolist() == np.flatnonzero(active[:, i]).tolist()
+
+
+@pytest.mark.parametrize(("children", "q"), [(30, 0.05), (400, 0.01), (2000, 0.001)])
+def test_draws_needed_let_few_edges_be_significant(children, q):
+    pairs, few = 3 * children, max(10, children // 100)
+    needed = draws_needed(pairs, children, q=q)
+    for draws, significant in ((needed, True), (needed - 1, False)):
+        lowest = 1 / (1 + draws * children)
+        found = false_discovery_control([lowest] * few + [1.0] * (pairs - few))
+        assert (found[0] <= q * (1 + 1e-9)) == significant
+    assert draws_needed(0, 0, q=q) == 0

@@ -50,7 +50,7 @@ class Columns:
     def of(cls, rows: CodeRows) -> "Columns":
         """Return the columns of codes."""
         units = fixed(np.arange(len(rows), dtype=np.int64))
-        count = np.bincount(rows.indices, minlength=rows.d_sae)
+        count, *_ = kernels.totals(codes(rows), units, rows.d_sae)
         bounds = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
         _, token, _ = kernels.columns(codes(rows), units, fixed(bounds))
         return cls(bounds, token)

@@ -7,6 +7,7 @@ maxima, so p is valid although candidates are the nearest parents. Draws are poo
 similar frequency.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from ingest.match.pooling import merged, octaves
 __all__ = [
     "Candidates",
     "direction_p",
+    "draws_needed",
     "nearest_parents",
     "needed_draws",
     "principal_axes",
@@ -171,6 +173,24 @@ def principal_axes(narrow: Vectors, wide: Vectors) -> Vectors:
         moments += (rows.T @ rows).astype(np.float64) / len(rows) - np.outer(mean, mean)
     axes: Vectors = np.linalg.eigh(moments)[1][:, ::-1].astype(np.float32)
     return axes
+
+
+def draws_needed(pairs: int, children: int, *, q: float) -> int:
+    """Return the number of draws with which few edges can be significant.
+
+    Few are ten, or 1% of the children if that is more.
+
+    Parameters
+    ----------
+    pairs, children
+        Number of candidates, and of children in them.
+    q
+        Largest q-value of an edge.
+    """
+    if not pairs:
+        return 0
+    lowest = q * max(_TRUE_PAIRS, children / 100) / pairs
+    return math.ceil((1 / lowest - 1) / min(children, _SAMPLE))
 
 
 def random_rotation(axes: Vectors, rng: np.random.Generator) -> Vectors:

@@ -41,7 +41,7 @@ class SplittingSettings:
     seed: int = setting(0, "Seed of the draws.", least=0)
     baseline: str | None = setting(
         None, "SAE of the width of NARROW, whose table of classes is the baseline.",
-        metavar="SAE", shown="the first SAE of equal width at the site",
+        metavar="SAE", shown="another SAE of its width, site and architecture",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
