@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretend_device import PretendTensor, pretend_gpu, upload
+from pretend_device import FREE_BYTES, PretendTensor, pretend_gpu, upload
 from probed_text import kept_of, later, random_text
 from random_models import FAMILIES, random_ids, random_model, small_tokenizer
 from small_ingest import CONTEXT, HOOK, jumprelu, texts, topk
@@ -21,6 +21,8 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
 from atlas.folder import Folder
 from ingest.forward.run import ingest
+from ingest.forward.shards import Group
+from ingest.forward.workers import _on_cpu
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel
 from ingest.probe.logistic_probe import ActiveProbe
@@ -36,6 +38,7 @@ from ingest.sae import autoencoder
 from ingest.sae.activation_transforms import Components, Map, MapAndTokenMeans, TokenMeans
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
+from ingest.text.tokenization import ContextSettings
 from ingest.train.run import train_saes
 
 PROBE = ProbeSettings(
@@ -376,3 +379,51 @@ def test_tensors_are_copied_to_the_device() -> None:
     x += 1
     assert isinstance(on_gpu, PretendTensor)
     assert on_gpu.tolist() == [0, 0, 0]
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_splits_and_kinds_share_one_array_on_the_device() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1000, 8)).astype(np.float32)
+    rows = np.flatnonzero(rng.random(1000) < 0.6)
+
+    def work(device: str) -> Any:
+        design = Design(x, device=device, per_chunk=64)
+        some = design.take(rows)
+        parts = [some, design.take(~np.isin(np.arange(1000), rows)), some.take(np.array([5, 1, 1]))]
+        assert {part._stored.data_ptr() for part in parts} == {design._stored.data_ptr()}
+        return [torch.cat([x for _, x in part.chunks()]).cpu().numpy() for part in parts]
+
+    for found in both(work):
+        np.testing.assert_array_equal(found[0], x[rows])
+        np.testing.assert_array_equal(found[1], np.delete(x, rows, axis=0))
+        np.testing.assert_array_equal(found[2], x[rows][[5, 1, 1]])
+
+
+def test_blocks_of_features_fit_into_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretend_gpu():
+        design = Design(np.ones((10, 4), np.float32), device="cuda", per_chunk=10)
+        assert design.free_bytes(2**40) == int(0.8 * FREE_BYTES) - 160
+        assert design.free_bytes(1000) == 1000
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 2**40))
+        assert design.free_bytes(1000) == 0
+    assert Design(np.ones((10, 4), np.float32)).free_bytes(2**40) == 2**40
+
+
+def test_the_driver_releases_its_cache_before_workers_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pretend_gpu():
+        group = Group(lm("cuda"), (open_sae(topk(), device="cuda"),), ContextSettings(16, True), 64)
+        released = []
+        # What the allocator could still hold when the cache is released.
+        monkeypatch.setattr(
+            torch.cuda, "empty_cache", lambda: released.append(group.model.base.device.type)
+        )
+        with _on_cpu(group):
+            assert released == ["cpu"]
+            assert group.saes[0].device.type == "cpu"
+        assert group.model.base.device.type == "cuda"
+        assert released == ["cpu"]

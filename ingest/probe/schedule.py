@@ -32,6 +32,10 @@ SCORING = 64
 ENTRY = 60
 
 
+#: What to do if memory does not suffice.
+TODO = "use a smaller --memory, fewer --tokens, fewer sites at once, or another device"
+
+
 @dataclass(frozen=True, eq=False)
 class ProbeResult:
     """One run at one site: its table, and the reasons why features were excluded.
@@ -101,9 +105,11 @@ def probe_all(
         If a single feature does not fit into memory.
     """
     requested = _requested(data.d_sae, settings)
-    jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
+    with memory_errors(f"the mean and covariance at {len(sites)} site(s)", todo=TODO):
+        jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
     probed = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
-    step = _block(data, sites, settings, memory=memory)
+    room = min(site.design.free_bytes(memory) for site in sites)
+    step = _block(data, sites, settings, memory=room)
     total = sum(np.count_nonzero(job.probed) for job in jobs)
     with progress.stage(f"Probing {sae}", total=float(total), unit="features") as stage:
         for chunk in _chunks(probed, data, memory):
@@ -198,7 +204,7 @@ def _block(
             return labels
     raise OutOfSpace(
         f"Probing one feature on {rows:,} vectors needs {needed(1) / 2**20:.1f} MiB, but only "
-        f"{memory / 2**20:.1f} MiB are allowed: raise --memory, or use fewer --tokens."
+        f"{memory / 2**20:.1f} MiB are allowed or free: raise --memory, or use fewer --tokens."
     )
 
 
@@ -233,7 +239,8 @@ def _probe(
     number = np.cumsum(chosen) - 1
     active = occurrences.take(chosen[occurrences.feature])
     active = Occurrences(active.token, number[active.feature], active.value)
-    with memory_errors(f"probing {int(chosen.sum())} features at once at {job.site.hook}"):
+    needed = f"probing {int(chosen.sum())} features at once at {job.site.hook}"
+    with memory_errors(needed, todo=TODO):
         job.scores.append(job.probe.columns(active, features[chosen]))
     job.features.append(features[chosen])
     stage.advance(float(chosen.sum()))

@@ -20,6 +20,7 @@ __all__ = ["Design", "Spectrum", "spectrum"]
 
 STORED_BYTES = 2 * 2**30  # largest array on disk that is copied to the memory of a CPU
 STORED_SHARE = 0.5  # share of the free memory of a GPU that a copy may use
+WORK_SHARE = 0.8  # share of the memory that is then still free, for the work of a solver
 CHUNK_BYTES = 64 * 2**20  # read from disk at once
 
 
@@ -78,6 +79,7 @@ class Design:
         self._index: NDArray[np.int64] | None = None
         self._per_chunk = per_chunk or max(1, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
         self._stored: torch.Tensor | None = None
+        self._on_device: torch.Tensor | None = None  # the index
         self._repeats: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self._read_all(store_bytes)
 
@@ -101,6 +103,17 @@ class Design:
         """Whether the complete array is on the device."""
         return self._stored is not None
 
+    def free_bytes(self, at_most: int) -> int:
+        """Return the bytes that a solver may use on the device, at most ``at_most``.
+
+        On a GPU this is a share of the free memory, without one chunk of selected rows.
+        """
+        if self.device.type != "cuda":
+            return at_most
+        chunk = self._per_chunk * self.width * self.dtype.itemsize
+        free = WORK_SHARE * torch.cuda.mem_get_info(self.device)[0] - chunk
+        return max(0, min(at_most, int(free)))
+
     def chunks(self, at_most: int | None = None) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield the vectors in order, in chunks on the device.
 
@@ -115,7 +128,7 @@ class Design:
         """
         for first in range(0, self.rows, self._per_chunk):
             read = slice(first, min(first + self._per_chunk, self.rows))
-            vectors = self._read(read) if self._stored is None else self._stored[read]
+            vectors = self._read(read) if self._stored is None else self._stored_rows(read)
             for start in range(0, len(vectors), at_most or len(vectors)):
                 part = vectors[start : start + (at_most or len(vectors))]
                 yield slice(first + start, first + start + len(part)), part
@@ -150,8 +163,8 @@ class Design:
     def take(self, rows: NDArray[np.integer[Any]] | NDArray[np.bool_]) -> "Design":
         """Return a design of a subset of rows, selected by number or by a mask.
 
-        Rows on the device are copied. Rows on disk are read from there, most efficiently in
-        ascending order.
+        Both designs share one array; the subset stores the numbers of its rows, and its chunks
+        are copied when they are read. Rows on disk are read most efficiently in ascending order.
         """
         chosen = np.arange(self.rows)[rows]
         if chosen.ndim != 1 or not len(chosen):
@@ -159,10 +172,20 @@ class Design:
         other = Design.__new__(Design)
         other.__dict__.update(self.__dict__)
         other._repeats = None
-        other._index = chosen if self._index is None else self._index[chosen]
-        if self._stored is not None:
-            other._stored = self._stored[torch.from_numpy(chosen).to(self.device)]
+        index = chosen if self._index is None else self._index[chosen]
+        complete = len(index) == len(self._x) and bool((index == np.arange(len(index))).all())
+        other._index = None if complete else index
+        other._on_device = None
         return other
+
+    def _stored_rows(self, rows: slice) -> torch.Tensor:
+        """Return some rows of the array on the device: a view, or a copy of selected rows."""
+        assert self._stored is not None
+        if self._index is None:
+            return self._stored[rows]
+        if self._on_device is None:
+            self._on_device = torch.from_numpy(self._index).to(self.device)
+        return self._stored.index_select(0, self._on_device[rows])
 
     def _read(self, rows: slice) -> torch.Tensor:
         """Read some rows, converted to the design's type on its device."""
