@@ -173,7 +173,7 @@ def _full_rows(view: _View) -> Iterator[Row]:
         else []
     )
     for one in view.similarities([*orders, *binned]):
-        row = row_of(view.name, FULL, one, one.draws[: how.draws], available=len(view))
+        row = row_of(one, one.draws[: how.draws], space=view.name, subset=FULL, available=len(view))
         yield row | _null("frequency", one.value, one.draws[how.draws :])
 
 
@@ -198,7 +198,7 @@ def _subset_rows(view: _View, spaces: Spaces) -> Iterator[Row]:
 def _rows(view: _View, subset: str, available: int) -> Iterator[Row]:
     orders = shuffles(len(view), view.settings.draws, seed=view.settings.seed)
     for one in view.similarities(orders):
-        yield row_of(view.name, subset, one, one.draws, available=available)
+        yield row_of(one, one.draws, space=view.name, subset=subset, available=available)
 
 
 def _sampled(view: _View, most: int) -> _View:
@@ -249,14 +249,26 @@ def token_rows(
     ]
     orders = document_shifts(lengths, settings.draws, seed=settings.seed)
     for one in subspace_similarities(dense[0], dense[1], orders, variance=settings.variance):
-        yield row_of(space, subset, one, one.draws, available=available) | {
+        yield row_of(one, one.draws, space=space, subset=subset, available=available) | {
             "points": "tokens",
             "pairs": len(chosen),
         }
 
 
-def row_of(space: str, subset: str, one: Similarity, draws: Floats, *, available: int) -> Row:
-    """Return a row of the table ``rows``."""
+def row_of(one: Similarity, draws: Floats, *, space: str, subset: str, available: int) -> Row:
+    """Return a row of the table ``rows``.
+
+    Parameters
+    ----------
+    one
+        The measure.
+    draws
+        Its values for shuffled pairings.
+    space, subset
+        Names of the space and of the set of pairs.
+    available
+        Number of pairs from which those of the measure were sampled.
+    """
     return {
         "space": space, "subset": subset, "points": "features", "measure": one.measure,
         "pairs": one.n, "available": available, "n": one.n, "columns_a": one.columns[0],

@@ -18,7 +18,7 @@ from ingest.forward.site_vectors import by_token
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
 from ingest.text.corpus import Corpus
 
-__all__ = ["pair_dimensions", "raw_activations", "raw_hook"]
+__all__ = ["pair_dimensions", "raw_activations", "raw_hook", "raw_sites"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -98,18 +98,39 @@ def raw_activations(
     Mismatch
         If the tokenizers of the models differ, or a model is not the one of the ingest.
     """
+    found = [
+        _activations(record, hook, corpus, tokens=tokens, into=into / str(i), progress=progress)
+        for i, (record, hook) in enumerate(raw_sites(sound, saes, raw))
+    ]
+    return found[0], found[1]
+
+
+def raw_sites(sound: Sound, saes: Sequence[str], raw: RawSite) -> list[tuple[SaeRecord, str]]:
+    """Return the record of each SAE, and the site of its model that is compared.
+
+    Parameters
+    ----------
+    sound
+        Sound parts of the atlas.
+    saes
+        Names of both SAEs.
+    raw
+        The kind of site.
+
+    Raises
+    ------
+    Mismatch
+        If the tokenizers of the models differ.
+    BadInput
+        If an SAE reads no block.
+    """
     records = [open_sae_record(sound, name) for name in saes]
     if records[0].model["tokenizer"] != records[1].model["tokenizer"]:
         raise Mismatch(
             f"{saes[0]} and {saes[1]} have models with different tokenizers, so the activations of "
             "their models are not on the same tokens. Omit --raw."
         )
-    hooks = [raw_hook(str(record.row["hook"]), raw) for record in records]
-    found = [
-        _activations(record, hook, corpus, tokens=tokens, into=into / str(i), progress=progress)
-        for i, (record, hook) in enumerate(zip(records, hooks, strict=True))
-    ]
-    return found[0], found[1]
+    return [(record, raw_hook(str(record.row["hook"]), raw)) for record in records]
 
 
 def _activations(

@@ -111,6 +111,14 @@ class SimilarityStudy(Study):
             reads=(f"codes/{a}", f"codes/{b}"),
         )  # fmt: skip
 
+    def check(self, tasks: Sequence[Task], at: TaskContext) -> None:
+        """Check that the models can be compared, if they are requested."""
+        if self.settings.raw is not None:
+            from analysis.similarity.raw import raw_sites
+
+            for task in tasks:
+                raw_sites(at.sound, task.saes, self.settings.raw)
+
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one pair."""
         a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
@@ -183,7 +191,7 @@ class SimilarityStudy(Study):
         orders = shuffles(available, how.draws, seed=how.seed)
         x, y = (one.T.tocsr() if isinstance(one, sparse.csc_array) else one.T for one in sides)
         for one in cosine_similarities(x, y, orders, k=how.neighbours, seed=how.seed):
-            yield row_of(space, subset, one, one.draws, available=available)
+            yield row_of(one, one.draws, space=space, subset=subset, available=available)
         yield from token_rows(sides, spaces.lengths, how, space=space, subset=subset)
 
     def result(self, part: Part) -> Result:
