@@ -357,6 +357,80 @@ def similar_features(w, feature, sae, limit):
     return pick(rows[:limit], "id", "jaccard", "shared", "frequency", "top_token")
 
 
+# Directions
+
+
+@answers
+def nearest_directions(w, feature, sae, limit):
+    rows = [
+        {**w.feature[e["target"]], **e}
+        for e in w.NEAR_DIRECTION
+        if e["source"] == feature and sae in ("", w.feature[e["target"]]["sae"])
+    ]
+    rows.sort(key=lambda r: (-r["cosine"], r["sae"], r["idx"]))
+    return pick(rows[:limit], "id", "cosine", "rank", "p", "q", "frequency", "top_token")
+
+
+def within(w, sae):
+    """The edges of near directions between features of an SAE, by the set of both ends."""
+    found = defaultdict(list)
+    for e in w.NEAR_DIRECTION:
+        one, two = w.feature[e["source"]], w.feature[e["target"]]
+        if one["sae"] == two["sae"] == sae:
+            found[frozenset((one["id"], two["id"]))].append(e)
+    return found
+
+
+@answers
+def near_never_together(w, sae, min_cosine, limit):
+    together = {frozenset((e["source"], e["target"])) for e in w.CO_ACTIVATES}
+    rows = []
+    for ends, edges in within(w, sae).items():
+        edges = [e for e in edges if e["cosine"] >= min_cosine]
+        if not edges or ends in together:
+            continue
+        f, g = sorted((w.feature[end] for end in ends), key=lambda x: x["idx"])
+        known = [e["q"] for e in edges if e["q"] is not None]
+        cosine = max(e["cosine"] for e in edges)
+        rows.append((f, g, cosine, min(known) if known else None))
+    rows.sort(key=lambda r: (-r[2], r[0]["idx"], r[1]["idx"]))
+    return [(f["id"], g["id"], c, q, f["top_token"], g["top_token"]) for f, g, c, q in rows[:limit]]
+
+
+@answers
+def together_not_near(w, sae, min_count, limit):
+    near = within(w, sae)
+    lowest = {}
+    for edges in near.values():
+        for e in edges:
+            lowest[e["source"]] = min(e["cosine"], lowest.get(e["source"], 2))
+    rows = []
+    for e in w.CO_ACTIVATES:
+        f, g = w.feature[e["source"]], w.feature[e["target"]]
+        if (
+            f["sae"] == sae
+            and e["count"] >= min_count
+            and frozenset((f["id"], g["id"])) not in near
+            and {f["id"], g["id"]} <= lowest.keys()
+        ):
+            bound = min(lowest[f["id"]], lowest[g["id"]])
+            rows.append((f, g, e, bound))
+    rows.sort(key=lambda r: (-r[2]["weight"], -r[2]["count"], r[0]["idx"], r[1]["idx"]))
+    return [
+        (
+            f["id"],
+            g["id"],
+            e["weight"],
+            e["count"],
+            e["lift"],
+            bound,
+            f["top_token"],
+            g["top_token"],
+        )
+        for f, g, e, bound in rows[:limit]
+    ]
+
+
 # Edges
 
 BY = ("weight", "count", "cosine", "jaccard", "phi", "lift")

@@ -109,6 +109,17 @@ class MadeMap:
 
 
 @dataclass(frozen=True)
+class MadeNear:
+    """An edge to a feature of a near decoder direction; no q: no null was drawn."""
+
+    source: str
+    target: str
+    cosine: float
+    rank: int = 0
+    q: float | None = 0.03125
+
+
+@dataclass(frozen=True)
 class MadeSae:
     """An SAE: its model and hook, tokens counted (None: no statistics), and its features.
 
@@ -286,10 +297,28 @@ MAPS = (
     MadeMap("tiny-random", "hook_embed", L1, 0.0625, 0.125),  # which no SAE reads
 )
 
+# Mutual and one-sided, equal cosines, of pairs that are active together and of others, across SAEs.
+NEAR = (
+    MadeNear("tiny-a-l1-s0/0", "tiny-a-l1-s0/7", 0.75),
+    MadeNear("tiny-a-l1-s0/0", "tiny-a-l1-s0/4", 0.625, 1, 0.0625),
+    MadeNear("tiny-a-l1-s0/1", "tiny-a-l1-s0/5", 0.5),
+    MadeNear("tiny-a-l1-s0/3", "tiny-a-l1-s0/5", 0.25, q=0.5),
+    MadeNear("tiny-a-l1-s0/4", "tiny-a-l1-s0/0", 0.625, q=0.125),
+    MadeNear("tiny-a-l1-s0/4", "tiny-a-l1-s0/6", 0.5, 1),
+    MadeNear("tiny-a-l1-s0/5", "tiny-a-l1-s0/1", 0.5),
+    MadeNear("tiny-a-l1-s0/7", "tiny-a-l1-s0/0", 0.75),
+    MadeNear("tiny-a-l1-s0/7", "tiny-a-l1-s0/6", 0.75, 1, None),
+    MadeNear("tiny-a-l1-s0/7", "tiny-a-l1-s1/3", 0.875, q=0.015625),
+    MadeNear("tiny-a-l1-s0/7", "tiny-a-l1-wide/1", 0.75),
+    MadeNear("tiny-a-l1-s1/3", "tiny-a-l1-s0/7", 0.875),
+    MadeNear("tiny-a-l1-s1/0", "tiny-a-l1-s1/1", -0.125, q=1.0),
+    MadeNear("tiny-a-l1-s1/3", "tiny-a-l1-s1/1", 0.125, q=0.75),
+)
+
 
 def small_graph(*, shuffled: int | None = None) -> Graph:
     """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
-    return make_graph(BY_HAND, COMPARED, maps=MAPS, shuffled=shuffled)
+    return make_graph(BY_HAND, COMPARED, maps=MAPS, near=NEAR, shuffled=shuffled)
 
 
 def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) -> Graph:
@@ -327,7 +356,19 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
 
     saes = tuple(sae(n) for n in names)
     compared = tuple(_random_matches(rng, a, b) for a in saes for b in saes if a.name < b.name)
-    return make_graph(saes, compared, shuffled=shuffled)
+    return make_graph(saes, compared, near=tuple(_random_near(rng, saes)), shuffled=shuffled)
+
+
+def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeNear]:
+    """Give each live feature two near directions in each SAE, of few cosines."""
+    live = {sae.name: [i for i, f in enumerate(sae.features) if f.active] for sae in saes}
+    for one, own in live.items():
+        for i in own:
+            for two, others in live.items():
+                near = rng.sample([j for j in others if (two, j) != (one, i)], 2)
+                for rank, j in enumerate(near):
+                    yield MadeNear(f"{one}/{i}", f"{two}/{j}", rng.choice([0.25, 0.5, 0.75]), rank,
+                                   rng.choice([None, 0.25, 0.03125]))  # fmt: skip
 
 
 def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
@@ -380,6 +421,7 @@ def make_graph(
     compared: tuple[MadeComparison, ...] = (),
     *,
     maps: tuple[MadeMap, ...] = (),
+    near: tuple[MadeNear, ...] = (),
     shuffled: int | None = None,
 ) -> Graph:
     """Return SAEs as the tables of the schema."""
@@ -388,6 +430,10 @@ def make_graph(
         "id": "c" * 12, "name": "stories", "source": "memory", "revision": None, "documents": 9,
         "characters": 4321,
     })  # fmt: skip
+    rows["NEAR_DIRECTION"] += [
+        _edge(e.source, e.target, cosine=e.cosine, rank=e.rank, q=e.q,
+              p=None if e.q is None else e.q / 2) for e in near
+    ]  # fmt: skip
     for sae in saes:
         for hook in (sae.hook, *(p.hook for p in sae.probes)):
             _add_place(rows, sae.model, hook)
