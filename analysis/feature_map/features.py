@@ -114,7 +114,7 @@ def activation_rows(
     return [_live(at, sae, profiles) for sae, (profiles, _) in zip(saes, found, strict=True)]
 
 
-def _profiles(shards: Sequence[Path], chosen: Ints) -> tuple[sparse.csr_array, Ints]:
+def _profiles(shards: Sequence[Path], chosen: Ints) -> tuple[Rows, Ints]:
     """Return activations, (features, chosen tokens), and the locations of the tokens."""
     first, parts, where, d_sae = 0, [], [], 1
     for shard in shards:

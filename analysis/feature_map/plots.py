@@ -46,7 +46,8 @@ def _chart(panel: Panel) -> alt.Chart:
     # More points are drawn smaller, so that dense regions remain visible.
     size = max(3.0, min(30.0, 30_000 / max(len(frame), 1)))
     axis = [
-        alt.Axis(labels=False, ticks=False, grid=False, title=title or None) for title in panel.axes
+        alt.Axis(labels=False, ticks=False, grid=False, domain=False, title=title or None)
+        for title in panel.axes
     ]
     return (
         alt.Chart(frame, width=_SIDE, height=_SIDE)
