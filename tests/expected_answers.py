@@ -1099,3 +1099,90 @@ def context_features_of_residual(w, sae, sae_baseline, site, run, max_q, limit):
             rows.append((f["id"], f["top_token"], r["token_ceiling"], r["balanced_accuracy"], other,
                          verdict, f["active_tokens"]))  # fmt: skip
     return rows[:limit]
+
+
+def split_rows(w, **ends):
+    """Edges of splitting with both features; ``parent`` or ``child`` restricts an end to an SAE."""
+    rows = [(w.feature[e["source"]], e, w.feature[e["target"]]) for e in w.SPLITS_INTO]
+    return [
+        (f, e, g)
+        for f, e, g in rows
+        if f["sae"] == ends.get("parent", f["sae"]) and g["sae"] == ends.get("child", g["sae"])
+    ]
+
+
+@answers
+def children_of_feature(w, feature, sae, limit):
+    rows = [r for r in split_rows(w) if r[0]["id"] == feature and sae in ("", r[2]["sae"])]
+    rows.sort(key=lambda r: (r[2]["sae"], -r[1]["child_given_parent"], r[2]["idx"]))
+    columns = (
+        "child_given_parent parent_given_child decoder_cosine joint_count main main_absent coverage"
+    )
+    return [
+        (g["sae"], g["id"], g["top_token"], *(e[c] for c in columns.split()), e["parent_class"], e["q"])
+        for _, e, g in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def parents_of_feature(w, feature, sae, limit):
+    rows = [r for r in split_rows(w) if r[2]["id"] == feature and sae in ("", r[0]["sae"])]
+    rows.sort(key=lambda r: (r[0]["sae"], -r[1]["parent_given_child"], r[0]["idx"]))
+    columns = "parent_given_child child_given_parent decoder_cosine parent_class child_class q"
+    return [
+        (f["sae"], f["id"], f["top_token"], *(e[c] for c in columns.split()))
+        for f, e, _ in rows[:limit]
+    ]
+
+
+@answers
+def most_split_features(w, sae, other, limit):
+    children = defaultdict(list)
+    for f, e, _ in split_rows(w, parent=sae, child=other):
+        children[f["id"]].append(e)
+    rows = [
+        (
+            f, w.feature[f]["top_token"], w.feature[f]["frequency"], len(edges), edges[0]["coverage"],
+            edges[0]["coverage_null"], edges[0]["parent_class"],
+        )
+        for f, edges in children.items()
+    ]  # fmt: skip
+    return sorted(rows, key=lambda r: (-r[3], -r[4], r[0]))[:limit]
+
+
+@answers
+def absorbed_features(w, sae, other, limit):
+    edges = split_rows(w, parent=sae, child=other)
+    first = {f["id"]: g["id"] for f, e, g in edges if e["main"]}
+    rows = [
+        (f, e, g)
+        for f, e, g in edges
+        if (e["parent_class"], e["child_class"]) == ("absorbed", "absorbing") and not e["main"]
+    ]
+    rows.sort(key=lambda r: (-r[1]["main_absent"], r[0]["idx"], r[2]["idx"]))
+    return [
+        (
+            f["id"], f["top_token"], first[f["id"]], g["id"], g["top_token"], e["main_absent"],
+            e["joint_count"], e["parent_given_child"],
+        )
+        for f, e, g in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def splitting_chains(w, sae_a, sae_b, sae_c, limit):
+    direct = {(f["id"], g["id"]) for f, _, g in split_rows(w)}
+    rows = [
+        (a, x, b, y, c)
+        for a, x, b in split_rows(w, parent=sae_a, child=sae_b)
+        for d, y, c in split_rows(w, parent=sae_b, child=sae_c)
+        if b["id"] == d["id"]
+    ]
+    rows.sort(key=lambda r: (r[0]["idx"], r[2]["idx"], r[4]["idx"]))
+    return [
+        (
+            a["id"], b["id"], c["id"], a["top_token"], b["top_token"], c["top_token"],
+            x["parent_given_child"], y["parent_given_child"], (a["id"], c["id"]) in direct,
+        )
+        for a, x, b, y, c in rows[:limit]
+    ]  # fmt: skip

@@ -76,6 +76,22 @@ class MadeComparison:
     alignment: str = "tokens"
 
 
+@dataclass(frozen=True)
+class MadeSplit:
+    """An edge from a parent to a child: SAEs, indices, the shares of tokens, and what it says of both."""
+
+    a: str
+    b: str
+    parent: int
+    child: int
+    of_child: float
+    of_parent: float
+    main: bool = True
+    absent: int = 0
+    classes: tuple[str, str] = ("same", "same")
+    coverage: float = 0.75
+
+
 DOCUMENT, TYPE, AMOUNT = (
     f"{run}/l2=0.001" for run in ("document/active", "type/active", "document/activation")
 )
@@ -316,9 +332,27 @@ NEAR = (
 )
 
 
+# Two widths and a chain; a parent with children of equal shares, and one that is absorbed twice.
+SPLITS = (
+    MadeSplit("tiny-a-l1-s0", "tiny-a-l1-wide", 0, 0, 1.0, 0.75),
+    MadeSplit("tiny-a-l1-s0", "tiny-a-l1-wide", 1, 1, 0.875, 0.5, classes=("split", "split")),
+    MadeSplit("tiny-a-l1-s0", "tiny-a-l1-wide", 1, 3, 0.5, 0.5, False, 12, ("split", "split")),
+    MadeSplit("tiny-a-l1-s0", "tiny-a-l1-wide", 7, 1, 0.5, 0.75, classes=("absorbed", "split")),
+    MadeSplit(
+        "tiny-a-l1-s0", "tiny-a-l1-wide", 7, 4, 1.0, 0.25, False, 10, ("absorbed", "absorbing")
+    ),
+    MadeSplit(
+        "tiny-a-l1-s0", "tiny-a-l1-wide", 7, 0, 1.0, 0.25, False, 10, ("absorbed", "absorbing")
+    ),
+    MadeSplit("tiny-a-l1-s1", "tiny-a-l1-s0", 0, 1, 0.75, 0.75),
+    MadeSplit("tiny-a-l1-s1", "tiny-a-l1-s0", 3, 7, 0.5, 0.25, classes=("partial", "partial")),
+    MadeSplit("tiny-a-l1-s1", "tiny-a-l1-wide", 0, 3, 0.625, 0.5, classes=("partial", "partial")),
+)
+
+
 def small_graph(*, shuffled: int | None = None) -> Graph:
     """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
-    return make_graph(BY_HAND, COMPARED, maps=MAPS, near=NEAR, shuffled=shuffled)
+    return make_graph(BY_HAND, COMPARED, maps=MAPS, near=NEAR, splits=SPLITS, shuffled=shuffled)
 
 
 def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) -> Graph:
@@ -356,7 +390,11 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
 
     saes = tuple(sae(n) for n in names)
     compared = tuple(_random_matches(rng, a, b) for a in saes for b in saes if a.name < b.name)
-    return make_graph(saes, compared, near=tuple(_random_near(rng, saes)), shuffled=shuffled)
+    near = tuple(_random_near(rng, saes))
+    splits = tuple(
+        split for a in saes for b in saes if a.name < b.name for split in _random_splits(rng, a, b)
+    )
+    return make_graph(saes, compared, near=near, splits=splits, shuffled=shuffled)
 
 
 def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeNear]:
@@ -369,6 +407,21 @@ def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[Made
                 for rank, j in enumerate(near):
                     yield MadeNear(f"{one}/{i}", f"{two}/{j}", rng.choice([0.25, 0.5, 0.75]), rank,
                                    rng.choice([None, 0.25, 0.03125]))  # fmt: skip
+
+
+def _random_splits(rng: random.Random, a: MadeSae, b: MadeSae) -> Iterable[MadeSplit]:
+    """Give children to half of the live features, the first child of each as its main child."""
+    live = [[i for i, f in enumerate(s.features) if f.active] for s in (a, b)]
+    for parent in live[0]:
+        classes = rng.choice(["split", "absorbed", "partial"])
+        coverage = rng.choice([0.5, 0.75])
+        chosen = rng.sample(live[1], rng.choice([0, 0, 1, 2, 4]))
+        for place, child in enumerate(chosen):
+            child_class = rng.choice(["absorbing", "partial"])
+            yield MadeSplit(
+                a.name, b.name, parent, child, rng.choice([0.5, 1.0]), rng.choice([0.25, 0.5]),
+                place == 0, rng.choice([0, 10]), (classes, child_class), coverage,
+            )  # fmt: skip
 
 
 def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
@@ -422,6 +475,7 @@ def make_graph(
     *,
     maps: tuple[MadeMap, ...] = (),
     near: tuple[MadeNear, ...] = (),
+    splits: tuple[MadeSplit, ...] = (),
     shuffled: int | None = None,
 ) -> Graph:
     """Return SAEs as the tables of the schema."""
@@ -450,6 +504,7 @@ def make_graph(
         for hook in (each.source, each.target):
             _add_place(rows, each.model, hook)
         rows["MAPS_TO"].append(_map(each))
+    rows["SPLITS_INTO"] += [_split(split) for split in splits]
     for model in {s.model for s in saes}:
         rows["Token"] += [
             {"id": _token(model, i), "tokenizer": TOKENIZERS[model], "token_id": i, "text": text}
@@ -602,6 +657,18 @@ def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
             "generalises": made.score > 0.75 if made.feature % 2 else None,
         }  # fmt: skip
     return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **said)
+
+
+def _split(made: MadeSplit) -> dict[str, object]:
+    """Return an edge of splitting; the counts follow from the shares."""
+    return _edge(
+        f"{made.a}/{made.parent}", f"{made.b}/{made.child}", decoder_cosine=made.of_child / 2,
+        cosine_null=0.375, joint_count=int(40 * made.of_child), expected=2.5,
+        parent_given_child=made.of_child, child_given_parent=made.of_parent, main=made.main,
+        main_absent=made.absent, coverage=made.coverage, coverage_null=made.coverage / 4,
+        parent_class=made.classes[0], child_class=made.classes[1], p_cosine=0.001, p_joint=0.002,
+        q=0.01 * made.of_child,
+    )  # fmt: skip
 
 
 def _map(made: MadeMap) -> dict[str, object]:

@@ -54,12 +54,22 @@ RESIDUAL = [
     *({"max_q": q} for q in (0.0, 0.3, 1.0)),
     {"sae": "tiny-a-l1-s1", "sae_baseline": "tiny-a-l1-s0", "max_q": 1.0},
 ]  # fmt: skip
+SPLIT_PAIRS = [
+    {"sae": case["sae_a"], "other": case["sae_b"]}
+    for case in [*TWO_SAES, {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-wide"},
+                 {"sae_a": "tiny-a-l1-s0", "sae_b": "tiny-a-l1-s1"}]
+]  # fmt: skip
 CASES = {
+    "absorbed_features": SPLIT_PAIRS,
     "beyond_token_features": [*SAES, *RUNS, {"site": "tiny-a/hook_embed"}, {"sae": "tiny-a-l1-wide"}],
     "bridges": [*SAES, *({"max_inner_share": m} for m in (0.0, 0.75, 1.0)),
                 {"sae": "tiny-a-l1-wide", "max_inner_share": 1.0}],
     "broad_features": [*SAES, {"min_tokens": 0}, {"min_tokens": 101}],
     "busiest_tokens": SAES,
+    "children_of_feature": [
+        *FEATURES, *({"feature": f"tiny-a-l1-s0/{i}"} for i in (1, 3)), {"sae": "tiny-a-l1-wide"},
+        {"sae": "absent"}, {"feature": "tiny-a-l1-s1/0"},
+    ],
     "communities_of_sae": [*SAES, {"min_size": 1}, {"sae": "tiny-a-l1-wide", "min_size": 2}],
     "conserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 12}],
     "context_features": PROBES,
@@ -123,6 +133,7 @@ CASES = {
     "matches_of_shared_token": [*TWO_SAES, *MAX_Q],
     "most_frequent_features": SAES,
     "most_predictable_features": PROBES,
+    "most_split_features": SPLIT_PAIRS,
     "narrow_features": [*SAES, {"min_degree": 0}, {"min_degree": 3}],
     "neighbours_of_feature": [
         *FEATURES, *WEIGHTS, {"feature": "tiny-a-l1-s0/0"}, {"min_count": 5}, {"min_count": 41},
@@ -130,6 +141,10 @@ CASES = {
     "neighbours_of_two_features": [
         {"feature_a": "tiny-a-l1-s0/0"}, {"feature_b": "tiny-a-l1-s0/3"},
         {"feature_b": "tiny-a-l1-s0/7"}, {"feature_b": "tiny-a-l1-s1/3"}, {"feature_b": "absent/0"},
+    ],
+    "parents_of_feature": [
+        *FEATURES, *({"feature": f"tiny-a-l1-wide/{i}"} for i in (0, 3, 4)), {"sae": "tiny-a-l1-s0"},
+        {"sae": "absent"}, {"feature": "tiny-a-l1-s0/1"},
     ],
     "predictable_without_counterpart": [
         *RUNS, *({"max_q": q} for q in (0.0, 0.3, 1.0)),
@@ -155,6 +170,13 @@ CASES = {
     ],
     "similar_features": [*FEATURES, {"sae": "tiny-a-l1-s1"}, {"sae": "absent"}],
     "single_token_features": [*SAES, {"min_tokens": 0}],
+    "splitting_chains": [
+        dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
+        for names in (
+            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide", "tiny-a-l1-wide tiny-a-l1-s0 tiny-a-l1-s1",
+            "tiny-a-l1-s0 tiny-a-l1-s0 tiny-a-l1-s0", "tiny-a-l1-s1 absent tiny-a-l1-wide",
+        )
+    ],
     "strongest_edges": [*SAES, *WEIGHTS, {"min_count": 1}, {"min_count": 1, "by": "phi"}],
     "strongest_features": SAES,
     "token_detectors": [*SAES, {"min_share": 0.0, "min_rate": 0.8}, {"min_share": 0.0, "min_rate": 0.0}],
