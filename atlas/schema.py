@@ -231,6 +231,11 @@ NODES: tuple[Node, ...] = (
         P("decoder_stable_rank", "double", "Σλ / largest λ", "dimensions", "spectra"),
         P("decoder_slope", "double", "slope of log λ against log rank, in the range of ranks of the study", "", "spectra"),
         P("decoder_mean_share", "double", "share of the sum of squares of these directions that is due to their mean", "", "spectra"),
+        P("homology_h0", "double", "longest death / median death of H0 of these directions in angular distance: above the null if there are clusters; null for fewer than ten", "", "topology"),
+        P("homology_h1", "double", "longest death / birth of H1, mean over repeats: above the null if there is a loop", "", "topology"),
+        P("homology_h2", "double", "as `homology_h1`, of H2: above the null if there is a void", "", "topology"),
+        P("homology_p", "double", "p of the largest of the three, under the null that they exceed least", "", "topology"),
+        P("mapper_p", "double", "p of the longest loop and the number of components of Mapper graphs, over a grid of settings, under the null that they exceed least", "", "topology"),
     )),
     Node("Feature", "id", "One feature (latent) of an SAE.", "sae", (
         P("id", "string", "`sae/idx`"),
