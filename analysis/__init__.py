@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from analysis.spectra.study import measure_spectra as measure_spectra
     from analysis.splitting.settings import SplittingSettings as SplittingSettings
     from analysis.splitting.study import find_splits as find_splits
+    from analysis.topology.settings import TopologySettings as TopologySettings
+    from analysis.topology.study import measure_topology as measure_topology
     from analysis.transcoder.settings import TranscoderSettings as TranscoderSettings
     from analysis.transcoder.study import map_sites as map_sites
 
@@ -53,6 +55,7 @@ __all__ = [
     "SpectrumSettings",
     "SplittingSettings",
     "StateMap",
+    "TopologySettings",
     "TranscoderSettings",
     "activation_by_position",
     "compare_graphs",
@@ -66,6 +69,7 @@ __all__ = [
     "map_features",
     "map_sites",
     "measure_spectra",
+    "measure_topology",
     "nearest_directions",
     "residual_study",
 ]
@@ -85,6 +89,7 @@ _MODULES = {
     "StateMap": "analysis.feature_map.embedding",
     "SpectrumSettings": "analysis.spectra.settings",
     "SplittingSettings": "analysis.splitting.settings",
+    "TopologySettings": "analysis.topology.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
     "compare_graphs": "analysis.graph_comparison.study",
@@ -99,6 +104,7 @@ _MODULES = {
     "map_sites": "analysis.transcoder.study",
     "nearest_directions": "analysis.feature_map.direction_study",
     "measure_spectra": "analysis.spectra.study",
+    "measure_topology": "analysis.topology.study",
     "residual_study": "analysis.residual.study",
 }
 

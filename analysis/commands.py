@@ -19,6 +19,7 @@ from analysis.residual.report.commands import report
 from analysis.similarity.commands import similarity
 from analysis.spectra.commands import spectra
 from analysis.splitting.commands import splitting
+from analysis.topology.commands import topology
 from analysis.transcoder.commands import transcoder
 from atlas.cli.output import (
     atlas_option,
@@ -265,6 +266,7 @@ _PLOTS = {
     "similarity": "analysis.similarity.plots:draw",
     "spectra": "analysis.spectra.plots:draw",
     "splitting": "analysis.splitting.plots:draw",
+    "topology": "analysis.topology.plots:draw",
     "transcoder": "analysis.transcoder.plots:draw",
 }
 truth = study_command(
@@ -297,6 +299,7 @@ ROOM = Room(
         map_command,
         directions,
         spectra,
+        topology,
     ),
     lambda path: (),
     _PLOTS,

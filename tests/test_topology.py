@@ -33,6 +33,7 @@ from analysis.topology.settings import TopologySettings
 from atlas.errors import Missing
 
 SMALL = TopologySettings(landmarks=40, void_landmarks=12, repeats=1, draws=19)
+ALL_NULLS = dict.fromkeys(("isotropic", "covariance", "permuted"), 0.05)
 MAPPER = TopologySettings(
     cubes=(5,), overlap=(0.3,), eps=(1.5, 2.5), min_samples=2, mapper_draws=19, subsamples=2
 )
@@ -111,8 +112,8 @@ def test_h2_of_an_octahedron_is_known():
 
 def test_planted_circle_exceeds_all_nulls_in_h1():
     rows = list(compare_persistence(circle(), SMALL))
-    assert p_of(rows, "H1") == dict.fromkeys(("isotropic", "covariance", "permuted"), 0.05)
-    assert p_of(rows, "largest") == dict.fromkeys(("isotropic", "covariance", "permuted"), 0.05)
+    assert p_of(rows, "H1") == ALL_NULLS
+    assert p_of(rows, "largest") == ALL_NULLS
 
 
 def test_great_circle_does_not_exceed_its_covariance():
@@ -125,7 +126,7 @@ def test_great_circle_does_not_exceed_its_covariance():
 
 def test_planted_clusters_exceed_all_nulls_in_h0():
     rows = list(compare_persistence(clusters(), SMALL))
-    assert p_of(rows, "H0") == dict.fromkeys(("isotropic", "covariance", "permuted"), 0.05)
+    assert p_of(rows, "H0") == ALL_NULLS
 
 
 def exceeding(seeds, columns=6):
@@ -214,12 +215,12 @@ def test_edges_are_pairs_of_nodes_with_a_common_direction():
     assert ((graph.labels >= 0).sum()) / 120 == retained
 
 
-def test_mapper_finds_the_planted_circle_as_one_loop():
+def test_mapper_finds_the_planted_circle_as_one_long_loop():
     rows = list(compare_mapper(circle(200), MAPPER))
-    largest = {
-        r["null"]: r["p"] for r in rows if r["statistic"] == "longest_loop" and "cubes" not in r
-    }
-    assert largest == dict.fromkeys(("isotropic", "covariance", "permuted"), 0.05)
+    assert p_of(rows, "largest") == ALL_NULLS
+    wide = [r for r in rows if r.get("eps") == 2.5]
+    assert p_of(wide, "longest_loop") == ALL_NULLS
+    assert min(p_of(wide, "components").values()) > 0.05
     graph = mapper_graph(circle(200), grid_of(MAPPER)[1], min_samples=2)
     assert graph.summary()["loops"] == 1
 
@@ -227,10 +228,8 @@ def test_mapper_finds_the_planted_circle_as_one_loop():
 def test_mapper_finds_planted_clusters_as_stable_components():
     x = clusters(200)
     rows = list(compare_mapper(x, MAPPER))
-    largest = {
-        r["null"]: r["p"] for r in rows if r["statistic"] == "components" and "cubes" not in r
-    }
-    assert largest == dict.fromkeys(("isotropic", "covariance", "permuted"), 0.05)
+    assert p_of(rows, "largest") == ALL_NULLS
+    assert p_of([r for r in rows if r.get("eps") == 2.5], "components") == ALL_NULLS
     assert min(stability_of(x, MAPPER)) > 0.9
 
 

@@ -23,7 +23,7 @@ from sklearn.metrics import adjusted_rand_score
 from analysis.statistics.direction_nulls import NULLS, draw_directions
 from analysis.statistics.permutation import max_statistic_p, permutation_p
 from analysis.topology.extra import library
-from analysis.topology.persistence import angles
+from analysis.topology.persistence import ALL, angles
 from analysis.topology.settings import TopologySettings
 
 __all__ = [
@@ -209,32 +209,26 @@ def compare_mapper(directions: Floats, settings: TopologySettings) -> Iterator[d
     ------
     dict
         For each null, statistic and cell: ``null``, ``statistic``, the fields of the cell,
-        ``observed``, ``null_mean`` and the one-sided ``p``. For each null and statistic, one row
-        more without a cell: the largest over the grid in standard deviations, whose p corrects
-        for the number of cells.
+        ``observed``, ``null_mean`` and the one-sided ``p``. For each null, one row more with the
+        statistic ``largest``: the largest of all in standard deviations, whose p corrects for
+        the numbers of statistics and cells.
     """
     cells = grid_of(settings)
     observed = _over_grid(directions, cells, settings.min_samples)
     for null in NULLS:
         drawn = draw_directions(directions, null, draws=settings.mapper_draws, seed=settings.seed)
         samples = np.stack([_over_grid(one, cells, settings.min_samples) for one in drawn])
-        for s, statistic in enumerate(MAPPER_STATISTICS):
-            for c, cell in enumerate(cells):
-                yield {
-                    "null": null,
-                    "statistic": statistic,
-                    **vars(cell),
-                    "observed": float(observed[s, c]),
-                    "null_mean": float(samples[:, s, c].mean()),
-                    "p": permutation_p(observed[s, c], samples[:, s, c]),
-                }
-            p, standardised = max_statistic_p(observed[s], samples[:, s])
+        for (s, statistic), (c, cell) in product(enumerate(MAPPER_STATISTICS), enumerate(cells)):
             yield {
                 "null": null,
                 "statistic": statistic,
-                "observed": float(standardised.max()),
-                "p": p,
+                **vars(cell),
+                "observed": float(observed[s, c]),
+                "null_mean": float(samples[:, s, c].mean()),
+                "p": permutation_p(observed[s, c], samples[:, s, c]),
             }
+        p, standardised = max_statistic_p(observed.ravel(), samples.reshape(len(samples), -1))
+        yield {"null": null, "statistic": ALL, "observed": float(standardised.max()), "p": p}
 
 
 def stability_of(directions: Floats, settings: TopologySettings) -> list[float | None]:

@@ -25,9 +25,11 @@ from analysis.topology.extra import library
 from analysis.topology.settings import TopologySettings
 
 __all__ = [
+    "ALL",
     "DIMENSIONS",
     "Persistence",
     "angles",
+    "bottleneck_of_repeats",
     "compare_persistence",
     "farthest_points",
     "longest_ratio",
