@@ -24,9 +24,8 @@ from ingest.forward.pending_work import pending_work
 from ingest.forward.shard_runner import ShardRunner, recompute_reductions
 from ingest.forward.shards import Group
 from ingest.match.settings import MatchSettings
-from ingest.match.study import match_saes
 from ingest.model.language_model import LanguageModel
-from ingest.probe.study import ALL, probe_saes
+from ingest.probe.settings import ALL
 from ingest.reduce import on_activations, on_codes
 from ingest.sae.autoencoder import Autoencoder
 from ingest.settings import Settings
@@ -166,6 +165,9 @@ def _match(
     names = [sae.info.name for sae in saes]
     if len(names) < 2:
         return
+    # Imports SciPy's statistics, which takes as long as a short ingest.
+    from ingest.match.study import match_saes
+
     parts = folder.sound().parts
     if skipped := [n for n in names if f"codes/{n}" not in parts]:
         progress.report(f"Not matched, since the codes are not stored: {', '.join(skipped)}.")
@@ -186,6 +188,8 @@ def _probe(
     progress: Progress,
 ) -> None:
     """Probe the SAEs of a group whose codes are stored."""
+    from ingest.probe.study import probe_saes  # imports scikit-learn
+
     parts = folder.sound().parts
     names = [sae.info.name for sae in group.saes]
     if skipped := [n for n in names if f"codes/{n}" not in parts]:

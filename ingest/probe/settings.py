@@ -6,7 +6,10 @@ from typing import Literal, TypeAlias
 from atlas.errors import BadInput
 from atlas.settings import check_settings, documented, setting
 
-__all__ = ["PRESETS", "Balance", "Kind", "ProbeSettings", "Split"]
+__all__ = ["ALL", "PRESETS", "Balance", "Kind", "ProbeSettings", "Split"]
+
+#: Names all sites: the embedding and the output of every block.
+ALL = "all"
 
 FINEST = 1e-6
 """Smallest tolerance of the gradient: the resolution of sums in float32."""

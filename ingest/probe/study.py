@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from atlas.errors import BadInput, Mismatch
 from atlas.folder import Folder, Sound
@@ -29,7 +30,7 @@ from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.sample import Sampled, probed_features, sampled, sampled_tokens
 from ingest.probe.schedule import ProbeResult, probe_all
-from ingest.probe.settings import ProbeSettings
+from ingest.probe.settings import ALL, ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
@@ -104,9 +105,6 @@ def check_same(subject: ProbedSae, counterpart: ProbedSae, *, where: Path) -> No
 
 #: Increased whenever the same codes give different tables.
 VERSION = 3
-
-ALL = "all"
-"""Stands for the embedding and the residual stream after every block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -443,6 +441,9 @@ class _ProbeWork:
         tuple
             The cost of the probes, and the seconds for the vectors of all sites.
         """
+        data = self._data(subject)
+        one = torch.from_numpy(data.ids[:1].astype(np.int64))[None]
+        self.model.run(one, torch.ones_like(one), hooks=self.hooks)  # the first call loads kernels
         began = time.perf_counter()
         data = self._data(subject)
         designs = self._designs(data, subject)
