@@ -1,0 +1,1 @@
+"""Inference from random draws: p-values and intervals."""
