@@ -40,6 +40,7 @@ from ingest.match.correlate import Correlator
 from ingest.match.pairs import Features, Pairs, codes, fixed
 from ingest.match.pooling import End, claims
 from ingest.reduce.arrays import changes
+from ingest.statistics.permutation import exceedance_p
 
 __all__ = [
     "Null",
@@ -311,7 +312,7 @@ def _null(
         ),
         best_a=_mean(best_a, a.count, correlation.allowed_a),
         best_b=_mean(best_b, b.count, correlation.allowed_b),
-        floor=1 / (1 + draws.number),
+        floor=exceedance_p(0, draws.number),
         left_out=left_out,
     )
 

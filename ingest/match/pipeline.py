@@ -34,6 +34,7 @@ from ingest.match.pooling import SIGNIFICANT, too_few_draws
 from ingest.match.settings import MatchSettings
 from ingest.reduce.arrays import graph_table, keys
 from ingest.sae.autoencoder import Autoencoder
+from ingest.statistics.permutation import exceedance_p
 from ingest.text.corpus import Corpus
 
 __all__ = ["VERSION", "compare"]
@@ -283,7 +284,7 @@ def _comparison(sides: Sides, found: _Match, settings: MatchSettings) -> Any:
         "token_null_threshold": _number(shuffles.threshold),
         "token_document_null_threshold": _number(within.threshold),
         "draws": settings.draws,
-        "p_floor": 1 / (1 + settings.draws) if drawn else None,
+        "p_floor": exceedance_p(0, settings.draws) if drawn else None,
         "draws_needed": draws_needed,
         "matches_needed": matches_needed,
     }

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
+from ingest.statistics.permutation import exceedance_p
+
 __all__ = [
     "AS_GOOD",
     "FEWEST",
@@ -185,9 +187,8 @@ def merged(octave: Ints, *, enough: int) -> Ints:
 
 def own_p(best: Floats, feature: Ints, observed: Floats) -> Floats:
     """Return the share of the feature's own draws that are at least as high as observed."""
-    as_good = best[:, feature] >= observed - AS_GOOD
-    p: Floats = (1 + as_good.sum(axis=0)) / (1 + len(best))
-    return p
+    as_good: Ints = (best[:, feature] >= observed - AS_GOOD).sum(axis=0)
+    return exceedance_p(as_good, len(best))
 
 
 def pooled_p(end: End, observed: Floats, *, octave: Ints, pools: Ints) -> Floats:
@@ -221,7 +222,7 @@ def pooled_p(end: End, observed: Floats, *, octave: Ints, pools: Ints) -> Floats
     p = np.ones(len(feature))
     for one in range(int(pools.max(initial=-1)) + 1):
         pool, here = np.sort(null_scores[:, pools == one], axis=None), pools[feature] == one
-        p[here] = (1 + len(pool) - np.searchsorted(pool, score[here])) / (1 + len(pool))
+        p[here] = exceedance_p(len(pool) - np.searchsorted(pool, score[here]), len(pool))
     return p
 
 
@@ -251,7 +252,7 @@ def _smallest_p(end: End, pools: Ints) -> Floats:
     draws = len(end.best)
     features = np.bincount(pools[pools >= 0], minlength=1) if draws >= FEWEST else np.array([1])
     pool = np.where(pools >= 0, pools if draws >= FEWEST else 0, 0)
-    floor: Floats = np.where(pools >= 0, 1 / (1 + draws * features[pool]), 1.0)
+    floor: Floats = np.where(pools >= 0, exceedance_p(0, draws * features[pool]), 1.0)
     return floor[end.feature]
 
 

@@ -15,6 +15,7 @@ from scipy.sparse import coo_array, csr_array
 from ingest.probe.probe_data import Occurrences
 from ingest.probe.scores import balanced_accuracy
 from ingest.probe.token_baselines import Decision
+from ingest.statistics.intervals import bootstrap_weights
 
 __all__ = ["CLUSTERS", "Intervals", "Resample", "clusters", "limits"]
 
@@ -110,8 +111,7 @@ def limits(
     alone = ((positives > 0).sum(axis=0) < 2) | ((negatives > 0).sum(axis=0) < 2)
     if draws == 0 or alone.all():
         return Intervals.none(features, draws=draws)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(number, np.full(number, 1 / number), size=draws).astype(np.float64)
+    weights = bootstrap_weights(number, draws, np.random.default_rng(seed))
     scores = balanced_accuracy(
         true_positives=weights @ true_positives,
         positives=weights @ positives,

@@ -14,8 +14,14 @@ _ROUNDING = 1e-12
 @overload
 def exceedance_p(as_high: int, draws: int) -> float: ...
 @overload
-def exceedance_p(as_high: NDArray[np.int64], draws: int) -> NDArray[np.float64]: ...
-def exceedance_p(as_high: int | NDArray[np.int64], draws: int) -> float | NDArray[np.float64]:
+def exceedance_p(
+    as_high: NDArray[np.int64], draws: int | NDArray[np.int64]
+) -> NDArray[np.float64]: ...
+@overload
+def exceedance_p(as_high: int, draws: NDArray[np.int64]) -> NDArray[np.float64]: ...
+def exceedance_p(
+    as_high: int | NDArray[np.int64], draws: int | NDArray[np.int64]
+) -> float | NDArray[np.float64]:
     """Return the p-value from a number of draws, (1 + as_high) / (1 + draws).
 
     The observed data count as one more draw, so p is never 0 and the test is valid for any
