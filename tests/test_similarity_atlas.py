@@ -1,12 +1,14 @@
 """The study of similarity on a planted atlas: pairs, subsets, nulls, the command and its messages."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from scipy import sparse
+from small_ingest import model, texts, topk
 
 from analysis.similarity.comparison import document_shifts, token_rows
 from analysis.similarity.grid import grid
@@ -20,7 +22,10 @@ from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, Missing, UnknownName
 from atlas.folder import Folder
+from ingest import MatchSettings, ingest
+from ingest.codes.store import read_shard
 from ingest.match.study import match_saes
+from ingest.sae.autoencoder import open_sae
 from ingest.synthetic import Planted, PlantedSettings
 
 FAST = SimilaritySettings(draws=19, frequency_draws=9)
@@ -167,8 +172,6 @@ def test_values_equal_the_measures_on_the_stored_codes(path, results):
     found = []
     matched = folder.sound().parts[f"match/{result.name}"].table("MATCHES").to_pylist()
     matched = [m for m in matched if m["one_to_one"]]
-    from ingest.codes.store import read_shard
-
     for name, end in ((result["a"], "source"), (result["b"], "target")):
         dense = []
         for file in sorted(folder.codes(name).glob("*.arrow")):
@@ -243,11 +246,31 @@ def test_unmatched_saes_name_the_command(tmp_path):
     where = tmp_path / "unmatched.atlas"
     Planted(PlantedSettings(seed=2, shared=4, private=2)).write(where).close()
     folder = Folder.open(where)
-    import shutil
-
     shutil.rmtree(folder.path / "parts" / "match", ignore_errors=True)
     names = folder.sound().saes
     with pytest.raises(Missing, match="atlas match"):
         compare_spaces(where, names, settings=FAST)
     with pytest.raises(Missing, match="atlas match"):
         compare_spaces(where, settings=FAST)
+
+
+@pytest.mark.slow
+def test_models_are_compared_at_equal_numbers_of_columns(tmp_path):
+    path, lm = tmp_path / "two.atlas", model()
+    saes = [open_sae(topk(seed=seed), name=f"s{seed}") for seed in (0, 1)]
+    ingest(path, saes=saes, text=texts(), model=lm).close()
+    match_saes(path, settings=MatchSettings(draws=0, min_joint=3))
+    settings = SimilaritySettings(draws=19, frequency_draws=0, raw="site")
+    (found,) = compare_spaces(path, settings=settings, opened=saes, models=[lm])
+    rows = found.table("rows").to_pylist()
+    own = [r for r in rows if r["space"] == "model (site)"]
+    # Both SAEs read one site, so the activations of their models are the same.
+    assert all(r["value"] == pytest.approx(1, abs=1e-6) for r in own if r["value"] is not None)
+    other = [r for r in rows if r["space"] == "activations" and "random" in r["subset"]]
+    assert {r["pairs"] for r in own} == {r["pairs"] for r in other}
+    assert {r["measure"] for r in own} == {r["measure"] for r in other} == set(MEASURES)
+    # The decoder rows of the two SAEs are random, but in one space.
+    decoder = {
+        r["measure"]: r for r in rows if r["space"] == "decoder" and r["subset"] == "one-to-one"
+    }
+    assert decoder["mutual_nearest"]["value"] is not None

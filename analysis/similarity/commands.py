@@ -88,13 +88,16 @@ def similarity(
         "pairs": [{**one.summary, "rows": one.table("rows").to_pylist()} for one in results],
         "grid": grid(results),
         "verdict": results.verdict,
+        "floors": sum(one.floor for one in results),
         "written": [],
     }
     if outs:
         from analysis.plot_style import save
         from analysis.similarity.plots import draw, draw_heatmaps
 
-        picture = draw(results[0]) if len(results) == 1 else draw_heatmaps(results)
+        picture = (
+            draw(results[0]) if sum(not r.floor for r in results) == 1 else draw_heatmaps(results)
+        )
         found["written"] = [str(save(picture, out)) for out in outs]
     emit(found, as_json=as_json, show=lambda: _show(found))
 
@@ -103,7 +106,7 @@ def _show(found: Mapping[str, Any]) -> None:
     for sentence in found["verdict"]:
         echo(sentence)
     pairs: Sequence[Mapping[str, Any]] = found["pairs"]
-    if len(pairs) == 1:
+    if len(pairs) - found["floors"] == 1:
         rows = [dict(row) for row in pairs[0]["rows"]]
         print_table(rows, columns=_COLUMNS)
         for note in dict.fromkeys(
@@ -117,7 +120,7 @@ def _show(found: Mapping[str, Any]) -> None:
                 echo(
                     f"Best partners of {side} in {other} that are different features: {share:.0%}."
                 )
-    else:
+    if len(pairs) > 1:  # pairs of floors come last
         print_table(found["grid"], columns=_GRID)
     for path in found["written"]:
         echo(path)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from atlas.progress import Progress
 from ingest.forward.site_vectors import by_token
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
 from ingest.text.corpus import Corpus
+
+if TYPE_CHECKING:
+    from ingest.model.language_model import LanguageModel
 
 __all__ = ["pair_dimensions", "raw_activations", "raw_hook", "raw_sites"]
 
@@ -68,6 +71,7 @@ def raw_activations(
     raw: RawSite,
     tokens: int,
     into: Path,
+    models: "Sequence[LanguageModel]" = (),
     progress: Progress,
 ) -> tuple[Floats, Floats]:
     """Run the models of two SAEs on the first tokens of the text.
@@ -86,6 +90,8 @@ def raw_activations(
         Number of tokens.
     into
         A scratch folder.
+    models
+        Models that are already open; others are opened from their stored source.
     progress
         Reports progress.
 
@@ -99,7 +105,15 @@ def raw_activations(
         If the tokenizers of the models differ, or a model is not the one of the ingest.
     """
     found = [
-        _activations(record, hook, corpus, tokens=tokens, into=into / str(i), progress=progress)
+        _activations(
+            record,
+            hook,
+            corpus,
+            tokens=tokens,
+            into=into / str(i),
+            model=next((one for one in models if one.name == record.model["name"]), None),
+            progress=progress,
+        )
         for i, (record, hook) in enumerate(raw_sites(sound, saes, raw))
     ]
     return found[0], found[1]
@@ -134,10 +148,17 @@ def raw_sites(sound: Sound, saes: Sequence[str], raw: RawSite) -> list[tuple[Sae
 
 
 def _activations(
-    record: SaeRecord, hook: str, corpus: Corpus, *, tokens: int, into: Path, progress: Progress
+    record: SaeRecord,
+    hook: str,
+    corpus: Corpus,
+    *,
+    tokens: int,
+    into: Path,
+    model: "LanguageModel | None",
+    progress: Progress,
 ) -> Floats:
     into.mkdir(parents=True, exist_ok=True)
-    model = reopen_model(record, hooks=[hook])
+    model = reopen_model(record, model, hooks=[hook])
     read = by_token(
         model, [corpus], contexts=record.contexts, batch_tokens=record.batch_tokens,
         hooks=[hook], lengths=[tokens], into=into, progress=progress,

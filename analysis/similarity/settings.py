@@ -28,7 +28,7 @@ class SimilaritySettings:
         least=2,
     )  # fmt: skip
     columns: int = setting(
-        512, "Largest number of pairs for measures of activations with tokens as points; more "
+        256, "Largest number of pairs for measures of activations with tokens as points; more "
         "pairs are sampled.", least=1,
     )  # fmt: skip
     subset_pairs: int = setting(

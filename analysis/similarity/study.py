@@ -28,6 +28,7 @@ from ingest.match.aligned_codes import CodeRows
 from ingest.match.cosines import decoder_rows, one_space
 from ingest.match.inputs import Side, open_side
 from ingest.match.study import match_name
+from ingest.model.language_model import LanguageModel
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 
@@ -64,6 +65,8 @@ class SimilarityStudy(Study):
         Draws, neighbours and samples.
     opened
         SAEs that are already open, whose weights are not read again.
+    models
+        Models that are already open, for a comparison of models.
     """
 
     kind: ClassVar[str] = "similarity"
@@ -71,6 +74,7 @@ class SimilarityStudy(Study):
 
     settings: SimilaritySettings
     opened: Sequence[Autoencoder] = ()
+    models: Sequence[LanguageModel] = ()
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each pair; all matched pairs of the atlas, if no SAE is named.
@@ -168,7 +172,7 @@ class SimilarityStudy(Study):
         x, y = pair_dimensions(
             *raw_activations(
                 at.sound, task.saes, corpus, raw=raw, tokens=tokens, into=at.scratch,
-                progress=at.progress,
+                models=self.models, progress=at.progress,
             )
         )  # fmt: skip
         pairs = spaces.directions.one_to_one
@@ -216,6 +220,7 @@ def compare_spaces(
     *,
     settings: SimilaritySettings = SimilaritySettings(),  # noqa: B008 - frozen
     opened: Sequence[Autoencoder] = (),
+    models: Sequence[LanguageModel] = (),
     replace: bool = False,
     workers: int = 0,
     ray: str | None = None,
@@ -231,8 +236,8 @@ def compare_spaces(
         Names of two or more SAEs, of which all pairs are compared. Default: all matched pairs.
     settings
         Draws, neighbours and samples.
-    opened
-        SAEs that are already open.
+    opened, models
+        SAEs and models that are already open.
     replace, workers, ray, progress
         See ``atlas.study_runner.run_study``.
 
@@ -258,7 +263,7 @@ def compare_spaces(
     >>> compare_spaces("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])    # doctest: +SKIP
     """
     return run_study(
-        SimilarityStudy(settings, tuple(opened)), atlas, saes, replace=replace, workers=workers,
+        SimilarityStudy(settings, tuple(opened), tuple(models)), atlas, saes, replace=replace, workers=workers,
         ray=ray, progress=progress,
     )  # fmt: skip
 
