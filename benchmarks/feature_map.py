@@ -1,7 +1,7 @@
 """Time and quality of a map, and of the nearest directions, by number of features.
 
 The rows are directions in clusters of different sizes, half of them noise. Each table row is one
-size, with one thread. The time of a map is that of its nearest rows, PCA, one UMAP, and its
+size; times are seconds of processor time, and with OMP_NUM_THREADS=1 of one thread. The time of a map is that of its nearest rows, PCA, one UMAP, and its
 quality; `atlas map` computes one more UMAP for each other seed (two by default).
 
     python -m benchmarks.feature_map
@@ -46,9 +46,9 @@ def measured(features: int, width: int, *, draws: int) -> dict[str, Any]:
     seconds: dict[str, Any] = {"features": features, "width": width}
 
     def timed(name: str, step: Callable[[], Any]) -> Any:
-        begin = time.perf_counter()
+        begin = time.process_time()
         found = step()
-        seconds[name] = round(time.perf_counter() - begin, 1)
+        seconds[name] = round(time.process_time() - begin, 1)
         return found
 
     near = timed("nearest", lambda: nearest(rows, k=15))

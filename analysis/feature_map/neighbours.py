@@ -130,7 +130,7 @@ def nearest(a: Rows, b: Rows | None = None, *, k: int) -> Neighbours:
         row, column = np.nonzero(block >= (last - margin)[:, None])
         if b is None:
             row, column = row[column != start + row], column[column != start + row]
-        exact = row_cosines(a, others, start + row, column)
+        exact = row_cosines(a, others, (start + row, column))
         order = np.lexsort([column, -np.round(exact, _DECIMALS), row])
         row, column, exact = row[order], column[order], exact[order]
         rank = np.arange(len(row)) - np.searchsorted(row, row)
@@ -159,16 +159,17 @@ def cosine_blocks(
         yield start, block.toarray() if is_sparse(block) else block
 
 
-def row_cosines(a: Rows, b: Rows, i: Ints, j: Ints) -> Floats:
+def row_cosines(a: Rows, b: Rows, pairs: tuple[Ints, Ints]) -> Floats:
     """Return the cosines of pairs of rows in double precision.
 
     Parameters
     ----------
     a, b
         Unit rows.
-    i, j
-        Row of A and row of B, one of each for a pair.
+    pairs
+        The row of A and the row of B of each pair.
     """
+    i, j = pairs
     found = np.empty(len(i))
     step = max(1, (1 << 22) // max(a.shape[1], 1)) if not is_sparse(a) else 1 << 14
     for start in range(0, len(i), step):

@@ -49,7 +49,7 @@ def _chart(panel: Panel) -> alt.Chart:
         alt.Axis(labels=False, ticks=False, grid=False, domain=False, title=title or None)
         for title in panel.axes
     ]
-    return (
+    chart: alt.Chart = (
         alt.Chart(frame, width=_SIDE, height=_SIDE)
         .mark_circle(size=size, opacity=0.75)
         .encode(
@@ -60,3 +60,4 @@ def _chart(panel: Panel) -> alt.Chart:
         )
         .properties(title=heading(panel.title, *panel.subtitle))
     )  # fmt: skip
+    return chart

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import KDTree
 
@@ -294,9 +295,9 @@ class _Map:
         return self.runs[0]
 
     @property
-    def placed(self) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    def placed(self) -> NDArray[np.bool_]:
         """Which features have coordinates."""
-        return np.isfinite(self.points).all(axis=1)
+        return np.asarray(np.isfinite(self.points).all(axis=1), dtype=np.bool_)
 
     def table(self) -> pa.Table:
         """Return a row for each feature with a vector."""
