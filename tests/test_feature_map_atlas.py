@@ -321,6 +321,8 @@ def test_page_in_a_browser(tab, tmp_path):
     tab.on("request", lambda r: asked.append(r.url))
     tab.on("pageerror", lambda e: errors.append(str(e)))
     tab.goto(out.as_uri())
+    tops = tab.evaluate("panels.map(p => p.canvas.getBoundingClientRect().top)")
+    assert tops[0] == tops[1]  # side by side
     tab.mouse.move(*centre_of(tab, 0, 7))
     tab.wait_for_function("state.hover && state.hover.i === 7")
     tip = tab.inner_text("#tip")
