@@ -72,7 +72,8 @@ def draw_directions(
     (rows, columns)
         Rows of unit length; a row that is drawn as zeros is dropped.
     """
-    rng = np.random.default_rng([seed, NULLS.index(null)])
+    # NumPy ignores zeros at the end of a seed: [seed, 0] would be the generator of ``seed``.
+    rng = np.random.default_rng([seed, 1 + NULLS.index(null)])
     rows, columns = directions.shape
     mean = directions.mean(axis=0) if rows else np.zeros(columns)
     root = _root(directions - mean) if null == "covariance" else np.empty((0, columns))
