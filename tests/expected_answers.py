@@ -146,6 +146,23 @@ def dead_share_by_sae(w):
 
 
 @answers
+def spectra_of_saes(w):
+    rows = [s for s in w.SAE if s["decoder_participation_ratio"] is not None]
+    rows.sort(key=lambda s: (-s["decoder_participation_ratio"], s["name"]))
+    return pick(
+        rows, "name", "model", "hook", "decoder_participation_ratio", "decoder_participation_p",
+        "decoder_stable_rank", "decoder_slope", "decoder_mean_share",
+    )
+
+
+@answers
+def topology_of_saes(w):
+    rows = [s for s in w.SAE if s["homology_p"] is not None]
+    rows.sort(key=lambda s: (s["homology_p"], s["name"]))
+    return pick(rows, "name", "homology_p", "mapper_p", *(f"homology_h{k}" for k in range(3)))
+
+
+@answers
 def frequency_histogram(w, sae):
     names = [
         "0",

@@ -550,10 +550,28 @@ def _add_sae(rows: dict[str, list[dict[str, object]]], sae: MadeSae) -> None:
         "d_in": 96, "d_sae": size, "seed": 0, "model": sae.model, "hook": sae.hook,
         "context_size": 256, "prepend_bos": True, "dtype": "float32", "weights": "w" * 64, "less": sae.less,
         "tokens": sae.tokens, "l0": sae.l0, "fvu": sae.fvu, "dead": dead,
-        "dead_share": None if dead is None else dead / size,
+        "dead_share": None if dead is None else dead / size, **_geometry(size, dead),
     })  # fmt: skip
     rows["READS"].append(_edge(sae.name, f"{sae.model}/{sae.hook}"))
     rows["MEASURED_ON"].append(_edge(sae.name, "c" * 12))
+
+
+def _geometry(size: int, dead: int | None) -> dict[str, object]:
+    """Return numbers of the decoder, null for an SAE without counts; many SAEs have equal ones."""
+    if dead is None:
+        return {}
+    return {
+        "decoder_participation_ratio": size / 4,
+        "decoder_participation_p": 0.25,
+        "decoder_stable_rank": size / 8,
+        "decoder_slope": -0.5,
+        "decoder_mean_share": 0.125,
+        "homology_h0": 1.5,
+        "homology_h1": 1.25,
+        "homology_h2": 1.125,
+        "homology_p": 0.025 if dead else 0.5,
+        "mapper_p": 0.25,
+    }
 
 
 def _add_feature(
