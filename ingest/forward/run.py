@@ -18,6 +18,7 @@ from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.estimate import estimate
+from ingest.forward.format_check import report_flips
 from ingest.forward.inputs import open_groups
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.pending_work import pending_work
@@ -254,6 +255,8 @@ def _ingest_group(
             )
     work = ShardRunner(todo.run, corpus, runs, settings)
     expected = estimate(work, folder=folder.path, progress=progress)
+    if any(map(work.unfinished, runs)):
+        report_flips(todo.run, corpus, progress)
     for name, run in runs.items():
         folder.discard_runs(name, but=run.folder)
         run.start(request)

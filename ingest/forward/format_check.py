@@ -1,0 +1,128 @@
+"""Share of codes that a model in a number format of two bytes changes, compared with float32.
+
+SAEs always run in float32, but the activations of a model in bfloat16 are rounded. Features
+near their threshold then appear or vanish. The share is measured on a sample of the text, with
+the same weights in both formats.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atlas.errors import OutOfSpace
+from atlas.progress import Progress
+from ingest.error_translation import memory_errors
+from ingest.forward.shards import Group
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import Batch, tokenize
+
+__all__ = ["Flips", "flips", "report_flips"]
+
+#: Tokens of the sample.
+SAMPLE = 2048
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Codes of an SAE that are active in one format only.
+
+    Parameters
+    ----------
+    tokens
+        Tokens of the sample.
+    active
+        Codes that are active in at least one of both formats.
+    flipped
+        Codes that are active in one of them only.
+    """
+
+    tokens: int
+    active: int
+    flipped: int
+
+    @property
+    def share(self) -> float:
+        """Flipped codes as a share of the active ones; 0 if none is active."""
+        return self.flipped / max(1, self.active)
+
+
+def flips(group: Group, corpus: Corpus) -> dict[str, Flips]:
+    """Compare the codes of some tokens with those of the same model in float32.
+
+    Parameters
+    ----------
+    group
+        The model and its SAEs.
+    corpus
+        The text; contexts of its first block are used.
+
+    Returns
+    -------
+    dict
+        By name of the SAE; empty if the model runs in float32 or the text has no tokens.
+
+    Raises
+    ------
+    OutOfSpace
+        If a copy of the model in float32 does not fit into memory.
+    """
+    model = group.model
+    batches = [] if model.dtype == "float32" else list(_sample(group, corpus))
+    if not batches:
+        return {}
+    with memory_errors(f"a copy of {model.name} in float32"):
+        wide = deepcopy(model.base).float()  # type: ignore[no-untyped-call]
+    exact = replace(group, model=replace(model, base=wide))
+    tokens, codes = sum(len(batch.rows) for batch in batches), _codes(group, batches)
+    found = {}
+    for name, other in _codes(exact, batches).items():
+        active = len(np.union1d(codes[name], other))
+        found[name] = Flips(tokens, active, len(np.setxor1d(codes[name], other)))
+    return found
+
+
+def report_flips(group: Group, corpus: Corpus, progress: Progress) -> None:
+    """Report the share of flipped codes of each SAE, unless the model runs in float32."""
+    dtype = group.model.dtype
+    try:
+        found = flips(group, corpus)
+    except OutOfSpace as error:
+        progress.report(f"The share of codes that {dtype} changes was not measured. {error}")
+        return
+    for name, each in found.items():
+        progress.report(
+            f"{dtype} changes {each.share:.2%} of the active codes of {name}, compared with float32 "
+            f"({each.tokens:,} tokens)."
+        )
+
+
+def _sample(group: Group, corpus: Corpus) -> Iterator[Batch]:
+    """Yield contexts of the first block, up to ``SAMPLE`` tokens."""
+    text = tokenize(
+        corpus.block(0), group.model.tokenizer, settings=group.contexts, batch_tokens=SAMPLE
+    )
+    number = 0
+    for batch in text.batches:
+        if number >= SAMPLE:
+            return
+        number += len(batch.rows)
+        yield batch
+
+
+def _codes(group: Group, batches: list[Batch]) -> dict[str, NDArray[np.int64]]:
+    """Return the active codes of each SAE as numbers: token times width plus feature."""
+    found: dict[str, list[NDArray[np.int64]]] = {sae.info.name: [] for sae in group.saes}
+    first = 0
+    for batch in batches:
+        ids, mask, keep = map(torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep))
+        read = group.model.run(ids, mask, hooks=group.hooks)
+        for sae in group.saes:
+            codes = sae.codes(sae.reads(read, keep, ids))
+            rows = first + np.repeat(np.arange(len(codes.indptr) - 1), np.diff(codes.indptr))
+            found[sae.info.name].append(rows * sae.info.d_sae + codes.indices)
+        first += len(batch.rows)
+    return {name: np.concatenate(each) for name, each in found.items()}
