@@ -444,6 +444,12 @@ def test_the_command_trains_and_ingests(saved, tmp_path):
     again = command(saved, tmp_path / "saes", *options, "--ingest", str(atlas))
     assert again.exit_code == 0, again.output
     assert rows[0]["sae"] in again.stdout
+    assert "ce model" in again.stdout
+    assert f"Measured on {rows[0]['tokens']:,} held-out tokens" in again.stdout
+    bare = command(saved, tmp_path / "saes", *options, "--quality-tokens", "0")
+    assert "untrained" in bare.stdout
+    assert "fvu" not in bare.stdout  # a column that was not measured
+    assert "--quality-tokens is 0" in bare.stdout
 
 
 def test_the_command_reports_what_is_missing(saved, tmp_path):

@@ -5,12 +5,16 @@ import pytest
 import small_ingest
 import torch
 from random_models import random_ids, random_model, small_tokenizer
+from recording_progress import RecordingProgress
 from sae_lens import StandardSAE, StandardSAEConfig
 from small_training import texts
 from transformer_lens_models import hooked
 
+from atlas.errors import Mismatch
+from ingest import SyntheticSettings, TrainSettings, save_synthetic, train_saes
 from ingest.model.language_model import open_model
-from ingest.model.next_token import NextTokenModel, open_next_token_model
+from ingest.model.next_token import NextTokenModel, check_head, open_next_token_model
+from ingest.model.synthetic_features import SUM_HOOK
 from ingest.sae.autoencoder import open_sae
 from ingest.text.corpus import Document
 from ingest.text.tokenization import ContextSettings
@@ -212,3 +216,37 @@ def test_the_head_of_files_equals_that_in_memory(tmp_path):
     loaded = open_next_token_model(model, str(tmp_path))
     wanted = open_next_token_model(model, causal).logits(ids, mask)
     torch.testing.assert_close(loaded.logits(ids, mask), wanted)
+
+
+def test_a_missing_head_is_reported_before_the_training(tmp_path):
+    save_synthetic(
+        tmp_path / "synth",
+        SyntheticSettings(features=24, width=16, trees=0, context=16, tokens=100,
+                          training_tokens=3000),
+    )  # fmt: skip
+    progress = RecordingProgress()
+    rows = train_saes(
+        tmp_path / "saes",
+        model=tmp_path / "synth",
+        text=tmp_path / "synth" / "training.jsonl",
+        settings=TrainSettings(
+            sites=(SUM_HOOK,), widths=(24,), k=(3,), steps=4, batch=64, buffer=256, device="cpu"
+        ),
+        progress=progress,
+    )
+    reports = [i for i, line in enumerate(progress.messages) if "has no head" in line]
+    assert reports == [0]
+    assert rows[0]["fvu"] > 0
+    assert rows[0]["l0"] == 3
+    assert rows[0]["ce_model"] is None
+
+
+def test_a_model_in_memory_without_head_is_reported(tmp_path):
+    causal, tokenizer = random_model("llama"), small_tokenizer()
+    model = open_model(causal, tokenizer=tokenizer, name="small")
+    check_head(model, causal)
+    with pytest.raises(Mismatch, match="has no head"):
+        check_head(model, causal.base_model)
+    causal.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    check_head(open_model(str(tmp_path)), str(tmp_path))

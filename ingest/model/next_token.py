@@ -11,7 +11,7 @@ import torch
 from atlas.errors import Mismatch
 from ingest.error_translation import memory_errors, reached
 from ingest.folder_checks import check_model_weights
-from ingest.model.loading import SAFELY, locate, silenced
+from ingest.model.loading import SAFELY, locate, read_config, silenced
 from ingest.model.sites import SiteModule, find_site_module, layout_of, parse_hook
 from ingest.precision import ieee_float32
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Edit", "NextTokenModel", "open_next_token_model"]
+__all__ = ["Edit", "NextTokenModel", "check_head", "open_next_token_model"]
 
 Edit: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 """Returns the new activations of a site, both of shape (batch, position, width)."""
@@ -170,13 +170,8 @@ def open_next_token_model(
     BadInput, Missing, OutOfSpace
         As ``open_model`` does.
     """
+    check_head(model, given)
     if not isinstance(given, str | Path):
-        untyped: Any = given
-        if untyped.get_output_embeddings() is None:
-            raise Mismatch(
-                f"{model.name} was passed as a {type(given).__name__}, which has no head; pass a causal "
-                "language model, such as one of AutoModelForCausalLM."
-            )
         return NextTokenModel(model.name, given)
     causal, report = _loaded(model, given)
     if report["missing_keys"]:
@@ -186,6 +181,40 @@ def open_next_token_model(
         )
     causal.requires_grad_(False).eval()
     return NextTokenModel(model.name, causal)
+
+
+def check_head(model: "LanguageModel", given: "str | Path | PreTrainedModel") -> None:
+    """Report a model without a head before anything is computed; no weights are loaded.
+
+    Parameters
+    ----------
+    model, given
+        As for ``open_next_token_model``.
+
+    Raises
+    ------
+    Mismatch
+        If models of this kind have no head.
+    BadInput, Missing
+        As ``open_model`` does.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if isinstance(given, str | Path):
+        where = locate(given)
+        with reached("model", where.name, repo=where.repo), silenced():
+            config = read_config(where, revision=model.revision)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise Mismatch(
+                f"{model.name} is a model of the type {config.model_type}, which has no head."
+            )
+        return
+    untyped: Any = given
+    if untyped.get_output_embeddings() is None:
+        raise Mismatch(
+            f"{model.name} was passed as a {type(given).__name__}, which has no head; pass a causal "
+            "language model, such as one of AutoModelForCausalLM."
+        )
 
 
 def _loaded(model: "LanguageModel", given: str | Path) -> Any:

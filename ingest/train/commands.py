@@ -11,25 +11,25 @@ from ingest.text.options import text_options
 from ingest.train.settings import TrainSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ingest.text.atlas_corpus import Text
 
 __all__ = ["train"]
 
-#: Columns of the table on a terminal; ``--json`` has all.
-SHOWN = (
-    "sae",
+#: Measured columns of the table of SAEs on a terminal; ``--json`` has all.
+MEASURED = (
     "fvu",
     "l0",
     "dead_share",
-    "ce_model",
     "ce_spliced",
-    "ce_error_term",
-    "ce_zero",
-    "ce_mean",
     "recovered_zero",
     "recovered_mean",
     "kl_spliced",
 )
+
+#: Columns that all SAEs of a site have in common.
+OF_SITES = ("site", "ce_model", "ce_zero", "ce_mean")
 
 
 @click.command()
@@ -94,8 +94,28 @@ def train(
         progress=make_progress(quiet=quiet),
     )
 
-    def show() -> None:
-        print_table([{name: row.get(name) for name in SHOWN} for row in rows])
-        echo(f"Losses are in nats per token. The SAEs are in {out}.")
+    emit(rows, as_json=as_json, show=lambda: _show(rows, out, settings.quality_tokens))
 
-    emit(rows, as_json=as_json, show=show)
+
+def _show(rows: "Sequence[Mapping[str, Any]]", out: Path, requested: int) -> None:
+    """Print the columns that were measured: those of SAEs, and the losses of each site."""
+    measured = [name for name in MEASURED if any(row.get(name) is not None for row in rows)]
+    _print(rows, ["sae", *(measured or ["role", "k"])])
+    if "ce_spliced" in measured:
+        echo()
+        _print(list({row["site"]: row for row in rows}.values()), OF_SITES)
+        error = max(abs(row["ce_error_term"] - row["ce_model"]) for row in rows)
+        echo("Losses (ce) and divergences (kl) are in nats per token.")
+        echo(f"With its error added, each SAE changes the loss by at most {error:.1g} nats.")
+    if measured:
+        tokens = rows[0]["tokens"]
+        few = f", all that were read; {requested:,} were requested" if tokens < requested else ""
+        echo(f"Measured on {tokens:,} held-out tokens{few}.")
+    elif not requested:
+        echo("The quality was not measured, as --quality-tokens is 0.")
+    echo(f"The SAEs are in {out}.")
+
+
+def _print(rows: "Sequence[Mapping[str, Any]]", names: "Sequence[str]") -> None:
+    """Print a table; headings are split at spaces in a narrow terminal, names of columns are not."""
+    print_table([{name.replace("_", " "): row.get(name) for name in names} for row in rows])

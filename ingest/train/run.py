@@ -12,7 +12,7 @@ from atlas.progress import SILENT, Progress
 from ingest.folder_checks import is_one_line, read_json_object
 from ingest.forward.run import ingest
 from ingest.model.language_model import LanguageModel, open_model
-from ingest.model.next_token import NextTokenModel, open_next_token_model
+from ingest.model.next_token import NextTokenModel, check_head, open_next_token_model
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
 from ingest.text.atlas_corpus import Text
@@ -99,6 +99,9 @@ def train_saes(
     contexts = _contexts(opened, settings)
     all_specs(opened, settings)  # reports wrong names and sizes before the text is read
     request = text if isinstance(text, Text) else Text(text)
+    complete = head if isinstance(model, LanguageModel) else model
+    if settings.quality_tokens:
+        complete = _with_head(opened, complete, progress)
     with _writing(folder) as scratch:
         read = read_text(
             request, scratch, settings=settings, tokenizer=opened.tokenizer, progress=progress
@@ -111,7 +114,6 @@ def train_saes(
             train_all(todo, opened, read, contexts=contexts, progress=progress)
             with suppress(OSError):  # it may have checkpoints of other SAEs
                 (folder / UNFINISHED).rmdir()
-        complete = head if isinstance(model, LanguageModel) else model
         rows = _quality(jobs, opened, complete, read, contexts, settings, progress)
         if atlas is not None:
             source = model if isinstance(model, str | Path) else opened
@@ -221,12 +223,25 @@ def _row(job: Job, measured: dict[str, Any] | None) -> dict[str, Any]:
     return {"sae": spec.name, "folder": str(job.folder), **about, **own}
 
 
+def _with_head(
+    model: LanguageModel, given: "str | Path | PreTrainedModel | None", progress: Progress
+) -> "str | Path | PreTrainedModel | None":
+    """Return the source of the complete model; report before the training if it has no head."""
+    try:
+        if given is None:
+            raise Mismatch("the model was passed without its head.")
+        check_head(model, given)
+    except Mismatch as error:
+        progress.report(f"The quality table will have no losses: {error}")
+        return None
+    return given
+
+
 def _head(
     model: LanguageModel, given: "str | Path | PreTrainedModel | None", progress: Progress
 ) -> NextTokenModel | None:
-    """Open the complete model; report why losses are omitted if that fails."""
+    """Open the complete model; report why losses are omitted if its files have no head."""
     if given is None:
-        progress.report("The model was passed without its head, so the table has no losses.")
         return None
     try:
         return open_next_token_model(model, given)
