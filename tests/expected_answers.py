@@ -727,6 +727,19 @@ def counterpart_chain(w, sae_a, sae_b, sae_c, limit):
 
 
 @answers
+def similarity_of_saes(w):
+    rows = sorted(w.COMPARED_WITH, key=lambda e: (e["source"], e["target"]))
+    values = [
+        f"{space}_{measure}{suffix}"
+        for space in ("decoder", "activation")
+        for measure in ("svcca", "cka", "rsa", "knn_jaccard")
+        for suffix in ("", "_null", "_p")
+    ]
+    found = [e for e in rows if e["similarity_pairs"] is not None]
+    return pick(found, "source", "target", "similarity_pairs", *values, "unique_ab", "unique_ba")
+
+
+@answers
 def comparisons_of_saes(w):
     rows = sorted(w.COMPARED_WITH, key=lambda e: (e["source"], e["target"]))
     columns = (

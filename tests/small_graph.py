@@ -521,6 +521,17 @@ def _token(model: str, token_id: int) -> str:
     return f"{TOKENIZERS[model]}/{token_id}"
 
 
+def _similarities(pairs: int) -> dict[str, object]:
+    """Return values of similarity; those of activations differ, and CCA is not defined."""
+    values = {"svcca": 0.5, "cka": 0.25, "rsa": 0.125, "knn_jaccard": 0.0625}
+    found: dict[str, object] = {"similarity_pairs": pairs, "similarity_draws": 3, "unique_ab": 0.75}
+    for space, factor in (("decoder", 1.0), ("activation", 1.5)):
+        for name, value in values.items():
+            one = f"{space}_{name}"
+            found |= {one: factor * value, f"{one}_null": value / 8, f"{one}_p": 0.25}
+    return found
+
+
 def _edge(source: str, target: str, **properties: object) -> dict[str, object]:
     return {"source": source, "target": target, **properties}
 
@@ -757,4 +768,5 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
         ), 0.125 if made.draws else None),
         p_floor=1 / (1 + made.draws), draws_needed=len(made.matches) + 3,
         matches_needed=len(kept) if made.draws else None,
+        **_similarities(len(kept)) if made.draws else {},
     ))  # fmt: skip

@@ -115,7 +115,8 @@ def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASUR
         "Similarity of " + ("models, layer by layer" if across else "SAEs"),
         f"{len(results):,} pairs of SAEs; a dot marks q <= {_SIGNIFICANT} over all pairs",
     )
-    return finished(alt.vconcat(*shown, title=title))
+    page = alt.vconcat(*shown, title=title)
+    return finished(page.resolve_scale(color="independent"))  # a scale for each measure
 
 
 def _panel_row(frame: pd.DataFrame, space: str, measure: str, ordered: Sequence[str]) -> Chart:
@@ -129,7 +130,7 @@ def _panel_row(frame: pd.DataFrame, space: str, measure: str, ordered: Sequence[
     )
     charts = []
     for number, (name, what) in enumerate(
-        (("value", "value"), ("null", "shuffled pairing"), ("excess", "value - shuffled"))
+        (("value", "value"), ("null", "shuffled"), ("excess", "value - shuffled"))
     ):
         base = alt.Chart(own, width=_CELL * len(columns), height=_CELL * len(rows)).encode(
             x=alt.X("b:N", sort=columns, title=None, axis=alt.Axis(labelAngle=-45)),

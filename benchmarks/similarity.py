@@ -1,0 +1,83 @@
+"""Time and memory of the similarity of two SAEs on synthetic pairs, with the published block method.
+
+    python benchmarks/similarity.py --pairs 32768 --tokens 100000 --draws 200
+
+Decoder rows are Gaussian, and codes have 50 active features per token. Half of the pairs are
+shared. The published method correlates the activations of all features in dense blocks of 100
+columns; it is timed on some blocks, and its time for all blocks is extrapolated.
+"""
+
+import argparse
+import resource
+import time
+
+import numpy as np
+from scipy import sparse
+
+from analysis.similarity.comparison import document_shifts
+from analysis.similarity.measures import cosine_similarities, shuffles, subspace_similarities
+
+_BLOCK, _TIMED = 100, 2
+_ACTIVE = 50
+
+
+def codes(rng: np.random.Generator, tokens: int, features: int) -> sparse.csc_array:
+    """Return codes with about 50 active features per token."""
+    rows = np.repeat(np.arange(tokens), _ACTIVE)
+    columns = (features * rng.random(len(rows)) ** 2).astype(np.int64)
+    values = rng.random(len(rows)).astype(np.float32)
+    return sparse.coo_array((values, (rows, columns)), shape=(tokens, features)).tocsc()
+
+
+def report(what: str, began: float) -> None:
+    """Print the time since ``began``, and the peak memory of the process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{what:<52}{time.perf_counter() - began:>10.1f} s   peak {peak:.2f} GiB", flush=True)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("pairs", 32768), ("tokens", 100_000), ("width", 768), ("draws", 200),
+                          ("columns", 256)):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    orders = shuffles(args.pairs, args.draws, seed=0)
+    x = rng.normal(size=(args.pairs, args.width)).astype(np.float32)
+    y = np.where(np.arange(args.pairs)[:, None] % 2 == 0, x, rng.normal(size=x.shape)).astype(
+        np.float32
+    )
+    began = time.perf_counter()
+    found = subspace_similarities(x, y, orders)
+    report("decoder rows: SVCCA, CCA, CKA, Procrustes", began)
+    began = time.perf_counter()
+    found += cosine_similarities(x, y, orders)
+    report("decoder rows: RSA, kNN-Jaccard, mutual nearest", began)
+    a, b = codes(rng, args.tokens, args.pairs), codes(rng, args.tokens, args.pairs)
+    began = time.perf_counter()
+    found += cosine_similarities(sparse.csr_array(a.T), sparse.csr_array(b.T), orders)
+    report("activations: RSA, kNN-Jaccard, mutual nearest", began)
+    chosen = rng.choice(args.pairs, min(args.columns, args.pairs), replace=False)
+    dense = [one[:, np.sort(chosen)].toarray() for one in (a, b)]
+    shifts = document_shifts(np.full(args.tokens // 100, 100), args.draws, seed=0)
+    began = time.perf_counter()
+    found += subspace_similarities(*(one[: len(shifts[0])] for one in dense), shifts)
+    report(f"activations, {len(chosen)} columns: SVCCA, CCA, CKA, Procrustes", began)
+    began = time.perf_counter()
+    first = a[:, : min(4096, args.pairs)].toarray()
+    first -= first.mean(0)
+    for i in range(_TIMED):
+        block = b[:, i * _BLOCK : (i + 1) * _BLOCK].toarray()
+        (first.T @ (block - block.mean(0))).max(axis=0)
+    blocks = -(-args.pairs // _BLOCK) * -(-args.pairs // first.shape[1])
+    each = (time.perf_counter() - began) / _TIMED
+    print(
+        f"published dense blocks, extrapolated from {_TIMED} of {blocks:,}: {each * blocks:,.0f} s"
+    )
+    for one in found:
+        print(f"{one.measure:<16} n {one.n:>7,}  value {one.value}  null {one.null}  p {one.p}")
+
+
+if __name__ == "__main__":
+    main()
