@@ -223,6 +223,31 @@ def by_hand(edges, a, b, settings):
     return names
 
 
+def children_by_hand(edges, a, b, settings):
+    """The class of each child from dense tables, in plain Python."""
+    parent_class, names = by_hand(edges, a, b, settings), []
+    for j in range(b.shape[1]):
+        found = set()
+        for i in (p for p, child in edges if child == j):
+            siblings = [k for p, k in edges if p == i]
+            jaccard = [(a[:, i] & b[:, k]).sum() / (a[:, i] | b[:, k]).sum() for k in siblings]
+            main = siblings[int(np.argmax(jaccard))]
+            both = a[:, i] & b[:, j]
+            if main == j and parent_class[i] in ("same", "absorbed"):
+                found.add("same")
+            elif parent_class[i] == "absorbed" and 2 * (both & ~b[:, main]).sum() >= both.sum():
+                found.add("absorbing")
+            elif parent_class[i] == "split":
+                found.add("split")
+            else:
+                found.add("partial")
+        order = ["same", "absorbing", "split", "partial"]
+        names.append(next((name for name in order if name in found), "new"))
+        if b[:, j].sum() < settings.min_joint:
+            names[-1] = "untested"
+    return names
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_classes_equal_those_by_hand(seed):
     rng = np.random.default_rng(seed)
@@ -239,8 +264,15 @@ def test_classes_equal_those_by_hand(seed):
         Edges(parent, child, nan, nan, joint, nan, nan, nan, nan, 14), tokens_of(a, b), settings
     )
     assert found.parent_class.tolist() == by_hand(edges, a, b, settings)
+    assert found.child_class.tolist() == children_by_hand(edges, a, b, settings)
+    moved = [np.empty_like(b) for _ in range(4)]
+    for draw, table in enumerate(moved):
+        table[tokens_of(a, b).moved(seed, draw)] = b
     for i in range(8):
         own, children = a[:, i], [j for p, j in edges if p == i]
+        null = [(own & table[:, children].any(axis=1)).sum() / max(own.sum(), 1) for table in moved]
+        if own.any():
+            assert found.coverage_null[i] == pytest.approx(np.mean(null))
         covered = (own & b[:, children].any(axis=1)).sum() if children else 0
         if own.any():
             assert found.coverage[i] == pytest.approx(covered / own.sum())

@@ -1,6 +1,8 @@
 """The study of splitting on small atlases: parts, edges, classes, baseline, chains, messages and plot."""
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -9,17 +11,20 @@ import torch
 from click.testing import CliRunner
 from drawn_charts import marks
 from recording_progress import RecordingProgress
+from sklearn.decomposition import PCA
 from small_ingest import HOOK, metadata, model, texts
 
 from analysis.splitting.chains import chains, describe_chains
 from analysis.splitting.hierarchy import CHILD_CLASSES, PARENT_CLASSES, hierarchy
 from analysis.splitting.settings import SplittingSettings
-from analysis.splitting.study import edges_of, find_splits
+from analysis.splitting.study import SplittingStudy, edges_of, find_splits
 from analysis.splitting.subjects import active_tokens
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from atlas.folder import Folder
+from atlas.progress import SILENT
+from atlas.study import TaskContext
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
@@ -99,6 +104,32 @@ def test_stored_numbers_equal_those_computed_from_codes_and_weights(path, opened
             of = counts[counts["side"] == side]
             assert of["features"].sum() == result[f"{side}_features"]
             assert of["share"].sum() == pytest.approx(1)
+
+
+def test_map_shows_two_principal_components_of_both(opened, results):
+    by_name = {o.info.name: o.sae.W_dec.detach().numpy() for o in opened}
+    for result in results:
+        rows = np.vstack([by_name[result[side]] for side in ("narrow", "wide")])
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        reference = PCA(2).fit(rows)
+        shown = np.vstack([result.to_pandas(side)[["x", "y"]] for side in ("narrow", "wide")])
+        np.testing.assert_allclose(np.abs(shown), np.abs(reference.transform(rows)), atol=1e-4)
+        assert result["map_variance"] == pytest.approx(
+            reference.explained_variance_ratio_.sum(), abs=1e-4
+        )
+
+
+def test_forecast_is_finite_and_leaves_the_atlas_as_it_is(path, opened):
+    folder = Folder.open(path)
+    before = {key: part.manifest.hash for key, part in folder.sound().parts.items()}
+    with TemporaryDirectory() as scratch:
+        at = TaskContext(folder, folder.sound(), Path(scratch), SILENT)
+        study = SplittingStudy(DRAWS, opened)
+        for task in study.tasks(at, ["narrow", "wide"]):
+            cost = study.forecast(task, at)
+            assert 0 < cost.seconds < np.inf
+            assert cost.bytes > 0
+    assert before == {key: part.manifest.hash for key, part in folder.sound().parts.items()}
 
 
 def test_repeated_features_are_the_same_and_further_ones_are_new(results):
