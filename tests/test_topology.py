@@ -74,10 +74,10 @@ def test_landmarks_are_the_farthest_points_by_brute_force():
     while len(expected) < 12:
         rest = [i for i in range(30) if i not in expected]
         expected.append(max(rest, key=lambda i: distance[i, expected].min()))
-    assert farthest_points(x, 12, start=7).tolist() == expected
-    assert sorted(farthest_points(x, 99, start=0).tolist()) == list(range(30))
+    assert farthest_points(x, 12, starts=[3, 7])[1].tolist() == expected
+    assert sorted(farthest_points(x, 99, starts=[0])[0].tolist()) == list(range(30))
     twice = np.concatenate([x, x])
-    chosen = farthest_points(twice, 30, start=0) % 30
+    chosen = farthest_points(twice, 30, starts=[0])[0] % 30
     assert len(set(chosen.tolist())) == 30  # duplicates come last
 
 

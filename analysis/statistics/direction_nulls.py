@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 __all__ = ["NULLS", "DirectionNull", "draw_directions", "unit_rows"]
 
@@ -81,7 +82,7 @@ def draw_directions(
         if null == "permuted":
             yield unit_rows(rng.permuted(directions, axis=0))
         elif null == "covariance":
-            yield unit_rows(_orthonormal(rows, len(root), rng) @ root + mean)
+            yield unit_rows(_rotated(root, rows, rng) + mean)
         else:
             yield unit_rows(rng.standard_normal((rows, columns)))
 
@@ -94,10 +95,19 @@ def _root(centred: Floats) -> Floats:
     return root
 
 
-def _orthonormal(rows: int, columns: int, rng: np.random.Generator) -> Floats:
-    """Draw orthonormal columns of sum 0, uniformly; at most ``rows`` - 1 of them."""
-    z = rng.standard_normal((rows, columns))
-    q, r = np.linalg.qr(z - z.mean(axis=0))
-    # With positive diagonal, the factorisation is unique and Q is uniform.
-    orthonormal: Floats = q * np.where(np.diag(r) < 0, -1.0, 1.0)
-    return orthonormal
+def _rotated(root: Floats, rows: int, rng: np.random.Generator) -> Floats:
+    """Return Q @ root, with orthonormal columns of sum 0 in Q, uniform; (rows, columns).
+
+    Q is the first factor of a QR factorisation of a Gaussian matrix. With a positive diagonal
+    the factorisation is unique, so that Q is uniform.
+    """
+    z = rng.standard_normal((rows, len(root)))
+    z -= z.mean(axis=0)
+    if rows > 2 * len(root):
+        # By the Cholesky factor of the Gram matrix, which is well conditioned here and faster.
+        upper = np.linalg.cholesky(z.T @ z).T
+        rotated: Floats = z @ linalg.solve_triangular(upper, root)
+    else:
+        q, r = np.linalg.qr(z)
+        rotated = (q * np.where(np.diag(r) < 0, -1.0, 1.0)) @ root
+    return rotated

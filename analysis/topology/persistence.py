@@ -71,7 +71,7 @@ def angles(directions: Floats) -> Floats:
     return found
 
 
-def farthest_points(directions: Floats, count: int, *, start: int) -> Ints:
+def farthest_points(directions: Floats, count: int, *, starts: Sequence[int]) -> Ints:
     """Return landmarks: each next one is the direction farthest from all landmarks so far.
 
     Parameters
@@ -80,22 +80,27 @@ def farthest_points(directions: Floats, count: int, *, start: int) -> Ints:
         float64, (rows, columns). Rows of unit length.
     count
         Number of landmarks; all rows if there are fewer.
-    start
-        The first landmark.
+    starts
+        The first landmark of each set. Sets share the passes over the directions.
+
+    Returns
+    -------
+    int64, (sets, count). Landmarks in the order in which they are chosen.
 
     Examples
     --------
-    >>> farthest_points(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), 2, start=0).tolist()
-    [0, 2]
+    >>> farthest_points(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), 2, starts=[0]).tolist()
+    [[0, 2]]
     """
     count = min(count, len(directions))
-    chosen = np.empty(count, dtype=np.int64)
+    sets = np.arange(len(starts))
+    chosen = np.empty((len(starts), count), dtype=np.int64)
     # The farthest angle is the lowest of the highest cosines.
-    nearest = np.full(len(directions), -np.inf)
+    nearest = np.full((len(directions), len(starts)), -np.inf)
     for i in range(count):
-        chosen[i] = start if i == 0 else int(np.argmin(nearest))
-        nearest = np.maximum(nearest, directions @ directions[chosen[i]])
-        nearest[chosen[i]] = np.inf
+        chosen[:, i] = starts if i == 0 else np.argmin(nearest, axis=0)
+        np.maximum(nearest, directions @ directions[chosen[:, i]].T, out=nearest)
+        nearest[chosen[:, i], sets] = np.inf
     return chosen
 
 
@@ -135,7 +140,11 @@ def persistence_of(directions: Floats, settings: TopologySettings) -> Persistenc
     """
     rng = np.random.default_rng(settings.seed)
     starts = rng.integers(0, len(directions), settings.repeats).tolist()
-    diagrams = [_diagrams(directions, settings, start) for start in starts]
+    count = max(settings.landmarks, settings.void_landmarks)
+    diagrams = [
+        _diagrams(directions[order], settings)
+        for order in farthest_points(directions, count, starts=starts)
+    ]
     ratios = [[longest_ratio(one[k], k) for k in DIMENSIONS] for one in diagrams]
     return Persistence(diagrams, np.log(ratios).mean(axis=0))
 
@@ -204,13 +213,11 @@ def _half_longest(*diagrams: Floats) -> float:
     return float(lengths.max(initial=0.0)) / 2
 
 
-def _diagrams(directions: Floats, settings: TopologySettings, start: int) -> list[Floats]:
+def _diagrams(landmarks: Floats, settings: TopologySettings) -> list[Floats]:
+    """Return the diagrams of landmarks, which are in the order in which they were chosen."""
     ripser = library("ripser").ripser
-    order = farthest_points(
-        directions, max(settings.landmarks, settings.void_landmarks), start=start
-    )
-    near = angles(directions[order[: settings.landmarks]])
+    near = angles(landmarks[: settings.landmarks])
     found = ripser(near, maxdim=1, distance_matrix=True)["dgms"]
-    few = angles(directions[order[: settings.void_landmarks]])
+    few = angles(landmarks[: settings.void_landmarks])
     voids = ripser(few, maxdim=2, distance_matrix=True)["dgms"][2]
     return [np.asarray(one, dtype=np.float64).reshape(-1, 2) for one in (*found, voids)]
