@@ -223,3 +223,15 @@ def test_a_room_that_cannot_be_imported_costs_one_line(monkeypatch, capsys):
     group = main.command()
     assert "list" in group.commands
     assert "the room 'loft' cannot be imported" in capsys.readouterr().err
+
+
+def test_an_ingest_without_matches_and_probes_does_not_import_them() -> None:
+    code = (
+        "import sys, ingest.forward.run\n"
+        "later = ('scipy.stats', 'sklearn', 'ingest.match.study', 'ingest.probe.study')\n"
+        "print([m for m in later if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "[]\n"
