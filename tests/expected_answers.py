@@ -150,8 +150,15 @@ def spectra_of_saes(w):
     rows = [s for s in w.SAE if s["decoder_participation_ratio"] is not None]
     rows.sort(key=lambda s: (-s["decoder_participation_ratio"], s["name"]))
     return pick(
-        rows, "name", "model", "hook", "decoder_participation_ratio", "decoder_participation_p",
-        "decoder_stable_rank", "decoder_slope", "decoder_mean_share",
+        rows,
+        "name",
+        "model",
+        "hook",
+        "decoder_participation_ratio",
+        "decoder_participation_p",
+        "decoder_stable_rank",
+        "decoder_slope",
+        "decoder_mean_share",
     )
 
 

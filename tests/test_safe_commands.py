@@ -56,6 +56,13 @@ CASES = {
     "report geometry": [["report", "geometry", "--out", "{out}.html"], ["report", "geometry", NAME]],
     "positions": [["positions", *FEW], ["positions", NAME]],
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
+    "floors": [["floors"], ["floors", NAME]],
+    "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
+    "map": [["map", ONE], ["map", NAME]],
+    "directions": [["directions", ONE], ["directions", NAME]],
+    "splitting": [["splitting", ONE, OTHER, *FEW], ["splitting", ONE, NAME]],
+    "spectra": [["spectra", ONE, "--draws", "20"], ["spectra", NAME]],
+    "topology": [["topology", ONE], ["topology", NAME]],
     "list": [["list"]],
     "query": [
         ["query", "--cypher", "MATCH (t:Token) RETURN t.text AS text ORDER BY text"],
@@ -85,9 +92,12 @@ CASES = {
     ],
 }  # fmt: skip
 """Requests of each command; those that name NAME are about something that does not exist."""
-FAILING = {"residual", "push", "rm", "demo", "ingest", "truth"}
-"""Commands of which every request fails: the others would train, or need a server
-or a synthetic model."""
+FAILING = {
+    "residual", "push", "rm", "demo", "ingest", "truth",
+    "floors", "map", "directions", "splitting", "spectra", "topology",
+}  # fmt: skip
+"""Commands of which every request fails: the others would train, or need a server, a
+synthetic model, a floor, or weights in files; those of the SAEs here are in memory."""
 
 
 def commands(of=None, at=()):

@@ -184,12 +184,12 @@ def test_verdict_reports_what_mean_and_covariance_explain(results):
         if row["method"] == "homology" and row["null"] == "covariance":
             row["p"] = 0.4
     settings = {"landmarks": 20, "repeats": 2}
-    sentence = verdict_of(summary, tests, grid, settings)[1]
+    sentence = verdict_of(summary, tests, grid, settings=settings)[1]
     assert (
         "not Gaussian directions of equal covariance; mean and covariance are sufficient"
         in sentence
     )
     for row in tests:
         row["p"] = 0.4
-    sentence = verdict_of(summary, tests, grid, settings)[1]
+    sentence = verdict_of(summary, tests, grid, settings=settings)[1]
     assert sentence.startswith("Homology exceeds no null (smallest p = 0.4)")

@@ -139,7 +139,7 @@ class TopologyStudy(Study):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=verdict_of(summary, tests, grid, part.manifest.settings),
+            verdict=verdict_of(summary, tests, grid, settings=part.manifest.settings),
             tables=(part.manifest.tables, part.table),
         )
 

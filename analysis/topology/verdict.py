@@ -22,6 +22,7 @@ def verdict_of(
     summary: Mapping[str, Any],
     tests: Sequence[Mapping[str, Any]],
     grid: Sequence[Mapping[str, Any]],
+    *,
     settings: Mapping[str, Any],
 ) -> list[str]:
     """Return the sentences about one SAE.
