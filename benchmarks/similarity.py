@@ -9,10 +9,10 @@ columns; it is timed on some blocks, and its time for all blocks is extrapolated
 
 import argparse
 import resource
-import time
 
 import numpy as np
 from scipy import sparse
+from within import clocks
 
 from analysis.similarity.comparison import document_shifts
 from analysis.similarity.measures import cosine_similarities, shuffles, subspace_similarities
@@ -29,10 +29,11 @@ def codes(rng: np.random.Generator, tokens: int, features: int) -> sparse.csc_ar
     return sparse.coo_array((values, (rows, columns)), shape=(tokens, features)).tocsc()
 
 
-def report(what: str, began: float) -> None:
-    """Print the time since ``began``, and the peak memory of the process."""
+def report(what: str, began: np.ndarray) -> None:
+    """Print the time and processor time since ``began``, and the peak memory of the process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{what:<52}{time.perf_counter() - began:>10.1f} s   peak {peak:.2f} GiB", flush=True)
+    took, busy = clocks() - began
+    print(f"{what:<56}{took:>8.1f} s {busy:>8.1f} s CPU   peak {peak:.2f} GiB", flush=True)
 
 
 def main() -> None:
@@ -48,30 +49,30 @@ def main() -> None:
     y = np.where(np.arange(args.pairs)[:, None] % 2 == 0, x, rng.normal(size=x.shape)).astype(
         np.float32
     )
-    began = time.perf_counter()
+    began = clocks()
     found = subspace_similarities(x, y, orders)
     report("decoder rows: SVCCA, CCA, CKA, Procrustes", began)
-    began = time.perf_counter()
+    began = clocks()
     found += cosine_similarities(x, y, orders)
     report("decoder rows: RSA, kNN-Jaccard, mutual nearest", began)
     a, b = codes(rng, args.tokens, args.pairs), codes(rng, args.tokens, args.pairs)
-    began = time.perf_counter()
+    began = clocks()
     found += cosine_similarities(sparse.csr_array(a.T), sparse.csr_array(b.T), orders)
     report("activations: RSA, kNN-Jaccard, mutual nearest", began)
     chosen = rng.choice(args.pairs, min(args.columns, args.pairs), replace=False)
     dense = [one[:, np.sort(chosen)].toarray() for one in (a, b)]
     shifts = document_shifts(np.full(args.tokens // 100, 100), args.draws, seed=0)
-    began = time.perf_counter()
+    began = clocks()
     found += subspace_similarities(*(one[: len(shifts[0])] for one in dense), shifts)
     report(f"activations, {len(chosen)} columns: SVCCA, CCA, CKA, Procrustes", began)
-    began = time.perf_counter()
+    began = clocks()
     first = a[:, : min(4096, args.pairs)].toarray()
     first -= first.mean(0)
     for i in range(_TIMED):
         block = b[:, i * _BLOCK : (i + 1) * _BLOCK].toarray()
         (first.T @ (block - block.mean(0))).max(axis=0)
     blocks = -(-args.pairs // _BLOCK) * -(-args.pairs // first.shape[1])
-    each = (time.perf_counter() - began) / _TIMED
+    each = float((clocks() - began)[0]) / _TIMED
     print(
         f"published dense blocks, extrapolated from {_TIMED} of {blocks:,}: {each * blocks:,.0f} s"
     )
