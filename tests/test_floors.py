@@ -57,6 +57,16 @@ def test_means_of_few_or_equal_seeds():
     assert (equal.low, equal.high) == (1, 1)
 
 
+def test_an_interval_is_cut_to_the_possible_values():
+    areas = [0.9, 1.0]
+    free = mean_over_seeds(areas, level=0.95)
+    cut = mean_over_seeds(areas, level=0.95, least=0, most=1)
+    low, high = stats.t.interval(0.95, 1, np.mean(areas), stats.sem(areas))
+    assert (free.low, free.high) == pytest.approx((low, high))
+    assert low < 1 < high
+    assert (cut.value, cut.low, cut.high) == pytest.approx((0.95, max(low, 0), 1))
+
+
 # ---------------------------------------------------------------- a small atlas
 
 
@@ -108,11 +118,11 @@ def test_rows_equal_values_by_hand(path):
         low, high = np.mean(areas) - half, np.mean(areas) + half
         row = rows[statistic]
         assert (row["auc"], row["auc_low"], row["auc_high"]) == pytest.approx(
-            (np.mean(areas), low, high)
+            (np.mean(areas), max(low, 0), min(high, 1))
         )
         row = rows[statistic]
         assert (row["auc"], row["auc_low"], row["auc_high"]) == pytest.approx(
-            (np.mean(areas), low, high)
+            (np.mean(areas), max(low, 0), min(high, 1))
         )
         assert row["trained"] == pytest.approx(np.mean([values[f"t{s}"].mean() for s in range(3)]))
         assert row["floor"] == pytest.approx(
@@ -150,7 +160,10 @@ def test_later_studies_add_statistics(path):
     added = set(rows) - before
     assert {"degree", "pagerank", "best_match"} <= added
     assert any(name.startswith("probe from hook_embed, document/") for name in added)
-    assert "graph.modularity" in by_statistic(result, "untrained", of="SAE")
+    of_saes = by_statistic(result, "untrained", of="SAE")
+    assert "graph.modularity" in of_saes
+    # Limits of intervals and numbers of runs describe the study and not the SAE.
+    assert not {"graph.ami_runs_low", "graph.ami_runs_counted", "graph.ami_runs_of"} & set(of_saes)
     with Atlas.open(path) as atlas:
         edges = atlas.table("MATCHES").to_pandas()
         live = atlas.table("Feature", sae="t0").to_pandas().query("not dead")["id"]
@@ -198,8 +211,19 @@ def test_dead_features_and_saes_without_floors(path, tmp_path):
 def test_the_command_prints_every_statistic(path):
     shown = CliRunner().invoke(command(), ["floors", "-a", str(path)])
     assert shown.exit_code == 0, shown.output
-    assert "trained and untrained" in shown.stdout
-    assert "max_activation" in shown.stdout
+    assert "3 trained, 3 untrained" in shown.stdout
+    (result,) = compare_with_floors(path)
+    row = by_statistic(result, "untrained")["frequency"]
+    wanted = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
+    lines = shown.stdout.splitlines()
+    (header,) = [x.split() for x in lines if x.split()[2:3] == ["untrained"] and "AUC" in x]
+    assert header == ["statistic", "trained", "untrained", "AUC"]
+    assert any(x.startswith("frequency ") and x.rstrip().endswith(wanted) for x in lines)
     done = CliRunner().invoke(command(), ["floors", "t0", "-a", str(path), "--json"])
     (row,) = json.loads(done.stdout)["result"]
     assert {r["statistic"] for r in row["rows"]} >= {"frequency", "fvu"}
+
+
+def test_a_floor_cannot_be_named_as_a_trained_sae(path):
+    with pytest.raises(BadInput, match="untrained-0 is a floor"):
+        compare_with_floors(path, ["t0", "untrained-0"])

@@ -1,5 +1,6 @@
 """The command `atlas floors`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -18,11 +19,6 @@ from atlas.cli.output import (
 )
 
 __all__ = ["floors"]
-
-_COLUMNS = (
-    "statistic", "of", "trained", "floor", "auc", "auc_low", "auc_high", "trained_seeds",
-    "floor_seeds",
-)  # fmt: skip
 
 
 @click.command()
@@ -63,10 +59,33 @@ def floors(
 
     def show() -> None:
         for one, row in zip(results, rows, strict=True):
-            for role in row["floors"]:
-                chosen = [r for r in row["rows"] if r["role"] == role]
-                print_table(chosen, columns=_COLUMNS, title=f"{row['family']}: trained and {role}")
+            for role, names in row["floors"].items():
+                title = f"{row['family']}: {len(row['trained'])} trained, {len(names)} {role}"
+                print_table([_shown(r) for r in row["rows"] if r["role"] == role], title=title)
             for sentence in one.verdict:
                 echo(sentence)
 
     emit(rows, as_json=as_json, show=show)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table: means over seeds, and the AUC with its interval."""
+    return {
+        "statistic": row["statistic"] + (" (SAE)" if row["of"] == "SAE" else ""),
+        "trained": _rounded(row["trained"]),
+        row["role"]: _rounded(row["floor"]),
+        "AUC": _area(row),
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
+
+
+def _area(row: Mapping[str, Any]) -> str | None:
+    """Return an AUC with its interval over seeds, if it has one."""
+    if row["auc"] is None:
+        return None
+    if row["auc_low"] is None:
+        return f"{row['auc']:.2f}"
+    return f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"

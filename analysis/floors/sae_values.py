@@ -40,6 +40,9 @@ _NO_STATISTICS = frozenset(
     )
 )
 
+#: Ends of names of limits of intervals and nulls, and of numbers of runs or draws.
+_NO_STATISTIC_ENDS = ("_low", "_high", "_counted", "_of")
+
 
 @dataclass(frozen=True)
 class SaeValues:
@@ -97,6 +100,7 @@ def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -
                 if isinstance(value, int | float)
                 and not isinstance(value, bool)
                 and name not in _NO_STATISTICS
+                and not name.endswith(_NO_STATISTIC_ENDS)
             }
         )
     return SaeValues(

@@ -50,7 +50,9 @@ def auc(values: Floats, floor: Floats) -> float | None:
     return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
-def mean_over_seeds(values: Sequence[float], *, level: float) -> Mean:
+def mean_over_seeds(
+    values: Sequence[float], *, level: float, least: float = -np.inf, most: float = np.inf
+) -> Mean:
     """Return the mean of one value per seed, with Student's t interval.
 
     Parameters
@@ -59,6 +61,8 @@ def mean_over_seeds(values: Sequence[float], *, level: float) -> Mean:
         One value per seed.
     level
         Confidence level.
+    least, most
+        Range of possible values, to which the interval is cut.
 
     Examples
     --------
@@ -73,4 +77,4 @@ def mean_over_seeds(values: Sequence[float], *, level: float) -> Mean:
         return Mean(mean, None, None, 1)
     error = float(np.std(values, ddof=1)) / count**0.5
     half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
-    return Mean(mean, mean - half, mean + half, count)
+    return Mean(mean, max(mean - half, least), min(mean + half, most), count)

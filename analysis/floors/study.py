@@ -57,7 +57,7 @@ class FloorStudy(Study):
     """Compare the statistics of trained SAEs with those of their floors, for each family."""
 
     kind: ClassVar[str] = "floors"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: FloorSettings
 
@@ -67,6 +67,12 @@ class FloorStudy(Study):
             check_saes(at.sound, saes)
         rows = [row for part in at.sound.of("sae") for row in part.table("SAE").to_pylist()]
         families = _families(rows, saes)
+        named = [row for row in rows if row["name"] in (saes or ()) and is_floor(row)]
+        if named:
+            raise BadInput(
+                f"{named[0]['name']} is a floor ({role_shown(named[0])}); name the trained SAEs. Their floors are "
+                "found by SAE.floor_of."
+            )
         if not families:
             raise BadInput(
                 "No selected SAE has a floor in this atlas. Train floors with `atlas train --baseline`, or state "
@@ -247,7 +253,7 @@ def _compared(
             [float(values[s].features[name].mean()) for s in saes if name in values[s].features]
             for saes in (trained, floors)
         ]
-        over_seeds = mean_over_seeds([float(area) for area in areas], level=level)
+        over_seeds = mean_over_seeds([float(a) for a in areas], level=level, least=0, most=1)
         rows.append(_row(name, "features", role, means, over_seeds, level=level))
     for name in _statistics([values[sae].sae for sae in (*trained, *floors)]):
         both = [
