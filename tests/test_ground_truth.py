@@ -255,7 +255,7 @@ def test_the_command_reads_the_stored_result(atlas):
 
 def test_other_saes_are_refused_with_a_reason(world, atlas, tmp_path):
     path, _ = atlas
-    with pytest.raises(UnknownName, match="nothing"):
+    with pytest.raises(UnknownName, match=r"'nothing'\. There are: truth\. `atlas synthetic`"):
         compare_with_truth(path, settings=GroundTruthSettings(truth="nothing"))
     with pytest.raises(BadInput, match=r"perfect reads blocks\.0\.hook_mlp_out"):
         compare_with_truth(path, settings=GroundTruthSettings(truth="perfect"))

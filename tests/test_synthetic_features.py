@@ -140,7 +140,9 @@ def test_equal_settings_give_equal_folders_and_nothing_is_replaced(tmp_path):
         assert (tmp_path / "one/s" / file).read_bytes() == (tmp_path / "two/s" / file).read_bytes()
     with pytest.raises(BadInput, match="already exists"):
         saved(tmp_path / "one" / "s")
-    for wrong, message in [({"min_rate": 0.3}, "lower min_rate"), ({"cosine": 0.5, "trees": 0}, "a property of trees"),
+    for wrong, message in [({"min_rate": 0.3}, "lower min_rate"),
+                           ({"features": 11}, "need 12 features, and there are 11"),
+                           ({"cosine": 0.5, "trees": 0}, "a property of trees"),
                            ({"features": 1}, "2 to")]:  # fmt: skip
         with pytest.raises(BadInput, match=message):
             saved(tmp_path / "new", **wrong)

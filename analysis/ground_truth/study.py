@@ -28,7 +28,7 @@ from analysis.ground_truth.recovery import (
     recovery_scores,
 )
 from analysis.ground_truth.settings import GroundTruthSettings
-from atlas.errors import BadInput
+from atlas.errors import BadInput, UnknownName
 from atlas.graphs import edge_ends
 from atlas.parts import Part
 from atlas.progress import SILENT, Progress
@@ -64,7 +64,13 @@ class GroundTruthStudy(Study):
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE that reads the sums of the true features."""
         truth = self.settings.truth
-        check_saes(at.sound, [truth])
+        if truth not in at.sound.saes:
+            rows = [row for part in at.sound.of("sae") for row in part.table("SAE").to_pylist()]
+            raise UnknownName(
+                "SAE of true features", truth,
+                known=[row["name"] for row in rows if row["hook"] == FEATURES_HOOK],
+                hint="`atlas synthetic` saves it with its model; ingest it together with SAEs of that model.",
+            )  # fmt: skip
         true = open_sae_record(at.sound, truth).row
         if true["hook"] != FEATURES_HOOK:
             raise BadInput(

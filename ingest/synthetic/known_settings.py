@@ -59,6 +59,11 @@ class SyntheticSettings:
             raise BadInput(
                 f"min_rate is {self.min_rate:g} and max_rate {self.max_rate:g}; expected a lower min_rate."
             )
+        if (needed := self.trees * (1 + self.children)) > self.features:
+            raise BadInput(
+                f"{self.trees} trees of a parent and {self.children} children need {needed} features, and there are "
+                f"{self.features}. Pass more features, or fewer trees or children."
+            )
         if self.cosine and not self.trees:
             raise BadInput(
                 "cosine is a property of trees, and trees is 0; expected at least one tree."
