@@ -1,6 +1,7 @@
 """Tokens, labels and names of others do nothing but appear: in pages, terminals, tables and files."""
 
 import json
+import re
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -149,6 +150,32 @@ def test_a_result_in_a_notebook_escapes_untrusted_text():
     assert (found.scripts, found.handlers) == ([], [])
     for each in HOSTILE:
         assert unescape(text).count(f"<p>{each}</p>") == 1
+
+
+@pytest.mark.parametrize("width", [24, 50, 200])
+def test_no_value_is_cut_in_a_narrow_terminal(monkeypatch, capsys, width):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich writes as to a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = [f"an-sae-with-a-long-name-and-seed-{i}" for i in range(3)]
+    print_table([{"sae": n, "fvu": 0.1234, "dead share": 0.5678, "role": "trained"} for n in names])
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    for value in (*names, "0.1234", "0.5678", "trained"):
+        assert value in out
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert (names[0] in lines) == (width < 80)  # on a line of its own
+    if width == 24:
+        assert "  fvu: 0.1234" in lines
+
+
+@pytest.mark.parametrize("width", ["20", "200"])
+def test_hostile_values_do_nothing_in_a_terminal(monkeypatch, capsys, width):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", width)
+    print_table([{"token": t, "n": "a-long-word-without-a-space"} for t in HOSTILE])
+    out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert not any(c in out for c in ACTING)
+    assert "[red]x[/red]" in out
 
 
 def test_printed_output_has_no_control_characters(capsys):

@@ -4,13 +4,17 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.safe_text import json_line, shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 __all__ = [
     "atlas_option",
@@ -126,11 +130,13 @@ def print_table(
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
-    Wide values are folded in a terminal, but not in a pipe.
+    A terminal folds columns between words. Where it is too narrow even for that, each row is
+    printed as a line with its first column, and the others below it as pairs of name and value.
     """
     if not rows:
         return
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -145,7 +151,33 @@ def print_table(
         table.add_column(Text(_cell(name)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(name))) for name in names))
-    console.print(table)
+    unlimited = console.options.update(width=10_000)
+    if Measurement.get(console, unlimited, table).minimum > console.width:
+        _print_records(console, rows, names, heading)
+    else:
+        console.print(table)
+
+
+def _print_records(
+    console: "Console",
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    heading: "Text | None",
+) -> None:
+    """Print each row as its first value, and pairs of name and value below it."""
+    from rich.text import Text
+
+    if heading is not None:
+        console.print(heading)
+    for row in rows:
+        console.print(Text(_cell(row.get(names[0])), style="bold"), soft_wrap=True)
+        line = ""
+        for pair in (f"{_cell(name)}: {_cell(row.get(name))}" for name in names[1:]):
+            if line and len(line) + len(pair) + 4 > console.width:
+                console.print(Text(f"  {line}"), soft_wrap=True)
+                line = ""
+            line += f"  {pair}" if line else pair
+        console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _cell(value: Any) -> str:
