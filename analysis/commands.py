@@ -44,16 +44,32 @@ _AT_MOST = 3
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--site", "sites", multiple=True, metavar="HOOK",
-              help="Only probes from this site, such as hook_embed; repeat for several sites.")  # fmt: skip
-@click.option("--run", metavar="RUN",
-              help="Only this run, or all runs with this prefix: 'document', 'type/active'.")  # fmt: skip
-@click.option("--by", type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep"]),
-              help="Break the numbers down: by quintiles of the features' frequency or highest "
-              "activation, by the layer the SAE reads, by the earliest site that predicts a "
-              "feature nearly as well as its best site, or by layer and site.")  # fmt: skip
-@click.option("--delta", default=0.02, show_default=True, type=click.FloatRange(0, 1),
-              help="With --by first-layer: largest difference from the best score of the feature.")  # fmt: skip
+@click.option(
+    "--site",
+    "sites",
+    multiple=True,
+    metavar="HOOK",
+    help="Only probes from this site, such as hook_embed; repeat for several sites.",
+)
+@click.option(
+    "--run",
+    metavar="RUN",
+    help="Only this run, or all runs with this prefix: 'document', 'type/active'.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep"]),
+    help="Break the numbers down: by quintiles of the features' frequency or highest "
+    "activation, by the layer the SAE reads, by the earliest site that predicts a "
+    "feature nearly as well as its best site, or by layer and site.",
+)
+@click.option(
+    "--delta",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="With --by first-layer: largest difference from the best score of the feature.",
+)
 @atlas_option
 @shared_options
 def probes(
@@ -121,17 +137,37 @@ def plot(ctx: click.Context, as_json: bool, quiet: bool) -> None:
 
 @plot.command("probes")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--site", "sites", multiple=True, metavar="HOOK",
-              help="Draw probes from this site; repeat for several sites. [default: the first probed "
-              "site of each SAE in model order; the sweep has all sites]")  # fmt: skip
-@click.option("--run", metavar="RUN",
-              help="Only this run, or all runs with this prefix: 'document', 'type/active'.")  # fmt: skip
-@click.option("--kind", default="page", show_default=True,
-              type=click.Choice(["page", "distribution", "scatter", "ladder", "splits", "sweep"]),
-              help="One plot, or a page of all plots.")  # fmt: skip
-@click.option("--out", "-o", "outs", multiple=True, default=("probes.html",), show_default=True,
-              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Output file: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
+@click.option(
+    "--site",
+    "sites",
+    multiple=True,
+    metavar="HOOK",
+    help="Draw probes from this site; repeat for several sites. [default: the first probed "
+    "site of each SAE in model order; the sweep has all sites]",
+)
+@click.option(
+    "--run",
+    metavar="RUN",
+    help="Only this run, or all runs with this prefix: 'document', 'type/active'.",
+)
+@click.option(
+    "--kind",
+    default="page",
+    show_default=True,
+    type=click.Choice(["page", "distribution", "scatter", "ladder", "splits", "sweep"]),
+    help="One plot, or a page of all plots.",
+)
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    default=("probes.html",),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
+)
 @atlas_option
 @shared_options
 def plot_probes(
@@ -209,11 +245,24 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
 def _overview(row: dict[str, Any]) -> dict[str, Any]:
     """Summarize a group in one row: the means of the main scores, and the verdicts."""
     shown = {
-        "active": ("accuracy", "balanced_accuracy", "token_table", "token_ceiling", "control",
-                   "selectivity", "shuffled"),
-        "activation": ("r2", "r2_token_table", "r2_token_ceiling", "r2_active",
-                       "r2_active_token_table", "r2_active_token_ceiling"),
-    }[row["kind"]]  # fmt: skip
+        "active": (
+            "accuracy",
+            "balanced_accuracy",
+            "token_table",
+            "token_ceiling",
+            "control",
+            "selectivity",
+            "shuffled",
+        ),
+        "activation": (
+            "r2",
+            "r2_token_table",
+            "r2_token_ceiling",
+            "r2_active",
+            "r2_active_token_table",
+            "r2_active_token_ceiling",
+        ),
+    }[row["kind"]]
     named = {name: row[name] for name in ("sae", "site", "run", "probes")}
     means = {name: row["scores"][name]["mean"] for name in shown}
     verdicts: dict[str, Any] = row.get("verdicts", {})
@@ -229,29 +278,35 @@ def _show_in_full(row: dict[str, Any]) -> None:
         return
     echo()
     plain, balanced = (row["ladder"][name] for name in ("accuracy", "balanced_accuracy"))
-    print_table([
-        {"rung": one["rung"]}
-        | {f"accuracy, {name}": one[name] for name in ("count", "share", "at_least_share")}
-        | {f"balanced, {name}": two[name] for name in ("count", "share", "at_least_share")}
-        for one, two in zip(plain, balanced, strict=True)
-    ])  # fmt: skip
+    print_table(
+        [
+            {"rung": one["rung"]}
+            | {f"accuracy, {name}": one[name] for name in ("count", "share", "at_least_share")}
+            | {f"balanced, {name}": two[name] for name in ("count", "share", "at_least_share")}
+            for one, two in zip(plain, balanced, strict=True)
+        ]
+    )
 
 
 plot.add_command(plot_graphs)
 plot.add_command(plot_communities)
 
 positions = study_command(
-    "positions", "analysis.positions.study:activation_by_position", PositionSettings,
+    "positions",
+    "analysis.positions.study:activation_by_position",
+    PositionSettings,
     help="Compare activations between positions in the context, with shuffled tokens as the null."
     "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
-)  # fmt: skip
+)
 
 directions = study_command(
-    "directions", "analysis.feature_map.direction_study:nearest_directions", DirectionSettings,
+    "directions",
+    "analysis.feature_map.direction_study:nearest_directions",
+    DirectionSettings,
     help="Find the features with the nearest decoder directions, within an SAE and across SAEs."
     "\n\nAll pairs are compared. Random directions of matched covariance are the null. The results "
     "are edges NEAR_DIRECTION.\n\n\b\nExample:\n  atlas directions tiny-a-l1-s0 tiny-a-l1-s1",
-)  # fmt: skip
+)
 
 #: Functions that plot results, by kind of study.
 _PLOTS = {
@@ -270,14 +325,29 @@ _PLOTS = {
     "transcoder": "analysis.transcoder.plots:draw",
 }
 truth = study_command(
-    "truth", "analysis.ground_truth.study:compare_with_truth", GroundTruthSettings,
+    "truth",
+    "analysis.ground_truth.study:compare_with_truth",
+    GroundTruthSettings,
     help="Compare SAEs of a synthetic model with its true features: directions, edges and parents."
     "\n\n`atlas synthetic` saves such a model; ingest its SAE `truth` with the others."
     "\n\n\b\nExample:\n  atlas truth --atlas synth.atlas",
-    columns=("sae", "live", "recovered", "f1", "chance_f1", "mean_cosine", "chance_mean_cosine",
-             "activity_f1", "edge_precision", "edge_chance", "edge_recall", "parent_precision",
-             "parent_chance", "parent_recall"),
-)  # fmt: skip
+    columns=(
+        "sae",
+        "live",
+        "recovered",
+        "f1",
+        "chance_f1",
+        "mean_cosine",
+        "chance_mean_cosine",
+        "activity_f1",
+        "edge_precision",
+        "edge_chance",
+        "edge_recall",
+        "parent_precision",
+        "parent_chance",
+        "parent_recall",
+    ),
+)
 
 ROOM = Room(
     "analysis",

@@ -39,18 +39,32 @@ _CONFIG: dict[str, Any] = {
     "padding": 12,
     "view": {"stroke": None},
     "axis": {
-        "labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal",
-        "gridColor": "#eeeeee", "domainColor": "#999999", "tickColor": "#999999",
-        "labelLimit": 320, "titlePadding": 8,
+        "labelColor": _INK,
+        "titleColor": _INK,
+        "titleFontWeight": "normal",
+        "gridColor": "#eeeeee",
+        "domainColor": "#999999",
+        "tickColor": "#999999",
+        "labelLimit": 320,
+        "titlePadding": 8,
     },
-    "legend": {"labelColor": _INK, "titleColor": _INK, "titleFontWeight": "normal", "labelLimit": 320},
+    "legend": {
+        "labelColor": _INK,
+        "titleColor": _INK,
+        "titleFontWeight": "normal",
+        "labelLimit": 320,
+    },
     "title": {
-        "anchor": "start", "color": _INK, "fontSize": 13, "subtitleColor": "#666666",
-        "subtitleFontSize": 11, "offset": 10,
+        "anchor": "start",
+        "color": _INK,
+        "fontSize": 13,
+        "subtitleColor": "#666666",
+        "subtitleFontSize": 11,
+        "offset": 10,
     },
     "bar": {"color": "#4c78a8"},
     "concat": {"spacing": 36},
-}  # fmt: skip
+}
 
 
 def finished(chart: Chart) -> Chart:

@@ -13,9 +13,16 @@ __all__ = ["csv_text", "json_line", "shown"]
 
 # Code points beyond the C0 controls that control a terminal or the order of surrounding text.
 _ACTING = (
-    *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A), 0xFEFF,
-)  # fmt: skip
+    *range(0x7F, 0xA0),
+    0x061C,
+    0x200E,
+    0x200F,
+    0x2028,
+    0x2029,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    0xFEFF,
+)
 _ESCAPES: dict[int, int | str] = {c: f"\\u{c:04x}" for c in (*_ACTING, *range(0xD800, 0xE000))}
 _PICTURES: dict[int, int | str] = {c: 0x2400 + c for c in range(32) if chr(c) not in "\t\n"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -162,9 +162,15 @@ def setting(
         Default as shown in the help, such as ``"all"`` for None.
     """
     known = {
-        "help": help, "flag": flag, "least": least, "most": most, "above": above,
-        "below": below, "metavar": metavar, "shown": shown,
-    }  # fmt: skip
+        "help": help,
+        "flag": flag,
+        "least": least,
+        "most": most,
+        "above": above,
+        "below": below,
+        "metavar": metavar,
+        "shown": shown,
+    }
     return field(default=default, metadata={_KEY: known})
 
 
@@ -250,8 +256,14 @@ def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) ->
             "of one of these."
         )
     return Setting(
-        name=name, type=kind, default=default, multiple=multiple, optional=optional, choices=choices, **known
-    )  # fmt: skip
+        name=name,
+        type=kind,
+        default=default,
+        multiple=multiple,
+        optional=optional,
+        choices=choices,
+        **known,
+    )
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

@@ -43,7 +43,9 @@ def main() -> None:
             candidates = np.setdiff1d(subject.b.live, anchors[:, 1])
             true = np.searchsorted(candidates, subject.truth[len(anchors) :, 1])
             found = rank(scores, true, tolerance=TOLERANCE).scores.mean(axis=0)
-            print(f"{len(anchors):6,} anchors, {name:20} {took:8.1f} s  recall@1 {found[0]:.3f}, @10 {found[1]:.3f}")  # fmt: skip
+            print(
+                f"{len(anchors):6,} anchors, {name:20} {took:8.1f} s  recall@1 {found[0]:.3f}, @10 {found[1]:.3f}"
+            )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"memory at most {peak:.1f} GiB")
     if args.without_faq:
@@ -54,8 +56,10 @@ def main() -> None:
             subject, settings, share=0.1, rng=np.random.default_rng(args.seed), nodes=nodes
         )
         took = time.perf_counter() - began
-        print(f"{nodes:6,} nodes, {both.anchors} anchors: FAQ and walks {took:8.1f} s  "
-              f"recall@1 {both.faq:.3f} and {both.matching:.3f}")  # fmt: skip
+        print(
+            f"{nodes:6,} nodes, {both.anchors} anchors: FAQ and walks {took:8.1f} s  "
+            f"recall@1 {both.faq:.3f} and {both.matching:.3f}"
+        )
 
 
 def copies(nodes: int, edges: int, *, noise: float, seed: int) -> MatchedGraphs:

@@ -80,9 +80,17 @@ def _panel(points: Any) -> Panel:
     n = len(points)
     none = np.full(n, -1, dtype=np.int64)
     return Panel(
-        "map", (), ("", ""), points, [f"sae/{i}" for i in range(n)], ["token"] * n, none + 1,
-        ("all",), ("#4c78a8",), none,
-    )  # fmt: skip
+        "map",
+        (),
+        ("", ""),
+        points,
+        [f"sae/{i}" for i in range(n)],
+        ["token"] * n,
+        none + 1,
+        ("all",),
+        ("#4c78a8",),
+        none,
+    )
 
 
 def main() -> None:

@@ -72,9 +72,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 f"{name}={_saved(sae, Path(folder) / name)}"
                 for name, sae in saes(model, args.hook, args.d_sae, args.sparse).items()
             ],
-            text=args.text, model=model, match=None,
+            text=args.text,
+            model=model,
+            match=None,
             settings=Settings(tokens=args.tokens, keep_codes=not args.drop_codes),
-        )  # fmt: skip
+        )
         rows = {r["name"]: r["l0"] for r in atlas.table("SAE").to_pylist()}
     measured = found.pop("pace")
     kinds = {

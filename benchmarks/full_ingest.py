@@ -58,16 +58,37 @@ class Shape:
 
 SHAPES = {
     "gemma-2-2b": Shape(
-        {"model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "head_dim": 256,
-         "num_attention_heads": 8, "num_key_value_heads": 4, "num_hidden_layers": 2},
-        "blocks.1.hook_resid_post", 16_384, 70, 32_768, 1024,
+        {
+            "model_type": "gemma2",
+            "hidden_size": 2304,
+            "intermediate_size": 9216,
+            "head_dim": 256,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "num_hidden_layers": 2,
+        },
+        "blocks.1.hook_resid_post",
+        16_384,
+        70,
+        32_768,
+        1024,
     ),
     "stories3m": Shape(
-        {"model_type": "llama", "hidden_size": 192, "intermediate_size": 512,
-         "num_attention_heads": 6, "num_key_value_heads": 6, "num_hidden_layers": 6},
-        "blocks.5.hook_resid_post", 4_096, 32, 200_000, 512,
+        {
+            "model_type": "llama",
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 6,
+            "num_hidden_layers": 6,
+        },
+        "blocks.5.hook_resid_post",
+        4_096,
+        32,
+        200_000,
+        512,
     ),
-}  # fmt: skip
+}
 
 
 def random_model(shape: Shape, dtype: str, *, device: str = "auto") -> LanguageModel:
@@ -149,9 +170,12 @@ def whole(
         # The first run and encoding are of the estimate before the work.
         with timed((model, "run"), (sae.sae, "encode"), device=model.device.type, skip=1) as bare:
             ingest(
-                path, saes=[sae], text=texts, model=model,
+                path,
+                saes=[sae],
+                text=texts,
+                model=model,
                 settings=Settings(batch_tokens=batch_tokens, dtype="auto"),
-            )  # fmt: skip
+            )
         seconds = clocks() - began
         parts = Folder.open(path).sound()
         (edges,), (statistics,) = parts.of("coactivation"), parts.of("statistics")
@@ -209,14 +233,19 @@ def main() -> None:
     tokens = int(sum(np.count_nonzero(b.keep) for b in batches))
     ratio = (seconds / bare).tolist()
     result = {
-        "shape": args.model or args.shape, "device": args.device, "dtype": args.dtype,
-        "tokens": tokens, "d_sae": sae.info.d_sae, "edges": edges,
+        "shape": args.model or args.shape,
+        "device": args.device,
+        "dtype": args.dtype,
+        "tokens": tokens,
+        "d_sae": sae.info.d_sae,
+        "edges": edges,
         "l0": round(l0, 1),
         "bare_us_per_token": round(float(1e6 * bare[0] / tokens), 1),
         "ingest_us_per_token": round(1e6 * seconds[0] / tokens, 1),
         "ingest_tokens_per_second": round(tokens / seconds[0]),
-        "ratio": round(ratio[0], 3), "ratio_of_processor_time": round(ratio[1], 3),
-    }  # fmt: skip
+        "ratio": round(ratio[0], 3),
+        "ratio_of_processor_time": round(ratio[1], 3),
+    }
     if args.json:
         print(json.dumps(result))
     else:

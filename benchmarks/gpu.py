@@ -65,11 +65,27 @@ class Size:
 
 FULL = Size(replace(SHAPES["gemma-2-2b"], tokens=131_072), 21, 50_000, 200_000, 512, 16_384)
 TOY = Size(
-    Shape({"model_type": "llama", "hidden_size": 32, "intermediate_size": 48,
-           "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2},
-          "blocks.1.hook_resid_post", 64, 6, 4_000, 64),
-    2, 3_000, 1_500, 8, 512,
-)  # fmt: skip
+    Shape(
+        {
+            "model_type": "llama",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "num_hidden_layers": 2,
+        },
+        "blocks.1.hook_resid_post",
+        64,
+        6,
+        4_000,
+        64,
+    ),
+    2,
+    3_000,
+    1_500,
+    8,
+    512,
+)
 
 
 @dataclass(frozen=True)
@@ -126,10 +142,12 @@ class Steps:
         equal = first == second
         passed = differ <= 1e-5 and abs(fvu - cpu_fvu) <= 1e-6 and equal
         return Found(
-            "demo", passed, "codes ≤ 1e-5, FVU ≤ 1e-6, two runs equal",
+            "demo",
+            passed,
+            "codes ≤ 1e-5, FVU ≤ 1e-6, two runs equal",
             f"{differ:.1e} of {len(cpu):,} codes, values {values:.1e}, FVU {abs(fvu - cpu_fvu):.1e}, "
             f"runs {'equal' if equal else 'differ'}",
-        )  # fmt: skip
+        )
 
     def _demo(self, name: str, device: str) -> tuple[dict[tuple[int, int, int], float], float]:
         """Return the codes of a demo SAE by block, token and feature, and its FVU."""
@@ -164,18 +182,22 @@ class Steps:
         seconds = time.perf_counter() - began
         some = min(4, labels)
         exact = solve(
-            Design(x, dtype=torch.float64), torch.ones(rows, 1, dtype=torch.float64) / rows,
-            torch.from_numpy(y[:, :some]).double() / rows, penalty=1e-3, tolerance=1e-8,
-        )  # fmt: skip
+            Design(x, dtype=torch.float64),
+            torch.ones(rows, 1, dtype=torch.float64) / rows,
+            torch.from_numpy(y[:, :some]).double() / rows,
+            penalty=1e-3,
+            tolerance=1e-8,
+        )
         error = float((found.coef[:some].cpu().double() - exact.coef).abs().max())
         projected = seconds * (CORPUS / rows) * (16_384 / labels)
         return Found(
-            "probes", converged >= 0.999 and error <= 0.005,
+            "probes",
+            converged >= 0.999 and error <= 0.005,
             "converged ≥ .999, coefficients ≤ .005",
             f"converged {converged:.4f}, coefficients {error:.1e}, {seconds:.1f} s for {rows:,} × {width:,}, "
             f"{labels} labels; projected, linear in both: {projected / 60:.0f} min for 16,384 labels and "
             f"{CORPUS:,} rows of a site (at the embedding, rows are distinct ids)",
-        )  # fmt: skip
+        )
 
     @property
     def _width(self) -> int:
@@ -211,9 +233,11 @@ class Steps:
         finite = bool(np.isfinite(losses).all())
         each = (time.perf_counter() - began) / len(losses)
         return Found(
-            "training", finite and len(losses) == 3 * len(architectures), "all losses finite",
+            "training",
+            finite and len(losses) == 3 * len(architectures),
+            "all losses finite",
             f"{len(losses)} steps of {batch:,} tokens, {1e3 * each:.0f} ms each with the warm-up",
-        )  # fmt: skip
+        )
 
     def memory(self) -> Found:
         """Encode a batch that cannot fit, and a small one while the error is handled."""
@@ -227,9 +251,11 @@ class Steps:
             reported = "Memory does not suffice" in str(error)
             works = bool(sae.encode(x).isfinite().all())
         return Found(
-            "memory", reported and works, "reported as memory, next batch works",
+            "memory",
+            reported and works,
+            "reported as memory, next batch works",
             f"reported {reported}, next {works}",
-        )  # fmt: skip
+        )
 
     def device_assert(self) -> Found:
         """Index out of range in a child process; it must not be reported as memory."""
@@ -273,10 +299,12 @@ class Steps:
         tokens = self._shape.tokens
         ratio, each = seconds[0] / bare[0], seconds[0] / tokens
         return Found(
-            f"ingest {dtype}", ratio <= 1.15 if self.size is FULL else None, "ingest ÷ bare ≤ 1.15",
+            f"ingest {dtype}",
+            ratio <= 1.15 if self.size is FULL else None,
+            "ingest ÷ bare ≤ 1.15",
             f"{ratio:.2f}, {1 / each:,.0f} tokens/s (bare {tokens / bare[0]:,.0f}), L0 {l0:.0f}; projected: "
             f"{each * CORPUS / 60:.1f} min for {CORPUS:,} tokens",
-        )  # fmt: skip
+        )
 
     def profile(self) -> Found:
         """Profile three batches through the model and the SAE."""
@@ -307,9 +335,10 @@ class Steps:
         """The shape with the number of layers of the benchmark."""
         layers = self.size.layers
         return replace(
-            self.size.shape, config=self.size.shape.config | {"num_hidden_layers": layers},
+            self.size.shape,
+            config=self.size.shape.config | {"num_hidden_layers": layers},
             hook=f"blocks.{layers - 1}.hook_resid_post",
-        )  # fmt: skip
+        )
 
     def _model(self, dtype: str) -> LanguageModel:
         """Return the model of the shape; drawing its weights takes longer than most steps."""
@@ -320,9 +349,11 @@ class Steps:
     def _sae(self) -> Autoencoder:
         """Return a JumpReLU SAE with random weights, at the site of the shape."""
         metadata = SAEMetadata(
-            model_name="random", hook_name=self._shape.hook, context_size=self._shape.context,
+            model_name="random",
+            hook_name=self._shape.hook,
+            context_size=self._shape.context,
             prepend_bos=True,
-        )  # fmt: skip
+        )
         config = sae_lens.JumpReLUSAEConfig(
             d_in=self._width, d_sae=self.size.shape.d_sae, metadata=metadata
         )
@@ -339,7 +370,7 @@ class Steps:
             tokenize(
                 documents, model.tokenizer, settings=contexts, batch_tokens=self.size.batch_tokens
             ).batches
-        )  # fmt: skip
+        )
 
 
 #: The steps by name, in the order of a run.

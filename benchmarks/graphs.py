@@ -87,21 +87,46 @@ def measures(
         return networkx.community.modularity(other, found)
 
     return [
-        ("components", lambda: len(graph.connected_components()),
-         lambda: networkx.number_connected_components(other)),
-        ("average clustering", lambda: graph.transitivity_avglocal_undirected(mode="zero"),
-         lambda: networkx.average_clustering(other)),
-        ("transitivity", lambda: graph.transitivity_undirected(mode="zero"),
-         lambda: networkx.transitivity(other)),
-        ("assortativity", lambda: graph.assortativity_degree(directed=False),
-         lambda: networkx.degree_assortativity_coefficient(other)),
-        ("k-core", lambda: max(graph.coreness()), lambda: max(networkx.core_number(other).values())),
-        (f"paths, {SOURCES} sources",
-         lambda: np.array(giant.distances(source=sources)).sum(axis=1).mean() / (giant.vcount() - 1),
-         paths),
-        ("Leiden, Louvain", lambda: graph.community_leiden(objective_function="modularity",
-                                                      n_iterations=-1).modularity, louvain),
-    ]  # fmt: skip
+        (
+            "components",
+            lambda: len(graph.connected_components()),
+            lambda: networkx.number_connected_components(other),
+        ),
+        (
+            "average clustering",
+            lambda: graph.transitivity_avglocal_undirected(mode="zero"),
+            lambda: networkx.average_clustering(other),
+        ),
+        (
+            "transitivity",
+            lambda: graph.transitivity_undirected(mode="zero"),
+            lambda: networkx.transitivity(other),
+        ),
+        (
+            "assortativity",
+            lambda: graph.assortativity_degree(directed=False),
+            lambda: networkx.degree_assortativity_coefficient(other),
+        ),
+        (
+            "k-core",
+            lambda: max(graph.coreness()),
+            lambda: max(networkx.core_number(other).values()),
+        ),
+        (
+            f"paths, {SOURCES} sources",
+            lambda: (
+                np.array(giant.distances(source=sources)).sum(axis=1).mean() / (giant.vcount() - 1)
+            ),
+            paths,
+        ),
+        (
+            "Leiden, Louvain",
+            lambda: (
+                graph.community_leiden(objective_function="modularity", n_iterations=-1).modularity
+            ),
+            louvain,
+        ),
+    ]
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -31,8 +31,11 @@ def main() -> None:
         stored = whole.parameters([deepest])
         again = open_model(folder, dtype=given.dtype)
         report("in memory", whole, seconds(lambda: again.parameters([deepest])))
-        report("one block in memory, the others in files", whole,
-               seconds(lambda: shallow.differs_from(stored)))  # fmt: skip
+        report(
+            "one block in memory, the others in files",
+            whole,
+            seconds(lambda: shallow.differs_from(stored)),
+        )
         with_cache(Path(folder), deepest, dtype=given.dtype)
         alone = b"\1" * size(whole)
         report("SHA-256 alone", whole, seconds(lambda: hashlib.sha256(alone)))
@@ -57,9 +60,12 @@ def save(folder: Path, *, width: int, layers: int) -> None:
 
     tokenizer = open_model("tiny-a", hooks=["hook_embed"]).tokenizer
     shape = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=3 * width,
-        num_hidden_layers=layers, num_attention_heads=16,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+    )
     LlamaForCausalLM(shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -60,7 +60,7 @@ def panel(found: list[dict[str, Any]], over: str, measure: str) -> alt.LayerChar
     return alt.layer(
         alt.Chart(alt.Data(values=ends)).mark_line(color="#bbbbbb").encode(across, up),
         alt.Chart(points).mark_point(filled=True, size=60).encode(across, up),
-    ).properties(width=200, height=160)  # fmt: skip
+    ).properties(width=200, height=160)
 
 
 if __name__ == "__main__":

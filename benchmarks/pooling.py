@@ -177,15 +177,31 @@ def validity(number: int) -> None:
         ]
         for way in WAYS:
             every = [len(b[way][1]) for b in best]
-            line(name, way, *(share([int((b[way][1] <= level).sum()) for b in best], every)
-                              for level in LEVELS), sum(every))  # fmt: skip
+            line(
+                name,
+                way,
+                *(
+                    share([int((b[way][1] <= level).sum()) for b in best], every)
+                    for level in LEVELS
+                ),
+                sum(every),
+            )
             for low, high in itertools.pairwise(RATES):
                 here = [b[way][1][(b[way][0] >= low) & (b[way][0] < high)] for b in best]
                 if sum(map(len, here)):
                     sizes = [len(p) for p in here]
-                    by_rate.append((name, way, f"{low} to {high - 1:,}" if high < 10**9 else f"{low} or more",
-                                    *(share([int((p <= level).sum()) for p in here], sizes)
-                                      for level in LEVELS[:3]), sum(sizes)))  # fmt: skip
+                    by_rate.append(
+                        (
+                            name,
+                            way,
+                            f"{low} to {high - 1:,}" if high < 10**9 else f"{low} or more",
+                            *(
+                                share([int((p <= level).sum()) for p in here], sizes)
+                                for level in LEVELS[:3]
+                            ),
+                            sum(sizes),
+                        )
+                    )
     head("null", "pools", "activations", *(f"p <= {level}" for level in LEVELS[:3]), "features")
     for row in by_rate:
         line(*row)
@@ -203,8 +219,13 @@ def discovery(number: int) -> None:
             true, false = np.array([f[way] for f in found]).T
             rate = false / np.maximum(true + false, 1)
             error = rate.std(ddof=1) / np.sqrt(len(rate))
-            line(name, way, int((true + false).sum()), f"{int(true.sum())} of {20 * len(found)}",
-                 f"{rate.mean():.4f} ± {error:.4f}")  # fmt: skip
+            line(
+                name,
+                way,
+                int((true + false).sum()),
+                f"{int(true.sum())} of {20 * len(found)}",
+                f"{rate.mean():.4f} ± {error:.4f}",
+            )
 
 
 def power(number: int) -> None:

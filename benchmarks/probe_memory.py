@@ -39,9 +39,12 @@ def write_codes(
         index = (position % DOCUMENT).astype(np.int32)
         words = Tokens(
             token_id=np.searchsorted(rate / rate[-1], rng.random(n)).astype(np.int32),
-            document=position // DOCUMENT, index=index, position=index % 128 + 1,
-            start=index, end=index + 1,
-        )  # fmt: skip
+            document=position // DOCUMENT,
+            index=index,
+            position=index % 128 + 1,
+            start=index,
+            end=index + 1,
+        )
         features = np.sort(rng.integers(0, d_sae, (n, l0)), axis=1)
         fresh = np.ones((n, l0), dtype=bool)
         fresh[:, 1:] = features[:, 1:] != features[:, :-1]
@@ -82,16 +85,25 @@ def main() -> None:
         kept = ProbeData([shards], d_sae=args.d_sae)
         x = rng.standard_normal((len(kept.ids), args.d_model), dtype=np.float32)
         site = SiteDesign(
-            "hook_embed", Design(x, scale=1.01), kept.type, np.arange(len(kept.ids)),
+            "hook_embed",
+            Design(x, scale=1.01),
+            kept.type,
+            np.arange(len(kept.ids)),
             at_embedding=True,
-        )  # fmt: skip
+        )
         del x
         began = time.perf_counter()
         settings = ProbeSettings(features=args.features, controls=1, iterations=3)
         probe_all(
-            kept, [site], sae="random", model="m", settings=settings, validated_on=None,
-            memory=int(args.memory * 2**30), progress=SILENT,
-        )  # fmt: skip
+            kept,
+            [site],
+            sae="random",
+            model="m",
+            settings=settings,
+            validated_on=None,
+            memory=int(args.memory * 2**30),
+            progress=SILENT,
+        )
         seconds = time.perf_counter() - began
     print(f"{'codes on disk, GiB':34} {size:.2f}")
     print(f"{'peak before, imports included, GiB':34} {before:.2f}")

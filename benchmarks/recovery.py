@@ -108,22 +108,34 @@ def batches(x: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
 def trained(spec: Spec, x: torch.Tensor, out: Path, *, context: int) -> Path:
     """Train an SAE, or a floor, with the trainer of sae-lens; return its folder."""
     torch.manual_seed(spec.seed)
-    sae = TopKTrainingSAE(TopKTrainingSAEConfig(
-        d_in=x.shape[1], d_sae=spec.width, k=spec.k,
-        metadata=SAEMetadata(
-            model_name="synthetic", hook_name=SUM_HOOK, context_size=context, prepend_bos=True,
-            seed=spec.seed,
-        ),
-    ))  # fmt: skip
+    sae = TopKTrainingSAE(
+        TopKTrainingSAEConfig(
+            d_in=x.shape[1],
+            d_sae=spec.width,
+            k=spec.k,
+            metadata=SAEMetadata(
+                model_name="synthetic",
+                hook_name=SUM_HOOK,
+                context_size=context,
+                prepend_bos=True,
+                seed=spec.seed,
+            ),
+        )
+    )
     if spec.role == "frozen-decoder":
         sae.W_dec.requires_grad_(False)
     if spec.role != "untrained":
         steps = spec.tokens // BATCH
         config = SAETrainerConfig(
-            total_training_samples=steps * BATCH, train_batch_size_samples=BATCH, lr=RATE,
-            lr_end=RATE / 20, lr_warm_up_steps=min(100, steps // 4), lr_decay_steps=steps // 2,
-            dead_feature_window=200, logger=LoggingConfig(log_to_wandb=False),
-        )  # fmt: skip
+            total_training_samples=steps * BATCH,
+            train_batch_size_samples=BATCH,
+            lr=RATE,
+            lr_end=RATE / 20,
+            lr_warm_up_steps=min(100, steps // 4),
+            lr_decay_steps=steps // 2,
+            dead_feature_window=200,
+            logger=LoggingConfig(log_to_wandb=False),
+        )
         trainer: SAETrainer[Any, Any] = SAETrainer(
             cfg=config, sae=sae, data_provider=batches(x[: spec.tokens], spec.seed)
         )
@@ -149,9 +161,12 @@ def world(room: Path, wanted: Sequence[Spec], tokens: int) -> Path:
     saes = [trained(spec, x, room / "saes", context=settings.context) for spec in wanted]
     path = room / "features.atlas"
     ingest(
-        path, saes=[str(folder / "truth"), *map(str, saes)], text=folder / "text.jsonl",
-        model=folder, match=None,
-    ).close()  # fmt: skip
+        path,
+        saes=[str(folder / "truth"), *map(str, saes)],
+        text=folder / "text.jsonl",
+        model=folder,
+        match=None,
+    ).close()
     return path
 
 
@@ -191,12 +206,14 @@ def calibration(path: Path, one: Spec, other: Spec) -> list[dict[str, Any]]:
     label = one.role if one.role == other.role else f"{one.role}, {other.role}"
     return [
         {
-            "SAEs": label, "edges with q <= .05": name, "number": len(chosen),
+            "SAEs": label,
+            "edges with q <= .05": name,
+            "number": len(chosen),
             "same true feature": _share(chosen["same"]),
             f"both above {STANDS_FOR:g}": _share(chosen["stands"]),
         }
         for name, chosen in selections.items()
-    ]  # fmt: skip
+    ]
 
 
 def absorbed(path: Path, wanted: Sequence[Spec]) -> list[dict[str, Any]]:
@@ -235,12 +252,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each setting: means over its seeds."""
     by = ["role", "width", "k", "correlation", "trees", "tokens"]
     shown = {
-        "fvu": "FVU", "f1": "F1", "mean_cosine": "mean cosine",
-        "chance_mean_cosine": "(random)", "recall": "recall", "edge_precision": "edge precision",
-        "edge_chance": "(exchanged)", "edge_recall": "edge recall",
-        "parent_precision": "parent precision", "parent_chance": "(exchanged) ",
+        "fvu": "FVU",
+        "f1": "F1",
+        "mean_cosine": "mean cosine",
+        "chance_mean_cosine": "(random)",
+        "recall": "recall",
+        "edge_precision": "edge precision",
+        "edge_chance": "(exchanged)",
+        "edge_recall": "edge recall",
+        "parent_precision": "parent precision",
+        "parent_chance": "(exchanged) ",
         "parent_recall": "parent recall",
-    }  # fmt: skip
+    }
     frame = pd.DataFrame(rows)
     means = frame.groupby(by, sort=False)[list(shown)].mean().reset_index()
     return [
@@ -283,9 +306,13 @@ def main() -> None:
         base = Spec(tokens=options.tokens)
         pairs = [
             (replace(base, role=a), replace(base, role=b, seed=1))
-            for a, b in (("trained",) * 2, ("trained", "frozen-decoder"), ("frozen-decoder",) * 2,
-                         ("untrained",) * 2)
-        ]  # fmt: skip
+            for a, b in (
+                ("trained",) * 2,
+                ("trained", "frozen-decoder"),
+                ("frozen-decoder",) * 2,
+                ("untrained",) * 2,
+            )
+        ]
         print()
         print(table(absorbed(paths[base.world], [replace(base, seed=seed) for seed in (0, 1)])))
         print()

@@ -90,10 +90,13 @@ def whole(
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "a.atlas"
         found = residual_study(
-            path, model=model, text=text, device=device,
+            path,
+            model=model,
+            text=text,
+            device=device,
             settings=ResidualSettings(SOURCE, target, text_tokens=tokens, draws=draws),
             progress=watch,
-        )  # fmt: skip
+        )
         watch.end("residual study")
         of_study = dict(watch.seconds)
         # What the atlas cannot open again by itself is given.

@@ -39,8 +39,13 @@ def report(what: str, began: np.ndarray) -> None:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("pairs", 32768), ("tokens", 100_000), ("width", 768), ("draws", 200),
-                          ("columns", 256)):  # fmt: skip
+    for name, default in (
+        ("pairs", 32768),
+        ("tokens", 100_000),
+        ("width", 768),
+        ("draws", 200),
+        ("columns", 256),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     rng = np.random.default_rng(0)

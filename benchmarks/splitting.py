@@ -117,10 +117,15 @@ def truth(seeds: int) -> list[dict[str, object]]:
                 found.setdefault(name, []).append(scores(best, tree.edges))
         for name, each in found.items():
             precision, recall = np.mean(each, axis=0)
-            rows.append({
-                "missed activations": miss, "error of directions": noise, "rule": name,
-                "precision": float(precision), "recall": float(recall),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "missed activations": miss,
+                    "error of directions": noise,
+                    "rule": name,
+                    "precision": float(precision),
+                    "recall": float(recall),
+                }
+            )
     return rows
 
 

@@ -237,8 +237,9 @@ def show(found: Mapping[str, Any]) -> None:
     embedded, server = found["kuzu"], found.get("neo4j")
     table.add_row(
         f"embedded store: COPY of {embedded['edges']:,} edges",
-        f"{embedded['edges_per_second']:,.0f} edges/s", "500,000 edges/s",
-    )  # fmt: skip
+        f"{embedded['edges_per_second']:,.0f} edges/s",
+        "500,000 edges/s",
+    )
     table.add_row("    their properties", f"{embedded['values_per_second']:,.0f} values/s", "")
     table.add_row("    the whole file", f"{embedded['whole_file_seconds']:.1f} s", "")
     table.add_row("    on disk", f"{embedded['bytes_per_edge']:.0f} bytes/edge", "")

@@ -51,9 +51,14 @@ def layout(model: LanguageModel, shape: Shape, folder: Path) -> TextStream:
     """Return random text, laid out for the model."""
     corpus = Corpus.gather(random_text(shape), folder / "corpus.parquet")
     return TextStream(
-        corpus, model, contexts=ContextSettings(context_size=shape.context, prepend_bos=True),
-        batch_tokens=4096, documents=None, folds=FOLDS, seed=0,
-    )  # fmt: skip
+        corpus,
+        model,
+        contexts=ContextSettings(context_size=shape.context, prepend_bos=True),
+        batch_tokens=4096,
+        documents=None,
+        folds=FOLDS,
+        seed=0,
+    )
 
 
 def moments(shape: Shape, *, repeats: int) -> dict[str, object]:
@@ -88,9 +93,14 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
     """Compare the closed form with Adam, from the same activations in memory."""
     with tempfile.TemporaryDirectory() as folder:
         text = TextStream(
-            corpus, model, contexts=ContextSettings(context_size=256, prepend_bos=True),
-            batch_tokens=4096, documents=None, folds=FOLDS, seed=0,
-        )  # fmt: skip
+            corpus,
+            model,
+            contexts=ContextSettings(context_size=256, prepend_bos=True),
+            batch_tokens=4096,
+            documents=None,
+            folds=FOLDS,
+            seed=0,
+        )
         counts = text.count()
         kept = text.scratch(["hook_embed", hook], Path(folder), counts=counts, progress=SILENT)
         x, y = (np.array(kept.read[h]) for h in ("hook_embed", hook))
@@ -103,10 +113,12 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
     none = TokenSums(counts.keys, counts.count, slots=counts.slots, widths={})
     measured = MapMoments("x", counts=counts, tokens=none, streams=streams, vectors=None)
     maps = closed_form(
-        measured, "y", penalties=TranscoderSettings().penalties,
+        measured,
+        "y",
+        penalties=TranscoderSettings().penalties,
         text=Spectra(lambda f: measured.text("y", f)),
         both=Spectra(lambda f: measured.both("y", f)),
-    )  # fmt: skip
+    )
     closed = clocks() - began
     fold, words = kept.slot // 2, kept.slot % 2 == 0
     held, rows = words & (fold == 0), np.flatnonzero(words & (fold != 0))
@@ -117,10 +129,15 @@ def adam(model: LanguageModel, corpus: Corpus, hook: str, *, epochs: int) -> dic
         for rate in TranscoderSettings().rates
     }
     return {
-        "model": model.name, "tokens": int(words.sum()), "width": x.shape[1],
-        "r2": round(goal, 5), "closed_form_seconds": round(float(closed[0]), 2), "adam": trials,
-        "closed_form_processor_seconds": round(float(closed[1]), 2), **compared(trials, closed),
-    }  # fmt: skip
+        "model": model.name,
+        "tokens": int(words.sum()),
+        "width": x.shape[1],
+        "r2": round(goal, 5),
+        "closed_form_seconds": round(float(closed[0]), 2),
+        "adam": trials,
+        "closed_form_processor_seconds": round(float(closed[1]), 2),
+        **compared(trials, closed),
+    }
 
 
 def compared(trials: dict[str, dict[str, Any]], closed: np.ndarray) -> dict[str, object]:
@@ -140,15 +157,23 @@ def compared(trials: dict[str, dict[str, Any]], closed: np.ndarray) -> dict[str,
         "faster_than_best_rate": np.min(reached, axis=0) if reached else None,
     }
     return {
-        name: None if r is None else {"clock": round(float(r[0]), 1), "processor": round(float(r[1]), 1)}
+        name: None
+        if r is None
+        else {"clock": round(float(r[0]), 1), "processor": round(float(r[1]), 1)}
         for name, r in ratios.items()
-    }  # fmt: skip
+    }
 
 
 def by_adam(
-    x: np.ndarray, y: np.ndarray, rows: np.ndarray, held: np.ndarray, *, goal: float, rate: float,
+    x: np.ndarray,
+    y: np.ndarray,
+    rows: np.ndarray,
+    held: np.ndarray,
+    *,
+    goal: float,
+    rate: float,
     epochs: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Train until the held-out R² is as good, as the source did: batches of 256, MSE."""
     torch.manual_seed(0)
     layer = nn.Linear(x.shape[1], y.shape[1])
@@ -170,9 +195,12 @@ def by_adam(
             score = r2(y[held], layer(xs[np.flatnonzero(held)]).numpy())
     reached = bool(score >= goal - 0.001)
     return {
-        "seconds": round(float(took[0]), 2), "processor_seconds": round(float(took[1]), 2),
-        "epochs": epoch, "r2": round(score, 5), "reached": reached,
-    }  # fmt: skip
+        "seconds": round(float(took[0]), 2),
+        "processor_seconds": round(float(took[1]), 2),
+        "epochs": epoch,
+        "r2": round(score, 5),
+        "reached": reached,
+    }
 
 
 def r2(y: np.ndarray, told: np.ndarray) -> float:
@@ -189,10 +217,12 @@ def peak(shape: Shape) -> float:
         source, target = "blocks.0.hook_resid_post", shape.hook
         measured = measure(text, source, [target], counts=counts, scratch=None, progress=SILENT)
         closed_form(
-            measured, target, penalties=TranscoderSettings().penalties,
+            measured,
+            target,
+            penalties=TranscoderSettings().penalties,
             text=Spectra(lambda f: measured.text(target, f)),
             both=Spectra(lambda f: measured.both(target, f)),
-        )  # fmt: skip
+        )
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 

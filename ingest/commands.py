@@ -33,8 +33,16 @@ __all__ = ["ROOM"]
 
 
 @click.command()
-@click.option("--atlas", "-a", "where", default="demo.atlas", show_default=True, metavar="PATH",
-              type=click.Path(path_type=Path), help="The folder to create.")  # fmt: skip
+@click.option(
+    "--atlas",
+    "-a",
+    "where",
+    default="demo.atlas",
+    show_default=True,
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The folder to create.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @shared_options
 def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
@@ -59,24 +67,51 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
 
 
 @click.command()
-@click.option("--sae", "saes", multiple=True, metavar="SAE",
-              help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, or a folder; "
-              "NAME=SAE gives it another name. Can be repeated; SAEs of one model share one run "
-              "of it.")  # fmt: skip
+@click.option(
+    "--sae",
+    "saes",
+    multiple=True,
+    metavar="SAE",
+    help="A short name (gemmascope-l20), RELEASE:SAE_ID of sae-lens, or a folder; "
+    "NAME=SAE gives it another name. Can be repeated; SAEs of one model share one run "
+    "of it.",
+)
 @text_options("the text of the atlas, else the data set the SAE was trained on")
 @click.option("--model", metavar="MODEL", help="Name or folder. [default: the SAE's own]")
-@click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
-              help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
+@click.option(
+    "--atlas",
+    "-a",
+    "where",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The folder. [default: $ATLAS, the only *.atlas here, else features.atlas]",
+)
 @click.option("--store", metavar="URL", help="Push the atlas to this Neo4j server at the end.")
 @settings_options(Settings)
-@click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
-              help="Memory for the states of the reductions.")  # fmt: skip
-@click.option("--match/--no-match", "matched", default=True, show_default=True,
-              help="Match every pair of the named SAEs, as `atlas match` does.")  # fmt: skip
+@click.option(
+    "--memory",
+    default=4.0,
+    show_default=True,
+    metavar="GIB",
+    callback=finite,
+    help="Memory for the states of the reductions.",
+)
+@click.option(
+    "--match/--no-match",
+    "matched",
+    default=True,
+    show_default=True,
+    help="Match every pair of the named SAEs, as `atlas match` does.",
+)
 @settings_options(MatchSettings, only=("draws",))
-@click.option("--probe", "probed", multiple=True, metavar="SITE",
-              help="Predict every feature from this site of the model, as `atlas probe` does: "
-              "hook_embed, blocks.2.hook_resid_post, all.")  # fmt: skip
+@click.option(
+    "--probe",
+    "probed",
+    multiple=True,
+    metavar="SITE",
+    help="Predict every feature from this site of the model, as `atlas probe` does: "
+    "hook_embed, blocks.2.hook_resid_post, all.",
+)
 @click.option("--replace", is_flag=True, help="Ingest again SAEs that the atlas already has.")
 @click.option(
     "--resume", is_flag=True, help="Finish interrupted ingests with their original settings."
@@ -119,7 +154,7 @@ def ingest(
     else:
         settings = Settings(
             tokens=tokens, memory=int(memory * 2**30), **chosen_settings(Settings, options)
-        )  # fmt: skip
+        )
         matching = MatchSettings() if draws is None else MatchSettings(draws=draws)
         atlas = run_command(
             path,
@@ -145,12 +180,21 @@ def ingest(
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option("--all", "every", is_flag=True, help="Match every pair of SAEs of the atlas.")
-@click.option("--stale", is_flag=True,
-              help="Match again pairs of which one SAE was ingested again after the match, each "
-              "with its stored settings; the options for settings are ignored.")  # fmt: skip
+@click.option(
+    "--stale",
+    is_flag=True,
+    help="Match again pairs of which one SAE was ingested again after the match, each "
+    "with its stored settings; the options for settings are ignored.",
+)
 @settings_options(MatchSettings)
-@click.option("--memory", default=4.0, show_default=True, metavar="GIB", callback=finite,
-              help="Memory in addition to the lists of matches; less means more passes over the codes.")  # fmt: skip
+@click.option(
+    "--memory",
+    default=4.0,
+    show_default=True,
+    metavar="GIB",
+    callback=finite,
+    help="Memory in addition to the lists of matches; less means more passes over the codes.",
+)
 @worker_options
 @click.option("--replace", is_flag=True, help="Match again pairs that are already matched.")
 @atlas_option
@@ -188,12 +232,32 @@ def match(
         raise BadInput("Expected exactly one of: two SAEs or more, --all, --stale.")
     settings = MatchSettings(**chosen_settings(MatchSettings, options))
     rows = match_saes(
-        folder_of(which_atlas(where)), saes or None, settings=settings, memory=int(memory * 2**30),
-        stale=stale, replace=replace, workers=workers, ray=ray, progress=make_progress(quiet=quiet),
-    )  # fmt: skip
-    shown = ("a", "b", "alignment", "tokens", "matches", "mutual", "one_to_one", "significant",
-             "beyond_token", "undecided", "best_ab", "null_best_ab", "token_null_best_ab",
-             "token_document_null_best_ab")  # fmt: skip
+        folder_of(which_atlas(where)),
+        saes or None,
+        settings=settings,
+        memory=int(memory * 2**30),
+        stale=stale,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=make_progress(quiet=quiet),
+    )
+    shown = (
+        "a",
+        "b",
+        "alignment",
+        "tokens",
+        "matches",
+        "mutual",
+        "one_to_one",
+        "significant",
+        "beyond_token",
+        "undecided",
+        "best_ab",
+        "null_best_ab",
+        "token_null_best_ab",
+        "token_document_null_best_ab",
+    )
 
     def show() -> None:
         print_table(rows, columns=shown)
@@ -212,12 +276,19 @@ def match(
 
 @click.command("random-weights")
 @click.argument("model")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="The folder to create. [default: the model's name with suffix -random]")  # fmt: skip
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1),
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The folder to create. [default: the model's name with suffix -random]",
+)
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**63 - 1),
     help="Seed of the weights.",
-)  # fmt: skip
+)
 @click.option("--revision", help="Revision of the model at the hub.")
 @shared_options
 def random_weights(
@@ -237,8 +308,11 @@ def random_weights(
     from ingest.model.random_weights import save_random_weights
 
     folder = save_random_weights(model, out, seed=seed, revision=revision)
-    emit({"folder": str(folder), "seed": seed}, as_json=as_json,
-         show=lambda: echo(f"{folder}: {model} with random weights of seed {seed}."))  # fmt: skip
+    emit(
+        {"folder": str(folder), "seed": seed},
+        as_json=as_json,
+        show=lambda: echo(f"{folder}: {model} with random weights of seed {seed}."),
+    )
 
 
 @click.command()
@@ -260,10 +334,14 @@ def synthetic(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
 
     settings = SyntheticSettings(**chosen_settings(SyntheticSettings, options))
     save_synthetic(folder, settings)
-    emit({"folder": str(folder)}, as_json=as_json, show=lambda: echo(
-        f"{folder}: {settings.features} features in {settings.width} dimensions; the site of their sums is "
-        "blocks.0.hook_mlp_out."
-    ))  # fmt: skip
+    emit(
+        {"folder": str(folder)},
+        as_json=as_json,
+        show=lambda: echo(
+            f"{folder}: {settings.features} features in {settings.width} dimensions; the site of their sums is "
+            "blocks.0.hook_mlp_out."
+        ),
+    )
 
 
 def _next_commands(where: Path) -> str:

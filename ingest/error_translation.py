@@ -44,9 +44,15 @@ def reached(what: str, name: str, *, repo: str | None = None) -> Iterator[None]:
     except AtlasError:
         raise
     except (
-        OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError,
-        SafetensorError, EntryNotFoundError,
-    ) as error:  # fmt: skip
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ImportError,
+        SafetensorError,
+        EntryNotFoundError,
+    ) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise OutOfSpace(
                 f"The disk is full: the {what} {name!r} could not be downloaded. Free some space, or set "
@@ -110,8 +116,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return message.startswith("CUDA error: out of memory")
     # A CPU, MPS and the libraries of CUDA report it by a plain RuntimeError.
     phrases = (
-        "out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED",
-    )  # fmt: skip
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "_STATUS_ALLOC_FAILED",
+    )
     return type(error) is RuntimeError and any(phrase in message for phrase in phrases)
 
 

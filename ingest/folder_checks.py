@@ -95,16 +95,31 @@ _MODEL: Mapping[str, Rule] = {
     "model_type": _TEXT,
     "architectures": _TEXTS,
     **dict.fromkeys(
-        ("hidden_size", "n_embd", "intermediate_size", "n_inner", "vocab_size", "head_dim",
-         "max_position_embeddings", "n_positions"),
+        (
+            "hidden_size",
+            "n_embd",
+            "intermediate_size",
+            "n_inner",
+            "vocab_size",
+            "head_dim",
+            "max_position_embeddings",
+            "n_positions",
+        ),
         _whole(1, 1 << 31),
     ),
     **dict.fromkeys(
-        ("num_hidden_layers", "n_layer", "num_layers", "num_attention_heads", "n_head", "num_heads",
-         "num_key_value_heads"),
+        (
+            "num_hidden_layers",
+            "n_layer",
+            "num_layers",
+            "num_attention_heads",
+            "n_head",
+            "num_heads",
+            "num_key_value_heads",
+        ),
         _whole(1, 1 << 16),
     ),
-}  # fmt: skip
+}
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -170,9 +185,15 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
     weights = folder / "sae_weights.safetensors"
     shapes = _shapes(weights)
     expected = {
-        "W_enc": (d_in, d_sae), "W_dec": (d_sae, d_out), "b_enc": (d_sae,), "b_dec": (d_out,),
-        "threshold": (d_sae,), "b_gate": (d_sae,), "b_mag": (d_sae,), "r_mag": (d_sae,),
-    }  # fmt: skip
+        "W_enc": (d_in, d_sae),
+        "W_dec": (d_sae, d_out),
+        "b_enc": (d_sae,),
+        "b_dec": (d_out,),
+        "threshold": (d_sae,),
+        "b_gate": (d_sae,),
+        "b_mag": (d_sae,),
+        "r_mag": (d_sae,),
+    }
     for name, shape in shapes.items():
         if name in expected and shape != expected[name]:
             raise BadInput(

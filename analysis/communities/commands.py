@@ -23,9 +23,14 @@ __all__ = ["communities", "plot_communities"]
 
 #: Column titles by summary field.
 _COLUMNS = {
-    "sae": "sae", "live": "active features", "linked": "features with an edge", "communities": "communities",
-    "largest": "largest", "in_communities": "share in communities of 3 or more", "modularity": "modularity",
-}  # fmt: skip
+    "sae": "sae",
+    "live": "active features",
+    "linked": "features with an edge",
+    "communities": "communities",
+    "largest": "largest",
+    "in_communities": "share in communities of 3 or more",
+    "modularity": "modularity",
+}
 
 #: Labels of the agreements by summary field.
 _AGREEMENTS = {
@@ -40,8 +45,14 @@ _AGREEMENTS = {
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(CommunitySettings)
-@click.option("--top", default=10, show_default=True, type=click.IntRange(0), metavar="N",
-              help="Number of communities shown per SAE, the largest first.")  # fmt: skip
+@click.option(
+    "--top",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Number of communities shown per SAE, the largest first.",
+)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @atlas_option
@@ -76,22 +87,43 @@ def communities(
 
     settings = CommunitySettings(**chosen_settings(CommunitySettings, options))
     results = graph_features(
-        folder_of(which_atlas(where)), saes, settings=settings, replace=replace, workers=workers, ray=ray,
+        folder_of(which_atlas(where)),
+        saes,
+        settings=settings,
+        replace=replace,
+        workers=workers,
+        ray=ray,
         progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+    )
     rows = [{**row, "listed": row["listed"][:top]} for row in results.rows]
     emit(rows, as_json=as_json, show=lambda: _show(rows, results.verdict))
 
 
 @click.command("communities")
 @click.argument("sae")
-@click.option("--features", "most", default=3000, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Largest number of features drawn.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Seed of the layout.")  # fmt: skip
-@click.option("--out", "-o", "outs", multiple=True, default=("communities.html",), show_default=True,
-              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Output file: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
+@click.option(
+    "--features",
+    "most",
+    default=3000,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Largest number of features drawn.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the layout."
+)
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    default=("communities.html",),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
+)
 @atlas_option
 @shared_options
 def plot_communities(

@@ -16,7 +16,7 @@ __all__ = [
     "mean_overlap",
     "permuted",
     "shape",
-]  # fmt: skip
+]
 
 Labels = NDArray[np.int64]
 """The community of each node, or -1; (nodes,)."""

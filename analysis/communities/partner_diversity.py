@@ -21,7 +21,7 @@ __all__ = [
     "null_diversity",
     "partner_diversity",
     "partners_among",
-]  # fmt: skip
+]
 
 #: A feature meets another on a token where both are among the most active. Different partners
 #: are counted in samples of this number of meetings per feature.
@@ -275,11 +275,18 @@ def diversity_test(
 
     bins = [row(name, at) for name, at in _bins(active, compared)]
     return DiversityTest(
-        int(compared.sum()), int(np.sum((active > 0) & ~compared)), *rho, *chance, *documents,
-        int(linked.sum()), *ratio, *ratio_chance, bins=bins,
+        int(compared.sum()),
+        int(np.sum((active > 0) & ~compared)),
+        *rho,
+        *chance,
+        *documents,
+        int(linked.sum()),
+        *ratio,
+        *ratio_chance,
+        bins=bins,
         off_line=[row(name, at) for name, at in _off_line(active, degree, compared)],
         conclusion=_conclusion(rho, chance, documents, bins),
-    )  # fmt: skip
+    )
 
 
 def _both_ways(

@@ -208,48 +208,86 @@ def _chart(
     x = alt.X("x:Q", axis=None, scale=scale[0])
     y = alt.Y("y:Q", axis=None, scale=scale[1])
     pixel = _SIDE / side
-    discs = pd.DataFrame({
-        "x": centre[:, 0], "y": centre[:, 1], "top": centre[:, 1] + radius,
-        "name": [_name(t) for t in shown["tokens"]],
-        "area": (2 * radius * pixel) ** 2, "size": shown["size"], "community": shown["number"],
-        "inner_share": shown["inner_share"], "stability_halves": shown["stability_halves"],
-    })  # fmt: skip
+    discs = pd.DataFrame(
+        {
+            "x": centre[:, 0],
+            "y": centre[:, 1],
+            "top": centre[:, 1] + radius,
+            "name": [_name(t) for t in shown["tokens"]],
+            "area": (2 * radius * pixel) ** 2,
+            "size": shown["size"],
+            "community": shown["number"],
+            "inner_share": shown["inner_share"],
+            "stability_halves": shown["stability_halves"],
+        }
+    )
     colour = alt.Color("community:N", legend=None, scale=alt.Scale(scheme="tableau20"))
     base = alt.Chart(discs)
     lines = (
         alt.Chart(_lines(between, centre))
         .mark_rule(color="#9aa5b1", opacity=0.55)
-        .encode(x=x, y=y, x2="x2:Q", y2="y2:Q",
-                strokeWidth=alt.StrokeWidth("root:Q", legend=None, scale=alt.Scale(range=[0.3, 9])))
-    )  # fmt: skip
+        .encode(
+            x=x,
+            y=y,
+            x2="x2:Q",
+            y2="y2:Q",
+            strokeWidth=alt.StrokeWidth("root:Q", legend=None, scale=alt.Scale(range=[0.3, 9])),
+        )
+    )
     rings = base.mark_circle(opacity=0.16, stroke=None).encode(
-        x=x, y=y, color=colour, size=alt.Size("area:Q", legend=None, scale=None),
-        tooltip=["community:N", "name:N", alt.Tooltip("size:Q", title="features"),
-                 alt.Tooltip("inner_share:Q", format=".2f"),
-                 alt.Tooltip("stability_halves:Q", format=".2f")],
-    )  # fmt: skip
-    blank = alt.Chart(discs).mark_circle(color="white", opacity=1).encode(
-        x=x, y=y, size=alt.Size("area:Q", legend=None, scale=None)
-    )  # fmt: skip
+        x=x,
+        y=y,
+        color=colour,
+        size=alt.Size("area:Q", legend=None, scale=None),
+        tooltip=[
+            "community:N",
+            "name:N",
+            alt.Tooltip("size:Q", title="features"),
+            alt.Tooltip("inner_share:Q", format=".2f"),
+            alt.Tooltip("stability_halves:Q", format=".2f"),
+        ],
+    )
+    blank = (
+        alt.Chart(discs)
+        .mark_circle(color="white", opacity=1)
+        .encode(x=x, y=y, size=alt.Size("area:Q", legend=None, scale=None))
+    )
     dots = (
         alt.Chart(points)
         .mark_circle(opacity=0.85, stroke="white", strokeWidth=0.3)
         .encode(
-            x=x, y=y, color=colour,
-            size=alt.Size("frequency:Q", title="frequency (share of tokens)",
-                          scale=alt.Scale(type="sqrt", range=[5, 150]), legend=alt.Legend(format=".2~g")),
-            tooltip=[alt.Tooltip("id:N", title="feature"), "top_token:N",
-                     alt.Tooltip("frequency:Q", format=".3~g"), "degree:Q", "community:N",
-                     alt.Tooltip("inner_share:Q", format=".2f")],
+            x=x,
+            y=y,
+            color=colour,
+            size=alt.Size(
+                "frequency:Q",
+                title="frequency (share of tokens)",
+                scale=alt.Scale(type="sqrt", range=[5, 150]),
+                legend=alt.Legend(format=".2~g"),
+            ),
+            tooltip=[
+                alt.Tooltip("id:N", title="feature"),
+                "top_token:N",
+                alt.Tooltip("frequency:Q", format=".3~g"),
+                "degree:Q",
+                "community:N",
+                alt.Tooltip("inner_share:Q", format=".2f"),
+            ],
         )
-    )  # fmt: skip
+    )
     names = [
         base.mark_text(
-            fontSize=12, fontWeight="bold", baseline="bottom", dy=1, fill=fill, stroke=stroke,
-            strokeWidth=width, strokeJoin="round",
+            fontSize=12,
+            fontWeight="bold",
+            baseline="bottom",
+            dy=1,
+            fill=fill,
+            stroke=stroke,
+            strokeWidth=width,
+            strokeJoin="round",
         ).encode(x=x, y=alt.Y("top:Q", scale=scale[1], axis=None), text="name:N")
         for fill, stroke, width in (("white", "white", 4), ("#222222", None, 0))
-    ]  # fmt: skip
+    ]
     chart: Chart = (
         alt.layer(lines, blank, rings, dots, *names)
         .properties(width=_SIDE, height=_SIDE, title=title)
@@ -263,7 +301,12 @@ def _lines(between: NDArray[np.float64], centre: NDArray[np.float64]) -> pd.Data
     one, two = np.nonzero(np.triu(between))
     order = np.argsort(-between[one, two], kind="stable")[:_LINES]
     one, two = one[order], two[order]
-    return pd.DataFrame({
-        "x": centre[one, 0], "y": centre[one, 1], "x2": centre[two, 0], "y2": centre[two, 1],
-        "root": np.sqrt(between[one, two]),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "x": centre[one, 0],
+            "y": centre[one, 1],
+            "x2": centre[two, 0],
+            "y2": centre[two, 1],
+            "root": np.sqrt(between[one, two]),
+        }
+    )

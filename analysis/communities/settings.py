@@ -19,13 +19,16 @@ class CommunitySettings:
     """Settings of ``analysis.communities.study.graph_features``."""
 
     weight: Weight = setting(
-        "total", "Weight of an edge in community detection: its mean cosine (weight), its number of "
-        "tokens (count), their product (total), or 1 (none)."
-    )  # fmt: skip
+        "total",
+        "Weight of an edge in community detection: its mean cosine (weight), its number of "
+        "tokens (count), their product (total), or 1 (none).",
+    )
     min_count: int = setting(
-        1, "Only pairs of features that are among the most active together on N or more tokens.",
-        least=1, metavar="N",
-    )  # fmt: skip
+        1,
+        "Only pairs of features that are among the most active together on N or more tokens.",
+        least=1,
+        metavar="N",
+    )
     runs: int = setting(
         5,
         "Number of Leiden runs with other seeds, for the stability of communities.",
@@ -33,9 +36,11 @@ class CommunitySettings:
         metavar="N",
     )
     splits: int = setting(
-        3, "Number of splits of the documents into halves, for the stability of communities.",
-        least=1, metavar="N",
-    )  # fmt: skip
+        3,
+        "Number of splits of the documents into halves, for the stability of communities.",
+        least=1,
+        metavar="N",
+    )
     draws: int = setting(
         5, "Number of null graphs for the expected number of partners.", least=2, metavar="N"
     )

@@ -70,12 +70,14 @@ class CommunityStudy(Study):
         names = selected_saes(at, saes or None, _READS[1:], what="A graph")
         return [
             Task(
-                name, (name,), self.settings,
+                name,
+                (name,),
+                self.settings,
                 made_from=tuple(f"{kind}/{name}" for kind in _READS),
                 recorded={"codes": f"codes/{name}" in at.sound.parts},
             )
             for name in names
-        ]  # fmt: skip
+        ]
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one SAE, from its own graph and null graphs over few tokens."""
@@ -137,9 +139,12 @@ class CommunityStudy(Study):
             "listed": part.table("Community").to_pylist(),
         }
         return Result(
-            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
 
 def graph_features(
@@ -241,12 +246,17 @@ class _Communities:
         if of.membership is not None:
             null, within = (
                 null_diversity(
-                    of.membership, min_count=of.min_count, within_documents=inside,
-                    draws=settings.draws, seed=settings.seed, progress=progress,
-                    title=f"Partners in null graphs of {sae}" + (", within documents" if inside else ""),
+                    of.membership,
+                    min_count=of.min_count,
+                    within_documents=inside,
+                    draws=settings.draws,
+                    seed=settings.seed,
+                    progress=progress,
+                    title=f"Partners in null graphs of {sae}"
+                    + (", within documents" if inside else ""),
                 )
                 for inside in (False, True)
-            )  # fmt: skip
+            )
             among = partners_among(*edges(of.membership), nodes=of.features)
             test = diversity_test(
                 of.active, nodes.degree, among, null=null, within=within, seed=settings.seed
@@ -272,13 +282,22 @@ class _Communities:
         labels = self.partition.labels
         columns = {
             "id": _ids(self.of.sae, np.arange(self.of.features)),
-            **{name: getattr(n, name) for name in (
-                "degree", "strength", "clustering", "pagerank", "core", "betweenness", "component",
-            )},
+            **{
+                name: getattr(n, name)
+                for name in (
+                    "degree",
+                    "strength",
+                    "clustering",
+                    "pagerank",
+                    "core",
+                    "betweenness",
+                    "component",
+                )
+            },
             "partners_expected": None if self.null is None else self.null.expected,
             "partner_diversity": self.diversity,
             "community": pa.array(labels, mask=labels < 0),
-        }  # fmt: skip
+        }
         return _table("Feature", columns, rows=self.of.features)
 
     def _communities(self) -> pa.Table:

@@ -25,8 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["map_command"]
 
-_COLUMNS = ("saes", "points", "dead", "trustworthiness", "overlap", "chance", "pca_overlap",
-            "seeds_overlap", "partner_near", "partner_chance")  # fmt: skip
+_COLUMNS = (
+    "saes",
+    "points",
+    "dead",
+    "trustworthiness",
+    "overlap",
+    "chance",
+    "pca_overlap",
+    "seeds_overlap",
+    "partner_near",
+    "partner_chance",
+)
 
 #: Suffix of the export of coordinates and neighbours.
 _EXPORT = ".parquet"
@@ -35,15 +45,30 @@ _EXPORT = ".parquet"
 @click.command("map")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(MapSettings)
-@click.option("--out", "-o", "outs", multiple=True, metavar="FILE",
-              type=click.Path(dir_okay=False, path_type=Path),
-              help="Draw the maps next to each other: .html (interactive, works offline), .png or .svg; or "
-              "export coordinates and nearest features: .parquet. Repeat for several files.")  # fmt: skip
-@click.option("--draw", "method", default="umap", show_default=True,
-              type=click.Choice(["umap", "pca"]), help="Coordinates to draw.")  # fmt: skip
-@click.option("--colour", type=click.Choice(["frequency", "community", "sae", "match"]),
-              help="Property that the colours show. [default: the match of two matched SAEs, the SAE "
-              "on a joint map, otherwise the frequency]")  # fmt: skip
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the maps next to each other: .html (interactive, works offline), .png or .svg; or "
+    "export coordinates and nearest features: .parquet. Repeat for several files.",
+)
+@click.option(
+    "--draw",
+    "method",
+    default="umap",
+    show_default=True,
+    type=click.Choice(["umap", "pca"]),
+    help="Coordinates to draw.",
+)
+@click.option(
+    "--colour",
+    type=click.Choice(["frequency", "community", "sae", "match"]),
+    help="Property that the colours show. [default: the match of two matched SAEs, the SAE "
+    "on a joint map, otherwise the frequency]",
+)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @atlas_option
@@ -78,10 +103,14 @@ def map_command(
 
     _check_outs(outs)
     results = map_features(
-        folder_of(which_atlas(where)), saes or None,
-        settings=MapSettings(**chosen_settings(MapSettings, options)), replace=replace,
-        workers=workers, ray=ray, progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+        folder_of(which_atlas(where)),
+        saes or None,
+        settings=MapSettings(**chosen_settings(MapSettings, options)),
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=make_progress(quiet=quiet),
+    )
     written = _write(results, outs, method=method, colour=colour)
 
     def show() -> None:

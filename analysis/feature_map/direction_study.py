@@ -35,11 +35,18 @@ _READS = ("sae", "statistics")
 #: Rows that are compared for the forecast.
 _SOME = 64
 
-_SUMMARY = pa.schema([
-    ("source", pa.string()), ("target", pa.string()), ("features", pa.int64()),
-    ("candidates", pa.int64()), ("excluded", pa.int64()), ("neighbours", pa.int64()),
-    ("median_cosine", pa.float64()), ("significant", pa.int64()),
-])  # fmt: skip
+_SUMMARY = pa.schema(
+    [
+        ("source", pa.string()),
+        ("target", pa.string()),
+        ("features", pa.int64()),
+        ("candidates", pa.int64()),
+        ("excluded", pa.int64()),
+        ("neighbours", pa.int64()),
+        ("median_cosine", pa.float64()),
+        ("significant", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,15 @@ class DirectionStudy(Study):
                 (a, b) for a, b in combinations(sorted(names), 2) if one_space(row[a], row[b])
             ]
         return [
-            Task("+".join(group), group, self.settings, omitted=("across",),
-                 made_from=tuple(f"{kind}/{name}" for name in group for kind in _READS))
+            Task(
+                "+".join(group),
+                group,
+                self.settings,
+                omitted=("across",),
+                made_from=tuple(f"{kind}/{name}" for name in group for kind in _READS),
+            )
             for group in groups
-        ]  # fmt: skip
+        ]
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one task, from the comparison of some rows with all."""
@@ -92,10 +104,12 @@ class DirectionStudy(Study):
         a, b = self._sides(task, at)
         sides = [(a, None)] if a is b else [(a, b), (b, a)]
         found = [_edges(one, other, self.settings) for one, other in sides]
-        return Found([
-            ("NEAR_DIRECTION", pa.concat_tables([edges for edges, _ in found])),
-            ("summary", pa.Table.from_pylist([row for _, row in found], schema=_SUMMARY)),
-        ])  # fmt: skip
+        return Found(
+            [
+                ("NEAR_DIRECTION", pa.concat_tables([edges for edges, _ in found])),
+                ("summary", pa.Table.from_pylist([row for _, row in found], schema=_SUMMARY)),
+            ]
+        )
 
     def _sides(self, task: Task, at: TaskContext) -> tuple[FeatureRows, FeatureRows]:
         sides = [decoder_rows(at, name, self.opened) for name in task.saes]
@@ -105,13 +119,17 @@ class DirectionStudy(Study):
         """Return the numbers of features and significant neighbours, in each direction."""
         rows = part.table("summary").to_pylist()
         summary: dict[str, Any] = {
-            "saes": " and ".join(part.manifest.saes), **rows[0],
+            "saes": " and ".join(part.manifest.saes),
+            **rows[0],
             "significant_back": rows[1]["significant"] if len(rows) > 1 else None,
-        }  # fmt: skip
+        }
         return Result(
-            self.kind, part.manifest.name, summary, verdict=[_verdict(row) for row in rows],
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=[_verdict(row) for row in rows],
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
 
 def nearest_directions(
@@ -170,29 +188,39 @@ def _edges(
     others = a if b is None else b
     near = nearest(a.rows, None if b is None else b.rows, k=settings.neighbours)
     p = direction_p(
-        a.rows, others.rows, near.cosine,
+        a.rows,
+        others.rows,
+        near.cosine,
         groups=frequency_groups(others.frequency, width=others.rows.shape[1]),
-        draws=settings.draws, seed=settings.seed, within=b is None,
-    )  # fmt: skip
+        draws=settings.draws,
+        seed=settings.seed,
+        within=b is None,
+    )
     q = _q(p)
     n, k = near.index.shape
     columns = {
-        "source": np.repeat(a.ids, k), "target": others.ids[near.index.ravel()],
-        "cosine": near.cosine.ravel(), "rank": np.tile(np.arange(k), n), "p": p.ravel(),
+        "source": np.repeat(a.ids, k),
+        "target": others.ids[near.index.ravel()],
+        "cosine": near.cosine.ravel(),
+        "rank": np.tile(np.arange(k), n),
+        "p": p.ravel(),
         "q": q.ravel(),
-    }  # fmt: skip
+    }
     wanted = arrow_schema("NEAR_DIRECTION")
     table = pa.Table.from_arrays(
         [pa.array(columns[f.name], f.type, from_pandas=True) for f in wanted], schema=wanted
     )
     sides = [a] if b is None else [a, b]
     return table, {
-        "source": a.sae, "target": others.sae, "features": n,
+        "source": a.sae,
+        "target": others.sae,
+        "features": n,
         "candidates": max(len(others) - (b is None), 0),
-        "excluded": sum(side.features - len(side) for side in sides), "neighbours": k,
+        "excluded": sum(side.features - len(side) for side in sides),
+        "neighbours": k,
         "median_cosine": float(np.median(near.cosine[:, 0])) if n and k else None,
         "significant": int((q[:, 0] <= SIGNIFICANT).sum()) if k and settings.draws else None,
-    }  # fmt: skip
+    }
 
 
 def _q(p: Floats) -> Floats:

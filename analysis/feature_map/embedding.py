@@ -111,10 +111,14 @@ def map_coordinates(
     index = np.column_stack([np.arange(n), known]).astype(np.int32)
     distance = np.column_stack([np.zeros(n), 1.0 - np.clip(np.nan_to_num(cosine), -1.0, 1.0)])
     model = _library().UMAP(
-        n_neighbors=k + 1, min_dist=settings.min_dist, metric="cosine", random_state=settings.seed,
-        init=_start(start), n_jobs=1,
+        n_neighbors=k + 1,
+        min_dist=settings.min_dist,
+        metric="cosine",
+        random_state=settings.seed,
+        init=_start(start),
+        n_jobs=1,
         precomputed_knn=(index, np.maximum(distance, 0.0).astype(np.float32)),
-    )  # fmt: skip
+    )
     with _one_thread():
         points = np.asarray(model.fit_transform(rows), dtype=np.float64)
     points[(known < 0).all(axis=1) & ~np.isin(np.arange(n), known)] = np.nan
@@ -154,9 +158,14 @@ def aligned_coordinates(
         )
     k = min(settings.neighbours + 1, a.shape[0] - 1, b.shape[0] - 1)
     model = _library().AlignedUMAP(
-        n_neighbors=k, min_dist=settings.min_dist, metric="cosine", n_epochs=200,
-        alignment_regularisation=_ALIGNMENT, random_state=settings.seed, transform_seed=settings.seed,
-    )  # fmt: skip
+        n_neighbors=k,
+        min_dist=settings.min_dist,
+        metric="cosine",
+        n_epochs=200,
+        alignment_regularisation=_ALIGNMENT,
+        random_state=settings.seed,
+        transform_seed=settings.seed,
+    )
     relation = {int(i): int(j) for i, j in pairs}
     with _one_thread():
         model.fit([a, b], relations=[relation])
@@ -252,9 +261,13 @@ def _state_model(method: str, rows: int, settings: UmapSettings) -> Any:
 
         return PCA(2, random_state=settings.seed)
     return _library().UMAP(
-        n_neighbors=min(settings.neighbours + 1, rows - 1), min_dist=settings.min_dist,
-        metric="cosine", random_state=settings.seed, transform_seed=settings.seed, n_jobs=1,
-    )  # fmt: skip
+        n_neighbors=min(settings.neighbours + 1, rows - 1),
+        min_dist=settings.min_dist,
+        metric="cosine",
+        random_state=settings.seed,
+        transform_seed=settings.seed,
+        n_jobs=1,
+    )
 
 
 def _library() -> Any:

@@ -77,8 +77,12 @@ def unit_rows(rows: Any) -> tuple[Rows, Ints]:
         rows = np.asarray(rows, dtype=np.float64)
         # Division by the largest entry first: squares of very small or large entries are lost.
         largest = np.abs(rows).max(axis=1, initial=0.0)
-        scaled = np.divide(rows, largest[:, None], out=np.zeros_like(rows),
-                           where=(np.isfinite(largest) & (largest > 0))[:, None])  # fmt: skip
+        scaled = np.divide(
+            rows,
+            largest[:, None],
+            out=np.zeros_like(rows),
+            where=(np.isfinite(largest) & (largest > 0))[:, None],
+        )
         rows, length = scaled, np.linalg.norm(scaled, axis=1)
     which = np.flatnonzero(np.isfinite(length) & (length > 0))
     if is_sparse(rows):

@@ -55,11 +55,19 @@ def _data(panel: Panel) -> dict[str, Any]:
     side = float((high - low).max()) or 1.0
     steps = np.rint((panel.points - (low + high) / 2) / side * _STEPS).astype(np.int64)
     return {
-        "title": panel.title, "subtitle": panel.subtitle, "axes": panel.axes, "steps": _STEPS,
-        "x": steps[:, 0].tolist(), "y": steps[:, 1].tolist(), "ids": panel.ids,
-        "labels": panel.labels, "classes": panel.classes.tolist(), "names": panel.names,
-        "colours": panel.colours, "link": panel.link.tolist(),
-    }  # fmt: skip
+        "title": panel.title,
+        "subtitle": panel.subtitle,
+        "axes": panel.axes,
+        "steps": _STEPS,
+        "x": steps[:, 0].tolist(),
+        "y": steps[:, 1].tolist(),
+        "ids": panel.ids,
+        "labels": panel.labels,
+        "classes": panel.classes.tolist(),
+        "names": panel.names,
+        "colours": panel.colours,
+        "link": panel.link.tolist(),
+    }
 
 
 @cache

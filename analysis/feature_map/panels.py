@@ -24,8 +24,20 @@ Method: TypeAlias = Literal["umap", "pca"]
 #: Sectors of the map of the first SAE, whose features and partners share a colour.
 _SECTORS = 12
 
-_HUES = ("#d6604d", "#e08a3c", "#c9a227", "#8ca62c", "#4d9a3f", "#2f9c84", "#3a8fb7", "#4c78a8",
-         "#6a62b5", "#8e5bb0", "#b3569a", "#c9577a")  # fmt: skip
+_HUES = (
+    "#d6604d",
+    "#e08a3c",
+    "#c9a227",
+    "#8ca62c",
+    "#4d9a3f",
+    "#2f9c84",
+    "#3a8fb7",
+    "#4c78a8",
+    "#6a62b5",
+    "#8e5bb0",
+    "#b3569a",
+    "#c9577a",
+)
 _DECADES = ("#440154", "#3b528b", "#21918c", "#5ec962", "#e3b505")
 _GREY = "#c4c4c4"
 
@@ -67,10 +79,15 @@ class Panel:
         """Return a row for each point."""
         import pandas as pd
 
-        return pd.DataFrame({
-            "id": self.ids, "top_token": self.labels, "x": self.points[:, 0],
-            "y": self.points[:, 1], "class": np.array(self.names, dtype=object)[self.classes],
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "id": self.ids,
+                "top_token": self.labels,
+                "x": self.points[:, 0],
+                "y": self.points[:, 1],
+                "class": np.array(self.names, dtype=object)[self.classes],
+            }
+        )
 
 
 def panels_of(
@@ -235,11 +252,16 @@ def _panel(
         axes = ("first principal component", "second principal component")
     return Panel(
         title=shown(f"{result['saes']}: {_what(result, method)}"),
-        subtitle=tuple(_subtitle(result, method)), axes=axes,
+        subtitle=tuple(_subtitle(result, method)),
+        axes=axes,
         points=frame[["x", "y"]].to_numpy(dtype=np.float64),
-        ids=[shown(key) for key in frame["id"]], labels=[shown(str(token)) for token in tokens],
-        classes=colours.classes[number], names=colours.names, colours=colours.colours, link=link,
-    )  # fmt: skip
+        ids=[shown(key) for key in frame["id"]],
+        labels=[shown(str(token)) for token in tokens],
+        classes=colours.classes[number],
+        names=colours.names,
+        colours=colours.colours,
+        link=link,
+    )
 
 
 def _what(result: Result, method: Method) -> str:

@@ -55,9 +55,11 @@ def _chart(panel: Panel) -> alt.Chart:
         .encode(
             x=alt.X("x:Q", axis=axis[0], scale=alt.Scale(zero=False)),
             y=alt.Y("y:Q", axis=axis[1], scale=alt.Scale(zero=False)),
-            color=alt.Color("class:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=3)),
+            color=alt.Color(
+                "class:N", scale=scale, legend=alt.Legend(title=None, orient="bottom", columns=3)
+            ),
             tooltip=["id:N", "top_token:N", "class:N"],
         )
         .properties(title=heading(panel.title, *panel.subtitle))
-    )  # fmt: skip
+    )
     return chart

@@ -36,19 +36,51 @@ from ingest.sae.record import open_sae_record
 
 __all__ = ["MapStudy", "map_features", "matched_pairs"]
 
-_POINTS = pa.schema([
-    ("id", pa.string()), ("sae", pa.string()), ("idx", pa.int64()), ("x", pa.float64()),
-    ("y", pa.float64()), ("pca_x", pa.float64()), ("pca_y", pa.float64()),
-    ("neighbours", pa.list_(pa.string())), ("cosines", pa.list_(pa.float64())),
-])  # fmt: skip
+_POINTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("sae", pa.string()),
+        ("idx", pa.int64()),
+        ("x", pa.float64()),
+        ("y", pa.float64()),
+        ("pca_x", pa.float64()),
+        ("pca_y", pa.float64()),
+        ("neighbours", pa.list_(pa.string())),
+        ("cosines", pa.list_(pa.float64())),
+    ]
+)
 
-_INTEGERS = ("features", "points", "dead", "directionless", "unplaced", "neighbours", "repeats", "pairs")  # fmt: skip
-_REALS = ("trustworthiness", "overlap", "chance", "pca_trustworthiness", "pca_overlap",
-          "pca_variance", "seeds_correlation", "seeds_overlap", "partner_near", "partner_chance")  # fmt: skip
-_SUMMARY = pa.schema([
-    ("saes", pa.string()), ("space", pa.string()), ("method", pa.string()),
-    *((name, pa.int64()) for name in _INTEGERS), *((name, pa.float64()) for name in _REALS),
-])  # fmt: skip
+_INTEGERS = (
+    "features",
+    "points",
+    "dead",
+    "directionless",
+    "unplaced",
+    "neighbours",
+    "repeats",
+    "pairs",
+)
+_REALS = (
+    "trustworthiness",
+    "overlap",
+    "chance",
+    "pca_trustworthiness",
+    "pca_overlap",
+    "pca_variance",
+    "seeds_correlation",
+    "seeds_overlap",
+    "partner_near",
+    "partner_chance",
+)
+_SUMMARY = pa.schema(
+    [
+        ("saes", pa.string()),
+        ("space", pa.string()),
+        ("method", pa.string()),
+        *((name, pa.int64()) for name in _INTEGERS),
+        *((name, pa.float64()) for name in _REALS),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -95,9 +127,12 @@ class MapStudy(Study):
             made_from.append(match)
         codes = self.settings.space == "activation"
         return Task(
-            "+".join(saes), saes, self.settings, made_from=tuple(made_from),
+            "+".join(saes),
+            saes,
+            self.settings,
+            made_from=tuple(made_from),
             reads=tuple(f"codes/{name}" for name in saes if codes),
-        )  # fmt: skip
+        )
 
     def _stacked(self, at: TaskContext, saes: Sequence[str]) -> bool:
         """Return whether the vectors of SAEs are in one space."""
@@ -161,13 +196,18 @@ class MapStudy(Study):
         how, sides = self.settings, found.sides
         row: dict[str, Any] = dict.fromkeys(_SUMMARY.names)
         row |= {
-            "saes": " and ".join(side.sae for side in sides), "space": how.space,
-            "method": found.method, "features": sum(side.features for side in sides),
-            "points": int(found.placed.sum()), "dead": sum(side.dead for side in sides),
+            "saes": " and ".join(side.sae for side in sides),
+            "space": how.space,
+            "method": found.method,
+            "features": sum(side.features for side in sides),
+            "points": int(found.placed.sum()),
+            "dead": sum(side.dead for side in sides),
             "directionless": sum(side.directionless for side in sides),
-            "unplaced": int((~found.placed).sum()), "neighbours": how.neighbours,
-            "repeats": how.repeats, "pairs": 0,
-        }  # fmt: skip
+            "unplaced": int((~found.placed).sum()),
+            "neighbours": how.neighbours,
+            "repeats": how.repeats,
+            "pairs": 0,
+        }
         row |= found.quality(how)
         if len(sides) == 2:
             key = f"match/{match_name(*(side.sae for side in sides))}"
@@ -180,9 +220,12 @@ class MapStudy(Study):
         """Return the quality of the map; its table ``points`` has the coordinates."""
         (summary,) = part.table("summary").to_pylist()
         return Result(
-            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
 
 def map_features(
@@ -306,10 +349,14 @@ class _Map:
         keys = [ids] if len(self.rows) == 1 else [side.ids for side in self.sides]
         near = [key[n.index].tolist() for key, n in zip(keys, self.near, strict=True)]
         columns = [
-            ids, names, np.concatenate([side.idx for side in self.sides]), *self.points.T,
-            *self.pca.T, [row for rows in near for row in rows],
+            ids,
+            names,
+            np.concatenate([side.idx for side in self.sides]),
+            *self.points.T,
+            *self.pca.T,
+            [row for rows in near for row in rows],
             [row for n in self.near for row in n.cosine.tolist()],
-        ]  # fmt: skip
+        ]
         return pa.Table.from_arrays(
             [pa.array(c, f.type, from_pandas=True) for c, f in zip(columns, _POINTS, strict=True)],
             schema=_POINTS,
@@ -323,8 +370,9 @@ class _Map:
         wanted = arrow_schema("Feature", "feature_map")
         columns = {
             "id": [f"{side.sae}/{i}" for i in range(side.features)],
-            "map_x": positions[:, 0], "map_y": positions[:, 1],
-        }  # fmt: skip
+            "map_x": positions[:, 0],
+            "map_y": positions[:, 1],
+        }
         arrays = [pa.array(columns[f.name], f.type, from_pandas=True) for f in wanted]
         return pa.Table.from_arrays(arrays, schema=wanted)
 
@@ -369,9 +417,10 @@ class _Map:
         _, found = KDTree(two[there]).query(one[pairs[:, 0]], k=np.arange(1, k + 1))
         hits = (there[found] == pairs[:, 1, None]).any(axis=1)
         return {
-            "pairs": len(pairs), "partner_near": float(hits.mean()),
+            "pairs": len(pairs),
+            "partner_near": float(hits.mean()),
             "partner_chance": k / len(there),
-        }  # fmt: skip
+        }
 
 
 def _verdict(row: dict[str, Any]) -> list[str]:

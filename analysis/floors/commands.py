@@ -51,10 +51,12 @@ def floors(
     from analysis.floors.study import compare_with_floors
 
     results = compare_with_floors(
-        folder_of(which_atlas(where)), saes or None,
-        settings=FloorSettings(**chosen_settings(FloorSettings, options)), replace=replace,
+        folder_of(which_atlas(where)),
+        saes or None,
+        settings=FloorSettings(**chosen_settings(FloorSettings, options)),
+        replace=replace,
         progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+    )
     rows = [dict(one) | {"rows": one.table("statistics").to_pylist()} for one in results]
 
     def show() -> None:

@@ -40,14 +40,21 @@ _ROWS = pa.schema(
         *(
             (name, pa.float64())
             for name in (
-                "trained", "trained_low", "trained_high", "floor", "floor_low", "floor_high",
-                "auc", "auc_low", "auc_high",
+                "trained",
+                "trained_low",
+                "trained_high",
+                "floor",
+                "floor_low",
+                "floor_high",
+                "auc",
+                "auc_low",
+                "auc_high",
             )
         ),
         ("trained_seeds", pa.int64()),
         ("floor_seeds", pa.int64()),
     ]
-)  # fmt: skip
+)
 
 Row = dict[str, Any]
 
@@ -102,14 +109,20 @@ class FloorStudy(Study):
         summary = {
             "family": part.manifest.name,
             "trained": list(stored["trained"]),
-            "floors": {r: sorted({f for fs in of.values() for f in fs}) for r, of in stored["floors"].items()},
+            "floors": {
+                r: sorted({f for fs in of.values() for f in fs})
+                for r, of in stored["floors"].items()
+            },
             "statistics": len({(row["of"], row["statistic"]) for row in rows}),
             "separating": {role: len(separated(rows, role)) for role in stored["floors"]},
-        }  # fmt: skip
+        }
         return Result(
-            self.kind, part.manifest.name, summary, verdict=_verdict(summary, rows),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary, rows),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     def _task(
         self, at: TaskContext, trained: Sequence[Row], floors: Mapping[str, Mapping[str, list[str]]]
@@ -117,14 +130,18 @@ class FloorStudy(Study):
         names = [row["name"] for row in trained]
         every = sorted({*names, *(f for of in floors.values() for fs in of.values() for f in fs)})
         keys = {
-            key for sae in every
+            key
+            for sae in every
             for key in input_keys(at.sound, sae, others=_others(sae, names, floors))
-        }  # fmt: skip
+        }
         common = "-".join(str(trained[0][key]) for key in _COMMON if trained[0][key] is not None)
         return Task(
-            slug(common), tuple(every), self.settings, made_from=tuple(sorted(keys)),
+            slug(common),
+            tuple(every),
+            self.settings,
+            made_from=tuple(sorted(keys)),
             recorded={"trained": names, "floors": floors},
-        )  # fmt: skip
+        )
 
 
 def compare_with_floors(
@@ -181,9 +198,14 @@ def compare_with_floors(
     >>> compare_with_floors("demo.atlas").to_pandas("statistics")    # doctest: +SKIP
     """
     return run_study(
-        FloorStudy(settings), atlas, saes, replace=replace, workers=workers, ray=ray,
+        FloorStudy(settings),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def separated(rows: Sequence[Mapping[str, Any]], role: str) -> list[Mapping[str, Any]]:
@@ -197,10 +219,12 @@ def separated(rows: Sequence[Mapping[str, Any]], role: str) -> list[Mapping[str,
         Role of the floors.
     """
     found = [
-        row for row in rows
-        if row["role"] == role and row["auc_low"] is not None
+        row
+        for row in rows
+        if row["role"] == role
+        and row["auc_low"] is not None
         and not row["auc_low"] <= 0.5 <= row["auc_high"]
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda row: -abs(row["auc"] - 0.5))
 
 
@@ -244,11 +268,14 @@ def _compared(
         areas = [
             np.mean(found)
             for sae in trained
-            if (found := [
-                area for floor in of[sae]
-                if (area := _area(values[sae], values[floor], name)) is not None
-            ])
-        ]  # fmt: skip
+            if (
+                found := [
+                    area
+                    for floor in of[sae]
+                    if (area := _area(values[sae], values[floor], name)) is not None
+                ]
+            )
+        ]
         means = [
             [float(values[s].features[name].mean()) for s in saes if name in values[s].features]
             for saes in (trained, floors)
@@ -284,12 +311,21 @@ def _row(
         mean_over_seeds([v for v in values if math.isfinite(v)], level=level) for values in both
     )
     return {
-        "statistic": name, "of": of, "role": role,
-        "trained": trained.value, "trained_low": trained.low, "trained_high": trained.high,
-        "floor": floor.value, "floor_low": floor.low, "floor_high": floor.high,
-        "auc": area.value, "auc_low": area.low, "auc_high": area.high,
-        "trained_seeds": trained.seeds, "floor_seeds": floor.seeds,
-    }  # fmt: skip
+        "statistic": name,
+        "of": of,
+        "role": role,
+        "trained": trained.value,
+        "trained_low": trained.low,
+        "trained_high": trained.high,
+        "floor": floor.value,
+        "floor_low": floor.low,
+        "floor_high": floor.high,
+        "auc": area.value,
+        "auc_low": area.low,
+        "auc_high": area.high,
+        "trained_seeds": trained.seeds,
+        "floor_seeds": floor.seeds,
+    }
 
 
 def _verdict(summary: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -120,9 +120,12 @@ class CoactivationGraph:
                 "one number per node."
             )
         return cls(
-            pairs=np.sort(pairs, axis=1), count=_counts(g), active=active,
-            tokens=int(active.max(initial=1)), weight=weight,
-        )  # fmt: skip
+            pairs=np.sort(pairs, axis=1),
+            count=_counts(g),
+            active=active,
+            tokens=int(active.max(initial=1)),
+            weight=weight,
+        )
 
     @property
     def features(self) -> int:
@@ -216,10 +219,13 @@ class CoactivationGraph:
         number[features] = np.arange(len(features))
         inner = (number[self.pairs] >= 0).all(axis=1)
         return replace(
-            self, pairs=number[self.pairs[inner]], count=self.count[inner],
-            active=self.active[features], weight=None if self.weight is None else self.weight[inner],
+            self,
+            pairs=number[self.pairs[inner]],
+            count=self.count[inner],
+            active=self.active[features],
+            weight=None if self.weight is None else self.weight[inner],
             membership=None,
-        )  # fmt: skip
+        )
 
 
 def graph_of_membership(
@@ -240,8 +246,12 @@ def graph_of_membership(
         membership = document_subset(membership, documents)
     pairs, count = edges(membership, min_count=min_count)
     return CoactivationGraph(
-        pairs=pairs, count=count, active=membership.active, tokens=len(membership), min_count=min_count
-    )  # fmt: skip
+        pairs=pairs,
+        count=count,
+        active=membership.active,
+        tokens=len(membership),
+        min_count=min_count,
+    )
 
 
 def graph_of_documents(
@@ -284,9 +294,14 @@ def graph_of_documents(
     frequent = count >= min_count
     key, count, total = key[frequent], count[frequent], total[frequent]
     return CoactivationGraph(
-        pairs=np.stack([key >> 32, key & 0xFFFFFFFF], axis=1), count=count, active=active,
-        tokens=tokens, weight=np.minimum(total / count, 1.0), sae=sae, min_count=min_count,
-    )  # fmt: skip
+        pairs=np.stack([key >> 32, key & 0xFFFFFFFF], axis=1),
+        count=count,
+        active=active,
+        tokens=tokens,
+        weight=np.minimum(total / count, 1.0),
+        sae=sae,
+        min_count=min_count,
+    )
 
 
 def read_graph(
@@ -336,9 +351,7 @@ def read_graph(
         assert folder is not None
         membership = open_membership(folder, sae, tokens=tokens if cut else None)
     table = _edges(atlas, sae)
-    pairs, count, weight = (
-        edge_ends(table), table["count"].to_numpy(), table["weight"].to_numpy()
-    )  # fmt: skip
+    pairs, count, weight = (edge_ends(table), table["count"].to_numpy(), table["weight"].to_numpy())
     if not cut:
         which = count >= min_count
         pairs, count, weight = pairs[which], count[which], weight[which]
@@ -351,9 +364,16 @@ def read_graph(
         # Every edge over a subset of the tokens is also an edge over all of them.
         weight = weight[order[np.searchsorted(key[order], _key(pairs))]]
     return CoactivationGraph(
-        pairs=pairs, count=count, active=active, tokens=tokens or counted, weight=weight, sae=sae,
-        counted=counted, min_count=min_count, membership=membership,
-    )  # fmt: skip
+        pairs=pairs,
+        count=count,
+        active=active,
+        tokens=tokens or counted,
+        weight=weight,
+        sae=sae,
+        counted=counted,
+        min_count=min_count,
+        membership=membership,
+    )
 
 
 def at_equal_tokens(

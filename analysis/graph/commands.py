@@ -43,7 +43,7 @@ _ROWS = {
     "degree_frequency_pearson": "degree and frequency, Pearson",
     "degree_frequency_spearman": "degree and frequency, Spearman",
     "degree_frequency_n": "degree and frequency, active features",
-}  # fmt: skip
+}
 
 
 @click.command()
@@ -101,14 +101,32 @@ def stats(
 
 @click.command("graphs")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--kind", default="page", show_default=True,
-              type=click.Choice(["page", "degree", "log-degree", "frequency", "scatter", "growth"]),
-              help="One plot, or a page of all plots.")  # fmt: skip
-@click.option("--out", "-o", "outs", multiple=True, default=("graphs.html",), show_default=True,
-              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Output file: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
-@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="Only pairs of features that are among the most active together on N or more tokens.")  # fmt: skip
+@click.option(
+    "--kind",
+    default="page",
+    show_default=True,
+    type=click.Choice(["page", "degree", "log-degree", "frequency", "scatter", "growth"]),
+    help="One plot, or a page of all plots.",
+)
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    default=("graphs.html",),
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Output file: .html (works offline), .png or .svg; repeat for several files.",
+)
+@click.option(
+    "--min-count",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only pairs of features that are among the most active together on N or more tokens.",
+)
 @atlas_option
 @shared_options
 def plot_graphs(
@@ -147,14 +165,19 @@ def plot_graphs(
 def _show(result: Mapping[str, Any], verdict: Sequence[str]) -> None:
     echo("\n".join(verdict) + "\n")
     saes = result["saes"]
-    print_table([
-        {"statistic": label, **{one["sae"]: _shown(one, name) for one in saes}}
-        for name, label in _ROWS.items()
-    ] + [
-        {"statistic": f"{name}: dip test of unimodality",
-         **{one["sae"]: _shown_modes(one["modes"][name]) for one in saes}}
-        for name in saes[0]["modes"]
-    ])  # fmt: skip
+    print_table(
+        [
+            {"statistic": label, **{one["sae"]: _shown(one, name) for one in saes}}
+            for name, label in _ROWS.items()
+        ]
+        + [
+            {
+                "statistic": f"{name}: dip test of unimodality",
+                **{one["sae"]: _shown_modes(one["modes"][name]) for one in saes},
+            }
+            for name in saes[0]["modes"]
+        ]
+    )
     for one in saes:
         for name, why in one["notes"].items():
             echo(f"{one['sae']}, {_ROWS.get(name, name)}: no value, since {why}.")
@@ -170,12 +193,21 @@ def _show_null(key: tuple[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
 
     sae, null = key
     echo(f"\n{sae}, null {null!r}: {NULLS[null]}")
-    print_table([
-        {"statistic": _ROWS[row["statistic"]], "observed": row["observed"], "mean": row["mean"],
-         "sd": row["sd"], "95% from": row["low"], "to": row["high"], "z": row["z"],
-         "observed is": row["where"]}
-        for row in rows
-    ])  # fmt: skip
+    print_table(
+        [
+            {
+                "statistic": _ROWS[row["statistic"]],
+                "observed": row["observed"],
+                "mean": row["mean"],
+                "sd": row["sd"],
+                "95% from": row["low"],
+                "to": row["high"],
+                "z": row["z"],
+                "observed is": row["where"],
+            }
+            for row in rows
+        ]
+    )
 
 
 def _shown(one: Mapping[str, Any], name: str) -> str:

@@ -42,10 +42,23 @@ NULLS = {
 
 #: The statistics that are compared.
 COMPARED = (
-    "edges", "average_degree", "density", "components", "isolates", "largest_component",
-    "average_clustering", "clustering_over_density", "transitivity", "assortativity", "k_core", "path_length",
-    "modularity", "communities", "degree_frequency_pearson", "degree_frequency_spearman",
-)  # fmt: skip
+    "edges",
+    "average_degree",
+    "density",
+    "components",
+    "isolates",
+    "largest_component",
+    "average_clustering",
+    "clustering_over_density",
+    "transitivity",
+    "assortativity",
+    "k_core",
+    "path_length",
+    "modularity",
+    "communities",
+    "degree_frequency_pearson",
+    "degree_frequency_spearman",
+)
 
 # The same sum in a different order must not compare as different.
 _ROUNDING = 1e-12

@@ -85,25 +85,36 @@ def draw_histogram(of: CoactivationGraph, *, what: str) -> Chart:
     values, title = {
         "degree": (degree.astype(np.float64), "degree"),
         "log-degree": (degree[degree > 0].astype(np.float64), "degree, log scale"),
-        "frequency": (of.active[of.active > 0] / of.tokens, "frequency (share of tokens), log scale"),
-    }[what]  # fmt: skip
+        "frequency": (
+            of.active[of.active > 0] / of.tokens,
+            "frequency (share of tokens), log scale",
+        ),
+    }[what]
     log = what != "degree"
     zeros = len(degree) - len(values)
     size = f"n = {len(values):,} features" + (f"; {zeros:,} at 0 excluded" if zeros else "")
     name = {"degree": "Degree", "log-degree": "Log degree", "frequency": "Frequency"}[what]
     scale = alt.Scale(type="log") if log else alt.Scale()
     chart: alt.Chart = (
-        alt.Chart(_bars(values, log=log), width=_WIDTH, height=_HEIGHT,
-                  title=heading(f"{name}, {of.sae}", size, f"{of.tokens:,} tokens"))
+        alt.Chart(
+            _bars(values, log=log),
+            width=_WIDTH,
+            height=_HEIGHT,
+            title=heading(f"{name}, {of.sae}", size, f"{of.tokens:,} tokens"),
+        )
         .mark_rect(stroke="white", strokeWidth=0.5, color="#4c78a8")
         .encode(
             x=alt.X("from:Q", title=title, scale=scale),
             x2="to:Q",
             y=alt.Y("features:Q", title="features"),
             y2=alt.value(_HEIGHT),
-            tooltip=[alt.Tooltip("from:Q", format=".3~g"), alt.Tooltip("to:Q", format=".3~g"), "features:Q"],
+            tooltip=[
+                alt.Tooltip("from:Q", format=".3~g"),
+                alt.Tooltip("to:Q", format=".3~g"),
+                "features:Q",
+            ],
         )
-    )  # fmt: skip
+    )
     return chart
 
 
@@ -116,24 +127,35 @@ def draw_scatter(of: CoactivationGraph) -> Chart:
         for name, value in (("Pearson", r.pearson), ("Spearman", r.spearman))
         if value is not None
     )
-    rows = pd.DataFrame({
-        "feature": [f"{of.sae}/{i}" for i in np.flatnonzero(live)],
-        "frequency": of.active[live] / of.tokens,
-        "degree": degree[live],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "feature": [f"{of.sae}/{i}" for i in np.flatnonzero(live)],
+            "frequency": of.active[live] / of.tokens,
+            "degree": degree[live],
+        }
+    )
     chart: alt.Chart = (
-        alt.Chart(rows, width=_WIDTH, height=_HEIGHT,
-                  title=heading(f"Degree against frequency, {of.sae}",
-                                f"n = {r.n:,} active features; {correlations or 'no correlation'}",
-                                f"{of.tokens:,} tokens"))
+        alt.Chart(
+            rows,
+            width=_WIDTH,
+            height=_HEIGHT,
+            title=heading(
+                f"Degree against frequency, {of.sae}",
+                f"n = {r.n:,} active features; {correlations or 'no correlation'}",
+                f"{of.tokens:,} tokens",
+            ),
+        )
         .mark_circle(size=14, opacity=0.5, color="#4c78a8")
         .encode(
-            x=alt.X("frequency:Q", title="frequency (share of tokens), log scale",
-                    scale=alt.Scale(type="log")),
+            x=alt.X(
+                "frequency:Q",
+                title="frequency (share of tokens), log scale",
+                scale=alt.Scale(type="log"),
+            ),
             y=alt.Y("degree:Q", title="degree"),
             tooltip=["feature:N", alt.Tooltip("frequency:Q", format=".3~g"), "degree:Q"],
         )
-    )  # fmt: skip
+    )
     return chart
 
 
@@ -193,13 +215,15 @@ def _nulls(result: Result, nulls: pd.DataFrame) -> Chart:
     names = [name for name in _STATISTICS if name in set(nulls["statistic"])]
     panels = [_panel(nulls[nulls["statistic"] == name], title=_STATISTICS[name]) for name in names]
     missing = [title for name, title in _STATISTICS.items() if name not in names]
-    chart: alt.ConcatChart = alt.concat(*panels, columns=3).properties(title=heading(
-        f"Co-activation graph of {result['sae']} compared with null graphs",
-        f"n = {result['nodes']:,} features over {result['tokens']:,} tokens; {int(nulls['draws'].max()):,} "
-        "draws of each null",
-        "line: observed; point and bar: mean and central 95% of draws"
-        + (f"; undefined: {', '.join(missing)}" if missing else ""),
-    ))  # fmt: skip
+    chart: alt.ConcatChart = alt.concat(*panels, columns=3).properties(
+        title=heading(
+            f"Co-activation graph of {result['sae']} compared with null graphs",
+            f"n = {result['nodes']:,} features over {result['tokens']:,} tokens; {int(nulls['draws'].max()):,} "
+            "draws of each null",
+            "line: observed; point and bar: mean and central 95% of draws"
+            + (f"; undefined: {', '.join(missing)}" if missing else ""),
+        )
+    )
     return chart
 
 
@@ -210,7 +234,10 @@ def _panel(of: pd.DataFrame, *, title: str) -> Chart:
     observed = alt.Chart(of.head(1).assign(what="observed"))
     x = alt.Scale(zero=False, padding=12)
     y = alt.Y("null:N", title="null", sort=list(of["null"]))
-    tip = ["null:N", *(alt.Tooltip(f"{n}:Q", format=".4~g") for n in ("observed", "mean", "low", "high"))]  # fmt: skip
+    tip = [
+        "null:N",
+        *(alt.Tooltip(f"{n}:Q", format=".4~g") for n in ("observed", "mean", "low", "high")),
+    ]
     ticks = alt.Axis(format="~s" if of["observed"].abs().max() >= 1000 else "~g", tickCount=5)
     return alt.layer(
         base.mark_rule(strokeWidth=2).encode(
@@ -229,18 +256,24 @@ def _growth(rows: Sequence[Mapping[str, Any]]) -> Chart:
         ("isolates", "Features without an edge", "features"),
         ("average_clustering", "Average clustering", "average clustering"),
     )
-    return alt.hconcat(*(
-        alt.Chart(pd.DataFrame(rows), width=_WIDTH, height=_HEIGHT,
-                  title=heading(f"{title} over tokens", "the first tokens of the corpus"))
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("tokens:Q", title="tokens, log scale", scale=alt.Scale(type="log")),
-            y=alt.Y(f"{name}:Q", title=unit),
-            color=alt.Color("sae:N", title="SAE", legend=alt.Legend(orient="bottom")),
-            tooltip=["sae:N", alt.Tooltip("tokens:Q", format=","), f"{name}:Q"],
+    return alt.hconcat(
+        *(
+            alt.Chart(
+                pd.DataFrame(rows),
+                width=_WIDTH,
+                height=_HEIGHT,
+                title=heading(f"{title} over tokens", "the first tokens of the corpus"),
+            )
+            .mark_line(point=True)
+            .encode(
+                x=alt.X("tokens:Q", title="tokens, log scale", scale=alt.Scale(type="log")),
+                y=alt.Y(f"{name}:Q", title=unit),
+                color=alt.Color("sae:N", title="SAE", legend=alt.Legend(orient="bottom")),
+                tooltip=["sae:N", alt.Tooltip("tokens:Q", format=","), f"{name}:Q"],
+            )
+            for name, title, unit in shown
         )
-        for name, title, unit in shown
-    ))  # fmt: skip
+    )
 
 
 def _one(of: CoactivationGraph, name: str) -> Chart:

@@ -42,10 +42,12 @@ def summary(of: CoactivationGraph, *, seed: int = 0) -> dict[str, Any]:
     tested = {
         name: modes(counts, log=log, seed=seed)
         for name, counts, log in (
-            ("degree", degree, False), ("log degree", degree, True),
-            ("frequency", of.active, False), ("log frequency", of.active, True),
+            ("degree", degree, False),
+            ("log degree", degree, True),
+            ("frequency", of.active, False),
+            ("log frequency", of.active, True),
         )
-    }  # fmt: skip
+    }
     for name, each in tested.items():
         if each.p is None:
             notes[f"modes of {name}"] = f"only {each.n} features have one above 0"
@@ -118,9 +120,14 @@ def null_rows(
             within = name == "documents"
             draw = bipartite(of.membership, within_documents=within, min_count=of.min_count)
         found = compare(
-            observed, draw, measure=measure, draws=draws, seed=seed, progress=progress,
+            observed,
+            draw,
+            measure=measure,
+            draws=draws,
+            seed=seed,
+            progress=progress,
             title=f"Null graphs of {of.sae} ({name})",
-        )  # fmt: skip
+        )
         rows += [{"sae": of.sae, "null": name, **asdict(one)} for one in found]
     return rows
 

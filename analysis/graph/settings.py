@@ -16,19 +16,25 @@ class GraphStatisticsSettings:
     """Settings of ``analysis.graph.study.graph_statistics``."""
 
     nulls: Nulls | None = setting(
-        None, "Null graphs to compare with: features swapped between tokens (bipartite), features swapped "
+        None,
+        "Null graphs to compare with: features swapped between tokens (bipartite), features swapped "
         "within documents (documents), or edges swapped (configuration).",
         shown="all; without codes, configuration",
-    )  # fmt: skip
+    )
     draws: int = setting(10, "Number of graphs drawn from each null.", least=1, metavar="N")
     min_count: int = setting(
-        1, "Only pairs of features that are among the most active together on N or more tokens.",
-        least=1, metavar="N",
-    )  # fmt: skip
+        1,
+        "Only pairs of features that are among the most active together on N or more tokens.",
+        least=1,
+        metavar="N",
+    )
     tokens: int | None = setting(
-        None, "Use only the first N tokens.",
-        least=1, metavar="N", shown="all; of SAEs that differ, the fewest",
-    )  # fmt: skip
+        None,
+        "Use only the first N tokens.",
+        least=1,
+        metavar="N",
+        shown="all; of SAEs that differ, the fewest",
+    )
     curves: bool = setting(
         False, "Also compute edges, isolates and clustering over 1/16 to all tokens."
     )

@@ -39,13 +39,21 @@ _TYPES = {
     "notes": pa.map_(pa.string(), pa.string()),
     **dict.fromkeys(
         (
-            "average_degree", "density", "average_clustering", "clustering_over_density", "transitivity",
-            "assortativity", "path_length", "path_length_error", "modularity",
-            "degree_frequency_pearson", "degree_frequency_spearman",
+            "average_degree",
+            "density",
+            "average_clustering",
+            "clustering_over_density",
+            "transitivity",
+            "assortativity",
+            "path_length",
+            "path_length_error",
+            "modularity",
+            "degree_frequency_pearson",
+            "degree_frequency_spearman",
         ),
         pa.float64(),
     ),
-}  # fmt: skip
+}
 
 _MAPS = ("component_sizes", "cores", "modes", "notes")
 
@@ -95,12 +103,14 @@ class GraphStatisticsStudy(Study):
         settings = replace(self.settings, tokens=tokens, min_count=min_count)
         return [
             Task(
-                name, (name,), settings,
+                name,
+                (name,),
+                settings,
                 made_from=tuple(f"{kind}/{name}" for kind in _READS),
                 recorded={"codes": self._needs_codes and has_codes(at.atlas, name)},
             )
             for name in names
-        ]  # fmt: skip
+        ]
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one SAE, from its own statistics and null graphs over few tokens."""
@@ -146,9 +156,12 @@ class GraphStatisticsStudy(Study):
         )
         summary = report.summary(of, seed=how.seed)
         nulls = report.null_rows(
-            of, _nulls(of, how.nulls, at.progress), draws=how.draws, seed=how.seed,
+            of,
+            _nulls(of, how.nulls, at.progress),
+            draws=how.draws,
+            seed=how.seed,
             progress=at.progress,
-        )  # fmt: skip
+        )
         tables = [
             ("summary", _as_table(summary)),
             ("nulls", pa.Table.from_pylist(nulls, _NULL_ROWS)),
@@ -162,10 +175,12 @@ class GraphStatisticsStudy(Study):
         (row,) = part.table("summary").to_pylist()
         summary = {name: dict(row[name]) if name in _MAPS else row[name] for name in row}
         return Result(
-            self.kind, part.manifest.name, summary,
+            self.kind,
+            part.manifest.name,
+            summary,
             verdict=_verdict(summary, part.table("nulls").to_pylist()),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     @property
     def _needs_codes(self) -> bool:
@@ -299,9 +314,11 @@ def _verdict(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list
 def _compared(one: Mapping[str, Any]) -> str:
     draws = f"all {one['draws']:,} draws" if one["draws"] > 1 else "the one draw"
     where = {
-        "above": f"above {draws}", "below": f"below {draws}",
-        "within": f"within the range of {draws}", "equal": f"equal to {draws}",
-    }[one["where"]]  # fmt: skip
+        "above": f"above {draws}",
+        "below": f"below {draws}",
+        "within": f"within the range of {draws}",
+        "equal": f"equal to {draws}",
+    }[one["where"]]
     return (
         f"{one['observed']:.3f}, {where} from the nearest null ({one['null']}), whose mean is "
         f"{one['mean']:.3f}"

@@ -25,9 +25,15 @@ __all__ = ["compare"]
 @click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
 @settings_options(ComparisonSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option("--out", "-o", "outs", multiple=True,
-              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Plot the comparisons: .html (works offline), .png or .svg; repeat for several files.")  # fmt: skip
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Plot the comparisons: .html (works offline), .png or .svg; repeat for several files.",
+)
 @atlas_option
 @shared_options
 def compare(
@@ -63,9 +69,12 @@ def compare(
             check_path(out)
     settings = ComparisonSettings(**chosen_settings(ComparisonSettings, options))
     results = compare_graphs(
-        which_atlas(where), saes, settings=settings, replace=replace,
+        which_atlas(where),
+        saes,
+        settings=settings,
+        replace=replace,
         progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+    )
     comparisons = [comparison_of(one) for one in results]
     result: dict[str, Any] = {"comparisons": [one.reported for one in comparisons], "written": []}
     if outs:
@@ -79,12 +88,14 @@ def compare(
 
 def _show(result: Mapping[str, Any]) -> None:
     comparisons = result["comparisons"]
-    print_table([
-        _line(row)
-        for one in comparisons
-        for row in one["rows"]
-        if _is_shown(row, halves=one["half_tokens"] > 0)
-    ])  # fmt: skip
+    print_table(
+        [
+            _line(row)
+            for one in comparisons
+            for row in one["rows"]
+            if _is_shown(row, halves=one["half_tokens"] > 0)
+        ]
+    )
     echo(
         "\nover: 'all', both graphs from all tokens; 'halves', A's graph from half of the documents and "
         "B's from the other.\nlimits: '± standard error' and 'range of halvings' are not confidence "

@@ -130,11 +130,18 @@ ROWS = pa.schema(
     ]
 )
 
-_SUMMARY = pa.schema({
-    "tokens": pa.int64(), "half_tokens": pa.int64(), "min_count": pa.int64(),
-    "notes": pa.list_(pa.string()), "conclusion": pa.string(), "matches": pa.int64(),
-    "live": pa.list_(pa.int64()), "communities": pa.list_(pa.int64()),
-})  # fmt: skip
+_SUMMARY = pa.schema(
+    {
+        "tokens": pa.int64(),
+        "half_tokens": pa.int64(),
+        "min_count": pa.int64(),
+        "notes": pa.list_(pa.string()),
+        "conclusion": pa.string(),
+        "matches": pa.int64(),
+        "live": pa.list_(pa.int64()),
+        "communities": pa.list_(pa.int64()),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)

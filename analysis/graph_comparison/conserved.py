@@ -204,9 +204,14 @@ def counts(panel: Panel, *, r_bins: int, times: Floats | None = None) -> Floats:
 
 
 def permute(
-    panels: Sequence[Panel], stratum: NDArray[np.int64], *, r_bins: int, draws: int, seed: int,
+    panels: Sequence[Panel],
+    stratum: NDArray[np.int64],
+    *,
+    r_bins: int,
+    draws: int,
+    seed: int,
     progress: Progress = SILENT,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Measure with matches permuted within strata, one permutation per draw for all graphs.
 
     Parameters
@@ -235,9 +240,14 @@ def permute(
 
 
 def rewire(
-    panels: Sequence[Panel], r: Floats, *, r_bins: int, draws: int, seed: int,
+    panels: Sequence[Panel],
+    r: Floats,
+    *,
+    r_bins: int,
+    draws: int,
+    seed: int,
     progress: Progress = SILENT,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Measure with B's edges between matched features swapped, which preserves degrees.
 
     Strata group features of similar degree. This null preserves each degree exactly, and does

@@ -28,10 +28,15 @@ WHAT = ("degree", "clustering")
 
 #: Columns of a table of curves. ``side`` is A or B. ``null`` marks a bipartite null graph.
 #: ``share`` is the share of live features at or below ``value``.
-CURVES = pa.schema({
-    "what": pa.string(), "side": pa.string(), "null": pa.bool_(), "value": pa.float64(),
-    "share": pa.float64(),
-})  # fmt: skip
+CURVES = pa.schema(
+    {
+        "what": pa.string(),
+        "side": pa.string(),
+        "null": pa.bool_(),
+        "value": pa.float64(),
+        "share": pa.float64(),
+    }
+)
 
 _POINTS = 300  # largest number of points of a curve; more are not visible
 
@@ -191,8 +196,11 @@ def _function(values: NDArray[np.float64], statistic: str) -> tuple[list[float],
     x = np.unique(np.append(values, 0.0))
     if len(x) > _POINTS:
         top = x[-1]
-        grid = np.expm1(np.linspace(0, np.log1p(top), _POINTS)) if statistic == "degree" else (
-            np.linspace(0, top, _POINTS))  # fmt: skip
+        grid = (
+            np.expm1(np.linspace(0, np.log1p(top), _POINTS))
+            if statistic == "degree"
+            else (np.linspace(0, top, _POINTS))
+        )
         x = np.unique(np.append(grid, [0.0, top]))
     share = np.searchsorted(np.sort(values), x, side="right") / max(len(values), 1)
     return x.tolist(), share.tolist()

@@ -94,9 +94,15 @@ def _distances_of(
     ]
     rows = []
     for i, name in enumerate(MEASURES):
-        row = Row("distance", f"{statistic}: {_NAMES[name]}", of="features", n=min(len(x), len(y)),
-                  unit=_unit(statistic, name), null="bipartite",
-                  note=_distance_note(statistic, name, bins=len(ends) + 1, empty=not observed))  # fmt: skip
+        row = Row(
+            "distance",
+            f"{statistic}: {_NAMES[name]}",
+            of="features",
+            n=min(len(x), len(y)),
+            unit=_unit(statistic, name),
+            null="bipartite",
+            note=_distance_note(statistic, name, bins=len(ends) + 1, empty=not observed),
+        )
         low, high = (getattr(one, name) for one in limits) if limits else (None, None)
         rows.append(
             replace(
@@ -111,12 +117,19 @@ def _distances_of(
         if pairs and observed:
             values = _column(apart, i)
             value = range_of("value", values, share=1)
-            rows.append(replace(
-                row, text="halves", value=value["value_mean"], low=value["value_low"],
-                high=value["value_high"], limits=RANGE, halvings=len(values),
-                **range_of("itself", _column(own, i), share=1),
-                **range_of("null", _column(half_nulls, i), share=1),
-            ))  # fmt: skip
+            rows.append(
+                replace(
+                    row,
+                    text="halves",
+                    value=value["value_mean"],
+                    low=value["value_low"],
+                    high=value["value_high"],
+                    limits=RANGE,
+                    halvings=len(values),
+                    **range_of("itself", _column(own, i), share=1),
+                    **range_of("null", _column(half_nulls, i), share=1),
+                )
+            )
     return rows
 
 
@@ -161,10 +174,24 @@ def coverage_rows(a: ComparedGraph, b: ComparedGraph, partners: Partners) -> lis
     rows = []
     for side, subject, features in (("A", a, partners.a), ("B", b, partners.b)):
         live = int(subject.live.sum())
-        rows.append(Row("coverage", f"share of {side}'s live features matched", of="features", n=live,
-                        value=len(partners) / live if live else None))  # fmt: skip
-        rows.append(Row("coverage", f"share of {side}'s edges with both ends matched", of="edges",
-                        n=len(subject.full.pairs), value=edges.covered(subject.full, features)))  # fmt: skip
+        rows.append(
+            Row(
+                "coverage",
+                f"share of {side}'s live features matched",
+                of="features",
+                n=live,
+                value=len(partners) / live if live else None,
+            )
+        )
+        rows.append(
+            Row(
+                "coverage",
+                f"share of {side}'s edges with both ends matched",
+                of="edges",
+                n=len(subject.full.pairs),
+                value=edges.covered(subject.full, features),
+            )
+        )
     return rows
 
 
@@ -221,9 +248,12 @@ def conserved_rows(
 
 
 def _conserved(
-    panels: Sequence[edges.Panel], partners: Partners, stratum: NDArray[np.int64],
-    s: ComparisonSettings, progress: Progress,
-) -> list[Row]:  # fmt: skip
+    panels: Sequence[edges.Panel],
+    partners: Partners,
+    stratum: NDArray[np.int64],
+    s: ComparisonSettings,
+    progress: Progress,
+) -> list[Row]:
     """Return a row for each measured number, in the order of ``Measured.flat``."""
     how: dict[str, Any] = {"r_bins": s.r_bins, "draws": s.draws, "seed": s.seed}
     seen = edges.measure(panels, r_bins=s.r_bins).flat
@@ -241,15 +271,24 @@ def _conserved(
     rows = []
     for i, (kind, name) in enumerate(names):
         ends = range_of("value", limits[:, i])
-        rows.append(Row(
-            kind, name, of="edges", n=sizes[i], null="matches permuted in strata",
-            value=_number(seen[i]), low=ends["value_low"], high=ends["value_high"],
-            limits=None if ends["value_low"] is None else INTERVAL,
-            p=permutation_p(seen[i], null[:, i]) if movable(stratum) else None,
-            rewired_p=permutation_p(seen[i], rewired[:, i]),
-            note=None if np.isfinite(seen[i]) else _why(kind, name, s),
-            **range_of("null", null[:, i]), **range_of("rewired", rewired[:, i]),
-        ))  # fmt: skip
+        rows.append(
+            Row(
+                kind,
+                name,
+                of="edges",
+                n=sizes[i],
+                null="matches permuted in strata",
+                value=_number(seen[i]),
+                low=ends["value_low"],
+                high=ends["value_high"],
+                limits=None if ends["value_low"] is None else INTERVAL,
+                p=permutation_p(seen[i], null[:, i]) if movable(stratum) else None,
+                rewired_p=permutation_p(seen[i], rewired[:, i]),
+                note=None if np.isfinite(seen[i]) else _why(kind, name, s),
+                **range_of("null", null[:, i]),
+                **range_of("rewired", rewired[:, i]),
+            )
+        )
     return rows
 
 
@@ -279,9 +318,18 @@ def community_rows(
     found = [replace(complete, low=low, high=high, limits=None if low is None else INTERVAL)]
     again = [n for n in (own_overlap(x), own_overlap(y)) if n is not None]
     if again:
-        found.append(Row("communities", "adjusted mutual information of Leiden runs on one graph",
-                         of="features", n=complete.n, value=float(np.mean(again)), low=min(again),
-                         high=max(again), limits="range of both SAEs"))  # fmt: skip
+        found.append(
+            Row(
+                "communities",
+                "adjusted mutual information of Leiden runs on one graph",
+                of="features",
+                n=complete.n,
+                value=float(np.mean(again)),
+                low=min(again),
+                high=max(again),
+                limits="range of both SAEs",
+            )
+        )
     both = list(zip(a.half_communities, b.half_communities, strict=False))
     return found + ([_community_halves(a, b, both, partners, stratum)] if both else [])
 
@@ -298,8 +346,13 @@ def _community_row(
     """Return the mean overlap over pairs of graphs, with its null distribution."""
     n = [int(np.sum((x[0] >= 0) & (y[0] >= 0))) for x, y in pairs]
     values = _present([overlap(x, y) for x, y in pairs])
-    row = Row("communities", "adjusted mutual information", of="features",
-              n=round(float(np.mean(n))) if n else 0, null="matches permuted in strata")  # fmt: skip
+    row = Row(
+        "communities",
+        "adjusted mutual information",
+        of="features",
+        n=round(float(np.mean(n))) if n else 0,
+        null="matches permuted in strata",
+    )
     if not n or len(values) < len(pairs):
         return replace(row, note="no community structure on both sides to compare")
     value = float(values.mean())
@@ -322,20 +375,28 @@ def _community_halves(
     known = [pair for pair, value in zip(pairs, values, strict=True) if value is not None]
     row = _community_row(known, stratum, a.settings)
     same = _present([overlap(_runs(x, f), _runs(y, g)) for (x, _), (y, _) in both])
-    own = _present([
-        overlap(_runs(x, of), _runs(y, of))
-        for subject, of in ((a, f), (b, g)) for x, y in subject.half_communities
-    ])  # fmt: skip
+    own = _present(
+        [
+            overlap(_runs(x, of), _runs(y, of))
+            for subject, of in ((a, f), (b, g))
+            for x, y in subject.half_communities
+        ]
+    )
     ends = range_of("value", _present(values), share=1)
     note = row.note
     if 0 < len(known) < len(both):
         note = f"{len(both) - len(known)} of {len(both)} halvings have no community structure on both sides"
     return replace(
-        row, text="halves", low=ends["value_low"], high=ends["value_high"],
-        limits=RANGE if known else None, halvings=len(known), note=note,
+        row,
+        text="halves",
+        low=ends["value_low"],
+        high=ends["value_high"],
+        limits=RANGE if known else None,
+        halvings=len(known),
+        note=note,
         same_text=float(same.mean()) if len(same) else None,
         **range_of("itself", own, share=1),
-    )  # fmt: skip
+    )
 
 
 def _present(values: Sequence[float | None]) -> Floats:

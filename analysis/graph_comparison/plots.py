@@ -96,20 +96,36 @@ def draw_distribution(one: Comparison, *, what: str) -> Chart:
     # Colour and dash have the same domain, so they share one legend.
     legend = alt.Legend(orient="bottom", columns=1, symbolType="stroke")
     chart: alt.Chart = (
-        alt.Chart(pd.concat(frames), width=_WIDTH, height=_HEIGHT, title=heading(
-            f"{what.capitalize()} of features", _distance_text(one, what),
-            f"n = {one.live[0]:,} and {one.live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
-            f"{one.tokens:,} tokens"))
+        alt.Chart(
+            pd.concat(frames),
+            width=_WIDTH,
+            height=_HEIGHT,
+            title=heading(
+                f"{what.capitalize()} of features",
+                _distance_text(one, what),
+                f"n = {one.live[0]:,} and {one.live[1]:,} live features, {zeros[0]:,} and {zeros[1]:,} of them at 0",
+                f"{one.tokens:,} tokens",
+            ),
+        )
         .mark_line(interpolate="step-after", strokeWidth=1.8)
         .encode(
             x=alt.X("value:Q", title=title, scale=scale, axis=axis),
-            y=alt.Y("share:Q", title="share of features at or below", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("graph:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=legend),
-            strokeDash=alt.StrokeDash("graph:N", title=None, scale=alt.Scale(domain=names, range=dashes),
-                                      legend=legend),
-            tooltip=["graph:N", alt.Tooltip("value:Q", format=".3~g"), alt.Tooltip("share:Q", format=".1%")],
+            y=alt.Y(
+                "share:Q", title="share of features at or below", scale=alt.Scale(domain=[0, 1])
+            ),
+            color=alt.Color(
+                "graph:N", title=None, scale=alt.Scale(domain=names, range=colours), legend=legend
+            ),
+            strokeDash=alt.StrokeDash(
+                "graph:N", title=None, scale=alt.Scale(domain=names, range=dashes), legend=legend
+            ),
+            tooltip=[
+                "graph:N",
+                alt.Tooltip("value:Q", format=".3~g"),
+                alt.Tooltip("share:Q", format=".1%"),
+            ],
         )
-    )  # fmt: skip
+    )
     return chart
 
 
@@ -126,15 +142,44 @@ def draw_conserved(one: Comparison) -> Chart:
     text = "halves" if any(r.text == "halves" for r in rows) else "all"
     rows = [r for r in rows if r.text == text]
     a, b = one.a, one.b
-    data = pd.DataFrame([
-        {"of": f"edges of {a if 'A' in r.measure else b}", "r": r.measure.partition(", r ")[2] or "all",
-         **{name: getattr(r, name) for name in ("value", "low", "high", "null_mean", "null_low",
-                                                "null_high", "itself_mean", "n")}}
-        for r in rows if r.value is not None
-    ])  # fmt: skip
+    data = pd.DataFrame(
+        [
+            {
+                "of": f"edges of {a if 'A' in r.measure else b}",
+                "r": r.measure.partition(", r ")[2] or "all",
+                **{
+                    name: getattr(r, name)
+                    for name in (
+                        "value",
+                        "low",
+                        "high",
+                        "null_mean",
+                        "null_low",
+                        "null_high",
+                        "itself_mean",
+                        "n",
+                    )
+                },
+            }
+            for r in rows
+            if r.value is not None
+        ]
+    )
     if not len(data):
-        data = pd.DataFrame(columns=["of", "r", "value", "low", "high", "null_mean", "null_low",
-                                     "null_high", "itself_mean", "n"])  # fmt: skip
+        data = pd.DataFrame(
+            columns=[
+                "of",
+                "r",
+                "value",
+                "low",
+                "high",
+                "null_mean",
+                "null_low",
+                "null_high",
+                "itself_mean",
+                "n",
+            ]
+        )
     order = list(dict.fromkeys(r.measure.partition(", r ")[2] or "all" for r in rows))
     total = [next((r.n for r in rows if r.measure == f"share of {s}'s edges"), 0) for s in "AB"]
     tokens = {
@@ -142,31 +187,60 @@ def draw_conserved(one: Comparison) -> Chart:
         "all": f"from the same {one.tokens:,} tokens",
     }[text]
     sides = [f"edges of {a}", f"edges of {b}"]
-    base = alt.Chart(data, width=_WIDTH + 60, height=_HEIGHT, title=heading(
-        "Conserved edges under the matches", tokens,
-        f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
-        "Point: value, 95% interval. Grey bar: 95% of permuted matches. Tick: halves of one SAE"))  # fmt: skip
+    base = alt.Chart(
+        data,
+        width=_WIDTH + 60,
+        height=_HEIGHT,
+        title=heading(
+            "Conserved edges under the matches",
+            tokens,
+            f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
+            "Point: value, 95% interval. Grey bar: 95% of permuted matches. Tick: halves of one SAE",
+        ),
+    )
     x = alt.X(
         "r:N", sort=order, title="lower Pearson r of the two ends", axis=alt.Axis(labelAngle=-30)
     )
     shift = alt.XOffset("of:N", sort=sides)
     share = alt.Scale(domain=[0, 1])
-    colour = alt.Color("of:N", title=None, scale=alt.Scale(domain=sides, range=[_A, _B]),
-                       legend=alt.Legend(orient="bottom", columns=1))  # fmt: skip
-    tooltip = ["of:N", "r:N", "n:Q", *(alt.Tooltip(f"{name}:Q", format=".1%") for name in (
-        "value", "low", "high", "null_mean", "null_low", "null_high", "itself_mean"))]  # fmt: skip
+    colour = alt.Color(
+        "of:N",
+        title=None,
+        scale=alt.Scale(domain=sides, range=[_A, _B]),
+        legend=alt.Legend(orient="bottom", columns=1),
+    )
+    tooltip = [
+        "of:N",
+        "r:N",
+        "n:Q",
+        *(
+            alt.Tooltip(f"{name}:Q", format=".1%")
+            for name in (
+                "value",
+                "low",
+                "high",
+                "null_mean",
+                "null_low",
+                "null_high",
+                "itself_mean",
+            )
+        ),
+    ]
     y = alt.Y(
         "null_low:Q", scale=share, title="share of conserved edges", axis=alt.Axis(format="%")
     )
     layers = [
         base.mark_bar(color=_NULL, size=16).encode(x=x, xOffset=shift, y=y, y2="null_high:Q"),
         base.mark_tick(color=_OWN, thickness=2, size=16).encode(
-            x=x, xOffset=shift, y=alt.Y("itself_mean:Q", scale=share)),
+            x=x, xOffset=shift, y=alt.Y("itself_mean:Q", scale=share)
+        ),
         base.mark_rule(strokeWidth=1.5).encode(
-            x=x, xOffset=shift, y=alt.Y("low:Q", scale=share), y2="high:Q", color=colour),
+            x=x, xOffset=shift, y=alt.Y("low:Q", scale=share), y2="high:Q", color=colour
+        ),
         base.mark_circle(size=50, opacity=1).encode(
-            x=x, xOffset=shift, y=alt.Y("value:Q", scale=share), color=colour, tooltip=tooltip),
-    ]  # fmt: skip
+            x=x, xOffset=shift, y=alt.Y("value:Q", scale=share), color=colour, tooltip=tooltip
+        ),
+    ]
     return alt.layer(*layers)
 
 
@@ -186,27 +260,53 @@ def draw_communities(one: Comparison) -> Chart:
         name = "Leiden runs on one graph" if runs else f"under the matches, {where}"
         points.append(_point(name, row.value, row.low, row.high, _A if not runs else _OWN))
         if row.itself_mean is not None:
-            points.append(_point("halves of one SAE", row.itself_mean, row.itself_low,
-                                 row.itself_high, _OWN))  # fmt: skip
+            points.append(
+                _point("halves of one SAE", row.itself_mean, row.itself_low, row.itself_high, _OWN)
+            )
         if row.null_mean is not None:
-            points.append(_point(f"matches permuted, {where}", row.null_mean, row.null_low,
-                                 row.null_high, _CHANCE))  # fmt: skip
+            points.append(
+                _point(
+                    f"matches permuted, {where}",
+                    row.null_mean,
+                    row.null_low,
+                    row.null_high,
+                    _CHANCE,
+                )
+            )
     order = [p["of"] for p in points]
     sizes = one.communities
-    base = alt.Chart(pd.DataFrame(points), width=_WIDTH, height=_HEIGHT, title=heading(
-        "Overlap of communities", f"n = {rows[0].n:,} matched features with an edge on both sides",
-        f"{sizes[0]:,} and {sizes[1]:,} communities (Leiden)",
-        "0: expected for random labels; 1: equal", "Lines: 95%; for halves, the range of halvings"))  # fmt: skip
+    base = alt.Chart(
+        pd.DataFrame(points),
+        width=_WIDTH,
+        height=_HEIGHT,
+        title=heading(
+            "Overlap of communities",
+            f"n = {rows[0].n:,} matched features with an edge on both sides",
+            f"{sizes[0]:,} and {sizes[1]:,} communities (Leiden)",
+            "0: expected for random labels; 1: equal",
+            "Lines: 95%; for halves, the range of halvings",
+        ),
+    )
     y = alt.Y("of:N", sort=order, title=None)
     scale = alt.Scale(domain=[min(0.0, *(p["low"] for p in points)), 1])
     colour = alt.Color("colour:N", scale=None, legend=None)
     return alt.layer(
         base.mark_rule(strokeWidth=1.5).encode(
-            y=y, x=alt.X("low:Q", scale=scale, title="adjusted mutual information"), x2="high:Q", color=colour),
+            y=y,
+            x=alt.X("low:Q", scale=scale, title="adjusted mutual information"),
+            x2="high:Q",
+            color=colour,
+        ),
         base.mark_circle(size=60, opacity=1).encode(
-            y=y, x=alt.X("value:Q", scale=scale), color=colour,
-            tooltip=["of:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]),
-    )  # fmt: skip
+            y=y,
+            x=alt.X("value:Q", scale=scale),
+            color=colour,
+            tooltip=[
+                "of:N",
+                *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high")),
+            ],
+        ),
+    )
 
 
 def _concatenated(charts: alt.HConcatChart | alt.VConcatChart) -> Chart:
@@ -219,8 +319,13 @@ def _point(
     of: str, value: float | None, low: float | None, high: float | None, colour: str
 ) -> dict[str, Any]:
     assert value is not None
-    return {"of": of, "value": value, "low": value if low is None else low,
-            "high": value if high is None else high, "colour": colour}  # fmt: skip
+    return {
+        "of": of,
+        "value": value,
+        "low": value if low is None else low,
+        "high": value if high is None else high,
+        "colour": colour,
+    }
 
 
 def _distance_text(one: Comparison, statistic: str) -> str:

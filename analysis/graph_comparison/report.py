@@ -115,9 +115,13 @@ def compare_pairs(
 
 
 def _compare(
-    a: ComparedGraph, b: ComparedGraph, partners: Partners | None, missing: str | None, s: ComparisonSettings,
+    a: ComparedGraph,
+    b: ComparedGraph,
+    partners: Partners | None,
+    missing: str | None,
+    s: ComparisonSettings,
     progress: Progress,
-) -> Comparison:  # fmt: skip
+) -> Comparison:
     notes = _notes(a, b)
     rows = distance_rows(a, b)
     if partners is None:
@@ -129,8 +133,12 @@ def _compare(
         )
     else:
         rows += coverage_rows(a, b, partners)
-        stratum = strata(b.of.active[partners.b], b.full.degree[partners.b],
-                         frequency_bins=s.frequency_bins, degree_bins=s.degree_bins)  # fmt: skip
+        stratum = strata(
+            b.of.active[partners.b],
+            b.full.degree[partners.b],
+            frequency_bins=s.frequency_bins,
+            degree_bins=s.degree_bins,
+        )
         notes += _strata_notes(stratum, s)
         rows += conserved_rows(a, b, partners, stratum=stratum, progress=progress)
         rows += community_rows(a, b, partners, stratum=stratum)
@@ -138,13 +146,19 @@ def _compare(
     # Community detection is expensive, so it is not repeated or run only for this number.
     sides = (a, b) if partners is not None and len(partners) else ()
     return Comparison(
-        a=a.of.sae, b=b.of.sae, tokens=a.of.tokens,
-        half_tokens=min([*a.half_tokens, *b.half_tokens], default=0), min_count=a.of.min_count,
-        rows=rows, notes=notes, conclusion=conclude(a.of.sae, b.of.sae, rows, draws=s.draws),
+        a=a.of.sae,
+        b=b.of.sae,
+        tokens=a.of.tokens,
+        half_tokens=min([*a.half_tokens, *b.half_tokens], default=0),
+        min_count=a.of.min_count,
+        rows=rows,
+        notes=notes,
+        conclusion=conclude(a.of.sae, b.of.sae, rows, draws=s.draws),
         matches=0 if partners is None else len(partners),
         live=[int(side.live.sum()) for side in (a, b)],
-        communities=[_number_of(side.communities[0]) for side in sides], curves=curves_of(a, b),
-    )  # fmt: skip
+        communities=[_number_of(side.communities[0]) for side in sides],
+        curves=curves_of(a, b),
+    )
 
 
 def _number_of(labels: NDArray[np.int64]) -> int:
@@ -168,17 +182,25 @@ def _notes(a: ComparedGraph, b: ComparedGraph) -> list[str]:
         elif not len(of.pairs):
             notes.append(f"{of.sae} has no edges at a count of {of.min_count:,} or more.")
         if of.tokens < of.counted:
-            notes.append(f"{of.sae} was counted over {of.counted:,} tokens; its graph here is over "
-                         f"the first {of.tokens:,}.")  # fmt: skip
+            notes.append(
+                f"{of.sae} was counted over {of.counted:,} tokens; its graph here is over "
+                f"the first {of.tokens:,}."
+            )
         if of.membership is None:
-            notes.append(f"The codes of {of.sae} are not available, so there are no halves and no "
-                         "bipartite null; `atlas ingest --keep-codes --replace` stores them.")  # fmt: skip
+            notes.append(
+                f"The codes of {of.sae} are not available, so there are no halves and no "
+                "bipartite null; `atlas ingest --keep-codes --replace` stores them."
+            )
         elif not (a.halves and b.halves):
-            notes.append(f"There are no halves: the documents that {of.sae} shares with the others are "
-                         "too few, or too unequal in length.")  # fmt: skip
+            notes.append(
+                f"There are no halves: the documents that {of.sae} shares with the others are "
+                "too few, or too unequal in length."
+            )
         elif len(of_halves) < wanted:
-            notes.append(f"{wanted - len(of_halves)} of {wanted} halvings of the documents of {of.sae} were "
-                         "excluded, because their halves differ too much in tokens.")  # fmt: skip
+            notes.append(
+                f"{wanted - len(of_halves)} of {wanted} halvings of the documents of {of.sae} were "
+                "excluded, because their halves differ too much in tokens."
+            )
     return notes
 
 
@@ -212,12 +234,15 @@ def conclude(a: str, b: str, rows: Sequence[Row], *, draws: int) -> str:
         for one in (
             _distance(_pick(rows, "distance", "degree: Kolmogorov-Smirnov"), "Degrees"),
             _distance(_pick(rows, "distance", "clustering: Kolmogorov-Smirnov"), "Clustering"),
-            _edges(_pick(rows, "conserved", "share of A's edges"),
-                   _pick(rows, "conserved", "share of B's edges"), draws),
+            _edges(
+                _pick(rows, "conserved", "share of A's edges"),
+                _pick(rows, "conserved", "share of B's edges"),
+                draws,
+            ),
             _communities(_pick(rows, "communities", "adjusted mutual information"), draws),
         )
         if one
-    ]  # fmt: skip
+    ]
     return f"{a} (A) and {b} (B): " + (
         " ".join(sentences) if sentences else "there is nothing to compare."
     )

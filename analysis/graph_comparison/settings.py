@@ -17,18 +17,23 @@ class ComparisonSettings:
     """Settings of ``analysis.graph_comparison.study.compare_graphs``."""
 
     draws: int = setting(
-        200, "Number of permutations, of rewired graphs and of bootstrap draws; the smallest p is "
-        "1 / (1 + draws).", least=1,
-    )  # fmt: skip
+        200,
+        "Number of permutations, of rewired graphs and of bootstrap draws; the smallest p is "
+        "1 / (1 + draws).",
+        least=1,
+    )
     seed: int = setting(0, "Seed of all random draws.", least=0)
     min_count: int = setting(
-        1, "Only pairs of features that are among the most active together on N or more tokens.",
-        least=1, metavar="N",
-    )  # fmt: skip
+        1,
+        "Only pairs of features that are among the most active together on N or more tokens.",
+        least=1,
+        metavar="N",
+    )
     matches: Chosen = setting(
-        "both-nulls", "Matches to use: one-to-one with q of at most 0.05 under both nulls, all one-to-one, "
-        "or mutual."
-    )  # fmt: skip
+        "both-nulls",
+        "Matches to use: one-to-one with q of at most 0.05 under both nulls, all one-to-one, "
+        "or mutual.",
+    )
     level: float = setting(
         0.05, "Largest q of a match, for both-nulls.", flag=None, least=0, most=1
     )
@@ -40,13 +45,18 @@ class ComparisonSettings:
         4, "Number of frequency quantiles within which matches are permuted.", flag=None, least=1
     )
     degree_bins: int = setting(
-        10, "Number of degree quantiles, in each quantile of frequency, within which matches are permuted.",
-        flag=None, least=1,
-    )  # fmt: skip
+        10,
+        "Number of degree quantiles, in each quantile of frequency, within which matches are permuted.",
+        flag=None,
+        least=1,
+    )
     r_bins: int = setting(
-        5, "Number of equal bins from 0 to 1 of r, the lower match correlation at the two ends of an "
-        "edge.", flag=None, least=1,
-    )  # fmt: skip
+        5,
+        "Number of equal bins from 0 to 1 of r, the lower match correlation at the two ends of an "
+        "edge.",
+        flag=None,
+        least=1,
+    )
     bars: int = setting(
         30,
         "Number of bins of the Jensen-Shannon distances, in addition to one for 0.",
@@ -54,9 +64,10 @@ class ComparisonSettings:
         least=1,
     )
     weight: Weight = setting(
-        "total", "Weight of an edge in community detection: its mean cosine (weight), its number of "
-        "tokens (count), their product (total), or 1 (none)."
-    )  # fmt: skip
+        "total",
+        "Weight of an edge in community detection: its mean cosine (weight), its number of "
+        "tokens (count), their product (total), or 1 (none).",
+    )
     leiden_runs: int = setting(
         3, "Number of Leiden runs on each graph, with different seeds.", flag=None, least=1
     )

@@ -132,9 +132,12 @@ def comparison_of(result: Result) -> Comparison:
 def _result(one: Comparison) -> Result:
     tables = one.tables
     return Result(
-        GraphComparisonStudy.kind, f"{one.a}+{one.b}", one.summary, verdict=[one.conclusion],
+        GraphComparisonStudy.kind,
+        f"{one.a}+{one.b}",
+        one.summary,
+        verdict=[one.conclusion],
         tables=(tables, tables.__getitem__),
-    )  # fmt: skip
+    )
 
 
 def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: ComparisonSettings) -> Task:
@@ -142,7 +145,9 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
     match = f"match/{match_name(a, b)}"
     codes = [name for name in names if f"codes/{name}" in sound.parts]
     return Task(
-        f"{a}+{b}", (a, b), settings,
+        f"{a}+{b}",
+        (a, b),
+        settings,
         made_from=(
             *(f"{kind}/{name}" for name in names for kind in _INPUTS),
             *([match] if match in sound.parts else []),
@@ -150,7 +155,7 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
         reads=tuple(f"codes/{name}" for name in codes),
         recorded={"codes": sorted(codes), "among": list(among)},
         group="all pairs",  # they share the halves and the nulls of their SAEs
-    )  # fmt: skip
+    )
 
 
 def _among(at: TaskContext, names: Sequence[str]) -> list[str]:

@@ -22,8 +22,14 @@ from atlas.cli.output import (
 __all__ = ["counterparts"]
 
 # Methods in the printed table of agreement.
-_AGREE = {"frequency", "structure, propagated", "structure, matched", "anchors, matched",
-          "activation correlation", "decoder cosine"}  # fmt: skip
+_AGREE = {
+    "frequency",
+    "structure, propagated",
+    "structure, matched",
+    "anchors, matched",
+    "activation correlation",
+    "decoder cosine",
+}
 
 
 @click.command("counterparts")
@@ -31,10 +37,16 @@ _AGREE = {"frequency", "structure, propagated", "structure, matched", "anchors, 
 @click.argument("b", metavar="B")
 @settings_options(GraphMatchingSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option("--out", "-o", "outs", multiple=True, metavar="FILE",
-              type=click.Path(dir_okay=False, path_type=Path),
-              help="Plot the recall curve and all methods: .html (works offline), .png or .svg; repeat "
-              "for several files.")  # fmt: skip
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Plot the recall curve and all methods: .html (works offline), .png or .svg; repeat "
+    "for several files.",
+)
 @atlas_option
 @shared_options
 def counterparts(
@@ -69,9 +81,12 @@ def counterparts(
             check_path(out)
     settings = GraphMatchingSettings(**chosen_settings(GraphMatchingSettings, options))
     (result,) = find_counterparts(
-        folder_of(which_atlas(where)), [a, b], settings=settings, replace=replace,
+        folder_of(which_atlas(where)),
+        [a, b],
+        settings=settings,
+        replace=replace,
         progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+    )
     found = report_of_result(result)
     if outs:
         from analysis.graph_matching.plots import draw
@@ -85,8 +100,10 @@ def counterparts(
 def _show(found: Mapping[str, Any]) -> None:
     if found["chosen"]:
         for what in ("vectors", "walks"):
-            print_table([row for row in found["chosen"]["tried"] if row["what"] == what],
-                        title="Settings tried on " + " and ".join(found["chosen"]["on"]))  # fmt: skip
+            print_table(
+                [row for row in found["chosen"]["tried"] if row["what"] == what],
+                title="Settings tried on " + " and ".join(found["chosen"]["on"]),
+            )
         echo()
     _show_methods(
         found["methods"], 0.0, "No known counterparts; all live features of B are candidates"
@@ -100,27 +117,44 @@ def _show(found: Mapping[str, Any]) -> None:
             f"All methods; the {share:.0%} known counterparts are excluded from queries and candidates",
         )
         echo()
-        print_table([_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],
-                    title="Methods with anchors, by share of known counterparts")  # fmt: skip
+        print_table(
+            [_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],
+            title="Methods with anchors, by share of known counterparts",
+        )
         echo()
-        print_table([_gain_row(row) for row in found["by_anchors"]],
-                    title="Difference of 'anchors, matched' and 'structure, matched', same queries and candidates")  # fmt: skip
+        print_table(
+            [_gain_row(row) for row in found["by_anchors"]],
+            title="Difference of 'anchors, matched' and 'structure, matched', same queries and candidates",
+        )
     echo()
-    print_table([{**row, "95%": _between(row["low"], row["high"])} for row in found["by_frequency"]],
-                columns=["method", "bin", "active from", "to", "queries", "frequency alone", "gain", "95%"],
-                title="Gain of recall@10 over frequency alone, by quintile of query frequency")  # fmt: skip
+    print_table(
+        [{**row, "95%": _between(row["low"], row["high"])} for row in found["by_frequency"]],
+        columns=["method", "bin", "active from", "to", "queries", "frequency alone", "gain", "95%"],
+        title="Gain of recall@10 over frequency alone, by quintile of query frequency",
+    )
     if found["agreement"]:
         echo()
-        print_table([row for row in found["agreement"] if {row["one"], row["two"]} <= _AGREE],
-                    title=f"Agreement of methods, {found['table_share']:.0%} known; --json has all pairs")  # fmt: skip
+        print_table(
+            [row for row in found["agreement"] if {row["one"], row["two"]} <= _AGREE],
+            title=f"Agreement of methods, {found['table_share']:.0%} known; --json has all pairs",
+        )
     echo()
-    print_table([
-        {"known": f"{row['share']:.0%}", "anchors": row["anchors"], "nodes": row["nodes"],
-         "FAQ, recall@1": row["faq"], "range": _between(row["faq least"], row["faq most"]),
-         "matched, recall@1": row["matching"], "range ": _between(row["matching least"], row["matching most"]),
-         "chance": row["chance"]}
-        for row in found["faq"]
-    ], title="Comparison with SciPy's FAQ on subgraphs in which every feature has a counterpart; range over repeats")  # fmt: skip
+    print_table(
+        [
+            {
+                "known": f"{row['share']:.0%}",
+                "anchors": row["anchors"],
+                "nodes": row["nodes"],
+                "FAQ, recall@1": row["faq"],
+                "range": _between(row["faq least"], row["faq most"]),
+                "matched, recall@1": row["matching"],
+                "range ": _between(row["matching least"], row["matching most"]),
+                "chance": row["chance"],
+            }
+            for row in found["faq"]
+        ],
+        title="Comparison with SciPy's FAQ on subgraphs in which every feature has a counterpart; range over repeats",
+    )
     echo()
     for sentence in found["sentences"]:
         echo(sentence)

@@ -50,7 +50,7 @@ METHODS = {
     "anchors paired at random": "walks to the known nodes, each paired with the counterpart of another",
     "activation correlation": "Pearson correlation on the documents of both graphs",
     "decoder cosine": "cosine of decoder vectors",
-}  # fmt: skip
+}
 """All methods, with the score that each ranks candidates by."""
 
 # Size of the groups of anchors with similar frequency within which partners are permuted.
@@ -118,8 +118,13 @@ def anchored(
     return of_queries
 
 
-def mispaired(subject: MatchedGraphs, settings: GraphMatchingSettings, *, anchors: Ints,
-              rng: np.random.Generator) -> NDArray[np.float32]:  # fmt: skip
+def mispaired(
+    subject: MatchedGraphs,
+    settings: GraphMatchingSettings,
+    *,
+    anchors: Ints,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
     """Score by walks alone, with each anchor paired with the partner of another anchor.
 
     Partners are permuted among anchors of similar frequency. The known nodes and the candidates
@@ -268,10 +273,16 @@ def _outcome(
     query, partner = subject.truth[~known].T
     true = np.searchsorted(candidates, partner)
     return Outcome(
-        scored.method, share, repeat, int(known.sum()), query, subject.a.active[query],
-        rank(scored.scores, true, tolerance=scored.tolerance), true,
+        scored.method,
+        share,
+        repeat,
+        int(known.sum()),
+        query,
+        subject.a.active[query],
+        rank(scored.scores, true, tolerance=scored.tolerance),
+        true,
         csr_array(first(scored.scores, tolerance=scored.tolerance)) if store else None,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -329,17 +340,17 @@ def compare_with_faq(
     )
     free = [np.setdiff1d(np.arange(nodes), side) for side in anchors.T]
     one, two = (
-        Nodes(g, f, k, v[f])
-        for g, f, k, v in zip(graphs, free, anchors.T, vectors, strict=True)
-    )  # fmt: skip
+        Nodes(g, f, k, v[f]) for g, f, k, v in zip(graphs, free, anchors.T, vectors, strict=True)
+    )
     scores = match(one, two, settings)[np.searchsorted(free[0], rest[:, 0])]
     ranks = rank(scores, np.searchsorted(free[1], rest[:, 1]), tolerance=TOLERANCE)
     return FaqComparison(
-        nodes, known,
+        nodes,
+        known,
         faq=float(np.mean(partner[rest[:, 0]] == rest[:, 1])),
         matching=float(ranks.scores[:, 0].mean()),
         chance=1 / len(rest),
-    )  # fmt: skip
+    )
 
 
 def faq(a: CoactivationGraph, b: CoactivationGraph, *, anchors: Ints) -> Ints:

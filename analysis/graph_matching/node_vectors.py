@@ -17,10 +17,17 @@ Floats: TypeAlias = NDArray[np.float64]
 Number = TypeVar("Number", bound=np.floating)
 
 STATISTICS = (
-    "log degree", "log strength", "clustering", "log core number", "log pagerank",
-    "mean log degree of neighbours", "its standard deviation", "its mean by weight",
-    "entropy of weights", "largest share of strength",
-)  # fmt: skip
+    "log degree",
+    "log strength",
+    "clustering",
+    "log core number",
+    "log pagerank",
+    "mean log degree of neighbours",
+    "its standard deviation",
+    "its mean by weight",
+    "entropy of weights",
+    "largest share of strength",
+)
 """The statistics of a node in ``local``.
 
 Strength is nearly proportional to the number of tokens with the node among the most active.
@@ -41,8 +48,14 @@ def local(graph: CoactivationGraph) -> Floats:
     weights, steps = graph.matrix, graph.steps
     degree = graph.degree.astype(np.float64)
     log_degree = np.log1p(degree)
-    evenly = csr_array((np.repeat(1 / np.maximum(degree, 1), np.diff(weights.indptr)),
-                        weights.indices, weights.indptr), shape=weights.shape)  # fmt: skip
+    evenly = csr_array(
+        (
+            np.repeat(1 / np.maximum(degree, 1), np.diff(weights.indptr)),
+            weights.indices,
+            weights.indptr,
+        ),
+        shape=weights.shape,
+    )
     mean = evenly @ log_degree
     variance = evenly @ log_degree**2 - mean**2
     surprise = csr_array(

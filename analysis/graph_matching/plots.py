@@ -59,30 +59,49 @@ def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
     measure
         One of ``analysis.graph_matching.ranks.MEASURES``.
     """
-    rows = pd.DataFrame([
-        {"method": row["method"],
-         "known": f"{row['share']:.0%} ({row['anchors']:.0f})", "share": row["share"],
-         "anchors": row["anchors"], "value": row[measure],
-         "low": row[f"{measure} low"], "high": row[f"{measure} high"]}
-        for row in found["methods"]
-        if row["method"] in _LINES
-    ])  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "method": row["method"],
+                "known": f"{row['share']:.0%} ({row['anchors']:.0f})",
+                "share": row["share"],
+                "anchors": row["anchors"],
+                "value": row[measure],
+                "low": row[f"{measure} low"],
+                "high": row[f"{measure} high"],
+            }
+            for row in found["methods"]
+            if row["method"] in _LINES
+        ]
+    )
     order = list(dict.fromkeys(rows.sort_values("share")["known"]))
     colour = alt.Color(
-        "method:N", title=None, legend=alt.Legend(orient="bottom", columns=3),
+        "method:N",
+        title=None,
+        legend=alt.Legend(orient="bottom", columns=3),
         scale=alt.Scale(domain=list(_LINES), range=list(_LINES.values())),
-    )  # fmt: skip
+    )
     tip = [
         "method:N",
         "known:N",
         *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high")),
     ]
-    x = alt.X("known:O", title="known counterparts, share of the truth (mean number)", sort=order,
-              axis=alt.Axis(labelAngle=0))  # fmt: skip
-    base = alt.Chart(rows, width=_WIDTH, height=_HEIGHT, title=heading(
-        f"{measure} against known counterparts, {found['a']} in {found['b']}", _numbers(found),
-        "'structure, matched' has no known ones; bars: 95% bootstrap over queries and repeats",
-    ))  # fmt: skip
+    x = alt.X(
+        "known:O",
+        title="known counterparts, share of the truth (mean number)",
+        sort=order,
+        axis=alt.Axis(labelAngle=0),
+    )
+    base = alt.Chart(
+        rows,
+        width=_WIDTH,
+        height=_HEIGHT,
+        title=heading(
+            f"{measure} against known counterparts, {found['a']} in {found['b']}",
+            _numbers(found),
+            "'structure, matched' has no known ones; bars: 95% bootstrap over queries and repeats",
+        ),
+    )
     line = base.mark_line(point=True).encode(
         x=x,
         y=alt.Y("value:Q", title=measure, scale=alt.Scale(domain=[0, 1])),
@@ -97,15 +116,27 @@ def draw_curve(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart
 def draw_kinds(found: Mapping[str, Any], *, measure: str = "recall@10") -> Chart:
     """Plot the recall of every method on the same queries, with intervals."""
     share = found["table_share"] or 0.0
-    rows = pd.DataFrame([
-        {"method": row["method"], "value": row[measure],
-         "low": row[f"{measure} low"], "high": row[f"{measure} high"]}
-        for row in found["methods"] if row["share"] == share
-    ])  # fmt: skip
-    base = alt.Chart(rows, width=_WIDTH * 0.6, height=_HEIGHT, title=heading(
-        f"{measure} of all methods",
-        f"{share:.0%} of the counterparts are known and excluded from queries and candidates",
-    ))  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "method": row["method"],
+                "value": row[measure],
+                "low": row[f"{measure} low"],
+                "high": row[f"{measure} high"],
+            }
+            for row in found["methods"]
+            if row["share"] == share
+        ]
+    )
+    base = alt.Chart(
+        rows,
+        width=_WIDTH * 0.6,
+        height=_HEIGHT,
+        title=heading(
+            f"{measure} of all methods",
+            f"{share:.0%} of the counterparts are known and excluded from queries and candidates",
+        ),
+    )
     y = alt.Y("method:N", title=None, sort=list(rows["method"]))
     tip = ["method:N", *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high"))]
     points = base.mark_point(filled=True, size=50, color="#4c78a8").encode(

@@ -88,20 +88,28 @@ def counterparts(
     # A generator, so that only one repeat is in memory at a time.
     subjects = (
         subject_of(
-            folder, sae_a, sae_b,
-            seed=s.seed, repeat=repeat, draws=s.draws, min_count=s.min_count,
+            folder,
+            sae_a,
+            sae_b,
+            seed=s.seed,
+            repeat=repeat,
+            draws=s.draws,
+            min_count=s.min_count,
             progress=progress if not repeat else SILENT,
         )
         for repeat in range(s.repeats)
-    )  # fmt: skip
+    )
     with progress.stage("Matching graphs", total=s.repeats, unit="repeats") as stage:
         found = report(subjects, used, stage=stage)
     about = {
-        "a": sae_a, "b": sae_b, "seed": s.seed, "draws": s.draws,
+        "a": sae_a,
+        "b": sae_b,
+        "seed": s.seed,
+        "draws": s.draws,
         "min_count": shared_min_count(folder, sae_a, sae_b, at_least=s.min_count),
         "settings": used.method,
         "chosen": {"on": list(s.pair), "tried": tried} if s.chosen_on is not None else None,
-    }  # fmt: skip
+    }
     return about | found | {"sentences": conclusions(about | found)}
 
 
@@ -181,10 +189,16 @@ def report(
 
 def _graph_rows(subject: MatchedGraphs, repeat: int) -> list[Row]:
     return [
-        {"repeat": repeat, "side": side, "tokens": g.tokens, "live": len(g.live),
-         "edges": len(g.pairs), "isolates": int(np.sum(g.strength[g.live] == 0))}
+        {
+            "repeat": repeat,
+            "side": side,
+            "tokens": g.tokens,
+            "live": len(g.live),
+            "edges": len(g.pairs),
+            "isolates": int(np.sum(g.strength[g.live] == 0)),
+        }
         for side, g in (("a", subject.a), ("b", subject.b))
-    ]  # fmt: skip
+    ]
 
 
 def choose(
@@ -200,10 +214,12 @@ def choose(
     rows = np.searchsorted(subject.a.live, subject.truth[:, 0])
     best, most = base, -1.0
     for settings in vector_grid(base):
-        one, two = embedded(*(
-            propagated(g, depth=settings.depth, standard=settings.standard)[g.live]
-            for g in (subject.a, subject.b)
-        ))  # fmt: skip
+        one, two = embedded(
+            *(
+                propagated(g, depth=settings.depth, standard=settings.standard)[g.live]
+                for g in (subject.a, subject.b)
+            )
+        )
         mrr = float(rank(one[rows] @ two.T, true).scores[:, -1].mean())
         tried.append(
             {"what": "vectors", "standard": settings.standard, "depth": settings.depth, "mrr": mrr}
@@ -241,9 +257,11 @@ def _faq_rows(against_faq: Sequence[Mapping[str, Any]]) -> list[Row]:
             for name in ("nodes", "anchors", "chance")
         }
         for column, name in enumerate(("faq", "matching")):
-            row |= {name: float(values[:, column].mean()),
-                    f"{name} least": float(low[column]) if several else None,
-                    f"{name} most": float(high[column]) if several else None}  # fmt: skip
+            row |= {
+                name: float(values[:, column].mean()),
+                f"{name} least": float(low[column]) if several else None,
+                f"{name} most": float(high[column]) if several else None,
+            }
         rows.append(row)
     return rows
 
@@ -278,8 +296,10 @@ def _truth(found: Mapping[str, Any]) -> list[str]:
     if min(numbers) < _FEW:
         sentences.append(f"With only {min(numbers)} queries, all numbers are imprecise.")
     if left:
-        sentences.append(f"{left:,} true pairs, over all repeats, are excluded, because one of their "
-                    "features is never active on the documents of its graph.")  # fmt: skip
+        sentences.append(
+            f"{left:,} true pairs, over all repeats, are excluded, because one of their "
+            "features is never active on the documents of its graph."
+        )
     return sentences
 
 
@@ -368,8 +388,10 @@ def _null(rows: Mapping[Any, Any]) -> list[str]:
 def _missing(rows: Mapping[Any, Any]) -> list[str]:
     sentences = []
     if not any(method == "decoder cosine" for method, _ in rows):
-        sentences.append("Decoder vectors are not compared: the SAEs write into different spaces, or their "
-                    "weights are not available.")  # fmt: skip
+        sentences.append(
+            "Decoder vectors are not compared: the SAEs write into different spaces, or their "
+            "weights are not available."
+        )
     for (method, share), row in rows.items():
         if not share and method != "chance" and row["coverage"] < 1:
             sentences.append(

@@ -80,10 +80,12 @@ def match(
     found = (np.zeros(0, dtype=np.int64),) * 2
     for number in range(rounds + 1):
         last = number == rounds
-        scores = _relative(*(
-            _embedding(side, pairs, settings, walks_alone=last and rounds > 0)
-            for side, pairs in ((a, found[0]), (b, found[1]))
-        ))  # fmt: skip
+        scores = _relative(
+            *(
+                _embedding(side, pairs, settings, walks_alone=last and rounds > 0)
+                for side, pairs in ((a, found[0]), (b, found[1]))
+            )
+        )
         if not last:
             i, j = _distinct_best(scores, share=(number + 1) / rounds, most=settings.most)
             found = a.free[i], b.free[j]

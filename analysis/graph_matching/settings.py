@@ -24,21 +24,28 @@ class GraphMatchingSettings:
     """Settings of ``analysis.graph_matching.study.find_counterparts``."""
 
     anchors: tuple[float, ...] = setting(
-        ANCHORS, "Share of the true counterparts that are known; 0 for none.",
-        flag="anchor", least=0, below=1, metavar="SHARE",
-    )  # fmt: skip
+        ANCHORS,
+        "Share of the true counterparts that are known; 0 for none.",
+        flag="anchor",
+        least=0,
+        below=1,
+        metavar="SHARE",
+    )
     repeats: int = setting(
         5, "Number of repeats, each with its own split of documents and anchors.", least=1
     )
     chosen_on: str | None = setting(
-        None, "Choose settings on this other pair of SAEs, by mean reciprocal rank over a small grid.",
-        metavar="C+D", shown="settings are not chosen",
-    )  # fmt: skip
+        None,
+        "Choose settings on this other pair of SAEs, by mean reciprocal rank over a small grid.",
+        metavar="C+D",
+        shown="settings are not chosen",
+    )
 
     standard: Standard = setting(
-        "normal", "Standardization of node statistics within each graph: normal scores of their ranks, or "
-        "z scores."
-    )  # fmt: skip
+        "normal",
+        "Standardization of node statistics within each graph: normal scores of their ranks, or "
+        "z scores.",
+    )
     depth: int = setting(
         2,
         "Number of times that statistics are averaged over neighbours, for the propagated vectors.",
@@ -54,17 +61,22 @@ class GraphMatchingSettings:
         least=0,
     )
     doubt: float = setting(
-        0.3, "Weight of a matched pair as an anchor; a known anchor has weight 1.",
-        flag=None, above=0, most=1,
-    )  # fmt: skip
+        0.3,
+        "Weight of a matched pair as an anchor; a known anchor has weight 1.",
+        flag=None,
+        above=0,
+        most=1,
+    )
     most: int = setting(
         1000, "Largest number of matched pairs among the anchors.", flag=None, least=1
     )
     draws: int = setting(20, "Number of draws of each null that a true match must exceed.", least=3)
     min_count: int = setting(
-        1, "Only pairs of features that are among the most active together on N or more tokens.",
-        least=1, metavar="N",
-    )  # fmt: skip
+        1,
+        "Only pairs of features that are among the most active together on N or more tokens.",
+        least=1,
+        metavar="N",
+    )
     seed: int = setting(0, "Seed of all random draws.", least=0)
 
     def __post_init__(self) -> None:

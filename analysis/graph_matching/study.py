@@ -40,16 +40,19 @@ def _schema(text: str = "", integer: str = "", real: str = "") -> pa.Schema:
 
 _SCORES = ",".join(f"{name},{name} low,{name} high" for name in MEASURES)
 _METHOD = (
-    ("standard", _TEXT), ("depth", _INTEGER), ("walks", _INTEGER), ("rounds", _INTEGER),
-    ("prior", _REAL), ("doubt", _REAL), ("most", _INTEGER),
-)  # fmt: skip
+    ("standard", _TEXT),
+    ("depth", _INTEGER),
+    ("walks", _INTEGER),
+    ("rounds", _INTEGER),
+    ("prior", _REAL),
+    ("doubt", _REAL),
+    ("most", _INTEGER),
+)
 
 #: Schemas of the tables of a report.
 _SCHEMAS = {
     "graphs": _schema("side", "repeat,tokens,live,edges,isolates"),
-    "methods": _schema(
-        "method", "repeats", f"share,anchors,queries,candidates,coverage,{_SCORES}"
-    ),
+    "methods": _schema("method", "repeats", f"share,anchors,queries,candidates,coverage,{_SCORES}"),
     "by_anchors": _schema("", "", f"share,anchors,{_SCORES}"),
     "by_frequency": _schema(
         "method", "bin,active from,to,queries", "frequency alone,gain,low,high"
@@ -58,17 +61,28 @@ _SCHEMAS = {
         "one,two", "", "same_first,by_chance,both_right,both_right_if_independent"
     ),
     "faq": _schema(
-        "", "repeats", "share,nodes,anchors,chance,faq,faq least,faq most,"
-        "matching,matching least,matching most",
+        "",
+        "repeats",
+        "share,nodes,anchors,chance,faq,faq least,faq most,matching,matching least,matching most",
     ),
-}  # fmt: skip
+}
 _CHOSEN = _schema("what,standard", "depth,walks", "prior,mrr")
-_SUMMARY = pa.schema([
-    ("a", _TEXT), ("b", _TEXT), ("seed", _INTEGER), ("draws", _INTEGER), ("min_count", _INTEGER),
-    ("repeats", _INTEGER), ("truth", pa.list_(_INTEGER)), ("left_out", pa.list_(_INTEGER)),
-    ("table_share", _REAL), ("chosen_on", pa.list_(_TEXT)), *_METHOD,
-    ("sentences", pa.list_(_TEXT)),
-])  # fmt: skip
+_SUMMARY = pa.schema(
+    [
+        ("a", _TEXT),
+        ("b", _TEXT),
+        ("seed", _INTEGER),
+        ("draws", _INTEGER),
+        ("min_count", _INTEGER),
+        ("repeats", _INTEGER),
+        ("truth", pa.list_(_INTEGER)),
+        ("left_out", pa.list_(_INTEGER)),
+        ("table_share", _REAL),
+        ("chosen_on", pa.list_(_TEXT)),
+        *_METHOD,
+        ("sentences", pa.list_(_TEXT)),
+    ]
+)
 
 
 def tables_of(found: Mapping[str, Any]) -> dict[str, pa.Table]:
@@ -175,10 +189,12 @@ class GraphMatchingStudy(Study):
         check_chosen_on(a, b, self.settings)
         read = dict.fromkeys([a, b, *(self.settings.pair if self.settings.chosen_on else ())])
         return Task(
-            f"{a}+{b}", (a, b), self.settings,
+            f"{a}+{b}",
+            (a, b),
+            self.settings,
             made_from=tuple(f"{kind}/{name}" for name in read for kind in _INPUTS),
             reads=tuple(f"codes/{name}" for name in read),
-        )  # fmt: skip
+        )
 
 
 def find_counterparts(
@@ -238,6 +254,9 @@ def _result(tables: dict[str, pa.Table]) -> Result:
         for name in ("a", "b", "repeats", "truth", "left_out", "table_share", "min_count")
     }
     return Result(
-        GraphMatchingStudy.kind, f"{found['a']}+{found['b']}", summary, verdict=found["sentences"],
+        GraphMatchingStudy.kind,
+        f"{found['a']}+{found['b']}",
+        summary,
+        verdict=found["sentences"],
         tables=(tables, tables.__getitem__),
-    )  # fmt: skip
+    )

@@ -147,8 +147,9 @@ def subject_of(
         ).weighted("count")
         for name, documents in ((sae_a, sets.a), (sae_b, sets.b))
     )
-    truth = truth_of(folder, sae_a, sae_b, documents=sets.truth,
-                     settings=MatchSettings(draws=draws, seed=seed))  # fmt: skip
+    truth = truth_of(
+        folder, sae_a, sae_b, documents=sets.truth, settings=MatchSettings(draws=draws, seed=seed)
+    )
     live = (graph_a.active[truth[:, 0]] > 0) & (graph_b.active[truth[:, 1]] > 0)
     truth, left_out = truth[live], int(np.count_nonzero(~live))
     if len(truth) < 2:
@@ -282,19 +283,25 @@ def activation_scores(
     a, b = (open_side(folder, sound, name) for name in (sae_a, sae_b))
     with TemporaryDirectory(prefix="counterparts-") as scratch:
         aligned = align(
-            a.shards, b.shards, Corpus.open(folder.corpus_file), documents=documents,
-            how="tokens" if a.tokenizer == b.tokenizer else "words", scratch=Path(scratch),
-        )  # fmt: skip
+            a.shards,
+            b.shards,
+            Corpus.open(folder.corpus_file),
+            documents=documents,
+            how="tokens" if a.tokenizer == b.tokenizer else "words",
+            scratch=Path(scratch),
+        )
         return correlations(aligned.a, aligned.b, features)
 
 
 def correlations(a: CodeRows, b: CodeRows, features: NDArray[np.int64]) -> Scores:
     """Compute Pearson correlations of selected features of A with all features of B."""
     one, two = (
-        csr_array((x.values.astype(np.float64), x.indices.astype(np.int64), x.indptr),
-                  shape=(len(x), x.d_sae))
+        csr_array(
+            (x.values.astype(np.float64), x.indices.astype(np.int64), x.indptr),
+            shape=(len(x), x.d_sae),
+        )
         for x in (a, b)
-    )  # fmt: skip
+    )
     units = max(len(a), 1)
     columns = one.tocsc()[:, features]
     mean_a, mean_b = columns.sum(axis=0) / units, two.sum(axis=0) / units
@@ -310,8 +317,13 @@ def correlations(a: CodeRows, b: CodeRows, features: NDArray[np.int64]) -> Score
         joint = (together @ on).toarray()
         covariance = (some @ two).toarray() / units - np.outer(mean_a[i : i + _CHUNK], mean_b)
         spread = np.outer(spread_a[i : i + _CHUNK], spread_b)
-        np.divide(covariance, spread, out=out[i : i + _CHUNK],
-                  where=(joint >= _JOINT) & (spread > 0), casting="same_kind")  # fmt: skip
+        np.divide(
+            covariance,
+            spread,
+            out=out[i : i + _CHUNK],
+            where=(joint >= _JOINT) & (spread > 0),
+            casting="same_kind",
+        )
     return out
 
 

@@ -96,8 +96,11 @@ def by_method(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
             "coverage": float(np.concatenate([one.ranks.informative for one in several]).mean()),
         }
         for column, name in enumerate(MEASURES):
-            row |= {name: float(scores[:, column].mean()),
-                    f"{name} low": float(low[column]), f"{name} high": float(high[column])}  # fmt: skip
+            row |= {
+                name: float(scores[:, column].mean()),
+                f"{name} low": float(low[column]),
+                f"{name} high": float(high[column]),
+            }
         rows.append(row)
     return rows
 
@@ -128,12 +131,19 @@ def by_frequency(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
             low, high = intervals(
                 gain[here, None], query=query[here], repeat=repeat[here], seed=seed
             )
-            rows.append({
-                "method": method, "bin": number + 1,
-                "active from": int(active[here].min()), "to": int(active[here].max()),
-                "queries": int(here.sum()), "frequency alone": float(plain[here].mean()),
-                "gain": float(gain[here].mean()), "low": float(low[0]), "high": float(high[0]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "method": method,
+                    "bin": number + 1,
+                    "active from": int(active[here].min()),
+                    "to": int(active[here].max()),
+                    "queries": int(here.sum()),
+                    "frequency alone": float(plain[here].mean()),
+                    "gain": float(gain[here].mean()),
+                    "low": float(low[0]),
+                    "high": float(high[0]),
+                }
+            )
     return rows
 
 
@@ -147,16 +157,21 @@ def by_anchors(outcomes: Iterable[Outcome], *, seed: int = 0) -> list[Row]:
     rows = []
     for share in dict.fromkeys(share for _, share in groups if share):
         several, without = groups["anchors, matched", share], groups["structure, matched", share]
-        gain = np.concatenate([
-            one.ranks.scores - other.ranks.scores
-            for one, other in zip(several, without, strict=True)
-        ])  # fmt: skip
+        gain = np.concatenate(
+            [
+                one.ranks.scores - other.ranks.scores
+                for one, other in zip(several, without, strict=True)
+            ]
+        )
         query, repeat = _ids(several)
         low, high = intervals(gain, query=query, repeat=repeat, seed=seed)
         row: Row = {"share": share, "anchors": float(np.mean([one.anchors for one in several]))}
         for column, name in enumerate(MEASURES):
-            row |= {name: float(gain[:, column].mean()),
-                    f"{name} low": float(low[column]), f"{name} high": float(high[column])}  # fmt: skip
+            row |= {
+                name: float(gain[:, column].mean()),
+                f"{name} low": float(low[column]),
+                f"{name} high": float(high[column]),
+            }
         rows.append(row)
     return rows
 

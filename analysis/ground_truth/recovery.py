@@ -170,13 +170,14 @@ def recall_by_rate(
     cosine = partners.cosine[seen]
     return [
         {
-            "low": float(2.0**n), "high": float(2.0 ** (n + 1)),
+            "low": float(2.0**n),
+            "high": float(2.0 ** (n + 1)),
             "features": int((octave == n).sum()),
             "recall": float((cosine[octave == n] > threshold).mean()),
             "mean_cosine": float(cosine[octave == n].mean()),
         }
         for n in np.unique(octave).tolist()
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)

@@ -16,19 +16,26 @@ class GroundTruthSettings:
         "truth", "Name of the SAE whose codes are the true features.", metavar="SAE"
     )
     cosine: float = setting(
-        0.9, "A true feature is recovered if the cosine with its partner exceeds this.", above=0, below=1
-    )  # fmt: skip
+        0.9,
+        "A true feature is recovered if the cosine with its partner exceeds this.",
+        above=0,
+        below=1,
+    )
     candidates: int = setting(
-        10, "Nearest features of each feature, in both directions, that can be its partner.", least=1
-    )  # fmt: skip
+        10,
+        "Nearest features of each feature, in both directions, that can be its partner.",
+        least=1,
+    )
     min_count: int = setting(5, "Lowest count of a co-activation edge.", least=1)
     lift: float = setting(
         2.0, "Lowest ratio of the count of an edge to its expected count.", above=0
     )
     implication: float = setting(
-        0.9, "A feature is a parent of another if it is active on at least this share of its tokens.",
-        above=0, most=1,
-    )  # fmt: skip
+        0.9,
+        "A feature is a parent of another if it is active on at least this share of its tokens.",
+        above=0,
+        most=1,
+    )
     draws: int = setting(5, "Draws of random directions, for the chance level.", least=1)
     seed: int = setting(0, "Seed of the draws.", least=0)
 

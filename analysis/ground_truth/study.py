@@ -67,10 +67,11 @@ class GroundTruthStudy(Study):
         if truth not in at.sound.saes:
             rows = [row for part in at.sound.of("sae") for row in part.table("SAE").to_pylist()]
             raise UnknownName(
-                "SAE of true features", truth,
+                "SAE of true features",
+                truth,
                 known=[row["name"] for row in rows if row["hook"] == FEATURES_HOOK],
                 hint="`atlas synthetic` saves it with its model; ingest it together with SAEs of that model.",
-            )  # fmt: skip
+            )
         true = open_sae_record(at.sound, truth).row
         if true["hook"] != FEATURES_HOOK:
             raise BadInput(
@@ -92,12 +93,14 @@ class GroundTruthStudy(Study):
         kinds = ("sae", "coactivation")
         return [
             Task(
-                name, (name,), self.settings,
+                name,
+                (name,),
+                self.settings,
                 made_from=tuple(f"{kind}/{sae}" for sae in (name, truth) for kind in kinds),
                 reads=(f"codes/{name}", f"codes/{truth}"),
             )
             for name in usable
-        ]  # fmt: skip
+        ]
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one SAE with the true features."""
@@ -121,22 +124,26 @@ class GroundTruthStudy(Study):
         rates = recall_by_rate(
             counts.active[0] / max(counts.tokens, 1), partners, threshold=settings.cosine
         )
-        return Found([
-            ("summary", pa.Table.from_pylist([scores], schema=_SCORES)),
-            ("rates", pa.Table.from_pylist(rates)),
-            ("true_features", found.table()),
-            ("features", found.live_table()),
-        ])  # fmt: skip
+        return Found(
+            [
+                ("summary", pa.Table.from_pylist([scores], schema=_SCORES)),
+                ("rates", pa.Table.from_pylist(rates)),
+                ("true_features", found.table()),
+                ("features", found.live_table()),
+            ]
+        )
 
     def result(self, part: Part) -> Result:
         """Return the scores."""
         (scores,) = part.table("summary").to_pylist()
         summary = {"sae": part.manifest.saes[0], **scores}
         return Result(
-            self.kind, part.manifest.name, summary,
+            self.kind,
+            part.manifest.name,
+            summary,
             verdict=_verdict(summary, part.manifest.settings["cosine"]),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     def _chance(self, directions: Floats, shape: tuple[int, int]) -> dict[str, Any]:
         """Return the scores of random directions, as many as the SAE has live features."""
@@ -189,9 +196,14 @@ def compare_with_truth(
     >>> compare_with_truth("synth.atlas")["sae-s0"]["f1"]             # doctest: +SKIP
     """
     return run_study(
-        GroundTruthStudy(settings, tuple(opened)), atlas, saes, replace=replace, workers=workers,
-        ray=ray, progress=progress,
-    )  # fmt: skip
+        GroundTruthStudy(settings, tuple(opened)),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
+    )
 
 
 _SCORES = pa.schema(
@@ -199,13 +211,23 @@ _SCORES = pa.schema(
     + [
         (name, pa.float64())
         for name in (
-            "mean_cosine", "chance_mean_cosine", "f1", "chance_f1", "precision", "recall",
-            "activity_f1", "edge_precision", "edge_chance", "edge_recall", "parent_precision",
-            "parent_chance", "parent_recall",
+            "mean_cosine",
+            "chance_mean_cosine",
+            "f1",
+            "chance_f1",
+            "precision",
+            "recall",
+            "activity_f1",
+            "edge_precision",
+            "edge_chance",
+            "edge_recall",
+            "parent_precision",
+            "parent_chance",
+            "parent_recall",
         )
     ]
     + [(name, pa.int64()) for name in ("true_edges", "edges", "true_parents", "parents")]
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -238,9 +260,12 @@ class _Compared:
         true_of = np.full(len(counts.active[1]), -1)
         true_of[partner[recovered]] = recovered
         implied = implied_pairs(
-            counts.within, counts.active[1], tokens=counts.tokens, share=settings.implication,
+            counts.within,
+            counts.active[1],
+            tokens=counts.tokens,
+            share=settings.implication,
             lift=settings.lift,
-        )  # fmt: skip
+        )
         agreement = self._activity()["f1"][recovered]
         edge = pair_scores(edges[0], edges[1], true_of)
         tree = pair_scores(ancestors, implied, true_of, directed=True)
@@ -318,12 +343,15 @@ def _counted(at: TaskContext, truth: str, sae: str) -> _Counts:
         tokens += len(one)
         a, b = (
             sparse.csr_array(
-                (np.ones(len(block.indices), dtype=np.int64), block.indices.astype(np.int64),
-                 block.indptr),
+                (
+                    np.ones(len(block.indices), dtype=np.int64),
+                    block.indices.astype(np.int64),
+                    block.indptr,
+                ),
                 shape=(len(block), size),
             )
             for block, size in zip((one, other), sizes, strict=True)
-        )  # fmt: skip
+        )
         active[0] += np.bincount(one.indices, minlength=sizes[0])
         active[1] += np.bincount(other.indices, minlength=sizes[1])
         within = within + (b.T @ b).tocsr()
@@ -369,8 +397,9 @@ def _verdict(scores: dict[str, Any], threshold: float) -> list[str]:
         f"{scores['chance_mean_cosine']:.2f})."
     ]
     for name, plural, noun in (
-        ("edge", "edges", "co-activation edges"), ("parent", "parents", "pairs of child and parent"),
-    ):  # fmt: skip
+        ("edge", "edges", "co-activation edges"),
+        ("parent", "parents", "pairs of child and parent"),
+    ):
         true, learned = scores[f"true_{plural}"], scores[plural]
         if true and learned:
             sentences.append(

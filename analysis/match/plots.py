@@ -80,8 +80,9 @@ def draw(result: Result) -> Chart:
     matches = matches.assign(claim=claims(matches))
     low = min(0.0, float(np.floor(matches["pearson"].min() / _BIN) * _BIN))
     edges = np.linspace(low, 1, round((1 - low) / _BIN) + 1)
-    bins = pd.concat([_bins(of["pearson"], edges).assign(claim=name)
-                      for name, of in matches.groupby("claim")])  # fmt: skip
+    bins = pd.concat(
+        [_bins(of["pearson"], edges).assign(claim=name) for name, of in matches.groupby("claim")]
+    )
     counts = matches["claim"].value_counts()
     shown = [name for name in _COLOURS if name in counts]
     labels = {name: f"{name} ({counts[name]:,})" for name in shown}
@@ -90,17 +91,31 @@ def draw(result: Result) -> Chart:
         alt.Chart(bins)
         .mark_bar(binSpacing=1)
         .encode(
-            x=alt.X("low:Q", bin="binned", title="Pearson correlation of activations",
-                    scale=alt.Scale(domain=[float(edges[0]), 1.0], nice=False)),
+            x=alt.X(
+                "low:Q",
+                bin="binned",
+                title="Pearson correlation of activations",
+                scale=alt.Scale(domain=[float(edges[0]), 1.0], nice=False),
+            ),
             x2="high:Q",
             y=alt.Y("matches:Q", title="one-to-one matches"),
-            color=alt.Color("claim:N", title="claim (matches)", sort=list(labels.values()), scale=alt.Scale(
-                domain=list(labels.values()), range=[_COLOURS[name] for name in shown])),
+            color=alt.Color(
+                "claim:N",
+                title="claim (matches)",
+                sort=list(labels.values()),
+                scale=alt.Scale(
+                    domain=list(labels.values()), range=[_COLOURS[name] for name in shown]
+                ),
+            ),
             order="rank:Q",
-            tooltip=["claim:N", alt.Tooltip("low:Q", format=".2f"), alt.Tooltip("high:Q", format=".2f"),
-                     "matches:Q"],
+            tooltip=[
+                "claim:N",
+                alt.Tooltip("low:Q", format=".2f"),
+                alt.Tooltip("high:Q", format=".2f"),
+                "matches:Q",
+            ],
         )
-    )  # fmt: skip
+    )
     layers: list[alt.Chart] = [bars]
     subtitle = [f"n = {len(matches):,} matches over {result['tokens']:,} {result['alignment']}"]
     threshold = result["null_threshold"]
@@ -121,7 +136,9 @@ def draw(result: Result) -> Chart:
     )
 
 
-def _bins(values: "pd.Series[float]", edges: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> pd.DataFrame:  # fmt: skip
+def _bins(
+    values: "pd.Series[float]", edges: "np.ndarray[tuple[int], np.dtype[np.float64]]"
+) -> pd.DataFrame:
     counts, _ = np.histogram(values, edges)
     rows = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "matches": counts})
     return rows[rows["matches"] > 0]

@@ -28,13 +28,21 @@ def draw(result: Result) -> Chart:
         )
     observed, null = _COLOURS
     frame = pd.DataFrame(rows).assign(
-        label=[str(r["first"]) if r["first"] == r["last"] else f"{r['first']}–{r['last']}" for r in rows],
-        observed=observed, null=null,
-    )  # fmt: skip
+        label=[
+            str(r["first"]) if r["first"] == r["last"] else f"{r['first']}–{r['last']}"
+            for r in rows
+        ],
+        observed=observed,
+        null=null,
+    )
     scale = alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
     legend = alt.Legend(orient="bottom", title=None)
-    x = alt.X("label:O", sort=list(frame["label"]), title="position in the context (tokens)",
-              axis=alt.Axis(labelAngle=0))  # fmt: skip
+    x = alt.X(
+        "label:O",
+        sort=list(frame["label"]),
+        title="position in the context (tokens)",
+        axis=alt.Axis(labelAngle=0),
+    )
     y = alt.Scale(zero=False, nice=True, padding=8)
     base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
     title = heading(
@@ -44,12 +52,23 @@ def draw(result: Result) -> Chart:
     return finished(
         alt.layer(
             base.mark_bar(size=18).encode(
-                x=x, y=alt.Y("null_low:Q", scale=y, title="active features per token"),
-                y2="null_high:Q", color=alt.Color("null:N", scale=scale, legend=legend)),
+                x=x,
+                y=alt.Y("null_low:Q", scale=y, title="active features per token"),
+                y2="null_high:Q",
+                color=alt.Color("null:N", scale=scale, legend=legend),
+            ),
             base.mark_line(point=True).encode(
-                x=x, y=alt.Y("l0:Q", scale=y), color=alt.Color("observed:N", scale=scale, legend=legend),
-                tooltip=["label:O", "tokens:Q", alt.Tooltip("l0:Q", format=".4~g"),
-                         alt.Tooltip("null_low:Q", format=".4~g"), alt.Tooltip("null_high:Q", format=".4~g"),
-                         alt.Tooltip("p:Q", format=".3~g")]),
+                x=x,
+                y=alt.Y("l0:Q", scale=y),
+                color=alt.Color("observed:N", scale=scale, legend=legend),
+                tooltip=[
+                    "label:O",
+                    "tokens:Q",
+                    alt.Tooltip("l0:Q", format=".4~g"),
+                    alt.Tooltip("null_low:Q", format=".4~g"),
+                    alt.Tooltip("null_high:Q", format=".4~g"),
+                    alt.Tooltip("p:Q", format=".3~g"),
+                ],
+            ),
         ).properties(title=title)
-    )  # fmt: skip
+    )

@@ -100,13 +100,18 @@ class PositionStudy(Study):
         summary: dict[str, Any] = {"sae": part.manifest.saes[0], "positions": len(rows)}
         if rows:
             summary |= {"l0_first": rows[0]["l0"], "l0_last": rows[-1]["l0"]}
-            summary |= {"activation_first": rows[0]["activation"],
-                        "activation_last": rows[-1]["activation"]}  # fmt: skip
+            summary |= {
+                "activation_first": rows[0]["activation"],
+                "activation_last": rows[-1]["activation"],
+            }
             summary["p_first"] = rows[0]["p"]
         return Result(
-            self.kind, part.manifest.name, summary, verdict=_verdict(summary["sae"], rows),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary["sae"], rows),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
 
 def activation_by_position(
@@ -142,9 +147,14 @@ def activation_by_position(
     >>> activation_by_position("demo.atlas").to_pandas("positions")    # doctest: +SKIP
     """
     return run_study(
-        PositionStudy(settings), atlas, saes, replace=replace, workers=workers, ray=ray,
+        PositionStudy(settings),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
         progress=progress,
-    )  # fmt: skip
+    )
 
 
 def by_position(
@@ -188,13 +198,17 @@ def by_position(
     p = exceedance_p(further.sum(axis=0), draws)
     return [
         {
-            "first": int(position[group == i].min()), "last": int(position[group == i].max()),
-            "tokens": int(tokens[i]), "l0": float(observed[i]),
+            "first": int(position[group == i].min()),
+            "last": int(position[group == i].max()),
+            "tokens": int(tokens[i]),
+            "l0": float(observed[i]),
             "activation": float(sums[i] / active[i]) if active[i] else None,
-            "null_low": float(low[i]), "null_high": float(high[i]), "p": float(p[i]),
+            "null_low": float(low[i]),
+            "null_high": float(high[i]),
+            "p": float(p[i]),
         }
         for i in range(len(groups))
-    ]  # fmt: skip
+    ]
 
 
 def _read(shards: Sequence[Path]) -> tuple[Ints, Ints, Ints, Floats]:
@@ -206,12 +220,13 @@ def _columns(read: Iterable[Block]) -> tuple[Ints, Ints, Ints, Floats]:
     """Return the position, document, L0 and sum of activations of every token of some blocks."""
     blocks: list[tuple[Any, ...]] = [
         (
-            block.tokens.position.astype(np.int64), block.tokens.document,
+            block.tokens.position.astype(np.int64),
+            block.tokens.document,
             np.diff(block.indptr),
             np.bincount(block.rows, weights=block.values, minlength=len(block)),
         )
         for block in read
-    ]  # fmt: skip
+    ]
     if not blocks:
         return (*(np.empty(0, dtype=np.int64) for _ in range(3)), np.empty(0))  # type: ignore[return-value]
     position, document, l0, total = (np.concatenate(each) for each in zip(*blocks, strict=True))

@@ -37,14 +37,21 @@ SCORES = {
     "shuffled": "probe trained on shuffled labels",
 }
 _COLOURS = {
-    "accuracy": "#bab0ac", "balanced_accuracy": "#4c78a8", "token_table": "#d0a354",
-    "token_ceiling": "#e08a3c", "control": "#8a8a8a", "shuffled": "#c9c9c9",
-}  # fmt: skip
+    "accuracy": "#bab0ac",
+    "balanced_accuracy": "#4c78a8",
+    "token_table": "#d0a354",
+    "token_ceiling": "#e08a3c",
+    "control": "#8a8a8a",
+    "shuffled": "#c9c9c9",
+}
 _UNJUDGED = "not judged"
 _VERDICT_COLOURS = {
-    "token": "#4c78a8", "beyond token": "#9c5fb5", "context": "#e08a3c", "undecided": "#a0a0a0",
+    "token": "#4c78a8",
+    "beyond token": "#9c5fb5",
+    "context": "#e08a3c",
+    "undecided": "#a0a0a0",
     _UNJUDGED: "#d5d5d5",
-}  # fmt: skip
+}
 _LADDERS = ("accuracy", "balanced_accuracy")
 _BOXES = ("accuracy", "balanced_accuracy", "token_ceiling", "control")
 
@@ -130,10 +137,12 @@ def draw_distribution(of: pd.DataFrame) -> Chart:
     bins = pd.concat([_bins(values, edges) for values in scores.values()])
     base = alt.Chart().encode(
         x=alt.X(
-            "low:Q", bin="binned", axis=_ticks("score on validation, bins of 0.02"),
+            "low:Q",
+            bin="binned",
+            axis=_ticks("score on validation, bins of 0.02"),
             scale=alt.Scale(domain=[float(edges[0]), 1.0], nice=False),
         )
-    )  # fmt: skip
+    )
     colours = alt.Scale(domain=list(scores), range=[_COLOURS[name] for name in scores])
     bars = base.mark_bar(binSpacing=1).encode(
         x2="high:Q",
@@ -160,9 +169,18 @@ def draw_scatter(of: pd.DataFrame) -> Chart:
         Rows of one SAE, site and run.
     """
     data = of.dropna(subset=["token_ceiling"])[
-        ["feature", "top_token", "balanced_accuracy", "low", "high", "token_ceiling",
-         "token_table", "frequency", "verdict"]
-    ].copy()  # fmt: skip
+        [
+            "feature",
+            "top_token",
+            "balanced_accuracy",
+            "low",
+            "high",
+            "token_ceiling",
+            "token_table",
+            "frequency",
+            "verdict",
+        ]
+    ].copy()
     data["top_token"] = [_visible(token) for token in data["top_token"]]
     data["verdict"] = data["verdict"].where(data["verdict"].isin(VERDICTS), _UNJUDGED)
     ranks = {name: rank for rank, name in enumerate(_VERDICT_COLOURS)}
@@ -226,16 +244,24 @@ def draw_activation(of: pd.DataFrame) -> Chart:
     scale = _scores(low)
     points = (
         alt.Chart(data)
-        .mark_circle(clip=True, stroke=None, color=_VERDICT_COLOURS["token"], opacity=_opacity(len(data)))
+        .mark_circle(
+            clip=True, stroke=None, color=_VERDICT_COLOURS["token"], opacity=_opacity(len(data))
+        )
         .encode(
             x=alt.X("r2_token_ceiling:Q", axis=_ticks("token ceiling (R²)"), scale=scale),
             y=alt.Y("shown:Q", axis=_ticks("R² of the probe"), scale=scale),
             size=_size(data),
-            tooltip=["feature:N", alt.Tooltip("top_token:N", title="top token"),
-                     *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("r2", "r2_token_ceiling", "r2_token_table"))],
+            tooltip=[
+                "feature:N",
+                alt.Tooltip("top_token:N", title="top token"),
+                *(
+                    alt.Tooltip(f"{n}:Q", format=".4f")
+                    for n in ("r2", "r2_token_ceiling", "r2_token_table")
+                ),
+            ],
         )
         .add_params(_zoom(_named("zoom", of)))
-    )  # fmt: skip
+    )
     notes = ["above the dashed line: better than any prediction from the token id"]
     if below:
         notes.append(f"{below:,} below {low:g} are drawn at {low:g}")
@@ -263,9 +289,13 @@ def draw_ladder(of: pd.DataFrame) -> Chart:
         y=alt.Y("rung:N", title="score on validation", sort=[name for name, _ in RUNGS]),
         yOffset=alt.YOffset("score:N", sort=order),
         x=alt.X("percent:Q", title="share of features (%)").scale(domain=[0, 100]),
-        tooltip=["score:N", "rung:N", alt.Tooltip("count:Q", title="features"),
-                 alt.Tooltip("at_least:Q", title="features in this range or above")],
-    )  # fmt: skip
+        tooltip=[
+            "score:N",
+            "rung:N",
+            alt.Tooltip("count:Q", title="features"),
+            alt.Tooltip("at_least:Q", title="features in this range or above"),
+        ],
+    )
     colour = alt.Color("score:N", sort=order, title=None).scale(
         domain=order, range=[_COLOURS[name] for name in _LADDERS]
     )
@@ -293,10 +323,11 @@ def draw_splits(table: pd.DataFrame) -> Chart:
 def _page(active: pd.DataFrame, shown: pd.DataFrame) -> Chart:
     """Combine all plots: a row for each group, then the plots that compare groups."""
     rows = [
-        alt.hconcat(draw_distribution(of), draw_scatter(of), draw_ladder(of), spacing=40)
-        .resolve_scale(color="independent", size="independent")
+        alt.hconcat(
+            draw_distribution(of), draw_scatter(of), draw_ladder(of), spacing=40
+        ).resolve_scale(color="independent", size="independent")
         for of in _groups(shown)
-    ]  # fmt: skip
+    ]
     rows.append(draw_splits(shown))
     if sweep(active):
         rows.append(_sweeps(active))
@@ -327,10 +358,17 @@ def _heat_map(of: pd.DataFrame) -> Chart:
     base = alt.Chart(of.drop(columns=["layer", "site_layer"])).encode(
         x=alt.X("site:N", sort=sites, title="probed site").axis(labelAngle=-40),
         y=alt.Y("row:N", sort=list(of["row"].drop_duplicates()), title=None),
-        tooltip=["sae:N", "reads:N", "site:N", alt.Tooltip("balanced_accuracy:Q", format=".4f"),
-                 alt.Tooltip("token_ceiling:Q", format=".4f"), "features:Q", "left_out:Q",
-                 "beyond_token:Q"],
-    )  # fmt: skip
+        tooltip=[
+            "sae:N",
+            "reads:N",
+            "site:N",
+            alt.Tooltip("balanced_accuracy:Q", format=".4f"),
+            alt.Tooltip("token_ceiling:Q", format=".4f"),
+            "features:Q",
+            "left_out:Q",
+            "beyond_token:Q",
+        ],
+    )
     cells = base.mark_rect(stroke="white").encode(
         color=alt.Color("balanced_accuracy:Q", title=["mean balanced", "accuracy"]).scale(
             scheme="blues", domain=[0.5, 1], clamp=True
@@ -366,10 +404,16 @@ def _boxes(of: pd.DataFrame) -> Chart:
     base = alt.Chart(pd.DataFrame(rows)).encode(
         y=alt.Y("run:N", title="run (split first)", sort=None),
         yOffset=alt.YOffset("score:N", sort=order),
-        tooltip=["run:N", "score:N", "n:Q", *(
-            alt.Tooltip(f"{name}:Q", format=".4f") for name in ("p5", "q1", "median", "q3", "p95")
-        )],
-    )  # fmt: skip
+        tooltip=[
+            "run:N",
+            "score:N",
+            "n:Q",
+            *(
+                alt.Tooltip(f"{name}:Q", format=".4f")
+                for name in ("p5", "q1", "median", "q3", "p95")
+            ),
+        ],
+    )
     colour = alt.Color("score:N", sort=order, title=None).scale(
         domain=order, range=[_COLOURS[name] for name in _BOXES]
     )
@@ -380,10 +424,14 @@ def _boxes(of: pd.DataFrame) -> Chart:
     middles = base.mark_tick(color="black", thickness=2, size=12).encode(x="median:Q")
     n = ", ".join(f"{run}: n = {len(group):,}" for run, group in of.groupby("run", sort=False))
     return alt.layer(whiskers, boxes, middles).properties(
-        width=560, height=alt.Step(18),
-        title=heading(f"Scores by split: {of['sae'].iloc[0]} · {of['site'].iloc[0]}", n,
-                      "box: quartiles and median; line: 5th to 95th percentile"),
-    )  # fmt: skip
+        width=560,
+        height=alt.Step(18),
+        title=heading(
+            f"Scores by split: {of['sae'].iloc[0]} · {of['site'].iloc[0]}",
+            n,
+            "box: quartiles and median; line: 5th to 95th percentile",
+        ),
+    )
 
 
 def _bins(values: "pd.Series[Any]", edges: "np.ndarray[Any, Any]") -> pd.DataFrame:
@@ -391,10 +439,16 @@ def _bins(values: "pd.Series[Any]", edges: "np.ndarray[Any, Any]") -> pd.DataFra
     name, scores = str(values.name), values.to_numpy(float)
     counts, _ = np.histogram(scores, edges)
     title = f"{SCORES[name]} (mean {scores.mean():.3f}, n = {len(scores):,})"
-    return pd.DataFrame({
-        "score": name, "panel": title, "low": edges[:-1], "high": edges[1:], "features": counts,
-        "mean": scores.mean(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "score": name,
+            "panel": title,
+            "low": edges[:-1],
+            "high": edges[1:],
+            "features": counts,
+            "mean": scores.mean(),
+        }
+    )
 
 
 def _groups(table: pd.DataFrame) -> list[pd.DataFrame]:
@@ -438,10 +492,13 @@ def _size(data: pd.DataFrame) -> Any:
     if not len(data) or not (frequency > 0).all() or frequency.min() == frequency.max():
         return alt.value(10 if small else 30)
     return alt.Size(
-        "frequency:Q", title=["frequency", "(share of tokens)"],
+        "frequency:Q",
+        title=["frequency", "(share of tokens)"],
         scale=alt.Scale(type="log", range=[3, 24] if small else [10, 120]),
-        legend=alt.Legend(format="~g", tickCount=4, symbolFillColor="#888888", symbolStrokeColor="#888888"),
-    )  # fmt: skip
+        legend=alt.Legend(
+            format="~g", tickCount=4, symbolFillColor="#888888", symbolStrokeColor="#888888"
+        ),
+    )
 
 
 def _opacity(points: int) -> float:
@@ -451,10 +508,12 @@ def _opacity(points: int) -> float:
 def _tooltips() -> list[Any]:
     numbers = ("balanced_accuracy", "low", "high", "token_ceiling", "token_table")
     return [
-        "feature:N", alt.Tooltip("top_token:N", title="top token"), "verdict:N",
+        "feature:N",
+        alt.Tooltip("top_token:N", title="top token"),
+        "verdict:N",
         *(alt.Tooltip(f"{name}:Q", title=name.replace("_", " "), format=".4f") for name in numbers),
         alt.Tooltip("frequency:Q", format=".3g"),
-    ]  # fmt: skip
+    ]
 
 
 def _ticks(title: str) -> alt.Axis:

@@ -33,31 +33,61 @@ __all__ = [
 #: The described scores of each kind of probe, in display order.
 SCORES: dict[str, tuple[str, ...]] = {
     "active": (
-        "accuracy", "balanced_accuracy", "token_table", "token_ceiling", "position_ceiling",
-        "bigram_ceiling", "control", "selectivity", "shuffled", "train_balanced_accuracy",
-        "accuracy_gap", "auroc", "seen_share", "inactive_share", "train_loss", "loss", "gap",
+        "accuracy",
+        "balanced_accuracy",
+        "token_table",
+        "token_ceiling",
+        "position_ceiling",
+        "bigram_ceiling",
+        "control",
+        "selectivity",
+        "shuffled",
+        "train_balanced_accuracy",
+        "accuracy_gap",
+        "auroc",
+        "seen_share",
+        "inactive_share",
+        "train_loss",
+        "loss",
+        "gap",
     ),
     "activation": (
-        "r2", "r2_token_table", "r2_token_ceiling", "r2_active", "r2_active_token_table",
-        "r2_active_token_ceiling", "train_loss", "loss", "gap",
+        "r2",
+        "r2_token_table",
+        "r2_token_ceiling",
+        "r2_active",
+        "r2_active_token_table",
+        "r2_active_token_ceiling",
+        "train_loss",
+        "loss",
+        "gap",
     ),
-}  # fmt: skip
+}
 
 VERDICTS = ("token", "beyond token", "context", "undecided")
 
 #: The ladder: ranges of scores with their lower ends; each ends at the previous one.
 RUNGS: tuple[tuple[str, float], ...] = (
-    ("≥95%", 0.95), ("90–95%", 0.90), ("85–90%", 0.85), ("80–85%", 0.80), ("75–80%", 0.75),
+    ("≥95%", 0.95),
+    ("90–95%", 0.90),
+    ("85–90%", 0.85),
+    ("80–85%", 0.80),
+    ("75–80%", 0.75),
     ("<75%", -np.inf),
-)  # fmt: skip
+)
 
 GROUP = ["sae", "site", "run"]
 
 # The sites of a block, in the order of the forward pass.
 _WITHIN = (
-    "hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post",
-    "hook_mlp_out", "hook_resid_post",
-)  # fmt: skip
+    "hook_resid_pre",
+    "attn.hook_z",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "mlp.hook_post",
+    "hook_mlp_out",
+    "hook_resid_post",
+)
 
 # Scores whose means are in a breakdown.
 _BROKEN_DOWN = ("accuracy", "balanced_accuracy", "token_table", "token_ceiling", "control")
@@ -141,10 +171,14 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
     for (sae, site, run), of in table.groupby(GROUP, sort=False):
         kind = str(of["kind"].iloc[0])
         row: dict[str, Any] = {
-            "sae": sae, "site": site, "run": run, "kind": kind, "probes": len(of),
+            "sae": sae,
+            "site": site,
+            "run": run,
+            "kind": kind,
+            "probes": len(of),
             "scores": {name: _described(of[name]) for name in SCORES[kind]},
             "unconverged": int((of["converged"] == False).sum()),  # noqa: E712 (nulls do not count)
-        }  # fmt: skip
+        }
         if kind == "active":
             row["ladder"] = {s: ladder(of[s]) for s in ("accuracy", "balanced_accuracy")}
             row["verdicts"] = _verdicts(of)
@@ -172,10 +206,15 @@ def ladder(values: "pd.Series[Any]") -> list[dict[str, Any]]:
     rows, above = [], 0
     for name, low in RUNGS:
         at_least = int((valid >= low).sum())
-        rows.append({
-            "rung": name, "count": at_least - above, "share": _share(at_least - above, len(valid)),
-            "at_least": at_least, "at_least_share": _share(at_least, len(valid)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "rung": name,
+                "count": at_least - above,
+                "share": _share(at_least - above, len(valid)),
+                "at_least": at_least,
+                "at_least_share": _share(at_least, len(valid)),
+            }
+        )
         above = at_least
     return rows
 
@@ -227,10 +266,16 @@ def breakdown(
         edges, at = _quantile_bins(of[by].to_numpy(float), bins)
         for which in np.unique(at):
             ends = (None, None) if which < 0 else (float(edges[which]), float(edges[which + 1]))
-            rows.append({
-                "sae": sae, "site": site, "run": run, "low": ends[0], "high": ends[1],
-                **_averaged(of[at == which]),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "sae": sae,
+                    "site": site,
+                    "run": run,
+                    "low": ends[0],
+                    "high": ends[1],
+                    **_averaged(of[at == which]),
+                }
+            )
     return rows
 
 
@@ -295,11 +340,18 @@ def first_layer_histogram(first: pd.DataFrame) -> list[dict[str, Any]]:
         so_far = 0
         for site, at in of.sort_values("site_rank").groupby("site", sort=False):
             so_far += len(at)
-            rows.append({
-                "sae": sae, "layer": _whole(of["layer"].iloc[0]), "run": run, "site": site,
-                "features": len(at), "share": len(at) / len(of), "share_so_far": so_far / len(of),
-                "mean_score": float(at["score"].mean()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "sae": sae,
+                    "layer": _whole(of["layer"].iloc[0]),
+                    "run": run,
+                    "site": site,
+                    "features": len(at),
+                    "share": len(at) / len(of),
+                    "share_so_far": so_far / len(of),
+                    "mean_score": float(at["score"].mean()),
+                }
+            )
     return rows
 
 
@@ -336,15 +388,21 @@ def sweep(table: pd.DataFrame) -> list[dict[str, Any]]:
         complete = scored[times == count]
         features = complete["feature"].nunique()
         for site, at in complete.groupby("site", sort=False):
-            rows.append({
-                "layer": _whole(at["layer"].iloc[0]), "sae": sae, "run": run, "site": site,
-                "site_layer": _whole(at["site_layer"].iloc[0]),
-                "site_rank": int(at["site_rank"].iloc[0]),
-                "features": features, "left_out": of["feature"].nunique() - features,
-                "balanced_accuracy": float(at["balanced_accuracy"].mean()),
-                "token_ceiling": _number(at["token_ceiling"].mean()),
-                "beyond_token": int((at["verdict"] == "beyond token").sum()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "layer": _whole(at["layer"].iloc[0]),
+                    "sae": sae,
+                    "run": run,
+                    "site": site,
+                    "site_layer": _whole(at["site_layer"].iloc[0]),
+                    "site_rank": int(at["site_rank"].iloc[0]),
+                    "features": features,
+                    "left_out": of["feature"].nunique() - features,
+                    "balanced_accuracy": float(at["balanced_accuracy"].mean()),
+                    "token_ceiling": _number(at["token_ceiling"].mean()),
+                    "beyond_token": int((at["verdict"] == "beyond token").sum()),
+                }
+            )
     return rows
 
 
@@ -421,9 +479,13 @@ def _described(values: "pd.Series[Any]") -> dict[str, Any]:
     if not len(valid):
         return {"n": 0, **dict.fromkeys(("mean", "median", "std", "min", "max"))}
     return {
-        "n": len(valid), "mean": float(valid.mean()), "median": float(np.median(valid)),
-        "std": float(valid.std()), "min": float(valid.min()), "max": float(valid.max()),
-    }  # fmt: skip
+        "n": len(valid),
+        "mean": float(valid.mean()),
+        "median": float(np.median(valid)),
+        "std": float(valid.std()),
+        "min": float(valid.min()),
+        "max": float(valid.max()),
+    }
 
 
 def _verdicts(of: pd.DataFrame) -> dict[str, int]:

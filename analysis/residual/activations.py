@@ -112,9 +112,11 @@ class Reader:
         with progress.stage(title, total=len(corpus), unit="blocks") as stage:
             for number in range(len(corpus)):
                 text = tokenize(
-                    corpus.block(number), self.model.tokenizer,
-                    settings=self.contexts, batch_tokens=self.batch_tokens,
-                )  # fmt: skip
+                    corpus.block(number),
+                    self.model.tokenizer,
+                    settings=self.contexts,
+                    batch_tokens=self.batch_tokens,
+                )
                 for batch, at in activations(
                     self.model, text, hooks=list({self.source, self.target})
                 ):
@@ -189,9 +191,11 @@ def store_activations(
     found = {name: np.memmap(into / name, dtype=kind, mode="r") for name, kind in _FILES.items()}
     count = len(found["ids"])
     return Activations(
-        found["source"].reshape(count, -1), found["target"].reshape(count, -1),
-        found["ids"], found["documents"],
-    )  # fmt: skip
+        found["source"].reshape(count, -1),
+        found["target"].reshape(count, -1),
+        found["ids"],
+        found["documents"],
+    )
 
 
 def _stored_origin(folder: Path) -> object:

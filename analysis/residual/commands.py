@@ -24,10 +24,21 @@ __all__ = ["residual"]
 @click.option(
     "--name", metavar="NAME", help="Name of the study. [default: from the model and the sites]"
 )
-@click.option("--atlas", "-a", "where", type=click.Path(path_type=Path), metavar="PATH",
-              help="Folder of the atlas. [default: $ATLAS, the only *.atlas here, else features.atlas]")  # fmt: skip
-@click.option("--match/--no-match", "matched", default=True, show_default=True,
-              help="Match each baseline with the other SAEs of its seed, and a few with SAEs of another seed.")  # fmt: skip
+@click.option(
+    "--atlas",
+    "-a",
+    "where",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Folder of the atlas. [default: $ATLAS, the only *.atlas here, else features.atlas]",
+)
+@click.option(
+    "--match/--no-match",
+    "matched",
+    default=True,
+    show_default=True,
+    help="Match each baseline with the other SAEs of its seed, and a few with SAEs of another seed.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @click.option(
     "--replace", is_flag=True, help="Replace a study of this name that has other settings."
@@ -65,10 +76,16 @@ def residual(
 
     settings = ResidualSettings(text_tokens=tokens, **chosen_settings(ResidualSettings, options))
     found = residual_study(
-        folder_for(where), model=model, text=text or demo_text(), settings=settings, device=device, name=name,
-        match=MATCH if matched else None, replace=replace,
+        folder_for(where),
+        model=model,
+        text=text or demo_text(),
+        settings=settings,
+        device=device,
+        name=name,
+        match=MATCH if matched else None,
+        replace=replace,
         progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+    )
     emit(found.summary, as_json=as_json, show=lambda: _show(found))
 
 

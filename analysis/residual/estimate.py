@@ -23,9 +23,11 @@ def report_estimate(study: StudyContext, divided: Divided, *, saes: int, after: 
     """Report the time for activations and training, from one batch of text and a few steps."""
     reader, settings = study.reader, study.settings
     text = tokenize(
-        divided.corpora["training"].block(0), reader.model.tokenizer,
-        settings=reader.contexts, batch_tokens=reader.batch_tokens,
-    )  # fmt: skip
+        divided.corpora["training"].block(0),
+        reader.model.tokenizer,
+        settings=reader.contexts,
+        batch_tokens=reader.batch_tokens,
+    )
     if not text.batches:
         return
     batch = text.batches[-1]
@@ -58,9 +60,14 @@ def _step_time(study: StudyContext) -> float:
     settings = replace(study.settings, train_tokens=STEPS * len(noise))
     arm, clock = Arm("baseline", 0), _Clock([])
     train(
-        arm, few, settings, read=read_inputs([arm], few, settings)[arm.label], metadata={}, stage=clock,
+        arm,
+        few,
+        settings,
+        read=read_inputs([arm], few, settings)[arm.label],
+        metadata={},
+        stage=clock,
         device=study.reader.model.device,
-    )  # fmt: skip
+    )
     return float(np.median(np.diff(clock.times)))
 
 

@@ -148,9 +148,13 @@ def text_settings(text: Text) -> dict[str, Any]:
     if source == str(demo_text().source):
         source = DEMO_TEXT
     return {
-        "source": source, "name": text.name, "field": text.field, "split": text.split,
-        "revision": text.revision, "split_on": text.split_on,
-    }  # fmt: skip
+        "source": source,
+        "name": text.name,
+        "field": text.field,
+        "split": text.split,
+        "revision": text.revision,
+        "split_on": text.split_on,
+    }
 
 
 def _measured(parts: Mapping[str, Any], sae: str) -> dict[str, Any]:
@@ -161,8 +165,14 @@ def _measured(parts: Mapping[str, Any], sae: str) -> dict[str, Any]:
 
 
 def _arms_table(rows: list[dict[str, Any]]) -> pa.Table:
-    kinds = {"sae": pa.string(), "arm": pa.string(), "final_loss": pa.float64(),
-             "input_variance": pa.float64(), "removed_share": pa.float64(), "shrunk": pa.float64()}  # fmt: skip
+    kinds = {
+        "sae": pa.string(),
+        "arm": pa.string(),
+        "final_loss": pa.float64(),
+        "input_variance": pa.float64(),
+        "removed_share": pa.float64(),
+        "shrunk": pa.float64(),
+    }
     return pa.Table.from_pylist(
         rows, schema=pa.schema([(name, kinds.get(name, pa.int64())) for name in rows[0]])
     )

@@ -41,13 +41,19 @@ class ResidualSettings:
 
     source: str = setting("hook_embed", "Site that the map reads.", flag="from", metavar="SITE")
     target: str = setting(
-        "", "Site that the SAEs read, minus the prediction of the map: blocks.1.hook_resid_post.",
-        flag="to", metavar="SITE", shown="required",
-    )  # fmt: skip
+        "",
+        "Site that the SAEs read, minus the prediction of the map: blocks.1.hook_resid_post.",
+        flag="to",
+        metavar="SITE",
+        shown="required",
+    )
     d_sae: int | None = setting(
-        None, "Features of each SAE.", least=1, metavar="N",
+        None,
+        "Features of each SAE.",
+        least=1,
+        metavar="N",
         shown="8 for each dimension, 16,384 at most",
-    )  # fmt: skip
+    )
     k: int = setting(20, "Active features per token of each SAE (TopK).", least=1)
     seeds: int = setting(
         1, "Training seeds of every SAE; six or more for a test over seeds.", least=1, metavar="N"
@@ -59,20 +65,28 @@ class ResidualSettings:
         metavar="N",
     )
     text_tokens: int | None = setting(
-        None, "Number of tokens of the text; the document that reaches it is the last.",
-        flag=None, least=1,
-    )  # fmt: skip
+        None,
+        "Number of tokens of the text; the document that reaches it is the last.",
+        flag=None,
+        least=1,
+    )
     train_tokens: int | None = setting(
-        None, "Tokens that each SAE is trained on, with repetitions.", least=1, metavar="N",
+        None,
+        "Tokens that each SAE is trained on, with repetitions.",
+        least=1,
+        metavar="N",
         shown="five epochs of its documents",
-    )  # fmt: skip
+    )
     epochs: int = setting(
         5, "Epochs over the training documents where train_tokens is None.", flag=None, least=1
     )
     map_share: float = setting(
-        0.2, "Share of the documents that the map is fitted on, with means and components.",
-        flag=None, above=0, below=1,
-    )  # fmt: skip
+        0.2,
+        "Share of the documents that the map is fitted on, with means and components.",
+        flag=None,
+        above=0,
+        below=1,
+    )
     train_share: float = setting(
         0.5, "Share of the documents that the SAEs are trained on.", flag=None, above=0, below=1
     )
@@ -81,14 +95,18 @@ class ResidualSettings:
     )
     folds: int = setting(5, "Folds of documents of the map.", flag=None, least=3)
     penalties: tuple[float, ...] = setting(
-        (0.0, *(10.0**i for i in range(-8, 2))), "Penalties of the map to choose from; see "
-        "TranscoderSettings.", flag=None, least=0,
-    )  # fmt: skip
+        (0.0, *(10.0**i for i in range(-8, 2))),
+        "Penalties of the map to choose from; see TranscoderSettings.",
+        flag=None,
+        least=0,
+    )
     batch: int = setting(1024, "Tokens of a training step.", least=1)
     learning_rate: float = setting(
-        1e-3, "Learning rate of Adam: it rises over the first tenth of the steps (100 at most) and "
-        "falls to 0 over the last half.", above=0,
-    )  # fmt: skip
+        1e-3,
+        "Learning rate of Adam: it rises over the first tenth of the steps (100 at most) and "
+        "falls to 0 over the last half.",
+        above=0,
+    )
     context: int | None = setting(
         None, "Tokens of a context, BOS included.", least=2, shown="256 at most"
     )

@@ -149,8 +149,7 @@ def divide(
 
 
 def _check_enough(whole: Corpus, found: dict[Role, int], total: int) -> None:
-    few = [f"{n} for {role} ({LEAST[role]} needed)" for role, n in found.items()
-           if n < LEAST[role]]  # fmt: skip
+    few = [f"{n} for {role} ({LEAST[role]} needed)" for role, n in found.items() if n < LEAST[role]]
     if few:
         raise BadInput(
             f"{whole.info.source} has {total:,} documents that are not in the atlas, and the split has too few: "

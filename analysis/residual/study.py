@@ -231,11 +231,10 @@ def _reader(
 ) -> Reader:
     hooks = [settings.source, settings.target]
     opened = (
-        model if isinstance(model, LanguageModel)
-        else open_model(
-            model, tokenizer=tokenizer, hooks=hooks, device=device, cached_digests=True
-        )
-    )  # fmt: skip
+        model
+        if isinstance(model, LanguageModel)
+        else open_model(model, tokenizer=tokenizer, hooks=hooks, device=device, cached_digests=True)
+    )
     for hook in hooks:
         opened.site(hook)
     longest = getattr(opened.base.config, "max_position_embeddings", None)
@@ -268,16 +267,27 @@ def _divide(study: StudyContext) -> Divided:
     folder, settings, text = study.folder, study.settings, study.text
     study.scratch.mkdir(parents=True, exist_ok=True)
     full_text = Corpus.gather(
-        text.source, study.scratch / "text.parquet", name=text.name, revision=text.revision,
-        split=text.split, field=text.field, split_on=text.split_on, tokens=settings.text_tokens,
-        count=partial(token_counts, tokenizer=study.reader.model.tokenizer), progress=study.progress,
-    )  # fmt: skip
+        text.source,
+        study.scratch / "text.parquet",
+        name=text.name,
+        revision=text.revision,
+        split=text.split,
+        field=text.field,
+        split_on=text.split_on,
+        tokens=settings.text_tokens,
+        count=partial(token_counts, tokenizer=study.reader.model.tokenizer),
+        progress=study.progress,
+    )
     own = None if folder.corpus is None else Corpus.open(folder.corpus_file)
     divided = divide(
-        full_text, settings, own=own, tokenizer=study.reader.model.tokenizer,
-        into=study.scratch, mine=folder.corpus is not None and folder.corpus.get("study") == study.name,
+        full_text,
+        settings,
+        own=own,
+        tokenizer=study.reader.model.tokenizer,
+        into=study.scratch,
+        mine=folder.corpus is not None and folder.corpus.get("study") == study.name,
         progress=study.progress,
-    )  # fmt: skip
+    )
     if own is None:
         corpus = divided.corpora["corpus"]
         corpus.path.replace(folder.corpus_file)

@@ -231,9 +231,13 @@ def train(
     ):
         sae = _new(arm, settings, len(mean), metadata, device)
         losses = _fit(
-            sae, _inputs(arm, activations, settings, mean=mean, scale=scale),
-            settings, batch=batch, steps=steps, stage=stage,
-        )  # fmt: skip
+            sae,
+            _inputs(arm, activations, settings, mean=mean, scale=scale),
+            settings,
+            batch=batch,
+            steps=steps,
+            stage=stage,
+        )
         _fold(sae, mean, scale)
     facts = Facts(
         d_sae=sae.cfg.d_sae,

@@ -137,9 +137,14 @@ def train_all(study: StudyContext, divided: Divided, *, after: str) -> dict[str,
         title = f"Training {arm.label} ({number} of {len(arms)})"
         with study.progress.stage(title, total=steps, unit="steps") as stage:
             trained = train(
-                arm, training, study.settings, read=reads[arm.label], metadata=_metadata(study),
-                stage=stage, device=study.reader.model.device,
-            )  # fmt: skip
+                arm,
+                training,
+                study.settings,
+                read=reads[arm.label],
+                metadata=_metadata(study),
+                stage=stage,
+                device=study.reader.model.device,
+            )
         if arm.name == "token-means":
             trained = replace(trained, facts=replace(trained.facts, shrunk=fitted.shrunk))
         write_sae(study.sae_folder(arm), arm, trained, origin=_origin(study, divided, arm))
@@ -153,9 +158,12 @@ def _fit(
     """Fit the subtractions, and report the share of the variance that they remove."""
     reader, settings, corpora = study.reader, study.settings, divided.corpora
     training = store_activations(
-        reader, corpora["training"], study.scratch / "activations",
-        tokens=divided.tokens["training"], progress=study.progress,
-    )  # fmt: skip
+        reader,
+        corpora["training"],
+        study.scratch / "activations",
+        tokens=divided.tokens["training"],
+        progress=study.progress,
+    )
     rows = reader.stream(
         corpora["map"], title=f"{reader.model.name}: fitting the map", progress=study.progress
     )

@@ -22,9 +22,19 @@ from atlas.cli.output import (
 __all__ = ["similarity"]
 
 _COLUMNS = (
-    "space", "subset", "points", "measure", "pairs", "value", "null", "p", "frequency_null", "frequency_p",
-    "matched_null", "matched_p",
-)  # fmt: skip
+    "space",
+    "subset",
+    "points",
+    "measure",
+    "pairs",
+    "value",
+    "null",
+    "p",
+    "frequency_null",
+    "frequency_p",
+    "matched_null",
+    "matched_p",
+)
 _GRID = ("a", "b", "space", "measure", "pairs", "value", "null", "excess", "p", "q")
 
 
@@ -36,10 +46,16 @@ _GRID = ("a", "b", "space", "measure", "pairs", "value", "null", "excess", "p", 
 @settings_options(SimilaritySettings)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option("--out", "-o", "outs", multiple=True,
-              type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Plot one pair, or heatmaps of several: .html (works offline), .png or .svg; "
-              "repeat for several files.")  # fmt: skip
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Plot one pair, or heatmaps of several: .html (works offline), .png or .svg; "
+    "repeat for several files.",
+)
 @atlas_option
 @shared_options
 def similarity(
@@ -80,10 +96,14 @@ def similarity(
         for out in outs:
             check_path(out)
     results = compare_spaces(
-        folder_of(which_atlas(where)), saes or None,
+        folder_of(which_atlas(where)),
+        saes or None,
         settings=SimilaritySettings(**chosen_settings(SimilaritySettings, options)),
-        replace=replace, workers=workers, ray=ray, progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=make_progress(quiet=quiet),
+    )
     found: dict[str, Any] = {
         "pairs": [{**one.summary, "rows": one.table("rows").to_pylist()} for one in results],
         "grid": grid(results),

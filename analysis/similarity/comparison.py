@@ -101,9 +101,14 @@ class _View:
 
     def __getitem__(self, which: Ints) -> "_View":
         return _View(
-            self.name, self.x[which], self.y[which], self.pairs[which], self.one_space,
-            self.settings, self.stratum[which],
-        )  # fmt: skip
+            self.name,
+            self.x[which],
+            self.y[which],
+            self.pairs[which],
+            self.one_space,
+            self.settings,
+            self.stratum[which],
+        )
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -270,11 +275,19 @@ def row_of(one: Similarity, draws: Floats, *, space: str, subset: str, available
         Number of pairs from which those of the measure were sampled.
     """
     return {
-        "space": space, "subset": subset, "points": "features", "measure": one.measure,
-        "pairs": one.n, "available": available, "n": one.n, "columns_a": one.columns[0],
-        "columns_b": one.columns[1], "value": one.value, **_null("", one.value, draws),
+        "space": space,
+        "subset": subset,
+        "points": "features",
+        "measure": one.measure,
+        "pairs": one.n,
+        "available": available,
+        "n": one.n,
+        "columns_a": one.columns[0],
+        "columns_b": one.columns[1],
+        "value": one.value,
+        **_null("", one.value, draws),
         "note": one.note or None,
-    }  # fmt: skip
+    }
 
 
 def _null(name: str, value: float | None, draws: Floats) -> Row:
@@ -285,6 +298,8 @@ def _null(name: str, value: float | None, draws: Floats) -> Row:
         return {f"{prefix}{key}": None for key in ("null", "null_low", "null_high", "p")}
     low, high = quantile_interval(finite)
     return {
-        f"{prefix}null": float(finite.mean()), f"{prefix}null_low": float(low),
-        f"{prefix}null_high": float(high), f"{prefix}p": permutation_p(value, finite),
-    }  # fmt: skip
+        f"{prefix}null": float(finite.mean()),
+        f"{prefix}null_low": float(low),
+        f"{prefix}null_high": float(high),
+        f"{prefix}p": permutation_p(value, finite),
+    }

@@ -38,9 +38,15 @@ def grid(results: Sequence[Result]) -> list[dict[str, Any]]:
             if row["subset"] == FULL and row["p"] is not None:
                 named = {key: row[key] for key in ("space", "points", "measure", "pairs", "value")}
                 rows.append(
-                    {"a": result["a"], "b": result["b"], **named, "null": row["null"],
-                     "excess": row["value"] - row["null"], "p": row["p"]}
-                )  # fmt: skip
+                    {
+                        "a": result["a"],
+                        "b": result["b"],
+                        **named,
+                        "null": row["null"],
+                        "excess": row["value"] - row["null"],
+                        "p": row["p"],
+                    }
+                )
     for space in {row["space"] for row in rows}:
         for measure in MEASURES:
             own = [row for row in rows if (row["space"], row["measure"]) == (space, measure)]

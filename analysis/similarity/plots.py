@@ -17,8 +17,15 @@ __all__ = ["draw", "draw_heatmaps"]
 
 _CELL = 34
 _COLOURS = {"value": "#4c78a8", "shuffled pairing, mean and 95% range": "#aaaaaa"}
-_LABELS = {"svcca": "SVCCA", "cca": "CCA", "cka": "linear CKA", "procrustes": "Procrustes",
-           "rsa": "RSA", "knn_jaccard": "kNN-Jaccard", "mutual_nearest": "mutual nearest"}  # fmt: skip
+_LABELS = {
+    "svcca": "SVCCA",
+    "cca": "CCA",
+    "cka": "linear CKA",
+    "procrustes": "Procrustes",
+    "rsa": "RSA",
+    "knn_jaccard": "kNN-Jaccard",
+    "mutual_nearest": "mutual nearest",
+}
 _SIGNIFICANT = 0.05
 
 
@@ -53,20 +60,34 @@ def draw(result: Result) -> Chart:
         own = frame[frame["space"] == space]
         base = alt.Chart(own, width=260, height=22 * own["label"].nunique())
         x = alt.X("value:Q", title="similarity")
-        tips = ["measure:N", "points:N", "pairs:Q",
-                *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "p", "frequency_null",
-                                                                "frequency_p"))]  # fmt: skip
+        tips = [
+            "measure:N",
+            "points:N",
+            "pairs:Q",
+            *(
+                alt.Tooltip(f"{n}:Q", format=".3~g")
+                for n in ("value", "null", "p", "frequency_null", "frequency_p")
+            ),
+        ]
         panels.append(
             alt.layer(
                 base.mark_bar(size=8).encode(
-                    y=y, x=alt.X("null_low:Q", title="similarity"), x2="null_high:Q",
-                    color=alt.Color("null_colour:N", scale=scale, legend=legend)),
+                    y=y,
+                    x=alt.X("null_low:Q", title="similarity"),
+                    x2="null_high:Q",
+                    color=alt.Color("null_colour:N", scale=scale, legend=legend),
+                ),
                 base.mark_tick(size=16, thickness=2).encode(
-                    y=y, x="null:Q", color=alt.Color("null_colour:N", scale=scale, legend=legend)),
+                    y=y, x="null:Q", color=alt.Color("null_colour:N", scale=scale, legend=legend)
+                ),
                 base.mark_point(filled=True, size=70).encode(
-                    y=y, x=x, color=alt.Color("value_colour:N", scale=scale, legend=legend), tooltip=tips),
+                    y=y,
+                    x=x,
+                    color=alt.Color("value_colour:N", scale=scale, legend=legend),
+                    tooltip=tips,
+                ),
             ).properties(title=heading(space, f"{int(own['pairs'].max()):,} pairs"))
-        )  # fmt: skip
+        )
     title = heading(
         f"Similarity of {result['a']} and {result['b']}",
         f"one-to-one matches, {result['tokens']:,} tokens",
@@ -108,9 +129,12 @@ def draw_heatmaps(results: Sequence[Result], *, measures: Sequence[str] = MEASUR
             cells.append({**row, "a": b, "b": a})
     frame = pd.DataFrame(cells)
     across = len({order[row["a"]][0] for row in rows} | {order[row["b"]][0] for row in rows}) > 1
-    shown = [_panel_row(frame, space, measure, ordered) for space in dict.fromkeys(frame["space"])
-             for measure in measures
-             if len(frame[(frame["space"] == space) & (frame["measure"] == measure)])]  # fmt: skip
+    shown = [
+        _panel_row(frame, space, measure, ordered)
+        for space in dict.fromkeys(frame["space"])
+        for measure in measures
+        if len(frame[(frame["space"] == space) & (frame["measure"] == measure)])
+    ]
     title = heading(
         "Similarity of " + ("models, layer by layer" if across else "SAEs"),
         f"{len(results):,} pairs of SAEs; a dot marks q <= {_SIGNIFICANT} over all pairs",
@@ -136,8 +160,12 @@ def _panel_row(frame: pd.DataFrame, space: str, measure: str, ordered: Sequence[
             x=alt.X("b:N", sort=columns, title=None, axis=alt.Axis(labelAngle=-45)),
             y=alt.Y("a:N", sort=rows, title=None, axis=None if number else alt.Axis()),
         )
-        tips = ["a:N", "b:N", "pairs:Q",
-                *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "excess", "p", "q"))]  # fmt: skip
+        tips = [
+            "a:N",
+            "b:N",
+            "pairs:Q",
+            *(alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("value", "null", "excess", "p", "q")),
+        ]
         layers: list[alt.Chart] = [
             base.mark_rect().encode(
                 color=alt.Color(f"{name}:Q", scale=scale, title=_LABELS[measure]), tooltip=tips

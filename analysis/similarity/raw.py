@@ -160,9 +160,15 @@ def _activations(
     into.mkdir(parents=True, exist_ok=True)
     model = reopen_model(record, model, hooks=[hook])
     read = by_token(
-        model, [corpus], contexts=record.contexts, batch_tokens=record.batch_tokens,
-        hooks=[hook], lengths=[tokens], into=into, progress=progress,
-    )  # fmt: skip
+        model,
+        [corpus],
+        contexts=record.contexts,
+        batch_tokens=record.batch_tokens,
+        hooks=[hook],
+        lengths=[tokens],
+        into=into,
+        progress=progress,
+    )
     return read[hook]
 
 

@@ -16,38 +16,45 @@ class SimilaritySettings:
     """Settings of ``analysis.similarity.study.compare_spaces``."""
 
     draws: int = setting(
-        200, "Shuffled pairings; the lowest p is 1 / (1 + draws).", least=1,
-    )  # fmt: skip
+        200,
+        "Shuffled pairings; the lowest p is 1 / (1 + draws).",
+        least=1,
+    )
     seed: int = setting(0, "Seed of all random draws.", least=0)
     neighbours: int = setting(10, "Number of nearest neighbours for kNN-Jaccard.", least=1)
     variance: float = setting(
         0.99, "Share of the variance that the components of SVCCA reach.", above=0, most=1
     )
     tokens: int = setting(
-        100_000, "Largest number of tokens for activations, from the beginning of the text.",
+        100_000,
+        "Largest number of tokens for activations, from the beginning of the text.",
         least=2,
-    )  # fmt: skip
+    )
     columns: int = setting(
-        256, "Largest number of pairs for measures of activations with tokens as points; more "
-        "pairs are sampled.", least=1,
-    )  # fmt: skip
+        256,
+        "Largest number of pairs for measures of activations with tokens as points; more "
+        "pairs are sampled.",
+        least=1,
+    )
     subset_pairs: int = setting(
         500, "Largest number of pairs of a subset; more pairs are sampled.", least=2
     )
     frequency_draws: int = setting(
-        99, "Draws of the nulls that preserve frequency: pairs shuffled within bins of frequency, and, for "
+        99,
+        "Draws of the nulls that preserve frequency: pairs shuffled within bins of frequency, and, for "
         "subsets, random matched pairs of equal number and frequency; 0 for neither.",
         least=0,
-    )  # fmt: skip
+    )
     frequency_bins: int = setting(
         10, "Quantiles of frequency within which pairs are shuffled or drawn.", flag=None, least=1
     )
     raw: RawSite | None = setting(
-        None, "Also compare activations of the models without SAEs: at the SAE's own site, the "
+        None,
+        "Also compare activations of the models without SAEs: at the SAE's own site, the "
         "residual stream after its block, the output of its MLP, or the neurons of its MLP. The "
         "models are run.",
         shown="none",
-    )  # fmt: skip
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -110,10 +110,12 @@ class SimilarityStudy(Study):
     def _task(self, a: str, b: str) -> Task:
         name = match_name(a, b)
         return Task(
-            name, (a, b), self.settings,
+            name,
+            (a, b),
+            self.settings,
             made_from=(f"sae/{a}", f"sae/{b}", f"tokens/{a}", f"tokens/{b}", f"match/{name}"),
             reads=(f"codes/{a}", f"codes/{b}"),
-        )  # fmt: skip
+        )
 
     def check(self, tasks: Sequence[Task], at: TaskContext) -> None:
         """Check that the models can be compared, if they are requested."""
@@ -134,9 +136,13 @@ class SimilarityStudy(Study):
         small = a.bytes + b.bytes < _SMALL
         with at.progress.stage(f"{task.title}: aligning {edge['alignment']}"):
             aligned = align(
-                a.shards, b.shards, corpus, how=edge["alignment"], documents=documents,
+                a.shards,
+                b.shards,
+                corpus,
+                how=edge["alignment"],
+                documents=documents,
                 scratch=None if small else at.scratch,
-            )  # fmt: skip
+            )
         weights = [decoder_rows(side, opened=self.opened, progress=at.progress) for side in (a, b)]
         first, second = weights
         _, lengths = np.unique(aligned.units.document, return_counts=True)
@@ -171,10 +177,16 @@ class SimilarityStudy(Study):
         tokens = int(spaces.lengths.sum())
         x, y = pair_dimensions(
             *raw_activations(
-                at.sound, task.saes, corpus, raw=raw, tokens=tokens, into=at.scratch,
-                models=self.models, progress=at.progress,
+                at.sound,
+                task.saes,
+                corpus,
+                raw=raw,
+                tokens=tokens,
+                into=at.scratch,
+                models=self.models,
+                progress=at.progress,
             )
-        )  # fmt: skip
+        )
         pairs = spaces.directions.one_to_one
         number = min(x.shape[1], len(pairs))
         rng = np.random.default_rng([self.settings.seed, 6])
@@ -204,14 +216,19 @@ class SimilarityStudy(Study):
         (edge,) = part.table("COMPARED_WITH").to_pylist()
         a, b = part.manifest.saes
         summary = {
-            "a": a, "b": b, "pairs": edge["similarity_pairs"],
+            "a": a,
+            "b": b,
+            "pairs": edge["similarity_pairs"],
             "tokens": part.manifest.sources["tokens"],
             **{k: v for k, v in edge.items() if k not in ("source", "target", "similarity_pairs")},
-        }  # fmt: skip
+        }
         return Result(
-            self.kind, part.manifest.name, summary, verdict=_verdict(a, b, rows),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(a, b, rows),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
 
 def compare_spaces(
@@ -263,9 +280,14 @@ def compare_spaces(
     >>> compare_spaces("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])    # doctest: +SKIP
     """
     return run_study(
-        SimilarityStudy(settings, tuple(opened), tuple(models)), atlas, saes, replace=replace, workers=workers,
-        ray=ray, progress=progress,
-    )  # fmt: skip
+        SimilarityStudy(settings, tuple(opened), tuple(models)),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
+    )
 
 
 def first_documents(side: Side, tokens: int) -> NDArray[np.int64]:
@@ -302,10 +324,13 @@ def _edge(saes: Sequence[str], rows: Sequence[Row], spaces: Spaces, draws: int) 
     """Return the row of COMPARED_WITH."""
     full = {(row["space"], row["measure"]): row for row in rows if row["subset"] == FULL}
     edge: dict[str, Any] = {
-        "source": saes[0], "target": saes[1], "similarity_draws": draws,
+        "source": saes[0],
+        "target": saes[1],
+        "similarity_draws": draws,
         "similarity_pairs": full["activations", "rsa"]["n"] if full else 0,
-        "unique_ab": spaces.directions.unique_ab, "unique_ba": spaces.directions.unique_ba,
-    }  # fmt: skip
+        "unique_ab": spaces.directions.unique_ab,
+        "unique_ba": spaces.directions.unique_ba,
+    }
     for space in SPACES:
         for measure in MEASURES:
             row = full.get((space, measure), {})

@@ -27,10 +27,16 @@ __all__ = ["splitting"]
 @settings_options(SplittingSettings)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option("--out", "-o", "outs", multiple=True, metavar="FILE",
-              type=click.Path(dir_okay=False, path_type=Path),
-              help="Plot the map of both SAEs and the classes: .html (works offline), .png or .svg; repeat "
-              "for several files.")  # fmt: skip
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Plot the map of both SAEs and the classes: .html (works offline), .png or .svg; repeat "
+    "for several files.",
+)
 @atlas_option
 @shared_options
 def splitting(saes: tuple[str, ...], *, outs: tuple[Path, ...], **options: Any) -> None:
@@ -55,15 +61,18 @@ def splitting(saes: tuple[str, ...], *, outs: tuple[Path, ...], **options: Any) 
         for out in outs:
             check_path(out)
     results = find_splits(
-        folder_of(which_atlas(options["where"])), saes or None,
+        folder_of(which_atlas(options["where"])),
+        saes or None,
         settings=SplittingSettings(**chosen_settings(SplittingSettings, options)),
         **{name: options[name] for name in ("replace", "workers", "ray")},
         progress=make_progress(quiet=options["quiet"]),
-    )  # fmt: skip
+    )
     found: dict[str, Any] = {
-        "pairs": results.rows, "classes": class_rows(results), "chains": describe_chains(results),
+        "pairs": results.rows,
+        "classes": class_rows(results),
+        "chains": describe_chains(results),
         "written": [],
-    }  # fmt: skip
+    }
     if outs:
         from analysis.plot_style import save
 

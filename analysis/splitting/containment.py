@@ -190,9 +190,7 @@ def parent_counts(
     of_edge = np.zeros(len(parent), dtype=np.int64)
     a, b = tokens.narrow, tokens.wide
     where = tokens.unmoved if where is None else where
-    _children(
-        parent, child, main, a.bounds, a.token, b.bounds, b.token, where, of_parent, of_edge
-    )  # fmt: skip
+    _children(parent, child, main, a.bounds, a.token, b.bounds, b.token, where, of_parent, of_edge)
     return of_parent, of_edge
 
 

@@ -136,13 +136,17 @@ def find_edges(
     count_a, count_b = tokens.narrow.count, tokens.wide.count
     parents = has_a & (count_a >= settings.min_joint)
     children = has_b & (count_b >= settings.min_joint)
-    pairs = nearest_parents(
-        narrow, wide, settings.candidates, parents=parents, children=children
-    )  # fmt: skip
+    pairs = nearest_parents(narrow, wide, settings.candidates, parents=parents, children=children)
     p_cosine, threshold = direction_p(
-        pairs, narrow, wide, parents=parents, children=children, count=count_b,
-        draws=settings.draws, seed=settings.seed,
-    )  # fmt: skip
+        pairs,
+        narrow,
+        wide,
+        parents=parents,
+        children=children,
+        count=count_b,
+        draws=settings.draws,
+        seed=settings.seed,
+    )
     joint, expected, p_joint = joint_p(
         pairs.parent, pairs.child, tokens, draws=settings.draws, seed=settings.seed
     )
@@ -202,16 +206,21 @@ def classify(edges: Edges, tokens: ActiveTokens, settings: SplittingSettings) ->
     takes &= replaced >= settings.absorbed * count_a
     takes &= replaced * retained >= _TIMES * common * missed
     parent_class = np.select(
-        [count_a < settings.min_joint, children == 0, remains & takes, remains,
-         (children >= 2) & (coverage >= settings.cover)],
+        [
+            count_a < settings.min_joint,
+            children == 0,
+            remains & takes,
+            remains,
+            (children >= 2) & (coverage >= settings.cover),
+        ],
         ["untested", "lost", "absorbed", "same", "split"],
         default="partial",
-    )  # fmt: skip
+    )
     child_class = _child_classes(edges, parent_class, main=main, absent=absent, count=count_b)
     child_class[count_b < settings.min_joint] = "untested"
     return Hierarchy(
         edges, main, absent, coverage, coverage_null, absorbed, parent_class, child_class
-    )  # fmt: skip
+    )
 
 
 def _main(edges: Edges, count_a: Ints, count_b: Ints) -> Mask:

@@ -15,9 +15,15 @@ __all__ = ["draw"]
 
 _SIZE = 460
 _COLOURS = {
-    "same": "#4c78a8", "split": "#f58518", "absorbed": "#e45756", "absorbing": "#e45756",
-    "partial": "#b279a2", "lost": "#bbbbbb", "new": "#54a24b", "untested": "#eeeeee",
-}  # fmt: skip
+    "same": "#4c78a8",
+    "split": "#f58518",
+    "absorbed": "#e45756",
+    "absorbing": "#e45756",
+    "partial": "#b279a2",
+    "lost": "#bbbbbb",
+    "new": "#54a24b",
+    "untested": "#eeeeee",
+}
 
 # More lines hide the points.
 _MOST_LINES = 2000
@@ -53,33 +59,55 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
     scale = alt.Scale(domain=present, range=[_COLOURS[name] for name in present])
     sides = [result["narrow"], result["wide"]]
     axis = alt.Axis(labels=False, ticks=False, grid=False)
-    marks = alt.Chart(points).mark_point(filled=True, opacity=0.75).encode(
-        x=alt.X("x:Q", title="first principal component", axis=axis),
-        y=alt.Y("y:Q", title="second principal component", axis=axis),
-        color=alt.Color("class:N", scale=scale, title="class"),
-        shape=alt.Shape("side:N", title="SAE", sort=sides,
-                        scale=alt.Scale(domain=sides, range=["square", "circle"])),
-        size=alt.Size("side:N", legend=None, sort=sides,
-                      scale=alt.Scale(domain=sides, range=[70, 28])),
-        tooltip=["feature:N", "class:N", "active_tokens:Q"],
-    )  # fmt: skip
-    rules = alt.Chart(lines).mark_rule(opacity=0.45, strokeWidth=1).encode(
-        x="x:Q", y="y:Q", x2="x2:Q", y2="y2:Q",
-        color=alt.Color("parent_class:N", scale=scale, title="class"),
-        tooltip=["source:N", "target:N", alt.Tooltip("decoder_cosine:Q", format=".3f"),
-                 alt.Tooltip("parent_given_child:Q", format=".3f"),
-                 alt.Tooltip("child_given_parent:Q", format=".3f"), alt.Tooltip("q:Q", format=".2g")],
-    )  # fmt: skip
+    marks = (
+        alt.Chart(points)
+        .mark_point(filled=True, opacity=0.75)
+        .encode(
+            x=alt.X("x:Q", title="first principal component", axis=axis),
+            y=alt.Y("y:Q", title="second principal component", axis=axis),
+            color=alt.Color("class:N", scale=scale, title="class"),
+            shape=alt.Shape(
+                "side:N",
+                title="SAE",
+                sort=sides,
+                scale=alt.Scale(domain=sides, range=["square", "circle"]),
+            ),
+            size=alt.Size(
+                "side:N", legend=None, sort=sides, scale=alt.Scale(domain=sides, range=[70, 28])
+            ),
+            tooltip=["feature:N", "class:N", "active_tokens:Q"],
+        )
+    )
+    rules = (
+        alt.Chart(lines)
+        .mark_rule(opacity=0.45, strokeWidth=1)
+        .encode(
+            x="x:Q",
+            y="y:Q",
+            x2="x2:Q",
+            y2="y2:Q",
+            color=alt.Color("parent_class:N", scale=scale, title="class"),
+            tooltip=[
+                "source:N",
+                "target:N",
+                alt.Tooltip("decoder_cosine:Q", format=".3f"),
+                alt.Tooltip("parent_given_child:Q", format=".3f"),
+                alt.Tooltip("child_given_parent:Q", format=".3f"),
+                alt.Tooltip("q:Q", format=".2g"),
+            ],
+        )
+    )
     total = int((edges["parent_class"] != "same").sum())
     return alt.layer(rules, marks).properties(
-        width=_SIZE, height=_SIZE,
+        width=_SIZE,
+        height=_SIZE,
         title=heading(
             f"Decoder directions, {result['narrow']} and {result['wide']}",
             f"{len(points):,} tested features; lines: {len(lines):,} of {total:,} edges of parents "
             "that are not the same",
             f"the two components have {result['map_variance']:.1%} of the variance: distances are rough",
         ),
-    )  # fmt: skip
+    )
 
 
 def _classes(result: Result) -> Any:
@@ -87,15 +115,24 @@ def _classes(result: Result) -> Any:
     table = table[(table["class"] != "untested") & table["share"].notna()]
     table = table.assign(sae=table["side"].map({s: result[s] for s in ("narrow", "wide")}))
     order = list(dict.fromkeys([*PARENT_CLASSES, *CHILD_CLASSES]))
-    bars = alt.Chart(table).mark_bar().encode(
-        x=alt.X("share:Q", title="share of tested features", axis=alt.Axis(format="%")),
-        y=alt.Y("class:N", sort=order, title=None),
-        color=alt.Color("class:N", legend=None,
-                        scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))),
-        row=alt.Row("sae:N", title=None, sort=[result["narrow"], result["wide"]]),
-        tooltip=["sae:N", "class:N", "features:Q", alt.Tooltip("share:Q", format=".1%")],
-    )  # fmt: skip
+    bars = (
+        alt.Chart(table)
+        .mark_bar()
+        .encode(
+            x=alt.X("share:Q", title="share of tested features", axis=alt.Axis(format="%")),
+            y=alt.Y("class:N", sort=order, title=None),
+            color=alt.Color(
+                "class:N",
+                legend=None,
+                scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
+            ),
+            row=alt.Row("sae:N", title=None, sort=[result["narrow"], result["wide"]]),
+            tooltip=["sae:N", "class:N", "features:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
+    )
     kind = "equal width" if result["equal_width"] else "narrow and wide"
     return bars.resolve_scale(y="independent").properties(
-        width=240, height=alt.Step(20), title=heading("Classes of features", f"{kind}, {result['tokens']:,} tokens")
-    )  # fmt: skip
+        width=240,
+        height=alt.Step(20),
+        title=heading("Classes of features", f"{kind}, {result['tokens']:,} tokens"),
+    )

@@ -143,9 +143,12 @@ class SplittingStudy(Study):
         for (side, name), row in counts.items():
             summary[f"{side}_{name}"] = row["features"]
         return Result(
-            self.kind, part.manifest.name, summary, verdict=[_verdict(summary)],
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=[_verdict(summary)],
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     def _baseline(
         self,
@@ -175,11 +178,13 @@ class SplittingStudy(Study):
 
     def _task(self, a: str, b: str) -> Task:
         return Task(
-            f"{a}+{b}", (a, b), self.settings,
+            f"{a}+{b}",
+            (a, b),
+            self.settings,
             made_from=(f"sae/{a}", f"sae/{b}"),
             reads=tuple(f"{kind}/{name}" for name in (a, b) for kind in ("tokens", "codes")),
             omitted=("baseline",),
-        )  # fmt: skip
+        )
 
 
 def find_splits(
@@ -229,9 +234,14 @@ def find_splits(
     >>> find_splits("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-wide"])   # doctest: +SKIP
     """
     return run_study(
-        SplittingStudy(settings, tuple(opened)), atlas, saes, replace=replace, workers=workers,
-        ray=ray, progress=progress,
-    )  # fmt: skip
+        SplittingStudy(settings, tuple(opened)),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
+    )
 
 
 def edges_of(result: Result) -> pa.Table:
@@ -252,13 +262,17 @@ def _tables(
     places, variance = _map(vectors)
     classes = (found.parent_class, PARENT_CLASSES), (found.child_class, CHILD_CLASSES)
     summary = {
-        "narrow": narrow, "wide": wide, "narrow_features": len(counts[0]), "wide_features": len(counts[1]),
-        "equal_width": equal, "tokens": len(tokens.document), "tested": found.edges.tested,
-        "edges": len(found.edges), "map_variance": variance,
-    }  # fmt: skip
-    sides = [
-        _side(saes[i], counts[i], classes[i][0], places[i]) for i in range(2)
-    ]  # fmt: skip
+        "narrow": narrow,
+        "wide": wide,
+        "narrow_features": len(counts[0]),
+        "wide_features": len(counts[1]),
+        "equal_width": equal,
+        "tokens": len(tokens.document),
+        "tested": found.edges.tested,
+        "edges": len(found.edges),
+        "map_variance": variance,
+    }
+    sides = [_side(saes[i], counts[i], classes[i][0], places[i]) for i in range(2)]
     children = np.bincount(found.edges.parent, minlength=len(counts[0]))
     parents = np.bincount(found.edges.child, minlength=len(counts[1]))
     unknown = np.isnan(found.coverage)

@@ -118,10 +118,14 @@ def active_tokens(
     small = a.bytes + b.bytes <= _SMALL
     return ActiveTokens.of(
         align(
-            a.shards, b.shards, Corpus.open(folder.corpus_file),
-            how="tokens", documents=documents, scratch=None if small else scratch,
+            a.shards,
+            b.shards,
+            Corpus.open(folder.corpus_file),
+            how="tokens",
+            documents=documents,
+            scratch=None if small else scratch,
         )
-    )  # fmt: skip
+    )
 
 
 def decoder_vectors(

@@ -207,6 +207,9 @@ def measure(
             x = rows.read[source][at].to(device) if own else torch.zeros(len(at), 0, device=device)
             streams[slot].add(x, ys)
     return MapMoments(
-        source, counts=counts, tokens=tokens, streams=streams,
+        source,
+        counts=counts,
+        tokens=tokens,
+        streams=streams,
         vectors=(lambda ids: torch.from_numpy(by_id(model, ids))) if at_embedding else None,
-    )  # fmt: skip
+    )

@@ -220,9 +220,11 @@ class TextStream:
             documents = [d for d in self.corpus.block(number) if self.fold[d.number] >= 0]
             if documents:
                 yield tokenize(
-                    documents, self.model.tokenizer,
-                    settings=self._contexts, batch_tokens=self._batch_tokens,
-                )  # fmt: skip
+                    documents,
+                    self.model.tokenizer,
+                    settings=self._contexts,
+                    batch_tokens=self._batch_tokens,
+                )
 
     def _cells(
         self, text: TokenizedBlock, batch: Batch

@@ -230,10 +230,18 @@ def adam(
         for rate in settings.rates:
             label = f"{title}, {name}, learning rate {rate:g}"
             with progress.stage(label, total=settings.epochs, unit="epochs") as stage:
-                trials.append(train(
-                    data, fit_rows=fit_rows, stop_rows=stop_rows, rate=rate, settings=settings,
-                    device=device, checkpoint=checkpoints / f"{name}-{rate!r}.pt", stage=stage,
-                ))  # fmt: skip
+                trials.append(
+                    train(
+                        data,
+                        fit_rows=fit_rows,
+                        stop_rows=stop_rows,
+                        rate=rate,
+                        settings=settings,
+                        device=device,
+                        checkpoint=checkpoints / f"{name}-{rate!r}.pt",
+                        stage=stage,
+                    )
+                )
         return min(trials, key=lambda t: t.error)
 
     def fitted(trained: TrainedLine) -> tuple[FittedMap, FittedMap]:

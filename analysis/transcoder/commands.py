@@ -25,36 +25,80 @@ if TYPE_CHECKING:
 __all__ = ["transcoder"]
 
 _SHOWN = (
-    "target", "method", "tokens", "r2_weighted", "r2_low", "r2_high", "token_r2_weighted",
-    "token_difference", "token_difference_low", "token_difference_high", "r2", "token_r2", "r2_in_sample_weighted", "token_eta2_weighted", "r2_with_bos_weighted",
-    "r2_published", "bos_share",
-)  # fmt: skip
+    "target",
+    "method",
+    "tokens",
+    "r2_weighted",
+    "r2_low",
+    "r2_high",
+    "token_r2_weighted",
+    "token_difference",
+    "token_difference_low",
+    "token_difference_high",
+    "r2",
+    "token_r2",
+    "r2_in_sample_weighted",
+    "token_eta2_weighted",
+    "r2_with_bos_weighted",
+    "r2_published",
+    "bos_share",
+)
 
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--from", "source", default="hook_embed", show_default=True, metavar="SITE",
-              help="Source site of the maps.")  # fmt: skip
-@click.option("--to", "targets", multiple=True, metavar="SITE",
-              help="Target site (blocks.2.hook_resid_post), or all: the residual stream after every block. Can be "
-              "repeated; the model runs once for all targets. [default: all]")  # fmt: skip
+@click.option(
+    "--from",
+    "source",
+    default="hook_embed",
+    show_default=True,
+    metavar="SITE",
+    help="Source site of the maps.",
+)
+@click.option(
+    "--to",
+    "targets",
+    multiple=True,
+    metavar="SITE",
+    help="Target site (blocks.2.hook_resid_post), or all: the residual stream after every block. Can be "
+    "repeated; the model runs once for all targets. [default: all]",
+)
 @settings_options(TranscoderSettings)
 @text_options(
     "that of the atlas", what="; with --model, it creates a new atlas, which needs no SAE"
 )
-@click.option("--like", metavar="SAE",
-              help="Use the text layout of this SAE. [default: the first SAE that reads the model, else the first "
-              "of the atlas]")  # fmt: skip
-@click.option("--model", "model_paths", multiple=True, metavar="[NAME=]MODEL",
-              help="Model by name or folder, optionally with its NAME in the atlas; can be repeated. A model that no "
-              "SAE of the atlas reads is mapped on the same text as the others. [default: the stored sources of "
-              "the atlas's models]")  # fmt: skip
+@click.option(
+    "--like",
+    metavar="SAE",
+    help="Use the text layout of this SAE. [default: the first SAE that reads the model, else the first "
+    "of the atlas]",
+)
+@click.option(
+    "--model",
+    "model_paths",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="Model by name or folder, optionally with its NAME in the atlas; can be repeated. A model that no "
+    "SAE of the atlas reads is mapped on the same text as the others. [default: the stored sources of "
+    "the atlas's models]",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-@click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
-              help="Memory limit of moments; a lower limit requires more runs of the model.")  # fmt: skip
+@click.option(
+    "--memory",
+    default=2.0,
+    show_default=True,
+    metavar="GIB",
+    callback=finite,
+    help="Memory limit of moments; a lower limit requires more runs of the model.",
+)
 @click.option("--replace", is_flag=True, help="Compute maps again that are stored already.")
-@click.option("--atlas", "-a", "where", metavar="PATH",
-              help="Folder of the atlas. [default: $ATLAS, the only *.atlas here, else, with --text, features.atlas]")  # fmt: skip
+@click.option(
+    "--atlas",
+    "-a",
+    "where",
+    metavar="PATH",
+    help="Folder of the atlas. [default: $ATLAS, the only *.atlas here, else, with --text, features.atlas]",
+)
 @shared_options
 def transcoder(
     models: tuple[str, ...],
@@ -96,10 +140,20 @@ def transcoder(
     path = folder_for(Path(where) if where else None) if text else folder_of(which_atlas(where))
     settings = TranscoderSettings(**chosen_settings(TranscoderSettings, options))
     rows = map_sites(
-        path, models or None, text=text, tokens=tokens, source=source, targets=targets or ("all",),
-        settings=settings, like=like, model=list(model_paths), device=device,
-        memory=int(memory * 2**30), replace=replace, progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+        path,
+        models or None,
+        text=text,
+        tokens=tokens,
+        source=source,
+        targets=targets or ("all",),
+        settings=settings,
+        like=like,
+        model=list(model_paths),
+        device=device,
+        memory=int(memory * 2**30),
+        replace=replace,
+        progress=make_progress(quiet=quiet),
+    )
     shown = [dict(row) | {"conclusion": " ".join(row.verdict)} for row in rows]
     emit(shown, as_json=as_json, show=lambda: _show(shown))
 

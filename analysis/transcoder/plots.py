@@ -38,10 +38,17 @@ def draw(result: Result) -> Chart:
     y = alt.Y("predictor:N", sort=list(dict.fromkeys(data["predictor"])), title=None)
     shift = alt.YOffset("text:N", sort=[held_out, in_sample])
     colour = alt.Color(
-        "text:N", title=None, sort=[held_out, in_sample], legend=alt.Legend(orient="bottom"),
+        "text:N",
+        title=None,
+        sort=[held_out, in_sample],
+        legend=alt.Legend(orient="bottom"),
         scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
-    )  # fmt: skip
-    tip = ["predictor:N", "text:N", *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("r2", "low", "high"))]  # fmt: skip
+    )
+    tip = [
+        "predictor:N",
+        "text:N",
+        *(alt.Tooltip(f"{n}:Q", format=".4f") for n in ("r2", "low", "high")),
+    ]
     base = alt.Chart(data, width=420, height=alt.Step(20))
     title = heading(
         f"Explained variance, {pair}",
@@ -51,12 +58,19 @@ def draw(result: Result) -> Chart:
     return finished(
         alt.layer(
             base.mark_rule(strokeWidth=2).encode(
-                x=alt.X("low:Q", scale=scale, title="share of variance explained (R², all dimensions)"),
-                x2="high:Q", y=y, yOffset=shift, color=colour),
+                x=alt.X(
+                    "low:Q", scale=scale, title="share of variance explained (R², all dimensions)"
+                ),
+                x2="high:Q",
+                y=y,
+                yOffset=shift,
+                color=colour,
+            ),
             base.mark_point(filled=True, size=60, opacity=1).encode(
-                x=alt.X("r2:Q", scale=scale), y=y, yOffset=shift, color=colour, tooltip=tip),
+                x=alt.X("r2:Q", scale=scale), y=y, yOffset=shift, color=colour, tooltip=tip
+            ),
         ).properties(title=title)
-    )  # fmt: skip
+    )
 
 
 def _rows(edge: Result) -> list[dict[str, Any]]:
@@ -69,6 +83,14 @@ def _rows(edge: Result) -> list[dict[str, Any]]:
     ):
         row = {"predictor": predictor, "text": held_out, "r2": edge[f"{prefix}r2_weighted"]}
         row |= {end: edge[f"{prefix}r2_{end}"] for end in ("low", "high")}
-        rows += [row, {"predictor": predictor, "text": in_sample, "r2": edge[inside],
-                       "low": None, "high": None}]  # fmt: skip
+        rows += [
+            row,
+            {
+                "predictor": predictor,
+                "text": in_sample,
+                "r2": edge[inside],
+                "low": None,
+                "high": None,
+            },
+        ]
     return rows

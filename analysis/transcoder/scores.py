@@ -130,12 +130,19 @@ def scores(
         "tokens": int(number.sum()),
         "fit_tokens": round(np.mean([number[list(m.on)].sum() for m in maps.held_out])),
         "folds": sum(len(m.scored) for m in maps.held_out),
-        "r2": held.r2, "r2_weighted": held.weighted, "mse": held.mse,
-        "r2_in_sample": seen.r2, "r2_in_sample_weighted": seen.weighted, "mse_in_sample": seen.mse,
+        "r2": held.r2,
+        "r2_weighted": held.weighted,
+        "mse": held.mse,
+        "r2_in_sample": seen.r2,
+        "r2_in_sample_weighted": seen.weighted,
+        "mse_in_sample": seen.mse,
         "variance": float(seen.total.sum()) / (seen.n * len(seen.total)),
-        "constant_dimensions": seen.constant, "penalty": maps.penalty, "steps": maps.steps,
-        "rank": maps.rank, "rate": maps.rate,
-    }  # fmt: skip
+        "constant_dimensions": seen.constant,
+        "penalty": maps.penalty,
+        "steps": maps.steps,
+        "rank": maps.rank,
+        "rate": maps.rate,
+    }
     properties |= token_scores(measured, target, maps) | _with_bos(measured, target, maps)
     if (token := properties["token_r2_weighted"]) is not None and held.weighted is not None:
         assert isinstance(token, float)
@@ -162,10 +169,12 @@ def _with_bos(measured: MapMoments, target: str, maps: Maps) -> dict[str, object
     alone = _score([maps.bos_full], lambda f: measured.bos(target, f))
     error = float(seen.error.sum())
     return {
-        "r2_with_bos": held.r2, "r2_with_bos_weighted": held.weighted, "mse_with_bos": held.mse,
+        "r2_with_bos": held.r2,
+        "r2_with_bos_weighted": held.weighted,
+        "mse_with_bos": held.mse,
         "r2_published": seen.published,
         "bos_share": float(alone.error.sum()) / error if error else None,
-    }  # fmt: skip
+    }
 
 
 def token_scores(measured: MapMoments, target: str, maps: Maps) -> dict[str, object]:
@@ -187,8 +196,10 @@ def token_scores(measured: MapMoments, target: str, maps: Maps) -> dict[str, obj
     pooled = joined(folds)
     held = MapScores(pooled.n, torch.stack(errors).sum(0), pooled.yy.cpu(), pooled.y.cpu())
     return {
-        "token_r2": held.r2, "token_r2_weighted": held.weighted, "seen_share": known / held.n,
-    } | _eta2(measured, target, maps.full.on)  # fmt: skip
+        "token_r2": held.r2,
+        "token_r2_weighted": held.weighted,
+        "seen_share": known / held.n,
+    } | _eta2(measured, target, maps.full.on)
 
 
 def means_of(

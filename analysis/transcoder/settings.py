@@ -30,23 +30,34 @@ class TranscoderSettings:
         (0.0, *(10.0**i for i in range(-8, 2))),
         "Added to the diagonal of the source's covariance, in units of the mean variance of its "
         "dimensions (closed form). Of several, the one with the least error on documents that are "
-        "neither fitted nor scored.", flag="penalty", least=0, metavar="L2", shown="0 and 1e-08 to 10",
-    )  # fmt: skip
+        "neither fitted nor scored.",
+        flag="penalty",
+        least=0,
+        metavar="L2",
+        shown="0 and 1e-08 to 10",
+    )
     seed: int = setting(0, "Seed of folds, draws and training.", least=0)
     draws: int = setting(
-        1000, "Bootstrap draws of documents; 0 means no interval, and saves one run of the model.",
-        least=0, metavar="N",
-    )  # fmt: skip
+        1000,
+        "Bootstrap draws of documents; 0 means no interval, and saves one run of the model.",
+        least=0,
+        metavar="N",
+    )
     rates: tuple[float, ...] = setting(
-        (1e-4, 3e-4, 1e-3, 3e-3), "Learning rate of Adam. Of several, the one with the least error on "
-        "the second fold.", flag="rate", above=0, metavar="R",
-    )  # fmt: skip
+        (1e-4, 3e-4, 1e-3, 3e-3),
+        "Learning rate of Adam. Of several, the one with the least error on the second fold.",
+        flag="rate",
+        above=0,
+        metavar="R",
+    )
     batch: int = setting(256, "TokenBlock of a step of Adam.", least=1, metavar="N")
     epochs: int = setting(20, "Largest number of epochs of Adam.", least=1, metavar="N")
     patience: int = setting(
-        3, "Adam stops after this number of epochs without a lower error on the second fold.",
-        least=1, metavar="N",
-    )  # fmt: skip
+        3,
+        "Adam stops after this number of epochs without a lower error on the second fold.",
+        least=1,
+        metavar="N",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -130,9 +130,19 @@ def map_sites(
     """
     passed = [] if model is None else model if isinstance(model, list) else [model]
     study = TranscoderStudy(
-        settings, models, text=text, tokens=tokens, source=source, targets=targets, like=like,
-        documents=documents, passed_models=passed, tokenizer=tokenizer, device=device, memory=memory,
-    )  # fmt: skip
+        settings,
+        models,
+        text=text,
+        tokens=tokens,
+        source=source,
+        targets=targets,
+        like=like,
+        documents=documents,
+        passed_models=passed,
+        tokenizer=tokenizer,
+        device=device,
+        memory=memory,
+    )
     return run_study(study, atlas, replace=replace, progress=progress)
 
 
@@ -201,17 +211,25 @@ class TranscoderStudy(Study):
         """Return a task for each target of each model."""
         # Missing models, sites and SAEs are reported before a text is read.
         found = subjects(
-            at.sound, self.models, self.passed_models, like=self.like, tokenizer=self.tokenizer,
+            at.sound,
+            self.models,
+            self.passed_models,
+            like=self.like,
+            tokenizer=self.tokenizer,
             progress=at.progress,
-        )  # fmt: skip
+        )
         hooks = [_hooks(self.source, self.targets, one, self.settings) for one in found]
         counting = None
         if self.text is not None and self.tokens:
             counting = self._open(found[0], [EMBEDDING]).tokenizer
         own_corpus(
-            at.folder, self.text, tokens=self.tokens, tokenizer=counting,
-            model=found[0].model["name"], progress=at.progress,
-        )  # fmt: skip
+            at.folder,
+            self.text,
+            tokens=self.tokens,
+            tokenizer=counting,
+            model=found[0].model["name"],
+            progress=at.progress,
+        )
         self._subjects = {one.model["name"]: one for one in found}
         return [
             self._work(name, at).task(target)
@@ -285,9 +303,12 @@ class TranscoderStudy(Study):
         widths = {site["id"]: site["width"] for site in part.table("Site").to_pylist()}
         summary = dict(row) | {"source_width": widths[row["source"]]}
         return Result(
-            self.kind, part.manifest.name, summary, verdict=[conclusion(summary)],
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=[conclusion(summary)],
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     def _open(self, subject: MappedModel, hooks: Sequence[str]) -> LanguageModel:
         return subject.open(hooks=hooks, tokenizer=self.tokenizer, device=self.device)
@@ -349,10 +370,14 @@ class _Work:
     def task(self, target: str) -> "_MapTask":
         """Return the task of one target."""
         return _MapTask(
-            self.part_name(target), (), self.settings, recorded=self.stored_settings(),
+            self.part_name(target),
+            (),
+            self.settings,
+            recorded=self.stored_settings(),
             omitted=tuple(one.name for one in settings_of(TranscoderSettings)),
-            group=self.model_name, target=target,
-        )  # fmt: skip
+            group=self.model_name,
+            target=target,
+        )
 
     @property
     def model_name(self) -> str:
@@ -395,10 +420,14 @@ class _Work:
         """Yield the maps to all targets, in as few runs of the model as memory allows."""
         self.parameters = model.parameters([self.source, *targets])
         text = TextStream(
-            Corpus.open(self.folder.corpus_file), model, contexts=self.subject.contexts,
-            batch_tokens=self.subject.batch_tokens, documents=self.documents,
-            folds=self.settings.folds, seed=self.settings.seed,
-        )  # fmt: skip
+            Corpus.open(self.folder.corpus_file),
+            model,
+            contexts=self.subject.contexts,
+            batch_tokens=self.subject.batch_tokens,
+            documents=self.documents,
+            folds=self.settings.folds,
+            seed=self.settings.seed,
+        )
         counts = text.count()
         groups = self._groups(model, targets, counts)
         into = self.at.scratch
@@ -417,15 +446,25 @@ class _Work:
             ieee_float32(),
         ):
             measured = measure(
-                text, self.source, group.targets, counts=counts, progress=self.progress,
+                text,
+                self.source,
+                group.targets,
+                counts=counts,
+                progress=self.progress,
                 scratch=into if group.in_file else None,
-            )  # fmt: skip
-            done = {target: self._scored(measured, target, maps)
-                    for target, maps in self._maps(text, measured, group.targets, into)}  # fmt: skip
+            )
+            done = {
+                target: self._scored(measured, target, maps)
+                for target, maps in self._maps(text, measured, group.targets, into)
+            }
             found = intervals(
-                text, measured, {t: each.scoring_maps for t, each in done.items()},
-                draws=self.settings.draws, seed=self.settings.seed, progress=self.progress,
-            )  # fmt: skip
+                text,
+                measured,
+                {t: each.scoring_maps for t, each in done.items()},
+                draws=self.settings.draws,
+                seed=self.settings.seed,
+                progress=self.progress,
+            )
         for target, each in done.items():
             yield target, self._found(text.model, target, each, found[target])
             discard(self._checkpoints(target))
@@ -434,8 +473,10 @@ class _Work:
         """Score the maps to a target, and return the stored map, scores and held-out maps."""
         properties, by_dimension = scores(measured, target, maps)
         affine = Affine.of(
-            maps.full.line, source=f"{self.model_name}/{self.source}", target=f"{self.model_name}/{target}",
-        )  # fmt: skip
+            maps.full.line,
+            source=f"{self.model_name}/{self.source}",
+            target=f"{self.model_name}/{target}",
+        )
         dimensions = pa.table({k: pa.array(v.cpu().numpy()) for k, v in by_dimension.items()})
         return _Scored(
             affine, properties, dimensions, [ScoringMap.of(each) for each in maps.held_out]
@@ -474,11 +515,21 @@ class _Work:
         for target in targets:
             checkpoints = self._checkpoints(target)
             checkpoints.mkdir(parents=True, exist_ok=True)
-            yield target, adam(
-                Data(stored.read[self.source], stored.read[target]), stored.slot, settings=self.settings,
-                device=device, wide=wide_device(device), checkpoints=checkpoints, mean=mean,
-                rank=rank, title=f"{self.model_name}: {target}", progress=self.progress,
-            )  # fmt: skip
+            yield (
+                target,
+                adam(
+                    Data(stored.read[self.source], stored.read[target]),
+                    stored.slot,
+                    settings=self.settings,
+                    device=device,
+                    wide=wide_device(device),
+                    checkpoints=checkpoints,
+                    mean=mean,
+                    rank=rank,
+                    title=f"{self.model_name}: {target}",
+                    progress=self.progress,
+                ),
+            )
 
     def _checkpoints(self, target: str) -> Path:
         """Return the folder of checkpoints, which depends on settings, text and model."""
@@ -562,12 +613,17 @@ class _Work:
         self, model: LanguageModel, target: str, scored: "_Scored", limits: MapIntervals
     ) -> Found:
         edge = dict(scored.properties) | {
-            "source": scored.affine.source, "target": scored.affine.target,
-            "run": self.run_name, "method": self.settings.method, "corpus": self.corpus_id,
-        }  # fmt: skip
+            "source": scored.affine.source,
+            "target": scored.affine.target,
+            "run": self.run_name,
+            "method": self.settings.method,
+            "corpus": self.corpus_id,
+        }
         for name, interval in (
-            ("r2", limits.map), ("token_r2", limits.token), ("token_difference", limits.difference),
-        ):  # fmt: skip
+            ("r2", limits.map),
+            ("token_r2", limits.token),
+            ("token_difference", limits.difference),
+        ):
             edge[f"{name}_low"], edge[f"{name}_high"] = interval
         sites = [model.site(hook) for hook in dict.fromkeys([self.source, target])]
         tables = [

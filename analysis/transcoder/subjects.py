@@ -183,9 +183,12 @@ def _stored_models(sound: Sound, layout: _TextLayout) -> Iterator[MappedModel]:
             seen.add(own.model["name"])
             like = layout.like if layout.requested and layout.like is not None else own
             yield MappedModel(
-                own.model, f"{name} was ingested", like.contexts, like.batch_tokens,
+                own.model,
+                f"{name} was ingested",
+                like.contexts,
+                like.batch_tokens,
                 parameters=own.parameters,
-            )  # fmt: skip
+            )
     for part in sound.of("transcoder"):
         if DESCRIBED in part.manifest.tables:
             (row,) = part.table(DESCRIBED).to_pylist()

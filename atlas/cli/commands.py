@@ -22,9 +22,18 @@ from atlas.plugins import Room
 __all__ = ["ROOM"]
 
 OVERVIEW = (
-    "sae", "role", "floor_of", "model", "hook", "architecture", "d_sae", "tokens", "l0", "fvu",
+    "sae",
+    "role",
+    "floor_of",
+    "model",
+    "hook",
+    "architecture",
+    "d_sae",
+    "tokens",
+    "l0",
+    "fvu",
     "dead_share",
-)  # fmt: skip
+)
 
 
 @click.command("list")
@@ -249,15 +258,35 @@ def push(
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--format", "form", default="parquet", show_default=True,
-              type=click.Choice(["parquet", "csv", "graphml", "gexf"]),
-              help="File format: tables as Parquet or CSV, or co-activation graphs as GraphML or GEXF.")  # fmt: skip
-@click.option("--sae", "saes", multiple=True, metavar="NAME",
-              help="With graphml and gexf: only the graph of this SAE; repeat for several SAEs.")  # fmt: skip
-@click.option("--min-count", default=1, show_default=True, type=click.IntRange(1), metavar="N",
-              help="With graphml and gexf: only edges with a count of at least N tokens.")  # fmt: skip
-@click.option("--for", "reader", type=click.Choice(["neo4j-admin"]),
-              help="Write files and a script for `neo4j-admin database import`.")  # fmt: skip
+@click.option(
+    "--format",
+    "form",
+    default="parquet",
+    show_default=True,
+    type=click.Choice(["parquet", "csv", "graphml", "gexf"]),
+    help="File format: tables as Parquet or CSV, or co-activation graphs as GraphML or GEXF.",
+)
+@click.option(
+    "--sae",
+    "saes",
+    multiple=True,
+    metavar="NAME",
+    help="With graphml and gexf: only the graph of this SAE; repeat for several SAEs.",
+)
+@click.option(
+    "--min-count",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="With graphml and gexf: only edges with a count of at least N tokens.",
+)
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["neo4j-admin"]),
+    help="Write files and a script for `neo4j-admin database import`.",
+)
 @atlas_option
 @shared_options
 def export(

@@ -49,9 +49,12 @@ def worker_options(function: F) -> F:
         "--ray", metavar="ADDRESS", help="Address of a Ray cluster that shares the tasks."
     )(function)
     return click.option(
-        "--workers", type=click.IntRange(0), default=0, metavar="N",
+        "--workers",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
         help="Processes that share the tasks. [default: none]",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def chosen_settings(cls: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,8 +126,10 @@ def _type(one: Setting) -> Any:
     low, high = (
         a if a is not None else b for a, b in ((one.least, one.above), (one.most, one.below))
     )
-    open_ = {"min_open": one.least is None and low is not None,
-             "max_open": one.most is None and high is not None}  # fmt: skip
+    open_ = {
+        "min_open": one.least is None and low is not None,
+        "max_open": one.most is None and high is not None,
+    }
     if one.type is int:
         return click.IntRange(_integer(low), _integer(high), **open_)
     return click.FloatRange(low, high, **open_)

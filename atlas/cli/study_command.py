@@ -55,11 +55,12 @@ def study_command(
     def command(saes: tuple[str, ...], **options: Any) -> None:
         own = ("workers", "ray", "replace")
         results = _imported(function)(
-            folder_of(which_atlas(options["where"])), saes or None,
+            folder_of(which_atlas(options["where"])),
+            saes or None,
             settings=settings(**chosen_settings(settings, options)),
             **{name: options[name] for name in own},
             progress=make_progress(quiet=options["quiet"]),
-        )  # fmt: skip
+        )
 
         def show() -> None:
             for sentence in results.verdict:

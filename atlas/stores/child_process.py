@@ -26,9 +26,11 @@ def start(module: str, *, variables: Mapping[str, str] | None = None) -> "subpro
     return subprocess.Popen(
         # -P: do not import modules from the current folder.
         [sys.executable, "-P", "-m", module],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, **(variables or {}), "PYTHONPATH": _import_path()},
-    )  # fmt: skip
+    )
 
 
 def ending(code: int) -> str:

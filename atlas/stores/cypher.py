@@ -60,8 +60,20 @@ def _words(text: str) -> frozenset[str]:
 
 _READING = frozenset({"MATCH", "OPTIONAL", "UNWIND", "WITH", "RETURN", "CALL"})
 _WRITING = frozenset(
-    {"CREATE", "MERGE", "SET", "DELETE", "DETACH", "REMOVE", "DROP", "COPY", "ALTER", "FOREACH", "INSERT"}
-)  # fmt: skip
+    {
+        "CREATE",
+        "MERGE",
+        "SET",
+        "DELETE",
+        "DETACH",
+        "REMOVE",
+        "DROP",
+        "COPY",
+        "ALTER",
+        "FOREACH",
+        "INSERT",
+    }
+)
 # Words that begin a command or change the effect of a clause; reading the graph needs none.
 _OUTSIDE = _words(
     "ADD ATTACH BEGIN CHECKPOINT COMMENT COMMIT CONCURRENT DENY DETACH EXPORT EXTENSION GRANT IMPORT INSTALL "

@@ -35,9 +35,13 @@ SECONDS_A_BYTE = 0.085e-6
 """Initial estimate for Arrow data of any table; the pace of the first batches corrects it."""
 BATCH_BYTES = 16 << 20  # of nodes in one COPY; the first batch measures the pace
 TYPES = {
-    "string": "STRING", "int64": "INT64", "double": "DOUBLE", "bool": "BOOL",
-    "string[]": "STRING[]", "double[]": "DOUBLE[]",
-}  # fmt: skip
+    "string": "STRING",
+    "int64": "INT64",
+    "double": "DOUBLE",
+    "bool": "BOOL",
+    "string[]": "STRING[]",
+    "double[]": "DOUBLE[]",
+}
 
 
 @contextmanager

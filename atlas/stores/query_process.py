@@ -60,9 +60,13 @@ def query_in_subprocess(
     import pyarrow as pa
 
     request = {
-        "path": str(path), "cypher": cypher, "values": dict(values),
-        "timeout": limits.timeout, "memory": limits.memory, "rows": limits.rows,
-    }  # fmt: skip
+        "path": str(path),
+        "cypher": cypher,
+        "values": dict(values),
+        "timeout": limits.timeout,
+        "memory": limits.memory,
+        "rows": limits.rows,
+    }
     child = start("atlas.stores.query_child", variables=ALLOCATORS)
     try:
         answer, log = child.communicate(

@@ -233,9 +233,13 @@ def edges(membership: Membership, tokens: int | None = None, *, min_count: int =
     shape = (len(indptr) - 1, membership.d_sae)
     columns = csr_array((numbers, features, indptr), shape).tocsc()
     codes = pair_counting.Codes(
-        indptr, features, np.zeros(0),  # counting pairs needs no activations
-        columns.indptr.astype(np.int64), columns.data, columns.indices.astype(np.int32),
-    )  # fmt: skip
+        indptr,
+        features,
+        np.zeros(0),  # counting pairs needs no activations
+        columns.indptr.astype(np.int64),
+        columns.data,
+        columns.indices.astype(np.int32),
+    )
     key, count = pair_counting.count_pairs(codes, first=0, end=membership.d_sae)
     frequent = count >= min_count
     return np.stack([key[frequent] >> 32, key[frequent] & 0xFFFFFFFF], axis=1), count[frequent]

@@ -56,9 +56,13 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
         Notified of the work.
     """
     ingest(
-        path, saes=DEMO_SAES, text=demo_text(), settings=Settings(device=device), match=None,
+        path,
+        saes=DEMO_SAES,
+        text=demo_text(),
+        settings=Settings(device=device),
+        match=None,
         progress=progress,
-    ).close()  # fmt: skip
+    ).close()
     for pair in DEMO_MATCHES:
         match_saes(path, pair, settings=MatchSettings(draws=10), progress=progress)
     probe_saes(

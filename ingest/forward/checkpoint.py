@@ -165,8 +165,14 @@ def _load(path: Path, *, only: str | None = None) -> dict[str, State]:
                     _check_crc(stored.zip, f"{name}.npy")
                     states.setdefault(reduction, {})[key] = stored[name]
     except (
-        OSError, EOFError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error
-    ) as error:  # fmt: skip
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BrokenPart(
             f"{path} cannot be read ({error}). Remove it and run the same command again."
         ) from error

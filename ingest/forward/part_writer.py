@@ -170,10 +170,23 @@ class PartWriter:
         own = {
             name: getattr(info, name)
             for name in (
-                "name", "source", "release", "sae_id", "architecture", "d_in", "d_sae", "seed",
-                "neuronpedia_id", "hook", "less", "dtype", "weights", "role", "floor_of",
+                "name",
+                "source",
+                "release",
+                "sae_id",
+                "architecture",
+                "d_in",
+                "d_sae",
+                "seed",
+                "neuronpedia_id",
+                "hook",
+                "less",
+                "dtype",
+                "weights",
+                "role",
+                "floor_of",
             )
-        }  # fmt: skip
+        }
         return own | {
             "atlas": self.folder.uuid,
             "random_model": self.group.model.random or None,
@@ -197,9 +210,11 @@ def check_model(sound: Sound, model: "LanguageModel", *, besides: Collection[str
         for part in sound.parts.values()
         if part.manifest.saes and not {*part.manifest.saes} & {*besides}
     ]  # a map that involves no SAE becomes stale instead
-    differing = [] if stored is None else [
-        k for k in new if k not in ("source", "revision") and new[k] != stored[k]
-    ]  # fmt: skip
+    differing = (
+        []
+        if stored is None
+        else [k for k in new if k not in ("source", "revision") and new[k] != stored[k]]
+    )
     if stored is not None and differing:
         differences = "; ".join(f"{k}: {stored[k]} stored, {new[k]} now" for k in differing)
         raise Mismatch(

@@ -146,9 +146,13 @@ def _ingest_groups(
     progress: Progress,
 ) -> None:
     corpus = own_corpus(
-        folder, text, tokens=settings.tokens, tokenizer=groups[0].model.tokenizer,
-        model=groups[0].model.name, progress=progress,
-    )  # fmt: skip
+        folder,
+        text,
+        tokens=settings.tokens,
+        tokenizer=groups[0].model.tokenizer,
+        model=groups[0].model.name,
+        progress=progress,
+    )
     for group in groups:
         _ingest_group(
             folder, group, corpus, settings, request=request, replace=replace, progress=progress
@@ -175,9 +179,14 @@ def _match(
     names = [n for n in names if n not in skipped]
     if len(names) > 1:
         match_saes(
-            folder.path, names, settings=match, memory=settings.memory, reuse=True, opened=saes,
+            folder.path,
+            names,
+            settings=match,
+            memory=settings.memory,
+            reuse=True,
+            opened=saes,
             progress=progress,
-        )  # fmt: skip
+        )
 
 
 def _probe(
@@ -198,9 +207,14 @@ def _probe(
     if names := [n for n in names if n not in skipped]:
         # A model from files may be loaded without its upper blocks; one in memory has all blocks.
         probe_saes(
-            folder.path, names, sites=sites, memory=settings.memory, device=settings.device,
-            model=group.model if group.model.source == "memory" else None, progress=progress,
-        )  # fmt: skip
+            folder.path,
+            names,
+            sites=sites,
+            memory=settings.memory,
+            device=settings.device,
+            model=group.model if group.model.source == "memory" else None,
+            progress=progress,
+        )
 
 
 def _report_stale(folder: Folder, progress: Progress) -> None:
@@ -208,19 +222,25 @@ def _report_stale(folder: Folder, progress: Progress) -> None:
     stale = folder.sound().stale
     for key, why in sorted(stale.items()):
         if not key.startswith(("match/", "probe/")):
-            progress.report(f"Stale, and excluded from the graph: {key}, since {why}. "
-                         "Compute it again, or remove it with `atlas rm`.")  # fmt: skip
+            progress.report(
+                f"Stale, and excluded from the graph: {key}, since {why}. "
+                "Compute it again, or remove it with `atlas rm`."
+            )
     matches = [key for key in sorted(stale) if key.startswith("match/")]
     if matches:
         named = ", ".join(key.removeprefix("match/").replace("+", " and ") for key in matches)
-        progress.report(f"Stale, and excluded from the graph: the matches of {named}. "
-                     "`atlas match --stale` computes them again.")  # fmt: skip
+        progress.report(
+            f"Stale, and excluded from the graph: the matches of {named}. "
+            "`atlas match --stale` computes them again."
+        )
     probes = sorted(
         {k.removeprefix("probe/").split("@")[0] for k in stale if k.startswith("probe/")}
     )
     if probes:
-        progress.report(f"Stale, and excluded from the graph: probes of {', '.join(probes)}. "
-                     "Run the same `atlas probe` again.")  # fmt: skip
+        progress.report(
+            f"Stale, and excluded from the graph: probes of {', '.join(probes)}. "
+            "Run the same `atlas probe` again."
+        )
 
 
 def _ingest_group(

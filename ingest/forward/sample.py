@@ -127,9 +127,12 @@ def measure(work: ShardRunner, *, folder: Path, clock: Clock = time.perf_counter
     group, corpus = work.group, work.corpus
     first = corpus.block(0)
     cut = partial(
-        tokenize, first, group.model.tokenizer, settings=group.contexts,
+        tokenize,
+        first,
+        group.model.tokenizer,
+        settings=group.contexts,
         batch_tokens=group.batch_tokens,
-    )  # fmt: skip
+    )
     text = cut()  # a tokenizer's first call loads it
     if not text.batches:
         return None
@@ -260,9 +263,13 @@ class _Sae:
     def _sizes(self) -> Sizes:
         info = self.sae.info
         return Sizes(
-            d_in=info.d_in, d_sae=info.d_sae, tokens=self.tokens, l0=self.l0,
-            vocabulary=self.work.group.model.vocabulary, codes_stored=self.work.settings.keep_codes,
-        )  # fmt: skip
+            d_in=info.d_in,
+            d_sae=info.d_sae,
+            tokens=self.tokens,
+            l0=self.l0,
+            vocabulary=self.work.group.model.vocabulary,
+            codes_stored=self.work.settings.keep_codes,
+        )
 
     def _writing(self, block: Block) -> tuple[float, float, float]:
         """Return the seconds to write a token, to write a shard, and to hash a token."""

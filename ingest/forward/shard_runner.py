@@ -83,10 +83,14 @@ class ShardRunner:
         with (
             self._ready(todo, progress) as compute,
             pace.stage(
-                title, kind="run", seconds=expected.run, total=len(self.corpus), done=done,
+                title,
+                kind="run",
+                seconds=expected.run,
+                total=len(self.corpus),
+                done=done,
                 unit="blocks",
             ) as stage,
-        ):  # fmt: skip
+        ):
             for shard, results in compute(todo, stage):
                 for sae in self.group.only(shard.saes).saes:
                     self._finish(sae, shard, results[sae.info.name])

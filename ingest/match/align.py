@@ -37,9 +37,18 @@ _JOINER = 0x200D
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
 # Words in the Unicode names of the letters of scripts that are written without spaces.
 _WITHOUT_SPACES = (
-    "CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "HENTAIGANA ", " KANA ", "BOPOMOFO ",
-    "THAI ", "LAO ", "MYANMAR ", "KHMER ",
-)  # fmt: skip
+    "CJK ",
+    "IDEOGRAPHIC ",
+    "HIRAGANA ",
+    "KATAKANA",
+    "HENTAIGANA ",
+    " KANA ",
+    "BOPOMOFO ",
+    "THAI ",
+    "LAO ",
+    "MYANMAR ",
+    "KHMER ",
+)
 
 
 @dataclass(frozen=True)
@@ -358,9 +367,11 @@ class _Side:
         self._indptr, self._indices, self._values = (
             _Column(dtype, scratch and scratch / f"{name}-{column}", stack)
             for column, dtype in (
-                ("indptr", np.int64), ("indices", np.uint32), ("values", np.float32)
+                ("indptr", np.int64),
+                ("indices", np.uint32),
+                ("values", np.float32),
             )
-        )  # fmt: skip
+        )
         self._entries = 0
         self._indptr.add(np.zeros(1, dtype=np.int64))
 

@@ -113,16 +113,23 @@ def compare(
     small = a.bytes + b.bytes <= memory // 4
     with progress.stage(f"{a.name} and {b.name}: aligning {how}"):
         aligned = align(
-            a.shards, b.shards, corpus,
-            how=how, documents=documents, scratch=None if small else scratch,
-        )  # fmt: skip
+            a.shards,
+            b.shards,
+            corpus,
+            how=how,
+            documents=documents,
+            scratch=None if small else scratch,
+        )
     allowed = [None if settings.wordless else ~side.wordless for side in sides]
     work = Correlator(
-        aligned.a, aligned.b, best=min(settings.best, max(a.d_sae, b.d_sae)),
+        aligned.a,
+        aligned.b,
+        best=min(settings.best, max(a.d_sae, b.d_sae)),
         min_joint=settings.min_joint,
         memory=memory - (a.bytes + b.bytes if small else 0),
-        allowed_a=allowed[0], allowed_b=allowed[1],
-    )  # fmt: skip
+        allowed_a=allowed[0],
+        allowed_b=allowed[1],
+    )
     with progress.stage(f"{a.name} and {b.name}: correlating {len(aligned.units):,} {how}"):
         pairs = work.pairs()
     shifts, shuffles, within = _nulls(work, aligned, pairs, settings=settings, progress=progress)
@@ -140,10 +147,17 @@ def compare(
     all_pairs, pairs, shared = pairs, pairs.take(passed), shared[passed]
     threshold = 0.0 if np.isnan(shifts.threshold) else shifts.threshold
     found = _Match(
-        aligned, work, all_pairs, pairs, shared, one_to_one(pairs, threshold=threshold),
-        _take(shifts, passed), _take(shuffles, passed), _take(within, passed),
+        aligned,
+        work,
+        all_pairs,
+        pairs,
+        shared,
+        one_to_one(pairs, threshold=threshold),
+        _take(shifts, passed),
+        _take(shuffles, passed),
+        _take(within, passed),
         cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
-    )  # fmt: skip
+    )
     return Found(_tables(sides, found, settings), sources={"left_out": left_out})
 
 

@@ -17,9 +17,12 @@ class MatchSettings:
 
     best: int = setting(3, "Matches stored for each feature, in each direction.", least=1)
     min_joint: int = setting(
-        10, "Tokens on which both features of a pair must be active. A single shared token would "
-        "give a correlation of 1.", least=1, metavar="N",
-    )  # fmt: skip
+        10,
+        "Tokens on which both features of a pair must be active. A single shared token would "
+        "give a correlation of 1.",
+        least=1,
+        metavar="N",
+    )
     draws: int = setting(
         20, "Draws of each null; the lowest p is 1 / (1 + draws), and 0 means no null.", least=0
     )
@@ -33,9 +36,12 @@ class MatchSettings:
         "frequent tokens.",
     )
     min_shared: int = setting(
-        0, "Number of tokens that the five most frequent tokens of both features must share.",
-        least=0, most=5, metavar="N",
-    )  # fmt: skip
+        0,
+        "Number of tokens that the five most frequent tokens of both features must share.",
+        least=0,
+        most=5,
+        metavar="N",
+    )
     min_pearson: float = setting(0.0, "Lowest correlation of a match.", least=0, most=1)
 
     def __post_init__(self) -> None:

@@ -113,9 +113,14 @@ class MatchStudy(Study):
         """Match one pair."""
         a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
         return compare(
-            (a, b), Corpus.open(at.folder.corpus_file), task.settings, memory=self.memory,
-            scratch=at.scratch, opened=self.opened, progress=at.progress,
-        )  # fmt: skip
+            (a, b),
+            Corpus.open(at.folder.corpus_file),
+            task.settings,
+            memory=self.memory,
+            scratch=at.scratch,
+            opened=self.opened,
+            progress=at.progress,
+        )
 
     def result(self, part: Part) -> Result:
         """Return the properties of the edge COMPARED_WITH, and the exclusions by reason."""
@@ -123,9 +128,12 @@ class MatchStudy(Study):
         summary = {"a": row.pop("source"), "b": row.pop("target"), **row}
         summary["left_out"] = dict(part.manifest.sources["left_out"])
         return Result(
-            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     def _stale(self, at: TaskContext) -> Iterator[tuple[tuple[str, str], MatchSettings]]:
         parts, broken = at.folder.all_parts()
@@ -247,18 +255,25 @@ def match_documents(
     sides = (open_side(folder, sound, names[0]), open_side(folder, sound, names[1]))
     with TemporaryDirectory(prefix="match-") as scratch:
         found = compare(
-            sides, Corpus.open(folder.corpus_file), settings,
-            memory=memory, scratch=Path(scratch), documents=documents, progress=progress,
-        )  # fmt: skip
+            sides,
+            Corpus.open(folder.corpus_file),
+            settings,
+            memory=memory,
+            scratch=Path(scratch),
+            documents=documents,
+            progress=progress,
+        )
     return dict(found.tables)["MATCHES"]
 
 
 def _task(a: str, b: str, settings: MatchSettings) -> Task:
     return Task(
-        match_name(a, b), (a, b), settings,
+        match_name(a, b),
+        (a, b),
+        settings,
         made_from=tuple(f"{kind}/{name}" for name in (a, b) for kind in ("sae", "tokens")),
         reads=(f"codes/{a}", f"codes/{b}"),
-    )  # fmt: skip
+    )
 
 
 def _pairs(

@@ -24,9 +24,15 @@ def site_tables(model: str, sites: "Iterable[Site]") -> list[tuple[str, pa.Table
         Its sites.
     """
     rows = [
-        {"id": f"{model}/{s.hook}", "model": model, "hook": s.hook, "layer": s.layer, "width": s.width}
+        {
+            "id": f"{model}/{s.hook}",
+            "model": model,
+            "hook": s.hook,
+            "layer": s.layer,
+            "width": s.width,
+        }
         for s in sites
-    ]  # fmt: skip
+    ]
     of_model = [{"source": row["id"], "target": model} for row in rows]
     return [
         ("Site", pa.Table.from_pylist(rows, schema=arrow_schema("Site"))),

@@ -25,20 +25,37 @@ __all__ = ["probe"]
 
 @click.command()
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
-@click.option("--from", "sites", multiple=True, metavar="SITE",
-              help="A site of the model (hook_embed, blocks.2.hook_resid_post), or all: the embedding and "
-              "the residual stream after every block. Can be repeated. [default: hook_embed]")  # fmt: skip
-@click.option("--preset", type=click.Choice(sorted(PRESETS)),
-              help="Settings of a published study; other options override them.")  # fmt: skip
+@click.option(
+    "--from",
+    "sites",
+    multiple=True,
+    metavar="SITE",
+    help="A site of the model (hook_embed, blocks.2.hook_resid_post), or all: the embedding and "
+    "the residual stream after every block. Can be repeated. [default: hook_embed]",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(sorted(PRESETS)),
+    help="Settings of a published study; other options override them.",
+)
 @settings_options(ProbeSettings)
-@click.option("--validate", type=click.Path(path_type=Path), metavar="PATH",
-              help="Another atlas of the same SAE, whose text is used for validation; all text of "
-              "this atlas is then used for training.")  # fmt: skip
+@click.option(
+    "--validate",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Another atlas of the same SAE, whose text is used for validation; all text of "
+    "this atlas is then used for training.",
+)
 @click.option("--model", metavar="MODEL", help="Name or folder. [default: as stored in the atlas]")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
-@click.option("--memory", default=2.0, show_default=True, metavar="GIB", callback=finite,
-              help="Memory for fitting, in addition to the vectors; less means fewer features at "
-              "once.")  # fmt: skip
+@click.option(
+    "--memory",
+    default=2.0,
+    show_default=True,
+    metavar="GIB",
+    callback=finite,
+    help="Memory for fitting, in addition to the vectors; less means fewer features at once.",
+)
 @worker_options
 @click.option("--replace", is_flag=True, help="Probe again what is already stored.")
 @atlas_option
@@ -80,10 +97,19 @@ def probe(
         chosen.setdefault("c", None)
     path = folder_of(which_atlas(where))
     rows = probe_saes(
-        path, saes or None, sites=sites or ("hook_embed",),
-        settings=changed(settings, **chosen), validate=validate, model=model, device=device,
-        memory=int(memory * 2**30), replace=replace, workers=workers, ray=ray, progress=make_progress(quiet=quiet),
-    )  # fmt: skip
+        path,
+        saes or None,
+        sites=sites or ("hook_embed",),
+        settings=changed(settings, **chosen),
+        validate=validate,
+        model=model,
+        device=device,
+        memory=int(memory * 2**30),
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=make_progress(quiet=quiet),
+    )
     emit(rows, as_json=as_json, show=lambda: _show(rows))
     if preset and not as_json:
         _show_as_published(rows, path)

@@ -214,10 +214,13 @@ class ControlTask:
         fitted, scored = (
             self._of_rows(expected, by_type=t, by_row=r, rows=which)
             for expected, t, r, which in zip(
-                control_positives(*types, swap), types, rows, (self._fitted, self._scored),
+                control_positives(*types, swap),
+                types,
+                rows,
+                (self._fitted, self._scored),
                 strict=True,
             )
-        )  # fmt: skip
+        )
         if sides.drawn is None:
             return ControlDraw(fitted, scored, None)
         number = sides.counts(site.row, site.design.rows)[0].active.astype(np.int64)

@@ -251,10 +251,14 @@ class ActiveProbe:
         weight = target + design.tensor(_share(negatives))
         penalty = self._penalty(tokens)
         return solve(
-            design, weight, target, penalty=penalty.to(design.device, design.dtype),
-            tolerance=self._settings.gradient_tolerance(float(penalty.min())), max_iterations=self._settings.iterations,
+            design,
+            weight,
+            target,
+            penalty=penalty.to(design.device, design.dtype),
+            tolerance=self._settings.gradient_tolerance(float(penalty.min())),
+            max_iterations=self._settings.iterations,
             basis=self._basis,
-        )  # fmt: skip
+        )
 
     def _tables(self, sides: Sides) -> Columns:
         data = self._data
@@ -322,13 +326,18 @@ class ActiveProbe:
 
     def _verdicts(self, limits: dict[str, Intervals], scores: Columns) -> Columns:
         judged = judge(
-            probe=scores["balanced_accuracy"], probe_limits=limits["probe"],
-            table=scores["token_table"], table_limits=limits["table"],
-            ceiling=scores["token_ceiling"], ceiling_limits=limits["ceiling"],
-            position=scores["position_table"], bigram=scores["bigram_table"],
-            tau=self._settings.tau, delta=self._settings.delta,
+            probe=scores["balanced_accuracy"],
+            probe_limits=limits["probe"],
+            table=scores["token_table"],
+            table_limits=limits["table"],
+            ceiling=scores["token_ceiling"],
+            ceiling_limits=limits["ceiling"],
+            position=scores["position_table"],
+            bigram=scores["bigram_table"],
+            tau=self._settings.tau,
+            delta=self._settings.delta,
             at_embedding=self._site.at_embedding,
-        )  # fmt: skip
+        )
         columns = {"verdict": judged.verdict, "how": judged.how, "context_by": judged.context_by}
         if not self._has_verdict:
             return {name: np.full_like(words, None) for name, words in columns.items()}

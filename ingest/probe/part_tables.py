@@ -18,9 +18,17 @@ __all__ = ["ProbeRun", "edges"]
 # Settings that the name of a run includes if they differ from the default. The numbers of
 # control and bootstrap draws are not among them. The last two apply to kind 'active' only.
 _NAMED = (
-    "threshold", "tokens", "features", "seed", "train_share", "min_positives", "iterations",
-    "tolerance", "tau", "delta",
-)  # fmt: skip
+    "threshold",
+    "tokens",
+    "features",
+    "seed",
+    "train_share",
+    "min_positives",
+    "iterations",
+    "tolerance",
+    "tau",
+    "delta",
+)
 _SHORT = {"threshold": "above", "tokens": "first", "train_share": "train"}
 
 

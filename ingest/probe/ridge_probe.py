@@ -94,11 +94,15 @@ class ActivationProbe:
         )
         target = train.sums[rows].toarray() / (tokens * unit)
         scaled = solve(
-            design, design.tensor(weight), design.tensor(target), link="squared",
+            design,
+            design.tensor(weight),
+            design.tensor(target),
+            link="squared",
             penalty=self._settings.penalty / 2,  # the solver's loss is half the mean square
             tolerance=self._settings.gradient_tolerance(self._settings.penalty / 2),
-            max_iterations=self._settings.iterations, basis=self._basis,
-        )  # fmt: skip
+            max_iterations=self._settings.iterations,
+            basis=self._basis,
+        )
         back = design.tensor(unit)
         return Solution(
             scaled.coef * back[:, None],

@@ -258,9 +258,13 @@ def _results(
             by_type[job.site.hook] = {f: x >= settings.tau for f, x in known if x == x}
         own = job.run.split == "type" or job.run.kind != "active"
         table = edges(
-            job.run, job.scores, sae=sae, site=f"{model}/{job.site.hook}", features=features,
+            job.run,
+            job.scores,
+            sae=sae,
+            site=f"{model}/{job.site.hook}",
+            features=features,
             generalises=None if own else by_type.get(job.site.hook),
-        )  # fmt: skip
+        )
         drawn = _draws(job.scores, features)
         yield ProbeResult(job.run, job.site.hook, table, job.left_out, job.documents, drawn)
 

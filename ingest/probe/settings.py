@@ -29,22 +29,30 @@ class ProbeSettings:
     """
 
     splits: tuple[Split, ...] = setting(
-        ("document", "type"), "What is never on both sides of the split: a document, a token of the "
-        "text (sample), or a token id (type). Each split is a run of its own.", flag="split",
-    )  # fmt: skip
+        ("document", "type"),
+        "What is never on both sides of the split: a document, a token of the "
+        "text (sample), or a token id (type). Each split is a run of its own.",
+        flag="split",
+    )
     kinds: tuple[Kind, ...] = setting(
-        ("active",), "Predict whether a feature is active (logistic regression), or its activation "
-        "(ridge regression).", flag="kind",
-    )  # fmt: skip
+        ("active",),
+        "Predict whether a feature is active (logistic regression), or its activation "
+        "(ridge regression).",
+        flag="kind",
+    )
     penalty: float = setting(1e-3, "λ of mean loss + λ‖w‖².", above=0, metavar="L2")
     c: float | None = setting(
-        None, "C as in scikit-learn, instead of a penalty: λ = 1 / (2·C·n) for n training tokens.",
-        above=0, metavar="C",
-    )  # fmt: skip
+        None,
+        "C as in scikit-learn, instead of a penalty: λ = 1 / (2·C·n) for n training tokens.",
+        above=0,
+        metavar="C",
+    )
     scale: bool = setting(
-        True, "Divide all vectors of a site by their root mean square, so that a penalty means the "
-        "same at any site.", flag=None,
-    )  # fmt: skip
+        True,
+        "Divide all vectors of a site by their root mean square, so that a penalty means the "
+        "same at any site.",
+        flag=None,
+    )
     train_share: float = setting(0.8, "Share of tokens to train on.", flag=None, above=0, below=1)
     threshold: float = setting(
         0.0,
@@ -54,9 +62,10 @@ class ProbeSettings:
         metavar="A",
     )
     balance: Balance = setting(
-        "weight", "Balance the classes by weight, or by sampling equal numbers of active and "
-        "inactive tokens for each feature."
-    )  # fmt: skip
+        "weight",
+        "Balance the classes by weight, or by sampling equal numbers of active and "
+        "inactive tokens for each feature.",
+    )
     min_positives: int = setting(
         10, "Active tokens that a feature needs on each side of the split.", least=1, metavar="N"
     )
@@ -79,9 +88,12 @@ class ProbeSettings:
     seed: int = setting(0, "Seed of splits, draws and samples.", least=0)
     iterations: int = setting(500, "Largest number of steps of the solver.", least=1)
     tolerance: float = setting(
-        1e-3, "The solver ends where no component of the gradient exceeds this share of λ (never "
-        f"below {FINEST:g}, the resolution of float32).", above=0, metavar="SHARE",
-    )  # fmt: skip
+        1e-3,
+        "The solver ends where no component of the gradient exceeds this share of λ (never "
+        f"below {FINEST:g}, the resolution of float32).",
+        above=0,
+        metavar="SHARE",
+    )
 
     def gradient_tolerance(self, penalty: float) -> float:
         """Return the largest component of the gradient at which the solver stops.

@@ -171,9 +171,14 @@ def probe_saes(
         If a single feature does not fit into memory, or the vectors do not fit on the disk.
     """
     study = ProbeStudy(
-        settings, tuple(sites), None if validate is None else Path(validate), model, tokenizer,
-        device, memory,
-    )  # fmt: skip
+        settings,
+        tuple(sites),
+        None if validate is None else Path(validate),
+        model,
+        tokenizer,
+        device,
+        memory,
+    )
     return run_study(
         study, atlas, saes or None, replace=replace, workers=workers, ray=ray, progress=progress
     )
@@ -301,9 +306,12 @@ class ProbeStudy(Study):
         """Return the result of a run."""
         summary = _summary(part)
         return StudyResult(
-            self.kind, part.manifest.name, summary, verdict=_verdict(summary),
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary),
             tables=(part.manifest.tables, part.table),
-        )  # fmt: skip
+        )
 
     def _open(self, subject: ProbedSae, hooks: Sequence[str], at: TaskContext) -> LanguageModel:
         opened = reopen_model(
@@ -352,12 +360,20 @@ def _model_run(subject: ProbedSae) -> str:
 
 def _task(subject: ProbedSae, hook: str, run: ProbeRun) -> Task:
     return Task(
-        _part_name(subject.name, hook, run), (subject.name,), run.settings,
-        made_from=(subject.sae.manifest.key,), reads=(f"codes/{subject.name}",),
-        recorded={"split": run.split, "kind": run.kind, "validated_on": run.validated_on,
-                  "corpus": run.corpus},
-        omitted=("splits", "kinds"), group=_model_run(subject),
-    )  # fmt: skip
+        _part_name(subject.name, hook, run),
+        (subject.name,),
+        run.settings,
+        made_from=(subject.sae.manifest.key,),
+        reads=(f"codes/{subject.name}",),
+        recorded={
+            "split": run.split,
+            "kind": run.kind,
+            "validated_on": run.validated_on,
+            "corpus": run.corpus,
+        },
+        omitted=("splits", "kinds"),
+        group=_model_run(subject),
+    )
 
 
 def _keys(tasks: Sequence[Task]) -> list[tuple[str, str]]:
@@ -467,10 +483,15 @@ class _ProbeWork:
     ) -> Iterator[ProbeResult]:
         info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
-            data, [site], sae=subject.name, model=self.model.name, settings=self.settings,
-            validated_on=(info.name, info.id) if info else None, memory=self.memory,
+            data,
+            [site],
+            sae=subject.name,
+            model=self.model.name,
+            settings=self.settings,
+            validated_on=(info.name, info.id) if info else None,
+            memory=self.memory,
             progress=self.at.progress,
-        )  # fmt: skip
+        )
 
     def _data(self, subject: ProbedSae) -> ProbeData:
         texts = [subject.shards]
@@ -498,11 +519,12 @@ class _ProbeWork:
             )
         return {
             hook: Design(
-                x, device=self.model.device,
+                x,
+                device=self.model.device,
                 scale=root_mean_square(x) if self.settings.scale else 1.0,
             )
             for hook, x in vectors.items()
-        }  # fmt: skip
+        }
 
     def _site(self, hook: str, design: Design, data: ProbeData) -> SiteDesign:
         if hook == EMBEDDING:
@@ -512,13 +534,14 @@ class _ProbeWork:
     def found(self, subject: ProbedSae, result: ProbeResult) -> Found:
         """Return the tables and sources that the part of a run stores."""
         sources: dict[str, Any] = {
-            "left_out": result.left_out, "validated": {"documents": result.documents},
+            "left_out": result.left_out,
+            "validated": {"documents": result.documents},
             "model": {
                 "name": subject.model["name"],
                 "weights": self.model.weights,
                 "parameters": list(self.model.parameters([result.hook])),
             },
-        }  # fmt: skip
+        }
         if self.other is not None:
             info = self.other.corpus.info
             sources["validation"] = {"corpus": info.id, "source": info.source}
@@ -537,12 +560,22 @@ def _summary(part: Part) -> dict[str, Any]:
     """Return the results of a run as one row of a table."""
     stored = dict(part.manifest.settings)
     run = ProbeRun(
-        stored["split"], stored["kind"], read_settings(ProbeSettings, stored),
+        stored["split"],
+        stored["kind"],
+        read_settings(ProbeSettings, stored),
         *(stored[name] for name in ("validated_on", "corpus") if stored[name] is not None),
-    )  # fmt: skip
+    )
     edges = part.table("PREDICTED_FROM")
-    means = ("balanced_accuracy", "token_table", "token_ceiling", "control", "shuffled", "r2",
-             "r2_token_table", "r2_token_ceiling")  # fmt: skip
+    means = (
+        "balanced_accuracy",
+        "token_table",
+        "token_ceiling",
+        "control",
+        "shuffled",
+        "r2",
+        "r2_token_table",
+        "r2_token_ceiling",
+    )
     (site,) = part.table("Site").to_pylist()
     row: dict[str, Any] = {"sae": part.manifest.saes[0], "site": site["hook"], "run": run.name}
     row["features"] = edges.num_rows

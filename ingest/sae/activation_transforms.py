@@ -339,8 +339,9 @@ def _from_file(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Su
     texts = {f.name for f in fields(kind) if f.type is str}  # type: ignore[arg-type]
     tensor_names = {f.name for f in fields(kind)} - texts  # type: ignore[arg-type]
     for group, expected, actual in (
-        ("tensors", tensor_names, set(tensors)), ("metadata", texts, texts & set(metadata)),
-    ):  # fmt: skip
+        ("tensors", tensor_names, set(tensors)),
+        ("metadata", texts, texts & set(metadata)),
+    ):
         if actual != expected:
             raise ValueError(
                 f"a file of kind {kind.kind!r} holds the {group} {', '.join(sorted(expected))}, and this one "

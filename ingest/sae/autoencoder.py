@@ -264,9 +264,13 @@ class _Rows:
 
     def __matmul__(self, weight: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.embedding_bag(
-            self._indices, weight, self._indptr,
-            mode="sum", per_sample_weights=self._values, include_last_offset=True,
-        )  # fmt: skip
+            self._indices,
+            weight,
+            self._indptr,
+            mode="sum",
+            per_sample_weights=self._values,
+            include_last_offset=True,
+        )
 
 
 def _as_tensor(codes: SparseCodes, *, like: torch.Tensor) -> torch.Tensor:

@@ -131,9 +131,14 @@ def reopen_model(
         As ``open_model`` does.
     """
     return reopen(
-        ingested.model, model_or_name, noted=f"{ingested.name} was ingested", hooks=hooks,
-        tokenizer=tokenizer, device=device, parameters=ingested.parameters,
-    )  # fmt: skip
+        ingested.model,
+        model_or_name,
+        noted=f"{ingested.name} was ingested",
+        hooks=hooks,
+        tokenizer=tokenizer,
+        device=device,
+        parameters=ingested.parameters,
+    )
 
 
 def reopen(
@@ -166,9 +171,13 @@ def reopen(
     else:
         opened = open_model(
             _source(model, noted) if model_or_name is None else model_or_name,
-            name=model["name"], tokenizer=tokenizer, hooks=hooks, device=device, dtype=model["dtype"],
+            name=model["name"],
+            tokenizer=tokenizer,
+            hooks=hooks,
+            device=device,
+            dtype=model["dtype"],
             cached_digests=True,
-        )  # fmt: skip
+        )
     label = model_or_name if isinstance(model_or_name, str | Path) else opened.name
     if opened.weights != model["weights"] or opened.differs_from(parameters):
         raise Mismatch(

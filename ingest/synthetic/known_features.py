@@ -239,9 +239,12 @@ def _truth(settings: SyntheticSettings, *, model: str) -> Any:
 
     size = settings.features
     metadata = SAEMetadata(
-        model_name=model, hook_name=FEATURES_HOOK, context_size=settings.context, prepend_bos=True,
+        model_name=model,
+        hook_name=FEATURES_HOOK,
+        context_size=settings.context,
+        prepend_bos=True,
         seed=settings.seed,
-    )  # fmt: skip
+    )
     sae = StandardSAE(StandardSAEConfig(d_in=size, d_sae=size, metadata=metadata))
     with torch.no_grad():
         sae.W_enc.copy_(torch.eye(size))

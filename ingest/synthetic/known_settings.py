@@ -28,14 +28,17 @@ class SyntheticSettings:
         0.25, "Standard deviation of a feature's activations around their mean of 1.", least=0
     )
     correlation: float = setting(
-        0.2, "Share of a feature's Gaussian variable that common factors explain (Gaussian copula).",
-        least=0, most=0.9,
-    )  # fmt: skip
+        0.2,
+        "Share of a feature's Gaussian variable that common factors explain (Gaussian copula).",
+        least=0,
+        most=0.9,
+    )
     factors: int = setting(8, "Number of common factors of the correlation.", least=1)
     trees: int = setting(
-        16, "Number of trees of features: a child is active only where its parent is. 0 for none.",
+        16,
+        "Number of trees of features: a child is active only where its parent is. 0 for none.",
         least=0,
-    )  # fmt: skip
+    )
     children: int = setting(3, "Children of each parent.", least=2)
     depth: int = setting(1, "Generations below the root of a tree.", least=1, most=8)
     exclusive: float = setting(
@@ -45,8 +48,9 @@ class SyntheticSettings:
         0.0, "Expected cosine between the directions of features of one tree.", least=0, below=1
     )
     seed: int = setting(0, "Seed of the features, their activations and the texts.", least=0)
-    context: int = setting(64, "Tokens of a context, BOS included; a document is one context.",
-                           least=2, metavar="N")  # fmt: skip
+    context: int = setting(
+        64, "Tokens of a context, BOS included; a document is one context.", least=2, metavar="N"
+    )
     vocabulary: int = setting(1000, "Number of words of the texts.", least=2, metavar="N")
     tokens: int = setting(100_000, "Tokens of the text for an atlas.", least=1, metavar="N")
     training_tokens: int = setting(

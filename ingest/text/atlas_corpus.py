@@ -109,13 +109,25 @@ def own_corpus(
     request = text if isinstance(text, Text) else Text(text)
     into = folder.path / ".corpus.parquet.given"
     corpus = Corpus.gather(
-        request.source, into, name=request.name, revision=request.revision, split=request.split,
-        field=request.field, split_on=request.split_on, tokens=tokens,
+        request.source,
+        into,
+        name=request.name,
+        revision=request.revision,
+        split=request.split,
+        field=request.field,
+        split_on=request.split_on,
+        tokens=tokens,
         count=None if tokenizer is None else partial(token_counts, tokenizer=tokenizer),
         progress=progress,
-    )  # fmt: skip
-    record = {**asdict(corpus.info), "tokens_asked": tokens, "counted_by": model, "field": request.field,
-              "split": request.split, "split_on": request.split_on}  # fmt: skip
+    )
+    record = {
+        **asdict(corpus.info),
+        "tokens_asked": tokens,
+        "counted_by": model,
+        "field": request.field,
+        "split": request.split,
+        "split_on": request.split_on,
+    }
     try:
         folder.check_corpus(record)
         if folder.corpus is None or not folder.corpus_file.exists():

@@ -144,9 +144,12 @@ class Corpus:
         if tokens is not None and tokens < 1:
             raise BadInput(f"{tokens} tokens were requested; request at least one.")
         texts = (
-            source if isinstance(source, Texts)
-            else readers.read(source, split=split, field=field, revision=revision, split_on=split_on)
-        )  # fmt: skip
+            source
+            if isinstance(source, Texts)
+            else readers.read(
+                source, split=split, field=field, revision=revision, split_on=split_on
+            )
+        )
         documents = _NotBlank(texts.documents, source=texts.source)
         blocks: Iterable[list[str]] = cut(documents)
         if tokens is not None:

@@ -28,26 +28,43 @@ def text_options(without: str, *, what: str = "", tokens: bool = True) -> Callab
         Whether to add ``--tokens``; false for a command that defines it otherwise.
     """
     options = [
-        click.option("--text", metavar="TEXT",
-                     help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME)"
-                     f"{what}. [default: {without}]"),
-        click.option("--field", default="text", show_default=True,
-                     help="The field that holds the text."),
+        click.option(
+            "--text",
+            metavar="TEXT",
+            help="A .txt, .jsonl or .parquet file, a folder of them, or a data set (hf:NAME)"
+            f"{what}. [default: {without}]",
+        ),
+        click.option(
+            "--field", default="text", show_default=True, help="The field that holds the text."
+        ),
         click.option("--split", default="train", show_default=True, help="Split of a data set."),
         click.option("--revision", help="Revision of a data set."),
-        click.option("--split-on", type=click.Choice(["paragraph", "line", "file"]), default="paragraph",
-                     show_default=True, help="The unit that is one document in a plain text file."),
-        click.option("--tokens", type=click.IntRange(1),
-                     help="Stop after the document that reaches this many tokens, counted by the first model's "
-                     "tokenizer. That document is cut if it exceeds the number by more than a tenth."),
-    ]  # fmt: skip
+        click.option(
+            "--split-on",
+            type=click.Choice(["paragraph", "line", "file"]),
+            default="paragraph",
+            show_default=True,
+            help="The unit that is one document in a plain text file.",
+        ),
+        click.option(
+            "--tokens",
+            type=click.IntRange(1),
+            help="Stop after the document that reaches this many tokens, counted by the first model's "
+            "tokenizer. That document is cut if it exceeds the number by more than a tenth.",
+        ),
+    ]
 
     def decorate(function: F) -> F:
         @wraps(function)
         def called(
-            *args: Any, text: str | None, field: str, split: str, revision: str | None,
-            split_on: Any, **rest: Any,
-        ) -> Any:  # fmt: skip
+            *args: Any,
+            text: str | None,
+            field: str,
+            split: str,
+            revision: str | None,
+            split_on: Any,
+            **rest: Any,
+        ) -> Any:
             from ingest.text.atlas_corpus import Text
 
             context = click.get_current_context()
@@ -59,9 +76,11 @@ def text_options(without: str, *, what: str = "", tokens: bool = True) -> Callab
                 raise click.UsageError(
                     "--text is empty; a file, a folder or a data set is expected."
                 )
-            request = None if text is None else Text(
-                text, field=field, split=split, revision=revision, split_on=split_on
-            )  # fmt: skip
+            request = (
+                None
+                if text is None
+                else Text(text, field=field, split=split, revision=revision, split_on=split_on)
+            )
             return function(*args, text=request, **rest)
 
         for option in reversed(options if tokens else options[:-1]):

@@ -221,9 +221,10 @@ def _files(folder: Path) -> list[Path]:
     with _readable(folder):
         for at, folders, names in os.walk(folder, onerror=refuse):
             folders[:] = [
-                f for f in folders
+                f
+                for f in folders
                 if not f.startswith(".") and not (Path(at) / f / "atlas.json").is_file()
-            ]  # fmt: skip
+            ]
             found.extend(Path(at, n) for n in names if not n.startswith("."))
     found = [f for f in found if _ending(f)]
     if not found:

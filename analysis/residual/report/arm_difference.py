@@ -394,8 +394,11 @@ def _interval(
     half = float(student.ppf(0.975, degrees)) * error
     mean = float(np.mean(list(by_seed.values())))
     return fields | {
-        "standard_error": error, "degrees": degrees if np.isfinite(degrees) else None, "low": mean - half, "high": mean + half,
-    }  # fmt: skip
+        "standard_error": error,
+        "degrees": degrees if np.isfinite(degrees) else None,
+        "low": mean - half,
+        "high": mean + half,
+    }
 
 
 def _document_variance(seeds: Sequence[Sequence[_Pair]]) -> float | None:

@@ -13,19 +13,35 @@ from analysis.residual.report.findings import Findings
 __all__ = ["maps", "verdicts"]
 
 _MAPS = {
-    "model": "model", "target": "target", "method": "method", "r2_weighted": "R² held out",
-    "between": "95% interval", "token_r2_weighted": "token means, held out",
-    "of_token_means": "share of token means", "floor_r2_weighted": "floor: random weights",
-    "above_floor": "above floor", "seen_share": "ids seen", "tokens": "tokens",
-}  # fmt: skip
+    "model": "model",
+    "target": "target",
+    "method": "method",
+    "r2_weighted": "R² held out",
+    "between": "95% interval",
+    "token_r2_weighted": "token means, held out",
+    "of_token_means": "share of token means",
+    "floor_r2_weighted": "floor: random weights",
+    "above_floor": "above floor",
+    "seen_share": "ids seen",
+    "tokens": "tokens",
+}
 
 _OTHERWISE = {
-    "model": "model", "target": "target", "method": "method", "r2": "held out, mean over dimensions",
-    "r2_in_sample_weighted": "in sample", "token_eta2_weighted": "η² of the token id, in sample",
-    "token_omega2_weighted": "the same corrected (ω²)", "r2_with_bos_weighted": "held out, with BOS",
-    "r2_published": "as in the original study", "bos_share": "share of error on BOS", "mse": "MSE per dimension",
-    "mse_in_sample": "in sample", "mse_with_bos": "held out, with BOS", "variance": "variance",
-}  # fmt: skip
+    "model": "model",
+    "target": "target",
+    "method": "method",
+    "r2": "held out, mean over dimensions",
+    "r2_in_sample_weighted": "in sample",
+    "token_eta2_weighted": "η² of the token id, in sample",
+    "token_omega2_weighted": "the same corrected (ω²)",
+    "r2_with_bos_weighted": "held out, with BOS",
+    "r2_published": "as in the original study",
+    "bos_share": "share of error on BOS",
+    "mse": "MSE per dimension",
+    "mse_in_sample": "in sample",
+    "mse_with_bos": "held out, with BOS",
+    "variance": "variance",
+}
 
 
 def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str) -> list[Markup]:
@@ -44,21 +60,27 @@ def maps(found: Findings, charts: Mapping[str, tuple[Chart, str]], *, where: str
         dict(row) | {"between": html_page.between(row["r2_low"], row["r2_high"])}
         for row in found.maps
     ]
-    parts.append(html_page.paragraphs(
-        "R² is held out by document. For comparison, the table has the held-out R² of the mean of each token id. "
-        "This is not a ceiling, because rare ids have poor means. The table also has the same map of a model with "
-        "random weights, if one was named. The second table includes the R² of the original study, computed in "
-        "sample, with one mean for all dimensions and BOS among the tokens. "
-        + report_text.ceiling(found)
-    ))  # fmt: skip
+    parts.append(
+        html_page.paragraphs(
+            "R² is held out by document. For comparison, the table has the held-out R² of the mean of each token id. "
+            "This is not a ceiling, because rare ids have poor means. The table also has the same map of a model with "
+            "random weights, if one was named. The second table includes the R² of the original study, computed in "
+            "sample, with one mean for all dimensions and BOS among the tokens. "
+            + report_text.ceiling(found)
+        )
+    )
     parts.append(
         html_page.table(
             rows, _MAPS, caption=f"Affine maps from {found.source}, R² variance-weighted"
         )
     )
-    parts.append(html_page.table(
-        rows, _OTHERWISE, caption="Other R² of the same maps, and numbers that show how they are inflated"
-    ))  # fmt: skip
+    parts.append(
+        html_page.table(
+            rows,
+            _OTHERWISE,
+            caption="Other R² of the same maps, and numbers that show how they are inflated",
+        )
+    )
     for floor, places in _without_floor(found, found.maps).items():
         command = f"atlas transcoder --model {floor}=FOLDER --from {found.source} --to all"
         parts.append(html_page.missing(f"map of the floor {floor} to {places}", command, where))
@@ -87,17 +109,21 @@ def verdicts(
     if floors:
         parts.append(html_page.paragraphs(report_text.floor_of_verdicts(rows)))
     for floor, places in _without_floor(found, rows).items():
-        parts.append(html_page.paragraphs(
-            f"No SAE of the floor {floor} at {places} has probes with the settings of the model's probes. To train "
-            "and probe SAEs of the floor, run `atlas residual` with the text and settings of the model's SAEs.",
-            kind="missing",
-        ))  # fmt: skip
+        parts.append(
+            html_page.paragraphs(
+                f"No SAE of the floor {floor} at {places} has probes with the settings of the model's probes. To train "
+                "and probe SAEs of the floor, run `atlas residual` with the text and settings of the model's SAEs.",
+                kind="missing",
+            )
+        )
     shares = ["features", *(name for name in VERDICTS if _occurs(name, rows))]
     none = [name for name in VERDICTS if name not in shares]
     scores = {
-        "saes": "SAEs", "balanced_accuracy": "balanced accuracy", "token_table": "token table",
+        "saes": "SAEs",
+        "balanced_accuracy": "balanced accuracy",
+        "token_table": "token table",
         "token_ceiling": report_text.best_by_token(found.source),
-    }  # fmt: skip
+    }
     begin = {"model": "model", "layer": "layer"}
     caption = f"Verdicts by layer (shares of probed features), run {rows[0]['run']}"
     caption += f"; no feature has the verdict {' or '.join(none)}" if none else ""

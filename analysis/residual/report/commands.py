@@ -40,25 +40,63 @@ def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
 
 @report.command("geometry")
 @click.argument("passed", required=False, metavar="[ATLAS]")
-@click.option("--out", "-o", default="geometry.html", show_default=True, metavar="FILE",
-              type=click.Path(dir_okay=False, path_type=Path),
-              help="HTML page to write; it needs no network and no other file.")  # fmt: skip
-@click.option("--figures", metavar="FOLDER", type=click.Path(file_okay=False, path_type=Path),
-              help="Also write the figures to this folder.")  # fmt: skip
-@click.option("--format", "formats", multiple=True, default=("png", "svg"), show_default=True,
-              type=click.Choice(["png", "svg", "html"]),
-              help="Format of these figures; can be repeated.")  # fmt: skip
+@click.option(
+    "--out",
+    "-o",
+    default="geometry.html",
+    show_default=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="HTML page to write; it needs no network and no other file.",
+)
+@click.option(
+    "--figures",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write the figures to this folder.",
+)
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    default=("png", "svg"),
+    show_default=True,
+    type=click.Choice(["png", "svg", "html"]),
+    help="Format of these figures; can be repeated.",
+)
 @click.option("--study", metavar="NAME", help="Residual study. [default: the first]")
-@click.option("--from", "site", metavar="SITE",
-              help="Site that is mapped and probed from. [default: the source of the study, else hook_embed]")  # fmt: skip
-@click.option("--run", metavar="RUN",
-              help="Run of the study's probes, or the start of its name. [default: by document]")  # fmt: skip
-@click.option("--floor", "floors", multiple=True, metavar="MODEL",
-              help="Model with random weights, as a baseline for models of its shape; can be repeated.")  # fmt: skip
-@click.option("--margin", default=0.01, show_default=True, type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Smallest difference of balanced accuracy that matters; 'not harder' excludes this difference.")  # fmt: skip
-@click.option("--strata", default=5, show_default=True, type=click.IntRange(1),
-              help="Number of strata by validation positives within which features are compared.")  # fmt: skip
+@click.option(
+    "--from",
+    "site",
+    metavar="SITE",
+    help="Site that is mapped and probed from. [default: the source of the study, else hook_embed]",
+)
+@click.option(
+    "--run",
+    metavar="RUN",
+    help="Run of the study's probes, or the start of its name. [default: by document]",
+)
+@click.option(
+    "--floor",
+    "floors",
+    multiple=True,
+    metavar="MODEL",
+    help="Model with random weights, as a baseline for models of its shape; can be repeated.",
+)
+@click.option(
+    "--margin",
+    default=0.01,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Smallest difference of balanced accuracy that matters; 'not harder' excludes this difference.",
+)
+@click.option(
+    "--strata",
+    default=5,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of strata by validation positives within which features are compared.",
+)
 @atlas_option
 @shared_options
 def geometry(
@@ -127,9 +165,15 @@ def _show(found: "Findings", written: list[str]) -> None:
     else:
         echo("\n".join([found.headline, *(f"- {v.sentence}" for v in found.verdicts)]))
     rows: list[dict[str, Any]] = [
-        {"difference": f"{d.one} − {d.other}", "mean": d.mean, "95% from": d.low, "to": d.high,
-         "p": d.p, "seeds": d.seeds}
+        {
+            "difference": f"{d.one} − {d.other}",
+            "mean": d.mean,
+            "95% from": d.low,
+            "to": d.high,
+            "p": d.p,
+            "seeds": d.seeds,
+        }
         for d in found.differences
-    ]  # fmt: skip
+    ]
     print_table(rows)
     echo("\n".join(written))

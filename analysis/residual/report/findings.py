@@ -53,10 +53,12 @@ def assign_floors(
     for name in floors:
         if name not in available:
             raise UnknownName(
-                "model with maps or probes", name, known=available,
+                "model with maps or probes",
+                name,
+                known=available,
                 hint=f"Run `atlas transcoder --model {name}=FOLDER --from {source}` to compute its maps, or "
                 "`atlas residual --model FOLDER` to train and probe SAEs on it.",
-            )  # fmt: skip
+            )
     rows = atlas.table("Model").to_pylist()
     shape = {row["name"]: (row["d_model"], row["layers"]) for row in rows}
     of_shape = {shape[floor]: floor for floor in floors}
@@ -294,13 +296,16 @@ def _mapped(atlas: "Atlas", sound: "Sound", site: str) -> list[Mapped]:
         found.setdefault(key, (model, settings, []))[2].extend(hooks)
     return [
         Mapped(
-            model["name"], model.get("source"), model["name"] in readers,
+            model["name"],
+            model.get("source"),
+            model["name"] in readers,
             _targets(hooks, site, layers.get(model["name"])),
             {k: v for k, v in settings.items() if k not in _LAYOUT},
             _like(sound, settings, readers.get(model["name"], [])),
         )
-        for model, settings, hooks in found.values() if hooks
-    ]  # fmt: skip
+        for model, settings, hooks in found.values()
+        if hooks
+    ]
 
 
 def _targets(hooks: Sequence[str], site: str, layers: int | None) -> tuple[str, ...]:

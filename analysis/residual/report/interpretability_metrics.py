@@ -30,8 +30,13 @@ TOKEN_METRICS: dict[str, str] = {
 }
 
 _SCORES = (
-    "balanced_accuracy", "token_table", "token_ceiling", "control", "selectivity", "shuffled",
-)  # fmt: skip
+    "balanced_accuracy",
+    "token_table",
+    "token_ceiling",
+    "control",
+    "selectivity",
+    "shuffled",
+)
 
 
 def least_entropy(
@@ -97,10 +102,16 @@ def token_metrics(sound: Sound, sae: str) -> pd.DataFrame:
     live = np.flatnonzero(most)
     stored = np.bincount(of, counts, minlength=len(totals))
     of_live = totals[live]
-    return pd.DataFrame({
-        "idx": live, "active_tokens": of_live, "top_share": most[live] / of_live,
-        "entropy": entropy[live], "tokens": 2 ** entropy[live], "kept": stored[live] / of_live,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "idx": live,
+            "active_tokens": of_live,
+            "top_share": most[live] / of_live,
+            "entropy": entropy[live],
+            "tokens": 2 ** entropy[live],
+            "kept": stored[live] / of_live,
+        }
+    )
 
 
 def _by_index(statistics: Part) -> NDArray[np.int64]:
@@ -137,10 +148,12 @@ def arm_rows(study: ResidualStudy, metrics: Mapping[str, pd.DataFrame]) -> list[
         numbers = pd.DataFrame([_numbers(probed, metrics.get(probed.sae)) for probed in saes])
         seeds = numbers.groupby([probed.seed for probed in saes]).mean()
         row: dict[str, Any] = {
-            "arm": arm, "saes": len(saes), "seeds": len(seeds),
+            "arm": arm,
+            "saes": len(saes),
+            "seeds": len(seeds),
             "features": int(np.mean([probed.features for probed in saes])),
             "probed": round(float(np.mean([len(probed.table) for probed in saes]))),
-        }  # fmt: skip
+        }
         for name in map(str, numbers):
             by_seed = zip(seeds.index.tolist(), seeds[name].tolist(), strict=True)
             share = name == "passed" or name.startswith("verdict")
@@ -180,16 +193,22 @@ def score_rows(study: ResidualStudy) -> list[dict[str, Any]]:
         for score in ("accuracy", "balanced_accuracy"):
             values = pd.concat([probed.table[score] for probed in saes]).astype(float).dropna()
             n = len(values)
-            rows.append({
-                "arm": arm, "score": score, "features": sum(p.requested for p in saes), "probes": n,
-                "mean": float(values.mean()) if n else None,
-                "median": float(values.median()) if n else None,
-                "sd": float(values.std(ddof=0)) if n else None,
-                "ladder": {
-                    f"{low:.0%}": {"count": rung["at_least"], "share": rung["at_least_share"]}
-                    for rung, (_, low) in zip(ladder(values), RUNGS, strict=True) if low > 0
-                },
-            })  # fmt: skip
+            rows.append(
+                {
+                    "arm": arm,
+                    "score": score,
+                    "features": sum(p.requested for p in saes),
+                    "probes": n,
+                    "mean": float(values.mean()) if n else None,
+                    "median": float(values.median()) if n else None,
+                    "sd": float(values.std(ddof=0)) if n else None,
+                    "ladder": {
+                        f"{low:.0%}": {"count": rung["at_least"], "share": rung["at_least_share"]}
+                        for rung, (_, low) in zip(ladder(values), RUNGS, strict=True)
+                        if low > 0
+                    },
+                }
+            )
     return rows
 
 
@@ -226,29 +245,37 @@ def match_rows(sound: Sound, study: ResidualStudy, *, max_q: float = 0.05) -> li
                 key = (ends[0]["arm"], ends[1]["arm"], same)
                 groups.setdefault(key, []).append(_matched(sound, part, row, max_q))
     return [
-        {"one": one, "other": other, "seeds": seeds, "pairs": len(pairs),
-         **{name: _mean([row[name] for row in pairs]) for name in pairs[0]}}
+        {
+            "one": one,
+            "other": other,
+            "seeds": seeds,
+            "pairs": len(pairs),
+            **{name: _mean([row[name] for row in pairs]) for name in pairs[0]},
+        }
         for (one, other, seeds), pairs in sorted(
             groups.items(), key=lambda g: (_rank(g[0][0]), _rank(g[0][1]), g[0][2] != "same")
         )
-    ]  # fmt: skip
+    ]
 
 
 def _matched(sound: Sound, part: Part, row: dict[str, Any], max_q: float) -> dict[str, Any]:
     """Return the number, share and mean correlation of the counterparts of two SAEs."""
     table = part.table("MATCHES").select(["source", "target", "pearson", "one_to_one", "q"])
     frame: pd.DataFrame = table.to_pandas()
-    prefixes = (frame["source"].str.startswith(row["source"] + "/")
-                & frame["target"].str.startswith(row["target"] + "/"))  # fmt: skip
+    prefixes = frame["source"].str.startswith(row["source"] + "/") & frame["target"].str.startswith(
+        row["target"] + "/"
+    )
     chosen = frame[prefixes & (frame["one_to_one"] == True) & (frame["q"] <= max_q)]  # noqa: E712
     live = [
         int(np.count_nonzero(_by_index(sound.parts[f"statistics/{row[end]}"])))
         for end in ("source", "target")
     ]
     return {
-        "counterparts": len(chosen), "share": len(chosen) / min(live) if min(live) else float("nan"),
-        "pearson": _mean(chosen["pearson"]), "null_threshold": row["null_threshold"],
-    }  # fmt: skip
+        "counterparts": len(chosen),
+        "share": len(chosen) / min(live) if min(live) else float("nan"),
+        "pearson": _mean(chosen["pearson"]),
+        "null_threshold": row["null_threshold"],
+    }
 
 
 def _rank(arm: str) -> int:

@@ -24,11 +24,17 @@ __all__ = [
 ]
 
 COLOURS = {
-    "baseline": "#4c78a8", "residual": "#e08a3c", "components": "#8a8a8a", "token-means": "#54a24b",
-}  # fmt: skip
+    "baseline": "#4c78a8",
+    "residual": "#e08a3c",
+    "components": "#8a8a8a",
+    "token-means": "#54a24b",
+}
 _VERDICTS = {
-    "token": "#4c78a8", "beyond token": "#9c5fb5", "context": "#e08a3c", "undecided": "#c4c4c4",
-}  # fmt: skip
+    "token": "#4c78a8",
+    "beyond token": "#9c5fb5",
+    "context": "#e08a3c",
+    "undecided": "#c4c4c4",
+}
 _LINES = {
     "affine map, held out": ("r2_weighted", [1, 0]),
     "token means, held out": ("token_r2_weighted", [5, 3]),
@@ -53,9 +59,13 @@ def draw_distributions(study: ResidualStudy) -> Chart:
     edges = np.round(np.linspace(low, 1, round((1 - low) / 0.02) + 1), 6)
     rows = pd.concat([_bins(study, arm, scores[arm], edges) for arm in scores])
     base = alt.Chart().encode(
-        x=alt.X("low:Q", bin="binned", axis=alt.Axis(title="balanced accuracy on validation", tickCount=6),
-                scale=alt.Scale(domain=[low, 1.0], nice=False)),
-    )  # fmt: skip
+        x=alt.X(
+            "low:Q",
+            bin="binned",
+            axis=alt.Axis(title="balanced accuracy on validation", tickCount=6),
+            scale=alt.Scale(domain=[low, 1.0], nice=False),
+        ),
+    )
     bars = base.mark_bar(binSpacing=1).encode(
         x2="high:Q",
         y=alt.Y("share:Q", axis=alt.Axis(title="share", tickCount=2, format=".0%")),
@@ -97,31 +107,40 @@ def draw_boxes(study: ResidualStudy) -> Chart:
         domain=order, range=["#4c78a8", "#d0a354", "#e08a3c"]
     )
     whiskers = base.mark_rule(color="#888888").encode(
-        x=alt.X("p5:Q", scale=scale, axis=alt.Axis(title="balanced accuracy on validation", tickCount=6)),
+        x=alt.X(
+            "p5:Q", scale=scale, axis=alt.Axis(title="balanced accuracy on validation", tickCount=6)
+        ),
         x2="p95:Q",
-    )  # fmt: skip
+    )
     boxes = base.mark_bar(size=12).encode(
         x="q1:Q", x2="q3:Q", color=colour.legend(orient="bottom", columns=3)
     )
     middles = base.mark_tick(color="black", thickness=2, size=12).encode(x="median:Q")
     return alt.layer(whiskers, boxes, middles).properties(
-        width=_WIDTH, height=alt.Step(18),
-        title=heading("Scores by arm: probes and token id", *_where(study),
-                      "box: quartiles and median; line: 5th to 95th percentile"),
-    )  # fmt: skip
+        width=_WIDTH,
+        height=alt.Step(18),
+        title=heading(
+            "Scores by arm: probes and token id",
+            *_where(study),
+            "box: quartiles and median; line: 5th to 95th percentile",
+        ),
+    )
 
 
 def draw_differences(found: Sequence[Difference]) -> Chart:
     """Draw the differences between arms with their intervals, and the difference of each seed."""
     known = [d for d in found if d.mean is not None]
     order = [_named(d) for d in known]
-    rows = pd.DataFrame([
-        {"pair": _named(d), "mean": d.mean, "low": d.low, "high": d.high} for d in known
-    ])  # fmt: skip
-    seeds = pd.DataFrame([
-        {"pair": _named(d), "seed": seed, "difference": value}
-        for d in known for seed, value in d.by_seed.items()
-    ])  # fmt: skip
+    rows = pd.DataFrame(
+        [{"pair": _named(d), "mean": d.mean, "low": d.low, "high": d.high} for d in known]
+    )
+    seeds = pd.DataFrame(
+        [
+            {"pair": _named(d), "seed": seed, "difference": value}
+            for d in known
+            for seed, value in d.by_seed.items()
+        ]
+    )
     y = alt.Y("pair:N", title=None, sort=order)
     axis = alt.Axis(title="difference of mean balanced accuracy", tickCount=6)
     zero = alt.Chart(pd.DataFrame({"at": [0.0]})).mark_rule(color="#888888", strokeDash=[4, 3])
@@ -138,10 +157,14 @@ def draw_differences(found: Sequence[Difference]) -> Chart:
         limits.encode(x="low:Q", x2="high:Q", y=y),
         means.encode(x="mean:Q", y=y),
     ).properties(
-        width=_WIDTH, height=alt.Step(30),
-        title=heading("Differences between arms", "diamond and line: mean over seeds and its 95% interval",
-                      "grey strokes: single seeds; left of 0: harder to predict"),
-    )  # fmt: skip
+        width=_WIDTH,
+        height=alt.Step(30),
+        title=heading(
+            "Differences between arms",
+            "diamond and line: mean over seeds and its 95% interval",
+            "grey strokes: single seeds; left of 0: harder to predict",
+        ),
+    )
 
 
 def sweep_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -163,17 +186,27 @@ def sweep_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     post = [row for row in rows if row["target"].endswith("hook_resid_post")]
     targets = Counter((row["model"], row["run"]) for row in post)
     chosen: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for row in sorted(post, key=lambda r: (
-        r["method"] != "closed form", -targets[r["model"], r["run"]], r["run"]
-    )):  # fmt: skip
+    for row in sorted(
+        post, key=lambda r: (r["method"] != "closed form", -targets[r["model"], r["run"]], r["run"])
+    ):
         chosen.setdefault((row["model"], row["target"]), row)
-    return pd.DataFrame([
-        {"model": row["model"], "target": row["target"], "layer": _layer(row), "line": name,
-         "r2": row[column], "low": row["r2_low"] if column == "r2_weighted" else None,
-         "high": row["r2_high"] if column == "r2_weighted" else None}
-        for row in rows if chosen.get((row["model"], row["target"])) is row
-        for name, (column, _) in _LINES.items() if row[column] is not None
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "model": row["model"],
+                "target": row["target"],
+                "layer": _layer(row),
+                "line": name,
+                "r2": row[column],
+                "low": row["r2_low"] if column == "r2_weighted" else None,
+                "high": row["r2_high"] if column == "r2_weighted" else None,
+            }
+            for row in rows
+            if chosen.get((row["model"], row["target"])) is row
+            for name, (column, _) in _LINES.items()
+            if row[column] is not None
+        ]
+    )
 
 
 def draw_sweep(rows: Sequence[Mapping[str, Any]], *, source: str = "hook_embed") -> Chart:
@@ -200,21 +233,29 @@ def draw_sweep(rows: Sequence[Mapping[str, Any]], *, source: str = "hook_embed")
     )
     lines = base.mark_line(point=True, strokeWidth=1.8).encode(
         y=alt.Y("r2:Q", title="R², variance-weighted", scale=scale),
-        color=alt.Color("line:N", title=None, sort=order).scale(
-            domain=order, range=["#4c78a8", "#e08a3c", "#b0b0b0", "#666666"][: len(order)]
-        ).legend(orient="bottom", columns=2, symbolType="stroke"),
+        color=alt.Color("line:N", title=None, sort=order)
+        .scale(domain=order, range=["#4c78a8", "#e08a3c", "#b0b0b0", "#666666"][: len(order)])
+        .legend(orient="bottom", columns=2, symbolType="stroke"),
         strokeDash=alt.StrokeDash("line:N", sort=order, legend=None).scale(
             domain=order, range=[_LINES[name][1] for name in order]
         ),
-    )  # fmt: skip
-    drawn: Chart = alt.layer(bands, lines, data=table).properties(width=_WIDTH, height=200).facet(
-        alt.Facet("model:N", title=None, header=alt.Header(labelAnchor="start", labelFontSize=11)),
-        columns=1,
-    )  # fmt: skip
+    )
+    drawn: Chart = (
+        alt.layer(bands, lines, data=table)
+        .properties(width=_WIDTH, height=200)
+        .facet(
+            alt.Facet(
+                "model:N", title=None, header=alt.Header(labelAnchor="start", labelFontSize=11)
+            ),
+            columns=1,
+        )
+    )
     return drawn.properties(
-        title=heading(f"R² of affine maps from {source} by layer",
-                      "band: 95% interval over documents of the held-out R²")
-    )  # fmt: skip
+        title=heading(
+            f"R² of affine maps from {source} by layer",
+            "band: 95% interval over documents of the held-out R²",
+        )
+    )
 
 
 def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
@@ -229,14 +270,23 @@ def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
     layers = list(table.sort_values("rank")["layer"].drop_duplicates())
     weights = list(dict.fromkeys(table["weights"]))
     names = [name for name in VERDICTS if (table[table["verdict"] == name]["share"] > 0).any()]
-    bars = alt.Chart(table[table["verdict"].isin(names)]).mark_bar().encode(
-        y=alt.Y("layer:N", sort=layers, title="layer of the features"),
-        x=alt.X("share:Q", title="share of probed features", stack="zero", axis=alt.Axis(format=".0%")),
-        color=alt.Color("verdict:N", title=None, sort=names).scale(
-            domain=names, range=[_VERDICTS[name] for name in names]
-        ).legend(orient="bottom"),
-        order="place:Q",
-    )  # fmt: skip
+    bars = (
+        alt.Chart(table[table["verdict"].isin(names)])
+        .mark_bar()
+        .encode(
+            y=alt.Y("layer:N", sort=layers, title="layer of the features"),
+            x=alt.X(
+                "share:Q",
+                title="share of probed features",
+                stack="zero",
+                axis=alt.Axis(format=".0%"),
+            ),
+            color=alt.Color("verdict:N", title=None, sort=names)
+            .scale(domain=names, range=[_VERDICTS[name] for name in names])
+            .legend(orient="bottom"),
+            order="place:Q",
+        )
+    )
     if len(weights) > 1:
         bars = bars.encode(
             yOffset=alt.YOffset("weights:N", sort=weights),
@@ -244,10 +294,16 @@ def draw_verdicts(rows: Sequence[Mapping[str, Any]]) -> Chart:
             .scale(domain=weights, range=[1.0, 0.55])
             .legend(orient="bottom"),
         )
-    drawn: Chart = bars.properties(width=_WIDTH, height=alt.Step(22 / len(weights) + 3)).facet(
-        alt.Facet("model:N", title=None, header=alt.Header(labelAnchor="start", labelFontSize=11)),
-        columns=1,
-    ).resolve_scale(y="independent")  # fmt: skip
+    drawn: Chart = (
+        bars.properties(width=_WIDTH, height=alt.Step(22 / len(weights) + 3))
+        .facet(
+            alt.Facet(
+                "model:N", title=None, header=alt.Header(labelAnchor="start", labelFontSize=11)
+            ),
+            columns=1,
+        )
+        .resolve_scale(y="independent")
+    )
     return drawn.properties(title=heading("Verdicts by layer", f"run {rows[0]['run']}"))
 
 
@@ -259,13 +315,23 @@ def verdict_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     rows
         As for ``draw_verdicts``.
     """
-    return pd.DataFrame([
-        {"model": row["model"], "layer": "embedding" if row["layer"] is None else f"{row['layer']}",
-         "rank": -1 if row["layer"] is None else row["layer"], "verdict": name, "place": position,
-         "weights": weights, "share": row[f"{before}{name}"]}
-        for row in rows for before, weights in (("", "this model"), ("floor_", "floor: random weights"))
-        for position, name in enumerate(VERDICTS) if row[f"{before}{name}"] is not None
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "model": row["model"],
+                "layer": "embedding" if row["layer"] is None else f"{row['layer']}",
+                "rank": -1 if row["layer"] is None else row["layer"],
+                "verdict": name,
+                "place": position,
+                "weights": weights,
+                "share": row[f"{before}{name}"],
+            }
+            for row in rows
+            for before, weights in (("", "this model"), ("floor_", "floor: random weights"))
+            for position, name in enumerate(VERDICTS)
+            if row[f"{before}{name}"] is not None
+        ]
+    )
 
 
 def _bins(
@@ -276,10 +342,16 @@ def _bins(
     summary = (
         f"mean {scores.mean():.3f}, n = {len(scores):,} features, {seeds} seed{'s' * (seeds > 1)}"
     )
-    return pd.DataFrame({
-        "arm": arm, "panel": f"{arm} ({summary})", "low": edges[:-1], "high": edges[1:],
-        "share": counts / max(1, len(scores)), "mean": scores.mean(),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "panel": f"{arm} ({summary})",
+            "low": edges[:-1],
+            "high": edges[1:],
+            "share": counts / max(1, len(scores)),
+            "mean": scores.mean(),
+        }
+    )
 
 
 def _box(arm: str, score: str, values: "np.ndarray[Any, np.dtype[np.float64]]") -> dict[str, Any]:
@@ -301,9 +373,10 @@ def _named(difference: Difference) -> str:
 
 def _colour(arms: Sequence[str], **more: Any) -> alt.Color:
     return alt.Color(
-        "arm:N", scale=alt.Scale(domain=list(arms), range=[COLOURS.get(a, "#b279a2") for a in arms]),
+        "arm:N",
+        scale=alt.Scale(domain=list(arms), range=[COLOURS.get(a, "#b279a2") for a in arms]),
         **more,
-    )  # fmt: skip
+    )
 
 
 def _layer(row: Mapping[str, Any]) -> int:

@@ -21,27 +21,50 @@ from atlas.errors import BadInput
 __all__ = ["figures", "html", "numbers", "write_figures"]
 
 _ARMS = {
-    "arm": "arm", "saes": "SAEs", "seeds": "seeds", "features": "features", "probed": "probed",
-    "passed": "share that passes the filter", "balanced_accuracy": "balanced accuracy",
-    "token_table": "token table", "token_ceiling": "", "control": "control task",
-    "selectivity": "selectivity", "shuffled": "shuffled labels",
-}  # fmt: skip
+    "arm": "arm",
+    "saes": "SAEs",
+    "seeds": "seeds",
+    "features": "features",
+    "probed": "probed",
+    "passed": "share that passes the filter",
+    "balanced_accuracy": "balanced accuracy",
+    "token_table": "token table",
+    "token_ceiling": "",
+    "control": "control task",
+    "selectivity": "selectivity",
+    "shuffled": "shuffled labels",
+}
 
 _SCORES = {
-    "arm": "arm", "score": "score", "features": "features", "probes": "probes", "mean": "mean",
-    "median": "median", "sd": "sd",
-}  # fmt: skip
+    "arm": "arm",
+    "score": "score",
+    "features": "features",
+    "probes": "probes",
+    "mean": "mean",
+    "median": "median",
+    "sd": "sd",
+}
 
 _DIFFERENCES = {
-    "pair": "difference", "mean": "mean", "between": "95% interval", "resampled": "resampled",
-    "seeds": "seeds", "p": "sign-flip p", "p_floor": "smallest possible p",
-}  # fmt: skip
+    "pair": "difference",
+    "mean": "mean",
+    "between": "95% interval",
+    "resampled": "resampled",
+    "seeds": "seeds",
+    "p": "sign-flip p",
+    "p_floor": "smallest possible p",
+}
 
 _BEHIND = {
-    "pair": "difference", "plain": "plain", "outside": "share of features in no common stratum",
-    "standard_error": "standard error", "degrees": "degrees of freedom", "seed_variance": "variance among seeds",
-    "document_variance": "variance over documents", "draw_variance": "variance over draws",
-}  # fmt: skip
+    "pair": "difference",
+    "plain": "plain",
+    "outside": "share of features in no common stratum",
+    "standard_error": "standard error",
+    "degrees": "degrees of freedom",
+    "seed_variance": "variance among seeds",
+    "document_variance": "variance over documents",
+    "draw_variance": "variance over draws",
+}
 
 #: Largest number of SAEs that are listed individually; more are summarized by arm.
 _MANY = 16
@@ -130,7 +153,8 @@ def html(
         f"Dataset geometry of {found.atlas}",
         [
             *_verdict(found, where),
-            html_page.heading("The question"), html_page.paragraphs(*report_text.question(found)),
+            html_page.heading("The question"),
+            html_page.paragraphs(*report_text.question(found)),
             *_setting(found, where),
             *by_layer.maps(found, charts, where=where),
             *by_layer.verdicts(found, charts, where=where),
@@ -138,9 +162,10 @@ def html(
             *_differences(found, charts),
             *_metrics(found, where),
             *_conclusions(found),
-            html_page.heading("Commands to reproduce this report"), html_page.code(reproduce_commands.commands(found, where)),
+            html_page.heading("Commands to reproduce this report"),
+            html_page.code(reproduce_commands.commands(found, where)),
         ],
-    )  # fmt: skip
+    )
 
 
 def numbers(found: Findings) -> dict[str, Any]:
@@ -188,30 +213,38 @@ def _setting(found: Findings, where: str) -> list[Markup]:
         command = "atlas residual --model MODEL --from hook_embed --to blocks.L.hook_resid_post"
         return [*parts, html_page.missing("residual study", command, where)]
     if study.others:
-        parts.append(html_page.paragraphs(
-            f"This report is on the study {study.name}. To report on another study of this atlas, pass --study: "
-            f"{', '.join(study.others)}.", kind="missing",
-        ))  # fmt: skip
+        parts.append(
+            html_page.paragraphs(
+                f"This report is on the study {study.name}. To report on another study of this atlas, pass --study: "
+                f"{', '.join(study.others)}.",
+                kind="missing",
+            )
+        )
     parts.append(
         html_page.notes([f"{arm}: {reads}." for arm, reads in report_text.reads(study).items()])
     )
     if len(study.split):
-        parts.append(html_page.table(
-            study.split.to_dict("records"),  # type: ignore[arg-type]
-            {str(name): str(name) for name in study.split}, caption="Documents by use",
-        ))  # fmt: skip
+        parts.append(
+            html_page.table(
+                study.split.to_dict("records"),  # type: ignore[arg-type]
+                {str(name): str(name) for name in study.split},
+                caption="Documents by use",
+            )
+        )
     parts += _saes(study.arms)
     settings = [f"{k} {v}" for k, v in sorted(study.settings.items()) if v is not None]
     parts.append(
         html_page.paragraphs(f"Settings of the study: {'; '.join(settings)}.", kind="small")
     )
     if study.unprobed:
-        parts.append(html_page.paragraphs(
-            f"Excluded below, because they have no probes of this run from {study.site}: {', '.join(study.unprobed)}. "
-            f"To probe them, run `atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas "
-            f"{shlex.quote(where)}`.",
-            kind="missing",
-        ))  # fmt: skip
+        parts.append(
+            html_page.paragraphs(
+                f"Excluded below, because they have no probes of this run from {study.site}: {', '.join(study.unprobed)}. "
+                f"To probe them, run `atlas probe {' '.join(study.unprobed)} --from {found.source} --atlas "
+                f"{shlex.quote(where)}`.",
+                kind="missing",
+            )
+        )
     return parts
 
 
@@ -265,17 +298,23 @@ def _arms(found: Findings, charts: Mapping[str, tuple[Chart, str]], where: str) 
         command = f"atlas probe {saes} --from {found.source}"
         return [*parts, html_page.missing("probe of the study's SAEs", command, where)]
     columns = _ARMS | {"token_ceiling": report_text.best_by_token(found.source)}
-    parts.append(html_page.table(
-        found.arms, columns,
-        caption="Means over seeds, with 95% intervals over seeds if there are several. "
-        f"Run {found.study.run}; a random probe has balanced accuracy 0.5",
-    ))  # fmt: skip
+    parts.append(
+        html_page.table(
+            found.arms,
+            columns,
+            caption="Means over seeds, with 95% intervals over seeds if there are several. "
+            f"Run {found.study.run}; a random probe has balanced accuracy 0.5",
+        )
+    )
     rungs = {rung: f"≥ {rung}" for row in found.scores[:1] for rung in row["ladder"]}
-    parts.append(html_page.table(
-        [_scored(row) for row in found.scores], _SCORES | rungs,
-        caption="Scores of all SAEs of an arm together, in the form of the original study. Most tokens are inactive, so "
-        "accuracy is nearly the specificity",
-    ))  # fmt: skip
+    parts.append(
+        html_page.table(
+            [_scored(row) for row in found.scores],
+            _SCORES | rungs,
+            caption="Scores of all SAEs of an arm together, in the form of the original study. Most tokens are inactive, so "
+            "accuracy is nearly the specificity",
+        )
+    )
     verdicts = {"arm": "arm"} | {f"verdict {name}": name for name in VERDICTS}
     parts.append(
         html_page.table(found.arms, verdicts, caption="Share of probed features by verdict")
@@ -312,10 +351,13 @@ def _metrics(found: Findings, where: str) -> list[Markup]:
         return []
     parts = [html_page.heading("Interpretability metrics")]
     if any(row[name].mean is not None for row in found.arms for name in TOKEN_METRICS):
-        parts.append(html_page.table(
-            found.arms, {"arm": "arm"} | TOKEN_METRICS,
-            caption="Means over live features. Entropy is a lower bound if only the most frequent ids of a feature are stored",
-        ))  # fmt: skip
+        parts.append(
+            html_page.table(
+                found.arms,
+                {"arm": "arm"} | TOKEN_METRICS,
+                caption="Means over live features. Entropy is a lower bound if only the most frequent ids of a feature are stored",
+            )
+        )
     if not found.matches:
         assert found.study is not None
         pair = " ".join(
@@ -326,10 +368,15 @@ def _metrics(found: Findings, where: str) -> list[Markup]:
             html_page.missing("match between the study's SAEs", f"atlas match {pair}", where),
         ]
     columns = {
-        "one": "arm", "other": "and", "seeds": "training seeds", "pairs": "pairs of SAEs",
-        "counterparts": "counterparts", "share": "share of live features", "pearson": "their mean r",
+        "one": "arm",
+        "other": "and",
+        "seeds": "training seeds",
+        "pairs": "pairs of SAEs",
+        "counterparts": "counterparts",
+        "share": "share of live features",
+        "pearson": "their mean r",
         "null_threshold": "r under the null",
-    }  # fmt: skip
+    }
     parts.append(
         html_page.table(found.matches, columns, caption=report_text.matched(found.matches))
     )
@@ -349,10 +396,11 @@ def _conclusions(found: Findings) -> list[Markup]:
 
 def _row(difference: Difference) -> dict[str, Any]:
     return asdict(difference) | {
-        "pair": f"{difference.one} − {difference.other}", "seeds": difference.seeds,
+        "pair": f"{difference.one} − {difference.other}",
+        "seeds": difference.seeds,
         "between": html_page.between(difference.low, difference.high),
         "resampled": " and ".join(difference.resampled) or "nothing",
-    }  # fmt: skip
+    }
 
 
 def _scored(row: Mapping[str, Any]) -> dict[str, Any]:

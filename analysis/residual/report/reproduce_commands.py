@@ -34,24 +34,30 @@ def without_verdict(found: Findings, where: str) -> list[tuple[str, list[str]]]:
         return []
     reasons = []
     if old := [p.sae for p in study.probed if p.draws is not None and p.documents is None]:
-        reasons.append((
-            f"Probes of {len(old)} SAEs were computed by an earlier version, which did not store the number of "
-            "validation documents. They allow no verdict. To compute them again:",
-            _probe(study, old, where),
-        ))  # fmt: skip
+        reasons.append(
+            (
+                f"Probes of {len(old)} SAEs were computed by an earlier version, which did not store the number of "
+                "validation documents. They allow no verdict. To compute them again:",
+                _probe(study, old, where),
+            )
+        )
     if study.probing.get("draws") == 0:
-        reasons.append((
-            "The probes have no bootstrap draws of documents, so they allow no verdict. To compute them again with "
-            "draws:",
-            _probe(study, [p.sae for p in study.probed], where),
-        ))  # fmt: skip
+        reasons.append(
+            (
+                "The probes have no bootstrap draws of documents, so they allow no verdict. To compute them again with "
+                "draws:",
+                _probe(study, [p.sae for p in study.probed], where),
+            )
+        )
     if study.old_means and EXTREME in set(study.arms["arm"]):
         *notes, command = _residual(study, where)
-        reasons.append((
-            "The token means of this study were computed by an earlier version, so they allow no verdict. To run the "
-            "study again:",
-            [*notes, f"{command} --replace"],
-        ))  # fmt: skip
+        reasons.append(
+            (
+                "The token means of this study were computed by an earlier version, so they allow no verdict. To run the "
+                "study again:",
+                [*notes, f"{command} --replace"],
+            )
+        )
     return reasons
 
 

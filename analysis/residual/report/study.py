@@ -262,10 +262,20 @@ def open_study(
     of_run = next((of[chosen].manifest for of in found.values() if chosen in of), None)
     unprobed = tuple(sae for sae in arms["sae"] if chosen not in found.get(sae, {}))
     return ResidualStudy(
-        part.manifest.name, settings, part.manifest.sources, arms, split, site, chosen, probed,
-        unprobed, runs, tuple(sorted(parts.keys() - {part.manifest.name})),
-        part.manifest.version, {} if of_run is None else dict(of_run.settings) | {"seed": of_run.seed},
-    )  # fmt: skip
+        part.manifest.name,
+        settings,
+        part.manifest.sources,
+        arms,
+        split,
+        site,
+        chosen,
+        probed,
+        unprobed,
+        runs,
+        tuple(sorted(parts.keys() - {part.manifest.name})),
+        part.manifest.version,
+        {} if of_run is None else dict(of_run.settings) | {"seed": of_run.seed},
+    )
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,11 +351,13 @@ def _probed(row: Mapping[str, Any], part: Part, sound: Sound) -> Probed:
     sources = part.manifest.sources
     drawn = part.table("draws") if "draws" in part.manifest.tables else None
     return from_tables(
-        row, part.table("PREDICTED_FROM"), drawn,
+        row,
+        part.table("PREDICTED_FROM"),
+        drawn,
         features=sound.parts[f"sae/{row['sae']}"].manifest.tables["Feature"].rows,
         left_out={k: int(v) for k, v in sources.get("left_out", {}).items()},
         documents=sources.get("validated", {}).get("documents"),
-    )  # fmt: skip
+    )
 
 
 def from_tables(
@@ -378,11 +390,17 @@ def from_tables(
     table = table.sort_values("idx", ignore_index=True)
     draw = row.get("draw")
     return Probed(
-        row["sae"], row["arm"], int(row["seed"]), None if pd.isna(draw) else int(draw), features,
-        len(table) + sum(left_out.values()) if left_out else features, left_out, table,
+        row["sae"],
+        row["arm"],
+        int(row["seed"]),
+        None if pd.isna(draw) else int(draw),
+        features,
+        len(table) + sum(left_out.values()) if left_out else features,
+        left_out,
+        table,
         _draws(draws, table["idx"].to_numpy(np.int64)),
         None if documents is None else min(CLUSTERS, documents),
-    )  # fmt: skip
+    )
 
 
 def _draws(

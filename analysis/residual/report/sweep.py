@@ -16,11 +16,28 @@ __all__ = ["sweep_rows", "verdict_rows"]
 
 #: Reported columns of MAPS_TO, in this order.
 _REPORTED = (
-    "method", "run", "tokens", "r2_weighted", "r2_low", "r2_high", "r2", "token_r2_weighted",
-    "token_difference", "token_difference_low", "token_difference_high",
-    "r2_in_sample_weighted", "token_eta2_weighted", "token_omega2_weighted",
-    "r2_with_bos_weighted", "r2_published", "bos_share", "mse", "variance", "seen_share", "penalty",
-)  # fmt: skip
+    "method",
+    "run",
+    "tokens",
+    "r2_weighted",
+    "r2_low",
+    "r2_high",
+    "r2",
+    "token_r2_weighted",
+    "token_difference",
+    "token_difference_low",
+    "token_difference_high",
+    "r2_in_sample_weighted",
+    "token_eta2_weighted",
+    "token_omega2_weighted",
+    "r2_with_bos_weighted",
+    "r2_published",
+    "bos_share",
+    "mse",
+    "variance",
+    "seen_share",
+    "penalty",
+)
 
 #: Means over the probes of a layer.
 _MEANS = ("balanced_accuracy", "token_table", "token_ceiling")
@@ -63,10 +80,12 @@ def sweep_rows(
         under = by_key.get((floor, row["hook"], row["run"]), {})
         layer = None if pd.isna(row["layer"]) else int(row["layer"])
         values = {
-            "model": row["model"], "target": row["hook"], "layer": layer,
+            "model": row["model"],
+            "target": row["hook"],
+            "layer": layer,
             "depth": 0.0 if layer is None else (layer + 1) / blocks[row["model"]],
             **{name: _value(row[name]) for name in _REPORTED},
-        }  # fmt: skip
+        }
         values["of_token_means"] = _ratio(values["r2_weighted"], values["token_r2_weighted"])
         values["floor"] = floor if under else None
         for name in ("r2_weighted", "token_r2_weighted"):
@@ -115,9 +134,12 @@ def verdict_rows(
         first = group.iloc[0]
         layer = None if pd.isna(first["layer"]) else int(first["layer"])
         rows[first["model"], layer, first["run"]] = {
-            "model": first["model"], "run": first["run"], "layer": layer,
-            "saes": group["sae"].nunique(), **_shares(group),
-        }  # fmt: skip
+            "model": first["model"],
+            "run": first["run"],
+            "layer": layer,
+            "saes": group["sae"].nunique(),
+            **_shares(group),
+        }
     result = []
     for (model, layer, run), row in rows.items():
         if model in floors.values():

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 __all__ = ["ImportFile", "empty_texts", "import_files", "import_script"]
 
 TYPES: dict[Type, str] = {
-    "string": "string", "int64": "long", "double": "double", "bool": "boolean",
-    "string[]": "string[]", "double[]": "double[]",
-}  # fmt: skip
+    "string": "string",
+    "int64": "long",
+    "double": "double",
+    "bool": "boolean",
+    "string[]": "string[]",
+    "double[]": "double[]",
+}
 
 
 @dataclass(frozen=True)
