@@ -277,13 +277,13 @@ def ask(asked, name, **given):
 @only_small
 def test_answers_checked_by_hand(asked):
     assert ask(asked, "saes") == [
-        ("tiny-a-embed", "tiny-a", "hook_embed", "standard", 2, None, None, None, None),
-        ("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", "topk", 8, 1000, 0.503, 0.12, 0.125),
-        ("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 4, 1000, 0.24, 0.13, 0.25),
+        ("tiny-a-embed", "tiny-a", "hook_embed", "standard", 2, *[None] * 6),
+        ("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", "topk", 8, None, None, 1000, 0.503, 0.12, 0.125),
+        ("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 4, None, None, 1000, 0.24, 0.13, 0.25),
         (
-            "tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", "topk", 5, 1000, 0.285, 0.11, 0.2,
+            "tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", "topk", 5, None, None, 1000, 0.285, 0.11, 0.2,
         ),
-        ("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 3, 500, 0.156, 0.05, 0.0),
+        ("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 3, None, None, 500, 0.156, 0.05, 0.0),
     ]  # fmt: skip
     assert ask(asked, "tokens_of_feature") == [
         (0, " he", 30, 30 / 90, 0.6, 2.5),

@@ -82,7 +82,7 @@ CASES = {
     "doctor": [["doctor"]],
     "demo": [["demo", "--atlas", "{file}"]],
     "random-weights": [["random-weights", "{model}", "--out", "{out}"], ["random-weights", "./" + NAME]],
-    "synthetic": [["synthetic", "{out}" + NAME, "--features", "16", "--width", "8"], ["synthetic", "{file}"]],
+    "synthetic": [["synthetic", "{out}" + NAME, "--features", "64", "--width", "8"], ["synthetic", "{file}"]],
     "train": [
         ["train", "--model", "{plain}", "--text", "{text}", "--site", "blocks.0.hook_resid_post", "--width", "24",
          "--k", "2", "--steps", "2", "--batch", "64", "--buffer", "64", "--out", "{out}" + NAME],
