@@ -68,13 +68,12 @@ def decoder_rows(at: TaskContext, sae: str, opened: Sequence[Autoencoder] = ()) 
         If the weights that were ingested cannot be opened, or have no decoder matrix.
     """
     record = open_sae_record(at.sound, sae)
-    weights = reopen_sae(record.row, opened).sae
-    if not hasattr(weights, "W_dec"):
+    decoder = reopen_sae(record.row, opened).decoder
+    if decoder is None:
         raise BadInput(
             f"{sae} has no decoder matrix (its architecture is {record.row['architecture']}). Use "
             "`atlas map --space activation`."
         )
-    decoder = np.asarray(weights.W_dec.detach().float().cpu().numpy())
     return _live(at, sae, decoder)
 
 

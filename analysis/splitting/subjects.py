@@ -147,10 +147,9 @@ def decoder_vectors(
     Mismatch
         If its source now has other weights.
     """
-    sae = reopen_sae(row, opened).sae
-    if not hasattr(sae, "W_dec"):
+    vectors = reopen_sae(row, opened).decoder
+    if vectors is None:
         raise BadInput(
             f"{row['name']} has no decoder matrix, so its features have no directions; name another SAE."
         )
-    vectors: NDArray[np.float32] = sae.W_dec.detach().float().cpu().numpy()
     return vectors

@@ -55,7 +55,8 @@ def cosines(
     none = np.full(len(pairs[0]), np.nan)
     if not one_space(*(side.row for side in sides)) or not len(none):
         return Cosines(none, none)
-    weights: list[Any] = [_weights(side, opened, progress) for side in sides]
+    saes = [_reopened(side, opened, progress) for side in sides]
+    weights: list[Any] = [sae.sae for sae in saes if sae is not None]
     decoders = [w.W_dec for w in weights if hasattr(w, "W_dec")]
     encoders = [w.W_enc.T for w in weights if hasattr(w, "W_enc")]
     return Cosines(
@@ -96,10 +97,8 @@ def decoder_rows(
     opened, progress
         As in ``decoders``.
     """
-    weights = _weights(side, opened, progress)
-    if weights is None or not hasattr(weights, "W_dec"):
-        return None
-    return np.asarray(weights.W_dec.detach().float().cpu().numpy())
+    sae = _reopened(side, opened, progress)
+    return None if sae is None else sae.decoder
 
 
 def one_space(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
@@ -119,10 +118,10 @@ def _one_site(sides: tuple[Side, Side]) -> bool:
     return bool(a["model"] == b["model"] and a["hook"] == b["hook"])
 
 
-def _weights(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Any | None:
-    """Return the sae-lens object of a side; None if the ingested weights are not available."""
+def _reopened(side: Side, opened: Sequence[Autoencoder], progress: Progress) -> Autoencoder | None:
+    """Return the SAE of a side; None if the ingested weights are not available."""
     try:
-        return reopen_sae(side.row, opened).sae
+        return reopen_sae(side.row, opened)
     except AtlasError as error:
         progress.report(f"Skipped the cosines of weights with {side.name}: {error}")
     return None

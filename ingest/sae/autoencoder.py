@@ -76,6 +76,13 @@ class Autoencoder:
         device: torch.device = self.sae.b_dec.device
         return device
 
+    @property
+    def decoder(self) -> NDArray[np.float32] | None:
+        """Its decoder vectors, (d_sae, d_in), on the CPU; None if it has no decoder matrix."""
+        if not hasattr(self.sae, "W_dec"):
+            return None
+        return np.asarray(self.sae.W_dec.detach().float().cpu().numpy())
+
     def to(self, device: torch.device | str) -> "Autoencoder":
         """Move it to a device and return it.
 
