@@ -217,7 +217,7 @@ def _loaded(
     from analysis.probe.tables import load
     from atlas.api import Atlas
     from atlas.errors import BadInput
-    from atlas.floors import floors_of
+    from atlas.studies.floors import floors_of
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
         rows = atlas.table("SAE").to_pylist()

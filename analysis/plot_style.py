@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import altair as alt
 import pandas as pd
 
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
 from atlas.errors import BadInput
 from atlas.safe_text import shown
 

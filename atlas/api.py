@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from atlas import schema
 from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
+from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, RequestError, UnknownName
-from atlas.folder import Folder, Sound
 from atlas.named_queries import Question, named
 from atlas.progress import SILENT, Progress
 from atlas.stores import Graph, Limits, Param, Store

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atlas import schema
+from atlas.disk.folder import DESCRIBED, Folder, Sound
+from atlas.disk.parts import Part, stored_digests
 from atlas.errors import BrokenPart
-from atlas.folder import DESCRIBED, Folder, Sound
-from atlas.parts import Part, stored_digests
 from atlas.schema import EDGES, TABLES, Edge, Node
 from atlas.stores import Graph
 from atlas.stores.partition import in_order

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import atlas
 from atlas.cli.output import atlases_here, echo
+from atlas.disk.folder import Folder
+from atlas.disk.parts import LIBRARIES, installed, read_manifest
 from atlas.errors import AtlasError, Locked, StoreDenied, StoreError
-from atlas.folder import Folder
-from atlas.parts import LIBRARIES, installed, read_manifest
 from atlas.plugins import Check, Failed, Room, find_rooms
 from atlas.stores.kuzu import KuzuStore
 from atlas.stores.opening import is_server, open_server

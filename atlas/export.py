@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from atlas.assemble import assemble
-from atlas.atomic_files import atomic_file, disk_errors
+from atlas.disk.atomic_files import atomic_file, disk_errors
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput
-from atlas.folder import Folder
 from atlas.graphs import networkx_of
 from atlas.progress import SILENT, Progress
 from atlas.safe_text import csv_text

@@ -53,7 +53,7 @@ class Room:
         Takes the folder of an atlas, or None to check the installation only.
     plots
         Function that plots a result, as ``module:function``, by kind of study. It takes an
-        ``atlas.results.Result`` and returns an Altair chart.
+        ``atlas.studies.results.Result`` and returns an Altair chart.
     """
 
     name: str

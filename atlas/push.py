@@ -11,8 +11,8 @@ import numpy as np
 
 from atlas import schema
 from atlas.assemble import assemble
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, UnknownName
-from atlas.folder import Folder
 from atlas.progress import SILENT, Progress, rough
 from atlas.schema import NODES, Edge, Node
 from atlas.stores import Graph

@@ -29,7 +29,7 @@ import transformers
 from sae_lens.saes.sae import SAEMetadata
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from benchmarks.within import clocks, timed
 from ingest import Settings, ingest
 from ingest.model.language_model import LanguageModel, open_model

@@ -28,8 +28,8 @@ from sae_lens.saes.sae import SAEMetadata
 
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
+from atlas.disk.folder import Folder
 from atlas.errors import OutOfSpace
-from atlas.folder import Folder
 from benchmarks.full_ingest import SHAPES, Shape, random_model, random_sae, random_text, whole
 from ingest import ProbeSettings, Settings, ingest
 from ingest.codes.store import read_shard

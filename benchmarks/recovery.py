@@ -29,7 +29,7 @@ from sae_lens.saes.sae import SAEMetadata
 
 from analysis import compare_with_truth
 from atlas.api import Atlas
-from atlas.floors import Role
+from atlas.studies.floors import Role
 from ingest import MatchSettings, SyntheticSettings, ingest, match_saes, save_synthetic
 from ingest.model.language_model import open_model
 from ingest.model.synthetic_features import SUM_HOOK

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from atlas.disk.folder import Folder
 from atlas.errors import AtlasError
-from atlas.folder import Folder
 from atlas.plugins import Check
 
 __all__ = ["checks"]

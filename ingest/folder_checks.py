@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.errors import BadInput
-from atlas.floors import ROLES
+from atlas.studies.floors import ROLES
 
 __all__ = [
     "check_model_folder",

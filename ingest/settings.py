@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from atlas.floors import Role
-from atlas.settings import check_settings, documented, setting
+from atlas.studies.floors import Role
+from atlas.studies.settings import check_settings, documented, setting
 
 __all__ = ["Dtype", "Settings"]
 

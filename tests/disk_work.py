@@ -13,9 +13,9 @@ from slow_ingest import Announce
 from small_ingest import model, texts, topk
 
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import AtlasError
 from atlas.export import export_for_import, export_graphs, export_tables
-from atlas.folder import Folder
 from atlas.schema import TABLES
 from ingest import MatchSettings, Settings, ingest, match_saes
 from ingest.sae.autoencoder import open_sae

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 from small_parts import filled, sae_tables
 
-from atlas.folder import Folder
-from atlas.parts import Manifest, write_part
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, write_part
 
 RUN = "document/active/l2=0.001"
 TARGET = "blocks.1.hook_resid_post"

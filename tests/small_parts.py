@@ -3,8 +3,8 @@
 import pyarrow as pa
 
 from atlas import schema
-from atlas.folder import Folder
-from atlas.parts import Manifest, write_part
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, write_part
 
 
 def filled(name, kind, rows):

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from small_ingest import CONTEXT, HOOK, model, texts, topk
 
+from atlas.disk.folder import Folder
 from atlas.errors import BadActivations, BadInput, Mismatch, UnknownName
-from atlas.folder import Folder
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
 from ingest.sae.activation_transforms import (

@@ -17,9 +17,9 @@ from analysis.probe import tables
 from analysis.probe.plots import KINDS, draw
 from atlas.api import Atlas
 from atlas.cli.main import main
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, UnknownName
-from atlas.folder import Folder
-from atlas.parts import Manifest, write_part
 
 DOCUMENT, TYPE, HOW_MUCH = ("document/active/l2=0.001", "type/active/l2=0.001",
                             "document/activation/l2=0.001")  # fmt: skip

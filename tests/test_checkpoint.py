@@ -7,8 +7,8 @@ import pytest
 from attacks.kill import hashes
 from small_ingest import model, texts, topk
 
+from atlas.disk.folder import Folder
 from atlas.errors import BrokenPart
-from atlas.folder import Folder
 from atlas.progress import Silent
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.run import ingest

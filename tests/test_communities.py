@@ -40,8 +40,8 @@ from analysis.graph.coactivation_graph import (
 )
 from analysis.statistics.document_splits import split
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Missing, UnknownName
-from atlas.folder import Folder
 from atlas.progress import SILENT
 from ingest.codes.store import read_shard
 from ingest.codes.topk_membership import Membership, edges, open_membership, read_membership

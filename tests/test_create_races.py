@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import atlas.folder
+import atlas.disk.folder
+from atlas.disk.folder import Folder
 from atlas.errors import AtlasError, BadInput, Locked
-from atlas.folder import Folder
 from ingest.text.atlas_corpus import beginning
 
 FORK = multiprocessing.get_context("fork")
@@ -86,7 +86,7 @@ def test_another_process_creates_the_atlas_while_this_one_is_stopped(tmp_path, s
 
 def test_the_one_that_holds_the_lock_creates_the_atlas(tmp_path):
     path = tmp_path / "a.atlas"
-    first = Stopped(path, atlas.folder, "write_json")
+    first = Stopped(path, atlas.disk.folder, "write_json")
     assert first.first == "stopped"
     with pytest.raises(Locked, match="Another process is writing"):
         Folder.create(path)
@@ -98,7 +98,7 @@ def test_the_one_that_holds_the_lock_creates_the_atlas(tmp_path):
 def test_the_lock_is_lost_to_one_that_finishes_meanwhile(tmp_path, monkeypatch):
     """It finds the folder locked, and the atlas there just after."""
     path = tmp_path / "a.atlas"
-    first, taking = Stopped(path, atlas.folder, "write_json"), Folder.writing
+    first, taking = Stopped(path, atlas.disk.folder, "write_json"), Folder.writing
     uuids = []
 
     def late(self):

@@ -7,10 +7,10 @@ import pytest
 from recording_progress import RecordingProgress
 from store_graphs import make_graph
 
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.doctor import checks
 from atlas.errors import BrokenPart, Locked, Mismatch, OutOfSpace
-from atlas.folder import Folder
-from atlas.parts import Manifest, read_manifest, write_part
 from atlas.stores.kuzu import KuzuStore, discard_view
 
 ROWS = "MATCH (a:Feature)-[e:CO_ACTIVATES]->(b:Feature) RETURN a.id, b.id, e.weight ORDER BY a.id, b.id"
@@ -176,11 +176,11 @@ def test_nothing_is_written_while_another_process_has_the_right_to(tmp_path):
 
 def test_a_part_is_replaced_between_two_reads(tmp_path, monkeypatch):
     """The part is absent when its manifest is read again, and the new one is there just after."""
-    import atlas.parts
+    import atlas.disk.parts
 
     old = part(tmp_path / "k/n", 1)
     (tmp_path / "k/n").rename(tmp_path / "away")
-    reading = atlas.parts.read_manifest
+    reading = atlas.disk.parts.read_manifest
 
     def late(folder):
         try:
@@ -188,7 +188,7 @@ def test_a_part_is_replaced_between_two_reads(tmp_path, monkeypatch):
         finally:
             part(tmp_path / "k/n", 2)
 
-    monkeypatch.setattr("atlas.parts.read_manifest", late)
+    monkeypatch.setattr("atlas.disk.parts.read_manifest", late)
     with pytest.raises(Locked, match="replaced or removed"):
         old.table("t")
 

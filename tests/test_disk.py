@@ -6,10 +6,10 @@ import os
 import numpy as np
 import pytest
 
-from atlas.atomic_files import atomic_file, atomic_folder, discard, is_leftover, sha256
+from atlas.disk.atomic_files import atomic_file, atomic_folder, discard, is_leftover, sha256
+from atlas.disk.folder import Folder
+from atlas.disk.temp_storage import mapped_array, scratch
 from atlas.errors import OutOfSpace
-from atlas.folder import Folder
-from atlas.temp_storage import mapped_array, scratch
 
 
 def fail(placing, write):

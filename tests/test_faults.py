@@ -11,9 +11,9 @@ import pytest
 from fork_server import ForkServer
 from slow_ingest import work
 
+from atlas.disk.folder import Folder
 from atlas.doctor import checks
 from atlas.errors import OutOfSpace
-from atlas.folder import Folder
 from ingest import doctor_checks
 
 

@@ -21,10 +21,10 @@ from analysis.feature_map.panels import Panel, panels_of
 from analysis.feature_map.plots import draw_panels
 from analysis.plot_style import save
 from atlas.api import Atlas
-from atlas.atomic_files import discard
 from atlas.cli.main import command
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from atlas.folder import Folder
 from ingest import MatchSettings, ingest
 from ingest.codes.store import read_shard
 from ingest.sae.autoencoder import open_sae

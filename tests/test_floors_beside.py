@@ -17,8 +17,8 @@ from analysis import (
     graph_statistics,
 )
 from atlas.cli.main import command
-from atlas.floors import floor_parts
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
+from atlas.studies.floors import floor_parts
 from ingest import MatchSettings, Settings, ingest, match_saes
 from ingest.sae.autoencoder import open_sae
 

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from recording_progress import RecordingProgress
 
-from atlas.folder import Folder
-from atlas.forecast import Cost, Forecast, total_cost
+from atlas.disk.folder import Folder
 from atlas.progress import SILENT
-from atlas.results import Result
-from atlas.study import Found, Study, Task, TaskContext
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, Forecast, total_cost
+from atlas.studies.results import Result
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext
 from ingest.synthetic import Planted, PlantedSettings
 
 

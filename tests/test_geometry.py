@@ -56,8 +56,8 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import fit, spectrum, squared_error
 from atlas.api import Atlas
 from atlas.cli.main import command
+from atlas.disk.parts import read_manifest, write_part
 from atlas.errors import BadInput, Mismatch, UnknownName
-from atlas.parts import read_manifest, write_part
 from ingest.demo.build import DEMO_SAES
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings

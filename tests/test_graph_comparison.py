@@ -42,8 +42,8 @@ from analysis.statistics.document_splits import document_subset, halve
 from analysis.statistics.nulls import movable, permuted_within, rewired, strata
 from analysis.statistics.permutation import exceedance_p, permutation_p
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from atlas.folder import Folder
 from ingest import MatchSettings, match_saes
 from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings

@@ -51,8 +51,8 @@ from analysis.graph_matching.tables import (
     intervals,
     mean_agreement,
 )
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from atlas.folder import Folder
 from ingest import MatchSettings, Settings, ingest
 from ingest.codes.store import read_shard
 from ingest.codes.topk_membership import Rule, open_membership

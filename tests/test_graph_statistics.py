@@ -35,8 +35,8 @@ from analysis.plot_style import save
 from atlas.api import Atlas
 from atlas.assemble import graph_fingerprint
 from atlas.cli.main import main
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, Missing
-from atlas.folder import Folder
 from ingest.codes.topk_membership import Membership, edges
 from ingest.settings import Settings
 

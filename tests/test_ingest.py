@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from small_ingest import CONTEXT, HOOK, brute_force, jumprelu, model, texts, topk
 
-from atlas.atomic_files import discard
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import Folder
 from atlas.errors import BadActivations, BadInput, Mismatch, OutOfSpace, RequestError
-from atlas.folder import Folder
 from ingest.codes.store import read_shard
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae

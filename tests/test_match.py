@@ -11,11 +11,11 @@ from recording_progress import RecordingProgress
 from small_ingest import model, texts, topk
 
 from atlas.api import Atlas
-from atlas.atomic_files import discard
 from atlas.cli.main import command
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import Folder
+from atlas.disk.parts import write_part
 from atlas.errors import BadInput, Missing, UnknownName
-from atlas.folder import Folder
-from atlas.parts import write_part
 from ingest import MatchSettings, Settings, doctor_checks, ingest, match_saes
 from ingest.codes.store import read_shard
 from ingest.sae.autoencoder import open_sae
@@ -192,7 +192,7 @@ def test_an_sae_ingested_again_makes_its_matches_stale(copied, lm):
 
 def rewrite_as_version_1(path, name, monkeypatch):
     """Write a match as the program did that had two nulls; its schema had fewer columns."""
-    monkeypatch.setattr("atlas.parts._checked_table", lambda kind, name, data: data)
+    monkeypatch.setattr("atlas.disk.parts._checked_table", lambda kind, name, data: data)
     folder = Folder.open(path)
     (part,) = (p for p in folder.sound().of("match") if p.manifest.name == name)
     new = ("token_document", "fixed_share", "undecided", "token_p_floor", "draws_", "matches_")

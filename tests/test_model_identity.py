@@ -15,9 +15,9 @@ from analysis.residual.settings import ResidualSettings
 from analysis.residual.study import residual_study
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
+from atlas.disk.folder import Folder
+from atlas.disk.parts import differ, stored_digests
 from atlas.errors import Mismatch, RequestError
-from atlas.folder import Folder
-from atlas.parts import differ, stored_digests
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import Group
 from ingest.model.identity import without_digests

@@ -11,9 +11,9 @@ from small_parts import small_atlas
 
 from atlas.api import Atlas
 from atlas.errors import Locked, RequestError
-from atlas.results import Result
-from atlas.study import Found, Study, Task
-from atlas.study_runner import run_study
+from atlas.studies.results import Result
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from small_parts import filled, small_atlas, write_sae, write_statistics
 from atlas import schema
 from atlas.api import Atlas
 from atlas.assemble import assemble, assemble_table, fingerprints, graph_fingerprint, rows_of
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, read_manifest, write_part
+from atlas.disk.remove import remove_saes
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
-from atlas.folder import Folder
-from atlas.parts import Manifest, read_manifest, write_part
-from atlas.remove import remove_saes
 from atlas.schema import EDGES, NODES, Property, arrow_schema
 
 

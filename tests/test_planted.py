@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, UnknownName
-from atlas.folder import Folder
 from ingest.match.align import align
 from ingest.settings import Settings
 from ingest.synthetic import KINDS, Planted, PlantedSettings

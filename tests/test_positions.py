@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from analysis.positions.settings import PositionSettings
 from analysis.positions.study import activation_by_position, by_position
 from atlas.cli.main import command
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from ingest.codes.store import read_shard
 from ingest.synthetic import Planted, PlantedSettings
 

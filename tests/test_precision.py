@@ -18,7 +18,7 @@ from recording_progress import RecordingProgress
 from small_ingest import CONTEXT, HOOK, jumprelu, model, texts, topk
 from test_saes import random_sae, vectors
 
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from ingest.forward import format_check
 from ingest.forward.format_check import flips
 from ingest.forward.run import ingest

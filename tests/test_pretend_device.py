@@ -19,7 +19,7 @@ from analysis.residual.study import residual_study
 from analysis.transcoder.moments import Stream
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from ingest.forward.run import ingest
 from ingest.forward.shards import Group
 from ingest.forward.workers import _on_cpu

@@ -13,9 +13,9 @@ from test_probe import by_sklearn
 
 from atlas.api import Atlas
 from atlas.cli.main import main
+from atlas.disk.folder import Folder
+from atlas.disk.parts import read_manifest
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from atlas.folder import Folder
-from atlas.parts import read_manifest
 from ingest.probe.probe_data import ProbeData, training
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.study import probe_saes

@@ -10,9 +10,9 @@ from test_ingest import named, run
 from test_model_identity import edited, negate
 
 from atlas.cli.main import main
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.errors import Mismatch
-from atlas.folder import Folder
-from atlas.parts import Manifest, read_manifest, write_part
 from atlas.push import push_atlas
 from atlas.stores.opening import open_server
 

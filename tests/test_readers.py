@@ -8,12 +8,12 @@ from small_parts import small_atlas, write_sae, write_statistics
 from test_commands import result
 
 from atlas.api import Atlas
-from atlas.atomic_files import atomic_folder
 from atlas.cli.main import main
+from atlas.disk.atomic_files import atomic_folder
+from atlas.disk.parts import Part, read_manifest
 from atlas.doctor import checks
 from atlas.errors import BrokenPart, Locked
 from atlas.export import export_for_import
-from atlas.parts import Part, read_manifest
 
 COUNT = "MATCH (f:Feature) RETURN count(f) AS n"
 
@@ -136,7 +136,7 @@ def test_a_manifest_is_read_again_while_its_folder_is_renamed(folder, monkeypatc
                 away.rename(path)
         return reading(path)
 
-    monkeypatch.setattr("atlas.folder.read_manifest", late)
+    monkeypatch.setattr("atlas.disk.folder.read_manifest", late)
     sound = folder.sound()
     assert sound.broken == {}
     assert "sae/one" in sound.parts
@@ -152,7 +152,7 @@ def test_the_new_folder_is_there_before_the_old_one_is_deleted(tmp_path, monkeyp
 
     with atomic_folder(path) as old:
         (old / "old").touch()
-    monkeypatch.setattr("atlas.atomic_files.shutil.rmtree", noted)
+    monkeypatch.setattr("atlas.disk.atomic_files.shutil.rmtree", noted)
     with atomic_folder(path) as new:
         (new / "new").touch()
     assert seen == [(".part.old", True)]

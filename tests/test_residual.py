@@ -25,10 +25,10 @@ from analysis.residual.split import Division
 from analysis.residual.study import residual_study
 from analysis.residual.train import Arm, all_arms, batches, read_inputs, train
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadActivations, BadInput, RequestError, UnknownName
-from atlas.folder import Folder
 from atlas.progress import SILENT
-from atlas.results import Result
+from atlas.studies.results import Result
 from ingest.demo.build import demo_text
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings

@@ -26,7 +26,7 @@ from analysis.plot_style import finished, save
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.plugins import Room, find_plotter, find_rooms
-from atlas.results import Result
+from atlas.studies.results import Result
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
 from ingest.probe.study import ProbeStudy, _verdict
@@ -39,7 +39,7 @@ def result_of(kind, summary, tables=()):
 
 def study_kinds():
     """The kinds of all studies of the packages, by their classes."""
-    from atlas.study import Study
+    from atlas.studies.study import Study
 
     for module in ("ingest.match.study", "ingest.probe.study", "analysis.communities.study",
                    "analysis.graph.study", "analysis.graph_comparison.study", "analysis.positions.study",

@@ -11,12 +11,12 @@ from small_ingest import model, texts, topk
 from small_parts import write_sae, write_statistics
 
 from atlas.api import Atlas
-from atlas.atomic_files import sha256
 from atlas.cli.commands import list_
+from atlas.disk.atomic_files import sha256
+from atlas.disk.folder import Folder
+from atlas.disk.parts import TableFile, write_manifest
 from atlas.errors import BadInput, RequestError
-from atlas.floors import floors_of, is_floor
-from atlas.folder import Folder
-from atlas.parts import TableFile, write_manifest
+from atlas.studies.floors import floors_of, is_floor
 from ingest import Settings, ingest, save_random_weights
 from ingest.sae.autoencoder import open_sae
 

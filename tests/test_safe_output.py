@@ -29,8 +29,8 @@ from atlas.cli.output import print_table
 from atlas.errors import OutOfSpace
 from atlas.export import _write
 from atlas.progress import Bars
-from atlas.results import Result, Results
 from atlas.safe_text import csv_text, json_line, shown
+from atlas.studies.results import Result, Results
 
 HOSTILE = [
     "</script><script>window.hacked = 1</script>",

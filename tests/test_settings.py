@@ -15,7 +15,7 @@ from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import chosen_settings, flags_for, settings_options
 from atlas.errors import BadInput
-from atlas.settings import check_settings, documented, read_settings, setting, settings_of
+from atlas.studies.settings import check_settings, documented, read_settings, setting, settings_of
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings
 from ingest.settings import Settings

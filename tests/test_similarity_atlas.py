@@ -20,8 +20,8 @@ from analysis.similarity.settings import SimilaritySettings
 from analysis.similarity.study import compare_spaces
 from atlas.api import Atlas
 from atlas.cli.main import command
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Missing, UnknownName
-from atlas.folder import Folder
 from ingest import MatchSettings, ingest
 from ingest.codes.store import read_shard
 from ingest.match.study import match_saes

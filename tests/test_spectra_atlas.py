@@ -18,8 +18,8 @@ from analysis.statistics.direction_nulls import unit_rows
 from analysis.statistics.live_directions import live_directions
 from atlas.api import Atlas
 from atlas.cli.main import command
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, UnknownName
-from atlas.folder import Folder
 from ingest import Settings, ingest
 from ingest.model.language_model import open_model
 from ingest.model.own_matrix import own_matrix

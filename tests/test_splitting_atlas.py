@@ -21,10 +21,10 @@ from analysis.splitting.study import SplittingStudy, edges_of, find_splits
 from analysis.splitting.subjects import active_tokens
 from atlas.api import Atlas
 from atlas.cli.main import command
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, Missing, UnknownName
-from atlas.folder import Folder
 from atlas.progress import SILENT
-from atlas.study import TaskContext
+from atlas.studies.study import TaskContext
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings

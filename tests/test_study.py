@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from recording_progress import RecordingProgress
 
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, Locked, Missing, UnknownName
-from atlas.folder import Folder
-from atlas.parts import Manifest, write_part
-from atlas.results import Result, Results
-from atlas.settings import check_settings, setting
-from atlas.study import Found, Study, Task, check_saes, usable_saes
-from atlas.study_runner import run_locked, run_study
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_locked, run_study
+from atlas.studies.settings import check_settings, setting
+from atlas.studies.study import Found, Study, Task, check_saes, usable_saes
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput
-from atlas.folder import Folder
 from ingest import SyntheticSettings, ingest, save_synthetic
 from ingest.codes.store import read_shard
 from ingest.commands import synthetic

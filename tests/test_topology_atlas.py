@@ -21,8 +21,8 @@ from analysis.topology.persistence import persistence_of
 from analysis.topology.verdict import verdict_of
 from atlas.api import Atlas
 from atlas.cli.main import command
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Missing
-from atlas.folder import Folder
 from ingest import ingest
 from ingest.sae.autoencoder import open_sae
 

@@ -476,10 +476,10 @@ def test_the_forecast_comes_before_the_training(saved, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_reported_before_the_training(tmp_path, monkeypatch):
-    import atlas.temp_storage
+    import atlas.disk.temp_storage
 
     monkeypatch.setattr(
-        atlas.temp_storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)
+        atlas.disk.temp_storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)
     )
     with pytest.raises(OutOfSpace, match=r"4 SAE\(s\) and their checkpoints need .* --out"):
         trained(tmp_path, seeds=(0, 1))

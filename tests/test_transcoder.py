@@ -28,8 +28,8 @@ from analysis.transcoder.scores import (
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line, Spectra, choose, fit, spectrum, squared_error
 from analysis.transcoder.token_means import BLOCK, TokenSums
+from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadActivations, BadInput, Mismatch
-from atlas.parts import Manifest, write_part
 
 
 def tensor(x):

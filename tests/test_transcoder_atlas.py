@@ -35,8 +35,11 @@ from analysis.transcoder.solve import fit, spectrum, squared_error
 from analysis.transcoder.study import map_sites
 from atlas.api import Atlas
 from atlas.assemble import assemble, fingerprints, graph_fingerprint
-from atlas.atomic_files import sha256
 from atlas.cli.main import command, main
+from atlas.disk.atomic_files import sha256
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, read_manifest, write_manifest, write_part
+from atlas.disk.remove import remove_saes, touching
 from atlas.errors import (
     BadActivations,
     BadInput,
@@ -46,10 +49,7 @@ from atlas.errors import (
     OutOfSpace,
     UnknownName,
 )
-from atlas.folder import Folder
-from atlas.parts import Manifest, read_manifest, write_manifest, write_part
 from atlas.push import trimmed
-from atlas.remove import remove_saes, touching
 from ingest.model.language_model import open_model
 from ingest.sae.record import open_sae_record, reopen_model
 from ingest.settings import Settings

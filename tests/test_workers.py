@@ -19,10 +19,10 @@ from random_models import random_model, small_tokenizer
 from small_ingest import model, topk
 
 from atlas.cli.main import main
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, write_part
 from atlas.errors import AtlasError, BadActivations, BadInput, Mismatch, Missing
-from atlas.folder import Folder
-from atlas.parts import Manifest, write_part
-from atlas.study_runner import run_study
+from atlas.studies.runner import run_study
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae

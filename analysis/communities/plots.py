@@ -12,7 +12,7 @@ from analysis.plot_style import Chart, finished, heading
 from atlas.api import Atlas
 from atlas.errors import Missing
 from atlas.graphs import edge_ends
-from atlas.results import Result
+from atlas.studies.results import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,7 +21,7 @@ from analysis.graph.coactivation_graph import (
 )
 from analysis.statistics.document_splits import split
 from analysis.statistics.nulls import swapped
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import Membership
 

@@ -24,14 +24,14 @@ from analysis.communities.stability import Stability, stability
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_documents, read_graph
 from analysis.graph.draw_cost import TokenSample
 from analysis.graph.node_statistics import NodeStatistics, node_statistics
-from atlas.forecast import Cost, timed
+from atlas.disk.parts import Part
 from atlas.graphs import edge_ends
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, TaskContext, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.topk_membership import edges
 
 __all__ = ["CommunityStudy", "graph_features"]
@@ -170,7 +170,7 @@ def graph_features(
     replace
         Recompute results that are stored with these settings.
     workers, ray
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
     progress
         Progress reporter.
 

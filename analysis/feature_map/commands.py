@@ -21,7 +21,7 @@ from atlas.cli.output import (
 
 if TYPE_CHECKING:
     from analysis.feature_map.panels import Colour, Method
-    from atlas.results import Results
+    from atlas.studies.results import Results
 
 __all__ = ["map_command"]
 
@@ -171,7 +171,7 @@ def _export(results: "Results", path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from atlas.atomic_files import atomic_file
+    from atlas.disk.atomic_files import atomic_file
 
     tables = [
         one.table("points").append_column(

@@ -14,13 +14,13 @@ from analysis.feature_map.features import FeatureRows, decoder_rows
 from analysis.feature_map.neighbours import Floats, nearest
 from analysis.feature_map.null import direction_p, frequency_groups
 from analysis.feature_map.settings import DirectionSettings
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
+from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, TaskContext, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.match.cosines import one_space
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
@@ -156,7 +156,7 @@ def nearest_directions(
     opened
         SAEs that were in memory at ingest; others are opened from their stored source.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

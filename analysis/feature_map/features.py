@@ -10,7 +10,7 @@ from scipy import sparse
 
 from analysis.feature_map.neighbours import Floats, Ints, Rows, unit_rows
 from atlas.errors import BadInput, Mismatch
-from atlas.study import TaskContext
+from atlas.studies.study import TaskContext
 from ingest.codes.store import count_rows, read_shard, stored_shards
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_sae

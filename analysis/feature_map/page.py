@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.feature_map.panels import Panel
 from analysis.plot_style import ScriptSafe, check_path
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     from jinja2 import Template

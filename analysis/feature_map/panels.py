@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from analysis.feature_map.neighbours import Floats, Ints
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
-from atlas.results import Result
 from atlas.safe_text import shown
+from atlas.studies.results import Result
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import altair as alt
 
 from analysis.feature_map.panels import Panel, panels_of
 from analysis.plot_style import Chart, finished, heading
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["draw", "draw_panels"]
 

@@ -22,13 +22,13 @@ from analysis.feature_map.features import FeatureRows, activation_rows, decoder_
 from analysis.feature_map.neighbours import Floats, Ints, Neighbours, Rows, is_sparse, nearest
 from analysis.feature_map.quality import agreement, quality
 from analysis.feature_map.settings import MapSettings
+from atlas.disk.parts import Part
 from atlas.errors import BadInput
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, TaskContext, check_saes, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes, selected_saes
 from ingest.match.cosines import one_space
 from ingest.match.study import match_name
 from ingest.sae.autoencoder import Autoencoder
@@ -252,7 +252,7 @@ def map_features(
     opened
         SAEs that were in memory at ingest; others are opened from their stored source.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from atlas import schema
 from atlas.api import Atlas
-from atlas.folder import Sound
-from atlas.parts import Part
+from atlas.disk.folder import Sound
+from atlas.disk.parts import Part
 
 __all__ = ["KINDS", "SaeValues", "input_keys", "sae_values"]
 

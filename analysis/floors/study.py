@@ -18,13 +18,13 @@ import pyarrow as pa
 from analysis.floors.sae_values import SaeValues, input_keys, sae_values
 from analysis.floors.separation import Mean, auc, mean_over_seeds
 from analysis.floors.settings import FloorSettings
+from atlas.disk.parts import Part
 from atlas.errors import BadInput
-from atlas.floors import floors_of, is_floor, role_shown
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, check_saes
-from atlas.study_runner import run_study
+from atlas.studies.floors import floors_of, is_floor, role_shown
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.sae.info import slug
 
 __all__ = ["FloorStudy", "compare_with_floors", "separated"]
@@ -166,7 +166,7 @@ def compare_with_floors(
     settings
         Confidence level.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

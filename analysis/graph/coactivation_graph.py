@@ -13,8 +13,8 @@ from analysis.communities.settings import Weight
 from analysis.graph.igraph_conversion import as_igraph
 from analysis.statistics.document_splits import document_subset
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch, Missing
-from atlas.folder import Folder
 from atlas.graphs import edge_ends
 from ingest.codes.store import read_shard
 from ingest.codes.topk_membership import (

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics.nulls import swapped
-from atlas.folder import Folder
-from atlas.forecast import timed
+from atlas.disk.folder import Folder
+from atlas.studies.forecast import timed
 from ingest.codes.topk_membership import Membership, edges, open_membership
 
 if TYPE_CHECKING:

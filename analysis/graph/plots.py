@@ -13,7 +13,7 @@ from analysis.graph.distributions import correlate
 from analysis.graph.growth import growth
 from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["KINDS", "draw", "draw_growth", "draw_histogram", "draw_result", "draw_scatter"]
 

@@ -13,12 +13,12 @@ from analysis.graph.draw_cost import TokenSample
 from analysis.graph.null_comparison import NULLS, configuration, numbers_of
 from analysis.graph.settings import GraphStatisticsSettings
 from atlas.api import Atlas
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
+from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, usable_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, usable_saes
 
 if TYPE_CHECKING:
     import igraph
@@ -219,7 +219,7 @@ def graph_statistics(
     replace
         Recompute results that are stored with these settings.
     workers, ray
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
     progress
         Progress reporter.
 

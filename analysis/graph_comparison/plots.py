@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.graph_comparison.comparison import Comparison, Row
 from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["draw", "draw_communities", "draw_conserved", "draw_distribution", "draw_result"]
 

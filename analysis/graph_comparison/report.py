@@ -23,7 +23,7 @@ from analysis.statistics.permutation import exceedance_p
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress
-from atlas.study import check_saes
+from atlas.studies.study import check_saes
 
 __all__ = ["check_names", "check_some_matched", "compare_pairs", "conclude"]
 

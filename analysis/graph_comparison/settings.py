@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from analysis.communities.settings import Weight
-from atlas.settings import check_settings, documented, setting
+from atlas.studies.settings import check_settings, documented, setting
 
 __all__ = ["Chosen", "ComparisonSettings"]
 

@@ -10,12 +10,12 @@ from analysis.graph_comparison.comparison import Comparison
 from analysis.graph_comparison.report import check_names, check_some_matched, compare_pairs
 from analysis.graph_comparison.settings import ComparisonSettings
 from atlas.api import Atlas
-from atlas.folder import Sound
-from atlas.parts import Part
+from atlas.disk.folder import Sound
+from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, usable_saes
-from atlas.study_runner import run_study
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, usable_saes
 from ingest.codes.topk_membership import rule_of
 from ingest.match.study import match_name
 

@@ -26,8 +26,8 @@ from analysis.graph_matching.tables import (
     by_method,
     mean_agreement,
 )
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput
-from atlas.folder import Folder
 from atlas.progress import SILENT, Progress, Stage
 
 __all__ = ["check_chosen_on", "choose", "conclusions", "counterparts", "report"]

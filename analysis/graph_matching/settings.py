@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any, Literal, TypeAlias
 
 from atlas.errors import BadInput
-from atlas.settings import check_settings, documented, setting
+from atlas.studies.settings import check_settings, documented, setting
 
 __all__ = ["ANCHORS", "GraphMatchingSettings", "Standard", "vector_grid", "walk_grid"]
 

@@ -13,11 +13,12 @@ from analysis.graph_matching.ranks import MEASURES
 from analysis.graph_matching.report import check_chosen_on, counterparts
 from analysis.graph_matching.settings import GraphMatchingSettings
 from atlas.api import Atlas
+from atlas.disk.parts import Part
 from atlas.errors import BadInput
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import (
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import (
     Found,
     Study,
     Task,
@@ -25,7 +26,6 @@ from atlas.study import (
     check_saes,
     usable_saes,
 )
-from atlas.study_runner import run_study
 
 __all__ = ["GraphMatchingStudy", "find_counterparts", "report_of", "report_of_result", "tables_of"]
 

@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_membership
 from analysis.statistics import document_splits
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch
-from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import open_membership, rule_of
 from ingest.match.align import align

@@ -28,13 +28,13 @@ from analysis.ground_truth.recovery import (
     recovery_scores,
 )
 from analysis.ground_truth.settings import GroundTruthSettings
+from atlas.disk.parts import Part
 from atlas.errors import BadInput, UnknownName
 from atlas.graphs import edge_ends
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, check_saes
-from atlas.study_runner import run_study
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.codes.store import read_shard, stored_shards
 from ingest.model.synthetic_features import FEATURES_HOOK, SUM_HOOK, SyntheticFeatures
 from ingest.sae.autoencoder import Autoencoder
@@ -182,7 +182,7 @@ def compare_with_truth(
     opened
         SAEs that were in memory when they were ingested, open.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

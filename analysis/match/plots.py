@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.plot_style import Chart, finished, heading
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 from ingest.match.pipeline import MOSTLY
 from ingest.match.pooling import SIGNIFICANT
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from analysis.positions.settings import PositionSettings
 from analysis.statistics.intervals import quantile_interval
 from analysis.statistics.permutation import exceedance_p
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
+from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.store import Block, count_rows, read_shard, stored_shards
 
 __all__ = ["PositionStudy", "activation_by_position", "by_position"]
@@ -135,7 +135,7 @@ def activation_by_position(
     settings
         Number and seed of the random orders.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

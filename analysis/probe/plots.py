@@ -15,7 +15,7 @@ from analysis.plot_style import Chart, finished, heading
 from analysis.probe.tables import RUNGS, VERDICTS, ladder, load, sweep
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = [
     "KINDS",

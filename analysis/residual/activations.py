@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas.atomic_files import atomic_folder, write_json
+from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BadActivations, BadInput, OutOfSpace
 from atlas.progress import Progress
 from ingest.forward.site_vectors import activations

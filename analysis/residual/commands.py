@@ -11,7 +11,7 @@ from atlas.cli.output import echo, emit, make_progress, print_table, shared_opti
 from ingest.text.options import text_options
 
 if TYPE_CHECKING:
-    from atlas.results import Result
+    from atlas.studies.results import Result
     from ingest.text.atlas_corpus import Text
 
 __all__ = ["residual"]

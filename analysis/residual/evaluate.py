@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, all_arms
-from atlas.study_runner import run_locked
+from atlas.studies.runner import run_locked
 from ingest.forward.run import ingest_locked
 from ingest.match.study import MatchStudy
 from ingest.probe.study import ProbeStudy

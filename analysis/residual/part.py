@@ -13,11 +13,11 @@ from analysis.residual.settings import DEMO_TEXT
 from analysis.residual.split import ROLES, Divided, Role
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts
-from atlas.folder import Folder, Sound
-from atlas.parts import Part
-from atlas.results import Result, Results
-from atlas.settings import read_settings
-from atlas.study import Found
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Part
+from atlas.studies.results import Result, Results
+from atlas.studies.settings import read_settings
+from atlas.studies.study import Found
 from ingest.demo.build import demo_text
 from ingest.match.settings import MatchSettings
 from ingest.match.study import MatchStudy, match_name

@@ -20,14 +20,14 @@ from analysis.residual.split import Divided, divide
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import all_arms
 from analysis.residual.train_arms import train_all
-from atlas.atomic_files import discard
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Part
 from atlas.errors import BadInput, Mismatch
-from atlas.folder import Folder
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result
-from atlas.study import Found, Study, Task, TaskContext
-from atlas.study_runner import run_study
+from atlas.studies.results import Result
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext
 from ingest.forward.part_writer import check_model
 from ingest.match.settings import MatchSettings
 from ingest.model.language_model import LanguageModel, open_model

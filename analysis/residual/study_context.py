@@ -6,7 +6,7 @@ from pathlib import Path
 from analysis.residual.activations import Reader
 from analysis.residual.settings import ResidualSettings
 from analysis.residual.train import Arm
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from atlas.progress import Progress
 from ingest.match.settings import MatchSettings
 from ingest.probe.settings import ProbeSettings

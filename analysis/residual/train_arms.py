@@ -13,7 +13,7 @@ from analysis.residual.settings import ALL_PRIOR
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, Trained, all_arms, read_inputs, train
-from atlas.atomic_files import atomic_folder, write_json
+from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BrokenPart, RequestError
 from ingest.sae.activation_transforms import MapAndTokenMeans, write_subtraction
 

@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 from analysis.similarity.comparison import FULL
 from analysis.similarity.measures import MEASURES
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["grid", "sites_of"]
 

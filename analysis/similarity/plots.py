@@ -11,7 +11,7 @@ from analysis.similarity.grid import grid, sites_of
 from analysis.similarity.measures import MEASURES
 from atlas.api import Atlas
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["draw", "draw_heatmaps"]
 

@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 
 from analysis.similarity.pairs import distinct
 from analysis.similarity.settings import RawSite
+from atlas.disk.folder import Sound
 from atlas.errors import BadInput, Mismatch
-from atlas.folder import Sound
 from atlas.progress import Progress
 from ingest.forward.site_vectors import by_token
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model

@@ -15,13 +15,13 @@ from analysis.similarity.comparison import FULL, Row, Spaces, comparison, row_of
 from analysis.similarity.measures import FEW, MEASURES, cosine_similarities, shuffles
 from analysis.similarity.pairs import read_pairs
 from analysis.similarity.settings import SimilaritySettings
+from atlas.disk.parts import Part
 from atlas.errors import BadInput, Missing
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.study import Found, Study, Task, TaskContext, check_saes
-from atlas.study_runner import run_study
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.codes.store import read_shard
 from ingest.match.align import align
 from ingest.match.aligned_codes import CodeRows
@@ -256,7 +256,7 @@ def compare_spaces(
     opened, models
         SAEs and models that are already open.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from analysis.spectra.spectrum import spectrum_distance
 from analysis.spectra.study import SpectrumStudy
-from atlas.floors import floors_of, is_floor
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
+from atlas.studies.floors import floors_of, is_floor
 
 __all__ = ["compare_spectra"]
 

@@ -24,13 +24,13 @@ from analysis.spectra.verdict import verdict_of
 from analysis.statistics.direction_nulls import NULLS, unit_rows
 from analysis.statistics.live_directions import live_directions
 from atlas import schema
+from atlas.disk.parts import Part
 from atlas.errors import AtlasError
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.model.own_matrix import own_matrix
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_model
@@ -186,7 +186,7 @@ def measure_spectra(
     opened
         SAEs that were in memory when they were ingested, open.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.splitting.study import edges_of
-from atlas.results import Result, Results
+from atlas.studies.results import Result, Results
 
 __all__ = ["chains", "describe_chains"]
 

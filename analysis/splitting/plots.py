@@ -9,7 +9,7 @@ from analysis.plot_style import Chart, finished, heading
 from analysis.splitting.hierarchy import CHILD_CLASSES, PARENT_CLASSES
 from analysis.splitting.study import edges_of
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["draw"]
 

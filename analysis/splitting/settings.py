@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from atlas.settings import check_settings, documented, setting
+from atlas.studies.settings import check_settings, documented, setting
 
 __all__ = ["SplittingSettings"]
 

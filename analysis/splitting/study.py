@@ -25,13 +25,13 @@ from analysis.splitting.subjects import (
     pairs_of,
     sae_rows,
 )
+from atlas.disk.parts import Part
 from atlas.errors import BadInput
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, check_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
@@ -211,7 +211,7 @@ def find_splits(
     opened
         SAEs that are already open, whose weights are not read again.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.splitting.containment import ActiveTokens
+from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, Mismatch
-from atlas.floors import is_floor
-from atlas.folder import Folder, Sound
-from atlas.study import check_saes
+from atlas.studies.floors import is_floor
+from atlas.studies.study import check_saes
 from ingest.match.align import align
 from ingest.match.inputs import open_side
 from ingest.sae.autoencoder import Autoencoder

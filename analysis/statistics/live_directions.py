@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas.disk.folder import Sound
 from atlas.errors import BadInput
-from atlas.folder import Sound
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_sae
 

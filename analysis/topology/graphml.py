@@ -4,9 +4,9 @@ from pathlib import Path
 
 import networkx as nx
 
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["write_mapper_graph"]
 

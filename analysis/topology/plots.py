@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.plot_style import Chart, finished, heading
 from analysis.topology.persistence import DIMENSIONS
 from atlas.errors import BadInput
-from atlas.results import Result
+from atlas.studies.results import Result
 
 __all__ = ["draw"]
 

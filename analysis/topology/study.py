@@ -31,12 +31,12 @@ from analysis.topology.persistence import (
 from analysis.topology.settings import TopologySettings
 from analysis.topology.verdict import verdict_of
 from atlas import schema
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
+from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record
 
@@ -173,7 +173,7 @@ def measure_topology(
     opened
         SAEs that were in memory when they were ingested, open.
     replace, workers, ray, progress
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
 
     Returns
     -------

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.statistics.document_splits import document_groups
+from atlas.disk.temp_storage import mapped_array
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Progress
-from atlas.temp_storage import mapped_array
 from ingest.forward.site_vectors import activations
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from analysis.transcoder.affine import FittedMap, Maps
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Line
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
 from atlas.errors import BadActivations, BrokenPart
 from atlas.progress import Progress, Stage
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from analysis.transcoder.accumulate import MapMoments
 from analysis.transcoder.moments import joined
 from analysis.transcoder.solve import Line, Spectra, choose, fit
+from atlas.disk.parts import Part
 from atlas.errors import BadInput, Mismatch
-from atlas.parts import Part
 
 if TYPE_CHECKING:
     from torch import Tensor

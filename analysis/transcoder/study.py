@@ -24,18 +24,18 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
 from analysis.transcoder.subjects import MappedModel, subjects
 from analysis.transcoder.token_means import TokenSums
-from atlas.atomic_files import discard
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import DESCRIBED, Folder
+from atlas.disk.parts import Part
+from atlas.disk.temp_storage import check_space
 from atlas.errors import BadInput, OutOfSpace
-from atlas.folder import DESCRIBED, Folder
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
 from atlas.schema import arrow_schema
-from atlas.settings import settings_of
-from atlas.study import Found, Study, Task, TaskContext
-from atlas.study_runner import run_study
-from atlas.temp_storage import check_space
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.settings import settings_of
+from atlas.studies.study import Found, Study, Task, TaskContext
 from ingest.error_translation import memory_errors
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.model.identity import unchecked

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from atlas.disk.folder import DESCRIBED, Sound
+from atlas.disk.parts import stored_digests
 from atlas.errors import BadInput, Mismatch, UnknownName
-from atlas.folder import DESCRIBED, Sound
-from atlas.parts import stored_digests
 from atlas.progress import Progress
 from atlas.schema import arrow_schema, node
 from ingest.forward.site_vectors import EMBEDDING

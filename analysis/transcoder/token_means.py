@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atlas.temp_storage import mapped_array
+from atlas.disk.temp_storage import mapped_array
 
 __all__ = ["BLOCK", "TokenBlock", "TokenSums"]
 

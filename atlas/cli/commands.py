@@ -16,8 +16,8 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
-from atlas.floors import role_shown
 from atlas.plugins import Room
+from atlas.studies.floors import role_shown
 
 __all__ = ["ROOM"]
 
@@ -161,7 +161,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
       atlas rm tiny-a-l1-wide
       atlas rm 'transcoder/tiny-random@*'
     """
-    from atlas.remove import alone, remove_saes, touching
+    from atlas.disk.remove import alone, remove_saes, touching
 
     path = folder_of(which_atlas(where))
     keys = touching(path, saes)

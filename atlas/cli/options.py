@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from atlas.settings import Setting, settings_of
+from atlas.studies.settings import Setting, settings_of
 
 __all__ = ["chosen_settings", "flags_for", "settings_options", "worker_options"]
 

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.atomic_files import atomic_file, discard, sha256, write_json
+from atlas.disk.atomic_files import atomic_file, discard, sha256, write_json
 from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT, Progress
 from atlas.schema import Edge, Node

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
+from atlas.disk.folder import Folder, Sound
 from atlas.errors import BrokenPart
-from atlas.folder import Folder, Sound
-from atlas.study import check_inputs, check_saes
+from atlas.studies.study import check_inputs, check_saes
 
 __all__ = ["Block", "Tokens", "count_rows", "read_shard", "stored_shards", "write_shard"]
 

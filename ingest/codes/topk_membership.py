@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Missing, UnknownName
-from atlas.folder import Folder
 from ingest.codes.store import Block, Tokens, read_shard, stored_shards
 from ingest.reduce import pair_counting
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.atomic_files import atomic_file, discard, sha256, write_json
+from atlas.disk.atomic_files import atomic_file, discard, sha256, write_json
 from atlas.errors import BrokenPart
 from ingest.reduce.protocol import State
 

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from atlas import schema
-from atlas.atomic_files import discard, sha256
+from atlas.disk.atomic_files import discard, sha256
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from atlas.errors import Mismatch
-from atlas.folder import Folder, Sound
-from atlas.parts import Manifest, Part, TableFile, stored_digests, write_manifest, write_part
 from ingest.codes.store import count_rows
 from ingest.model.site_tables import site_tables
 from ingest.precision import arithmetic

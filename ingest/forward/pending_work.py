@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TypeVar
 
+from atlas.disk.folder import Sound
 from atlas.errors import RequestError
-from atlas.folder import Sound
 from atlas.progress import Progress
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import Group

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from atlas.api import Atlas
 from atlas.cli.output import atlases_here, folder_of, which_atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, RequestError
-from atlas.folder import Folder
 from atlas.progress import Progress
-from atlas.settings import read_settings
+from atlas.studies.settings import read_settings
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas.api import Atlas
-from atlas.folder import Folder
+from atlas.disk.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.estimate import estimate

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atlas.atomic_files import atomic_folder, discard, sha256
+from atlas.disk.atomic_files import atomic_folder, discard, sha256
 from atlas.progress import SILENT, Clock
 from ingest.codes.store import Block, Tokens, write_shard
 from ingest.forward.checkpoint import Checkpoint

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from atlas.parts import read_manifest
+from atlas.disk.parts import read_manifest
 from atlas.progress import Pace, Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint

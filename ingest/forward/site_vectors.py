@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atlas.disk.temp_storage import check_space, mapped_array
 from atlas.errors import Mismatch
 from atlas.progress import Progress
-from atlas.temp_storage import check_space, mapped_array
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
 

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from atlas.atomic_files import disk_errors
+from atlas.disk.atomic_files import disk_errors
 from atlas.errors import Mismatch
 from ingest.codes.store import Block, Tokens, read_shard
 from ingest.codes.topk_membership import of_documents

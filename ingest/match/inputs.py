@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from atlas.folder import Folder, Sound
-from atlas.parts import Part
-from atlas.study import check_inputs
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Part
+from atlas.studies.study import check_inputs
 from ingest.codes.store import stored_shards
 
 __all__ = ["TOP_TOKENS", "Side", "open_side"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from atlas.errors import Mismatch
 from atlas.progress import Progress
 from atlas.schema import arrow_schema
-from atlas.study import Found
+from atlas.studies.study import Found
 from ingest.match.align import align
 from ingest.match.aligned_codes import Aligned
 from ingest.match.assign import one_to_one

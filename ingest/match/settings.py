@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from atlas.settings import check_settings, documented, setting
+from atlas.studies.settings import check_settings, documented, setting
 
 __all__ = ["Alignment", "MatchSettings"]
 

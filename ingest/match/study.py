@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Part
 from atlas.errors import BadInput
-from atlas.folder import Folder, Sound
-from atlas.forecast import Cost, timed
-from atlas.parts import Part
 from atlas.progress import SILENT, Progress
-from atlas.results import Result, Results
-from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, TaskContext, check_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.settings import read_settings
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.match.inputs import open_side
 from ingest.match.pipeline import VERSION, compare
 from ingest.match.settings import MatchSettings
@@ -178,7 +178,7 @@ def match_saes(
     reuse
         Retain matches that are stored with other settings.
     workers, ray
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
     progress
         Notified of the work.
 

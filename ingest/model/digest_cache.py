@@ -20,9 +20,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from atlas.atomic_files import write_json
+from atlas.disk.atomic_files import write_json
+from atlas.disk.parts import installed
 from atlas.errors import BadInput, OutOfSpace
-from atlas.parts import installed
 from ingest.folder_checks import read_json_object
 
 __all__ = ["DigestCache", "FilesState", "cache_folder", "files_state"]

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from atlas.disk.parts import differ
 from atlas.errors import BadInput
-from atlas.parts import differ
 from ingest.folder_checks import read_json_object
 from ingest.model.sites import parse_hook
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from atlas.folder import Sound
-    from atlas.parts import Manifest
+    from atlas.disk.folder import Sound
+    from atlas.disk.parts import Manifest
     from ingest.model.digest_cache import DigestCache
 
 __all__ = ["Digests", "blocks_read", "unchecked", "without_digests"]

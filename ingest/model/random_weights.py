@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from atlas.atomic_files import atomic_folder, write_json
+from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BadInput
 from ingest.error_translation import reached
 from ingest.model.loading import fast_tokenizer, locate, read_config, silenced

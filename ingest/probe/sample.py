@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atlas.folder import Sound
-from atlas.forecast import timed
+from atlas.disk.folder import Sound
 from atlas.progress import Clock
+from atlas.studies.forecast import timed
 from ingest.probe.settings import ProbeSettings
 
 __all__ = ["FEATURES", "Sampled", "probed_features", "sampled", "sampled_tokens"]

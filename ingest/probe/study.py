@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Part, differ
 from atlas.errors import BadInput, Mismatch
-from atlas.folder import Folder, Sound
-from atlas.forecast import Cost
-from atlas.parts import Part, differ
 from atlas.progress import SILENT, Progress
-from atlas.results import Result as StudyResult
-from atlas.results import Results
-from atlas.settings import read_settings
-from atlas.study import Found, Study, Task, TaskContext, selected_saes
-from atlas.study_runner import run_study
+from atlas.studies.forecast import Cost
+from atlas.studies.results import Result as StudyResult
+from atlas.studies.results import Results
+from atlas.studies.runner import run_study
+from atlas.studies.settings import read_settings
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.store import count_rows, stored_shards
 from ingest.forward.site_vectors import EMBEDDING, by_id, by_token
 from ingest.model.identity import unchecked
@@ -148,7 +148,7 @@ def probe_saes(
     replace
         Probe again what is already stored with these settings.
     workers, ray
-        See ``atlas.study_runner.run_study``.
+        See ``atlas.studies.runner.run_study``.
     progress
         Notified of the work.
 

@@ -26,7 +26,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
 from atlas.errors import BadInput
 
 __all__ = [

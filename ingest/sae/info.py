@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from atlas.errors import BadInput
-from atlas.floors import Role
+from atlas.studies.floors import Role
 
 if TYPE_CHECKING:
     from ingest.sae.loading import LoadedSae
@@ -60,7 +60,7 @@ class SaeInfo:
     needs
         Other sites of the model that the subtraction reads, and the widths expected there.
     role
-        How its weights were obtained, if its ``training.json`` states it; see ``atlas.floors``.
+        How its weights were obtained, if its ``training.json`` states it; see ``atlas.studies.floors``.
     floor_of
         Name of the trained SAE of which it is a floor, if any.
     """

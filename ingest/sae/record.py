@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atlas.disk.folder import Sound
+from atlas.disk.parts import Part, stored_digests
 from atlas.errors import BadInput, Mismatch, UnknownName
-from atlas.folder import Sound
-from atlas.parts import Part, stored_digests
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.sae.autoencoder import Autoencoder, open_sae
 from ingest.text.tokenization import ContextSettings

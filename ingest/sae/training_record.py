@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas.floors import Role
+from atlas.studies.floors import Role
 from ingest.folder_checks import check_training_record, read_json_object
 
 __all__ = ["FILE", "TrainingRecord", "read_training_record"]
@@ -18,7 +18,7 @@ class TrainingRecord:
     Parameters
     ----------
     role
-        ``trained``, or the kind of floor; see ``atlas.floors``.
+        ``trained``, or the kind of floor; see ``atlas.studies.floors``.
     floor_of
         Name of the trained SAE of which it is a floor.
     seed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlas.atomic_files import atomic_folder, write_json
+from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BadInput
 from ingest.synthetic.known_settings import SyntheticSettings
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from atlas.errors import BadInput
-from atlas.settings import check_settings, documented, setting
+from atlas.studies.settings import check_settings, documented, setting
 
 __all__ = ["SyntheticSettings"]
 

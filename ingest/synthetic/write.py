@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from atlas.api import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput
-from atlas.folder import Folder
 from atlas.progress import Progress
 from ingest.codes.store import Block, write_shard
 from ingest.forward.part_writer import PartWriter

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.atomic_files import discard
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, BrokenPart, Mismatch
-from atlas.folder import Folder
 from atlas.progress import Progress
 from ingest.text.corpus import Corpus
 from ingest.text.readers import SplitOn

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from atlas.atomic_files import atomic_file
+from atlas.disk.atomic_files import atomic_file
 from atlas.errors import BadInput, BrokenPart, NewerFormat
 from atlas.progress import SILENT, Progress
 from ingest.text import readers

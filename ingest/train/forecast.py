@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atlas.disk.temp_storage import check_space
 from atlas.progress import Clock, Progress, duration
-from atlas.temp_storage import check_space
 from ingest.train.buffer import Buffers
 from ingest.train.job import Job
 from ingest.train.saes import freeze, new_sae

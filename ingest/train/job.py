@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from atlas.atomic_files import atomic_file, atomic_folder, write_json
+from atlas.disk.atomic_files import atomic_file, atomic_folder, write_json
 from atlas.errors import BadActivations, BadInput
 from ingest.folder_checks import read_json_object
 from ingest.train.buffer import batches

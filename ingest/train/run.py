@@ -5,9 +5,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas.atomic_files import discard, write_json
+from atlas.disk.atomic_files import discard, write_json
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Locked, Mismatch
-from atlas.folder import Folder
 from atlas.progress import SILENT, Progress
 from ingest.folder_checks import is_one_line, read_json_object
 from ingest.forward.run import ingest

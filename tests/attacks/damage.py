@@ -9,7 +9,7 @@ from typing import Any
 from small_ingest import model, texts, topk
 
 from atlas.api import Atlas
-from atlas.atomic_files import is_leftover
+from atlas.disk.atomic_files import is_leftover
 from atlas.doctor import checks
 from atlas.errors import AtlasError
 from attacks import Try

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from slow_ingest import work
 
+from atlas.disk.folder import Folder
 from atlas.doctor import checks
-from atlas.folder import Folder
 from attacks import Try
 
 TITLE = "an ingest killed twice at random moments, then given again"

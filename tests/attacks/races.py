@@ -8,9 +8,9 @@ from queue import Queue
 
 import pyarrow as pa
 
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.errors import AtlasError, Locked
-from atlas.folder import Folder
-from atlas.parts import Manifest, read_manifest, write_part
 from attacks import Try
 
 TITLE = "four processes begin one atlas; a part is read while it is replaced"

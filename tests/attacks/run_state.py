@@ -9,8 +9,8 @@ from pathlib import Path
 
 from slow_ingest import work
 
+from atlas.disk.folder import Folder
 from atlas.errors import AtlasError
-from atlas.folder import Folder
 from atlas.progress import SILENT
 from attacks import Try
 from attacks.damage import damage

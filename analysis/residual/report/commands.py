@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atlas.atomic_files import atomic_file
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -16,6 +15,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.disk.atomic_files import atomic_file
 
 if TYPE_CHECKING:
     from analysis.residual.report.findings import Findings

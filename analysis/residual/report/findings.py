@@ -22,7 +22,7 @@ from atlas.errors import BadInput, RequestError, UnknownName
 
 if TYPE_CHECKING:
     from atlas.api import Atlas
-    from atlas.folder import Sound
+    from atlas.disk.folder import Sound
 
 __all__ = ["Findings", "Mapped", "assign_floors", "find", "verdicts_of"]
 

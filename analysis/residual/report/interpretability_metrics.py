@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from analysis.probe.tables import RUNGS, VERDICTS, ladder
 from analysis.residual.report.arm_difference import mean_over_seeds
 from analysis.residual.report.study import ARMS, Probed, ResidualStudy
-from atlas.folder import Sound
-from atlas.parts import Part
+from atlas.disk.folder import Sound
+from atlas.disk.parts import Part
 
 __all__ = [
     "TOKEN_METRICS",

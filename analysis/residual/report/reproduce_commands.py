@@ -11,7 +11,7 @@ from analysis.residual.report.study import EMBEDDING, ResidualStudy
 from analysis.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
 from analysis.transcoder.settings import TranscoderSettings
 from atlas.cli.options import flags_for
-from atlas.settings import settings_of
+from atlas.studies.settings import settings_of
 from ingest.demo.build import DEMO_SAES
 from ingest.probe.settings import ProbeSettings
 from ingest.text.atlas_corpus import Text

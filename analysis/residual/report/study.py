@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from analysis.residual.report.arm_difference import Sample
 from analysis.residual.settings import ALL_PRIOR
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Part
 from atlas.errors import Mismatch, UnknownName
-from atlas.folder import Folder, Sound
-from atlas.parts import Part
 from ingest.probe.bootstrap import CLUSTERS
 from ingest.probe.part_tables import ProbeRun
 from ingest.probe.settings import ProbeSettings

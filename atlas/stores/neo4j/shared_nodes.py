@@ -15,8 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
+from atlas.disk.parts import differ
 from atlas.errors import Mismatch
-from atlas.parts import differ
 from atlas.progress import Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph

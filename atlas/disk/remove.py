@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from atlas.atomic_files import discard
+from atlas.disk.atomic_files import discard
+from atlas.disk.folder import Folder, models_of
+from atlas.disk.parts import Part
 from atlas.errors import UnknownName
-from atlas.folder import Folder, models_of
-from atlas.parts import Part
 
 __all__ = ["alone", "remove_saes", "touching"]
 

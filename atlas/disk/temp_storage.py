@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
-from atlas.atomic_files import discard, disk_errors
+from atlas.disk.atomic_files import discard, disk_errors
+from atlas.disk.folder import Folder
 from atlas.errors import OutOfSpace
-from atlas.folder import Folder
 
 if TYPE_CHECKING:
     import numpy as np

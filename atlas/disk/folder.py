@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from atlas.atomic_files import discard, is_leftover, write_json
+from atlas.disk.atomic_files import discard, is_leftover, write_json
+from atlas.disk.parts import FORMAT, Part, differ, read_manifest, stored_digests
 from atlas.errors import BadInput, BrokenPart, Locked, Mismatch, NewerFormat
-from atlas.parts import FORMAT, Part, differ, read_manifest, stored_digests
 
 __all__ = ["DESCRIBED", "Folder", "Sound", "models_of"]
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Manifest, Part, unwritten_part, write_part
+from atlas.disk.temp_storage import scratch
 from atlas.errors import Locked, RequestError
-from atlas.floors import floor_parts, is_floor, role_shown, stored_floors
-from atlas.folder import Folder, Sound
-from atlas.forecast import Forecast
-from atlas.parts import Manifest, Part, unwritten_part, write_part
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected
-from atlas.results import Result, Results
-from atlas.study import Found, Study, Task, TaskContext, check_inputs
-from atlas.temp_storage import scratch
+from atlas.studies.floors import floor_parts, is_floor, role_shown, stored_floors
+from atlas.studies.forecast import Forecast
+from atlas.studies.results import Result, Results
+from atlas.studies.study import Found, Study, Task, TaskContext, check_inputs
 
 if TYPE_CHECKING:
     from atlas.api import Atlas

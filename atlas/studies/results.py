@@ -34,7 +34,7 @@ class Result(Mapping[str, Any]):
     ----------
     atlas
         Folder or URL of the atlas, for plots that also show properties of features; None if
-        unknown. ``atlas.study_runner.run_study`` sets it.
+        unknown. ``atlas.studies.runner.run_study`` sets it.
     """
 
     def __init__(

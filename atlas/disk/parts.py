@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.atomic_files import atomic_folder, sha256, write_json
+from atlas.disk.atomic_files import atomic_folder, sha256, write_json
 from atlas.errors import BrokenPart, Locked, NewerFormat
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, TypeAlias, get_args
 
-from atlas.folder import Sound
-from atlas.parts import Part
+from atlas.disk.folder import Sound
+from atlas.disk.parts import Part
 
 __all__ = ["ROLES", "Role", "floor_parts", "floors_of", "is_floor", "role_shown", "stored_floors"]
 

@@ -2,7 +2,7 @@
 
 A study is a class with a ``kind``, a ``version``, settings and three methods: ``tasks`` names the
 SAEs, pairs or sites, ``run`` computes one task, and ``result`` reads a part.
-``atlas.study_runner.run_study`` does the rest.
+``atlas.studies.runner.run_study`` does the rest.
 """
 
 from abc import ABC, abstractmethod
@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from atlas.disk.folder import Folder, Sound
+from atlas.disk.parts import Part
 from atlas.errors import BadInput, Missing, RequestError, UnknownName
-from atlas.folder import Folder, Sound
-from atlas.forecast import Cost
-from atlas.parts import Part
 from atlas.progress import Progress
-from atlas.results import Result
+from atlas.studies.forecast import Cost
+from atlas.studies.results import Result
 
 if TYPE_CHECKING:
     import pyarrow as pa

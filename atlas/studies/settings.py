@@ -4,7 +4,7 @@ The check of a value, the command-line option and the command printed by reports
 generated from each field.
 
 >>> from dataclasses import dataclass
->>> from atlas.settings import check_settings, setting
+>>> from atlas.studies.settings import check_settings, setting
 >>> @dataclass(frozen=True)
 ... class DrawSettings:
 ...     draws: int = setting(20, "Number of draws.", least=0)
@@ -241,7 +241,9 @@ def read_settings(cls: type[S], stored: Mapping[str, Any]) -> S:
 
 def _setting(name: str, hint: Any, default: Any, metadata: Mapping[str, Any]) -> Setting:
     if _KEY not in metadata:
-        raise TypeError(f"The field {name} has no help; declare it with atlas.settings.setting.")
+        raise TypeError(
+            f"The field {name} has no help; declare it with atlas.studies.settings.setting."
+        )
     known = dict(metadata[_KEY])
     if known["flag"] == "":
         known["flag"] = name.replace("_", "-")

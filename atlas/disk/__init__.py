@@ -1,0 +1,1 @@
+"""What an atlas stores on disk: its folder, its parts, and files that are complete or absent."""

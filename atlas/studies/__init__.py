@@ -1,0 +1,1 @@
+"""How every study runs: settings, forecast, inputs, tasks, results and floors."""
