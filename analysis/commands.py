@@ -82,7 +82,9 @@ def probes(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Report how well linear probes predict feature activity, with ceilings and controls.
+    """Report how well linear probes predict features.
+
+    Every score has its ceiling and its controls.
 
     Scores are on validation tokens. Accuracy at natural prevalence is high for any rare
     feature; chance level of balanced accuracy is 0.5. Floors of the named SAEs are included. Without --by, up to three groups (an
@@ -124,7 +126,7 @@ def probes(
 @shared_options
 @click.pass_context
 def plot(ctx: click.Context, as_json: bool, quiet: bool) -> None:
-    """Plot the contents of an atlas as PNG, SVG or interactive HTML.
+    """Plot an atlas as PNG, SVG or interactive HTML.
 
     \b
     Example:
@@ -295,7 +297,7 @@ positions = study_command(
     "positions",
     "analysis.positions.study:activation_by_position",
     PositionSettings,
-    help="Compare activations between positions in the context, with shuffled tokens as the null."
+    help="Compare activations between positions in the context.\n\nShuffled tokens are the null."
     "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
 )
 
@@ -303,7 +305,7 @@ directions = study_command(
     "directions",
     "analysis.feature_map.direction_study:nearest_directions",
     DirectionSettings,
-    help="Find the features with the nearest decoder directions, within an SAE and across SAEs."
+    help="Find the features with the nearest decoder directions.\n\nThe search is within each SAE and across SAEs."
     "\n\nAll pairs are compared. Random directions of matched covariance are the null. The results "
     "are edges NEAR_DIRECTION.\n\n\b\nExample:\n  atlas directions tiny-a-l1-s0 tiny-a-l1-s1",
 )
@@ -328,7 +330,7 @@ truth = study_command(
     "truth",
     "analysis.ground_truth.study:compare_with_truth",
     GroundTruthSettings,
-    help="Compare SAEs of a synthetic model with its true features: directions, edges and parents."
+    help="Compare SAEs of a synthetic model with its true features.\n\nDirections, co-activation edges and parents are compared."
     "\n\n`atlas synthetic` saves such a model; ingest its SAE `truth` with the others."
     "\n\n\b\nExample:\n  atlas truth --atlas synth.atlas",
     columns=(
@@ -351,26 +353,29 @@ truth = study_command(
 
 ROOM = Room(
     "analysis",
-    (
-        probes,
-        plot,
-        stats,
-        communities,
-        compare,
-        counterparts,
-        transcoder,
-        residual,
-        report,
-        positions,
-        similarity,
-        splitting,
-        truth,
-        floors,
-        map_command,
-        directions,
-        spectra,
-        topology,
-    ),
+    {
+        "Inspect": (plot, report),
+        "Measure SAEs": (
+            probes,
+            stats,
+            communities,
+            map_command,
+            directions,
+            spectra,
+            topology,
+            positions,
+            transcoder,
+            residual,
+            floors,
+        ),
+        "Compare SAEs": (
+            similarity,
+            splitting,
+            compare,
+            counterparts,
+            truth,
+        ),
+    },
     lambda path: (),
     _PLOTS,
 )

@@ -1,4 +1,6 @@
-"""Check the installation, the server and an atlas, and report how to repair faults."""
+"""Check the installation, the server and an atlas.
+
+Every fault is reported with its remedy."""
 
 import os
 import platform
@@ -76,8 +78,8 @@ def print_checks(found: Iterable[Check], *, faults_only: bool = False) -> None:
         if faults_only and check.state != "fault":
             continue
         echo(f"{signs[check.state]}  {check.about}: {check.message}")
-        if check.todo:
-            echo(f"       → {check.todo}")
+        if check.remedy:
+            echo(f"       → {check.remedy}")
 
 
 def _of_room(room: Room, path: Path | None) -> list[Check]:

@@ -14,7 +14,16 @@ from typing import Any, Literal
 
 import click
 
-__all__ = ["Check", "Failed", "Room", "find_plotter", "find_rooms"]
+__all__ = ["SECTIONS", "Check", "Failed", "Room", "find_plotter", "find_rooms"]
+
+#: Sections of ``atlas --help``, in order.
+SECTIONS = (
+    "Start",
+    "Inspect",
+    "Measure SAEs",
+    "Compare SAEs",
+    "Share and maintain",
+)
 
 
 @dataclass(frozen=True)
@@ -29,14 +38,14 @@ class Check:
         ``"ok"``, ``"note"`` (no action needed) or ``"fault"``.
     message
         Result of the check.
-    todo
+    remedy
         Remedy, if there is one.
     """
 
     about: str
     state: Literal["ok", "note", "fault"]
     message: str
-    todo: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Room:
     name
         Name of the room.
     commands
-        Commands, in the order of the help.
+        Commands by section of the help, one of ``SECTIONS``.
     checks
         Takes the folder of an atlas, or None to check the installation only.
     plots
@@ -57,7 +66,7 @@ class Room:
     """
 
     name: str
-    commands: tuple[click.Command, ...]
+    commands: Mapping[str, tuple[click.Command, ...]]
     checks: Callable[[Path | None], Iterable[Check]]
     plots: Mapping[str, str] = field(default_factory=dict)
 

@@ -46,7 +46,7 @@ __all__ = ["ROOM"]
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @shared_options
 def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
-    """Create a small example atlas: two tiny models, six SAEs and a text.
+    """Create a small example atlas: tiny models, SAEs and a text.
 
     The data are included in the package; nothing is downloaded.
 
@@ -134,7 +134,7 @@ def ingest(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Run a model and its SAEs over a text once, and store the results in an atlas.
+    """Run a model and its SAEs over a text, and store the atlas.
 
     If the command is interrupted, run it again to continue where it stopped.
 
@@ -212,7 +212,7 @@ def match(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Match the features of SAEs by the tokens on which they are active, without a model.
+    """Match features of SAEs by the tokens where they are active.
 
     Every pair of the named SAEs is matched from the stored codes. Seeds, widths, layers,
     architectures and models may differ. The command reports how many pairs each filter
@@ -294,7 +294,7 @@ def match(
 def random_weights(
     model: str, out: Path | None, seed: int, revision: str | None, as_json: bool, quiet: bool
 ) -> None:
-    """Save a copy of MODEL with random weights, as a baseline for a trained model.
+    """Save a copy of a model with random weights, as a baseline.
 
     It has the configuration and the tokenizer of MODEL, and the initial weights of
     transformers. The weights of MODEL are not read.
@@ -320,7 +320,9 @@ def random_weights(
 @settings_options(SyntheticSettings)
 @shared_options
 def synthetic(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Save a model whose activations are sums of known features, to test SAEs and measures.
+    """Save a model whose activations are sums of known features.
+
+    It tests SAEs and measures.
 
     FOLDER is a model that every command reads, with a text for an atlas, a text for training,
     and `truth`, an SAE whose codes are the activations of the true features.
@@ -363,4 +365,12 @@ def _checks(path: Path | None) -> Iterator[Check]:
     yield from checks(path)
 
 
-ROOM = Room("ingest", (demo, train, ingest, match, probe, random_weights, synthetic), _checks)
+ROOM = Room(
+    "ingest",
+    {
+        "Start": (demo, ingest, train, random_weights, synthetic),
+        "Measure SAEs": (probe,),
+        "Compare SAEs": (match,),
+    },
+    _checks,
+)

@@ -69,7 +69,9 @@ def communities(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Find communities in co-activation graphs, name them, and report how stable they are.
+    """Find communities in co-activation graphs.
+
+    Communities are named by their tokens, and their stability is reported.
 
     Communities and node statistics (degree, PageRank, betweenness, ...) are stored in the atlas,
     for queries. Agreement is adjusted mutual information: 1 for the same communities, and 0 on

@@ -87,7 +87,9 @@ def map_command(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Map features in two dimensions by UMAP and PCA, and measure the quality of the map.
+    """Map features in two dimensions by UMAP and PCA.
+
+    The quality of the map is measured.
 
     The coordinates are stored as properties of features. Two matched SAEs are drawn side by side
     with partners in one colour; --layout joint computes one map of both.

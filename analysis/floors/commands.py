@@ -36,7 +36,7 @@ def floors(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Report which stored statistics distinguish trained SAEs from their floors.
+    """Report which statistics distinguish SAEs from their floors.
 
     Trained SAEs of one model, site, architecture and width are seeds of one family. For each
     statistic, the table has its mean on trained SAEs and on floors, and the AUC with which it

@@ -154,7 +154,7 @@ def compare_with_floors(
     ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
-    """Report which stored statistics distinguish trained SAEs from their floors.
+    """Report which statistics distinguish SAEs from their floors.
 
     Parameters
     ----------

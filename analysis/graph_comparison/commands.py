@@ -46,7 +46,7 @@ def compare(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare the co-activation graphs of all pairs of SAEs.
+    """Compare the co-activation graphs of pairs of SAEs.
 
     The comparison covers distances of degree, clustering, core number and strength, edges
     conserved between matched features, and overlap of communities. Each number has two

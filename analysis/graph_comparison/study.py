@@ -87,7 +87,7 @@ def compare_graphs(
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> Results:
-    """Compare the co-activation graphs of all pairs of SAEs.
+    """Compare the co-activation graphs of pairs of SAEs.
 
     Parameters
     ----------

@@ -60,7 +60,9 @@ def counterparts(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Find the counterparts of A's features in B by graph structure, with baselines and nulls.
+    """Match features of two SAEs by the structure of their graphs.
+
+    Baselines and nulls are included.
 
     The graph of A, the graph of B and the truth (one-to-one matches significant under both nulls)
     are computed from disjoint sets of documents. The codes of both SAEs must therefore be

@@ -57,7 +57,9 @@ def residual(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train SAEs on the residual of an affine map from an earlier to a later site, with controls.
+    """Train SAEs on the residual of an affine map between sites.
+
+    The map predicts the later site from the earlier site. Control SAEs are trained too.
 
     For each seed, the command trains SAEs on the later site (baseline), on the residual of the
     map, and on two controls: the site minus random principal components of equal variance, and

@@ -71,7 +71,9 @@ def similarity(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare the spaces of matched SAEs: SVCCA, CCA, CKA, RSA, neighbours, Procrustes.
+    """Compare the spaces that matched features span.
+
+    The measures are SVCCA, CCA, CKA, RSA, shared neighbours and Procrustes.
 
     Decoder rows and activations on the same tokens are compared, on one-to-one matches. Each
     value has the mean of shuffled pairings next to it. `frequency_null` shuffles pairs within

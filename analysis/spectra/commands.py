@@ -56,7 +56,9 @@ def spectra(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Measure how many dimensions the directions of SAEs span, compared with random directions.
+    """Measure how many dimensions the directions of SAEs span.
+
+    Random directions are the null.
 
     Spectra are of the live features' decoder and encoder directions, and of the matrix of the
     model that writes to the site. Rows have unit length, and their mean is subtracted. The

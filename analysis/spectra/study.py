@@ -169,7 +169,9 @@ def measure_spectra(
     ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
-    """Measure how many dimensions the directions of SAEs span, compared with random directions.
+    """Measure how many dimensions the directions of SAEs span.
+
+    Random directions are the null.
 
     Rows of the decoder, columns of the encoder and rows of the model's own matrix at the site
     (of the last MLP, in a residual stream) are scaled to unit length and centred. Features that

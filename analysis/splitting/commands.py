@@ -40,7 +40,7 @@ __all__ = ["splitting"]
 @atlas_option
 @shared_options
 def splitting(saes: tuple[str, ...], *, outs: tuple[Path, ...], **options: Any) -> None:
-    """Find which features of a wider SAE split, absorb or repeat those of a narrow SAE.
+    """Find features that a wider SAE splits, absorbs or repeats.
 
     An edge from a parent to a child needs a decoder cosine and a number of joint tokens above their
     nulls. The same table between two SAEs of equal width is the baseline. The codes of all SAEs must

@@ -75,7 +75,7 @@ def topology(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Test whether the decoder directions of SAEs have clusters, loops or voids.
+    """Test decoder directions for clusters, loops and voids.
 
     Persistent homology and Mapper graphs are compared with isotropic directions, Gaussian
     directions of equal covariance, and permuted columns. Needs the extra `topology`:

@@ -155,7 +155,7 @@ def measure_topology(
     ray: str | None = None,
     progress: Progress = SILENT,
 ) -> Results:
-    """Test whether the decoder directions of SAEs have clusters, loops or voids.
+    """Test decoder directions for clusters, loops and voids.
 
     The directions of live features have unit length, and their distance is the angle.
     Persistent homology is computed on landmarks, and Mapper graphs on a random sample over a

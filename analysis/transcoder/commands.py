@@ -116,7 +116,7 @@ def transcoder(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Measure how much of a site in a MODEL an affine map of another site explains.
+    """Measure how well an affine map predicts a site from another.
 
     Each R² is held out by document, and compared with the R² of the means of each token id,
     which estimate the best function of the token.

@@ -16,23 +16,24 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
-from atlas.plugins import Room
+from atlas.plugins import Check, Room
 from atlas.studies.floors import role_shown
 
 __all__ = ["ROOM"]
 
+# Columns of `atlas list`; the last ones are omitted on a narrow terminal.
 OVERVIEW = (
     "sae",
     "role",
     "floor_of",
-    "model",
     "hook",
-    "architecture",
     "d_sae",
-    "tokens",
     "l0",
     "fvu",
     "dead_share",
+    "tokens",
+    "architecture",
+    "model",
 )
 
 
@@ -107,7 +108,7 @@ def query(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run a named query, or your own Cypher, on an atlas.
+    """Run a named query or your own Cypher on an atlas.
 
     Without NAME and --cypher, list the named queries.
 
@@ -299,7 +300,9 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write the tables of the graph to FOLDER, one file for each kind of node and edge.
+    """Write the tables of the graph to a folder.
+
+    There is one file for each kind of node and edge.
 
     In CSV, lists are written as JSON. GraphML and GEXF files, for Gephi, Cytoscape and other
     programs, contain the co-activation graph of one SAE each. With --for neo4j-admin, the
@@ -344,7 +347,9 @@ def export(
 @shared_options
 @click.pass_context
 def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) -> None:
-    """Check the installation, the server and an atlas, and report how to repair faults.
+    """Check the installation, the server and an atlas.
+
+    Every fault is reported with its remedy.
 
     The exit status is 1 if there is a fault.
 
@@ -357,7 +362,10 @@ def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) ->
     checks = examine(where)
     sound = all(c.state != "fault" for c in checks)
     emit(
-        [{"about": c.about, "state": c.state, "said": c.message, "todo": c.todo} for c in checks],
+        [
+            {"about": c.about, "state": c.state, "message": c.message, "remedy": c.remedy}
+            for c in checks
+        ],
         as_json=as_json,
         show=lambda: print_checks(checks, faults_only=quiet),
         ok=sound,
@@ -365,10 +373,14 @@ def doctor(ctx: click.Context, where: str | None, as_json: bool, quiet: bool) ->
     ctx.exit(0 if sound else 1)
 
 
-def _checks(path: Path | None) -> "list[object]":
+def _checks(path: Path | None) -> "list[Check]":
     from atlas.doctor import checks
 
     return list(checks(path))
 
 
-ROOM = Room("atlas", (list_, query, push, export, rm, doctor), _checks)  # type: ignore[arg-type]
+ROOM = Room(
+    "atlas",
+    {"Inspect": (list_, query), "Share and maintain": (push, export, rm, doctor)},
+    _checks,
+)

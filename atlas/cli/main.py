@@ -2,44 +2,67 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
+from typing import Any
 
 import click
 
 from atlas.cli.output import echo
 from atlas.errors import AtlasError
-from atlas.plugins import Failed, find_rooms
+from atlas.plugins import SECTIONS, Failed, find_rooms
 from atlas.safe_text import json_line
 
 __all__ = ["command", "main"]
 
 
-class _Rooms(click.Group):
-    """A group that lists its commands in the order in which the rooms define them."""
+class _Sections(click.Group):
+    """A group whose help lists its commands by section."""
+
+    def __init__(self, name: str, **attributes: Any) -> None:
+        super().__init__(name, **attributes)
+        self.sections: dict[str, list[click.Command]] = {name: [] for name in SECTIONS}
+
+    def add(self, section: str, commands: Iterable[click.Command]) -> None:
+        """Add commands to a section of the help."""
+        for each in commands:
+            self.add_command(each)
+            self.sections.setdefault(section, []).append(each)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return [str(each.name) for listed in self.sections.values() for each in listed]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.list_commands(ctx)), default=0)
+        limit = formatter.width - width - 4
+        for section, commands in self.sections.items():
+            if commands:
+                rows = [
+                    (str(each.name).ljust(width), each.get_short_help_str(limit))
+                    for each in sorted(commands, key=lambda c: str(c.name))
+                ]
+                with formatter.section(section):
+                    formatter.write_dl(rows)
 
 
 def command() -> click.Group:
     """Return the command with the subcommands of every room."""
-    group = _Rooms(
+    group = _Sections(
         "atlas",
         help="An atlas of the features that sparse autoencoders find in language models.\n\n"
         "Start with `atlas demo`, which creates a small example atlas. `atlas ingest` creates "
         "an atlas of your own model, SAEs and text.",
-        epilog="Results go to stdout, progress to stderr. Exit status: 0 success, 1 failure, 2 invalid request.",
+        epilog="`atlas COMMAND --help` shows the options of a command and an example. Results go to "
+        "stdout, progress to stderr. Exit status: 0 success, 1 failure, 2 invalid request.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    group = click.version_option(package_name="feature-atlas")(group)
     for room in find_rooms():
         if isinstance(room, Failed):
             echo(f"atlas: the room {room.name!r} cannot be imported ({room.reason})", err=True)
             continue
-        for each in room.commands:
-            group.add_command(each)
-    return group
+        for section, commands in room.commands.items():
+            group.add(section, commands)
+    return click.version_option(package_name="feature-atlas")(group)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

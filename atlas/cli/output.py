@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -14,7 +14,7 @@ from atlas.safe_text import json_line, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
+    from rich.table import Table
 
 __all__ = [
     "atlas_option",
@@ -29,9 +29,16 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Rows of a table on a terminal without --full.
+_SCREEN = 40
+# Columns that hold p-values or values adjusted for multiple tests.
+_P_VALUES = frozenset({"p", "q", "p_value", "p_pooled"})
+
 
 def shared_options(function: F) -> F:
-    """Add ``--json`` and ``--quiet`` to a command."""
+    """Add ``--json``, ``--quiet``, ``--wide`` and ``--full`` to a command."""
+    function = _layout_option("full", "Print all rows of a table on a terminal.")(function)
+    function = _layout_option("wide", "Print all columns of a table on a terminal.")(function)
     function = click.option(
         "--quiet", "-q", is_flag=True, help="Print no progress and no remarks."
     )(function)
@@ -41,6 +48,13 @@ def shared_options(function: F) -> F:
         is_flag=True,
         help="Print the result as JSON: {ok, result} or {ok, error}.",
     )(function)
+
+
+def _layout_option(name: str, help: str) -> Callable[[F], F]:
+    def store(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        ctx.meta[f"atlas.{name}"] = value
+
+    return click.option(f"--{name}", is_flag=True, expose_value=False, callback=store, help=help)
 
 
 def atlas_option(function: F) -> F:
@@ -130,69 +144,121 @@ def print_table(
 ) -> None:
     """Print rows as a table on stdout; print nothing without rows.
 
-    A terminal folds columns between words. Where it is too narrow even for that, each row is
-    printed as a line with its first column, and the others below it as pairs of name and value.
+    One row is printed as lines of name and value. On a terminal, columns that do not fit are
+    omitted from the end and named on stderr, and at most 40 rows are printed; ``--wide`` and
+    ``--full`` print all. Output to a pipe has all columns and rows, and no colour.
     """
     if not rows:
         return
     from rich.console import Console
-    from rich.measure import Measurement
-    from rich.table import Table
     from rich.text import Text
 
     names = list(columns or rows[0])
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=10_000, no_color=True)
+    console = Console(highlight=False)
+    complete = not console.is_terminal
+    if complete or _requested("wide"):
+        console = Console(width=10_000, no_color=complete, highlight=False, soft_wrap=True)
     heading = Text(shown(title)) if title else None  # a Text, since a string may hold markup
-    table = Table(title=heading, title_justify="left", box=None, pad_edge=False)
-    for name in names:
-        numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
-        table.add_column(Text(_cell(name)), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(name))) for name in names))
-    unlimited = console.options.update(width=10_000)
-    if Measurement.get(console, unlimited, table).minimum > console.width:
-        _print_records(console, rows, names, heading)
-    else:
-        console.print(table)
+    if len(rows) == 1 and len(names) > 2:
+        if heading is not None:
+            console.print(heading)
+        _print_pairs(console, [(name, rows[0].get(name)) for name in names])
+        return
+    listed = rows if complete or _requested("full") else rows[:_SCREEN]
+    fitting = _fitting(console.width, listed, names)
+    table = _table(listed, fitting)
+    table.title = heading
+    least = sum(_longest_words(listed, fitting)) + 2 * (len(fitting) - 1)
+    console.width = max(least, console.width)
+    console.print(table)
+    if omitted := names[len(fitting) :]:
+        echo(f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all.", err=True)
+    if len(rows) > len(listed):
+        echo(f"{len(listed)} of {len(rows):,} rows; --full prints all.", err=True)
 
 
-def _print_records(
-    console: "Console",
-    rows: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    heading: "Text | None",
-) -> None:
-    """Print each row as its first value, and pairs of name and value below it."""
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> "Table":
+    from rich.table import Table
     from rich.text import Text
 
-    if heading is not None:
-        console.print(heading)
+    table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name, least in zip(names, _longest_words(rows, names), strict=True):
+        numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
+        justify: Literal["right", "left"] = "right" if numeric else "left"
+        table.add_column(Text(_cell(name)), justify=justify, min_width=least, overflow="fold")
     for row in rows:
-        console.print(Text(_cell(row.get(names[0])), style="bold"), soft_wrap=True)
-        line = ""
-        for pair in (f"{_cell(name)}: {_cell(row.get(name))}" for name in names[1:]):
-            if line and len(line) + len(pair) + 4 > console.width:
-                console.print(Text(f"  {line}"), soft_wrap=True)
-                line = ""
-            line += f"  {pair}" if line else pair
-        console.print(Text(f"  {line}"), soft_wrap=True)
+        table.add_row(*(Text(_cell(row.get(name), name)) for name in names))
+    return table
 
 
-def _cell(value: Any) -> str:
+def _longest_words(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[int]:
+    """Return the width of each column at which no word and no number is broken."""
+    from rich.cells import cell_len
+
+    return [
+        max(
+            cell_len(word)
+            for text in (_cell(name), *(_cell(row.get(name), name) for row in rows))
+            for word in (text.split() or [""])
+        )
+        for name in names
+    ]
+
+
+def _fitting(width: int, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """Return the first columns, at least one, that fit without breaking a word or a number."""
+    taken = 0
+    for n, least in enumerate(_longest_words(rows, names)):
+        taken += least + 2 * (n > 0)
+        if taken > width and n:
+            return list(names[:n])
+    return list(names)
+
+
+def _print_pairs(console: "Console", pairs: Sequence[tuple[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", overflow="fold")
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(Text(_cell(name)), Text(_cell(value, name)))
+    console.print(table)
+
+
+def _requested(flag: str) -> bool:
+    """Whether the running command has ``--wide`` or ``--full``."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(f"atlas.{flag}"))
+
+
+def _cell(value: Any, name: str = "") -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e6 else f"{value:.3e}"
+        return _number(value, name)
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list):
         return " ".join(_cell(v) for v in value)
     # Line breaks and tabs would break the layout of the table.
     return shown(str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
+
+
+def _number(value: float, name: str) -> str:
+    """Format a float with three significant digits, and thousands separators from 1,000."""
+    if name in _P_VALUES and 0 <= value < 0.001:
+        return "<.001"
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or abs(value) < 1e-4 or abs(value) >= 1e9:
+        return f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def echo(text: str = "", *, err: bool = False) -> None:

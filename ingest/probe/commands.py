@@ -76,7 +76,7 @@ def probe(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Predict from a site of the model on which tokens each feature is active.
+    """Predict features from a site of the model by linear probes.
 
     Each score is reported with its ceiling (the best score of any function of the token)
     and its controls. The embedding needs no model run; other sites need one for all SAEs.

@@ -64,7 +64,9 @@ def train(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train SAEs on the activations of a model, all of them in one run of the model.
+    """Train SAEs on the activations of a model.
+
+    One run of the model serves all SAEs.
 
     One SAE is trained for each combination of --site, --width, --k, --architecture and --seed,
     each of which may be repeated. --baseline adds floors: SAEs that learned less, or nothing.

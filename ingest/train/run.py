@@ -48,7 +48,9 @@ def train_saes(
     replace: bool = False,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """Train SAEs on the activations of a model, all of them in one run of the model.
+    """Train SAEs on the activations of a model.
+
+    One run of the model serves all SAEs.
 
     After an interruption, the same call continues from the last checkpoints. On one machine it
     ends in the same files as without the interruption, byte by byte.

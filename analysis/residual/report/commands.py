@@ -27,7 +27,9 @@ __all__ = ["report"]
 @shared_options
 @click.pass_context
 def report(ctx: click.Context, as_json: bool, quiet: bool) -> None:
-    """Write a report: a question, tables with controls, figures, and conclusions.
+    """Write a report with tables, controls and figures.
+
+    A report states its question, shows tables with controls and figures, and concludes.
 
     \b
     Example:

@@ -1,0 +1,126 @@
+"""Layout on a terminal of 80 columns: complete lines, unbroken numbers, chosen columns."""
+
+import random
+import re
+
+import click
+import pytest
+
+from atlas.cli.main import command
+from atlas.cli.output import print_table, shared_options
+from atlas.plugins import SECTIONS
+
+ROWS = [
+    {
+        "sae": f"tiny-a-l{n}-s0",
+        "hook": "blocks.1.hook_resid_post",
+        "tokens": 123_456_789,
+        "fvu": 0.123456,
+        "q": 1e-5,
+        "edges": 1_234_567,
+        "modularity": 0.4567,
+        "largest": 98_765.4,
+        "naming": "once upon a time there was a little girl",
+    }
+    for n in range(50)
+]
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture
+def show(monkeypatch, capsys):
+    """Print a table on a terminal of a width; return its lines without colours, and stderr."""
+
+    def show(rows, width=80, options=(), **keywords):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("FORCE_COLOR", "1")
+
+        @click.command()
+        @shared_options
+        def shown(as_json, quiet):
+            print_table(rows, **keywords)
+
+        shown.main(list(options), standalone_mode=False)
+        out = capsys.readouterr()
+        return [line.rstrip() for line in ANSI.sub("", out.out).splitlines()], out.err
+
+    return show
+
+
+def test_help_has_complete_lines_in_sections():
+    root = command()
+    text = root.get_help(click.Context(root, info_name="atlas", terminal_width=80))
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "..." not in text.split("\n", 1)[1]
+    positions = [text.index(f"\n{name}:") for name in SECTIONS]
+    assert positions == sorted(positions)
+    listed = re.findall(r"^  ([a-z-]+) {2,}\S", text[positions[0] :], re.M)
+    assert sorted(listed) == sorted(root.commands)
+    assert set(root.sections) == set(SECTIONS)
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+def test_numbers_are_never_broken(show, width):
+    lines, _ = show(ROWS[:5], width)
+    known = {
+        *("123,456,789", "0.123", "<.001", "1,234,567", "0.457", "98,765"),
+    }
+    for line in lines[1:]:
+        assert set(re.findall(r"(?<!\S)[<\d][\d.,]*(?!\S)", line)) <= known
+    if width > 20:
+        assert all(len(line) <= width for line in lines)
+
+
+def test_columns_that_do_not_fit_are_named_and_printed_on_request(show):
+    lines, remark = show(ROWS[:5])
+    printed = lines[0].split()
+    assert 1 < len(printed) < len(ROWS[0])
+    assert printed == list(ROWS[0])[: len(printed)]
+    assert remark.split(":")[1].split(".")[0].split() == [
+        name + "," * (name != "naming") for name in list(ROWS[0])[len(printed) :]
+    ]
+    lines, remark = show(ROWS[:5], options=["--wide"])
+    assert lines[0].split() == list(ROWS[0])
+    assert len(lines) == 6
+    assert remark == ""
+
+
+def test_one_screen_of_rows_and_all_on_request(show):
+    lines, remark = show(ROWS)
+    assert len(lines) == 41
+    assert "40 of 50 rows; --full prints all." in remark
+    lines, remark = show(ROWS, options=["--full"])
+    assert len(lines) == 51
+    assert "rows" not in remark
+
+
+def test_one_row_is_printed_as_names_and_values(show):
+    lines, remark = show(ROWS[:1], width=50)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(ROWS[0])
+    assert lines[2].split() == ["tokens", "123,456,789"]
+    assert remark == ""
+
+
+def test_a_pipe_has_all_columns_and_rows_without_colour(monkeypatch, capsys):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "30")
+    print_table(ROWS)
+    out = capsys.readouterr()
+    lines = out.out.splitlines()
+    assert lines[0].split() == list(ROWS[0])
+    assert len(lines) == 51
+    assert "\x1b" not in out.out
+    assert out.err == ""
+
+
+def test_three_significant_digits(show):
+    random.seed(0)
+    for value in [random.uniform(-1, 1) * 10.0**n for n in range(-12, 12)]:
+        lines, _ = show([{"value": value, "x": 1}] * 2)
+        printed = float(lines[1].split()[0].replace(",", ""))
+        assert printed == pytest.approx(value, rel=0.0051)
+
+
+def test_values_without_a_number(show):
+    lines, _ = show([{"a": None, "b": float("nan"), "c": True, "d": float("inf")}] * 2)
+    assert lines[1].split() == ["–", "nan", "yes", "inf"]
