@@ -2,10 +2,14 @@
 
 The models and texts are the folders of ``examples/README.md``. Each model has three seeds,
 three widths, the residual stream and the MLP output of all blocks, and for each SAE a
-frozen-decoder and an untrained floor. An interrupted run continues with the same command::
+frozen-decoder and an untrained floor. An interrupted run continues with the same command.
+``--part``, ``--block``, ``--width`` and ``--seed`` make a smaller family of the same shape::
 
     python examples/train_family.py --models MODELS --texts TEXTS --out family
     python examples/train_family.py --models MODELS --texts TEXTS --out family --part 0.02
+    python examples/train_family.py --models MODELS --texts TEXTS --out family --only stories3M --block 0 --block 5
+
+``examples/ingest_family.py`` makes atlases of them.
 """
 
 from __future__ import annotations
@@ -56,15 +60,16 @@ FAMILY = (
 )
 
 
-def settings_of(member: Member, part: float) -> TrainSettings:
-    """Return the settings of a model's SAEs, trained on a part of their tokens."""
+def settings_of(member: Member, options: argparse.Namespace) -> TrainSettings:
+    """Return the settings of the selected SAEs of a model, trained on a part of their tokens."""
+    blocks = options.block or range(member.blocks)
     return TrainSettings(
-        sites=tuple(f"blocks.{block}.{site}" for site in SITES for block in range(member.blocks)),
-        widths=member.widths,
-        seeds=SEEDS,
+        sites=tuple(f"blocks.{block}.{site}" for site in SITES for block in blocks),
+        widths=tuple(options.width or member.widths),
+        seeds=tuple(options.seed or SEEDS),
         k=(member.k,),
         baselines=FLOORS,
-        tokens=max(1024, int(part * member.tokens)),
+        tokens=max(1024, int(options.part * member.tokens)),
         buffer=65_536,
         quality_tokens=5_000,
     )
@@ -78,6 +83,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=[member.model for member in FAMILY])
     parser.add_argument("--part", type=float, default=1.0, help="Share of the tokens to train on.")
+    for name, of in (("block", "block"), ("width", "number of features"), ("seed", "seed")):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            action="append",
+            help=f"Train SAEs of this {of} only; repeatable. Default: all.",
+        )
     options = parser.parse_args()
     for member in FAMILY:
         if options.only not in (None, member.model):
@@ -87,7 +99,7 @@ def main() -> None:
             options.out / member.model,
             model=options.models / member.model,
             text=options.texts / "stories3M-samples.jsonl.gz",
-            settings=settings_of(member, options.part),
+            settings=settings_of(member, options),
             progress=Bars(),
         )
         with (options.out / f"{member.model}.csv").open("w", newline="") as file:

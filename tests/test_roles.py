@@ -15,7 +15,7 @@ from atlas.cli.commands import list_
 from atlas.disk.atomic_files import sha256
 from atlas.disk.folder import Folder
 from atlas.disk.parts import TableFile, write_manifest
-from atlas.errors import BadInput, RequestError
+from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.studies.floors import floors_of, is_floor
 from ingest import Settings, ingest, save_random_weights
 from ingest.sae.autoencoder import open_sae
@@ -56,8 +56,9 @@ def test_the_record_of_training_is_stored_with_the_sae(tmp_path):
 
 def test_options_of_the_ingest_override_the_record(tmp_path):
     path, floor = tmp_path / "a.atlas", saved(tmp_path / "floor", RECORD)
+    ingest(path, saes=[saved(tmp_path / "other", seed=2)], text=texts(5), model=model()).close()
     settings = Settings(role="untrained", floor_of="other")
-    rows = sae_rows(ingest(path, saes=[floor], text=texts(5), model=model(), settings=settings))
+    rows = sae_rows(ingest(path, saes=[floor], model=model(), settings=settings))
     assert (rows["floor"]["role"], rows["floor"]["floor_of"]) == ("untrained", "other")
     with pytest.raises(RequestError, match=r"sae\.role: untrained stored, frozen-decoder now"):
         ingest(path, saes=[floor], text=None, model=model())
@@ -67,6 +68,28 @@ def test_options_of_the_ingest_override_the_record(tmp_path):
             ingest(path, saes=[floor], model=model(), settings=Settings(**wrong))
     with pytest.raises(BadInput, match="one of trained, frozen-decoder"):
         Settings(role="golden")  # type: ignore[arg-type]
+
+
+def test_a_floor_of_no_trained_sae_is_refused_before_the_text_is_read(tmp_path):
+    path, floor = tmp_path / "a.atlas", saved(tmp_path / "floor", RECORD)
+    absent = Settings(role="untrained", floor_of="absent")
+    with pytest.raises(UnknownName, match=r"No SAE .*'absent'.*--floor-of"):
+        ingest(path, saes=[floor], text=texts(5), model=model(), settings=absent)
+    assert not path.exists()
+    trained = saved(tmp_path / "tied", seed=2)
+    ingest(path, saes=[trained], text=texts(5), model=model()).close()
+    with pytest.raises(UnknownName, match=r"Nearest: tied\."):
+        ingest(path, saes=[floor], model=model(), settings=Settings(floor_of="tide"))
+    ingest(path, saes=[floor], model=model(), settings=Settings(floor_of="tied"), match=None).close()
+    other = saved(tmp_path / "other", seed=3)
+    with pytest.raises(BadInput, match=r"a floor itself \(frozen-decoder\).*such as 'tied'"):
+        ingest(path, saes=[other], model=model(), settings=Settings(floor_of="floor"))
+
+
+def test_a_recorded_floor_may_be_ingested_before_its_trained_sae(tmp_path):
+    path, floor = tmp_path / "a.atlas", saved(tmp_path / "floor", RECORD)
+    rows = sae_rows(ingest(path, saes=[floor], text=texts(5), model=model()))
+    assert rows["floor"]["floor_of"] == "top"
 
 
 @pytest.mark.parametrize(

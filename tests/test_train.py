@@ -471,7 +471,7 @@ def test_the_forecast_comes_before_the_training(saved, tmp_path):
             settings=settings(baselines=("untrained",)),
             progress=progress,
         )
-    (forecast,) = [s for s in progress.reports if s.startswith("Forecast for 4 SAE(s) of 40 steps")]
+    (forecast,) = [s for s in progress.reports if s.startswith("Forecast for 4 SAEs of 40 steps")]
     assert "MiB of disk during the training" in forecast
 
 

@@ -67,7 +67,7 @@ class Stop(Heard):
         self._path, self._written = path, written
 
     def advance(self, by=1):
-        if "SAE(s)" in self._title and len(shards(self._path, "light1")) >= self._written:
+        if " SAE" in self._title and len(shards(self._path, "light1")) >= self._written:
             raise KeyboardInterrupt
 
 
@@ -160,7 +160,7 @@ def test_workers_make_the_same_parts(tmp_path, cluster):
     assert parts(tmp_path / "b.atlas") == parts(tmp_path / "a.atlas")
     assert Folder.open(tmp_path / "b.atlas").runs() == []
     assert [s for s in heard.sentences if "died" in s] == []
-    assert heard.stages["small: 2 SAE(s)"] == BLOCKS
+    assert heard.stages["small: 2 SAEs"] == BLOCKS
 
 
 @pytest.mark.slow

@@ -104,9 +104,10 @@ def flags_for(cls: type, stored: Mapping[str, Any], *, every: bool = False) -> l
 
 
 def _option(one: Setting) -> Callable[[F], F]:
-    names = f"--{one.flag}/--no-{one.flag}" if one.type is bool else f"--{one.flag}"
+    names = [f"--{one.flag}/--no-{one.flag}" if one.type is bool else f"--{one.flag}"]
     return click.option(
-        names,
+        *names,
+        *(f"--{alias}" for alias in one.aliases),
         one.name,
         default=None,
         multiple=one.multiple,

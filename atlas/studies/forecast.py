@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from atlas.amounts import byte_size
 from atlas.progress import SILENT, Clock, Pace, Progress, duration
 
 __all__ = ["Cost", "Forecast", "timed", "total_cost"]
@@ -146,7 +147,7 @@ class Forecast:
         self._pace = Pace({self._kind: seconds}, progress=self._progress, clock=self._clock)
         shared = f" in {self._processes} processes" if self._processes > 1 else ""
         self._progress.report(
-            f"{self._kind}: about {duration(seconds)} and {_size(cost.bytes)} of memory for "
+            f"{self._kind}: about {duration(seconds)} and {byte_size(cost.bytes)} of memory for "
             f"{tasks} task{'s' if tasks != 1 else ''}{shared}."
         )
 
@@ -169,7 +170,3 @@ class Forecast:
         self._progress.report(
             f"{self._kind}: {self._finished} of {self._groups} done, about {duration(rest)} remain."
         )
-
-
-def _size(n: int) -> str:
-    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{max(1, round(n / 2**20)):,} MiB"

@@ -55,6 +55,8 @@ class Setting:
         Effect of the setting, in one sentence; shown by ``--help``.
     flag
         Command-line option without its dashes; None if there is no option.
+    aliases
+        Other names of the option, without dashes.
     multiple
         Whether the value is a tuple.
     optional
@@ -76,6 +78,7 @@ class Setting:
     default: Any
     help: str
     flag: str | None
+    aliases: tuple[str, ...]
     multiple: bool
     optional: bool
     choices: tuple[str, ...]
@@ -135,6 +138,7 @@ def setting(
     help: str,
     *,
     flag: str | None = "",
+    aliases: tuple[str, ...] = (),
     least: float | None = None,
     most: float | None = None,
     above: float | None = None,
@@ -152,6 +156,8 @@ def setting(
         One sentence for ``--help``.
     flag
         Option without dashes; by default derived from the field name. None for no option.
+    aliases
+        Other names of the option, without dashes.
     least, most
         Inclusive bounds.
     above, below
@@ -164,6 +170,7 @@ def setting(
     known = {
         "help": help,
         "flag": flag,
+        "aliases": aliases,
         "least": least,
         "most": most,
         "above": above,

@@ -4,6 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
+from atlas.amounts import byte_size, counted, span
 from atlas.errors import OutOfSpace
 from atlas.progress import Clock, Progress, duration
 from ingest.forward.forecast import Forecast
@@ -93,8 +94,8 @@ def _sentence(work: ShardRunner, costs: Costs, expected: Forecast, size: int) ->
     one = " in one process, less on workers" if settings.workers or settings.ray else ""
     return (
         f"About {costs.tokens:,} tokens through {group.model.name} ({group.model.device.type}, "
-        f"{group.model.dtype}) and {len(group.saes)} SAE(s), L0 about "
-        f"{_l0([cost.l0 for cost in costs.saes.values()])}{rest}: codes of {_size(size)} ({stored}), "
+        f"{group.model.dtype}) and {counted(len(group.saes), 'SAE')}, L0 about "
+        f"{_l0([cost.l0 for cost in costs.saes.values()])}{rest}: codes of {byte_size(size)} ({stored}), "
         f"about {duration(expected.seconds)}{one}."
     )
 
@@ -108,17 +109,13 @@ def _check_disk(work: ShardRunner, size: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutOfSpace(
-            f"The codes will take about {_size(needed)}, and {_size(free)} are free at {folder}. Use "
+            f"The codes will take about {byte_size(needed)}, and {byte_size(free)} are free at {folder}. Use "
             "--no-keep-codes, fewer --tokens, or an --atlas on another disk."
         )
 
 
 def _l0(values: list[float]) -> str:
-    """Format the L0 of each SAE, or their range if there are many SAEs."""
-    if len(values) > LISTED:
-        return f"{min(values):.0f} to {max(values):.0f}"
+    """Format the L0 of each SAE, or their range if there are many SAEs or all are equal."""
+    if len(values) > LISTED or len({f"{x:.0f}" for x in values}) == 1:
+        return span(values)
     return ", ".join(f"{x:.0f}" for x in values)
-
-
-def _size(n: int) -> str:
-    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"

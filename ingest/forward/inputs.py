@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import BadInput, Mismatch
+from atlas.disk.folder import Sound
+from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.progress import Progress
+from atlas.studies.floors import is_floor, role_shown
 from ingest.forward.shards import Group
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.sae.autoencoder import Autoencoder, check_fit, open_sae
@@ -17,7 +19,7 @@ from ingest.sae.info import SaeInfo, slug
 from ingest.settings import Settings
 from ingest.text.tokenization import ContextSettings, check_tokenizer
 
-__all__ = ["open_groups"]
+__all__ = ["check_floor_of", "open_groups"]
 
 
 def open_groups(
@@ -67,6 +69,43 @@ def open_groups(
         Group(models[key], tuple(group), contexts, settings.batch_tokens)
         for (key, contexts), group in members.items()
     ]
+
+
+def check_floor_of(settings: Settings, sound: Sound) -> None:
+    """Check that the SAE that ``floor_of`` of the settings names exists, and is no floor.
+
+    A name in ``training.json`` is not checked, so a floor may be ingested before its trained SAE.
+
+    Parameters
+    ----------
+    settings
+        The settings of the ingest.
+    sound
+        The sound parts of the atlas.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of that name.
+    BadInput
+        If that SAE is a floor itself.
+    """
+    if (name := settings.floor_of) is None:
+        return
+    stored = {r["name"]: r for part in sound.of("sae") for r in part.table("SAE").to_pylist()}
+    if name not in stored:
+        raise UnknownName(
+            "SAE",
+            name,
+            known=list(stored),
+            hint="Ingest the trained SAE first, or name another one with --floor-of.",
+        )
+    if is_floor(stored[name]):
+        trained = stored[name]["floor_of"]
+        raise BadInput(
+            f"floor_of is {name!r}, which is a floor itself ({role_shown(stored[name])}); expected a trained "
+            f"SAE{f', such as {trained!r}' if trained else ''}."
+        )
 
 
 def _open_saes(saes: Sequence[object]) -> list[Autoencoder]:

@@ -19,7 +19,7 @@ from atlas.progress import SILENT, Progress
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.estimate import estimate
 from ingest.forward.format_check import report_flips
-from ingest.forward.inputs import open_groups
+from ingest.forward.inputs import check_floor_of, open_groups
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.pending_work import pending_work
 from ingest.forward.shard_runner import ShardRunner, recompute_reductions
@@ -145,6 +145,7 @@ def _ingest_groups(
     replace: bool,
     progress: Progress,
 ) -> None:
+    check_floor_of(settings, folder.sound())
     corpus = own_corpus(
         folder,
         text,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from atlas.amounts import counted
 from atlas.disk.parts import read_manifest
 from atlas.progress import Pace, Progress, Stage
 from ingest.codes.store import read_shard, write_shard
@@ -77,7 +78,7 @@ class ShardRunner:
         """
         todo = [shard for shard in map(self._shard, range(self.shards)) if shard.saes]
         done = len(self.corpus) - sum(len(shard.blocks) for shard in todo)
-        title = f"{self.group.model.name}: {len(self.group.saes)} SAE(s)"
+        title = f"{self.group.model.name}: {counted(len(self.group.saes), 'SAE')}"
         # Finished shards of an interrupted run may still have to be merged.
         self._count_in_finished()
         with (

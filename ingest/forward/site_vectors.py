@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from atlas.amounts import counted
 from atlas.disk.temp_storage import check_space, mapped_array
 from atlas.errors import Mismatch
 from atlas.progress import Progress
@@ -106,7 +107,7 @@ def by_token(
     rows = sum(lengths)
     size = 4 * rows * sum(model.site(hook).width for hook in hooks)
     progress.report(
-        f"The vectors of {rows:,} tokens at {len(hooks)} site(s) take {size / 2**30:.1f} GiB of disk "
+        f"The vectors of {rows:,} tokens at {counted(len(hooks), 'site')} take {size / 2**30:.1f} GiB of disk "
         "while they are probed."
     )
     check_space(
@@ -117,7 +118,7 @@ def by_token(
         for hook in hooks
     }
     begin = 0
-    title = f"{model.name}: vectors at {len(hooks)} site(s)"
+    title = f"{model.name}: vectors at {counted(len(hooks), 'site')}"
     with progress.stage(title, total=rows, unit="tokens") as stage:
         for corpus, length in zip(corpora, lengths, strict=True):
             end, at = begin + length, begin

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
+from atlas.amounts import counted
 from atlas.errors import AtlasError, BadInput, Mismatch, OutOfSpace
 from atlas.progress import SILENT, Progress, Stage
 from atlas.ray_connection import connected, last_line
@@ -264,6 +265,6 @@ def _count(ray: Any, requested: int, *, kind: str, progress: Progress) -> int:
         )
     if requested > available:
         progress.report(
-            f"Ray has {available} {kind}(s): using {available} worker(s) instead of {requested}."
+            f"Ray has {counted(available, kind)}: using {counted(available, 'worker')} instead of {requested}."
         )
     return min(requested, available) if requested else available

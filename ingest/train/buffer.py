@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atlas.amounts import counted
 from atlas.errors import BadActivations
 from atlas.progress import Clock
 from ingest.error_translation import memory_errors
@@ -89,7 +90,9 @@ class Buffers:
             If the buffer does not fit into memory.
         """
         row, rows, done = number * self.size, self.rows(number), 0
-        with memory_errors(f"a buffer of {self.size:,} tokens at {len(self._hooks)} site(s)"):
+        with memory_errors(
+            f"a buffer of {self.size:,} tokens at {counted(len(self._hooks), 'site')}"
+        ):
             self._allocate(rows)
         if self._row != row:
             self._parts, self._rest = self._stream(row), None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from atlas.amounts import byte_size, counted
 from atlas.disk.temp_storage import check_space
 from atlas.progress import Clock, Progress, duration
 from ingest.train.buffer import Buffers
@@ -128,18 +129,14 @@ def report(
     final = sum(4 * (2 * j.spec.d_in * j.spec.width + 2 * j.spec.width) for j in jobs)
     disk, memory = 4 * final, buffers.bytes + 5 * final  # weights, two moments, and the new SAE
     progress.report(
-        f"Forecast for {len(jobs)} SAE(s) of {plan.steps:,} steps ({buffers.total:,} tokens): about "
+        f"Forecast for {counted(len(jobs), 'SAE')} of {plan.steps:,} steps ({buffers.total:,} tokens): about "
         f"{duration(sum(seconds.values()))}, of which {duration(seconds['model'])} for the model; "
-        f"{_size(disk)} of disk during the training and {_size(final)} after it; {_size(memory)} of memory."
+        f"{byte_size(disk)} of disk during the training and {byte_size(final)} after it; {byte_size(memory)} of memory."
     )
     check_space(
         plan.out,
         disk,
-        what=f"{len(jobs)} SAE(s) and their checkpoints",
+        what=f"{counted(len(jobs), 'SAE')} and their checkpoints",
         todo="free some space, train fewer SAEs at once, or name a folder on another disk with --out",
     )
     return seconds
-
-
-def _size(number: int) -> str:
-    return f"{number / 2**20:,.0f} MiB" if number < 2**30 else f"{number / 2**30:,.1f} GiB"

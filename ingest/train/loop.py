@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from atlas.amounts import counted
 from atlas.progress import Pace, Progress, Stage, duration
 from ingest.train import forecast
 from ingest.train.buffer import Buffers
@@ -68,7 +69,7 @@ def train_all(
     if resumed:
         first = min(j.done for j in todo)
         progress.report(
-            f"Continuing from the checkpoints of {resumed} SAE(s), the earliest at step {first:,} of {plan.steps:,}."
+            f"Continuing from the checkpoints of {counted(resumed, 'SAE')}, the earliest at step {first:,} of {plan.steps:,}."
         )
     numbers = [
         n for n in range(len(buffers)) if any(_needs(j, n, size, settings.batch) for j in todo)
@@ -80,7 +81,9 @@ def train_all(
     pace = Pace(seconds, progress=progress)
     total = sum(j.steps - j.done for j in todo)
     run = _Run(todo, plan, pace, costs, progress)
-    with progress.stage(f"Training {len(todo)} SAE(s)", total=total, unit="steps") as stage:
+    with progress.stage(
+        f"Training {counted(len(todo), 'SAE')}", total=total, unit="steps"
+    ) as stage:
         for number in numbers:
             pace.skip()
             filled = buffers.fill(number)

@@ -47,6 +47,7 @@ class TrainSettings:
         "Active features per token: exact for topk, the mean of a batch for batchtopk and "
         "matryoshka, the target of the loss for jumprelu. In standard and gated SAEs it sets the L0 "
         "of floors only.",
+        aliases=("l0",),
         least=1,
     )
     baselines: tuple[Floor, ...] | None = setting(
