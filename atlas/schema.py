@@ -210,6 +210,7 @@ NODES: tuple[Node, ...] = (
         P("d_in", "int64", "number of input dimensions", "dimensions"),
         P("d_sae", "int64", "number of features", "features"),
         P("seed", "int64", "training seed, if in its metadata"),
+        P("k", "int64", "active features per token of a TopK SAE, or the target of its training; null if not recorded", "features/token"),
         P("role", "string", "how its weights were obtained: 'trained', 'frozen-decoder', 'frozen-encoder' or 'untrained'; null if not recorded"),
         P("floor_of", "string", "name of the trained SAE of which it is a floor; null if none is recorded"),
         P("random_model", "bool", "true if `atlas random-weights` drew the weights of its model; null otherwise"),

@@ -89,6 +89,7 @@ _TRAINING: Mapping[str, Rule] = {
     "role": (lambda v: isinstance(v, str) and v in ROLES, f"one of {', '.join(ROLES)}"),
     "floor_of": _TEXT,
     "seed": _whole(-(1 << 63), (1 << 63) - 1),
+    "k": _whole(1, WIDEST),
     "settings": _OBJECT,
 }
 _MODEL: Mapping[str, Rule] = {

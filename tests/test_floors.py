@@ -162,8 +162,12 @@ def test_later_studies_add_statistics(path):
     assert any(name.startswith("probe from hook_embed, document/") for name in added)
     of_saes = by_statistic(result, "untrained", of="SAE")
     assert "graph.modularity" in of_saes
-    # Limits of intervals and numbers of runs describe the study and not the SAE.
-    assert not {"graph.ami_runs_low", "graph.ami_runs_counted", "graph.ami_runs_of"} & set(of_saes)
+    # Limits of intervals, sizes and settings describe the study and not the SAE.
+    settings = {"ami_runs_low", "ami_runs_counted", "ami_runs_of", "min_count", "features", "live"}
+    settings |= {"betweenness_sources", "partners_features", "partners_left_out"}
+    assert not {f"graph.{name}" for name in settings} & set(of_saes)
+    assert {"l0", "fvu", "dead_share"} < set(of_saes)
+    assert not {"tokens", "dead", "d_sae", "k"} & set(of_saes)
     with Atlas.open(path) as atlas:
         edges = atlas.table("MATCHES").to_pandas()
         live = atlas.table("Feature", sae="t0").to_pandas().query("not dead")["id"]
@@ -227,3 +231,20 @@ def test_the_command_prints_every_statistic(path):
 def test_a_floor_cannot_be_named_as_a_trained_sae(path):
     with pytest.raises(BadInput, match="untrained-0 is a floor"):
         compare_with_floors(path, ["t0", "untrained-0"])
+
+
+def test_saes_of_another_k_are_another_family(tmp_path):
+    path, lm = tmp_path / "a.atlas", model()
+    trained = [sae(f"k{k}", seed=1, k=k) for k in (3, 5)]
+    ingest(path, saes=trained, text=texts(5), model=lm, match=None).close()
+    for k, of in ((3, "k3"), (5, None)):
+        floor = Settings(role="untrained", floor_of=of)
+        ingest(path, saes=[sae(f"f{k}", 7, k=k)], model=lm, settings=floor, match=None).close()
+    results = compare_with_floors(path)
+    families = {result["family"]: (result["trained"], result["floors"]) for result in results}
+    # The floor of k = 5 names no SAE: it is a floor of the SAE of its own k only.
+    assert sorted(families.values()) == [
+        (["k3"], {"untrained": ["f3"]}),
+        (["k5"], {"untrained": ["f5"]}),
+    ]
+    assert any(name.endswith("-k3") for name in families)

@@ -80,7 +80,9 @@ def test_a_floor_of_no_trained_sae_is_refused_before_the_text_is_read(tmp_path):
     ingest(path, saes=[trained], text=texts(5), model=model()).close()
     with pytest.raises(UnknownName, match=r"Nearest: tied\."):
         ingest(path, saes=[floor], model=model(), settings=Settings(floor_of="tide"))
-    ingest(path, saes=[floor], model=model(), settings=Settings(floor_of="tied"), match=None).close()
+    ingest(
+        path, saes=[floor], model=model(), settings=Settings(floor_of="tied"), match=None
+    ).close()
     other = saved(tmp_path / "other", seed=3)
     with pytest.raises(BadInput, match=r"a floor itself \(frozen-decoder\).*such as 'tied'"):
         ingest(path, saes=[other], model=model(), settings=Settings(floor_of="floor"))
@@ -133,7 +135,7 @@ def test_saes_of_a_model_with_random_weights_are_marked(tmp_path):
 
 
 def test_atlases_without_roles_open_with_nothing_stale(tmp_path):
-    folder, new = Folder.create(tmp_path / "a.atlas"), ["role", "floor_of", "random_model"]
+    folder, new = Folder.create(tmp_path / "a.atlas"), ["role", "floor_of", "random_model", "k"]
     folder.set_corpus({"id": "c0ffee", "name": "text", "documents": 3})
     part = write_sae(folder, "old")
     pq.write_table(part.table("SAE").drop_columns(new), part.folder / "SAE.parquet")
@@ -142,7 +144,7 @@ def test_atlases_without_roles_open_with_nothing_stale(tmp_path):
     write_statistics(folder, replace(part, manifest=write_manifest(part.folder, older)), [5, 0, 2])
     assert not Folder.open(folder.path).sound().stale
     row = sae_rows(Atlas.open(str(folder.path)))["old"]
-    assert [row[name] for name in new] == [None] * 3
+    assert [row[name] for name in new] == [None] * len(new)
     assert (row["d_sae"], row["tokens"]) == (3, 10)
 
 

@@ -38,7 +38,7 @@ def floors(
 ) -> None:
     """Report which statistics distinguish SAEs from their floors.
 
-    Trained SAEs of one model, site, architecture and width are seeds of one family. For each
+    Trained SAEs of one model, site, architecture, width and k are seeds of one family. For each
     statistic, the table has its mean on trained SAEs and on floors, and the AUC with which it
     separates their features, with intervals over seeds. An AUC of 0.5 means that the statistic
     does not depend on training.

@@ -20,28 +20,32 @@ __all__ = ["KINDS", "SaeValues", "input_keys", "sae_values"]
 
 Floats = NDArray[np.float64]
 
-KINDS = ("statistics", "fidelity", "tokens", "graph")
+
+def _owners(label: str) -> tuple[str, ...]:
+    """Return the kinds of parts that fill properties of a node."""
+    return tuple(sorted({p.owner for p in schema.node(label).properties if p.owner}))
+
+
+KINDS = tuple(sorted({*_owners("Feature"), *_owners("SAE")}))
 """Kinds of parts that fill properties of features and SAEs."""
 
-#: Numbers that are names, settings of a study, or another number times a constant.
+#: Numbers that are names, positions in a map, settings of a study, sizes of its sample, or another
+#: number times a constant.
 _NO_STATISTICS = frozenset(
     (
-        "idx",
-        "seed",
-        "component",
-        "community",
-        "tokens",
-        "active_tokens",
-        "dead",
-        "min_count",
-        "draws",
-        "d_in",
-        "d_sae",
+        *("idx", "seed", "component", "community", "map_x", "map_y"),
+        *("tokens", "counted", "active_tokens", "min_count", "draws", "repeats", "neighbours", "k"),
+        *("d_in", "d_sae", "dimensions"),
+        *("dead", "live", "features", "directions", "directionless", "points", "unplaced", "pairs"),
+        *("candidates", "excluded", "true_features", "true_edges", "true_parents", "chance"),
     )
 )
 
-#: Ends of names of limits of intervals and nulls, and of numbers of runs or draws.
-_NO_STATISTIC_ENDS = ("_low", "_high", "_counted", "_of")
+#: Ends of names of limits of intervals and nulls, of values under a null, and of sizes of samples.
+_NO_STATISTIC_ENDS = (
+    *("_low", "_high", "_counted", "_of", "_n"),
+    *("_chance", "_features", "_sources", "_left_out"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,7 @@ def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -
                 for name, value in summary.items()
                 if isinstance(value, int | float)
                 and not isinstance(value, bool)
-                and name not in _NO_STATISTICS
-                and not name.endswith(_NO_STATISTIC_ENDS)
+                and _is_statistic(name)
             }
         )
     return SaeValues(
@@ -122,8 +125,16 @@ def _numeric(label: str) -> list[str]:
     return [
         p.name
         for p in schema.node(label).properties
-        if p.owner and p.type in ("int64", "double") and p.name not in _NO_STATISTICS
+        if p.owner and p.type in ("int64", "double") and _is_statistic(p.name)
     ]
+
+
+def _is_statistic(name: str) -> bool:
+    return (
+        name not in _NO_STATISTICS
+        and not name.startswith("chance_")
+        and not name.endswith(_NO_STATISTIC_ENDS)
+    )
 
 
 def _finite(values: NDArray[np.generic]) -> Floats:
@@ -178,8 +189,13 @@ def _best_match(
 
 
 def _summaries(sound: Sound, sae: str) -> Iterator[Part]:
-    """Yield the parts of other studies about the SAE alone that have a table ``summary``."""
+    """Yield the parts of other studies about the SAE alone that have a table ``summary``.
+
+    Studies that fill properties of the SAE are excluded, since their summary repeats these.
+    """
+    own = _owners("SAE")
     for _, part in sorted(sound.parts.items()):
         entry = part.manifest.tables.get("summary")
-        if part.manifest.saes == (sae,) and entry is not None and entry.rows == 1:
+        of_sae = part.manifest.saes == (sae,) and part.manifest.kind not in own
+        if of_sae and entry is not None and entry.rows == 1:
             yield part

@@ -1,6 +1,6 @@
 """Which statistics distinguish trained SAEs from their floors.
 
-A family is the trained SAEs of one site, architecture and width, which differ in their seed,
+A family is the trained SAEs of one site, architecture, width and k, which differ in their seed,
 with their floors. For each statistic that the atlas stores, the study reports its mean on the
 trained SAEs and on the floors of each role, and the AUC with which it separates their features.
 A statistic whose AUC is near 0.5 describes what any SAE of that shape shows, trained or not.
@@ -30,7 +30,7 @@ from ingest.sae.info import slug
 __all__ = ["FloorStudy", "compare_with_floors", "separated"]
 
 #: What trained SAEs of one family have in common.
-_COMMON = ("model", "hook", "architecture", "d_sae", "less")
+_COMMON = ("model", "hook", "architecture", "d_sae", "k", "less")
 
 _SHOWN = 6
 
@@ -64,7 +64,7 @@ class FloorStudy(Study):
     """Compare the statistics of trained SAEs with those of their floors, for each family."""
 
     kind: ClassVar[str] = "floors"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     settings: FloorSettings
 
@@ -134,7 +134,11 @@ class FloorStudy(Study):
             for sae in every
             for key in input_keys(at.sound, sae, others=_others(sae, names, floors))
         }
-        common = "-".join(str(trained[0][key]) for key in _COMMON if trained[0][key] is not None)
+        common = "-".join(
+            f"{'k' if key == 'k' else ''}{trained[0][key]}"
+            for key in _COMMON
+            if trained[0][key] is not None
+        )
         return Task(
             slug(common),
             tuple(every),
@@ -162,7 +166,7 @@ def compare_with_floors(
         The folder of the atlas.
     saes
         Names of trained SAEs. Default: all that have a floor. SAEs of one model, site,
-        architecture and width are seeds of one family; select them if they differ otherwise.
+        architecture, width and k are seeds of one family; select them if they differ otherwise.
     settings
         Confidence level.
     replace, workers, ray, progress

@@ -49,7 +49,7 @@ def floors_of(rows: Iterable[Mapping[str, Any]], sae: str) -> list[str]:
     """Return the names of the floors of an SAE, sorted.
 
     These are the floors that name the SAE in ``floor_of``. If there are none, they are the
-    floors that name no SAE and read the same model at the same site, with the same width.
+    floors that name no SAE and read the same model at the same site, with the same width and k.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def floors_of(rows: Iterable[Mapping[str, Any]], sae: str) -> list[str]:
         name
         for name, row in floors.items()
         if row.get("floor_of") is None
-        and all(row.get(key) == by_name[sae].get(key) for key in ("model", "hook", "d_sae"))
+        and all(row.get(key) == by_name[sae].get(key) for key in ("model", "hook", "d_sae", "k"))
     ]
     return sorted(own or similar)
 

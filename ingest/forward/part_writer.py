@@ -185,6 +185,7 @@ class PartWriter:
                 "weights",
                 "role",
                 "floor_of",
+                "k",
             )
         }
         return own | {

@@ -63,6 +63,9 @@ class SaeInfo:
         How its weights were obtained, if its ``training.json`` states it; see ``atlas.studies.floors``.
     floor_of
         Name of the trained SAE of which it is a floor, if any.
+    k
+        Active features per token of a TopK SAE, or the target of its training if its
+        ``training.json`` states it.
     """
 
     name: str
@@ -86,6 +89,7 @@ class SaeInfo:
     needs: Mapping[str, int] = field(default_factory=dict)
     role: Role | None = None
     floor_of: str | None = None
+    k: int | None = None
 
     @property
     def hooks(self) -> list[str]:
@@ -149,6 +153,7 @@ def describe(
         needs=dict(less.needs) if less else {},
         role=training.role if training else None,
         floor_of=slug(training.floor_of) if training and training.floor_of else None,
+        k=getattr(config, "k", None) or (training.k if training else None),
     )
 
 

@@ -23,11 +23,14 @@ class TrainingRecord:
         Name of the trained SAE of which it is a floor.
     seed
         Seed of the training.
+    k
+        Active features per token, or the target of the training.
     """
 
     role: Role | None
     floor_of: str | None
     seed: int | None
+    k: int | None = None
 
 
 def read_training_record(folder: Path) -> TrainingRecord | None:
@@ -43,4 +46,6 @@ def read_training_record(folder: Path) -> TrainingRecord | None:
         return None
     content = read_json_object(path)
     check_training_record(path, content)
-    return TrainingRecord(content.get("role"), content.get("floor_of"), content.get("seed"))
+    return TrainingRecord(
+        content.get("role"), content.get("floor_of"), content.get("seed"), content.get("k")
+    )

@@ -50,7 +50,7 @@ OF_SITES = ("site", "ce_model", "ce_zero", "ce_mean")
     type=click.Path(path_type=Path),
     metavar="ATLAS",
     help="Ingest the SAEs into this atlas at the end. A new atlas gets the held-out documents as "
-    "its corpus.",
+    "its corpus, about 5% of the text; see --held-out.",
 )
 @click.option("--replace", is_flag=True, help="Replace SAEs that were trained with other settings.")
 @shared_options

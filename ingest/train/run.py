@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlas.amounts import counted
 from atlas.disk.atomic_files import discard, write_json
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Locked, Mismatch
@@ -71,7 +72,7 @@ def train_saes(
         an opened ``LanguageModel``; needed for losses in the table.
     atlas
         Atlas into which the SAEs are ingested at the end. A new atlas gets the held-out documents
-        as its corpus.
+        as its corpus: one in ``settings.held_out`` of the documents that were read, about 5% by default.
     replace
         Replace SAEs in the folder that were trained with other settings, and in the atlas.
     progress
@@ -165,6 +166,11 @@ def _ingest(
     if not known:
         documents = [document.text for document in text.held_out_documents()]
         held_out = Text(documents, name=f"{text.corpus.info.name}, held out")
+        progress.report(
+            f"The corpus of {atlas} is the held-out text: {counted(len(documents), 'document')} with "
+            f"{text.held_out_tokens:,} tokens, one document in {text.held_out} of the text that was read. For another "
+            "corpus, run `atlas ingest --text` on the folders of the SAEs instead of --ingest."
+        )
     ingest(
         atlas,
         saes=[str(job.folder) for job in jobs],

@@ -37,6 +37,8 @@ class TrainingText:
         One document in this many is held out.
     tokens
         int64, (blocks,). Training tokens of each block.
+    held_out_tokens
+        Tokens of all held-out documents.
     seed
         Seed of the order of blocks.
     """
@@ -44,6 +46,7 @@ class TrainingText:
     corpus: Corpus
     held_out: int
     tokens: NDArray[np.int64]
+    held_out_tokens: int
     seed: int
 
     @property
@@ -135,10 +138,11 @@ def read_text(
         progress=progress,
     )
     counts = np.array(counter.counts, np.int64)
+    held_out_tokens = int(counts[:: settings.held_out].sum())
     counts[:: settings.held_out] = 0
     of_block = [[d.number for d in corpus.block(b)] for b in range(len(corpus))]
     tokens = np.array([counts[numbers].sum() for numbers in of_block], np.int64)
-    read = TrainingText(corpus, settings.held_out, tokens, settings.order_seed)
+    read = TrainingText(corpus, settings.held_out, tokens, held_out_tokens, settings.order_seed)
     _check_tokens(read, wanted, settings)
     return read
 
