@@ -12,7 +12,7 @@ from small_ingest import CONTEXT, HOOK, jumprelu, texts, topk
 from small_training import settings as train_settings
 from small_training import texts as train_texts
 from test_ingest import dense
-from test_saes import KINDS, random_sae, vectors
+from test_saes import KINDS, metadata, random_sae, vectors
 
 from analysis.residual.settings import ResidualSettings
 from analysis.residual.study import residual_study
@@ -23,6 +23,7 @@ from atlas.disk.folder import Folder
 from ingest.forward.run import ingest
 from ingest.forward.shards import Group
 from ingest.forward.workers import _on_cpu
+from ingest.model.feature_edits import FeatureEdits, ablate, add, clamp, randomised
 from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel
 from ingest.probe.logistic_probe import ActiveProbe
@@ -143,6 +144,22 @@ def test_logits_with_an_edited_site() -> None:
     def work(device: str) -> torch.Tensor:
         model = NextTokenModel("small", random_model("gpt2").to(device))
         return model.logits(ids, mask, edits={HOOK: lambda x: x * 0.5}).cpu()
+
+    expected, found = both(work)
+    assert torch.equal(expected[:-1], found[:-1])
+
+
+def test_edits_of_features() -> None:
+    ids, mask = random_ids()
+
+    def work(device: str) -> torch.Tensor:
+        model = NextTokenModel("small", random_model("gpt2").to(device))
+        theirs = random_sae("standard", metadata=metadata(hook_name=HOOK))
+        with torch.no_grad():
+            theirs.b_enc[0] = 9.0
+        sae = open_sae(theirs, device=device)
+        edits = [ablate(0), clamp(1, 3.0, at="last"), randomised(add(2, 1.0), 0)]
+        return model.logits(ids, mask, edits=[FeatureEdits(sae, edits)]).cpu()
 
     expected, found = both(work)
     assert torch.equal(expected[:-1], found[:-1])

@@ -1,29 +1,31 @@
-"""A complete language model with its head: next-token logits, also with the activations of a site replaced."""
+"""A complete language model with its head: logits and generation, also with edited activations."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from atlas.errors import Mismatch
+from atlas.errors import BadInput, Mismatch
 from ingest.error_translation import memory_errors, reached
 from ingest.folder_checks import check_model_weights
+from ingest.model.edits import Edit, SiteEdit, editing, recording
+from ingest.model.feature_edits import FeatureEdits
 from ingest.model.loading import SAFELY, locate, read_config, silenced
-from ingest.model.sites import SiteModule, find_site_module, layout_of, parse_hook
 from ingest.precision import ieee_float32
+from ingest.text.tokenization import special_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from ingest.model.language_model import LanguageModel
 
-__all__ = ["Edit", "NextTokenModel", "check_head", "open_next_token_model"]
+__all__ = ["Edit", "Edits", "NextTokenModel", "check_head", "open_next_token_model"]
 
-Edit: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
-"""Returns the new activations of a site, both of shape (batch, position, width)."""
+Edits = Mapping[str, Edit] | Iterable[SiteEdit] | None
+"""Edits of a forward pass: ``SiteEdit`` objects, or by hook name functions of all activations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +38,20 @@ class NextTokenModel:
         Its name.
     causal
         The transformers model.
+    special
+        Ids of special tokens, which SAEs do not read and edits leave unchanged.
     """
 
     name: str
     causal: "PreTrainedModel"
+    special: tuple[int, ...] = ()
 
     def logits(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         *,
-        edits: Mapping[str, Edit] | None = None,
+        edits: Edits = None,
     ) -> torch.Tensor:
         """Return the logits of the next token at each position.
 
@@ -55,9 +60,9 @@ class NextTokenModel:
         input_ids, attention_mask
             As for ``LanguageModel.run``.
         edits
-            By TransformerLens name of a site, a function that replaces its activations.
-            Everything after the site is computed from the new activations. A function
-            that returns its input changes nothing.
+            Edits of sites, such as ``FeatureEdits``; or by TransformerLens name of a site, a
+            function that replaces its activations. Everything after the site is computed from
+            the new activations. An edit that returns its input changes no bit.
 
         Returns
         -------
@@ -67,88 +72,174 @@ class NextTokenModel:
         ------
         UnknownName, Mismatch
             If the model has no such site.
+        BadInput
+            If an edit of features changes nothing or produces NaN, or the context is too long.
         OutOfSpace
             If the batch does not fit into memory.
         """
+        return self.run(input_ids, attention_mask, edits=edits)[0]
+
+    def run(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        *,
+        hooks: Iterable[str] = (),
+        edits: Edits = None,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the logits, and the activations at sites.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, edits
+            As for ``logits``.
+        hooks
+            Sites to read. An edited site is read after its edit.
+
+        Returns
+        -------
+            The logits, float32, (batch, position, vocabulary); by hook, the activations,
+            (batch, position, width).
+
+        Raises
+        ------
+        UnknownName, Mismatch, BadInput, OutOfSpace
+            As ``logits`` does.
+        """
+        self._check_length(input_ids.shape[1])
         device = self.causal.device
         with (
             memory_errors(f"the logits of {tuple(input_ids.shape)} tokens in {self.name}"),
             ieee_float32(),
             torch.inference_mode(),
-            self._edited(edits or {}),
+            self.edited(edits),
+            recording(self.causal, hooks, name=self.name) as read,
         ):
             out = self.causal(
                 input_ids=input_ids.to(device),
                 attention_mask=attention_mask.to(device),
                 use_cache=False,
             )
-            logits: torch.Tensor = out.logits.float()
-        return logits
+            return out.logits.float(), read
+
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        *,
+        new_tokens: int,
+        edits: Edits = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> torch.Tensor:
+        """Continue prompts of equal length, with a cache.
+
+        Parameters
+        ----------
+        input_ids
+            (batch, position). Prompts without padding.
+        new_tokens
+            Largest number of tokens after the prompt; generation ends at the end token.
+        edits
+            As for ``logits``. They apply to the prompt and to each new token; ``last`` is the
+            last token of the prompt and each token after it.
+        temperature
+            0 takes the most likely token; above 0, tokens are sampled at this temperature.
+        seed
+            Seed of the samples.
+
+        Returns
+        -------
+            (batch, position + new tokens). Token ids; rows that end early are padded.
+
+        Raises
+        ------
+        UnknownName, Mismatch, BadInput, OutOfSpace
+            As ``logits`` does.
+        """
+        if input_ids.ndim != 2 or not input_ids.shape[1]:
+            raise BadInput(
+                f"The prompts are of shape {tuple(input_ids.shape)}; expected (batch, position) with one "
+                "token or more."
+            )
+        length = input_ids.shape[1]
+        self._check_length(length + new_tokens)
+        ids = input_ids.to(self.causal.device)
+        config = self.causal.generation_config
+        untyped: Any = self.causal
+        pad = config.pad_token_id if config.pad_token_id is not None else 0
+        sampled = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        with (
+            memory_errors(
+                f"{len(ids)} continuations of {length + new_tokens} tokens in {self.name}"
+            ),
+            ieee_float32(),
+            torch.inference_mode(),
+            torch.random.fork_rng(),
+            self.edited(edits, first=length - 1),
+        ):
+            torch.manual_seed(seed)
+            out: torch.Tensor = untyped.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new_tokens,
+                use_cache=True,
+                pad_token_id=pad,
+                **(sampled if temperature > 0 else {"do_sample": False}),
+            )
+        return out
 
     @contextmanager
-    def _edited(self, edits: Mapping[str, Edit]) -> Iterator[None]:
-        base: Any = self.causal.base_model
-        base = getattr(base, "language_model", base)
-        layout, layers = layout_of(base), base.config.num_hidden_layers
-        with ExitStack() as undo:
-            for module in [m for m in self.causal.modules() if m.training]:
-                undo.callback(setattr, module, "training", True)
-                module.training = False
-            for hook, edit in edits.items():
-                site = find_site_module(base, layout, hook, name=self.name, layers=layers)
-                undo.callback(_replace(site, edit).remove)
-                layer, rest = parse_hook(hook, model=self.name, layers=layers)
-                if rest == "hook_resid_mid":
-                    block = base.get_submodule(f"{layout.blocks}.{layer}")
-                    undo.enter_context(_carried(site, block))
+    def edited(self, edits: Edits, *, first: int | None = None) -> Iterator[None]:
+        """Edit every forward pass of the model within a block; afterwards check the edits.
+
+        Parameters
+        ----------
+        edits
+            As for ``logits``.
+        first
+            See ``ingest.model.edits.editing``.
+
+        Raises
+        ------
+        BadInput
+            If a forward pass produces NaN; at the end of the block, if an edit of features has
+            changed no token.
+        """
+        chosen = edits if isinstance(edits, Mapping) else tuple(edits or ())
+        features = [e for e in chosen if isinstance(e, FeatureEdits)]
+        before = [tuple(e.changed) for e in features]
+        with (
+            editing(self.causal, chosen, name=self.name, special=self.special, first=first),
+            _finite_logits(self.causal, self.name) if chosen else nullcontext(),
+        ):
             yield
+        for one, earlier in zip(features, before, strict=True):
+            one.check_changed(since=earlier)
 
-
-def _replace(site: SiteModule, edit: Edit) -> Any:
-    """Replace the input or the first output of a module; return the handle of the hook."""
-    if site.side == "input":
-
-        def before(_: Any, args: Any, named: Any) -> Any:
-            if args:
-                return (edit(args[0]), *args[1:]), named
-            return args, named | {"hidden_states": edit(named["hidden_states"])}
-
-        return site.module.register_forward_pre_hook(before, with_kwargs=True)
-
-    def after(_: Any, __: Any, output: Any) -> Any:
-        return (edit(output[0]), *output[1:]) if isinstance(output, tuple) else edit(output)
-
-    return site.module.register_forward_hook(after)
+    def _check_length(self, length: int) -> None:
+        longest = getattr(self.causal.config, "max_position_embeddings", None)
+        if longest is not None and length > longest:
+            raise BadInput(
+                f"{self.name} takes contexts of at most {longest} tokens, and {length} were passed. Use a "
+                "shorter prompt, or fewer new tokens."
+            )
 
 
 @contextmanager
-def _carried(site: SiteModule, block: Any) -> Iterator[None]:
-    """Add an edit of the stream after attention to the output of the block.
+def _finite_logits(causal: "PreTrainedModel", name: str) -> Iterator[None]:
+    """Check the logits of each forward pass within a block."""
 
-    The module of that site is the norm before the MLP, and the block adds the unedited stream
-    to the output of the MLP.
-    """
-    changes: list[torch.Tensor] = []
-    original: list[torch.Tensor] = []
+    def check(_: Any, __: Any, out: Any) -> None:
+        if not torch.isfinite(out.logits[:, -1]).all():
+            raise BadInput(
+                f"{name} returns NaN or Inf with these edits in {causal.dtype}. Use a smaller strength."
+            )
 
-    def first(_: Any, args: Any, named: Any) -> None:
-        original.append(args[0] if args else named["hidden_states"])
-
-    def last(_: Any, args: Any, named: Any) -> None:
-        changes.append((args[0] if args else named["hidden_states"]) - original.pop())
-
-    before = site.module.register_forward_pre_hook(first, with_kwargs=True, prepend=True)
-    after = site.module.register_forward_pre_hook(last, with_kwargs=True)
-
-    def add(x: torch.Tensor) -> torch.Tensor:
-        return x + changes.pop()
-
-    outer = _replace(SiteModule(block, "output", site.width), add)
+    handle = causal.register_forward_hook(check)
     try:
         yield
     finally:
-        for handle in (before, after, outer):
-            handle.remove()
+        handle.remove()
 
 
 def open_next_token_model(
@@ -172,7 +263,7 @@ def open_next_token_model(
     """
     check_head(model, given)
     if not isinstance(given, str | Path):
-        return NextTokenModel(model.name, given)
+        return NextTokenModel(model.name, given, special_ids(model.tokenizer))
     causal, report = _loaded(model, given)
     if report["missing_keys"]:
         raise Mismatch(
@@ -180,7 +271,7 @@ def open_next_token_model(
             "with its head. Save the model with its head."
         )
     causal.requires_grad_(False).eval()
-    return NextTokenModel(model.name, causal)
+    return NextTokenModel(model.name, causal, special_ids(model.tokenizer))
 
 
 def check_head(model: "LanguageModel", given: "str | Path | PreTrainedModel") -> None:

@@ -28,6 +28,9 @@ CHUNK_BYTES = 256 * 2**20
 #: Peak memory of encoding, as a multiple of the dense float32 codes (JumpReLU takes most).
 PEAK = 4
 
+#: Normalisations of sae-lens that differ between vectors.
+_BY_VECTOR = ("layer_norm", "constant_norm_rescale")
+
 #: Codes with fewer than one active feature in this number are decoded as a sparse matrix. That
 #: is seven times faster at 70 of 16,384 features, and equally fast at one in 30.
 SPARSE = 32
@@ -143,6 +146,72 @@ class Autoencoder:
         with self._computing(f"decoding {len(z)} tokens"):
             decoded: torch.Tensor = self.sae.decode(z.to(self.device, torch.float32))
             return decoded
+
+    def rows(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Return the change of the reconstruction by a unit of activation of some features.
+
+        Parameters
+        ----------
+        features
+            (n,). Indices of features.
+
+        Returns
+        -------
+            (n, d_in), float32; None if it differs between tokens, as with SAEs that normalise
+            each vector. It is the decoder vector, in the scale that ``decode`` uses.
+        """
+        if self.sae.cfg.normalize_activations in _BY_VECTOR:
+            return None
+        with self._computing(f"the decoder vectors of {len(features)} features"):
+            one = torch.zeros(len(features) + 1, self.info.d_sae, device=self.device)
+            one[torch.arange(len(features)), features.to(self.device)] = 1.0
+            decoded = self.sae.decode(one)
+            rows: torch.Tensor = decoded[:-1] - decoded[-1]
+            return rows
+
+    def change(
+        self,
+        by: torch.Tensor,
+        features: torch.Tensor,
+        *,
+        rows: torch.Tensor,
+        directions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the change of the reconstruction as activations of some features change.
+
+        Parameters
+        ----------
+        by
+            (tokens, n). Changes of the activations, at the tokens that it encoded last.
+        features
+            (n,). Indices of the features.
+        rows
+            Numbers of the tokens for which the change is returned.
+        directions
+            (n, d_in), of norm 1. They replace the directions of the decoder vectors, at equal norm.
+
+        Returns
+        -------
+            decode(original + by) - decode(original): (rows, d_in), float32.
+        """
+        fixed = self.rows(features)
+        with self._computing(f"decoding {len(by)} tokens"):
+            if fixed is not None:
+                if directions is not None:
+                    fixed = directions * fixed.norm(dim=1, keepdim=True)
+                return by[rows] @ fixed
+            # sae-lens forgets the scale of each vector once it has decoded: one call decodes all.
+            number = 1 if directions is None else len(features)
+            dense = torch.zeros(number + 1, len(by), self.info.d_sae, device=self.device)
+            for column, feature in enumerate(features.tolist()):
+                dense[column % number, :, feature] = by[:, column]
+            decoded = self.sae.decode(dense)
+            added = (decoded[:-1] - decoded[-1])[:, rows]
+            if directions is not None:
+                signed = added.norm(dim=2, keepdim=True) * by[rows].T[:, :, None].sign()
+                added = signed * directions[:, None]
+            total: torch.Tensor = added.sum(0)
+            return total
 
     def codes(self, x: torch.Tensor) -> SparseCodes:
         """Encode vectors chunk by chunk and return their sparse codes.

@@ -28,6 +28,7 @@ __all__ = [
     "ContextSettings",
     "TokenizedBlock",
     "check_tokenizer",
+    "special_ids",
     "token_counts",
     "token_texts",
     "tokenize",
@@ -183,7 +184,7 @@ def token_counts(documents: Sequence[str], tokenizer: "PreTrainedTokenizerBase")
     Mismatch
         If the tokenizer returns no character offsets.
     """
-    special = _special_ids(tokenizer)
+    special = special_ids(tokenizer)
     encodings = _backend(tokenizer).encode_batch_fast(list(documents), add_special_tokens=False)
     ids = [e.ids for e in encodings]
     lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
@@ -235,7 +236,7 @@ def _encode(documents: "Sequence[Document]", tokenizer: "PreTrainedTokenizerBase
     ids = np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=total)
     pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
     offsets = np.fromiter(pairs, dtype=np.int32, count=2 * total).reshape(-1, 2)
-    keep = ~np.isin(ids, _special_ids(tokenizer))
+    keep = ~np.isin(ids, special_ids(tokenizer))
     return _Encoded(ids, offsets, np.cumsum(lengths), lengths, keep)
 
 
@@ -342,10 +343,10 @@ def _name(tokenizer: "PreTrainedTokenizerBase") -> str:
     return repr(getattr(tokenizer, "name_or_path", "") or "in memory")
 
 
-def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def special_ids(tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """Return the ids of all special tokens, including reserved ones without a role."""
     added = tokenizer.added_tokens_decoder.items()
-    return sorted({*tokenizer.all_special_ids, *(n for n, token in added if token.special)})
+    return tuple(sorted({*tokenizer.all_special_ids, *(n for n, token in added if token.special)}))
 
 
 def _byte_of() -> dict[str, int]:
