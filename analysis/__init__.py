@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from analysis.graph_matching.study import find_counterparts as find_counterparts
     from analysis.ground_truth.settings import GroundTruthSettings as GroundTruthSettings
     from analysis.ground_truth.study import compare_with_truth as compare_with_truth
+    from analysis.logits.settings import LogitSettings as LogitSettings
+    from analysis.logits.study import measure_logits as measure_logits
     from analysis.positions.settings import PositionSettings as PositionSettings
     from analysis.positions.study import activation_by_position as activation_by_position
     from analysis.residual.settings import ResidualSettings as ResidualSettings
@@ -48,6 +50,7 @@ __all__ = [
     "GraphMatchingSettings",
     "GraphStatisticsSettings",
     "GroundTruthSettings",
+    "LogitSettings",
     "MapSettings",
     "PositionSettings",
     "ResidualSettings",
@@ -68,6 +71,7 @@ __all__ = [
     "graph_statistics",
     "map_features",
     "map_sites",
+    "measure_logits",
     "measure_spectra",
     "measure_topology",
     "nearest_directions",
@@ -82,6 +86,7 @@ _MODULES = {
     "GraphMatchingSettings": "analysis.graph_matching.settings",
     "GraphStatisticsSettings": "analysis.graph.settings",
     "GroundTruthSettings": "analysis.ground_truth.settings",
+    "LogitSettings": "analysis.logits.settings",
     "MapSettings": "analysis.feature_map.settings",
     "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
@@ -103,6 +108,7 @@ _MODULES = {
     "map_features": "analysis.feature_map.study",
     "map_sites": "analysis.transcoder.study",
     "nearest_directions": "analysis.feature_map.direction_study",
+    "measure_logits": "analysis.logits.study",
     "measure_spectra": "analysis.spectra.study",
     "measure_topology": "analysis.topology.study",
     "residual_study": "analysis.residual.study",

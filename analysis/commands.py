@@ -13,6 +13,7 @@ from analysis.graph.commands import plot_graphs, stats
 from analysis.graph_comparison.commands import compare
 from analysis.graph_matching.commands import counterparts
 from analysis.ground_truth.settings import GroundTruthSettings
+from analysis.logits.commands import logits
 from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
 from analysis.residual.report.commands import report
@@ -317,6 +318,7 @@ _PLOTS = {
     "graph_comparison": "analysis.graph_comparison.plots:draw_result",
     "graph_matching": "analysis.graph_matching.plots:draw_result",
     "graph_statistics": "analysis.graph.plots:draw_result",
+    "logits": "analysis.logits.plots:draw",
     "match": "analysis.match.plots:draw",
     "positions": "analysis.positions.plots:draw",
     "probe": "analysis.probe.plots:draw_result",
@@ -356,6 +358,9 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
+            plot,
+            report,
+            logits,
             probes,
             stats,
             communities,

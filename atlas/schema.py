@@ -172,6 +172,24 @@ def _similarities() -> Iterator[Property]:
             )
 
 
+#: Properties of PROMOTES and of SUPPRESSES.
+_LOGITS = (
+    P(
+        "value",
+        "double",
+        "logit that one unit of activation adds directly to the token, for a stream of scale 1 at the final norm, minus the mean over the vocabulary",
+        "logits/activation",
+    ),
+    P("rank", "int64", "0 is the token with the highest (PROMOTES) or lowest (SUPPRESSES) value"),
+    P(
+        "ablated_change",
+        "double",
+        "measured mean change of the token's log-probability when the feature is ablated where it is active; null if it was not ablated",
+        "nats",
+    ),
+)
+
+
 # fmt: off
 NODES: tuple[Node, ...] = (
     Node("Model", "name", "A language model.", "sae", (
@@ -263,6 +281,10 @@ NODES: tuple[Node, ...] = (
         P("community", "int64", "number of its community in the SAE, 0 is the largest; null for isolated features", "", "graph"),
         P("map_x", "double", "horizontal position on the UMAP of its SAE; only distances to near features have a meaning. Null if dead, or without a direction or neighbours", "", "feature_map"),
         P("map_y", "double", "vertical position on that map", "", "feature_map"),
+        P("logit_agreement", "double", "Spearman correlation, over the vocabulary, of its direct logits with the measured fall of each token's log-probability when it is ablated where it is active; null if it was not ablated", "", "logits"),
+        P("logit_agreement_control", "double", "mean of the same correlation with the direct logits of the other ablated features", "", "logits"),
+        P("logit_agreement_p", "double", "(1 + other ablated features whose direct logits correlate at least as highly with the measured change) / (1 + other ablated features)", "", "logits"),
+        P("logit_positions", "int64", "tokens on which it was ablated for the measured change", "tokens", "logits"),
     )),
     Node("Community", "id", "Features of an SAE that co-activate more with each other than with other features (Leiden's method).", "graph", (
         P("id", "string", "`sae/number`"),
@@ -284,7 +306,7 @@ NODES: tuple[Node, ...] = (
         P("tokenizer", "string", "first 12 hex digits of the SHA-256 of the tokenizer"),
         P("token_id", "int64", "number in the vocabulary"),
         P("text", "string", "text of the token, including a leading space"),
-    ), shared=True),
+    ), shared=True, also=("logits",)),
     Node("Example", "id", "A text excerpt on which a feature is active.", "examples", (
         P("id", "string", "`sae/idx/rank`"),
         P("sae", "string", "name of the SAE"),
@@ -314,6 +336,8 @@ EDGES: tuple[Edge, ...] = (
         P("mean_activation", "double", "mean activation over these occurrences", "activation"),
     )),
     Edge("SHOWN_BY", "Feature", "Example", "The example shows what the feature is active on.", "examples"),
+    Edge("PROMOTES", "Feature", "Token", "The token is among those with the highest direct logits of the feature: its decoder row through final norm and unembedding. The path through later blocks is not part of it.", "logits", _LOGITS),
+    Edge("SUPPRESSES", "Feature", "Token", "The token is among those with the lowest direct logits of the feature; see PROMOTES.", "logits", _LOGITS),
     Edge("NEAR_DIRECTION", "Feature", "Feature", "The decoder row of the target is among the nearest to that of the source, of the live features of one SAE in the same space; found by comparing all pairs.", "near_direction", (
         P("cosine", "double", "cosine of both decoder rows"),
         P("rank", "int64", "0 is the nearest of the target's SAE"),

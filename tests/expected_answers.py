@@ -381,6 +381,45 @@ def similar_features(w, feature, sae, limit):
     return pick(rows[:limit], "id", "jaccard", "shared", "frequency", "top_token")
 
 
+# Logits
+
+
+@answers
+def promoted_tokens(w, feature, limit, edges="PROMOTES"):
+    rows = [{**w.token[e["target"]], **e} for e in getattr(w, edges) if e["source"] == feature]
+    rows.sort(key=lambda r: r["rank"])
+    return pick(rows[:limit], "rank", "text", "value", "ablated_change")
+
+
+@answers
+def suppressed_tokens(w, feature, limit):
+    return promoted_tokens(w, feature, limit, edges="SUPPRESSES")
+
+
+@answers
+def features_that_promote_token(w, token, sae, limit):
+    rows = [
+        {**w.feature[e["source"]], **e}
+        for e in w.PROMOTES
+        if w.token[e["target"]]["text"] == token and sae in ("", w.feature[e["source"]]["sae"])
+    ]
+    rows.sort(key=lambda r: (-r["value"], r["sae"], r["idx"], r["rank"]))
+    return pick(rows[:limit], "source", "value", "rank", "ablated_change", "frequency", "top_token")
+
+
+@answers
+def features_by_logit_agreement(w, sae, limit):
+    first = {e["source"]: w.token[e["target"]]["text"] for e in w.PROMOTES if e["rank"] == 0}
+    rows = [
+        {**f, "promotes": first.get(f["id"])} for f in w.of(sae) if f["logit_agreement"] is not None
+    ]
+    rows.sort(key=lambda r: (-r["logit_agreement"], r["idx"]))
+    return pick(
+        rows[:limit], "id", "logit_agreement", "logit_agreement_control", "logit_agreement_p",
+        "logit_positions", "promotes", "frequency",
+    )  # fmt: skip
+
+
 # Directions
 
 

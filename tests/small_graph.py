@@ -598,6 +598,7 @@ def _add_feature(
         "mean_activation": made.mean, "std_activation": made.std, "max_activation": made.max,
         "dead": None if made.active is None else made.active == 0,
         "top_token": words[made.tokens[0][0]][0] if made.tokens else None,
+        **_add_logits(rows, sae, idx, live=bool(made.active)),
     })  # fmt: skip
     rows["IN_SAE"].append(_edge(name, sae.name))
     for rank, (token, count, mean) in enumerate(made.tokens):
@@ -613,6 +614,29 @@ def _add_feature(
             "start": 10 * rank,
         })  # fmt: skip
         rows["SHOWN_BY"].append(_edge(name, f"{name}/{rank}"))
+
+
+def _add_logits(
+    rows: dict[str, list[dict[str, object]]], sae: MadeSae, idx: int, *, live: bool
+) -> dict[str, object]:
+    """Add edges of logits to a live feature, with ties; return its properties, odd ones ablated."""
+    name, tokens = f"{sae.name}/{idx}", sorted(VOCABULARY[sae.model])
+    if not live:
+        return {}
+    ablated = idx % 2 == 1
+    for edge, chosen, sign in (("PROMOTES", tokens[:3], 1), ("SUPPRESSES", tokens[-2:], -1)):
+        for rank, token in enumerate(chosen):
+            value = sign * (0.5 - 0.125 * (rank // 2) + 0.25 * (idx % 3))
+            rows[edge].append(_edge(
+                name, _token(sae.model, token), rank=rank, value=value,
+                ablated_change=-value / 4 if ablated else None,
+            ))  # fmt: skip
+    if not ablated:
+        return {}
+    return {
+        "logit_agreement": 0.75 - 0.25 * (idx // 4), "logit_agreement_control": 0.125,
+        "logit_agreement_p": 0.25, "logit_positions": 8,
+    }  # fmt: skip
 
 
 def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:

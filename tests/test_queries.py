@@ -104,6 +104,11 @@ CASES = {
     + [{"text": "i", "sae": "tiny-b-l0"}],
     "features_by_token_start": [{"text": t} for t in ("I", " T", " t", "'", "absent")]
     + [{"text": " ", "sae": "tiny-a-l1-s1"}],
+    "features_by_logit_agreement": SAES,
+    "features_that_promote_token": [{"token": t} for t in ("'s", ' "', "\n", "girl", "absent")]
+    + [{"token": " the", "sae": "tiny-b-l0"}],
+    "promoted_tokens": FEATURES,
+    "suppressed_tokens": FEATURES,
     "features_in_frequency_range": [
         {"low": 0.0, "high": 1.0}, {"low": 0.03, "high": 0.09}, {"low": 0.5, "high": 0.1},
         *SAES,

@@ -58,6 +58,7 @@ CASES = {
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
     "floors": [["floors"], ["floors", NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
+    "logits": [["logits", ONE], ["logits", NAME]],
     "map": [["map", ONE], ["map", NAME]],
     "directions": [["directions", ONE], ["directions", NAME]],
     "splitting": [["splitting", ONE, OTHER, *FEW], ["splitting", ONE, NAME]],
@@ -94,7 +95,7 @@ CASES = {
 """Requests of each command; those that name NAME are about something that does not exist."""
 FAILING = {
     "residual", "push", "rm", "demo", "ingest", "truth",
-    "floors", "map", "directions", "splitting", "spectra", "topology",
+    "floors", "logits", "map", "directions", "splitting", "spectra", "topology",
 }  # fmt: skip
 """Commands of which every request fails: the others would train, or need a server, a
 synthetic model, a floor, or weights in files; those of the SAEs here are in memory."""
