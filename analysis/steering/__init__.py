@@ -1,0 +1,1 @@
+"""Steering: features that change what a model writes, scored on tasks, with controls."""

@@ -1,0 +1,152 @@
+"""Evaluation of the arms of a task: a curve over strengths, and the strength that one half chooses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from analysis.statistics.permutation import permutation_p
+from analysis.steering.arms import Arm
+from analysis.steering.scoring import Damage, Prompts, Score, damage
+from analysis.steering.settings import SteeringSettings
+from analysis.steering.subject import Subject
+from atlas.progress import Progress
+
+__all__ = ["RANDOM", "RANDOM_SET", "choose", "curve_of", "halves_of", "wilson"]
+
+#: Names of the arms of random features, one or several at a time.
+RANDOM, RANDOM_SET = "random feature", "random set"
+
+#: Arms without a strength.
+_FIXED = ("nothing", "reconstruction")
+
+
+def curve_of(
+    subject: Subject,
+    prompts: Prompts,
+    arms: Sequence[Arm],
+    *,
+    settings: SteeringSettings,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Return a row for each arm and strength: scores of both halves of the prompts, and damage.
+
+    Parameters
+    ----------
+    subject
+        The SAE and its model.
+    prompts
+        The test prompts.
+    arms
+        The arms.
+    settings
+        Strengths, edited tokens, and size of the neutral text.
+    progress
+        Shows how far the work is.
+    """
+    points = [
+        (number, arm, strength)
+        for number, arm in enumerate(arms)
+        for strength in ((0.0,) if arm.name in _FIXED else settings.strengths)
+    ]
+    # On neutral text every token is edited: the edit of last tokens alone would show no damage.
+    text = list(subject.neutral(settings.neutral_tokens, seed=settings.seed))
+    harm = damage(
+        subject,
+        text,
+        [arm.edits(strength, "all") for _, arm, strength in points],
+        progress=progress,
+    )
+    halves = halves_of(prompts.number, seed=settings.seed)
+    rows = []
+    with progress.stage("Scores of prompts", total=len(points), unit="edits") as stage:
+        for (number, arm, strength), harmed in zip(points, harm, strict=True):
+            score = prompts.score(subject, arm.edits(strength, settings.at))
+            rows.append(
+                {
+                    "number": number,
+                    "arm": arm.name,
+                    "features": [f"{subject.name}/{i}" for i in arm.features],
+                    "strength": strength,
+                }
+                | dict(_scores(score, harmed, halves))
+            )
+            stage.advance()
+    return rows
+
+
+def halves_of(number: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the prompts of the development half and of the test half, at random.
+
+    Examples
+    --------
+    >>> development, test = halves_of(5, seed=0)
+    >>> len(development), len(test), sorted([*development.tolist(), *test.tolist()])
+    (2, 3, [0, 1, 2, 3, 4])
+    """
+    order = np.random.default_rng(seed).permutation(number)
+    return np.sort(order[: number // 2]), np.sort(order[number // 2 :])
+
+
+def choose(curve: Sequence[Mapping[str, Any]], *, most_kl: float) -> list[dict[str, Any]]:
+    """Return a row for each arm, at the strength with the most success on the development half.
+
+    Ties are decided by the log-probability of the targets there. Strengths with a larger KL on
+    the neutral text for choosing are excluded; where none remains, the lowest KL counts. The
+    scores are those of the test half, with the Wilson interval of the success. ``p`` is the
+    share of random features, this arm included, whose targets are at least as likely; of a set
+    of features, the share of random sets.
+
+    Parameters
+    ----------
+    curve
+        Rows of ``curve_of``.
+    most_kl
+        Largest KL of a strength that can be chosen.
+    """
+    chosen = []
+    for number in sorted({row["number"] for row in curve}):
+        own = [row for row in curve if row["number"] == number]
+        allowed = [row for row in own if row["kl_development"] <= most_kl]
+        best = max(
+            allowed or [min(own, key=lambda row: row["kl_development"])],
+            key=lambda row: (row["success_development"], row["logprob_development"]),
+        )
+        low, high = wilson(best["success"], best["prompts"])
+        chosen.append(dict(best) | {"low": low, "high": high, "p": None})
+    plain = chosen[0]["logprob"]
+    for row in chosen:
+        row["logprob_change"] = row["logprob"] - plain
+        control = {"feature": RANDOM, "difference of means": RANDOM, "set": RANDOM_SET}.get(
+            row["arm"]
+        )
+        random = np.array([one["logprob"] for one in chosen if one["arm"] == control])
+        row["p"] = permutation_p(row["logprob"], random)
+    return chosen
+
+
+def wilson(success: int, number: int) -> tuple[float, float]:
+    """Return the 95% Wilson interval of a share.
+
+    Examples
+    --------
+    >>> [round(x, 3) for x in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    if not number:
+        return 0.0, 1.0
+    found = binomtest(success, number).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _scores(
+    score: Score, harmed: Damage, halves: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> Iterator[tuple[str, Any]]:
+    for suffix, own, side in (("_development", halves[0], 0), ("", halves[1], 1)):
+        yield f"prompts{suffix}", len(own)
+        yield f"success{suffix}", int(score.success[own].sum())
+        yield f"logprob{suffix}", float(score.logprob[own].mean())
+        yield f"kl{suffix}", harmed.kl[side]
+        yield f"loss{suffix}", harmed.loss[side]

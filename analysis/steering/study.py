@@ -1,0 +1,338 @@
+"""The study of steering: every arm on a task, at a strength that a development half chooses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.steering.arms import arms_of, contrast, find_features
+from analysis.steering.evaluation import RANDOM, RANDOM_SET, choose, curve_of
+from analysis.steering.scoring import damage, target_rows
+from analysis.steering.settings import SteeringSettings
+from analysis.steering.subject import Subject, feature_of, open_subject
+from analysis.steering.tasks import SteeringTask, read_task
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Part
+from atlas.errors import BadInput
+from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from ingest.sae.autoencoder import Autoencoder
+
+__all__ = ["SteeringStudy", "features_by_sae", "steer_task"]
+
+
+@dataclass(frozen=True)
+class SteeringStudy(Study):
+    """Steer one SAE at a time on a task.
+
+    Parameters
+    ----------
+    settings
+        Settings of steering.
+    task
+        The task.
+    features
+        Steered features of one SAE; found on the contrasting prompts if empty.
+    opened, model, tokenizer, device
+        See ``analysis.steering.subject.open_subject``.
+    """
+
+    kind: ClassVar[str] = "steering"
+    version: ClassVar[int] = 1
+
+    settings: SteeringSettings
+    task: SteeringTask
+    features: tuple[int, ...] = ()
+    opened: tuple[Autoencoder, ...] = ()
+    model: Any = None
+    tokenizer: Any = None
+    device: str = "auto"
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE."""
+        if not saes:
+            raise BadInput(
+                "No SAE was named. Name a feature with --feature SAE/INDEX, or an SAE with --sae."
+            )
+        return [
+            Task(
+                f"{name}@{_label(self.task.name)}@{_label('-'.join(map(str, self.features)) or 'found')}",
+                (name,),
+                self.settings,
+                made_from=(f"sae/{name}", f"statistics/{name}"),
+                recorded={
+                    "task": self.task.name,
+                    "task_digest": self.task.digest,
+                    "features": list(self.features),
+                },
+            )
+            for name in check_saes(at.sound, saes)
+        ]
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from the score of the prompts and the damage without an edit."""
+        subject = self._subject(task.saes[0], at)
+        prompts = target_rows(subject, self.task.tests)
+        first = next(iter(subject.neutral(1, seed=self.settings.seed)))
+        scoring = timed(lambda: prompts.score(subject, []))
+        batch = timed(lambda: damage(subject, [first], [[]], progress=SILENT))
+        neutral = batch * self.settings.neutral_tokens / len(first.rows)
+        kinds = 1 if len(self.features) == 1 else 2
+        points = len(self.settings.strengths) * (2 + kinds + kinds * self.settings.random) + 2
+        size = 16 * first.input_ids.size * subject.model.vocabulary
+        return Cost(points * (scoring + 1.5 * neutral), bytes=size)
+
+    def run(self, task: Task, at: TaskContext) -> Found:
+        """Score all arms of one SAE."""
+        settings, subject = self.settings, self._subject(task.saes[0], at)
+        subject.check_live(self.features)
+        prompts = target_rows(subject, self.task.tests)
+        found = contrast(subject, self.task)
+        features = list(self.features) or find_features(subject, found, settings.find)
+        others = subject.similar(features, number=settings.random, seed=settings.seed)
+        arms = arms_of(subject, found, features, random=others)
+        curve = curve_of(subject, prompts, arms, settings=settings, progress=at.progress)
+        return Found(
+            [
+                (
+                    "arms",
+                    pa.Table.from_pylist(choose(curve, most_kl=settings.most_kl), schema=_ARMS),
+                ),
+                ("curve", pa.Table.from_pylist(curve, schema=_CURVE)),
+            ],
+            sources={"task": self.task.name, "about": self.task.about, "site": subject.hook},
+        )
+
+    def result(self, part: Part) -> Result:
+        """Return the success of each arm on the test half."""
+        rows = part.table("arms").to_pylist()
+        summary = _summary(part, rows)
+        return Result(
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary),
+            tables=(part.manifest.tables, part.table),
+        )
+
+    def _subject(self, name: str, at: TaskContext) -> Subject:
+        return open_subject(
+            at,
+            name,
+            opened=self.opened,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            device=self.device,
+        )
+
+
+def steer_task(
+    atlas: str | Path,
+    task: str | Path,
+    features: Sequence[str] = (),
+    *,
+    saes: Sequence[str] = (),
+    settings: SteeringSettings = SteeringSettings(),  # noqa: B008 - frozen
+    opened: Sequence[Autoencoder] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    device: str = "auto",
+    replace: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+    progress: Progress = SILENT,
+) -> Results:
+    """Steer features on a task, next to every control.
+
+    The arms are nothing, the reconstruction of the SAE alone, the first feature, all features
+    together, the difference of means of contrasting prompts, and random features of similar
+    frequency. At one strength, all vectors have the same norm. A development half of the prompts
+    chooses the strength of each arm, and the other half is reported.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    task
+        Name of a task of the package (``analysis.steering.tasks.task_names``), or a file.
+    features
+        Features of one SAE, ``sae/index``.
+    saes
+        Without features: SAEs whose features are found on the contrasting prompts.
+    settings
+        Strengths, edited tokens, and number of random features.
+    opened, model, tokenizer, device
+        SAEs that were in memory at ingest; the model with its head, its tokenizer and device. By
+        default the atlas records them.
+    replace, workers, ray, progress
+        See ``atlas.studies.runner.run_study``.
+
+    Returns
+    -------
+    A result for each SAE. Its table ``arms`` has the scores of the test half, and ``curve`` those
+    of all strengths.
+
+    Raises
+    ------
+    BadInput, UnknownName
+        If the task, a feature or an SAE is not valid, or a feature is never active.
+    Mismatch, Missing
+        If the model is not that of the SAE, or is not available.
+
+    Examples
+    --------
+    >>> from analysis import steer_task                                    # doctest: +SKIP
+    >>> steer_task("demo.atlas", "feelings", ["tiny-a-l1-s0/7"])           # doctest: +SKIP
+    """
+    own = features_by_sae(Folder.open(Path(atlas)).sound().saes, features)
+    if len(own) > 1 or (own and saes and list(own) != list(saes)):
+        raise BadInput(
+            f"The features are of {', '.join(own)}, and {', '.join(saes) or 'no SAE'} was named. Name features of one "
+            "SAE, and no other SAE."
+        )
+    study = SteeringStudy(
+        settings,
+        read_task(task),
+        tuple(next(iter(own.values()), ())),
+        tuple(opened),
+        model,
+        tokenizer,
+        device,
+    )
+    return run_study(
+        study,
+        atlas,
+        list(own) or list(saes),
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
+    )
+
+
+def features_by_sae(saes: Sequence[str], features: Sequence[str]) -> dict[str, list[int]]:
+    """Return the indices of named features, by SAE.
+
+    Raises
+    ------
+    BadInput, UnknownName
+        If a name is not that of a feature of these SAEs.
+
+    Examples
+    --------
+    >>> features_by_sae(["a", "b"], ["a/3", "a/1", "a/3"])
+    {'a': [3, 1]}
+    """
+    found: dict[str, list[int]] = {}
+    for name in dict.fromkeys(features):
+        sae, index = feature_of(name, saes)
+        found.setdefault(sae, []).append(index)
+    return found
+
+
+def _label(text: str) -> str:
+    """Return a short text as it is, and another one as a digest: names of parts are names of folders."""
+    if len(text) <= 40 and text.isascii() and text.replace("-", "").isalnum():
+        return text
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
+
+
+def _summary(part: Part, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    sources = part.manifest.sources
+    own = next(row for row in rows if row["arm"] == "feature")
+    most = max(
+        (row for row in rows if row["arm"] in ("feature", "set")), key=lambda r: len(r["features"])
+    )
+    summary: dict[str, Any] = {
+        "sae": part.manifest.saes[0],
+        "task": sources["task"],
+        "features": list(most["features"]),
+        "prompts": own["prompts"],
+    }
+    for name, arm in _NAMES.items():
+        row = next((row for row in rows if row["arm"] == arm), None)
+        if row is None:
+            continue
+        summary[f"{name}_success"] = row["success"]
+        if name in ("feature", "set", "difference"):
+            summary |= {
+                f"{name}_{key}": row[key]
+                for key in ("strength", "low", "high", "logprob_change", "kl", "p")
+            }
+        elif name == "reconstruction":
+            summary[f"{name}_kl"] = row["kl"]
+    for prefix, arm in (("random", RANDOM), ("random_set", RANDOM_SET)):
+        random = [row for row in rows if row["arm"] == arm]
+        if not random and arm == RANDOM_SET:
+            continue
+        summary[prefix] = len(random)
+        for key in ("success", "logprob_change", "kl"):
+            values = [row[key] for row in random]
+            summary[f"{prefix}_{key}"] = float(np.mean(values)) if values else None
+    return summary
+
+
+#: Prefixes of the summary, and the arms that they stand for.
+_NAMES = {
+    "nothing": "nothing",
+    "reconstruction": "reconstruction",
+    "feature": "feature",
+    "set": "set",
+    "difference": "difference of means",
+}
+
+
+def _verdict(summary: Mapping[str, Any]) -> list[str]:
+    n, first = summary["prompts"], summary["features"][0]
+    sentences = [
+        f"{summary['task']}: steered by {first}, {summary['feature_success']} of {n} test prompts succeed (95% interval "
+        f"{summary['feature_low']:.0%} to {summary['feature_high']:.0%}); without steering {summary['nothing_success']}, "
+        f"by the reconstruction alone {summary['reconstruction_success']}.",
+        f"The targets' log-probability changes by {summary['feature_logprob_change']:+.2f} nats at strength "
+        f"{summary['feature_strength']:g}, and neutral text by a KL of {summary['feature_kl']:.3g} nats per token.",
+    ]
+    if summary["random"]:
+        sentences.append(
+            f"{summary['random']} random features of similar frequency and equal norm: {summary['random_success']:.1f} "
+            f"of {n} succeed on average, and the change is {summary['random_logprob_change']:+.2f} nats (p = "
+            f"{summary['feature_p']:.3g} for the feature)."
+        )
+    if "set_success" in summary:
+        against = (
+            f"; random sets {summary['random_set_success']:.1f}, p = {summary['set_p']:.3g}"
+            if summary["random_set"]
+            else ""
+        )
+        sentences.append(
+            f"{len(summary['features'])} features together: {summary['set_success']} of {n} succeed, KL "
+            f"{summary['set_kl']:.3g}{against}."
+        )
+    sentences.append(
+        f"The difference of means: {summary['difference_success']} of {n} succeed, KL {summary['difference_kl']:.3g}."
+    )
+    return sentences
+
+
+_CURVE = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("arm", pa.string()),
+        ("features", pa.list_(pa.string())),
+        ("strength", pa.float64()),
+    ]
+    + [
+        (f"{name}{suffix}", pa.int64() if name in ("prompts", "success") else pa.float64())
+        for suffix in ("", "_development")
+        for name in ("prompts", "success", "logprob", "kl", "loss")
+    ]
+)
+_ARMS = pa.schema(
+    [*_CURVE, *((name, pa.float64()) for name in ("low", "high", "logprob_change", "p"))]
+)

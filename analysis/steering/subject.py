@@ -1,0 +1,189 @@
+"""What is steered: an SAE of an atlas with its complete model, its text and numbers of its features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.logits.ablation import Text
+from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.studies.study import TaskContext
+from ingest.model.language_model import LanguageModel
+from ingest.model.next_token import NextTokenModel
+from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.complete_model import reopen_complete_model
+from ingest.sae.record import open_sae_record, reopen_sae
+from ingest.text.corpus import Corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingest.text.tokenization import Batch
+
+__all__ = ["Subject", "feature_of", "open_subject"]
+
+Floats = NDArray[np.float64]
+
+#: Most logits of a batch of text, so that they take 64 MiB.
+_LOGITS = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An SAE with its model and text.
+
+    Parameters
+    ----------
+    sae
+        The SAE.
+    model, complete
+        Its model, without and with its head.
+    text
+        The text of the atlas, in the contexts of the SAE.
+    frequency, maximum
+        float64, (features,). Share of tokens on which each feature is active, and its maximum
+        activation; 0 for features that are never active.
+    """
+
+    sae: Autoencoder
+    model: LanguageModel
+    complete: NextTokenModel
+    text: Text
+    frequency: Floats
+    maximum: Floats
+
+    @property
+    def name(self) -> str:
+        """Name of the SAE."""
+        return self.sae.info.name
+
+    @property
+    def hook(self) -> str:
+        """The site that the SAE reads."""
+        return self.sae.info.hook
+
+    def check_live(self, features: Sequence[int]) -> None:
+        """Check that features exist and are active on some token.
+
+        Raises
+        ------
+        BadInput
+            If the SAE has no such feature, or it is never active.
+        """
+        for feature in features:
+            if not 0 <= feature < len(self.maximum):
+                raise BadInput(
+                    f"{self.name} has features 0 to {len(self.maximum) - 1}, and {feature} was passed."
+                )
+            if not self.maximum[feature] > 0:
+                raise BadInput(
+                    f"{self.name}/{feature} is never active in the text of the atlas, so its strength has no unit. "
+                    "Choose a live feature; `atlas query strongest_features` lists some."
+                )
+
+    def rows(self, features: Sequence[int]) -> torch.Tensor:
+        """Return the decoder vectors of features, float32 of shape (features, d_in).
+
+        Raises
+        ------
+        Mismatch
+            If they differ between tokens.
+        """
+        found = self.sae.rows(torch.tensor(list(features)))
+        if found is None:
+            raise Mismatch(
+                f"{self.name} normalises each vector, so its decoder vectors have no fixed norm. Steer an SAE "
+                "without that normalisation."
+            )
+        return found
+
+    def similar(self, features: Sequence[int], *, number: int, seed: int) -> list[tuple[int, ...]]:
+        """Return groups of random live features, each member similar in frequency to one feature.
+
+        Member i of each group is drawn from the ``4 · number`` other live features whose frequency
+        is nearest, by ratio, to that of feature i. Fewer live features give fewer groups.
+        """
+        live = np.setdiff1d(np.flatnonzero(self.maximum > 0), np.asarray(features))
+        rng = np.random.default_rng(seed)
+        members = []
+        for feature in features:
+            ratio = np.abs(np.log(self.frequency[live]) - np.log(self.frequency[feature]))
+            near = live[np.argsort(ratio, kind="stable")][: 4 * number]
+            members.append(rng.choice(near, min(number, len(near)), replace=False).tolist())
+        return list(zip(*members, strict=True))
+
+    def neutral(self, tokens: int, *, seed: int) -> "Iterator[Batch]":
+        """Yield batches of the text of the atlas in a random order, until they hold some tokens."""
+        rng = np.random.default_rng(seed)
+        total = 0
+        for number in rng.permutation(len(self.text.corpus)).tolist():
+            batches = self.text.block(number).batches
+            for index in rng.permutation(len(batches)).tolist():
+                if total >= tokens:
+                    return
+                total += len(batches[index].rows)
+                yield batches[index]
+
+
+def open_subject(
+    at: TaskContext,
+    name: str,
+    *,
+    opened: Sequence[Autoencoder] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    device: str = "auto",
+) -> Subject:
+    """Open an SAE of an atlas with its complete model.
+
+    Parameters
+    ----------
+    at
+        The atlas.
+    name
+        Name of the SAE.
+    opened
+        SAEs that were in memory at ingest.
+    model, tokenizer, device
+        See ``ingest.sae.complete_model.reopen_complete_model``.
+    """
+    record = open_sae_record(at.sound, name)
+    small, complete = reopen_complete_model(record, model, tokenizer=tokenizer, device=device)
+    sae = reopen_sae(record.row, opened).to(small.device)
+    counts = at.sound.parts[f"statistics/{name}"].table("Feature")
+    text = Text(
+        Corpus.open(at.folder.corpus_file),
+        small.tokenizer,
+        record.contexts,
+        max(1, min(record.batch_tokens, _LOGITS // small.vocabulary)),
+    )
+    frequency, maximum = (
+        np.nan_to_num(counts[column].to_numpy()) for column in ("frequency", "max_activation")
+    )
+    return Subject(sae, small, complete, text, frequency, maximum)
+
+
+def feature_of(name: str, saes: Sequence[str]) -> tuple[str, int]:
+    """Return the SAE and the index of a feature that is named ``sae/index``.
+
+    Raises
+    ------
+    BadInput
+        If the name has another form.
+    UnknownName
+        If the atlas has no such SAE.
+
+    Examples
+    --------
+    >>> feature_of("a/7", ["a"])
+    ('a', 7)
+    """
+    sae, _, index = name.rpartition("/")
+    if not sae or not index.isascii() or not index.isdigit() or len(index) > 9:
+        raise BadInput(f"The feature is {name!r}; expected SAE/INDEX, such as tiny-a-l1-s0/7.")
+    if sae not in saes:
+        raise UnknownName("SAE", sae, known=saes, hint="`atlas list` shows them.")
+    return sae, int(index)
