@@ -358,8 +358,6 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
-            plot,
-            report,
             logits,
             probes,
             stats,
