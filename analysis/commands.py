@@ -26,6 +26,7 @@ from atlas.cli.output import (
     atlas_option,
     echo,
     emit,
+    folder_of,
     make_progress,
     print_table,
     shared_options,
@@ -59,10 +60,11 @@ _AT_MOST = 3
 )
 @click.option(
     "--by",
-    type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep"]),
+    type=click.Choice(["frequency", "max_activation", "layer", "first-layer", "sweep", "kind"]),
     help="Break the numbers down: by quintiles of the features' frequency or highest "
     "activation, by the layer the SAE reads, by the earliest site that predicts a "
-    "feature nearly as well as its best site, or by layer and site.",
+    "feature nearly as well as its best site, by layer and site, or by the kind of probe "
+    "(linear, random features, MLP).",
 )
 @click.option(
     "--delta",
@@ -77,13 +79,13 @@ def probes(
     saes: tuple[str, ...],
     sites: tuple[str, ...],
     run: str | None,
-    by: Literal["frequency", "max_activation", "layer", "first-layer", "sweep"] | None,
+    by: Literal["frequency", "max_activation", "layer", "first-layer", "sweep", "kind"] | None,
     delta: float,
     where: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Report how well linear probes predict features.
+    """Report how well probes predict features.
 
     Every score has its ceiling and its controls.
 
@@ -97,10 +99,14 @@ def probes(
       atlas probes tiny-a-l1-s0 --site hook_embed --run document
       atlas probes --by frequency
       atlas probes --by sweep --json
+      atlas probes --by kind
     """
     from analysis.probe import tables as numbers
     from atlas.errors import BadInput
 
+    if by == "kind":
+        _show_kinds(where, saes, sites, as_json=as_json)
+        return
     table = _loaded(where, saes, sites, run, quiet=quiet)
     if by is None:
         rows = numbers.summary(table)
@@ -117,7 +123,7 @@ def probes(
             f"--by {by} compares sites, but no selected SAE has scores from two sites in one run; "
             "run `atlas probe SAE --from all`."
             if by in ("first-layer", "sweep")
-            else "--by needs probes of kind 'active', but the selection has none; "
+            else "--by needs probes that predict activity, but the selection has none; "
             "run `atlas probe SAE --from hook_embed`."
         )
     emit(rows, as_json=as_json, show=lambda: print_table(rows))
@@ -235,9 +241,37 @@ def _loaded(
     return table
 
 
+def _show_kinds(
+    where: str | None, saes: tuple[str, ...], sites: tuple[str, ...], *, as_json: bool
+) -> None:
+    """Print the comparison of non-linear probes with linear ones; raise BadInput if there is none."""
+    from analysis.probe.kinds import kind_rows, kind_verdict
+    from atlas.disk.folder import Folder
+    from atlas.errors import BadInput, UnknownName
+
+    folder = Folder.open(folder_of(which_atlas(where)))
+    sound = folder.sound()
+    for name in saes:
+        if name not in sound.saes:
+            raise UnknownName("SAE", name, known=sound.saes)
+    rows = kind_rows(sound, saes, sites=sites)
+    if not rows:
+        raise BadInput(
+            f"{folder.path} has no non-linear probe with the settings of a linear one; run "
+            f"`atlas probe {' '.join(saes) or 'SAE'} --kind active --kind random-features --kind mlp`."
+        )
+
+    def show() -> None:
+        for sentence in kind_verdict(rows):
+            echo(sentence)
+        print_table(rows)
+
+    emit(rows, as_json=as_json, show=show)
+
+
 def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
-    for kind in ("active", "activation"):
-        print_table([_overview(row) for row in rows if row["kind"] == kind])
+    for scored in (True, False):
+        print_table([_overview(row) for row in rows if ("ladder" in row) == scored])
     if len(rows) <= _AT_MOST:
         for row in rows:
             _show_in_full(row)
@@ -247,8 +281,8 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
 
 def _overview(row: dict[str, Any]) -> dict[str, Any]:
     """Summarize a group in one row: the means of the main scores, and the verdicts."""
-    shown = {
-        "active": (
+    shown = (
+        (
             "accuracy",
             "balanced_accuracy",
             "token_table",
@@ -256,16 +290,17 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
             "control",
             "selectivity",
             "shuffled",
-        ),
-        "activation": (
+        )
+        if "ladder" in row
+        else (
             "r2",
             "r2_token_table",
             "r2_token_ceiling",
             "r2_active",
             "r2_active_token_table",
             "r2_active_token_ceiling",
-        ),
-    }[row["kind"]]
+        )
+    )
     named = {name: row[name] for name in ("sae", "site", "run", "probes")}
     means = {name: row["scores"][name]["mean"] for name in shown}
     verdicts: dict[str, Any] = row.get("verdicts", {})

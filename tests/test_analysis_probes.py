@@ -490,7 +490,7 @@ def test_sites_are_compared_only_where_there_are_several(run):
         code, _, err = run("probes", "--site", EMBED, "--by", by)
         assert (code, "--from all" in err) == (2, True)
     code, _, err = run("probes", "--run", HOW_MUCH, "--by", "layer")
-    assert (code, "kind 'active'" in err) == (2, True)
+    assert (code, "that predict activity" in err) == (2, True)
 
 
 def test_plot_probes(run, tmp_path):

@@ -16,6 +16,7 @@ from analysis.probe.tables import RUNGS, VERDICTS, ladder, load, sweep
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.studies.results import Result
+from ingest.probe.settings import CLASSIFIERS
 
 __all__ = [
     "KINDS",
@@ -64,7 +65,8 @@ def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -
     Parameters
     ----------
     table
-        The result of ``analysis.probe.tables.load``; only probes of kind 'active' are plotted.
+        The result of ``analysis.probe.tables.load``; only classifiers are plotted:
+        probes of kind 'activation' are not.
     kind
         One of ``KINDS``; ``"page"`` combines all of them.
     every_site
@@ -79,10 +81,10 @@ def draw(table: pd.DataFrame, *, kind: str = "page", every_site: bool = False) -
     """
     if kind not in KINDS:
         raise BadInput(f"Unknown plot {kind!r}; expected one of {', '.join(KINDS)}.")
-    active = table[(table["kind"] == "active") & table["balanced_accuracy"].notna()]
+    active = table[table["kind"].isin(CLASSIFIERS) & table["balanced_accuracy"].notna()]
     if not len(active):
         raise BadInput(
-            "No selected probe of kind 'active' has a balanced accuracy, so there is nothing to plot."
+            "No selected probe that predicts activity has a balanced accuracy, so there is nothing to plot."
         )
     shown = active if every_site else _first_sites(active)
     if kind == "page":
@@ -111,7 +113,7 @@ def draw_result(result: Result) -> Chart:
         )
     with Atlas.open(result.atlas) as atlas:
         of = load(atlas, saes=[result["sae"]], sites=[result["site"]], run=result["run"])
-    active = bool((of["kind"] == "active").any())
+    active = bool(of["kind"].isin(CLASSIFIERS).any())
     score, ceiling = (
         ("balanced_accuracy", "token_ceiling") if active else ("r2", "r2_token_ceiling")
     )

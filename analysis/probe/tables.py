@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from atlas.errors import BadInput, UnknownName
+from ingest.probe.settings import CLASSIFIERS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,27 +31,28 @@ __all__ = [
     "sweep",
 ]
 
+_CLASSIFIER_SCORES = (
+    "accuracy",
+    "balanced_accuracy",
+    "token_table",
+    "token_ceiling",
+    "position_ceiling",
+    "bigram_ceiling",
+    "control",
+    "selectivity",
+    "shuffled",
+    "train_balanced_accuracy",
+    "accuracy_gap",
+    "auroc",
+    "seen_share",
+    "inactive_share",
+    "train_loss",
+    "loss",
+    "gap",
+)
+
 #: The described scores of each kind of probe, in display order.
-SCORES: dict[str, tuple[str, ...]] = {
-    "active": (
-        "accuracy",
-        "balanced_accuracy",
-        "token_table",
-        "token_ceiling",
-        "position_ceiling",
-        "bigram_ceiling",
-        "control",
-        "selectivity",
-        "shuffled",
-        "train_balanced_accuracy",
-        "accuracy_gap",
-        "auroc",
-        "seen_share",
-        "inactive_share",
-        "train_loss",
-        "loss",
-        "gap",
-    ),
+SCORES: dict[str, tuple[str, ...]] = dict.fromkeys(CLASSIFIERS, _CLASSIFIER_SCORES) | {
     "activation": (
         "r2",
         "r2_token_table",
@@ -163,7 +165,7 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
         features), ``scores`` and ``unconverged`` (probes whose solver stopped early).
         ``scores`` has for each name in ``SCORES[kind]`` its ``n`` (probes with the score),
         ``mean``, ``median``, ``std`` (population: ddof 0), ``min`` and ``max``; null if no
-        probe has the score. Kind 'active' also has ``ladder`` for ``accuracy`` and
+        probe has the score. Classifiers also have ``ladder`` for ``accuracy`` and
         ``balanced_accuracy``, see the function ``ladder``, and the counts of each value of
         ``verdicts``, ``how``, ``context_by`` and ``generalises``.
     """
@@ -179,7 +181,7 @@ def summary(table: pd.DataFrame) -> list[dict[str, Any]]:
             "scores": {name: _described(of[name]) for name in SCORES[kind]},
             "unconverged": int((of["converged"] == False).sum()),  # noqa: E712 (nulls do not count)
         }
-        if kind == "active":
+        if kind in CLASSIFIERS:
             row["ladder"] = {s: ladder(of[s]) for s in ("accuracy", "balanced_accuracy")}
             row["verdicts"] = _verdicts(of)
             for name in ("how", "context_by", "generalises"):
@@ -230,7 +232,7 @@ def breakdown(
     Parameters
     ----------
     table
-        The result of ``load``; only probes of kind 'active' are counted.
+        The result of ``load``; only classifiers are counted: probes of kind 'activation' are not.
     by
         ``"frequency"`` or ``"max_activation"``: by its quantiles over the features of each SAE,
         site and run. ``"layer"``: by the block that the SAE reads.
@@ -285,7 +287,7 @@ def first_layers(table: pd.DataFrame, *, delta: float = 0.02) -> pd.DataFrame:
     Parameters
     ----------
     table
-        The result of ``load``; only probes of kind 'active' are used.
+        The result of ``load``; only classifiers are used: probes of kind 'activation' are not.
     delta
         Largest difference from the best balanced accuracy of the feature.
 
@@ -364,7 +366,7 @@ def sweep(table: pd.DataFrame) -> list[dict[str, Any]]:
     Parameters
     ----------
     table
-        The result of ``load``; only probes of kind 'active' are averaged.
+        The result of ``load``; only classifiers are averaged: probes of kind 'activation' are not.
 
     Returns
     -------
@@ -471,7 +473,7 @@ def _of_run(table: pd.DataFrame, run: str) -> "pd.Series[bool]":
 
 
 def _active(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["kind"] == "active"]
+    return table[table["kind"].isin(CLASSIFIERS)]
 
 
 def _described(values: "pd.Series[Any]") -> dict[str, Any]:

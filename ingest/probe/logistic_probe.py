@@ -1,4 +1,4 @@
-"""Logistic probes: predict whether each feature is active, with tables, ceilings and controls.
+"""Probes of activity: predict whether each feature is active, with tables, ceilings and controls.
 
 The columns are those of PREDICTED_FROM; ``atlas.schema`` defines each. The verdict of a feature
 reports whether it depends on the token, on its context, or on more than the token.
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from ingest.probe.bootstrap import Intervals, Resample
+from ingest.probe.classifiers import Classifier, Fitted, Linear
 from ingest.probe.control_task import ControlTask, shuffled_positives
 from ingest.probe.probe_data import Occurrences, ProbeData, Sides, natural, subsampled
 from ingest.probe.scores import auroc, confusion_of, logistic_loss
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.site_design import Counts, ProbedRows, SiteDesign
 from ingest.probe.solver.design import Spectrum, spectrum
-from ingest.probe.solver.solve import Solution, margins, solve
 from ingest.probe.token_baselines import best, confusion, table
 
 __all__ = ["ActiveProbe", "Columns", "Judged", "judge"]
@@ -37,7 +37,8 @@ class Judged:
     verdict
         str, (features,). ``"token"``, ``"beyond token"``, ``"context"`` or ``"undecided"``.
     how
-        str or None, likewise. For ``"token"``: ``"linear"`` or ``"lookup"``.
+        str or None, likewise. For ``"token"``: the form of the probe (``"linear"`` or
+        ``"non-linear"``) or ``"lookup"``.
     context_by
         str or None, likewise. For ``"context"``: ``"position"``, ``"bigram"`` or None.
     """
@@ -60,6 +61,7 @@ def judge(
     tau: float,
     delta: float,
     at_embedding: bool,
+    form: str = "linear",
 ) -> Judged:
     """Return the verdict on each feature: the first one whose condition holds.
 
@@ -73,7 +75,7 @@ def judge(
         Its interval. The verdict is ``"beyond token"`` if the lower limit exceeds the ceiling.
     table
         float64, likewise. Balanced accuracy of the token table. A token feature is
-        ``"linear"`` if the probe is at most ``delta`` below it.
+        ``form`` if the probe is at most ``delta`` below it.
     table_limits
         Its interval. The verdict is ``"token"`` if the lower limit reaches ``tau``.
     ceiling
@@ -89,9 +91,11 @@ def judge(
     tau
         Balanced accuracy that a verdict requires.
     delta
-        Largest difference from the token table for ``"linear"``.
+        Largest difference from the token table for ``form``.
     at_embedding
         Whether the probe reads the embedding, where ``"beyond token"`` is impossible.
+    form
+        The form of the probe.
     """
     beyond = (probe_limits.low > ceiling) & (not at_embedding)
     verdict = _first(
@@ -100,7 +104,7 @@ def judge(
         ("context", ceiling_limits.high < tau),
         otherwise="undecided",
     )
-    how = _first(("linear", probe >= table - delta), ("lookup", probe < table - delta))
+    how = _first((form, probe >= table - delta), ("lookup", probe < table - delta))
     context_by = _first(("position", position >= tau), ("bigram", bigram >= tau))
     how[verdict != "token"] = None
     context_by[verdict != "context"] = None
@@ -120,7 +124,7 @@ Margins: TypeAlias = NDArray[np.floating[Any]]
 
 
 class ActiveProbe:
-    """Logistic probes of the features of one SAE at one site, for one split.
+    """Probes of the activity of one SAE's features at one site, for one split.
 
     Parameters
     ----------
@@ -134,6 +138,8 @@ class ActiveProbe:
         How features are probed.
     split
         Name of the split.
+    by
+        The classifier; logistic regression if None.
     """
 
     def __init__(
@@ -144,8 +150,10 @@ class ActiveProbe:
         *,
         settings: ProbeSettings,
         split: str,
+        by: Classifier | None = None,
     ) -> None:
         self._site, self._data, self._train, self._settings = site, data, train, settings
+        self._classifier = by or Linear(settings)
         self._rest = settings.draws_from_all(split)
         # A table cannot predict token ids that training never saw, and sampled tokens have no
         # intervals. In both cases there is no verdict.
@@ -203,10 +211,10 @@ class ActiveProbe:
     def _fit(self, train: Counts, validation: Counts) -> tuple[Margins, Columns]:
         """Train and score the probes; return the margins of validation rows and the scores."""
         solution = self._solve(*self._fitted.dense(train), tokens=train)
-        z = self._margins(solution)
+        z = solution.margins(self._scored.design)
         dense = self._scored.dense(validation)
         found, loss = confusion_of(z, *dense), logistic_loss(z, *dense, **_balanced(validation))
-        z_train = margins(self._fitted.design, solution).cpu().numpy()
+        z_train = solution.margins(self._fitted.design)
         dense_train = self._fitted.dense(train)
         train_loss = logistic_loss(z_train, *dense_train, **_balanced(train))
         return z, {
@@ -229,14 +237,9 @@ class ActiveProbe:
             "tokens": validation.active + validation.inactive,
             "positives": validation.active,
             "penalty": self._penalty(train).numpy(),
-            "iterations": solution.iterations.cpu().numpy(),
-            "converged": solution.converged.cpu().numpy(),
+            "iterations": solution.iterations,
+            "converged": solution.converged,
         }
-
-    def _margins(self, solution: Solution) -> Margins:
-        """Return the margins of validation rows, (rows, features)."""
-        z: Margins = margins(self._scored.design, solution).cpu().numpy()
-        return z
 
     def _penalty(self, train: Counts) -> torch.Tensor:
         s = self._settings
@@ -244,21 +247,13 @@ class ActiveProbe:
             return torch.full((len(train.active),), s.penalty, dtype=torch.float64)
         return torch.from_numpy(1 / (2 * s.c * (train.active + train.inactive)))
 
-    def _solve(self, positives: Floats, negatives: Floats, *, tokens: Counts) -> Solution:
+    def _solve(self, positives: Floats, negatives: Floats, *, tokens: Counts) -> Fitted:
         """Fit a probe to each feature, with equal total weight of both classes."""
         design = self._fitted.design
         target = design.tensor(_share(positives))
         weight = target + design.tensor(_share(negatives))
         penalty = self._penalty(tokens)
-        return solve(
-            design,
-            weight,
-            target,
-            penalty=penalty.to(design.device, design.dtype),
-            tolerance=self._settings.gradient_tolerance(float(penalty.min())),
-            max_iterations=self._settings.iterations,
-            basis=self._basis,
-        )
+        return self._classifier.fit(design, weight, target, penalty=penalty, basis=self._basis)
 
     def _tables(self, sides: Sides) -> Columns:
         data = self._data
@@ -312,7 +307,7 @@ class ActiveProbe:
             negatives = csc_array(fitted.positives + fitted.negatives - positives)
         labels = Counts(fitted.occurrences, positives, negatives)
         trained = self._solve(*self._fitted.dense(labels), tokens=fitted)
-        return confusion_of(self._margins(trained), *dense).balanced_accuracy
+        return confusion_of(trained.margins(self._scored.design), *dense).balanced_accuracy
 
     def _control(
         self, sides: Sides, *, draw: int, seen: NDArray[np.bool_], features: NDArray[np.int64]
@@ -320,7 +315,7 @@ class ActiveProbe:
         """Return the balanced accuracy on one draw of the control task, on tokens of seen ids."""
         task = self._task.draw(sides, draw=draw, features=features)
         tokens = sides.counts(self._site.row, self._site.design.rows)[0]
-        z = self._margins(self._solve(*task.fitted, tokens=tokens))
+        z = self._solve(*task.fitted, tokens=tokens).margins(self._scored.design)
         seen = seen if task.seen is None else task.seen
         return confusion_of(z, *(x * seen for x in task.scored)).balanced_accuracy
 
@@ -337,6 +332,7 @@ class ActiveProbe:
             tau=self._settings.tau,
             delta=self._settings.delta,
             at_embedding=self._site.at_embedding,
+            form=self._classifier.form,
         )
         columns = {"verdict": judged.verdict, "how": judged.how, "context_by": judged.context_by}
         if not self._has_verdict:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from atlas.schema import arrow_schema
 from ingest.probe.logistic_probe import Columns
-from ingest.probe.settings import Kind, ProbeSettings
+from ingest.probe.settings import CLASSIFIERS, Kind, ProbeSettings
 from ingest.reduce.arrays import keys
 
 __all__ = ["ProbeRun", "edges"]
 
 # Settings that the name of a run includes if they differ from the default. The numbers of
-# control and bootstrap draws are not among them. The last two apply to kind 'active' only.
+# control and bootstrap draws are not among them. The last two apply to classifiers only.
 _NAMED = (
     "threshold",
     "tokens",
@@ -26,6 +26,8 @@ _NAMED = (
     "min_positives",
     "iterations",
     "tolerance",
+    "random_features",
+    "hidden",
     "tau",
     "delta",
 )
@@ -42,7 +44,7 @@ class ProbeRun:
         ``"document"``, ``"sample"`` or ``"type"``; ``"corpus"`` if another text is used for
         validation.
     kind
-        What is predicted.
+        What is predicted, and by which probe.
     settings
         How features are probed.
     validated_on, corpus
@@ -65,9 +67,10 @@ class ProbeRun:
             f"l2={_shortest(s.penalty)}" if s.c is None else f"C={_shortest(s.c)}",
         ]
         words += [f"on={self.validated_on}"] if self.validated_on else []
+        unused = s.unused(self.kind)
         for name in _NAMED if self.weighs else _NAMED[:-2]:
             value = getattr(s, name)
-            if value != getattr(default, name):
+            if name not in unused and value != getattr(default, name):
                 words.append(f"{_SHORT.get(name, name)}={_shortest(value)}")
         words += [s.balance] if self.weighs and s.balance != default.balance else []
         words += [] if s.scale else ["unscaled"]
@@ -75,8 +78,8 @@ class ProbeRun:
 
     @property
     def weighs(self) -> bool:
-        """Whether classes are balanced."""
-        return self.kind == "active"
+        """Whether the probe predicts a class, so that classes are balanced."""
+        return self.kind in CLASSIFIERS
 
 
 def edges(

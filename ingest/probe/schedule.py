@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from atlas.errors import OutOfSpace
 from atlas.progress import Progress, Stage
 from ingest.error_translation import memory_errors
+from ingest.probe.classifiers import bytes_of_fit, classifier, read_site
 from ingest.probe.logistic_probe import ActiveProbe, Columns
 from ingest.probe.part_tables import ProbeRun, edges
 from ingest.probe.probe_data import Occurrences, ProbeData, training
 from ingest.probe.ridge_probe import ActivationProbe
-from ingest.probe.settings import ProbeSettings
+from ingest.probe.settings import Kind, ProbeSettings
 from ingest.probe.site_design import SiteDesign
-from ingest.probe.solver.solve import bytes_needed
 
 __all__ = ["ProbeResult", "probe_all"]
 
@@ -140,6 +140,11 @@ def _jobs(
 ) -> Iterator[_Job]:
     """Yield every run at every site; runs by token id come first, since other runs use them."""
     splits = ["corpus"] if validated_on else sorted(settings.splits, key=lambda s: s != "type")
+    read = {
+        (site.hook, kind): read_site(site, kind, settings)
+        for site in sites
+        for kind in settings.kinds
+    }
     for split in splits:
         how: Any = "document" if split == "corpus" else split
         train = training(data, how, share=settings.train_share, seed=settings.seed)
@@ -156,10 +161,12 @@ def _jobs(
             for kind in settings.kinds:
                 run = ProbeRun(split, kind, settings, *(validated_on or ()))
                 probe: ActiveProbe | ActivationProbe
-                if kind == "active":
-                    probe = ActiveProbe(site, data, train, settings=settings, split=split)
-                else:
+                if kind == "activation":
                     probe = ActivationProbe(site, data, train, settings=settings)
+                else:
+                    of = read[site.hook, kind]
+                    by = classifier(kind, settings)
+                    probe = ActiveProbe(of, data, train, settings=settings, split=split, by=by)
                 yield _Job(run, site, probe, probed, left_out, documents)
 
 
@@ -197,7 +204,10 @@ def _block(
     width = max(site.design.width for site in sites)
 
     def needed(labels: int) -> int:
-        return bytes_needed(rows, width, labels=labels) + SCORING * (rows + 2048) * labels
+        return (
+            bytes_of_fit(rows, width, labels=labels, settings=settings)
+            + SCORING * (rows + 2048) * labels
+        )
 
     for labels in (CHUNK >> i for i in range(10)):
         if needed(labels) <= memory:
@@ -249,21 +259,22 @@ def _probe(
 def _results(
     jobs: Sequence[_Job], *, sae: str, model: str, settings: ProbeSettings
 ) -> Iterator[ProbeResult]:
-    by_type: dict[str, dict[int, bool]] = {}
+    by_type: dict[tuple[str, Kind], dict[int, bool]] = {}
     for job in jobs:
         features = np.concatenate([*job.features, np.zeros(0, dtype=np.int64)])
-        if job.run.split == "type" and job.run.kind == "active":
+        key = job.site.hook, job.run.kind
+        if job.run.split == "type" and job.run.weighs:
             low = np.concatenate([*(block["low"] for block in job.scores), np.zeros(0)])
             known = zip(features.tolist(), low.tolist(), strict=True)
-            by_type[job.site.hook] = {f: x >= settings.tau for f, x in known if x == x}
-        own = job.run.split == "type" or job.run.kind != "active"
+            by_type[key] = {f: x >= settings.tau for f, x in known if x == x}
+        own = job.run.split == "type" or not job.run.weighs
         table = edges(
             job.run,
             job.scores,
             sae=sae,
             site=f"{model}/{job.site.hook}",
             features=features,
-            generalises=None if own else by_type.get(job.site.hook),
+            generalises=None if own else by_type.get(key),
         )
         drawn = _draws(job.scores, features)
         yield ProbeResult(job.run, job.site.hook, table, job.left_out, job.documents, drawn)

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 from atlas.errors import BadInput
 from atlas.studies.settings import check_settings, documented, setting
 
-__all__ = ["ALL", "PRESETS", "Balance", "Kind", "ProbeSettings", "Split"]
+__all__ = ["ALL", "CLASSIFIERS", "PRESETS", "Balance", "Kind", "ProbeSettings", "Split"]
 
 #: Names all sites: the embedding and the output of every block.
 ALL = "all"
@@ -15,8 +15,14 @@ FINEST = 1e-6
 """Smallest tolerance of the gradient: the resolution of sums in float32."""
 
 Split: TypeAlias = Literal["document", "sample", "type"]
-Kind: TypeAlias = Literal["active", "activation"]
+Kind: TypeAlias = Literal["active", "random-features", "mlp", "activation"]
 Balance: TypeAlias = Literal["weight", "subsample"]
+
+#: The kinds of probes that predict whether a feature is active.
+CLASSIFIERS: tuple[Kind, ...] = ("active", "random-features", "mlp")
+
+#: The settings that only one kind of probe uses.
+_OF_KIND: dict[str, Kind] = {"random_features": "random-features", "hidden": "mlp"}
 
 
 @documented
@@ -36,8 +42,9 @@ class ProbeSettings:
     )
     kinds: tuple[Kind, ...] = setting(
         ("active",),
-        "Predict whether a feature is active (logistic regression), or its activation "
-        "(ridge regression).",
+        "Predict whether a feature is active, with logistic regression (active), with logistic "
+        "regression on random features (random-features) or with a network of one hidden layer "
+        "(mlp); or predict its activation with ridge regression (activation).",
         flag="kind",
     )
     penalty: float = setting(1e-3, "λ of mean loss + λ‖w‖².", above=0, metavar="L2")
@@ -94,6 +101,18 @@ class ProbeSettings:
         above=0,
         metavar="SHARE",
     )
+
+    random_features: int = setting(
+        512, "Random features of the kind 'random-features'.", least=1, metavar="N"
+    )
+    hidden: int = setting(
+        8, "Hidden units of each network of the kind 'mlp'.", least=1, metavar="N"
+    )
+
+    @staticmethod
+    def unused(kind: Kind) -> tuple[str, ...]:
+        """Return the names of the settings that a kind of probe does not use."""
+        return tuple(name for name, of in _OF_KIND.items() if of != kind)
 
     def gradient_tolerance(self, penalty: float) -> float:
         """Return the largest component of the gradient at which the solver stops.

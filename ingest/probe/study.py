@@ -371,7 +371,7 @@ def _task(subject: ProbedSae, hook: str, run: ProbeRun) -> Task:
             "validated_on": run.validated_on,
             "corpus": run.corpus,
         },
-        omitted=("splits", "kinds"),
+        omitted=("splits", "kinds", *run.settings.unused(run.kind)),
         group=_model_run(subject),
     )
 

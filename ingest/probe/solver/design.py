@@ -6,7 +6,7 @@ Their mean and covariance (``spectrum``) are the preconditioner of the solver.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,12 +16,23 @@ from torch import Tensor
 from atlas.errors import BadActivations, BadInput
 from ingest.precision import ieee_float32
 
-__all__ = ["Design", "Spectrum", "spectrum"]
+__all__ = ["Design", "RowMap", "Spectrum", "spectrum"]
 
 STORED_BYTES = 2 * 2**30  # largest array on disk that is copied to the memory of a CPU
 STORED_SHARE = 0.5  # share of the free memory of a GPU that a copy may use
 WORK_SHARE = 0.8  # share of the memory that is then still free, for the work of a solver
 CHUNK_BYTES = 64 * 2**20  # read from disk at once
+
+
+class RowMap(Protocol):
+    """A function of vectors, row by row, such as random features."""
+
+    @property
+    def width(self) -> int:
+        """Number of dimensions of a result."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map vectors (rows, width of the design) to results (rows, ``width``)."""
 
 
 class Design:
@@ -76,6 +87,7 @@ class Design:
         self.dtype = dtype
         self.scale = scale
         self._x = x
+        self._map: RowMap | None = None
         self._index: NDArray[np.int64] | None = None
         self._per_chunk = per_chunk or max(1, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
         self._stored: torch.Tensor | None = None
@@ -91,7 +103,7 @@ class Design:
     @property
     def width(self) -> int:
         """Number of dimensions of a vector."""
-        return int(self._x.shape[1])
+        return int(self._x.shape[1]) if self._map is None else self._map.width
 
     @property
     def wide(self) -> torch.dtype:
@@ -144,9 +156,10 @@ class Design:
         int64, (repeated rows,) both. Vectors are compared by a 64-bit hash of their numbers.
         """
         if self._repeats is None:
-            factors = np.random.default_rng(0).integers(1, 2**63, size=self.width) * 2 + 1
+            vectors = self._unmapped()
+            factors = np.random.default_rng(0).integers(1, 2**63, size=vectors.width) * 2 + 1
             odd, hashes = factors.astype(np.uint64), np.empty(self.rows, dtype=np.uint64)
-            for rows, x in self.chunks(at_most=1 << 14):
+            for rows, x in vectors.chunks(at_most=1 << 14):
                 bits = (x + 0.0).double().cpu().numpy().view(np.uint64)  # + 0.0: no minus zero
                 mixed = bits ^ (bits >> np.uint64(29))
                 hashes[rows] = (mixed * odd).sum(axis=1, dtype=np.uint64)
@@ -178,6 +191,44 @@ class Design:
         other._on_device = None
         return other
 
+    def mapped(self, function: RowMap, *, store_bytes: int | None = None) -> "Design":
+        """Return a design of a function of these vectors, which is applied as chunks are read.
+
+        The results are stored on the device if they fit; otherwise each iteration of ``chunks``
+        computes them again.
+
+        Parameters
+        ----------
+        function
+            Applied to the scaled vectors of a chunk, on the device of the design.
+        store_bytes
+            As of the class.
+
+        Raises
+        ------
+        BadActivations
+            If a result is NaN or Inf.
+        """
+        other = Design.__new__(Design)
+        other.__dict__.update(self.__dict__)
+        other._repeats = other._stored = other._on_device = None
+        if self._index is not None:
+            other._x, other._index = self._x[self._index], None
+        other._map = function
+        per_row = max(self.width, function.width) * self.dtype.itemsize
+        other._per_chunk = max(1, min(self._per_chunk, CHUNK_BYTES // per_row))
+        other._read_all(store_bytes)
+        return other
+
+    def _unmapped(self) -> "Design":
+        """Return the design of the vectors before the map, if there is one."""
+        if self._map is None:
+            return self
+        other = Design.__new__(Design)
+        other.__dict__.update(self.__dict__)
+        other._map = other._stored = None
+        return other
+
     def _stored_rows(self, rows: slice) -> torch.Tensor:
         """Return some rows of the array on the device: a view, or a copy of selected rows."""
         assert self._stored is not None
@@ -194,7 +245,8 @@ class Design:
             array = np.array(array, dtype=f"=f{min(8, array.dtype.itemsize)}", order="C")
         tensor = torch.from_numpy(array)
         tensor = tensor.to(self.device, self.dtype)
-        return tensor if self.scale == 1 else tensor / self.scale
+        tensor = tensor if self.scale == 1 else tensor / self.scale
+        return tensor if self._map is None else self._map(tensor)
 
     def _read_all(self, store_bytes: int | None) -> None:
         """Check every number, and copy the array to the device if it fits."""
@@ -220,6 +272,7 @@ class Design:
         return (
             self.device.type == "cpu"
             and self.scale == 1
+            and self._map is None
             and _fit_for_torch(self._x)
             and self._x.dtype == torch.empty(0, dtype=self.dtype).numpy().dtype
         )

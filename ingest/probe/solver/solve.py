@@ -7,7 +7,7 @@ own L-BFGS on top of these passes (``Search``), with its own history, step size 
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,9 +15,22 @@ from torch import Tensor
 from atlas.errors import BadInput
 from ingest.precision import ieee_float32
 from ingest.probe.solver.design import Design, Spectrum, spectrum
-from ingest.probe.solver.losses import SCRATCH_CPU, Losses, read_targets, tiny
+from ingest.probe.solver.losses import SCRATCH_CPU, Losses, Targets, Values, read_targets, tiny
 
-__all__ = ["HISTORY", "Link", "Search", "Solution", "bytes_needed", "margins", "solve"]
+__all__ = [
+    "HISTORY",
+    "Ended",
+    "Link",
+    "Minimised",
+    "Search",
+    "Solution",
+    "bytes_needed",
+    "equal_for_repeats",
+    "margins",
+    "penalty_of_labels",
+    "run",
+    "solve",
+]
 
 HISTORY = 10
 DECREASE = 1e-4  # share of the predicted decrease that a step must reach
@@ -25,6 +38,26 @@ SLACK = 10  # rounding error of a loss, in units in the last place
 ROUNDING = 32  # rounding error of a component of the gradient, in units in the last place
 SHORTEST = 1e-8  # below this step size a label has reached the numerical precision
 PER_LABEL = ("point", "_inverse", "_gamma", "_step", "_direction", "_slope")
+
+
+class Minimised(Protocol):
+    """The losses of some labels, each a function of its own point."""
+
+    @property
+    def targets(self) -> Targets:
+        """The weights and targets of the labels."""
+
+    def start(self, far: float) -> Tensor:
+        """Return the first point of each label, (labels, coordinates)."""
+
+    def curvature(self) -> Tensor:
+        """Return an approximate inverse of the second derivatives; (labels, coordinates)."""
+
+    def at(self, point: Tensor) -> Values:
+        """Compute the loss and gradient of each label at its point."""
+
+    def select(self, labels: Tensor) -> Self:
+        """Return the losses of a subset of labels."""
 
 
 class Search:
@@ -42,7 +75,7 @@ class Search:
         deviation of the target.
     """
 
-    def __init__(self, losses: Losses, *, tolerance: float) -> None:
+    def __init__(self, losses: Minimised, *, tolerance: float) -> None:
         self._losses = losses
         self._tolerance = tolerance
         self.point = losses.start(math.log(1 / tolerance + 1))
@@ -189,10 +222,15 @@ def margins(design: Design, solution: Solution) -> Tensor:
         mean = x.mean(dim=0)
         at_mean = torch.addmv(intercept, coef, mean.to(design.wide)).to(design.dtype)
         torch.addmm(at_mean, x - mean, weights, out=out[rows])
+    return equal_for_repeats(design, out)
+
+
+def equal_for_repeats(design: Design, margins: Tensor) -> Tensor:
+    """Copy the margins of each vector to the rows that repeat it; in place."""
     repeated, first = design.repeats()
     if len(repeated):
-        out[torch.from_numpy(repeated)] = out[torch.from_numpy(first)]
-    return out
+        margins[torch.from_numpy(repeated)] = margins[torch.from_numpy(first)]
+    return margins
 
 
 @ieee_float32()
@@ -252,15 +290,47 @@ def solve(
         If shapes do not match, or a number is out of range.
     """
     weight, target = (t.to(design.device, design.dtype) for t in (weight, target))
-    penalties = _penalties(penalty, target)
+    penalties = penalty_of_labels(penalty, target)
     targets = read_targets(design, weight, target, logistic=link == "logistic")
     del weight, target  # frees their memory when copies with fewer labels replace them
     if basis is None:
         each = targets.weight @ targets.total.reciprocal()
         basis = spectrum(design, each if bool(each.any()) else None)
     losses = Losses.of(design, targets, basis=basis, penalty=penalties)
-    progress, search = _Progress(losses), Search(losses, tolerance=tolerance)
-    del losses, targets
+    means = losses.means.to(design.wide) + basis.mean.to(design.wide)
+    level, weighed = targets.level, targets.weighed
+    search = Search(losses, tolerance=tolerance)
+    del losses, targets  # the search drops ended labels from its own copies
+    ended = run(search, max_iterations=max_iterations)
+    coef = (ended.points[:, :-1] @ basis.vectors.T).to(design.wide)
+    intercept = ended.points[:, -1] - (coef * means).sum(dim=1)
+    if level is not None:
+        intercept += level
+    return Solution(coef, intercept, ended.iterations, ended.converged & weighed)
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """The points at which the labels of a search ended.
+
+    Parameters
+    ----------
+    points
+        (labels, coordinates).
+    iterations
+        int64, (labels,). Passes over the vectors until the label ended.
+    converged
+        bool, (labels,).
+    """
+
+    points: Tensor
+    iterations: Tensor
+    converged: Tensor
+
+
+def run(search: Search, *, max_iterations: int) -> Ended:
+    """Advance a search until every label has ended."""
+    progress = _Progress(search.point)
     for iteration in range(max_iterations + 1):
         met = search.met
         ended = met | search.stuck | (iteration == max_iterations)
@@ -270,30 +340,27 @@ def solve(
         if running is not None:
             search.select(running)
         search.advance()
-    return progress.solution()
+    return progress.ended
 
 
 class _Progress:
-    """The solutions of ended labels, and the labels that are still running."""
+    """The points of ended labels, and the labels that are still running."""
 
-    def __init__(self, losses: Losses) -> None:
-        self._wide, self._vectors = losses.design.wide, losses.basis.vectors
-        self._means = losses.means.to(self._wide) + losses.basis.mean.to(self._wide)
-        self._level, self._weighed = losses.targets.level, losses.targets.weighed
-        self._points = torch.zeros_like(losses.linear)
-        self._iterations = torch.zeros_like(losses.linear[:, 0], dtype=torch.int64)
-        self._converged = torch.zeros_like(self._iterations, dtype=torch.bool)
-        self._running = torch.ones_like(self._converged)
+    def __init__(self, start: Tensor) -> None:
+        iterations = torch.zeros_like(start[:, 0], dtype=torch.int64)
+        converged = torch.zeros_like(iterations, dtype=torch.bool)
+        self.ended = Ended(torch.zeros_like(start), iterations, converged)
+        self._running = torch.ones_like(converged)
         # The labels of the search, some of which may have ended.
-        self._searched = torch.arange(len(self._points), device=losses.linear.device)
+        self._searched = torch.arange(len(start), device=start.device)
 
     def record(self, point: Tensor, iteration: int, *, met: Tensor, ended: Tensor) -> bool:
-        """Store the solutions of labels that end now; return whether all labels have ended."""
+        """Store the points of labels that end now; return whether all labels have ended."""
         now = ended & self._running[self._searched]
         which = self._searched[now]
-        self._points[which] = point[now]
-        self._iterations[which] = iteration
-        self._converged[which] = met[now]
+        self.ended.points[which] = point[now]
+        self.ended.iterations[which] = iteration
+        self.ended.converged[which] = met[now]
         self._running[which] = False
         return not bool(self._running.any())
 
@@ -306,16 +373,8 @@ class _Progress:
         self._searched = self._searched[retained]
         return retained
 
-    def solution(self) -> Solution:
-        """Return the solutions in the original basis, with means and levels in the intercepts."""
-        coef = (self._points[:, :-1] @ self._vectors.T).to(self._wide)
-        intercept = self._points[:, -1] - (coef * self._means).sum(dim=1)
-        if self._level is not None:
-            intercept += self._level
-        return Solution(coef, intercept, self._iterations, self._converged & self._weighed)
 
-
-def _penalties(penalty: float | Tensor, target: Tensor) -> Tensor:
+def penalty_of_labels(penalty: float | Tensor, target: Tensor) -> Tensor:
     """Return the penalty of each label."""
     penalties = torch.as_tensor(penalty, dtype=target.dtype, device=target.device)
     good = bool(((penalties > 0) & penalties.isfinite()).all())
