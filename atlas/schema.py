@@ -353,6 +353,7 @@ EDGES: tuple[Edge, ...] = (
         P("jaccard", "double", "`joint_count` / tokens on which either is active"),
         P("phi", "double", "phi coefficient of being active; null where a feature is active on every token"),
         P("lift", "double", "`joint_count` / its expectation under independence; noisy if that is below a few tokens"),
+        P("decoder_cosine", "double", "cosine of both decoder rows; null before `atlas directions`, or for a row of zeros", "", "near_direction"),
     )),
     Edge("IN_COMMUNITY", "Feature", "Community", "The feature belongs to the community.", "graph", (
         P("inner_share", "double", "weight of its edges within the community / weight of all its edges, weighted as in the community search"),

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from analysis.feature_map.embedding import UmapSettings, map_coordinates, principal_axes
-from analysis.feature_map.neighbours import Rows, nearest, unit_rows
 from analysis.feature_map.null import direction_p
 from analysis.feature_map.page import save_page
 from analysis.feature_map.panels import Panel
 from analysis.feature_map.quality import quality
+from analysis.statistics.directions import Rows, nearest, unit_rows
 from atlas.cli.output import print_table
 
 #: Share of rows in a cluster, and rows of a cluster on average.
@@ -37,7 +37,7 @@ def rows_of(features: int, width: int, *, seed: int = 0) -> Rows:
     centres = rng.standard_normal((max(features // CLUSTER, 1), width), dtype=np.float32)
     label = rng.integers(len(centres), size=features)
     rows[inside] = 0.7 * rows[inside] + centres[label[inside]]
-    return unit_rows(rows)[0]
+    return unit_rows(rows, dtype=np.float32)
 
 
 def measured(features: int, width: int, *, draws: int) -> dict[str, Any]:

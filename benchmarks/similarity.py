@@ -1,6 +1,6 @@
 """Time and memory of the similarity of two SAEs on synthetic pairs, with the published block method.
 
-    python benchmarks/similarity.py --pairs 32768 --tokens 100000 --draws 200
+    python -m benchmarks.similarity --pairs 32768 --tokens 100000 --draws 200
 
 Decoder rows are Gaussian, and codes have 50 active features per token. Half of the pairs are
 shared. The published method correlates the activations of all features in dense blocks of 100
@@ -12,10 +12,10 @@ import resource
 
 import numpy as np
 from scipy import sparse
-from within import clocks
 
 from analysis.similarity.comparison import document_shifts
 from analysis.similarity.measures import cosine_similarities, shuffles, subspace_similarities
+from benchmarks.within import clocks
 
 _BLOCK, _TIMED = 100, 2
 _ACTIVE = 50

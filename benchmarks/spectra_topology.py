@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from analysis.spectra.spectrum import spectrum_of
-from analysis.statistics.direction_nulls import NULLS, draw_directions, unit_rows
+from analysis.statistics.direction_nulls import NULLS, draw_directions
+from analysis.statistics.directions import unit_rows
 from analysis.topology.mapper import Cell, mapper_graph
 from analysis.topology.persistence import persistence_of
 from analysis.topology.settings import TopologySettings

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.splitting.containment import ActiveTokens, Columns
-from analysis.splitting.directions import unit_rows
 from analysis.splitting.hierarchy import hierarchy
 from analysis.splitting.settings import SplittingSettings
+from analysis.statistics.directions import unit_rows
 from atlas.cli.output import print_table
 from benchmarks.coactivation import Shape, block, in_subprocess, peak_gib
 from ingest.match.aligned_codes import CodeRows
@@ -67,8 +67,10 @@ def run(shape: Shape, d_in: int, *, draws: int) -> dict[str, object]:
     part = rng.integers(0, PARTS, len(made.indices), dtype=np.uint32)
     indices = made.indices * np.uint32(PARTS) + part
     wide = CodeRows(made.indptr, indices, made.values, PARTS * shape.d_sae)
-    a = unit_rows(rng.standard_normal((shape.d_sae, d_in), dtype=np.float32))[0]
-    b = unit_rows(rng.standard_normal((PARTS * shape.d_sae, d_in), dtype=np.float32))[0]
+    a = unit_rows(rng.standard_normal((shape.d_sae, d_in), dtype=np.float32), dtype=np.float32)
+    b = unit_rows(
+        rng.standard_normal((PARTS * shape.d_sae, d_in), dtype=np.float32), dtype=np.float32
+    )
     related = np.arange(len(b)) % 2 == 0
     b[related] += a[np.flatnonzero(related) // PARTS]
     document = np.arange(shape.tokens, dtype=np.int64) // DOCUMENT
@@ -108,7 +110,7 @@ def truth(seeds: int) -> list[dict[str, object]]:
             edges = hierarchy(tree.vectors, tree.tokens).edges
             pairs = zip(edges.parent.tolist(), edges.child.tolist(), strict=True)
             found.setdefault("SPLITS_INTO", []).append(scores(pairs, tree.edges))
-            x, y = (unit_rows(v)[0] for v in tree.vectors)
+            x, y = (unit_rows(v) for v in tree.vectors)
             a, b = tree.active_narrow.astype(float), tree.active_wide.astype(float)
             joint = a.T @ b
             jaccard = joint / (a.sum(axis=0)[:, None] + b.sum(axis=0) - joint)

@@ -461,36 +461,18 @@ def near_never_together(w, sae, min_cosine, limit):
 
 
 @answers
-def together_not_near(w, sae, min_count, limit):
-    near = within(w, sae)
-    lowest = {}
-    for edges in near.values():
-        for e in edges:
-            lowest[e["source"]] = min(e["cosine"], lowest.get(e["source"], 2))
+def together_not_near(w, sae, min_count, max_cosine, limit):
     rows = []
     for e in w.CO_ACTIVATES:
-        f, g = w.feature[e["source"]], w.feature[e["target"]]
-        if (
-            f["sae"] == sae
-            and e["count"] >= min_count
-            and frozenset((f["id"], g["id"])) not in near
-            and {f["id"], g["id"]} <= lowest.keys()
-        ):
-            bound = min(lowest[f["id"]], lowest[g["id"]])
-            rows.append((f, g, e, bound))
+        f, g, cosine = w.feature[e["source"]], w.feature[e["target"]], e["decoder_cosine"]
+        near = cosine is None or abs(cosine) > max_cosine
+        if f["sae"] == sae and e["count"] >= min_count and not near:
+            rows.append((f, g, e))
     rows.sort(key=lambda r: (-r[2]["weight"], -r[2]["count"], r[0]["idx"], r[1]["idx"]))
+    names = ("weight", "count", "lift", "decoder_cosine")
     return [
-        (
-            f["id"],
-            g["id"],
-            e["weight"],
-            e["count"],
-            e["lift"],
-            bound,
-            f["top_token"],
-            g["top_token"],
-        )
-        for f, g, e, bound in rows[:limit]
+        (f["id"], g["id"], *(e[name] for name in names), f["top_token"], g["top_token"])
+        for f, g, e in rows[:limit]
     ]
 
 

@@ -47,6 +47,7 @@ class MadePair:
     joint: int
     cosine: float = 0.5
     phi: float | None = 0.25
+    decoder: float | None = None
 
 
 @dataclass(frozen=True)
@@ -199,11 +200,11 @@ BY_HAND = (
         )),
     ), (
         MadePair(0, 1, 12, 2.0, 0.75, 14, 0.75, 0.25),
-        MadePair(0, 3, 3, 2.5, 0.125, 3, 0.125, 0.0),
-        MadePair(0, 7, 12, 2.0, 0.5, 15, 0.5, 0.25),  # weight and phi as those of (1, 7)
-        MadePair(1, 3, 10, 7.5, 0.125, 10, 0.25, 0.0625),
-        MadePair(1, 7, 40, 6.0, 0.5, 60, 0.25, 0.25),
-        MadePair(3, 7, 9, 8.5, 0.25, 9, 0.25, 0.0),  # lift 1
+        MadePair(0, 3, 3, 2.5, 0.125, 3, 0.125, 0.0, 0.0625),
+        MadePair(0, 7, 12, 2.0, 0.5, 15, 0.5, 0.25, -0.0625),  # weight and phi as those of (1, 7)
+        MadePair(1, 3, 10, 7.5, 0.125, 10, 0.25, 0.0625, 0.0),
+        MadePair(1, 7, 40, 6.0, 0.5, 60, 0.25, 0.25, -0.75),
+        MadePair(3, 7, 9, 8.5, 0.25, 9, 0.25, 0.0, 0.5),  # lift 1
         MadePair(4, 6, 1, 0.002, 1.0, 1, 1.0, 0.75),  # lift 500 on one token
         MadePair(4, 7, 1, 0.08, 1.0, 1, 0.5, 0.125),  # lift as that of (6, 7)
         MadePair(5, 7, 5, 17.0, 0.25, 6, 0.5, None),
@@ -646,7 +647,7 @@ def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
         f"{sae.name}/{made.one}", f"{sae.name}/{made.two}", count=made.count,
         expected=made.expected, weight=made.weight, cosine=made.cosine, joint_count=made.joint,
         jaccard=made.joint / (one + two - made.joint), phi=made.phi,
-        lift=made.joint * sae.tokens / (one * two),
+        lift=made.joint * sae.tokens / (one * two), decoder_cosine=made.decoder,
     )  # fmt: skip
 
 

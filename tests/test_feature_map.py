@@ -9,6 +9,7 @@ from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
+from analysis.feature_map.cost import map_cost, random_sample
 from analysis.feature_map.embedding import (
     StateMap,
     UmapSettings,
@@ -16,107 +17,39 @@ from analysis.feature_map.embedding import (
     map_coordinates,
     principal_axes,
 )
-from analysis.feature_map.neighbours import (
-    cosine_blocks,
-    nearest,
-    nearest_points,
-    unit_rows,
-)
 from analysis.feature_map.null import direction_p, frequency_groups, random_rows
-from analysis.feature_map.quality import agreement, overlap, quality, trustworthiness
+from analysis.feature_map.quality import (
+    agreement,
+    nearest_points,
+    overlap,
+    quality,
+    trustworthiness,
+)
+from analysis.feature_map.settings import MapSettings
+from analysis.statistics.directions import directed_rows, nearest, unit_rows
 from atlas.errors import BadInput
 
 SEED = UmapSettings(seed=3)
 
 
 def rows(n, width=12, *, seed=0):
-    return unit_rows(np.random.default_rng(seed).normal(size=(n, width)))[0]
+    return unit_rows(np.random.default_rng(seed).normal(size=(n, width)), dtype=np.float32)
 
 
 def clusters(n, *, groups=4, width=20, noise=0.15, seed=0):
     """Rows around random directions, and the direction of each."""
     rng = np.random.default_rng(seed)
-    centres = unit_rows(rng.normal(size=(groups, width)))[0]
+    centres = unit_rows(rng.normal(size=(groups, width)), dtype=np.float32)
     label = rng.integers(groups, size=n)
-    return unit_rows(centres[label] + noise * rng.normal(size=(n, width)))[0], label
+    return unit_rows(centres[label] + noise * rng.normal(size=(n, width)), dtype=np.float32), label
 
 
 def sparse_rows(n=60, tokens=200, *, seed=0):
     dense = np.random.default_rng(seed).random((n, tokens))
-    return unit_rows(sparse.csr_array(np.where(dense > 0.9, dense, 0.0)))[0]
+    return unit_rows(sparse.csr_array(np.where(dense > 0.9, dense, 0.0)), dtype=np.float32)
 
 
-def by_brute_force(a, b, k, *, within):
-    """The k nearest by sorting all pairs in double precision; ties to the lower index."""
-    cosine = np.round(a.astype(np.float64) @ b.astype(np.float64).T, 12)
-    found = []
-    for i, row in enumerate(cosine):
-        order = [j for j in sorted(range(len(b)), key=lambda j: (-row[j], j))
-                 if not within or j != i]  # fmt: skip
-        found.append(order[:k])
-    return np.array(found).reshape(len(a), -1)
-
-
-# Nearest rows
-
-
-@pytest.mark.parametrize(("n", "width", "k"), [(50, 12, 7), (7, 3, 10), (2, 2, 1), (200, 1, 4)])
-def test_neighbours_equal_brute_force(n, width, k):
-    a, b = rows(n, width), rows(n + 3, width, seed=1)
-    np.testing.assert_array_equal(nearest(a, k=k).index, by_brute_force(a, a, k, within=True))
-    np.testing.assert_array_equal(nearest(a, b, k=k).index, by_brute_force(a, b, k, within=False))
-
-
-def test_neighbours_equal_scikit_learn():
-    a, b = rows(300), rows(400, seed=1)
-    found = nearest(a, b, k=9)
-    distance, index = NearestNeighbors(metric="cosine", algorithm="brute").fit(b.astype(np.float64)).kneighbors(a.astype(np.float64), 9)  # fmt: skip
-    np.testing.assert_array_equal(found.index, index)
-    np.testing.assert_allclose(found.cosine, 1 - distance, atol=1e-6)  # of rows rounded to float32
-
-
-def test_duplicates_and_ties_go_to_the_lower_index():
-    a = rows(20)[np.random.default_rng(0).integers(20, size=90)]
-    for k in (1, 5, 30):
-        np.testing.assert_array_equal(nearest(a, k=k).index, by_brute_force(a, a, k, within=True))
-    equal = np.ones((6, 3), dtype=np.float32) / np.sqrt(3, dtype=np.float32)
-    assert nearest(equal, k=2).index.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
-
-
-def test_nearly_equal_cosines_are_ranked_in_double_precision():
-    # Differences of 1e-9 between cosines disappear in single precision.
-    angle = 0.5 + 1e-3 * np.arange(40)[::-1]
-    a = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
-    query = np.array([[1.0, 0.0]], dtype=np.float32)
-    np.testing.assert_array_equal(nearest(query, a, k=5).index, by_brute_force(query, a, 5, within=False))  # fmt: skip
-
-
-def test_sparse_neighbours_equal_dense_ones():
-    a = sparse_rows()
-    dense = a.toarray()
-    np.testing.assert_array_equal(nearest(a, k=6).index, by_brute_force(dense, dense, 6, within=True))  # fmt: skip
-
-
-def test_blocks_do_not_change_the_cosines():
-    a, b = rows(30), rows(20, seed=1)
-    blocks = list(cosine_blocks(a, b, cells=50))
-    assert len(blocks) == 15
-    np.testing.assert_allclose(np.concatenate([x for _, x in blocks]), a @ b.T, atol=1e-6)
-
-
-def test_rows_without_a_direction_are_excluded():
-    raw = np.array([[0.0, 0.0], [3.0, 4.0], [np.nan, 1.0], [np.inf, 1.0], [1e-200, 0.0], [1e200, 0]])  # fmt: skip
-    unit, which = unit_rows(raw)
-    assert which.tolist() == [1, 4, 5]
-    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
-    assert unit_rows(np.zeros((3, 2)))[0].shape == (0, 2)
-    assert unit_rows(sparse.csr_array(np.array([[0.0, 0.0], [2.0, 0.0]])))[1].tolist() == [1]
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_no_candidates(n):
-    assert nearest(rows(5)[:n], k=3).index.shape == (n, 0)
-    assert nearest(rows(5), rows(5)[:n], k=3).index.shape == (5, n)
+# Nearest points
 
 
 def test_nearest_points_equal_scikit_learn_and_never_contain_the_point():
@@ -266,7 +199,7 @@ def test_profile_without_a_common_token_has_no_position():
     dense = np.zeros((41, 30))
     dense[:40, :20] = np.random.default_rng(0).random((40, 20))
     dense[40, 25] = 1.0  # active on one token, alone
-    full, which = unit_rows(sparse.csr_array(dense))
+    full, which = directed_rows(sparse.csr_array(dense), dtype=np.float32)
     assert len(which) == 41
     points = umap_of(full)
     assert np.isnan(points[40]).all()
@@ -276,7 +209,7 @@ def test_profile_without_a_common_token_has_no_position():
 def test_aligned_map_joins_pairs_of_different_spaces():
     a, _ = clusters(80, width=20)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(30, 30)))[0][:20]
-    b = unit_rows(a @ turn)[0]
+    b = unit_rows(a @ turn, dtype=np.float32)
     pairs = np.column_stack([np.arange(80), np.arange(80)])
     one, two = aligned_coordinates(a, b, pairs[:60], settings=SEED)
     own = np.linalg.norm(one[60:] - two[60:], axis=1)  # pairs that the map does not know
@@ -339,7 +272,7 @@ def test_random_rows_have_the_covariance_of_their_group():
     rng = np.random.default_rng(0)
     scale = np.repeat([2.0, 1.0], 50)
     full = np.concatenate([rng.normal(size=(4000, 100)) * scale, rng.normal(size=(4000, 100)) + 0.5])  # fmt: skip
-    full, groups = unit_rows(full)[0], np.repeat([0, 1], 4000)
+    full, groups = unit_rows(full, dtype=np.float32), np.repeat([0, 1], 4000)
     drawn = random_rows(full, groups, rng)
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, atol=1e-5)
     for group, height in ((0, 0.016), (1, 0.010)):
@@ -376,7 +309,7 @@ def test_p_of_unrelated_directions_is_uniform():
 
 def test_planted_twins_are_significant():
     full = rows(300, 30)
-    full[:20] = unit_rows(full[20:40] + 0.1 * rows(20, 30, seed=5))[0]
+    full[:20] = unit_rows(full[20:40] + 0.1 * rows(20, 30, seed=5), dtype=np.float32)
     p = nearest_p(full)
     assert (p[:40] < 0.01).all()
     assert np.mean(p[40:] <= 0.05) < 0.1
@@ -384,7 +317,7 @@ def test_planted_twins_are_significant():
 
 def test_null_has_the_anisotropy_of_the_rows():
     # All rows share a direction, so all cosines are high; random rows of that covariance have them too.
-    shared = unit_rows(rows(300, 20) + 3 * np.eye(20)[0])[0]
+    shared = unit_rows(rows(300, 20) + 3 * np.eye(20)[0], dtype=np.float32)
     assert np.mean(nearest_p(shared) <= 0.05) < 0.12
 
 
@@ -394,3 +327,30 @@ def test_p_without_draws_or_candidates():
     assert np.isnan(direction_p(a, a, np.ones((4, 2)), groups=none, draws=0, seed=0, within=True)).all()  # fmt: skip
     one = rows(1)
     assert direction_p(one, one, np.empty((1, 0)), groups=none[:1], draws=5, seed=0, within=True).shape == (1, 0)  # fmt: skip
+
+
+# The forecast
+
+
+@pytest.mark.parametrize(("maps", "repeats"), [(1, 0), (2, 3)])
+def test_the_forecast_of_a_map_adds_up_its_steps(maps, repeats):
+    """Each measurement takes 1 second: 64 rows with all of the sample, a product, and updates."""
+    settings = MapSettings(neighbours=10, repeats=repeats)
+
+    def timer(work):
+        work()
+        return 1.0
+
+    found = map_cost(2048, random_sample(8), settings, maps=maps, timer=timer)
+    compared = 2048 / 64 * 2  # the sample has half of the rows
+    updates = 0.6 * 10 * 2048 * 500 / 20_000
+    expected = 2 * compared + 100 * 2 + maps * (1 + repeats) * updates + 10
+    assert found.seconds == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("density", [None, 0.01, 0.0])
+def test_the_forecast_of_sparse_and_dense_maps(density):
+    found = map_cost(300, random_sample(50, density=density), MapSettings(repeats=0))
+    assert found.seconds > 0
+    assert found.bytes > 0
+    assert map_cost(1, random_sample(50), MapSettings()).seconds == 0

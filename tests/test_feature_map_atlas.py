@@ -93,6 +93,25 @@ def test_edges_equal_brute_force_over_the_weights(path, saes):
     assert "no null was drawn" in results[0].verdict[0]
 
 
+def test_pairs_that_are_active_together_have_the_cosine_of_the_weights(path, saes):
+    nearest_directions(path, settings=DirectionSettings(neighbours=4, draws=0))
+    compared = 0
+    for number in (0, 1):
+        idx, rows = live_rows(path, saes, number)
+        row_of = dict(zip(idx.tolist(), rows, strict=True))
+        with Atlas.open(path) as atlas:
+            edges = atlas.table("CO_ACTIVATES", sae=saes[number].info.name).to_pylist()
+        for edge in edges:
+            one, other = (int(edge[end].rpartition("/")[2]) for end in ("source", "target"))
+            if {one, other} <= row_of.keys():
+                compared += 1
+                cosine = row_of[one] @ row_of[other]
+                assert edge["decoder_cosine"] == pytest.approx(cosine, abs=1e-6)
+            else:  # a decoder row of zeros
+                assert edge["decoder_cosine"] is None
+    assert compared > 20
+
+
 def test_equal_rows_are_each_other_s_nearest_and_zero_rows_have_none(path, saes):
     (two,) = nearest_directions(path, ["two"], settings=DirectionSettings(draws=50), replace=True)
     idx, _ = live_rows(path, saes, 1)
@@ -261,11 +280,11 @@ def test_the_command_draws_and_exports(path, tmp_path):
     run = CliRunner().invoke(command(), words + [w for out in outs for w in ("--out", str(out))])
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)["result"]
-    assert [row["saes"] for row in found["maps"]] == ["one", "two"]
+    assert [row["saes"] for row in found["results"]] == ["one", "two"]
     assert found["written"] == [str(out) for out in outs]
     table = pq.read_table(outs[1])
     assert {"id", "x", "y", "neighbours", "map"} <= set(table.column_names)
-    assert table.num_rows == sum(row["points"] for row in found["maps"])
+    assert table.num_rows == sum(row["points"] for row in found["results"])
     assert all(len(row) == 5 for row in table["neighbours"].to_pylist())
 
 

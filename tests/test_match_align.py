@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 import ingest.text.corpus
 from atlas.errors import BrokenPart, Mismatch
 from ingest.codes.store import Block, Tokens, write_shard
-from ingest.match.align import align, find_words
+from ingest.match.align import align, find_words, last_tokens
 from ingest.text.corpus import Corpus, Document
 from ingest.text.tokenization import ContextSettings, tokenize
 
@@ -200,8 +200,8 @@ def dense(rows):
 
 
 def by_hand(text, a, b):
-    """Return (document, spelling, a's row, b's row) of each unit, and what is left out."""
-    units, left = [], dict.fromkeys(LEFT_OUT, 0)
+    """Return (document, spelling, a's row, b's row, last tokens) of each unit, and what is left out."""
+    units, left, first = [], dict.fromkeys(LEFT_OUT, 0), [0, 0]
     for documents, *codes in zip(text.blocks, a, b, strict=True):
         for document in documents:
             words = [set(range(*span)) for span in words_of(document.text)]
@@ -221,10 +221,12 @@ def by_hand(text, a, b):
                 if all(rows):
                     spelling = document.text[min(word) : max(word) + 1]
                     values = (one(c, r) for c, r in zip(codes, rows, strict=True))
-                    units.append((document.number, spelling, *values))
+                    last = [begin + max(r) for begin, r in zip(first, rows, strict=True)]
+                    units.append((document.number, spelling, *values, last))
                 else:
                     left["a: no token of b there"] += len(rows[0])
                     left["b: no token of a there"] += len(rows[1])
+        first = [begin + len(block) for begin, block in zip(first, codes, strict=True)]
     return units, left
 
 
@@ -278,6 +280,8 @@ def test_words_join_as_a_loop_over_characters_joins_them(
     assert sorted(set(found.units.type.tolist())) == list(range(len({u[1] for u in units})))
     np.testing.assert_array_equal(dense(found.a), np.reshape([u[2] for u in units], (-1, 6)))
     np.testing.assert_array_equal(dense(found.b), np.reshape([u[3] for u in units], (-1, 9)))
+    last = last_tokens(*paths, text, how="words")
+    np.testing.assert_array_equal(np.column_stack(last), np.reshape([u[4] for u in units], (-1, 2)))
 
 
 def word_level(words):

@@ -22,8 +22,9 @@ from analysis.similarity.measures import (
     subspace_similarities,
     svcca,
 )
-from analysis.similarity.neighbours import rank_correlations, unit_rows
+from analysis.similarity.neighbours import rank_correlations
 from analysis.similarity.subspaces import Subspaces, components
+from analysis.statistics.directions import unit_rows
 from atlas.errors import BadInput
 
 

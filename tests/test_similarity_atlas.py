@@ -7,26 +7,33 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from random_models import random_model, small_tokenizer
+from recording_progress import RecordingProgress
 from scipy import sparse
-from small_ingest import model, texts, topk
+from small_ingest import brute_force, model, texts, topk
 
 from analysis.similarity.comparison import document_shifts, token_rows
+from analysis.similarity.cost import PairSize, pair_cost
 from analysis.similarity.grid import grid
 from analysis.similarity.measures import MEASURES, rsa
 from analysis.similarity.pairs import distinct, frequency_strata, read_pairs, sample_like, subsets
 from analysis.similarity.plots import draw_heatmaps
-from analysis.similarity.raw import pair_dimensions, raw_hook
+from analysis.similarity.raw import pair_dimensions, raw_activations, raw_hook
 from analysis.similarity.settings import SimilaritySettings
 from analysis.similarity.study import compare_spaces
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Missing, UnknownName
+from atlas.progress import SILENT
 from ingest import MatchSettings, ingest
 from ingest.codes.store import read_shard
+from ingest.match.align import last_tokens
 from ingest.match.study import match_saes
+from ingest.model.language_model import open_model
 from ingest.sae.autoencoder import open_sae
 from ingest.synthetic import Planted, PlantedSettings
+from ingest.text.corpus import Corpus
 
 FAST = SimilaritySettings(draws=19, frequency_draws=9)
 
@@ -145,6 +152,42 @@ def test_sites_of_models():
     assert raw_hook("hook_embed", "site") == "hook_embed"
     with pytest.raises(BadInput, match="reads no block"):
         raw_hook("hook_embed", "neurons")
+
+
+# The forecast
+
+
+def test_the_forecast_of_a_pair_adds_up_its_sets_and_draws():
+    """Each measurement takes 1 second without shuffled pairings, and 5 with four of them."""
+    times = iter([1.0, 5.0] * 4)
+
+    def timer(work):
+        work()
+        return next(times)
+
+    settings = SimilaritySettings(draws=10, frequency_draws=5, subset_pairs=128, columns=7)
+    size = PairSize(pairs=512, width=4, tokens=4096, active=20.0)
+    sets = lambda power: (  # noqa: E731
+        2**power * (1 + 10 + 5)  # all pairs are twice the sample
+        + 4 * 0.5**power * (6 + 10)  # each subset is half of it
+        + 2 * 0.5**power * (1 + 10)
+    )
+    points = 2 * (1 + 10)  # twice the tokens of the sample
+    found = pair_cost(size, settings, timer=timer)
+    assert found.seconds == pytest.approx(2 * sets(2) + sets(1) + points)
+    assert found.bytes >= 3 * 8 * 512**2
+    assert next(times, None) is None
+
+
+@pytest.mark.parametrize("size", [PairSize(0, 4, 100, 2.0), PairSize(5, 4, 0, 0.0)])
+def test_a_comparison_of_nothing_costs_nothing(size):
+    assert pair_cost(size, SimilaritySettings()).seconds == 0
+
+
+def test_the_forecast_is_reported_before_a_comparison(path, results):
+    progress = RecordingProgress()
+    compare_spaces(path, settings=FAST, replace=True, progress=progress)
+    assert any(m.startswith("similarity: about") for m in progress.messages)
 
 
 # The study
@@ -274,3 +317,37 @@ def test_models_are_compared_at_equal_numbers_of_columns(tmp_path):
         r["measure"]: r for r in rows if r["space"] == "decoder" and r["subset"] == "one-to-one"
     }
     assert decoder["mutual_nearest"]["value"] is not None
+
+
+def test_models_with_other_tokenizers_are_compared_on_words(tmp_path):
+    """A word is described by the activations of either model at its last token."""
+    path, documents = tmp_path / "two.atlas", texts()
+    saes = [open_sae(topk(seed=seed), name=f"s{seed}") for seed in (0, 1)]
+    lms = [
+        open_model(random_model("llama", seed=seed), name=f"m{seed}", tokenizer=tokenizer)
+        for seed, tokenizer in enumerate((small_tokenizer(), small_tokenizer(vocabulary=60)))
+    ]
+    for sae, lm, text in zip(saes, lms, (documents, None), strict=True):
+        ingest(path, saes=[sae], text=text, model=lm, match=None).close()
+    sound, corpus = Folder.open(path).sound(), Corpus.open(Folder.open(path).corpus_file)
+    shards = [sorted(Folder.open(path).codes(name).glob("*.arrow")) for name in ("s0", "s1")]
+    last = last_tokens(*shards, corpus, how="words")
+    found = raw_activations(
+        sound,
+        ["s0", "s1"],
+        corpus,
+        raw="site",
+        tokens=last,
+        into=tmp_path,
+        models=lms,
+        progress=SILENT,
+    )
+    for one, rows, sae, lm in zip(found, last, saes, lms, strict=True):
+        _, _, inputs, _ = brute_force(documents, lm, sae.sae)
+        np.testing.assert_allclose(one, inputs[rows], atol=1e-4)
+    match_saes(path, settings=MatchSettings(draws=0, min_joint=3))
+    settings = SimilaritySettings(draws=9, frequency_draws=0, raw="site")
+    (result,) = compare_spaces(path, settings=settings, opened=saes, models=lms)
+    rows = [r for r in result.table("rows").to_pylist() if r["space"] == "model (site)"]
+    assert {r["measure"] for r in rows} == set(MEASURES)
+    assert all(r["n"] == len(last[0]) for r in rows if r["points"] == "tokens")

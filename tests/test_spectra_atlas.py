@@ -1,6 +1,7 @@
 """Spectra of the SAEs of an atlas: tables, the model's own matrix, floors, messages, plot."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,14 +13,21 @@ from recording_progress import RecordingProgress
 from scipy.stats import wasserstein_distance
 from small_ingest import HOOK, texts, topk
 
-from analysis import SpectrumSettings, measure_spectra
+from analysis import (
+    DirectionSettings,
+    SpectrumSettings,
+    TopologySettings,
+    measure_spectra,
+    measure_topology,
+    nearest_directions,
+)
 from analysis.spectra.distances import compare_spectra
-from analysis.statistics.direction_nulls import unit_rows
+from analysis.statistics.directions import unit_rows
 from analysis.statistics.live_directions import live_directions
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.disk.folder import Folder
-from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.errors import BadInput, UnknownName
 from ingest import Settings, ingest
 from ingest.model.language_model import open_model
 from ingest.model.own_matrix import own_matrix
@@ -150,6 +158,32 @@ def test_two_live_features_and_a_missing_model_give_sentences(tmp_path):
         measure_spectra(path, settings=SpectrumSettings(draws=21))
 
 
+def test_saes_without_weights_are_skipped_if_none_was_named(tmp_path):
+    """One SAE was in memory at ingest, and the folder of another was removed."""
+    lm = open_model(random_model("llama"), name="small", tokenizer=small_tokenizer())
+    for seed, name in enumerate(("stored", "removed")):
+        topk(seed=seed).save_model(tmp_path / name)
+    path, saes = tmp_path / "a.atlas", [str(tmp_path / name) for name in ("stored", "removed")]
+    memory = open_sae(topk(seed=2), name="memory")
+    ingest(path, saes=[*saes, memory], text=texts(10), model=lm, match=None).close()
+    shutil.rmtree(tmp_path / "removed")
+    for measure, settings in (
+        (measure_spectra, SETTINGS),
+        (measure_topology, TopologySettings(draws=19, mapper_draws=19, landmarks=10)),
+        (nearest_directions, DirectionSettings(draws=2)),
+    ):
+        progress = RecordingProgress()
+        results = measure(path, settings=settings, progress=progress)
+        assert [result.name for result in results] == ["stored"]
+        skipped = [m for m in progress.messages if m.startswith("Skipped")]
+        assert any("memory" in m and "opened=" in m for m in skipped)
+        assert any("removed" in m for m in skipped)
+        with pytest.raises(BadInput, match="in memory when it was ingested"):
+            measure(path, ["memory", "stored"], settings=settings)
+    both = nearest_directions(path, settings=DirectionSettings(draws=2), opened=[memory])
+    assert [result.name for result in both] == ["memory", "stored", "memory+stored"]
+
+
 def test_damaged_weights_are_a_message(world, tmp_path):
     sae = topk(seed=0)
     with torch.no_grad():
@@ -190,8 +224,13 @@ def test_the_own_matrix_writes_to_the_site(family):
     assert first.name == "embedding"
     assert np.array_equal(first.rows, own_matrix(lm, "hook_embed").rows)
     assert own_matrix(lm, "blocks.0.hook_attn_out").rows.shape[1] == 24
-    with pytest.raises(Mismatch, match="No known weight matrix"):
-        own_matrix(lm, "blocks.0.mlp.hook_post")
+    # The columns of the matrix that reads the neurons are its rows at the output.
+    read = own_matrix(lm, "blocks.1.mlp.hook_post")
+    assert "reads" in read.name
+    np.testing.assert_array_equal(read.rows, matrix.rows.T)
+    assert own_matrix(lm, "blocks.0.attn.hook_z").rows.shape[0] == 24
+    with pytest.raises(UnknownName):
+        own_matrix(lm, "blocks.0.attn.hook_q")
 
 
 def test_unit_rows_of_the_decoder_do_not_depend_on_norms(world):

@@ -15,10 +15,10 @@ from analysis.splitting.directions import (
     nearest_parents,
     principal_axes,
     random_rotation,
-    unit_rows,
 )
 from analysis.splitting.hierarchy import Edges, classify, find_edges, hierarchy
 from analysis.splitting.settings import SplittingSettings
+from analysis.statistics.directions import unit_rows
 
 
 def edges_of(found):
@@ -94,7 +94,8 @@ def test_candidates_are_the_parents_of_highest_cosine():
     rng = np.random.default_rng(3)
     narrow, wide = rng.standard_normal((11, 5)), rng.standard_normal((17, 5))
     narrow[4] = 0
-    (a, has_a), (b, has_b) = unit_rows(narrow), unit_rows(wide)
+    a, b = (unit_rows(rows, dtype=np.float32) for rows in (narrow, wide))
+    has_a, has_b = a.any(axis=1), b.any(axis=1)
     assert not has_a[4]
     assert has_b.all()
     has_b[2] = False
@@ -136,7 +137,7 @@ def test_rotation_preserves_angles_and_nearly_the_variance_of_axes(features, dim
 
 def test_p_of_directions_equals_the_share_of_maxima():
     (narrow, wide), _ = unrelated(5, narrow=12, wide=20, dimensions=6)
-    (a, _), (b, _) = unit_rows(narrow), unit_rows(wide)
+    a, b = (unit_rows(rows, dtype=np.float32) for rows in (narrow, wide))
     parents, children = np.ones(12, bool), np.ones(20, bool)
     pairs = nearest_parents(a, b, 2, parents=parents, children=children)
     count = np.full(20, 100)  # one pool
@@ -164,7 +165,7 @@ def test_edges_equal_both_tests_and_all_thresholds():
     found, tokens = find_edges(tree.vectors, tree.tokens, settings), tree.tokens
     a, b = tree.active_narrow, tree.active_wide
     live_a, live_b = a.sum(axis=0) >= 10, b.sum(axis=0) >= 10
-    (x, _), (y, _) = (unit_rows(v) for v in tree.vectors)
+    x, y = (unit_rows(v, dtype=np.float32) for v in tree.vectors)
     pairs = nearest_parents(x, y, 3, parents=live_a, children=live_b)
     p_cosine, _ = direction_p(
         pairs, x, y, parents=live_a, children=live_b, count=b.sum(axis=0), draws=12, seed=3
@@ -290,7 +291,7 @@ def test_edges_of_a_known_tree_are_found(seed):
     assert precision >= 0.9
     assert recall >= 0.9
     # Either measure alone gives a parent to every child, so also to those that are new.
-    (x, _), (y, _) = (unit_rows(v) for v in tree.vectors)
+    x, y = (unit_rows(v, dtype=np.float32) for v in tree.vectors)
     a, b = tree.active_narrow.astype(float), tree.active_wide.astype(float)
     joint = a.T @ b
     jaccard = joint / (a.sum(axis=0)[:, None] + b.sum(axis=0) - joint)
@@ -354,7 +355,8 @@ def test_unrelated_saes_have_no_edges(bursts):
         vectors, tokens = unrelated(seed, bursts=bursts)
         settings = SplittingSettings(seed=seed, inside=0.0, min_joint=1, candidates=1)
         with_edges += len(find_edges(vectors, tokens, settings)) > 0
-        (x, has_x), (y, has_y) = (unit_rows(v) for v in vectors)
+        x, y = (unit_rows(v, dtype=np.float32) for v in vectors)
+        has_x, has_y = x.any(axis=1), y.any(axis=1)
         pairs = nearest_parents(x, y, 1, parents=has_x, children=has_y)
         p, _ = direction_p(pairs, x, y, parents=has_x, children=has_y, count=tokens.wide.count,
                            draws=20, seed=seed)  # fmt: skip

@@ -11,7 +11,7 @@ pytest.importorskip("ripser", reason="needs the extra [topology]")
 pytest.importorskip("persim", reason="needs the extra [topology]")
 pytest.importorskip("kmapper", reason="needs the extra [topology]")
 
-from analysis.statistics.direction_nulls import unit_rows
+from analysis.statistics.directions import unit_rows
 from analysis.topology.mapper import (
     Cell,
     compare_mapper,

@@ -11,10 +11,13 @@ import pyarrow as pa
 from scipy.stats import false_discovery_control
 
 from analysis.feature_map.features import FeatureRows, decoder_rows
-from analysis.feature_map.neighbours import Floats, nearest
 from analysis.feature_map.null import direction_p, frequency_groups
 from analysis.feature_map.settings import DirectionSettings
+from analysis.statistics.directions import Floats, nearest, row_cosines
+from analysis.statistics.live_directions import without_weights
 from atlas.disk.parts import Part
+from atlas.errors import AtlasError
+from atlas.graphs import edge_ends
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
 from atlas.studies.forecast import Cost, timed
@@ -53,7 +56,7 @@ _SUMMARY = pa.schema(
 class DirectionStudy(Study):
     """Find the nearest directions of the features of SAEs, within an SAE and across SAEs.
 
-    The results are edges NEAR_DIRECTION.
+    The results are edges NEAR_DIRECTION, and the decoder cosine of edges CO_ACTIVATES.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ class DirectionStudy(Study):
     """
 
     kind: ClassVar[str] = "near_direction"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: DirectionSettings
     opened: tuple[Autoencoder, ...] = ()
@@ -84,10 +87,17 @@ class DirectionStudy(Study):
                 group,
                 self.settings,
                 omitted=("across",),
-                made_from=tuple(f"{kind}/{name}" for name in group for kind in _READS),
+                made_from=(
+                    *(f"{kind}/{name}" for name in group for kind in _READS),
+                    *([f"coactivation/{group[0]}"] if len(group) == 1 else ()),
+                ),
             )
             for group in groups
         ]
+
+    def unavailable(self, tasks: Sequence[Task], at: TaskContext) -> dict[str, AtlasError]:
+        """Return the tasks of SAEs whose weights are not available."""
+        return without_weights(tasks, at, opened=self.opened)
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one task, from the comparison of some rows with all."""
@@ -104,8 +114,10 @@ class DirectionStudy(Study):
         a, b = self._sides(task, at)
         sides = [(a, None)] if a is b else [(a, b), (b, a)]
         found = [_edges(one, other, self.settings) for one, other in sides]
+        active = [("CO_ACTIVATES", _active_together(a, at))] if a is b else []
         return Found(
             [
+                *active,
                 ("NEAR_DIRECTION", pa.concat_tables([edges for edges, _ in found])),
                 ("summary", pa.Table.from_pylist([row for _, row in found], schema=_SUMMARY)),
             ]
@@ -161,7 +173,8 @@ def nearest_directions(
     Returns
     -------
     A result for each SAE, and for each pair of SAEs at one site or in one residual stream. Its
-    table ``NEAR_DIRECTION`` has the edges.
+    table ``NEAR_DIRECTION`` has the edges. Within an SAE, ``CO_ACTIVATES`` has the decoder cosine of
+    each pair of features that are active together.
 
     Raises
     ------
@@ -221,6 +234,20 @@ def _edges(
         "median_cosine": float(np.median(near.cosine[:, 0])) if n and k else None,
         "significant": int((q[:, 0] <= SIGNIFICANT).sum()) if k and settings.draws else None,
     }
+
+
+def _active_together(side: FeatureRows, at: TaskContext) -> pa.Table:
+    """Return the decoder cosine of each pair of features that are active together."""
+    edges = at.sound.parts[f"coactivation/{side.sae}"].table("CO_ACTIVATES")
+    row = np.full(side.features, -1)
+    row[side.idx] = np.arange(len(side))
+    one, other = row[edge_ends(edges)].T
+    known = (one >= 0) & (other >= 0)
+    cosine = np.full(len(one), np.nan)
+    cosine[known] = row_cosines(side.rows, side.rows, (one[known], other[known]))
+    wanted = arrow_schema("CO_ACTIVATES", "near_direction")
+    columns = [edges["source"], edges["target"], pa.array(cosine, from_pandas=True)]
+    return pa.Table.from_arrays(columns, schema=wanted)
 
 
 def _q(p: Floats) -> Floats:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.feature_map.neighbours import Floats, Ints, Neighbours, Rows, is_sparse
+from analysis.statistics.directions import Floats, Ints, NearestRows, Rows, is_sparse
 from atlas.errors import BadInput
 
 __all__ = ["StateMap", "UmapSettings", "aligned_coordinates", "map_coordinates", "principal_axes"]
@@ -79,14 +79,14 @@ def principal_axes(rows: Rows, *, seed: int = 0) -> tuple[Floats, Floats]:
 
 
 def map_coordinates(
-    rows: Rows, near: Neighbours, *, settings: UmapSettings, start: Floats
+    rows: Rows, near: NearestRows, *, settings: UmapSettings, start: Floats
 ) -> Floats:
     """Compute the coordinates of rows with UMAP, from their exact nearest rows.
 
     Parameters
     ----------
     rows
-        Unit rows; see ``analysis.feature_map.neighbours.unit_rows``.
+        Unit rows; see ``analysis.statistics.directions.unit_rows``.
     near
         Their nearest rows, ``settings.neighbours`` or more. A neighbour with a cosine of 0 or less is
         ignored in sparse rows, which have no value in common then.

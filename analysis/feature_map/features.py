@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from analysis.feature_map.neighbours import Floats, Ints, Rows, unit_rows
+from analysis.statistics.directions import Floats, Ints, Rows, directed_rows
 from atlas.errors import BadInput, Mismatch
 from atlas.studies.study import TaskContext
 from ingest.codes.store import count_rows, read_shard, stored_shards
@@ -140,7 +140,7 @@ def _live(at: TaskContext, sae: str, vectors: Rows) -> FeatureRows:
     frequency = np.zeros(vectors.shape[0])
     frequency[numbers] = np.nan_to_num(counts["frequency"].to_numpy())
     live = np.flatnonzero(frequency > 0)
-    rows, which = unit_rows(vectors[live])
+    rows, which = directed_rows(vectors[live], dtype=np.float32)
     idx = live[which]
     return FeatureRows(
         sae, len(frequency), idx, rows, frequency[idx], dead=len(frequency) - len(live)

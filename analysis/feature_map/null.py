@@ -5,7 +5,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.feature_map.neighbours import Floats, Ints, cosine_blocks
+from analysis.statistics.directions import Floats, Ints, cosine_blocks, unit_rows
 from analysis.statistics.permutation import exceedance_p
 
 __all__ = ["direction_p", "frequency_groups", "random_rows"]
@@ -61,8 +61,7 @@ def random_rows(rows: Rows, groups: Ints, rng: np.random.Generator) -> Rows:
         values, axes = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
         scale = np.sqrt(np.maximum(values, 0.0))
         y = mean + (rng.standard_normal((len(own), len(scale))) * scale) @ axes.T
-        length = np.linalg.norm(y, axis=1, keepdims=True)
-        drawn[own] = y / np.where(length > 0, length, 1.0)
+        drawn[own] = unit_rows(y)
     return drawn
 
 

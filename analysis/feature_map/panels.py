@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.feature_map.neighbours import Floats, Ints
+from analysis.feature_map.quality import Floats, Ints
 from atlas.api import Atlas
 from atlas.errors import BadInput, Missing
 from atlas.safe_text import shown

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import procrustes
+from scipy.spatial import KDTree, procrustes
 
-from analysis.feature_map.neighbours import Floats, Ints, Rows, cosine_blocks, nearest_points
+from analysis.statistics.directions import Rows, cosine_blocks
 
-__all__ = ["Quality", "agreement", "overlap", "quality", "trustworthiness"]
+__all__ = ["Quality", "agreement", "nearest_points", "overlap", "quality", "trustworthiness"]
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
 
 #: Rows whose ranks are computed, at most; a seeded sample of more rows.
 SAMPLE = 4096
@@ -150,3 +154,25 @@ def agreement(maps: Sequence[Floats], *, k: int) -> tuple[float | None, float | 
     correlations = [np.sqrt(max(1.0 - procrustes(first, other)[2], 0.0)) for other in others]
     overlaps = [overlap(near, nearest_points(other, k=k)) or 0.0 for other in others]
     return float(np.mean(correlations)), float(np.mean(overlaps))
+
+
+def nearest_points(points: Floats, *, k: int) -> Ints:
+    """Return the k nearest other points of each point of a map, nearest first.
+
+    Parameters
+    ----------
+    points
+        float64, (points, 2).
+    k
+        Number of neighbours, at most points - 1.
+    """
+    n = len(points)
+    k = max(min(k, n - 1), 0)
+    if not k:
+        return np.empty((n, 0), dtype=np.int64)
+    # With equal points, the point itself need not be the first of its neighbours.
+    _, found = KDTree(points).query(points, k=np.arange(1, k + 2))
+    own = found == np.arange(n)[:, None]
+    own[~own.any(axis=1), -1] = True
+    rest: Ints = np.asarray(found)[~own].reshape(n, k).astype(np.int64)
+    return rest

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import KDTree
 
+from analysis.feature_map.cost import map_cost, random_sample
 from analysis.feature_map.embedding import (
     UmapSettings,
     aligned_coordinates,
@@ -19,16 +20,19 @@ from analysis.feature_map.embedding import (
     principal_axes,
 )
 from analysis.feature_map.features import FeatureRows, activation_rows, decoder_rows
-from analysis.feature_map.neighbours import Floats, Ints, Neighbours, Rows, is_sparse, nearest
 from analysis.feature_map.quality import agreement, quality
 from analysis.feature_map.settings import MapSettings
+from analysis.statistics.directions import Floats, Ints, NearestRows, Rows, is_sparse, nearest
+from analysis.statistics.live_directions import without_weights
 from atlas.disk.parts import Part
-from atlas.errors import BadInput
+from atlas.errors import AtlasError, BadInput
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, check_saes, selected_saes
+from ingest.codes.store import count_rows, stored_shards
 from ingest.match.cosines import one_space
 from ingest.match.study import match_name
 from ingest.sae.autoencoder import Autoencoder
@@ -141,6 +145,29 @@ class MapStudy(Study):
             return one_space(a, b)
         names = ("model", "context_size", "prepend_bos")
         return all(a[name] == b[name] for name in names)
+
+    def unavailable(self, tasks: Sequence[Task], at: TaskContext) -> dict[str, AtlasError]:
+        """Return the tasks of SAEs whose weights are not available."""
+        if self.settings.space == "activation":
+            return {}
+        return without_weights(tasks, at, opened=self.opened)
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one map, from random rows, or from the activations of few tokens."""
+        saes = task.saes
+        rows = sum(int(open_sae_record(at.sound, name).row["d_sae"]) for name in saes)
+        aligned = len(saes) == 2 and not self._stacked(at, saes)
+        if self.settings.space == "decoder":
+            sample = random_sample(int(open_sae_record(at.sound, saes[0]).row["d_in"]))
+        else:
+            shards = stored_shards(at.folder, at.sound, saes[0], what="A map of activations")
+            total = max(1, sum(map(count_rows, shards)))
+            tokens = min(self.settings.tokens, total)
+            # A code takes eight bytes: its feature and its activation.
+            codes = sum(path.stat().st_size for path in shards) / 8
+            d_sae = int(open_sae_record(at.sound, saes[0]).row["d_sae"])
+            sample = random_sample(tokens, density=min(1.0, codes / total / d_sae))
+        return map_cost(rows, sample, self.settings, maps=1 + aligned)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute one map."""
@@ -327,7 +354,7 @@ class _Map:
     method: str
     sides: list[FeatureRows]
     rows: list[Rows]
-    near: list[Neighbours]
+    near: list[NearestRows]
     runs: list[Floats]
     pca: Floats
     explained: Floats

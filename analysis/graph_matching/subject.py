@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 
 from analysis.graph.coactivation_graph import CoactivationGraph, graph_of_membership
 from analysis.statistics import document_splits
+from analysis.statistics.directions import unit_rows
 from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch
 from atlas.progress import SILENT, Progress
@@ -344,6 +345,6 @@ def decoder_scores(
     vectors = decoders(sides, progress=progress)
     if vectors is None:
         return None
-    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in vectors)
+    a, b = (unit_rows(x, dtype=np.float32) for x in vectors)
     scores: Scores = a[features] @ b.T
     return scores

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from analysis.statistics.directions import nearest, row_cosines, unit_rows
 from ingest.match.assign import assign
 
 __all__ = [
@@ -29,9 +30,6 @@ __all__ = [
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-#: Cosines that are computed at once.
-_CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,13 @@ def candidates(true: Floats, learned: Floats, n: int) -> tuple[Ints, Ints, Float
     -------
     Row of ``true``, row of ``learned`` and cosine of each pair, each pair once.
     """
-    a, b = _unit(true), _unit(learned)
+    a, b = unit_rows(true), unit_rows(learned)
     one, other = _nearest(a, b, n), _nearest(b, a, n)
     keys = np.unique(
         np.concatenate([one[0] * len(b) + one[1], other[1] * len(b) + other[0]])
     ).astype(np.int64)
     row, column = np.divmod(keys, max(len(b), 1))
-    cosine = np.empty(len(keys))
-    step = max(1, _CHUNK // max(a.shape[1], 1))
-    for i in range(0, len(keys), step):
-        cosine[i : i + step] = (a[row[i : i + step]] * b[column[i : i + step]]).sum(1)
-    return row, column, cosine
+    return row, column, row_cosines(a, b, (row, column))
 
 
 def find_partners(true: Floats, learned: Floats, live: Ints, *, n: int) -> Partners:
@@ -147,7 +141,8 @@ def recovery_scores(partners: Partners, *, live: int, threshold: float) -> dict[
 
 def random_directions(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     """Return isotropic random unit vectors, float64 of this shape."""
-    return _unit(rng.standard_normal(shape))
+    unit: Floats = unit_rows(rng.standard_normal(shape))
+    return unit
 
 
 def recall_by_rate(
@@ -314,21 +309,7 @@ def _highest(of: Ints, other: Ints, value: Floats, size: int) -> tuple[Ints, Flo
     return found, highest
 
 
-def _unit(rows: Floats) -> Floats:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    return unit
-
-
 def _nearest(rows: Floats, others: Floats, n: int) -> tuple[Ints, Ints]:
     """Return each row with its ``n`` nearest rows of ``others``."""
-    n = min(n, len(others))
-    if not n:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    step = max(1, _CHUNK // max(len(others), 1))
-    found = [
-        np.argpartition(-(rows[i : i + step] @ others.T), n - 1, axis=1)[:, :n]
-        for i in range(0, len(rows), step)
-    ]
-    column = np.concatenate([*found, np.empty((0, n), dtype=np.int64)]).ravel()
-    return np.repeat(np.arange(len(rows)), n), column
+    index = nearest(rows, others, k=n).index
+    return np.repeat(np.arange(len(rows)), index.shape[1]), index.ravel()

@@ -23,9 +23,9 @@ from analysis.similarity.neighbours import (
     Nearest,
     Neighbours,
     rank_correlations,
-    unit_rows,
 )
 from analysis.similarity.subspaces import SUBSPACE_MEASURES, Subspaces
+from analysis.statistics.directions import unit_rows
 from analysis.statistics.permutation import permutation_p
 from atlas.errors import BadInput
 

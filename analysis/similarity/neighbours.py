@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
+from analysis.statistics.directions import cosine_blocks, nearest
 from ingest.compilation import compiled, in_threads
 
 __all__ = [
@@ -21,9 +22,7 @@ __all__ = [
     "Nearest",
     "Neighbours",
     "Points",
-    "cosine_rows",
     "rank_correlations",
-    "unit_rows",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -36,42 +35,6 @@ EXACT = 4096
 _CODES = 2**16
 _DECIMALS = 12
 _RANGES = 8  # of draws, shared between threads
-
-
-def unit_rows(points: "NDArray[np.floating] | sparse.csr_array") -> Points:
-    """Return points scaled to length 1, in float64; points at the origin stay there."""
-    if isinstance(points, sparse.csr_array):
-        rows = points.astype(np.float64)
-        norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
-        return sparse.csr_array(sparse.diags_array(_inverse(norms)) @ rows)
-    dense = np.asarray(points, dtype=np.float64)
-    found: Floats = dense * _inverse(np.linalg.norm(dense, axis=1))[:, None]
-    return found
-
-
-def _inverse(norms: Floats) -> Floats:
-    return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-
-
-def cosine_rows(a: Points, b: Points, *, tile: int = _TILE) -> Iterator[tuple[int, Floats]]:
-    """Yield the cosines of some rows of A with all rows of B.
-
-    Parameters
-    ----------
-    a, b
-        Points from ``unit_rows``, with the same number of columns.
-    tile
-        Number of rows at a time.
-
-    Yields
-    ------
-    tuple
-        The first row, and float64 (rows, points of B).
-    """
-    other = b.T.tocsr() if isinstance(b, sparse.csr_array) else b.T
-    for first in range(0, a.shape[0], tile):
-        product = a[first : first + tile] @ other
-        yield first, product.toarray() if sparse.issparse(product) else np.asarray(product)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +73,8 @@ class Nearest:
 def _nearest(x: Points, y: Points, rng: np.random.Generator) -> Ints:
     shuffled = rng.permutation(y.shape[0])
     found = np.full(x.shape[0], -1, dtype=np.int64)
-    for first, cosines in cosine_rows(x, y[shuffled]):
-        found[first : first + len(cosines)] = shuffled[cosines.argmax(axis=1)]
+    if len(shuffled):
+        found[:] = shuffled[nearest(x, y[shuffled], k=1).index[:, 0]]
     found[_empty(x)] = -1
     return found
 
@@ -167,17 +130,10 @@ class Neighbours:
 
 
 def _neighbours(points: Points, k: int, rng: np.random.Generator) -> Ints:
-    n = points.shape[0]
-    k = max(0, min(k, n - 1))
-    found = np.empty((n, k), dtype=np.int64)
-    shuffled = rng.permutation(n)
-    column = np.empty(n, dtype=np.int64)
-    column[shuffled] = np.arange(n)
-    for first, cosines in cosine_rows(points, points[shuffled]):
-        rows = np.arange(len(cosines))
-        cosines[rows, column[first : first + len(cosines)]] = -np.inf
-        nearest = np.argpartition(-cosines, max(k - 1, 0), axis=1)[:, :k]
-        found[first : first + len(cosines)] = shuffled[nearest]
+    shuffled = rng.permutation(points.shape[0])
+    index = nearest(points[shuffled], k=k).index
+    found = np.empty_like(index)
+    found[shuffled] = shuffled[index]
     return found
 
 
@@ -202,7 +158,7 @@ def rank_correlations(
     Parameters
     ----------
     x, y
-        Points from ``unit_rows``, with the same number n of rows.
+        Unit rows, with the same number n of rows.
     orders
         int64, (n,) each. Row i of X is paired with row ``order[i]`` of Y.
     exact
@@ -229,9 +185,13 @@ def rank_correlations(
     return _coded(x, y, every, found)
 
 
+def _tiles(a: Points, b: Points) -> Iterator[tuple[int, Floats]]:
+    return cosine_blocks(a, b, cells=_TILE * b.shape[0])
+
+
 def _ranks(points: Points) -> Floats | None:
     """Return centred ranks of all pairs, symmetric; squares below the diagonal sum to 1."""
-    cosines = np.concatenate([rows for _, rows in cosine_rows(points, points)])
+    cosines = np.concatenate([rows for _, rows in _tiles(points, points)])
     below = np.tril_indices(len(cosines), -1)
     # Cosines that differ by rounding only are ties.
     ranks = rankdata(np.round(cosines[below], _DECIMALS))
@@ -249,16 +209,16 @@ def _coded(x: Points, y: Points, orders: NDArray[np.int64], found: Floats) -> Fl
     n = x.shape[0]
     of_y = np.empty((n, n), dtype=np.uint16)
     counts = np.zeros((2, _CODES), dtype=np.int64)
-    for first, cosines in cosine_rows(x, x):
+    for first, cosines in _tiles(x, x):
         _count(_encode(cosines), first, counts[0])
-    for first, cosines in cosine_rows(y, y):
+    for first, cosines in _tiles(y, y):
         of_y[first : first + len(cosines)] = _encode(cosines)
         _count(of_y[first : first + len(cosines)], first, counts[1])
     rank_x, rank_y = _mean_ranks(counts[0]), _mean_ranks(counts[1])
     if rank_x is None or rank_y is None:
         return found
     found[:] = 0
-    for first, cosines in cosine_rows(x, x):
+    for first, cosines in _tiles(x, x):
         rows = rank_x[_encode(cosines)]
         _for_draws(
             partial(_add_some, rows, first, of_y, rank_y, orders, found),

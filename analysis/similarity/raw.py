@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from analysis.similarity.pairs import distinct
 from analysis.similarity.settings import RawSite
 from atlas.disk.folder import Sound
-from atlas.errors import BadInput, Mismatch
+from atlas.errors import BadInput
 from atlas.progress import Progress
 from ingest.forward.site_vectors import by_token
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["pair_dimensions", "raw_activations", "raw_hook", "raw_sites"]
 
 Floats: TypeAlias = NDArray[np.float32]
+Ints: TypeAlias = NDArray[np.int64]
 
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 _HOOKS = {
@@ -69,12 +70,12 @@ def raw_activations(
     corpus: Corpus,
     *,
     raw: RawSite,
-    tokens: int,
+    tokens: tuple[Ints, Ints],
     into: Path,
     models: "Sequence[LanguageModel]" = (),
     progress: Progress,
 ) -> tuple[Floats, Floats]:
-    """Run the models of two SAEs on the first tokens of the text.
+    """Run the models of two SAEs on the text, and return their activations at some tokens.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ def raw_activations(
     raw
         The kind of site.
     tokens
-        Number of tokens.
+        int64. Row of each selected token among the tokens of either SAE; see
+        ``ingest.match.align.last_tokens``.
     into
         A scratch folder.
     models
@@ -102,14 +104,14 @@ def raw_activations(
     Raises
     ------
     Mismatch
-        If the tokenizers of the models differ, or a model is not the one of the ingest.
+        If a model is not the one of the ingest.
     """
     found = [
         _activations(
             record,
             hook,
             corpus,
-            tokens=tokens,
+            tokens=tokens[i],
             into=into / str(i),
             model=next((one for one in models if one.name == record.model["name"]), None),
             progress=progress,
@@ -133,17 +135,10 @@ def raw_sites(sound: Sound, saes: Sequence[str], raw: RawSite) -> list[tuple[Sae
 
     Raises
     ------
-    Mismatch
-        If the tokenizers of the models differ.
     BadInput
         If an SAE reads no block.
     """
     records = [open_sae_record(sound, name) for name in saes]
-    if records[0].model["tokenizer"] != records[1].model["tokenizer"]:
-        raise Mismatch(
-            f"{saes[0]} and {saes[1]} have models with different tokenizers, so the activations of "
-            "their models are not on the same tokens. Omit --raw."
-        )
     return [(record, raw_hook(str(record.row["hook"]), raw)) for record in records]
 
 
@@ -152,7 +147,7 @@ def _activations(
     hook: str,
     corpus: Corpus,
     *,
-    tokens: int,
+    tokens: Ints,
     into: Path,
     model: "LanguageModel | None",
     progress: Progress,
@@ -165,11 +160,12 @@ def _activations(
         contexts=record.contexts,
         batch_tokens=record.batch_tokens,
         hooks=[hook],
-        lengths=[tokens],
+        lengths=[int(tokens.max(initial=-1)) + 1],
         into=into,
         progress=progress,
     )
-    return read[hook]
+    found: Floats = read[hook][tokens]
+    return found
 
 
 def pair_dimensions(x: Floats, y: Floats) -> tuple[Floats, Floats]:

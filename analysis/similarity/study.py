@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from analysis.similarity.comparison import FULL, Row, Spaces, comparison, row_of, token_rows
+from analysis.similarity.cost import PairSize, pair_cost
 from analysis.similarity.measures import FEW, MEASURES, cosine_similarities, shuffles
 from analysis.similarity.pairs import read_pairs
 from analysis.similarity.settings import SimilaritySettings
@@ -19,11 +20,12 @@ from atlas.disk.parts import Part
 from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress
 from atlas.schema import arrow_schema
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
-from ingest.codes.store import read_shard
-from ingest.match.align import align
+from ingest.codes.store import count_rows, read_shard
+from ingest.match.align import align, last_tokens
 from ingest.match.aligned_codes import CodeRows
 from ingest.match.cosines import decoder_rows, one_space
 from ingest.match.inputs import Side, open_side
@@ -125,6 +127,18 @@ class SimilarityStudy(Study):
             for task in tasks:
                 raw_sites(at.sound, task.saes, self.settings.raw)
 
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one pair, without the runs of the models."""
+        sides = [open_side(at.folder, at.sound, name) for name in task.saes]
+        matches = at.sound.parts[f"match/{task.name}"].table("MATCHES")
+        pairs = int(np.count_nonzero(matches["one_to_one"].to_numpy()))
+        total = max(1, *(sum(map(count_rows, side.shards)) for side in sides))
+        tokens = min(self.settings.tokens, total)
+        # A code takes eight bytes: its feature and its activation.
+        active = max(side.bytes / 8 / side.d_sae for side in sides) * tokens / total
+        width = max(int(side.row["d_in"]) for side in sides)
+        return pair_cost(PairSize(pairs, width, tokens, active), self.settings)
+
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one pair."""
         a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
@@ -158,7 +172,11 @@ class SimilarityStudy(Study):
         with at.progress.stage(f"{task.title}: comparing", total=steps, unit="sets") as stage:
             rows = list(comparison(spaces, self.settings, stage.advance))
         if self.settings.raw is not None:
-            rows += self._raw_rows(task, at, spaces, corpus)
+            with at.progress.stage(f"{task.title}: aligning the tokens of the models"):
+                tokens = last_tokens(
+                    a.shards, b.shards, corpus, how=edge["alignment"], documents=documents
+                )
+            rows += self._raw_rows(task, at, spaces, tokens=tokens)
         tables = [
             ("rows", pa.Table.from_pylist(rows, schema=_SCHEMA)),
             ("COMPARED_WITH", _edge(task.saes, rows, spaces, self.settings.draws)),
@@ -167,19 +185,23 @@ class SimilarityStudy(Study):
         return Found(tables, sources=sources)
 
     def _raw_rows(
-        self, task: Task, at: TaskContext, spaces: Spaces, corpus: Corpus
+        self,
+        task: Task,
+        at: TaskContext,
+        spaces: Spaces,
+        *,
+        tokens: tuple[NDArray[np.int64], NDArray[np.int64]],
     ) -> Iterator[Row]:
         """Yield the rows of the models, and of as many pairs of features, chosen at random."""
         from analysis.similarity.raw import pair_dimensions, raw_activations
 
         raw = self.settings.raw
         assert raw is not None
-        tokens = int(spaces.lengths.sum())
         x, y = pair_dimensions(
             *raw_activations(
                 at.sound,
                 task.saes,
-                corpus,
+                Corpus.open(at.folder.corpus_file),
                 raw=raw,
                 tokens=tokens,
                 into=at.scratch,

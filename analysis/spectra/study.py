@@ -21,8 +21,9 @@ from analysis.spectra.spectrum import (
     spectrum_of,
 )
 from analysis.spectra.verdict import verdict_of
-from analysis.statistics.direction_nulls import NULLS, unit_rows
-from analysis.statistics.live_directions import live_directions
+from analysis.statistics.direction_nulls import NULLS
+from analysis.statistics.directions import directed_rows, unit_rows
+from analysis.statistics.live_directions import live_directions, without_weights
 from atlas import schema
 from atlas.disk.parts import Part
 from atlas.errors import AtlasError
@@ -61,6 +62,10 @@ class SpectrumStudy(Study):
         return [
             Task(n, (n,), self.settings, made_from=(f"sae/{n}", f"statistics/{n}")) for n in names
         ]
+
+    def unavailable(self, tasks: Sequence[Task], at: TaskContext) -> dict[str, AtlasError]:
+        """Return the tasks of SAEs whose weights are not available."""
+        return without_weights(tasks, at, opened=self.opened)
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one SAE, from a spectrum of some rows of its decoder and encoder."""
@@ -229,7 +234,7 @@ def _measured(
     row: dict[str, Any] = {"matrix": matrix, "source": source}
     if isinstance(rows, str):
         return _Measured(row | {"missing": rows}, [], None, _SPECTRA.empty_table())
-    unit = unit_rows(rows)
+    unit, _ = directed_rows(rows)
     row |= {"rows": len(unit), "columns": unit.shape[1]}
     if len(unit) < FEWEST:
         reason = f"A spectrum needs {FEWEST} directions or more."

@@ -8,13 +8,13 @@ similar frequency.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.statistics.directions import cosine_blocks, nearest, unit_rows
 from ingest.match.pooling import merged, octaves
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "needed_draws",
     "principal_axes",
     "random_rotation",
-    "unit_rows",
 ]
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -33,8 +32,8 @@ Vectors: TypeAlias = NDArray[np.float32]
 Ints: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 
-#: Bytes of a block of cosines, and most children of a draw.
-_BLOCK, _SAMPLE = 64 << 20, 8192
+#: Most children of a draw.
+_SAMPLE = 8192
 
 # Rounding in 32 bits must not decide between equal cosines.
 _ROUNDING = 1e-5
@@ -67,15 +66,6 @@ class Candidates:
         return len(self.parent)
 
 
-def unit_rows(vectors: NDArray[np.floating]) -> tuple[Vectors, Mask]:
-    """Return the rows at length 1, and which rows have a direction (rows of zeros do not)."""
-    norm = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))[:, np.newaxis]
-    directed = norm[:, 0] > 0
-    unit = np.zeros(vectors.shape, dtype=np.float32)
-    np.divide(vectors, norm, out=unit, where=norm > 0, casting="same_kind")
-    return unit, directed
-
-
 def nearest_parents(
     narrow: Vectors, wide: Vectors, candidates: int, *, parents: Mask, children: Mask
 ) -> Candidates:
@@ -91,18 +81,11 @@ def nearest_parents(
         Which features are eligible.
     """
     of_a, of_b = np.flatnonzero(parents), np.flatnonzero(children)
-    best = min(candidates, len(of_a))
-    found: list[tuple[Ints, Ints, Floats]] = []
-    for rows in _blocks(of_b, len(of_a)) if best else ():
-        cosine = wide[rows] @ narrow[of_a].T
-        top = np.argpartition(-cosine, best - 1, axis=1)[:, :best]
-        values = np.take_along_axis(cosine, top, axis=1).astype(np.float64)
-        found.append((of_a[top].ravel(), np.repeat(rows, best), values.ravel()))
-    if not found:
-        return Candidates(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
-    parent, child, value = (np.concatenate(each) for each in zip(*found, strict=True))
+    near = nearest(wide[of_b], narrow[of_a], k=candidates)
+    parent = of_a[near.index.ravel()]
+    child = np.repeat(of_b, near.index.shape[1])
     order = np.lexsort((child, parent))
-    return Candidates(parent[order], child[order], value[order])
+    return Candidates(parent[order], child[order], near.cosine.ravel()[order])
 
 
 def direction_p(
@@ -147,9 +130,9 @@ def direction_p(
     for draw in range(draws):
         rng = np.random.default_rng((seed, 4, draw))
         some = np.sort(rng.permutation(of_b)[:_SAMPLE])
-        turned = unit_rows(mean + (wide[some] - mean) @ random_rotation(axes, rng))[0]
+        turned = mean + (wide[some] - mean) @ random_rotation(axes, rng)
         pool.append(pools[some])
-        best.append(_maxima(turned, narrow[of_a]))
+        best.append(_maxima(unit_rows(turned, dtype=np.float32), narrow[of_a]))
     member, values = np.concatenate(pool), np.concatenate(best)
     for one in range(int(pools.max(initial=-1)) + 1):
         null, here = np.sort(values[member == one]), pools[pairs.child] == one
@@ -212,12 +195,5 @@ def random_rotation(axes: Vectors, rng: np.random.Generator) -> Vectors:
 
 def _maxima(children: Vectors, parents: Vectors) -> Floats:
     """Return the highest cosine of each child with any parent."""
-    rows = _blocks(np.arange(len(children)), len(parents))
-    return np.concatenate([(children[some] @ parents.T).max(axis=1) for some in rows])
-
-
-def _blocks(features: Ints, width: int) -> Iterator[Ints]:
-    """Yield the features in blocks whose cosines with ``width`` others fit into a block."""
-    size = max(1, _BLOCK // (4 * max(width, 1)))
-    for begin in range(0, len(features), size):
-        yield features[begin : begin + size]
+    blocks = cosine_blocks(children, parents)
+    return np.concatenate([block.max(axis=1) for _, block in blocks]).astype(np.float64)

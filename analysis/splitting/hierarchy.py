@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from analysis.splitting.containment import ActiveTokens, joint_p, parent_counts
-from analysis.splitting.directions import direction_p, nearest_parents, unit_rows
+from analysis.splitting.directions import direction_p, nearest_parents
 from analysis.splitting.settings import SplittingSettings
+from analysis.statistics.directions import unit_rows
 
 __all__ = [
     "CHILD_CLASSES",
@@ -132,10 +133,10 @@ def find_edges(
     settings: SplittingSettings,
 ) -> Edges:
     """Return the pairs that exceed both nulls; see ``hierarchy``."""
-    (narrow, has_a), (wide, has_b) = (unit_rows(x) for x in vectors)
+    narrow, wide = (unit_rows(x, dtype=np.float32) for x in vectors)
     count_a, count_b = tokens.narrow.count, tokens.wide.count
-    parents = has_a & (count_a >= settings.min_joint)
-    children = has_b & (count_b >= settings.min_joint)
+    parents = narrow.any(axis=1) & (count_a >= settings.min_joint)
+    children = wide.any(axis=1) & (count_b >= settings.min_joint)
     pairs = nearest_parents(narrow, wide, settings.candidates, parents=parents, children=children)
     p_cosine, threshold = direction_p(
         pairs,

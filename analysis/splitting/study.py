@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.splitting.containment import ActiveTokens, joint_counts
-from analysis.splitting.directions import draws_needed, unit_rows
+from analysis.splitting.directions import draws_needed
 from analysis.splitting.hierarchy import CHILD_CLASSES, PARENT_CLASSES, Hierarchy, hierarchy
 from analysis.splitting.settings import SplittingSettings
 from analysis.splitting.subjects import (
@@ -25,6 +25,7 @@ from analysis.splitting.subjects import (
     pairs_of,
     sae_rows,
 )
+from analysis.statistics.directions import unit_rows
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
@@ -336,7 +337,7 @@ def _map(
     vectors: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], float]:
     """Return the first two principal components of both SAEs' directions, and their share of variance."""
-    rows = np.concatenate([unit_rows(x)[0] for x in vectors])
+    rows = np.concatenate([unit_rows(x, dtype=np.float32) for x in vectors])
     mean = rows.mean(axis=0, dtype=np.float64)
     moments = (rows.T @ rows).astype(np.float64) / len(rows) - np.outer(mean, mean)
     value, axes = np.linalg.eigh(moments)

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-__all__ = ["NULLS", "DirectionNull", "draw_directions", "unit_rows"]
+from analysis.statistics.directions import directed_rows
+
+__all__ = ["NULLS", "DirectionNull", "draw_directions"]
 
 Floats = NDArray[np.float64]
 
@@ -29,27 +31,6 @@ DirectionNull: TypeAlias = Literal["isotropic", "covariance", "permuted"]
 
 NULLS: tuple[DirectionNull, ...] = get_args(DirectionNull)
 """The nulls, from the one that preserves least."""
-
-
-def unit_rows(rows: NDArray[np.floating]) -> Floats:
-    """Return the rows scaled to unit length, without rows of zeros.
-
-    Parameters
-    ----------
-    rows
-        (rows, columns). Finite.
-
-    Examples
-    --------
-    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
-    array([[0.6, 0.8]])
-    """
-    rows = rows.astype(np.float64)
-    # The largest entry first, so that squares neither overflow nor vanish.
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    rows = rows[largest > 0] / largest[largest > 0, None]
-    unit: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return unit
 
 
 def draw_directions(
@@ -80,11 +61,16 @@ def draw_directions(
     root = _root(directions - mean) if null == "covariance" else np.empty((0, columns))
     for _ in range(draws):
         if null == "permuted":
-            yield unit_rows(rng.permuted(directions, axis=0))
+            yield _directed(rng.permuted(directions, axis=0))
         elif null == "covariance":
-            yield unit_rows(_rotated(root, rows, rng) + mean)
+            yield _directed(_rotated(root, rows, rng) + mean)
         else:
-            yield unit_rows(rng.standard_normal((rows, columns)))
+            yield _directed(rng.standard_normal((rows, columns)))
+
+
+def _directed(rows: Floats) -> Floats:
+    directed: Floats = directed_rows(rows)[0]
+    return directed
 
 
 def _root(centred: Floats) -> Floats:

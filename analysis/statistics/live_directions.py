@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atlas.disk.folder import Sound
-from atlas.errors import BadInput
+from atlas.errors import AtlasError, BadInput
+from atlas.studies.study import Task, TaskContext
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import open_sae_record, reopen_sae
 
-__all__ = ["LiveDirections", "live_directions"]
+__all__ = ["LiveDirections", "live_directions", "no_decoder", "without_weights"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +51,20 @@ def live_directions(
     Raises
     ------
     BadInput
-        If a weight of a live feature is NaN or Inf, or as ``reopen_sae`` does.
+        If the SAE has no decoder matrix, if a weight of a live feature is NaN or Inf, or as
+        ``reopen_sae`` does.
     Mismatch, Missing, OutOfSpace, UnknownName
         As ``reopen_sae`` does.
     """
-    sae = reopen_sae(open_sae_record(sound, name).row, opened).sae
+    sae = reopen_sae(open_sae_record(sound, name).row, opened)
     counts = sound.parts[f"statistics/{name}"].table("Feature")
     active = counts["active_tokens"].to_numpy()
     # Rows of the table are in the order of the features.
     live = np.flatnonzero(active > 0)
-    matrices = {
-        side: getattr(sae, f"W_{side}").detach()
-        for side in ("dec", "enc")
-        if hasattr(sae, f"W_{side}")
-    }
-    decoder = matrices["dec"][live].double().cpu().numpy()
-    encoder = matrices["enc"][:, live].T.double().cpu().numpy() if "enc" in matrices else None
+    if sae.decoder is None:
+        raise no_decoder(name)
+    decoder = sae.decoder[live].astype(np.float64)
+    encoder = None if sae.encoder is None else sae.encoder[live].astype(np.float64)
     for side, weights in (("decoder", decoder), ("encoder", encoder)):
         if weights is not None and not np.isfinite(weights).all():
             raise BadInput(
@@ -73,3 +72,41 @@ def live_directions(
                 "again, then ingest it with --replace."
             )
     return LiveDirections(live, decoder, encoder)
+
+
+def no_decoder(name: str) -> BadInput:
+    """Return the error of an SAE without a decoder matrix."""
+    return BadInput(
+        f"The SAE {name} has no decoder matrix, so its features have no directions; name another SAE."
+    )
+
+
+def without_weights(
+    tasks: Sequence[Task], at: TaskContext, *, opened: Sequence[Autoencoder] = ()
+) -> dict[str, AtlasError]:
+    """Return the tasks of which an SAE has no decoder at hand, with the reason.
+
+    Its weights were in memory at ingest, or its source was removed, changed or cannot be reached.
+
+    Parameters
+    ----------
+    tasks
+        Tasks of a study of decoder directions.
+    at
+        The atlas.
+    opened
+        SAEs that are already open.
+    """
+    known: dict[str, AtlasError | None] = {}
+    for name in dict.fromkeys(name for task in tasks for name in task.saes):
+        try:
+            sae = reopen_sae(open_sae_record(at.sound, name).row, opened)
+            known[name] = no_decoder(name) if sae.decoder is None else None
+        except AtlasError as error:
+            known[name] = error
+    found = {}
+    for task in tasks:
+        error = next((known[name] for name in task.saes if known[name] is not None), None)
+        if error is not None:
+            found[task.name] = error
+    return found

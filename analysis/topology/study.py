@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.statistics.direction_nulls import NULLS, unit_rows
-from analysis.statistics.live_directions import live_directions
+from analysis.statistics.direction_nulls import NULLS
+from analysis.statistics.directions import directed_rows, unit_rows
+from analysis.statistics.live_directions import live_directions, without_weights
 from analysis.topology.extra import check_extra
 from analysis.topology.mapper import (
     MapperGraph,
@@ -32,6 +33,7 @@ from analysis.topology.settings import TopologySettings
 from analysis.topology.verdict import verdict_of
 from atlas import schema
 from atlas.disk.parts import Part
+from atlas.errors import AtlasError
 from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
@@ -75,6 +77,10 @@ class TopologyStudy(Study):
         if tasks:
             check_extra()
 
+    def unavailable(self, tasks: Sequence[Task], at: TaskContext) -> dict[str, AtlasError]:
+        """Return the tasks of SAEs whose weights are not available."""
+        return without_weights(tasks, at, opened=self.opened)
+
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one SAE, from one random set of directions."""
         row = open_sae_record(at.sound, task.name).row
@@ -93,9 +99,8 @@ class TopologyStudy(Study):
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute the tables of one SAE."""
         live = live_directions(at.sound, task.name, opened=self.opened)
-        nonzero = np.flatnonzero(np.abs(live.decoder).max(axis=1, initial=0.0) > 0)
-        directions = unit_rows(live.decoder)
-        features = live.features[nonzero]
+        directions, directed = directed_rows(live.decoder)
+        features = live.features[directed]
         tests: list[dict[str, Any]] = []
         grid: list[dict[str, Any]] = []
         homology, shown = None, None

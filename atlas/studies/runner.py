@@ -122,6 +122,8 @@ def _run(
     tasks = _tasks(study, at, saes)
     parts = {t.name: _stored(study, t, at, replace=replace, reuse=reuse) for t in tasks}
     missing = [task for task in tasks if parts[task.name] is None]
+    if saes is None:
+        missing = _without_unavailable(study, missing, at, needed=len(missing) == len(tasks))
     study.check(missing, at)
     todo = study.groups(missing)
     if todo and at.obstacle is not None:
@@ -130,6 +132,23 @@ def _run(
     for task, found in computed(study, todo, at, workers=workers, ray=ray, forecast=forecast):
         parts[task.name] = _part(study, task, found, at)
     return [part for part in parts.values() if part is not None]
+
+
+def _without_unavailable(
+    study: Study, tasks: Sequence[Task], at: TaskContext, *, needed: bool
+) -> list[Task]:
+    """Return the tasks that can be computed, and report the others.
+
+    If a task is needed and none can be computed, the error of the first is raised.
+    """
+    skipped = study.unavailable(tasks, at) if tasks else {}
+    rest = [task for task in tasks if task.name not in skipped]
+    if needed and skipped and not rest:
+        raise next(iter(skipped.values()))
+    for task in tasks:
+        if task.name in skipped:
+            at.progress.report(f"Skipped {task.title}: {skipped[task.name]}")
+    return rest
 
 
 def _results(study: Study, parts: Sequence[Part], at: TaskContext) -> Results:

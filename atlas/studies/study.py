@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part
-from atlas.errors import BadInput, Missing, RequestError, UnknownName
+from atlas.errors import AtlasError, BadInput, Missing, RequestError, UnknownName
 from atlas.progress import Progress
 from atlas.studies.forecast import Cost
 from atlas.studies.results import Result
@@ -226,6 +226,20 @@ class Study(ABC):
         at
             The atlas.
         """
+
+    def unavailable(self, tasks: Sequence[Task], at: TaskContext) -> Mapping[str, AtlasError]:
+        """Return the tasks that cannot be computed, by name, with the reason.
+
+        If no SAE was named, these tasks are skipped. Otherwise their computation raises the error.
+
+        Parameters
+        ----------
+        tasks
+            The tasks that would be computed.
+        at
+            The atlas.
+        """
+        return {}
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compute one task."""

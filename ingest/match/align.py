@@ -12,7 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
@@ -29,7 +29,7 @@ from ingest.compilation import compiled
 from ingest.match.aligned_codes import Aligned, CodeRows, Units
 from ingest.text.corpus import Corpus, Document
 
-__all__ = ["Words", "align", "find_words"]
+__all__ = ["Words", "align", "find_words", "last_tokens"]
 
 _SPACE, _LETTER, _ALONE, _EXTENDS = range(4)
 
@@ -167,11 +167,75 @@ def align(
     OutOfSpace
         If the disk of ``scratch`` is full.
     """
+    blocks = _pairs(a, b, blocks=len(corpus))
+    return _aligned(blocks, corpus, how=how, documents=documents, scratch=scratch)
+
+
+def last_tokens(
+    a: Sequence[Path],
+    b: Sequence[Path],
+    corpus: Corpus,
+    *,
+    how: Literal["tokens", "words"],
+    documents: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the last token of each unit in either SAE's codes, for activations of the models.
+
+    At the last token of a word, a model has read the complete word.
+
+    Parameters
+    ----------
+    a, b, corpus, how, documents
+        See ``align``.
+
+    Returns
+    -------
+    int64, one for each unit of ``align``, for either SAE. The row of the token in its codes.
+
+    Raises
+    ------
+    Mismatch, BrokenPart
+        As ``align`` does.
+    """
+    blocks = _with_numbers(_pairs(a, b, blocks=len(corpus)))
+    found = _aligned(blocks, corpus, how=how, documents=documents)
+    last = (rows.indices[rows.indptr[1:] - 1].astype(np.int64) for rows in (found.a, found.b))
+    return next(last), next(last)
+
+
+def _with_numbers(blocks: Iterator[tuple[Block, Block]]) -> Iterator[tuple[Block, Block]]:
+    """Yield blocks in which each token has one code: its number, with the activation 1."""
+    first = [0, 0]
+    for pair in blocks:
+        numbered = []
+        for side, block in enumerate(pair):
+            n, begin = len(block), first[side]
+            first[side] += n
+            numbered.append(
+                replace(
+                    block,
+                    indptr=np.arange(n + 1, dtype=np.int64),
+                    indices=np.arange(begin, begin + n, dtype=np.uint32),
+                    values=np.ones(n, dtype=np.float32),
+                    d_sae=begin + n,
+                )
+            )
+        yield numbered[0], numbered[1]
+
+
+def _aligned(
+    blocks: Iterator[tuple[Block, Block]],
+    corpus: Corpus,
+    *,
+    how: Literal["tokens", "words"],
+    documents: NDArray[np.int64] | None,
+    scratch: Path | None = None,
+) -> Aligned:
     with ExitStack() as stack:
         if scratch is not None:
             stack.enter_context(disk_errors(scratch))
         result = _Result(scratch, stack)
-        for x, y in _pairs(a, b, blocks=len(corpus)):
+        for x, y in blocks:
             if documents is not None:
                 x, y = of_documents(x, documents), of_documents(y, documents)
             if how == "tokens":

@@ -1,4 +1,4 @@
-"""The weight matrix of a model whose rows are vectors at a site: what the model itself adds there."""
+"""The weight matrix of a model whose rows are vectors at a site: what the model writes or reads there."""
 
 from typing import Any, NamedTuple
 
@@ -19,6 +19,9 @@ _WRITER = {
     "hook_attn_out": "z",
 }
 
+#: The field of a layout with the matrix that reads a site within its block.
+_READER = {"mlp.hook_post": "post", "attn.hook_z": "z"}
+
 
 class OwnMatrix(NamedTuple):
     """A weight matrix: its name in the model, and its rows, float64 of shape (rows, width)."""
@@ -28,11 +31,13 @@ class OwnMatrix(NamedTuple):
 
 
 def own_matrix(model: LanguageModel, hook: str) -> OwnMatrix:
-    """Return the weight matrix of a model that writes to a site.
+    """Return the weight matrix of a model that writes to a site, or reads it.
 
     For a residual stream it is the output matrix of the last MLP before the site, one row for
     each neuron; after attention it is the output matrix of the heads; before the first block it
     is the embedding, one row for each token id. Scales of a norm behind the matrix are ignored.
+    For the neurons of an MLP and the outputs of attention heads it is the output matrix that
+    reads them, one row for each dimension of the residual stream.
 
     Parameters
     ----------
@@ -44,7 +49,7 @@ def own_matrix(model: LanguageModel, hook: str) -> OwnMatrix:
     Raises
     ------
     Mismatch
-        If no single matrix writes to the site, or its module is not known.
+        If no single matrix writes to the site or reads it, or its module is not known.
     UnknownName
         If the model has no such site.
     """
@@ -54,16 +59,19 @@ def own_matrix(model: LanguageModel, hook: str) -> OwnMatrix:
         return OwnMatrix("embedding", _float64(embedding.weight))
     if rest == "hook_resid_pre":
         layer, rest = layer - 1, "hook_resid_post"
-    field = _WRITER.get(rest)
+    field = _WRITER.get(rest) or _READER.get(rest)
     path = None if field is None else getattr(model.layout, field)
     if path is None:
         raise Mismatch(
-            f"No known weight matrix of {model.name} ({model.architecture}) writes to {hook}. Sites in the "
-            "residual stream of a known architecture have one."
+            f"No known weight matrix of {model.name} ({model.architecture}) writes to {hook} or reads it. "
+            "Sites in the residual stream of a known architecture have one."
         )
     blocks: Any = model.base.get_submodule(model.layout.blocks)
     module: Any = blocks[layer].get_submodule(path)
-    return OwnMatrix(f"blocks.{layer}.{path}", _by_input(module))
+    by_input = _by_input(module)
+    if rest in _READER:
+        return OwnMatrix(f"blocks.{layer}.{path}, which reads the site", by_input.T)
+    return OwnMatrix(f"blocks.{layer}.{path}", by_input)
 
 
 def _by_input(module: Any) -> NDArray[np.float64]:

@@ -86,6 +86,13 @@ class Autoencoder:
             return None
         return np.asarray(self.sae.W_dec.detach().float().cpu().numpy())
 
+    @property
+    def encoder(self) -> NDArray[np.float32] | None:
+        """Its encoder vectors, (d_sae, d_in), on the CPU; None if it has no encoder matrix."""
+        if not hasattr(self.sae, "W_enc"):
+            return None
+        return np.asarray(self.sae.W_enc.detach().T.float().cpu().numpy())
+
     def to(self, device: torch.device | str) -> "Autoencoder":
         """Move it to a device and return it.
 
