@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -12,8 +13,18 @@ import pandas as pd
 from atlas.disk.atomic_files import atomic_file
 from atlas.errors import BadInput
 from atlas.safe_text import shown
+from atlas.studies.results import Results
 
-__all__ = ["FORMATS", "Chart", "check_path", "drawable", "finished", "heading", "save"]
+__all__ = [
+    "FORMATS",
+    "Chart",
+    "check_path",
+    "drawable",
+    "finished",
+    "heading",
+    "plot_writer",
+    "save",
+]
 
 Chart: TypeAlias = (
     alt.Chart
@@ -184,3 +195,30 @@ def check_path(path: str | Path) -> Path:
             f"Cannot write {path.name}: the directory {path.parent} does not exist. Create it first."
         )
     return path
+
+
+def plot_writer(
+    paths: Sequence[Path], *, draw: Callable[[Results], Chart] | None = None
+) -> Callable[[Results], list[str]]:
+    """Check the paths of a plot, and return a function that draws results and saves the plot.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    draw
+        Function from results to a chart. The plot of the first result, if None.
+
+    Raises
+    ------
+    BadInput
+        If a suffix is not supported, or a directory does not exist.
+    """
+    for path in paths:
+        check_path(path)
+
+    def write(results: Results) -> list[str]:
+        picture = results[0].plot() if draw is None else draw(results)
+        return [str(save(picture, path)) for path in paths]
+
+    return write

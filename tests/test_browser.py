@@ -89,6 +89,8 @@ def test_the_style_sheet_is_taken_as_it_is(shown):
 def test_the_style_sheet_knows_every_label():
     styled = set(rules(STYLE))
     assert {f"node.{n.label}" for n in schema.NODES} <= styled
+    between_features = {e.type for e in schema.EDGES if e.source == e.target == "Feature"}
+    assert {f"relationship.{kind}" for kind in between_features} <= styled
     assert styled <= {"node", "relationship"} | {f"node.{n.label}" for n in schema.NODES} | {
         f"relationship.{e.type}" for e in schema.EDGES
     }

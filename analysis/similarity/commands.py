@@ -1,23 +1,13 @@
 """The command `atlas similarity`, which compares the spaces of matched SAEs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from analysis.similarity.settings import SimilaritySettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output import echo, print_table
+from atlas.cli.study_command import Writer, study_command
+from atlas.studies.results import Results
 
 __all__ = ["similarity"]
 
@@ -38,95 +28,32 @@ _COLUMNS = (
 _GRID = ("a", "b", "space", "measure", "pairs", "value", "null", "excess", "p", "q")
 
 
-@click.command()
-@click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
-@click.option(
-    "--all", "every", is_flag=True, help="Compare all matched pairs of SAEs of the atlas."
-)
-@settings_options(SimilaritySettings)
-@worker_options
-@click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Plot one pair, or heatmaps of several: .html (works offline), .png or .svg; "
-    "repeat for several files.",
-)
-@atlas_option
-@shared_options
-def similarity(
-    saes: tuple[str, ...],
-    *,
-    every: bool,
-    workers: int,
-    ray: str | None,
-    replace: bool,
-    outs: tuple[Path, ...],
-    where: str | None,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    """Compare the spaces that matched features span.
+def prepare(outs: Sequence[Path], saes: Sequence[str]) -> Callable[[Results], list[str]]:
+    """Check the paths, and return a function that draws one pair, or heatmaps of several."""
+    from analysis.plot_style import plot_writer
+    from analysis.similarity.plots import draw, draw_heatmaps
 
-    The measures are SVCCA, CCA, CKA, RSA, shared neighbours and Procrustes.
+    def chart(results: Results) -> Any:
+        own = sum(not one.floor for one in results)
+        return draw(results[0]) if own == 1 else draw_heatmaps(results)
 
-    Decoder rows and activations on the same tokens are compared, on one-to-one matches. Each
-    value has the mean of shuffled pairings next to it. `frequency_null` shuffles pairs within
-    bins of frequency. `matched_null` draws random matched pairs of equal number and
-    frequency. With several pairs, q is over all of them.
+    return plot_writer(outs, draw=chart)
 
-    \b
-    Examples:
-      atlas similarity tiny-a-l1-s0 tiny-a-l1-s1 --out pair.html
-      atlas similarity tiny-a-l1-s0 tiny-b-l1-s0 --raw stream
-      atlas similarity --all --out heatmaps.html --out heatmaps.png
-    """
+
+def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
+    """Return the rows of each pair, and the grid of all."""
     from analysis.similarity.grid import grid
-    from analysis.similarity.study import compare_spaces
-    from atlas.errors import BadInput
 
-    if every == bool(saes):
-        raise BadInput("Name two or more SAEs, or pass --all for all matched pairs; not both.")
-    if outs:
-        from analysis.plot_style import check_path
-
-        for out in outs:
-            check_path(out)
-    results = compare_spaces(
-        folder_of(which_atlas(where)),
-        saes or None,
-        settings=SimilaritySettings(**chosen_settings(SimilaritySettings, options)),
-        replace=replace,
-        workers=workers,
-        ray=ray,
-        progress=make_progress(quiet=quiet),
-    )
-    found: dict[str, Any] = {
+    return {
         "pairs": [{**one.summary, "rows": one.table("rows").to_pylist()} for one in results],
         "grid": grid(results),
         "verdict": results.verdict,
         "floors": sum(one.floor for one in results),
-        "written": [],
     }
-    if outs:
-        from analysis.plot_style import save
-        from analysis.similarity.plots import draw, draw_heatmaps
-
-        picture = (
-            draw(results[0]) if sum(not r.floor for r in results) == 1 else draw_heatmaps(results)
-        )
-        found["written"] = [str(save(picture, out)) for out in outs]
-    emit(found, as_json=as_json, show=lambda: _show(found))
 
 
-def _show(found: Mapping[str, Any]) -> None:
-    for sentence in found["verdict"]:
-        echo(sentence)
+def show(found: Mapping[str, Any]) -> None:
+    """Print the rows of one pair, or the grid of several."""
     pairs: Sequence[Mapping[str, Any]] = found["pairs"]
     if len(pairs) - found["floors"] == 1:
         rows = [dict(row) for row in pairs[0]["rows"]]
@@ -144,5 +71,27 @@ def _show(found: Mapping[str, Any]) -> None:
                 )
     if len(pairs) > 1:  # pairs of floors come last
         print_table(found["grid"], columns=_GRID)
-    for path in found["written"]:
-        echo(path)
+
+
+similarity = study_command(
+    "similarity",
+    "analysis.similarity.study:compare_spaces",
+    SimilaritySettings,
+    help="Compare the spaces that matched features span.\n\nThe measures are SVCCA, CCA, CKA, RSA, shared neighbours and Procrustes."
+    "\n\nDecoder rows and activations on the same tokens are compared, on one-to-one matches. Each "
+    "value has the mean of shuffled pairings next to it. `frequency_null` shuffles pairs within "
+    "bins of frequency. `matched_null` draws random matched pairs of equal number and frequency. "
+    "With several pairs, q is over all of them."
+    "\n\n\b\nExamples:\n  atlas similarity tiny-a-l1-s0 tiny-a-l1-s1 --out pair.html"
+    "\n  atlas similarity tiny-a-l1-s0 tiny-b-l1-s0 --raw stream"
+    "\n  atlas similarity --all --out heatmaps.html --out heatmaps.png",
+    metavar="[SAE SAE]...",
+    every="Compare all matched pairs of SAEs of the atlas.",
+    writer=Writer(
+        "Plot one pair, or heatmaps of several: .html (works offline), .png or .svg; repeat for "
+        "several files.",
+        "analysis.similarity.commands:prepare",
+    ),
+    report="analysis.similarity.commands:report",
+    show="analysis.similarity.commands:show",
+)

@@ -3,20 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from analysis.spectra.settings import SpectrumSettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output import echo, print_table
+from atlas.cli.study_command import study_command
+from atlas.studies.results import Results
 
 __all__ = ["spectra"]
 
@@ -38,63 +28,20 @@ _COLUMNS = (
 _PAIRS = 20
 
 
-@click.command()
-@click.argument("saes", nargs=-1, metavar="[SAE]...")
-@settings_options(SpectrumSettings)
-@worker_options
-@click.option("--replace", is_flag=True, help="Recompute stored results.")
-@atlas_option
-@shared_options
-def spectra(
-    saes: tuple[str, ...],
-    *,
-    replace: bool,
-    workers: int,
-    ray: str | None,
-    where: str | None,
-    as_json: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
-    """Measure how many dimensions the directions of SAEs span.
-
-    Random directions are the null.
-
-    Spectra are of the live features' decoder and encoder directions, and of the matrix of the
-    model that writes to the site. Rows have unit length, and their mean is subtracted. The
-    second table compares the decoders of SAEs: other seeds, widths, sites and floors.
-
-    \b
-    Examples:
-      atlas spectra
-      atlas spectra tiny-a-l1-s0 --draws 199
-    """
+def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
+    """Return the spectra, and the distances between SAEs."""
     from analysis.spectra.distances import compare_spectra
-    from analysis.spectra.study import measure_spectra
 
-    path = folder_of(which_atlas(where))
-    results = measure_spectra(
-        path,
-        saes or None,
-        settings=SpectrumSettings(**chosen_settings(SpectrumSettings, options)),
-        replace=replace,
-        workers=workers,
-        ray=ray,
-        progress=make_progress(quiet=quiet),
-    )
-    pairs = compare_spectra(path, saes or None)
-    emit(
-        {"spectra": results.rows, "pairs": pairs},
-        as_json=as_json,
-        show=lambda: _show(results.rows, results.verdict, pairs),
-    )
+    if not results:
+        return {"spectra": [], "pairs": []}
+    return {"spectra": results.rows, "pairs": compare_spectra(results[0].atlas, saes or None)}
 
 
-def _show(
-    rows: Sequence[Mapping[str, Any]], verdict: Sequence[str], pairs: Sequence[Mapping[str, Any]]
-) -> None:
-    echo("\n".join(verdict) + "\n")
+def show(found: Mapping[str, Any]) -> None:
+    """Print both tables."""
+    rows, pairs = found["spectra"], found["pairs"]
     floor = [name for name in ("role", "floor_of") if any(name in row for row in rows)]
+    echo()
     print_table([dict(row) for row in rows], columns=[*_COLUMNS, *floor])
     if pairs:
         shown = [dict(row) for row in pairs[:_PAIRS]]
@@ -102,3 +49,17 @@ def _show(
         print_table(shown, title="\nDistances between spectra of decoders")
         if more:
             echo(f"… and {more:,} more pairs; --json has all.")
+
+
+spectra = study_command(
+    "spectra",
+    "analysis.spectra.study:measure_spectra",
+    SpectrumSettings,
+    help="Measure how many dimensions the directions of SAEs span.\n\nRandom directions are the null."
+    "\n\nSpectra are of the live features' decoder and encoder directions, and of the matrix of the "
+    "model that writes to the site. Rows have unit length, and their mean is subtracted. The second "
+    "table compares the decoders of SAEs: other seeds, widths, sites and floors."
+    "\n\n\b\nExamples:\n  atlas spectra\n  atlas spectra tiny-a-l1-s0 --draws 199",
+    report="analysis.spectra.commands:report",
+    show="analysis.spectra.commands:show",
+)

@@ -1,94 +1,40 @@
 """The command `atlas splitting`, which finds features that split in a wider SAE."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from analysis.splitting.settings import SplittingSettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
-from atlas.cli.output import (
-    atlas_option,
-    echo,
-    emit,
-    folder_of,
-    make_progress,
-    print_table,
-    shared_options,
-    which_atlas,
-)
+from atlas.cli.output import echo, print_table
+from atlas.cli.study_command import Writer, study_command
+from atlas.studies.results import Results
 
 __all__ = ["splitting"]
 
 
-@click.command()
-@click.argument("saes", nargs=-1, metavar="NARROW WIDE [WIDER]")
-@settings_options(SplittingSettings)
-@worker_options
-@click.option("--replace", is_flag=True, help="Recompute stored results.")
-@click.option(
-    "--out",
-    "-o",
-    "outs",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Plot the map of both SAEs and the classes: .html (works offline), .png or .svg; repeat "
-    "for several files.",
-)
-@atlas_option
-@shared_options
-def splitting(saes: tuple[str, ...], *, outs: tuple[Path, ...], **options: Any) -> None:
-    """Find features that a wider SAE splits, absorbs or repeats.
+def prepare(outs: Sequence[Path], saes: Sequence[str]) -> Callable[[Results], list[str]]:
+    """Check the paths, and return a function that draws the first pair."""
+    from analysis.plot_style import plot_writer
 
-    An edge from a parent to a child needs a decoder cosine and a number of joint tokens above their
-    nulls. The same table between two SAEs of equal width is the baseline. The codes of all SAEs must
-    be stored. Results are stored in the atlas.
+    return plot_writer(outs)
 
-    \b
-    Examples:
-      atlas splitting tiny-a-l1-s0 tiny-a-l1-wide
-      atlas splitting tiny-a-l1-s0 tiny-a-l1-wide --baseline tiny-a-l1-s1 --out splitting.html
-      atlas splitting narrow wide wider --json
-    """
+
+def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
+    """Return the pairs, the shares of the classes, and the chains over three widths."""
     from analysis.splitting.chains import describe_chains
-    from analysis.splitting.study import find_splits
 
-    if outs:
-        from analysis.plot_style import check_path
-
-        for out in outs:
-            check_path(out)
-    results = find_splits(
-        folder_of(which_atlas(options["where"])),
-        saes or None,
-        settings=SplittingSettings(**chosen_settings(SplittingSettings, options)),
-        **{name: options[name] for name in ("replace", "workers", "ray")},
-        progress=make_progress(quiet=options["quiet"]),
-    )
-    found: dict[str, Any] = {
+    return {
         "pairs": results.rows,
         "classes": class_rows(results),
         "chains": describe_chains(results),
-        "written": [],
     }
-    if outs:
-        from analysis.plot_style import save
 
-        picture = results[0].plot()
-        found["written"] = [str(save(picture, out)) for out in outs]
 
-    def show() -> None:
-        for sentence in results.verdict:
-            echo(sentence)
-        print_table(found["classes"], title="Share of tested features by class")
-        if (chain := found["chains"]) is not None:
-            echo(_chain_sentence(chain))
-        for path in found["written"]:
-            echo(path)
-
-    emit(found, as_json=options["as_json"], show=show)
+def show(found: Mapping[str, Any]) -> None:
+    """Print the classes and the chains."""
+    print_table(found["classes"], title="Share of tested features by class")
+    if (chain := found["chains"]) is not None:
+        echo(_chain_sentence(chain))
 
 
 def class_rows(results: Sequence[Any]) -> list[dict[str, Any]]:
@@ -111,3 +57,25 @@ def _chain_sentence(chain: dict[str, Any]) -> str:
         f"{names}: {chain['chains']:,} chains; {chain['direct_share']:.1%} have a direct edge between "
         f"their ends, against {chain['chance']:.1%} for ends combined at random."
     )
+
+
+splitting = study_command(
+    "splitting",
+    "analysis.splitting.study:find_splits",
+    SplittingSettings,
+    help="Find features that a wider SAE splits, absorbs or repeats."
+    "\n\nAn edge from a parent to a child needs a decoder cosine and a number of joint tokens above "
+    "their nulls. The same table between two SAEs of equal width is the baseline. The codes of all "
+    "SAEs must be stored. Results are stored in the atlas."
+    "\n\n\b\nExamples:\n  atlas splitting tiny-a-l1-s0 tiny-a-l1-wide"
+    "\n  atlas splitting tiny-a-l1-s0 tiny-a-l1-wide --baseline tiny-a-l1-s1 --out splitting.html"
+    "\n  atlas splitting narrow wide wider --json",
+    metavar="NARROW WIDE [WIDER]",
+    writer=Writer(
+        "Plot the map of both SAEs and the classes: .html (works offline), .png or .svg; repeat "
+        "for several files.",
+        "analysis.splitting.commands:prepare",
+    ),
+    report="analysis.splitting.commands:report",
+    show="analysis.splitting.commands:show",
+)

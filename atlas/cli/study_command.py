@@ -1,10 +1,13 @@
 """Generate the command of a study: options from its settings, then verdict and table.
 
-A study whose only arguments are names of SAEs needs no other code for its command.
+A study whose only arguments are names of SAEs needs no other code for its command. Other tables,
+plots and files are functions that its module names.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -20,12 +23,46 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.errors import RequestError
+from atlas.studies.settings import settings_of
 
-__all__ = ["study_command"]
+__all__ = ["Writer", "study_command"]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The option ``--out`` of a command, which draws or exports its results.
+
+    Parameters
+    ----------
+    help
+        Help of the option.
+    prepare
+        ``module:function`` that checks the request before the study runs. It takes the paths, the
+        names of SAEs, and the values of ``options`` as keywords, and returns a function from
+        ``Results`` to the names of the files that it wrote. It is called if there is a path or an
+        option.
+    options
+        Decorators of further options, whose values only ``prepare`` reads.
+    """
+
+    help: str
+    prepare: str
+    options: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = ()
 
 
 def study_command(
-    name: str, function: str, settings: type, *, help: str, columns: Sequence[str] = ()
+    name: str,
+    function: str,
+    settings: type,
+    *,
+    help: str,
+    columns: Sequence[str] = (),
+    metavar: str = "[SAE]...",
+    every: str = "",
+    writer: Writer | None = None,
+    report: str = "",
+    show: str = "",
 ) -> click.Command:
     """Return the command of a study.
 
@@ -43,33 +80,87 @@ def study_command(
         Help text with an example.
     columns
         Columns of the summary to print; all columns without lists, if empty.
+    metavar
+        The names of SAEs in the help.
+    every
+        Help of the option ``--all``. If it is set, the command needs names of SAEs or ``--all``.
+    writer
+        The option ``--out``; None for a command that writes no file.
+    report
+        ``module:function`` from ``Results`` and the names of SAEs to the content of ``--json``, a
+        dict. The summary, if empty.
+    show
+        ``module:function`` that prints this content below the verdict. A table, if empty.
     """
 
-    @click.command(name, help=help)
-    @click.argument("saes", nargs=-1, metavar="[SAE]...")
-    @settings_options(settings)
-    @worker_options
-    @click.option("--replace", is_flag=True, help="Recompute stored results.")
-    @atlas_option
-    @shared_options
     def command(saes: tuple[str, ...], **options: Any) -> None:
-        own = ("workers", "ray", "replace")
+        if every and options.pop("every") == bool(saes):
+            raise RequestError(
+                f"`atlas {name}` needs either names of SAEs or --all; "
+                + ("both were passed." if saes else "neither was passed.")
+            )
+        path = folder_of(which_atlas(options.pop("where")))
+        quiet, as_json = options.pop("quiet"), options.pop("as_json")
+        run = {key: options.pop(key) for key in ("workers", "ray", "replace")}
+        chosen = chosen_settings(settings, options)
+        outs, write = options.pop("outs", ()), None
+        fields = {one.name for one in settings_of(settings)}
+        extra = {key: value for key, value in options.items() if key not in fields}
+        if writer is not None and (outs or any(extra.values())):
+            write = _imported(writer.prepare)(outs, saes, **extra)
         results = _imported(function)(
-            folder_of(which_atlas(options["where"])),
+            path,
             saes or None,
-            settings=settings(**chosen_settings(settings, options)),
-            **{name: options[name] for name in own},
-            progress=make_progress(quiet=options["quiet"]),
+            settings=settings(**chosen),
+            **run,
+            progress=make_progress(quiet=quiet),
         )
+        found = _imported(report)(results, saes) if report else results.rows
+        written = write(results) if write is not None else []
 
-        def show() -> None:
+        def print_all() -> None:
             for sentence in results.verdict:
                 echo(sentence)
-            print_table(results.rows, columns=columns or _plain_columns(results.rows))
+            if show:
+                _imported(show)(found)
+            else:
+                print_table(results.rows, columns=columns or _plain_columns(results.rows))
+            for each in written:
+                echo(each)
 
-        emit(results.rows, as_json=options["as_json"], show=show)
+        if written and not isinstance(found, dict):
+            found = {"results": found}
+        content = {**found, "written": written} if writer and isinstance(found, dict) else found
+        emit(content, as_json=as_json, show=print_all)
 
-    return command
+    for decorate in _decorators(settings, metavar=metavar, every=every, writer=writer):
+        command = decorate(command)
+    return click.command(name, help=help)(command)
+
+
+def _decorators(
+    settings: type, *, metavar: str, every: str, writer: Writer | None
+) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    """Return the decorators of a command, from the last option in the help to the first."""
+    first = [click.argument("saes", nargs=-1, metavar=metavar)]
+    if every:
+        first.append(click.option("--all", "every", is_flag=True, help=every))
+    first.append(settings_options(settings))
+    if writer is not None:
+        first.append(
+            click.option(
+                "--out",
+                "-o",
+                "outs",
+                multiple=True,
+                metavar="FILE",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help=writer.help,
+            )
+        )
+        first += writer.options
+    replace = click.option("--replace", is_flag=True, help="Recompute stored results.")
+    return [*first, worker_options, replace, atlas_option, shared_options][::-1]
 
 
 def _imported(path: str) -> Callable[..., Any]:
