@@ -1,0 +1,273 @@
+"""Compare the feature spaces of two small story models: layers, seeds, widths, floors and models.
+
+It trains SAEs on some blocks of stories260K and stories3M (the folders of ``examples/README.md``),
+ingests all of them into one atlas of the same stories, matches pairs of them, and measures the
+similarity of their spaces. ``docs/geometry-of-spaces.md`` has its tables. An interrupted run
+continues with the same command::
+
+    python examples/compare_spaces.py --models MODELS --texts TEXTS --out spaces
+    python examples/compare_spaces.py --models MODELS --texts TEXTS --out spaces --tables-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import SimilaritySettings, SplittingSettings, compare_spaces, find_splits
+from analysis.similarity.grid import grid
+from atlas.cli.output import print_table
+from atlas.disk.folder import Folder
+from atlas.progress import SILENT, Bars, Progress
+from ingest import MatchSettings, Settings, Text, TrainSettings, ingest, match_saes, train_saes
+
+#: Models, and the blocks whose residual stream is read.
+MODELS = {"stories260K": (0, 2, 4), "stories3M": (1, 3, 5)}
+NARROW, WIDE, K = 512, 1024, 16
+TRAINED, STUDIED = 800, 200
+"""Stories of the text to train on, and stories after them in the atlas."""
+
+#: One activation of the stream for each token or word, compared like the codes.
+SIMILARITY = SimilaritySettings(raw="site", tokens=30_000, frequency_draws=20)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pairs of SAEs that differ in one respect.
+
+    Parameters
+    ----------
+    name
+        The respect.
+    pairs
+        Names of SAEs.
+    """
+
+    name: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+def sae(model: str, block: int, *, width: int = NARROW, seed: int = 0, floor: bool = False) -> str:
+    """Return the name of an SAE, as `atlas train` names it."""
+    name = f"{model.lower()}-l{block}-resid_post-topk-{width}-k{K}-s{seed}"
+    return f"{name}-frozen-decoder" if floor else name
+
+
+def groups() -> Iterator[Group]:
+    """Yield the groups of pairs; each group of trained SAEs is followed by that of its floors."""
+    sites = [(model, block) for model, blocks in MODELS.items() for block in blocks]
+    one, other = ([(model, block) for block in blocks] for model, blocks in MODELS.items())
+    within = [pair for own in (one, other) for pair in combinations(own, 2)]
+    for floor in (False, True):
+        kind = "floors: " if floor else ""
+        yield Group(
+            f"{kind}seeds",
+            tuple((sae(*site, floor=floor), sae(*site, seed=1, floor=floor)) for site in sites),
+        )
+        yield Group(
+            f"{kind}layers of one model",
+            tuple((sae(*a, floor=floor), sae(*b, floor=floor)) for a, b in within),
+        )
+        yield Group(
+            f"{kind}models",
+            tuple((sae(*a, floor=floor), sae(*b, floor=floor)) for a, b in product(one, other)),
+        )
+    yield Group("widths", tuple((sae(*site), sae(*site, width=WIDE)) for site in sites))
+
+
+def train(models: Path, stories: Sequence[str], out: Path, *, tokens: int) -> None:
+    """Train the SAEs of both models, and floors with a frozen random decoder."""
+    text = Text(list(stories), name="stories to train on")
+    for model, blocks in MODELS.items():
+        sites = tuple(f"blocks.{block}.hook_resid_post" for block in blocks)
+        for widths, seeds, baselines in (
+            ((NARROW,), (0, 1), ("frozen-decoder",)),
+            ((WIDE,), (0,), None),
+        ):
+            train_saes(
+                out / "saes",
+                model=models / model,
+                text=text,
+                settings=TrainSettings(
+                    sites=sites,
+                    widths=widths,
+                    seeds=seeds,
+                    k=(K,),
+                    baselines=baselines,
+                    tokens=tokens,
+                    buffer=65_536,
+                    quality_tokens=5_000,
+                ),
+                progress=Bars(),
+            )
+
+
+def measure(models: Path, stories: Sequence[str], out: Path) -> None:
+    """Ingest, match and compare; what is stored is not computed again."""
+    path = out / "spaces.atlas"
+    known = Folder.open(path).sound().saes if path.exists() else ()
+    for model in MODELS:
+        prefix = f"{model.lower()}-"
+        saes = [
+            str(folder)
+            for folder in sorted((out / "saes").glob(f"{prefix}*"))
+            if folder.name not in known
+        ]
+        if saes:
+            ingest(
+                path,
+                saes=saes,
+                text=None if path.exists() else Text(list(stories), name="stories"),
+                model=models / model,
+                settings=Settings(keep_codes=True),
+                match=None,
+                progress=Bars(),
+            ).close()
+    for group in groups():
+        print(group.name, flush=True)
+        for pair in group.pairs:
+            match_saes(path, pair, settings=MatchSettings(draws=5))
+            compare_spaces(path, pair, settings=SIMILARITY)
+    for model, blocks in MODELS.items():
+        for block in blocks:
+            find_splits(path, (sae(model, block), sae(model, block, width=WIDE)))
+
+
+def tables(out: Path, progress: Progress = SILENT) -> dict[str, Any]:
+    """Return the tables of the page, from the stored results."""
+    path = out / "spaces.atlas"
+    found = {
+        group.name: [
+            row
+            for pair in group.pairs
+            for row in grid(compare_spaces(path, pair, settings=SIMILARITY, progress=progress)[:1])
+        ]
+        for group in groups()
+    }
+    summary = [{"pairs": name, **row} for name, rows in found.items() for row in _summary(rows)]
+    return {"summary": summary, "pairs": found, "subsets": _subsets(path), "splits": _splits(path)}
+
+
+def _summary(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the mean over pairs of each space and measure, and how many exceed the null."""
+    keys = dict.fromkeys((_kind(row["space"]), row["points"], row["measure"]) for row in rows)
+    for space, points, measure in keys:
+        own = [
+            row
+            for row in rows
+            if (_kind(row["space"]), row["points"], row["measure"]) == (space, points, measure)
+        ]
+        values = np.array([[row["value"], row["null"], row["excess"]] for row in own])
+        yield {
+            "space": space,
+            "points": points,
+            "measure": measure,
+            "number": len(own),
+            **dict(zip(("value", "null", "excess"), values.mean(axis=0).tolist(), strict=True)),
+            "lowest excess": float(values[:, 2].min()),
+            "highest excess": float(values[:, 2].max()),
+            "p <= .05": sum(row["p"] <= 0.05 for row in own),
+        }
+
+
+def _kind(space: str) -> str:
+    return space.partition(" (")[0]
+
+
+def _subsets(path: Path) -> list[dict[str, Any]]:
+    """Return the values of pairs of highest correlation, with random matched pairs of equal size."""
+    rows = []
+    for group in groups():
+        if group.name.startswith("floors") or group.name == "widths":
+            continue
+        results = [compare_spaces(path, pair, settings=SIMILARITY)[0] for pair in group.pairs]
+        for space, measure, subset in product(
+            ("decoder", "activations"), ("rsa", "knn_jaccard"), ("top half by r", "top tenth by r")
+        ):
+            own = [
+                row
+                for result in results
+                for row in result.table("rows").to_pylist()
+                if (row["space"], row["measure"], row["subset"]) == (space, measure, subset)
+                and row["points"] == "features"
+                and row["matched_p"] is not None
+            ]
+            if own:
+                mean = {
+                    key: float(np.mean([row[key] for row in own]))
+                    for key in ("value", "null", "matched_null")
+                }
+                rows.append(
+                    {
+                        "pairs": group.name,
+                        "space": space,
+                        "measure": measure,
+                        "subset": subset,
+                        "number": len(own),
+                        **mean,
+                        "above random matched pairs": sum(row["matched_p"] <= 0.05 for row in own),
+                    }
+                )
+    return rows
+
+
+def _splits(path: Path) -> list[dict[str, Any]]:
+    """Return the classes of narrow features, and those of the baseline of equal width."""
+    rows = []
+    for model, blocks in MODELS.items():
+        for block in blocks:
+            results = find_splits(
+                path,
+                (sae(model, block), sae(model, block, width=WIDE)),
+                settings=SplittingSettings(),
+            )
+            for one in results:
+                if one.floor:
+                    continue
+                tested = one["narrow_features"] - one["narrow_untested"]
+                rows.append(
+                    {
+                        "site": f"{model} {block}",
+                        "equal width": one["equal_width"],
+                        "tested": tested,
+                        **{
+                            name: one[f"narrow_{name}"] / max(tested, 1)
+                            for name in ("same", "split", "absorbed", "partial", "lost")
+                        },
+                    }
+                )
+    return rows
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=100_000, help="Training tokens of each SAE.")
+    parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--tables-only", action="store_true")
+    options = parser.parse_args()
+    lines = (options.texts / "tinystories-1000.jsonl").read_text("utf-8").splitlines()
+    stories = [json.loads(line)["text"] for line in lines]
+    if not options.tables_only:
+        train(options.models, stories[:TRAINED], options.out, tokens=options.tokens)
+        if options.train_only:
+            return
+        measure(options.models, stories[TRAINED : TRAINED + STUDIED], options.out)
+    found = tables(options.out)
+    (options.out / "spaces.json").write_text(json.dumps(found, indent=1), "utf-8")
+    for name in ("summary", "subsets", "splits"):
+        print_table(found[name], title=f"\n{name}")
+
+
+if __name__ == "__main__":
+    main()
