@@ -171,7 +171,8 @@ def test_edits_of_features() -> None:
 @pytest.mark.parametrize("sparse", [0, 10**9], ids=["sparse", "dense"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_and_reconstruction(kind: str, sparse: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoencoder, "CHUNK_BYTES", 16 * 40 * 7)
+    for name in ("CHUNK_BYTES", "GPU_CHUNK_BYTES"):  # products of the same shapes
+        monkeypatch.setattr(autoencoder, name, 16 * 40 * 7)
     monkeypatch.setattr(autoencoder, "SPARSE", sparse)
 
     def work(device: str) -> list[Any]:
@@ -182,6 +183,26 @@ def test_codes_and_reconstruction(kind: str, sparse: int, monkeypatch: pytest.Mo
 
     for expected, found in zip(*both(work), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "expected"),
+    [
+        (70, 80, 2.5),  # a share of the card
+        (130, 141, 4),  # the limit
+        (4, 80, 1.25),  # other programs use the card
+        (0, 80, 0.15625),  # no less than half of what a processor takes
+    ],
+)
+def test_chunks_depend_on_the_card_unless_its_memory_is_used(
+    free: float, total: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pretend_gpu():
+        sae = open_sae(random_sae("topk"), device="cuda")
+        sizes = (int(free * 2**30), int(total * 2**30))
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: sizes)
+        assert sae._chunk_bytes() == expected * 2**30
+    assert open_sae(random_sae("topk"))._chunk_bytes() == autoencoder.CHUNK_BYTES
 
 
 @pytest.mark.parametrize("kind", ["map", "components", "token-means", "map-and-token-means"])

@@ -1,17 +1,22 @@
 """The run of one group of SAEs: compute and checkpoint every shard, then write the parts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeAlias
 
 from atlas.amounts import counted
-from atlas.disk.parts import read_manifest
+from atlas.disk.parts import Part, read_manifest
+from atlas.errors import OutOfSpace
 from atlas.progress import Pace, Progress, Stage
 from ingest.codes.store import read_shard, write_shard
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.forecast import Forecast
+from ingest.forward.overlap import InOrder, has_idle_core, in_order
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.shards import (
     Compute,
@@ -23,13 +28,16 @@ from ingest.forward.shards import (
     shard_blocks,
 )
 from ingest.reduce import on_activations, on_codes
-from ingest.reduce.protocol import CodeReduction, ReducedSae, Sizes, State
-from ingest.reduce.runner import fold_shard, plan_all, reduce_shards
+from ingest.reduce.protocol import CodeReduction, ReducedSae, Reduction, Sizes, State
+from ingest.reduce.runner import FirstPass, fold_shard, plan_all, reduce_shards
 from ingest.sae.autoencoder import Autoencoder
 from ingest.settings import Settings
 from ingest.text.corpus import Corpus
 
 __all__ = ["ShardRunner", "recompute_reductions"]
+
+#: Parts that are written at once. Each has its tables in memory.
+WRITERS = 2
 
 Texts: TypeAlias = Callable[[Sequence[int]], list[str]]
 
@@ -37,6 +45,9 @@ Texts: TypeAlias = Callable[[Sequence[int]], list[str]]
 @dataclass(frozen=True)
 class ShardRunner:
     """A run of a group over the corpus.
+
+    If a processor core is idle, a thread stores and reduces finished shards while the next is
+    computed. Reductions of most ingests need a second pass, which begins after the last shard.
 
     Parameters
     ----------
@@ -54,6 +65,7 @@ class ShardRunner:
     corpus: Corpus
     runs: Mapping[str, Checkpoint]
     settings: Settings
+    _first: dict[str, FirstPass | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def shards(self) -> int:
@@ -79,10 +91,10 @@ class ShardRunner:
         todo = [shard for shard in map(self._shard, range(self.shards)) if shard.saes]
         done = len(self.corpus) - sum(len(shard.blocks) for shard in todo)
         title = f"{self.group.model.name}: {counted(len(self.group.saes), 'SAE')}"
-        # Finished shards of an interrupted run may still have to be merged.
-        self._count_in_finished()
+        idle = has_idle_core(self.group.model.device, self.settings)
         with (
             self._ready(todo, progress) as compute,
+            in_order(on_thread=idle) as finished,
             pace.stage(
                 title,
                 kind="run",
@@ -92,10 +104,12 @@ class ShardRunner:
                 unit="blocks",
             ) as stage,
         ):
+            # Finished shards of an interrupted run may still have to be reduced.
+            reduce = partial(self._reduce_finished, finished, first_pass=idle)
+            finished.submit(reduce)
             for shard, results in compute(todo, stage):
-                for sae in self.group.only(shard.saes).saes:
-                    self._finish(sae, shard, results[sae.info.name])
-                self._count_in_finished()
+                finished.submit(partial(self._store, shard, results))
+                finished.submit(reduce)
 
     def deliver(
         self,
@@ -113,8 +127,8 @@ class ShardRunner:
         pace.skip()
         part = delivery.sae(sae.info)
         subject = _subject(sae, delivery, texts)
-        for reduction in (*on_codes(self.settings), *on_activations()):
-            delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
+        reductions = (*on_codes(self.settings), *on_activations())
+        _write_parts(reductions, finals, delivery, sae=part, subject=subject)
         if self.settings.keep_codes:
             delivery.codes(run.codes_folder, sae=part)
         else:
@@ -142,22 +156,49 @@ class ShardRunner:
             group = self.group.only(shard.saes)
             yield shard, compute_shard(group, blocks, shard=shard.number, stage=stage)
 
+    def _store(self, shard: Shard, results: Results) -> None:
+        for sae in self.group.only(shard.saes).saes:
+            self._finish(sae, shard, results[sae.info.name])
+
     def _finish(self, sae: Autoencoder, shard: Shard, result: ShardResult) -> None:
         run, info = self.runs[sae.info.name], sae.info
         path = run.shard(shard.number)
         write_shard(path, result.blocks, sae=info.name, d_sae=info.d_sae, first=shard.blocks.start)
         run.save_states(shard.number, result.states)
 
-    def _count_in_finished(self) -> None:
-        """If codes are not stored, merge finished shards in order, up to the first unfinished one."""
-        if self.settings.keep_codes:
-            return
+    def _reduce_finished(self, work: InOrder, *, first_pass: bool) -> None:
+        """Reduce finished shards in order, up to the first unfinished one.
+
+        If codes are stored, this is the first pass, which ``deliver`` computes otherwise.
+        """
         for sae in self.group.saes:
             run = self.runs[sae.info.name]
-            for number in range(run.counted_in, self.shards):
-                if not run.finished(number):
-                    break
-                self._count_in(sae, number)
+            if not self.settings.keep_codes:
+                begin, reduce = run.counted_in, partial(self._count_in, sae)
+            elif first_pass and run.finished(0) and (first := self._first_pass(sae)):
+                begin, reduce = first.shards, partial(_add, first, run)
+            else:
+                continue
+            for number in takewhile(run.finished, range(begin, self.shards)):
+                if work.stopping:
+                    return
+                reduce(number)
+
+    def _first_pass(self, sae: Autoencoder) -> FirstPass | None:
+        """Return the first pass of an SAE; None if memory does not suffice for it and those begun."""
+        name = sae.info.name
+        if name not in self._first:
+            # Those of all SAEs are in memory together.
+            used = sum(first.bytes for first in self._first.values() if first)
+            shards = [self.runs[name].shard(0)]
+            sizes, reductions = self._sizes(sae, shards, share=self.shards), on_codes(self.settings)
+            self._first[name] = None
+            with suppress(OutOfSpace):  # these sizes are a forecast; see ``_finals``
+                plans = plan_all(reductions, sizes, memory=self.settings.memory)
+                first = FirstPass(reductions, plans, sizes=sizes)
+                if used + first.bytes <= self.settings.memory:
+                    self._first[name] = first
+        return self._first[name]
 
     def _count_in(self, sae: Autoencoder, shard: int) -> None:
         """Merge the reductions of a shard into the stored states, and remove its codes."""
@@ -190,6 +231,7 @@ class ShardRunner:
             title=sae.info.name,
             seconds=seconds,
             pace=pace,
+            first=self._first.pop(sae.info.name, None),
         )
         states: dict[str, State] = {}
         for number in range(self.shards):
@@ -225,12 +267,33 @@ def recompute_reductions(
         pace=Pace({"reduce": 0.0}, progress=progress),
     )
     part, subject = read_manifest(folder.part("sae", name)), _subject(sae, delivery, texts)
-    for reduction in reductions:
-        delivery.reduction(reduction, finals[reduction.name], sae=part, subject=subject)
+    _write_parts(reductions, finals, delivery, sae=part, subject=subject)
 
 
 def _subject(sae: Autoencoder, delivery: PartWriter, texts: Texts) -> ReducedSae:
     return ReducedSae(sae.info.name, sae.info.d_sae, delivery.group.model.tokenizer_key, texts)
+
+
+def _add(first: FirstPass, run: Checkpoint, shard: int) -> None:
+    first.add(run.shard(shard))
+
+
+def _write_parts(
+    reductions: Sequence[Reduction],
+    finals: Mapping[str, Sequence[State]],
+    delivery: PartWriter,
+    *,
+    sae: Part,
+    subject: ReducedSae,
+) -> None:
+    """Write the part of each reduction, ``WRITERS`` at a time."""
+    with ThreadPoolExecutor(WRITERS) as pool:
+        jobs = [
+            pool.submit(delivery.reduction, r, finals[r.name], sae=sae, subject=subject)
+            for r in reductions
+        ]
+        for job in jobs:
+            job.result()
 
 
 def _reduce(
@@ -242,6 +305,7 @@ def _reduce(
     title: str,
     seconds: float,
     pace: Pace,
+    first: FirstPass | None = None,
 ) -> dict[str, list[State]]:
     plans = plan_all(reductions, sizes, memory=memory)
     passes = max(plan.passes for plan in plans.values())
@@ -249,7 +313,7 @@ def _reduce(
     with pace.stage(
         f"{title}: reducing", kind="reduce", seconds=seconds, total=total, unit="shards"
     ) as stage:
-        return reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage)
+        return reduce_shards(shards, reductions, plans, sizes=sizes, stage=stage, first=first)
 
 
 def _sizes(

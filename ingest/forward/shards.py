@@ -6,6 +6,7 @@ is divided.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from atlas.errors import BadActivations
 from atlas.progress import Stage
 from ingest.codes.store import Block, Tokens
 from ingest.error_translation import FEWER, memory_errors
+from ingest.forward.overlap import prefetched
 from ingest.reduce import on_activations
 from ingest.reduce.protocol import Sizes, State
 from ingest.text.tokenization import Batch, ContextSettings, tokenize
@@ -141,13 +143,9 @@ def compute_shard(
         If the model or an SAE returns NaN or Inf.
     """
     results = {sae.info.name: ShardResult(states=empty_states(sae)) for sae in group.saes}
-    for number, documents in blocks:
-        text = tokenize(
-            documents,
-            group.model.tokenizer,
-            settings=group.contexts,
-            batch_tokens=group.batch_tokens,
-        )
+    cut = partial(tokenize, settings=group.contexts, batch_tokens=group.batch_tokens)
+    tokenized = ((number, cut(texts, group.model.tokenizer)) for number, texts in blocks)
+    for number, text in prefetched(tokenized):
         pieces: dict[str, list[Piece]] = {name: [] for name in results}
         for batch in text.batches:
             ids, mask, keep = map(

@@ -10,7 +10,7 @@ from atlas.progress import Stage
 from ingest.codes.store import read_shard
 from ingest.reduce.protocol import CodeReduction, Plan, Sizes, State
 
-__all__ = ["fold_shard", "plan_all", "reduce_shards"]
+__all__ = ["FirstPass", "fold_shard", "plan_all", "reduce_shards"]
 
 
 def plan_all(reductions: Sequence[CodeReduction], sizes: Sizes, *, memory: int) -> dict[str, Plan]:
@@ -43,6 +43,7 @@ def reduce_shards(
     *,
     sizes: Sizes,
     stage: Stage,
+    first: "FirstPass | None" = None,
 ) -> dict[str, list[State]]:
     """Reduce stored codes.
 
@@ -56,6 +57,8 @@ def reduce_shards(
         Size of the codes.
     stage
         Notified of every shard.
+    first
+        The first pass, computed earlier; it is used if the plans have not changed since.
 
     Returns
     -------
@@ -63,7 +66,12 @@ def reduce_shards(
         The final state of each pass, by the reduction's name.
     """
     finals: dict[str, list[State]] = {r.name: [] for r in reductions}
-    for pass_index in range(max(plan.passes for plan in plans.values())):
+    begin = 0
+    if first is not None and first.fits(plans, shards=len(shards)):
+        finals = {name: [state] for name, state in first.states.items()}
+        begin = 1
+        stage.advance(len(shards))
+    for pass_index in range(begin, max(plan.passes for plan in plans.values())):
         active = [r for r in reductions if plans[r.name].passes > pass_index]
         states: dict[str, State] = {}
         for path in shards:
@@ -72,6 +80,52 @@ def reduce_shards(
         for reduction in active:
             finals[reduction.name].append(states[reduction.name])
     return finals
+
+
+class FirstPass:
+    """The first pass over the codes of an SAE, while its later shards are still being computed.
+
+    The size of the codes is then not known, so the plans are those of a forecast. The states of
+    a first pass depend on the number of passes alone: if the final plans have the same numbers,
+    the states are those that ``reduce_shards`` computes. Otherwise it computes them again.
+
+    Parameters
+    ----------
+    reductions
+        The reductions over codes.
+    plans, sizes
+        Their plans for codes of these sizes.
+    """
+
+    def __init__(
+        self, reductions: Sequence[CodeReduction], plans: Mapping[str, Plan], *, sizes: Sizes
+    ) -> None:
+        self.states: dict[str, State] = {}
+        self.shards = 0
+        self._reductions, self._plans, self._sizes = reductions, plans, sizes
+
+    @property
+    def bytes(self) -> int:
+        """The limit of its bytes."""
+        return sum(plan.bytes for plan in self._plans.values())
+
+    def add(self, path: Path) -> None:
+        """Reduce the next shard, in the order of the text."""
+        before: dict[str, list[State]] = {r.name: [] for r in self._reductions}
+        fold_shard(
+            self.states,
+            path,
+            self._reductions,
+            plans=self._plans,
+            sizes=self._sizes,
+            before=before,
+        )
+        self.shards += 1
+
+    def fits(self, plans: Mapping[str, Plan], *, shards: int) -> bool:
+        """Return whether it has all shards, and its plans have as many passes as the final ones."""
+        expected = {name: plan.passes for name, plan in self._plans.items()}
+        return self.shards == shards and expected == {n: p.passes for n, p in plans.items()}
 
 
 def fold_shard(

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Autoencoder", "SaeInfo", "SparseCodes", "check_fit", "neuronpedia_url", "open_sae"]
 
-#: Bytes that encoding a chunk may take in addition to its input.
+#: Bytes that encoding a chunk may take in addition to its input. On a GPU these are a share of its
+#: memory, at most ``GPU_CHUNK_BYTES``: each chunk waits for the GPU several times.
 CHUNK_BYTES = 256 * 2**20
+GPU_CHUNK_BYTES, GPU_SHARE = 4 * 2**30, 1 / 32
 
 #: Peak memory of encoding, as a multiple of the dense float32 codes (JumpReLU takes most).
 PEAK = 4
@@ -240,7 +242,7 @@ class Autoencoder:
         codes = []
         for z, _ in self._chunks(x):
             with self._computing(f"the codes of {len(z)} tokens"):
-                codes.append(self._sparse(z))
+                codes.append(self._sparse(z).codes())
         return _joined(codes)
 
     def codes_and_reconstruction(
@@ -255,10 +257,11 @@ class Autoencoder:
         codes, parts = [], []
         for z, mean in self._chunks(x):
             with self._computing(f"decoding {len(z)} tokens"):
-                codes.append(self._sparse(z))
-                few = len(codes[-1].values) * SPARSE <= z.numel()
-                decoded = self._decoded(codes[-1], like=z) if few else self.sae.decode(z)
+                entries = self._sparse(z)
+                few = len(entries.values) * SPARSE <= z.numel()
+                decoded = self._decoded(entries, like=z) if few else self.sae.decode(z)
                 parts.append(decoded + mean)
+                codes.append(entries.codes())
         with self._computing(f"the reconstruction of {len(x)} tokens"):
             return (*_joined(codes), torch.cat(parts))
 
@@ -269,16 +272,16 @@ class Autoencoder:
         with memory, ieee_float32(), torch.inference_mode():
             yield
 
-    def _decoded(self, codes: SparseCodes, *, like: torch.Tensor) -> torch.Tensor:
-        """Decode sparse codes; ``like`` has the shape and device of the dense ones."""
+    def _decoded(self, entries: "_Entries", *, like: torch.Tensor) -> torch.Tensor:
+        """Decode sparse codes; ``like`` has the shape of the dense ones."""
         by_rows = type(self.sae).decode in _plain_decoders()
-        sparse = _Rows(codes, like) if by_rows else _as_tensor(codes, like=like)
+        sparse = entries if by_rows else entries.as_tensor(like.shape)
         decoded: torch.Tensor = self.sae.decode(sparse)
         return decoded
 
     def _chunks(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor | float]]:
         """Yield the dense codes of each chunk, and the mean that was subtracted from its input."""
-        rows = max(1, CHUNK_BYTES // (4 * PEAK * self.info.d_sae))
+        rows = max(1, self._chunk_bytes() // (4 * PEAK * self.info.d_sae))
         for part in torch.split(x, rows):
             with self._computing(f"encoding {len(part)} tokens"):
                 vectors, mean = self._input(part)
@@ -303,29 +306,45 @@ class Autoencoder:
         mean = x.mean(-1, keepdim=True)
         return x - mean, mean
 
-    def _sparse(self, z: torch.Tensor) -> SparseCodes:
+    def _chunk_bytes(self) -> int:
+        """Return the bytes that encoding a chunk may take.
+
+        The size of a product changes its last bits on a GPU. It therefore depends on the
+        card alone, unless less than twice as much is free.
+        """
+        if self.device.type != "cuda":
+            return CHUNK_BYTES
+        free, total = torch.cuda.mem_get_info(self.device)
+        # torch reuses what it holds of earlier chunks.
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        size = min(GPU_CHUNK_BYTES, int(total * GPU_SHARE))
+        while size > max(free // 2, CHUNK_BYTES):
+            size //= 2
+        return size
+
+    def _sparse(self, z: torch.Tensor) -> "_Entries":
         rows, width = z.shape
         # On the CPU NumPy finds nonzero entries eight times faster than torch does.
         find = _active_by_numpy if z.device.type == "cpu" else _active_by_torch
         positions, values = find(z.flatten())
-        if not (np.isfinite(values).all() and (values > 0).all()):
+        if not (torch.isfinite(values) & (values > 0)).all():
             raise BadActivations(
                 f"The SAE {self.info.name} returned NaN, Inf or an activation below 0: its weights are "
                 "damaged, or do not match its metadata."
             )
-        indptr = np.searchsorted(positions, np.arange(rows + 1) * width)
-        return SparseCodes(indptr.astype(np.int64), (positions % width).astype(np.uint32), values)
+        begins = torch.arange(rows + 1, device=z.device) * width
+        return _Entries(torch.searchsorted(positions, begins), positions % width, values)
 
 
-def _active_by_numpy(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _active_by_numpy(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     values = flat.numpy()
     positions = np.flatnonzero(values != 0)
-    return positions, values[positions]
+    return torch.from_numpy(positions), torch.from_numpy(values[positions])
 
 
-def _active_by_torch(flat: torch.Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _active_by_torch(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     positions = flat.nonzero().squeeze(1)
-    return positions.cpu().numpy(), flat[positions].cpu().numpy()
+    return positions, flat[positions]
 
 
 @cache
@@ -336,37 +355,44 @@ def _plain_decoders() -> frozenset[object]:
     return frozenset({GatedSAE.decode, JumpReLUSAE.decode, StandardSAE.decode})
 
 
-class _Rows:
-    """Sparse codes multiplied by a decoder row by row: twice as fast as with a sparse tensor."""
+class _Entries(NamedTuple):
+    """Sparse codes on the device of the dense ones: int64, int64 and float32; see ``SparseCodes``.
 
-    def __init__(self, codes: SparseCodes, like: torch.Tensor) -> None:
-        self._indptr, self._indices, self._values = (
-            torch.from_numpy(part).to(like.device)
-            for part in (codes.indptr, codes.indices.astype(np.int64), codes.values)
+    Multiplied by a decoder row by row, which is twice as fast as with a sparse tensor.
+    """
+
+    indptr: torch.Tensor
+    indices: torch.Tensor
+    values: torch.Tensor
+
+    def codes(self) -> SparseCodes:
+        """Return the codes in the memory of the processor."""
+        indptr, indices, values = self.indptr, self.indices.to(torch.int32), self.values
+        return SparseCodes(
+            indptr.cpu().numpy(), indices.cpu().numpy().astype(np.uint32), values.cpu().numpy()
         )
 
     def __matmul__(self, weight: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.embedding_bag(
-            self._indices,
+            self.indices,
             weight,
-            self._indptr,
+            self.indptr,
             mode="sum",
-            per_sample_weights=self._values,
+            per_sample_weights=self.values,
             include_last_offset=True,
         )
 
-
-def _as_tensor(codes: SparseCodes, *, like: torch.Tensor) -> torch.Tensor:
-    """Return codes as a sparse tensor with the shape and device of the dense ones."""
-    rows = np.repeat(np.arange(len(like)), np.diff(codes.indptr))
-    positions = torch.from_numpy(np.stack([rows, codes.indices.astype(np.int64)]))
-    return torch.sparse_coo_tensor(
-        positions.to(like.device),
-        torch.from_numpy(codes.values).to(like.device),
-        like.shape,
-        is_coalesced=True,
-        check_invariants=False,  # they hold: rows and features ascend
-    )
+    def as_tensor(self, shape: torch.Size) -> torch.Tensor:
+        """Return a sparse tensor of this shape."""
+        numbers = torch.arange(shape[0], device=self.values.device)
+        rows = numbers.repeat_interleave(self.indptr.diff(), output_size=len(self.values))
+        return torch.sparse_coo_tensor(
+            torch.stack([rows, self.indices]),
+            self.values,
+            shape,
+            is_coalesced=True,
+            check_invariants=False,  # they hold: rows and features ascend
+        )
 
 
 def _joined(chunks: list[SparseCodes]) -> SparseCodes:
