@@ -5,13 +5,18 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import kuzu
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from filelock import FileLock
 from store_graphs import OTHER, assert_shows, make_graph, put
 
+from atlas import schema
 from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT
 from atlas.stores import Graph
@@ -298,3 +303,33 @@ def test_names_of_many_saes_are_stored(path: Path) -> None:
     store.sync(store.plan(graph), SILENT)
     assert os.listdir(path.parent) != []
     store.close()
+
+
+def test_numbers_in_long_lists_of_many_rows_are_stored(path: Path) -> None:
+    """With several COPYs into one node group, kuzu 0.11.3 returned zeros for these lists."""
+    graph = make_graph(("a1",))
+    rows, length = 140_000, 55
+    rng = np.random.default_rng(0)
+    values = rng.random(rows * length) * (rng.random(rows * length) < 0.05)
+    numbers = pa.array(np.arange(rows))
+    lists = pa.ListArray.from_arrays(
+        np.arange(0, rows * length + 1, length, dtype=np.int32), values
+    )
+    spec = schema.arrow_schema("Example")
+    columns = {
+        "id": pc.binary_join_element_wise("a1/0", pc.cast(numbers, pa.string()), "/"),
+        "sae": pa.array(["a1"] * rows),
+        "idx": pa.array(np.zeros(rows, dtype=np.int64)),
+        "rank": numbers,
+        "activations": lists,
+    }
+    examples = pa.table(
+        {f.name: columns.get(f.name, pa.nulls(rows, f.type)) for f in spec}, schema=spec
+    )
+    tables = {**graph.tables, "Example": examples, "SHOWN_BY": graph.tables["SHOWN_BY"].slice(0, 0)}
+    store = KuzuStore.open(path, graph=lambda: replace(graph, tables=tables))
+    found = store.query("MATCH (e:Example) RETURN e.rank AS rank, e.activations AS x", {})
+    store.close()
+    found = found.sort_by("rank")
+    assert found["rank"].to_pylist() == list(range(rows))
+    assert np.array_equal(found["x"].combine_chunks().flatten().to_numpy(), values)

@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Builder", "builder", "check_space", "seconds"]
 
-FORMAT = 1
+FORMAT = 2  # views of format 1 may have zeros in lists of numbers; see NODE_GROUP
 BASE_BYTES, BYTES_PER_BYTE = 32 << 20, 3.0
 """Disk space of a build; measured are 12 MiB plus 2.2 to 3.0 times the bytes of the tables."""
 SECONDS_A_BYTE = 0.085e-6
 """Initial estimate for Arrow data of any table; the pace of the first batches corrects it."""
-BATCH_BYTES = 16 << 20  # of nodes in one COPY; the first batch measures the pace
+NODE_GROUP = 1 << 17
+"""Rows of a COPY of nodes: one node group of kuzu. Of later COPYs into a group that holds more
+than about 2 million list elements, kuzu 0.11.3 stores zeros for the numbers in lists."""
 TYPES = {
     "string": "STRING",
     "int64": "INT64",
@@ -196,10 +198,8 @@ def _columns(properties: tuple[Property, ...]) -> str:
 
 
 def _batches(rows: "pa.Table") -> "list[pa.Table]":
-    """Cut a table into batches of about ``BATCH_BYTES``."""
-    number = max(1, -(-rows.nbytes // BATCH_BYTES))
-    size = max(1, -(-rows.num_rows // number))
-    return [rows.slice(start, size) for start in range(0, max(1, rows.num_rows), size)]
+    """Cut a table into complete node groups; the first measures the pace."""
+    return [rows.slice(start, NODE_GROUP) for start in range(0, max(1, rows.num_rows), NODE_GROUP)]
 
 
 def _without_empty_chunks(rows: "pa.Table") -> "pa.Table":
