@@ -1,8 +1,15 @@
-"""Amounts in sentences: a number with its noun, bytes, and a range."""
+"""Amounts as text: a number with its noun, bytes, a range, and the cell of a table."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["byte_size", "counted", "span"]
+from atlas.safe_text import shown
+
+__all__ = ["byte_size", "cell_text", "counted", "span"]
+
+# Columns that hold p-values or values adjusted for multiple tests.
+_P_VALUES = frozenset({"p", "q", "p_value", "p_pooled", "token_q", "token_document_q"})
 
 
 def counted(number: int, noun: str) -> str:
@@ -58,3 +65,45 @@ def span(values: Sequence[float], *, digits: int = 0) -> str:
     """
     low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
+
+
+def cell_text(value: Any, name: str = "") -> str:
+    """Return a value as the text of a cell: three significant digits, no control characters.
+
+    Parameters
+    ----------
+    value
+        A number, text, list or None.
+    name
+        Name of the column; values of p and q below .001 are shown as such.
+
+    Examples
+    --------
+    >>> cell_text(1234567), cell_text(0.123456), cell_text(1e-6, "q"), cell_text(None)
+    ('1,234,567', '0.123', '<.001', '–')
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _number(value, name)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return " ".join(cell_text(v) for v in value)
+    # Line breaks and tabs would break the layout of the table.
+    return shown(str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
+
+
+def _number(value: float, name: str) -> str:
+    """Format a float with three significant digits, and thousands separators from 1,000."""
+    if name in _P_VALUES and 0 <= value < 0.001:
+        return "<.001"
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0 or abs(value) < 1e-4 or abs(value) >= 1e9:
+        return f"{value:.3g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -57,6 +57,7 @@ CASES = {
     "positions": [["positions", *FEW], ["positions", NAME]],
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
     "floors": [["floors"], ["floors", NAME]],
+    "show": [["show", f"{ONE}/0", "--html", "{out}.html"], ["show", NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
     "logits": [["logits", ONE], ["logits", NAME]],
     "map": [["map", ONE], ["map", NAME]],

@@ -16,6 +16,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.features.commands import show_feature
 from atlas.plugins import Check, Room
 from atlas.studies.floors import role_shown
 
@@ -381,6 +382,6 @@ def _checks(path: Path | None) -> "list[Check]":
 
 ROOM = Room(
     "atlas",
-    {"Inspect": (list_, query), "Share and maintain": (push, export, rm, doctor)},
+    {"Inspect": (list_, query, show_feature), "Share and maintain": (push, export, rm, doctor)},
     _checks,
 )

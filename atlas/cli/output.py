@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from atlas.amounts import cell_text
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.safe_text import json_line, shown
@@ -31,8 +32,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Rows of a table on a terminal without --full.
 _SCREEN = 40
-# Columns that hold p-values or values adjusted for multiple tests.
-_P_VALUES = frozenset({"p", "q", "p_value", "p_pooled"})
 
 
 def shared_options(function: F) -> F:
@@ -185,9 +184,9 @@ def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> "Table":
     for name, least in zip(names, _longest_words(rows, names), strict=True):
         numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
         justify: Literal["right", "left"] = "right" if numeric else "left"
-        table.add_column(Text(_cell(name)), justify=justify, min_width=least, overflow="fold")
+        table.add_column(Text(cell_text(name)), justify=justify, min_width=least, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(name), name)) for name in names))
+        table.add_row(*(Text(cell_text(row.get(name), name)) for name in names))
     return table
 
 
@@ -198,7 +197,7 @@ def _longest_words(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> l
     return [
         max(
             cell_len(word)
-            for text in (_cell(name), *(_cell(row.get(name), name) for row in rows))
+            for text in (cell_text(name), *(cell_text(row.get(name), name) for row in rows))
             for word in (text.split() or [""])
         )
         for name in names
@@ -223,7 +222,7 @@ def _print_pairs(console: "Console", pairs: Sequence[tuple[str, Any]]) -> None:
     table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(Text(_cell(name)), Text(_cell(value, name)))
+        table.add_row(Text(cell_text(name)), Text(cell_text(value, name)))
     console.print(table)
 
 
@@ -231,34 +230,6 @@ def _requested(flag: str) -> bool:
     """Whether the running command has ``--wide`` or ``--full``."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(f"atlas.{flag}"))
-
-
-def _cell(value: Any, name: str = "") -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return _number(value, name)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list):
-        return " ".join(_cell(v) for v in value)
-    # Line breaks and tabs would break the layout of the table.
-    return shown(str(value).replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥"))
-
-
-def _number(value: float, name: str) -> str:
-    """Format a float with three significant digits, and thousands separators from 1,000."""
-    if name in _P_VALUES and 0 <= value < 0.001:
-        return "<.001"
-    if not math.isfinite(value):
-        return str(value)
-    if value == 0 or abs(value) < 1e-4 or abs(value) >= 1e9:
-        return f"{value:.3g}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
 
 
 def echo(text: str = "", *, err: bool = False) -> None:

@@ -1,0 +1,1 @@
+"""Everything an atlas stores about one feature, for terminals, notebooks and HTML pages."""

@@ -1,0 +1,303 @@
+"""The card of a feature: its numbers with their controls, examples, and related features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atlas.errors import RequestError, UnknownName
+
+if TYPE_CHECKING:
+    from atlas.api import Atlas
+
+__all__ = ["CardTable", "Example", "FeatureCard", "feature_card"]
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One table of a card: a named query of a feature, and the columns to show."""
+
+    title: str
+    query: str
+    columns: tuple[str, ...]
+    note: str = ""
+
+
+#: The tables of a card, in order. A query of a feature becomes a table by one entry here.
+_SECTIONS = (
+    _Section(
+        "Tokens",
+        "tokens_of_feature",
+        ("token", "count", "share", "rate", "mean_activation"),
+        "share: of the tokens on which the feature is active. rate: of the occurrences of the token.",
+    ),
+    _Section(
+        "Counterparts in other SAEs",
+        "counterparts_of_feature",
+        ("counterpart", "top_token", "pearson", "one_to_one", "q", "token_q", "decoder_cosine"),
+        "q: null of shifted documents. token_q: null that shuffles occurrences of the same token; "
+        "if it is large, a shared token explains the match.",
+    ),
+    _Section(
+        "Features active on the same tokens",
+        "neighbours_of_feature",
+        ("feature", "top_token", "count", "expected", "weight", "lift"),
+        "expected: count under independence. A count near it is no evidence.",
+    ),
+    _Section(
+        "Predicted from sites of the model",
+        "probes_of_feature",
+        ("site", "balanced_accuracy", "token_table", "token_ceiling", "control", "verdict", "run"),
+        "token_table, token_ceiling: scores from the token id alone. control: random labels of "
+        "token ids. Chance is 0.5.",
+    ),
+    _Section(
+        "Promoted tokens",
+        "promoted_tokens",
+        ("token", "value", "ablated_change"),
+        "value: direct logit of one unit of activation. ablated_change: measured change of the "
+        "log-probability.",
+    ),
+    _Section("Suppressed tokens", "suppressed_tokens", ("token", "value", "ablated_change")),
+    _Section(
+        "Nearest decoder directions",
+        "nearest_directions",
+        ("feature", "top_token", "cosine", "q"),
+        "q: null of random directions.",
+    ),
+    _Section(
+        "Parents in narrower SAEs",
+        "parents_of_feature",
+        ("parent", "top_token", "parent_given_child", "child_given_parent", "decoder_cosine", "q"),
+    ),
+    _Section(
+        "Children in wider SAEs",
+        "children_of_feature",
+        ("child", "top_token", "child_given_parent", "parent_given_child", "decoder_cosine", "q"),
+    ),
+)
+
+# Properties of the node that the heading of a card shows already, or that only plots use.
+_HIDDEN = frozenset({"id", "sae", "idx", "neuronpedia", "dead", "map_x", "map_y"})
+
+
+@dataclass(frozen=True)
+class CardTable:
+    """One table of a card.
+
+    Parameters
+    ----------
+    title
+        What the rows are.
+    rows
+        Values by column, with the most important columns first.
+    note
+        How to read the columns; empty if their names suffice.
+    """
+
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A passage in which the feature is active.
+
+    Parameters
+    ----------
+    kind
+        ``"top"``, or ``"fifth 1"`` (lowest) to ``"fifth 5"`` of the activation range.
+    tokens
+        Texts of the tokens.
+    activations
+        Activation of the feature on each token.
+    peak
+        Index of the token with which the example was selected.
+    """
+
+    kind: str
+    tokens: Sequence[str]
+    activations: Sequence[float]
+    peak: int
+
+    @property
+    def activation(self) -> float:
+        """The activation on the peak token."""
+        return self.activations[self.peak]
+
+
+@dataclass(frozen=True)
+class FeatureCard:
+    """The card of a feature.
+
+    Parameters
+    ----------
+    id
+        The feature, as ``sae/index``.
+    verdict
+        Sentences computed from the numbers.
+    properties
+        Properties of the feature that are not null, in the order of the schema.
+    histogram
+        Rows with ``lower``, ``upper`` and ``count`` of activations in [lower, upper); empty on
+        a server, which does not store it.
+    examples
+        The top examples, then samples from the highest to the lowest fifth of the range.
+    tables
+        Tables with rows; a measure that the atlas does not store has no table.
+    neuronpedia
+        Address of its page at Neuronpedia, if any.
+    """
+
+    id: str
+    verdict: Sequence[str]
+    properties: Mapping[str, Any]
+    histogram: Sequence[Mapping[str, Any]]
+    examples: Sequence[Example]
+    tables: Sequence[CardTable]
+    neuronpedia: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the card as plain values, for JSON."""
+        return {
+            "feature": self.id,
+            "verdict": list(self.verdict),
+            "properties": dict(self.properties),
+            "histogram": list(self.histogram),
+            "examples": [
+                {
+                    "kind": one.kind,
+                    "activation": one.activation,
+                    "tokens": list(one.tokens),
+                    "activations": list(one.activations),
+                    "peak": one.peak,
+                }
+                for one in self.examples
+            ],
+            "tables": {table.title: list(table.rows) for table in self.tables},
+            "neuronpedia": self.neuronpedia,
+        }
+
+    def to_html(self) -> str:
+        """Return the card as one self-contained HTML page without scripts."""
+        from atlas.features.page import card_page
+
+        return card_page(self)
+
+    def _repr_html_(self) -> str:
+        from atlas.features.page import card_section
+
+        return card_section(self)
+
+    def __repr__(self) -> str:
+        return f"<feature {self.id}: {' '.join(self.verdict)}>"
+
+
+def feature_card(atlas: "Atlas", id: str, *, limit: int = 10) -> FeatureCard:
+    """Return the card of a feature.
+
+    Parameters
+    ----------
+    atlas
+        An open atlas, in a folder or on a server.
+    id
+        The feature, as ``sae/index``.
+    limit
+        Largest number of rows of each table, and of top examples.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no such SAE or feature.
+
+    Examples
+    --------
+    >>> from atlas import Atlas                                    # doctest: +SKIP
+    >>> feature_card(Atlas.open("demo.atlas"), "tiny-a-l1-s0/7").verdict
+    """
+    atlas.ask("feature_card", feature=id)  # raises for an unknown name
+    properties = _properties(atlas, id)
+    tables = tuple(
+        table for section in _SECTIONS if (table := _table(atlas, id, section, limit)).rows
+    )
+    return FeatureCard(
+        id=id,
+        verdict=_verdict(id, properties, {table.title: table.rows for table in tables}),
+        properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
+        histogram=_histogram(atlas, id),
+        examples=_examples(atlas, id, limit),
+        tables=tables,
+        neuronpedia=properties.get("neuronpedia"),
+    )
+
+
+def _properties(atlas: "Atlas", id: str) -> dict[str, Any]:
+    from atlas import schema
+
+    names = [p.name for p in schema.table("Feature").properties]
+    returned = ", ".join(f"f.{name} AS {name}" for name in names)
+    found = atlas.store.query(f"MATCH (f:Feature {{id: $id}}) RETURN {returned}", {"id": id})
+    row: dict[str, Any] = found.to_pylist()[0]
+    return row
+
+
+def _table(atlas: "Atlas", id: str, section: _Section, limit: int) -> CardTable:
+    found = atlas.ask(section.query, feature=id).to_pylist()[:limit]
+    return CardTable(
+        section.title, [{c: r[c] for c in section.columns} for r in found], section.note
+    )
+
+
+def _histogram(atlas: "Atlas", id: str) -> list[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    sae, _, idx = id.partition("/")
+    try:
+        found = atlas.table("histogram", sae=sae)
+    except (RequestError, UnknownName):  # a server, or an SAE without statistics
+        return []
+    rows = found.filter(pc.equal(found["idx"], int(idx))).sort_by("lower").to_pylist()
+    return [{name: row[name] for name in ("lower", "upper", "count")} for row in rows]
+
+
+def _examples(atlas: "Atlas", id: str, limit: int) -> list[Example]:
+    top = atlas.ask("examples_of_feature", feature=id, limit=limit).to_pylist()
+    sampled = atlas.ask("sampled_examples_of_feature", feature=id).to_pylist()
+    rows = [{"kind": "top", **row} for row in top]
+    rows += sorted(sampled, key=lambda row: (row["kind"], row["activation"]), reverse=True)
+    return [Example(r["kind"], r["tokens"], r["activations"], r["peak"]) for r in rows]
+
+
+def _verdict(
+    id: str, properties: Mapping[str, Any], tables: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[str]:
+    if properties["dead"]:
+        return [f"{id} is dead: it is active on none of the tokens counted."]
+    sentences = []
+    if properties["frequency"] is not None:
+        sentences.append(
+            f"{id} is active on {properties['frequency']:.3%} of tokens "
+            f"({properties['active_tokens']:,})."
+        )
+    if tokens := tables.get("Tokens"):
+        first = tokens[0]
+        sentences.append(
+            f"Its most frequent token is {first['token']!r}, with {first['share']:.0%} of its "
+            f"activity; the feature is active on {first['rate']:.0%} of the occurrences of that token."
+        )
+    if matches := tables.get("Counterparts in other SAEs"):
+        sentences.append(_about_match(max(matches, key=lambda row: row["pearson"])))
+    return sentences
+
+
+def _about_match(match: Mapping[str, Any]) -> str:
+    sentence = f"Its best counterpart is {match['counterpart']} (Pearson {match['pearson']:.2f})"
+    if match["q"] is None:
+        return f"{sentence}, not tested against a null."
+    if match["q"] > 0.05:
+        return f"{sentence}, no better than under the null of shifted documents."
+    if match["token_q"] is None:
+        return f"{sentence}, better than under the null of shifted documents."
+    if match["token_q"] > 0.05:
+        return f"{sentence}, which a shared token explains."
+    return f"{sentence}, more than a shared token explains."

@@ -1,0 +1,166 @@
+"""Cards of features: equal to the tables, readable on a screen, escaped on a page."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from random_models import random_model, small_tokenizer
+from small_ingest import texts, topk
+from test_safe_output import Scripts
+
+from atlas import Atlas
+from atlas.cli.main import main
+from atlas.errors import UnknownName
+from atlas.features.card import feature_card
+from ingest.forward.run import ingest
+from ingest.sae.autoencoder import open_sae
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """An atlas of two SAEs with matches, whose tokenizer has a hostile token."""
+    folder = tmp_path_factory.mktemp("cards")
+    tokenizer = small_tokenizer(vocabulary=80)
+    tokenizer.add_tokens(["<script>alert(1)</script>"])
+    random_model("llama").save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    documents = [f"{d} <script>alert(1)</script> end" for d in texts(60)]
+    saes = [open_sae(topk(seed=i), name=name) for i, name in enumerate("ab")]
+    ingest(folder / "a.atlas", saes=saes, text=documents, model=str(folder / "model"))
+    with Atlas.open(folder / "a.atlas") as atlas:
+        yield atlas
+
+
+@pytest.fixture
+def run(opened, monkeypatch, capsys):
+    monkeypatch.delenv("ATLAS", raising=False)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main([*words, "--atlas", opened.url, "-q"])
+        out = capsys.readouterr()
+        return done.value.code, out.out, out.err
+
+    return run
+
+
+def live(atlas, n=3):
+    rows = atlas.features("a").to_pylist()
+    return sorted((r for r in rows if not r["dead"]), key=lambda r: -r["active_tokens"])[:n]
+
+
+def test_a_card_equals_the_tables_of_the_atlas(opened):
+    for row in live(opened):
+        card = feature_card(opened, row["id"], limit=5)
+        for name, value in card.properties.items():
+            assert row[name] == value
+        edges = [e for e in opened.table("FIRES_ON").to_pylist() if e["source"] == row["id"]]
+        texts = {t["id"]: t["text"] for t in opened.table("Token").to_pylist()}
+        edges.sort(key=lambda e: e["rank"])
+        tables = {t.title: t.rows for t in card.tables}
+        assert [(t["token"], t["count"]) for t in tables["Tokens"]] == [
+            (texts[e["target"]], e["count"]) for e in edges[:5]
+        ]
+        matches = [
+            e["pearson"]
+            for e in opened.table("MATCHES").to_pylist()
+            if row["id"] in (e["source"], e["target"])
+        ]
+        shown = [r["pearson"] for r in tables.get("Counterparts in other SAEs", [])]
+        assert shown == sorted(matches, reverse=True)[:5]
+        examples = [
+            e
+            for e in opened.table("Example").to_pylist()
+            if e["idx"] == row["idx"] and e["sae"] == "a"
+        ]
+        assert len(card.examples) == min(5, sum(e["kind"] == "top" for e in examples)) + sum(
+            e["kind"] != "top" for e in examples
+        )
+        assert card.examples[0].activation == pytest.approx(row["max_activation"])
+        assert sum(bin["count"] for bin in card.histogram) == row["active_tokens"]
+
+
+def test_the_verdict_states_frequency_and_most_frequent_token(opened):
+    row = live(opened)[0]
+    verdict = " ".join(feature_card(opened, row["id"]).verdict)
+    assert f"({row['active_tokens']:,})" in verdict
+    assert repr(row["top_token"]) in verdict
+
+
+def test_a_dead_feature_has_a_card(opened):
+    dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
+    card = feature_card(opened, dead["id"])
+    assert card.verdict == [f"{dead['id']} is dead: it is active on none of the tokens counted."]
+    assert not card.examples
+    assert not card.histogram
+    assert "dead" in card.to_html()
+
+
+@pytest.mark.parametrize("name", ["a/9999", "a/x", "z/0", "a", "a/-1", "' OR 1=1 //"])
+def test_an_unknown_feature_is_one_message(opened, run, name):
+    with pytest.raises(UnknownName):
+        feature_card(opened, name)
+    code, out, err = run("show", name)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("atlas: ")
+    assert "Traceback" not in err
+
+
+def test_the_command_prints_one_screen_json_and_a_page(opened, run, tmp_path):
+    feature = live(opened)[0]["id"]
+    code, out, _ = run("show", feature)
+    assert code == 0
+    assert out.startswith(f"{feature} is active on ")
+    code, out, _ = run("show", feature, "--json", "--html", str(tmp_path / "f.html"))
+    result = json.loads(out)["result"]
+    assert (code, result["feature"]) == (0, feature)
+    page = (tmp_path / "f.html").read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    code, _, err = run("show", feature, "--html", str(tmp_path / "absent" / "f.html"))
+    assert code == 1
+    assert "Traceback" not in err
+
+
+def test_pages_and_notebooks_escape_tokens(opened):
+    fires = opened.table("FIRES_ON").to_pylist()
+    texts = {t["id"]: t["text"] for t in opened.table("Token").to_pylist()}
+    hostile = next(e["source"] for e in fires if "<script>" in texts[e["target"]])
+    card = feature_card(opened, hostile)
+    for text in (card.to_html(), card._repr_html_()):
+        found = Scripts()
+        found.feed(text)
+        assert (found.scripts, found.handlers) == ([], [])
+        assert "&lt;script&gt;" in text
+
+
+def test_every_token_of_an_example_is_on_the_page_and_active_ones_are_shaded(opened):
+    card = feature_card(opened, live(opened)[0]["id"])
+
+    class Spans(HTMLParser):
+        def __init__(self):
+            super().__init__()
+            self.examples, self.open = [], False
+
+        def handle_starttag(self, tag, attrs):
+            attrs = dict(attrs)
+            if tag == "div" and attrs.get("class") == "example":
+                self.examples.append([])
+            self.open = tag == "span" and attrs.get("class") != "value"
+            if self.open and self.examples:
+                self.examples[-1].append([attrs, ""])
+
+        def handle_data(self, data):
+            if self.open and self.examples:
+                self.examples[-1][-1][1] += data
+
+        def handle_endtag(self, tag):
+            self.open = False
+
+    page = Spans()
+    page.feed(card._repr_html_().split("<h2>Histogram")[0])
+    assert len(page.examples) == len(card.examples)
+    for shown, example in zip(page.examples, card.examples, strict=True):
+        assert [t for _, t in shown] == [t.replace("\n", "↵") for t in example.tokens]
+        assert ["style" in attrs for attrs, _ in shown] == [v > 0 for v in example.activations]
+        assert [attrs.get("class") == "peak" for attrs, _ in shown].index(True) == example.peak
