@@ -73,8 +73,11 @@ def make_atlas(atlas: Path, found: Sequence[dict[str, Any]], options: argparse.N
             progress=Bars(),
         ).close()
     pairs = [list(pair) for group in seed_groups(found) for pair in combinations(group, 2)]
-    for pair in pairs + width_pairs(found) if options.match else ():
-        match_saes(atlas, pair, settings=MatchSettings(draws=options.draws), progress=Bars())
+    pairs += width_pairs(found)
+    with Bars().stage("Matches", total=len(pairs), unit="pairs") as stage:
+        for pair in pairs if options.match else ():
+            match_saes(atlas, pair, settings=MatchSettings(draws=options.draws))
+            stage.advance()
 
 
 def main() -> None:

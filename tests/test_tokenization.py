@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,13 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerFast
 from atlas.errors import BadInput, Mismatch
 from ingest.codes.store import Block
 from ingest.text.corpus import Corpus, Document
-from ingest.text.tokenization import ContextSettings, token_counts, token_texts, tokenize
+from ingest.text.tokenization import (
+    ContextSettings,
+    token_batches,
+    token_counts,
+    token_texts,
+    tokenize,
+)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 TRAINING = [
@@ -190,6 +197,8 @@ def test_tokens_and_batches_equal_a_loop(kind, given_texts, size, bos, batch_tok
     settings = ContextSettings(context_size=size, prepend_bos=bos)
     block = tokenize(docs, tokenizer, settings=settings, batch_tokens=batch_tokens)
     check(block, docs, tokenizer, size, bos, batch_tokens)
+    alone = token_batches(docs, tokenizer, settings=settings, batch_tokens=batch_tokens)
+    check(replace(block, batches=alone), docs, tokenizer, size, bos, batch_tokens)
     counts = token_counts(given_texts, tokenizer)
     assert counts == [int((block.tokens.document == d.number).sum()) for d in docs]
 
@@ -270,7 +279,7 @@ def test_documents_without_counted_tokens(docs):
     settings = ContextSettings(context_size=4, prepend_bos=True)
     block = tokenize(docs, TOKENIZERS["word pieces"], settings=settings)
     assert len(block.tokens) == 0
-    assert block.batches == ()
+    assert block.batches == token_batches(docs, TOKENIZERS["word pieces"], settings=settings) == ()
     assert token_counts([d.text for d in docs], TOKENIZERS["word pieces"]) == [0] * len(docs)
 
 

@@ -481,5 +481,5 @@ def test_a_disk_that_is_too_small_is_reported_before_the_training(tmp_path, monk
     monkeypatch.setattr(
         atlas.disk.temp_storage.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000)
     )
-    with pytest.raises(OutOfSpace, match=r"4 SAE\(s\) and their checkpoints need .* --out"):
+    with pytest.raises(OutOfSpace, match=r"4 SAEs and their checkpoints need .* --out"):
         trained(tmp_path, seeds=(0, 1))

@@ -6,6 +6,7 @@ continue at any buffer.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,7 @@ from atlas.amounts import counted
 from atlas.errors import BadActivations
 from atlas.progress import Clock
 from ingest.error_translation import memory_errors
-from ingest.forward.site_vectors import activations
-from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
+from ingest.text.tokenization import Batch, ContextSettings, token_batches
 from ingest.train.text import TrainingText
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Buffers:
         self.size, self.total = size, total
         self._memory: dict[str, Tensor] = {}
         self._row = -1  # the next row of the open stream
-        self._parts: Iterator[dict[str, Tensor]] = iter(())
-        self._rest: dict[str, Tensor] | None = None
+        self._parts: Iterator[_Read] = iter(())
+        self._rest: _Read | None = None
 
     def __len__(self) -> int:
         return -(-self.total // self.size)
@@ -99,12 +99,13 @@ class Buffers:
         self._row = -1  # until the buffer is complete
         while done < rows:
             part = next(self._parts) if self._rest is None else self._rest
-            taken = min(_length(part), rows - done)
-            for hook, x in part.items():
-                self._memory[hook][done : done + taken] = x[:taken]
+            taken = min(len(part.rows), rows - done)
+            for hook in self._hooks:
+                part.copy(hook, taken, self._memory[hook][done : done + taken])
             done += taken
-            whole = taken == _length(part)
-            self._rest = None if whole else {hook: x[taken:] for hook, x in part.items()}
+            whole = taken == len(part.rows)
+            self._rest = None if whole else replace(part, rows=part.rows[taken:])
+        self._check(rows)
         self._row = row + rows
         return {hook: self._memory[hook][:rows] for hook in self._hooks}
 
@@ -116,12 +117,10 @@ class Buffers:
     def sample(self, clock: Clock) -> tuple[dict[str, Tensor], float]:
         """Return activations of a part of the first block, and the seconds to compute them."""
         block, _ = next(self._text.blocks_from(0))
-        text = self._tokenized(block)
-        for batch in text.batches[-2:]:  # the first batch loads kernels
+        for batch in self._batches(block)[-2:]:  # the first batch loads kernels
             began = clock()
-            ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
-            read = self._model.run(ids, mask, hooks=self._hooks)
-            rows = self._selected(batch, read)
+            read = self._read(batch)
+            rows = {hook: x.index_select(0, read.rows).float() for hook, x in read.vectors.items()}
             seconds = clock() - began
         return rows, seconds
 
@@ -132,32 +131,35 @@ class Buffers:
             width = self._model.site(hook).width
             self._memory[hook] = torch.empty(rows, width, device=self._model.device)
 
-    def _stream(self, row: int) -> Iterator[dict[str, Tensor]]:
+    def _stream(self, row: int) -> Iterator["_Read"]:
         """Yield the activations of training tokens from a row on, batch by batch."""
         for block, before in self._text.blocks_from(row):
             skipped = before
-            text = self._tokenized(block)
-            for batch, read in activations(self._model, text, hooks=self._hooks):
-                rows = self._selected(batch, read)
-                size = _length(rows)
+            for batch in self._batches(block):
+                size = len(batch.rows)
+                read = self._read(batch)
                 if skipped < size:
-                    yield {hook: x[skipped:] for hook, x in rows.items()}
+                    yield replace(read, rows=read.rows[skipped:])
                 skipped = max(0, skipped - size)
 
-    def _selected(self, batch: Batch, read: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the activations of the tokens that SAEs read."""
-        kept = torch.from_numpy(batch.keep).to(self._model.device)
-        rows = {hook: read[hook][kept].float() for hook in self._hooks}
-        for hook, x in rows.items():
-            if not bool(x.sum().isfinite()):
+    def _read(self, batch: Batch) -> "_Read":
+        """Run the model on a batch."""
+        ids, mask = map(torch.from_numpy, (batch.input_ids, batch.attention_mask))
+        found = self._model.run(ids, mask, hooks=self._hooks)
+        rows = torch.from_numpy(np.flatnonzero(batch.keep)).to(self._model.device)
+        return _Read({hook: x.flatten(0, 1) for hook, x in found.items()}, rows)
+
+    def _check(self, rows: int) -> None:
+        """Check that the buffer is finite."""
+        for hook in self._hooks:
+            if not bool(self._memory[hook][:rows].sum().isfinite()):
                 raise BadActivations(
                     f"The activations of {self._model.name} at {hook} have NaN or Inf. Run the model in float32, or "
                     "omit that site."
                 )
-        return rows
 
-    def _tokenized(self, block: int) -> TokenizedBlock:
-        return tokenize(
+    def _batches(self, block: int) -> tuple[Batch, ...]:
+        return token_batches(
             self._text.training(block),
             self._model.tokenizer,
             settings=self._contexts,
@@ -165,8 +167,20 @@ class Buffers:
         )
 
 
-def _length(part: dict[str, Tensor]) -> int:
-    return len(next(iter(part.values())))
+@dataclass(frozen=True)
+class _Read:
+    """The activations of a batch by site, (tokens, width), and the tokens that SAEs read."""
+
+    vectors: dict[str, Tensor]
+    rows: Tensor
+
+    def copy(self, hook: str, number: int, out: Tensor) -> None:
+        """Copy the first of these tokens to a part of the buffer."""
+        x, chosen = self.vectors[hook], self.rows[:number]
+        if x.dtype == out.dtype:
+            torch.index_select(x, 0, chosen, out=out)
+        else:
+            out.copy_(x.index_select(0, chosen))
 
 
 def batches(x: Tensor, *, batch: int, seed: int, number: int) -> Iterator[Tensor]:
