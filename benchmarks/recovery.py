@@ -5,7 +5,7 @@ numbers of tokens and seeds are trained on them, beside floors, and ingested wit
 The first table has their scores (`atlas truth`). The second one has the shares of children, of
 sums of parent and child, and of other features that are the direction of a feature. The third
 counts MATCHES edges with q <= .05 between two SAEs, and how many of them join features of the
-same true feature.
+same true feature. The fourth one has these shares for trained SAEs of each setting.
 
     python -m benchmarks.recovery
     python -m benchmarks.recovery --tokens 100000 --keep FOLDER
@@ -15,7 +15,7 @@ import argparse
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,24 @@ def calibration(path: Path, one: Spec, other: Spec) -> list[dict[str, Any]]:
     ]
 
 
+def calibration_by_setting(
+    paths: Mapping[Any, Path], wanted: Sequence[Spec]
+) -> list[dict[str, Any]]:
+    """Return for each setting of trained SAEs how often a match between its two seeds is a shared feature."""
+    rows = []
+    for one in (spec for spec in wanted if spec.role == "trained" and spec.seed == 0):
+        found = calibration(paths[one.world], one, replace(one, seed=1))
+        by_name = {row["edges with q <= .05"]: row for row in found}
+        row: dict[str, Any] = {
+            name: getattr(one, name) for name in ("width", "k", "correlation", "trees", "tokens")
+        }
+        for name in ("all", "mutual", "mutual, r > .9"):
+            row[f"{name}: edges"] = by_name[name]["number"]
+            row[f"{name}: same true feature"] = by_name[name]["same true feature"]
+        rows.append(row)
+    return rows
+
+
 def absorbed(path: Path, wanted: Sequence[Spec]) -> list[dict[str, Any]]:
     """Count children whose own direction, or whose sum with the parent, is that of a feature."""
     sums = open_model(path.parent / "synthetic", device="cpu").base.sums
@@ -285,7 +303,7 @@ def _shown(value: Any) -> str:
 
 
 def main() -> None:
-    """Print both tables as Markdown."""
+    """Print all tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=300_000, help="training tokens of the base")
     parser.add_argument("--keep", type=Path, help="a new folder for models, SAEs and atlases")
@@ -317,6 +335,8 @@ def main() -> None:
         print(table(absorbed(paths[base.world], [replace(base, seed=seed) for seed in (0, 1)])))
         print()
         print(table([row for pair in pairs for row in calibration(paths[base.world], *pair)]))
+        print()
+        print(table(calibration_by_setting(paths, wanted)))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,14 @@ from ingest import MatchSettings, Settings, Text, ingest, match_saes
 TEXT = "tinystories-1000.jsonl"
 
 
-def records(family: Path, blocks: Sequence[int]) -> Iterator[dict[str, Any]]:
+def records(
+    family: Path, *, blocks: Sequence[int], widths: Sequence[int]
+) -> Iterator[dict[str, Any]]:
     """Yield the training record of each finished SAE of a model, with its folder and name."""
     for path in sorted(family.glob("*/training.json")):
         record = json.loads(path.read_text("utf-8"))
-        if not blocks or int(record["site"].split(".")[1]) in blocks:
+        block = int(record["site"].split(".")[1])
+        if (not blocks or block in blocks) and (not widths or record["width"] in widths):
             yield record | {"folder": path.parent, "name": path.parent.name}
 
 
@@ -87,13 +90,22 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--family", type=Path, required=True, help="Output of train_family.py.")
     parser.add_argument("--only", help="Name of one model.")
-    parser.add_argument("--block", type=int, action="append", default=[], help="Repeatable.")
+    for name in ("block", "width"):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            action="append",
+            default=[],
+            help=f"Ingest SAEs of this {name} only; repeatable. Default: all.",
+        )
     parser.add_argument("--tokens", type=int, default=40_000, help="Tokens of the text.")
     parser.add_argument("--draws", type=int, default=20, help="Draws of each null of a match.")
     parser.add_argument("--match", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     for folder in sorted(path for path in options.family.iterdir() if path.is_dir()):
-        found = list(records(folder, options.block)) if options.only in (None, folder.name) else []
+        if options.only not in (None, folder.name):
+            continue
+        found = list(records(folder, blocks=options.block, widths=options.width))
         if not found:
             continue
         began = time.monotonic()

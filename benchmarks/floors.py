@@ -1,0 +1,122 @@
+"""The tables of docs/floors.md: each statistic on trained SAEs and floors, with intervals over seeds, and its AUC.
+
+The atlas has trained SAEs and floors, such as one of `examples/ingest_family.py`. The first table
+has the lowest and highest AUC over all families (sites and widths) for each role of floors. The
+others have the values of one family.
+
+    python -m benchmarks.floors family/stories260K.atlas
+    python -m benchmarks.floors family/stories260K.atlas --family stories260k-blocks.2.hook_mlp_out-topk-512-k16
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import compare_with_floors
+from benchmarks.recovery import table
+
+SEPARATES = 0.2
+"""Distance of the AUC from 0.5 above which the summary counts a statistic as separating."""
+
+
+def values(atlas: Path) -> pd.DataFrame:
+    """Return the rows of all families, with the name of the family."""
+    results = compare_with_floors(atlas)
+    frames = [r.to_pandas("statistics").assign(family=r["family"]) for r in results]
+    return pd.concat(frames, ignore_index=True)
+
+
+def number(value: float, low: float, high: float) -> str:
+    """Return a mean with its interval over seeds."""
+    if pd.isna(value):
+        return ""
+    interval = "" if pd.isna(low) else f" ({low:.3g} to {high:.3g})"
+    return f"{value:.3g}{interval}"
+
+
+def area(row: Mapping[str, Any]) -> str:
+    """Return an AUC with its interval over seeds."""
+    if pd.isna(row["auc"]):
+        return ""
+    interval = (
+        "" if pd.isna(row["auc_low"]) else f" ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
+    )
+    return f"{row['auc']:.2f}{interval}"
+
+
+def family_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for each statistic of a family: trained, and for each role value and AUC."""
+    found = []
+    for (of, name), group in rows.groupby(["of", "statistic"], sort=False):
+        one = group.iloc[0]
+        row = {
+            "statistic": name + (" (SAE)" if of == "SAE" else ""),
+            "trained": number(one["trained"], one["trained_low"], one["trained_high"]),
+        }
+        for _, each in group.iterrows():
+            row[each["role"]] = number(each["floor"], each["floor_low"], each["floor_high"])
+            row[f"AUC, {each['role']}"] = area(each)
+        found.append(row)
+    return found
+
+
+def summary(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a row for each statistic: the range of its AUC over families, by role."""
+    found = []
+    roles = list(dict.fromkeys(rows["role"]))
+    for (of, name), group in rows.dropna(subset="auc").groupby(["of", "statistic"], sort=False):
+        row = {"statistic": name + (" (SAE)" if of == "SAE" else "")}
+        for role in roles:
+            areas = group.loc[group["role"] == role, "auc"]
+            row[role] = f"{areas.min():.2f} to {areas.max():.2f}" if len(areas) else ""
+        found.append(row)
+    return found
+
+
+def counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return for each role how many statistics separate it from trained SAEs in every family."""
+    known = rows.dropna(subset="auc")
+    far = (known["auc"] - 0.5).abs() > SEPARATES
+    same = (
+        known.assign(far=far, up=known["auc"] > 0.5)
+        .groupby(["role", "of", "statistic"])
+        .agg(far=("far", "all"), up=("up", "nunique"))
+        .reset_index()
+    )
+    return [
+        {
+            "role": role,
+            "statistics": len(group),
+            f"AUC beyond 0.5 ± {SEPARATES:g} in one direction in every family": int(
+                (group["far"] & (group["up"] == 1)).sum()
+            ),
+        }
+        for role, group in same.groupby("role", sort=False)
+    ]
+
+
+def show(rows: pd.DataFrame, families: Sequence[str]) -> None:
+    """Print the tables as Markdown."""
+    print(f"{rows['family'].nunique()} families: {', '.join(dict.fromkeys(rows['family']))}\n")
+    print(table(summary(rows)), end="\n\n")
+    print(table(counts(rows)), end="\n\n")
+    for name in families:
+        print(f"`{name}`\n")
+        print(table(family_table(rows[rows["family"] == name])), end="\n\n")
+
+
+def main() -> None:
+    """Print the tables of an atlas."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("atlas", type=Path)
+    parser.add_argument("--family", action="append", help="Families to print. Default: all.")
+    options = parser.parse_args()
+    rows = values(options.atlas)
+    show(rows, options.family or list(dict.fromkeys(rows["family"])))
+
+
+if __name__ == "__main__":
+    main()
