@@ -37,10 +37,10 @@ def records(
 
 
 def seed_groups(found: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return groups of SAEs that differ in their seed only."""
+    """Return groups of SAEs that differ in their seed only, the trained ones first."""
 
     def key(record: dict[str, Any]) -> tuple[Any, ...]:
-        return record["site"], record["width"], record["role"]
+        return record["role"] != "trained", record["site"], record["width"], record["role"]
 
     return [[r["name"] for r in group] for _, group in groupby(sorted(found, key=key), key)]
 
@@ -75,10 +75,12 @@ def make_atlas(atlas: Path, found: Sequence[dict[str, Any]], options: argparse.N
             match=None,
             progress=Bars(),
         ).close()
+    if not options.match:
+        return
     pairs = [list(pair) for group in seed_groups(found) for pair in combinations(group, 2)]
-    pairs += width_pairs(found)
+    pairs = width_pairs(found) + pairs
     with Bars().stage("Matches", total=len(pairs), unit="pairs") as stage:
-        for pair in pairs if options.match else ():
+        for pair in pairs:
             match_saes(atlas, pair, settings=MatchSettings(draws=options.draws))
             stage.advance()
 
