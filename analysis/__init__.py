@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
+    from analysis.effects.intervene import intervene as intervene
+    from analysis.effects.settings import EffectSettings as EffectSettings
+    from analysis.effects.study import measure_effects as measure_effects
     from analysis.feature_map.direction_study import nearest_directions as nearest_directions
     from analysis.feature_map.embedding import StateMap as StateMap
     from analysis.feature_map.settings import DirectionSettings as DirectionSettings
@@ -46,6 +49,7 @@ __all__ = [
     "CommunitySettings",
     "ComparisonSettings",
     "DirectionSettings",
+    "EffectSettings",
     "FloorSettings",
     "GraphMatchingSettings",
     "GraphStatisticsSettings",
@@ -69,8 +73,10 @@ __all__ = [
     "find_splits",
     "graph_features",
     "graph_statistics",
+    "intervene",
     "map_features",
     "map_sites",
+    "measure_effects",
     "measure_logits",
     "measure_spectra",
     "measure_topology",
@@ -79,6 +85,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "EffectSettings": "analysis.effects.settings",
+    "intervene": "analysis.effects.intervene",
+    "measure_effects": "analysis.effects.study",
     "CommunitySettings": "analysis.communities.settings",
     "FloorSettings": "analysis.floors.settings",
     "ComparisonSettings": "analysis.graph_comparison.settings",

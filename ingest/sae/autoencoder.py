@@ -146,6 +146,12 @@ class Autoencoder:
             encoded: torch.Tensor = self.sae.encode(self._input(x)[0])
             return encoded
 
+    def encode_with_gradient(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the dense codes as ``encode`` does, with gradients to the input."""
+        mean = x.mean(-1, keepdim=True) if self._centred else 0.0
+        encoded: torch.Tensor = self.sae.encode(x.to(self.device, torch.float32) - mean)
+        return encoded
+
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Return the reconstruction from dense codes: float32, shape (tokens, d_in).
 

@@ -1,0 +1,198 @@
+"""Gradient attribution of all pairs of features: the first-order effect of an ablation.
+
+The attribution of source i and target j is the sum over the occurrences t of i of
+-z_i(t) row_i · ∂(Σ_t' z_j(t')) / ∂x(t), where t' runs over t and later tokens: the first-order
+change of the target as the delta of an ablation is added at t. Each backward pass computes one
+target for each context, so that the number of passes is the largest number of targets that are
+active in a context, not the number of features.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.effects.sample import Contexts, Occurrences
+from ingest.precision import ieee_float32
+
+if TYPE_CHECKING:
+    from atlas.progress import Stage
+    from ingest.model.upper_blocks import UpperBlocks
+    from ingest.sae.autoencoder import Autoencoder
+
+__all__ = ["Attribution", "attribute", "encoder_rows"]
+
+Floats32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Attributions per occurrence.
+
+    Parameters
+    ----------
+    effect
+        By target SAE, float32, (sources, features of the SAE): mean over the occurrences.
+    loss
+        (sources,). The first-order change of the summed loss at the token and later ones.
+    """
+
+    effect: list[Floats32]
+    loss: NDArray[np.float64]
+
+
+def attribute(
+    upper: "UpperBlocks",
+    contexts: Contexts,
+    occurrences: Occurrences,
+    *,
+    vectors: torch.Tensor,
+    targets: "Sequence[Autoencoder]",
+    sources: NDArray[np.int64],
+    batch: int,
+    stage: "Stage | None" = None,
+) -> Attribution:
+    """Attribute the effects of all sources on all features of later SAEs.
+
+    Parameters
+    ----------
+    upper
+        The model from the site of the source on.
+    contexts
+        The contexts.
+    occurrences
+        Tokens at which sources are active.
+    vectors
+        (d_sae of the source, d_in). The change of the site per unit of each feature.
+    targets
+        SAEs at later sites.
+    sources
+        (sources,), ascending. Features of the occurrences.
+    batch
+        Contexts of a batch.
+    stage
+        Advanced by the number of contexts.
+    """
+    shapes = [(len(sources), sae.info.d_sae) for sae in targets]
+    effect = [np.zeros(shape, np.float32) for shape in shapes]
+    loss = np.zeros(len(sources))
+    row_of = np.searchsorted(sources, occurrences.feature)
+    for start in range(0, len(contexts), batch):
+        inside = (occurrences.context >= start) & (occurrences.context < start + batch)
+        some = occurrences.take(inside)
+        own = contexts.take(slice(start, start + batch))
+        if len(some):
+            graph = _Graph(upper, own, some, start=start, vectors=vectors, targets=targets)
+            np.add.at(loss, row_of[inside], graph.loss())
+            for number, sae in enumerate(targets):
+                for target, value in graph.passes(sae):
+                    np.add.at(effect[number], (row_of[inside], target), value)
+        if stage is not None:
+            stage.advance(len(own))
+    number_of = np.bincount(row_of, minlength=len(sources)).clip(min=1)
+    for part in effect:
+        part /= number_of[:, None]
+    return Attribution(effect, loss / number_of)
+
+
+class _Graph:
+    """The computation of a batch of contexts, through which gradients flow to the site."""
+
+    def __init__(
+        self,
+        upper: "UpperBlocks",
+        contexts: Contexts,
+        some: Occurrences,
+        *,
+        start: int,
+        vectors: torch.Tensor,
+        targets: "Sequence[Autoencoder]",
+    ) -> None:
+        self._contexts = contexts
+        hooks = list(dict.fromkeys(sae.info.hook for sae in targets))
+        stream, _, read = upper.below(contexts.ids, contexts.mask, hooks=[*hooks, upper.hook])
+        device = read[upper.hook].device
+        self._delta = torch.zeros(
+            read[upper.hook].shape, device=device, dtype=torch.float32, requires_grad=True
+        )
+        # Tensors of inference mode cannot take part in a graph.
+        self._logits, self._read = upper.run(
+            stream.clone() if len(stream) else stream,
+            contexts.ids,
+            contexts.mask,
+            delta=self._delta,
+            hooks=hooks,
+        )
+        self._at = (some.context - start, some.position)
+        change = -torch.from_numpy(some.activation).to(device)[:, None]
+        self._change = change * vectors.to(device)[torch.from_numpy(some.feature).to(device)]
+
+    def loss(self) -> NDArray[np.float64]:
+        """Return the attribution of each occurrence to the loss of its context."""
+        ids, read = (
+            part.to(self._logits.device) for part in (self._contexts.ids, self._contexts.read)
+        )
+        at = read[:, 1:]
+        chosen = self._logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        if not at.any():
+            return np.zeros(len(self._change))
+        (gradient,) = torch.autograd.grad(-chosen[at].sum(), self._delta, retain_graph=True)
+        return self._along(gradient).astype(np.float64)
+
+    def passes(self, sae: "Autoencoder") -> "Iterator[tuple[NDArray[np.int64], Floats32]]":
+        """Yield for each pass the target of each occurrence, and its attribution."""
+        x = self._read[sae.info.hook]
+        keep = self._contexts.read.to(x.device)
+        codes = torch.zeros((*x.shape[:2], sae.info.d_sae), device=x.device)
+        codes[keep] = sae.encode(x.detach()[keep].float()).to(x.device)
+        gate = codes > 0
+        rows = encoder_rows(sae, x.detach()[keep].float(), codes[keep])
+        active = gate.any(1)
+        lists = [row.nonzero()[:, 0] for row in active]
+        for turn in range(max(map(len, lists))):
+            target = torch.tensor([int(one[turn]) if turn < len(one) else -1 for one in lists])
+            use = (target >= 0).to(x.device)
+            index = target.clamp(min=0).to(x.device)
+            weight = gate[torch.arange(len(index)), :, index] & use[:, None]
+            cotangent = (weight[..., None] * rows[index][:, None]).to(x.dtype)
+            (gradient,) = torch.autograd.grad(x, self._delta, cotangent, retain_graph=True)
+            # An occurrence without a target in this pass adds 0 to target 0.
+            yield target.numpy().clip(min=0)[self._at[0]], self._along(gradient)
+
+    def _along(self, gradient: torch.Tensor) -> Floats32:
+        """Return the product of the gradient with the change of each occurrence."""
+        value = (gradient[self._at[0], self._at[1]] * self._change).sum(1)
+        found: Floats32 = value.detach().cpu().numpy()
+        return found
+
+
+def encoder_rows(sae: "Autoencoder", x: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+    """Return the gradient of each feature at a token where it is active.
+
+    Parameters
+    ----------
+    sae
+        An SAE whose active features are affine functions of its input.
+    x
+        (tokens, d_in).
+    codes
+        (tokens, d_sae).
+
+    Returns
+    -------
+        (d_sae, d_in); 0 for features that are active at no token.
+    """
+    rows = torch.zeros(sae.info.d_sae, x.shape[1], device=x.device)
+    strongest = codes.argmax(0)
+    live = (codes > 0).any(0).nonzero()[:, 0]
+    for some in live.split(512):
+        inputs = x[strongest[some]].clone().requires_grad_()
+        with ieee_float32(), torch.enable_grad():
+            encoded = sae.encode_with_gradient(inputs)
+            total = encoded[torch.arange(len(some)), some].sum()
+            (gradient,) = torch.autograd.grad(total, inputs)
+        rows[some] = gradient.to(rows.device)
+    return rows

@@ -1,0 +1,90 @@
+"""The command `atlas effects`, which measures what features do."""
+
+from typing import Any
+
+import click
+
+from analysis.effects.settings import EffectSettings
+from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["effects"]
+
+_SHOWN = (
+    "sae",
+    "on",
+    "features",
+    "tokens",
+    "edges",
+    "sources_with_edges",
+    "rank_correlation",
+    "rank_correlation_ce",
+    "kl",
+    "kl_random",
+    "kl_other",
+    "features_above_random",
+    "additivity_targets",
+    "joint_kl_ratio",
+)
+
+
+@click.command()
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@click.option(
+    "--on",
+    "on",
+    multiple=True,
+    metavar="SAE",
+    help="SAE at a later site whose features are targets; repeat for several. [default: all of the atlas "
+    "that are no floors]",
+)
+@settings_options(EffectSettings)
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="The model by name or folder. [default: the stored source]",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@worker_options
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
+@atlas_option
+@shared_options
+def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
+    """Measure what features do: ablate each at tokens where it is active.
+
+    Measured are the change of the loss, KL, and the change of the features of SAEs at later sites,
+    at the token and at later ones. Random directions of equal norm and other active features are
+    the controls. The results are properties effect_* of features and edges AFFECTS.
+
+    \b
+    Examples:
+      atlas effects tiny-a-l0-s0
+      atlas effects tiny-a-l0-s0 --on tiny-a-l1-s0 --on tiny-a-l1-s1
+      atlas effects tiny-a-l0-s0 --features 100 --json
+    """
+    from analysis.effects.study import measure_effects
+
+    results = measure_effects(
+        folder_of(which_atlas(options["where"])),
+        saes or None,
+        on=on or None,
+        settings=EffectSettings(**chosen_settings(EffectSettings, options)),
+        **{name: options[name] for name in ("model", "device", "replace", "workers", "ray")},
+        progress=make_progress(quiet=options["quiet"]),
+    )
+
+    def show() -> None:
+        for sentence in results.verdict:
+            echo(sentence)
+        print_table(results.rows, columns=_SHOWN)
+
+    emit(results.rows, as_json=options["as_json"], show=show)

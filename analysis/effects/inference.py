@@ -1,0 +1,155 @@
+"""Which effects exceed those of random directions and of other features: p, q and intervals."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.statistics.intervals import bootstrap_weights, quantile_interval
+from ingest.statistics.permutation import exceedance_p
+
+__all__ = [
+    "decoy_q",
+    "document_interval",
+    "max_target_p",
+    "paired_p",
+    "source_q",
+]
+
+#: Shrinkage of the scales of ``max_target_p`` towards those of all targets.
+_SHRINKAGE = 0.5
+
+Floats = NDArray[np.float64]
+Any2 = NDArray[Any]
+
+
+def max_target_p(own: Floats, null: Floats, *, floor: float = 1e-6) -> Floats:
+    """Return p-values of effects, each adjusted for the number of targets.
+
+    A random direction with the norm of a feature's decoder vector is exchangeable with it if the
+    feature's direction does not matter. Effects are divided by the usual effect on the target
+    and by the usual effect from the source, over the feature and its random directions alike, and
+    compared with the largest scaled effect of each random direction on any target.
+
+    Parameters
+    ----------
+    own
+        (sources, targets). Mean effects of the features.
+    null
+        (draws, sources, targets). Mean effects of random directions at the same tokens.
+    floor
+        Effects of this size are rounding.
+
+    Returns
+    -------
+        (sources, targets): (1 + random directions whose largest scaled effect is at least as
+        large) / (1 + random directions).
+    """
+    size = np.abs(np.concatenate([own[None], null]))
+    usual = np.square(size).mean(axis=(0, 1))
+    size = size / np.sqrt(usual + _SHRINKAGE * usual.mean() + floor**2)
+    size = size / (np.sqrt(np.square(size).mean(axis=(0, 2), keepdims=True)) + 1e-12)
+    highest = np.sort(size[1:].max(axis=2, initial=0.0).ravel())
+    as_high = len(highest) - np.searchsorted(highest, size[0] * (1 - 1e-9), side="left")
+    # An effect of the size of rounding is none.
+    as_high = np.where(np.abs(own) <= floor, len(highest), as_high)
+    return np.asarray(exceedance_p(as_high, len(highest)), dtype=np.float64)
+
+
+def source_q(p: Floats) -> Floats:
+    """Return Benjamini-Hochberg q-values over sources of p-values adjusted within a source.
+
+    Parameters
+    ----------
+    p
+        (sources, targets), adjusted for the number of targets.
+
+    Returns
+    -------
+        (sources, targets). The least rate of false discoveries among sources with an edge at
+        which the pair is an edge.
+    """
+    if not p.size:
+        return p.copy()
+    lowest = np.sort(p.min(axis=1))
+    sources = len(lowest)
+    rate = np.append(sources * lowest / np.arange(1, sources + 1), 1.0)
+    best = np.minimum.accumulate(rate[::-1])[::-1]
+    at = np.searchsorted(lowest, p, side="left")
+    selected = np.searchsorted(lowest, p, side="right").clip(min=1)
+    q: Floats = np.minimum(best[at], np.minimum(1.0, sources * p / selected))
+    return q
+
+
+def decoy_q(own: Floats, decoy: Floats) -> Floats:
+    """Return q-values from one exchangeable decoy of each feature.
+
+    Parameters
+    ----------
+    own, decoy
+        (features,). A positive statistic of each feature, and of its random direction.
+
+    Returns
+    -------
+        (features,). With w = log(own / decoy), the least of (1 + features with w ≤ -t) / features
+        with w ≥ t over the thresholds t ≤ w that are above 0, at most 1 (Barber & Candès 2015,
+        "Controlling the false discovery rate via knockoffs").
+    """
+    w = np.log(np.maximum(own, 1e-300)) - np.log(np.maximum(decoy, 1e-300))
+    q = np.ones(len(w))
+    order = np.argsort(-w)
+    positive = order[w[order] > 0]
+    ascending = np.sort(-w)
+    for rank, i in enumerate(positive, start=1):
+        decoys = len(w) - np.searchsorted(ascending, w[i], side="left")
+        q[i] = min(1.0, (1 + decoys) / rank)
+    lowest = 1.0
+    for i in positive[::-1]:
+        lowest = min(lowest, q[i])
+        q[i] = lowest
+    return q
+
+
+def paired_p(own: Floats, other: Floats, document: Any2, *, draws: int, seed: int) -> float:
+    """Return the one-sided p that one effect is larger than another at the same tokens.
+
+    Parameters
+    ----------
+    own, other
+        (tokens,). Sizes of the effects.
+    document
+        (tokens,). Document of each token.
+    draws, seed
+        Number of random signs of the documents, and their seed.
+
+    Returns
+    -------
+        p of the mean over documents of the mean difference, under random signs of documents.
+    """
+    _, group = np.unique(document, return_inverse=True)
+    difference = np.bincount(group, weights=own - other) / np.bincount(group)
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), (draws, len(difference)))
+    seen = difference.sum()
+    as_high = int(((signs @ difference) >= seen - 1e-12 * abs(seen)).sum())
+    return float(exceedance_p(as_high, draws))
+
+
+def document_interval(
+    values: Floats, document: Any2, *, draws: int, seed: int
+) -> tuple[float, float]:
+    """Return the 95% interval of the mean of some tokens, by a bootstrap over documents.
+
+    Parameters
+    ----------
+    values
+        (tokens,). An effect at each token.
+    document
+        (tokens,). Document of each token.
+    draws, seed
+        Number of bootstrap draws, and their seed.
+    """
+    _, group = np.unique(document, return_inverse=True)
+    sums, counts = np.bincount(group, weights=values), np.bincount(group)
+    weights = bootstrap_weights(len(counts), draws, np.random.default_rng(seed))
+    low, high = quantile_interval((weights @ sums) / (weights @ counts))
+    return float(low), float(high)

@@ -1,0 +1,466 @@
+"""Measure the effects of the features of one SAE: attribution, ablation, controls and edges."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from analysis.effects.ablation import LOSSES, Edits, measured
+from analysis.effects.attribution import Attribution, attribute
+from analysis.effects.inference import (
+    decoy_q,
+    document_interval,
+    max_target_p,
+    paired_p,
+    source_q,
+)
+from analysis.effects.sample import (
+    Contexts,
+    Occurrences,
+    drawn,
+    nearest_other,
+    occurrences_of,
+)
+from analysis.effects.settings import EffectSettings
+from atlas.errors import BadInput
+from atlas.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from ingest.model.upper_blocks import UpperBlocks
+    from ingest.sae.autoencoder import Autoencoder
+
+__all__ = ["Effects", "Source", "measure", "source_of"]
+
+Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+#: Contexts of a batch of attribution.
+_BATCH = 32
+
+#: Random signs of documents, and draws of the bootstrap over documents.
+_SIGNS = 999
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The features that are measured, and the tokens at which each is ablated.
+
+    Parameters
+    ----------
+    features
+        int64, (sources,), ascending.
+    every
+        All occurrences of all features in the contexts.
+    chosen
+        Occurrences of the measured features.
+    other
+        For each chosen occurrence another feature at the same token; see ``nearest_other``.
+    vectors
+        (d_sae, d_in). The change of the site per unit of each feature.
+    """
+
+    features: Ints
+    every: Occurrences
+    chosen: Occurrences
+    other: Occurrences
+    vectors: torch.Tensor
+
+    @property
+    def row(self) -> Ints:
+        """Number of the source of each chosen occurrence."""
+        return np.searchsorted(self.features, self.chosen.feature)
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Mean effects of one kind of edit on every source's tokens.
+
+    Parameters
+    ----------
+    loss
+        float64, (occurrences, 4); see ``LOSSES``.
+    total, here
+        By target SAE, float32, (sources, features): mean change of the target at the token and
+        later ones, and at the token alone.
+    values
+        By target SAE, float32, (occurrences, candidates): total change of the candidates.
+    """
+
+    loss: Floats
+    total: list[Floats32]
+    here: list[Floats32]
+    values: list[Floats32]
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """The effects of the features of an SAE.
+
+    Parameters
+    ----------
+    source
+        The features and tokens.
+    document
+        (occurrences,). Document of each chosen occurrence.
+    attribution
+        First-order effects.
+    own, other
+        Real ablation of the feature, and of another active feature.
+    random
+        Random directions of equal norm, one arm for each draw.
+    p, q
+        By target SAE, (sources, features); q over the sources, adjusted for all targets.
+    edges
+        A row for each edge.
+    sham
+        Largest change of a target by an edit that changes nothing.
+    additivity
+        Of joint ablations: see ``additivity``.
+    """
+
+    source: Source
+    document: Ints
+    attribution: Attribution
+    own: Arm
+    other: Arm
+    random: list[Arm]
+    p: list[Floats]
+    q: list[Floats]
+    edges: list[dict[str, Any]]
+    sham: float
+    additivity: Mapping[str, float | None]
+
+    @property
+    def targets_per_source(self) -> int:
+        """Number of targets for which each p is adjusted."""
+        return sum(one.shape[1] for one in self.p)
+
+    def loss_of(self, arm: Arm) -> Floats:
+        """Return the mean changes of the loss and of KL by source, (sources, 4)."""
+        return _means(arm.loss, self.source)
+
+
+def source_of(
+    sae: "Autoencoder", x: torch.Tensor, contexts: Contexts, *, settings: EffectSettings
+) -> Source:
+    """Choose the features that are measured, and their tokens.
+
+    Parameters
+    ----------
+    sae
+        The SAE.
+    x
+        (tokens that are read, d_in). Its input on the contexts.
+    contexts
+        The contexts.
+    settings
+        Numbers of features and tokens, and the seed.
+
+    Raises
+    ------
+    BadInput
+        If no feature is active at enough tokens, or each vector is normalised.
+    """
+    every = occurrences_of(sae, x, contexts.read)
+    chosen = drawn(
+        every, most=settings.occurrences, least=settings.min_occurrences, seed=settings.seed
+    )
+    features = np.unique(chosen.feature)
+    if settings.features is not None and len(features) > settings.features:
+        rng = np.random.default_rng(settings.seed)
+        features = np.sort(rng.choice(features, settings.features, replace=False))
+        chosen = chosen.take(np.isin(chosen.feature, features))
+    if not len(features):
+        raise BadInput(
+            f"No feature of {sae.info.name} is active at {settings.min_occurrences} or more tokens of the "
+            f"sample of {len(contexts)} contexts. Use more --contexts, or a lower --min-occurrences."
+        )
+    vectors = sae.rows(torch.arange(sae.info.d_sae))
+    if vectors is None:
+        raise BadInput(
+            f"The SAE {sae.info.name} normalises each vector, so its features have no fixed direction. Effects "
+            "are measured for SAEs without such normalisation."
+        )
+    count = np.bincount(every.feature, minlength=sae.info.d_sae)
+    total = np.bincount(every.feature, weights=every.activation, minlength=sae.info.d_sae)
+    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    other = nearest_other(chosen, every, frequency=count.astype(np.float64), activation=mean)
+    return Source(features, every, chosen, other, vectors)
+
+
+def measure(
+    upper: "UpperBlocks",
+    contexts: Contexts,
+    source: Source,
+    *,
+    targets: "Sequence[Autoencoder]",
+    settings: EffectSettings,
+    progress: Progress = SILENT,
+) -> Effects:
+    """Measure the effects of features on the loss and on the features of later SAEs.
+
+    Parameters
+    ----------
+    upper
+        The model from the site of the source on.
+    contexts, source
+        The contexts, and the features and tokens of ``source_of``.
+    targets
+        SAEs at later sites; none for the loss alone.
+    settings
+        Draws, candidates and thresholds.
+    progress
+        Reports progress.
+    """
+    with progress.stage("attribution of all pairs", total=len(contexts), unit="contexts") as stage:
+        attribution = attribute(
+            upper,
+            contexts,
+            source.chosen,
+            vectors=source.vectors,
+            targets=targets,
+            sources=source.features,
+            batch=_BATCH,
+            stage=stage,
+        )
+    candidates = [_candidates(one, settings.candidates) for one in attribution.effect]
+    draws = -(-settings.directions // len(source.features))
+    unit = _directions(source, draws, seed=settings.seed)
+    deltas = {
+        "ablation": _delta(source, source.chosen),
+        "other features": _delta(source, source.other),
+    } | {f"random directions {i + 1}": _random_delta(source, one) for i, one in enumerate(unit)}
+    arms = []
+    rows = len(source.chosen) * len(deltas)
+    with progress.stage("ablation and controls", total=rows, unit="edits") as stage:
+        for delta in deltas.values():
+            edits = Edits(source.chosen.context, source.chosen.position, delta)
+            batches = measured(upper, contexts, edits, targets=targets, stage=stage)
+            arms.append(_arm(batches, source, candidates=candidates, targets=targets))
+    own, other, *random = arms
+    sham = _sham(upper, contexts, source, targets=targets)
+    p = _p(own, random, sham)
+    q = _split(source_q(np.concatenate(p, axis=1)), [one.shape[1] for one in p]) if p else []
+    document = contexts.document[source.chosen.context]
+    edges = _edges(
+        source, document, arms, candidates=candidates, p=p, q=q, sham=sham, settings=settings
+    )
+    added = additivity(upper, contexts, source, targets=targets, settings=settings)
+    return Effects(source, document, attribution, own, other, random, p, q, edges, sham, added)
+
+
+def additivity(
+    upper: "UpperBlocks",
+    contexts: Contexts,
+    source: Source,
+    *,
+    targets: "Sequence[Autoencoder]",
+    settings: EffectSettings,
+) -> dict[str, float | None]:
+    """Compare the joint ablation of all features at a token with the sum of single ablations.
+
+    Returns
+    -------
+        ``targets`` and ``ce``: 1 - Σ (joint - sum)² / Σ joint², over tokens and targets; 1 if
+        single effects add up, None without an effect. ``kl_ratio``: KL of the joint ablation /
+        sum of the KL of the single ones. ``tokens``: number of tokens.
+    """
+    every = source.every
+    span = int(every.position.max(initial=0)) + 1
+    token, group = np.unique(every.context * span + every.position, return_inverse=True)
+    rng = np.random.default_rng(settings.seed)
+    tokens = rng.permutation(len(token))[: settings.joint]
+    inside = np.isin(group, tokens)
+    single = every.take(inside)
+    number = np.unique(group[inside], return_inverse=True)[1]
+    delta = _delta(source, single)
+    joint = torch.zeros(len(tokens), delta.shape[1]).index_add_(
+        0, torch.from_numpy(number), delta.cpu()
+    )
+    context, position = (np.empty(len(tokens), dtype=np.int64) for _ in range(2))
+    context[number], position[number] = single.context, single.position
+    sums: list[list[Any]] = []
+    for edits, to in (
+        (Edits(context, position, joint), np.arange(len(tokens))),
+        (Edits(single.context, single.position, delta), number),
+    ):
+        total = [np.zeros((len(tokens), sae.info.d_sae)) for sae in targets]
+        loss = np.zeros((len(tokens), len(LOSSES)))
+        for changes in measured(upper, contexts, edits, targets=targets):
+            np.add.at(loss, to[changes.rows], changes.loss)
+            for one, change in zip(total, changes.total, strict=True):
+                np.add.at(one, to[changes.rows], change.numpy())
+        sums.append([np.concatenate(total, axis=1) if total else np.zeros((0, 0)), loss])
+    (joint_change, joint_loss), (sum_change, sum_loss) = sums
+    kl = [one[:, 2:].sum() for one in (joint_loss, sum_loss)]
+    return {
+        "tokens": float(len(tokens)),
+        "targets": _share_explained(joint_change, sum_change),
+        "ce": _share_explained(joint_loss[:, :2].sum(1), sum_loss[:, :2].sum(1)),
+        "kl_ratio": float(kl[0] / kl[1]) if kl[1] > 0 else None,
+    }
+
+
+def _share_explained(joint: Floats, total: Floats) -> float | None:
+    squares = float(np.square(joint).sum())
+    return 1 - float(np.square(joint - total).sum()) / squares if squares > 0 else None
+
+
+def _delta(source: Source, occurrences: Occurrences) -> torch.Tensor:
+    """Return the delta of the ablation of each occurrence, (n, d_in)."""
+    vectors = source.vectors[torch.from_numpy(occurrences.feature).to(source.vectors.device)]
+    return -torch.from_numpy(occurrences.activation).to(vectors.device)[:, None] * vectors
+
+
+def _directions(source: Source, draws: int, *, seed: int) -> list[torch.Tensor]:
+    """Return unit random directions of each source, (draws) of (sources, d_in)."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(source.features), source.vectors.shape[1])
+    normal = [torch.randn(shape, generator=generator) for _ in range(draws)]
+    return [one / one.norm(dim=1, keepdim=True) for one in normal]
+
+
+def _random_delta(source: Source, unit: torch.Tensor) -> torch.Tensor:
+    device = source.vectors.device
+    feature = torch.from_numpy(source.chosen.feature).to(device)
+    size = torch.from_numpy(source.chosen.activation).to(device) * source.vectors[feature].norm(
+        dim=1
+    )
+    return -size[:, None] * unit.to(device)[torch.from_numpy(source.row).to(device)]
+
+
+def _candidates(effect: Floats32, most: int) -> Ints:
+    """Return the targets with the largest attribution of each source, (sources, most)."""
+    most = min(most, effect.shape[1])
+    return np.argpartition(-np.abs(effect), most - 1, axis=1)[:, :most].astype(np.int64)
+
+
+def _arm(
+    batches: Any, source: Source, *, candidates: list[Ints], targets: "Sequence[Autoencoder]"
+) -> Arm:
+    """Collect the changes of one kind of edit."""
+    row, number = source.row, len(source.chosen)
+    shapes = [(len(source.features), sae.info.d_sae) for sae in targets]
+    total, here = ([torch.zeros(shape) for shape in shapes] for _ in range(2))
+    values = [np.zeros((number, one.shape[1]), np.float32) for one in candidates]
+    loss = np.zeros((number, len(LOSSES)))
+    for changes in batches:
+        loss[changes.rows] = changes.loss
+        at = torch.from_numpy(row[changes.rows])
+        for i, (whole, own) in enumerate(zip(changes.total, changes.here, strict=True)):
+            total[i].index_add_(0, at, whole)
+            here[i].index_add_(0, at, own)
+            wanted = candidates[i][row[changes.rows]]
+            values[i][changes.rows] = np.take_along_axis(whole.numpy(), wanted, 1)
+    counts = np.bincount(row, minlength=len(source.features))[:, None].astype(np.float32)
+    means = [[one.numpy() / counts for one in part] for part in (total, here)]
+    return Arm(loss, means[0], means[1], values)
+
+
+def _means(values: Floats, source: Source) -> Floats:
+    row = source.row
+    sums = np.zeros((len(source.features), values.shape[1]))
+    np.add.at(sums, row, values)
+    means: Floats = sums / np.bincount(row, minlength=len(sums))[:, None]
+    return means
+
+
+def _sham(
+    upper: "UpperBlocks", contexts: Contexts, source: Source, *, targets: "Sequence[Autoencoder]"
+) -> float:
+    """Return the largest change of a target by edits that change nothing: rounding alone."""
+    some = source.chosen.take(np.arange(min(64, len(source.chosen))))
+    edits = Edits(some.context, some.position, torch.zeros(len(some), source.vectors.shape[1]))
+    largest = [
+        float(change.abs().max())
+        for changes in measured(upper, contexts, edits, targets=targets)
+        for change in changes.total
+    ]
+    return max(largest, default=0.0)
+
+
+def _p(own: Arm, random: Sequence[Arm], sham: float) -> list[Floats]:
+    """Return p by target SAE, adjusted for the targets of all SAEs."""
+    if not own.total:
+        return []
+    total = np.concatenate(own.total, axis=1).astype(np.float64)
+    null = np.stack([np.concatenate(arm.total, axis=1) for arm in random]).astype(np.float64)
+    p = max_target_p(total, null, floor=max(3 * sham, 1e-6))
+    return _split(p, [one.shape[1] for one in own.total])
+
+
+def _split(values: Floats, widths: Sequence[int]) -> list[Floats]:
+    return np.split(values, np.cumsum(widths)[:-1], axis=1)
+
+
+def _edges(
+    source: Source,
+    document: Ints,
+    arms: Sequence[Arm],
+    *,
+    candidates: list[Ints],
+    p: list[Floats],
+    q: list[Floats],
+    sham: float,
+    settings: EffectSettings,
+) -> list[dict[str, Any]]:
+    """Return the strongest effects of each source that exceed every control."""
+    own, other, *random = arms
+    starts = np.searchsorted(
+        source.row[np.argsort(source.row, kind="stable")], np.arange(len(source.features) + 1)
+    )
+    order = np.argsort(source.row, kind="stable")
+    edges = []
+    for s, feature in enumerate(source.features):
+        rows = order[starts[s] : starts[s + 1]]
+        found = []
+        for i, columns in enumerate(candidates):
+            for column, target in enumerate(columns[s]):
+                mean = float(own.total[i][s, target])
+                if q[i][s, target] > settings.q or abs(mean) <= sham:
+                    continue
+                values = own.values[i][rows, column].astype(np.float64)
+                others = other.values[i][rows, column].astype(np.float64)
+                low, high = document_interval(
+                    values, document[rows], draws=_SIGNS, seed=settings.seed
+                )
+                paired = paired_p(
+                    np.abs(values), np.abs(others), document[rows], draws=_SIGNS, seed=settings.seed
+                )
+                if low <= 0 <= high or paired > 0.05:
+                    continue
+                drawn_values = np.abs(random[0].values[i][rows, column])
+                holds = (np.sign(values) == np.sign(mean)) & (np.abs(values) > drawn_values)
+                found.append(
+                    {
+                        "source": int(feature),
+                        "sae": i,
+                        "target": int(target),
+                        "mean": mean,
+                        "here": float(own.here[i][s, target]),
+                        "low": low,
+                        "high": high,
+                        "share": float(holds.mean()),
+                        "positions": len(rows),
+                        "documents": len(np.unique(document[rows])),
+                        "random": float(np.mean([abs(arm.total[i][s, target]) for arm in random])),
+                        "other": float(other.total[i][s, target]),
+                        "p": float(p[i][s, target]),
+                        "q": float(q[i][s, target]),
+                        "p_other": paired,
+                    }
+                )
+        found.sort(key=lambda e: (-abs(e["mean"]), e["sae"], e["target"]))
+        edges += [edge | {"rank": rank} for rank, edge in enumerate(found[: settings.strongest])]
+    return edges
+
+
+def feature_q(effects: Effects) -> Floats:
+    """Return the q-value of each source that its KL exceeds that of random directions."""
+    own = effects.loss_of(effects.own)[:, 2:].sum(1)
+    null = effects.loss_of(effects.random[0])[:, 2:].sum(1)
+    return decoy_q(own, null)

@@ -1,0 +1,244 @@
+"""The study of effects: one part for each SAE, with its effects on the loss and on later SAEs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from analysis.effects.ablation import Edits, measured
+from analysis.effects.measure import measure
+from analysis.effects.settings import EffectSettings
+from analysis.effects.subjects import Opened, later_saes, open_subjects
+from analysis.effects.tables import effect_tables
+from atlas.disk.parts import Part
+from atlas.errors import BadInput
+from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
+from ingest.sae.autoencoder import Autoencoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["EffectStudy", "measure_effects"]
+
+#: Edits of the sample of a forecast.
+_SAMPLE = 64
+
+#: Cost of a backward pass of all contexts, in forward passes.
+_BACKWARD = 2.0
+
+#: Additivity below which a verdict warns that single effects do not add up.
+_ADDITIVE = 0.8
+
+
+@dataclass(frozen=True)
+class EffectStudy(Study):
+    """Measure what the features of an SAE change as they are ablated.
+
+    Parameters
+    ----------
+    settings
+        Sample, draws and thresholds.
+    on
+        Names of SAEs at later sites; None for all of the atlas.
+    model, tokenizer
+        The model, if it is not that of the ingest's source.
+    opened
+        SAEs that are already open.
+    device
+        Device of the model.
+    """
+
+    kind: ClassVar[str] = "effects"
+    version: ClassVar[int] = 1
+
+    settings: EffectSettings
+    on: tuple[str, ...] | None = None
+    model: "str | PreTrainedModel | None" = None
+    tokenizer: Any = None
+    opened: Sequence[Autoencoder] = ()
+    device: str = "auto"
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE."""
+        names = selected_saes(at, saes, ("sae",), what="A study of effects")
+        found = []
+        for name in names:
+            on = later_saes(at.sound, name, self.on)
+            if not on:
+                at.progress.report(
+                    f"{name}: no SAE of the atlas reads a later site, so effects on the loss alone are measured."
+                )
+            uses = tuple(f"sae/{n}" for n in (name, *on))
+            found.append(
+                Task(name, (name, *on), self.settings, made_from=uses, recorded={"on": list(on)})
+            )
+        return found
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost of one SAE, from a sample of its edits."""
+        opened = self._open(task, at)
+        source, contexts = opened.source, opened.contexts
+        arms = 2 + -(-self.settings.directions // len(source.features))
+        number = min(_SAMPLE, len(source.chosen))
+        some = source.chosen.take(np.random.default_rng(0).permutation(len(source.chosen))[:number])
+        zeros = torch.zeros(number, source.vectors.shape[1])
+        edits = Edits(some.context, some.position, zeros)
+
+        def work() -> None:
+            for _ in measured(opened.upper, contexts, edits, targets=opened.targets):
+                pass
+
+        work()
+        each = timed(work) / number
+        below = timed(lambda: opened.upper.below(contexts.ids, contexts.mask, hooks=[]))
+        passes = sum(min(sae.info.d_sae, _active(opened)) for sae in opened.targets)
+        pairs = len(source.features) * sum(sae.info.d_sae for sae in opened.targets)
+        seconds = arms * len(source.chosen) * each + passes * below * _BACKWARD
+        return Cost(seconds, bytes=4 * pairs * (4 + 2 * arms))
+
+    def run(self, task: Task, at: TaskContext) -> Found:
+        """Measure one SAE."""
+        opened = self._open(task, at)
+        effects = measure(
+            opened.upper,
+            opened.contexts,
+            opened.source,
+            targets=opened.targets,
+            settings=self.settings,
+            progress=at.progress,
+        )
+        return Found(effect_tables(effects, task.saes[0], task.saes[1:]))
+
+    def result(self, part: Part) -> Result:
+        """Return the numbers of one SAE."""
+        (summary,) = part.table("summary").to_pylist()
+        return Result(
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary),
+            tables=(part.manifest.tables, part.table),
+        )
+
+    def _open(self, task: Task, at: TaskContext) -> Opened:
+        return open_subjects(
+            at.folder,
+            at.sound,
+            task.saes,
+            settings=self.settings,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            opened=self.opened,
+            device=self.device,
+        )
+
+
+def measure_effects(
+    atlas: str | Path,
+    saes: Sequence[str] | None = None,
+    *,
+    on: Sequence[str] | None = None,
+    settings: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
+    model: "str | PreTrainedModel | None" = None,
+    tokenizer: Any = None,
+    opened: Sequence[Autoencoder] = (),
+    device: str = "auto",
+    replace: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+    progress: Progress = SILENT,
+) -> Results:
+    """Measure what the features of SAEs change in the loss and in the features of later SAEs.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    saes
+        Names of SAEs whose features are ablated; all SAEs if None.
+    on
+        Names of SAEs at later sites of the same model; all of the atlas that are no floors if None.
+    settings
+        Sample, draws and thresholds.
+    model, tokenizer
+        The model, by name, folder or in memory; by default that of the ingest.
+    opened
+        SAEs that are already open, such as those in memory.
+    device
+        Device of the model.
+    replace, workers, ray, progress
+        See ``atlas.studies.runner.run_study``.
+
+    Returns
+    -------
+        A result for each SAE, with the tables ``Feature``, ``AFFECTS`` and ``calibration``.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    Mismatch
+        If a target does not read a later site of the same model.
+    BadInput, Missing
+        If the model or the weights of an SAE are not available, or no feature can be measured.
+
+    Examples
+    --------
+    >>> from analysis import measure_effects                       # doctest: +SKIP
+    >>> measure_effects("demo.atlas", ["tiny-a-l0-s0"], on=["tiny-a-l1-s0"])   # doctest: +SKIP
+    """
+    if on is not None and not on:
+        raise BadInput("on= is empty; name SAEs at later sites, or omit it for all.")
+    study = EffectStudy(
+        settings,
+        None if on is None else tuple(on),
+        model=model,
+        tokenizer=tokenizer,
+        opened=tuple(opened),
+        device=device,
+    )
+    return run_study(
+        study, atlas, saes, replace=replace, workers=workers, ray=ray, progress=progress
+    )
+
+
+def _active(opened: Opened) -> int:
+    """Return an estimate of the number of targets that are active in a context."""
+    every = opened.source.every
+    pairs = np.unique(every.context * opened.sae.info.d_sae + every.feature)
+    return int(np.bincount(pairs // opened.sae.info.d_sae).max(initial=1))
+
+
+def _verdict(summary: dict[str, Any]) -> list[str]:
+    sae, features = summary["sae"], summary["features"]
+    found = [
+        f"{sae}: ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
+        f"random directions of equal norm by {summary['kl_random']:.3g}, other active features by "
+        f"{summary['kl_other']:.3g}; {summary['features_above_random']:,} of {features:,} features exceed random "
+        "directions (q ≤ 0.05)."
+    ]
+    if summary["on"]:
+        found.append(
+            f"{summary['edges']:,} edges from {summary['sources_with_edges']:,} features to {summary['on']} exceed "
+            "both controls."
+        )
+    if summary["rank_correlation"] is not None:
+        found.append(
+            f"Attribution predicts the measured effects with a rank correlation of "
+            f"{summary['rank_correlation']:.2f} over all pairs."
+        )
+    if (added := summary["additivity_targets"]) is not None:
+        adds = "add up to" if added >= _ADDITIVE else "do not add up to"
+        ratio = summary["joint_kl_ratio"]
+        kl = "" if ratio is None else f"; its KL is {ratio:.2g} times the sum"
+        found.append(
+            f"Single effects {adds} the joint ablation of all features at a token (additivity {added:.2f}{kl})."
+        )
+    return found

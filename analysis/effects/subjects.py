@@ -1,0 +1,155 @@
+"""The SAEs and the model of an effects study, opened and checked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.effects.measure import Source, source_of
+from analysis.effects.sample import Contexts, sample_contexts
+from analysis.effects.settings import EffectSettings
+from atlas.disk.folder import Folder, Sound
+from atlas.errors import BadInput, Mismatch
+from atlas.studies.floors import is_floor
+from atlas.studies.study import check_saes
+from ingest.model.next_token import open_next_token_model
+from ingest.model.sites import depth
+from ingest.model.upper_blocks import UpperBlocks
+from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import SaeRecord, open_sae_record, reopen_model, reopen_sae
+from ingest.text.corpus import Corpus
+from ingest.text.tokenization import ContextSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Opened", "later_saes", "open_subjects"]
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """The model, the SAEs and the sample of one SAE.
+
+    Parameters
+    ----------
+    sae
+        The SAE whose features are ablated.
+    targets
+        SAEs at later sites.
+    upper
+        The model from the site of ``sae`` on.
+    contexts, source
+        The sample.
+    """
+
+    sae: Autoencoder
+    targets: tuple[Autoencoder, ...]
+    upper: UpperBlocks
+    contexts: Contexts
+    source: Source
+
+
+def later_saes(sound: Sound, name: str, on: Sequence[str] | None) -> list[str]:
+    """Return the SAEs whose features can be affected by those of an SAE.
+
+    Parameters
+    ----------
+    sound
+        Sound parts of the atlas.
+    name
+        The SAE.
+    on
+        Names of SAEs at later sites; if None, all of the atlas that are no floors.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    Mismatch
+        If an SAE reads another model, the same site or an earlier one, or a difference of sites.
+    """
+    source = open_sae_record(sound, name)
+    if on is not None:
+        for other in check_saes(sound, on):
+            if reason := _no_target(source, open_sae_record(sound, other)):
+                raise Mismatch(f"The features of {name} cannot affect those of {other}: {reason}.")
+        return list(dict.fromkeys(on))
+    records = [open_sae_record(sound, other) for other in sound.saes]
+    return [r.name for r in records if not is_floor(r.row) and _no_target(source, r) is None]
+
+
+def _no_target(source: SaeRecord, target: SaeRecord) -> str | None:
+    """Return why an SAE is not downstream of another, as a clause; None if it is."""
+    if source.model["name"] != target.model["name"]:
+        return f"it reads {target.model['name']}, and {source.name} reads {source.model['name']}"
+    layers = int(source.model["layers"])
+    own, other = (
+        depth(str(r.row["hook"]), model=str(r.model["name"]), layers=layers)
+        for r in (source, target)
+    )
+    if other <= own:
+        return (
+            f"it reads {target.row['hook']}, which is not after {source.row['hook']}; name SAEs at later sites "
+            "with --on"
+        )
+    if target.row["less"]:
+        return f"it reads its site less {target.row['less']}"
+    return None
+
+
+def open_subjects(
+    folder: Folder,
+    sound: Sound,
+    names: Sequence[str],
+    *,
+    settings: EffectSettings,
+    model: "str | PreTrainedModel | None" = None,
+    tokenizer: Any = None,
+    opened: Sequence[Autoencoder] = (),
+    device: str = "auto",
+) -> Opened:
+    """Open an SAE, those at later sites, their model and the sample.
+
+    Parameters
+    ----------
+    folder, sound
+        The atlas, and its sound parts.
+    names
+        The SAE, then those at later sites.
+    settings
+        Size and seed of the sample.
+    model, tokenizer
+        The model, by name, folder or in memory; that of the ingest if None.
+    opened
+        SAEs that are already open.
+    device
+        Device of the model.
+
+    Raises
+    ------
+    BadInput, Missing, Mismatch
+        If the model or an SAE is not available, or differs from that of the ingest; if the text
+        has no context, or no feature is active at enough tokens.
+    """
+    record = open_sae_record(sound, names[0])
+    sae, *targets = (reopen_sae(open_sae_record(sound, n).row, opened) for n in names)
+    hooks = list(dict.fromkeys(hook for one in (sae, *targets) for hook in one.info.hooks))
+    language = reopen_model(record, model, hooks=hooks, tokenizer=tokenizer, device=device)
+    source = model if model is not None else str(record.model["source"])
+    head = open_next_token_model(language, source)
+    for one in (sae, *targets):
+        one.to(language.device)
+    size = min(settings.context_size, record.contexts.context_size)
+    contexts = sample_contexts(
+        Corpus.open(folder.corpus_file),
+        language.tokenizer,
+        settings=ContextSettings(size, prepend_bos=record.contexts.prepend_bos),
+        contexts=settings.contexts,
+        seed=settings.seed,
+    )
+    if not len(contexts):
+        raise BadInput(f"The text of {folder.path} has no context with a token that SAEs read.")
+    upper = UpperBlocks(head, sae.info.hook)
+    _, _, read = upper.below(contexts.ids, contexts.mask, hooks=sae.info.hooks)
+    x = sae.reads(read, contexts.read, contexts.ids)
+    found = source_of(sae, x, contexts, settings=settings)
+    return Opened(sae, tuple(targets), upper, contexts, found)

@@ -1,0 +1,158 @@
+"""The tables of an effects study: features, edges, and the calibration of attribution."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from analysis.effects.measure import Effects, feature_q
+from ingest.reduce.arrays import graph_table, keys
+
+__all__ = ["calibration", "effect_tables", "summary_of"]
+
+Floats = NDArray[np.float64]
+
+#: Bins of the calibration curve, by quantiles of the attribution.
+_BINS = 20
+
+
+def effect_tables(effects: Effects, sae: str, on: Sequence[str]) -> list[tuple[str, pa.Table]]:
+    """Return the tables of a part.
+
+    Parameters
+    ----------
+    effects
+        The effects.
+    sae, on
+        Names of the SAE and of those at later sites.
+    """
+    tables = [
+        ("Feature", _features(effects, sae)),
+        ("AFFECTS", _edges(effects, sae, on)),
+        ("calibration", pa.Table.from_pylist(calibration(effects))),
+        ("summary", pa.Table.from_pylist([summary_of(effects, sae, on)])),
+    ]
+    return [(name, table) for name, table in tables if table.num_columns]
+
+
+def _features(effects: Effects, sae: str) -> pa.Table:
+    own = effects.loss_of(effects.own)
+    random, other = (
+        effects.loss_of(arm)[:, 2:].sum(1) for arm in (effects.random[0], effects.other)
+    )
+    counts = np.bincount(effects.source.row, minlength=len(own))
+    columns = {
+        "id": keys(sae, effects.source.features),
+        "effect_tokens": counts.astype(np.int64),
+        "effect_ce": own[:, 0],
+        "effect_ce_later": own[:, 1],
+        "effect_kl": own[:, 2],
+        "effect_kl_later": own[:, 3],
+        "effect_kl_random": random,
+        "effect_kl_other": other,
+        "effect_q": feature_q(effects),
+    }
+    return graph_table("Feature", "effects", columns).data
+
+
+def _edges(effects: Effects, sae: str, on: Sequence[str]) -> pa.Table:
+    edges = effects.edges
+    number = {int(f): i for i, f in enumerate(effects.source.features)}
+    attributed = [
+        float(effects.attribution.effect[e["sae"]][number[e["source"]], e["target"]]) for e in edges
+    ]
+    columns: dict[str, Any] = {
+        "source": [f"{sae}/{e['source']}" for e in edges],
+        "target": [f"{on[e['sae']]}/{e['target']}" for e in edges],
+        "attributed": attributed,
+    }
+    for name in (
+        "mean", "here", "low", "high", "share", "positions", "documents", "random", "other", "p",
+        "p_other", "q", "rank",
+    ):  # fmt: skip
+        columns[name] = [e[name] for e in edges]
+    return graph_table("AFFECTS", "effects", columns).data
+
+
+def calibration(effects: Effects) -> list[dict[str, Any]]:
+    """Return the calibration curve: measured effects by quantiles of the attribution.
+
+    Returns
+    -------
+        A row for each of up to 20 bins of pairs with an attribution: ``attributed`` and
+        ``measured``, their means; ``low`` and ``high``, the 10% and 90% quantiles of the measured
+        effects; ``pairs``.
+    """
+    attributed, measured = _pairs(effects)
+    there = attributed != 0
+    attributed, measured = attributed[there], measured[there]
+    if not len(attributed):
+        return []
+    order = np.argsort(attributed, kind="stable")
+    rows = []
+    for part in np.array_split(order, min(_BINS, len(order))):
+        low, high = np.quantile(measured[part], [0.1, 0.9])
+        rows.append(
+            {
+                "attributed": float(attributed[part].mean()),
+                "measured": float(measured[part].mean()),
+                "low": float(low),
+                "high": float(high),
+                "pairs": len(part),
+            }
+        )
+    return rows
+
+
+def _pairs(effects: Effects) -> tuple[Floats, Floats]:
+    """Return attribution and measurement of all pairs, of which either is not 0."""
+    attributed, measured = (
+        np.concatenate([one.ravel() for one in part]).astype(np.float64) if part else np.zeros(0)
+        for part in (effects.attribution.effect, effects.own.total)
+    )
+    there = (attributed != 0) | (measured != 0)
+    return attributed[there], measured[there]
+
+
+def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
+    """Return the main numbers of a study of one SAE."""
+    own, random, other = (
+        effects.loss_of(arm)[:, 2:].sum(1)
+        for arm in (effects.own, effects.random[0], effects.other)
+    )
+    attributed, measured = _pairs(effects)
+    of_edges = {(e["source"], e["sae"], e["target"]) for e in effects.edges}
+    added = effects.additivity
+    return {
+        "sae": sae,
+        "on": ", ".join(on),
+        "features": len(effects.source.features),
+        "tokens": len(effects.source.chosen),
+        "documents": len(np.unique(effects.document)),
+        "targets": effects.targets_per_source,
+        "edges": len(of_edges),
+        "sources_with_edges": len({source for source, *_ in of_edges}),
+        "rank_correlation": _rank_correlation(attributed, measured),
+        "rank_correlation_ce": _rank_correlation(
+            effects.attribution.loss, effects.loss_of(effects.own)[:, :2].sum(1)
+        ),
+        "kl": float(own.mean()),
+        "kl_random": float(random.mean()),
+        "kl_other": float(other.mean()),
+        "features_above_random": int((feature_q(effects) <= 0.05).sum()),
+        "additivity_targets": added["targets"],
+        "additivity_ce": added["ce"],
+        "joint_kl_ratio": added["kl_ratio"],
+        "joint_tokens": added["tokens"],
+        "random_directions": len(effects.random) * len(effects.source.features),
+        "sham": effects.sham,
+    }
+
+
+def _rank_correlation(a: Floats, b: Floats) -> float | None:
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return float(spearmanr(a, b).statistic)

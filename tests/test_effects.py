@@ -1,0 +1,330 @@
+"""Effects: a known circuit, brute force, the rate of false edges, and joint ablation."""
+
+import numpy as np
+import pytest
+import torch
+from circuit_model import (
+    CIRCUIT,
+    FIRST,
+    SECOND,
+    SOURCES,
+    WIDTH,
+    blank,
+    circuit_model,
+    circuit_saes,
+    sae_of,
+)
+from random_models import random_ids, random_model
+from scipy.stats import false_discovery_control
+from test_edits import a_sae
+
+from analysis.effects.attribution import attribute, encoder_rows
+from analysis.effects.inference import (
+    decoy_q,
+    document_interval,
+    max_target_p,
+    paired_p,
+    source_q,
+)
+from analysis.effects.measure import Source, measure, source_of
+from analysis.effects.sample import Contexts, Occurrences, drawn, nearest_other
+from analysis.effects.settings import EffectSettings
+from analysis.effects.tables import summary_of
+from atlas.errors import BadInput
+from ingest.model.next_token import NextTokenModel
+from ingest.model.upper_blocks import UpperBlocks
+from ingest.sae.autoencoder import open_sae
+
+
+def contexts_of(number=30, length=8, *, vocabulary=40, seed=0):
+    ids = torch.randint(vocabulary, (number, length), generator=torch.Generator().manual_seed(seed))
+    return Contexts(ids, torch.ones_like(ids), torch.ones_like(ids).bool(), np.arange(number))
+
+
+def effects_of(model, saes, *, contexts, **settings):
+    known = {"directions": 400, "occurrences": 12, "candidates": 6, "joint": 16}
+    settings = EffectSettings(**(known | settings))
+    first, *later = (open_sae(sae) for sae in saes)
+    upper = UpperBlocks(NextTokenModel("circuit", model), first.info.hook)
+    _, _, read = upper.below(contexts.ids, contexts.mask, hooks=[first.info.hook])
+    x = read[first.info.hook][contexts.read]
+    source = source_of(first, x, contexts, settings=settings)
+    return measure(upper, contexts, source, targets=later, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return effects_of(circuit_model(), circuit_saes(), contexts=contexts_of())
+
+
+def test_every_edge_of_a_known_circuit_is_found_with_its_size(found):
+    edges = {(e["source"], e["target"]): e for e in found.edges}
+    assert set(edges) == set(CIRCUIT)
+    chosen = found.source.chosen
+    for (source, target), weight in CIRCUIT.items():
+        edge, own = edges[source, target], chosen.feature == source
+        there = own & (chosen.position < 7) if source == 3 else own  # nothing follows the last
+        sizes = np.where(there, chosen.activation, 0.0)[own]
+        assert edge["mean"] == pytest.approx(-weight * sizes.mean(), rel=1e-4)
+        assert edge["here"] == pytest.approx(0 if source == 3 else edge["mean"], rel=1e-4)
+        assert edge["low"] <= edge["mean"] <= edge["high"]
+        assert edge["share"] == pytest.approx((sizes > 0).mean(), abs=0.1)
+        assert edge["positions"] == own.sum()
+
+
+def test_attribution_equals_ablation_where_the_model_is_linear(found):
+    (effect,), (total,) = found.attribution.effect, found.own.total
+    linear = [0, 1, 3, 4]  # target 2 has no input, and all others stay active
+    np.testing.assert_allclose(effect[:, linear], total[:, linear], atol=1e-5)
+
+
+def test_joint_ablation_that_does_not_add_up_is_reported():
+    plain = effects_of(circuit_model(), circuit_saes(), contexts=contexts_of())
+    assert plain.additivity["targets"] > 0.95
+    both = effects_of(circuit_model(redundant=True), circuit_saes(), contexts=contexts_of())
+    assert both.additivity["targets"] < 0.8
+    assert not {(e["source"], e["target"]) for e in both.edges} & {(5, 5), (6, 5)}
+    from analysis.effects.study import _verdict
+
+    (said,) = (s for s in _verdict(summary_of(both, "a", ["b"])) if "joint" in s)
+    assert "do not add up" in said
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_ablation_equals_one_hook_at_a_time(family):
+    """Every measured number equals that of a loop that hooks and runs one feature at a time."""
+    from analysis.effects.ablation import Edits, measured
+
+    model = random_model(family)
+    ids, mask = random_ids(rows=4, length=10)
+    contexts = Contexts(ids, mask, mask.bool(), np.arange(4))
+    saes = [a_sae("blocks.0.hook_mlp_out", 24), a_sae("blocks.2.hook_resid_post", 24, seed=1)]
+    first, later = (open_sae(sae) for sae in saes)
+    upper = UpperBlocks(NextTokenModel("small", model), first.info.hook)
+    _, plain, read = upper.below(ids, mask, hooks=[first.info.hook, later.info.hook])
+    z = torch.zeros(4, 10, 40)
+    z[mask.bool()] = first.encode(read[first.info.hook][mask.bool()])
+    feature = int((z > 0).sum((0, 1)).argmax())
+    where = (z[..., feature] > 0).nonzero().numpy()
+    delta = -z[..., feature][tuple(where.T)][:, None] * saes[0].W_dec[feature].detach()
+    got = np.zeros((len(where), 4))
+    total = np.zeros((len(where), 40))
+    edits = Edits(where[:, 0], where[:, 1], delta)
+    for changes in measured(upper, contexts, edits, targets=[later], group=2):
+        got[changes.rows], total[changes.rows] = changes.loss, changes.total[0].numpy()
+
+    def codes(x, row):
+        return later.encode(x[row][mask[row].bool()]).numpy()
+
+    for n, (row, at) in enumerate(where):
+
+        def edit(module, args, out, row=row, at=at, n=n):
+            new = out.clone()
+            new[row, at] += delta[n]
+            return new
+
+        module = {"llama": "model.layers.0.mlp", "gpt2": "transformer.h.0.mlp"}.get(
+            family, "model.layers.0.post_feedforward_layernorm"
+        )
+        states = {}
+        last = {"gpt2": "transformer.h.2"}.get(family, "model.layers.2")
+        handles = [
+            model.get_submodule(module).register_forward_hook(edit),
+            model.get_submodule(last).register_forward_hook(
+                lambda m, a, out, s=states: s.update(x=out[0] if isinstance(out, tuple) else out)
+            ),
+        ]
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask).logits
+        for handle in handles:
+            handle.remove()
+        wanted = codes(states["x"], row) - codes(read[later.info.hook], row)
+        np.testing.assert_allclose(total[n], wanted[at:].sum(0), atol=2e-4)
+        log_p, log_q = plain[row].log_softmax(-1), logits[row].log_softmax(-1)
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1) * mask[row]
+        rise = [
+            float((log_p - log_q)[t, ids[row, t + 1]]) if t < 9 and mask[row, t + 1] else 0.0
+            for t in range(10)
+        ]
+        wanted = [rise[at], sum(rise[at + 1 :]), float(kl[at]), float(kl[at + 1 :].sum())]
+        np.testing.assert_allclose(got[n], wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["standard", "centred"])
+def test_attribution_equals_finite_differences(kind):
+    """The gradient of all pairs equals small edits of one feature at a time."""
+    model = random_model("gpt2")
+    ids, mask = random_ids(rows=3, length=8)
+    mask[:] = 1
+    contexts = Contexts(ids, mask, mask.bool(), np.arange(3))
+    saes = [
+        a_sae("blocks.0.hook_resid_post", 24),
+        a_sae("blocks.1.hook_resid_post", 24, seed=1),
+    ]
+    if kind == "centred":
+        saes[1].cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
+    first, later = (open_sae(sae) for sae in saes)
+    upper = UpperBlocks(NextTokenModel("small", model), first.info.hook)
+    stream, _, read = upper.below(ids, mask, hooks=[first.info.hook])
+    z = first.encode(read[first.info.hook].flatten(0, 1)).unflatten(0, (3, 8))
+    where = (z > 0).nonzero().numpy()[::7]
+    some = Occurrences(where[:, 2], where[:, 0], where[:, 1], z[tuple(where.T)].numpy())
+    sources = np.unique(some.feature)
+    vectors = saes[0].W_dec.detach()
+    got = attribute(
+        upper, contexts, some, vectors=vectors, targets=[later], sources=sources, batch=2
+    ).effect[0]
+
+    def codes(delta):
+        _, after = upper.run(stream, ids, mask, delta=delta, hooks=[later.info.hook])
+        return later.encode(after[later.info.hook].flatten(0, 1)).unflatten(0, (3, 8))
+
+    wanted = np.zeros_like(got)
+    for f, c, t, a in zip(some.feature, some.context, some.position, some.activation, strict=True):
+        delta = torch.zeros(3, 8, 24)
+        delta[c, t] = -1e-2 * float(a) * vectors[f]
+        change = (codes(delta) - codes(-delta)) / 2e-2
+        wanted[np.searchsorted(sources, f)] += change[c].sum(0).numpy()
+    wanted /= np.bincount(np.searchsorted(sources, some.feature))[:, None]
+    assert np.corrcoef(got.ravel(), wanted.ravel())[0, 1] > 0.999
+    assert np.median(np.abs(got - wanted)) < 1e-3 * np.abs(wanted).max()
+
+
+def null_model(seed):
+    """Return a model with a random second block, and SAEs whose decoder rows are random."""
+    rng = torch.Generator().manual_seed(seed)
+    model = blank(seed)
+    for name in ("into", "out", "shift"):
+        weight = getattr(model.layers[1], name).weight
+        weight.copy_(torch.randn(weight.shape, generator=rng) / WIDTH**0.5)
+    unit = torch.eye(WIDTH)
+    rows = torch.randn(SOURCES, WIDTH, generator=rng)
+    rows[:2] = 0.0  # planted inert features: their direction is read by nothing
+    rows[0, 60] = rows[1, 61] = 1.0
+    model.layers[1].into.weight[:, 60:62] = 0.0
+    model.layers[1].shift.weight[:, 60:62] = 0.0
+    model.lm_head.weight[:, 60:62] = 0.0
+    targets = torch.randn(12, WIDTH, generator=rng)
+    targets[:, 60:62] = 0.0
+    return model, (sae_of(FIRST, rows, encoder=unit[:SOURCES]), sae_of(SECOND, targets))
+
+
+def runs_with_an_edge(seeds):
+    found = 0
+    for seed in seeds:
+        model, saes = null_model(seed)
+        effects = effects_of(
+            model, saes, contexts=contexts_of(10, 6, seed=seed), directions=160, seed=seed,
+            occurrences=6, joint=2,
+        )  # fmt: skip
+        found += bool(effects.edges)
+    return found
+
+
+def test_few_runs_on_random_directions_have_an_edge():
+    assert runs_with_an_edge(range(12)) <= 3  # more with probability 0.2% at a rate of 5%
+
+
+@pytest.mark.deep
+def test_rate_of_runs_with_a_false_edge_is_at_most_5_percent():
+    assert runs_with_an_edge(range(200)) <= 10
+
+
+def test_p_of_exchangeable_effects_is_valid_for_correlated_heavy_tails():
+    rng = np.random.default_rng(0)
+    low, edges = [], 0
+    for _ in range(200):
+        mix = rng.standard_normal((5, 20))
+        all_ = rng.standard_t(3, (6, 15, 5)) @ mix * rng.random((15, 1)) * 3
+        p = max_target_p(all_[0], all_[1:])
+        low.append((p.min(1) <= 0.05).mean())
+        edges += (source_q(p) <= 0.05).any()
+    assert np.mean(low) <= 0.06
+    assert edges <= 18  # 10 expected at most; above 18 with probability 0.5%
+
+
+def test_q_of_sources_is_benjamini_hochberg_of_their_lowest_p():
+    rng = np.random.default_rng(1)
+    p = rng.random((30, 7)) ** 3
+    q = source_q(p)
+    np.testing.assert_allclose(q.min(1), false_discovery_control(p.min(1)))
+    for threshold in (0.01, 0.05, 0.2):
+        lowest = np.sort(p.min(1))
+        passed = np.flatnonzero(lowest <= threshold * np.arange(1, 31) / 30)
+        most = lowest[passed[-1]] if len(passed) else -1.0
+        selected = int((lowest <= most).sum())
+        # An edge needs a p at most the threshold of the selected sources.
+        assert ((q <= threshold) >= (p <= most)).all()
+        assert (q[q <= threshold] >= 30 * p[q <= threshold] / max(selected, 1) * 0.99).all()
+    assert source_q(np.ones((0, 3))).shape == (0, 3)
+
+
+def test_decoy_q_by_hand_and_under_the_null():
+    own, decoy = np.array([8.0, 6.0, 5.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 3.0, 1.0])
+    # w: log 8, log 6, log 5, -log 3, 0; no decoy beyond -log 5.
+    np.testing.assert_allclose(decoy_q(own, decoy), [1 / 3, 1 / 3, 1 / 3, 1, 1])
+    rng = np.random.default_rng(0)
+    found = [(decoy_q(*rng.lognormal(size=(2, 60))) <= 0.05).any() for _ in range(300)]
+    assert np.mean(found) <= 0.09
+
+
+def test_paired_p_and_interval():
+    document = np.repeat(np.arange(10), 2)
+    assert paired_p(np.ones(20), np.zeros(20), document, draws=999, seed=0) < 0.01
+    assert paired_p(np.ones(20), np.ones(20), document, draws=99, seed=0) == 1
+    rng = np.random.default_rng(0)
+    p = [paired_p(*rng.random((2, 20)), document, draws=99, seed=s) for s in range(300)]
+    assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.1
+    assert document_interval(np.full(20, 3.0), document, draws=99, seed=0) == (3.0, 3.0)
+    values = rng.random(10)
+    low, high = document_interval(values, np.arange(10), draws=999, seed=0)
+    drawn_means = [values[rng.integers(0, 10, 10)].mean() for _ in range(4000)]
+    np.testing.assert_allclose([low, high], np.quantile(drawn_means, [0.025, 0.975]), atol=0.03)
+
+
+def test_occurrences_come_from_different_contexts_first():
+    rng = np.random.default_rng(0)
+    feature, context = rng.integers(0, 5, 400), rng.integers(0, 9, 400)
+    every = Occurrences(feature, context, np.arange(400), np.ones(400, np.float32))
+    chosen = drawn(every, most=12, least=3, seed=0)
+    for f in range(5):
+        number = np.bincount(chosen.context[chosen.feature == f], minlength=9)
+        there = np.bincount(context[feature == f], minlength=9)
+        assert number.sum() == min(12, there.sum())
+        assert number.max() - number[there >= number.max()].min() <= 1
+    none = Occurrences(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros(0, np.float32))
+    assert len(drawn(none, most=3, least=2, seed=0)) == 0
+
+
+def test_other_feature_is_the_nearest_at_the_same_token():
+    every = Occurrences(
+        np.array([0, 1, 2, 0]), np.array([0, 0, 0, 1]), np.array([3, 3, 3, 3]),
+        np.array([1, 2, 3, 4], np.float32),
+    )  # fmt: skip
+    frequency, activation = np.array([10.0, 1000.0, 12.0]), np.ones(3)
+    other = nearest_other(every, every, frequency=frequency, activation=activation)
+    assert other.feature[:3].tolist() == [2, 2, 0]
+    assert other.activation.tolist() == [3, 3, 1, 0]  # no other feature at the last token
+
+
+def test_encoder_rows_are_gradients_of_active_features():
+    sae = open_sae(a_sae("blocks.1.hook_resid_post", 24))
+    x = torch.randn(30, 24, generator=torch.Generator().manual_seed(0))
+    codes = sae.encode(x)
+    rows = encoder_rows(sae, x, codes)
+    live = (codes > 0).any(0)
+    torch.testing.assert_close(rows[live], sae.sae.W_enc.T.detach()[live])
+    assert not rows[~live].any()
+
+
+def test_too_few_tokens_is_one_message():
+    with pytest.raises(BadInput, match="is active at 12 or more tokens of the sample of 2"):
+        effects_of(circuit_model(), circuit_saes(), contexts=contexts_of(2, 5), min_occurrences=12)
+
+
+def test_source_has_the_row_of_each_occurrence():
+    every = Occurrences(
+        np.array([4, 7]), np.zeros(2, int), np.zeros(2, int), np.ones(2, np.float32)
+    )
+    source = Source(np.array([4, 7]), every, every, every, torch.zeros(8, 3))
+    assert source.row.tolist() == [0, 1]
