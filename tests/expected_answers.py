@@ -1244,3 +1244,95 @@ def splitting_chains(w, sae_a, sae_b, sae_c, limit):
         )
         for a, x, b, y, c in rows[:limit]
     ]  # fmt: skip
+
+
+def effect_rows(w):
+    return [(w.feature[e["source"]], e, w.feature[e["target"]]) for e in w.AFFECTS]
+
+
+@answers
+def effects_of_feature(w, feature, sae, limit):
+    rows = [r for r in effect_rows(w) if r[0]["id"] == feature and sae in ("", r[2]["sae"])]
+    rows.sort(key=lambda r: (-abs(r[1]["mean"]), r[2]["sae"], r[2]["idx"]))
+    columns = ("mean", "low", "high", "share", "here", "random", "q")
+    return [
+        (g["sae"], g["id"], g["top_token"], *(e[c] for c in columns)) for _, e, g in rows[:limit]
+    ]
+
+
+@answers
+def drivers_of_feature(w, feature, sae, limit):
+    rows = [r for r in effect_rows(w) if r[2]["id"] == feature and sae in ("", r[0]["sae"])]
+    rows.sort(key=lambda r: (-abs(r[1]["mean"]), r[0]["sae"], r[0]["idx"]))
+    columns = ("mean", "low", "high", "share", "rank", "q")
+    return [
+        (w.reads[f["sae"]]["hook"], f["id"], f["top_token"], *(e[c] for c in columns))
+        for f, e, _ in rows[:limit]
+    ]
+
+
+@answers
+def frequent_features_without_effect(w, sae, min_frequency, min_q, limit):
+    number = Counter(e["source"] for e in w.AFFECTS)
+    rows = [
+        f
+        for f in w.of(sae)
+        if f["effect_q"] is not None and f["frequency"] >= min_frequency and f["effect_q"] >= min_q
+    ]
+    rows.sort(key=lambda f: (-f["frequency"], f["idx"]))
+    return [
+        (
+            f["id"], f["top_token"], f["frequency"], f["effect_kl"] + f["effect_kl_later"],
+            f["effect_kl_random"], f["effect_kl_other"], number[f["id"]], f["effect_q"],
+        )
+        for f in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def effect_by_frequency(w, sae):
+    names = [
+        "< 0.00001",
+        "0.00001 - 0.0001",
+        "0.0001 - 0.001",
+        "0.001 - 0.01",
+        "0.01 - 0.1",
+        "0.1 - 1",
+    ]
+    bins = defaultdict(list)
+    for f in w.of(sae):
+        if f["effect_kl"] is not None and f["frequency"] > 0:
+            edges = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+            bins[sum(f["frequency"] >= e for e in edges)].append(f)
+    return [
+        (
+            b + 1, names[b], len(rows), mean(f["effect_kl"] + f["effect_kl_later"] for f in rows),
+            mean(f["effect_kl_random"] for f in rows), mean(f["effect_kl_other"] for f in rows),
+            mean(f["effect_ce"] + f["effect_ce_later"] for f in rows),
+            sum(f["effect_q"] <= 0.05 for f in rows),
+        )
+        for b, rows in sorted(bins.items())
+    ]  # fmt: skip
+
+
+@answers
+def effect_chains(w, sae_a, sae_b, sae_c, limit):
+    direct = {(e["source"], e["target"]) for e in w.AFFECTS}
+    rows = [
+        (a, x, b, y, c)
+        for a, x, b in effect_rows(w)
+        for d, y, c in effect_rows(w)
+        if (a["sae"], b["sae"], c["sae"]) == (sae_a, sae_b, sae_c) and b["id"] == d["id"]
+    ]
+    rows.sort(
+        key=lambda r: (
+            -abs(r[1]["mean"]), -abs(r[3]["mean"]), r[0]["idx"], r[2]["idx"], r[4]["idx"],
+        )
+    )  # fmt: skip
+    return [
+        (
+            a["id"], b["id"], c["id"], a["top_token"], b["top_token"], c["top_token"], x["mean"],
+            y["mean"], (a["id"], c["id"]) in direct,
+        )
+        for a, x, b, y, c in rows[:limit]
+    ]  # fmt: skip

@@ -93,6 +93,17 @@ class MadeSplit:
     coverage: float = 0.75
 
 
+@dataclass(frozen=True)
+class MadeEffect:
+    """An edge of effects: the ablated feature, the target, the mean change and the rank."""
+
+    source: str
+    target: str
+    mean: float
+    rank: int = 0
+    share: float = 0.75
+
+
 DOCUMENT, TYPE, AMOUNT = (
     f"{run}/l2=0.001" for run in ("document/active", "type/active", "document/activation")
 )
@@ -351,9 +362,24 @@ SPLITS = (
 )
 
 
+# Targets of equal size and both signs, a chain over three SAEs that closes once, and a cycle.
+EFFECTS = (
+    MadeEffect("tiny-a-l1-s0/7", "tiny-a-l1-s1/0", -2.0, 0),
+    MadeEffect("tiny-a-l1-s0/7", "tiny-a-l1-s1/1", 2.0, 1, 1.0),
+    MadeEffect("tiny-a-l1-s0/7", "tiny-a-l1-wide/3", -0.5, 2),
+    MadeEffect("tiny-a-l1-s0/0", "tiny-a-l1-s1/0", 0.25),
+    MadeEffect("tiny-a-l1-s1/0", "tiny-a-l1-wide/3", -1.0),
+    MadeEffect("tiny-a-l1-s1/1", "tiny-a-l1-wide/3", 1.0),
+    MadeEffect("tiny-a-l1-s1/1", "tiny-a-l1-wide/4", 1.0, 1),
+    MadeEffect("tiny-a-embed/1", "tiny-a-l1-s0/7", -0.125),
+)
+
+
 def small_graph(*, shuffled: int | None = None) -> Graph:
     """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
-    return make_graph(BY_HAND, COMPARED, maps=MAPS, near=NEAR, splits=SPLITS, shuffled=shuffled)
+    return make_graph(
+        BY_HAND, COMPARED, maps=MAPS, near=NEAR, splits=SPLITS, effects=EFFECTS, shuffled=shuffled
+    )
 
 
 def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) -> Graph:
@@ -395,7 +421,19 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
     splits = tuple(
         split for a in saes for b in saes if a.name < b.name for split in _random_splits(rng, a, b)
     )
-    return make_graph(saes, compared, near=near, splits=splits, shuffled=shuffled)
+    effects = tuple(_random_effects(rng, saes))
+    return make_graph(saes, compared, near=near, splits=splits, effects=effects, shuffled=shuffled)
+
+
+def _random_effects(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeEffect]:
+    """Give half of the live features targets in the SAEs after their own, of few sizes."""
+    live = {sae.name: [i for i, f in enumerate(sae.features) if f.active] for sae in saes}
+    for number, sae in enumerate(saes):
+        for i in live[sae.name]:
+            later = [f"{t.name}/{j}" for t in saes[number + 1 :] for j in live[t.name]]
+            chosen = rng.sample(later, min(len(later), rng.choice([0, 0, 1, 3])))
+            for rank, target in enumerate(chosen):
+                yield MadeEffect(f"{sae.name}/{i}", target, rng.choice([-0.5, 0.5, 1.0]), rank)
 
 
 def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeNear]:
@@ -477,6 +515,7 @@ def make_graph(
     maps: tuple[MadeMap, ...] = (),
     near: tuple[MadeNear, ...] = (),
     splits: tuple[MadeSplit, ...] = (),
+    effects: tuple[MadeEffect, ...] = (),
     shuffled: int | None = None,
 ) -> Graph:
     """Return SAEs as the tables of the schema."""
@@ -506,6 +545,10 @@ def make_graph(
             _add_place(rows, each.model, hook)
         rows["MAPS_TO"].append(_map(each))
     rows["SPLITS_INTO"] += [_split(split) for split in splits]
+    rows["AFFECTS"] += [_effect(effect) for effect in effects]
+    if effects:
+        for feature in rows["Feature"]:
+            feature |= _effect_numbers(feature)
     for model in {s.model for s in saes}:
         rows["Token"] += [
             {"id": _token(model, i), "tokenizer": TOKENIZERS[model], "token_id": i, "text": text}
@@ -711,6 +754,28 @@ def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
             "generalises": made.score > 0.75 if made.feature % 2 else None,
         }  # fmt: skip
     return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **said)
+
+
+def _effect(made: MadeEffect) -> dict[str, object]:
+    """Return an edge of effects; what follows from the mean change is worked out."""
+    return _edge(
+        made.source, made.target, mean=made.mean, here=made.mean / 2, low=made.mean - 0.125,
+        high=made.mean + 0.125, share=made.share, positions=12, documents=10,
+        attributed=made.mean * 1.25, random=abs(made.mean) / 4, other=made.mean / 8, p=0.001,
+        p_other=0.002, q=0.0625 / (1 + made.rank), rank=made.rank,
+    )  # fmt: skip
+
+
+def _effect_numbers(feature: dict[str, object]) -> dict[str, object]:
+    """Return the effects of a live feature, of few values; one in five was not measured."""
+    idx = int(str(feature["idx"]))
+    if not feature["active_tokens"] or idx % 5 == 4:
+        return {}
+    return {
+        "effect_tokens": 12, "effect_ce": 0.125 * (idx % 3 - 1), "effect_ce_later": 0.0625,
+        "effect_kl": 0.125 * (idx % 4), "effect_kl_later": 0.25, "effect_kl_random": 0.375,
+        "effect_kl_other": 0.25 * (idx % 2), "effect_q": (1.0, 0.5, 0.03125)[idx % 3],
+    }  # fmt: skip
 
 
 def _split(made: MadeSplit) -> dict[str, object]:

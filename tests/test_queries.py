@@ -94,6 +94,22 @@ CASES = {
     ],
     "counterparts_of_sae": [*TWO_SAES, *MAX_Q],
     "dead_features": SAES,
+    "drivers_of_feature": [
+        *FEATURES, *({"feature": f"tiny-a-l1-{i}"} for i in ("s1/0", "wide/3", "wide/4")),
+        {"sae": "tiny-a-embed"}, {"sae": "absent"}, {"feature": "tiny-a-l1-wide/3", "sae": "tiny-a-l1-s1"},
+    ],
+    "effect_by_frequency": [{"sae": "tiny-a-l1-s0"}, *SAES],
+    "effect_chains": [
+        dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
+        for names in (
+            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide", "tiny-a-embed tiny-a-l1-s0 tiny-a-l1-s1",
+            "tiny-a-l1-s0 absent tiny-a-l1-wide",
+        )
+    ],
+    "effects_of_feature": [
+        *FEATURES, {"feature": "tiny-a-l1-s0/7"}, {"feature": "tiny-a-l1-s1/1"},
+        {"feature": "tiny-a-l1-s0/7", "sae": "tiny-a-l1-wide"}, {"sae": "absent"},
+    ],
     "examples_of_feature": FEATURES,
     "examples_with_text": [
         {"text": t} for t in ("A TIME", 'hi"', " 'GIRL'", "CAFÉ 😀", "\n", "\\", "absent")
@@ -129,6 +145,10 @@ CASES = {
     ],
     "first_sites_of_sae": [*SAES, *RUNS, *DELTAS],
     "frequency_histogram": SAES,
+    "frequent_features_without_effect": [
+        {"sae": "tiny-a-l1-s0"}, *SAES, *({"sae": "tiny-a-l1-s0", "min_q": q} for q in (0.0, 1.0)),
+        *({"sae": "tiny-a-l1-s0", "min_frequency": f} for f in (0.0, 0.05)),
+    ],
     "high_lift_pairs": [*SAES, {"min_lift": 0.0, "max_joint": 100}, {"max_joint": 1}],
     "hubs": [*SAES, {"min_degree": 0}, {"min_degree": 3}, {"sae": "tiny-b-l0", "min_degree": 0}],
     "least_frequent_features": SAES,

@@ -58,6 +58,7 @@ CASES = {
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
     "floors": [["floors"], ["floors", NAME]],
     "show": [["show", f"{ONE}/0", "--html", "{out}.html"], ["show", NAME]],
+    "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
     "logits": [["logits", ONE], ["logits", NAME]],
     "map": [["map", ONE], ["map", NAME]],
@@ -97,6 +98,7 @@ CASES = {
 FAILING = {
     "residual", "push", "rm", "demo", "ingest", "truth",
     "floors", "logits", "map", "directions", "splitting", "spectra", "topology",
+    "effects",
 }  # fmt: skip
 """Commands of which every request fails: the others would train, or need a server, a
 synthetic model, a floor, or weights in files; those of the SAEs here are in memory."""
