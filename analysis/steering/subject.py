@@ -117,15 +117,21 @@ class Subject:
 
     def neutral(self, tokens: int, *, seed: int) -> "Iterator[Batch]":
         """Yield batches of the text of the atlas in a random order, until they hold some tokens."""
+        for batch, _ in self.sampled(tokens, seed=seed):
+            yield batch
+
+    def sampled(self, tokens: int, *, seed: int) -> "Iterator[tuple[Batch, NDArray[np.int64]]]":
+        """Yield batches as ``neutral`` does, each with the document of each of its kept tokens."""
         rng = np.random.default_rng(seed)
         total = 0
         for number in rng.permutation(len(self.text.corpus)).tolist():
-            batches = self.text.block(number).batches
-            for index in rng.permutation(len(batches)).tolist():
+            block = self.text.block(number)
+            for index in rng.permutation(len(block.batches)).tolist():
                 if total >= tokens:
                     return
-                total += len(batches[index].rows)
-                yield batches[index]
+                batch = block.batches[index]
+                total += len(batch.rows)
+                yield batch, block.tokens.document[batch.rows]
 
 
 def open_subject(

@@ -1,0 +1,1 @@
+"""State changes: what an edit of features changes in all features at its site and at later sites."""

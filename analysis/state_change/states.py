@@ -1,0 +1,134 @@
+"""States: the codes of several SAEs on the same tokens, with and without an edit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from atlas.progress import Progress
+from ingest.model.edits import SiteEdit
+from ingest.model.next_token import NextTokenModel
+from ingest.sae.autoencoder import Autoencoder
+from ingest.text.tokenization import Batch
+
+__all__ = ["State", "TextSample", "reached_tokens", "read_state"]
+
+
+@dataclass(frozen=True, eq=False)
+class TextSample:
+    """Batches of text.
+
+    Parameters
+    ----------
+    batches
+        The batches.
+    document
+        int64, (tokens,). Document of each counted token, over all batches.
+    """
+
+    batches: tuple[Batch, ...]
+    document: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """The codes of several SAEs on the tokens of a text.
+
+    Parameters
+    ----------
+    codes
+        By name of the SAE, (tokens, features).
+    site
+        float32, (tokens, width). Activations at the edited site, after the edit.
+    """
+
+    codes: Mapping[str, sparse.csr_array]
+    site: NDArray[np.float32]
+
+
+def read_state(
+    model: NextTokenModel,
+    saes: Sequence[Autoencoder],
+    text: TextSample,
+    *,
+    hook: str,
+    edits: Sequence[SiteEdit],
+    progress: Progress,
+) -> State:
+    """Run a text with some edits and return the state.
+
+    Parameters
+    ----------
+    model
+        The complete model.
+    saes
+        The SAEs whose codes are returned.
+    text
+        The text.
+    hook
+        The edited site.
+    edits
+        The edits; none for the state before.
+    progress
+        Shows how far the work is.
+
+    Raises
+    ------
+    BadInput
+        If an edit changes nothing in the complete text, or produces NaN.
+    """
+    hooks = list(dict.fromkeys([hook, *(h for sae in saes for h in sae.info.hooks)]))
+    parts: dict[str, list[sparse.csr_array]] = {sae.info.name: [] for sae in saes}
+    site = []
+    with (
+        progress.stage("Codes of all SAEs", total=len(text.batches), unit="batches") as stage,
+        model.edited(list(edits)),  # around all batches: a feature can be inactive in one of them
+    ):
+        for batch in text.batches:
+            ids, mask, keep = map(
+                torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
+            )
+            _, read = model.run(ids, mask, hooks=hooks)
+            site.append(read[hook][keep.to(read[hook].device)].float().cpu().numpy())
+            for sae in saes:
+                codes = sae.codes(sae.reads(read, keep, ids))
+                parts[sae.info.name].append(
+                    sparse.csr_array(
+                        (codes.values, codes.indices.astype(np.int64), codes.indptr),
+                        shape=(int(keep.sum()), sae.info.d_sae),
+                    )
+                )
+            stage.advance()
+    codes_of = {
+        name: sparse.csr_array(sparse.vstack(each, format="csr")) for name, each in parts.items()
+    }
+    return State(codes_of, np.concatenate(site))
+
+
+def reached_tokens(
+    text: TextSample, before: NDArray[np.float32], after: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return which tokens an edit can have changed: the edited ones and all later ones of a context.
+
+    The others have equal activations at every site, because the model is causal.
+
+    Parameters
+    ----------
+    text
+        The text.
+    before, after
+        (tokens, width). Activations at the edited site.
+    """
+    edited = (before != after).any(axis=1)
+    found = np.zeros(len(edited), dtype=np.bool_)
+    first = 0
+    for batch in text.batches:
+        size = int(batch.keep.sum())
+        cells = np.zeros(batch.keep.shape, dtype=np.bool_)
+        cells[batch.keep] = edited[first : first + size]
+        found[first : first + size] = np.logical_or.accumulate(cells, axis=1)[batch.keep]
+        first += size
+    return found

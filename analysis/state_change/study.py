@@ -1,0 +1,420 @@
+"""The study of state changes: all features before and after an edit, at its site and at later ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.state_change.changes import Change, change_of, compared, moved
+from analysis.state_change.maps import map_states, neighbour_overlap
+from analysis.state_change.settings import StateSettings
+from analysis.state_change.states import State, TextSample, reached_tokens, read_state
+from analysis.steering.study import features_by_sae
+from analysis.steering.subject import Subject, open_subject
+from atlas.disk.folder import Folder
+from atlas.disk.parts import Part
+from atlas.errors import BadInput
+from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from ingest.model.feature_edits import (
+    FeatureEdit,
+    FeatureEdits,
+    ablate,
+    add,
+    clamp,
+    randomised,
+    scale,
+)
+from ingest.model.sites import depth
+from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import open_sae_record, reopen_sae
+
+__all__ = ["StateStudy", "compare_states"]
+
+#: Rows of the table ``moved`` that a verdict names.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class StateStudy(Study):
+    """Compare the states before and after an edit of features of one SAE.
+
+    Parameters
+    ----------
+    settings
+        Settings of the study.
+    features
+        The edited features.
+    on
+        SAEs whose features are compared; all at the site or later ones of the model if empty.
+    opened, model, tokenizer, device
+        See ``analysis.steering.subject.open_subject``.
+    """
+
+    kind: ClassVar[str] = "state_change"
+    version: ClassVar[int] = 1
+
+    settings: StateSettings
+    features: tuple[int, ...] = ()
+    on: tuple[str, ...] = ()
+    opened: tuple[Autoencoder, ...] = ()
+    model: Any = None
+    tokenizer: Any = None
+    device: str = "auto"
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return the task of the edited SAE."""
+        (name,) = check_saes(at.sound, saes or ())
+        targets = self._targets(at, name)
+        chosen = "-".join(map(str, self.features))
+        label = chosen if len(chosen) <= 40 else sha256(chosen.encode()).hexdigest()[:12]
+        return [
+            Task(
+                f"{name}@{label}@{self.settings.edit}",
+                (name,),
+                self.settings,
+                made_from=(
+                    f"statistics/{name}",
+                    *(f"sae/{one}" for one in dict.fromkeys([name, *targets])),
+                ),
+                recorded={"features": list(self.features), "on": targets},
+            )
+        ]
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost:
+        """Return the cost, from the state of the first batch."""
+        subject = self._subject(task.saes[0], at)
+        text = _text(subject, self.settings, tokens=1)
+        saes = self._saes(at, subject, task)
+        once = timed(
+            lambda: read_state(
+                subject.complete, saes, text, hook=subject.hook, edits=[], progress=SILENT
+            )
+        )
+        states = self.settings.draws + 2
+        tokens = self.settings.tokens
+        size = 4 * tokens * sum(sae.info.d_sae for sae in saes)
+        return Cost(once / max(len(text.document), 1) * tokens * states, bytes=size)
+
+    def run(self, task: Task, at: TaskContext) -> Found:
+        """Compute the changes of all features."""
+        settings, subject = self.settings, self._subject(task.saes[0], at)
+        subject.check_live(self.features)
+        saes = self._saes(at, subject, task)
+        text = _text(subject, settings, tokens=settings.tokens)
+        edits = [_edit(subject, feature, settings) for feature in self.features]
+
+        def state(chosen: Sequence[FeatureEdit]) -> State:
+            return read_state(
+                subject.complete,
+                saes,
+                text,
+                hook=subject.hook,
+                edits=[FeatureEdits(subject.sae, chosen)] if chosen else [],
+                progress=at.progress,
+            )
+
+        before, after = state([]), state(edits)
+        controls = [
+            state([randomised(edit, settings.seed + 1 + draw) for edit in edits])
+            for draw in range(settings.draws)
+        ]
+        reached = reached_tokens(text, before.site, after.site)
+        changes, summaries, positions = [], [], []
+        for sae in saes:
+            found = _Compared.of(
+                sae.info.name, before, after, controls=controls, text=text, at=reached
+            )
+            edited = self.features if sae.info.name == subject.name else ()
+            changes += compared(sae.info.name, found.own, found.controls, edited=edited)
+            summaries.append(
+                found.summary(sae.info.hook, neighbours=settings.neighbours, reached=reached)
+            )
+            if settings.layout != "none":
+                maps = map_states(
+                    before.codes[sae.info.name],
+                    after.codes[sae.info.name],
+                    method=settings.layout,
+                    seed=settings.seed,
+                )
+                positions += maps.rows(sae.info.name) if maps is not None else []
+        return Found(
+            [
+                ("changes", pa.Table.from_pylist(changes, schema=_CHANGES)),
+                ("saes", pa.Table.from_pylist(summaries, schema=_SAES)),
+                ("map", pa.Table.from_pylist(positions, schema=_MAP)),
+            ],
+            sources={"edit": settings.edit, "site": subject.hook},
+        )
+
+    def result(self, part: Part) -> Result:
+        """Return the numbers of moved features, by SAE."""
+        stored = part.manifest.settings
+        names = [f"{part.manifest.saes[0]}/{i}" for i in stored["features"]]
+        saes = part.table("saes").to_pylist()
+        summary = {
+            "features": names,
+            "edit": stored["edit"],
+            "tokens": saes[0]["tokens"],
+            "reached": saes[0]["reached"],
+        }
+        for row in saes:
+            for key in ("moved", "moved_by_random", "overlap", "overlap_by_random"):
+                summary[f"{row['sae']}_{key}"] = row[key]
+        return Result(
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=_verdict(summary, saes, part.table("changes").to_pylist()),
+            tables=(part.manifest.tables, part.table),
+        )
+
+    def _subject(self, name: str, at: TaskContext) -> Subject:
+        return open_subject(
+            at,
+            name,
+            opened=self.opened,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            device=self.device,
+        )
+
+    def _saes(self, at: TaskContext, subject: Subject, task: Task) -> list[Autoencoder]:
+        found = []
+        for name in task.recorded["on"]:
+            if name == subject.name:
+                found.append(subject.sae)
+            else:
+                row = open_sae_record(at.sound, name).row
+                found.append(reopen_sae(row, self.opened).to(subject.model.device))
+        return found
+
+    def _targets(self, at: TaskContext, name: str) -> list[str]:
+        """Return the SAEs that are compared: the edited one first, then by depth."""
+        own = open_sae_record(at.sound, name)
+
+        def place(row: Mapping[str, Any]) -> tuple[int, int]:
+            return depth(row["hook"], model=own.row["model"], layers=own.model["layers"])
+
+        rows = {
+            one: open_sae_record(at.sound, one).row
+            for one in check_saes(at.sound, self.on or at.sound.saes)
+        }
+        found = []
+        for one, row in rows.items():
+            if row["model"] == own.row["model"] and place(row) >= place(own.row):
+                if one != name:
+                    found.append((place(row), one))
+            elif self.on:
+                why = (
+                    f"it reads the model {row['model']}"
+                    if row["model"] != own.row["model"]
+                    else f"its site {row['hook']} is before {own.row['hook']}"
+                )
+                raise BadInput(
+                    f"An edit of {name} cannot change {one}: {why}. Name SAEs at the same site or at later ones."
+                )
+        return [name, *(one for _, one in sorted(found))]
+
+
+def compare_states(
+    atlas: str | Path,
+    features: Sequence[str],
+    *,
+    on: Sequence[str] = (),
+    settings: StateSettings = StateSettings(),  # noqa: B008 - frozen
+    opened: Sequence[Autoencoder] = (),
+    model: Any = None,
+    tokenizer: Any = None,
+    device: str = "auto",
+    replace: bool = False,
+    progress: Progress = SILENT,
+) -> Results:
+    """Edit features and compare all features before and after, on the same tokens.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    features
+        The edited features of one SAE, ``sae/index``.
+    on
+        SAEs whose features are compared; by default all at the same site and at later ones.
+    settings
+        The edit, the text, and the number of random directions.
+    opened, model, tokenizer, device
+        As for ``analysis.steer_task``.
+    replace, progress
+        See ``atlas.studies.runner.run_study``.
+
+    Returns
+    -------
+    One result. Its table ``changes`` has a row for each feature that is active in a state: its mean
+    and rate before and after over the tokens that the edit reaches, the 95% interval over
+    documents, q, and the change under random directions of equal norm. ``saes`` has a row for
+    each SAE, and ``map`` the positions of features in both states on one map.
+
+    Raises
+    ------
+    BadInput
+        If the features are not of one SAE, are never active in the text, an SAE in ``on`` is of
+        another model or before the site, or the edit changes nothing or produces NaN.
+    UnknownName, Mismatch, Missing
+        As for ``analysis.steer_task``.
+
+    Examples
+    --------
+    >>> from analysis import compare_states                                # doctest: +SKIP
+    >>> compare_states("demo.atlas", ["tiny-a-l0-s0/7"])                   # doctest: +SKIP
+    """
+    own = features_by_sae(Folder.open(Path(atlas)).sound().saes, features)
+    if len(own) != 1:
+        raise BadInput(
+            f"The features are of {len(own)} SAEs; expected one feature or more of one SAE, SAE/INDEX."
+        )
+    ((sae, indices),) = own.items()
+    study = StateStudy(settings, tuple(indices), tuple(on), tuple(opened), model, tokenizer, device)
+    return run_study(study, atlas, [sae], replace=replace, progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """The changes of the features of one SAE, by the edit and by the controls."""
+
+    sae: str
+    own: Change
+    controls: list[Change]
+    states: tuple[Any, Any, Any]
+
+    @classmethod
+    def of(
+        cls,
+        sae: str,
+        before: State,
+        after: State,
+        *,
+        controls: Sequence[State],
+        text: TextSample,
+        at: np.ndarray[Any, Any],
+    ) -> "_Compared":
+        rows = np.flatnonzero(at)
+        document, first = text.document[rows], before.codes[sae][rows]
+
+        def change(state: State) -> Change:
+            return change_of(first, state.codes[sae][rows], document)
+
+        states = (before.codes[sae], after.codes[sae], controls[0].codes[sae])
+        return cls(sae, change(after), [change(one) for one in controls], states)
+
+    def summary(
+        self, hook: str, *, neighbours: int, reached: np.ndarray[Any, Any]
+    ) -> dict[str, Any]:
+        """Return the row of the SAE."""
+        by_random = [
+            int(moved(one, [*self.controls[:i], *self.controls[i + 1 :]]).sum())
+            for i, one in enumerate(self.controls)
+        ]
+        before, after, control = self.states
+        return {
+            "sae": self.sae,
+            "site": hook,
+            "tokens": len(reached),
+            "reached": int(reached.sum()),
+            "features": int((self.own.rate_before + self.own.rate_after > 0).sum()),
+            "moved": int(moved(self.own, self.controls).sum()),
+            "moved_by_random": float(np.mean(by_random)),
+            "total_change": float(np.abs(self.own.change).sum()),
+            "total_change_by_random": float(
+                np.mean([np.abs(one.change).sum() for one in self.controls])
+            ),
+            "overlap": neighbour_overlap(before, after, neighbours=neighbours),
+            "overlap_by_random": neighbour_overlap(before, control, neighbours=neighbours),
+        }
+
+
+def _text(subject: Subject, settings: StateSettings, *, tokens: int) -> TextSample:
+    found = list(subject.sampled(tokens, seed=settings.seed))
+    return TextSample(
+        tuple(batch for batch, _ in found), np.concatenate([document for _, document in found])
+    )
+
+
+def _edit(subject: Subject, feature: int, settings: StateSettings) -> FeatureEdit:
+    maximum = float(subject.maximum[feature])
+    if settings.edit == "ablate":
+        return ablate(feature)
+    if settings.edit == "scale":
+        return scale(feature, settings.times)
+    if settings.edit == "clamp":
+        return clamp(feature, settings.times, maximum=maximum)
+    return add(feature, settings.times, maximum=maximum)
+
+
+def _verdict(
+    summary: Mapping[str, Any],
+    saes: Sequence[Mapping[str, Any]],
+    changes: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    share = summary["reached"] / summary["tokens"] if summary["tokens"] else 0.0
+    sentences = [
+        f"{', '.join(summary['features'])}, {summary['edit']}: the edit reaches {summary['reached']:,} of "
+        f"{summary['tokens']:,} tokens ({share:.0%}); only these are compared."
+    ]
+    for row in saes:
+        names = [
+            f"{one['feature']} ({one['change']:+.3g})"
+            for one in changes
+            if one["sae"] == row["sae"] and one["moved"] and not one["edited"]
+        ][:_NAMED]
+        most = f", most {', '.join(names)}" if names else ""
+        sentences.append(
+            f"{row['sae']} at {row['site']}: {row['moved']:,} of {row['features']:,} features change more than under every "
+            f"random direction (q <= 0.05); by a random direction itself, {row['moved_by_random']:.1f}{most}."
+        )
+    return sentences
+
+
+_CHANGES = pa.schema(
+    [("sae", pa.string()), ("feature", pa.string()), ("edited", pa.bool_())]
+    + [
+        (name, pa.float64())
+        for name in (
+            "mean_before",
+            "mean_after",
+            "change",
+            "low",
+            "high",
+            "rate_before",
+            "rate_after",
+            "q",
+            "control_mean",
+            "control_largest",
+        )
+    ]
+    + [("moved", pa.bool_())]
+)
+_SAES = pa.schema(
+    [("sae", pa.string()), ("site", pa.string())]
+    + [(name, pa.int64()) for name in ("tokens", "reached", "features", "moved")]
+    + [
+        (name, pa.float64())
+        for name in (
+            "moved_by_random",
+            "total_change",
+            "total_change_by_random",
+            "overlap",
+            "overlap_by_random",
+        )
+    ]
+)
+_MAP = pa.schema(
+    [("sae", pa.string()), ("feature", pa.string())]
+    + [(name, pa.float64()) for name in ("x_before", "y_before", "x_after", "y_after")]
+)
