@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from analysis.spectra.study import measure_spectra as measure_spectra
     from analysis.splitting.settings import SplittingSettings as SplittingSettings
     from analysis.splitting.study import find_splits as find_splits
+    from analysis.state_change.settings import StateSettings as StateSettings
+    from analysis.state_change.study import compare_states as compare_states
+    from analysis.steering.settings import SteeringSettings as SteeringSettings
+    from analysis.steering.study import steer_task as steer_task
+    from analysis.steering.texts import steer_text as steer_text
     from analysis.topology.settings import TopologySettings as TopologySettings
     from analysis.topology.study import measure_topology as measure_topology
     from analysis.transcoder.settings import TranscoderSettings as TranscoderSettings
@@ -62,11 +67,14 @@ __all__ = [
     "SpectrumSettings",
     "SplittingSettings",
     "StateMap",
+    "StateSettings",
+    "SteeringSettings",
     "TopologySettings",
     "TranscoderSettings",
     "activation_by_position",
     "compare_graphs",
     "compare_spaces",
+    "compare_states",
     "compare_with_floors",
     "compare_with_truth",
     "find_counterparts",
@@ -82,6 +90,8 @@ __all__ = [
     "measure_topology",
     "nearest_directions",
     "residual_study",
+    "steer_task",
+    "steer_text",
 ]
 
 _MODULES = {
@@ -103,6 +113,8 @@ _MODULES = {
     "StateMap": "analysis.feature_map.embedding",
     "SpectrumSettings": "analysis.spectra.settings",
     "SplittingSettings": "analysis.splitting.settings",
+    "StateSettings": "analysis.state_change.settings",
+    "SteeringSettings": "analysis.steering.settings",
     "TopologySettings": "analysis.topology.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
@@ -121,6 +133,9 @@ _MODULES = {
     "measure_spectra": "analysis.spectra.study",
     "measure_topology": "analysis.topology.study",
     "residual_study": "analysis.residual.study",
+    "compare_states": "analysis.state_change.study",
+    "steer_task": "analysis.steering.study",
+    "steer_text": "analysis.steering.texts",
 }
 
 

@@ -21,6 +21,8 @@ from analysis.residual.report.commands import report
 from analysis.similarity.commands import similarity
 from analysis.spectra.commands import spectra
 from analysis.splitting.commands import splitting
+from analysis.state_change.commands import changes
+from analysis.steering.commands import steer
 from analysis.topology.commands import topology
 from analysis.transcoder.commands import transcoder
 from atlas.cli.output import (
@@ -362,6 +364,8 @@ _PLOTS = {
     "similarity": "analysis.similarity.plots:draw",
     "spectra": "analysis.spectra.plots:draw",
     "splitting": "analysis.splitting.plots:draw",
+    "state_change": "analysis.state_change.plots:draw",
+    "steering": "analysis.steering.plots:draw",
     "topology": "analysis.topology.plots:draw",
     "transcoder": "analysis.transcoder.plots:draw",
 }
@@ -395,6 +399,8 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
+            steer,
+            changes,
             effects,
             logits,
             probes,

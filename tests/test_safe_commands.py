@@ -61,6 +61,15 @@ CASES = {
     "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
     "logits": [["logits", ONE], ["logits", NAME]],
+    "steer": [
+        ["steer", "--feature", ONE + "/1", "--prompt", NAME],
+        ["steer", "--sae", ONE, "--task", "feelings"],
+        ["steer", "--feature", NAME, "--task", NAME],
+        ["steer", "--feature", NAME + "/1", "--task", "feelings"],
+        ["steer", "--sae", ONE, "--task", "{file}"],
+        ["steer", "--list-tasks"],
+    ],
+    "changes": [["changes", ONE + "/1"], ["changes", NAME], ["changes", ONE + "/1", "--on", NAME]],
     "map": [["map", ONE], ["map", NAME]],
     "directions": [["directions", ONE], ["directions", NAME]],
     "splitting": [["splitting", ONE, OTHER, *FEW], ["splitting", ONE, NAME]],
@@ -99,6 +108,7 @@ FAILING = {
     "residual", "push", "rm", "demo", "ingest", "truth",
     "floors", "logits", "map", "directions", "splitting", "spectra", "topology",
     "effects",
+    "steer", "changes",
 }  # fmt: skip
 """Commands of which every request fails: the others would train, or need a server, a
 synthetic model, a floor, or weights in files; those of the SAEs here are in memory."""

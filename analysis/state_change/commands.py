@@ -1,0 +1,104 @@
+"""Command `atlas changes`."""
+
+from typing import Any
+
+import click
+
+from analysis.state_change.settings import StateSettings
+from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["changes"]
+
+_COLUMNS = (
+    "feature",
+    "edited",
+    "mean_before",
+    "mean_after",
+    "change",
+    "low",
+    "high",
+    "rate_before",
+    "rate_after",
+    "q",
+    "control_largest",
+    "moved",
+)
+
+
+@click.command()
+@click.argument("features", nargs=-1, metavar="SAE/INDEX...", required=True)
+@click.option(
+    "--on",
+    multiple=True,
+    metavar="SAE",
+    help="SAE whose features are compared; can be repeated. [default: all at the site and at later sites]",
+)
+@settings_options(StateSettings)
+@click.option(
+    "--rows", default=20, show_default=True, type=click.IntRange(0), metavar="N",
+    help="Largest changes of each SAE that are printed.",
+)  # fmt: skip
+@click.option(
+    "--model", metavar="MODEL", help="The model by name or folder. [default: the stored source]"
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@click.option("--replace", is_flag=True, help="Recompute a stored result.")
+@atlas_option
+@shared_options
+def changes(
+    features: tuple[str, ...],
+    *,
+    on: tuple[str, ...],
+    rows: int,
+    model: str | None,
+    device: str,
+    replace: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Edit features and compare all features before and after, at their site and at later ones.
+
+    Features change their mean activation and their rate, token by token. The control are edits
+    along random directions of equal norm. Only tokens that the edit can reach are compared.
+
+    \b
+    Examples:
+      atlas changes tiny-a-l0-s0/359
+      atlas changes tiny-a-l0-s0/359 --edit clamp --times 2 --on tiny-a-l1-s0
+    """
+    from analysis.state_change.study import compare_states
+
+    (one,) = compare_states(
+        folder_of(which_atlas(where)),
+        features,
+        on=on,
+        settings=StateSettings(**chosen_settings(StateSettings, options)),
+        model=model,
+        device=device,
+        replace=replace,
+        progress=make_progress(quiet=quiet),
+    )
+    found = one.table("changes").to_pylist()
+    saes = one.table("saes").to_pylist()
+
+    def show() -> None:
+        echo("\n".join(one.verdict))
+        print_table(saes)
+        for row in saes:
+            own = [each for each in found if each["sae"] == row["sae"]]
+            echo()
+            print_table(own[:rows], columns=_COLUMNS, title=f"Largest changes of {row['sae']}")
+
+    emit({**one.summary, "saes": saes, "changes": found}, as_json=as_json, show=show)

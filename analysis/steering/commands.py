@@ -1,0 +1,160 @@
+"""Command `atlas steer`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from analysis.steering.settings import SteeringSettings
+from atlas.cli.options import chosen_settings, settings_options
+from atlas.cli.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+if TYPE_CHECKING:
+    from atlas.studies.results import Result
+
+__all__ = ["steer"]
+
+_ARMS = (
+    "arm",
+    "features",
+    "strength",
+    "success",
+    "prompts",
+    "low",
+    "high",
+    "logprob_change",
+    "kl",
+    "loss",
+    "p",
+)
+
+
+@click.command()
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="SAE/INDEX",
+    help="Feature that is steered; repeat for several features of one SAE.",
+)
+@click.option(
+    "--sae",
+    "saes",
+    multiple=True,
+    metavar="SAE",
+    help="With --task and without --feature: SAE whose features are found on the contrasting prompts.",
+)
+@click.option(
+    "--prompt", metavar="TEXT", help="Print the continuation of this text before and after."
+)
+@click.option(
+    "--task", metavar="TASK|FILE", help="Score this task: its name, or a file of JSON lines."
+)
+@click.option("--list-tasks", is_flag=True, help="List the tasks of the package.")
+@click.option(
+    "--times",
+    default=1.0,
+    show_default=True,
+    metavar="X",
+    help="With --prompt: strength in multiples of the maximum activation of each feature.",
+)
+@click.option(
+    "--new-tokens",
+    default=40,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --prompt: number of tokens to write.",
+)
+@settings_options(SteeringSettings)
+@click.option(
+    "--model", metavar="MODEL", help="The model by name or folder. [default: the stored source]"
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
+@click.option("--replace", is_flag=True, help="Recompute a stored result.")
+@atlas_option
+@shared_options
+def steer(
+    *,
+    features: tuple[str, ...],
+    saes: tuple[str, ...],
+    prompt: str | None,
+    task: str | None,
+    list_tasks: bool,
+    times: float,
+    new_tokens: int,
+    model: str | None,
+    device: str,
+    replace: bool,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Steer a model by features: print text before and after, or score a task with controls.
+
+    With --task, the arms are nothing, the reconstruction alone, one feature, all features
+    together, the difference of means of contrasting prompts, and random features. A development
+    half of the prompts chooses the strength of each arm; the other half is reported.
+
+    \b
+    Examples:
+      atlas steer --feature tiny-a-l1-s0/359 --prompt "One day, a little girl" --times 2
+      atlas steer --feature tiny-a-l1-s0/359 --task feelings
+      atlas steer --sae tiny-a-l1-s0 --task dialogue-verbs
+    """
+    from analysis.steering.tasks import read_task, task_names
+    from atlas.errors import BadInput
+
+    if list_tasks:
+        known = [
+            {"task": name, "prompts": len(one.tests), "about": one.about}
+            for name in task_names()
+            for one in (read_task(name),)
+        ]
+        emit(known, as_json=as_json, show=lambda: print_table(known))
+        return
+    if (prompt is None) == (task is None):
+        raise BadInput(
+            "Pass either --prompt or --task; `atlas steer --list-tasks` lists the tasks."
+        )
+    shared: dict[str, Any] = {
+        "settings": SteeringSettings(**chosen_settings(SteeringSettings, options)),
+        "model": model,
+        "device": device,
+        "progress": make_progress(quiet=quiet),
+    }
+    path = folder_of(which_atlas(where))
+    if prompt is not None:
+        from analysis.steering.texts import steer_text
+
+        one = steer_text(path, prompt, features, times=times, new_tokens=new_tokens, **shared)
+        rows = one.table("texts").to_pylist()
+        emit({**one.summary, "texts": rows}, as_json=as_json, show=lambda: _show_text(one))
+        return
+    from analysis.steering.study import steer_task
+
+    results = steer_task(path, str(task), features, saes=saes, replace=replace, **shared)
+
+    def show() -> None:
+        for each in results:
+            echo("\n".join(each.verdict))
+            print_table(each.table("arms").to_pylist(), columns=_ARMS)
+
+    emit(results.rows, as_json=as_json, show=show)
+
+
+def _show_text(one: "Result") -> None:
+    echo("\n".join(one.verdict))
+    for row in one.table("texts").to_pylist():
+        members = f" ({', '.join(row['features'])})" if row["features"] else ""
+        echo(f"\n{row['arm']}{members}:")
+        echo(f"{one['prompt']}{row['text']}".replace("\n", "⏎"))

@@ -1,0 +1,67 @@
+"""The plot of steering: success on the test half against damage on neutral text, by arm."""
+
+import altair as alt
+import pandas as pd
+
+from analysis.plot_style import Chart, finished, heading
+from analysis.steering.evaluation import RANDOM, RANDOM_SET
+from atlas.studies.results import Result
+
+__all__ = ["draw"]
+
+_WIDTH, _HEIGHT = 360, 260
+_COLOURS = {
+    "nothing": "#000000",
+    "reconstruction": "#b279a2",
+    "feature": "#4c78a8",
+    "set": "#54a24b",
+    "difference of means": "#e08a3c",
+    RANDOM: "#bab0ac",
+    RANDOM_SET: "#d8d0c8",
+}
+
+
+def draw(result: Result) -> Chart:
+    """Plot a result of ``analysis.steering.study.steer_task``."""
+    curve: pd.DataFrame = result.table("curve").to_pandas()
+    curve = curve.assign(
+        share=curve["success"] / curve["prompts"],
+        features=curve["features"].map(lambda names: ", ".join(names)),
+    )
+    shown = [name for name in _COLOURS if (curve["arm"] == name).any()]
+    colour = alt.Color(
+        "arm:N",
+        scale=alt.Scale(domain=shown, range=[_COLOURS[name] for name in shown]),
+        legend=alt.Legend(orient="bottom", title=None, columns=3),
+    )
+    panels = []
+    for column, title in (
+        ("share", "share of test prompts that succeed"),
+        ("logprob", "log-probability of the targets (nats)"),
+    ):
+        base = alt.Chart(curve, width=_WIDTH, height=_HEIGHT).encode(
+            x=alt.X("kl:Q", title="KL on neutral text (nats per token)"),
+            y=alt.Y(f"{column}:Q", title=title, scale=alt.Scale(zero=column == "share")),
+            color=colour,
+            detail="number:N",
+            tooltip=[
+                "arm:N",
+                "features:N",
+                "strength:Q",
+                alt.Tooltip("success:Q"),
+                alt.Tooltip("logprob:Q", format=".3f"),
+                alt.Tooltip("kl:Q", format=".3g"),
+                alt.Tooltip("loss:Q", format=".3g"),
+            ],
+        )
+        panels.append(
+            alt.layer(
+                base.mark_line(strokeWidth=1.2).encode(order="strength:Q"),
+                base.mark_point(filled=True, size=40),
+            )
+        )
+    title = heading(
+        f"Steering of {result['sae']}: {result['task']}",
+        f"{result['prompts']} test prompts; each line is an arm at several strengths of equal norm",
+    )
+    return finished(alt.hconcat(*panels).properties(title=title))
