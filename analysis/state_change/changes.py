@@ -67,7 +67,8 @@ def change_of(
         (np.ones(len(at)), (at, np.arange(len(at)))), shape=(documents, len(at))
     )
     size = np.bincount(at, minlength=documents).astype(np.float64)
-    difference = after.astype(np.float64) - before.astype(np.float64)
+    before, after = (state.astype(np.float64) for state in (before, after))
+    difference = after - before
     sums = (group @ difference).toarray()
     change = sums.sum(axis=0) / tokens
     error, p = _tested(sums - size[:, None] * change, change, tokens=tokens)
