@@ -83,7 +83,16 @@ def change_of(
         for state in (before, after)
     ]
     rates = [count / tokens for count in active]
-    return Change(*means, *rates, change, change - wide, change + wide, q)
+    return Change(
+        mean_before=means[0],
+        mean_after=means[1],
+        rate_before=rates[0],
+        rate_after=rates[1],
+        change=change,
+        low=change - wide,
+        high=change + wide,
+        q=q,
+    )
 
 
 def _tested(residual: Floats, change: Floats, *, tokens: int) -> tuple[Floats, Floats]:

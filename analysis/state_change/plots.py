@@ -1,5 +1,7 @@
 """The plot of state changes: change of each feature against the control, and both states on one map."""
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -30,7 +32,7 @@ def draw(result: Result) -> Chart:
     rows = []
     for sae in dict.fromkeys(changes["sae"]):
         own = changes[changes["sae"] == sae].head(_MOST)
-        panels = [_against_control(own, sae)]
+        panels: list[Any] = [_against_control(own, sae)]
         points = where[where["sae"] == sae].merge(
             own[["feature", "change", "moved", "edited"]], on="feature"
         )
@@ -66,21 +68,15 @@ def _against_control(own: pd.DataFrame, sae: str) -> alt.Chart:
     return chart
 
 
-def _on_map(points: pd.DataFrame, sae: str) -> alt.LayerChart:
+def _on_map(points: pd.DataFrame, sae: str) -> Any:
     base = alt.Chart(points, width=_WIDTH, height=_HEIGHT)
-    axes = {"title": None, "axis": alt.Axis(labels=False, ticks=False)}
+    bare = alt.Axis(labels=False, ticks=False)
+    x, y = alt.X("x_before:Q", title=None, axis=bare), alt.Y("y_before:Q", title=None, axis=bare)
     lines = base.mark_rule(opacity=0.7).encode(
-        x=alt.X("x_before:Q", **axes),
-        y=alt.Y("y_before:Q", **axes),
-        x2="x_after:Q",
-        y2="y_after:Q",
-        color=_colour(),
+        x=x, y=y, x2="x_after:Q", y2="y_after:Q", color=_colour()
     )
     dots = base.mark_point(filled=True, size=20, opacity=0.5).encode(
-        x=alt.X("x_before:Q", **axes),
-        y=alt.Y("y_before:Q", **axes),
-        color=_colour(),
-        tooltip=["feature:N", alt.Tooltip("change:Q", format=".3g")],
+        x=x, y=y, color=_colour(), tooltip=["feature:N", alt.Tooltip("change:Q", format=".3g")]
     )
     return alt.layer(lines, dots).properties(title=f"{sae}: one map, lines to the state after")
 

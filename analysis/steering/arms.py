@@ -178,7 +178,8 @@ def arms_of(
         )
 
     def scaled(vector: torch.Tensor) -> torch.Tensor:
-        return vector.float() * (norm / vector.float().norm().clamp(min=1e-30))
+        length = float(vector.float().norm())
+        return vector.float() * (norm / max(length, 1e-30))
 
     def steered(name: str, members: Sequence[int]) -> Arm:
         rows = subject.rows(members)

@@ -35,13 +35,13 @@ def draw(result: Result) -> Chart:
         legend=alt.Legend(orient="bottom", title=None, columns=3),
     )
     panels = []
-    for column, title in (
+    for column, label in (
         ("share", "share of test prompts that succeed"),
         ("logprob", "log-probability of the targets (nats)"),
     ):
         base = alt.Chart(curve, width=_WIDTH, height=_HEIGHT).encode(
             x=alt.X("kl:Q", title="KL on neutral text (nats per token)"),
-            y=alt.Y(f"{column}:Q", title=title, scale=alt.Scale(zero=column == "share")),
+            y=alt.Y(f"{column}:Q", title=label, scale=alt.Scale(zero=column == "share")),
             color=colour,
             detail="number:N",
             tooltip=[

@@ -135,14 +135,12 @@ def _rows(
         other = _summed(subject, group, times)
         arms.append(("random features", group, other * (vector.norm() / other.norm())))
     text = list(subject.neutral(settings.neutral_tokens, seed=settings.seed))
-    everywhere = [
-        [] if vector is None else [AddVector(subject.hook, vector)] for _, _, vector in arms
-    ]
+    everywhere = [[] if x is None else [AddVector(subject.hook, x)] for _, _, x in arms]
     harm = damage(subject, text, everywhere, progress=progress)
     ids = _prompt_ids(subject, prompt)
     rows = []
-    for (name, members, vector), harmed in zip(arms, harm, strict=True):
-        edits = [] if vector is None else [AddVector(subject.hook, vector, settings.at)]
+    for (name, members, added), harmed in zip(arms, harm, strict=True):
+        edits = [] if added is None else [AddVector(subject.hook, added, settings.at)]
         out = subject.complete.generate(ids, new_tokens=new_tokens, edits=edits)
         rows.append(
             {

@@ -160,9 +160,10 @@ def _gain(norm: Any) -> torch.Tensor:
 
 def _scaled(norm: Any, x: torch.Tensor) -> torch.Tensor:
     """Return a stream divided by the scale of the norm."""
-    eps = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", 0.0)
+    eps: Any = getattr(norm, "eps", None) or getattr(norm, "variance_epsilon", 0.0)
     centred = x - x.mean(dim=-1, keepdim=True) if _centres(norm) else x
-    return centred * torch.rsqrt(centred.square().mean(dim=-1, keepdim=True) + eps)
+    scaled: torch.Tensor = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    return scaled
 
 
 def _check(
