@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from analysis.graph_matching.study import find_counterparts as find_counterparts
     from analysis.ground_truth.settings import GroundTruthSettings as GroundTruthSettings
     from analysis.ground_truth.study import compare_with_truth as compare_with_truth
+    from analysis.interpretability.settings import (
+        InterpretabilitySettings as InterpretabilitySettings,
+    )
+    from analysis.interpretability.study import (
+        measure_interpretability as measure_interpretability,
+    )
     from analysis.logits.settings import LogitSettings as LogitSettings
     from analysis.logits.study import measure_logits as measure_logits
     from analysis.positions.settings import PositionSettings as PositionSettings
@@ -59,6 +65,7 @@ __all__ = [
     "GraphMatchingSettings",
     "GraphStatisticsSettings",
     "GroundTruthSettings",
+    "InterpretabilitySettings",
     "LogitSettings",
     "MapSettings",
     "PositionSettings",
@@ -85,6 +92,7 @@ __all__ = [
     "map_features",
     "map_sites",
     "measure_effects",
+    "measure_interpretability",
     "measure_logits",
     "measure_spectra",
     "measure_topology",
@@ -106,6 +114,7 @@ _MODULES = {
     "GraphStatisticsSettings": "analysis.graph.settings",
     "GroundTruthSettings": "analysis.ground_truth.settings",
     "LogitSettings": "analysis.logits.settings",
+    "InterpretabilitySettings": "analysis.interpretability.settings",
     "MapSettings": "analysis.feature_map.settings",
     "PositionSettings": "analysis.positions.settings",
     "ResidualSettings": "analysis.residual.settings",
@@ -130,6 +139,7 @@ _MODULES = {
     "map_sites": "analysis.transcoder.study",
     "nearest_directions": "analysis.feature_map.direction_study",
     "measure_logits": "analysis.logits.study",
+    "measure_interpretability": "analysis.interpretability.study",
     "measure_spectra": "analysis.spectra.study",
     "measure_topology": "analysis.topology.study",
     "residual_study": "analysis.residual.study",

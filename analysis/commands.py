@@ -14,6 +14,7 @@ from analysis.graph.commands import plot_graphs, stats
 from analysis.graph_comparison.commands import compare
 from analysis.graph_matching.commands import counterparts
 from analysis.ground_truth.settings import GroundTruthSettings
+from analysis.interpretability.settings import InterpretabilitySettings
 from analysis.logits.commands import logits
 from analysis.positions.settings import PositionSettings
 from analysis.residual.commands import residual
@@ -340,6 +341,15 @@ positions = study_command(
     "\n\n\b\nExample:\n  atlas positions tiny-a-l1-s0",
 )
 
+interpretability = study_command(
+    "interpretability",
+    "analysis.interpretability.study:measure_interpretability",
+    InterpretabilitySettings,
+    help="Measure how well a few token ids describe each feature, on other documents."
+    "\n\nNo judge is needed. The control is the description of another feature of similar frequency."
+    "\n\n\b\nExample:\n  atlas interpretability tiny-a-l1-s0",
+)
+
 directions = study_command(
     "directions",
     "analysis.feature_map.direction_study:nearest_directions",
@@ -358,6 +368,7 @@ _PLOTS = {
     "graph_matching": "analysis.graph_matching.plots:draw_result",
     "graph_statistics": "analysis.graph.plots:draw_result",
     "logits": "analysis.logits.plots:draw",
+    "interpretability": "analysis.interpretability.plots:draw",
     "match": "analysis.match.plots:draw",
     "positions": "analysis.positions.plots:draw",
     "probe": "analysis.probe.plots:draw_result",
@@ -399,6 +410,7 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
+            interpretability,
             steer,
             changes,
             effects,

@@ -54,6 +54,7 @@ CASES = {
     "residual": [["residual", "--model", "./" + NAME, "--text", "{text}", "--from", "hook_embed",
                   "--to", NAME]],
     "report geometry": [["report", "geometry", "--out", "{out}.html"], ["report", "geometry", NAME]],
+    "interpretability": [["interpretability", ONE, "--min-active", "1"], ["interpretability", NAME]],
     "positions": [["positions", *FEW], ["positions", NAME]],
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
     "floors": [["floors"], ["floors", NAME]],
