@@ -148,6 +148,29 @@ def add_matches(folder, one, other, pairs):
     ])  # fmt: skip
 
 
+def add_marks(folder, sae, *, rng, shift, features=40, detection=0.7, settings=None):
+    """Write the marks of an SAE; ``shift`` is added to the detection score and to top_share."""
+    mark = {
+        "top_share": 0.3 + shift + rng.normal(0, 0.05, features),
+        "entropy": 4 + rng.normal(0, 0.5, features),
+        "context_dependence": 0.5 + rng.normal(0, 0.05, features),
+        "agreement": 0.2 + rng.normal(0, 0.05, features),
+        "agreement_control": np.full(features, 0.01),
+        "detection": detection + shift + rng.normal(0, 0.02, features),
+        "detection_control": np.full(features, 0.5),
+    }
+    counts = rng.integers(20, 400, features)
+    table = {
+        "feature": np.arange(features),
+        "active_tokens": 2 * counts,
+        "positives": counts,
+        **mark,
+    }
+    part(folder, "interpretability", sae, (sae,), [("marks", pa.table(table))],
+         settings={"examples": 50, "words": 10, "min_active": 20, "seed": 0} | (settings or {}),
+         sources={"left_out": 0})  # fmt: skip
+
+
 def study_atlas(
     path,
     *,

@@ -106,7 +106,7 @@ def test_agreement_is_the_overlap_of_the_examples_of_a_feature_and_of_another(ra
     active = data.occurrences(features)
     own = described(active, text, features=features, examples=12, words=3, seed=4)
     others = own[::-1]
-    found = marks(active, text, own, others)
+    found = marks(active, text, own, others=others)
 
     def overlap(one, other):
         both = [Counter(x.tolist()) for x in (one, other)]

@@ -135,6 +135,7 @@ def marks(
     active: Occurrences,
     text: TextTokens,
     own: Sequence[FeatureTokens],
+    *,
     others: Sequence[FeatureTokens],
 ) -> dict[str, NDArray[Any]]:
     """Return the marks of each feature.

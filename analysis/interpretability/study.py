@@ -172,7 +172,7 @@ def interpretability(
     for block in blocks:
         these = slice(at, at + len(block))
         others = [own[one] for one in partner[these]]
-        found.append(marks(data.occurrences(block), text, own[these], others))
+        found.append(marks(data.occurrences(block), text, own[these], others=others))
         at += len(block)
     names = found[0] if found else ()
     return {name: np.concatenate([one[name] for one in found]) for name in names}

@@ -178,4 +178,6 @@ def _show(found: "Findings", written: list[str]) -> None:
         for d in found.differences
     ]
     print_table(rows)
+    if found.marks_verdict:
+        echo(found.marks_verdict)
     echo("\n".join(written))

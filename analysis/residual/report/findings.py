@@ -14,6 +14,7 @@ from analysis.residual.report.interpretability_metrics import (
     score_rows,
     token_metrics,
 )
+from analysis.residual.report.marks import mark_differences, mark_rows, marks_verdict, read_marks
 from analysis.residual.report.study import EMBEDDING, PAIRS, ResidualStudy, open_study, site_name
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import AGAINST, MARGIN, Verdict, headline, judge
@@ -172,6 +173,9 @@ class Findings:
         Origin of each SAE that no study trained, by name, in order of creation.
     floors
         The random-weight baseline of each model, by name of the model.
+    marks, mark_differences, marks_verdict, mark_settings
+        Means of the interpretability marks by arm, their differences between arms, the verdict
+        in words, and the settings of the marks; empty if no SAE of the study has marks.
     """
 
     atlas: str
@@ -191,6 +195,10 @@ class Findings:
     mapped: Sequence[Mapped] = ()
     ingested: Mapping[str, IngestedSae] = field(default_factory=dict)
     floors: Mapping[str, str] = field(default_factory=dict)
+    marks: Sequence[Mapping[str, Any]] = ()
+    mark_differences: Sequence[Mapping[str, Any]] = ()
+    marks_verdict: str = ""
+    mark_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def difference(self, one: str, other: str) -> Difference | None:
         """Return the difference between two arms, or None if one was not probed."""
@@ -258,6 +266,8 @@ def find(
     verdicts = [] if opened is None else verdicts_of(opened, differences, margin)
     by_control = {verdict.control: verdict for verdict in verdicts}
     metrics = {} if opened is None else {p.sae: token_metrics(sound, p.sae) for p in opened.probed}
+    marks, mark_settings = ({}, {}) if opened is None else read_marks(sound, opened)
+    by_mark = [] if opened is None else mark_differences(opened, marks, strata=strata)
     return Findings(
         atlas=folder.name,
         corpus=folder.corpus or {},
@@ -278,6 +288,10 @@ def find(
         mapped=_mapped(atlas, sound, site),
         ingested=_ingested(sound),
         floors=baselines,
+        marks=[] if opened is None else mark_rows(opened, marks),
+        mark_differences=by_mark,
+        marks_verdict=marks_verdict(by_mark),
+        mark_settings=mark_settings,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from analysis.interpretability.marks import MARKS
 from analysis.plot_style import FORMATS, Chart, save
 from analysis.probe.tables import VERDICTS
 from analysis.residual.report import by_layer, html_page, report_text, reproduce_commands
@@ -16,6 +17,7 @@ from analysis.residual.report import plots as plots
 from analysis.residual.report.arm_difference import Difference
 from analysis.residual.report.findings import Findings
 from analysis.residual.report.interpretability_metrics import TOKEN_METRICS
+from analysis.residual.report.marks import CONTROLS_OF_MARKS
 from atlas.errors import BadInput
 
 __all__ = ["figures", "html", "numbers", "write_figures"]
@@ -161,6 +163,7 @@ def html(
             *_arms(found, charts, where),
             *_differences(found, charts),
             *_metrics(found, where),
+            *_marks(found, where),
             *_conclusions(found),
             html_page.heading("Commands to reproduce this report"),
             html_page.code(reproduce_commands.commands(found, where)),
@@ -184,6 +187,12 @@ def numbers(found: Findings) -> dict[str, Any]:
         ],
         "scores": list(found.scores),
         "matches": list(found.matches),
+        "marks": [
+            {k: asdict(v) if hasattr(v, "low") else v for k, v in row.items()}
+            for row in found.marks
+        ],
+        "mark_differences": list(found.mark_differences),
+        "marks_verdict": found.marks_verdict or None,
         "maps": list(found.maps),
         "verdicts_by_layer": list(found.verdicts_by_layer),
     }
@@ -379,6 +388,44 @@ def _metrics(found: Findings, where: str) -> list[Markup]:
     }
     parts.append(
         html_page.table(found.matches, columns, caption=report_text.matched(found.matches))
+    )
+    return parts
+
+
+def _marks(found: Findings, where: str) -> list[Markup]:
+    """Return the marks of interpretability by arm, and their differences."""
+    if found.study is None:
+        return []
+    parts = [html_page.heading("Are residual features harder to interpret?")]
+    if not found.marks:
+        command = f"atlas interpretability {' '.join(found.study.arms['sae'])}"
+        return [*parts, html_page.missing("mark of the study's features", command, where)]
+    parts.append(html_page.paragraphs(*filter(None, (found.marks_verdict, report_text.MARKED))))
+    names = {"arm": "arm", "saes": "SAEs", "features": "features"}
+    parts.append(
+        html_page.table(
+            found.marks,
+            names | MARKS | CONTROLS_OF_MARKS,
+            caption="Means over seeds, with 95% intervals over seeds if there are several",
+        )
+    )
+    rows = [
+        dict(row)
+        | {
+            "mark": row["mark"].replace("_", " "),
+            "pair": f"{row['one']} − {row['other']}",
+            "between": html_page.between(row["low"], row["high"]),
+            "harder": {True: "harder", False: "easier", None: "–"}[row["harder"]],
+        }
+        for row in found.mark_differences
+    ]
+    columns = {"mark": "mark"} | {k: v for k, v in _DIFFERENCES.items() if k != "resampled"}
+    parts.append(
+        html_page.table(
+            rows,
+            columns | {"q": "q", "harder": "the first arm is"},
+            caption="Differences of mean marks between arms, on features of similar frequency",
+        )
     )
     return parts
 

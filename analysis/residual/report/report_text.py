@@ -10,6 +10,7 @@ from analysis.residual.report.study import ARMS, EMBEDDING, ResidualStudy, site_
 __all__ = [
     "ASKS",
     "HOW",
+    "MARKED",
     "best_by_token",
     "ceiling",
     "floor_of_verdicts",
@@ -36,6 +37,15 @@ HOW = (
     "variances: among seeds, over bootstrap draws of documents (the same for every SAE), and over draws of "
     "components. The sign-flip p is exact up to 20 seeds; above, it uses 9,999 random flips. With n seeds it is at "
     "least 2 / 2ⁿ, so p < .05 needs six seeds. `plain` is the difference without strata."
+)
+
+
+MARKED = (
+    "The marks need no judge. A description of a feature is the most frequent token ids of its top examples in one "
+    "half of the documents; detection is its balanced accuracy on the other half. Context dependence and detection "
+    "use documents that did not choose the description. The interval covers seeds only, and q corrects for all marks "
+    "and pairs in the table (Benjamini-Hochberg). A mark counts as harder or easier if q is at most .05 and the interval "
+    "excludes 0. All marks concern tokens, so a feature with a clear meaning beyond tokens counts as hard."
 )
 
 
@@ -160,6 +170,8 @@ def may(found: Findings) -> list[str]:
         sentences.append(conclusion(edge))
     if found.headline:
         sentences.append(found.headline)
+    if found.marks_verdict:
+        sentences.append(found.marks_verdict)
     if (extreme := found.difference("residual", EXTREME)) and extreme.mean is not None:
         sentences.append(_of_means(found))
     if removed := _removed(found):

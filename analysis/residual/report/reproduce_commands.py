@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
+from analysis.interpretability.settings import InterpretabilitySettings
 from analysis.residual.report.findings import EXTREME, Findings, IngestedSae, Mapped
 from analysis.residual.report.study import EMBEDDING, ResidualStudy
 from analysis.residual.settings import DEMO_TEXT, MATCH, PROBE, ResidualSettings
@@ -96,6 +97,9 @@ def commands(found: Findings, where: str) -> list[str]:
         lines += [shlex.join(probe)] if found.ingested else []
     elif found.source != study.settings.get("source"):
         lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
+    if study is not None and found.marks:
+        flags = flags_for(InterpretabilitySettings, found.mark_settings)
+        lines.append(shlex.join(["atlas", "interpretability", *study.arms["sae"], *named, *flags]))
     usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
     options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
     options += [("floor", name) for name in dict.fromkeys(found.floors.values())]

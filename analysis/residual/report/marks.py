@@ -1,0 +1,209 @@
+"""Are residual features harder to interpret? Marks without a judge, by arm, with the study's controls.
+
+The marks come from `atlas interpretability`. The comparison is that of the probes (``arm_difference``):
+features of similar frequency, with the training seed as the replicate.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from analysis.interpretability.marks import MARKS
+from analysis.residual.report.arm_difference import Sample, difference, mean_over_seeds
+from analysis.residual.report.study import ARMS, PAIRS, ResidualStudy
+from atlas.disk.folder import Sound
+from atlas.errors import Mismatch
+
+__all__ = [
+    "CONTROLS_OF_MARKS",
+    "HARDER",
+    "mark_differences",
+    "mark_rows",
+    "marks_verdict",
+    "read_marks",
+]
+
+#: Whether a larger value of a mark means that a feature is harder (1) or easier (-1) to interpret.
+HARDER: dict[str, int] = {
+    "top_share": -1,
+    "entropy": 1,
+    "context_dependence": 1,
+    "agreement": -1,
+    "detection": -1,
+}
+
+#: The marks' own controls: the same score with the examples or description of another feature.
+CONTROLS_OF_MARKS: dict[str, str] = {
+    "agreement_control": "agreement with another feature's middle examples",
+    "detection_control": "detection with another feature's description",
+}
+
+#: The arms that a verdict needs: removing equal variance, and removing token means.
+_AGAINST = ("components", "token-means")
+
+_MAX_Q = 0.05
+
+
+def read_marks(
+    sound: Sound, study: ResidualStudy
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """Return the table of marks of each SAE of a study that has one, and their settings.
+
+    Raises
+    ------
+    Mismatch
+        If the marks of two SAEs were measured with different settings.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    first: dict[str, Any] = {}
+    for sae in study.arms["sae"]:
+        part = sound.parts.get(f"interpretability/{sae}")
+        if part is None:
+            continue
+        settings = dict(part.manifest.settings)
+        first = first or settings
+        if settings != first:
+            raise Mismatch(
+                f"The marks of {sae} were measured with other settings than those of {next(iter(found))}, so "
+                "they cannot be compared. Measure all SAEs of the study with one `atlas interpretability "
+                "--replace`."
+            )
+        found[sae] = part.table("marks").to_pandas()
+    return found, first
+
+
+def mark_rows(study: ResidualStudy, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Return for each arm the mean of each mark over seeds.
+
+    Returns
+    -------
+    rows
+        ``arm``, ``saes``, ``features`` (mean number with marks), and a ``Mean`` for each mark and
+        each of ``CONTROLS_OF_MARKS``. Draws of one seed are averaged first.
+    """
+    rows = []
+    for arm, own in _by_arm(study, marks).items():
+        row: dict[str, Any] = {
+            "arm": arm,
+            "saes": len(own),
+            "features": round(float(np.mean([len(marks[sae]) for sae, _, _ in own]))),
+        }
+        for name in (*MARKS, *CONTROLS_OF_MARKS):
+            means = pd.Series([_mean(marks[sae], name) for sae, _, _ in own])
+            by_seed = means.groupby([seed for _, seed, _ in own]).mean()
+            row[name] = mean_over_seeds({int(s): float(v) for s, v in by_seed.items()})
+        rows.append(row)
+    return rows
+
+
+def mark_differences(
+    study: ResidualStudy, marks: Mapping[str, pd.DataFrame], *, strata: int = 5
+) -> list[dict[str, Any]]:
+    """Return the difference of each mark between pairs of arms, on features of similar frequency.
+
+    Parameters
+    ----------
+    study
+        The study.
+    marks
+        The tables of ``read_marks``.
+    strata
+        Number of strata by active tokens of the half of the documents that scores descriptions.
+
+    Returns
+    -------
+    rows
+        For each mark and pair of arms: ``mark``, ``one``, ``other``, ``mean`` (one minus other),
+        ``low``, ``high`` (95% interval over seeds, None below two), ``seeds``, ``p`` (sign-flip
+        test), ``p_floor``, ``q`` (Benjamini-Hochberg over all rows) and ``harder``: whether the
+        features of ``one`` are harder to interpret by this mark (True), easier (False), or
+        neither, where q exceeds .05 or the interval covers 0 (None).
+    """
+    by_arm = _by_arm(study, marks)
+    rows: list[dict[str, Any]] = []
+    for mark in MARKS:
+        samples = {
+            arm: [_sample(marks[sae], mark, seed, draw) for sae, seed, draw in own]
+            for arm, own in by_arm.items()
+        }
+        for one, other in PAIRS:
+            if one not in samples or other not in samples:
+                continue
+            found = difference(samples[one], samples[other], names=(one, other), strata=strata)
+            if found.mean is not None:
+                names = ("one", "other", "mean", "low", "high", "seeds", "p", "p_floor")
+                rows.append({"mark": mark} | {name: getattr(found, name) for name in names})
+    q = false_discovery_control([row["p"] for row in rows]) if rows else []
+    for row, value in zip(rows, q, strict=True):
+        row["q"] = float(value)
+        row["harder"] = _harder(row)
+    return rows
+
+
+def marks_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return in one sentence whether residual features are harder to interpret than both controls.
+
+    Empty without both controls.
+    """
+    pairs = {(row["mark"], row["other"]): row for row in rows if row["one"] == "residual"}
+    known = [m for m in MARKS if all((m, arm) in pairs for arm in _AGAINST)]
+    if not known:
+        return ""
+    harder, easier = (
+        [m for m in known if all(pairs[m, arm]["harder"] is way for arm in _AGAINST)]
+        for way in (True, False)
+    )
+    seeds = min(pairs[m, arm]["seeds"] for m in known for arm in _AGAINST)
+    least = ""
+    if seeds < 6:
+        least = f" With {seeds} seeds no q of .05 is possible; six are needed."
+    if harder and not easier:
+        begin = "Residual features are harder to interpret than those of both controls"
+    elif easier and not harder:
+        begin = "Residual features are easier to interpret than those of both controls"
+    elif harder:
+        begin = "The marks contradict each other"
+    else:
+        return (
+            "No mark shows that residual features are harder or easier to interpret than those of both "
+            f"controls.{least}"
+        )
+    by = [
+        f"{way} by {', '.join(name.replace('_', ' ') for name in names)}"
+        for way, names in (("harder", harder), ("easier", easier))
+        if names
+    ]
+    return f"{begin}: {'; '.join(by)}, of {len(known)} marks.{least}"
+
+
+def _by_arm(
+    study: ResidualStudy, marks: Mapping[str, pd.DataFrame]
+) -> dict[str, list[tuple[str, int, int | None]]]:
+    """Return SAE, seed and draw of the SAEs with marks, by arm in the order of display."""
+    found: dict[str, list[tuple[str, int, int | None]]] = {}
+    for row in study.arms.to_dict("records"):
+        if len(marks.get(row["sae"], ())):
+            draw = None if pd.isna(row.get("draw")) else int(row["draw"])
+            found.setdefault(row["arm"], []).append((row["sae"], int(row["seed"]), draw))
+    order = [arm for arm in ARMS if arm in found]
+    return {arm: found[arm] for arm in (*order, *sorted(found.keys() - set(order)))}
+
+
+def _sample(table: pd.DataFrame, mark: str, seed: int, draw: int | None) -> Sample:
+    known = table[table[mark].notna()]
+    positives = known["positives"].to_numpy(np.int64)
+    return Sample(seed, known[mark].to_numpy(np.float64), positives, None, draw)
+
+
+def _harder(row: Mapping[str, Any]) -> bool | None:
+    sure = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
+    if not sure or row["q"] > _MAX_Q:
+        return None
+    return bool(row["mean"] * HARDER[row["mark"]] > 0)
+
+
+def _mean(table: pd.DataFrame, name: str) -> float:
+    return float(table[name].mean()) if len(table) else float("nan")

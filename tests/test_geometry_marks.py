@@ -1,0 +1,137 @@
+"""Interpretability marks in the report on residual SAEs: planted differences, by hand and as words."""
+
+import numpy as np
+import pytest
+from geometry_parts import add_marks, study_atlas
+from scipy.stats import t as student
+
+from analysis.interpretability.marks import MARKS
+from analysis.residual.report.findings import find
+from analysis.residual.report.marks import HARDER, mark_differences, marks_verdict, read_marks
+from analysis.residual.report.report import html, numbers
+from analysis.residual.report.study import open_study
+from atlas.api import Atlas
+from atlas.errors import Mismatch
+
+
+def with_marks(path, shifts, *, seeds=6, **more):
+    """Return the folder of a study whose arms have detection scores shifted by ``shifts``."""
+    folder = study_atlas(path, seeds=seeds, features=20, draws=5)
+    rng = np.random.default_rng(3)
+    for row in open_study(folder).arms.to_dict("records"):
+        shift = shifts.get(row["arm"], 0.0) + rng.normal(0, 0.004)
+        add_marks(folder, row["sae"], rng=rng, shift=shift, **more)
+    return folder
+
+
+def differences(folder, **options):
+    study = open_study(folder)
+    return study, mark_differences(study, read_marks(folder.sound(), study)[0], **options)
+
+
+@pytest.fixture(scope="module")
+def harder(tmp_path_factory):
+    return with_marks(tmp_path_factory.mktemp("harder") / "a.atlas", {"residual": -0.05})
+
+
+def row_of(rows, mark, other, one="residual"):
+    (row,) = (r for r in rows if (r["mark"], r["one"], r["other"]) == (mark, one, other))
+    return row
+
+
+def test_a_planted_difference_has_its_size_interval_and_q(harder):
+    study, rows = differences(harder, strata=1)
+    tables = read_marks(harder.sound(), study)[0]
+    of = study.arms.set_index("sae")
+    by_seed = [
+        tables[f"residual-s{seed}"]["detection"].mean()
+        - np.mean([tables[f"components-s{seed}-d{d}"]["detection"].mean() for d in range(2)])
+        for seed in range(6)
+    ]
+    assert len(of) == 6 * 5
+    row = row_of(rows, "detection", "components")
+    assert row["mean"] == pytest.approx(np.mean(by_seed), abs=1e-12)
+    assert row["mean"] == pytest.approx(-0.05, abs=0.01)
+    assert row["p"] == row["p_floor"] == 2 / 2**6
+    half = student.ppf(0.975, 5) * np.std(by_seed, ddof=1) / np.sqrt(6)
+    assert row["high"] - row["mean"] >= 0.9 * half  # the variance of draws is added
+    ranked = sorted(r["p"] for r in rows)
+    steps = [p * len(ranked) / (i + 1) for i, p in enumerate(ranked)]
+    for r in rows:
+        assert r["q"] == pytest.approx(
+            min(steps[max(i for i, p in enumerate(ranked) if p == r["p"]) :])
+        )
+
+
+def test_the_verdict_needs_both_controls(harder, tmp_path):
+    rows = differences(harder)[1]
+    assert {row["mark"] for row in rows if row["harder"]} <= {"detection", "top_share"}
+    one_control = [row for row in rows if row["other"] != "token-means"]
+    assert marks_verdict(one_control) == ""
+    assert marks_verdict([]) == ""
+    equal = differences(with_marks(tmp_path / "b.atlas", {}))[1]
+    assert marks_verdict(equal).startswith("No mark shows")
+
+
+@pytest.mark.parametrize(("way", "word"), [(True, "harder"), (False, "easier")])
+def test_verdicts_in_words(way, word):
+    rows = [
+        {"mark": mark, "one": "residual", "other": other, "seeds": 6,
+         "harder": way if mark in ("entropy", "detection") else None}
+        for mark in MARKS for other in ("components", "token-means")
+    ]  # fmt: skip
+    said = marks_verdict(rows)
+    assert said == (
+        f"Residual features are {word} to interpret than those of both controls: {word} by entropy, "
+        "detection, of 5 marks."
+    )
+    rows[-1]["harder"] = None  # one control of detection
+    assert f"{word} by entropy, of 5 marks" in marks_verdict(rows)
+    for row in rows:
+        row["harder"] = (not way) if row["mark"] == "agreement" else row["harder"]
+    assert marks_verdict(rows).startswith("The marks contradict each other: harder by ")
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_harder_follows_the_direction_of_the_mark(tmp_path, sign):
+    """Many seeds, so that q can be small even if few marks differ."""
+    folder = with_marks(tmp_path / "a.atlas", {"residual": sign * 0.05}, seeds=12)
+    rows = differences(folder)[1]
+    for mark in ("detection", "top_share"):
+        row = row_of(rows, mark, "token-means")
+        assert row["harder"] is (sign * HARDER[mark] > 0)
+        assert row["harder"] is (sign < 0)
+    assert row_of(rows, "entropy", "components")["harder"] is None
+
+
+def test_few_seeds_are_reported(tmp_path):
+    rows = differences(with_marks(tmp_path / "a.atlas", {"residual": -0.05}, seeds=2))[1]
+    assert marks_verdict(rows).endswith("With 2 seeds no q of .05 is possible; six are needed.")
+    assert {row["harder"] for row in rows} == {None}
+
+
+def test_marks_of_other_settings_are_not_compared(tmp_path):
+    folder = study_atlas(tmp_path / "a.atlas", seeds=2, features=10, draws=2)
+    rng = np.random.default_rng(0)
+    add_marks(folder, "baseline-s0", rng=rng, shift=0)
+    add_marks(folder, "residual-s0", rng=rng, shift=0, settings={"words": 3})
+    with pytest.raises(Mismatch, match=r"residual-s0 .*`atlas interpretability"):
+        read_marks(folder.sound(), open_study(folder))
+
+
+def test_the_report_has_marks_or_the_command_that_measures_them(harder, tmp_path):
+    with Atlas.open(harder.path) as atlas:
+        found = find(atlas)
+    page = html(found, where="a.atlas")
+    assert "Are residual features harder to interpret?" in page
+    assert found.marks_verdict in page
+    assert "atlas interpretability baseline-s0" in page  # among the commands
+    data = numbers(found)
+    assert data["marks_verdict"] == found.marks_verdict
+    assert {row["arm"] for row in data["marks"]} == set(open_study(harder).arms["arm"])
+    assert len(data["mark_differences"]) == 5 * 5
+    without = study_atlas(tmp_path / "b.atlas", seeds=1, features=10, draws=2)
+    with Atlas.open(without.path) as atlas:
+        found = find(atlas)
+    assert found.marks == []
+    assert "run <code>atlas interpretability baseline-s0" in html(found, where="b.atlas")
