@@ -1,0 +1,1 @@
+"""Labelled words: their files, their contexts, and their activations."""
