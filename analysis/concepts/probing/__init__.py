@@ -1,0 +1,1 @@
+"""Probes of labelled words: grouped splits, linear and non-linear probes, and their controls."""
