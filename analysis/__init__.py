@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
+    from analysis.concepts.settings import ConceptSettings as ConceptSettings
+    from analysis.concepts.study import study_concepts as study_concepts
+    from analysis.concepts.words.files import read_words as read_words
+    from analysis.concepts.worth.rank import rank_saes as rank_saes
     from analysis.effects.intervene import intervene as intervene
     from analysis.effects.settings import EffectSettings as EffectSettings
     from analysis.effects.study import measure_effects as measure_effects
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CommunitySettings",
     "ComparisonSettings",
+    "ConceptSettings",
     "DirectionSettings",
     "EffectSettings",
     "FloorSettings",
@@ -97,9 +102,12 @@ __all__ = [
     "measure_spectra",
     "measure_topology",
     "nearest_directions",
+    "rank_saes",
+    "read_words",
     "residual_study",
     "steer_task",
     "steer_text",
+    "study_concepts",
 ]
 
 _MODULES = {
@@ -108,6 +116,7 @@ _MODULES = {
     "measure_effects": "analysis.effects.study",
     "CommunitySettings": "analysis.communities.settings",
     "FloorSettings": "analysis.floors.settings",
+    "ConceptSettings": "analysis.concepts.settings",
     "ComparisonSettings": "analysis.graph_comparison.settings",
     "DirectionSettings": "analysis.feature_map.settings",
     "GraphMatchingSettings": "analysis.graph_matching.settings",
@@ -146,6 +155,9 @@ _MODULES = {
     "compare_states": "analysis.state_change.study",
     "steer_task": "analysis.steering.study",
     "steer_text": "analysis.steering.texts",
+    "rank_saes": "analysis.concepts.worth.rank",
+    "read_words": "analysis.concepts.words.files",
+    "study_concepts": "analysis.concepts.study",
 }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from analysis.communities.commands import communities, plot_communities
+from analysis.concepts.commands import concepts
 from analysis.effects.commands import effects
 from analysis.feature_map.commands import map_command
 from analysis.feature_map.settings import DirectionSettings
@@ -362,6 +363,7 @@ directions = study_command(
 #: Functions that plot results, by kind of study.
 _PLOTS = {
     "effects": "analysis.effects.plots:draw",
+    "concepts": "analysis.concepts.plots:draw",
     "feature_map": "analysis.feature_map.plots:draw",
     "graph": "analysis.communities.plots:draw_result",
     "graph_comparison": "analysis.graph_comparison.plots:draw_result",
@@ -410,6 +412,7 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
+            concepts,
             interpretability,
             steer,
             changes,

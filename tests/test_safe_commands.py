@@ -76,6 +76,7 @@ CASES = {
     "splitting": [["splitting", ONE, OTHER, *FEW], ["splitting", ONE, NAME]],
     "spectra": [["spectra", ONE, "--draws", "20"], ["spectra", NAME]],
     "topology": [["topology", ONE], ["topology", NAME]],
+    "concepts": [["concepts", "gender", ONE], ["concepts", NAME], ["concepts", "gender", NAME]],
     "list": [["list"]],
     "query": [
         ["query", "--cypher", "MATCH (t:Token) RETURN t.text AS text ORDER BY text"],
@@ -110,6 +111,7 @@ FAILING = {
     "floors", "logits", "map", "directions", "splitting", "spectra", "topology",
     "effects",
     "steer", "changes",
+    "concepts",
 }  # fmt: skip
 """Commands of which every request fails: the others would train, or need a server, a
 synthetic model, a floor, or weights in files; those of the SAEs here are in memory."""

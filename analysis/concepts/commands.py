@@ -1,0 +1,196 @@
+"""The command `atlas concepts`: labelled words, the features that separate them, and their worth."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.concepts.settings import ConceptSettings
+from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["concepts"]
+
+_UNITS = (
+    "concept",
+    "arm",
+    "units",
+    "live",
+    "p<1e-5",
+    "expected (1e-5)",
+    "p<.01",
+    "expected (.01)",
+    "q<=.05",
+    "family-wise",
+)
+_WORTH = ("concept", "arm", "AUROC", "permuted", "R", "k90", "effective", "area", "bits")
+_BRIEF = ("reconstruction", "error", "subset")
+"""Arms that the screen omits if there are several concepts or SAEs."""
+
+_RANK = ("rank", "sae", "role", "area", "retained", "k90", "difference", "low", "high")
+
+
+@click.command()
+@click.argument("words", metavar="FILE")
+@click.argument("saes", nargs=-1, metavar="[SAE]...")
+@settings_options(ConceptSettings)
+@click.option(
+    "--rank",
+    is_flag=True,
+    help="Also order the SAEs by the area under R over log k, with the interval of each difference.",
+)
+@worker_options
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Plot one SAE, or the front of several: .html (works offline), .png or .svg; repeat "
+    "for several files.",
+)
+@atlas_option
+@shared_options
+def concepts(
+    words: str,
+    saes: tuple[str, ...],
+    *,
+    rank: bool,
+    workers: int,
+    ray: str | None,
+    replace: bool,
+    outs: tuple[Path, ...],
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Compare the features of SAEs with the layers they read, on labelled words.
+
+    FILE is a CSV or JSONL file with the columns text and label, or one of the lists gender,
+    kinds and feelings. The command reports the features that separate the classes, how well
+    probes of the features and of the layer predict the class of held-out words, and how many
+    features retain the information of the layer. Random directions and permuted labels are
+    measured the same way.
+
+    \b
+    Examples:
+      atlas concepts gender tiny-a-l1-s0
+      atlas concepts kinds --rank --out front.html
+      atlas concepts words.csv --carrier "I saw the {}" --probe mlp
+    """
+    from analysis.concepts.study import study_concepts
+    from analysis.concepts.worth.rank import rank_saes
+
+    if outs:
+        from analysis.plot_style import check_path
+
+        for out in outs:
+            check_path(out)
+    results = study_concepts(
+        folder_of(which_atlas(where)),
+        words,
+        saes or None,
+        settings=ConceptSettings(**chosen_settings(ConceptSettings, options)),
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=make_progress(quiet=quiet),
+    )
+    found: dict[str, Any] = {
+        "results": [
+            {
+                **one.summary,
+                **{
+                    name: one.table(name).to_pylist()
+                    for name in ("arms", "curve", "probes", "skipped")
+                },
+            }
+            for one in results
+        ],
+        "rank": rank_saes(results) if rank else [],
+        "verdict": results.verdict,
+        "written": [],
+    }
+    if outs:
+        from analysis.concepts.plots import draw, draw_front
+        from analysis.plot_style import save
+
+        alone = sum(not one.floor for one in results) == 1
+        picture = draw(results[0]) if alone else draw_front(results)
+        found["written"] = [str(save(picture, out)) for out in outs]
+    emit(found, as_json=as_json, show=lambda: _show(found))
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    for sentence in found["verdict"]:
+        echo(sentence)
+    brief = len(found["results"]) > 1 or any(len(one["concepts"]) > 1 for one in found["results"])
+    for one in found["results"]:
+        rows: Sequence[Mapping[str, Any]] = [
+            row for row in one["arms"] if not (brief and row["arm"].split(" ")[0] in _BRIEF)
+        ]
+        tested = [_units(row) for row in rows if row["p01_units"] is not None]
+        print_table(tested, columns=_UNITS, title=f"{one['sae']}: units that separate the classes")
+        print_table(
+            [_worth(row) for row in rows],
+            columns=_WORTH,
+            title=f"{one['sae']}: information and localisation",
+        )
+    if brief:
+        echo(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
+    if found["rank"]:
+        print_table(found["rank"], columns=_RANK, title="SAEs by area under R over log k")
+    for path in found["written"]:
+        echo(path)
+
+
+def _units(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of units, each followed by its mean over permuted labels."""
+    return {
+        **{name: row[name] for name in ("concept", "arm", "units", "live")},
+        "p<1e-5": row["p5_units"],
+        "expected (1e-5)": _rounded(row["p5_chance"]),
+        "p<.01": row["p01_units"],
+        "expected (.01)": _rounded(row["p01_chance"]),
+        "q<=.05": row["q_units"],
+        "family-wise": row["max_t_units"],
+    }
+
+
+def _worth(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "concept": row["concept"],
+        "arm": row["arm"],
+        "AUROC": _with_interval(row, "auc"),
+        "permuted": _rounded(row["permuted_auc"]),
+        "R": _with_interval(row, "retained"),
+        "k90": row["k90"],
+        "effective": _rounded(row["effective"]),
+        "area": _with_interval(row, "area"),
+        "bits": None if row["bits"] is None else f"{row['bits']:.0f} of {row['bits_uniform']:.0f}",
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
+
+
+def _with_interval(row: Mapping[str, Any], name: str) -> str | None:
+    if row[name] is None:
+        return None
+    if row[f"{name}_low"] is None:
+        return f"{row[name]:.2f}"
+    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"

@@ -1,0 +1,205 @@
+"""Plots of concepts: p-values of units, retained information over k, splits, and the front of SAEs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from analysis.concepts.worth.localisation import KS
+from analysis.plot_style import Chart, finished, heading
+from atlas.errors import BadInput
+from atlas.studies.results import Result
+
+__all__ = ["draw", "draw_front"]
+
+_WIDTH, _HEIGHT = 320, 220
+_SHOWN = 4
+_COLOURS = {
+    "features": "#4c78a8",
+    "layer": "#333333",
+    "neurons": "#e08a3c",
+    "stream": "#54a24b",
+    "mlp": "#b279a2",
+    "embedding": "#eeca3b",
+    "reconstruction": "#72b7b2",
+    "random": "#b0b0b0",
+    "subset 1": "#d4a6c8",
+}
+"""Arms that are drawn, and their colours."""
+
+_ARMS = tuple(_COLOURS)
+_NONE = 100
+"""Position on the axis of k90 for SAEs that reach 90% with none of the tested k."""
+
+
+def draw(result: Result) -> Chart:
+    """Plot the result of one SAE: a row of three panels for each of the first four concepts.
+
+    Raises
+    ------
+    BadInput
+        If no concept could be tested.
+    """
+    concepts = list(dict.fromkeys(result["concepts"]))[:_SHOWN]
+    if not concepts:
+        raise BadInput(
+            f"No concept of {result['words']} could be tested for {result['sae']}; there is nothing to plot."
+        )
+    frames = {name: result.to_pandas(name) for name in ("p_values", "curve", "splits")}
+    colour = _colour(frames["curve"]["arm"].unique().tolist())
+    rows = []
+    for concept in concepts:
+        own = {name: frame[frame["concept"] == concept] for name, frame in frames.items()}
+        rows.append(
+            alt.hconcat(
+                _p_values(own["p_values"], concept, colour),
+                _curve(own["curve"], colour),
+                _splits(own["splits"]),
+            )
+        )
+    left = len(set(result["concepts"])) - len(concepts)
+    more = [f"The first {len(concepts)} concepts; {left} more are in the tables"] if left else []
+    title = heading(f"{result['sae']}: {result['words']}", *more)
+    return finished(alt.vconcat(*rows).properties(title=title))
+
+
+def draw_front(results: Sequence[Result]) -> Chart:
+    """Plot R of all features against k90, a point for each SAE and concept, with intervals.
+
+    Raises
+    ------
+    BadInput
+        If no SAE has a retained share.
+    """
+    rows = [_front_row(one, row) for one in results for row in _features(one)]
+    frame = pd.DataFrame([row for row in rows if row is not None])
+    if frame.empty:
+        raise BadInput(
+            "No layer separates the classes, so no SAE has a retained share; there is nothing to plot."
+        )
+    ticks = [*KS, _NONE]
+    x = alt.X(
+        "at:Q",
+        scale=alt.Scale(type="log", domain=[0.9, _NONE * 1.1], nice=False),
+        axis=alt.Axis(
+            values=ticks, labelExpr=f"datum.value == {_NONE} ? 'none' : format(datum.value, 'd')"
+        ),
+        title="k90: features that retain 90% of the layer",
+    )
+    y = alt.Y("retained:Q", scale=alt.Scale(zero=False, padding=8), title="R of all features")
+    colour = alt.Color("sae:N", legend=alt.Legend(title=None, orient="right"))
+    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
+    layers = alt.layer(
+        base.mark_rule(color="#999999").encode(
+            x=x, y=alt.Y("retained_low:Q", title="R of all features"), y2="retained_high:Q"
+        ),
+        base.mark_rule(color="#999999").encode(x=alt.X("at_low:Q"), x2="at_high:Q", y=y),
+        base.mark_point(size=70, filled=True, opacity=1).encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=alt.Shape("kind:N", legend=alt.Legend(title=None, orient="right")),
+            tooltip=["sae:N", "concept:N", "kind:N", "k90:Q", *_numbers("retained", "area")],
+        ),
+    )
+    facets = layers.facet(facet=alt.Facet("concept:N", title=None), columns=3)
+    title = heading(
+        "Front of SAEs: retained information and localisation",
+        "Upper left is better; lines are 95% intervals; random: directions that are active as often",
+    )
+    return finished(facets.properties(title=title))
+
+
+def _numbers(*names: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{name}:Q", format=".3~f") for name in names]
+
+
+def _features(one: Result) -> list[dict[str, Any]]:
+    rows = one.table("arms").to_pylist()
+    return [row for row in rows if row["arm"] in ("features", "random")]
+
+
+def _front_row(one: Result, row: dict[str, Any]) -> dict[str, Any] | None:
+    if row["retained"] is None:
+        return None
+    control = row["arm"] == "random"
+    role = one.summary.get("role")
+    kind = "random directions" if control else (role or "SAE")
+    names = ("concept", "k90", "retained", "retained_low", "retained_high", "area")
+    return {
+        "sae": one["sae"],
+        "kind": kind,
+        **{name: row[name] for name in names},
+        "at": row["k90"] or _NONE,
+        "at_low": row["k90_low"] or _NONE,
+        "at_high": row["k90_high"] or _NONE,
+    }
+
+
+def _colour(arms: Sequence[str]) -> alt.Color:
+    """Return the colours of arms; all panels of a plot share them."""
+    known = [arm for arm in _ARMS if arm in arms]
+    return alt.Color(
+        "arm:N",
+        scale=alt.Scale(domain=known, range=[_COLOURS[arm] for arm in known]),
+        legend=alt.Legend(orient="bottom", title=None, columns=4, symbolOpacity=1),
+    )
+
+
+def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart:
+    """Return the histogram of uncorrected p of live units, as shares of each arm."""
+    frame = frame.assign(share=frame["units"] / frame.groupby("arm")["units"].transform("sum"))
+    chart: alt.Chart = (
+        alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
+        .mark_line(interpolate="step-after", strokeWidth=1.6)
+        .encode(
+            x=alt.X("low:Q", title="p of Welch's t, uncorrected", scale=alt.Scale(domain=[0, 1])),
+            y=alt.Y("share:Q", title="share of live units"),
+            color=colour,
+            tooltip=["arm:N", "low:Q", "high:Q", "units:Q"],
+        )
+        .properties(
+            title=heading(
+                concept, "p of live units; features that are active on few words have few values"
+            )
+        )
+    )
+    return chart
+
+
+def _curve(frame: pd.DataFrame, colour: alt.Color) -> Chart:
+    """Return R over the number of units, with intervals."""
+    frame = frame[frame["arm"].isin(_ARMS) & frame["retained"].notna()]
+    x = alt.X("k:Q", scale=alt.Scale(type="log"), title="units, selected on training words")
+    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
+    band = (
+        base.transform_filter(alt.datum.arm == "features")
+        .mark_area(opacity=0.15)
+        .encode(x=x, y=alt.Y("retained_low:Q", title="R"), y2="retained_high:Q", color=colour)
+    )
+    line = base.mark_line(point=True, strokeWidth=1.6).encode(
+        x=x,
+        y=alt.Y("retained:Q", title="R"),
+        color=colour,
+        tooltip=["arm:N", "k:Q", *_numbers("retained", "retained_low", "retained_high", "auc")],
+    )
+    title = heading("Retained information", "held-out AUROC above .5, relative to the layer")
+    return alt.layer(band, line).properties(title=title)
+
+
+def _splits(frame: pd.DataFrame) -> Chart:
+    """Return the selectivity of each split: AUROC less that of permuted labels."""
+    frame = frame[(frame["k"] == 0) & frame["arm"].isin(_ARMS) & frame["auc"].notna()]
+    frame = frame.assign(selectivity=frame["auc"] - frame["permuted_auc"].fillna(0.5))
+    arms = [arm for arm in _ARMS if (frame["arm"] == arm).any()]
+    base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
+    y = alt.Y("arm:N", sort=arms, title=None)
+    points = base.mark_tick(opacity=0.35).encode(
+        x=alt.X("selectivity:Q", title="AUROC of a split - mean with permuted labels"), y=y
+    )
+    mean = base.mark_point(filled=True, size=60, color="#d62728").encode(
+        x=alt.X("mean(selectivity):Q"), y=y, tooltip=["arm:N", *_numbers("mean(selectivity)")]
+    )
+    title = heading("Selectivity over splits", "ticks: splits; points: means; probe of all units")
+    return alt.layer(points, mean).properties(title=title)

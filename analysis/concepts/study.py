@@ -1,0 +1,282 @@
+"""The study of concepts, which stores one part per SAE and set of words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.concepts.compare import ConceptWork
+from analysis.concepts.settings import ConceptSettings
+from analysis.concepts.verdict import verdict_of
+from analysis.concepts.words.contexts import word_contexts
+from analysis.concepts.words.encoding import Encoded, encode_words
+from analysis.concepts.words.files import WordSet, read_words
+from analysis.similarity.raw import raw_hook
+from atlas.disk.parts import Part
+from atlas.errors import BadInput
+from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost, timed
+from atlas.studies.results import Result, Results
+from atlas.studies.runner import run_study
+from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from ingest.forward.site_vectors import EMBEDDING
+from ingest.sae.record import SaeRecord, open_sae_record, reopen_model, reopen_sae
+from ingest.text.corpus import Corpus, Document
+
+if TYPE_CHECKING:
+    from ingest.model.language_model import LanguageModel
+    from ingest.sae.autoencoder import Autoencoder
+
+__all__ = ["ConceptStudy", "study_concepts"]
+
+MOST = 4000
+"""Most contexts; probes need an eigendecomposition of this size."""
+
+
+@dataclass(frozen=True)
+class ConceptStudy(Study):
+    """Compare the features of SAEs with the layer they read, on labelled words.
+
+    Parameters
+    ----------
+    settings
+        Contexts, splits and draws.
+    words
+        The labelled words.
+    opened, models
+        SAEs and models that are already open.
+    """
+
+    kind: ClassVar[str] = "concepts"
+    version: ClassVar[int] = 1
+
+    settings: ConceptSettings
+    words: WordSet
+    opened: "tuple[Autoencoder, ...]" = ()
+    models: "tuple[LanguageModel, ...]" = ()
+
+    def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
+        """Return a task for each SAE; SAEs of one model and layout share a run of it."""
+        names = list(at.sound.saes) if saes is None else check_saes(at.sound, saes)
+        if not names:
+            raise BadInput("This atlas has no SAE; `atlas ingest` adds one.")
+        return [self._task(open_sae_record(at.sound, name)) for name in names]
+
+    def _task(self, record: SaeRecord) -> Task:
+        layout = record.contexts
+        return Task(
+            f"{self.words.name}+{record.name}",
+            (record.name,),
+            self.settings,
+            made_from=(f"sae/{record.name}",),
+            recorded={"words": self.words.name, "words_hash": self.words.hash},
+            group=f"{record.model['name']} {layout.context_size} {layout.prepend_bos}",
+        )
+
+    def check(self, tasks: Sequence[Task], at: TaskContext) -> None:
+        """Check the carriers, and report what was excluded from the words."""
+        word_contexts(self.words.items[:1], self.settings, ())
+        if tasks:
+            for message in self.words.messages:
+                at.progress.report(message)
+
+    def forecast_group(self, tasks: Sequence[Task], at: TaskContext) -> list[Cost]:
+        """Return the cost of each task, from a sample of its tests and probes on random numbers."""
+        return [self._cost(task, at) for task in tasks]
+
+    def _cost(self, task: Task, at: TaskContext) -> Cost:
+        from analysis.concepts.probing.ridge import fit_ridge, rotated
+        from analysis.concepts.units.separation import separate
+
+        how = self.settings
+        row = open_sae_record(at.sound, task.saes[0]).row
+        words, width = len(self.words.items), int(row["d_sae"])
+        rng = np.random.default_rng(0)
+        few = rng.standard_normal((words, 64))
+        labels = np.arange(words) % 2 == 0
+        tests = timed(lambda: separate(few, labels, draws=19, seed=0))
+        tests *= how.draws / 19 * (width + 4 * int(row["d_in"])) / 64
+        space = rotated(rng.standard_normal((words, int(row["d_in"]))))
+        columns = np.tile(labels, (20, 1))
+        train = rng.random(columns.shape) < 0.8
+        probe = timed(lambda: fit_ridge(space, columns, train, penalty=np.full(20, 1e-3)))
+        fits = how.folds * (how.repeats + how.probe_draws / 2) * 13 + how.repeats * 16
+        probes = probe * fits / 20 * (6 + how.subsets)
+        concepts = len(self.words.concepts)
+        return Cost(concepts * (tests + probes), bytes=8 * words * width * 4)
+
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
+        """Run the model once on the words, then compare each SAE with its layer."""
+        records = [open_sae_record(at.sound, task.saes[0]) for task in tasks]
+        saes = [reopen_sae(record.row, self.opened) for record in records]
+        raw = [self._raw_hooks(record, at.progress) for record in records]
+        hooks = list(dict.fromkeys(hook for of in raw for hook in of.values()))
+        needed = [*hooks, *(hook for sae in saes for hook in sae.info.hooks)]
+        given = next((m for m in self.models if m.name == records[0].model["name"]), None)
+        model = reopen_model(records[0], given, hooks=needed)
+        contexts = word_contexts(self.words.items, self.settings, self._documents(at))
+        if len(contexts) > MOST:
+            raise BadInput(
+                f"{self.words.name} has {len(contexts):,} words and contexts; expected at most {MOST:,}. Use fewer "
+                "carriers, or a lower --in-corpus."
+            )
+        with at.progress.stage(f"{model.name}: reading {len(contexts):,} words"):
+            found = encode_words(
+                model,
+                contexts,
+                layout=records[0].contexts,
+                batch_tokens=records[0].batch_tokens,
+                saes=saes,
+                hooks=hooks,
+                pool=self.settings.pool,
+            )
+        items = np.array([context.item for context in contexts], dtype=np.int64)[found.rows]
+        work = ConceptWork(self.words, self.settings, items, found.tokens, at.progress)
+        for task, record, named in zip(tasks, records, raw, strict=True):
+            yield task, work.found(record.name, found.saes[record.name], _sites(found, named))
+
+    def _raw_hooks(self, record: SaeRecord, progress: Progress) -> dict[str, str]:
+        """Return by arm the sites that are read without an SAE."""
+        own = str(record.row["hook"])
+        found: dict[str, str] = {}
+        for name in self.settings.raw:
+            try:
+                hook = EMBEDDING if name == "embedding" else raw_hook(own, name)
+            except BadInput:
+                progress.report(
+                    f"{record.name} reads {own}, which has no {name}; that arm is skipped."
+                )
+                continue
+            if hook != own or record.row.get("less"):
+                found[name] = hook
+        return found
+
+    def _documents(self, at: TaskContext) -> Iterator[Document]:
+        """Yield the documents of the atlas."""
+        corpus = Corpus.open(at.folder.corpus_file)
+        for number in range(len(corpus)):
+            yield from corpus.block(number)
+
+    def result(self, part: Part) -> Result:
+        """Return the numbers of the features and the layer for each concept."""
+        arms = part.table("arms").to_pylist()
+        sae = part.manifest.saes[0]
+        own = [row for row in arms if row["arm"] == "features"]
+        summary: dict[str, Any] = {
+            "sae": sae,
+            "words": part.manifest.settings["words"],
+            "concepts": [row["concept"] for row in own],
+        }
+        if own:
+            summary |= _means(own, arms)
+        skipped = part.table("skipped").to_pylist()
+        return Result(
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=verdict_of(sae, arms, skipped=skipped, probes=part.table("probes").to_pylist()),
+            tables=(part.manifest.tables, part.table),
+        )
+
+
+def _means(own: Sequence[Mapping[str, Any]], arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return means over concepts; of one concept they are its numbers."""
+
+    def mean(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+        values = [row[name] for row in rows if row[name] is not None]
+        return float(np.mean(values)) if values else None
+
+    layer = [row for row in arms if row["arm"] == "layer"]
+    random = [row for row in arms if row["arm"] == "random"]
+    return {
+        "live": own[0]["live"],
+        "features": own[0]["units"],
+        "separating": mean(own, "max_t_units"),
+        "layer_separating": mean(layer, "max_t_units"),
+        "auc": mean(own, "auc"),
+        "layer_auc": mean(layer, "auc"),
+        "permuted_auc": mean(own, "permuted_auc"),
+        "retained": mean(own, "retained"),
+        "k90": mean(own, "k90"),
+        "effective": mean(own, "effective"),
+        "area": mean(own, "area"),
+        "random_area": mean(random, "area"),
+    }
+
+
+def _sites(found: Encoded, named: Mapping[str, str]) -> dict[str, Any]:
+    return {name: found.sites[hook] for name, hook in named.items()}
+
+
+def study_concepts(
+    atlas: str | Path,
+    words: "str | Path | WordSet",
+    saes: Sequence[str] | None = None,
+    *,
+    settings: ConceptSettings = ConceptSettings(),  # noqa: B008 - frozen
+    opened: "Sequence[Autoencoder]" = (),
+    models: "Sequence[LanguageModel]" = (),
+    replace: bool = False,
+    workers: int = 0,
+    ray: str | None = None,
+    progress: Progress = SILENT,
+) -> Results:
+    """Compare the features of SAEs with the layers they read, on labelled words.
+
+    Parameters
+    ----------
+    atlas
+        The folder of the atlas.
+    words
+        A file of labelled words, the name of a list of this package, or words that were read with
+        ``analysis.concepts.words.files.read_words``.
+    saes
+        Names of SAEs. Default: all.
+    settings
+        Contexts, splits and draws.
+    opened, models
+        SAEs and models that are already open.
+    replace, workers, ray, progress
+        See ``atlas.studies.runner.run_study``.
+
+    Returns
+    -------
+    A result for each SAE. Its table ``arms`` has a row for each concept and arm, ``curve`` one for
+    each k, ``units`` one for each live unit of the tested arms, ``probes`` one for each further
+    probe, ``words`` one for each word.
+
+    Raises
+    ------
+    BadInput
+        If the file cannot be used.
+    UnknownName
+        If the atlas has no SAE of a name.
+    Mismatch
+        If a model or an SAE differs from that of the ingest.
+
+    Examples
+    --------
+    >>> from analysis import study_concepts                     # doctest: +SKIP
+    >>> study_concepts("demo.atlas", "gender").to_pandas("arms")      # doctest: +SKIP
+    """
+    known = words if isinstance(words, WordSet) else read_words(words)
+    return run_study(
+        ConceptStudy(settings, known, tuple(opened), tuple(models)),
+        atlas,
+        saes,
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=progress,
+    )
+
+
+def concept_parts(results: Results) -> list[pa.Table]:
+    """Return the table ``arms`` of each result, with its SAE."""
+    return [
+        one.table("arms").append_column("sae", pa.array([one["sae"]] * one.table("arms").num_rows))
+        for one in results
+    ]

@@ -1,0 +1,263 @@
+"""The measure of worth: planted concepts, retained information by hand, floors, front and rank."""
+
+import numpy as np
+import pytest
+from drawn_charts import marks
+from scipy import sparse
+
+from analysis.concepts.plots import draw_front
+from analysis.concepts.probing.ridge import held_out_auc, nested_ridge, rotated
+from analysis.concepts.probing.splits import grouped_splits
+from analysis.concepts.settings import ConceptSettings
+from analysis.concepts.units.observations import live_columns
+from analysis.concepts.words.encoding import SaeActivations
+from analysis.concepts.worth.arms import Arm, random_directions, sae_arms
+from analysis.concepts.worth.evaluate import Question, further_probes, score_arm, test_units
+from analysis.concepts.worth.localisation import (
+    KS,
+    area_under_curve,
+    effective_number,
+    k90,
+    loss_rises,
+    retained,
+)
+from analysis.concepts.worth.rank import rank_saes
+from atlas.errors import BadInput
+from atlas.studies.results import Result, Results
+
+N = 160
+LABELS = np.arange(N) % 2 == 0
+SETTINGS = ConceptSettings(repeats=3, draws=99, probe_draws=3)
+test_units.__test__ = False  # not a test, in spite of its name
+
+
+def question(labels=LABELS, settings=SETTINGS):
+    rows = np.arange(len(labels))
+    return Question.of(labels, rows, rows, settings=settings)
+
+
+def spread(m, *, units=200, seed=0, share=0.1):
+    """Sparse units, of which the first m carry the concept equally."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(N, units)) * (rng.random((N, units)) < share)
+    side = np.where(LABELS, 1.0, -1.0)[:, None]
+    x[:, :m] = rng.normal(size=(N, m)) * 0.5 + side * (1.5 / np.sqrt(m) if m > 2 else 1.0)
+    return x
+
+
+@pytest.mark.parametrize("m", [1, 2, 5, 10])
+def test_a_concept_over_m_units_has_effective_number_m(m):
+    found = score_arm(Arm("features", live_columns(spread(m))), question(), complete=False)
+    assert found.effective == pytest.approx(m, rel=0.2)
+    noise = np.random.default_rng(0).normal(size=(N, 200))
+    assert np.isnan(
+        score_arm(Arm("features", live_columns(noise)), question(), complete=False).effective
+    )
+
+
+def test_rises_of_the_loss_equal_a_loop():
+    x, q = spread(3, units=8), question()
+    space = rotated(x)
+    labels, test = q.columns
+    fitted = nested_ridge(space, labels, ~test, groups=q.groups, seed=0)
+    found = loss_rises(x, space, fitted, labels=LABELS, splits=q.splits)
+    for j, rows in enumerate(test):
+        coef = fitted.coef[j] @ space.back
+        own = LABELS[rows]
+        weight = np.where(own, 0.5 / own.sum(), 0.5 / (~own).sum())
+        sign = np.where(own, 1, -1)
+
+        def loss(values, coef=coef, sign=sign, weight=weight, j=j):
+            z = values @ coef + fitted.margins[j, 0] - x[0] @ coef
+            return (weight * np.log1p(np.exp(-sign * z))).sum()
+
+        for unit in range(8):
+            without = x[rows].copy()
+            without[:, unit] = x[~rows, unit].mean()
+            assert found[j, unit] == pytest.approx(loss(without) - loss(x[rows]), abs=1e-9)
+
+
+def test_effective_number_of_known_rises():
+    rises = np.tile([3.0, 1.0, 0.0, -1.0], (10, 1))
+    assert effective_number(rises, 0.25) == pytest.approx(16 / 10)
+    assert np.isnan(effective_number(np.full((10, 3), np.nan), 0.25))
+    assert np.isnan(effective_number(np.zeros((10, 0)), 0.25))
+
+
+def test_retained_information_by_hand():
+    auc, dense = np.array([0.7, 0.8, np.nan]), np.array([0.9, 0.94, 0.9])
+    found = retained(auc, dense, 0.25)
+    assert found.value == pytest.approx((0.75 - 0.5) / (0.92 - 0.5))
+    assert found.low < found.value < found.high
+    same = retained(dense, dense, 0.25)
+    assert (same.value, same.low, same.high) == pytest.approx((1, 1, 1))
+
+
+def test_nothing_is_retained_of_a_layer_at_chance():
+    rng = np.random.default_rng(0)
+    chance = 0.5 + rng.normal(size=50) * 0.05
+    assert np.isnan(retained(np.full(50, 0.9), chance, 0.25).value)
+    assert np.isnan(retained(np.full(2, np.nan), np.full(2, 0.9), 0.25).value)
+
+
+def test_k90_and_area_of_known_curves():
+    assert k90(KS, [0.95] * 6) == 1
+    assert k90(KS, [0.1, 0.2, 0.3, 0.91, 0.8, 0.95]) == 10
+    assert k90(KS, [0.1] * 6) is None
+    logs = np.log(KS)
+    assert area_under_curve(KS, logs / logs[-1]) == pytest.approx(0.5)
+    assert area_under_curve(KS, np.ones((3, 6))).tolist() == [1, 1, 1]
+    assert area_under_curve((1,), np.array([0.3])) == 0.3
+
+
+def test_one_unit_of_a_clean_concept_has_k90_of_one_and_a_spread_concept_more():
+    layer = spread(20, units=60)
+    q = question()
+    dense = score_arm(Arm("layer", live_columns(layer)), q, complete=False)
+    one = np.concatenate([spread(1, units=60), layer[:, :0]], axis=1)
+    shares = {}
+    for name, x in (("one", one), ("spread", layer)):
+        scores = score_arm(Arm("features", live_columns(x)), q, complete=False)
+        values = [
+            retained(scores.sparse_auc[:, i], dense.auc, q.splits.ratio).value
+            for i in range(len(scores.ks))
+        ]
+        shares[name] = k90(scores.ks, values)
+    assert shares["one"] == 1
+    assert shares["spread"] is None or shares["spread"] >= 5
+
+
+def test_selection_is_inside_the_folds():
+    """Units selected on all words would reach a high AUROC on labels without any effect."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(60, 3000))
+    labels = np.arange(60) % 2 == 0
+    q = question(labels, ConceptSettings(repeats=4, draws=19, probe_draws=5))
+    found = score_arm(Arm("features", live_columns(noise)), q, complete=True)
+    assert found.sparse_auc.mean() == pytest.approx(0.5, abs=0.12)
+    assert found.auc.mean() == pytest.approx(0.5, abs=0.12)
+    f = np.abs(noise[labels].mean(0) - noise[~labels].mean(0))
+    leaked = noise[:, np.argsort(-f)[:20]]
+    found = score_arm(Arm("features", live_columns(leaked)), q, complete=False)
+    assert found.auc.mean() > 0.8
+    assert len(q.permuted_columns[0]) == 5 * 5
+
+
+# ------------------------------------------------------------------ arms
+
+
+def activations(seed=0):
+    rng = np.random.default_rng(seed)
+    layer = rng.normal(size=(N, 12)).astype(np.float32)
+    codes = np.maximum(rng.normal(size=(N, 50)) - 1.2, 0).astype(np.float32)
+    codes[:, ::7] = 0
+    return SaeActivations(sparse.csr_array(codes), layer, layer * np.float32(0.5))
+
+
+def test_arms_of_an_sae():
+    found = activations()
+    arms = {a.name: a for a in sae_arms(found, {"neurons": found.layer}, subsets=2, seed=0)}
+    assert list(arms) == [
+        "layer", "features", "reconstruction", "error", "neurons", "random", "subset 1", "subset 2",
+    ]  # fmt: skip
+    assert arms["features"].live.total == 50
+    assert len(arms["features"].live.units) == 42
+    np.testing.assert_allclose(arms["error"].live.values, found.layer * 0.5, rtol=1e-6)
+    active = (arms["features"].live.values > 0).sum(axis=0)
+    np.testing.assert_array_equal((arms["random"].live.values > 0).sum(axis=0), active)
+    assert len(arms["subset 1"].live.units) == 12
+    assert set(arms["subset 1"].live.units) <= set(arms["features"].live.units)
+    assert arms["subset 1"].live.units.tolist() != arms["subset 2"].live.units.tolist()
+
+
+def test_random_directions_of_equal_rows_and_of_units_that_are_always_active():
+    rng = np.random.default_rng(0)
+    layer = np.repeat(rng.normal(size=(5, 3)), 4, axis=0)
+    found = random_directions(layer, np.array([4, 6, 20, 0]), rng)
+    active = (found > 0).sum(axis=0)
+    assert active.tolist() == [4, 4, 20, 0]
+    assert random_directions(np.zeros((0, 3)), np.zeros(0, np.int64), rng).shape == (0, 0)
+
+
+def test_further_probes_report_permuted_labels_and_convergence():
+    settings = ConceptSettings(
+        repeats=3, draws=19, probe_draws=2, probe=("elastic net", "mlp", "random features")
+    )
+    x = spread(3, units=20)
+    found = {
+        p.kind: p for p in further_probes(Arm("layer", live_columns(x)), question(LABELS, settings))
+    }
+    assert {kind: len(p.auc) for kind, p in found.items()} == {
+        "elastic net": 15, "mlp": 10, "random features": 15,
+    }  # fmt: skip
+    for probe in found.values():
+        assert probe.auc.mean() > 0.9
+        assert probe.permuted_auc.mean() == pytest.approx(0.5, abs=0.2)
+    assert found["mlp"].converged is None
+    assert found["elastic net"].converged == 1
+
+
+# ------------------------------------------------------------------ rank and front
+
+
+def result(sae, aucs, *, layer=0.9, role=None):
+    """A result with one concept, whose features have the same AUROC on each split."""
+    import pyarrow as pa
+
+    from analysis.concepts import tables
+
+    dense = np.full(10, layer)
+    auc = np.asarray(aucs)
+    area = retained(auc, dense, 0.25)
+    row = {
+        "concept": "g/f", "arm": "features", "retained": area.value, "retained_low": area.low,
+        "retained_high": area.high, "k90": 5, "k90_low": 2, "k90_high": None, "area": area.value,
+    }  # fmt: skip
+    splits = [
+        {"concept": "g/f", "arm": "features", "k": k, "split": i, "auc": a, "layer_auc": layer,
+         "ratio": 0.25}
+        for k in (0, -1) for i, a in enumerate(auc)
+    ]  # fmt: skip
+    made = {
+        "arms": pa.Table.from_pylist([row], schema=tables.ARMS),
+        "splits": pa.Table.from_pylist(splits, schema=tables.SPLITS),
+    }
+    summary = {"sae": sae, "concepts": ["g/f"], "words": "g"} | ({"role": role} if role else {})
+    return Result("concepts", f"g+{sae}", summary, tables=(made, made.__getitem__))
+
+
+def test_saes_are_ranked_with_the_interval_of_each_difference():
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=10) * 0.05  # a hard split is hard for each SAE
+    good, poor = 0.8 + common, 0.7 + common + rng.normal(size=10) * 0.001
+    rows = rank_saes(
+        [result("poor", poor), result("good", good), result("floor", poor, role="untrained")]
+    )
+    assert [row["sae"] for row in rows] == ["good", "floor", "poor"]
+    assert rows[0]["rank"] == 1
+    assert "difference" not in rows[0]
+    last = rows[2]
+    assert last["difference"] == pytest.approx(((poor - good) / 0.4).mean())
+    assert last["low"] < last["difference"] < last["high"] < 0  # paired, so the interval is short
+    assert last["high"] - last["low"] < 0.02
+    assert rank_saes([]) == []
+
+
+def test_the_front_has_a_point_for_each_sae():
+    rng = np.random.default_rng(0)
+    results = Results([result(n, 0.7 + rng.normal(size=10) * 0.01) for n in ("a", "b")])
+    points = [row for mark in marks(draw_front(results)) for row in mark.rows if "k90" in row]
+    assert {(row["sae"], row["k90"]) for row in points} == {("a", 5), ("b", 5)}
+    with pytest.raises(BadInput, match="nothing to plot"):
+        draw_front([])
+
+
+def test_layer_and_features_of_one_question_share_splits():
+    q = question()
+    labels, test = q.columns
+    assert len(labels) == 15
+    assert (
+        grouped_splits(LABELS.tolist(), q.groups, folds=5, repeats=3, seed=0).test.tolist()
+        == test.tolist()
+    )
+    assert np.isnan(held_out_auc(np.zeros((1, N)), np.ones((1, N), bool), test[:1])).all()

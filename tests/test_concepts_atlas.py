@@ -1,0 +1,219 @@
+"""The study of concepts on small atlases: parts, edges, floors, messages, command, plot."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from drawn_charts import marks
+from random_models import WORDS, random_model, small_tokenizer
+from recording_progress import RecordingProgress
+from scipy import stats
+from small_ingest import texts, topk
+
+from analysis import ConceptSettings, read_words, study_concepts
+from atlas.api import Atlas
+from atlas.cli.main import command
+from atlas.errors import BadInput, UnknownName
+from ingest import Settings, ingest
+from ingest.model.language_model import open_model
+from ingest.sae.autoencoder import open_sae
+
+SETTINGS = ConceptSettings(repeats=2, draws=99, probe_draws=3, subsets=1)
+OPTIONS = ["--repeats", "2", "--draws", "99", "--probe-draws", "3", "--subsets", "1"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """An atlas of two SAEs and a floor, and a file of words that one token of the vocabulary labels."""
+    folder = tmp_path_factory.mktemp("concepts")
+    random_model("llama").save_pretrained(folder / "small")
+    small_tokenizer().save_pretrained(folder / "small")
+    for seed, name in enumerate(("one", "two", "floor")):
+        topk(seed=seed).save_model(folder / name)
+    for names, settings in ((("one", "two"), Settings()),
+                            (("floor",), Settings(role="untrained", floor_of="one"))):  # fmt: skip
+        ingest(
+            folder / "a.atlas", saes=[str(folder / n) for n in names], text=texts(10),
+            model=str(folder / "small"), match=None, settings=settings,
+        ).close()  # fmt: skip
+    rows = [f"{word} {ending},{label},{word}" for word in WORDS[:16]
+            for ending, label in (("cat", "x"), ("dog", "y"))]  # fmt: skip
+    (folder / "words.csv").write_text("text,label,group\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(world):
+    return study_concepts(world / "a.atlas", world / "words.csv", settings=SETTINGS)
+
+
+def test_tables_equal_the_activations_by_hand(world, results):
+    one = next(r for r in results if r["sae"] == "one")
+    words = read_words(world / "words.csv")
+    lm = open_model(str(world / "small"))
+    import torch
+
+    codes, layer = [], []
+    for item in words.items:
+        ids = [
+            lm.tokenizer.bos_token_id,
+            *lm.tokenizer(item.text, add_special_tokens=False)["input_ids"],
+        ]
+        with torch.no_grad():
+            x = lm.base(torch.tensor([ids]), output_hidden_states=True).hidden_states[2][0, -1]
+            codes.append(topk(seed=0).encode(x[None])[0].numpy())
+            layer.append(x.numpy())
+    labels = words.labels_of(words.concepts[0])
+    arms = {row["arm"]: row for row in one.table("arms").to_pylist()}
+    x = np.array(codes, dtype=np.float64)
+    live = np.ptp(x, axis=0) > 0
+    assert arms["features"]["live"] == live.sum()
+    assert arms["features"]["units"] == 40
+    units = {r["unit"]: r for r in one.table("units").to_pylist() if r["arm"] == "features"}
+    assert sorted(units) == np.flatnonzero(live).tolist()
+    with np.errstate(all="ignore"):
+        welch = stats.ttest_ind(x[labels], x[~labels], equal_var=False)
+    for unit, row in units.items():
+        if np.isfinite(welch.statistic[unit]):
+            assert row["t"] == pytest.approx(welch.statistic[unit], abs=1e-2)
+    # The last token alone decides the label, and the model reads it.
+    assert arms["layer"]["auc"] > 0.95
+    assert arms["layer"]["retained"] == pytest.approx(1)
+    assert arms["features"]["permuted_auc"] == pytest.approx(0.5, abs=0.25)
+    assert {row["arm"] for row in one.table("curve").to_pylist()} >= {"features", "random", "error"}
+
+
+def test_edges_and_concepts_are_in_the_graph(world, results):
+    with Atlas.open(str(world / "a.atlas")) as atlas:
+        concepts = atlas.table("Concept").to_pylist()
+        edges = atlas.table("SEPARATES").to_pylist()
+        retains = {e["source"]: e for e in atlas.table("RETAINS").to_pylist()}
+    words = read_words(world / "words.csv")
+    (concept,) = concepts
+    assert concept["id"] == f"words/x@{words.hash}"
+    assert (concept["words"], concept["positives"], concept["negative"]) == (32, 16, "y")
+    one = next(r for r in results if r["sae"] == "one")
+    units = [r for r in one.table("units").to_pylist() if r["arm"] == "features"]
+    expected = {f"one/{r['unit']}" for r in units if r["q"] <= 0.05 or r["p_max"] <= 0.05}
+    own = [e for e in edges if e["source"].startswith("one/")]
+    assert {e["source"] for e in own} == expected
+    assert expected
+    for edge in own:
+        higher = edge["direction"] == "positive"
+        assert higher == (edge["t"] > 0)
+        assert 0 <= edge["active_negative"] <= 1
+    assert set(retains) == {"one", "two", "floor"}
+    assert retains["one"]["area"] == one["area"]
+
+
+def test_floors_are_shown_beside_and_results_are_stored(world, results):
+    found = study_concepts(world / "a.atlas", world / "words.csv", ["one"], settings=SETTINGS)
+    assert [(r["sae"], r.floor) for r in found] == [("one", False), ("floor", True)]
+    assert found[0].summary == next(r for r in results if r["sae"] == "one").summary
+    assert any("floor is a floor (untrained)" in sentence for sentence in found.verdict)
+
+
+def test_other_words_of_the_same_name_are_another_concept(world, results):
+    path = world / "other" / "words.csv"
+    path.parent.mkdir()
+    path.write_text((world / "words.csv").read_text().replace("x,", "z,"))
+    study_concepts(world / "a.atlas", path, ["two"], settings=SETTINGS)
+    with Atlas.open(str(world / "a.atlas")) as atlas:
+        assert {c["name"] for c in atlas.table("Concept").to_pylist()} == {"words/x", "words/y"}
+    study_concepts(world / "a.atlas", world / "words.csv", ["two"], settings=SETTINGS)
+
+
+def test_the_command_prints_sentences_tables_rank_and_json(world, results, tmp_path):
+    arguments = ["concepts", str(world / "words.csv"), *OPTIONS, "-q", "-a", str(world / "a.atlas")]
+    out = tmp_path / "front.html"
+    shown = CliRunner().invoke(command(), [*arguments, "--rank", "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith(("one, words/x: ", "floor, words/x: "))
+    assert "SAEs by area under R over log k" in shown.stdout
+    assert out.stat().st_size > 10_000
+    done = CliRunner().invoke(command(), [*arguments, "one", "--json"])
+    found = json.loads(done.stdout)["result"]
+    assert [one["sae"] for one in found["results"]] == ["one", "floor"]
+    assert found["results"][0]["arms"][0]["arm"] == "layer"
+
+
+def test_plot_has_the_values_of_the_tables(results):
+    one = next(r for r in results if r["sae"] == "one")
+    drawn = [row for mark in marks(one.plot()) for row in mark.rows]
+    curve = {(r["arm"], r["k"]): r["retained"] for r in one.table("curve").to_pylist()}
+    shown = {(r["arm"], r["k"]): r["retained"] for r in drawn if "retained" in r}
+    assert shown
+    assert all(curve[key] == pytest.approx(value) for key, value in shown.items())
+
+
+def test_bad_words_get_messages_and_the_rest_continues(world, tmp_path):
+    special = small_tokenizer().eos_token
+    rows = [f"{w},a" for w in WORDS[:12]] + [f"{w},b" for w in WORDS[12:24]]
+    rows += [f"{special},a", f"{WORDS[0]},b", f"{WORDS[25]},b|rare"]
+    path = tmp_path / "odd.csv"
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    progress = RecordingProgress()
+    found = study_concepts(world / "a.atlas", path, ["two"], settings=SETTINGS, progress=progress)
+    told = "\n".join(progress.messages)
+    assert "different labels in different rows" in told
+    assert "has no token" in told
+    assert "with fewer than 20" in told
+    assert "odd/rare is skipped: it has 1 positive" in told
+    assert found[0]["concepts"] == ["odd/a", "odd/b"]
+    assert any("odd/rare: skipped" in sentence for sentence in found.verdict)
+    arms = found[0].table("arms").to_pylist()
+    assert all(row["smallest_effect"] > 0.9 for row in arms)
+
+
+def test_all_contexts_and_probes(world):
+    settings = ConceptSettings(
+        repeats=1, draws=19, probe_draws=2, subsets=0, in_corpus=3, pool="mean", split_by="family",
+        raw=("embedding", "stream", "mlp", "neurons"), probe=("elastic net", "mlp", "random features"),
+    )  # fmt: skip
+    labels = ["x" if i % 2 else "y" for i in range(24)]
+    path = world / "single.csv"
+    path.write_text("text,label\n" + "\n".join(map(",".join, zip(WORDS[:24], labels, strict=True))))
+    (found,) = study_concepts(world / "a.atlas", path, ["two"], settings=settings)
+    arms = {row["arm"]: row for row in found.table("arms").to_pylist()}
+    assert {"embedding", "mlp", "neurons", "features"} <= set(arms)
+    assert "stream" not in arms  # the site of the SAE itself
+    assert arms["layer"]["selectivity"] is not None  # words have several contexts
+    probes = {(r["arm"], r["probe"]) for r in found.table("probes").to_pylist()}
+    assert len(probes) == 6
+    contexts = found.table("words").column("contexts").to_pylist()
+    assert max(contexts) == 3
+
+
+def test_words_without_any_token_give_a_result_without_concepts(world, tmp_path):
+    lm_tokens = small_tokenizer()
+    path = tmp_path / "none.csv"
+    path.write_text(f"text,label\n{lm_tokens.eos_token},a\n{lm_tokens.bos_token},b\n")
+    (found,) = study_concepts(world / "a.atlas", path, ["two"], settings=SETTINGS)
+    assert found["concepts"] == []
+    assert "skipped" in found.verdict[0]
+    with pytest.raises(BadInput, match="nothing to plot"):
+        found.plot()
+
+
+def test_wrong_requests(world):
+    with pytest.raises(UnknownName):
+        study_concepts(world / "a.atlas", world / "words.csv", ["none"])
+    with pytest.raises(BadInput, match="once"):
+        study_concepts(
+            world / "a.atlas", world / "words.csv", settings=ConceptSettings(carrier=("x",))
+        )
+    with pytest.raises(BadInput, match="neither a list"):
+        study_concepts(world / "a.atlas", "nothing")
+
+
+def test_an_sae_in_memory_is_passed_open(tmp_path, world):
+    lm = open_model(random_model("llama"), name="small", tokenizer=small_tokenizer())
+    sae = open_sae(topk(), name="top")
+    path = tmp_path / "m.atlas"
+    ingest(path, saes=[sae], text=texts(5), model=lm, match=None).close()
+    words = read_words(world / "words.csv")
+    with pytest.raises(BadInput, match="in memory"):
+        study_concepts(path, words, settings=SETTINGS)
+    (found,) = study_concepts(path, words, settings=SETTINGS, opened=[sae], models=[lm])
+    assert found["auc"] is not None
