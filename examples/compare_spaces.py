@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,7 @@ NARROW, WIDE, K = 512, 1024, 16
 TRAINED, STUDIED = 800, 200
 """Stories of the text to train on, and stories after them in the atlas."""
 
-#: One activation of the stream for each token or word, compared like the codes.
-SIMILARITY = SimilaritySettings(raw="site", tokens=30_000, frequency_draws=20)
+SIMILARITY = SimilaritySettings(tokens=15_000, frequency_draws=20)
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,18 @@ class Group:
         The respect.
     pairs
         Names of SAEs.
+    raw
+        Whether the activations of the models are compared too.
     """
 
     name: str
     pairs: tuple[tuple[str, str], ...]
+    raw: bool = False
+
+    @property
+    def settings(self) -> SimilaritySettings:
+        """Settings of the comparison of its pairs."""
+        return replace(SIMILARITY, raw="site" if self.raw else None)
 
 
 def sae(model: str, block: int, *, width: int = NARROW, seed: int = 0, floor: bool = False) -> str:
@@ -61,25 +68,22 @@ def sae(model: str, block: int, *, width: int = NARROW, seed: int = 0, floor: bo
 
 
 def groups() -> Iterator[Group]:
-    """Yield the groups of pairs; each group of trained SAEs is followed by that of its floors."""
-    sites = [(model, block) for model, blocks in MODELS.items() for block in blocks]
+    """Yield the groups of pairs: of trained SAEs, then of floors with a frozen random decoder."""
     one, other = ([(model, block) for block in blocks] for model, blocks in MODELS.items())
-    within = [pair for own in (one, other) for pair in combinations(own, 2)]
-    for floor in (False, True):
-        kind = "floors: " if floor else ""
-        yield Group(
-            f"{kind}seeds",
-            tuple((sae(*site, floor=floor), sae(*site, seed=1, floor=floor)) for site in sites),
-        )
-        yield Group(
-            f"{kind}layers of one model",
-            tuple((sae(*a, floor=floor), sae(*b, floor=floor)) for a, b in within),
-        )
-        yield Group(
-            f"{kind}models",
-            tuple((sae(*a, floor=floor), sae(*b, floor=floor)) for a, b in product(one, other)),
-        )
-    yield Group("widths", tuple((sae(*site), sae(*site, width=WIDE)) for site in sites))
+    sites = [*one, *other]
+    layers = [pair for own in (one, other) for pair in combinations(own, 2)]
+    yield Group("seeds", tuple((sae(*at), sae(*at, seed=1)) for at in sites))
+    yield Group("widths", tuple((sae(*at), sae(*at, width=WIDE)) for at in sites))
+    yield Group("models", tuple((sae(*a), sae(*b)) for a, b in product(one, other)), raw=True)
+    yield Group("layers of one model", tuple((sae(*a), sae(*b)) for a, b in layers), raw=True)
+    yield Group(
+        "floors: seeds",
+        tuple((sae(*at, floor=True), sae(*at, seed=1, floor=True)) for at in sites),
+    )
+    yield Group(
+        "floors: models",
+        tuple((sae(*a, floor=True), sae(*b, floor=True)) for a, b in zip(one, other, strict=True)),
+    )
 
 
 def train(models: Path, stories: Sequence[str], out: Path, *, tokens: int) -> None:
@@ -134,7 +138,7 @@ def measure(models: Path, stories: Sequence[str], out: Path) -> None:
         print(group.name, flush=True)
         for pair in group.pairs:
             match_saes(path, pair, settings=MatchSettings(draws=5))
-            compare_spaces(path, pair, settings=SIMILARITY)
+            compare_spaces(path, pair, settings=group.settings)
     for model, blocks in MODELS.items():
         for block in blocks:
             find_splits(path, (sae(model, block), sae(model, block, width=WIDE)))
@@ -147,7 +151,9 @@ def tables(out: Path, progress: Progress = SILENT) -> dict[str, Any]:
         group.name: [
             row
             for pair in group.pairs
-            for row in grid(compare_spaces(path, pair, settings=SIMILARITY, progress=progress)[:1])
+            for row in grid(
+                compare_spaces(path, pair, settings=group.settings, progress=progress)[:1]
+            )
         ]
         for group in groups()
     }
@@ -187,7 +193,7 @@ def _subsets(path: Path) -> list[dict[str, Any]]:
     for group in groups():
         if group.name.startswith("floors") or group.name == "widths":
             continue
-        results = [compare_spaces(path, pair, settings=SIMILARITY)[0] for pair in group.pairs]
+        results = [compare_spaces(path, pair, settings=group.settings)[0] for pair in group.pairs]
         for space, measure, subset in product(
             ("decoder", "activations"), ("rsa", "knn_jaccard"), ("top half by r", "top tenth by r")
         ):

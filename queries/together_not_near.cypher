@@ -1,5 +1,5 @@
 // title: Active together, orthogonal in direction
-// question: Which features are active together, though their decoder directions are nearly orthogonal?
+// question: Which features are active together, with nearly orthogonal decoder directions?
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE, after `atlas directions`
 // param min_count (int64, default 1): only pairs of at least N tokens
 // param max_cosine (double, default 0.1): largest absolute cosine of the decoder rows

@@ -1,0 +1,106 @@
+"""Generated commands of studies: order of checks and work, --all, --out, JSON and tables."""
+
+import json
+from dataclasses import dataclass
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from atlas.cli.study_command import Writer, study_command
+from atlas.errors import BadInput, RequestError
+from atlas.studies.results import Result, Results
+from atlas.studies.settings import documented, setting
+
+ME = __name__
+CALLS = []
+
+
+@documented
+@dataclass(frozen=True)
+class Few:
+    """Settings of the command."""
+
+    draws: int = setting(3, "Draws.", least=1)
+
+
+def run(atlas, saes, *, settings, replace, workers, ray, progress):
+    """A study with one result."""
+    CALLS.append(("run", saes, settings.draws, replace))
+    return Results([Result("few", "one", {"sae": "one", "n": 7}, verdict=["It is so."])])
+
+
+def prepare(paths, saes, *, size):
+    """Refuse names that end in .bad, and write nothing."""
+    CALLS.append(("prepare", [path.name for path in paths], saes, size))
+    if any(path.suffix == ".bad" for path in paths):
+        raise BadInput("The name ends in .bad.")
+    return lambda results: [str(path) for path in paths]
+
+
+def report(results, saes):
+    """The content of --json."""
+    return {"few": results.rows, "named": list(saes)}
+
+
+def show(found):
+    """Print it."""
+    click.echo(f"shown {found['named']}")
+
+
+def invoke(arguments, tmp_path, **more):
+    CALLS.clear()
+    made = study_command("few", f"{ME}:run", Few, help="Do it.", **more)
+    (tmp_path / "a.atlas").mkdir(exist_ok=True)
+    return CliRunner().invoke(made, [*arguments, "-q", "-a", str(tmp_path / "a.atlas")])
+
+
+WRITER = Writer("Files.", f"{ME}:prepare", (click.option("--size", type=int),))
+EVERYTHING = {"writer": WRITER, "report": f"{ME}:report", "show": f"{ME}:show"}
+
+
+def test_a_plain_command_prints_verdict_and_table(tmp_path):
+    done = invoke(["one", "--draws", "5"], tmp_path)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0] == "It is so."
+    assert "7" in done.stdout
+    assert CALLS == [("run", ("one",), 5, False)]
+    found = json.loads(invoke(["--json"], tmp_path).stdout)
+    assert found["result"] == [{"sae": "one", "n": 7}]
+    assert CALLS == [("run", None, 3, False)]
+
+
+def test_paths_are_checked_before_the_study_runs(tmp_path):
+    done = invoke(["one", "--out", "a.png", "--size", "4"], tmp_path, **EVERYTHING)
+    assert done.exit_code == 0, done.output
+    assert [call[0] for call in CALLS] == ["prepare", "run"]
+    assert CALLS[0] == ("prepare", ["a.png"], ("one",), 4)
+    assert done.stdout.splitlines() == ["It is so.", "shown ['one']", "a.png"]
+    refused = invoke(["one", "--out", "a.bad"], tmp_path, **EVERYTHING)
+    assert isinstance(refused.exception, BadInput)
+    assert [call[0] for call in CALLS] == ["prepare"]
+    invoke(["one"], tmp_path, **EVERYTHING)
+    assert [call[0] for call in CALLS] == ["run"]
+    invoke(["one", "--size", "4"], tmp_path, **EVERYTHING)  # an option alone
+    assert [call[0] for call in CALLS] == ["prepare", "run"]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (EVERYTHING, {"few": [{"sae": "one", "n": 7}], "named": ["one"], "written": ["a.png"]}),
+        ({"writer": WRITER}, {"results": [{"sae": "one", "n": 7}], "written": ["a.png"]}),
+    ],
+)
+def test_json_has_the_report_and_the_written_files(tmp_path, more, expected):
+    done = invoke(["one", "--out", "a.png", "--json"], tmp_path, **more)
+    assert json.loads(done.stdout)["result"] == expected
+
+
+def test_names_or_all_but_not_both(tmp_path):
+    for arguments in ([], ["one", "--all"]):
+        done = invoke(arguments, tmp_path, every="All.")
+        assert isinstance(done.exception, RequestError)
+        assert CALLS == []
+    assert invoke(["--all"], tmp_path, every="All.").exit_code == 0
+    assert CALLS == [("run", None, 3, False)]
