@@ -372,6 +372,17 @@ def test_page_of_many_points_draws_them_all(tab, tmp_path):
     assert tab.evaluate("panels[0].n") == 32_768
     seen = "(() => { const d = panels[0].context.getImageData(0, 0, panels[0].canvas.width, panels[0].canvas.height).data; let k = 0; for (let i = 3; i < d.length; i += 4) k += d[i] > 0; return k; })()"  # fmt: skip
     tab.wait_for_function(f"{seen} > 20000")
+    alone = int(np.abs(made_panel(32_768).points).max(axis=1).argmax())
+    pixel, colour = tab.evaluate(
+        """i => {
+          const p = panels[0], [x, y] = at(p, i);
+          return [[...p.cloud.getContext("2d").getImageData(x, y, 1, 1).data], p.colours[p.classes[i]]];
+        }""",
+        alone,
+    )
+    assert pixel[:3] == [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
+    assert pixel[3] == 191
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1300
     tab.mouse.move(*centre_of(tab, 0, 9))
     tab.wait_for_function("state.hover !== null")
     before = tab.evaluate("panels[0].zoom")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -27,6 +27,9 @@ from atlas.errors import RequestError
 from atlas.studies.settings import settings_of
 
 __all__ = ["Writer", "study_command"]
+
+
+Decorator: TypeAlias = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Writer:
 
     help: str
     prepare: str
-    options: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = ()
+    options: tuple[Decorator, ...] = ()
 
 
 def study_command(
@@ -140,9 +143,9 @@ def study_command(
 
 def _decorators(
     settings: type, *, metavar: str, every: str, writer: Writer | None
-) -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+) -> list[Decorator]:
     """Return the decorators of a command, from the last option in the help to the first."""
-    first = [click.argument("saes", nargs=-1, metavar=metavar)]
+    first: list[Decorator] = [click.argument("saes", nargs=-1, metavar=metavar)]
     if every:
         first.append(click.option("--all", "every", is_flag=True, help=every))
     first.append(settings_options(settings))
