@@ -414,9 +414,6 @@ ROOM = Room(
         "Measure SAEs": (
             concepts,
             interpretability,
-            steer,
-            changes,
-            effects,
             logits,
             probes,
             stats,
@@ -437,6 +434,7 @@ ROOM = Room(
             counterparts,
             truth,
         ),
+        "Edit the model": (effects, steer, changes),
     },
     lambda path: (),
     _PLOTS,

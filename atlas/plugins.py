@@ -22,6 +22,7 @@ SECTIONS = (
     "Inspect",
     "Measure SAEs",
     "Compare SAEs",
+    "Edit the model",
     "Share and maintain",
 )
 
