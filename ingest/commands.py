@@ -19,6 +19,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.plugins import Check, Room
+from ingest.fire.commands import fire_command
 from ingest.match.settings import MatchSettings
 from ingest.probe.commands import probe
 from ingest.settings import Settings
@@ -369,6 +370,7 @@ ROOM = Room(
     "ingest",
     {
         "Start": (demo, ingest, train, random_weights, synthetic),
+        "Inspect": (fire_command,),
         "Measure SAEs": (probe,),
         "Compare SAEs": (match,),
     },

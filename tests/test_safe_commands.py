@@ -58,6 +58,7 @@ CASES = {
     "positions": [["positions", *FEW], ["positions", NAME]],
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
     "floors": [["floors"], ["floors", NAME]],
+    "fire": [["fire", TOKENS[0], "--sae", ONE, "--model", "{model}"], ["fire", TOKENS[1], "--sae", NAME]],
     "show": [["show", f"{ONE}/0", "--html", "{out}.html"], ["show", NAME]],
     "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],

@@ -1,0 +1,1 @@
+"""The features that are active on a typed text: ``atlas fire``."""

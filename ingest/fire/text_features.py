@@ -1,0 +1,218 @@
+"""The strongest features of an atlas on each token of a text."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from atlas.api import Atlas
+from atlas.errors import BadInput, RequestError, UnknownName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ingest.codes.store import Block
+    from ingest.sae.autoencoder import Autoencoder
+    from ingest.sae.record import SaeRecord
+
+__all__ = ["FireSettings", "TextFeatures", "fire"]
+
+
+@dataclass(frozen=True)
+class FireSettings:
+    """Settings of ``fire``.
+
+    Parameters
+    ----------
+    saes
+        Names of the SAEs; all SAEs of the atlas if empty.
+    top
+        Features per token and SAE.
+    device
+        Device of the model: ``auto``, ``cpu``, ``cuda``, …
+    """
+
+    saes: tuple[str, ...] = ()
+    top: int = 3
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """The strongest features on each token of a text.
+
+    Parameters
+    ----------
+    text
+        The text.
+    rows
+        One row per token, SAE and feature, in the order of the text: ``sae``, ``position`` (of
+        the token, from 0), ``token``, ``feature``, ``activation``, ``quantile`` (share of the
+        activations of this feature in the corpus that are at most as large), ``top_token``.
+    """
+
+    text: str
+    rows: Sequence[Mapping[str, Any]]
+
+    def to_pandas(self) -> Any:
+        """Return the rows as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows))
+
+    def __repr__(self) -> str:
+        saes = {row["sae"] for row in self.rows}
+        return f"<{len(self.rows):,} active features of {len(saes)} SAEs on {self.text[:40]!r}>"
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_pandas().to_html(escape=True, index=False)
+        return html
+
+
+def fire(
+    atlas: Atlas, text: str, settings: FireSettings | None = None, *, model: Any = None
+) -> TextFeatures:
+    """Run the model and SAEs of an atlas on a text, and return the strongest features by token.
+
+    The activations equal those that an ingest of this text would store. Features are ranked
+    by quantile: the share of a feature's activations in the corpus that are at most as large,
+    from its stored histogram and linear within a bin. Equal quantiles are ranked by activation.
+
+    Parameters
+    ----------
+    atlas
+        An open atlas in a folder.
+    text
+        The text.
+    settings
+        SAEs, number of features, device.
+    model
+        The model, if it was in memory at ingest or has moved.
+
+    Raises
+    ------
+    BadInput
+        If the text has no tokens, or an SAE or the model was in memory at ingest.
+    UnknownName
+        If the atlas has no such SAE.
+    RequestError
+        If the atlas is on a server.
+
+    Examples
+    --------
+    >>> from atlas import Atlas                                    # doctest: +SKIP
+    >>> fire(Atlas.open("demo.atlas"), "Once upon a time").to_pandas()
+    """
+    settings = settings or FireSettings()
+    if atlas.folder is None:
+        raise RequestError(
+            f"{atlas.url} is a server, which stores no SAEs; open the folder of the atlas instead."
+        )
+    from ingest.sae.record import open_sae_record
+
+    sound = atlas.folder.sound()
+    records = [open_sae_record(sound, name) for name in settings.saes or sound.saes]
+    rows: list[dict[str, Any]] = []
+    for group in _by_run(records):
+        for sae, block, texts in _blocks(group, text, settings, model):
+            if not len(block):
+                raise BadInput(f"The text {text!r} has no tokens; pass a text with words.")
+            rows += _rows(atlas, sae, block, texts, settings.top)
+    rows.sort(key=lambda row: row["position"])  # stable: SAEs and ranks remain in order
+    return TextFeatures(text, rows)
+
+
+def _by_run(records: "Sequence[SaeRecord]") -> "list[list[SaeRecord]]":
+    """Group SAEs that one run of a model serves."""
+    groups: dict[tuple[Any, ...], list[SaeRecord]] = {}
+    for record in records:
+        key = (record.model["name"], record.contexts, record.batch_tokens)
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def _blocks(
+    records: "Sequence[SaeRecord]", text: str, settings: FireSettings, model: Any
+) -> "list[tuple[Autoencoder, Block, list[str]]]":
+    """Return, for each SAE, its codes on the text and the texts of the tokens."""
+    from atlas.progress import SILENT
+    from ingest.forward.shards import Group, compute_shard
+    from ingest.precision import ieee_float32
+    from ingest.sae.record import reopen_model, reopen_sae
+    from ingest.text.corpus import Document
+    from ingest.text.tokenization import token_texts
+
+    saes = [reopen_sae(record.row) for record in records]
+    hooks = sorted({hook for sae in saes for hook in sae.info.hooks})
+    opened = reopen_model(records[0], model, hooks=hooks, device=settings.device)
+    first = records[0]
+    group = Group(
+        opened,
+        tuple(sae.to(opened.device) for sae in saes),
+        first.contexts,
+        first.batch_tokens,
+    )
+    with ieee_float32(), SILENT.stage("", total=1, unit="blocks") as stage:
+        found = compute_shard(group, [(0, [Document(0, text)])], shard=0, stage=stage)
+    blocks = [(sae, found[sae.info.name].blocks[0]) for sae in group.saes]
+    ids = blocks[0][1].tokens.token_id.tolist()
+    texts = token_texts(opened.tokenizer, ids)
+    return [(sae, block, texts) for sae, block in blocks]
+
+
+def _rows(
+    atlas: Atlas, sae: "Autoencoder", block: "Block", texts: Sequence[str], top: int
+) -> list[dict[str, Any]]:
+    name = sae.info.name
+    quantiles = _quantiles(atlas, name, block.indices.astype(np.int64), block.values)
+    features = atlas.features(name)
+    labels = features["top_token"].to_pylist() if "top_token" in features.column_names else []
+    rows = []
+    for position in range(len(block)):
+        span = slice(int(block.indptr[position]), int(block.indptr[position + 1]))
+        order = np.lexsort((-block.values[span], -quantiles[span]))[:top] + span.start
+        rows += [
+            {
+                "sae": name,
+                "position": position,
+                "token": texts[position],
+                "feature": f"{name}/{block.indices[i]}",
+                "activation": float(block.values[i]),
+                "quantile": None if np.isnan(quantiles[i]) else float(quantiles[i]),
+                "top_token": labels[block.indices[i]] if labels else None,
+            }
+            for i in order
+        ]
+    return rows
+
+
+def _quantiles(
+    atlas: Atlas,
+    sae: str,
+    features: "NDArray[np.int64]",
+    values: "NDArray[np.float32]",
+) -> "NDArray[np.float64]":
+    """Return the share of each feature's stored activations that are at most the value.
+
+    NaN for features without stored activations: dead in the corpus, or without statistics.
+    """
+    shares = np.full(len(values), np.nan)
+    try:
+        table = atlas.table("histogram", sae=sae)
+    except UnknownName:
+        return shares
+    idx, lower, upper, count = (
+        table[column].to_numpy() for column in ("idx", "lower", "upper", "count")
+    )
+    order = np.lexsort((lower, idx))
+    idx, lower, upper, count = idx[order], lower[order], upper[order], count[order]
+    starts = np.searchsorted(idx, features, side="left")
+    ends = np.searchsorted(idx, features, side="right")
+    for i, (value, start, end) in enumerate(zip(values.tolist(), starts, ends, strict=True)):
+        if end > start:
+            inside = np.clip(
+                (value - lower[start:end]) / (upper[start:end] - lower[start:end]), 0, 1
+            )
+            shares[i] = (inside * count[start:end]).sum() / count[start:end].sum()
+    return shares

@@ -1,0 +1,109 @@
+"""``fire``: equal to an ingest of the text, ranked by quantiles of the corpus."""
+
+import json
+
+import numpy as np
+import pytest
+from random_models import random_model, small_tokenizer
+from small_ingest import texts, topk
+
+from atlas import Atlas
+from atlas.cli.main import main
+from atlas.errors import BadInput, UnknownName
+from ingest.codes.store import read_shard
+from ingest.fire.text_features import FireSettings, fire
+from ingest.forward.run import ingest
+
+TEXT = texts(3)[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Model, two SAEs and an atlas of other texts."""
+    folder = tmp_path_factory.mktemp("fire")
+    random_model("llama").save_pretrained(folder / "model")
+    small_tokenizer(vocabulary=80).save_pretrained(folder / "model")
+    for seed, name in enumerate("ab"):
+        topk(seed=seed).save_model(folder / name)
+    options = {"saes": [folder / "a", folder / "b"], "model": folder / "model", "match": None}
+    ingest(folder / "corpus.atlas", text=texts(80), **options)
+    ingest(folder / "text.atlas", text=[TEXT], **options)
+    return folder
+
+
+@pytest.fixture
+def opened(folder):
+    with Atlas.open(folder / "corpus.atlas") as atlas:
+        yield atlas
+
+
+def stored_codes(folder, sae):
+    """Return {(position, feature): activation} of the ingest of the text alone."""
+    files = sorted((folder / "text.atlas" / "codes" / sae).glob("*.arrow"))
+    (block,) = [block for file in files for block in read_shard(file)]
+    return {
+        (row, int(feature)): float(value)
+        for row, feature, value in zip(block.rows, block.indices, block.values, strict=True)
+    }
+
+
+def test_activations_equal_an_ingest_of_the_text(folder, opened):
+    found = fire(opened, TEXT, FireSettings(top=10_000))
+    for sae in "ab":
+        fired = {
+            (row["position"], int(row["feature"].split("/")[1])): row["activation"]
+            for row in found.rows
+            if row["sae"] == sae
+        }
+        assert fired == stored_codes(folder, sae)
+
+
+def test_quantiles_are_bounds_by_the_codes_of_the_corpus(folder, opened):
+    found = fire(opened, TEXT, FireSettings(saes=("a",), top=10_000))
+    files = sorted((folder / "corpus.atlas" / "codes" / "a").glob("*.arrow"))
+    blocks = [block for file in files for block in read_shard(file)]
+    features = np.concatenate([b.indices for b in blocks])
+    values = np.concatenate([b.values for b in blocks])
+    tested = 0
+    for row in found.rows:
+        own = values[features == int(row["feature"].split("/")[1])]
+        if not len(own):
+            assert row["quantile"] is None
+            continue
+        # Within a bin of half an octave the position is interpolated.
+        x = row["activation"]
+        assert (
+            (own < x / 2**0.5).mean() - 1e-9 <= row["quantile"] <= (own <= x * 2**0.5).mean() + 1e-9
+        )
+        tested += 1
+    assert tested > 20
+
+
+def test_each_token_has_its_strongest_features_in_order(opened):
+    every = fire(opened, TEXT, FireSettings(saes=("b",), top=10_000)).rows
+    few = fire(opened, TEXT, FireSettings(saes=("b",), top=2)).rows
+    for position in {row["position"] for row in every}:
+        own = [row for row in every if row["position"] == position]
+        ranked = sorted(own, key=lambda r: (-(r["quantile"] or 0), -r["activation"]))
+        assert [r["feature"] for r in few if r["position"] == position] == [
+            r["feature"] for r in ranked[:2]
+        ]
+
+
+def test_requests_without_an_answer_are_messages(opened):
+    with pytest.raises(BadInput, match="has no tokens"):
+        fire(opened, "")
+    with pytest.raises(UnknownName):
+        fire(opened, TEXT, FireSettings(saes=("absent",)))
+
+
+def test_the_command(folder, capsys):
+    for words, check in (
+        ([], lambda out: "a\n" in out),
+        (["--json"], lambda out: {r["sae"] for r in json.loads(out)["result"]} == {"a", "b"}),
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(["fire", TEXT, "--atlas", str(folder / "corpus.atlas"), "-q", *words])
+        out = capsys.readouterr()
+        assert done.value.code == 0, out.err
+        assert check(out.out)
