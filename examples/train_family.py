@@ -3,7 +3,7 @@
 The models and texts are the folders of ``examples/README.md``. Each model has three seeds,
 three widths, the residual stream and the MLP output of all blocks, and for each SAE a
 frozen-decoder and an untrained floor. An interrupted run continues with the same command.
-``--part``, ``--block``, ``--width`` and ``--seed`` make a smaller family of the same shape::
+``--part``, ``--site``, ``--block``, ``--width`` and ``--seed`` make a smaller family of the same shape::
 
     python examples/train_family.py --models MODELS --texts TEXTS --out family
     python examples/train_family.py --models MODELS --texts TEXTS --out family --part 0.02
@@ -64,7 +64,7 @@ def settings_of(member: Member, options: argparse.Namespace) -> TrainSettings:
     """Return the settings of the selected SAEs of a model, trained on a part of their tokens."""
     blocks = options.block or range(member.blocks)
     return TrainSettings(
-        sites=tuple(f"blocks.{block}.{site}" for site in SITES for block in blocks),
+        sites=tuple(f"blocks.{block}.{site}" for site in options.site or SITES for block in blocks),
         widths=tuple(options.width or member.widths),
         seeds=tuple(options.seed or SEEDS),
         k=(member.k,),
@@ -83,6 +83,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", choices=[member.model for member in FAMILY])
     parser.add_argument("--part", type=float, default=1.0, help="Share of the tokens to train on.")
+    parser.add_argument(
+        "--site", choices=SITES, action="append", help="Train at this site only; repeatable."
+    )
     for name, of in (("block", "block"), ("width", "number of features"), ("seed", "seed")):
         parser.add_argument(
             f"--{name}",
