@@ -27,9 +27,11 @@ from analysis.effects.inference import (
     source_q,
 )
 from analysis.effects.measure import Source, measure, source_of
+from analysis.effects.questions import auc, correlations, effect_vectors, pair_measures
 from analysis.effects.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.settings import EffectSettings
-from analysis.effects.tables import summary_of
+from analysis.effects.study import verdict
+from analysis.effects.tables import explained, summary_of
 from atlas.errors import BadInput
 from ingest.model.next_token import NextTokenModel
 from ingest.model.upper_blocks import UpperBlocks
@@ -84,9 +86,8 @@ def test_joint_ablation_that_does_not_add_up_is_reported():
     both = effects_of(circuit_model(redundant=True), circuit_saes(), contexts=contexts_of())
     assert both.additivity["targets"] < 0.8
     assert not {(e["source"], e["target"]) for e in both.edges} & {(5, 5), (6, 5)}
-    from analysis.effects.study import _verdict
-
-    (said,) = (s for s in _verdict(summary_of(both, "a", ["b"])) if "joint" in s)
+    summary = summary_of(both, "a", ["b"]) | explained(both, [])
+    (said,) = (sentence for sentence in verdict(summary) if "joint" in sentence)
     assert "do not add up" in said
 
 
@@ -315,6 +316,63 @@ def test_encoder_rows_are_gradients_of_active_features():
     live = (codes > 0).any(0)
     torch.testing.assert_close(rows[live], sae.sae.W_enc.T.detach()[live])
     assert not rows[~live].any()
+
+
+def test_pair_measures_by_hand(found):
+    saes = [open_sae(sae) for sae in circuit_saes()]
+    contexts = contexts_of()
+    upper = UpperBlocks(NextTokenModel("circuit", circuit_model()), FIRST)
+    ((phi, virtual),) = pair_measures(upper, contexts, found.source, targets=saes[1:])
+    _, read = upper.model.run(contexts.ids, contexts.mask, hooks=[FIRST, SECOND])
+    one, two = ((sae.encode(read[sae.info.hook].flatten(0, 1)) > 0).numpy() for sae in saes)
+    for s, t in ((0, 0), (3, 0), (4, 4)):
+        wanted = np.corrcoef(one[:, s], two[:, t])[0, 1]
+        assert phi[s, t] == pytest.approx(wanted, abs=1e-6)
+    assert not phi[:, 2].any()  # never active
+    np.testing.assert_allclose(virtual, np.eye(SOURCES, 6) * (np.arange(6) == 4), atol=1e-6)
+
+
+def test_auc_is_the_share_of_ordered_pairs():
+    rng = np.random.default_rng(0)
+    scores, positive = rng.integers(0, 5, 60) * 1.0, rng.random(60) < 0.3
+    pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
+    assert auc(scores, positive) == pytest.approx(np.mean(pairs))
+    assert auc(scores, np.ones(60, bool)) is None
+
+
+def test_counterparts_have_equal_effects_and_random_directions_do_not():
+    """Two SAEs with the same directions in another order, on a random model."""
+    model, (first, later) = null_model(0)
+    order = np.random.default_rng(0).permutation(SOURCES)
+    other = sae_of(FIRST, first.W_dec.detach()[order], encoder=first.W_enc.detach().T[order])
+    contexts = contexts_of(20, 6)
+    vectors, sources = [], []
+    for sae in (first, other):
+        opened = open_sae(sae)
+        upper = UpperBlocks(NextTokenModel("circuit", model), FIRST)
+        _, _, read = upper.below(contexts.ids, contexts.mask, hooks=[FIRST])
+        source = source_of(
+            opened, read[FIRST][contexts.read], contexts, settings=EffectSettings(occurrences=200)
+        )
+        sources.append(source)
+        vectors.append(
+            effect_vectors(upper, contexts, source, targets=[open_sae(later)], seed=len(sources))
+        )
+    place = {int(f): i for i, f in enumerate(sources[1].features)}
+    pairs = np.array(
+        [
+            (i, place[int(np.flatnonzero(order == f)[0])])
+            for i, f in enumerate(sources[0].features)
+            if f > 1  # features 0 and 1 are inert
+        ]
+    )
+    found = correlations(*vectors, pairs, draws=20, seed=0)
+    for kind in ("targets", "predictions"):
+        np.testing.assert_allclose(found[kind]["own"], 1.0, atol=1e-4)
+        assert np.abs(found[kind]["random"]).mean() < 0.8
+    one, two = (v["targets"][p] for v, p in zip(vectors, pairs.T, strict=True))
+    by_hand = [np.corrcoef(x, y)[0, 1] for x, y in zip(one, two, strict=True)]
+    np.testing.assert_allclose(found["targets"]["own"], by_hand, atol=1e-6)
 
 
 def test_too_few_tokens_is_one_message():

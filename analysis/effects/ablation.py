@@ -69,12 +69,16 @@ class Changes:
     here, total
         By target SAE, float32, (m, features): change of the activations at the token, and summed
         over the token and later ones.
+    predictions
+        (m, vocabulary), if requested: change of the log-probabilities of the next token, at the
+        token.
     """
 
     rows: Ints
     loss: NDArray[np.float64]
     here: list[torch.Tensor]
     total: list[torch.Tensor]
+    predictions: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,7 @@ def measured(
     *,
     targets: "Sequence[Autoencoder]",
     group: int = 16,
+    predictions: bool = False,
     stage: "Stage | None" = None,
 ) -> Iterator[Changes]:
     """Measure the changes of all edits, batch by batch, in the order of their contexts.
@@ -111,6 +116,8 @@ def measured(
         SAEs at later sites.
     group
         Contexts whose unedited activations are in memory.
+    predictions
+        Also return the changes of all log-probabilities at the token.
     stage
         Advanced by the number of edits.
     """
@@ -123,7 +130,14 @@ def measured(
         clean = _clean(upper, contexts.take(own), hooks=hooks, targets=targets)
         for rows in _batches(some, clean):
             yield _changes(
-                upper, clean, edits, rows, targets=targets, hooks=hooks, first=int(number) * group
+                upper,
+                clean,
+                edits,
+                rows,
+                targets=targets,
+                hooks=hooks,
+                first=int(number) * group,
+                predictions=predictions,
             )
             if stage is not None:
                 stage.advance(len(rows))
@@ -170,6 +184,7 @@ def _changes(
     targets: "Sequence[Autoencoder]",
     hooks: Sequence[str],
     first: int,
+    predictions: bool,
 ) -> Changes:
     own = torch.from_numpy(edits.context[rows] - first)
     position = torch.from_numpy(edits.position[rows])
@@ -185,9 +200,10 @@ def _changes(
             stream, ids, mask, delta=delta, hooks=hooks, last=ids.shape[1] - start
         )
         at = position - start
-        loss = _losses(
-            logits, clean.log_p[own.to(device), start:], contexts.take(own.numpy()), at, start
-        )
+        log_q, log_p = logits.log_softmax(-1), clean.log_p[own.to(device), start:]
+        loss = _losses(log_q, log_p, contexts.take(own.numpy()), at, start)
+        each = torch.arange(len(rows), device=device), at.to(device)
+        moved = (log_q[each] - log_p[each]).cpu() if predictions else None
         here, total = [], []
         for sae, codes in zip(targets, clean.codes, strict=True):
             x = read[sae.info.hook][:, start:]
@@ -196,25 +212,19 @@ def _changes(
             )
             here.append(change[torch.arange(len(rows)), at].cpu())
             total.append(change.sum(1).cpu())
-    return Changes(rows, loss, here, total)
+    return Changes(rows, loss, here, total, moved)
 
 
 def _losses(
-    logits: torch.Tensor, log_p: torch.Tensor, contexts: Contexts, at: torch.Tensor, start: int
+    log_q: torch.Tensor, log_p: torch.Tensor, contexts: Contexts, at: torch.Tensor, start: int
 ) -> NDArray[np.float64]:
     """Return the changes of the loss and the divergence at the token and at later ones."""
-    log_q = logits.log_softmax(-1)
-    divergence = (log_p.exp() * (log_p - log_q)).sum(-1)
-    ids, read = (part.to(logits.device) for part in (contexts.ids, contexts.read))
-    following = ids[:, start + 1 :, None]
-    rise = (log_p - log_q)[:, :-1].gather(2, following)[..., 0]
-    rise = (
-        torch.cat([rise * read[:, start + 1 :], torch.zeros_like(rise[:, :1])], 1)
-        if rise.shape[1]
-        else torch.zeros_like(divergence)
-    )
-    divergence = divergence * read[:, start:]
-    rows = torch.arange(len(at))
+    ids, read = (part[:, start:].to(log_q.device) for part in (contexts.ids, contexts.read))
+    divergence = (log_p.exp() * (log_p - log_q)).sum(-1) * read
+    rise = torch.zeros_like(divergence)
+    chosen = (log_p - log_q)[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
+    rise[:, :-1] = chosen * read[:, 1:]
+    rows = torch.arange(len(at), device=log_q.device)
     columns = []
     for each in (rise, divergence):
         one = each[rows, at.to(each.device)].double()

@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Effects", "Source", "measure", "source_of"]
+__all__ = [
+    "Arm",
+    "Effects",
+    "Source",
+    "ablation_delta",
+    "feature_q",
+    "measure",
+    "random_delta",
+    "random_directions",
+    "source_of",
+]
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -229,11 +239,11 @@ def measure(
         )
     candidates = [_candidates(one, settings.candidates) for one in attribution.effect]
     draws = -(-settings.directions // len(source.features))
-    unit = _directions(source, draws, seed=settings.seed)
+    unit = random_directions(source, draws, seed=settings.seed)
     deltas = {
-        "ablation": _delta(source, source.chosen),
-        "other features": _delta(source, source.other),
-    } | {f"random directions {i + 1}": _random_delta(source, one) for i, one in enumerate(unit)}
+        "ablation": ablation_delta(source, source.chosen),
+        "other features": ablation_delta(source, source.other),
+    } | {f"random directions {i + 1}": random_delta(source, one) for i, one in enumerate(unit)}
     arms = []
     rows = len(source.chosen) * len(deltas)
     with progress.stage("ablation and controls", total=rows, unit="edits") as stage:
@@ -277,7 +287,7 @@ def additivity(
     inside = np.isin(group, tokens)
     single = every.take(inside)
     number = np.unique(group[inside], return_inverse=True)[1]
-    delta = _delta(source, single)
+    delta = ablation_delta(source, single)
     joint = torch.zeros(len(tokens), delta.shape[1]).index_add_(
         0, torch.from_numpy(number), delta.cpu()
     )
@@ -310,13 +320,13 @@ def _share_explained(joint: Floats, total: Floats) -> float | None:
     return 1 - float(np.square(joint - total).sum()) / squares if squares > 0 else None
 
 
-def _delta(source: Source, occurrences: Occurrences) -> torch.Tensor:
+def ablation_delta(source: Source, occurrences: Occurrences) -> torch.Tensor:
     """Return the delta of the ablation of each occurrence, (n, d_in)."""
     vectors = source.vectors[torch.from_numpy(occurrences.feature).to(source.vectors.device)]
     return -torch.from_numpy(occurrences.activation).to(vectors.device)[:, None] * vectors
 
 
-def _directions(source: Source, draws: int, *, seed: int) -> list[torch.Tensor]:
+def random_directions(source: Source, draws: int, *, seed: int) -> list[torch.Tensor]:
     """Return unit random directions of each source, (draws) of (sources, d_in)."""
     generator = torch.Generator().manual_seed(seed)
     shape = (len(source.features), source.vectors.shape[1])
@@ -324,7 +334,8 @@ def _directions(source: Source, draws: int, *, seed: int) -> list[torch.Tensor]:
     return [one / one.norm(dim=1, keepdim=True) for one in normal]
 
 
-def _random_delta(source: Source, unit: torch.Tensor) -> torch.Tensor:
+def random_delta(source: Source, unit: torch.Tensor) -> torch.Tensor:
+    """Return the delta of each occurrence along a direction of its feature, with equal norm."""
     device = source.vectors.device
     feature = torch.from_numpy(source.chosen.feature).to(device)
     size = torch.from_numpy(source.chosen.activation).to(device) * source.vectors[feature].norm(

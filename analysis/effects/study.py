@@ -10,6 +10,7 @@ import torch
 
 from analysis.effects.ablation import Edits, measured
 from analysis.effects.measure import measure
+from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
 from analysis.effects.subjects import Opened, later_saes, open_subjects
 from analysis.effects.tables import effect_tables
@@ -25,7 +26,7 @@ from ingest.sae.autoencoder import Autoencoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["EffectStudy", "measure_effects"]
+__all__ = ["EffectStudy", "measure_effects", "verdict"]
 
 #: Edits of the sample of a forecast.
 _SAMPLE = 64
@@ -114,7 +115,11 @@ class EffectStudy(Study):
             settings=self.settings,
             progress=at.progress,
         )
-        return Found(effect_tables(effects, task.saes[0], task.saes[1:]))
+        measures = pair_measures(
+            opened.upper, opened.contexts, opened.source, targets=opened.targets
+        )
+        name, *on = task.saes
+        return Found(effect_tables(effects, name, on, measures=measures))
 
     def result(self, part: Part) -> Result:
         """Return the numbers of one SAE."""
@@ -123,7 +128,7 @@ class EffectStudy(Study):
             self.kind,
             part.manifest.name,
             summary,
-            verdict=_verdict(summary),
+            verdict=verdict(summary),
             tables=(part.manifest.tables, part.table),
         )
 
@@ -216,7 +221,8 @@ def _active(opened: Opened) -> int:
     return int(np.bincount(pairs // opened.sae.info.d_sae).max(initial=1))
 
 
-def _verdict(summary: dict[str, Any]) -> list[str]:
+def verdict(summary: dict[str, Any]) -> list[str]:
+    """Return the sentences of a result, from its summary."""
     sae, features = summary["sae"], summary["features"]
     found = [
         f"{sae}: ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
@@ -234,6 +240,8 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
             f"Attribution predicts the measured effects with a rank correlation of "
             f"{summary['rank_correlation']:.2f} over all pairs."
         )
+    if summary["phi_correlation"] is not None:
+        found.append(_explained(summary))
     if (added := summary["additivity_targets"]) is not None:
         adds = "add up to" if added >= _ADDITIVE else "do not add up to"
         ratio = summary["joint_kl_ratio"]
@@ -242,3 +250,15 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
             f"Single effects {adds} the joint ablation of all features at a token (additivity {added:.2f}{kl})."
         )
     return found
+
+
+def _explained(summary: dict[str, Any]) -> str:
+    """Compare the measures of pairs that predict the size of an effect."""
+    phi, random = summary["phi_correlation"], summary["random_phi_correlation"]
+    aucs = [(n, summary[f"{n}_auc"]) for n in ("phi", "virtual")]
+    edges = ", ".join(f"{n} {v:.2f}" for n, v in aucs if v is not None)
+    virtual = summary["virtual_correlation"]
+    weights = "" if virtual is None else f", with the virtual weight {virtual:.2f}"
+    control = "" if random is None else f" (random directions: {random:.2f})"
+    auc = f"; AUC for edges: {edges}" if edges else ""
+    return f"The size of an effect has a rank correlation of {phi:.2f} with co-activation{control}{weights}{auc}."

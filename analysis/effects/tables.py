@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from analysis.effects.measure import Effects, feature_q
+from analysis.effects.questions import auc, rank_correlation
 from ingest.reduce.arrays import graph_table, keys
 
-__all__ = ["calibration", "effect_tables", "summary_of"]
+__all__ = ["calibration", "effect_tables", "explained", "summary_of"]
 
 Floats = NDArray[np.float64]
 
@@ -19,7 +19,13 @@ Floats = NDArray[np.float64]
 _BINS = 20
 
 
-def effect_tables(effects: Effects, sae: str, on: Sequence[str]) -> list[tuple[str, pa.Table]]:
+def effect_tables(
+    effects: Effects,
+    sae: str,
+    on: Sequence[str],
+    *,
+    measures: Sequence[tuple[Floats, Floats]] = (),
+) -> list[tuple[str, pa.Table]]:
     """Return the tables of a part.
 
     Parameters
@@ -28,12 +34,15 @@ def effect_tables(effects: Effects, sae: str, on: Sequence[str]) -> list[tuple[s
         The effects.
     sae, on
         Names of the SAE and of those at later sites.
+    measures
+        Co-activation and virtual weights of all pairs; see ``questions.pair_measures``.
     """
+    summary = summary_of(effects, sae, on) | explained(effects, measures)
     tables = [
         ("Feature", _features(effects, sae)),
         ("AFFECTS", _edges(effects, sae, on)),
         ("calibration", pa.Table.from_pylist(calibration(effects))),
-        ("summary", pa.Table.from_pylist([summary_of(effects, sae, on)])),
+        ("summary", pa.Table.from_pylist([summary])),
     ]
     return [(name, table) for name, table in tables if table.num_columns]
 
@@ -107,6 +116,47 @@ def calibration(effects: Effects) -> list[dict[str, Any]]:
     return rows
 
 
+def explained(
+    effects: Effects, measures: Sequence[tuple[Floats, Floats]]
+) -> dict[str, float | None]:
+    """Return how well co-activation and virtual weights predict effects and edges.
+
+    Parameters
+    ----------
+    effects
+        The effects.
+    measures
+        By target SAE, phi and virtual weight of all pairs.
+
+    Returns
+    -------
+        ``phi_`` and ``virtual_correlation``: rank correlations of their sizes with the sizes of
+        the measured effects, over all pairs; ``random_phi_`` and ``random_virtual_correlation``:
+        the same with the effects of random directions; ``phi_auc`` and ``virtual_auc``: the
+        probability that an edge has a higher value than another pair.
+    """
+    names = ("phi", "virtual")
+    empty = {f"{n}_{what}": None for what in ("correlation", "auc") for n in names}
+    if not measures:
+        return empty | {f"random_{n}_correlation": None for n in names}
+    own, random = (
+        np.abs(np.concatenate([one.ravel() for one in arm.total]).astype(np.float64))
+        for arm in (effects.own, effects.random[0])
+    )
+    edge = [np.zeros(one.shape, bool) for one in effects.own.total]
+    number = {int(f): i for i, f in enumerate(effects.source.features)}
+    for e in effects.edges:
+        edge[e["sae"]][number[e["source"]], e["target"]] = True
+    edges = np.concatenate([one.ravel() for one in edge])
+    found: dict[str, float | None] = {}
+    for n, parts in zip(names, zip(*measures, strict=True), strict=True):
+        values = np.abs(np.concatenate([one.ravel() for one in parts]))
+        found[f"{n}_correlation"] = rank_correlation(values, own)
+        found[f"random_{n}_correlation"] = rank_correlation(values, random)
+        found[f"{n}_auc"] = auc(values, edges)
+    return found
+
+
 def _pairs(effects: Effects) -> tuple[Floats, Floats]:
     """Return attribution and measurement of all pairs, of which either is not 0."""
     attributed, measured = (
@@ -135,8 +185,8 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         "targets": effects.targets_per_source,
         "edges": len(of_edges),
         "sources_with_edges": len({source for source, *_ in of_edges}),
-        "rank_correlation": _rank_correlation(attributed, measured),
-        "rank_correlation_ce": _rank_correlation(
+        "rank_correlation": rank_correlation(attributed, measured),
+        "rank_correlation_ce": rank_correlation(
             effects.attribution.loss, effects.loss_of(effects.own)[:, :2].sum(1)
         ),
         "kl": float(own.mean()),
@@ -150,9 +200,3 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         "random_directions": len(effects.random) * len(effects.source.features),
         "sham": effects.sham,
     }
-
-
-def _rank_correlation(a: Floats, b: Floats) -> float | None:
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a, b).statistic)
