@@ -24,6 +24,7 @@ class World:
         self.sae = {s["name"]: s for s in self.SAE}
         self.feature = {f["id"]: f for f in self.Feature}
         self.token = {t["id"]: t for t in self.Token}
+        self.concept = {c["id"]: c for c in self.Concept}
         self.example = {e["id"]: e for e in self.Example}
         self.site = {s["id"]: s for s in self.Site}
         self.reads = {e["source"]: self.site[e["target"]] for e in self.READS}
@@ -1336,3 +1337,96 @@ def effect_chains(w, sae_a, sae_b, sae_c, limit):
         )
         for a, x, b, y, c in rows[:limit]
     ]  # fmt: skip
+
+
+@answers
+def features_of_concept(w, concept, sae, limit):
+    rows = []
+    for e in w.SEPARATES:
+        f, c = w.feature[e["source"]], w.concept[e["target"]]
+        if c["name"] == concept and sae in ("", f["sae"]):
+            rows.append((f, e, c))
+    rows.sort(key=lambda r: (r[0]["sae"], -r[1]["auroc_held_out"], r[0]["idx"], r[2]["id"]))
+    columns = [
+        "auroc_held_out",
+        "auroc",
+        "effect",
+        "active_positive",
+        "active_negative",
+        "p_max",
+        "q",
+    ]
+    return [
+        (f["sae"], f["id"], f["top_token"], e["direction"], c[e["direction"]],
+         *(e[n] for n in columns), c["id"])
+        for f, e, c in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def concepts_of_feature(w, feature, limit):
+    rows = [(e, w.concept[e["target"]]) for e in w.SEPARATES if e["source"] == feature]
+    rows.sort(key=lambda r: (-r[0]["auroc_held_out"], r[1]["name"], r[1]["id"]))
+    columns = ["direction", "t", "auroc_held_out", "effect", "p_max", "q"]
+    return [
+        (c["name"], c["positive"], c["negative"], *(e[n] for n in columns), c["id"])
+        for e, c in rows[:limit]
+    ]
+
+
+@answers
+def concept_counterparts(w, sae_a, sae_b, concept, limit):
+    separates = {(e["source"], e["target"]): e for e in w.SEPARATES}
+    rows = []
+    for m in w.MATCHES:
+        for a, b in {(m["source"], m["target"]), (m["target"], m["source"])}:
+            f, g = w.feature[a], w.feature[b]
+            if (f["sae"], g["sae"]) != (sae_a, sae_b) or not m["one_to_one"]:
+                continue
+            for (source, target), e in separates.items():
+                c = w.concept[target]
+                if source == a and concept in ("", c["name"]):
+                    d = separates.get((b, target))
+                    rows.append((f, g, m, e, d, c))
+    rows.sort(
+        key=lambda r: (r[5]["name"], -r[3]["auroc_held_out"], r[0]["idx"], r[1]["idx"], r[5]["id"])
+    )
+    return [
+        (c["name"], f["id"], g["id"], m["pearson"], m["q"], e["auroc_held_out"],
+         d and d["auroc_held_out"], d and d["direction"] == e["direction"], c["id"])
+        for f, g, m, e, d, c in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def most_separating_features(w, sae, limit):
+    rows = [
+        (w.feature[e["source"]], e, w.concept[e["target"]])
+        for e in w.SEPARATES
+        if w.feature[e["source"]]["sae"] == sae
+    ]
+    rows.sort(key=lambda r: (-r[1]["auroc_held_out"], r[0]["idx"], r[2]["id"]))
+    return [
+        (f["id"], f["top_token"], f["frequency"], c["name"], e["direction"], e["auroc_held_out"],
+         e["effect"], e["p_max"], c["id"])
+        for f, e, c in rows[:limit]
+    ]  # fmt: skip
+
+
+@answers
+def retained_concepts(w, concept, limit):
+    rows = [(w.sae[e["source"]], e, w.concept[e["target"]]) for e in w.RETAINS]
+    rows = [r for r in rows if concept in ("", r[2]["name"])]
+    rows.sort(
+        key=lambda r: (
+            r[2]["name"], r[2]["id"], 1000 if r[1]["area"] is None else -r[1]["area"], r[0]["name"],
+        )
+    )  # fmt: skip
+    columns = (
+        "auc layer_auc permuted_auc retained k90 effective_features area area_low area_high "
+        "random_area"
+    )
+    return [
+        (c["name"], s["name"], s["role"], s["hook"], *(e[n] for n in columns.split()), c["id"])
+        for s, e, c in rows[:limit]
+    ]

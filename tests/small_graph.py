@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
+from small_concepts import BY_HAND as CONCEPTS
+from small_concepts import MadeRetention, MadeSeparation, add_concepts, random_concepts
 
 from atlas import schema
 from atlas.stores import Graph
@@ -378,7 +380,14 @@ EFFECTS = (
 def small_graph(*, shuffled: int | None = None) -> Graph:
     """Return the graph made by hand, the rows of every table shuffled by a seed if one is given."""
     return make_graph(
-        BY_HAND, COMPARED, maps=MAPS, near=NEAR, splits=SPLITS, effects=EFFECTS, shuffled=shuffled
+        BY_HAND,
+        COMPARED,
+        maps=MAPS,
+        near=NEAR,
+        splits=SPLITS,
+        effects=EFFECTS,
+        concepts=CONCEPTS,
+        shuffled=shuffled,
     )
 
 
@@ -422,7 +431,17 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
         split for a in saes for b in saes if a.name < b.name for split in _random_splits(rng, a, b)
     )
     effects = tuple(_random_effects(rng, saes))
-    return make_graph(saes, compared, near=near, splits=splits, effects=effects, shuffled=shuffled)
+    live = {s.name: [i for i, f in enumerate(s.features) if f.active] for s in saes}
+    concepts = tuple(random_concepts(rng, live))
+    return make_graph(
+        saes,
+        compared,
+        near=near,
+        splits=splits,
+        effects=effects,
+        concepts=concepts,
+        shuffled=shuffled,
+    )
 
 
 def _random_effects(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[MadeEffect]:
@@ -515,6 +534,7 @@ def make_graph(
     maps: tuple[MadeMap, ...] = (),
     near: tuple[MadeNear, ...] = (),
     splits: tuple[MadeSplit, ...] = (),
+    concepts: tuple[MadeSeparation | MadeRetention, ...] = (),
     effects: tuple[MadeEffect, ...] = (),
     shuffled: int | None = None,
 ) -> Graph:
@@ -545,6 +565,7 @@ def make_graph(
             _add_place(rows, each.model, hook)
         rows["MAPS_TO"].append(_map(each))
     rows["SPLITS_INTO"] += [_split(split) for split in splits]
+    add_concepts(rows, concepts)
     rows["AFFECTS"] += [_effect(effect) for effect in effects]
     if effects:
         for feature in rows["Feature"]:

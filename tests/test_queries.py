@@ -38,6 +38,7 @@ TWO_SAES = [
         ("tiny-a-l1-s0", "tiny-a-l1-s0"), ("absent", "tiny-a-l1-s0"),
     )
 ]  # fmt: skip
+CONCEPTS = ("gender/female", "kinds/animal", "absent")
 MAX_Q = [{"max_q": q} for q in (0.0, 0.02, 0.3, 1.0)] + [
     {"max_q": 1.0, "sae_a": "tiny-a-l1-s0", "sae_b": "tiny-b-l0"}
 ]
@@ -71,6 +72,11 @@ CASES = {
         {"sae": "absent"}, {"feature": "tiny-a-l1-s1/0"},
     ],
     "communities_of_sae": [*SAES, {"min_size": 1}, {"sae": "tiny-a-l1-wide", "min_size": 2}],
+    "concept_counterparts": [
+        *TWO_SAES, *({"concept": c} for c in CONCEPTS),
+        {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-s0", "concept": "kinds/animal"},
+    ],
+    "concepts_of_feature": [*FEATURES, {"feature": "tiny-a-l1-s1/3"}, {"feature": "tiny-b-l0/1"}],
     "conserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 12}],
     "context_features": PROBES,
     "context_features_of_residual": [*RESIDUAL, *RUNS, {"site": "absent"}],
@@ -130,6 +136,9 @@ CASES = {
         *SAES,
     ],
     "features_of_community": [*SAES, *({"community": c} for c in (1, 2, 9))],
+    "features_of_concept": [
+        *({"concept": c} for c in CONCEPTS), {"sae": "tiny-a-l1-s1"}, {"sae": "absent"},
+    ],
     "features_of_token": [{"token": t} for t in ("'s", ' "', "\n", " 😀", "\\", "girl")]
     + [{"token": " girl", "sae": "tiny-b-l0"}],
     "features_of_tokens": [{"tokens": t} for t in ([], [" girl"], [" girl", "'s", " 😀", "absent"])]
@@ -158,6 +167,7 @@ CASES = {
     "matches_of_shared_token": [*TWO_SAES, *MAX_Q],
     "most_frequent_features": SAES,
     "most_predictable_features": PROBES,
+    "most_separating_features": SAES,
     "most_split_features": SPLIT_PAIRS,
     "narrow_features": [*SAES, {"min_degree": 0}, {"min_degree": 3}],
     "neighbours_of_feature": [
@@ -183,6 +193,7 @@ CASES = {
     ],
     "residual_features_with_counterpart": RESIDUAL,
     "residual_features_without_counterpart": [*RESIDUAL, *RUNS, {"site": "absent"}],
+    "retained_concepts": [{"concept": c} for c in CONCEPTS],
     "sae_summary": SAES,
     "saes_at_site": [{"site": "tiny-b/blocks.0.hook_resid_post"}, {"site": "absent"}],
     "saes_of_model": [{"model": "tiny-b"}, {"model": "absent"}],
