@@ -14,6 +14,7 @@ from atlas.studies.forecast import Cost, Forecast, total_cost
 from atlas.studies.results import Result
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext
+from ingest.probe.sample import sampled
 from ingest.synthetic import Planted, PlantedSettings
 
 
@@ -138,8 +139,12 @@ def test_workers_correct_the_forecast_group_by_group():
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """A planted atlas of two SAEs with codes."""
+    from ingest.match.settings import MatchSettings
+    from ingest.match.study import match_saes
+
     where = tmp_path_factory.mktemp("forecast") / "p.atlas"
     Planted(PlantedSettings(seed=1, shared=8, private=12)).write(where).close()
+    match_saes(where, settings=MatchSettings(draws=3))
     return where
 
 
@@ -165,6 +170,12 @@ def cases():
     from analysis.graph import draw_cost
     from analysis.graph import study as graph
     from analysis.graph.settings import GraphStatisticsSettings
+    from analysis.graph_comparison import forecast as comparison
+    from analysis.graph_comparison.settings import ComparisonSettings
+    from analysis.graph_comparison.study import GraphComparisonStudy
+    from analysis.graph_matching import forecast as matching
+    from analysis.graph_matching.settings import GraphMatchingSettings
+    from analysis.graph_matching.study import GraphMatchingStudy
     from analysis.positions import study as positions
     from analysis.positions.settings import PositionSettings
     from ingest.match import study as match
@@ -177,10 +188,19 @@ def cases():
                         ["draws", "splits", "runs"]),
         "statistics": (graph.GraphStatisticsStudy, GraphStatisticsSettings(), (graph, draw_cost),
                        ["draws"]),
+        "compare": (GraphComparisonStudy, ComparisonSettings(draws=20, matches="one-to-one"),
+                    (comparison, draw_cost), ["draws", "halves"]),
+        "compare unmatched": (GraphComparisonStudy, ComparisonSettings(draws=20, matches="both-nulls", level=0),
+                              (comparison, draw_cost), ["draws", "halves"]),
+        "counterparts": (GraphMatchingStudy, GraphMatchingSettings(draws=3, repeats=1),
+                         (matching, match), ["draws", "repeats"]),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["positions", "match", "communities", "statistics"])
+@pytest.mark.parametrize(
+    "name",
+    ["positions", "match", "communities", "statistics", "compare", "compare unmatched", "counterparts"],
+)  # fmt: skip
 def test_forecasts_are_finite_and_grow_with_the_settings(name, planted, tmp_path, monkeypatch):
     study, settings, modules, growing = cases()[name]
     first = forecasts(study(settings), planted, tmp_path, monkeypatch, *modules)
@@ -191,6 +211,22 @@ def test_forecasts_are_finite_and_grow_with_the_settings(name, planted, tmp_path
         more = replace(settings, **{field: 4 * getattr(settings, field)})
         cost = forecasts(study(more), planted, tmp_path, monkeypatch, *modules)
         assert cost.seconds > first.seconds, field
+
+
+@pytest.mark.parametrize("features", [1, 3, 4, 40, 512, 513, 4000])
+def test_probes_cost_a_setup_blocks_and_features(features):
+    measured = []
+
+    def block(number):
+        measured.append(number)
+        return 3.0 + 0.25 * number
+
+    found = sampled(block, setup=2.0, features=features, at_once=512)
+    total = found.setup + features * found.feature
+    blocks = 1 if features <= 512 else 2 if features <= 1024 else 8
+    assert total == pytest.approx(2.0 + 3.0 * blocks + 0.25 * features)
+    assert max(measured) <= features
+    assert sum(measured) <= 52
 
 
 def test_the_forecast_is_on_stderr_and_not_in_the_json(planted):

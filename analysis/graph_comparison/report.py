@@ -25,7 +25,7 @@ from atlas.errors import BadInput, Missing
 from atlas.progress import SILENT, Progress
 from atlas.studies.study import check_saes
 
-__all__ = ["check_names", "check_some_matched", "compare_pairs", "conclude"]
+__all__ = ["check_names", "check_some_matched", "compare_pairs", "conclude", "unmatched"]
 
 Pair = tuple[str, str]
 

@@ -6,13 +6,22 @@ from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 
+from analysis.graph.coactivation_graph import equal_scale
 from analysis.graph_comparison.comparison import Comparison
-from analysis.graph_comparison.report import check_names, check_some_matched, compare_pairs
+from analysis.graph_comparison.forecast import comparison_cost
+from analysis.graph_comparison.matched_features import read_partners
+from analysis.graph_comparison.report import (
+    check_names,
+    check_some_matched,
+    compare_pairs,
+    unmatched,
+)
 from analysis.graph_comparison.settings import ComparisonSettings
 from atlas.api import Atlas
 from atlas.disk.folder import Sound
 from atlas.disk.parts import Part
 from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, usable_saes
@@ -63,12 +72,33 @@ class GraphComparisonStudy(Study):
         among = [] if at.on_server else _among(at, names)
         return [_task(at.sound, a, b, among, self.settings) for a, b in combinations(names, 2)]
 
+    def forecast_group(self, tasks: Sequence[Task], at: TaskContext) -> list[Cost]:
+        """Return the cost of each pair, from few draws on the graphs of the first matched pair.
+
+        The graphs of all SAEs are computed before the first pair.
+        """
+        s, names = self.settings, _names(tasks)
+        pairs = [(task.saes[0], task.saes[1]) for task in tasks]
+        matched = [pair for pair in pairs if pair not in unmatched(at.atlas, pairs, s)]
+        partners = None
+        if matched:
+            partners = read_partners(at.atlas, *matched[0], matches=s.matches, level=s.level)
+        tokens, min_count = equal_scale(at.atlas, names, min_count=s.min_count)
+        pair = (matched or pairs)[0]
+        graphs, one = comparison_cost(
+            at.folder, pair, partners, s, tokens=tokens, min_count=min_count
+        )
+        size = len(names) * one.bytes
+        costs = [Cost(one.seconds, size) for _ in tasks]
+        costs[0] = Cost(len(names) * graphs.seconds + one.seconds, size)
+        return costs
+
     def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
         """Compare the pairs."""
         pairs = [(task.saes[0], task.saes[1]) for task in tasks]
-        among = [name for task in tasks for name in task.recorded["among"]]
-        names = list(dict.fromkeys([*(name for pair in pairs for name in pair), *among]))
-        found = compare_pairs(at.atlas, pairs, self.settings, names=names, progress=at.progress)
+        found = compare_pairs(
+            at.atlas, pairs, self.settings, names=_names(tasks), progress=at.progress
+        )
         for task, one in zip(tasks, found, strict=True):
             yield task, Found(one.tables.items())
 
@@ -156,6 +186,12 @@ def _task(sound: Sound, a: str, b: str, among: Sequence[str], settings: Comparis
         recorded={"codes": sorted(codes), "among": list(among)},
         group="all pairs",  # they share the halves and the nulls of their SAEs
     )
+
+
+def _names(tasks: Sequence[Task]) -> list[str]:
+    """Return the SAEs whose graphs are needed."""
+    saes = [name for task in tasks for name in task.saes]
+    return list(dict.fromkeys([*saes, *(n for task in tasks for n in task.recorded["among"])]))
 
 
 def _among(at: TaskContext, names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from analysis.graph_matching.evaluate import METHODS
+from analysis.graph_matching.forecast import matching_cost
 from analysis.graph_matching.ranks import MEASURES
 from analysis.graph_matching.report import check_chosen_on, counterparts
 from analysis.graph_matching.settings import GraphMatchingSettings
@@ -16,6 +17,7 @@ from atlas.api import Atlas
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.studies.forecast import Cost
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import (
@@ -174,6 +176,10 @@ class GraphMatchingStudy(Study):
         if self.settings.chosen_on is not None:
             check_saes(at.sound, self.settings.pair)
         return [self._task(a, b) for a, b in combinations(saes, 2)]
+
+    def forecast(self, task: Task, at: TaskContext) -> Cost | None:
+        """Return the cost of one pair, from one share of anchors of one repeat."""
+        return matching_cost((task.saes[0], task.saes[1]), task.settings, at)
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Find the counterparts of one pair."""

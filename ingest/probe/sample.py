@@ -1,18 +1,15 @@
 """Cost of probes, measured on a few features, and away from the embedding on a few tokens."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from atlas.disk.folder import Sound
-from atlas.progress import Clock
-from atlas.studies.forecast import timed
 from ingest.probe.settings import ProbeSettings
 
 __all__ = ["FEATURES", "Sampled", "probed_features", "sampled", "sampled_tokens"]
 
-#: Features of the two samples.
-FEATURES = (8, 40)
+#: Features of the two blocks of a sample.
+FEATURES = (4, 48)
 
 #: Denominator of the share of tokens in the sample, and its fewest tokens.
 _SHARE, _LEAST = 50, 8192
@@ -39,24 +36,35 @@ def sampled_tokens(tokens: int) -> int:
     return min(tokens, max(_LEAST, tokens // _SHARE))
 
 
-def sampled(
-    probe: Callable[[int], object], *, features: int, clock: Clock = time.perf_counter
-) -> Sampled:
-    """Measure all runs on few and on more features.
+def sampled(block: Callable[[int], float], *, setup: float, features: int, at_once: int) -> Sampled:
+    """Measure a block of few features and one of more.
+
+    A block has a cost of its own, which does not depend on the number of its features.
 
     Parameters
     ----------
-    probe
-        Probes the passed number of features in all runs.
+    block
+        Probes the passed number of features in all runs, and returns the seconds.
+    setup
+        Seconds before features are probed.
     features
-        Number of features of the SAE.
-    clock
-        Returns the time in seconds.
+        Number of features to probe.
+    at_once
+        Largest number of features of a block.
+
+    Examples
+    --------
+    >>> sampled(lambda n: 1.0 + 0.5 * n, setup=2.0, features=1000, at_once=512)
+    Sampled(setup=4.0, feature=0.5)
     """
-    few, more = (min(number, features) for number in FEATURES)
-    first, second = (timed(lambda n=n: probe(n), clock=clock) for n in (few, more))  # type: ignore[misc]
-    slope = max(0.0, second - first) / (more - few) if more > few else first / few
-    return Sampled(max(0.0, second - more * slope), slope)
+    few, more = (max(1, min(number, features)) for number in FEATURES)
+    first = block(few)
+    if more == few:
+        return Sampled(setup, first / few)
+    second = block(more)
+    slope = max(0.0, second - first) / (more - few)
+    blocks = -(-features // at_once)
+    return Sampled(setup + blocks * max(0.0, second - more * slope), slope)
 
 
 def probed_features(sound: Sound, sae: str, settings: ProbeSettings) -> int:

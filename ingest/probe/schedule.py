@@ -1,7 +1,7 @@
 """All runs of one SAE: every site, split and kind, in as few passes over the codes as memory allows."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from atlas.errors import OutOfSpace
-from atlas.progress import Progress, Stage
+from atlas.progress import SILENT, Progress, Stage
 from ingest.error_translation import memory_errors
 from ingest.probe.classifiers import bytes_of_fit, classifier, read_site
 from ingest.probe.logistic_probe import ActiveProbe, Columns
@@ -20,7 +20,7 @@ from ingest.probe.ridge_probe import ActivationProbe
 from ingest.probe.settings import Kind, ProbeSettings
 from ingest.probe.site_design import SiteDesign
 
-__all__ = ["ProbeResult", "probe_all"]
+__all__ = ["CHUNK", "ProbeResult", "probe_all", "probe_blocks"]
 
 #: Largest number of features fitted at once: more would not use the cache better.
 CHUNK = 512
@@ -118,6 +118,33 @@ def probe_all(
                 for job in jobs:
                     _probe(job, *block, stage=stage)
     return list(_results(jobs, sae=sae, model=model, settings=settings))
+
+
+def probe_blocks(
+    data: ProbeData,
+    sites: Sequence[SiteDesign],
+    *,
+    settings: ProbeSettings,
+    validated_on: tuple[str, str] | None,
+) -> Callable[[int], object]:
+    """Prepare the runs of ``probe_all``, and return a function that probes a number of features.
+
+    The features of each call are drawn at random, from those that have enough tokens. It is for
+    measuring the cost: results are not returned. Parameters are those of ``probe_all``.
+    """
+    requested = _requested(data.d_sae, settings)
+    jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
+    probed = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
+
+    def block(number: int) -> None:
+        rng = np.random.default_rng(0)
+        some = np.sort(rng.choice(probed, min(number, len(probed)), replace=False))
+        occurrences = data.occurrences(some, threshold=settings.threshold)
+        with SILENT.stage("") as stage:
+            for job in jobs:
+                _probe(job, some, occurrences, stage=stage)
+
+    return block
 
 
 def _requested(d_sae: int, settings: ProbeSettings) -> NDArray[np.bool_]:

@@ -1,7 +1,6 @@
 """The study of probes: SAEs with stored codes, sites and runs, and the model that reads the sites."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from atlas.disk.folder import Folder, Sound
 from atlas.disk.parts import Part, differ
 from atlas.errors import BadInput, Mismatch
 from atlas.progress import SILENT, Progress
-from atlas.studies.forecast import Cost
+from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result as StudyResult
 from atlas.studies.results import Results
 from atlas.studies.runner import run_study
@@ -29,7 +28,7 @@ from ingest.model.site_tables import site_tables
 from ingest.probe.part_tables import ProbeRun
 from ingest.probe.probe_data import ProbeData
 from ingest.probe.sample import Sampled, probed_features, sampled, sampled_tokens
-from ingest.probe.schedule import ProbeResult, probe_all
+from ingest.probe.schedule import CHUNK, ProbeResult, probe_all, probe_blocks
 from ingest.probe.settings import ALL, ProbeSettings
 from ingest.probe.site_design import SiteDesign, root_mean_square
 from ingest.probe.solver.design import Design
@@ -272,7 +271,9 @@ class ProbeStudy(Study):
                 quiet = TaskContext(at.folder, at.sound, Path(scratch), SILENT)
                 settings = replace(self.settings, tokens=n)
                 work = _ProbeWork(quiet, model, some, settings, self.other, self.memory)
-                one, vectors = work.sampled(subject)
+                one, vectors = work.sampled(
+                    subject, features=probed_features(at.sound, subject.name, self.settings)
+                )
             scale = tokens / n
             reading += vectors * scale
             costs |= dict.fromkeys(some, Sampled(one.setup * scale, one.feature * scale))
@@ -449,46 +450,65 @@ class _ProbeWork:
                     for result in self._probed(subject, data, site):
                         yield subject, result
 
-    def sampled(self, subject: ProbedSae) -> tuple[Sampled, float]:
+    def sampled(self, subject: ProbedSae, *, features: int) -> tuple[Sampled, float]:
         """Measure the probes of a few features at the last site, and the reading of its tokens.
+
+        Parameters
+        ----------
+        subject
+            The SAE.
+        features
+            About how many features will be probed.
 
         Returns
         -------
         tuple
             The cost of the probes, and the seconds for the vectors of all sites.
         """
-        data = self._data(subject)
-        one = torch.from_numpy(data.ids[:1].astype(np.int64))[None]
-        self.model.run(one, torch.ones_like(one), hooks=self.hooks)  # the first call loads kernels
-        began = time.perf_counter()
-        data = self._data(subject)
-        designs = self._designs(data, subject)
-        reading = time.perf_counter() - began
+        read: list[ProbeData] = []
+        reading = timed(lambda: read.append(self._data(subject)))
+        (data,) = read
+        token = torch.from_numpy(data.ids[:1].astype(np.int64))[None]
+        self.model.run(
+            token, torch.ones_like(token), hooks=self.hooks
+        )  # the first call loads kernels
+        designs: dict[str, Design] = {}
+        reading += timed(lambda: designs.update(self._designs(data, subject)))
         site = self._site(self.hooks[-1], designs[self.hooks[-1]], data)
+        # The splits of a text cost about the same, so one of them is measured.
+        one = replace(self.settings, splits=self.settings.splits[:1])
+        splits = 1 if self.other else len(self.settings.splits)
 
-        def probe(features: int) -> list[ProbeResult]:
-            settings = replace(self.settings, features=features)
-            return list(replace(self, settings=settings)._probed(subject, data, site))
+        def prepare(settings: ProbeSettings) -> Callable[[int], object]:
+            return probe_blocks(data, [site], settings=settings, validated_on=self._validated_on)
 
-        probe(1)  # the first call compiles loops
-        cost = sampled(probe, features=data.d_sae)
-        return cost, reading
+        few = {"controls": min(1, one.controls), "draws": min(1, one.draws)}
+        prepare(replace(one, iterations=1, **few))(1)  # the first call compiles loops
+        prepared: list[Callable[[int], object]] = []
+        setup = timed(lambda: prepared.append(prepare(one)))
+        cost = sampled(
+            lambda n: timed(lambda: prepared[0](n)), setup=setup, features=features, at_once=CHUNK
+        )
+        return Sampled(cost.setup * splits, cost.feature * splits), reading
+
+    @property
+    def _validated_on(self) -> tuple[str, str] | None:
+        info = None if self.other is None else self.other.corpus.info
+        return None if info is None else (info.name, info.id)
 
     def _probed(
         self,
         subject: ProbedSae,
         data: ProbeData,
         site: SiteDesign,
-        progress: Progress | None = None,
     ) -> Iterator[ProbeResult]:
-        info = None if self.other is None else self.other.corpus.info
         yield from probe_all(
             data,
             [site],
             sae=subject.name,
             model=self.model.name,
             settings=self.settings,
-            validated_on=(info.name, info.id) if info else None,
+            validated_on=self._validated_on,
             memory=self.memory,
             progress=self.at.progress,
         )
