@@ -1,7 +1,9 @@
 """Open and query a feature atlas, stored in a folder or on a server.
 
 >>> from atlas import Atlas                                    # doctest: +SKIP
->>> atlas = Atlas.open("demo.atlas")                           # or "neo4j://localhost"
+>>> atlas = Atlas("demo.atlas")                                # or "neo4j://localhost"
+>>> atlas["tiny-a-l1-s0"]                                      # an SAE: features, codes, matches
+>>> atlas["tiny-a-l1-s0/7"]                                    # the card of a feature
 >>> atlas.table("Feature", sae="tiny-a-l1-s0").to_pandas()
 >>> atlas.ask("feature_card", feature="tiny-a-l1-s0/7")
 """
@@ -11,10 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atlas.api import Atlas as Atlas
 
-__all__ = ["Atlas"]
+    __version__: str
+
+__all__ = ["Atlas", "__version__"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("feature-atlas")
     if name == "Atlas":
         from atlas.api import Atlas
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import networkx
     import pyarrow as pa
 
+    from atlas.features.card import FeatureCard
+    from atlas.features.sae_view import SaeView
+
 __all__ = ["Atlas"]
 
 T = TypeVar("T")
@@ -29,29 +32,51 @@ T = TypeVar("T")
 class Atlas:
     """An atlas, open for reading.
 
-    Create one with ``Atlas.open``. It is a context manager.
+    It is a context manager. ``atlas["A"]`` is an SAE, and ``atlas["A/561"]`` the card of a
+    feature. ``Atlas.open`` also takes the login of a server.
 
     Parameters
     ----------
     url
         The path of a folder, or the URL of a server without its password.
     folder
-        The folder of the atlas; None on a server.
+        The folder of the atlas, if it is open already.
     store
-        The graph store; None for a folder whose embedded view is not built yet.
+        The graph store, if it is open already. For a folder, the embedded view is built on
+        first use.
     progress
         Reports progress while the embedded view is built.
+
+    Raises
+    ------
+    BadInput
+        If there is no atlas at the path.
+    StoreUnreachable, StoreDenied
+        If the server does not answer, or refuses the login.
+
+    Examples
+    --------
+    >>> from atlas import Atlas                                    # doctest: +SKIP
+    >>> atlas = Atlas("demo.atlas")
+    >>> atlas["tiny-a-l1-s0"].features
+    >>> atlas["tiny-a-l1-s0/7"]
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Path,
         *,
         folder: Folder | None = None,
         store: Store | None = None,
         progress: Progress = SILENT,
     ) -> None:
-        self.url = url
+        if folder is None and store is None:
+            if is_server(str(url)):
+                store = open_server(str(url), username=None, password=None, database=None)
+                url = store.url
+            else:
+                folder = Folder.open(Path(url))
+        self.url = str(url)
         self.folder = folder
         self._store = store
         self._progress = progress
@@ -354,6 +379,15 @@ class Atlas:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __getitem__(self, name: str) -> "SaeView | FeatureCard":
+        """Return an SAE by its name, or the card of a feature by ``sae/index``."""
+        from atlas.features.card import feature_card
+        from atlas.features.sae_view import SaeView
+
+        if "/" in name and name not in self.saes:
+            return feature_card(self, name)
+        return SaeView(self, name)
 
     def __repr__(self) -> str:
         return f"Atlas({self.url!r}, saes={self.saes})"

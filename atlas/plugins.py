@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import click
 
-__all__ = ["SECTIONS", "Check", "Failed", "Room", "find_plotter", "find_rooms"]
+__all__ = ["SECTIONS", "Check", "Failed", "Room", "find_plotter", "find_reader", "find_rooms"]
 
 #: Sections of ``atlas --help``, in order.
 SECTIONS = (
@@ -64,12 +64,17 @@ class Room:
     plots
         Function that plots a result, as ``module:function``, by kind of study. It takes an
         ``atlas.studies.results.Result`` and returns an Altair chart.
+    readers
+        Functions that read an attribute of an SAE that lower rooms cannot read, as
+        ``module:function``, by name of the attribute. It takes the open atlas and the name
+        of the SAE.
     """
 
     name: str
     commands: Mapping[str, tuple[click.Command, ...]]
     checks: Callable[[Path | None], Iterable[Check]]
     plots: Mapping[str, str] = field(default_factory=dict)
+    readers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,25 @@ def find_plotter(kind: str) -> Callable[[Any], Any] | None:
     """Return the function that plots results of a kind of study; None if no room has one."""
     for room in find_rooms():
         if isinstance(room, Room) and kind in room.plots:
-            module, _, name = room.plots[kind].partition(":")
-            plotter: Callable[[Any], Any] = getattr(import_module(module), name)
-            return plotter
+            return _imported(room.plots[kind])
     return None
+
+
+def find_reader(attribute: str) -> Callable[..., Any]:
+    """Return the function that reads an attribute of an SAE.
+
+    Raises
+    ------
+    NotImplementedError
+        If no installed room reads it.
+    """
+    for room in find_rooms():
+        if isinstance(room, Room) and attribute in room.readers:
+            return _imported(room.readers[attribute])
+    raise NotImplementedError(f"No installed package reads the {attribute} of SAEs.")
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), name)
+    return found

@@ -375,4 +375,8 @@ ROOM = Room(
         "Compare SAEs": (match,),
     },
     _checks,
+    readers={
+        "codes": "ingest.codes.sae_readers:sparse_codes",
+        "decoder": "ingest.codes.sae_readers:decoder_vectors",
+    },
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.errors import RequestError, UnknownName
 
 if TYPE_CHECKING:
-    from atlas.api import Atlas
+    from atlas.features.open_atlas import OpenAtlas
 
 __all__ = ["CardTable", "Example", "FeatureCard", "feature_card"]
 
@@ -193,7 +193,7 @@ class FeatureCard:
         return f"<feature {self.id}: {' '.join(self.verdict)}>"
 
 
-def feature_card(atlas: "Atlas", id: str, *, limit: int = 10) -> FeatureCard:
+def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard:
     """Return the card of a feature.
 
     Parameters
@@ -231,7 +231,7 @@ def feature_card(atlas: "Atlas", id: str, *, limit: int = 10) -> FeatureCard:
     )
 
 
-def _properties(atlas: "Atlas", id: str) -> dict[str, Any]:
+def _properties(atlas: "OpenAtlas", id: str) -> dict[str, Any]:
     from atlas import schema
 
     names = [p.name for p in schema.table("Feature").properties]
@@ -241,14 +241,14 @@ def _properties(atlas: "Atlas", id: str) -> dict[str, Any]:
     return row
 
 
-def _table(atlas: "Atlas", id: str, section: _Section, limit: int) -> CardTable:
+def _table(atlas: "OpenAtlas", id: str, section: _Section, limit: int) -> CardTable:
     found = atlas.ask(section.query, feature=id).to_pylist()[:limit]
     return CardTable(
         section.title, [{c: r[c] for c in section.columns} for r in found], section.note
     )
 
 
-def _histogram(atlas: "Atlas", id: str) -> list[dict[str, Any]]:
+def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:
     import pyarrow.compute as pc
 
     sae, _, idx = id.partition("/")
@@ -260,7 +260,7 @@ def _histogram(atlas: "Atlas", id: str) -> list[dict[str, Any]]:
     return [{name: row[name] for name in ("lower", "upper", "count")} for row in rows]
 
 
-def _examples(atlas: "Atlas", id: str, limit: int) -> list[Example]:
+def _examples(atlas: "OpenAtlas", id: str, limit: int) -> list[Example]:
     top = atlas.ask("examples_of_feature", feature=id, limit=limit).to_pylist()
     sampled = atlas.ask("sampled_examples_of_feature", feature=id).to_pylist()
     rows = [{"kind": "top", **row} for row in top]

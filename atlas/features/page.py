@@ -6,24 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from atlas.features.card import Example, FeatureCard
-
 __all__ = ["card_page", "card_section"]
 
 
-def card_page(card: "FeatureCard") -> str:
-    """Return a self-contained page without scripts."""
+def card_page(card: Any) -> str:
+    """Return a ``FeatureCard`` as a self-contained page without scripts."""
     page: str = _environment().get_template("page.html").render(**_values(card))
     return page
 
 
-def card_section(card: "FeatureCard") -> str:
-    """Return the card for a notebook, as one ``div``."""
+def card_section(card: Any) -> str:
+    """Return a ``FeatureCard`` for a notebook, as one ``div``."""
     section: str = _environment().get_template("card.html").render(**_values(card))
     return section
 
 
-def _values(card: "FeatureCard") -> dict[str, Any]:
+def _values(card: Any) -> dict[str, Any]:
     highest = max((max(one.activations) for one in card.examples), default=0.0)
     most = max((row["count"] for row in card.histogram), default=0)
     return {
@@ -35,7 +33,7 @@ def _values(card: "FeatureCard") -> dict[str, Any]:
 
 
 def _groups(
-    card: "FeatureCard", highest: float
+    card: Any, highest: float
 ) -> list[tuple[str, list[tuple[float, list[tuple[str, float, int, bool]]]]]]:
     """Return the examples by kind: activation, and text, activation, shade and peak of each token."""
     groups: dict[str, list[tuple[float, list[tuple[str, float, int, bool]]]]] = {}
@@ -44,7 +42,7 @@ def _groups(
     return list(groups.items())
 
 
-def _shaded(example: "Example", highest: float) -> list[tuple[str, float, int, bool]]:
+def _shaded(example: Any, highest: float) -> list[tuple[str, float, int, bool]]:
     return [
         (
             text.replace("\n", "↵"),

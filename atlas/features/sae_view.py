@@ -1,0 +1,134 @@
+"""An SAE of an atlas as an object: ``atlas["A"]``."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from atlas.errors import UnknownName
+from atlas.plugins import find_reader
+
+if TYPE_CHECKING:
+    import igraph
+    import networkx
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from atlas.features.open_atlas import OpenAtlas
+
+__all__ = ["SaeView"]
+
+
+class SaeView:
+    """An SAE of an atlas.
+
+    Create one with ``atlas["A"]``.
+
+    Parameters
+    ----------
+    atlas
+        The open atlas.
+    name
+        Name of the SAE.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no such SAE.
+
+    Examples
+    --------
+    >>> from atlas import Atlas                                    # doctest: +SKIP
+    >>> sae = Atlas("demo.atlas")["tiny-a-l1-s0"]
+    >>> sae.features.nlargest(5, "frequency")
+    >>> sae.codes.mean(axis=0)
+    >>> sae.matches("tiny-a-l1-s1").query("one_to_one")
+    """
+
+    def __init__(self, atlas: "OpenAtlas", name: str) -> None:
+        if name not in atlas.saes:
+            raise UnknownName("SAE", name, known=atlas.saes)
+        self.atlas = atlas
+        self.name = name
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Its properties that are not null, as in the table SAE."""
+        row = next(r for r in self.atlas.table("SAE").to_pylist() if r["name"] == self.name)
+        return {name: value for name, value in row.items() if value is not None}
+
+    @property
+    def features(self) -> "pd.DataFrame":
+        """Its features, one row each, sorted by index."""
+        frame: pd.DataFrame = self.atlas.features(self.name).to_pandas()
+        return frame
+
+    @property
+    def examples(self) -> "pd.DataFrame":
+        """Text excerpts on which its features are active."""
+        frame: pd.DataFrame = self.atlas.table("Example", sae=self.name).to_pandas()
+        return frame
+
+    @property
+    def codes(self) -> "sparse.csr_array":
+        """Its stored activations, SciPy CSR of shape (tokens, d_sae), in the order of the corpus."""
+        matrix: sparse.csr_array = find_reader("codes")(self.atlas, self.name)
+        return matrix
+
+    @property
+    def decoder(self) -> "NDArray[np.float32] | None":
+        """Its decoder vectors, (d_sae, d_in); None if it has no decoder matrix."""
+        vectors: NDArray[np.float32] | None = find_reader("decoder")(self.atlas, self.name)
+        return vectors
+
+    def graph(
+        self, *, kind: Literal["igraph", "networkx"] = "igraph", min_count: int = 1
+    ) -> "igraph.Graph | networkx.Graph[int]":
+        """Return its co-activation graph, as ``Atlas.graph`` does."""
+        return self.atlas.graph(self.name, kind=kind, min_count=min_count)
+
+    def matches(self, other: str) -> "pd.DataFrame":
+        """Return its matches with the features of another SAE, best first.
+
+        Parameters
+        ----------
+        other
+            Name of the other SAE.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``feature`` of this SAE, ``counterpart``, and the properties of MATCHES. The pairs
+            of properties named after the direction, such as ``rank_ab``, refer to the SAE whose
+            name sorts first as a.
+
+        Raises
+        ------
+        UnknownName
+            If the atlas has no such SAE.
+        """
+        if other not in self.atlas.saes:
+            raise UnknownName("SAE", other, known=self.atlas.saes)
+        # Matches are stored from the SAE whose name sorts first.
+        frame: pd.DataFrame = self.atlas.table("MATCHES", sae=min(self.name, other)).to_pandas()
+        ends = ("source", "target") if self.name < other else ("target", "source")
+        frame = frame[frame[ends[1]].str.rsplit("/", n=1).str[0] == other]
+        frame = frame[frame[ends[0]].str.rsplit("/", n=1).str[0] == self.name]
+        frame = frame.rename(columns={ends[0]: "feature", ends[1]: "counterpart"})
+        columns = [
+            "feature",
+            "counterpart",
+            *(c for c in frame if c not in ("feature", "counterpart")),
+        ]
+        frame = frame[columns].sort_values("pearson", ascending=False, ignore_index=True)
+        return frame
+
+    def __repr__(self) -> str:
+        row = self.properties
+        numbers = [f"{name} {row[name]:.3g}" for name in ("l0", "fvu", "dead_share") if name in row]
+        return f"<SAE {self.name}: {row['d_sae']:,} features at {row['hook']} of {row['model']}, {', '.join(numbers)}>"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd
+
+        html: str = pd.Series(self.properties).to_frame(self.name).to_html(escape=True)
+        return html

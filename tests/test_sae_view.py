@@ -1,0 +1,89 @@
+"""``Atlas("…")``, ``atlas["A"]`` and ``atlas["A/5"]``: equal to the tables, codes and weights."""
+
+import numpy as np
+import pytest
+from random_models import random_model, small_tokenizer
+from sae_lens import SAE
+from small_ingest import texts, topk
+
+import atlas as package
+from atlas import Atlas
+from atlas.errors import BadInput, UnknownName
+from atlas.features.card import FeatureCard
+from ingest.codes.store import read_shard
+from ingest.forward.run import ingest
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("views")
+    random_model("llama").save_pretrained(folder / "model")
+    small_tokenizer(vocabulary=80).save_pretrained(folder / "model")
+    for seed, name in enumerate("ab"):
+        topk(seed=seed).save_model(folder / name)
+    saes = [folder / "b", folder / "a"]
+    ingest(folder / "x.atlas", saes=saes, text=texts(60), model=folder / "model")
+    return folder
+
+
+@pytest.fixture
+def opened(folder):
+    with Atlas(folder / "x.atlas") as atlas:
+        yield atlas
+
+
+def test_the_class_opens_a_path(folder, tmp_path):
+    assert Atlas(str(folder / "x.atlas")).saes == ["a", "b"]
+    with pytest.raises(BadInput):
+        Atlas(tmp_path / "absent.atlas")
+    assert package.__version__.count(".") == 2
+
+
+def test_an_sae_has_its_table_codes_and_decoder(folder, opened):
+    sae = opened["a"]
+    assert sae.features.equals(opened.features("a").to_pandas())
+    files = sorted((folder / "x.atlas" / "codes" / "a").glob("*.arrow"))
+    dense = []
+    for block in (b for file in files for b in read_shard(file)):
+        rows = np.zeros((len(block), block.d_sae), dtype=np.float32)
+        rows[block.rows, block.indices] = block.values
+        dense.append(rows)
+    dense = np.concatenate(dense)
+    assert sae.codes.shape == dense.shape
+    assert np.array_equal(sae.codes.toarray(), dense)
+    assert np.array_equal((dense > 0).sum(axis=0), sae.features["active_tokens"])
+    weights = SAE.load_from_disk(folder / "a").W_dec.detach().numpy()
+    assert np.array_equal(sae.decoder, weights)
+    assert sae.graph().vcount() == sae.properties["d_sae"]
+    assert set(sae.examples["sae"]) == {"a"}
+
+
+def test_matches_are_the_same_edges_from_both_sides(opened):
+    edges = {(e["source"], e["target"]): e["pearson"] for e in opened.table("MATCHES").to_pylist()}
+    assert edges
+    for name, other, turned in (("a", "b", False), ("b", "a", True)):
+        frame = opened[name].matches(other)
+        ends = zip(frame["feature"], frame["counterpart"], strict=True)
+        pairs = [(b, a) if turned else (a, b) for a, b in ends]
+        assert dict(zip(pairs, frame["pearson"], strict=True)) == edges
+        assert frame["pearson"].is_monotonic_decreasing
+        assert all(f.startswith(f"{name}/") for f in frame["feature"])
+
+
+def test_a_feature_is_its_card(opened):
+    card = opened["a/3"]
+    assert isinstance(card, FeatureCard)
+    assert card.id == "a/3"
+
+
+@pytest.mark.parametrize("name", ["c", "a/9999", "", "c/1"])
+def test_unknown_names(opened, name):
+    with pytest.raises(UnknownName):
+        opened[name]
+    with pytest.raises(UnknownName):
+        opened["a"].matches("absent")
+
+
+def test_representations_name_the_sae_and_escape(opened):
+    assert repr(opened["a"]).startswith("<SAE a: ")
+    assert "<table" in opened["a"]._repr_html_()
