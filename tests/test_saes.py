@@ -1,8 +1,6 @@
 """SAEs: codes compared with dense arithmetic, use of the metadata, and refused input."""
 
 import json
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from atlas.errors import BadActivations, BadInput, Mismatch, Missing, UnknownNam
 from ingest.model.language_model import open_model
 from ingest.sae import autoencoder
 from ingest.sae.autoencoder import Autoencoder, check_fit, neuronpedia_url, open_sae
-from ingest.sae.deferred_import import defer_import
 from ingest.sae.info import slug
 from ingest.sae.loading import PATTERNS, demo_names, short_names
 
@@ -516,24 +513,3 @@ def test_width_is_checked_at_the_site_that_is_read() -> None:
         check_fit(fits(40, HOOK).info, model)
     with pytest.raises(UnknownName, match="blocks 0 to 2"):
         check_fit(fits(24, "blocks.9.hook_resid_post").info, model)
-
-
-def test_wandb_is_imported_at_its_first_use_only():
-    code = (
-        "import sys\n"
-        "from ingest.sae.loading import load_sae\n"
-        "load_sae('tiny-a-l1-s0')\n"
-        "print('wandb.sdk' in sys.modules)\n"
-        "import wandb\n"
-        "print(callable(wandb.init), 'wandb.sdk' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True", "True"]
-
-
-def test_deferring_an_import_changes_nothing_if_it_is_imported_or_missing():
-    before = sys.modules["torch"]
-    defer_import("torch")
-    defer_import("no_such_library")
-    assert sys.modules["torch"] is before
-    assert "no_such_library" not in sys.modules

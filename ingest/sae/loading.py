@@ -14,7 +14,6 @@ from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest.error_translation import reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
-from ingest.sae.deferred_import import defer_import
 from ingest.sae.training_record import TrainingRecord, read_training_record
 
 __all__ = ["PATTERNS", "LoadedSae", "Pattern", "demo_names", "load_sae", "short_names"]
@@ -114,7 +113,6 @@ def demo_names() -> list[str]:
 
 def load_sae(sae_or_name: Any) -> LoadedSae:
     """Load an SAE; the forms and errors are those of ``open_sae``."""
-    defer_import("wandb")  # sae-lens imports it to log training, which takes .4 s
     if isinstance(sae_or_name, str | Path):
         loaded = _by_name(sae_or_name)
     else:
