@@ -28,9 +28,9 @@ _DRAWS = (1, 3)
 def comparison_cost(
     folder: Folder,
     pair: tuple[str, str],
-    partners: Partners | None,
     settings: ComparisonSettings,
     *,
+    partners: Partners | None,
     tokens: int,
     min_count: int,
 ) -> tuple[Cost, Cost]:
@@ -42,10 +42,10 @@ def comparison_cost(
         The atlas.
     pair
         Names of two SAEs.
-    partners
-        Their matches; None if there are none.
     settings
         Settings of the comparison.
+    partners
+        Their matches; None if there are none.
     tokens, min_count
         Number of tokens of the graphs, and smallest count of an edge.
     """

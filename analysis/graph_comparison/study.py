@@ -86,7 +86,7 @@ class GraphComparisonStudy(Study):
         tokens, min_count = equal_scale(at.atlas, names, min_count=s.min_count)
         pair = (matched or pairs)[0]
         graphs, one = comparison_cost(
-            at.folder, pair, partners, s, tokens=tokens, min_count=min_count
+            at.folder, pair, s, partners=partners, tokens=tokens, min_count=min_count
         )
         size = len(names) * one.bytes
         costs = [Cost(one.seconds, size) for _ in tasks]
