@@ -482,8 +482,8 @@ class _ProbeWork:
         def prepare(settings: ProbeSettings) -> Callable[[int], object]:
             return probe_blocks(data, [site], settings=settings, validated_on=self._validated_on)
 
-        few = {"controls": min(1, one.controls), "draws": min(1, one.draws)}
-        prepare(replace(one, iterations=1, **few))(1)  # the first call compiles loops
+        short = replace(one, iterations=1, controls=min(1, one.controls), draws=min(1, one.draws))
+        prepare(short)(1)  # the first call compiles loops
         prepared: list[Callable[[int], object]] = []
         setup = timed(lambda: prepared.append(prepare(one)))
         cost = sampled(
