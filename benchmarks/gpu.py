@@ -151,7 +151,7 @@ class Steps:
 
     def _demo(self, name: str, device: str) -> tuple[dict[tuple[int, int, int], float], float]:
         """Return the codes of a demo SAE by block, token and feature, and its FVU."""
-        path, sae = self.folder / f"demo-{name}.atlas", "tiny-a-l1-jumprelu"
+        path, sae = self.folder / f"demo-{name}.atlas", "tiny-a-l1-s0"
         settings = Settings(device=device, tokens=self.size.demo_tokens)
         ingest(path, saes=[sae], text=demo_text(), settings=settings, match=None).close()
         folder = Folder.open(path)

@@ -1,45 +1,46 @@
-"""Sparse autoencoders of the demo: activations, training, and measuring."""
+"""Sparse autoencoders of the demo: which ones, their training by ``atlas train``, and their quality."""
 
 from __future__ import annotations
 
-import logging
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import json
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import torch
 from demo_models import CONTEXT
-from sae_lens import (
-    SAE,
-    BatchTopKTrainingSAE,
-    BatchTopKTrainingSAEConfig,
-    LoggingConfig,
-    SAETrainer,
-    TopKTrainingSAE,
-    TopKTrainingSAEConfig,
-)
-from sae_lens.config import SAETrainerConfig
-from sae_lens.saes.sae import SAEMetadata
+
+from atlas.progress import Bars
+from ingest import TrainSettings, train_saes
+from ingest.model.language_model import open_model
+from ingest.model.next_token import open_next_token_model
+from ingest.sae.autoencoder import open_sae
+from ingest.text.atlas_corpus import Text
+from ingest.text.corpus import Document
+from ingest.text.tokenization import ContextSettings
+from ingest.train.quality import quality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-    from transformers import LlamaForCausalLM
+    from ingest.train.settings import Floor
 
-BATCH = 1024
-RATE = 1e-3
-DEAD_WINDOW = 200
-Rows = tuple["NDArray[np.int64]", "NDArray[np.bool_]"]
-
-log = logging.getLogger("demo")
+TOKENS = 2_000_000
+K = 20
+QUALITY_TOKENS = 40_000
+BATCH_TOKENS = 4096
+RESIDUAL_0, RESIDUAL_1, MLP_1 = (
+    "blocks.0.hook_resid_post",
+    "blocks.1.hook_resid_post",
+    "blocks.1.hook_mlp_out",
+)
+MEASURED = ("tokens", "fvu", "l0", "dead_share", "ce_spliced", "recovered_mean", "kl_spliced")
+OF_SITE = ("ce_model", "ce_zero", "ce_mean")
 
 
 @dataclass(frozen=True)
-class SaeSpec:
-    """What makes one demo SAE.
+class DemoSae:
+    """One SAE of the demo.
 
     Parameters
     ----------
@@ -47,254 +48,133 @@ class SaeSpec:
         Name of its folder.
     model
         Name of the demo model that it reads.
-    layer
-        Decoder layer whose output it reads.
-    architecture
-        Architecture in training: ``topk``, or ``batchtopk``, which sae-lens
-        saves as ``jumprelu`` with one threshold for all features.
-    d_sae
-        Features.
+    site
+        Site that it reads, by its TransformerLens name.
+    width
+        Number of features.
     seed
         Seed of the weights and of the order of the activations.
-    tokens
-        Activations to train on.
-    l0
-        Active features per token: of each token for TopK, on average for BatchTopK.
+    floor
+        The kind of floor; None for a trained SAE.
+    floor_of
+        Name of the trained SAE of which it is a floor; None for a trained SAE.
     """
 
     name: str
     model: str
-    layer: int
-    architecture: Literal["topk", "batchtopk"]
-    d_sae: int
-    seed: int
-    tokens: int = 1_500_000
-    l0: int = 20
+    site: str
+    width: int = 512
+    seed: int = 0
+    floor: Floor | None = None
+    floor_of: str | None = None
 
     @property
-    def hook_name(self) -> str:
-        """Name of the site, as TransformerLens writes it."""
-        return f"blocks.{self.layer}.hook_resid_post"
+    def settings(self) -> TrainSettings:
+        """The settings of its training; those of a floor train the SAE that it is a floor of, too."""
+        return TrainSettings(
+            sites=(self.site,),
+            widths=(self.width,),
+            seeds=(self.seed,),
+            k=(K,),
+            baselines=None if self.floor is None else (self.floor,),
+            tokens=TOKENS,
+            context=CONTEXT,
+            quality_tokens=0,
+            device="cpu",
+        )
 
 
 SAES = (
-    SaeSpec("tiny-a-l1-s0", "tiny-a", 1, "topk", 768, seed=0, tokens=3_000_000),
-    SaeSpec("tiny-a-l1-jumprelu", "tiny-a", 1, "batchtopk", 768, seed=0),
-    SaeSpec("tiny-a-l1-s1", "tiny-a", 1, "topk", 768, seed=1, tokens=2_000_000),
-    SaeSpec("tiny-a-l0-s0", "tiny-a", 0, "topk", 768, seed=0),
-    SaeSpec("tiny-a-l1-wide", "tiny-a", 1, "topk", 1536, seed=0),
-    SaeSpec("tiny-b-l1-s0", "tiny-b", 1, "topk", 768, seed=0),
+    DemoSae("tiny-a-l1-s0", "tiny-a", RESIDUAL_1),
+    DemoSae(
+        "tiny-a-l1-s0-frozen",
+        "tiny-a",
+        RESIDUAL_1,
+        floor="frozen-decoder",
+        floor_of="tiny-a-l1-s0",
+    ),
+    DemoSae("tiny-a-l1-s1", "tiny-a", RESIDUAL_1, seed=1),
+    DemoSae("tiny-a-l1-wide", "tiny-a", RESIDUAL_1, width=1024),
+    DemoSae("tiny-a-l1-mlp", "tiny-a", MLP_1),
+    DemoSae("tiny-a-l0-s0", "tiny-a", RESIDUAL_0),
+    DemoSae("tiny-b-l1-s0", "tiny-b", RESIDUAL_1),
 )
 
 
-@torch.inference_mode()
-def collect(model: LlamaForCausalLM, rows: Rows, layers: list[int]) -> list[Any]:
-    """Collect the outputs of decoder layers at the real tokens of rows.
+def make_sae(one: DemoSae, stories: Sequence[str], out: Path, *, training: Path) -> None:
+    """Train one SAE as ``atlas train`` does, and copy it to the demo under its short name.
 
     Parameters
     ----------
-    model
-        Model to run.
-    rows
-        Token ids, and True where the activation is wanted (never at BOS);
-        both of shape (rows, context).
-    layers
-        Decoder layers to read.
-
-    Returns
-    -------
-    One float32 tensor per layer, shape (wanted tokens, d_model), tokens in
-    row order.
-    """
-    ids, wanted = (torch.from_numpy(part) for part in rows)
-    found = [torch.empty(int(wanted.sum()), model.config.hidden_size) for _ in layers]
-    seen: dict[int, torch.Tensor] = {}
-
-    def keep(layer: int) -> Any:
-        def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            seen[layer] = output if isinstance(output, torch.Tensor) else output[0]
-
-        return hook
-
-    handles = [model.model.layers[layer].register_forward_hook(keep(layer)) for layer in layers]
-    done = 0
-    try:
-        for i in range(0, len(ids), 64):
-            model.model(input_ids=ids[i : i + 64], use_cache=False)
-            mask = wanted[i : i + 64]
-            size = int(mask.sum())
-            for tensor, layer in zip(found, layers, strict=True):
-                tensor[done : done + size] = seen[layer][mask]
-            done += size
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
-
-
-def batches(activations: torch.Tensor, seed: int) -> Iterator[torch.Tensor]:
-    """Give full batches for ever, in a new seeded order at each pass.
-
-    Parameters
-    ----------
-    activations
-        Activations, shape (tokens, d_model).
-    seed
-        Seed of the orders.
-
-    Yields
-    ------
-    Activations, shape (BATCH, d_model).
-    """
-    draws = torch.Generator().manual_seed(seed)
-    while True:
-        order = torch.randperm(len(activations), generator=draws)
-        for i in range(0, len(order) - BATCH + 1, BATCH):
-            yield activations[order[i : i + BATCH]]
-
-
-def new_sae(spec: SaeSpec, d_in: int) -> TopKTrainingSAE:
-    """Build an untrained SAE with seeded weights.
-
-    Parameters
-    ----------
-    spec
-        Architecture, sizes and seed.
-    d_in
-        Width of the activations.
-
-    Returns
-    -------
-    The SAE, its metadata filled in.
-    """
-    torch.manual_seed(spec.seed)
-    common: dict[str, Any] = {
-        "d_in": d_in,
-        "d_sae": spec.d_sae,
-        "normalize_activations": "expected_average_only_in",
-        "metadata": SAEMetadata(
-            model_name=spec.model,
-            hook_name=spec.hook_name,
-            prepend_bos=True,
-            context_size=CONTEXT,
-            seed=spec.seed,
-        ),
-    }
-    if spec.architecture == "batchtopk":
-        return BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(k=spec.l0, **common))
-    return TopKTrainingSAE(TopKTrainingSAEConfig(k=spec.l0, **common))
-
-
-def train_sae(spec: SaeSpec, activations: torch.Tensor) -> TopKTrainingSAE:
-    """Train one SAE with the trainer of sae-lens.
-
-    Parameters
-    ----------
-    spec
-        Architecture, sizes and seed.
-    activations
-        Training activations, shape (tokens, d_model); they are used again when
-        they run out.
-
-    Returns
-    -------
-    The trained SAE, with the scaling of its input folded into its weights.
-    """
-    steps = spec.tokens // BATCH
-    sae = new_sae(spec, activations.shape[1])
-    config = SAETrainerConfig(
-        total_training_samples=steps * BATCH,
-        train_batch_size_samples=BATCH,
-        lr=RATE,
-        lr_end=RATE / 20,
-        lr_warm_up_steps=100,
-        lr_decay_steps=steps // 2,
-        dead_feature_window=DEAD_WINDOW,
-        n_batches_for_norm_estimate=100,
-        logger=LoggingConfig(log_to_wandb=False),
-    )
-    trainer: SAETrainer[Any, Any] = SAETrainer(
-        cfg=config, sae=sae, data_provider=batches(activations, spec.seed)
-    )
-    trainer.fit()
-    return sae
-
-
-@torch.inference_mode()
-def measure(sae: SAE[Any], held_out: torch.Tensor, demo: torch.Tensor) -> dict[str, float | int]:
-    """Measure a saved SAE.
-
-    Parameters
-    ----------
-    sae
-        SAE to measure.
-    held_out
-        Activations of held-out stories, shape (tokens, d_model).
-    demo
-        Activations of the demo text, shape (tokens, d_model).
-
-    Returns
-    -------
-    ``fvu`` (residual over centred sum of squares) and ``l0`` on the held-out
-    stories, ``dead`` (share of features never active on either), and the
-    tokens of both.
-    """
-    ever = torch.zeros(sae.cfg.d_sae, dtype=torch.bool)
-    active, residual = 0, 0.0
-    for i in range(0, len(held_out), 4096):
-        chunk = held_out[i : i + 4096]
-        codes = sae.encode(chunk)
-        ever |= (codes > 0).any(0)
-        active += int((codes > 0).sum())
-        residual += float((sae.decode(codes) - chunk).double().square().sum())
-    for i in range(0, len(demo), 4096):
-        ever |= (sae.encode(demo[i : i + 4096]) > 0).any(0)
-    total = float((held_out - held_out.mean(0)).double().square().sum())
-    return {
-        "fvu": round(residual / total, 4),
-        "l0": round(active / len(held_out), 2),
-        "dead": round(1 - float(ever.float().mean()), 4),
-        "tokens_held_out": len(held_out),
-        "tokens_demo": len(demo),
-    }
-
-
-def make_sae(
-    spec: SaeSpec, train: torch.Tensor, tests: list[torch.Tensor], out: Path
-) -> dict[str, Any]:
-    """Train one SAE, write it, load it again and measure it.
-
-    Parameters
-    ----------
-    spec
-        Architecture, sizes and seed.
-    train
-        Training activations, shape (tokens, d_model).
-    tests
-        Activations of the held-out stories and of the demo text.
+    one
+        The SAE.
+    stories
+        Training stories; they are read only as far as the tokens need it.
     out
-        Folder of the demo.
+        Folder of the demo, with the model.
+    training
+        Folder of ``atlas train``. SAEs that are finished in it are not trained again.
+    """
+    # The name of the model is recorded as its source, not the folder on this machine.
+    model = open_model(out / "models" / one.model, hooks=[one.site], device="cpu")
+    rows = train_saes(
+        training,
+        model=replace(model, source=one.model),
+        text=Text(stories, name="stories3M-samples"),
+        settings=one.settings,
+        progress=Bars(),
+    )
+    role = one.floor or "trained"
+    (trained,) = (training / row["sae"] for row in rows if row["role"] == role)
+    folder = out / "saes" / one.name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(trained, folder)
+    record = folder / "training.json"
+    content = json.loads(record.read_text("utf-8")) | {"floor_of": one.floor_of}
+    record.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def measure(saes: Sequence[DemoSae], held_out: Sequence[str], out: Path) -> dict[str, Any]:
+    """Measure the SAEs of one model on held-out stories.
+
+    Parameters
+    ----------
+    saes
+        SAEs of one model.
+    held_out
+        Held-out stories.
+    out
+        Folder of the demo, with the model and the SAEs.
 
     Returns
     -------
-    The facts on the SAE.
+    The facts on each SAE, by its name: what it is, and the columns of the table of
+    ``atlas train``. Losses and divergences are in nats per token.
     """
-    began = time.monotonic()
-    trained = train_sae(spec, train)
-    seconds = time.monotonic() - began
-    folder = out / "saes" / spec.name
-    for path in trained.save_inference_model(folder):
-        path.chmod(0o644)
-    sae = SAE.load_from_disk(folder)
+    folder = out / "models" / saes[0].model
+    model = open_model(folder, hooks=sorted({one.site for one in saes}), device="cpu")
+    rows = quality(
+        [open_sae(out / "saes" / one.name, device=model.device) for one in saes],
+        [Document(number, text) for number, text in enumerate(held_out)],
+        model=model,
+        head=open_next_token_model(model, folder),
+        contexts=ContextSettings(CONTEXT, prepend_bos=True),
+        batch_tokens=BATCH_TOKENS,
+        most=QUALITY_TOKENS,
+        progress=Bars(),
+    )
     return {
-        "model": spec.model,
-        "site": spec.hook_name,
-        "architecture": sae.cfg.architecture(),
-        "trained_as": spec.architecture,
-        "d_in": sae.cfg.d_in,
-        "d_sae": spec.d_sae,
-        "seed": spec.seed,
-        "tokens_trained": spec.tokens // BATCH * BATCH,
-        "seconds_trained": round(seconds),
-        **measure(sae, *tests),
+        one.name: {
+            "model": one.model,
+            "site": one.site,
+            "role": one.floor or "trained",
+            "floor_of": one.floor_of,
+            "features": one.width,
+            "seed": one.seed,
+            "tokens_trained": TOKENS // one.settings.batch * one.settings.batch,
+        }
+        | {name: round(row[name], 4) for name in (*MEASURED, *OF_SITE)}
+        for one, row in zip(saes, rows, strict=True)
     }

@@ -1,4 +1,4 @@
-"""Make the demo: two language models, six SAEs, a text, and the facts on them.
+"""Make the demo: two language models, seven SAEs, a text, and the facts on them.
 
 Run it with the folder of the training stories and a folder to write to::
 
@@ -6,7 +6,7 @@ Run it with the folder of the training stories and a folder to write to::
 
 Every step is seeded, and reads what the steps before it wrote, so a single
 step can be repeated with ``--steps``, and for some models or SAEs only with
-``--names``.
+``--names``. An interrupted training of SAEs continues with the same command.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +33,12 @@ from demo_models import (
     train_model,
     write_stories,
 )
-from demo_saes import SAES, collect, make_sae
+from demo_saes import SAES, make_sae, measure
 from demo_text import (
     encode,
     make_tokenizer,
     packed_rows,
     padded_rows,
-    read_jsonl,
     read_stories,
 )
 
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 MODEL_TOKENS = {"tiny-a": 10_000_000, "tiny-b": 8_000_000}
 TEXT_CHARACTERS = 1_200_000
 TEXT_SEED = 100
-SAE_STORIES = 8_000
 
 log = logging.getLogger("demo")
 
@@ -190,59 +189,24 @@ def make_text(work: Work) -> None:
     add_fact(work.out, "text", path.name, fact)
 
 
-def site_activations(
-    out: Path, name: str, stories: list[str], held_out: list[str]
-) -> dict[int, list[torch.Tensor]]:
-    """Collect what the SAEs of one model are trained and measured on.
-
-    Parameters
-    ----------
-    out
-        Folder of the demo, with models and demo text.
-    name
-        Name of the model.
-    stories
-        Training stories.
-    held_out
-        Held-out stories.
-
-    Returns
-    -------
-    For each layer that an SAE reads: activations of the training stories, of
-    the held-out stories and of the demo text. BOS positions are left out.
-    """
-    model, tokenizer = load_model(out, name)
-    bos = tokenizer.bos_token_id
-    train = packed_rows(encode(tokenizer, stories[:SAE_STORIES]), bos, CONTEXT)
-    sets = [(train, np.indices(train.shape)[1] > 0)]
-    sets += [
-        padded_rows(encode(tokenizer, texts), bos, CONTEXT)
-        for texts in (held_out, read_jsonl(out / "text.jsonl"))
-    ]
-    layers = sorted({spec.layer for spec in SAES if spec.model == name})
-    found = [collect(model, rows, layers) for rows in sets]
-    return {layer: [part[i] for part in found] for i, layer in enumerate(layers)}
-
-
 def make_saes(work: Work) -> None:
     """Train, write and measure the named SAEs.
 
     Parameters
     ----------
     work
-        What to make, from what, and where; the models and the demo text are
-        there already.
+        What to make, from what, and where; the models are there already.
     """
-    stories, sets = read_stories(work.texts)
-    held_out = [text for part in sets.values() for text in part]
-    wanted = [spec for spec in SAES if spec.name in work.names]
-    for name in dict.fromkeys(spec.model for spec in wanted):
-        sites = site_activations(work.out, name, stories, held_out)
-        for spec in wanted:
-            if spec.model == name:
-                train, *tests = sites[spec.layer]
-                fact = make_sae(spec, train, tests, work.out)
-                add_fact(work.out, "saes", spec.name, fact)
+    stories, held_out = read_stories(work.texts)
+    wanted = [sae for sae in SAES if sae.name in work.names]
+    training = work.out / "training"
+    for sae in wanted:
+        make_sae(sae, stories, work.out, training=training)
+    for model in dict.fromkeys(sae.model for sae in wanted):
+        same = [sae for sae in wanted if sae.model == model]
+        for name, fact in measure(same, held_out["samples"], work.out).items():
+            add_fact(work.out, "saes", name, fact)
+    shutil.rmtree(training, ignore_errors=True)
 
 
 STEPS: dict[str, Callable[[Work], None]] = {
@@ -255,7 +219,7 @@ STEPS: dict[str, Callable[[Work], None]] = {
 def main() -> None:
     """Read the command line and run the steps that it names."""
     names = [spec.name for spec in (*MODELS, *SAES)]
-    parser = argparse.ArgumentParser(description="Make the demo models and SAEs.")
+    parser = argparse.ArgumentParser(description="Make the demo models, text and SAEs.")
     parser.add_argument("--texts", type=Path, required=True, help="story folder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))

@@ -1,6 +1,6 @@
 """The commands of package ingest and its doctor checks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def demo(where: Path, device: str, as_json: bool, quiet: bool) -> None:
     rows = overview(atlas)
 
     def show() -> None:
-        print_table(rows)
+        _print_overview(rows)
         echo(_next_commands(where))
 
     emit({"atlas": str(where), "saes": rows}, as_json=as_json, show=show)
@@ -175,7 +175,7 @@ def ingest(
         from atlas.push import push_atlas
 
         push_atlas(path, store, progress=progress)
-    emit({"atlas": str(path), "saes": rows}, as_json=as_json, show=lambda: print_table(rows))
+    emit({"atlas": str(path), "saes": rows}, as_json=as_json, show=lambda: _print_overview(rows))
 
 
 @click.command()
@@ -345,6 +345,12 @@ def synthetic(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
             "blocks.0.hook_mlp_out."
         ),
     )
+
+
+def _print_overview(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the table of SAEs, with their roles if any is recorded."""
+    unused = set() if any(row["role"] for row in rows) else {"role"}
+    print_table([{k: v for k, v in row.items() if k not in unused} for row in rows])
 
 
 def _next_commands(where: Path) -> str:

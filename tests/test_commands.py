@@ -72,8 +72,8 @@ def test_list(atlas):
     assert code == 0
     assert "tiny-a-l1-s0" in out
     (row,) = result(atlas("list", "--json"))
-    assert (row["sae"], row["model"], row["d_sae"]) == ("tiny-a-l1-s0", "tiny-a", 768)
-    assert row["dead"] == round(row["dead_share"] * 768)
+    assert (row["sae"], row["model"], row["d_sae"]) == ("tiny-a-l1-s0", "tiny-a", 512)
+    assert row["dead"] == round(row["dead_share"] * 512)
 
 
 def test_query_lists_the_questions(atlas):
@@ -99,8 +99,8 @@ def test_cypher_of_ones_own(atlas):
     [
         (["query", "feature_crad"], "Nearest: feature_card"),
         (["query", "feature_card", "--param", "x"], "expected NAME=VALUE"),
-        (["query", "feature_card", "-p", "feature=tiny-a-l1-s0/9999"], "to tiny-a-l1-s0/767"),
-        (["query", "feature_card", "-p", "feature=tiny-a-l1-s0"], "to tiny-a-l1-s0/767"),
+        (["query", "feature_card", "-p", "feature=tiny-a-l1-s0/9999"], "to tiny-a-l1-s0/511"),
+        (["query", "feature_card", "-p", "feature=tiny-a-l1-s0"], "to tiny-a-l1-s0/511"),
         (["query", "dead_features", "-p", "sae=tiny-a-l1-s9"], "Nearest: tiny-a-l1-s0"),
         (["query", "saes_at_site", "-p", "site=tiny-a/blocks.7"], "tiny-a/blocks.1"),
         (["query", "feature_card", "--param", "x=1"], "feature"),
@@ -148,7 +148,7 @@ def test_a_server_that_is_down_is_exit_1(atlas):
 def test_export(atlas, tmp_path):
     written = result(atlas("export", str(tmp_path / "parquet"), "--json"))
     assert set(written) == {t.name for t in (*NODES, *EDGES)}
-    assert pq.read_table(tmp_path / "parquet" / "Feature.parquet").num_rows == 768
+    assert pq.read_table(tmp_path / "parquet" / "Feature.parquet").num_rows == 512
     atlas("export", str(tmp_path / "csv"), "--format", "csv")
     for name, rows in written.items():
         options = pyarrow.csv.ParseOptions(newlines_in_values=True)

@@ -71,16 +71,14 @@ def test_the_demo_table_equals_the_measurements():
             assert text["loss"] < text["bigram"] < text["unigram"]
     for name, sae in facts["saes"].items():
         (line,) = [x for x in page.splitlines() if x.startswith(f"| {name} |")]
-        assert line.endswith(f"| {sae['fvu']:.3f} | {sae['l0']:.1f} | {sae['dead']:.2%} |")
-        assert sae["fvu"] < 0.15
-        assert sae["dead"] < 0.15
-
-
-def test_the_demo_is_small_enough_to_ship():
-    demo = ROOT / "ingest" / "demo"
-    weights = [f for part in ("models", "saes") for f in (demo / part).rglob("*") if f.is_file()]
-    assert sum(f.stat().st_size for f in weights) <= 8_000_000
-    assert (demo / "text.jsonl").stat().st_size <= 2_000_000
+        shown = [f"{sae[column]:.3f}" for column in ("ce_spliced", "recovered_mean", "kl_spliced")]
+        cells = [f"{sae['fvu']:.3f}", f"{sae['l0']:.1f}", f"{sae['dead_share']:.2%}", *shown]
+        assert line.endswith(f"| {' | '.join(cells)} |")
+        assert sae["dead_share"] < 0.15
+    sites = {(sae["model"], sae["site"]): sae for sae in facts["saes"].values()}
+    for (model, site), sae in sites.items():
+        losses = " | ".join(f"{sae[column]:.3f}" for column in ("ce_model", "ce_zero", "ce_mean"))
+        assert f"| {model} | {site} | {losses} |" in page
 
 
 def test_the_diagram_of_the_house_is_current():

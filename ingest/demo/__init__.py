@@ -1,1 +1,1 @@
-"""The demo: two tiny models, six SAEs and a text, as package data."""
+"""The demo: two tiny models, seven SAEs and a text, as package data."""

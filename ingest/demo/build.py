@@ -6,6 +6,7 @@ from typing import Any
 
 from atlas.api import Atlas
 from atlas.progress import SILENT, Progress
+from atlas.studies.floors import role_shown
 from ingest.forward.run import ingest
 from ingest.match.settings import MatchSettings
 from ingest.match.study import match_saes
@@ -18,24 +19,28 @@ __all__ = ["DEMO_SAES", "demo_text", "make_demo", "overview"]
 
 DEMO_SAES = (
     "tiny-a-l1-s0",
+    "tiny-a-l1-s0-frozen",
     "tiny-a-l1-s1",
     "tiny-a-l1-wide",
-    "tiny-a-l1-jumprelu",
+    "tiny-a-l1-mlp",
     "tiny-a-l0-s0",
     "tiny-b-l1-s0",
 )
 
-# Pairs that differ in seed, width, layer or model; the first three form a triangle.
+# Pairs that differ in seed, width, layer, site or model; the first three form a triangle. In the
+# last pair the floor is in the position of its trained SAE.
 DEMO_MATCHES = (
     ("tiny-a-l1-s0", "tiny-a-l1-s1"),
     ("tiny-a-l1-s0", "tiny-a-l1-wide"),
     ("tiny-a-l1-s1", "tiny-a-l1-wide"),
     ("tiny-a-l0-s0", "tiny-a-l1-s0"),
+    ("tiny-a-l1-s0", "tiny-a-l1-mlp"),
     ("tiny-a-l1-s0", "tiny-b-l1-s0"),
+    ("tiny-a-l1-s0-frozen", "tiny-a-l1-s1"),
 )
 
-# Both seeds, to compare which features are predictable in only one of them.
-DEMO_PROBED = ("tiny-a-l1-s0", "tiny-a-l1-s1")
+# Both seeds, to compare which features are predictable in only one of them, and their floor.
+DEMO_PROBED = ("tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-s0-frozen")
 
 
 def demo_text() -> Text:
@@ -44,7 +49,7 @@ def demo_text() -> Text:
 
 
 def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) -> Atlas:
-    """Ingest the demo SAEs over the demo text, match some pairs, and probe two from the embedding.
+    """Ingest the demo SAEs over the demo text, match some pairs, and probe three from the embedding.
 
     Parameters
     ----------
@@ -72,13 +77,14 @@ def make_demo(path: Path, *, device: str = "auto", progress: Progress = SILENT) 
 
 
 def overview(atlas: Atlas) -> list[dict[str, Any]]:
-    """Return a row for each SAE of an atlas: its site, size and reconstruction error."""
+    """Return a row for each SAE of an atlas: its site, size, role and reconstruction error."""
     return [
         {
             "sae": sae["name"],
             "model": sae["model"],
             "hook": sae["hook"],
             "architecture": sae["architecture"],
+            "role": role_shown(sae),
             "features": sae["d_sae"],
             "tokens": sae["tokens"],
             "L0": sae["l0"],

@@ -11,7 +11,7 @@ FIRST, SECOND = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
 NAMES: dict[str, dict[str, str]] = {
     "demo": {},
     "tiny": {
-        WIDE: "tiny-a-l1-jumprelu",
+        WIDE: "tiny-a-l1-s0-frozen",
         f"tiny-a/{SECOND}": f"tiny-a/{FIRST}",
         "document/active/l2=0.001": "document/active/l2=0.001/features=60/min_positives=5",
     },
@@ -31,7 +31,7 @@ _PROBE = ["--split", "document", "--controls", "1", "--draws", "10", "--min-posi
 BUILDS: dict[str, dict[str, list[str]]] = {
     "demo": {"demo": ["demo"]},
     "tiny": {
-        "ingest": ["ingest", "--sae", ONE, "--sae", TWO, "--sae", "tiny-a-l1-jumprelu",
+        "ingest": ["ingest", "--sae", ONE, "--sae", TWO, "--sae", "tiny-a-l1-s0-frozen",
                    "--draws", "3", *_TEXT],
         "probe": ["probe", ONE, "--from", "hook_embed", "--from", FIRST, *_PROBE,
                   "--features", "60"],
