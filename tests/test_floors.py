@@ -13,7 +13,7 @@ from small_ingest import model, texts, topk
 
 from analysis import FloorSettings, compare_with_floors, graph_features
 from analysis.floors.separation import auc, mean_over_seeds
-from analysis.floors.study import separated
+from analysis.floors.study import _families, separated
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, UnknownName
@@ -171,14 +171,14 @@ def test_later_studies_add_statistics(path):
     with Atlas.open(path) as atlas:
         edges = atlas.table("MATCHES").to_pandas()
         live = atlas.table("Feature", sae="t0").to_pandas().query("not dead")["id"]
-    best = edges.groupby("source")["pearson"].max()
-    with_other = [best.get(id, 0.0) for id in live]
-    edges_t1 = edges[edges["target"].str.startswith("t1/")]
-    best_t1 = edges_t1.groupby("target")["pearson"].max()
-    with Atlas.open(path) as atlas:
         live_t1 = atlas.table("Feature", sae="t1").to_pandas().query("not dead")["id"]
-    expected = np.mean([np.mean(with_other), np.mean([best_t1.get(id, 0.0) for id in live_t1])])
-    assert rows["best_match"]["trained"] == pytest.approx(expected)
+    for name, chosen in (("best_match", edges), ("mutual_match", edges[edges["mutual"]])):
+        best = chosen.groupby("source")["pearson"].max()
+        best_t1 = chosen[chosen["target"].str.startswith("t1/")].groupby("target")["pearson"].max()
+        means = [np.mean([best.get(id, 0.0) for id in live])]
+        means += [np.mean([best_t1.get(id, 0.0) for id in live_t1])]
+        assert rows[name]["trained"] == pytest.approx(np.mean(means))
+    assert rows["mutual_match"]["trained"] < rows["best_match"]["trained"]
 
 
 def test_one_seed_has_no_interval(path):
@@ -248,3 +248,35 @@ def test_saes_of_another_k_are_another_family(tmp_path):
         (["k5"], {"untrained": ["f5"]}),
     ]
     assert any(name.endswith("-k3") for name in families)
+
+
+def test_an_atlas_without_k_has_families_as_before():
+    rows = [
+        {
+            "name": "one",
+            "model": "m",
+            "hook": "h",
+            "architecture": "topk",
+            "d_sae": 8,
+            "less": None,
+        },
+        {
+            "name": "two",
+            "model": "m",
+            "hook": "h",
+            "architecture": "topk",
+            "d_sae": 8,
+            "less": None,
+        },
+        {
+            "name": "floor",
+            "role": "untrained",
+            "floor_of": "two",
+            "model": "m",
+            "hook": "h",
+            "d_sae": 8,
+        },
+    ]
+    ((trained, floors),) = _families(rows, None)
+    assert [row["name"] for row in trained] == ["one", "two"]
+    assert floors == {"untrained": {"two": ["floor"]}}

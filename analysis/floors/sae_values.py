@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -75,13 +76,14 @@ def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -
         The name of the SAE.
     others
         SAEs of other seeds; ``best_match`` is the highest correlation of a feature with one of
-        theirs, 0 without a match.
+        theirs, 0 without a match. ``mutual_match`` counts only matches in which each feature is the
+        best match of the other.
 
     Returns
     -------
     SaeValues
         Numeric properties of Feature and SAE that parts fill; balanced accuracy of probes by
-        site and run; ``best_match``; and the numbers in the tables ``summary`` of other studies,
+        site and run; ``best_match`` and ``mutual_match``; and the numbers in the tables ``summary`` of other studies,
         as ``kind.number``. Dead features have no values.
     """
     found = SaeValues()
@@ -93,8 +95,7 @@ def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -
     (row,) = atlas.table("SAE", sae=sae).to_pylist()
     found.sae.update({n: float(row[n]) for n in _numeric("SAE") if row[n] is not None})
     found.features.update(_probes(sound, sae, set(features["id"].to_pylist())))
-    if (best := _best_match(sound, sae, others, features["idx"].to_numpy())) is not None:
-        found.features["best_match"] = best
+    found.features.update(_best_matches(sound, sae, others, features["idx"].to_numpy()))
     for part in _summaries(sound, sae):
         (summary,) = part.table("summary").to_pylist()
         found.sae.update(
@@ -166,26 +167,30 @@ def _matches(sound: Sound, sae: str, others: Iterable[str]) -> list[Part]:
     return [part for part in sound.of("match") if frozenset(part.manifest.saes) in wanted]
 
 
-def _best_match(
+def _best_matches(
     sound: Sound, sae: str, others: Iterable[str], live: NDArray[np.int64]
-) -> Floats | None:
-    """Return the highest correlation of each live feature with one of another seed."""
+) -> dict[str, Floats]:
+    """Return the highest correlation of each live feature with one of another seed, by kind of match."""
     parts = _matches(sound, sae, others)
-    if not parts:
-        return None
-    best = np.zeros(int(live.max(initial=-1)) + 1)
+    size = int(live.max(initial=-1)) + 1
+    best = {name: np.zeros(size) for name in ("best_match", "mutual_match")} if parts else {}
     for part in parts:
         edges = part.table("MATCHES")
-        for end in ("source", "target"):
-            prefix = f"{sae}/"
-            own = edges.filter(pc.starts_with(edges[end], prefix))
-            index = np.array(
-                [int(key.removeprefix(prefix)) for key in own[end].to_pylist()], dtype=np.int64
-            )
-            inside = index < len(best)
-            np.maximum.at(best, index[inside], own["pearson"].to_numpy()[inside])
-    values: Floats = best[live]
-    return values
+        mutual = edges.filter(edges["mutual"])
+        for name, chosen in zip(best, (edges, mutual), strict=True):
+            for end in ("source", "target"):
+                index, pearson = _own_ends(chosen, end, sae)
+                inside = index < size
+                np.maximum.at(best[name], index[inside], pearson[inside])
+    return {name: values[live] for name, values in best.items()}
+
+
+def _own_ends(edges: pa.Table, end: str, sae: str) -> tuple[NDArray[np.int64], Floats]:
+    """Return the numbers of the features of an SAE at one end of matches, and the correlations."""
+    prefix = f"{sae}/"
+    own = edges.filter(pc.starts_with(edges[end], prefix))
+    index = [int(key.removeprefix(prefix)) for key in own[end].to_pylist()]
+    return np.array(index, dtype=np.int64), own["pearson"].to_numpy()
 
 
 def _summaries(sound: Sound, sae: str) -> Iterator[Part]:

@@ -137,7 +137,7 @@ class FloorStudy(Study):
         common = "-".join(
             f"{'k' if key == 'k' else ''}{trained[0][key]}"
             for key in _COMMON
-            if trained[0][key] is not None
+            if trained[0].get(key) is not None  # parts of older atlases have fewer columns
         )
         return Task(
             slug(common),
@@ -240,7 +240,7 @@ def _families(
     families: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if not is_floor(row) and (saes is None or row["name"] in saes):
-            families.setdefault(tuple(row[key] for key in _COMMON), []).append(row)
+            families.setdefault(tuple(row.get(key) for key in _COMMON), []).append(row)
     found = []
     for trained in families.values():
         by_role: dict[str, dict[str, list[str]]] = {}
