@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from analysis.concepts.study import study_concepts as study_concepts
     from analysis.concepts.words.files import read_words as read_words
     from analysis.concepts.worth.rank import rank_saes as rank_saes
+    from analysis.effects.counterparts import (
+        compare_counterpart_effects as compare_counterpart_effects,
+    )
     from analysis.effects.intervene import intervene as intervene
     from analysis.effects.settings import EffectSettings as EffectSettings
     from analysis.effects.study import measure_effects as measure_effects
@@ -84,6 +87,7 @@ __all__ = [
     "TopologySettings",
     "TranscoderSettings",
     "activation_by_position",
+    "compare_counterpart_effects",
     "compare_graphs",
     "compare_spaces",
     "compare_states",
@@ -112,6 +116,7 @@ __all__ = [
 
 _MODULES = {
     "EffectSettings": "analysis.effects.settings",
+    "compare_counterpart_effects": "analysis.effects.counterparts",
     "intervene": "analysis.effects.intervene",
     "measure_effects": "analysis.effects.study",
     "CommunitySettings": "analysis.communities.settings",
