@@ -1,0 +1,204 @@
+"""Effects of features: batched rows of the upper blocks next to a loop of hooks, with equal numbers.
+
+    python -m benchmarks.effects                the demo: features of tiny-a-l0-s0 on tiny-a-l1-s0
+    python -m benchmarks.effects --gemma        random weights of Gemma-2-2B's shape, with few layers
+
+The loop hooks the site and runs the complete model once for each feature and token, as code for a
+single feature does. Both measure the same edits; the largest difference is reported. Times are
+processor seconds of one thread. The second prints processor seconds per feature and token with two
+blocks above the site, and the same extrapolated to the 13 blocks above the middle of the model.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+
+from analysis.effects.ablation import Edits, measured
+from analysis.effects.measure import ablation_delta, source_of
+from analysis.effects.sample import Contexts
+from analysis.effects.settings import EffectSettings
+from atlas.cli.output import print_table
+from ingest.model.language_model import open_model
+from ingest.model.next_token import NextTokenModel, open_next_token_model
+from ingest.model.upper_blocks import UpperBlocks
+from ingest.sae.autoencoder import Autoencoder, open_sae
+from ingest.text.corpus import Document
+from ingest.text.tokenization import ContextSettings, tokenize
+
+#: Layers of Gemma-2-2B above its middle.
+_ABOVE = 13
+
+
+def main() -> None:
+    """Run what the command line requests."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--contexts", type=int, default=48)
+    parser.add_argument("--loop", type=int, default=300, help="edits of the loop")
+    parser.add_argument("--gemma", action="store_true", help="Gemma-2-2B's shape instead")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    row = gemma() if args.gemma else demo(args.contexts, args.loop)
+    if args.json:
+        print(json.dumps(row, indent=2))
+        return
+    print_table([row])
+
+
+def demo(number: int, loop: int) -> dict[str, Any]:
+    """Compare both on the demo."""
+    model = open_model("tiny-a")
+    head = open_next_token_model(model, "tiny-a")
+    sae, later = open_sae("tiny-a-l0-s0"), open_sae("tiny-a-l1-s0")
+    lines = (files("ingest.demo") / "text.jsonl").read_text("utf-8").splitlines()[:number]
+    found = [
+        tokenize(
+            [Document(i, json.loads(line)["text"])],
+            model.tokenizer,
+            settings=ContextSettings(32, prepend_bos=True),
+            batch_tokens=1 << 16,
+        ).batches[-1]
+        for i, line in enumerate(lines)
+    ]
+    ids, mask, keep = (
+        torch.from_numpy(np.stack([getattr(b, name)[-1] for b in found]))
+        for name in ("input_ids", "attention_mask", "keep")
+    )
+    contexts = Contexts(ids, mask, keep, np.arange(len(ids)))
+    upper = UpperBlocks(head, sae.info.hook)
+    _, _, read = upper.below(ids, mask, hooks=[sae.info.hook])
+    x = read[sae.info.hook][keep]
+    source = source_of(sae, x, contexts, settings=EffectSettings(min_occurrences=2))
+    edits = Edits(
+        source.chosen.context, source.chosen.position, ablation_delta(source, source.chosen)
+    )
+    batched, fast = _seconds(lambda: _batched(upper, contexts, edits, later))
+    some = np.random.default_rng(0).permutation(len(edits))[:loop]
+    looped, slow = _seconds(lambda: _loop(head, contexts, edits, later, some))
+    return {
+        "features": len(source.features),
+        "edits": len(edits),
+        "batched, s/edit": fast / len(edits),
+        "loop, s/edit": slow / len(some),
+        "ratio": slow / len(some) / (fast / len(edits)),
+        "largest difference": float(np.abs(looped - batched[some]).max()),
+        "largest effect": float(np.abs(looped).max()),
+        "all features, s": fast,
+    }
+
+
+def gemma() -> dict[str, Any]:
+    """Time a random-weight config of Gemma-2-2B's shape with four blocks."""
+    from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
+    from sae_lens.saes.sae import SAEMetadata
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(num_hidden_layers=3)
+    torch.manual_seed(0)
+    head = NextTokenModel("gemma-2-2b-shape", Gemma2ForCausalLM(config).eval())
+    saes = []
+    for hook in ("blocks.0.hook_resid_post", "blocks.2.hook_resid_post"):
+        known = SAEMetadata(model_name="gemma", hook_name=hook)
+        made = JumpReLUSAE(JumpReLUSAEConfig(d_in=2304, d_sae=16_384, metadata=known))
+        saes.append(open_sae(made.eval(), name=f"sae-{hook[7]}"))
+    ids = torch.randint(5, 9_000, (2, 32))
+    ones = torch.ones_like(ids)
+    contexts = Contexts(ids, ones, ones.bool(), np.arange(2))
+    upper = UpperBlocks(head, saes[0].info.hook)
+    edits = Edits(np.repeat([0, 1], 8), np.tile([24], 16), torch.randn(16, 2304))
+    _, clean = _seconds(lambda: _batched(upper, contexts, edits, saes[1], first=0))
+    _, both = _seconds(lambda: _batched(upper, contexts, edits, saes[1]))
+    each = (both - clean) / len(edits)
+    block, row = config.hidden_size * config.intermediate_size * 3, torch.randn(256, 2304)
+    weight = torch.randn(2304, 9216)
+    _, product = _seconds(lambda: row @ weight)
+    attention = 2 * config.hidden_size * config.head_dim * 12
+    of_block = product / 256 * 32 * (block + attention) / (2304 * 9216)
+    return {
+        "edits": len(edits),
+        "s/edit, 2 blocks above": each,
+        "s/edit, 13 blocks above (extrapolated)": each + (_ABOVE - 2) * of_block,
+        "note": "random weights, 16,384 features, float32, one thread, 32 positions",
+    }
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.process_time()
+    found = work()
+    return found, time.process_time() - began
+
+
+def _batched(
+    upper: UpperBlocks,
+    contexts: Contexts,
+    edits: Edits,
+    later: Autoencoder,
+    first: int | None = None,
+) -> Any:
+    """Return the changes of the target SAE and the loss of each edit, (edits, features + 4)."""
+    if first is not None:  # the unedited contexts alone
+        edits = Edits(edits.context[:0], edits.position[:0], edits.delta[:0])
+        hooks = [later.info.hook, upper.hook]
+        upper.below(contexts.ids, contexts.mask, hooks=hooks)
+        return None
+    found = np.zeros((len(edits), later.info.d_sae + 4), np.float32)
+    for changes in measured(upper, contexts, edits, targets=[later]):
+        found[changes.rows] = np.concatenate([changes.total[0].numpy(), changes.loss], axis=1)
+    return found
+
+
+def _loop(
+    head: NextTokenModel, contexts: Contexts, edits: Edits, later: Autoencoder, some: Any
+) -> Any:
+    """Return the same, one hook and one run of the complete model for each edit."""
+    causal: Any = head.causal
+    blocks = causal.model.layers
+    clean: dict[int, Any] = {}
+    found = []
+    with torch.no_grad():
+        for n in some:
+            c, t = int(edits.context[n]), int(edits.position[n])
+            if c not in clean:
+                clean[c] = _run(causal, blocks, contexts, c)
+            log_p, before = clean[c]
+
+            def hook(_: Any, __: Any, out: Any, t: int = t, n: int = int(n)) -> Any:
+                new = out.clone()
+                new[0, t] += edits.delta[n]
+                return new
+
+            handle = blocks[0].register_forward_hook(hook)
+            log_q, after = _run(causal, blocks, contexts, c)
+            handle.remove()
+            read = contexts.read[c]
+            change = later.encode(after) - later.encode(before)
+            change[~read] = 0
+            kl = (log_p.exp() * (log_p - log_q)).sum(-1) * read
+            following = contexts.ids[c, 1:, None]
+            rise = (log_p - log_q)[:-1].gather(1, following)[:, 0] * read[1:]
+            losses = [
+                rise[t] if t < len(rise) else 0.0, rise[t + 1 :].sum(), kl[t], kl[t + 1 :].sum()
+            ]  # fmt: skip
+            found.append(np.concatenate([change[t:].sum(0).numpy(), np.array(losses, np.float32)]))
+    return np.stack(found)
+
+
+def _run(causal: Any, blocks: Any, contexts: Contexts, c: int) -> Any:
+    """Return the log-probabilities and the output of the last block for one context."""
+    kept: list[Any] = []
+    handle = blocks[-1].register_forward_hook(lambda m, a, out: kept.append(out[0]))
+    logits = causal(
+        input_ids=contexts.ids[c : c + 1], attention_mask=contexts.mask[c : c + 1], use_cache=False
+    ).logits
+    handle.remove()
+    return logits[0].log_softmax(-1), kept[0]
+
+
+if __name__ == "__main__":
+    main()
