@@ -21,7 +21,7 @@ class StateSettings:
     times: float = setting(
         1.0, "Factor of scale, or strength of clamp and add in multiples of the maximum activation."
     )
-    tokens: int = setting(4096, "Tokens of text that are compared, at most.", least=16)
+    tokens: int = setting(4096, "Tokens of text; the last batch is read completely.", least=16)
     draws: int = setting(
         9, "Edits along random directions of equal norm, which are the control.", least=1
     )

@@ -140,6 +140,7 @@ def steer(
         rows = one.table("texts").to_pylist()
         emit({**one.summary, "texts": rows}, as_json=as_json, show=lambda: _show_text(one))
         return
+    from analysis.steering.evaluation import with_mean_of_random
     from analysis.steering.study import steer_task
 
     results = steer_task(path, str(task), features, saes=saes, replace=replace, **shared)
@@ -147,7 +148,7 @@ def steer(
     def show() -> None:
         for each in results:
             echo("\n".join(each.verdict))
-            print_table(each.table("arms").to_pylist(), columns=_ARMS)
+            print_table(with_mean_of_random(each.table("arms").to_pylist()), columns=_ARMS)
 
     emit(results.rows, as_json=as_json, show=show)
 

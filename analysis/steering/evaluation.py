@@ -14,7 +14,15 @@ from analysis.steering.settings import SteeringSettings
 from analysis.steering.subject import Subject
 from atlas.progress import Progress
 
-__all__ = ["RANDOM", "RANDOM_SET", "choose", "curve_of", "halves_of", "wilson"]
+__all__ = [
+    "RANDOM",
+    "RANDOM_SET",
+    "choose",
+    "curve_of",
+    "halves_of",
+    "wilson",
+    "with_mean_of_random",
+]
 
 #: Names of the arms of random features, one or several at a time.
 RANDOM, RANDOM_SET = "random feature", "random set"
@@ -125,6 +133,27 @@ def choose(curve: Sequence[Mapping[str, Any]], *, most_kl: float) -> list[dict[s
         random = np.array([one["logprob"] for one in chosen if one["arm"] == control])
         row["p"] = permutation_p(row["logprob"], random)
     return chosen
+
+
+def with_mean_of_random(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of ``choose`` with one row of means for all arms of random features or sets.
+
+    Examples
+    --------
+    >>> rows = [{"arm": RANDOM, "success": 1, "kl": 0.5}, {"arm": RANDOM, "success": 2, "kl": 0.1}]
+    >>> with_mean_of_random(rows)
+    [{'arm': 'random feature, mean of 2', 'success': 1.5, 'kl': 0.3}]
+    """
+    found = [dict(row) for row in arms if row["arm"] not in (RANDOM, RANDOM_SET)]
+    for name in (RANDOM, RANDOM_SET):
+        own = [row for row in arms if row["arm"] == name]
+        if own:
+            numbers = [k for k, v in own[0].items() if isinstance(v, int | float)]
+            means = {k: float(np.mean([row[k] for row in own])) for k in numbers}
+            interval = dict.fromkeys(("low", "high"))  # draws are not prompts: their mean has none
+            means |= {k: v for k, v in interval.items() if k in own[0]}
+            found.append({"arm": f"{name}, mean of {len(own)}"} | means)
+    return found
 
 
 def wilson(success: int, number: int) -> tuple[float, float]:

@@ -38,7 +38,9 @@ class SteeringSettings:
         above=0,
     )
     neutral_tokens: int = setting(
-        2048, "Tokens of neutral text, from the text of the atlas.", least=16
+        2048,
+        "Tokens of neutral text, from the text of the atlas; the last batch is read completely.",
+        least=16,
     )
     seed: int = setting(
         0,
