@@ -11,7 +11,7 @@ from recording_progress import RecordingProgress
 from scipy import stats
 from small_ingest import texts, topk
 
-from analysis import ConceptSettings, read_words, study_concepts
+from analysis import ConceptSettings, rank_saes, read_words, study_concepts
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, UnknownName
@@ -183,6 +183,21 @@ def test_all_contexts_and_probes(world):
     assert len(probes) == 6
     contexts = found.table("words").column("contexts").to_pylist()
     assert max(contexts) == 3
+
+
+def test_unequal_classes_are_reported_and_roles_are_in_the_rank(world, tmp_path):
+    rows = [f"{a} {b},{'x' if i < 4 else 'y'}" for i, a in enumerate(WORDS[:25]) for b in WORDS[:5]]
+    path = tmp_path / "unequal.csv"
+    path.write_text("text,label\n" + "\n".join(rows) + "\n")
+    progress = RecordingProgress()
+    settings = ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0)
+    saes = ["one", "floor"]
+    found = study_concepts(world / "a.atlas", path, saes, settings=settings, progress=progress)
+    assert any("20 positive and 105 negative words" in message for message in progress.messages)
+    ranked = {row["sae"]: row for row in rank_saes(found)}
+    assert ranked["floor"]["role"] == "untrained"
+    assert ranked["one"]["role"] != "untrained"
+    assert {row["permuted_auc"] for row in found[0].table("arms").to_pylist()} == {None}
 
 
 def test_words_without_any_token_give_a_result_without_concepts(world, tmp_path):

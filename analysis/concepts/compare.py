@@ -120,7 +120,12 @@ class ConceptWork:
                 )
 
     def found(
-        self, sae: str, activations: SaeActivations, raw: Mapping[str, NDArray[Any]]
+        self,
+        sae: str,
+        activations: SaeActivations,
+        raw: Mapping[str, NDArray[Any]],
+        *,
+        role: str | None = None,
     ) -> Found:
         """Compare the arms of one SAE.
 
@@ -132,6 +137,8 @@ class ConceptWork:
             Its activations on the contexts.
         raw
             By arm, activations of further sites.
+        role
+            Role of the SAE, as people read it; None if it is not recorded.
         """
         how = self.settings
         arms = list(sae_arms(activations, raw, subsets=how.subsets, seed=how.seed))
@@ -152,7 +159,7 @@ class ConceptWork:
                     collected.add(concept, question, arm, scores=scores, tests=tests, layer=layer)
                     stage.advance(1)
                 collected.end(concept)
-        return Found(collected.tables(), sources={"contexts": len(self.items)})
+        return Found(collected.tables(), sources={"contexts": len(self.items), "role": role})
 
 
 class _Collected:

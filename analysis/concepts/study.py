@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
 from analysis.concepts.compare import ConceptWork
 from analysis.concepts.settings import ConceptSettings
@@ -18,6 +17,7 @@ from analysis.similarity.raw import raw_hook
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
+from atlas.studies.floors import role_shown
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
@@ -136,7 +136,15 @@ class ConceptStudy(Study):
         items = np.array([context.item for context in contexts], dtype=np.int64)[found.rows]
         work = ConceptWork(self.words, self.settings, items, found.tokens, at.progress)
         for task, record, named in zip(tasks, records, raw, strict=True):
-            yield task, work.found(record.name, found.saes[record.name], _sites(found, named))
+            yield (
+                task,
+                work.found(
+                    record.name,
+                    found.saes[record.name],
+                    _sites(found, named),
+                    role=role_shown(record.row),
+                ),
+            )
 
     def _raw_hooks(self, record: SaeRecord, progress: Progress) -> dict[str, str]:
         """Return by arm the sites that are read without an SAE."""
@@ -167,6 +175,7 @@ class ConceptStudy(Study):
         own = [row for row in arms if row["arm"] == "features"]
         summary: dict[str, Any] = {
             "sae": sae,
+            "role": part.manifest.sources.get("role"),
             "words": part.manifest.settings["words"],
             "concepts": [row["concept"] for row in own],
         }
@@ -272,11 +281,3 @@ def study_concepts(
         ray=ray,
         progress=progress,
     )
-
-
-def concept_parts(results: Results) -> list[pa.Table]:
-    """Return the table ``arms`` of each result, with its SAE."""
-    return [
-        one.table("arms").append_column("sae", pa.array([one["sae"]] * one.table("arms").num_rows))
-        for one in results
-    ]
