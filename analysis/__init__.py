@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from analysis.communities.study import graph_features as graph_features
     from analysis.concepts.settings import ConceptSettings as ConceptSettings
     from analysis.concepts.study import study_concepts as study_concepts
+    from analysis.concepts.subspaces.settings import SubspaceSettings as SubspaceSettings
+    from analysis.concepts.subspaces.study import compare_concepts as compare_concepts
     from analysis.concepts.words.files import read_words as read_words
     from analysis.concepts.worth.rank import rank_saes as rank_saes
     from analysis.effects.counterparts import (
@@ -84,9 +86,11 @@ __all__ = [
     "StateMap",
     "StateSettings",
     "SteeringSettings",
+    "SubspaceSettings",
     "TopologySettings",
     "TranscoderSettings",
     "activation_by_position",
+    "compare_concepts",
     "compare_counterpart_effects",
     "compare_graphs",
     "compare_spaces",
@@ -141,6 +145,8 @@ _MODULES = {
     "TopologySettings": "analysis.topology.settings",
     "TranscoderSettings": "analysis.transcoder.settings",
     "activation_by_position": "analysis.positions.study",
+    "SubspaceSettings": "analysis.concepts.subspaces.settings",
+    "compare_concepts": "analysis.concepts.subspaces.study",
     "compare_graphs": "analysis.graph_comparison.study",
     "compare_with_floors": "analysis.floors.study",
     "compare_spaces": "analysis.similarity.study",

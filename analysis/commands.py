@@ -7,6 +7,7 @@ import click
 
 from analysis.communities.commands import communities, plot_communities
 from analysis.concepts.commands import concepts
+from analysis.concepts.subspaces.commands import concept_subspaces
 from analysis.effects.commands import effects
 from analysis.feature_map.commands import map_command
 from analysis.feature_map.settings import DirectionSettings
@@ -364,6 +365,7 @@ directions = study_command(
 _PLOTS = {
     "effects": "analysis.effects.plots:draw",
     "concepts": "analysis.concepts.plots:draw",
+    "concept_subspaces": "analysis.concepts.subspaces.plots:draw",
     "feature_map": "analysis.feature_map.plots:draw",
     "graph": "analysis.communities.plots:draw_result",
     "graph_comparison": "analysis.graph_comparison.plots:draw_result",
@@ -412,6 +414,7 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
+            concept_subspaces,
             concepts,
             interpretability,
             logits,

@@ -61,6 +61,7 @@ CASES = {
     "fire": [["fire", TOKENS[0], "--sae", ONE, "--model", "{model}"], ["fire", TOKENS[1], "--sae", NAME]],
     "show": [["show", f"{ONE}/0", "--html", "{out}.html"], ["show", NAME]],
     "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
+    "concept-subspaces": [["concept-subspaces", ONE, OTHER, "--draws", "2"], ["concept-subspaces", ONE, NAME]],
     "similarity": [["similarity", ONE, OTHER, *FEW], ["similarity", ONE, NAME]],
     "logits": [["logits", ONE], ["logits", NAME]],
     "steer": [

@@ -35,7 +35,18 @@ from analysis.statistics.nulls import movable, permuted_within
 from analysis.statistics.permutation import permutation_p
 from ingest.match.nulls import shifted
 
-__all__ = ["FULL", "Row", "Spaces", "comparison", "document_shifts", "row_of", "token_rows"]
+__all__ = [
+    "FULL",
+    "Row",
+    "Spaces",
+    "View",
+    "comparison",
+    "document_shifts",
+    "row_of",
+    "subset_rows",
+    "token_rows",
+    "views",
+]
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -88,7 +99,7 @@ class Spaces:
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
+class View:
     """The features of one set of pairs as points: decoder rows, or activations."""
 
     name: str
@@ -99,8 +110,8 @@ class _View:
     settings: SimilaritySettings
     stratum: Ints = field(repr=False)
 
-    def __getitem__(self, which: Ints) -> "_View":
-        return _View(
+    def __getitem__(self, which: Ints) -> "View":
+        return View(
             self.name,
             self.x[which],
             self.y[which],
@@ -114,6 +125,7 @@ class _View:
         return len(self.pairs)
 
     def similarities(self, orders: Sequence[Ints]) -> list[Similarity]:
+        """Return the measures of the paired points, and their values for shuffled pairings."""
         how = self.settings
         found = cosine_similarities(
             self.x, self.y, orders, k=how.neighbours, seed=how.seed, one_space=self.one_space
@@ -138,16 +150,16 @@ def comparison(
         Called after each set of pairs.
     """
     pairs = spaces.directions.one_to_one
-    for view in _views(spaces, pairs, settings):
+    for view in views(spaces, pairs, settings):
         yield from _full_rows(view)
         advance()
-        yield from _subset_rows(view, spaces)
+        yield from _punctuation_and_best_rows(view, spaces)
         advance()
         for name, own in (
             ("best of A", spaces.directions.a_to_b),
             ("best of B", spaces.directions.b_to_a),
         ):
-            for other in _views(spaces, own, settings):
+            for other in views(spaces, own, settings):
                 if other.name == view.name and len(other):
                     yield from _rows(_sampled(other, settings.subset_pairs), name, len(other))
             advance()
@@ -156,19 +168,19 @@ def comparison(
     advance()
 
 
-def _views(spaces: Spaces, pairs: MatchedPairs, settings: SimilaritySettings) -> Iterator[_View]:
+def views(spaces: Spaces, pairs: MatchedPairs, settings: SimilaritySettings) -> Iterator[View]:
     """Yield decoder rows and activations of pairs, without zero and duplicate points."""
     stratum = spaces.strata(pairs, settings.frequency_bins)
     if spaces.decoders is not None:
         x, y = spaces.decoders[0][pairs.a], spaces.decoders[1][pairs.b]
         kept = np.flatnonzero(distinct(x) & distinct(y))
-        yield _View("decoder", x, y, pairs, spaces.one_space, settings, stratum)[kept]
+        yield View("decoder", x, y, pairs, spaces.one_space, settings, stratum)[kept]
     a, b = spaces.profiles(pairs)
     kept = np.flatnonzero(distinct(a) & distinct(b))
-    yield _View("activations", a, b, pairs, True, settings, stratum)[kept]
+    yield View("activations", a, b, pairs, True, settings, stratum)[kept]
 
 
-def _full_rows(view: _View) -> Iterator[Row]:
+def _full_rows(view: View) -> Iterator[Row]:
     """Yield the rows of all one-to-one pairs, with pairs shuffled within bins of frequency."""
     how, rng = view.settings, np.random.default_rng([view.settings.seed, 1])
     orders = shuffles(len(view), how.draws, seed=how.seed)
@@ -182,31 +194,70 @@ def _full_rows(view: _View) -> Iterator[Row]:
         yield row | _null("frequency", one.value, one.draws[how.draws :])
 
 
-def _subset_rows(view: _View, spaces: Spaces) -> Iterator[Row]:
-    """Yield the rows of subsets, with random matched pairs of equal number and frequency."""
-    how = view.settings
+def _punctuation_and_best_rows(view: View, spaces: Spaces) -> Iterator[Row]:
     wordless = spaces.wordless[0][view.pairs.a] | spaces.wordless[1][view.pairs.b]
     for number, (name, which) in enumerate(subsets(view.pairs, wordless=wordless)):
-        if not len(which):
-            continue
-        rng = np.random.default_rng([how.seed, 2, number])
-        chosen = _sample(which, how.subset_pairs, rng)
-        rows = list(_rows(view[chosen], name, len(which)))
-        drawn: dict[str, list[float]] = {row["measure"]: [] for row in rows}
-        for _ in range(how.frequency_draws):
-            for one in view[sample_like(chosen, view.stratum, rng)].similarities([]):
-                drawn[one.measure].append(np.nan if one.value is None else one.value)
-        for row in rows:
-            yield row | _null("matched", row["value"], np.array(drawn[row["measure"]]))
+        if len(which):
+            yield from subset_rows(view, which, name=name, number=number)
 
 
-def _rows(view: _View, subset: str, available: int) -> Iterator[Row]:
+def subset_rows(
+    view: View, which: Ints, *, name: str, number: int, others: Ints | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a subset of pairs, with its nulls.
+
+    Parameters
+    ----------
+    view
+        All one-to-one pairs as points.
+    which
+        int64. Indices of the pairs of the subset; at least one. At most
+        ``settings.subset_pairs`` are used, sampled at random.
+    name, number
+        Name of the subset, and its number in the seed of the draws.
+    others
+        int64. Indices of pairs outside the subset. If passed, ``other_null`` draws as many
+        pairs from them; it is null if they are too few.
+
+    Yields
+    ------
+    The columns of ``row_of``, whose null shuffles the pairing, and those of ``matched_null``,
+    random matched pairs of equal number and frequency.
+    """
+    how = view.settings
+    rng = np.random.default_rng([how.seed, 2, number])
+    chosen = _sample(which, how.subset_pairs, rng)
+    rows = list(_rows(view[chosen], name, len(which)))
+    draws = range(how.frequency_draws)
+    nulls = {"matched": [sample_like(chosen, view.stratum, rng) for _ in draws]}
+    if others is not None:
+        enough = len(others) >= len(chosen)
+        nulls["other"] = [
+            np.sort(rng.choice(others, len(chosen), replace=False)) for _ in draws if enough
+        ]
+    values = {null: _values_of(view, drawn) for null, drawn in nulls.items()}
+    for row in rows:
+        for null, drawn in values.items():
+            row |= _null(null, row["value"], drawn.get(row["measure"], np.zeros(0)))
+        yield row
+
+
+def _values_of(view: View, drawn: Sequence[Ints]) -> dict[str, Floats]:
+    """Return the value of each measure for each drawn set of pairs; NaN where undefined."""
+    found: dict[str, list[float]] = {}
+    for which in drawn:
+        for one in view[which].similarities([]):
+            found.setdefault(one.measure, []).append(np.nan if one.value is None else one.value)
+    return {measure: np.array(values) for measure, values in found.items()}
+
+
+def _rows(view: View, subset: str, available: int) -> Iterator[Row]:
     orders = shuffles(len(view), view.settings.draws, seed=view.settings.seed)
     for one in view.similarities(orders):
         yield row_of(one, one.draws, space=view.name, subset=subset, available=available)
 
 
-def _sampled(view: _View, most: int) -> _View:
+def _sampled(view: View, most: int) -> View:
     rng = np.random.default_rng([view.settings.seed, 3])
     return view[_sample(np.arange(len(view)), most, rng)]
 
@@ -291,7 +342,17 @@ def row_of(one: Similarity, draws: Floats, *, space: str, subset: str, available
 
 
 def _null(name: str, value: float | None, draws: Floats) -> Row:
-    """Return the mean, the 95% range and p of the draws of a null."""
+    """Return the mean, the 95% range and p of the draws of a null; None without finite draws.
+
+    Parameters
+    ----------
+    name
+        Prefix of the columns; empty for none.
+    value
+        The observed value.
+    draws
+        float64, (draws,). NaN where undefined.
+    """
     prefix = f"{name}_" if name else ""
     finite = draws[np.isfinite(draws)]
     if value is None or not len(finite):

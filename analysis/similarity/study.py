@@ -34,7 +34,7 @@ from ingest.model.language_model import LanguageModel
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
 
-__all__ = ["SPACES", "SimilarityStudy", "compare_spaces"]
+__all__ = ["SPACES", "OpenSpaces", "SimilarityStudy", "compare_spaces", "open_spaces"]
 
 SPACES = ("decoder", "activations")
 """Spaces in which SAEs are compared; the names of rows of models begin with ``model``."""
@@ -141,33 +141,9 @@ class SimilarityStudy(Study):
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one pair."""
-        a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
-        match = at.sound.parts[f"match/{task.name}"]
-        directions = read_pairs(match.table("MATCHES"))
         corpus = Corpus.open(at.folder.corpus_file)
-        (edge,) = match.table("COMPARED_WITH").to_pylist()
-        documents = first_documents(a, self.settings.tokens)
-        small = a.bytes + b.bytes < _SMALL
-        with at.progress.stage(f"{task.title}: aligning {edge['alignment']}"):
-            aligned = align(
-                a.shards,
-                b.shards,
-                corpus,
-                how=edge["alignment"],
-                documents=documents,
-                scratch=None if small else at.scratch,
-            )
-        weights = [decoder_rows(side, opened=self.opened, progress=at.progress) for side in (a, b)]
-        first, second = weights
-        _, lengths = np.unique(aligned.units.document, return_counts=True)
-        spaces = Spaces(
-            directions,
-            None if first is None or second is None else (first, second),
-            one_space(a.row, b.row),
-            (_columns(aligned.a), _columns(aligned.b)),
-            lengths.astype(np.int64),
-            (a.wordless, b.wordless),
-        )
+        opened = open_spaces(task, at, tokens=self.settings.tokens, opened=self.opened)
+        spaces, alignment = opened.spaces, opened.alignment
         steps = 4 * (1 + (spaces.decoders is not None)) + 1
         with at.progress.stage(f"{task.title}: comparing", total=steps, unit="sets") as stage:
             rows = list(comparison(spaces, self.settings, stage.advance))
@@ -181,7 +157,7 @@ class SimilarityStudy(Study):
             ("rows", pa.Table.from_pylist(rows, schema=_SCHEMA)),
             ("COMPARED_WITH", _edge(task.saes, rows, spaces, self.settings.draws)),
         ]
-        sources = {"tokens": len(aligned.units), "alignment": edge["alignment"]}
+        sources = {"tokens": int(spaces.lengths.sum()), "alignment": alignment}
         return Found(tables, sources=sources)
 
     def _raw_rows(
@@ -310,6 +286,67 @@ def compare_spaces(
         ray=ray,
         progress=progress,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSpaces:
+    """The spaces of a pair of SAEs.
+
+    Parameters
+    ----------
+    sides
+        The SAEs, with their codes.
+    spaces
+        Their pairs, decoder rows and activations on the first documents.
+    alignment
+        How their tokens were aligned: ``"tokens"`` or ``"words"``.
+    """
+
+    sides: tuple[Side, Side]
+    spaces: Spaces
+    alignment: str
+
+
+def open_spaces(
+    task: Task, at: TaskContext, *, tokens: int, opened: Sequence[Autoencoder] = ()
+) -> OpenSpaces:
+    """Open the pairs, decoder rows and activations of two matched SAEs.
+
+    Parameters
+    ----------
+    task
+        A task whose name is that of their match.
+    at
+        The atlas.
+    tokens
+        Largest number of tokens of which activations are read.
+    opened
+        SAEs that are already open, whose weights are not read again.
+    """
+    a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
+    match = at.sound.parts[f"match/{task.name}"]
+    (edge,) = match.table("COMPARED_WITH").to_pylist()
+    with at.progress.stage(f"{task.title}: aligning {edge['alignment']}"):
+        aligned = align(
+            a.shards,
+            b.shards,
+            Corpus.open(at.folder.corpus_file),
+            how=edge["alignment"],
+            documents=first_documents(a, tokens),
+            scratch=None if a.bytes + b.bytes < _SMALL else at.scratch,
+        )
+    weights = [decoder_rows(side, opened=opened, progress=at.progress) for side in (a, b)]
+    first, second = weights
+    _, lengths = np.unique(aligned.units.document, return_counts=True)
+    spaces = Spaces(
+        read_pairs(match.table("MATCHES")),
+        None if first is None or second is None else (first, second),
+        one_space(a.row, b.row),
+        (_columns(aligned.a), _columns(aligned.b)),
+        lengths.astype(np.int64),
+        (a.wordless, b.wordless),
+    )
+    return OpenSpaces((a, b), spaces, edge["alignment"])
 
 
 def first_documents(side: Side, tokens: int) -> NDArray[np.int64]:

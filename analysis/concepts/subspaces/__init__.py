@@ -1,0 +1,1 @@
+"""Subspaces of concepts: the features enriched on labelled words, and their similarity across SAEs."""

@@ -1,0 +1,139 @@
+"""The command `atlas concept-subspaces`, which compares concepts between matched SAEs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analysis.concepts.subspaces.settings import SubspaceSettings
+from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.output import (
+    atlas_option,
+    echo,
+    emit,
+    folder_of,
+    make_progress,
+    print_table,
+    shared_options,
+    which_atlas,
+)
+
+__all__ = ["concept_subspaces"]
+
+_GRID = (
+    "concept",
+    "a",
+    "b",
+    "space",
+    "measure",
+    "pairs",
+    "value",
+    "null",
+    "q",
+    "matched_null",
+    "matched_q",
+    "other_null",
+    "other_q",
+)
+
+
+@click.command("concept-subspaces")
+@click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
+@click.option("--all", "every", is_flag=True, help="Compare all matched pairs of SAEs.")
+@click.option(
+    "--words",
+    multiple=True,
+    metavar="FILE",
+    help="Labelled words, as .csv or .jsonl with columns text and label, or the name of a list of "
+    "the package; can be repeated. [default: all lists of the package]",
+)
+@settings_options(SubspaceSettings)
+@worker_options
+@click.option("--replace", is_flag=True, help="Recompute stored results.")
+@click.option(
+    "--out",
+    "-o",
+    "outs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Plot heatmaps: .html (works offline), .png or .svg; repeat for several files.",
+)
+@atlas_option
+@shared_options
+def concept_subspaces(
+    saes: tuple[str, ...],
+    *,
+    every: bool,
+    words: tuple[str, ...],
+    workers: int,
+    ray: str | None,
+    replace: bool,
+    outs: tuple[Path, ...],
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Compare the features of concepts between matched SAEs, with three nulls.
+
+    The features of a concept are those enriched on its words, chosen on half of the documents
+    and confirmed on the other half. The nulls shuffle the pairing, draw random matched pairs of
+    equal number and frequency, and draw pairs of other concepts. q is over all concepts and pairs.
+
+    \b
+    Examples:
+      atlas concept-subspaces tiny-a-l1-s0 tiny-a-l1-s1
+      atlas concept-subspaces --all --words kinds --out concepts.html
+    """
+    from analysis.concepts.subspaces.grid import concept_grid
+    from analysis.concepts.subspaces.study import compare_concepts
+    from atlas.errors import BadInput
+
+    if every == bool(saes):
+        raise BadInput("Name two or more SAEs, or pass --all for all matched pairs; not both.")
+    if outs:
+        from analysis.plot_style import check_path
+
+        for out in outs:
+            check_path(out)
+    results = compare_concepts(
+        folder_of(which_atlas(where)),
+        saes or None,
+        words=words,
+        settings=SubspaceSettings(**chosen_settings(SubspaceSettings, options)),
+        replace=replace,
+        workers=workers,
+        ray=ray,
+        progress=make_progress(quiet=quiet),
+    )
+    found: dict[str, Any] = {
+        "pairs": [one.summary for one in results],
+        "grid": concept_grid(results),
+        "refused": [
+            {"a": one["a"], "b": one["b"], "concept": row["concept"], "note": row["note"]}
+            for one in results
+            for row in one.table("rows").to_pylist()
+            if row["measure"] is None
+        ],
+        "verdict": results.verdict,
+        "written": [],
+    }
+    if outs:
+        from analysis.concepts.subspaces.plots import draw_heatmaps
+        from analysis.plot_style import save
+
+        picture = draw_heatmaps(results)
+        found["written"] = [str(save(picture, out)) for out in outs]
+    emit(found, as_json=as_json, show=lambda: _show(found))
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    for sentence in found["verdict"]:
+        echo(sentence)
+    print_table(found["grid"], columns=_GRID)
+    for row in found["refused"]:
+        echo(f"  {row['a']} and {row['b']}, {row['concept']}: {row['note']}")
+    for path in found["written"]:
+        echo(path)
