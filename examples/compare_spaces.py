@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis import SimilaritySettings, SplittingSettings, compare_spaces, find_splits
+from analysis import SimilaritySettings, compare_spaces, find_splits
 from analysis.similarity.grid import grid
 from atlas.cli.output import print_table
 from atlas.disk.folder import Folder
 from atlas.progress import SILENT, Bars, Progress
 from ingest import MatchSettings, Settings, Text, TrainSettings, ingest, match_saes, train_saes
+from ingest.match.study import match_name
 
 #: Models, and the blocks whose residual stream is read.
 MODELS = {"stories260K": (0, 2, 4), "stories3M": (1, 3, 5)}
@@ -34,7 +35,9 @@ NARROW, WIDE, K = 512, 1024, 16
 TRAINED, STUDIED = 800, 200
 """Stories of the text to train on, and stories after them in the atlas."""
 
-SIMILARITY = SimilaritySettings(tokens=15_000, frequency_draws=20)
+
+#: 64 columns are the width of the residual stream of stories260K.
+SIMILARITY = SimilaritySettings(draws=99, tokens=15_000, columns=64, frequency_draws=20)
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def tables(out: Path, progress: Progress = SILENT) -> dict[str, Any]:
     found = {
         group.name: [
             row
-            for pair in group.pairs
+            for pair in _stored(path, group)
             for row in grid(
                 compare_spaces(path, pair, settings=group.settings, progress=progress)[:1]
             )
@@ -159,6 +162,12 @@ def tables(out: Path, progress: Progress = SILENT) -> dict[str, Any]:
     }
     summary = [{"pairs": name, **row} for name, rows in found.items() for row in _summary(rows)]
     return {"summary": summary, "pairs": found, "subsets": _subsets(path), "splits": _splits(path)}
+
+
+def _stored(path: Path, group: Group) -> list[tuple[str, str]]:
+    """Return the pairs whose comparison is stored, so that tables can be printed at any time."""
+    parts = Folder.open(path).sound().parts
+    return [pair for pair in group.pairs if f"similarity/{match_name(*pair)}" in parts]
 
 
 def _summary(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -193,7 +202,9 @@ def _subsets(path: Path) -> list[dict[str, Any]]:
     for group in groups():
         if group.name.startswith("floors") or group.name == "widths":
             continue
-        results = [compare_spaces(path, pair, settings=group.settings)[0] for pair in group.pairs]
+        results = [
+            compare_spaces(path, pair, settings=group.settings)[0] for pair in _stored(path, group)
+        ]
         for space, measure, subset in product(
             ("decoder", "activations"), ("rsa", "knn_jaccard"), ("top half by r", "top tenth by r")
         ):
@@ -226,29 +237,22 @@ def _subsets(path: Path) -> list[dict[str, Any]]:
 
 def _splits(path: Path) -> list[dict[str, Any]]:
     """Return the classes of narrow features, and those of the baseline of equal width."""
+    parts = Folder.open(path).sound().parts
     rows = []
-    for model, blocks in MODELS.items():
-        for block in blocks:
-            results = find_splits(
-                path,
-                (sae(model, block), sae(model, block, width=WIDE)),
-                settings=SplittingSettings(),
+    for model, block in ((model, block) for model, blocks in MODELS.items() for block in blocks):
+        pair = (sae(model, block), sae(model, block, width=WIDE))
+        if f"splitting/{pair[0]}+{pair[1]}" not in parts:
+            continue
+        for one in find_splits(path, pair):
+            if one.floor:
+                continue
+            tested = one["narrow_features"] - one["narrow_untested"]
+            names = ("same", "split", "absorbed", "partial", "lost")
+            shares = {name: one[f"narrow_{name}"] / max(tested, 1) for name in names}
+            equal = one["equal_width"]
+            rows.append(
+                {"model": model, "block": block, "equal width": equal, "tested": tested, **shares}
             )
-            for one in results:
-                if one.floor:
-                    continue
-                tested = one["narrow_features"] - one["narrow_untested"]
-                rows.append(
-                    {
-                        "site": f"{model} {block}",
-                        "equal width": one["equal_width"],
-                        "tested": tested,
-                        **{
-                            name: one[f"narrow_{name}"] / max(tested, 1)
-                            for name in ("same", "split", "absorbed", "partial", "lost")
-                        },
-                    }
-                )
     return rows
 
 
@@ -260,12 +264,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=int, default=100_000, help="Training tokens of each SAE.")
     parser.add_argument("--train-only", action="store_true")
+    parser.add_argument("--measure-only", action="store_true")
     parser.add_argument("--tables-only", action="store_true")
     options = parser.parse_args()
     lines = (options.texts / "tinystories-1000.jsonl").read_text("utf-8").splitlines()
     stories = [json.loads(line)["text"] for line in lines]
     if not options.tables_only:
-        train(options.models, stories[:TRAINED], options.out, tokens=options.tokens)
+        if not options.measure_only:
+            train(options.models, stories[:TRAINED], options.out, tokens=options.tokens)
         if options.train_only:
             return
         measure(options.models, stories[TRAINED : TRAINED + STUDIED], options.out)

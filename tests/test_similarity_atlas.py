@@ -158,23 +158,25 @@ def test_sites_of_models():
 
 
 def test_the_forecast_of_a_pair_adds_up_its_sets_and_draws():
-    """Each measurement takes 1 second without shuffled pairings, and 5 with four of them."""
-    times = iter([1.0, 5.0] * 4)
+    """Cosines take 1 second, and 1 for each draw. Subspaces take 2 and 1 on half of the points, and
+    3 and 1.5 on all: 1 + n / half, and 0.5 + n / (2 half) for each draw."""
+    cosines, subspaces = [1.0, 3.0], [2.0, 4.0, 3.0, 6.0]
+    times = iter([*cosines, *subspaces, *cosines, *subspaces])
 
     def timer(work):
         work()
         return next(times)
 
     settings = SimilaritySettings(draws=10, frequency_draws=5, subset_pairs=128, columns=7)
-    size = PairSize(pairs=512, width=4, tokens=4096, active=20.0)
-    sets = lambda power: (  # noqa: E731
-        2**power * (1 + 10 + 5)  # all pairs are twice the sample
-        + 4 * 0.5**power * (6 + 10)  # each subset is half of it
-        + 2 * 0.5**power * (1 + 10)
-    )
-    points = 2 * (1 + 10)  # twice the tokens of the sample
+    size = PairSize(pairs=512, width=32, tokens=4096, active=20.0)  # all tokens are the sample
     found = pair_cost(size, settings, timer=timer)
-    assert found.seconds == pytest.approx(2 * sets(2) + sets(1) + points)
+    # All pairs, four subsets with 6 measurements, two directions; 15, 10 and 10 draws.
+    of_cosines = 4 * (1 + 15) + 4 * 0.25 * (6 + 10) + 2 * 0.25 * (1 + 10)
+    half = 64
+    base, draw = (lambda n: 1 + n / half), (lambda n: 0.5 + n / (2 * half))
+    of_subspaces = base(512) + 15 * draw(512)
+    of_subspaces += 4 * (6 * base(128) + 10 * draw(128)) + 2 * (base(128) + 10 * draw(128))
+    assert found.seconds == pytest.approx(2 * of_cosines + of_subspaces + 3 + 10 * 1.5)
     assert found.bytes >= 3 * 8 * 512**2
     assert next(times, None) is None
 

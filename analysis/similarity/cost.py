@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
@@ -17,7 +17,7 @@ __all__ = ["PairSize", "pair_cost"]
 Timer: TypeAlias = Callable[[Callable[[], object]], float]
 
 #: Pairs and tokens of a sample, and shuffled pairings that are timed on it.
-_PAIRS, _TOKENS, _ORDERS = 256, 2048, 4
+_PAIRS, _TOKENS, _ORDERS = 256, 4096, 2
 
 #: Subsets of the one-to-one pairs, and directions in which best partners are compared.
 _SUBSETS, _DIRECTIONS = 4, 2
@@ -46,20 +46,27 @@ class PairSize:
 
 
 @dataclass(frozen=True)
-class _Time:
-    """Seconds of one measurement at the size of the sample, and of each shuffled pairing."""
+class _Growth:
+    """Seconds for n points: a fixed part, and a part that grows with a power of n.
 
-    base: float
-    draw: float
+    ``base`` has both parts of one measurement, ``draw`` of each shuffled pairing.
+    """
 
-    def of(self, scale: float, *, bases: int = 1, draws: int = 0) -> float:
-        return scale * (bases * self.base + draws * self.draw)
+    power: int
+    base: tuple[float, float]
+    draw: tuple[float, float]
+
+    def of(self, n: int, *, bases: int = 1, draws: int = 0) -> float:
+        growth = float(n) ** self.power
+        each = (fixed + slope * growth for fixed, slope in (self.base, self.draw))
+        return bases * next(each) + draws * next(each)
 
 
 def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = timed) -> Cost:
     """Return the cost of comparing one pair of SAEs, without the runs of models for ``raw``.
 
-    Measures of cosines grow with the square of the pairs, and others with the number of points.
+    Measures of cosines grow with the square of the points. Subspaces have a part that depends on
+    their dimensions only, and one that grows with the points.
 
     Parameters
     ----------
@@ -73,43 +80,62 @@ def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = ti
     if not size.pairs or not size.tokens:
         return Cost(0.0)
     some, rng = min(size.pairs, _PAIRS), np.random.default_rng(0)
-    seconds = 0.0
+    views = []
     if size.width:
-        x, y = rng.standard_normal((2, some, size.width))
-        seconds += _of_view(_time(cosine_similarities, x, y, timer), size.pairs, some, settings)
-        linear = _time(subspace_similarities, x, y, timer)
-        seconds += _of_view(linear, size.pairs, some, settings, power=1)
+        views.append(_cosines(*rng.standard_normal((2, some, size.width)), timer))
+        views.append(_subspaces(size.width, min(size.pairs, 4 * size.width), timer))
     density = min(1.0, size.active / size.tokens)
     a, b = (
         sparse.random_array((some, size.tokens), density=density, rng=rng, format="csr")
         for _ in range(2)
     )
-    seconds += _of_view(_time(cosine_similarities, a, b, timer), size.pairs, some, settings)
-    columns, tokens = min(settings.columns, size.pairs), min(size.tokens, _TOKENS)
-    points = _time(subspace_similarities, *rng.standard_normal((2, tokens, columns)), timer)
+    views.append(_cosines(a, b, timer))
+    columns = min(settings.columns, size.pairs)
+    tokens = _subspaces(columns, min(size.tokens, max(4 * columns, _TOKENS)), timer)
     sides = 1 if settings.raw is None else 3
-    seconds += sides * points.of(size.tokens / tokens, draws=settings.draws)
+    seconds = sum(_of_view(view, size.pairs, settings) for view in views)
+    seconds += sides * tokens.of(size.tokens, draws=settings.draws)
     return Cost(seconds, bytes=_bytes(size, columns))
 
 
-def _time(measure: Callable[..., object], x: object, y: object, timer: Timer) -> _Time:
-    points: int = x.shape[0]  # type: ignore[attr-defined]
-    measure(x[:3], y[:3], shuffles(3, 1, seed=0))  # type: ignore[index]  # compiles loops
-    orders = shuffles(points, _ORDERS, seed=0)
+def _times(measure: Callable[..., object], x: Any, y: Any, timer: Timer) -> tuple[float, float]:
+    """Return the seconds of one measurement, and of each shuffled pairing."""
+    orders = shuffles(x.shape[0], _ORDERS, seed=0)
     base = timer(lambda: measure(x, y, []))
-    draw = max(timer(lambda: measure(x, y, orders)) - base, 0.0) / _ORDERS
-    return _Time(base, draw)
+    return base, max(timer(lambda: measure(x, y, orders)) - base, 0.0) / _ORDERS
 
 
-def _of_view(
-    time: _Time, pairs: int, some: int, settings: SimilaritySettings, *, power: int = 2
-) -> float:
+def _cosines(x: Any, y: Any, timer: Timer) -> _Growth:
+    cosine_similarities(x[:3], y[:3], shuffles(3, 1, seed=0))  # compiles loops
+    base, draw = (each / x.shape[0] ** 2 for each in _times(cosine_similarities, x, y, timer))
+    return _Growth(2, (0.0, base), (0.0, draw))
+
+
+def _subspaces(columns: int, points: int, timer: Timer) -> _Growth:
+    x, y = np.random.default_rng(0).standard_normal((2, points, columns))
+    half = max(1, points // 2)
+    small = _times(subspace_similarities, x[:half], y[:half], timer)
+    large = _times(subspace_similarities, x, y, timer)
+    base, draw = (
+        _line((half, one), (points, other)) for one, other in zip(small, large, strict=True)
+    )
+    return _Growth(1, base, draw)
+
+
+def _line(one: tuple[int, float], other: tuple[int, float]) -> tuple[float, float]:
+    """Return the fixed part and the slope through two measurements, neither below 0."""
+    (n, small), (m, large) = one, other
+    slope = max(large - small, 0.0) / (m - n) if m > n else 0.0
+    return max(large - slope * m, 0.0), slope
+
+
+def _of_view(view: _Growth, pairs: int, settings: SimilaritySettings) -> float:
     """Return the seconds of the complete set of pairs, its subsets and the best partners."""
     draws, frequency = settings.draws, settings.frequency_draws
-    full = time.of((pairs / some) ** power, draws=draws + frequency)
-    scale = (min(settings.subset_pairs, pairs) / some) ** power
-    subset = time.of(scale, bases=1 + frequency, draws=draws)
-    return full + _SUBSETS * subset + _DIRECTIONS * time.of(scale, draws=draws)
+    part = min(settings.subset_pairs, pairs)
+    full = view.of(pairs, draws=draws + frequency)
+    subset = view.of(part, bases=1 + frequency, draws=draws)
+    return full + _SUBSETS * subset + _DIRECTIONS * view.of(part, draws=draws)
 
 
 def _bytes(size: PairSize, columns: int) -> int:

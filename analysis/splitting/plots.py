@@ -98,7 +98,9 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
         )
     )
     total = int((edges["parent_class"] != "same").sum())
-    return alt.layer(rules, marks).properties(
+    # Vega warns of a layer without rows.
+    layers = [rules, marks] if len(lines) else [marks]
+    return alt.layer(*layers).properties(
         width=_SIZE,
         height=_SIZE,
         title=heading(
