@@ -414,7 +414,6 @@ ROOM = Room(
     {
         "Inspect": (plot, report),
         "Measure SAEs": (
-            concept_subspaces,
             concepts,
             interpretability,
             logits,
@@ -431,6 +430,7 @@ ROOM = Room(
             floors,
         ),
         "Compare SAEs": (
+            concept_subspaces,
             similarity,
             splitting,
             compare,

@@ -141,16 +141,20 @@ class SimilarityStudy(Study):
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Compare one pair."""
-        corpus = Corpus.open(at.folder.corpus_file)
         opened = open_spaces(task, at, tokens=self.settings.tokens, opened=self.opened)
         spaces, alignment = opened.spaces, opened.alignment
         steps = 4 * (1 + (spaces.decoders is not None)) + 1
         with at.progress.stage(f"{task.title}: comparing", total=steps, unit="sets") as stage:
             rows = list(comparison(spaces, self.settings, stage.advance))
         if self.settings.raw is not None:
+            a, b = opened.sides
             with at.progress.stage(f"{task.title}: aligning the tokens of the models"):
                 tokens = last_tokens(
-                    a.shards, b.shards, corpus, how=edge["alignment"], documents=documents
+                    a.shards,
+                    b.shards,
+                    Corpus.open(at.folder.corpus_file),
+                    how=alignment,
+                    documents=first_documents(a, self.settings.tokens),
                 )
             rows += self._raw_rows(task, at, spaces, tokens=tokens)
         tables = [

@@ -119,8 +119,7 @@ class SaeView:
             "counterpart",
             *(c for c in frame if c not in ("feature", "counterpart")),
         ]
-        frame = frame[columns].sort_values("pearson", ascending=False, ignore_index=True)
-        return frame
+        return frame[columns].sort_values("pearson", ascending=False, ignore_index=True)
 
     def __repr__(self) -> str:
         row = self.properties
