@@ -111,7 +111,7 @@ CASES = {
 FAILING = {
     "residual", "push", "rm", "demo", "ingest", "truth",
     "floors", "logits", "map", "directions", "splitting", "spectra", "topology",
-    "effects",
+    "effects", "fire", "concept-subspaces",
     "steer", "changes",
     "concepts",
 }  # fmt: skip

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from analysis.feature_map.embedding import FEWEST, StateMap, UmapSettings
-from analysis.feature_map.neighbours import nearest, unit_rows
+from analysis.statistics.directions import directed_rows, nearest
 
 __all__ = ["StateMaps", "map_states", "neighbour_overlap"]
 
@@ -111,7 +111,7 @@ def neighbour_overlap(
     if len(shared) < neighbours + 2:
         return None
     one, two = (
-        nearest(unit_rows(_directions(state, shared))[0], None, k=neighbours).index
+        nearest(directed_rows(_directions(state, shared), dtype=np.float32)[0], k=neighbours).index
         for state in (before, after)
     )
     found = [
