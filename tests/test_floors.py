@@ -164,7 +164,14 @@ def test_later_studies_add_statistics(path):
     assert "graph.modularity" in of_saes
     # Limits of intervals, sizes and settings describe the study and not the SAE.
     settings = {"ami_runs_low", "ami_runs_counted", "ami_runs_of", "min_count", "features", "live"}
-    settings |= {"betweenness_sources", "partners_features", "partners_left_out"}
+    settings |= {
+        "ami_null",
+        "ami_permuted",
+        "ami_documents",
+        "betweenness_sources",
+        "partners_features",
+        "partners_left_out",
+    }
     assert not {f"graph.{name}" for name in settings} & set(of_saes)
     assert {"l0", "fvu", "dead_share"} < set(of_saes)
     assert not {"tokens", "dead", "d_sae", "k"} & set(of_saes)

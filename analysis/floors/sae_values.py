@@ -45,7 +45,7 @@ _NO_STATISTICS = frozenset(
 #: Ends of names of limits of intervals and nulls, of values under a null, and of sizes of samples.
 _NO_STATISTIC_ENDS = (
     *("_low", "_high", "_counted", "_of", "_n"),
-    *("_chance", "_features", "_sources", "_left_out"),
+    *("_chance", "_null", "_permuted", "_documents", "_features", "_sources", "_left_out"),
 )
 
 
