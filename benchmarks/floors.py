@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import compare_with_floors
+from atlas.amounts import span
 from benchmarks.recovery import table
 
 SEPARATES = 0.2
@@ -71,7 +72,7 @@ def summary(rows: pd.DataFrame) -> list[dict[str, Any]]:
         row = {"statistic": name + (" (SAE)" if of == "SAE" else "")}
         for role in roles:
             areas = group.loc[group["role"] == role, "auc"]
-            row[role] = f"{areas.min():.2f} to {areas.max():.2f}" if len(areas) else ""
+            row[role] = span(list(areas), digits=2) if len(areas) else ""
         found.append(row)
     return found
 
@@ -103,7 +104,8 @@ def counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def show(rows: pd.DataFrame, families: Sequence[str]) -> None:
     """Print the tables as Markdown."""
-    print(f"{rows['family'].nunique()} families: {', '.join(dict.fromkeys(rows['family']))}\n")
+    names = list(dict.fromkeys(rows["family"]))
+    print(f"Families ({len(names)}): {', '.join(names)}\n")
     print(table(summary(rows)), end="\n\n")
     print(table(counts(rows)), end="\n\n")
     for name in families:
