@@ -2,7 +2,7 @@
 
     NEO4J_PASSWORD=… python docs/make_screenshot.py neo4j://localhost [feature]
 
-The server holds an atlas already (``atlas push``); a feature, such as ``tiny-a-l1-s0/561``,
+The server holds an atlas already (``atlas push``); a feature, such as ``tiny-a-l1-s0/16``,
 takes the place of the one in the example. Needs Chromium and what ``make test`` installs.
 """
 
