@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import steered_atlas
 import torch
 from pretend_device import FREE_BYTES, PretendTensor, pretend_gpu, upload
 from probed_text import kept_of, later, random_text
@@ -14,8 +15,14 @@ from small_training import texts as train_texts
 from test_ingest import dense
 from test_saes import KINDS, metadata, random_sae, vectors
 
+from analysis.logits.settings import LogitSettings
+from analysis.logits.study import measure_logits
 from analysis.residual.settings import ResidualSettings
 from analysis.residual.study import residual_study
+from analysis.state_change.settings import StateSettings
+from analysis.state_change.study import compare_states
+from analysis.steering.settings import SteeringSettings
+from analysis.steering.study import steer_task
 from analysis.transcoder.moments import Stream
 from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.study import map_sites
@@ -163,6 +170,28 @@ def test_edits_of_features() -> None:
 
     expected, found = both(work)
     assert torch.equal(expected[:-1], found[:-1])
+
+
+def test_logits_steering_and_state_changes(tmp_path: Any) -> None:
+    def work(device: str) -> list[Any]:
+        path = tmp_path / f"{device}.atlas"
+        causal, tokenizer, saes = steered_atlas.write(path)
+        options = {"model": causal, "tokenizer": tokenizer, "opened": saes, "device": device}
+        few = SteeringSettings(random=2, strengths=(1.0,), neutral_tokens=64)
+        return [
+            measure_logits(path, ["last"], settings=LogitSettings(features=6), **options)
+            .to_pandas("features")
+            .drop(columns="feature"),
+            steer_task(path, "feelings", saes=["last"], settings=few, **options)
+            .to_pandas("arms")
+            .drop(columns=["arm", "features"]),
+            compare_states(
+                path, ["middle/3"], settings=StateSettings(tokens=64, draws=1), **options
+            ).to_pandas("changes")[["mean_before", "mean_after", "change"]],
+        ]
+
+    for expected, found in zip(*both(work), strict=True):
+        np.testing.assert_allclose(found.to_numpy(float), expected.to_numpy(float), atol=1e-4)
 
 
 # ---------------------------------------------------------------- SAEs and fidelity

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +13,6 @@ from analysis.steering.settings import SteeringSettings
 from analysis.steering.study import features_by_sae
 from analysis.steering.subject import Subject, open_subject
 from atlas.disk.folder import Folder
-from atlas.disk.temp_storage import scratch
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 from atlas.studies.results import Result
@@ -88,8 +88,8 @@ def steer_text(
             "a text, a finite number and a number above 0."
         )
     ((sae, indices),) = own.items()
-    with scratch(folder, "study-steering") as room:
-        at = TaskContext(folder, sound, room, progress)
+    with TemporaryDirectory(prefix="atlas-steering-") as room:
+        at = TaskContext(folder, sound, Path(room), progress)
         subject = open_subject(
             at, sae, opened=opened, model=model, tokenizer=tokenizer, device=device
         )
