@@ -478,7 +478,7 @@ EDGES: tuple[Edge, ...] = (
         P("retained", "double", "R: (`auc` - .5) / (`layer_auc` - .5); null if the layer does not separate the classes"),
         P("retained_low", "double", "lower limit of its 95% interval"),
         P("retained_high", "double", "upper limit of that interval"),
-        P("k90", "int64", "smallest of 1, 2, 5, 10, 20, 50 features, selected on training words, whose R is at least .9; null if none", "features"),
+        P("k90", "int64", "smallest of 1, 2, 5, 10, 20, 50 and all live features, selected on training words, whose R is at least .9; null if none", "features"),
         P("effective_features", "double", "participation ratio of the rise in held-out loss without each feature; null if no rise is significant", "features"),
         P("area", "double", "mean of R over log k, for k from 1 to 50"),
         P("area_low", "double", "lower limit of its 95% interval"),

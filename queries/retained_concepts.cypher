@@ -10,7 +10,7 @@
 // column layer_auc (double): the same of the layer
 // column permuted_auc (double): the same of the features with permuted labels
 // column retained (double): R of all features; null: the layer does not separate the classes
-// column k90 (int64): features that retain 90%; null: none of the tested numbers
+// column k90 (int64): features that retain 90%; null: all together do not
 // column effective_features (double): effective number of features
 // column area (double): area under R over log k
 // column area_low (double): lower limit of its 95% interval

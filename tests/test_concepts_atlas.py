@@ -80,6 +80,9 @@ def test_tables_equal_the_activations_by_hand(world, results):
     # The last token alone decides the label, and the model reads it.
     assert arms["layer"]["auc"] > 0.95
     assert arms["layer"]["retained"] == pytest.approx(1)
+    for row in arms.values():  # all features together are the last of the numbers of k90
+        if row["retained"] is not None and row["retained"] >= 0.9:
+            assert row["k90"] <= row["live"]
     assert arms["features"]["permuted_auc"] == pytest.approx(0.5, abs=0.25)
     assert {row["arm"] for row in one.table("curve").to_pylist()} >= {"features", "random", "error"}
 

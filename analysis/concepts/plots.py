@@ -29,8 +29,8 @@ _COLOURS = {
 """Arms that are drawn, and their colours."""
 
 _ARMS = tuple(_COLOURS)
-_NONE = 100
-"""Position on the axis of k90 for SAEs that reach 90% with none of the tested k."""
+_NAMED = 8
+"""With more SAEs, the front shows their roles by colour, instead of their names."""
 
 
 def draw(result: Result) -> Chart:
@@ -72,34 +72,32 @@ def draw_front(results: Sequence[Result]) -> Chart:
     BadInput
         If no SAE has a retained share.
     """
-    rows = [_front_row(one, row) for one in results for row in _features(one)]
-    frame = pd.DataFrame([row for row in rows if row is not None])
-    if frame.empty:
-        raise BadInput(
-            "No layer separates the classes, so no SAE has a retained share; there is nothing to plot."
-        )
-    ticks = [*KS, _NONE]
+    frame, none = _front(results)
     x = alt.X(
         "at:Q",
-        scale=alt.Scale(type="log", domain=[0.9, _NONE * 1.1], nice=False),
+        scale=alt.Scale(type="log", domain=[0.9, none * 1.1], nice=False),
         axis=alt.Axis(
-            values=ticks, labelExpr=f"datum.value == {_NONE} ? 'none' : format(datum.value, 'd')"
+            values=[k for k in (*KS, 100, 200, 500, 1000, 2000) if k < none / 1.5] + [none],
+            labelExpr=f"datum.value == {none} ? 'none' : format(datum.value, 'd')",
         ),
         title="k90: features that retain 90% of the layer",
     )
-    y = alt.Y("retained:Q", scale=alt.Scale(zero=False, padding=8), title="R of all features")
-    colour = alt.Color("sae:N", legend=alt.Legend(title=None, orient="right"))
+    title_y = "R of all features"
+    y = alt.Y("retained:Q", scale=alt.Scale(zero=False, padding=8), title=title_y)
+    many = frame["sae"].nunique() > _NAMED
+    legend = alt.Legend(title=None, orient="right")
+    by = alt.Color("kind:N" if many else "sae:N", legend=legend)
     base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
+    rules = base.mark_rule(opacity=0.35)
+    low = alt.Y("retained_low:Q", title=title_y)
     layers = alt.layer(
-        base.mark_rule(color="#999999").encode(
-            x=x, y=alt.Y("retained_low:Q", title="R of all features"), y2="retained_high:Q"
-        ),
-        base.mark_rule(color="#999999").encode(x=alt.X("at_low:Q"), x2="at_high:Q", y=y),
-        base.mark_point(size=70, filled=True, opacity=1).encode(
+        rules.encode(x=x, y=low, y2="retained_high:Q", color=by),
+        rules.encode(x=alt.X("at_low:Q"), x2="at_high:Q", y=y, color=by),
+        base.mark_point(size=60, filled=True, opacity=0.9).encode(
             x=x,
             y=y,
-            color=colour,
-            shape=alt.Shape("kind:N", legend=alt.Legend(title=None, orient="right")),
+            color=by,
+            shape=alt.Shape("kind:N", legend=legend),
             tooltip=["sae:N", "concept:N", "kind:N", "k90:Q", *_numbers("retained", "area")],
         ),
     )
@@ -109,6 +107,23 @@ def draw_front(results: Sequence[Result]) -> Chart:
         "Upper left is better; lines are 95% intervals; random: directions that are active as often",
     )
     return finished(facets.properties(title=title))
+
+
+def _front(results: Sequence[Result]) -> tuple[pd.DataFrame, int]:
+    """Return a row for each SAE and concept, and the position on the axis without a k90."""
+    rows = [_front_row(one, row) for one in results for row in _features(one)]
+    frame = pd.DataFrame([row for row in rows if row is not None])
+    if frame.empty:
+        raise BadInput(
+            "No layer separates the classes, so no SAE has a retained share; there is nothing to plot."
+        )
+    names = ["k90", "k90_low", "k90_high"]
+    frame[names] = frame[names].astype(float)
+    largest = frame["k90"].max()
+    none = 2 * max(KS[-1], 0 if pd.isna(largest) else int(largest))
+    for name in names:
+        frame[f"at{name.removeprefix('k90')}"] = frame[name].fillna(none).clip(upper=none)
+    return frame, none
 
 
 def _numbers(*names: str) -> list[alt.Tooltip]:
@@ -126,14 +141,12 @@ def _front_row(one: Result, row: dict[str, Any]) -> dict[str, Any] | None:
     control = row["arm"] == "random"
     role = one.summary.get("role")
     kind = "random directions" if control else (role or "SAE")
-    names = ("concept", "k90", "retained", "retained_low", "retained_high", "area")
+    names = ("concept", "k90", "k90_low", "k90_high", "area")
+    retained = ("retained", "retained_low", "retained_high")
     return {
         "sae": one["sae"],
         "kind": kind,
-        **{name: row[name] for name in names},
-        "at": row["k90"] or _NONE,
-        "at_low": row["k90_low"] or _NONE,
-        "at_high": row["k90_high"] or _NONE,
+        **{name: row[name] for name in (*names, *retained)},
     }
 
 

@@ -187,7 +187,7 @@ def arm_row(
         row["q_chance"] = float(tests.chance_q.mean())
         row["max_t_units"] = int((tests.p_max <= level).sum())
     row |= _probe_columns(scores, layer, splits.ratio)
-    return row | _worth_columns(scores, layer, splits.ratio)
+    return row | _worth_columns(scores, layer, live=live, ratio=splits.ratio)
 
 
 def _probe_columns(scores: ArmScores, layer: ArmScores, ratio: float) -> Row:
@@ -212,18 +212,21 @@ def _probe_columns(scores: ArmScores, layer: ArmScores, ratio: float) -> Row:
     return found
 
 
-def _worth_columns(scores: ArmScores, layer: ArmScores, ratio: float) -> Row:
-    found = _limits("retained", retained(scores.auc, layer.auc, ratio))
+def _worth_columns(scores: ArmScores, layer: ArmScores, *, live: int, ratio: float) -> Row:
+    complete = retained(scores.auc, layer.auc, ratio)
+    found = _limits("retained", complete)
     found["effective"] = number(scores.effective)
     if not scores.ks:
         return found
+    ks = (*scores.ks, live)
     shares = [retained(scores.sparse_auc[:, i], layer.auc, ratio) for i in range(len(scores.ks))]
+    shares.append(complete)
     for name, values in (
         ("k90", [s.value for s in shares]),
         ("k90_low", [s.high for s in shares]),
         ("k90_high", [s.low for s in shares]),
     ):
-        found[name] = k90(scores.ks, values)
+        found[name] = k90(ks, values)
     return found | _limits("area", retained(_areas(scores), layer.auc, ratio))
 
 

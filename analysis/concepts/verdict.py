@@ -63,9 +63,7 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
     if own["retained"] is None:
         yield "The layer does not separate the classes, so no share of its information is defined."
         return
-    k90 = (
-        "none of the tested numbers of features" if own["k90"] is None else f"{own['k90']} features"
-    )
+    k90 = "all together do not" if own["k90"] is None else f"{own['k90']:,} of them"
     effective = (
         "no single feature" if own["effective"] is None else f"{own['effective']:.1f} features"
     )
