@@ -51,6 +51,6 @@ def concept_grid(results: Sequence[Result]) -> list[dict[str, Any]]:
             for row, one in zip(own, q.tolist(), strict=True):
                 row[f"{prefix}q"] = one
     for row in rows:
-        q = [row[f"{prefix}q"] for prefix in NULLS]
-        row["special"] = None if None in q else max(q) <= 0.05
+        every = [row[f"{prefix}q"] for prefix in NULLS]
+        row["special"] = None if None in every else max(every) <= 0.05
     return rows

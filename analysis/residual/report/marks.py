@@ -92,9 +92,11 @@ def mark_rows(study: ResidualStudy, marks: Mapping[str, pd.DataFrame]) -> list[d
             "features": round(float(np.mean([len(marks[sae]) for sae, _, _ in own]))),
         }
         for name in (*MARKS, *CONTROLS_OF_MARKS):
-            means = pd.Series([_mean(marks[sae], name) for sae, _, _ in own])
-            by_seed = means.groupby([seed for _, seed, _ in own]).mean()
-            row[name] = mean_over_seeds({int(s): float(v) for s, v in by_seed.items()})
+            means = [_mean(marks[sae], name) for sae, _, _ in own]
+            seeds = np.array([seed for _, seed, _ in own])
+            row[name] = mean_over_seeds(
+                {s: float(np.mean(np.array(means)[seeds == s])) for s in np.unique(seeds).tolist()}
+            )
         rows.append(row)
     return rows
 
@@ -136,10 +138,10 @@ def mark_differences(
             if found.mean is not None:
                 names = ("one", "other", "mean", "low", "high", "seeds", "p", "p_floor")
                 rows.append({"mark": mark} | {name: getattr(found, name) for name in names})
-    q = false_discovery_control([row["p"] for row in rows]) if rows else []
-    for row, value in zip(rows, q, strict=True):
-        row["q"] = float(value)
-        row["harder"] = _harder(row)
+    if rows:
+        for row, q in zip(rows, false_discovery_control([r["p"] for r in rows]), strict=True):
+            row["q"] = float(q)
+            row["harder"] = _harder(row)
     return rows
 
 
