@@ -148,14 +148,18 @@ def add_matches(folder, one, other, pairs):
     ])  # fmt: skip
 
 
-def add_marks(folder, sae, *, rng, shift, features=40, detection=0.7, settings=None):
-    """Write the marks of an SAE; ``shift`` is added to the detection score and to top_share."""
+def add_marks(folder, sae, *, rng, shift, features=40, detection=0.7, agreement=0.0, settings=None):
+    """Write the marks of an SAE.
+
+    ``shift`` is added to the detection score and to top_share, ``agreement`` to the agreement
+    and to its control.
+    """
     mark = {
         "top_share": 0.3 + shift + rng.normal(0, 0.05, features),
         "entropy": 4 + rng.normal(0, 0.5, features),
         "context_dependence": 0.5 + rng.normal(0, 0.05, features),
-        "agreement": 0.2 + rng.normal(0, 0.05, features),
-        "agreement_control": np.full(features, 0.01),
+        "agreement": 0.2 + agreement + rng.normal(0, 0.05, features),
+        "agreement_control": np.full(features, 0.01 + agreement),
         "detection": detection + shift + rng.normal(0, 0.02, features),
         "detection_control": np.full(features, 0.5),
     }

@@ -70,7 +70,8 @@ def test_the_verdict_needs_both_controls(harder, tmp_path):
     assert marks_verdict(one_control) == ""
     assert marks_verdict([]) == ""
     equal = differences(with_marks(tmp_path / "b.atlas", {}))[1]
-    assert marks_verdict(equal).startswith("No mark shows")
+    assert marks_verdict(equal).startswith("The marks do not show")
+    assert marks_verdict(equal).endswith("Compared with token-means: no difference.")
 
 
 @pytest.mark.parametrize(("way", "word"), [(True, "harder"), (False, "easier")])
@@ -80,16 +81,27 @@ def test_verdicts_in_words(way, word):
          "harder": way if mark in ("entropy", "detection") else None}
         for mark in MARKS for other in ("components", "token-means")
     ]  # fmt: skip
-    said = marks_verdict(rows)
-    assert said == (
-        f"Residual features are {word} to interpret than those of both controls: {word} by entropy, "
-        "detection, of 5 marks."
+    assert marks_verdict(rows) == (
+        f"Residual features are {word} to interpret than those of both controls. Compared with components: {word} "
+        f"by entropy, detection. Compared with token-means: {word} by entropy, detection."
     )
-    rows[-1]["harder"] = None  # one control of detection
-    assert f"{word} by entropy, of 5 marks" in marks_verdict(rows)
-    for row in rows:
-        row["harder"] = (not way) if row["mark"] == "agreement" else row["harder"]
-    assert marks_verdict(rows).startswith("The marks contradict each other: harder by ")
+    rows[-1]["harder"] = not way  # one control of detection
+    other = "easier" if way else "harder"
+    words = marks_verdict(rows)
+    assert words.startswith("The marks do not show")
+    assert f"{word} by entropy" in words
+    assert f"{other} by detection" in words
+
+
+def test_agreement_and_detection_are_compared_minus_their_controls(tmp_path):
+    """Residual features agree more with any feature, and therefore no more than their control."""
+    folder = study_atlas(tmp_path / "a.atlas", seeds=6, features=20, draws=5)
+    rng = np.random.default_rng(5)
+    for row in open_study(folder).arms.to_dict("records"):
+        residual = row["arm"] == "residual"
+        add_marks(folder, row["sae"], rng=rng, shift=0.0, agreement=0.3 if residual else 0.0)
+    rows = differences(folder)[1]
+    assert row_of(rows, "agreement", "components")["mean"] == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

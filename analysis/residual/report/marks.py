@@ -44,6 +44,8 @@ CONTROLS_OF_MARKS: dict[str, str] = {
 #: The arms that a verdict needs: removing equal variance, and removing token means.
 _AGAINST = ("components", "token-means")
 
+_CONTROL_OF = {"agreement": "agreement_control", "detection": "detection_control"}
+
 _MAX_Q = 0.05
 
 
@@ -106,6 +108,9 @@ def mark_differences(
 ) -> list[dict[str, Any]]:
     """Return the difference of each mark between pairs of arms, on features of similar frequency.
 
+    Agreement and detection are compared after the control of the feature was subtracted, since
+    features of broad token distributions agree with any other feature.
+
     Parameters
     ----------
     study
@@ -146,39 +151,45 @@ def mark_differences(
 
 
 def marks_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return in one sentence whether residual features are harder to interpret than both controls.
+    """Return in words whether residual features are harder to interpret than those of the controls.
 
-    Empty without both controls.
+    The verdict requires a mark that is harder than both controls, and none that is easier than a
+    control. Otherwise each control has its own sentence only. Empty without both controls.
     """
     pairs = {(row["mark"], row["other"]): row for row in rows if row["one"] == "residual"}
     known = [m for m in MARKS if all((m, arm) in pairs for arm in _AGAINST)]
     if not known:
         return ""
-    harder, easier = (
-        [m for m in known if all(pairs[m, arm]["harder"] is way for arm in _AGAINST)]
+    found = {
+        arm: {way: [m for m in known if pairs[m, arm]["harder"] is way] for way in (True, False)}
+        for arm in _AGAINST
+    }
+    both = {
+        way: [m for m in known if all(m in found[arm][way] for arm in _AGAINST)]
         for way in (True, False)
-    )
-    seeds = min(pairs[m, arm]["seeds"] for m in known for arm in _AGAINST)
-    least = ""
-    if seeds < 6:
-        least = f" With {seeds} seeds no q of .05 is possible; six are needed."
-    if harder and not easier:
-        begin = "Residual features are harder to interpret than those of both controls"
-    elif easier and not harder:
-        begin = "Residual features are easier to interpret than those of both controls"
-    elif harder:
-        begin = "The marks contradict each other"
+    }
+    some = {way: any(found[arm][way] for arm in _AGAINST) for way in (True, False)}
+    if both[True] and not some[False]:
+        begin = "Residual features are harder to interpret than those of both controls."
+    elif both[False] and not some[True]:
+        begin = "Residual features are easier to interpret than those of both controls."
     else:
-        return (
-            "No mark shows that residual features are harder or easier to interpret than those of both "
-            f"controls.{least}"
+        begin = (
+            "The marks do not show that residual features are harder or easier to interpret than those "
+            "of both controls."
         )
-    by = [
-        f"{way} by {', '.join(name.replace('_', ' ') for name in names)}"
-        for way, names in (("harder", harder), ("easier", easier))
-        if names
-    ]
-    return f"{begin}: {'; '.join(by)}, of {len(known)} marks.{least}"
+    sentences = [begin]
+    for arm in _AGAINST:
+        parts = [
+            f"{word} by {', '.join(name.replace('_', ' ') for name in found[arm][way])}"
+            for way, word in ((True, "harder"), (False, "easier"))
+            if found[arm][way]
+        ]
+        sentences.append(f"Compared with {arm}: {'; '.join(parts) or 'no difference'}.")
+    seeds = min(pairs[m, arm]["seeds"] for m in known for arm in _AGAINST)
+    if seeds < 6:
+        sentences.append(f"With {seeds} seeds no q of .05 is possible; six are needed.")
+    return " ".join(sentences)
 
 
 def _by_arm(
@@ -195,9 +206,12 @@ def _by_arm(
 
 
 def _sample(table: pd.DataFrame, mark: str, seed: int, draw: int | None) -> Sample:
-    known = table[table[mark].notna()]
-    positives = known["positives"].to_numpy(np.int64)
-    return Sample(seed, known[mark].to_numpy(np.float64), positives, None, draw)
+    values = table[mark]
+    if mark in _CONTROL_OF:
+        values = values - table[_CONTROL_OF[mark]]
+    known = values.notna()
+    positives = table["positives"][known].to_numpy(np.int64)
+    return Sample(seed, values[known].to_numpy(np.float64), positives, None, draw)
 
 
 def _harder(row: Mapping[str, Any]) -> bool | None:

@@ -424,7 +424,8 @@ def _marks(found: Findings, where: str) -> list[Markup]:
         html_page.table(
             rows,
             columns | {"q": "q", "harder": "the first arm is"},
-            caption="Differences of mean marks between arms, on features of similar frequency",
+            caption="Differences of mean marks between arms, on features of similar frequency; agreement and detection "
+            "minus their controls",
         )
     )
     return parts
