@@ -133,7 +133,7 @@ def _rows(
             continue
         own, shuffled, random = (values[n][inside] for n in ("own", "shuffled", "random"))
         drawn = bootstrap_samples(len(own), _BOOTSTRAP, seed=seed)
-        low, high = quantile_interval((own - random)[drawn].mean(1))
+        from_, to = quantile_interval((own - random)[drawn].mean(1))
         rows.append(
             {
                 "effect": kind,
@@ -143,8 +143,8 @@ def _rows(
                 "shuffled": float(shuffled.mean()),
                 "random": float(random.mean()),
                 "above_random": float((own - random).mean()),
-                "low": float(low),
-                "high": float(high),
+                "low": float(from_),
+                "high": float(to),
             }
         )
     return rows

@@ -90,7 +90,7 @@ def sample_contexts(
         Seed of the draw.
     """
     rng = np.random.default_rng(seed)
-    found: list[tuple[Any, Any, Any, int]] = []
+    found: list[tuple[Any, ...]] = []
     share = -(-contexts // max(1, len(corpus)))
     for number in rng.permutation(len(corpus)):
         documents = corpus.block(int(number))

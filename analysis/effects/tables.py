@@ -136,7 +136,9 @@ def explained(
         probability that an edge has a higher value than another pair.
     """
     names = ("phi", "virtual")
-    empty = {f"{n}_{what}": None for what in ("correlation", "auc") for n in names}
+    empty: dict[str, float | None] = {
+        f"{n}_{what}": None for what in ("correlation", "auc") for n in names
+    }
     if not measures:
         return empty | {f"random_{n}_correlation": None for n in names}
     own, random = (

@@ -82,7 +82,8 @@ def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = ti
     some, rng = min(size.pairs, _PAIRS), np.random.default_rng(0)
     views = []
     if size.width:
-        views.append(_cosines(*rng.standard_normal((2, some, size.width)), timer))
+        x, y = rng.standard_normal((2, some, size.width))
+        views.append(_cosines(x, y, timer))
         views.append(_subspaces(size.width, min(size.pairs, 4 * size.width), timer))
     density = min(1.0, size.active / size.tokens)
     a, b = (

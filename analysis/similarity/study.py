@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -308,7 +308,7 @@ class OpenSpaces:
 
     sides: tuple[Side, Side]
     spaces: Spaces
-    alignment: str
+    alignment: Literal["tokens", "words"]
 
 
 def open_spaces(

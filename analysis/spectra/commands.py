@@ -34,7 +34,7 @@ def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
 
     if not results:
         return {"spectra": [], "pairs": []}
-    return {"spectra": results.rows, "pairs": compare_spectra(results[0].atlas, saes or None)}
+    return {"spectra": results.rows, "pairs": compare_spectra(str(results[0].atlas), saes or None)}
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -104,9 +104,9 @@ def without_weights(
             known[name] = no_decoder(name) if sae.decoder is None else None
         except AtlasError as error:
             known[name] = error
-    found = {}
+    found: dict[str, AtlasError] = {}
     for task in tasks:
-        error = next((known[name] for name in task.saes if known[name] is not None), None)
-        if error is not None:
-            found[task.name] = error
+        errors = [error for name in task.saes if (error := known[name]) is not None]
+        if errors:
+            found[task.name] = errors[0]
     return found

@@ -149,8 +149,11 @@ def with_mean_of_random(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         own = [row for row in arms if row["arm"] == name]
         if own:
             numbers = [k for k, v in own[0].items() if isinstance(v, int | float)]
-            means = {k: float(np.mean([row[k] for row in own])) for k in numbers}
-            interval = dict.fromkeys(("low", "high"))  # draws are not prompts: their mean has none
+            means: dict[str, float | None] = {
+                k: float(np.mean([row[k] for row in own])) for k in numbers
+            }
+            # Draws are not prompts: their mean has no interval.
+            interval: dict[str, float | None] = dict.fromkeys(("low", "high"))
             means |= {k: v for k, v in interval.items() if k in own[0]}
             found.append({"arm": f"{name}, mean of {len(own)}"} | means)
     return found
