@@ -150,8 +150,9 @@ def test_later_studies_add_statistics(path):
     names = ["t0", "t1", "untrained-0", "untrained-1"]
     before = set(by_statistic(compare_with_floors(path)[0], "untrained"))
     graph_features(path, names)
-    for pair in (names[:2], names[2:]):
-        match_saes(path, pair, settings=MatchSettings(draws=2, min_joint=2))
+    opened = [sae("t0", 0, scale=8.0), sae("t1", 1, scale=8.0)]  # their decoders are compared
+    match_saes(path, names[:2], settings=MatchSettings(draws=2, min_joint=2), opened=opened)
+    match_saes(path, names[2:], settings=MatchSettings(draws=2, min_joint=2))
     probe_saes(
         path, ["t0", "untrained-0"], model=model(), settings=ProbeSettings(controls=0, draws=20)
     )
@@ -179,12 +180,18 @@ def test_later_studies_add_statistics(path):
         edges = atlas.table("MATCHES").to_pandas()
         live = atlas.table("Feature", sae="t0").to_pandas().query("not dead")["id"]
         live_t1 = atlas.table("Feature", sae="t1").to_pandas().query("not dead")["id"]
-    for name, chosen in (("best_match", edges), ("mutual_match", edges[edges["mutual"]])):
-        best = chosen.groupby("source")["pearson"].max()
-        best_t1 = chosen[chosen["target"].str.startswith("t1/")].groupby("target")["pearson"].max()
+    edges["decoder_cosine"] = edges["decoder_cosine"].clip(lower=0)
+    for name, chosen, number in (
+        ("best_match", edges, "pearson"),
+        ("mutual_match", edges[edges["mutual"]], "pearson"),
+        ("matched_decoder_cosine", edges, "decoder_cosine"),
+    ):
+        best = chosen.groupby("source")[number].max()
+        best_t1 = chosen[chosen["target"].str.startswith("t1/")].groupby("target")[number].max()
         means = [np.mean([best.get(id, 0.0) for id in live])]
         means += [np.mean([best_t1.get(id, 0.0) for id in live_t1])]
         assert rows[name]["trained"] == pytest.approx(np.mean(means))
+    assert rows["matched_decoder_cosine"]["floor"] is None  # those weights were not available
     assert rows["mutual_match"]["trained"] < rows["best_match"]["trained"]
 
 

@@ -77,13 +77,14 @@ def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -
     others
         SAEs of other seeds; ``best_match`` is the highest correlation of a feature with one of
         theirs, 0 without a match. ``mutual_match`` counts only matches in which each feature is the
-        best match of the other.
+        best match of the other. ``matched_decoder_cosine`` is the highest cosine of decoder vectors
+        over all its matches, 0 if there is none above.
 
     Returns
     -------
     SaeValues
         Numeric properties of Feature and SAE that parts fill; balanced accuracy of probes by
-        site and run; ``best_match`` and ``mutual_match``; and the numbers in the tables ``summary`` of other studies,
+        site and run; these statistics of matches; and the numbers in the tables ``summary`` of other studies,
         as ``kind.number``. Dead features have no values.
     """
     found = SaeValues()
@@ -170,27 +171,36 @@ def _matches(sound: Sound, sae: str, others: Iterable[str]) -> list[Part]:
 def _best_matches(
     sound: Sound, sae: str, others: Iterable[str], live: NDArray[np.int64]
 ) -> dict[str, Floats]:
-    """Return the highest correlation of each live feature with one of another seed, by kind of match."""
-    parts = _matches(sound, sae, others)
+    """Return the highest correlation of each live feature with one of another seed, by kind of match,
+    and the highest cosine of their decoder vectors.
+    """
     size = int(live.max(initial=-1)) + 1
-    best = {name: np.zeros(size) for name in ("best_match", "mutual_match")} if parts else {}
-    for part in parts:
+    found: dict[str, Floats] = {}
+    for part in _matches(sound, sae, others):
         edges = part.table("MATCHES")
-        mutual = edges.filter(edges["mutual"])
-        for name, chosen in zip(best, (edges, mutual), strict=True):
+        for name, chosen, number in (
+            ("best_match", edges, "pearson"),
+            ("mutual_match", edges.filter(edges["mutual"]), "pearson"),
+            ("matched_decoder_cosine", edges, "decoder_cosine"),
+        ):
+            if number == "decoder_cosine" and edges[number].null_count:
+                continue  # the weights were not available, or the spaces differ
+            best = found.setdefault(name, np.zeros(size))
             for end in ("source", "target"):
-                index, pearson = _own_ends(chosen, end, sae)
+                index, values = _own_ends(chosen, end, sae, number=number)
                 inside = index < size
-                np.maximum.at(best[name], index[inside], pearson[inside])
-    return {name: values[live] for name, values in best.items()}
+                np.maximum.at(best, index[inside], values[inside])
+    return {name: values[live] for name, values in found.items()}
 
 
-def _own_ends(edges: pa.Table, end: str, sae: str) -> tuple[NDArray[np.int64], Floats]:
-    """Return the numbers of the features of an SAE at one end of matches, and the correlations."""
+def _own_ends(
+    edges: pa.Table, end: str, sae: str, *, number: str
+) -> tuple[NDArray[np.int64], Floats]:
+    """Return the features of an SAE at one end of matches, and a number of each match."""
     prefix = f"{sae}/"
     own = edges.filter(pc.starts_with(edges[end], prefix))
     index = [int(key.removeprefix(prefix)) for key in own[end].to_pylist()]
-    return np.array(index, dtype=np.int64), own["pearson"].to_numpy()
+    return np.array(index, dtype=np.int64), own[number].to_numpy()
 
 
 def _summaries(sound: Sound, sae: str) -> Iterator[Part]:
