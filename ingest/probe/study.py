@@ -469,9 +469,8 @@ class _ProbeWork:
         reading = timed(lambda: read.append(self._data(subject)))
         (data,) = read
         token = torch.from_numpy(data.ids[:1].astype(np.int64))[None]
-        self.model.run(
-            token, torch.ones_like(token), hooks=self.hooks
-        )  # the first call loads kernels
+        # The first call loads kernels.
+        self.model.run(token, torch.ones_like(token), hooks=self.hooks)
         designs: dict[str, Design] = {}
         reading += timed(lambda: designs.update(self._designs(data, subject)))
         site = self._site(self.hooks[-1], designs[self.hooks[-1]], data)
