@@ -1,7 +1,7 @@
 """Forecast of a map, from the times of its steps on small samples."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +98,7 @@ def _seconds_of_update(timer: Timer) -> float:
     points = rng.standard_normal((4096, 2))
     ends = rng.integers(0, len(points), (2 + _NEGATIVE, 20_000))
     _move(points.copy(), ends[:, :1])  # compiles
-    seconds: float = timer(lambda: _move(points, ends))
-    return seconds / ends.shape[1]
+    return float(timer(lambda: _move(points, ends)) / ends.shape[1])
 
 
 @compiled

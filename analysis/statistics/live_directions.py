@@ -106,7 +106,7 @@ def without_weights(
             known[name] = error
     found: dict[str, AtlasError] = {}
     for task in tasks:
-        errors = [error for name in task.saes if (error := known[name]) is not None]
+        errors = [each for name in task.saes if (each := known[name]) is not None]
         if errors:
             found[task.name] = errors[0]
     return found
