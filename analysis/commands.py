@@ -347,7 +347,7 @@ interpretability = study_command(
     "interpretability",
     "analysis.interpretability.study:measure_interpretability",
     InterpretabilitySettings,
-    help="Measure how well a few token ids describe each feature, on other documents."
+    help="Measure how well a few tokens describe each feature.\n\nThe measure is taken on other documents."
     "\n\nNo judge is needed. The control is the description of another feature of similar frequency."
     "\n\n\b\nExample:\n  atlas interpretability tiny-a-l1-s0",
 )

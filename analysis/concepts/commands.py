@@ -77,7 +77,7 @@ def concepts(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare the features of SAEs with the layers they read, on labelled words.
+    """Compare SAEs with the layers they read on labelled words.
 
     FILE is a CSV or JSONL file with the columns text and label, or one of the lists gender,
     kinds and feelings. The command reports the features that separate the classes, how well

@@ -59,7 +59,9 @@ _SHOWN = (
 @atlas_option
 @shared_options
 def effects(saes: tuple[str, ...], on: tuple[str, ...], **options: Any) -> None:
-    """Measure what features do: ablate each at tokens where it is active.
+    """Measure what changes when a feature is ablated.
+
+    Each feature is ablated at tokens where it is active.
 
     Measured are the change of the loss, KL, and the change of the features of SAEs at later sites,
     at the token and at later ones. Random directions of equal norm and other active features are

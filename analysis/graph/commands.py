@@ -64,7 +64,7 @@ def stats(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare statistics of co-activation graphs with null graphs.
+    """Compare statistics of graphs with those of null graphs.
 
     Edges grow with tokens, so graphs are compared over equal numbers of tokens. SAEs counted
     over more tokens are cut to the smallest number, which needs their codes. The results are

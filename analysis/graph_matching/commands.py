@@ -60,7 +60,7 @@ def counterparts(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Match features of two SAEs by the structure of their graphs.
+    """Match features of SAEs by the structure of their graphs.
 
     Baselines and nulls are included.
 

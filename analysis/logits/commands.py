@@ -44,7 +44,9 @@ def logits(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Find the tokens that each feature promotes and suppresses, and measure whether it does.
+    """Find the tokens that each feature promotes or suppresses.
+
+    The change of their log-probabilities by ablation is measured.
 
     Direct logits are the decoder row of a feature through final norm and unembedding, without
     the later blocks. A sample of features is ablated where they are active. The measured change

@@ -68,7 +68,9 @@ def changes(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Edit features and compare all features before and after, at their site and at later ones.
+    """Edit features, and compare all features before and after.
+
+    Features of the same site and of later sites are compared.
 
     Features change their mean activation and their rate, token by token. The control are edits
     along random directions of equal norm. Only tokens that the edit can reach are compared.

@@ -99,7 +99,9 @@ def steer(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Steer a model by features: print text before and after, or score a task with controls.
+    """Steer a model by features: text, or a task with controls.
+
+    A prompt is continued before and after the edit, or a task is scored.
 
     With --task, the arms are nothing, the reconstruction alone, one feature, all features
     together, the difference of means of contrasting prompts, and random features. A development

@@ -116,7 +116,7 @@ def transcoder(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Measure how well an affine map predicts a site from another.
+    """Predict a site of a model from another by an affine map.
 
     Each R² is held out by document, and compared with the R² of the means of each token id,
     which estimate the best function of the token.

@@ -76,7 +76,7 @@ def concept_subspaces(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Compare the features of concepts between matched SAEs, with three nulls.
+    """Compare the features of concepts between matched SAEs.
 
     The features of a concept are those enriched on its words, chosen on half of the documents
     and confirmed on the other half. The nulls shuffle the pairing, draw random matched pairs of
