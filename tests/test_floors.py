@@ -180,11 +180,13 @@ def test_later_studies_add_statistics(path):
         edges = atlas.table("MATCHES").to_pandas()
         live = atlas.table("Feature", sae="t0").to_pandas().query("not dead")["id"]
         live_t1 = atlas.table("Feature", sae="t1").to_pandas().query("not dead")["id"]
-    edges["decoder_cosine"] = edges["decoder_cosine"].clip(lower=0)
+    cosines = ["decoder_cosine", "encoder_cosine"]
+    edges[cosines] = edges[cosines].clip(lower=0)
     for name, chosen, number in (
         ("best_match", edges, "pearson"),
         ("mutual_match", edges[edges["mutual"]], "pearson"),
         ("matched_decoder_cosine", edges, "decoder_cosine"),
+        ("matched_encoder_cosine", edges, "encoder_cosine"),
     ):
         best = chosen.groupby("source")[number].max()
         best_t1 = chosen[chosen["target"].str.startswith("t1/")].groupby("target")[number].max()

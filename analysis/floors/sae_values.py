@@ -77,8 +77,8 @@ def sae_values(atlas: Atlas, sound: Sound, sae: str, *, others: Iterable[str]) -
     others
         SAEs of other seeds; ``best_match`` is the highest correlation of a feature with one of
         theirs, 0 without a match. ``mutual_match`` counts only matches in which each feature is the
-        best match of the other. ``matched_decoder_cosine`` is the highest cosine of decoder vectors
-        over all its matches, 0 if there is none above.
+        best match of the other. ``matched_decoder_cosine`` and ``matched_encoder_cosine`` are the
+        highest cosines of decoder and encoder vectors over all its matches, 0 if none is positive.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def _best_matches(
     sound: Sound, sae: str, others: Iterable[str], live: NDArray[np.int64]
 ) -> dict[str, Floats]:
     """Return the highest correlation of each live feature with one of another seed, by kind of match,
-    and the highest cosine of their decoder vectors.
+    and the highest cosines of their decoder and encoder vectors.
     """
     size = int(live.max(initial=-1)) + 1
     found: dict[str, Floats] = {}
@@ -182,8 +182,9 @@ def _best_matches(
             ("best_match", edges, "pearson"),
             ("mutual_match", edges.filter(edges["mutual"]), "pearson"),
             ("matched_decoder_cosine", edges, "decoder_cosine"),
+            ("matched_encoder_cosine", edges, "encoder_cosine"),
         ):
-            if number == "decoder_cosine" and edges[number].null_count:
+            if number != "pearson" and edges[number].null_count:
                 continue  # the weights were not available, or the spaces differ
             best = found.setdefault(name, np.zeros(size))
             for end in ("source", "target"):
