@@ -29,11 +29,10 @@ Floats32 = NDArray[np.float32]
 #: Columns of ``Changes.loss``.
 LOSSES = ("ce", "ce_later", "kl", "kl_later")
 
-#: Most numbers in the logits or the codes of a batch.
-_NUMBERS = 1 << 23
-
-#: Most rows of a batch.
-_ROWS = 256
+#: Most numbers in the logits or the codes of a batch, and most rows: on a CPU, arrays that stay in
+#: its cache are faster; other devices need larger batches.
+_NUMBERS = {"cpu": 1 << 22, "other": 1 << 27}
+_ROWS = {"cpu": 64, "other": 2048}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +145,8 @@ def measured(
 def _batches(some: Ints, clean: _Clean) -> Iterator[Ints]:
     positions = clean.contexts.ids.shape[1]
     widest = max(clean.log_p.shape[-1], *(c.shape[-1] for c in clean.codes), clean.width, 1)
-    size = int(max(1, min(_ROWS, _NUMBERS // (positions * widest))))
+    kind = "cpu" if clean.log_p.device.type == "cpu" else "other"
+    size = int(max(1, min(_ROWS[kind], _NUMBERS[kind] // (positions * widest))))
     for start in range(0, len(some), size):
         yield some[start : start + size]
 
@@ -200,10 +200,12 @@ def _changes(
             stream, ids, mask, delta=delta, hooks=hooks, last=ids.shape[1] - start
         )
         at = position - start
-        log_q, log_p = logits.log_softmax(-1), clean.log_p[own.to(device), start:]
-        loss = _losses(log_q, log_p, contexts.take(own.numpy()), at, start)
+        loss = _losses(logits, clean, own, at=at, start=start)
         each = torch.arange(len(rows), device=device), at.to(device)
-        moved = (log_q[each] - log_p[each]).cpu() if predictions else None
+        moved = None
+        if predictions:
+            before = clean.log_p[own.to(device), position.to(device)]
+            moved = (logits[each].log_softmax(-1) - before).cpu()
         here, total = [], []
         for sae, codes in zip(targets, clean.codes, strict=True):
             x = read[sae.info.hook][:, start:]
@@ -216,18 +218,33 @@ def _changes(
 
 
 def _losses(
-    log_q: torch.Tensor, log_p: torch.Tensor, contexts: Contexts, at: torch.Tensor, start: int
+    logits: torch.Tensor, clean: _Clean, own: torch.Tensor, *, at: torch.Tensor, start: int
 ) -> NDArray[np.float64]:
-    """Return the changes of the loss and the divergence at the token and at later ones."""
-    ids, read = (part[:, start:].to(log_q.device) for part in (contexts.ids, contexts.read))
-    divergence = (log_p.exp() * (log_p - log_q)).sum(-1) * read
+    """Return the changes of the loss and the divergence at the token and at later ones.
+
+    KL is Σ p log p - Σ p logits + logsumexp(logits), context by context, so that no array of the size
+    of all logits is written.
+    """
+    device = logits.device
+    ids, read = (part[:, start:].to(device) for part in (clean.contexts.ids, clean.contexts.read))
+    divergence = torch.empty(logits.shape[:2], device=device)
     rise = torch.zeros_like(divergence)
-    chosen = (log_p - log_q)[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
-    rise[:, :-1] = chosen * read[:, 1:]
-    rows = torch.arange(len(at), device=log_q.device)
+    for context in own.unique().tolist():
+        rows = (own == context).nonzero()[:, 0].to(device)
+        log_p = clean.log_p[context, start:]
+        p = log_p.exp()
+        values = logits[rows].transpose(0, 1)  # (positions, rows, vocabulary)
+        total = values.logsumexp(-1)
+        cross = total - (values @ p[:, :, None])[..., 0]
+        divergence[rows] = ((p * log_p).sum(-1)[:, None] + cross).T * read[context]
+        following = ids[context, 1:, None, None].expand(-1, len(rows), 1)
+        log_q = values[:-1].gather(2, following)[..., 0] - total[:-1]
+        before = log_p[:-1].gather(1, ids[context, 1:, None])
+        rise[rows, :-1] = ((before - log_q).T * read[context, 1:]).to(rise.dtype)
+    there = torch.arange(len(at), device=device), at.to(device)
     columns = []
-    for each in (rise, divergence):
-        one = each[rows, at.to(each.device)].double()
-        columns += [one, each.sum(1, dtype=torch.float64) - one]
+    for change in (rise, divergence):
+        one = change[there].double()
+        columns += [one, change.sum(1, dtype=torch.float64) - one]
     found: NDArray[np.float64] = torch.stack(columns, 1).cpu().numpy()
     return found
