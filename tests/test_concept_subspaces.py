@@ -271,10 +271,10 @@ def test_weights_that_are_not_available_are_reported():
     spaces = spaces_of(*rng.normal(size=(2, 40, 5)), rng=rng)
     without = Spaces(spaces.directions, None, True, spaces.codes, spaces.lengths, spaces.wordless)
     members = {"a": (np.arange(35), np.arange(35))}
-    with pytest.raises(BadInput, match="--activations"):
-        list(concept_rows(without, members, SubspaceSettings(draws=3)))
+    (row,) = concept_rows(without, members, SubspaceSettings(draws=3))
+    assert "--activations" in row["note"]
     rows = list(concept_rows(without, members, SubspaceSettings(draws=3, activations=True)))
-    assert {row["space"] for row in rows} == {"activations"}
+    assert {row["space"] for row in rows if row.get("value")} == {"activations"}
 
 
 # ---------------------------------------------------------------- an atlas
@@ -315,7 +315,7 @@ def test_a_study_stores_members_rows_and_a_verdict(atlas):
     assert (members["lift"] >= 1).all()
     assert result["concepts"] == 2
     assert result["compared"] + result["refused"] == 2
-    assert "concepts have enough matched pairs" in result.verdict[0]
+    assert "of 2 concepts were compared" in result.verdict[0]
     rows = concept_grid(results)
     for prefix in NULLS:
         for measure in {row["measure"] for row in rows}:

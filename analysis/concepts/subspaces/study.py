@@ -282,15 +282,14 @@ def concept_rows(
     Yields
     ------
     For each concept, space and measure, the columns of ``analysis.similarity.comparison.subset_rows``,
-    and ``concept``. A concept with too few pairs has one row for each space, with a note and no
-    measure.
+    and ``concept``. A concept that cannot be compared has one row for the space, with a note and
+    no measure.
     """
     spaces_shown = ("decoder", "activations") if settings.activations else ("decoder",)
-    if not settings.activations and spaces.decoders is None:
-        raise BadInput(
-            "The weights of an SAE are not available, so decoder rows cannot be compared. To compare "
-            "activations, pass --activations."
-        )
+    if spaces.decoders is None:
+        note = "the weights of an SAE are not available; --activations compares activations instead"
+        for name in members:
+            yield {"concept": name, "space": "decoder", "note": note}
     for view in views(spaces, spaces.directions.one_to_one, settings.similarity):
         if view.name not in spaces_shown:
             continue
@@ -315,9 +314,10 @@ def _inside(view: View, a: Any, b: Any) -> Any:
 
 def _verdict(summary: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     about = f"{summary['a']} and {summary['b']}"
-    sentences = [
-        f"{about}: {summary['compared']} of {summary['concepts']} concepts have enough matched pairs."
-    ]
+    sentences = [f"{about}: {summary['compared']} of {summary['concepts']} concepts were compared."]
+    notes = [r["note"] for r in rows if r["measure"] is None]
+    if len(set(notes)) == 1:
+        sentences.append(f"{about}: {notes[0]}.")
     for space in dict.fromkeys(row["space"] for row in rows):
         own = [r for r in rows if (r["space"], r["measure"]) == (space, "rsa") and r["value"]]
         if not own:
