@@ -161,7 +161,14 @@ def tables(out: Path, progress: Progress = SILENT) -> dict[str, Any]:
         for group in groups()
     }
     summary = [{"pairs": name, **row} for name, rows in found.items() for row in _summary(rows)]
-    return {"summary": summary, "pairs": found, "subsets": _subsets(path), "splits": _splits(path)}
+    return {
+        "summary": summary,
+        "partners": _partners(path),
+        "models": _models(path),
+        "subsets": _subsets(path),
+        "splits": _splits(path),
+        "pairs": found,
+    }
 
 
 def _stored(path: Path, group: Group) -> list[tuple[str, str]]:
@@ -194,6 +201,73 @@ def _summary(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _kind(space: str) -> str:
     return space.partition(" (")[0]
+
+
+def _partners(path: Path) -> list[dict[str, Any]]:
+    """Return the number of one-to-one pairs, and the share of best partners that are different."""
+    rows = []
+    for group in groups():
+        results = [
+            compare_spaces(path, pair, settings=group.settings)[0] for pair in _stored(path, group)
+        ]
+        if results:
+            shares = [one[f"unique_{way}"] for one in results for way in ("ab", "ba")]
+            rows.append(
+                {
+                    "pairs": group.name,
+                    "number": len(results),
+                    "one-to-one pairs": float(np.mean([one["pairs"] for one in results])),
+                    "different partners": float(np.mean(shares)),
+                    "lowest": float(np.min(shares)),
+                }
+            )
+    return rows
+
+
+def _models(path: Path) -> list[dict[str, Any]]:
+    """Return the values of models and of SAEs at equal numbers of columns, with their nulls."""
+    found = []
+    for group in groups():
+        results = [
+            compare_spaces(path, pair, settings=group.settings)[0]
+            for pair in _stored(path, group)
+            if group.raw
+        ]
+        rows = [
+            [row for row in one.table("rows").to_pylist() if "random pairs" in row["subset"]]
+            for one in results
+        ]
+        for points, measure in dict.fromkeys(
+            (row["points"], row["measure"]) for own in rows for row in own
+        ):
+            excess: dict[str, list[float]] = {"model": [], "activations": []}
+            values: dict[str, list[float]] = {"model": [], "activations": []}
+            for own in rows:
+                both = {
+                    _kind(row["space"]): row
+                    for row in own
+                    if (row["points"], row["measure"]) == (points, measure) and row["p"] is not None
+                }
+                if len(both) == 2:
+                    for space, row in both.items():
+                        values[space].append(row["value"])
+                        excess[space].append(row["value"] - row["null"])
+            if values["model"]:
+                above = np.array(excess["activations"]) > np.array(excess["model"])
+                found.append(
+                    {
+                        "pairs": group.name,
+                        "points": points,
+                        "measure": measure,
+                        "number": len(above),
+                        "models": float(np.mean(values["model"])),
+                        "SAEs": float(np.mean(values["activations"])),
+                        "models, excess": float(np.mean(excess["model"])),
+                        "SAEs, excess": float(np.mean(excess["activations"])),
+                        "SAEs have more excess": int(above.sum()),
+                    }
+                )
+    return found
 
 
 def _subsets(path: Path) -> list[dict[str, Any]]:
@@ -277,7 +351,7 @@ def main() -> None:
         measure(options.models, stories[TRAINED : TRAINED + STUDIED], options.out)
     found = tables(options.out)
     (options.out / "spaces.json").write_text(json.dumps(found, indent=1), "utf-8")
-    for name in ("summary", "subsets", "splits"):
+    for name in ("summary", "partners", "models", "subsets", "splits"):
         print_table(found[name], title=f"\n{name}")
 
 

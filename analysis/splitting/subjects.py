@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.splitting.containment import ActiveTokens
+from analysis.statistics.live_directions import no_decoder
 from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, Mismatch
 from atlas.studies.floors import is_floor
@@ -149,7 +150,5 @@ def decoder_vectors(
     """
     vectors = reopen_sae(row, opened).decoder
     if vectors is None:
-        raise BadInput(
-            f"{row['name']} has no decoder matrix, so its features have no directions; name another SAE."
-        )
+        raise no_decoder(row["name"])
     return vectors
