@@ -22,6 +22,7 @@ from atlas.plugins import Check, Room
 from ingest.fire.commands import fire_command
 from ingest.match.settings import MatchSettings
 from ingest.probe.commands import probe
+from ingest.sae.commands import saes_command
 from ingest.settings import Settings
 from ingest.synthetic.known_settings import SyntheticSettings
 from ingest.text.options import text_options
@@ -376,7 +377,7 @@ ROOM = Room(
     "ingest",
     {
         "Start": (demo, ingest, train, random_weights, synthetic),
-        "Inspect": (fire_command,),
+        "Inspect": (fire_command, saes_command),
         "Measure SAEs": (probe,),
         "Compare SAEs": (match,),
     },

@@ -80,6 +80,7 @@ CASES = {
     "topology": [["topology", ONE], ["topology", NAME]],
     "concepts": [["concepts", "gender", ONE], ["concepts", NAME], ["concepts", "gender", NAME]],
     "list": [["list"]],
+    "saes": [["saes", "gpt2", "pre"], ["saes", NAME]],
     "query": [
         ["query", "--cypher", "MATCH (t:Token) RETURN t.text AS text ORDER BY text"],
         ["query", "--cypher", "MATCH (m:Model) RETURN m"],
@@ -165,7 +166,7 @@ def run(places):
             words = [word.replace(f"{{{name}}}", str(place)) for word in words]
         path = (
             ["--atlas", places["atlas"]]
-            if words[0] not in ("demo", "random-weights", "push", "synthetic", "train")
+            if words[0] not in ("demo", "random-weights", "push", "saes", "synthetic", "train")
             else []
         )
         if words[0] == "push":

@@ -229,7 +229,7 @@ def _losses(
     ids, read = (part[:, start:].to(device) for part in (clean.contexts.ids, clean.contexts.read))
     divergence = torch.empty(logits.shape[:2], device=device)
     rise = torch.zeros_like(divergence)
-    for context in own.unique().tolist():
+    for context in sorted(set(own.tolist())):
         rows = (own == context).nonzero()[:, 0].to(device)
         log_p = clean.log_p[context, start:]
         p = log_p.exp()

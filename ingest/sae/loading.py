@@ -14,6 +14,7 @@ from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest.error_translation import reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
+from ingest.sae.registry import by_neuronpedia, known_saes, same_family
 from ingest.sae.training_record import TrainingRecord, read_training_record
 
 __all__ = ["PATTERNS", "LoadedSae", "Pattern", "demo_names", "load_sae", "short_names"]
@@ -45,9 +46,29 @@ PATTERNS: tuple[Pattern, ...] = (
     _gemma_scope("gemmascope-9b-l{L}-131k", "gemma-scope-9b-pt-res-canonical", range(42), "131k"),
     # These read the input of block L.
     Pattern("gpt2-res-l{L}", "gpt2-small-res-jb", "blocks.{L}.hook_resid_pre", range(12)),
+    Pattern("gpt2-mlp-l{L}", "gpt2-small-mlp-out-v5-32k", "blocks.{L}.hook_mlp_out", range(12)),
     Pattern(
         "pythia-70m-res-l{L}", "pythia-70m-deduped-res-sm", "blocks.{L}.hook_resid_post", range(6)
     ),
+    Pattern(
+        "pythia-70m-mlp-l{L}", "pythia-70m-deduped-mlp-sm", "blocks.{L}.hook_mlp_out", range(6)
+    ),
+    # Gemma Scope 2 has no canonical SAEs; these are the denser ones, with 16k features.
+    *(
+        Pattern(
+            f"gemmascope2-{size}-l{{L}}",
+            f"gemma-scope-2-{size}-pt-res-all",
+            "layer_{L}_width_16k_l0_big",
+            range(layers),
+        )
+        for size, layers in (("270m", 18), ("1b", 26), ("4b", 34), ("12b", 48), ("27b", 62))
+    ),
+    Pattern("llamascope-l{L}", "llama_scope_lxr_8x", "l{L}r_8x", range(32)),
+    Pattern("llamascope-l{L}-131k", "llama_scope_lxr_32x", "l{L}r_32x", range(32)),
+    Pattern("llamascope-mlp-l{L}", "llama_scope_lxm_8x", "l{L}m_8x", range(32)),
+    Pattern("llamascope-att-l{L}", "llama_scope_lxa_8x", "l{L}a_8x", range(32)),
+    Pattern("qwenscope-1.7b-l{L}", "qwen-scope-3-1.7b-base-w32k-l50", "layer{L}", range(28)),
+    Pattern("qwenscope-8b-l{L}", "qwen-scope-3-8b-base-w64k-l50", "layer{L}", range(36)),
 )
 
 
@@ -136,14 +157,17 @@ def _by_name(sae_or_name: str | Path) -> LoadedSae:
         return _from_folder(folder, name=folder.resolve().name, source=text)
     if isinstance(sae_or_name, Path) or text.startswith((".", "~", os.sep)):
         raise BadInput(f"There is no folder {text!r}. Name the folder of an SAE saved by sae-lens.")
+    if known := by_neuronpedia(text):
+        return _from_release(known.release, known.sae_id, name=known.neuronpedia)
     release, colon, sae_id = text.partition(":")
     if colon:
         return _from_release(release, sae_id, name=text)
     raise UnknownName(
         "SAE",
         text,
-        known=[*demo_names(), *short_names()],
-        hint="Any SAE of sae-lens is named RELEASE:SAE_ID, and a local one by its folder.",
+        known=same_family(text, [*demo_names(), *short_names()]),
+        hint="`atlas saes` searches the SAEs of sae-lens, which are named RELEASE:SAE_ID; a local SAE is "
+        "named by its folder.",
     )
 
 
@@ -151,17 +175,19 @@ def _by_name(sae_or_name: str | Path) -> LoadedSae:
 
 
 def _from_release(release: str, sae_id: str, *, name: str) -> LoadedSae:
-    from sae_lens import SAE
-    from sae_lens.loading.pretrained_saes_directory import (
-        get_pretrained_saes_directory,
-        get_repo_id_and_folder_name,
-    )
-
-    registry = get_pretrained_saes_directory()
+    # Names are checked before sae-lens is imported, which takes seconds.
+    registry: dict[str, list[str]] = {}
+    for one in known_saes():
+        registry.setdefault(one.release, []).append(one.sae_id)
     if release not in registry and "/" not in release:
-        raise UnknownName("release of sae-lens", release, known=registry)
-    if release in registry and sae_id not in registry[release].saes_map:
-        raise UnknownName(f"SAE of {release}", sae_id, known=registry[release].saes_map)
+        raise UnknownName(
+            "release of sae-lens", release, known=same_family(release, list(registry))
+        )
+    if release in registry and sae_id not in registry[release]:
+        raise UnknownName(f"SAE of {release}", sae_id, known=registry[release])
+    from sae_lens import SAE
+    from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
+
     source = f"{release}:{sae_id}"
     repo, _ = get_repo_id_and_folder_name(release, sae_id)
     with reached("SAE", source, repo=repo), _without_advice():

@@ -1,0 +1,110 @@
+"""The list of known SAEs: equal to the registry of sae-lens, searched without importing it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+from atlas.cli.main import main
+from atlas.errors import BadInput, UnknownName
+from ingest.sae import loading
+from ingest.sae.loading import short_names
+from ingest.sae.registry import by_neuronpedia, known_saes, same_family, search_saes
+
+
+def test_the_list_is_the_registry_of_sae_lens():
+    registry = get_pretrained_saes_directory()
+    expected = {(release, sae) for release, about in registry.items() for sae in about.saes_map}
+    assert {(one.release, one.sae_id) for one in known_saes()} == expected
+    for one in known_saes()[::97]:
+        about = registry[one.release]
+        assert (one.model, one.repo) == (about.model, about.repo_id)
+        assert one.neuronpedia == (about.neuronpedia_id.get(one.sae_id) or "")
+        assert one.l0 == (about.expected_l0.get(one.sae_id) or None)
+
+
+def test_every_short_name_is_in_the_registry():
+    names = {one.name for one in known_saes()}
+    assert {f"{release}:{sae}" for release, sae in short_names().values()} <= names
+
+
+def test_search_equals_a_loop_and_takes_all_words():
+    rows = search_saes("GPT2 resid_pre", short=short_names())
+    expected = {
+        one.name
+        for one in known_saes()
+        if "gpt2" in f"{one.name} {one.model} {one.neuronpedia}".lower()
+        and "resid_pre" in f"{one.name} {one.model} {one.neuronpedia}".lower()
+    }
+    assert {row["name"] for row in rows} == expected
+    assert {row["short"] for row in rows} >= {"gpt2-res-l0", "gpt2-res-l11"}
+    assert search_saes("no such sae", short={}) == []
+    assert len(search_saes(short={})) == len(known_saes())
+
+
+def test_the_cache_of_the_hub_is_read(tmp_path, monkeypatch):
+    (tmp_path / "models--jbloom--GPT2-Small-SAEs-Reformatted").mkdir()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    rows = search_saes(short={}, cached=True)
+    assert rows
+    assert {row["name"].partition(":")[0] for row in rows} >= {"gpt2-small-res-jb"}
+    assert all(row["cached"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gpt2-small/8-res-jb",
+        "https://www.neuronpedia.org/gpt2-small/8-res-jb",
+        "https://neuronpedia.org/gpt2-small/8-res-jb/561",
+        "neuronpedia.org/gpt2-small/8-res-jb?embed=true",
+    ],
+)
+def test_neuronpedia_ids_and_addresses(text, monkeypatch):
+    known = by_neuronpedia(text)
+    assert known.name == "gpt2-small-res-jb:blocks.8.hook_resid_pre"
+    monkeypatch.setattr(loading, "_from_release", lambda release, sae, name: (release, sae))
+    assert loading._by_name(text) == ("gpt2-small-res-jb", "blocks.8.hook_resid_pre")
+
+
+@pytest.mark.parametrize("text", ["notes/sae", "release:a/b", "a", "", "a/b/c", "../x"])
+def test_other_names_are_no_neuronpedia_ids(text):
+    assert by_neuronpedia(text) is None
+
+
+def test_an_unknown_address_is_one_message():
+    with pytest.raises(BadInput, match="atlas saes"):
+        by_neuronpedia("https://www.neuronpedia.org/no-model/1-none")
+
+
+def test_a_suggestion_is_never_of_another_model():
+    assert "gemmascope-l12" in same_family("gemmascope-l112", list(short_names()))
+    with pytest.raises(UnknownName) as raised:
+        loading._by_name("gemmascope3-l12")
+    assert raised.value.nearest == []
+    with pytest.raises(UnknownName) as raised:
+        loading._by_name("gemascope-l12")
+    assert "gemmascope-l12" in raised.value.nearest
+
+
+def test_unknown_names_do_not_import_sae_lens():
+    code = (
+        "import sys\n"
+        "from atlas.errors import UnknownName\n"
+        "from ingest.sae.loading import load_sae\n"
+        "for name in ('gpt2-small-res-jb:none', 'no-release:x', 'nothing'):\n"
+        "    try: load_sae(name)\n"
+        "    except UnknownName: pass\n"
+        "assert 'sae_lens' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_command(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["saes", "gemma-scope-2b-pt-res-canonical", "layer_20", "16k", "--json"])
+    assert done.value.code == 0
+    (row,) = json.loads(capsys.readouterr().out)["result"]
+    assert (row["short"], row["width"]) == ("gemmascope-l20", "16k")
