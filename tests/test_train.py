@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import re
 import tempfile
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -430,6 +431,9 @@ def test_the_command_trains_and_ingests(saved, tmp_path):
     atlas = tmp_path / "small.atlas"
     done = command(saved, tmp_path / "saes", *options, "--ingest", str(atlas), "--json")
     assert done.exit_code == 0, done.output
+    assert re.search(
+        r"held-out text: \d+ documents with [\d,]+ tokens, one document in 20", done.stderr
+    )
     rows = json.loads(done.stdout)["result"]
     assert [row["role"] for row in rows] == ["trained", "untrained"]
     assert rows[1]["floor_of"] == rows[0]["sae"]
@@ -446,7 +450,9 @@ def test_the_command_trains_and_ingests(saved, tmp_path):
     assert rows[0]["sae"] in again.stdout
     assert "ce model" in again.stdout
     assert f"Measured on {rows[0]['tokens']:,} held-out tokens" in again.stdout
-    bare = command(saved, tmp_path / "saes", *options, "--quality-tokens", "0")
+    same = ["--l0" if option == "--k" else option for option in options]
+    bare = command(saved, tmp_path / "saes", *same, "--quality-tokens", "0")
+    assert "2 of 2 SAEs are trained already" in bare.stderr
     assert "untrained" in bare.stdout
     assert "fvu" not in bare.stdout  # a column that was not measured
     assert "--quality-tokens is 0" in bare.stdout
