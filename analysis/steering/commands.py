@@ -150,9 +150,17 @@ def steer(
     def show() -> None:
         for each in results:
             echo("\n".join(each.verdict))
-            print_table(with_mean_of_random(each.table("arms").to_pylist()), columns=_ARMS)
+            rows = with_mean_of_random(each.table("arms").to_pylist())
+            print_table([row | _short(row) for row in rows], columns=_ARMS)
 
     emit(results.rows, as_json=as_json, show=show)
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the features of a row in one cell: the verdict names the first, and --json all."""
+    names = row.get("features") or []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return {"features": f"{names[0]}{more}"} if names else {"features": None}
 
 
 def _show_text(one: "Result") -> None:
