@@ -1,6 +1,6 @@
 """Similarity of the subspaces of concepts across SAEs, with three nulls."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,6 +45,9 @@ _SIGNIFICANT = 0.05
 
 #: Blocks of codes, and tokens of activations, that are read for the forecast.
 _BLOCKS, _TOKENS = 2, 500
+
+#: Denominator of the share of pairs that a concept has in the forecast.
+_SHARE = 8
 
 _COLUMNS = pa.schema(
     [
@@ -109,7 +112,7 @@ class SubspaceStudy(Study):
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one pair, from a few blocks of its codes and a few draws.
 
-        Each concept is counted with as many pairs as half of a sample of all pairs has.
+        Each concept is assumed to have an eighth of all matched pairs.
         """
         s = self.settings
         opened = open_spaces(task, at, tokens=_TOKENS, opened=self.opened)
@@ -123,7 +126,8 @@ class SubspaceStudy(Study):
         pairs = opened.spaces.directions.one_to_one
         for view in views(opened.spaces, pairs, s.similarity):
             if view.name in self._spaces and len(view) >= s.pairs:
-                few = view[np.arange(min(len(view) // 2 + 1, s.subset_pairs))]
+                few = view[np.arange(min(max(s.pairs, len(view) // _SHARE), s.subset_pairs))]
+                few.similarities([])  # the first call compiles loops
                 draw = timed(lambda few=few: few.similarities([]))  # type: ignore[misc]
                 scale = 1.0 if view.name == "decoder" else min(tokens, s.tokens) / _TOKENS
                 seconds += concepts * (3 * s.draws + 1) * draw * max(1.0, scale)
@@ -152,11 +156,9 @@ class SubspaceStudy(Study):
         pairs_of = {
             name: (members[0][i].features, members[1][i].features) for i, name in enumerate(names)
         }
-        with at.progress.stage(
-            f"{task.title}: comparing", total=len(names), unit="concepts"
-        ) as stage:
-            rows = list(concept_rows(opened.spaces, pairs_of, s))
-            stage.advance(len(names))
+        steps = len(names) * len(self._spaces)
+        with at.progress.stage(f"{task.title}: comparing", total=steps, unit="concepts") as stage:
+            rows = list(concept_rows(opened.spaces, pairs_of, s, advance=stage.advance))
         table = [
             {"sae": side.name, "concept": name, "feature": int(f), "lift": float(x), "q": float(y)}
             for side, own in zip(opened.sides, members, strict=True)
@@ -263,7 +265,11 @@ def compare_concepts(
 
 
 def concept_rows(
-    spaces: Spaces, members: Mapping[str, tuple[Any, Any]], settings: SubspaceSettings
+    spaces: Spaces,
+    members: Mapping[str, tuple[Any, Any]],
+    settings: SubspaceSettings,
+    *,
+    advance: Callable[[], None] = lambda: None,
 ) -> Iterator[Row]:
     """Yield the rows of each concept.
 
@@ -278,6 +284,8 @@ def concept_rows(
         int64 arrays by concept: the features of the concept in either SAE.
     settings
         Draws, and the fewest pairs.
+    advance
+        Called after each concept and space.
 
     Yields
     ------
@@ -302,10 +310,12 @@ def concept_rows(
             if len(which) < settings.pairs:
                 note = f"{len(which)} matched pairs are too few; {settings.pairs} are needed"
                 yield {"concept": name, "space": view.name, "available": len(which), "note": note}
+                advance()
                 continue
             others = np.flatnonzero(any_concept & ~own)
             for row in subset_rows(view, which, name=name, number=number, others=others):
                 yield row | {"concept": name}
+            advance()
 
 
 def _inside(view: View, a: Any, b: Any) -> Any:
