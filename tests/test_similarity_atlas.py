@@ -160,7 +160,7 @@ def test_sites_of_models():
 def test_the_forecast_of_a_pair_adds_up_its_sets_and_draws():
     """Cosines take 1 second, and 1 for each draw. Subspaces take 2 and 1 on half of the points, and
     3 and 1.5 on all: 1 + n / half, and 0.5 + n / (2 half) for each draw."""
-    cosines, subspaces = [1.0, 3.0], [2.0, 4.0, 3.0, 6.0]
+    cosines, subspaces = [1.0, 17.0], [2.0, 4.0, 3.0, 6.0]
     times = iter([*cosines, *subspaces, *cosines, *subspaces])
 
     def timer(work):

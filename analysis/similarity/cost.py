@@ -16,8 +16,14 @@ __all__ = ["PairSize", "pair_cost"]
 
 Timer: TypeAlias = Callable[[Callable[[], object]], float]
 
-#: Pairs and tokens of a sample, and shuffled pairings that are timed on it.
-_PAIRS, _TOKENS, _ORDERS = 256, 4096, 2
+#: Pairs and tokens of a sample.
+_PAIRS, _TOKENS = 256, 4096
+
+#: Shuffled pairings that are timed: of measures of cosines, and of subspaces, which take longer.
+_OF_COSINES, _OF_SUBSPACES = 16, 2
+
+#: Seconds below which a measurement is repeated, since other processes can interrupt it.
+_SHORT = 0.05
 
 #: Subsets of the one-to-one pairs, and directions in which best partners are compared.
 _SUBSETS, _DIRECTIONS = 4, 2
@@ -99,24 +105,32 @@ def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = ti
     return Cost(seconds, bytes=_bytes(size, columns))
 
 
-def _times(measure: Callable[..., object], x: Any, y: Any, timer: Timer) -> tuple[float, float]:
+def _times(
+    measure: Callable[..., object], sides: tuple[Any, Any], draws: int, timer: Timer
+) -> tuple[float, float]:
     """Return the seconds of one measurement, and of each shuffled pairing."""
-    orders = shuffles(x.shape[0], _ORDERS, seed=0)
-    base = timer(lambda: measure(x, y, []))
-    return base, max(timer(lambda: measure(x, y, orders)) - base, 0.0) / _ORDERS
+    orders = shuffles(sides[0].shape[0], draws, seed=0)
+    base = _seconds(lambda: measure(*sides, []), timer)
+    return base, max(_seconds(lambda: measure(*sides, orders), timer) - base, 0.0) / draws
+
+
+def _seconds(work: Callable[[], object], timer: Timer) -> float:
+    first = timer(work)
+    return first if first > _SHORT else min(first, timer(work), timer(work))
 
 
 def _cosines(x: Any, y: Any, timer: Timer) -> _Growth:
     cosine_similarities(x[:3], y[:3], shuffles(3, 1, seed=0))  # compiles loops
-    base, draw = (each / x.shape[0] ** 2 for each in _times(cosine_similarities, x, y, timer))
+    times = _times(cosine_similarities, (x, y), _OF_COSINES, timer)
+    base, draw = (each / x.shape[0] ** 2 for each in times)
     return _Growth(2, (0.0, base), (0.0, draw))
 
 
 def _subspaces(columns: int, points: int, timer: Timer) -> _Growth:
     x, y = np.random.default_rng(0).standard_normal((2, points, columns))
     half = max(1, points // 2)
-    small = _times(subspace_similarities, x[:half], y[:half], timer)
-    large = _times(subspace_similarities, x, y, timer)
+    small = _times(subspace_similarities, (x[:half], y[:half]), _OF_SUBSPACES, timer)
+    large = _times(subspace_similarities, (x, y), _OF_SUBSPACES, timer)
     base, draw = (
         _line((half, one), (points, other)) for one, other in zip(small, large, strict=True)
     )
