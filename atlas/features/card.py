@@ -59,6 +59,24 @@ _SECTIONS = (
     ),
     _Section("Suppressed tokens", "suppressed_tokens", ("token", "value", "ablated_change")),
     _Section(
+        "What its ablation changes in later features",
+        "effects_of_feature",
+        ("target", "top_token", "mean", "low", "high", "random", "q"),
+        "mean: change of the activation, with its interval over documents. random: size of the "
+        "effect of random directions of equal norm.",
+    ),
+    _Section(
+        "Features whose ablation changes it",
+        "drivers_of_feature",
+        ("source", "top_token", "mean", "low", "high", "q"),
+    ),
+    _Section(
+        "Concepts that it separates",
+        "concepts_of_feature",
+        ("concept", "direction", "auroc_held_out", "effect", "p_max", "q"),
+        "auroc_held_out: on held-out words; 0.5 is chance. p_max: over all features.",
+    ),
+    _Section(
         "Nearest decoder directions",
         "nearest_directions",
         ("feature", "top_token", "cosine", "q"),
