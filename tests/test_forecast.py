@@ -80,7 +80,9 @@ def test_the_forecast_is_corrected_as_tasks_finish():
     costs = [[Cost(60.0)], [Cost(60.0)], [Cost(60.0)]]
     forecast = Forecast("f", costs, groups=3, progress=recorded, clock=clock)
     forecast.begin()
-    assert recorded.messages.pop() == "f: about 3 minutes and 1 MiB of memory for 3 tasks."
+    assert (
+        recorded.messages.pop() == "f: about 3 minutes and less than 1 MiB of memory for 3 tasks."
+    )
     clock.now += 180  # three times the forecast
     forecast.task_done(0, 0)
     forecast.group_done()
@@ -119,7 +121,7 @@ def test_groups_beyond_the_budget_count_as_the_mean_of_the_measured():
     forecast.begin()
     # (40 + 40 + 20) / 2
     assert recorded.messages == [
-        "f: about 50 seconds and 1 MiB of memory for 5 tasks in 2 processes."
+        "f: about 50 seconds and less than 1 MiB of memory for 5 tasks in 2 processes."
     ]
 
 
@@ -129,7 +131,7 @@ def test_workers_correct_the_forecast_group_by_group():
     forecast = Forecast("f", costs, groups=4, processes=8, progress=recorded, clock=clock)
     forecast.begin()
     assert recorded.messages == [
-        "f: about 60 seconds and 1 MiB of memory for 4 tasks in 4 processes."
+        "f: about 60 seconds and less than 1 MiB of memory for 4 tasks in 4 processes."
     ]
 
 
