@@ -350,7 +350,7 @@ def synthetic(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
 
 def _print_overview(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the table of SAEs, with their roles if any is recorded."""
-    unused = set() if any(row["role"] for row in rows) else {"role"}
+    unused: set[str] = set() if any(row["role"] for row in rows) else {"role"}
     print_table([{k: v for k, v in row.items() if k not in unused} for row in rows])
 
 
