@@ -222,8 +222,9 @@ def _losses(
 ) -> NDArray[np.float64]:
     """Return the changes of the loss and the divergence at the token and at later ones.
 
-    KL is Σ p log p - Σ p logits + logsumexp(logits), context by context, so that no array of the size
-    of all logits is written.
+    KL is Σ p log p - Σ p logits + logsumexp(logits) Σ p, context by context, so that no array of the
+    size of all logits is written. In float32, Σ p is not exactly 1, and a product of matrices sums
+    too inexactly.
     """
     device = logits.device
     ids, read = (part[:, start:].to(device) for part in (clean.contexts.ids, clean.contexts.read))
@@ -235,7 +236,7 @@ def _losses(
         p = log_p.exp()
         values = logits[rows].transpose(0, 1)  # (positions, rows, vocabulary)
         total = values.logsumexp(-1)
-        cross = total - (values @ p[:, :, None])[..., 0]
+        cross = total * p.sum(-1)[:, None] - (values * p[:, None]).sum(-1)
         divergence[rows] = ((p * log_p).sum(-1)[:, None] + cross).T * read[context]
         following = ids[context, 1:, None, None].expand(-1, len(rows), 1)
         log_q = values[:-1].gather(2, following)[..., 0] - total[:-1]

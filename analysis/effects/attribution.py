@@ -188,8 +188,8 @@ def encoder_rows(sae: "Autoencoder", x: torch.Tensor, codes: torch.Tensor) -> to
     rows = torch.zeros(sae.info.d_sae, x.shape[1], device=x.device)
     strongest = codes.argmax(0)
     live = (codes > 0).any(0).nonzero()[:, 0]
-    for first in range(0, len(live), 512):
-        some = live[first : first + 512]
+    for start in range(0, len(live), 512):
+        some = live[start : start + 512]
         inputs = x[strongest[some]].clone().requires_grad_()
         with ieee_float32(), torch.enable_grad():
             encoded = sae.encode_with_gradient(inputs)

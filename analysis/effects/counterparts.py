@@ -124,9 +124,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Return the row of all pairs, then one for each range of match strength."""
     bins = [("all", np.ones(len(strength), bool))]
-    for low, high in zip(_STRENGTHS, (*_STRENGTHS[1:], 1.0 + 1e-9), strict=True):
-        label = f"below {high:g}" if low < 0 else f"{low:g} to {min(high, 1):g}"
-        bins.append((label, (strength >= low) & (strength < high)))
+    for least, most in zip(_STRENGTHS, (*_STRENGTHS[1:], 1.0 + 1e-9), strict=True):
+        label = f"below {most:g}" if least < 0 else f"{least:g} to {min(most, 1):g}"
+        bins.append((label, (strength >= least) & (strength < most)))
     rows = []
     for label, inside in bins:
         if not inside.any():

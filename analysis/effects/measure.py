@@ -338,9 +338,11 @@ def random_delta(source: Source, unit: torch.Tensor) -> torch.Tensor:
     """Return the delta of each occurrence along a direction of its feature, with equal norm."""
     device = source.vectors.device
     feature = torch.from_numpy(source.chosen.feature).to(device)
-    norm = source.vectors[feature].norm(dim=1)
-    size: torch.Tensor = torch.from_numpy(source.chosen.activation).to(device) * norm
-    return -size[:, None] * unit.to(device)[torch.from_numpy(source.row).to(device)]
+    size = torch.from_numpy(source.chosen.activation).to(device) * source.vectors[feature].norm(
+        dim=1
+    )
+    delta: torch.Tensor = -size[:, None] * unit.to(device)[torch.from_numpy(source.row).to(device)]
+    return delta
 
 
 def _candidates(effect: Floats32, most: int) -> Ints:
@@ -367,7 +369,9 @@ def _arm(
             wanted = candidates[i][row[changes.rows]]
             values[i][changes.rows] = np.take_along_axis(whole.numpy(), wanted, 1)
     counts = np.bincount(row, minlength=len(source.features))[:, None].astype(np.float32)
-    means = [[(one.numpy() / counts).astype(np.float32) for one in part] for part in (total, here)]
+    means: list[list[Floats32]] = [
+        [(one.numpy() / counts).astype(np.float32) for one in part] for part in (total, here)
+    ]
     return Arm(loss, means[0], means[1], values)
 
 

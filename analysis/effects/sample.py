@@ -108,11 +108,12 @@ def sample_contexts(
                 found.append((*rows[rng.integers(len(rows))], documents[at].number))
                 drawn += 1
     width = max((len(ids) for ids, *_ in found), default=0)
+    parts: list[list[NDArray[Any]]] = [[row[part] for row in found] for part in range(3)]
     padded = [
-        torch.stack([_padded(row[part], width) for row in found])
-        if found
+        torch.stack([_padded(row, width) for row in part])
+        if part
         else torch.zeros((0, 0), dtype=torch.long)
-        for part in range(3)
+        for part in parts
     ]
     documents_of = np.array([row[3] for row in found], dtype=np.int64)
     return Contexts(padded[0], padded[1], padded[2].bool(), documents_of)
