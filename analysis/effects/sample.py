@@ -90,7 +90,7 @@ def sample_contexts(
         Seed of the draw.
     """
     rng = np.random.default_rng(seed)
-    found: list[tuple[Any, ...]] = []
+    found: list[tuple[tuple[NDArray[Any], ...], int]] = []
     share = -(-contexts // max(1, len(corpus)))
     for number in rng.permutation(len(corpus)):
         documents = corpus.block(int(number))
@@ -105,17 +105,17 @@ def sample_contexts(
                 for i in np.flatnonzero(batch.keep.any(1))
             ]
             if rows:
-                found.append((*rows[rng.integers(len(rows))], documents[at].number))
+                found.append((rows[rng.integers(len(rows))], documents[at].number))
                 drawn += 1
-    width = max((len(ids) for ids, *_ in found), default=0)
-    parts: list[list[NDArray[Any]]] = [[row[part] for row in found] for part in range(3)]
+    width = max((len(arrays[0]) for arrays, _ in found), default=0)
+    parts = [[arrays[part] for arrays, _ in found] for part in range(3)]
     padded = [
         torch.stack([_padded(row, width) for row in part])
         if part
         else torch.zeros((0, 0), dtype=torch.long)
         for part in parts
     ]
-    documents_of = np.array([row[3] for row in found], dtype=np.int64)
+    documents_of = np.array([number for _, number in found], dtype=np.int64)
     return Contexts(padded[0], padded[1], padded[2].bool(), documents_of)
 
 
