@@ -149,12 +149,9 @@ def with_mean_of_random(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         own = [row for row in arms if row["arm"] == name]
         if own:
             numbers = [k for k, v in own[0].items() if isinstance(v, int | float)]
-            means: dict[str, float | None] = {
-                k: float(np.mean([row[k] for row in own])) for k in numbers
-            }
-            # Draws are not prompts: their mean has no interval.
-            interval: dict[str, float | None] = dict.fromkeys(("low", "high"))
-            means |= {k: v for k, v in interval.items() if k in own[0]}
+            means: dict[str, Any] = {k: float(np.mean([row[k] for row in own])) for k in numbers}
+            # Draws are no prompts, so their mean has no Wilson interval.
+            means |= {k: None for k in ("low", "high") if k in own[0]}
             found.append({"arm": f"{name}, mean of {len(own)}"} | means)
     return found
 
