@@ -53,6 +53,12 @@ def test_several_labels_and_classes_in_jsonl(tmp_path):
     assert {c.negative for c in found.concepts} == {"other"}
 
 
+def test_labels_and_names_of_files_are_made_short_and_plain(tmp_path):
+    found = words_of(tmp_path, 'text,label\na,"x\n  y"\nb,z\n', "w" * 200 + ".csv")
+    assert [c.positive for c in found.concepts] == ["x y"]
+    assert len(found.name) == 60
+
+
 def test_a_word_in_both_classes_is_excluded_and_reported(tmp_path):
     """Seed 004 had unisex names and animals in one class or the other."""
     found = words_of(tmp_path, "text,label\nRobin,male\nTom,male\nRobin,female\nAmy,female\n")

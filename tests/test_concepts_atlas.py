@@ -158,11 +158,11 @@ def test_bad_words_get_messages_and_the_rest_continues(world, tmp_path):
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
     progress = RecordingProgress()
     found = study_concepts(world / "a.atlas", path, ["two"], settings=SETTINGS, progress=progress)
-    told = "\n".join(progress.messages)
-    assert "different labels in different rows" in told
-    assert "has no token" in told
-    assert "with fewer than 20" in told
-    assert "odd/rare is skipped: it has 1 positive" in told
+    messages = "\n".join(progress.messages)
+    assert "different labels in different rows" in messages
+    assert "has no token" in messages
+    assert "with fewer than 20" in messages
+    assert "odd/rare is skipped: it has 1 positive" in messages
     assert found[0]["concepts"] == ["odd/a", "odd/b"]
     assert any("odd/rare: skipped" in sentence for sentence in found.verdict)
     arms = found[0].table("arms").to_pylist()

@@ -58,8 +58,8 @@ def draw(result: Result) -> Chart:
                 _splits(own["splits"]),
             )
         )
-    left = len(set(result["concepts"])) - len(concepts)
-    more = [f"The first {len(concepts)} concepts; {left} more are in the tables"] if left else []
+    rest = len(set(result["concepts"])) - len(concepts)
+    more = [f"The first {len(concepts)} concepts; {rest} more are in the tables"] if rest else []
     title = heading(f"{result['sae']}: {result['words']}", *more)
     return finished(alt.vconcat(*rows).properties(title=title))
 

@@ -115,8 +115,8 @@ class ConceptStudy(Study):
         raw = [self._raw_hooks(record, at.progress) for record in records]
         hooks = list(dict.fromkeys(hook for of in raw for hook in of.values()))
         needed = [*hooks, *(hook for sae in saes for hook in sae.info.hooks)]
-        given = next((m for m in self.models if m.name == records[0].model["name"]), None)
-        model = reopen_model(records[0], given, hooks=needed)
+        opened = next((m for m in self.models if m.name == records[0].model["name"]), None)
+        model = reopen_model(records[0], opened, hooks=needed)
         contexts = word_contexts(self.words.items, self.settings, self._documents(at))
         if len(contexts) > MOST:
             raise BadInput(

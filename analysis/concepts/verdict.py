@@ -65,7 +65,9 @@ def _localisation(of: Mapping[str, Row]) -> Iterator[str]:
         return
     k90 = "all together do not" if own["k90"] is None else f"{own['k90']:,} of them"
     effective = (
-        "no single feature" if own["effective"] is None else f"{own['effective']:.1f} features"
+        "undefined, because no feature alone matters"
+        if own["effective"] is None
+        else f"{own['effective']:.1f} features"
     )
     yield (
         f"Retained information R of all features {_interval(own, 'retained')}; {k90} reach 90%; effective "

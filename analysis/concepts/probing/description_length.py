@@ -47,7 +47,7 @@ class Codelength:
 def online_codelength(
     space: Space, labels: Bools, groups: Ints, *, orders: int, seed: int
 ) -> Codelength:
-    """Return the online description length of labels given the vectors.
+    """Return the online description length of labels for a reader who knows the vectors.
 
     Parameters
     ----------

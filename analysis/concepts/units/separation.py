@@ -238,7 +238,7 @@ def _hedges(values: Floats, labels: Bools) -> Floats:
 def smallest_effect(
     positives: int, negatives: int, *, level: float, power: float = 0.8
 ) -> float | None:
-    """Return the smallest difference of means that a t-test finds with the given power.
+    """Return the smallest difference of means that a t-test finds with this power.
 
     Parameters
     ----------

@@ -33,6 +33,9 @@ COLUMNS = ("text", "label", "group", "family", "span", "carrier")
 LARGEST, LONGEST, MOST = 2**26, 10_000, 100_000
 """Most bytes of a file, characters of a text, and rows."""
 
+LONGEST_NAME = 60
+"""Most characters of the name of a set."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -157,7 +160,9 @@ def read_words(source: str | Path) -> WordSet:
     rows = _csv_rows(path, content) if path.suffix.lower() == ".csv" else _json_rows(path, content)
     items, messages = _merged(list(_items(rows)))
     digest = hashlib.sha256(repr([_stored(item) for item in items]).encode()).hexdigest()[:8]
-    found = WordSet(slug(path.stem) or "words", tuple(items), digest, tuple(messages))
+    found = WordSet(
+        slug(path.stem)[:LONGEST_NAME] or "words", tuple(items), digest, tuple(messages)
+    )
     _check_classes(found, path)
     return found
 
@@ -283,7 +288,7 @@ def _labels(row: Mapping[str, Any], where: str) -> tuple[str, ...]:
         parts = [_field({"label": one}, "label", where) for one in value]
     else:
         parts = _field(row, "label", where).split("|")
-    return tuple(sorted({part.strip() for part in parts if part.strip()}))
+    return tuple(sorted({" ".join(part.split()) for part in parts if part.strip()}))
 
 
 def _span(value: str, text: str, where: str) -> tuple[int, int]:

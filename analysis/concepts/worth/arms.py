@@ -80,7 +80,7 @@ def sae_arms(
 
 
 def random_directions(layer: Floats, active: NDArray[np.int64], rng: np.random.Generator) -> Floats:
-    """Return activations of random directions that are active as often as given.
+    """Return activations of random directions that are active on fixed numbers of rows.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ def _by_split(one: Result, of: str) -> dict[tuple[str, int], tuple[float, float]
     for row in rows:
         whole = mean[row["concept"]]
         if whole > 0:
-            # Mean R of the concept plus its first-order deviation on this split.
+            # AUROC above .5 in units of the layer's mean, so that the mean over splits is R.
             found[row["concept"], row["split"]] = ((row["auc"] - 0.5) / whole, row["ratio"])
     return found
 
