@@ -84,11 +84,11 @@ def random_sample(width: int, *, density: float | None = None) -> Rows:
         Share of entries above 0 of sparse rows; None for dense rows.
     """
     rng = np.random.default_rng(0)
-    rows: Any = (
-        rng.standard_normal((_SAMPLE, width))
-        if density is None
-        else sparse.random_array((_SAMPLE, width), density=density, rng=rng, format="csr")
-    )
+    rows: Any
+    if density is None:
+        rows = rng.standard_normal((_SAMPLE, width))
+    else:
+        rows = sparse.random_array((_SAMPLE, width), density=density, rng=rng, format="csr")
     return unit_rows(rows, dtype=np.float32)
 
 
@@ -98,7 +98,8 @@ def _seconds_of_update(timer: Timer) -> float:
     points = rng.standard_normal((4096, 2))
     ends = rng.integers(0, len(points), (2 + _NEGATIVE, 20_000))
     _move(points.copy(), ends[:, :1])  # compiles
-    return float(timer(lambda: _move(points, ends)) / ends.shape[1])
+    seconds: float = timer(lambda: _move(points, ends)) / ends.shape[1]
+    return seconds
 
 
 @compiled

@@ -32,9 +32,13 @@ def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
     """Return the spectra, and the distances between SAEs."""
     from analysis.spectra.distances import compare_spectra
 
-    if not results:
-        return {"spectra": [], "pairs": []}
-    return {"spectra": results.rows, "pairs": compare_spectra(str(results[0].atlas), saes or None)}
+    pairs = [
+        pair
+        for one in results[:1]
+        if one.atlas
+        for pair in compare_spectra(one.atlas, saes or None)
+    ]
+    return {"spectra": results.rows, "pairs": pairs}
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -106,7 +106,7 @@ def without_weights(
             known[name] = error
     found: dict[str, AtlasError] = {}
     for task in tasks:
-        errors = [each for name in task.saes if (each := known[name]) is not None]
-        if errors:
-            found[task.name] = errors[0]
+        for reason in (known[name] for name in task.saes):
+            if reason is not None:
+                found.setdefault(task.name, reason)
     return found
