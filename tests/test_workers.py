@@ -238,7 +238,7 @@ def test_an_error_in_a_worker_arrives_as_itself(tmp_path, cluster):
     with pytest.raises(ZeroDivisionError, match="the model would not") as foreign:
         work(tmp_path / "a.atlas", marked("refuse"), ray=cluster, workers=3, progress=heard)
     assert foreign.type is ZeroDivisionError
-    assert "Ray has 2 CPU(s): using 2 worker(s) instead of 3." in heard.sentences
+    assert "Ray has 2 CPUs: using 2 workers instead of 3." in heard.sentences
 
 
 @pytest.mark.slow
