@@ -1,13 +1,23 @@
 """Interpretability marks in the report on residual SAEs: planted differences, by hand and as words."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from geometry_parts import add_marks, study_atlas
 from scipy.stats import t as student
 
 from analysis.interpretability.marks import MARKS
 from analysis.residual.report.findings import find
-from analysis.residual.report.marks import HARDER, mark_differences, marks_verdict, read_marks
+from analysis.residual.report.marks import (
+    HARDER,
+    mark_differences,
+    mark_rows,
+    marks_verdict,
+    read_marks,
+    separating,
+)
 from analysis.residual.report.report import html, numbers
 from analysis.residual.report.study import open_study
 from atlas.api import Atlas
@@ -114,6 +124,24 @@ def test_harder_follows_the_direction_of_the_mark(tmp_path, sign):
         assert row["harder"] is (sign * HARDER[mark] > 0)
         assert row["harder"] is (sign < 0)
     assert row_of(rows, "entropy", "components")["harder"] is None
+
+
+def test_features_that_separate_a_concept_are_counted_by_arm(tmp_path):
+    folder = with_marks(tmp_path / "a.atlas", {}, seeds=2)
+    study = open_study(folder)
+    assert separating(folder.sound(), study) == {}
+    (first, *_) = mark_rows(study, read_marks(folder.sound(), study)[0], {})
+    assert "concepts" not in first
+    saes = tuple(study.arms["sae"])
+    edges = [f"{sae}/{i}" for sae in saes if sae.startswith("baseline") for i in (1, 1, 4)]
+    table = pa.table({"source": edges, "target": ["set/x"] * len(edges)})
+    manifest = SimpleNamespace(saes=saes, tables={"SEPARATES": None})
+    tested = SimpleNamespace(manifest=manifest, table=lambda name: table)
+    found = separating(SimpleNamespace(of=lambda kind: [tested]), study)
+    assert found == {sae: 2 * sae.startswith("baseline") for sae in saes}
+    rows = {r["arm"]: r for r in mark_rows(study, read_marks(folder.sound(), study)[0], found)}
+    assert rows["baseline"]["concepts"].mean == pytest.approx(2 / 20)
+    assert rows["residual"]["concepts"].mean == 0
 
 
 def test_few_seeds_are_reported(tmp_path):

@@ -14,7 +14,13 @@ from analysis.residual.report.interpretability_metrics import (
     score_rows,
     token_metrics,
 )
-from analysis.residual.report.marks import mark_differences, mark_rows, marks_verdict, read_marks
+from analysis.residual.report.marks import (
+    mark_differences,
+    mark_rows,
+    marks_verdict,
+    read_marks,
+    separating,
+)
 from analysis.residual.report.study import EMBEDDING, PAIRS, ResidualStudy, open_study, site_name
 from analysis.residual.report.sweep import sweep_rows, verdict_rows
 from analysis.residual.report.verdict import AGAINST, MARGIN, Verdict, headline, judge
@@ -288,7 +294,7 @@ def find(
         mapped=_mapped(atlas, sound, site),
         ingested=_ingested(sound),
         floors=baselines,
-        marks=[] if opened is None else mark_rows(opened, marks),
+        marks=[] if opened is None else mark_rows(opened, marks, separating(sound, opened)),
         mark_differences=by_mark,
         marks_verdict=marks_verdict(by_mark),
         mark_settings=mark_settings,

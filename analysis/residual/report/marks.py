@@ -24,6 +24,7 @@ __all__ = [
     "mark_rows",
     "marks_verdict",
     "read_marks",
+    "separating",
 ]
 
 #: Whether a larger value of a mark means that a feature is harder (1) or easier (-1) to interpret.
@@ -77,14 +78,48 @@ def read_marks(
     return found, first
 
 
-def mark_rows(study: ResidualStudy, marks: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+def separating(sound: Sound, study: ResidualStudy) -> dict[str, int]:
+    """Return the number of features of each SAE that separate a concept, if concepts were tested.
+
+    These are the features with an edge SEPARATES, which `atlas concepts` stores for features with a
+    small q. SAEs without a test are absent.
+    """
+    found: dict[str, set[str]] = {}
+    names = set(study.arms["sae"])
+    for part in sound.of("concepts"):
+        if "SEPARATES" not in part.manifest.tables:
+            continue
+        for sae in names.intersection(part.manifest.saes):
+            found.setdefault(sae, set())
+        for source in part.table("SEPARATES")["source"].to_pylist():
+            sae = source.rpartition("/")[0]
+            if sae in found:
+                found[sae].add(source)
+    return {sae: len(features) for sae, features in found.items()}
+
+
+def mark_rows(
+    study: ResidualStudy,
+    marks: Mapping[str, pd.DataFrame],
+    separate: Mapping[str, int] | None = None,
+) -> list[dict[str, Any]]:
     """Return for each arm the mean of each mark over seeds.
+
+    Parameters
+    ----------
+    study
+        The study.
+    marks
+        The tables of ``read_marks``.
+    separate
+        The result of ``separating``.
 
     Returns
     -------
     rows
         ``arm``, ``saes``, ``features`` (mean number with marks), and a ``Mean`` for each mark and
-        each of ``CONTROLS_OF_MARKS``. Draws of one seed are averaged first.
+        each of ``CONTROLS_OF_MARKS``; ``concepts`` is that of the share of an SAE's features that
+        separate a concept, if all SAEs of the arm were tested. Draws of one seed are averaged first.
     """
     rows = []
     for arm, own in _by_arm(study, marks).items():
@@ -93,8 +128,15 @@ def mark_rows(study: ResidualStudy, marks: Mapping[str, pd.DataFrame]) -> list[d
             "saes": len(own),
             "features": round(float(np.mean([len(marks[sae]) for sae, _, _ in own]))),
         }
-        for name in (*MARKS, *CONTROLS_OF_MARKS):
-            means = [_mean(marks[sae], name) for sae, _, _ in own]
+        width = dict(zip(study.arms["sae"], study.arms["d_sae"], strict=True))
+        tested = separate is not None and all(sae in separate for sae, _, _ in own)
+        for name in (*MARKS, *CONTROLS_OF_MARKS, *(["concepts"] if tested else [])):
+            means = [
+                _mean(marks[sae], name)
+                if name != "concepts"
+                else (separate or {})[sae] / width[sae]
+                for sae, _, _ in own
+            ]
             seeds = np.array([seed for _, seed, _ in own])
             row[name] = mean_over_seeds(
                 {s: float(np.mean(np.array(means)[seeds == s])) for s in np.unique(seeds).tolist()}

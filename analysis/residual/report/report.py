@@ -405,7 +405,10 @@ def _marks(found: Findings, where: str) -> list[Markup]:
     parts.append(
         html_page.table(
             found.marks,
-            names | MARKS | CONTROLS_OF_MARKS,
+            names
+            | MARKS
+            | CONTROLS_OF_MARKS
+            | {"concepts": "share of features that separate a concept"},
             caption="Means over seeds, with 95% intervals over seeds if there are several",
         )
     )
