@@ -1,4 +1,4 @@
-"""The commands of the package `analysis`, with `atlas probes` and `atlas plot`."""
+"""The commands of the package `analysis`, with `atlas probe-scores` and `atlas plot`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,7 +50,7 @@ __all__ = ["ROOM"]
 _AT_MOST = 3
 
 
-@click.command()
+@click.command("probe-scores")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @click.option(
     "--site",
@@ -101,11 +101,11 @@ def probes(
 
     \b
     Examples:
-      atlas probes
-      atlas probes tiny-a-l1-s0 --site hook_embed --run document
-      atlas probes --by frequency
-      atlas probes --by sweep --json
-      atlas probes --by kind
+      atlas probe-scores
+      atlas probe-scores tiny-a-l1-s0 --site hook_embed --run document
+      atlas probe-scores --by frequency
+      atlas probe-scores --by sweep --json
+      atlas probe-scores --by kind
     """
     from analysis.probe import tables as numbers
     from atlas.errors import BadInput
@@ -344,12 +344,12 @@ positions = study_command(
 )
 
 interpretability = study_command(
-    "interpretability",
+    "describe",
     "analysis.interpretability.study:measure_interpretability",
     InterpretabilitySettings,
     help="Measure how well a few tokens describe each feature.\n\nThe measure is taken on other documents."
     "\n\nNo judge is needed. The control is the description of another feature of similar frequency."
-    "\n\n\b\nExample:\n  atlas interpretability tiny-a-l1-s0",
+    "\n\n\b\nExample:\n  atlas describe tiny-a-l1-s0",
 )
 
 directions = study_command(

@@ -1,4 +1,4 @@
-"""The table of `atlas stats` without nulls at the source's size, beside networkx.
+"""The table of `atlas graph-stats` without nulls at the source's size, beside networkx.
 
     python -m benchmarks.graphs                      16,384 nodes, 800,000 edges
     python -m benchmarks.graphs --nodes 4096 --edges 100000

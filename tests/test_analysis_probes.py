@@ -463,13 +463,13 @@ def run(atlas, tmp_path, monkeypatch, capsys):
 
 
 def test_probes_as_json_and_as_tables(run):
-    code, out, _ = run("probes", "--json")
+    code, out, _ = run("probe-scores", "--json")
     assert code == 0
     assert len(json.loads(out)["result"]) == 13
-    code, out, err = run("probes")
+    code, out, err = run("probe-scores")
     assert (code, "r2_token_table" in out) == (0, True)
     assert "detailed tables" in err
-    code, out, err = run("probes", "one", "--site", EMBED, "--run", "type")
+    code, out, err = run("probe-scores", "one", "--site", EMBED, "--run", "type")
     assert (code, err) == (0, "")
     for said in ("token_ceiling", "≥95%", "<75%", "undecided", "inactive_share"):
         assert said in out
@@ -477,19 +477,19 @@ def test_probes_as_json_and_as_tables(run):
 
 @pytest.mark.parametrize("by", ["frequency", "max_activation", "layer", "first-layer", "sweep"])
 def test_probes_broken_down(run, by):
-    code, out, _ = run("probes", "--by", by, "--json")
+    code, out, _ = run("probe-scores", "--by", by, "--json")
     rows = json.loads(out)["result"]
     assert (code, len(rows) > 3) == (0, True)
     assert all(r["run"] != HOW_MUCH for r in rows)
-    code, out, _ = run("probes", "--by", by)
+    code, out, _ = run("probe-scores", "--by", by)
     assert (code, len(out.splitlines())) == (0, len(rows) + 1)
 
 
 def test_sites_are_compared_only_where_there_are_several(run):
     for by in ("first-layer", "sweep"):
-        code, _, err = run("probes", "--site", EMBED, "--by", by)
+        code, _, err = run("probe-scores", "--site", EMBED, "--by", by)
         assert (code, "--from all" in err) == (2, True)
-    code, _, err = run("probes", "--run", HOW_MUCH, "--by", "layer")
+    code, _, err = run("probe-scores", "--run", HOW_MUCH, "--by", "layer")
     assert (code, "that predict activity" in err) == (2, True)
 
 
@@ -510,10 +510,10 @@ def test_plot_probes(run, tmp_path):
 
 def test_atlas_without_probes_reports_what_to_do(run, tmp_path, monkeypatch):
     monkeypatch.setenv("ATLAS", str(made_atlas(tmp_path / "a.atlas", [])))
-    for words in (["probes"], ["probes", "one"], ["plot", "probes"]):
+    for words in (["probe-scores"], ["probe-scores", "one"], ["plot", "probes"]):
         code, out, err = run(*words)
         assert (code, out) == (2, "")
         assert "has no probe" in err
         assert "--from hook_embed`" in err
-    code, out, _ = run("probes", "--json")
+    code, out, _ = run("probe-scores", "--json")
     assert (code, json.loads(out)["ok"]) == (2, False)

@@ -339,6 +339,6 @@ def test_the_command_needs_saes_or_all(atlas, capsys):
     folder, _ = atlas
     for words in ([], ["one", "other", "--all"]):
         with pytest.raises(SystemExit) as ended:
-            main(["concept-subspaces", *words, "--atlas", str(folder / "a.atlas")])
+            main(["subspaces", *words, "--atlas", str(folder / "a.atlas")])
         assert ended.value.code == 2
         assert "--all" in capsys.readouterr().err

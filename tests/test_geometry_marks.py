@@ -155,7 +155,7 @@ def test_marks_of_other_settings_are_not_compared(tmp_path):
     rng = np.random.default_rng(0)
     add_marks(folder, "baseline-s0", rng=rng, shift=0)
     add_marks(folder, "residual-s0", rng=rng, shift=0, settings={"words": 3})
-    with pytest.raises(Mismatch, match=r"residual-s0 .*`atlas interpretability"):
+    with pytest.raises(Mismatch, match=r"residual-s0 .*`atlas describe"):
         read_marks(folder.sound(), open_study(folder))
 
 
@@ -165,7 +165,7 @@ def test_the_report_has_marks_or_the_command_that_measures_them(harder, tmp_path
     page = html(found, where="a.atlas")
     assert "Are residual features harder to interpret?" in page
     assert found.marks_verdict in page
-    assert "atlas interpretability baseline-s0" in page  # among the commands
+    assert "atlas describe baseline-s0" in page  # among the commands
     data = numbers(found)
     assert data["marks_verdict"] == found.marks_verdict
     assert {row["arm"] for row in data["marks"]} == set(open_study(harder).arms["arm"])
@@ -174,4 +174,4 @@ def test_the_report_has_marks_or_the_command_that_measures_them(harder, tmp_path
     with Atlas.open(without.path) as atlas:
         found = find(atlas)
     assert found.marks == []
-    assert "run <code>atlas interpretability baseline-s0" in html(found, where="b.atlas")
+    assert "run <code>atlas describe baseline-s0" in html(found, where="b.atlas")

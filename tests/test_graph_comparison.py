@@ -678,7 +678,7 @@ def test_rows_have_no_nan_and_are_the_same_again(path):
 
 
 def asked(path, *words):
-    """Return the exit code and what was printed of `atlas compare`."""
+    """Return the exit code and what was printed of `atlas compare-graphs`."""
     done = CliRunner().invoke(compare, [*words, "--atlas", str(path)], standalone_mode=False)
     if done.exception is not None:
         return done.exception, ""

@@ -320,9 +320,9 @@ def path(tmp_path_factory):
 
 
 def asked(path, capsys, *words):
-    """Return the exit code, what was printed and what was said of `atlas stats`."""
+    """Return the exit code, what was printed and what was said of `atlas graph-stats`."""
     with pytest.raises(SystemExit) as ended:
-        main(["stats", *words, "--atlas", str(path)])
+        main(["graph-stats", *words, "--atlas", str(path)])
     out, said = capsys.readouterr()
     return ended.value.code or 0, out, said
 

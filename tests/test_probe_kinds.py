@@ -375,16 +375,16 @@ def status_of(*words):
 
 
 def test_the_command_compares_kinds(atlas, capsys):
-    assert status_of("probes", "top", "--by", "kind", "--atlas", str(atlas)) == 0
+    assert status_of("probe-scores", "top", "--by", "kind", "--atlas", str(atlas)) == 0
     printed = capsys.readouterr().out
     assert "An MLP predicts" in printed
     assert "random-features" in printed
-    assert status_of("probes", "--atlas", str(atlas), "--json") == 0
+    assert status_of("probe-scores", "--atlas", str(atlas), "--json") == 0
     assert '"mlp"' in capsys.readouterr().out
 
 
 def test_the_command_states_how_to_fit_non_linear_probes(atlas, capsys):
-    words = ("probes", "--by", "kind", "--atlas", str(atlas))
+    words = ("probe-scores", "--by", "kind", "--atlas", str(atlas))
     assert status_of(*words, "--site", "elsewhere") == 2
     assert "--kind mlp" in capsys.readouterr().err
     assert status_of(*words, "tpo") == 2

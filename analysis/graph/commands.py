@@ -1,4 +1,4 @@
-"""The commands `atlas stats` and `atlas plot graphs`, on co-activation graphs."""
+"""The commands `atlas graph-stats` and `atlas plot graphs`, on co-activation graphs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ _ROWS = {
 }
 
 
-@click.command()
+@click.command("graph-stats")
 @click.argument("saes", nargs=-1, metavar="[SAE]...")
 @settings_options(GraphStatisticsSettings)
 @worker_options
@@ -72,9 +72,9 @@ def stats(
 
     \b
     Examples:
-      atlas stats tiny-a-l1-s0 tiny-a-l1-s1
-      atlas stats tiny-a-l1-s0 --nulls bipartite --draws 20 --curves
-      atlas stats --nulls none --json
+      atlas graph-stats tiny-a-l1-s0 tiny-a-l1-s1
+      atlas graph-stats tiny-a-l1-s0 --nulls bipartite --draws 20 --curves
+      atlas graph-stats --nulls none --json
     """
     from analysis.graph.study import all_rows, graph_statistics
 

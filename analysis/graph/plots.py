@@ -204,7 +204,7 @@ def draw_result(result: Result) -> Chart:
     if not rows:
         raise BadInput(
             f"No statistic of {result['sae']} has a value under a null, so there is nothing to compare. "
-            f"`atlas stats {result['sae']} --nulls all` draws nulls; `atlas plot graphs {result['sae']}` "
+            f"`atlas graph-stats {result['sae']} --nulls all` draws nulls; `atlas plot graphs {result['sae']}` "
             "plots degrees."
         )
     return finished(alt.vconcat(*rows).resolve_scale(color="independent"))

@@ -1,4 +1,4 @@
-"""Statistics of co-activation graphs and comparisons with nulls, for `atlas stats`."""
+"""Statistics of co-activation graphs and comparisons with nulls, for `atlas graph-stats`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

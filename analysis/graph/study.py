@@ -245,7 +245,7 @@ def graph_statistics(
 
 
 def all_rows(results: Results) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of all SAEs as `atlas stats --json` prints them.
+    """Return the rows of all SAEs as `atlas graph-stats --json` prints them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The command `atlas compare`, which compares co-activation graphs of SAEs."""
+"""The command `atlas compare-graphs`, which compares co-activation graphs of SAEs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from atlas.cli.output import (
 __all__ = ["compare"]
 
 
-@click.command()
+@click.command("compare-graphs")
 @click.argument("saes", nargs=-1, metavar="SAE SAE [SAE]...")
 @settings_options(ComparisonSettings)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
@@ -56,9 +56,9 @@ def compare(
 
     \b
     Examples:
-      atlas compare tiny-a-l1-s0 tiny-a-l1-s1 --out alike.html --out alike.png
-      atlas compare tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide --min-count 5
-      atlas compare tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
+      atlas compare-graphs tiny-a-l1-s0 tiny-a-l1-s1 --out alike.html --out alike.png
+      atlas compare-graphs tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide --min-count 5
+      atlas compare-graphs tiny-a-l1-s0 tiny-b-l1-s0 --matches one-to-one --json
     """
     from analysis.graph_comparison.study import compare_graphs, comparison_of
 

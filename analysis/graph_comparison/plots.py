@@ -31,7 +31,7 @@ def draw(found: Sequence[Comparison]) -> Chart:
         If there is no comparison.
     """
     if not found:
-        raise BadInput("No comparison to plot; run `atlas compare` first.")
+        raise BadInput("No comparison to plot; run `atlas compare-graphs` first.")
     rows: list[Chart] = []
     for one in found:
         charts = [draw_distribution(one, what="degree"), draw_distribution(one, what="clustering")]
@@ -55,7 +55,7 @@ def draw_result(result: Result) -> Chart:
     if not one.curves.num_rows:
         raise BadInput(
             f"The comparison of {one.a} and {one.b} has no distribution, so there is nothing to plot. "
-            f"`atlas compare {one.a} {one.b} --replace` computes it."
+            f"`atlas compare-graphs {one.a} {one.b} --replace` computes it."
         )
     return finished(draw([one]))
 

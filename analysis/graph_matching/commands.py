@@ -1,4 +1,4 @@
-"""The command `atlas counterparts`, which matches features of two SAEs by graph structure."""
+"""The command `atlas match-graphs`, which matches features of two SAEs by graph structure."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ _AGREE = {
 }
 
 
-@click.command("counterparts")
+@click.command("match-graphs")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @settings_options(GraphMatchingSettings)
@@ -70,9 +70,9 @@ def counterparts(
 
     \b
     Examples:
-      atlas counterparts tiny-a-l1-s0 tiny-a-l1-s1
-      atlas counterparts tiny-a-l1-s0 tiny-a-l1-s1 --chosen-on tiny-a-l1-s1+tiny-a-l1-wide
-      atlas counterparts tiny-a-l1-s0 tiny-b-l1-s0 --anchor 0.05 --anchor 0.2 --out curve.html
+      atlas match-graphs tiny-a-l1-s0 tiny-a-l1-s1
+      atlas match-graphs tiny-a-l1-s0 tiny-a-l1-s1 --chosen-on tiny-a-l1-s1+tiny-a-l1-wide
+      atlas match-graphs tiny-a-l1-s0 tiny-b-l1-s0 --anchor 0.05 --anchor 0.2 --out curve.html
     """
     from analysis.graph_matching.study import find_counterparts, report_of_result
 

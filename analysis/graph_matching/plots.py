@@ -44,7 +44,7 @@ def draw_result(result: Result) -> Chart:
     if not found["methods"]:
         raise BadInput(
             f"No method was evaluated for {found['a']} and {found['b']}, so there is nothing to plot. "
-            f"`atlas counterparts {found['a']} {found['b']} --replace` evaluates them."
+            f"`atlas match-graphs {found['a']} {found['b']} --replace` evaluates them."
         )
     return finished(draw(found))
 

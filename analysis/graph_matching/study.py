@@ -248,7 +248,7 @@ def find_counterparts(
 
 
 def report_of_result(result: Result) -> dict[str, object]:
-    """Return the complete report of a result, as printed by `atlas counterparts --json`."""
+    """Return the complete report of a result, as printed by `atlas match-graphs --json`."""
     return report_of(result.table)
 
 

@@ -130,10 +130,12 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _show_as_published(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Print the table of the publication with the command `atlas probes` of package analysis."""
+    """Print the table of the publication with the command `atlas probe-scores` of package analysis."""
     context = click.get_current_context()
     command = context.find_root().command
-    show = command.get_command(context, "probes") if isinstance(command, click.Group) else None
+    show = (
+        command.get_command(context, "probe-scores") if isinstance(command, click.Group) else None
+    )
     for row in rows if show is not None else ():
         words = [row["sae"], "--site", row["site"], "--run", row["run"], "--atlas", str(path)]
         show.main(words, standalone_mode=False)  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The command `atlas concept-subspaces`, which compares concepts between matched SAEs."""
+"""The command `atlas subspaces`, which compares concepts between matched SAEs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +38,7 @@ _GRID = (
 )
 
 
-@click.command("concept-subspaces")
+@click.command("subspaces")
 @click.argument("saes", nargs=-1, metavar="[SAE SAE]...")
 @click.option("--all", "every", is_flag=True, help="Compare all matched pairs of SAEs.")
 @click.option(
@@ -84,8 +84,8 @@ def concept_subspaces(
 
     \b
     Examples:
-      atlas concept-subspaces tiny-a-l1-s0 tiny-a-l1-s1
-      atlas concept-subspaces --all --words kinds --out concepts.html
+      atlas subspaces tiny-a-l1-s0 tiny-a-l1-s1
+      atlas subspaces --all --words kinds --out concepts.html
     """
     from analysis.concepts.subspaces.grid import concept_grid
     from analysis.concepts.subspaces.study import compare_concepts

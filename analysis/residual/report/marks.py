@@ -1,6 +1,6 @@
 """Are residual features harder to interpret? Marks without a judge, by arm, with the study's controls.
 
-The marks come from `atlas interpretability`. The comparison is that of the probes (``arm_difference``):
+The marks come from `atlas describe`. The comparison is that of the probes (``arm_difference``):
 features of similar frequency, with the training seed as the replicate.
 """
 
@@ -71,7 +71,7 @@ def read_marks(
         if settings != first:
             raise Mismatch(
                 f"The marks of {sae} were measured with other settings than those of {next(iter(found))}, so "
-                "they cannot be compared. Measure all SAEs of the study with one `atlas interpretability "
+                "they cannot be compared. Measure all SAEs of the study with one `atlas describe "
                 "--replace`."
             )
         found[sae] = part.table("marks").to_pandas()

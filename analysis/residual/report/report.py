@@ -398,7 +398,7 @@ def _marks(found: Findings, where: str) -> list[Markup]:
         return []
     parts = [html_page.heading("Are residual features harder to interpret?")]
     if not found.marks:
-        command = f"atlas interpretability {' '.join(found.study.arms['sae'])}"
+        command = f"atlas describe {' '.join(found.study.arms['sae'])}"
         return [*parts, html_page.missing("mark of the study's features", command, where)]
     parts.append(html_page.paragraphs(*filter(None, (found.marks_verdict, report_text.MARKED))))
     names = {"arm": "arm", "saes": "SAEs", "features": "features"}

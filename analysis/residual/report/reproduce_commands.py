@@ -99,7 +99,7 @@ def commands(found: Findings, where: str) -> list[str]:
         lines.append(shlex.join(["atlas", "probe", *study.arms["sae"], *probe[2:]]))
     if study is not None and found.marks:
         flags = flags_for(InterpretabilitySettings, found.mark_settings)
-        lines.append(shlex.join(["atlas", "interpretability", *study.arms["sae"], *named, *flags]))
+        lines.append(shlex.join(["atlas", "describe", *study.arms["sae"], *named, *flags]))
     usual = EMBEDDING if study is None else study.settings.get("source", EMBEDDING)
     options: list[tuple[str, Any]] = [("study", study.name)] if study is not None else []
     options += [("floor", name) for name in dict.fromkeys(found.floors.values())]
