@@ -62,7 +62,7 @@ def map_states(
     """Map the features of both states, each by its activations on all tokens.
 
     Two maps fitted to two states differ even where no feature changed. So one map is fitted
-    to the state before, and the state after is placed on it. A feature that does not change
+    to the state before, and the state after is projected onto it. A feature that does not change
     does not move.
 
     Parameters
@@ -85,7 +85,7 @@ def map_states(
     rows = _directions(before, features)
     fitted = StateMap(rows, method=method, settings=UmapSettings(seed=seed))
     later = _directions(after, features)
-    # UMAP places a changed row by a search of its own, so a negligible change must not start one.
+    # UMAP finds the position of a changed row by a search of its own, so a negligible change must not start one.
     change = np.linalg.norm(later - rows, axis=1)
     same = change <= _NEGLIGIBLE * np.linalg.norm(rows, axis=1)
     later[same] = rows[same]

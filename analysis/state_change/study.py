@@ -200,7 +200,7 @@ class StateStudy(Study):
         """Return the SAEs that are compared: the edited one first, then by depth."""
         own = open_sae_record(at.sound, name)
 
-        def place(row: Mapping[str, Any]) -> tuple[int, int]:
+        def site_depth(row: Mapping[str, Any]) -> tuple[int, int]:
             return depth(row["hook"], model=own.row["model"], layers=own.model["layers"])
 
         rows = {
@@ -209,9 +209,9 @@ class StateStudy(Study):
         }
         found = []
         for one, row in rows.items():
-            if row["model"] == own.row["model"] and place(row) >= place(own.row):
+            if row["model"] == own.row["model"] and site_depth(row) >= site_depth(own.row):
                 if one != name:
-                    found.append((place(row), one))
+                    found.append((site_depth(row), one))
             elif self.on:
                 why = (
                     f"it reads the model {row['model']}"

@@ -121,7 +121,7 @@ class Subject:
             yield batch
 
     def sampled(self, tokens: int, *, seed: int) -> "Iterator[tuple[Batch, NDArray[np.int64]]]":
-        """Yield batches as ``neutral`` does, each with the document of each of its kept tokens."""
+        """Yield batches as ``neutral`` does, each with the document of each of its counted tokens."""
         rng = np.random.default_rng(seed)
         total = 0
         for number in rng.permutation(len(self.text.corpus)).tolist():
