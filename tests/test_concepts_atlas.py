@@ -110,6 +110,16 @@ def test_edges_and_concepts_are_in_the_graph(world, results):
     assert retains["one"]["area"] == one["area"]
 
 
+def test_an_sae_alone_has_the_same_numbers_as_with_others(world, results):
+    """Arms of the model are scored once for all SAEs at one site."""
+    two = next(r for r in results if r["sae"] == "two")
+    before = {name: two.table(name).to_pylist() for name in ("arms", "curve", "splits", "units")}
+    path, words = world / "a.atlas", world / "words.csv"
+    alone = study_concepts(path, words, ["two"], settings=SETTINGS, replace=True)[0]
+    for name, rows in before.items():
+        assert alone.table(name).to_pylist() == rows, name
+
+
 def test_floors_are_shown_beside_and_results_are_stored(world, results):
     found = study_concepts(world / "a.atlas", world / "words.csv", ["one"], settings=SETTINGS)
     assert [(r["sae"], r.floor) for r in found] == [("one", False), ("floor", True)]

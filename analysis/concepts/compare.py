@@ -1,6 +1,7 @@
 """Compare the arms of an SAE on each concept of a set of words, and collect the tables."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from analysis.concepts.words.files import Concept, WordSet
 from analysis.concepts.worth.arms import Arm, sae_arms
 from analysis.concepts.worth.evaluate import (
     ArmScores,
+    FurtherProbe,
     Question,
     further_probes,
     score_arm,
@@ -34,7 +36,7 @@ Row: TypeAlias = dict[str, Any]
 FEW = 20
 """Words of a class below which the power of the tests is reported."""
 
-_TESTED = ("features", "layer", "random")
+_TESTED = ("random",)
 _COMPLETE = ("features", "layer")
 _UNEQUAL = 4
 
@@ -53,6 +55,10 @@ class ConceptWork:
         int64, (contexts,). Tokens of the word in that context.
     progress
         Reports words and concepts that cannot be used.
+    skipped
+        Concepts that cannot be tested, with the reason; filled at the start.
+    scored
+        Scores of arms that several SAEs share; filled by ``found``.
     """
 
     words: WordSet
@@ -61,6 +67,7 @@ class ConceptWork:
     tokens: Ints
     progress: Progress
     skipped: list[Row] = field(default_factory=list)
+    scored: "dict[tuple[str, str, str], _Scored]" = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = sorted(set(range(len(self.words.items))) - set(self.items.tolist()))
@@ -150,16 +157,41 @@ class ConceptWork:
             for concept, question in questions:
                 layer: ArmScores | None = None
                 for arm in arms:
-                    complete = arm.name in (*_COMPLETE, *raw)
-                    scores = score_arm(arm, question, complete=complete)
-                    layer = layer or scores
-                    tests = None
-                    if arm.name in (*_TESTED, *raw):
-                        tests = test_units(arm, question)
-                    collected.add(concept, question, arm, scores=scores, tests=tests, layer=layer)
+                    scored = self._scored(concept, question, arm, shared=("layer", *raw))
+                    layer = layer or scored.scores
+                    collected.add(concept, question, arm, scored=scored, layer=layer)
                     stage.advance(1)
                 collected.end(concept)
         return Found(collected.tables(), sources={"contexts": len(self.items), "role": role})
+
+    def _scored(
+        self, concept: Concept, question: Question, arm: Arm, *, shared: Sequence[str]
+    ) -> "_Scored":
+        """Score an arm; arms of the model are scored once for all SAEs at one site."""
+        if arm.name not in shared:
+            return _score(question, arm, complete=arm.name in _COMPLETE)
+        values = np.ascontiguousarray(arm.live.values)
+        key = (concept.name, arm.name, hashlib.sha256(values.tobytes()).hexdigest())
+        if key not in self.scored:
+            self.scored[key] = _score(question, arm, complete=True)
+        return self.scored[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Scores of an arm for one concept; tests are None for arms whose units are not tested."""
+
+    scores: ArmScores
+    tests: Separation | None
+    probes: list[FurtherProbe]
+
+
+def _score(question: Question, arm: Arm, *, complete: bool) -> _Scored:
+    return _Scored(
+        score_arm(arm, question, complete=complete),
+        test_units(arm, question) if complete or arm.name in _TESTED else None,
+        further_probes(arm, question) if arm.name in _COMPLETE else [],
+    )
 
 
 class _Collected:
@@ -179,11 +211,11 @@ class _Collected:
         question: Question,
         arm: Arm,
         *,
-        scores: ArmScores,
-        tests: Separation | None,
+        scored: _Scored,
         layer: ArmScores,
     ) -> None:
         """Add the rows of an arm."""
+        scores, tests = scored.scores, scored.tests
         rows, splits = self._rows, question.splits
         level = self._work.settings.level
         _, labels = group_means(
@@ -204,11 +236,10 @@ class _Collected:
         )
         rows["curve"] += tables.curve_rows(concept, arm, scores, layer=layer, splits=splits)
         rows["splits"] += tables.split_rows(concept, arm, scores, layer=layer, splits=splits)
-        if arm.name in _COMPLETE:
-            rows["probes"] += [
-                tables.probe_row(concept, arm, probe, ridge=scores, splits=splits)
-                for probe in further_probes(arm, question)
-            ]
+        rows["probes"] += [
+            tables.probe_row(concept, arm, probe, ridge=scores, splits=splits)
+            for probe in scored.probes
+        ]
         if tests is not None:
             rows["p_values"] += tables.p_value_rows(concept, arm, tests)
             self._units.append(tables.unit_rows(concept, arm, tests=tests, scores=scores))
