@@ -211,7 +211,7 @@ def most_active_of(z, number):
 
 
 def test_positions_of_an_edit():
-    """Special tokens and padding keep every bit; last is the last attended token of each row."""
+    """Special tokens and padding are unchanged; last is the last attended token of each row."""
     sae = open_sae(a_sae("blocks.1.hook_resid_post", 24))
     x = torch.randn(2, 6, 24, generator=torch.Generator().manual_seed(0))
     read = torch.tensor([[0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 0, 0]]).bool()

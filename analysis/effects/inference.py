@@ -28,7 +28,7 @@ def max_target_p(own: Floats, null: Floats, *, floor: float = 1e-6) -> Floats:
 
     A random direction with the norm of a feature's decoder vector is exchangeable with it if the
     feature's direction does not matter. Effects are divided by the usual effect on the target
-    and by the usual effect from the source, over the feature and its random directions alike, and
+    and by the usual effect from the source, over the feature and its random directions together, and
     compared with the largest scaled effect of each random direction on any target.
 
     Parameters

@@ -1,7 +1,7 @@
 """Edits of SAE features: ablate, scale, clamp, add, patch, each also along a random direction.
 
 An edit is a delta at the site that the SAE reads: ``x + decode(changed) - decode(original)``. The
-reconstruction error stays in the activations, and tokens without a change keep every bit.
+reconstruction error stays in the activations, and tokens without a change are equal in every bit.
 
 >>> from ingest.model.feature_edits import FeatureEdits, ablate, clamp    # doctest: +SKIP
 >>> edits = [FeatureEdits(sae, [ablate(3), clamp(7, 2, maximum=4.1)])]    # doctest: +SKIP
