@@ -46,8 +46,17 @@ def edge_graph(
 
 
 FEATURE_EDGES = ("CO_ACTIVATES", "MATCHES", "COMPARED_WITH")
-WITHIN = ("SAE", "Feature", "Example", "IN_SAE", "READS", "FIRES_ON", "SHOWN_BY", "CO_ACTIVATES",
-          "PREDICTED_FROM")  # fmt: skip
+WITHIN = (
+    "SAE",
+    "Feature",
+    "Example",
+    "IN_SAE",
+    "READS",
+    "FIRES_ON",
+    "SHOWN_BY",
+    "CO_ACTIVATES",
+    "PREDICTED_FROM",
+)
 
 
 def shown_edges(table: pa.Table) -> list[tuple[Any, ...]]:

@@ -29,11 +29,15 @@ class World:
         self.site = {s["id"]: s for s in self.Site}
         self.reads = {e["source"]: self.site[e["target"]] for e in self.READS}
         self.fires = [  # the edge, its feature and its token in one dict
-            {**self.feature[e["source"]], "feature": e["source"], "token": e["target"],
-             "text": self.token[e["target"]]["text"],
-             **{k: e[k] for k in ("rank", "count", "share", "rate", "mean_activation")}}
+            {
+                **self.feature[e["source"]],
+                "feature": e["source"],
+                "token": e["target"],
+                "text": self.token[e["target"]]["text"],
+                **{k: e[k] for k in ("rank", "count", "share", "rate", "mean_activation")},
+            }
             for e in self.FIRES_ON
-        ]  # fmt: skip
+        ]
         self.probes = [  # the edge, with its feature and its site
             {**e, "feature": self.feature[e["source"]], "site": self.site[e["target"]]}
             for e in self.PREDICTED_FROM
@@ -416,9 +420,15 @@ def features_by_logit_agreement(w, sae, limit):
     ]
     rows.sort(key=lambda r: (-r["logit_agreement"], r["idx"]))
     return pick(
-        rows[:limit], "id", "logit_agreement", "logit_agreement_control", "logit_agreement_p",
-        "logit_positions", "promotes", "frequency",
-    )  # fmt: skip
+        rows[:limit],
+        "id",
+        "logit_agreement",
+        "logit_agreement_control",
+        "logit_agreement_p",
+        "logit_positions",
+        "promotes",
+        "frequency",
+    )
 
 
 # Directions
@@ -535,12 +545,19 @@ def high_lift_pairs(w, sae, min_lift, max_joint, limit):
     rows.sort(key=lambda r: (-r[2]["lift"], -r[2]["joint_count"], r[0]["idx"], r[1]["idx"]))
     return [
         (
-            one["id"], one["top_token"], two["id"], two["top_token"], e["lift"], e["joint_count"],
+            one["id"],
+            one["top_token"],
+            two["id"],
+            two["top_token"],
+            e["lift"],
+            e["joint_count"],
             one["active_tokens"] * two["active_tokens"] / w.sae[sae]["tokens"],
-            one["active_tokens"], two["active_tokens"], e["phi"],
+            one["active_tokens"],
+            two["active_tokens"],
+            e["phi"],
         )
         for one, two, e in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -599,19 +616,32 @@ def partners(w, sae_a, sae_b, max_q=None):
 @answers
 def counterparts_of_feature(w, feature, sae, limit):
     of = w.feature.get(feature, {}).get("sae")
-    rows = [
-        r for r in matches_from(w, of) if r[0]["id"] == feature and sae in ("", r[1]["sae"])
-    ]  # fmt: skip
+    rows = [r for r in matches_from(w, of) if r[0]["id"] == feature and sae in ("", r[1]["sae"])]
     rows.sort(key=lambda r: (r[1]["sae"], -r[2]["pearson"], r[1]["idx"]))
     return [
         (
-            g["sae"], w.sae[g["sae"]]["model"], w.sae[g["sae"]]["hook"], g["id"], g["top_token"],
-            e["pearson"], rank, back, e["mutual"], e["one_to_one"], claims, e["joint_count"],
-            e["shared_tokens"], e["decoder_cosine"], e["alignment"], e["p"], e["q"], e["token_q"],
+            g["sae"],
+            w.sae[g["sae"]]["model"],
+            w.sae[g["sae"]]["hook"],
+            g["id"],
+            g["top_token"],
+            e["pearson"],
+            rank,
+            back,
+            e["mutual"],
+            e["one_to_one"],
+            claims,
+            e["joint_count"],
+            e["shared_tokens"],
+            e["decoder_cosine"],
+            e["alignment"],
+            e["p"],
+            e["q"],
+            e["token_q"],
             e["token_document_q"],
         )
         for _, g, e, (rank, back, claims) in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -666,11 +696,17 @@ def contested_counterparts(w, sae_a, sae_b, min_claims, limit):
     rows.sort(key=lambda m: (-m[3][2], m[1]["idx"], -m[2]["pearson"], m[0]["idx"]))
     return [
         (
-            b["id"], b["top_token"], claims, a["id"], a["top_token"], e["pearson"], back,
+            b["id"],
+            b["top_token"],
+            claims,
+            a["id"],
+            a["top_token"],
+            e["pearson"],
+            back,
             e["one_to_one"],
         )
         for a, b, e, (_, back, claims) in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 def by_token(w, sae_a, sae_b, max_q, limit, wanted):
@@ -921,12 +957,15 @@ def score_by_frequency(w, sae, site, run):
     verdicts = ("token", "beyond token", "context", "undecided")
     return [
         (
-            b + 1, names[b], len(rows), mean(r["balanced_accuracy"] for r in rows),
+            b + 1,
+            names[b],
+            len(rows),
+            mean(r["balanced_accuracy"] for r in rows),
             mean(r["token_ceiling"] for r in rows),
             *(sum(r["verdict"] == v for r in rows) for v in verdicts),
         )
         for b, rows in sorted(bins.items())
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -935,21 +974,32 @@ def score_by_layer(w, model, run):
     for sae, home in w.reads.items():
         for site in w.Site if home["model"] == model else ():
             if rows := probes(w, sae, site["id"], run):
-                found.append((
-                    home["layer"], sae, site["layer"], site["id"], len(rows),
-                    mean(r["balanced_accuracy"] for r in rows),
-                    mean(r["token_ceiling"] for r in rows),
-                    sum(r["verdict"] == "token" for r in rows),
-                    sum(r["verdict"] == "beyond token" for r in rows),
-                ))  # fmt: skip
+                found.append(
+                    (
+                        home["layer"],
+                        sae,
+                        site["layer"],
+                        site["id"],
+                        len(rows),
+                        mean(r["balanced_accuracy"] for r in rows),
+                        mean(r["token_ceiling"] for r in rows),
+                        sum(r["verdict"] == "token" for r in rows),
+                        sum(r["verdict"] == "beyond token" for r in rows),
+                    )
+                )
     return sorted(found, key=lambda r: (earliest(r[0]), r[1], earliest(r[2]), r[3]))
 
 
 # The places of a block in the order a token's vector meets them.
 PLACES = (
-    "hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post",
-    "hook_mlp_out", "hook_resid_post",
-)  # fmt: skip
+    "hook_resid_pre",
+    "attn.hook_z",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "mlp.hook_post",
+    "hook_mlp_out",
+    "hook_resid_post",
+)
 
 
 def place(site):
@@ -994,11 +1044,14 @@ def features_by_first_site(w, sae, run, delta):
         groups[place(r["site"])].append(r)
     return [
         (
-            rows[0]["target"], rows[0]["layer"], len(rows),
-            mean(r["balanced_accuracy"] for r in rows), mean(r["best"] for r in rows),
+            rows[0]["target"],
+            rows[0]["layer"],
+            len(rows),
+            mean(r["balanced_accuracy"] for r in rows),
+            mean(r["best"] for r in rows),
         )
         for _, rows in sorted(groups.items(), key=lambda g: g[0])
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1084,10 +1137,18 @@ def counterpart_of_community(w, sae_a, sae_b, community, max_q, max_token_q):
     for other, n in Counter(mine).items():
         there = sum(b == other for _, b in pairs)
         share, by_size = n / len(mine), there / len(pairs)
-        rows.append((
-            other, of[other]["tokens"], of[other]["size"], n, share, by_size, share / by_size,
-            n / (len(mine) + there - n),
-        ))  # fmt: skip
+        rows.append(
+            (
+                other,
+                of[other]["tokens"],
+                of[other]["size"],
+                n,
+                share,
+                by_size,
+                share / by_size,
+                n / (len(mine) + there - n),
+            )
+        )
     return sorted(rows, key=lambda r: (-r[3], r[0]))
 
 
@@ -1110,11 +1171,18 @@ def residual_features_with_counterpart(w, sae, sae_baseline, max_q, limit):
     rows.sort(key=lambda r: (-r[2]["pearson"], r[0]["idx"], r[1]["idx"]))
     return [
         (
-            f["id"], f["top_token"], w.sae[sae]["less"], g["id"], g["top_token"], e["pearson"],
-            e["q"], e["token_q"], e["token_document_q"],
+            f["id"],
+            f["top_token"],
+            w.sae[sae]["less"],
+            g["id"],
+            g["top_token"],
+            e["pearson"],
+            e["q"],
+            e["token_q"],
+            e["token_document_q"],
         )
         for f, g, e in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 def compared(w, one, other):
@@ -1135,12 +1203,15 @@ def residual_features_without_counterpart(w, sae, sae_baseline, site, run, max_q
     scores = ("balanced_accuracy", "token_ceiling", "verdict")
     return [
         (
-            f["id"], f["top_token"], w.sae[sae]["less"], f["active_tokens"],
+            f["id"],
+            f["top_token"],
+            w.sae[sae]["less"],
+            f["active_tokens"],
             max(best[f["id"]], default=None),
             *(there.get((f["id"], site, run), {}).get(c) for c in scores),
         )
         for f in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1155,8 +1226,17 @@ def context_features_of_residual(w, sae, sae_baseline, site, run, max_q, limit):
         verdict = verdicts.get((other, site, run))
         if verdict != "context":
             f = r["feature"]
-            rows.append((f["id"], f["top_token"], r["token_ceiling"], r["balanced_accuracy"], other,
-                         verdict, f["active_tokens"]))  # fmt: skip
+            rows.append(
+                (
+                    f["id"],
+                    f["top_token"],
+                    r["token_ceiling"],
+                    r["balanced_accuracy"],
+                    other,
+                    verdict,
+                    f["active_tokens"],
+                )
+            )
     return rows[:limit]
 
 
@@ -1178,9 +1258,16 @@ def children_of_feature(w, feature, sae, limit):
         "child_given_parent parent_given_child decoder_cosine joint_count main main_absent coverage"
     )
     return [
-        (g["sae"], g["id"], g["top_token"], *(e[c] for c in columns.split()), e["parent_class"], e["q"])
+        (
+            g["sae"],
+            g["id"],
+            g["top_token"],
+            *(e[c] for c in columns.split()),
+            e["parent_class"],
+            e["q"],
+        )
         for _, e, g in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1201,11 +1288,16 @@ def most_split_features(w, sae, other, limit):
         children[f["id"]].append(e)
     rows = [
         (
-            f, w.feature[f]["top_token"], w.feature[f]["frequency"], len(edges), edges[0]["coverage"],
-            edges[0]["coverage_null"], edges[0]["parent_class"],
+            f,
+            w.feature[f]["top_token"],
+            w.feature[f]["frequency"],
+            len(edges),
+            edges[0]["coverage"],
+            edges[0]["coverage_null"],
+            edges[0]["parent_class"],
         )
         for f, edges in children.items()
-    ]  # fmt: skip
+    ]
     return sorted(rows, key=lambda r: (-r[3], -r[4], r[0]))[:limit]
 
 
@@ -1221,11 +1313,17 @@ def absorbed_features(w, sae, other, limit):
     rows.sort(key=lambda r: (-r[1]["main_absent"], r[0]["idx"], r[2]["idx"]))
     return [
         (
-            f["id"], f["top_token"], first[f["id"]], g["id"], g["top_token"], e["main_absent"],
-            e["joint_count"], e["parent_given_child"],
+            f["id"],
+            f["top_token"],
+            first[f["id"]],
+            g["id"],
+            g["top_token"],
+            e["main_absent"],
+            e["joint_count"],
+            e["parent_given_child"],
         )
         for f, e, g in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1240,11 +1338,18 @@ def splitting_chains(w, sae_a, sae_b, sae_c, limit):
     rows.sort(key=lambda r: (r[0]["idx"], r[2]["idx"], r[4]["idx"]))
     return [
         (
-            a["id"], b["id"], c["id"], a["top_token"], b["top_token"], c["top_token"],
-            x["parent_given_child"], y["parent_given_child"], (a["id"], c["id"]) in direct,
+            a["id"],
+            b["id"],
+            c["id"],
+            a["top_token"],
+            b["top_token"],
+            c["top_token"],
+            x["parent_given_child"],
+            y["parent_given_child"],
+            (a["id"], c["id"]) in direct,
         )
         for a, x, b, y, c in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 def effect_rows(w):
@@ -1283,11 +1388,17 @@ def frequent_features_without_effect(w, sae, min_frequency, min_q, limit):
     rows.sort(key=lambda f: (-f["frequency"], f["idx"]))
     return [
         (
-            f["id"], f["top_token"], f["frequency"], f["effect_kl"] + f["effect_kl_later"],
-            f["effect_kl_random"], f["effect_kl_other"], number[f["id"]], f["effect_q"],
+            f["id"],
+            f["top_token"],
+            f["frequency"],
+            f["effect_kl"] + f["effect_kl_later"],
+            f["effect_kl_random"],
+            f["effect_kl_other"],
+            number[f["id"]],
+            f["effect_q"],
         )
         for f in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1307,13 +1418,17 @@ def effect_by_frequency(w, sae):
             bins[sum(f["frequency"] >= e for e in edges)].append(f)
     return [
         (
-            b + 1, names[b], len(rows), mean(f["effect_kl"] + f["effect_kl_later"] for f in rows),
-            mean(f["effect_kl_random"] for f in rows), mean(f["effect_kl_other"] for f in rows),
+            b + 1,
+            names[b],
+            len(rows),
+            mean(f["effect_kl"] + f["effect_kl_later"] for f in rows),
+            mean(f["effect_kl_random"] for f in rows),
+            mean(f["effect_kl_other"] for f in rows),
             mean(f["effect_ce"] + f["effect_ce_later"] for f in rows),
             sum(f["effect_q"] <= 0.05 for f in rows),
         )
         for b, rows in sorted(bins.items())
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1327,16 +1442,27 @@ def effect_chains(w, sae_a, sae_b, sae_c, limit):
     ]
     rows.sort(
         key=lambda r: (
-            -abs(r[1]["mean"]), -abs(r[3]["mean"]), r[0]["idx"], r[2]["idx"], r[4]["idx"],
+            -abs(r[1]["mean"]),
+            -abs(r[3]["mean"]),
+            r[0]["idx"],
+            r[2]["idx"],
+            r[4]["idx"],
         )
-    )  # fmt: skip
+    )
     return [
         (
-            a["id"], b["id"], c["id"], a["top_token"], b["top_token"], c["top_token"], x["mean"],
-            y["mean"], (a["id"], c["id"]) in direct,
+            a["id"],
+            b["id"],
+            c["id"],
+            a["top_token"],
+            b["top_token"],
+            c["top_token"],
+            x["mean"],
+            y["mean"],
+            (a["id"], c["id"]) in direct,
         )
         for a, x, b, y, c in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1357,10 +1483,17 @@ def features_of_concept(w, concept, sae, limit):
         "q",
     ]
     return [
-        (f["sae"], f["id"], f["top_token"], e["direction"], c[e["direction"]],
-         *(e[n] for n in columns), c["id"])
+        (
+            f["sae"],
+            f["id"],
+            f["top_token"],
+            e["direction"],
+            c[e["direction"]],
+            *(e[n] for n in columns),
+            c["id"],
+        )
         for f, e, c in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1392,10 +1525,19 @@ def concept_counterparts(w, sae_a, sae_b, concept, limit):
         key=lambda r: (r[5]["name"], -r[3]["auroc_held_out"], r[0]["idx"], r[1]["idx"], r[5]["id"])
     )
     return [
-        (c["name"], f["id"], g["id"], m["pearson"], m["q"], e["auroc_held_out"],
-         d and d["auroc_held_out"], d and d["direction"] == e["direction"], c["id"])
+        (
+            c["name"],
+            f["id"],
+            g["id"],
+            m["pearson"],
+            m["q"],
+            e["auroc_held_out"],
+            d and d["auroc_held_out"],
+            d and d["direction"] == e["direction"],
+            c["id"],
+        )
         for f, g, m, e, d, c in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1407,10 +1549,19 @@ def most_separating_features(w, sae, limit):
     ]
     rows.sort(key=lambda r: (-r[1]["auroc_held_out"], r[0]["idx"], r[2]["id"]))
     return [
-        (f["id"], f["top_token"], f["frequency"], c["name"], e["direction"], e["auroc_held_out"],
-         e["effect"], e["p_max"], c["id"])
+        (
+            f["id"],
+            f["top_token"],
+            f["frequency"],
+            c["name"],
+            e["direction"],
+            e["auroc_held_out"],
+            e["effect"],
+            e["p_max"],
+            c["id"],
+        )
         for f, e, c in rows[:limit]
-    ]  # fmt: skip
+    ]
 
 
 @answers
@@ -1419,9 +1570,12 @@ def retained_concepts(w, concept, limit):
     rows = [r for r in rows if concept in ("", r[2]["name"])]
     rows.sort(
         key=lambda r: (
-            r[2]["name"], r[2]["id"], 1000 if r[1]["area"] is None else -r[1]["area"], r[0]["name"],
+            r[2]["name"],
+            r[2]["id"],
+            1000 if r[1]["area"] is None else -r[1]["area"],
+            r[0]["name"],
         )
-    )  # fmt: skip
+    )
     columns = (
         "auc layer_auc permuted_auc retained k90 effective_features area area_low area_high "
         "random_area"

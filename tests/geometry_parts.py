@@ -42,13 +42,26 @@ def add_sae(folder, sae, features, *, counts, less=None, model="m"):
     part(folder, "sae", sae, (sae,), tables.items())
     ids = [f"{sae}/{i}" for i in range(features)]
     active = [int(sum(c)) for c in counts]
-    part(folder, "statistics", sae, (sae,), [
-        ("Feature", filled("Feature", "statistics", [
-            {"id": id, "active_tokens": n, "frequency": n / 1000, "dead": n == 0}
-            for id, n in zip(ids, active, strict=True)
-        ])),
-        ("SAE", filled("SAE", "statistics", [{"name": sae, "tokens": 1000, "l0": 4.0}])),
-    ])  # fmt: skip
+    part(
+        folder,
+        "statistics",
+        sae,
+        (sae,),
+        [
+            (
+                "Feature",
+                filled(
+                    "Feature",
+                    "statistics",
+                    [
+                        {"id": id, "active_tokens": n, "frequency": n / 1000, "dead": n == 0}
+                        for id, n in zip(ids, active, strict=True)
+                    ],
+                ),
+            ),
+            ("SAE", filled("SAE", "statistics", [{"name": sae, "tokens": 1000, "l0": 4.0}])),
+        ],
+    )
     tokens = [{"id": f"t/{i}", "tokenizer": "t", "token_id": i, "text": f" w{i}"} for i in range(3)]
     fires = [
         {"source": id, "target": f"t/{rank}", "rank": rank, "count": int(n), "share": n / sum(c)}
@@ -56,11 +69,17 @@ def add_sae(folder, sae, features, *, counts, less=None, model="m"):
         for rank, n in enumerate(sorted(c, reverse=True)[:3])
         if n
     ]
-    part(folder, "tokens", sae, (sae,), [
-        ("Token", filled("Token", "tokens", tokens)),
-        ("FIRES_ON", filled("FIRES_ON", "tokens", fires)),
-        ("Feature", filled("Feature", "tokens", [{"id": id} for id in ids])),
-    ])  # fmt: skip
+    part(
+        folder,
+        "tokens",
+        sae,
+        (sae,),
+        [
+            ("Token", filled("Token", "tokens", tokens)),
+            ("FIRES_ON", filled("FIRES_ON", "tokens", fires)),
+            ("Feature", filled("Feature", "tokens", [{"id": id} for id in ids])),
+        ],
+    )
 
 
 def add_probes(
@@ -77,15 +96,44 @@ def add_probes(
     model="m",
 ):
     rows = [
-        {"source": f"{sae}/{i}", "target": f"{model}/{site}", "run": RUN, "split": "document", "kind": "active",
-         "balanced_accuracy": s, "accuracy": 1 - p / 500, "positives": int(p), "tokens": 500, "token_table": s + 0.02,
-         "token_ceiling": min(1.0, s + 0.1), "control": 0.52, "selectivity": s - 0.52, "shuffled": 0.5,
-         "verdict": "token" if s > 0.8 else "context" if s < 0.7 else "undecided"}
+        {
+            "source": f"{sae}/{i}",
+            "target": f"{model}/{site}",
+            "run": RUN,
+            "split": "document",
+            "kind": "active",
+            "balanced_accuracy": s,
+            "accuracy": 1 - p / 500,
+            "positives": int(p),
+            "tokens": 500,
+            "token_table": s + 0.02,
+            "token_ceiling": min(1.0, s + 0.1),
+            "control": 0.52,
+            "selectivity": s - 0.52,
+            "shuffled": 0.5,
+            "verdict": "token" if s > 0.8 else "context" if s < 0.7 else "undecided",
+        }
         for i, s, p in zip(idx, scores, positives, strict=True)
-    ]  # fmt: skip
-    table = [("PREDICTED_FROM", filled("PREDICTED_FROM", "probe", rows)),
-             ("Site", filled("Site", "sae", [{"id": f"{model}/{site}", "model": model, "hook": site, "layer": LAYERS.get(site)}])),
-             ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": f"{model}/{site}", "target": model}]))]  # fmt: skip
+    ]
+    table = [
+        ("PREDICTED_FROM", filled("PREDICTED_FROM", "probe", rows)),
+        (
+            "Site",
+            filled(
+                "Site",
+                "sae",
+                [
+                    {
+                        "id": f"{model}/{site}",
+                        "model": model,
+                        "hook": site,
+                        "layer": LAYERS.get(site),
+                    }
+                ],
+            ),
+        ),
+        ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": f"{model}/{site}", "target": model}])),
+    ]
     if draws is not None:
         lists = pa.array(list(draws.T.astype(np.float32)), pa.list_(pa.float32()))
         order = np.random.default_rng(0).permutation(len(idx))  # no order is promised
@@ -95,8 +143,19 @@ def add_probes(
     sources = {"left_out": left_out}
     if documents is not None:  # probes of an earlier version do not say
         sources["validated"] = {"documents": documents}
-    part(folder, "probe", name, (sae,), table, sources=sources,
-         settings={"kind": "active", "split": "document", "draws": 0 if draws is None else len(draws)})  # fmt: skip
+    part(
+        folder,
+        "probe",
+        name,
+        (sae,),
+        table,
+        sources=sources,
+        settings={
+            "kind": "active",
+            "split": "document",
+            "draws": 0 if draws is None else len(draws),
+        },
+    )
 
 
 def scored(rng, features, *, mean, documents=40, draws=50):
@@ -115,24 +174,52 @@ def scored(rng, features, *, mean, documents=40, draws=50):
 
 def add_maps(folder, model="m", *, r2=0.4):
     rows = [
-        {"source": f"{model}/hook_embed", "target": f"{model}/{hook}", "run": "closed form/c0ffee",
-         "method": "closed form", "corpus": "c0ffee", "tokens": 5000, "folds": 5,
-         "r2": r2 - 0.1 * n - 0.05, "r2_weighted": r2 - 0.1 * n, "r2_low": r2 - 0.1 * n - 0.02,
-         "r2_high": r2 - 0.1 * n + 0.02, "r2_in_sample_weighted": r2 - 0.1 * n + 0.05,
-         "token_r2_weighted": r2 - 0.1 * n + 0.04, "token_eta2_weighted": r2 + 0.2,
-         "token_omega2_weighted": r2 - 0.1 * n + 0.06, "r2_with_bos_weighted": 0.9,
-         "r2_published": 0.93, "bos_share": 0.5, "mse": 1.5, "variance": 2.0, "seen_share": 0.97}
+        {
+            "source": f"{model}/hook_embed",
+            "target": f"{model}/{hook}",
+            "run": "closed form/c0ffee",
+            "method": "closed form",
+            "corpus": "c0ffee",
+            "tokens": 5000,
+            "folds": 5,
+            "r2": r2 - 0.1 * n - 0.05,
+            "r2_weighted": r2 - 0.1 * n,
+            "r2_low": r2 - 0.1 * n - 0.02,
+            "r2_high": r2 - 0.1 * n + 0.02,
+            "r2_in_sample_weighted": r2 - 0.1 * n + 0.05,
+            "token_r2_weighted": r2 - 0.1 * n + 0.04,
+            "token_eta2_weighted": r2 + 0.2,
+            "token_omega2_weighted": r2 - 0.1 * n + 0.06,
+            "r2_with_bos_weighted": 0.9,
+            "r2_published": 0.93,
+            "bos_share": 0.5,
+            "mse": 1.5,
+            "variance": 2.0,
+            "seen_share": 0.97,
+        }
         for n, hook in enumerate(h for h in LAYERS if h != "hook_embed")
-    ]  # fmt: skip
+    ]
     places = [
         {"id": f"{model}/{h}", "model": model, "hook": h, "layer": n} for h, n in LAYERS.items()
     ]
     said = {"model": {"name": model, "weights": None, "tokenizer": None}}
-    part(folder, "transcoder", f"{model}@hook_embed", (), [
-        ("MAPS_TO", filled("MAPS_TO", "transcoder", rows)),
-        ("Site", filled("Site", "transcoder", places)),
-        ("OF_MODEL", filled("OF_MODEL", "transcoder", [{"source": s["id"], "target": model} for s in places])),
-    ], sources=said)  # fmt: skip
+    part(
+        folder,
+        "transcoder",
+        f"{model}@hook_embed",
+        (),
+        [
+            ("MAPS_TO", filled("MAPS_TO", "transcoder", rows)),
+            ("Site", filled("Site", "transcoder", places)),
+            (
+                "OF_MODEL",
+                filled(
+                    "OF_MODEL", "transcoder", [{"source": s["id"], "target": model} for s in places]
+                ),
+            ),
+        ],
+        sources=said,
+    )
 
 
 def add_matches(folder, one, other, pairs):
@@ -141,11 +228,23 @@ def add_matches(folder, one, other, pairs):
         {"source": f"{a}/{i}", "target": f"{b}/{j}", "pearson": r, "one_to_one": True, "q": q}
         for i, j, r, q in pairs
     ]
-    part(folder, "match", f"{a}@{b}", (a, b), [
-        ("MATCHES", filled("MATCHES", "match", rows)),
-        ("COMPARED_WITH", filled("COMPARED_WITH", "match", [
-            {"source": a, "target": b, "null_threshold": 0.1, "draws": 99}])),
-    ])  # fmt: skip
+    part(
+        folder,
+        "match",
+        f"{a}@{b}",
+        (a, b),
+        [
+            ("MATCHES", filled("MATCHES", "match", rows)),
+            (
+                "COMPARED_WITH",
+                filled(
+                    "COMPARED_WITH",
+                    "match",
+                    [{"source": a, "target": b, "null_threshold": 0.1, "draws": 99}],
+                ),
+            ),
+        ],
+    )
 
 
 def add_marks(folder, sae, *, rng, shift, features=40, detection=0.7, agreement=0.0, settings=None):
@@ -170,9 +269,15 @@ def add_marks(folder, sae, *, rng, shift, features=40, detection=0.7, agreement=
         "positives": counts,
         **mark,
     }
-    part(folder, "interpretability", sae, (sae,), [("marks", pa.table(table))],
-         settings={"examples": 50, "words": 10, "min_active": 20, "seed": 0} | (settings or {}),
-         sources={"left_out": 0})  # fmt: skip
+    part(
+        folder,
+        "interpretability",
+        sae,
+        (sae,),
+        [("marks", pa.table(table))],
+        settings={"examples": 50, "words": 10, "min_active": 20, "seed": 0} | (settings or {}),
+        sources={"left_out": 0},
+    )
 
 
 def study_atlas(
@@ -209,25 +314,52 @@ def study_atlas(
                     rng, len(idx), mean=0.75 + shift, draws=max(draws, 1)
                 )
                 add_probes(
-                    folder, sae, idx.tolist(), scores=score, positives=positives,
+                    folder,
+                    sae,
+                    idx.tolist(),
+                    scores=score,
+                    positives=positives,
                     draws=drawn if draws else None,
-                    left_out={"never active": 1, "active on fewer than 10 tokens of a side": features - len(idx) - 1},
-                    site=source, documents=documents,
-                )  # fmt: skip
-                arms.append({
-                    "sae": sae, "arm": arm, "seed": seed, "draw": draw, "k": 8, "d_sae": features,
-                    "train_tokens": 10_000, "steps": 100, "final_loss": 0.5 + seed / 100,
-                    "input_variance": 1.0, "train_documents": 30,
-                    "removed_share": REMOVED[arm] + (draw or 0) * APART,
-                })  # fmt: skip
+                    left_out={
+                        "never active": 1,
+                        "active on fewer than 10 tokens of a side": features - len(idx) - 1,
+                    },
+                    site=source,
+                    documents=documents,
+                )
+                arms.append(
+                    {
+                        "sae": sae,
+                        "arm": arm,
+                        "seed": seed,
+                        "draw": draw,
+                        "k": 8,
+                        "d_sae": features,
+                        "train_tokens": 10_000,
+                        "steps": 100,
+                        "final_loss": 0.5 + seed / 100,
+                        "input_variance": 1.0,
+                        "train_documents": 30,
+                        "removed_share": REMOVED[arm] + (draw or 0) * APART,
+                    }
+                )
     split = [{"role": r, "documents": 10, "tokens": 4000} for r in ("transcoder", "sae", "probe")]
     saes = tuple(row["sae"] for row in arms)
-    part(folder, "residual", "study", saes,
-         [("arms", pa.Table.from_pylist(arms)), ("split", pa.Table.from_pylist(split))],
-         settings={"source": source, "target": TARGET, "seeds": seeds, "draws": 2, "match": None} | {"k": 8},
-         sources={"model": {"source": "a folder/m", "weights": "w"},
-                  "text": {"source": "my text's.jsonl", "field": "body", "split_on": "line"}}
-         | ({} if shrunk is None else {"token_means": {"shrunk": shrunk}}), version=version)  # fmt: skip
+    part(
+        folder,
+        "residual",
+        "study",
+        saes,
+        [("arms", pa.Table.from_pylist(arms)), ("split", pa.Table.from_pylist(split))],
+        settings={"source": source, "target": TARGET, "seeds": seeds, "draws": 2, "match": None}
+        | {"k": 8},
+        sources={
+            "model": {"source": "a folder/m", "weights": "w"},
+            "text": {"source": "my text's.jsonl", "field": "body", "split_on": "line"},
+        }
+        | ({} if shrunk is None else {"token_means": {"shrunk": shrunk}}),
+        version=version,
+    )
     add_maps(folder)
     add_matches(
         folder,

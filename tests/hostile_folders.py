@@ -152,8 +152,15 @@ def _scaler(scale: str) -> Damage:
 
 
 def model_damages() -> Iterator[tuple[str, Damage]]:
-    for field in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size",
-                  "model_type", "architectures", "intermediate_size"):  # fmt: skip
+    for field in (
+        "hidden_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "vocab_size",
+        "model_type",
+        "architectures",
+        "intermediate_size",
+    ):
         for value in (-1, 0, 1.5, 10**12, "three", [], {}):
             yield f"{field} {value!r:.20}", put("config.json", field, value=value)
     yield from _files("config.json")

@@ -102,10 +102,15 @@ class Own:
         """Start it and wait until it answers."""
         with (self.folder / "out.log").open("a") as log:
             self._process = subprocess.Popen(
-                [*self._command("512m"), MAIN,
-                 f"--home-dir={self.folder}", f"--config-dir={self.folder / 'conf'}"],
-                stdout=log, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [
+                    *self._command("512m"),
+                    MAIN,
+                    f"--home-dir={self.folder}",
+                    f"--config-dir={self.folder / 'conf'}",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         _wait(self.server, self._process, self.folder, new=self._new)
         self._new = False
 
@@ -184,10 +189,21 @@ def jars() -> Path:
 
 def _fetch(maven: str, to: Path) -> None:
     done = subprocess.run(
-        [maven, "-q", "-B", "-f", str(POM), f"-Dneo4j.version={VERSION}",
-         "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={to}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            maven,
+            "-q",
+            "-B",
+            "-f",
+            str(POM),
+            f"-Dneo4j.version={VERSION}",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={to}",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise CannotStart(
             f"Maven could not fetch Neo4j {VERSION}:\n{(done.stdout + done.stderr)[-2000:]}"
@@ -218,8 +234,9 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", folder: Path, *, n
                 if new:
                     driver.execute_query(
                         "ALTER CURRENT USER SET PASSWORD FROM 'neo4j' TO $new",
-                        {"new": server.password}, database_="system",
-                    )  # fmt: skip
+                        {"new": server.password},
+                        database_="system",
+                    )
                 else:
                     driver.execute_query("RETURN 1")
             return

@@ -75,8 +75,14 @@ def claims_by_hand(a: End, b: End, observed: NDArray[np.float64]) -> dict:
     needed = next(d for d in counting(1) if allowed(d)) if matches else None
     none = [math.nan] * len(observed)
     if not draws:
-        return {"p": none, "p_pooled": none, "q": none, "floor_pooled": none,
-                "draws_needed": needed, "matches_needed": None}  # fmt: skip
+        return {
+            "p": none,
+            "p_pooled": none,
+            "q": none,
+            "floor_pooled": none,
+            "draws_needed": needed,
+            "matches_needed": None,
+        }
     p, pooled, floors = [], [], []
     for pair, r in enumerate(observed.tolist()):
         both = []

@@ -42,9 +42,15 @@ def write_codes(folder, documents, activations, *, block=30):
         row, feature = np.nonzero(dense)
         indptr = np.searchsorted(row, np.arange(total + 1))
         blocks.append(
-            Block(len(blocks), tokens, indptr, feature.astype(np.uint32),
-                  dense[row, feature].astype(np.float32), d_sae)
-        )  # fmt: skip
+            Block(
+                len(blocks),
+                tokens,
+                indptr,
+                feature.astype(np.uint32),
+                dense[row, feature].astype(np.float32),
+                d_sae,
+            )
+        )
         at += total
     half = max(1, len(blocks) // 2)
     for name, first, some in (("0", 0, blocks[:half]), ("1", half, blocks[half:])):

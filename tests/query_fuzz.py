@@ -19,9 +19,12 @@ from typing import Any
 __all__ = ["Query", "RandomGraph", "queries", "same_answer"]
 
 COMPARE = {
-    "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b,
-    "=": lambda a, b: a == b, "<>": lambda a, b: a != b,
-}  # fmt: skip
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    "=": lambda a, b: a == b,
+    "<>": lambda a, b: a != b,
+}
 AGGREGATES = ("count", "sum", "min", "max", "avg", "collect")
 
 
@@ -40,9 +43,12 @@ class RandomGraph:
             list(itertools.permutations(range(size), 2)), rng.randint(2, 3 * size - 3)
         )
         weights = rng.sample(range(1, 1000), len(pairs))
-        return cls(nodes, tuple(
-            (a, b, rng.randint(1, 4), w / 64) for (a, b), w in zip(pairs, weights, strict=True)
-        ))  # fmt: skip
+        return cls(
+            nodes,
+            tuple(
+                (a, b, rng.randint(1, 4), w / 64) for (a, b), w in zip(pairs, weights, strict=True)
+            ),
+        )
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,14 @@ class MadeConcept:
     @property
     def row(self) -> Row:
         return {
-            "id": self.id, "name": self.name, "words_set": self.name.split("/")[0],
-            "positive": self.positive, "negative": self.negative, "words": 40, "positives": 20,
-        }  # fmt: skip
+            "id": self.id,
+            "name": self.name,
+            "words_set": self.name.split("/")[0],
+            "positive": self.positive,
+            "negative": self.negative,
+            "words": 40,
+            "positives": 20,
+        }
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,20 @@ class MadeSeparation:
     @property
     def row(self) -> Row:
         return {
-            "source": self.feature, "target": self.concept.id, "t": 4 * self.effect, "p": 0.001,
-            "q": 0.03125, "p_permutation": 0.0625, "p_max": 0.125, "auroc": self.held_out + 0.0625,
-            "auroc_held_out": self.held_out, "effect": self.effect, "active_positive": 0.75,
-            "active_negative": 0.25, "direction": "positive" if self.effect > 0 else "negative",
-        }  # fmt: skip
+            "source": self.feature,
+            "target": self.concept.id,
+            "t": 4 * self.effect,
+            "p": 0.001,
+            "q": 0.03125,
+            "p_permutation": 0.0625,
+            "p_max": 0.125,
+            "auroc": self.held_out + 0.0625,
+            "auroc_held_out": self.held_out,
+            "effect": self.effect,
+            "active_positive": 0.75,
+            "active_negative": 0.25,
+            "direction": "positive" if self.effect > 0 else "negative",
+        }
 
 
 @dataclass(frozen=True)
@@ -60,13 +74,22 @@ class MadeRetention:
     def row(self) -> Row:
         area = self.area
         return {
-            "source": self.sae, "target": self.concept.id, "live": 30, "separating": 2, "auc": 0.75,
-            "layer_auc": 0.875, "permuted_auc": 0.5, "difference": -0.125, "k90": self.k90,
-            "retained": None if area is None else area + 0.25, "area": area,
+            "source": self.sae,
+            "target": self.concept.id,
+            "live": 30,
+            "separating": 2,
+            "auc": 0.75,
+            "layer_auc": 0.875,
+            "permuted_auc": 0.5,
+            "difference": -0.125,
+            "k90": self.k90,
+            "retained": None if area is None else area + 0.25,
+            "area": area,
             "area_low": None if area is None else area - 0.125,
             "area_high": None if area is None else area + 0.125,
-            "effective_features": None if self.k90 is None else 2.5, "random_area": 0.25,
-        }  # fmt: skip
+            "effective_features": None if self.k90 is None else 2.5,
+            "random_area": 0.25,
+        }
 
 
 GENDER = MadeConcept("gender/female")

@@ -192,125 +192,239 @@ DEAD = MadeFeature(0, None, None, None)
 UNMEASURED = MadeFeature(None, None, None, None)
 
 BY_HAND = (
-    MadeSae("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.503, 0.12, (
-        MadeFeature(30, 2.0, 0.5, 4.0, ((10, 30, 2.0),), (
-            ("top", 4.0, ["Once", " upon", " a", " time", " a", " girl"], [0, 0, 0, 0, 0, 4.0], 5),
-            ("top", 3.5, [" girl", "'s", ' "', "hi", '"'], [3.5, 0, 0, 0, 0], 0),
-        )),
-        MadeFeature(80, 1.5, 0.25, 3.0, ((11, 40, 1.5), (12, 20, 1.25))),
-        DEAD,
-        MadeFeature(100, 1.0, 0.125, 2.0, ((13, 100, 1.0),)),
-        MadeFeature(1, 0.5, 0.0, 0.5, ((14, 1, 0.5),)),
-        MadeFeature(200, 0.75, 0.5, 9.0, ((15, 10, 0.5), (16, 10, 0.25), (17, 5, 9.0), (18, 5, 1.0))),
-        MadeFeature(2, 8.0, 1.0, 9.0, ((20, 2, 8.0),)),
-        MadeFeature(90, 2.5, 0.75, 5.0, ((11, 30, 2.5), (12, 30, 2.0), (10, 10, 1.5), (19, 8, 3.0)), (
-            ("top", 5.0, ["once", " upon", " a", " TIME", ",", " she"], [0, 0, 0.5, 0, 0, 5.0], 5),
-            ("top", 4.0, [" he", " said"], [4.0, 0.25], 0),
-            ("top", 4.0, [" They", " café", " 😀"], [4.0, 0, 0], 0),
-            ("fifth 1", 0.5, [" a", " 'girl'"], [0, 0.5], 1),
-            ("fifth 5", 4.5, ["\\n", " girl"], [0, 4.5], 1),
-            ("fifth 5", 4.25, [" she", "\n"], [4.25, 0], 0),
-        )),
-    ), (
-        MadePair(0, 1, 12, 2.0, 0.75, 14, 0.75, 0.25),
-        MadePair(0, 3, 3, 2.5, 0.125, 3, 0.125, 0.0, 0.0625),
-        MadePair(0, 7, 12, 2.0, 0.5, 15, 0.5, 0.25, -0.0625),  # weight and phi as those of (1, 7)
-        MadePair(1, 3, 10, 7.5, 0.125, 10, 0.25, 0.0625, 0.0),
-        MadePair(1, 7, 40, 6.0, 0.5, 60, 0.25, 0.25, -0.75),
-        MadePair(3, 7, 9, 8.5, 0.25, 9, 0.25, 0.0, 0.5),  # lift 1
-        MadePair(4, 6, 1, 0.002, 1.0, 1, 1.0, 0.75),  # lift 500 on one token
-        MadePair(4, 7, 1, 0.08, 1.0, 1, 0.5, 0.125),  # lift as that of (6, 7)
-        MadePair(5, 7, 5, 17.0, 0.25, 6, 0.5, None),
-        MadePair(6, 7, 2, 0.16, 0.25, 2, 1.0, 0.125),
-    ), (
-        MadeProbe(0, "hook_embed", 0.875, 1.0, 1.0, "token", "lookup"),
-        MadeProbe(1, "hook_embed", 0.5, 0.5, 0.625, "context"),
-        MadeProbe(3, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
-        MadeProbe(4, "hook_embed", 0.5, 0.5, 0.75, "context", None, "position"),
-        MadeProbe(5, "hook_embed", 0.5, 0.625, 0.75, "context", None, "bigram"),
-        MadeProbe(6, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
-        MadeProbe(7, "hook_embed", 0.75, 0.875, 1.0, "token", "lookup"),
-        MadeProbe(0, "hook_embed", 0.625, run=TYPE),
-        MadeProbe(1, "hook_embed", 0.5, 0.5, 0.75, "context", run=TYPE),
-        MadeProbe(3, "hook_embed", 0.625, run=TYPE),
-        MadeProbe(7, "hook_embed", 0.75, 0.5, 1.0, "token", "linear", run=TYPE),
-        MadeProbe(0, "hook_embed", 0.5, verdict=None, run=AMOUNT),
-        MadeProbe(7, "hook_embed", 0.25, verdict=None, run=AMOUNT),
-        # Two places before the first block: neither is earlier than the other but by name.
-        MadeProbe(5, "hook_pos_embed", 0.5, 0.625, 0.75, "context", None, "position"),
-        MadeProbe(7, "hook_pos_embed", 0.75),
-        MadeProbe(0, "blocks.0.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
-        MadeProbe(0, "blocks.0.hook_resid_pre", 1.0, 1.0, 1.0, "token", "linear"),
-        MadeProbe(0, "blocks.1.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
-        MadeProbe(1, "blocks.1.hook_resid_post", 1.0, 0.5, 0.625, "beyond token"),
-        MadeProbe(4, "blocks.1.hook_resid_post", 1.0, 0.5, 0.75, "beyond token"),
-        MadeProbe(5, "blocks.1.hook_resid_post", 1.0, 0.625, 0.75, "beyond token"),
-        MadeProbe(7, "blocks.1.hook_resid_post", 0.75),
-    ), ((0, 1, 3, 7), (4, 6), (5,))),
-    MadeSae("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.24, 0.13, (
-        MadeFeature(100, 1.0, 0.5, 2.0, ((13, 90, 1.0),)),
-        MadeFeature(40, 3.0, 0.5, 4.0, ((10, 20, 3.0), (12, 10, 2.5)), (
-            ("top", 4.0, ["Once", " Upon", " A", " Time"], [0, 0, 0, 4.0], 3),
-        )),
-        DEAD,
-        MadeFeature(100, 2.0, 0.5, 2.0, ((11, 50, 2.0), (12, 50, 2.0))),
-    ), (
-        MadePair(0, 3, 8, 9.0, 0.125, 10),
-        MadePair(1, 3, 11, 4.0, 0.625, 20),
-    ), (
-        MadeProbe(0, "hook_embed", 0.625, 0.75, 0.75, "context"),
-        MadeProbe(1, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
-        MadeProbe(1, "blocks.1.hook_resid_post", 0.875),
-    ), ((1, 3), (0,))),
-    MadeSae("tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 0.285, 0.11, (
-        MadeFeature(100, 1.0, 0.25, 1.5, ((13, 100, 1.0),)),
-        MadeFeature(70, 2.0, 0.5, 4.0, ((16, 20, 2.0), (13, 20, 1.5))),
-        DEAD,
-        MadeFeature(25, 3.0, 0.5, 4.0, ((17, 4, 3.0),)),
-        MadeFeature(90, 2.5, 0.5, 5.0, ((14, 20, 2.5),)),
-    ), (
-        MadePair(0, 4, 6, 8.5, 0.25, 9),
-        MadePair(1, 3, 6, 1.5, 0.5, 6),
-    ), (), ((0, 4), (1, 3)), "map from hook_embed"),
-    MadeSae("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 500, 0.156, 0.05, (
-        MadeFeature(20, 1.0, 0.0, 1.0, ((5, 20, 1.0),)),
-        MadeFeature(8, 1.0, 0.5, 2.0, ((6, 4, 1.0), (7, 2, 1.5))),
-        MadeFeature(50, 0.25, 0.125, 0.5, ((7, 2, 0.25),)),
-    ), (), (
-        MadeProbe(0, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
-        MadeProbe(1, "hook_embed", 0.75),
-    ), ()),
-    MadeSae("tiny-a-embed", "tiny-a", "hook_embed", "standard", None, None, None, (
-        UNMEASURED, UNMEASURED,
-    )),
-)  # fmt: skip
+    MadeSae(
+        "tiny-a-l1-s0",
+        "tiny-a",
+        "blocks.1.hook_resid_post",
+        "topk",
+        1000,
+        0.503,
+        0.12,
+        (
+            MadeFeature(
+                30,
+                2.0,
+                0.5,
+                4.0,
+                ((10, 30, 2.0),),
+                (
+                    (
+                        "top",
+                        4.0,
+                        ["Once", " upon", " a", " time", " a", " girl"],
+                        [0, 0, 0, 0, 0, 4.0],
+                        5,
+                    ),
+                    ("top", 3.5, [" girl", "'s", ' "', "hi", '"'], [3.5, 0, 0, 0, 0], 0),
+                ),
+            ),
+            MadeFeature(80, 1.5, 0.25, 3.0, ((11, 40, 1.5), (12, 20, 1.25))),
+            DEAD,
+            MadeFeature(100, 1.0, 0.125, 2.0, ((13, 100, 1.0),)),
+            MadeFeature(1, 0.5, 0.0, 0.5, ((14, 1, 0.5),)),
+            MadeFeature(
+                200, 0.75, 0.5, 9.0, ((15, 10, 0.5), (16, 10, 0.25), (17, 5, 9.0), (18, 5, 1.0))
+            ),
+            MadeFeature(2, 8.0, 1.0, 9.0, ((20, 2, 8.0),)),
+            MadeFeature(
+                90,
+                2.5,
+                0.75,
+                5.0,
+                ((11, 30, 2.5), (12, 30, 2.0), (10, 10, 1.5), (19, 8, 3.0)),
+                (
+                    (
+                        "top",
+                        5.0,
+                        ["once", " upon", " a", " TIME", ",", " she"],
+                        [0, 0, 0.5, 0, 0, 5.0],
+                        5,
+                    ),
+                    ("top", 4.0, [" he", " said"], [4.0, 0.25], 0),
+                    ("top", 4.0, [" They", " café", " 😀"], [4.0, 0, 0], 0),
+                    ("fifth 1", 0.5, [" a", " 'girl'"], [0, 0.5], 1),
+                    ("fifth 5", 4.5, ["\\n", " girl"], [0, 4.5], 1),
+                    ("fifth 5", 4.25, [" she", "\n"], [4.25, 0], 0),
+                ),
+            ),
+        ),
+        (
+            MadePair(0, 1, 12, 2.0, 0.75, 14, 0.75, 0.25),
+            MadePair(0, 3, 3, 2.5, 0.125, 3, 0.125, 0.0, 0.0625),
+            MadePair(
+                0, 7, 12, 2.0, 0.5, 15, 0.5, 0.25, -0.0625
+            ),  # weight and phi as those of (1, 7)
+            MadePair(1, 3, 10, 7.5, 0.125, 10, 0.25, 0.0625, 0.0),
+            MadePair(1, 7, 40, 6.0, 0.5, 60, 0.25, 0.25, -0.75),
+            MadePair(3, 7, 9, 8.5, 0.25, 9, 0.25, 0.0, 0.5),  # lift 1
+            MadePair(4, 6, 1, 0.002, 1.0, 1, 1.0, 0.75),  # lift 500 on one token
+            MadePair(4, 7, 1, 0.08, 1.0, 1, 0.5, 0.125),  # lift as that of (6, 7)
+            MadePair(5, 7, 5, 17.0, 0.25, 6, 0.5, None),
+            MadePair(6, 7, 2, 0.16, 0.25, 2, 1.0, 0.125),
+        ),
+        (
+            MadeProbe(0, "hook_embed", 0.875, 1.0, 1.0, "token", "lookup"),
+            MadeProbe(1, "hook_embed", 0.5, 0.5, 0.625, "context"),
+            MadeProbe(3, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
+            MadeProbe(4, "hook_embed", 0.5, 0.5, 0.75, "context", None, "position"),
+            MadeProbe(5, "hook_embed", 0.5, 0.625, 0.75, "context", None, "bigram"),
+            MadeProbe(6, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
+            MadeProbe(7, "hook_embed", 0.75, 0.875, 1.0, "token", "lookup"),
+            MadeProbe(0, "hook_embed", 0.625, run=TYPE),
+            MadeProbe(1, "hook_embed", 0.5, 0.5, 0.75, "context", run=TYPE),
+            MadeProbe(3, "hook_embed", 0.625, run=TYPE),
+            MadeProbe(7, "hook_embed", 0.75, 0.5, 1.0, "token", "linear", run=TYPE),
+            MadeProbe(0, "hook_embed", 0.5, verdict=None, run=AMOUNT),
+            MadeProbe(7, "hook_embed", 0.25, verdict=None, run=AMOUNT),
+            # Two places before the first block: neither is earlier than the other but by name.
+            MadeProbe(5, "hook_pos_embed", 0.5, 0.625, 0.75, "context", None, "position"),
+            MadeProbe(7, "hook_pos_embed", 0.75),
+            MadeProbe(0, "blocks.0.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
+            MadeProbe(0, "blocks.0.hook_resid_pre", 1.0, 1.0, 1.0, "token", "linear"),
+            MadeProbe(0, "blocks.1.hook_resid_post", 1.0, 1.0, 1.0, "token", "linear"),
+            MadeProbe(1, "blocks.1.hook_resid_post", 1.0, 0.5, 0.625, "beyond token"),
+            MadeProbe(4, "blocks.1.hook_resid_post", 1.0, 0.5, 0.75, "beyond token"),
+            MadeProbe(5, "blocks.1.hook_resid_post", 1.0, 0.625, 0.75, "beyond token"),
+            MadeProbe(7, "blocks.1.hook_resid_post", 0.75),
+        ),
+        ((0, 1, 3, 7), (4, 6), (5,)),
+    ),
+    MadeSae(
+        "tiny-a-l1-s1",
+        "tiny-a",
+        "blocks.1.hook_resid_post",
+        "topk",
+        1000,
+        0.24,
+        0.13,
+        (
+            MadeFeature(100, 1.0, 0.5, 2.0, ((13, 90, 1.0),)),
+            MadeFeature(
+                40,
+                3.0,
+                0.5,
+                4.0,
+                ((10, 20, 3.0), (12, 10, 2.5)),
+                (("top", 4.0, ["Once", " Upon", " A", " Time"], [0, 0, 0, 4.0], 3),),
+            ),
+            DEAD,
+            MadeFeature(100, 2.0, 0.5, 2.0, ((11, 50, 2.0), (12, 50, 2.0))),
+        ),
+        (
+            MadePair(0, 3, 8, 9.0, 0.125, 10),
+            MadePair(1, 3, 11, 4.0, 0.625, 20),
+        ),
+        (
+            MadeProbe(0, "hook_embed", 0.625, 0.75, 0.75, "context"),
+            MadeProbe(1, "hook_embed", 0.875, 0.875, 1.0, "token", "linear"),
+            MadeProbe(1, "blocks.1.hook_resid_post", 0.875),
+        ),
+        ((1, 3), (0,)),
+    ),
+    MadeSae(
+        "tiny-a-l1-wide",
+        "tiny-a",
+        "blocks.1.hook_resid_post",
+        "topk",
+        1000,
+        0.285,
+        0.11,
+        (
+            MadeFeature(100, 1.0, 0.25, 1.5, ((13, 100, 1.0),)),
+            MadeFeature(70, 2.0, 0.5, 4.0, ((16, 20, 2.0), (13, 20, 1.5))),
+            DEAD,
+            MadeFeature(25, 3.0, 0.5, 4.0, ((17, 4, 3.0),)),
+            MadeFeature(90, 2.5, 0.5, 5.0, ((14, 20, 2.5),)),
+        ),
+        (
+            MadePair(0, 4, 6, 8.5, 0.25, 9),
+            MadePair(1, 3, 6, 1.5, 0.5, 6),
+        ),
+        (),
+        ((0, 4), (1, 3)),
+        "map from hook_embed",
+    ),
+    MadeSae(
+        "tiny-b-l0",
+        "tiny-b",
+        "blocks.0.hook_resid_post",
+        "jumprelu",
+        500,
+        0.156,
+        0.05,
+        (
+            MadeFeature(20, 1.0, 0.0, 1.0, ((5, 20, 1.0),)),
+            MadeFeature(8, 1.0, 0.5, 2.0, ((6, 4, 1.0), (7, 2, 1.5))),
+            MadeFeature(50, 0.25, 0.125, 0.5, ((7, 2, 0.25),)),
+        ),
+        (),
+        (
+            MadeProbe(0, "hook_embed", 1.0, 1.0, 1.0, "token", "linear"),
+            MadeProbe(1, "hook_embed", 0.75),
+        ),
+        (),
+    ),
+    MadeSae(
+        "tiny-a-embed",
+        "tiny-a",
+        "hook_embed",
+        "standard",
+        None,
+        None,
+        None,
+        (
+            UNMEASURED,
+            UNMEASURED,
+        ),
+    ),
+)
 
 # SAEs of another seed, another width, another model.
 COMPARED = (
-    MadeComparison("tiny-a-l1-s0", "tiny-a-l1-s1", (
-        MadeMatch(0, 1, 0.875, token_q=0.25),  # only a shared token
-        MadeMatch(1, 3, 0.75, (0, 1), False, 0.03, 0.0625, 0.0625, 2),
-        MadeMatch(3, 0, 1.0, token_q=None, document_q=None),
-        MadeMatch(5, 0, 0.25, (0, 1), False, 0.5, 0.5, 0.75, 0),
-        MadeMatch(7, 1, 0.25, (1, None), False, 0.5, 0.5, 0.5, 1),
-        MadeMatch(7, 3, 1.0, shared=2),
-    )),
-    MadeComparison("tiny-a-l1-s0", "tiny-a-l1-wide", (
-        MadeMatch(1, 1, 0.5, (0, 1), False),
-        MadeMatch(3, 0, 1.0, token_q=0.5),
-        MadeMatch(6, 3, 0.125, p=0.25, q=0.375, token_q=0.5, shared=0, document_q=0.5),  # one to one, by chance
-        MadeMatch(7, 1, 0.625, document_q=0.125),
-    )),
-    MadeComparison("tiny-a-l1-s1", "tiny-a-l1-wide", (
-        MadeMatch(0, 0, 0.875),
-        MadeMatch(1, 3, 0.5, shared=0, document_q=None),
-        MadeMatch(3, 4, 0.75, shared=0),
-    )),
-    MadeComparison("tiny-a-l1-s0", "tiny-b-l0", (
-        MadeMatch(0, 0, 0.75, p=None, q=None, token_q=None, document_q=None),
-        MadeMatch(7, 0, 0.5, (0, 1), False, None, None, None, document_q=None),
-    ), 0, "words"),
-)  # fmt: skip
+    MadeComparison(
+        "tiny-a-l1-s0",
+        "tiny-a-l1-s1",
+        (
+            MadeMatch(0, 1, 0.875, token_q=0.25),  # only a shared token
+            MadeMatch(1, 3, 0.75, (0, 1), False, 0.03, 0.0625, 0.0625, 2),
+            MadeMatch(3, 0, 1.0, token_q=None, document_q=None),
+            MadeMatch(5, 0, 0.25, (0, 1), False, 0.5, 0.5, 0.75, 0),
+            MadeMatch(7, 1, 0.25, (1, None), False, 0.5, 0.5, 0.5, 1),
+            MadeMatch(7, 3, 1.0, shared=2),
+        ),
+    ),
+    MadeComparison(
+        "tiny-a-l1-s0",
+        "tiny-a-l1-wide",
+        (
+            MadeMatch(1, 1, 0.5, (0, 1), False),
+            MadeMatch(3, 0, 1.0, token_q=0.5),
+            MadeMatch(
+                6, 3, 0.125, p=0.25, q=0.375, token_q=0.5, shared=0, document_q=0.5
+            ),  # one to one, by chance
+            MadeMatch(7, 1, 0.625, document_q=0.125),
+        ),
+    ),
+    MadeComparison(
+        "tiny-a-l1-s1",
+        "tiny-a-l1-wide",
+        (
+            MadeMatch(0, 0, 0.875),
+            MadeMatch(1, 3, 0.5, shared=0, document_q=None),
+            MadeMatch(3, 4, 0.75, shared=0),
+        ),
+    ),
+    MadeComparison(
+        "tiny-a-l1-s0",
+        "tiny-b-l0",
+        (
+            MadeMatch(0, 0, 0.75, p=None, q=None, token_q=None, document_q=None),
+            MadeMatch(7, 0, 0.5, (0, 1), False, None, None, None, document_q=None),
+        ),
+        0,
+        "words",
+    ),
+)
 
 
 L0, L1 = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
@@ -405,9 +519,13 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
             ("fifth 2", rng.choice([0.5, 1.0]), [" a", " time"], [0.5, 0.0], 0)
         ] * rng.randint(0, 2)
         return MadeFeature(
-            rng.choice([10, 20]), 1.0, 0.5, rng.choice([2.0, 4.0]),
-            tuple((t, rng.choice([2, 1]), 1.0) for t in kept), tuple(shown),
-        )  # fmt: skip
+            rng.choice([10, 20]),
+            1.0,
+            0.5,
+            rng.choice([2.0, 4.0]),
+            tuple((t, rng.choice([2, 1]), 1.0) for t in kept),
+            tuple(shown),
+        )
 
     def sae(name: str) -> MadeSae:
         made = tuple(feature() for _ in range(features))
@@ -420,9 +538,18 @@ def random_graph(seed: int, *, features: int = 60, shuffled: int | None = None) 
             tuple(i for i, g in zip(linked, groups, strict=True) if g == n) for n in range(4)
         ]
         return MadeSae(
-            name, "tiny-a", "blocks.1.hook_resid_post", "topk", 1000, 1.0, 0.5, made, pairs, probes,
+            name,
+            "tiny-a",
+            "blocks.1.hook_resid_post",
+            "topk",
+            1000,
+            1.0,
+            0.5,
+            made,
+            pairs,
+            probes,
             tuple(g for g in by_group if g),
-        )  # fmt: skip
+        )
 
     saes = tuple(sae(n) for n in names)
     compared = tuple(_random_matches(rng, a, b) for a in saes for b in saes if a.name < b.name)
@@ -463,8 +590,13 @@ def _random_near(rng: random.Random, saes: tuple[MadeSae, ...]) -> Iterable[Made
             for two, others in live.items():
                 near = rng.sample([j for j in others if (two, j) != (one, i)], 2)
                 for rank, j in enumerate(near):
-                    yield MadeNear(f"{one}/{i}", f"{two}/{j}", rng.choice([0.25, 0.5, 0.75]), rank,
-                                   rng.choice([None, 0.25, 0.03125]))  # fmt: skip
+                    yield MadeNear(
+                        f"{one}/{i}",
+                        f"{two}/{j}",
+                        rng.choice([0.25, 0.5, 0.75]),
+                        rank,
+                        rng.choice([None, 0.25, 0.03125]),
+                    )
 
 
 def _random_splits(rng: random.Random, a: MadeSae, b: MadeSae) -> Iterable[MadeSplit]:
@@ -477,9 +609,17 @@ def _random_splits(rng: random.Random, a: MadeSae, b: MadeSae) -> Iterable[MadeS
         for place, child in enumerate(chosen):
             child_class = rng.choice(["absorbing", "partial"])
             yield MadeSplit(
-                a.name, b.name, parent, child, rng.choice([0.5, 1.0]), rng.choice([0.25, 0.5]),
-                place == 0, rng.choice([0, 10]), (classes, child_class), coverage,
-            )  # fmt: skip
+                a.name,
+                b.name,
+                parent,
+                child,
+                rng.choice([0.5, 1.0]),
+                rng.choice([0.25, 0.5]),
+                place == 0,
+                rng.choice([0, 10]),
+                (classes, child_class),
+                coverage,
+            )
 
 
 def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
@@ -489,17 +629,33 @@ def _random_pairs(rng: random.Random, live: list[int]) -> Iterable[MadePair]:
             if one < two and rng.random() < 1 / 6:
                 joint = rng.choice([2, 4])
                 yield MadePair(
-                    one, two, rng.choice([1, joint]), 0.5, rng.choice([0.25, 0.5]), joint,
-                    rng.choice([0.25, 0.5]), rng.choice([None, 0.0, 0.5]),
-                )  # fmt: skip
+                    one,
+                    two,
+                    rng.choice([1, joint]),
+                    0.5,
+                    rng.choice([0.25, 0.5]),
+                    joint,
+                    rng.choice([0.25, 0.5]),
+                    rng.choice([None, 0.0, 0.5]),
+                )
 
 
 def _random_probes(rng: random.Random, live: list[int]) -> Iterable[MadeProbe]:
     """Probe most features at some sites by two runs; scores are quarters."""
-    hooks = ("hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_mlp_out",
-             "blocks.1.hook_resid_post")  # fmt: skip
-    verdicts = (("token", "linear", None), ("token", "lookup", None), ("undecided", None, None),
-                ("context", None, "bigram"), ("context", None, None), ("beyond token", None, None))  # fmt: skip
+    hooks = (
+        "hook_embed",
+        "blocks.0.hook_resid_pre",
+        "blocks.0.hook_mlp_out",
+        "blocks.1.hook_resid_post",
+    )
+    verdicts = (
+        ("token", "linear", None),
+        ("token", "lookup", None),
+        ("undecided", None, None),
+        ("context", None, "bigram"),
+        ("context", None, None),
+        ("beyond token", None, None),
+    )
     for feature in live:
         for hook in hooks:
             for run in (DOCUMENT, TYPE):
@@ -518,12 +674,17 @@ def _random_matches(rng: random.Random, a: MadeSae, b: MadeSae) -> MadeCompariso
     extra = {(rng.choice(live[0]), rng.choice(live[1])) for _ in chosen} - set(chosen)
     made = [
         MadeMatch(
-            *pair, rng.choice([0.25, 0.5]), (rng.choice([0, 1, None]), rng.choice([0, 1, None])),
-            i < size, 0.01, rng.choice([0.02, 0.05, 0.2]), rng.choice([None, 0.05, 0.2]),
+            *pair,
+            rng.choice([0.25, 0.5]),
+            (rng.choice([0, 1, None]), rng.choice([0, 1, None])),
+            i < size,
+            0.01,
+            rng.choice([0.02, 0.05, 0.2]),
+            rng.choice([None, 0.05, 0.2]),
             rng.randint(0, 2),
         )
         for i, pair in enumerate(chosen + sorted(extra))
-    ]  # fmt: skip
+    ]
     return MadeComparison(a.name, b.name, tuple(made))
 
 
@@ -540,14 +701,27 @@ def make_graph(
 ) -> Graph:
     """Return SAEs as the tables of the schema."""
     rows: dict[str, list[dict[str, object]]] = {t.name: [] for t in (*schema.NODES, *schema.EDGES)}
-    rows["Corpus"].append({
-        "id": "c" * 12, "name": "stories", "source": "memory", "revision": None, "documents": 9,
-        "characters": 4321,
-    })  # fmt: skip
+    rows["Corpus"].append(
+        {
+            "id": "c" * 12,
+            "name": "stories",
+            "source": "memory",
+            "revision": None,
+            "documents": 9,
+            "characters": 4321,
+        }
+    )
     rows["NEAR_DIRECTION"] += [
-        _edge(e.source, e.target, cosine=e.cosine, rank=e.rank, q=e.q,
-              p=None if e.q is None else e.q / 2) for e in near
-    ]  # fmt: skip
+        _edge(
+            e.source,
+            e.target,
+            cosine=e.cosine,
+            rank=e.rank,
+            q=e.q,
+            p=None if e.q is None else e.q / 2,
+        )
+        for e in near
+    ]
     for sae in saes:
         for hook in (sae.hook, *(p.hook for p in sae.probes)):
             _add_place(rows, sae.model, hook)
@@ -605,15 +779,29 @@ def _add_place(rows: dict[str, list[dict[str, object]]], model: str, hook: str) 
     """Add a model and a site of it, where they are not there yet."""
     site = f"{model}/{hook}"
     if model not in {r["name"] for r in rows["Model"]}:
-        rows["Model"].append({
-            "name": model, "source": "memory", "weights": "w" * 64, "d_model": 96, "layers": 2,
-            "architecture": "LlamaForCausalLM", "dtype": "float32", "tokenizer": TOKENIZERS[model],
-        })  # fmt: skip
+        rows["Model"].append(
+            {
+                "name": model,
+                "source": "memory",
+                "weights": "w" * 64,
+                "d_model": 96,
+                "layers": 2,
+                "architecture": "LlamaForCausalLM",
+                "dtype": "float32",
+                "tokenizer": TOKENIZERS[model],
+            }
+        )
     if site not in {r["id"] for r in rows["Site"]}:
         layer = int(hook.split(".")[1]) if hook.startswith("blocks.") else None
-        rows["Site"].append({
-            "id": site, "model": model, "hook": hook, "layer": layer, "width": 96,
-        })  # fmt: skip
+        rows["Site"].append(
+            {
+                "id": site,
+                "model": model,
+                "hook": hook,
+                "layer": layer,
+                "width": 96,
+            }
+        )
         rows["OF_MODEL"].append(_edge(site, model))
 
 
@@ -621,13 +809,30 @@ def _add_sae(rows: dict[str, list[dict[str, object]]], sae: MadeSae) -> None:
     """Add an SAE with its edges; what statistics would say is null where it has none."""
     size = len(sae.features)
     dead = None if sae.tokens is None else sum(f.active == 0 for f in sae.features)
-    rows["SAE"].append({
-        "name": sae.name, "atlas": ATLAS, "source": "memory", "architecture": sae.architecture,
-        "d_in": 96, "d_sae": size, "seed": 0, "model": sae.model, "hook": sae.hook,
-        "context_size": 256, "prepend_bos": True, "dtype": "float32", "weights": "w" * 64, "less": sae.less,
-        "tokens": sae.tokens, "l0": sae.l0, "fvu": sae.fvu, "dead": dead,
-        "dead_share": None if dead is None else dead / size, **_geometry(size, dead),
-    })  # fmt: skip
+    rows["SAE"].append(
+        {
+            "name": sae.name,
+            "atlas": ATLAS,
+            "source": "memory",
+            "architecture": sae.architecture,
+            "d_in": 96,
+            "d_sae": size,
+            "seed": 0,
+            "model": sae.model,
+            "hook": sae.hook,
+            "context_size": 256,
+            "prepend_bos": True,
+            "dtype": "float32",
+            "weights": "w" * 64,
+            "less": sae.less,
+            "tokens": sae.tokens,
+            "l0": sae.l0,
+            "fvu": sae.fvu,
+            "dead": dead,
+            "dead_share": None if dead is None else dead / size,
+            **_geometry(size, dead),
+        }
+    )
     rows["READS"].append(_edge(sae.name, f"{sae.model}/{sae.hook}"))
     rows["MEASURED_ON"].append(_edge(sae.name, "c" * 12))
 
@@ -656,28 +861,52 @@ def _add_feature(
     """Add a feature with its edges, tokens' numbers and examples."""
     name = f"{sae.name}/{idx}"
     words = VOCABULARY[sae.model]
-    rows["Feature"].append({
-        "id": name, "sae": sae.name, "idx": idx, "active_tokens": made.active,
-        "neuronpedia": f"https://www.neuronpedia.org/{name}" if idx % 2 else None,
-        "frequency": None if made.active is None else made.active / sae.tokens,
-        "mean_activation": made.mean, "std_activation": made.std, "max_activation": made.max,
-        "dead": None if made.active is None else made.active == 0,
-        "top_token": words[made.tokens[0][0]][0] if made.tokens else None,
-        **_add_logits(rows, sae, idx, live=bool(made.active)),
-    })  # fmt: skip
+    rows["Feature"].append(
+        {
+            "id": name,
+            "sae": sae.name,
+            "idx": idx,
+            "active_tokens": made.active,
+            "neuronpedia": f"https://www.neuronpedia.org/{name}" if idx % 2 else None,
+            "frequency": None if made.active is None else made.active / sae.tokens,
+            "mean_activation": made.mean,
+            "std_activation": made.std,
+            "max_activation": made.max,
+            "dead": None if made.active is None else made.active == 0,
+            "top_token": words[made.tokens[0][0]][0] if made.tokens else None,
+            **_add_logits(rows, sae, idx, live=bool(made.active)),
+        }
+    )
     rows["IN_SAE"].append(_edge(name, sae.name))
     for rank, (token, count, mean) in enumerate(made.tokens):
-        rows["FIRES_ON"].append(_edge(
-            name, _token(sae.model, token), rank=rank, count=count, share=count / made.active,
-            rate=count / words[token][1], mean_activation=mean,
-        ))  # fmt: skip
+        rows["FIRES_ON"].append(
+            _edge(
+                name,
+                _token(sae.model, token),
+                rank=rank,
+                count=count,
+                share=count / made.active,
+                rate=count / words[token][1],
+                mean_activation=mean,
+            )
+        )
     for rank, (kind, activation, tokens, activations, peak) in enumerate(made.examples):
-        rows["Example"].append({
-            "id": f"{name}/{rank}", "sae": sae.name, "idx": idx, "rank": rank, "kind": kind,
-            "activation": activation, "text": "".join(tokens), "tokens": tokens,
-            "activations": [float(a) for a in activations], "peak": peak, "document": rank,
-            "start": 10 * rank,
-        })  # fmt: skip
+        rows["Example"].append(
+            {
+                "id": f"{name}/{rank}",
+                "sae": sae.name,
+                "idx": idx,
+                "rank": rank,
+                "kind": kind,
+                "activation": activation,
+                "text": "".join(tokens),
+                "tokens": tokens,
+                "activations": [float(a) for a in activations],
+                "peak": peak,
+                "document": rank,
+                "start": 10 * rank,
+            }
+        )
         rows["SHOWN_BY"].append(_edge(name, f"{name}/{rank}"))
 
 
@@ -692,27 +921,41 @@ def _add_logits(
     for edge, chosen, sign in (("PROMOTES", tokens[:3], 1), ("SUPPRESSES", tokens[-2:], -1)):
         for rank, token in enumerate(chosen):
             value = sign * (0.5 - 0.125 * (rank // 2) + 0.25 * (idx % 3))
-            rows[edge].append(_edge(
-                name, _token(sae.model, token), rank=rank, value=value,
-                ablated_change=-value / 4 if ablated else None,
-            ))  # fmt: skip
+            rows[edge].append(
+                _edge(
+                    name,
+                    _token(sae.model, token),
+                    rank=rank,
+                    value=value,
+                    ablated_change=-value / 4 if ablated else None,
+                )
+            )
     if not ablated:
         return {}
     return {
-        "logit_agreement": 0.75 - 0.25 * (idx // 4), "logit_agreement_control": 0.125,
-        "logit_agreement_p": 0.25, "logit_positions": 8,
-    }  # fmt: skip
+        "logit_agreement": 0.75 - 0.25 * (idx // 4),
+        "logit_agreement_control": 0.125,
+        "logit_agreement_p": 0.25,
+        "logit_positions": 8,
+    }
 
 
 def _pair(sae: MadeSae, made: MadePair) -> dict[str, object]:
     """Return a co-activation edge; what follows from the joint count is worked out."""
     one, two = (sae.features[i].active for i in (made.one, made.two))
     return _edge(
-        f"{sae.name}/{made.one}", f"{sae.name}/{made.two}", count=made.count,
-        expected=made.expected, weight=made.weight, cosine=made.cosine, joint_count=made.joint,
-        jaccard=made.joint / (one + two - made.joint), phi=made.phi,
-        lift=made.joint * sae.tokens / (one * two), decoder_cosine=made.decoder,
-    )  # fmt: skip
+        f"{sae.name}/{made.one}",
+        f"{sae.name}/{made.two}",
+        count=made.count,
+        expected=made.expected,
+        weight=made.weight,
+        cosine=made.cosine,
+        joint_count=made.joint,
+        jaccard=made.joint / (one + two - made.joint),
+        phi=made.phi,
+        lift=made.joint * sae.tokens / (one * two),
+        decoder_cosine=made.decoder,
+    )
 
 
 def _add_communities(
@@ -726,65 +969,117 @@ def _add_communities(
         met[pair.two].append((pair.one, pair.weight))
     for n, members in enumerate(communities):
         held = [w for i in members for j, w in met[i] if number[j] == n]
-        rows["Community"].append({
-            "id": f"{sae.name}/{n}", "sae": sae.name, "number": n, "size": len(members),
-            "edges": len(held) // 2, "inner_share": 0.75, "conductance": 0.25 if n else None,
-            "tokens": [VOCABULARY[sae.model][13][0], '"'] if n % 2 == 0 else [],
-            "weighted_by": "total", "min_count": 1, "stability": 0.5,
-            "stability_halves": 0.5 if n else None, "stability_null": 0.125 if n else None,
-        })  # fmt: skip
+        rows["Community"].append(
+            {
+                "id": f"{sae.name}/{n}",
+                "sae": sae.name,
+                "number": n,
+                "size": len(members),
+                "edges": len(held) // 2,
+                "inner_share": 0.75,
+                "conductance": 0.25 if n else None,
+                "tokens": [VOCABULARY[sae.model][13][0], '"'] if n % 2 == 0 else [],
+                "weighted_by": "total",
+                "min_count": 1,
+                "stability": 0.5,
+                "stability_halves": 0.5 if n else None,
+                "stability_null": 0.125 if n else None,
+            }
+        )
     for row in [r for r in rows["Feature"] if r["sae"] == sae.name]:
         idx = int(str(row["idx"]))
         partners = met[idx]
         row |= {
-            "degree": len(partners), "strength": sum(w for _, w in partners),
-            "clustering": 0.25 * (idx % 2), "pagerank": 1 / len(sae.features),
-            "core": min(len(partners), 2), "betweenness": 0.125 * (idx % 3), "component": idx % 2,
+            "degree": len(partners),
+            "strength": sum(w for _, w in partners),
+            "clustering": 0.25 * (idx % 2),
+            "pagerank": 1 / len(sae.features),
+            "core": min(len(partners), 2),
+            "betweenness": 0.125 * (idx % 3),
+            "component": idx % 2,
             "partners_expected": [2.0, 4.0, None, 0.0][idx % 4],
             "partner_diversity": 0.5 + 0.25 * (idx % 2) if len(partners) > 1 else None,
             "community": number.get(idx),
-        }  # fmt: skip
+        }
         if idx in number:
             inner = [w for j, w in partners if number[j] == number[idx]]
-            rows["IN_COMMUNITY"].append(_edge(
-                f"{sae.name}/{idx}", f"{sae.name}/{number[idx]}", inner_degree=len(inner),
-                inner_share=sum(inner) / sum(w for _, w in partners),
-            ))  # fmt: skip
+            rows["IN_COMMUNITY"].append(
+                _edge(
+                    f"{sae.name}/{idx}",
+                    f"{sae.name}/{number[idx]}",
+                    inner_degree=len(inner),
+                    inner_share=sum(inner) / sum(w for _, w in partners),
+                )
+            )
 
 
 def _probe(sae: MadeSae, made: MadeProbe) -> dict[str, object]:
     """Return a probe's edge; of an amount, it has R² in place of balanced accuracies."""
     split, kind, _ = made.run.split("/")
     said: dict[str, object] = {
-        "run": made.run, "split": split, "kind": kind, "penalty": 0.001, "threshold": 0.0,
-        "train_tokens": 800, "train_positives": 80 + made.feature, "tokens": 200,
-        "positives": 20 + made.feature, "seen_share": 0.75, "iterations": 9, "converged": True,
-    }  # fmt: skip
+        "run": made.run,
+        "split": split,
+        "kind": kind,
+        "penalty": 0.001,
+        "threshold": 0.0,
+        "train_tokens": 800,
+        "train_positives": 80 + made.feature,
+        "tokens": 200,
+        "positives": 20 + made.feature,
+        "seen_share": 0.75,
+        "iterations": 9,
+        "converged": True,
+    }
     if kind == "activation":
         said |= {"r2": made.score, "r2_token_table": made.table, "r2_token_ceiling": made.ceiling}
     else:
         said |= {
-            "balance": "weight", "balanced_accuracy": made.score, "low": made.score - 0.0625,
-            "high": min(1.0, made.score + 0.0625), "auroc": made.score, "token_table": made.table,
-            "token_table_low": made.table - 0.0625, "token_ceiling": made.ceiling,
-            "token_ceiling_high": min(1.0, made.ceiling + 0.0625), "position_table": 0.5,
-            "position_ceiling": 0.5625, "bigram_table": 0.625, "bigram_ceiling": 1.0,
-            "control": 0.5 if made.feature else None, "shuffled": 0.5, "verdict": made.verdict,
-            "selectivity": made.score - 0.5 if made.feature else None, "how": made.how,
-            "context_by": made.by, "tau": 0.85, "delta": 0.02,
+            "balance": "weight",
+            "balanced_accuracy": made.score,
+            "low": made.score - 0.0625,
+            "high": min(1.0, made.score + 0.0625),
+            "auroc": made.score,
+            "token_table": made.table,
+            "token_table_low": made.table - 0.0625,
+            "token_ceiling": made.ceiling,
+            "token_ceiling_high": min(1.0, made.ceiling + 0.0625),
+            "position_table": 0.5,
+            "position_ceiling": 0.5625,
+            "bigram_table": 0.625,
+            "bigram_ceiling": 1.0,
+            "control": 0.5 if made.feature else None,
+            "shuffled": 0.5,
+            "verdict": made.verdict,
+            "selectivity": made.score - 0.5 if made.feature else None,
+            "how": made.how,
+            "context_by": made.by,
+            "tau": 0.85,
+            "delta": 0.02,
             "generalises": made.score > 0.75 if made.feature % 2 else None,
-        }  # fmt: skip
+        }
     return _edge(f"{sae.name}/{made.feature}", f"{sae.model}/{made.hook}", **said)
 
 
 def _effect(made: MadeEffect) -> dict[str, object]:
     """Return an edge of effects; what follows from the mean change is worked out."""
     return _edge(
-        made.source, made.target, mean=made.mean, here=made.mean / 2, low=made.mean - 0.125,
-        high=made.mean + 0.125, share=made.share, positions=12, documents=10,
-        attributed=made.mean * 1.25, random=abs(made.mean) / 4, other=made.mean / 8, p=0.001,
-        p_other=0.002, q=0.0625 / (1 + made.rank), rank=made.rank,
-    )  # fmt: skip
+        made.source,
+        made.target,
+        mean=made.mean,
+        here=made.mean / 2,
+        low=made.mean - 0.125,
+        high=made.mean + 0.125,
+        share=made.share,
+        positions=12,
+        documents=10,
+        attributed=made.mean * 1.25,
+        random=abs(made.mean) / 4,
+        other=made.mean / 8,
+        p=0.001,
+        p_other=0.002,
+        q=0.0625 / (1 + made.rank),
+        rank=made.rank,
+    )
 
 
 def _effect_numbers(feature: dict[str, object]) -> dict[str, object]:
@@ -793,44 +1088,75 @@ def _effect_numbers(feature: dict[str, object]) -> dict[str, object]:
     if not feature["active_tokens"] or idx % 5 == 4:
         return {}
     return {
-        "effect_tokens": 12, "effect_ce": 0.125 * (idx % 3 - 1), "effect_ce_later": 0.0625,
-        "effect_kl": 0.125 * (idx % 4), "effect_kl_later": 0.25, "effect_kl_random": 0.375,
-        "effect_kl_other": 0.25 * (idx % 2), "effect_q": (1.0, 0.5, 0.03125)[idx % 3],
-    }  # fmt: skip
+        "effect_tokens": 12,
+        "effect_ce": 0.125 * (idx % 3 - 1),
+        "effect_ce_later": 0.0625,
+        "effect_kl": 0.125 * (idx % 4),
+        "effect_kl_later": 0.25,
+        "effect_kl_random": 0.375,
+        "effect_kl_other": 0.25 * (idx % 2),
+        "effect_q": (1.0, 0.5, 0.03125)[idx % 3],
+    }
 
 
 def _split(made: MadeSplit) -> dict[str, object]:
     """Return an edge of splitting; the counts follow from the shares."""
     return _edge(
-        f"{made.a}/{made.parent}", f"{made.b}/{made.child}", decoder_cosine=made.of_child / 2,
-        cosine_null=0.375, joint_count=int(40 * made.of_child), expected=2.5,
-        parent_given_child=made.of_child, child_given_parent=made.of_parent, main=made.main,
-        main_absent=made.absent, coverage=made.coverage, coverage_null=made.coverage / 4,
-        parent_class=made.classes[0], child_class=made.classes[1], p_cosine=0.001, p_joint=0.002,
+        f"{made.a}/{made.parent}",
+        f"{made.b}/{made.child}",
+        decoder_cosine=made.of_child / 2,
+        cosine_null=0.375,
+        joint_count=int(40 * made.of_child),
+        expected=2.5,
+        parent_given_child=made.of_child,
+        child_given_parent=made.of_parent,
+        main=made.main,
+        main_absent=made.absent,
+        coverage=made.coverage,
+        coverage_null=made.coverage / 4,
+        parent_class=made.classes[0],
+        child_class=made.classes[1],
+        p_cosine=0.001,
+        p_joint=0.002,
         q=0.01 * made.of_child,
-    )  # fmt: skip
+    )
 
 
 def _map(made: MadeMap) -> dict[str, object]:
     """Return a transcoder's edge; what follows from its score and the token's is worked out."""
     score, adam = made.score, made.run.startswith("adam")
     said: dict[str, object] = {
-        "run": made.run, "method": made.run.split("/")[0], "corpus": "c" * 12, "tokens": 1000,
-        "fit_tokens": 600 if adam else 800, "folds": 1 if adam else 5, "token_r2_weighted": made.token,
-        "penalty": None if adam else 0.125, "steps": 640 if adam else None, "rank": 96,
+        "run": made.run,
+        "method": made.run.split("/")[0],
+        "corpus": "c" * 12,
+        "tokens": 1000,
+        "fit_tokens": 600 if adam else 800,
+        "folds": 1 if adam else 5,
+        "token_r2_weighted": made.token,
+        "penalty": None if adam else 0.125,
+        "steps": 640 if adam else None,
+        "rank": 96,
         "rate": 0.001 if adam else None,
-        "r2_weighted": score, "bos_share": 0.5,
-    }  # fmt: skip
+        "r2_weighted": score,
+        "bos_share": 0.5,
+    }
     if score is not None:
         said |= {
-            "r2": score - 0.0625, "token_r2": made.token - 0.0625, "r2_low": score - 0.03125,
-            "r2_high": min(1.0, score + 0.03125), "token_r2_low": made.token - 0.0625,
-            "token_r2_high": made.token + 0.0625, "token_difference": score - made.token,
+            "r2": score - 0.0625,
+            "token_r2": made.token - 0.0625,
+            "r2_low": score - 0.03125,
+            "r2_high": min(1.0, score + 0.03125),
+            "token_r2_low": made.token - 0.0625,
+            "token_r2_high": made.token + 0.0625,
+            "token_difference": score - made.token,
             "token_difference_low": score - made.token - 0.03125,
-            "token_difference_high": score - made.token + 0.03125, "r2_in_sample_weighted": min(1.0, score + 0.125),
-            "token_eta2_weighted": made.token + 0.125, "token_omega2_weighted": made.token + 0.0625,
-            "r2_with_bos_weighted": score - 0.125, "r2_published": min(1.0, score + 0.25),
-        }  # fmt: skip
+            "token_difference_high": score - made.token + 0.03125,
+            "r2_in_sample_weighted": min(1.0, score + 0.125),
+            "token_eta2_weighted": made.token + 0.125,
+            "token_omega2_weighted": made.token + 0.0625,
+            "r2_with_bos_weighted": score - 0.125,
+            "r2_published": min(1.0, score + 0.25),
+        }
     return _edge(f"{made.model}/{made.source}", f"{made.model}/{made.target}", **said)
 
 
@@ -838,46 +1164,81 @@ def _add_comparison(rows: dict[str, list[dict[str, object]]], made: MadeComparis
     """Add the matches of two SAEs, and their sums as an edge between the SAEs."""
     for m in made.matches:
         rank_ab, rank_ba = m.ranks
-        rows["MATCHES"].append(_edge(
-            f"{made.a}/{m.a}", f"{made.b}/{m.b}", pearson=m.pearson, phi=m.pearson / 2,
-            joint_count=10 + m.a, rank_ab=rank_ab, rank_ba=rank_ba, mutual=m.ranks == (0, 0),
-            one_to_one=m.one_to_one,
-            claims_on_source=sum(x.ranks[1] == 0 for x in made.matches if x.a == m.a),
-            claims_on_target=sum(x.ranks[0] == 0 for x in made.matches if x.b == m.b),
-            alignment=made.alignment, shared_tokens=m.shared,
-            decoder_cosine=m.pearson / 4 if made.alignment == "tokens" else None,
-            encoder_cosine=m.pearson / 8 if made.alignment == "tokens" else None,
-            p=m.p, p_pooled=m.p, q=m.q, token_p=m.token_q, token_p_pooled=m.token_q,
-            token_q=m.token_q, null_pearson=m.pearson / 16,
-            token_null_pearson=None if m.token_q is None else m.pearson / 2,
-            **dict.fromkeys(
-                ("token_document_p", "token_document_p_pooled", "token_document_q"), m.document_q
-            ),
-            token_document_null_pearson=None if m.document_q is None else m.pearson / 1.6,
-            fixed_share=m.pearson / 1.25,
-            **dict.fromkeys(
-                ("p_floor", "token_p_floor", "token_document_p_floor"),
-                None if m.p is None else m.p / 2,
-            ),
-        ))  # fmt: skip
+        rows["MATCHES"].append(
+            _edge(
+                f"{made.a}/{m.a}",
+                f"{made.b}/{m.b}",
+                pearson=m.pearson,
+                phi=m.pearson / 2,
+                joint_count=10 + m.a,
+                rank_ab=rank_ab,
+                rank_ba=rank_ba,
+                mutual=m.ranks == (0, 0),
+                one_to_one=m.one_to_one,
+                claims_on_source=sum(x.ranks[1] == 0 for x in made.matches if x.a == m.a),
+                claims_on_target=sum(x.ranks[0] == 0 for x in made.matches if x.b == m.b),
+                alignment=made.alignment,
+                shared_tokens=m.shared,
+                decoder_cosine=m.pearson / 4 if made.alignment == "tokens" else None,
+                encoder_cosine=m.pearson / 8 if made.alignment == "tokens" else None,
+                p=m.p,
+                p_pooled=m.p,
+                q=m.q,
+                token_p=m.token_q,
+                token_p_pooled=m.token_q,
+                token_q=m.token_q,
+                null_pearson=m.pearson / 16,
+                token_null_pearson=None if m.token_q is None else m.pearson / 2,
+                **dict.fromkeys(
+                    ("token_document_p", "token_document_p_pooled", "token_document_q"),
+                    m.document_q,
+                ),
+                token_document_null_pearson=None if m.document_q is None else m.pearson / 1.6,
+                fixed_share=m.pearson / 1.25,
+                **dict.fromkeys(
+                    ("p_floor", "token_p_floor", "token_document_p_floor"),
+                    None if m.p is None else m.p / 2,
+                ),
+            )
+        )
     kept = [m for m in made.matches if m.one_to_one]
     sound = [m for m in kept if m.q is not None and m.q <= 0.05]
     more = [m for m in sound if m.token_q is not None and m.token_q <= 0.05]
     beyond = [m for m in more if m.document_q is not None and m.document_q <= 0.05]
     undecided = [m for m in more if m not in beyond and m.pearson / 1.25 > 0.5]
-    rows["COMPARED_WITH"].append(_edge(
-        made.a, made.b, alignment=made.alignment, tokens=1000, documents=9,
-        matches=len(made.matches), mutual=sum(m.ranks == (0, 0) for m in made.matches),
-        one_to_one=len(kept), significant=len(sound) if made.draws else None,
-        beyond_token=len(beyond) if made.draws else None,
-        undecided=len(undecided) if made.draws else None, best_ab=0.5, best_ba=0.625,
-        draws=made.draws,
-        **dict.fromkeys((
-            "null_best_ab", "null_best_ba", "token_null_best_ab", "token_null_best_ba",
-            "token_document_null_best_ab", "token_document_null_best_ba",
-            "null_threshold", "token_null_threshold", "token_document_null_threshold",
-        ), 0.125 if made.draws else None),
-        p_floor=1 / (1 + made.draws), draws_needed=len(made.matches) + 3,
-        matches_needed=len(kept) if made.draws else None,
-        **_similarities(len(kept)) if made.draws else {},
-    ))  # fmt: skip
+    rows["COMPARED_WITH"].append(
+        _edge(
+            made.a,
+            made.b,
+            alignment=made.alignment,
+            tokens=1000,
+            documents=9,
+            matches=len(made.matches),
+            mutual=sum(m.ranks == (0, 0) for m in made.matches),
+            one_to_one=len(kept),
+            significant=len(sound) if made.draws else None,
+            beyond_token=len(beyond) if made.draws else None,
+            undecided=len(undecided) if made.draws else None,
+            best_ab=0.5,
+            best_ba=0.625,
+            draws=made.draws,
+            **dict.fromkeys(
+                (
+                    "null_best_ab",
+                    "null_best_ba",
+                    "token_null_best_ab",
+                    "token_null_best_ba",
+                    "token_document_null_best_ab",
+                    "token_document_null_best_ba",
+                    "null_threshold",
+                    "token_null_threshold",
+                    "token_document_null_threshold",
+                ),
+                0.125 if made.draws else None,
+            ),
+            p_floor=1 / (1 + made.draws),
+            draws_needed=len(made.matches) + 3,
+            matches_needed=len(kept) if made.draws else None,
+            **_similarities(len(kept)) if made.draws else {},
+        )
+    )

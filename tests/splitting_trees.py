@@ -62,13 +62,25 @@ def known_tree(seed=0, *, tokens=20_000, miss=0.0, noise=0.0) -> Tree:
     ``noise`` the length of the error of each direction.
     """
     rng = np.random.default_rng(seed)
-    model = SyntheticModel(SyntheticModelConfig(
-        num_features=160, hidden_dim=64, bias=False, seed=seed,
-        firing_probability=ZipfianFiringProbabilityConfig(exponent=0.5, max_prob=0.2, min_prob=0.02),
-        hierarchy=HierarchyConfig(total_root_nodes=20, branching_factor=3, max_depth=1,
-                                  mutually_exclusive_portion=0.5, compensate_probabilities=True),
-        correlation=LowRankCorrelationConfig(rank=8, correlation_scale=0.15),
-    ))  # fmt: skip
+    model = SyntheticModel(
+        SyntheticModelConfig(
+            num_features=160,
+            hidden_dim=64,
+            bias=False,
+            seed=seed,
+            firing_probability=ZipfianFiringProbabilityConfig(
+                exponent=0.5, max_prob=0.2, min_prob=0.02
+            ),
+            hierarchy=HierarchyConfig(
+                total_root_nodes=20,
+                branching_factor=3,
+                max_depth=1,
+                mutually_exclusive_portion=0.5,
+                compensate_probabilities=True,
+            ),
+            correlation=LowRankCorrelationConfig(rank=8, correlation_scale=0.15),
+        )
+    )
     torch.manual_seed(seed)
     with torch.no_grad():
         active = model.activation_generator.sample(tokens).numpy() > 0
@@ -98,9 +110,12 @@ def known_tree(seed=0, *, tokens=20_000, miss=0.0, noise=0.0) -> Tree:
         return rows + noise * error / np.linalg.norm(error, axis=1, keepdims=True)
 
     return Tree(
-        erred(direction[narrow]), erred(wide_direction)[order], seen(active[:, narrow]),
-        seen(wide_active)[:, order], {(i, int(place[j])) for i, j in edges},
-    )  # fmt: skip
+        erred(direction[narrow]),
+        erred(wide_direction)[order],
+        seen(active[:, narrow]),
+        seen(wide_active)[:, order],
+        {(i, int(place[j])) for i, j in edges},
+    )
 
 
 def scores(found, truth) -> tuple[float, float]:

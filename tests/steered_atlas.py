@@ -18,10 +18,12 @@ VOCABULARY = 420
 def task_texts():
     """The prompts of all tasks of the package."""
     tasks = [read_task(name) for name in task_names()]
-    return list(chain.from_iterable(
-        [t.prompt + t.targets[0] for t in task.tests] + [*task.positive, *task.negative]
-        for task in tasks
-    ))  # fmt: skip
+    return list(
+        chain.from_iterable(
+            [t.prompt + t.targets[0] for t in task.tests] + [*task.positive, *task.negative]
+            for task in tasks
+        )
+    )
 
 
 def tokenizer():

@@ -12,8 +12,26 @@ from atlas.stores import Graph, Store, StoredSae
 
 ATLAS = "00000000-0000-4000-8000-000000000001"
 OTHER = "00000000-0000-4000-8000-000000000002"
-WORDS = ["", " the", "café", "naïve 😀", "a'b", 'say "hi"', "back\\slash", "two\nlines", "\t", "null",
-         "\u2028", "[x, y]", "{a: 1}", "$param", "// no comment", "`quoted`", "\x00", "日本語"]  # fmt: skip
+WORDS = [
+    "",
+    " the",
+    "café",
+    "naïve 😀",
+    "a'b",
+    'say "hi"',
+    "back\\slash",
+    "two\nlines",
+    "\t",
+    "null",
+    "\u2028",
+    "[x, y]",
+    "{a: 1}",
+    "$param",
+    "// no comment",
+    "`quoted`",
+    "\x00",
+    "日本語",
+]
 INTS = [0, 1, -1, 2**53 + 1, 2**63 - 1, 1 - 2**63]  # beside others, kuzu reads -(2**63) back as 0
 RUNS = ("document/active/l2=0.001", "type/active/l2=0.001", "\\ 'run'")
 FLOATS = [0.0, 1.0, -1.5, 1e-300, 1e300, 0.1, float("inf")]

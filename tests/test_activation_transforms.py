@@ -123,9 +123,14 @@ def bad_files():
     yield "orthonormal", two, {"kind": "components"}
     means = token_means().tensors()
     yield "ascend", {**means, "ids": torch.tensor([3, 3, 5])}, {"kind": "token-means"}
-    yield "ascend", {**both().tensors(), "ids": torch.tensor([3, 3, 5])}, {
-        "kind": "map-and-token-means", "source": SOURCE,
-    }  # fmt: skip
+    yield (
+        "ascend",
+        {**both().tensors(), "ids": torch.tensor([3, 3, 5])},
+        {
+            "kind": "map-and-token-means",
+            "source": SOURCE,
+        },
+    )
     yield "no integers", {**means, "ids": torch.tensor([3.0, 4, 5])}, {"kind": "token-means"}
     yield "shape", {**means, "ids": torch.tensor([3, 4])}, {"kind": "token-means"}
 
@@ -180,9 +185,12 @@ def test_an_ingested_sae_reads_activations_after_subtraction(tmp_path, kind):
     plain.save_model(tmp_path / "less")
     write_subtraction(tmp_path / "less", less)
     ingest(
-        tmp_path / "a.atlas", saes=[str(tmp_path / "less"), open_sae(plain, name="plain")],
-        text=documents, model=lm, match=None,
-    ).close()  # fmt: skip
+        tmp_path / "a.atlas",
+        saes=[str(tmp_path / "less"), open_sae(plain, name="plain")],
+        text=documents,
+        model=lm,
+        match=None,
+    ).close()
     folder = Folder.open(tmp_path / "a.atlas")
     blocks = [b for p in sorted(folder.codes("less").glob("*.arrow")) for b in read_shard(p)]
     codes, row = np.zeros((sum(map(len, blocks)), 40)), 0

@@ -21,16 +21,26 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Manifest, write_part
 from atlas.errors import BadInput, UnknownName
 
-DOCUMENT, TYPE, HOW_MUCH = ("document/active/l2=0.001", "type/active/l2=0.001",
-                            "document/activation/l2=0.001")  # fmt: skip
+DOCUMENT, TYPE, HOW_MUCH = (
+    "document/active/l2=0.001",
+    "type/active/l2=0.001",
+    "document/activation/l2=0.001",
+)
 EMBED, FIRST, SECOND = "hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
 
 
 def edge(sae, idx, site=EMBED, run=DOCUMENT, **said):
     """Return a PREDICTED_FROM row; what is not said is null."""
     split, kind, _ = run.split("/")
-    return {"source": f"{sae}/{idx}", "target": f"m/{site}", "run": run, "split": split,
-            "kind": kind, "converged": True, **said}  # fmt: skip
+    return {
+        "source": f"{sae}/{idx}",
+        "target": f"m/{site}",
+        "run": run,
+        "split": split,
+        "kind": kind,
+        "converged": True,
+        **said,
+    }
 
 
 def made_atlas(path, edges, *, counts=None, hooks=None):
@@ -64,15 +74,28 @@ def write_probes(folder, sae, target, rows):
     hook = target.split("/")[1]
     site = {"id": target, "model": "m", "hook": hook, "layer": layer_of(hook)}
     name = f"{sae}@{hook}@probes"
-    write_part(folder.part("probe", name), Manifest("probe", name, saes=(sae,)), [
-        ("PREDICTED_FROM", filled("PREDICTED_FROM", "probe", rows)),
-        ("Site", filled("Site", "sae", [site])),
-        ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": target, "target": "m"}])),
-    ])  # fmt: skip
+    write_part(
+        folder.part("probe", name),
+        Manifest("probe", name, saes=(sae,)),
+        [
+            ("PREDICTED_FROM", filled("PREDICTED_FROM", "probe", rows)),
+            ("Site", filled("Site", "sae", [site])),
+            ("OF_MODEL", filled("OF_MODEL", "sae", [{"source": target, "target": "m"}])),
+        ],
+    )
 
 
-SHARES = ("accuracy", "balanced_accuracy", "train_balanced_accuracy", "token_table",
-          "token_ceiling", "control", "shuffled", "auroc", "seen_share")  # fmt: skip
+SHARES = (
+    "accuracy",
+    "balanced_accuracy",
+    "train_balanced_accuracy",
+    "token_table",
+    "token_ceiling",
+    "control",
+    "shuffled",
+    "auroc",
+    "seen_share",
+)
 
 
 def random_edges(seed, *, saes=("one",), features=40, sites=(EMBED,), runs=(DOCUMENT, TYPE)):
@@ -86,11 +109,18 @@ def random_edges(seed, *, saes=("one",), features=40, sites=(EMBED,), runs=(DOCU
                         name: rng.choice([*values, rng.uniform(0.3, 1), None]) for name in SHARES
                     }
                     yield edge(
-                        sae, idx, site, run, **said, train_loss=rng.random(), loss=rng.random(),
-                        positives=rng.randint(1, 20), tokens=100,
+                        sae,
+                        idx,
+                        site,
+                        run,
+                        **said,
+                        train_loss=rng.random(),
+                        loss=rng.random(),
+                        positives=rng.randint(1, 20),
+                        tokens=100,
                         verdict=rng.choice([*tables.VERDICTS, None]),
                         converged=rng.choice([True, False, None]),
-                    )  # fmt: skip
+                    )
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +161,18 @@ def test_a_row_for_each_probe_with_its_feature_and_site(loaded, atlas):
 
 
 def test_sites_are_ranked_in_the_order_of_the_model(tmp_path):
-    order = [EMBED, "blocks.0.hook_resid_pre", "blocks.0.attn.hook_z", "blocks.0.hook_attn_out",
-             "blocks.0.hook_resid_mid", "blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out",
-             "blocks.0.hook_resid_post", "blocks.2.hook_resid_pre", "blocks.10.hook_resid_pre"]  # fmt: skip
+    order = [
+        EMBED,
+        "blocks.0.hook_resid_pre",
+        "blocks.0.attn.hook_z",
+        "blocks.0.hook_attn_out",
+        "blocks.0.hook_resid_mid",
+        "blocks.0.mlp.hook_post",
+        "blocks.0.hook_mlp_out",
+        "blocks.0.hook_resid_post",
+        "blocks.2.hook_resid_pre",
+        "blocks.10.hook_resid_pre",
+    ]
     edges = [edge("one", 0, site) for site in sorted(order)]
     with Atlas.open(made_atlas(tmp_path / "a.atlas", edges)) as opened:
         assert list(tables.load(opened)["site"]) == order
@@ -176,8 +215,14 @@ def told(values):
     there = [v for v in values if v is not None and not np.isnan(v)]
     if not there:
         return {"n": 0, "mean": None, "median": None, "std": None, "min": None, "max": None}
-    return {"n": len(there), "mean": statistics.fmean(there), "median": statistics.median(there),
-            "std": statistics.pstdev(there), "min": min(there), "max": max(there)}  # fmt: skip
+    return {
+        "n": len(there),
+        "mean": statistics.fmean(there),
+        "median": statistics.median(there),
+        "std": statistics.pstdev(there),
+        "min": min(there),
+        "max": max(there),
+    }
 
 
 def test_summary_equals_the_statistics_module(loaded, atlas):
@@ -217,11 +262,13 @@ def test_the_ladder_counts_each_value_once(loaded):
     there = [v for v in values if not np.isnan(v)]
     rungs = {r["rung"]: r for r in tables.ladder(values)}
     by_hand = {
-        "≥95%": [v for v in there if v >= 0.95], "90–95%": [v for v in there if 0.9 <= v < 0.95],
+        "≥95%": [v for v in there if v >= 0.95],
+        "90–95%": [v for v in there if 0.9 <= v < 0.95],
         "85–90%": [v for v in there if 0.85 <= v < 0.9],
         "80–85%": [v for v in there if 0.8 <= v < 0.85],
-        "75–80%": [v for v in there if 0.75 <= v < 0.8], "<75%": [v for v in there if v < 0.75],
-    }  # fmt: skip
+        "75–80%": [v for v in there if 0.75 <= v < 0.8],
+        "<75%": [v for v in there if v < 0.75],
+    }
     assert {name: r["count"] for name, r in rungs.items()} == {
         n: len(v) for n, v in by_hand.items()
     }
@@ -242,8 +289,13 @@ def test_one_probe(tmp_path):
         table = tables.load(opened)
     (row,) = tables.summary(table)
     assert row["scores"]["accuracy"] == {
-        "n": 1, "mean": 0.9, "median": 0.9, "std": 0.0, "min": 0.9, "max": 0.9,
-    }  # fmt: skip
+        "n": 1,
+        "mean": 0.9,
+        "median": 0.9,
+        "std": 0.0,
+        "min": 0.9,
+        "max": 0.9,
+    }
     (bin,) = tables.breakdown(table)
     assert (bin["low"], bin["high"], bin["probes"], bin["token"]) == (0.2, 0.2, 1, 1)
     assert tables.sweep(table) == []
@@ -316,15 +368,20 @@ def test_the_first_layer_by_hand(tmp_path):
         table = tables.load(opened)
     first = tables.first_layers(table, delta=0.02)
     assert dict(zip(first["idx"], first["site"], strict=True)) == {
-        0: FIRST, 1: EMBED, 2: EMBED, 4: SECOND,
-    }  # fmt: skip
+        0: FIRST,
+        1: EMBED,
+        2: EMBED,
+        4: SECOND,
+    }
     assert list(first["best_site"]) == [SECOND, EMBED, SECOND, SECOND]
     assert list(first["best"]) == [0.9, 0.95, 0.61, 0.9]
     assert list(first["sites"]) == [3, 3, 2, 3]
     histogram = tables.first_layer_histogram(first)
     assert [(r["site"], r["features"], r["share_so_far"]) for r in histogram] == [
-        (EMBED, 2, 0.5), (FIRST, 1, 0.75), (SECOND, 1, 1.0),
-    ]  # fmt: skip
+        (EMBED, 2, 0.5),
+        (FIRST, 1, 0.75),
+        (SECOND, 1, 1.0),
+    ]
     assert histogram[0]["mean_score"] == pytest.approx((0.95 + 0.60) / 2)
     exact = tables.first_layers(table, delta=0)
     assert list(exact["site"]) == list(exact["best_site"])
@@ -334,8 +391,10 @@ def test_the_first_layer_by_hand(tmp_path):
 
     rows = tables.sweep(table)
     assert [(r["site"], r["features"], r["left_out"]) for r in rows] == [
-        (EMBED, 3, 2), (FIRST, 3, 2), (SECOND, 3, 2),
-    ]  # fmt: skip
+        (EMBED, 3, 2),
+        (FIRST, 3, 2),
+        (SECOND, 3, 2),
+    ]
     means = [statistics.fmean(scores[i][k] for i in (0, 1, 4)) for k in range(3)]
     assert [r["balanced_accuracy"] for r in rows] == pytest.approx(means)
 

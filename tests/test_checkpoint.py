@@ -46,9 +46,13 @@ class Ends(Silent):
 
 def run(path, keep, progress):
     ingest(
-        path, saes=[open_sae(topk(), name="top")], text=texts(600, seed=5, words=(50, 120)),
-        model=model(), settings=Settings(shard_blocks=1, keep_codes=keep), progress=progress,
-    )  # fmt: skip
+        path,
+        saes=[open_sae(topk(), name="top")],
+        text=texts(600, seed=5, words=(50, 120)),
+        model=model(),
+        settings=Settings(shard_blocks=1, keep_codes=keep),
+        progress=progress,
+    )
 
 
 @pytest.fixture(params=[True, False], ids=["keep", "drop"])

@@ -71,9 +71,11 @@ def blocks_membership(rng, *, blocks, features, tokens, mixed, documents=40):
         rows.append(np.sort(rng.choice(of, 4, replace=False)))
     found = np.concatenate(rows).astype(np.int32)
     return Membership(
-        np.arange(tokens + 1) * 4, found, np.sort(rng.integers(documents, size=tokens)),
+        np.arange(tokens + 1) * 4,
+        found,
+        np.sort(rng.integers(documents, size=tokens)),
         np.bincount(found, minlength=features),
-    )  # fmt: skip
+    )
 
 
 def half_agreement(m, documents):
@@ -186,12 +188,18 @@ def test_agreement_and_overlap_by_hand():
 
 def test_edge_weights():
     graph = CoactivationGraph(
-        pairs=np.array([[0, 1], [1, 2]]), count=np.array([1, 4]), active=np.array([5, 6, 7]),
-        tokens=9, weight=np.array([0.5, 0.25]),
-    )  # fmt: skip
+        pairs=np.array([[0, 1], [1, 2]]),
+        count=np.array([1, 4]),
+        active=np.array([5, 6, 7]),
+        tokens=9,
+        weight=np.array([0.5, 0.25]),
+    )
     wanted = {
-        "total": [0.5, 1.0], "weight": [0.5, 0.25], "count": [1.0, 4.0], "none": [1.0, 1.0],
-    }  # fmt: skip
+        "total": [0.5, 1.0],
+        "weight": [0.5, 0.25],
+        "count": [1.0, 4.0],
+        "none": [1.0, 1.0],
+    }
     assert {by: graph.edge_weights(by).tolist() for by in wanted} == wanted
     assert graph.weighted("total").weight.tolist() == wanted["total"]
     assert graph.weighted("none").weight is None
@@ -306,18 +314,23 @@ def narrow_or_broad(rng, *, rare_broad, tokens=6000, features=120):
         rows.append(np.sort([first, *rng.choice(of, 3, replace=False, p=p / p.sum())]))
     found = np.concatenate(rows).astype(np.int32)
     return Membership(
-        np.arange(tokens + 1) * 4, found, np.zeros(tokens, np.int64),
+        np.arange(tokens + 1) * 4,
+        found,
+        np.zeros(tokens, np.int64),
         np.bincount(found, minlength=features),
-    )  # fmt: skip
+    )
 
 
 def told_of(m):
     pairs, count = edges(m)
     return diversity_test(
-        m.active, np.bincount(pairs.ravel(), minlength=m.d_sae),
-        partners_among(pairs, count, nodes=m.d_sae), null=null_diversity(m, draws=3),
-        within=null_diversity(m, draws=3, within_documents=True), seed=0,
-    )  # fmt: skip
+        m.active,
+        np.bincount(pairs.ravel(), minlength=m.d_sae),
+        partners_among(pairs, count, nodes=m.d_sae),
+        null=null_diversity(m, draws=3),
+        within=null_diversity(m, draws=3, within_documents=True),
+        seed=0,
+    )
 
 
 @pytest.mark.slow
@@ -357,9 +370,11 @@ def in_bursts(rng, *, features=120, documents=60, tokens=120):
             document.append(number)
     found = np.concatenate(rows).astype(np.int32)
     return Membership(
-        np.arange(len(rows) + 1) * 4, found, np.array(document),
+        np.arange(len(rows) + 1) * 4,
+        found,
+        np.array(document),
         np.bincount(found, minlength=features),
-    )  # fmt: skip
+    )
 
 
 def test_bursts_are_undecided():
@@ -503,17 +518,23 @@ def of_table(m, monkeypatch, *, progress=SILENT):
         kept = np.isin(m.document, documents)
         sizes = np.diff(m.indptr)
         some = Membership(
-            np.append(0, np.cumsum(sizes[kept])), m.features[np.repeat(kept, sizes)],
-            m.document[kept], m.active,
-        )  # fmt: skip
+            np.append(0, np.cumsum(sizes[kept])),
+            m.features[np.repeat(kept, sizes)],
+            m.document[kept],
+            m.active,
+        )
         return graph_of_membership(some)
 
     monkeypatch.setattr("analysis.communities.stability.graph_of_documents", of_documents)
     graph = replace(graph_of_membership(m), sae="x", membership=m)
     labels = partition(graph.graph, weights=graph.count).labels
     return stability(
-        labels, graph, settings=replace(FEW, weight="count", splits=4), folder=None, progress=progress
-    )  # fmt: skip
+        labels,
+        graph,
+        settings=replace(FEW, weight="count", splits=4),
+        folder=None,
+        progress=progress,
+    )
 
 
 def test_random_communities_are_as_stable_as_the_null(monkeypatch):
@@ -597,8 +618,11 @@ def test_communities_are_recomputed_only_on_request(path):
     said = json.loads(part.read_text())
     assert said["settings"] == {**asdict(FEW), "codes": True}
     assert sorted(said["made_from"]) == [
-        "coactivation/top", "sae/top", "statistics/top", "tokens/top",
-    ]  # fmt: skip
+        "coactivation/top",
+        "sae/top",
+        "statistics/top",
+        "tokens/top",
+    ]
     part.touch()
     before = part.stat().st_mtime_ns
     recorded = RecordingProgress()

@@ -56,7 +56,9 @@ def test_docker_compose_reads_it(password: str | None, tmp_path: Path) -> None:
     done = subprocess.run(
         [compose, "-f", str(FILE), "config"],
         env=env | ({"NEO4J_PASSWORD": password} if password else {}),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode == 0) == (password is not None), done.stderr
     assert password is not None or "set NEO4J_PASSWORD to a password" in done.stderr

@@ -131,9 +131,12 @@ def test_ridge_equals_scikit_learn(units):
         coef = found.coef[j] @ space.back * scale
         np.testing.assert_allclose(coef, reference.coef_[0], atol=0.01)
         np.testing.assert_allclose(
-            found.margins[j], centred @ (found.coef[j] @ space.back) + found.margins[j].mean()
-            - (centred @ (found.coef[j] @ space.back)).mean(), atol=1e-6,
-        )  # fmt: skip
+            found.margins[j],
+            centred @ (found.coef[j] @ space.back)
+            + found.margins[j].mean()
+            - (centred @ (found.coef[j] @ space.back)).mean(),
+            atol=1e-6,
+        )
 
 
 def test_nested_ridge_chooses_the_penalty_without_the_test_rows():
@@ -176,9 +179,13 @@ def test_elastic_net_equals_scikit_learn_and_reports_convergence(units):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             reference = LogisticRegression(
-                C=1 / (penalty[j] * (~rows).sum()), l1_ratio=0.5, solver="saga",
-                class_weight="balanced", tol=1e-7, max_iter=100_000,
-            ).fit(x[~rows], LABELS[~rows])  # fmt: skip
+                C=1 / (penalty[j] * (~rows).sum()),
+                l1_ratio=0.5,
+                solver="saga",
+                class_weight="balanced",
+                tol=1e-7,
+                max_iter=100_000,
+            ).fit(x[~rows], LABELS[~rows])
         np.testing.assert_allclose(found.margins[j], reference.decision_function(x), atol=2e-3)
     short = fit_elastic_net(x, labels, ~test, penalty=penalty, max_iterations=2)
     assert not short.converged.any()

@@ -209,8 +209,14 @@ def spaces_of(x, y, *, rng):
     codes = [sparse.csc_array(sparse.random(400, n, density=0.1, random_state=rng)) for _ in "ab"]
     no = np.zeros(n, dtype=bool)
     directions = Directions(pairs, nothing, nothing, None, None)
-    return Spaces(directions, (x.astype(np.float32), y.astype(np.float32)), True, tuple(codes),
-                  np.full(20, 20), (no, no))  # fmt: skip
+    return Spaces(
+        directions,
+        (x.astype(np.float32), y.astype(np.float32)),
+        True,
+        tuple(codes),
+        np.full(20, 20),
+        (no, no),
+    )
 
 
 @pytest.fixture(scope="module")

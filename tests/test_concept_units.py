@@ -27,9 +27,12 @@ def test_statistics_equal_scipy(share):
         u = stats.mannwhitneyu(x[labels, i], x[~labels, i]).statistic
         assert found.auroc[i] == pytest.approx(u / (labels.sum() * (~labels).sum()))
         pooled = np.sqrt(
-            (x[labels, i].var(ddof=1) * (labels.sum() - 1)
-             + x[~labels, i].var(ddof=1) * ((~labels).sum() - 1)) / 58
-        )  # fmt: skip
+            (
+                x[labels, i].var(ddof=1) * (labels.sum() - 1)
+                + x[~labels, i].var(ddof=1) * ((~labels).sum() - 1)
+            )
+            / 58
+        )
         if pooled > 0:
             g = (x[labels, i].mean() - x[~labels, i].mean()) / pooled * (1 - 3 / (4 * 58 - 1))
             assert found.effect[i] == pytest.approx(g)

@@ -158,8 +158,15 @@ def test_arms_of_an_sae():
     found = activations()
     arms = {a.name: a for a in sae_arms(found, {"neurons": found.layer}, subsets=2, seed=0)}
     assert list(arms) == [
-        "layer", "features", "reconstruction", "error", "neurons", "random", "subset 1", "subset 2",
-    ]  # fmt: skip
+        "layer",
+        "features",
+        "reconstruction",
+        "error",
+        "neurons",
+        "random",
+        "subset 1",
+        "subset 2",
+    ]
     assert arms["features"].live.total == 50
     assert len(arms["features"].live.units) == 42
     np.testing.assert_allclose(arms["error"].live.values, found.layer * 0.5, rtol=1e-6)
@@ -188,8 +195,10 @@ def test_further_probes_report_permuted_labels_and_convergence():
         p.kind: p for p in further_probes(Arm("layer", live_columns(x)), question(LABELS, settings))
     }
     assert {kind: len(p.auc) for kind, p in found.items()} == {
-        "elastic net": 15, "mlp": 10, "random features": 15,
-    }  # fmt: skip
+        "elastic net": 15,
+        "mlp": 10,
+        "random features": 15,
+    }
     for probe in found.values():
         assert probe.auc.mean() > 0.9
         assert probe.permuted_auc.mean() == pytest.approx(0.5, abs=0.2)
@@ -210,14 +219,29 @@ def result(sae, aucs, *, layer=0.9, role=None):
     auc = np.asarray(aucs)
     area = retained(auc, dense, 0.25)
     row = {
-        "concept": "g/f", "arm": "features", "retained": area.value, "retained_low": area.low,
-        "retained_high": area.high, "k90": 5, "k90_low": 2, "k90_high": None, "area": area.value,
-    }  # fmt: skip
+        "concept": "g/f",
+        "arm": "features",
+        "retained": area.value,
+        "retained_low": area.low,
+        "retained_high": area.high,
+        "k90": 5,
+        "k90_low": 2,
+        "k90_high": None,
+        "area": area.value,
+    }
     splits = [
-        {"concept": "g/f", "arm": "features", "k": k, "split": i, "auc": a, "layer_auc": layer,
-         "ratio": 0.25}
-        for k in (0, -1) for i, a in enumerate(auc)
-    ]  # fmt: skip
+        {
+            "concept": "g/f",
+            "arm": "features",
+            "k": k,
+            "split": i,
+            "auc": a,
+            "layer_auc": layer,
+            "ratio": 0.25,
+        }
+        for k in (0, -1)
+        for i, a in enumerate(auc)
+    ]
     made = {
         "arms": pa.Table.from_pylist([row], schema=tables.ARMS),
         "splits": pa.Table.from_pylist(splits, schema=tables.SPLITS),

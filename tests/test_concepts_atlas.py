@@ -31,14 +31,23 @@ def world(tmp_path_factory):
     small_tokenizer().save_pretrained(folder / "small")
     for seed, name in enumerate(("one", "two", "floor")):
         topk(seed=seed).save_model(folder / name)
-    for names, settings in ((("one", "two"), Settings()),
-                            (("floor",), Settings(role="untrained", floor_of="one"))):  # fmt: skip
+    for names, settings in (
+        (("one", "two"), Settings()),
+        (("floor",), Settings(role="untrained", floor_of="one")),
+    ):
         ingest(
-            folder / "a.atlas", saes=[str(folder / n) for n in names], text=texts(10),
-            model=str(folder / "small"), match=None, settings=settings,
-        ).close()  # fmt: skip
-    rows = [f"{word} {ending},{label},{word}" for word in WORDS[:16]
-            for ending, label in (("cat", "x"), ("dog", "y"))]  # fmt: skip
+            folder / "a.atlas",
+            saes=[str(folder / n) for n in names],
+            text=texts(10),
+            model=str(folder / "small"),
+            match=None,
+            settings=settings,
+        ).close()
+    rows = [
+        f"{word} {ending},{label},{word}"
+        for word in WORDS[:16]
+        for ending, label in (("cat", "x"), ("dog", "y"))
+    ]
     (folder / "words.csv").write_text("text,label,group\n" + "\n".join(rows) + "\n")
     return folder
 
@@ -181,9 +190,16 @@ def test_bad_words_get_messages_and_the_rest_continues(world, tmp_path):
 
 def test_all_contexts_and_probes(world):
     settings = ConceptSettings(
-        repeats=1, draws=19, probe_draws=2, subsets=0, in_corpus=3, pool="mean", split_by="family",
-        raw=("embedding", "stream", "mlp", "neurons"), probe=("elastic net", "mlp", "random features"),
-    )  # fmt: skip
+        repeats=1,
+        draws=19,
+        probe_draws=2,
+        subsets=0,
+        in_corpus=3,
+        pool="mean",
+        split_by="family",
+        raw=("embedding", "stream", "mlp", "neurons"),
+        probe=("elastic net", "mlp", "random features"),
+    )
     labels = ["x" if i % 2 else "y" for i in range(24)]
     path = world / "single.csv"
     path.write_text("text,label\n" + "\n".join(map(",".join, zip(WORDS[:24], labels, strict=True))))

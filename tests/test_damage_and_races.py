@@ -204,5 +204,6 @@ def test_files_of_a_killed_build_are_removed_but_not_those_of_a_running_one(view
         assert all(path.exists() for path in (view, *left))
     discard_view(view)
     assert [p.name for p in view.parent.iterdir() if p.name.startswith(view.name)] in (
-        [], [f"{view.name}.lock"],
-    )  # fmt: skip
+        [],
+        [f"{view.name}.lock"],
+    )

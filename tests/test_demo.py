@@ -50,9 +50,14 @@ def test_it_fits_into_eight_megabytes():
 
 @pytest.mark.parametrize(
     ("other", "differs"),
-    [(SEED, {"seed"}), (WIDE, {"width"}), (MLP, {"site"}), (LAYER, {"site", "model_digest"}),
-     (FLOOR, {"role"})],
-)  # fmt: skip
+    [
+        (SEED, {"seed"}),
+        (WIDE, {"width"}),
+        (MLP, {"site"}),
+        (LAYER, {"site", "model_digest"}),
+        (FLOOR, {"role"}),
+    ],
+)
 def test_two_saes_differ_in_one_thing(other, differs):
     one, two = record(BASE), record(other)
     ignored = {"floor_of", "last_buffer"}

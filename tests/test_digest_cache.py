@@ -65,7 +65,10 @@ def changed_in_place(folder):
     os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
     now = file.stat()
     assert (now.st_size, now.st_mtime_ns, now.st_ino) == (
-        kept.st_size, kept.st_mtime_ns, kept.st_ino)  # fmt: skip
+        kept.st_size,
+        kept.st_mtime_ns,
+        kept.st_ino,
+    )
 
 
 def test_unchanged_files_are_hashed_once(folder, hashed):

@@ -33,8 +33,9 @@ def by_brute_force(a, b, k, *, within):
     cosine = np.round(a.astype(np.float64) @ b.astype(np.float64).T, 12)
     found = []
     for i, row in enumerate(cosine):
-        order = [j for j in sorted(range(len(b)), key=lambda j: (-row[j], j))
-                 if not within or j != i]  # fmt: skip
+        order = [
+            j for j in sorted(range(len(b)), key=lambda j: (-row[j], j)) if not within or j != i
+        ]
         found.append(order[:k])
     return np.array(found).reshape(len(a), -1)
 
@@ -50,7 +51,11 @@ def test_neighbours_equal_brute_force(n, width, k, dtype):
 def test_neighbours_equal_scikit_learn():
     a, b = rows(300), rows(400, seed=1)
     found = nearest(a, b, k=9)
-    distance, index = NearestNeighbors(metric="cosine", algorithm="brute").fit(b.astype(np.float64)).kneighbors(a.astype(np.float64), 9)  # fmt: skip
+    distance, index = (
+        NearestNeighbors(metric="cosine", algorithm="brute")
+        .fit(b.astype(np.float64))
+        .kneighbors(a.astype(np.float64), 9)
+    )
     np.testing.assert_array_equal(found.index, index)
     np.testing.assert_allclose(found.cosine, 1 - distance, atol=1e-6)  # of rows rounded to float32
 
@@ -68,7 +73,9 @@ def test_nearly_equal_cosines_are_ranked_in_double_precision():
     angle = 0.5 + 1e-3 * np.arange(40)[::-1]
     a = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
     query = np.array([[1.0, 0.0]], dtype=np.float32)
-    np.testing.assert_array_equal(nearest(query, a, k=5).index, by_brute_force(query, a, 5, within=False))  # fmt: skip
+    np.testing.assert_array_equal(
+        nearest(query, a, k=5).index, by_brute_force(query, a, 5, within=False)
+    )
 
 
 @BOTH

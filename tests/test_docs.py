@@ -84,6 +84,8 @@ def test_the_demo_table_equals_the_measurements():
 def test_the_diagram_of_the_house_is_current():
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "make_house.py"), "--check"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

@@ -215,9 +215,14 @@ def runs_with_an_edge(seeds):
     for seed in seeds:
         model, saes = null_model(seed)
         effects = effects_of(
-            model, saes, contexts=contexts_of(10, 6, seed=seed), directions=160, seed=seed,
-            occurrences=6, joint=2,
-        )  # fmt: skip
+            model,
+            saes,
+            contexts=contexts_of(10, 6, seed=seed),
+            directions=160,
+            seed=seed,
+            occurrences=6,
+            joint=2,
+        )
         found += bool(effects.edges)
     return found
 
@@ -299,9 +304,11 @@ def test_occurrences_come_from_different_contexts_first():
 
 def test_other_feature_is_the_nearest_at_the_same_token():
     every = Occurrences(
-        np.array([0, 1, 2, 0]), np.array([0, 0, 0, 1]), np.array([3, 3, 3, 3]),
+        np.array([0, 1, 2, 0]),
+        np.array([0, 0, 0, 1]),
+        np.array([3, 3, 3, 3]),
         np.array([1, 2, 3, 4], np.float32),
-    )  # fmt: skip
+    )
     frequency, activation = np.array([10.0, 1000.0, 12.0]), np.ones(3)
     other = nearest_other(every, every, frequency=frequency, activation=activation)
     assert other.feature[:3].tolist() == [2, 2, 0]

@@ -4,8 +4,13 @@ from atlas.cli.query_arguments import marked
 
 
 def test_the_peak_is_marked_and_its_columns_go():
-    row = {"rank": 0, "text": "a cat sat", "tokens": ["a", " cat", " sat"], "peak": 1,
-           "activations": [0.0, 2.0, 0.0]}  # fmt: skip
+    row = {
+        "rank": 0,
+        "text": "a cat sat",
+        "tokens": ["a", " cat", " sat"],
+        "peak": 1,
+        "activations": [0.0, 2.0, 0.0],
+    }
     assert marked(row) == {"rank": 0, "text": "a[[ cat]] sat"}
 
 

@@ -131,8 +131,18 @@ def test_resume_finishes_the_request(tmp_path, monkeypatch, capsys):
     from atlas.cli.main import main
 
     text = files("ingest.demo") / "text.jsonl"
-    words = ["ingest", "--sae", "tiny-a-l1-s0", "--text", str(text), "--tokens", "60000",
-             "--atlas", str(tmp_path / "a.atlas"), "-q"]  # fmt: skip
+    words = [
+        "ingest",
+        "--sae",
+        "tiny-a-l1-s0",
+        "--text",
+        str(text),
+        "--tokens",
+        "60000",
+        "--atlas",
+        str(tmp_path / "a.atlas"),
+        "-q",
+    ]
     killed = subprocess.run([sys.executable, "-c", DIES, *words, "--replace"], check=False)
     assert killed.returncode == -signal.SIGKILL
     runs = tmp_path / "a.atlas" / "runs"

@@ -69,7 +69,9 @@ def test_nearest_points_equal_scikit_learn_and_never_contain_the_point():
 def test_trustworthiness_equals_scikit_learn(k, seed):
     full = rows(80, seed=seed)
     for points in (principal_axes(full)[0], np.random.default_rng(seed).normal(size=(80, 2))):
-        expected = sklearn_trustworthiness(full.astype(np.float64), points, n_neighbors=k, metric="cosine")  # fmt: skip
+        expected = sklearn_trustworthiness(
+            full.astype(np.float64), points, n_neighbors=k, metric="cosine"
+        )
         found = trustworthiness(full, nearest_points(points, k=k))
         assert found == pytest.approx(expected, abs=1e-12)
 
@@ -77,7 +79,9 @@ def test_trustworthiness_equals_scikit_learn(k, seed):
 def test_trustworthiness_of_sparse_rows_equals_scikit_learn():
     full = sparse_rows()
     points = np.random.default_rng(0).normal(size=(60, 2))
-    expected = sklearn_trustworthiness(full.toarray().astype(np.float64), points, n_neighbors=5, metric="cosine")  # fmt: skip
+    expected = sklearn_trustworthiness(
+        full.toarray().astype(np.float64), points, n_neighbors=5, metric="cosine"
+    )
     # Rows without a common token are all at distance 1, and ties share the best rank here.
     assert found_at_least(trustworthiness(full, nearest_points(points, k=5)), expected)
 
@@ -102,7 +106,9 @@ def test_trustworthiness_is_not_defined_for_half_of_the_rows():
 def test_overlap_equals_counts_by_hand():
     rng = np.random.default_rng(0)
     one, two = (np.array([rng.permutation(30)[:6] for _ in range(50)]) for _ in range(2))
-    expected = np.mean([len(set(a) & set(b)) / 6 for a, b in zip(one.tolist(), two.tolist(), strict=True)])  # fmt: skip
+    expected = np.mean(
+        [len(set(a) & set(b)) / 6 for a, b in zip(one.tolist(), two.tolist(), strict=True)]
+    )
     assert overlap(one, two) == pytest.approx(expected)
     assert overlap(one, one) == 1
     assert overlap(one[:0], two[:0]) is None
@@ -111,7 +117,9 @@ def test_overlap_equals_counts_by_hand():
 def test_random_positions_have_the_overlap_by_chance():
     full = rows(400)
     near = nearest(full, k=10).index
-    found = [quality(full, np.random.default_rng(s).normal(size=(400, 2)), near, k=10) for s in range(5)]  # fmt: skip
+    found = [
+        quality(full, np.random.default_rng(s).normal(size=(400, 2)), near, k=10) for s in range(5)
+    ]
     assert found[0].chance == 10 / 399
     assert np.mean([q.overlap for q in found]) == pytest.approx(10 / 399, rel=0.15)
     assert np.mean([q.trustworthiness for q in found]) == pytest.approx(0.5, abs=0.03)
@@ -242,7 +250,9 @@ def test_separate_fits_differ_where_no_row_changed():
     before = rng.normal(size=(500, 10))
     after = before.copy()
     after[:4] += 3.0
-    separate = [StateMap(x, settings=UmapSettings(seed=s)).points for s, x in enumerate((before, after))]  # fmt: skip
+    separate = [
+        StateMap(x, settings=UmapSettings(seed=s)).points for s, x in enumerate((before, after))
+    ]
     assert agreement([one[4:] for one in separate], k=10)[1] < 0.9
     fitted = StateMap(before)
     assert agreement([fitted.points[4:], fitted.transform(after)[4:]], k=10) == (
@@ -271,7 +281,9 @@ def test_state_of_other_dimensions():
 def test_random_rows_have_the_covariance_of_their_group():
     rng = np.random.default_rng(0)
     scale = np.repeat([2.0, 1.0], 50)
-    full = np.concatenate([rng.normal(size=(4000, 100)) * scale, rng.normal(size=(4000, 100)) + 0.5])  # fmt: skip
+    full = np.concatenate(
+        [rng.normal(size=(4000, 100)) * scale, rng.normal(size=(4000, 100)) + 0.5]
+    )
     full, groups = unit_rows(full, dtype=np.float32), np.repeat([0, 1], 4000)
     drawn = random_rows(full, groups, rng)
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, atol=1e-5)
@@ -296,13 +308,21 @@ def nearest_p(a, b=None, **more):
     others = a if b is None else b
     found = nearest(a, b, k=1)
     return direction_p(
-        a, others, found.cosine, groups=np.zeros(len(others), dtype=np.int64), draws=20, seed=1,
-        within=b is None, **more,
-    )[:, 0]  # fmt: skip
+        a,
+        others,
+        found.cosine,
+        groups=np.zeros(len(others), dtype=np.int64),
+        draws=20,
+        seed=1,
+        within=b is None,
+        **more,
+    )[:, 0]
 
 
 def test_p_of_unrelated_directions_is_uniform():
-    p = np.concatenate([nearest_p(rows(150, 16, seed=s), rows(150, 16, seed=100 + s)) for s in range(8)])  # fmt: skip
+    p = np.concatenate(
+        [nearest_p(rows(150, 16, seed=s), rows(150, 16, seed=100 + s)) for s in range(8)]
+    )
     for level in (0.05, 0.2, 0.5, 0.8):
         assert np.mean(p <= level) == pytest.approx(level, abs=0.06)
 
@@ -324,9 +344,13 @@ def test_null_has_the_anisotropy_of_the_rows():
 def test_p_without_draws_or_candidates():
     a = rows(4)
     none = np.zeros(4, dtype=np.int64)
-    assert np.isnan(direction_p(a, a, np.ones((4, 2)), groups=none, draws=0, seed=0, within=True)).all()  # fmt: skip
+    assert np.isnan(
+        direction_p(a, a, np.ones((4, 2)), groups=none, draws=0, seed=0, within=True)
+    ).all()
     one = rows(1)
-    assert direction_p(one, one, np.empty((1, 0)), groups=none[:1], draws=5, seed=0, within=True).shape == (1, 0)  # fmt: skip
+    assert direction_p(
+        one, one, np.empty((1, 0)), groups=none[:1], draws=5, seed=0, within=True
+    ).shape == (1, 0)
 
 
 # The forecast

@@ -205,7 +205,9 @@ def test_bad_input_is_one_sentence(path, tmp_path):
     with pytest.raises(UnknownName):
         nearest_directions(path, ["none"])
     for out, words in (("map.pdf", "must end in"), ("none/map.parquet", "does not exist")):
-        run = CliRunner().invoke(command(), ["map", "one", "--atlas", str(path), "--out", str(tmp_path / out)])  # fmt: skip
+        run = CliRunner().invoke(
+            command(), ["map", "one", "--atlas", str(path), "--out", str(tmp_path / out)]
+        )
         assert isinstance(run.exception, BadInput)
         assert words in str(run.exception)
 
@@ -276,7 +278,19 @@ def test_pictures(panels, tmp_path):
 
 def test_the_command_draws_and_exports(path, tmp_path):
     outs = [tmp_path / name for name in ("m.html", "m.parquet")]
-    words = ["map", "one", "two", "--atlas", str(path), "--neighbours", "5", "--repeats", "1", "--json", "-q"]  # fmt: skip
+    words = [
+        "map",
+        "one",
+        "two",
+        "--atlas",
+        str(path),
+        "--neighbours",
+        "5",
+        "--repeats",
+        "1",
+        "--json",
+        "-q",
+    ]
     run = CliRunner().invoke(command(), words + [w for out in outs for w in ("--out", str(out))])
     assert run.exit_code == 0, run.output
     found = json.loads(run.stdout)["result"]
@@ -292,10 +306,17 @@ def made_panel(n, *, labels=None, seed=0):
     rng = np.random.default_rng(seed)
     labels = labels or [f"token {i}" for i in range(n)]
     return Panel(
-        labels[0], (labels[0],), ("", ""), rng.normal(size=(n, 2)), [f"{labels[0]}/{i}" for i in range(n)],
-        [labels[i % len(labels)] for i in range(n)], rng.integers(2, size=n), (labels[0], "other"),
-        ("#4c78a8", "#e08a3c"), np.arange(n),
-    )  # fmt: skip
+        labels[0],
+        (labels[0],),
+        ("", ""),
+        rng.normal(size=(n, 2)),
+        [f"{labels[0]}/{i}" for i in range(n)],
+        [labels[i % len(labels)] for i in range(n)],
+        rng.integers(2, size=n),
+        (labels[0], "other"),
+        ("#4c78a8", "#e08a3c"),
+        np.arange(n),
+    )
 
 
 def test_hostile_texts_cannot_end_the_script():
@@ -328,8 +349,9 @@ def centre_of(tab, panel, point):
     """The position in the window of a point of a panel."""
     return tab.evaluate(
         "([p, i]) => { const box = panels[p].canvas.getBoundingClientRect(), [x, y] = at(panels[p], i);"
-        " return [box.left + 1 + x, box.top + 1 + y]; }", [panel, point],
-    )  # fmt: skip
+        " return [box.left + 1 + x, box.top + 1 + y]; }",
+        [panel, point],
+    )
 
 
 def test_page_in_a_browser(tab, tmp_path):
@@ -370,7 +392,7 @@ def test_page_of_many_points_draws_them_all(tab, tmp_path):
     out = save_page([made_panel(32_768)], tmp_path / "many.html")
     tab.goto(out.as_uri())
     assert tab.evaluate("panels[0].n") == 32_768
-    seen = "(() => { const d = panels[0].context.getImageData(0, 0, panels[0].canvas.width, panels[0].canvas.height).data; let k = 0; for (let i = 3; i < d.length; i += 4) k += d[i] > 0; return k; })()"  # fmt: skip
+    seen = "(() => { const d = panels[0].context.getImageData(0, 0, panels[0].canvas.width, panels[0].canvas.height).data; let k = 0; for (let i = 3; i < d.length; i += 4) k += d[i] > 0; return k; })()"
     tab.wait_for_function(f"{seen} > 20000")
     alone = int(np.abs(made_panel(32_768).points).max(axis=1).argmax())
     pixel, colour = tab.evaluate(

@@ -84,8 +84,14 @@ def path(tmp_path_factory):
     path, lm = tmp_path_factory.mktemp("floors") / "a.atlas", model()
     trained = [sae(f"t{s}", s, scale=8.0) for s in range(3)]
     lone = open_sae(topk(d_sae=24, seed=5), name="lone")
-    ingest(path, saes=[*trained, lone], text=texts(40), model=lm, match=None,
-           settings=Settings(role="trained")).close()  # fmt: skip
+    ingest(
+        path,
+        saes=[*trained, lone],
+        text=texts(40),
+        model=lm,
+        match=None,
+        settings=Settings(role="trained"),
+    ).close()
     for role, offset in (("untrained", 10), ("frozen-decoder", 20)):
         for s in range(3):
             floor = sae(f"{role}-{s}", offset + s)
@@ -110,10 +116,12 @@ def test_rows_equal_values_by_hand(path):
     for statistic in ("max_activation", "frequency", "std_activation"):
         values = {n: g[statistic].to_numpy() for n, g in features.groupby("sae")}
         areas = [
-            roc_auc_score([1] * len(values[f"t{s}"]) + [0] * len(values[f"untrained-{s}"]),
-                          [*values[f"t{s}"], *values[f"untrained-{s}"]])
+            roc_auc_score(
+                [1] * len(values[f"t{s}"]) + [0] * len(values[f"untrained-{s}"]),
+                [*values[f"t{s}"], *values[f"untrained-{s}"]],
+            )
             for s in range(3)
-        ]  # fmt: skip
+        ]
         half = 4.302653 * np.std(areas, ddof=1) / 3**0.5  # the 97.5% quantile of t with 2 degrees
         low, high = np.mean(areas) - half, np.mean(areas) + half
         row = rows[statistic]
@@ -219,8 +227,13 @@ def test_dead_features_and_saes_without_floors(path, tmp_path):
     silent.b_enc.data.fill_(-1.0)
     other, lm = tmp_path / "b.atlas", model()
     ingest(other, saes=[sae("alive", 1)], text=texts(5), model=lm, match=None).close()
-    ingest(other, saes=[open_sae(silent, name="dead")], model=lm, match=None,
-           settings=Settings(role="untrained", floor_of="alive")).close()  # fmt: skip
+    ingest(
+        other,
+        saes=[open_sae(silent, name="dead")],
+        model=lm,
+        match=None,
+        settings=Settings(role="untrained", floor_of="alive"),
+    ).close()
     (result,) = compare_with_floors(other)
     row = by_statistic(result, "untrained")["frequency"]
     assert (row["auc"], row["floor"]) == (None, None)

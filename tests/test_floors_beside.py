@@ -32,8 +32,13 @@ def path(tmp_path_factory):
     saes = [open_sae(topk(seed=s), name=n) for s, n in enumerate(["one", "two"])]
     ingest(path, saes=saes, text=texts(30), model=lm, match=None).close()
     floor = open_sae(topk(seed=9), name="floor")
-    ingest(path, saes=[floor], model=lm, settings=Settings(role="untrained", floor_of="one"),
-           match=None).close()  # fmt: skip
+    ingest(
+        path,
+        saes=[floor],
+        model=lm,
+        settings=Settings(role="untrained", floor_of="one"),
+        match=None,
+    ).close()
     return path
 
 
@@ -55,8 +60,9 @@ def test_a_study_of_one_sae(path):
     assert "role" not in both[0]
     # The floor is not repeated if it is selected, and has no floors of its own.
     assert names(activation_by_position(path, ["one", "floor"], settings=settings)) == [
-        ("one", False), ("floor", False),
-    ]  # fmt: skip
+        ("one", False),
+        ("floor", False),
+    ]
     assert names(activation_by_position(path, ["floor"], settings=settings)) == [("floor", False)]
     assert names(activation_by_position(path, ["two"], settings=settings)) == [("two", False)]
     done = CliRunner().invoke(
@@ -74,8 +80,9 @@ def test_studies_of_pairs_and_graphs(path):
     match_saes(path, ["one", "two"], settings=MATCH)
     match_saes(path, ["floor", "two"], settings=MATCH)
     assert names(match_saes(path, ["one", "two"], settings=MATCH)) == [
-        ("one+two", False), ("floor+two", True),
-    ]  # fmt: skip
+        ("one+two", False),
+        ("floor+two", True),
+    ]
     for study, settings in [
         (graph_statistics, GraphStatisticsSettings(draws=2)),
         (graph_features, None),

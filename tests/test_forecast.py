@@ -186,23 +186,51 @@ def cases():
     return {
         "positions": (positions.PositionStudy, PositionSettings(draws=20), (positions,), ["draws"]),
         "match": (match.MatchStudy, MatchSettings(draws=3), (match,), ["draws"]),
-        "communities": (communities.CommunityStudy, CommunitySettings(), (communities, draw_cost),
-                        ["draws", "splits", "runs"]),
-        "statistics": (graph.GraphStatisticsStudy, GraphStatisticsSettings(), (graph, draw_cost),
-                       ["draws"]),
-        "compare": (GraphComparisonStudy, ComparisonSettings(draws=20, matches="one-to-one"),
-                    (comparison, draw_cost), ["draws", "halves"]),
-        "compare unmatched": (GraphComparisonStudy, ComparisonSettings(draws=20, matches="both-nulls", level=0),
-                              (comparison, draw_cost), ["draws", "halves"]),
-        "counterparts": (GraphMatchingStudy, GraphMatchingSettings(draws=3, repeats=1),
-                         (matching, match), ["draws", "repeats"]),
-    }  # fmt: skip
+        "communities": (
+            communities.CommunityStudy,
+            CommunitySettings(),
+            (communities, draw_cost),
+            ["draws", "splits", "runs"],
+        ),
+        "statistics": (
+            graph.GraphStatisticsStudy,
+            GraphStatisticsSettings(),
+            (graph, draw_cost),
+            ["draws"],
+        ),
+        "compare": (
+            GraphComparisonStudy,
+            ComparisonSettings(draws=20, matches="one-to-one"),
+            (comparison, draw_cost),
+            ["draws", "halves"],
+        ),
+        "compare unmatched": (
+            GraphComparisonStudy,
+            ComparisonSettings(draws=20, matches="both-nulls", level=0),
+            (comparison, draw_cost),
+            ["draws", "halves"],
+        ),
+        "counterparts": (
+            GraphMatchingStudy,
+            GraphMatchingSettings(draws=3, repeats=1),
+            (matching, match),
+            ["draws", "repeats"],
+        ),
+    }
 
 
 @pytest.mark.parametrize(
     "name",
-    ["positions", "match", "communities", "statistics", "compare", "compare unmatched", "counterparts"],
-)  # fmt: skip
+    [
+        "positions",
+        "match",
+        "communities",
+        "statistics",
+        "compare",
+        "compare unmatched",
+        "counterparts",
+    ],
+)
 def test_forecasts_are_finite_and_grow_with_the_settings(name, planted, tmp_path, monkeypatch):
     study, settings, modules, growing = cases()[name]
     first = forecasts(study(settings), planted, tmp_path, monkeypatch, *modules)

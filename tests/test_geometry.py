@@ -121,24 +121,30 @@ def test_difference_equals_a_few_lines(seed):
         pairs = [b for b in other if b.seed == a.seed]
         estimates = [weighted_by_hand(a, b, ends, a.scores, b.scores) for b in pairs]
         by_seed[a.seed] = sum(estimates) / len(estimates)
-        over.append([
-            np.mean([weighted_by_hand(a, b, ends, a.draws[d], b.draws[d]) for b in pairs])
-            for d in range(20)
-        ])  # fmt: skip
+        over.append(
+            [
+                np.mean([weighted_by_hand(a, b, ends, a.draws[d], b.draws[d]) for b in pairs])
+                for d in range(20)
+            ]
+        )
     assert found.by_seed == pytest.approx(by_seed)
     assert found.mean == pytest.approx(sum(by_seed.values()) / 3)
     mean = sum(by_seed.values()) / 3
     seeds = sum((v - mean) ** 2 for v in by_seed.values()) / 2
-    documents = np.mean([
-        np.cov(over[i], over[j])[0, 1] for i, j in itertools.combinations(range(3), 2)
-    ])  # fmt: skip
+    documents = np.mean(
+        [np.cov(over[i], over[j])[0, 1] for i, j in itertools.combinations(range(3), 2)]
+    )
     means = [
-        np.mean([
-            weighted_by_hand(a, b, ends, a.scores, b.scores)
-            for a in one for b in other if a.seed == b.seed and b.draw == d
-        ])
+        np.mean(
+            [
+                weighted_by_hand(a, b, ends, a.scores, b.scores)
+                for a in one
+                for b in other
+                if a.seed == b.seed and b.draw == d
+            ]
+        )
         for d in (0, 1)
-    ]  # fmt: skip
+    ]
     drawn = np.var(means, ddof=1) / 2
     assert found.seed_variance == pytest.approx(seeds)
     assert found.document_variance == pytest.approx(max(0.0, documents))
@@ -147,11 +153,13 @@ def test_difference_equals_a_few_lines(seed):
     assert (found.low + found.high) / 2 == pytest.approx(found.mean)
     assert found.resampled == ("seeds", "documents")
     assert found.plain == pytest.approx(
-        np.mean([
-            np.mean([a.scores.mean() - b.scores.mean() for b in other if b.seed == a.seed])
-            for a in one
-        ])
-    )  # fmt: skip
+        np.mean(
+            [
+                np.mean([a.scores.mean() - b.scores.mean() for b in other if b.seed == a.seed])
+                for a in one
+            ]
+        )
+    )
 
 
 def test_one_stratum_is_the_plain_difference():
@@ -273,10 +281,12 @@ def made_run(rng, *, seeds=6, features=10, documents=20, length=50, types=20):
     """
     topic = rng.permutation(types)
     zipf = 1 / (1 + np.arange(types))
-    ids = np.stack([
-        rng.choice(types, length, p=(p := zipf[topic] * rng.gamma(2, 1, types)) / p.sum())
-        for _ in range(2 * documents)
-    ])  # fmt: skip
+    ids = np.stack(
+        [
+            rng.choice(types, length, p=(p := zipf[topic] * rng.gamma(2, 1, types)) / p.sum())
+            for _ in range(2 * documents)
+        ]
+    )
     rates = np.concatenate([[0.9, 0.7, 0.5], np.full(types - 3, 0.03)])
     weights = [np.eye(types)[row].sum(axis=0) for row in ids]  # tokens of each type, by document
     arms = []
@@ -299,16 +309,21 @@ def by_token_table(seed, active, tokens, documents):
     told = np.where(share[0] > share[1], 1.0, np.where(share[0] < share[1], 0.0, 0.5))
     on, off = active[documents:], (tokens - active)[documents:]
     counts = {
-        "true_positives": (on * told).sum(axis=2), "positives": on.sum(axis=2).astype(float),
-        "false_positives": (off * told).sum(axis=2), "negatives": off.sum(axis=2).astype(float),
-    }  # fmt: skip
+        "true_positives": (on * told).sum(axis=2),
+        "positives": on.sum(axis=2).astype(float),
+        "false_positives": (off * told).sum(axis=2),
+        "negatives": off.sum(axis=2).astype(float),
+    }
     right = counts["true_positives"].sum(0) / counts["positives"].sum(0)
     wrong = counts["false_positives"].sum(0) / counts["negatives"].sum(0)
     found = limits(**counts, draws=40, seed=0)
     return Sample(
-        seed, (right + 1 - wrong) / 2, counts["positives"].sum(0).astype(int), found.draws,
+        seed,
+        (right + 1 - wrong) / 2,
+        counts["positives"].sum(0).astype(int),
+        found.draws,
         documents=documents,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("runs", [30, pytest.param(120, marks=pytest.mark.deep)])
@@ -427,10 +442,17 @@ def test_interval_covers_where_documents_are_few(documents):
         of = [rng.normal(0, 0.1, documents) for _ in range(2)]
         for number in (documents, None):
             arms = [
-                [Sample(0, np.full(3, v.mean()), np.arange(3), np.tile((weights @ v)[:, None], 3),
-                        documents=number)]
+                [
+                    Sample(
+                        0,
+                        np.full(3, v.mean()),
+                        np.arange(3),
+                        np.tile((weights @ v)[:, None], 3),
+                        documents=number,
+                    )
+                ]
                 for v in of
-            ]  # fmt: skip
+            ]
             found = difference(*arms)
             known += number is not None and found.low <= 0 <= found.high
             unknown += number is None and found.low <= 0 <= found.high
@@ -445,11 +467,19 @@ def made(by_seed, *, half, documents=0.0, other="components"):
     values = list(by_seed.values())
     mean = float(np.mean(values))
     return Difference(
-        "residual", other, by_seed, mean=mean, low=mean - half, high=mean + half,
+        "residual",
+        other,
+        by_seed,
+        mean=mean,
+        low=mean - half,
+        high=mean + half,
         seed_variance=float(np.var(values, ddof=1)) if len(values) > 1 else None,
-        document_variance=documents, documents=40, resampled=("seeds", "documents"), p=sign_flip(values),
+        document_variance=documents,
+        documents=40,
+        resampled=("seeds", "documents"),
+        p=sign_flip(values),
         p_floor=2.0 ** (1 - len(values)),
-    )  # fmt: skip
+    )
 
 
 def test_verdicts():
@@ -487,8 +517,9 @@ def test_verdicts():
     assert "One seed gives no estimate of the variance among training runs" in one.sentence
     lacking = judge(None, against="components")
     assert (lacking.control, lacking.sentence) == (
-        "components", "Cannot tell: no control was trained and probed.",
-    )  # fmt: skip
+        "components",
+        "Cannot tell: no control was trained and probed.",
+    )
     assert judge(Difference("residual", "components", {})).kind == "cannot tell"
     with pytest.raises(BadInput, match="margin=0"):
         judge(None, margin=0)
@@ -498,10 +529,18 @@ def test_numbers_of_the_original_study_allow_no_verdict():
     """It called a difference of -0.0133 (t = -0.63) a proof, without controls and with one run."""
     error = 0.0133 / 0.63
     theirs = Difference(
-        "residual", "baseline", {0: -0.0133}, mean=-0.0133, low=-0.0133 - 1.96 * error,
-        high=-0.0133 + 1.96 * error, document_variance=error**2, documents=50, resampled=("documents",), p=1.0,
+        "residual",
+        "baseline",
+        {0: -0.0133},
+        mean=-0.0133,
+        low=-0.0133 - 1.96 * error,
+        high=-0.0133 + 1.96 * error,
+        document_variance=error**2,
+        documents=50,
+        resampled=("documents",),
+        p=1.0,
         p_floor=1.0,
-    )  # fmt: skip
+    )
     assert theirs.low < 0 < theirs.high
     found = judge(theirs)
     assert found.kind == "cannot tell"
@@ -601,9 +640,13 @@ def test_reported_size_has_80_percent_power(largest):
     variance = {"seeds": 4e-5, "documents": 2e-6, "draws": 2e-6}
     variance[largest] *= 8
     now = replace(
-        made(dict(enumerate([0.03, -0.03, 0.02, -0.01])), half=0.05), seed_variance=variance["seeds"],
-        document_variance=variance["documents"], documents=30, draw_variance=variance["draws"], draws=3,
-    )  # fmt: skip
+        made(dict(enumerate([0.03, -0.03, 0.02, -0.01])), half=0.05),
+        seed_variance=variance["seeds"],
+        document_variance=variance["documents"],
+        documents=30,
+        draw_variance=variance["draws"],
+        draws=3,
+    )
     size = detectable_size(now, margin=0.01)
     assert size.seeds >= 6
     assert (size.seeds, size.draws, size.documents) > (now.seeds, now.draws, 1)
@@ -882,8 +925,9 @@ def test_token_metrics(folder):
 def test_matches_between_arms(folder):
     rows = match_rows(folder.sound(), open_study(folder))
     assert [(r["one"], r["other"], r["seeds"]) for r in rows] == [
-        ("baseline", "baseline", "other"), ("baseline", "residual", "same"),
-    ]  # fmt: skip
+        ("baseline", "baseline", "other"),
+        ("baseline", "residual", "same"),
+    ]
     assert rows[1]["counterparts"] == 2  # the third is by chance
     assert rows[1]["share"] == 2 / 29
     assert rows[1]["pearson"] == pytest.approx(0.7)
@@ -905,8 +949,10 @@ def test_arms_are_described(found):
     assert rows["components"]["saes"] == 4
     assert found.difference("residual", "baseline").seeds == 2
     assert [(v.control, v.kind) for v in found.verdicts] == [
-        ("baseline", "cannot tell"), ("components", "cannot tell"), ("token-means", "cannot tell"),
-    ]  # fmt: skip
+        ("baseline", "cannot tell"),
+        ("components", "cannot tell"),
+        ("token-means", "cannot tell"),
+    ]
     for clause in clauses(found.headline)[1:]:
         assert clause.startswith("This sample is too small to tell whether residual features are")
 
@@ -940,16 +986,29 @@ def test_probes_of_an_earlier_version_are_read_and_recomputed_by_the_printed_com
     ((name, how),) = parsed(lines)
     assert (name, how["replace"], len(how["saes"])) == ("probe", True, 10)
     assert (str(how["where"]), how["sites"], how["splits"]) == (
-        "my atlas", ("hook_embed",), ("document",),
-    )  # fmt: skip
+        "my atlas",
+        ("hook_embed",),
+        ("document",),
+    )
     # As the probes' own parts say: the study's settings hold none here.
     assert (how["draws"], how["kinds"], how["seed"]) == (50, ("active",), None)
     assert lines[-1] in unescape(html(found, where="my atlas", charts={}))
 
 
 def test_the_command_has_the_options_of_the_chosen_run(folder):
-    said = {"split": "document", "kind": "active", "penalty": 0.5, "c": 3.0, "scale": False, "draws": 0,
-            "threshold": 0.2, "balance": "subsample", "features": 7, "validated_on": "d00d", "tau": 0.9}  # fmt: skip
+    said = {
+        "split": "document",
+        "kind": "active",
+        "penalty": 0.5,
+        "c": 3.0,
+        "scale": False,
+        "draws": 0,
+        "threshold": 0.2,
+        "balance": "subsample",
+        "features": 7,
+        "validated_on": "d00d",
+        "tau": 0.9,
+    }
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
     study = replace(
@@ -990,8 +1049,11 @@ def test_many_saes_are_summarized_by_arm_and_folded(six):
     for arm in set(arms["arm"]):
         losses = [row["final_loss"] for row in arms.to_dict("records") if row["arm"] == arm]
         told = f"{min(losses):.3f}" + f" to {max(losses):.3f}" * (min(losses) < max(losses))
-        (row,) = [line for line in by_arm.split("<tr>") if line.startswith(f'<td class="words">{arm}<')
-                  and f"<td>{len(losses)}<" in line]  # fmt: skip
+        (row,) = [
+            line
+            for line in by_arm.split("<tr>")
+            if line.startswith(f'<td class="words">{arm}<') and f"<td>{len(losses)}<" in line
+        ]
         assert f">{told}<" in row
     few = replace(six.study, arms=arms[arms["seed"] < 2])
     text = html(replace(six, study=few), where="s.atlas", charts={})
@@ -1015,8 +1077,11 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
     ((_, lines),) = without_verdict(found, "my atlas")
     ((name, how),) = parsed(lines)
     assert (name, how["replace"], how["name"], str(how["where"])) == (
-        "residual", True, "study", "my atlas",
-    )  # fmt: skip
+        "residual",
+        True,
+        "study",
+        "my atlas",
+    )
     text = html(found, where="my atlas", charts={})
     assert "shrunk" not in text
     assert lines[-1] in unescape(text)
@@ -1025,9 +1090,11 @@ def test_token_means_of_an_earlier_version_give_no_verdict(six, version):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "prior", "takes"),
-    [("hook_embed", "the prediction of the map for that id", "remove no more than the map does"),
-     ("blocks.0.hook_resid_post", "the overall mean", "remove no token information")],
-)  # fmt: skip
+    [
+        ("hook_embed", "the prediction of the map for that id", "remove no more than the map does"),
+        ("blocks.0.hook_resid_post", "the overall mean", "remove no token information"),
+    ],
+)
 def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
     for shrunk in (8.0, 1e12):
         made_of = study_atlas(
@@ -1050,13 +1117,25 @@ def test_shrinkage_of_token_means_is_reported(tmp_path, source, prior, takes):
 
 @pytest.mark.parametrize(
     ("residual", "components", "apart", "said"),
-    [(0.4, 0.2, 0.001, r"remove a different share of the variance than the map \(20\.\d%.*; the map removes 40\.0%\)"),
-     (0.4, 0.45, 0.001, r"remove a different share of the variance than the map \(45\.\d%.*; the map removes 40\.0%\)"),
-     (0.0, 0.0, 0.001, "the map removes no variance"),
-     (0.0, 0.0, 0.0, "the map removes no variance"),
-     (0.4, 0.39, 0.0, "all draws of the control removed exactly the same share of the variance"),
-     (0.4, 0.37, 0.001, None)],
-)  # fmt: skip
+    [
+        (
+            0.4,
+            0.2,
+            0.001,
+            r"remove a different share of the variance than the map \(20\.\d%.*; the map removes 40\.0%\)",
+        ),
+        (
+            0.4,
+            0.45,
+            0.001,
+            r"remove a different share of the variance than the map \(45\.\d%.*; the map removes 40\.0%\)",
+        ),
+        (0.0, 0.0, 0.001, "the map removes no variance"),
+        (0.0, 0.0, 0.0, "the map removes no variance"),
+        (0.4, 0.39, 0.0, "all draws of the control removed exactly the same share of the variance"),
+        (0.4, 0.37, 0.001, None),
+    ],
+)
 def test_components_that_remove_another_share_are_no_control(
     six, residual, components, apart, said
 ):
@@ -1109,8 +1188,16 @@ def test_sweep_and_floor(tmp_path):
 def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
     made_of = study_atlas(tmp_path / "s.atlas", seeds=1, features=12, effects={"baseline": 0})
     add_sae(made_of, "of-random", 4, counts=np.ones((4, 4), int), model="random")
-    add_probes(made_of, "of-random", [0, 1, 2, 3], scores=np.array([0.9, 0.85, 0.6, 0.75]),
-               positives=[50] * 4, draws=None, left_out=0, model="random")  # fmt: skip
+    add_probes(
+        made_of,
+        "of-random",
+        [0, 1, 2, 3],
+        scores=np.array([0.9, 0.85, 0.6, 0.75]),
+        positives=[50] * 4,
+        draws=None,
+        left_out=0,
+        model="random",
+    )
     with Atlas.open(made_of.path) as atlas:
         both = verdict_rows(load(atlas))
         assert [row["model"] for row in both] == ["m", "random"]
@@ -1144,8 +1231,16 @@ def test_verdicts_are_compared_with_those_of_random_weights(tmp_path):
 
 
 def test_the_deepest_layer_is_compared_with_its_floor():
-    plain = {"features": 2, "token": 1.0, "context": 0.0, "floor": "r", "floor_features": 3,
-             "floor_token": 0.5, "floor_context": 0.5, "model": "m"}  # fmt: skip
+    plain = {
+        "features": 2,
+        "token": 1.0,
+        "context": 0.0,
+        "floor": "r",
+        "floor_features": 3,
+        "floor_token": 0.5,
+        "floor_context": 0.5,
+        "model": "m",
+    }
     rows = [plain | {"layer": layer} for layer in (None, 3, 0)]
     assert "At layer 3 of m, 100.0% of 2" in floor_of_verdicts(rows)
     assert "At the embedding of m" in floor_of_verdicts(rows[:1])
@@ -1180,21 +1275,39 @@ def test_verdicts_are_reported_without_maps(tmp_path):
 
 
 def test_the_picture_of_the_sweep_has_one_run_a_target_and_only_what_was_measured():
-    plain = {"model": "m", "layer": 0, "r2_low": 0.1, "r2_high": 0.3, "token_r2_weighted": None,
-             "r2_in_sample_weighted": None, "floor_r2_weighted": None}  # fmt: skip
+    plain = {
+        "model": "m",
+        "layer": 0,
+        "r2_low": 0.1,
+        "r2_high": 0.3,
+        "token_r2_weighted": None,
+        "r2_in_sample_weighted": None,
+        "floor_r2_weighted": None,
+    }
 
     def row(run, layer, r2, model="m"):
         return plain | {
-            "model": model, "method": run.partition("/")[0], "run": run, "layer": layer,
-            "target": f"blocks.{layer}.hook_resid_post", "r2_weighted": r2,
-        }  # fmt: skip
+            "model": model,
+            "method": run.partition("/")[0],
+            "run": run,
+            "layer": layer,
+            "target": f"blocks.{layer}.hook_resid_post",
+            "r2_weighted": r2,
+        }
 
-    rows = [row("closed form/b", 0, 0.2), row("closed form/a", 0, 0.3), row("closed form/b", 1, 0.1),
-            row("gradient/a", 0, 0.0), row("gradient/a", 0, 0.7, "n")]  # fmt: skip
+    rows = [
+        row("closed form/b", 0, 0.2),
+        row("closed form/a", 0, 0.3),
+        row("closed form/b", 1, 0.1),
+        row("gradient/a", 0, 0.0),
+        row("gradient/a", 0, 0.7, "n"),
+    ]
     points = sweep_table(rows)
     assert list(zip(points["model"], points["layer"], points["r2"], strict=True)) == [
-        ("m", 0, 0.2), ("m", 1, 0.1), ("n", 0, 0.7),
-    ]  # fmt: skip
+        ("m", 0, 0.2),
+        ("m", 1, 0.1),
+        ("n", 0, 0.7),
+    ]
     assert draw_sweep(rows).to_dict()
     assert len(sweep_table([row("closed form/a", 0, None)])) == 0
     assert len(sweep_table([row("closed form/a", 0, 0.1) | {"target": "ln_final"}])) == 0
@@ -1253,8 +1366,16 @@ def test_the_report_is_a_self_contained_page(folder, tmp_path):
     ]
     assert order == sorted(order)
     assert "earlier version" not in text
-    for wanted in ("Cannot tell at this sample size", "proves nothing by itself", "atlas residual", "≥ 95%",
-                   "token means, held out", "closed form", "residual − components", TARGET):  # fmt: skip
+    for wanted in (
+        "Cannot tell at this sample size",
+        "proves nothing by itself",
+        "atlas residual",
+        "≥ 95%",
+        "token means, held out",
+        "closed form",
+        "residual − components",
+        TARGET,
+    ):
         assert wanted in text, wanted
     names = sorted(p.name for p in (tmp_path / "figures").iterdir())
     drawn = ("boxes", "differences", "distributions", "sweep", "verdicts")
@@ -1334,13 +1455,19 @@ def test_models_with_equal_settings_are_mapped_by_one_command(folder):
     }
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
-    lines = commands(replace(found, mapped=[
-        Mapped("m", "a folder/m", True, ("all",), alike),
-        Mapped("random", "/some/random", False, ("all",), alike),
-        Mapped("floor", "/some/random", False, ("all",), alike),
-        Mapped("m", "memory", True, ("a", "b"), other, like="one"),
-        Mapped("lost", "memory", False, ("a", "b"), other, like="one"),
-    ]), "my atlas")  # fmt: skip
+    lines = commands(
+        replace(
+            found,
+            mapped=[
+                Mapped("m", "a folder/m", True, ("all",), alike),
+                Mapped("random", "/some/random", False, ("all",), alike),
+                Mapped("floor", "/some/random", False, ("all",), alike),
+                Mapped("m", "memory", True, ("a", "b"), other, like="one"),
+                Mapped("lost", "memory", False, ("a", "b"), other, like="one"),
+            ],
+        ),
+        "my atlas",
+    )
     (_, one), (_, two) = (p for p in parsed(lines) if p[0] == "transcoder")
     assert (one["models"], one["targets"], one["method"]) == (("m",), ("all",), None)
     assert one["model_paths"] == ("/some/random", "floor=/some/random")
@@ -1357,8 +1484,15 @@ def test_models_with_equal_settings_are_mapped_by_one_command(folder):
 def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folder):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
-    said = found.study.settings | {"map_share": 0.3, "train_share": 0.5, "folds": 7, "epochs": 9,
-                                   "penalties": [0.1], "probe.draws": 3, "probe.tau": PROBE.tau}  # fmt: skip
+    said = found.study.settings | {
+        "map_share": 0.3,
+        "train_share": 0.5,
+        "folds": 7,
+        "epochs": 9,
+        "penalties": [0.1],
+        "probe.draws": 3,
+        "probe.tau": PROBE.tau,
+    }
     for text in (DEMO_TEXT, "/of/one/machine/ingest/demo/text.jsonl"):
         sources = found.study.sources | {
             "text": {"source": text, "field": "text", "split": "train"}
@@ -1374,21 +1508,35 @@ def test_settings_without_an_option_are_noted_and_the_demo_text_is_omitted(folde
 @pytest.mark.parametrize(
     ("corpus", "ingested", "said"),
     [
-        ({"source": "/x/ingest/demo/text.jsonl"}, {n: IngestedSae(n, n[:6]) for n in DEMO_SAES},
-         "created by `atlas demo --atlas a`"),
-        ({"source": "t.txt", "tokens_asked": 9, "field": "text", "split_on": "line"},
-         {"n": IngestedSae("./s"), "k": IngestedSae("memory")},
-         "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`"),
+        (
+            {"source": "/x/ingest/demo/text.jsonl"},
+            {n: IngestedSae(n, n[:6]) for n in DEMO_SAES},
+            "created by `atlas demo --atlas a`",
+        ),
+        (
+            {"source": "t.txt", "tokens_asked": 9, "field": "text", "split_on": "line"},
+            {"n": IngestedSae("./s"), "k": IngestedSae("memory")},
+            "`atlas ingest --atlas a --sae n=./s --sae k=SAE --text t.txt --split-on line --tokens 9`",
+        ),
         # A command for each model; the first of them brings the text.
-        ({"source": "t.jsonl", "field": "story", "split": "train", "split_on": "paragraph"},
-         {"n": IngestedSae("r:n", "m"), "k": IngestedSae("./k", "memory"), "o": IngestedSae("r:o", "m")},
-         "`atlas ingest --atlas a --sae n=r:n --sae o=r:o --model m --text t.jsonl --field story`, "
-         "then `atlas ingest --atlas a --sae ./k --model MODEL`"),
-        ({"study": "study"}, {"n": IngestedSae("n", "m")},
-         "Other SAEs were ingested too: `atlas ingest --atlas a --sae n --model m`"),
+        (
+            {"source": "t.jsonl", "field": "story", "split": "train", "split_on": "paragraph"},
+            {
+                "n": IngestedSae("r:n", "m"),
+                "k": IngestedSae("./k", "memory"),
+                "o": IngestedSae("r:o", "m"),
+            },
+            "`atlas ingest --atlas a --sae n=r:n --sae o=r:o --model m --text t.jsonl --field story`, "
+            "then `atlas ingest --atlas a --sae ./k --model MODEL`",
+        ),
+        (
+            {"study": "study"},
+            {"n": IngestedSae("n", "m")},
+            "Other SAEs were ingested too: `atlas ingest --atlas a --sae n --model m`",
+        ),
         ({"study": "first"}, {}, "`atlas report geometry a --study first`"),
     ],
-)  # fmt: skip
+)
 def test_how_the_atlas_was_created_is_a_note(folder, corpus, ingested, said):
     with Atlas.open(folder.path) as atlas:
         found = find(atlas)
@@ -1404,11 +1552,29 @@ def test_the_printed_transcoder_command_reproduces_the_maps(tmp_path):
         random_model("llama", seed=seed).save_pretrained(tmp_path / name)
         small_tokenizer().save_pretrained(tmp_path / name)
     first, fresh = tmp_path / "a.atlas", tmp_path / "b.atlas"
-    ingest(first, saes=[open_sae(topk(), name="top")], text=texts(30), model=str(tmp_path / "trained"),
-           match=None).close()  # fmt: skip
+    ingest(
+        first,
+        saes=[open_sae(topk(), name="top")],
+        text=texts(30),
+        model=str(tmp_path / "trained"),
+        match=None,
+    ).close()
     copytree(first, fresh)
-    words = ["transcoder", "trained", "--model", f"random={tmp_path / 'floor'}", "--to", "all", "--folds", "3",
-             "--penalty", "0.01", "--draws", "0", "--quiet"]  # fmt: skip
+    words = [
+        "transcoder",
+        "trained",
+        "--model",
+        f"random={tmp_path / 'floor'}",
+        "--to",
+        "all",
+        "--folds",
+        "3",
+        "--penalty",
+        "0.01",
+        "--draws",
+        "0",
+        "--quiet",
+    ]
     done = CliRunner().invoke(command(), [*words, "--atlas", str(first)])
     assert done.exit_code == 0, done.output
     with Atlas.open(first) as atlas:
@@ -1433,10 +1599,13 @@ def test_a_real_study_is_reported(tmp_path):
         "hook_embed", HOOK, d_sae=32, k=4, seeds=2, draws=2, epochs=1, batch=64, context=CONTEXT
     )
     residual_study(
-        path, model=small_model(), text=texts(120, seed=2, words=(10, 30)), settings=settings,
+        path,
+        model=small_model(),
+        text=texts(120, seed=2, words=(10, 30)),
+        settings=settings,
         probe=ProbeSettings(splits=("document",), controls=1, draws=10, min_positives=3),
         match=MatchSettings(draws=1),
-    )  # fmt: skip
+    )
     with Atlas.open(path) as atlas:
         found = find(atlas)
     study = found.study
@@ -1599,10 +1768,12 @@ def test_fault_the_differences_test():
     rng = np.random.default_rng(0)
 
     def arm(seed, features, rare):
-        positives = np.concatenate([
-            rng.integers(10, 30, int(rare * features)),
-            rng.integers(100, 900, features - int(rare * features)),
-        ])  # fmt: skip
+        positives = np.concatenate(
+            [
+                rng.integers(10, 30, int(rare * features)),
+                rng.integers(100, 900, features - int(rare * features)),
+            ]
+        )
         return Sample(
             seed, 0.6 + 0.05 * np.log(positives) + rng.normal(0, 0.02, features), positives
         )

@@ -87,10 +87,16 @@ def test_the_verdict_needs_both_controls(harder, tmp_path):
 @pytest.mark.parametrize(("way", "word"), [(True, "harder"), (False, "easier")])
 def test_verdicts_in_words(way, word):
     rows = [
-        {"mark": mark, "one": "residual", "other": other, "seeds": 6,
-         "harder": way if mark in ("entropy", "detection") else None}
-        for mark in MARKS for other in ("components", "token-means")
-    ]  # fmt: skip
+        {
+            "mark": mark,
+            "one": "residual",
+            "other": other,
+            "seeds": 6,
+            "harder": way if mark in ("entropy", "detection") else None,
+        }
+        for mark in MARKS
+        for other in ("components", "token-means")
+    ]
     assert marks_verdict(rows) == (
         f"Residual features are {word} to interpret than those of both controls. Compared with components: {word} "
         f"by entropy, detection. Compared with token-means: {word} by entropy, detection."

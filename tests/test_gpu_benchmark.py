@@ -15,8 +15,11 @@ ROOT = Path(__file__).parents[1]
 def benchmark(*words: str) -> Any:
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.mark.slow
@@ -29,8 +32,10 @@ def test_every_step_runs_on_the_cpu(tmp_path: Path) -> None:
     compared = {"versions", "demo", "probes", "maps", "training", "memory", "assert"}
     assert {name for name, row in found.items() if row["passed"]} == compared
     assert {name for name, row in found.items() if row["passed"] is None} == {
-        "ingest-bfloat16", "ingest-float32", "profile",
-    }  # fmt: skip
+        "ingest-bfloat16",
+        "ingest-float32",
+        "profile",
+    }
     assert "aten::" in found["profile"]["measured"]
     assert "projected" in found["ingest-float32"]["measured"]
     assert done.stdout.count("| pass |") == len(compared)

@@ -153,10 +153,12 @@ def brute(ga, gb, partners):
         return len(part) / len(whole) if whole else math.nan
 
     by_r = [
-        [share({e for e in a & b if inside(low[e], i)}, {e for e in of if inside(low[e], i)})
-         for i in range(BINS)]
+        [
+            share({e for e in a & b if inside(low[e], i)}, {e for e in of if inside(low[e], i)})
+            for i in range(BINS)
+        ]
         for of in (a, b)
-    ]  # fmt: skip
+    ]
     return [share(a & b, a), share(a & b, b), share(a & b, a | b)], by_r
 
 
@@ -186,8 +188,11 @@ def test_conserved_edges_equal_brute_force(seed, n_a, n_b, p):
     np.testing.assert_allclose(found.by_r, by_r)
     to_b = dict(zip(partners.a.tolist(), partners.b.tolist(), strict=True))
     weight = {frozenset(e): w for e, w in zip(gb.edges, wb, strict=True)}
-    both = [(w, weight[frozenset((to_b[u], to_b[v]))]) for (u, v), w in zip(ga.edges, wa, strict=True)
-            if u in to_b and v in to_b and frozenset((to_b[u], to_b[v])) in weight]  # fmt: skip
+    both = [
+        (w, weight[frozenset((to_b[u], to_b[v]))])
+        for (u, v), w in zip(ga.edges, wa, strict=True)
+        if u in to_b and v in to_b and frozenset((to_b[u], to_b[v])) in weight
+    ]
     if len(both) > 2:
         assert found.total[3] == pytest.approx(stats.spearmanr(*zip(*both, strict=True))[0])
     else:
@@ -413,8 +418,11 @@ def test_dead_features_change_no_distance():
     pairs = [(0, 1), (1, 2), (2, 3), (1, 3)]
     rows = distance_rows(subject_of(pairs, [1] * 4), subject_of(pairs, [1] * 4 + [0] * 6))
     assert {row.measure.split(":")[0] for row in rows} == {
-        "degree", "degree over mean", "clustering", "core",
-    }  # fmt: skip
+        "degree",
+        "degree over mean",
+        "clustering",
+        "core",
+    }
     assert {row.value for row in rows} == {0.0}
     more = distance_rows(subject_of(pairs, [1] * 4), subject_of(pairs, [1] * 5))
     # Degrees 1 3 2 2 over 2, and these with a 0 over 1.6.
@@ -462,8 +470,10 @@ def test_p_values_of_unrelated_halvings_are_calibrated():
         null = communities.overlap_null(pairs, np.zeros(n, int), draws=19, seed=seed)
         low += permutation_p(seen, null) <= 0.05
         if not seed:  # one permutation holds for all halvings, so the same one again adds nothing
-            one, again = (communities.overlap_null(pairs[:1] * times, np.zeros(n, int), draws=3, seed=0)
-                          for times in (1, 3))  # fmt: skip
+            one, again = (
+                communities.overlap_null(pairs[:1] * times, np.zeros(n, int), draws=3, seed=0)
+                for times in (1, 3)
+            )
             np.testing.assert_allclose(one, again)
     assert low / trials <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / trials)
 
@@ -501,13 +511,21 @@ def test_halves_share_no_document_and_are_of_equal_tokens():
         assert len(halvings) == 6
         for first, second in halvings:
             assert not set(first.tolist()) & set(second.tolist())
-    sizes = np.array([[np.isin(m.document, side).sum() for side in h]
-                      for m, of in zip((one, two), found, strict=True) for h in of]).reshape(2, 6, 2)  # fmt: skip
+    sizes = np.array(
+        [
+            [np.isin(m.document, side).sum() for side in h]
+            for m, of in zip((one, two), found, strict=True)
+            for h in of
+        ]
+    ).reshape(2, 6, 2)
     # A document has up to eight tokens.
     assert np.all(sizes.max(axis=(0, 2)) - sizes.min(axis=(0, 2)) < 8)
     again = halve([one.document, two.document], 6, seed=3)
-    assert all(np.array_equal(x, y) for a, b in zip(found[0], again[0], strict=True)
-               for x, y in zip(a, b, strict=True))  # fmt: skip
+    assert all(
+        np.array_equal(x, y)
+        for a, b in zip(found[0], again[0], strict=True)
+        for x, y in zip(a, b, strict=True)
+    )
     assert not np.array_equal(found[0][0][0], found[0][1][0])
     assert halve([np.zeros(9, int), np.zeros(4, int)], 2, seed=0) == [[], []]
     assert halve([np.zeros(0, int)], 2, seed=0) == [[]]
@@ -545,19 +563,46 @@ def test_draws_by_hand():
     assert exceedance_p(np.array([0, 3, 1]), 3).tolist() == [0.25, 1.0, 0.5]
     assert permutation_p(math.nan, drawn) is None
     assert permutation_p(1.0, np.array([math.nan])) is None
-    assert range_of("x", drawn) == {"x_mean": 2.0, "x_low": pytest.approx(1.05),
-                                    "x_high": pytest.approx(2.95)}  # fmt: skip
+    assert range_of("x", drawn) == {
+        "x_mean": 2.0,
+        "x_low": pytest.approx(1.05),
+        "x_high": pytest.approx(2.95),
+    }
     assert set(range_of("x", drawn[3:]).values()) == {None}
 
 
 def test_the_conclusion_follows_the_numbers():
-    share = Row("conserved", "share of A's edges", text="halves", value=0.5, low=0.45, high=0.55,
-                itself_mean=0.8, itself_low=0.78, itself_high=0.82, null_mean=0.3, rewired_mean=0.31,
-                p=0.005, rewired_p=0.005)  # fmt: skip
+    share = Row(
+        "conserved",
+        "share of A's edges",
+        text="halves",
+        value=0.5,
+        low=0.45,
+        high=0.55,
+        itself_mean=0.8,
+        itself_low=0.78,
+        itself_high=0.82,
+        null_mean=0.3,
+        rewired_mean=0.31,
+        p=0.005,
+        rewired_p=0.005,
+    )
     other = replace(share, measure="share of B's edges", itself_mean=0.75)
-    far = Row("distance", "degree: Kolmogorov-Smirnov", text="halves", value=0.1, low=0.08, high=0.12,
-              limits=RANGE, halvings=5, itself_mean=0.02, itself_low=0.01, itself_high=0.03,
-              null_mean=0.7, null_low=0.6)  # fmt: skip
+    far = Row(
+        "distance",
+        "degree: Kolmogorov-Smirnov",
+        text="halves",
+        value=0.1,
+        low=0.08,
+        high=0.12,
+        limits=RANGE,
+        halvings=5,
+        itself_mean=0.02,
+        itself_low=0.01,
+        itself_high=0.03,
+        null_mean=0.7,
+        null_low=0.6,
+    )
 
     def said(*rows, draws=200):
         return conclude("x", "y", rows, draws=draws)
@@ -613,14 +658,25 @@ def path(tmp_path_factory):
     dead = jumprelu()
     with torch.no_grad():
         dead.threshold.fill_(1e9)
-    saes = [named(renamed(), "one"), named(renamed(order=torch.tensor(ORDER)), "copy"),
-            named(renamed(seed=1), "two"), named(dead, "dead")]  # fmt: skip
+    saes = [
+        named(renamed(), "one"),
+        named(renamed(order=torch.tensor(ORDER)), "copy"),
+        named(renamed(seed=1), "two"),
+        named(dead, "dead"),
+    ]
     run(made, model(), saes, texts(60), match=MatchSettings(draws=5, min_joint=3))
     return made
 
 
-FEW = ComparisonSettings(draws=9, halves=2, null_graphs=1, leiden_runs=2, matches="one-to-one",
-                    frequency_bins=2, degree_bins=2)  # fmt: skip
+FEW = ComparisonSettings(
+    draws=9,
+    halves=2,
+    null_graphs=1,
+    leiden_runs=2,
+    matches="one-to-one",
+    frequency_bins=2,
+    degree_bins=2,
+)
 
 
 def compare_saes(atlas, saes, *, settings=None):

@@ -115,13 +115,22 @@ def test_without_noise_counterparts_are_found():
 
 def test_recall_falls_from_one_to_chance_with_noise():
     found = [
-        np.mean([
-            [mean(one, "structure, propagated"), mean(one, "anchors, matched", 0.3), mean(one, "anchors, walks alone", 0.3)]
-            for one in (outcomes(planted(noise=noise, seed=seed, keep_active=False), shares=(0.3,))
-                        for seed in range(3))
-        ], axis=0)
+        np.mean(
+            [
+                [
+                    mean(one, "structure, propagated"),
+                    mean(one, "anchors, matched", 0.3),
+                    mean(one, "anchors, walks alone", 0.3),
+                ]
+                for one in (
+                    outcomes(planted(noise=noise, seed=seed, keep_active=False), shares=(0.3,))
+                    for seed in range(3)
+                )
+            ],
+            axis=0,
+        )
         for noise in (0.0, 0.2, 1.0)
-    ]  # fmt: skip
+    ]
     none, some, total = found
     assert (none > 0.95).all()
     assert (some < none).all()
@@ -315,10 +324,17 @@ def test_statistics_equal_networkx():
         near = [(np.log1p(degree[j]), other[i][j]["weight"] / strength[i]) for j in other[i]]
         logs, shares = np.array(near).T
         expected = [
-            np.log1p(degree[i]), np.log1p(strength[i]), clustering[i], np.log1p(core[i]),
-            np.log(pagerank[i]), logs.mean(), logs.std(), shares @ logs, -shares @ np.log(shares),
+            np.log1p(degree[i]),
+            np.log1p(strength[i]),
+            clustering[i],
+            np.log1p(core[i]),
+            np.log(pagerank[i]),
+            logs.mean(),
+            logs.std(),
+            shares @ logs,
+            -shares @ np.log(shares),
             shares.max(),
-        ]  # fmt: skip
+        ]
         assert np.allclose([column[i] for column in ours.values()], expected, atol=1e-6)
 
 
@@ -412,8 +428,12 @@ def test_intervals_are_those_of_a_mean():
 def test_repeats_of_a_query_are_no_new_queries():
     values = np.random.default_rng(0).normal(size=(100, 1))
     once = intervals(values, query=np.arange(100), repeat=np.zeros(100, int), draws=1000)
-    again = intervals(np.tile(values, (5, 1)), query=np.tile(np.arange(100), 5),
-                      repeat=np.repeat(np.arange(5), 100), draws=1000)  # fmt: skip
+    again = intervals(
+        np.tile(values, (5, 1)),
+        query=np.tile(np.arange(100), 5),
+        repeat=np.repeat(np.arange(5), 100),
+        draws=1000,
+    )
     assert (again[1] - again[0])[0] == pytest.approx((once[1] - once[0])[0], rel=0.1)
     assert np.isnan(intervals(np.zeros((0, 1)), query=np.zeros(0, int), repeat=np.zeros(0, int))[0])
 
@@ -441,9 +461,10 @@ def test_tables_are_means_over_outcomes():
 
 def test_anchor_gain_uses_the_same_queries_and_candidates():
     found = [
-        o for r in range(2)
+        o
+        for r in range(2)
         for o in evaluate(planted(60, noise=0.5), PLAIN, shares=(0.1, 0.5), repeat=r)
-    ]  # fmt: skip
+    ]
     by = {(o.method, o.share, o.repeat): o.ranks for o in found}
     for row in by_anchors(found):
         differences = [
@@ -460,8 +481,12 @@ def test_a_difference_that_is_always_one_has_no_width():
     none = next(evaluate(planted(60), PLAIN, shares=()))
     worst = replace(none.ranks, better=none.ranks.equal - 1, equal=np.ones(60, int))
     best = replace(worst, better=np.zeros(60, int))
-    row, = by_anchors([replace(none, method="structure, matched", share=0.1, ranks=worst),
-                       replace(none, method="anchors, matched", share=0.1, ranks=best)])  # fmt: skip
+    (row,) = by_anchors(
+        [
+            replace(none, method="structure, matched", share=0.1, ranks=worst),
+            replace(none, method="anchors, matched", share=0.1, ranks=best),
+        ]
+    )
     assert (row["recall@10 low"], row["recall@10"], row["recall@10 high"]) == (1, 1, 1)
 
 
@@ -489,10 +514,22 @@ def test_settings_are_chosen_by_the_highest_mrr():
 
 @pytest.fixture(scope="module")
 def planted_saes():
-    return Planted(PlantedSettings(
-        saes=("one", "two"), documents=180, document_length=60, shared=30, context=4, private=6,
-        token=2, position=1, bursty=1, rate=0.06, spread=0.4, noise=0.2,
-    ))  # fmt: skip
+    return Planted(
+        PlantedSettings(
+            saes=("one", "two"),
+            documents=180,
+            document_length=60,
+            shared=30,
+            context=4,
+            private=6,
+            token=2,
+            position=1,
+            bursty=1,
+            rate=0.06,
+            spread=0.4,
+            noise=0.2,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -705,15 +742,18 @@ def test_a_second_run_reads_the_part(planted_saes, tmp_path, monkeypatch):
     find_counterparts(path, ["two", "one"], settings=replace(QUICK, seed=1))
     assert computed == [("one", "two"), ("two", "one")]
     assert {p.manifest.name for p in Folder.open(path).sound().of("graph_matching")} == {
-        "one+two", "two+one"
-    }  # fmt: skip
+        "one+two",
+        "two+one",
+    }
 
 
 def test_settings_chosen_on_another_pair_are_stored(made):
     settings = replace(QUICK, chosen_on="one+two", depth=1)
     found = report.counterparts(made, "one", "two", settings=QUICK)
-    tried = [{"what": "vectors", "standard": "z", "depth": 2, "mrr": 0.5},
-             {"what": "walks", "walks": 2, "prior": 0.1, "mrr": 0.5}]  # fmt: skip
+    tried = [
+        {"what": "vectors", "standard": "z", "depth": 2, "mrr": 0.5},
+        {"what": "walks", "walks": 2, "prior": 0.1, "mrr": 0.5},
+    ]
     found |= {"chosen": {"on": list(settings.pair), "tried": tried}, "settings": settings.method}
     assert report_of(tables_of(found).__getitem__) == found
 
@@ -751,8 +791,15 @@ def test_bad_input(made, small):
         find_counterparts(
             made.path, ["one", "two"], settings=GraphMatchingSettings(chosen_on="one+x")
         )
-    for wrong in ({"depth": -1}, {"walks": 0}, {"rounds": -1}, {"doubt": 0.0}, {"prior": -0.1},
-                  {"anchors": (0.1, 1.0)}, {"chosen_on": "one"}):  # fmt: skip
+    for wrong in (
+        {"depth": -1},
+        {"walks": 0},
+        {"rounds": -1},
+        {"doubt": 0.0},
+        {"prior": -0.1},
+        {"anchors": (0.1, 1.0)},
+        {"chosen_on": "one"},
+    ):
         with pytest.raises(BadInput, match="expected"):
             GraphMatchingSettings(**wrong)
     for share in ("1", "a", "-1"):

@@ -34,9 +34,11 @@ GRAPHS = {
     "complete": nx.complete_graph(6),
     "a star": nx.star_graph(5),
     "disconnected": two_pieces(),
-    **{f"random {i}": nx.gnp_random_graph(30, p, seed=i)
-       for i, p in enumerate((0.02, 0.05, 0.1, 0.3, 0.8))},
-}  # fmt: skip
+    **{
+        f"random {i}": nx.gnp_random_graph(30, p, seed=i)
+        for i, p in enumerate((0.02, 0.05, 0.1, 0.3, 0.8))
+    },
+}
 
 
 @pytest.mark.parametrize("name", GRAPHS)

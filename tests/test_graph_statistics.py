@@ -248,9 +248,11 @@ def blocks_of_features(*, tokens=400, groups=3, size=6, seed=0):
     ]
     features = np.array(rows, dtype=np.int32).ravel()
     return Membership(
-        np.arange(0, 3 * tokens + 1, 3), features, np.arange(tokens) // 20,
+        np.arange(0, 3 * tokens + 1, 3),
+        features,
+        np.arange(tokens) // 20,
         np.bincount(features, minlength=groups * size + 2),
-    )  # fmt: skip
+    )
 
 
 def test_nulls_preserve_their_counts_only():
@@ -512,8 +514,9 @@ def test_a_graph_is_the_same_from_an_atlas_its_folder_and_its_codes(path):
     assert by_pair(of, of.count) == by_pair(from_folder, from_folder.count)
     pairs, count = edges(of.membership)
     assert (from_folder.pairs.tolist(), from_folder.count.tolist()) == (
-        pairs.tolist(), count.tolist(),
-    )  # fmt: skip
+        pairs.tolist(),
+        count.tolist(),
+    )
     assert of.active.tolist() == from_folder.active.tolist() == of.membership.active.tolist()
     assert by_pair(cut, cut.weight) == {tuple(p): cosine[tuple(p)] for p in cut.pairs.tolist()}
     assert (cut.tokens, cut.counted, len(cut.membership)) == (50, of.counted, 50)
@@ -522,8 +525,20 @@ def test_a_graph_is_the_same_from_an_atlas_its_folder_and_its_codes(path):
 def test_pictures_of_graphs(path, tmp_path, capsys):
     outs = [tmp_path / "g.svg", tmp_path / "g.html"]
     with pytest.raises(SystemExit) as ended:
-        main(["plot", "graphs", "one", "two", "--atlas", str(path), "-o", *map(str, outs[:1]),
-              "-o", str(outs[1])])  # fmt: skip
+        main(
+            [
+                "plot",
+                "graphs",
+                "one",
+                "two",
+                "--atlas",
+                str(path),
+                "-o",
+                *map(str, outs[:1]),
+                "-o",
+                str(outs[1]),
+            ]
+        )
     assert not ended.value.code
     text = outs[0].read_text("utf-8")
     for said in ("Log degree, two", "Degree against frequency, one", "Edges over tokens", "n = 40"):

@@ -81,10 +81,13 @@ def test_the_true_dictionary_scores_one_and_a_random_one_scores_chance():
     assert (scores["f1"], scores["precision"], scores["recall"]) == (1, 1, 1)
     assert scores["mean_cosine"] == pytest.approx(1)
     draws = [
-        recovery_scores(find_partners(a, directions(60, width=32, seed=s), np.arange(60), n=60),
-                        live=60, threshold=0.9)
+        recovery_scores(
+            find_partners(a, directions(60, width=32, seed=s), np.arange(60), n=60),
+            live=60,
+            threshold=0.9,
+        )
         for s in range(1, 9)
-    ]  # fmt: skip
+    ]
     assert all(d["f1"] == 0 for d in draws)
     # The assignment of random directions is far below 1, and not 0.
     assert 0.2 < np.mean([d["mean_cosine"] for d in draws]) < 0.6
@@ -167,9 +170,11 @@ def test_implied_pairs_equal_brute_force(seed):
     expected = {
         (i, j)
         for i, j in itertools.permutations(range(6), 2)
-        if count[i] and (both := (active[:, i] & active[:, j]).sum()) / count[i] >= 0.9
-        and both * 300 >= 1.5 * count[i] * count[j] and count[i] < count[j]
-    }  # fmt: skip
+        if count[i]
+        and (both := (active[:, i] & active[:, j]).sum()) / count[i] >= 0.9
+        and both * 300 >= 1.5 * count[i] * count[j]
+        and count[i] < count[j]
+    }
     assert set(map(tuple, found.tolist())) == expected
     assert {(1, 0), (3, 1), (3, 0)} <= expected
 
@@ -189,9 +194,19 @@ def world(tmp_path_factory):
     """A synthetic model whose features are linearly independent, so that an SAE can be perfect."""
     folder = tmp_path_factory.mktemp("world") / "synth"
     settings = SyntheticSettings(
-        features=24, width=32, trees=4, children=2, depth=2, factors=3, context=16, vocabulary=50,
-        tokens=6000, training_tokens=100, max_rate=0.3, min_rate=0.05,
-    )  # fmt: skip
+        features=24,
+        width=32,
+        trees=4,
+        children=2,
+        depth=2,
+        factors=3,
+        context=16,
+        vocabulary=50,
+        tokens=6000,
+        training_tokens=100,
+        max_rate=0.3,
+        min_rate=0.05,
+    )
     return save_synthetic(folder, settings)
 
 
@@ -215,8 +230,9 @@ def dictionary_sae(folder, *, name, random=None, hook=SUM_HOOK):
 def atlas(world, tmp_path_factory):
     path = tmp_path_factory.mktemp("atlas") / "synth.atlas"
     saes = [dictionary_sae(world, name="perfect"), dictionary_sae(world, name="random", random=5)]
-    ingest(path, saes=[str(world / "truth"), *saes], text=world / "text.jsonl", model=world,
-           match=None).close()  # fmt: skip
+    ingest(
+        path, saes=[str(world / "truth"), *saes], text=world / "text.jsonl", model=world, match=None
+    ).close()
     return path, saes
 
 
@@ -226,8 +242,16 @@ def test_a_perfect_sae_scores_one_everywhere(atlas):
         path, opened=opened, settings=GroundTruthSettings(lift=1.2)
     )
     assert perfect["sae"] == "perfect"
-    for score in ("f1", "recall", "precision", "mean_cosine", "activity_f1", "edge_precision",
-                  "edge_recall", "parent_recall"):  # fmt: skip
+    for score in (
+        "f1",
+        "recall",
+        "precision",
+        "mean_cosine",
+        "activity_f1",
+        "edge_precision",
+        "edge_recall",
+        "parent_recall",
+    ):
         assert perfect[score] == pytest.approx(1, abs=1e-6), score
     assert perfect["true_edges"] == perfect["edges"] > 10
     assert perfect["edge_chance"] < 0.9

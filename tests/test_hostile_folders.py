@@ -29,8 +29,14 @@ def test_no_code_of_a_folder_is_run(name, tmp_path):
 
 def test_trust_remote_code_is_refused():
     with pytest.raises(BadInput, match="code of a model's own is never run"):
-        load_model("tiny-a", hooks=[], device="cpu", dtype="auto", revision=None,
-                   kwargs={"trust_remote_code": True})  # fmt: skip
+        load_model(
+            "tiny-a",
+            hooks=[],
+            device="cpu",
+            dtype="auto",
+            revision=None,
+            kwargs={"trust_remote_code": True},
+        )
 
 
 def test_json_of_any_shape_is_read_or_refused(tmp_path):

@@ -127,18 +127,24 @@ def whole(tmp_path_factory, lm, sae, long_documents):
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_numbers_do_not_depend_on_the_shards(tmp_path, lm, sae, long_documents, whole, size):
     atlas = run(
-        tmp_path / "a.atlas", lm, [named(sae, "top")], long_documents,
+        tmp_path / "a.atlas",
+        lm,
+        [named(sae, "top")],
+        long_documents,
         settings=Settings(shard_blocks=size),
-    )  # fmt: skip
+    )
     assert_close(tables(atlas), tables(whole))
 
 
 @pytest.mark.slow
 def test_without_stored_codes_the_numbers_are_the_same(tmp_path, lm, sae, long_documents, whole):
     atlas = run(
-        tmp_path / "a.atlas", lm, [named(sae, "top")], long_documents,
+        tmp_path / "a.atlas",
+        lm,
+        [named(sae, "top")],
+        long_documents,
         settings=Settings(shard_blocks=2, keep_codes=False),
-    )  # fmt: skip
+    )
     folder = Folder.open(tmp_path / "a.atlas")
     assert not folder.codes("top").exists()
     assert folder.runs() == []
@@ -276,16 +282,27 @@ def test_changed_settings_of_a_reduction_recompute_its_part(tmp_path, lm, docume
 def test_dropping_codes_later_makes_no_part_stale(tmp_path, lm, documents):
     path = tmp_path / "a.atlas"
     run(path, lm, [named(topk(), "top")], documents)
-    run(path, lm, [named(topk(seed=1), "top")], None, replace=True,
-        settings=Settings(keep_codes=False))  # fmt: skip
+    run(
+        path,
+        lm,
+        [named(topk(seed=1), "top")],
+        None,
+        replace=True,
+        settings=Settings(keep_codes=False),
+    )
     assert Folder.open(path).sound().stale == {}
     assert not Folder.open(path).codes("top").exists()
 
 
 def test_too_little_memory_is_reported_before_the_work(tmp_path, lm, documents):
     with pytest.raises(OutOfSpace, match="memory"):
-        run(tmp_path / "a.atlas", lm, [named(topk(), "top")], documents,
-            settings=Settings(memory=1000))  # fmt: skip
+        run(
+            tmp_path / "a.atlas",
+            lm,
+            [named(topk(), "top")],
+            documents,
+            settings=Settings(memory=1000),
+        )
     assert Folder.open(tmp_path / "a.atlas").runs() == []
 
 
@@ -301,9 +318,12 @@ def test_a_missing_text_or_sae_is_refused(tmp_path, lm):
 def test_more_tokens_than_the_text_has_are_refused(tmp_path, lm, documents):
     with pytest.raises(BadInput, match=r"1,?000,?000.*\d"):
         run(
-            tmp_path / "a.atlas", lm, [named(topk(), "one")], documents,
+            tmp_path / "a.atlas",
+            lm,
+            [named(topk(), "one")],
+            documents,
             settings=Settings(tokens=1_000_000),
-        )  # fmt: skip
+        )
 
 
 def test_tokens_cut_the_text(tmp_path, lm, documents):

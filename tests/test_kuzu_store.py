@@ -121,8 +121,10 @@ def test_the_log_of_an_older_file_is_not_replayed(path: Path) -> None:
     assert_shows(store, make_graph())
     store.close()
     assert sorted(f.name for f in path.parent.iterdir()) == [
-        path.name, f"{path.name}.lock", f"{path.name}.sum"
-    ]  # fmt: skip
+        path.name,
+        f"{path.name}.lock",
+        f"{path.name}.sum",
+    ]
 
 
 def test_a_failed_build_preserves_the_current_file(path: Path) -> None:
@@ -151,11 +153,14 @@ def test_several_processes_read_the_file_that_they_opened(path: Path) -> None:
     store = KuzuStore.open(path, graph=make_graph)
     readers = [
         subprocess.Popen(
-            [sys.executable, "-c", READ, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", READ, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(3)
-    ]  # fmt: skip
+    ]
     for reader in readers:
         assert reader.stdout.readline() == "open\n"
     put(store, make_graph({"a1": "v2"}))  # moves another file into its place

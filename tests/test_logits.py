@@ -44,9 +44,11 @@ def blocks_of(seed=0, **options):
 def test_a_sample_holds_active_tokens_and_does_not_depend_on_the_division():
     blocks, features = blocks_of(), np.array([0, 3, 7, 29])
     every = sorted(
-        (int(f), b.number, int(r)) for b in blocks for f, r in zip(b.indices, b.rows, strict=True)
+        (int(f), b.number, int(r))
+        for b in blocks
+        for f, r in zip(b.indices, b.rows, strict=True)
         if f in features
-    )  # fmt: skip
+    )
     found = sample_active_tokens(blocks, features, most=5, seed=1)
     assert set(pairs(found)) <= set(every)
     for f in features:
@@ -128,8 +130,10 @@ def subject(tmp_path_factory):
     """An atlas of a random Llama in memory with a TopK SAE, and both of them."""
     path = tmp_path_factory.mktemp("logits") / "a.atlas"
     causal, tokenizer = random_model("llama"), small_tokenizer()
-    saes = [open_sae(small_ingest.topk(hook=f"blocks.{i}.hook_resid_post", seed=i), name=name)
-            for i, name in ((1, "middle"), (2, "last"))]  # fmt: skip
+    saes = [
+        open_sae(small_ingest.topk(hook=f"blocks.{i}.hook_resid_post", seed=i), name=name)
+        for i, name in ((1, "middle"), (2, "last"))
+    ]
     ingest(
         path, saes=saes, text=small_ingest.texts(), model=causal, tokenizer=tokenizer, match=None
     )
@@ -195,8 +199,10 @@ def test_measured_changes_equal_a_loop_over_tokens(subject, layer):
             ids = [tokenizer.bos_token_id, *own[start : start + small_ingest.CONTEXT - 1]]
             assert ids[one.position[at]] == one.token_id[at]
             changes.append(
-                by_loop(causal, sae.sae, ids, layer=layer, position=one.position[at], feature=feature)
-            )  # fmt: skip
+                by_loop(
+                    causal, sae.sae, ids, layer=layer, position=one.position[at], feature=feature
+                )
+            )
         np.testing.assert_allclose(found.change[row], np.mean(changes, axis=0), atol=2e-4)
         assert found.positions[row] == len(changes)
 
@@ -285,8 +291,15 @@ def test_features_have_their_agreement_in_the_graph(subject, results):
 def test_without_ablation_no_codes_are_needed_and_nothing_is_claimed(tmp_path, subject):
     _, causal, tokenizer, saes = subject
     path = tmp_path / "b.atlas"
-    ingest(path, saes=[saes[0]], text=small_ingest.texts(), model=causal, tokenizer=tokenizer,
-           match=None, settings=Settings(keep_codes=False))  # fmt: skip
+    ingest(
+        path,
+        saes=[saes[0]],
+        text=small_ingest.texts(),
+        model=causal,
+        tokenizer=tokenizer,
+        match=None,
+        settings=Settings(keep_codes=False),
+    )
     options = {"model": causal, "tokenizer": tokenizer, "opened": saes}
     (one,) = measure_logits(path, settings=LogitSettings(features=0), **options)
     assert one["ablated"] == 0
@@ -308,8 +321,12 @@ def test_the_model_must_be_at_hand_and_have_a_head(subject):
         measure_logits(path, settings=other, opened=saes, model=causal.model, tokenizer=tokenizer)
     with pytest.raises(Mismatch, match="is not the model"):
         measure_logits(
-            path, settings=other, opened=saes, model=random_model("llama", seed=9), tokenizer=tokenizer
-        )  # fmt: skip
+            path,
+            settings=other,
+            opened=saes,
+            model=random_model("llama", seed=9),
+            tokenizer=tokenizer,
+        )
     done = CliRunner().invoke(command(), ["logits", "middle", "--seed", "5", "-q", "-a", str(path)])
     assert isinstance(done.exception, BadInput)
 

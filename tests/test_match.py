@@ -30,8 +30,10 @@ def lm():
 
 @pytest.fixture(scope="module")
 def saes():
-    return [open_sae(topk(seed=s, d_sae=d), name=n) for n, s, d in
-            (("one", 0, 40), ("two", 1, 30), ("three", 0, 40))]  # fmt: skip
+    return [
+        open_sae(topk(seed=s, d_sae=d), name=n)
+        for n, s, d in (("one", 0, 40), ("two", 1, 30), ("three", 0, 40))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +111,10 @@ def test_one_to_one_is_an_assignment_above_the_null(made):
         assert chosen
         assert len({i for i, _ in chosen}) == len({j for _, j in chosen}) == len(chosen)
         row = next(
-            r for r in Atlas.open(made).table("COMPARED_WITH").to_pylist()
+            r
+            for r in Atlas.open(made).table("COMPARED_WITH").to_pylist()
             if (r["source"], r["target"]) == (a, b)
-        )  # fmt: skip
+        )
         assert all(matches(made, a, b)[k]["pearson"] > row["null_threshold"] for k in chosen)
 
 
@@ -331,8 +334,14 @@ def test_bad_requests_give_clear_messages(copied):
 def test_codes_that_are_not_stored_are_reported(tmp_path, lm, saes):
     recorded = RecordingProgress()
     path = tmp_path / "dropped.atlas"
-    ingest(path, saes=saes[:2], text=texts(20), model=lm, settings=Settings(keep_codes=False),
-           progress=recorded).close()  # fmt: skip
+    ingest(
+        path,
+        saes=saes[:2],
+        text=texts(20),
+        model=lm,
+        settings=Settings(keep_codes=False),
+        progress=recorded,
+    ).close()
     assert any(
         t.startswith("Not matched, since the codes are not stored: one, two")
         for t in recorded.messages

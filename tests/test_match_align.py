@@ -25,9 +25,32 @@ EXTENDS = "\u0301ั\u200d\ufe0f🏽\u00ad\u094d"
 SPACES = " \n\t\u00a0\u3000"
 
 PHRASES = [
-    "don't", " l'homme", "東京タワー", "カ", "👩\u200d👧", "👍🏽", "🙂", "✈\ufe0f", "cat", " the", "The", "of the",
-    " 12,345.67", "$9", "...", "\n\n", "  ", " ", "e\u0301", "สน", "한국", "<|eos|>", "_a", "\0", "zq",
-]  # fmt: skip
+    "don't",
+    " l'homme",
+    "東京タワー",
+    "カ",
+    "👩\u200d👧",
+    "👍🏽",
+    "🙂",
+    "✈\ufe0f",
+    "cat",
+    " the",
+    "The",
+    "of the",
+    " 12,345.67",
+    "$9",
+    "...",
+    "\n\n",
+    "  ",
+    " ",
+    "e\u0301",
+    "สน",
+    "한국",
+    "<|eos|>",
+    "_a",
+    "\0",
+    "zq",
+]
 
 
 def words_of(text):
@@ -240,8 +263,11 @@ def one(block, rows):
 
 
 LEFT_OUT = (
-    "a: spaces alone", "a: no token of b there", "b: spaces alone", "b: no token of a there"
-)  # fmt: skip
+    "a: spaces alone",
+    "a: no token of b there",
+    "b: spaces alone",
+    "b: no token of a there",
+)
 
 
 def same_partition(types, names):
@@ -329,11 +355,20 @@ def test_tokens_keep_their_codes(tmp_path):
         whole = [one(x, [r]) for x in blocks for r in range(len(x))]
         np.testing.assert_array_equal(dense(rows), whole)
         assert (rows.indptr.dtype, rows.indices.dtype, rows.values.dtype) == (
-            np.int64, np.uint32, np.float32
-        )  # fmt: skip
+            np.int64,
+            np.uint32,
+            np.float32,
+        )
     assert sorted(p.name for p in scratch.iterdir()) == [
-        "a-indices", "a-indptr", "a-values", "b-indices", "b-indptr", "b-values", "document", "type"
-    ]  # fmt: skip
+        "a-indices",
+        "a-indptr",
+        "a-values",
+        "b-indices",
+        "b-indptr",
+        "b-values",
+        "document",
+        "type",
+    ]
 
 
 def test_a_real_corpus_is_read_block_by_block(tmp_path, monkeypatch):

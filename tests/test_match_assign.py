@@ -68,10 +68,16 @@ def by_scipy(pairs: Pairs, threshold: float) -> float:
     columns, column = np.unique(pairs.b, return_inverse=True)
     worth = pairs.pearson > threshold
     nobody = np.arange(len(rows))
-    graph = csr_array((
-        np.concatenate([1 + pairs.pearson[worth] - threshold, np.ones(len(rows))]),
-        (np.concatenate([row[worth], nobody]), np.concatenate([column[worth], len(columns) + nobody])),
-    ), shape=(len(rows), len(columns) + len(rows)))  # fmt: skip
+    graph = csr_array(
+        (
+            np.concatenate([1 + pairs.pearson[worth] - threshold, np.ones(len(rows))]),
+            (
+                np.concatenate([row[worth], nobody]),
+                np.concatenate([column[worth], len(columns) + nobody]),
+            ),
+        ),
+        shape=(len(rows), len(columns) + len(rows)),
+    )
     found = min_weight_full_bipartite_matching(graph, maximize=True)
     return float(graph[found].sum()) - len(rows)
 

@@ -179,8 +179,17 @@ def test_equal_columns_rank_by_index() -> None:
     one = random_dense(rng, 60, 1, rate=0.5)
     found = correlated(np.tile(one, 3), np.tile(one, 4), best=2).pairs()
     assert list(zip(found.a, found.b, strict=True)) == [
-        (0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0), (2, 1)
-    ]  # fmt: skip
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (0, 3),
+        (1, 0),
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 0),
+        (2, 1),
+    ]
     assert found.rank_ab.tolist() == [0, 1, -1, -1, 0, 1, -1, -1, 0, 1]
     assert found.rank_ba.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, -1, -1]
     assert found.claims_on_a.tolist() == [4, 4, 4, 4, 0, 0, 0, 0, 0, 0]

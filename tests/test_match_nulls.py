@@ -386,8 +386,14 @@ def test_p_of_independent_bursty_features_is_no_smaller_than_chance(sets: int) -
         best = pairs.rank_ab == 0
         # A feature without any candidate counts as a test with p = 1.
         shares.append([(null.p[best] <= alpha).sum() / 5 for alpha in (0.05, 0.1, 0.2)])
-        lifts.append((pairs.joint * len(a) / correlation.of_a.count[pairs.a]
-                      / correlation.of_b.count[pairs.b]).max())  # fmt: skip
+        lifts.append(
+            (
+                pairs.joint
+                * len(a)
+                / correlation.of_a.count[pairs.a]
+                / correlation.of_b.count[pairs.b]
+            ).max()
+        )
     assert np.median(lifts) > 1.5  # they look related
     for alpha, share in zip((0.05, 0.1, 0.2), np.mean(shares, axis=0), strict=True):
         assert share <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / sets)

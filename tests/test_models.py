@@ -164,9 +164,12 @@ def test_depth_is_the_order_in_which_sites_are_computed(family: Any) -> None:
     hooks = ["hook_embed"]
     for layer in range(ours.layers):
         hooks += [
-            hook for hook in names(layer, "hook_resid_pre", *INSIDE, *WRITES, "hook_resid_mid", "hook_resid_post")
+            hook
+            for hook in names(
+                layer, "hook_resid_pre", *INSIDE, *WRITES, "hook_resid_mid", "hook_resid_post"
+            )
             if has_site(ours, hook)
-        ]  # fmt: skip
+        ]
     modules = {
         hook: find_site_module(ours.base, ours.layout, hook, name="m", layers=ours.layers)
         for hook in hooks

@@ -62,9 +62,12 @@ def test_an_imported_database_is_as_one_pushed_to(command, own_neo4j, tmp_path, 
     written = result(command(graph, "export", "import", "--for", "neo4j-admin"))
     assert written == {n: t.num_rows for n, t in graph.tables.items() if t.num_rows}
     done = subprocess.run(
-        ["sh", "import/import.sh", "neo4j"], env=os.environ | {"NEO4J_ADMIN": str(own_neo4j.admin())},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        ["sh", "import/import.sh", "neo4j"],
+        env=os.environ | {"NEO4J_ADMIN": str(own_neo4j.admin())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     with needed():
         own_neo4j.start()
@@ -138,8 +141,13 @@ def test_tables_without_rows_are_omitted(command, tmp_path):
 
 def test_empty_texts_are_counted_and_reported(command):
     graph = edge_graph({"a1": "v1"})
-    texts = [v for t in graph.tables.values() for c in t.columns
-             if pa.types.is_string(c.type) for v in c.to_pylist()]  # fmt: skip
+    texts = [
+        v
+        for t in graph.tables.values()
+        for c in t.columns
+        if pa.types.is_string(c.type)
+        for v in c.to_pylist()
+    ]
     assert empty_texts(graph) == texts.count("") > 0
     code, _, err = command(graph, "export", "import", "--for", "neo4j-admin")
     assert code == 0

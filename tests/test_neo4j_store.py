@@ -58,15 +58,23 @@ def test_keys_are_unique_and_found_by_index(
     open_neo4j: Open, ask: Callable[..., list[list[Any]]]
 ) -> None:
     put(open_neo4j(), make_graph())
-    unique = {(labels[0], keys[0]) for labels, keys in ask(
-        "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties WHERE type ENDS WITH 'UNIQUENESS' "
-        "RETURN labelsOrTypes, properties")}  # fmt: skip
+    unique = {
+        (labels[0], keys[0])
+        for labels, keys in ask(
+            "SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties WHERE type ENDS WITH 'UNIQUENESS' "
+            "RETURN labelsOrTypes, properties"
+        )
+    }
     assert unique >= {
         (n.label, n.key) for n in schema.NODES if n.label not in ("Example", "Community")
     }
-    indexed = {(labels[0], keys[0]) for labels, keys in ask(
-        "SHOW INDEXES YIELD type, state, labelsOrTypes, properties "
-        "WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties")}  # fmt: skip
+    indexed = {
+        (labels[0], keys[0])
+        for labels, keys in ask(
+            "SHOW INDEXES YIELD type, state, labelsOrTypes, properties "
+            "WHERE type = 'RANGE' AND state = 'ONLINE' RETURN labelsOrTypes, properties"
+        )
+    }
     assert indexed >= {
         ("Example", "id"),
         ("Community", "id"),
@@ -110,8 +118,11 @@ def test_two_atlases_live_side_by_side(
     put(store, mine)
     put(store, make_graph(("a2", "c1"), atlas=OTHER, name="second"))
     assert {n: loaded.atlas for n, loaded in store.contents().items()} == {
-        "a1": ATLAS, "b1": ATLAS, "a2": OTHER, "c1": OTHER,
-    }  # fmt: skip
+        "a1": ATLAS,
+        "b1": ATLAS,
+        "a2": OTHER,
+        "c1": OTHER,
+    }
     assert store.plan(mine).keep == ("a1", "b1")
     for name in ("Feature", "FIRES_ON", "Example"):
         assert store.table(name, "a1").to_pylist() == rows_of(mine, name, "a1")
@@ -364,8 +375,10 @@ def test_a_killed_push_is_finished_by_the_next(
     killed = subprocess.run(
         [sys.executable, Path(__file__).with_name("killed_push.py"), moment, json.dumps(NEW)],
         env=os.environ | login | {"NEO4J_PASSWORD": empty_neo4j.password},
-        check=False, capture_output=True, text=True,
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     shown = store.contents()
     assert_whole(store, [before, after])
@@ -382,8 +395,9 @@ def test_unfinished_rows_of_another_atlas_are_swept_too(
     env = {"NEO4J_URI": empty_neo4j.url, "NEO4J_PASSWORD": empty_neo4j.password}
     subprocess.run(
         [sys.executable, Path(__file__).with_name("killed_push.py"), "5", json.dumps(OLD)],
-        env=os.environ | env | {"NEO4J_USERNAME": empty_neo4j.username}, check=False,
-    )  # fmt: skip
+        env=os.environ | env | {"NEO4J_USERNAME": empty_neo4j.username},
+        check=False,
+    )
     assert ask("MATCH (n:FeatureStaged) RETURN count(n) > 0") == [[True]]
     store = open_neo4j()
     put(store, make_graph(("d1",), atlas=OTHER))
@@ -495,8 +509,10 @@ def test_an_unknown_database(empty_neo4j: Server) -> None:
     with pytest.raises(BadInput, match=r"has no database 'nope'.*--database"):
         open_server(
             empty_neo4j.url,
-            username=empty_neo4j.username, password=empty_neo4j.password, database="nope",
-        )  # fmt: skip
+            username=empty_neo4j.username,
+            password=empty_neo4j.password,
+            database="nope",
+        )
 
 
 @pytest.mark.parametrize("url", ["http://localhost:7474", "postgres://x", "neo4jx://localhost"])

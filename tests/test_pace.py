@@ -51,11 +51,14 @@ def test_a_forecast_that_holds_is_not_corrected(clock, recorded, actual):
 @pytest.mark.parametrize(
     ("actual", "said"),
     [
-        (100.0, "At the measured pace, about 2.6 hours remain. The forecast was 17 minutes in total; "
-                "the corrected forecast is 2.8 hours."),
+        (
+            100.0,
+            "At the measured pace, about 2.6 hours remain. The forecast was 17 minutes in total; "
+            "the corrected forecast is 2.8 hours.",
+        ),
         (1.0, "At the measured pace, about 95 seconds remain"),
     ],
-)  # fmt: skip
+)
 def test_a_forecast_that_is_far_off_is_corrected_once(clock, recorded, actual, said):
     pace = Pace({"model": 1000.0}, progress=recorded, clock=clock)
     work(pace, clock, "model", pieces=4, forecast=10.0, actual=actual)
@@ -111,8 +114,15 @@ def test_more_work_than_expected(clock):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "1 second"), (1.4, "1 second"), (2, "2 seconds"), (89, "89 seconds"), (100, "2 minutes"),
-     (5399, "90 minutes"), (5400, "1.5 hours")],
-)  # fmt: skip
+    [
+        (0, "1 second"),
+        (1.4, "1 second"),
+        (2, "2 seconds"),
+        (89, "89 seconds"),
+        (100, "2 minutes"),
+        (5399, "90 minutes"),
+        (5400, "1.5 hours"),
+    ],
+)
 def test_durations(seconds, words):
     assert duration(seconds) == words

@@ -124,18 +124,29 @@ def test_assembled_tables_are_the_schema(folder):
 def test_other_kinds_add_columns_and_absent_ones_are_null(folder):
     features = assemble(folder).tables["Feature"].to_pylist()
     assert {f["id"]: f["active_tokens"] for f in features} == {
-        "one/0": 5, "one/1": 0, "one/2": 2, "two/0": None, "two/1": None,
-    }  # fmt: skip
+        "one/0": 5,
+        "one/1": 0,
+        "one/2": 2,
+        "two/0": None,
+        "two/1": None,
+    }
 
 
 def test_columns_that_are_newer_than_a_part_are_null(folder, monkeypatch):
     before = assemble(folder).tables
     newer = tuple(
-        replace(t, properties=(Property("early", "int64", "new", owner=""), *t.properties,
-                               Property("late", "string", "new", owner="statistics")))
-        if t.name == "Feature" else t
+        replace(
+            t,
+            properties=(
+                Property("early", "int64", "new", owner=""),
+                *t.properties,
+                Property("late", "string", "new", owner="statistics"),
+            ),
+        )
+        if t.name == "Feature"
+        else t
         for t in schema.NODES
-    )  # fmt: skip
+    )
     monkeypatch.setattr(schema, "_BY_NAME", {t.name: t for t in (*newer, *schema.EDGES)})
     schema.arrow_schema.cache_clear()
     try:
@@ -183,8 +194,9 @@ def test_a_part_whose_ancestor_was_computed_again_is_stale(folder):
 
 def test_a_part_with_a_missing_ancestor_and_its_descendants_are_stale(folder):
     statistics = read_manifest(folder.part("statistics", "one"))
-    heir = Manifest("notes", "one", saes=("one",),
-                    made_from={"statistics/one": statistics.manifest.hash})  # fmt: skip
+    heir = Manifest(
+        "notes", "one", saes=("one",), made_from={"statistics/one": statistics.manifest.hash}
+    )
     write_part(folder.part("notes", "one"), heir, [])
     shutil.rmtree(folder.part("sae", "one"))
     sound = folder.sound()

@@ -47,8 +47,10 @@ def test_a_missing_tool_is_skipped_and_named(monkeypatch, capsys):
     monkeypatch.setattr(
         peers,
         "timed",
-        lambda words: (used, MISSING, "No module named delphi") if words == ["delphi"] else (used, 0, ""),
-    )  # fmt: skip
+        lambda words: (
+            (used, MISSING, "No module named delphi") if words == ["delphi"] else (used, 0, "")
+        ),
+    )
     words = ["peers", "--model", "m", "--text", "t", "--tools", "atlas", "delphi", "--repeats", "2"]
     monkeypatch.setattr(sys, "argv", words)
     peers.main()

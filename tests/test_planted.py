@@ -232,8 +232,10 @@ def test_blocks_hold_the_rows(some, codes):
         tokens = block.tokens
         assert block.number == number
         assert (block.indptr.dtype, block.indices.dtype, block.values.dtype) == (
-            np.int64, np.uint32, np.float32
-        )  # fmt: skip
+            np.int64,
+            np.uint32,
+            np.float32,
+        )
         np.testing.assert_array_equal(units.document[row : row + len(block)], tokens.document)
         for t in range(0, len(block), 97):
             entries = slice(block.indptr[t], block.indptr[t + 1])

@@ -74,8 +74,12 @@ def path(tmp_path_factory):
 
 def test_an_atlas_gets_a_part_and_the_command_prints_it(path):
     (a, *_) = results = activation_by_position(path, settings=PositionSettings(draws=5))
-    blocks = [b for f in sorted(Folder.open(path).codes(a.name).glob("*")) if f.suffix == ".arrow"
-              for b in read_shard(f)]  # fmt: skip
+    blocks = [
+        b
+        for f in sorted(Folder.open(path).codes(a.name).glob("*"))
+        if f.suffix == ".arrow"
+        for b in read_shard(f)
+    ]
     assert sum(a.table("positions")["tokens"].to_pylist()) == sum(len(b) for b in blocks)
     assert len(results) == len(Folder.open(path).sound().saes)
     done = CliRunner().invoke(

@@ -97,9 +97,11 @@ with ieee_float32():
 assert torch.backends.cuda.matmul.allow_tf32
 """
     subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1],
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=Path(__file__).parents[1],
         env=os.environ | {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
-    )  # fmt: skip
+    )
 
 
 def test_the_model_runs_in_ieee(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,9 +331,12 @@ TRAINED = {"architectures": ("topk", "jumprelu", "gated"), "steps": 16, "widths"
 def test_training(tmp_path: Any) -> None:
     def work(device: str) -> Any:
         train_saes(
-            tmp_path / device, model=random_model("llama"), tokenizer=small_tokenizer(),
-            text=train_texts(120), settings=train_settings(device=device, **TRAINED),
-        )  # fmt: skip
+            tmp_path / device,
+            model=random_model("llama"),
+            tokenizer=small_tokenizer(),
+            text=train_texts(120),
+            settings=train_settings(device=device, **TRAINED),
+        )
         return None
 
     both(work)
@@ -394,8 +397,13 @@ def test_probes_of_an_atlas(atlases: Any) -> None:
     def work(device: str) -> Any:
         path = atlases[device == "cuda"]
         return probe_saes(
-            path, ["top"], sites=["hook_embed", HOOK], settings=PROBE, model=lm(device), device=device,
-        )  # fmt: skip
+            path,
+            ["top"],
+            sites=["hook_embed", HOOK],
+            settings=PROBE,
+            model=lm(device),
+            device=device,
+        )
 
     expected, found = both(work)
     assert len(found) == len(expected) == 4
@@ -409,9 +417,12 @@ def test_maps_of_an_atlas(atlases: Any) -> None:
 
     def work(device: str) -> Any:
         (row,) = map_sites(
-            atlases[device == "cuda"], targets=[HOOK], settings=settings, model=lm(device),
+            atlases[device == "cuda"],
+            targets=[HOOK],
+            settings=settings,
+            model=lm(device),
             device=device,
-        )  # fmt: skip
+        )
         return row
 
     expected, found = both(work)
@@ -429,9 +440,14 @@ def test_a_residual_study(tmp_path: Any) -> None:
 
     def work(device: str) -> Any:
         found = residual_study(
-            tmp_path / f"{device}.atlas", model=lm(device), text=documents, settings=settings,
-            device=device, probe=probe, match=None,
-        )  # fmt: skip
+            tmp_path / f"{device}.atlas",
+            model=lm(device),
+            text=documents,
+            settings=settings,
+            device=device,
+            probe=probe,
+            match=None,
+        )
         return found["arms"]
 
     expected, found = both(work)

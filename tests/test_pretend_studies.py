@@ -71,18 +71,27 @@ CASES = {
     "topology": (
         measure_topology,
         TopologySettings(
-            landmarks=10, void_landmarks=6, draws=19, mapper_draws=19, points=20, repeats=1,
-            cubes=(3,), overlap=(0.3,), eps=(1.0,), subsamples=2,
+            landmarks=10,
+            void_landmarks=6,
+            draws=19,
+            mapper_draws=19,
+            points=20,
+            repeats=1,
+            cubes=(3,),
+            overlap=(0.3,),
+            eps=(1.0,),
+            subsamples=2,
         ),
         ["narrow"],
     ),
     "map": (map_features, MapSettings(), ["narrow"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in ("map", "topology") else n for n in CASES]
-)  # fmt: skip
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("map", "topology") else n for n in CASES],
+)
 def test_a_study_reads_saes_on_a_gpu(atlas: Any, name: str) -> None:
     if name == "topology":
         pytest.importorskip("ripser")

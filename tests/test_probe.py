@@ -24,9 +24,15 @@ FAST = ProbeSettings(splits=("document",), controls=1, draws=50, tolerance=9e-4)
 
 def probed(kept, places, settings=FAST, *, memory=1 << 30, on=None):
     return probe_all(
-        kept, places, sae="toy", model="m", settings=settings, validated_on=on,
-        memory=memory, progress=SILENT,
-    )  # fmt: skip
+        kept,
+        places,
+        sae="toy",
+        model="m",
+        settings=settings,
+        validated_on=on,
+        memory=memory,
+        progress=SILENT,
+    )
 
 
 def rows(result):
@@ -376,12 +382,23 @@ def test_names_of_runs_differ_where_probes_differ():
     others = [
         replace(plain, **{name: value})
         for name, value in (
-            ("threshold", 0.1234567), ("threshold", 0.1234568), ("tau", 0.5), ("iterations", 1),
-            ("min_positives", 1), ("penalty", 0.1), ("balance", "subsample"), ("seed", 1),
-            ("tokens", 5), ("features", 5), ("train_share", 0.5), ("delta", 0.1), ("scale", False),
-            ("tolerance", 0.1), ("c", 3.0),
+            ("threshold", 0.1234567),
+            ("threshold", 0.1234568),
+            ("tau", 0.5),
+            ("iterations", 1),
+            ("min_positives", 1),
+            ("penalty", 0.1),
+            ("balance", "subsample"),
+            ("seed", 1),
+            ("tokens", 5),
+            ("features", 5),
+            ("train_share", 0.5),
+            ("delta", 0.1),
+            ("scale", False),
+            ("tolerance", 0.1),
+            ("c", 3.0),
         )
-    ]  # fmt: skip
+    ]
     names = [ProbeRun("document", "active", s).name for s in (plain, *others)]
     assert len(set(names)) == len(names)
     assert names[0] == "document/active/l2=0.001"
@@ -468,11 +485,19 @@ def test_nan_in_the_vectors_is_an_error(toy):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"penalty": 0.0}, {"penalty": float("nan")}, {"train_share": 1.0}, {"tau": 0.2},
-        {"min_positives": 0}, {"splits": ()}, {"threshold": -1.0}, {"threshold": float("nan")},
-        {"tokens": 0}, {"c": -1.0}, {"controls": -1},
+        {"penalty": 0.0},
+        {"penalty": float("nan")},
+        {"train_share": 1.0},
+        {"tau": 0.2},
+        {"min_positives": 0},
+        {"splits": ()},
+        {"threshold": -1.0},
+        {"threshold": float("nan")},
+        {"tokens": 0},
+        {"c": -1.0},
+        {"controls": -1},
     ],
-)  # fmt: skip
+)
 def test_invalid_settings_are_rejected(wrong):
     with pytest.raises(BadInput):
         ProbeSettings(**wrong)

@@ -216,8 +216,13 @@ def test_missing_or_wrong_inputs_are_reported(path, lm, tmp_path):
         probe_saes(path, ["top"], settings=SETTINGS)
     with pytest.raises(Mismatch, match="not the model with which top was ingested"):
         probe_saes(path, ["top"], settings=SETTINGS, model=model(seed=3))
-    run(tmp_path / "c.atlas", lm, [named(topk(), "top")], texts(),
-        settings=replace_settings(keep_codes=False))  # fmt: skip
+    run(
+        tmp_path / "c.atlas",
+        lm,
+        [named(topk(), "top")],
+        texts(),
+        settings=replace_settings(keep_codes=False),
+    )
     with pytest.raises(Missing, match=r"needs the codes of top, .* --keep-codes --replace"):
         probe_saes(tmp_path / "c.atlas", ["top"], settings=SETTINGS, model=lm)
     with pytest.raises(BadInput, match="needs an SAE with codes; this atlas has none"):
@@ -272,8 +277,17 @@ def test_command_on_the_demos_sae(tmp_path, invoke):
     text.write_text("\n".join(lines), "utf-8")
     where = str(tmp_path / "f.atlas")
     code, out = invoke(
-        "ingest", "--sae", "tiny-a-l1-s0", "--text", str(text), "--probe", "hook_embed", "-a", where, "-q"
-    )  # fmt: skip
+        "ingest",
+        "--sae",
+        "tiny-a-l1-s0",
+        "--text",
+        str(text),
+        "--probe",
+        "hook_embed",
+        "-a",
+        where,
+        "-q",
+    )
     assert code == 0, out
     code, out = invoke(
         "probe", "tiny-a-l1-s0", "--preset", "mats", "--controls", "1", "-a", where, "-q"

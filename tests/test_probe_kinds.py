@@ -70,9 +70,14 @@ def test_networks_end_where_the_gradient_of_the_documented_loss_is_small(mean):
     y = rng.random((80, 4)) < 0.4
     weight, target = balanced(y)
     found = solve_mlp(
-        Design(x, dtype=torch.float64), weight, target,
-        hidden=3, penalty=1e-2, tolerance=1e-5, max_iterations=2000,
-    )  # fmt: skip
+        Design(x, dtype=torch.float64),
+        weight,
+        target,
+        hidden=3,
+        penalty=1e-2,
+        tolerance=1e-5,
+        max_iterations=2000,
+    )
     assert found.converged.all()
     solution, copies = leaves(found)
     objective(torch.from_numpy(x), weight, target, solution, penalty=1e-2).sum().backward()
@@ -108,9 +113,13 @@ def test_held_out_scores_are_those_of_scikit_learn():
     train = np.arange(1200) < 800
     design = Design(x.astype(np.float32))
     found = solve_mlp(
-        design.take(train), *balanced(y[train, None]), hidden=16, penalty=1e-3,
-        tolerance=1e-4, max_iterations=300,
-    )  # fmt: skip
+        design.take(train),
+        *balanced(y[train, None]),
+        hidden=16,
+        penalty=1e-3,
+        tolerance=1e-4,
+        max_iterations=300,
+    )
     network = MLPClassifier(
         (16,), activation="tanh", solver="lbfgs", alpha=2 * 1e-3 * 800, max_iter=300, random_state=0
     )
@@ -233,9 +242,15 @@ def planted(tmp_path_factory):
 
 def probed(kept, site, settings=PLANTED, *, memory=1 << 30):
     results = probe_all(
-        kept, [site], sae="toy", model="m", settings=settings, validated_on=None,
-        memory=memory, progress=SILENT,
-    )  # fmt: skip
+        kept,
+        [site],
+        sae="toy",
+        model="m",
+        settings=settings,
+        validated_on=None,
+        memory=memory,
+        progress=SILENT,
+    )
     return {r.run.kind: r.table.sort_by("source").to_pylist() for r in results}
 
 
@@ -308,9 +323,14 @@ def atlas(tmp_path_factory):
     path, lm = tmp_path_factory.mktemp("kinds") / "a.atlas", model()
     ingest_run(path, lm, [named(topk(), "top")], texts(), match=None)
     settings = ProbeSettings(
-        splits=("document",), kinds=KINDS, controls=1, draws=20, random_features=32, hidden=2,
+        splits=("document",),
+        kinds=KINDS,
+        controls=1,
+        draws=20,
+        random_features=32,
+        hidden=2,
         iterations=30,
-    )  # fmt: skip
+    )
     probe_saes(path, ["top"], settings=settings, model=lm)
     return path
 

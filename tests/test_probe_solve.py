@@ -535,8 +535,14 @@ def test_default_settings_end_within_a_bound_of_the_optimum(width):
     design = Design(x.astype(np.float32))
     column = torch.tensor(weight, dtype=torch.float32)[:, None]
     target = column * torch.tensor(y)[:, None]
-    found = solve(design, column, target, penalty=penalty, max_iterations=settings.iterations,
-                  tolerance=settings.gradient_tolerance(penalty))  # fmt: skip
+    found = solve(
+        design,
+        column,
+        target,
+        penalty=penalty,
+        max_iterations=settings.iterations,
+        tolerance=settings.gradient_tolerance(penalty),
+    )
     wanted = LogisticRegression(
         C=1 / (2 * penalty * weight.sum()), tol=1e-12, max_iter=1000, solver="newton-cholesky"
     ).fit(x, y, sample_weight=weight)

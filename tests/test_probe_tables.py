@@ -559,9 +559,16 @@ def test_a_table_of_shuffled_labels_is_at_chance():
 def judged(**changes):
     """The verdict on one feature; what is not named is middling."""
     given = {
-        "probe": 0.7, "probe_low": 0.65, "table": 0.7, "table_low": 0.65, "ceiling": 0.9,
-        "ceiling_high": 0.95, "position": 0.5, "bigram": 0.5, "at_embedding": False,
-    } | changes  # fmt: skip
+        "probe": 0.7,
+        "probe_low": 0.65,
+        "table": 0.7,
+        "table_low": 0.65,
+        "ceiling": 0.9,
+        "ceiling_high": 0.95,
+        "position": 0.5,
+        "bigram": 0.5,
+        "at_embedding": False,
+    } | changes
 
     def one(name):
         return np.array([given[name]], dtype=np.float64)
@@ -604,7 +611,10 @@ CONTEXT = {"ceiling": 0.7, "ceiling_high": 0.8}
         (CONTEXT | {"probe_low": 0.75, "at_embedding": True}, ("context", None, None)),
         (CONTEXT | {"probe_low": 0.6, "position": 0.85}, ("context", None, "position")),
         (CONTEXT | {"probe_low": 0.6, "bigram": 0.9}, ("context", None, "bigram")),
-        (CONTEXT | {"probe_low": 0.6, "bigram": 0.9, "position": 0.9}, ("context", None, "position")),
+        (
+            CONTEXT | {"probe_low": 0.6, "bigram": 0.9, "position": 0.9},
+            ("context", None, "position"),
+        ),
         (
             {"probe_low": np.nan, "table_low": np.nan, "ceiling_high": np.nan, "position": 1},
             ("undecided", None, None),
@@ -612,7 +622,7 @@ CONTEXT = {"ceiling": 0.7, "ceiling_high": 0.8}
         (CONTEXT | {"probe_low": np.nan, "position": np.nan}, ("context", None, None)),
         (TOKEN | {"probe": np.nan, "probe_low": np.nan}, ("token", None, None)),
     ],
-)  # fmt: skip
+)
 def test_verdicts(scores, expected):
     assert judged(**scores) == expected
 
@@ -622,9 +632,18 @@ def test_verdicts_of_many_features():
     score = np.array([0.95, 0.55, 0.5])
     both = limits_of(low, high)
     found = judge(
-        probe=score, probe_limits=both, table=score, table_limits=both, ceiling=score,
-        ceiling_limits=both, position=score, bigram=score, tau=0.8, delta=0.1, at_embedding=True,
-    )  # fmt: skip
+        probe=score,
+        probe_limits=both,
+        table=score,
+        table_limits=both,
+        ceiling=score,
+        ceiling_limits=both,
+        position=score,
+        bigram=score,
+        tau=0.8,
+        delta=0.1,
+        at_embedding=True,
+    )
     assert found.verdict.tolist() == ["token", "context", "undecided"]
     assert found.how.tolist() == ["linear", None, None]
     assert found.context_by.tolist() == [None, None, None]

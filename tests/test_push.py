@@ -102,8 +102,10 @@ def test_a_model_that_differs_above_the_first_block_is_refused(
 
 def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
     pairs = {(0, 1): 0.9, (0, 2): 0.5, (1, 2): 0.4}
-    rows = [{"source": f"one/{a}", "target": f"one/{b}", "count": 1, "weight": w}
-            for (a, b), w in pairs.items()]  # fmt: skip
+    rows = [
+        {"source": f"one/{a}", "target": f"one/{b}", "count": 1, "weight": w}
+        for (a, b), w in pairs.items()
+    ]
     write_part(
         (folder := Folder.open(tmp_path / "a.atlas")).part("coactivation", "one"),
         Manifest("coactivation", "one", saes=("one",)),
@@ -139,13 +141,17 @@ def test_a_map_between_sites_is_pushed_and_goes_with_its_model(command, tmp_path
         edge = {"source": "m/hook_embed", "target": "m/late", "run": "closed form/c", "r2": r2}
         model = {"name": "m", "weights": None, "tokenizer": None}
         write_part(
-            folder.part("transcoder", "t"), Manifest("transcoder", "t", sources={"model": model}),
+            folder.part("transcoder", "t"),
+            Manifest("transcoder", "t", sources={"model": model}),
             [
                 ("MAPS_TO", filled("MAPS_TO", "transcoder", [edge])),
                 ("Site", filled("Site", "transcoder", sites[1:])),
-                ("OF_MODEL", filled("OF_MODEL", "transcoder", [{"source": "m/late", "target": "m"}])),
+                (
+                    "OF_MODEL",
+                    filled("OF_MODEL", "transcoder", [{"source": "m/late", "target": "m"}]),
+                ),
             ],
-        )  # fmt: skip
+        )
 
     asked = "MATCH (a:Site)-[e:MAPS_TO]->(b:Site) RETURN a.id AS a, b.id AS b, e.r2 AS r2"
 

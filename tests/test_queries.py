@@ -33,11 +33,14 @@ FEATURES = [
 TWO_SAES = [
     {"sae_a": a, "sae_b": b}
     for a, b in (
-        ("tiny-a-l1-s1", "tiny-a-l1-s0"), ("tiny-a-l1-wide", "tiny-a-l1-s0"),
-        ("tiny-b-l0", "tiny-a-l1-s0"), ("tiny-a-l1-s0", "tiny-a-embed"),
-        ("tiny-a-l1-s0", "tiny-a-l1-s0"), ("absent", "tiny-a-l1-s0"),
+        ("tiny-a-l1-s1", "tiny-a-l1-s0"),
+        ("tiny-a-l1-wide", "tiny-a-l1-s0"),
+        ("tiny-b-l0", "tiny-a-l1-s0"),
+        ("tiny-a-l1-s0", "tiny-a-embed"),
+        ("tiny-a-l1-s0", "tiny-a-l1-s0"),
+        ("absent", "tiny-a-l1-s0"),
     )
-]  # fmt: skip
+]
 CONCEPTS = ("gender/female", "kinds/animal", "absent")
 MAX_Q = [{"max_q": q} for q in (0.0, 0.02, 0.3, 1.0)] + [
     {"max_q": 1.0, "sae_a": "tiny-a-l1-s0", "sae_b": "tiny-b-l0"}
@@ -45,35 +48,52 @@ MAX_Q = [{"max_q": q} for q in (0.0, 0.02, 0.3, 1.0)] + [
 WEIGHTS = [{"by": b} for b in ("count", "cosine", "jaccard", "phi", "lift")]
 RUNS = [{"run": r} for r in ("type/active/l2=0.001", "document/activation/l2=0.001", "absent")]
 PROBES = [
-    *SAES, *RUNS,
+    *SAES,
+    *RUNS,
     *({"site": f"tiny-a/{h}"} for h in ("blocks.1.hook_resid_post", "hook_pos_embed", "absent")),
-    {"sae": "tiny-b-l0", "site": "tiny-b/hook_embed"}, {"sae": "tiny-b-l0"},
-]  # fmt: skip
+    {"sae": "tiny-b-l0", "site": "tiny-b/hook_embed"},
+    {"sae": "tiny-b-l0"},
+]
 DELTAS = [{"delta": d} for d in (0.0, 0.25, 0.5)]
 RESIDUAL = [
     *({"sae": case["sae_a"], "sae_baseline": case["sae_b"]} for case in TWO_SAES),
     *({"max_q": q} for q in (0.0, 0.3, 1.0)),
     {"sae": "tiny-a-l1-s1", "sae_baseline": "tiny-a-l1-s0", "max_q": 1.0},
-]  # fmt: skip
+]
 SPLIT_PAIRS = [
     {"sae": case["sae_a"], "other": case["sae_b"]}
-    for case in [*TWO_SAES, {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-wide"},
-                 {"sae_a": "tiny-a-l1-s0", "sae_b": "tiny-a-l1-s1"}]
-]  # fmt: skip
+    for case in [
+        *TWO_SAES,
+        {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-wide"},
+        {"sae_a": "tiny-a-l1-s0", "sae_b": "tiny-a-l1-s1"},
+    ]
+]
 CASES = {
     "absorbed_features": SPLIT_PAIRS,
-    "beyond_token_features": [*SAES, *RUNS, {"site": "tiny-a/hook_embed"}, {"sae": "tiny-a-l1-wide"}],
-    "bridges": [*SAES, *({"max_inner_share": m} for m in (0.0, 0.75, 1.0)),
-                {"sae": "tiny-a-l1-wide", "max_inner_share": 1.0}],
+    "beyond_token_features": [
+        *SAES,
+        *RUNS,
+        {"site": "tiny-a/hook_embed"},
+        {"sae": "tiny-a-l1-wide"},
+    ],
+    "bridges": [
+        *SAES,
+        *({"max_inner_share": m} for m in (0.0, 0.75, 1.0)),
+        {"sae": "tiny-a-l1-wide", "max_inner_share": 1.0},
+    ],
     "broad_features": [*SAES, {"min_tokens": 0}, {"min_tokens": 101}],
     "busiest_tokens": SAES,
     "children_of_feature": [
-        *FEATURES, *({"feature": f"tiny-a-l1-s0/{i}"} for i in (1, 3)), {"sae": "tiny-a-l1-wide"},
-        {"sae": "absent"}, {"feature": "tiny-a-l1-s1/0"},
+        *FEATURES,
+        *({"feature": f"tiny-a-l1-s0/{i}"} for i in (1, 3)),
+        {"sae": "tiny-a-l1-wide"},
+        {"sae": "absent"},
+        {"feature": "tiny-a-l1-s1/0"},
     ],
     "communities_of_sae": [*SAES, {"min_size": 1}, {"sae": "tiny-a-l1-wide", "min_size": 2}],
     "concept_counterparts": [
-        *TWO_SAES, *({"concept": c} for c in CONCEPTS),
+        *TWO_SAES,
+        *({"concept": c} for c in CONCEPTS),
         {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-s0", "concept": "kinds/animal"},
     ],
     "concepts_of_feature": [*FEATURES, {"feature": "tiny-a-l1-s1/3"}, {"feature": "tiny-b-l0/1"}],
@@ -84,42 +104,59 @@ CASES = {
     "counterpart_chain": [
         dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
         for names in (
-            "tiny-a-l1-wide tiny-a-l1-s0 tiny-a-l1-s1", "tiny-a-l1-s1 tiny-a-l1-wide tiny-a-l1-s0",
-            "tiny-b-l0 tiny-a-l1-s0 tiny-a-l1-s1", "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-s0",
+            "tiny-a-l1-wide tiny-a-l1-s0 tiny-a-l1-s1",
+            "tiny-a-l1-s1 tiny-a-l1-wide tiny-a-l1-s0",
+            "tiny-b-l0 tiny-a-l1-s0 tiny-a-l1-s1",
+            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-s0",
             "tiny-a-l1-s0 tiny-a-l1-s1 absent",
         )
     ],
     "counterpart_of_community": [
-        *TWO_SAES, *MAX_Q, *({"community": c} for c in (1, 2, 9)),
+        *TWO_SAES,
+        *MAX_Q,
+        *({"community": c} for c in (1, 2, 9)),
         {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-wide", "max_q": 1.0},
-        {"max_token_q": 1.0}, {"max_token_q": 0.3, "max_q": 1.0},
+        {"max_token_q": 1.0},
+        {"max_token_q": 0.3, "max_q": 1.0},
     ],
     "counterparts_of_feature": [
-        *FEATURES, {"feature": "tiny-a-l1-s1/3"}, {"feature": "tiny-a-l1-wide/1"},
-        {"feature": "tiny-b-l0/0"}, {"sae": "tiny-a-l1-wide"}, {"sae": "absent"},
+        *FEATURES,
+        {"feature": "tiny-a-l1-s1/3"},
+        {"feature": "tiny-a-l1-wide/1"},
+        {"feature": "tiny-b-l0/0"},
+        {"sae": "tiny-a-l1-wide"},
+        {"sae": "absent"},
     ],
     "counterparts_of_sae": [*TWO_SAES, *MAX_Q],
     "dead_features": SAES,
     "drivers_of_feature": [
-        *FEATURES, *({"feature": f"tiny-a-l1-{i}"} for i in ("s1/0", "wide/3", "wide/4")),
-        {"sae": "tiny-a-embed"}, {"sae": "absent"}, {"feature": "tiny-a-l1-wide/3", "sae": "tiny-a-l1-s1"},
+        *FEATURES,
+        *({"feature": f"tiny-a-l1-{i}"} for i in ("s1/0", "wide/3", "wide/4")),
+        {"sae": "tiny-a-embed"},
+        {"sae": "absent"},
+        {"feature": "tiny-a-l1-wide/3", "sae": "tiny-a-l1-s1"},
     ],
     "effect_by_frequency": [{"sae": "tiny-a-l1-s0"}, *SAES],
     "effect_chains": [
         dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
         for names in (
-            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide", "tiny-a-embed tiny-a-l1-s0 tiny-a-l1-s1",
+            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide",
+            "tiny-a-embed tiny-a-l1-s0 tiny-a-l1-s1",
             "tiny-a-l1-s0 absent tiny-a-l1-wide",
         )
     ],
     "effects_of_feature": [
-        *FEATURES, {"feature": "tiny-a-l1-s0/7"}, {"feature": "tiny-a-l1-s1/1"},
-        {"feature": "tiny-a-l1-s0/7", "sae": "tiny-a-l1-wide"}, {"sae": "absent"},
+        *FEATURES,
+        {"feature": "tiny-a-l1-s0/7"},
+        {"feature": "tiny-a-l1-s1/1"},
+        {"feature": "tiny-a-l1-s0/7", "sae": "tiny-a-l1-wide"},
+        {"sae": "absent"},
     ],
     "examples_of_feature": FEATURES,
     "examples_with_text": [
         {"text": t} for t in ("A TIME", 'hi"', " 'GIRL'", "CAFÉ 😀", "\n", "\\", "absent")
-    ] + [{"text": " t", "sae": "tiny-a-l1-s1"}, {"text": " ", "sae": "absent"}],
+    ]
+    + [{"text": " t", "sae": "tiny-a-l1-s1"}, {"text": " ", "sae": "absent"}],
     "feature_card": FEATURES,
     "features_by_first_site": [*SAES, *RUNS, *DELTAS],
     "features_by_token_part": [{"text": t} for t in ("TH", "'", '"', "\\", "É", "😀", "absent")]
@@ -132,12 +169,16 @@ CASES = {
     "promoted_tokens": FEATURES,
     "suppressed_tokens": FEATURES,
     "features_in_frequency_range": [
-        {"low": 0.0, "high": 1.0}, {"low": 0.03, "high": 0.09}, {"low": 0.5, "high": 0.1},
+        {"low": 0.0, "high": 1.0},
+        {"low": 0.03, "high": 0.09},
+        {"low": 0.5, "high": 0.1},
         *SAES,
     ],
     "features_of_community": [*SAES, *({"community": c} for c in (1, 2, 9))],
     "features_of_concept": [
-        *({"concept": c} for c in CONCEPTS), {"sae": "tiny-a-l1-s1"}, {"sae": "absent"},
+        *({"concept": c} for c in CONCEPTS),
+        {"sae": "tiny-a-l1-s1"},
+        {"sae": "absent"},
     ],
     "features_of_token": [{"token": t} for t in ("'s", ' "', "\n", " 😀", "\\", "girl")]
     + [{"token": " girl", "sae": "tiny-b-l0"}],
@@ -145,17 +186,27 @@ CASES = {
     + [{"tokens": [" girl", " the"], "sae": "tiny-a-l1-s1"}],
     "features_without_counterpart": [
         {"sae": case["sae_a"], "other": case["sae_b"]} for case in TWO_SAES
-    ] + [{"max_q": q} for q in (0.0, 0.3, 1.0)]
-    + [{"sae": "tiny-a-l1-s0", "other": o, "max_q": q}
-       for o in ("tiny-b-l0", "tiny-a-l1-wide") for q in (0.375, 1.0)],
+    ]
+    + [{"max_q": q} for q in (0.0, 0.3, 1.0)]
+    + [
+        {"sae": "tiny-a-l1-s0", "other": o, "max_q": q}
+        for o in ("tiny-b-l0", "tiny-a-l1-wide")
+        for q in (0.375, 1.0)
+    ],
     "first_site_of_feature": [
-        *FEATURES, *RUNS, *DELTAS, {"feature": "tiny-a-l1-s0/5", "delta": 0.5},
-        *({"feature": f"tiny-a-l1-s0/{i}"} for i in (1, 3, 4)), {"feature": "tiny-a-l1-s1/1"},
+        *FEATURES,
+        *RUNS,
+        *DELTAS,
+        {"feature": "tiny-a-l1-s0/5", "delta": 0.5},
+        *({"feature": f"tiny-a-l1-s0/{i}"} for i in (1, 3, 4)),
+        {"feature": "tiny-a-l1-s1/1"},
     ],
     "first_sites_of_sae": [*SAES, *RUNS, *DELTAS],
     "frequency_histogram": SAES,
     "frequent_features_without_effect": [
-        {"sae": "tiny-a-l1-s0"}, *SAES, *({"sae": "tiny-a-l1-s0", "min_q": q} for q in (0.0, 1.0)),
+        {"sae": "tiny-a-l1-s0"},
+        *SAES,
+        *({"sae": "tiny-a-l1-s0", "min_q": q} for q in (0.0, 1.0)),
         *({"sae": "tiny-a-l1-s0", "min_frequency": f} for f in (0.0, 0.05)),
     ],
     "high_lift_pairs": [*SAES, {"min_lift": 0.0, "max_joint": 100}, {"max_joint": 1}],
@@ -171,25 +222,40 @@ CASES = {
     "most_split_features": SPLIT_PAIRS,
     "narrow_features": [*SAES, {"min_degree": 0}, {"min_degree": 3}],
     "neighbours_of_feature": [
-        *FEATURES, *WEIGHTS, {"feature": "tiny-a-l1-s0/0"}, {"min_count": 5}, {"min_count": 41},
+        *FEATURES,
+        *WEIGHTS,
+        {"feature": "tiny-a-l1-s0/0"},
+        {"min_count": 5},
+        {"min_count": 41},
     ],
     "neighbours_of_two_features": [
-        {"feature_a": "tiny-a-l1-s0/0"}, {"feature_b": "tiny-a-l1-s0/3"},
-        {"feature_b": "tiny-a-l1-s0/7"}, {"feature_b": "tiny-a-l1-s1/3"}, {"feature_b": "absent/0"},
+        {"feature_a": "tiny-a-l1-s0/0"},
+        {"feature_b": "tiny-a-l1-s0/3"},
+        {"feature_b": "tiny-a-l1-s0/7"},
+        {"feature_b": "tiny-a-l1-s1/3"},
+        {"feature_b": "absent/0"},
     ],
     "parents_of_feature": [
-        *FEATURES, *({"feature": f"tiny-a-l1-wide/{i}"} for i in (0, 3, 4)), {"sae": "tiny-a-l1-s0"},
-        {"sae": "absent"}, {"feature": "tiny-a-l1-s0/1"},
+        *FEATURES,
+        *({"feature": f"tiny-a-l1-wide/{i}"} for i in (0, 3, 4)),
+        {"sae": "tiny-a-l1-s0"},
+        {"sae": "absent"},
+        {"feature": "tiny-a-l1-s0/1"},
     ],
     "predictable_without_counterpart": [
-        *RUNS, *({"max_q": q} for q in (0.0, 0.3, 1.0)),
+        *RUNS,
+        *({"max_q": q} for q in (0.0, 0.3, 1.0)),
         *({"sae": case["sae_a"], "other": case["sae_b"]} for case in TWO_SAES),
-        {"other": "tiny-b-l0", "max_q": 1.0}, {"other": "tiny-a-l1-wide", "max_q": 1.0},
+        {"other": "tiny-b-l0", "max_q": 1.0},
+        {"other": "tiny-a-l1-wide", "max_q": 1.0},
         {"sae": "tiny-b-l0", "other": "tiny-a-l1-s0", "site": "tiny-b/hook_embed", "max_q": 1.0},
-        {"site": "tiny-a/blocks.1.hook_resid_post"}, {"site": "absent"},
+        {"site": "tiny-a/blocks.1.hook_resid_post"},
+        {"site": "absent"},
     ],
     "probes_of_feature": [
-        *FEATURES, {"feature": "tiny-a-l1-s0/0"}, {"feature": "tiny-b-l0/1"},
+        *FEATURES,
+        {"feature": "tiny-a-l1-s0/0"},
+        {"feature": "tiny-b-l0/1"},
     ],
     "residual_features_with_counterpart": RESIDUAL,
     "residual_features_without_counterpart": [*RESIDUAL, *RUNS, {"site": "absent"}],
@@ -201,7 +267,8 @@ CASES = {
     "score_by_frequency": PROBES,
     "score_by_layer": [*RUNS, {"model": "tiny-b"}, {"model": "absent"}],
     "shared_tokens": [
-        {"sae_b": "tiny-a-l1-s0"}, {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-s0"},
+        {"sae_b": "tiny-a-l1-s0"},
+        {"sae_a": "tiny-a-l1-s1", "sae_b": "tiny-a-l1-s0"},
         {"sae_b": "tiny-b-l0"},
     ],
     "similar_features": [*FEATURES, {"sae": "tiny-a-l1-s1"}, {"sae": "absent"}],
@@ -209,27 +276,35 @@ CASES = {
     "splitting_chains": [
         dict(zip(("sae_a", "sae_b", "sae_c"), names.split(), strict=True))
         for names in (
-            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide", "tiny-a-l1-wide tiny-a-l1-s0 tiny-a-l1-s1",
-            "tiny-a-l1-s0 tiny-a-l1-s0 tiny-a-l1-s0", "tiny-a-l1-s1 absent tiny-a-l1-wide",
+            "tiny-a-l1-s0 tiny-a-l1-s1 tiny-a-l1-wide",
+            "tiny-a-l1-wide tiny-a-l1-s0 tiny-a-l1-s1",
+            "tiny-a-l1-s0 tiny-a-l1-s0 tiny-a-l1-s0",
+            "tiny-a-l1-s1 absent tiny-a-l1-wide",
         )
     ],
     "strongest_edges": [*SAES, *WEIGHTS, {"min_count": 1}, {"min_count": 1, "by": "phi"}],
     "strongest_features": SAES,
-    "token_detectors": [*SAES, {"min_share": 0.0, "min_rate": 0.8}, {"min_share": 0.0, "min_rate": 0.0}],
+    "token_detectors": [
+        *SAES,
+        {"min_share": 0.0, "min_rate": 0.8},
+        {"min_share": 0.0, "min_rate": 0.0},
+    ],
     "tokens_of_feature": FEATURES,
     "tokens_of_two_features": [
         {"feature_a": "tiny-a-l1-s0/0", "feature_b": "tiny-b-l0/0"},
-        {"feature_b": "tiny-a-l1-s1/3"}, {"feature_b": "tiny-a-l1-s0/7"}, {"feature_b": "absent/0"},
+        {"feature_b": "tiny-a-l1-s1/3"},
+        {"feature_b": "tiny-a-l1-s0/7"},
+        {"feature_b": "absent/0"},
     ],
     "verdicts_of_sae": SAES,
     "transcoder_quality": [{"model": m} for m in ("tiny-b", "tiny-random", "absent")],
     "unconserved_edges": [*TWO_SAES, *MAX_Q, {"min_count": 1}, {"min_count": 4}],
-}  # fmt: skip
+}
 
 PYTHON = {"string": str, "int64": int, "double": float, "bool": bool}
-BOTH = [
-    pytest.param(("kuzu", g), id=f"kuzu, {g}") for g in GRAPHS
-] + [pytest.param(("neo4j", g), id=f"neo4j, {g}", marks=pytest.mark.neo4j) for g in GRAPHS]  # fmt: skip
+BOTH = [pytest.param(("kuzu", g), id=f"kuzu, {g}") for g in GRAPHS] + [
+    pytest.param(("neo4j", g), id=f"neo4j, {g}", marks=pytest.mark.neo4j) for g in GRAPHS
+]
 
 
 only_small = pytest.mark.parametrize(
@@ -314,13 +389,59 @@ def ask(asked, name, **given):
 def test_answers_checked_by_hand(asked):
     assert ask(asked, "saes") == [
         ("tiny-a-embed", "tiny-a", "hook_embed", "standard", 2, *[None] * 6),
-        ("tiny-a-l1-s0", "tiny-a", "blocks.1.hook_resid_post", "topk", 8, None, None, 1000, 0.503, 0.12, 0.125),
-        ("tiny-a-l1-s1", "tiny-a", "blocks.1.hook_resid_post", "topk", 4, None, None, 1000, 0.24, 0.13, 0.25),
         (
-            "tiny-a-l1-wide", "tiny-a", "blocks.1.hook_resid_post", "topk", 5, None, None, 1000, 0.285, 0.11, 0.2,
+            "tiny-a-l1-s0",
+            "tiny-a",
+            "blocks.1.hook_resid_post",
+            "topk",
+            8,
+            None,
+            None,
+            1000,
+            0.503,
+            0.12,
+            0.125,
         ),
-        ("tiny-b-l0", "tiny-b", "blocks.0.hook_resid_post", "jumprelu", 3, None, None, 500, 0.156, 0.05, 0.0),
-    ]  # fmt: skip
+        (
+            "tiny-a-l1-s1",
+            "tiny-a",
+            "blocks.1.hook_resid_post",
+            "topk",
+            4,
+            None,
+            None,
+            1000,
+            0.24,
+            0.13,
+            0.25,
+        ),
+        (
+            "tiny-a-l1-wide",
+            "tiny-a",
+            "blocks.1.hook_resid_post",
+            "topk",
+            5,
+            None,
+            None,
+            1000,
+            0.285,
+            0.11,
+            0.2,
+        ),
+        (
+            "tiny-b-l0",
+            "tiny-b",
+            "blocks.0.hook_resid_post",
+            "jumprelu",
+            3,
+            None,
+            None,
+            500,
+            0.156,
+            0.05,
+            0.0,
+        ),
+    ]
     assert ask(asked, "tokens_of_feature") == [
         (0, " he", 30, 30 / 90, 0.6, 2.5),
         (1, " she", 30, 30 / 90, 0.5, 2.0),
@@ -415,25 +536,35 @@ def test_answers_on_edges_checked_by_hand(asked):
 def test_answers_on_communities_checked_by_hand(asked):
     s0 = "tiny-a-l1-s0/"
     assert [r[:4] for r in ask(asked, "communities_of_sae", min_size=1)] == [
-        (0, 4, [" the", '"'], 6), (1, 2, [], 1), (2, 1, [" the", '"'], 0),
-    ]  # fmt: skip
+        (0, 4, [" the", '"'], 6),
+        (1, 2, [], 1),
+        (2, 1, [" the", '"'], 0),
+    ]
     assert ask(asked, "communities_of_sae", sae="tiny-b-l0", min_size=1) == []  # no edges
     assert [(r[0], *r[3:6]) for r in ask(asked, "features_of_community")] == [
-        (s0 + "0", 3, 3, 1.0), (s0 + "1", 3, 3, 1.0), (s0 + "3", 3, 3, 1.0),
+        (s0 + "0", 3, 3, 1.0),
+        (s0 + "1", 3, 3, 1.0),
+        (s0 + "3", 3, 3, 1.0),
         (s0 + "7", 3, 6, 1.25 / 2.75),
-    ]  # fmt: skip
+    ]
     # 6 partners where nothing is expected or known come after 3 of 2, and before 3 of 0.
     assert [(r[0], r[2]) for r in ask(asked, "hubs", min_degree=3)] == [
-        (s0 + "0", 1.5), (s0 + "1", 0.75), (s0 + "7", None), (s0 + "3", None),
-    ]  # fmt: skip
+        (s0 + "0", 1.5),
+        (s0 + "1", 0.75),
+        (s0 + "7", None),
+        (s0 + "3", None),
+    ]
     assert [(r[0], r[3], r[8]) for r in ask(asked, "bridges")] == [
-        (s0 + "5", 0.0, 1), (s0 + "4", 0.5, 1), (s0 + "7", 1.25 / 2.75, 2),
-    ]  # fmt: skip
+        (s0 + "5", 0.0, 1),
+        (s0 + "4", 0.5, 1),
+        (s0 + "7", 1.25 / 2.75, 2),
+    ]
     # The counterparts of 0, 3 and 7 are 1, 0 and 3: two in {1, 3}, one in {0}.
     found = ask(asked, "counterpart_of_community", max_token_q=1.0)
     assert [r[:1] + r[2:] for r in found] == [
-        (0, 2, 2, 2 / 3, 2 / 3, 1.0, 2 / 3), (1, 1, 1, 1 / 3, 1 / 3, 1.0, 1 / 3),
-    ]  # fmt: skip
+        (0, 2, 2, 2 / 3, 2 / 3, 1.0, 2 / 3),
+        (1, 1, 1, 1 / 3, 1 / 3, 1.0, 1 / 3),
+    ]
     assert ask(asked, "counterpart_of_community", community=1) == []
     assert [r[0] for r in ask(asked, "narrow_features", min_degree=3)] == [s0 + i for i in "0137"]
 
@@ -459,8 +590,10 @@ def test_answers_on_probes_checked_by_hand(asked):
     block = "tiny-a/blocks.{}.hook_resid_{}".format
     # The other model's embedding and a site of this one are read by no SAE.
     assert [(r[0], r[4]) for r in ask(asked, "sites")] == [
-        (embedding, 1), (block(1, "post"), 3), (block(0, "post").replace("-a/", "-b/"), 1),
-    ]  # fmt: skip
+        (embedding, 1),
+        (block(1, "post"), 3),
+        (block(0, "post").replace("-a/", "-b/"), 1),
+    ]
     document, by_type, amount = (
         f"{r}/l2=0.001" for r in ("document/active", "type/active", "document/activation")
     )
@@ -480,14 +613,19 @@ def test_answers_on_probes_checked_by_hand(asked):
         (document, "token", "lookup", None, 2, 0.8125),
     ]
     assert [(r[0], r[4]) for r in ask(asked, "context_features")] == [
-        (s0 + "1", None), (s0 + "4", "position"), (s0 + "5", "bigram"),
-    ]  # fmt: skip
+        (s0 + "1", None),
+        (s0 + "4", "position"),
+        (s0 + "5", "bigram"),
+    ]
     assert [(r[0], r[4]) for r in ask(asked, "lookup_features")] == [
-        (s0 + "0", 0.125), (s0 + "7", 0.125),
-    ]  # fmt: skip
+        (s0 + "0", 0.125),
+        (s0 + "7", 0.125),
+    ]
     assert [(r[0], r[5]) for r in ask(asked, "beyond_token_features")] == [
-        (s0 + "1", 0.3125), (s0 + "4", 0.1875), (s0 + "5", 0.1875),
-    ]  # fmt: skip
+        (s0 + "1", 0.3125),
+        (s0 + "4", 0.1875),
+        (s0 + "5", 0.1875),
+    ]
     assert [(r[0], r[4], r[6]) for r in ask(asked, "predictable_without_counterpart")] == [
         (s0 + "3", s1 + "0", "not predictable"),
         (s0 + "6", None, "no counterpart"),
@@ -505,13 +643,15 @@ def test_answers_on_probes_checked_by_hand(asked):
     ]
     # Of a block, what comes before its layers is the first, whatever the names.
     assert [(r[0], r[2]) for r in ask(asked, "first_sites_of_sae")] == [
-        (s0 + "7", embedding), (s0 + "0", block(0, "pre")),
+        (s0 + "7", embedding),
+        (s0 + "0", block(0, "pre")),
         *((s0 + i, block(1, "post")) for i in "145"),
-    ]  # fmt: skip
+    ]
     assert ask(asked, "first_site_of_feature", feature=s0 + "3") == []  # probed at one site
     assert ask(asked, "features_by_first_site", delta=0.125) == [
-        (embedding, None, 2, 0.8125, 0.875), (block(1, "post"), 1, 3, 1.0, 1.0),
-    ]  # fmt: skip
+        (embedding, None, 2, 0.8125, 0.875),
+        (block(1, "post"), 1, 3, 1.0, 1.0),
+    ]
 
 
 # Questions that cannot be answered
@@ -724,7 +864,7 @@ def test_fill_takes_defaults_and_reads_what_a_command_line_gives():
         ({"sae": "a", "min_rate": "nan"}, "min_rate is 'nan'; expected a number, such as 0.5."),
         ({"sae": "a", "min_rate": True}, "min_rate is True; expected"),
     ],
-)  # fmt: skip
+)
 def test_wrong_values_are_refused_in_a_sentence(given, said):
     with pytest.raises(queries.BadParameters, match=re.escape(said)) as caught:
         queries.get("token_detectors").fill(given)

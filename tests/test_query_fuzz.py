@@ -54,8 +54,12 @@ def test_the_brute_force_counts_by_hand():
     anything = {"node_filters": (None,) * 3, "optional": False, "aggregate": "count", "limit": 2}
     two = Query(("out", "out"), edge_filters=(None, None), shape="rows", **anything)
     assert sorted(two.answer(graph, trails=True)) == [
-        ("a", "a", 4.0), ("a", "b", 3.0), ("b", "b", 1.0), ("b", "c", 1.0), ("c", "a", 2.0),
-    ]  # fmt: skip
+        ("a", "a", 4.0),
+        ("a", "b", 3.0),
+        ("b", "b", 1.0),
+        ("b", "c", 1.0),
+        ("c", "a", 2.0),
+    ]
     back = Query(("any", "any"), edge_filters=(None, ("=", 1)), shape="rows", **anything)
     assert len(back.answer(graph, trails=False)) == len(back.answer(graph, trails=True)) + 2
     first = Query(("out", "out"), edge_filters=(None, None), shape="limit", **anything)

@@ -216,10 +216,17 @@ def test_equal_features_are_one_and_one_always_active_has_no_phi(passes: int) ->
         in_passes(Coactivation(), [block_of(acts)], 3, passes)
     ).to_pylist()
     assert same == {
-        "source": "toy/0", "target": "toy/1", "count": 2, "expected": pytest.approx(4 / 3),
-        "weight": pytest.approx(1.0), "cosine": 1.0, "joint_count": 2, "jaccard": 1.0,
-        "phi": pytest.approx(1.0), "lift": 1.5,
-    }  # fmt: skip
+        "source": "toy/0",
+        "target": "toy/1",
+        "count": 2,
+        "expected": pytest.approx(4 / 3),
+        "weight": pytest.approx(1.0),
+        "cosine": 1.0,
+        "joint_count": 2,
+        "jaccard": 1.0,
+        "phi": pytest.approx(1.0),
+        "lift": 1.5,
+    }
     assert first["phi"] is second["phi"] is None
     assert first["lift"] == second["lift"] == 1.0
 

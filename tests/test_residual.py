@@ -85,9 +85,11 @@ def rows(
     target = source @ weight + 5 + spread * draw.standard_normal((n, d_target))
     target += beyond * np.random.default_rng(97).standard_normal((types, d_target))[ids]
     return Activations(
-        source.astype(np.float32), target.astype(np.float32), ids,
+        source.astype(np.float32),
+        target.astype(np.float32),
+        ids,
         np.sort(draw.integers(0, documents, n)),
-    )  # fmt: skip
+    )
 
 
 def trained(arm, known, settings=SETTINGS):
@@ -200,8 +202,12 @@ def test_at_the_embedding_means_are_shrunk_towards_the_map(beyond):
         mine = known.ids == token
         off = left_by_map[mine].sum(0) / (mine.sum() + fitted.shrunk)
         np.testing.assert_allclose(taken[mine], (y - left_by_map)[mine] + off, atol=1e-4)
-    unseen = Activations(np.ones((1, 6), np.float32), np.zeros((1, 10), np.float32),
-                         np.array([999]), np.zeros(1, np.int64))  # fmt: skip
+    unseen = Activations(
+        np.ones((1, 6), np.float32),
+        np.zeros((1, 10), np.float32),
+        np.array([999]),
+        np.zeros(1, np.int64),
+    )
     (one,) = unseen.chunks()
     assert torch.allclose(
         subtract_prediction(fitted.token_means, one, source=SOURCE),
@@ -341,8 +347,11 @@ def test_arms_of_a_seed_have_the_same_tokens_in_the_same_order(monkeypatch):
     for arm in all_arms(dataclasses.replace(SETTINGS, seeds=2), fitted, drawn):
         current[0] = arm.label
         facts[arm.label] = trained(arm, known).facts
-    assert set(seen) == {f"{a}-s{s}" for a in ("baseline", "residual", "token-means",
-                                               "components0", "components1") for s in (0, 1)}  # fmt: skip
+    assert set(seen) == {
+        f"{a}-s{s}"
+        for a in ("baseline", "residual", "token-means", "components0", "components1")
+        for s in (0, 1)
+    }
     for label, those in seen.items():
         twin = f"baseline-{label[-2:]}"
         np.testing.assert_array_equal(np.array(those), np.array(seen[twin]))
@@ -371,8 +380,10 @@ def test_training_is_invariant_to_scale_and_mean():
     assert large.facts.final_loss == pytest.approx(plain.facts.final_loss, rel=0.02)
     x, y = torch.from_numpy(known.target), torch.from_numpy(moved.target)
     with torch.no_grad():
-        error = [((s.sae(v) - v) ** 2).sum() / ((v - v.mean(0)) ** 2).sum()
-                 for s, v in ((plain, x), (large, y))]  # fmt: skip
+        error = [
+            ((s.sae(v) - v) ** 2).sum() / ((v - v.mean(0)) ** 2).sum()
+            for s, v in ((plain, x), (large, y))
+        ]
     assert float(error[0]) == pytest.approx(float(error[1]), rel=0.02)
     assert float(error[0]) == pytest.approx(plain.facts.final_loss, rel=0.2)
 
@@ -451,8 +462,10 @@ def named(seeds, draws=2):
 
 
 def test_one_seed_has_no_pair_across_seeds():
-    assert all_pairs(named(1)) == [("baseline-s0", f"{other}-s0") for other in
-                                ("residual", "token-means", "components0", "components1")]  # fmt: skip
+    assert all_pairs(named(1)) == [
+        ("baseline-s0", f"{other}-s0")
+        for other in ("residual", "token-means", "components0", "components1")
+    ]
 
 
 @pytest.mark.parametrize(("seeds", "bases"), [(2, 1), (3, 3), (7, 3)])
@@ -543,11 +556,20 @@ def test_a_study_stores_saes_probes_matches_and_its_part(whole, lm):
     assert all(r["l0"] <= SETTINGS.k for r in found["arms"])
     assert not (folder.cache / f"residual-{name}").exists()
     assert part.manifest.sources["model"] == {
-        "name": lm.name, "source": lm.source, "revision": lm.revision, "weights": lm.weights,
-        "parameters": list(lm.parameters([HOOK]))}  # fmt: skip
+        "name": lm.name,
+        "source": lm.source,
+        "revision": lm.revision,
+        "weights": lm.weights,
+        "parameters": list(lm.parameters([HOOK])),
+    }
     assert part.manifest.sources["text"] == {
-        "source": "memory", "name": None, "field": "text", "split": "train", "revision": None,
-        "split_on": "paragraph"}  # fmt: skip
+        "source": "memory",
+        "name": None,
+        "field": "text",
+        "split": "train",
+        "revision": None,
+        "split_on": "paragraph",
+    }
     settings = part.manifest.settings
     assert {
         name: settings[name] for name in dataclasses.asdict(SETTINGS) if name != "penalties"
@@ -688,8 +710,9 @@ def test_source_equals_target_is_refused():
 
 
 def test_a_zero_residual_is_refused(tmp_path, lm, documents):
-    same = dataclasses.replace(SETTINGS, source="blocks.1.hook_resid_pre",
-                               target="blocks.0.hook_resid_post")  # fmt: skip
+    same = dataclasses.replace(
+        SETTINGS, source="blocks.1.hook_resid_pre", target="blocks.0.hook_resid_post"
+    )
     recorded = Recorded()
     with pytest.raises(BadInput, match=r"R² of the map .* is 1 on .* is zero"):
         study(tmp_path / "a.atlas", lm, documents, same, progress=recorded, match=MatchSettings())
@@ -707,8 +730,12 @@ def test_the_text_of_the_package_is_recorded_without_its_path():
 
 def test_an_unknown_layer_is_reported_before_any_work(tmp_path, lm, documents):
     with pytest.raises(UnknownName, match=r"blocks\.7\.hook_resid_post"):
-        study(tmp_path / "a.atlas", lm, documents,
-              dataclasses.replace(SETTINGS, target="blocks.7.hook_resid_post"))  # fmt: skip
+        study(
+            tmp_path / "a.atlas",
+            lm,
+            documents,
+            dataclasses.replace(SETTINGS, target="blocks.7.hook_resid_post"),
+        )
     assert not (tmp_path / "a.atlas").exists()
 
 
@@ -752,9 +779,17 @@ def test_constant_dimensions_are_counted_and_reported():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"k": 0}, {"seeds": 0}, {"map_share": 0.6}, {"map_share": 0.0}, {"learning_rate": -1.0},
-     {"penalties": ()}, {"batch": 0}, {"context": 1}],
-)  # fmt: skip
+    [
+        {"k": 0},
+        {"seeds": 0},
+        {"map_share": 0.6},
+        {"map_share": 0.0},
+        {"learning_rate": -1.0},
+        {"penalties": ()},
+        {"batch": 0},
+        {"context": 1},
+    ],
+)
 def test_invalid_settings_are_refused(wrong):
     with pytest.raises(BadInput):
         dataclasses.replace(SETTINGS, **wrong)
@@ -773,9 +808,30 @@ def test_the_command_prints_json(tmp_path, lm, documents):
     random_model("llama").save_pretrained(folder)
     small_tokenizer().save_pretrained(folder)
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in documents))
-    words = ["residual", "--model", str(folder), "--to", HOOK, "--text", str(tmp_path / "text.jsonl"),
-             "--atlas", str(tmp_path / "a.atlas"), "--draws", "1", "--d-sae", "24", "--k", "3",
-             "--batch", "64", "--train-tokens", "640", "--no-match", "--json", "--quiet"]  # fmt: skip
+    words = [
+        "residual",
+        "--model",
+        str(folder),
+        "--to",
+        HOOK,
+        "--text",
+        str(tmp_path / "text.jsonl"),
+        "--atlas",
+        str(tmp_path / "a.atlas"),
+        "--draws",
+        "1",
+        "--d-sae",
+        "24",
+        "--k",
+        "3",
+        "--batch",
+        "64",
+        "--train-tokens",
+        "640",
+        "--no-match",
+        "--json",
+        "--quiet",
+    ]
     done = CliRunner().invoke(command(), words)
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)["result"]

@@ -41,19 +41,32 @@ def study_kinds():
     """The kinds of all studies of the packages, by their classes."""
     from atlas.studies.study import Study
 
-    for module in ("ingest.match.study", "ingest.probe.study", "analysis.communities.study",
-                   "analysis.graph.study", "analysis.graph_comparison.study", "analysis.positions.study",
-                   "analysis.graph_matching.study", "analysis.transcoder.study"):  # fmt: skip
+    for module in (
+        "ingest.match.study",
+        "ingest.probe.study",
+        "analysis.communities.study",
+        "analysis.graph.study",
+        "analysis.graph_comparison.study",
+        "analysis.positions.study",
+        "analysis.graph_matching.study",
+        "analysis.transcoder.study",
+    ):
         import_module(module)
     return {one.kind for one in Study.__subclasses__() if one.__module__.split(".")[0] != "tests"}
 
 
 def test_a_plot_is_registered_for_every_study():
-    registered = {
-        kind for room in find_rooms() if isinstance(room, Room) for kind in room.plots
-    }  # fmt: skip
-    wanted = {"match", "probe", "graph", "graph_statistics", "graph_comparison", "graph_matching",
-              "transcoder", "positions"}  # fmt: skip
+    registered = {kind for room in find_rooms() if isinstance(room, Room) for kind in room.plots}
+    wanted = {
+        "match",
+        "probe",
+        "graph",
+        "graph_statistics",
+        "graph_comparison",
+        "graph_matching",
+        "transcoder",
+        "positions",
+    }
     assert wanted <= registered
     assert wanted <= study_kinds()
     for kind in registered:
@@ -87,8 +100,13 @@ def matches(rows):
 
 
 def match_result(rows, *, threshold=0.2):
-    summary = {"a": "one", "b": "two", "tokens": 1000, "alignment": "tokens",
-               "null_threshold": threshold}  # fmt: skip
+    summary = {
+        "a": "one",
+        "b": "two",
+        "tokens": 1000,
+        "alignment": "tokens",
+        "null_threshold": threshold,
+    }
     return result_of("match", summary, {"MATCHES": matches(rows)})
 
 
@@ -110,10 +128,14 @@ def test_claims_of_matches():
 def test_the_bars_of_a_match_count_its_matches():
     draw = random.Random(0)
     rows = [
-        (draw.random() < 0.8, draw.uniform(-0.2, 1), *(draw.choice([0.01, 0.2]) for _ in range(3)),
-         draw.random())
+        (
+            draw.random() < 0.8,
+            draw.uniform(-0.2, 1),
+            *(draw.choice([0.01, 0.2]) for _ in range(3)),
+            draw.random(),
+        )
         for _ in range(300)
-    ]  # fmt: skip
+    ]
     drawn = match_result(rows).plot()
     bars, line = marks(drawn)
     own = [row for row in rows if row[0]]
@@ -209,14 +231,15 @@ def test_the_points_of_probes_are_their_scores(tmp_path):
     drawn = probe_result(path, DOCUMENT).plot()
     points = next(mark for mark in marks(drawn) if mark.type == "circle")
     wanted = sorted(
-        (e["source"], e["balanced_accuracy"], e["token_ceiling"]) for e in edges
-        if e["run"] == DOCUMENT and e["balanced_accuracy"] is not None and e["token_ceiling"] is not None
-    )  # fmt: skip
+        (e["source"], e["balanced_accuracy"], e["token_ceiling"])
+        for e in edges
+        if e["run"] == DOCUMENT
+        and e["balanced_accuracy"] is not None
+        and e["token_ceiling"] is not None
+    )
     found = row_values(points, "feature", points.field("y"), points.field("x"))
     assert [row[0] for row in found] == [row[0] for row in wanted]
-    np.testing.assert_allclose(
-        [row[1:] for row in found], [row[1:] for row in wanted], atol=1e-5
-    )  # fmt: skip
+    np.testing.assert_allclose([row[1:] for row in found], [row[1:] for row in wanted], atol=1e-5)
     assert axis_titles(drawn) == {
         "token ceiling (balanced accuracy)",
         "balanced accuracy of the probe",
@@ -230,8 +253,9 @@ def test_probes_of_activations_without_scores_or_alone(tmp_path):
     drawn = probe_result(path, HOW_MUCH).plot()
     points = next(mark for mark in marks(drawn) if mark.type == "circle")
     assert row_values(points, "feature", "r2", "r2_token_ceiling") == [
-        ("one/0", 0.5, 0.75), ("one/1", -3.0, 0.25),
-    ]  # fmt: skip
+        ("one/0", 0.5, 0.75),
+        ("one/1", -3.0, 0.25),
+    ]
     assert row_values(points, "feature", points.field("y")) == [("one/0", 0.5), ("one/1", -1.0)]
     assert "1 below -1 are drawn at -1" in titles(drawn)
     assert axis_titles(drawn) == {"token ceiling (R²)", "R² of the probe"}
@@ -256,9 +280,11 @@ def test_every_probe_result_has_a_verdict():
         ({}, "no feature has a score."),
         ({"verdicts": {"token": 3, "context": 1}}, "1 context, 3 token."),
         ({"balanced_accuracy": 0.75}, "mean balanced accuracy 0.750 of 4 features."),
-        ({"r2": -0.5, "r2_token_ceiling": 0.25},
-         "mean R² -0.500 of 4 features; mean token ceiling 0.250."),
-    ):  # fmt: skip
+        (
+            {"r2": -0.5, "r2_token_ceiling": 0.25},
+            "mean R² -0.500 of 4 features; mean token ceiling 0.250.",
+        ),
+    ):
         assert _verdict(row | given) == [f"one at hook_embed (r): {words}"]
 
 
@@ -266,8 +292,16 @@ def test_every_probe_result_has_a_verdict():
 
 
 def null_row(null, statistic, observed, mean, low, high):
-    return {"sae": "one", "null": null, "statistic": statistic, "observed": observed, "draws": 9,
-            "mean": mean, "low": low, "high": high}  # fmt: skip
+    return {
+        "sae": "one",
+        "null": null,
+        "statistic": statistic,
+        "observed": observed,
+        "draws": 9,
+        "mean": mean,
+        "low": low,
+        "high": high,
+    }
 
 
 def statistics_result(nulls, curves=None):
@@ -305,12 +339,12 @@ def test_statistics_are_drawn_next_to_their_nulls():
 
 
 def test_growth_is_drawn_and_statistics_without_nulls_are_a_sentence():
-    curves = [{"sae": "one", "tokens": 10 * i, "edges": i, "isolates": 9 - i, "average_clustering": 0.5}
-              for i in (1, 2)]  # fmt: skip
+    curves = [
+        {"sae": "one", "tokens": 10 * i, "edges": i, "isolates": 9 - i, "average_clustering": 0.5}
+        for i in (1, 2)
+    ]
     drawn = statistics_result([], curves).plot()
-    assert axis_titles(drawn) == {
-        "tokens, log scale", "edges", "features", "average clustering"
-    }  # fmt: skip
+    assert axis_titles(drawn) == {"tokens, log scale", "edges", "features", "average clustering"}
     for mark in marks(drawn):
         assert row_values(mark, "tokens", "edges", "isolates") == [(10, 1, 8), (20, 2, 7)]
     both = statistics_result([null_row("bipartite", "edges", 1.0, 2.0, 1.5, 2.5)], curves).plot()
@@ -326,40 +360,75 @@ def test_growth_is_drawn_and_statistics_without_nulls_are_a_sentence():
 
 def comparison(rows, curves, *, matches=5):
     found = Comparison(
-        a="one", b="two", tokens=100, half_tokens=50, min_count=1, rows=rows, notes=[],
-        conclusion="", matches=matches, live=[10, 20], communities=[3, 4],
+        a="one",
+        b="two",
+        tokens=100,
+        half_tokens=50,
+        min_count=1,
+        rows=rows,
+        notes=[],
+        conclusion="",
+        matches=matches,
+        live=[10, 20],
+        communities=[3, 4],
         curves=pa.Table.from_pylist(curves, CURVES),
-    )  # fmt: skip
-    return Result("graph_comparison", "one+two", found.summary,
-                  tables=(found.tables, found.tables.__getitem__))  # fmt: skip
+    )
+    return Result(
+        "graph_comparison",
+        "one+two",
+        found.summary,
+        tables=(found.tables, found.tables.__getitem__),
+    )
 
 
 STEPS = [
     {"what": what, "side": side, "null": null, "value": value, "share": share}
-    for what in ("degree", "clustering") for side in "AB" for null in (False, True)
+    for what in ("degree", "clustering")
+    for side in "AB"
+    for null in (False, True)
     for value, share in ((0.0, 0.25), (1.0, 1.0))
-]  # fmt: skip
+]
 
 
 def test_a_comparison_is_drawn_with_its_controls():
     rows = [
         Row("distance", "degree: Kolmogorov-Smirnov", value=0.25),
         *(
-            Row("conserved", f"share of {side}'s edges", n=8, value=0.5, low=0.25, high=0.75, null_mean=0.125,
-                null_low=0.0, null_high=0.25, itself_mean=1.0)
+            Row(
+                "conserved",
+                f"share of {side}'s edges",
+                n=8,
+                value=0.5,
+                low=0.25,
+                high=0.75,
+                null_mean=0.125,
+                null_low=0.0,
+                null_high=0.25,
+                itself_mean=1.0,
+            )
             for side in "AB"
         ),
-        Row("communities", "adjusted mutual information", n=7, value=0.5, low=0.375, high=0.625,
-            null_mean=0.0, null_low=-0.125, null_high=0.125),
-    ]  # fmt: skip
+        Row(
+            "communities",
+            "adjusted mutual information",
+            n=7,
+            value=0.5,
+            low=0.375,
+            high=0.625,
+            null_mean=0.0,
+            null_low=-0.125,
+            null_high=0.125,
+        ),
+    ]
     drawn = comparison(rows, STEPS).plot()
     lines = [mark for mark in marks(drawn) if mark.type == "line"]
     assert len(lines) == 2
     for line in lines:
         assert row_values(line, "graph", "value", "share") == sorted(
-            (name, value, share) for name in ("one", "one, null", "two", "two, null")
+            (name, value, share)
+            for name in ("one", "one, null", "two", "two, null")
             for value, share in ((0.0, 0.25), (1.0, 1.0))
-        )  # fmt: skip
+        )
     shares = next(mark for mark in marks(drawn) if mark.type == "bar")
     names = ("of", "value", "low", "high", "null_low", "null_high", "itself_mean")
     assert row_values(shares, *names) == [
@@ -371,9 +440,12 @@ def test_a_comparison_is_drawn_with_its_controls():
         ("under the matches, all tokens", 0.5, 0.375, 0.625),
     ]
     assert {
-        "degree (features), symmetric log scale", "clustering", "share of conserved edges",
-        "share of features at or below", "adjusted mutual information",
-    } <= axis_titles(drawn)  # fmt: skip
+        "degree (features), symmetric log scale",
+        "clustering",
+        "share of conserved edges",
+        "share of features at or below",
+        "adjusted mutual information",
+    } <= axis_titles(drawn)
 
 
 def test_a_comparison_without_values_is_drawn():
@@ -388,34 +460,57 @@ def test_a_comparison_without_values_is_drawn():
 def counterparts(methods):
     settings = dict.fromkeys(("standard", "depth", "walks", "rounds", "prior", "doubt", "most"))
     found = {
-        "a": "one", "b": "two", "seed": 0, "draws": 5, "min_count": 1, "repeats": 1, "truth": [9],
-        "left_out": [0], "table_share": 0.5, "settings": settings, "chosen": None, "sentences": [],
+        "a": "one",
+        "b": "two",
+        "seed": 0,
+        "draws": 5,
+        "min_count": 1,
+        "repeats": 1,
+        "truth": [9],
+        "left_out": [0],
+        "table_share": 0.5,
+        "settings": settings,
+        "chosen": None,
+        "sentences": [],
         "methods": methods,
         **{name: [] for name in ("graphs", "by_anchors", "by_frequency", "agreement", "faq")},
-    }  # fmt: skip
+    }
     tables = tables_of(found)
     return Result("graph_matching", "one+two", {}, tables=(tables, tables.__getitem__))
 
 
 def method(name, share, value):
-    row = {"method": name, "repeats": 1, "share": share, "anchors": 9 * share, "queries": 9.0,
-           "candidates": 20.0, "coverage": 1.0}  # fmt: skip
+    row = {
+        "method": name,
+        "repeats": 1,
+        "share": share,
+        "anchors": 9 * share,
+        "queries": 9.0,
+        "candidates": 20.0,
+        "coverage": 1.0,
+    }
     for measure in MEASURES:
         row |= {measure: value, f"{measure} low": value / 2, f"{measure} high": value * 2}
     return row
 
 
 def test_counterparts_are_drawn_with_their_intervals():
-    rows = [method("frequency", 0.0, 0.125), method("frequency", 0.5, 0.25), method("decoder cosine", 0.5, 0.5)]  # fmt: skip
+    rows = [
+        method("frequency", 0.0, 0.125),
+        method("frequency", 0.5, 0.25),
+        method("decoder cosine", 0.5, 0.5),
+    ]
     drawn = counterparts(rows).plot()
     curve = next(mark for mark in marks(drawn) if mark.type == "line")
     assert row_values(curve, "method", "share", "value", "low", "high") == [
-        ("frequency", 0.0, 0.125, 0.0625, 0.25), ("frequency", 0.5, 0.25, 0.125, 0.5),
-    ]  # fmt: skip
+        ("frequency", 0.0, 0.125, 0.0625, 0.25),
+        ("frequency", 0.5, 0.25, 0.125, 0.5),
+    ]
     kinds = next(mark for mark in marks(drawn) if mark.type == "point")
     assert row_values(kinds, "method", "value", "low", "high") == [
-        ("decoder cosine", 0.5, 0.25, 1.0), ("frequency", 0.25, 0.125, 0.5),
-    ]  # fmt: skip
+        ("decoder cosine", 0.5, 0.25, 1.0),
+        ("frequency", 0.25, 0.125, 0.5),
+    ]
     assert {"recall@10", "known counterparts, share of the truth (mean number)"} == axis_titles(
         drawn
     )
@@ -427,10 +522,21 @@ def test_counterparts_are_drawn_with_their_intervals():
 
 
 def map_result(**given):
-    edge_ = {"source": "m/hook_embed", "target": "m/blocks.0.hook_resid_post", "tokens": 1000,
-             "folds": 5, "method": "closed form", "r2_weighted": 0.5, "r2_low": 0.25, "r2_high": 0.75,
-             "r2_in_sample_weighted": 0.625, "token_r2_weighted": 0.375, "token_r2_low": 0.3125,
-             "token_r2_high": 0.4375, "token_eta2_weighted": 0.875}  # fmt: skip
+    edge_ = {
+        "source": "m/hook_embed",
+        "target": "m/blocks.0.hook_resid_post",
+        "tokens": 1000,
+        "folds": 5,
+        "method": "closed form",
+        "r2_weighted": 0.5,
+        "r2_low": 0.25,
+        "r2_high": 0.75,
+        "r2_in_sample_weighted": 0.625,
+        "token_r2_weighted": 0.375,
+        "token_r2_low": 0.3125,
+        "token_r2_high": 0.4375,
+        "token_eta2_weighted": 0.875,
+    }
     return result_of("transcoder", edge_ | given)
 
 
@@ -439,10 +545,11 @@ def test_a_map_is_drawn_next_to_the_means_of_tokens():
     rule, point = marks(drawn)
     assert rule.rows == point.rows
     assert row_values(point, "predictor", "text", "r2") == [
-        ("affine map", "held out by document", 0.5), ("affine map", "in sample", 0.625),
+        ("affine map", "held out by document", 0.5),
+        ("affine map", "in sample", 0.625),
         ("means of token ids", "held out by document", 0.375),
         ("means of token ids", "in sample", 0.875),
-    ]  # fmt: skip
+    ]
     held_out = [row for row in rule.rows if row["text"] == "held out by document"]
     assert [(row["low"], row["high"]) for row in held_out] == [(0.25, 0.75), (0.3125, 0.4375)]
     assert "share of variance explained (R², all dimensions)" in axis_titles(drawn)
@@ -462,20 +569,27 @@ def test_maps_that_explain_nothing_or_have_no_score():
 
 
 def position(first, last, l0, low, high):
-    return {"first": first, "last": last, "tokens": 10, "l0": l0, "activation": None,
-            "null_low": low, "null_high": high, "p": 0.5}  # fmt: skip
+    return {
+        "first": first,
+        "last": last,
+        "tokens": 10,
+        "l0": l0,
+        "activation": None,
+        "null_low": low,
+        "null_high": high,
+        "p": 0.5,
+    }
 
 
 def test_positions_are_drawn_next_to_shuffled_tokens():
     rows = [position(1, 1, 3.0, 4.0, 5.0), position(2, 3, 4.5, 4.25, 4.75)]
-    result = result_of(
-        "positions", {"sae": "one"}, {"positions": pa.Table.from_pylist(rows)}
-    )  # fmt: skip
+    result = result_of("positions", {"sae": "one"}, {"positions": pa.Table.from_pylist(rows)})
     drawn = result.plot()
     bars, line = marks(drawn)
     assert row_values(bars, "label", "null_low", "null_high") == [
-        ("1", 4.0, 5.0), ("2–3", 4.25, 4.75),
-    ]  # fmt: skip
+        ("1", 4.0, 5.0),
+        ("2–3", 4.25, 4.75),
+    ]
     assert row_values(line, "label", line.field("y")) == [("1", 3.0), ("2–3", 4.5)]
     assert axis_titles(drawn) == {"position in the context (tokens)", "active features per token"}
     assert titles(drawn) == ["Active features by position, one", "n = 20 tokens"]

@@ -21,10 +21,18 @@ from ingest import Settings, ingest, save_random_weights
 from ingest.sae.autoencoder import open_sae
 
 RECORD = {
-    "role": "frozen-decoder", "floor_of": "top", "seed": 7, "architecture": "topk", "width": 40,
-    "site": "blocks.1.hook_resid_post", "model": "small", "text": "t", "tokens": 10, "steps": 1,
+    "role": "frozen-decoder",
+    "floor_of": "top",
+    "seed": 7,
+    "architecture": "topk",
+    "width": 40,
+    "site": "blocks.1.hook_resid_post",
+    "model": "small",
+    "text": "t",
+    "tokens": 10,
+    "steps": 1,
     "settings": {},
-}  # fmt: skip
+}
 
 
 def saved(folder, record=None, **options):
@@ -49,8 +57,13 @@ def test_the_record_of_training_is_stored_with_the_sae(tmp_path):
     assert stored == {"top": (None, None, None, None), "floor": ("frozen-decoder", "top", 7, None)}
     done = CliRunner().invoke(list_, ["--atlas", str(path)])
     assert "frozen-decoder" in done.stdout
-    (listed,) = [r for r in json.loads(CliRunner().invoke(list_, ["--atlas", str(path), "--json"]).stdout)["result"]
-                 if r["sae"] == "floor"]  # fmt: skip
+    (listed,) = [
+        r
+        for r in json.loads(CliRunner().invoke(list_, ["--atlas", str(path), "--json"]).stdout)[
+            "result"
+        ]
+        if r["sae"] == "floor"
+    ]
     assert (listed["role"], listed["floor_of"]) == ("frozen-decoder", "top")
 
 
@@ -62,8 +75,10 @@ def test_options_of_the_ingest_override_the_record(tmp_path):
     assert (rows["floor"]["role"], rows["floor"]["floor_of"]) == ("untrained", "other")
     with pytest.raises(RequestError, match=r"sae\.role: untrained stored, frozen-decoder now"):
         ingest(path, saes=[floor], text=None, model=model())
-    for wrong, message in [({"floor_of": "floor"}, "floor of itself"),
-                           ({"floor_of": "Not A Slug"}, "'not-a-slug'")]:  # fmt: skip
+    for wrong, message in [
+        ({"floor_of": "floor"}, "floor of itself"),
+        ({"floor_of": "Not A Slug"}, "'not-a-slug'"),
+    ]:
         with pytest.raises(BadInput, match=message):
             ingest(path, saes=[floor], model=model(), settings=Settings(**wrong))
     with pytest.raises(BadInput, match="one of trained, frozen-decoder"):
@@ -150,14 +165,25 @@ def test_atlases_without_roles_open_with_nothing_stale(tmp_path):
 
 def test_floors_of_an_sae():
     def row(name, role=None, floor_of=None, random_model=None, d_sae=8):
-        return {"name": name, "role": role, "floor_of": floor_of, "random_model": random_model,
-                "model": "m", "hook": "h", "d_sae": d_sae}  # fmt: skip
+        return {
+            "name": name,
+            "role": role,
+            "floor_of": floor_of,
+            "random_model": random_model,
+            "model": "m",
+            "hook": "h",
+            "d_sae": d_sae,
+        }
 
     rows = [
-        row("a", "trained"), row("b"), row("fa", "untrained", "a"), row("fx", "frozen-encoder", "x"),
-        row("loose", "frozen-decoder"), row("wide", "untrained", d_sae=16),
+        row("a", "trained"),
+        row("b"),
+        row("fa", "untrained", "a"),
+        row("fx", "frozen-encoder", "x"),
+        row("loose", "frozen-decoder"),
+        row("wide", "untrained", d_sae=16),
         row("drawn", "trained", "a", random_model=True),
-    ]  # fmt: skip
+    ]
     assert floors_of(rows, "a") == ["drawn", "fa"]
     assert floors_of(rows, "b") == ["loose"]  # none names it, so those of the same site and width
     assert floors_of(rows, "fa") == []

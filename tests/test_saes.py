@@ -335,9 +335,15 @@ def test_flat_configuration_of_old_releases_is_read(tmp_path: Path) -> None:
     theirs = random_sae("standard")
     theirs.save_model(tmp_path)
     old = {
-        "d_in": 24, "d_sae": 40, "dtype": "float32", "device": "cpu", "model_name": "gpt2-small",
-        "hook_point": "blocks.3.hook_resid_pre", "prepend_bos": False, "context_size": 128,
-    }  # fmt: skip
+        "d_in": 24,
+        "d_sae": 40,
+        "dtype": "float32",
+        "device": "cpu",
+        "model_name": "gpt2-small",
+        "hook_point": "blocks.3.hook_resid_pre",
+        "prepend_bos": False,
+        "context_size": 128,
+    }
     (tmp_path / "cfg.json").write_text(json.dumps(old))
     sae = open_sae(tmp_path, name="old")
     assert (sae.info.hook, sae.info.model) == ("blocks.3.hook_resid_pre", "gpt2-small")

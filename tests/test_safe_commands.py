@@ -36,29 +36,68 @@ CASES = {
     "ingest": [["ingest", "--text", "{text}", "--sae", "{hostile}"]],
     "match": [["match", ONE, OTHER, *FEW, "--min-joint", "1", "--replace"], ["match", NAME]],
     "probe": [["probe", ONE, *FEW, "--controls", "1", "--min-positives", "1"], ["probe", NAME]],
-    "probe-scores": [["probe-scores"], ["probe-scores", ONE, "--by", "layer"], ["probe-scores", NAME]],
+    "probe-scores": [
+        ["probe-scores"],
+        ["probe-scores", ONE, "--by", "layer"],
+        ["probe-scores", NAME],
+    ],
     "plot probes": [["plot", "probes", "--out", "{out}.html"], ["plot", "probes", NAME]],
     "plot graphs": [["plot", "graphs", "--out", "{out}.html"], ["plot", "graphs", NAME]],
-    "communities": [["communities", *FEW, "--runs", "2", "--splits", "1", "--replace"], ["communities", NAME]],
+    "communities": [
+        ["communities", *FEW, "--runs", "2", "--splits", "1", "--replace"],
+        ["communities", NAME],
+    ],
     "plot communities": [
         ["plot", "communities", ONE, "--out", "{out}.html"],
         ["plot", "communities", ONE, "--features", "--out", "{out}.svg"],
     ],
     "graph-stats": [["graph-stats", *FEW], ["graph-stats", NAME]],
-    "compare-graphs": [["compare-graphs", ONE, OTHER, *FEW, "--out", "{out}.html"], ["compare-graphs", ONE, NAME]],
-    "match-graphs": [["match-graphs", ONE, OTHER, "--draws", "20", "--repeats", "1"], ["match-graphs", NAME, ONE]],
+    "compare-graphs": [
+        ["compare-graphs", ONE, OTHER, *FEW, "--out", "{out}.html"],
+        ["compare-graphs", ONE, NAME],
+    ],
+    "match-graphs": [
+        ["match-graphs", ONE, OTHER, "--draws", "20", "--repeats", "1"],
+        ["match-graphs", NAME, ONE],
+    ],
     "transcoder": [
-        ["transcoder", "--to", "blocks.0.hook_resid_post", *FEW, "--folds", "3", "--penalty", "0.01"],
+        [
+            "transcoder",
+            "--to",
+            "blocks.0.hook_resid_post",
+            *FEW,
+            "--folds",
+            "3",
+            "--penalty",
+            "0.01",
+        ],
         ["transcoder", NAME],
     ],
-    "residual": [["residual", "--model", "./" + NAME, "--text", "{text}", "--from", "hook_embed",
-                  "--to", NAME]],
-    "report geometry": [["report", "geometry", "--out", "{out}.html"], ["report", "geometry", NAME]],
+    "residual": [
+        [
+            "residual",
+            "--model",
+            "./" + NAME,
+            "--text",
+            "{text}",
+            "--from",
+            "hook_embed",
+            "--to",
+            NAME,
+        ]
+    ],
+    "report geometry": [
+        ["report", "geometry", "--out", "{out}.html"],
+        ["report", "geometry", NAME],
+    ],
     "describe": [["describe", ONE, "--min-active", "1"], ["describe", NAME]],
     "positions": [["positions", *FEW], ["positions", NAME]],
     "truth": [["truth", ONE, "--truth", OTHER, *FEW], ["truth", NAME, "--truth", NAME]],
     "floors": [["floors"], ["floors", NAME]],
-    "fire": [["fire", TOKENS[0], "--sae", ONE, "--model", "{model}"], ["fire", TOKENS[1], "--sae", NAME]],
+    "fire": [
+        ["fire", TOKENS[0], "--sae", ONE, "--model", "{model}"],
+        ["fire", TOKENS[1], "--sae", NAME],
+    ],
     "show": [["show", f"{ONE}/0", "--html", "{out}.html"], ["show", NAME]],
     "effects": [["effects", ONE, "--on", OTHER], ["effects", NAME]],
     "subspaces": [["subspaces", ONE, OTHER, "--draws", "2"], ["subspaces", ONE, NAME]],
@@ -98,24 +137,86 @@ CASES = {
     "rm": [["rm", NAME, "--yes"]],
     "doctor": [["doctor"]],
     "demo": [["demo", "--atlas", "{file}"]],
-    "random-weights": [["random-weights", "{model}", "--out", "{out}"], ["random-weights", "./" + NAME]],
-    "synthetic": [["synthetic", "{out}" + NAME, "--features", "64", "--width", "8"], ["synthetic", "{file}"]],
-    "train": [
-        ["train", "--model", "{plain}", "--text", "{text}", "--site", "blocks.0.hook_resid_post", "--width", "24",
-         "--k", "2", "--steps", "2", "--batch", "64", "--buffer", "64", "--out", "{out}" + NAME],
-        ["train", "--model", "{plain}", "--text", "{text}", "--site", NAME, "--width", "24", "--out", "{out}"],
-        ["train", "--model", "{model}", "--text", "{text}", "--site", "blocks.0.hook_resid_post", "--width", "24",
-         "--out", "{out}"],
+    "random-weights": [
+        ["random-weights", "{model}", "--out", "{out}"],
+        ["random-weights", "./" + NAME],
     ],
-}  # fmt: skip
+    "synthetic": [
+        ["synthetic", "{out}" + NAME, "--features", "64", "--width", "8"],
+        ["synthetic", "{file}"],
+    ],
+    "train": [
+        [
+            "train",
+            "--model",
+            "{plain}",
+            "--text",
+            "{text}",
+            "--site",
+            "blocks.0.hook_resid_post",
+            "--width",
+            "24",
+            "--k",
+            "2",
+            "--steps",
+            "2",
+            "--batch",
+            "64",
+            "--buffer",
+            "64",
+            "--out",
+            "{out}" + NAME,
+        ],
+        [
+            "train",
+            "--model",
+            "{plain}",
+            "--text",
+            "{text}",
+            "--site",
+            NAME,
+            "--width",
+            "24",
+            "--out",
+            "{out}",
+        ],
+        [
+            "train",
+            "--model",
+            "{model}",
+            "--text",
+            "{text}",
+            "--site",
+            "blocks.0.hook_resid_post",
+            "--width",
+            "24",
+            "--out",
+            "{out}",
+        ],
+    ],
+}
 """Requests of each command; those that name NAME are about something that does not exist."""
 FAILING = {
-    "residual", "push", "rm", "demo", "ingest", "truth",
-    "floors", "logits", "map", "directions", "splitting", "spectra", "topology",
-    "effects", "fire", "subspaces",
-    "steer", "changes",
+    "residual",
+    "push",
+    "rm",
+    "demo",
+    "ingest",
+    "truth",
+    "floors",
+    "logits",
+    "map",
+    "directions",
+    "splitting",
+    "spectra",
+    "topology",
+    "effects",
+    "fire",
+    "subspaces",
+    "steer",
+    "changes",
     "concepts",
-}  # fmt: skip
+}
 """Commands of which every request fails: the others would train, or need a server, a
 synthetic model, a floor, or weights in files; those of the SAEs here are in memory."""
 
@@ -150,10 +251,14 @@ def places(tmp_path_factory):
         saes = [open_sae(topk(seed=i), name=name) for i, name in enumerate((ONE, OTHER))]
     ingest(folder / "a.atlas", saes=saes, text=documents, model=str(model), match=None)
     return {
-        "folder": folder, "atlas": str(folder / "a.atlas"), "model": str(model), "plain": str(plain),
-        "file": str(folder / "file"), "text": str(folder / NAME.format("text.txt")),
+        "folder": folder,
+        "atlas": str(folder / "a.atlas"),
+        "model": str(model),
+        "plain": str(plain),
+        "file": str(folder / "file"),
+        "text": str(folder / NAME.format("text.txt")),
         "hostile": NAME,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

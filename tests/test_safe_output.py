@@ -132,11 +132,16 @@ def test_a_report_escapes_untrusted_text():
     text = page(
         HOSTILE[0],
         [
-            table(rows, {"name": HOSTILE[1]}, caption=HOSTILE[2]), paragraphs(*HOSTILE), notes(HOSTILE),
-            code(HOSTILE), comparisons(HOSTILE[0], threes), *map(heading, HOSTILE),
-            *(folded(each, notes([each])) for each in HOSTILE), *HOSTILE,
+            table(rows, {"name": HOSTILE[1]}, caption=HOSTILE[2]),
+            paragraphs(*HOSTILE),
+            notes(HOSTILE),
+            code(HOSTILE),
+            comparisons(HOSTILE[0], threes),
+            *map(heading, HOSTILE),
+            *(folded(each, notes([each])) for each in HOSTILE),
+            *HOSTILE,
         ],
-    )  # fmt: skip
+    )
     found = Scripts()
     found.feed(text)
     assert (found.scripts, found.handlers) == ([], [])

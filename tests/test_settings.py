@@ -21,9 +21,16 @@ from ingest.probe.settings import ProbeSettings
 from ingest.settings import Settings
 
 CLASSES = (
-    CommunitySettings, ComparisonSettings, GraphMatchingSettings, GraphStatisticsSettings, MatchSettings, ProbeSettings,
-    ResidualSettings, Settings, TranscoderSettings,
-)  # fmt: skip
+    CommunitySettings,
+    ComparisonSettings,
+    GraphMatchingSettings,
+    GraphStatisticsSettings,
+    MatchSettings,
+    ProbeSettings,
+    ResidualSettings,
+    Settings,
+    TranscoderSettings,
+)
 
 
 @documented
@@ -103,9 +110,18 @@ def test_options_written_from_settings_give_the_same_settings():
     settings = Example(count=5, way="other", rates=(0.5, 2.0), limit=7, fast=False)
     words = flags_for(Example, asdict(settings))
     assert words == [
-        "--count", "5", "--way", "other", "--rate", "0.5", "--rate", "2", "--limit", "7",
+        "--count",
+        "5",
+        "--way",
+        "other",
+        "--rate",
+        "0.5",
+        "--rate",
+        "2",
+        "--limit",
+        "7",
         "--no-fast",
-    ]  # fmt: skip
+    ]
     _, seen = run(*words)
     assert Example(**seen) == settings
     assert flags_for(Example, asdict(Example())) == []

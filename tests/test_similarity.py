@@ -133,8 +133,15 @@ def test_shuffled_values_equal_values_of_shuffled_rows(seed):
     x, y = noisy(seed, wide=5, narrow=5)
     orders = shuffles(len(x), 4, seed=seed)
     found = [*subspace_similarities(x, y, orders), *cosine_similarities(x, y, orders, k=5)]
-    alone = {"svcca": svcca, "cca": cca, "cka": cka, "procrustes": procrustes, "rsa": rsa,
-             "knn_jaccard": lambda a, b: knn_jaccard(a, b, k=5), "mutual_nearest": mutual_nearest}  # fmt: skip
+    alone = {
+        "svcca": svcca,
+        "cca": cca,
+        "cka": cka,
+        "procrustes": procrustes,
+        "rsa": rsa,
+        "knn_jaccard": lambda a, b: knn_jaccard(a, b, k=5),
+        "mutual_nearest": mutual_nearest,
+    }
     assert {one.measure for one in found} == set(alone) == set(MEASURES)
     for one in found:
         by_hand = [alone[one.measure](x, y[order]) for order in orders]

@@ -104,9 +104,7 @@ def test_candidates_are_the_parents_of_highest_cosine():
         np.linalg.norm(wide, axis=1)[:, None] * np.maximum(np.linalg.norm(narrow, axis=1), 1e-9)
     )
     cosine[:, 4] = -2
-    expected = {
-        (int(i), j) for j in range(17) if j != 2 for i in np.argsort(-cosine[j])[:3]
-    }  # fmt: skip
+    expected = {(int(i), j) for j in range(17) if j != 2 for i in np.argsort(-cosine[j])[:3]}
     assert set(zip(found.parent.tolist(), found.child.tolist(), strict=True)) == expected
     np.testing.assert_allclose(found.cosine, cosine[found.child, found.parent], atol=1e-6)
 
@@ -147,8 +145,10 @@ def test_p_of_directions_equals_the_share_of_maxima():
     axes = np.linalg.eigh(np.cov(a.T, bias=True) + np.cov(b.T, bias=True))[1][:, ::-1]
     best = []
     for draw in range(2000):
-        blocks = [scipy.stats.ortho_group.rvs(m, random_state=10 * draw + k) if m > 1 else sign
-                  for k, (m, sign) in enumerate(((1, -1), (1, 1 - 2 * (draw % 2)), (2, 0), (2, 0)))]  # fmt: skip
+        blocks = [
+            scipy.stats.ortho_group.rvs(m, random_state=10 * draw + k) if m > 1 else sign
+            for k, (m, sign) in enumerate(((1, -1), (1, 1 - 2 * (draw % 2)), (2, 0), (2, 0)))
+        ]
         blocks[0] *= 1 - 2 * (draw // 2 % 2)
         turn = axes @ scipy.linalg.block_diag(*blocks) @ axes.T
         turned = b.mean(axis=0) + (b - b.mean(axis=0)) @ turn
@@ -181,8 +181,14 @@ def test_edges_equal_both_tests_and_all_thresholds():
     assert {
         (i, j) for i, j in zip(found.parent.tolist(), found.child.tolist(), strict=True)
     } == set(chosen)
-    for i, j, n, q_, e in zip(found.parent.tolist(), found.child.tolist(), found.joint, found.q,
-                              found.expected, strict=True):  # fmt: skip
+    for i, j, n, q_, e in zip(
+        found.parent.tolist(),
+        found.child.tolist(),
+        found.joint,
+        found.q,
+        found.expected,
+        strict=True,
+    ):
         assert (n, q_, e) == pytest.approx(chosen[i, j])
     # The mean of the null is near the count under independence.
     independent = a.sum(axis=0)[pairs.parent] * b.sum(axis=0)[pairs.child] / len(a)
@@ -358,8 +364,9 @@ def test_unrelated_saes_have_no_edges(bursts):
         x, y = (unit_rows(v, dtype=np.float32) for v in vectors)
         has_x, has_y = x.any(axis=1), y.any(axis=1)
         pairs = nearest_parents(x, y, 1, parents=has_x, children=has_y)
-        p, _ = direction_p(pairs, x, y, parents=has_x, children=has_y, count=tokens.wide.count,
-                           draws=20, seed=seed)  # fmt: skip
+        p, _ = direction_p(
+            pairs, x, y, parents=has_x, children=has_y, count=tokens.wide.count, draws=20, seed=seed
+        )
         low_cosine.append(np.mean(p <= 0.05))
         low_joint.append(
             np.mean(joint_p(pairs.parent, pairs.child, tokens, draws=20, seed=seed)[2] <= 0.05)

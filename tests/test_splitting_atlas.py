@@ -55,17 +55,26 @@ def opened():
     wider = rows(160, seed=1)
     noise = 0.05 * rows(40, seed=3)
     made = {
-        "narrow": relu(wider[:40]), "wide": relu(wider[:80]), "wider": relu(wider),
-        "seed": relu(wider[:40] + noise), "other": relu(wider[:40], hook="hook_embed"),
-    }  # fmt: skip
+        "narrow": relu(wider[:40]),
+        "wide": relu(wider[:80]),
+        "wider": relu(wider),
+        "seed": relu(wider[:40] + noise),
+        "other": relu(wider[:40], hook="hook_embed"),
+    }
     return [open_sae(sae, name=name) for name, sae in made.items()]
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory, opened):
     where = tmp_path_factory.mktemp("splitting") / "a.atlas"
-    ingest(where, saes=opened, text=texts(120, words=(10, 30)), model=model(), settings=Settings(context=16),
-           match=None).close()  # fmt: skip
+    ingest(
+        where,
+        saes=opened,
+        text=texts(120, words=(10, 30)),
+        model=model(),
+        settings=Settings(context=16),
+        match=None,
+    ).close()
     return where
 
 
@@ -76,9 +85,11 @@ def results(path, opened):
 
 def test_pairs_are_followed_by_baselines(results):
     assert [(r["narrow"], r["wide"], r["equal_width"]) for r in results] == [
-        ("narrow", "wide", False), ("narrow", "wider", False), ("wide", "wider", False),
+        ("narrow", "wide", False),
+        ("narrow", "wider", False),
+        ("wide", "wider", False),
         ("narrow", "seed", True),
-    ]  # fmt: skip
+    ]
 
 
 def test_stored_numbers_equal_those_computed_from_codes_and_weights(path, opened, results):
@@ -226,8 +237,14 @@ def test_baseline_of_another_width_or_site(path, name):
 def test_codes_that_are_not_stored(tmp_path):
     where = tmp_path / "a.atlas"
     saes = [open_sae(relu(rows(n, seed=n)), name=f"w{n}") for n in (8, 9)]
-    ingest(where, saes=saes, text=texts(10), model=model(), match=None,
-           settings=Settings(context=16, keep_codes=False)).close()  # fmt: skip
+    ingest(
+        where,
+        saes=saes,
+        text=texts(10),
+        model=model(),
+        match=None,
+        settings=Settings(context=16, keep_codes=False),
+    ).close()
     with pytest.raises(Missing, match="--keep-codes"):
         find_splits(where, ["w8", "w9"], opened=saes)
 
@@ -239,8 +256,13 @@ def test_missing_baseline_is_reported_and_equal_widths_have_none(path, opened):
 
 def test_too_few_draws_are_reported(path, opened):
     told = RecordingProgress()
-    find_splits(path, ["seed", "wider"], settings=SplittingSettings(draws=3, q=0.001), opened=opened,
-                progress=told)  # fmt: skip
+    find_splits(
+        path,
+        ["seed", "wider"],
+        settings=SplittingSettings(draws=3, q=0.001),
+        opened=opened,
+        progress=told,
+    )
     (message,) = {m for m in told.messages if "--draws" in m and "seed and wider" in m}
     assert "With 3 draws" in message
 

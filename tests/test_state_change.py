@@ -134,8 +134,16 @@ def test_fault_c_only_tokens_that_the_edit_reaches_are_compared():
     after[1, 0] = 1.0  # second token of the first context
     after[8] = 1.0  # last token of the third
     assert reached_tokens(text, before, after).tolist() == [
-        False, True, True, True, False, False, False, False, True,
-    ]  # fmt: skip
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+        True,
+    ]
     assert not reached_tokens(text, before, before).any()
 
 
@@ -251,9 +259,13 @@ def test_an_edit_of_a_feature_that_is_inactive_in_some_batches_is_no_error(atlas
     counts = np.asarray((plain.codes["middle"] > 0).sum(axis=0)).ravel()
     rare = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
     state = read_state(
-        subject.complete, [subject.sae], text, hook=subject.hook,
-        edits=[FeatureEdits(subject.sae, [ablate(rare)])], progress=SILENT,
-    )  # fmt: skip
+        subject.complete,
+        [subject.sae],
+        text,
+        hook=subject.hook,
+        edits=[FeatureEdits(subject.sae, [ablate(rare)])],
+        progress=SILENT,
+    )
     assert (state.site != plain.site).any(axis=1).sum() == counts[rare]
 
 
@@ -306,8 +318,13 @@ def test_bad_requests_are_one_message(atlas, features, on, message):
         causal = random_model("llama", vocab_size=steered_atlas.VOCABULARY, seed=7)
         sae = small_ingest.topk(hook="blocks.2.hook_resid_post", seed=9)
         causal.name_or_path = "other"
-        ingest(path, saes=[open_sae(sae, name="other", model="other")], model=causal,
-               tokenizer=options["tokenizer"], match=None)  # fmt: skip
+        ingest(
+            path,
+            saes=[open_sae(sae, name="other", model="other")],
+            model=causal,
+            tokenizer=options["tokenizer"],
+            match=None,
+        )
     with pytest.raises((BadInput, UnknownName), match=message):
         compare_states(path, features, on=on, settings=SETTINGS, **options)
 

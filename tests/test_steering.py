@@ -50,9 +50,18 @@ def subject_of(atlas, name, tmp_path):
 
 def test_the_package_has_the_tasks_of_gemma_and_of_stories():
     assert {
-        "number-words", "months", "days", "tomorrow", "next-month", "descending", "spanish",
-        "pronoun-after-name", "openings", "dialogue-verbs", "feelings",
-    } == set(task_names())  # fmt: skip
+        "number-words",
+        "months",
+        "days",
+        "tomorrow",
+        "next-month",
+        "descending",
+        "spanish",
+        "pronoun-after-name",
+        "openings",
+        "dialogue-verbs",
+        "feelings",
+    } == set(task_names())
     for name in task_names():
         task = read_task(name)
         assert len(task.tests) >= 14
@@ -238,9 +247,16 @@ def test_fault_d2_a_feature_adds_its_decoder_row_without_the_bias(atlas, tmp_pat
         edit.vector, 2 * float(subject.maximum[0]) * row, rtol=1e-4, atol=1e-5
     )
     assert [a.name for a in arms] == [
-        "nothing", "reconstruction", "feature", "set", "difference of means",
-        "random feature", "random feature", "random set", "random set",
-    ]  # fmt: skip
+        "nothing",
+        "reconstruction",
+        "feature",
+        "set",
+        "difference of means",
+        "random feature",
+        "random feature",
+        "random set",
+        "random set",
+    ]
     norms = [float(a.vector.norm()) for a in arms if a.vector is not None]
     assert norms == pytest.approx([norms[0]] * len(norms), rel=1e-4)
     together = sum(
@@ -302,8 +318,9 @@ def test_random_features_have_a_similar_frequency(atlas, tmp_path):
         assert not {0, 3} & set(column)
         near = sorted(
             (abs(np.log(subject.frequency[i] / subject.frequency[feature])), i)
-            for i in live if i not in (0, 3)
-        )[:12]  # fmt: skip
+            for i in live
+            if i not in (0, 3)
+        )[:12]
         assert set(column) <= {i for _, i in near}
 
 
@@ -321,11 +338,21 @@ def test_wilson_equals_the_closed_form():
 
 def curve_row(number, arm, strength, **values):
     base = {
-        "number": number, "arm": arm, "features": [], "strength": strength, "prompts": 10,
-        "prompts_development": 10, "success": 0, "success_development": 0, "logprob": -5.0,
-        "logprob_development": -5.0, "kl": 0.1, "kl_development": 0.1, "loss": 0.0,
+        "number": number,
+        "arm": arm,
+        "features": [],
+        "strength": strength,
+        "prompts": 10,
+        "prompts_development": 10,
+        "success": 0,
+        "success_development": 0,
+        "logprob": -5.0,
+        "logprob_development": -5.0,
+        "kl": 0.1,
+        "kl_development": 0.1,
+        "loss": 0.0,
         "loss_development": 0.0,
-    }  # fmt: skip
+    }
     return base | values
 
 
@@ -389,12 +416,19 @@ def test_a_stored_result_is_read_and_another_task_of_equal_name_is_not(
     atlas, options, planted, tmp_path
 ):
     path = tmp_path / "feelings.jsonl"
-    path.write_text("".join(
-        json.dumps(line) + "\n" for line in [
-            *({"kind": "test", "prompt": f"She {v}", "targets": [" happy"]} for v in "abcd"),
-            *({"kind": k, "prompt": f"{k} {i}"} for k in ("positive", "negative") for i in "xy"),
-        ]
-    ))  # fmt: skip
+    path.write_text(
+        "".join(
+            json.dumps(line) + "\n"
+            for line in [
+                *({"kind": "test", "prompt": f"She {v}", "targets": [" happy"]} for v in "abcd"),
+                *(
+                    {"kind": k, "prompt": f"{k} {i}"}
+                    for k in ("positive", "negative")
+                    for i in "xy"
+                ),
+            ]
+        )
+    )
     (again,) = steer_task(atlas[0], "feelings", ["last/0"], settings=FEW, **options)
     assert again.rows if hasattr(again, "rows") else dict(again) == dict(planted[1])
     (other,) = steer_task(atlas[0], path, ["last/0"], settings=FEW, **options)
@@ -414,10 +448,14 @@ def test_features_are_found_on_the_contrasting_prompts(atlas, options):
 def test_tasks_of_gemma_run_on_a_random_gemma(name, gemma):
     path, causal, tokenizer, saes = gemma
     (found,) = steer_task(
-        path, name, ["middle/3"],
+        path,
+        name,
+        ["middle/3"],
         settings=SteeringSettings(random=1, strengths=(1.0,), neutral_tokens=16),
-        model=causal, tokenizer=tokenizer, opened=saes,
-    )  # fmt: skip
+        model=causal,
+        tokenizer=tokenizer,
+        opened=saes,
+    )
     assert found["nothing_success"] <= found["prompts"]
     assert found["task"] == name
 
@@ -438,8 +476,9 @@ def test_text_before_and_after_is_that_of_transformers(atlas, options):
     )
     plain, steered, random = found.to_pandas("texts").to_dict("records")
     ids = torch.tensor([[0, *tokenizer("She was", add_special_tokens=False)["input_ids"]]])
-    wanted = causal.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4,
-                             do_sample=False, pad_token_id=1)  # fmt: skip
+    wanted = causal.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, pad_token_id=1
+    )
     assert plain["text"] == tokenizer.decode(wanted[0, ids.shape[1] :], skip_special_tokens=True)
     assert "happy" in steered["text"].replace(" ", "") or steered["text"] != plain["text"]
     assert (plain["kl"], plain["loss"]) == (0.0, 0.0)
@@ -462,7 +501,7 @@ def test_text_before_and_after_is_that_of_transformers(atlas, options):
         (["last/-1"], 1.0, "a", "expected SAE/INDEX"),
         (["other/1"], 1.0, "a", "No SAE"),
     ],
-)  # fmt: skip
+)
 def test_bad_requests_are_one_message(atlas, options, features, times, prompt, message):
     with pytest.raises((BadInput, UnknownName), match=message):
         steer_text(atlas[0], prompt, features, times=times, settings=FEW, **options)

@@ -63,8 +63,9 @@ def test_null_and_empty_lists_as_parameters(filled: Store) -> None:
 def test_types_of_an_answer(filled: Store) -> None:
     found = filled.query(
         "MATCH (f:Feature) RETURN count(*) AS n, sum(f.idx) AS s, avg(f.idx) AS a, max(f.idx) > 1 AS b,"
-        " collect(f.sae) AS l, min(f.id) AS i, [1.5] AS d", {}
-    )  # fmt: skip
+        " collect(f.sae) AS l, min(f.id) AS i, [1.5] AS d",
+        {},
+    )
     kinds = [pa.int64(), pa.int64(), pa.float64(), pa.bool_(), pa.list_(pa.string()), pa.string()]
     assert found.schema.types == [*kinds, pa.list_(pa.float64())]
     row = found.to_pylist()[0]
@@ -74,8 +75,12 @@ def test_types_of_an_answer(filled: Store) -> None:
 
 
 def test_nulls_and_no_rows(filled: Store) -> None:
-    found = filled.query("OPTIONAL MATCH (f:Feature {id: 'none'}) RETURN f.idx AS i, f.label IS NULL AS n"
-                         .replace("label", "top_token"), {})  # fmt: skip
+    found = filled.query(
+        "OPTIONAL MATCH (f:Feature {id: 'none'}) RETURN f.idx AS i, f.label IS NULL AS n".replace(
+            "label", "top_token"
+        ),
+        {},
+    )
     assert found.to_pylist() == [{"i": None, "n": True}]
     none = filled.query("MATCH (f:Feature {id: 'none'}) RETURN f.idx AS i, f.id AS id", {})
     assert (none.num_rows, none.schema.names) == (0, ["i", "id"])
@@ -124,7 +129,11 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
     [
         (FEATURES, {}, r"The query needs a value for \$sae;"),
         ("RETURN $a + $b AS x", {"b": 1}, r"needs a value for \$a;"),
-        (FEATURES, {"sae": "a", "idx": 1, "k": 2}, r"no parameter \$idx, \$k; its parameters are \$sae"),
+        (
+            FEATURES,
+            {"sae": "a", "idx": 1, "k": 2},
+            r"no parameter \$idx, \$k; its parameters are \$sae",
+        ),
         ("RETURN 1 AS x", {"k": 2}, r"no parameter \$k; it has none"),
         ("RETURN $x AS x", {"x": 2**63}, r"\$x is 9223372036854775808; expected a 64-bit integer"),
         ("RETURN $x AS x", {"x": {"a": 1}}, r"\$x is \{'a': 1\}; expected a text"),
@@ -143,7 +152,7 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
         ("MATCH (a:Feature {id: 'a1/0'}) RETURN a.id AS x, a.idx AS x", {}, "name"),
         ("MATCH p = (:Feature)-[:IN_SAE]->(:SAE) RETURN p", {}, "A path cannot be a column"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_query_is_reported_in_one_sentence(
     filled: Store, cypher: str, params: dict[str, object], said: str
 ) -> None:

@@ -226,8 +226,10 @@ def test_a_site_that_no_sae_reads_is_there_for_its_probes_alone(store: Store) ->
         )
 
     bare, probed, again = (
-        graph("v1", probed=False), graph("v2", probed=True), graph("v3", probed=False),
-    )  # fmt: skip
+        graph("v1", probed=False),
+        graph("v2", probed=True),
+        graph("v3", probed=False),
+    )
     read = ["model a/hook", "model b/hook"]
     for now, sites in ((bare, read), (probed, ["model a/embed", *read]), (again, read)):
         put(store, now)

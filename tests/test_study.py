@@ -54,8 +54,13 @@ class CountStudy(Study):
     def result(self, part):
         (row,) = part.table("letters").to_pylist()
         summary = {"sae": part.manifest.name, **row}
-        return Result(self.kind, part.manifest.name, summary, verdict=[f"{row['letters']} letters."],
-                      tables=(part.manifest.tables, part.table))  # fmt: skip
+        return Result(
+            self.kind,
+            part.manifest.name,
+            summary,
+            verdict=[f"{row['letters']} letters."],
+            tables=(part.manifest.tables, part.table),
+        )
 
 
 @pytest.fixture

@@ -16,8 +16,18 @@ from ingest.model.language_model import open_model
 from ingest.model.synthetic_features import FEATURES_HOOK, SUM_HOOK
 from ingest.synthetic.known_features import tree_of
 
-SMALL = {"features": 24, "width": 16, "context": 16, "vocabulary": 50, "tokens": 400,
-         "training_tokens": 100, "trees": 4, "children": 2, "depth": 2, "factors": 3}  # fmt: skip
+SMALL = {
+    "features": 24,
+    "width": 16,
+    "context": 16,
+    "vocabulary": 50,
+    "tokens": 400,
+    "training_tokens": 100,
+    "trees": 4,
+    "children": 2,
+    "depth": 2,
+    "factors": 3,
+}
 
 
 def saved(folder, **settings):
@@ -140,10 +150,12 @@ def test_equal_settings_give_equal_folders_and_nothing_is_replaced(tmp_path):
         assert (tmp_path / "one/s" / file).read_bytes() == (tmp_path / "two/s" / file).read_bytes()
     with pytest.raises(BadInput, match="already exists"):
         saved(tmp_path / "one" / "s")
-    for wrong, message in [({"min_rate": 0.3}, "lower min_rate"),
-                           ({"features": 11}, "need 12 features, and there are 11"),
-                           ({"cosine": 0.5, "trees": 0}, "a property of trees"),
-                           ({"features": 1}, "2 to")]:  # fmt: skip
+    for wrong, message in [
+        ({"min_rate": 0.3}, "lower min_rate"),
+        ({"features": 11}, "need 12 features, and there are 11"),
+        ({"cosine": 0.5, "trees": 0}, "a property of trees"),
+        ({"features": 1}, "2 to"),
+    ]:
         with pytest.raises(BadInput, match=message):
             saved(tmp_path / "new", **wrong)
     assert not (tmp_path / "new").exists()

@@ -113,8 +113,17 @@ def test_an_unknown_ending_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source", ["nothing.txt", "./nothing", "/no/such/folder", "Once upon a time.\nThere", "a\0b", "x " * 5000, ""]
-)  # fmt: skip
+    "source",
+    [
+        "nothing.txt",
+        "./nothing",
+        "/no/such/folder",
+        "Once upon a time.\nThere",
+        "a\0b",
+        "x " * 5000,
+        "",
+    ],
+)
 def test_no_such_file(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if source == "":
@@ -196,8 +205,10 @@ def test_missing_or_numeric_parquet_columns_are_refused(tmp_path):
 
 def test_invalid_utf8_in_parquet_reports_its_row(tmp_path):
     bad = pa.Array.from_buffers(
-        pa.string(), 2, [None, pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0])), pa.py_buffer(b"ab\xff")]
-    )  # fmt: skip
+        pa.string(),
+        2,
+        [None, pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0])), pa.py_buffer(b"ab\xff")],
+    )
     pq.write_table(pa.table({"text": bad}), tmp_path / "a.parquet")
     with pytest.raises(BadInput, match=r"row 1, is not UTF-8 \(byte 1 of the text\)"):
         texts_of(tmp_path / "a.parquet")

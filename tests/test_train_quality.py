@@ -221,9 +221,10 @@ def test_the_head_of_files_equals_that_in_memory(tmp_path):
 def test_a_missing_head_is_reported_before_the_training(tmp_path):
     save_synthetic(
         tmp_path / "synth",
-        SyntheticSettings(features=24, width=16, trees=0, context=16, tokens=100,
-                          training_tokens=3000),
-    )  # fmt: skip
+        SyntheticSettings(
+            features=24, width=16, trees=0, context=16, tokens=100, training_tokens=3000
+        ),
+    )
     progress = RecordingProgress()
     rows = train_saes(
         tmp_path / "saes",

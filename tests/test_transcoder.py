@@ -205,8 +205,19 @@ def test_penalties_are_chosen_without_the_fold_that_is_scored(seed):
 class Made:
     """Documents of random tokens with a vector for each, counted as an atlas would, and as plain rows."""
 
-    def __init__(self, seed=0, *, tokens=400, ids=12, folds=3, source=4, target=3, at_embedding=True,
-                 bos=True, repeats=True):  # fmt: skip
+    def __init__(
+        self,
+        seed=0,
+        *,
+        tokens=400,
+        ids=12,
+        folds=3,
+        source=4,
+        target=3,
+        at_embedding=True,
+        bos=True,
+        repeats=True,
+    ):
         rng = np.random.default_rng(seed)
         self.id = rng.integers(1, ids, tokens) if repeats else np.arange(1, tokens + 1)
         self.slot = 2 * rng.integers(0, folds, tokens)
@@ -249,9 +260,12 @@ class Made:
     def closed_form(self, penalties=(1e-3,)):
         m = self.measured
         return closed_form(
-            m, "t", penalties=penalties, text=Spectra(lambda f: m.text("t", f)),
+            m,
+            "t",
+            penalties=penalties,
+            text=Spectra(lambda f: m.text("t", f)),
             both=Spectra(lambda f: m.both("t", f)),
-        )  # fmt: skip
+        )
 
 
 def test_at_the_embedding_moments_follow_from_sums_by_id():
@@ -364,9 +378,12 @@ def test_noise_has_an_eta2_and_no_omega2():
         rows = made.slot == slot
         streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
     noise = MapMoments(
-        "s", counts=made.measured.counts, tokens=sums, streams=streams,
+        "s",
+        counts=made.measured.counts,
+        tokens=sums,
+        streams=streams,
         vectors=lambda ids: tensor(made.table[ids]),
-    )  # fmt: skip
+    )
     made.measured = noise
     said, _ = scores(noise, "t", made.closed_form())
     assert said["token_eta2_weighted"] == pytest.approx(599 / 2700, abs=0.02)
@@ -376,8 +393,12 @@ def test_noise_has_an_eta2_and_no_omega2():
 
 
 @hypothesis_settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), ids=st.integers(2, 40), tokens=st.integers(30, 200),
-       penalty=st.sampled_from([0.0, 1e-8, 1e-2, 1.0]))  # fmt: skip
+@given(
+    seed=st.integers(0, 10_000),
+    ids=st.integers(2, 40),
+    tokens=st.integers(30, 200),
+    penalty=st.sampled_from([0.0, 1e-8, 1e-2, 1.0]),
+)
 def test_in_sample_no_map_from_the_embedding_exceeds_eta2(seed, ids, tokens, penalty):
     made = Made(seed, ids=ids, tokens=tokens, source=6)
     said, _ = scores(made.measured, "t", made.closed_form((penalty,)))
@@ -395,8 +416,13 @@ def test_dimensions_that_do_not_vary_are_in_no_mean():
         streams.append(Stream(0, {"t": 3}))
         rows = made.slot == slot
         streams[-1].add(torch.zeros(int(rows.sum()), 0), {"t": tensor(made.y[rows])})
-    made.measured = MapMoments("s", counts=made.measured.counts, tokens=sums, streams=streams,
-                             vectors=lambda ids: tensor(made.table[ids]))  # fmt: skip
+    made.measured = MapMoments(
+        "s",
+        counts=made.measured.counts,
+        tokens=sums,
+        streams=streams,
+        vectors=lambda ids: tensor(made.table[ids]),
+    )
     said, by_dimension = scores(made.measured, "t", made.closed_form())
     assert said["constant_dimensions"] == 1
     assert np.isnan(by_dimension["r2"].numpy()).tolist() == [False, True, False]
@@ -452,10 +478,13 @@ def test_the_intervals_are_those_of_drawing_rows_group_by_group():
     sums = np.zeros((32, 4))  # two groups have nothing
     np.add.at(sums, group, y)
     groups = Groups(
-        *(np.bincount(group, weights=w, minlength=32)
-          for w in (np.ones(900), ((y - told) ** 2).sum(1), ((y - means) ** 2).sum(1))),
-        sums, np.bincount(group, weights=(y**2).sum(1), minlength=32),
-    )  # fmt: skip
+        *(
+            np.bincount(group, weights=w, minlength=32)
+            for w in (np.ones(900), ((y - told) ** 2).sum(1), ((y - means) ** 2).sum(1))
+        ),
+        sums,
+        np.bincount(group, weights=(y**2).sum(1), minlength=32),
+    )
     found = limits(groups, draws=4000, seed=3)
     drawn = []
     again = np.random.default_rng(8)
@@ -589,10 +618,18 @@ def test_a_stored_map_is_read_and_an_older_one_too(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"folds": 2}, {"folds": 2, "method": "adam"}, {"penalties": ()}, {"penalties": (-1.0,)},
-     {"penalties": (float("nan"),)}, {"rates": (0.0,)}, {"method": "sgd"}, {"draws": -1},
-     {"epochs": 0}],
-)  # fmt: skip
+    [
+        {"folds": 2},
+        {"folds": 2, "method": "adam"},
+        {"penalties": ()},
+        {"penalties": (-1.0,)},
+        {"penalties": (float("nan"),)},
+        {"rates": (0.0,)},
+        {"method": "sgd"},
+        {"draws": -1},
+        {"epochs": 0},
+    ],
+)
 def test_invalid_settings_are_refused(wrong):
     with pytest.raises(BadInput):
         TranscoderSettings(**wrong)

@@ -109,10 +109,11 @@ def seen(lm):
                     rows.append((document, i == 0, token, *(s[0, i].numpy() for s in states)))
     document, bos, ids, *states = zip(*rows, strict=True)
     return {
-        "document": np.array(document), "bos": np.array(bos), "ids": np.array(ids),
-        **{h: np.array(s, dtype=float)
-           for h, s in zip((EMBED, FIRST, HOOK), states, strict=False)},
-    }  # fmt: skip
+        "document": np.array(document),
+        "bos": np.array(bos),
+        "ids": np.array(ids),
+        **{h: np.array(s, dtype=float) for h, s in zip((EMBED, FIRST, HOOK), states, strict=False)},
+    }
 
 
 def ridge(x, y, penalty=1e-3):
@@ -124,8 +125,13 @@ def ridge(x, y, penalty=1e-3):
 
 @pytest.mark.parametrize(("source", "target"), [(EMBED, HOOK), (EMBED, FIRST), (FIRST, HOOK)])
 def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, target):
-    row = one(path, lm, source=source, targets=[target], settings=TranscoderSettings(
-        penalties=(1e-3,), draws=4000, folds=3))  # fmt: skip
+    row = one(
+        path,
+        lm,
+        source=source,
+        targets=[target],
+        settings=TranscoderSettings(penalties=(1e-3,), draws=4000, folds=3),
+    )
     fold = document_groups(np.arange(40), among=40, number=3, seed=0)[seen["document"]]
     x, y, text = seen[source], seen[target], ~seen["bos"]
     assert row["tokens"] == text.sum()
@@ -164,7 +170,9 @@ def test_a_map_is_scikit_learn_s_on_the_model_s_states(path, lm, seen, source, t
     assert row["r2_with_bos_weighted"] == pytest.approx(held_out(np.ones_like(text))[0], abs=2e-5)
     every = ridge(x, y).predict(x)
     squared = (y - every) ** 2
-    assert row["r2_published"] == pytest.approx(1 - squared.sum() / ((y - y.mean()) ** 2).sum(), abs=2e-5)  # fmt: skip
+    assert row["r2_published"] == pytest.approx(
+        1 - squared.sum() / ((y - y.mean()) ** 2).sum(), abs=2e-5
+    )
     assert row["bos_share"] == pytest.approx(squared[seen["bos"]].sum() / squared.sum(), abs=1e-4)
     affine = Affine.read(part_of(path))
     wanted = ridge(x[text], y[text])
@@ -202,8 +210,14 @@ def test_all_targets_in_one_pass_or_one_by_one_or_in_files(path, lm, monkeypatch
     monkeypatch.setattr(study, "bytes_needed", lambda source, targets, **_: len(targets) * 10**7)
     recorded = RecordingProgress()
     apart = map_sites(
-        path, targets=["all"], settings=PLAIN, model=lm, memory=15 * 10**6, replace=True, progress=recorded
-    )  # fmt: skip
+        path,
+        targets=["all"],
+        settings=PLAIN,
+        model=lm,
+        memory=15 * 10**6,
+        replace=True,
+        progress=recorded,
+    )
     assert "the model runs over the text 3 times" in " ".join(recorded.messages)
     assert apart == whole
     monkeypatch.setattr(study, "bytes_needed", lambda *_, **__: 0)
@@ -384,10 +398,15 @@ def trained(data, tmp_path, *, rate=1e-2, name="c.pt", **options):
     stage = RecordingProgress().stage("")
     with stage as under_way:
         return train(
-            data, fit_rows=np.arange(300), stop_rows=np.arange(300, 400), rate=rate,
-            settings=settings, device=torch.device("cpu"), checkpoint=tmp_path / name,
+            data,
+            fit_rows=np.arange(300),
+            stop_rows=np.arange(300, 400),
+            rate=rate,
+            settings=settings,
+            device=torch.device("cpu"),
+            checkpoint=tmp_path / name,
             stage=under_way,
-        )  # fmt: skip
+        )
 
 
 def test_adam_converges_to_least_squares_and_stops(tmp_path):
@@ -501,8 +520,10 @@ def test_a_map_stays_when_its_saes_are_removed(path, lm):
 
 def manifest_of(weights):
     return Manifest(
-        "transcoder", "small@x", sources={"model": {"name": "small", "weights": weights, "tokenizer": "t"}}
-    )  # fmt: skip
+        "transcoder",
+        "small@x",
+        sources={"model": {"name": "small", "weights": weights, "tokenizer": "t"}},
+    )
 
 
 def test_a_map_of_another_model_of_its_name_is_stale(path, lm):
@@ -554,8 +575,19 @@ def on_disk(tmp_path, lm):
 
 
 def test_the_command_prints_scores_and_conclusions(on_disk, capsys):
-    words = ["transcoder", "--atlas", str(on_disk), "--to", "all", "--folds", "3", "--penalty", "0.001",
-             "--draws", "20"]  # fmt: skip
+    words = [
+        "transcoder",
+        "--atlas",
+        str(on_disk),
+        "--to",
+        "all",
+        "--folds",
+        "3",
+        "--penalty",
+        "0.001",
+        "--draws",
+        "20",
+    ]
     with pytest.raises(SystemExit) as done:
         main([*words, "--quiet"])
     assert not done.value.code
@@ -578,18 +610,34 @@ def test_the_command_refuses_invalid_options(on_disk):
 
 
 EDGE = {
-    "source": "m/hook_embed", "target": "m/blocks.1.hook_resid_post", "r2_weighted": 0.4, "r2_low": 0.39,
-    "r2_high": 0.41, "token_r2_weighted": 0.5, "penalty": 0.1, "fit_tokens": 1000, "rank": 10,
-    "r2_in_sample_weighted": 0.405, "bos_share": 0.01, "r2_published": 0.41, "method": "closed form",
-    "token_eta2_weighted": 0.6, "token_difference": -0.1, "token_difference_low": -0.11,
+    "source": "m/hook_embed",
+    "target": "m/blocks.1.hook_resid_post",
+    "r2_weighted": 0.4,
+    "r2_low": 0.39,
+    "r2_high": 0.41,
+    "token_r2_weighted": 0.5,
+    "penalty": 0.1,
+    "fit_tokens": 1000,
+    "rank": 10,
+    "r2_in_sample_weighted": 0.405,
+    "bos_share": 0.01,
+    "r2_published": 0.41,
+    "method": "closed form",
+    "token_eta2_weighted": 0.6,
+    "token_difference": -0.1,
+    "token_difference_low": -0.11,
     "token_difference_high": -0.09,
-}  # fmt: skip
+}
 
 
 def differs(low, high, **more):
     """Properties of an edge whose difference from the token means has this interval."""
-    return {"token_difference": (low + high) / 2, "token_difference_low": low,
-            "token_difference_high": high, **more}  # fmt: skip
+    return {
+        "token_difference": (low + high) / 2,
+        "token_difference_low": low,
+        "token_difference_high": high,
+        **more,
+    }
 
 
 #: Tokens fewer than dimensions; the rank is that of all tokens, and does not show it.
@@ -605,11 +653,17 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
         # The interval of the map alone holds the token's score here, that of the difference does not.
         ({"token_r2_weighted": 0.4}, "predicts less than the token id alone"),
         (differs(-0.01, 0.01), "the two are not distinguishable"),
-        (dict.fromkeys(differs(0, 0)) | {"r2_low": None, "r2_high": None}, "No interval was computed, so"),
+        (
+            dict.fromkeys(differs(0, 0)) | {"r2_low": None, "r2_high": None},
+            "No interval was computed, so",
+        ),
         (dict.fromkeys(differs(0, 0)), "No interval of the difference is stored, so"),
         (differs(0.01, 0.02), "means of rare ids are poor"),
         # The source is a function of the id, and ids are rare: R² does not exceed eta2.
-        (differs(0.01, 0.02, source="m/blocks.0.hook_resid_pre"), "does not show information beyond the token id"),
+        (
+            differs(0.01, 0.02, source="m/blocks.0.hook_resid_pre"),
+            "does not show information beyond the token id",
+        ),
         (
             differs(0.09, 0.11, token_eta2_weighted=0.35, source="m/blocks.0.hook_resid_post"),
             "contains linear information beyond the token id",
@@ -627,15 +681,21 @@ FEW = {"fit_tokens": 64, "rank": 63, "source_width": 96}
             "without a penalty, 40 directions in 96 dimensions of the source may not determine the map",
         ),
         (FEW | {"penalty": 0.0}, "so only ridge penalties can be tried"),
-        (FEW | {"penalty": 0.0, "fit_tokens": 97, "rank": 96}, "predicts less than the token id alone"),
-        (FEW | {"penalty": None, "method": "adam"}, "This trained map predicts less than the token id"),
+        (
+            FEW | {"penalty": 0.0, "fit_tokens": 97, "rank": 96},
+            "predicts less than the token id alone",
+        ),
+        (
+            FEW | {"penalty": None, "method": "adam"},
+            "This trained map predicts less than the token id",
+        ),
         ({"r2_in_sample_weighted": 0.6}, "In sample, the map explains 60.0%"),
         ({"r2_published": 0.9, "bos_share": None}, "original study (one mean, in sample)"),
         ({"bos_share": 0.5, "r2_published": 0.9}, "BOS has 50% of the error of a map with BOS"),
         ({"r2_published": 0.9}, "original study (with BOS, one mean, in sample), R² is 90.0%"),
         ({"r2_weighted": None}, "no dimension of the target varies"),
     ],
-)  # fmt: skip
+)
 def test_conclusions_follow_from_the_numbers(changed, expected):
     assert expected in conclusion(EDGE | changed)
 
@@ -661,9 +721,12 @@ def test_few_tokens_are_reported_for_an_atlas(path, lm):
     """Each fold has one document, with fewer tokens than the source's 40 dimensions."""
     for penalty, open_ in ((0.0, True), (1e-3, False)):
         row = one(
-            path, lm, source="blocks.0.mlp.hook_post", documents=np.arange(2),
+            path,
+            lm,
+            source="blocks.0.mlp.hook_post",
+            documents=np.arange(2),
             settings=TranscoderSettings(penalties=(penalty,), folds=2, draws=20),
-        )  # fmt: skip
+        )
         assert row["fit_tokens"] < row["source_width"] == 40
         assert ("The two are not compared: without" in conclusion(row)) == open_
         assert "fewer than the 40 dimensions of the source, so only ridge penalties" in conclusion(
@@ -839,10 +902,24 @@ def with_floor(on_disk, tmp_path):
     """An atlas of one model with an SAE and one without, both mapped by the command."""
     random = saved(tmp_path / "random", model(seed=1))
     done = invoke(
-        "transcoder", "--atlas", str(on_disk), "--model", str(on_disk.parent / "model"), "--model",
-        f"floor={random}", "--to", "all", "--folds", "3", "--penalty", "0.001", "--draws", "20",
-        "--json", "--quiet",
-    )  # fmt: skip
+        "transcoder",
+        "--atlas",
+        str(on_disk),
+        "--model",
+        str(on_disk.parent / "model"),
+        "--model",
+        f"floor={random}",
+        "--to",
+        "all",
+        "--folds",
+        "3",
+        "--penalty",
+        "0.001",
+        "--draws",
+        "20",
+        "--json",
+        "--quiet",
+    )
     return on_disk, json.loads(done.stdout)["result"]
 
 
@@ -899,8 +976,14 @@ def test_a_model_that_no_sae_reads_is_pushed(with_floor, neo4j_url, neo4j_auth, 
 
 def test_a_text_and_models_make_an_atlas_without_any_sae(tmp_path, lm):
     """The maps equal those of an ingested atlas with the same text layout."""
-    began = run(tmp_path / "i.atlas", lm, [named(topk(), "top")], texts(), match=None,
-                settings=Settings(context=64))  # fmt: skip
+    began = run(
+        tmp_path / "i.atlas",
+        lm,
+        [named(topk(), "top")],
+        texts(),
+        match=None,
+        settings=Settings(context=64),
+    )
     wanted = one(began.folder.path, lm)
     path = tmp_path / "t.atlas"
     row = one(path, lm, text=texts())
@@ -962,16 +1045,45 @@ def test_the_reproduced_command_starts_with_the_model_that_counted_tokens(tmp_pa
         small_tokenizer(vocabulary=vocabulary).save_pretrained(tmp_path / name)
     path, fresh = tmp_path / "x.atlas", tmp_path / "y.atlas"
     Path(tmp_path / "t.txt").write_text("\n\n".join(texts()), "utf-8")
-    invoke("transcoder", "--text", str(tmp_path / "t.txt"), "--tokens", "300", "--model", str(tmp_path / "b"),
-           "--model", str(tmp_path / "a"), "--folds", "3", "--draws", "0", "--quiet", "--atlas", str(path))  # fmt: skip
+    invoke(
+        "transcoder",
+        "--text",
+        str(tmp_path / "t.txt"),
+        "--tokens",
+        "300",
+        "--model",
+        str(tmp_path / "b"),
+        "--model",
+        str(tmp_path / "a"),
+        "--folds",
+        "3",
+        "--draws",
+        "0",
+        "--quiet",
+        "--atlas",
+        str(path),
+    )
     with Atlas.open(path) as atlas:
         lines = commands(find(atlas), str(fresh))
     (line,) = [line for line in lines if line.startswith("atlas transcoder")]
     assert not any(line.startswith("atlas probe") for line in lines)
     invoke(*shlex.split(line)[1:], "--quiet")
     assert Folder.open(fresh).corpus["id"] == Folder.open(path).corpus["id"]
-    invoke("transcoder", "b", "--text", str(tmp_path / "t.txt"), "--tokens", "300", "--folds", "3", "--draws", "0",
-           "--quiet", "--atlas", str(path))  # fmt: skip
+    invoke(
+        "transcoder",
+        "b",
+        "--text",
+        str(tmp_path / "t.txt"),
+        "--tokens",
+        "300",
+        "--folds",
+        "3",
+        "--draws",
+        "0",
+        "--quiet",
+        "--atlas",
+        str(path),
+    )
     for words, recorded in (
         (["--field", "story"], "--field requires --text"),
         (["--text", ""], "--text is empty"),
@@ -986,8 +1098,21 @@ def test_the_command_creates_an_atlas(tmp_path, monkeypatch):
     saved(tmp_path / "trained", model())
     Path("t.txt").write_text("\n\n".join(texts()), "utf-8")
     invoke("random-weights", "./trained")
-    words = ["transcoder", "--text", "t.txt", "--model", "./trained", "--model", "./trained-random",
-             "--folds", "3", "--draws", "0", "--quiet", "--json"]  # fmt: skip
+    words = [
+        "transcoder",
+        "--text",
+        "t.txt",
+        "--model",
+        "./trained",
+        "--model",
+        "./trained-random",
+        "--folds",
+        "3",
+        "--draws",
+        "0",
+        "--quiet",
+        "--json",
+    ]
     rows = json.loads(invoke(*words).stdout)["result"]
     assert [r["source"] for r in rows] == [f"trained/{EMBED}"] * 3 + [f"trained-random/{EMBED}"] * 3
     assert Folder.open(tmp_path / "features.atlas").corpus["name"] == "t"

@@ -103,8 +103,12 @@ def test_4_fvu_is_lowest_at_the_saes_own_site(tmp_path):
 
     documents = [json.loads(line)["text"] for line in text.splitlines()[:60]]
     found = {}
-    for hook in ("blocks.1.hook_resid_post", "blocks.1.hook_resid_mid", "blocks.0.hook_resid_post",
-                 "hook_embed"):  # fmt: skip
+    for hook in (
+        "blocks.1.hook_resid_post",
+        "blocks.1.hook_resid_mid",
+        "blocks.0.hook_resid_post",
+        "hook_embed",
+    ):
         sae = open_sae("tiny-a-l1-s0", hook=hook)
         name = hook.replace(".", "-")
         atlas = run(tmp_path / f"{name}.atlas", "tiny-a", [sae], documents)

@@ -70,9 +70,11 @@ class World:
             ids = rng.permutation(ids)
         source = context if elsewhere else self.vectors[ids]
         return Activations(
-            source.astype(np.float32), target.astype(np.float32), ids,
+            source.astype(np.float32),
+            target.astype(np.float32),
+            ids,
             np.repeat(np.arange(documents), LENGTH),
-        )  # fmt: skip
+        )
 
 
 def tiny_run(
@@ -117,9 +119,15 @@ def tiny_run(
         )
     samples = {name: [p.sample() for p in probed if p.arm == name] for name in arms}
     first, *others = arms
-    return Tiny(taken, fitted.penalty, probed, {
-        other: difference(samples[first], samples[other], names=(first, other)) for other in others
-    })  # fmt: skip
+    return Tiny(
+        taken,
+        fitted.penalty,
+        probed,
+        {
+            other: difference(samples[first], samples[other], names=(first, other))
+            for other in others
+        },
+    )
 
 
 def _probe(arm, sae, corpus, world, folder, *, source):
@@ -131,11 +139,21 @@ def _probe(arm, sae, corpus, world, folder, *, source):
     dense[np.repeat(np.arange(len(corpus)), np.diff(codes.indptr)), codes.indices] = codes.values
     kept = kept_of(folder, np.split(corpus.ids, len(corpus) // LENGTH), dense)
     (result,) = probe_all(
-        kept, [at_embedding(kept, world.vectors)], sae=arm.label, model="tiny", settings=PROBE,
-        validated_on=None, memory=2**30, progress=SILENT,
-    )  # fmt: skip
+        kept,
+        [at_embedding(kept, world.vectors)],
+        sae=arm.label,
+        model="tiny",
+        settings=PROBE,
+        validated_on=None,
+        memory=2**30,
+        progress=SILENT,
+    )
     row = {"sae": arm.label, "arm": arm.name, "seed": arm.seed, "draw": arm.draw}
     return from_tables(
-        row, result.table, result.draws, features=opened.info.d_sae, left_out=result.left_out,
+        row,
+        result.table,
+        result.draws,
+        features=opened.info.d_sae,
+        left_out=result.left_out,
         documents=result.documents,
-    )  # fmt: skip
+    )

@@ -22,9 +22,20 @@ from dataclasses import dataclass
 __all__ = ["ATTACKS", "Try", "Unavailable"]
 
 ATTACKS: tuple[str, ...] = (
-    "kill", "run_state", "full_disk", "damage", "races", "folders", "long_line", "queries", "engine",
-    "killed_pushes", "killed_servers", "two_pushers", "two_atlases",
-)  # fmt: skip
+    "kill",
+    "run_state",
+    "full_disk",
+    "damage",
+    "races",
+    "folders",
+    "long_line",
+    "queries",
+    "engine",
+    "killed_pushes",
+    "killed_servers",
+    "two_pushers",
+    "two_atlases",
+)
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,14 @@ def table(rows: Sequence[Row], *, markdown: bool) -> str:
     """Return the outcomes as lines of text, or as a Markdown table."""
     cells = [("attack", "claim", "tries", "survived")]
     cells += [
-        (r.title, r.claim, str(len(r.tries)), (r.skipped and "not run: " + r.skipped) or str(r.survived))
+        (
+            r.title,
+            r.claim,
+            str(len(r.tries)),
+            (r.skipped and "not run: " + r.skipped) or str(r.survived),
+        )
         for r in rows
-    ]  # fmt: skip
+    ]
     if markdown:
         lines = [f"| {' | '.join(c)} |" for c in cells]
         return "\n".join([lines[0], "|---|---|---|---|", *lines[1:]])

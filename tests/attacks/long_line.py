@@ -46,8 +46,12 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
         try:
             done = subprocess.run(
                 [sys.executable, "-c", PROGRAM, json.dumps(asked)],
-                env=os.environ, capture_output=True, text=True, check=False, timeout=SECONDS,
-            )  # fmt: skip
+                env=os.environ,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SECONDS,
+            )
         except subprocess.TimeoutExpired:
             yield Try(f"{words[:10]!r} repeated", False, f"longer than {SECONDS} s")
             continue

@@ -41,9 +41,10 @@ class Attacked:
         """Start a process that pushes, and kills itself at a moment; ``inf`` is never."""
         server = self.own.server
         env = {
-            "NEO4J_URI": server.url, "NEO4J_USERNAME": server.username,
+            "NEO4J_URI": server.url,
+            "NEO4J_USERNAME": server.username,
             "NEO4J_PASSWORD": server.password,
-        }  # fmt: skip
+        }
         return subprocess.Popen(
             [sys.executable, str(PUSHER), moment, json.dumps(versions)],
             env=os.environ | env,

@@ -26,9 +26,10 @@ def tries(folder: Path, *, seed: int, count: int) -> Iterator[Try]:
             pushers = [first, server.pusher("inf", states[1])]
             ends = [(p.communicate()[1].strip().splitlines() or [""])[-1] for p in pushers]
             wrong = "; ".join(
-                end[:150] for end, p in zip(ends, pushers, strict=True)
+                end[:150]
+                for end, p in zip(ends, pushers, strict=True)
                 if p.returncode and not end.startswith("atlas.errors.Locked")
-            )  # fmt: skip
+            )
             outcomes = [server.shows(edge_graph(state)) for state in states]
             wrong = wrong or ("" if "" in outcomes else outcomes[0])
             locked = sum(p.returncode != 0 for p in pushers)

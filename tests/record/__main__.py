@@ -122,7 +122,9 @@ def compare(old: Path, new: Path) -> int:
 
 def main() -> int:
     """Run the script."""
-    parser = argparse.ArgumentParser(description="Record what the program outputs; compare two records.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description="Record what the program outputs; compare two records."
+    )
     commands = parser.add_subparsers(required=True, dest="command")
     writing = commands.add_parser("write")
     writing.add_argument("record", type=Path)
