@@ -70,7 +70,7 @@ def sparse(features: int, candidates: int, *, tied: bool = False) -> dict[str, f
     chosen = one_to_one(pairs, threshold=THRESHOLD)
     seconds = time.perf_counter() - began, time.process_time() - cpu
     total = float((pairs.pearson[chosen] - THRESHOLD).sum())
-    return told(features, seconds, base, int(chosen.sum()), total)
+    return report(features, seconds, base, int(chosen.sum()), total)
 
 
 def scipy_sparse(features: int, candidates: int) -> dict[str, float]:
@@ -86,7 +86,7 @@ def scipy_sparse(features: int, candidates: int) -> dict[str, float]:
     _, of_row = found = min_weight_full_bipartite_matching(graph, maximize=True)
     seconds = time.perf_counter() - began, time.process_time() - cpu
     total = float(graph[found].sum()) - features
-    return told(features, seconds, base, int((of_row < features).sum()), total)
+    return report(features, seconds, base, int((of_row < features).sum()), total)
 
 
 def dense(features: int, candidates: int) -> dict[str, float]:
@@ -97,10 +97,10 @@ def dense(features: int, candidates: int) -> dict[str, float]:
     worth[pairs.a, pairs.b] = np.maximum(pairs.pearson - THRESHOLD, 0)
     of_row = worth[linear_sum_assignment(worth, maximize=True)]
     seconds = time.perf_counter() - began, time.process_time() - cpu
-    return told(features, seconds, base, int((of_row > 0).sum()), float(of_row.sum()))
+    return report(features, seconds, base, int((of_row > 0).sum()), float(of_row.sum()))
 
 
-def told(
+def report(
     features: int, seconds: tuple[float, float], base: float, chosen: int, total: float
 ) -> dict[str, float]:
     """Return one row of the table."""

@@ -1,14 +1,14 @@
-"""Co-activation against the source's loop over tokens, its growth, and its memory at size.
+"""Co-activation compared with the loop over tokens of the original study; growth and memory.
 
     python -m benchmarks.coactivation             the ratio, on the same codes
     python -m benchmarks.coactivation --growth    time and memory over tokens and over width
     python -m benchmarks.coactivation --at-size   131,072 features, L0 64, 1 M tokens
 
-All codes are made here: features of Zipf-like rates, log-normal activations, one document a
-block. The reduction runs as it does in ``atlas ingest``: from files of codes, shard by
-shard, to the table of edges; each measurement in a process of its own, whose peak memory
-is told with what Python and its libraries take (and the pages of the files it has read).
-Seconds are by the clock; CPU seconds, of all threads, say more on a busy machine.
+Codes are synthetic: Zipf-like rates, log-normal activations, one document a block. The
+reduction runs as in ``atlas ingest``, from files of codes to the table of edges. Each
+measurement has a process of its own. Its peak memory includes Python, the libraries and the
+pages of the files that it has read. Seconds are by the clock; on a busy machine, compare the
+processor seconds of all threads instead.
 """
 
 import argparse
@@ -107,8 +107,8 @@ def ratio(shape: Shape, args: argparse.Namespace) -> dict[str, object]:
 
 
 def time_loop(path: Path, *, k: int, sample: int) -> dict[str, float]:
-    """Time the source's method: for each token its top k, and for each pair of them the
-    cosine of both columns over the batch, from columns normalised anew for the token.
+    """Time the original method: the top k of each token, and for each pair of them the cosine
+    of both columns over the batch, from columns that are normalised again for each token.
     """
     import torch
 

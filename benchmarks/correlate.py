@@ -1,16 +1,16 @@
-"""Correlations of all pairs of two SAEs against dense column blocks as in the source; their growth.
+"""Correlations of all pairs of two SAEs, compared with dense column blocks; growth.
 
     python -m benchmarks.correlate             the ratio, on the same codes
     python -m benchmarks.correlate --growth    time and memory over tokens and over width
 
-The source z-scores both SAEs' dense activations and multiplies all of A by blocks of 100
-columns of B. It is timed on some blocks, and scaled to all of them; its z-scores are timed
-whole for A and on those blocks for B. Ours keeps the best 3 of every feature both ways,
-from the sparse codes of all features, and compiling is not timed. Both sides take pairs
-that are active together once or more, as the source does; where the blocks were run, the
-best correlations must agree. Each side runs in a process of its own, whose peak memory is
-told; what the source would hold is told by arithmetic too. Features are independent, and
-their rates fall as 1 / (rank + 20).
+The original study standardises the dense activations of both SAEs, and multiplies all of A by
+blocks of 100 columns of B. Some blocks are timed and scaled to all; the standardisation is
+timed for all of A and for these blocks of B. The atlas computes the best 3 matches of every
+feature in both directions from sparse codes. Compilation is not timed. Both sides use pairs
+that are active together at least once. The best correlations of the timed blocks must agree.
+Each side has a process of its own, whose peak memory is reported; the memory that the original
+needs for all columns is computed from the sizes. Features are independent, with rates that
+fall as 1 / (rank + 20).
 """
 
 import argparse

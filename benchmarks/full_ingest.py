@@ -1,12 +1,12 @@
-"""What an ingest costs over the bare model run it cannot do without: forward and encode.
+"""The cost of an ingest, compared with the bare run of the model and the encoder.
 
-Bare are the runs of the model and the encoding that the ingest itself does, timed within
-it; the rest is what it adds. Codes are kept and every reduction is on; opening the model is
-on neither side. Weights are
-random, made from the real architecture's configuration; thresholds are set so that the
-SAE has the L0 asked for and frequencies of features differ a hundredfold. Its features are
-independent and its words come in any order, so nearly all pairs become edges: far more
-than of a trained SAE on real text, which ``--model``, ``--sae`` and ``--text`` measure.
+The bare run is the forward passes and the encoding of the ingest itself, timed within it. The
+remaining time is what the ingest adds. Codes are stored and every reduction is on. Opening the
+model is excluded on both sides. Weights are random, from the configuration of the real
+architecture. Thresholds give the SAE the requested L0 and frequencies that differ a
+hundredfold. Its features are independent and its words are in random order, so nearly all
+pairs become edges: many more than for a trained SAE on real text, which ``--model``, ``--sae``
+and ``--text`` measure.
 
     python -m benchmarks.full_ingest --shape gemma-2-2b
     python -m benchmarks.full_ingest --shape gemma-2-2b --layers 21 --dtype bfloat16 --device cuda
@@ -154,7 +154,7 @@ def given(args: argparse.Namespace) -> tuple[LanguageModel, Autoencoder, list[st
 
 
 def read(model: LanguageModel, batch: Batch, hook: str) -> torch.Tensor:
-    """Run a batch and return the kept activations."""
+    """Run a batch and return the activations of the tokens that are counted."""
     ids, mask = torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
     keep = torch.from_numpy(batch.keep).to(model.device)
     return model.run(ids, mask, hooks=[hook])[hook][keep].float()

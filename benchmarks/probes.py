@@ -204,9 +204,11 @@ def scores(
     sample: NDArray[np.int64],
 ) -> Floats:
     """Return the balanced accuracy of each label on tokens held out."""
-    told = (made.embedding @ coef.T + intercept > 0)[made.held_ids]
+    predicted = (made.embedding @ coef.T + intercept > 0)[made.held_ids]
     true = made.held_active[:, sample].toarray()
-    return ((told & true).sum(0) / true.sum(0) + (~told & ~true).sum(0) / (~true).sum(0)) / 2
+    return (
+        (predicted & true).sum(0) / true.sum(0) + (~predicted & ~true).sum(0) / (~true).sum(0)
+    ) / 2
 
 
 # ---------------------------------------------------------------- memory, and a GPU

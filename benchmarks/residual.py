@@ -64,7 +64,7 @@ class Stopwatch:
         self.last = now
 
     def report(self, sentence: str) -> None:
-        """Print what is told."""
+        """Print the results."""
         print(f"  {sentence}")
 
     def end(self, name: str) -> None:
@@ -128,8 +128,8 @@ def whole(
 
 def _anonymous() -> float:
     """Return what this process holds by itself now, in MiB."""
-    said = Path("/proc/self/status").read_text("utf-8")
-    return int(re.search(r"RssAnon:\s+(\d+)", said)[1]) / 1024  # type: ignore[index]
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
 
 
 def _watch(peak: list[float], done: threading.Event) -> None:

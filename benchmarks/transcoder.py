@@ -1,19 +1,20 @@
-"""What affine maps between sites cost: moments beside the bare model, least squares beside Adam, memory.
+"""The cost of affine maps between sites: moments, the solution compared with Adam, and memory.
 
-Of ``moments`` and ``memory`` weights are random, made from real architectures' shapes, and
-the text is Zipf-like; ``adam`` takes a model that has learnt something, and text.
+For ``moments`` and ``memory``, weights are random with the shapes of real architectures, and
+the text is Zipf-like. ``adam`` needs a trained model and a text.
 
     python -m benchmarks.transcoder moments --shape gemma-2-2b
     python -m benchmarks.transcoder adam --model tiny-a --to blocks.1.hook_resid_post
     python -m benchmarks.transcoder memory --shape stories3m
 
-``moments``: one look at the text that sums up moments and sums by token id, over the time
-within it that the model takes, ``--repeats`` times. ``adam``: maps from the same
-activations, the closed form with its penalty by cross-validation, and Adam until its
-held-out R² is as good (less 0.001), for each learning rate of the tool's own grid; the
-model's run is on neither side. The closed form's time has the choice of its penalty in it,
-so ``faster_than_grid``, all rates together, is the like of it; the best rate is known in
-hindsight only, and 1e-4 is the source's. ``memory``: the most memory held, for texts of one and of four times the tokens, each in a process of its own.
+``moments`` is one pass over the text that sums moments and sums by token id, divided by the
+time of the model within that pass, ``--repeats`` times. ``adam`` compares maps from the same
+activations: the closed form with its penalty by cross-validation, and Adam until its held-out
+R² is as good (less 0.001), for each learning rate of the original grid. The run of the model
+is excluded on both sides. The closed form includes the choice of its penalty, so
+``faster_than_grid``, the time of all rates together, is the fair comparison; the best rate is
+known only afterwards, and 1e-4 is the rate of the original study. ``memory`` is the peak memory
+for texts of one and of four times the tokens, each in a process of its own.
 """
 
 import argparse
@@ -203,9 +204,9 @@ def by_adam(
     }
 
 
-def r2(y: np.ndarray, told: np.ndarray) -> float:
+def r2(y: np.ndarray, predicted: np.ndarray) -> float:
     """Return the variance-weighted R²."""
-    return float(1 - ((y - told) ** 2).sum() / ((y - y.mean(0)) ** 2).sum())
+    return float(1 - ((y - predicted) ** 2).sum() / ((y - y.mean(0)) ** 2).sum())
 
 
 def peak(shape: Shape) -> float:

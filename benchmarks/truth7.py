@@ -1,13 +1,14 @@
-"""How often the interval of a residual study covers 0 where there is truly no difference.
+"""How often the interval of a residual study covers 0 where there is no difference.
 
-Tiny studies on activations made by hand, with the real fit, training, encoding, probes and
-difference (``tests/tiny_study.py``). Ids are permuted among tokens, so that nothing an arm reads
-can be predicted from the embedding, and no two arms differ. In the form ``embedding`` the map
-is from the embedding and finds nothing to take; in the form ``elsewhere`` it is from another
-place and takes a real share. ``told`` is no null: ids are as they are, and the residual is harder.
+The studies are tiny and their activations synthetic; fit, training, encoding, probes and
+difference are those of the program (``tests/tiny_study.py``). Ids are permuted among tokens,
+so no input of an arm can be predicted from the embedding, and no two arms differ. In the form
+``embedding``, the map is from the embedding and finds nothing to remove. In the form
+``elsewhere``, it is from another site and removes a real share. The form ``predictable`` is no
+null: ids are not permuted, and the residual is harder to predict.
 
     OMP_NUM_THREADS=1 python -m benchmarks.truth7 --runs 200
-    OMP_NUM_THREADS=1 python -m benchmarks.truth7 --runs 20 --form told
+    OMP_NUM_THREADS=1 python -m benchmarks.truth7 --runs 20 --form predictable
 """
 
 import argparse
@@ -24,7 +25,7 @@ from scipy.stats import binomtest
 FORMS: dict[str, dict[str, bool]] = {
     "embedding": {"permuted": True, "elsewhere": False},
     "elsewhere": {"permuted": True, "elsewhere": True},
-    "told": {"permuted": False, "elsewhere": False},
+    "predictable": {"permuted": False, "elsewhere": False},
 }
 ARMS = ("residual", "components", "token-means")
 
