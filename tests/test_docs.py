@@ -37,12 +37,11 @@ def test_commands_in_the_readme_exist_with_their_options():
     commands = command().commands
     for line in re.findall(r"^(?:\w+=\S+ )?(atlas \w+.*)$", (ROOT / "README.md").read_text(), re.M):
         words = re.sub(r"'[^']*'", "TEXT", line.split("  #")[0]).split()
-        told = commands[words[1]]
-        if words[2:] and words[2] in getattr(
-            told, "commands", {}
-        ):  # a group, such as `atlas plot probes`
-            told = told.commands[words[2]]
-        known = {o for p in told.params for o in p.opts}
+        found = commands[words[1]]
+        # A group, such as `atlas plot probes`.
+        if words[2:] and words[2] in getattr(found, "commands", {}):
+            found = found.commands[words[2]]
+        known = {o for p in found.params for o in p.opts}
         assert {w for w in words if w.startswith("--")} <= known, line
 
 
