@@ -127,7 +127,9 @@ def test_an_error_while_a_shard_is_stored_is_raised_and_finished_shards_remain(
     monkeypatch.setattr(shard_runner, "write_shard", full)
     with pytest.raises(OutOfSpace, match="The disk is full"):
         run(path, monkeypatch, idle=True)
-    assert len(list(path.glob("runs/*/codes/*.arrow"))) == 2  # the first shard of both SAEs
+    stored = [file.stem for file in path.glob("runs/*/codes/*.arrow")]
+    assert stored.count("shard-00000") == 2  # of both SAEs
+    assert "shard-00001" not in stored
     monkeypatch.setattr(shard_runner, "write_shard", real)
     assert run(path, monkeypatch, idle=True) == expected
 
@@ -231,3 +233,63 @@ def test_a_core_is_idle_on_a_gpu_or_beside_fewer_threads(monkeypatch):
         assert has_idle_core(cpu, Settings()) is idle
         assert has_idle_core(torch.device("cuda"), Settings())
         assert has_idle_core(cpu, Settings(workers=2))
+
+
+def test_work_that_must_be_stored_runs_after_an_error():
+    done, first = [], threading.Event()
+
+    def failing():
+        first.wait()
+        raise OutOfSpace("memory")
+
+    def pieces():
+        with in_order(on_thread=True) as work:
+            work.submit(failing)
+            work.submit(lambda: done.append("stored"), always=True)
+            first.set()
+            work.submit(lambda: done.append("reduced"))
+            work.submit(lambda: done.append("also stored"), always=True)
+
+    with pytest.raises(OutOfSpace, match="memory"):
+        pieces()
+    assert [each for each in done if "stored" in each][:1] == ["stored"]
+    assert "reduced" not in done
+
+
+def test_a_computed_shard_is_stored_although_a_reduction_failed(tmp_path, monkeypatch):
+    begun, real = threading.Event(), shard_runner.compute_shard
+
+    def reduce_later(*args, **named):
+        begun.wait(60)
+        raise OutOfSpace("no memory for the reduction")
+
+    def compute(*args, shard, **named):
+        found = real(*args, shard=shard, **named)
+        if shard == 1:
+            begun.set()
+        return found
+
+    monkeypatch.setattr(shard_runner, "_add", reduce_later)
+    monkeypatch.setattr(shard_runner, "compute_shard", compute)
+    with pytest.raises(OutOfSpace, match="no memory"):
+        run(tmp_path / "a.atlas", monkeypatch, idle=True)
+    stored = {path.name for path in (tmp_path / "a.atlas").glob("runs/*/codes/*")}
+    assert len(stored) >= 2, stored
+
+
+def test_an_error_of_finished_work_is_a_note_of_the_error_of_the_caller():
+    begun = threading.Event()
+
+    def failing():
+        begun.wait()
+        raise OutOfSpace("the disk is full")
+
+    def pieces():
+        with in_order(on_thread=True) as work:
+            work.submit(failing)
+            begun.set()
+            raise ValueError("caller")
+
+    with pytest.raises(ValueError, match="caller") as raised:
+        pieces()
+    assert raised.value.__notes__ == ["Work on finished shards failed too: the disk is full"]

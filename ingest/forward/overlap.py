@@ -61,26 +61,41 @@ class InOrder:
         self.stopping = False
         """Whether the caller has failed, so that work is pointless that is not stored."""
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run a piece of work after those that were submitted before."""
+    def submit(self, work: Callable[[], None], *, always: bool = False) -> None:
+        """Run a piece of work after those that were submitted before.
+
+        Parameters
+        ----------
+        work
+            The piece.
+        always
+            Whether it also runs after an error of an earlier piece.
+        """
         if self._pool is None:
             work()
             return
-        while self._running and (self._running[0].done() or len(self._running) > WAITING):
-            self._running[0].result()
-            self._running.popleft()
-        self._running.append(self._pool.submit(self._run, work))
+        self._running.append(self._pool.submit(self._run, work, always=always))
+        while self._running and (self._running[0].done() or len(self._running) > 1 + WAITING):
+            self._running.popleft().result()
 
     def finish(self) -> None:
         """Wait for all pieces."""
         while self._running:
             self._running.popleft().result()
 
-    def _run(self, work: Callable[[], None]) -> None:
-        if not self._failed:
-            self._failed = True  # unless it returns
+    def abandon(self, error: BaseException) -> None:
+        """Wait for all pieces after an error of the caller; add their errors to it as notes."""
+        self.stopping = True
+        while self._running:
+            other = self._running.popleft().exception()
+            if other is not None and other is not error:
+                error.add_note(f"Work on finished shards failed too: {other}")
+
+    def _run(self, work: Callable[[], None], *, always: bool) -> None:
+        if always or not self._failed:
+            before, self._failed = self._failed, True  # unless it returns
             work()
-            self._failed = False
+            self._failed = before
 
 
 @contextmanager
@@ -93,9 +108,10 @@ def in_order(*, on_thread: bool) -> Iterator[InOrder]:
         Run them on one thread. At most ``WAITING`` wait for the one that runs; with more, a
         call waits. If False, each call runs its piece before it returns.
 
-    An error of a piece is raised by a later call or at the end, and the pieces after it do not
-    run. If the block raises, the submitted pieces still run, so that finished work is stored.
-    Long pieces read ``stopping`` and return early.
+    An error of a piece is raised by a later call or at the end. Of the pieces after it, only
+    those submitted with ``always`` run. If the block raises, the submitted pieces still run, so
+    that finished work is stored, and their errors are notes of the error of the block. Long
+    pieces read ``stopping`` and return early.
 
     Examples
     --------
@@ -114,5 +130,6 @@ def in_order(*, on_thread: bool) -> Iterator[InOrder]:
         try:
             yield work
             work.finish()
-        finally:
-            work.stopping = True
+        except BaseException as error:
+            work.abandon(error)
+            raise

@@ -108,7 +108,7 @@ class ShardRunner:
             reduce = partial(self._reduce_finished, finished, first_pass=idle)
             finished.submit(reduce)
             for shard, results in compute(todo, stage):
-                finished.submit(partial(self._store, shard, results))
+                finished.submit(partial(self._store, shard, results), always=True)
                 finished.submit(reduce)
 
     def deliver(
