@@ -33,9 +33,18 @@ _SECTIONS = (
     _Section(
         "Counterparts in other SAEs",
         "counterparts_of_feature",
-        ("counterpart", "top_token", "pearson", "one_to_one", "q", "token_q", "decoder_cosine"),
-        "q: null of shifted documents. token_q: null that shuffles occurrences of the same token; "
-        "if it is large, a shared token explains the match.",
+        (
+            "counterpart",
+            "top_token",
+            "pearson",
+            "one_to_one",
+            "q",
+            "token_q",
+            "token_document_q",
+            "decoder_cosine",
+        ),
+        "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
+        "the same token, everywhere or within documents. If one is large, shared tokens explain the match.",
     ),
     _Section(
         "Features active on the same tokens",
@@ -314,8 +323,9 @@ def _about_match(match: Mapping[str, Any]) -> str:
         return f"{sentence}, not tested against a null."
     if match["q"] > 0.05:
         return f"{sentence}, no better than under the null of shifted documents."
-    if match["token_q"] is None:
+    token = [match[name] for name in ("token_q", "token_document_q") if match[name] is not None]
+    if len(token) < 2:
         return f"{sentence}, better than under the null of shifted documents."
-    if match["token_q"] > 0.05:
-        return f"{sentence}, which a shared token explains."
-    return f"{sentence}, more than a shared token explains."
+    if max(token) > 0.05:
+        return f"{sentence}, which shared tokens explain."
+    return f"{sentence}, more than shared tokens explain."

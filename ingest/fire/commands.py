@@ -40,7 +40,7 @@ __all__ = ["fire_command"]
     "--model",
     type=click.Path(path_type=Path),
     metavar="NAME|FOLDER",
-    help="The model, if it is not where it was at ingest.",
+    help="The model, if it is not where it was at ingest. In an atlas of several models, also pass --sae.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @atlas_option

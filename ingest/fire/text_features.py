@@ -47,8 +47,8 @@ class TextFeatures:
     text
         The text.
     rows
-        One row per token, SAE and feature, in the order of the text: ``sae``, ``position`` (of
-        the token, from 0), ``token``, ``feature``, ``activation``, ``quantile`` (share of the
+        One row per token, SAE and feature: by model, in the order of the tokens of its
+        tokenizer. ``model``, ``sae``, ``position`` (of the token, from 0), ``token``, ``feature``, ``activation``, ``quantile`` (share of the
         activations of this feature in the corpus that are at most as large), ``top_token``.
     """
 
@@ -115,11 +115,14 @@ def fire(
     records = [open_sae_record(sound, name) for name in settings.saes or sound.saes]
     rows: list[dict[str, Any]] = []
     for group in _by_run(records):
+        own: list[dict[str, Any]] = []
         for sae, block, texts in _blocks(group, text, settings, model):
             if not len(block):
                 raise BadInput(f"The text {text!r} has no tokens; pass a text with words.")
-            rows += _rows(atlas, sae, block, texts, settings.top)
-    rows.sort(key=lambda row: row["position"])  # stable: SAEs and ranks remain in order
+            found = _rows(atlas, sae, block, texts, settings.top)
+            own += [{"model": group[0].model["name"], **row} for row in found]
+        # Stable: SAEs and ranks remain in order.
+        rows += sorted(own, key=lambda row: int(row["position"]))
     return TextFeatures(text, rows)
 
 
