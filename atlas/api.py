@@ -1,6 +1,6 @@
 """``Atlas``: read and query an atlas, in a folder or on a server."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -380,11 +380,27 @@ class Atlas:
     ) -> None:
         self.close()
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether the atlas has an SAE of this name."""
+        return name in self.saes
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the SAEs."""
+        return iter(self.saes)
+
+    def __len__(self) -> int:
+        """Return the number of SAEs."""
+        return len(self.saes)
+
     def __getitem__(self, name: str) -> "SaeView | FeatureCard":
         """Return an SAE by its name, or the card of a feature by ``sae/index``."""
         from atlas.features.card import feature_card
         from atlas.features.sae_view import SaeView
 
+        if not isinstance(name, str):
+            raise BadInput(
+                f"An SAE or feature of an atlas is selected by its name, such as 'A' or 'A/561'; {name!r} was passed."
+            )
         if "/" in name and name not in self.saes:
             return feature_card(self, name)
         return SaeView(self, name)

@@ -14,6 +14,7 @@ from atlas.errors import UnknownName
 from atlas.features.card import feature_card
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
+from ingest.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +165,35 @@ def test_every_token_of_an_example_is_on_the_page_and_active_ones_are_shaded(ope
         assert [t for _, t in shown] == [t.replace("\n", "↵") for t in example.tokens]
         assert ["style" in attrs for attrs, _ in shown] == [v > 0 for v in example.activations]
         assert [attrs.get("class") == "peak" for attrs, _ in shown].index(True) == example.peak
+
+
+def test_the_best_counterpart_does_not_depend_on_names_and_limits(opened):
+    matches = opened.table("MATCHES").to_pylist()
+    for row in live(opened, 20):
+        own = [m["pearson"] for m in matches if row["id"] in (m["source"], m["target"])]
+        if own:
+            for limit in (1, 10):
+                verdict = " ".join(feature_card(opened, row["id"], limit=limit).verdict)
+                assert f"(Pearson {max(own):.2f})" in verdict
+
+
+def test_what_is_not_stored_is_named_with_its_command(opened, run):
+    feature = live(opened)[0]["id"]
+    card = feature_card(opened, feature)
+    assert card.empty["Promoted tokens"] == "atlas logits a"
+    _, out, _ = run("show", feature)
+    assert "Promoted tokens (atlas logits a)" in out
+    assert "atlas logits a" in card.to_html()
+
+
+def test_the_card_of_a_floor_states_it(tmp_path, opened):
+    folder = tmp_path / "f.atlas"
+    saes = [open_sae(topk(seed=0), name="t"), open_sae(topk(seed=1), name="f")]
+    model = random_model("llama")
+    settings = Settings(role="untrained", floor_of="t")
+    common = {"text": texts(30), "model": model, "tokenizer": small_tokenizer(vocabulary=80)}
+    ingest(folder, saes=saes[:1], match=None, **common)
+    ingest(folder, saes=saes[1:], match=None, settings=settings, **common)
+    with Atlas(folder) as atlas:
+        assert "f is a floor of t (untrained)" in " ".join(feature_card(atlas, "f/0").verdict)
+        assert "floor" not in " ".join(feature_card(atlas, "t/0").verdict)

@@ -87,3 +87,12 @@ def test_unknown_names(opened, name):
 def test_representations_name_the_sae_and_escape(opened):
     assert repr(opened["a"]).startswith("<SAE a: ")
     assert "<table" in opened["a"]._repr_html_()
+
+
+def test_an_atlas_is_a_collection_of_its_saes(opened):
+    assert "a" in opened
+    assert "c" not in opened
+    assert list(opened) == ["a", "b"]
+    assert len(opened) == 2
+    with pytest.raises(BadInput, match="3 was passed"):
+        opened[3]

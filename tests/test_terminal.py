@@ -126,3 +126,30 @@ def test_three_significant_digits(show):
 def test_values_without_a_number(show):
     lines, _ = show([{"a": None, "b": float("nan"), "c": True, "d": float("inf")}] * 2)
     assert lines[1].split() == ["–", "nan", "yes", "inf"]
+
+
+@pytest.mark.parametrize("width", range(60, 121, 3))
+def test_every_printed_column_is_complete_at_any_width(show, width):
+    rows = [
+        {
+            "concept": f"gender/female {n}",
+            "arm": "features of the SAE",
+            "units": 512,
+            "live": 319,
+            "p<1e-5": 0,
+            "expected (1e-5)": 1.19,
+            "p<.01": 7,
+            "q<=.05": 0.25,
+            "area": 0.123,
+            "naming": "a long text that can be folded between its words",
+        }
+        for n in range(3)
+    ]
+    lines, remark = show(rows, width)
+    omitted = remark.count(",") + 1 if remark else 0
+    printed = list(rows[0])[: len(rows[0]) - omitted]
+    words = " ".join(lines).split()
+    for name in printed:
+        for text in (name, *(str(row[name]) for row in rows)):
+            assert set(text.split()) <= set(words)
+    assert all(len(line) <= width for line in lines)

@@ -27,14 +27,14 @@ OVERVIEW = (
     "sae",
     "role",
     "floor_of",
-    "hook",
     "d_sae",
     "l0",
     "fvu",
     "dead_share",
+    "hook",
+    "model",
     "tokens",
     "architecture",
-    "model",
 )
 
 

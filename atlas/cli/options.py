@@ -127,6 +127,8 @@ def _type(one: Setting) -> Any:
     low, high = (
         a if a is not None else b for a, b in ((one.least, one.above), (one.most, one.below))
     )
+    if low is None and high is None:
+        return click.INT if one.type is int else click.FLOAT
     open_ = {
         "min_open": one.least is None and low is not None,
         "max_open": one.most is None and high is not None,

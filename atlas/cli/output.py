@@ -165,10 +165,10 @@ def print_table(
         return
     listed = rows if complete or _requested("full") else rows[:_SCREEN]
     fitting = _fitting(console.width, listed, names)
-    table = _table(listed, fitting)
-    table.title = heading
     least = sum(_longest_words(listed, fitting)) + 2 * (len(fitting) - 1)
     console.width = max(least, console.width)
+    table = _table(listed, fitting, width=console.width)
+    table.title = heading
     console.print(table)
     if omitted := names[len(fitting) :]:
         echo(f"Columns omitted at this width: {', '.join(omitted)}. --wide prints all.", err=True)
@@ -176,18 +176,40 @@ def print_table(
         echo(f"{len(listed)} of {len(rows):,} rows; --full prints all.", err=True)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> "Table":
+def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, width: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, least in zip(names, _longest_words(rows, names), strict=True):
+    for name, size in zip(names, _widths(rows, names, width=width), strict=True):
         numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
         justify: Literal["right", "left"] = "right" if numeric else "left"
-        table.add_column(Text(cell_text(name)), justify=justify, min_width=least, overflow="fold")
+        table.add_column(Text(_header(name)), justify=justify, width=size, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell_text(row.get(name), name)) for name in names))
     return table
+
+
+def _header(name: str) -> str:
+    return cell_text(name)
+
+
+def _widths(rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, width: int) -> list[int]:
+    """Return the width of each column: its longest word, and more as far as the width suffices."""
+    from rich.cells import cell_len
+
+    sizes = _longest_words(rows, names)
+    free = width - sum(sizes) - 2 * (len(names) - 1)
+    complete = [
+        max(cell_len(text) for text in (_header(n), *(cell_text(r.get(n), n) for r in rows)))
+        for n in names
+    ]
+    # Columns that need the least come first.
+    for i in sorted(range(len(names)), key=lambda i: complete[i] - sizes[i]):
+        more = max(0, min(free, complete[i] - sizes[i]))
+        sizes[i] += more
+        free -= more
+    return sizes
 
 
 def _longest_words(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[int]:

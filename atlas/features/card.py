@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from atlas.errors import RequestError, UnknownName
+import queries
+from atlas.errors import BadInput, RequestError, UnknownName
 
 if TYPE_CHECKING:
     from atlas.features.open_atlas import OpenAtlas
@@ -20,6 +21,10 @@ class _Section:
     query: str
     columns: tuple[str, ...]
     note: str = ""
+    command: str = ""
+    """Command that computes the rows, without the name of the SAE; empty if every ingest does."""
+    largest: str = ""
+    """Column by which the rows are sorted, largest first; the order of the query if empty."""
 
 
 #: The tables of a card, in order. A query of a feature becomes a table by one entry here.
@@ -45,6 +50,8 @@ _SECTIONS = (
         ),
         "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
         "the same token, everywhere or within documents. If one is large, shared tokens explain the match.",
+        command="atlas match",
+        largest="pearson",
     ),
     _Section(
         "Features active on the same tokens",
@@ -58,6 +65,7 @@ _SECTIONS = (
         ("site", "balanced_accuracy", "token_table", "token_ceiling", "control", "verdict", "run"),
         "token_table, token_ceiling: scores from the token id alone. control: random labels of "
         "token ids. Chance is 0.5.",
+        command="atlas probe",
     ),
     _Section(
         "Promoted tokens",
@@ -65,6 +73,7 @@ _SECTIONS = (
         ("token", "value", "ablated_change"),
         "value: direct logit of one unit of activation. ablated_change: measured change of the "
         "log-probability.",
+        command="atlas logits",
     ),
     _Section("Suppressed tokens", "suppressed_tokens", ("token", "value", "ablated_change")),
     _Section(
@@ -73,6 +82,7 @@ _SECTIONS = (
         ("target", "top_token", "mean", "low", "high", "random", "q"),
         "mean: change of the activation, with its interval over documents. random: size of the "
         "effect of random directions of equal norm.",
+        command="atlas effects",
     ),
     _Section(
         "Features whose ablation changes it",
@@ -90,6 +100,7 @@ _SECTIONS = (
         "nearest_directions",
         ("feature", "top_token", "cosine", "q"),
         "q: null of random directions.",
+        command="atlas directions",
     ),
     _Section(
         "Parents in narrower SAEs",
@@ -102,6 +113,9 @@ _SECTIONS = (
         ("child", "top_token", "child_given_parent", "parent_given_child", "decoder_cosine", "q"),
     ),
 )
+
+# Above the number of rows of any section.
+_ALL = 100_000
 
 # Properties of the node that the heading of a card shows already, or that only plots use.
 _HIDDEN = frozenset({"id", "sae", "idx", "neuronpedia", "dead", "map_x", "map_y"})
@@ -171,7 +185,9 @@ class FeatureCard:
     examples
         The top examples, then samples from the highest to the lowest fifth of the range.
     tables
-        Tables with rows; a measure that the atlas does not store has no table.
+        Tables with rows.
+    empty
+        Titles of the tables without rows, with the command that computes them.
     neuronpedia
         Address of its page at Neuronpedia, if any.
     """
@@ -182,6 +198,7 @@ class FeatureCard:
     histogram: Sequence[Mapping[str, Any]]
     examples: Sequence[Example]
     tables: Sequence[CardTable]
+    empty: Mapping[str, str]
     neuronpedia: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,6 +219,7 @@ class FeatureCard:
                 for one in self.examples
             ],
             "tables": {table.title: list(table.rows) for table in self.tables},
+            "empty": dict(self.empty),
             "neuronpedia": self.neuronpedia,
         }
 
@@ -244,16 +262,25 @@ def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard
     """
     atlas.ask("feature_card", feature=id)  # raises for an unknown name
     properties = _properties(atlas, id)
-    tables = tuple(
-        table for section in _SECTIONS if (table := _table(atlas, id, section, limit)).rows
-    )
+    found = {section: _rows(atlas, id, section) for section in _SECTIONS}
+    sae = id.rpartition("/")[0]
     return FeatureCard(
         id=id,
-        verdict=_verdict(id, properties, {table.title: table.rows for table in tables}),
+        verdict=_verdict(id, properties, {one.title: rows for one, rows in found.items()})
+        + _about_floor(atlas, sae),
         properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
         histogram=_histogram(atlas, id),
         examples=_examples(atlas, id, limit),
-        tables=tables,
+        tables=[
+            CardTable(section.title, rows[:limit], section.note)
+            for section, rows in found.items()
+            if rows
+        ],
+        empty={
+            section.title: f"{section.command} {sae}"
+            for section, rows in found.items()
+            if section.command and not rows
+        },
         neuronpedia=properties.get("neuronpedia"),
     )
 
@@ -268,11 +295,29 @@ def _properties(atlas: "OpenAtlas", id: str) -> dict[str, Any]:
     return row
 
 
-def _table(atlas: "OpenAtlas", id: str, section: _Section, limit: int) -> CardTable:
-    found = atlas.ask(section.query, feature=id).to_pylist()[:limit]
-    return CardTable(
-        section.title, [{c: r[c] for c in section.columns} for r in found], section.note
+def _rows(atlas: "OpenAtlas", id: str, section: _Section) -> list[dict[str, Any]]:
+    """Return all rows of a section, so that the verdict does not depend on how many are shown."""
+    limited = any(p.name == "limit" for p in queries.get(section.query).parameters)
+    try:
+        found = atlas.ask(
+            section.query, feature=id, **({"limit": _ALL} if limited else {})
+        ).to_pylist()
+    except BadInput:  # the SAE was never matched
+        return []
+    if section.largest:
+        found.sort(key=lambda row: row[section.largest], reverse=True)  # stable
+    return [{column: row[column] for column in section.columns} for row in found]
+
+
+def _about_floor(atlas: "OpenAtlas", sae: str) -> list[str]:
+    found = atlas.store.query(
+        "MATCH (s:SAE {name: $sae}) RETURN s.role AS role, s.floor_of AS floor_of", {"sae": sae}
     )
+    row = found.to_pylist()[0]
+    if row["role"] in (None, "trained"):
+        return []
+    of = f" of {row['floor_of']}" if row["floor_of"] else ""
+    return [f"{sae} is a floor{of} ({row['role']}): it was not trained completely."]
 
 
 def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def show_feature(
     from atlas.features.card import feature_card
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
-        card = feature_card(atlas, feature, limit=limit or 10)
+        card = feature_card(atlas, feature, limit=max(limit or 10, 10))
     if html is not None:
         with atomic_file(html) as temporary:
             temporary.write_text(card.to_html(), "utf-8")
@@ -97,7 +97,12 @@ def _print(card: "FeatureCard", limit: int) -> None:
             echo(f"  {one.kind:8} {one.activation:8.3g}  {_passage(one)}")
     for table in card.tables:
         echo()
-        print_table(table.rows[:limit], title=table.title)
+        more = f" ({limit} of {len(table.rows)})" if len(table.rows) > limit else ""
+        print_table(table.rows[:limit], title=f"{table.title}{more}")
+    if card.empty:
+        echo("\nNothing is stored for this feature of:")
+        for title, command in card.empty.items():
+            echo(f"  {title} ({command})")
 
 
 def _passage(example: "Example") -> str:
