@@ -458,7 +458,7 @@ EDGES: tuple[Edge, ...] = (
         P("p_permutation", "double", "share of permutations of the labels in which the |t| of this feature is at least as large"),
         P("p_max", "double", "family-wise p: share of permutations in which the largest |t| of all live features is at least as large (max-T)"),
         P("auroc", "double", "share of pairs of a positive and a negative word that the activation ranks correctly, ties count half; on all words"),
-        P("auroc_held_out", "double", "mean of the same on held-out words, in the direction of the training words; not biased by the selection of the feature"),
+        P("auroc_held_out", "double", "mean of the same on held-out words, in the direction of the training words; features are selected on all words, so it is too high for edges"),
         P("effect", "double", "Hedges' g: difference of means / pooled standard deviation", "standard deviations"),
         P("active_positive", "double", "share of the positive words on which the feature is active"),
         P("active_negative", "double", "share of the negative words on which the feature is active"),

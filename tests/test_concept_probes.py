@@ -316,6 +316,22 @@ def test_non_linear_probes_find_what_a_linear_one_cannot():
     np.testing.assert_allclose(changed, network, atol=1e-6)  # test labels are not read
 
 
+def frequency_bits(labels, *, orders, seed):
+    """Bits of a code in which a label costs by the frequency of its class in earlier portions."""
+    rng = np.random.default_rng([seed, 5])
+    n, total = len(labels), 0.0
+    ends = [int(np.ceil(p * n)) for p in PORTIONS]
+    for _ in range(orders):
+        position = rng.permutation(n)
+        total += ends[0]
+        for begin, end in pairwise(ends):
+            share = labels[position < begin].mean()
+            own = labels[(position >= begin) & (position < end)]
+            one_class = share in (0.0, 1.0)
+            total += len(own) if one_class else -np.log2(np.where(own, share, 1 - share)).sum()
+    return total / orders + np.log2(len(PENALTIES))
+
+
 def test_description_length_equals_a_loop():
     x = planted(units=5, shift=1.0)
     space = rotated(x)
@@ -323,6 +339,7 @@ def test_description_length_equals_a_loop():
     rng = np.random.default_rng([4, 5])
     orders = [rng.permutation(N) for _ in range(2)]
     ends = [int(np.ceil(p * N)) for p in PORTIONS]
+    base = frequency_bits(LABELS, orders=2, seed=4)
     totals = []
     for penalty in PENALTIES:
         bits = 0.0
@@ -339,6 +356,13 @@ def test_description_length_equals_a_loop():
                 bits -= np.log2(p[np.arange(test.sum()), LABELS[test].astype(int)]).sum()
         totals.append(bits / 2)
     assert found.bits == pytest.approx(min(totals) + np.log2(len(PENALTIES)), rel=1e-3)
-    assert found.compression == pytest.approx(N / found.bits)
-    noise = online_codelength(rotated(np.ones((N, 1))), LABELS, GROUPS, orders=2, seed=0)
-    assert noise.compression < 1.02
+    assert found.base == pytest.approx(base, rel=1e-3)
+    assert found.compression == pytest.approx(base / found.bits, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_vectors_of_zeros_compress_no_labels(share):
+    labels = np.arange(200) < 200 * share
+    found = online_codelength(rotated(np.zeros((200, 7))), labels, np.arange(200), orders=3, seed=0)
+    assert found.compression == pytest.approx(1, abs=1e-9)
+    assert found.base == pytest.approx(frequency_bits(labels, orders=3, seed=0), rel=1e-3)

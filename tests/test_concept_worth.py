@@ -209,41 +209,42 @@ def test_further_probes_report_permuted_labels_and_convergence():
 # ------------------------------------------------------------------ rank and front
 
 
-def result(sae, aucs, *, layer=0.9, role=None):
-    """A result with one concept, whose features have the same AUROC on each split."""
+def result(sae, aucs, *, layer=0.9, role=None, more=()):
+    """A result whose features have the same AUROC at each k; ``more`` has further concepts."""
     import pyarrow as pa
 
     from analysis.concepts import tables
 
-    dense = np.full(10, layer)
-    auc = np.asarray(aucs)
-    area = retained(auc, dense, 0.25)
-    row = {
-        "concept": "g/f",
-        "arm": "features",
-        "retained": area.value,
-        "retained_low": area.low,
-        "retained_high": area.high,
-        "k90": 5,
-        "k90_low": 2,
-        "k90_high": None,
-        "area": area.value,
-    }
-    splits = [
-        {
-            "concept": "g/f",
+    rows, splits = [], []
+    for concept, auc, dense in (("g/f", aucs, np.full(10, layer)), *more):
+        area = retained(np.asarray(auc), dense, 0.25)
+        row = {
+            "concept": concept,
             "arm": "features",
-            "k": k,
-            "split": i,
-            "auc": a,
-            "layer_auc": layer,
-            "ratio": 0.25,
+            "retained": tables.number(area.value),
+            "retained_low": tables.number(area.low),
+            "retained_high": tables.number(area.high),
+            "k90": 5,
+            "k90_low": 2,
+            "k90_high": None,
+            "area": tables.number(area.value),
         }
-        for k in (0, -1)
-        for i, a in enumerate(auc)
-    ]
+        rows.append(row)
+        splits += [
+            {
+                "concept": concept,
+                "arm": "features",
+                "k": k,
+                "split": i,
+                "auc": a,
+                "layer_auc": dense[i],
+                "ratio": 0.25,
+            }
+            for k in (0, -1)
+            for i, a in enumerate(auc)
+        ]
     made = {
-        "arms": pa.Table.from_pylist([row], schema=tables.ARMS),
+        "arms": pa.Table.from_pylist(rows, schema=tables.ARMS),
         "splits": pa.Table.from_pylist(splits, schema=tables.SPLITS),
     }
     summary = {"sae": sae, "concepts": ["g/f"], "words": "g"} | ({"role": role} if role else {})
@@ -265,6 +266,27 @@ def test_saes_are_ranked_with_the_interval_of_each_difference():
     assert last["low"] < last["difference"] < last["high"] < 0  # paired, so the interval is short
     assert last["high"] - last["low"] < 0.02
     assert rank_saes([]) == []
+
+
+def test_the_rank_compares_the_concepts_that_are_defined_in_all_saes():
+    """A layer of AUROC .51 does not separate a concept, so R of it would be noise over noise."""
+    chance = 0.51 + np.tile([0.06, -0.06], 5)
+    clear = np.full(10, 0.9)
+    good = result("good", np.full(10, 0.82), more=[("g/x", np.full(10, 0.51), chance)])
+    poor = result("poor", np.full(10, 0.74), more=[("g/x", np.full(10, 0.56), chance)])
+    for of in ("area", "retained"):
+        first, last = rank_saes([poor, good], of=of)
+        assert (first["sae"], last["sae"]) == ("good", "poor")
+        assert (first[of], last[of]) == pytest.approx((0.8, 0.6))
+        assert last["difference"] == pytest.approx(-0.2)
+        assert (last["concepts"], last["shared"]) == (2, 1)
+    # An easy concept that only one SAE has does not raise its mean.
+    easy = result("easy", np.full(10, 0.74), more=[("g/x", np.full(10, 0.9), clear)])
+    first, last = rank_saes([easy, good])
+    assert (first["sae"], last["sae"], last["area"]) == ("good", "easy", pytest.approx(0.6))
+    none = result("none", np.full(10, 0.5), layer=0.5)
+    assert [row["shared"] for row in rank_saes([none, good, poor])] == [1, 1, 0]
+    assert rank_saes([none])[0]["area"] is None
 
 
 def test_the_front_has_a_point_for_each_sae():

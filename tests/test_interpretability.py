@@ -202,7 +202,7 @@ def test_the_study_stores_marks_and_its_verdict_has_the_control(atlas):
     )
     table = result.to_pandas("marks")
     assert len(table) == result["features"] > 3
-    assert result["features"] + result["left_out"] == 40
+    assert result["features"] + result["excluded"] == 40
     assert result["detection"] == pytest.approx(table["detection"].mean())
     assert f"{result['detection_control']:.3f} with the description of another" in result.verdict[0]
     assert result.plot().to_dict()["data"]

@@ -37,7 +37,19 @@ _WORTH = ("concept", "arm", "AUROC", "permuted", "R", "k90", "effective", "area"
 _BRIEF = ("reconstruction", "error", "subset")
 """Arms that the screen omits if there are several concepts or SAEs."""
 
-_RANK = ("rank", "sae", "role", "area", "retained", "k90", "difference", "low", "high")
+_RANK = (
+    "rank",
+    "sae",
+    "role",
+    "concepts",
+    "shared",
+    "area",
+    "retained",
+    "k90",
+    "difference",
+    "low",
+    "high",
+)
 
 
 @click.command()
@@ -180,7 +192,7 @@ def _worth(row: Mapping[str, Any]) -> dict[str, Any]:
         "k90": row["k90"],
         "effective": _rounded(row["effective"]),
         "area": _with_interval(row, "area"),
-        "bits": None if row["bits"] is None else f"{row['bits']:.0f} of {row['bits_uniform']:.0f}",
+        "bits": None if row["bits"] is None else f"{row['bits']:.0f} of {row['bits_base']:.0f}",
     }
 
 

@@ -51,7 +51,7 @@ class ConceptStudy(Study):
     """
 
     kind: ClassVar[str] = "concepts"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: ConceptSettings
     words: WordSet

@@ -84,11 +84,12 @@ ARMS = _schema(
         "permuted_high",
         "p_auc",
         "converged",
+        "sparse_converged",
         "difference",
         "difference_low",
         "difference_high",
         "bits",
-        "bits_uniform",
+        "bits_base",
         "selectivity",
         "control_accuracy",
         "retained",
@@ -205,7 +206,7 @@ def _probe_columns(scores: ArmScores, layer: ArmScores, ratio: float) -> Row:
         found |= {"permuted_low": float(low), "permuted_high": float(high)}
         found["p_auc"] = permutation_p(auc.value, null)
     if scores.codelength is not None:
-        found |= {"bits": scores.codelength.bits, "bits_uniform": scores.codelength.uniform}
+        found |= {"bits": scores.codelength.bits, "bits_base": scores.codelength.base}
     if scores.control is not None:
         found["selectivity"] = number(scores.control.selectivity)
         found["control_accuracy"] = number(scores.control.control)
@@ -216,6 +217,7 @@ def _worth_columns(scores: ArmScores, layer: ArmScores, *, live: int, ratio: flo
     complete = retained(scores.auc, layer.auc, ratio)
     found = _limits("retained", complete)
     found["effective"] = number(scores.effective)
+    found["sparse_converged"] = number(scores.sparse_converged)
     if not scores.ks:
         return found
     ks = (*scores.ks, live)

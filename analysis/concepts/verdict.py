@@ -54,8 +54,10 @@ def _information(of: Mapping[str, Row]) -> Iterator[str]:
         f"Held-out AUROC: {own['auc']:.3f} from the features, {layer['auc']:.3f} from the layer{chance}. "
         f"Difference {_interval(own, 'difference')}."
     )
-    if min(own["converged"], layer["converged"]) < 1:
-        yield f"{1 - min(own['converged'], layer['converged']):.0%} of the fits did not converge."
+    for probes, name in (("ridge", "converged"), ("k-sparse", "sparse_converged")):
+        least = min(row[name] for row in (own, layer) if row[name] is not None)
+        if least < 1:
+            yield f"{1 - least:.1%} of the fits of {probes} probes did not converge."
 
 
 def _localisation(of: Mapping[str, Row]) -> Iterator[str]:

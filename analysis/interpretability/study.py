@@ -45,7 +45,7 @@ class InterpretabilityStudy(Study):
     """Measure the marks of every feature, for one SAE at a time."""
 
     kind: ClassVar[str] = "interpretability"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: InterpretabilitySettings
 
@@ -73,7 +73,7 @@ class InterpretabilityStudy(Study):
         eligible = _eligible(data, self.settings)
         columns = interpretability(data, self.settings, features=eligible)
         table = pa.table({"feature": eligible, **columns})
-        return Found([("marks", table)], sources={"left_out": int(data.d_sae - len(eligible))})
+        return Found([("marks", table)], sources={"excluded": int(data.d_sae - len(eligible))})
 
     def result(self, part: Part) -> Result:
         """Return the mean of each mark and of its control."""
@@ -82,7 +82,7 @@ class InterpretabilityStudy(Study):
         summary: dict[str, Any] = {"sae": sae, "features": table.num_rows}
         for name in (*MARKS, "agreement_control", "detection_control"):
             summary[name] = _mean(table[name].to_numpy()) if name in table.column_names else None
-        summary["left_out"] = part.manifest.sources["left_out"]
+        summary["excluded"] = part.manifest.sources["excluded"]
         return Result(
             self.kind,
             part.manifest.name,

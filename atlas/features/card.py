@@ -93,7 +93,8 @@ _SECTIONS = (
         "Concepts that it separates",
         "concepts_of_feature",
         ("concept", "direction", "auroc_held_out", "effect", "p_max", "q"),
-        "auroc_held_out: on held-out words; 0.5 is chance. p_max: over all features.",
+        "auroc_held_out: on held-out words; features are selected on all words, so above 0.5 also "
+        "under the null. p_max: over all features.",
     ),
     _Section(
         "Nearest decoder directions",

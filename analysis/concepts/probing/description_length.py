@@ -31,17 +31,17 @@ class Codelength:
     ----------
     bits
         Mean length over the orders, with log2 of the number of penalties for the choice of one.
-    uniform
-        Length without a probe: one bit for each label.
+    base
+        The same code with vectors of zeros, which knows only the frequency of the classes.
     """
 
     bits: float
-    uniform: float
+    base: float
 
     @property
     def compression(self) -> float:
-        """``uniform`` / ``bits``; 1 or less if the vectors do not help."""
-        return self.uniform / self.bits
+        """``base`` / ``bits``; 1 or less if the vectors do not help."""
+        return self.base / self.bits
 
 
 def online_codelength(
@@ -65,6 +65,15 @@ def online_codelength(
     E. Voita and I. Titov, "Information-Theoretic Probing with Minimum Description Length", 2020,
     arXiv:2003.12298.
     """
+    without = Space(np.zeros((len(labels), 1)), np.zeros((1, 1)), np.zeros(1))
+    bits, base = (
+        _length(one, labels, groups, orders=orders, seed=seed) for one in (space, without)
+    )
+    return Codelength(bits, base)
+
+
+def _length(space: Space, labels: Bools, groups: Ints, *, orders: int, seed: int) -> float:
+    """Return the mean bits over the orders, with the choice of a penalty."""
     rng = np.random.default_rng([seed, 5])
     names, which = np.unique(groups, return_inverse=True)
     ends = np.unique(np.ceil(np.array(PORTIONS) * len(names)).astype(np.int64))
@@ -86,8 +95,7 @@ def online_codelength(
             .reshape(orders, -1, len(PENALTIES))
             .sum(axis=1)
         )
-    bits = float(total.mean(axis=0).min() + np.log2(len(PENALTIES)))
-    return Codelength(bits, float(len(labels)))
+    return float(total.mean(axis=0).min() + np.log2(len(PENALTIES)))
 
 
 def _bits(space: Space, labels: Bools, train: Bools, tested: Bools, penalty: Floats) -> Floats:

@@ -175,10 +175,10 @@ def enriched(counts: Counts, *, lift: float, q: float) -> list[Enriched]:
     """Return the features of each concept.
 
     A feature is chosen on the first half of the documents, and confirmed on the second, by the
-    same two conditions: its lift, and the q-value (Benjamini-Hochberg) of the hypergeometric
-    test that it is active on more tokens of the concept than of equally many random tokens. On
-    the first half q is over all features that are active there, on the second half over the chosen
-    ones.
+    same two conditions. The first is its lift. The second is the q-value (Benjamini-Hochberg) of
+    the hypergeometric test: is it active on more tokens of the concept than of equally many random
+    tokens? On the first half q is over all features that are active there. On the second half it
+    is over the chosen ones.
 
     Parameters
     ----------

@@ -107,6 +107,8 @@ class ArmScores:
         Numbers of units of the k-sparse probes, at most the live units.
     sparse_auc
         float64, (splits, ks).
+    sparse_converged
+        Share of the fits of k-sparse probes that converged; NaN without a live unit.
     auc, accuracy
         float64, (splits,). Of the ridge probe of all live units.
     converged
@@ -126,6 +128,7 @@ class ArmScores:
 
     ks: tuple[int, ...]
     sparse_auc: Floats
+    sparse_converged: float
     auc: Floats
     accuracy: Floats
     converged: float
@@ -168,12 +171,14 @@ def score_arm(arm: Arm, question: Question, *, complete: bool) -> ArmScores:
         drawn, drawn_test = question.permuted_columns
         null = nested_ridge(space, drawn, ~drawn_test, groups=question.groups, seed=how.seed)
         permuted = _by_draw(held_out_auc(null.margins, drawn, drawn_test), draws)
-        found = _sparse_auc(live, drawn, drawn_test, ks)
+        found, _ = _sparse_auc(live, drawn, drawn_test, ks)
         permuted_sparse = _by_draw(found, draws)
     rises = loss_rises(live, space, fitted, labels=question.labels, splits=question.splits)
+    sparse_auc, sparse_converged = _sparse_auc(live, labels, test, ks)
     return ArmScores(
         ks=ks,
-        sparse_auc=_sparse_auc(live, labels, test, ks),
+        sparse_auc=sparse_auc,
+        sparse_converged=sparse_converged,
         auc=held_out_auc(fitted.margins, labels, test),
         accuracy=held_out_accuracy(fitted.margins, labels, test),
         converged=float(fitted.converged.mean()),
@@ -192,17 +197,20 @@ def _by_draw(values: Floats, draws: int) -> Floats:
         return np.asarray(np.nanmean(values.reshape(draws, -1, *values.shape[1:]), axis=1))
 
 
-def _sparse_auc(values: Floats, labels: Bools, test: Bools, ks: Sequence[int]) -> Floats:
-    """Return the held-out AUROC of k-sparse probes; (columns, ks)."""
+def _sparse_auc(
+    values: Floats, labels: Bools, test: Bools, ks: Sequence[int]
+) -> tuple[Floats, float]:
+    """Return the held-out AUROC of k-sparse probes, (columns, ks), and the share that converged."""
     found = np.full((len(labels), len(ks)), np.nan)
     if not ks:
-        return found
+        return found, float("nan")
+    converged = np.zeros(found.shape, dtype=bool)
     statistic = TrainingStatistic(values).signed_f(labels, ~test)
     units = best_units(statistic, max(ks))
     for number, k in enumerate(ks):
-        margins, _ = sparse_margins(values, labels, ~test, units=units[:, :k])
+        margins, converged[:, number] = sparse_margins(values, labels, ~test, units=units[:, :k])
         found[:, number] = held_out_auc(margins, labels, test)
-    return found
+    return found, float(converged.mean())
 
 
 def _codelength(space: Space, question: Question) -> Codelength:

@@ -53,12 +53,12 @@ def retained(auc: Floats, dense: Floats, ratio: float) -> Interval:
     both = np.isfinite(auc) & np.isfinite(dense)
     if not both.any():
         return Interval(np.nan, np.nan, np.nan)
-    excess, whole = auc[both] - 0.5, dense[both] - 0.5
-    mean = whole.mean()
+    excess, complete = auc[both] - 0.5, dense[both] - 0.5
+    mean = complete.mean()
     if mean <= 0 or resampled_interval(dense, ratio).low <= 0.5:
         return Interval(np.nan, np.nan, np.nan)
     share = float(excess.mean() / mean)
-    around = resampled_interval(share + (excess - share * whole) / mean, ratio)
+    around = resampled_interval(share + (excess - share * complete) / mean, ratio)
     return Interval(round(share, 12), around.low, around.high)
 
 
@@ -160,8 +160,8 @@ def effective_number(rises: Floats, ratio: float) -> float:
     Returns
     -------
     (Σ p)² / Σ p² of the mean rises p. A rise counts only if it exceeds 0 at the level 1 / units
-    (at most .05), so that about one unit counts under the null; otherwise the noise of thousands
-    of units would count as tens of units. NaN if no unit counts.
+    (at most .05). Then about one unit counts under the null. Otherwise the noise of thousands of
+    units would count as tens of units. NaN if no unit counts.
 
     Examples
     --------

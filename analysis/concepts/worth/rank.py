@@ -1,6 +1,6 @@
 """Order SAEs by the area under R over log k, with the interval of each difference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,17 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
 
     Returns
     -------
-    A row for each SAE, best first: its mean ``area`` and ``retained`` over concepts, its mean
-    ``k90`` (null if a concept has none), and the ``difference`` of its area from that of the first
-    SAE, with the 95% interval ``low`` to ``high``. The difference is paired by split and
-    concept, of AUROC above .5 in units of that of each SAE's own layer. SAEs without an area are
-    last.
+    A row for each SAE, best first. ``shared`` is the number of concepts that are compared: those
+    whose ``of`` is defined in each SAE that has one at all. ``area``, ``retained`` and ``k90`` are
+    means over them; k90 is null if a concept has none. ``difference`` is that of ``of`` from the
+    first SAE, with the 95% interval ``low`` to ``high``. It is paired by split and concept, of
+    AUROC above .5 in units of that of each SAE's own layer. SAEs without a shared concept are last.
     """
-    values = {one.name: _by_split(one, of) for one in results}
-    rows = [_row(one) for one in results]
+    defined = {one.name: _defined(one, of) for one in results}
+    some = [concepts for concepts in defined.values() if concepts]
+    shared = set.intersection(*some) if some else set()
+    values = {one.name: _by_split(one, of, shared & defined[one.name]) for one in results}
+    rows = [_row(one, shared & defined[one.name]) for one in results]
     keyed = sorted(
         zip(rows, results, strict=True),
         key=lambda pair: (pair[0][of] is None, -(pair[0][of] or 0.0), pair[0]["sae"]),
@@ -47,13 +50,24 @@ def rank_saes(results: Sequence[Result], *, of: str = "area") -> list[Row]:
     return found
 
 
-def _row(one: Result) -> Row:
-    own = [row for row in one.table("arms").to_pylist() if row["arm"] == "features"]
+def _features(one: Result) -> list[Row]:
+    return [row for row in one.table("arms").to_pylist() if row["arm"] == "features"]
+
+
+def _defined(one: Result, of: str) -> set[str]:
+    """Return the concepts whose ``of`` is defined."""
+    return {row["concept"] for row in _features(one) if row[of] is not None}
+
+
+def _row(one: Result, shared: Set[str]) -> Row:
+    every = _features(one)
+    own = [row for row in every if row["concept"] in shared]
     k90 = [row["k90"] for row in own]
     return {
         "sae": one["sae"],
         "role": one.summary.get("role"),
-        "concepts": len(own),
+        "concepts": len(every),
+        "shared": len(own),
         "area": _mean([row["area"] for row in own]),
         "retained": _mean([row["retained"] for row in own]),
         "k90": None if None in k90 or not k90 else float(np.mean(k90)),
@@ -65,25 +79,24 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _by_split(one: Result, of: str) -> dict[tuple[str, int], tuple[float, float]]:
-    """Return R on each split of each concept, linear in the AUROC, and the ratio of the split."""
+def _by_split(one: Result, of: str, shared: Set[str]) -> dict[tuple[str, int], tuple[float, float]]:
+    """Return R on each split of each shared concept, linear in the AUROC, and the split's ratio."""
     k = -1 if of == "area" else 0
     rows = [
         row
         for row in one.table("splits").to_pylist()
         if row["arm"] == "features" and row["k"] == k and row["auc"] is not None
+        if row["concept"] in shared
     ]
     layer: dict[str, list[float]] = {}
     for row in rows:
         layer.setdefault(row["concept"], []).append(row["layer_auc"] - 0.5)
     mean = {concept: float(np.mean(values)) for concept, values in layer.items()}
-    found = {}
-    for row in rows:
-        whole = mean[row["concept"]]
-        if whole > 0:
-            # AUROC above .5 in units of the layer's mean, so that the mean over splits is R.
-            found[row["concept"], row["split"]] = ((row["auc"] - 0.5) / whole, row["ratio"])
-    return found
+    # AUROC above .5 in units of the layer's mean, so that the mean over splits is R.
+    return {
+        (row["concept"], row["split"]): ((row["auc"] - 0.5) / mean[row["concept"]], row["ratio"])
+        for row in rows
+    }
 
 
 def _difference(
