@@ -9,7 +9,9 @@ from analysis.concepts.plots import draw_front
 from analysis.concepts.probing.ridge import held_out_auc, nested_ridge, rotated
 from analysis.concepts.probing.splits import grouped_splits
 from analysis.concepts.settings import ConceptSettings
+from analysis.concepts.tables import ARMS
 from analysis.concepts.units.observations import live_columns
+from analysis.concepts.verdict import verdict_of
 from analysis.concepts.words.encoding import SaeActivations
 from analysis.concepts.worth.arms import Arm, random_directions, sae_arms
 from analysis.concepts.worth.evaluate import Question, further_probes, score_arm, test_units
@@ -141,6 +143,29 @@ def test_selection_is_inside_the_folds():
     found = score_arm(Arm("features", live_columns(leaked)), q, complete=False)
     assert found.auc.mean() > 0.8
     assert len(q.permuted_columns[0]) == 5 * 5
+
+
+def test_sparse_probes_that_stop_early_are_reported(monkeypatch):
+    arm = Arm("features", live_columns(spread(2, units=20)))
+    assert score_arm(arm, question(), complete=False).sparse_converged == 1
+    monkeypatch.setattr("analysis.concepts.probing.sparse._STEPS", 1)
+    found = score_arm(arm, question(), complete=False)
+    assert (found.sparse_converged, found.converged) == (0, 1)
+    own = dict.fromkeys((field.name for field in ARMS), None) | {
+        "concept": "g/f",
+        "max_t_units": 0,
+        "live": 20,
+        "units": 20,
+        "auc": 0.8,
+        "converged": 1.0,
+        "sparse_converged": 0.875,
+    }
+    rows = [own | {"arm": "features"}, own | {"arm": "layer", "sparse_converged": None}]
+    sentences = verdict_of("s", rows, skipped=[], probes=[])
+    assert "12.5% of the fits of k-sparse probes did not converge." in sentences
+    assert not any("ridge probes" in sentence for sentence in sentences)
+    rows = [row | {"sparse_converged": None} for row in rows]  # without a live unit
+    assert not any("fits" in one for one in verdict_of("s", rows, skipped=[], probes=[]))
 
 
 # ------------------------------------------------------------------ arms

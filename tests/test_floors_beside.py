@@ -1,6 +1,7 @@
 """Studies show the stored results of floors beside those of the selected SAEs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -110,3 +111,6 @@ def test_parts_are_compared_only_with_the_same_result(path):
     assert (list(found), missing) == (["floor"], [])
     assert floor_parts(sound, [], rows) == ({}, [])
     assert floor_parts(sound, parts, [{"name": "one"}]) == ({}, [])
+    # A floor that an older version of the study measured is missing.
+    newer = replace(parts[0].manifest, version=parts[0].manifest.version + 1)
+    assert floor_parts(sound, [replace(parts[0], manifest=newer)], rows) == ({}, ["floor"])

@@ -55,7 +55,8 @@ def _information(of: Mapping[str, Row]) -> Iterator[str]:
         f"Difference {_interval(own, 'difference')}."
     )
     for probes, name in (("ridge", "converged"), ("k-sparse", "sparse_converged")):
-        least = min(row[name] for row in (own, layer) if row[name] is not None)
+        known = [row[name] for row in (own, layer) if row[name] is not None]
+        least = min(known, default=1.0)
         if least < 1:
             yield f"{1 - least:.1%} of the fits of {probes} probes did not converge."
 

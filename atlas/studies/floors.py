@@ -107,7 +107,7 @@ def floor_parts(
     -------
     parts
         By name, the stored parts of this kind of which at least one SAE is replaced by a floor
-        of it, without those in ``parts``.
+        of it, without those in ``parts`` and those of other versions.
     missing
         Names of floors of which no such part is stored, sorted.
     """
@@ -123,7 +123,8 @@ def floor_parts(
         wanted = {frozenset(names) for names in product(*choices)} - {frozenset(saes)}
         for other in sound.of(part.manifest.kind) if wanted else ():
             manifest = other.manifest
-            if frozenset(manifest.saes) in wanted and _rest(other) == _rest(part):
+            same = manifest.version == part.manifest.version and _rest(other) == _rest(part)
+            if same and frozenset(manifest.saes) in wanted:
                 found[manifest.name] = other
     seen = {sae for part in (*parts, *found.values()) for sae in part.manifest.saes}
     return {n: p for n, p in found.items() if n not in own}, sorted(floors - seen)

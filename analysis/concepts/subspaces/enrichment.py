@@ -4,7 +4,6 @@ A token belongs to a concept if it is the last token of an occurrence of one of 
 text. A feature is enriched if it is active there more often than on all other tokens.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,6 +14,7 @@ from scipy import sparse
 from scipy.stats import false_discovery_control, hypergeom
 
 from analysis.concepts.words.files import WordSet
+from analysis.concepts.words.search import word_pattern
 from ingest.codes.store import Block, Tokens
 from ingest.text.corpus import Document
 
@@ -125,8 +125,7 @@ def occurrences(documents: Iterable[Document], sets: Sequence[WordSet]) -> Occur
             names.append(f"{words.name}/{label}")
     rows: list[tuple[int, int, int]] = []
     if concepts_of:
-        longest_first = sorted(concepts_of, key=lambda word: (-len(word), word))
-        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+        pattern = word_pattern(concepts_of)
         for document in documents:
             rows += [
                 (document.number, match.end(), concept)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from analysis.concepts.settings import ConceptSettings
 from analysis.concepts.words.files import Item
+from analysis.concepts.words.search import word_pattern
 from atlas.errors import BadInput
 from ingest.text.corpus import Document
 
@@ -93,8 +94,7 @@ def _in_corpus(
     numbers: dict[str, list[int]] = {}
     for number, item in enumerate(items):
         numbers.setdefault(item.word.strip(), []).append(number)
-    longest_first = sorted(numbers, key=lambda word: (-len(word), word))
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+    pattern = word_pattern(numbers)
     counts = dict.fromkeys(numbers, 0)
     missing = len(counts)
     found: list[WordContext] = []
