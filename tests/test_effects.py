@@ -1,5 +1,7 @@
 """Effects: a known circuit, brute force, the rate of false edges, and joint ablation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,12 +28,12 @@ from analysis.effects.inference import (
     paired_p,
     source_q,
 )
-from analysis.effects.measure import Source, measure, source_of
+from analysis.effects.measure import Source, feature_q, measure, source_of
 from analysis.effects.questions import auc, correlations, effect_vectors, pair_measures
 from analysis.effects.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.settings import EffectSettings
 from analysis.effects.study import verdict
-from analysis.effects.tables import explained, summary_of
+from analysis.effects.tables import effect_tables, explained, summary_of
 from atlas.errors import BadInput
 from ingest.model.next_token import NextTokenModel
 from ingest.model.upper_blocks import UpperBlocks
@@ -43,14 +45,14 @@ def contexts_of(number=30, length=8, *, vocabulary=40, seed=0):
     return Contexts(ids, torch.ones_like(ids), torch.ones_like(ids).bool(), np.arange(number))
 
 
-def effects_of(model, saes, *, contexts, **settings):
+def effects_of(model, saes, *, contexts, changed=lambda source: source, **settings):
     known = {"directions": 400, "occurrences": 12, "candidates": 6, "joint": 16}
     settings = EffectSettings(**(known | settings))
     first, *later = (open_sae(sae) for sae in saes)
     upper = UpperBlocks(NextTokenModel("circuit", model), first.info.hook)
     _, _, read = upper.below(contexts.ids, contexts.mask, hooks=[first.info.hook])
     x = read[first.info.hook][contexts.read]
-    source = source_of(first, x, contexts, settings=settings)
+    source = changed(source_of(first, x, contexts, settings=settings))
     return measure(upper, contexts, source, targets=later, settings=settings)
 
 
@@ -89,6 +91,55 @@ def test_joint_ablation_that_does_not_add_up_is_reported():
     summary = summary_of(both, "a", ["b"]) | explained(both, [])
     (said,) = (sentence for sentence in verdict(summary) if "joint" in sentence)
     assert "do not add up" in said
+
+
+def without_others(source, where):
+    """Return a source in which no other feature is active at some tokens."""
+    own, other = source.chosen, source.other
+    feature = np.where(where, own.feature, other.feature)
+    activation = np.where(where, 0, other.activation).astype(np.float32)
+    return replace(source, other=Occurrences(feature, own.context, own.position, activation))
+
+
+def test_tokens_without_another_feature_are_no_control(found):
+    """Another feature of activation 0 would be exceeded by anything."""
+
+    def at_even_rows(source):
+        return without_others(source, np.arange(len(source.chosen)) % 2 == 0)
+
+    some = effects_of(circuit_model(), circuit_saes(), contexts=contexts_of(), changed=at_even_rows)
+    both = found.source.has_other & (np.arange(len(found.source.chosen)) % 2 == 1)
+    assert (some.source.has_other == both).all()
+    kl = found.other.loss[:, 2:].sum(1)
+    for s, feature in enumerate(found.source.features):
+        wanted = kl[both & (found.source.chosen.feature == feature)].mean()
+        assert some.loss_of(some.other)[s, 2:].sum() == pytest.approx(wanted, abs=1e-9)
+    edges = {(e["source"], e["target"]): e for e in some.edges}
+    assert edges
+    for (source, target), edge in edges.items():
+        rows = both & (found.source.chosen.feature == source)
+        (place,) = np.flatnonzero(found.candidates[0][found.source.features == source][0] == target)
+        own, other = (np.abs(arm.values[0][rows, place]) for arm in (found.own, found.other))
+        document = found.document[rows]
+        assert edge["p_other"] == paired_p(own, other, document, draws=999, seed=0)
+        assert edge["positions"] == (found.source.chosen.feature == source).sum()
+    share = summary_of(some, "a", ["b"])["tokens_with_other"]
+    assert share == pytest.approx(both.mean())
+
+
+def test_without_any_other_feature_there_is_no_edge():
+    alone = effects_of(
+        circuit_model(),
+        circuit_saes(),
+        contexts=contexts_of(),
+        changed=lambda source: without_others(source, np.ones(len(source.chosen), bool)),
+    )
+    assert not alone.edges
+    summary = summary_of(alone, "a", ["b"]) | explained(alone, [])
+    assert (summary["kl_other"], summary["tokens_with_other"]) == (None, 0.0)
+    assert "no other feature is active at these tokens" in verdict(summary)[0]
+    tables = dict(effect_tables(alone, "a", ["b"]))
+    assert tables["Feature"]["effect_kl_other"].null_count == len(alone.source.features)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
@@ -274,6 +325,29 @@ def test_decoy_q_by_hand_and_under_the_null():
     assert np.mean(found) <= 0.09
 
 
+def test_rounding_does_not_rank_above_features_with_an_effect():
+    rng = np.random.default_rng(0)
+    true = rng.lognormal(np.log(1e-3), 0.3, 20)
+    inert, decoys = rng.lognormal(np.log(1e-14), 8, (2, 200)).clip(max=5e-8)
+    own, decoy = np.append(true, inert), np.append(true / 100, decoys)
+    q = decoy_q(own, decoy, floor=1e-7)
+    np.testing.assert_allclose(q[:20], 1 / 20)
+    assert (q[20:] == 1).all()
+    assert (decoy_q(own, decoy)[:20] > 0.1).all()  # without a floor, none is found
+
+
+def test_inert_features_have_a_kl_below_rounding():
+    model, saes = null_model(3)
+    effects = effects_of(model, saes, contexts=contexts_of(10, 6), directions=19, joint=2)
+    inert = effects.source.features < 2
+    kl = effects.loss_of(effects.own)[:, 2:].sum(1)
+    assert inert.sum() == 2
+    assert (np.abs(kl[inert]) < max(3 * effects.sham_kl, 1e-7)).all()
+    assert (kl[~inert] > 1e-5).all()
+    assert effects.sham_kl < 1e-5
+    assert (feature_q(effects)[inert] == 1).all()
+
+
 def test_paired_p_and_interval():
     document = np.repeat(np.arange(10), 2)
     assert paired_p(np.ones(20), np.zeros(20), document, draws=999, seed=0) < 0.01
@@ -339,6 +413,24 @@ def test_pair_measures_by_hand(found):
     np.testing.assert_allclose(virtual, np.eye(SOURCES, 6) * (np.arange(6) == 4), atol=1e-6)
 
 
+def test_auc_of_edges_is_among_the_largest_attributions():
+    few = effects_of(circuit_model(), circuit_saes(), contexts=contexts_of(), candidates=3)
+    rng = np.random.default_rng(0)
+    phi, virtual = rng.random((2, *few.p[0].shape))
+    edges = {(e["source"], e["target"]) for e in few.edges}
+    assert edges
+    ranked = [np.argsort(-np.abs(row), kind="stable")[:3] for row in few.attribution.effect[0]]
+    chosen, others = [], []
+    for s, (feature, targets) in enumerate(zip(few.source.features, ranked, strict=True)):
+        assert set(few.candidates[0][s]) >= {t for t in targets if few.attribution.effect[0][s, t]}
+        for t in few.candidates[0][s]:
+            (chosen if (feature, t) in edges else others).append(phi[s, t])
+    pairs = [a > b for a in chosen for b in others]
+    assert len(pairs) == len(edges) * (3 * len(few.source.features) - len(edges))
+    got = explained(few, [(phi, virtual)])
+    assert got["phi_auc"] == pytest.approx(np.mean(pairs))
+
+
 def test_auc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
     scores, positive = rng.integers(0, 5, 60) * 1.0, rng.random(60) < 0.3
@@ -377,6 +469,30 @@ def test_counterparts_have_equal_effects_and_random_directions_do_not():
     for kind in ("targets", "predictions"):
         np.testing.assert_allclose(found[kind]["own"], 1.0, atol=1e-4)
         assert np.abs(found[kind]["random"]).mean() < 0.8
+    # The effect of another feature at the counterpart's tokens, token by token.
+    source = sources[1]
+    wanted = np.zeros_like(vectors[1]["targets"])
+    counts = np.zeros(len(source.features))
+    upper = UpperBlocks(NextTokenModel("circuit", model), FIRST)
+    stream, _, read = upper.below(contexts.ids, contexts.mask, hooks=[SECOND])
+    before = open_sae(later).encode(read[SECOND].flatten(0, 1)).unflatten(0, (20, 6))
+    for n in np.flatnonzero(source.other.activation > 0):
+        delta = torch.zeros(20, 6, WIDTH)
+        at = source.other.context[n], source.other.position[n]
+        delta[at] = -float(source.other.activation[n]) * other.W_dec[source.other.feature[n]]
+        _, after = upper.run(stream, contexts.ids, contexts.mask, delta=delta, hooks=[SECOND])
+        codes = open_sae(later).encode(after[SECOND].flatten(0, 1)).unflatten(0, (20, 6))
+        wanted[source.row[n]] += (codes - before)[at[0]].detach().sum(0).numpy()
+        counts[source.row[n]] += 1
+    np.testing.assert_allclose(
+        vectors[1]["targets_other"], wanted / counts[:, None], atol=1e-4, rtol=1e-4
+    )
+    one, two = vectors[0]["targets"][pairs[:, 0]], vectors[1]["targets_other"][pairs[:, 1]]
+    by_hand = [np.corrcoef(x, y)[0, 1] for x, y in zip(one, two, strict=True)]
+    np.testing.assert_allclose(found["targets"]["other"], by_hand, atol=1e-6)
+    vectors[1]["targets_other"][pairs[0, 1]] = np.nan  # no other feature at its tokens
+    again = correlations(*vectors, pairs, draws=1, seed=0)["targets"]["other"]
+    assert np.isnan(again).tolist() == [True] + [False] * (len(pairs) - 1)
     one, two = (v["targets"][p] for v, p in zip(vectors, pairs.T, strict=True))
     by_hand = [np.corrcoef(x, y)[0, 1] for x, y in zip(one, two, strict=True)]
     np.testing.assert_allclose(found["targets"]["own"], by_hand, atol=1e-6)

@@ -1,6 +1,6 @@
 """Gradient attribution of all pairs of features: the first-order effect of an ablation.
 
-The attribution of source i and target j is the sum over the occurrences t of i of
+The attribution of source i and target j is the mean over the occurrences t of i of
 -z_i(t) row_i · ∂(Σ_t' z_j(t')) / ∂x(t), where t' runs over t and later tokens: the first-order
 change of the target as the delta of an ablation is added at t. Each backward pass computes one
 target for each context, so that the number of passes is the largest number of targets that are

@@ -31,6 +31,7 @@ _SHOWN = (
     "kl",
     "kl_random",
     "kl_other",
+    "tokens_with_other",
     "features_above_random",
     "additivity_targets",
     "joint_kl_ratio",

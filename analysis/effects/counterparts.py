@@ -13,7 +13,8 @@ from analysis.effects.settings import EffectSettings
 from analysis.effects.subjects import later_saes, open_subjects
 from analysis.statistics.intervals import bootstrap_samples, quantile_interval
 from atlas.disk.folder import Folder, Sound
-from atlas.errors import BadInput, Missing
+from atlas.errors import BadInput, Mismatch, Missing
+from ingest.sae.record import open_sae_record
 
 __all__ = ["compare_counterpart_effects"]
 
@@ -51,12 +52,17 @@ def compare_counterpart_effects(
         log-probabilities of the next token) and range of match strength: ``pairs``; ``own``, the
         mean correlation of the effects of both features; ``shuffled``, that of other pairs;
         ``random``, that of the source with random directions at the counterpart's tokens, of
-        equal norm; ``above_random``, the mean of own - random, with its 95% interval over pairs.
+        equal norm; ``other``, that with another feature that is active at these tokens (mean over
+        the ``pairs_with_other``, None without any). ``above_random``, the mean of own - random,
+        with its 95% interval over pairs, ``low`` and ``high``; ``above_other``, the same for
+        other features, with ``other_low`` and ``other_high``.
 
     Raises
     ------
     BadInput
         If there are not two SAEs, or no measured pair.
+    Mismatch
+        If the SAEs read different models.
     Missing
         If the SAEs were not matched.
     """
@@ -64,6 +70,11 @@ def compare_counterpart_effects(
         raise BadInput(f"{', '.join(saes) or 'No SAE'} was passed; expected two different SAEs.")
     folder = Folder.open(Path(atlas))
     sound = folder.sound()
+    one, two = (str(open_sae_record(sound, name).model["name"]) for name in saes)
+    if one != two:
+        raise Mismatch(
+            f"{saes[0]} reads {one}, and {saes[1]} reads {two}. Effects are compared between SAEs of one model."
+        )
     shared = [set(later_saes(sound, name, on)) for name in saes]
     targets = sorted(set.intersection(*shared))
     matches = _matches(sound, saes)
@@ -131,9 +142,12 @@ def _rows(
     for label, inside in bins:
         if not inside.any():
             continue
-        own, shuffled, random = (values[n][inside] for n in ("own", "shuffled", "random"))
-        drawn = bootstrap_samples(len(own), _BOOTSTRAP, seed=seed)
-        from_, to = quantile_interval((own - random)[drawn].mean(1))
+        own, shuffled, random, other = (
+            values[n][inside] for n in ("own", "shuffled", "random", "other")
+        )
+        there = ~np.isnan(other)
+        above, low, high = _above(own, random, seed=seed)
+        above_other, other_low, other_high = _above(own[there], other[there], seed=seed)
         rows.append(
             {
                 "effect": kind,
@@ -142,9 +156,26 @@ def _rows(
                 "own": float(own.mean()),
                 "shuffled": float(shuffled.mean()),
                 "random": float(random.mean()),
-                "above_random": float((own - random).mean()),
-                "low": float(from_),
-                "high": float(to),
+                "above_random": above,
+                "low": low,
+                "high": high,
+                "pairs_with_other": int(there.sum()),
+                "other": float(other[there].mean()) if there.any() else None,
+                "above_other": above_other,
+                "other_low": other_low,
+                "other_high": other_high,
             }
         )
     return rows
+
+
+def _above(
+    own: NDArray[np.float64], control: NDArray[np.float64], *, seed: int
+) -> tuple[float | None, float | None, float | None]:
+    """Return the mean of own - control, and its 95% interval over pairs; None without pairs."""
+    if not len(own):
+        return None, None, None
+    difference = own - control
+    drawn = bootstrap_samples(len(own), _BOOTSTRAP, seed=seed)
+    low, high = quantile_interval(difference[drawn].mean(1))
+    return float(difference.mean()), float(low), float(high)

@@ -81,13 +81,15 @@ def source_q(p: Floats) -> Floats:
     return q
 
 
-def decoy_q(own: Floats, decoy: Floats) -> Floats:
+def decoy_q(own: Floats, decoy: Floats, *, floor: float = 1e-300) -> Floats:
     """Return q-values from one exchangeable decoy of each feature.
 
     Parameters
     ----------
     own, decoy
         (features,). A positive statistic of each feature, and of its random direction.
+    floor
+        Above 0. Values below it are rounding, and are raised to it.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def decoy_q(own: Floats, decoy: Floats) -> Floats:
         with w ≥ t over the thresholds t ≤ w that are above 0, at most 1 (Barber & Candès 2015,
         "Controlling the false discovery rate via knockoffs").
     """
-    w = np.log(np.maximum(own, 1e-300)) - np.log(np.maximum(decoy, 1e-300))
+    w = np.log(np.maximum(own, floor)) - np.log(np.maximum(decoy, floor))
     q = np.ones(len(w))
     order = np.argsort(-w)
     positive = order[w[order] > 0]

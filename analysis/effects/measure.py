@@ -54,6 +54,9 @@ _BATCH = 32
 #: Random signs of documents, and draws of the bootstrap over documents.
 _SIGNS = 999
 
+#: Least rounding of KL, in nats: its terms are sums in float32.
+_ROUNDING = 1e-7
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -83,6 +86,11 @@ class Source:
     def row(self) -> Ints:
         """Number of the source of each chosen occurrence."""
         return np.searchsorted(self.features, self.chosen.feature)
+
+    @property
+    def has_other(self) -> NDArray[np.bool_]:
+        """Return whether another feature is active at the token of each chosen occurrence."""
+        return self.other.feature != self.chosen.feature
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +130,14 @@ class Effects:
         Real ablation of the feature, and of another active feature.
     random
         Random directions of equal norm, one arm for each draw.
+    candidates
+        By target SAE, (sources, candidates): the targets that can become edges.
     p, q
         By target SAE, (sources, features); q over the sources, adjusted for all targets.
     edges
         A row for each edge.
-    sham
-        Largest change of a target by an edit that changes nothing.
+    sham, sham_kl
+        Largest change of a target, and largest KL, of an edit that changes nothing.
     additivity
         Of joint ablations: see ``additivity``.
     """
@@ -138,10 +148,12 @@ class Effects:
     own: Arm
     other: Arm
     random: list[Arm]
+    candidates: list[Ints]
     p: list[Floats]
     q: list[Floats]
     edges: list[dict[str, Any]]
     sham: float
+    sham_kl: float
     additivity: Mapping[str, float | None]
 
     @property
@@ -150,8 +162,12 @@ class Effects:
         return sum(one.shape[1] for one in self.p)
 
     def loss_of(self, arm: Arm) -> Floats:
-        """Return the mean changes of the loss and of KL by source, (sources, 4)."""
-        return _means(arm.loss, self.source)
+        """Return the mean changes of the loss and of KL by source, (sources, 4).
+
+        The means of other features are over tokens at which another feature is active, and NaN
+        without one.
+        """
+        return _means(arm.loss, self.source, self.source.has_other if arm is self.other else None)
 
 
 def source_of(
@@ -252,7 +268,7 @@ def measure(
             batches = measured(upper, contexts, edits, targets=targets, stage=stage)
             arms.append(_arm(batches, source, candidates=candidates, targets=targets))
     own, other, *random = arms
-    sham = _sham(upper, contexts, source, targets=targets)
+    sham, sham_kl = _sham(upper, contexts, source, targets=targets)
     p = _p(own, random, sham)
     q = _split(source_q(np.concatenate(p, axis=1)), [one.shape[1] for one in p]) if p else []
     document = contexts.document[source.chosen.context]
@@ -260,7 +276,21 @@ def measure(
         source, document, arms, candidates=candidates, p=p, q=q, sham=sham, settings=settings
     )
     added = additivity(upper, contexts, source, targets=targets, settings=settings)
-    return Effects(source, document, attribution, own, other, random, p, q, edges, sham, added)
+    return Effects(
+        source,
+        document,
+        attribution,
+        own,
+        other,
+        random,
+        candidates,
+        p,
+        q,
+        edges,
+        sham,
+        sham_kl,
+        added,
+    )
 
 
 def additivity(
@@ -375,26 +405,29 @@ def _arm(
     return Arm(loss, means[0], means[1], values)
 
 
-def _means(values: Floats, source: Source) -> Floats:
+def _means(values: Floats, source: Source, use: NDArray[np.bool_] | None) -> Floats:
+    """Return means by source over some occurrences (all if None); NaN without any."""
     row = source.row
+    if use is not None:
+        values, row = values[use], row[use]
     sums = np.zeros((len(source.features), values.shape[1]))
     np.add.at(sums, row, values)
-    means: Floats = sums / np.bincount(row, minlength=len(sums))[:, None]
+    counts = np.bincount(row, minlength=len(sums))[:, None]
+    means: Floats = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     return means
 
 
 def _sham(
     upper: "UpperBlocks", contexts: Contexts, source: Source, *, targets: "Sequence[Autoencoder]"
-) -> float:
-    """Return the largest change of a target by edits that change nothing: rounding alone."""
+) -> tuple[float, float]:
+    """Return the largest change of a target, and KL, by edits that change nothing: rounding."""
     some = source.chosen.take(np.arange(min(64, len(source.chosen))))
     edits = Edits(some.context, some.position, torch.zeros(len(some), source.vectors.shape[1]))
-    largest = [
-        float(change.abs().max())
-        for changes in measured(upper, contexts, edits, targets=targets)
-        for change in changes.total
-    ]
-    return max(largest, default=0.0)
+    largest, divergence = 0.0, 0.0
+    for changes in measured(upper, contexts, edits, targets=targets):
+        largest = max(largest, *(float(change.abs().max()) for change in changes.total), 0.0)
+        divergence = max(divergence, float(np.abs(changes.loss[:, 2:].sum(1)).max()))
+    return largest, divergence
 
 
 def _p(own: Arm, random: Sequence[Arm], sham: float) -> list[Floats]:
@@ -422,8 +455,12 @@ def _edges(
     sham: float,
     settings: EffectSettings,
 ) -> list[dict[str, Any]]:
-    """Return the strongest effects of each source that exceed every control."""
+    """Return the strongest effects of each source that exceed every control.
+
+    A source needs a token at which another feature is active; only these tokens are compared.
+    """
     own, other, *random = arms
+    has_other = source.has_other
     starts = np.searchsorted(
         source.row[np.argsort(source.row, kind="stable")], np.arange(len(source.features) + 1)
     )
@@ -431,6 +468,10 @@ def _edges(
     edges = []
     for s, feature in enumerate(source.features):
         rows = order[starts[s] : starts[s + 1]]
+        both = has_other[rows]
+        if not both.any():
+            continue
+        compared = rows[both]
         found = []
         for i, columns in enumerate(candidates):
             for column, target in enumerate(columns[s]):
@@ -438,12 +479,16 @@ def _edges(
                 if q[i][s, target] > settings.q or abs(mean) <= sham:
                     continue
                 values = own.values[i][rows, column].astype(np.float64)
-                others = other.values[i][rows, column].astype(np.float64)
+                others = other.values[i][compared, column].astype(np.float64)
                 low, high = document_interval(
                     values, document[rows], draws=_SIGNS, seed=settings.seed
                 )
                 paired = paired_p(
-                    np.abs(values), np.abs(others), document[rows], draws=_SIGNS, seed=settings.seed
+                    np.abs(values[both]),
+                    np.abs(others),
+                    document[compared],
+                    draws=_SIGNS,
+                    seed=settings.seed,
                 )
                 if low <= 0 <= high or paired > 0.05:
                     continue
@@ -462,7 +507,7 @@ def _edges(
                         "positions": len(rows),
                         "documents": len(np.unique(document[rows])),
                         "random": float(np.mean([abs(arm.total[i][s, target]) for arm in random])),
-                        "other": float(other.total[i][s, target]),
+                        "other": float(others.mean()),
                         "p": float(p[i][s, target]),
                         "q": float(q[i][s, target]),
                         "p_other": paired,
@@ -474,7 +519,11 @@ def _edges(
 
 
 def feature_q(effects: Effects) -> Floats:
-    """Return the q-value of each source that its KL exceeds that of random directions."""
+    """Return the q-value of each source that its KL exceeds that of random directions.
+
+    KL of the size of rounding is none: both are raised to three times the largest KL of a sham
+    edit, and to 1e-7 nats at least.
+    """
     own = effects.loss_of(effects.own)[:, 2:].sum(1)
     null = effects.loss_of(effects.random[0])[:, 2:].sum(1)
-    return decoy_q(own, null)
+    return decoy_q(own, null, floor=max(3 * effects.sham_kl, _ROUNDING))

@@ -35,7 +35,7 @@ def draw(result: Result) -> Chart:
     rank = "" if correlation is None else f", rank correlation {correlation:.2f}"
     title = heading(
         f"Attribution and ablation, {result['sae']}",
-        f"{int(frame['pairs'].sum()):,} pairs in {len(frame)} bins; bars: 10% to 90%{rank}",
+        f"{int(frame['pairs'].sum()):,} pairs with an attribution in {len(frame)} bins; bars: 10% to 90%{rank}",
     )
     return finished(
         alt.layer(

@@ -126,17 +126,28 @@ def effect_vectors(
 
     Returns
     -------
-        ``targets`` and ``targets_random``, (sources, features of all targets): mean change of
-        the targets at the token and later ones, by the ablation and by a random direction of
-        equal norm. ``predictions`` and ``predictions_random``, (sources, vocabulary): mean
-        change of the log-probabilities of the next token.
+        ``targets``, ``targets_random`` and ``targets_other``, (sources, features of all targets):
+        mean change of the targets at the token and later ones, by the ablation, by a random
+        direction of equal norm, and by the ablation of another feature that is active at the
+        token (over tokens with one; NaN without any). ``predictions``, ``predictions_random``
+        and ``predictions_other``, (sources, vocabulary): mean change of the log-probabilities of
+        the next token.
     """
     (unit,) = random_directions(source, 1, seed=seed)
-    deltas = {"": ablation_delta(source, source.chosen), "_random": random_delta(source, unit)}
-    counts = np.bincount(source.row, minlength=len(source.features))[:, None]
+    every = np.arange(len(source.chosen))
+    deltas = {
+        "": (every, ablation_delta(source, source.chosen)),
+        "_random": (every, random_delta(source, unit)),
+        "_other": (
+            with_other := np.flatnonzero(source.has_other),
+            ablation_delta(source, source.other.take(with_other)),
+        ),
+    }
     found: dict[str, Floats] = {}
-    for name, delta in deltas.items():
-        edits = Edits(source.chosen.context, source.chosen.position, delta)
+    for name, (rows, delta) in deltas.items():
+        edits = Edits(source.chosen.context[rows], source.chosen.position[rows], delta)
+        row = source.row[rows]
+        counts = np.bincount(row, minlength=len(source.features))[:, None]
         sums: dict[str, Floats] = {}
         for changes in measured(upper, contexts, edits, targets=targets, predictions=True):
             parts = {"predictions": changes.predictions}
@@ -145,15 +156,17 @@ def effect_vectors(
             for part, values in parts.items():
                 assert values is not None
                 total = sums.setdefault(part, np.zeros((len(counts), values.shape[1])))
-                np.add.at(total, source.row[changes.rows], values.cpu().numpy())
-        found |= {part + name: total / counts for part, total in sums.items()}
+                np.add.at(total, row[changes.rows], values.cpu().numpy())
+        for part, total in sums.items():
+            missing = np.full_like(total, np.nan)
+            found[part + name] = np.divide(total, counts, out=missing, where=counts > 0)
     return found
 
 
 def correlations(
     a: Mapping[str, Floats], b: Mapping[str, Floats], pairs: Ints, *, draws: int, seed: int
 ) -> dict[str, Any]:
-    """Correlate the effect vectors of pairs of features, with two nulls.
+    """Correlate the effect vectors of pairs of features, with three controls.
 
     Parameters
     ----------
@@ -169,17 +182,20 @@ def correlations(
         By kind of vector, arrays of one value for each pair: ``own``, the Pearson correlation of
         both effects; ``shuffled``, the mean correlation with the effects of other pairs' features;
         ``random``, the correlation with random directions of equal norm at the counterpart's
-        tokens, which have all but its direction.
+        tokens; ``other``, the correlation with the ablation of another feature at these tokens,
+        NaN where none is active.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, Any] = {}
-    for kind in [name for name in a if not name.endswith("_random")]:
-        one, two, random = (
+    for kind in [name for name in a if not name.endswith(("_random", "_other"))]:
+        other = b.get(kind + "_other", np.full_like(b[kind], np.nan))
+        one, two, random, others = (
             _standardised(values)
             for values in (
                 a[kind][pairs[:, 0]],
                 b[kind][pairs[:, 1]],
                 b[kind + "_random"][pairs[:, 1]],
+                other[pairs[:, 1]],
             )
         )
         shuffled = np.mean(
@@ -189,6 +205,7 @@ def correlations(
             "own": (one * two).sum(1),
             "shuffled": shuffled,
             "random": (one * random).sum(1),
+            "other": np.where(np.isnan(other[pairs[:, 1]]).any(1), np.nan, (one * others).sum(1)),
         }
     return found
 

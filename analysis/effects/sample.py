@@ -184,7 +184,8 @@ def nearest_other(
 
     Returns
     -------
-        Of the length of ``chosen``; its activation is 0 where no other feature is active.
+        Of the length of ``chosen``; where no other feature is active, the feature itself with
+        an activation of 0.
     """
     at = np.stack([_scaled(frequency), _scaled(activation)], 1)
     span = int(every.position.max(initial=0)) + 1

@@ -57,7 +57,7 @@ class EffectStudy(Study):
     """
 
     kind: ClassVar[str] = "effects"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: EffectSettings
     on: tuple[str, ...] | None = None
@@ -224,11 +224,16 @@ def _active(opened: Opened) -> int:
 def verdict(summary: dict[str, Any]) -> list[str]:
     """Return the sentences of a result, from its summary."""
     sae, features = summary["sae"], summary["features"]
+    other, share = summary["kl_other"], summary["tokens_with_other"]
+    others = (
+        "no other feature is active at these tokens"
+        if other is None
+        else f"other active features by {other:.3g} (at {share:.0%} of the tokens)"
+    )
     found = [
         f"{sae}: ablating a feature at a token changes the predictions by {summary['kl']:.3g} nats of KL on average, "
-        f"random directions of equal norm by {summary['kl_random']:.3g}, other active features by "
-        f"{summary['kl_other']:.3g}; {summary['features_above_random']:,} of {features:,} features exceed random "
-        "directions (q ≤ 0.05)."
+        f"random directions of equal norm by {summary['kl_random']:.3g}; {others}. "
+        f"{summary['features_above_random']:,} of {features:,} features exceed random directions (q ≤ 0.05)."
     ]
     if summary["on"]:
         found.append(
@@ -238,7 +243,7 @@ def verdict(summary: dict[str, Any]) -> list[str]:
     if summary["rank_correlation"] is not None:
         found.append(
             f"Attribution predicts the measured effects with a rank correlation of "
-            f"{summary['rank_correlation']:.2f} over all pairs."
+            f"{summary['rank_correlation']:.2f} over the pairs in which either is not 0."
         )
     if summary["phi_correlation"] is not None:
         found.append(_explained(summary))
@@ -260,5 +265,5 @@ def _explained(summary: dict[str, Any]) -> str:
     virtual = summary["virtual_correlation"]
     weights = "" if virtual is None else f", with the virtual weight {virtual:.2f}"
     control = "" if random is None else f" (random directions: {random:.2f})"
-    auc = f"; AUC for edges: {edges}" if edges else ""
+    auc = f"; AUC of edges among candidates: {edges}" if edges else ""
     return f"The size of an effect has a rank correlation of {phi:.2f} with co-activation{control}{weights}{auc}."

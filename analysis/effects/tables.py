@@ -61,7 +61,7 @@ def _features(effects: Effects, sae: str) -> pa.Table:
         "effect_kl": own[:, 2],
         "effect_kl_later": own[:, 3],
         "effect_kl_random": random,
-        "effect_kl_other": other,
+        "effect_kl_other": pa.array(other, from_pandas=True),
         "effect_q": feature_q(effects),
     }
     return graph_table("Feature", "effects", columns).data
@@ -133,7 +133,8 @@ def explained(
         ``phi_`` and ``virtual_correlation``: rank correlations of their sizes with the sizes of
         the measured effects, over all pairs; ``random_phi_`` and ``random_virtual_correlation``:
         the same with the effects of random directions; ``phi_auc`` and ``virtual_auc``: the
-        probability that an edge has a higher value than another pair.
+        probability that an edge has a higher value than another candidate. Candidates have the
+        largest attributions, so that this is not the selection of candidates.
     """
     names = ("phi", "virtual")
     empty: dict[str, float | None] = {
@@ -149,18 +150,23 @@ def explained(
     number = {int(f): i for i, f in enumerate(effects.source.features)}
     for e in effects.edges:
         edge[e["sae"]][number[e["source"]], e["target"]] = True
-    edges = np.concatenate([one.ravel() for one in edge])
+    candidate = [np.zeros(one.shape, bool) for one in edge]
+    for one, columns in zip(candidate, effects.candidates, strict=True):
+        np.put_along_axis(one, columns, True, axis=1)
+    edges, candidates = (
+        np.concatenate([one.ravel() for one in part]) for part in (edge, candidate)
+    )
     found: dict[str, float | None] = {}
     for n, parts in zip(names, zip(*measures, strict=True), strict=True):
         values = np.abs(np.concatenate([one.ravel() for one in parts]))
         found[f"{n}_correlation"] = rank_correlation(values, own)
         found[f"random_{n}_correlation"] = rank_correlation(values, random)
-        found[f"{n}_auc"] = auc(values, edges)
+        found[f"{n}_auc"] = auc(values[candidates], edges[candidates])
     return found
 
 
 def _pairs(effects: Effects) -> tuple[Floats, Floats]:
-    """Return attribution and measurement of all pairs, of which either is not 0."""
+    """Return attribution and measurement of the pairs in which either is not 0."""
     attributed, measured = (
         np.concatenate([one.ravel() for one in part]).astype(np.float64) if part else np.zeros(0)
         for part in (effects.attribution.effect, effects.own.total)
@@ -177,7 +183,7 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
     )
     attributed, measured = _pairs(effects)
     of_edges = {(e["source"], e["sae"], e["target"]) for e in effects.edges}
-    added = effects.additivity
+    added, has_other = effects.additivity, effects.source.has_other
     return {
         "sae": sae,
         "on": ", ".join(on),
@@ -193,7 +199,8 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         ),
         "kl": float(own.mean()),
         "kl_random": float(random.mean()),
-        "kl_other": float(other.mean()),
+        "kl_other": float(np.nanmean(other)) if has_other.any() else None,
+        "tokens_with_other": float(has_other.mean()),
         "features_above_random": int((feature_q(effects) <= 0.05).sum()),
         "additivity_targets": added["targets"],
         "additivity_ce": added["ce"],
@@ -201,4 +208,5 @@ def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
         "joint_tokens": added["tokens"],
         "random_directions": len(effects.random) * len(effects.source.features),
         "sham": effects.sham,
+        "sham_kl": effects.sham_kl,
     }
