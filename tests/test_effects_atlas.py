@@ -12,6 +12,7 @@ from atlas import Atlas
 from atlas.errors import BadInput, Mismatch, UnknownName
 from ingest import ingest, match_saes
 from ingest.model.feature_edits import add, scale
+from ingest.model.language_model import open_model
 from ingest.model.next_token import NextTokenModel
 from ingest.sae.autoencoder import open_sae
 
@@ -127,6 +128,20 @@ def test_counterparts_by_strength(made, monkeypatch):
     assert sum(r["pairs"] for r in parts) == all_["pairs"]
     assert all_["low"] <= all_["above_random"] <= all_["high"]
     assert {r["effect"] for r in rows} == {"targets", "predictions"}
+
+
+def test_counterparts_of_two_models_are_refused(made, tmp_path):
+    _, causal, tokenizer, saes = made
+    path = tmp_path / "two.atlas"
+    another = open_sae(small_ingest.topk(hook=EARLY), name="d")
+    for sae, name, model in (
+        (saes[0], "small", causal),
+        (another, "large", random_model("llama", seed=1, vocab_size=128)),
+    ):
+        language = open_model(model, name=name, tokenizer=tokenizer)
+        ingest(path, saes=[sae], model=language, text=small_ingest.texts(), match=None)
+    with pytest.raises(Mismatch, match=r"a reads small, and d reads large\. Effects are compared"):
+        analysis.compare_counterpart_effects(path, ["a", "d"], settings=SETTINGS)
 
 
 def test_intervene_edits_the_model_within_the_block(made):
