@@ -1,5 +1,5 @@
 // title: Effect by frequency
-// question: Do frequent features change the predictions more than rare ones, and more than controls?
+// question: Do frequent features change the predictions more than rare ones, and than controls?
 // param sae (SAE, such as 'tiny-a-l0-s0'): name of the SAE
 // column bin (int64): number of the bin, rising with frequency
 // column frequency (string): the bin's range; the lower end belongs to it
