@@ -291,7 +291,7 @@ NODES: tuple[Node, ...] = (
         P("effect_kl", "double", "mean KL(model ‖ ablated model) at the token", "nats", "effects"),
         P("effect_kl_later", "double", "mean KL summed over later tokens of the context", "nats", "effects"),
         P("effect_kl_random", "double", "`effect_kl` + `effect_kl_later` of random directions of equal norm at the same tokens", "nats", "effects"),
-        P("effect_kl_other", "double", "the same of other features that are active at the same tokens, nearest in frequency and mean activation", "nats", "effects"),
+        P("effect_kl_other", "double", "the same of other features that are active at the same tokens, nearest in frequency and mean activation; null where no other is active", "nats", "effects"),
         P("effect_q", "double", "false discovery rate of features whose KL exceeds that of a random direction by at least as large a factor", "", "effects"),
     )),
     Node("Community", "id", "Features of an SAE that co-activate more with each other than with other features (Leiden's method).", "graph", (
@@ -497,7 +497,7 @@ EDGES: tuple[Edge, ...] = (
         P("random", "double", "mean size of the effect of random directions of equal norm on the target, at the same tokens", "activation"),
         P("other", "double", "mean effect of other features that are active at the same tokens", "activation"),
         P("p", "double", "share of random directions whose largest scaled effect on any target is at least as large"),
-        P("p_other", "double", "one-sided p that its size exceeds that of the other features, under random signs of documents"),
+        P("p_other", "double", "one-sided p that its size exceeds that of the other features, at tokens where one is active, under random signs of documents"),
         P("q", "double", "Benjamini-Hochberg value of `p` over the sources"),
         P("rank", "int64", "0 is the strongest target of the source"),
     )),

@@ -90,7 +90,8 @@ class Source:
     @property
     def has_other(self) -> NDArray[np.bool_]:
         """Return whether another feature is active at the token of each chosen occurrence."""
-        return self.other.feature != self.chosen.feature
+        found: NDArray[np.bool_] = self.other.feature != self.chosen.feature
+        return found
 
 
 @dataclass(frozen=True, eq=False)
