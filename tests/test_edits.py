@@ -153,6 +153,30 @@ def test_the_site_is_read_after_its_edit_and_later_sites_follow():
     assert torch.equal(after[hooks[0]][~kept], before[hooks[0]][~kept])
 
 
+class Reads:
+    """An edit of a site that stores what it reads at another site, and changes nothing."""
+
+    hook, needs = "blocks.1.hook_resid_post", ("blocks.0.hook_resid_post",)
+
+    def apply(self, x, tokens):
+        self.read = tokens.others[self.needs[0]]
+        return x
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_an_edit_that_needs_another_site_reads_it_after_its_edits(family, order):
+    mine = NextTokenModel("small", random_model(family))
+    ids, mask = random_ids()
+    reads, vector = Reads(), torch.linspace(-1, 1, 24)
+    (other,) = reads.needs
+    _, before = mine.run(ids, mask, hooks=[other])
+    mine.run(ids, mask, edits=[reads, AddVector(other, vector)][::order])
+    attended = mask.bool()
+    torch.testing.assert_close(reads.read[attended], (before[other] + vector)[attended])
+    torch.testing.assert_close(reads.read[~attended], before[other][~attended])
+
+
 NOTHING = {
     "the same values": lambda z, f: patch(f, z[0, :, f].tolist()),
     "times 1": lambda z, f: scale(f, 1.0),
@@ -204,6 +228,31 @@ def test_delta_equals_decoding_before_and_after(how):
     assert (drawn * alone).sum(-1).abs().max() < 0.9 * alone.square().sum(-1).max()
     again = FeatureEdits(sae, [randomised(ablate(first), 1)]).apply(x, tokens) - x
     assert torch.equal(drawn, again)
+
+
+@pytest.mark.parametrize("how", ["none", "layer_norm", "constant_norm_rescale"])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_randomised_edits_together_have_the_norm_of_the_edits(how, number):
+    """Decoder vectors can be similar, and random directions are not: the norm of the sum is rescaled."""
+    theirs = a_sae("blocks.1.hook_resid_post", 24, normalize_activations=how)
+    x = torch.randn(3, 7, 24, generator=torch.Generator().manual_seed(0)) * 3
+    features = most_active_of(open_sae(theirs).encode(x.flatten(0, 1)), number)
+    with torch.no_grad():
+        theirs.W_dec[features] += 2 * theirs.W_dec[features[0]]
+    sae, read = open_sae(theirs), torch.ones(3, 7, dtype=torch.bool)
+    tokens = Tokens(torch.full((3, 7), 5), read, read)
+    edits = [ablate(f) for f in features]
+    # The reference ablates by hand, with the decoder of sae-lens.
+    z = sae.encode(x.flatten(0, 1))
+    gone = z.clone()
+    gone[:, features] = 0
+    before = sae.decode(z)
+    sae.encode(x.flatten(0, 1))
+    wanted = (sae.decode(gone) - before).norm(dim=1)
+    assert (wanted > 0).any()
+    for seed in (1, 2):
+        drawn = FeatureEdits(sae, [randomised(e, seed) for e in edits]).apply(x, tokens) - x
+        torch.testing.assert_close(drawn.flatten(0, 1).norm(dim=1), wanted, rtol=1e-3, atol=1e-4)
 
 
 def most_active_of(z, number):
@@ -349,6 +398,8 @@ def test_bad_input_is_one_message():
         FeatureEdits(sae, [])
     with pytest.raises(BadInput, match="has the value inf; expected a finite number"):
         clamp(3, float("inf"))
+    with pytest.raises(BadInput, match="feature 3 has the value nan; expected a finite number"):
+        patch(3, [1.0, float("nan"), float("inf")])
     with pytest.raises(BadInput, match=r"returns NaN or Inf with these edits in torch.float32"):
         mine.logits(ids, mask, edits={hook: lambda x: x * float("nan")})
     with pytest.raises(BadInput, match=r"produces NaN or Inf at blocks.1.hook_resid_post"):

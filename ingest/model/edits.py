@@ -48,7 +48,7 @@ class Tokens:
     start
         Position of the first column: 0, or the number of tokens in the cache.
     others
-        By hook, the activations at the other sites that the edit needs.
+        By hook, the activations at the other sites that the edit needs, after edits of them.
     """
 
     ids: torch.Tensor
@@ -161,9 +161,6 @@ def editing(
         seen = _Seen(tuple(special), first)
         undo.callback(causal.register_forward_pre_hook(seen.begin, with_kwargs=True).remove)
         by_hook, needed = _by_hook(edits, seen)
-        for hook in needed:
-            site = find_site_module(base, layout, hook, name=name, layers=layers)
-            undo.callback(_record(site, seen.record(hook)).remove)
         for hook, edit in by_hook.items():
             site = find_site_module(base, layout, hook, name=name, layers=layers)
             undo.callback(_replace(site, edit).remove)
@@ -171,6 +168,10 @@ def editing(
             if rest == "hook_resid_mid":
                 block = base.get_submodule(f"{layout.blocks}.{layer}")
                 undo.enter_context(_carried(site, block))
+        # Hooks of a site run in the order of their registration, so these record edited activations.
+        for hook in needed:
+            site = find_site_module(base, layout, hook, name=name, layers=layers)
+            undo.callback(_record(site, seen.record(hook)).remove)
         yield
 
 

@@ -49,8 +49,8 @@ class FeatureEdit:
     values
         For ``"patch"``, the activation at each position of the row.
     random
-        Seed of a random direction that replaces the feature's decoder vector, with the same
-        norm; None for the decoder vector.
+        Seed of a random direction that replaces the feature's decoder vector; None for the
+        decoder vector. See ``randomised``.
     """
 
     feature: int
@@ -61,10 +61,11 @@ class FeatureEdit:
     random: int | None = None
 
     def __post_init__(self) -> None:
-        if not all(map(_finite, (self.value, *self.values))):
-            raise BadInput(
-                f"The edit of feature {self.feature} has the value {self.value}; expected a finite number."
-            )
+        for value in (self.value, *self.values):
+            if not _finite(value):
+                raise BadInput(
+                    f"The edit of feature {self.feature} has the value {value}; expected a finite number."
+                )
 
     @property
     def removes(self) -> bool:
@@ -138,9 +139,10 @@ def patch(feature: int, values: Sequence[float], *, at: Where = "all") -> Featur
 
 
 def randomised(edit: FeatureEdit, seed: int) -> FeatureEdit:
-    """Return the same edit along a random direction with the norm of the decoder vector.
+    """Return the same edit along a random direction.
 
-    The change has the same norm at each token as that of the edit, and the same sign.
+    Each feature has its own direction. The sum of all edits of one ``FeatureEdits`` with the same
+    seed is rescaled: at each token it has the norm of the sum along the decoder vectors.
     """
     return replace(edit, random=seed)
 

@@ -203,7 +203,8 @@ class Autoencoder:
         rows
             Numbers of the tokens for which the change is returned.
         directions
-            (n, d_in), of norm 1. They replace the directions of the decoder vectors, at equal norm.
+            (n, d_in), of norm 1. They replace the directions of the decoder vectors. The change of
+            each token is rescaled to its norm along the decoder vectors.
 
         Returns
         -------
@@ -212,9 +213,11 @@ class Autoencoder:
         fixed = self.rows(features)
         with self._computing(f"decoding {len(by)} tokens"):
             if fixed is not None:
-                if directions is not None:
-                    fixed = directions * fixed.norm(dim=1, keepdim=True)
-                return by[rows] @ fixed
+                own: torch.Tensor = by[rows] @ fixed
+                if directions is None:
+                    return own
+                drawn = directions * fixed.norm(dim=1, keepdim=True)
+                return _of_norm(by[rows] @ drawn, own)
             # sae-lens forgets the scale of each vector once it has decoded: one call decodes all.
             number = 1 if directions is None else len(features)
             dense = torch.zeros(number + 1, len(by), self.info.d_sae, device=self.device)
@@ -222,11 +225,11 @@ class Autoencoder:
                 dense[column % number, :, feature] = by[:, column]
             decoded = self.sae.decode(dense)
             added = (decoded[:-1] - decoded[-1])[:, rows]
-            if directions is not None:
-                signed = added.norm(dim=2, keepdim=True) * by[rows].T[:, :, None].sign()
-                added = signed * directions[:, None]
             total: torch.Tensor = added.sum(0)
-            return total
+            if directions is None:
+                return total
+            signed = added.norm(dim=2, keepdim=True) * by[rows].T[:, :, None].sign()
+            return _of_norm((signed * directions[:, None]).sum(0), total)
 
     def codes(self, x: torch.Tensor) -> SparseCodes:
         """Encode vectors chunk by chunk and return their sparse codes.
@@ -461,6 +464,13 @@ def open_sae(
     if less is not None:
         _check_less(less, info)
     return Autoencoder(info, loaded.sae, loaded.less).to(device)
+
+
+def _of_norm(vectors: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Rescale each row to the norm of the same row of other vectors; rows of 0 stay 0."""
+    norm = vectors.norm(dim=1, keepdim=True)
+    smallest = torch.finfo(vectors.dtype).tiny
+    return vectors * (wanted.norm(dim=1, keepdim=True) / norm.clamp(min=smallest))
 
 
 def _check_less(less: Subtraction, info: SaeInfo) -> None:
