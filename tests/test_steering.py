@@ -320,8 +320,24 @@ def test_random_features_have_a_similar_frequency(atlas, tmp_path):
             (abs(np.log(subject.frequency[i] / subject.frequency[feature])), i)
             for i in live
             if i not in (0, 3)
-        )[:12]
+        )[:13]  # 12, and one for a feature that is already in the group
         assert set(column) <= {i for _, i in near}
+
+
+def test_no_random_set_has_a_feature_twice(atlas, tmp_path):
+    """Features of equal frequency have the same candidates, so independent draws repeat one."""
+    subject = subject_of(atlas, "last", tmp_path)
+    subject.maximum[:], subject.frequency[:] = 1.0, 0.1
+    features = [0, 3, 5, 7, 8]
+    for seed in range(20):
+        groups = subject.similar(features, number=3, seed=seed)
+        assert [len(set(group)) for group in groups] == [5, 5, 5]
+        assert not {i for group in groups for i in group} & set(features)
+        for column in zip(*groups, strict=True):
+            assert len(set(column)) == 3
+    subject.maximum[9:] = 0.0  # live and not steered: 1, 2, 4, 6
+    assert subject.similar(features, number=3, seed=0) == []
+    assert len(subject.similar([0], number=99, seed=0)) == 8
 
 
 # Choice of the strength
@@ -492,6 +508,8 @@ def test_text_before_and_after_is_that_of_transformers(atlas, options):
     [
         (["last/0"], 1.0, " ", "expected a text"),
         (["last/0"], float("nan"), "a", "a finite number"),
+        (["last/0"], 0.0, "a", "the strength 0.0 .* a finite number other than 0"),
+        (["last/0"], -0.0, "a", "a finite number other than 0"),
         (["last/0"], 1e38, "a", "NaN or Inf"),
         (["last/0"], 1.0, "a b " * 60, "at most 64 tokens"),
         (["last/0", "middle/1"], 1.0, "a", "of 2 SAEs"),

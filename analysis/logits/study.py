@@ -452,7 +452,7 @@ def _verdict(summary: dict[str, Any]) -> list[str]:
     ]
     if summary["hits"] is not None and summary["hits_control"] is not None:
         sentences.append(
-            f"Of the promoted tokens of a feature, {summary['hits']:.0%} become less likely when it is ablated "
-            f"(promoted tokens of other features: {summary['hits_control']:.0%})."
+            "The median share of promoted tokens that become less likely when the feature is ablated is "
+            f"{summary['hits']:.0%} (promoted tokens of other features: {summary['hits_control']:.0%})."
         )
     return sentences

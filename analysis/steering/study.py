@@ -45,7 +45,7 @@ class SteeringStudy(Study):
     """
 
     kind: ClassVar[str] = "steering"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: SteeringSettings
     task: SteeringTask

@@ -104,16 +104,26 @@ class Subject:
         """Return groups of random live features, each member similar in frequency to one feature.
 
         Member i of each group is drawn from the ``4 · number`` other live features whose frequency
-        is nearest, by ratio, to that of feature i. Fewer live features give fewer groups.
+        is nearest, by ratio, to that of feature i; earlier members of the group are excluded. No
+        feature is member i of two groups. Fewer live features give fewer groups.
         """
         live = np.setdiff1d(np.flatnonzero(self.maximum > 0), np.asarray(features))
         rng = np.random.default_rng(seed)
-        members = []
+        nearest = []
         for feature in features:
             ratio = np.abs(np.log(self.frequency[live]) - np.log(self.frequency[feature]))
-            near = live[np.argsort(ratio, kind="stable")][: 4 * number]
-            members.append(rng.choice(near, min(number, len(near)), replace=False).tolist())
-        return list(zip(*members, strict=True))
+            nearest.append(live[np.argsort(ratio, kind="stable")])
+        groups: list[tuple[int, ...]] = []
+        for _ in range(number):
+            group: list[int] = []
+            for i, ordered in enumerate(nearest):
+                near = ordered[~np.isin(ordered, group)][: 4 * number]
+                near = near[~np.isin(near, [earlier[i] for earlier in groups])]
+                if not len(near):
+                    return groups
+                group.append(int(rng.choice(near)))
+            groups.append(tuple(group))
+        return groups
 
     def neutral(self, tokens: int, *, seed: int) -> "Iterator[Batch]":
         """Yield batches of the text of the atlas in a random order, until they hold some tokens."""

@@ -48,7 +48,7 @@ def steer_text(
     features
         Features of one SAE, ``sae/index``. Each is added at every strength along its decoder vector.
     times
-        Strength, in multiples of the maximum activation of each feature; it can be below 0.
+        Strength, in multiples of the maximum activation of each feature; it can be below 0, not 0.
     new_tokens
         Number of tokens to generate, greedily.
     settings
@@ -66,7 +66,7 @@ def steer_text(
     ------
     BadInput
         If there is no prompt, it is longer than the context of the model, the features are not of
-        one SAE or never active, or the strength is not finite or produces NaN.
+        one SAE or never active, or the strength is 0, not finite or produces NaN.
     UnknownName, Mismatch, Missing
         As ``steer_task`` does.
 
@@ -82,10 +82,10 @@ def steer_text(
         raise BadInput(
             f"The features are of {len(own)} SAEs; expected one feature or more of one SAE, SAE/INDEX."
         )
-    if not prompt.strip() or not abs(times) < float("inf") or new_tokens < 1:
+    if not prompt.strip() or not 0 < abs(times) < float("inf") or new_tokens < 1:
         raise BadInput(
             f"The prompt is {prompt[:40]!r}, the strength {times} and the number of new tokens {new_tokens}; expected "
-            "a text, a finite number and a number above 0."
+            "a text, a finite number other than 0 and a number above 0."
         )
     ((sae, indices),) = own.items()
     with TemporaryDirectory(prefix="atlas-steering-") as room:
