@@ -278,6 +278,11 @@ def test_direct_logits_predict_the_last_site_and_not_other_features(results):
     assert last["p_at_most_0.05"] > 0.5
     frame = last.to_pandas("features")
     assert frame["p"].min() == pytest.approx(1 / len(frame))
+    own, other = (np.median(frame[name].dropna()) for name in ("hits", "hits_control"))
+    assert last.verdict[2] == (
+        "The median share of promoted tokens that become less likely when the feature is ablated is "
+        f"{own:.0%} (promoted tokens of other features: {other:.0%})."
+    )
 
 
 def test_features_have_their_agreement_in_the_graph(subject, results):

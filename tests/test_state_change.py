@@ -12,7 +12,7 @@ from random_models import random_model
 from scipy import sparse
 from scipy.stats import false_discovery_control, ttest_1samp
 
-from analysis.state_change.changes import change_of, compared, moved
+from analysis.state_change.changes import change_of, compared, moved, moved_by_random
 from analysis.state_change.maps import map_states, neighbour_overlap
 from analysis.state_change.settings import StateSettings
 from analysis.state_change.states import TextSample, reached_tokens, read_state
@@ -25,7 +25,7 @@ from atlas.progress import SILENT
 from atlas.studies.study import TaskContext
 from ingest.forward.run import ingest
 from ingest.model.edits import AddVector
-from ingest.model.feature_edits import FeatureEdits, ablate
+from ingest.model.feature_edits import FeatureEdits, ablate, add, randomised
 from ingest.sae.autoencoder import open_sae
 from ingest.text.tokenization import Batch
 
@@ -112,6 +112,23 @@ def test_moved_features_exceed_every_control():
     assert sizes == sorted(sizes, reverse=True)
     assert rows[0]["control_largest"] == pytest.approx(sizes[0])
     assert rows[0]["control_mean"] == pytest.approx(sizes[0] / 2)
+
+
+def test_the_edit_and_each_control_exceed_equally_many_changes():
+    """Where the edit is one more random direction, all of them move equally many features."""
+    features, documents, draws = 400, 12, 4
+    rng = np.random.default_rng(0)
+    before = 5 + rng.random((documents * 2, features))
+    document = np.repeat(np.arange(documents), 2)
+    sizes = rng.permuted(np.tile(np.arange(1, draws + 1), (features, 1)), axis=1)
+    all_changes = [
+        change_of(csr(before), csr(before + sizes[:, i] / 10), document) for i in range(draws)
+    ]
+    own, controls = all_changes[0], all_changes[1:]
+    largest = [int((sizes[:, i] == draws).sum()) for i in range(draws)]
+    assert int(moved(own, controls).sum()) == largest[0]
+    assert moved_by_random(own, controls) == largest[1:]
+    assert moved_by_random(own, controls[:1]) == [int((sizes[:, 1] > sizes[:, 0]).sum())]
 
 
 # Reach
@@ -290,6 +307,41 @@ def test_the_edited_feature_moves_and_its_numbers_are_stored(result):
     assert {"last_moved", "last_moved_by_random", "last_overlap"} <= set(result)
     drawn = json.dumps(result.plot().to_dict())
     assert "one map" in drawn
+
+
+def test_the_overlap_of_random_directions_is_the_mean_over_all(atlas, tmp_path):
+    path, options = atlas
+    settings = StateSettings(
+        edit="add", times=0.5, tokens=100, draws=3, neighbours=3, layout="none"
+    )
+    (found,) = compare_states(path, ["last/0"], settings=settings, **options)
+    folder = Folder.open(path)
+    subject = open_subject(TaskContext(folder, folder.sound(), tmp_path, SILENT), "last", **options)
+    sampled = list(subject.sampled(settings.tokens, seed=settings.seed))
+    text = TextSample(tuple(b for b, _ in sampled), np.concatenate([d for _, d in sampled]))
+    edit = add(0, 0.5, maximum=float(subject.maximum[0]))
+
+    def codes(edits):
+        return read_state(
+            subject.complete,
+            [subject.sae],
+            text,
+            hook=subject.hook,
+            edits=[FeatureEdits(subject.sae, edits)] if edits else [],
+            progress=SILENT,
+        ).codes["last"]
+
+    before = codes([])
+    wanted = [
+        neighbour_overlap(
+            before,
+            codes([randomised(edit, settings.seed + 1 + draw)]),
+            neighbours=settings.neighbours,
+        )
+        for draw in range(3)
+    ]
+    assert len(set(wanted)) > 1
+    assert found["last_overlap_by_random"] == pytest.approx(np.mean(wanted))
 
 
 def test_later_sites_are_compared_by_default(atlas):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import false_discovery_control, t
 
-__all__ = ["Change", "change_of", "compared", "moved"]
+__all__ = ["Change", "change_of", "compared", "moved", "moved_by_random"]
 
 Floats = NDArray[np.float64]
 
@@ -115,6 +115,17 @@ def moved(own: Change, others: Sequence[Change]) -> NDArray[np.bool_]:
         np.abs(own.change) > largest
     )
     return found
+
+
+def moved_by_random(own: Change, controls: Sequence[Change]) -> list[int]:
+    """Return the number of features that each control moves, by the rule of the edit.
+
+    A control must exceed the other controls and the edit: as many changes as the edit must exceed.
+    """
+    return [
+        int(moved(one, [*controls[:i], *controls[i + 1 :], own]).sum())
+        for i, one in enumerate(controls)
+    ]
 
 
 def compared(

@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from analysis.state_change.changes import Change, change_of, compared, moved
+from analysis.state_change.changes import (
+    Change,
+    change_of,
+    compared,
+    moved,
+    moved_by_random,
+)
 from analysis.state_change.maps import map_states, neighbour_overlap
 from analysis.state_change.settings import StateSettings
 from analysis.state_change.states import State, TextSample, reached_tokens, read_state
@@ -59,7 +65,7 @@ class StateStudy(Study):
     """
 
     kind: ClassVar[str] = "state_change"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: StateSettings
     features: tuple[int, ...] = ()
@@ -130,13 +136,17 @@ class StateStudy(Study):
         changes, summaries, positions = [], [], []
         for sae in saes:
             found = _Compared.of(
-                sae.info.name, before, after, controls=controls, text=text, at=reached
+                sae.info.name,
+                before,
+                after,
+                controls=controls,
+                text=text,
+                at=reached,
+                neighbours=settings.neighbours,
             )
             edited = self.features if sae.info.name == subject.name else ()
             changes += compared(sae.info.name, found.own, found.controls, edited=edited)
-            summaries.append(
-                found.summary(sae.info.hook, neighbours=settings.neighbours, reached=reached)
-            )
+            summaries.append(found.summary(sae.info.hook, reached))
             if settings.layout != "none":
                 maps = map_states(
                     before.codes[sae.info.name],
@@ -291,7 +301,8 @@ class _Compared:
     sae: str
     own: Change
     controls: list[Change]
-    states: tuple[Any, Any, Any]
+    overlap: float | None
+    overlap_by_random: list[float | None]
 
     @classmethod
     def of(
@@ -303,6 +314,7 @@ class _Compared:
         controls: Sequence[State],
         text: TextSample,
         at: np.ndarray[Any, Any],
+        neighbours: int,
     ) -> "_Compared":
         rows = np.flatnonzero(at)
         document, first = text.document[rows], before.codes[sae][rows]
@@ -310,18 +322,20 @@ class _Compared:
         def change(state: State) -> Change:
             return change_of(first, state.codes[sae][rows], document)
 
-        states = (before.codes[sae], after.codes[sae], controls[0].codes[sae])
-        return cls(sae, change(after), [change(one) for one in controls], states)
+        def overlap(state: State) -> float | None:
+            return neighbour_overlap(before.codes[sae], state.codes[sae], neighbours=neighbours)
 
-    def summary(
-        self, hook: str, *, neighbours: int, reached: np.ndarray[Any, Any]
-    ) -> dict[str, Any]:
+        return cls(
+            sae,
+            change(after),
+            [change(one) for one in controls],
+            overlap(after),
+            [overlap(one) for one in controls],
+        )
+
+    def summary(self, hook: str, reached: np.ndarray[Any, Any]) -> dict[str, Any]:
         """Return the row of the SAE."""
-        by_random = [
-            int(moved(one, [*self.controls[:i], *self.controls[i + 1 :]]).sum())
-            for i, one in enumerate(self.controls)
-        ]
-        before, after, control = self.states
+        overlaps = [value for value in self.overlap_by_random if value is not None]
         return {
             "sae": self.sae,
             "site": hook,
@@ -329,13 +343,13 @@ class _Compared:
             "reached": int(reached.sum()),
             "features": int((self.own.rate_before + self.own.rate_after > 0).sum()),
             "moved": int(moved(self.own, self.controls).sum()),
-            "moved_by_random": float(np.mean(by_random)),
+            "moved_by_random": float(np.mean(moved_by_random(self.own, self.controls))),
             "total_change": float(np.abs(self.own.change).sum()),
             "total_change_by_random": float(
                 np.mean([np.abs(one.change).sum() for one in self.controls])
             ),
-            "overlap": neighbour_overlap(before, after, neighbours=neighbours),
-            "overlap_by_random": neighbour_overlap(before, control, neighbours=neighbours),
+            "overlap": self.overlap,
+            "overlap_by_random": float(np.mean(overlaps)) if overlaps else None,
         }
 
 
