@@ -332,7 +332,11 @@ class Atlas:
         if kind == "SAE":
             known = self.saes
         else:
-            table, key = {"site": ("Site", "id"), "model": ("Model", "name")}[kind]
+            table, key = {
+                "site": ("Site", "id"),
+                "model": ("Model", "name"),
+                "concept": ("Concept", "name"),
+            }[kind]
             known = self.table(table)[key].to_pylist()
         if name not in known:
             raise UnknownName(kind, name, known=known)

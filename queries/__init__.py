@@ -24,7 +24,7 @@ Browser runs the query with the value, which a user can edit; ``Query.cypher`` h
 treats them as several statements and shows no table.
 
 ``such as`` marks a required parameter, ``default`` an optional one. Instead of a type,
-``SAE``, ``feature``, ``site`` or ``model`` declares that the text is a name. An unknown
+``SAE``, ``feature``, ``site``, ``model`` or ``concept`` declares that the text is a name. An unknown
 name is then reported, and not mistaken for an answer without rows. Two kinds of header
 lines are optional::
 

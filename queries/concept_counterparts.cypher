@@ -2,7 +2,7 @@
 // question: Which features of a concept have a counterpart in another SAE that separates it too?
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): the other SAE
-// param concept (string, default ''): only this concept, as `set/label`; '' for all
+// param concept (concept, default ''): only this concept, as `set/label`; '' for all
 // param limit (int64, default 20): number of rows at most
 // matched: sae_a, sae_b
 // column concept (string): the concept

@@ -1,6 +1,6 @@
 // title: Features of a concept
 // question: Which features of an SAE separate two classes of words?
-// param concept (string, such as 'gender/female'): name of the concept, as `set/label`
+// param concept (concept, such as 'gender/female'): name of the concept, as `set/label`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // column sae (string): the SAE

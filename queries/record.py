@@ -15,7 +15,7 @@ Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[floa
 
 _LITERAL = r"'[^'\\]*'|\[[^\]]*\]|-?\d+(?:\.\d+)?|true|false"
 _TYPE = r"(?:string|int64|double)(?:\[\])?|bool"
-_NAMED = "SAE|feature|site|model"
+_NAMED = "SAE|feature|site|model|concept"
 _CHOICES = r"'[^'\\]*'(?:, '[^'\\]*')*"
 _PARAM = re.compile(
     rf"// param (\w+) \(({_TYPE}|{_NAMED}), (such as|default) ({_LITERAL})"
@@ -47,7 +47,7 @@ class Parameter:
     required
         Whether a value is required; if not, ``example`` is the default.
     names
-        Kind of name: ``SAE``, ``feature``, ``site`` or ``model``; None if it is not a name.
+        Kind of name: ``SAE``, ``feature``, ``site``, ``model`` or ``concept``; None if it is not a name.
     choices
         Allowed values, the default first; empty if any value is allowed.
     """

@@ -78,7 +78,7 @@ def test_doctor_finds_a_damaged_view(tmp_path):
     damaged(view, random.Random(1))
     (fault,) = [c for c in checks(folder.path) if c.state == "fault"]
     assert fault.about.endswith("graph-0.kuzu")
-    assert "builds it again from the parts" in fault.todo
+    assert "builds it again from the parts" in fault.remedy
 
 
 def test_a_view_that_was_copied_with_its_checksum_is_sound(view, tmp_path):

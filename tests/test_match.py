@@ -230,7 +230,7 @@ def test_a_match_made_with_two_nulls_opens_and_claims_nothing_beyond_the_token(c
         assert atlas.ask("matches_beyond_token", **asked).num_rows == 0
     (note,) = (c for c in doctor_checks.checks(copied) if c.about.endswith(": matches"))
     assert "1 of an older version" in note.message
-    assert note.todo == "Run `atlas match --stale`."
+    assert note.remedy == "Run `atlas match --stale`."
     (row,) = match_saes(copied, stale=True)
     assert row["beyond_token"] is not None
     assert matches(copied, "one", "two").keys() == before.keys()

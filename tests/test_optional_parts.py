@@ -56,8 +56,9 @@ class Served(Atlas):
     """An atlas that has the tables of a folder and is a server, as far as callers know."""
 
     def __init__(self, folder):
-        super().__init__("neo4j://somewhere")
         self._tables = Atlas(str(folder.path), folder=folder)
+        super().__init__("neo4j://somewhere", store=self._tables.store)
+        self.folder = None
 
     saes = property(lambda self: self._tables.saes)
 

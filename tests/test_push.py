@@ -178,7 +178,7 @@ def test_a_map_between_sites_is_pushed_and_goes_with_its_model(command, tmp_path
 def test_doctor_and_export_on_a_server(command, neo4j_url, tmp_path):
     command("push")
     said = result(command("doctor", "-a", neo4j_url))
-    (server,) = [c for c in said if c["about"] == "server" and "shows one, two" in c["said"]][:1]
+    (server,) = [c for c in said if c["about"] == "server" and "shows one, two" in c["message"]][:1]
     assert server["state"] == "ok"
     here = result(command("export", str(tmp_path / "here"), "-a", "a.atlas"))
     assert result(command("export", str(tmp_path / "there"), "-a", neo4j_url)) == here

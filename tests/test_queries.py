@@ -672,7 +672,9 @@ def test_a_name_that_nothing_bears_is_refused(asked, name, parameter):
     query = queries.get(name)
     (kind,) = (p.names for p in query.parameters if p.name == parameter)
     for absent in ("absent", f"{S0}/999") if kind == "feature" else ("absent",):
-        with pytest.raises(UnknownName, match=r"^No (SAE|feature|site|model) is named") as caught:
+        with pytest.raises(
+            UnknownName, match=r"^No (SAE|feature|site|model|concept) is named"
+        ) as caught:
             Atlas("x", store=asked[0]).ask(name, **{**required(query), parameter: absent})
         assert caught.value.requested == absent
         assert caught.value.exit_code == 2
@@ -735,12 +737,18 @@ def test_everything_is_reached_through_features_and_saes(query):
 @pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
 def test_names_are_declared_as_such(query):
     """By the nodes they are looked for in, and by the matches that the answer is made of."""
-    kinds = {"SAE": "SAE", "Feature": "feature", "Site": "site", "Model": "model"}
+    kinds = {
+        "SAE": "SAE",
+        "Feature": "feature",
+        "Site": "site",
+        "Model": "model",
+        "Concept": "concept",
+    }
     names = {p.name: p.names for p in query.parameters}
     for label, word in re.findall(r":(\w+) \{(?:id|name): \$(\w+)\}", query.cypher):
         assert names[word] == kinds[label], word
     for word, kind in names.items():
-        wanted = re.fullmatch(r"(sae|other|feature|site|model)(_\w+)?", word)
+        wanted = re.fullmatch(r"(sae|other|feature|site|model|concept)(_\w+)?", word)
         assert bool(kind) == bool(wanted), word
     assert bool(query.matched) == ("MATCHES" in query.cypher)
 
