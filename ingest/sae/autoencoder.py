@@ -469,8 +469,9 @@ def open_sae(
 def _of_norm(vectors: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Rescale each row to the norm of the same row of other vectors; rows of 0 stay 0."""
     norm = vectors.norm(dim=1, keepdim=True)
-    smallest = torch.finfo(vectors.dtype).tiny
-    return vectors * (wanted.norm(dim=1, keepdim=True) / norm.clamp(min=smallest))
+    factor = torch.where(norm > 0, wanted.norm(dim=1, keepdim=True) / norm, 0.0)
+    rescaled: torch.Tensor = vectors * factor
+    return rescaled
 
 
 def _check_less(less: Subtraction, info: SaeInfo) -> None:
