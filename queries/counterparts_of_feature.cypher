@@ -4,36 +4,35 @@
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most
 // matched: feature, sae
-// column sae (string): the other SAE
-// column model (string): the model it reads
-// column hook (string): the site, by TransformerLens name
 // column counterpart (string): its feature
-// column top_token (string): the token the counterpart is active on most often
 // column pearson (double): correlation of both activations
+// column one_to_one (bool): they are partners in the best assignment of one SAE to the other
+// column q (double): as a false discovery rate: small is a match; null, as below: not tested
+// column token_q (double): counts only where `q` is small too; small: more than a shared token
+// column token_document_q (double): the same; small: more than a shared token in shared documents
+// column top_token (string): the token the counterpart is active on most often
 // column rank (int64): 0: no feature of its SAE correlates better with this one; null: not stored
 // column rank_back (int64): 0: no feature of this SAE correlates better with it; null: not stored
 // column mutual (bool): each is the other's best
-// column one_to_one (bool): they are partners in the best assignment of one SAE to the other
 // column claims (int64): features of this feature's SAE whose best match is the counterpart
 // column joint_count (int64): tokens (or words) on which both are active
 // column shared_tokens (int64): texts among the five commonest tokens of both
 // column decoder_cosine (double): cosine of the decoder vectors; null where spaces differ
-// column alignment (string): 'tokens', or 'words' where the tokenizers differ
 // column p (double): share of shifted-documents draws that match as well
-// column q (double): as a false discovery rate: small is a match; null, as below: not tested
-// column token_q (double): counts only where `q` is small too; small: more than a shared token
-// column token_document_q (double): the same; small: more than a shared token in shared documents
+// column alignment (string): 'tokens', or 'words' where the tokenizers differ
+// column sae (string): the other SAE
+// column model (string): the model it reads
+// column hook (string): the site, by TransformerLens name
 MATCH (f:Feature {id: 'tiny-a-l1-s0/7' /* $feature */})-[m:MATCHES]-(g:Feature)-[:IN_SAE]->(s:SAE)
 WHERE '' /* $sae */ IN ['', s.name]
 WITH m, g, s, EXISTS { MATCH (f)-[:MATCHES]->(g) } AS forward
-RETURN s.name AS sae, s.model AS model, s.hook AS hook, g.id AS counterpart,
-       g.top_token AS top_token, m.pearson AS pearson,
+RETURN g.id AS counterpart, m.pearson AS pearson, m.one_to_one AS one_to_one, m.q AS q,
+       m.token_q AS token_q, m.token_document_q AS token_document_q, g.top_token AS top_token,
        CASE WHEN forward = true THEN m.rank_ab ELSE m.rank_ba END AS rank,
        CASE WHEN forward = true THEN m.rank_ba ELSE m.rank_ab END AS rank_back, m.mutual AS mutual,
-       m.one_to_one AS one_to_one,
        CASE WHEN forward = true THEN m.claims_on_target ELSE m.claims_on_source END AS claims,
        m.joint_count AS joint_count, m.shared_tokens AS shared_tokens,
-       m.decoder_cosine AS decoder_cosine, m.alignment AS alignment, m.p AS p, m.q AS q,
-       m.token_q AS token_q, m.token_document_q AS token_document_q
-ORDER BY sae, pearson DESC, g.idx
+       m.decoder_cosine AS decoder_cosine, m.p AS p, m.alignment AS alignment, s.name AS sae,
+       s.model AS model, s.hook AS hook
+ORDER BY pearson DESC, sae, g.idx
 LIMIT 20 /* $limit */

@@ -617,28 +617,28 @@ def partners(w, sae_a, sae_b, max_q=None):
 def counterparts_of_feature(w, feature, sae, limit):
     of = w.feature.get(feature, {}).get("sae")
     rows = [r for r in matches_from(w, of) if r[0]["id"] == feature and sae in ("", r[1]["sae"])]
-    rows.sort(key=lambda r: (r[1]["sae"], -r[2]["pearson"], r[1]["idx"]))
+    rows.sort(key=lambda r: (-r[2]["pearson"], r[1]["sae"], r[1]["idx"]))
     return [
         (
-            g["sae"],
-            w.sae[g["sae"]]["model"],
-            w.sae[g["sae"]]["hook"],
             g["id"],
-            g["top_token"],
             e["pearson"],
+            e["one_to_one"],
+            e["q"],
+            e["token_q"],
+            e["token_document_q"],
+            g["top_token"],
             rank,
             back,
             e["mutual"],
-            e["one_to_one"],
             claims,
             e["joint_count"],
             e["shared_tokens"],
             e["decoder_cosine"],
-            e["alignment"],
             e["p"],
-            e["q"],
-            e["token_q"],
-            e["token_document_q"],
+            e["alignment"],
+            g["sae"],
+            w.sae[g["sae"]]["model"],
+            w.sae[g["sae"]]["hook"],
         )
         for _, g, e, (rank, back, claims) in rows[:limit]
     ]

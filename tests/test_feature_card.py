@@ -119,8 +119,8 @@ def test_the_command_prints_one_screen_json_and_a_page(opened, run, tmp_path):
     page = (tmp_path / "f.html").read_text("utf-8")
     assert page.startswith("<!DOCTYPE html>")
     code, _, err = run("show", feature, "--html", str(tmp_path / "absent" / "f.html"))
-    assert code == 1
-    assert "Traceback" not in err
+    assert code == 2
+    assert "There is no folder" in err
 
 
 def test_pages_and_notebooks_escape_tokens(opened):

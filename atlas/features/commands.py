@@ -62,11 +62,16 @@ def show_feature(
     """
     from atlas.api import Atlas
     from atlas.disk.atomic_files import atomic_file
+    from atlas.errors import BadInput
     from atlas.features.card import feature_card
 
     with Atlas.open(which_atlas(where), progress=make_progress(quiet=quiet)) as atlas:
         card = feature_card(atlas, feature, limit=max(limit or 10, 10))
     if html is not None:
+        if not html.parent.is_dir():
+            raise BadInput(
+                f"There is no folder {str(html.parent)!r}; create it, or name another file."
+            )
         with atomic_file(html) as temporary:
             temporary.write_text(card.to_html(), "utf-8")
     emit(

@@ -304,7 +304,10 @@ def check_saes(atlas: "Sound | Atlas", saes: Sequence[str]) -> list[str]:
     """
     for name in saes:
         if name not in atlas.saes:
-            raise UnknownName("SAE", name, known=atlas.saes, hint="`atlas list` shows them.")
+            hint = "`atlas list` shows them."
+            if name.rpartition("/")[0] in atlas.saes:
+                hint = f"It is a feature, and an SAE is expected; `atlas show {name}` shows the feature."
+            raise UnknownName("SAE", name, known=atlas.saes, hint=hint)
     return list(dict.fromkeys(saes))
 
 
