@@ -426,3 +426,25 @@ def test_hooks_are_removed_also_after_an_error():
         mine.logits(ids, mask, edits={"blocks.1.hook_resid_mid": fail})
     assert causal.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in causal.modules())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_edits_of_one_block_do_not_depend_on_their_order(family):
+    causal = random_model(family).eval()
+    ids, mask = random_ids()
+    torch.manual_seed(1)
+    shift = torch.randn(24)
+
+    def middle(x):
+        return x + shift
+
+    def doubled(x):
+        return 2 * x
+
+    found = []
+    for hooks in (("hook_resid_mid", "hook_resid_post"), ("hook_resid_post", "hook_resid_mid")):
+        edit = {"hook_resid_mid": middle, "hook_resid_post": doubled}
+        edits = {f"blocks.1.{hook}": edit[hook] for hook in hooks}
+        with torch.no_grad(), editing(causal, edits, name="m"):
+            found.append(causal(ids, attention_mask=mask).logits)
+    assert torch.equal(found[0], found[1])

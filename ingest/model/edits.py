@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_che
 
 import torch
 
-from ingest.model.sites import SiteModule, find_site_module, layout_of, parse_hook
+from ingest.model.sites import SiteModule, depth, find_site_module, layout_of, parse_hook
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -161,7 +161,9 @@ def editing(
         seen = _Seen(tuple(special), first)
         undo.callback(causal.register_forward_pre_hook(seen.begin, with_kwargs=True).remove)
         by_hook, needed = _by_hook(edits, seen)
-        for hook, edit in by_hook.items():
+        # A block's edit of hook_resid_mid changes the stream that its hook_resid_post edit reads.
+        by_depth = sorted(by_hook, key=lambda hook: depth(hook, model=name, layers=layers))
+        for hook, edit in ((hook, by_hook[hook]) for hook in by_depth):
             site = find_site_module(base, layout, hook, name=name, layers=layers)
             undo.callback(_replace(site, edit).remove)
             layer, rest = parse_hook(hook, model=name, layers=layers)
