@@ -213,3 +213,12 @@ def test_rm_removes_an_sae_and_the_parts_computed_from_it(atlas, monkeypatch):
         for k in ("sae", "statistics", "fidelity", "tokens", "examples", "coactivation", "codes")
     }
     assert [r["sae"] for r in result(atlas("list", "--json"))] == ["tiny-a-l1-s0"]
+
+
+def test_list_takes_the_path_as_an_argument(atlas):
+    code, named, _ = atlas("list", "s.atlas", "--json")
+    assert code == 0
+    assert named == atlas("list", "--atlas", "s.atlas", "--json")[1]
+    code, _, err = atlas("list", "s.atlas", "--atlas", "other.atlas")
+    assert code == 2
+    assert "Two atlases are named" in err

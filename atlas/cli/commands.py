@@ -16,6 +16,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.errors import BadInput
 from atlas.features.commands import show_feature
 from atlas.plugins import Check, Room
 from atlas.studies.floors import role_shown
@@ -39,19 +40,25 @@ OVERVIEW = (
 
 
 @click.command("list")
+@click.argument("path", required=False, metavar="[PATH|URL]")
 @atlas_option
 @shared_options
-def list_(where: str | None, as_json: bool, quiet: bool) -> None:
+def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> None:
     """List the SAEs of an atlas with their main numbers.
+
+    A floor shows what an SAE reaches without training, or without a part of it.
 
     \b
     Example:
       atlas list
+      atlas list demo.atlas
       atlas list --atlas neo4j://localhost --json
     """
     from atlas.api import Atlas
 
-    with Atlas.open(which_atlas(where)) as atlas:
+    if path and where and path != where:
+        raise BadInput(f"Two atlases are named, {path} and {where}; name one.")
+    with Atlas.open(which_atlas(path or where)) as atlas:
         rows = [{"sae": r.pop("name"), **r} for r in atlas.table("SAE").sort_by("name").to_pylist()]
         models = {r["name"] for r in atlas.table("Model").to_pylist()}
         alone = sorted(models - {r["model"] for r in rows})
