@@ -1,6 +1,6 @@
 // title: Effect by frequency
 // question: Do frequent features change the predictions more than rare ones, and than controls?
-// param sae (SAE, such as 'tiny-a-l0-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // column bin (int64): number of the bin, rising with frequency
 // column frequency (string): the bin's range; the lower end belongs to it
 // column features (int64): number of features measured in it; empty bins have no row
@@ -9,7 +9,7 @@
 // column other (double): the same for other features at the same tokens
 // column ce (double): mean change of the cross-entropy at the token and later ones
 // column above_random (int64): features of which the KL exceeds random directions, q ≤ 0.05
-MATCH (f:Feature {sae: 'tiny-a-l0-s0' /* $sae */})
+MATCH (f:Feature {sae: 'tiny-a-l1-s0' /* $sae */})
 WHERE f.effect_kl IS NOT NULL AND f.frequency > 0.0
 WITH f, CASE WHEN f.frequency < 0.00001 THEN 1 WHEN f.frequency < 0.0001 THEN 2
              WHEN f.frequency < 0.001 THEN 3 WHEN f.frequency < 0.01 THEN 4

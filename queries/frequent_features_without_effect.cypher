@@ -1,6 +1,6 @@
 // title: Frequent features without a detected effect
 // question: Which features are active often, without a detected effect on the predictions?
-// param sae (SAE, such as 'tiny-a-l0-s0'): name of the SAE
+// param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_frequency (double, default 0.01): lowest frequency
 // param min_q (double, default 0.5): lowest false discovery rate of an effect
 // param limit (int64, default 20): number of rows at most
@@ -12,7 +12,7 @@
 // column other (double): the same for other features at the same tokens
 // column edges (int64): targets in later SAEs
 // column q (double): false discovery rate of an effect
-MATCH (f:Feature {sae: 'tiny-a-l0-s0' /* $sae */})
+MATCH (f:Feature {sae: 'tiny-a-l1-s0' /* $sae */})
 WHERE f.frequency >= 0.01 /* $min_frequency */ AND f.effect_q >= 0.5 /* $min_q */
 OPTIONAL MATCH (f)-[e:AFFECTS]->(:Feature)
 WITH f, count(e) AS edges
