@@ -116,7 +116,7 @@ class Atlas:
         if is_server(str(url)):
             store = open_server(str(url), username=username, password=password, database=database)
             return cls(store.url, store=store, progress=progress)
-        return cls(str(url), folder=Folder.open(Path(url)), progress=progress)
+        return cls(url, progress=progress)
 
     @property
     def saes(self) -> list[str]:

@@ -14,7 +14,16 @@ from typing import Any, Literal
 
 import click
 
-__all__ = ["SECTIONS", "Check", "Failed", "Room", "find_plotter", "find_reader", "find_rooms"]
+__all__ = [
+    "SECTIONS",
+    "Check",
+    "Failed",
+    "Room",
+    "find_plotter",
+    "find_reader",
+    "find_rooms",
+    "import_function",
+]
 
 #: Sections of ``atlas --help``, in order.
 SECTIONS = (
@@ -105,7 +114,7 @@ def find_plotter(kind: str) -> Callable[[Any], Any] | None:
     """Return the function that plots results of a kind of study; None if no room has one."""
     for room in find_rooms():
         if isinstance(room, Room) and kind in room.plots:
-            return _imported(room.plots[kind])
+            return import_function(room.plots[kind])
     return None
 
 
@@ -119,11 +128,12 @@ def find_reader(attribute: str) -> Callable[..., Any]:
     """
     for room in find_rooms():
         if isinstance(room, Room) and attribute in room.readers:
-            return _imported(room.readers[attribute])
+            return import_function(room.readers[attribute])
     raise NotImplementedError(f"No installed package reads the {attribute} of SAEs.")
 
 
-def _imported(path: str) -> Callable[..., Any]:
+def import_function(path: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` names."""
     module, _, name = path.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), name)
     return found

@@ -164,10 +164,15 @@ def print_table(
         _print_pairs(console, [(name, rows[0].get(name)) for name in names])
         return
     listed = rows if complete or _requested("full") else rows[:_SCREEN]
-    fitting = _fitting(console.width, listed, names)
-    least = sum(_longest_words(listed, fitting)) + 2 * (len(fitting) - 1)
-    console.width = max(least, console.width)
-    table = _table(listed, fitting, width=console.width)
+    # Each cell is formatted once: a pipe may have many rows.
+    texts = {
+        name: [cell_text(name), *(cell_text(row.get(name), name) for row in listed)]
+        for name in names
+    }
+    words = {name: _longest_word(texts[name]) for name in names}
+    fitting = _fitting(console.width, words)
+    console.width = max(sum(words[n] for n in fitting) + 2 * (len(fitting) - 1), console.width)
+    table = _table(listed, {name: texts[name] for name in fitting}, width=console.width)
     table.title = heading
     console.print(table)
     if omitted := names[len(fitting) :]:
@@ -176,64 +181,53 @@ def print_table(
         echo(f"{len(listed)} of {len(rows):,} rows; --full prints all.", err=True)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, width: int) -> "Table":
+def _table(
+    rows: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]], *, width: int
+) -> "Table":
+    """Return the table of the texts of each column, its header first."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, size in zip(names, _widths(rows, names, width=width), strict=True):
+    for name, size in _widths(texts, width=width).items():
         numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
         justify: Literal["right", "left"] = "right" if numeric else "left"
-        table.add_column(Text(_header(name)), justify=justify, width=size, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell_text(row.get(name), name)) for name in names))
+        table.add_column(Text(texts[name][0]), justify=justify, width=size, overflow="fold")
+    for cells in list(zip(*texts.values(), strict=True))[1:]:
+        table.add_row(*map(Text, cells))
     return table
 
 
-def _header(name: str) -> str:
-    return cell_text(name)
-
-
-def _widths(rows: Sequence[Mapping[str, Any]], names: Sequence[str], *, width: int) -> list[int]:
+def _widths(texts: Mapping[str, Sequence[str]], *, width: int) -> dict[str, int]:
     """Return the width of each column: its longest word, and more as far as the width suffices."""
     from rich.cells import cell_len
 
-    sizes = _longest_words(rows, names)
-    free = width - sum(sizes) - 2 * (len(names) - 1)
-    complete = [
-        max(cell_len(text) for text in (_header(n), *(cell_text(r.get(n), n) for r in rows)))
-        for n in names
-    ]
+    sizes = {name: _longest_word(own) for name, own in texts.items()}
+    free = width - sum(sizes.values()) - 2 * (len(sizes) - 1)
+    missing = {name: max(map(cell_len, own)) - sizes[name] for name, own in texts.items()}
     # Columns that need the least come first.
-    for i in sorted(range(len(names)), key=lambda i: complete[i] - sizes[i]):
-        more = max(0, min(free, complete[i] - sizes[i]))
-        sizes[i] += more
+    for name in sorted(missing, key=lambda name: missing[name]):
+        more = max(0, min(free, missing[name]))
+        sizes[name] += more
         free -= more
     return sizes
 
 
-def _longest_words(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[int]:
-    """Return the width of each column at which no word and no number is broken."""
+def _longest_word(texts: Sequence[str]) -> int:
+    """Return the width of a column at which no word and no number is broken."""
     from rich.cells import cell_len
 
-    return [
-        max(
-            cell_len(word)
-            for text in (cell_text(name), *(cell_text(row.get(name), name) for row in rows))
-            for word in (text.split() or [""])
-        )
-        for name in names
-    ]
+    return max(cell_len(word) for text in texts for word in (text.split() or [""]))
 
 
-def _fitting(width: int, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+def _fitting(width: int, words: Mapping[str, int]) -> list[str]:
     """Return the first columns, at least one, that fit without breaking a word or a number."""
     taken = 0
-    for n, least in enumerate(_longest_words(rows, names)):
+    for n, least in enumerate(words.values()):
         taken += least + 2 * (n > 0)
         if taken > width and n:
-            return list(names[:n])
-    return list(names)
+            return list(words)[:n]
+    return list(words)
 
 
 def _print_pairs(console: "Console", pairs: Sequence[tuple[str, Any]]) -> None:

@@ -6,7 +6,6 @@ plots and files are functions that its module names.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +23,7 @@ from atlas.cli.output import (
     which_atlas,
 )
 from atlas.errors import RequestError
+from atlas.plugins import import_function
 from atlas.studies.settings import settings_of
 
 __all__ = ["Writer", "study_command"]
@@ -110,22 +110,22 @@ def study_command(
         fields = {one.name for one in settings_of(settings)}
         extra = {key: value for key, value in options.items() if key not in fields}
         if writer is not None and (outs or any(extra.values())):
-            write = _imported(writer.prepare)(outs, saes, **extra)
-        results = _imported(function)(
+            write = import_function(writer.prepare)(outs, saes, **extra)
+        results = import_function(function)(
             path,
             saes or None,
             settings=settings(**chosen),
             **run,
             progress=make_progress(quiet=quiet),
         )
-        found = _imported(report)(results, saes) if report else results.rows
+        found = import_function(report)(results, saes) if report else results.rows
         written = write(results) if write is not None else []
 
         def print_all() -> None:
             for sentence in results.verdict:
                 echo(sentence)
             if show:
-                _imported(show)(found)
+                import_function(show)(found)
             else:
                 print_table(results.rows, columns=columns or _plain_columns(results.rows))
             for each in written:
@@ -164,12 +164,6 @@ def _decorators(
         first += writer.options
     replace = click.option("--replace", is_flag=True, help="Recompute stored results.")
     return [*first, worker_options, replace, atlas_option, shared_options][::-1]
-
-
-def _imported(path: str) -> Callable[..., Any]:
-    module, _, name = path.partition(":")
-    found: Callable[..., Any] = getattr(import_module(module), name)
-    return found
 
 
 def _plain_columns(rows: Sequence[dict[str, Any]]) -> list[str]:
