@@ -29,11 +29,12 @@ from analysis.effects.inference import (
     source_q,
 )
 from analysis.effects.measure import Source, feature_q, measure, source_of
-from analysis.effects.questions import auc, correlations, effect_vectors, pair_measures
+from analysis.effects.questions import correlations, effect_vectors, pair_measures
 from analysis.effects.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.settings import EffectSettings
 from analysis.effects.study import verdict
 from analysis.effects.tables import effect_tables, explained, summary_of
+from analysis.statistics.ranks import auc
 from atlas.errors import BadInput
 from ingest.model.next_token import NextTokenModel
 from ingest.model.upper_blocks import UpperBlocks
@@ -435,8 +436,8 @@ def test_auc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
     scores, positive = rng.integers(0, 5, 60) * 1.0, rng.random(60) < 0.3
     pairs = [(a > b) + (a == b) / 2 for a in scores[positive] for b in scores[~positive]]
-    assert auc(scores, positive) == pytest.approx(np.mean(pairs))
-    assert auc(scores, np.ones(60, bool)) is None
+    assert auc(scores[positive], scores[~positive]) == pytest.approx(np.mean(pairs))
+    assert auc(scores, scores[:0]) is None
 
 
 def test_counterparts_have_equal_effects_and_random_directions_do_not():

@@ -12,8 +12,9 @@ from sklearn.metrics import roc_auc_score
 from small_ingest import model, texts, topk
 
 from analysis import FloorSettings, compare_with_floors, graph_features
-from analysis.floors.separation import auc, mean_over_seeds
+from analysis.floors.separation import mean_over_seeds
 from analysis.floors.study import _families, separated
+from analysis.statistics.ranks import auc
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, UnknownName

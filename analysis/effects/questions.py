@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from analysis.effects.ablation import Edits, measured
 from analysis.effects.attribution import encoder_rows
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["auc", "correlations", "effect_vectors", "pair_measures", "rank_correlation"]
+__all__ = ["correlations", "effect_vectors", "pair_measures", "rank_correlation"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,28 +76,6 @@ def _phi(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
     difference = number * joint - np.outer(one, two)
     phi: Floats = np.divide(difference, scale, out=np.zeros_like(joint), where=scale > 0)
     return phi
-
-
-def auc(scores: Floats, positive: NDArray[np.bool_]) -> float | None:
-    """Return the probability that a positive has a higher score than another, ties half.
-
-    Parameters
-    ----------
-    scores
-        (n,).
-    positive
-        (n,). None is returned if all or none are positive.
-
-    Examples
-    --------
-    >>> auc(np.array([3.0, 1.0, 2.0]), np.array([True, False, False]))
-    1.0
-    """
-    number = int(positive.sum())
-    if number in (0, len(positive)):
-        return None
-    ranks = rankdata(scores)[positive].sum() - number * (number + 1) / 2
-    return float(ranks / (number * (len(positive) - number)))
 
 
 def rank_correlation(a: Floats, b: Floats) -> float | None:

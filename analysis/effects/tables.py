@@ -8,7 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.effects.measure import Effects, feature_q
-from analysis.effects.questions import auc, rank_correlation
+from analysis.effects.questions import rank_correlation
+from analysis.statistics.ranks import auc
 from ingest.reduce.arrays import graph_table, keys
 
 __all__ = ["calibration", "effect_tables", "explained", "summary_of"]
@@ -161,7 +162,7 @@ def explained(
         values = np.abs(np.concatenate([one.ravel() for one in parts]))
         found[f"{n}_correlation"] = rank_correlation(values, own)
         found[f"random_{n}_correlation"] = rank_correlation(values, random)
-        found[f"{n}_auc"] = auc(values[candidates], edges[candidates])
+        found[f"{n}_auc"] = auc(values[candidates & edges], values[candidates & ~edges])
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Mean", "auc", "mean_over_seeds"]
+__all__ = ["Mean", "mean_over_seeds"]
 
 Floats = NDArray[np.float64]
 
@@ -20,34 +20,6 @@ class Mean:
     low: float | None
     high: float | None
     seeds: int
-
-
-def auc(values: Floats, floor: Floats) -> float | None:
-    """Return the probability that a value exceeds a value of the floor; ties count half.
-
-    This is the area under the ROC curve of a classifier that thresholds the statistic. It is
-    0.5 if the statistic does not separate the groups, and 0 or 1 if it separates them completely.
-
-    Parameters
-    ----------
-    values, floor
-        float64, (values,). Finite values of both groups.
-
-    Returns
-    -------
-    The area; None if a group is empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
-    0.875
-    """
-    n, m = len(values), len(floor)
-    if not n or not m:
-        return None
-    ranks = stats.rankdata(np.concatenate([values, floor]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def mean_over_seeds(

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.floors.sae_values import SaeValues, input_keys, sae_values
-from analysis.floors.separation import Mean, auc, mean_over_seeds
+from analysis.floors.separation import Mean, mean_over_seeds
 from analysis.floors.settings import FloorSettings
+from analysis.statistics.ranks import auc
 from atlas.disk.parts import Part
 from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
