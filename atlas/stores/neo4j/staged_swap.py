@@ -4,7 +4,9 @@ The nodes of an SAE are written as a *generation*, with the property ``_generati
 SAE and Feature nodes have a staging label (``FeatureStaged``) at first. One transaction
 then retires the old generation (``FeatureRetired``) and relabels the new one as
 ``Feature``. A query for ``:Feature`` or ``:SAE`` therefore sees only the old or only the
-new generation. Only these two labels flip, because a hundred times as many examples would
+new generation, except during the commit itself: Neo4j isolates statements by "read
+committed", so one statement can read rows of both. The store asks again if the generations
+have changed meanwhile; other programs, such as Neo4j Browser, do not. Only these two labels flip, because a hundred times as many examples would
 not fit into one transaction. The other owned nodes (Example) do not change their label,
 have no unique key, and are distinguished by their generation. Queries reach them through
 a Feature.
