@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import atlas
+from atlas.amounts import counted
 from atlas.cli.output import atlases_here, echo
 from atlas.disk.folder import Folder
 from atlas.disk.parts import LIBRARIES, installed, read_manifest
@@ -158,6 +159,6 @@ def _folder(path: Path) -> Iterator[Check]:
         yield Check(
             f"{path}: {run.name}",
             "note",
-            f"an unfinished ingest ({done} shard(s) of codes are stored)",
+            f"an unfinished ingest with {counted(done, 'stored shard')} of codes",
             "Run the same command again, or `atlas ingest --resume`.",
         )

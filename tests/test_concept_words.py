@@ -66,7 +66,7 @@ def test_a_word_in_both_classes_is_excluded_and_reported(tmp_path):
     assert "'Robin'" in found.messages[0]
     repeated = words_of(tmp_path, "text,label\nTom,male\nTom,male\nAmy,female\n")
     assert len(repeated.items) == 2
-    assert repeated.messages == ("Ignored 1 repeated row(s).",)
+    assert repeated.messages == ("Ignored 1 repeated row.",)
 
 
 def test_the_hash_depends_on_the_words_alone(tmp_path):

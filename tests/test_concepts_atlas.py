@@ -179,7 +179,7 @@ def test_bad_words_get_messages_and_the_rest_continues(world, tmp_path):
     found = study_concepts(world / "a.atlas", path, ["two"], settings=SETTINGS, progress=progress)
     messages = "\n".join(progress.messages)
     assert "different labels in different rows" in messages
-    assert "has no token" in messages
+    assert "Excluded 1 word without a token" in messages
     assert "with fewer than 20" in messages
     assert "odd/rare is skipped: it has 1 positive" in messages
     assert found[0]["concepts"] == ["odd/a", "odd/b"]

@@ -939,7 +939,7 @@ def test_the_commands_from_two_random_models_to_the_report(with_floor, tmp_path)
     assert all(row["floor_r2_weighted"] is not None for row in maps)
     done = invoke("rm", "top", "--yes", *where)
     assert f"transcoder/model@{EMBED}@" in done.stdout
-    assert "No SAE remains. 3 part(s) about models remain" in done.stderr
+    assert "No SAE remains. The atlas still has 3 parts about models" in done.stderr
     assert answer(*where) == here
     wrong = CliRunner().invoke(command(), ["rm", "transcoder/flor@*", "--yes", *where])
     assert isinstance(wrong.exception, UnknownName)

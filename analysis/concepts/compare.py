@@ -24,6 +24,7 @@ from analysis.concepts.worth.evaluate import (
     score_arm,
     test_units,
 )
+from atlas.amounts import counted
 from atlas.progress import Progress
 from atlas.schema import arrow_schema
 from atlas.studies.study import Found
@@ -74,8 +75,8 @@ class ConceptWork:
         if missing:
             some = ", ".join(repr(self.words.items[i].word[:40]) for i in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            why = "does not occur in the text" if self.settings.in_corpus else "has no token"
-            self.progress.report(f"Excluded {len(missing)} word(s) that {why}: {some}{more}.")
+            why = "absent from the text" if self.settings.in_corpus else "without a token"
+            self.progress.report(f"Excluded {counted(len(missing), 'word')} {why}: {some}{more}.")
         self.skipped.extend(self._usable_messages())
 
     @property
@@ -100,7 +101,7 @@ class ConceptWork:
         counts = [len(np.unique(groups[chosen])) for chosen in (labels, ~labels)]
         if min(counts) < 2:
             return (
-                f"it has {counts[0]} positive and {counts[1]} negative group(s) of words; "
+                f"it has {counted(counts[0], 'positive group')} and {counted(counts[1], 'negative group')} of words; "
                 "cross-validation needs 2 of each"
             )
         return None

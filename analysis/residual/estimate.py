@@ -10,6 +10,7 @@ from analysis.residual.activations import Activations
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, read_inputs, train
+from atlas.amounts import counted
 from atlas.progress import duration
 from ingest.text.tokenization import tokenize
 
@@ -44,8 +45,8 @@ def report_estimate(study: StudyContext, divided: Divided, *, saes: int, after: 
     training = _step_time(study) * steps * saes
     width = reader.model.site(settings.target).width
     study.progress.report(
-        f"{saes} SAE(s) of {settings.features(width):,} features are trained for {steps:,} steps each. This takes "
-        f"about {duration(passes)} for the activations and {duration(training)} for training. {after}"
+        f"Training {counted(saes, 'SAE')} of {settings.features(width):,} features for {counted(steps, 'step')} each takes "
+        f"about {duration(passes)} for the activations and {duration(training)} for the steps. {after}"
     )
 
 

@@ -13,6 +13,7 @@ from analysis.residual.means import Prior, Sums, TokenTable
 from analysis.residual.settings import ResidualSettings
 from analysis.transcoder.moments import Moments, Stream, joined
 from analysis.transcoder.solve import Line, Spectra, choose, fit, spectrum
+from atlas.amounts import counted
 from atlas.errors import BadInput
 from atlas.progress import Progress
 from ingest.forward.site_vectors import EMBEDDING
@@ -93,7 +94,7 @@ def fit_all(
         sums.add(few)
     if len(sums.documents) < 3:
         raise BadInput(
-            f"The map has {len(sums.documents)} document(s) with text; expected 3 or more, because its penalty is "
+            f"The map has {counted(len(sums.documents), 'document')} with text; expected 3 or more, because its penalty is "
             "chosen on held-out documents. Pass a longer text, or a larger map_share."
         )
     folds = [m for m in (s.moments("target") for s in sums.maps.values()) if m.n]

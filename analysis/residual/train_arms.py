@@ -13,6 +13,7 @@ from analysis.residual.settings import ALL_PRIOR
 from analysis.residual.split import Divided
 from analysis.residual.study_context import StudyContext
 from analysis.residual.train import Arm, Facts, Trained, all_arms, read_inputs, train
+from atlas.amounts import counted
 from atlas.disk.atomic_files import atomic_folder, write_json
 from atlas.errors import BrokenPart, RequestError
 from ingest.sae.activation_transforms import MapAndTokenMeans, write_subtraction
@@ -40,7 +41,7 @@ def unlike(shares: Sequence[float], taken: float) -> str:
         return ""
     listed = ", ".join(f"{share:.1%}" for share in apart)
     return (
-        f"{len(apart)} of {len(shares)} draw(s) remove a different share of the variance than the map ({listed}; "
+        f"{len(apart)} of {counted(len(shares), 'draw')} removed a different share of the variance than the map ({listed}; "
         f"the map removes {taken:.1%})"
     )
 
@@ -195,7 +196,7 @@ def _of_means(fitted: Fitted) -> str:
         return f"Token means are shrunk towards {prior} with the weight of one token; there are too few documents to choose it."
     if fitted.shrunk == ALL_PRIOR:
         return f"On held-out documents the token id predicts nothing beyond {prior}, so token means equal it."
-    return f"Token means are shrunk towards {prior} with the weight of {fitted.shrunk:g} token(s)."
+    return f"Token means are shrunk towards {prior} with the weight of {fitted.shrunk:g} token{'' if fitted.shrunk == 1 else 's'}."
 
 
 def _origin(study: StudyContext, divided: Divided, arm: Arm) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from analysis.transcoder.activation_stream import SlotCounts, TextStream
 from analysis.transcoder.moments import Moments, Stream, joined
 from analysis.transcoder.token_means import BLOCK, TokenBlock, TokenSums
+from atlas.amounts import counted
 from atlas.progress import Progress
 from ingest.forward.site_vectors import EMBEDDING, by_id
 
@@ -196,7 +197,7 @@ def measure(
     streams = [Stream(own, widths, device=device) for _ in range(counts.slots)]
     tokens = TokenSums(counts.keys, counts.count, slots=counts.slots, widths=widths, into=scratch)
     hooks = list(dict.fromkeys([*([] if at_embedding else [source]), *targets]))
-    title = f"{model.name}: moments of {len(targets)} site(s)"
+    title = f"{model.name}: moments of {counted(len(targets), 'site')}"
     total = int(counts.count.sum())
     for rows in text.rows(hooks, title=title, total=total, progress=progress):
         seen = {hook: rows.read[hook] for hook in targets}

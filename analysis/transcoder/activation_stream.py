@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.statistics.document_splits import document_groups
+from atlas.amounts import counted
 from atlas.disk.temp_storage import mapped_array
 from atlas.errors import BadActivations, BadInput
 from atlas.progress import Progress
@@ -130,7 +131,7 @@ class TextStream:
             )
         if len(self.documents) < folds:
             raise BadInput(
-                f"{len(self.documents)} document(s) cannot be split into {folds} folds, because maps are scored on "
+                f"{counted(len(self.documents), 'document')} cannot be split into {folds} folds, because maps are scored on "
                 "held-out documents. Pass fewer --folds, or a text with more documents."
             )
         self.fold = document_groups(self.documents, among=len(every), number=folds, seed=seed)
@@ -207,7 +208,7 @@ class TextStream:
             for hook, width in widths.items()
         }
         slot, at = np.zeros(total, np.int64), 0
-        title = f"{self.model.name}: activations at {len(hooks)} site(s)"
+        title = f"{self.model.name}: activations at {counted(len(hooks), 'site')}"
         for rows in self.rows(hooks, title=title, total=total, progress=progress):
             slot[at : at + len(rows)] = rows.slot
             for hook, file in files.items():

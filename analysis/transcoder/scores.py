@@ -17,6 +17,7 @@ from analysis.transcoder.affine import FittedMap, Maps
 from analysis.transcoder.moments import Moments, joined
 from analysis.transcoder.solve import squared_error
 from analysis.transcoder.token_means import TokenBlock
+from atlas.amounts import counted
 from atlas.progress import Progress
 
 __all__ = [
@@ -402,7 +403,7 @@ def intervals(
         for target, held in maps.items()
     }
     hooks = list(dict.fromkeys([measured.source, *maps]))
-    title = f"{text.model.name}: intervals of {len(maps)} map(s)"
+    title = f"{text.model.name}: intervals of {counted(len(maps), 'map')}"
     total = int(measured.counts.count.sum())
     for rows in text.rows(hooks, title=title, total=total, progress=progress):
         for each in sums.values():

@@ -24,6 +24,7 @@ from analysis.transcoder.settings import TranscoderSettings
 from analysis.transcoder.solve import Spectra
 from analysis.transcoder.subjects import MappedModel, subjects
 from analysis.transcoder.token_means import TokenSums
+from atlas.amounts import counted
 from atlas.disk.atomic_files import discard
 from atlas.disk.folder import DESCRIBED, Folder
 from atlas.disk.parts import Part
@@ -440,7 +441,7 @@ class _Work:
         self, text: TextStream, group: "_Group", counts: SlotCounts, into: Path
     ) -> Iterator[tuple[str, Found]]:
         """Yield the maps of one group of targets."""
-        needed = f"the maps from {self.source} to {len(group.targets)} site(s)"
+        needed = f"the maps from {self.source} to {counted(len(group.targets), 'site')}"
         with (
             memory_errors(needed, todo="map fewer sites at a time, or use another device"),
             ieee_float32(),

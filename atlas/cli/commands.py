@@ -5,6 +5,7 @@ from typing import Literal
 
 import click
 
+from atlas.amounts import counted
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -185,7 +186,7 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     )
     if remaining and not quiet:
         echo(
-            f"No SAE remains. {len(remaining)} part(s) about models remain: {', '.join(remaining)}.",
+            f"No SAE remains. The atlas still has {counted(len(remaining), 'part')} about models: {', '.join(remaining)}.",
             err=True,
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from atlas.amounts import counted
 from atlas.errors import OutOfSpace
 from atlas.progress import SILENT, Progress, Stage
 from ingest.error_translation import memory_errors
@@ -105,7 +106,7 @@ def probe_all(
         If a single feature does not fit into memory.
     """
     requested = _requested(data.d_sae, settings)
-    with memory_errors(f"the mean and covariance at {len(sites)} site(s)", todo=TODO):
+    with memory_errors(f"the mean and covariance at {counted(len(sites), 'site')}", todo=TODO):
         jobs = list(_jobs(data, sites, settings, requested=requested, validated_on=validated_on))
     probed = np.flatnonzero(np.logical_or.reduce([job.probed for job in jobs]))
     room = min(site.design.free_bytes(memory) for site in sites)

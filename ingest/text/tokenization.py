@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas.amounts import counted
 from atlas.errors import BadInput, Mismatch
 from ingest.codes.store import Tokens
 
@@ -64,7 +65,7 @@ class ContextSettings:
         if self.text_size < 1:
             bos = ", one of them BOS" if self.prepend_bos else ""
             raise BadInput(
-                f"A context size of {self.context_size} token(s){bos} leaves no room for text. Choose a "
+                f"A context size of {counted(self.context_size, 'token')}{bos} leaves no room for text. Choose a "
                 "larger context size."
             )
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atlas.amounts import counted
 from atlas.errors import BadInput
 from ingest.sae.info import slug
 
@@ -324,11 +325,11 @@ def _merged(items: Sequence[Item]) -> tuple[list[Item], list[str]]:
     messages = []
     if conflicting:
         messages.append(
-            f"Excluded {len(conflicting)} word(s) with different labels in different rows: "
+            f"Excluded {counted(len(conflicting), 'word')} with different labels in different rows: "
             f"{_some(conflicting)}. To give a word several labels, write them in one row, as in male|royal."
         )
     elif repeated:
-        messages.append(f"Ignored {repeated} repeated row(s).")
+        messages.append(f"Ignored {counted(repeated, 'repeated row')}.")
     return found, messages
 
 
@@ -346,6 +347,6 @@ def _check_classes(words: WordSet, path: Path) -> None:
     if not usable:
         labels = sorted({label for item in words.items for label in item.labels})
         raise BadInput(
-            f"{path} has {len(words.items)} word(s) of {len(labels)} label(s) ({', '.join(labels)[:80] or 'none'}), so "
+            f"{path} has {counted(len(words.items), 'word')} of {counted(len(labels), 'label')} ({', '.join(labels)[:80] or 'none'}), so "
             "there is nothing to compare. Add words with another label, or with an empty label."
         )
