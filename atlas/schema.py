@@ -290,9 +290,9 @@ NODES: tuple[Node, ...] = (
         P("effect_ce_later", "double", "mean change of the cross-entropy summed over later tokens of the context", "nats", "effects"),
         P("effect_kl", "double", "mean KL(model ‖ ablated model) at the token", "nats", "effects"),
         P("effect_kl_later", "double", "mean KL summed over later tokens of the context", "nats", "effects"),
-        P("effect_kl_random", "double", "`effect_kl` + `effect_kl_later` of random directions of equal norm at the same tokens", "nats", "effects"),
+        P("effect_kl_random", "double", "mean of `effect_kl` + `effect_kl_later` of random directions of equal norm at the same tokens", "nats", "effects"),
         P("effect_kl_other", "double", "the same of other features that are active at the same tokens, nearest in frequency and mean activation; null where no other is active", "nats", "effects"),
-        P("effect_q", "double", "false discovery rate of features whose KL exceeds that of a random direction by at least as large a factor", "", "effects"),
+        P("effect_q", "double", "false discovery rate of features whose KL exceeds that of their random directions by at least as large a factor", "", "effects"),
     )),
     Node("Community", "id", "Features of an SAE that co-activate more with each other than with other features (Leiden's method).", "graph", (
         P("id", "string", "`sae/number`"),

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.effects.ablation import Edits, measured
-from analysis.effects.measure import Source, ablation_delta, source_of
-from analysis.effects.sample import Contexts
+from analysis.effects.ablation.rows import Edits, measured
+from analysis.effects.ablation.sample import Contexts
+from analysis.effects.ablation.source import Source, ablation_delta, source_of
 from analysis.effects.settings import EffectSettings
 from atlas.cli.output import print_table
 from ingest.model.language_model import open_model

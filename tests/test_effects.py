@@ -20,7 +20,9 @@ from random_models import random_ids, random_model
 from scipy.stats import false_discovery_control
 from test_edits import a_sae
 
-from analysis.effects.attribution import attribute, encoder_rows
+from analysis.effects.ablation.attribution import attribute, encoder_rows
+from analysis.effects.ablation.sample import Contexts, Occurrences, drawn, nearest_other
+from analysis.effects.ablation.source import Source, source_of
 from analysis.effects.inference import (
     decoy_q,
     document_interval,
@@ -28,9 +30,8 @@ from analysis.effects.inference import (
     paired_p,
     source_q,
 )
-from analysis.effects.measure import Source, feature_q, measure, source_of
+from analysis.effects.measure import feature_q, measure
 from analysis.effects.questions import correlations, effect_vectors, pair_measures
-from analysis.effects.sample import Contexts, Occurrences, drawn, nearest_other
 from analysis.effects.settings import EffectSettings
 from analysis.effects.study import verdict
 from analysis.effects.tables import effect_tables, explained, summary_of
@@ -146,7 +147,7 @@ def test_without_any_other_feature_there_is_no_edge():
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 def test_ablation_equals_one_hook_at_a_time(family):
     """Every measured number equals that of a loop that hooks and runs one feature at a time."""
-    from analysis.effects.ablation import Edits, measured
+    from analysis.effects.ablation.rows import Edits, measured
 
     model = random_model(family)
     ids, mask = random_ids(rows=4, length=10)
@@ -318,19 +319,72 @@ def test_q_of_sources_is_benjamini_hochberg_of_their_lowest_p():
 
 
 def test_decoy_q_by_hand_and_under_the_null():
-    own, decoy = np.array([8.0, 6.0, 5.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 3.0, 1.0])
+    own, decoy = np.array([8.0, 6.0, 5.0, 1.0, 1.0]), np.array([[1.0, 1.0, 1.0, 3.0, 1.0]])
     # w: log 8, log 6, log 5, -log 3, 0; no decoy beyond -log 5.
     np.testing.assert_allclose(decoy_q(own, decoy), [1 / 3, 1 / 3, 1 / 3, 1, 1])
+
+
+def decoy_q_by_hand(own, decoys):
+    """Return the same by a loop over thresholds, from the definition."""
+    wins, w = [], []
+    for value, others in zip(own, decoys.T, strict=True):
+        most = max(value, *others)
+        rest = sorted([value, *others])[:-1]
+        wins.append(value == most and most not in others)
+        w.append(np.log(most) - np.median(np.log(rest)))
+    q = []
+    for won, one in zip(wins, w, strict=True):
+        rates = []
+        for t in [t for t in w if 0 < t <= one]:
+            true = sum(a and b >= t for a, b in zip(wins, w, strict=True))
+            false = sum(not a and b >= t for a, b in zip(wins, w, strict=True))
+            rates.append((1 + false) / (len(decoys) * true) if true else 1)
+        q.append(min([1, *rates]) if won else 1)
+    return q
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6])
+def test_decoy_q_equals_a_loop_over_thresholds(number):
+    rng = np.random.default_rng(number)
+    own, decoys = rng.lognormal(1, 2, 25), rng.lognormal(0, 2, (number, 25))
+    own[:3], decoys[:, 3:5] = decoys[0, :3], own[3:5]  # equal values, in one decoy or in all
+    np.testing.assert_allclose(decoy_q(own, decoys), decoy_q_by_hand(own, decoys))
+    assert decoy_q(np.zeros(0), np.zeros((number, 0))).shape == (0,)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_decoy_q_rarely_finds_what_is_not_there(number):
+    """Of features that are like their decoys, a run finds any with probability 5% at most."""
     rng = np.random.default_rng(0)
-    found = [(decoy_q(*rng.lognormal(size=(2, 60))) <= 0.05).any() for _ in range(300)]
-    assert np.mean(found) <= 0.09
+    found = 0
+    for _ in range(400):
+        # Features differ in size, and share noise with their decoys: only the order is exchangeable.
+        own, *decoys = np.exp(rng.standard_t(3, (1 + number, 60)) + 5 * rng.random(60))
+        found += (decoy_q(own, np.array(decoys)) <= 0.05).any()
+    assert found <= 32  # more with probability 0.4% at a rate of 5%
+
+
+def test_three_decoys_find_few_features_that_one_decoy_cannot_find():
+    """At q = 0.05, one decoy needs 20 features with an effect, and three need 7."""
+    rng = np.random.default_rng(0)
+    right, wrong = {1: 0, 3: 0}, {1: 0, 3: 0}
+    for _ in range(100):
+        own = np.append(rng.lognormal(5, 0.5, 10), rng.lognormal(0, 0.5, 90))
+        decoys = rng.lognormal(0, 0.5, (3, 100))
+        for number in (1, 3):
+            found = decoy_q(own, decoys[:number]) <= 0.05
+            right[number] += found[:10].sum()
+            wrong[number] += found[10:].sum() / max(found.sum(), 1)
+    assert right[1] <= 50  # only with ten false ones, and then rarely
+    assert right[3] >= 900
+    assert wrong[3] <= 7  # 5 expected at most
 
 
 def test_rounding_does_not_rank_above_features_with_an_effect():
     rng = np.random.default_rng(0)
     true = rng.lognormal(np.log(1e-3), 0.3, 20)
     inert, decoys = rng.lognormal(np.log(1e-14), 8, (2, 200)).clip(max=5e-8)
-    own, decoy = np.append(true, inert), np.append(true / 100, decoys)
+    own, decoy = np.append(true, inert), np.append(true / 100, decoys)[None]
     q = decoy_q(own, decoy, floor=1e-7)
     np.testing.assert_allclose(q[:20], 1 / 20)
     assert (q[20:] == 1).all()

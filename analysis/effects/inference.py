@@ -81,32 +81,52 @@ def source_q(p: Floats) -> Floats:
     return q
 
 
-def decoy_q(own: Floats, decoy: Floats, *, floor: float = 1e-300) -> Floats:
-    """Return q-values from one exchangeable decoy of each feature.
+def decoy_q(own: Floats, decoys: Floats, *, floor: float = 1e-300) -> Floats:
+    """Return q-values from exchangeable decoys of each feature.
+
+    Let w be the log of the largest of the 1 + d values of a feature, minus the median log of the
+    others. If the feature is exchangeable with its decoys, then it has the largest value with
+    probability 1 / (1 + d), whatever w is. So features whose decoy has the largest value count the
+    false discoveries, each as 1 / d [1]_. One decoy gives the procedure of Barber & Candès (2015).
 
     Parameters
     ----------
-    own, decoy
-        (features,). A positive statistic of each feature, and of its random direction.
+    own
+        (features,). A positive statistic of each feature.
+    decoys
+        (d, features). The same of its random directions.
     floor
         Above 0. Values below it are rounding, and are raised to it.
 
     Returns
     -------
-        (features,). With w = log(own / decoy), the least of (1 + features with w ≤ -t) / features
-        with w ≥ t over the thresholds t ≤ w that are above 0, at most 1 (Barber & Candès 2015,
-        "Controlling the false discovery rate via knockoffs").
+        (features,). For features that exceed their decoys, the least of (1 + decoys with w ≥ t) /
+        (d · features with w ≥ t) over the thresholds t ≤ w above 0, at most 1; 1 for the others.
+
+    References
+    ----------
+    .. [1] Gimenez & Zou, "Improving the stability of the knockoff procedure: multiple simultaneous
+       knockoffs and entropy maximization", AISTATS 2019.
+
+    Examples
+    --------
+    >>> decoy_q(np.array([8.0, 9.0, 1.0]), np.array([[1.0, 1.0, 2.0], [2.0, 1.0, 1.0]])).tolist()
+    [0.25, 0.25, 1.0]
     """
-    w = np.log(np.maximum(own, floor)) - np.log(np.maximum(decoy, floor))
-    q = np.ones(len(w))
-    order = np.argsort(-w)
-    positive = order[w[order] > 0]
-    ascending = np.sort(-w)
-    for rank, i in enumerate(positive, start=1):
-        decoys = len(w) - np.searchsorted(ascending, w[i], side="left")
-        q[i] = min(1.0, (1 + decoys) / rank)
+    number = len(decoys)
+    logs = np.log(np.maximum(np.concatenate([decoys, own[None]]), floor))
+    winner = logs.argmax(axis=0)  # of equal values a decoy, since they come first
+    ordered = np.sort(logs, axis=0)
+    w = ordered[-1] - np.median(ordered[:-1], axis=0)
+    discovered = (winner == number) & (w > 0)
+    against = np.sort(w[(winner < number) & (w > 0)])
+    q = np.ones(len(own))
+    order = np.flatnonzero(discovered)[np.argsort(-w[discovered], kind="stable")]
+    for rank, i in enumerate(order, start=1):
+        false = len(against) - np.searchsorted(against, w[i], side="left")
+        q[i] = min(1.0, (1 + false) / (number * rank))
     lowest = 1.0
-    for i in positive[::-1]:
+    for i in order[::-1]:
         lowest = min(lowest, q[i])
         q[i] = lowest
     return q

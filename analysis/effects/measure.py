@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.effects.ablation import LOSSES, Edits, measured
-from analysis.effects.attribution import Attribution, attribute
+from analysis.effects.ablation.arms import Arm, measured_arms
+from analysis.effects.ablation.attribution import Attribution, attribute
+from analysis.effects.ablation.rows import LOSSES, Edits, measured
+from analysis.effects.ablation.sample import Contexts
+from analysis.effects.ablation.source import Source, ablation_delta
+from analysis.effects.ablation.steps import NOT_STORED, Steps
 from analysis.effects.inference import (
     decoy_q,
     document_interval,
@@ -17,32 +21,14 @@ from analysis.effects.inference import (
     paired_p,
     source_q,
 )
-from analysis.effects.sample import (
-    Contexts,
-    Occurrences,
-    drawn,
-    nearest_other,
-    occurrences_of,
-)
 from analysis.effects.settings import EffectSettings
-from atlas.errors import BadInput
 from atlas.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = [
-    "Arm",
-    "Effects",
-    "Source",
-    "ablation_delta",
-    "feature_q",
-    "measure",
-    "random_delta",
-    "random_directions",
-    "source_of",
-]
+__all__ = ["Effects", "draws_of", "feature_q", "measure"]
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -56,63 +42,6 @@ _SIGNS = 999
 
 #: Least rounding of KL, in nats: its terms are sums in float32.
 _ROUNDING = 1e-7
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """The features that are measured, and the tokens at which each is ablated.
-
-    Parameters
-    ----------
-    features
-        int64, (sources,), ascending.
-    every
-        All occurrences of all features in the contexts.
-    chosen
-        Occurrences of the measured features.
-    other
-        For each chosen occurrence another feature at the same token; see ``nearest_other``.
-    vectors
-        (d_sae, d_in). The change of the site per unit of each feature.
-    """
-
-    features: Ints
-    every: Occurrences
-    chosen: Occurrences
-    other: Occurrences
-    vectors: torch.Tensor
-
-    @property
-    def row(self) -> Ints:
-        """Number of the source of each chosen occurrence."""
-        return np.searchsorted(self.features, self.chosen.feature)
-
-    @property
-    def has_other(self) -> NDArray[np.bool_]:
-        """Return whether another feature is active at the token of each chosen occurrence."""
-        found: NDArray[np.bool_] = self.other.feature != self.chosen.feature
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class Arm:
-    """Mean effects of one kind of edit on every source's tokens.
-
-    Parameters
-    ----------
-    loss
-        float64, (occurrences, 4); see ``LOSSES``.
-    total, here
-        By target SAE, float32, (sources, features): mean change of the target at the token and
-        later ones, and at the token alone.
-    values
-        By target SAE, float32, (occurrences, candidates): total change of the candidates.
-    """
-
-    loss: Floats
-    total: list[Floats32]
-    here: list[Floats32]
-    values: list[Floats32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,53 +99,10 @@ class Effects:
         """
         return _means(arm.loss, self.source, self.source.has_other if arm is self.other else None)
 
-
-def source_of(
-    sae: "Autoencoder", x: torch.Tensor, contexts: Contexts, *, settings: EffectSettings
-) -> Source:
-    """Choose the features that are measured, and their tokens.
-
-    Parameters
-    ----------
-    sae
-        The SAE.
-    x
-        (tokens that are read, d_in). Its input on the contexts.
-    contexts
-        The contexts.
-    settings
-        Numbers of features and tokens, and the seed.
-
-    Raises
-    ------
-    BadInput
-        If no feature is active at enough tokens, or each vector is normalised.
-    """
-    every = occurrences_of(sae, x, contexts.read)
-    chosen = drawn(
-        every, most=settings.occurrences, least=settings.min_occurrences, seed=settings.seed
-    )
-    features = np.unique(chosen.feature)
-    if settings.features is not None and len(features) > settings.features:
-        rng = np.random.default_rng(settings.seed)
-        features = np.sort(rng.choice(features, settings.features, replace=False))
-        chosen = chosen.take(np.isin(chosen.feature, features))
-    if not len(features):
-        raise BadInput(
-            f"No feature of {sae.info.name} is active at {settings.min_occurrences} or more tokens of the "
-            f"sample of {len(contexts)} contexts. Use more --contexts, or a lower --min-occurrences."
-        )
-    vectors = sae.rows(torch.arange(sae.info.d_sae))
-    if vectors is None:
-        raise BadInput(
-            f"The SAE {sae.info.name} normalises each vector, so its features have no fixed direction. Effects "
-            "are measured for SAEs without such normalisation."
-        )
-    count = np.bincount(every.feature, minlength=sae.info.d_sae)
-    total = np.bincount(every.feature, weights=every.activation, minlength=sae.info.d_sae)
-    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-    other = nearest_other(chosen, every, frequency=count.astype(np.float64), activation=mean)
-    return Source(features, every, chosen, other, vectors)
+    @property
+    def kl_of_random(self) -> Floats:
+        """The KL at the token and later ones of each random direction, (draws, sources)."""
+        return np.stack([self.loss_of(arm)[:, 2:].sum(1) for arm in self.random])
 
 
 def measure(
@@ -226,6 +112,7 @@ def measure(
     *,
     targets: "Sequence[Autoencoder]",
     settings: EffectSettings,
+    steps: Steps = NOT_STORED,
     progress: Progress = SILENT,
 ) -> Effects:
     """Measure the effects of features on the loss and on the features of later SAEs.
@@ -240,6 +127,8 @@ def measure(
         SAEs at later sites; none for the loss alone.
     settings
         Draws, candidates and thresholds.
+    steps
+        The finished steps.
     progress
         Reports progress.
     """
@@ -252,22 +141,24 @@ def measure(
             targets=targets,
             sources=source.features,
             batch=_BATCH,
+            steps=steps,
             stage=stage,
         )
     candidates = [_candidates(one, settings.candidates) for one in attribution.effect]
-    draws = -(-settings.directions // len(source.features))
-    unit = random_directions(source, draws, seed=settings.seed)
-    deltas = {
-        "ablation": ablation_delta(source, source.chosen),
-        "other features": ablation_delta(source, source.other),
-    } | {f"random directions {i + 1}": random_delta(source, one) for i, one in enumerate(unit)}
-    arms = []
-    rows = len(source.chosen) * len(deltas)
+    draws = draws_of(settings, len(source.features))
+    rows = len(source.chosen) * (2 + draws)
     with progress.stage("ablation and controls", total=rows, unit="edits") as stage:
-        for delta in deltas.values():
-            edits = Edits(source.chosen.context, source.chosen.position, delta)
-            batches = measured(upper, contexts, edits, targets=targets, stage=stage)
-            arms.append(_arm(batches, source, candidates=candidates, targets=targets))
+        arms = measured_arms(
+            upper,
+            contexts,
+            source,
+            targets=targets,
+            candidates=candidates,
+            draws=draws,
+            seed=settings.seed,
+            steps=steps,
+            stage=stage,
+        )
     own, other, *random = arms
     sham, sham_kl = _sham(upper, contexts, source, targets=targets)
     p = _p(own, random, sham)
@@ -292,6 +183,11 @@ def measure(
         sham_kl,
         added,
     )
+
+
+def draws_of(settings: EffectSettings, features: int) -> int:
+    """Return the number of random directions of each feature."""
+    return max(settings.decoys, -(-settings.directions // features))
 
 
 def additivity(
@@ -351,59 +247,10 @@ def _share_explained(joint: Floats, total: Floats) -> float | None:
     return 1 - float(np.square(joint - total).sum()) / squares if squares > 0 else None
 
 
-def ablation_delta(source: Source, occurrences: Occurrences) -> torch.Tensor:
-    """Return the delta of the ablation of each occurrence, (n, d_in)."""
-    vectors = source.vectors[torch.from_numpy(occurrences.feature).to(source.vectors.device)]
-    return -torch.from_numpy(occurrences.activation).to(vectors.device)[:, None] * vectors
-
-
-def random_directions(source: Source, draws: int, *, seed: int) -> list[torch.Tensor]:
-    """Return unit random directions of each source, (draws) of (sources, d_in)."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(source.features), source.vectors.shape[1])
-    normal = [torch.randn(shape, generator=generator) for _ in range(draws)]
-    return [one / one.norm(dim=1, keepdim=True) for one in normal]
-
-
-def random_delta(source: Source, unit: torch.Tensor) -> torch.Tensor:
-    """Return the delta of each occurrence along a direction of its feature, with equal norm."""
-    device = source.vectors.device
-    feature = torch.from_numpy(source.chosen.feature).to(device)
-    size = torch.from_numpy(source.chosen.activation).to(device) * source.vectors[feature].norm(
-        dim=1
-    )
-    delta: torch.Tensor = -size[:, None] * unit.to(device)[torch.from_numpy(source.row).to(device)]
-    return delta
-
-
 def _candidates(effect: Floats32, most: int) -> Ints:
     """Return the targets with the largest attribution of each source, (sources, most)."""
     most = min(most, effect.shape[1])
     return np.argpartition(-np.abs(effect), most - 1, axis=1)[:, :most].astype(np.int64)
-
-
-def _arm(
-    batches: Any, source: Source, *, candidates: list[Ints], targets: "Sequence[Autoencoder]"
-) -> Arm:
-    """Collect the changes of one kind of edit."""
-    row, number = source.row, len(source.chosen)
-    shapes = [(len(source.features), sae.info.d_sae) for sae in targets]
-    total, here = ([torch.zeros(shape) for shape in shapes] for _ in range(2))
-    values = [np.zeros((number, one.shape[1]), np.float32) for one in candidates]
-    loss = np.zeros((number, len(LOSSES)))
-    for changes in batches:
-        loss[changes.rows] = changes.loss
-        at = torch.from_numpy(row[changes.rows])
-        for i, (whole, own) in enumerate(zip(changes.total, changes.here, strict=True)):
-            total[i].index_add_(0, at, whole)
-            here[i].index_add_(0, at, own)
-            wanted = candidates[i][row[changes.rows]]
-            values[i][changes.rows] = np.take_along_axis(whole.numpy(), wanted, 1)
-    counts = np.bincount(row, minlength=len(source.features))[:, None].astype(np.float32)
-    means: list[list[Floats32]] = [
-        [(one.numpy() / counts).astype(np.float32) for one in part] for part in (total, here)
-    ]
-    return Arm(loss, means[0], means[1], values)
 
 
 def _means(values: Floats, source: Source, use: NDArray[np.bool_] | None) -> Floats:
@@ -522,9 +369,8 @@ def _edges(
 def feature_q(effects: Effects) -> Floats:
     """Return the q-value of each source that its KL exceeds that of random directions.
 
-    KL of the size of rounding is none: both are raised to three times the largest KL of a sham
+    KL of the size of rounding is none: all are raised to three times the largest KL of a sham
     edit, and to 1e-7 nats at least.
     """
     own = effects.loss_of(effects.own)[:, 2:].sum(1)
-    null = effects.loss_of(effects.random[0])[:, 2:].sum(1)
-    return decoy_q(own, null, floor=max(3 * effects.sham_kl, _ROUNDING))
+    return decoy_q(own, effects.kl_of_random, floor=max(3 * effects.sham_kl, _ROUNDING))

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from analysis.effects.ablation import Edits, measured
-from analysis.effects.attribution import encoder_rows
-from analysis.effects.measure import Source, ablation_delta, random_delta, random_directions
-from analysis.effects.sample import Contexts
+from analysis.effects.ablation.attribution import encoder_rows
+from analysis.effects.ablation.rows import Edits, measured
+from analysis.effects.ablation.sample import Contexts
+from analysis.effects.ablation.source import Source, ablation_delta, random_delta, random_directions
 
 if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks

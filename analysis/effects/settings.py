@@ -34,6 +34,13 @@ class EffectSettings:
         least=19,
         metavar="N",
     )
+    decoys: int = setting(
+        3,
+        "Least number of random directions of each feature; effect_q of n features that exceed them is at "
+        "least 1 / (n * directions).",
+        least=1,
+        metavar="N",
+    )
     candidates: int = setting(
         40, "Targets of each feature that can become edges: the largest attributions.", least=1
     )

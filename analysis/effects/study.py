@@ -1,6 +1,8 @@
 """The study of effects: one part for each SAE, with its effects on the loss and on later SAEs."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -8,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from analysis.effects.ablation import Edits, measured
-from analysis.effects.measure import measure
+from analysis.effects.ablation.rows import Edits, measured
+from analysis.effects.ablation.steps import Steps
+from analysis.effects.measure import draws_of, measure
 from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
 from analysis.effects.subjects import Opened, later_saes, open_subjects
@@ -57,7 +60,7 @@ class EffectStudy(Study):
     """
 
     kind: ClassVar[str] = "effects"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     settings: EffectSettings
     on: tuple[str, ...] | None = None
@@ -86,7 +89,7 @@ class EffectStudy(Study):
         """Return the cost of one SAE, from a sample of its edits."""
         opened = self._open(task, at)
         source, contexts = opened.source, opened.contexts
-        arms = 2 + -(-self.settings.directions // len(source.features))
+        arms = 2 + draws_of(self.settings, len(source.features))
         number = min(_SAMPLE, len(source.chosen))
         some = source.chosen.take(np.random.default_rng(0).permutation(len(source.chosen))[:number])
         zeros = torch.zeros(number, source.vectors.shape[1])
@@ -102,17 +105,21 @@ class EffectStudy(Study):
         passes = sum(min(sae.info.d_sae, _active(opened)) for sae in opened.targets)
         pairs = len(source.features) * sum(sae.info.d_sae for sae in opened.targets)
         seconds = arms * len(source.chosen) * each + passes * below * _BACKWARD
-        return Cost(seconds, bytes=4 * pairs * (4 + 2 * arms))
+        return Cost(seconds, bytes=4 * pairs * (5 + arms))
 
     def run(self, task: Task, at: TaskContext) -> Found:
         """Measure one SAE."""
         opened = self._open(task, at)
+        steps = self._steps(task, at)
+        if finished := steps.finished:
+            at.progress.report(f"Continuing an interrupted study: {finished} steps are stored.")
         effects = measure(
             opened.upper,
             opened.contexts,
             opened.source,
             targets=opened.targets,
             settings=self.settings,
+            steps=steps,
             progress=at.progress,
         )
         measures = pair_measures(
@@ -120,6 +127,12 @@ class EffectStudy(Study):
         )
         name, *on = task.saes
         return Found(effect_tables(effects, name, on, measures=measures))
+
+    def run_group(self, tasks: Sequence[Task], at: TaskContext) -> Iterator[tuple[Task, Found]]:
+        """Measure SAEs; the steps of each are removed once it is stored."""
+        for task, found in super().run_group(tasks, at):
+            yield task, found
+            self._steps(task, at).end()
 
     def result(self, part: Part) -> Result:
         """Return the numbers of one SAE."""
@@ -131,6 +144,13 @@ class EffectStudy(Study):
             verdict=verdict(summary),
             tables=(part.manifest.tables, part.table),
         )
+
+    def _steps(self, task: Task, at: TaskContext) -> Steps:
+        """Return the steps of a task; those of other settings or inputs are removed."""
+        inputs = {key: at.sound.parts[key].manifest.hash for key in task.made_from}
+        core = json.dumps([self.version, task.stored_settings, inputs], sort_keys=True)
+        digest = hashlib.sha256(core.encode()).hexdigest()[:12]
+        return Steps(at.folder.cache / f"effects-{task.name}-{digest}")
 
     def _open(self, task: Task, at: TaskContext) -> Opened:
         return open_subjects(

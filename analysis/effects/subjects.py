@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.effects.measure import Source, source_of
-from analysis.effects.sample import Contexts, sample_contexts
+from analysis.effects.ablation.sample import Contexts, sample_contexts
+from analysis.effects.ablation.source import Source, source_of
 from analysis.effects.settings import EffectSettings
 from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, Mismatch

@@ -50,9 +50,7 @@ def effect_tables(
 
 def _features(effects: Effects, sae: str) -> pa.Table:
     own = effects.loss_of(effects.own)
-    random, other = (
-        effects.loss_of(arm)[:, 2:].sum(1) for arm in (effects.random[0], effects.other)
-    )
+    random, other = effects.kl_of_random.mean(0), effects.loss_of(effects.other)[:, 2:].sum(1)
     counts = np.bincount(effects.source.row, minlength=len(own))
     columns = {
         "id": keys(sae, effects.source.features),
@@ -178,10 +176,8 @@ def _pairs(effects: Effects) -> tuple[Floats, Floats]:
 
 def summary_of(effects: Effects, sae: str, on: Sequence[str]) -> dict[str, Any]:
     """Return the main numbers of a study of one SAE."""
-    own, random, other = (
-        effects.loss_of(arm)[:, 2:].sum(1)
-        for arm in (effects.own, effects.random[0], effects.other)
-    )
+    own, other = (effects.loss_of(arm)[:, 2:].sum(1) for arm in (effects.own, effects.other))
+    random = effects.kl_of_random
     attributed, measured = _pairs(effects)
     of_edges = {(e["source"], e["sae"], e["target"]) for e in effects.edges}
     added, has_other = effects.additivity, effects.source.has_other

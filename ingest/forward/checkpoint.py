@@ -16,15 +16,14 @@ hold the SHA-256 of its codes, ``.npz`` files a CRC of each array, and
 
 import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atlas.disk.atomic_files import atomic_file, discard, sha256, write_json
+from atlas.disk.array_files import load_arrays, save_arrays
+from atlas.disk.atomic_files import discard, sha256, write_json
 from atlas.errors import BrokenPart
 from ingest.reduce.protocol import State
 
@@ -145,45 +144,20 @@ class Checkpoint:
 
 
 def _save(path: Path, states: Mapping[str, State]) -> None:
-    arrays = {
-        f"{name}/{key}": array for name, state in states.items() for key, array in state.items()
-    }
-    with atomic_file(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    save_arrays(
+        path,
+        {f"{name}/{key}": array for name, state in states.items() for key, array in state.items()},
+    )
 
 
 def _load(path: Path, *, only: str | None = None) -> dict[str, State]:
     """Read the states of all reductions in a file, or those of one reduction alone."""
     states: dict[str, State] = {}
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile) or stored.zip is None:
-                raise ValueError("it holds one array")
-            for name in stored.files:
-                reduction, _, key = name.partition("/")
-                if only is None or reduction == only:
-                    _check_crc(stored.zip, f"{name}.npy")
-                    states.setdefault(reduction, {})[key] = stored[name]
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise BrokenPart(
-            f"{path} cannot be read ({error}). Remove it and run the same command again."
-        ) from error
+    arrays = load_arrays(path, where=lambda name: only in (None, name.partition("/")[0]))
+    for name, array in arrays.items():
+        reduction, _, key = name.partition("/")
+        states.setdefault(reduction, {})[key] = array
     return states
-
-
-def _check_crc(archive: zipfile.ZipFile, name: str) -> None:
-    """Read a member to its end before NumPy does: a damaged header may request any amount of memory."""
-    with archive.open(name) as file:
-        while file.read(1 << 20):
-            pass
 
 
 def _digest(request: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.effects.sample import Contexts
+from analysis.effects.ablation.sample import Contexts
 from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:

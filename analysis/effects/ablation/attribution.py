@@ -9,13 +9,14 @@ active in a context, not the number of features.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.effects.sample import Contexts, Occurrences
+from analysis.effects.ablation.sample import Contexts, Occurrences
+from analysis.effects.ablation.steps import NOT_STORED, Steps
 from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def attribute(
     targets: "Sequence[Autoencoder]",
     sources: NDArray[np.int64],
     batch: int,
+    steps: Steps = NOT_STORED,
     stage: "Stage | None" = None,
 ) -> Attribution:
     """Attribute the effects of all sources on all features of later SAEs.
@@ -73,29 +75,52 @@ def attribute(
         (sources,), ascending. Features of the occurrences.
     batch
         Contexts of a batch.
+    steps
+        The finished steps; one for each batch.
     stage
         Advanced by the number of contexts.
     """
-    shapes = [(len(sources), sae.info.d_sae) for sae in targets]
-    effect = [np.zeros(shape, np.float32) for shape in shapes]
+    effect = [np.zeros((len(sources), sae.info.d_sae), np.float32) for sae in targets]
     loss = np.zeros(len(sources))
     row_of = np.searchsorted(sources, occurrences.feature)
     for start in range(0, len(contexts), batch):
         inside = (occurrences.context >= start) & (occurrences.context < start + batch)
-        some = occurrences.take(inside)
         own = contexts.take(slice(start, start + batch))
-        if len(some):
-            graph = _Graph(upper, own, some, start=start, vectors=vectors, targets=targets)
-            np.add.at(loss, row_of[inside], graph.loss())
-            for number, sae in enumerate(targets):
-                for target, value in graph.passes(sae):
-                    np.add.at(effect[number], (row_of[inside], target), value)
+
+        def compute(
+            start: int = start, inside: NDArray[np.bool_] = inside, own: Contexts = own
+        ) -> dict[str, NDArray[Any]]:
+            graph = _Graph(
+                upper, own, occurrences.take(inside), start=start, vectors=vectors, targets=targets
+            )
+            return _sums(graph, row_of[inside], sources=len(sources), targets=targets)
+
+        if inside.any():
+            found = steps.get(f"attribution-{start}", compute)
+            loss += found["loss"]
+            for number, part in enumerate(effect):
+                part += found[f"effect-{number}"]
         if stage is not None:
             stage.advance(len(own))
     number_of = np.bincount(row_of, minlength=len(sources)).clip(min=1)
     for part in effect:
         part /= number_of[:, None]
     return Attribution(effect, loss / number_of)
+
+
+def _sums(
+    graph: "_Graph", row: NDArray[np.int64], *, sources: int, targets: "Sequence[Autoencoder]"
+) -> dict[str, NDArray[Any]]:
+    """Return sums over the occurrences of a batch: ``loss`` by source, and ``effect-i`` by target SAE."""
+    loss = np.zeros(sources)
+    np.add.at(loss, row, graph.loss())
+    found: dict[str, NDArray[Any]] = {"loss": loss}
+    for number, sae in enumerate(targets):
+        effect = np.zeros((sources, sae.info.d_sae), np.float32)
+        for target, value in graph.passes(sae):
+            np.add.at(effect, (row, target), value)
+        found[f"effect-{number}"] = effect
+    return found
 
 
 class _Graph:

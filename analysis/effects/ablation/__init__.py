@@ -1,0 +1,1 @@
+"""Ablations: the sample, first-order attribution, and real ablations with their controls."""
