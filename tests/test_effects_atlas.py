@@ -121,10 +121,10 @@ def test_counterparts_by_strength(made, monkeypatch):
         analysis.compare_counterpart_effects(path, ["a", "b"], settings=SETTINGS)
     match_saes(path, ["a", "b"])
     rows = analysis.compare_counterpart_effects(path, ["b", "a"], settings=SETTINGS)
-    (all_,) = [r for r in rows if (r["effect"], r["pearson"]) == ("targets", "all")]
+    (all_,) = [r for r in rows if (r["effect"], r["match"]) == ("targets", "all")]
     assert all_["pairs_with_other"] > 0
     assert all_["other_low"] <= all_["above_other"] <= all_["other_high"]
-    parts = [r for r in rows if r["effect"] == "targets" and r["pearson"] != "all"]
+    parts = [r for r in rows if r["effect"] == "targets" and r["match"] != "all"]
     assert sum(r["pairs"] for r in parts) == all_["pairs"]
     assert all_["low"] <= all_["above_random"] <= all_["high"]
     assert {r["effect"] for r in rows} == {"targets", "predictions"}

@@ -16,10 +16,13 @@ from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, Mismatch, Missing
 from ingest.sae.record import open_sae_record
 
-__all__ = ["compare_counterpart_effects"]
+__all__ = ["by_match_strength", "compare_counterpart_effects", "counterpart_effects"]
 
 #: Lower ends of the bins of match strength (Pearson).
 _STRENGTHS = (-1.0, 0.3, 0.5, 0.7, 0.9)
+
+#: The correlation of a pair, and its controls.
+_CORRELATIONS = ("own", "shuffled", "random", "other")
 
 #: Shuffled pairings, and draws of the bootstrap over pairs.
 _DRAWS, _BOOTSTRAP = 100, 1000
@@ -36,6 +39,29 @@ def compare_counterpart_effects(
 
     Parameters
     ----------
+    atlas, saes, on, settings
+        As for ``counterpart_effects``, which raises the errors.
+
+    Returns
+    -------
+    list of dict
+        See ``by_match_strength``.
+    """
+    pairs = counterpart_effects(atlas, saes, on=on, settings=settings)
+    return by_match_strength(pairs, seed=settings.seed)
+
+
+def counterpart_effects(
+    atlas: str | Path,
+    saes: Sequence[str],
+    *,
+    on: Sequence[str] | None = None,
+    settings: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
+) -> list[dict[str, Any]]:
+    """Correlate the effects of each one-to-one match of two SAEs, with three controls.
+
+    Parameters
+    ----------
     atlas
         The folder of the atlas.
     saes
@@ -49,13 +75,12 @@ def compare_counterpart_effects(
     -------
     list of dict
         A row for each kind of effect (``targets``: activations of later SAEs, ``predictions``:
-        log-probabilities of the next token) and range of match strength: ``pairs``; ``own``, the
-        mean correlation of the effects of both features; ``shuffled``, that of other pairs;
-        ``random``, that of the source with random directions at the counterpart's tokens, of
-        equal norm; ``other``, that with another feature that is active at these tokens (mean over
-        the ``pairs_with_other``, None without any). ``above_random``, the mean of own - random,
-        with its 95% interval over pairs, ``low`` and ``high``; ``above_other``, the same for
-        other features, with ``other_low`` and ``other_high``.
+        log-probabilities of the next token) and pair: ``feature``, ``counterpart``, and
+        ``pearson``, the strength of the match; ``own``, the correlation of the effects of both
+        features; ``shuffled``, the mean correlation with the effects of the counterparts of other
+        features; ``random``, that of the feature with a random direction of equal norm at the
+        counterpart's tokens; ``other``, that with another feature that is active at these tokens,
+        NaN without any.
 
     Raises
     ------
@@ -102,12 +127,17 @@ def compare_counterpart_effects(
             f"No pair of {saes[0]} and {saes[1]} is active at enough tokens of the sample. Use more contexts."
         )
     pairs = np.stack(rows, 1)[measured].astype(np.int64)
-    strength = matches[measured, 2]
     found = correlations(vectors[0], vectors[1], pairs, draws=_DRAWS, seed=settings.seed)
     return [
-        row
+        {
+            "effect": kind,
+            "feature": f"{saes[0]}/{int(a)}",
+            "counterpart": f"{saes[1]}/{int(b)}",
+            "pearson": float(strength),
+            **{name: float(values[name][number]) for name in _CORRELATIONS},
+        }
         for kind, values in found.items()
-        for row in _rows(kind, values, strength, seed=settings.seed)
+        for number, (a, b, strength) in enumerate(matches[measured])
     ]
 
 
@@ -130,43 +160,59 @@ def _matches(sound: Sound, saes: Sequence[str]) -> NDArray[np.float64]:
     )
 
 
-def _rows(
-    kind: str, values: dict[str, Any], strength: NDArray[np.float64], *, seed: int
-) -> list[dict[str, Any]]:
-    """Return the row of all pairs, then one for each range of match strength."""
-    bins = [("all", np.ones(len(strength), bool))]
-    for least, most in zip(_STRENGTHS, (*_STRENGTHS[1:], 1.0 + 1e-9), strict=True):
+def by_match_strength(pairs: Sequence[dict[str, Any]], *, seed: int) -> list[dict[str, Any]]:
+    """Return means over pairs of features, for all pairs and by the strength of the match.
+
+    Parameters
+    ----------
+    pairs
+        See ``counterpart_effects``.
+    seed
+        Seed of the bootstrap over pairs.
+
+    Returns
+    -------
+    list of dict
+        A row for each kind of effect and range of match strength: ``pairs``; the means of ``own``,
+        ``shuffled`` and ``random``; ``other``, the mean over the ``pairs_with_other``, None without
+        any. ``above_random``, the mean of own - random, with its 95% interval over pairs, ``low``
+        and ``high``; ``above_other``, the same for other features, with ``other_low`` and
+        ``other_high``.
+    """
+    bins = [("all", -np.inf, np.inf)]
+    for least, most in zip(_STRENGTHS, (*_STRENGTHS[1:], np.inf), strict=True):
         label = f"below {most:g}" if least < 0 else f"{least:g} to {min(most, 1):g}"
-        bins.append((label, (strength >= least) & (strength < most)))
+        bins.append((label, least, most))
     rows = []
-    for label, inside in bins:
-        if not inside.any():
-            continue
-        own, shuffled, random, other = (
-            values[n][inside] for n in ("own", "shuffled", "random", "other")
-        )
-        there = ~np.isnan(other)
-        above, low, high = _above(own, random, seed=seed)
-        above_other, other_low, other_high = _above(own[there], other[there], seed=seed)
-        rows.append(
-            {
-                "effect": kind,
-                "pearson": label,
-                "pairs": len(own),
-                "own": float(own.mean()),
-                "shuffled": float(shuffled.mean()),
-                "random": float(random.mean()),
-                "above_random": above,
-                "low": low,
-                "high": high,
-                "pairs_with_other": int(there.sum()),
-                "other": float(other[there].mean()) if there.any() else None,
-                "above_other": above_other,
-                "other_low": other_low,
-                "other_high": other_high,
-            }
-        )
+    for kind in dict.fromkeys(pair["effect"] for pair in pairs):
+        for label, least, most in bins:
+            some = [p for p in pairs if p["effect"] == kind and least <= p["pearson"] < most]
+            if some:
+                rows.append({"effect": kind, "match": label} | _means_of(some, seed=seed))
     return rows
+
+
+def _means_of(pairs: Sequence[dict[str, Any]], *, seed: int) -> dict[str, Any]:
+    own, shuffled, random, other = (
+        np.array([pair[name] for pair in pairs]) for name in _CORRELATIONS
+    )
+    there = ~np.isnan(other)
+    above, low, high = _above(own, random, seed=seed)
+    above_other, other_low, other_high = _above(own[there], other[there], seed=seed)
+    return {
+        "pairs": len(own),
+        "own": float(own.mean()),
+        "shuffled": float(shuffled.mean()),
+        "random": float(random.mean()),
+        "above_random": above,
+        "low": low,
+        "high": high,
+        "pairs_with_other": int(there.sum()),
+        "other": float(other[there].mean()) if there.any() else None,
+        "above_other": above_other,
+        "other_low": other_low,
+        "other_high": other_high,
+    }
 
 
 def _above(
