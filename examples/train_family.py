@@ -97,7 +97,7 @@ def main() -> None:
     for member in FAMILY:
         if options.only not in (None, member.model):
             continue
-        began = time.monotonic()
+        began, worked = time.monotonic(), time.process_time()
         rows = train_saes(
             options.out / member.model,
             model=options.models / member.model,
@@ -109,7 +109,10 @@ def main() -> None:
             table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
             table.writerows(rows)
-        print(f"{member.model}: {len(rows)} SAEs in {(time.monotonic() - began) / 60:.1f} minutes")
+        minutes, used = (time.monotonic() - began) / 60, (time.process_time() - worked) / 60
+        print(
+            f"{member.model}: {len(rows)} SAEs in {minutes:.1f} minutes, {used:.1f} of processor time"
+        )
 
 
 if __name__ == "__main__":
