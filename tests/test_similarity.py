@@ -9,6 +9,7 @@ from scipy.stats import kstest, ortho_group, spearmanr
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
 
+from analysis.similarity.cosines import Cosines
 from analysis.similarity.measures import (
     MEASURES,
     cca,
@@ -19,10 +20,11 @@ from analysis.similarity.measures import (
     procrustes,
     rsa,
     shuffles,
+    similarities_of_cosines,
     subspace_similarities,
     svcca,
 )
-from analysis.similarity.neighbours import rank_correlations
+from analysis.similarity.rank_correlations import rank_correlations
 from analysis.similarity.subspaces import Subspaces, components
 from analysis.statistics.directions import unit_rows
 from atlas.errors import BadInput
@@ -150,14 +152,77 @@ def test_shuffled_values_equal_values_of_shuffled_rows(seed):
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_rounded_ranks_are_close_to_exact_ranks(kind):
+@pytest.mark.parametrize("most_bytes", [1 << 30, 2 * 300 * 77, 1])
+def test_rounded_ranks_are_close_to_exact_ranks(kind, most_bytes):
     x, y = (one - one.mean(0) for one in noisy(3, n=300))
     if kind == "sparse":
         x, y = (sparse.csr_array(np.where(one > 1, one, 0)) for one in (x, y))
     orders = [np.arange(300), *shuffles(300, 3, seed=0)]
-    sides = unit_rows(x), unit_rows(y)
-    exact = rank_correlations(*sides, orders)
-    assert rank_correlations(*sides, orders, exact=0) == pytest.approx(exact, abs=1e-4)
+    dense = [one.toarray() if kind == "sparse" else one for one in (x, y)]
+    unit = [one / np.maximum(np.linalg.norm(one, axis=1), 1e-300)[:, None] for one in dense]
+    cosines = [np.round(one @ one.T, 12) for one in unit]
+    below = np.tril_indices(300, -1)
+    exact = [
+        spearmanr(cosines[0][below], cosines[1][np.ix_(order, order)][below]).statistic
+        for order in orders
+    ]
+    sides = (unit_rows(one, dtype=np.float32) for one in (x, y))
+    found = rank_correlations(*sides, orders, most_bytes=most_bytes)
+    assert found == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_points_have_the_values_of_few(seed):
+    """Without the cosines in memory, neighbours are the same, and RSA is close."""
+    x, y = noisy(seed, n=120, wide=5, narrow=5)
+    orders = shuffles(120, 3, seed=seed)
+    exact = cosine_similarities(x, y, orders, k=5)
+    streamed = cosine_similarities(x, y, orders, k=5, exact=0)
+    for one, other in zip(exact, streamed, strict=True):
+        tolerance = 1e-4 if one.measure == "rsa" else 1e-12
+        assert other.value == pytest.approx(one.value, abs=tolerance)
+        assert other.draws == pytest.approx(one.draws, abs=tolerance)
+
+
+def sparse_points(seed, n=90, columns=7, share=0.3):
+    rng = np.random.default_rng(seed)
+    shared = rng.random((n, columns)) * (rng.random((n, columns)) < share)
+    other = rng.random((n, columns)) * (rng.random((n, columns)) < share)
+    return shared, np.where(rng.random((n, columns)) < 0.5, shared, other)
+
+
+@pytest.mark.parametrize("case", ["plain", "constant column", "equal columns", "tiny column"])
+def test_sparse_points_have_the_values_of_dense_ones(case):
+    x, y = sparse_points(0)
+    if case == "constant column":
+        x[:, 2] = 0
+    elif case == "equal columns":
+        x[:, 3] = x[:, 1]
+    elif case == "tiny column":  # too ill-conditioned for products of sparse rows
+        x[:, 4] *= 1e-7
+    orders = shuffles(len(x), 5, seed=1)
+    dense = subspace_similarities(x, y, orders)
+    for kind in (sparse.csr_array, sparse.csc_array):
+        for one, other in zip(dense, subspace_similarities(kind(x), kind(y), orders), strict=True):
+            assert other.value == pytest.approx(one.value, abs=1e-8)
+            assert other.draws == pytest.approx(one.draws, abs=1e-8)
+            assert other.columns == one.columns
+    mixed = subspace_similarities(sparse.csc_array(x), y, orders)
+    assert [one.value for one in mixed] == pytest.approx([one.value for one in dense], abs=1e-8)
+
+
+def test_cosines_of_a_subset_give_the_measures_of_its_rows():
+    x, y = noisy(1, n=80, wide=5, narrow=5)
+    which = np.sort(np.random.default_rng(0).choice(80, 40, replace=False))
+    some = Cosines.of(x, y, one_space=True)[which]
+    found = similarities_of_cosines(some, [], k=5, columns=(5, 5))
+    values = {one.measure: one.value for one in found}
+    assert values["rsa"] == pytest.approx(
+        spearmanr(pdist(x[which], "cosine"), pdist(y[which], "cosine")).statistic, abs=1e-8
+    )
+    pairs = zip(brute_neighbours(x[which], 5), brute_neighbours(y[which], 5), strict=True)
+    by_hand = np.mean([len(a & b) / len(a | b) for a, b in pairs])
+    assert values["knn_jaccard"] == pytest.approx(by_hand, abs=1e-12)
 
 
 # Planted truths

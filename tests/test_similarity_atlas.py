@@ -158,9 +158,10 @@ def test_sites_of_models():
 
 
 def test_the_forecast_of_a_pair_adds_up_its_sets_and_draws():
-    """Cosines take 1 second, and 1 for each draw. Subspaces take 2 and 1 on half of the points, and
-    3 and 1.5 on all: 1 + n / half, and 0.5 + n / (2 half) for each draw."""
-    cosines, subspaces = [1.0, 17.0], [2.0, 4.0, 3.0, 6.0]
+    """The product of cosines takes 2 seconds, their measures 1, and 1 for each draw. Subspaces take 2
+    and 1 on half of the points, and 3 and 1.5 on all: 1 + n / half, and 0.5 + n / (2 half) for each
+    draw."""
+    cosines, subspaces = [2.0, 1.0, 17.0], [2.0, 4.0, 3.0, 6.0]
     times = iter([*cosines, *subspaces, *cosines, *subspaces])
 
     def timer(work):
@@ -170,15 +171,25 @@ def test_the_forecast_of_a_pair_adds_up_its_sets_and_draws():
     settings = SimilaritySettings(draws=10, frequency_draws=5, subset_pairs=128, columns=7)
     size = PairSize(pairs=512, width=32, tokens=4096, active=20.0)  # all tokens are the sample
     found = pair_cost(size, settings, timer=timer)
-    # All pairs, four subsets with 6 measurements, two directions; 15, 10 and 10 draws.
-    of_cosines = 4 * (1 + 15) + 4 * 0.25 * (6 + 10) + 2 * 0.25 * (1 + 10)
+    # All pairs, four subsets of 128, 51.2, 128 and 128 pairs with 6 measurements, two directions;
+    # 15, 10 and 10 draws. The sample has 256 pairs.
+    subsets = (128, 51.2, 128, 128)
+    square = sum((n / 256) ** 2 for n in subsets)
+    of_cosines = 4 * (2 + 1 + 15) + square * (6 + 10) + 2 * 0.25 * (2 + 1 + 10)
     half = 64
     base, draw = (lambda n: 1 + n / half), (lambda n: 0.5 + n / (2 * half))
     of_subspaces = base(512) + 15 * draw(512)
-    of_subspaces += 4 * (6 * base(128) + 10 * draw(128)) + 2 * (base(128) + 10 * draw(128))
+    of_subspaces += sum(6 * base(n) + 10 * draw(n) for n in subsets)
+    of_subspaces += 2 * (base(128) + 10 * draw(128))
     assert found.seconds == pytest.approx(2 * of_cosines + of_subspaces + 3 + 10 * 1.5)
     assert found.bytes >= 3 * 8 * 512**2
     assert next(times, None) is None
+
+
+def test_the_forecast_of_many_pairs_bounds_memory():
+    size = PairSize(pairs=32_768, width=768, tokens=100_000, active=150.0)
+    found = pair_cost(size, SimilaritySettings(columns=256), timer=lambda work: 1.0)
+    assert found.bytes < 4e9
 
 
 @pytest.mark.parametrize("size", [PairSize(0, 4, 100, 2.0), PairSize(5, 4, 0, 0.0)])

@@ -9,16 +9,19 @@ pairing of tokens is shuffled: each document of B is shifted by a random offset.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from analysis.similarity.cosines import EXACT, Cosines
 from analysis.similarity.measures import (
     Similarity,
     cosine_similarities,
     shuffles,
+    similarities_of_cosines,
     subspace_similarities,
 )
 from analysis.similarity.pairs import (
@@ -100,7 +103,25 @@ class Spaces:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The features of one set of pairs as points: decoder rows, or activations."""
+    """The features of one set of pairs as points: decoder rows, or activations.
+
+    Parameters
+    ----------
+    name
+        ``"decoder"`` or ``"activations"``.
+    x, y
+        (pairs, dimensions) of either SAE, dense or sparse.
+    pairs
+        The pairs.
+    one_space
+        Whether both sides are in one space.
+    settings
+        Settings of the measures.
+    stratum
+        int64, (pairs,). Stratum of frequency of each pair.
+    shared
+        Cosines of the points, if they are known already.
+    """
 
     name: str
     x: Any
@@ -109,8 +130,15 @@ class View:
     one_space: bool
     settings: SimilaritySettings
     stratum: Ints = field(repr=False)
+    shared: Cosines | None = field(default=None, repr=False)
 
     def __getitem__(self, which: Ints) -> "View":
+        """Return some of the pairs; the cosines of all are computed once, if they are not many."""
+        shared = self.cosines
+        return self.sample(which, shared=None if shared is None else shared[which])
+
+    def sample(self, which: Ints, *, shared: Cosines | None = None) -> "View":
+        """Return some of the pairs, without the cosines of all."""
         return View(
             self.name,
             self.x[which],
@@ -119,19 +147,50 @@ class View:
             self.one_space,
             self.settings,
             self.stratum[which],
+            shared,
         )
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def similarities(self, orders: Sequence[Ints]) -> list[Similarity]:
-        """Return the measures of the paired points, and their values for shuffled pairings."""
+    @cached_property
+    def cosines(self) -> Cosines | None:
+        """Cosines of all points; None for more than ``EXACT`` points."""
+        if self.shared is not None or len(self) > EXACT:
+            return self.shared
+        return Cosines.of(self.x, self.y, one_space=self.one_space)
+
+    def similarities(self, orders: Sequence[Ints], which: Ints | None = None) -> list[Similarity]:
+        """Return the measures of the paired points, and their values for shuffled pairings.
+
+        Parameters
+        ----------
+        orders
+            int64, (points,) each. The shuffled pairings.
+        which
+            int64. Indices of the pairs to measure; all if None.
+        """
         how = self.settings
-        found = cosine_similarities(
-            self.x, self.y, orders, k=how.neighbours, seed=how.seed, one_space=self.one_space
-        )
+        at = slice(None) if which is None else which
+        if self.cosines is None:
+            found = cosine_similarities(
+                self.x[at],
+                self.y[at],
+                orders,
+                k=how.neighbours,
+                seed=how.seed,
+                one_space=self.one_space,
+            )
+        else:
+            found = similarities_of_cosines(
+                self.cosines if which is None else self.cosines[which],
+                orders,
+                k=how.neighbours,
+                seed=how.seed,
+                columns=(self.x.shape[1], self.y.shape[1]),
+            )
         if self.name == "decoder":
-            found += subspace_similarities(self.x, self.y, orders, variance=how.variance)
+            found += subspace_similarities(self.x[at], self.y[at], orders, variance=how.variance)
         return found
 
 
@@ -174,10 +233,10 @@ def views(spaces: Spaces, pairs: MatchedPairs, settings: SimilaritySettings) -> 
     if spaces.decoders is not None:
         x, y = spaces.decoders[0][pairs.a], spaces.decoders[1][pairs.b]
         kept = np.flatnonzero(distinct(x) & distinct(y))
-        yield View("decoder", x, y, pairs, spaces.one_space, settings, stratum)[kept]
+        yield View("decoder", x, y, pairs, spaces.one_space, settings, stratum).sample(kept)
     a, b = spaces.profiles(pairs)
     kept = np.flatnonzero(distinct(a) & distinct(b))
-    yield View("activations", a, b, pairs, True, settings, stratum)[kept]
+    yield View("activations", a, b, pairs, True, settings, stratum).sample(kept)
 
 
 def _full_rows(view: View) -> Iterator[Row]:
@@ -246,7 +305,7 @@ def _values_of(view: View, drawn: Sequence[Ints]) -> dict[str, Floats]:
     """Return the value of each measure for each drawn set of pairs; NaN where undefined."""
     found: dict[str, list[float]] = {}
     for which in drawn:
-        for one in view[which].similarities([]):
+        for one in view.similarities([], which):
             found.setdefault(one.measure, []).append(np.nan if one.value is None else one.value)
     return {measure: np.array(values) for measure, values in found.items()}
 
@@ -259,7 +318,7 @@ def _rows(view: View, subset: str, available: int) -> Iterator[Row]:
 
 def _sampled(view: View, most: int) -> View:
     rng = np.random.default_rng([view.settings.seed, 3])
-    return view[_sample(np.arange(len(view)), most, rng)]
+    return view.sample(_sample(np.arange(len(view)), most, rng))
 
 
 def _sample(which: Ints, most: int, rng: np.random.Generator) -> Ints:
@@ -299,12 +358,9 @@ def token_rows(
     chosen = _sample(
         np.arange(available), settings.columns, np.random.default_rng([settings.seed, 5])
     )
-    dense = [
-        one[:, chosen].toarray() if isinstance(one, sparse.csc_array) else one[:, chosen]
-        for one in sides
-    ]
+    x, y = (one[:, chosen] for one in sides)
     orders = document_shifts(lengths, settings.draws, seed=settings.seed)
-    for one in subspace_similarities(dense[0], dense[1], orders, variance=settings.variance):
+    for one in subspace_similarities(x, y, orders, variance=settings.variance):
         yield row_of(one, one.draws, space=space, subset=subset, available=available) | {
             "points": "tokens",
             "pairs": len(chosen),

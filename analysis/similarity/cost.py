@@ -7,8 +7,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from analysis.similarity.measures import cosine_similarities, shuffles, subspace_similarities
-from analysis.similarity.neighbours import EXACT
+from analysis.similarity.cosines import EXACT, Cosines
+from analysis.similarity.measures import (
+    cosine_similarities,
+    shuffles,
+    similarities_of_cosines,
+    subspace_similarities,
+)
+from analysis.similarity.rank_correlations import BYTES
 from analysis.similarity.settings import SimilaritySettings
 from atlas.studies.forecast import Cost, timed
 
@@ -25,8 +31,11 @@ _OF_COSINES, _OF_SUBSPACES = 16, 2
 #: Seconds below which a measurement is repeated, since other processes can interrupt it.
 _SHORT = 0.05
 
-#: Subsets of the one-to-one pairs, and directions in which best partners are compared.
-_SUBSETS, _DIRECTIONS = 4, 2
+#: Share of the one-to-one pairs in each subset; that with and without punctuation is a guess.
+_SUBSETS = (0.5, 0.1, 0.5, 0.5)
+
+#: Directions in which best partners are compared.
+_DIRECTIONS = 2
 
 
 @dataclass(frozen=True)
@@ -55,17 +64,19 @@ class PairSize:
 class _Growth:
     """Seconds for n points: a fixed part, and a part that grows with a power of n.
 
-    ``base`` has both parts of one measurement, ``draw`` of each shuffled pairing.
+    ``product`` has both parts of the cosines of all points, ``base`` of the measures of cosines or of
+    subspaces, ``draw`` of each shuffled pairing.
     """
 
     power: int
     base: tuple[float, float]
     draw: tuple[float, float]
+    product: tuple[float, float] = (0.0, 0.0)
 
-    def of(self, n: int, *, bases: int = 1, draws: int = 0) -> float:
+    def of(self, n: float, *, bases: int = 1, draws: int = 0, products: int = 0) -> float:
         growth = float(n) ** self.power
-        each = (fixed + slope * growth for fixed, slope in (self.base, self.draw))
-        return bases * next(each) + draws * next(each)
+        counts = ((self.base, bases), (self.draw, draws), (self.product, products))
+        return sum(count * (fixed + slope * growth) for (fixed, slope), count in counts)
 
 
 def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = timed) -> Cost:
@@ -86,32 +97,38 @@ def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = ti
     if not size.pairs or not size.tokens:
         return Cost(0.0)
     some, rng = min(size.pairs, _PAIRS), np.random.default_rng(0)
+    exact = size.pairs <= EXACT
     views = []
     if size.width:
         x, y = rng.standard_normal((2, some, size.width))
-        views.append(_cosines(x, y, timer))
-        views.append(_subspaces(size.width, min(size.pairs, 4 * size.width), timer))
+        views.append(_cosines(x, y, timer, exact=exact))
+        points = min(size.pairs, 4 * size.width)
+        views.append(_subspaces(*rng.standard_normal((2, points, size.width)), timer))
     density = min(1.0, size.active / size.tokens)
-    a, b = (
-        sparse.random_array((some, size.tokens), density=density, rng=rng, format="csr")
-        for _ in range(2)
-    )
-    views.append(_cosines(a, b, timer))
+    a, b = (_codes(some, size.tokens, density, rng) for _ in range(2))
+    views.append(_cosines(a, b, timer, exact=exact))
     columns = min(settings.columns, size.pairs)
-    tokens = _subspaces(columns, min(size.tokens, max(4 * columns, _TOKENS)), timer)
-    sides = 1 if settings.raw is None else 3
+    points = min(size.tokens, max(4 * columns, _TOKENS))
+    codes = (_codes(points, columns, density, rng) for _ in range(2))
+    tokens = [_subspaces(*codes, timer)]
+    if settings.raw is not None:  # the features again, and the dimensions of the models
+        tokens += [tokens[0], _subspaces(*rng.standard_normal((2, points, columns)), timer)]
     seconds = sum(_of_view(view, size.pairs, settings) for view in views)
-    seconds += sides * tokens.of(size.tokens, draws=settings.draws)
+    seconds += sum(one.of(size.tokens, draws=settings.draws) for one in tokens)
     return Cost(seconds, bytes=_bytes(size, columns))
 
 
+def _codes(rows: int, columns: int, density: float, rng: np.random.Generator) -> sparse.csr_array:
+    return sparse.csr_array(sparse.random_array((rows, columns), density=density, rng=rng))
+
+
 def _times(
-    measure: Callable[..., object], sides: tuple[Any, Any], draws: int, timer: Timer
+    measure: Callable[[list[Any]], object], n: int, draws: int, timer: Timer
 ) -> tuple[float, float]:
     """Return the seconds of one measurement, and of each shuffled pairing."""
-    orders = shuffles(sides[0].shape[0], draws, seed=0)
-    base = _seconds(lambda: measure(*sides, []), timer)
-    return base, max(_seconds(lambda: measure(*sides, orders), timer) - base, 0.0) / draws
+    orders = shuffles(n, draws, seed=0)
+    base = _seconds(lambda: measure([]), timer)
+    return base, max(_seconds(lambda: measure(orders), timer) - base, 0.0) / draws
 
 
 def _seconds(work: Callable[[], object], timer: Timer) -> float:
@@ -119,21 +136,35 @@ def _seconds(work: Callable[[], object], timer: Timer) -> float:
     return first if first > _SHORT else min(first, timer(work), timer(work))
 
 
-def _cosines(x: Any, y: Any, timer: Timer) -> _Growth:
-    cosine_similarities(x[:3], y[:3], shuffles(3, 1, seed=0))  # compiles loops
-    times = _times(cosine_similarities, (x, y), _OF_COSINES, timer)
-    base, draw = (each / x.shape[0] ** 2 for each in times)
-    return _Growth(2, (0.0, base), (0.0, draw))
+def _cosines(x: Any, y: Any, timer: Timer, *, exact: bool) -> _Growth:
+    """Time measures of cosines that are in memory, or of blocks of them."""
+    n, product = x.shape[0], 0.0
+    if exact:
+        product = _seconds(lambda: Cosines.of(x, y, one_space=True), timer)
+        cosines = Cosines.of(x, y, one_space=True)
+
+        def measure(orders: list[Any]) -> object:
+            return similarities_of_cosines(cosines, orders, columns=(1, 1))
+    else:
+
+        def measure(orders: list[Any]) -> object:
+            return cosine_similarities(x, y, orders, exact=0)
+
+    measure(shuffles(n, 1, seed=0))  # compiles loops
+    base, draw = _times(measure, n, _OF_COSINES, timer)
+    product, base, draw = (each / n**2 for each in (product, base, draw))
+    return _Growth(2, (0.0, base), (0.0, draw), (0.0, product))
 
 
-def _subspaces(columns: int, points: int, timer: Timer) -> _Growth:
-    x, y = np.random.default_rng(0).standard_normal((2, points, columns))
-    half = max(1, points // 2)
-    small = _times(subspace_similarities, (x[:half], y[:half]), _OF_SUBSPACES, timer)
-    large = _times(subspace_similarities, (x, y), _OF_SUBSPACES, timer)
-    base, draw = (
-        _line((half, one), (points, other)) for one, other in zip(small, large, strict=True)
+def _subspaces(x: Any, y: Any, timer: Timer) -> _Growth:
+    n = x.shape[0]
+    half = max(1, n // 2)
+    subspace_similarities(x[:half], y[:half], shuffles(half, 1, seed=0))  # compiles loops
+    small, large = (
+        _times(lambda o, m=m: subspace_similarities(x[:m], y[:m], o), m, _OF_SUBSPACES, timer)
+        for m in (half, n)
     )
+    base, draw = (_line((half, one), (n, other)) for one, other in zip(small, large, strict=True))
     return _Growth(1, base, draw)
 
 
@@ -148,14 +179,16 @@ def _of_view(view: _Growth, pairs: int, settings: SimilaritySettings) -> float:
     """Return the seconds of the complete set of pairs, its subsets and the best partners."""
     draws, frequency = settings.draws, settings.frequency_draws
     part = min(settings.subset_pairs, pairs)
-    full = view.of(pairs, draws=draws + frequency)
-    subset = view.of(part, bases=1 + frequency, draws=draws)
-    return full + _SUBSETS * subset + _DIRECTIONS * view.of(part, draws=draws)
+    total = view.of(pairs, draws=draws + frequency, products=1)
+    for share in _SUBSETS:
+        total += view.of(min(part, share * pairs), bases=1 + frequency, draws=draws)
+    return total + _DIRECTIONS * view.of(part, draws=draws, products=1)
 
 
 def _bytes(size: PairSize, columns: int) -> int:
     """Return the bytes of the cosines of all pairs, of the dense columns and of the codes."""
     cells = size.pairs**2
-    cosines = 3 * 8 * cells if size.pairs <= EXACT else 2 * cells
-    dense = 4 * 8 * size.tokens * columns
-    return int(cosines + dense + 4 * 12 * size.pairs * size.active)
+    cosines = 6 * 8 * cells if size.pairs <= EXACT else min(2 * cells, BYTES)
+    rows = 2 * 8 * size.pairs * size.width
+    dense = 3 * 8 * size.tokens * columns
+    return int(cosines + rows + dense + 4 * 12 * size.pairs * size.active)

@@ -18,12 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from analysis.similarity.neighbours import (
-    EXACT,
-    Nearest,
-    Neighbours,
-    rank_correlations,
-)
+from analysis.similarity.cosines import Cosines
+from analysis.similarity.neighbours import Nearest, Neighbours
+from analysis.similarity.rank_correlations import EXACT, rank_correlations
 from analysis.similarity.subspaces import SUBSPACE_MEASURES, Subspaces
 from analysis.statistics.directions import unit_rows
 from analysis.statistics.permutation import permutation_p
@@ -42,6 +39,7 @@ __all__ = [
     "procrustes",
     "rsa",
     "shuffles",
+    "similarities_of_cosines",
     "subspace_similarities",
     "svcca",
 ]
@@ -172,7 +170,7 @@ def rsa(x: Array, y: Array) -> float:
     >>> round(rsa(points, 2 * points), 6)
     1.0
     """
-    return float(rank_correlations(unit_rows(x), unit_rows(y), [_same(x, y)])[0])
+    return _only(x, y, "rsa")
 
 
 def knn_jaccard(x: Array, y: Array, *, k: int = 10, seed: int = 0) -> float:
@@ -193,8 +191,7 @@ def knn_jaccard(x: Array, y: Array, *, k: int = 10, seed: int = 0) -> float:
     >>> knn_jaccard(points, 2 * points)
     1.0
     """
-    _same(x, y)
-    return Neighbours.of(unit_rows(x), unit_rows(y), k=k, seed=seed).value()
+    return _only(x, y, "knn_jaccard", k=k, seed=seed)
 
 
 def mutual_nearest(x: Array, y: Array, *, seed: int = 0) -> float:
@@ -224,7 +221,13 @@ def mutual_nearest(x: Array, y: Array, *, seed: int = 0) -> float:
             f"The points have {x.shape[1]:,} and {y.shape[1]:,} columns; nearest neighbours across both "
             "sides need one space."
         )
-    return Nearest.of(unit_rows(x), unit_rows(y), seed=seed).value()
+    return _only(x, y, "mutual_nearest", seed=seed)
+
+
+def _only(x: Array, y: Array, name: str, *, k: int = 10, seed: int = 0) -> float:
+    found = {one.measure: one for one in cosine_similarities(x, y, [], k=k, seed=seed)}
+    value = found[name].value
+    return float("nan") if value is None else value
 
 
 def _subspace(name: str, x: Floats, y: Floats, *, variance: float = 0.99) -> float:
@@ -291,14 +294,14 @@ def shuffles(n: int, draws: int, *, seed: int) -> list[Ints]:
 
 
 def subspace_similarities(
-    x: Floats, y: Floats, orders: Sequence[Ints], *, variance: float = 0.99
+    x: Array, y: Array, orders: Sequence[Ints], *, variance: float = 0.99
 ) -> list[Similarity]:
     """Compute SVCCA, CCA, CKA and Procrustes with shuffled pairings.
 
     Parameters
     ----------
     x, y
-        (n, d_x) and (n, d_y).
+        (n, d_x) and (n, d_y), dense or sparse.
     orders
         int64, (n,) each. The shuffled pairings.
     variance
@@ -347,23 +350,75 @@ def cosine_similarities(
         Whether the columns of both sides are the same, so that points can be compared across
         sides.
     exact
-        See ``analysis.similarity.neighbours.rank_correlations``.
+        Largest number of points whose cosines are all in memory. With more, RSA rounds cosines to
+        16 bits, and rows are rounded to single precision.
     """
     same = _same(x, y)
-    unit_x, unit_y = unit_rows(x), unit_rows(y)
-    why: dict[str, str] = {}
-    pairings = [same, *orders]
-    values = {"rsa": rank_correlations(unit_x, unit_y, pairings, exact=exact)}
-    near = Neighbours.of(unit_x, unit_y, k=k, seed=seed)
-    values["knn_jaccard"] = np.array([near.value(order) for order in pairings])
+    if len(same) <= exact:
+        cosines = Cosines.of(x, y, one_space=one_space)
+        return similarities_of_cosines(
+            cosines, orders, k=k, seed=seed, columns=(x.shape[1], y.shape[1])
+        )
+    unit_x, unit_y = (unit_rows(one, dtype=np.float32) for one in (x, y))
+    nearest = None
     if one_space and x.shape[1] == y.shape[1]:
         nearest = Nearest.of(unit_x, unit_y, seed=seed)
-        values["mutual_nearest"] = np.array([nearest.value(order) for order in pairings])
-    else:
-        values["mutual_nearest"] = np.full(len(pairings), np.nan)
-        why["mutual_nearest"] = "the sides are in different spaces"
+    near = Neighbours.of(unit_x, unit_y, k=k, seed=seed)
+    pairings = [same, *orders]
+    correlations = rank_correlations(unit_x, unit_y, pairings)
+    return _of_cosines(correlations, near, nearest, pairings, columns=(x.shape[1], y.shape[1]))
+
+
+def similarities_of_cosines(
+    cosines: Cosines,
+    orders: Sequence[Ints],
+    *,
+    k: int = 10,
+    seed: int = 0,
+    columns: tuple[int, int],
+) -> list[Similarity]:
+    """Compute RSA, kNN-Jaccard and mutual nearest neighbours of cosines that are in memory.
+
+    Parameters
+    ----------
+    cosines
+        The cosines of n paired points.
+    orders
+        int64, (n,) each. The shuffled pairings.
+    k, seed
+        See ``knn_jaccard``.
+    columns
+        Dimensions of the points of both sides, for the result.
+    """
+    pairings = [np.arange(len(cosines)), *orders]
+    return _of_cosines(
+        cosines.rank_correlations(pairings),
+        cosines.neighbours(k=k, seed=seed),
+        cosines.nearest(seed=seed),
+        pairings,
+        columns=columns,
+    )
+
+
+def _of_cosines(
+    correlations: Floats,
+    near: Neighbours,
+    nearest: Nearest | None,
+    pairings: Sequence[Ints],
+    *,
+    columns: tuple[int, int],
+) -> list[Similarity]:
+    undefined = np.full(len(pairings), np.nan)
+    values = {
+        "rsa": correlations,
+        "knn_jaccard": np.array([near.value(order) for order in pairings]),
+        "mutual_nearest": undefined
+        if nearest is None
+        else np.array([nearest.value(order) for order in pairings]),
+    }
+    why = {"mutual_nearest": "the sides are in different spaces"} if nearest is None else {}
     return [
-        _similarity(name, one[0], one[1:], n=len(same), columns=(x.shape[1], y.shape[1]), why=why)
+        _similarity(name, one[0], one[1:], n=len(pairings[0]), columns=columns, why=why)
         for name, one in values.items()
     ]
 

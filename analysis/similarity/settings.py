@@ -26,12 +26,12 @@ class SimilaritySettings:
         0.99, "Share of the variance that the components of SVCCA reach.", above=0, most=1
     )
     tokens: int = setting(
-        100_000,
+        50_000,
         "Largest number of tokens for activations, from the beginning of the text.",
         least=2,
     )
     columns: int = setting(
-        256,
+        128,
         "Largest number of pairs for measures of activations with tokens as points; more "
         "pairs are sampled.",
         least=1,
@@ -40,7 +40,7 @@ class SimilaritySettings:
         500, "Largest number of pairs of a subset; more pairs are sampled.", least=2
     )
     frequency_draws: int = setting(
-        99,
+        49,
         "Draws of the nulls that preserve frequency: pairs shuffled within bins of frequency, and, for "
         "subsets, random matched pairs of equal number and frequency; 0 for neither.",
         least=0,

@@ -2,15 +2,23 @@
 
 Row i of X is paired with row i of Y. All four measures are functions of one small matrix, the
 product of the left singular vectors of both sides. A shuffled pairing then costs one product.
+
+The left singular vectors are U = (X - mean) W with W = V / s. For sparse points, U is never
+computed: a shuffled pairing sums XᵀY over the entries that both rows have, and multiplies by W
+on both sides.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+
+from analysis.statistics.directions import is_sparse
+from ingest.compilation import compiled
 
 __all__ = ["SUBSPACE_MEASURES", "Subspace", "Subspaces"]
 
@@ -22,6 +30,7 @@ SUBSPACE_MEASURES = ("svcca", "cca", "cka", "procrustes")
 
 _FEWEST = 4  # rows; the debiased CKA divides by n - 3
 _CHUNK = 8192  # rows of a product in a shuffled pairing
+_ILL = 1e-4  # ratio of singular values below which sparse points are factorised as dense ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,49 +39,87 @@ class Subspace:
 
     Parameters
     ----------
-    basis
-        (n, rank). Left singular vectors of the centred points.
+    points
+        (n, d). Dense: the left singular vectors of the centred points, (n, rank). Sparse: the
+        points, not centred.
     scale
         (rank,). Singular values.
     kept
         Number of first components that together reach the share of the variance.
     standard
-        (rank, columns). ``basis @ standard`` are the standardised columns that vary.
+        (rank, columns). The left singular vectors times ``standard`` are the standardised
+        columns that vary.
+    mean
+        (d,). Mean of the points.
+    weights
+        (d, rank). Of sparse points: the centred points times ``weights`` are the left singular
+        vectors. None for dense points.
     """
 
-    basis: Floats
+    points: Any
     scale: Floats
     kept: int
     standard: Floats
+    mean: Floats
+    weights: Floats | None = None
 
     @classmethod
-    def of(cls, points: Floats, *, variance: float) -> "Subspace":
+    def of(cls, points: Any, *, variance: float) -> "Subspace":
         """Centre and factorise the points.
 
         Parameters
         ----------
         points
-            (n, d); all finite.
+            (n, d), dense or sparse; all finite.
         variance
             Share of the variance that the components of SVCCA reach, above 0 and at most 1.
         """
-        points = np.asarray(points, dtype=np.float64)
-        centred, least = points - points.mean(axis=0), _negligible(points)
-        basis, scale, right = np.linalg.svd(centred, full_matrices=False)
+        exact = points.toarray() if is_sparse(points) else points
+        exact = np.asarray(exact, dtype=np.float64)
+        mean = exact.mean(axis=0)
+        centred, least = exact - mean, _negligible(exact)
+        if not is_sparse(points):
+            basis, scale, right = np.linalg.svd(centred, full_matrices=False)
+        else:
+            basis, scale, right = np.linalg.svd(
+                np.linalg.qr(centred, mode="r"), full_matrices=False
+            )
         rank = int((scale > least).sum())
         basis, scale, right = basis[:, :rank], scale[:rank], right[:rank]
         weighted = scale[:, None] * right
         spread = np.linalg.norm(weighted, axis=0)
         varies = spread > least
-        standard = weighted[:, varies] * (np.sqrt(len(points)) / spread[varies])
-        return cls(basis, scale, components(scale**2, variance), standard)
+        standard = weighted[:, varies] * (np.sqrt(len(exact)) / spread[varies])
+        kept = components(scale**2, variance)
+        if not is_sparse(points):
+            return cls(basis, scale, kept, standard, mean)
+        rows = sparse.csr_array(points, dtype=np.float64)
+        if rank and scale[-1] < _ILL * scale[0]:  # the product of weights would lose digits
+            return cls(centred @ (right.T / scale), scale, kept, standard, mean)
+        return cls(rows, scale, kept, standard, mean, right.T / scale)
+
+    def __len__(self) -> int:
+        return int(self.points.shape[0])
+
+    @cached_property
+    def basis(self) -> Floats:
+        """(n, rank). Left singular vectors of the centred points."""
+        if self.weights is None:
+            own: Floats = self.points
+            return own
+        found: Floats = self.points @ self.weights - self.mean @ self.weights
+        return found
 
     @cached_property
     def diagonal(self) -> Floats:
         """(n,). Squared norm of each row of the standardised columns."""
-        product: Floats = self.basis @ self.standard
-        squares: Floats = (product**2).sum(axis=1)
-        return squares
+        weights = self.standard if self.weights is None else self.weights @ self.standard
+        offset = 0.0 if self.weights is None else self.mean @ weights
+        found = np.empty(len(self))
+        for i in range(0, len(found), _CHUNK):
+            rows = self.points[i : i + _CHUNK] @ weights - offset
+            found[i : i + _CHUNK] = (rows**2).sum(axis=1)
+        return found
 
     @cached_property
     def self_hsic(self) -> float:
@@ -149,7 +196,7 @@ class Subspaces:
         return cls(Subspace.of(x, variance=variance), Subspace.of(y, variance=variance))
 
     def __len__(self) -> int:
-        return len(self.x.basis)
+        return len(self.x)
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -196,7 +243,14 @@ class Subspaces:
 
     def _joint(self, order: Ints | None) -> Floats:
         """Return the product of the bases, (rank of X, rank of Y), with Y's rows in an order."""
-        u, v = self.x.basis, self.y.basis
+        x, y = self.x, self.y
+        if x.weights is not None and y.weights is not None:
+            pairing = np.arange(len(x)) if order is None else order
+            products = _products(_entries(x.points), _entries(y.points), pairing)
+            products -= len(x) * np.outer(x.mean, y.mean)
+            joint: Floats = x.weights.T @ products @ y.weights
+            return joint
+        u, v = x.basis, y.basis
         if order is None:
             return u.T @ v
         total = np.zeros((u.shape[1], v.shape[1]))
@@ -217,3 +271,35 @@ def _mean_correlation(joint: Floats) -> float:
     """Return the mean canonical correlation, from the product of two orthonormal bases."""
     found = np.linalg.svd(joint, compute_uv=False)
     return float(np.minimum(found, 1.0).mean())
+
+
+def _entries(rows: sparse.csr_array) -> tuple[Any, Any, Floats, int]:
+    return rows.indptr, rows.indices, rows.data, rows.shape[1]
+
+
+def _products(
+    x: tuple[Any, Any, Floats, int], y: tuple[Any, Any, Floats, int], order: Ints
+) -> Floats:
+    """Return the sum over i of the outer products of row i of X and row ``order[i]`` of Y."""
+    out = np.zeros((x[3], y[3]))
+    _add_products(*x[:3], *y[:3], order, out)
+    return out
+
+
+@compiled
+def _add_products(
+    x_start: Ints,
+    x_column: Ints,
+    x: Floats,
+    y_start: Ints,
+    y_column: Ints,
+    y: Floats,
+    order: Ints,
+    out: Floats,
+) -> None:
+    for i in range(len(order)):
+        first, last = y_start[order[i]], y_start[order[i] + 1]
+        for a in range(x_start[i], x_start[i + 1]):
+            row, value = out[x_column[a]], x[a]
+            for b in range(first, last):
+                row[y_column[b]] += value * y[b]
