@@ -145,10 +145,11 @@ def test_without_any_other_feature_there_is_no_edge():
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
-def test_ablation_equals_one_hook_at_a_time(family):
+def test_ablation_equals_one_hook_at_a_time(family, monkeypatch):
     """Every measured number equals that of a loop that hooks and runs one feature at a time."""
     from analysis.effects.ablation.rows import Edits, measured
 
+    monkeypatch.setattr("analysis.effects.ablation.rows._GROUP", 2)
     model = random_model(family)
     ids, mask = random_ids(rows=4, length=10)
     contexts = Contexts(ids, mask, mask.bool(), np.arange(4))
@@ -164,7 +165,7 @@ def test_ablation_equals_one_hook_at_a_time(family):
     got = np.zeros((len(where), 4))
     total = np.zeros((len(where), 40))
     edits = Edits(where[:, 0], where[:, 1], delta)
-    for changes in measured(upper, contexts, edits, targets=[later], group=2):
+    for changes in measured(upper, contexts, edits, targets=[later]):
         got[changes.rows], total[changes.rows] = changes.loss, changes.total[0].numpy()
 
     def codes(x, row):

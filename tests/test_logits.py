@@ -11,7 +11,7 @@ from random_codes import random_blocks
 from random_models import random_model, small_tokenizer
 from scipy.stats import spearmanr
 
-from analysis.logits.ablation import Text, ablate
+from analysis.logits.ablation import ablate
 from analysis.logits.agreement import agreement, top_tokens
 from analysis.logits.settings import LogitSettings
 from analysis.logits.study import measure_logits
@@ -25,6 +25,7 @@ from ingest.forward.run import ingest
 from ingest.model.next_token import NextTokenModel
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
+from ingest.text.context_text import ContextText
 from ingest.text.corpus import Corpus
 from ingest.text.tokenization import ContextSettings
 
@@ -170,7 +171,7 @@ def blocks_of_sae(path, sae):
 
 
 def text_of(path, tokenizer):
-    return Text(
+    return ContextText(
         Corpus.open(Folder.open(path).corpus_file),
         tokenizer,
         ContextSettings(context_size=small_ingest.CONTEXT, prepend_bos=True),

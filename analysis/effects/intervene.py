@@ -18,6 +18,7 @@ from ingest.model.feature_edits import FeatureEdit, FeatureEdits, ablate, clamp
 from ingest.model.language_model import LanguageModel, open_model
 from ingest.model.next_token import NextTokenModel, open_next_token_model
 from ingest.sae.autoencoder import Autoencoder, check_fit, open_sae
+from ingest.text.context_text import prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,13 +36,13 @@ class EditedModel:
     tokenizer
         Its tokenizer.
     bos
-        Id of the token that begins each prompt; None for no such token.
+        Whether prompts begin with BOS, as the contexts of the SAEs do.
     edits
         The edits of each SAE.
     """
 
     def __init__(
-        self, model: NextTokenModel, tokenizer: Any, *, bos: int | None, edits: Sequence[SiteEdit]
+        self, model: NextTokenModel, tokenizer: Any, *, bos: bool, edits: Sequence[SiteEdit]
     ) -> None:
         self.model, self.tokenizer, self.edits = model, tokenizer, tuple(edits)
         self._bos = bos
@@ -86,12 +87,7 @@ class EditedModel:
         ]
 
     def _ids(self, prompt: str) -> torch.Tensor:
-        ids = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        if self._bos is not None:
-            ids = [self._bos, *ids]
-        if not ids:
-            raise BadInput("The prompt is empty; pass a text of one token or more.")
-        return torch.tensor([ids])
+        return torch.tensor([prompt_ids(self.tokenizer, prompt, bos=self._bos)])
 
 
 @contextmanager
@@ -154,7 +150,7 @@ def intervene(
         sae.to(language.device)
     head = open_next_token_model(language, _complete(model, language))
     site_edits = [FeatureEdits(sae, by_sae[sae.info.name]) for sae in opened]
-    bos = _bos(opened, language)
+    bos = opened[0].info.prepend_bos
     with head.edited(site_edits):
         yield EditedModel(head, language.tokenizer, bos=bos, edits=site_edits)
 
@@ -202,11 +198,3 @@ def _complete(model: Any, language: LanguageModel) -> Any:
             f"{language.name} was opened from a model in memory; pass that model, with tokenizer=."
         )
     return language.source
-
-
-def _bos(saes: Sequence[Autoencoder], language: LanguageModel) -> int | None:
-    """Return the BOS that contexts of the SAEs begin with, if any."""
-    if not saes[0].info.prepend_bos:
-        return None
-    bos: int | None = language.tokenizer.bos_token_id
-    return bos

@@ -1,7 +1,7 @@
 """The SAEs and the model of an effects study, opened and checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from analysis.effects.ablation.sample import Contexts, sample_contexts
@@ -11,13 +11,11 @@ from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, Mismatch
 from atlas.studies.floors import is_floor
 from atlas.studies.study import check_saes
-from ingest.model.next_token import open_next_token_model
 from ingest.model.sites import depth
 from ingest.model.upper_blocks import UpperBlocks
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.record import SaeRecord, open_sae_record, reopen_model, reopen_sae
-from ingest.text.corpus import Corpus
-from ingest.text.tokenization import ContextSettings
+from ingest.sae.complete_model import open_with_model
+from ingest.sae.record import SaeRecord, open_sae_record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -130,26 +128,29 @@ def open_subjects(
         If the model or an SAE is not available, or differs from that of the ingest; if the text
         has no context, or no feature is active at enough tokens.
     """
-    record = open_sae_record(sound, names[0])
-    sae, *targets = (reopen_sae(open_sae_record(sound, n).row, opened) for n in names)
-    hooks = list(dict.fromkeys(hook for one in (sae, *targets) for hook in one.info.hooks))
-    language = reopen_model(record, model, hooks=hooks, tokenizer=tokenizer, device=device)
-    source = model if model is not None else str(record.model["source"])
-    head = open_next_token_model(language, source)
-    for one in (sae, *targets):
-        one.to(language.device)
-    size = min(settings.context_size, record.contexts.context_size)
+    found = open_with_model(
+        folder,
+        sound,
+        names[0],
+        others=names[1:],
+        opened=opened,
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
+    )
+    own = found.text.contexts
     contexts = sample_contexts(
-        Corpus.open(folder.corpus_file),
-        language.tokenizer,
-        settings=ContextSettings(size, prepend_bos=record.contexts.prepend_bos),
+        found.text.corpus,
+        found.text.tokenizer,
+        settings=replace(own, context_size=min(settings.context_size, own.context_size)),
         contexts=settings.contexts,
         seed=settings.seed,
     )
     if not len(contexts):
         raise BadInput(f"The text of {folder.path} has no context with a token that SAEs read.")
-    upper = UpperBlocks(head, sae.info.hook)
+    sae = found.sae
+    upper = UpperBlocks(found.complete, sae.info.hook)
     _, _, read = upper.below(contexts.ids, contexts.mask, hooks=sae.info.hooks)
     x = sae.reads(read, contexts.read, contexts.ids)
-    found = source_of(sae, x, contexts, settings=settings)
-    return Opened(sae, tuple(targets), upper, contexts, found)
+    source = source_of(sae, x, contexts, settings=settings)
+    return Opened(sae, found.others, upper, contexts, source)

@@ -14,43 +14,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from analysis.effects.ablation.rows import measured_predictions
+from analysis.effects.ablation.sample import Contexts
 from atlas.errors import Mismatch
-from atlas.progress import SILENT, Progress
+from atlas.progress import SILENT, Progress, Stage
 from ingest.codes.active_tokens import ActiveTokens
-from ingest.text.corpus import Corpus
-from ingest.text.tokenization import Batch, ContextSettings, TokenizedBlock, tokenize
+from ingest.model.upper_blocks import UpperBlocks
+from ingest.text.context_text import ContextText
+from ingest.text.tokenization import Batch
 
 if TYPE_CHECKING:
     from ingest.model.next_token import NextTokenModel
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Ablated", "Text", "ablate"]
-
-#: Most logits of a batch, so that they take 128 MiB.
-_LOGITS = 2**25
+__all__ = ["Ablated", "ablate"]
 
 #: Largest share of tokens on which a feature may be inactive although its stored codes are active.
 #: Codes near the threshold depend on the last digits, and these on the size of the batch.
 _FLIPPED = 0.01
-
-
-@dataclass(frozen=True, eq=False)
-class Text:
-    """The text of an atlas, split into contexts as for one of its SAEs."""
-
-    corpus: Corpus
-    tokenizer: object
-    contexts: ContextSettings
-    batch_tokens: int
-
-    def block(self, number: int) -> TokenizedBlock:
-        """Return a block."""
-        return tokenize(
-            self.corpus.block(number),
-            self.tokenizer,  # type: ignore[arg-type]
-            settings=self.contexts,
-            batch_tokens=self.batch_tokens,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,35 +54,12 @@ class Ablated:
     change: NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class _Jobs:
-    """Ablations in the contexts of one batch: a row each.
-
-    Parameters
-    ----------
-    feature
-        The feature.
-    context, column
-        The cell of the token in the batch.
-    """
-
-    feature: NDArray[np.int64]
-    context: NDArray[np.int64]
-    column: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.feature)
-
-    def __getitem__(self, which: NDArray[np.int64]) -> "_Jobs":
-        return _Jobs(self.feature[which], self.context[which], self.column[which])
-
-
 def ablate(
     model: "NextTokenModel",
     sae: "Autoencoder",
     tokens: ActiveTokens,
     *,
-    text: Text,
+    text: ContextText,
     progress: Progress = SILENT,
 ) -> Ablated:
     """Ablate features on tokens on which they are active, one feature and token at a time.
@@ -127,16 +85,15 @@ def ablate(
     features = np.unique(tokens.feature)
     positions = np.zeros(len(features), dtype=np.int64)
     total = np.zeros((len(features), _vocabulary(model)))
+    upper = UpperBlocks(model, sae.info.hook)
     with progress.stage("Ablation of features", total=len(tokens), unit="tokens") as stage:
         for number in np.unique(tokens.block).tolist():
             block, own = text.block(number), tokens.of_block(number)
             for batch in block.batches:
-                jobs = _jobs(batch, own)
-                for some, active, change in _changes(model, sae, batch, jobs=jobs):
-                    at = np.searchsorted(features, some.feature[active])
+                for feature, active, change in _changes(upper, sae, batch, own, stage=stage):
+                    at = np.searchsorted(features, feature[active])
                     np.add.at(total, at, change[active])
                     np.add.at(positions, at, 1)
-                    stage.advance(len(some))
     inactive = len(tokens) - int(positions.sum())
     if inactive > _FLIPPED * len(tokens):
         raise Mismatch(
@@ -152,66 +109,55 @@ def _vocabulary(model: "NextTokenModel") -> int:
     return int(causal.get_output_embeddings().weight.shape[0])
 
 
-def _jobs(batch: Batch, tokens: ActiveTokens) -> _Jobs:
-    """Return the ablations whose tokens are in a batch, those of short contexts first."""
+def _changes(
+    upper: UpperBlocks,
+    sae: "Autoencoder",
+    batch: Batch,
+    tokens: ActiveTokens,
+    *,
+    stage: "Stage",
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]]:
+    """Yield the features of ablations in a batch, whether each is active, and the changes.
+
+    The changes are those of all log-probabilities, (ablations, vocabulary).
+    """
+    feature, cell = _cells(batch, tokens)
+    if not len(feature):
+        return
+    # Contexts with edits of similar positions are cut together.
+    rows, number = np.unique(cell[0], return_inverse=True)
+    last = np.zeros(len(rows), dtype=np.int64)
+    np.maximum.at(last, number, cell[1])
+    order = np.argsort(last, kind="stable")
+    rows, context, position = rows[order], np.argsort(order)[number], cell[1]
+    ids, mask, keep = (
+        torch.from_numpy(part[rows]) for part in (batch.input_ids, batch.attention_mask, batch.keep)
+    )
+    contexts = Contexts(ids, mask, keep, np.arange(len(rows)))
+    active = np.zeros(len(feature), dtype=np.bool_)
+
+    def delta(some: NDArray[np.int64], read: dict[str, torch.Tensor]) -> torch.Tensor:
+        at = torch.from_numpy(context[some]), torch.from_numpy(position[some])
+        active[some], change = _delta(sae, read, ids[at], torch.from_numpy(feature[some]))
+        return change
+
+    for some, change in measured_predictions(
+        upper, contexts, (context, position), delta=delta, hooks=sae.info.hooks, stage=stage
+    ):
+        yield feature[some], active[some], change.numpy()
+
+
+def _cells(
+    batch: Batch, tokens: ActiveTokens
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the features whose tokens are in a batch, and contexts and positions of the tokens."""
     context, column = np.nonzero(batch.keep)
     order = np.argsort(batch.rows)
     where = np.searchsorted(batch.rows[order], tokens.row)
     where = np.minimum(where, len(order) - 1)
     inside = batch.rows[order][where] == tokens.row
     cell = order[where[inside]]
-    jobs = _Jobs(tokens.feature[inside], context[cell], column[cell])
-    return jobs[np.lexsort((jobs.feature, jobs.context, jobs.column))]
-
-
-def _changes(
-    model: "NextTokenModel", sae: "Autoencoder", batch: Batch, *, jobs: _Jobs
-) -> Iterator[tuple[_Jobs, NDArray[np.bool_], NDArray[np.float32]]]:
-    """Yield ablations as ``_change`` returns them, as many at once as fit into memory."""
-    vocabulary, first = _vocabulary(model), 0
-    while first < len(jobs):
-        # The columns ascend, so the last of a run of jobs has the longest context.
-        size = 1
-        while (
-            first + size < len(jobs)
-            and (size + 1) * (int(jobs.column[first + size]) + 1) * vocabulary <= _LOGITS
-        ):
-            size += 1
-        some = jobs[np.arange(first, first + size)]
-        yield some, *_change(model, sae, batch, jobs=some)
-        first += size
-
-
-def _change(
-    model: "NextTokenModel", sae: "Autoencoder", batch: Batch, *, jobs: _Jobs
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return whether the feature of each ablation is active, and the change of all log-probabilities.
-
-    The change has the shape (jobs, vocabulary).
-    """
-    length = int(jobs.column.max()) + 1
-    contexts, which = np.unique(jobs.context, return_inverse=True)
-    rows, column = torch.from_numpy(which), torch.from_numpy(jobs.column)
-    seen: dict[str, torch.Tensor] = {}
-
-    def read(hook: str, x: torch.Tensor) -> torch.Tensor:
-        seen[hook] = x[rows.to(x.device), column.to(x.device)]
-        return x
-
-    ids = torch.from_numpy(batch.input_ids[contexts, :length])
-    mask = torch.from_numpy(batch.attention_mask[contexts, :length])
-    reads = {hook: (lambda x, hook=hook: read(hook, x)) for hook in sae.info.hooks}
-    before = model.logits(ids, mask, edits=reads)[rows, column].log_softmax(-1)
-    cell = torch.arange(len(jobs))
-    active, delta = _delta(sae, seen, ids[rows, column], torch.from_numpy(jobs.feature))
-
-    def edit(x: torch.Tensor) -> torch.Tensor:
-        changed = x.clone()
-        changed[cell, column] += delta.to(x.device, x.dtype)
-        return changed
-
-    after = model.logits(ids[rows], mask[rows], edits={sae.info.hook: edit})[cell, column]
-    return active, (after.log_softmax(-1) - before).cpu().numpy()
+    return tokens.feature[inside], (context[cell], column[cell])
 
 
 def _delta(

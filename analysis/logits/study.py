@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from analysis.logits.ablation import Ablated, Text, ablate
+from analysis.logits.ablation import Ablated, ablate
 from analysis.logits.agreement import Agreement, agreement, top_tokens
 from analysis.logits.settings import LogitSettings
 from analysis.statistics.live_directions import LiveDirections, live_directions
@@ -29,13 +29,10 @@ from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.active_tokens import ActiveTokens, sample_active_tokens
 from ingest.codes.store import read_shard, stored_shards
 from ingest.model.language_model import LanguageModel
-from ingest.model.next_token import NextTokenModel
 from ingest.model.unembedding import stream_rows, unembedding
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.complete_model import reopen_complete_model
-from ingest.sae.record import SaeRecord, open_sae_record, reopen_sae
-from ingest.text.corpus import Corpus
+from ingest.sae.complete_model import SaeWithModel, open_with_model
 from ingest.text.tokenization import token_texts
 
 __all__ = ["LogitStudy", "measure_logits"]
@@ -102,7 +99,7 @@ class LogitStudy(Study):
 
         def seconds(number: int) -> float:
             some = few.first(number)
-            return timed(lambda: ablate(subject.complete, subject.sae, some, text=subject.text))
+            return timed(lambda: subject.ablated(some))
 
         once = seconds(less)
         each = max(seconds(more) - once, 1e-9) / (more - less) if more > less else once / less
@@ -113,9 +110,7 @@ class LogitStudy(Study):
         subject = self._subject(task.name, at)
         direct = _Direct(subject)
         tokens = subject.sample(self.settings)
-        ablated = ablate(
-            subject.complete, subject.sae, tokens, text=subject.text, progress=at.progress
-        )
+        ablated = subject.ablated(tokens, progress=at.progress)
         own = direct.of(ablated.features)
         agreed = agreement(own, ablated.change[:, : subject.model.vocabulary])
         edges = _Edges.of(direct, top=self.settings.top)
@@ -155,18 +150,16 @@ class LogitStudy(Study):
         )
 
     def _subject(self, name: str, at: TaskContext) -> "_Subject":
-        record = open_sae_record(at.sound, name)
-        model, complete = reopen_complete_model(
-            record, self.model, tokenizer=self.tokenizer, device=self.device
+        opened = open_with_model(
+            at.folder,
+            at.sound,
+            name,
+            opened=self.opened,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            device=self.device,
         )
-        return _Subject(
-            record,
-            reopen_sae(record.row, self.opened).to(model.device),
-            model,
-            complete,
-            live_directions(at.sound, name, opened=self.opened),
-            at,
-        )
+        return _Subject(opened, live_directions(at.sound, name, opened=self.opened), at)
 
 
 def measure_logits(
@@ -237,25 +230,26 @@ def measure_logits(
 class _Subject:
     """An SAE with its model, the directions of its live features, and its text."""
 
-    record: SaeRecord
-    sae: Autoencoder
-    model: LanguageModel
-    complete: NextTokenModel
+    opened: SaeWithModel
     live: LiveDirections
     at: TaskContext
 
     @property
     def name(self) -> str:
-        return self.record.name
+        return self.opened.record.name
 
     @property
     def hook(self) -> str:
-        return str(self.record.row["hook"])
+        return self.opened.sae.info.hook
 
     @property
-    def text(self) -> Text:
-        corpus = Corpus.open(self.at.folder.corpus_file)
-        return Text(corpus, self.model.tokenizer, self.record.contexts, self.record.batch_tokens)
+    def model(self) -> LanguageModel:
+        return self.opened.model
+
+    def ablated(self, tokens: ActiveTokens, *, progress: Progress = SILENT) -> Ablated:
+        """Ablate features on some tokens."""
+        one = self.opened
+        return ablate(one.complete, one.sae, tokens, text=one.text, progress=progress)
 
     def sample(self, settings: LogitSettings) -> ActiveTokens:
         """Return the tokens on which a sample of the live features is ablated."""
@@ -273,7 +267,7 @@ class _Direct:
     """The direct logits of the live features of an SAE, over the tokens of the tokenizer."""
 
     def __init__(self, subject: _Subject) -> None:
-        found = unembedding(subject.complete)
+        found = unembedding(subject.opened.complete)
         self.softcap = found.softcap
         self.features = subject.live.features
         # Rows of the matrix behind those of the tokenizer stand for no token.

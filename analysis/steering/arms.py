@@ -15,6 +15,7 @@ from analysis.steering.subject import Subject
 from analysis.steering.tasks import SteeringTask
 from atlas.errors import BadInput
 from ingest.model.edits import AddVector, SiteEdit, Tokens
+from ingest.text.context_text import prompt_ids
 
 if TYPE_CHECKING:
     from ingest.sae.autoencoder import Autoencoder
@@ -204,12 +205,9 @@ def arms_of(
 def _at_last(subject: Subject, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the activations and the codes at the last tokens of prompts, one row each."""
     tokenizer, sae = subject.model.tokenizer, subject.sae
-    bos = [tokenizer.bos_token_id] if subject.text.contexts.prepend_bos else []
+    bos = subject.text.contexts.prepend_bos
     vectors, codes = [], []
-    rows = [bos + tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts]
-    for ids in sorted(rows, key=len):
-        if len(ids) == len(bos):
-            raise BadInput("A contrasting prompt has no token; expected text.")
+    for ids in sorted((prompt_ids(tokenizer, p, bos=bos) for p in prompts), key=len):
         one = torch.tensor([ids])
         read = subject.model.run(one, torch.ones_like(one), hooks=sae.info.hooks)
         last = torch.zeros(1, len(ids), dtype=torch.bool)

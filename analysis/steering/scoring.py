@@ -13,6 +13,7 @@ from analysis.steering.tasks import TestPrompt
 from atlas.errors import BadInput
 from atlas.progress import Progress
 from ingest.model.edits import SiteEdit
+from ingest.text.context_text import prompt_ids
 from ingest.text.tokenization import Batch
 
 __all__ = ["Damage", "Prompts", "Score", "damage", "target_rows"]
@@ -94,14 +95,13 @@ def target_rows(subject: Subject, tests: Sequence[TestPrompt]) -> Prompts:
         If no target of a prompt counts, or a prompt is longer than the context of the model.
     """
     tokenizer = subject.model.tokenizer
-    bos = [tokenizer.bos_token_id] if subject.text.contexts.prepend_bos else []
+    bos = subject.text.contexts.prepend_bos
     longest = getattr(subject.model.base.config, "max_position_embeddings", None)
     rows: list[_Row] = []
     for number, test in enumerate(tests):
-        prompt = tokenizer(test.prompt, add_special_tokens=False)["input_ids"]
+        prompt = prompt_ids(tokenizer, test.prompt, bos=bos)
         full = [
-            tuple(tokenizer(test.prompt + target, add_special_tokens=False)["input_ids"])
-            for target in test.targets
+            tuple(prompt_ids(tokenizer, test.prompt + target, bos=bos)) for target in test.targets
         ]
         fits = [
             ids for ids in dict.fromkeys(full)
@@ -112,18 +112,18 @@ def target_rows(subject: Subject, tests: Sequence[TestPrompt]) -> Prompts:
             for ids in fits
             if not any(other != ids and ids[: len(other)] == other for other in fits)
         ]
-        if not chosen or not prompt:
+        if not chosen:
             raise BadInput(
                 f"No target of the prompt {test.prompt!r} can follow it: the tokenizer of {subject.model.name} joins "
                 f"{test.targets[0]!r} with the end of the prompt. End the prompt where a token ends."
             )
         for ids in chosen:
-            if longest is not None and len(bos) + len(ids) > longest:
+            if longest is not None and len(ids) > longest:
                 raise BadInput(
-                    f"The prompt {test.prompt[:40]!r}… has {len(bos) + len(ids):,} tokens with its target, and "
+                    f"The prompt {test.prompt[:40]!r}… has {len(ids):,} tokens with its target, and "
                     f"{subject.model.name} takes {longest:,}. Shorten it."
                 )
-            rows.append(_Row(number, (*bos, *ids), len(bos) + len(prompt)))
+            rows.append(_Row(number, ids, len(prompt)))
     return Prompts(len(tests), tuple(rows))
 
 

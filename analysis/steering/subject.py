@@ -1,22 +1,20 @@
 """What is steered: an SAE of an atlas with its complete model, its text and numbers of its features."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from analysis.logits.ablation import Text
 from atlas.errors import BadInput, Mismatch, UnknownName
 from atlas.studies.study import TaskContext
 from ingest.model.language_model import LanguageModel
 from ingest.model.next_token import NextTokenModel
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.complete_model import reopen_complete_model
-from ingest.sae.record import open_sae_record, reopen_sae
-from ingest.text.corpus import Corpus
+from ingest.sae.complete_model import open_with_model
+from ingest.text.context_text import ContextText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +49,7 @@ class Subject:
     sae: Autoencoder
     model: LanguageModel
     complete: NextTokenModel
-    text: Text
+    text: ContextText
     frequency: Floats
     maximum: Floats
 
@@ -164,22 +162,24 @@ def open_subject(
     opened
         SAEs that were in memory at ingest.
     model, tokenizer, device
-        See ``ingest.sae.complete_model.reopen_complete_model``.
+        See ``ingest.sae.complete_model.open_with_model``.
     """
-    record = open_sae_record(at.sound, name)
-    small, complete = reopen_complete_model(record, model, tokenizer=tokenizer, device=device)
-    sae = reopen_sae(record.row, opened).to(small.device)
-    counts = at.sound.parts[f"statistics/{name}"].table("Feature")
-    text = Text(
-        Corpus.open(at.folder.corpus_file),
-        small.tokenizer,
-        record.contexts,
-        max(1, min(record.batch_tokens, _LOGITS // small.vocabulary)),
+    found = open_with_model(
+        at.folder,
+        at.sound,
+        name,
+        opened=opened,
+        model=model,
+        tokenizer=tokenizer,
+        device=device,
     )
+    most = max(1, _LOGITS // found.model.vocabulary)
+    text = replace(found.text, batch_tokens=min(found.text.batch_tokens, most))
+    counts = at.sound.parts[f"statistics/{name}"].table("Feature")
     frequency, maximum = (
         np.nan_to_num(counts[column].to_numpy()) for column in ("frequency", "max_activation")
     )
-    return Subject(sae, small, complete, text, frequency, maximum)
+    return Subject(found.sae, found.model, found.complete, text, frequency, maximum)
 
 
 def feature_of(name: str, saes: Sequence[str]) -> tuple[str, int]:

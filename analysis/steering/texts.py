@@ -19,6 +19,7 @@ from atlas.studies.results import Result
 from atlas.studies.study import TaskContext
 from ingest.model.edits import AddVector
 from ingest.sae.autoencoder import Autoencoder
+from ingest.text.context_text import prompt_ids
 
 __all__ = ["steer_text"]
 
@@ -137,7 +138,8 @@ def _rows(
     text = list(subject.neutral(settings.neutral_tokens, seed=settings.seed))
     everywhere = [[] if x is None else [AddVector(subject.hook, x)] for _, _, x in arms]
     harm = damage(subject, text, everywhere, progress=progress)
-    ids = _prompt_ids(subject, prompt)
+    bos = subject.text.contexts.prepend_bos
+    ids = torch.tensor([prompt_ids(subject.model.tokenizer, prompt, bos=bos)])
     rows = []
     for (name, members, added), harmed in zip(arms, harm, strict=True):
         edits = [] if added is None else [AddVector(subject.hook, added, settings.at)]
@@ -162,12 +164,6 @@ def _summed(subject: Subject, features: Sequence[int], times: float) -> torch.Te
     maximum = torch.from_numpy(subject.maximum[list(features)]).to(rows.device, rows.dtype)
     total: torch.Tensor = times * (maximum[:, None] * rows).sum(0)
     return total
-
-
-def _prompt_ids(subject: Subject, prompt: str) -> torch.Tensor:
-    tokenizer = subject.model.tokenizer
-    bos = [tokenizer.bos_token_id] if subject.text.contexts.prepend_bos else []
-    return torch.tensor([bos + tokenizer(prompt, add_special_tokens=False)["input_ids"]])
 
 
 def _verdict(rows: Sequence[dict[str, Any]]) -> list[str]:

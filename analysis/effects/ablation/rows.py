@@ -5,9 +5,9 @@ and, summed, at later tokens of the context: of the loss, of KL(model ‖ edited
 activations of later SAEs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["LOSSES", "Changes", "Edits", "measured"]
+__all__ = ["LOSSES", "Changes", "Edits", "measured", "measured_predictions"]
 
 Ints = NDArray[np.int64]
 Floats32 = NDArray[np.float32]
@@ -33,6 +33,9 @@ LOSSES = ("ce", "ce_later", "kl", "kl_later")
 #: its cache are faster; other devices need larger batches.
 _NUMBERS = {"cpu": 1 << 22, "other": 1 << 27}
 _ROWS = {"cpu": 64, "other": 2048}
+
+#: Most contexts whose unedited activations are in memory, and most of their logits: 512 MiB.
+_GROUP, _LOGITS = 16, 1 << 27
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,7 @@ class _Clean:
     stream: torch.Tensor
     log_p: torch.Tensor
     codes: list[torch.Tensor]
+    read: dict[str, torch.Tensor]
     width: int
 
 
@@ -97,7 +101,6 @@ def measured(
     edits: Edits,
     *,
     targets: "Sequence[Autoencoder]",
-    group: int = 16,
     predictions: bool = False,
     stage: "Stage | None" = None,
 ) -> Iterator[Changes]:
@@ -113,33 +116,91 @@ def measured(
         The edits.
     targets
         SAEs at later sites.
-    group
-        Contexts whose unedited activations are in memory.
     predictions
         Also return the changes of all log-probabilities at the token.
     stage
         Advanced by the number of edits.
     """
     hooks = list(dict.fromkeys(sae.info.hook for sae in targets))
-    order = np.lexsort((edits.position, edits.context // group))
-    numbers = edits.context[order] // group
-    for number in np.unique(numbers):
-        some = order[numbers == number]
-        own = slice(int(number) * group, (int(number) + 1) * group)
-        clean = _clean(upper, contexts.take(own), hooks=hooks, targets=targets)
+    group = _group_size(upper, contexts.ids.shape[1])
+    for first, some in _groups(edits.context, edits.position, group):
+        own = contexts.take(slice(first, first + group))
+        clean = _clean(upper, own, hooks=hooks, targets=targets)
         for rows in _batches(some, clean):
-            yield _changes(
-                upper,
-                clean,
-                edits,
-                rows,
-                targets=targets,
-                hooks=hooks,
-                first=int(number) * group,
-                predictions=predictions,
+            at = (
+                torch.from_numpy(edits.context[rows] - first),
+                torch.from_numpy(edits.position[rows]),
             )
+            delta = edits.delta[torch.from_numpy(rows)]
+            edited = _edited(upper, clean, at, delta, hooks=hooks)
+            yield _changes(clean, edited, rows, targets=targets, predictions=predictions)
             if stage is not None:
                 stage.advance(len(rows))
+
+
+def measured_predictions(
+    upper: "UpperBlocks",
+    contexts: Contexts,
+    tokens: tuple[Ints, Ints],
+    *,
+    delta: Callable[[Ints, dict[str, torch.Tensor]], torch.Tensor],
+    hooks: Sequence[str],
+    stage: "Stage | None" = None,
+) -> Iterator[tuple[Ints, torch.Tensor]]:
+    """Measure the changes of the predictions at edited tokens alone, batch by batch.
+
+    Contexts are cut behind the last edited token of a group, since the model is causal.
+
+    Parameters
+    ----------
+    upper, contexts
+        As for ``measured``.
+    tokens
+        Contexts and positions of the edited tokens, int64, (n,) each.
+    delta
+        Function from numbers of edits, and by hook the activations at their tokens, (m, width), to
+        the change of the site at these tokens, (m, d_in).
+    hooks
+        Sites whose activations ``delta`` reads.
+    stage
+        Advanced by the number of edits.
+
+    Yields
+    ------
+        Numbers of edits, (m,), and the change of the log-probabilities of the next token,
+        float32, (m, vocabulary).
+    """
+    context, position = tokens
+    group = _group_size(upper, int(position.max(initial=0)) + 1)
+    for first, some in _groups(context, position, group):
+        end = int(position[some].max()) + 1
+        own = contexts.take(slice(first, first + group)).cut(end)
+        clean = _clean(upper, own, hooks=hooks, targets=())
+        for rows in _batches(some, clean):
+            at = torch.from_numpy(context[rows] - first), torch.from_numpy(position[rows])
+            read = {
+                hook: clean.read[hook][tuple(i.to(clean.read[hook].device) for i in at)]
+                for hook in hooks
+            }
+            edited = _edited(upper, clean, at, delta(rows, read), hooks=())
+            yield rows, _moved(clean, edited)
+            if stage is not None:
+                stage.advance(len(rows))
+
+
+def _group_size(upper: "UpperBlocks", positions: int) -> int:
+    """Return the number of contexts whose unedited activations are in memory."""
+    causal: Any = upper.model.causal
+    vocabulary = int(causal.get_output_embeddings().weight.shape[0])
+    return int(max(1, min(_GROUP, _LOGITS // max(1, positions * vocabulary))))
+
+
+def _groups(context: Ints, position: Ints, size: int) -> Iterator[tuple[int, Ints]]:
+    """Yield the first context of each group of contexts, and its edits by position."""
+    order = np.lexsort((position, context // size))
+    numbers = context[order] // size
+    for number in np.unique(numbers):
+        yield int(number) * size, order[numbers == number]
 
 
 def _batches(some: Ints, clean: _Clean) -> Iterator[Ints]:
@@ -164,7 +225,7 @@ def _clean(
     with ieee_float32(), torch.inference_mode():
         log_p = logits.log_softmax(-1)
         codes = [_codes(sae, read[sae.info.hook], contexts.read) for sae in targets]
-    return _Clean(contexts, stream, log_p, codes, read[upper.hook].shape[-1])
+    return _Clean(contexts, stream, log_p, codes, read, read[upper.hook].shape[-1])
 
 
 def _codes(sae: "Autoencoder", x: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
@@ -175,45 +236,84 @@ def _codes(sae: "Autoencoder", x: torch.Tensor, read: torch.Tensor) -> torch.Ten
     return codes
 
 
-def _changes(
+@dataclass(frozen=True, eq=False)
+class _Edited:
+    """Rows of the upper blocks with an edit each.
+
+    Parameters
+    ----------
+    own, position
+        (rows,). The context in its group, and the position of the edit.
+    start
+        The first position of ``logits``.
+    logits
+        (rows, positions from ``start`` on, vocabulary).
+    read
+        By hook, the activations.
+    """
+
+    own: torch.Tensor
+    position: torch.Tensor
+    start: int
+    logits: torch.Tensor
+    read: dict[str, torch.Tensor]
+
+
+def _edited(
     upper: "UpperBlocks",
     clean: _Clean,
-    edits: Edits,
-    rows: Ints,
+    at: tuple[torch.Tensor, torch.Tensor],
+    change: torch.Tensor,
     *,
-    targets: "Sequence[Autoencoder]",
     hooks: Sequence[str],
-    first: int,
-    predictions: bool,
-) -> Changes:
-    own = torch.from_numpy(edits.context[rows] - first)
-    position = torch.from_numpy(edits.position[rows])
-    contexts = clean.contexts
+) -> _Edited:
+    """Run one row for each edit: its context, its position, and the change of the site there."""
+    own, position = at
+    contexts, device = clean.contexts, clean.log_p.device
     start = int(position.min())
-    device = clean.log_p.device
     with ieee_float32(), torch.inference_mode():
         ids, mask = contexts.ids[own], contexts.mask[own]
-        delta = torch.zeros(len(rows), ids.shape[1], clean.width, device=device)
-        delta[torch.arange(len(rows)), position] = edits.delta[torch.from_numpy(rows)].to(device)
+        delta = torch.zeros(len(own), ids.shape[1], clean.width, device=device)
+        delta[torch.arange(len(own)), position] = change.to(device)
         stream = clean.stream[own.to(device)] if len(clean.stream) else clean.stream
         logits, read = upper.run(
             stream, ids, mask, delta=delta, hooks=hooks, last=ids.shape[1] - start
         )
-        at = position - start
-        loss = _losses(logits, clean, own, at=at, start=start)
-        each = torch.arange(len(rows), device=device), at.to(device)
-        moved = None
-        if predictions:
-            before = clean.log_p[own.to(device), position.to(device)]
-            moved = (logits[each].log_softmax(-1) - before).cpu()
-        here, total = [], []
+    return _Edited(own, position, start, logits, read)
+
+
+def _moved(clean: _Clean, edited: _Edited) -> torch.Tensor:
+    """Return the changes of the log-probabilities at the edited tokens, (rows, vocabulary)."""
+    device = edited.logits.device
+    row = torch.arange(len(edited.own), device=device)
+    with ieee_float32(), torch.inference_mode():
+        before = clean.log_p[edited.own.to(device), edited.position.to(device)]
+        after = edited.logits[row, (edited.position - edited.start).to(device)]
+        return (after.log_softmax(-1) - before).cpu()
+
+
+def _changes(
+    clean: _Clean,
+    edited: _Edited,
+    rows: Ints,
+    *,
+    targets: "Sequence[Autoencoder]",
+    predictions: bool,
+) -> Changes:
+    own, start = edited.own, edited.start
+    at = edited.position - start
+    here, total = [], []
+    with ieee_float32(), torch.inference_mode():
+        loss = _losses(edited.logits, clean, own, at=at, start=start)
         for sae, codes in zip(targets, clean.codes, strict=True):
-            x = read[sae.info.hook][:, start:]
+            x = edited.read[sae.info.hook][:, start:]
             change = (
-                _codes(sae, x, contexts.read[own, start:]) - codes[own.to(codes.device), start:]
+                _codes(sae, x, clean.contexts.read[own, start:])
+                - codes[own.to(codes.device), start:]
             )
             here.append(change[torch.arange(len(rows)), at].cpu())
             total.append(change.sum(1).cpu())
+    moved = _moved(clean, edited) if predictions else None
     return Changes(rows, loss, here, total, moved)
 
 

@@ -43,6 +43,11 @@ class Contexts:
         """Return some of the contexts."""
         return Contexts(self.ids[rows], self.mask[rows], self.read[rows], self.document[rows])
 
+    def cut(self, length: int) -> "Contexts":
+        """Return the contexts without the positions from ``length`` on."""
+        ids, mask, read = (part[:, :length] for part in (self.ids, self.mask, self.read))
+        return Contexts(ids, mask, read, self.document)
+
 
 @dataclass(frozen=True, eq=False)
 class Occurrences:
