@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.communities.settings import CommunitySettings as CommunitySettings
     from analysis.communities.study import graph_features as graph_features
+    from analysis.concepts.causal.settings import AblationSettings as AblationSettings
+    from analysis.concepts.causal.study import ablate_concepts as ablate_concepts
     from analysis.concepts.settings import ConceptSettings as ConceptSettings
     from analysis.concepts.study import study_concepts as study_concepts
     from analysis.concepts.subspaces.settings import SubspaceSettings as SubspaceSettings
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from analysis.transcoder.study import map_sites as map_sites
 
 __all__ = [
+    "AblationSettings",
     "CommunitySettings",
     "ComparisonSettings",
     "ConceptSettings",
@@ -89,6 +92,7 @@ __all__ = [
     "SubspaceSettings",
     "TopologySettings",
     "TranscoderSettings",
+    "ablate_concepts",
     "activation_by_position",
     "compare_concepts",
     "compare_counterpart_effects",
@@ -125,6 +129,7 @@ _MODULES = {
     "measure_effects": "analysis.effects.study",
     "CommunitySettings": "analysis.communities.settings",
     "FloorSettings": "analysis.floors.settings",
+    "AblationSettings": "analysis.concepts.causal.settings",
     "ConceptSettings": "analysis.concepts.settings",
     "ComparisonSettings": "analysis.graph_comparison.settings",
     "DirectionSettings": "analysis.feature_map.settings",
@@ -168,6 +173,7 @@ _MODULES = {
     "steer_text": "analysis.steering.texts",
     "rank_saes": "analysis.concepts.worth.rank",
     "read_words": "analysis.concepts.words.files",
+    "ablate_concepts": "analysis.concepts.causal.study",
     "study_concepts": "analysis.concepts.study",
 }
 

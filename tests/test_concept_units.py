@@ -5,8 +5,9 @@ import pytest
 from scipy import sparse, stats
 
 from analysis.concepts.units.observations import group_means, live_columns
-from analysis.concepts.units.separation import auroc_columns, separate, smallest_effect
+from analysis.concepts.units.separation import separate, smallest_effect
 from analysis.statistics.permutation import exceedance_p
+from analysis.statistics.ranks import auc_columns
 
 
 def sparse_units(rng, rows=60, units=40, share=0.3):
@@ -117,7 +118,7 @@ def test_degenerate_input():
     none = separate(np.zeros((4, 0)), labels, draws=19, seed=0)
     assert none.t.shape == none.q.shape == (0,)
     assert live_columns(np.zeros((0, 3))).total == 3
-    assert np.isnan(auroc_columns(separated, np.ones(4, bool))).all()
+    assert np.isnan(auc_columns(separated, np.ones(4, bool))).all()
 
 
 def test_large_means_cost_no_precision():

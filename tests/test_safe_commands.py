@@ -117,7 +117,12 @@ CASES = {
     "splitting": [["splitting", ONE, OTHER, *FEW], ["splitting", ONE, NAME]],
     "spectra": [["spectra", ONE, "--draws", "20"], ["spectra", NAME]],
     "topology": [["topology", ONE], ["topology", NAME]],
-    "concepts": [["concepts", "gender", ONE], ["concepts", NAME], ["concepts", "gender", NAME]],
+    "concepts": [
+        ["concepts", "gender", ONE, "--ablate"],
+        ["concepts", NAME],
+        ["concepts", "gender", NAME],
+        ["concepts", "gender", ONE, "--ablate", "--others", NAME],
+    ],
     "list": [["list"]],
     "saes": [["saes", "gpt2", "pre"], ["saes", NAME]],
     "query": [

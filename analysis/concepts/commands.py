@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from analysis.concepts.causal.settings import AblationSettings
 from analysis.concepts.settings import ConceptSettings
-from atlas.cli.options import chosen_settings, settings_options, worker_options
+from atlas.cli.options import chosen_settings, flags_for, settings_options, worker_options
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -18,6 +19,8 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.errors import BadInput
+from atlas.studies.results import Results
 
 __all__ = ["concepts"]
 
@@ -50,6 +53,17 @@ _RANK = (
     "low",
     "high",
 )
+_ABLATED = (
+    "concept",
+    "k",
+    "AUROC",
+    "fall",
+    "random features",
+    "p",
+    "other concepts",
+    "most affected",
+    "specificity",
+)
 
 
 @click.command()
@@ -61,6 +75,13 @@ _RANK = (
     is_flag=True,
     help="Also order the SAEs by the area under R over log k, with the interval of each difference.",
 )
+@click.option(
+    "--ablate",
+    is_flag=True,
+    help="Also ablate the best features of each concept, and report what probes at the last block "
+    "lose, compared with random features and other concepts.",
+)
+@settings_options(AblationSettings)
 @worker_options
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @click.option(
@@ -80,6 +101,7 @@ def concepts(
     saes: tuple[str, ...],
     *,
     rank: bool,
+    ablate: bool,
     workers: int,
     ray: str | None,
     replace: bool,
@@ -102,6 +124,7 @@ def concepts(
       atlas concepts gender tiny-a-l1-s0
       atlas concepts kinds --rank --out front.html
       atlas concepts words.csv --carrier "I saw the {}" --probe mlp
+      atlas concepts gender tiny-a-l0-s0 --ablate
     """
     from analysis.concepts.study import study_concepts
     from analysis.concepts.worth.rank import rank_saes
@@ -111,16 +134,28 @@ def concepts(
 
         for out in outs:
             check_path(out)
-    results = study_concepts(
-        folder_of(which_atlas(where)),
-        words,
-        saes or None,
-        settings=ConceptSettings(**chosen_settings(ConceptSettings, options)),
-        replace=replace,
-        workers=workers,
-        ray=ray,
-        progress=make_progress(quiet=quiet),
-    )
+    settings = ConceptSettings(**chosen_settings(ConceptSettings, options))
+    chosen = chosen_settings(AblationSettings, options)
+    if chosen and not ablate:
+        raise BadInput(
+            f"{', '.join(flags_for(AblationSettings, chosen)[::2])} was passed without --ablate; add --ablate."
+        )
+    ablation = AblationSettings(**chosen)
+    folder = folder_of(which_atlas(where))
+    how: dict[str, Any] = {
+        "replace": replace,
+        "workers": workers,
+        "ray": ray,
+        "progress": make_progress(quiet=quiet),
+    }
+    results = study_concepts(folder, words, saes or None, settings=settings, **how)
+    ablated = Results()
+    if ablate:
+        from analysis.concepts.causal.study import ablate_concepts
+
+        ablated = ablate_concepts(
+            folder, words, saes or None, settings=ablation, how=settings, **how
+        )
     found: dict[str, Any] = {
         "results": [
             {
@@ -133,7 +168,11 @@ def concepts(
             for one in results
         ],
         "rank": rank_saes(results) if rank else [],
-        "verdict": results.verdict,
+        "ablated": [
+            {**one.summary, **{name: one.table(name).to_pylist() for name in one.tables}}
+            for one in ablated
+        ],
+        "verdict": [*results.verdict, *ablated.verdict],
         "written": [],
     }
     if outs:
@@ -165,8 +204,29 @@ def _show(found: Mapping[str, Any]) -> None:
         echo(f"With --json, or for one SAE and concept, also the arms {', '.join(_BRIEF)}.")
     if found["rank"]:
         print_table(found["rank"], columns=_RANK, title="SAEs by area under R over log k")
+    for one in found["ablated"]:
+        print_table(
+            [_ablated(row) for row in one["summary"]],
+            columns=_ABLATED,
+            title=f"{one['sae']}: fall of the AUROC at {one['site']} without the k best features",
+        )
     for path in found["written"]:
         echo(path)
+
+
+def _ablated(row: Mapping[str, Any]) -> dict[str, Any]:
+    most = row["most_affected"]
+    return {
+        "concept": row["concept"],
+        "k": row["k"],
+        "AUROC": _rounded(row["clean_auc"]),
+        "fall": _with_interval(row, "fall"),
+        "random features": _rounded(row["random_fall"]),
+        "p": _rounded(row["p"]),
+        "other concepts": _rounded(row["others_fall"]),
+        "most affected": most and f"{most} {row['most_affected_fall']:.2f}",
+        "specificity": _with_interval(row, "specificity"),
+    }
 
 
 def _units(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Comparison of two groups by ranks."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-__all__ = ["auc"]
+__all__ = ["auc", "auc_columns"]
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 def auc(values: Floats, others: Floats) -> float | None:
@@ -30,8 +33,38 @@ def auc(values: Floats, others: Floats) -> float | None:
     >>> auc(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
     0.875
     """
-    n, m = len(values), len(others)
-    if not n or not m:
+    if not len(values) or not len(others):
         return None
-    ranks = rankdata(np.concatenate([values, others]))
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    both = np.concatenate([values, others])[:, None]
+    return float(auc_columns(both, np.arange(len(both)) < len(values))[0])
+
+
+def auc_columns(values: NDArray[np.floating[Any]], labels: Bools) -> Floats:
+    """Return the AUROC of each column, ties count half.
+
+    Parameters
+    ----------
+    values
+        (rows, columns), without NaN.
+    labels
+        bool, (rows,), or (labellings, rows).
+
+    Returns
+    -------
+    float64, (columns,), or (labellings, columns): Mann-Whitney's U / number of pairs. NaN for a
+    labelling with one class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> auc_columns(np.array([[2.0, 1.0], [0.0, 1.0]]), np.array([True, False]))
+    array([1. , 0.5])
+    """
+    ranks = rankdata(values, axis=0) if values.size else np.zeros(values.shape)
+    each = np.atleast_2d(labels)
+    ones = each.sum(axis=1)[:, None].astype(np.float64)
+    pairs = ones * (len(values) - ones)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area = (each.astype(np.float64) @ ranks - ones * (ones + 1) / 2) / pairs
+    area[np.broadcast_to(pairs == 0, area.shape)] = np.nan
+    return np.asarray(area[0] if labels.ndim == 1 else area)

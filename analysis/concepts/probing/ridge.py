@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from analysis.concepts.probing.splits import grouped_splits
+from analysis.statistics.ranks import auc_columns
 from ingest.probe.solver.design import Design, spectrum
 from ingest.probe.solver.solve import solve
 
@@ -253,9 +253,5 @@ def held_out_auc(margins: Floats, labels: Bools, test: Bools) -> Floats:
     """Return the AUROC on test rows, ties count half; (columns,), NaN for one class."""
     found = np.full(len(margins), np.nan)
     for column, rows in enumerate(test):
-        own = labels[column, rows]
-        ones, rest = int(own.sum()), int((~own).sum())
-        if ones and rest:
-            ranks = rankdata(margins[column, rows])
-            found[column] = (ranks[own].sum() - ones * (ones + 1) / 2) / (ones * rest)
+        found[column] = auc_columns(margins[column, rows, None], labels[column, rows])[0]
     return found

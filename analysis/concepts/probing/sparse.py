@@ -12,10 +12,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from analysis.concepts.probing.ridge import balanced_weights
 from analysis.concepts.probing.splits import Splits
+from analysis.statistics.ranks import auc_columns
 
 __all__ = ["UnitScores", "best_units", "sparse_margins", "unit_scores"]
 
@@ -206,17 +206,11 @@ def unit_scores(values: Floats, labels: Sequence[Bools] | Bools, splits: Splits)
     statistic = TrainingStatistic(values)
     shape = (len(by_row), values.shape[1])
     total, count, best = np.zeros(shape), np.zeros((len(by_row), 1)), np.zeros(shape)
-    columns = np.ascontiguousarray(values.T)
     for test in splits.test:
         train = np.broadcast_to(~test, by_row.shape)
         f = statistic.signed_f(by_row, train)
-        ranks = rankdata(columns[:, test], axis=1)
-        own = by_row[:, test]
-        ones = own.sum(axis=1)[:, None].astype(np.float64)
-        rest = own.shape[1] - ones
-        usable = (ones > 0) & (rest > 0)
-        pairs = np.where(usable, ones * rest, 1.0)
-        area = (own.astype(np.float64) @ ranks.T - ones * (ones + 1) / 2) / pairs
+        area = auc_columns(values[test], by_row[:, test])
+        usable = np.isfinite(area).all(axis=1, keepdims=True)
         area = np.where(f >= 0, area, 1 - area)
         total += np.where(usable, area, 0.0)
         count += usable

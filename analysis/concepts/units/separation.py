@@ -11,11 +11,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import false_discovery_control
 
 from analysis.statistics.permutation import exceedance_p
+from analysis.statistics.ranks import auc_columns
 
-__all__ = ["Separation", "WelchSums", "auroc_columns", "separate", "smallest_effect"]
+__all__ = ["Separation", "WelchSums", "separate", "smallest_effect"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -194,7 +195,7 @@ def separate(
     return Separation(
         t=t,
         p=p,
-        auroc=auroc_columns(values, labels),
+        auroc=auc_columns(values, labels),
         effect=_hedges(values, labels),
         p_permutation=exceedance_p(exceed, draws),
         p_max=exceedance_p(highest, draws),
@@ -203,26 +204,6 @@ def separate(
         levels=levels,
         chance_q=chance_q,
     )
-
-
-def auroc_columns(values: Floats, labels: Bools) -> Floats:
-    """Return the AUROC of each column, ties count half; (units,).
-
-    Parameters
-    ----------
-    values
-        (rows, units).
-    labels
-        bool, (rows,), or (rows, labellings), which returns (labellings, units). NaN for one class.
-    """
-    ranks = rankdata(values, axis=0) if values.size else values
-    by_labelling = labels[:, None] if labels.ndim == 1 else labels
-    ones = by_labelling.sum(axis=0)[:, None].astype(np.float64)
-    rest = len(values) - ones
-    with np.errstate(divide="ignore", invalid="ignore"):
-        area = (by_labelling.T.astype(np.float64) @ ranks - ones * (ones + 1) / 2) / (ones * rest)
-    area[~np.isfinite(area)] = np.nan
-    return np.asarray(area[0] if labels.ndim == 1 else area)
 
 
 def _hedges(values: Floats, labels: Bools) -> Floats:

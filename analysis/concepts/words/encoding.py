@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ingest.model.language_model import LanguageModel
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["Encoded", "Matrix", "SaeActivations", "encode_words", "pool_rows"]
+__all__ = ["Encoded", "Matrix", "SaeActivations", "encode_words", "pool_rows", "word_tokens"]
 
 Floats: TypeAlias = NDArray[np.float32]
 Codes: TypeAlias = "sparse.csr_array[Any, tuple[int, int]]"
@@ -132,13 +132,13 @@ def encode_words(
         some = contexts[first : first + BLOCK]
         documents = [Document(i, context.text) for i, context in enumerate(some)]
         text = tokenize(documents, model.tokenizer, settings=layout, batch_tokens=batch_tokens)
-        inside = _inside(text, some)
+        inside = word_tokens(text, some)
         batches = list(_read(model, text, inside, needed=needed, hooks=hooks, saes=saes))
         blocks.append(_pooled(batches, text.tokens.document, first, pool=pool))
     return _joined(blocks, saes, {hook: model.site(hook).width for hook in hooks})
 
 
-def _inside(text: TokenizedBlock, contexts: Sequence[WordContext]) -> NDArray[np.bool_]:
+def word_tokens(text: TokenizedBlock, contexts: Sequence[WordContext]) -> NDArray[np.bool_]:
     """Return which tokens of a block overlap the word of their context; bool, (tokens,)."""
     start = np.array([context.start for context in contexts], dtype=np.int64)
     end = np.array([context.end for context in contexts], dtype=np.int64)

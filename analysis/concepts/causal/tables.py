@@ -1,0 +1,216 @@
+"""Tables and sentences of the causal check."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.concepts.causal.measure import Effects, LaterProbe
+from analysis.concepts.probing.splits import Interval, resampled_interval
+from analysis.statistics.permutation import permutation_p
+
+__all__ = ["MEASURED", "SUMMARY", "measured_rows", "summary_row", "verdict_of"]
+
+Row = dict[str, Any]
+
+
+def _schema(text: Sequence[str], counts: Sequence[str], values: Sequence[str]) -> pa.Schema:
+    return pa.schema(
+        [(n, pa.string()) for n in text]
+        + [(n, pa.int64()) for n in counts]
+        + [(n, pa.float64()) for n in values]
+    )
+
+
+MEASURED = _schema(
+    ("concept", "measured", "features"),
+    ("k", "sets"),
+    ("clean_auc", "clean_low", "auc", "fall", "fall_low", "fall_high", "separation_lost"),
+)
+SUMMARY = _schema(
+    ("concept", "most_affected"),
+    ("k",),
+    (
+        "clean_auc",
+        "fall",
+        "fall_low",
+        "fall_high",
+        "random_fall",
+        "p",
+        "excess",
+        "excess_low",
+        "excess_high",
+        "others_fall",
+        "specificity",
+        "specificity_low",
+        "specificity_high",
+        "most_affected_fall",
+        "separation_lost",
+        "random_separation_lost",
+        "others_separation_lost",
+        "size",
+        "random_size",
+        "active_share",
+        "random_active_share",
+    ),
+)
+
+
+def measured_rows(concept: str, effects: Effects, probes: Sequence[LaterProbe]) -> Iterator[Row]:
+    """Yield two rows for each measured concept: of the best features, and the mean of random sets."""
+    for number, probe in enumerate(probes):
+        clean = resampled_interval(probe.auc, probe.words.splits.ratio)
+        for name, sets in (("best", slice(0, 1)), ("random", slice(1, None))):
+            auc = effects.auc[number, sets].mean(axis=0)
+            fall = resampled_interval(probe.auc - auc, probe.words.splits.ratio)
+            yield {
+                "concept": concept,
+                "measured": probe.name,
+                "features": name,
+                "k": effects.k,
+                "sets": len(effects.auc[number, sets]),
+                "clean_auc": _number(clean.value),
+                "clean_low": _number(clean.low),
+                "auc": _number(float(np.nanmean(auc))) if np.isfinite(auc).any() else None,
+                "separation_lost": _lost(probe, effects.gap[number, sets].mean(axis=0)),
+                **_limits("fall", fall),
+            }
+
+
+def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) -> Row:
+    """Return the effect on the concept, compared with random features and with other concepts.
+
+    Other concepts count if their unedited AUROC is above .5 with its interval; of the others nothing
+    can be lost. Their number of splits is that of the concept, so differences are paired.
+    """
+    names = [probe.name for probe in probes]
+    own = names.index(concept)
+    probe = probes[own]
+    ratio = probe.words.splits.ratio
+    falls = np.stack([p.auc[None] - effects.auc[i] for i, p in enumerate(probes)])
+    best, random = falls[own, 0], falls[own, 1:]
+    mean_random = random.mean(axis=0)
+    row: Row = {
+        "concept": concept,
+        "k": effects.k,
+        "clean_auc": _mean(probe.auc),
+        "random_fall": _mean(mean_random),
+        "separation_lost": _lost(probe, effects.gap[own, 0]),
+        "random_separation_lost": _lost(probe, effects.gap[own, 1:].mean(axis=0)),
+        "size": _mean(effects.size[0]),
+        "random_size": _mean(effects.size[1:]),
+        "active_share": _mean(effects.active[0]),
+        "random_active_share": _mean(effects.active[1:]),
+        **_limits("fall", resampled_interval(best, ratio)),
+        **_limits("excess", resampled_interval(best - mean_random, ratio)),
+    }
+    known = np.isfinite(best)
+    if known.any():
+        row["p"] = permutation_p(float(best[known].mean()), random[:, known].mean(axis=1))
+    others = [i for i, p in enumerate(probes) if i != own and _above_chance(p)]
+    if others:
+        with np.errstate(invalid="ignore"):
+            mean_others = np.nanmean(falls[others, 0], axis=0)
+        each = {names[i]: _mean(falls[i, 0]) or 0.0 for i in others}
+        most = max(each, key=lambda name: each[name])
+        lost = [_lost(probes[i], effects.gap[i, 0]) for i in others]
+        row |= {
+            "others_fall": _mean(mean_others),
+            "most_affected": most,
+            "most_affected_fall": each[most],
+            "others_separation_lost": float(np.mean([v for v in lost if v is not None])),
+            **_limits("specificity", resampled_interval(best - mean_others, ratio)),
+        }
+    return row
+
+
+def _above_chance(probe: LaterProbe) -> bool:
+    return resampled_interval(probe.auc, probe.words.splits.ratio).low > 0.5
+
+
+def _lost(probe: LaterProbe, gap: Any) -> float | None:
+    """Return the share of the mean gap between the classes that an ablation removes."""
+    both = np.isfinite(gap) & np.isfinite(probe.gap)
+    clean = float(probe.gap[both].sum())
+    return _number(1 - float(gap[both].sum()) / clean) if both.any() and clean > 0 else None
+
+
+def _mean(values: Any) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _limits(name: str, of: Interval) -> Row:
+    return {
+        name: _number(of.value),
+        f"{name}_low": _number(of.low),
+        f"{name}_high": _number(of.high),
+    }
+
+
+def verdict_of(sae: str, site: str, rows: Sequence[Mapping[str, Any]], *, same: bool) -> list[str]:
+    """Return sentences for each concept, about its largest number of features.
+
+    Parameters
+    ----------
+    sae, site
+        The SAE, and the site where the effect is measured.
+    rows
+        Rows of the table ``summary``.
+    same
+        Whether the SAE itself reads that site.
+    """
+    found = []
+    largest = {row["concept"]: row for row in sorted(rows, key=lambda row: row["k"])}
+    for row in largest.values():
+        if row["fall"] is None:
+            continue
+        units, as_many = (
+            ("the best feature", "a random feature")
+            if row["k"] == 1
+            else (f"the {row['k']} best features", f"{row['k']} random features")
+        )
+        found.append(
+            f"{sae}, {row['concept']}: without {units}, the held-out AUROC at {site} falls from "
+            f"{row['clean_auc']:.3f} by {_interval(row, 'fall')}; without {as_many} of equal frequency by "
+            f"{_shown(row['random_fall'])} (p {row['p']:.2g})."
+        )
+        if row["others_fall"] is not None:
+            found.append(
+                f"Other concepts fall by {_shown(row['others_fall'])} on average, {row['most_affected']} most, by "
+                f"{_shown(row['most_affected_fall'])}. The difference is {_interval(row, 'specificity')}. "
+                f"{_conclusion(row)}"
+            )
+        else:
+            found.append("No other concept could be compared, so the effect may not be specific.")
+    if found and same:
+        found.append(
+            f"{sae} reads the site where the effect is measured, so the effect shows what its decoder vectors "
+            "carry, not what later blocks compute from them."
+        )
+    return found
+
+
+def _conclusion(row: Mapping[str, Any]) -> str:
+    beyond = row["excess_low"] is not None and row["excess_low"] > 0 and row["p"] <= 0.05
+    specific = row["specificity_low"] is not None and row["specificity_low"] > 0
+    if beyond and specific:
+        return "So later probes need these features, for this concept more than for others."
+    if beyond:
+        return "So later probes need these features, but the effect is not shown to be specific."
+    return "So the effect is not shown to exceed that of random features."
+
+
+def _interval(row: Mapping[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return _shown(row[name]) + (f" ({_shown(low)} to {_shown(high)})" if low is not None else "")
+
+
+def _shown(value: float) -> str:
+    """Return three decimals; a small number below 0 has no sign."""
+    return f"{round(value, 3) + 0.0:.3f}"

@@ -1,0 +1,344 @@
+"""The causal check of concepts: edits by hand, planted features, folds, random features, study and command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from circuit_model import FIRST, SECOND, WIDTH, Circuit, CircuitConfig, sae_of
+from click.testing import CliRunner
+from random_models import WORDS, random_model, small_tokenizer
+from recording_progress import RecordingProgress
+from sklearn.feature_selection import f_classif
+from sklearn.metrics import roc_auc_score
+from small_ingest import texts, topk
+
+from analysis import AblationSettings, ConceptSettings, ablate_concepts, read_words
+from analysis.concepts.causal.measure import (
+    TestedWords,
+    ablation_effects,
+    equal_frequency,
+    fit_later,
+)
+from analysis.concepts.causal.study import other_words
+from analysis.concepts.causal.tables import measured_rows, summary_row, verdict_of
+from analysis.concepts.causal.word_runs import read_word_runs
+from analysis.concepts.probing.splits import grouped_splits
+from analysis.concepts.units.observations import live_columns
+from analysis.concepts.words.contexts import WordContext
+from atlas.cli.main import command
+from atlas.errors import BadInput
+from atlas.progress import SILENT
+from ingest import ingest
+from ingest.model.feature_edits import FeatureEdits, ablate
+from ingest.model.next_token import NextTokenModel
+from ingest.model.upper_blocks import UpperBlocks
+from ingest.sae.autoencoder import open_sae
+from ingest.text.tokenization import ContextSettings, special_ids
+
+LAYOUT = ContextSettings(16, prepend_bos=True)
+TOKENIZER = small_tokenizer()
+
+
+def single_tokens():
+    """Return the texts that are one token each."""
+    texts_of = [TOKENIZER.decode([i]) for i in range(3, 96)]
+    encoded = [TOKENIZER(text, add_special_tokens=False)["input_ids"] for text in texts_of]
+    return [
+        (i + 3, t) for i, (t, e) in enumerate(zip(texts_of, encoded, strict=True)) if e == [i + 3]
+    ]
+
+
+def planted(*, copies=1, seed=0):
+    """Return a model whose first ``copies`` features carry a class, and feature 7 another attribute.
+
+    The second block also writes feature 0 to dimension 20 of the stream.
+    """
+    torch.manual_seed(seed)
+    model = Circuit(CircuitConfig(vocab_size=96)).eval().requires_grad_(False)
+    for block in model.layers:
+        for parameter in block.parameters():
+            parameter.zero_()
+    model.layers[1].into.weight[0, 0] = model.layers[1].out.weight[20, 0] = 1.0
+    model.lm_head.weight.zero_()
+    model.embed.weight.zero_()
+    number = torch.arange(96)
+    strength = 0.5 + torch.rand(96, 8)
+    on = torch.rand(96, 8) < 0.5
+    on[:, :copies] = (number % 2 == 1)[:, None]
+    on[:, 7] = number // 2 % 2 == 1
+    model.embed.weight[:, :8] = on * strength
+    return model
+
+
+def runs_of(model, sae, contexts, *, hook=SECOND, pool="last"):
+    complete = NextTokenModel("small", model, special_ids(TOKENIZER))
+    upper = UpperBlocks(complete, sae.info.hook)
+    found = read_word_runs(
+        upper,
+        sae,
+        contexts,
+        tokenizer=TOKENIZER,
+        layout=LAYOUT,
+        batch_tokens=64,
+        hook=hook,
+        pool=pool,
+    )
+    return found, complete
+
+
+def words_of(labels, *, repeats=2, folds=5):
+    rows = np.arange(len(next(iter(labels.values()))))
+    strata = ["".join(str(int(own[i])) for own in labels.values()) for i in rows]
+    splits = grouped_splits(strata, rows, folds=folds, repeats=repeats, seed=0)
+    return TestedWords(rows, rows, splits, labels)
+
+
+@pytest.mark.parametrize("pool", ["last", "mean"])
+def test_ablations_equal_the_edits_of_the_model(pool):
+    """``FeatureEdits`` change every token of a context; here contexts consist of the word alone."""
+    rng = np.random.default_rng(0)
+    words = [" ".join(rng.choice(WORDS, rng.integers(1, 4))) for _ in range(20)]
+    sae = open_sae(topk(), name="top")
+    contexts = [WordContext(i, w, 0, len(w)) for i, w in enumerate(words)]
+    last = "blocks.2.hook_resid_post"
+    runs, complete = runs_of(random_model("llama"), sae, contexts, hook=last, pool=pool)
+    some, sets = np.array([1, 4, 5, 11, 19]), [np.array([3, 8]), np.array([0]), np.arange(40)]
+    changed = 0
+    for features, found in zip(sets, runs.ablated(some, sets), strict=True):
+        for row, i in enumerate(some):
+            ids = TOKENIZER(words[i], add_special_tokens=False)["input_ids"]
+            ids = torch.tensor([[TOKENIZER.bos_token_id, *ids]])
+            mask = torch.ones_like(ids)
+            edit = FeatureEdits(sae, [ablate(int(f)) for f in features])
+            edit.check_changed = lambda since: None  # a word may have no active feature of the set
+            _, read = complete.run(ids, mask, hooks=[last], edits=[edit])
+            _, before = complete.run(ids, mask, hooks=[last])
+            expected, clean = (x[last][0, 1:].double().numpy() for x in (read, before))
+            changed += not np.array_equal(expected, clean)
+            expected = expected[-1] if pool == "last" else expected.mean(axis=0)
+            assert found.later[row] == pytest.approx(expected, abs=1e-4)
+        assert found.size > 0
+    assert changed > 5
+
+
+def test_only_tokens_of_the_word_are_ablated():
+    sae = open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a")
+    text = "cat dog"
+    runs, _ = runs_of(planted(), sae, [WordContext(0, text, 4, 7)])
+    (found,) = runs.ablated(np.array([0]), [np.arange(8)])
+    assert found.later[0] == pytest.approx(np.zeros(WIDTH), abs=1e-6)
+    assert found.size == pytest.approx(1)
+    ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
+    assert len(runs.owner) < len(ids)
+
+
+def effects(model, labels, *, ablated=(1, 2), sets=19):
+    tokens = single_tokens()
+    contexts = [WordContext(i, text, 0, len(text)) for i, (_, text) in enumerate(tokens)]
+    number = np.array([i for i, _ in tokens])
+    own = {name: np.asarray(make(number)) for name, make in labels.items()}
+    runs, _ = runs_of(model, open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a"), contexts)
+    words = words_of(own)
+    probes = fit_later(words, runs.clean(), seed=0)
+    settings = AblationSettings(ablated=ablated, random_sets=sets)
+    found = ablation_effects(
+        runs,
+        next(iter(own)),
+        words,
+        features=live_columns(runs.codes()),
+        probes=probes,
+        settings=settings,
+        seed=0,
+        stage=SILENT.stage("", total=1, unit="splits").__enter__(),
+    )
+    return {e.k: e for e in found}, probes
+
+
+LABELS = {"class": lambda n: n % 2 == 1, "other": lambda n: n // 2 % 2 == 1}
+
+
+def test_ablating_a_planted_feature_removes_its_concept_and_no_other():
+    found, probes = effects(planted(), LABELS)
+    row = summary_row("class", found[1], probes)
+    assert row["clean_auc"] > 0.98
+    assert row["clean_auc"] - row["fall"] == pytest.approx(0.5, abs=0.1)
+    assert abs(row["random_fall"]) < 0.03
+    assert row["p"] == 1 / 20
+    assert abs(row["others_fall"]) < 0.05
+    assert row["most_affected"] == "other"
+    assert row["specificity_low"] > 0.3
+    assert row["separation_lost"] == pytest.approx(1, abs=0.1)
+    assert row["active_share"] == pytest.approx(row["random_active_share"], abs=0.15)
+    sentences = verdict_of("a", SECOND, [row], same=False)
+    assert "for this concept more than for others" in sentences[-1]
+    assert "not what later blocks" in verdict_of("a", SECOND, [row], same=True)[-1]
+
+
+def test_a_concept_of_two_features_is_removed_by_both_together():
+    found, probes = effects(planted(copies=2), LABELS)
+    one, both = (summary_row("class", found[k], probes) for k in (1, 2))
+    assert one["fall"] < 0.1
+    assert both["clean_auc"] - both["fall"] == pytest.approx(0.5, abs=0.1)
+    assert 0.2 < one["separation_lost"] < 0.8
+
+
+def test_labels_without_any_feature_have_no_effect():
+    rng = np.random.default_rng(5)
+    random = dict(zip(range(96), rng.random(96) < 0.5, strict=True))
+    labels = {"class": lambda n: [random[i] for i in n], "other": LABELS["other"]}
+    found, probes = effects(planted(), labels)
+    row = summary_row("class", found[1], probes)
+    assert row["fall"] < 0.1
+    assert "not shown to exceed" in verdict_of("a", SECOND, [row], same=False)[-1]
+
+
+def test_unedited_scores_equal_scikit_learn_and_rows_have_the_means():
+    found, probes = effects(planted(), LABELS, sets=2)
+    tokens = single_tokens()
+    contexts = [WordContext(i, text, 0, len(text)) for i, (_, text) in enumerate(tokens)]
+    sae = open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a")
+    later = runs_of(planted(), sae, contexts)[0].clean()
+    for probe in probes:
+        labels = probe.words.labels[probe.name]
+        for split, rows in enumerate(probe.words.splits.test):
+            margins = (later[rows] - later.mean(axis=0)) @ probe.coef[split]
+            assert probe.auc[split] == pytest.approx(roc_auc_score(labels[rows], margins))
+            expected = margins[labels[rows]].mean() - margins[~labels[rows]].mean()
+            assert probe.gap[split] == pytest.approx(expected)
+    rows = list(measured_rows("class", found[1], probes))
+    assert [(r["measured"], r["features"], r["sets"]) for r in rows] == [
+        (name, features, sets)
+        for name in ("class", "other")
+        for features, sets in (("best", 1), ("random", 2))
+    ]
+    best = rows[0]
+    assert best["fall"] == pytest.approx(probes[0].auc.mean() - found[1].auc[0, 0].mean())
+    assert best["auc"] == pytest.approx(found[1].auc[0, 0].mean())
+
+
+def test_features_are_selected_on_training_words():
+    """A feature that separates the test words of a split alone is not the best of that split."""
+    tokens = single_tokens()
+    labels = np.array([i % 2 == 1 for i, _ in tokens])
+    words = words_of({"class": labels})
+    contexts = [WordContext(i, text, 0, len(text)) for i, (_, text) in enumerate(tokens)]
+    runs, _ = runs_of(planted(), open_sae(sae_of(FIRST, torch.eye(WIDTH)[:8]), name="a"), contexts)
+    rng = np.random.default_rng(0)
+    x = rng.random((len(labels), 8))
+    test = words.splits.test[0]
+    x[test, 3] = 100.0 * labels[test] + rng.random(test.sum())  # nothing else separates
+    features = live_columns(x)
+    asked = []
+
+    class Recorded(type(runs)):
+        def ablated(self, contexts, sets):
+            asked.append(sets[0])
+            return super().ablated(contexts, sets)
+
+    recorded = Recorded(**{name: getattr(runs, name) for name in runs.__dataclass_fields__})
+    list(
+        ablation_effects(
+            recorded,
+            "class",
+            words,
+            features=features,
+            probes=fit_later(words, runs.clean(), seed=0),
+            settings=AblationSettings(ablated=(1,), random_sets=1),
+            seed=0,
+            stage=SILENT.stage("", total=1, unit="splits").__enter__(),
+        )
+    )
+    for chosen, rows in zip(asked, words.splits.test, strict=True):
+        expected = np.argmax(f_classif(x[~rows], labels[~rows])[0])
+        assert chosen.tolist() == [expected]
+    assert asked[0].tolist() != [3]
+
+
+def test_random_features_have_similar_frequency_and_are_others():
+    rng = np.random.default_rng(0)
+    counts = np.concatenate([np.zeros(50), rng.integers(1, 200, 300)]).astype(np.int64)
+    chosen = np.array([60, 200, 349])
+    sets = equal_frequency(chosen, counts, number=200, rng=rng)
+    assert len(sets) == 200
+    drawn = np.stack(sets)
+    assert not np.isin(drawn, chosen).any()
+    assert (counts[drawn] > 0).all()
+    assert all(len(set(row)) == 3 for row in drawn.tolist())
+    others = np.setdiff1d(np.flatnonzero(counts), chosen)
+    for column, unit in enumerate(chosen):
+        distance = np.sort(np.abs(np.log(counts[others]) - np.log(counts[unit])))
+        own = np.abs(np.log(counts[drawn[:, column]]) - np.log(counts[unit]))
+        assert own.max() <= distance[12]  # ten, and up to two members that were drawn before
+        assert len(set(drawn[:, column].tolist())) > 5
+    assert equal_frequency(chosen, np.zeros(400, np.int64), number=3, rng=rng) == []
+    assert equal_frequency(np.array([0, 1]), np.array([3, 3, 3]), number=3, rng=rng) == []
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ablation")
+    random_model("llama").save_pretrained(folder / "small")
+    TOKENIZER.save_pretrained(folder / "small")
+    topk(k=8).save_model(folder / "one")
+    ingest(
+        folder / "a.atlas",
+        saes=[str(folder / "one")],
+        text=texts(10),
+        model=str(folder / "small"),
+        match=None,
+    ).close()
+    for name, ends in (("words", ("cat", "dog")), ("more", ("sun", "day"))):
+        rows = [f"{w} {e},{e},{w}" for w in WORDS[:16] for e in ends]
+        (folder / f"{name}.csv").write_text("text,label,group\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def test_study_command_and_stored_result(world):
+    settings = AblationSettings(ablated=(1, 30), random_sets=3, others=(str(world / "more.csv"),))
+    how = ConceptSettings(repeats=1, draws=19, probe_draws=0, subsets=0)
+    (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", settings=settings, how=how)
+    assert found["site"] == "blocks.2.hook_resid_post"
+    rows = found.table("summary").to_pylist()
+    assert [(r["concept"], r["k"]) for r in rows] == [
+        ("words/cat", 1)
+    ]  # 30 of 40 have no 30 others
+    assert 0 < rows[0]["p"] <= 1
+    assert {r["measured"] for r in found.table("measured").to_pylist()} == {"words/cat", "more/day"}
+    arguments = ["concepts", str(world / "words.csv"), "-q", "-a", str(world / "a.atlas")]
+    options = ["--repeats", "1", "--draws", "19", "--probe-draws", "0", "--subsets", "0"]
+    own = ["--ablated", "1", "--ablated", "30", "--random-sets", "3"]
+    own += ["--others", str(world / "more.csv")]
+    done = CliRunner().invoke(command(), [*arguments, *options, "--ablate", *own, "--json"])
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)["result"]
+    assert answer["ablated"][0]["summary"] == rows
+    shown = CliRunner().invoke(command(), [*arguments, *options, "--ablate", *own])
+    assert "one: fall of the AUROC at blocks.2.hook_resid_post" in shown.stdout
+    wrong = CliRunner().invoke(command(), [*arguments, *options, *own])
+    assert wrong.exit_code != 0
+    assert "--ablate" in str(wrong.exception or wrong.output)
+
+
+def test_too_few_words_and_wrong_settings(world, tmp_path):
+    path = tmp_path / "few.csv"
+    path.write_text(
+        "text,label\n" + "\n".join(f"{w},{'x' if i < 3 else 'y'}" for i, w in enumerate(WORDS[:20]))
+    )
+    progress = RecordingProgress()
+    (found,) = ablate_concepts(
+        world / "a.atlas",
+        path,
+        settings=AblationSettings(others=(str(world / "more.csv"),)),
+        progress=progress,
+    )
+    assert any("few/x: features are not ablated" in message for message in progress.messages)
+    assert found["concepts"] == []
+    with pytest.raises(BadInput, match="expected one or more whole numbers"):
+        AblationSettings(ablated=(0,))
+    with pytest.raises(BadInput, match="neither a list"):
+        ablate_concepts(world / "a.atlas", path, settings=AblationSettings(others=("nothing",)))
+
+
+def test_other_words_exclude_the_own_list():
+    assert {one.name for one in other_words(read_words("gender"), None)} == {"kinds", "feelings"}
