@@ -9,6 +9,7 @@ Neo4j Browser, which then shows its table::
 
     // title: Tokens of a feature
     // question: On which tokens is this feature active most often?
+    // topic: One feature
     // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
     // param limit (int64, default 20): number of rows at most
     // column rank (int64): 0 is the token it is active on most often
@@ -19,6 +20,7 @@ Neo4j Browser, which then shows its table::
     LIMIT 20 /* $limit */
 
 A parameter occurs in the query once, as a value followed by its name in a comment.
+The topic is one of ``TOPICS``, by which ``atlas query`` lists the questions.
 Browser runs the query with the value, which a user can edit; ``Query.cypher`` has
 ``$feature`` instead. Lines of ``:param`` before the query do not work, because Browser 5
 treats them as several statements and shows no table.
@@ -55,9 +57,10 @@ incomplete SAE on a server:
 from functools import cache
 from importlib import resources
 
-from queries.record import BadParameters, Column, Parameter, Query, Value, parse
+from queries.record import TOPICS, BadParameters, Column, Parameter, Query, Value, parse
 
 __all__ = [
+    "TOPICS",
     "BadParameters",
     "Column",
     "Parameter",
@@ -67,6 +70,7 @@ __all__ = [
     "every",
     "get",
     "names",
+    "search",
 ]
 
 
@@ -98,6 +102,30 @@ def every() -> tuple[Query, ...]:
 def names() -> list[str]:
     """Return the names of all queries, sorted."""
     return [q.name for q in every()]
+
+
+def search(words: str = "") -> list[Query]:
+    """Return the queries that contain every word, by topic and name.
+
+    Parameters
+    ----------
+    words
+        Words separated by spaces, sought in the name, title, question and topic. Case does not
+        matter. All queries if empty.
+
+    Examples
+    --------
+    >>> [q.name for q in search("text examples")]
+    ['examples_of_feature', 'sampled_examples_of_feature', 'examples_with_text']
+    """
+    wanted = words.lower().split()
+
+    def matches(query: Query) -> bool:
+        text = f"{query.name} {query.title} {query.question} {query.topic}".lower()
+        return all(word in text for word in wanted)
+
+    found = [query for query in every() if matches(query)]
+    return sorted(found, key=lambda q: (TOPICS.index(q.topic), q.name))
 
 
 def get(name: str) -> Query:

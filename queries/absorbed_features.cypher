@@ -1,5 +1,6 @@
 // title: Absorbed features
 // question: Which features of a wider SAE are active in place of a feature that both SAEs have?
+// topic: Splitting
 // param sae (SAE, such as 'tiny-a-l1-s0'): the narrow SAE
 // param other (SAE, such as 'tiny-a-l1-wide'): the wider SAE
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Features predicted beyond the token
 // question: Which features does a later site predict better than any function of the token could?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param site (site, such as 'tiny-a/blocks.1.hook_resid_post'): site probed, not the embedding
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`

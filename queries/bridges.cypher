@@ -1,5 +1,6 @@
 // title: Bridges
 // question: Which features are on many shortest paths, with most edges outside their community?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param max_inner_share (double, default 0.5): most of its weight within its own community
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Busiest tokens
 // question: Which tokens are among the commonest of the most features of an SAE?
+// topic: Tokens and text
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 20): number of rows at most
 // column token (string): text of the token, its leading space included

@@ -1,5 +1,6 @@
 // title: Children of a feature
 // question: Into which features of a wider SAE at the same site does this feature split?
+// topic: Splitting
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the parent, as `sae/index`
 // param sae (SAE, default ''): only children in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

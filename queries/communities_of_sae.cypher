@@ -1,5 +1,6 @@
 // title: Communities of an SAE
 // question: Which groups of features are active together, and how stable are these groups?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_size (int64, default 3): only communities of at least N features
 // param limit (int64, default 50): number of rows at most

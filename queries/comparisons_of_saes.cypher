@@ -1,5 +1,6 @@
 // title: Comparisons of SAEs
 // question: How much do matched SAEs have in common, and how much do null models explain?
+// topic: Counterparts in other SAEs
 // column sae_a (string): the one SAE
 // column sae_b (string): the other SAE
 // column alignment (string): 'tokens', or 'words' where the tokenizers differ

@@ -1,5 +1,6 @@
 // title: Counterparts that share a concept
 // question: Which features of a concept have a counterpart in another SAE that separates it too?
+// topic: Concepts
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): the other SAE
 // param concept (concept, default ''): only this concept, as `set/label`; '' for all

@@ -1,5 +1,6 @@
 // title: Concepts of a feature
 // question: Which classes of words does this feature separate?
+// topic: Concepts
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 20): number of rows at most
 // column concept (string): the concept, as `set/label`

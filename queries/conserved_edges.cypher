@@ -1,5 +1,6 @@
 // title: Conserved edges
 // question: Which pairs are active together in one SAE, and their counterparts in another too?
+// topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested

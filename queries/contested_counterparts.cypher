@@ -1,5 +1,6 @@
 // title: Contested counterparts
 // question: Which features of the other SAE are the best match of several of the one?
+// topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE, whose features claim
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE, whose features are claimed
 // param min_claims (int64, default 2): only features claimed by at least N

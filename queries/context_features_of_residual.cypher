@@ -1,5 +1,6 @@
 // title: Context features of the residual only
 // question: Which features need context in the residual SAE only, not in the baseline SAE?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): SAE that reads the residual of the activations
 // param sae_baseline (SAE, such as 'tiny-a-l1-s1'): SAE that reads the activations as they are
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`

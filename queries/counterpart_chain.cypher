@@ -1,5 +1,6 @@
 // title: Chain of counterparts over three SAEs
 // question: Do one-to-one matches over a second SAE lead to the same feature as the direct match?
+// topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the next SAE
 // param sae_c (SAE, such as 'tiny-a-l1-wide'): name of the third SAE

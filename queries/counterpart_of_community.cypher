@@ -1,5 +1,6 @@
 // title: Counterpart of a community
 // question: In which communities of another SAE are the counterparts of a community's features?
+// topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param community (int64, default 0): number of the community in the one SAE

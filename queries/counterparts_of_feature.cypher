@@ -1,5 +1,6 @@
 // title: Counterparts of a feature
 // question: Which features of other SAEs (seed, width, layer, model) are active on the same tokens?
+// topic: Counterparts in other SAEs
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Counterparts of two SAEs
 // question: Which features of two SAEs are one-to-one counterparts?
+// topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included

@@ -1,5 +1,6 @@
 // title: Dead features
 // question: Which features of an SAE were never active in the tokens counted?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 100): number of rows at most
 // column feature (string): the feature

@@ -1,5 +1,6 @@
 // title: Dead share by SAE
 // question: Which SAEs have the most features that never fire?
+// topic: SAEs and sites
 // column sae (string): name of the SAE
 // column dead_share (double): share of features never active
 // column dead (int64): features never active

@@ -1,5 +1,6 @@
 // title: Drivers of a feature
 // question: Which features of SAEs at earlier sites change this feature most as they are ablated?
+// topic: Logits and effects
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the target, as `sae/index`
 // param sae (SAE, default ''): only sources in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Effect by frequency
 // question: Do frequent features change the predictions more than rare ones, and than controls?
+// topic: Logits and effects
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // column bin (int64): number of the bin, rising with frequency
 // column frequency (string): the bin's range; the lower end belongs to it

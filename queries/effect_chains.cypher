@@ -1,5 +1,6 @@
 // title: Chains of effects
 // question: Which features change a feature of a later SAE that changes one of a third SAE?
+// topic: Logits and effects
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): the SAE at the first site
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): the SAE between
 // param sae_c (SAE, such as 'tiny-a-l1-wide'): the SAE at the last site

@@ -1,5 +1,6 @@
 // title: Effects of a feature
 // question: Which features of later SAEs change most as this feature is ablated?
+// topic: Logits and effects
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the ablated feature, as `sae/index`
 // param sae (SAE, default ''): only targets in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

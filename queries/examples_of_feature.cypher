@@ -1,5 +1,6 @@
 // title: Top examples of a feature
 // question: In which passages of the text is this feature most active?
+// topic: One feature
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 20): number of rows at most
 // column rank (int64): 0 is the highest activation

@@ -1,5 +1,6 @@
 // title: Features by the text of their examples
 // question: Which features have this text (in any case) in their top examples?
+// topic: Tokens and text
 // param text (string, such as 'once upon a time'): what the example should contain
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Card of a feature
 // question: What does the atlas store about this feature?
+// topic: One feature
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // column feature (string): the feature
 // column sae (string): its SAE

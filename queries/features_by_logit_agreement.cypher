@@ -1,5 +1,6 @@
 // title: Features whose direct logits predict their effect
 // question: For which features do direct logits agree with the measured change by ablation?
+// topic: Logits and effects
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

@@ -1,5 +1,6 @@
 // title: Features by a part of a token
 // question: Which features have a token that contains this text, in any case?
+// topic: Tokens and text
 // param text (string, such as 'ing'): what the token should contain
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

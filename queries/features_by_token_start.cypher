@@ -1,5 +1,6 @@
 // title: Features by the start of a token
 // question: Which features have a token that starts with this text, case and space included?
+// topic: Tokens and text
 // param text (string, such as ' th'): how the token should start
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Features in a range of frequency
 // question: Which features of an SAE have a frequency within these limits?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param low (double, default 0.001): smallest frequency, itself included
 // param high (double, default 0.01): largest frequency, itself included

@@ -1,5 +1,6 @@
 // title: Features of a community
 // question: Which features belong to this community, those with most partners within it first?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param community (int64, default 0): number of the community; 0 is the largest
 // param limit (int64, default 50): number of rows at most

@@ -1,5 +1,6 @@
 // title: Features of a concept
 // question: Which features of an SAE separate two classes of words?
+// topic: Concepts
 // param concept (concept, such as 'gender/female'): name of the concept, as `set/label`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Features of a token
 // question: Which features have exactly this token among their commonest, by share times rate?
+// topic: Tokens and text
 // param token (string, such as ' girl'): text of the token, its leading space included
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

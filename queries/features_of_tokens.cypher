@@ -1,5 +1,6 @@
 // title: Features of a list of tokens
 // question: Which features have most of these tokens among their commonest?
+// topic: Tokens and text
 // param tokens (string[], such as [' he', ' she', ' him', ' her']): texts of the tokens
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

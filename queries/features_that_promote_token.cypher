@@ -1,5 +1,6 @@
 // title: Features that promote a token
 // question: Which features make this token more likely directly, and was that measured?
+// topic: Logits and effects
 // param token (string, such as ' girl'): text of the token, its leading space included
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

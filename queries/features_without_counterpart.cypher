@@ -1,5 +1,6 @@
 // title: Features without a counterpart
 // question: Which live features of an SAE have no counterpart in another SAE, and why?
+// topic: Counterparts in other SAEs
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param other (SAE, such as 'tiny-a-l1-s1'): name of the SAE that might have counterparts
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested

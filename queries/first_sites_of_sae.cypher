@@ -1,5 +1,6 @@
 // title: First sites of an SAE's features
 // question: Which is the first site that predicts each feature about as well as the best site?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // param delta (double, default 0.02): largest difference from the feature's best score

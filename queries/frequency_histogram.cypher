@@ -1,5 +1,6 @@
 // title: Histogram of feature frequency
 // question: How are the frequencies of an SAE's features spread, by powers of ten?
+// topic: SAEs and sites
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // column bin (int64): number of the bin, 0 for dead features, then rising with frequency
 // column frequency (string): the bin's range; the lower end belongs to it

@@ -1,5 +1,6 @@
 // title: Frequent features without a detected effect
 // question: Which features are active often, without a detected effect on the predictions?
+// topic: Logits and effects
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_frequency (double, default 0.01): lowest frequency
 // param min_q (double, default 0.5): lowest false discovery rate of an effect

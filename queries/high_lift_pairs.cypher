@@ -1,5 +1,6 @@
 // title: Pairs of high lift on few tokens
 // question: Which pairs have a high lift from only a few tokens, which may be due to chance?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_lift (double, default 5.0): smallest lift
 // param max_joint (int64, default 10): most tokens on which both are active

@@ -1,5 +1,6 @@
 // title: Hubs
 // question: Which features co-activate with more features than their frequency explains?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_degree (int64, default 10): only features with at least N partners
 // param limit (int64, default 20): number of rows at most

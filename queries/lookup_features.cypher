@@ -1,5 +1,6 @@
 // title: Lookup features
 // question: Which features does the token predict, but the linear probe of the site does not?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`

@@ -1,5 +1,6 @@
 // title: Most frequent features
 // question: Which features of an SAE are active on the most tokens?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

@@ -1,5 +1,6 @@
 // title: Most separating features
 // question: Which features of an SAE separate any concept best on held-out words?
+// topic: Concepts
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature, as `sae/index`

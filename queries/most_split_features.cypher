@@ -1,5 +1,6 @@
 // title: Most split features
 // question: Which features of an SAE have the most children in a wider SAE?
+// topic: Splitting
 // param sae (SAE, such as 'tiny-a-l1-s0'): the narrow SAE
 // param other (SAE, such as 'tiny-a-l1-wide'): the wider SAE
 // param limit (int64, default 20): number of rows at most

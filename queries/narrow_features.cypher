@@ -1,5 +1,6 @@
 // title: Narrow features
 // question: Which features have many partners, but are mostly active with a few of them?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_degree (int64, default 10): only features with at least N partners
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Near in direction, never active together
 // question: Which features have similar decoder directions but are never active together?
+// topic: Directions
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
 // param min_cosine (double, default 0.5): lowest cosine of the decoder rows
 // param limit (int64, default 20): number of rows at most

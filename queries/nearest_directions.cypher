@@ -1,5 +1,6 @@
 // title: Nearest directions of a feature
 // question: Which features have the most similar decoder direction, in this SAE and in others?
+// topic: Directions
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Neighbours of a feature
 // question: With which features of its SAE is this feature active, by weight or another measure?
+// topic: Co-activation
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param by (string, default 'weight', or 'count', 'cosine', 'jaccard', 'phi', 'lift'): the order
 // param min_count (int64, default 1): only edges of at least N tokens

@@ -1,5 +1,6 @@
 // title: Common neighbours of two features
 // question: With which features are both of these active together?
+// topic: Co-activation
 // param feature_a (feature, such as 'tiny-a-l1-s0/7'): the one feature, as `sae/index`
 // param feature_b (feature, such as 'tiny-a-l1-s0/1'): another feature of the same SAE
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Parents of a feature
 // question: Which features of narrower SAEs at the same site does this feature split?
+// topic: Splitting
 // param feature (feature, such as 'tiny-a-l1-wide/1'): the child, as `sae/index`
 // param sae (SAE, default ''): only parents in this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Predictable, but not in the other SAE
 // question: Which features does the token predict, but not their counterpart in another SAE?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param other (SAE, such as 'tiny-a-l1-s1'): name of an SAE it was matched with
 // param site (site, such as 'tiny-a/hook_embed'): site probed; of another model, the same hook

@@ -9,7 +9,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["BadParameters", "Column", "Parameter", "Query", "Value", "parse"]
+__all__ = ["OTHER", "TOPICS", "BadParameters", "Column", "Parameter", "Query", "Value", "parse"]
+
+OTHER = "Other questions"
+"""Topic of a query whose header names none."""
+
+TOPICS = (
+    "SAEs and sites",
+    "Features of an SAE",
+    "One feature",
+    "Tokens and text",
+    "Co-activation",
+    "Directions",
+    "Counterparts in other SAEs",
+    "Splitting",
+    "Probes and maps",
+    "Concepts",
+    "Logits and effects",
+    OTHER,
+)
+"""Topics of the queries, in the order of lists."""
 
 Value: TypeAlias = "str | int | float | bool | list[str] | list[int] | list[float]"
 
@@ -112,6 +131,8 @@ class Query:
         A few words for a list.
     question
         The question that it answers, in one line.
+    topic
+        What it is about; one of ``TOPICS``.
     parameters, columns
         Its parameters, and the columns of its answer.
     matched
@@ -126,6 +147,7 @@ class Query:
     name: str
     title: str
     question: str
+    topic: str
     parameters: tuple[Parameter, ...]
     columns: tuple[Column, ...]
     matched: tuple[tuple[str, str], ...]
@@ -187,12 +209,14 @@ def parse(name: str, text: str) -> Query:
             matched.append((found[1], found[2]))
         elif found := _COLUMN.fullmatch(line):
             columns.append(Column(*found.groups()))
-        elif found := re.fullmatch(r"// (title|question): (.+)", line):
+        elif found := re.fullmatch(r"// (title|question|topic): (.+)", line):
             fields[found[1]] = found[2]
         else:
             raise ValueError(f"{name}.cypher: this line of the header cannot be parsed: {line}")
     body = "\n".join(lines[size:]).strip() + "\n"
     _check(name, body, fields, parameters)
+    if (topic := fields.get("topic", OTHER)) not in TOPICS:
+        raise ValueError(f"{name}.cypher: the topic is {topic!r}; expected one of {TOPICS}")
     name_an_sae = {p.name for p in parameters if p.names in ("SAE", "feature")}
     if wrong := {word for pair in matched for word in pair} - name_an_sae:
         raise ValueError(
@@ -203,6 +227,7 @@ def parse(name: str, text: str) -> Query:
         name=name,
         title=fields["title"],
         question=fields["question"],
+        topic=topic,
         parameters=tuple(parameters),
         columns=tuple(columns),
         matched=tuple(matched),

@@ -1,5 +1,6 @@
 // title: Residual features with a counterpart
 // question: Which features of a residual SAE have a counterpart in the baseline SAE?
+// topic: Counterparts in other SAEs
 // param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads the residual of the activations
 // param sae_baseline (SAE, such as 'tiny-a-l1-s0'): SAE that reads the activations as they are
 // param max_q (double, default 0.05): largest q; 1.0 for all, those not tested included

@@ -1,5 +1,6 @@
 // title: Residual features without a counterpart
 // question: Which live features of a residual SAE have no counterpart in the baseline SAE?
+// topic: Counterparts in other SAEs
 // param sae (SAE, such as 'tiny-a-l1-wide'): SAE that reads the residual of the activations
 // param sae_baseline (SAE, such as 'tiny-a-l1-s0'): SAE that reads the activations as they are
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`

@@ -1,5 +1,6 @@
 // title: Worth of SAEs on a concept
 // question: How much of the information of its layer does each SAE retain, in how few features?
+// topic: Concepts
 // param concept (concept, default ''): name of the concept, as `set/label`; '' for all
 // param limit (int64, default 50): number of rows at most
 // column concept (string): the concept

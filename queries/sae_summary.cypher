@@ -1,5 +1,6 @@
 // title: Summary of an SAE
 // question: What is this SAE, what does it read, and how well does it do on the corpus?
+// topic: SAEs and sites
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // column sae (string): name of the SAE
 // column source (string): where its weights came from

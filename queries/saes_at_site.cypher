@@ -1,5 +1,6 @@
 // title: SAEs at a site
 // question: Which SAEs read this site of the model?
+// topic: SAEs and sites
 // param site (site, such as 'tiny-a/blocks.1.hook_resid_post'): the site, as `model/hook name`
 // column sae (string): name of the SAE
 // column architecture (string): standard, gated, topk, jumprelu, …

@@ -1,5 +1,6 @@
 // title: SAEs of a model
 // question: Which SAEs read this model, and where, from the first block to the last?
+// topic: SAEs and sites
 // param model (model, such as 'tiny-a'): name of the model
 // column layer (int64): the block of the site, from 0; null at the embedding
 // column hook (string): the site, by TransformerLens name

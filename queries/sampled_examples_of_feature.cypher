@@ -1,5 +1,6 @@
 // title: Sampled examples of a feature
 // question: In which texts is this feature active, over its full range of activation?
+// topic: One feature
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 50): number of rows at most
 // column kind (string): 'fifth 1' (weakest) … 'fifth 5' of the activation range

@@ -1,5 +1,6 @@
 // title: Probes' scores by frequency
 // question: Are rare features of an SAE harder to predict than frequent ones?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param site (site, such as 'tiny-a/hook_embed'): the site probed, as `model/hook name`
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`

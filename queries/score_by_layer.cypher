@@ -1,5 +1,6 @@
 // title: Probes' scores by layer
 // question: How well does each site of a model predict the features of the SAEs of each layer?
+// topic: Probes and maps
 // param model (model, such as 'tiny-a'): name of the model
 // param run (string, default 'document/active/l2=0.001'): which probe, as `split/kind/l2=penalty`
 // column layer (int64): the block that the SAE reads, from 0; null at the embedding

@@ -1,5 +1,6 @@
 // title: Features of two SAEs on the same token
 // question: Which features of two SAEs (of one tokenizer) are active most often on the same token?
+// topic: Tokens and text
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param limit (int64, default 20): number of rows at most

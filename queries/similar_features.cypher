@@ -1,5 +1,6 @@
 // title: Features with similar tokens
 // question: Whose commonest tokens overlap with this feature's (which is not co-activation)?
+// topic: One feature
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param sae (SAE, default ''): only features of this SAE; '' for all SAEs
 // param limit (int64, default 20): number of rows at most

@@ -1,5 +1,6 @@
 // title: Similarity of the spaces of SAEs
 // question: Which matched SAEs have similar spaces, and how similar are shuffled pairs?
+// topic: Counterparts in other SAEs
 // column sae_a (string): the one SAE
 // column sae_b (string): the other SAE
 // column pairs (int64): one-to-one matches that were compared

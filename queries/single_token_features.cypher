@@ -1,5 +1,6 @@
 // title: Most token-like features
 // question: Which features of an SAE are active almost only on one token?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_tokens (int64, default 10): only features active on at least N tokens
 // param limit (int64, default 20): number of rows at most

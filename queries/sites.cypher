@@ -1,5 +1,6 @@
 // title: Sites with SAEs
 // question: Which sites of which models does the atlas store, and how many SAEs read each?
+// topic: SAEs and sites
 // column site (string): the site, as `model/hook name`
 // column model (string): name of the model
 // column layer (int64): the block of the site, from 0; null at the embedding

@@ -1,5 +1,6 @@
 // title: Spectra of decoders
 // question: How many dimensions do the decoder directions of each SAE span?
+// topic: Directions
 // column sae (string): name of the SAE
 // column model (string): the model it reads
 // column hook (string): the site, by TransformerLens name

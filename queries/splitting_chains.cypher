@@ -1,5 +1,6 @@
 // title: Splitting over three widths
 // question: Which features split into features of a wider SAE that split again in a third?
+// topic: Splitting
 // param sae_a (SAE, such as 'tiny-a-l1-s1'): the narrowest SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s0'): the SAE between
 // param sae_c (SAE, such as 'tiny-a-l1-wide'): the widest SAE

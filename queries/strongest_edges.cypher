@@ -1,5 +1,6 @@
 // title: Strongest edges
 // question: Which pairs of features of an SAE are most strongly active together?
+// topic: Co-activation
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param by (string, default 'weight', or 'count', 'cosine', 'jaccard', 'phi', 'lift'): the order
 // param min_count (int64, default 10): only edges of at least N tokens

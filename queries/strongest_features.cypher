@@ -1,5 +1,6 @@
 // title: Features with the largest activations
 // question: Which features of an SAE reach the highest activation?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param limit (int64, default 20): number of rows at most
 // column feature (string): the feature

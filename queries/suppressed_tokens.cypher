@@ -1,5 +1,6 @@
 // title: Tokens that a feature suppresses
 // question: Which tokens does this feature make less likely directly, and was that measured?
+// topic: Logits and effects
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 10): number of rows at most
 // column rank (int64): 0 is the token with the lowest value

@@ -1,5 +1,6 @@
 // title: Active together, orthogonal in direction
 // question: Which features are active together, with nearly orthogonal decoder directions?
+// topic: Directions
 // param sae (SAE, such as 'tiny-a-l1-s0'): the SAE, after `atlas directions`
 // param min_count (int64, default 1): only pairs of at least N tokens
 // param max_cosine (double, default 0.1): largest absolute cosine of the decoder rows

@@ -1,5 +1,6 @@
 // title: Token detectors
 // question: Which features of an SAE are active whenever a token occurs, and on few other tokens?
+// topic: Features of an SAE
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // param min_share (double, default 0.5): smallest share of the feature's active tokens
 // param min_rate (double, default 0.5): smallest share of the token's occurrences

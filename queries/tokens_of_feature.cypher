@@ -1,5 +1,6 @@
 // title: Tokens of a feature
 // question: On which tokens is this feature active most often?
+// topic: One feature
 // param feature (feature, such as 'tiny-a-l1-s0/7'): the feature, as `sae/index`
 // param limit (int64, default 20): number of rows at most
 // column rank (int64): 0 is the token it is active on most often

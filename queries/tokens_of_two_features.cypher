@@ -1,5 +1,6 @@
 // title: Common tokens of two features
 // question: Which tokens are among the commonest of both features (of any SAEs, by their text)?
+// topic: Tokens and text
 // param feature_a (feature, such as 'tiny-a-l1-s0/7'): the one feature, as `sae/index`
 // param feature_b (feature, such as 'tiny-a-l1-s0/1'): the other feature
 // column token (string): text of the token, its leading space included

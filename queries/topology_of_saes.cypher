@@ -1,5 +1,6 @@
 // title: Topology of decoders
 // question: Which decoders have clusters, loops or voids beyond random directions?
+// topic: Directions
 // column sae (string): name of the SAE
 // column homology_p (double): p of persistent homology, under the null that it exceeds least
 // column mapper_p (double): p of Mapper graphs, under the null that they exceed least

@@ -1,5 +1,6 @@
 // title: Edges that are not conserved
 // question: Which pairs are active together in one SAE, but not their counterparts in another?
+// topic: Counterparts in other SAEs
 // param sae_a (SAE, such as 'tiny-a-l1-s0'): name of the one SAE
 // param sae_b (SAE, such as 'tiny-a-l1-s1'): name of the other SAE
 // param max_q (double, default 0.05): largest q of a counterpart; 1.0 includes those not tested

@@ -1,5 +1,6 @@
 // title: Verdicts on the features of an SAE
 // question: How many features of an SAE depend on the token, need context, or are undecided?
+// topic: Probes and maps
 // param sae (SAE, such as 'tiny-a-l1-s0'): name of the SAE
 // column site (string): the site probed, as `model/hook name`
 // column layer (int64): the block of the site, from 0; null at the embedding

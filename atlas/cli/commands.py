@@ -1,7 +1,7 @@
 """Commands that list, query, push, export, remove and check an atlas."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -17,6 +17,7 @@ from atlas.cli.output import (
     shared_options,
     which_atlas,
 )
+from atlas.cli.query_command import QueryCommand, complete_query
 from atlas.errors import BadInput
 from atlas.features.commands import show_feature
 from atlas.plugins import Check, Room
@@ -76,9 +77,16 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
         emit(rows, as_json=as_json, show=show)
 
 
-@click.command()
-@click.argument("name", required=False)
-@click.option("--param", "-p", "params", multiple=True, metavar="NAME=VALUE", help="A parameter.")
+@click.command(cls=QueryCommand)
+@click.argument("words", nargs=-1, metavar="[NAME|WORD]...", shell_complete=complete_query)
+@click.option(
+    "--param",
+    "-p",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter: of --cypher, or of a named query, which also has options (--limit 5).",
+)
 @click.option(
     "--cypher", "-c", help="A read-only Cypher query of your own, instead of a named query."
 )
@@ -106,8 +114,10 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
 )
 @atlas_option
 @shared_options
+@click.pass_context
 def query(
-    name: str | None,
+    ctx: click.Context,
+    words: tuple[str, ...],
     params: tuple[str, ...],
     cypher: str | None,
     timeout: float,
@@ -116,40 +126,47 @@ def query(
     where: str | None,
     as_json: bool,
     quiet: bool,
+    **options: Any,
 ) -> None:
     """Run a named query or your own Cypher on an atlas.
 
-    Without NAME and --cypher, list the named queries.
+    Without NAME and --cypher, list the named queries by topic; with a WORD that is no name,
+    those that contain it. `atlas query NAME --help` shows the parameters and the columns of a
+    query.
 
     \b
     Examples:
       atlas query
-      atlas query feature_card --param feature=tiny-a-l1-s0/7
-      atlas query --cypher 'MATCH (f:Feature) WHERE f.dead RETURN count(f) AS dead'
-      atlas query --cypher 'MATCH (f:Feature {id: $id}) RETURN f.frequency' --param id=tiny-a-l1-s0/7
+      atlas query counterpart
+      atlas query feature_card --feature tiny-a-l1-s0/7
+      atlas query features_of_tokens --tokens "he she"
+      atlas query --cypher 'MATCH (f:Feature) WHERE f.dead RETURN count(f) AS n'
+      atlas query --cypher 'MATCH (f:Feature {id: $id}) RETURN f.frequency' \\
+        --param id=tiny-a-l1-s0/7
     """
-    from atlas.cli.query_arguments import list_questions, read_question
+    from atlas.cli.query_arguments import list_questions, marked, read_question, remarks
+    from atlas.cli.query_command import named_query, values_of
 
-    if name is None and cypher is None:
-        list_questions(as_json=as_json)
+    asked = named_query(ctx)
+    if cypher is None and not params and (asked is None or len(words) > 1):
+        list_questions(" ".join(words), as_json=as_json)
         return
-    question = read_question(name, cypher, params)
+    name = " ".join(words) or None
+    question = read_question(name, cypher, params, options=values_of(options, asked))
     from atlas.api import Atlas
-    from atlas.cli.query_arguments import marked
     from atlas.stores import Limits
 
     progress = make_progress(quiet=quiet)
     with Atlas.open(which_atlas(where), progress=progress) as atlas:
         limits = Limits(timeout=timeout, memory=memory << 20, rows=max_rows)
         answer = atlas.answer(question, limits=limits)
+        notes = [] if quiet else remarks(atlas, question, answer.num_rows)
     rows = answer.to_pylist()
 
     def show() -> None:
         print_table([marked(row) for row in rows])
-        if not quiet:
-            echo(f"{len(rows)} row{'' if len(rows) == 1 else 's'}", err=True)
-            if not rows and "token" in question.params:
-                echo("Most tokens begin with a space: --param token=' word'.", err=True)
+        for note in notes:
+            echo(note, err=True)
 
     emit(rows, as_json=as_json, show=show)
 

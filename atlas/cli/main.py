@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from atlas.cli.completion import add_completions
 from atlas.cli.output import echo
 from atlas.errors import AtlasError
 from atlas.plugins import SECTIONS, Failed, find_rooms
@@ -62,6 +63,7 @@ def command() -> click.Group:
             continue
         for section, commands in room.commands.items():
             group.add(section, commands)
+    add_completions(group)
     return click.version_option(package_name="feature-atlas")(group)
 
 

@@ -23,9 +23,13 @@ __all__ = [
     "emit",
     "folder_of",
     "make_progress",
+    "on_terminal",
+    "print_heading",
     "print_table",
+    "requested",
     "shared_options",
     "which_atlas",
+    "wrap",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -155,7 +159,7 @@ def print_table(
     names = list(columns or rows[0])
     console = Console(highlight=False)
     complete = not console.is_terminal
-    if complete or _requested("wide"):
+    if complete or requested("wide"):
         console = Console(width=10_000, no_color=complete, highlight=False, soft_wrap=True)
     heading = Text(shown(title)) if title else None  # a Text, since a string may hold markup
     if len(rows) == 1 and len(names) > 2:
@@ -163,7 +167,7 @@ def print_table(
             console.print(heading)
         _print_pairs(console, [(name, rows[0].get(name)) for name in names])
         return
-    listed = rows if complete or _requested("full") else rows[:_SCREEN]
+    listed = rows if complete or requested("full") else rows[:_SCREEN]
     # Each cell is formatted once: a pipe may have many rows.
     texts = {
         name: [cell_text(name), *(cell_text(row.get(name), name) for row in listed)]
@@ -242,10 +246,34 @@ def _print_pairs(console: "Console", pairs: Sequence[tuple[str, Any]]) -> None:
     console.print(table)
 
 
-def _requested(flag: str) -> bool:
+def requested(flag: str) -> bool:
     """Whether the running command has ``--wide`` or ``--full``."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(f"atlas.{flag}"))
+
+
+def on_terminal() -> bool:
+    """Return whether stdout is a terminal, where tables are cut to one screen."""
+    from rich.console import Console
+
+    return Console().is_terminal
+
+
+def print_heading(text: str) -> None:
+    """Print a heading on stdout: bold on a terminal, plain in a pipe or with NO_COLOR."""
+    is_bold = on_terminal() and not os.environ.get("NO_COLOR")
+    click.echo(click.style(shown(text), bold=True) if is_bold else shown(text))
+
+
+def wrap(text: str, *, indent: str = "") -> str:
+    """Return text in lines of the width of the terminal; on one line in a pipe."""
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns if on_terminal() else 10_000
+    return textwrap.fill(
+        shown(text), max(width, 40), initial_indent=indent, subsequent_indent=indent
+    )
 
 
 def echo(text: str = "", *, err: bool = False) -> None:

@@ -1,15 +1,22 @@
-"""Parse the arguments of ``atlas query``, list the named queries, and mark peak tokens in examples."""
+"""Parse the arguments of ``atlas query``, list and search the named queries, and mark peak tokens."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import queries
-from atlas.cli.output import echo, emit, print_table
-from atlas.errors import BadInput
+from atlas.amounts import counted
+from atlas.cli.output import echo, emit, on_terminal, print_heading, requested, wrap
+from atlas.cli.query_command import example_of
+from atlas.errors import BadInput, UnknownName
+from atlas.missing_studies import missing_studies
 from atlas.named_queries import Question, named
 
-__all__ = ["list_questions", "marked", "read_question"]
+if TYPE_CHECKING:
+    from atlas.api import Atlas
+
+__all__ = ["list_questions", "marked", "read_question", "remarks"]
 
 _NEEDED = frozenset({"text", "tokens", "peak"})
 
@@ -28,7 +35,35 @@ def marked(row: Mapping[str, Any]) -> dict[str, Any]:
     return shown | {"text": text}
 
 
-def read_question(name: str | None, cypher: str | None, params: Sequence[str]) -> Question:
+def remarks(atlas: "Atlas", question: Question, rows: int) -> list[str]:
+    """Return the sentences below an answer: its size, and why it has no rows.
+
+    Parameters
+    ----------
+    atlas
+        The atlas, still open.
+    question
+        What was asked.
+    rows
+        Number of rows of the answer.
+    """
+    found = [counted(rows, "row")]
+    if rows:
+        return found
+    missing = missing_studies(atlas.store, question.cypher)
+    found += missing
+    if not missing and "token" in question.params:
+        found.append("Most tokens begin with a space: --token ' word'.")
+    return found
+
+
+def read_question(
+    name: str | None,
+    cypher: str | None,
+    params: Sequence[str],
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> Question:
     """Return the question that the arguments of ``atlas query`` specify.
 
     Parameters
@@ -40,37 +75,82 @@ def read_question(name: str | None, cypher: str | None, params: Sequence[str]) -
     params
         Parameters as ``name=value``. For the user's own query, a value that is valid JSON
         is parsed; any other value is a string.
+    options
+        Parameters of the named query that were passed as options.
     """
-    values: dict[str, str] = {}
+    values: dict[str, Any] = dict(options or {})
     for each in params:
         key, equals, value = each.partition("=")
         if not equals:
             raise BadInput(f"--param got {each!r}; expected NAME=VALUE.")
+        if key in (options or {}):
+            raise BadInput(
+                f"The parameter {key} is passed twice, by --{key} and --param; pass it once."
+            )
         values[key] = value
     if name is not None and cypher is not None:
         raise BadInput("Got the name of a query and --cypher; expected only one of them.")
     if cypher is None:
         assert name is not None
-        return named(name, values)
+        try:
+            return named(name, values)
+        except BadInput as error:
+            raise BadInput(f"{error} `atlas query {name} --help` shows an example.") from None
     return Question(cypher, {key: _read(value) for key, value in values.items()})
 
 
-def list_questions(*, as_json: bool) -> None:
-    """Print the named queries with their parameters."""
+def list_questions(words: str = "", *, as_json: bool) -> None:
+    """Print the named queries by topic: all of them, or those that contain some words.
+
+    On a terminal, all queries are listed by name only. A search, a pipe and ``--full`` also show
+    the question and the parameters.
+
+    Parameters
+    ----------
+    words
+        Words that each query must contain; see ``queries.search``.
+
+    Raises
+    ------
+    UnknownName
+        If no query contains the words.
+    """
+    found = queries.search(words)
+    if not found:
+        hint = "`atlas query` lists all queries, and `atlas query WORD` those with a word."
+        raise UnknownName("query", words, known=queries.names(), hint=hint)
     rows = [
         {
             "name": q.name,
+            "topic": q.topic,
             "question": q.question,
             "parameters": " ".join(p.name for p in q.parameters),
         }
-        for q in queries.every()
+        for q in found
     ]
+    emit(rows, as_json=as_json, show=lambda: _show_questions(found, words))
 
-    def show() -> None:
-        print_table(rows)
-        echo("\nTo run a query: atlas query NAME --param PARAMETER=VALUE", err=True)
 
-    emit(rows, as_json=as_json, show=show)
+def _show_questions(found: Sequence[queries.Query], words: str) -> None:
+    complete = bool(words) or requested("full") or not on_terminal()
+    for topic, group in groupby(found, key=lambda query: query.topic):
+        print_heading(topic)
+        listed = list(group)
+        if not complete:
+            echo(wrap("  ".join(query.name for query in listed), indent="  "))
+        for query in listed if complete else ():
+            names = [p.name if p.required else f"[{p.name}]" for p in query.parameters]
+            echo(f"  {query.name}")
+            echo(wrap(query.question, indent="      "))
+            echo(wrap(f"Parameters: {', '.join(names) or 'none'}", indent="      "))
+    if words:
+        echo(f"\nExample: {example_of(found[0])}", err=True)
+        return
+    remark = (
+        "`atlas query WORD` lists the questions with a word, and --full all questions. "
+        "`atlas query NAME --help` shows the parameters and columns of one, and an example."
+    )
+    echo(f"\n{wrap(remark)}", err=True)
 
 
 def _read(value: str) -> Any:

@@ -25,7 +25,7 @@ from itertools import pairwise
 from atlas.errors import QueryFailed
 from atlas.stores import Param
 
-__all__ = ["PROCEDURES", "WRITES", "checked"]
+__all__ = ["PROCEDURES", "WRITES", "Token", "checked", "tokens_of"]
 
 WRITES = "The query writes, but queries are read-only; use `atlas ingest` or `atlas rm` to change an atlas."
 """The message for a query that writes."""
@@ -122,9 +122,29 @@ _INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True)
-class _Token:
+class Token:
+    """One word, sign, value or quoted name of a query.
+
+    Parameters
+    ----------
+    kind
+        ``string``, ``quoted``, ``parameter``, ``word``, ``number`` or ``sign``.
+    text
+        Its text.
+    start
+        Position of its first character in the query, whose line ends are ``\\n``.
+    """
+
     kind: str
     text: str
+    start: int = 0
+
+    @property
+    def name(self) -> str | None:
+        """The name that it writes, without backticks; None if it is no name."""
+        if self.kind == "quoted":
+            return self.text[1:-1].replace("``", "`")
+        return self.text if self.kind == "word" else None
 
     @property
     def word(self) -> str:
@@ -148,7 +168,7 @@ def checked(cypher: str, params: Mapping[str, Param]) -> dict[str, Param]:
         If the query is empty, has several statements, does not only read the graph, or is
         nested too deeply; or if parameters are missing, unknown or of another type.
     """
-    tokens = _statement(list(_tokens(cypher)))
+    tokens = _statement(list(tokens_of(cypher)))
     _check_size(tokens)
     _check_clauses(tokens)
     _check_calls(tokens)
@@ -163,7 +183,7 @@ def checked(cypher: str, params: Mapping[str, Param]) -> dict[str, Param]:
     return {name: _value(name, value) for name, value in params.items()}
 
 
-def _tokens(cypher: str) -> Iterator[_Token]:
+def tokens_of(cypher: str) -> Iterator[Token]:
     """Split a query into tokens, without spaces and comments.
 
     Raises
@@ -189,7 +209,7 @@ def _tokens(cypher: str) -> Iterator[_Token]:
             raise QueryFailed(_unreadable(text, at))
         at = found.end()
         if found.lastgroup not in ("space", "comment"):
-            yield _Token(str(found.lastgroup), found[0])
+            yield Token(str(found.lastgroup), found[0], found.start())
 
 
 def _unreadable(text: str, at: int) -> str:
@@ -213,9 +233,9 @@ def _unreadable(text: str, at: int) -> str:
     )
 
 
-def _statement(tokens: Sequence[_Token]) -> list[_Token]:
+def _statement(tokens: Sequence[Token]) -> list[Token]:
     """Return the only statement of the text."""
-    statements: list[list[_Token]] = [[]]
+    statements: list[list[Token]] = [[]]
     for token in tokens:
         if token.text == ";":
             statements.append([])
@@ -231,7 +251,7 @@ def _statement(tokens: Sequence[_Token]) -> list[_Token]:
     return full[0]
 
 
-def _check_size(tokens: Sequence[_Token]) -> None:
+def _check_size(tokens: Sequence[Token]) -> None:
     """Refuse queries whose nesting or length may crash an engine."""
     depth = row = deepest = braces = 0
     for token in tokens:
@@ -261,7 +281,7 @@ def _check_size(tokens: Sequence[_Token]) -> None:
         )
 
 
-def _check_clauses(tokens: Sequence[_Token]) -> None:
+def _check_clauses(tokens: Sequence[Token]) -> None:
     """Refuse a statement with any clause that does more than read the graph."""
     first = tokens[0]
     if first.word in _WRITING:
@@ -282,7 +302,7 @@ def _check_clauses(tokens: Sequence[_Token]) -> None:
             )
 
 
-def _check_calls(tokens: Sequence[_Token]) -> None:
+def _check_calls(tokens: Sequence[Token]) -> None:
     """Refuse procedures and functions that are not allowed."""
     for at, token in enumerate(tokens):
         after = tokens[at + 1].text if at + 1 < len(tokens) else ""
@@ -294,7 +314,7 @@ def _check_calls(tokens: Sequence[_Token]) -> None:
             _check_function(tokens, at)
 
 
-def _check_procedure(tokens: Sequence[_Token]) -> None:
+def _check_procedure(tokens: Sequence[Token]) -> None:
     name, at = "", 0
     while at < len(tokens) and tokens[at].kind in ("word", "quoted"):
         name += tokens[at].text
@@ -308,7 +328,7 @@ def _check_procedure(tokens: Sequence[_Token]) -> None:
         )
 
 
-def _check_function(tokens: Sequence[_Token], at: int) -> None:
+def _check_function(tokens: Sequence[Token], at: int) -> None:
     parts = [tokens[at].text]
     while at > 1 and tokens[at - 1].text == "." and tokens[at - 2].kind in ("word", "quoted"):
         at -= 2

@@ -1,0 +1,194 @@
+"""``atlas query``: the list by topic, the search, the help of a question, and its parameters."""
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+from small_graph import small_graph
+
+import queries
+from atlas import schema
+from atlas.cli.main import command
+from atlas.cli.query_command import example_of
+from atlas.missing_studies import COMMANDS, missing_studies
+from atlas.stores.cypher_names import names_in
+from atlas.stores.kuzu import KuzuStore
+from queries.record import OTHER, TOPICS, parse
+
+
+def run(*words):
+    return CliRunner().invoke(command(), [str(word) for word in words], prog_name="atlas")
+
+
+def test_every_query_has_a_topic_and_every_topic_queries():
+    used = {query.topic for query in queries.every()}
+    assert used == set(TOPICS) - {OTHER}
+
+
+def test_an_unknown_topic_is_refused():
+    text = "// title: T\n// question: Q?\n// topic: Weather\nRETURN 1 AS n\n"
+    with pytest.raises(ValueError, match="Weather"):
+        parse("q", text)
+    assert parse("q", text.replace("// topic: Weather\n", "")).topic == OTHER
+
+
+def test_the_list_is_by_topic_and_in_a_pipe_has_the_questions():
+    done = run("query")
+    lines = done.stdout.splitlines()
+    headings = [line for line in lines if not line.startswith(" ")]
+    assert headings == [t for t in TOPICS if t != OTHER]
+    for query in queries.every():
+        assert f"  {query.name}" in lines
+        assert f"      {query.question}" in lines
+
+
+def test_a_word_lists_the_queries_that_contain_it():
+    found = json.loads(run("query", "counterpart", "--json").stdout)["result"]
+    names = {row["name"] for row in found}
+    assert {"counterparts_of_feature", "comparisons_of_saes"} <= names
+    assert "dead_features" not in names
+    for row in found:
+        query = queries.get(row["name"])
+        text = f"{query.name} {query.title} {query.question} {query.topic}"
+        assert "counterpart" in text.lower()
+    two = json.loads(run("query", "counterpart", "COMMUNITY", "--json").stdout)["result"]
+    assert [row["name"] for row in two] == ["counterpart_of_community"]
+
+
+def test_an_unknown_word_is_an_error():
+    done = run("query", "feature_crad")
+    assert "feature_card" in str(done.exception)
+    done = run("query", "counterpart", "--param", "limit=3")
+    assert "counterpart" in str(done.exception)
+
+
+@pytest.mark.parametrize("query", queries.every(), ids=lambda q: q.name)
+def test_the_help_of_a_query_has_its_question_parameters_columns_and_an_example(query):
+    done = run("query", query.name, "--help")
+    assert done.exit_code == 0
+    text = " ".join(done.stdout.split())
+    assert query.question.replace(" ", "") in "".join(done.stdout.split())
+    for parameter in query.parameters:
+        assert f" --{parameter.name} " in text
+    for column in query.columns:
+        line = f"{column.name}{column.meaning}({column.type})"
+        assert line.replace(" ", "") in text.replace(" ", "")
+    assert example_of(query) in text
+    assert all(len(line) <= 80 for line in done.stdout.splitlines() if "atlas query" not in line)
+
+
+def test_names_of_parameters_are_no_other_options():
+    own = {o for p in command().commands["query"].params for o in p.opts}
+    for query in queries.every():
+        assert not {f"--{p.name}" for p in query.parameters} & own
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """An atlas in which no study has run."""
+    path = tmp_path_factory.mktemp("demo") / "d.atlas"
+    text = path.with_name("t.txt")
+    text.write_text("He saw the big dog. She saw the big dog. The dog saw him and her. " * 9)
+    words = ("ingest", "--sae", "tiny-a-l1-s0", "--text", str(text), "-a", str(path), "-q")
+    assert run(*words).exit_code == 0
+    return path
+
+
+def rows(*words):
+    done = run("query", *words, "--json")
+    assert done.exit_code == 0, done.exception
+    return json.loads(done.stdout)["result"]
+
+
+def test_parameters_are_options(demo):
+    plain = rows("tokens_of_feature", "-p", "feature=tiny-a-l1-s0/5", "-p", "limit=2", "-a", demo)
+    option = ("--feature", "tiny-a-l1-s0/5", "--limit", "2")
+    assert rows("tokens_of_feature", *option, "-a", str(demo)) == plain
+    assert rows(*option, "-a", str(demo), "tokens_of_feature") == plain
+    twice = run("query", "tokens_of_feature", *option, "-p", "limit=3", "-a", str(demo))
+    assert "twice" in str(twice.exception)
+
+
+def test_a_list_of_tokens_is_written_as_words_or_repeated(demo):
+    exact = rows("features_of_tokens", "-p", 'tokens=[" dog","dog"," big","big"]', "-a", demo)
+    assert exact
+    for words in (
+        ("--tokens", "dog big"),
+        ("--tokens", "dog, big"),
+        ("--tokens", "dog", "--tokens", "big"),
+        ("--tokens", '[" dog", "dog", " big", "big"]'),
+    ):
+        assert rows("features_of_tokens", *words, "-a", str(demo)) == exact
+    one = rows("features_of_tokens", "--tokens", " dog", "-a", str(demo))
+    assert one == rows("features_of_tokens", "-p", 'tokens=[" dog"]', "-a", str(demo))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("promoted_tokens", "--feature", "tiny-a-l1-s0/5"), "No PROMOTES edges are stored: run `atlas logits A`."),
+        (("comparisons_of_saes",), "No COMPARED_WITH edges are stored: run `atlas match A B`."),
+        (("--cypher", "MATCH (f:Feature) WHERE f.community = 3 RETURN f.id"), "run `atlas communities A`."),
+        (("features_of_token", "--token", "zzz"), "Most tokens begin with a space"),
+    ],
+)  # fmt: skip
+def test_no_rows_name_the_study_that_never_ran(demo, words, sentence):
+    done = run("query", *words, "-a", str(demo))
+    assert done.exit_code == 0
+    assert "0 rows" in done.stderr
+    assert sentence in done.stderr
+
+
+def test_data_of_another_answer_are_not_reported_as_missing(tmp_path):
+    graph = small_graph()
+    with_rows = {name for name, table in graph.tables.items() if table.num_rows}
+    store = KuzuStore.open(tmp_path / "g.kuzu", graph=lambda: graph)
+    for query in queries.every():
+        named = {name for _, name in names_in(query.cypher).tables}
+        empty = [s for s in missing_studies(store, query.cypher) if "has a value" not in s]
+        assert bool(empty) == bool(named - with_rows), query.name
+    store.close()
+
+
+def test_every_kind_that_fills_the_graph_has_a_command():
+    by_ingest = {"", "sae", "statistics", "tokens", "examples", "coactivation", "fidelity"}
+    kinds = {owner for table in schema.TABLES for owner in schema.owners(table)}
+    assert kinds - by_ingest == set(COMMANDS)
+    names = command().commands
+    assert {each.split()[1] for each in COMMANDS.values()} <= set(names)
+
+
+def completed(words, incomplete=""):
+    from click.shell_completion import ShellComplete
+
+    shell = ShellComplete(command(), {}, "atlas", "_ATLAS_COMPLETE")
+    return [item.value for item in shell.get_completions(list(words), incomplete)]
+
+
+def test_the_shell_completes_commands_queries_saes_and_features(demo, monkeypatch):
+    monkeypatch.setenv("ATLAS", str(demo))
+    assert "query" in completed((), "qu")
+    assert completed(("query",), "dead_f") == ["dead_features"]
+    assert completed(("query", "dead_features", "--sae"), "tiny") == ["tiny-a-l1-s0"]
+    assert "--sae" in completed(("query", "dead_features"), "--s")
+    features = completed(("query", "tokens_of_feature", "--feature"), "tiny-a-l1-s0/51")
+    assert features == [f"tiny-a-l1-s0/{n}" for n in (51, 510, 511)]
+    assert completed(("query", "tokens_of_feature", "--feature"), "ti") == ["tiny-a-l1-s0/"]
+    assert completed(("show",), "tiny-a-l1-s0/509") == ["tiny-a-l1-s0/509"]
+    for words in (
+        ("match",),
+        ("communities",),
+        ("plot", "graphs"),
+        ("fire", "text", "--sae"),
+        ("rm",),
+    ):
+        assert completed(words, "tiny") == ["tiny-a-l1-s0"], words
+    assert completed(("match", "--atlas", "nowhere"), "tiny") == []
+
+
+def test_completion_without_an_atlas_is_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATLAS", raising=False)
+    assert completed(("query", "dead_features", "--sae")) == []
+    assert os.listdir(tmp_path) == []
