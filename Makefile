@@ -4,7 +4,7 @@
 # make test-quick  the fast tests alone, in under two minutes
 # make test-deep   the tests of claims that need hundreds of random draws
 # make attack    kill, starve, damage and deceive the program many times; prints what survived
-# make docs      the pages that are made from the code
+# make docs      the pages that are written from the code, and the site in build/site
 # make clean     remove what make made
 
 PYTHON ?= python3
@@ -45,9 +45,11 @@ lint: $(VENV)/ready-for-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/ready
+docs: $(VENV)/ready-for-docs
 	$(BIN)/python docs/make_schema.py
 	$(BIN)/python docs/make_house.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
+	@echo "The site is in build/site/index.html."
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with make PYTHON=…")'
@@ -59,5 +61,9 @@ $(VENV)/ready-for-tests: $(VENV)/ready
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+$(VENV)/ready-for-docs: $(VENV)/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) demo.atlas geometry.atlas geometry.html build *.egg-info
+	rm -rf $(VENV) demo.atlas geometry.atlas geometry.html build docs/generated *.egg-info

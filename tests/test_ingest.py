@@ -372,3 +372,12 @@ def test_objects_in_memory_can_be_ingested(tmp_path, documents):
     card = atlas.ask("feature_card", feature=f"{row['name']}/0").to_pylist()
     assert card[0]["model"].startswith("gpt2-")
     assert f"{row['name']}" in repr(atlas)
+
+
+def test_a_mapping_names_saes(tmp_path, documents, lm):
+    topk().save_model(tmp_path / "saved")
+    saes = {"mine": topk(seed=1), "other": tmp_path / "saved"}
+    atlas = ingest(tmp_path / "n.atlas", saes=saes, text=documents, model=lm)
+    assert atlas.saes == ["mine", "other"]
+    with pytest.raises(BadInput, match="not a valid name"):
+        ingest(tmp_path / "o.atlas", saes={"Not Valid": topk()}, text=documents, model=lm)

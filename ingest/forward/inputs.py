@@ -3,7 +3,7 @@
 SAEs with the same model, context and BOS form a group, which one run of the model serves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ingest.sae.info import SaeInfo, slug
 from ingest.settings import Settings
 from ingest.text.tokenization import ContextSettings, check_tokenizer
 
-__all__ = ["check_floor_of", "open_groups"]
+__all__ = ["check_floor_of", "named_saes", "open_groups"]
 
 
 def open_groups(
@@ -69,6 +69,25 @@ def open_groups(
         Group(models[key], tuple(group), contexts, settings.batch_tokens)
         for (key, contexts), group in members.items()
     ]
+
+
+def named_saes(saes: Sequence[object] | Mapping[str, object]) -> list[object]:
+    """Return a list of SAEs for ``open_groups``; the SAEs of a mapping take its keys as names."""
+    if not isinstance(saes, Mapping):
+        return list(saes)
+    return [
+        f"{name}={source}" if isinstance(source, str | Path) else _renamed(source, name)
+        for name, source in saes.items()
+    ]
+
+
+def _renamed(sae: object, name: str) -> Autoencoder:
+    if isinstance(sae, Autoencoder):
+        raise BadInput(
+            f"The SAE {name!r} is an Autoencoder, which has a name; pass a list of SAEs instead of a mapping, "
+            "and name each with open_sae(…, name=…)."
+        )
+    return open_sae(sae, name=name)
 
 
 def check_floor_of(settings: Settings, sound: Sound) -> None:

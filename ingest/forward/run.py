@@ -7,7 +7,7 @@ serves: the pass, with a checkpoint per shard; the reductions; the parts.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from atlas.progress import SILENT, Progress
 from ingest.forward.checkpoint import Checkpoint
 from ingest.forward.estimate import estimate
 from ingest.forward.format_check import report_flips
-from ingest.forward.inputs import check_floor_of, open_groups
+from ingest.forward.inputs import check_floor_of, named_saes, open_groups
 from ingest.forward.part_writer import PartWriter
 from ingest.forward.pending_work import pending_work
 from ingest.forward.shard_runner import ShardRunner, recompute_reductions
@@ -43,7 +43,7 @@ __all__ = ["ingest", "ingest_locked"]
 def ingest(
     atlas: str | Path,
     *,
-    saes: Sequence[object],
+    saes: Sequence[object] | Mapping[str, object],
     text: "Text | str | Path | Sequence[str] | None" = None,
     model: "str | Path | PreTrainedModel | LanguageModel | None" = None,
     tokenizer: object | None = None,
@@ -60,8 +60,8 @@ def ingest(
     atlas
         The folder of the atlas; it is created if it does not exist.
     saes
-        Each a short name, ``release:sae_id``, a local folder, or a sae-lens object;
-        ``NAME=SOURCE`` gives it another name.
+        Each a short name, ``release:sae_id``, a local folder, or a sae-lens object. To choose
+        their names in the atlas, pass a mapping, ``{"mine": sae}``, or ``"NAME=SOURCE"``.
     text
         The text to read. An atlas has one corpus: None uses the existing one.
     model
@@ -91,6 +91,7 @@ def ingest(
     AtlasError
         One of the classes in ``atlas.errors``; finished work is not lost.
     """
+    saes = named_saes(saes)
     groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)
     for group in groups:
         for site in probe:
