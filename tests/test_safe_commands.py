@@ -139,6 +139,7 @@ CASES = {
         ["export", "{out}3", "--format", "graphml"],
         ["export", NAME, "--sae", NAME],
     ],
+    "mcp": [["mcp", "--only", NAME]],
     "rm": [["rm", NAME, "--yes"]],
     "doctor": [["doctor"]],
     "demo": [["demo", "--atlas", "{file}"]],
@@ -204,6 +205,7 @@ CASES = {
 FAILING = {
     "residual",
     "push",
+    "mcp",
     "rm",
     "demo",
     "ingest",

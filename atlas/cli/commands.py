@@ -6,6 +6,7 @@ from typing import Any, Literal
 import click
 
 from atlas.amounts import counted
+from atlas.assistant.commands import mcp
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -407,6 +408,6 @@ def _checks(path: Path | None) -> "list[Check]":
 
 ROOM = Room(
     "atlas",
-    {"Inspect": (list_, query, show_feature), "Share and maintain": (push, export, rm, doctor)},
+    {"Inspect": (list_, query, show_feature), "Share and maintain": (push, export, mcp, rm, doctor)},
     _checks,
 )

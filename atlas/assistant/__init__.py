@@ -1,0 +1,1 @@
+"""A read-only server of an atlas for assistants, by the Model Context Protocol: ``atlas mcp``."""

@@ -1,0 +1,270 @@
+"""Tools for the list of SAEs, cards of an SAE and of a feature, the schema, and Cypher."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from atlas import schema
+from atlas.assistant.answer_size import MAX_ROWS, fitted_rows, plain
+from atlas.assistant.query_tools import Open, rows_schema
+from atlas.assistant.tool import MAX_TEXT, Tool, object_schema
+from atlas.features.card import FeatureCard, feature_card
+from atlas.features.sae_view import SaeView
+from atlas.stores import Limits
+
+__all__ = ["card_tools", "cypher_tool"]
+
+MAX_CYPHER = 10_000
+"""Largest number of characters of a query in Cypher."""
+_MEMORY = 1 << 30
+
+_LISTED = (
+    "name",
+    "model",
+    "hook",
+    "architecture",
+    "role",
+    "floor_of",
+    "d_sae",
+    "tokens",
+    "l0",
+    "fvu",
+    "dead_share",
+)
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+_OPEN_OBJECT = {"type": "object"}
+
+
+def card_tools(open_atlas: Open) -> list[Tool]:
+    """Return the tools that describe SAEs, features, and the schema of the graph.
+
+    Parameters
+    ----------
+    open_atlas
+        Opens the atlas.
+    """
+    return [_list_saes(open_atlas), _show_sae(open_atlas), _show_feature(open_atlas), _schema()]
+
+
+def _meanings(table: str) -> dict[str, str]:
+    """Return the meaning of each property of a table."""
+    return {p.name: p.meaning for p in schema.table(table).properties}
+
+
+def _list_saes(open_atlas: Open) -> Tool:
+    meanings = {name: meaning for name, meaning in _meanings("SAE").items() if name in _LISTED}
+
+    def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        with open_atlas() as atlas:
+            rows = atlas.table("SAE").select(list(meanings)).sort_by("name").to_pylist()
+        return {**fitted_rows(rows), "columns": meanings}
+
+    return Tool(
+        name="list_saes",
+        title="SAEs of the atlas",
+        description="Which SAEs does the atlas have? Call this first. A row whose role is not "
+        f"'trained' is a floor: a comparison without training. Columns: {', '.join(meanings)}.",
+        input=object_schema({}),
+        output=rows_schema(),
+        call=call,
+    )
+
+
+def _show_sae(open_atlas: Open) -> Tool:
+    def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        with open_atlas() as atlas:
+            view = SaeView(atlas, arguments["sae"])
+            properties = view.properties
+            compared = atlas.store.query(
+                "MATCH (s:SAE {name: $sae})-[:COMPARED_WITH]-(o:SAE) RETURN o.name AS name "
+                "ORDER BY name",
+                {"sae": view.name},
+            )["name"].to_pylist()
+        meanings = _meanings("SAE")
+        return {
+            "sae": view.name,
+            "properties": plain(properties),
+            "meanings": {name: meanings[name] for name in properties},
+            "matched_with": plain(compared),
+        }
+
+    return Tool(
+        name="show_sae",
+        title="Card of an SAE",
+        description="What does the atlas store about an SAE: its site, training, and numbers on the "
+        "text, each with its meaning, and the SAEs it was matched with. Properties that "
+        "are null are missing.",
+        input=object_schema(
+            {"sae": {**_TEXT, "description": "Name of an SAE; list_saes lists them."}},
+            required=["sae"],
+        ),
+        output=object_schema(
+            {
+                "sae": {"type": "string"},
+                "properties": _OPEN_OBJECT,
+                "meanings": {**_OPEN_OBJECT, "description": "meaning of each property"},
+                "matched_with": {"type": "array", "items": {"type": "string"}},
+            },
+            required=["sae", "properties", "meanings", "matched_with"],
+        ),
+        call=call,
+    )
+
+
+def _show_feature(open_atlas: Open) -> Tool:
+    def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        with open_atlas() as atlas:
+            card = feature_card(atlas, arguments["feature"], limit=arguments.get("limit", 5))
+        return _card(card)
+
+    return Tool(
+        name="show_feature",
+        title="Card of a feature",
+        description="What does the atlas store about a feature: a verdict, numbers with their "
+        "controls, passages with the peak token in [[ ]], tokens, counterparts, neighbours, probes, "
+        "promoted tokens and effects. Start here to interpret a feature.",
+        input=object_schema(
+            {
+                "feature": {
+                    **_TEXT,
+                    "description": "A feature, as sae/index.",
+                    "examples": ["tiny-a-l1-s0/7"],
+                },
+                "limit": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": 50,
+                    "default": 5,
+                    "description": "Largest number of rows of each table, and of top passages.",
+                },
+            },
+            required=["feature"],
+        ),
+        output=object_schema(
+            {
+                "feature": {"type": "string"},
+                "verdict": {"type": "array", "items": {"type": "string"}},
+                "properties": _OPEN_OBJECT,
+                "meanings": {**_OPEN_OBJECT, "description": "meaning of each property"},
+                "examples": {"type": "array", "items": _OPEN_OBJECT},
+                "tables": {"type": "array", "items": _OPEN_OBJECT},
+                "not_computed": {
+                    **_OPEN_OBJECT,
+                    "description": "tables that are not stored, and the command that computes them",
+                },
+                "neuronpedia": {"type": ["string", "null"]},
+                "note": {"type": ["string", "null"]},
+            },
+            required=["feature", "verdict", "properties", "examples", "tables", "note"],
+        ),
+        call=call,
+    )
+
+
+def _card(card: FeatureCard) -> dict[str, Any]:
+    meanings = _meanings("Feature")
+    examples = fitted_rows(
+        [
+            {"kind": one.kind, "activation": one.activation, "text": _passage(one.tokens, one.peak)}
+            for one in card.examples
+        ]
+    )
+    tables = fitted_rows(
+        [{"title": t.title, "how_to_read": t.note, "rows": list(t.rows)} for t in card.tables]
+    )
+    notes = [part["note"] for part in (examples, tables) if part["note"]]
+    return {
+        "feature": card.id,
+        "verdict": plain(list(card.verdict)),
+        "properties": plain(card.properties),
+        "meanings": {name: meanings[name] for name in card.properties if name in meanings},
+        "examples": examples["rows"],
+        "tables": tables["rows"],
+        "not_computed": plain(card.empty),
+        "neuronpedia": plain(card.neuronpedia),
+        "note": " ".join(notes) or None,
+    }
+
+
+def _passage(tokens: Any, peak: int) -> str:
+    return f"{''.join(tokens[:peak])}[[{tokens[peak]}]]{''.join(tokens[peak + 1 :])}"
+
+
+def _schema() -> Tool:
+    names = [spec.name for spec in schema.TABLES]
+
+    def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if "table" not in arguments:
+            rows = [
+                {"table": s.name, "pattern": _pattern(s), "meaning": s.meaning}
+                for s in schema.TABLES
+            ]
+        else:
+            spec = schema.table(arguments["table"])
+            rows = [
+                {"table": spec.name, "property": p.name, "type": p.type, "meaning": p.meaning}
+                for p in spec.properties
+            ]
+        return {**fitted_rows(rows), "columns": {}}
+
+    return Tool(
+        name="describe_schema",
+        title="Schema of the graph",
+        description="Which nodes, edges and properties can Cypher use? Without a table, lists all "
+        "tables; with one, its properties and their meanings.",
+        input=object_schema({"table": {"type": "string", "enum": names}}),
+        output=rows_schema(),
+        call=call,
+    )
+
+
+def _pattern(spec: schema.Node | schema.Edge) -> str:
+    if isinstance(spec, schema.Node):
+        return f"(:{spec.label})"
+    return f"(:{spec.source})-[:{spec.type}]->(:{spec.target})"
+
+
+def cypher_tool(open_atlas: Open, *, timeout: float) -> Tool:
+    """Return the tool that runs an assistant's own read-only Cypher.
+
+    Parameters
+    ----------
+    open_atlas
+        Opens the atlas.
+    timeout
+        Time limit in seconds.
+    """
+
+    def call(arguments: Mapping[str, Any]) -> dict[str, Any]:
+        limits = Limits(timeout=timeout, memory=_MEMORY, rows=MAX_ROWS)
+        with open_atlas() as atlas:
+            answer = atlas.query(arguments["cypher"], arguments.get("params", {}), limits=limits)
+        return {**fitted_rows(answer.to_pylist()), "columns": {}}
+
+    value = {"type": ["string", "number", "boolean", "null", "array"]}
+    return Tool(
+        name="run_cypher",
+        title="Read-only Cypher",
+        description="Runs one read-only Cypher query on the graph of the atlas. Use it only if no other "
+        f"tool answers the question; describe_schema lists what there is. At most {MAX_ROWS} "
+        f"rows: end with ORDER BY and LIMIT. Time limit: {timeout:g} seconds.",
+        input=object_schema(
+            {
+                "cypher": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": MAX_CYPHER,
+                    "description": "The query, such as MATCH (f:Feature) WHERE f.dead RETURN f.sae AS sae, "
+                    "count(f) AS dead ORDER BY sae",
+                },
+                "params": {
+                    "type": "object",
+                    "description": "A value for every $name in the query.",
+                    "additionalProperties": value,
+                    "maxProperties": 50,
+                },
+            },
+            required=["cypher"],
+        ),
+        output=rows_schema(),
+        call=call,
+    )

@@ -1,0 +1,61 @@
+"""``atlas mcp``: serve an atlas to an assistant."""
+
+import click
+
+from atlas.cli.output import atlas_option, echo, finite, shared_options, which_atlas
+
+__all__ = ["mcp"]
+
+
+@click.command()
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="QUERY",
+    help="Offer only this named query, next to the cards; repeat for several. [default: all]",
+)
+@click.option("--no-cypher", is_flag=True, help="Do not offer the tool for read-only Cypher.")
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    callback=finite,
+    help="Time limit of a query in seconds.",
+)
+@atlas_option
+@shared_options
+def mcp(
+    only: tuple[str, ...],
+    no_cypher: bool,
+    timeout: float,
+    where: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Serve an atlas to an assistant, read-only, by the Model Context Protocol.
+
+    The assistant starts this command and talks to it on standard input and output. It gets
+    the named queries as tools, cards of SAEs and features, and read-only Cypher. With --json,
+    only an error at the start is JSON in the form of other commands. The command needs `pip install 'feature-atlas[mcp]'`.
+
+    \b
+    Examples:
+      claude mcp add demo -- atlas mcp --atlas /data/demo.atlas
+      atlas mcp --atlas neo4j://localhost --only feature_card --no-cypher
+    """
+    from importlib.metadata import version
+
+    from atlas.api import Atlas
+    from atlas.assistant.server import all_tools, check_sdk, serve
+
+    check_sdk()
+    url = which_atlas(where)
+    tools = all_tools(lambda: Atlas.open(url), timeout=timeout, only=only, cypher=not no_cypher)
+    with Atlas.open(url) as atlas:  # report a wrong path or login now, not at the first call
+        atlas.saes  # noqa: B018
+    if not quiet:
+        echo(
+            f"Serving {url} with {len(tools)} tools; requests of a client arrive on standard input.",
+            err=True,
+        )
+    serve(tools, version=version("feature-atlas"))
