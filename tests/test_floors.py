@@ -114,6 +114,7 @@ def test_rows_equal_values_by_hand(path):
         features = atlas.table("Feature").to_pandas().query("not dead")
         saes = atlas.table("SAE").to_pandas().set_index("name")
     rows = by_statistic(result, "untrained")
+    of_saes = [r for r in result.table("areas").to_pylist() if r["role"] == "untrained"]
     for statistic in ("max_activation", "frequency", "std_activation"):
         values = {n: g[statistic].to_numpy() for n, g in features.groupby("sae")}
         areas = [
@@ -123,12 +124,10 @@ def test_rows_equal_values_by_hand(path):
             )
             for s in range(3)
         ]
+        by_sae = {r["sae"]: r["auc"] for r in of_saes if r["statistic"] == statistic}
+        assert by_sae == pytest.approx(dict(zip(("t0", "t1", "t2"), areas, strict=True)))
         half = 4.302653 * np.std(areas, ddof=1) / 3**0.5  # the 97.5% quantile of t with 2 degrees
         low, high = np.mean(areas) - half, np.mean(areas) + half
-        row = rows[statistic]
-        assert (row["auc"], row["auc_low"], row["auc_high"]) == pytest.approx(
-            (np.mean(areas), max(low, 0), min(high, 1))
-        )
         row = rows[statistic]
         assert (row["auc"], row["auc_low"], row["auc_high"]) == pytest.approx(
             (np.mean(areas), max(low, 0), min(high, 1))

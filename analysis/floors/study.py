@@ -57,6 +57,10 @@ _ROWS = pa.schema(
     ]
 )
 
+_AREAS = pa.schema(
+    [*((name, pa.string()) for name in ("statistic", "role", "sae")), ("auc", pa.float64())]
+)
+
 Row = dict[str, Any]
 
 
@@ -65,7 +69,7 @@ class FloorStudy(Study):
     """Compare the statistics of trained SAEs with those of their floors, for each family."""
 
     kind: ClassVar[str] = "floors"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     settings: FloorSettings
 
@@ -96,12 +100,21 @@ class FloorStudy(Study):
             sae: sae_values(at.atlas, at.sound, sae, others=_others(sae, trained, floors))
             for sae in task.saes
         }
-        rows = [
-            row
-            for role, of in floors.items()
-            for row in _compared(role, of, values, self.settings.level)
-        ]
-        return Found([("statistics", pa.Table.from_pylist(rows, schema=_ROWS))])
+        rows, areas = [], []
+        for role, of in floors.items():
+            by_sae = _areas(of, values)
+            rows += _compared(role, of, values, by_sae=by_sae, level=self.settings.level)
+            areas += [
+                {"statistic": name, "role": role, "sae": sae, "auc": area}
+                for name, found in by_sae.items()
+                for sae, area in found.items()
+            ]
+        return Found(
+            [
+                ("statistics", pa.Table.from_pylist(rows, schema=_ROWS)),
+                ("areas", pa.Table.from_pylist(areas, schema=_AREAS)),
+            ]
+        )
 
     def result(self, part: Part) -> Result:
         """Return the number of statistics that separate each role, by role."""
@@ -176,7 +189,8 @@ def compare_with_floors(
     Returns
     -------
     A result for each family. Its table ``statistics`` has a row for each statistic and role of
-    floor: the means over seeds on trained SAEs and floors, the AUC, and their intervals.
+    floor: the means over seeds on trained SAEs and floors, the AUC, and their intervals. Its table
+    ``areas`` has the AUC of each statistic of features for each trained SAE.
 
     Raises
     ------
@@ -262,30 +276,40 @@ def _others(
     return sorted({name for group in groups if sae in group for name in group} - {sae})
 
 
+def _areas(
+    of: Mapping[str, Sequence[str]], values: Mapping[str, SaeValues]
+) -> dict[str, dict[str, float]]:
+    """Return by statistic of features, and by trained SAE, the mean AUC over its floors."""
+    every = [*of, *sorted({floor for names in of.values() for floor in names})]
+    found: dict[str, dict[str, float]] = {}
+    for name in _statistics([values[sae].features for sae in every]):
+        found[name] = {}
+        for sae, floors in of.items():
+            areas = [_area(values[sae], values[floor], name) for floor in floors]
+            known = [area for area in areas if area is not None]
+            if known:
+                found[name][sae] = float(np.mean(known))
+    return found
+
+
 def _compared(
-    role: str, of: Mapping[str, Sequence[str]], values: Mapping[str, SaeValues], level: float
+    role: str,
+    of: Mapping[str, Sequence[str]],
+    values: Mapping[str, SaeValues],
+    *,
+    by_sae: Mapping[str, Mapping[str, float]],
+    level: float,
 ) -> list[Row]:
     """Return a row for each statistic, for the floors of one role."""
     trained = list(of)
     floors = sorted({floor for names in of.values() for floor in names})
     rows = []
-    for name in _statistics([values[sae].features for sae in (*trained, *floors)]):
-        areas = [
-            np.mean(found)
-            for sae in trained
-            if (
-                found := [
-                    area
-                    for floor in of[sae]
-                    if (area := _area(values[sae], values[floor], name)) is not None
-                ]
-            )
-        ]
+    for name, areas in by_sae.items():
         means = [
             [float(values[s].features[name].mean()) for s in saes if name in values[s].features]
             for saes in (trained, floors)
         ]
-        over_seeds = mean_over_seeds([float(a) for a in areas], level=level, least=0, most=1)
+        over_seeds = mean_over_seeds(list(areas.values()), level=level, least=0, most=1)
         rows.append(_row(name, "features", role, means, over_seeds, level=level))
     for name in _statistics([values[sae].sae for sae in (*trained, *floors)]):
         both = [
