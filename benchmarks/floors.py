@@ -1,11 +1,14 @@
 """The tables of docs/floors.md: each statistic on trained SAEs and floors, with intervals over seeds, and its AUC.
 
-The atlas has trained SAEs and floors, such as one of `examples/ingest_family.py`. The first table
-has the lowest and highest AUC over all families (sites and widths) for each role of floors. The
-others have the values of one family.
+The atlas has trained SAEs and floors, such as one of `examples/ingest_family.py`. A family is the
+SAEs of one site, width and k. The first table has the lowest and highest AUC over all families for
+each role of floors. The next ones have, for each role, the AUC of each statistic of features at
+each site, and pooled over the sites with an interval over seeds. The last ones have the values of
+one family.
 
     python -m benchmarks.floors family/stories260K.atlas
-    python -m benchmarks.floors family/stories260K.atlas --family stories260k-blocks.2.hook_mlp_out-topk-512-k16
+    python -m benchmarks.floors family/stories260K.atlas --width 512 \\
+        --family stories260k-blocks.2.hook_mlp_out-topk-512-k16
 """
 
 import argparse
@@ -16,7 +19,9 @@ from typing import Any
 import pandas as pd
 
 from analysis import compare_with_floors
+from analysis.floors.separation import mean_over_seeds
 from atlas.amounts import span
+from atlas.api import Atlas
 from benchmarks.recovery import table
 
 SEPARATES = 0.2
@@ -28,6 +33,56 @@ def values(atlas: Path) -> pd.DataFrame:
     results = compare_with_floors(atlas)
     frames = [r.to_pandas("statistics").assign(family=r["family"]) for r in results]
     return pd.concat(frames, ignore_index=True)
+
+
+def areas(atlas: Path) -> pd.DataFrame:
+    """Return the AUC of each statistic for each trained SAE and role of floors, with site, width and seed."""
+    results = compare_with_floors(atlas)
+    every = pd.concat([r.to_pandas("areas") for r in results], ignore_index=True)
+    with Atlas.open(atlas) as opened:
+        saes = opened.table("SAE").to_pandas().set_index("name")
+    return every.join(saes[["hook", "d_sae", "seed"]], on="sae")
+
+
+def sites_table(every: pd.DataFrame, *, level: float = 0.95) -> list[dict[str, Any]]:
+    """Return a row for each statistic: its AUC at each site, and pooled over sites.
+
+    The AUC of a site is the mean over its widths and seeds. The pooled AUC of a seed is the mean
+    over the sites and widths of that seed; its interval is Student's t over seeds. A statistic
+    that is stored for some of the sites only is pooled over these.
+
+    Parameters
+    ----------
+    every
+        Rows of ``areas`` of one role.
+    level
+        Confidence level.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"statistic": "x", "hook": "blocks.0.hook_mlp_out", "d_sae": 8,
+    ...                      "seed": [0, 1], "auc": [0.5, 0.7]})
+    >>> sites_table(rows)
+    [{'statistic': 'x', '0 mlp_out': '0.60', 'pooled': '0.60 (0.00 to 1.00)'}]
+    """
+    hooks = sorted(every["hook"].unique(), key=lambda hook: (hook.split(".")[-1], hook))
+    found = []
+    for name, group in every.groupby("statistic", sort=False):
+        row: dict[str, Any] = {"statistic": name}
+        means = group.groupby("hook")["auc"].mean()
+        for hook in hooks:
+            row[_short(hook)] = f"{means[hook]:.2f}" if hook in means.index else ""
+        by_site = group.groupby(["seed", "hook", "d_sae"])["auc"].mean().unstack("seed")
+        by_seed = by_site.dropna().mean()  # the same sites for all seeds
+        pooled = mean_over_seeds(list(by_seed), level=level, least=0, most=1)
+        row["pooled"] = area({"auc": pooled.value, "auc_low": pooled.low, "auc_high": pooled.high})
+        found.append(row)
+    return found
+
+
+def _short(hook: str) -> str:
+    """Return the block and the kind of a site: blocks.2.hook_mlp_out is 2 mlp_out."""
+    return hook.removeprefix("blocks.").replace(".hook_", " ")
 
 
 def number(value: float, low: float, high: float) -> str:
@@ -102,12 +157,15 @@ def counts(rows: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def show(rows: pd.DataFrame, families: Sequence[str]) -> None:
+def show(rows: pd.DataFrame, every: pd.DataFrame, families: Sequence[str]) -> None:
     """Print the tables as Markdown."""
     names = list(dict.fromkeys(rows["family"]))
     print(f"Families ({len(names)}): {', '.join(names)}\n")
     print(table(summary(rows)), end="\n\n")
     print(table(counts(rows)), end="\n\n")
+    for role, group in every.groupby("role", sort=False):
+        print(f"Trained compared with {role}: AUC of features at each site, and pooled\n")
+        print(table(sites_table(group)), end="\n\n")
     for name in families:
         print(f"`{name}`\n")
         print(table(family_table(rows[rows["family"] == name])), end="\n\n")
@@ -118,9 +176,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("atlas", type=Path)
     parser.add_argument("--family", action="append", help="Families to print. Default: all.")
+    parser.add_argument("--width", type=int, help="Width of the tables by site. Default: all.")
     options = parser.parse_args()
-    rows = values(options.atlas)
-    show(rows, options.family or list(dict.fromkeys(rows["family"])))
+    rows, every = values(options.atlas), areas(options.atlas)
+    if options.width:
+        every = every[every["d_sae"] == options.width]
+    show(rows, every, options.family or list(dict.fromkeys(rows["family"])))
 
 
 if __name__ == "__main__":
