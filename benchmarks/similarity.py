@@ -33,7 +33,7 @@ def report(what: str, began: np.ndarray) -> None:
     """Print the time and processor time since ``began``, and the peak memory of the process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     took, busy = clocks() - began
-    print(f"{what:<56}{took:>8.1f} s {busy:>8.1f} s CPU   peak {peak:.2f} GiB", flush=True)
+    print(f"{what:<58}{took:>8.1f} s {busy:>8.1f} s CPU   peak {peak:.2f} GiB", flush=True)
 
 
 def main() -> None:
@@ -65,10 +65,10 @@ def main() -> None:
     found += cosine_similarities(sparse.csr_array(a.T), sparse.csr_array(b.T), orders)
     report("activations: RSA, kNN-Jaccard, mutual nearest", began)
     chosen = rng.choice(args.pairs, min(args.columns, args.pairs), replace=False)
-    dense = [one[:, np.sort(chosen)].toarray() for one in (a, b)]
     shifts = document_shifts(np.full(args.tokens // 100, 100), args.draws, seed=0)
+    some = [one[: len(shifts[0])][:, np.sort(chosen)] for one in (a, b)]
     began = clocks()
-    found += subspace_similarities(*(one[: len(shifts[0])] for one in dense), shifts)
+    found += subspace_similarities(*some, shifts)
     report(f"activations, {len(chosen)} columns: SVCCA, CCA, CKA, Procrustes", began)
     began = clocks()
     first = a[:, : min(4096, args.pairs)].toarray()
@@ -77,9 +77,9 @@ def main() -> None:
         block = b[:, i * _BLOCK : (i + 1) * _BLOCK].toarray()
         (first.T @ (block - block.mean(0))).max(axis=0)
     blocks = -(-args.pairs // _BLOCK) * -(-args.pairs // first.shape[1])
-    each = float((clocks() - began)[0]) / _TIMED
+    wall, busy = (clocks() - began) * blocks / _TIMED
     print(
-        f"published dense blocks, extrapolated from {_TIMED} of {blocks:,}: {each * blocks:,.0f} s"
+        f"published dense blocks, extrapolated from {_TIMED} of {blocks:,}: {wall:,.0f} s, {busy:,.0f} s CPU"
     )
     for one in found:
         print(f"{one.measure:<16} n {one.n:>7,}  value {one.value}  null {one.null}  p {one.p}")

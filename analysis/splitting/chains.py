@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.splitting.study import edges_of
 from atlas.studies.results import Result, Results
 
-__all__ = ["chains", "describe_chains"]
+__all__ = ["chain_rows", "chains", "describe_chains", "results_of_three"]
 
 _COLUMNS = ["source", "target", "decoder_cosine", "parent_given_child", "child_given_parent"]
 
@@ -26,7 +26,7 @@ def chains(results: Results) -> pd.DataFrame:
     ``narrow``, ``middle`` and ``wide`` feature, the cosine and both conditional probabilities of each
     step, and whether there is a direct edge. Empty for two SAEs.
     """
-    found = _three(results)
+    found = results_of_three(results)
     if found is None:
         return pd.DataFrame(columns=["narrow", "middle", "wide", "direct"])
     first, second, direct = (edges_of(one).select(_COLUMNS).to_pandas() for one in found)
@@ -48,7 +48,7 @@ def describe_chains(results: Results) -> dict[str, Any] | None:
     ``chance`` is the share of all pairs of ends of chains, the ends combined at random, that have a
     direct edge.
     """
-    found = _three(results)
+    found = results_of_three(results)
     if found is None:
         return None
     table = chains(results)
@@ -68,8 +68,30 @@ def describe_chains(results: Results) -> dict[str, Any] | None:
     }
 
 
-def _three(results: Results) -> tuple[Result, Result, Result] | None:
-    """Return the results of (narrow, middle), (middle, wide) and (narrow, wide), in the order named."""
+def chain_rows(results: Results) -> list[dict[str, Any]]:
+    """Return the chains as rows of a table, those of the parents with most grandchildren first.
+
+    Columns are ``narrow``, ``middle``, ``wide``, ``first_given_second`` and ``second_given_third``
+    (the share of the child's tokens on which the parent is active), ``direct``, and ``grandchildren``.
+    """
+    table = chains(results)
+    if table.empty:
+        return []
+    number = table.groupby("narrow")["wide"].transform("nunique")
+    ordered = table.assign(grandchildren=number).sort_values(
+        ["grandchildren", "narrow", "middle", "wide"], ascending=[False, True, True, True]
+    )
+    shares = {
+        "parent_given_child_1": "first_given_second",
+        "parent_given_child_2": "second_given_third",
+    }
+    columns = ["narrow", "middle", "wide", *shares.values(), "direct", "grandchildren"]
+    rows: list[dict[str, Any]] = ordered.rename(columns=shares)[columns].to_dict("records")
+    return rows
+
+
+def results_of_three(results: Results) -> tuple[Result, Result, Result] | None:
+    """Return the results of (narrow, middle), (middle, wide) and (narrow, wide); None for two SAEs."""
     by_pair = {(one["narrow"], one["wide"]): one for one in results if not one.floor}
     for (a, b), first in by_pair.items():
         for (other, c), second in by_pair.items():

@@ -13,20 +13,22 @@ __all__ = ["splitting"]
 
 
 def prepare(outs: Sequence[Path], saes: Sequence[str]) -> Callable[[Results], list[str]]:
-    """Check the paths, and return a function that draws the first pair."""
+    """Check the paths, and return a function that draws the first pair, or three SAEs in one map."""
     from analysis.plot_style import plot_writer
+    from analysis.splitting.chain_plots import draw_chains
 
-    return plot_writer(outs)
+    return plot_writer(outs, draw=draw_chains) if len(saes) > 2 else plot_writer(outs)
 
 
 def report(results: Results, saes: Sequence[str]) -> dict[str, Any]:
     """Return the pairs, the shares of the classes, and the chains over three widths."""
-    from analysis.splitting.chains import describe_chains
+    from analysis.splitting.chains import chain_rows, describe_chains
 
     return {
         "pairs": results.rows,
         "classes": class_rows(results),
         "chains": describe_chains(results),
+        "chain_rows": chain_rows(results),
     }
 
 
@@ -35,6 +37,8 @@ def show(found: Mapping[str, Any]) -> None:
     print_table(found["classes"], title="Share of tested features by class")
     if (chain := found["chains"]) is not None:
         echo(_chain_sentence(chain))
+        if found["chain_rows"]:
+            print_table(found["chain_rows"], title="Chains, most grandchildren first")
 
 
 def class_rows(results: Sequence[Any]) -> list[dict[str, Any]]:
@@ -72,8 +76,8 @@ splitting = study_command(
     "\n  atlas splitting narrow wide wider --json",
     metavar="NARROW WIDE [WIDER]",
     writer=Writer(
-        "Plot the map of both SAEs and the classes: .html (works offline), .png or .svg; repeat "
-        "for several files.",
+        "Plot the map of both SAEs and the classes, or the families over three SAEs: .html (works "
+        "offline), .png or .svg; repeat for several files.",
         "analysis.splitting.commands:prepare",
     ),
     report="analysis.splitting.commands:report",
