@@ -908,7 +908,7 @@ def test_pairs_do_not_depend_on_other_saes(path):
 def test_other_settings_are_computed_again(path):
     (first,), _ = compared(path, "one", "two", seed=3)
     (other,), spoken = compared(path, "one", "two", seed=4)
-    assert any("other settings; it is replaced" in line for line in spoken)
+    assert any("other settings (" in line and line.endswith("; it is replaced.") for line in spoken)
     assert comparison_of(first).reported != comparison_of(other).reported
 
 

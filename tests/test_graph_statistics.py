@@ -405,7 +405,7 @@ def test_a_second_run_reads_the_part(own):
     recorded = RecordingProgress()
     again = graph_statistics(own, ["one"], settings=FEW, progress=recorded)
     assert recorded.messages == [
-        "The graph_statistics of one is already stored with the same settings."
+        "The graph statistics of one are already stored with the same settings."
     ]
     assert dict(again[0]) == dict(first[0])
     graph_statistics(own, ["one"], settings=replace(FEW, tokens=first[0]["tokens"]))
@@ -426,7 +426,8 @@ def test_other_settings_are_computed_again(own, other):
     recorded = RecordingProgress()
     changed = replace(settings, **other)
     (again,) = graph_statistics(own, ["one"], settings=changed, progress=recorded)
-    assert "with other settings; it is replaced" in recorded.messages[0]
+    assert "with other settings (" in recorded.messages[0]
+    assert recorded.messages[0].endswith("); they are replaced.")
     assert again.table("nulls").to_pylist() != before
     assert len(Folder.open(own).sound().of("graph_statistics")) == 1
 

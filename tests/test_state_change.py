@@ -15,7 +15,13 @@ from scipy.stats import false_discovery_control, ttest_1samp
 from analysis.state_change.changes import change_of, compared, moved, moved_by_random
 from analysis.state_change.maps import map_states, neighbour_overlap
 from analysis.state_change.settings import StateSettings
-from analysis.state_change.states import TextSample, reached_tokens, read_state
+from analysis.state_change.states import (
+    TextSample,
+    reached_tokens,
+    read_state,
+    sampled_text,
+    text_with_features,
+)
 from analysis.state_change.study import compare_states
 from analysis.steering.subject import open_subject
 from atlas.cli.main import command
@@ -391,3 +397,43 @@ def test_an_edit_without_an_effect_is_refused_and_nothing_is_stored(atlas):
         compare_states(path, ["last/0"], settings=huge, **options)
     done = CliRunner().invoke(command(), ["changes", "last/0", "-q", "-a", str(path)])
     assert isinstance(done.exception, BadInput)  # the model is in memory
+
+
+def test_the_text_of_an_ablation_is_every_context_with_the_feature_and_no_other(atlas, tmp_path):
+    path, options = atlas
+    folder = Folder.open(path)
+    at = TaskContext(folder, folder.sound(), tmp_path, SILENT)
+    subject = open_subject(at, "middle", **options)
+    every = sampled_text(subject, 10**9, seed=0)
+    plain = read_state(
+        subject.complete, [subject.sae], every, hook=subject.hook, edits=[], progress=SILENT
+    ).codes["middle"]
+    counts = np.asarray((plain > 0).sum(axis=0)).ravel()
+    rare = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
+    active = plain[:, [rare]].toarray()[:, 0] > 0
+    wanted, first = [], 0
+    for batch in every.batches:
+        cells = np.zeros(batch.keep.shape, dtype=bool)
+        cells[batch.keep] = active[first : first + int(batch.keep.sum())]
+        wanted += batch.input_ids[cells.any(1)].tolist()
+        first += int(batch.keep.sum())
+    more = {"tokens": 10**9, "seed": 0, "progress": SILENT}
+    found = text_with_features(subject, [rare], search=10**9, **more)
+    assert [row for batch in found.batches for row in batch.input_ids.tolist()] == wanted
+    assert len(found.document) == sum(int(batch.keep.sum()) for batch in found.batches)
+    state = read_state(
+        subject.complete,
+        [subject.sae],
+        found,
+        hook=subject.hook,
+        edits=[FeatureEdits(subject.sae, [ablate(rare)])],
+        progress=SILENT,
+    )
+    again = read_state(
+        subject.complete, [subject.sae], found, hook=subject.hook, edits=[], progress=SILENT
+    )
+    assert (state.site != again.site).any(axis=1).sum() == counts[rare]
+    silent = int(np.flatnonzero(counts == 0)[0]) if (counts == 0).any() else None
+    if silent is not None:
+        with pytest.raises(BadInput, match=r"active at none of the [\d,]+ tokens of text that were"):
+            text_with_features(subject, [silent], search=50, **more)

@@ -216,3 +216,16 @@ def test_a_result_is_a_mapping_a_frame_and_html():
     assert both.verdict == ["It is <i>so</i>."] * 2
     assert repr(Results()) == "<no results>"
     assert Results().to_pandas().empty
+
+
+def test_a_result_of_other_settings_is_replaced_with_a_message(path):
+    class LongNamed(CountStudy):
+        kind: ClassVar[str] = "long_counts"
+
+    recorded = RecordingProgress()
+    run_study(LongNamed(), path, ["a"])
+    (again,) = run_study(LongNamed(CountSettings(3)), path, ["a"], progress=recorded)
+    assert again["letters"] == 3
+    assert recorded.messages[0] == (
+        "The long counts of a are already stored with other settings (factor 1, now 3); they are replaced."
+    )

@@ -21,7 +21,17 @@ class StateSettings:
     times: float = setting(
         1.0, "Factor of scale, or strength of clamp and add in multiples of the maximum activation."
     )
-    tokens: int = setting(4096, "Tokens of text; the last batch is read completely.", least=16)
+    tokens: int = setting(
+        4096,
+        "Tokens of text. For ablate and scale, in contexts in which an edited feature is active. The last "
+        "batch is read completely.",
+        least=16,
+    )
+    search: int = setting(
+        131_072,
+        "Most tokens of text that are searched for these contexts; 0 takes random contexts instead.",
+        least=0,
+    )
     draws: int = setting(
         9, "Edits along random directions of equal norm, which are the control.", least=1
     )

@@ -8,13 +8,22 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from analysis.steering.subject import Subject
+from atlas.errors import BadInput
 from atlas.progress import Progress
 from ingest.model.edits import SiteEdit
 from ingest.model.next_token import NextTokenModel
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.tokenization import Batch
 
-__all__ = ["State", "TextSample", "reached_tokens", "read_state"]
+__all__ = [
+    "State",
+    "TextSample",
+    "reached_tokens",
+    "read_state",
+    "sampled_text",
+    "text_with_features",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +40,85 @@ class TextSample:
 
     batches: tuple[Batch, ...]
     document: NDArray[np.int64]
+
+
+def sampled_text(subject: Subject, tokens: int, *, seed: int) -> TextSample:
+    """Return random batches of the text of the atlas, until they hold some tokens."""
+    found = list(subject.sampled(tokens, seed=seed))
+    return TextSample(
+        tuple(batch for batch, _ in found), np.concatenate([document for _, document in found])
+    )
+
+
+def text_with_features(
+    subject: Subject,
+    features: Sequence[int],
+    *,
+    tokens: int,
+    search: int,
+    seed: int,
+    progress: Progress,
+) -> TextSample:
+    """Return random contexts of the text of the atlas in which one of some features is active.
+
+    An edit of active features changes nothing in other contexts.
+
+    Parameters
+    ----------
+    subject
+        The SAE and its model, which is run up to the site.
+    features
+        The features.
+    tokens
+        Contexts are added until they hold this number of tokens.
+    search
+        Most tokens of text that are searched; the last batch is read completely.
+    seed
+        Seed of the order of the text.
+    progress
+        Shows how far the search is.
+
+    Raises
+    ------
+    BadInput
+        If no feature is active in the searched text.
+    """
+    batches, documents = [], []
+    found = searched = 0
+    with progress.stage("Contexts with the features", total=search, unit="tokens") as stage:
+        for batch, document in subject.sampled(search, seed=seed):
+            ids, mask, keep = map(
+                torch.from_numpy, (batch.input_ids, batch.attention_mask, batch.keep)
+            )
+            read = subject.model.run(ids, mask, hooks=subject.sae.info.hooks)
+            codes = subject.sae.codes(subject.sae.reads(read, keep, ids))
+            token = np.repeat(np.arange(len(document)), np.diff(codes.indptr))
+            there = token[np.isin(codes.indices, features)]
+            context = batch.keep.nonzero()[0]
+            some = np.unique(context[there])
+            if len(some):
+                inside = np.isin(context, some)
+                batches.append(
+                    Batch(
+                        batch.input_ids[some],
+                        batch.attention_mask[some],
+                        batch.keep[some],
+                        batch.rows[inside],
+                    )
+                )
+                documents.append(document[inside])
+                found += int(inside.sum())
+            searched += len(document)
+            stage.advance(len(document))
+            if found >= tokens:
+                break
+    if not batches:
+        names = ", ".join(f"{subject.name}/{feature}" for feature in features)
+        raise BadInput(
+            f"The edit changes nothing: {names} is active at none of the {searched:,} tokens of text that were "
+            "searched. Search more with --search."
+        )
+    return TextSample(tuple(batches), np.concatenate(documents))
 
 
 @dataclass(frozen=True, eq=False)

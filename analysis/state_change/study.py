@@ -18,7 +18,14 @@ from analysis.state_change.changes import (
 )
 from analysis.state_change.maps import map_states, neighbour_overlap
 from analysis.state_change.settings import StateSettings
-from analysis.state_change.states import State, TextSample, reached_tokens, read_state
+from analysis.state_change.states import (
+    State,
+    TextSample,
+    reached_tokens,
+    read_state,
+    sampled_text,
+    text_with_features,
+)
 from analysis.steering.study import features_by_sae
 from analysis.steering.subject import Subject, open_subject
 from atlas.disk.folder import Folder
@@ -47,6 +54,9 @@ __all__ = ["StateStudy", "compare_states"]
 #: Rows of the table ``moved`` that a verdict names.
 _NAMED = 3
 
+#: Edits that change a feature where it is active alone.
+_OF_ACTIVE = ("ablate", "scale")
+
 
 @dataclass(frozen=True)
 class StateStudy(Study):
@@ -65,7 +75,7 @@ class StateStudy(Study):
     """
 
     kind: ClassVar[str] = "state_change"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     settings: StateSettings
     features: tuple[int, ...] = ()
@@ -97,7 +107,7 @@ class StateStudy(Study):
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost, from the state of the first batch."""
         subject = self._subject(task.saes[0], at)
-        text = _text(subject, self.settings, tokens=1)
+        text = sampled_text(subject, 1, seed=self.settings.seed)
         saes = self._saes(at, subject, task)
         once = timed(
             lambda: read_state(
@@ -114,7 +124,7 @@ class StateStudy(Study):
         settings, subject = self.settings, self._subject(task.saes[0], at)
         subject.check_live(self.features)
         saes = self._saes(at, subject, task)
-        text = _text(subject, settings, tokens=settings.tokens)
+        text = _text(subject, self.features, settings, at.progress)
         edits = [_edit(subject, feature, settings) for feature in self.features]
 
         def state(chosen: Sequence[FeatureEdit]) -> State:
@@ -353,11 +363,20 @@ class _Compared:
         }
 
 
-def _text(subject: Subject, settings: StateSettings, *, tokens: int) -> TextSample:
-    found = list(subject.sampled(tokens, seed=settings.seed))
-    return TextSample(
-        tuple(batch for batch, _ in found), np.concatenate([document for _, document in found])
-    )
+def _text(
+    subject: Subject, features: Sequence[int], settings: StateSettings, progress: Progress
+) -> TextSample:
+    """Return the text that is compared: for edits of active features, contexts in which one is active."""
+    if settings.search and settings.edit in _OF_ACTIVE:
+        return text_with_features(
+            subject,
+            features,
+            tokens=settings.tokens,
+            search=settings.search,
+            seed=settings.seed,
+            progress=progress,
+        )
+    return sampled_text(subject, settings.tokens, seed=settings.seed)
 
 
 def _edit(subject: Subject, feature: int, settings: StateSettings) -> FeatureEdit:

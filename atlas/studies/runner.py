@@ -307,12 +307,16 @@ def _stored(
     part = at.sound.parts.get(f"{study.kind}/{task.name}")
     if part is None or replace or study.resumes or part.manifest.version != study.version:
         return None
-    stored = f"The {study.kind} of {task.title} is already stored with"
+    what = study.kind.replace("_", " ")
+    many = what.endswith(("s", "spectra"))
+    stored = f"The {what} of {task.title} {'are' if many else 'is'} already stored with"
     if study.is_current(part, task):
         at.progress.report(f"{stored} the same settings.")
         return part
-    replaced = "" if reuse or at.obstacle else "; it is replaced"
-    at.progress.report(f"{stored} other settings{replaced}.")
+    replaced = f"; {'they are' if many else 'it is'} replaced"
+    at.progress.report(
+        f"{stored} {study.difference(part, task)}{'' if reuse or at.obstacle else replaced}."
+    )
     return part if reuse else None
 
 

@@ -46,6 +46,10 @@ INPUTS = {
 """Command that computes each kind of part; parts of other kinds are written by every ingest."""
 
 
+#: Changed settings that a message names, and characters of a value.
+_NAMED, _SHORT = 3, 40
+
+
 @dataclass(frozen=True)
 class Task:
     """One task of a study, whose result is one part.
@@ -292,6 +296,25 @@ class Study(ABC):
             and dict(stored.settings) == _as_json(task.stored_settings)
             and set(stored.made_from) == set(task.made_from)
         )
+
+    def difference(self, part: Part, task: Task) -> str:
+        """Describe how a sound part differs from what the task would compute, for a message."""
+        stored, now = dict(part.manifest.settings), _as_json(task.stored_settings)
+        changed = [
+            f"{name} {_short(stored.get(name))}, now {_short(now.get(name))}"
+            for name in sorted(stored.keys() | now.keys())
+            if stored.get(name) != now.get(name)
+        ]
+        if not changed:
+            return "other inputs"
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        return f"other settings ({'; '.join(changed[:_NAMED])}{more})"
+
+
+def _short(value: Any) -> str:
+    """Shorten a value for a message."""
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
 def check_saes(atlas: "Sound | Atlas", saes: Sequence[str]) -> list[str]:
