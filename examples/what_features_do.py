@@ -25,6 +25,15 @@ from atlas.studies.results import Result
 #: Features of the first table that have the largest effects, and that are drawn at random.
 _LARGEST, _RANDOM = 5, 5
 
+#: Features that are ablated for the agreement of their logits.
+_ABLATED = 1024
+
+#: Settings of effects, as options; those of a sample make a large model affordable.
+_SETTINGS = {
+    name: getattr(EffectSettings(), name)
+    for name in ("contexts", "context_size", "occurrences", "decoys", "features")
+}
+
 #: Tokens of a feature that are printed, and chains.
 _TOKENS, _CHAINS = 3, 8
 
@@ -37,22 +46,23 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("--chain", nargs=2, metavar=("MIDDLE", "LAST"), help="SAEs of a chain")
     parser.add_argument("--task", nargs="*", default=[], help="tasks of `atlas steer --list-tasks`")
-    parser.add_argument("--contexts", type=int, default=96)
+    for name, default in _SETTINGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     args = parser.parse_args()
-    settings = EffectSettings(contexts=args.contexts)
+    settings = EffectSettings(**{name: getattr(args, name) for name in _SETTINGS})
     progress = make_progress(quiet=False)
-    names = [args.first, args.second, *(args.chain or [])[:1]]
+    names = [args.first, *(args.chain or [])[:1]]
     effects = measure_effects(args.atlas, names, settings=settings, progress=progress)
     by_sae = {result["sae"]: result for result in effects if not result.floor}
     (logits, *_) = measure_logits(
-        args.atlas, [args.first], settings=LogitSettings(features=10_000), progress=progress
+        args.atlas, [args.first], settings=LogitSettings(features=_ABLATED), progress=progress
     )
     pairs = counterpart_effects(args.atlas, [args.first, args.second], settings=settings)
     show("Effects", map(effects_row, effects))
     with Atlas.open(args.atlas) as opened:
         show(
             f"Ten features of {args.first}: the {_LARGEST} with the largest effects, then {_RANDOM} at random",
-            ten_features(opened, by_sae[args.first], by_sae[args.second], logits, pairs),
+            ten_features(opened, by_sae[args.first], logits, pairs),
         )
         if args.chain:
             chains = opened.ask(
@@ -93,12 +103,11 @@ def effects_row(result: Result) -> dict[str, Any]:
 def ten_features(
     atlas: Atlas,
     first: Result,
-    second: Result,
     logits: Result,
     pairs: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return a row for each feature: its logits, its effect, and the effect of its counterpart."""
-    own, other = (_by(result.table("Feature").to_pylist(), "id") for result in (first, second))
+    own = _by(first.table("Feature").to_pylist(), "id")
     texts = {row["id"]: row["text"] for row in logits.table("Token").to_pylist()}
     agreed = _by(logits.table("features").to_pylist(), "feature")
     promoted: dict[str, list[str]] = {}
@@ -115,7 +124,6 @@ def ten_features(
     rows = []
     for id in _chosen(own):
         row, pair, edge = own[id], known.get(id), strongest.get(id)
-        twin = other.get(pair["counterpart"]) if pair else None
         rows.append(
             {
                 "feature": id.rpartition("/")[2],
@@ -130,7 +138,7 @@ def ten_features(
                 else None,
                 "counterpart": pair["counterpart"].rpartition("/")[2] if pair else None,
                 "Pearson": pair["pearson"] if pair else None,
-                "its KL": _kl(twin) if twin else None,
+                "its KL": pair["counterpart_kl"] if pair else None,
                 "correlation": pair["own"] if pair else None,
                 "with random": pair["random"] if pair else None,
             }

@@ -69,14 +69,15 @@ def counterpart_effects(
     on
         SAEs at sites later than those of both; if None, all of the atlas that are no floors.
     settings
-        The sample; occurrences are drawn for each SAE.
+        The sample; occurrences are drawn for each SAE, and features for the first.
 
     Returns
     -------
     list of dict
         A row for each kind of effect (``targets``: activations of later SAEs, ``predictions``:
         log-probabilities of the next token) and pair: ``feature``, ``counterpart``, and
-        ``pearson``, the strength of the match; ``own``, the correlation of the effects of both
+        ``pearson``, the strength of the match; ``kl`` and ``counterpart_kl``, the mean KL of both
+        ablations at the token and later ones; ``own``, the correlation of the effects of both
         features; ``shuffled``, the mean correlation with the effects of the counterparts of other
         features; ``random``, that of the feature with a random direction of equal norm at the
         counterpart's tokens; ``other``, that with another feature that is active at these tokens,
@@ -104,9 +105,13 @@ def counterpart_effects(
     targets = sorted(set.intersection(*shared))
     matches = _matches(sound, saes)
     vectors, sources = [], []
+    only = matches[:, 0]
     for number, name in enumerate(saes):
-        opened = open_subjects(folder, sound, [name, *targets], settings=settings)
+        opened = open_subjects(
+            folder, sound, [name, *targets], settings=settings, only=only.astype(np.int64)
+        )
         sources.append(opened.source.features)
+        only = matches[np.isin(matches[:, 0], sources[0]), 1]
         vectors.append(
             effect_vectors(
                 opened.upper,
@@ -134,10 +139,14 @@ def counterpart_effects(
             "feature": f"{saes[0]}/{int(a)}",
             "counterpart": f"{saes[1]}/{int(b)}",
             "pearson": float(strength),
+            "kl": float(vectors[0]["kl"][one, 0]),
+            "counterpart_kl": float(vectors[1]["kl"][other, 0]),
             **{name: float(values[name][number]) for name in _CORRELATIONS},
         }
         for kind, values in found.items()
-        for number, (a, b, strength) in enumerate(matches[measured])
+        for number, ((a, b, strength), (one, other)) in enumerate(
+            zip(matches[measured], pairs, strict=True)
+        )
     ]
 
 

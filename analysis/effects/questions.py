@@ -109,7 +109,8 @@ def effect_vectors(
         direction of equal norm, and by the ablation of another feature that is active at the
         token (over tokens with one; NaN without any). ``predictions``, ``predictions_random``
         and ``predictions_other``, (sources, vocabulary): mean change of the log-probabilities of
-        the next token.
+        the next token. ``kl``, ``kl_random`` and ``kl_other``, (sources, 1): mean KL at the token
+        and later ones.
     """
     (unit,) = random_directions(source, 1, seed=seed)
     every = np.arange(len(source.chosen))
@@ -128,7 +129,8 @@ def effect_vectors(
         counts = np.bincount(row, minlength=len(source.features))[:, None]
         sums: dict[str, Floats] = {}
         for changes in measured(upper, contexts, edits, targets=targets, predictions=True):
-            parts = {"predictions": changes.predictions}
+            kl = torch.from_numpy(changes.loss[:, 2:].sum(1, keepdims=True))
+            parts = {"predictions": changes.predictions, "kl": kl}
             if targets:
                 parts["targets"] = torch.cat(changes.total, 1)
             for part, values in parts.items():
@@ -165,7 +167,7 @@ def correlations(
     """
     rng = np.random.default_rng(seed)
     found: dict[str, Any] = {}
-    for kind in [name for name in a if not name.endswith(("_random", "_other"))]:
+    for kind in [name for name in ("predictions", "targets") if name in a]:
         other = b.get(kind + "_other", np.full_like(b[kind], np.nan))
         one, two, random, others = (
             _standardised(values)

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from analysis.effects.ablation.sample import Contexts, sample_contexts
 from analysis.effects.ablation.source import Source, source_of
 from analysis.effects.settings import EffectSettings
@@ -104,6 +107,7 @@ def open_subjects(
     tokenizer: Any = None,
     opened: Sequence[Autoencoder] = (),
     device: str = "auto",
+    only: NDArray[np.int64] | None = None,
 ) -> Opened:
     """Open an SAE, those at later sites, their model and the sample.
 
@@ -121,6 +125,8 @@ def open_subjects(
         SAEs that are already open.
     device
         Device of the model.
+    only
+        Features that are measured, at most; all if None.
 
     Raises
     ------
@@ -152,5 +158,5 @@ def open_subjects(
     upper = UpperBlocks(found.complete, sae.info.hook)
     _, _, read = upper.below(contexts.ids, contexts.mask, hooks=sae.info.hooks)
     x = sae.reads(read, contexts.read, contexts.ids)
-    source = source_of(sae, x, contexts, settings=settings)
+    source = source_of(sae, x, contexts, settings=settings, only=only)
     return Opened(sae, found.others, upper, contexts, source)

@@ -73,7 +73,12 @@ class Source:
 
 
 def source_of(
-    sae: "Autoencoder", x: torch.Tensor, contexts: Contexts, *, settings: EffectSettings
+    sae: "Autoencoder",
+    x: torch.Tensor,
+    contexts: Contexts,
+    *,
+    settings: EffectSettings,
+    only: Ints | None = None,
 ) -> Source:
     """Choose the features that are measured, and their tokens.
 
@@ -87,6 +92,8 @@ def source_of(
         The contexts.
     settings
         Numbers of features and tokens, and the seed.
+    only
+        Features to choose from; all if None.
 
     Raises
     ------
@@ -97,6 +104,8 @@ def source_of(
     chosen = drawn(
         every, most=settings.occurrences, least=settings.min_occurrences, seed=settings.seed
     )
+    if only is not None:
+        chosen = chosen.take(np.isin(chosen.feature, only))
     features = np.unique(chosen.feature)
     if settings.features is not None and len(features) > settings.features:
         rng = np.random.default_rng(settings.seed)
