@@ -365,6 +365,7 @@ directions = study_command(
 _PLOTS = {
     "effects": "analysis.effects.plots:draw",
     "concepts": "analysis.concepts.plots:draw",
+    "concept_ablation": "analysis.concepts.causal.plots:draw",
     "concept_subspaces": "analysis.concepts.subspaces.plots:draw",
     "feature_map": "analysis.feature_map.plots:draw",
     "graph": "analysis.communities.plots:draw_result",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from circuit_model import FIRST, SECOND, WIDTH, Circuit, CircuitConfig, sae_of
 from click.testing import CliRunner
+from drawn_charts import marks
 from random_models import WORDS, random_model, small_tokenizer
 from recording_progress import RecordingProgress
 from sklearn.feature_selection import f_classif
@@ -315,9 +316,33 @@ def test_study_command_and_stored_result(world):
     assert answer["ablated"][0]["summary"] == rows
     shown = CliRunner().invoke(command(), [*arguments, *options, "--ablate", *own])
     assert "one: fall of the AUROC at blocks.2.hook_resid_post" in shown.stdout
+    page = world / "page.html"
+    asked = [*arguments, *options, "--ablate", *own, "--rank", "--page", str(page)]
+    written = CliRunner().invoke(command(), asked)
+    assert written.exit_code == 0, written.output
+    text = page.read_text("utf-8")
+    assert "4. Do later probes need these features?" in text
+    assert text.count("<figure>") == 2  # the ablations, and the SAE
+    assert "--ablated 1 --ablated 30 --random-sets 3" in text
+    assert "http" not in text.replace("http-equiv", "")  # nothing is loaded
+    asked[-1] = str(world / "page.png")
+    refused = CliRunner().invoke(command(), asked)
+    assert "ends in .html" in str(refused.exception or refused.output)
     wrong = CliRunner().invoke(command(), [*arguments, *options, *own])
     assert wrong.exit_code != 0
     assert "--ablate" in str(wrong.exception or wrong.output)
+
+
+def test_plot_has_the_falls_of_the_summary(world):
+    settings = AblationSettings(ablated=(1, 2), random_sets=2, others=(str(world / "more.csv"),))
+    (found,) = ablate_concepts(world / "a.atlas", world / "words.csv", settings=settings)
+    rows = {row["k"]: row for row in found.table("summary").to_pylist()}
+    drawn = [row for mark in marks(found.plot()) for row in mark.rows if "of" in row]
+    falls = {(r["k"], r["of"]): r["fall"] for r in drawn}
+    assert set(rows) == {1, 2}
+    for k, row in rows.items():
+        assert falls[k, "the concept"] == pytest.approx(row["fall"])
+        assert falls[k, "the concept, random features"] == pytest.approx(row["random_fall"])
 
 
 def test_too_few_words_and_wrong_settings(world, tmp_path):

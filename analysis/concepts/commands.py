@@ -1,6 +1,8 @@
 """The command `atlas concepts`: labelled words, the features that separate them, and their worth."""
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,12 @@ _ABLATED = (
 )
 @settings_options(AblationSettings)
 @worker_options
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write an HTML page with all tables and figures; it needs no network and no other file.",
+)
 @click.option("--replace", is_flag=True, help="Recompute stored results.")
 @click.option(
     "--out",
@@ -104,6 +112,7 @@ def concepts(
     ablate: bool,
     workers: int,
     ray: str | None,
+    page: Path | None,
     replace: bool,
     outs: tuple[Path, ...],
     where: str | None,
@@ -129,11 +138,13 @@ def concepts(
     from analysis.concepts.study import study_concepts
     from analysis.concepts.worth.rank import rank_saes
 
-    if outs:
+    if outs or page:
         from analysis.plot_style import check_path
 
-        for out in outs:
+        for out in (*outs, *([page] if page else [])):
             check_path(out)
+        if page and page.suffix.lower() != ".html":
+            raise BadInput(f"The page is {page}; expected a name that ends in .html.")
     settings = ConceptSettings(**chosen_settings(ConceptSettings, options))
     chosen = chosen_settings(AblationSettings, options)
     if chosen and not ablate:
@@ -182,7 +193,32 @@ def concepts(
         alone = sum(not one.floor for one in results) == 1
         picture = draw(results[0]) if alone else draw_front(results)
         found["written"] = [str(save(picture, out)) for out in outs]
+    if page:
+        from analysis.concepts.report import concept_page
+        from atlas.disk.atomic_files import atomic_file
+
+        words_of = _command(words, saes, settings=settings, ablation=ablation, found=found)
+        html = concept_page(results, rank=found["rank"], ablated=ablated, command=words_of)
+        with atomic_file(page) as temporary:
+            temporary.write_text(html, "utf-8")
+        found["written"].append(str(page))
     emit(found, as_json=as_json, show=lambda: _show(found))
+
+
+def _command(
+    words: str,
+    saes: Sequence[str],
+    *,
+    settings: ConceptSettings,
+    ablation: AblationSettings,
+    found: Mapping[str, Any],
+) -> str:
+    """Return the command that computed some results."""
+    parts = ["atlas", "concepts", words, *saes, *flags_for(ConceptSettings, asdict(settings))]
+    parts += ["--rank"] if found["rank"] else []
+    if found["ablated"]:
+        parts += ["--ablate", *flags_for(AblationSettings, asdict(ablation))]
+    return shlex.join(parts)
 
 
 def _show(found: Mapping[str, Any]) -> None:

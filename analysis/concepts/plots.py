@@ -23,12 +23,15 @@ _COLOURS = {
     "mlp": "#b279a2",
     "embedding": "#eeca3b",
     "reconstruction": "#72b7b2",
+    "error": "#e45756",
     "random": "#b0b0b0",
     "subset 1": "#d4a6c8",
 }
 """Arms that are drawn, and their colours."""
 
 _ARMS = tuple(_COLOURS)
+_HISTOGRAMS = ("features", "layer", "random")
+"""Arms whose p-values are drawn."""
 _NAMED = 8
 """With more SAEs, the front shows their roles by colour, instead of their names."""
 
@@ -162,7 +165,10 @@ def _colour(arms: Sequence[str]) -> alt.Color:
 
 def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart:
     """Return the histogram of uncorrected p of live units, as shares of each arm."""
+    frame = frame[frame["arm"].isin(_HISTOGRAMS)]
     frame = frame.assign(share=frame["units"] / frame.groupby("arm")["units"].transform("sum"))
+    # A step ends at the next point, so the last bin needs a point at its end.
+    frame = pd.concat([frame, frame[frame["high"] == 1].assign(low=1.0)], ignore_index=True)
     chart: alt.Chart = (
         alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
         .mark_line(interpolate="step-after", strokeWidth=1.6)
@@ -184,7 +190,12 @@ def _p_values(frame: pd.DataFrame, concept: str, colour: alt.Color) -> alt.Chart
 def _curve(frame: pd.DataFrame, colour: alt.Color) -> Chart:
     """Return R over the number of units, with intervals."""
     frame = frame[frame["arm"].isin(_ARMS) & frame["retained"].notna()]
-    x = alt.X("k:Q", scale=alt.Scale(type="log"), title="units, selected on training words")
+    x = alt.X(
+        "k:Q",
+        scale=alt.Scale(type="log"),
+        axis=alt.Axis(values=[*KS, 200, 1000, 5000, 20_000], format="d", labelOverlap=True),
+        title="units, selected on training words",
+    )
     base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
     band = (
         base.transform_filter(alt.datum.arm == "features")
@@ -209,7 +220,12 @@ def _splits(frame: pd.DataFrame) -> Chart:
     base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
     y = alt.Y("arm:N", sort=arms, title=None)
     points = base.mark_tick(opacity=0.35).encode(
-        x=alt.X("selectivity:Q", title="AUROC of a split - mean with permuted labels"), y=y
+        x=alt.X(
+            "selectivity:Q",
+            axis=alt.Axis(tickCount=6),
+            title="AUROC of a split - mean with permuted labels",
+        ),
+        y=y,
     )
     mean = base.mark_point(filled=True, size=60, color="#d62728").encode(
         x=alt.X("mean(selectivity):Q"), y=y, tooltip=["arm:N", *_numbers("mean(selectivity)")]

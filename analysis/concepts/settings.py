@@ -25,7 +25,7 @@ class ConceptSettings:
         "maximum. Each token is encoded before they are combined.",
     )
     raw: tuple[RawArm, ...] = setting(
-        ("neurons",),
+        ("neurons", "embedding"),
         "Also read the model without SAE: the residual stream after the block, the output of its "
         "MLP, its neurons, or the embedding. The site of the SAE is always read.",
     )

@@ -1,0 +1,91 @@
+"""Plot of the causal check: what probes of a concept lose without its best features, over their number."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from analysis.plot_style import Chart, finished, heading
+from atlas.errors import BadInput
+from atlas.studies.results import Result
+
+__all__ = ["draw"]
+
+_COLOURS = {
+    "the concept": "#4c78a8",
+    "the concept, random features": "#b0b0b0",
+    "other concepts": "#e08a3c",
+    "most affected other concept": "#eeca3b",
+}
+
+
+def draw(result: Result) -> Chart:
+    """Plot the fall of the AUROC over the number of ablated features, a panel for each concept.
+
+    Raises
+    ------
+    BadInput
+        If no feature was ablated.
+    """
+    rows = result.table("summary").to_pylist()
+    frame = pd.DataFrame([point for row in rows for point in _points(row)])
+    if frame.empty:
+        raise BadInput(
+            f"No feature of {result['sae']} was ablated for {result['words']}; there is nothing to plot."
+        )
+    names = list(_COLOURS)
+    colour = alt.Color(
+        "of:N",
+        scale=alt.Scale(domain=names, range=list(_COLOURS.values())),
+        legend=alt.Legend(orient="bottom", title=None, columns=2),
+    )
+    base = alt.Chart(frame, width=260, height=200)
+    x = alt.X("k:O", title="ablated features", axis=alt.Axis(labelAngle=0))
+    offset = alt.XOffset("of:N", sort=names)
+    title = "fall of the held-out AUROC"
+    rules = base.mark_rule(opacity=0.6, strokeWidth=2).encode(
+        x=x,
+        xOffset=offset,
+        y=alt.Y("low:Q", title=title),
+        y2="high:Q",
+        color=colour,
+    )
+    points = base.mark_point(size=60, filled=True, opacity=1).encode(
+        x=x,
+        xOffset=offset,
+        y=alt.Y("fall:Q", title=title),
+        color=colour,
+        tooltip=["concept:N", "k:O", "of:N", "name:N", alt.Tooltip("fall:Q", format=".3f")],
+    )
+    zero = base.mark_rule(color="#999999", strokeDash=[4, 3]).encode(y=alt.datum(0))
+    facets = alt.layer(zero, rules, points).facet(
+        facet=alt.Facet("concept:N", title=None), columns=3
+    )
+    return finished(
+        facets.properties(
+            title=heading(
+                f"{result['sae']}: without the best features",
+                f"Probes at {result['site']}; lines: 95% intervals",
+            )
+        )
+    )
+
+
+def _points(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for of, name, limits in (
+        ("the concept", "fall", True),
+        ("the concept, random features", "random_fall", False),
+        ("other concepts", "others_fall", False),
+        ("most affected other concept", "most_affected_fall", False),
+    ):
+        if row[name] is not None:
+            yield {
+                "concept": row["concept"],
+                "k": row["k"],
+                "of": of,
+                "name": row["most_affected"] if name == "most_affected_fall" else None,
+                "fall": row[name],
+                "low": row["fall_low"] if limits else None,
+                "high": row["fall_high"] if limits else None,
+            }
