@@ -431,6 +431,43 @@ def features_by_logit_agreement(w, sae, limit):
     )
 
 
+# Marks of interpretability
+
+
+def with_mark(w, sae, limit, mark):
+    rows = [f for f in w.of(sae) if f[mark] is not None]
+    return sorted(rows, key=lambda f: (-f[mark], f["idx"]))[:limit]
+
+
+@answers
+def features_described_by_tokens(w, sae, limit):
+    return pick(
+        with_mark(w, sae, limit, "detection"),
+        "id",
+        "top_token",
+        "detection",
+        "detection_control",
+        "top_token_share",
+        "token_entropy",
+        "context_dependence",
+        "frequency",
+    )
+
+
+@answers
+def features_beyond_tokens(w, sae, limit):
+    return pick(
+        with_mark(w, sae, limit, "context_dependence"),
+        "id",
+        "top_token",
+        "context_dependence",
+        "detection",
+        "detection_control",
+        "token_entropy",
+        "frequency",
+    )
+
+
 # Directions
 
 

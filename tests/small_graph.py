@@ -743,7 +743,7 @@ def make_graph(
     rows["AFFECTS"] += [_effect(effect) for effect in effects]
     if effects:
         for feature in rows["Feature"]:
-            feature |= _effect_numbers(feature)
+            feature |= _effect_numbers(feature) | _mark_numbers(feature)
     for model in {s.model for s in saes}:
         rows["Token"] += [
             {"id": _token(model, i), "tokenizer": TOKENIZERS[model], "token_id": i, "text": text}
@@ -1096,6 +1096,22 @@ def _effect_numbers(feature: dict[str, object]) -> dict[str, object]:
         "effect_kl_random": 0.375,
         "effect_kl_other": 0.25 * (idx % 2),
         "effect_q": (1.0, 0.5, 0.03125)[idx % 3],
+    }
+
+
+def _mark_numbers(feature: dict[str, object]) -> dict[str, object]:
+    """Return the marks of a live feature, of few values; one in four has too few active tokens."""
+    idx = int(str(feature["idx"]))
+    if not feature["active_tokens"] or idx % 4 == 3:
+        return {}
+    return {
+        "top_token_share": 0.25 * (1 + idx % 3),
+        "token_entropy": 1.5 * (idx % 2),
+        "context_dependence": 0.125 * (idx % 4),
+        "example_agreement": 0.5,
+        "example_agreement_control": 0.0625,
+        "detection": 0.5 + 0.125 * (idx % 3),
+        "detection_control": 0.5,
     }
 
 

@@ -208,6 +208,30 @@ def test_the_study_stores_marks_and_its_verdict_has_the_control(atlas):
     assert result.plot().to_dict()["data"]
 
 
+def test_marks_are_properties_of_features_in_the_graph(atlas):
+    from atlas.api import Atlas
+
+    settings = InterpretabilitySettings(min_active=5, examples=10)
+    (result,) = measure_interpretability(atlas, settings=settings)
+    rows = {f"top/{row['feature']}": row for row in result.table("marks").to_pylist()}
+    with Atlas.open(str(atlas)) as opened:
+        stored = {f["id"]: f for f in opened.table("Feature").to_pylist()}
+        best = opened.ask("features_described_by_tokens", sae="top", limit=1000)
+    for mark, name in (
+        ("top_share", "top_token_share"),
+        ("entropy", "token_entropy"),
+        ("context_dependence", "context_dependence"),
+        ("agreement", "example_agreement"),
+        ("agreement_control", "example_agreement_control"),
+        ("detection", "detection"),
+        ("detection_control", "detection_control"),
+    ):
+        for id_, feature in stored.items():
+            expected = rows[id_][mark] if id_ in rows else None
+            assert feature[name] == (None if expected is None else pytest.approx(expected)), name
+    assert set(best["feature"].to_pylist()) == set(rows)
+
+
 def test_an_sae_without_eligible_features_has_a_result(atlas):
     (result,) = measure_interpretability(atlas, settings=InterpretabilitySettings(min_active=10**6))
     assert result["features"] == 0

@@ -164,6 +164,8 @@ CASES = {
     "features_by_token_start": [{"text": t} for t in ("I", " T", " t", "'", "absent")]
     + [{"text": " ", "sae": "tiny-a-l1-s1"}],
     "features_by_logit_agreement": SAES,
+    "features_described_by_tokens": SAES,
+    "features_beyond_tokens": SAES,
     "features_that_promote_token": [{"token": t} for t in ("'s", ' "', "\n", "girl", "absent")]
     + [{"token": " the", "sae": "tiny-b-l0"}],
     "promoted_tokens": FEATURES,

@@ -28,6 +28,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.codes.store import stored_shards
 from ingest.probe.probe_data import ProbeData, training
+from ingest.reduce.arrays import graph_table, keys
 
 __all__ = ["InterpretabilityStudy", "interpretability", "measure_interpretability"]
 
@@ -45,7 +46,7 @@ class InterpretabilityStudy(Study):
     """Measure the marks of every feature, for one SAE at a time."""
 
     kind: ClassVar[str] = "interpretability"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     settings: InterpretabilitySettings
 
@@ -73,7 +74,8 @@ class InterpretabilityStudy(Study):
         eligible = _eligible(data, self.settings)
         columns = interpretability(data, self.settings, features=eligible)
         table = pa.table({"feature": eligible, **columns})
-        return Found([("marks", table)], sources={"excluded": int(data.d_sae - len(eligible))})
+        tables = [("Feature", _graph_rows(task.name, eligible, columns)), ("marks", table)]
+        return Found(tables, sources={"excluded": int(data.d_sae - len(eligible))})
 
     def result(self, part: Part) -> Result:
         """Return the mean of each mark and of its control."""
@@ -176,6 +178,27 @@ def interpretability(
         at += len(block)
     names = found[0] if found else ()
     return {name: np.concatenate([one[name] for one in found]) for name in names}
+
+
+#: Property of a Feature for each mark, and for the controls of marks.
+_PROPERTIES = {
+    "top_share": "top_token_share",
+    "entropy": "token_entropy",
+    "context_dependence": "context_dependence",
+    "agreement": "example_agreement",
+    "agreement_control": "example_agreement_control",
+    "detection": "detection",
+    "detection_control": "detection_control",
+}
+
+
+def _graph_rows(sae: str, features: NDArray[np.int64], marks_of: dict[str, Any]) -> pa.Table:
+    """Return the marks as properties of the features."""
+    columns: dict[str, Any] = {"id": keys(sae, features)}
+    for mark, name in _PROPERTIES.items():
+        values = marks_of.get(mark, np.zeros(0))
+        columns[name] = pa.array(values, pa.float64(), from_pandas=True)
+    return graph_table("Feature", "interpretability", columns).data
 
 
 def _data(task: Task, at: TaskContext) -> ProbeData:

@@ -1,0 +1,20 @@
+// title: Features that a few tokens describe
+// question: Which features of an SAE does a list of a few tokens detect best on other documents?
+// param sae (SAE, such as 'tiny-a-l1-s0'): the SAE
+// param limit (int64, default 20): number of rows at most
+// column feature (string): the feature
+// column top_token (string): token on which it is active most often
+// column detection (double): balanced accuracy of a description by tokens, on held-out documents
+// column control (double): the same with the description of another feature
+// column top_token_share (double): share of active tokens with the most frequent id
+// column token_entropy (double): entropy of the token ids of active tokens, in bits
+// column context_dependence (double): share of other occurrences on which it is inactive
+// column frequency (double): share of tokens on which it is active
+MATCH (f:Feature {sae: 'tiny-a-l1-s0' /* $sae */})
+WHERE f.detection IS NOT NULL
+RETURN f.id AS feature, f.top_token AS top_token, f.detection AS detection,
+       f.detection_control AS control, f.top_token_share AS top_token_share,
+       f.token_entropy AS token_entropy, f.context_dependence AS context_dependence,
+       f.frequency AS frequency
+ORDER BY detection DESC, f.idx
+LIMIT 20 /* $limit */
