@@ -19,6 +19,7 @@ from atlas.stores.opening import is_server, open_embedded, open_server
 if TYPE_CHECKING:
     import igraph
     import networkx
+    import pandas as pd
     import pyarrow as pa
 
     from atlas.features.card import FeatureCard
@@ -190,6 +191,50 @@ class Atlas:
         if self.folder is None:
             return self.store.table(name, sae)
         return rows_of(name, sae, self._read(partial(assemble_table, name)))
+
+    def frame(self, what: str, **params: Param) -> "pd.DataFrame":
+        """Return a table, or the answer of a query, as a data frame.
+
+        Parameters
+        ----------
+        what
+            A table of the schema (``"Feature"``), the name of a query (``"feature_card"``), or
+            Cypher.
+        **params
+            For a table, ``sae=`` selects the rows of one SAE. For a query, its parameters.
+
+        Raises
+        ------
+        UnknownName
+            If there is no such table or query.
+        QueryFailed
+            If the Cypher cannot be run.
+
+        Examples
+        --------
+        >>> from atlas import Atlas
+        >>> atlas = Atlas("demo.atlas")
+        >>> atlas.frame("Feature", sae="tiny-a-l1-s0")["frequency"].max() <= 1
+        True
+        >>> atlas.frame("tokens_of_feature", feature="tiny-a-l1-s0/7", limit=2)["rank"].tolist()
+        [0, 1]
+        >>> atlas.frame("MATCH (s:SAE) RETURN count(s) AS saes")["saes"][0] == len(atlas)
+        True
+        """
+        import queries
+
+        if any(letter.isspace() for letter in what):
+            table = self.query(what, params)
+        elif what in queries.names():
+            table = self.ask(what, **params)
+        elif set(params) <= {"sae"}:
+            table = self.table(what, **params)  # type: ignore[arg-type]  # a name of any type is unknown
+        elif what[:1].isupper():
+            raise BadInput(f"The table {what} takes sae= only; {', '.join(params)} was passed.")
+        else:
+            raise UnknownName("query", what, known=queries.names())
+        found: pd.DataFrame = table.to_pandas()
+        return found
 
     def features(self, sae: str) -> "pa.Table":
         """Return the features of an SAE, sorted by index."""
@@ -411,6 +456,24 @@ class Atlas:
 
     def __repr__(self) -> str:
         return f"Atlas({self.url!r}, saes={self.saes})"
+
+    def _repr_html_(self) -> str:
+        shown = [
+            "name",
+            "model",
+            "hook",
+            "architecture",
+            "role",
+            "d_sae",
+            "tokens",
+            "l0",
+            "fvu",
+            "dead_share",
+        ]
+        html: str = self.frame("SAE")[shown].to_html(
+            index=False, escape=True, float_format="{:.3g}".format
+        )
+        return html
 
     def _drop_older_views(self, current: str) -> None:
         """Remove views of older parts; a process that has one open can still read it."""

@@ -89,6 +89,26 @@ def test_representations_name_the_sae_and_escape(opened):
     assert "<table" in opened["a"]._repr_html_()
 
 
+def test_a_frame_is_a_table_an_answer_or_cypher(opened):
+    assert opened.frame("Feature", sae="a").equals(opened.table("Feature", sae="a").to_pandas())
+    asked = opened.ask("tokens_of_feature", feature="a/3", limit=2).to_pandas()
+    assert opened.frame("tokens_of_feature", feature="a/3", limit=2).equals(asked)
+    cypher = "MATCH (s:SAE {name: $name}) RETURN s.d_sae AS n"
+    assert opened.frame(cypher, name="a")["n"].tolist() == [opened["a"].properties["d_sae"]]
+    with pytest.raises(UnknownName, match="No table is named 'Featur'"):
+        opened.frame("Featur")
+    with pytest.raises(UnknownName, match="No query is named 'tokens_of_featur'"):
+        opened.frame("tokens_of_featur", feature="a/3")
+    with pytest.raises(BadInput, match="takes sae= only; limit was passed"):
+        opened.frame("Feature", limit=2)
+
+
+def test_an_atlas_shows_its_saes_in_a_notebook(opened):
+    html = opened._repr_html_()
+    assert html.count("<tr") == 1 + len(opened)
+    assert "<td>a</td>" in html
+
+
 def test_an_atlas_is_a_collection_of_its_saes(opened):
     assert "a" in opened
     assert "c" not in opened
