@@ -1,0 +1,89 @@
+"""Write the pictures of docs/gallery.md: draw each from a demo atlas.
+
+    python docs/make_gallery.py demo.atlas [NAME …]
+
+Needs Chromium for the card and the map, which are pages. Studies that a picture needs are run
+first, and take minutes. Use a copy of the demo.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["PICTURES"]
+
+FOLDER = Path(__file__).resolve().parent / "gallery"
+A, B, WIDE = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide"
+
+#: Width of a stored picture, in pixels.
+WIDTH = 1300
+
+#: Arguments of ``atlas`` by name of the picture; ``OUT`` is the file to draw.
+PICTURES = {
+    "card": ["show", f"{A}/79", "--html", "OUT.html"],
+    "map": ["map", A, "--out", "OUT.html"],
+    "graphs": ["plot", "graphs", A, "--out", "OUT.png"],
+    "communities": ["plot", "communities", A, "--out", "OUT.png"],
+    "probes": ["plot", "probes", A, "--out", "OUT.png"],
+    "compare-graphs": ["compare-graphs", A, B, "--out", "OUT.png"],
+    "match-graphs": ["match-graphs", A, B, "--out", "OUT.png"],
+    "similarity": ["similarity", A, B, "--out", "OUT.png"],
+    "spectra": ["spectra", A, "--out", "OUT.png"],
+    "splitting": ["splitting", A, WIDE, "--out", "OUT.png"],
+}
+
+
+def draw(name, atlas):
+    """Draw one picture."""
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = [a.replace("OUT", str(Path(scratch) / name)) for a in PICTURES[name]]
+        code = "from atlas.cli.main import main; main()"
+        command = [sys.executable, "-c", code, *wanted, "--atlas", str(atlas), "--quiet"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (found,) = [p for p in Path(scratch).iterdir() if p.suffix in (".html", ".png")]
+        if found.suffix == ".html":
+            found = screenshot(found)
+        store(found, FOLDER / f"{name}.png")
+
+
+def screenshot(page):
+    """Return a picture of the top of a page."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        sys.exit("Chromium is needed to draw a page; install it, or name other pictures.")
+    picture = page.with_suffix(".png")
+    size = f"--window-size={WIDTH},900"
+    run = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        size,
+        "--hide-scrollbars",
+        "--virtual-time-budget=8000",
+    ]
+    subprocess.run(
+        [*run, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True
+    )
+    return picture
+
+
+def store(picture, to):
+    """Store a picture at the width of a page, with a palette of 256 colours."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A") if "A" in image.getbands() else None)
+    if flat.width > WIDTH:
+        flat = flat.resize(
+            (WIDTH, round(flat.height * WIDTH / flat.width)), Image.Resampling.LANCZOS
+        )
+    to.parent.mkdir(exist_ok=True)
+    flat.quantize(256).save(to, optimize=True)
+
+
+if __name__ == "__main__":
+    for each in sys.argv[2:] or PICTURES:
+        draw(each, Path(sys.argv[1]))
