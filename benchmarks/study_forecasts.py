@@ -1,103 +1,131 @@
-"""Forecasts of studies compared with their work, in processor time of one thread.
+"""Forecasts of all studies compared with their work on the demo, in processor time of one thread.
 
     OMP_NUM_THREADS=1 python -m benchmarks.study_forecasts demo.atlas
 
-The atlas is that of ``atlas demo``; its stored results are computed again. Commands report wall
-time. Here samples are timed by processor time, which other work on the machine lengthens less.
+The atlas is that of ``atlas demo``. Each study runs with its default settings on one SAE, one pair
+of SAEs or one model, and its stored results are computed again. Commands report wall time. Here
+samples are timed by processor time, which other work on the machine lengthens less.
 """
 
 import argparse
-import importlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from analysis import (
-    ComparisonSettings,
-    GraphMatchingSettings,
-    compare_graphs,
-    find_counterparts,
-    map_sites,
-)
+import analysis
 from atlas.cli.output import print_table
 from atlas.progress import Silent
+from atlas.studies import forecast as forecasts
 from atlas.studies import runner
+from atlas.studies.results import Results
+from ingest.match.study import match_saes
 from ingest.probe.settings import ProbeSettings
 from ingest.probe.study import probe_saes
 
-PAIR = ["tiny-a-l1-s0", "tiny-a-l1-s1"]
+__all__ = ["STUDIES", "Measured", "measure"]
 
-#: Modules that time samples.
-TIMED = (
-    "analysis.graph.draw_cost",
-    "analysis.graph_comparison.forecast",
-    "analysis.graph_matching.forecast",
-    "analysis.transcoder.study",
-    "ingest.match.study",
-    "ingest.probe.study",
-)
+SAE, PAIR = "tiny-a-l1-s0", ["tiny-a-l1-s0", "tiny-a-l1-s1"]
+WIDE = ["tiny-a-l1-s0", "tiny-a-l1-wide"]
+_CPU = {"device": "cpu"}
 
-
-def studies(atlas: str) -> Iterator[tuple[str, Callable[[Any], object]]]:
-    """Yield the name of each study, and a function that runs it."""
-    for label, probe in (("all features", ProbeSettings()), ("100", ProbeSettings(features=100))):
-        yield (
-            f"probe, {label}",
-            lambda progress, s=probe: probe_saes(
-                atlas, PAIR[:1], sites=["hook_embed"], settings=s, device="cpu", replace=True,
-                progress=progress,
-            ),
-        )  # fmt: skip
-    comparison = ComparisonSettings(draws=20, halves=1, null_graphs=1, leiden_runs=1)
-    yield (
-        "compare, 20 draws, one halving",
-        lambda progress: compare_graphs(
-            atlas, PAIR, settings=comparison, replace=True, progress=progress
-        ),
-    )
-    matching = GraphMatchingSettings(repeats=1)
-    yield (
-        "counterparts, one repeat",
-        lambda progress: find_counterparts(
-            atlas, PAIR, settings=matching, replace=True, progress=progress
-        ),
-    )
-    yield (
-        "transcoder",
-        lambda progress: map_sites(
-            atlas, targets=["all"], device="cpu", replace=True, progress=progress
-        ),
-    )
+#: Each study by its command: a function from an atlas and keywords of the run to results.
+STUDIES: Mapping[str, Callable[..., Results]] = {
+    f"changes {SAE}/16": lambda a, **k: analysis.compare_states(a, [f"{SAE}/16"], **_CPU, **k),
+    f"communities {SAE}": lambda a, **k: analysis.graph_features(a, [SAE], **k),
+    f"compare-graphs {' '.join(PAIR)}": lambda a, **k: analysis.compare_graphs(a, PAIR, **k),
+    f"concepts gender {SAE}": lambda a, **k: analysis.study_concepts(a, "gender", [SAE], **k),
+    f"describe {SAE}": lambda a, **k: analysis.measure_interpretability(a, [SAE], **k),
+    f"directions {' '.join(PAIR)}": lambda a, **k: analysis.nearest_directions(a, PAIR, **k),
+    "effects tiny-a-l0-s0": lambda a, **k: analysis.measure_effects(
+        a, ["tiny-a-l0-s0"], **_CPU, **k
+    ),
+    f"graph-stats {SAE}": lambda a, **k: analysis.graph_statistics(a, [SAE], **k),
+    f"logits {SAE}": lambda a, **k: analysis.measure_logits(a, [SAE], **_CPU, **k),
+    f"map {SAE}": lambda a, **k: analysis.map_features(a, [SAE], **k),
+    f"match {' '.join(PAIR)}": lambda a, **k: match_saes(a, PAIR, **k),
+    f"match-graphs {' '.join(PAIR)}": lambda a, **k: analysis.find_counterparts(a, PAIR, **k),
+    f"positions {SAE}": lambda a, **k: analysis.activation_by_position(a, [SAE], **k),
+    f"probe {SAE} --from hook_embed": lambda a, **k: probe_saes(
+        a, [SAE], sites=["hook_embed"], **_CPU, **k
+    ),
+    f"probe {SAE} --from hook_embed --features 100": lambda a, **k: probe_saes(
+        a, [SAE], sites=["hook_embed"], settings=ProbeSettings(features=100), **_CPU, **k
+    ),
+    f"similarity {' '.join(PAIR)}": lambda a, **k: analysis.compare_spaces(a, PAIR, **k),
+    f"spectra {SAE}": lambda a, **k: analysis.measure_spectra(a, [SAE], **k),
+    f"splitting {' '.join(WIDE)}": lambda a, **k: analysis.find_splits(a, WIDE, **k),
+    f"steer --sae {SAE} --task feelings": lambda a, **k: analysis.steer_task(
+        a, "feelings", saes=[SAE], **_CPU, **k
+    ),
+    f"subspaces {' '.join(PAIR)}": lambda a, **k: analysis.compare_concepts(a, PAIR, **k),
+    f"topology {SAE}": lambda a, **k: analysis.measure_topology(a, [SAE], **k),
+    "transcoder": lambda a, **k: analysis.map_sites(a, targets=["all"], **_CPU, **k),
+}
 
 
-def processor_timed(work: Callable[[], object]) -> float:
-    """Return the processor seconds of a call."""
+@dataclass(frozen=True)
+class Measured:
+    """A run of a study, in processor seconds.
+
+    Parameters
+    ----------
+    results
+        Its results.
+    forecast
+        The forecast of the work; None if the study has none.
+    work
+        The work, without the forecast and without what precedes it.
+    cost
+        The samples of the forecast.
+    total
+        All of these, and what precedes the forecast.
+    """
+
+    results: Results
+    forecast: float | None
+    work: float
+    cost: float
+    total: float
+
+
+def measure(study: Callable[..., Results], atlas: str, **options: Any) -> Measured:
+    """Run a study, and compare its forecast with its work."""
     began = time.process_time()
-    work()
-    return max(time.process_time() - began, 1e-9)
+    with _watched() as seen:
+        # Not SILENT, for which there is no forecast.
+        results = study(atlas, replace=True, progress=Silent(), **options)
+    ended = time.process_time()
+    return Measured(
+        results,
+        seen.get("forecast"),
+        ended - seen.get("ended", began),
+        seen.get("ended", began) - seen.get("began", began),
+        ended - began,
+    )
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, float]]:
+def _watched() -> Iterator[dict[str, float]]:
     """Yield the seconds of a forecast, and when it began and ended."""
     forecast, seen = runner._forecast, {}
 
-    def measure(*args: Any, **named: Any) -> Any:
+    def watch(*args: Any, **named: Any) -> Any:
         seen["began"] = time.process_time()
         found = forecast(*args, **named)
         seen["ended"] = time.process_time()
-        groups = found._costs if found is not None and found._costs else []
-        seen["forecast"] = sum(cost.seconds for group in groups for cost in group)
+        if found is not None and found._costs:
+            seen["forecast"] = sum(cost.seconds for group in found._costs for cost in group)
         return found
 
+    clock = {"clock": time.process_time}
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(runner, "_forecast", measure))
-        for name in TIMED:
-            module = importlib.import_module(name)
-            stack.enter_context(mock.patch.object(module, "timed", processor_timed))
+        stack.enter_context(mock.patch.object(runner, "_forecast", watch))
+        # All samples of studies are timed by this function.
+        stack.enter_context(mock.patch.dict(forecasts.timed.__kwdefaults__, clock))
         yield seen
 
 
@@ -105,23 +133,22 @@ def main() -> None:
     """Run the studies, and print the forecast and the work of each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("atlas", help="The folder of the demo atlas.")
-    parser.add_argument("--only", default="", help="Only studies whose name contains this.")
+    parser.add_argument("--only", default="", help="Only studies whose command contains this.")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
     rows = []
-    for name, work in studies(args.atlas):
+    for name, study in STUDIES.items():
         if args.only not in name:
             continue
-        with watched() as seen:
-            work(Silent())  # not SILENT, for which there is no forecast
-            took = time.process_time() - seen["ended"]
+        found = measure(study, args.atlas)
         rows.append(
             {
-                "study": name,
-                "forecast_s": round(seen["forecast"], 1),
-                "work_s": round(took, 1),
-                "ratio": round(seen["forecast"] / took, 2),
-                "cost_s": round(seen["ended"] - seen["began"], 1),
+                "command": name,
+                "forecast_s": found.forecast and round(found.forecast, 1),
+                "work_s": round(found.work, 1),
+                "ratio": found.forecast and round(found.forecast / found.work, 2),
+                "cost_s": round(found.cost, 1),
+                "total_s": round(found.total, 1),
             }
         )
     if args.json:

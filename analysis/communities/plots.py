@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.graph.igraph_conversion import seeded
-from analysis.plot_style import Chart, finished, heading
+from analysis.plot_style import HUES, Chart, finished, heading
 from atlas.api import Atlas
 from atlas.errors import Missing
 from atlas.graphs import edge_ends
@@ -207,22 +207,22 @@ def _chart(
     ]
     x = alt.X("x:Q", axis=None, scale=scale[0])
     y = alt.Y("y:Q", axis=None, scale=scale[1])
-    pixel = _SIDE / side
     discs = pd.DataFrame(
         {
             "x": centre[:, 0],
             "y": centre[:, 1],
             "top": centre[:, 1] + radius,
             "name": [_name(t) for t in shown["tokens"]],
-            "area": (2 * radius * pixel) ** 2,
+            "radius": radius,
             "size": shown["size"],
             "community": shown["number"],
             "inner_share": shown["inner_share"],
             "stability_halves": shown["stability_halves"],
         }
     )
-    colour = alt.Color("community:N", legend=None, scale=alt.Scale(scheme="tableau20"))
-    base = alt.Chart(discs)
+    colour = alt.Color("community:N", legend=None, scale=alt.Scale(range=list(HUES)))
+    # The width is that of the drawn plot, which a narrow page reduces.
+    base = alt.Chart(discs).transform_calculate(area=f"pow(2 * datum.radius * width / {side}, 2)")
     lines = (
         alt.Chart(_lines(between, centre))
         .mark_rule(color="#9aa5b1", opacity=0.55)
@@ -247,10 +247,8 @@ def _chart(
             alt.Tooltip("stability_halves:Q", format=".2f"),
         ],
     )
-    blank = (
-        alt.Chart(discs)
-        .mark_circle(color="white", opacity=1)
-        .encode(x=x, y=y, size=alt.Size("area:Q", legend=None, scale=None))
+    blank = base.mark_circle(color="white", opacity=1).encode(
+        x=x, y=y, size=alt.Size("area:Q", legend=None, scale=None)
     )
     dots = (
         alt.Chart(points)

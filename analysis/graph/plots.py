@@ -102,7 +102,7 @@ def draw_histogram(of: CoactivationGraph, *, what: str) -> Chart:
             height=_HEIGHT,
             title=heading(f"{name}, {of.sae}", size, f"{of.tokens:,} tokens"),
         )
-        .mark_rect(stroke="white", strokeWidth=0.5, color="#4c78a8")
+        .mark_rect(color="#4c78a8")
         .encode(
             x=alt.X("from:Q", title=title, scale=scale),
             x2="to:Q",

@@ -195,7 +195,7 @@ def draw_conserved(one: Comparison) -> Chart:
             "Conserved edges under the matches",
             tokens,
             f"n = {one.matches:,} matches, {total[0]:,} and {total[1]:,} edges between matched features",
-            "Point: value, 95% interval. Grey bar: 95% of permuted matches. Tick: halves of one SAE",
+            "line: 95% interval of the point; bar: 95% of draws",
         ),
     )
     x = alt.X(
@@ -203,12 +203,11 @@ def draw_conserved(one: Comparison) -> Chart:
     )
     shift = alt.XOffset("of:N", sort=sides)
     share = alt.Scale(domain=[0, 1])
-    colour = alt.Color(
-        "of:N",
-        title=None,
-        scale=alt.Scale(domain=sides, range=[_A, _B]),
-        legend=alt.Legend(orient="bottom", columns=1),
-    )
+    null, own = "permuted matches", "halves of one SAE"
+    scale = alt.Scale(domain=[*sides, null, own], range=[_A, _B, _NULL, _OWN])
+    legend = alt.Legend(orient="bottom", columns=2, symbolType="square")
+    colour = alt.Color("of:N", title=None, scale=scale, legend=legend)
+    controls = [alt.ColorDatum(name) for name in (null, own)]
     tooltip = [
         "of:N",
         "r:N",
@@ -230,9 +229,9 @@ def draw_conserved(one: Comparison) -> Chart:
         "null_low:Q", scale=share, title="share of conserved edges", axis=alt.Axis(format="%")
     )
     layers = [
-        base.mark_bar(color=_NULL, size=16).encode(x=x, xOffset=shift, y=y, y2="null_high:Q"),
-        base.mark_tick(color=_OWN, thickness=2, size=16).encode(
-            x=x, xOffset=shift, y=alt.Y("itself_mean:Q", scale=share)
+        base.mark_bar(size=16).encode(x=x, xOffset=shift, y=y, y2="null_high:Q", color=controls[0]),
+        base.mark_tick(thickness=2, size=16).encode(
+            x=x, xOffset=shift, y=alt.Y("itself_mean:Q", scale=share), color=controls[1]
         ),
         base.mark_rule(strokeWidth=1.5).encode(
             x=x, xOffset=shift, y=alt.Y("low:Q", scale=share), y2="high:Q", color=colour
@@ -256,8 +255,8 @@ def draw_communities(one: Comparison) -> Chart:
     points = []
     for row in rows:
         runs = row.measure.endswith("on one graph")
-        where = "all tokens" if row.text == "all" else "halves that share no text"
-        name = "Leiden runs on one graph" if runs else f"under the matches, {where}"
+        where = "all tokens" if row.text == "all" else "halves"
+        name = "Leiden runs on one graph" if runs else f"matches, {where}"
         points.append(_point(name, row.value, row.low, row.high, _A if not runs else _OWN))
         if row.itself_mean is not None:
             points.append(
@@ -266,7 +265,7 @@ def draw_communities(one: Comparison) -> Chart:
         if row.null_mean is not None:
             points.append(
                 _point(
-                    f"matches permuted, {where}",
+                    f"permuted matches, {where}",
                     row.null_mean,
                     row.null_low,
                     row.null_high,
@@ -284,7 +283,7 @@ def draw_communities(one: Comparison) -> Chart:
             f"n = {rows[0].n:,} matched features with an edge on both sides",
             f"{sizes[0]:,} and {sizes[1]:,} communities (Leiden)",
             "0: expected for random labels; 1: equal",
-            "Lines: 95%; for halves, the range of halvings",
+            "lines: 95%; for halves of the documents, the range of halvings",
         ),
     )
     y = alt.Y("of:N", sort=order, title=None)

@@ -89,7 +89,7 @@ def draw(result: Result) -> Chart:
     bins["claim"], bins["rank"] = bins["claim"].map(labels), bins["claim"].map(shown.index)
     bars = (
         alt.Chart(bins)
-        .mark_bar(binSpacing=1)
+        .mark_bar()
         .encode(
             x=alt.X(
                 "low:Q",
