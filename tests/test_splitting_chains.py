@@ -1,15 +1,13 @@
 """The map of three widths: positions, lines from parents to children, and what a browser draws."""
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from drawn_charts import marks, titles
 from neo4j_browser import NoBrowser, find_chromium
-from sklearn.linear_model import LinearRegression
 
 from analysis.plot_style import save
-from analysis.splitting.chain_plots import draw_chains, one_map
-from analysis.splitting.chains import chain_rows, results_of_three
+from analysis.splitting.chain_plots import draw_chains
+from analysis.splitting.chains import chain_rows
 from atlas.errors import BadInput
 from atlas.studies.results import Result, Results
 
@@ -20,19 +18,18 @@ SECOND = [(0, 0), (0, 1), (1, 2), (2, 3), (2, 4), (3, 5), (5, 7)]
 NAMES = list(WIDTHS)
 
 
-def side(sae, places):
+def side(sae):
+    number = WIDTHS[sae]
     return pa.table(
         {
-            "feature": [f"{sae}/{i}" for i in range(len(places))],
-            "class": ["split"] * (len(places) - 1) + ["lost"],
-            "active_tokens": [20] * len(places),
-            "x": places[:, 0],
-            "y": places[:, 1],
+            "feature": [f"{sae}/{i}" for i in range(number)],
+            "class": ["split"] * (number - 1) + ["lost"],
+            "active_tokens": [20] * number,
         }
     )
 
 
-def result(a, b, edges, places):
+def result(a, b, edges):
     table = {
         "source": [f"{a}/{i}" for i, _ in edges],
         "target": [f"{b}/{j}" for _, j in edges],
@@ -40,28 +37,24 @@ def result(a, b, edges, places):
         "parent_given_child": [0.8] * len(edges),
         "child_given_parent": [0.4] * len(edges),
     }
-    tables = {
-        "SPLITS_INTO": pa.table(table),
-        "narrow": side(a, places[0]),
-        "wide": side(b, places[1]),
-    }
-    summary = {"narrow": a, "wide": b, "map_variance": 0.25}
+    tables = {"SPLITS_INTO": pa.table(table), "narrow": side(a), "wide": side(b)}
+    summary = {"narrow": a, "wide": b}
     return Result("splitting", f"{a}+{b}", summary, verdict=[], tables=(list(tables), tables.get))
+
+
+def three(first, direct, second):
+    return Results(
+        [
+            result("narrow", "middle", first),
+            result("narrow", "wide", direct),
+            result("middle", "wide", second),
+        ]
+    )
 
 
 @pytest.fixture
 def results():
-    rng = np.random.default_rng(0)
-    places = {name: rng.normal(size=(n, 2)) for name, n in WIDTHS.items()}
-    turned = {name: xy @ [[0.8, 0.6], [-0.6, 0.8]] + [1, 2] for name, xy in places.items()}
-    turned["wide"] += 0.1 * rng.normal(size=turned["wide"].shape)
-    return Results(
-        [
-            result("narrow", "middle", FIRST, (places["narrow"], places["middle"])),
-            result("narrow", "wide", [(0, 0), (1, 3)], (places["narrow"], places["wide"])),
-            result("middle", "wide", SECOND, (turned["middle"], turned["wide"])),
-        ]
-    )
+    return three(FIRST, [(0, 0), (1, 3)], SECOND)
 
 
 def test_rows_of_chains_begin_with_most_grandchildren(results):
@@ -76,23 +69,9 @@ def test_rows_of_chains_begin_with_most_grandchildren(results):
     assert chain_rows(Results([results[0]])) == []
 
 
-def test_the_middle_sae_is_fitted_by_the_features_of_the_widest(results):
-    points, fit = one_map(results_of_three(results))
-    target = results[1].to_pandas("wide")[["x", "y"]].to_numpy()
-    source = results[2].to_pandas("wide")[["x", "y"]].to_numpy()
-    reference = LinearRegression().fit(source, target)
-    residual = target - reference.predict(source)
-    assert fit == pytest.approx(1 - (residual**2).sum() / ((target - target.mean(0)) ** 2).sum())
-    middle = reference.predict(results[2].to_pandas("narrow")[["x", "y"]].to_numpy())
-    found = points[points["sae"] == "middle"][["x", "y"]].to_numpy()
-    np.testing.assert_allclose(found, middle, atol=1e-12)
-    own = points[points["sae"] == "narrow"][["x", "y"]].to_numpy()
-    np.testing.assert_array_equal(own, results[1].to_pandas("narrow")[["x", "y"]].to_numpy())
-
-
-def test_lines_join_parents_and_children_of_families(results):
+def test_lines_join_parents_and_children(results):
     chart = draw_chains(results)
-    _, rules, points = marks(chart)
+    rules, points = marks(chart)
     drawn = {(row["family"], row["source"], row["target"]) for row in rules.rows}
     assert drawn == {
         ("narrow/0", "narrow/0", "middle/0"),
@@ -103,26 +82,38 @@ def test_lines_join_parents_and_children_of_families(results):
         ("narrow/1", "narrow/1", "middle/2"),
         ("narrow/1", "middle/2", "wide/3"),
         ("narrow/1", "middle/2", "wide/4"),
+        ("narrow/2", "narrow/2", "middle/3"),
+        ("narrow/2", "middle/3", "wide/5"),
     }
-    at = {row["feature"]: (row["x"], row["y"]) for row in points.rows}
+    at = {row["feature"]: (row["sae"], row["row"]) for row in points.rows}
+    assert len(at) == len(points.rows)
     for row in rules.rows:
-        assert (row["x"], row["y"]) == at[row["source"]]
-        assert (row["x2"], row["y2"]) == at[row["target"]]
+        assert (row["sae"], row["row"]) == at[row["source"]]
+        assert (row["sae2"], row["row2"]) == at[row["target"]]
+    # The families follow each other in the widest SAE; parents are centred on their children.
+    assert [at[f"wide/{i}"][1] for i in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert (at["middle/0"][1], at["middle/1"][1], at["narrow/0"][1]) == (0.5, 2, 1)
+    assert "6 chains from 3 features, of which 2 have two or more" in titles(chart)[4]
+
+
+def test_a_feature_of_two_families_is_drawn_once():
+    both = three([(0, 0), (1, 1)], [], [(0, 0), (0, 1), (1, 1)])
+    rules, points = marks(draw_chains(both))
     family = {row["feature"]: row["family"] for row in points.rows}
-    assert family["middle/2"] == family["wide/4"] == "narrow/1"
-    assert family["narrow/2"] == "none"
-    assert "2 of 2 features with 2 or more grandchildren, and 8 lines" in titles(chart)[1]
+    assert family["wide/1"] == "narrow/0"
+    assert len(points.rows) == len(family)
+    assert {(r["family"], r["target"]) for r in rules.rows} >= {
+        ("narrow/0", "wide/1"),
+        ("narrow/1", "wide/1"),
+    }
+    assert all(row["row"] is not None and row["row2"] is not None for row in rules.rows)
 
 
 def test_no_chain_and_two_saes_are_messages(results):
     with pytest.raises(BadInput, match="name three"):
         draw_chains(Results([results[0]]))
-    places = [
-        one.to_pandas(s)[["x", "y"]].to_numpy() for one in results for s in ("narrow", "wide")
-    ]
-    none = Results([result("narrow", "middle", [], places[:2]), results[1], results[2]])
     with pytest.raises(BadInput, match="No chain joins narrow, middle, wide"):
-        draw_chains(none)
+        draw_chains(three([], [], SECOND))
 
 
 # The page uses a canvas; the same page with elements shows which lines are drawn.
@@ -152,22 +143,24 @@ def test_a_browser_draws_the_lines_and_hovering_shows_one_family(results, tmp_pa
         tab.on("pageerror", lambda e: errors.append(str(e)))
         tab.add_init_script(_AS_ELEMENTS)
         tab.goto(out.as_uri())
-        lines = tab.locator(".mark-rule line")
+        lines = tab.locator(".mark-rule.role-mark line")
         lines.first.wait_for(state="attached")
-        assert lines.count() == 8
+        assert lines.count() == 10
         ends = lines.evaluate_all(
             "found => found.map(l => [l.getAttribute('x2') - 0, l.getAttribute('y2') - 0])"
         )
         assert all(x != 0 or y != 0 for x, y in ends)  # no line is a point
         shown = lines.evaluate_all("found => found.map(l => l.getAttribute('opacity') - 0)")
-        assert set(shown) == {0.5}
-        box = tab.locator(".layer_2_marks path").first.bounding_box()  # feature narrow/0
+        assert set(shown) == {0.55}
+        box = tab.locator(
+            ".layer_1_marks path"
+        ).last.bounding_box()  # feature narrow/2, the last row
         tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         tab.wait_for_function(
-            "new Set([...document.querySelectorAll('.mark-rule line')]"
+            "new Set([...document.querySelectorAll('.mark-rule.role-mark line')]"
             ".map(l => l.getAttribute('opacity'))).size == 2"
         )
         shown = lines.evaluate_all("found => found.map(l => l.getAttribute('opacity') - 0)")
-        assert sorted(set(shown)) == [0.03, 0.5]
-        assert shown.count(0.5) == 5  # the lines of its family
+        assert sorted(set(shown)) == [0.05, 0.55]
+        assert shown.count(0.55) == 2  # the lines of its family
         assert not errors

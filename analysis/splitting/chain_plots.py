@@ -1,33 +1,33 @@
-"""The plot of chains over three widths: one map of the three SAEs, with lines from parents to children."""
+"""The plot of chains over three widths: families of features, with lines from parents to children."""
 
 from typing import Any
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from analysis.plot_style import Chart, finished, heading
 from analysis.splitting.chains import chains, results_of_three
+from analysis.splitting.plots import COLOURS
 from analysis.splitting.study import edges_of
 from atlas.errors import BadInput
 from atlas.studies.results import Result, Results
 
-__all__ = ["draw_chains", "one_map"]
+__all__ = ["draw_chains"]
 
-_WIDTH, _HEIGHT = 720, 560
-_COLOURS = ("#1b6ca8", "#e07b00", "#3a9a5b")
-_SHAPES = ("square", "diamond", "circle")
-_SIZES = (90, 60, 26)
+_WIDTH, _STEP = 780, 10
 
-# More families hide each other.
-_MOST_FAMILIES = 60
+# More families make the page too long to read.
+_MOST_FAMILIES = 25
+
+_EDGE = ["source", "target", "decoder_cosine", "parent_given_child", "child_given_parent"]
 
 
 def draw_chains(results: Results) -> Chart:
-    """Plot the chains of a result over three SAEs.
+    """Plot the families of features over three widths.
 
-    The features of all three SAEs are points. Lines join parents and children of the families with
-    the most grandchildren. Hovering over a feature or a line shows its family only.
+    The SAEs are columns. A family is a feature of the narrowest SAE with its children and their
+    children, next to each other; those with the most grandchildren come first. A feature with parents
+    in several families is drawn in the first. Hovering over a feature or a line shows its family only.
 
     Parameters
     ----------
@@ -42,145 +42,110 @@ def draw_chains(results: Results) -> Chart:
     three, table = results_of_three(results), chains(results)
     if three is None:
         raise BadInput("A plot of chains needs the results of three SAEs; name three.")
+    names = [three[0]["narrow"], three[0]["wide"], three[1]["wide"]]
     if table.empty:
-        names = ", ".join((three[0]["narrow"], three[0]["wide"], three[1]["wide"]))
         raise BadInput(
-            f"No chain joins {names}, so there is nothing to plot; more text may find edges."
+            f"No chain joins {', '.join(names)}, so there is nothing to plot; more text may find edges."
         )
-    points, fit = one_map(three)
-    grandchildren = table.groupby("narrow")["wide"].nunique()
-    least = min(2, int(grandchildren.max()))
-    several = grandchildren[grandchildren >= least].sort_values(ascending=False, kind="stable")
-    families = list(several.index[:_MOST_FAMILIES])
-    lines = _lines(table[table["narrow"].isin(families)], points, three)
-    points["family"] = _families(points, lines)
+    number = table.groupby("narrow")["wide"].nunique().sort_values(ascending=False, kind="stable")
+    shown = table[table["narrow"].isin(number.index[:_MOST_FAMILIES])]
+    points = _points(shown, number, names, three)
+    lines = _lines(shown, points, three)
+    several = int((number > 1).sum())
     title = heading(
-        f"Families over three widths: {', '.join(_names(three))}",
-        f"{len(families):,} of {len(several):,} features with {least} or more grandchildren, and "
-        f"{len(lines):,} lines to children; {len(table):,} chains in all",
-        "principal components of the narrowest and the widest SAE "
-        f"({three[2]['map_variance']:.1%} of the variance: distances are rough);",
-        f"the middle SAE is fitted to them by the widest SAE's features (R² {fit:.3f})",
+        "Families of features over three widths",
+        *names,
+        f"{len(table):,} chains from {len(number):,} features, of which {several:,} have two or more "
+        "grandchildren;",
+        f"shown: {min(len(number), _MOST_FAMILIES)} with the most. Position in a column has no other meaning.",
     )
-    return finished(_chart(points, lines, _names(three)).properties(title=title))
+    return finished(_chart(points, lines, names).properties(title=title))
 
 
-def one_map(three: tuple[Result, Result, Result]) -> tuple[pd.DataFrame, float]:
-    """Return the tested features of three SAEs in one plane, and the fit of the middle SAE.
-
-    Narrow and wide features have the coordinates of their own pair. Coordinates of the middle and the
-    wide SAE are those of other principal components; the affine map that moves the wide features to
-    their coordinates of the first pair also moves the middle ones.
-
-    Parameters
-    ----------
-    three
-        Results of (narrow, middle), (middle, wide) and (narrow, wide).
-
-    Returns
-    -------
-    points
-        ``feature``, ``class``, ``active_tokens``, ``x``, ``y`` and ``sae``.
-    fit
-        R² of the wide features' coordinates.
-    """
-    first, second, direct = three
-    target = direct.to_pandas("wide")[["x", "y"]].to_numpy()
-    source = second.to_pandas("wide")[["x", "y"]].to_numpy()
-    design = np.column_stack([source, np.ones(len(source))])
-    weights = np.linalg.lstsq(design, target, rcond=None)[0]
-    spread = float(((target - target.mean(axis=0)) ** 2).sum())
-    fit = 1 - float(((target - design @ weights) ** 2).sum()) / spread if spread else 1.0
-    middle = second.to_pandas("narrow")
-    moved = np.column_stack([middle[["x", "y"]].to_numpy(), np.ones(len(middle))]) @ weights
-    parts = [
-        direct.to_pandas("narrow").assign(sae=first["narrow"]),
-        middle.assign(sae=first["wide"], x=moved[:, 0], y=moved[:, 1]),
-        direct.to_pandas("wide").assign(sae=second["wide"]),
+def _points(
+    table: pd.DataFrame, number: pd.Series, names: list[str], three: tuple[Result, Result, Result]
+) -> pd.DataFrame:
+    """Return a row for each feature, with its column, its row and the first family that it is in."""
+    order = table.assign(rank=table["narrow"].map({n: i for i, n in enumerate(number.index)}))
+    order = order.sort_values(["rank", "middle", "wide"], kind="stable")
+    wide = order.drop_duplicates("wide").assign(row=lambda t: range(len(t)))
+    rows = dict(zip(wide["wide"], wide["row"].astype(float), strict=True))
+    parts = [wide[["narrow", "wide", "row"]].set_axis(["family", "feature", "row"], axis=1)]
+    placed = order.assign(row=order["wide"].map(rows))
+    for name in ("middle", "narrow"):
+        first = order.drop_duplicates(name).set_index(name, drop=False)["narrow"].rename("family")
+        own = placed[placed["narrow"] == placed[name].map(first)]
+        mean = own.groupby(name)["row"].mean().to_frame().join(first)
+        parts.append(mean.rename_axis("feature").reset_index())
+    sides = [
+        three[0].to_pandas("narrow").assign(sae=names[0]),
+        three[1].to_pandas("narrow").assign(sae=names[1]),
+        three[1].to_pandas("wide").assign(sae=names[2]),
     ]
-    points = pd.concat(parts, ignore_index=True)
-    columns = ["feature", "class", "active_tokens", "x", "y", "sae"]
-    return points.loc[points["class"] != "untested", columns].reset_index(drop=True), fit
-
-
-def _names(three: tuple[Result, Result, Result]) -> list[str]:
-    return [three[0]["narrow"], three[0]["wide"], three[1]["wide"]]
+    known = pd.concat(sides)[["feature", "class", "active_tokens", "sae"]].set_index("feature")
+    return pd.concat(parts, ignore_index=True).join(known, on="feature")
 
 
 def _lines(
     table: pd.DataFrame, points: pd.DataFrame, three: tuple[Result, Result, Result]
 ) -> pd.DataFrame:
-    """Return a row for each family and edge, with the ends' coordinates."""
-    columns = ["source", "target", "decoder_cosine", "parent_given_child"]
+    """Return a row for each family and edge, with the columns and rows of its ends."""
     steps = []
     for ends, result in ((("narrow", "middle"), three[0]), (("middle", "wide"), three[1])):
-        own = table[["narrow", *ends]].loc[:, lambda t: ~t.columns.duplicated()]
-        own = own.assign(source=own[ends[0]], target=own[ends[1]])[["narrow", "source", "target"]]
-        edges = edges_of(result).select(columns).to_pandas()
+        own = pd.DataFrame(
+            {"family": table["narrow"], "source": table[ends[0]], "target": table[ends[1]]}
+        )
+        edges = edges_of(result).select(_EDGE).to_pandas()
         steps.append(own.drop_duplicates().merge(edges, on=["source", "target"]))
-    lines = pd.concat(steps, ignore_index=True).rename(columns={"narrow": "family"})
-    places = points.set_index("feature")[["x", "y"]]
-    lines = lines.join(places, on="source").join(places.add_suffix("2"), on="target")
-    return lines.dropna(subset=["x", "x2"]).reset_index(drop=True)
-
-
-def _families(points: pd.DataFrame, lines: pd.DataFrame) -> pd.Series:
-    """Return the family of each point: its first, if it is in several, and none if it is in none."""
-    ends = pd.concat(
-        [lines[["family", "source"]].set_axis(["family", "feature"], axis=1),
-         lines[["family", "target"]].set_axis(["family", "feature"], axis=1)]
-    )  # fmt: skip
-    own = ends.drop_duplicates("feature").set_index("feature")["family"]
-    return points["feature"].map(own).fillna("none")
+    places = points.set_index("feature")[["sae", "row"]]
+    lines = pd.concat(steps, ignore_index=True).join(places, on="source")
+    return lines.join(places.add_suffix("2"), on="target")
 
 
 def _chart(points: pd.DataFrame, lines: pd.DataFrame, names: list[str]) -> Any:
     hover = alt.selection_point(
         name="family", fields=["family"], on="pointerover", clear="pointerout", empty=True
     )
-    axis = alt.Axis(labels=False, ticks=False, grid=False, domain=False)
-    x = alt.X("x:Q", title="first component", axis=axis, scale=alt.Scale(zero=False))
-    y = alt.Y("y:Q", title="second component", axis=axis, scale=alt.Scale(zero=False))
-    base = alt.Chart(points)
-    others = (
-        base.transform_filter("datum.family == 'none'")
-        .mark_point(filled=True, size=9, color="#bbbbbb", opacity=0.5)
-        .encode(x=x, y=y, tooltip=["feature:N", "class:N", "active_tokens:Q"])
+    column = alt.Scale(type="point", domain=names, padding=0.2)
+    x = alt.X(
+        "sae:N",
+        title=None,
+        scale=column,
+        axis=alt.Axis(orient="top", labelAngle=0, labelLimit=255, grid=False),
     )
-    marks = (
-        base.transform_filter("datum.family != 'none'")
-        .mark_point(filled=True, stroke="white", strokeWidth=0.5)
-        .encode(
-            x=x,
-            y=y,
-            color=alt.Color(
-                "sae:N", title="SAE", sort=names, scale=alt.Scale(domain=names, range=_COLOURS)
-            ),
-            shape=alt.Shape("sae:N", sort=names, scale=alt.Scale(domain=names, range=_SHAPES)),
-            size=alt.Size(
-                "sae:N", sort=names, legend=None, scale=alt.Scale(domain=names, range=_SIZES)
-            ),
-            opacity=alt.condition(hover, alt.value(0.95), alt.value(0.06)),
-            tooltip=["feature:N", "family:N", "class:N", "active_tokens:Q"],
-        )
-    )
+    y = alt.Y("row:Q", axis=None, scale=alt.Scale(reverse=True, zero=False))
+    present = [name for name in COLOURS if name in set(points["class"])]
+    scale = alt.Scale(domain=present, range=[COLOURS[name] for name in present])
     rules = (
         alt.Chart(lines)
-        .mark_rule(strokeWidth=1.2, color="#555555")
+        .mark_rule(strokeWidth=1.4, color="#555555")
         .encode(
             x=x,
             y=y,
-            x2="x2:Q",
-            y2="y2:Q",
-            opacity=alt.condition(hover, alt.value(0.5), alt.value(0.03)),
+            x2="sae2:N",
+            y2="row2:Q",
+            opacity=alt.condition(hover, alt.value(0.55), alt.value(0.05)),
             tooltip=[
                 "source:N",
                 "target:N",
-                alt.Tooltip("decoder_cosine:Q", format=".3f"),
-                alt.Tooltip("parent_given_child:Q", format=".3f"),
+                *(alt.Tooltip(f"{name}:Q", format=".3f") for name in _EDGE[2:]),
             ],
         )
         .add_params(hover)
     )
-    layers = [others, rules, marks] if len(lines) else [others]
-    return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT)
+    marks = (
+        alt.Chart(points)
+        .mark_circle(size=70, stroke="white", strokeWidth=0.7)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color(
+                "class:N", title="class, compared with the next width", scale=scale,
+                legend=alt.Legend(orient="bottom", titleLimit=400),
+            ),
+            opacity=alt.condition(hover, alt.value(1), alt.value(0.1)),
+            tooltip=["feature:N", "family:N", "class:N", "active_tokens:Q"],
+        )
+    )  # fmt: skip
+    height = max(120, _STEP * int((points["sae"] == names[2]).sum()))
+    return alt.layer(rules, marks).properties(width=_WIDTH, height=height)

@@ -11,10 +11,10 @@ from analysis.splitting.study import edges_of
 from atlas.errors import BadInput
 from atlas.studies.results import Result
 
-__all__ = ["draw"]
+__all__ = ["COLOURS", "draw"]
 
 _SIZE = 460
-_COLOURS = {
+COLOURS = {
     "same": "#4c78a8",
     "split": "#f58518",
     "absorbed": "#e45756",
@@ -55,8 +55,8 @@ def _joint_map(result: Result, points: pd.DataFrame) -> Any:
     shown = edges[edges["parent_class"] != "same"].nsmallest(_MOST_LINES, "q")
     place = points.set_index("feature")[["x", "y"]]
     lines = shown.join(place, on="source").join(place.add_suffix("2"), on="target")
-    present = [name for name in _COLOURS if name in set(points["class"])]
-    scale = alt.Scale(domain=present, range=[_COLOURS[name] for name in present])
+    present = [name for name in COLOURS if name in set(points["class"])]
+    scale = alt.Scale(domain=present, range=[COLOURS[name] for name in present])
     sides = [result["narrow"], result["wide"]]
     axis = alt.Axis(labels=False, ticks=False, grid=False)
     marks = (
@@ -126,7 +126,7 @@ def _classes(result: Result) -> Any:
             color=alt.Color(
                 "class:N",
                 legend=None,
-                scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values())),
+                scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
             ),
             row=alt.Row("sae:N", title=None, sort=[result["narrow"], result["wide"]]),
             tooltip=["sae:N", "class:N", "features:Q", alt.Tooltip("share:Q", format=".1%")],
