@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from atlas import schema
-from atlas.assemble import assemble, assemble_table, graph_fingerprint, rows_of
+from atlas.assemble import assemble, assemble_lazily, assemble_table, graph_fingerprint, rows_of
 from atlas.disk.folder import Folder, Sound
 from atlas.errors import BadInput, RequestError, UnknownName
 from atlas.named_queries import Question, named
@@ -137,9 +137,11 @@ class Atlas:
     def _view(self, sound: Sound) -> Store:
         assert self.folder is not None
         name = f"graph-{graph_fingerprint(sound)}.kuzu"
+        folder = self.folder
         store = open_embedded(
-            self.folder.cache / name,
-            graph=lambda: self._assembled(sound),
+            folder.cache / name,
+            graph=lambda: assemble_lazily(folder, sound),
+            older=[p for p in folder.cache.glob("graph-*.kuzu") if p.name != name],
             progress=self._progress,
         )
         self._drop_older_views(name)
@@ -478,10 +480,9 @@ class Atlas:
     def _drop_older_views(self, current: str) -> None:
         """Remove views of older parts; a process that has one open can still read it."""
         assert self.folder is not None
-        from atlas.stores.kuzu import discard_view
+        from atlas.stores.kuzu_files import discard_view
 
-        files = [p.name for p in self.folder.cache.glob("graph-*.kuzu*") if p.suffix != ".lock"]
-        names = {name.partition(".kuzu")[0] for name in files}
+        names = {p.name.partition(".kuzu")[0] for p in self.folder.cache.glob("graph-*.kuzu*")}
         for name in sorted(names - {current.partition(".kuzu")[0]}):
             with suppress(OSError):  # a shared atlas may be read-only for us
                 discard_view(self.folder.cache / f"{name}.kuzu")

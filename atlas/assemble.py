@@ -5,6 +5,7 @@ key. Nodes that several SAEs share (their model, the corpus, tokens) occur once.
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-__all__ = ["assemble", "assemble_table", "fingerprints", "graph_fingerprint", "rows_of"]
+__all__ = [
+    "assemble",
+    "assemble_lazily",
+    "assemble_table",
+    "fingerprints",
+    "graph_fingerprint",
+    "rows_of",
+    "table_sources",
+]
 
 
 def fingerprints(sound: Sound) -> dict[str, str]:
@@ -79,6 +88,66 @@ def assemble(folder: Folder, sound: Sound | None = None) -> Graph:
     manifests = [part.manifest for part in sound.parts.values()]
     models = {name: stored_digests(manifests, name) for name in tables["Model"]["name"].to_pylist()}
     return Graph(folder.uuid, folder.name, tables, fingerprints(sound), models)
+
+
+def assemble_lazily(folder: Folder, sound: Sound) -> Graph:
+    """Return the graph of an atlas, each of whose tables is joined when it is first read.
+
+    Parameters
+    ----------
+    folder
+        The atlas.
+    sound
+        Its sound parts.
+
+    Raises
+    ------
+    BrokenPart
+        When a table is read, as ``assemble`` does.
+    """
+    tables = _Tables(sound)
+    manifests = [part.manifest for part in sound.parts.values()]
+    models = {name: stored_digests(manifests, name) for name in tables["Model"]["name"].to_pylist()}
+    return Graph(
+        folder.uuid, folder.path.name, tables, fingerprints(sound), models, table_sources(sound)
+    )
+
+
+def table_sources(sound: Sound) -> dict[str, str]:
+    """Return, for each table, a hash of its columns and of all parts that it is joined from."""
+    found = {}
+    for spec in TABLES:
+        kinds = {spec.owner, *spec.also, *schema.owners(spec)}
+        lines = [str(schema.arrow_schema(spec.name))]
+        for key, part in sorted(sound.parts.items()):
+            named = part.manifest.kind in kinds and spec.name in part.manifest.tables
+            describes = spec.name == "Model" and DESCRIBED in part.manifest.tables
+            if named or describes:
+                lines.append(f"{key} {part.manifest.hash}")
+        found[spec.name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return found
+
+
+class _Tables(Mapping[str, "pa.Table"]):
+    """All tables of a graph, joined when they are first read."""
+
+    def __init__(self, sound: Sound) -> None:
+        self._sound = sound
+        self._read: dict[str, pa.Table] = {}
+
+    def __getitem__(self, name: str) -> "pa.Table":
+        spec = schema.table(name)
+        if name not in self._read:
+            self._read[name] = assemble_table(name, self._sound)
+            if isinstance(spec, Edge):
+                _check_ends(spec, self)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (spec.name for spec in TABLES)
+
+    def __len__(self) -> int:
+        return len(TABLES)
 
 
 def assemble_table(name: str, sound: Sound) -> "pa.Table":
@@ -221,7 +290,7 @@ def _key(spec: Node | Edge, data: "pa.Table") -> "pa.ChunkedArray":
     return columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, "\0")
 
 
-def _check_ends(edge: Edge, tables: "dict[str, pa.Table]") -> None:
+def _check_ends(edge: Edge, tables: "Mapping[str, pa.Table]") -> None:
     import pyarrow.compute as pc
 
     for end, label in (("source", edge.source), ("target", edge.target)):

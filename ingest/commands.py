@@ -227,13 +227,18 @@ def match(
       atlas match --stale
     """
     from atlas.errors import BadInput
-    from ingest.match.pooling import too_few_draws
-    from ingest.match.study import match_saes
 
     if bool(saes) + every + stale != 1:
         raise BadInput("Expected exactly one of: two SAEs or more, --all, --stale.")
+    if saes and len(set(saes)) < max(len(saes), 2):
+        raise BadInput(
+            f"A match needs two different SAEs or more; got {', '.join(saes)}. `atlas list` shows them."
+        )
     settings = MatchSettings(**chosen_settings(MatchSettings, options))
-    rows = match_saes(
+    from ingest.match.pooling import too_few_draws
+    from ingest.match.study import match_saes
+
+    results = match_saes(
         folder_of(which_atlas(where)),
         saes or None,
         settings=settings,
@@ -247,10 +252,6 @@ def match(
     shown = (
         "a",
         "b",
-        "alignment",
-        "tokens",
-        "matches",
-        "mutual",
         "one_to_one",
         "significant",
         "beyond_token",
@@ -259,19 +260,32 @@ def match(
         "null_best_ab",
         "token_null_best_ab",
         "token_document_null_best_ab",
+        "matches",
+        "mutual",
+        "alignment",
+        "tokens",
     )
+    rows = results.rows
 
     def show() -> None:
-        print_table(rows, columns=shown)
         if not rows:
             echo("Nothing to match: no match of this atlas is stale.")
+        for sentence in results.verdict:
+            echo(sentence)
         for row in rows:
             few = too_few_draws(row["draws"], row["draws_needed"], row["matches_needed"])
             if few and not row["beyond_token"]:
                 echo(f"{row['a']} and {row['b']}: {few}")
-            for reason, number in row["left_out"].items():
-                if number:
-                    echo(f"excluded from {row['a']} (a) and {row['b']} (b) – {reason}: {number:,}")
+        print_table(rows, columns=shown)
+        for row in rows if not quiet else ():
+            reasons = [
+                f"{reason}: {number:,}" for reason, number in row["left_out"].items() if number
+            ]
+            if reasons:
+                echo(
+                    f"Pairs excluded from {row['a']} and {row['b']}: {'; '.join(reasons)}.",
+                    err=True,
+                )
 
     emit(rows, as_json=as_json, show=show)
 

@@ -11,7 +11,8 @@ from atlas.disk.folder import Folder
 from atlas.disk.parts import Manifest, read_manifest, write_part
 from atlas.doctor import checks
 from atlas.errors import BrokenPart, Locked, Mismatch, OutOfSpace
-from atlas.stores.kuzu import KuzuStore, discard_view
+from atlas.stores.kuzu import KuzuStore
+from atlas.stores.kuzu_files import discard_view
 
 ROWS = "MATCH (a:Feature)-[e:CO_ACTIVATES]->(b:Feature) RETURN a.id, b.id, e.weight ORDER BY a.id, b.id"
 

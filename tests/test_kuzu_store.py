@@ -122,7 +122,6 @@ def test_the_log_of_an_older_file_is_not_replayed(path: Path) -> None:
     store.close()
     assert sorted(f.name for f in path.parent.iterdir()) == [
         path.name,
-        f"{path.name}.lock",
         f"{path.name}.sum",
     ]
 

@@ -1,6 +1,7 @@
 """What every store answers to queries, the same on each engine; nothing here changes what is loaded."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,11 +144,17 @@ def test_parameters_are_found_outside_of_texts_and_comments(filled: Store) -> No
         (" // nothing\n;", {}, "The query is empty"),
         ("RETURN 1 AS x; RETURN 2 AS x", {}, "has 2 statements"),
         ("MTCH (n) RETURN n", {}, "begins with 'MTCH'; expected one of CALL, MATCH"),
-        ("MATCH (n:Feature RETURN n", {}, "The query failed: "),
+        ("MATCH (n:Feature RETURN n", {}, "at line 1, column 18: .*RETURN"),
+        ("MATCH (n:Feature) RETRUN n.id", {}, "at line 1, column 19: .*RETRUN.*"),
+        ("MATCH (n:Feature)\nRETURN n.id n.idx", {}, "at line 2, column 13: "),
         ("MATCH (n:Feature) RETURN m.id", {}, "The query failed: .*m"),
-        ("MATCH (n:Featur) RETURN n.id", {}, "Featur"),
-        ("MATCH (f:Feature) WHERE f.freq > 0.1 RETURN f.id", {}, "freq"),
-        ("MATCH (n:Feature)-[:FIRESON]->(t) RETURN n.id", {}, "FIRESON"),
+        ("MATCH (n:Featur) RETURN n.id", {}, "Featur.*Nearest: Feature"),
+        (
+            "MATCH (f:Feature) WHERE f.freqency > 0.1 RETURN f.id",
+            {},
+            "freqency.*Nearest: frequency",
+        ),
+        ("MATCH (n:Feature)-[:FIRESON]->(t) RETURN n.id", {}, "FIRESON.*Nearest: FIRES_ON"),
         ("MATCH (f:Feature) RETURN 1 / (f.idx - f.idx) AS x", {}, "The query failed: .*(?i:zero)"),
         ("MATCH (a:Feature {id: 'a1/0'}) RETURN a.id AS x, a.idx AS x", {}, "name"),
         ("MATCH p = (:Feature)-[:IN_SAE]->(:SAE) RETURN p", {}, "A path cannot be a column"),
@@ -158,7 +165,12 @@ def test_a_bad_query_is_reported_in_one_sentence(
 ) -> None:
     with pytest.raises(QueryFailed, match=said) as failure:
         filled.query(cypher, params)  # type: ignore[arg-type]
-    assert "\n" not in str(failure.value)
+    sentence, *mark = str(failure.value).split("\n")
+    assert len(mark) in (0, 2)
+    if mark:
+        line, column = map(int, re.search(r"line (\d+), column (\d+)", sentence).groups())  # type: ignore[union-attr]
+        assert mark[0] == f"  {cypher.splitlines()[line - 1]}"
+        assert mark[1] == " " * (column + 1) + "^"
     assert failure.value.exit_code == 2
 
 

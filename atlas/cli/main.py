@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from atlas.cli.completion import add_completions
+from atlas.cli.early_checks import check_names_early
 from atlas.cli.output import echo
 from atlas.errors import AtlasError
 from atlas.plugins import SECTIONS, Failed, find_rooms
@@ -64,6 +65,7 @@ def command() -> click.Group:
         for section, commands in room.commands.items():
             group.add(section, commands)
     add_completions(group)
+    check_names_early(group)
     return click.version_option(package_name="feature-atlas")(group)
 
 

@@ -44,6 +44,9 @@ class Graph:
     models
         For each model, the chain of digests of its parameters; see ``docs/format.md``. A
         model of an older atlas has none.
+    sources
+        For each table, a hash of the parts that it is joined from; empty if they are unknown.
+        Tables of equal sources are equal.
     """
 
     atlas: str
@@ -51,6 +54,7 @@ class Graph:
     tables: "Mapping[str, pa.Table]"
     fingerprints: Mapping[str, str]
     models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from atlas.errors import QueryFailed
 from atlas.schema import Edge, Node
 from atlas.stores.cypher import Token, tokens_of
 
-__all__ = ["Names", "check_names", "names_in"]
+__all__ = ["Names", "check_names", "names_in", "nearest"]
 
 _NOUNS = {"node": "label", "edge": "edge type"}
 
@@ -88,8 +88,8 @@ def check_names(cypher: str) -> None:
             others = [spec.name for spec in schema.TABLES]
             swapped = "; it is " + ("an edge type" if kind == "node" else "a label")
             raise QueryFailed(
-                f"The graph has no {_NOUNS[kind]} {name!r}{swapped if name in others else ''}. "
-                f"{_nearest(name, known)}"
+                f"The query failed: the graph has no {_NOUNS[kind]} {name!r}{swapped if name in others else ''}. "
+                f"{nearest(name, known)}"
             )
     for variable, name in names.properties:
         tables = names.owners.get(variable, set())
@@ -98,9 +98,9 @@ def check_names(cypher: str) -> None:
         known = sorted({p for table in tables for p in _properties(schema.table(table))})
         if name not in known:
             raise QueryFailed(
-                f"{' and '.join(sorted(tables))} have no property {name!r}. {_nearest(name, known)}"
+                f"The query failed: {' and '.join(sorted(tables))} have no property {name!r}. {nearest(name, known)}"
                 if len(tables) > 1
-                else f"{next(iter(tables))} has no property {name!r}. {_nearest(name, known)}"
+                else f"The query failed: {next(iter(tables))} has no property {name!r}. {nearest(name, known)}"
             )
 
 
@@ -108,7 +108,7 @@ def _properties(spec: Node | Edge) -> list[str]:
     return [p.name for p in spec.properties]
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """Return the nearest names, or all if none is near."""
     folded = {each.lower().replace("_", ""): each for each in known}
     near = difflib.get_close_matches(name.lower().replace("_", ""), folded, n=3, cutoff=0.55)

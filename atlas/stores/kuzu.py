@@ -2,8 +2,8 @@
 
 The file is built under a temporary name and then renamed. A reader never sees an
 incomplete file, and an open reader continues to read the old one. A file is never
-modified, because kuzu erases tables when a transaction with a COPY is rolled back, and a
-complete build takes only seconds. A child process builds it, because a full disk may end
+modified, because kuzu erases tables when a transaction with a COPY is rolled back; after a
+study, a copy of the older file is updated instead of a complete build. A child process writes it, because a full disk may end
 that process. The contents (SAE, atlas, fingerprint) are stored in
 the comment of the table ``SAE``, which queries do not see.
 
@@ -16,22 +16,34 @@ verifies it, for files above 64 MiB only if size or modification time differ.
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.disk.atomic_files import atomic_file, discard, sha256, write_json
+from atlas.disk.atomic_files import atomic_file, sha256, write_json
 from atlas.errors import Locked, Mismatch, OutOfSpace, QueryFailed, StoreError
 from atlas.progress import SILENT, Progress
 from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
+from atlas.stores.cypher_names import check_names
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
+from atlas.stores.kuzu_files import (
+    discard_database,
+    discard_unfinished,
+    lock_of,
+    remove_lock,
+    stamp,
+    sum_of,
+    unfinished,
+)
+from atlas.stores.kuzu_update import MAX_UPDATES, Update, is_updated, plan_update
 from atlas.stores.partition import in_order, sae_column, shared_edges
 from atlas.stores.planning import compare
 from atlas.stores.query_process import query_in_subprocess, too_many_rows
@@ -40,7 +52,7 @@ if TYPE_CHECKING:
     import kuzu
     import pyarrow as pa
 
-__all__ = ["KuzuSettings", "KuzuStore", "discard_view"]
+__all__ = ["KuzuSettings", "KuzuStore"]
 
 ALWAYS_HASHED = 64 << 20
 """Size in bytes up to which each open verifies the checksum, which takes about 50 ms."""
@@ -62,17 +74,6 @@ class KuzuSettings:
     wait: float = 600.0
 
 
-def discard_view(path: Path) -> None:
-    """Remove a view and temporary files of its build, unless a process is building it."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{path}.lock", timeout=0)
-    with suppress(Timeout), lock:
-        _discard(path)
-        _discard_unfinished(path)
-        _sum_of(path).unlink(missing_ok=True)
-
-
 class KuzuStore:
     """The graph of an atlas in one kuzu file.
 
@@ -91,6 +92,7 @@ class KuzuStore:
         path: Path,
         *,
         graph: Callable[[], Graph] | None = None,
+        older: Sequence[Path] = (),
         settings: KuzuSettings = KuzuSettings(),
         progress: Progress = SILENT,
     ) -> "KuzuStore":
@@ -102,6 +104,9 @@ class KuzuStore:
             The file.
         graph
             Returns the graph to build from; if None, a missing or damaged file is an error.
+        older
+            Views of older parts of the same atlas. A copy of one is updated where that suffices
+            (see ``atlas.stores.kuzu_update``); otherwise the file is built completely.
         settings
             Limits on memory and waiting time.
         progress
@@ -127,10 +132,65 @@ class KuzuStore:
             if not store._opens():  # another process may have built it meanwhile
                 if path.exists():
                     progress.report(f"{path.name} is damaged or incomplete and is built again.")
-                with store._builder() as child:
-                    store._build(child, graph(), progress)
+                store._write(graph, older, progress)
                 store._database = store._read_only()
         return store
+
+    def _write(self, graph: Callable[[], Graph], older: Sequence[Path], progress: Progress) -> None:
+        """Write the file: update a copy of an older view if possible, else build it."""
+        with self._builder() as child:
+            found = graph()
+            if self._updates(child, found, older, progress):
+                return
+            if child.is_unused:
+                self._build(child, found, progress)
+                return
+        with self._builder() as child:  # the update failed
+            self._build(child, found, progress)
+
+    def _updates(
+        self, child: Builder, graph: Graph, older: Sequence[Path], progress: Progress
+    ) -> bool:
+        """Write the file as an updated copy of an older view; return False if that failed."""
+        for path in older:
+            old = KuzuStore(path, settings=self._settings)
+            try:
+                record = old._record() if old._opens() else {}
+                updates = int(record.get("updates", MAX_UPDATES)) + 1
+                if updates > MAX_UPDATES:
+                    continue
+                update = plan_update(old, record["sources"], graph)
+                if update is None or not old.is_sound(complete=True):
+                    continue
+                with self._temporary() as new:
+                    copyfile(path, new)
+                    child.update(new, graph, update, updates=updates, progress=progress)
+                    if not self._is_updated(new, graph, update):
+                        return False
+                    with self._writing():
+                        self._replace_by(new)
+                return True
+            except (StoreError, OutOfSpace, OSError):
+                return False  # the complete build reports the reason if it persists
+            finally:
+                old.close()
+        return False
+
+    def _is_updated(self, path: Path, graph: Graph, update: Update) -> bool:
+        new = KuzuStore(path, settings=self._settings)
+        new._database = new._read_only()
+        try:
+            return is_updated(new, graph, update)
+        finally:
+            new.close()
+
+    def rows(self, name: str) -> int:
+        """Return the number of rows of a table."""
+        spec = schema.table(name)
+        match = f"(n:`{name}`)" if isinstance(spec, Node) else f"()-[n:`{name}`]->()"
+        with self._connected() as connection, self._translated(0):
+            answer = _answer(connection, f"MATCH {match} RETURN count(n) AS n").get_as_arrow()
+        return int(answer["n"][0].as_py())
 
     def contents(self) -> dict[str, StoredSae]:
         """Return the atlas and fingerprint of each SAE, by SAE name."""
@@ -177,6 +237,7 @@ class KuzuStore:
         query runs in a separate process.
         """
         values = checked(cypher, params)
+        check_names(cypher)
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")
@@ -190,7 +251,7 @@ class KuzuStore:
 
     def answer(self, cypher: str, values: Mapping[str, Any], *, limits: Limits) -> "pa.Table":
         """Run a checked query in this process, with limits on time and rows only."""
-        with self._connected() as connection, self._translated(limits.timeout):
+        with self._connected() as connection, self._translated(limits.timeout, cypher):
             connection.set_query_timeout(max(1, int(limits.timeout * 1000)))
             result = _answer(connection, cypher, values)
             if result.get_num_tuples() > limits.rows:
@@ -242,8 +303,8 @@ class KuzuStore:
             Verify the checksum even of a large file whose size and modification time match.
         """
         try:
-            stored = json.loads(_sum_of(self._path).read_text("utf-8"))
-            now = _stamp(self._path)
+            stored = json.loads(sum_of(self._path).read_text("utf-8"))
+            now = stamp(self._path)
             same = now == (stored["size"], stored["changed"])
             if same and not complete and now[0] > ALWAYS_HASHED:
                 return True
@@ -253,14 +314,19 @@ class KuzuStore:
 
     def _stored_saes(self) -> dict[str, list[str]] | None:
         """Return the contents that the comment of the table SAE stores; None if it is invalid."""
-        with self._connected() as connection, self._translated(0):
-            rows = _answer(connection, "CALL show_tables() RETURN name, comment").get_all()
-        comments = [comment for name, comment in rows if name == "SAE"]
         try:
-            record = json.loads(comments[0])
+            record = self._record()
             return dict(record["saes"]) if record["format"] == FORMAT else None
         except (IndexError, KeyError, TypeError, ValueError):
             return None
+
+    def _record(self) -> dict[str, Any]:
+        """Return what the comment of the table SAE stores."""
+        with self._connected() as connection, self._translated(0):
+            rows = _answer(connection, "CALL show_tables() RETURN name, comment").get_all()
+        comments = [comment for name, comment in rows if name == "SAE"]
+        record: dict[str, Any] = json.loads(comments[0])
+        return record
 
     def _read_only(self) -> "kuzu.Database":
         with self._translated(0):
@@ -281,7 +347,7 @@ class KuzuStore:
     def _building(self) -> Iterator[None]:
         from filelock import FileLock, Timeout
 
-        lock = FileLock(f"{self._path}.lock", timeout=self._settings.wait)
+        lock = FileLock(lock_of(self._path), timeout=self._settings.wait)
         try:
             with self._writing():
                 self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -293,6 +359,8 @@ class KuzuStore:
             ) from None
         try:
             yield
+            # Whoever waits for the lock, or takes a new one, then finds the file complete.
+            remove_lock(self._path)
         finally:
             lock.release()
 
@@ -302,33 +370,39 @@ class KuzuStore:
     def _build(self, child: Builder, graph: Graph, progress: Progress) -> None:
         """Build the file in a temporary folder, then rename it."""
         with self._writing():
-            _discard_unfinished(self._path)
             check_space(self._path, graph)
-            # The folder has a new name, because the child of a killed process may still write.
-            folder = TemporaryDirectory(
-                prefix=f"{_unfinished(self._path)}-",
-                dir=self._path.parent,
-                ignore_cleanup_errors=True,
-            )
-        with folder:
-            new = Path(folder.name) / self._path.name
+        with self._temporary() as new:
             child.build(new, graph, progress)
             with self._writing():
                 self._replace_by(new)
 
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """Yield the path of a new file in a temporary folder, which is removed at the end."""
+        with self._writing():
+            discard_unfinished(self._path)
+            # The folder has a new name, because the child of a killed process may still write.
+            folder = TemporaryDirectory(
+                prefix=f"{unfinished(self._path)}-",
+                dir=self._path.parent,
+                ignore_cleanup_errors=True,
+            )
+        with folder:
+            yield Path(folder.name) / self._path.name
+
     def _replace_by(self, new: Path) -> None:
         """Rename a complete file to the name of this one, after its checksum is stored."""
-        size, changed = _stamp(new)
+        size, changed = stamp(new)
         stored = {"size": size, "changed": changed, "sha256": sha256(new)}
         try:
-            write_json(_sum_of(self._path), stored)
+            write_json(sum_of(self._path), stored)
             with atomic_file(self._path) as temporary:
                 new.rename(temporary)
                 # A log there would be replayed into the file.
-                _discard(self._path, leave=self._path)
+                discard_database(self._path, leave=self._path)
         except BaseException:
             if not self._path.exists():
-                _sum_of(self._path).unlink(missing_ok=True)
+                sum_of(self._path).unlink(missing_ok=True)
             raise
 
     @contextmanager
@@ -346,12 +420,12 @@ class KuzuStore:
             ) from error
 
     @contextmanager
-    def _translated(self, timeout: float) -> Iterator[None]:
+    def _translated(self, timeout: float, cypher: str = "") -> Iterator[None]:
         """Translate kuzu's errors, all of which are RuntimeError."""
         try:
             yield
         except RuntimeError as error:
-            raise translation(str(error), self.url, timeout) from error
+            raise translation(str(error), self.url, timeout, cypher=cypher) from error
 
 
 def _answer(
@@ -440,35 +514,3 @@ def _bare(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _bare(v) for k, v in value.items() if not k.startswith("_")}
     return [_bare(v) for v in value] if isinstance(value, list) else value
-
-
-def _sum_of(path: Path) -> Path:
-    """Return the file that stores the checksum of a view."""
-    return path.with_name(f"{path.name}.sum")
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return size and modification time of a file."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _discard(path: Path, *, leave: Path | None = None) -> None:
-    """Remove a database file and kuzu's auxiliary files, except ``leave``."""
-    for suffix in ("", ".wal", ".shadow", ".tmp", ".wal.checkpoint"):
-        file = path.with_name(path.name + suffix)
-        if file != leave:
-            file.unlink(missing_ok=True)
-
-
-def _unfinished(path: Path) -> str:
-    """Return how the names of temporary files and folders of a build begin."""
-    return f".{path.name}.new"
-
-
-def _discard_unfinished(path: Path) -> None:
-    """Remove the files of builds that a killed process did not finish."""
-    _discard(path.with_name(f"{path.name}.new"))  # the name in earlier versions
-    for each in path.parent.iterdir():
-        if each.name.startswith(_unfinished(path)):
-            discard(each)

@@ -21,6 +21,7 @@ from atlas.schema import Edge, Node, Property
 from atlas.stores import Graph
 from atlas.stores.child_process import ending, last_line, start
 from atlas.stores.kuzu_engine import translation
+from atlas.stores.kuzu_update import Update
 from atlas.stores.partition import tables
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Builder:
         self._view = view
         self._buffer_pool = buffer_pool
         self._folder = view.parent
+        self.is_unused = True
+        """Whether no file has been written yet; a builder writes one file."""
 
     def build(self, file: Path, graph: Graph, progress: Progress) -> None:
         """Write a graph to a file that does not exist yet.
@@ -91,8 +94,62 @@ class Builder:
         self._request({"path": str(file), "buffer_pool": self._buffer_pool})
         pace = Pace({"copy": seconds(graph)}, progress=progress)
         self._copy(graph, progress, pace=pace)
+        self._finish(file, graph, updates=0)
+
+    def update(
+        self, file: Path, graph: Graph, update: Update, *, updates: int, progress: Progress
+    ) -> None:
+        """Change a copy of an older view to that of a graph.
+
+        Parameters
+        ----------
+        file
+            The copy.
+        graph, update
+            The graph, and its changes as ``plan_update`` returned them.
+        updates
+            Number of updates since the last complete build.
+        progress
+            Reports the changed tables.
+
+        Raises
+        ------
+        OutOfSpace, StoreError
+            As ``build`` does.
+        """
+        self._folder = file.parent
+        self._request({"path": str(file), "buffer_pool": self._buffer_pool})
+        title = f"updating the graph of {graph.name} for queries: {', '.join(update.names)}"
+        with progress.stage(title, total=len(update.names), unit="tables") as stage:
+            for name, rows in update.added.items():
+                self._execute(f"COPY `{name}` FROM $rows", _without_empty_chunks(rows))
+            for name, rows in update.changed.items():
+                key, *others = rows.column_names
+                numbered = rows.rename_columns([f"c{n}" for n in range(rows.num_columns)])
+                wanted = ", ".join(f"n.`{other}` = c{at + 1}" for at, other in enumerate(others))
+                self._execute(
+                    f"LOAD FROM $rows MATCH (n:`{name}` {{`{key}`: c0}}) SET {wanted}",
+                    _without_empty_chunks(numbered),
+                )
+            stage.advance(len(update.names) - len(update.edges))
+            for spec in update.edges:
+                self._execute(f"DROP TABLE `{spec.type}`")
+                self._execute(_definition(spec))
+                rows = graph.tables[spec.name].select(schema.arrow_schema(spec.name).names)
+                if rows.num_rows:
+                    self._execute(f"COPY `{spec.name}` FROM $rows", _without_empty_chunks(rows))
+                stage.advance()
+        self._finish(file, graph, updates=updates)
+
+    def _finish(self, file: Path, graph: Graph, *, updates: int) -> None:
+        """Store the contents in the comment of a table, and end the child."""
         atlas = graph.atlas
-        record = {"format": FORMAT, "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()}}
+        record = {
+            "format": FORMAT,
+            "saes": {n: [atlas, f] for n, f in graph.fingerprints.items()},
+            "sources": dict(graph.sources),
+            "updates": updates,
+        }
         text = json.dumps(record).replace("\\", "\\\\").replace("'", "\\'")
         self._execute(f"COMMENT ON TABLE `SAE` IS '{text}'")
         self._request({})
@@ -103,7 +160,7 @@ class Builder:
     def _copy(self, graph: Graph, progress: Progress, *, pace: Pace) -> None:
         """Create and fill all tables; the copied batches correct the forecast."""
         total = sum(t.num_rows for t in graph.tables.values())
-        title = f"building the store of {graph.name}"
+        title = f"building the graph of {graph.name} for queries"
         with progress.stage(title, total=total, unit="rows") as stage:
             for spec in tables():
                 self._execute(_definition(spec))
@@ -121,6 +178,7 @@ class Builder:
 
     def _request(self, request: Mapping[str, Any], rows: "pa.Table | None" = None) -> None:
         """Send a request and wait until it is done."""
+        self.is_unused = False
         to, answers = self._child.stdin, self._child.stdout
         assert to is not None
         assert answers is not None

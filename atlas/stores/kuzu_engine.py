@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.errors import AtlasError, OutOfSpace, QueryFailed, StoreError
 from atlas.stores.cypher import WRITES
+from atlas.stores.cypher_errors import explained
 from atlas.stores.query_process import too_slow
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def open_database(path: Path, *, buffer_pool: int, read_only: bool) -> "kuzu.Dat
     return database
 
 
-def translation(message: str, url: str, timeout: float) -> AtlasError:
+def translation(message: str, url: str, timeout: float, *, cypher: str = "") -> AtlasError:
     """Return the error for a message of the engine, whose errors are all ``RuntimeError``.
 
     Parameters
@@ -61,6 +62,8 @@ def translation(message: str, url: str, timeout: float) -> AtlasError:
         The file, for the text.
     timeout
         Time limit of the query in seconds.
+    cypher
+        The query of a user, if there is one.
     """
     first = message.splitlines()[0] if message else "no reason reported"
     short = first.split(" expecting {")[0].partition("exception: ")[2] or first
@@ -83,4 +86,4 @@ def translation(message: str, url: str, timeout: float) -> AtlasError:
         return StoreError(
             f"{url} cannot be read ({short}); remove it, and the next query builds it again."
         )
-    return QueryFailed(f"The query failed: {short.rstrip('.')}.")
+    return QueryFailed(explained(message, cypher))

@@ -1,7 +1,7 @@
 """Open the store of a URL: a path is the embedded store, ``neo4j://…`` or ``bolt://…`` a server."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from atlas.errors import BadInput
@@ -17,9 +17,24 @@ def is_server(url: str) -> bool:
 
 
 def open_embedded(
-    path: Path, *, graph: Callable[[], Graph] | None = None, progress: Progress = SILENT
+    path: Path,
+    *,
+    graph: Callable[[], Graph] | None = None,
+    older: Sequence[Path] = (),
+    progress: Progress = SILENT,
 ) -> Store:
     """Open the embedded store at a path; build it from the graph if it is missing.
+
+    Parameters
+    ----------
+    path
+        The file.
+    graph
+        Returns the graph to build from.
+    older
+        Views of older parts of the same atlas; a copy of one is updated where that suffices.
+    progress
+        Reports the progress of the build.
 
     Raises
     ------
@@ -30,7 +45,7 @@ def open_embedded(
     """
     from atlas.stores.kuzu import KuzuStore
 
-    return KuzuStore.open(path, graph=graph, progress=progress)
+    return KuzuStore.open(path, graph=graph, older=older, progress=progress)
 
 
 def open_server(

@@ -37,7 +37,7 @@ from ingest.sae.autoencoder import Autoencoder
 from ingest.statistics.permutation import exceedance_p
 from ingest.text.corpus import Corpus
 
-__all__ = ["VERSION", "compare"]
+__all__ = ["VERSION", "alignment", "compare"]
 
 #: Increased whenever the same codes give different tables. 2: the null within documents, and
 #: p_pooled over merged octaves.
@@ -109,7 +109,7 @@ def compare(
         If the match does not fit into this memory.
     """
     a, b = sides
-    how = _alignment(sides, settings)
+    how = alignment(sides, settings)
     small = a.bytes + b.bytes <= memory // 4
     with progress.stage(f"{a.name} and {b.name}: aligning {how}"):
         aligned = align(
@@ -161,7 +161,14 @@ def compare(
     return Found(_tables(sides, found, settings), sources={"left_out": left_out})
 
 
-def _alignment(sides: Sides, settings: MatchSettings) -> Any:
+def alignment(sides: Sides, settings: MatchSettings) -> Any:
+    """Return what is aligned: ``tokens`` or ``words``.
+
+    Raises
+    ------
+    Mismatch
+        If the settings require tokens, but the tokenizers differ.
+    """
     same = sides[0].tokenizer == sides[1].tokenizer
     if settings.align == "tokens" and not same:
         raise Mismatch(

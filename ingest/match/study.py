@@ -21,7 +21,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.settings import read_settings
 from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.match.inputs import open_side
-from ingest.match.pipeline import VERSION, compare
+from ingest.match.pipeline import VERSION, alignment, compare
 from ingest.match.settings import MatchSettings
 from ingest.sae.autoencoder import Autoencoder
 from ingest.text.corpus import Corpus
@@ -69,6 +69,12 @@ class MatchStudy(Study):
         if self.stale:
             return [_task(*pair, how) for pair, how in self._stale(at)]
         return [_task(a, b, self.settings) for a, b in _pairs(at.sound, saes, at.progress)]
+
+    def check(self, tasks: Sequence[Task], at: TaskContext) -> None:
+        """Check that the codes of every pair are complete and can be aligned."""
+        for task in tasks:
+            a, b = (open_side(at.folder, at.sound, name) for name in task.saes)
+            alignment((a, b), task.settings)
 
     def forecast(self, task: Task, at: TaskContext) -> Cost:
         """Return the cost of one pair, from matches on two samples of the documents.

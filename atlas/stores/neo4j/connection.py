@@ -37,6 +37,7 @@ from atlas.errors import (
     UnknownName,
 )
 from atlas.stores.cypher import PROCEDURES, WRITES
+from atlas.stores.cypher_errors import explained
 from atlas.stores.query_process import too_many_rows, too_slow
 
 __all__ = ["SCHEMES", "Answer", "Bolt"]
@@ -47,6 +48,7 @@ SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 logging.getLogger("neo4j").addHandler(logging.NullHandler())
 logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)
 
+_EXPLAIN = "EXPLAIN "
 TRIES = 5
 LATENESS = 2.0
 """Seconds after the time limit in which the server can report it before the connection closes."""
@@ -163,11 +165,14 @@ class Bolt:
         """
 
         def ask() -> Answer:
-            with self._translated(timeout), self._session(neo4j.READ_ACCESS, strict) as session:
+            with (
+                self._translated(timeout, query=(cypher, len(_EXPLAIN) if strict else 0)),
+                self._session(neo4j.READ_ACCESS, strict) as session,
+            ):
                 for _ in range(TRIES):
                     with session.begin_transaction(timeout=timeout) as transaction:
                         if strict:
-                            plan = transaction.run(f"EXPLAIN {cypher}", dict(params or {}))
+                            plan = transaction.run(f"{_EXPLAIN}{cypher}", dict(params or {}))
                             _check_plan(plan.consume())
                         before = transaction.run(steady).values()
                         result = transaction.run(cypher, _with_short_repr(params))
@@ -303,12 +308,14 @@ class Bolt:
                     session.close()
 
     @contextmanager
-    def _translated(self, timeout: float | None = None) -> Iterator[None]:
+    def _translated(
+        self, timeout: float | None = None, *, query: tuple[str, int] = ("", 0)
+    ) -> Iterator[None]:
         """Translate errors of the driver and the server."""
         try:
             yield
         except Neo4jError as error:
-            raise self._server_error(error, timeout) from error
+            raise self._server_error(error, timeout, query) from error
         except (DriverError, OSError) as error:
             raise self._driver_error(error) from error
 
@@ -328,7 +335,9 @@ class Bolt:
             )
         return StoreError(f"The connection to {self.url} failed: {reason}.")
 
-    def _server_error(self, error: Neo4jError, timeout: float | None) -> AtlasError:
+    def _server_error(
+        self, error: Neo4jError, timeout: float | None, query: tuple[str, int]
+    ) -> AtlasError:
         code = error.code or ""
         message = (error.message or str(error)).splitlines()[0].rstrip(".")
         if code.endswith("CredentialsExpired"):
@@ -356,7 +365,8 @@ class Bolt:
             )
         if ".TransientError." in code or ".DatabaseError." in code:
             return StoreError(f"{self.url} could not complete the request ({message}); try again.")
-        return QueryFailed(f"The query failed: {message}.")
+        cypher, prefix = query
+        return QueryFailed(explained(error.message or message, cypher, prefix=prefix))
 
 
 def _with_short_repr(params: Mapping[str, Any] | None) -> dict[str, Any]:
