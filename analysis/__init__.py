@@ -1,7 +1,19 @@
-"""Questions about an atlas, one folder each: graphs, comparisons, transcoders, residuals.
+"""Questions about an atlas, one function each, and the measures of plain graphs and arrays.
 
->>> from analysis import compare_graphs                        # doctest: +SKIP
->>> compare_graphs("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])   # doctest: +SKIP
+>>> import analysis
+>>> settings = analysis.GraphStatisticsSettings(nulls="none")
+>>> results = analysis.graph_statistics("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+>>> results[0].verdict, results[0].to_pandas(), results[0].plot()    # doctest: +ELLIPSIS
+((...
+
+A study reads an atlas, stores its result there, and returns results with a verdict, tables and
+a plot. The measures below a study take graphs of igraph or networkx, or NumPy arrays:
+
+>>> import networkx
+>>> analysis.describe_graph(networkx.path_graph(4)).edges
+3
+>>> analysis.find_communities(networkx.path_graph(4)).labels.tolist()
+[0, 0, 1, 1]
 """
 
 from importlib import import_module
@@ -122,7 +134,49 @@ __all__ = [
     "study_concepts",
 ]
 
+if TYPE_CHECKING:
+    from analysis.communities.detection import agreement as partition_agreement
+    from analysis.communities.leiden import partition as find_communities
+    from analysis.graph.dip_test import dip_test as dip_test
+    from analysis.graph.graph_statistics import describe as describe_graph
+    from analysis.graph.node_statistics import node_statistics as node_statistics
+    from analysis.similarity.measures import cca as cca
+    from analysis.similarity.measures import cka as cka
+    from analysis.similarity.measures import procrustes as procrustes
+    from analysis.similarity.measures import rsa as rsa
+    from analysis.similarity.measures import svcca as svcca
+    from analysis.spectra.spectrum import spectrum_distance as spectrum_distance
+    from analysis.spectra.spectrum import spectrum_of as spectrum_of
+
+# Functions of plain graphs and arrays, which need no atlas.
+__all__ += [
+    "cca",
+    "cka",
+    "describe_graph",
+    "dip_test",
+    "find_communities",
+    "node_statistics",
+    "partition_agreement",
+    "procrustes",
+    "rsa",
+    "spectrum_distance",
+    "spectrum_of",
+    "svcca",
+]
+
 _MODULES = {
+    "cca": "analysis.similarity.measures",
+    "cka": "analysis.similarity.measures",
+    "describe_graph": "analysis.graph.graph_statistics:describe",
+    "dip_test": "analysis.graph.dip_test",
+    "find_communities": "analysis.communities.leiden:partition",
+    "node_statistics": "analysis.graph.node_statistics",
+    "partition_agreement": "analysis.communities.detection:agreement",
+    "procrustes": "analysis.similarity.measures",
+    "rsa": "analysis.similarity.measures",
+    "spectrum_distance": "analysis.spectra.spectrum",
+    "spectrum_of": "analysis.spectra.spectrum",
+    "svcca": "analysis.similarity.measures",
     "EffectSettings": "analysis.effects.settings",
     "compare_counterpart_effects": "analysis.effects.counterparts",
     "intervene": "analysis.effects.intervene",
@@ -181,7 +235,8 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    module, _, attribute = _MODULES[name].partition(":")
+    return getattr(import_module(module), attribute or name)
 
 
 def __dir__() -> list[str]:

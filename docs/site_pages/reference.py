@@ -122,7 +122,8 @@ def _interface():
         ),
         (
             "Study an atlas",
-            "The package `analysis` has one function for each study, and its settings.",
+            "The package `analysis` has one function for each study, its settings, and functions of "
+            "plain graphs and arrays.",
             [f"analysis.{name}" for name in sorted(analysis.__all__, key=str.lower)],
         ),
     )

@@ -1,0 +1,65 @@
+"""``import analysis``: names, completion, and functions of plain graphs and arrays."""
+
+import inspect
+
+import igraph
+import networkx
+import numpy as np
+import pytest
+from networkx.algorithms.community import modularity
+
+import analysis
+import ingest
+
+
+def karate():
+    graph = networkx.karate_club_graph()
+    return graph, igraph.Graph(n=graph.number_of_nodes(), edges=list(graph.edges()))
+
+
+@pytest.mark.parametrize("package", [analysis, ingest])
+def test_every_name_is_listed_has_a_signature_and_a_docstring(package):
+    assert dir(package) == sorted(package.__all__)
+    assert len(set(package.__all__)) == len(package.__all__)
+    for name in package.__all__:
+        found = getattr(package, name)
+        assert callable(found), name
+        assert inspect.signature(found), name
+        assert found.__doc__, name
+
+
+def test_graphs_of_networkx_and_igraph_give_equal_statistics():
+    one, other = (analysis.describe_graph(graph) for graph in karate())
+    assert one == other
+    assert one.edges == networkx.karate_club_graph().number_of_edges()
+    assert one.transitivity == pytest.approx(networkx.transitivity(karate()[0]))
+
+
+def test_communities_have_the_modularity_that_networkx_computes():
+    graph, _ = karate()
+    found = analysis.find_communities(graph)
+    groups = [set(np.flatnonzero(found.labels == label)) for label in range(len(found))]
+    assert found.modularity == pytest.approx(modularity(graph, groups, weight=None))
+    assert analysis.partition_agreement(found.labels, found.labels) == 1
+
+
+def test_node_statistics_equal_those_of_networkx():
+    graph, _ = karate()
+    clustering = networkx.clustering(graph)
+    found = analysis.node_statistics(graph).clustering
+    np.testing.assert_allclose(found, [clustering[node] for node in graph])
+
+
+def test_arrays_are_compared():
+    rng = np.random.default_rng(0)
+    points, turn = rng.normal(size=(60, 4)), np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    assert analysis.procrustes(points, points @ turn) == pytest.approx(1)
+    assert analysis.cca(points, points @ turn) == pytest.approx(1)
+    found = analysis.spectrum_of(points).singular_values
+    np.testing.assert_allclose(found, np.linalg.svd(points - points.mean(axis=0))[1])
+    assert analysis.spectrum_distance(found, 3 * found) == pytest.approx(0, abs=1e-12)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'graph_statistic'"):
+        _ = analysis.graph_statistic
