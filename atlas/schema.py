@@ -235,6 +235,8 @@ NODES: tuple[Node, ...] = (
         P("neuronpedia_id", "string", "its name at Neuronpedia, if any"),
         P("model", "string", "name of the model it reads"),
         P("hook", "string", "TransformerLens name of the site it reads"),
+        P("output_hook", "string", "site that a transcoder predicts from `hook`; its decoder vectors and FVU are of this site. Null for an SAE"),
+        P("d_out", "int64", "number of dimensions there; null for an SAE", "dimensions"),
         P("less", "string", "what is subtracted from the activations before the SAE reads them: 'map from <hook>', 'principal components' or 'token means'; null if nothing is"),
         P("context_size", "int64", "tokens of a context, BOS included", "tokens"),
         P("prepend_bos", "bool", "whether each context begins with BOS"),

@@ -76,6 +76,8 @@ _METADATA: Mapping[str, Rule] = {
     "model_name": _TEXT,
     "hook_name": _TEXT,
     "hf_hook_name": _TEXT,
+    "hook_name_out": _TEXT,
+    "hf_hook_name_out": _TEXT,
     "hook_head_index": _whole(0, WIDEST),
     "context_size": _whole(1, 1 << 31),
     "prepend_bos": _YES_NO,
@@ -194,6 +196,7 @@ def check_sae_folder(folder: Path, config: Mapping[str, Any]) -> None:
         "b_gate": (d_sae,),
         "b_mag": (d_sae,),
         "r_mag": (d_sae,),
+        "W_skip": (d_out, d_in),
     }
     for name, shape in shapes.items():
         if name in expected and shape != expected[name]:

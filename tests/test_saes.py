@@ -11,6 +11,7 @@ import sae_lens
 import torch
 from random_models import random_ids, random_model, small_tokenizer
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+from sae_lens.saes.abstopk_sae import AbsTopKSAE, AbsTopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from transformer_lens_models import hooked
 
@@ -417,11 +418,9 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_unsupported_architectures_are_refused() -> None:
-    config = sae_lens.TranscoderConfig(
-        d_in=24, d_sae=40, d_out=24, apply_b_dec_to_input=False, metadata=metadata()
-    )
-    with pytest.raises(Mismatch, match="transcoder: it reads one site and writes to another"):
-        open_sae(sae_lens.Transcoder(config))
+    config = AbsTopKSAEConfig(d_in=24, d_sae=40, k=3, metadata=metadata())
+    with pytest.raises(Mismatch, match="abstopk: its activations may be negative"):
+        open_sae(AbsTopKSAE(config))
     with pytest.raises(BadInput, match="A dict was passed as an SAE"):
         open_sae({})
 

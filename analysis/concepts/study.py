@@ -112,6 +112,10 @@ class ConceptStudy(Study):
         """Run the model once on the words, then compare each SAE with its layer."""
         records = [open_sae_record(at.sound, task.saes[0]) for task in tasks]
         saes = [reopen_sae(record.row, self.opened) for record in records]
+        for sae in saes:
+            sae.require_one_site(
+                "`atlas concepts`, which compares each layer with its reconstruction,"
+            )
         raw = [self._raw_hooks(record, at.progress) for record in records]
         hooks = list(dict.fromkeys(hook for of in raw for hook in of.values()))
         needed = [*hooks, *(hook for sae in saes for hook in sae.info.hooks)]

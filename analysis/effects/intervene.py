@@ -147,6 +147,7 @@ def intervene(
     )
     for sae in opened:
         check_fit(sae.info, language)
+        sae.require_one_site("An edit of features at the site they read")
         sae.to(language.device)
     head = open_next_token_model(language, _complete(model, language))
     site_edits = [FeatureEdits(sae, by_sae[sae.info.name]) for sae in opened]

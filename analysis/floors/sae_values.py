@@ -36,7 +36,7 @@ _NO_STATISTICS = frozenset(
     (
         *("idx", "seed", "component", "community", "map_x", "map_y"),
         *("tokens", "counted", "active_tokens", "min_count", "draws", "repeats", "neighbours", "k"),
-        *("d_in", "d_sae", "dimensions"),
+        *("d_in", "d_out", "d_sae", "dimensions"),
         *("dead", "live", "features", "directions", "directionless", "points", "unplaced", "pairs"),
         *("candidates", "excluded", "true_features", "true_edges", "true_parents", "chance"),
     )

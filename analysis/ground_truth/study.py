@@ -38,7 +38,7 @@ from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.codes.store import read_shard, stored_shards
 from ingest.model.synthetic_features import FEATURES_HOOK, SUM_HOOK, SyntheticFeatures
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.record import open_sae_record, reopen_model, reopen_sae
+from ingest.sae.record import open_sae_record, reopen_model, reopen_sae, written_hook
 
 __all__ = ["GroundTruthStudy", "compare_with_truth"]
 
@@ -324,6 +324,8 @@ def _unusable(at: TaskContext, name: str, true: dict[str, Any] | Any) -> str:
         return "it is the truth"
     if row["model"] != true["model"] or row["hook"] not in SITES:
         return f"it reads {row['hook']} of {row['model']}, not {SITES[0]} of {true['model']}"
+    if written_hook(row) not in SITES:
+        return f"it is a transcoder, which predicts {written_hook(row)}, not {SITES[0]}"
     contexts = ("context_size", "prepend_bos")
     if any(row[key] != true[key] for key in contexts):
         return "its contexts differ, so it has other activations; ingest it with the same --context"

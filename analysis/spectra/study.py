@@ -34,7 +34,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.model.own_matrix import own_matrix
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.record import open_sae_record, reopen_model
+from ingest.sae.record import open_sae_record, reopen_model, written_hook
 
 __all__ = ["MATRICES", "SpectrumStudy", "measure_spectra"]
 
@@ -153,7 +153,7 @@ class SpectrumStudy(Study):
         yield "decoder", "W_dec", live.decoder
         yield "encoder", "W_enc", live.encoder if live.encoder is not None else "It has none."
         record = open_sae_record(at.sound, sae)
-        hook = str(record.row["hook"])
+        hook = written_hook(record.row)
         try:
             source, rows = own_matrix(reopen_model(record, hooks=[hook], device="cpu"), hook)
         except AtlasError as error:

@@ -35,6 +35,7 @@ from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
 from ingest.reduce.arrays import graph_table, keys, nullable
 from ingest.sae.autoencoder import Autoencoder
+from ingest.sae.record import written_hook
 from ingest.text.corpus import Corpus
 
 __all__ = ["SplittingStudy", "edges_of", "find_splits"]
@@ -170,6 +171,7 @@ class SplittingStudy(Study):
         check_saes(at.sound, [chosen])
         own, other = rows[narrow], rows[chosen]
         same = all(own[key] == other[key] for key in ("model", "hook", "d_sae"))
+        same = same and written_hook(own) == written_hook(other)
         if not same or chosen == narrow:
             raise BadInput(
                 f"The baseline {chosen} must be another SAE with the site and the width of {narrow} "

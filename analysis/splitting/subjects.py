@@ -17,7 +17,7 @@ from atlas.studies.study import check_saes
 from ingest.match.align import align
 from ingest.match.inputs import open_side
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.record import reopen_sae
+from ingest.sae.record import reopen_sae, written_hook
 from ingest.text.corpus import Corpus
 
 __all__ = ["active_tokens", "decoder_vectors", "equal_width", "pairs_of", "sae_rows"]
@@ -60,6 +60,11 @@ def pairs_of(
                 f"{a} reads {one['model']}/{one['hook']}, and {b} reads {two['model']}/{two['hook']}. "
                 "Features split between SAEs of one site only; `atlas match` compares features across sites."
             )
+        if written_hook(one) != written_hook(two):
+            raise Mismatch(
+                f"The decoder vectors of {a} are at {written_hook(one)}, those of {b} at {written_hook(two)}, so "
+                "they cannot be compared. Name SAEs that read and predict one site each."
+            )
         if one["d_sae"] > two["d_sae"]:
             raise BadInput(
                 f"{a} has {one['d_sae']:,} features and {b} has {two['d_sae']:,}; {order}."
@@ -88,6 +93,7 @@ def equal_width(
     for name in by_likeness:
         row = rows[name]
         same = all(row[key] == own[key] for key in ("model", "hook", "d_sae", "less"))
+        same = same and written_hook(row) == written_hook(own)
         usable = f"codes/{name}" in sound.parts and not is_floor(row)
         if same and usable and name != narrow and name not in without:
             return name

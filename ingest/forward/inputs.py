@@ -173,7 +173,7 @@ def _open_models(
     """Open each model once, up to the deepest site that its SAEs read."""
     hooks: dict[Any, list[str]] = {}
     for sae in saes:
-        hooks.setdefault(_model_of(sae.info, model), []).extend(sae.info.hooks)
+        hooks.setdefault(_model_of(sae.info, model), []).extend(sae.info.ingested_hooks)
     return {
         key: key
         if isinstance(key, LanguageModel)

@@ -65,13 +65,14 @@ class PartWriter:
                     "model_kwargs": dict(info.model_kwargs),
                     # Only if recorded, so that SAEs of older atlases are recognised.
                     **{k: v for k in ("role", "floor_of") if (v := getattr(info, k)) is not None},
+                    **({"output_hook": info.output.hook} if info.output else {}),
                 },
                 "model": {
                     "name": model.name,
                     "source": model.source,
                     "revision": model.revision,
                     "weights": model.weights,
-                    "parameters": list(model.parameters(info.hooks)),
+                    "parameters": list(model.parameters(info.ingested_hooks)),
                     "tokenizer": model.tokenizer_key,
                     **({"random": True} if model.random else {}),
                 },
@@ -190,6 +191,8 @@ class PartWriter:
         }
         return own | {
             "atlas": self.folder.uuid,
+            "output_hook": info.output.hook if info.output else None,
+            "d_out": info.output.width if info.output else None,
             "random_model": self.group.model.random or None,
             "model": self.group.model.name,
             "context_size": contexts.context_size,

@@ -213,7 +213,8 @@ def _encode(work: ShardRunner, batch: Batch, sample: _Unfinished, *, clock: Cloc
         name = sae.info.name
         began = clock()
         x = sae.reads(read, keep, ids)
-        pieces[name].append(encode_batch(sae, x, batch, states=empty_states(sae), shard=0))
+        vectors = (x, sae.target(read, keep, x))
+        pieces[name].append(encode_batch(sae, vectors, batch, states=empty_states(sae), shard=0))
         run.encode[name] += clock() - began
 
 

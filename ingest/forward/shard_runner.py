@@ -330,7 +330,7 @@ def _sizes(
             tokens += len(block)
             entries += len(block.values)
     return Sizes(
-        d_in=sae.info.d_in,
+        d_in=sae.info.d_out,
         d_sae=sae.info.d_sae,
         tokens=tokens * share,
         l0=entries / tokens if tokens else 0.0,

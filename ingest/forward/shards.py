@@ -66,7 +66,7 @@ class Group:
     @property
     def hooks(self) -> list[str]:
         """The sites to read, without duplicates."""
-        return sorted({hook for sae in self.saes for hook in sae.info.hooks})
+        return sorted({hook for sae in self.saes for hook in sae.info.ingested_hooks})
 
     def only(self, names: Sequence[str]) -> "Group":
         """Return the group restricted to some of its SAEs."""
@@ -155,8 +155,10 @@ def compute_shard(
             for sae in group.saes:
                 name = sae.info.name
                 x = sae.reads(read, keep, ids)
+                target = sae.target(read, keep, x)
+                states = results[name].states
                 pieces[name].append(
-                    encode_batch(sae, x, batch, states=results[name].states, shard=shard)
+                    encode_batch(sae, (x, target), batch, states=states, shard=shard)
                 )
             stage.advance(1 / len(text.batches))
         for sae in group.saes:
@@ -178,28 +180,42 @@ class Piece:
 def empty_states(sae: "Autoencoder") -> dict[str, State]:
     """Return the initial state of each reduction over activations."""
     sizes = Sizes(
-        d_in=sae.info.d_in, d_sae=sae.info.d_sae, tokens=0, l0=0.0, vocabulary=0, codes_stored=False
+        d_in=sae.info.d_out,
+        d_sae=sae.info.d_sae,
+        tokens=0,
+        l0=0.0,
+        vocabulary=0,
+        codes_stored=False,
     )
     return {r.name: r.start(sizes) for r in on_activations()}
 
 
 def encode_batch(
-    sae: "Autoencoder", x: torch.Tensor, batch: Batch, *, states: dict[str, State], shard: int
+    sae: "Autoencoder",
+    vectors: tuple[torch.Tensor, torch.Tensor],
+    batch: Batch,
+    *,
+    states: dict[str, State],
+    shard: int,
 ) -> Piece:
     """Encode a batch with an SAE, and update ``states`` with its reconstruction.
+
+    ``vectors`` are what it reads and what its reconstruction approximates; see
+    ``Autoencoder.reads`` and ``Autoencoder.target``.
 
     Raises
     ------
     BadActivations
         If the model or the SAE returns NaN or Inf.
     """
+    x, target = vectors
     try:
         indptr, indices, values, reconstruction = sae.codes_and_reconstruction(x)
         with memory_errors(
             f"the fidelity of {len(x)} tokens of the SAE {sae.info.name}", todo=FEWER
         ):
             for reduction in on_activations():
-                reduction.update(states[reduction.name], x, reconstruction)
+                reduction.update(states[reduction.name], target, reconstruction)
     except BadActivations as error:
         raise BadActivations(
             f"{error} (SAE {sae.info.name}, shard {shard}; nothing of this shard was stored.)"

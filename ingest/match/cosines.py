@@ -11,7 +11,7 @@ from atlas.errors import AtlasError
 from atlas.progress import Progress
 from ingest.match.inputs import Side
 from ingest.sae.autoencoder import Autoencoder
-from ingest.sae.record import reopen_sae
+from ingest.sae.record import reopen_sae, written_hook
 
 __all__ = ["Cosines", "cosines", "decoder_rows", "decoders", "one_space"]
 
@@ -38,8 +38,8 @@ def cosines(
 ) -> Cosines:
     """Compute the cosines between the weights of pairs of features.
 
-    Decoder vectors are compared if both SAEs are at one site or in one residual stream.
-    Encoder vectors are compared at one site only.
+    Decoder vectors are compared if both SAEs write to one site or to one residual stream.
+    Encoder vectors are compared if both read one site.
 
     Parameters
     ----------
@@ -53,15 +53,16 @@ def cosines(
         Notified if weights are not available.
     """
     none = np.full(len(pairs[0]), np.nan)
-    if not one_space(*(side.row for side in sides)) or not len(none):
+    written, read = one_space(*(side.row for side in sides)), _one_site(sides)
+    if not (written or read) or not len(none):
         return Cosines(none, none)
     saes = [_reopened(side, opened, progress) for side in sides]
     weights: list[Any] = [sae.sae for sae in saes if sae is not None]
-    decoders = [w.W_dec for w in weights if hasattr(w, "W_dec")]
-    encoders = [w.W_enc.T for w in weights if hasattr(w, "W_enc")]
+    decoders = [w.W_dec for w in weights if written and hasattr(w, "W_dec")]
+    encoders = [w.W_enc.T for w in weights if read and hasattr(w, "W_enc")]
     return Cosines(
         _cosine(decoders, pairs) if len(decoders) == 2 else none,
-        _cosine(encoders, pairs) if len(encoders) == 2 and _one_site(sides) else none,
+        _cosine(encoders, pairs) if len(encoders) == 2 else none,
     )
 
 
@@ -102,15 +103,18 @@ def decoder_rows(
 
 
 def one_space(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Return whether decoder vectors can be compared: at one site, or in one residual stream.
+    """Return whether decoder vectors can be compared: of one site, or in one residual stream.
+
+    Those of a transcoder are at its output site.
 
     Parameters
     ----------
     a, b
         Rows of the table SAE.
     """
-    one_stream = all(_STREAM.fullmatch(row["hook"]) for row in (a, b))
-    return bool(a["model"] == b["model"] and (a["hook"] == b["hook"] or one_stream))
+    sites = [written_hook(row) for row in (a, b)]
+    one_stream = all(_STREAM.fullmatch(site) for site in sites)
+    return bool(a["model"] == b["model"] and (sites[0] == sites[1] or one_stream))
 
 
 def _one_site(sides: tuple[Side, Side]) -> bool:

@@ -50,6 +50,8 @@ class Layout:
     mid
         Its input is the stream after attention: ``hook_resid_mid``. None where
         attention and MLP read the same stream.
+    mlp
+        Its input is what the MLP reads, after the norm and its gain: ``mlp.hook_in``.
     mlp_out
         Its output is the vector that the MLP adds to the stream: ``hook_mlp_out``.
     post
@@ -61,6 +63,7 @@ class Layout:
     blocks: str
     attn_out: str | None = None
     mid: str | None = None
+    mlp: str | None = "mlp"
     mlp_out: str | None = None
     post: str | None = None
     z: str | None = None
@@ -120,6 +123,7 @@ _WITHIN: dict[str, tuple[str | None, Side]] = {
     "attn.hook_z": ("z", "input"),
     "hook_attn_out": ("attn_out", "output"),
     "hook_resid_mid": ("mid", "input"),
+    "mlp.hook_in": ("mlp", "input"),
     "mlp.hook_post": ("post", "input"),
     "hook_mlp_out": ("mlp_out", "output"),
     "hook_resid_post": (None, "output"),
@@ -184,7 +188,7 @@ def layout_of(base: "PreTrainedModel") -> Layout:
     config = base.config
     known = LAYOUTS.get(config.model_type)
     if known is None:
-        return Layout(blocks=_only_list(base))
+        return Layout(blocks=_only_list(base), mlp=None)
     if config.model_type == "gpt_neox" and config.use_parallel_residual:
         return replace(known, mid=None)
     return known

@@ -28,7 +28,10 @@ _CACHED = 1 << 19
 class Fidelity:
     """FVU: residual sum of squares / centred sum of squares, over all tokens and dimensions.
 
-    Tables: ``SAE`` and ``fidelity`` (for each dimension of the SAE's input: dimension, mean,
+    The reconstruction of an SAE is compared with its input, that of a transcoder with the
+    activations at its output site.
+
+    Tables: ``SAE`` and ``fidelity`` (for each of these dimensions: dimension, mean,
     variance, mse, fvu; null where the denominator is 0).
     """
 

@@ -43,7 +43,7 @@ class Sizes:
     Parameters
     ----------
     d_in, d_sae
-        Width of the SAE's input, and its number of features.
+        Width of the SAE's reconstruction, and its number of features.
     tokens
         Largest number of tokens.
     l0

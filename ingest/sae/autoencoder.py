@@ -1,4 +1,4 @@
-"""Sparse autoencoders: opening them, and computing codes with sae-lens' own encoders."""
+"""Sparse autoencoders and transcoders: opening them, and computing codes with sae-lens' own encoders."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +83,10 @@ class Autoencoder:
 
     @property
     def decoder(self) -> NDArray[np.float32] | None:
-        """Its decoder vectors, (d_sae, d_in), on the CPU; None if it has no decoder matrix."""
+        """Its decoder vectors, (d_sae, d_out), on the CPU; None if it has no decoder matrix.
+
+        Those of a transcoder are in the space of its output site.
+        """
         if not hasattr(self.sae, "W_dec"):
             return None
         return np.asarray(self.sae.W_dec.detach().float().cpu().numpy())
@@ -134,6 +137,45 @@ class Autoencoder:
             others = {hook: value.to(self.device) for hook, value in vectors.items()}
             return self.less.apply(x.to(self.device), others, ids[keep].to(self.device))
 
+    def target(
+        self, at: Mapping[str, torch.Tensor], keep: torch.Tensor, x: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the vectors that its reconstruction approximates.
+
+        Parameters
+        ----------
+        at
+            By hook, the activations at ``info.ingested_hooks``: (contexts, positions, width).
+        keep
+            (contexts, positions). True at the tokens that are read.
+        x
+            (tokens, d_in). The vectors it reads, as ``reads`` returns them.
+
+        Returns
+        -------
+            (tokens, d_out), float32: ``x`` itself, or the activations at the output site of a
+            transcoder.
+        """
+        if self.info.output is None:
+            return x
+        with self._computing("the activations"):
+            output = at[self.info.output.hook]
+            return output[keep.to(output.device)].float()
+
+    def require_one_site(self, what: str) -> None:
+        """Check that it reconstructs the site that it reads.
+
+        Raises
+        ------
+        Mismatch
+            If it is a transcoder, whose decoder vectors belong to another site.
+        """
+        if self.info.output is not None:
+            raise Mismatch(
+                f"{self.info.name} is a transcoder: it reads {self.info.hook} and predicts "
+                f"{self.info.output.hook}. {what} needs an SAE, which reconstructs what it reads."
+            )
+
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Return the dense codes of all tokens at once: float32, shape (tokens, d_sae).
 
@@ -153,9 +195,9 @@ class Autoencoder:
         return encoded
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """Return the reconstruction from dense codes: float32, shape (tokens, d_in).
+        """Return the reconstruction from dense codes: float32, shape (tokens, d_out).
 
-        If the SAE reads centred vectors, the reconstruction is centred too. If it
+        It does not contain the part of a skip transcoder that skips the codes. If the SAE reads centred vectors, the reconstruction is centred too. If it
         normalises each vector, the codes must be those it encoded last.
         """
         with self._computing(f"decoding {len(z)} tokens"):
@@ -174,7 +216,13 @@ class Autoencoder:
         -------
             (n, d_in), float32; None if it differs between tokens, as with SAEs that normalise
             each vector. It is the decoder vector, in the scale that ``decode`` uses.
+
+        Raises
+        ------
+        Mismatch
+            If it is a transcoder, whose features do not add to the site it reads.
         """
+        self.require_one_site("An edit of features at the site they read")
         if self.sae.cfg.normalize_activations in _BY_VECTOR:
             return None
         with self._computing(f"the decoder vectors of {len(features)} features"):
@@ -249,7 +297,7 @@ class Autoencoder:
             If a chunk does not fit into memory.
         """
         codes = []
-        for z, _ in self._chunks(x):
+        for z, *_ in self._chunks(x):
             with self._computing(f"the codes of {len(z)} tokens"):
                 codes.append(self._sparse(z).codes())
         return _joined(codes)
@@ -259,16 +307,19 @@ class Autoencoder:
     ) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32], torch.Tensor]:
         """Return the codes of some vectors, and their reconstruction.
 
-        The reconstruction is float32 of shape (tokens, d_in). It is not centred: a mean
-        that was subtracted before encoding is added again. Parameters and errors are
+        The reconstruction is float32 of shape (tokens, d_out). It is not centred: a mean
+        that was subtracted before encoding is added again. That of a skip transcoder includes
+        the part that skips the codes. Parameters and errors are
         those of ``codes``.
         """
         codes, parts = [], []
-        for z, mean in self._chunks(x):
+        for z, vectors, mean in self._chunks(x):
             with self._computing(f"decoding {len(z)} tokens"):
                 entries = self._sparse(z)
                 few = len(entries.values) * SPARSE <= z.numel()
                 decoded = self._decoded(entries, like=z) if few else self.sae.decode(z)
+                if hasattr(self.sae, "W_skip"):
+                    decoded = decoded + vectors @ self.sae.W_skip.T
                 parts.append(decoded + mean)
                 codes.append(entries.codes())
         with self._computing(f"the reconstruction of {len(x)} tokens"):
@@ -288,8 +339,10 @@ class Autoencoder:
         decoded: torch.Tensor = self.sae.decode(sparse)
         return decoded
 
-    def _chunks(self, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor | float]]:
-        """Yield the dense codes of each chunk, and the mean that was subtracted from its input."""
+    def _chunks(
+        self, x: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | float]]:
+        """Yield for each chunk its dense codes, its input, and the mean that was subtracted from it."""
         rows = max(1, self._chunk_bytes() // (4 * PEAK * self.info.d_sae))
         for part in torch.split(x, rows):
             with self._computing(f"encoding {len(part)} tokens"):
@@ -300,7 +353,7 @@ class Autoencoder:
                         f"{self.info.name} reads. Run the model in float32 (dtype 'float32')."
                     )
                 z = self.sae.encode(vectors)
-            yield z, mean
+            yield z, vectors, mean
 
     def _input(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | float]:
         """Return the input of the encoder, and the mean that was subtracted from it."""
@@ -359,9 +412,9 @@ def _active_by_torch(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 @cache
 def _plain_decoders() -> frozenset[object]:
     """Return the ``decode`` methods of sae-lens that only multiply the codes by the weights."""
-    from sae_lens import GatedSAE, JumpReLUSAE, StandardSAE
+    from sae_lens import GatedSAE, JumpReLUSAE, StandardSAE, Transcoder
 
-    return frozenset({GatedSAE.decode, JumpReLUSAE.decode, StandardSAE.decode})
+    return frozenset({GatedSAE.decode, JumpReLUSAE.decode, StandardSAE.decode, Transcoder.decode})
 
 
 class _Entries(NamedTuple):
@@ -506,6 +559,11 @@ def check_fit(sae: SaeInfo, model: "LanguageModel") -> None:
         raise Mismatch(
             f"The SAE {sae.name} reads vectors of {sae.d_in} dimensions, but {sae.hook} of "
             f"{model.name} has {width}. Pass the model it was trained on.{trained}"
+        )
+    if sae.output and (width := model.site(sae.output.hook).width) != sae.output.width:
+        raise Mismatch(
+            f"The transcoder {sae.name} predicts vectors of {sae.output.width} dimensions, but "
+            f"{sae.output.hook} of {model.name} has {width}. Pass the model it was trained on."
         )
     for hook, needed in sae.needs.items():
         if (width := model.site(hook).width) != needed:

@@ -76,6 +76,7 @@ def open_with_model(
     """
     record = open_sae_record(sound, name)
     saes = [reopen_sae(open_sae_record(sound, one).row, opened) for one in (name, *others)]
+    saes[0].require_one_site("An edit of its features")
     small, complete = reopen_complete_model(
         record,
         model,

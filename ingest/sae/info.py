@@ -7,13 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from atlas.errors import BadInput
+from atlas.errors import BadInput, Mismatch
 from atlas.studies.floors import Role
 
 if TYPE_CHECKING:
     from ingest.sae.loading import LoadedSae
 
-__all__ = ["SaeInfo", "describe", "neuronpedia_url", "slug"]
+__all__ = ["Output", "SaeInfo", "describe", "neuronpedia_url", "slug"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """The site whose activations a transcoder predicts, and their width.
+
+    Parameters
+    ----------
+    hook
+        TransformerLens name of the site.
+    width
+        Number of dimensions.
+    """
+
+    hook: str
+    width: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,8 @@ class SaeInfo:
     k
         Active features per token of a TopK SAE, or the target of its training if its
         ``training.json`` states it.
+    output
+        The site that a transcoder predicts; None for an SAE, which reconstructs what it reads.
     """
 
     name: str
@@ -90,11 +108,23 @@ class SaeInfo:
     role: Role | None = None
     floor_of: str | None = None
     k: int | None = None
+    output: Output | None = None
 
     @property
     def hooks(self) -> list[str]:
-        """All sites of the model that are read for it, its own first."""
+        """All sites of the model that are read to encode, its own first."""
         return [self.hook, *(hook for hook in self.needs if hook != self.hook)]
+
+    @property
+    def ingested_hooks(self) -> list[str]:
+        """The sites that an ingest reads: those of ``hooks``, and the output of a transcoder."""
+        output = [self.output.hook] if self.output else []
+        return list(dict.fromkeys([*self.hooks, *output]))
+
+    @property
+    def d_out(self) -> int:
+        """Width of its reconstruction."""
+        return self.output.width if self.output else self.d_in
 
 
 def neuronpedia_url(sae: SaeInfo, idx: int) -> str | None:
@@ -125,7 +155,7 @@ def describe(
             f"The name {atlas_name!r} is not a valid name of an SAE: use lower-case letters, digits, '.', "
             f"'_' and '-', such as {slug(atlas_name) or 'my-sae'!r}."
         )
-    hook = hook or metadata.hook_name
+    hook = hook or _read_site(metadata)
     if not hook:
         raise BadInput(
             f"The metadata of the SAE {atlas_name!r} does not name the site it reads. Add hook_name (such "
@@ -154,7 +184,46 @@ def describe(
         role=training.role if training else None,
         floor_of=slug(training.floor_of) if training and training.floor_of else None,
         k=getattr(config, "k", None) or (training.k if training else None),
+        output=_output(loaded.sae, atlas_name),
     )
+
+
+def _read_site(metadata: Any) -> str | None:
+    """Return the site that an SAE reads.
+
+    sae-lens calls the input of the MLP of Gemma 3 ``hook_mlp_in``, which in TransformerLens is the
+    stream before the norm. The name in transformers, which is stored next to it, is unique.
+    """
+    hook: str | None = metadata.hook_name
+    before, _, last = (hook or "").rpartition(".")
+    normed = str(metadata.hf_hook_name or "").endswith("pre_feedforward_layernorm.output")
+    if last == "hook_mlp_in" and normed:
+        return f"{before}.mlp.hook_in"
+    if last == "hook_normalized":
+        raise Mismatch(
+            f"It reads {hook}, the output of a norm before its gain, which no module of transformers returns. "
+            "If it was trained on the input of the MLP, pass hook= with mlp.hook_in of that block."
+        )
+    return hook
+
+
+def _output(sae: Any, name: str) -> Output | None:
+    """Return the output of a transcoder; None for an SAE.
+
+    Raises
+    ------
+    BadInput
+        If the metadata of a transcoder do not name its output site.
+    """
+    if not hasattr(sae.cfg, "d_out"):
+        return None
+    hook = sae.cfg.metadata.hook_name_out
+    if not hook:
+        raise BadInput(
+            f"The metadata of the transcoder {name!r} do not name the site it predicts. Add hook_name_out "
+            "(such as 'blocks.5.hook_mlp_out') under metadata in its cfg.json."
+        )
+    return Output(str(hook), int(sae.cfg.d_out))
 
 
 def _weights(loaded: "LoadedSae") -> str:

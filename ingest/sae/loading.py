@@ -87,11 +87,7 @@ DEMO_SAES = Path(__file__).parents[1] / "demo" / "saes"
 #: Architectures of sae-lens that violate the assumptions of this program, and the reason.
 REFUSED = {
     "abstopk": "its activations may be negative",
-    "jumprelu_skip_transcoder": "it reads one site and writes to another",
-    "jumprelu_transcoder": "it reads one site and writes to another",
-    "skip_transcoder": "it reads one site and writes to another",
     "temporal": "it encodes a complete context at once",
-    "transcoder": "it reads one site and writes to another",
 }
 
 #: Normalisations that must have been folded into the weights, as sae-lens does after training.
@@ -293,7 +289,14 @@ def _check(loaded: LoadedSae) -> None:
     if architecture in REFUSED:
         raise Mismatch(
             f"{subject} is of architecture {architecture}: {REFUSED[architecture]}. An atlas does not "
-            "support this. Use a standard, gated, topk or jumprelu SAE."
+            "support this. Use a standard, gated, topk or jumprelu SAE, or a transcoder."
+        )
+    centred = (config.metadata.model_from_pretrained_kwargs or {}).get("center_writing_weights")
+    if centred and "transcoder" in architecture:
+        raise Mismatch(
+            f"{subject} is a transcoder of a model whose weights were centred (center_writing_weights). Its "
+            "output can then not be compared with the activations of the unchanged model. Use a transcoder of "
+            "the unchanged model."
         )
     if config.normalize_activations in UNFOLDED:
         raise BadInput(

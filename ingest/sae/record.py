@@ -12,7 +12,7 @@ from ingest.model.language_model import LanguageModel, open_model
 from ingest.sae.autoencoder import Autoencoder, open_sae
 from ingest.text.tokenization import ContextSettings
 
-__all__ = ["SaeRecord", "open_sae_record", "reopen", "reopen_model", "reopen_sae"]
+__all__ = ["SaeRecord", "open_sae_record", "reopen", "reopen_model", "reopen_sae", "written_hook"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,19 @@ def open_sae_record(sound: Sound, name: str) -> SaeRecord:
     )
     digests = stored_digests((p.manifest for p in sound.parts.values()), model["name"])
     return SaeRecord(name, sae, row, model, contexts, int(settings["batch_tokens"]), digests)
+
+
+def written_hook(row: Mapping[str, Any]) -> str:
+    """Return the site whose space the decoder vectors of an SAE are in.
+
+    It is the site that it reads, or the output site of a transcoder.
+
+    Parameters
+    ----------
+    row
+        Its row of the table SAE.
+    """
+    return str(row.get("output_hook") or row["hook"])
 
 
 def reopen_sae(row: Mapping[str, Any], opened: Sequence[Autoencoder] = ()) -> Autoencoder:
