@@ -1137,6 +1137,17 @@ def features_of_community(w, sae, community, limit):
 
 
 @answers
+def community_of_feature(w, feature):
+    rows = [
+        {**c, "inner_share": e["inner_share"]}
+        for f, e, c in members(w, feature.rpartition("/")[0])
+        if f["id"] == feature
+    ]
+    columns = "number tokens size inner_share stability_halves stability_null"
+    return pick(rows, *columns.split())
+
+
+@answers
 def hubs(w, sae, min_degree, limit):
     rows = []
     for f in w.of(sae):

@@ -12,6 +12,7 @@ from atlas import Atlas
 from atlas.cli.main import main
 from atlas.errors import UnknownName
 from atlas.features.card import feature_card
+from atlas.features.numbers import feature_numbers
 from ingest.forward.run import ingest
 from ingest.sae.autoencoder import open_sae
 from ingest.settings import Settings
@@ -159,7 +160,7 @@ def test_every_token_of_an_example_is_on_the_page_and_active_ones_are_shaded(ope
             self.open = False
 
     page = Spans()
-    page.feed(card._repr_html_().split("<h2>Histogram")[0])
+    page.feed(card._repr_html_().split('<div class="columns">')[0])
     assert len(page.examples) == len(card.examples)
     for shown, example in zip(page.examples, card.examples, strict=True):
         assert [t for _, t in shown] == [t.replace("\n", "↵") for t in example.tokens]
@@ -184,6 +185,45 @@ def test_what_is_not_stored_is_named_with_its_command(opened, run):
     _, out, _ = run("show", feature)
     assert "Promoted tokens (atlas logits a)" in out
     assert "atlas logits a" in card.to_html()
+
+
+def test_numbers_stand_next_to_their_controls_and_ranks(opened):
+    row = live(opened)[0]
+    stored = {
+        "degree": 12,
+        "partners_expected": 9.5,
+        "logit_agreement": 0.5,
+        "logit_agreement_control": 0.25,
+        "effect_kl": 1.0,
+        "effect_kl_later": 2.0,
+        "effect_kl_random": 0.75,
+        "effect_q": 0.04,
+    }
+    numbers = {one.name: one for one in feature_numbers(opened, "a", {**row, **stored})}
+    assert numbers["degree"].controls == {"null graphs": 9.5}
+    assert numbers["logit_agreement"].controls == {"other features": 0.25}
+    assert numbers["effect_kl_with_later"].value == 3.0
+    assert numbers["effect_kl_with_later"].controls == {
+        "random directions": 0.75,
+        "q, random directions": 0.04,
+    }
+    assert not {"partners_expected", "effect_q", "dead", "idx", "sae"} & set(numbers)
+    alive = [r["frequency"] for r in opened.features("a").to_pylist() if not r["dead"]]
+    smaller = sum(value < row["frequency"] for value in alive)
+    assert numbers["frequency"].share_below == pytest.approx(smaller / len(alive))
+    assert numbers["degree"].share_below is None  # the atlas has no degrees
+    page = feature_card(opened, row["id"]).to_html()
+    assert f"above {100 * smaller / len(alive):.0f}%" in page
+
+
+def test_tables_without_rows_are_computed_or_not(opened):
+    """A match is stored for both SAEs; a dead feature has no row of it."""
+    dead = next(r for r in opened.features("a").to_pylist() if r["dead"])
+    card = feature_card(opened, dead["id"])
+    assert "Counterparts in other SAEs" in card.none
+    assert "Counterparts in other SAEs" not in card.empty
+    assert card.empty["Community"] == "atlas communities a"
+    assert "Computed, without a row of this feature: Counterparts" in card.to_html()
 
 
 def test_the_card_of_a_floor_states_it(tmp_path, opened):

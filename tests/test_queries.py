@@ -152,6 +152,7 @@ CASES = {
         {"feature": "tiny-a-l1-s0/7", "sae": "tiny-a-l1-wide"},
         {"sae": "absent"},
     ],
+    "community_of_feature": FEATURES,
     "examples_of_feature": FEATURES,
     "examples_with_text": [
         {"text": t} for t in ("A TIME", 'hi"', " 'GIRL'", "CAFÉ 😀", "\n", "\\", "absent")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import queries
 from atlas.errors import BadInput, RequestError, UnknownName
+from atlas.features.numbers import FeatureNumber, feature_numbers
 
 if TYPE_CHECKING:
     from atlas.features.open_atlas import OpenAtlas
@@ -21,8 +22,10 @@ class _Section:
     query: str
     columns: tuple[str, ...]
     note: str = ""
+    kind: str = ""
+    """Kind of the part with the rows; empty if every ingest writes it, or it is of another SAE."""
     command: str = ""
-    """Command that computes the rows, without the name of the SAE; empty if every ingest does."""
+    """Command that computes the rows, with {sae} for the name of the SAE."""
     largest: str = ""
     """Column by which the rows are sorted, largest first; the order of the query if empty."""
 
@@ -50,7 +53,8 @@ _SECTIONS = (
         ),
         "q: null of shifted documents. token_q, token_document_q: nulls that shuffle occurrences of "
         "the same token, everywhere or within documents. If one is large, shared tokens explain the match.",
-        command="atlas match",
+        kind="match",
+        command="atlas match {sae}",
         largest="pearson",
     ),
     _Section(
@@ -60,12 +64,23 @@ _SECTIONS = (
         "expected: count under independence. A count near it is no evidence.",
     ),
     _Section(
+        "Community",
+        "community_of_feature",
+        ("tokens", "community", "size", "inner_share", "stability_halves", "stability_null"),
+        "tokens: those that distinguish the community. inner_share: weight of the feature's edges "
+        "within it. stability_halves: overlap with the best community of half of the documents; "
+        "stability_null: the same in a null graph.",
+        kind="graph",
+        command="atlas communities {sae}",
+    ),
+    _Section(
         "Predicted from sites of the model",
         "probes_of_feature",
         ("site", "balanced_accuracy", "token_table", "token_ceiling", "control", "verdict", "run"),
         "token_table, token_ceiling: scores from the token id alone. control: random labels of "
         "token ids. Chance is 0.5.",
-        command="atlas probe",
+        kind="probe",
+        command="atlas probe {sae}",
     ),
     _Section(
         "Promoted tokens",
@@ -73,16 +88,24 @@ _SECTIONS = (
         ("token", "value", "ablated_change"),
         "value: direct logit of one unit of activation. ablated_change: measured change of the "
         "log-probability.",
-        command="atlas logits",
+        kind="logits",
+        command="atlas logits {sae}",
     ),
-    _Section("Suppressed tokens", "suppressed_tokens", ("token", "value", "ablated_change")),
+    _Section(
+        "Suppressed tokens",
+        "suppressed_tokens",
+        ("token", "value", "ablated_change"),
+        kind="logits",
+        command="atlas logits {sae}",
+    ),
     _Section(
         "What its ablation changes in later features",
         "effects_of_feature",
         ("target", "top_token", "mean", "low", "high", "random", "q"),
         "mean: change of the activation, with its interval over documents. random: size of the "
         "effect of random directions of equal norm.",
-        command="atlas effects",
+        kind="effects",
+        command="atlas effects {sae}",
     ),
     _Section(
         "Features whose ablation changes it",
@@ -95,23 +118,32 @@ _SECTIONS = (
         ("concept", "direction", "auroc_held_out", "effect", "p_max", "q"),
         "auroc_held_out: on held-out words; features are selected on all words, so above 0.5 also "
         "under the null. p_max: over all features.",
+        kind="concepts",
+        command="atlas concepts gender {sae}",
     ),
     _Section(
         "Nearest decoder directions",
         "nearest_directions",
         ("feature", "top_token", "cosine", "q"),
         "q: null of random directions.",
-        command="atlas directions",
+        kind="near_direction",
+        command="atlas directions {sae}",
     ),
     _Section(
         "Parents in narrower SAEs",
         "parents_of_feature",
         ("parent", "top_token", "parent_given_child", "child_given_parent", "decoder_cosine", "q"),
+        "q: null of shifted documents.",
+        kind="splitting",
+        command="atlas splitting {sae} OTHER_SAE",
     ),
     _Section(
         "Children in wider SAEs",
         "children_of_feature",
         ("child", "top_token", "child_given_parent", "parent_given_child", "decoder_cosine", "q"),
+        "q: null of shifted documents.",
+        kind="splitting",
+        command="atlas splitting {sae} OTHER_SAE",
     ),
 )
 
@@ -188,7 +220,13 @@ class FeatureCard:
     tables
         Tables with rows.
     empty
-        Titles of the tables without rows, with the command that computes them.
+        Titles of the tables that are not computed, with the command that computes them.
+    none
+        Titles of the tables that are computed, but have no row of this feature.
+    about
+        Properties of its SAE that are not null.
+    numbers
+        Its numbers, each with its controls and its rank among the features of the SAE.
     neuronpedia
         Address of its page at Neuronpedia, if any.
     """
@@ -200,6 +238,9 @@ class FeatureCard:
     examples: Sequence[Example]
     tables: Sequence[CardTable]
     empty: Mapping[str, str]
+    none: Sequence[str]
+    about: Mapping[str, Any]
+    numbers: Sequence[FeatureNumber]
     neuronpedia: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -208,6 +249,8 @@ class FeatureCard:
             "feature": self.id,
             "verdict": list(self.verdict),
             "properties": dict(self.properties),
+            "sae": dict(self.about),
+            "numbers": [one.to_dict() for one in self.numbers],
             "histogram": list(self.histogram),
             "examples": [
                 {
@@ -221,6 +264,7 @@ class FeatureCard:
             ],
             "tables": {table.title: list(table.rows) for table in self.tables},
             "empty": dict(self.empty),
+            "none": list(self.none),
             "neuronpedia": self.neuronpedia,
         }
 
@@ -265,10 +309,13 @@ def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard
     properties = _properties(atlas, id)
     found = {section: _rows(atlas, id, section) for section in _SECTIONS}
     sae = id.rpartition("/")[0]
+    about = next(row for row in atlas.table("SAE").to_pylist() if row["name"] == sae)
+    computed = _computed(atlas, sae)
+    missing = [one for one, rows in found.items() if one.command and not rows]
     return FeatureCard(
         id=id,
         verdict=_verdict(id, properties, {one.title: rows for one, rows in found.items()})
-        + _about_floor(atlas, sae),
+        + _about_floor(about),
         properties={k: v for k, v in properties.items() if v is not None and k not in _HIDDEN},
         histogram=_histogram(atlas, id),
         examples=_examples(atlas, id, limit),
@@ -278,10 +325,11 @@ def feature_card(atlas: "OpenAtlas", id: str, *, limit: int = 10) -> FeatureCard
             if rows
         ],
         empty={
-            section.title: f"{section.command} {sae}"
-            for section, rows in found.items()
-            if section.command and not rows
+            one.title: one.command.format(sae=sae) for one in missing if one.kind not in computed
         },
+        none=[one.title for one in missing if one.kind in computed],
+        about={name: value for name, value in about.items() if value is not None},
+        numbers=feature_numbers(atlas, sae, properties),
         neuronpedia=properties.get("neuronpedia"),
     )
 
@@ -310,15 +358,19 @@ def _rows(atlas: "OpenAtlas", id: str, section: _Section) -> list[dict[str, Any]
     return [{column: row[column] for column in section.columns} for row in found]
 
 
-def _about_floor(atlas: "OpenAtlas", sae: str) -> list[str]:
-    found = atlas.store.query(
-        "MATCH (s:SAE {name: $sae}) RETURN s.role AS role, s.floor_of AS floor_of", {"sae": sae}
-    )
-    row = found.to_pylist()[0]
-    if row["role"] in (None, "trained"):
+def _about_floor(sae: Mapping[str, Any]) -> list[str]:
+    if sae["role"] in (None, "trained"):
         return []
-    of = f" of {row['floor_of']}" if row["floor_of"] else ""
-    return [f"{sae} is a floor{of} ({row['role']}): it was not trained completely."]
+    of = f" of {sae['floor_of']}" if sae["floor_of"] else ""
+    return [f"{sae['name']} is a floor{of} ({sae['role']}): it was not trained completely."]
+
+
+def _computed(atlas: "OpenAtlas", sae: str) -> set[str]:
+    """Return the kinds of parts about an SAE; empty on a server, which does not list them."""
+    if atlas.folder is None:
+        return set()
+    parts = atlas.folder.sound().parts.values()
+    return {part.manifest.kind for part in parts if sae in part.manifest.saes}
 
 
 def _histogram(atlas: "OpenAtlas", id: str) -> list[dict[str, Any]]:

@@ -104,8 +104,10 @@ def _print(card: "FeatureCard", limit: int) -> None:
         echo()
         more = f" ({limit} of {len(table.rows)})" if len(table.rows) > limit else ""
         print_table(table.rows[:limit], title=f"{table.title}{more}")
+    if card.none:
+        echo(f"\nComputed, without a row of this feature: {'; '.join(card.none)}.")
     if card.empty:
-        echo("\nNothing is stored for this feature of:")
+        echo("\nNot computed:")
         for title, command in card.empty.items():
             echo(f"  {title} ({command})")
 

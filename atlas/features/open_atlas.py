@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from atlas.disk.folder import Folder
     from atlas.stores import Store
 
 __all__ = ["OpenAtlas"]
@@ -16,6 +17,10 @@ class OpenAtlas(Protocol):
     @property
     def saes(self) -> list[str]:
         """Sorted names of the SAEs."""
+
+    @property
+    def folder(self) -> "Folder | None":
+        """The folder; None on a server."""
 
     @property
     def store(self) -> "Store":

@@ -9,6 +9,22 @@ if TYPE_CHECKING:
 __all__ = ["card_page", "card_section"]
 
 
+#: Shades of the lowest and of the highest activation, of 100: any activity is visible.
+_SHADES = (10, 85)
+
+#: Tables with few columns, which stand next to the examples.
+_SIDE = ("Promoted tokens", "Suppressed tokens", "Tokens")
+
+_KINDS = {
+    "top": "Highest activations",
+    "fifth 5": "Sample from the highest fifth of the range",
+    "fifth 4": "Sample from the fourth fifth",
+    "fifth 3": "Sample from the middle fifth",
+    "fifth 2": "Sample from the second fifth",
+    "fifth 1": "Sample from the lowest fifth",
+}
+
+
 def card_page(card: Any) -> str:
     """Return a ``FeatureCard`` as a self-contained page without scripts."""
     page: str = _environment().get_template("page.html").render(**_values(card))
@@ -24,10 +40,17 @@ def card_section(card: Any) -> str:
 def _values(card: Any) -> dict[str, Any]:
     highest = max((max(one.activations) for one in card.examples), default=0.0)
     most = max((row["count"] for row in card.histogram), default=0)
+    by_title = {table.title: table for table in card.tables}
     return {
         "card": card,
         "bars": [(row, 100 * row["count"] / most) for row in card.histogram],
+        "most": most,
+        "highest": highest,
+        "shades": _SHADES,
         "groups": _groups(card, highest),
+        "side": [by_title[title] for title in _SIDE if title in by_title],
+        "wide": [table for table in card.tables if table.title not in _SIDE],
+        "kinds": _KINDS,
         "link": card.neuronpedia if str(card.neuronpedia).startswith("https://") else None,
     }
 
@@ -47,8 +70,9 @@ def _shaded(example: Any, highest: float) -> list[tuple[str, float, int, bool]]:
         (
             text.replace("\n", "↵"),
             value,
-            # Any activity is visible: shades begin at 10 of 100.
-            round(10 + 75 * value / highest) if value > 0 < highest else 0,
+            round(_SHADES[0] + (_SHADES[1] - _SHADES[0]) * value / highest)
+            if value > 0 < highest
+            else 0,
             i == example.peak,
         )
         for i, (text, value) in enumerate(zip(example.tokens, example.activations, strict=True))
