@@ -410,3 +410,36 @@ def test_page_of_many_points_draws_them_all(tab, tmp_path):
     before = tab.evaluate("panels[0].zoom")
     tab.mouse.wheel(0, -300)
     tab.wait_for_function(f"panels[0].zoom > {before} && !panels[0].stale")
+
+
+def luminance(colour):
+    """Relative luminance of ``rgb(r, g, b)``, as WCAG 2 defines it."""
+    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_on_a_phone_fits_and_is_readable(tab, tmp_path, scheme):
+    long = "stories260k-l2-resid_post-topk-1024-k16-s0-frozen-decoder" * 2
+    out = save_page([made_panel(40, labels=[long]), made_panel(40, seed=1)], tmp_path / "m.html")
+    tab.set_viewport_size({"width": 390, "height": 800})
+    tab.emulate_media(color_scheme=scheme)
+    try:
+        tab.goto(out.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        widths = tab.evaluate("panels.map(p => p.canvas.getBoundingClientRect().right)")
+        assert all(300 < right <= 390 for right in widths)
+        back = luminance(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert (back < 0.1) == (scheme == "dark")
+        for tag in ("body", "h1", "p"):
+            ink = luminance(
+                tab.evaluate(f"getComputedStyle(document.querySelector('{tag}')).color")
+            )
+            low, high = sorted((ink, back))
+            assert (high + 0.05) / (low + 0.05) >= 4.5
+        tab.mouse.move(*centre_of(tab, 0, 7))
+        tab.wait_for_function("state.hover !== null")
+    finally:
+        tab.set_viewport_size({"width": 1300, "height": 900})
+        tab.emulate_media(color_scheme="light")

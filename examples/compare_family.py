@@ -1,0 +1,153 @@
+"""Similarity of the SAEs of a family over all blocks, with the range over seeds.
+
+It reads an atlas of ``examples/ingest_family.py``, matches the pairs that are missing, compares
+them, and prints the tables of ``docs/geometry-of-spaces.md``. Stored results are used again::
+
+    python examples/compare_family.py family/stories260K.atlas --width 512
+    python examples/compare_family.py family/stories260K.atlas --width 512 --tables-only
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from analysis import SimilaritySettings, compare_spaces
+from analysis.similarity.grid import grid
+from atlas.cli.output import print_table
+from atlas.disk.folder import Folder
+from ingest import MatchSettings, match_saes
+from ingest.match.study import match_name
+
+SETTINGS = SimilaritySettings(tokens=20_000, columns=64, frequency_draws=0)
+
+GROUPS = (
+    "seeds",
+    "floors: seeds",
+    "widths",
+    "adjacent blocks",
+    "floors: adjacent blocks",
+    "other blocks",
+    "floors: other blocks",
+)
+
+_NAME = re.compile(r".*-l(\d+)-(\w+)-topk-(\d+)-k\d+-s(\d+)(?:-(.+))?")
+
+
+class Member(NamedTuple):
+    """What distinguishes an SAE from the others of its family."""
+
+    block: int
+    site: str
+    width: int
+    seed: int
+    role: str
+
+
+class Pair(NamedTuple):
+    """Two SAEs that differ in one respect, and the replicate of which they are one pair."""
+
+    group: str
+    replicate: str
+    saes: tuple[str, str]
+
+
+def members(names: list[str], site: str) -> dict[str, Member]:
+    """Return the SAEs of a site by name."""
+    found = {}
+    for name in names:
+        if (parts := _NAME.fullmatch(name)) and parts[2] == site:
+            own = int(parts[1]), parts[2], int(parts[3]), int(parts[4]), parts[5] or "trained"
+            found[name] = Member(*own)
+    return found
+
+
+def pairs(family: Mapping[str, Member], width: int) -> Iterator[Pair]:
+    """Yield pairs of seeds, of a width and half of it, and of blocks; and of floors like them.
+
+    Each pair of seeds, or each seed, is a replicate.
+    """
+    for (a, x), (b, y) in combinations(family.items(), 2):
+        if x.role != y.role or x.role == "untrained":
+            continue
+        seeds = f"s{x.seed}-s{y.seed}"
+        floor = "" if x.role == "trained" else "floors: "
+        if x.block == y.block and x.width == y.width == width and x.seed != y.seed:
+            yield Pair(f"{floor}seeds", seeds, (a, b))
+        elif x.seed != y.seed:
+            continue
+        elif x.block == y.block and {x.width, y.width} == {width // 2, width} and not floor:
+            yield Pair("widths", f"s{x.seed}", (a, b))
+        elif x.width == y.width == width and x.block != y.block:
+            far = "adjacent blocks" if abs(x.block - y.block) == 1 else "other blocks"
+            yield Pair(f"{floor}{far}", f"s{x.seed}", (a, b))
+
+
+def stored(path: str, pair: Pair) -> bool:
+    """Return whether the comparison of a pair is stored."""
+    return f"similarity/{match_name(*pair.saes)}" in Folder.open(path).sound().parts
+
+
+def table(path: str, chosen: list[Pair], by: str = "group") -> list[dict[str, Any]]:
+    """Return a row for each group, space and measure: the mean, and its range over replicates."""
+    values: dict[tuple[str, str, str, str], dict[str, list[dict[str, Any]]]] = {}
+    for pair in chosen:
+        result = compare_spaces(path, pair.saes, settings=SETTINGS)[0]
+        for row in grid([result]):
+            key = (pair.group, row["space"], row["points"], row["measure"])
+            values.setdefault(key, {}).setdefault(pair.replicate, []).append(row)
+    rows = []
+    for (group, space, points, measure), replicates in values.items():
+        means = [np.mean([row["value"] for row in own]) for own in replicates.values()]
+        every = [row for own in replicates.values() for row in own]
+        rows.append(
+            {
+                "pairs": group,
+                "space": space,
+                "points": points,
+                "measure": measure,
+                "number": len(every),
+                "replicates": len(means),
+                "mean": float(np.mean(means)),
+                "lowest": float(min(means)),
+                "highest": float(max(means)),
+                "null": float(np.mean([row["null"] for row in every])),
+                "p <= .05": sum(row["p"] <= 0.05 for row in every),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Match and compare the pairs, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("atlas")
+    parser.add_argument("--site", default="resid_post")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--tables-only", action="store_true")
+    args = parser.parse_args()
+    family = members(list(Folder.open(args.atlas).sound().saes), args.site)
+    chosen = sorted(pairs(family, args.width), key=lambda pair: GROUPS.index(pair.group))
+    if not args.tables_only:
+        for number, pair in enumerate(chosen, 1):
+            print(f"{number} of {len(chosen)}: {pair.group}, {' and '.join(pair.saes)}", flush=True)
+            match_saes(args.atlas, pair.saes, settings=MatchSettings(draws=5), reuse=True)
+            compare_spaces(args.atlas, pair.saes, settings=SETTINGS)
+    done = [pair for pair in chosen if stored(args.atlas, pair)]
+    print(f"{len(done)} of {len(chosen)} pairs are stored.")
+    print_table(table(args.atlas, done))
+    for block in sorted({one.block for one in family.values()}):
+        own = [p for p in done if {family[n].block for n in p.saes} == {block}]
+        rows = [
+            r for r in table(args.atlas, own) if (r["space"], r["measure"]) == ("decoder", "rsa")
+        ]
+        print_table(rows, title=f"Block {block}")
+
+
+if __name__ == "__main__":
+    main()
