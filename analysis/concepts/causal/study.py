@@ -158,6 +158,7 @@ class ConceptAblation(Study):
     def result(self, part: Part) -> Result:
         """Return the effects of the largest number of features, and all rows as tables."""
         rows = part.table("summary").to_pylist()
+        measured = part.table("measured").to_pylist()
         sae, sources = part.manifest.saes[0], part.manifest.sources
         return Result(
             self.kind,
@@ -169,7 +170,7 @@ class ConceptAblation(Study):
                 "site": sources["site"],
                 "concepts": list(dict.fromkeys(row["concept"] for row in rows)),
             },
-            verdict=verdict_of(sae, sources["site"], rows, same=sources["same"])
+            verdict=verdict_of(sae, sources["site"], rows, measured=measured, same=sources["same"])
             or [f"{sae}: too few live features to ablate, compared with random ones."],
             tables=(part.manifest.tables, part.table),
         )

@@ -153,22 +153,40 @@ def _limits(name: str, of: Interval) -> Row:
     }
 
 
-def verdict_of(sae: str, site: str, rows: Sequence[Mapping[str, Any]], *, same: bool) -> list[str]:
+def verdict_of(
+    sae: str,
+    site: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    measured: Sequence[Mapping[str, Any]],
+    same: bool,
+) -> list[str]:
     """Return sentences for each concept, about its largest number of features.
 
     Parameters
     ----------
     sae, site
         The SAE, and the site where the effect is measured.
-    rows
-        Rows of the table ``summary``.
+    rows, measured
+        Rows of the tables ``summary`` and ``measured``.
     same
         Whether the SAE itself reads that site.
     """
     found = []
+    chance = {
+        row["concept"]
+        for row in measured
+        if row["measured"] == row["concept"] and not (row["clean_low"] or 0.0) > 0.5
+    }
     largest = {row["concept"]: row for row in sorted(rows, key=lambda row: row["k"])}
     for row in largest.values():
         if row["fall"] is None:
+            continue
+        if row["concept"] in chance:
+            found.append(
+                f"{sae}, {row['concept']}: the held-out AUROC at {site} is {row['clean_auc']:.3f} and its interval "
+                "does not exclude .5, so nothing can be lost there."
+            )
             continue
         units, as_many = (
             ("the best feature", "a random feature")
