@@ -22,25 +22,23 @@ from analysis import compare_with_floors
 from analysis.floors.separation import mean_over_seeds
 from atlas.amounts import span
 from atlas.api import Atlas
+from atlas.progress import Bars
+from atlas.studies.results import Results
 from benchmarks.recovery import table
 
 SEPARATES = 0.2
 """Distance of the AUC from 0.5 above which the summary counts a statistic as separating."""
 
 
-def values(atlas: Path) -> pd.DataFrame:
+def values(results: Results) -> pd.DataFrame:
     """Return the rows of all families, with the name of the family."""
-    results = compare_with_floors(atlas)
     frames = [r.to_pandas("statistics").assign(family=r["family"]) for r in results]
     return pd.concat(frames, ignore_index=True)
 
 
-def areas(atlas: Path) -> pd.DataFrame:
+def areas(results: Results, saes: pd.DataFrame) -> pd.DataFrame:
     """Return the AUC of each statistic for each trained SAE and role of floors, with site, width and seed."""
-    results = compare_with_floors(atlas)
     every = pd.concat([r.to_pandas("areas") for r in results], ignore_index=True)
-    with Atlas.open(atlas) as opened:
-        saes = opened.table("SAE").to_pandas().set_index("name")
     return every.join(saes[["hook", "d_sae", "seed"]], on="sae")
 
 
@@ -176,12 +174,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("atlas", type=Path)
     parser.add_argument("--family", action="append", help="Families to print. Default: all.")
-    parser.add_argument("--width", type=int, help="Width of the tables by site. Default: all.")
+    parser.add_argument("--width", type=int, help="Only SAEs of this width. Default: all.")
     options = parser.parse_args()
-    rows, every = values(options.atlas), areas(options.atlas)
-    if options.width:
-        every = every[every["d_sae"] == options.width]
-    show(rows, every, options.family or list(dict.fromkeys(rows["family"])))
+    with Atlas.open(options.atlas) as atlas:
+        saes = atlas.table("SAE").to_pandas().set_index("name")
+    chosen = saes[(saes["role"] == "trained") & (saes["d_sae"] == options.width)]
+    names = list(chosen.index) if options.width else None
+    results = compare_with_floors(options.atlas, names, progress=Bars())
+    rows = values(results)
+    show(rows, areas(results, saes), options.family or list(dict.fromkeys(rows["family"])))
 
 
 if __name__ == "__main__":
