@@ -13,6 +13,7 @@ import argparse
 import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from atlas.disk.folder import Folder
 from ingest import MatchSettings, match_saes
 from ingest.match.study import match_name
 
-SETTINGS = SimilaritySettings(tokens=20_000, columns=64, frequency_draws=0)
+SETTINGS = SimilaritySettings(draws=99, tokens=10_000, columns=64, frequency_draws=0)
 
 GROUPS = (
     "seeds",
@@ -88,12 +89,34 @@ def pairs(family: Mapping[str, Member], width: int) -> Iterator[Pair]:
             yield Pair(f"{floor}{far}", f"s{x.seed}", (a, b))
 
 
-def stored(path: str, pair: Pair) -> bool:
+def sets(family: Mapping[str, Member], width: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield names of SAEs of which all pairs are compared: seeds, widths, then blocks."""
+    kinds = sorted({(m.role, m.block, m.seed) for m in family.values() if m.role != "untrained"})
+    for role, block in dict.fromkeys((role, block) for role, block, _ in kinds):
+        yield (
+            f"seeds of block {block}, {role}",
+            [n for n, m in family.items() if (m.role, m.block, m.width) == (role, block, width)],
+        )
+    for role, block, seed in kinds:
+        own = [n for n, m in family.items() if (m.role, m.block, m.seed) == (role, block, seed)]
+        if role == "trained":
+            yield (
+                f"widths of block {block}, seed {seed}",
+                [n for n in own if family[n].width in (width // 2, width)],
+            )
+    for role, seed in dict.fromkeys((role, seed) for role, _, seed in kinds):
+        yield (
+            f"blocks of seed {seed}, {role}",
+            [n for n, m in family.items() if (m.role, m.seed, m.width) == (role, seed, width)],
+        )
+
+
+def stored(path: Path, pair: Pair) -> bool:
     """Return whether the comparison of a pair is stored."""
     return f"similarity/{match_name(*pair.saes)}" in Folder.open(path).sound().parts
 
 
-def table(path: str, chosen: list[Pair], by: str = "group") -> list[dict[str, Any]]:
+def table(path: Path, chosen: list[Pair], by: str = "group") -> list[dict[str, Any]]:
     """Return a row for each group, space and measure: the mean, and its range over replicates."""
     values: dict[tuple[str, str, str, str], dict[str, list[dict[str, Any]]]] = {}
     for pair in chosen:
@@ -126,7 +149,7 @@ def table(path: str, chosen: list[Pair], by: str = "group") -> list[dict[str, An
 def main() -> None:
     """Match and compare the pairs, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("atlas")
+    parser.add_argument("atlas", type=Path)
     parser.add_argument("--site", default="resid_post")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--tables-only", action="store_true")
@@ -134,10 +157,11 @@ def main() -> None:
     family = members(list(Folder.open(args.atlas).sound().saes), args.site)
     chosen = sorted(pairs(family, args.width), key=lambda pair: GROUPS.index(pair.group))
     if not args.tables_only:
-        for number, pair in enumerate(chosen, 1):
-            print(f"{number} of {len(chosen)}: {pair.group}, {' and '.join(pair.saes)}", flush=True)
-            match_saes(args.atlas, pair.saes, settings=MatchSettings(draws=5), reuse=True)
-            compare_spaces(args.atlas, pair.saes, settings=SETTINGS)
+        for what, names in sets(family, args.width):
+            if len(names) > 1:
+                print(what, flush=True)
+                match_saes(args.atlas, names, settings=MatchSettings(draws=5), reuse=True)
+                compare_spaces(args.atlas, names, settings=SETTINGS)
     done = [pair for pair in chosen if stored(args.atlas, pair)]
     print(f"{len(done)} of {len(chosen)} pairs are stored.")
     print_table(table(args.atlas, done))

@@ -10,6 +10,7 @@ from scipy import special, stats
 
 from analysis.statistics.intervals import bootstrap_samples, quantile_interval
 from analysis.statistics.nulls import swapped
+from analysis.statistics.ranks import rank_correlation
 from atlas.progress import SILENT, Progress
 from ingest.codes.topk_membership import Membership, edges
 
@@ -258,7 +259,12 @@ def diversity_test(
     compared = ~np.isnan(among) & ~np.isnan(drawn_among).any(axis=0)
     rho = _interval(active[compared], among[compared], seed=seed)
     chance, documents = (
-        _range([_spearman(active[compared], one) for one in drawn.among[:, compared]])
+        _range(
+            [
+                rank_correlation(active[compared], one, least=_ENOUGH)
+                for one in drawn.among[:, compared]
+            ]
+        )
         for drawn in (null, within)
     )
     # With a partner in only one draw, a feature has expectation 0 without that draw.
@@ -267,7 +273,10 @@ def diversity_test(
     drawn = null.degree[:, linked]
     without = (drawn.sum(axis=0) - drawn) / (len(drawn) - 1)
     ratio_chance = _range(
-        [_spearman(active[linked], one) for one in drawn / np.maximum(without, 1e-300)]
+        [
+            rank_correlation(active[linked], one, least=_ENOUGH)
+            for one in drawn / np.maximum(without, 1e-300)
+        ]
     )
 
     def row(name: str, at: NDArray[np.bool_]) -> dict[str, Any]:
@@ -304,11 +313,15 @@ def _log_ways(total: NDArray[Any], drawn: int) -> NDArray[np.float64]:
 
 def _interval(active: NDArray[np.int64], value: NDArray[np.float64], *, seed: int) -> Interval:
     """Return the correlation with frequency and its 95% interval."""
-    rho = _spearman(active, value)
+    rho = rank_correlation(active, value, least=_ENOUGH)
     if rho is None:
         return None, None, None
     drawn = bootstrap_samples(len(value), _RESAMPLES, seed=seed)
-    again = [r for at in drawn if (r := _spearman(active[at], value[at])) is not None]
+    again = [
+        r
+        for at in drawn
+        if (r := rank_correlation(active[at], value[at], least=_ENOUGH)) is not None
+    ]
     low, high = quantile_interval(np.array(again))
     return rho, float(low), float(high)
 
@@ -316,12 +329,6 @@ def _interval(active: NDArray[np.int64], value: NDArray[np.float64], *, seed: in
 def _range(found: Sequence[float | None]) -> tuple[float | None, float | None]:
     some = [r for r in found if r is not None]
     return min(some, default=None), max(some, default=None)
-
-
-def _spearman(x: NDArray[Any], y: NDArray[Any]) -> float | None:
-    if len(x) < _ENOUGH or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
 
 
 def _bins(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from analysis.effects.ablation.attribution import encoder_rows
 from analysis.effects.ablation.rows import Edits, measured
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks
     from ingest.sae.autoencoder import Autoencoder
 
-__all__ = ["correlations", "effect_vectors", "pair_measures", "rank_correlation"]
+__all__ = ["correlations", "effect_vectors", "pair_measures"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -76,13 +75,6 @@ def _phi(a: NDArray[np.float32], b: NDArray[np.float32]) -> Floats:
     difference = number * joint - np.outer(one, two)
     phi: Floats = np.divide(difference, scale, out=np.zeros_like(joint), where=scale > 0)
     return phi
-
-
-def rank_correlation(a: Floats, b: Floats) -> float | None:
-    """Return Spearman's correlation; None for fewer than three values, or without variation."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a, b).statistic)
 
 
 def effect_vectors(

@@ -8,8 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis.effects.measure import Effects, feature_q
-from analysis.effects.questions import rank_correlation
-from analysis.statistics.ranks import auc
+from analysis.statistics.ranks import auc, rank_correlation
 from ingest.reduce.arrays import graph_table, keys
 
 __all__ = ["calibration", "effect_tables", "explained", "summary_of"]

@@ -1,4 +1,4 @@
-"""Comparison of two groups by ranks."""
+"""Statistics of ranks: comparison of two groups, and correlation."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-__all__ = ["auc", "auc_columns"]
+__all__ = ["auc", "auc_columns", "rank_correlation"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -68,3 +68,29 @@ def auc_columns(values: NDArray[np.floating[Any]], labels: Bools) -> Floats:
         area = (each.astype(np.float64) @ ranks - ones * (ones + 1) / 2) / pairs
     area[np.broadcast_to(pairs == 0, area.shape)] = np.nan
     return np.asarray(area[0] if labels.ndim == 1 else area)
+
+
+def rank_correlation(a: NDArray[Any], b: NDArray[Any], *, least: int = 3) -> float | None:
+    """Return Spearman's correlation; ties share their mean rank.
+
+    Parameters
+    ----------
+    a, b
+        (values,). Paired values, without NaN.
+    least
+        Fewest pairs for a correlation.
+
+    Returns
+    -------
+    The correlation; None for fewer pairs, or if all values of one side are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rank_correlation(np.array([1.0, 2.0, 4.0]), np.array([1.0, 8.0, 9.0]))
+    1.0
+    """
+    if len(a) < least or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    x, y = (rank - rank.mean() for rank in (rankdata(a), rankdata(b)))
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
