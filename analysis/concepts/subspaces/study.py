@@ -126,11 +126,13 @@ class SubspaceStudy(Study):
         pairs = opened.spaces.directions.one_to_one
         for view in views(opened.spaces, pairs, s.similarity):
             if view.name in self._spaces and len(view) >= s.pairs:
+                # The cosines of all pairs are computed once, and grow with the tokens.
+                once = timed(lambda view=view: view.cosines)  # type: ignore[misc]
+                scale = 1.0 if view.name == "decoder" else min(tokens, s.tokens) / _TOKENS
                 few = view[np.arange(min(max(s.pairs, len(view) // _SHARE), s.subset_pairs))]
                 few.similarities([])  # the first call compiles loops
                 draw = timed(lambda few=few: few.similarities([]))  # type: ignore[misc]
-                scale = 1.0 if view.name == "decoder" else min(tokens, s.tokens) / _TOKENS
-                seconds += concepts * (3 * s.draws + 1) * draw * max(1.0, scale)
+                seconds += once * max(1.0, scale) + concepts * (3 * s.draws + 1) * draw
         return Cost(seconds, bytes=16 * concepts * side.d_sae + 200 * s.tokens)
 
     @property
