@@ -25,9 +25,6 @@ from atlas.studies.results import Result
 #: Features of the first table that have the largest effects, and that are drawn at random.
 _LARGEST, _RANDOM = 5, 5
 
-#: Features that are ablated for the agreement of their logits.
-_ABLATED = 1024
-
 #: Settings of effects, as options; those of a sample make a large model affordable.
 _SETTINGS = {
     name: getattr(EffectSettings(), name)
@@ -46,6 +43,9 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("--chain", nargs=2, metavar=("MIDDLE", "LAST"), help="SAEs of a chain")
     parser.add_argument("--task", nargs="*", default=[], help="tasks of `atlas steer --list-tasks`")
+    parser.add_argument(
+        "--logits", type=int, default=1024, help="features that are ablated for logits"
+    )
     for name, default in _SETTINGS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     args = parser.parse_args()
@@ -55,10 +55,11 @@ def main() -> None:
     effects = measure_effects(args.atlas, names, settings=settings, progress=progress)
     by_sae = {result["sae"]: result for result in effects if not result.floor}
     (logits, *_) = measure_logits(
-        args.atlas, [args.first], settings=LogitSettings(features=_ABLATED), progress=progress
+        args.atlas, [args.first], settings=LogitSettings(features=args.logits), progress=progress
     )
     pairs = counterpart_effects(args.atlas, [args.first, args.second], settings=settings)
     show("Effects", map(effects_row, effects))
+    show("Logits", [logits])
     with Atlas.open(args.atlas) as opened:
         show(
             f"Ten features of {args.first}: the {_LARGEST} with the largest effects, then {_RANDOM} at random",

@@ -22,7 +22,7 @@ class StateSettings:
         1.0, "Factor of scale, or strength of clamp and add in multiples of the maximum activation."
     )
     tokens: int = setting(
-        4096,
+        8192,
         "Tokens of text. For ablate and scale, in contexts in which an edited feature is active. The last "
         "batch is read completely.",
         least=16,
