@@ -77,7 +77,7 @@ def changes(
 
     \b
     Examples:
-      atlas changes tiny-a-l0-s0/359
+      atlas changes tiny-a-l0-s0/13
       atlas changes tiny-a-l0-s0/359 --edit clamp --times 2 --on tiny-a-l1-s0
     """
     from analysis.state_change.study import compare_states
