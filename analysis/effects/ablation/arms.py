@@ -112,9 +112,15 @@ def measured_arms(
             ]
             return _step(upper, contexts, part, deltas=deltas, targets=targets, candidates=known)
 
-        found = steps.get(f"ablation-{start}", compute)
-        for arm, one in enumerate(arms):
-            _fill(one, found, arm, some=some, rows=rows)
+        shapes: dict[str, tuple[int, ...]] = {"loss": (number, len(rows), len(LOSSES))}
+        for i, one in enumerate(known):
+            width = targets[i].info.d_sae
+            shapes[f"total-{i}"] = (number, len(part.features), width)
+            shapes[f"here-{i}"] = (len(part.features), width)
+            shapes[f"values-{i}"] = (number, len(rows), one.shape[1])
+        found = steps.get(f"ablation-{start}", compute, shapes=shapes)
+        for arm, mean in enumerate(arms):
+            _fill(mean, found, arm, some=some, rows=rows)
         stage.advance(number * len(rows))
     return arms
 

@@ -82,6 +82,7 @@ def attribute(
     """
     effect = [np.zeros((len(sources), sae.info.d_sae), np.float32) for sae in targets]
     loss = np.zeros(len(sources))
+    shapes = {"loss": loss.shape} | {f"effect-{i}": one.shape for i, one in enumerate(effect)}
     row_of = np.searchsorted(sources, occurrences.feature)
     for start in range(0, len(contexts), batch):
         inside = (occurrences.context >= start) & (occurrences.context < start + batch)
@@ -96,7 +97,7 @@ def attribute(
             return _sums(graph, row_of[inside], sources=len(sources), targets=targets)
 
         if inside.any():
-            found = steps.get(f"attribution-{start}", compute)
+            found = steps.get(f"attribution-{start}", compute, shapes=shapes)
             loss += found["loss"]
             for number, part in enumerate(effect):
                 part += found[f"effect-{number}"]

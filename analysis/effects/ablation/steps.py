@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from atlas.disk.array_files import load_arrays, save_arrays
@@ -27,7 +28,7 @@ class Steps:
 
     Examples
     --------
-    >>> Steps(None).get("one", lambda: {"a": np.zeros(2)})["a"].tolist()
+    >>> Steps(None).get("one", lambda: {"a": np.zeros(2)}, shapes={"a": (2,)})["a"].tolist()
     [0.0, 0.0]
     """
 
@@ -46,10 +47,19 @@ class Steps:
         """Number of steps that are stored."""
         return 0 if self.folder is None else len(list(self.folder.glob("[!.]*.npz")))
 
-    def get(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+    def get(
+        self, name: str, compute: Callable[[], Arrays], *, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Arrays:
         """Return the arrays of a step; compute and store them if they are not stored.
 
-        A damaged file is computed again.
+        Parameters
+        ----------
+        name
+            Name of the step.
+        compute
+            Returns its arrays.
+        shapes
+            Shapes of the arrays. A damaged file, or one with other arrays, is computed again.
 
         Raises
         ------
@@ -61,9 +71,13 @@ class Steps:
         path = self.folder / f"{name}.npz"
         if path.exists():
             try:
-                return load_arrays(path)
+                stored = load_arrays(path)
             except BrokenPart:
-                path.unlink()
+                stored = {}
+            numbers = all(np.issubdtype(array.dtype, np.floating) for array in stored.values())
+            if numbers and {key: array.shape for key, array in stored.items()} == dict(shapes):
+                return stored
+            path.unlink()
         found = compute()
         save_arrays(path, found, compressed=True)
         return found
