@@ -57,7 +57,13 @@ def main() -> None:
     (logits, *_) = measure_logits(
         args.atlas, [args.first], settings=LogitSettings(features=args.logits), progress=progress
     )
-    pairs = counterpart_effects(args.atlas, [args.first, args.second], settings=settings)
+    measured = by_sae[args.first].table("Feature")["id"].to_pylist()
+    pairs = counterpart_effects(
+        args.atlas,
+        [args.first, args.second],
+        features=[int(id.rpartition("/")[2]) for id in measured],
+        settings=settings,
+    )
     show("Effects", map(effects_row, effects))
     show("Logits", [logits])
     with Atlas.open(args.atlas) as opened:

@@ -128,6 +128,17 @@ def test_counterparts_by_strength(made, monkeypatch):
     assert sum(r["pairs"] for r in parts) == all_["pairs"]
     assert all_["low"] <= all_["above_random"] <= all_["high"]
     assert {r["effect"] for r in rows} == {"targets", "predictions"}
+    every = counterparts.counterpart_effects(path, ["b", "a"], settings=SETTINGS)
+    few = sorted({int(pair["feature"].removeprefix("b/")) for pair in every})[:3]
+    some = counterparts.counterpart_effects(path, ["b", "a"], features=few, settings=SETTINGS)
+    assert {pair["feature"] for pair in some} == {f"b/{i}" for i in few}
+    by_pair = {(pair["effect"], pair["feature"]): pair for pair in every}
+    for pair in some:
+        whole = by_pair[pair["effect"], pair["feature"]]
+        for key in ("counterpart", "pearson"):
+            assert pair[key] == whole[key]
+        for key in ("kl", "counterpart_kl", "own"):
+            assert pair[key] == pytest.approx(whole[key], abs=1e-4)
 
 
 def test_counterparts_of_two_models_are_refused(made, tmp_path):

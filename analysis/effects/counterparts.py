@@ -1,6 +1,7 @@
 """Does a feature's counterpart in another SAE have the same effect? By strength of the match."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def counterpart_effects(
     saes: Sequence[str],
     *,
     on: Sequence[str] | None = None,
+    features: Sequence[int] | None = None,
     settings: EffectSettings = EffectSettings(),  # noqa: B008 - frozen
 ) -> list[dict[str, Any]]:
     """Correlate the effects of each one-to-one match of two SAEs, with three controls.
@@ -68,8 +70,11 @@ def counterpart_effects(
         Names of two SAEs with stored matches.
     on
         SAEs at sites later than those of both; if None, all of the atlas that are no floors.
+    features
+        Features of the first SAE whose matches are compared; if None, a random sample of the matched
+        features, or all, by ``settings.features``.
     settings
-        The sample; occurrences are drawn for each SAE, and features for the first.
+        The sample; occurrences are drawn for each SAE.
 
     Returns
     -------
@@ -106,6 +111,9 @@ def counterpart_effects(
     matches = _matches(sound, saes)
     vectors, sources = [], []
     only = matches[:, 0]
+    if features is not None:
+        only = np.intersect1d(only, np.asarray(features, dtype=np.float64))
+        settings = replace(settings, features=None)
     for number, name in enumerate(saes):
         opened = open_subjects(
             folder, sound, [name, *targets], settings=settings, only=only.astype(np.int64)
