@@ -88,7 +88,9 @@ def draw_front(results: Sequence[Result]) -> Chart:
     title_y = "R of all features"
     y = alt.Y("retained:Q", scale=alt.Scale(zero=False, padding=8), title=title_y)
     many = frame["sae"].nunique() > _NAMED
-    legend = alt.Legend(title=None, orient="right")
+    legend = alt.Legend(
+        title=None, orient="bottom", direction="vertical", symbolOpacity=1, labelLimit=600
+    )
     by = alt.Color("kind:N" if many else "sae:N", legend=legend)
     base = alt.Chart(frame, width=_WIDTH, height=_HEIGHT)
     rules = base.mark_rule(opacity=0.35)
