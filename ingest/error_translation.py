@@ -145,6 +145,8 @@ def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
         return any(isinstance(cause, kinds) for cause in chain)
 
     at = f" at https://huggingface.co/{repo}" if repo else ""
+    local = ". If it is a folder on this machine, pass it with `--model FOLDER`"
+    local = local if subject.startswith("The model") else ""
     if caused_by(hub.GatedRepoError):
         return (
             f"{subject} is gated: accept its licence{at}, log in with `hf auth login`, then run the "
@@ -153,17 +155,23 @@ def _hub_message(error: BaseException, subject: str, repo: str | None) -> str:
     if caused_by(hub.RepositoryNotFoundError):
         return (
             f"{subject} is not at the hub, or you have no access to it: check the name{at}, "
-            "and log in with `hf auth login` if it is private."
+            f"and log in with `hf auth login` if it is private{local}."
         )
     if caused_by(hub.RevisionNotFoundError):
         return f"{subject} does not have this revision: see the available ones{at}."
     if caused_by(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled, ConnectionError):
         why = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else "the hub was not reached"
+        if local and "/" not in (repo or ""):  # a model of a user more often than one of the hub
+            return (
+                f"{subject} is neither a folder nor in this machine's hub cache "
+                f"({constants.HF_HUB_CACHE}), and {why}{local}; otherwise run the command again with a "
+                "connection, or set HF_HOME to a folder with it in its cache."
+            )
         return (
             f"{subject} is not in this machine's hub cache ({constants.HF_HUB_CACHE}) and {why}: "
             "run the command again with a connection (if the repository is gated, first accept its "
             f"licence{at} and log in with `hf auth login`), or set HF_HOME to a folder with it in its "
-            "cache."
+            f"cache{local}."
         )
     if caused_by(hub.EntryNotFoundError):
         return f"{subject} has no file that this command needs: see its files{at}."

@@ -1,6 +1,7 @@
 """``fire``: equal to an ingest of the text, ranked by quantiles of the corpus."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -99,7 +100,9 @@ def test_requests_without_an_answer_are_messages(opened):
 
 def test_the_command(folder, capsys):
     for words, check in (
-        ([], lambda out: "a\n" in out),
+        (["--full"], lambda out: "\na\n" in out and "\nb\n" in out),
+        (["--sae", "a"], lambda out: "\na\n" in out and "\nb\n" not in out),
+        ([], lambda out: "The strongest feature is " in out.splitlines()[0]),
         (["--json"], lambda out: {r["sae"] for r in json.loads(out)["result"]} == {"a", "b"}),
     ):
         with pytest.raises(SystemExit) as done:
@@ -107,3 +110,20 @@ def test_the_command(folder, capsys):
         out = capsys.readouterr()
         assert done.value.code == 0, out.err
         assert check(out.out)
+
+
+def test_one_row_per_token_has_the_strongest_feature_of_all_saes(folder, opened, capsys):
+    rows = fire(opened, TEXT, FireSettings(top=10_000)).rows
+    with pytest.raises(SystemExit):
+        main(["fire", TEXT, "--atlas", str(folder / "corpus.atlas"), "-q"])
+    lines = capsys.readouterr().out.splitlines()[2:]
+    positions = sorted({row["position"] for row in rows})
+    assert len(lines) == len(positions)
+    for line, position in zip(lines, positions, strict=True):
+        (name,) = re.findall(r"(?<!\S)[ab]/\d+(?!\S)", line)
+        best = max(
+            (row for row in rows if row["position"] == position),
+            key=lambda row: (-1 if row["quantile"] is None else row["quantile"], row["activation"]),
+        )
+        (shown,) = [r for r in rows if r["position"] == position and r["feature"] == name]
+        assert (shown["quantile"], shown["activation"]) == (best["quantile"], best["activation"])

@@ -3,15 +3,23 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from atlas.cli.main import main
-from atlas.errors import BadInput, UnknownName
+from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 from ingest.sae import loading
 from ingest.sae.loading import short_names
-from ingest.sae.registry import by_neuronpedia, known_saes, same_family, search_saes
+from ingest.sae.registry import (
+    by_neuronpedia,
+    check_in_reach,
+    known_saes,
+    releases,
+    same_family,
+    search_saes,
+)
 
 
 def test_the_list_is_the_registry_of_sae_lens():
@@ -87,6 +95,58 @@ def test_a_suggestion_is_never_of_another_model():
     with pytest.raises(UnknownName) as raised:
         loading._by_name("gemascope-l12")
     assert "gemmascope-l12" in raised.value.nearest
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        ("gemma-scope-3b-pt-res-canonical:x", None),
+        ("gemma-scope-2b-pt-rez-canonical:x", "2b"),
+        ("qwenscope-8b-l99", "8b"),
+        ("gemmascope2-270m-l99", "270m"),
+        ("pythia-160m-res-l3", None),
+    ],
+)
+def test_a_suggestion_has_the_size_of_the_model(name, of):
+    with pytest.raises(UnknownName) as raised:
+        loading._by_name(name)
+    if of is None:
+        assert raised.value.nearest == []
+        assert "There are:" not in str(raised.value)
+    else:
+        assert raised.value.nearest
+        assert all(of in each.split("-") for each in raised.value.nearest)
+
+
+def test_an_sae_that_is_not_cached_is_reported_at_once_offline(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (known,) = [
+        one for one in known_saes() if one.name == "gpt2-small-res-jb:blocks.8.hook_resid_pre"
+    ]
+    with pytest.raises(Missing, match="HF_HUB_OFFLINE"):
+        check_in_reach(known)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Missing, match="the hub was not reached"):
+        check_in_reach(known)
+    (tmp_path / f"models--{known.repo.replace('/', '--')}").mkdir()
+    check_in_reach(known)
+
+
+def test_releases_that_cannot_be_read_are_refused_with_the_reason():
+    with pytest.raises(Mismatch, match="complete context"):
+        loading._by_name(next(k.name for k in known_saes() if "temporal" in k.release))
+
+
+def test_releases_count_the_saes():
+    rows = releases(short={"gpt2-small-res-jb": "gpt2-res-l{L}"})
+    counts = {row["release"]: row["saes"] for row in rows}
+    assert counts == Counter(one.release for one in known_saes())
+    assert rows[0]["release"] == "gpt2-small-res-jb"
+    assert rows[0]["short"] == "gpt2-res-l{L}"
 
 
 def test_unknown_names_do_not_import_sae_lens():

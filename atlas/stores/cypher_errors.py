@@ -11,7 +11,40 @@ from atlas.stores.cypher_names import names_in, nearest
 
 __all__ = ["explained"]
 
-_KEYWORDS = ["AND", "AS", "ASC", "BY", "CALL", "CASE", "CONTAINS", "DESC", "DISTINCT", "ELSE", "END", "ENDS", "EXISTS", "IN", "IS", "LIMIT", "MATCH", "NOT", "NULL", "OPTIONAL", "OR", "ORDER", "RETURN", "SKIP", "STARTS", "THEN", "UNION", "UNWIND", "WHEN", "WHERE", "WITH", "XOR"]
+_KEYWORDS = [
+    "AND",
+    "AS",
+    "ASC",
+    "BY",
+    "CALL",
+    "CASE",
+    "CONTAINS",
+    "DESC",
+    "DISTINCT",
+    "ELSE",
+    "END",
+    "ENDS",
+    "EXISTS",
+    "IN",
+    "IS",
+    "LIMIT",
+    "MATCH",
+    "NOT",
+    "NULL",
+    "OPTIONAL",
+    "OR",
+    "ORDER",
+    "RETURN",
+    "SKIP",
+    "STARTS",
+    "THEN",
+    "UNION",
+    "UNWIND",
+    "WHEN",
+    "WHERE",
+    "WITH",
+    "XOR",
+]
 # Types of kuzu in the words of a user.
 _TYPES = {
     "STRING": "a text",

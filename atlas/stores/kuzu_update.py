@@ -9,9 +9,10 @@ table:
 
 - a table of edges is dropped and written again;
 - new nodes are added to a table without lists;
-- properties of existing nodes are set, unless they are lists.
+- numbers and bools of existing nodes are set.
 
-Any other change, such as a removed node, needs a complete build.
+Any other change, such as a removed node or a changed text, needs a complete build. Texts are not
+set, because kuzu stored wrong texts when nodes were added to a table after that.
 """
 
 from collections.abc import Mapping
@@ -118,7 +119,10 @@ def _plan_nodes(
     *,
     into: "tuple[dict[str, pa.Table], dict[str, pa.Table]]",
 ) -> bool:
-    """Add new nodes and changed properties to ``into``; return False if nodes are removed."""
+    """Add new nodes and changed properties to ``into``.
+
+    Return False if nodes are removed or texts have changed.
+    """
     import pyarrow.compute as pc
 
     added, changed = into
@@ -131,6 +135,8 @@ def _plan_nodes(
     if same.num_rows < after.num_rows:
         added[spec.label] = after.filter(pc.invert(is_old))
     names = [n for n in same.column_names if not same[n].equals(before[n])]
+    if any(p.type == "string" for p in spec.properties if p.name in names):
+        return False
     if names and same.num_rows:
         changed[spec.label] = same.select([spec.key, *names])
     return True

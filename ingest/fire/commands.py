@@ -1,10 +1,12 @@
 """``atlas fire``: the strongest features on each token of a typed text."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from atlas.amounts import counted
 from atlas.cli.output import (
     atlas_option,
     echo,
@@ -12,11 +14,14 @@ from atlas.cli.output import (
     folder_of,
     make_progress,
     print_table,
+    requested,
     shared_options,
     which_atlas,
 )
 
 __all__ = ["fire_command"]
+
+_COLUMNS = ("feature", "activation", "quantile", "top_token")
 
 
 @click.command("fire")
@@ -57,6 +62,9 @@ def fire_command(
 ) -> None:
     """Run a text and show the strongest features on each token.
 
+    One row per token shows the strongest feature over all SAEs. With --sae or --full, there is a
+    table for each SAE.
+
     Activations equal those that an ingest of this text would store. Features are ranked by
     quantile: the share of a feature's activations in the corpus that are at most as large.
 
@@ -71,19 +79,68 @@ def fire_command(
     settings = FireSettings(saes=saes, top=top, device=device)
     with Atlas.open(folder_of(which_atlas(where)), progress=make_progress(quiet=quiet)) as atlas:
         found = fire(atlas, text, settings, model=str(model) if model else None)
-    names = list(dict.fromkeys(row["sae"] for row in found.rows))
 
     def show() -> None:
-        for name in names:
-            rows: list[dict[str, Any]] = []
-            last = -1
-            for row in (r for r in found.rows if r["sae"] == name):
-                repeated = row["position"] == last
-                last = row["position"]
-                shown = {c: row[c] for c in ("feature", "activation", "quantile", "top_token")}
-                rows.append({"token": "" if repeated else row["token"], **shown})
-            print_table(rows, title=name)
         if not found.rows:
             echo("No feature is active on this text.")
+            return
+        echo(_verdict(found.rows))
+        if saes or requested("full"):
+            _show_by_sae(found.rows)
+        else:
+            _show_strongest(found.rows)
+            if not quiet:
+                echo(
+                    f"The strongest feature on each token. --full shows {top} of each SAE.",
+                    err=True,
+                )
 
     emit(list(found.rows), as_json=as_json, show=show)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the key by which features are ranked, the strongest last."""
+    quantile = -1.0 if row["quantile"] is None else row["quantile"]
+    return quantile, row["activation"]
+
+
+def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the sentence about the strongest feature of the text."""
+    best = max(rows, key=_order)
+    saes = {row["sae"] for row in rows}
+    tokens = {(row["model"], row["position"]) for row in rows}
+    size = f"{counted(len(saes), 'SAE')}, {counted(len(tokens), 'token')} with active features."
+    token = f"on the token {best['token']!r}"
+    if best["quantile"] is None:
+        return f"{size} The strongest feature is {best['feature']}, {token}."
+    return (
+        f"{size} The strongest feature is {best['feature']}, {token}: higher than {best['quantile']:.1%} "
+        "of its activations in the corpus."
+    )
+
+
+def _show_strongest(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a row for each token, with the strongest feature over all SAEs of the model."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    for model in models:
+        found: dict[int, Mapping[str, Any]] = {}
+        for row in rows:
+            at = row["position"]
+            if row["model"] == model and (at not in found or _order(row) > _order(found[at])):
+                found[at] = row
+        shown = [{c: row[c] for c in ("token", *_COLUMNS)} for _, row in sorted(found.items())]
+        print_table(shown, title=f"Model {model}" if len(models) > 1 else "")
+
+
+def _show_by_sae(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table for each SAE, with all its rows."""
+    for name in dict.fromkeys(row["sae"] for row in rows):
+        shown: list[dict[str, Any]] = []
+        last = -1
+        for row in (r for r in rows if r["sae"] == name):
+            repeated = row["position"] == last
+            last = row["position"]
+            shown.append(
+                {"token": "" if repeated else row["token"], **{c: row[c] for c in _COLUMNS}}
+            )
+        print_table(shown, title=name)

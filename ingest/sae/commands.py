@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from atlas.amounts import counted
 from atlas.cli.output import echo, emit, print_table, shared_options
 
 __all__ = ["saes_command"]
@@ -16,27 +17,46 @@ __all__ = ["saes_command"]
 def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bool) -> None:
     """List the SAEs that can be used by name, or search them.
 
-    The list is that of the installed sae-lens; the hub is not asked. `atlas ingest --sae` takes
+    Without a WORD, the releases are listed, with their number of SAEs and a short name, where
+    {L} is the number of a block. The list is that of the installed sae-lens; the hub is not asked. `atlas ingest --sae` takes
     the name, the short name, or the Neuronpedia id. A WORD is part of any of these or of the
     name of the model; with several words, all must occur.
 
     \b
     Examples:
+      atlas saes
       atlas saes gpt2 resid_pre
       atlas saes gemma-2-2b canonical 16k
       atlas saes --cached
     """
-    from ingest.sae.loading import short_names
-    from ingest.sae.registry import search_saes
+    from ingest.sae.loading import PATTERNS, short_names
+    from ingest.sae.registry import releases, search_saes
 
+    if not search and not cached:
+        found = releases(short={pattern.release: pattern.name for pattern in PATTERNS})
+        emit(found, as_json=as_json, show=lambda: _show_releases(found, quiet=quiet))
+        return
     rows = search_saes(" ".join(search), short=short_names(), cached=cached)
 
     def show() -> None:
         print_table([_shown(row) for row in rows])
         if not quiet:
             echo(f"{len(rows):,} SAE{'' if len(rows) == 1 else 's'}", err=True)
+            if not rows and not cached:
+                echo("No name has all these words; `atlas saes` lists the releases.", err=True)
 
     emit(rows, as_json=as_json, show=show)
+
+
+def _show_releases(rows: list[dict[str, Any]], *, quiet: bool) -> None:
+    """Print the number of SAEs of each release, those with short names first."""
+    saes = sum(row["saes"] for row in rows)
+    echo(f"{counted(saes, 'SAE')} in {counted(len(rows), 'release')}.")
+    print_table(rows)
+    if not quiet:
+        echo(
+            "`atlas saes WORD` lists the SAEs with a word, such as a release or a model.", err=True
+        )
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from atlas.errors import BadInput, Mismatch, UnknownName
+from atlas.errors import BadInput, Mismatch
 from ingest.error_translation import reached
 from ingest.folder_checks import check_sae_folder, read_json_object
 from ingest.sae.activation_transforms import Subtraction, read_subtraction
-from ingest.sae.registry import by_neuronpedia, known_saes, same_family
+from ingest.sae.registry import by_neuronpedia, check_in_reach, check_known, unknown
 from ingest.sae.training_record import TrainingRecord, read_training_record
 
 __all__ = ["PATTERNS", "LoadedSae", "Pattern", "demo_names", "load_sae", "short_names"]
@@ -158,10 +158,10 @@ def _by_name(sae_or_name: str | Path) -> LoadedSae:
     release, colon, sae_id = text.partition(":")
     if colon:
         return _from_release(release, sae_id, name=text)
-    raise UnknownName(
+    raise unknown(
         "SAE",
         text,
-        known=same_family(text, [*demo_names(), *short_names()]),
+        [*demo_names(), *short_names()],
         hint="`atlas saes` searches the SAEs of sae-lens, which are named RELEASE:SAE_ID; a local SAE is "
         "named by its folder.",
     )
@@ -172,15 +172,8 @@ def _by_name(sae_or_name: str | Path) -> LoadedSae:
 
 def _from_release(release: str, sae_id: str, *, name: str) -> LoadedSae:
     # Names are checked before sae-lens is imported, which takes seconds.
-    registry: dict[str, list[str]] = {}
-    for one in known_saes():
-        registry.setdefault(one.release, []).append(one.sae_id)
-    if release not in registry and "/" not in release:
-        raise UnknownName(
-            "release of sae-lens", release, known=same_family(release, list(registry))
-        )
-    if release in registry and sae_id not in registry[release]:
-        raise UnknownName(f"SAE of {release}", sae_id, known=registry[release])
+    if known := check_known(release, sae_id):
+        check_in_reach(known)
     from sae_lens import SAE
     from sae_lens.loading.pretrained_saes_directory import get_repo_id_and_folder_name
 

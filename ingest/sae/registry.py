@@ -1,19 +1,42 @@
 """The SAEs that the installed sae-lens knows, read from its registry file without importing it."""
 
+import difflib
+import os
 import re
+import socket
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from atlas.errors import BadInput, Missing
+from atlas.errors import BadInput, Mismatch, Missing, UnknownName
 
-__all__ = ["KnownSae", "by_neuronpedia", "known_saes", "same_family", "search_saes"]
+__all__ = [
+    "KnownSae",
+    "by_neuronpedia",
+    "check_in_reach",
+    "check_known",
+    "known_saes",
+    "releases",
+    "same_family",
+    "search_saes",
+    "unknown",
+]
 
 _PAGE = re.compile(r"^(?:https?://)?(?:www\.)?neuronpedia\.org/")
+_SIZE = re.compile(r"(?<![\d.a-z])\d+(?:\.\d+)?[bm](?![a-z\d])")
 _WIDTH = re.compile(r"(?:^|[_/-])(?:width_|w)?(\d+(?:\.\d+)?[km])(?:[_/-]|$)")
+
+
+#: Releases that are refused, by a word of their name, and the reason.
+REFUSED_RELEASES = {
+    "crosscoder": "a crosscoder reads several sites or models at once",
+    "temporal": "a temporal SAE encodes a complete context at once",
+}
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,125 @@ def search_saes(
     return rows
 
 
+def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the releases, those with a short name first, then by name.
+
+    Parameters
+    ----------
+    short
+        A pattern of short names, such as ``gemmascope-l{L}``, by release.
+
+    Returns
+    -------
+    list of dict
+        ``release``, ``saes`` (their number), ``short``, ``model``, and ``cached``: whether the
+        cache has its repository, or a part of it.
+    """
+    stored = _cached_repositories()
+    found: dict[str, dict[str, Any]] = {}
+    for one in known_saes():
+        row = found.setdefault(
+            one.release,
+            {
+                "release": one.release,
+                "saes": 0,
+                "short": short.get(one.release, ""),
+                "model": one.model,
+                "cached": False,
+            },
+        )
+        row["saes"] += 1
+        row["cached"] = row["cached"] or one.repo in stored
+    return sorted(found.values(), key=lambda row: (not row["short"], row["release"]))
+
+
+def check_known(release: str, sae_id: str) -> KnownSae | None:
+    """Return an SAE of the registry; None for a repository of the hub, which it does not list.
+
+    Raises
+    ------
+    UnknownName
+        If there is no such release or SAE. Suggested names are of the same model.
+    Mismatch
+        If SAEs of this kind cannot be read.
+    """
+    registry: dict[str, dict[str, KnownSae]] = {}
+    for one in known_saes():
+        registry.setdefault(one.release, {})[one.sae_id] = one
+    if release not in registry and "/" not in release:
+        hint = "`atlas saes` lists the releases, and `atlas saes WORD` searches them."
+        raise unknown("release of sae-lens", release, list(registry), hint=hint)
+    if release not in registry:
+        return None
+    if sae_id not in registry[release]:
+        hint = f"`atlas saes {release}` lists them."
+        raise UnknownName(f"SAE of {release}", sae_id, known=registry[release], hint=hint)
+    for word, reason in REFUSED_RELEASES.items():
+        if word in release:
+            raise Mismatch(
+                f"The SAE {release}:{sae_id} cannot be used: {reason}. Use an SAE that encodes each token "
+                "by itself at one site, such as one of `atlas saes`."
+            )
+    return registry[release][sae_id]
+
+
+def check_in_reach(known: KnownSae) -> None:
+    """Check quickly that an SAE is in the cache of the hub, or that the hub may answer.
+
+    sae-lens takes seconds to import, and the hub is tried several times. If the name of the hub
+    cannot be resolved, or it refuses the connection, the answer is known before.
+
+    Raises
+    ------
+    Missing
+        If the cache has no file of its repository and the hub cannot be reached.
+    """
+    from huggingface_hub import constants
+
+    if known.repo in _cached_repositories():
+        return
+    reason = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else _unreachable()
+    if reason:
+        raise Missing(
+            f"The SAE {known.name!r} is not in this machine's hub cache ({constants.HF_HUB_CACHE}), and "
+            f"{reason}. Run the command again with a connection, or set HF_HOME to a folder with it in its "
+            "cache; `atlas saes --cached` lists the SAEs there. If the repository is gated, first accept its "
+            f"licence at https://huggingface.co/{known.repo} and log in with `hf auth login`."
+        )
+
+
+def _unreachable() -> str:
+    """Return why the hub certainly cannot be reached; empty if it may be, or after a second."""
+    from huggingface_hub import constants
+
+    if any(
+        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    ):
+        return ""
+    address = urlsplit(constants.ENDPOINT)
+    found: list[str] = []
+
+    def connect() -> None:
+        try:
+            port = address.port or (80 if address.scheme == "http" else 443)
+            socket.create_connection((address.hostname, port), timeout=1.0).close()
+        except TimeoutError:
+            pass
+        except OSError:
+            found.append("the hub was not reached")
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(1.0)
+    return found[0] if found else ""
+
+
+def unknown(what: str, requested: str, known: Sequence[str], *, hint: str) -> UnknownName:
+    """Return the error for an unknown name; it suggests near names of the same model only."""
+    near = difflib.get_close_matches(requested, same_family(requested, known), n=5, cutoff=0.5)
+    return UnknownName(what, requested, known=near, hint=hint)
+
+
 def _cached_repositories() -> frozenset[str]:
     """Return the repositories of models in the cache of the hub."""
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -168,13 +310,20 @@ def _by_id() -> Mapping[str, KnownSae]:
 
 
 def same_family(name: str, known: Sequence[str]) -> list[str]:
-    """Return the names whose first word has the same digits as that of a name.
+    """Return the names whose digits of family and model size equal those of a name.
 
-    A suggestion must not be an SAE of another model: ``gemmascope2-l12`` is not ``gemmascope-l12``.
+    A suggestion must not be an SAE of another model: ``gemmascope2-l12`` is not ``gemmascope-l12``,
+    and ``gemma-scope-2b-pt-res`` is not ``gemma-scope-9b-pt-res``.
+
+    Examples
+    --------
+    >>> same_family("gemma-scope-2b-res", ["gemma-scope-2b-pt-res", "gemma-scope-9b-pt-res"])
+    ['gemma-scope-2b-pt-res']
     """
-    digits = _digits(name)
-    return [other for other in known if _digits(other) == digits]
+    wanted = _model(name)
+    return [other for other in known if _model(other) == wanted]
 
 
-def _digits(name: str) -> list[str]:
-    return re.findall(r"\d+", name.partition("-")[0])
+def _model(name: str) -> tuple[list[str], list[str]]:
+    """Return the digits of the first word of a name, and the sizes of models in it."""
+    return re.findall(r"\d+", re.split(r"[-_]", name)[0]), sorted(_SIZE.findall(name.lower()))
