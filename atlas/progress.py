@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["SILENT", "Bars", "Clock", "Pace", "Progress", "Silent", "Stage", "duration", "rough"]
 
 
+# Widths of a bar, and of the elapsed and the remaining time with the gaps between columns.
+_BAR, _TIMES = 12, 20
+
+
 class Stage(Protocol):
     """One stage of running work."""
 
@@ -78,18 +82,28 @@ class Bars:
     def stage(self, title: str, *, total: float | None = None, unit: str = "") -> Iterator[Stage]:
         """Begin a stage and draw its bar until it ends."""
         from rich import progress as rp
+        from rich.table import Column
 
         title = shown(title)
         if not self._console.is_terminal:
             self._console.print(f"{title} …", highlight=False, soft_wrap=True)
             yield _SilentStage()
             return
+        # A long title is shortened, so that the amounts stay complete at 80 columns.
+        amount = f"{total:,.0f}/{total:,.0f} {unit}" if total else unit
+        most = max(12, self._console.width - len(amount) - _BAR - _TIMES)
         with rp.Progress(
-            rp.TextColumn("{task.description}", markup=False),
-            rp.BarColumn(),
-            rp.TextColumn(f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}" if total else unit),
+            rp.TextColumn(
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", max_width=most),
+            ),
+            rp.BarColumn(bar_width=_BAR),
+            rp.TextColumn(
+                f"{{task.completed:,.0f}}/{{task.total:,.0f}} {unit}" if total else unit,
+                table_column=Column(no_wrap=True, min_width=len(amount)),
+            ),
             rp.TimeElapsedColumn(),
-            rp.TextColumn("remaining"),
             rp.TimeRemainingColumn(),
             console=self._console,
         ) as bars:

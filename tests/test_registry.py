@@ -141,7 +141,8 @@ def test_releases_that_cannot_be_read_are_refused_with_the_reason():
         loading._by_name(next(k.name for k in known_saes() if "temporal" in k.release))
 
 
-def test_releases_count_the_saes():
+def test_releases_count_the_saes(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     rows = releases(short={"gpt2-small-res-jb": "gpt2-res-l{L}"})
     counts = {row["release"]: row["saes"] for row in rows}
     assert counts == Counter(one.release for one in known_saes())

@@ -30,6 +30,7 @@ _COLUMNS = {
     "largest": "largest",
     "in_communities": "share in communities of 3 or more",
     "modularity": "modularity",
+    "weight": "weight of an edge",
 }
 
 #: Labels of the agreements by summary field.

@@ -195,12 +195,22 @@ def graph_features(
     )
 
 
+#: Weights of edges in the words of a verdict.
+_WEIGHTED = {
+    "total": "weighted by tokens times mean cosine",
+    "weight": "weighted by mean cosine",
+    "count": "weighted by tokens",
+    "none": "without weights",
+}
+
+
 def _verdict(row: dict[str, Any]) -> list[str]:
     """State the modularity of a graph, the stability of its communities, and the partner test."""
     if not row["communities"]:
         return [f"{row['sae']}: the graph has no edges, so it has no communities."]
     verdict = [
-        f"{row['sae']}: {row['communities']:,} communities, modularity {row['modularity']:.3f}."
+        f"{row['sae']}: {row['communities']:,} communities, modularity {row['modularity']:.3f} with edges "
+        f"{_WEIGHTED[row['weight']]}."
     ]
     if row["ami_halves"] is not None and row["ami_null"] is not None:
         verdict.append(

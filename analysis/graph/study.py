@@ -300,7 +300,7 @@ def _verdict(row: Mapping[str, Any], nulls: Sequence[Mapping[str, Any]]) -> list
         return verdict
     for statistic, name in (
         ("average_clustering", "Average clustering"),
-        ("modularity", "Modularity"),
+        ("modularity", "Modularity of the edges without weights"),
     ):
         drawn = [one for one in nulls if one["statistic"] == statistic and one["mean"] is not None]
         if drawn:

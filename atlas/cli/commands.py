@@ -68,6 +68,12 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
 
         def show() -> None:
             shown = [{**row, "role": role_shown(row)} for row in rows]
+            floors = sum(row["floor_of"] is not None for row in rows)
+            noted = f", {counted(floors, 'floor')} among them" if floors else ""
+            if rows:
+                echo(
+                    f"{counted(len(rows), 'SAE')} of {counted(len({r['model'] for r in rows}), 'model')}{noted}."
+                )
             unused = {c for c in ("role", "floor_of") if not any(row[c] for row in shown)}
             print_table(shown, columns=[c for c in OVERVIEW if c not in unused])
             if not quiet and not rows:
@@ -408,6 +414,9 @@ def _checks(path: Path | None) -> "list[Check]":
 
 ROOM = Room(
     "atlas",
-    {"Inspect": (list_, query, show_feature), "Share and maintain": (push, export, mcp, rm, doctor)},
+    {
+        "Inspect": (list_, query, show_feature),
+        "Share and maintain": (push, export, mcp, rm, doctor),
+    },
     _checks,
 )

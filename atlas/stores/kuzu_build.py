@@ -119,7 +119,7 @@ class Builder:
         """
         self._folder = file.parent
         self._request({"path": str(file), "buffer_pool": self._buffer_pool})
-        title = f"updating the graph of {graph.name} for queries: {', '.join(update.names)}"
+        title = f"Updating the graph of {graph.name}: {', '.join(update.names)}"
         with progress.stage(title, total=len(update.names), unit="tables") as stage:
             for name, rows in update.added.items():
                 self._execute(f"COPY `{name}` FROM $rows", _without_empty_chunks(rows))
@@ -160,7 +160,7 @@ class Builder:
     def _copy(self, graph: Graph, progress: Progress, *, pace: Pace) -> None:
         """Create and fill all tables; the copied batches correct the forecast."""
         total = sum(t.num_rows for t in graph.tables.values())
-        title = f"building the graph of {graph.name} for queries"
+        title = f"Building the graph of {graph.name}"
         with progress.stage(title, total=total, unit="rows") as stage:
             for spec in tables():
                 self._execute(_definition(spec))

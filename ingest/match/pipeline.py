@@ -186,7 +186,7 @@ def _nulls(
     settings: MatchSettings,
     progress: Progress,
 ) -> tuple[Null, Null, Null]:
-    title = f"drawing three nulls, {settings.draws} times each"
+    title = f"Three nulls, {settings.draws} draws of each"
     with progress.stage(title, total=3 * settings.draws, unit="draws") as stage:
         shifts, shuffles, within = (
             draw(work, aligned.units, pairs, draws=settings.draws, seed=settings.seed, stage=stage)

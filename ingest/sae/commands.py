@@ -33,7 +33,7 @@ def saes_command(search: tuple[str, ...], cached: bool, as_json: bool, quiet: bo
     from ingest.sae.registry import releases, search_saes
 
     if not search and not cached:
-        found = releases(short={pattern.release: pattern.name for pattern in PATTERNS})
+        found = releases(short={pattern.release: pattern.name for pattern in reversed(PATTERNS)})
         emit(found, as_json=as_json, show=lambda: _show_releases(found, quiet=quiet))
         return
     rows = search_saes(" ".join(search), short=short_names(), cached=cached)
@@ -52,7 +52,8 @@ def _show_releases(rows: list[dict[str, Any]], *, quiet: bool) -> None:
     """Print the number of SAEs of each release, those with short names first."""
     saes = sum(row["saes"] for row in rows)
     echo(f"{counted(saes, 'SAE')} in {counted(len(rows), 'release')}.")
-    print_table(rows)
+    unused = {"cached"} - {"cached" for row in rows if row["cached"]}
+    print_table(rows, columns=[name for name in rows[0] if name not in unused])
     if not quiet:
         echo(
             "`atlas saes WORD` lists the SAEs with a word, such as a release or a model.", err=True

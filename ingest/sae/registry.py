@@ -153,7 +153,7 @@ def search_saes(
 
 
 def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the releases, those with a short name first, then by name.
+    """Return the releases: those in the cache first, then those with a short name, then by name.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``release``, ``saes`` (their number), ``short``, ``model``, and ``cached``: whether the
-        cache has its repository, or a part of it.
+        ``release``, ``saes`` (their number), ``cached`` (whether the cache of the hub has its
+        repository, or a part of it), ``short`` and ``model``.
     """
     stored = _cached_repositories()
     found: dict[str, dict[str, Any]] = {}
@@ -174,14 +174,16 @@ def releases(*, short: Mapping[str, str]) -> list[dict[str, Any]]:
             {
                 "release": one.release,
                 "saes": 0,
+                "cached": False,
                 "short": short.get(one.release, ""),
                 "model": one.model,
-                "cached": False,
             },
         )
         row["saes"] += 1
         row["cached"] = row["cached"] or one.repo in stored
-    return sorted(found.values(), key=lambda row: (not row["short"], row["release"]))
+    return sorted(
+        found.values(), key=lambda row: (not row["cached"], not row["short"], row["release"])
+    )
 
 
 def check_known(release: str, sae_id: str) -> KnownSae | None:
