@@ -46,6 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOM"]
 
+# A control this near a score, or nearer, is reported as nearly as high.
+_NEAR = 0.05
+
+# Groups with a sentence above the tables.
+_SENTENCES = 8
+
 # With more groups, the detailed tables are printed only for a selected group.
 _AT_MOST = 3
 
@@ -276,6 +282,8 @@ def _show_kinds(
 
 
 def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
+    for row in rows[:_SENTENCES]:
+        echo(_sentence(row))
     for scored in (True, False):
         print_table([_overview(row) for row in rows if ("ladder" in row) == scored])
     if len(rows) <= _AT_MOST:
@@ -283,6 +291,28 @@ def _show_summary(rows: list[dict[str, Any]], *, quiet: bool) -> None:
             _show_in_full(row)
     elif not quiet:
         echo("For the detailed tables of one group, select its SAE, --site and --run.", err=True)
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    """Return the main score of a group with its control and what the token alone reaches."""
+    name = f"{row['sae']} from {row['site']} ({row['run']})"
+    is_scored = "ladder" in row
+    score, table, word = (
+        ("balanced_accuracy", "token_table", "balanced accuracy")
+        if is_scored
+        else ("r2", "r2_token_table", "R²")
+    )
+    mean, token = (row["scores"][each]["mean"] for each in (score, table))
+    control = row["scores"]["control"]["mean"] if is_scored else None
+    if mean is None:
+        return f"{name}: no probe has a score."
+    text = f"{name}: mean {word} {mean:.3f}"
+    if control is not None:
+        near = ", nearly as high" if mean - control < _NEAR else ""
+        text += f" (control task {control:.3f}{near})"
+    return (
+        f"{text}; a table of token counts reaches {token:.3f}." if token is not None else f"{text}."
+    )
 
 
 def _overview(row: dict[str, Any]) -> dict[str, Any]:
@@ -307,10 +337,11 @@ def _overview(row: dict[str, Any]) -> dict[str, Any]:
             "r2_active_token_ceiling",
         )
     )
-    named = {name: row[name] for name in ("sae", "site", "run", "probes")}
+    named = {name: row[name] for name in ("sae", "site")}
+    others = {name: row[name] for name in ("probes", "run")}
     means = {name: row["scores"][name]["mean"] for name in shown}
     verdicts: dict[str, Any] = row.get("verdicts", {})
-    return named | means | verdicts
+    return named | means | verdicts | others
 
 
 def _show_in_full(row: dict[str, Any]) -> None:

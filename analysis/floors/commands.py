@@ -60,12 +60,12 @@ def floors(
     rows = [dict(one) | {"rows": one.table("statistics").to_pylist()} for one in results]
 
     def show() -> None:
-        for one, row in zip(results, rows, strict=True):
+        for sentence in results.verdict:
+            echo(sentence)
+        for row in rows:
             for role, names in row["floors"].items():
-                title = f"{row['family']}: {len(row['trained'])} trained, {len(names)} {role}"
+                title = f"\n{row['family']}: {len(row['trained'])} trained, {len(names)} {role}"
                 print_table([_shown(r) for r in row["rows"] if r["role"] == role], title=title)
-            for sentence in one.verdict:
-                echo(sentence)
 
     emit(rows, as_json=as_json, show=show)
 

@@ -88,6 +88,9 @@ def compare(
 
 def _show(result: Mapping[str, Any]) -> None:
     comparisons = result["comparisons"]
+    for one in comparisons:
+        echo(one["conclusion"])
+    echo()
     print_table(
         [
             _line(row)
@@ -106,7 +109,6 @@ def _show(result: Mapping[str, Any]) -> None:
         "unchanged."
     )
     for one in comparisons:
-        echo(f"\n{one['conclusion']}")
         for note in one["notes"]:
             echo(f"  {note}")
     for path in result["written"]:

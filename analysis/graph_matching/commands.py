@@ -14,7 +14,9 @@ from atlas.cli.output import (
     emit,
     folder_of,
     make_progress,
+    on_terminal,
     print_table,
+    requested,
     shared_options,
     which_atlas,
 )
@@ -100,7 +102,12 @@ def counterparts(
 
 
 def _show(found: Mapping[str, Any]) -> None:
-    if found["chosen"]:
+    for sentence in found["sentences"]:
+        echo(sentence)
+    for path in found.get("written", ()):
+        echo(path)
+    echo()
+    if found["chosen"] and (requested("full") or not on_terminal()):
         for what in ("vectors", "walks"):
             print_table(
                 [row for row in found["chosen"]["tried"] if row["what"] == what],
@@ -118,6 +125,10 @@ def _show(found: Mapping[str, Any]) -> None:
             share,
             f"All methods; the {share:.0%} known counterparts are excluded from queries and candidates",
         )
+    if on_terminal() and not requested("full"):
+        echo("--full prints all tables: curves over anchors, frequency, agreement.", err=True)
+        return
+    if found["table_share"]:
         echo()
         print_table(
             [_curve_row(row) for row in found["methods"] if row["method"].startswith("anchors")],
@@ -157,11 +168,6 @@ def _show(found: Mapping[str, Any]) -> None:
         ],
         title="Comparison with SciPy's FAQ on subgraphs in which every feature has a counterpart; range over repeats",
     )
-    echo()
-    for sentence in found["sentences"]:
-        echo(sentence)
-    for path in found.get("written", ()):
-        echo(path)
 
 
 def _show_methods(rows: Sequence[Mapping[str, Any]], share: float, title: str) -> None:

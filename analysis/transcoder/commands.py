@@ -159,9 +159,9 @@ def transcoder(
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        echo(row["conclusion"])
     for source in dict.fromkeys(row["source"] for row in rows):
         mine = [row for row in rows if row["source"] == source]
         columns = [c for c in _SHOWN if any(row[c] is not None for row in mine)]
-        print_table(mine, title=f"from {source}", columns=columns)
-    for row in rows:
-        echo(row["conclusion"])
+        print_table(mine, title=f"\nfrom {source}", columns=columns)

@@ -121,9 +121,7 @@ def list_(path: str | None, where: str | None, as_json: bool, quiet: bool) -> No
 )
 @atlas_option
 @shared_options
-@click.pass_context
 def query(
-    ctx: click.Context,
     words: tuple[str, ...],
     params: tuple[str, ...],
     cypher: str | None,
@@ -154,7 +152,7 @@ def query(
     from atlas.cli.query_arguments import list_questions, marked, read_question, remarks
     from atlas.cli.query_command import named_query, values_of
 
-    asked = named_query(ctx)
+    asked = named_query(click.get_current_context())
     if cypher is None and not params and (asked is None or len(words) > 1):
         list_questions(" ".join(words), as_json=as_json)
         return

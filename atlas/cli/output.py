@@ -37,6 +37,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Rows of a table on a terminal without --full.
 _SCREEN = 40
 
+# Characters of a text that are never broken in a table.
+_MIN_TEXT = 24
+
 
 def shared_options(function: F) -> F:
     """Add ``--json``, ``--quiet``, ``--wide`` and ``--full`` to a command."""
@@ -148,7 +151,7 @@ def print_table(
     """Print rows as a table on stdout; print nothing without rows.
 
     One row is printed as lines of name and value. On a terminal, columns that do not fit are
-    omitted from the end and named on stderr, and at most 40 rows are printed; ``--wide`` and
+    omitted from the end and named on stderr, words longer than a third of the width are broken, and at most 40 rows are printed; ``--wide`` and
     ``--full`` print all. Output to a pipe has all columns and rows, and no colour.
     """
     if not rows:
@@ -173,10 +176,13 @@ def print_table(
         name: [cell_text(name), *(cell_text(row.get(name), name) for row in listed)]
         for name in names
     }
-    words = {name: _longest_word(texts[name]) for name in names}
+    words = _least_widths(listed, texts, width=console.width)
     fitting = _fitting(console.width, words)
     console.width = max(sum(words[n] for n in fitting) + 2 * (len(fitting) - 1), console.width)
-    table = _table(listed, {name: texts[name] for name in fitting}, width=console.width)
+    least = {name: words[name] for name in fitting}
+    table = _table(
+        listed, {name: texts[name] for name in fitting}, least=least, width=console.width
+    )
     table.title = heading
     console.print(table)
     if omitted := names[len(fitting) :]:
@@ -186,27 +192,56 @@ def print_table(
 
 
 def _table(
-    rows: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]], *, width: int
+    rows: Sequence[Mapping[str, Any]],
+    texts: Mapping[str, Sequence[str]],
+    *,
+    least: Mapping[str, int],
+    width: int,
 ) -> "Table":
     """Return the table of the texts of each column, its header first."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name, size in _widths(texts, width=width).items():
-        numeric = all(isinstance(r.get(name), int | float | None) for r in rows)
-        justify: Literal["right", "left"] = "right" if numeric else "left"
+    for name, size in _widths(texts, least=least, width=width).items():
+        justify: Literal["right", "left"] = "right" if _is_numeric(rows, name) else "left"
         table.add_column(Text(texts[name][0]), justify=justify, width=size, overflow="fold")
     for cells in list(zip(*texts.values(), strict=True))[1:]:
         table.add_row(*map(Text, cells))
     return table
 
 
-def _widths(texts: Mapping[str, Sequence[str]], *, width: int) -> dict[str, int]:
-    """Return the width of each column: its longest word, and more as far as the width suffices."""
+def _is_numeric(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(row.get(name), int | float | None) for row in rows)
+
+
+def _least_widths(
+    rows: Sequence[Mapping[str, Any]], texts: Mapping[str, Sequence[str]], *, width: int
+) -> dict[str, int]:
+    """Return the least width of each column: its longest word.
+
+    If the columns do not fit, words of texts, such as ids of runs, may be broken at a third of the
+    width. Numbers and headers are never broken.
+    """
+    least = {name: _longest_word(own) for name, own in texts.items()}
+    if sum(least.values()) + 2 * (len(least) - 1) <= width:
+        return least
+    most = max(_MIN_TEXT, width // 3)
+    return {
+        name: size
+        if _is_numeric(rows, name)
+        else min(size, max(most, _longest_word(texts[name][:1])))
+        for name, size in least.items()
+    }
+
+
+def _widths(
+    texts: Mapping[str, Sequence[str]], *, least: Mapping[str, int], width: int
+) -> dict[str, int]:
+    """Return the width of each column: its least width, and more as far as the width suffices."""
     from rich.cells import cell_len
 
-    sizes = {name: _longest_word(own) for name, own in texts.items()}
+    sizes = dict(least)
     free = width - sum(sizes.values()) - 2 * (len(sizes) - 1)
     missing = {name: max(map(cell_len, own)) - sizes[name] for name, own in texts.items()}
     # Columns that need the least come first.

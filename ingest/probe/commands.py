@@ -118,15 +118,16 @@ def probe(
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     plain = [{k: v for k, v in row.items() if not isinstance(v, Mapping)} for row in rows]
     empty = {k for k in plain[0] if all(row[k] in (None, "") for row in plain)}
-    print_table(plain, columns=[k for k in plain[0] if k not in empty])
-    for row in rows:
-        about = f"{row['sae']} at {row['site']} ({row['run']})"
+    about = [f"{row['sae']} at {row['site']} ({row['run']})" for row in rows]
+    for name, row in zip(about, rows, strict=True):
         if row["verdicts"]:
             counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(row["verdicts"].items()))
-            echo(f"{about}: {counts}")
+            echo(f"{name}: {counts}")
+    print_table(plain, columns=[k for k in plain[0] if k not in empty])
+    for name, row in zip(about, rows, strict=True):
         for reason, number in row["left_out"].items():
             if number:
-                echo(f"{about}: {number:,} features excluded – {reason}")
+                echo(f"{name}: {number:,} features excluded – {reason}")
 
 
 def _show_as_published(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
