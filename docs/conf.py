@@ -24,6 +24,8 @@ extensions = [
 ]
 exclude_patterns = ["site_pages"]
 
+highlight_language = "text"
+
 # Markdown and the notebook. The notebook is stored with its outputs; tests/test_tutorial.py runs it.
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
@@ -34,6 +36,7 @@ suppress_warnings = [
 ]
 
 # The reference of the Python interface.
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"  # signatures have the types
 autodoc_default_options = {
     "members": True,
@@ -52,7 +55,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 8,
     "show_toc_level": 2,
     "navigation_with_keys": True,
     "search_bar_text": "Search the documentation",
