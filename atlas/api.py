@@ -57,10 +57,12 @@ class Atlas:
 
     Examples
     --------
-    >>> from atlas import Atlas                                    # doctest: +SKIP
+    >>> from atlas import Atlas
     >>> atlas = Atlas("demo.atlas")
-    >>> atlas["tiny-a-l1-s0"].features
-    >>> atlas["tiny-a-l1-s0/7"]
+    >>> atlas["tiny-a-l1-s0"].features["id"][0]
+    'tiny-a-l1-s0/0'
+    >>> atlas["tiny-a-l1-s0/7"].id
+    'tiny-a-l1-s0/7'
     """
 
     def __init__(
@@ -216,12 +218,12 @@ class Atlas:
         --------
         >>> from atlas import Atlas
         >>> atlas = Atlas("demo.atlas")
-        >>> atlas.frame("Feature", sae="tiny-a-l1-s0")["frequency"].max() <= 1
-        True
+        >>> len(atlas.frame("Feature", sae="tiny-a-l1-s0"))
+        512
         >>> atlas.frame("tokens_of_feature", feature="tiny-a-l1-s0/7", limit=2)["rank"].tolist()
         [0, 1]
-        >>> atlas.frame("MATCH (s:SAE) RETURN count(s) AS saes")["saes"][0] == len(atlas)
-        True
+        >>> atlas.frame("MATCH (s:SAE) WHERE s.seed = 1 RETURN s.name AS name")["name"].tolist()
+        ['tiny-a-l1-s1']
         """
         import queries
 

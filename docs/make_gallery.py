@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["PICTURES"]
 
 FOLDER = Path(__file__).resolve().parent / "gallery"
-A, B, WIDE = "tiny-a-l1-s0", "tiny-a-l1-s1", "tiny-a-l1-wide"
+A, B = "tiny-a-l1-s0", "tiny-a-l1-s1"
 
 #: Width of a stored picture, in pixels.
 WIDTH = 1300
@@ -26,12 +26,10 @@ PICTURES = {
     "map": ["map", A, "--out", "OUT.html"],
     "graphs": ["plot", "graphs", A, "--out", "OUT.png"],
     "communities": ["plot", "communities", A, "--out", "OUT.png"],
-    "probes": ["plot", "probes", A, "--out", "OUT.png"],
+    "probes": ["plot", "probes", A, "--run", "document", "--kind", "scatter", "--out", "OUT.png"],
     "compare-graphs": ["compare-graphs", A, B, "--out", "OUT.png"],
     "match-graphs": ["match-graphs", A, B, "--out", "OUT.png"],
-    "similarity": ["similarity", A, B, "--out", "OUT.png"],
-    "spectra": ["spectra", A, "--out", "OUT.png"],
-    "splitting": ["splitting", A, WIDE, "--out", "OUT.png"],
+    "splitting": ["splitting", A, "tiny-a-l1-wide", "--out", "OUT.png"],
 }
 
 
@@ -70,12 +68,21 @@ def screenshot(page):
 
 
 def store(picture, to):
-    """Store a picture at the width of a page, with a palette of 256 colours."""
-    from PIL import Image
+    """Store a picture without its white margin, at the width of a page, with 256 colours."""
+    from PIL import Image, ImageOps
 
     with Image.open(picture) as image:
         flat = Image.new("RGB", image.size, "white")
         flat.paste(image, mask=image.getchannel("A") if "A" in image.getbands() else None)
+    left, upper, right, lower = ImageOps.invert(flat).getbbox()  # the part that is not white
+    flat = flat.crop(
+        (
+            max(left - 12, 0),
+            max(upper - 12, 0),
+            min(right + 12, flat.width),
+            min(lower + 12, flat.height),
+        )
+    )
     if flat.width > WIDTH:
         flat = flat.resize(
             (WIDTH, round(flat.height * WIDTH / flat.width)), Image.Resampling.LANCZOS

@@ -188,6 +188,14 @@ def graph_features(
         If an SAE has no edges, statistics or tokens.
     BrokenPart
         If a part or the codes have changed since they were written.
+
+    Examples
+    --------
+    >>> from analysis import CommunitySettings, graph_features
+    >>> settings = CommunitySettings(runs=1, splits=1, draws=2)
+    >>> (result,) = graph_features("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> 0 < result["modularity"] < 1
+    True
     """
     study = CommunityStudy(settings)
     return run_study(

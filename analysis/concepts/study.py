@@ -272,8 +272,11 @@ def study_concepts(
 
     Examples
     --------
-    >>> from analysis import study_concepts                     # doctest: +SKIP
-    >>> study_concepts("demo.atlas", "gender").to_pandas("arms")      # doctest: +SKIP
+    >>> from analysis import ConceptSettings, study_concepts
+    >>> settings = ConceptSettings(repeats=1, draws=19, probe_draws=19, subsets=1)
+    >>> (result,) = study_concepts("demo.atlas", "gender", ["tiny-a-l1-s0"], settings=settings)
+    >>> len(result.to_pandas("arms")) > 0
+    True
     """
     known = words if isinstance(words, WordSet) else read_words(words)
     return run_study(

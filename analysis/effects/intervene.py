@@ -134,8 +134,10 @@ def intervene(
 
     Examples
     --------
-    >>> with intervene("tiny-a", {"tiny-a-l1-s0/7": 0}) as edited:      # doctest: +SKIP
-    ...     print(edited.generate("Lily went to"))
+    >>> with intervene("tiny-a", {"tiny-a-l1-s0/399": 0}) as edited:
+    ...     text = edited.generate("One day, Lily")
+    >>> isinstance(text, str)
+    True
     """
     by_sae = _by_sae(edits)
     opened = _opened(by_sae, saes)

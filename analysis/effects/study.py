@@ -216,8 +216,12 @@ def measure_effects(
 
     Examples
     --------
-    >>> from analysis import measure_effects                       # doctest: +SKIP
-    >>> measure_effects("demo.atlas", ["tiny-a-l0-s0"], on=["tiny-a-l1-s0"])   # doctest: +SKIP
+    >>> from analysis import EffectSettings, measure_effects
+    >>> settings = EffectSettings(contexts=8, features=5, directions=20)
+    >>> saes, on = ["tiny-a-l0-s0"], ["tiny-a-l1-s0"]
+    >>> (result,) = measure_effects("demo.atlas", saes, on=on, settings=settings)
+    >>> result.kind
+    'effects'
     """
     if on is not None and not on:
         raise BadInput("on= is empty; name SAEs at later sites, or omit it for all.")

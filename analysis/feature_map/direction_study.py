@@ -185,8 +185,10 @@ def nearest_directions(
 
     Examples
     --------
-    >>> from analysis import nearest_directions                 # doctest: +SKIP
-    >>> nearest_directions("demo.atlas", ["tiny-a-l1-s0"])      # doctest: +SKIP
+    >>> from analysis import nearest_directions
+    >>> (result,) = nearest_directions("demo.atlas", ["tiny-a-l1-s0"])
+    >>> result.kind
+    'near_direction'
     """
     study = DirectionStudy(settings, tuple(opened))
     return run_study(

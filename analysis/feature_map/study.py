@@ -303,8 +303,11 @@ def map_features(
 
     Examples
     --------
-    >>> from analysis import map_features                       # doctest: +SKIP
-    >>> map_features("demo.atlas", ["tiny-a-l1-s0"])            # doctest: +SKIP
+    >>> from analysis import MapSettings, map_features
+    >>> settings = MapSettings(repeats=1)
+    >>> (result,) = map_features("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> result.kind
+    'feature_map'
     """
     study = MapStudy(settings, tuple(opened))
     return run_study(

@@ -237,6 +237,14 @@ def graph_statistics(
         If an SAE has fewer tokens than requested.
     Mismatch
         If an SAE was counted over more tokens than another and its codes are not stored.
+
+    Examples
+    --------
+    >>> from analysis import GraphStatisticsSettings, graph_statistics
+    >>> settings = GraphStatisticsSettings(nulls="none")
+    >>> (result,) = graph_statistics("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> result["nodes"]
+    512
     """
     study = GraphStatisticsStudy(settings)
     return run_study(

@@ -149,6 +149,14 @@ def compare_graphs(
         the graphs have different numbers of features per token (k).
     BadInput
         If fewer than two SAEs are selected.
+
+    Examples
+    --------
+    >>> from analysis import ComparisonSettings, compare_graphs
+    >>> settings = ComparisonSettings(draws=20, halves=1, matches="one-to-one")
+    >>> (result,) = compare_graphs("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"], settings=settings)
+    >>> "rows" in result.tables
+    True
     """
     study = GraphComparisonStudy(settings)
     return run_study(study, atlas, saes, replace=replace, progress=progress)

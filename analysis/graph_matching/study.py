@@ -242,6 +242,14 @@ def find_counterparts(
     BadInput
         If an SAE is repeated, there are too few documents, no match is significant under both
         nulls, or settings are chosen on the same pair.
+
+    Examples
+    --------
+    >>> from analysis import GraphMatchingSettings, find_counterparts
+    >>> settings = GraphMatchingSettings(anchors=(0.1,), repeats=1, rounds=1)
+    >>> (result,) = find_counterparts("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"], settings=settings)
+    >>> "methods" in result.tables
+    True
     """
     study = GraphMatchingStudy(settings)
     return run_study(study, atlas, saes, replace=replace, progress=progress)

@@ -193,7 +193,7 @@ def compare_with_truth(
     Examples
     --------
     >>> from analysis import compare_with_truth                       # doctest: +SKIP
-    >>> compare_with_truth("synth.atlas")["sae-s0"]["f1"]             # doctest: +SKIP
+    >>> compare_with_truth("synth.atlas", ["sae-s0"])[0]["f1"]           # doctest: +SKIP
     """
     return run_study(
         GroundTruthStudy(settings, tuple(opened)),

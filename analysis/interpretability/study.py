@@ -124,8 +124,10 @@ def measure_interpretability(
 
     Examples
     --------
-    >>> from analysis import measure_interpretability             # doctest: +SKIP
-    >>> measure_interpretability("demo.atlas").to_pandas("marks")    # doctest: +SKIP
+    >>> from analysis import measure_interpretability
+    >>> (result,) = measure_interpretability("demo.atlas", ["tiny-a-l1-s0"])
+    >>> len(result.to_pandas("marks")) > 0
+    True
     """
     return run_study(
         InterpretabilityStudy(settings),

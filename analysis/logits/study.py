@@ -217,8 +217,11 @@ def measure_logits(
 
     Examples
     --------
-    >>> from analysis import measure_logits                     # doctest: +SKIP
-    >>> measure_logits("demo.atlas", ["tiny-a-l1-s0"])          # doctest: +SKIP
+    >>> from analysis import LogitSettings, measure_logits
+    >>> settings = LogitSettings(features=4, positions=4)
+    >>> (result,) = measure_logits("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> result.kind
+    'logits'
     """
     study = LogitStudy(settings, tuple(opened), model, tokenizer, device)
     return run_study(

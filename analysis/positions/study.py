@@ -143,8 +143,11 @@ def activation_by_position(
 
     Examples
     --------
-    >>> from analysis import activation_by_position             # doctest: +SKIP
-    >>> activation_by_position("demo.atlas").to_pandas("positions")    # doctest: +SKIP
+    >>> from analysis import PositionSettings, activation_by_position
+    >>> settings = PositionSettings(draws=20)
+    >>> (result,) = activation_by_position("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> result["l0_first"]  # a TopK SAE has 20 active features on every token
+    20.0
     """
     return run_study(
         PositionStudy(settings),

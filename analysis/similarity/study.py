@@ -278,8 +278,11 @@ def compare_spaces(
 
     Examples
     --------
-    >>> from analysis import compare_spaces                     # doctest: +SKIP
-    >>> compare_spaces("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])    # doctest: +SKIP
+    >>> from analysis import SimilaritySettings, compare_spaces
+    >>> settings = SimilaritySettings(draws=9, frequency_draws=0, tokens=500, columns=50)
+    >>> (result,) = compare_spaces("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"], settings=settings)
+    >>> result.name
+    'tiny-a-l1-s0+tiny-a-l1-s1'
     """
     return run_study(
         SimilarityStudy(settings, tuple(opened), tuple(models)),

@@ -204,8 +204,11 @@ def measure_spectra(
 
     Examples
     --------
-    >>> from analysis import measure_spectra                          # doctest: +SKIP
-    >>> measure_spectra("demo.atlas").to_pandas()                     # doctest: +SKIP
+    >>> from analysis import SpectrumSettings, measure_spectra
+    >>> settings = SpectrumSettings(draws=39)
+    >>> (result,) = measure_spectra("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> result.kind
+    'spectra'
     """
     return run_study(
         SpectrumStudy(settings, tuple(opened)),

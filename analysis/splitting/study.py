@@ -233,8 +233,10 @@ def find_splits(
 
     Examples
     --------
-    >>> from analysis import find_splits                        # doctest: +SKIP
-    >>> find_splits("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-wide"])   # doctest: +SKIP
+    >>> from analysis import find_splits
+    >>> (result,) = find_splits("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])
+    >>> result.verdict[0].startswith("tiny-a-l1-s0 (512 features) and tiny-a-l1-s1 (512)")
+    True
     """
     return run_study(
         SplittingStudy(settings, tuple(opened)),

@@ -291,8 +291,11 @@ def compare_states(
 
     Examples
     --------
-    >>> from analysis import compare_states                                # doctest: +SKIP
-    >>> compare_states("demo.atlas", ["tiny-a-l0-s0/7"])                   # doctest: +SKIP
+    >>> from analysis import StateSettings, compare_states
+    >>> settings = StateSettings(tokens=500, draws=19, layout="none")
+    >>> (result,) = compare_states("demo.atlas", ["tiny-a-l1-s0/7"], settings=settings)
+    >>> result.kind
+    'state_change'
     """
     own = features_by_sae(Folder.open(Path(atlas)).sound().saes, features)
     if len(own) != 1:

@@ -188,8 +188,11 @@ def steer_task(
 
     Examples
     --------
-    >>> from analysis import steer_task                                    # doctest: +SKIP
-    >>> steer_task("demo.atlas", "feelings", ["tiny-a-l1-s0/7"])           # doctest: +SKIP
+    >>> from analysis import SteeringSettings, steer_task
+    >>> settings = SteeringSettings(strengths=(1.0,), random=1, neutral_tokens=200)
+    >>> (result,) = steer_task("demo.atlas", "feelings", ["tiny-a-l1-s0/7"], settings=settings)
+    >>> result.kind
+    'steering'
     """
     own = features_by_sae(Folder.open(Path(atlas)).sound().saes, features)
     if len(own) > 1 or (own and saes and list(own) != list(saes)):

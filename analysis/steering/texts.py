@@ -73,8 +73,10 @@ def steer_text(
 
     Examples
     --------
-    >>> from analysis import steer_text                                            # doctest: +SKIP
-    >>> steer_text("demo.atlas", "One day, a", ["tiny-a-l1-s0/7"], times=2)        # doctest: +SKIP
+    >>> from analysis import SteeringSettings, steer_text
+    >>> settings = SteeringSettings(neutral_tokens=200)
+    >>> steer_text("demo.atlas", "One day, a", ["tiny-a-l1-s0/7"], times=2, settings=settings).kind
+    'steered_text'
     """
     folder = Folder.open(Path(atlas))
     sound = folder.sound()

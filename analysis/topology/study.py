@@ -194,8 +194,11 @@ def measure_topology(
 
     Examples
     --------
-    >>> from analysis import measure_topology                         # doctest: +SKIP
-    >>> measure_topology("demo.atlas").verdict                        # doctest: +SKIP
+    >>> from analysis import TopologySettings, measure_topology
+    >>> settings = TopologySettings(landmarks=30, void_landmarks=20, repeats=1, draws=19, points=60)
+    >>> (result,) = measure_topology("demo.atlas", ["tiny-a-l1-s0"], settings=settings)
+    >>> result.kind
+    'topology'
     """
     return run_study(
         TopologyStudy(settings, tuple(opened)),

@@ -128,6 +128,13 @@ def map_sites(
         If the model outputs NaN or Inf, or Adam diverges.
     OutOfSpace
         If moments do not fit into memory, or files do not fit on the disk.
+
+    Examples
+    --------
+    >>> from analysis import map_sites
+    >>> results = map_sites("demo.atlas", ["tiny-a"], targets=["blocks.1.hook_resid_post"])
+    >>> results[0]["r2_weighted"] < 1
+    True
     """
     passed = [] if model is None else model if isinstance(model, list) else [model]
     study = TranscoderStudy(

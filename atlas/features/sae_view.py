@@ -37,11 +37,14 @@ class SaeView:
 
     Examples
     --------
-    >>> from atlas import Atlas                                    # doctest: +SKIP
+    >>> from atlas import Atlas
     >>> sae = Atlas("demo.atlas")["tiny-a-l1-s0"]
-    >>> sae.features.nlargest(5, "frequency")
-    >>> sae.codes.mean(axis=0)
-    >>> sae.matches("tiny-a-l1-s1").query("one_to_one")
+    >>> len(sae.features.nlargest(5, "frequency"))
+    5
+    >>> sae.codes.shape[1], sae.decoder.shape
+    (512, (512, 96))
+    >>> sae.matches("tiny-a-l1-s1").query("one_to_one")["mutual"].dtype
+    dtype('bool')
     """
 
     def __init__(self, atlas: "OpenAtlas", name: str) -> None:

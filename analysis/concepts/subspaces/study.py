@@ -246,8 +246,12 @@ def compare_concepts(
 
     Examples
     --------
-    >>> from analysis import compare_concepts                                 # doctest: +SKIP
-    >>> compare_concepts("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"])      # doctest: +SKIP
+    >>> from analysis import SubspaceSettings, compare_concepts
+    >>> settings = SubspaceSettings(draws=19, activations=False)
+    >>> pair = ["tiny-a-l1-s0", "tiny-a-l1-s1"]
+    >>> (result,) = compare_concepts("demo.atlas", pair, words=["gender"], settings=settings)
+    >>> result.name
+    'tiny-a-l1-s0+tiny-a-l1-s1'
     """
     sets = tuple(read_words(source) for source in (words or list_names()))
     names = [one.name for one in sets]
