@@ -43,7 +43,7 @@ class Deadly:
         pass
 
 
-def together(self: Bolt, work: Callable[[Any], Any]) -> Any:
+def together(self: Bolt, work: Callable[[Any], Any], *, timeout: float = 0) -> Any:
     with self._session("WRITE") as session, session.begin_transaction() as transaction:
         work(transaction)
         die()

@@ -364,6 +364,97 @@ def test_readers_see_the_old_or_the_new(
     assert_shows(writer, graphs[-1])
 
 
+HALF_OLD = "MATCH (f:Feature {sae: 'a1'}) WHERE f.idx < 200 REMOVE f:Feature SET f:FeatureRetired"
+HALF_NEW = (
+    "MATCH (f:FeatureStaged {sae: 'a1'}) WHERE f.idx < 200 REMOVE f:FeatureStaged SET f:Feature"
+)
+UNDO = (
+    "MATCH (f:Feature {sae: 'a1'}) WHERE f.idx < 200 REMOVE f:Feature SET f:FeatureStaged "
+    "WITH count(f) AS n MATCH (r:FeatureRetired {sae: 'a1'}) REMOVE r:FeatureRetired SET r:Feature"
+)
+TOKENS = "MATCH (f:Feature) WHERE f.sae = 'a1' RETURN f.id AS id, f.top_token AS token ORDER BY id"
+
+
+def test_a_reader_waits_for_a_commit_that_is_half_visible(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hold a swap in the state that a commit passes through: half of its features visible.
+
+    The node of the SAE, and so the shown generation, is still the old one meanwhile.
+    """
+    writer, reader = open_neo4j(), open_neo4j()
+    old, new = (make_graph({"a1": v}, features=400) for v in ("v1", "v2"))
+    put(writer, old)
+    versions = [{r["id"]: r["top_token"] for r in rows_of(g, "Feature", "a1")} for g in (old, new)]
+    assert versions[0] != versions[1]
+    answers: list[dict[str, str]] = []
+
+    def read() -> None:
+        answers.append({r["id"]: r["token"] for r in reader.query(TOKENS, {}).to_pylist()})
+
+    commit = writer._bolt.transact
+
+    def held(work: Any, *, timeout: float = 0) -> Any:
+        generation = ask("MATCH (s:SAE {name: 'a1'}) RETURN s._generation")
+        ask(HALF_OLD)
+        ask(HALF_NEW)
+        raw = dict(map(tuple, ask(TOKENS)))
+        assert raw not in versions  # another program reads a mixture
+        assert ask("MATCH (s:SAE {name: 'a1'}) RETURN s._generation") == generation
+        thread.start()
+        thread.join(1)
+        assert thread.is_alive()
+        assert answers == []
+        ask(UNDO)
+        return commit(work, timeout=timeout)
+
+    thread = threading.Thread(target=read)
+    monkeypatch.setattr(writer._bolt, "transact", held)
+    put(writer, new)
+    thread.join()
+    assert answers == versions[1:]
+    assert leftovers(ask) == []
+
+
+def test_the_mark_of_a_killed_swap_ends_with_its_limit_or_the_next_push(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_neo4j()
+    put(store, make_graph({"a1": "v1"}))
+    before = store.query(TOKENS, {})
+    monkeypatch.setattr("atlas.stores.neo4j.connection.SWAP_WAIT", 0.2)
+    mark = "MERGE (l:AtlasLock {name: 'swap'}) SET l.until = timestamp() + $ms"
+    ask(mark, ms=600_000)
+    with pytest.raises(Locked, match="run `atlas push` again"):
+        store.query(TOKENS, {})
+    with pytest.raises(Locked):
+        store.table("Feature", "a1")
+    ask(mark, ms=-1)
+    assert store.query(TOKENS, {}) == before
+    ask(mark, ms=600_000)
+    put(store, make_graph({"a1": "v1"}))
+    assert store.query(TOKENS, {}) == before
+    assert leftovers(ask) == []
+
+
+def test_a_failed_swap_leaves_no_mark(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_neo4j()
+    put(store, make_graph({"a1": "v1"}))
+    before = store.query(TOKENS, {})
+
+    def fails(work: Any, *, timeout: float = 0) -> Any:
+        raise StoreError("as on a full disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._bolt, "transact", fails)
+        with pytest.raises(StoreError, match="full disk"):
+            put(store, make_graph({"a1": "v2"}))
+    assert store.query(TOKENS, {}) == before
+    assert ask("MATCH (l:AtlasLock) RETURN l.name") == []
+
+
 OLD, NEW = {"a1": "v1", "a2": "v1", "b1": "v1"}, {"a1": "v2", "a2": "v2", "c1": "v1"}
 
 
@@ -387,6 +478,8 @@ def test_a_killed_push_is_finished_by_the_next(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     shown = store.contents()
+    if moment == "commit":  # the mark of the swap remains; let its limit pass
+        assert ask("MATCH (l:AtlasLock) SET l.until = timestamp() - 1 RETURN l.name") == [["swap"]]
     assert_whole(store, [before, after])
     if moment == "commit":
         assert "b1" in shown  # nothing of the first change is there
@@ -419,9 +512,9 @@ def test_a_swap_that_finds_other_rows_than_it_staged_shows_nothing(
     put(store, before)
     work = Bolt.transact
 
-    def meddled(self: Bolt, statements: Any) -> Any:
+    def meddled(self: Bolt, statements: Any, *, timeout: float = 0) -> Any:
         ask("MATCH (f:FeatureStaged {idx: 3}) DETACH DELETE f")
-        return work(self, statements)
+        return work(self, statements, timeout=timeout)
 
     monkeypatch.setattr(Bolt, "transact", meddled)
     with pytest.raises(StoreError, match="has 6 of 7 staged rows of Feature"):

@@ -50,6 +50,11 @@ logging.getLogger("neo4j.notifications").setLevel(logging.ERROR)
 
 _EXPLAIN = "EXPLAIN "
 TRIES = 5
+SWAP_WAIT = 60.0
+"""Seconds that a query waits for a swap to end; see ``staged_swap``."""
+SWAP_POLL = 0.05
+UNCHANGING = "RETURN false"
+"""The query whose answer never changes."""
 LATENESS = 2.0
 """Seconds after the time limit in which the server can report it before the connection closes."""
 T = TypeVar("T")
@@ -135,7 +140,7 @@ class Bolt:
         *,
         timeout: float | None = None,
         rows: int = sys.maxsize,
-        steady: str = "RETURN 0",
+        steady: str = UNCHANGING,
         strict: bool = False,
     ) -> Answer:
         """Run a query in a read transaction.
@@ -148,7 +153,9 @@ class Bolt:
             Time limit in seconds.
         steady
             A query whose answer must be equal before and after. If it is not, the query
-            runs again, because Neo4j shows a long query what is committed meanwhile.
+            runs again, because Neo4j shows a long query what is committed meanwhile. It
+            returns one row, whose last value is whether a swap is under way; the query waits
+            until it ends.
         rows
             Maximum number of rows of the answer.
         strict
@@ -170,11 +177,15 @@ class Bolt:
                 self._session(neo4j.READ_ACCESS, strict) as session,
             ):
                 for _ in range(TRIES):
+                    if steady != UNCHANGING:
+                        self._await_swap(session, steady, wait=min(SWAP_WAIT, timeout or SWAP_WAIT))
                     with session.begin_transaction(timeout=timeout) as transaction:
                         if strict:
                             plan = transaction.run(f"{_EXPLAIN}{cypher}", dict(params or {}))
                             _check_plan(plan.consume())
                         before = transaction.run(steady).values()
+                        if before[0][-1]:
+                            continue
                         result = transaction.run(cypher, _with_short_repr(params))
                         answer = Answer(list(result.keys()), _values(result, rows))
                         summary = result.consume()
@@ -190,6 +201,23 @@ class Bolt:
         if strict and timeout is not None:
             return self._in_time(timeout + LATENESS, ask)
         return ask()
+
+    def _await_swap(self, session: neo4j.Session, steady: str, *, wait: float) -> None:
+        """Wait until no swap is under way.
+
+        Raises
+        ------
+        Locked
+            If one is under way for longer than ``wait`` seconds.
+        """
+        end = time.monotonic() + wait
+        while session.run(steady).values()[0][-1]:
+            if time.monotonic() > end:
+                raise Locked(
+                    f"{self.url} is replacing an SAE for more than {wait:.0f} seconds, or a push was killed "
+                    "meanwhile. Run the query again later; if no push runs, run `atlas push` again."
+                )
+            time.sleep(SWAP_POLL)
 
     def _in_time(self, limit: float, work: Callable[[], Answer]) -> Answer:
         """Run the work in a thread; close its connections if it takes too long.
@@ -228,12 +256,15 @@ class Bolt:
             record = session.run(cypher, _with_short_repr(params)).single(strict=False)
             return record[0] if record else None
 
-    def transact(self, work: Callable[[neo4j.Transaction], T]) -> T:
-        """Run several statements in one transaction, which is rolled back if one raises."""
+    def transact(self, work: Callable[[neo4j.Transaction], T], *, timeout: float = 0) -> T:
+        """Run several statements in one transaction, which is rolled back if one raises.
+
+        The server ends it after ``timeout`` seconds; 0 means no limit.
+        """
         with (
             self._translated(),
             self._session(neo4j.WRITE_ACCESS) as session,
-            session.begin_transaction(timeout=0) as transaction,
+            session.begin_transaction(timeout=timeout) as transaction,
         ):
             done = work(transaction)
             transaction.commit()

@@ -5,8 +5,17 @@ SAE and Feature nodes have a staging label (``FeatureStaged``) at first. One tra
 then retires the old generation (``FeatureRetired``) and relabels the new one as
 ``Feature``. A query for ``:Feature`` or ``:SAE`` therefore sees only the old or only the
 new generation, except during the commit itself: Neo4j isolates statements by "read
-committed", so one statement can read rows of both. The store asks again if the generations
-have changed meanwhile; other programs, such as Neo4j Browser, do not. Only these two labels flip, because a hundred times as many examples would
+committed", so one statement can read rows of both.
+
+Readers of this program never return such a mixture. Before the transaction, the node
+``SWAP`` is committed, and it is deleted after the commit. A query is answered only if this
+node is absent and the shown generations are equal, before and after it (``SHOWN``). If no
+swap was under way at either moment, every swap between them changed a generation. A killed
+push may leave the node. It then counts until its time limit has passed, which is also the
+limit of the transaction, or until the next push. Other programs, such as Neo4j Browser, do
+not check it.
+
+Only these two labels flip, because a hundred times as many examples would
 not fit into one transaction. The other owned nodes (Example) do not change their label,
 have no unique key, and are distinguished by their generation. Queries reach them through
 a Feature.
@@ -21,10 +30,11 @@ missing for a while, but is never wrong.
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from atlas import schema
-from atlas.errors import StoreError
+from atlas.errors import AtlasError, StoreError
 from atlas.progress import Pace, Stage
 from atlas.schema import Node, Property
 from atlas.stores import Graph
@@ -35,10 +45,25 @@ if TYPE_CHECKING:
     import neo4j
     import pyarrow as pa
 
-__all__ = ["FLIPS", "Generations", "batches", "define", "flips", "groups", "properties"]
+__all__ = ["FLIPS", "SHOWN", "Generations", "batches", "define", "flips", "groups", "properties"]
 
 FLIPS = ("SAE", "Feature")
 """The labels that a swap changes, the record of the generation first."""
+
+SWAP = "AtlasLock {name: 'swap'}"
+"""The node that exists while a swap is under way; ``until`` is its limit in milliseconds."""
+
+SHOWN = (
+    f"OPTIONAL MATCH (l:{SWAP}) RETURN "
+    "COLLECT { MATCH (s:SAE) RETURN [s.name, s._generation] ORDER BY s.name }, "
+    "coalesce(l.until > timestamp(), false)"
+)
+"""A query for the shown generations, and whether a swap is under way."""
+
+SWAP_SECONDS, SWAP_SECONDS_A_ROW = 60.0, 1e-3
+"""Time limit of a swap, about 20 times what it takes: 131,072 features took 8 seconds."""
+COMMIT_SECONDS = 60.0
+"""Longest time of a commit, which a time limit does not end."""
 
 BATCH_BYTES = 2 << 20  # of Arrow data in one transaction: about 10,000 edges or 1,000 examples
 BATCH_ROWS = 10_000
@@ -111,12 +136,36 @@ class Generations:
         for edge in schema.EDGES:
             for bundle in self._slices.edges(edge, name, among=self._shown):
                 self._edges(bundle, name, new, stage)
-        self._bolt.transact(lambda transaction: self._flip(transaction, name, new, count))
+        self._swap(name, new, count)
         self._shown[name] = new
 
     def hide(self, name: str) -> None:
         """Retire an SAE, so that queries no longer see it."""
-        self._bolt.transact(lambda transaction: self._flip(transaction, name, None, {}))
+        self._swap(name, None, {})
+
+    def _swap(self, name: str, new: str | None, count: Mapping[str, int]) -> None:
+        """Retire the current generation of an SAE and show the new one, while readers wait."""
+        current = self._bolt.ask(
+            "MATCH (f:Feature) WHERE f.sae = $name RETURN count(f)", {"name": name}
+        ).rows[0][0]
+        limit = SWAP_SECONDS + SWAP_SECONDS_A_ROW * (current + sum(count.values()))
+        self._bolt.write(
+            f"MERGE (l:{SWAP}) SET l.until = timestamp() + $limit",
+            {"limit": int(1000 * (limit + COMMIT_SECONDS))},
+        )
+        try:
+            self._bolt.transact(
+                lambda transaction: self._flip(transaction, name, new, count), timeout=limit
+            )
+        except AtlasError:
+            with suppress(AtlasError):  # of a lost connection; the node then counts until its limit
+                self.end_swap()
+            raise
+        self.end_swap()
+
+    def end_swap(self) -> None:
+        """Delete the node of a swap, after the transaction that has locked it."""
+        self._bolt.write(f"MATCH (l:{SWAP}) DELETE l")
 
     def sweep(self, stage: Stage) -> None:
         """Delete every staged or retired generation, of any process.
@@ -197,6 +246,8 @@ class Generations:
         self, transaction: "neo4j.Transaction", name: str, new: str | None, count: Mapping[str, int]
     ) -> None:
         """Retire the current generation of an SAE and show the new one."""
+        # This locks the node: the next push waits for this transaction, even if its client is dead.
+        transaction.run(f"MATCH (l:{SWAP}) SET l.sae = $name", {"name": name}).consume()
         for label in FLIPS:
             column = sae_column(schema.node(label))
             transaction.run(

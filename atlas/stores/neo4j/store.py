@@ -17,7 +17,7 @@ from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.shared_nodes import Shared
-from atlas.stores.neo4j.staged_swap import Generations, define, flips
+from atlas.stores.neo4j.staged_swap import SHOWN, Generations, define, flips
 from atlas.stores.partition import (
     Slices,
     SliceSize,
@@ -36,8 +36,6 @@ __all__ = ["Neo4jStore"]
 
 SECONDS_A_ROW_GONE = 45e-6
 SECONDS_A_SWAP = 2.0
-SHOWN = "MATCH (s:SAE) RETURN s.name, s._generation ORDER BY s.name"
-"""A query whose answer changes whenever an SAE is swapped."""
 
 
 class Neo4jStore:
@@ -113,6 +111,7 @@ class Neo4jStore:
             plan = self.plan(graph)
             pace = Pace({"push": plan.seconds}, progress=progress)
             generations, shared = Generations(self._bolt, graph, pace), Shared(self._bolt, graph)
+            generations.end_swap()
             with progress.stage("cleaning up after unfinished pushes") as stage:
                 generations.sweep(stage)
             if plan.changes:
