@@ -1,13 +1,10 @@
 """Push an atlas to a server: assemble its graph, plan the changes, and write them."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from atlas import schema
 from atlas.assemble import assemble
@@ -16,97 +13,13 @@ from atlas.errors import BadInput, UnknownName
 from atlas.progress import SILENT, Progress, rough
 from atlas.schema import NODES, Edge, Node
 from atlas.stores import Graph
+from atlas.stores.neo4j.edge_selection import TIERS, fit_graph, trimmed
 from atlas.stores.opening import is_server, open_server
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["push_atlas", "read_names", "renamed", "trimmed"]
-
-
-def trimmed(graph: Graph, edges_per_feature: int) -> Graph:
-    """Return the graph with only the heaviest co-activation edges of every feature.
-
-    An edge is retained if it is among the ``edges_per_feature`` heaviest edges of at
-    least one of its ends. Ties in weight go to the higher count, then to the lower
-    index at the other end. A feature therefore retains its own heaviest edges, and
-    also the edges that are among the heaviest of its neighbours.
-
-    An SAE that loses edges gets a new fingerprint, computed from the old one and
-    ``edges_per_feature``, so that a store replaces it.
-
-    Parameters
-    ----------
-    graph
-        The graph.
-    edges_per_feature
-        Number of edges to retain for each feature.
-
-    Raises
-    ------
-    BadInput
-        If ``edges_per_feature`` is negative.
-    """
-    if edges_per_feature < 0:
-        raise BadInput(f"--edges-per-feature is {edges_per_feature}; give 0 or more.")
-    edges, features = graph.tables["CO_ACTIVATES"], graph.tables["Feature"]
-    ends = _ends(edges, features)
-    retained = _heaviest(edges, ends, _numbers(features["idx"]), edges_per_feature)
-    saes = features["sae"].take(ends[0][~retained]).unique().to_pylist()
-    return replace(
-        graph,
-        tables={**graph.tables, "CO_ACTIVATES": edges.filter(retained)},
-        fingerprints=_marked(graph.fingerprints, saes, edges_per_feature),
-    )
-
-
-def _ends(
-    edges: "pa.Table", features: "pa.Table"
-) -> "tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]":
-    """Return the row numbers of the source and target feature of each edge."""
-    import pyarrow.compute as pc
-
-    known = features["id"].combine_chunks()
-    return tuple(_numbers(pc.index_in(edges[end], value_set=known)) for end in ("source", "target"))
-
-
-def _heaviest(
-    edges: "pa.Table",
-    ends: "tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]",
-    idx: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    most: int,
-) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Return for each edge whether it is among the ``most`` heaviest of one of its ends."""
-    source, target = ends
-    weight, count = (_or_last(edges[name]) for name in ("weight", "count"))
-    retained = np.zeros(edges.num_rows, dtype=bool)
-    # Every edge is ranked at both of its ends: at `near`, from heaviest to lightest.
-    near, far = np.concatenate([source, target]), np.concatenate([target, source])
-    order = np.lexsort((idx[far], -np.tile(count, 2), -np.tile(weight, 2), near))
-    near = near[order]
-    begins = np.flatnonzero(np.r_[True, near[1:] != near[:-1]]) if near.size else near
-    rank = np.arange(near.size) - np.repeat(begins, np.diff(np.r_[begins, near.size]))
-    retained[order[rank < most] % max(1, edges.num_rows)] = True
-    return retained
-
-
-def _or_last(column: "pa.ChunkedArray") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    values = np.asarray(column.to_numpy(), dtype=np.float64)
-    return np.where(np.isnan(values), -np.inf, values)
-
-
-def _marked(prints: Mapping[str, str], saes: list[str], most: int) -> dict[str, str]:
-    """Return fingerprints that distinguish the pruned SAEs from complete ones."""
-    return {
-        name: hashlib.sha256(f"{hash} edges_per_feature={most}".encode()).hexdigest()
-        if name in saes
-        else hash
-        for name, hash in prints.items()
-    }
-
-
-def _numbers(column: "pa.ChunkedArray") -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    return np.asarray(column.to_numpy(), dtype=np.int64)
 
 
 # Nodes whose key begins with the name of their SAE, and the SAE itself.
@@ -182,6 +95,7 @@ def push_atlas(
     database: str | None = None,
     names: Sequence[str] = (),
     edges_per_feature: int | None = None,
+    fit: str | None = None,
     dry_run: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -200,6 +114,9 @@ def push_atlas(
     edges_per_feature
         Push only CO_ACTIVATES edges that are among this number of heaviest edges of at
         least one of their ends; pass it at every push. All edges if None.
+    fit
+        Push only what fits on a small server, a key of ``TIERS``: ``"aura-free"``; pass it at
+        every push. See ``atlas.stores.neo4j.edge_selection.fit_graph``.
     dry_run
         Compute the changes without writing them.
     progress
@@ -211,12 +128,13 @@ def push_atlas(
         ``added``, ``replaced``, ``removed`` and ``kept`` are names of SAEs. ``shared`` is
         whether edges between shared nodes, such as maps between sites, differ. ``rows`` and
         ``seconds`` are the number of rows to write and the estimated time. ``left_out`` is
-        the number of excluded CO_ACTIVATES edges, ``url`` the server.
+        the number of excluded CO_ACTIVATES edges, ``excluded`` the number of excluded rows of
+        each table, ``url`` the server.
 
     Raises
     ------
     BadInput, UnknownName
-        If the URL is not that of a server, or a name or number is invalid.
+        If the URL is not that of a server, a name or number is invalid, or the graph cannot fit.
     Mismatch
         If another atlas on the server has an SAE of the same name, or another model of the same
         name.
@@ -233,7 +151,7 @@ def push_atlas(
     for key, reason in sound.stale.items():
         progress.report(f"Excluded {key}, which is stale: {reason}.")
     graph = renamed(graph, read_names(names, saes=sound.saes))
-    graph, left_out = _trimmed(graph, edges_per_feature, progress)
+    graph, excluded = _selected(graph, edges_per_feature, fit, progress)
     store = open_server(url, username=username, password=password, database=database)
     try:
         plan = store.plan(graph)
@@ -250,20 +168,51 @@ def push_atlas(
             "shared": plan.shared,
             "rows": plan.rows,
             "seconds": plan.seconds,
-            "left_out": left_out,
+            "left_out": excluded.get("CO_ACTIVATES", 0),
+            "excluded": excluded,
         }
     finally:
         store.close()
 
 
-def _trimmed(graph: Graph, edges_per_feature: int | None, progress: Progress) -> tuple[Graph, int]:
-    """Return the pruned graph, and the number of edges removed from it."""
+def _selected(
+    graph: Graph, edges_per_feature: int | None, fit: str | None, progress: Progress
+) -> tuple[Graph, dict[str, int]]:
+    """Return the selected part of a graph, and the number of excluded rows by table."""
+    if edges_per_feature is not None and fit is not None:
+        raise BadInput("--edges-per-feature and --fit both select edges; pass only one of them.")
+    if fit is not None:
+        return _fitted(graph, fit, progress)
     if edges_per_feature is None:
-        return graph, 0
+        return graph, {}
     complete, graph = graph, trimmed(graph, edges_per_feature)
     total, retained = (g.tables["CO_ACTIVATES"].num_rows for g in (complete, graph))
     progress.report(
         f"Excluded {total - retained:,} of {total:,} CO_ACTIVATES edges, which are not among the "
         f"{edges_per_feature} heaviest of either of their features."
     )
-    return graph, total - retained
+    return graph, {"CO_ACTIVATES": total - retained} if total > retained else {}
+
+
+def _fitted(graph: Graph, fit: str, progress: Progress) -> tuple[Graph, dict[str, int]]:
+    if fit not in TIERS:
+        raise BadInput(f"--fit is {fit!r}; expected one of {', '.join(TIERS)}.")
+    capacity = TIERS[fit]
+    found = fit_graph(graph, capacity)
+    size = f"{found.nodes:,} nodes and {found.edges:,} edges"
+    if not found.excluded:
+        progress.report(f"The atlas fits on {capacity.title} completely: {size}.")
+        return graph, {}
+    totals = {name: graph.tables[name].num_rows for name in found.excluded}
+    rows = ", ".join(
+        f"{number:,} of {totals[name]:,} {name}" for name, number in found.excluded.items()
+    )
+    progress.report(
+        f"{capacity.title} takes {capacity.nodes:,} nodes and {capacity.edges:,} edges. {size} are "
+        f"pushed, and these are excluded: {rows}."
+    )
+    levels = [f"CO_ACTIVATES edges are among the {found.co_activations} heaviest of a feature"]
+    if found.others is not None:
+        levels.append(f"edges of other types and examples among its {found.others} best")
+    progress.report(f"The retained {', '.join(levels)}.")
+    return found.graph, dict(found.excluded)

@@ -9,7 +9,7 @@ from edge_graphs import edge_graph
 
 from atlas import schema
 from atlas.errors import BadInput
-from atlas.push import trimmed
+from atlas.stores.neo4j.edge_selection import TIERS, Capacity, fit_graph, trimmed
 
 
 def tied_graph(seed, features=12):
@@ -74,3 +74,170 @@ def test_only_what_is_shown_otherwise_has_another_fingerprint():
 def test_a_negative_number_is_refused():
     with pytest.raises(BadInput, match="--edges-per-feature is -1; give 0 or more"):
         trimmed(edge_graph({"a1": "v1"}), -1)
+
+
+# ---- --fit: the largest part of a graph that fits, against every part worked out one by one
+
+BEST = {  # how edges of a type are ordered at a feature, best first
+    "CO_ACTIVATES": lambda e, w: (-w(e["weight"]), -w(e["count"])),
+    "MATCHES": lambda e, w: (-w(e["pearson"]),),
+    "NEAR_DIRECTION": lambda e, w: (-w(e["cosine"]),),
+    "AFFECTS": lambda e, w: (-w(None if e["mean"] is None else abs(e["mean"])),),
+    "FIRES_ON": lambda e, w: (-w(None if e["rank"] is None else -e["rank"]),),
+    "PROMOTES": lambda e, w: (-w(None if e["rank"] is None else -e["rank"]),),
+    "SUPPRESSES": lambda e, w: (-w(None if e["rank"] is None else -e["rank"]),),
+}
+
+
+def number(value):
+    return float("-inf") if value is None else value
+
+
+def parts(graph):
+    """For each type of edge, its rows with the smallest number of best edges that include each."""
+    examples = {e["id"]: e for e in graph.tables["Example"].to_pylist()}
+    kinds = sorted({e["kind"] for e in examples.values()}, reverse=True)
+    features = {f["id"]: i for i, f in enumerate(graph.tables["Feature"].to_pylist())}
+    idx = {f["id"]: f["idx"] for f in graph.tables["Feature"].to_pylist()}
+    tokens = {t["id"]: i for i, t in enumerate(graph.tables["Token"].to_pylist())}
+    found = {}
+    for name in [*BEST, "SHOWN_BY"]:
+        edges = graph.tables[name].to_pylist()
+        levels = [10**9] * len(edges)
+        for feature in features:
+
+            def order(i, feature=feature, edges=edges, name=name):
+                e = edges[i]
+                other = e["target"] if e["source"] == feature else e["source"]
+                if name == "SHOWN_BY":
+                    example = examples[e["target"]]
+                    key = (example["rank"], kinds.index(example["kind"]))
+                else:
+                    key = BEST[name](e, number)
+                tie = (
+                    (idx[other], features[other]) if other in features else (tokens.get(other, 0),)
+                )
+                return *key, *tie
+
+            mine = [i for i, e in enumerate(edges) if feature in (e["source"], e["target"])]
+            for rank, i in enumerate(sorted(mine, key=order)):
+                levels[i] = min(levels[i], rank)
+        found[name] = list(zip(edges, levels, strict=True))
+    return found
+
+
+def part_of(graph, levels, co, others):
+    """The tables of a graph of these levels; None is all."""
+    limits = {n: co if n == "CO_ACTIVATES" else others for n in levels}
+    tables = {n: t.to_pylist() for n, t in graph.tables.items()}
+    for name, rows in levels.items():
+        if limits[name] is not None:
+            tables[name] = [e for e, level in rows if level < limits[name]]
+    if others is not None:
+        for label, names in (
+            ("Example", ["SHOWN_BY"]),
+            ("Token", ["FIRES_ON", "PROMOTES", "SUPPRESSES"]),
+        ):
+            used = {e["target"] for name in names for e in tables[name]}
+            tables[label] = [n for n in tables[label] if n["id"] in used]
+    return tables
+
+
+def size(tables):
+    nodes = sum(len(tables[n.label]) for n in schema.NODES)
+    return nodes, sum(len(tables[e.type]) for e in schema.EDGES)
+
+
+def chosen(graph, levels, capacity, enough):
+    """The levels of the definition, tried from the highest to the lowest."""
+
+    def fits(co, others):
+        nodes, edges = size(part_of(graph, levels, co, others))
+        return nodes <= capacity.nodes and edges <= capacity.edges
+
+    if fits(None, None):
+        return None, None
+    highest = 1 + max(
+        (level for rows in levels.values() for _, level in rows if level < 10**9), default=0
+    )
+    downward = range(highest, -1, -1)
+    co = next((n for n in downward if fits(n, None)), None)
+    if co is not None and co >= enough:
+        return co, None
+    others = next((n for n in downward if fits(n, n)), None)
+    if others is None:
+        return None
+    return next(n for n in downward if n >= others and fits(n, others)), others
+
+
+def rows(table):
+    return [tuple(map(str, row.values())) for row in table]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_fits_is_the_largest_part_by_brute_force(seed, monkeypatch):
+    rng = random.Random(seed)
+    enough = rng.choice([0, 1, 3, 10])
+    monkeypatch.setattr("atlas.stores.neo4j.edge_selection.ENOUGH", enough)
+    graph = tied_graph(seed, features=rng.choice([1, 4, 8]))
+    levels = parts(graph)
+    least, most = size(part_of(graph, levels, 0, 0)), size(part_of(graph, levels, None, None))
+    outcomes = set()
+    for share in (-0.1, 0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.0):
+        for loose in (False, True):  # whether only the edges are too many
+            capacity = Capacity(
+                "A server",
+                nodes=10**6 if loose else int(least[0] + share * (most[0] - least[0])),
+                edges=int(least[1] + share * (most[1] - least[1])),
+            )
+            expected = chosen(graph, levels, capacity, enough)
+            if expected is None:
+                with pytest.raises(BadInput, match="A server takes"):
+                    fit_graph(graph, capacity)
+                outcomes.add("none")
+                continue
+            found = fit_graph(graph, capacity)
+            tables = part_of(graph, levels, *expected)
+            for name, table in found.graph.tables.items():
+                assert rows(table.to_pylist()) == rows(tables[name]), name
+            assert (found.nodes, found.edges) == size(tables)
+            assert found.nodes <= capacity.nodes
+            assert found.edges <= capacity.edges
+            lost = {
+                n: len(t) - len(tables[n]) for n, t in part_of(graph, levels, None, None).items()
+            }
+            assert found.excluded == {n: count for n, count in lost.items() if count}
+            owners = {
+                e[end].split("/")[0]
+                for spec in schema.EDGES
+                for e in graph.tables[spec.type].to_pylist()
+                if e not in tables[spec.type]
+                for end, label in (("source", spec.source), ("target", spec.target))
+                if label == "Feature"
+            }
+            changed = {n for n, h in found.graph.fingerprints.items() if h != graph.fingerprints[n]}
+            assert changed == owners
+            outcomes.add("all" if expected == (None, None) else "some")
+    assert {"all", "some"} <= outcomes or seed == 0 or len(levels["CO_ACTIVATES"]) == 0
+
+
+def test_every_edge_of_a_selection_has_both_ends():
+    graph = tied_graph(3, features=8)
+    most = size(part_of(graph, parts(graph), None, None))
+    found = fit_graph(graph, Capacity("A server", most[0] - 5, most[1] // 2)).graph
+    for spec in schema.EDGES:
+        edges = found.tables[spec.type]
+        for end, label in (("source", spec.source), ("target", spec.target)):
+            keys = set(found.tables[label][schema.node(label).key].to_pylist())
+            assert set(edges[end].to_pylist()) <= keys
+
+
+def test_aura_free_is_as_documented():
+    assert {"aura-free": Capacity("Aura Free", 200_000, 400_000)} == TIERS
+
+
+def test_a_graph_without_anything_fits():
+    found = fit_graph(edge_graph({}), TIERS["aura-free"])
+    assert (found.nodes, found.edges) == size(part_of(edge_graph({}), {}, None, None))
+    with pytest.raises(BadInput, match="takes 0 nodes"):
+        fit_graph(edge_graph({"a1": "v1"}), Capacity("A server", 0, 0))

@@ -234,6 +234,11 @@ def rm(saes: tuple[str, ...], yes: bool, where: str | None, as_json: bool, quiet
     help="Push only CO_ACTIVATES edges that are among the N heaviest of one of their features, "
     "for small servers; repeat this option at every push.",
 )
+@click.option(
+    "--fit",
+    type=click.Choice(["aura-free"]),
+    help="Push only the edges and examples that fit on this service; repeat this option at every push.",
+)
 @click.option("--dry-run", is_flag=True, help="Report the changes without writing them.")
 @atlas_option
 @shared_options
@@ -244,6 +249,7 @@ def push(
     database: str | None,
     names: tuple[str, ...],
     edges_per_feature: int | None,
+    fit: str | None,
     dry_run: bool,
     where: str | None,
     as_json: bool,
@@ -260,6 +266,7 @@ def push(
     Examples:
       NEO4J_PASSWORD=… atlas push neo4j://localhost
       atlas push neo4j://localhost --edges-per-feature 20
+      atlas push neo4j+s://….databases.neo4j.io --fit aura-free
     """
     from atlas.push import push_atlas
 
@@ -271,6 +278,7 @@ def push(
         database=database,
         names=names,
         edges_per_feature=edges_per_feature,
+        fit=fit,
         dry_run=dry_run,
         progress=make_progress(quiet=quiet),
     )
