@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 from shutil import rmtree
 
@@ -39,7 +40,7 @@ from analysis.graph_comparison.settings import ComparisonSettings
 from analysis.graph_comparison.study import compare_graphs, comparison_of
 from analysis.graph_comparison.subjects import ComparedGraph, read_subjects
 from analysis.statistics.document_splits import document_subset, halve
-from analysis.statistics.nulls import movable, permuted_within, rewired, strata
+from analysis.statistics.nulls import movable, permuted_within, rewired, rewired_edges, strata
 from analysis.statistics.permutation import exceedance_p, permutation_p
 from atlas.api import Atlas
 from atlas.disk.folder import Folder
@@ -347,6 +348,49 @@ def test_rewired_graphs_are_uniform():
     times = [seen.count(one) for one in set(seen)]
     assert len(times) == 12
     assert stats.chisquare(times).pvalue > 1e-3
+
+
+def drawn_edges(ends, nodes, seed=0):
+    """Each graph of the chain of arrays, with the lower end first, in order."""
+    for one in rewired_edges(np.array(ends, dtype=np.int64), nodes=nodes, seed=seed):
+        yield np.unique(np.sort(one, axis=1), axis=0)
+
+
+@pytest.mark.parametrize("marked", [8192, 0])
+def test_rewired_edges_are_simple_with_the_same_degrees(monkeypatch, marked):
+    monkeypatch.setattr("analysis.statistics.nulls._MARKED", marked)
+    a, _, _ = graph_of_seed(1)
+    before = a.pairs.copy()
+    chain, again = (drawn_edges(a.pairs, a.features) for _ in range(2))
+    drawn = [next(chain) for _ in range(3)]
+    for one in drawn:
+        assert len(one) == len(a.pairs)  # none twice
+        assert np.all(one[:, 0] < one[:, 1])
+        assert np.array_equal(np.bincount(one.ravel(), minlength=a.features), a.degree)
+        assert np.array_equal(next(again), one)
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(a.pairs, before)
+    for few in ([], [(0, 1)]):
+        assert next(drawn_edges(np.array(few).reshape(-1, 2), 3)).tolist() == list(map(list, few))
+
+
+def test_rewired_edges_are_uniform():
+    """All graphs with these degrees, listed by brute force, are as frequent as each other."""
+    cases = {
+        "cycles of five": [(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)],
+        "unequal degrees": [(0, 1), (0, 2), (0, 3), (1, 2), (3, 4), (4, 5)],
+    }
+    for name, pairs in cases.items():
+        degrees = np.bincount(np.ravel(pairs), minlength=6)
+        every = [
+            found
+            for found in itertools.combinations(itertools.combinations(range(6), 2), len(pairs))
+            if np.array_equal(np.bincount(np.ravel(found), minlength=6), degrees)
+        ]
+        chain = drawn_edges(pairs, 6)
+        seen = Counter(tuple(map(tuple, next(chain).tolist())) for _ in range(100 * len(every)))
+        assert set(seen) == set(every), name
+        assert stats.chisquare([seen[one] for one in every]).pvalue > 1e-3, name
 
 
 def test_strata_preserve_frequency_and_degree():

@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 
 from analysis.graph.coactivation_graph import CoactivationGraph
 from analysis.graph_comparison.matched_features import Partners
-from analysis.statistics.nulls import permuted_within, rewired
+from analysis.statistics.nulls import permuted_within, rewired_edges
 from atlas.progress import SILENT, Progress
 
 __all__ = [
@@ -266,18 +266,16 @@ def rewire(
         float64, (draws, 4 + 2 · r_bins); NaN for the rank correlation, since swapped edges have
         no weights.
     """
-    import igraph
-
     seeds = np.random.SeedSequence(seed).generate_state(len(panels)).tolist()
-    graphs = [
-        rewired(igraph.Graph(n=x.b.features, edges=x.b.ends), seed=one)
+    chains = [
+        rewired_edges(x.b.ends, nodes=x.b.features, seed=one)
         for x, one in zip(panels, seeds, strict=True)
     ]
 
     def resample() -> Floats:
         drawn = []
-        for x, graph in zip(panels, graphs, strict=True):
-            ends = _sorted(np.array(next(graph).get_edgelist(), dtype=np.int64).reshape(-1, 2))
+        for x, chain in zip(panels, chains, strict=True):
+            ends = _sorted(next(chain))
             drawn.append(Panel(x.a, Induced(x.b.features, ends, _lower(r, ends), None)))
         return measure(drawn, r_bins=r_bins).flat
 

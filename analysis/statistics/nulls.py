@@ -21,7 +21,15 @@ from ingest.compilation import compiled
 if TYPE_CHECKING:
     import igraph
 
-__all__ = ["SWAPS", "movable", "permuted_within", "rewired", "strata", "swapped"]
+__all__ = [
+    "SWAPS",
+    "movable",
+    "permuted_within",
+    "rewired",
+    "rewired_edges",
+    "strata",
+    "swapped",
+]
 
 Ints = NDArray[np.int64]
 
@@ -32,6 +40,9 @@ SWAPS = 5
 # Attempted swaps per edge before the first rewired graph, and between two of them.
 _FIRST_SWAPS = 10
 _NEXT_SWAPS = 5
+
+# Most nodes whose pairs are marked in one byte each while edges are swapped: 64 MiB.
+_MARKED = 8192
 
 _HELD = 5  # smallest mean number of items per stratum
 _ORDERS = 20  # smallest number of permutations for p = 0.05
@@ -111,6 +122,50 @@ def rewired(graph: Any, *, seed: int) -> Iterator["igraph.Graph"]:
         if current.ecount() > 1:
             with seeded(generator):
                 current.rewire(n=swaps * current.ecount())
+        yield current.copy()
+        swaps = _NEXT_SWAPS
+
+
+def rewired_edges(ends: Ints, *, nodes: int, seed: int) -> Iterator[Ints]:
+    """Yield the edges of random simple graphs with the degrees of a graph.
+
+    The chain is that of ``rewired``. Edges are arrays and pairs of nodes are marked in memory, so
+    that a swap costs two reads; above 8,192 nodes, igraph swaps.
+
+    Parameters
+    ----------
+    ends
+        int64, (edges, 2). The edges, without loops or multiple edges. Fewer than two are yielded
+        unchanged.
+    nodes
+        Number of nodes.
+    seed
+        Seed of the swaps.
+
+    Yields
+    ------
+    ends
+        int64, (edges, 2), in no order and with no order of the ends.
+
+    Examples
+    --------
+    >>> ends = np.array([[0, 1], [1, 2], [2, 3]])
+    >>> np.bincount(next(rewired_edges(ends, nodes=4, seed=0)).ravel()).tolist()
+    [1, 2, 2, 1]
+    """
+    if nodes > _MARKED:
+        import igraph
+
+        for graph in rewired(igraph.Graph(n=nodes, edges=ends), seed=seed):
+            yield np.array(graph.get_edgelist(), dtype=np.int64).reshape(-1, 2)
+    current = np.array(ends, dtype=np.int64).reshape(-1, 2)
+    joined = np.zeros((nodes, nodes), dtype=np.bool_)
+    joined[current[:, 0], current[:, 1]] = joined[current[:, 1], current[:, 0]] = True
+    rng = np.random.default_rng(seed)
+    swaps = _FIRST_SWAPS
+    while True:
+        if len(current) > 1:
+            _swap_edges(rng, current, joined, swaps * len(current))
         yield current.copy()
         swaps = _NEXT_SWAPS
 
@@ -200,6 +255,25 @@ def _swap_all(
             held |= features[p] == i
         if not held:
             features[d], features[e] = j, i
+
+
+@compiled
+def _swap_edges(
+    rng: np.random.Generator, ends: Ints, joined: NDArray[np.bool_], steps: int
+) -> None:
+    edges = len(ends)
+    for _ in range(steps):
+        d, e = int(rng.random() * edges), int(rng.random() * edges)
+        # Each way to pair the four ends is as likely as its reverse.
+        side = 1 if rng.random() < 0.5 else 0
+        a, b = ends[d, 0], ends[d, 1]
+        f, g = ends[e, side], ends[e, 1 - side]
+        if a == g or f == b or joined[a, g] or joined[f, b]:
+            continue
+        joined[a, b] = joined[b, a] = joined[f, g] = joined[g, f] = False
+        joined[a, g] = joined[g, a] = joined[f, b] = joined[b, f] = True
+        ends[d, 1] = g
+        ends[e, side], ends[e, 1 - side] = f, b
 
 
 @compiled
