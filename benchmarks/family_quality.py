@@ -3,10 +3,11 @@
 Each row has the mean over the seeds of a site and width, and for trained SAEs the lowest and
 highest FVU.
 
-    python -m benchmarks.family_quality family/stories260K.csv
+    python -m benchmarks.family_quality family/stories260K
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from atlas.amounts import span
+from atlas.studies.floors import ROLES
 from benchmarks.recovery import table
 
 #: Heading of each column, and the column of the file.
@@ -25,13 +27,25 @@ MEASURED = {
 }
 
 
+def stored_quality(family: Path) -> pd.DataFrame:
+    """Return a row for each measured SAE of a folder of `atlas train`: its training record and its quality."""
+    rows = []
+    for path in sorted(family.glob("*/quality.json")):
+        record = json.loads(path.with_name("training.json").read_text("utf-8"))
+        about = {name: record[name] for name in ("site", "width", "seed", "role")}
+        rows.append(about | json.loads(path.read_text("utf-8"))["quality"])
+    roles = pd.CategoricalDtype(ROLES, ordered=True)
+    order = ["site", "width", "role", "seed"]
+    return pd.DataFrame(rows).astype({"role": roles}).sort_values(order).astype({"role": str})
+
+
 def quality_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a row for each site and width: means over seeds of each role.
 
     Parameters
     ----------
     rows
-        Rows of the file that `examples/train_family.py` writes.
+        Rows of ``stored_quality``.
 
     Examples
     --------
@@ -65,9 +79,8 @@ def _shown(values: Sequence[float] | pd.Series, *, limits: bool) -> str:
 def main() -> None:
     """Print the table of a family, with what all its SAEs have in common."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, help="The .csv file of a model.")
-    options = parser.parse_args()
-    rows = pd.read_csv(options.file)
+    parser.add_argument("family", type=Path, help="The folder of the SAEs of a model.")
+    rows = stored_quality(parser.parse_args().family)
     seeds = rows["seed"].nunique()
     print(f"{len(rows)} SAEs, {seeds} seeds, L0 {span(list(rows['l0']), digits=2)}, ", end="")
     print(
