@@ -20,6 +20,7 @@ import numpy as np
 
 from analysis import SimilaritySettings, compare_spaces
 from analysis.similarity.grid import grid
+from analysis.similarity.study import SimilarityStudy
 from atlas.cli.output import print_table
 from atlas.disk.folder import Folder
 from ingest import MatchSettings, match_saes
@@ -111,17 +112,18 @@ def sets(family: Mapping[str, Member], width: int) -> Iterator[tuple[str, list[s
         )
 
 
-def stored(path: Path, pair: Pair) -> bool:
-    """Return whether the comparison of a pair is stored."""
-    return f"similarity/{match_name(*pair.saes)}" in Folder.open(path).sound().parts
+def stored(path: Path, chosen: list[Pair]) -> dict[Pair, list[dict[str, Any]]]:
+    """Return the values of the pairs whose comparison is stored."""
+    parts, study = Folder.open(path).sound().parts, SimilarityStudy(SETTINGS)
+    found = ((pair, parts.get(f"similarity/{match_name(*pair.saes)}")) for pair in chosen)
+    return {pair: grid([study.result(part)]) for pair, part in found if part is not None}
 
 
-def table(path: Path, chosen: list[Pair], by: str = "group") -> list[dict[str, Any]]:
+def table(found: Mapping[Pair, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return a row for each group, space and measure: the mean, and its range over replicates."""
     values: dict[tuple[str, str, str, str], dict[str, list[dict[str, Any]]]] = {}
-    for pair in chosen:
-        result = compare_spaces(path, pair.saes, settings=SETTINGS)[0]
-        for row in grid([result]):
+    for pair, own in found.items():
+        for row in own:
             key = (pair.group, row["space"], row["points"], row["measure"])
             values.setdefault(key, {}).setdefault(pair.replicate, []).append(row)
     rows = []
@@ -162,14 +164,12 @@ def main() -> None:
                 print(what, flush=True)
                 match_saes(args.atlas, names, settings=MatchSettings(draws=5), reuse=True)
                 compare_spaces(args.atlas, names, settings=SETTINGS)
-    done = [pair for pair in chosen if stored(args.atlas, pair)]
+    done = stored(args.atlas, chosen)
     print(f"{len(done)} of {len(chosen)} pairs are stored.")
-    print_table(table(args.atlas, done))
+    print_table(table(done))
     for block in sorted({one.block for one in family.values()}):
-        own = [p for p in done if {family[n].block for n in p.saes} == {block}]
-        rows = [
-            r for r in table(args.atlas, own) if (r["space"], r["measure"]) == ("decoder", "rsa")
-        ]
+        own = {p: v for p, v in done.items() if {family[n].block for n in p.saes} == {block}}
+        rows = [r for r in table(own) if (r["space"], r["measure"]) == ("decoder", "rsa")]
         print_table(rows, title=f"Block {block}")
 
 

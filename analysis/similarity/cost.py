@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,16 +104,18 @@ def pair_cost(size: PairSize, settings: SimilaritySettings, *, timer: Timer = ti
         x, y = rng.standard_normal((2, some, size.width))
         views.append(_cosines(x, y, timer, exact=exact))
         points = min(size.pairs, 4 * size.width)
-        views.append(_subspaces(*rng.standard_normal((2, points, size.width)), timer))
+        x, y = rng.standard_normal((2, points, size.width))
+        views.append(_subspaces(x, y, timer))
     density = min(1.0, size.active / size.tokens)
     a, b = (_codes(some, size.tokens, density, rng) for _ in range(2))
     views.append(_cosines(a, b, timer, exact=exact))
     columns = min(settings.columns, size.pairs)
     points = min(size.tokens, max(4 * columns, _TOKENS))
-    codes = (_codes(points, columns, density, rng) for _ in range(2))
-    tokens = [_subspaces(*codes, timer)]
+    a, b = (_codes(points, columns, density, rng) for _ in range(2))
+    tokens = [_subspaces(a, b, timer)]
     if settings.raw is not None:  # the features again, and the dimensions of the models
-        tokens += [tokens[0], _subspaces(*rng.standard_normal((2, points, columns)), timer)]
+        x, y = rng.standard_normal((2, points, columns))
+        tokens += [tokens[0], _subspaces(x, y, timer)]
     seconds = sum(_of_view(view, size.pairs, settings) for view in views)
     seconds += sum(one.of(size.tokens, draws=settings.draws) for one in tokens)
     return Cost(seconds, bytes=_bytes(size, columns))
@@ -161,7 +164,7 @@ def _subspaces(x: Any, y: Any, timer: Timer) -> _Growth:
     half = max(1, n // 2)
     subspace_similarities(x[:half], y[:half], shuffles(half, 1, seed=0))  # compiles loops
     small, large = (
-        _times(lambda o, m=m: subspace_similarities(x[:m], y[:m], o), m, _OF_SUBSPACES, timer)
+        _times(partial(subspace_similarities, x[:m], y[:m]), m, _OF_SUBSPACES, timer)
         for m in (half, n)
     )
     base, draw = (_line((half, one), (n, other)) for one, other in zip(small, large, strict=True))

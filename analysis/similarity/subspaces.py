@@ -191,8 +191,8 @@ class Subspaces:
     y: Subspace
 
     @classmethod
-    def of(cls, x: Floats, y: Floats, *, variance: float = 0.99) -> "Subspaces":
-        """Factorise two arrays, (n, d_x) and (n, d_y)."""
+    def of(cls, x: Any, y: Any, *, variance: float = 0.99) -> "Subspaces":
+        """Factorise two arrays, (n, d_x) and (n, d_y), dense or sparse."""
         return cls(Subspace.of(x, variance=variance), Subspace.of(y, variance=variance))
 
     def __len__(self) -> int:
