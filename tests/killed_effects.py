@@ -10,10 +10,11 @@ import sys
 import small_ingest
 from random_models import random_model, small_tokenizer
 
-from analysis.effects.ablation import arms, steps
+from analysis.effects.ablation import arms
 from analysis.effects.settings import EffectSettings
 from analysis.effects.study import measure_effects
 from atlas.progress import Silent
+from atlas.studies import steps
 from ingest import ingest
 from ingest.sae.autoencoder import open_sae
 

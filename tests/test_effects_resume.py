@@ -7,10 +7,10 @@ import pytest
 from fork_server import ForkServer
 from killed_effects import SETTINGS, ingested, measured
 
-from analysis.effects.ablation import steps
-from analysis.effects.ablation.steps import Steps
 from atlas.disk.folder import Folder
 from atlas.progress import Silent
+from atlas.studies import steps
+from atlas.studies.steps import Steps
 
 
 class Sentences(Silent):

@@ -13,7 +13,6 @@ from analysis.effects.ablation.attribution import Attribution, attribute
 from analysis.effects.ablation.rows import LOSSES, Edits, measured
 from analysis.effects.ablation.sample import Contexts
 from analysis.effects.ablation.source import Source, ablation_delta
-from analysis.effects.ablation.steps import NOT_STORED, Steps
 from analysis.effects.inference import (
     decoy_q,
     document_interval,
@@ -23,6 +22,7 @@ from analysis.effects.inference import (
 )
 from analysis.effects.settings import EffectSettings
 from atlas.progress import SILENT, Progress
+from atlas.studies.steps import NOT_STORED, Steps
 
 if TYPE_CHECKING:
     from ingest.model.upper_blocks import UpperBlocks

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from analysis.effects.ablation.rows import Edits, measured
-from analysis.effects.ablation.steps import Steps
 from analysis.effects.measure import draws_of, measure
 from analysis.effects.questions import pair_measures
 from analysis.effects.settings import EffectSettings
@@ -23,6 +22,7 @@ from atlas.progress import SILENT, Progress
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
+from atlas.studies.steps import Steps
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.sae.autoencoder import Autoencoder
 

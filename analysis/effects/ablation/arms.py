@@ -16,7 +16,7 @@ from analysis.effects.ablation.source import (
     random_delta,
     random_directions,
 )
-from analysis.effects.ablation.steps import Steps
+from atlas.studies.steps import Steps
 
 if TYPE_CHECKING:
     from atlas.progress import Stage

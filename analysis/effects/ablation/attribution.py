@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from analysis.effects.ablation.sample import Contexts, Occurrences
-from analysis.effects.ablation.steps import NOT_STORED, Steps
+from atlas.studies.steps import NOT_STORED, Steps
 from ingest.precision import ieee_float32
 
 if TYPE_CHECKING:

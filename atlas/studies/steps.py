@@ -1,19 +1,19 @@
-"""Finished steps of an unfinished study: each is stored, so that an interruption loses one step."""
+"""Finished steps of an unfinished task: each is stored, so that an interruption loses one step."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from atlas.disk.array_files import load_arrays, save_arrays
 from atlas.disk.atomic_files import discard
 from atlas.errors import BrokenPart
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 __all__ = ["NOT_STORED", "Steps"]
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays: TypeAlias = "Mapping[str, NDArray[Any]]"
 
 
 class Steps:
@@ -28,6 +28,7 @@ class Steps:
 
     Examples
     --------
+    >>> import numpy as np
     >>> Steps(None).get("one", lambda: {"a": np.zeros(2)}, shapes={"a": (2,)})["a"].tolist()
     [0.0, 0.0]
     """
@@ -74,7 +75,7 @@ class Steps:
                 stored = load_arrays(path)
             except BrokenPart:
                 stored = {}
-            numbers = all(np.issubdtype(array.dtype, np.floating) for array in stored.values())
+            numbers = all(array.dtype.kind == "f" for array in stored.values())
             if numbers and {key: array.shape for key, array in stored.items()} == dict(shapes):
                 return stored
             path.unlink()
