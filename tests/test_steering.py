@@ -299,6 +299,22 @@ def test_fault_d5_the_difference_of_means_subtracts_the_contrast(atlas, tmp_path
     )
 
 
+def test_fault_d4_prompts_of_other_lengths_do_not_change_a_contrast(atlas, tmp_path):
+    """Seed 002 padded "10" among "1" to "9" without a mask, so its last position was no token of the prompt."""
+    subject = subject_of(atlas, "last", tmp_path)
+    tests = read_task("feelings").tests
+    short, long = "the cat", "the cat saw the dog and the cat"
+    parts = [
+        contrast(subject, SteeringTask("t", "", tests, (prompt,), ("the dog",)))
+        for prompt in (short, long)
+    ]
+    both = contrast(subject, SteeringTask("t", "", tests, (short, long), ("the dog",)))
+    for name in ("vector", "codes"):
+        alone = [getattr(part, name) for part in parts]
+        torch.testing.assert_close(getattr(both, name), sum(alone) / 2, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(parts[0].vector, parts[1].vector, atol=1e-2)
+
+
 def test_equal_prompts_have_no_difference_of_means(atlas, tmp_path):
     subject = subject_of(atlas, "last", tmp_path)
     same = SteeringTask("t", "", read_task("feelings").tests, ("a", "b"), ("b", "a"))
