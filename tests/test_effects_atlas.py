@@ -211,3 +211,42 @@ def _active(made, feature):
     ids = torch.tensor([[0, *tokenizer("the cat")["input_ids"]]])
     _, read = NextTokenModel("small", causal).run(ids, torch.ones_like(ids), hooks=[EARLY])
     return bool((saes[0].encode(read[EARLY][0, 1:])[:, feature] > 0).any())
+
+
+def test_the_report_has_a_row_of_each_feature_with_its_controls(made, monkeypatch, capsys):
+    import importlib.util
+    from functools import partial
+    from pathlib import Path
+
+    path, causal, tokenizer, saes = made
+    file = Path(__file__).parents[1] / "examples" / "what_features_do.py"
+    spec = importlib.util.spec_from_file_location("what_features_do", file)
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    match_saes(path, ["a", "b"])
+    opened = {"model": causal, "tokenizer": tokenizer, "opened": saes}
+    for name in ("measure_effects", "measure_logits"):
+        monkeypatch.setattr(report, name, partial(getattr(report, name), **opened))
+    from analysis.effects import counterparts
+
+    opening = partial(counterparts.open_subjects, **opened)
+    monkeypatch.setattr(counterparts, "open_subjects", opening)
+    words = [str(path), "a", "b", "--contexts", "24", "--occurrences", "4", "--logits", "5"]
+    monkeypatch.setattr("sys.argv", ["what_features_do.py", *words])
+    report.main()
+    shown = capsys.readouterr().out
+    tables = {part.split("\n")[0]: part for part in shown.split("### ")[1:]}
+    effects = analysis.measure_effects(
+        path, ["a"], settings=EffectSettings(contexts=24, occurrences=4)
+    )[0]
+    (title,) = [title for title in tables if title.startswith("Ten features of a")]
+    rows = [line.split(" | ") for line in tables[title].splitlines() if line.startswith("| ")][1:]
+    features = effects.to_pandas("Feature").set_index("id")
+    kl = features["effect_kl"] + features["effect_kl_later"]
+    assert len(rows) == min(10, len(features))
+    assert [f"a/{row[0].removeprefix('| ')}" for row in rows[:5]] == kl.nlargest(5).index.tolist()
+    for row in rows:
+        assert row[4] == f"{kl['a/' + row[0].removeprefix('| ')]:.2g}"
+    assert "| random |" in tables[title]
+    assert "Effects of counterparts" in tables
+    assert any("Calibration" in title for title in tables)
