@@ -102,7 +102,7 @@ def draw_front(results: Sequence[Result]) -> Chart:
             x=x,
             y=y,
             color=by,
-            shape=alt.Shape("kind:N", legend=legend),
+            shape=alt.Shape("kind:N", legend=None if many else legend),
             tooltip=["sae:N", "concept:N", "kind:N", "k90:Q", *_numbers("retained", "area")],
         ),
     )
