@@ -112,7 +112,7 @@ def concept_page(
         The command that writes this page.
     """
     words = str(results[0]["words"])
-    arms = [_named(one, row) for one in results for row in one.table("arms").to_pylist()]
+    arms = _once([_named(one, row) for one in results for row in one.table("arms").to_pylist()])
     sections = [
         html_page.paragraphs(
             f"Are the features of {len(results)} SAE{'s'[: len(results) > 1]} more localised than the layer that they "
@@ -134,24 +134,25 @@ def concept_page(
 
 def _localisation(arms: Sequence[Mapping[str, Any]]) -> Iterator[Markup]:
     yield html_page.heading("1. Are features more localised than the layer?")
-    yield html_page.table(
+    yield _table(
         [row for row in arms if row["p01_units"] is not None],
         _UNITS,
         caption="Units that separate the classes, next to their mean number under permuted labels. q and family-wise p "
-        "are corrected for the number of live units. Units that never vary on these words are not live.",
+        "are corrected for the number of live units. Units that never vary on these words are not live. Arms of the model, such "
+        "as the layer, are listed once for all SAEs of a site.",
     )
 
 
 def _information(arms: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> Iterator[Markup]:
     yield html_page.heading("2. What is lost between layer and SAE?")
-    yield html_page.table(
+    yield _table(
         arms,
         _INFORMATION,
         caption="Ridge logistic regression on all units of an arm; intervals over splits that divide no group of words.",
     )
     rows = [_named(one, row) for one in results for row in one.table("probes").to_pylist()]
     if rows:
-        yield html_page.table(rows, _PROBES, caption="Further probes, on the same splits as ridge.")
+        yield _table(rows, _PROBES, caption="Further probes, on the same splits as ridge.")
 
 
 def _worth(
@@ -160,7 +161,7 @@ def _worth(
     rank: Sequence[Mapping[str, Any]],
 ) -> Iterator[Markup]:
     yield html_page.heading("3. Which SAE retains the most information in the fewest features?")
-    yield html_page.table(
+    yield _table(
         arms,
         _WORTH,
         caption="R is the held-out AUROC above .5 relative to that of the layer. The arm random has random directions that are "
@@ -169,7 +170,7 @@ def _worth(
     if len(results) > 1:
         yield from _figure(lambda: draw_front(results), "front", "R of all features against k90.")
     if rank:
-        yield html_page.table(
+        yield _table(
             [
                 {**row, "difference_mean": _mean(row, "difference", low="low", high="high")}
                 for row in rank
@@ -184,7 +185,7 @@ def _causal(ablated: Sequence[Result]) -> Iterator[Markup]:
         return
     yield html_page.heading("4. Do later probes need these features?")
     yield html_page.notes([sentence for one in ablated for sentence in one.verdict])
-    yield html_page.table(
+    yield _table(
         [_named(one, row) for one in ablated for row in one.table("summary").to_pylist()],
         _ABLATED,
         caption="Fall of the held-out AUROC of probes at the output of the last block, if the best features are ablated "
@@ -202,6 +203,27 @@ def _pictures(results: Sequence[Result]) -> Iterator[Markup]:
     rest = len(results) - _MOST
     if rest > 0:
         yield html_page.paragraphs(f"{rest} more SAEs are in the tables.")
+
+
+def _once(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows without those that equal an earlier one of another SAE: arms of the model."""
+    found: list[Mapping[str, Any]] = []
+    seen = set()
+    for row in rows:
+        key = repr({name: value for name, value in row.items() if name != "sae"})
+        if key not in seen:
+            seen.add(key)
+            found.append(row)
+    return found
+
+
+def _table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, caption: str
+) -> Markup:
+    """Return a table without the columns of the SAE and the concept, if there is one of each."""
+    same = {name for name in ("sae", "concept") if len({row.get(name) for row in rows}) == 1}
+    shown = {name: title for name, title in columns.items() if name not in same}
+    return html_page.table(rows, shown, caption=caption)
 
 
 def _figure(make: Any, name: str, caption: str) -> Iterator[Markup]:
