@@ -51,6 +51,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "Feature atlas"
 html_static_path = ["_static"]
 html_css_files = ["atlas.css"]
+html_sidebars = {"gallery": [], "glossary": []}
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
