@@ -1,10 +1,12 @@
 """Write the tables of the graph as Parquet, as CSV, or for Neo4j's importer."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import queries
 from atlas.assemble import assemble
 from atlas.disk.atomic_files import atomic_file, disk_errors
 from atlas.disk.folder import Folder
@@ -18,7 +20,14 @@ if TYPE_CHECKING:
     import networkx
     import pyarrow as pa
 
-__all__ = ["FORMS", "GraphForm", "export_for_import", "export_graphs", "export_tables"]
+__all__ = [
+    "FORMS",
+    "GraphForm",
+    "export_for_browser",
+    "export_for_import",
+    "export_graphs",
+    "export_tables",
+]
 
 
 def export_tables(
@@ -101,6 +110,56 @@ def export_for_import(path: Path, folder: Path, *, progress: Progress = SILENT) 
         with atomic_file(folder / "import.sh") as temporary:
             temporary.write_text(import_script(names), "utf-8")
     return written
+
+
+def export_for_browser(
+    path: Path, folder: Path, *, address: str = "http://localhost:7474"
+) -> dict[str, int]:
+    """Write what Neo4j Browser needs for an atlas: a page of links, and the style sheet.
+
+    ``index.html`` has a link for the style sheet, each picture and each named query, with names
+    of this atlas. A link opens its text in the editor of Browser.
+
+    Parameters
+    ----------
+    path
+        The folder of the atlas.
+    folder
+        Output folder, created if missing.
+    address
+        Address of the server's web page, such as ``http://localhost:7474``.
+
+    Returns
+    -------
+    dict
+        The number of links in the page, by its name.
+
+    Raises
+    ------
+    BadInput
+        If ``address`` is not the address of a web page, or ``folder`` is a file.
+    """
+    from atlas.stores.neo4j.browser.pages import (
+        example_names,
+        links_page,
+        pictures,
+        style_sheet,
+    )
+
+    if not re.fullmatch(r"https?://[\w.:\[\]-]+/?", address, re.ASCII):
+        raise BadInput(
+            f"The address of Neo4j Browser is {address!r}; expected one such as http://localhost:7474."
+        )
+    _check_folder(folder)
+    atlas = Folder.open(path)
+    graph = atlas.read(lambda sound: assemble(atlas, sound))
+    page = links_page(address, atlas=graph.name, names=example_names(graph))
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("index.html", page), ("atlas.grass", style_sheet())):
+            with atomic_file(folder / name) as temporary:
+                temporary.write_text(text, "utf-8")
+    return {"index.html": 1 + len(pictures()) + len(queries.every())}
 
 
 def _check_folder(folder: Path) -> None:

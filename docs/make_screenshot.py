@@ -16,6 +16,8 @@ sys.path.insert(0, str(DOCS.parent / "tests"))
 
 from neo4j_browser import browser  # noqa: E402
 
+from atlas.stores.neo4j.browser.pages import style_sheet  # noqa: E402
+
 PICTURE = DOCS / "images" / "browser.png"
 
 
@@ -33,7 +35,7 @@ def make(url: str, feature: str | None) -> None:
         "password": os.environ.get("NEO4J_PASSWORD", ""),
     }
     with browser(url, **login) as shown:
-        shown.run(f":style {(DOCS / 'atlas.grass').read_text('utf-8')}")
+        shown.run(f":style {style_sheet()}")
         shown.run(example(feature), keep=True)
         PICTURE.parent.mkdir(exist_ok=True)
         shown.picture(PICTURE)

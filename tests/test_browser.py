@@ -4,16 +4,31 @@ One headless Chromium is logged in once, for all of it, to the Browser that a re
 """
 
 import re
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
+import pyarrow as pa
 import pytest
 from expected_answers import ANSWERS, World
 from neo4j_server import wipe
 from small_graph import small_graph
+from small_parts import small_atlas
 
 import queries
 from atlas import schema
+from atlas.errors import BadInput
+from atlas.export import export_for_browser
 from atlas.progress import SILENT
+from atlas.stores.neo4j.browser.pages import (
+    browser_link,
+    example_names,
+    links_page,
+    pictures,
+    style_sheet,
+    with_names,
+)
 from atlas.stores.neo4j.connection import Bolt
 from atlas.stores.neo4j.store import Neo4jStore
 
@@ -23,8 +38,8 @@ from neo4j_browser import NoBrowser, browser, find_chromium
 DOCS = Path(__file__).parents[1] / "docs"
 GRAPH = small_graph()
 WORLD = World(GRAPH)
-STYLE = (DOCS / "atlas.grass").read_text("utf-8")
-EXAMPLES = re.findall(r"```cypher\n(.*?)```", (DOCS / "neo4j-browser.md").read_text("utf-8"), re.S)
+STYLE = style_sheet()
+FEATURE = "tiny-a-l1-s0/7"
 
 TOO_LARGE = {"min_degree": 2}  # where the example in a file is more than the graph by hand holds
 
@@ -102,16 +117,140 @@ def test_the_style_sheet_knows_every_label():
         assert not names or set(names) <= {p.name for p in schema.table(table).properties}, selector
 
 
+def others(rows, key):
+    """The other ends of the edges of a node, with the edges."""
+    for edge in rows:
+        if key in (edge["source"], edge["target"]):
+            yield edge, edge["target"] if edge["source"] == key else edge["source"]
+
+
+def nodes_of(picture):
+    """The keys of the nodes that a picture should draw, worked out from the tables."""
+    near = {other for _, other in others(WORLD.CO_ACTIVATES, FEATURE)}
+    if picture == "1_neighbours":
+        return {FEATURE} | near
+    if picture == "2_counterparts":
+        found = {other for _, other in others(WORLD.MATCHES, FEATURE)}
+        return {FEATURE} | found | {other.split("/")[0] for other in found}
+    if picture == "3_conserved_edges":
+        found = {FEATURE}
+        matches = [e for e in WORLD.MATCHES if e["one_to_one"]]
+        for _, mine in others(matches, FEATURE):
+            for _, h in others(WORLD.CO_ACTIVATES, mine):
+                for _, g in others(matches, h):
+                    if g in near:
+                        found |= {mine, h, g}
+        return found
+    if picture == "4_tokens":
+        edges = [e for e in WORLD.FIRES_ON if e["source"] == FEATURE]
+        return {FEATURE} | {e["target"] for e in sorted(edges, key=lambda e: e["rank"])[:15]}
+    if picture == "5_community":
+        (mine,) = [e["target"] for e in WORLD.IN_COMMUNITY if e["source"] == FEATURE]
+        return {mine} | {e["source"] for e in WORLD.IN_COMMUNITY if e["target"] == mine}
+    sites = {e["target"] for e in WORLD.READS}
+    models = {e["target"] for e in WORLD.OF_MODEL if e["source"] in sites}
+    return {e["source"] for e in WORLD.READS} | sites | {f"model {m}" for m in models}
+
+
+CAPTIONS = {
+    "1_neighbours": "7 he tiny-a-l1-s0",
+    "2_counterparts": "7 he tiny-a-l1-s0",
+    "3_conserved_edges": "7 he tiny-a-l1-s0",
+    "4_tokens": "7 he tiny-a-l1-s0",
+    "5_community": None,
+    "6_saes": "tiny-b",
+}
+
+
 @at_browser
-@pytest.mark.parametrize("example", EXAMPLES, ids=range(1, len(EXAMPLES) + 1))
-def test_the_examples_of_the_page_draw_a_graph(shown, example):
+@pytest.mark.parametrize("picture", pictures(), ids=lambda p: p.name)
+def test_a_picture_draws_its_nodes_and_no_others(shown, picture):
     shown.run(f":style {STYLE}")
-    # Index and top token of the feature that the example is about.
-    drawn = shown.run(example, caption="7 he tiny-a-l1-s0")
+    wanted = nodes_of(picture.name)
+    assert 2 <= len(wanted) <= 60
+    drawn = shown.run(picture.text, caption=CAPTIONS[picture.name])
     assert not drawn.error
-    captions = {" ".join(c.split()) for c in drawn.drawn}
-    assert "7 he tiny-a-l1-s0" in captions
-    assert len(captions) >= 3
+    assert len(drawn.drawn) == len(wanted)
+
+
+@at_browser
+def test_a_link_opens_its_query_in_the_editor(shown):
+    address = shown.page.url.partition("/browser")[0]
+    query = pictures()[0].text
+    with shown.page.context.new_page() as page:
+        page.goto(browser_link(address, query))
+        editor = page.locator("[data-testid=activeEditor] .view-lines")
+        page.wait_for_function(
+            "() => document.querySelector('[data-testid=activeEditor] .view-lines')"
+            "?.textContent.includes('CO_ACTIVATES')"
+        )
+        assert " ".join(query.split()) == " ".join(editor.inner_text().replace("\xa0", " ").split())
+
+
+class Links(HTMLParser):
+    """The addresses of the links of a page, and its other tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.tags = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "a":
+            self.found.append(dict(attributes)["href"])
+
+
+def test_the_page_has_a_link_for_the_style_each_picture_and_each_query():
+    names = {"feature": "mine/3", "SAE": "mine", "other": "yours", "model": "m"}
+    page = Links(links_page("http://host:7474/", atlas="<script>a</script>", names=names))
+    assert "script" not in page.tags
+    opened = [parse_qs(urlsplit(link).query) for link in page.found]
+    assert all(link.startswith("http://host:7474/browser/") for link in page.found)
+    commands = [each["arg"][0] for each in opened if each]
+    assert all(each["cmd"] == ["edit"] for each in opened if each)
+    assert commands[0] == f":style {STYLE}"
+    assert len(commands) == 1 + len(pictures()) + len(queries.every())
+    assert "{id: 'mine/3' /* $feature */}" in commands[1]
+    assert max(map(len, page.found)) < 8000  # what every browser and server takes
+    for query, command in zip([*pictures(), *queries.every()], commands[1:], strict=True):
+        assert (command == query.text) == (with_names(query, {}) == with_names(query, names))
+        for parameter in query.parameters:
+            if parameter.required and parameter.names == "feature":
+                assert re.search(rf"'(mine/3|yours)' /\* \${parameter.name} \*/", command)
+
+
+def test_names_that_cannot_be_quoted_are_not_written():
+    rows = GRAPH.tables["SAE"].to_pylist()
+    names = example_names(GRAPH)
+    assert names["SAE"] in {row["name"] for row in rows}
+    pairs = {frozenset((e["source"], e["target"])) for e in WORLD.COMPARED_WITH}
+    assert frozenset((names["SAE"], names["other"])) in pairs
+    own = [f for f in WORLD.Feature if f["sae"] == names["SAE"]]
+    assert WORLD.feature[names["feature"]]["active_tokens"] == max(
+        f["active_tokens"] or 0 for f in own
+    )
+    hostile = GRAPH.tables["Concept"].slice(0, 1).to_pylist()[0] | {"id": "x' DETACH DELETE n //"}
+    concepts = pa.Table.from_pylist([hostile], schema=GRAPH.tables["Concept"].schema)
+    graph = replace(GRAPH, tables={**GRAPH.tables, "Concept": concepts})
+    assert "concept" not in example_names(graph)
+    assert example_names(graph)["SAE"] == names["SAE"]
+
+
+def test_the_export_writes_the_page_and_refuses_another_address(tmp_path):
+    small_atlas(tmp_path / "a.atlas")
+    export_for_browser(tmp_path / "a.atlas", tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert quote("'one/0' /* $feature */", safe="") in page
+    assert (tmp_path / "out" / "atlas.grass").read_text("utf-8") == STYLE
+    for address in ("javascript:alert(1)", "localhost:7474", "http://a b", 'http://a"onclick="x'):
+        with pytest.raises(BadInput, match="address of Neo4j Browser"):
+            export_for_browser(tmp_path / "a.atlas", tmp_path / "out", address=address)
+
+
+def test_every_picture_is_limited():
+    for picture in pictures():
+        assert int(re.search(r"LIMIT (\d+)", picture.text)[1]) <= 50
 
 
 def test_the_picture_of_the_page_is_small():

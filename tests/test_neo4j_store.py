@@ -19,6 +19,7 @@ from edge_graphs import assert_edges_belong, assert_whole, edge_graph
 from neo4j_server import Server, free_port
 from store_graphs import ATLAS, OTHER, assert_shows, make_graph, put, rows_of
 
+import queries
 from atlas import schema
 from atlas.errors import BadInput, Locked, Mismatch, StoreDenied, StoreError, StoreUnreachable
 from atlas.progress import SILENT, Silent
@@ -298,6 +299,42 @@ def test_of_two_that_wait_one_writes_and_the_other_gives_up(empty_neo4j: Server)
     assert did == ["wrote", "gave up"]
     for bolt in bolts:
         bolt.close()
+
+
+@pytest.mark.parametrize("name", ["features_by_token_start", "features_of_tokens"])
+def test_queries_for_tokens_use_the_text_index(
+    name: str, open_neo4j: Open, empty_neo4j: Server
+) -> None:
+    put(open_neo4j(), make_graph())
+    query = queries.get(name)
+    values = {p.name: p.example for p in query.parameters}
+    login = (empty_neo4j.username, empty_neo4j.password)
+    with neo4j.GraphDatabase.driver(empty_neo4j.url, auth=login) as driver:
+        plans = [driver.execute_query(f"PROFILE {query.cypher}", values).summary.profile]
+    used = []
+    while plans:
+        plan = plans.pop()
+        plans.extend(plan.get("children", ()))
+        used.append(str(plan.get("args", {}).get("Details", "")))
+    assert any("TEXT INDEX t:Token(text)" in details for details in used), used
+
+
+def test_a_token_of_any_length_can_be_pushed(
+    open_neo4j: Open, ask: Callable[..., list[list[Any]]]
+) -> None:
+    """Neo4j refuses a text above 32 KiB that is in an index, so the index is dropped."""
+    store, graph = open_neo4j(), make_graph(("a1",))
+    put(store, graph)
+    put(store, make_graph(()))
+    rows = graph.tables["Token"].to_pylist()
+    rows[0]["text"] = "long " * 20_000
+    tokens = pa.Table.from_pylist(rows, schema=graph.tables["Token"].schema)
+    put(store, replace(graph, tables={**graph.tables, "Token": tokens}))
+    assert sorted(store.table("Token")["text"].to_pylist()) == sorted(r["text"] for r in rows)
+    put(store, make_graph(()))
+    put(store, graph)
+    index = "SHOW INDEXES YIELD type, state WHERE type = 'TEXT' RETURN state"
+    assert ask(index) == [["ONLINE"]]
 
 
 # ---- all or nothing

@@ -137,6 +137,8 @@ CASES = {
         ["export", "{out}", "--format", "csv"],
         ["export", "{out}2", "--for", "neo4j-admin"],
         ["export", "{out}3", "--format", "graphml"],
+        ["export", "{out}4", "--for", "neo4j-browser"],
+        ["export", "{out}5", "--for", "neo4j-browser", "--address", NAME],
         ["export", NAME, "--sae", NAME],
     ],
     "mcp": [["mcp", "--only", NAME]],

@@ -324,8 +324,15 @@ def push(
 @click.option(
     "--for",
     "reader",
-    type=click.Choice(["neo4j-admin"]),
-    help="Write files and a script for `neo4j-admin database import`.",
+    type=click.Choice(["neo4j-admin", "neo4j-browser"]),
+    help="Write files and a script for `neo4j-admin database import`, or a page of links that open the "
+    "style sheet, pictures and named queries in Neo4j Browser.",
+)
+@click.option(
+    "--address",
+    default="http://localhost:7474",
+    show_default=True,
+    help="With --for neo4j-browser: the web page of the server.",
 )
 @atlas_option
 @shared_options
@@ -335,6 +342,7 @@ def export(
     saes: tuple[str, ...],
     min_count: int,
     reader: str | None,
+    address: str,
     where: str | None,
     as_json: bool,
     quiet: bool,
@@ -352,14 +360,20 @@ def export(
     Examples:
       atlas export tables --format csv
       atlas export graphs --format gexf --sae tiny-a-l1-s0 --min-count 5
+      atlas export browser --for neo4j-browser
       atlas export import --for neo4j-admin && sh import/import.sh neo4j
     """
-    from atlas.export import export_for_import, export_graphs, export_tables
+    from atlas.export import (
+        export_for_browser,
+        export_for_import,
+        export_graphs,
+        export_tables,
+    )
 
     progress = make_progress(quiet=quiet)
     if form == "graphml" or form == "gexf":
         if reader:
-            raise click.UsageError("--for neo4j-admin writes Parquet; omit --format.")
+            raise click.UsageError(f"--for {reader} has its own formats; omit --format.")
         graphs = export_graphs(
             which_atlas(where), folder, form=form, saes=saes, min_count=min_count, progress=progress
         )
@@ -371,7 +385,15 @@ def export(
     if reader is None:
         written = export_tables(which_atlas(where), folder, form=form, progress=progress)
     elif form != "parquet":
-        raise click.UsageError("--for neo4j-admin writes Parquet; omit --format.")
+        raise click.UsageError(f"--for {reader} has its own formats; omit --format.")
+    elif reader == "neo4j-browser":
+        links = export_for_browser(folder_of(which_atlas(where)), folder, address=address)
+        emit(
+            links,
+            as_json=as_json,
+            show=lambda: echo(f"Open {folder / 'index.html'}: {links['index.html']} links."),
+        )
+        return
     else:
         written = export_for_import(folder_of(which_atlas(where)), folder, progress=progress)
     emit(

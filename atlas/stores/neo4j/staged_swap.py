@@ -65,6 +65,9 @@ SWAP_SECONDS, SWAP_SECONDS_A_ROW = 60.0, 1e-3
 COMMIT_SECONDS = 60.0
 """Longest time of a commit, which a time limit does not end."""
 
+INDEXED_LENGTH = 8_000
+"""Largest number of characters, of up to 4 bytes each, of a token in the text index."""
+
 BATCH_BYTES = 2 << 20  # of Arrow data in one transaction: about 10,000 edges or 1,000 examples
 BATCH_ROWS = 10_000
 
@@ -74,8 +77,16 @@ def flips(of: Node) -> bool:
     return of.label in FLIPS
 
 
-def define(bolt: Bolt) -> None:
-    """Create the constraints and indexes of the schema, and wait until they are online."""
+def define(bolt: Bolt, graph: Graph) -> None:
+    """Create the constraints and indexes of the schema, and wait until they are online.
+
+    Parameters
+    ----------
+    bolt
+        The connection.
+    graph
+        The graph that will be written.
+    """
     for spec in schema.NODES:
         unique = flips(spec) or spec in shared_nodes()
         if unique:
@@ -87,7 +98,29 @@ def define(bolt: Bolt) -> None:
             _index(bolt, f"{spec.label}Staged", spec.key)
             if sae_column(spec) != spec.key:
                 _index(bolt, spec.label, sae_column(spec) or "")
+    _index_tokens(bolt, graph)
     bolt.write("CALL db.awaitIndexes(600)")
+
+
+def _index_tokens(bolt: Bolt, graph: Graph) -> None:
+    """Create the text index, which finds tokens by their beginning or in a list.
+
+    Neo4j cannot write a text above 32,766 bytes that is in an index. If there is one, there is
+    no index. Queries for a part of a text ignore the case, so that no index on the stored text
+    can serve them.
+    """
+    import pyarrow.compute as pc
+
+    longest = pc.max(pc.utf8_length(graph.tables["Token"]["text"])).as_py() or 0
+    stored = bolt.ask(
+        "MATCH (t:Token) WHERE size(t.text) > $most RETURN count(t) > 0", {"most": INDEXED_LENGTH}
+    ).rows[0][0]
+    if stored or longest > INDEXED_LENGTH:
+        bolt.write("DROP INDEX `atlas_Token_text` IF EXISTS")
+    else:
+        bolt.write(
+            "CREATE TEXT INDEX `atlas_Token_text` IF NOT EXISTS FOR (n:`Token`) ON (n.`text`)"
+        )
 
 
 class Generations:

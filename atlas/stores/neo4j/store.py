@@ -107,7 +107,7 @@ class Neo4jStore:
         """
         graph = plan.graph
         with self._bolt.alone(wait=self._wait):
-            define(self._bolt)
+            define(self._bolt, graph)
             plan = self.plan(graph)
             pace = Pace({"push": plan.seconds}, progress=progress)
             generations, shared = Generations(self._bolt, graph, pace), Shared(self._bolt, graph)

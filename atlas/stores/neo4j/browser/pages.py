@@ -1,0 +1,135 @@
+"""The page of links that opens every named query and picture in Neo4j Browser."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from urllib.parse import quote
+
+import queries
+from atlas.stores import Graph
+from queries.record import Query, parse
+
+__all__ = ["browser_link", "example_names", "links_page", "pictures", "style_sheet", "with_names"]
+
+_FILES = resources.files(__package__)
+
+#: A name that can be written between quotes in Cypher.
+_PLAIN = re.compile(r"[^'\\\x00-\x1f\x7f]+")
+
+
+def style_sheet() -> str:
+    """Return the style sheet, in the GraSS format of Neo4j Browser."""
+    return (_FILES / "atlas.grass").read_text("utf-8")
+
+
+@cache
+def pictures() -> tuple[Query, ...]:
+    """Return the queries that draw a graph of at most about 50 nodes, in order.
+
+    Unlike named queries they return paths, so they are for Browser only.
+    """
+    files = sorted((_FILES / "pictures").iterdir(), key=lambda file: file.name)
+    return tuple(
+        parse(file.name.removesuffix(".cypher"), file.read_text("utf-8"))
+        for file in files
+        if file.name.endswith(".cypher")
+    )
+
+
+def browser_link(address: str, command: str) -> str:
+    """Return a link that opens a command in the editor of Neo4j Browser.
+
+    Parameters
+    ----------
+    address
+        Address of the server's web page, without a path.
+    command
+        Cypher, or a command of Browser.
+
+    Examples
+    --------
+    >>> browser_link("http://localhost:7474", "RETURN 1")
+    'http://localhost:7474/browser/?cmd=edit&arg=RETURN%201'
+    """
+    return f"{address.rstrip('/')}/browser/?cmd=edit&arg={quote(command, safe='')}"
+
+
+def example_names(graph: Graph) -> dict[str, str]:
+    """Return names of an atlas by kind, to replace the examples in queries.
+
+    The kinds are ``SAE``, ``other`` (an SAE it was matched with), ``feature`` (the SAE's most
+    active one), ``site``, ``model`` and ``concept``. A kind without a usable name is missing.
+    """
+    saes = {row["name"]: row for row in graph.tables["SAE"].to_pylist()}
+    pairs = graph.tables["COMPARED_WITH"].select(["source", "target"]).to_pylist()
+    trained = [name for name, row in saes.items() if row["role"] in (None, "trained")]
+    sae = min((p["source"] for p in pairs), default=min(trained or saes, default=None))
+    found: dict[str, str | None] = {"SAE": sae}
+    found["other"] = min((p["target"] for p in pairs if p["source"] == sae), default=None)
+    if sae is not None:
+        features = graph.tables["Feature"].to_pylist()
+        own = [row for row in features if row["sae"] == sae]
+        busiest = max(own, key=lambda row: (row["active_tokens"] or 0, -row["idx"]), default=None)
+        found |= {
+            "feature": busiest and busiest["id"],
+            "model": saes[sae]["model"],
+            "site": f"{saes[sae]['model']}/{saes[sae]['hook']}",
+        }
+    found["concept"] = min(graph.tables["Concept"]["id"].to_pylist(), default=None)
+    return {kind: name for kind, name in found.items() if name and _PLAIN.fullmatch(name)}
+
+
+def with_names(query: Query, names: Mapping[str, str]) -> str:
+    """Return the text of a query with the names of an atlas in place of its examples.
+
+    Parameters
+    ----------
+    query
+        A named query or a picture.
+    names
+        Names by kind, as ``example_names`` returns them.
+    """
+    text = query.text
+    second = {pair[1] for pair in query.matched}
+    for parameter in query.parameters:
+        kind = "other" if parameter.name in second else parameter.names
+        name = names.get(kind or "")
+        if parameter.required and parameter.type == "string" and name is not None:
+            marked = re.compile(rf"'[^'\\]*' /\* \${parameter.name} \*/")
+            text = marked.sub(lambda _, n=name, p=parameter.name: f"'{n}' /* ${p} */", text)
+    return text
+
+
+def links_page(address: str, *, atlas: str, names: Mapping[str, str]) -> str:
+    """Return an HTML page with a link for the style sheet, each picture and each named query.
+
+    Parameters
+    ----------
+    address
+        Address of the server's web page, without a path.
+    atlas
+        Name of the atlas, for the title.
+    names
+        Names by kind, as ``example_names`` returns them.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    def links(found: Sequence[Query]) -> list[dict[str, str]]:
+        return [
+            {
+                "title": query.title,
+                "about": query.question,
+                "href": browser_link(address, with_names(query, names)),
+            }
+            for query in found
+        ]
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    template = environment.from_string((_FILES / "links.html").read_text("utf-8"))
+    return template.render(
+        address=address.rstrip("/"),
+        atlas=atlas,
+        style=browser_link(address, f":style {style_sheet()}"),
+        sections=[("Pictures", links(pictures())), ("Tables", links(queries.every()))],
+    )
