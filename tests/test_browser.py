@@ -146,7 +146,8 @@ def nodes_of(picture):
         return {FEATURE} | {e["target"] for e in sorted(edges, key=lambda e: e["rank"])[:15]}
     if picture == "5_community":
         (mine,) = [e["target"] for e in WORLD.IN_COMMUNITY if e["source"] == FEATURE]
-        return {mine} | {e["source"] for e in WORLD.IN_COMMUNITY if e["target"] == mine}
+        members = {e["source"] for e in WORLD.IN_COMMUNITY if e["target"] == mine}
+        return {f"community {mine}"} | members
     sites = {e["target"] for e in WORLD.READS}
     models = {e["target"] for e in WORLD.OF_MODEL if e["source"] in sites}
     return {e["source"] for e in WORLD.READS} | sites | {f"model {m}" for m in models}
@@ -171,6 +172,11 @@ def test_a_picture_draws_its_nodes_and_no_others(shown, picture):
     drawn = shown.run(picture.text, caption=CAPTIONS[picture.name])
     assert not drawn.error
     assert len(drawn.drawn) == len(wanted)
+    captions = {" ".join(c.split()) for c in drawn.drawn}
+    features = [WORLD.feature[key] for key in wanted if key in WORLD.feature]
+    assert {
+        " ".join(f"{f['idx']} {f['top_token']} {f['sae']}".split()) for f in features
+    } <= captions
 
 
 @at_browser
