@@ -830,6 +830,18 @@ def test_codes_are_needed(planted_saes, tmp_path):
         subject_of(folder, "one", "two")
 
 
+def test_a_brief_match_has_the_same_matches_and_first_two_nulls(made):
+    """The truth needs neither the null within documents nor the cosines."""
+    how = {"documents": np.arange(180), "settings": MatchSettings(draws=3)}
+    full = match_documents(made, "one", "two", **how)
+    brief = match_documents(made, "one", "two", brief=True, **how)
+    omitted = {n for n in full.column_names if n.startswith("token_document_")}
+    omitted |= {"decoder_cosine", "encoder_cosine"}
+    assert brief.drop(list(omitted)).equals(full.drop(list(omitted)))
+    assert all(brief[name].null_count == len(brief) for name in omitted)
+    assert full["token_document_q"].null_count < len(full)
+
+
 def test_without_draws_there_is_no_truth(made):
     table = match_documents(
         made, "one", "two", documents=np.arange(180), settings=MatchSettings(draws=0)

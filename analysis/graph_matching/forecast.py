@@ -24,6 +24,9 @@ __all__ = ["matching_cost"]
 #: Denominators of the shares of the documents on which correlations are measured.
 _SAMPLES = (48, 24)
 
+#: Share of the nulls of a match that the truth needs; a match consists of little else.
+_NULLS = 2 / 3
+
 #: Methods with walks or rounds in ``choose``, for each share of anchors of an evaluation.
 _CHOICES = 6 / 2
 
@@ -53,7 +56,8 @@ def matching_cost(
         return None
     matched = MatchStudy(MatchSettings(draws=s.draws, seed=s.seed))
     task = Task(match_name(*pair), pair, matched.settings)
-    seconds += matched.forecast(task, at).seconds * len(sets.truth) / _documents(at)
+    share = _NULLS * len(sets.truth) / _documents(at)
+    seconds += matched.forecast(task, at).seconds * share
     subject = _subject(at, pair, a, b, seed=s.seed)
     features = subject.truth[:, 0]
     few, more = (max(1, _documents(at) // share) for share in _SAMPLES)

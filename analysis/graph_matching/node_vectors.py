@@ -1,5 +1,6 @@
 """Vectors of nodes: local statistics, their means over neighbours, and whitening."""
 
+from functools import lru_cache
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -43,8 +44,9 @@ _NOTHING = 1e-5
 _DIGITS = 9
 
 
+@lru_cache(maxsize=2)  # of two graphs, which all methods and shares of anchors read
 def local(graph: CoactivationGraph) -> Floats:
-    """Compute the statistics of each node; (nodes, ``len(STATISTICS)``)."""
+    """Compute the statistics of each node; (nodes, ``len(STATISTICS)``), read-only."""
     weights, steps = graph.matrix, graph.steps
     degree = graph.degree.astype(np.float64)
     log_degree = np.log1p(degree)
@@ -73,7 +75,9 @@ def local(graph: CoactivationGraph) -> Floats:
         np.asarray(surprise.sum(axis=1)),
         steps.max(axis=1).toarray().ravel(),
     ]
-    return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    found = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
+    found.flags.writeable = False
+    return found
 
 
 def propagated(

@@ -203,7 +203,9 @@ def truth_of(
     BadInput
         If there are fewer than two such matches.
     """
-    table = match_documents(folder, sae_a, sae_b, documents=documents, settings=settings)
+    table = match_documents(
+        folder, sae_a, sae_b, documents=documents, settings=settings, brief=True
+    )
     clear = table["one_to_one"].to_numpy()
     for q in ("q", "token_q"):
         clear = clear & (np.nan_to_num(table[q].to_numpy(), nan=1.0) <= SIGNIFICANT)

@@ -13,7 +13,7 @@ from ingest.match.inputs import Side
 from ingest.sae.autoencoder import Autoencoder
 from ingest.sae.record import reopen_sae, written_hook
 
-__all__ = ["Cosines", "cosines", "decoder_rows", "decoders", "one_space"]
+__all__ = ["Cosines", "cosines", "decoder_rows", "decoders", "one_space", "undefined"]
 
 # Sites whose vectors are in the residual stream, which all blocks of a model share.
 _STREAM = re.compile(r"hook_embed|blocks\.\d+\.hook_(resid_(pre|mid|post)|attn_out|mlp_out)")
@@ -27,6 +27,12 @@ class Cosines(NamedTuple):
 
     decoder: NDArray[np.float64]
     encoder: NDArray[np.float64]
+
+
+def undefined(pairs: int) -> Cosines:
+    """Return cosines that are not computed, for a number of pairs."""
+    none = np.full(pairs, np.nan)
+    return Cosines(none, none)
 
 
 def cosines(
@@ -55,7 +61,7 @@ def cosines(
     none = np.full(len(pairs[0]), np.nan)
     written, read = one_space(*(side.row for side in sides)), _one_site(sides)
     if not (written or read) or not len(none):
-        return Cosines(none, none)
+        return undefined(len(none))
     saes = [_reopened(side, opened, progress) for side in sides]
     weights: list[Any] = [sae.sae for sae in saes if sae is not None]
     decoders = [w.W_dec for w in weights if written and hasattr(w, "W_dec")]

@@ -21,7 +21,7 @@ from ingest.match.align import align
 from ingest.match.aligned_codes import Aligned
 from ingest.match.assign import one_to_one
 from ingest.match.correlate import Correlator
-from ingest.match.cosines import Cosines, cosines
+from ingest.match.cosines import Cosines, cosines, undefined
 from ingest.match.inputs import Side
 from ingest.match.nulls import (
     Null,
@@ -75,6 +75,7 @@ def compare(
     scratch: Path,
     documents: NDArray[np.int64] | None = None,
     opened: Sequence[Autoencoder] = (),
+    brief: bool = False,
     progress: Progress,
 ) -> Found:
     """Match two SAEs.
@@ -98,6 +99,9 @@ def compare(
         so matches on some documents must not be stored in an atlas.
     opened
         SAEs that are already open.
+    brief
+        Omit the null within documents and the cosines, which are then null. Such matches must not
+        be stored in an atlas either.
     progress
         Notified of the work.
 
@@ -132,7 +136,9 @@ def compare(
     )
     with progress.stage(f"{a.name} and {b.name}: correlating {len(aligned.units):,} {how}"):
         pairs = work.pairs()
-    shifts, shuffles, within = _nulls(work, aligned, pairs, settings=settings, progress=progress)
+    shifts, shuffles, within = _nulls(
+        work, aligned, pairs, settings=settings, brief=brief, progress=progress
+    )
     shared = _shared_tokens(sides, pairs)
     passed, left_out = _filtered(pairs, shared, settings)
     left_out |= _features_left_out(allowed) | dict(aligned.left_out)
@@ -140,7 +146,7 @@ def compare(
     for reason, number in left_out.items():
         if number:
             progress.report(f"{a.name} (a) and {b.name} (b), excluded – {reason}: {number:,}")
-    nulls = (shifts, shuffles, within)
+    nulls = (shifts, shuffles) if brief else (shifts, shuffles, within)
     found_some = all((null.q <= SIGNIFICANT).any() for null in nulls)
     if not found_some and (few := too_few_draws(settings.draws, *_needed(nulls))):
         progress.report(f"{a.name} and {b.name}: {few}")
@@ -156,7 +162,9 @@ def compare(
         _take(shifts, passed),
         _take(shuffles, passed),
         _take(within, passed),
-        cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
+        undefined(len(pairs))
+        if brief
+        else cosines(sides, (pairs.a, pairs.b), opened=opened, progress=progress),
     )
     return Found(_tables(sides, found, settings), sources={"left_out": left_out})
 
@@ -184,13 +192,20 @@ def _nulls(
     pairs: Pairs,
     *,
     settings: MatchSettings,
+    brief: bool,
     progress: Progress,
 ) -> tuple[Null, Null, Null]:
-    title = f"Three nulls, {settings.draws} draws of each"
-    with progress.stage(title, total=3 * settings.draws, unit="draws") as stage:
+    number = "Two" if brief else "Three"
+    draws = [settings.draws, settings.draws, 0 if brief else settings.draws]
+    title = f"{number} nulls, {settings.draws} draws of each"
+    with progress.stage(title, total=sum(draws), unit="draws") as stage:
         shifts, shuffles, within = (
-            draw(work, aligned.units, pairs, draws=settings.draws, seed=settings.seed, stage=stage)
-            for draw in (shifted_documents, shuffled_occurrences, shuffled_within_documents)
+            draw(work, aligned.units, pairs, draws=times, seed=settings.seed, stage=stage)
+            for draw, times in zip(
+                (shifted_documents, shuffled_occurrences, shuffled_within_documents),
+                draws,
+                strict=True,
+            )
         )
     return shifts, shuffles, within
 

@@ -222,6 +222,7 @@ def match_documents(
     *,
     documents: NDArray[np.int64],
     settings: MatchSettings = MatchSettings(),  # noqa: B008 - frozen
+    brief: bool = False,
     memory: int = 4 * 2**30,
     progress: Progress = SILENT,
 ) -> pa.Table:
@@ -237,6 +238,8 @@ def match_documents(
         Numbers of the documents.
     settings
         How they are matched.
+    brief
+        Omit the null within documents and the cosines, whose columns are then null.
     memory
         Bytes of memory, as in ``match_saes``.
     progress
@@ -267,6 +270,7 @@ def match_documents(
             memory=memory,
             scratch=Path(scratch),
             documents=documents,
+            brief=brief,
             progress=progress,
         )
     return dict(found.tables)["MATCHES"]
