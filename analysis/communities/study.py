@@ -32,7 +32,7 @@ from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
 from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
-from ingest.codes.topk_membership import edges
+from ingest.codes.topk_membership import Membership, edges
 
 __all__ = ["CommunityStudy", "graph_features"]
 
@@ -100,18 +100,22 @@ class CommunityStudy(Study):
             drawn = sample.draw(within_documents=within, measure=lambda g: partition(g, seed=0))
             # A split has the graphs of both halves; without regard to documents, also of both together.
             seconds += how.splits * (drawn.swap * 2 + drawn.graph * (2 if within else 3))
-            some = timed(lambda: self._partners(sample, within=within))  # noqa: B023 - called at once
+            self._partners(sample.small, sample.min_count, within=within)  # loads compiled loops
+            some = timed(
+                lambda: self._partners(sample.sample, sample.min_count, within=within)  # noqa: B023 - called at once
+            )
             seconds += how.draws * some * sample.scale / _SAMPLE_DRAWS
+        graph_of_documents(folder, sae, documents=sample.documents[:1])
         halves = timed(lambda: graph_of_documents(folder, sae, documents=sample.documents))
         seconds += how.splits * (halves * sample.scale + 2 * leiden)
         return Cost(seconds + sample.reading, sample.bytes + of.pairs.nbytes)
 
     @staticmethod
-    def _partners(sample: TokenSample, *, within: bool) -> PartnerCounts:
+    def _partners(sample: Membership, min_count: int, *, within: bool) -> PartnerCounts:
         """Draw partners of features over the tokens of a sample."""
         return null_diversity(
-            sample.sample,
-            min_count=sample.min_count,
+            sample,
+            min_count=min_count,
             within_documents=within,
             draws=_SAMPLE_DRAWS,
             seed=0,

@@ -61,13 +61,18 @@ class TokenSample:
         Number of tokens of the complete graph.
     min_count
         Smallest count of an edge.
+
+    Attributes
+    ----------
+    sample, small
+        The larger and the smaller sample. A first call on the smaller one loads compiled loops.
     """
 
     def __init__(self, folder: Folder, sae: str, *, tokens: int, min_count: int) -> None:
         large = min(tokens, max(_LEAST, tokens // _SHARE))
         small = max(1, large // _LARGER)
         self.min_count = min_count
-        self._small = open_membership(folder, sae, tokens=small)
+        self.small = open_membership(folder, sae, tokens=small)
         seconds = timed(lambda: open_membership(folder, sae, tokens=large))
         self.sample: Membership = open_membership(folder, sae, tokens=large)
         self.scale = tokens / large
@@ -100,7 +105,7 @@ class TokenSample:
             table = swapped(table, 1, within_documents=within_documents)
             drawn.append(edges(table, min_count=self.min_count)[0])
 
-        swap(self._small)  # the first call compiles loops
+        swap(self.small)  # the first call compiles loops
         seconds = timed(lambda: swap(self.sample)) * self.scale
         few, more = (len(pairs) for pairs in drawn)
         graph = timed(lambda: measure(igraph.Graph(n=self.sample.d_sae, edges=drawn[1])))
@@ -111,7 +116,7 @@ class TokenSample:
         pairs = self.sample.d_sae * (self.sample.d_sae - 1) / 2
         if not few or not more:
             return self.scale
-        ratio = len(self.sample) / len(self._small)
+        ratio = len(self.sample) / len(self.small)
         power = math.log(more / few) / math.log(ratio) if ratio > 1 else 1.0
         growth = float(self.scale ** max(power, 0.0))
         return max(1.0, min(growth, pairs / more))
