@@ -182,7 +182,10 @@ def main() -> None:
     names = list(chosen.index) if options.width else None
     results = compare_with_floors(options.atlas, names, progress=Bars())
     rows = values(results)
-    show(rows, areas(results, saes), options.family or list(dict.fromkeys(rows["family"])))
+    families = list(dict.fromkeys(rows["family"]))
+    if unknown := set(options.family or ()) - set(families):
+        parser.error(f"no family is named {min(unknown)!r}; there are: {', '.join(families)}")
+    show(rows, areas(results, saes), options.family or families)
 
 
 if __name__ == "__main__":
