@@ -14,7 +14,12 @@ import numpy as np
 from scipy import sparse
 
 from analysis.similarity.comparison import document_shifts
-from analysis.similarity.measures import cosine_similarities, shuffles, subspace_similarities
+from analysis.similarity.measures import (
+    Similarity,
+    cosine_similarities,
+    shuffles,
+    subspace_similarities,
+)
 from benchmarks.within import clocks
 
 _BLOCK, _TIMED = 100, 2
@@ -47,9 +52,20 @@ def main() -> None:
         ("columns", 256),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--space", choices=("decoder", "activations"), help="one of both spaces")
     args = parser.parse_args()
-    rng = np.random.default_rng(0)
-    orders = shuffles(args.pairs, args.draws, seed=0)
+    found: list[Similarity] = []
+    if args.space != "activations":
+        found += decoder_rows(args)
+    if args.space != "decoder":
+        found += activations(args)
+    for one in found:
+        print(f"{one.measure:<16} n {one.n:>7,}  value {one.value}  null {one.null}  p {one.p}")
+
+
+def decoder_rows(args: argparse.Namespace) -> list[Similarity]:
+    """Measure decoder rows."""
+    rng, orders = np.random.default_rng(0), shuffles(args.pairs, args.draws, seed=0)
     x = rng.normal(size=(args.pairs, args.width)).astype(np.float32)
     y = np.where(np.arange(args.pairs)[:, None] % 2 == 0, x, rng.normal(size=x.shape)).astype(
         np.float32
@@ -60,9 +76,15 @@ def main() -> None:
     began = clocks()
     found += cosine_similarities(x, y, orders)
     report("decoder rows: RSA, kNN-Jaccard, mutual nearest", began)
+    return found
+
+
+def activations(args: argparse.Namespace) -> list[Similarity]:
+    """Measure activations, and time the published method on some blocks of them."""
+    rng, orders = np.random.default_rng(1), shuffles(args.pairs, args.draws, seed=0)
     a, b = codes(rng, args.tokens, args.pairs), codes(rng, args.tokens, args.pairs)
     began = clocks()
-    found += cosine_similarities(sparse.csr_array(a.T), sparse.csr_array(b.T), orders)
+    found = cosine_similarities(sparse.csr_array(a.T), sparse.csr_array(b.T), orders)
     report("activations: RSA, kNN-Jaccard, mutual nearest", began)
     chosen = rng.choice(args.pairs, min(args.columns, args.pairs), replace=False)
     shifts = document_shifts(np.full(args.tokens // 100, 100), args.draws, seed=0)
@@ -70,19 +92,24 @@ def main() -> None:
     began = clocks()
     found += subspace_similarities(*some, shifts)
     report(f"activations, {len(chosen)} columns: SVCCA, CCA, CKA, Procrustes", began)
+    published(a, b)
+    return found
+
+
+def published(a: sparse.csc_array, b: sparse.csc_array) -> None:
+    """Print the time of the published dense blocks, from a few of them."""
+    features = a.shape[1]
     began = clocks()
-    first = a[:, : min(4096, args.pairs)].toarray()
+    first = a[:, : min(4096, features)].toarray()
     first -= first.mean(0)
     for i in range(_TIMED):
         block = b[:, i * _BLOCK : (i + 1) * _BLOCK].toarray()
         (first.T @ (block - block.mean(0))).max(axis=0)
-    blocks = -(-args.pairs // _BLOCK) * -(-args.pairs // first.shape[1])
+    blocks = -(-features // _BLOCK) * -(-features // first.shape[1])
     wall, busy = (clocks() - began) * blocks / _TIMED
     print(
         f"published dense blocks, extrapolated from {_TIMED} of {blocks:,}: {wall:,.0f} s, {busy:,.0f} s CPU"
     )
-    for one in found:
-        print(f"{one.measure:<16} n {one.n:>7,}  value {one.value}  null {one.null}  p {one.p}")
 
 
 if __name__ == "__main__":

@@ -148,6 +148,22 @@ def test_cosines_of_pairs_equal_numpy(dtype):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("entries", [1, 30, 10**6])
+def test_cosines_of_pairs_in_pieces_are_those_of_all(monkeypatch, entries):
+    """Memory is bounded by the entries of the rows of a piece, of which some have many."""
+    monkeypatch.setattr("analysis.statistics.directions._ENTRIES", entries)
+    dense = np.random.default_rng(0).random((20, 40))
+    dense[1:] *= dense[1:] > 0.8
+    dense[4] = 0
+    pairs = tuple(np.random.default_rng(1).integers(0, 20, (2, 100)))
+    expected = [dense[i] @ dense[j] for i, j in zip(*pairs, strict=True)]
+    for form in (np.asarray, sparse.csr_array):
+        a = form(dense)
+        np.testing.assert_allclose(row_cosines(a, a, pairs), expected, atol=1e-12)
+    none = (np.zeros(0, dtype=np.int64),) * 2
+    assert len(row_cosines(sparse.csr_array(dense), sparse.csr_array(dense), none)) == 0
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_candidates(n):
     assert nearest(rows(5)[:n], k=3).index.shape == (n, 0)

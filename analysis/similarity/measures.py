@@ -22,7 +22,7 @@ from analysis.similarity.cosines import Cosines
 from analysis.similarity.neighbours import Nearest, Neighbours
 from analysis.similarity.rank_correlations import EXACT, rank_correlations
 from analysis.similarity.subspaces import SUBSPACE_MEASURES, Subspaces
-from analysis.statistics.directions import unit_rows
+from analysis.statistics.directions import is_sparse, unit_rows
 from analysis.statistics.permutation import permutation_p
 from atlas.errors import BadInput
 
@@ -351,7 +351,7 @@ def cosine_similarities(
         sides.
     exact
         Largest number of points whose cosines are all in memory. With more, RSA rounds cosines to
-        16 bits, and rows are rounded to single precision.
+        16 bits, and dense rows are rounded to single precision.
     """
     same = _same(x, y)
     if len(same) <= exact:
@@ -359,7 +359,11 @@ def cosine_similarities(
         return similarities_of_cosines(
             cosines, orders, k=k, seed=seed, columns=(x.shape[1], y.shape[1])
         )
-    unit_x, unit_y = (unit_rows(one, dtype=np.float32) for one in (x, y))
+    # The bound of the rounding error grows with the entries of a row, which for sparse rows are many:
+    # in single precision, most cosines would be near ties.
+    unit_x, unit_y = (
+        unit_rows(one, dtype=np.float64 if is_sparse(one) else np.float32) for one in (x, y)
+    )
     nearest = None
     if one_space and x.shape[1] == y.shape[1]:
         nearest = Nearest.of(unit_x, unit_y, seed=seed)

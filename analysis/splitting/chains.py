@@ -86,8 +86,8 @@ def chain_rows(results: Results) -> list[dict[str, Any]]:
         "parent_given_child_2": "second_given_third",
     }
     columns = ["narrow", "middle", "wide", *shares.values(), "direct", "grandchildren"]
-    rows: list[dict[str, Any]] = ordered.rename(columns=shares)[columns].to_dict("records")
-    return rows
+    rows = ordered.rename(columns=shares)[columns].to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def results_of_three(results: Results) -> tuple[Result, Result, Result] | None:

@@ -5,6 +5,7 @@ All studies that compare directions or activations by cosine use these functions
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +30,9 @@ Rows: TypeAlias = Any
 
 #: Cosines, or entries of rows, that are computed at once.
 _CELLS = 1 << 24
+
+#: Entries of rows that are copied at once.
+_ENTRIES = 1 << 22
 
 #: Decimals to which two cosines of equal rows agree, whatever the order of their sums.
 _DECIMALS = 12
@@ -219,9 +223,7 @@ def row_cosines(a: Rows, b: Rows, pairs: tuple[Ints, Ints]) -> Floats:
     """
     i, j = pairs
     found = np.empty(len(i))
-    step = max(1, (1 << 22) // max(a.shape[1], 1)) if not is_sparse(a) else 1 << 14
-    for start in range(0, len(i), step):
-        at = slice(start, start + step)
+    for at in _pieces(a, b, pairs):
         x, y = a[i[at]], b[j[at]]
         if is_sparse(x):
             product = x.astype(np.float64).multiply(y.astype(np.float64)).sum(axis=1)
@@ -229,3 +231,14 @@ def row_cosines(a: Rows, b: Rows, pairs: tuple[Ints, Ints]) -> Floats:
         else:
             found[at] = np.einsum("ij,ij->i", x, y, dtype=np.float64)
     return found
+
+
+def _pieces(a: Rows, b: Rows, pairs: tuple[Ints, Ints]) -> Iterator[slice]:
+    """Yield slices of the pairs whose rows have at most ``_ENTRIES`` entries, or one pair."""
+    i, j = pairs
+    if is_sparse(a):
+        entries = np.cumsum(np.diff(a.indptr)[i] + np.diff(b.indptr)[j], dtype=np.int64)
+        cuts = np.flatnonzero(np.diff(entries // _ENTRIES)) + 1
+    else:
+        cuts = np.arange(0, len(i), max(1, _ENTRIES // max(a.shape[1], 1)))[1:]
+    yield from (slice(*ends) for ends in pairwise([0, *cuts.tolist(), len(i)]))
