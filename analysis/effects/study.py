@@ -81,7 +81,14 @@ class EffectStudy(Study):
                 )
             uses = tuple(f"sae/{n}" for n in (name, *on))
             found.append(
-                Task(name, (name, *on), self.settings, made_from=uses, recorded={"on": list(on)})
+                Task(
+                    name,
+                    (name, *on),
+                    self.settings,
+                    made_from=uses,
+                    recorded={"on": list(on)},
+                    label=name,
+                )
             )
         return found
 

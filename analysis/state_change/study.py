@@ -101,6 +101,7 @@ class StateStudy(Study):
                     *(f"sae/{one}" for one in dict.fromkeys([name, *targets])),
                 ),
                 recorded={"features": list(self.features), "on": targets},
+                label=", ".join(f"{name}/{feature}" for feature in self.features),
             )
         ]
 

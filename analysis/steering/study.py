@@ -72,6 +72,7 @@ class SteeringStudy(Study):
                     "task_digest": self.task.digest,
                     "features": list(self.features),
                 },
+                label=f"{name} on {self.task.name}",
             )
             for name in check_saes(at.sound, saes)
         ]

@@ -72,6 +72,8 @@ class Task:
         Names of settings that the manifest does not store.
     group
         Tasks of one group are computed together.
+    label
+        Name of the task in messages; by default its one or two SAEs, or its name.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Task:
     recorded: Mapping[str, Any] = field(default_factory=dict)
     omitted: tuple[str, ...] = ()
     group: str = ""
+    label: str = ""
 
     @property
     def stored_settings(self) -> dict[str, Any]:
@@ -92,6 +95,8 @@ class Task:
     @property
     def title(self) -> str:
         """Name of the task in messages."""
+        if self.label:
+            return self.label
         return " and ".join(self.saes) if 0 < len(self.saes) <= 2 else self.name
 
 
