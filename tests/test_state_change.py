@@ -435,5 +435,7 @@ def test_the_text_of_an_ablation_is_every_context_with_the_feature_and_no_other(
     assert (state.site != again.site).any(axis=1).sum() == counts[rare]
     silent = int(np.flatnonzero(counts == 0)[0]) if (counts == 0).any() else None
     if silent is not None:
-        with pytest.raises(BadInput, match=r"active at none of the [\d,]+ tokens of text that were"):
+        with pytest.raises(
+            BadInput, match=r"active at none of the [\d,]+ tokens of text that were"
+        ):
             text_with_features(subject, [silent], search=50, **more)
