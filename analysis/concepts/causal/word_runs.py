@@ -240,12 +240,12 @@ def _read(
     keep[keep] = inside[batch.rows]
     rows = np.flatnonzero(keep.any(axis=1))
     ids, mask = (torch.from_numpy(a[rows]) for a in (batch.input_ids, batch.attention_mask))
-    kept = torch.from_numpy(keep[rows])
+    read_here = torch.from_numpy(keep[rows])
     hooks = list(dict.fromkeys([*sae.info.hooks, hook]))
     stream, _, read = upper.below(ids, mask, hooks=hooks)
     row, position = np.nonzero(keep[rows])
     with torch.inference_mode():
-        vectors = sae.reads(read, kept, ids)
+        vectors = sae.reads(read, read_here, ids)
     token = batch.rows[inside[batch.rows]]
     return _Part(
         ids,
@@ -256,7 +256,7 @@ def _read(
         row.astype(np.int64),
         position.astype(np.int64),
         vectors,
-        read[hook][kept.to(read[hook].device)].float().cpu().numpy(),
+        read[hook][read_here.to(read[hook].device)].float().cpu().numpy(),
     )
 
 
