@@ -1,6 +1,7 @@
 """The study of concepts on small atlases: parts, edges, floors, messages, command, plot."""
 
 import json
+from copy import copy
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import stats
 from small_ingest import texts, topk
 
 from analysis import ConceptSettings, rank_saes, read_words, study_concepts
+from analysis.concepts.report import concept_page
 from atlas.api import Atlas
 from atlas.cli.main import command
 from atlas.errors import BadInput, UnknownName
@@ -167,6 +169,19 @@ def test_plot_has_the_values_of_the_tables(results):
     shown = {(r["arm"], r["k"]): r["retained"] for r in drawn if "retained" in r}
     assert shown
     assert all(curve[key] == pytest.approx(value) for key, value in shown.items())
+
+
+def test_the_page_lists_arms_of_the_model_once_and_escapes_names(results):
+    hostile = "<script>alert(1)</script>"
+    shown = [copy(one) for one in results]
+    shown[0].summary = {**shown[0].summary, "sae": hostile}
+    text = concept_page(shown, rank=rank_saes(shown), command=f"atlas concepts {hostile}")
+    assert hostile not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert text.count("<figure>") == 1 + len(results)
+    units = text[text.index("1. Are features") : text.index("2. What is lost")]
+    assert units.count(">layer<") == 1  # all read one site
+    assert units.count(">features<") == len(results)
 
 
 def test_bad_words_get_messages_and_the_rest_continues(world, tmp_path):
