@@ -230,7 +230,7 @@ class Atlas:
         if any(letter.isspace() for letter in what):
             table = self.query(what, params)
         elif what in queries.names():
-            table = self.ask(what, **params)
+            table = self.answer(named(what, params))
         elif set(params) <= {"sae"}:
             table = self.table(what, **params)  # type: ignore[arg-type]  # a name of any type is unknown
         elif what[:1].isupper():

@@ -90,6 +90,18 @@ def ingest(
     ------
     AtlasError
         One of the classes in ``atlas.errors``; finished work is not lost.
+
+    Examples
+    --------
+    >>> from ingest import Settings, ingest
+    >>> atlas = ingest(
+    ...     "notes.atlas",
+    ...     saes={"mine": "tiny-a-l1-s0"},  # or an SAE of sae-lens in memory
+    ...     text=["Once upon a time there was a girl.", "She had a red ball."],
+    ...     settings=Settings(device="cpu"),
+    ... )
+    >>> atlas.saes
+    ['mine']
     """
     saes = named_saes(saes)
     groups = open_groups(saes, model, tokenizer=tokenizer, settings=settings, progress=progress)

@@ -201,6 +201,14 @@ def match_saes(
         If the codes of one are not stored.
     BadInput
         If there is nothing to match.
+
+    Examples
+    --------
+    >>> from ingest import MatchSettings, match_saes
+    >>> settings = MatchSettings(draws=3)
+    >>> results = match_saes("demo.atlas", ["tiny-a-l1-s0", "tiny-a-l1-s1"], settings=settings)
+    >>> results[0].name  # the matches with a floor follow
+    'tiny-a-l1-s0+tiny-a-l1-s1'
     """
     study = MatchStudy(settings, memory, stale, tuple(opened))
     return run_study(

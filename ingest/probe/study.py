@@ -168,6 +168,14 @@ def probe_saes(
         If there is nothing to probe, or the text cannot be divided.
     OutOfSpace
         If a single feature does not fit into memory, or the vectors do not fit on the disk.
+
+    Examples
+    --------
+    >>> from ingest import ProbeSettings, probe_saes
+    >>> settings = ProbeSettings(splits=("document",), controls=1)
+    >>> (result,) = probe_saes("demo.atlas", ["tiny-a-l1-s0"], settings=settings, device="cpu")
+    >>> result.name.startswith("tiny-a-l1-s0@hook_embed@")
+    True
     """
     study = ProbeStudy(
         settings,

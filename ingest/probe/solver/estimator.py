@@ -141,6 +141,17 @@ class LogisticProbes(_Probes):
         bool, (labels,).
     one_class_
         bool, (labels,). Labels that are active on all rows with weight, or on none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ingest import LogisticProbes
+    >>> vectors = np.random.default_rng(0).normal(size=(200, 3))
+    >>> probes = LogisticProbes(penalty=0.01).fit(vectors, vectors[:, :2] > 0)
+    >>> probes.coef_.shape
+    (2, 3)
+    >>> (probes.predict(vectors) == (vectors[:, :2] > 0)).mean().round(1).item()
+    1.0
     """
 
     def __init__(
@@ -270,6 +281,15 @@ class RidgeProbes(_Probes):
         int64, (targets,).
     converged_
         bool, (targets,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ingest import RidgeProbes
+    >>> vectors = np.random.default_rng(0).normal(size=(200, 3))
+    >>> probes = RidgeProbes(penalty=1e-6).fit(vectors, vectors @ [[1.0], [2.0], [3.0]])
+    >>> probes.coef_.round(2).tolist()
+    [[1.0, 2.0, 3.0]]
     """
 
     def __init__(
