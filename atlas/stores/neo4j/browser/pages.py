@@ -97,7 +97,8 @@ def with_names(query: Query, names: Mapping[str, str]) -> str:
         name = names.get(kind or "")
         if parameter.required and parameter.type == "string" and name is not None:
             marked = re.compile(rf"'[^'\\]*' /\* \${parameter.name} \*/")
-            text = marked.sub(lambda _, n=name, p=parameter.name: f"'{n}' /* ${p} */", text)
+            # Neither a name nor a parameter contains a backslash, which `sub` would read.
+            text = marked.sub(f"'{name}' /* ${parameter.name} */", text)
     return text
 
 
