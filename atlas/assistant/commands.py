@@ -32,11 +32,12 @@ def mcp(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Serve an atlas to an assistant, read-only, by the Model Context Protocol.
+    """Serve an atlas to an assistant, read-only (MCP).
 
-    The assistant starts this command and talks to it on standard input and output. It gets
-    the named queries as tools, cards of SAEs and features, and read-only Cypher. With --json,
-    only an error at the start is JSON in the form of other commands. The command needs `pip install 'feature-atlas[mcp]'`.
+    The server speaks the Model Context Protocol. The assistant starts this command and talks
+    to it on standard input and output. It gets the named queries as tools, cards of SAEs and
+    features, and read-only Cypher. With --json, an error at the start is JSON. The command needs
+    `pip install 'feature-atlas[mcp]'`.
 
     \b
     Examples:

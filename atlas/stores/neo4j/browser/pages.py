@@ -93,7 +93,8 @@ def with_names(query: Query, names: Mapping[str, str]) -> str:
     text = query.text
     second = {pair[1] for pair in query.matched}
     for parameter in query.parameters:
-        kind = "other" if parameter.name in second else parameter.names
+        other = parameter.name in second and parameter.names == "SAE"
+        kind = "other" if other else parameter.names
         name = names.get(kind or "")
         if parameter.required and parameter.type == "string" and name is not None:
             marked = re.compile(rf"'[^'\\]*' /\* \${parameter.name} \*/")
