@@ -100,6 +100,16 @@ def test_a_model_that_differs_above_the_first_block_is_refused(
     store.close()
 
 
+def test_what_fits_completely_is_pushed_completely(command):
+    done = result(command("push", "--fit", "aura-free"))
+    assert (done["added"], done["excluded"]) == (["one", "two"], {})
+    code, _, err = command("push", "--fit", "aura-free", "--edges-per-feature", "3")
+    assert code == 2
+    assert "Traceback" not in err
+    again = result(command("push"))
+    assert (again["replaced"], again["kept"]) == ([], ["one", "two"])
+
+
 def test_a_small_server_shows_the_heaviest_edges(command, tmp_path, neo4j_url):
     pairs = {(0, 1): 0.9, (0, 2): 0.5, (1, 2): 0.4}
     rows = [
