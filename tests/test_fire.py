@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,3 +128,31 @@ def test_one_row_per_token_has_the_strongest_feature_of_all_saes(folder, opened,
         )
         (shown,) = [r for r in rows if r["position"] == position and r["feature"] == name]
         assert (shown["quantile"], shown["activation"]) == (best["quantile"], best["activation"])
+
+
+def test_the_page_shades_every_token_by_its_quantile(opened, folder, tmp_path, monkeypatch, capsys):
+    found = fire(opened, TEXT, FireSettings(top=2))
+    page = found.to_html()
+    assert "<script" not in page
+    spans = re.findall(r'<span style="background: rgba\(var\(--on\), ([0-9.]+)\)" [^>]*>', page)
+    assert len(spans) == sum(map(len, found.tokens.values())) > 4
+    highest = {}
+    for row in found.rows:
+        key = row["sae"], row["position"]
+        highest[key] = max(highest.get(key, 0.0), row["quantile"] or 0.0)
+    expected = [
+        0.85 * highest.get((sae, i), 0.0)
+        for sae in dict.fromkeys(row["sae"] for row in found.rows)
+        for i in range(len(found.tokens[sae]))
+    ]
+    assert [float(shade) for shade in spans] == pytest.approx(expected, abs=6e-4)
+    hostile = replace(found, tokens={s: ["<script>x</script>"] for s in found.tokens})
+    assert "<script" not in hostile.to_html()
+    with pytest.raises(SystemExit) as done:
+        main(["fire", TEXT, "--html", str(tmp_path / "absent" / "x.html"), "--atlas", opened.url])
+    assert done.value.code == 2
+    assert "There is no folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as done:
+        main(["fire", TEXT, "--html", str(tmp_path / "x.html"), "--atlas", opened.url, "-q"])
+    assert done.value.code == 0
+    assert (tmp_path / "x.html").read_text("utf-8").startswith("<!DOCTYPE html>")

@@ -47,6 +47,12 @@ _COLUMNS = ("feature", "activation", "quantile", "top_token")
     metavar="NAME|FOLDER",
     help="The model, if it is not where it was at ingest. In an atlas of several models, also pass --sae.",
 )
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write one self-contained page, with every token shaded.",
+)
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, mps, …")
 @atlas_option
 @shared_options
@@ -55,6 +61,7 @@ def fire_command(
     saes: tuple[str, ...],
     top: int,
     model: Path | None,
+    html: Path | None,
     device: str,
     where: str | None,
     as_json: bool,
@@ -71,14 +78,21 @@ def fire_command(
     \b
     Examples:
       atlas fire "Once upon a time there was a dragon"
-      atlas fire "The cat sat." --sae tiny-a-l1-s0 --top 5
+      atlas fire "The cat sat." --sae tiny-a-l1-s0 --top 5 --html cat.html
     """
     from atlas.api import Atlas
+    from atlas.disk.atomic_files import atomic_file
+    from atlas.errors import BadInput
     from ingest.fire.text_features import FireSettings, fire
 
+    if html is not None and not html.parent.is_dir():
+        raise BadInput(f"There is no folder {str(html.parent)!r}; create it, or name another file.")
     settings = FireSettings(saes=saes, top=top, device=device)
     with Atlas.open(folder_of(which_atlas(where)), progress=make_progress(quiet=quiet)) as atlas:
         found = fire(atlas, text, settings, model=str(model) if model else None)
+    if html is not None:
+        with atomic_file(html) as temporary:
+            temporary.write_text(found.to_html(), "utf-8")
 
     def show() -> None:
         if not found.rows:
@@ -96,6 +110,8 @@ def fire_command(
                 )
 
     emit(list(found.rows), as_json=as_json, show=show)
+    if html is not None and not as_json:
+        echo(str(html))
 
 
 def _order(row: Mapping[str, Any]) -> tuple[float, float]:

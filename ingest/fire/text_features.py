@@ -50,16 +50,25 @@ class TextFeatures:
         One row per token, SAE and feature: by model, in the order of the tokens of its
         tokenizer. ``model``, ``sae``, ``position`` (of the token, from 0), ``token``, ``feature``, ``activation``, ``quantile`` (share of the
         activations of this feature in the corpus that are at most as large), ``top_token``.
+    tokens
+        Texts of all tokens, by SAE.
     """
 
     text: str
     rows: Sequence[Mapping[str, Any]]
+    tokens: Mapping[str, Sequence[str]]
 
     def to_pandas(self) -> Any:
         """Return the rows as a data frame."""
         import pandas as pd
 
         return pd.DataFrame(list(self.rows))
+
+    def to_html(self) -> str:
+        """Return the features as one self-contained HTML page without scripts."""
+        from ingest.fire.page import fire_page
+
+        return fire_page(self)
 
     def __repr__(self) -> str:
         saes = {row["sae"] for row in self.rows}
@@ -114,16 +123,18 @@ def fire(
     sound = atlas.folder.sound()
     records = [open_sae_record(sound, name) for name in settings.saes or sound.saes]
     rows: list[dict[str, Any]] = []
+    tokens: dict[str, Sequence[str]] = {}
     for group in _by_run(records):
         own: list[dict[str, Any]] = []
         for sae, block, texts in _blocks(group, text, settings, model):
             if not len(block):
                 raise BadInput(f"The text {text!r} has no tokens; pass a text with words.")
+            tokens[sae.info.name] = texts
             found = _rows(atlas, sae, block, texts, settings.top)
             own += [{"model": group[0].model["name"], **row} for row in found]
         # Stable: SAEs and ranks remain in order.
         rows += sorted(own, key=lambda row: int(row["position"]))
-    return TextFeatures(text, rows)
+    return TextFeatures(text, rows, tokens)
 
 
 def _by_run(records: "Sequence[SaeRecord]") -> "list[list[SaeRecord]]":
