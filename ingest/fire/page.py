@@ -8,16 +8,14 @@ from atlas.amounts import cell_text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from ingest.fire.text_features import TextFeatures
-
 __all__ = ["fire_page"]
 
 #: Shade of a token with a feature at its highest quantile.
 _DARKEST = 0.85
 
 
-def fire_page(found: "TextFeatures") -> str:
-    """Return the features on a text as a self-contained page, with each token shaded.
+def fire_page(found: Any) -> str:
+    """Return ``TextFeatures`` as a self-contained page, with each token shaded.
 
     Parameters
     ----------
