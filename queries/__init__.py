@@ -44,8 +44,9 @@ incomplete SAE on a server:
 - Avoid functions that differ between the engines: ``log``, ``substring``, ``list[i]``,
   ``labels``, ``id``, and ``round`` with one argument. Sums differ too: of integers in type,
   of floats in order.
-- Avoid clauses that differ: ``min`` or ``max`` with ``count(DISTINCT ..)``, paths of variable
-  length, comprehensions, and ``WITH .. ORDER BY`` without ``LIMIT``.
+- Write aggregates with ``DISTINCT`` last; the embedded store refuses the other order.
+- Avoid clauses that differ: paths of variable length, comprehensions, and ``WITH ..
+  ORDER BY`` without ``LIMIT``.
 - Round means, ``round(avg(..), 6)``, because the last digits depend on the order of rows.
 - ``collect`` of no rows is null in kuzu: write ``coalesce(.., [])``.
 - After an OPTIONAL MATCH, a bare bool in ``CASE WHEN`` may select wrong rows in kuzu: write

@@ -32,6 +32,7 @@ from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.cypher_names import check_names
+from atlas.stores.kuzu_aggregates import check_aggregates
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
 from atlas.stores.kuzu_files import (
@@ -238,6 +239,7 @@ class KuzuStore:
         """
         values = checked(cypher, params)
         check_names(cypher)
+        check_aggregates(cypher)
         if limits is not None:
             if self._database is None:
                 raise StoreError(f"{self.url} is closed; open it again.")
