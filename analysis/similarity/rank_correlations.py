@@ -89,14 +89,26 @@ def rank_correlations(x: Any, y: Any, orders: Sequence[Ints], *, most_bytes: int
     every = np.stack(orders)
     step = max(1, most_bytes // (2 * n))
     for first in range(0, n, step):
-        codes = np.empty((min(step, n - first), n), dtype=np.uint16)
-        for at, cosines in _tiles(y[first : first + step], y):
-            codes[at : at + len(cosines)] = _encode(cosines)
-        for at, cosines in _triangle(x):
-            rows = rank_x[_encode(cosines)]
-            add = partial(_add_some, rows, at, codes, first, rank_y, every, found)
-            _for_draws(add, len(orders))
+        _add_range(x, y, range(first, min(first + step, n)), (rank_x, rank_y), every, found)
     return found
+
+
+def _add_range(
+    x: Any,
+    y: Any,
+    some: range,
+    ranks: tuple[Floats, Floats],
+    orders: NDArray[np.int64],
+    found: Floats,
+) -> None:
+    """Add the products of ranks of a range of points of Y, whose codes are freed on return."""
+    codes = np.empty((len(some), y.shape[0]), dtype=np.uint16)
+    for at, cosines in _tiles(y[some.start : some.stop], y):
+        codes[at : at + len(cosines)] = _encode(cosines)
+    for at, cosines in _triangle(x):
+        rows = ranks[0][_encode(cosines)]
+        add = partial(_add_some, rows, at, codes, some.start, ranks[1], orders, found)
+        _for_draws(add, len(orders))
 
 
 def _ranks(cosines: Floats) -> Floats | None:
