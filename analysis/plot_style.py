@@ -189,8 +189,11 @@ def save(chart: Chart, path: str | Path) -> Path:
         if form == "html":
             temporary.write_text(plot_page(chart.to_dict()), "utf-8")
         else:
-            size = {"ppi": _DPI, "scale_factor": 72 / _CSS_DPI} if form == "png" else {}
-            drawable(chart).save(temporary, format=form, **size)
+            picture = drawable(chart)
+            if form == "png":
+                picture.save(temporary, format=form, ppi=_DPI, scale_factor=72 / _CSS_DPI)
+            else:
+                picture.save(temporary, format=form)
     return path
 
 
