@@ -46,7 +46,8 @@ def plot_page(spec: dict[str, Any]) -> str:
     import vl_convert
 
     version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
-    library = vl_convert.javascript_bundle(None, vl_version=version)
+    # Its type stub omits the default of the first argument.
+    library = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]
     dark = _dark({name: part for name, part in spec.items() if name != "datasets"})
     return _template().render(
         title=_title(spec),
