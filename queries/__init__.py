@@ -49,8 +49,7 @@ incomplete SAE on a server:
   ORDER BY`` without ``LIMIT``.
 - Round means, ``round(avg(..), 6)``, because the last digits depend on the order of rows.
 - ``collect`` of no rows is null in kuzu: write ``coalesce(.., [])``.
-- After an OPTIONAL MATCH, a bare bool in ``CASE WHEN`` may select wrong rows in kuzu: write
-  ``= true``. kuzu plans a long chain of MATCH clauses slowly: put a ``WITH`` between them. An
+- kuzu plans a long chain of MATCH clauses slowly: put a ``WITH`` between them. An
   OPTIONAL MATCH that continues from a node of another one fails: match the node again by its
   key.
 """

@@ -32,9 +32,9 @@ from atlas.schema import Edge, Node
 from atlas.stores import Graph, Limits, Params, StoredSae, SyncPlan
 from atlas.stores.cypher import checked
 from atlas.stores.cypher_names import check_names
-from atlas.stores.kuzu_aggregates import check_aggregates
 from atlas.stores.kuzu_build import FORMAT, Builder, builder, check_space, seconds
 from atlas.stores.kuzu_engine import engine, open_database, translation
+from atlas.stores.kuzu_faults import check_aggregates, with_compared_conditions
 from atlas.stores.kuzu_files import (
     discard_database,
     discard_unfinished,
@@ -255,7 +255,7 @@ class KuzuStore:
         """Run a checked query in this process, with limits on time and rows only."""
         with self._connected() as connection, self._translated(limits.timeout, cypher):
             connection.set_query_timeout(max(1, int(limits.timeout * 1000)))
-            result = _answer(connection, cypher, values)
+            result = _answer(connection, with_compared_conditions(cypher), values)
             if result.get_num_tuples() > limits.rows:
                 raise QueryFailed(too_many_rows(limits.rows))
             return _plain(result)

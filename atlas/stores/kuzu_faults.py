@@ -1,16 +1,18 @@
-"""Refuse queries whose aggregates the embedded engine computes wrongly.
+"""Faults of the embedded engine that give wrong answers: queries are refused or rewritten.
 
-In a grouped ``WITH`` or ``RETURN``, kuzu 0.11.3 does not compute an aggregate that follows one
-with ``DISTINCT``: counts are 0, and other values are null. In the other order all values are
-right, and so they are without a grouping key. ``tests/test_kuzu_aggregates.py`` shows both.
+kuzu 0.11.3 has two of them. In a grouped ``WITH`` or ``RETURN``, an aggregate that follows one with
+``DISTINCT`` is not computed: counts are 0, and other values are null. And ``CASE WHEN x THEN``
+is wrong for most rows where ``x`` is a variable, property or ``CASE``; ``x = true`` is right.
+``tests/test_kuzu_faults.py`` shows both, and fails when the engine has been mended.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from atlas.errors import QueryFailed
 from atlas.stores.cypher import Token, tokens_of
 
-__all__ = ["check_aggregates"]
+__all__ = ["check_aggregates", "with_compared_conditions"]
 
 _AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV", "STDEVP"])
 _PROJECTIONS = frozenset(["WITH", "RETURN"])
@@ -45,6 +47,39 @@ def check_aggregates(cypher: str) -> None:
                 f"The embedded store computes {late[0].lower()}(…) wrongly after an aggregate with DISTINCT in the "
                 "same WITH or RETURN. Write the aggregates with DISTINCT last."
             )
+
+
+def with_compared_conditions(cypher: str) -> str:
+    """Write each condition of ``CASE WHEN`` as ``(condition) = true``, which selects the same rows.
+
+    Parameters
+    ----------
+    cypher
+        The query. Its line ends become ``\\n``.
+
+    Examples
+    --------
+    >>> with_compared_conditions("MATCH (f:Feature) RETURN CASE WHEN f.dead THEN 1 END")
+    'MATCH (f:Feature) RETURN CASE WHEN (f.dead) = true THEN 1 END'
+    """
+    text = cypher.replace("\r\n", "\n")
+    for at, inserted in sorted(_comparisons(list(tokens_of(text))), reverse=True):
+        text = f"{text[:at]}{inserted}{text[at:]}"
+    return text
+
+
+def _comparisons(tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:
+    """Yield what to insert in the text, and at which positions."""
+    searched: list[bool] = []  # for each open CASE: whether it has conditions, not values
+    for token, following in pairwise(tokens):
+        if token.word == "CASE":
+            searched.append(following.word == "WHEN")
+        elif token.word == "END" and searched:
+            searched.pop()
+        elif token.word == "WHEN" and searched and searched[-1]:
+            yield following.start, "("
+        if following.word == "THEN" and searched[-1:] == [True]:
+            yield token.start + len(token.text), ") = true"
 
 
 def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
