@@ -127,7 +127,7 @@ def concept_page(
         *_pictures(results),
         html_page.heading("Reproduce"),
         html_page.code([command]),
-        html_page.paragraphs("The measures and their controls are defined in docs/concepts.md."),
+        html_page.paragraphs("docs/methods/concepts.md defines the measures and their controls."),
     ]
     return html_page.page(f"Concepts of {words}", sections)
 
