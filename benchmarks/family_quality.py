@@ -1,4 +1,4 @@
-"""The quality tables of docs/train.md: SAEs of `examples/train_family.py` on held-out text, with their floors.
+"""The quality tables of docs/results/training.md: SAEs of `examples/train_family.py`, with their floors.
 
 Each row has the mean over the seeds of a site and width, and for trained SAEs the lowest and
 highest FVU.

@@ -1,4 +1,4 @@
-"""The tables of docs/floors.md: each statistic on trained SAEs and floors, with intervals over seeds, and its AUC.
+"""The tables of docs/results/floors.md: each statistic on trained SAEs and floors, with its AUC.
 
 The atlas has trained SAEs and floors, such as one of `examples/ingest_family.py`. A family is the
 SAEs of one site, width and k. The first table has the lowest and highest AUC over all families for

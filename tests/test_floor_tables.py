@@ -1,4 +1,4 @@
-"""The tables of docs/floors.md and docs/train.md: SciPy as reference, sites without a statistic, one seed."""
+"""The tables of docs/results/floors.md and docs/results/training.md: SciPy as reference."""
 
 import numpy as np
 import pandas as pd
