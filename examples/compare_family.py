@@ -1,7 +1,7 @@
 """Similarity of the SAEs of a family over all blocks, with the range over seeds.
 
 It reads an atlas of ``examples/ingest_family.py``, matches the pairs that are missing, compares
-them, and prints the tables of ``docs/geometry-of-spaces.md``. Stored results are used again::
+them, and prints the tables of ``docs/results/similar-spaces.md``. Stored results are used again::
 
     python examples/compare_family.py family/stories260K.atlas --width 512
     python examples/compare_family.py family/stories260K.atlas --width 512 --tables-only

@@ -2,7 +2,7 @@
 
 It trains SAEs on some blocks of stories260K and stories3M (the folders of ``examples/README.md``),
 ingests all of them into one atlas of the same stories, matches pairs of them, and measures the
-similarity of their spaces. ``docs/geometry-of-spaces.md`` has its tables. An interrupted run
+similarity of their spaces. ``docs/results/similar-spaces.md`` has its tables. An interrupted run
 continues with the same command::
 
     python examples/compare_spaces.py --models MODELS --texts TEXTS --out spaces
