@@ -73,6 +73,31 @@ def test_without_a_key_every_order_is_right_and_accepted(connection):
         assert [int(v) for v in row] == [EXPECTED[n](ROWS) for n in names]
 
 
+@pytest.mark.parametrize("key", ["1", "'a'", "true", "-1", "[1, 2]", "upper('a')"])
+def test_a_constant_is_a_key(connection, key):
+    query = f"{WITH}RETURN {key} AS c, count(DISTINCT d) AS a, count(x) AS b"
+    assert not accepted(query)
+    ((_, distinct, count),) = connection.execute(query).get_all()
+    # If this fails, the engine has been mended: ``check_aggregates`` can be deleted.
+    assert (int(distinct), int(count)) != (4, 23)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("size(collect(DISTINCT d))", 4),
+        ("1 + count(DISTINCT d)", 5),
+        ("coalesce(sum(DISTINCT d), 0)", 6),
+        ("CASE WHEN count(DISTINCT d) > 3 THEN 1 ELSE 0 END", 1),
+    ],
+)
+def test_an_expression_of_an_aggregate_is_no_key(connection, expression, expected):
+    query = f"{WITH}RETURN {expression} AS a, count(x) AS b ORDER BY b, a LIMIT 1"
+    assert accepted(query)
+    ((found, count),) = connection.execute(query).get_all()
+    assert (int(found), int(count)) == (expected, 23)
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -82,6 +107,8 @@ def test_without_a_key_every_order_is_right_and_accepted(connection):
         "MATCH (f) RETURN f.sae, 1.0 * count(DISTINCT f.id) / count(f) AS share",
         "MATCH (f) return f.sae, Count (distinct f.id) as a, SUM(f.x) as b",
         "MATCH (f) RETURN f.sae, size(collect(DISTINCT f.id)), {a: max(f.x)}",
+        "MATCH (f) RETURN 1, count(DISTINCT f.id), count(f)",
+        "MATCH (f) RETURN 'a' AS k, count(DISTINCT f.id), count(f) ORDER BY k LIMIT 1",
         "MATCH (s) WHERE EXISTS { MATCH (f) WITH f.sae AS s, count(DISTINCT f) AS a, count(f) AS b } RETURN s",
     ],
 )
@@ -99,6 +126,8 @@ def test_refused(query):
         "MATCH (f) WITH DISTINCT f.sae AS s WHERE s STARTS WITH 'a' RETURN count(s)",
         "MATCH (f) RETURN count(DISTINCT f.id) AS a, count(f) AS b LIMIT 1",
         "MATCH (f) WHERE COUNT { (f)--() } > 1 RETURN f.sae, min(f.x)",
+        "MATCH (f) RETURN size(collect(DISTINCT f.sae)), count(f)",
+        "MATCH (f) RETURN 1 + count(DISTINCT f.id) AS a, count(f) AS b ORDER BY b, a SKIP 0 LIMIT 1",
     ],
 )
 def test_accepted(query):

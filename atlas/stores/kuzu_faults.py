@@ -17,11 +17,14 @@ __all__ = ["check_aggregates", "with_compared_conditions"]
 _AGGREGATES = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "COLLECT", "STDEV", "STDEVP"])
 _PROJECTIONS = frozenset(["WITH", "RETURN"])
 _OTHER_CLAUSES = frozenset(["MATCH", "OPTIONAL", "UNWIND", "CALL", "UNION", "WHERE"])
+_AFTER_ITEMS = frozenset(["ORDER", "SKIP", "LIMIT"])
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 
 
 def check_aggregates(cypher: str) -> None:
     """Refuse a query with an aggregate after a ``DISTINCT`` one in a grouped projection.
+
+    A projection is grouped if one of its expressions, a constant included, has no aggregate.
 
     Parameters
     ----------
@@ -38,11 +41,12 @@ def check_aggregates(cypher: str) -> None:
     >>> check_aggregates("MATCH (f:Feature) RETURN f.sae, count(f), count(DISTINCT f.dead)")
     """
     for clause in _projections(list(tokens_of(cypher))):
-        items = list(_items(clause))
-        calls = [call for item in items for call in _calls(item)]
+        items = [(list(_calls(item)), projected) for item, projected in _items(clause)]
+        calls = [call for found, _ in items for call in found]
         distinct = [is_distinct for _, is_distinct in calls]
         late = [name for i, (name, d) in enumerate(calls) if not d and any(distinct[:i])]
-        if late and any(_is_key(item) for item in items):
+        is_grouped = any(projected and not found for found, projected in items)
+        if late and is_grouped:
             raise QueryFailed(
                 f"The embedded store computes {late[0].lower()}(…) wrongly after an aggregate with DISTINCT in the "
                 "same WITH or RETURN. Write the aggregates with DISTINCT last."
@@ -99,17 +103,18 @@ def _projections(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         yield clause
 
 
-def _items(clause: Sequence[Token]) -> Iterator[list[Token]]:
-    """Yield the expressions of a projection, those of ``ORDER BY`` included."""
-    depth, item = 0, list[Token]()
+def _items(clause: Sequence[Token]) -> Iterator[tuple[list[Token], bool]]:
+    """Yield the expressions of a projection and its ``ORDER BY``, and whether each is projected."""
+    depth, item, projected = 0, list[Token](), True
     for token in clause:
         depth += (token.text in _OPEN) - (token.text in _CLOSE)
-        if not depth and (token.text == "," or token.word in ("ORDER", "SKIP", "LIMIT")):
-            yield item
-            item = []
+        ends = not depth and token.word in _AFTER_ITEMS
+        if ends or (not depth and token.text == ","):
+            yield item, projected
+            item, projected = [], projected and not ends
         else:
             item.append(token)
-    yield item
+    yield item, projected
 
 
 def _calls(item: Sequence[Token]) -> Iterator[tuple[str, bool]]:
@@ -117,19 +122,3 @@ def _calls(item: Sequence[Token]) -> Iterator[tuple[str, bool]]:
     for name, parenthesis, argument in zip(item, item[1:], item[2:], strict=False):
         if name.word in _AGGREGATES and parenthesis.text == "(":
             yield name.word, argument.word == "DISTINCT"
-
-
-def _is_key(item: Sequence[Token]) -> bool:
-    """Return whether an expression may be a grouping key: it is more than one aggregate."""
-    words = [t for t in item if t.word != "DISTINCT"]
-    if not words or words[0].word == "BY" or all(t.kind == "number" for t in words):
-        return False
-    if words[0].word not in _AGGREGATES or len(words) < 2 or words[1].text != "(":
-        return True
-    depth = 0
-    for at, token in enumerate(words[1:], 1):
-        depth += (token.text == "(") - (token.text == ")")
-        if not depth:
-            rest = words[at + 1 :]
-            return bool(rest) and rest[0].word != "AS"
-    return False
