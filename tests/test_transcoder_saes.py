@@ -7,6 +7,7 @@ import pytest
 import sae_lens
 import torch
 from random_models import random_ids, random_model, small_tokenizer
+from recording_progress import RecordingProgress
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.saes.transcoder import (
     JumpReLUSkipTranscoder,
@@ -17,12 +18,20 @@ from sae_lens.saes.transcoder import (
 from small_ingest import texts
 from test_saes import dense, random_sae, vectors
 
+from analysis.concepts.settings import ConceptSettings
+from analysis.concepts.study import ConceptStudy
+from analysis.concepts.words.files import read_words
 from analysis.effects.intervene import intervene
-from analysis.logits.study import measure_logits
+from analysis.effects.settings import EffectSettings
+from analysis.effects.study import EffectStudy
+from analysis.logits.settings import LogitSettings
+from analysis.logits.study import LogitStudy, measure_logits
 from analysis.spectra.study import measure_spectra
 from analysis.splitting.study import find_splits
 from atlas import Atlas
+from atlas.disk.folder import Folder
 from atlas.errors import BadInput, Mismatch
+from atlas.studies.study import TaskContext
 from ingest.forward.run import ingest
 from ingest.match.cosines import one_space
 from ingest.model.language_model import open_model
@@ -278,10 +287,39 @@ def test_edits_and_comparisons_with_its_input_are_refused(atlas_path):
         intervene(str(atlas_path.parent / "model"), {"t/1": 0}, saes=[one]),
     ):
         pass
-    with pytest.raises(Mismatch, match="`atlas logits` needs an SAE"):
+    with pytest.raises(Mismatch, match="An edit of its features needs an SAE"):
         measure_logits(atlas_path, ["t"])
     with pytest.raises(Mismatch, match="decoder vectors of in are at"):
         find_splits(atlas_path, ["in", "t"])
+
+
+@pytest.mark.parametrize("kind", ["effects", "logits", "concepts"])
+def test_studies_of_sites_skip_transcoders_unless_they_are_named(kind, atlas_path, tmp_path):
+    study = {
+        "effects": EffectStudy(EffectSettings()),
+        "logits": LogitStudy(LogitSettings(features=0)),
+        "concepts": ConceptStudy(ConceptSettings(), read_words("gender")),
+    }[kind]
+    folder, progress = Folder.open(atlas_path), RecordingProgress()
+    at = TaskContext(folder, folder.sound(), tmp_path, progress)
+    assert {task.saes[0] for task in study.tasks(at, None)} == {"in", "out"}
+    skipped = [f"Skipped {name}: it is a transcoder." for name in ("exact", "hidden", "t")]
+    assert [message for message in progress.messages if "transcoder" in message] == skipped
+    assert [task.saes[0] for task in study.tasks(at, ["t"])] == ["t"]
+
+
+def test_logits_of_an_atlas_with_transcoders_are_those_of_its_saes(atlas_path):
+    found = measure_logits(atlas_path, settings=LogitSettings(features=0))
+    assert sorted(one.summary["sae"] for one in found) == ["in", "out"]
+
+
+def test_an_atlas_of_transcoders_alone_is_one_message(atlas_path, tmp_path):
+    sae = open_sae(atlas_path.parent / "t", name="t")
+    model = str(atlas_path.parent / "model")
+    path = tmp_path / "a.atlas"
+    ingest(path, saes=[sae], text=texts(3), model=model, settings=Settings(context=16))
+    with pytest.raises(BadInput, match="logits needs an SAE that reconstructs"):
+        measure_logits(path, settings=LogitSettings(features=0))
 
 
 def test_spectra_compare_the_decoder_with_the_matrix_that_writes_to_its_output(atlas_path):

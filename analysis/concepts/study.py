@@ -21,7 +21,7 @@ from atlas.studies.floors import role_shown
 from atlas.studies.forecast import Cost, timed
 from atlas.studies.results import Result, Results
 from atlas.studies.runner import run_study
-from atlas.studies.study import Found, Study, Task, TaskContext, check_saes
+from atlas.studies.study import Found, Study, Task, TaskContext, selected_saes
 from ingest.forward.site_vectors import EMBEDDING
 from ingest.sae.record import SaeRecord, open_sae_record, reopen_model, reopen_sae
 from ingest.text.corpus import Corpus, Document
@@ -60,9 +60,7 @@ class ConceptStudy(Study):
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE; SAEs of one model and layout share a run of it."""
-        names = list(at.sound.saes) if saes is None else check_saes(at.sound, saes)
-        if not names:
-            raise BadInput("This atlas has no SAE; `atlas ingest` adds one.")
+        names = selected_saes(at, saes, ("sae",), what="A study of concepts", one_site=True)
         return [self._task(open_sae_record(at.sound, name)) for name in names]
 
     def _task(self, record: SaeRecord) -> Task:
@@ -247,7 +245,7 @@ def study_concepts(
         A file of labelled words, the name of a list of this package, or words that were read with
         ``analysis.concepts.words.files.read_words``.
     saes
-        Names of SAEs. Default: all.
+        Names of SAEs. Default: all but transcoders.
     settings
         Contexts, splits and draws.
     opened, models

@@ -71,7 +71,7 @@ class EffectStudy(Study):
 
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
-        names = selected_saes(at, saes, ("sae",), what="A study of effects")
+        names = selected_saes(at, saes, ("sae",), what="A study of effects", one_site=True)
         found = []
         for name in names:
             on = later_saes(at.sound, name, self.on)
@@ -194,7 +194,7 @@ def measure_effects(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs whose features are ablated; all SAEs if None.
+        Names of SAEs whose features are ablated; all but transcoders if None.
     on
         Names of SAEs at later sites of the same model; all of the atlas that are no floors if None.
     settings

@@ -74,7 +74,7 @@ class LogitStudy(Study):
     def tasks(self, at: TaskContext, saes: Sequence[str] | None) -> list[Task]:
         """Return a task for each SAE."""
         needs = ("statistics", *(("codes",) if self.settings.features else ()))
-        names = selected_saes(at, saes, needs, what=WHAT)
+        names = selected_saes(at, saes, needs, what=WHAT, one_site=True)
         return [
             Task(
                 name,
@@ -183,7 +183,7 @@ def measure_logits(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all with stored codes.
+        Names of SAEs. Default: all with stored codes, but transcoders.
     settings
         Number of tokens that are stored, and of features that are ablated.
     opened

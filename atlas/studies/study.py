@@ -379,12 +379,55 @@ def usable_saes(
 
 
 def selected_saes(
-    at: TaskContext, saes: Sequence[str] | None, kinds: Sequence[str], *, what: str
+    at: TaskContext,
+    saes: Sequence[str] | None,
+    kinds: Sequence[str],
+    *,
+    what: str,
+    one_site: bool = False,
 ) -> list[str]:
-    """Return the selected SAEs after a check, or, if None, all that have parts of some kinds."""
-    if saes is None:
-        return list(usable_saes(at.sound, kinds, what=what, progress=at.progress))
-    return check_saes(at.sound, saes)
+    """Return the selected SAEs after a check, or, if None, all that have parts of some kinds.
+
+    Parameters
+    ----------
+    at
+        The atlas.
+    saes
+        Names of SAEs; all if None.
+    kinds
+        Kinds of parts that an SAE needs to be selected without its name.
+    what
+        What needs them, as the subject of a message.
+    one_site
+        Skip transcoders, unless they are named.
+
+    Raises
+    ------
+    UnknownName
+        If the atlas has no SAE of a name.
+    BadInput
+        If no name is passed, and the atlas has no SAE of this kind.
+    """
+    if saes is not None:
+        return check_saes(at.sound, saes)
+    names = list(usable_saes(at.sound, kinds, what=what, progress=at.progress))
+    return _without_transcoders(names, at, what=what) if one_site else names
+
+
+def _without_transcoders(names: Sequence[str], at: TaskContext, *, what: str) -> list[str]:
+    """Return the SAEs that reconstruct the site they read; report the others."""
+    found = []
+    for name in names:
+        (row,) = at.sound.parts[f"sae/{name}"].table("SAE").to_pylist()
+        if row.get("output_hook"):
+            at.progress.report(f"Skipped {name}: it is a transcoder.")
+        else:
+            found.append(name)
+    if not found:
+        raise BadInput(
+            f"{what} needs an SAE that reconstructs the site it reads; this atlas has transcoders alone."
+        )
+    return found
 
 
 def _remedy(kind: str) -> str:
