@@ -26,6 +26,8 @@ from analysis.effects.settings import EffectSettings
 from analysis.effects.study import EffectStudy
 from analysis.logits.settings import LogitSettings
 from analysis.logits.study import LogitStudy, measure_logits
+from analysis.spectra.distances import compare_spectra
+from analysis.spectra.settings import SpectrumSettings
 from analysis.spectra.study import measure_spectra
 from analysis.splitting.study import find_splits
 from atlas import Atlas
@@ -327,6 +329,21 @@ def test_spectra_compare_the_decoder_with_the_matrix_that_writes_to_its_output(a
     matrices = {row["matrix"]: row for row in found.table("matrices").to_pylist()}
     assert matrices["decoder"]["columns"] == 24
     assert "down_proj" in matrices["model"]["source"]
+
+
+def test_spectra_of_a_transcoder_are_compared_at_the_site_of_the_matrix(atlas_path):
+    measure_spectra(atlas_path, ["t", "in", "out"], settings=SpectrumSettings(draws=20))
+    relations = {
+        matrix: {
+            (row["one"], row["other"]): row["relation"]
+            for row in compare_spectra(atlas_path, matrix=matrix)
+        }
+        for matrix in ("decoder", "encoder")
+    }
+    assert relations["decoder"][("out", "t")] == "site"
+    assert relations["decoder"][("in", "t")] == "model"
+    assert relations["encoder"][("out", "t")] == "model"
+    assert relations["encoder"][("in", "t")] == "site"
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def study_concepts(
         A file of labelled words, the name of a list of this package, or words that were read with
         ``analysis.concepts.words.files.read_words``.
     saes
-        Names of SAEs. Default: all but transcoders.
+        Names of SAEs. Default: all, transcoders excepted.
     settings
         Contexts, splits and draws.
     opened, models

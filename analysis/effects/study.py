@@ -194,7 +194,7 @@ def measure_effects(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs whose features are ablated; all but transcoders if None.
+        Names of SAEs whose features are ablated; all, transcoders excepted, if None.
     on
         Names of SAEs at later sites of the same model; all of the atlas that are no floors if None.
     settings

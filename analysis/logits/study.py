@@ -183,7 +183,7 @@ def measure_logits(
     atlas
         The folder of the atlas.
     saes
-        Names of SAEs. Default: all with stored codes, but transcoders.
+        Names of SAEs. Default: all with stored codes, transcoders excepted.
     settings
         Number of tokens that are stored, and of features that are ablated.
     opened

@@ -1,6 +1,6 @@
 """Distances between the spectra of the SAEs of an atlas: other seeds, widths, sites and floors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from analysis.spectra.spectrum import spectrum_distance
 from analysis.spectra.study import SpectrumStudy
 from atlas.disk.folder import Folder
 from atlas.studies.floors import floors_of, is_floor
+from ingest.sae.record import written_hook
 
 __all__ = ["compare_spectra"]
 
@@ -37,7 +38,8 @@ def compare_spectra(
         ``sampling``. The last is the larger distance of the two SAEs that 2.5% of random splits
         of its features into halves exceed: a smaller distance is within sampling error.
         ``relation`` is ``floor``, ``seed`` (same site, number of features and architecture),
-        ``site``, ``model``, or ``other model``.
+        ``site``, ``model``, or ``other model``. The site of a transcoder is the one it predicts,
+        and for the encoder the one it reads.
     """
     sound = Folder.open(Path(atlas)).sound()
     rows = [row for part in sound.of("sae") for row in part.table("SAE").to_pylist()]
@@ -52,11 +54,12 @@ def compare_spectra(
             singular = np.array([row["singular_value"] for row in values])
             stored[part.manifest.saes[0]] = singular, own["sampling"]
     names = sorted(stored)
+    site = _read_hook if matrix == "encoder" else written_hook
     found = [
         {
             "one": one,
             "other": other,
-            "relation": _relation(by_name[one], by_name[other], rows),
+            "relation": _relation(by_name[one], by_name[other], rows, site=site),
             "distance": spectrum_distance(stored[one][0], stored[other][0]),
             "sampling": max((v for v in (stored[one][1], stored[other][1]) if v), default=None),
         }
@@ -67,15 +70,23 @@ def compare_spectra(
     return sorted(found, key=lambda row: (row["distance"], row["one"], row["other"]))
 
 
+def _read_hook(row: Mapping[str, Any]) -> str:
+    return str(row["hook"])
+
+
 def _relation(
-    one: Mapping[str, Any], other: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    site: Callable[[Mapping[str, Any]], str],
 ) -> str:
     a, b = one["name"], other["name"]
     if b in floors_of(rows, a) or a in floors_of(rows, b):
         return "floor"
     if one["model"] != other["model"]:
         return "other model"
-    if one["hook"] != other["hook"]:
+    if site(one) != site(other):
         return "model"
     shape = ("d_sae", "architecture", "less")
     equal = all(one[key] == other[key] for key in shape) and is_floor(one) == is_floor(other)

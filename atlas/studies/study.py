@@ -364,6 +364,8 @@ def usable_saes(
     BadInput
         If no SAE has them.
     """
+    if not sound.saes:
+        raise BadInput("This atlas has no SAE; `atlas ingest` adds one.")
     any_usable = False
     for name in sound.saes:
         missing = [kind for kind in kinds if f"{kind}/{name}" not in sound.parts]
