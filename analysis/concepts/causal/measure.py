@@ -34,7 +34,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 Ints: TypeAlias = NDArray[np.int64]
 
-NEAR = 10
+NEAR = 20
 """A random feature is one of this number of features whose frequency is nearest."""
 
 
@@ -49,7 +49,7 @@ class TestedWords:
     groups
         int64, (words,). Groups that are never split.
     splits
-        Splits of its words, as many as those of other sets.
+        Splits of its words; all sets have the same number.
     labels
         By name of the concept, bool, (words,).
     """
@@ -148,9 +148,7 @@ def fit_later(words: TestedWords, clean: Floats, *, seed: int) -> list[LaterProb
     return found
 
 
-def equal_frequency(
-    chosen: Ints, counts: Ints, *, number: int, rng: np.random.Generator
-) -> list[Ints]:
+def equal_frequency(chosen: Ints, counts: Ints, priorities: Floats) -> list[Ints]:
     """Return sets of random units, each member similar in frequency to one chosen unit.
 
     Parameters
@@ -159,36 +157,40 @@ def equal_frequency(
         int64, (k,). The chosen units.
     counts
         int64, (units,). Words on which each unit is active.
-    number
-        Number of sets.
-    rng
-        Random generator.
+    priorities
+        float64, (sets, units). Random priorities of the units in each set. The same priorities for
+        several choices draw the same units wherever they are near a chosen one.
 
     Returns
     -------
-    Sets of k units. Member i is drawn from the ten active units whose count is nearest, by ratio, to
-    that of unit i. Chosen units and earlier members of the set are excluded. No set, if fewer
-    than k other units are active.
+    Sets of k units. Member i is the active unit of lowest priority among those whose count is
+    nearest, by ratio, to that of unit i: the ``NEAR`` nearest. Chosen units and earlier
+    members of the set are excluded. No set, if fewer than k other units are active.
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0)
-    >>> equal_frequency(np.array([0]), np.array([5, 5, 0, 0]), number=1, rng=rng)
+    >>> equal_frequency(np.array([0]), np.array([5, 5, 0, 0]), np.zeros((1, 4)))
     [array([1])]
     """
     pool = np.setdiff1d(np.flatnonzero(counts > 0), chosen)
     if len(pool) < len(chosen):
         return []
     log = np.log(np.maximum(counts, 1))
+    # Earlier members are excluded, so that many nearest units suffice.
+    enough = min(NEAR + len(chosen), len(pool)) - 1
+    distances = [np.abs(log[pool] - log[unit]) for unit in chosen]
+    within = [np.flatnonzero(own <= np.partition(own, enough)[enough]) for own in distances]
     found = []
-    for _ in range(number):
-        free, members = pool, []
-        for unit in chosen:
-            # Units of equal distance are taken in a random order.
-            order = np.lexsort((rng.random(len(free)), np.abs(log[free] - log[unit])))
-            member = int(free[order[rng.integers(min(NEAR, len(free)))]])
-            members.append(member)
-            free = free[free != member]
+    for priority in priorities:
+        free = np.ones(len(pool), np.bool_)
+        members = []
+        for own, candidates in zip(distances, within, strict=True):
+            rest = candidates[free[candidates]]
+            # Units of equal distance are taken in the order of their priority.
+            near = rest[np.lexsort((priority[pool[rest]], own[rest]))[:NEAR]]
+            member = near[np.argmin(priority[pool[near]])]
+            free[member] = False
+            members.append(pool[member])
         found.append(np.array(members, dtype=np.int64))
     return found
 
@@ -201,6 +203,8 @@ class Effects:
     ----------
     k
         Number of features.
+    distinct
+        int64. Numbers of the random sets, from 1, without those that equal an earlier one in all splits.
     measured
         Names of the measured concepts.
     auc, gap
@@ -209,10 +213,11 @@ class Effects:
     size
         float64, (1 + sets, splits). Size of the change; see ``word_runs.Ablated``.
     active
-        float64, (1 + sets, splits). Mean share of training words on which a feature is active.
+        float64, (1 + sets, splits). Mean share of the words on which a feature is active.
     """
 
     k: int
+    distinct: Ints
     measured: tuple[str, ...]
     auc: Floats
     gap: Floats
@@ -250,47 +255,77 @@ def ablation_effects(
 
     Notes
     -----
-    A k with fewer than k further active features in a split is omitted, because no random set exists.
+    The best features are similar in all splits, so each random set is drawn once for all splits: a
+    random set that varied from split to split would vary less, on average over the splits, than the
+    best features do, and p would be too small. A k with fewer than k further active features
+    is omitted, because no random set exists.
     """
-    sets = 1 + settings.random_sets
     tests = words.splits.test
     every = list({id(probe.words): probe.words for probe in probes}.values())
-    empty = {
-        k: Effects(
-            k,
-            tuple(probe.name for probe in probes),
-            np.full((len(probes), sets, len(tests)), np.nan),
-            np.full((len(probes), sets, len(tests)), np.nan),
-            np.zeros((sets, len(tests))),
-            np.zeros((sets, len(tests))),
-        )
-        for k in sorted(set(settings.ablated))
-    }
-    statistic = TrainingStatistic(features.values).signed_f(
-        np.repeat(words.labels[concept][None], len(tests), axis=0), ~tests
+    ranked = _ranked(features, words.labels[concept], tests, most=max(settings.ablated))
+    counts = np.asarray((features.values > 0).sum(axis=0), dtype=np.int64)
+    priorities = np.stack(
+        [
+            np.random.default_rng([seed, 7, number]).random(len(counts))
+            for number in range(settings.random_sets)
+        ]
     )
-    ranked = best_units(statistic, max(empty))
+    empty = {}
+    for k in sorted(set(settings.ablated)):
+        chosen = _chosen(ranked[:, :k], counts, priorities)
+        if chosen is not None and chosen.shape[2] == k:
+            empty[k] = chosen, _empty(k, chosen, probes)
     for split in range(len(tests)):
-        train = ~tests[split]
-        counts = (features.values[train] > 0).sum(axis=0)
-        rng = np.random.default_rng([seed, 7, split])
         contexts = np.concatenate([one.rows[one.splits.test[split]] for one in every])
-        for k in list(empty):
-            best = ranked[split, :k]
-            drawn = equal_frequency(best, counts, number=settings.random_sets, rng=rng)
-            if len(best) < k or not drawn:
-                del empty[k]
-                continue
-            chosen = [best, *drawn]
-            effects = empty[k]
-            effects.active[:, split] = [counts[units].mean() / train.sum() for units in chosen]
-            found = list(runs.ablated(contexts, [features.units[units] for units in chosen]))
-            effects.size[:, split] = [one.size for one in found]
+        for chosen, effects in empty.values():
+            first, same = _equal_rows(chosen[:, split])
+            sets = chosen[first, split]
+            effects.active[:, split] = (counts[sets].mean(axis=1) / len(words.rows))[same]
+            found = list(runs.ablated(contexts, [features.units[units] for units in sets]))
+            effects.size[:, split] = np.array([one.size for one in found])[same]
             later = np.stack([one.later for one in found])
             for number, probe in enumerate(probes):
                 rows = probe.words.rows[probe.words.splits.test[split]]
                 at = np.searchsorted(contexts, rows)
                 auc, gap = probe.scores(later[:, at], split)
-                effects.auc[number, :, split], effects.gap[number, :, split] = auc, gap
+                effects.auc[number, :, split] = auc[same]
+                effects.gap[number, :, split] = gap[same]
         stage.advance(1)
-    yield from empty.values()
+    for _, effects in empty.values():
+        yield effects
+
+
+def _ranked(features: Live, labels: Bools, tests: Bools, *, most: int) -> Ints:
+    """Return the units that separate the training words of each split best, (splits, units)."""
+    every = np.repeat(labels[None], len(tests), axis=0)
+    return best_units(TrainingStatistic(features.values).signed_f(every, ~tests), most)
+
+
+def _chosen(best: Ints, counts: Ints, priorities: Floats) -> Ints | None:
+    """Return the best units and the random sets of each split, (1 + sets, splits, k), members sorted."""
+    drawn = {own.tobytes(): equal_frequency(own, counts, priorities) for own in best}
+    if not all(drawn.values()):
+        return None
+    found = [np.stack([own, *drawn[own.tobytes()]]) for own in best]
+    return np.asarray(np.sort(np.stack(found, axis=1), axis=2))
+
+
+def _equal_rows(rows: Ints) -> tuple[Ints, Ints]:
+    """Return the first row of each group of equal rows, ascending, and the group of each row."""
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[group.reshape(-1)]
+
+
+def _empty(k: int, chosen: Ints, probes: Sequence[LaterProbe]) -> Effects:
+    sets, splits = chosen.shape[:2]
+    first, _ = _equal_rows(chosen[1:].reshape(sets - 1, -1))
+    return Effects(
+        k,
+        first + 1,
+        tuple(probe.name for probe in probes),
+        np.full((len(probes), sets, splits), np.nan),
+        np.full((len(probes), sets, splits), np.nan),
+        np.zeros((sets, splits)),
+        np.zeros((sets, splits)),
+    )

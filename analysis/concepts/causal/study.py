@@ -65,7 +65,7 @@ class ConceptAblation(Study):
     """
 
     kind: ClassVar[str] = "concept_ablation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     settings: AblationSettings
     how: ConceptSettings

@@ -61,7 +61,7 @@ def measured_rows(concept: str, effects: Effects, probes: Sequence[LaterProbe]) 
     """Yield two rows for each measured concept: of the best features, and the mean of random sets."""
     for number, probe in enumerate(probes):
         clean = resampled_interval(probe.auc, probe.words.splits.ratio)
-        for name, sets in (("best", slice(0, 1)), ("random", slice(1, None))):
+        for name, sets in (("best", slice(0, 1)), ("random", effects.distinct)):
             auc = effects.auc[number, sets].mean(axis=0)
             fall = resampled_interval(probe.auc - auc, probe.words.splits.ratio)
             yield {
@@ -89,7 +89,7 @@ def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) ->
     probe = probes[own]
     ratio = probe.words.splits.ratio
     falls = np.stack([p.auc[None] - effects.auc[i] for i, p in enumerate(probes)])
-    best, random = falls[own, 0], falls[own, 1:]
+    best, random = falls[own, 0], falls[own, effects.distinct]
     mean_random = random.mean(axis=0)
     row: Row = {
         "concept": concept,
@@ -97,11 +97,11 @@ def summary_row(concept: str, effects: Effects, probes: Sequence[LaterProbe]) ->
         "clean_auc": _mean(probe.auc),
         "random_fall": _mean(mean_random),
         "separation_lost": _lost(probe, effects.gap[own, 0]),
-        "random_separation_lost": _lost(probe, effects.gap[own, 1:].mean(axis=0)),
+        "random_separation_lost": _lost(probe, effects.gap[own, effects.distinct].mean(axis=0)),
         "size": _mean(effects.size[0]),
-        "random_size": _mean(effects.size[1:]),
+        "random_size": _mean(effects.size[effects.distinct]),
         "active_share": _mean(effects.active[0]),
-        "random_active_share": _mean(effects.active[1:]),
+        "random_active_share": _mean(effects.active[effects.distinct]),
         **_limits("fall", resampled_interval(best, ratio)),
         **_limits("excess", resampled_interval(best - mean_random, ratio)),
     }
