@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import random
 import subprocess
 import sys
 
@@ -14,10 +15,12 @@ from small_ingest import texts, topk
 
 import queries
 from atlas import Atlas
-from atlas.assistant import answer_size
-from atlas.assistant.answer_size import MAX_ANSWER, MAX_ITEMS, MAX_ROWS, fitted_rows, plain
+from atlas.assistant import answer_size, card_tools
+from atlas.assistant.answer_size import MAX_ANSWER, MAX_ITEMS, MAX_ROWS, Budget, fitted_rows, plain
 from atlas.assistant.server import all_tools, answered
 from atlas.cli.main import main
+from atlas.errors import BadInput
+from atlas.features.card import CardTable, Example, FeatureCard
 from atlas.push import push_atlas
 from atlas.stores.kuzu import KuzuStore
 from ingest.forward.run import ingest
@@ -228,9 +231,14 @@ def test_answers_are_limited_in_rows_characters_cells_and_items():
     assert len(many["rows"]) == MAX_ROWS
     assert (many["row_count"], "500 of 2000 rows" in many["note"]) == (2000, True)
     long = fitted_rows([{"text": "ü" * 10**6}] * 400)
-    assert len(json.dumps(long["rows"], ensure_ascii=False)) <= MAX_ANSWER + 3000
+    assert len(json.dumps(long["rows"], ensure_ascii=False)) <= MAX_ANSWER
     assert 0 < len(long["rows"]) < 400
+    assert long["note"].endswith("Lists are cut to 200 items, texts to 2,000 characters.")
     assert fitted_rows([])["note"] is None
+    assert fitted_rows([{"a": list(range(200)), "b": "x" * 2000}])["note"] is None
+    (row,) = fitted_rows([{"a": list(range(1000))}])["rows"]
+    assert row == {"a": list(range(200))}
+    assert "200 items" in fitted_rows([{"a": list(range(1000))}])["note"]
     assert len(plain(list(range(10**5)))) == MAX_ITEMS
     assert plain([math.nan, math.inf, True, None, 1e-300, 2**60]) == [
         None,
@@ -241,6 +249,75 @@ def test_answers_are_limited_in_rows_characters_cells_and_items():
         2**60,
     ]
     assert plain({"\x1b": {"a": ("b\x1b",)}}) == {"␛": {"a": ["b␛"]}}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [["x" * 2000] * 200] * 200,
+        [[[[]] * 200] * 200] * 200,
+        {str(i): "y" * 2000 for i in range(99)},
+    ],
+    ids=["texts", "empty lists", "mapping"],
+)
+def test_a_row_that_is_too_large_is_an_error(cell):
+    with pytest.raises(BadInput, match="One row has more than 60,000 characters"):
+        fitted_rows([{"a": cell}])
+    later = fitted_rows([{"a": 1}, {"a": cell}, {"a": 2}])
+    assert later["rows"] == [{"a": 1}]
+    assert "first 1 of 3 rows" in later["note"]
+
+
+def test_a_budget_counts_at_least_the_characters_of_json():
+    draw = random.Random(0)
+
+    def value(depth):
+        kind = draw.randrange(7 if depth < 4 else 5)
+        if kind == 5:
+            return [value(depth + 1) for _ in range(draw.randrange(5))]
+        if kind == 6:
+            return {f'k"{i}': value(depth + 1) for i in range(draw.randrange(5))}
+        return [None, True, draw.randrange(10**9), draw.gauss(0, 1), 'ü"\n\u202e'][kind]
+
+    for _ in range(300):
+        budget = Budget()
+        text = json.dumps(plain(value(0), budget), ensure_ascii=False)
+        assert (
+            0
+            <= MAX_ANSWER - budget.remaining - len(text)
+            <= 4 * text.count("]") + 4 * text.count("}")
+        )
+
+
+def test_a_large_answer_of_cypher_is_an_error(tools):
+    cypher = {"cypher": "RETURN list_transform(range(1, 200), y -> range(1, 200)) AS a"}
+    answer, text = answered(tools, "run_cypher", cypher)
+    assert answer is None
+    assert "One row has more than 60,000 characters" in text
+
+
+def test_a_card_has_one_budget_for_all_its_parts():
+    row = {"token": "x" * 3000}
+    card = FeatureCard(
+        id="a/0",
+        verdict=["v"],
+        properties={"top_token": "y" * 3000},
+        histogram=[],
+        examples=[Example("top", ["z" * 3000], [1.0], 0)] * 20,
+        tables=[CardTable("First", [row] * 20), CardTable("Second", [row] * 20)],
+        empty={},
+        none=[],
+        about={},
+        numbers=[],
+    )
+    answer = card_tools._card(card)
+    shown = [len(part["rows"]) for part in answer["tables"]]
+    assert len(answer["examples"]) == 20
+    assert shown[1] == 0 < shown[0] < 20
+    assert len(json.dumps(answer)) < MAX_ANSWER + 1000
+    assert f"First: Only the first {shown[0]} of 20 rows" in answer["note"]
+    assert "Second: Only the first 0 of 20 rows" in answer["note"]
+    assert answer["note"].endswith("texts to 2,000 characters.")
 
 
 def test_doctest_of_plain():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas import schema
-from atlas.assistant.answer_size import MAX_ROWS, fitted_rows, plain
+from atlas.assistant.answer_size import MAX_ROWS, Budget, fitted_rows, plain
 from atlas.assistant.query_tools import Open, rows_schema
 from atlas.assistant.tool import MAX_TEXT, Tool, object_schema
 from atlas.features.card import FeatureCard, feature_card
@@ -80,11 +80,13 @@ def _show_sae(open_atlas: Open) -> Tool:
                 {"sae": view.name},
             )["name"].to_pylist()
         meanings = _meanings("SAE")
+        budget = Budget()
         return {
             "sae": view.name,
-            "properties": plain(properties),
+            "properties": plain(properties, budget),
             "meanings": {name: meanings[name] for name in properties},
-            "matched_with": plain(compared),
+            "matched_with": plain(compared, budget),
+            "note": budget.note,
         }
 
     return Tool(
@@ -103,8 +105,9 @@ def _show_sae(open_atlas: Open) -> Tool:
                 "properties": _OPEN_OBJECT,
                 "meanings": {**_OPEN_OBJECT, "description": "meaning of each property"},
                 "matched_with": {"type": "array", "items": {"type": "string"}},
+                "note": {"type": ["string", "null"]},
             },
-            required=["sae", "properties", "meanings", "matched_with"],
+            required=["sae", "properties", "meanings", "matched_with", "note"],
         ),
         call=call,
     )
@@ -162,26 +165,30 @@ def _show_feature(open_atlas: Open) -> Tool:
 
 def _card(card: FeatureCard) -> dict[str, Any]:
     meanings = _meanings("Feature")
-    examples = fitted_rows(
-        [
-            {"kind": one.kind, "activation": one.activation, "text": _passage(one.tokens, one.peak)}
-            for one in card.examples
-        ]
-    )
-    tables = fitted_rows(
-        [{"title": t.title, "how_to_read": t.note, "rows": list(t.rows)} for t in card.tables]
-    )
-    notes = [part["note"] for part in (examples, tables) if part["note"]]
-    return {
+    budget = Budget()
+    first = {
         "feature": card.id,
-        "verdict": plain(list(card.verdict)),
-        "properties": plain(card.properties),
+        "verdict": plain(list(card.verdict), budget),
+        "properties": plain(card.properties, budget),
         "meanings": {name: meanings[name] for name in card.properties if name in meanings},
-        "examples": examples["rows"],
-        "tables": tables["rows"],
-        "not_computed": plain(card.empty),
-        "neuronpedia": plain(card.neuronpedia),
-        "note": " ".join(notes) or None,
+        "not_computed": plain(card.empty, budget),
+        "neuronpedia": plain(card.neuronpedia, budget),
+    }
+    passages = [
+        {"kind": one.kind, "activation": one.activation, "text": _passage(one.tokens, one.peak)}
+        for one in card.examples
+    ]
+    parts = {"Passages": fitted_rows(passages, budget=budget)}
+    tables = []
+    for table in card.tables:
+        fitted = parts[table.title] = fitted_rows(table.rows, budget=budget)
+        tables.append({"title": table.title, "how_to_read": table.note, "rows": fitted["rows"]})
+    notes = [f"{title}: {part['note']}" for title, part in parts.items() if part["note"]]
+    return {
+        **first,
+        "examples": parts["Passages"]["rows"],
+        "tables": tables,
+        "note": " ".join([*notes, *filter(None, [budget.note])]) or None,
     }
 
 
