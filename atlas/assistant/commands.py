@@ -48,8 +48,10 @@ def mcp(
 
     from atlas.api import Atlas
     from atlas.assistant.server import all_tools, check_sdk, serve
+    from atlas.stores import Limits
 
     check_sdk()
+    Limits(timeout=timeout)  # report a wrong limit now, not at the first call
     url = which_atlas(where)
     tools = all_tools(lambda: Atlas.open(url), timeout=timeout, only=only, cypher=not no_cypher)
     with Atlas.open(url) as atlas:  # report a wrong path or login now, not at the first call
