@@ -47,6 +47,20 @@ def test_commands_in_the_readme_exist_with_their_options():
         assert {w for w in words if w.startswith("--")} <= known, line
 
 
+def test_the_page_on_the_format_has_a_row_for_each_study():
+    page = (ROOT / "docs" / "format.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `(\w+)`.*\| `(analysis/[^|`]+)` \|$", page, re.M))
+    studies = {
+        (kind, str(path.relative_to(ROOT)))
+        for path in ROOT.glob("analysis/**/*.py")
+        for kind in re.findall(
+            r'^    kind: ClassVar\[str\] = "(\w+)"$', path.read_text("utf-8"), re.M
+        )
+    }
+    assert len(studies) > 20
+    assert studies <= rows
+
+
 def test_queries_named_in_the_pages_exist():
     import queries
 
